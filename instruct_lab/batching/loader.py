@@ -1,0 +1,151 @@
+"""Batches in an order whose position can be saved."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from collections.abc import Callable, Iterator, Sequence
+
+from instruct_lab.batching.base import IGNORED, Batch, Example
+from instruct_lab.errors import InstructLabError
+
+WINDOW = 1024
+"""Examples that are ordered by length among themselves, with `group_by_length`."""
+
+GROUP = 32
+"""Neighbours by length that stay together when a window is shuffled again."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _BatchSampler:
+    sampler: BatchLoader
+
+
+class BatchLoader:
+    """Gives out batches of examples in memory, one epoch for each time it is iterated over.
+
+    Order: a function of seed and epoch alone, and the same for every batch size and number of devices: batches are
+    consecutive cuts of it. Device `rank` of `world_size` takes every `world_size`-th example of a cut of
+    `batch_size * world_size`; so together the devices see the batch that one device with a larger batch would.
+
+    Every device gets the same number of batches, and every example is given out exactly once in an epoch, over all
+    devices. Where the last cut holds fewer examples than there are devices, a device without one gets a copy of
+    another's with no target: it adds nothing to any sum or count.
+
+    Position: `state_dict` counts the batches given out so far in the epoch. After `load_state_dict` the next iteration
+    continues with the very next batch; `len` stays that of the whole epoch. Iterating again after the last batch was
+    given out starts the next epoch; iterating again in mid-epoch restarts the same one, unless `set_epoch` names
+    another. An iterator that gave nothing out leaves no trace. Only the latest iterator may be used.
+
+    In Lightning: it saves and loads the state by itself, but not from a checkpoint of the end of an epoch, and calls
+    `set_epoch` before every epoch (through `batch_sampler`), which puts that right. So a run whose epochs are limited
+    (`limit_train_batches`) sees other examples in each, and `overfit_batches` does not hold them fixed.
+
+    Args:
+        examples: all examples, the same on every device.
+        collate: makes a batch of examples.
+        batch_size: examples a device.
+        seed: of the order.
+        shuffle: whether to shuffle; else the order given.
+        group_by_length: with `shuffle`, whether examples of like length stand together.
+        rank: this device's number.
+        world_size: number of devices.
+    """
+
+    def __init__(
+        self,
+        examples: Sequence[Example],
+        collate: Callable[[Sequence[Example]], Batch],
+        *,
+        batch_size: int,
+        seed: int,
+        shuffle: bool,
+        group_by_length: bool = False,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        if not 0 <= rank < world_size or batch_size < 1:
+            raise ValueError(f"rank {rank} of {world_size} devices, batch size {batch_size}")
+        self._examples = examples
+        self._collate = collate
+        self._batch_size = batch_size
+        self._seed = seed
+        self._shuffle = shuffle
+        self._group_by_length = group_by_length
+        self._rank, self._world_size = rank, world_size
+        self._epoch, self._position = 0, 0
+        self._continues = False  # whether a loaded position waits for its iteration
+
+    def __len__(self) -> int:
+        """Batches that each device gets in an epoch."""
+        return -(-len(self._examples) // (self._batch_size * self._world_size))
+
+    def __iter__(self) -> Iterator[Batch]:
+        """The batches of an epoch, or of what is left of it."""
+        if self._position >= len(self) and len(self):
+            epoch, start = self._epoch + 1, 0
+        else:
+            epoch, start = self._epoch, self._position if self._continues else 0
+        order = self.order(epoch)
+        for position in range(start, len(self)):
+            batch = self._collate(self._share(order, position))
+            self._epoch, self._position, self._continues = epoch, position + 1, False
+            yield batch
+
+    def order(self, epoch: int) -> list[int]:
+        """Indices of all examples in the order of an epoch, over all devices."""
+        if not self._shuffle:
+            return list(range(len(self._examples)))
+        source = random.Random(f"{self._seed}:{epoch}")
+        order = _shuffled(range(len(self._examples)), source)
+        if not self._group_by_length:
+            return order
+        grouped: list[int] = []
+        for start in range(0, len(order), WINDOW):
+            window = sorted(order[start : start + WINDOW], key=lambda index: len(self._examples[index].input_ids))
+            groups = [window[place : place + GROUP] for place in range(0, len(window), GROUP)]
+            for group in _shuffled(range(len(groups)), source):
+                grouped += groups[group]
+        return grouped
+
+    def state_dict(self) -> dict[str, int]:
+        """The epoch, and the number of batches given out in it."""
+        return {"epoch": self._epoch, "position": self._position}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Continue after the batches that were given out when the state was saved.
+
+        Raises:
+            InstructLabError: the epoch has fewer batches than that.
+        """
+        epoch, position = int(state_dict["epoch"]), int(state_dict["position"])
+        if epoch < 0 or not 0 <= position <= len(self):
+            raise InstructLabError(
+                f"The checkpoint stands at batch {position} of epoch {epoch}, and an epoch has {len(self)} batches",
+                do="resume with the data, batch size and number of devices of the run that wrote it",
+            )
+        self._epoch, self._position, self._continues = epoch, position, True
+
+    def set_epoch(self, epoch: int) -> None:
+        """Stand at the start of an epoch, unless the loader is in it already."""
+        if epoch != self._epoch:
+            self._epoch, self._position, self._continues = epoch, 0, False
+
+    @property
+    def batch_sampler(self) -> _BatchSampler:
+        """Where Lightning looks for `set_epoch`."""
+        return _BatchSampler(self)
+
+    def _share(self, order: list[int], position: int) -> list[Example]:
+        size = self._batch_size * self._world_size
+        together = order[position * size : (position + 1) * size]
+        mine = [self._examples[index] for index in together[self._rank :: self._world_size]]
+        if mine:
+            return mine
+        shortest = min((self._examples[index] for index in together), key=lambda example: len(example.input_ids))
+        return [Example(shortest.input_ids, [IGNORED] * len(shortest.labels), shortest.id)]
+
+
+def _shuffled(indices: range, source: random.Random) -> list[int]:
+    keys = [source.random() for _ in indices]  # the one sequence that Python keeps the same between versions
+    return sorted(indices, key=keys.__getitem__)

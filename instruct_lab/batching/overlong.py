@@ -1,0 +1,109 @@
+"""What becomes of a conversation that is longer than the limit.
+
+Cutting works on text, at token boundaries of one content at a time, and the shorter conversation is rendered and
+encoded anew: so the result is what the template gives for the shorter text, its headers and end-of-turn tokens whole.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+from instruct_lab.batching.base import Example
+from instruct_lab.batching.encoding import Encoder
+from instruct_lab.data import Conversation, Message
+from instruct_lab.template import Segment, Template
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+Overlong = Literal["error", "drop", "truncate_prompt", "truncate_response"]
+MIN_TOKENS = {"truncate_prompt": 2, "truncate_response": 1}
+"""Tokens that are left of a content at least: both its ends, or its beginning."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Shortened:
+    """A conversation cut to fit, its example, and the first content that was cut, before and after."""
+
+    conversation: Conversation
+    example: Example
+    before: str
+    after: str
+
+
+def shorten(
+    conversation: Conversation,
+    policy: Overlong,
+    max_tokens: int,
+    template: Template,
+    encoder: Encoder,
+    tokenizer: PreTrainedTokenizerBase,
+) -> Shortened | None:
+    """Cut contents, the longest first, until the conversation fits.
+
+    `truncate_prompt` cuts the middle of untrained contents and keeps both ends, where instructions stand (Bai et al.,
+    LongBench, 2023). `truncate_response` cuts the end of trained contents.
+
+    Returns:
+        None where nothing that may be cut is left, and the conversation is still too long.
+    """
+    cut: list[tuple[int, str]] = []  # message index, its content before
+    exhausted: set[int] = set()
+    while True:
+        segments = template.render(conversation, tokenizer)
+        (example,) = encoder.encode([segments], [conversation.id])
+        excess = len(example.input_ids) - max_tokens
+        if excess <= 0:
+            index, before = cut[0] if cut else (0, conversation.messages[0].content)
+            return Shortened(conversation, example, before, conversation.messages[index].content)
+        contents = [segment for segment in segments if segment.role is not None]
+        index, spans = _longest(contents, policy, exhausted, encoder)
+        if len(spans) <= MIN_TOKENS[policy]:
+            return None
+        content = contents[index].text
+        shorter = _cut_to(content, spans, len(spans) - excess, policy)
+        if shorter is None:
+            exhausted.add(index)
+        else:
+            cut.append((index, content))
+            conversation = _with_content(conversation, index, shorter)
+
+
+def _longest(
+    contents: Sequence[Segment], policy: Overlong, exhausted: set[int], encoder: Encoder
+) -> tuple[int, list[tuple[int, int]]]:
+    """The message with the most tokens among those that may be cut, and its tokens' spans."""
+    cuts_trained = policy == "truncate_response"
+    best, best_spans = 0, list[tuple[int, int]]()
+    for index, segment in enumerate(contents):
+        if segment.trained is cuts_trained and index not in exhausted:
+            spans = encoder.content_spans(segment.text)
+            if len(spans) > len(best_spans):
+                best, best_spans = index, spans
+    return best, best_spans
+
+
+def _cut_to(content: str, spans: list[tuple[int, int]], keep: int, policy: Overlong) -> str | None:
+    """The content with that many tokens, or fewer: a character may be several tokens. None: it cannot be shorter."""
+    for fewer in range(max(keep, MIN_TOKENS[policy]), MIN_TOKENS[policy] - 1, -1):
+        shorter = _cut(content, spans, fewer, policy)
+        if len(shorter) < len(content):
+            return shorter
+    return None
+
+
+def _cut(content: str, spans: list[tuple[int, int]], keep: int, policy: Overlong) -> str:
+    if policy == "truncate_response":
+        return content[: spans[keep - 1][1]]
+    tail = keep // 2
+    head_end = spans[keep - tail - 1][1]
+    tail_start = spans[len(spans) - tail - 1][1] if tail else len(content)  # from the end of the last token cut
+    return content[:head_end] + content[max(head_end, tail_start) :]
+
+
+def _with_content(conversation: Conversation, index: int, content: str) -> Conversation:
+    messages: list[Message] = list(conversation.messages)
+    messages[index] = dataclasses.replace(messages[index], content=content)
+    return dataclasses.replace(conversation, messages=tuple(messages))

@@ -1,0 +1,283 @@
+"""The command line: one verb for each thing a user does; nothing heavy is imported before it is needed."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from instruct_lab import __version__
+from instruct_lab.errors import ConfigError, InstructLabError
+
+Verb = Callable[[argparse.Namespace], int]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code.
+
+    0 done, 1 failed while running, 2 refused before anything ran, 130 and 143 interrupted.
+    """
+    parsed, unknown = _parser().parse_known_args(arguments)
+    if unknown:
+        if not hasattr(parsed, "overrides") or any(text.startswith("-") for text in unknown):
+            _parser().error(f"unknown argument: {' '.join(unknown)}")
+        parsed.overrides = [*parsed.overrides, *unknown]
+    verb: Verb = parsed.verb
+    try:
+        return verb(parsed)
+    except InstructLabError as error:
+        if parsed.debug:
+            raise
+        print(error, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        return 0
+    except SystemExit as exit_:
+        return exit_.code if isinstance(exit_.code, int) else 1
+    except BaseException as error:
+        code = getattr(error, "exit_code", None)
+        if code is not None:
+            print(f"interrupted by {error}; continue with `instruct-lab resume latest`", file=sys.stderr)
+            return int(code)
+        if parsed.debug:
+            raise
+        print(f"{type(error).__name__}: {error}\n(the traceback is in the run record; or add --debug)", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="instruct-lab",
+        description="Fine-tune language models on instructions; every run is a checked composition of config groups.",
+    )
+    parser.add_argument("--version", action="version", version=f"instruct-lab {__version__}")
+    verbs = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    def add(name: str, verb: Verb, text: str, *, json_: bool = False, overrides: bool = False) -> Any:
+        sub = verbs.add_parser(name, help=text, description=text)
+        sub.set_defaults(verb=verb)
+        sub.add_argument("--debug", action="store_true", help="show tracebacks")
+        if json_:
+            sub.add_argument("--json", action="store_true", help="machine-readable output")
+        if overrides:
+            sub.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="group=option or key=value")
+        return sub
+
+    add("train", _train, "train, measure and record one run", overrides=True)
+    check = add("check", _check, "report everything that is wrong with a config", json_=True, overrides=True)
+    check.add_argument("--all", action="store_true", help="check every option of every group, and every study")
+    add("show", _show, "show the composed config, and where each value came from", json_=True, overrides=True)
+    listing = add("list", _list, "list the options of a group, or of all", json_=True)
+    listing.add_argument("group", nargs="?", metavar="GROUP")
+    init = add("init", _init, "write a lab of your own: a folder with one commented example of each kind")
+    init.add_argument("path", metavar="DIR")
+    runs = add("runs", _runs, "list the recorded runs", json_=True)
+    _add_runs_path(runs)
+    resume = add("resume", _resume, "continue a run that was interrupted")
+    _add_run(resume)
+    reproduce = add("reproduce", _reproduce, "run a recorded config again, as a new run")
+    _add_run(reproduce)
+    generate = add("generate", _generate, "print the tuned model's answer")
+    _add_run(generate)
+    generate.add_argument("prompt", metavar="PROMPT", nargs="+")
+    generate.add_argument("--system", default=None, help="a system message before the prompt")
+    generate.add_argument("--base", action="store_true", help="answer with the untuned model")
+    _add_checkpoint(generate)
+    export = add("export", _export, "write the tuned model as a plain Hugging Face folder")
+    _add_run(export)
+    export.add_argument("path", metavar="DIR")
+    export.add_argument("--keep-adapter", action="store_true", help="write the adapter alone, not merged")
+    _add_checkpoint(export)
+    return parser
+
+
+def _add_runs_path(parser: Any) -> None:
+    parser.add_argument("--runs", default="runs", metavar="DIR", help="where run records are (default: runs)")
+
+
+def _add_run(parser: Any) -> None:
+    parser.add_argument("run", metavar="RUN", help="a run's folder, id, unique prefix, or `latest`")
+    _add_runs_path(parser)
+
+
+def _add_checkpoint(parser: Any) -> None:
+    parser.add_argument("--checkpoint", choices=("best", "last"), help="default: the one the run was measured by")
+
+
+# ---- configs
+
+
+def _check(parsed: argparse.Namespace) -> int:
+    from instruct_lab.config.check import check, check_all
+
+    if parsed.all:
+        results = check_all()
+        failed = [result for result in results if result.problems]
+        if parsed.json:
+            errors = [_told(problem) for result in failed for problem in result.problems]
+            print(json.dumps({"checked": len(results), "errors": errors}, indent=2, default=str))
+        else:
+            for result in results:
+                required = f"  (you set: {', '.join(result.required)})" if result.required else ""
+                print(f"{'wrong' if result.problems else 'ok':<6}{result.group}={result.option}{required}")
+                for problem in result.problems:
+                    print(f"        {problem}")
+            print(f"{len(results)} options checked, {len(failed)} wrong")
+        return 2 if failed else 0
+    checked = check(parsed.overrides)
+    if parsed.json:
+        print(json.dumps({"errors": [_told(problem) for problem in checked.problems]}, indent=2, default=str))
+        return 2 if checked.problems else 0
+    checked.or_refuse()
+    choices = ", ".join(f"{group}={_option(option)}" for group, option in checked.composition.choices.items())
+    print(f"ok: {choices}")
+    return 0
+
+
+def _told(problem: Any) -> dict[str, Any]:
+    return {"key": problem.key, "value": problem.value, "reason": problem.reason, "suggestion": problem.suggestion}
+
+
+def _option(option: str | list[str]) -> str:
+    return option if isinstance(option, str) else f"[{','.join(option)}]"
+
+
+def _show(parsed: argparse.Namespace) -> int:
+    from instruct_lab.config.check import check
+    from instruct_lab.config.show import shown, shown_json
+
+    checked = check(parsed.overrides)
+    if not checked.composition.config:
+        checked.or_refuse()
+    print(json.dumps(shown_json(checked.composition), indent=2) if parsed.json else shown(checked.composition))
+    if checked.problems:
+        print(ConfigError(checked.problems), file=sys.stderr)
+    return 2 if checked.problems else 0
+
+
+def _list(parsed: argparse.Namespace) -> int:
+    from instruct_lab.config.labs import GROUPS, options
+    from instruct_lab.config.spelling import nearest
+
+    if parsed.group is not None and parsed.group not in GROUPS:
+        hint = nearest(parsed.group, GROUPS)
+        raise InstructLabError(
+            f"There is no group {parsed.group}", do=f"choose {hint or 'one of'}: {', '.join(GROUPS)}"
+        )
+    groups = GROUPS if parsed.group is None else (parsed.group,)
+    found = {group: options(group) for group in groups}
+    if parsed.json:
+        rows = {
+            group: [{"option": o.name, "comment": o.comment, "lab": o.from_lab} for o in group_options]
+            for group, group_options in found.items()
+        }
+        print(json.dumps(rows, indent=2))
+        return 0
+    for group, group_options in found.items():
+        print(group)
+        width = max((len(option.name) for option in group_options), default=0)
+        for option in group_options:
+            lab = "  (this lab)" if option.from_lab else ""
+            print(f"  {option.name:<{width}}  {option.comment}{lab}")
+    return 0
+
+
+def _init(parsed: argparse.Namespace) -> int:
+    from instruct_lab.config.scaffold import write_lab
+
+    path = Path(parsed.path)
+    for written in write_lab(path):
+        print(written)
+    print(f"\nnext: cd {path} && instruct-lab check data=my_data && instruct-lab train experiments=my_study")
+    return 0
+
+
+# ---- runs
+
+
+def _train(parsed: argparse.Namespace) -> int:
+    from instruct_lab.config.check import check
+
+    checked = check(parsed.overrides).or_refuse()
+    from instruct_lab.training.run import train
+
+    train(checked.experiment, checked.resolved, checked.composition.choices, parsed.overrides)
+    return 0
+
+
+def _recorded(parsed: argparse.Namespace) -> tuple[Any, Any, dict[str, Any]]:
+    """A run's record, its experiment, and its config as plain containers."""
+    from omegaconf import OmegaConf
+
+    from instruct_lab.config.check import check_config, plain
+    from instruct_lab.tracking import find_run
+
+    record = find_run(Path(parsed.runs), parsed.run)
+    config = OmegaConf.load(record.path / "config.yaml")
+    return record, check_config(config), plain(config)  # type: ignore[arg-type]
+
+
+def _resume(parsed: argparse.Namespace) -> int:
+    record, experiment, config = _recorded(parsed)
+    from instruct_lab.training.run import resume
+
+    resume(experiment, config, record)
+    return 0
+
+
+def _reproduce(parsed: argparse.Namespace) -> int:
+    record, experiment, config = _recorded(parsed)
+    from instruct_lab.training.run import train
+
+    train(experiment, config, record.manifest.get("choices", {}), record.overrides)
+    return 0
+
+
+def _runs(parsed: argparse.Namespace) -> int:
+    from instruct_lab.tracking import list_runs
+
+    found = list_runs(Path(parsed.runs))
+    if parsed.json:
+        print(json.dumps(found, indent=2))
+        return 0
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("id", "name", "status", "metrics")
+    for run in found:
+        values = [f"{name} {value:.4g}" for name, value in run["metrics"].items() if isinstance(value, int | float)]
+        table.add_row(run["id"], run["name"], run["status"], "  ".join(values[:4]))
+    Console().print(table)
+    return 0
+
+
+def _generate(parsed: argparse.Namespace) -> int:
+    record, experiment, _ = _recorded(parsed)
+    from instruct_lab.training.use import generate
+
+    if parsed.base and parsed.checkpoint:
+        raise InstructLabError("--base is the untuned model, which has no checkpoint", do="leave one of them out")
+    weights = "base" if parsed.base else parsed.checkpoint
+    for text in generate(experiment, record, parsed.prompt, system=parsed.system, weights=weights):
+        print(text)
+    return 0
+
+
+def _export(parsed: argparse.Namespace) -> int:
+    record, experiment, config = _recorded(parsed)
+    from instruct_lab.training.use import export
+
+    written = export(
+        experiment, config, record, Path(parsed.path), keep_adapter=parsed.keep_adapter, checkpoint=parsed.checkpoint
+    )
+    print(written)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,119 @@
+"""Compares what the chosen components declare: every combination either trains or is refused here, with a reason."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from typing import Any
+
+from instruct_lab.config.component import Component
+from instruct_lab.config.foreign import Foreign
+from instruct_lab.config.spelling import nearest
+from instruct_lab.errors import Problem
+
+TRAINER = "pytorch_lightning.Trainer"
+
+OWNED_TRAINER_ARGUMENTS = {
+    "logger": "trackers are chosen in the group tracker",
+    "callbacks": "callbacks are chosen in the group callbacks",
+    "enable_checkpointing": "checkpoints are chosen in callbacks.checkpoint",
+    "enable_progress_bar": "the progress line is chosen in callbacks.progress",
+    "enable_model_summary": "the record holds the parameter counts",
+    "num_sanity_val_steps": "a sanity check would move the random states of a continued run",
+    "use_distributed_sampler": "the loaders shard by themselves",
+    "default_root_dir": "the run record is written below runs_path",
+    "fast_dev_run": "use debug=fast, which writes a record too",
+    "barebones": "use callbacks=none and tracker=none",
+    "reload_dataloaders_every_n_epochs": "a reloaded loader would lose its position",
+}
+"""Arguments of the trainer that a config may not set, and what to do instead."""
+
+REQUIRED_MODULES = {
+    "pytorch_lightning.loggers.TensorBoardLogger": ("tensorboard",),
+    "pytorch_lightning.loggers.MLFlowLogger": ("mlflow",),
+    "pytorch_lightning.loggers.CometLogger": ("comet_ml",),
+    "pytorch_lightning.loggers.NeptuneLogger": ("neptune",),
+}
+"""What Lightning's loggers need beside Lightning."""
+
+
+def combination_problems(built: dict[str, Any]) -> Iterator[Problem]:
+    """Yield what does not go together among the built components, by full key."""
+    yield from _family_problems(built)
+    yield from _trainer_problems(built)
+    yield from _tracker_problems(built)
+    yield from _monitor_problems(built)
+    yield from _length_problems(built)
+
+
+def _family_problems(built: dict[str, Any]) -> Iterator[Problem]:
+    family = getattr(built.get("model"), "family", None)
+    if family is None:
+        return
+    for key, chosen in built.items():
+        if isinstance(chosen, Component) and family not in chosen.families:
+            name, works = type(chosen).__name__, " and ".join(sorted(chosen.families))
+            yield Problem(key=key, value=name, reason=f"{name} works with {works} models; model is a {family} model")
+
+
+def _trainer_problems(built: dict[str, Any]) -> Iterator[Problem]:
+    trainer = built.get("trainer")
+    if not isinstance(trainer, Foreign):
+        return
+    if trainer.target != TRAINER:
+        yield Problem(key="trainer._target_", value=trainer.target, reason=f"the trainer is {TRAINER}")
+    for argument, reason in OWNED_TRAINER_ARGUMENTS.items():
+        if argument in trainer.arguments:
+            value = trainer.arguments[argument]
+            yield Problem(key=f"trainer.{argument}", value=value, reason=f"this is not the trainer's to say: {reason}")
+    arguments = trainer.arguments
+    for name in ("accumulate_grad_batches", "max_epochs", "max_steps", "gradient_clip_val"):
+        value = arguments.get(name)
+        lowest = 1 if name == "accumulate_grad_batches" else 0
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            continue
+        if value < lowest and not (name in ("max_epochs", "max_steps") and value == -1):
+            yield Problem(key=f"trainer.{name}", value=value, reason=f"expected at least {lowest}")
+    epochs, steps = arguments.get("max_epochs"), arguments.get("max_steps", -1)
+    if epochs in (None, -1) and steps in (None, -1):
+        reason = "one of trainer.max_epochs and trainer.max_steps must bound the run: the schedule needs its length"
+        yield Problem(key="trainer.max_epochs", value=epochs, reason=reason)
+
+
+def _tracker_problems(built: dict[str, Any]) -> Iterator[Problem]:
+    for key, chosen in built.items():
+        if not isinstance(chosen, Foreign):
+            continue
+        for module in REQUIRED_MODULES.get(chosen.target, ()):
+            if importlib.util.find_spec(module) is None:
+                name = chosen.target.rpartition(".")[2]
+                reason = f"{name} needs the package {module}, which is not installed"
+                yield Problem(key=key, value=name, reason=reason)
+
+
+def _monitor_problems(built: dict[str, Any]) -> Iterator[Problem]:
+    """A monitored name that no validation will log."""
+    evaluation = built.get("evaluation")
+    metrics = [key.split(".")[1] for key in built if key.startswith("metrics.") and key.count(".") == 1]
+    logged = ["train/loss", "val/loss", "val/perplexity"]
+    if evaluation is not None and evaluation.during_examples:
+        logged += [f"val/{name}" for name in metrics]
+    for key, chosen in built.items():
+        if not key.startswith("callbacks."):
+            continue
+        monitor = chosen.arguments.get("monitor") if isinstance(chosen, Foreign) else getattr(chosen, "monitor", None)
+        if isinstance(monitor, str) and monitor not in logged:
+            known = ", ".join(dict.fromkeys(logged))
+            hint = "" if evaluation is None or evaluation.during_examples else "; evaluation.during_examples is 0"
+            reason = f"no such value is logged (logged: {known}{hint})"
+            yield Problem(key=f"{key}.monitor", value=monitor, reason=reason, suggestion=nearest(monitor, logged))
+
+
+def _length_problems(built: dict[str, Any]) -> Iterator[Problem]:
+    batching, generation = built.get("batching"), built.get("generation")
+    longest, new = getattr(batching, "max_tokens", None), getattr(generation, "max_new_tokens", None)
+    if longest is not None and longest < 2:
+        yield Problem(key="batching.max_tokens", value=longest, reason="an example needs a prompt and a target token")
+    if longest is not None and new is not None and new > longest:
+        reason = f"an answer may not be longer than batching.max_tokens ({longest}), which it was trained on"
+        yield Problem(key="generation.max_new_tokens", value=new, reason=reason)

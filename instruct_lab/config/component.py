@@ -1,0 +1,41 @@
+"""What a component is: a frozen dataclass whose fields are its configuration and whose types are its schema."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, ClassVar, TypeVar, cast, dataclass_transform
+
+import pydantic
+from pydantic.dataclasses import dataclass
+
+from instruct_lab.errors import Problem
+
+T = TypeVar("T")
+ALL_FAMILIES = frozenset({"decoder", "encoder-decoder", "encoder"})
+
+
+class Component:
+    """The base of every configurable choice.
+
+    Building a component does nothing but check it. What it needs from other choices it declares in class
+    variables, which are compared in one place (`instruct_lab.config.combinations`).
+    """
+
+    families: ClassVar[frozenset[str]] = ALL_FAMILIES
+    """Model families this choice works with."""
+
+    def problems(self) -> Iterator[Problem]:
+        """Yield what is wrong outside the config itself (a missing file, an unknown column).
+
+        Runs after every component is built; reads little (a file's first row), loads no heavy library.
+        Keys are relative to this component.
+        """
+        yield from ()
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True)
+def component(cls: type[T]) -> type[T]:
+    """Make a class a component: frozen, keyword-only, wrong types and unknown keys refused by name."""
+    settings = pydantic.ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
+    made: Any = dataclass(frozen=True, kw_only=True, config=settings)(cls)
+    return cast(type[T], made)

@@ -1,0 +1,200 @@
+"""A class of another library named in a config: its arguments are checked without importing that library.
+
+The signature is read from the installed source with `ast`, so it never drifts from the library and costs milliseconds
+where an import would cost seconds.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import functools
+import importlib.util
+import typing
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+_KNOWN_NAMES = {
+    **{name: getattr(typing, name) for name in ("Any", "Literal", "Optional", "Union")},
+    "Callable": Callable,
+    "Iterable": Iterable,
+    "Mapping": Mapping,
+    "Sequence": Sequence,
+    "List": list,
+    "Dict": dict,
+    "bool": bool,
+    "dict": dict,
+    "float": float,
+    "int": int,
+    "list": list,
+    "set": set,
+    "str": str,
+    "tuple": tuple,
+    "None": None,
+}
+_MAX_HOPS = 12
+
+
+@dataclasses.dataclass(frozen=True)
+class Foreign:
+    """A class of another library and the arguments that the config gives it, to be called later.
+
+    Args:
+        target: the dotted name of the class.
+        arguments: its keyword arguments; `{run_path}`, `{run_id}` and `{run_name}` in texts are filled by `build`.
+    """
+
+    target: str
+    arguments: dict[str, Any]
+
+    def build(self, *, run: Mapping[str, str] | None = None, **values: Any) -> Any:
+        """Import the class and call it with the config's arguments and `values`."""
+        import hydra.utils
+
+        arguments = {key: _filled(value, run or {}) for key, value in self.arguments.items()}
+        return hydra.utils.instantiate({"_target_": self.target, "_convert_": "object"}, **arguments, **values)
+
+
+def _filled(value: Any, run: Mapping[str, str]) -> Any:
+    if isinstance(value, str):
+        for name, text in run.items():
+            value = value.replace("{" + name + "}", text)
+    return value
+
+
+@dataclasses.dataclass(frozen=True)
+class Signature:
+    """The keyword arguments of a class: their types (`Any` where the source does not tell) and which are required."""
+
+    types: dict[str, Any]
+    required: frozenset[str]
+    takes_any: bool  # has **kwargs
+
+
+@functools.lru_cache(maxsize=256)
+def _parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def _module_file(module: str) -> Path | None:
+    """The source file of a module, found without importing any package above it."""
+    top, *rest = module.split(".")
+    try:
+        spec = importlib.util.find_spec(top)
+    except (ImportError, ValueError):
+        return None
+    if spec is None or spec.origin is None:
+        return None
+    if not spec.submodule_search_locations:
+        return Path(spec.origin) if not rest else None
+    path = Path(next(iter(spec.submodule_search_locations))).joinpath(*rest)
+    for candidate in (path / "__init__.py", path.with_suffix(".py")):
+        if candidate.is_file():
+            return candidate
+    return None
+
+
+def _definition(module: str, name: str, hops: int = 0) -> tuple[str, ast.stmt] | None:
+    """The statement that defines a name, followed through re-exports; with the module it stands in."""
+    file = _module_file(module)
+    if file is None or hops > _MAX_HOPS:
+        return None
+    for statement in _parsed(file).body:
+        if isinstance(statement, ast.ClassDef | ast.FunctionDef) and statement.name == name:
+            return module, statement
+        if isinstance(statement, ast.Assign) and any(
+            isinstance(assigned, ast.Name) and assigned.id == name for assigned in statement.targets
+        ):
+            return module, statement
+        if isinstance(statement, ast.ImportFrom):
+            for alias in statement.names:
+                if (alias.asname or alias.name) == name:
+                    source = _absolute(module, file, statement)
+                    return _definition(source, alias.name, hops + 1)
+    return None
+
+
+def _absolute(module: str, file: Path, statement: ast.ImportFrom) -> str:
+    if not statement.level:
+        return statement.module or ""
+    package = module if file.name == "__init__.py" else module.rpartition(".")[0]
+    for _ in range(statement.level - 1):
+        package = package.rpartition(".")[0]
+    return f"{package}.{statement.module}" if statement.module else package
+
+
+class _Namespace(dict[str, Any]):
+    """Names an annotation may use; what cannot be told from the source alone is `Any`."""
+
+    def __init__(self, module: str) -> None:
+        super().__init__(_KNOWN_NAMES)
+        self._module = module
+
+    def __missing__(self, name: str) -> Any:
+        found = _definition(self._module, name)
+        if found is None or not isinstance(found[1], ast.Assign):
+            return Any
+        return _evaluated(found[1].value, found[0])
+
+
+def _evaluated(annotation: ast.expr | None, module: str) -> Any:
+    if annotation is None:
+        return Any
+    if any(isinstance(node, ast.Call | ast.Lambda | ast.Await) for node in ast.walk(annotation)):
+        return Any
+    try:  # only names, subscripts, unions and constants reach here
+        code = compile(ast.Expression(annotation), "<annotation>", "eval")
+        return eval(code, {"__builtins__": {}}, _Namespace(module))
+    except Exception:
+        return Any
+
+
+def find_class(target: str) -> tuple[str, ast.ClassDef] | None:
+    """The definition of a class by its dotted name, and the module it stands in; nothing is imported."""
+    module, _, name = target.rpartition(".")
+    found = _definition(module, name) if module else None
+    if found is None or not isinstance(found[1], ast.ClassDef):
+        return None
+    return found[0], found[1]
+
+
+def public_names(module: str) -> list[str]:
+    """Names that a module defines or re-exports, read from its source; none where there is no such module."""
+    file = _module_file(module)
+    if file is None:
+        return []
+    body = _parsed(file).body
+    defined = [statement.name for statement in body if isinstance(statement, ast.ClassDef | ast.FunctionDef)]
+    imported = [alias.asname or alias.name for s in body if isinstance(s, ast.ImportFrom) for alias in s.names]
+    return [name for name in [*defined, *imported] if not name.startswith("_")]
+
+
+def is_component(definition: ast.ClassDef) -> bool:
+    """Whether the class is decorated with `@component`."""
+    names = (ast.unparse(decorator).rpartition(".")[2] for decorator in definition.decorator_list)
+    return any(name == "component" for name in names)
+
+
+def signature_of(module: str, definition: ast.ClassDef, hops: int = 0) -> Signature:
+    """The arguments of a class's `__init__`, its own or the nearest base's."""
+    for statement in definition.body:
+        if isinstance(statement, ast.FunctionDef) and statement.name == "__init__":
+            return _arguments(statement.args, module)
+    for base in definition.bases:
+        found = _definition(module, ast.unparse(base))
+        if found is not None and isinstance(found[1], ast.ClassDef) and hops < _MAX_HOPS:
+            return signature_of(found[0], found[1], hops + 1)
+    return Signature(types={}, required=frozenset(), takes_any=True)
+
+
+def _arguments(arguments: ast.arguments, module: str) -> Signature:
+    positional = [*arguments.posonlyargs, *arguments.args][1:]  # without self
+    required = {argument.arg for argument in positional[: len(positional) - len(arguments.defaults)]}
+    required |= {
+        argument.arg
+        for argument, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
+        if default is None
+    }
+    types = {argument.arg: _evaluated(argument.annotation, module) for argument in [*positional, *arguments.kwonlyargs]}
+    return Signature(types=types, required=frozenset(required), takes_any=arguments.kwarg is not None)

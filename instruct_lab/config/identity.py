@@ -1,0 +1,25 @@
+"""A run's identity: the hash of what changes its result."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+NOT_SCIENCE = frozenset({"name", "runs_path", "cache_path", "tracker"})
+"""Top-level keys that say where a run is written and watched, not what it computes."""
+
+NOT_SCIENCE_TRAINER = frozenset(
+    {"accelerator", "devices", "num_nodes", "strategy", "log_every_n_steps", "profiler", "default_root_dir"}
+)
+"""Trainer arguments that say where and how it is watched."""
+
+
+def config_hash(config: dict[str, Any]) -> str:
+    """SHA-256 of the config less paths, trackers, progress and devices: the same science has the same hash."""
+    kept = {key: value for key, value in config.items() if key not in NOT_SCIENCE}
+    trainer = kept.get("trainer") or {}
+    kept["trainer"] = {key: value for key, value in trainer.items() if key not in NOT_SCIENCE_TRAINER}
+    callbacks = kept.get("callbacks") or {}
+    kept["callbacks"] = {name: value for name, value in callbacks.items() if value and name != "progress"}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()

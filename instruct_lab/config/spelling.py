@@ -1,0 +1,21 @@
+"""The nearest valid spelling."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+def nearest(word: str, valid: Iterable[str]) -> str | None:
+    """The valid name that is closest to what was typed, or none that is close."""
+    names = list(valid)
+    if word in names:
+        return None
+    for name in names:
+        if name.replace("_", "").casefold() == word.replace("_", "").replace("-", "").casefold():
+            return name
+    matches = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
+    if matches:
+        return matches[0]
+    starting = [name for name in names if len(word) > 1 and (name.startswith(word) or word.startswith(name + "_"))]
+    return starting[0] if len(starting) == 1 else None

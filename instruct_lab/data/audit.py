@@ -1,0 +1,65 @@
+"""What happened to every row: counts by stage and reason, with a few samples each."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+MAX_SAMPLES = 5
+MAX_SAMPLE_CHARACTERS = 400
+
+
+def _shown(text: str | None) -> str | None:
+    if text is None or len(text) <= MAX_SAMPLE_CHARACTERS:
+        return text
+    return text[:MAX_SAMPLE_CHARACTERS] + f"… ({len(text)} characters)"
+
+
+@dataclasses.dataclass
+class Tally:
+    """Rows that met one reason at one stage, with up to five samples (before and after)."""
+
+    stage: str
+    action: str  # "dropped", "changed" or "truncated"
+    reason: str
+    count: int = 0
+    samples: list[dict[str, str | None]] = dataclasses.field(default_factory=list)
+
+
+class Audit:
+    """Collects what preprocessing did; travels through the rooms and ends in `audit.json`."""
+
+    def __init__(self) -> None:
+        self.tallies: dict[tuple[str, str, str], Tally] = {}
+        self.stages: dict[str, dict[str, int]] = {}
+        self.facts: dict[str, Any] = {}
+
+    def record(self, stage: str, action: str, reason: str, before: str, after: str | None = None) -> None:
+        """Count one row; keep it as a sample while there are fewer than five."""
+        key = (stage, action, reason)
+        tally = self.tallies.setdefault(key, Tally(stage=stage, action=action, reason=reason))
+        tally.count += 1
+        if len(tally.samples) < MAX_SAMPLES:
+            tally.samples.append({"before": _shown(before), "after": _shown(after)})
+
+    def rows(self, stage: str, rows_in: int, rows_out: int) -> None:
+        """Record how many rows entered and left a stage; calls for the same stage add up."""
+        counts = self.stages.setdefault(stage, {"in": 0, "out": 0})
+        counts["in"] += rows_in
+        counts["out"] += rows_out
+
+    def count(self, action: str | None = None, stage: str | None = None) -> int:
+        """How many rows met an action (all of them by default) at a stage (every stage by default)."""
+        return sum(
+            tally.count
+            for tally in self.tallies.values()
+            if action in (None, tally.action) and stage in (None, tally.stage)
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of `audit.json`."""
+        return {
+            "stages": self.stages,
+            "reasons": [dataclasses.asdict(tally) for tally in self.tallies.values()],
+            "facts": self.facts,
+        }

@@ -1,0 +1,107 @@
+"""Plain answers without a model, to stand beside the tuned model's."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import Counter, defaultdict
+from typing import Annotated
+
+from pydantic import Field
+
+from instruct_lab.config import Component, component
+from instruct_lab.data.conversation import Conversation, normalized
+from instruct_lab.data.source import columns_hint
+from instruct_lab.errors import InstructLabError
+
+MAX_POSTINGS = 50_000
+MAX_CANDIDATES = 200
+
+
+@component
+class Baseline(Component, ABC):
+    """Answers prompts without a model."""
+
+    @abstractmethod
+    def answers(self, train: list[Conversation], prompts: list[Conversation]) -> list[str]:
+        """One answer for each prompt, in order.
+
+        Args:
+            train: the training conversations, answers included.
+            prompts: the conversations to answer; their own answers are not looked at.
+
+        Raises:
+            InstructLabError: a conversation lacks the column that the baseline names.
+        """
+
+
+@component
+class Copy(Baseline):
+    """Answers with the question itself, or with one column of its row."""
+
+    column: Annotated[str, Field(min_length=1)] | None = None  # metadata column; none: the last user message
+
+    def answers(self, train: list[Conversation], prompts: list[Conversation]) -> list[str]:
+        """The column, or the last user message, of each prompt."""
+        return [_question(conversation, self.column) for conversation in prompts]
+
+
+@component
+class NearestExample(Baseline):
+    """Answers with the answer of the training example whose question shares most character n-grams with this one.
+
+    Likeness is the Dice coefficient of the sets of n-grams, over an inverted index; of equals the first is taken. In
+    very large training sets an n-gram that stands in very many questions only ranks, it finds no candidates.
+    """
+
+    column: Annotated[str, Field(min_length=1)] | None = None  # metadata column to compare; none: the last user message
+    num_characters: Annotated[int, Field(ge=1, le=10)] = 3  # of an n-gram
+
+    def answers(self, train: list[Conversation], prompts: list[Conversation]) -> list[str]:
+        """The answer of the nearest training example of each prompt; empty where none shares an n-gram."""
+        examples = [conversation for conversation in train if conversation.answers]
+        if not examples:
+            raise InstructLabError("There is no training example with an answer to be near to", where="data.baselines")
+        grams = [self._grams(_question(conversation, self.column)) for conversation in examples]
+        index: dict[str, list[int]] = defaultdict(list)
+        for number, known in enumerate(grams):
+            for gram in sorted(known):
+                index[gram].append(number)
+        found = (self._nearest(self._grams(_question(prompt, self.column)), grams, index) for prompt in prompts)
+        return ["" if number is None else examples[number].answers[0] for number in found]
+
+    def _grams(self, text: str) -> set[str]:
+        padded = f" {normalized(text)} "
+        return {
+            padded[start : start + self.num_characters]
+            for start in range(max(1, len(padded) - self.num_characters + 1))
+        }
+
+    def _nearest(self, wanted: set[str], grams: list[set[str]], index: dict[str, list[int]]) -> int | None:
+        shared: Counter[int] = Counter()
+        visited = 0
+        for gram in sorted(wanted & index.keys(), key=lambda gram: (len(index[gram]), gram)):
+            if shared and visited + len(index[gram]) > MAX_POSTINGS:
+                break
+            shared.update(index[gram])
+            visited += len(index[gram])
+        best, nearest = 0.0, None
+        ranked = sorted(shared.items(), key=lambda pair: (-pair[1] / (len(wanted) + len(grams[pair[0]])), pair[0]))
+        for number, _ in ranked[:MAX_CANDIDATES]:
+            likeness = 2 * len(wanted & grams[number]) / (len(wanted) + len(grams[number]))
+            if likeness > best or (likeness == best and nearest is not None and number < nearest):
+                best, nearest = likeness, number
+        return nearest
+
+
+def _question(conversation: Conversation, column: str | None) -> str:
+    if column is not None:
+        value = conversation.metadata.get(column)
+        if not isinstance(value, str):
+            raise InstructLabError(
+                f"A baseline names the column {column!r}, which conversation {conversation.id} does not have as text",
+                where="data.baselines",
+                do=columns_hint(column, conversation.metadata),
+            )
+        return value
+    users = [message.content for message in conversation.prompt if message.role == "user"]
+    return users[-1] if users else ""

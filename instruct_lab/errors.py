@@ -1,0 +1,60 @@
+"""The one exception family for what a user can mend; anything else is a bug and may show a traceback."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+
+class InstructLabError(Exception):
+    """Something the user can mend, told in one paragraph.
+
+    Args:
+        what: what was found, in one sentence.
+        where: the key, file, line or row it was found at.
+        do: the next step that mends it.
+    """
+
+    def __init__(self, what: str, *, where: str = "", do: str = "") -> None:
+        self.what, self.where, self.do = what, where, do
+        parts = [what.rstrip(".") + "."]
+        if where:
+            parts.append(f"Where: {where.rstrip('.')}.")
+        if do:
+            parts.append(f"What to do: {do.rstrip('.')}.")
+        super().__init__(" ".join(parts))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Problem:
+    """One thing wrong with a config: the full key, the value found, the reason, the nearest valid spelling."""
+
+    key: str
+    value: Any = None
+    reason: str
+    suggestion: str | None = None
+
+    def __str__(self) -> str:
+        shown = "" if self.value is None else f" = {self.value!r}"
+        hint = f" Did you mean {self.suggestion!r}?" if self.suggestion else ""
+        return f"{self.key}{shown}: {self.reason.rstrip('.')}.{hint}"
+
+
+class ConfigError(InstructLabError):
+    """A config that cannot run, with every problem that was found."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        self.problems = problems
+        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        super().__init__(f"The config has {count}, so nothing was started")
+
+    def __str__(self) -> str:
+        return "\n".join([f"{self.what}:", *(f"  - {problem}" for problem in self.problems)])
+
+
+class Refusal(ValueError):
+    """Raised in a component's `__post_init__` to refuse one of its own fields by name."""
+
+    def __init__(self, field: str, reason: str, suggestion: str | None = None) -> None:
+        self.field, self.reason, self.suggestion = field, reason, suggestion
+        super().__init__(f"{field}: {reason}")

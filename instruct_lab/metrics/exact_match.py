@@ -1,0 +1,59 @@
+"""Whether an answer is a reference, to the letter or after a stated normalisation."""
+
+from __future__ import annotations
+
+import re
+import string
+import unicodedata
+from typing import Literal
+
+from instruct_lab.config import component
+from instruct_lab.metrics.base import AnswerMetric
+from instruct_lab.metrics.references import required
+
+ARTICLES = re.compile(r"\b(a|an|the)\b", re.IGNORECASE)
+
+
+@component
+class ExactMatch(AnswerMetric):
+    """Exact match: how many of 100 answers equal one of their references.
+
+    The rule of SQuAD (Rajpurkar et al., 2016) is `ignore_case`, `ignore_punctuation` and `ignore_articles` together.
+    """
+
+    normal_form: Literal["NFC", "NFKC"] = "NFC"  # Unicode form; NFKC also takes full-width letters as plain ones
+    ignore_space: bool = True  # white space at the ends is left out, and inside counts as one space
+    ignore_case: bool = False
+    ignore_punctuation: bool = False  # leaves out ASCII punctuation and symbols, and every script's punctuation
+    ignore_articles: bool = False  # leaves out a, an, the
+
+    def statistics(self, prediction: str, references: tuple[str, ...]) -> list[float]:
+        """1 where the answer is one of the references and else 0; and 1."""
+        answer = self.normalized(prediction)
+        return [float(any(answer == self.normalized(reference) for reference in required(references))), 1.0]
+
+    def value(self, total: list[float]) -> float:
+        """The share of answers that match, 0 to 100."""
+        return 100 * total[0] / total[1]
+
+    def signature(self) -> str:
+        """The settings, in the form of sacrebleu's signatures."""
+        case = "lc" if self.ignore_case else "mixed"
+        said = {True: "no", False: "yes"}
+        kept = f"punct:{said[self.ignore_punctuation]}|articles:{said[self.ignore_articles]}"
+        return f"exact_match|case:{case}|{kept}|space:{said[self.ignore_space]}|form:{self.normal_form}"
+
+    def normalized(self, text: str) -> str:
+        """The text as it is compared."""
+        text = unicodedata.normalize(self.normal_form, text)
+        if self.ignore_case:
+            text = unicodedata.normalize(self.normal_form, text.casefold())
+        if self.ignore_punctuation:
+            text = "".join(character for character in text if not _is_punctuation(character))
+        if self.ignore_articles:
+            text = ARTICLES.sub(" ", text)
+        return " ".join(text.split()) if self.ignore_space else text
+
+
+def _is_punctuation(character: str) -> bool:
+    return character in string.punctuation or unicodedata.category(character)[0] == "P"

@@ -1,0 +1,38 @@
+"""Perplexity over all target tokens of a split."""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar
+
+from instruct_lab.config import component
+from instruct_lab.metrics.base import LikelihoodMetric
+
+
+@component
+class Perplexity(LikelihoodMetric):
+    """Perplexity: exp of the mean loss of a target token in nats, by the model's own tokens; 1 is best.
+
+    One division over the whole split, in double precision: it does not move with the batch size. Models with other
+    tokenizers cannot be compared by it.
+    """
+
+    higher_is_better: ClassVar[bool] = False
+
+    def statistics(self, loss_sum: float, num_target_tokens: int) -> list[float]:
+        """The summed loss and the number of target tokens, as they are."""
+        return [float(loss_sum), float(num_target_tokens)]
+
+    def value(self, total: list[float]) -> float:
+        """`exp(loss / tokens)`; infinite where that is too large, not a number where there is no token."""
+        loss_sum, num_target_tokens = total
+        if not num_target_tokens:
+            return math.nan
+        try:
+            return math.exp(loss_sum / num_target_tokens)
+        except OverflowError:
+            return math.inf
+
+    def signature(self) -> str:
+        """What is divided by what."""
+        return "perplexity|exp(sum of losses / target tokens)|log:e|by:model tokens"

@@ -1,0 +1,103 @@
+"""ROUGE by the reference implementation, rouge-score, with a tokenizer that keeps every script."""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import unicodedata
+from typing import Any, Literal
+
+from instruct_lab.config import component
+from instruct_lab.metrics.base import AnswerMetric
+from instruct_lab.metrics.references import required
+
+WITHOUT_SPACES = (  # scripts written without spaces between words: each of their characters is a word of its own
+    (0x0E00, 0x0EFF),  # Thai, Lao
+    (0x1000, 0x109F),  # Myanmar
+    (0x1780, 0x17FF),  # Khmer
+    (0x3005, 0x3007),  # ideographic marks
+    (0x3040, 0x30FF),  # Hiragana, Katakana
+    (0x31F0, 0x31FF),
+    (0x3400, 0x4DBF),  # Han
+    (0x4E00, 0x9FFF),
+    (0xF900, 0xFAFF),
+    (0xFF66, 0xFF9F),
+    (0x20000, 0x3FFFF),
+)
+
+
+@component
+class ROUGE(AnswerMetric):
+    """ROUGE: overlap with the reference, the mean F-measure over examples, 0 to 100. Source: Lin, 2004.
+
+    Of several references, the one with the best F-measure counts. `rougeLsum` takes each line as a sentence.
+    """
+
+    variant: Literal["rouge1", "rouge2", "rougeL", "rougeLsum"] = (
+        "rougeL"  # words, word pairs, longest common subsequence of the text or of its lines
+    )
+    tokenize: Literal["unicode", "ascii"] = "unicode"  # ascii: rouge-score's own, which drops é and all of 中文
+    stemmer: bool = False  # Porter's, for English words of more than three letters
+
+    def statistics(self, prediction: str, references: tuple[str, ...]) -> list[float]:
+        """The F-measure against the best reference, and 1."""
+        score = self._scorer.score_multi(required(references), prediction)[self.variant]
+        return [float(score.fmeasure), 1.0]
+
+    def value(self, total: list[float]) -> float:
+        """The mean F-measure over examples, 0 to 100."""
+        return 100 * total[0] / total[1]
+
+    def signature(self) -> str:
+        """The settings, in the form of sacrebleu's signatures."""
+        stemmer = "porter" if self.stemmer else "no"
+        version = importlib.metadata.version("rouge-score")
+        return f"rouge-score|type:{self.variant}|tok:{self.tokenize}|stem:{stemmer}|refs:best|version:{version}"
+
+    @functools.cached_property
+    def _scorer(self) -> Any:
+        from rouge_score.rouge_scorer import RougeScorer
+        from rouge_score.tokenizers import DefaultTokenizer
+
+        if self.tokenize == "ascii":
+            tokenizer: Any = DefaultTokenizer(use_stemmer=self.stemmer)
+        else:
+            tokenizer = UnicodeTokenizer(self.stemmer)
+        return RougeScorer([self.variant], tokenizer=tokenizer)
+
+
+class UnicodeTokenizer:
+    """Lowercased words of letters, marks and digits of any script; on ASCII text, exactly rouge-score's own tokens.
+
+    A character of a script that is written without spaces is a word of its own, together with its marks.
+    """
+
+    def __init__(self, stemmer: bool = False) -> None:
+        self._stem = None
+        if stemmer:
+            from nltk.stem.porter import PorterStemmer  # type: ignore[import-untyped]
+
+            self._stem = PorterStemmer().stem
+
+    def tokenize(self, text: str) -> list[str]:
+        """The words of a text, in order."""
+        words = [""]
+        for character in unicodedata.normalize("NFC", text.lower()):
+            kind = unicodedata.category(character)[0]
+            if kind == "M" and words[-1]:
+                words[-1] += character
+            elif kind not in "LNM":
+                words.append("")
+            elif _stands_alone(character) or (words[-1] and _stands_alone(words[-1][0])):
+                words.append(character)
+            else:
+                words[-1] += character
+        words = [word for word in words if word]
+        if self._stem is None:
+            return words
+        return [self._stem(word) if len(word) > 3 else word for word in words]
+
+
+def _stands_alone(character: str) -> bool:
+    point = ord(character)
+    return point >= WITHOUT_SPACES[0][0] and any(first <= point <= last for first, last in WITHOUT_SPACES)

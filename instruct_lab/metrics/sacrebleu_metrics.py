@@ -1,0 +1,166 @@
+"""Metrics whose values are sacrebleu's own, from its own sufficient statistics."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from instruct_lab.config import component
+from instruct_lab.errors import Problem, Refusal
+from instruct_lab.metrics.base import AnswerMetric
+from instruct_lab.metrics.references import required
+
+TOKENIZER_MODULES = {"ja-mecab": "MeCab", "ko-mecab": "mecab_ko"}
+
+
+class SacrebleuMetric(AnswerMetric, ABC):
+    """A metric of sacrebleu (Post, 2018).
+
+    A row is sacrebleu's own statistics of one segment, then the number of its references, which the signature tells.
+    """
+
+    @abstractmethod
+    def build_scorer(self) -> Any:
+        """The sacrebleu metric with this component's settings."""
+
+    @functools.cached_property
+    def _scorer(self) -> Any:
+        return self.build_scorer()
+
+    def statistics(self, prediction: str, references: tuple[str, ...]) -> list[float]:
+        """One segment's statistics, then its number of references."""
+        streams = [[reference] for reference in required(references)]  # one stream of one segment for each reference
+        row = self._scorer._extract_corpus_statistics([prediction], streams)[0]
+        return [float(statistic) for statistic in (*row, len(references))]
+
+    def value(self, total: list[float]) -> float:
+        """The corpus score, 0 to 100."""
+        return float(self._scorer._compute_score_from_stats(list(total[:-1])).score)
+
+    def signature(self) -> str:
+        """The signature of sacrebleu, without the number of references."""
+        return self._signature(None)
+
+    def signature_of(self, rows: list[list[float]]) -> str:
+        """The signature of sacrebleu, whole; `nrefs:var` where examples differ in their number of references."""
+        counts = {int(row[-1]) for row in rows}
+        return self._signature(counts.pop() if len(counts) == 1 else -1)
+
+    def _signature(self, num_references: int | None) -> str:
+        self._scorer.num_refs = num_references
+        return str(self._scorer.get_signature().format())
+
+
+@component
+class ChrF(SacrebleuMetric):
+    """chrF: F-score over character n-grams, 0 to 100; chrF++ with `word_order: 2`. Source: Popović, 2015 and 2017.
+
+    Needs no tokenizer, so it suits every language, and short answers too.
+    """
+
+    char_order: Annotated[int, Field(ge=1)] = 6  # longest character n-gram
+    word_order: Annotated[int, Field(ge=0)] = 0  # longest word n-gram; 2 is chrF++
+    beta: Annotated[int, Field(ge=1)] = 2  # how many times recall counts as much as precision
+    lowercase: bool = False  # ignore case
+    whitespace: bool = False  # count white space inside n-grams
+    eps_smoothing: bool = False  # smooth by a small constant, instead of counting only orders that both texts have
+
+    def build_scorer(self) -> Any:
+        """`sacrebleu.metrics.CHRF`."""
+        from sacrebleu.metrics import CHRF
+
+        return CHRF(
+            char_order=self.char_order,
+            word_order=self.word_order,
+            beta=self.beta,
+            lowercase=self.lowercase,
+            whitespace=self.whitespace,
+            eps_smoothing=self.eps_smoothing,
+        )
+
+
+@component
+class BLEU(SacrebleuMetric):
+    """BLEU: n-gram precision with a brevity penalty, 0 to 100. Source: Papineni et al., 2002; sacrebleu: Post, 2018.
+
+    The score of one example alone (`predictions.jsonl`) always counts only the n-gram orders that it is long enough
+    for; a corpus's score does so only with `effective_order`.
+    """
+
+    tokenize: Literal["13a", "intl", "zh", "ja-mecab", "ko-mecab", "char", "none"] = "13a"  # zh for Chinese answers
+    lowercase: bool = False  # ignore case
+    smooth_method: Literal["exp", "floor", "add-k", "none"] = "exp"  # what stands for an order without a match
+    smooth_value: Annotated[float, Field(gt=0)] | None = None  # of floor and add-k; null: sacrebleu's (0.1 and 1)
+    max_ngram_order: Annotated[int, Field(ge=1)] = 4  # longest word n-gram
+    effective_order: bool = False  # leave out orders that all answers together are too short for
+
+    def __post_init__(self) -> None:
+        if self.smooth_value is not None and self.smooth_method not in ("floor", "add-k"):
+            raise Refusal("smooth_value", f"smooth_method {self.smooth_method} takes no value", "null")
+
+    def problems(self) -> Iterator[Problem]:
+        """A tokenizer whose package is not installed."""
+        module = TOKENIZER_MODULES.get(self.tokenize)
+        if module and importlib.util.find_spec(module) is None:
+            extra = self.tokenize[:2]
+            reason = f"needs a package that is not installed: pip install 'sacrebleu[{extra}]'"
+            yield Problem(key="tokenize", value=self.tokenize, reason=reason, suggestion="char")
+
+    def build_scorer(self) -> Any:
+        """`sacrebleu.metrics.BLEU`."""
+        return self._build(self.effective_order)
+
+    def example_score(self, statistics: list[float]) -> float:
+        """Sentence BLEU: with effective order, as sacrebleu advises."""
+        return float(self._sentence_scorer._compute_score_from_stats(list(statistics[:-1])).score)
+
+    @functools.cached_property
+    def _sentence_scorer(self) -> Any:
+        return self._build(effective_order=True)
+
+    def _build(self, effective_order: bool) -> Any:
+        from sacrebleu.metrics import BLEU as SacrebleuBLEU
+
+        return SacrebleuBLEU(
+            lowercase=self.lowercase,
+            force=True,  # a warning about answers that end in " ." is not for short strings
+            tokenize=self.tokenize,
+            smooth_method=self.smooth_method,
+            smooth_value=self.smooth_value,
+            max_ngram_order=self.max_ngram_order,
+            effective_order=effective_order,
+        )
+
+
+@component
+class TER(SacrebleuMetric):
+    """Translation edit rate: word edits and shifts for each 100 words of reference; 0 is best. Source: Snover, 2006.
+
+    Slow on long answers: its search for shifts grows faster than the square of the length.
+    """
+
+    higher_is_better: ClassVar[bool] = False
+    normalized: bool = False  # split punctuation from words first
+    no_punct: bool = False  # leave out punctuation
+    asian_support: bool = False  # split Chinese and Japanese text by characters; with normalized or no_punct
+    case_sensitive: bool = False  # tell capital letters from small ones
+
+    def __post_init__(self) -> None:
+        if self.asian_support and not (self.normalized or self.no_punct):
+            raise Refusal("asian_support", "has no effect without normalized or no_punct", "false")
+
+    def build_scorer(self) -> Any:
+        """`sacrebleu.metrics.TER`."""
+        from sacrebleu.metrics import TER as SacrebleuTER
+
+        return SacrebleuTER(
+            normalized=self.normalized,
+            no_punct=self.no_punct,
+            asian_support=self.asian_support,
+            case_sensitive=self.case_sensitive,
+        )

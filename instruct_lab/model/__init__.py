@@ -1,0 +1,12 @@
+"""Weights and tokenizers.
+
+In: a source of weights (Hub, local folder, GGUF file, pinned package asset, random from a config). Out: a plain,
+savable model and a tokenizer whose traps are handled.
+"""
+
+from instruct_lab.model.base import Model
+from instruct_lab.model.decoder import Decoder
+from instruct_lab.model.tokenizer import Tokenizer
+from instruct_lab.model.weights import GGUF, Hub, LocalFolder, Random, Weights
+
+__all__ = ["GGUF", "Decoder", "Hub", "LocalFolder", "Model", "Random", "Tokenizer", "Weights"]

@@ -1,0 +1,11 @@
+"""Conversation to text segments, each marked trained or not.
+
+In: a `Conversation` and the tokenizer. Out: `Segment`s whose concatenated text is what the model sees.
+"""
+
+from instruct_lab.template.base import Segment, Template, TrainOn
+from instruct_lab.template.chat import ChatTemplate
+from instruct_lab.template.special_tokens import SpecialTokens, special_tokens
+from instruct_lab.template.text import TextTemplate
+
+__all__ = ["ChatTemplate", "Segment", "SpecialTokens", "Template", "TextTemplate", "TrainOn", "special_tokens"]

@@ -1,0 +1,62 @@
+"""The special tokens of a tokenizer, as text: what ends a turn, and what content may not spell."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import re
+import weakref
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+@dataclasses.dataclass(frozen=True)
+class SpecialTokens:
+    """Text to id of every special token of one tokenizer."""
+
+    ids: dict[str, int]
+    swallowing: frozenset[str]
+    """Those that take in the white space beside them (`lstrip` or `rstrip`)."""
+
+    @functools.cached_property
+    def pattern(self) -> re.Pattern[str]:
+        """Matches any special token, the longest first."""
+        return re.compile("|".join(map(re.escape, self._longest_first)) or r"(?!)")
+
+    @functools.cached_property
+    def _longest_first(self) -> list[str]:
+        return sorted(self.ids, key=len, reverse=True)
+
+    def opening(self, text: str) -> str | None:
+        """The special token that the text starts with."""
+        match = self.pattern.match(text)
+        return match.group() if match else None
+
+    def closing(self, text: str) -> str | None:
+        """The special token that the text ends with."""
+        return next((token for token in self._longest_first if text.endswith(token)), None)
+
+
+_known: weakref.WeakKeyDictionary[PreTrainedTokenizerBase, tuple[object, SpecialTokens]] = weakref.WeakKeyDictionary()
+
+
+def special_tokens(tokenizer: PreTrainedTokenizerBase) -> SpecialTokens:
+    """The tokenizer's special tokens, read once for each vocabulary size and named tokens."""
+    state = (len(tokenizer), str(tokenizer.special_tokens_map))
+    known = _known.get(tokenizer)
+    if known is None or known[0] != state:
+        known = (state, _read(tokenizer))
+        _known[tokenizer] = known
+    return known[1]
+
+
+def _read(tokenizer: PreTrainedTokenizerBase) -> SpecialTokens:
+    added = [(token, number) for number, token in tokenizer.added_tokens_decoder.items() if token.special]
+    ids = dict(zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True))
+    ids |= {token.content: number for token, number in added}
+    return SpecialTokens(
+        ids={text: number for text, number in ids.items() if text},
+        swallowing=frozenset(token.content for token, _ in added if token.lstrip or token.rstrip),
+    )

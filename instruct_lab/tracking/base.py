@@ -1,0 +1,121 @@
+"""What a tracker is: something beside the run record that receives the same values, and never ends a run."""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from instruct_lab.config import Component
+
+if TYPE_CHECKING:
+    from instruct_lab.tracking.record import RunRecord
+
+logger = logging.getLogger(__name__)
+
+
+class TrackerSession(ABC):
+    """A tracker that is receiving one run."""
+
+    @abstractmethod
+    def log(self, values: dict[str, float], step: int) -> None:
+        """Receive values by `split/metric` at an optimizer step."""
+
+    @abstractmethod
+    def log_table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """Receive a table."""
+
+    @abstractmethod
+    def summarize(self, values: dict[str, Any]) -> None:
+        """Receive the run's final values."""
+
+    @abstractmethod
+    def finish(self, exit_code: int) -> None:
+        """Close the run: 0 done, 1 failed, 130 and 143 interrupted."""
+
+    @abstractmethod
+    def where(self) -> str | None:
+        """One line that tells how to see the run."""
+
+
+class Tracker(Component, ABC):
+    """Receives what a run logs."""
+
+    @abstractmethod
+    def connect(self, record: RunRecord, config: dict[str, Any], tags: list[str], group: str) -> TrackerSession:
+        """Begin to receive a run; may raise whatever the tracker's library raises."""
+
+    def start(self, record: RunRecord, config: dict[str, Any], tags: list[str], group: str) -> TrackerSession:
+        """Begin to receive a run. Nothing that the tracker does, now or later, ends the run.
+
+        Args:
+            record: the run's own record.
+            config: the whole config, resolved.
+            tags: what the run is found by, such as `tuning=lora`.
+            group: the study or sweep that it belongs to.
+        """
+        return GuardedSession(type(self).__name__, lambda: self.connect(record, config, tags, group), record.log)
+
+
+class GuardedSession(TrackerSession):
+    """A session whose first failure is told once, after which the run goes on without it.
+
+    Args:
+        name: of the tracker.
+        connect: begins the session that is guarded.
+        note: where the failure is told too, in full.
+    """
+
+    def __init__(self, name: str, connect: Callable[[], TrackerSession], note: Callable[[str], None]) -> None:
+        self.name, self.note = name, note
+        self.session: TrackerSession | None = None
+        self.is_broken = False
+        self.session = self._guarded(connect)
+
+    def log(self, values: dict[str, float], step: int) -> None:
+        """Pass values on."""
+        self._pass_on(lambda session: session.log(values, step))
+
+    def log_table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """Pass a table on."""
+        self._pass_on(lambda session: session.log_table(name, columns, rows))
+
+    def summarize(self, values: dict[str, Any]) -> None:
+        """Pass final values on."""
+        self._pass_on(lambda session: session.summarize(values))
+
+    def finish(self, exit_code: int) -> None:
+        """Close the run, also where something failed before."""
+        session, self.session = self.session, None
+        if session is not None:
+            self._guarded(lambda: session.finish(exit_code))
+
+    def where(self) -> str | None:
+        """One line that tells how to see the run; none where there is nothing to see."""
+        session = self.session
+        return None if session is None or self.is_broken else self._guarded(session.where)
+
+    def _pass_on(self, call: Callable[[TrackerSession], None]) -> None:
+        session = self.session
+        if session is not None and not self.is_broken:
+            self._guarded(lambda: call(session))
+
+    def _guarded(self, call: Callable[[], Any]) -> Any:
+        try:
+            return call()
+        except Exception as error:  # whatever a tracker raises, the run goes on
+            if not self.is_broken:
+                told = (
+                    f"The tracker {self.name} failed, and the run goes on without it: {type(error).__name__}: {error}"
+                )
+                logger.warning(told)
+                self._noted(told)
+            self.is_broken = True
+            return None
+
+    def _noted(self, told: str) -> None:
+        try:
+            self.note(told)
+        except Exception as error:  # a full disk, which the record itself will tell of
+            logger.debug("The log could not be written: %s", error)

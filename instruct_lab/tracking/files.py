@@ -1,0 +1,167 @@
+"""Files that a crash at any byte leaves readable: written beside and renamed, or appended line by line."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import json
+import logging
+import math
+import os
+import secrets
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from instruct_lab.errors import InstructLabError
+
+logger = logging.getLogger(__name__)
+TEMPORARY_SUFFIX = ".tmp"
+
+
+def to_json(value: Any, *, indent: int | None = None) -> str:
+    """Strict JSON: dataclasses as objects, paths as text, numbers of other libraries as numbers.
+
+    A number that is not finite becomes `null`, since JSON has no word for it.
+    """
+    return json.dumps(_plain(value), indent=indent, ensure_ascii=False, allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, str | int):
+        return value
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return _plain(dataclasses.asdict(value))
+    if isinstance(value, dict):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, set | frozenset):
+        return sorted(map(_plain, value))
+    if hasattr(value, "tolist"):  # tensors and arrays
+        return _plain(value.tolist())
+    return str(value)
+
+
+def encoded(text: str) -> bytes:
+    """UTF-8; half a surrogate pair, which UTF-8 cannot hold, as its escape."""
+    return text.encode("utf-8", errors="backslashreplace")
+
+
+def write_atomically(path: Path, chunks: Iterable[str]) -> None:
+    """Put a whole file in place, or leave the old one untouched.
+
+    Raises:
+        InstructLabError: the disk is full, or the folder cannot be written.
+    """
+    with told(path):
+        beside = path.with_name(f".{path.name}.{secrets.token_hex(6)}{TEMPORARY_SUFFIX}")
+        try:
+            with beside.open("xb") as stream:
+                for chunk in chunks:
+                    stream.write(encoded(chunk))
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.replace(beside, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                beside.unlink()
+            raise
+        _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename last over a power failure, where the system can."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write one JSON document atomically."""
+    write_atomically(path, [to_json(value, indent=2), "\n"])
+
+
+def read_json(path: Path) -> Any:
+    """The document, or `None` where there is no such file.
+
+    Raises:
+        InstructLabError: the file is not JSON, or cannot be read.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise InstructLabError(f"This file of a run record cannot be read ({error})", where=str(path)) from error
+
+
+def append_text(path: Path, text: str) -> None:
+    """Add to the end in one write; what a failed write left behind is taken back.
+
+    Raises:
+        InstructLabError: the disk is full, or the file cannot be written.
+    """
+    content = encoded(text)
+    with told(path):
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        try:
+            size = os.fstat(descriptor).st_size
+            if os.write(descriptor, content) != len(content):
+                os.ftruncate(descriptor, size)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        finally:
+            os.close(descriptor)
+
+
+def drop_torn_end(path: Path) -> None:
+    """Cut off a last line without an end, which a crash in the middle of a write leaves."""
+    with told(path), contextlib.suppress(FileNotFoundError), path.open("rb+") as stream:
+        content = stream.read()
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):
+            stream.truncate(whole)
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The objects of a file of JSON lines; a torn last line is left out, and so, with a warning, is a damaged one."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return []
+    *lines, _torn = content.split(b"\n")
+    objects, damaged = [], 0
+    for line in lines:
+        try:
+            value = json.loads(line)
+        except ValueError:
+            value = None
+        if isinstance(value, dict):
+            objects.append(value)
+        elif line.strip():
+            damaged += 1
+    if damaged:
+        logger.warning("%s: %d damaged lines were left out", path, damaged)
+    return objects
+
+
+@contextlib.contextmanager
+def told(path: Path) -> Iterator[None]:
+    """Tell an error of the disk as one that the user can mend."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            what, do = "The disk is full; what was written before is whole", "Free some space, then resume the run"
+        else:
+            what = f"A run record cannot be written ({error.strerror or error})"
+            do = "Check the folder's permissions, or choose another with runs_path"
+        raise InstructLabError(what, where=str(path), do=do) from error

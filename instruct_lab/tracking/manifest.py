@@ -1,0 +1,134 @@
+"""What a run stood on: code, packages, Python, hardware."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import os
+import platform
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+PACKAGE_PATH = Path(__file__).resolve().parent.parent
+DISTRIBUTION = "instruct-lab"
+GIT_SECONDS = 20
+
+
+def environment() -> dict[str, Any]:
+    """The entries of `manifest.json` that the machine tells: code, packages, Python, platform, hardware."""
+    installed = installed_packages()
+    return {
+        "code": code_version(),
+        "packages": _declared(installed),
+        "environment": installed,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "hardware": hardware(),
+    }
+
+
+def code_version(package_path: Path = PACKAGE_PATH) -> dict[str, str | None] | None:
+    """The commit of the package's own git checkout, and the SHA-256 of what differs from it.
+
+    None where the package does not stand in a checkout of its own: installed from a wheel, without git, or in an
+    environment inside another project's repository.
+    """
+    root = package_path.parent
+    if _git(root, "rev-parse", "--show-prefix") != b"\n":  # the folder that holds the package is not a repository's top
+        return None
+    if not _git(root, "ls-files", "--", f"{package_path.name}/__init__.py"):
+        return None
+    commit = _git(root, "rev-parse", "HEAD")
+    difference = _git(root, "diff", "HEAD", "--binary", "--no-ext-diff", "--no-textconv", "--no-color")
+    if commit is None or difference is None:
+        return None
+    return {"commit": commit.decode().strip(), "diff_sha256": _difference_hash(root, package_path, difference)}
+
+
+def _difference_hash(root: Path, package_path: Path, difference: bytes) -> str | None:
+    """SHA-256 of the diff and of new files in the package; none where nothing differs."""
+    listed = _git(root, "ls-files", "--others", "--exclude-standard", "-z", "--", package_path.name, "conf") or b""
+    new_files = sorted(name for name in listed.split(b"\0") if name)
+    if not difference and not new_files:
+        return None
+    digest = hashlib.sha256(difference)
+    for name in new_files:
+        digest.update(b"\0" + name + b"\0")
+        try:
+            digest.update(Path(os.fsdecode(os.path.join(os.fsencode(root), name))).read_bytes())
+        except OSError:
+            digest.update(b"unreadable")
+    return digest.hexdigest()
+
+
+def _git(root: Path, *arguments: str) -> bytes | None:
+    """What git prints; none where it is missing or refuses."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    command = ["git", "-C", str(root), *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, env=own, timeout=GIT_SECONDS, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout if done.returncode == 0 else None
+
+
+def installed_packages() -> dict[str, str]:
+    """Every installed package and its version."""
+    found: dict[str, str] = {}
+    for distribution in importlib.metadata.distributions():
+        name = distribution.metadata["Name"]
+        if name:  # a half-removed package has none
+            found.setdefault(_normalized(name), distribution.version)  # the first on the path is the one imported
+    return dict(sorted(found.items()))
+
+
+def _declared(installed: dict[str, str]) -> dict[str, str]:
+    """Of the installed packages, this one and those that it declares; all where it is not installed itself."""
+    try:
+        requirements = importlib.metadata.requires(DISTRIBUTION) or []
+    except importlib.metadata.PackageNotFoundError:
+        return installed
+    names = {_normalized(re.split(r"[^A-Za-z0-9._-]", requirement, maxsplit=1)[0]) for requirement in requirements}
+    return {name: version for name, version in installed.items() if name in names or name == DISTRIBUTION}
+
+
+def _normalized(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def hardware() -> dict[str, Any]:
+    """Processors, memory in bytes, and GPUs where torch is already there to ask."""
+    return {
+        "cpu_model": _cpu_model(),
+        "cpu_count": os.cpu_count(),
+        "cpu_count_usable": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "memory_bytes": _memory_bytes(),
+        "gpus": _gpus(),
+    }
+
+
+def _cpu_model() -> str:
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        text = ""
+    named = re.search(r"^(?:model name|Hardware)\s*:\s*(.+)$", text, re.MULTILINE)
+    return named[1].strip() if named else platform.processor() or platform.machine()
+
+
+def _memory_bytes() -> int | None:
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):
+        return None
+
+
+def _gpus() -> list[dict[str, Any]]:
+    torch: Any = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_available():
+        return []
+    found = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
+    return [{"name": gpu.name, "memory_bytes": gpu.total_memory} for gpu in found]

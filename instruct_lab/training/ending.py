@@ -1,0 +1,55 @@
+"""However a run ends, its record says so: finished, failed or interrupted."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from instruct_lab.training.recording import Recorder
+
+
+class Interrupted(BaseException):
+    """SIGINT or SIGTERM arrived. Not an `Exception`, so that nothing on the way takes it for a failure."""
+
+    def __init__(self, number: int) -> None:
+        self.exit_code = 128 + number  # 130 for SIGINT, 143 for SIGTERM
+        super().__init__(signal.Signals(number).name)
+
+
+@contextmanager
+def signals_raised() -> Iterator[None]:
+    """SIGINT and SIGTERM raise `Interrupted` at once; without it Lightning ends a terminated run with exit code 0."""
+
+    def raise_interrupted(number: int, frame: FrameType | None) -> None:
+        raise Interrupted(number)
+
+    previous = {number: signal.signal(number, raise_interrupted) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def recorded_ending(recorder: Recorder) -> Iterator[None]:
+    """Write the status, the traceback of a failure, and close the trackers."""
+    exit_code = 1
+    try:
+        yield
+        exit_code = 0
+    except Interrupted as interrupted:
+        exit_code = interrupted.exit_code
+        if recorder.active:
+            recorder.record.write_manifest(status="interrupted")
+        raise
+    except BaseException as error:
+        if recorder.active:
+            recorder.record.failed(error)
+        raise
+    finally:
+        recorder.finish(exit_code)

@@ -1,0 +1,120 @@
+"""What a run came to: the table, `summary.json` and `predictions.jsonl`."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from instruct_lab.experiment import Experiment
+from instruct_lab.metrics.intervals import example_scores, paired_difference
+from instruct_lab.training.measure import SHORT_NAMES, Measurement
+
+Results = dict[str, dict[str, Measurement]]
+"""Split to system (`before`, the baselines' names, `after`) to measurement."""
+
+
+def summary_metrics(experiment: Experiment, results: Results) -> dict[str, Any]:
+    """The `metrics` of `summary.json`: `split/metric` to system to value, interval, count and signature."""
+    metrics: dict[str, Any] = {}
+    for split, systems in results.items():
+        for system, measurement in systems.items():
+            for name, value in measurement.values(experiment).items():
+                metrics.setdefault(f"{SHORT_NAMES[split]}/{name}", {})[system] = dataclasses.asdict(value)
+        for name, difference in _differences(experiment, systems).items():
+            metrics[f"{SHORT_NAMES[split]}/{name}"]["difference"] = difference
+    return metrics
+
+
+def _differences(experiment: Experiment, systems: dict[str, Measurement]) -> dict[str, Any]:
+    """After minus before on the same examples, with the interval of a paired bootstrap."""
+    if "before" not in systems or "after" not in systems:
+        return {}
+    before, after = systems["before"].rows, systems["after"].rows
+    return {
+        name: dataclasses.asdict(paired_difference(experiment.active_metrics[name], before[name], after[name]))
+        for name in after
+        if after[name] and len(before.get(name, [])) == len(after[name])
+    }
+
+
+def prediction_rows(experiment: Experiment, results: Results) -> list[dict[str, Any]]:
+    """The lines of `predictions.jsonl`."""
+    lines = []
+    for split, systems in results.items():
+        after = systems["after"]
+        before = systems.get("before")
+        scores = {
+            name: example_scores(experiment.active_metrics[name], rows)
+            for name, rows in after.rows.items()
+            if len(rows) == len(after.predictions)
+        }
+        for index, prediction in enumerate(after.predictions):
+            lines.append(
+                {
+                    "id": prediction.id,
+                    "split": split,
+                    "prompt": prediction.prompt,
+                    "prediction": prediction.text,
+                    "prediction_before": before.predictions[index].text if before else None,
+                    "references": list(prediction.references),
+                    "scores": {name: values[index] for name, values in scores.items()},
+                }
+            )
+    return lines
+
+
+def show(console: Console, experiment: Experiment, results: Results, metrics: dict[str, Any]) -> None:
+    """Print the final table of each split, and sample predictions below."""
+    for split, systems in results.items():
+        count = max((len(rows) for m in systems.values() for rows in m.rows.values()), default=0)
+        console.print(_table(split, count, list(systems), metrics))
+    for split, systems in results.items():
+        for index in range(min(experiment.evaluation.show_samples, len(systems["after"].predictions))):
+            _show_sample(console, split, index, systems)
+        break  # samples of the first split only
+
+
+HEADINGS = {"before": "untuned", "after": "tuned"}
+
+
+def _table(split: str, count: int, systems: list[str], metrics: dict[str, Any]) -> Table:
+    table = Table(title=f"{split}: {count} held-out examples, 95% bootstrap intervals", title_justify="left")
+    table.add_column("metric")
+    for system in systems:
+        table.add_column(HEADINGS.get(system, system), justify="right")
+    prefix = SHORT_NAMES[split] + "/"
+    shown = {name: values for name, values in metrics.items() if name.startswith(prefix)}
+    has_difference = any("difference" in values for values in shown.values())
+    if has_difference:
+        table.add_column("tuned - untuned", justify="right")
+    for name, values in shown.items():
+        cells = [_cell(values.get(system)) for system in systems]
+        if has_difference:
+            cells.append(_cell(values.get("difference"), signed=True))
+        table.add_row(name.removeprefix(prefix), *cells)
+    return table
+
+
+def _cell(value: dict[str, Any] | None, signed: bool = False) -> str:
+    if value is None:
+        return "-"
+    sign = "+" if signed else ""
+    digits = 2 if abs(value["value"]) < 100 else 1
+    low, high = f"{value['low']:{sign}.{digits}f}", f"{value['high']:{sign}.{digits}f}"
+    return f"{value['value']:{sign}.{digits}f} [{low}, {high}]"
+
+
+def _show_sample(console: Console, split: str, index: int, systems: dict[str, Measurement]) -> None:
+    prediction = systems["after"].predictions[index]
+    lines = [("prompt", prediction.prompt), ("reference", prediction.references[0])]
+    if "before" in systems:
+        lines.append(("untuned", systems["before"].predictions[index].text))
+    lines.append(("tuned", prediction.text))
+    console.print(Text(f"{split} example {prediction.id}", style="bold"))
+    for name, text in lines:
+        flat = " ".join(text.split())
+        console.print(Text(f"  {name:<10} {flat[:200]}{'…' if len(flat) > 200 else ''}"))

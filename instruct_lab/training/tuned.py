@@ -1,0 +1,69 @@
+"""The tuned model of a run: loaded again from its record, as everything after training does."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from instruct_lab.errors import InstructLabError
+from instruct_lab.experiment import Experiment
+from instruct_lab.training.checkpoints import read_weights
+
+
+@dataclasses.dataclass(frozen=True)
+class TunedModel:
+    """A model ready to answer, its tokenizer, and the step its weights are from (none: the untuned model)."""
+
+    model: Any
+    tokenizer: Any
+    step: int | None
+
+
+def chosen_weights(experiment: Experiment, run_path: Path, checkpoint: str | None = None) -> tuple[Path, int]:
+    """The folder of the weights that the run is measured by, and their step.
+
+    Where no best weights were kept (no validation, no monitor), the last are taken.
+
+    Raises:
+        InstructLabError: the run has no weights yet.
+    """
+    folder = run_path / "checkpoints"
+    wanted = checkpoint or experiment.evaluation.checkpoint
+    found = read_weights(folder, wanted)
+    if found is None and checkpoint is None:
+        found = read_weights(folder, "last")
+    if found is None:
+        raise InstructLabError(
+            f"The run has no {wanted} weights",
+            where=str(folder),
+            do=f"finish it first with `instruct-lab resume {run_path}`, or choose another run",
+        )
+    path, facts = found
+    return path, int(facts["step"])
+
+
+def load_base(experiment: Experiment, cache_path: Path, device: Any = "cpu") -> TunedModel:
+    """The untuned model."""
+    tokenizer = experiment.model.load_tokenizer(cache_path)
+    model = experiment.model.load(tokenizer, cache_path).to(device)
+    return TunedModel(model.eval(), tokenizer, None)
+
+
+def load_adapted(
+    experiment: Experiment, run_path: Path, cache_path: Path, checkpoint: str | None = None, device: Any = "cpu"
+) -> TunedModel:
+    """The untuned model with what the run trained read into it, not merged."""
+    path, step = chosen_weights(experiment, run_path, checkpoint)
+    base = load_base(experiment, cache_path)
+    model = experiment.tuning.load(base.model, path)
+    return TunedModel(model.to(device).eval(), base.tokenizer, step)
+
+
+def load_tuned(
+    experiment: Experiment, run_path: Path, cache_path: Path, checkpoint: str | None = None, device: Any = "cpu"
+) -> TunedModel:
+    """The tuned model as a plain one, adapters merged: what is measured, used and exported is this one."""
+    adapted = load_adapted(experiment, run_path, cache_path, checkpoint)
+    model = experiment.tuning.merge(adapted.model)
+    return TunedModel(model.to(device).eval(), adapted.tokenizer, adapted.step)

@@ -1,0 +1,174 @@
+"""The order of batches, and continuing in it."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from instruct_lab.batching import IGNORED, BatchLoader, Example, Padded
+from instruct_lab.errors import InstructLabError
+
+LENGTHS = st.lists(st.integers(1, 9), min_size=1, max_size=60)
+
+
+def examples_of(lengths):
+    return [Example([index] * length, [index] * length, str(index)) for index, length in enumerate(lengths)]
+
+
+def loader_of(lengths, collate=tuple, **options):
+    return BatchLoader(examples_of(lengths), collate, **({"batch_size": 4, "seed": 0, "shuffle": True} | options))
+
+
+def ids(batch):
+    """The examples of a batch that have targets."""
+    return [int(example.id) for example in batch if example.num_target_tokens or len(example.labels) == 1]
+
+
+def real(batch):
+    return [int(example.id) for example in batch if example.labels != [IGNORED] * len(example.labels)]
+
+
+shapes = settings(max_examples=60, deadline=None)
+options = {
+    "lengths": LENGTHS,
+    "batch_size": st.integers(1, 7),
+    "shuffle": st.booleans(),
+    "group_by_length": st.booleans(),
+    "seed": st.integers(0, 5),
+    "world_size": st.integers(1, 4),
+}
+
+
+@shapes
+@given(**options)
+def test_every_example_comes_once_an_epoch_over_all_devices(world_size, **settings):
+    loaders = [loader_of(rank=rank, world_size=world_size, **settings) for rank in range(world_size)]
+    for _ in range(2):
+        given_out = [list(loader) for loader in loaders]
+        assert {len(batches) for batches in given_out} == {len(loaders[0])}
+        assert all(batch for batches in given_out for batch in batches)
+        seen = [number for batches in given_out for batch in batches for number in real(batch)]
+        assert sorted(seen) == list(range(len(settings["lengths"])))
+
+
+@shapes
+@given(position=st.integers(0, 200), **options)
+def test_resuming_anywhere_equals_the_uninterrupted_order(position, world_size, **settings):
+    uninterrupted = loader_of(world_size=world_size, **settings)
+    batches = [real(batch) for _ in range(3) for batch in uninterrupted]
+    position %= len(uninterrupted) * 2 + 1
+    first = loader_of(world_size=world_size, **settings)
+    taken = []
+    while len(taken) < position:
+        for batch in first:
+            taken.append(real(batch))
+            if len(taken) == position:
+                break
+    state = first.state_dict()
+    second = loader_of(world_size=world_size, **settings)
+    second.load_state_dict(state)
+    assert len(second) == len(uninterrupted)
+    rest = [real(batch) for batch in second]
+    rest += [real(batch) for batch in second]
+    expected = batches[position:]
+    assert taken == batches[:position]
+    assert rest[: len(expected)] == expected[: len(rest)]
+    assert rest
+
+
+@shapes
+@given(**options)
+def test_devices_together_see_what_one_with_a_larger_batch_sees(world_size, **settings):
+    size = settings.pop("batch_size")
+    one = loader_of(batch_size=size * world_size, **settings)
+    many = [loader_of(batch_size=size, rank=r, world_size=world_size, **settings) for r in range(world_size)]
+    for whole, *parts in zip(one, *many, strict=True):
+        assert sorted(real(whole)) == sorted(number for part in parts for number in real(part))
+
+
+@shapes
+@given(**options)
+def test_the_order_of_examples_does_not_depend_on_the_batch_size(world_size, **settings):
+    settings.pop("batch_size")
+    orders = [[n for batch in loader_of(batch_size=size, **settings) for n in real(batch)] for size in (1, 3, 8)]
+    assert orders[0] == orders[1] == orders[2]
+
+
+def test_orders_differ_by_epoch_and_seed_and_are_the_same_again():
+    lengths = [1] * 50
+    first, again, other = loader_of(lengths), loader_of(lengths), loader_of(lengths, seed=1)
+    epochs = [[real(batch) for batch in first] for _ in range(2)]
+    assert epochs[0] != epochs[1]
+    assert epochs == [[real(batch) for batch in again] for _ in range(2)]
+    assert epochs[0] != [real(batch) for batch in other]
+
+
+def test_without_shuffling_the_order_is_as_given():
+    assert [real(batch) for batch in loader_of([3, 1, 2], batch_size=2, shuffle=False, group_by_length=True)] == [
+        [0, 1],
+        [2],
+    ]
+
+
+def test_grouping_by_length_leaves_less_padding():
+    lengths = [1 + (index * 37) % 101 for index in range(3000)]
+
+    def width(**settings):
+        loader = loader_of(lengths, batch_size=8, **settings)
+        return sum(len(batch) * max(len(example.input_ids) for example in batch) for batch in loader)
+
+    assert width(group_by_length=True) < 1.05 * sum(lengths)
+    assert width(group_by_length=False) > 1.5 * sum(lengths)
+
+
+def test_a_device_without_an_example_gets_one_without_a_target():
+    batches = [next(iter(loader_of([2], rank=rank, world_size=3))) for rank in range(3)]
+    assert [real(batch) for batch in batches] == [[0], [], []]
+    assert batches[2][0].labels == [IGNORED, IGNORED]
+
+
+def test_the_position_counts_batches_given_out():
+    loader = loader_of([1] * 10)
+    assert loader.state_dict() == {"epoch": 0, "position": 0}
+    iterator = iter(loader)
+    assert loader.state_dict() == {"epoch": 0, "position": 0}
+    next(iterator)
+    assert loader.state_dict() == {"epoch": 0, "position": 1}
+    assert len(list(iterator)) == 2
+    assert loader.state_dict() == {"epoch": 0, "position": 3}
+    next(iter(loader))
+    assert loader.state_dict() == {"epoch": 1, "position": 1}
+
+
+def test_an_abandoned_epoch_restarts_and_an_untouched_iterator_leaves_no_trace():
+    loader = loader_of([1] * 10)
+    first = real(next(iter(loader)))
+    assert real(next(iter(loader))) == first
+    loader.load_state_dict({"epoch": 4, "position": 2})
+    iter(loader)
+    assert [real(batch) for batch in loader] == [real(batch) for batch in list(loader_of_epoch(4))[2:]]
+
+
+def loader_of_epoch(epoch):
+    loader = loader_of([1] * 10)
+    loader.load_state_dict({"epoch": epoch, "position": 0})
+    return loader
+
+
+@pytest.mark.parametrize("state", [{"epoch": 0, "position": 4}, {"epoch": -1, "position": 0}])
+def test_a_position_that_an_epoch_does_not_have_is_refused(state):
+    with pytest.raises(InstructLabError, match="an epoch has 3 batches"):
+        loader_of([1] * 10).load_state_dict(state)
+
+
+def test_no_examples_make_no_batches():
+    loader = loader_of([])
+    assert len(loader) == 0
+    assert list(loader) == []
+
+
+def test_the_component_makes_a_loader_of_padded_tensors():
+    loader = Padded().loader(examples_of([3, 1, 2]), seed=0, shuffle=True, batch_size=2, pad_token_id=9)
+    rows = [row for batch in loader for row in batch.input_ids[batch.attention_mask.bool()].tolist()]
+    assert sorted(rows) == [0, 0, 0, 1, 2, 2]
+    assert all(isinstance(batch.labels, torch.Tensor) for batch in loader)

@@ -1,0 +1,87 @@
+"""Nothing here reaches a network, a user's caches or a user's accounts."""
+
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_DATASETS_OFFLINE"] = "1"
+os.environ["WANDB_MODE"] = "offline"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ.pop("WANDB_API_KEY", None)
+
+import json
+from pathlib import Path
+
+import pytest
+
+from instruct_lab import cli
+
+WORDS = "red green blue small large old new warm cold quick slow bright dark quiet loud open closed early late".split()
+
+
+def instruction_rows(count):
+    """Distinct instructions with answers of several lengths."""
+    rows = []
+    for index in range(count):
+        first, second = WORDS[index % len(WORDS)], WORDS[(index * 7 + index // len(WORDS)) % len(WORDS)]
+        answer = " ".join(reversed([first, second, *WORDS[: index % 4]]))
+        rows.append({"instruction": f"Turn around number {index}", "input": f"{first} {second}", "output": answer})
+    return rows
+
+
+@pytest.fixture
+def lab(tmp_path, monkeypatch):
+    """A user's own folder with one local JSONL file and a data option for it; the command runs there."""
+    (tmp_path / "conf" / "data").mkdir(parents=True)
+    rows = "".join(json.dumps(row) + "\n" for row in instruction_rows(60))
+    (tmp_path / "rows.jsonl").write_text(rows, encoding="utf-8")
+    (tmp_path / "conf" / "data" / "mine.yaml").write_text(
+        """# mine: a local file
+_target_: instruct_lab.data.DataSet
+train:
+  mine:
+    _target_: instruct_lab.data.Files
+    path: rows.jsonl
+format:
+  _target_: instruct_lab.data.Alpaca
+split:
+  _target_: instruct_lab.data.HashSplit
+  validation: 0.15
+  test: 0.15
+""",
+        encoding="utf-8",
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("INSTRUCT_LAB_CACHE", str(tmp_path / "cache"))
+    return tmp_path
+
+
+TINY = ["data=mine", "model=tiny_random", "tracker=none", "evaluation.max_examples=4", "generation.max_new_tokens=6"]
+"""A run of a few seconds."""
+
+
+@pytest.fixture
+def tiny():
+    """Overrides of a run of a few seconds in the `lab`."""
+    return list(TINY)
+
+
+@pytest.fixture
+def train(lab):
+    """Run `instruct-lab train` in this process; gives the record's folder."""
+
+    def run(*overrides):
+        assert cli.main(["train", *TINY, *overrides]) == 0
+        return newest_run(lab)
+
+    return run
+
+
+def newest_run(lab: Path) -> Path:
+    """The folder of the last run."""
+    return max((path.parent for path in lab.glob("runs/*/*/manifest.json")), key=lambda path: path.stat().st_mtime_ns)
+
+
+def logged(record: Path, name: str) -> list[tuple[int, float]]:
+    """The steps and values of one name in `metrics.jsonl`."""
+    lines = [json.loads(line) for line in (record / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    return [(line["step"], line[name]) for line in lines if name in line]

@@ -1,0 +1,124 @@
+"""Splits by hash: no prompt in two splits, and no row moves when others are added."""
+
+import pydantic
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from instruct_lab.data import Audit, Conversation, HashSplit, Message, normalized
+from instruct_lab.data.split import SPLIT_NAMES, prompts, separate
+from instruct_lab.errors import InstructLabError
+
+WORDS = st.sampled_from(["Save", "save!", "  SAVE ", "ﬁle", "file", "été", "?", "!", "", "a\x00b", "a b", "Open it"])
+ROLES = st.sampled_from(["system", "user", "assistant", "tool"])
+ANY_CONVERSATION = st.lists(st.tuples(ROLES, WORDS), min_size=1, max_size=5)
+SINGLE_TURN = st.tuples(WORDS, WORDS).map(lambda pair: [("user", pair[0]), ("assistant", pair[1])])
+SHARES = st.tuples(st.floats(0, 0.49), st.floats(0, 0.49))
+
+
+def talk(*turns: tuple[str, str]) -> Conversation:
+    return Conversation(tuple(Message(role, content) for role, content in turns), id=str(turns))
+
+
+def divided(split: HashSplit, conversations: list[Conversation]) -> dict[str, list[Conversation]]:
+    splits: dict[str, list[Conversation]] = {name: [] for name in SPLIT_NAMES}
+    for conversation in conversations:
+        splits[split.split_of(conversation)].append(conversation)
+    return splits
+
+
+@given(st.lists(ANY_CONVERSATION | SINGLE_TURN, max_size=30), st.lists(ANY_CONVERSATION, max_size=30), SHARES)
+@settings(max_examples=200, deadline=None)
+def test_adding_rows_moves_no_row(old, new, shares) -> None:
+    split = HashSplit(validation=shares[0], test=shares[1])
+    before = divided(split, [talk(*turns) for turns in old])
+    after = divided(split, [talk(*turns) for turns in [*new, *old]])
+    for name in SPLIT_NAMES:
+        assert {conversation.id for conversation in before[name]} <= {conversation.id for conversation in after[name]}
+
+
+@given(st.lists(ANY_CONVERSATION | SINGLE_TURN, max_size=40), SHARES, st.integers(0, 5))
+@settings(max_examples=200, deadline=None)
+def test_no_normalized_prompt_is_in_two_splits(conversations, shares, seed) -> None:
+    split = HashSplit(validation=shares[0], test=shares[1], seed=seed)
+    divided_splits = divided(split, [talk(*turns) for turns in conversations])
+    audit = Audit()
+    assert separate(divided_splits, "drop", audit) == divided_splits, "a split by hash leaves nothing to drop"
+    assert not audit.count()
+
+
+@given(st.lists(st.tuples(st.sampled_from(SPLIT_NAMES), ANY_CONVERSATION | SINGLE_TURN), max_size=40))
+@settings(max_examples=200, deadline=None)
+def test_given_splits_are_separated_and_every_row_is_counted(rows) -> None:
+    given_splits = {name: [talk(*turns) for split, turns in rows if split == name] for name in SPLIT_NAMES}
+    audit = Audit()
+    kept = separate(given_splits, "drop", audit)
+    assert kept["test"] == given_splits["test"]
+    measured = {name: {prompts(conversation)[-1] for conversation in kept[name]} for name in SPLIT_NAMES}
+    answered = {
+        name: {prompt for conversation in kept[name] for prompt in prompts(conversation)} for name in SPLIT_NAMES
+    }
+    assert not measured["test"] & (answered["train"] | answered["validation"])
+    assert not measured["validation"] & answered["train"]
+    assert audit.count("dropped") == len(rows) - sum(map(len, kept.values()))
+
+
+@given(st.lists(st.tuples(st.sampled_from(SPLIT_NAMES), SINGLE_TURN), max_size=40))
+def test_a_single_turn_s_prompt_is_its_user_message_normalized(rows) -> None:
+    given_splits = {name: [talk(*turns) for split, turns in rows if split == name] for name in SPLIT_NAMES}
+    kept = separate(given_splits, "drop", Audit())
+    found = [{normalized(conversation.messages[0].content) for conversation in kept[name]} for name in SPLIT_NAMES]
+    assert not found[0] & found[1]
+    assert not found[0] & found[2]
+    assert not found[1] & found[2]
+
+
+@given(WORDS, WORDS)
+def test_a_constant_pattern_compares_as_its_sources_do(first, second) -> None:
+    rendered = [
+        prompts(talk(("user", f"Translate to French: {text}"), ("assistant", "")))[0] for text in (first, second)
+    ]
+    if normalized(first) == normalized(second):
+        assert rendered[0] == rendered[1], "equal sources are never in two splits"
+    if any(character.isalnum() for character in first + second):
+        assert (normalized(first) == normalized(second)) == (rendered[0] == rendered[1])
+
+
+def test_the_shares_are_kept_and_the_seed_changes_the_division() -> None:
+    conversations = [talk(("user", f"question {number}"), ("assistant", "a")) for number in range(5000)]
+    splits = divided(HashSplit(validation=0.1, test=0.2), conversations)
+    assert len(splits["validation"]) == pytest.approx(500, abs=70)
+    assert len(splits["test"]) == pytest.approx(1000, abs=100)
+    other = divided(HashSplit(validation=0.1, test=0.2, seed=1), conversations)
+    assert {c.id for c in other["test"]} != {c.id for c in splits["test"]}
+    more = divided(HashSplit(validation=0.3, test=0.2), conversations)
+    assert more["test"] == splits["test"], "the test set stays when the validation share changes"
+
+
+def test_the_division_is_the_same_on_every_machine() -> None:
+    split = HashSplit(validation=0.3, test=0.3)
+    names = [split.split_of(talk(("user", word), ("assistant", ""))) for word in "abcdefgh"]
+    assert " ".join(names) == "test test train test train validation validation validation"
+
+
+def test_shares_that_leave_nothing_to_train_on_are_refused() -> None:
+    with pytest.raises(pydantic.ValidationError, match="sum to less than 1"):
+        HashSplit(validation=0.5, test=0.5)
+    for wrong in (-0.1, 1.0, float("nan")):
+        with pytest.raises(pydantic.ValidationError):
+            HashSplit(validation=wrong)
+
+
+def test_a_training_turn_that_answers_a_test_prompt_leaves() -> None:
+    test = [talk(("user", "Hi"), ("assistant", "Ho"))]
+    train = [
+        talk(("user", "hi!"), ("assistant", "x"), ("user", "more"), ("assistant", "y")),
+        talk(("system", "S"), ("user", "HI")),
+        talk(("user", "other"), ("assistant", "x"), ("user", "Hi"), ("assistant", "y")),
+    ]
+    audit = Audit()
+    kept = separate({"train": train, "validation": [], "test": test}, "drop", audit)
+    assert kept["train"] == train[2:]
+    assert audit.to_json()["reasons"][0]["reason"] == "train prompt also in test"
+    with pytest.raises(InstructLabError, match="A prompt of train is also in test: 'more'"):
+        separate({"train": train, "validation": [], "test": test}, "error", Audit())

@@ -1,0 +1,59 @@
+"""Rows from the Hub, with the network taken away."""
+
+from pathlib import Path
+
+import datasets
+import pydantic
+import pytest
+
+from instruct_lab.data import Audit, HubDataSet
+from instruct_lab.errors import InstructLabError
+
+ROWS = [{"q": "a", "n": 1}, {"q": "é", "n": 2}]
+
+
+def read(**fields):
+    source = HubDataSet(**{"repository": "owner/name", "revision": "abc", **fields})
+    return source.read(Path(), Audit(), "data/train/hub")
+
+
+def test_rows_of_the_named_split_and_revision(monkeypatch) -> None:
+    asked = {}
+
+    def load(repository, configuration, **named):
+        asked.update(named, repository=repository, configuration=configuration)
+        return datasets.Dataset.from_list(ROWS)
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    found = read(configuration="small", split="test")
+    assert asked == {"repository": "owner/name", "configuration": "small", "split": "test", "revision": "abc"}
+    assert [row.columns for row in found.rows] == ROWS
+    assert found.rows[1].where == "owner/name, split test, row 2"
+    assert found.inputs[0].name == "owner/name/small/test@abc"
+    first = found.inputs[0].sha256
+    monkeypatch.setattr(datasets, "load_dataset", lambda *a, **k: datasets.Dataset.from_list(ROWS[:1]))
+    assert read(configuration="small", split="test").inputs[0].sha256 != first
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (ConnectionError("Couldn't reach owner/name on the Hub"), "The Hub cannot be reached"),
+        (ValueError("Unknown split 'x'"), "cannot be loaded .Unknown split"),
+        (datasets.exceptions.DatasetNotFoundError("doesn't exist"), "cannot be loaded"),
+        (FileNotFoundError("no such revision"), "revision abc"),
+    ],
+)
+def test_what_the_hub_refuses_is_told(monkeypatch, error, expected) -> None:
+    def load(*args, **named):
+        raise error
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    with pytest.raises(InstructLabError, match=expected) as caught:
+        read()
+    assert "owner/name" in str(caught.value)
+
+
+def test_a_repository_is_a_name(monkeypatch) -> None:
+    with pytest.raises(pydantic.ValidationError, match="repository"):
+        HubDataSet(repository="https://x/y/z", revision="main")

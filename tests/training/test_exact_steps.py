@@ -1,0 +1,129 @@
+"""An optimizer step does not depend on how it is split into micro-batches."""
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch.nn import functional
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from instruct_lab.batching import IGNORED, Example
+from instruct_lab.config.check import check
+from instruct_lab.training.module import TuningModule
+from instruct_lab.training.recording import Recorder
+
+LENGTHS = [12, 5, 9, 3, 14, 7, 4, 11]
+
+
+class Record:
+    """Keeps what would be written."""
+
+    def __init__(self):
+        self.lines = []
+
+    def append_metrics(self, *, step, epoch, values):
+        self.lines.append((step, values))
+
+
+@pytest.fixture
+def experiment(lab):
+    checked = check(["data=mine", "model=tiny_random", "lr_scheduler=constant", "lr_scheduler.warmup_ratio=0.0"])
+    return checked.or_refuse().experiment
+
+
+def new_model():
+    torch.manual_seed(3)
+    sizes = {"vocab_size": 29, "hidden_size": 16, "intermediate_size": 24}
+    return LlamaForCausalLM(LlamaConfig(**sizes, num_hidden_layers=2, num_attention_heads=2))
+
+
+def examples(lengths):
+    torch.manual_seed(4)
+    made = []
+    for length in lengths:
+        ids = torch.randint(0, 29, (length,)).tolist()
+        targets = max(1, length // 3)
+        made.append(Example(input_ids=ids, labels=[IGNORED] * (length - targets) + ids[-targets:]))
+    return made
+
+
+class Gradients(pl.Callback):
+    """Keeps the gradient that each optimizer step is made with."""
+
+    def __init__(self):
+        self.steps = []
+
+    def on_before_zero_grad(self, trainer, pl_module, optimizer):
+        grads = [p.grad.clone() for p in pl_module.parameters() if p.grad is not None]
+        if grads:
+            self.steps.append(torch.cat([grad.flatten() for grad in grads]))
+
+
+def run(experiment, made, micro_batch, accumulate, clip=None):
+    model, gradients = new_model(), Gradients()
+    module = TuningModule(experiment, model, Recorder(Record(), {}, {}), num_steps=100)
+    loader = [
+        experiment.batching.collate(made[start : start + micro_batch], 0) for start in range(0, len(made), micro_batch)
+    ]
+    trainer = pl.Trainer(
+        max_epochs=2,  # gradients are cleared at the start of the next step: the second epoch's is not read
+        accumulate_grad_batches=accumulate,
+        gradient_clip_val=clip,
+        accelerator="cpu",
+        logger=False,
+        callbacks=[gradients],
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(module, train_dataloaders=loader)
+    return gradients.steps, module
+
+
+def whole_batch_gradient(made):
+    """Mean cross-entropy over all target tokens, computed example by example without padding."""
+    model = new_model()
+    total, count = torch.zeros(()), 0
+    for example in made:
+        ids, labels = torch.tensor([example.input_ids]), torch.tensor(example.labels)
+        logits = model(input_ids=ids).logits[0]
+        total = total + functional.cross_entropy(logits[:-1], labels[1:], ignore_index=IGNORED, reduction="sum")
+        count += example.num_target_tokens
+    (total / count).backward()
+    return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+
+
+def relative_error(first, second):
+    return float((first - second).norm() / second.norm())
+
+
+@pytest.mark.parametrize(("micro_batch", "accumulate"), [(8, 1), (4, 2), (2, 4), (1, 8)])
+def test_a_step_has_the_same_gradient_however_it_is_split(experiment, micro_batch, accumulate):
+    made = examples(LENGTHS)
+    steps, _ = run(experiment, made, micro_batch, accumulate)
+    assert relative_error(steps[0], whole_batch_gradient(made)) < 1e-5
+
+
+def test_a_partial_last_window_is_divided_by_its_own_targets(experiment):
+    made = examples(LENGTHS[:6])
+    steps, _ = run(experiment, made, micro_batch=2, accumulate=8)  # three micro-batches, then the epoch ends
+    assert relative_error(steps[0], whole_batch_gradient(made)) < 1e-5
+
+
+def test_clipping_sees_the_divided_gradient(experiment):
+    made = examples(LENGTHS)
+    expected = whole_batch_gradient(made)
+    bound = float(expected.norm()) / 2
+    steps, module = run(experiment, made, micro_batch=2, accumulate=4, clip=bound)
+    assert float(steps[0].norm()) == pytest.approx(bound, rel=1e-4)
+    first = module._recorder.record.lines[0][1]
+    assert first["train/gradient_norm"] == pytest.approx(float(expected.norm()), rel=1e-5)
+
+
+def test_the_logged_loss_is_that_of_the_whole_step(experiment):
+    made = examples(LENGTHS)
+    whole = run(experiment, made, micro_batch=8, accumulate=1)[1]._recorder.record.lines
+    split = run(experiment, made, micro_batch=1, accumulate=8)[1]._recorder.record.lines
+    for (step, one), (other_step, other) in zip(whole, split, strict=True):
+        assert step == other_step
+        assert one["train/loss"] == pytest.approx(other["train/loss"], rel=1e-5)
+        assert one["train/target_tokens"] == other["train/target_tokens"]

@@ -1,0 +1,90 @@
+"""A killed run that is continued logs what a run that was not would have logged, to the last digit."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from conftest import logged, newest_run
+from instruct_lab import cli
+
+COMMAND = [sys.executable, "-m", "instruct_lab.cli"]
+LONG = [
+    "tuning.dropout=0.2",
+    "trainer.max_epochs=6",
+    "trainer.accumulate_grad_batches=2",
+    "trainer.accelerator=cpu",
+    "batching.batch_size=3",
+    "callbacks.checkpoint.every_steps=3",
+    "evaluation.before=false",
+    "evaluation.baselines=false",
+    "evaluation.during_examples=2",
+]
+
+
+def kill_after(command, folder, lines):
+    """Start a run and SIGKILL it once its log has so many lines."""
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        logs = list(folder.glob("runs/*/*/metrics.jsonl"))
+        if logs and logs[0].read_bytes().count(b"\n") >= lines:
+            break
+        time.sleep(0.002)
+    assert process.poll() is None, process.stderr.read().decode()[-2000:]
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+
+SAME = ("train/loss", "train/lr", "train/gradient_norm", "train/target_tokens", "val/loss", "val/chrf")
+
+
+def test_a_killed_run_goes_on_to_the_last_digit(lab, tiny, capfd):
+    assert cli.main(["train", *tiny, *LONG]) == 0
+    undisturbed = newest_run(lab)
+    expected = {name: logged(undisturbed, name) for name in SAME}
+    table = json.loads((undisturbed / "summary.json").read_text())["metrics"]
+    assert len(expected["train/loss"]) >= 40
+    assert len(expected["val/loss"]) >= 6
+    shutil.rmtree(lab / "runs")
+
+    kill_after([*COMMAND, "train", *tiny, *LONG], lab, lines=len(expected["train/loss"]) // 4)
+    record = newest_run(lab)
+    assert json.loads((record / "manifest.json").read_text())["status"] == "running"
+    reached = len(logged(record, "train/loss"))
+    assert 0 < reached < len(expected["train/loss"])
+    kill_after([*COMMAND, "resume", "latest"], lab, lines=reached + 6)  # and killed once more
+
+    assert cli.main(["resume", "latest"]) == 0
+    assert {name: logged(record, name) for name in SAME} == expected
+    summary = json.loads((record / "summary.json").read_text())
+    assert summary["status"] == "finished"
+    assert summary["metrics"] == table
+    assert cli.main(["resume", "latest"]) == 2  # it is finished
+
+
+def test_changed_data_is_not_trained_on_without_a_word(lab, tiny, capsys):
+    stop = ["evaluation.before=false", "evaluation.baselines=false", "optimizer.lr=1.0e+30"]
+    assert cli.main(["train", *tiny, *stop, "trainer.gradient_clip_val=null"]) in (1, 2)  # the loss becomes NaN
+    rows = (lab / "rows.jsonl").read_text().splitlines()
+    (lab / "rows.jsonl").write_text("\n".join(rows[:-5]) + "\n")
+    assert cli.main(["resume", "latest"]) == 2
+    assert "not what it was" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_an_interrupted_run_says_so(lab, tiny, number):
+    command = [*COMMAND, "train", *tiny, *LONG, "trainer.max_epochs=200"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=dict(os.environ))
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not list(lab.glob("runs/*/*/metrics.jsonl")):
+        time.sleep(0.01)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + number, errors.decode()[-2000:]
+    assert json.loads((newest_run(lab) / "manifest.json").read_text())["status"] == "interrupted"

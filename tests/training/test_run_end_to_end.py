@@ -1,0 +1,170 @@
+"""One command from rows to a measured, recorded, usable model."""
+
+import json
+
+import pytest
+import torch
+
+from conftest import logged
+from instruct_lab import cli
+
+FULL = ["tuning=full", "optimizer.lr=0.01"]
+
+
+def read(path):
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("tuning", ["lora", "full"])
+def test_a_run_leaves_a_complete_record(train, tuning, capsys):
+    record = train(f"tuning={tuning}", "trainer.max_epochs=2")
+    shown = capsys.readouterr().out
+    assert "tuned - untuned" in shown
+    assert "prompt" in shown
+    manifest, summary, audit = (read(record / f"{name}.json") for name in ("manifest", "summary", "audit"))
+    assert manifest["status"] == "finished"
+    assert manifest["choices"]["tuning"] == tuning
+    assert {"validation", "test"} == {name.split("/")[0].replace("val", "validation") for name in summary["metrics"]}
+    after = summary["metrics"]["test/chrf"]["after"]
+    assert set(after) == {"value", "low", "high", "count", "signature"}
+    assert after["low"] <= after["value"] <= after["high"]
+    assert {"before", "after", "difference"} <= set(summary["metrics"]["test/perplexity"])
+    assert audit["facts"]["examples"]["train"] > 0
+    lines = [json.loads(line) for line in (record / "predictions.jsonl").read_text().splitlines()]
+    assert len(lines) == 8
+    assert set(lines[0]) == {"id", "split", "prompt", "prediction", "prediction_before", "references", "scores"}
+    losses = [loss for _, loss in logged(record, "train/loss")]
+    assert losses[-1] < losses[0]
+    assert logged(record, "val/loss")
+    assert logged(record, "val/chrf")
+
+
+def test_the_same_config_and_seed_give_the_same_digits(train):
+    first, second = train("trainer.max_epochs=1"), train("trainer.max_epochs=1")
+    assert logged(first, "train/loss") == logged(second, "train/loss")
+    assert read(first / "summary.json")["metrics"] == read(second / "summary.json")["metrics"]
+    other = train("trainer.max_epochs=1", "seed=1")
+    assert logged(other, "train/loss") != logged(first, "train/loss")
+
+
+def test_a_recorded_config_runs_again_to_the_same_digits(train, lab):
+    first = train("trainer.max_epochs=1", "optimizer.lr=0.01")
+    assert cli.main(["reproduce", first.name]) == 0
+    records = {path.parent for path in lab.glob("runs/*/*/summary.json")} - {first}
+    (second,) = records
+    assert logged(first, "train/loss") == logged(second, "train/loss")
+    assert read(first / "manifest.json")["config_hash"] == read(second / "manifest.json")["config_hash"]
+
+
+def test_an_adapter_checkpoint_holds_the_adapter_alone(train):
+    record = train("callbacks.checkpoint.every_steps=1", "tuning=lora")
+    state = torch.load(record / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    assert state
+    assert all("lora_" in name for name in state)
+    (best,) = (record / "checkpoints").glob("best-*")
+    assert (best / "adapter_model.safetensors").is_file()
+    assert not (best / "model.safetensors").exists()
+
+
+def test_only_the_adapter_changes_under_lora_and_everything_under_full(train, lab):
+    from omegaconf import OmegaConf
+
+    from instruct_lab.config.check import check_config
+    from instruct_lab.training.tuned import load_base, load_tuned
+
+    for overrides, all_change in ((["tuning=lora"], False), (FULL, True)):
+        record = train(*overrides)
+        experiment = check_config(OmegaConf.load(record / "config.yaml"))
+        base = load_base(experiment, lab / "cache").model.state_dict()
+        tuned = load_tuned(experiment, record, lab / "cache").model.state_dict()
+        changed = {name for name in base if not torch.equal(base[name], tuned[name])}
+        norms = {name for name in base if "norm" in name or "embed" in name}
+        assert changed
+        assert bool(changed & norms) is all_change
+
+
+@pytest.mark.parametrize("tuning", ["lora", "full"])
+def test_the_exported_folder_reproduces_the_runs_predictions_token_for_token(train, lab, tuning, capsys):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    record = train(f"tuning={tuning}", "trainer.max_epochs=4", "generation.max_new_tokens=12")
+    assert cli.main(["export", "latest", str(lab / "exported")]) == 0
+    model = AutoModelForCausalLM.from_pretrained(lab / "exported").eval()
+    tokenizer = AutoTokenizer.from_pretrained(lab / "exported")
+    for line in map(json.loads, (record / "predictions.jsonl").read_text().splitlines()):
+        messages = [{"role": "user", "content": line["prompt"]}]
+        ids = tokenizer.apply_chat_template(
+            messages, add_generation_prompt=True, return_tensors="pt", return_dict=True
+        )["input_ids"]
+        output = model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=12)
+        assert tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True) == line["prediction"]
+    card = (lab / "exported" / "README.md").read_text(encoding="utf-8")
+    assert "test/chrf" in card
+    assert "rows.jsonl" in card
+    capsys.readouterr()
+    prompt = line["prompt"]
+    assert cli.main(["generate", "latest", prompt]) == 0
+    assert capsys.readouterr().out.strip() == line["prediction"].strip()
+    assert cli.main(["generate", "latest", prompt, "--base"]) == 0
+    assert capsys.readouterr().out.strip() == line["prediction_before"].strip()
+
+
+def test_an_adapter_can_be_kept_apart(train, lab):
+    from peft import PeftConfig
+
+    train("tuning=lora")
+    assert cli.main(["export", "latest", str(lab / "adapter"), "--keep-adapter"]) == 0
+    assert PeftConfig.from_pretrained(lab / "adapter").peft_type == "LORA"
+
+
+def test_an_export_never_overwrites(train, lab, capsys):
+    train("tuning=lora")
+    (lab / "mine").mkdir()
+    (lab / "mine" / "precious.txt").write_text("mine")
+    assert cli.main(["export", "latest", str(lab / "mine")]) == 2
+    assert [path.name for path in (lab / "mine").iterdir()] == ["precious.txt"]
+
+
+def test_a_failed_run_keeps_its_traceback(lab, tiny, capsys):
+    assert cli.main(["train", *tiny, "optimizer.lr=1.0e+30", "trainer.gradient_clip_val=null"]) == 2
+    (manifest,) = lab.glob("runs/*/*/manifest.json")
+    content = read(manifest)
+    assert content["status"] == "failed"
+    assert "Traceback" in json.dumps(content)
+    assert "loss is" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("tracker", ["csv", "tensorboard", "wandb"])
+def test_a_tracker_receives_the_values(train, lab, tracker):
+    train(f"tracker={tracker}", "runs_path=tracked")
+    patterns = {"csv": "tracked/*/*/csv/metrics.csv", "tensorboard": "tracked/tensorboard/**/events*"}
+    assert list(lab.glob(patterns.get(tracker, "tracked/wandb/**/*.wandb")))
+
+
+def test_several_trackers_at_once_and_one_removed(train, lab):
+    train("tracker=[csv,tensorboard]", "tracker.tensorboard=null", "runs_path=tracked")
+    assert list(lab.glob("tracked/*/*/csv/metrics.csv"))
+    assert not list(lab.glob("tracked/tensorboard"))
+
+
+def test_a_metric_can_be_removed_and_a_callback_added(train):
+    record = train("metrics.chrf=null", "callbacks=[default,early_stopping]")
+    metrics = read(record / "summary.json")["metrics"]
+    assert "test/chrf" not in metrics
+    assert "test/bleu" in metrics
+
+
+@pytest.mark.parametrize("debug", ["fast", "overfit", "profile", "anomaly"])
+def test_a_debug_option_runs(train, debug):
+    record = train(f"debug={debug}")
+    steps = logged(record, "train/loss")[-1][0]
+    assert {"fast": steps == 2, "profile": steps <= 10}.get(debug, True)
+    if debug == "overfit":
+        losses = [loss for _, loss in logged(record, "train/loss")]
+        assert losses[-1] < losses[0]
+
+
+def test_bfloat16_arithmetic_trains(train):
+    record = train("trainer.precision=bf16-mixed")
+    losses = [loss for _, loss in logged(record, "train/loss")]
+    assert losses[-1] < losses[0]
