@@ -15,7 +15,7 @@ import pytest
 
 from instruct_lab import cli
 
-WORDS = "red green blue small large old new warm cold quick slow bright dark quiet loud open closed early late".split()
+WORDS = """red green blue small large old new warm cold quick slow bright dark quiet loud open closed early late""".split()
 
 
 def instruction_rows(count):
@@ -78,7 +78,7 @@ def train(lab):
 
 def newest_run(lab: Path) -> Path:
     """The folder of the last run."""
-    return max((path.parent for path in lab.glob("runs/*/*/manifest.json")), key=lambda path: path.stat().st_mtime_ns)
+    return max((path.parent for path in lab.glob("*/*/*/manifest.json")), key=lambda path: path.stat().st_mtime_ns)
 
 
 def logged(record: Path, name: str) -> list[tuple[int, float]]:

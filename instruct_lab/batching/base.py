@@ -30,7 +30,7 @@ class Example:
     @property
     def num_target_tokens(self) -> int:
         """How many tokens are predicted: labels that are not ignored, the first position excepted."""
-        return sum(label != IGNORED for label in self.labels[1:])
+        return len(self.labels[1:]) - self.labels[1:].count(IGNORED)
 
 
 @dataclasses.dataclass(slots=True)  # not frozen: Lightning's `convert_input` copies a batch field by field

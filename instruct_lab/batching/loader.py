@@ -34,10 +34,10 @@ class BatchLoader:
 
     Position: `state_dict` counts the batches given out so far in the epoch. After `load_state_dict` the next iteration
     continues with the very next batch; `len` stays that of the whole epoch. Iterating again after the last batch was
-    given out starts the next epoch; iterating again in mid-epoch restarts the same one, unless `set_epoch` names
-    another. An iterator that gave nothing out leaves no trace. Only the latest iterator may be used.
+    given out starts the next epoch; iterating again in mid-epoch restarts the same one, unless `set_epoch` was
+    called for another. An iterator that gave nothing out leaves no trace. Only the latest iterator may be used.
 
-    In Lightning: it saves and loads the state by itself, but not from a checkpoint of the end of an epoch, and calls
+    In Lightning: it saves and loads the state by itself, but does not load that of the end of an epoch, and calls
     `set_epoch` before every epoch (through `batch_sampler`), which puts that right. So a run whose epochs are limited
     (`limit_train_batches`) sees other examples in each, and `overfit_batches` does not hold them fixed.
 
@@ -74,6 +74,7 @@ class BatchLoader:
         self._group_by_length = group_by_length
         self._rank, self._world_size = rank, world_size
         self._epoch, self._position = 0, 0
+        self._announced = -1  # the last epoch that `set_epoch` was called for
         self._continues = False  # whether a loaded position waits for its iteration
 
     def __len__(self) -> int:
@@ -109,8 +110,8 @@ class BatchLoader:
         return grouped
 
     def state_dict(self) -> dict[str, int]:
-        """The epoch, and the number of batches given out in it."""
-        return {"epoch": self._epoch, "position": self._position}
+        """The epoch, the number of batches given out in it, and the epoch that was announced last (-1: none)."""
+        return {"epoch": self._epoch, "position": self._position, "announced": self._announced}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         """Continue after the batches that were given out when the state was saved.
@@ -125,11 +126,21 @@ class BatchLoader:
                 do="resume with the data, batch size and number of devices of the run that wrote it",
             )
         self._epoch, self._position, self._continues = epoch, position, True
+        self._announced = int(state_dict.get("announced", epoch))
 
     def set_epoch(self, epoch: int) -> None:
-        """Stand at the start of an epoch, unless the loader is in it already."""
-        if epoch != self._epoch:
-            self._epoch, self._position, self._continues = epoch, 0, False
+        """Hear that an epoch begins: one more than this, where batches of this were given out.
+
+        Only that the number changed counts, and the number itself before the first batch of a new loader: a resumed
+        run of Lightning can announce two epochs before one batch, and count one too many from then on.
+        """
+        if epoch == self._announced:
+            return
+        if self._position:
+            self._epoch, self._position, self._continues = self._epoch + 1, 0, False
+        elif self._announced < 0:
+            self._epoch = epoch
+        self._announced = epoch
 
     @property
     def batch_sampler(self) -> _BatchSampler:

@@ -41,6 +41,7 @@ def combination_problems(built: dict[str, Any]) -> Iterator[Problem]:
     """Yield what does not go together among the built components, by full key."""
     yield from _family_problems(built)
     yield from _trainer_problems(built)
+    yield from _precision_problems(built)
     yield from _tracker_problems(built)
     yield from _monitor_problems(built)
     yield from _length_problems(built)
@@ -78,6 +79,17 @@ def _trainer_problems(built: dict[str, Any]) -> Iterator[Problem]:
     if epochs in (None, -1) and steps in (None, -1):
         reason = "one of trainer.max_epochs and trainer.max_steps must bound the run: the schedule needs its length"
         yield Problem(key="trainer.max_epochs", value=epochs, reason=reason)
+
+
+def _precision_problems(built: dict[str, Any]) -> Iterator[Problem]:
+    """Float16's loss scaler and a fused optimizer both unscale gradients; clipping needs them in between."""
+    trainer, optimizer = built.get("trainer"), built.get("optimizer")
+    if not isinstance(trainer, Foreign) or not getattr(optimizer, "fused", False):
+        return
+    precision = str(trainer.arguments.get("precision", "32-true"))
+    if precision in ("16", "16-mixed") and trainer.arguments.get("gradient_clip_val"):
+        reason = f"a fused optimizer leaves no room for trainer.gradient_clip_val with trainer.precision={precision}"
+        yield Problem(key="optimizer.fused", value=True, reason=reason, suggestion="false")
 
 
 def _tracker_problems(built: dict[str, Any]) -> Iterator[Problem]:

@@ -79,7 +79,9 @@ class Generation(Component):
                 for start in range(0, len(by_length), self.batch_size):
                     indices = by_length[start : start + self.batch_size]
                     batch = [prompts[index] for index in indices]
-                    for index, ids in zip(indices, self._decode(model, batch, stop_token_ids, pad_token_id), strict=True):
+                    for index, ids in zip(
+                        indices, self._decode(model, batch, stop_token_ids, pad_token_id), strict=True
+                    ):
                         answers[index] = ids
         finally:
             model.train(was_training)

@@ -69,14 +69,7 @@ class Wandb(Tracker):
             if mode != "online" or self.mode != "auto":
                 raise
             logger.warning("wandb cannot be reached, so this run is kept offline: %s", error)
-            self._forget_failed_run()
-            return self._session("offline", record, config, tags, group)
-
-    def _forget_failed_run(self) -> None:
-        """Stop wandb's service, which holds a run's id after it failed to start."""
-        import wandb
-
-        wandb.teardown(exit_code=1)
+            return self._session("offline", record, config, tags, group, suffix="-offline")
 
     def resolved_mode(self) -> Mode:
         """What `auto` comes to on this machine."""
@@ -86,8 +79,9 @@ class Wandb(Tracker):
         return MODES.get(wanted.strip().lower()) or ("online" if has_key() else "offline")
 
     def _session(
-        self, mode: Mode, record: RunRecord, config: dict[str, Any], tags: list[str], group: str
+        self, mode: Mode, record: RunRecord, config: dict[str, Any], tags: list[str], group: str, suffix: str = ""
     ) -> TrackerSession:
+        """Open the run. wandb's service holds an id after a failed start, so a second try needs a suffix."""
         import wandb
 
         wandb.setup(wandb.Settings(silent=True))  # signing in reads these, not the run's own
@@ -99,7 +93,7 @@ class Wandb(Tracker):
             finish_timeout=FINISH_SECONDS,
             finish_timeout_raises=True,
         )
-        run_id = re.sub(r"[^A-Za-z0-9_.=+-]", "_", f"{record.name}-{record.id}")
+        run_id = re.sub(r"[^A-Za-z0-9_.=+-]", "_", f"{record.name}-{record.id}{suffix}")
         runs_path = record.path.parent.parent
         run = wandb.init(
             dir=str(runs_path),

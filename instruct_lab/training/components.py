@@ -69,7 +69,7 @@ class Checkpoint(Callback):
 
 @component
 class Progress(Callback):
-    """A live line in the terminal: step, loss, target tokens a second, time left; plain lines where there is no terminal."""
+    """A live line in the terminal: step, loss, target tokens a second, time left; plain lines where there is none."""
 
     every_steps: Annotated[int, Field(ge=1)] = 10  # optimizer steps between two plain lines
 

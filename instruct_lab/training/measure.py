@@ -110,13 +110,7 @@ def example_losses(
         for start in range(0, len(by_length), size):
             indices = by_length[start : start + size]
             batch = batching.collate([examples[index] for index in indices], tokenizer.pad_token_id)
-            moved = dataclasses.replace(
-                batch,
-                input_ids=batch.input_ids.to(device),
-                attention_mask=batch.attention_mask.to(device),
-                labels=batch.labels.to(device),
-            )
-            loss = experiment.objective.loss(model, moved)
+            loss = experiment.objective.loss(model, batch.to(device))
             for index, loss_sum, count in zip(indices, loss.sums.tolist(), loss.counts.tolist(), strict=True):
                 losses[index] = (loss_sum, count)
     model.train(was_training)

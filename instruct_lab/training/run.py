@@ -166,7 +166,9 @@ class _Run:
         self.device = self.trainer.strategy.root_device
 
     def _trainer(self) -> pl.Trainer:
-        arguments: dict[str, Any] = dict(OWNED_ARGUMENTS, default_root_dir=str(self.record.path), logger=False, callbacks=[])
+        arguments: dict[str, Any] = dict(
+            OWNED_ARGUMENTS, default_root_dir=str(self.record.path), logger=False, callbacks=[]
+        )
         try:
             trainer: pl.Trainer = self.experiment.trainer.build(**arguments)
         except (pl.utilities.exceptions.MisconfigurationException, ValueError, RuntimeError) as error:
@@ -274,7 +276,9 @@ class _Run:
         def answered(model: Any) -> dict[str, float]:
             predictions = answer(self.experiment, model, self.base.tokenizer, "validation", chosen)
             rows = answer_rows(self.experiment, predictions)
-            return {name: summarize(self.experiment.active_metrics[name], rows[name], resamples=0).value for name in rows}
+            return {
+                name: summarize(self.experiment.active_metrics[name], rows[name], resamples=0).value for name in rows
+            }
 
         return answered
 
@@ -314,8 +318,15 @@ def _wide_console() -> Console:
 
 
 def _told(audit: Audit) -> str:
-    """The rows that are not used, in a few words."""
-    told = [f"{tally.count:,} {tally.action} ({tally.reason})" for tally in audit.tallies.values()]
+    """What happened to rows, by reason over all stages; `audit.json` tells where, with samples."""
+    counts: dict[tuple[str, str], int] = {}
+    for tally in audit.tallies.values():
+        counts[tally.action, tally.reason] = counts.get((tally.action, tally.reason), 0) + tally.count
+    told = [
+        f"{action} " + ", ".join(f"{count:,} ({reason})" for (kind, reason), count in counts.items() if kind == action)
+        for action in ("dropped", "truncated", "changed")
+        if any(kind == action for kind, _ in counts)
+    ]
     return "; ".join(told) if told else "every row is used as it is"
 
 

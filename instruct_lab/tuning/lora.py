@@ -62,7 +62,7 @@ class LoRA(Tuning):
             exclude_modules=self.exclude_modules,
             use_rslora=self.use_rslora,
             bias=self.bias,
-            task_type=getattr(peft.TaskType, "CAUSAL_LM"),
+            task_type=peft.TaskType.CAUSAL_LM,
         )
         try:
             adapted: Any = peft.get_peft_model(model, config, autocast_adapter_dtype=True)

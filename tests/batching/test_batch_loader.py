@@ -19,12 +19,13 @@ def loader_of(lengths, collate=tuple, **options):
     return BatchLoader(examples_of(lengths), collate, **({"batch_size": 4, "seed": 0, "shuffle": True} | options))
 
 
-def ids(batch):
-    """The examples of a batch that have targets."""
-    return [int(example.id) for example in batch if example.num_target_tokens or len(example.labels) == 1]
+def place(loader):
+    state = loader.state_dict()
+    return state["epoch"], state["position"]
 
 
 def real(batch):
+    """The examples of a batch that have labels."""
     return [int(example.id) for example in batch if example.labels != [IGNORED] * len(example.labels)]
 
 
@@ -129,15 +130,15 @@ def test_a_device_without_an_example_gets_one_without_a_target():
 
 def test_the_position_counts_batches_given_out():
     loader = loader_of([1] * 10)
-    assert loader.state_dict() == {"epoch": 0, "position": 0}
+    assert place(loader) == (0, 0)
     iterator = iter(loader)
-    assert loader.state_dict() == {"epoch": 0, "position": 0}
+    assert place(loader) == (0, 0)
     next(iterator)
-    assert loader.state_dict() == {"epoch": 0, "position": 1}
+    assert place(loader) == (0, 1)
     assert len(list(iterator)) == 2
-    assert loader.state_dict() == {"epoch": 0, "position": 3}
+    assert place(loader) == (0, 3)
     next(iter(loader))
-    assert loader.state_dict() == {"epoch": 1, "position": 1}
+    assert place(loader) == (1, 1)
 
 
 def test_an_abandoned_epoch_restarts_and_an_untouched_iterator_leaves_no_trace():
@@ -153,6 +154,16 @@ def loader_of_epoch(epoch):
     loader = loader_of([1] * 10)
     loader.load_state_dict({"epoch": epoch, "position": 0})
     return loader
+
+
+def test_an_announced_epoch_begins_once():
+    loader = loader_of([1] * 10)
+    loader.set_epoch(2)
+    assert [real(batch) for batch in loader] == [real(batch) for batch in loader_of_epoch(2)]
+    loader.set_epoch(3)
+    loader.set_epoch(3)
+    loader.set_epoch(4)  # no batch of the third was given out: it has not gone by
+    assert [real(batch) for batch in loader] == [real(batch) for batch in loader_of_epoch(3)]
 
 
 @pytest.mark.parametrize("state", [{"epoch": 0, "position": 4}, {"epoch": -1, "position": 0}])

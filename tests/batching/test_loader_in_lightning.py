@@ -70,7 +70,7 @@ def test_a_run_resumed_from_any_step_sees_the_batches_of_the_uninterrupted_one(t
     fit(tmp_path / "cut", every=step, stop=step, val_check_interval=4)
     checkpoint = torch.load(tmp_path / "cut" / f"step={step}.ckpt", weights_only=True)
     (state,) = checkpoint["loops"]["fit_loop"]["state_dict"]["combined_loader"]
-    assert state == {"epoch": (step - 1) // 6, "position": (step - 1) % 6 + 1}
+    assert (state["epoch"], state["position"]) == ((step - 1) // 6, (step - 1) % 6 + 1)
     assert fit(tmp_path / "cut", resume=tmp_path / "cut" / f"step={step}.ckpt", val_check_interval=4) == whole[step:]
 
 
@@ -100,7 +100,13 @@ def test_a_run_of_limited_epochs_resumed_from_the_end_of_one_starts_the_next(tmp
     assert fit(tmp_path / "again", resume=tmp_path / "whole" / "step=2.ckpt", limit_train_batches=2) == whole[2:]
 
 
-def test_a_run_bounded_in_steps_resumes_from_the_end_of_an_epoch(tmp_path):
-    whole = fit(tmp_path / "whole", epoch_ends=True, stop=15)
-    for step in (6, 12):
-        assert fit(tmp_path / "again", resume=tmp_path / "whole" / f"step={step}.ckpt", stop=15) == whole[step:]
+def test_a_run_bounded_in_steps_alone_resumes_from_any_checkpoint(tmp_path):
+    bounds = {"epochs": -1, "stop": 20}
+    whole = fit(tmp_path / "ends", epoch_ends=True, **bounds)
+    fit(tmp_path / "steps", every=1, **bounds)
+    for step in (6, 12, 18):
+        resumed = fit(tmp_path / "again", resume=tmp_path / "ends" / f"step={step}.ckpt", every=1, **bounds)
+        assert resumed == whole[step:]
+        assert fit(tmp_path / "b", resume=tmp_path / "again" / f"step={step + 1}.ckpt", **bounds) == whole[step + 1 :]
+    for step in range(1, 20):
+        assert fit(tmp_path / "c", resume=tmp_path / "steps" / f"step={step}.ckpt", **bounds) == whole[step:]

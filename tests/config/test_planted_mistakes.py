@@ -31,7 +31,11 @@ MISTAKES = [
     (["callbacks.checkpoint.every_step=5"], "callbacks.checkpoint.every_step", "every_steps"),
     (["evaluation.max_example=5"], "evaluation.max_example", "max_examples"),
     (["trainer.max_epoch=3"], "trainer.max_epoch", "max_epochs"),
-    (["callbacks=early_stopping", "callbacks.early_stopping.patients=3"], "callbacks.early_stopping.patients", "patience"),
+    (
+        ["callbacks=early_stopping", "callbacks.early_stopping.patients=3"],
+        "callbacks.early_stopping.patients",
+        "patience",
+    ),
     (["metrics.chrff.word_order=2"], "metrics.chrff", None),
     # types
     (["tuning.r=eight"], "tuning.r", None),

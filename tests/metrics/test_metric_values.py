@@ -22,6 +22,7 @@ from instruct_lab.metrics import (
     example_scores,
     summarize,
 )
+from instruct_lab.metrics.rouge import UnicodeTokenizer
 
 Corpus = list[tuple[str, tuple[str, ...]]]
 
@@ -167,6 +168,7 @@ def test_rouge_keeps_accents_and_every_script():
     assert score("我喜欢语言", "我喜欢模型", tokenize="ascii") == 0
     assert score("हिन्दी में", "हिन्दी") == pytest.approx(200 / 3)  # marks do not break words
     assert score("GPT4很好", "gpt4 很 好") == 100
+    assert UnicodeTokenizer().tokenize("ที่นี่ กิน") == ["ที่", "นี่", "กิ", "น"]  # a mark stays with its letter
     assert score("", "") == 0
 
 
@@ -220,6 +222,8 @@ def test_perplexity_does_not_move_with_batching_or_order():
         sums = [[math.fsum(column) for column in zip(*batch, strict=True)] for batch in batches]
         assert summarize(metric, sums).value == pytest.approx(expected, rel=1e-13)
     assert summarize(metric, rows[::-1]).value == summarize(metric, rows).value
+    apart = [[1e16, 1.0], [1.0, 1.0], [-1e16, 1.0]]  # added one after another in double precision they make 0
+    assert summarize(metric, apart, resamples=0).value == math.exp(1 / 3)
     means = [math.exp(loss / count) for loss, count in examples]
     assert example_scores(metric, rows) == pytest.approx(means)
     assert abs(sum(means) / len(means) - expected) > 1  # the mean of means is another number

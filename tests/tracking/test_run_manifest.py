@@ -51,6 +51,9 @@ def test_an_unrelated_repository_around_the_package_is_not_told(checkout):
     site_packages = checkout.parent / ".venv" / "site-packages"
     shutil.copytree(checkout, site_packages / "instruct_lab")
     assert manifest.code_version(site_packages / "instruct_lab") is None  # inside a repository, not its top
+    git(checkout.parent, "add", "--force", ".")
+    git(checkout.parent, "commit", "--quiet", "-m", "a copy")
+    assert manifest.code_version(site_packages / "instruct_lab") is None  # nor where that repository tracks the copy
     untracked = checkout.parent / "other"
     untracked.mkdir()
     (untracked / "__init__.py").touch()

@@ -141,12 +141,13 @@ def test_a_value_cannot_take_the_place_of_the_step(record):
         record.append_metrics(1, 0, {"step": 3.0})
 
 
-def test_a_torn_last_line_is_left_out_and_overwritten(record):
+def test_a_torn_last_line_is_left_out_and_overwritten(record, caplog):
     record.append_metrics(1, 0, {"train/loss": 1.0})
     with (record.path / "metrics.jsonl").open("a") as stream:
         stream.write('{"step": 2, "epo')
     opened = RunRecord.open(record.path)
     assert [line["step"] for line in opened.read_metrics()] == [1]
+    assert not caplog.records  # nothing unusual after a crash
     opened.append_metrics(2, 0, {"train/loss": 0.5})
     assert [line["step"] for line in opened.read_metrics()] == [1, 2]
     assert (record.path / "metrics.jsonl").read_text().count("\n") == 2

@@ -88,7 +88,7 @@ RUN = """
 import sys
 from instruct_lab.tracking import RunRecord, Wandb
 record = RunRecord.open(sys.argv[1])
-config = {"seed": 1, "tuning": {"r": 16}}
+config = {"_target_": "a.B", "name": None, "seed": 1, "tuning": {"_target_": "a.C", "r": 16}}
 tags = ["tuning=lora", "data=" + "x" * 99, "tuning=lora"]
 session = Wandb(tags=["mine"]).start(record, config, tags, "a study")
 session.log({"train/loss": 2.0}, step=1)
@@ -125,7 +125,8 @@ def test_an_offline_run_can_be_read_back(record):
         pytest.skip("the wandb command is not beside this Python")
     found = read_back(folder)
     assert found["run_id"] == found["name"] == f"study-{record.id}"
-    assert found["config"] == {"seed": 1, "tuning": {"r": 16}}
+    config = {"_target_": "a.B", "name": None, "seed": 1, "tuning": {"_target_": "a.C", "r": 16}}
+    assert found["config"] == config
     assert sorted(found["tags"]) == sorted(["tuning=lora", ("data=" + "x" * 99)[:64], "mine"])
     assert (found["state"], found["exit_code"]) == ("failed", 1)
     assert found["summary"]["train/loss"] == 1.5
@@ -171,7 +172,7 @@ def test_a_server_that_cannot_be_reached_leaves_an_offline_run(record, key):
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=120)
     assert done.stdout.startswith("offline; see it: wandb leet runs/wandb;")
     assert done.stderr.startswith("wandb cannot be reached, so this run is kept offline: ")
-    assert list((record.path.parent.parent / "wandb").glob(f"offline-run-*-study-{record.id}/*.wandb"))
+    assert list((record.path.parent.parent / "wandb").glob(f"offline-run-*-study-{record.id}-offline/*.wandb"))
 
 
 # ---- failing trackers
@@ -183,7 +184,7 @@ class Recording(TrackerSession):
 
     def _called(self, name):
         self.calls.append(name)
-        if name == self.failing:
+        if name in self.failing.split():
             raise OSError("no space left")
 
     def log(self, values, step):
@@ -219,7 +220,7 @@ class Failing(Tracker):
         return SESSION
 
 
-@pytest.mark.parametrize("at", ["connect", "log", "log_table", "summarize", "where", "finish"])
+@pytest.mark.parametrize("at", ["connect", "log", "log finish", "log_table", "summarize", "where", "finish"])
 def test_a_tracker_that_fails_is_told_once_and_left_out(record, caplog, at):
     with caplog.at_level(logging.WARNING):
         session = Failing(at=at).start(record, {}, [], "study")
@@ -233,7 +234,7 @@ def test_a_tracker_that_fails_is_told_once_and_left_out(record, caplog, at):
     assert len(caplog.records) == 1
     assert "Failing failed, and the run goes on without it: OSError: no space left" in caplog.text
     assert "Failing failed" in (record.path / "log.txt").read_text()
-    if at == "log":
+    if at.startswith("log") and at != "log_table":
         assert SESSION.calls == ["log", "finish"]  # closed once all the same
     elif at == "finish":
         assert SESSION.calls == ["log"] * 3 + ["log_table", "summarize", "where", "finish"]

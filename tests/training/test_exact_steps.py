@@ -10,6 +10,7 @@ from instruct_lab.batching import IGNORED, Example
 from instruct_lab.config.check import check
 from instruct_lab.training.module import TuningModule
 from instruct_lab.training.recording import Recorder
+from instruct_lab.training.step_log import StepLog
 
 LENGTHS = [12, 5, 9, 3, 14, 7, 4, 11]
 
@@ -61,16 +62,14 @@ class Gradients(pl.Callback):
 def run(experiment, made, micro_batch, accumulate, clip=None):
     model, gradients = new_model(), Gradients()
     module = TuningModule(experiment, model, Recorder(Record(), {}, {}), num_steps=100)
-    loader = [
-        experiment.batching.collate(made[start : start + micro_batch], 0) for start in range(0, len(made), micro_batch)
-    ]
+    loader = experiment.batching.loader(made, seed=0, shuffle=False, batch_size=micro_batch, pad_token_id=0)
     trainer = pl.Trainer(
         max_epochs=2,  # gradients are cleared at the start of the next step: the second epoch's is not read
         accumulate_grad_batches=accumulate,
         gradient_clip_val=clip,
         accelerator="cpu",
         logger=False,
-        callbacks=[gradients],
+        callbacks=[StepLog(module), gradients],
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -123,6 +122,7 @@ def test_the_logged_loss_is_that_of_the_whole_step(experiment):
     made = examples(LENGTHS)
     whole = run(experiment, made, micro_batch=8, accumulate=1)[1]._recorder.record.lines
     split = run(experiment, made, micro_batch=1, accumulate=8)[1]._recorder.record.lines
+    assert [step for step, _ in whole] == [1, 2]
     for (step, one), (other_step, other) in zip(whole, split, strict=True):
         assert step == other_step
         assert one["train/loss"] == pytest.approx(other["train/loss"], rel=1e-5)

@@ -9,8 +9,8 @@ import sys
 import time
 
 import pytest
-
 from conftest import logged, newest_run
+
 from instruct_lab import cli
 
 COMMAND = [sys.executable, "-m", "instruct_lab.cli"]

@@ -4,8 +4,8 @@ import json
 
 import pytest
 import torch
-
 from conftest import logged
+
 from instruct_lab import cli
 
 FULL = ["tuning=full", "optimizer.lr=0.01"]
