@@ -15,7 +15,10 @@ import pytest
 
 from instruct_lab import cli
 
-WORDS = """red green blue small large old new warm cold quick slow bright dark quiet loud open closed early late""".split()
+WORDS = """
+red green blue small large old new warm cold quick slow
+bright dark quiet loud open closed early late
+""".split()
 
 
 def instruction_rows(count):

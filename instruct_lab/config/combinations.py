@@ -22,6 +22,7 @@ OWNED_TRAINER_ARGUMENTS = {
     "num_sanity_val_steps": "a sanity check would move the random states of a continued run",
     "use_distributed_sampler": "the loaders shard by themselves",
     "default_root_dir": "the run record is written below runs_path",
+    "overfit_batches": "use debug=overfit, which holds the examples fixed",
     "fast_dev_run": "use debug=fast, which writes a record too",
     "barebones": "use callbacks=none and tracker=none",
     "reload_dataloaders_every_n_epochs": "a reloaded loader would lose its position",

@@ -1,9 +1,9 @@
-"""Batched decoding with left padding."""
+"""How answers are decoded."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
@@ -13,12 +13,15 @@ from instruct_lab.errors import InstructLabError, Refusal
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+SAMPLING_FIELDS = ("temperature", "top_p", "top_k")
+
 
 @component
 class Generation(Component):
     """How answers are decoded: greedily, by beam search or by sampling.
 
-    The checkpoint's own generation defaults never take part: what stands here is all there is.
+    The checkpoint's own generation defaults never take part: what stands here is all there is. In float32 an answer
+    does not depend on which prompts are decoded beside it, except by sampling.
     """
 
     max_new_tokens: Annotated[int, Field(ge=1)] = 64  # longest answer
@@ -26,15 +29,21 @@ class Generation(Component):
     temperature: Annotated[float, Field(gt=0)] | None = None  # of sampling; null: 1
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None  # sampling: smallest set with this probability; null: all
     top_k: Annotated[int, Field(ge=1)] | None = None  # sampling: the k most likely; null: all
-    num_beams: Annotated[int, Field(ge=1)] = 1  # beams of beam search
-    repetition_penalty: Annotated[float, Field(gt=0)] = 1.0  # above 1 makes repeated tokens less likely
-    batch_size: Annotated[int, Field(ge=1)] = 32  # prompts decoded together
+    num_beams: Annotated[int, Field(ge=1)] = 1  # beams of beam search; 1: none
+    length_penalty: float | None = None  # beam search: above 0 favours longer answers; null: 1
+    repetition_penalty: Annotated[float, Field(gt=0)] = (
+        1.0  # above 1: a token seen before, in the prompt too, is less likely
+    )
+    batch_size: Annotated[int, Field(ge=1)] = 64  # prompts decoded together
 
     def __post_init__(self) -> None:
+        """Refuse settings that would have no effect."""
         if not self.do_sample:
-            for field in ("temperature", "top_p", "top_k"):
+            for field in SAMPLING_FIELDS:
                 if getattr(self, field) is not None:
-                    raise Refusal(field, "it shapes sampling, and do_sample is false", "null")
+                    raise Refusal(field, "shapes sampling, and do_sample is false", "null")
+        if self.num_beams == 1 and self.length_penalty is not None:
+            raise Refusal("length_penalty", "ranks beams, and num_beams is 1", "null")
 
     def generate(
         self,
@@ -43,107 +52,79 @@ class Generation(Component):
         prompts: Sequence[Sequence[int]],
         stop_token_ids: Sequence[int],
     ) -> list[str]:
-        """Answers as text, in the order of the prompts, without special tokens."""
-        answers = self.generate_ids(model, prompts, stop_token_ids, tokenizer.pad_token_id)
-        return [tokenizer.decode(ids, skip_special_tokens=True) for ids in answers]
+        """Answers as text, in the order of the prompts, without special tokens; an answer may be empty.
+
+        Args:
+            model: a causal language model.
+            tokenizer: decodes the answers; its pad token stands left of shorter prompts.
+            prompts: token ids, of any lengths.
+            stop_token_ids: an answer ends before the first of these.
+
+        Raises:
+            InstructLabError: a prompt is empty, or leaves no room in the model's context.
+        """
+        pad = tokenizer.pad_token_id
+        answers = self.generate_ids(model, prompts, stop_token_ids, pad if isinstance(pad, int) else None)
+        return [
+            str(tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)) for ids in answers
+        ]
 
     def generate_ids(
         self,
         model: PreTrainedModel,
         prompts: Sequence[Sequence[int]],
         stop_token_ids: Sequence[int],
-        pad_token_id: int | None,
+        pad_token_id: int | None = None,
     ) -> list[list[int]]:
-        """Answers as token ids, the stop token left out.
+        """Answers as token ids, in the order of the prompts, the stop token left out.
+
+        The model's modes (training or evaluation, module by module) and its own generation defaults are as before
+        afterwards. Sampling draws from torch's random state.
 
         Args:
-            model: a causal language model; its mode is restored.
+            model: a causal language model.
             prompts: token ids, of any lengths.
             stop_token_ids: an answer ends before the first of these.
-            pad_token_id: stands left of shorter prompts, masked by length; it may equal a stop token.
+            pad_token_id: stands left of shorter prompts, masked by length; it may equal a stop token. None: 0.
 
         Raises:
-            InstructLabError: a prompt leaves no room in the model's context.
+            InstructLabError: a prompt is empty, or leaves no room in the model's context.
         """
-        import torch
-        from transformers import GenerationConfig
+        from instruct_lab.generation._decoding import Settings, decode, prepared
 
         self._check_lengths(model, prompts)
+        sampling = (self.temperature, self.top_p, self.top_k)
+        settings = Settings(
+            max_new_tokens=self.max_new_tokens,
+            sampling=sampling if self.do_sample else None,
+            num_beams=self.num_beams,
+            length_penalty=1.0 if self.length_penalty is None else self.length_penalty,
+            repetition_penalty=self.repetition_penalty,
+            stop_token_ids=tuple(stop_token_ids),
+            pad_token_id=0 if pad_token_id is None else pad_token_id,
+        )
         answers: list[list[int]] = [[] for _ in prompts]
-        by_length = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
-        was_training, own_defaults = model.training, model.generation_config
-        model.eval()
-        model.generation_config = GenerationConfig()  # the checkpoint's own defaults would fill what is not set
-        try:
-            with torch.inference_mode():
-                for start in range(0, len(by_length), self.batch_size):
-                    indices = by_length[start : start + self.batch_size]
-                    batch = [prompts[index] for index in indices]
-                    for index, ids in zip(
-                        indices, self._decode(model, batch, stop_token_ids, pad_token_id), strict=True
-                    ):
-                        answers[index] = ids
-        finally:
-            model.train(was_training)
-            model.generation_config = own_defaults
+        longest_first = sorted(range(len(prompts)), key=lambda index: -len(prompts[index]))
+        with prepared(model):
+            for start in range(0, len(prompts), self.batch_size):
+                indices = longest_first[start : start + self.batch_size]
+                batch = [prompts[index] for index in indices]
+                for index, ids in zip(indices, decode(model, batch, settings), strict=True):
+                    answers[index] = ids
         return answers
 
     def _check_lengths(self, model: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> None:
-        context = getattr(model.config, "max_position_embeddings", None)
-        longest = max(map(len, prompts), default=0)
-        if context is not None and longest + self.max_new_tokens > context:
-            raise InstructLabError(
-                f"A prompt of {longest} tokens and {self.max_new_tokens} new ones do not fit the model's {context}",
-                where="generation.max_new_tokens",
-                do="lower it, or cut prompts with batching.max_tokens",
-            )
-
-    def _decode(
-        self,
-        model: PreTrainedModel,
-        prompts: Sequence[Sequence[int]],
-        stop_token_ids: Sequence[int],
-        pad_token_id: int | None,
-    ) -> list[list[int]]:
-        import torch
-
-        width = max(map(len, prompts))
-        pad = pad_token_id if pad_token_id is not None else 0
-        input_ids = torch.full((len(prompts), width), pad)  # [batch, seq]
-        mask = torch.zeros_like(input_ids)
-        for row, prompt in enumerate(prompts):
-            input_ids[row, width - len(prompt) :] = torch.tensor(prompt)
-            mask[row, width - len(prompt) :] = 1
-        device = next(model.parameters()).device
-        output: Any = model.generate(
-            input_ids=input_ids.to(device),
-            attention_mask=mask.to(device),
-            generation_config=self._settings(stop_token_ids, pad),
-        )
-        stops = set(stop_token_ids)
-        answers = []
-        for row in output[:, width:].tolist():
-            end = next((place for place, token in enumerate(row) if token in stops), len(row))
-            answers.append(row[:end])
-        return answers
-
-    def _settings(self, stop_token_ids: Sequence[int], pad: int) -> Any:
-        from transformers import GenerationConfig
-
-        sampling = {}
-        if self.do_sample:
-            sampling = {
-                "temperature": self.temperature if self.temperature is not None else 1.0,
-                "top_p": self.top_p if self.top_p is not None else 1.0,
-                "top_k": self.top_k if self.top_k is not None else 0,
-            }
-        return GenerationConfig(
-            max_new_tokens=self.max_new_tokens,
-            do_sample=self.do_sample,
-            num_beams=self.num_beams,
-            repetition_penalty=self.repetition_penalty,
-            eos_token_id=list(stop_token_ids),
-            pad_token_id=pad,
-            use_cache=True,
-            **sampling,
-        )
+        config = model.config.get_text_config(decoder=True)
+        context = getattr(config, "max_position_embeddings", None)
+        for index, prompt in enumerate(prompts):
+            if not len(prompt):
+                raise InstructLabError(
+                    f"Prompt {index + 1} of {len(prompts)} has no tokens", do="leave its conversation out of the data"
+                )
+            if context is not None and len(prompt) + self.max_new_tokens > context:
+                raise InstructLabError(
+                    f"Prompt {index + 1} of {len(prompts)} has {len(prompt)} tokens; with {self.max_new_tokens} new "
+                    f"ones that is more than the model's context of {context}",
+                    where="generation.max_new_tokens",
+                    do="lower it, or cut prompts with batching.max_tokens",
+                )

@@ -2,51 +2,91 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import json
+from typing import Any
 
-if TYPE_CHECKING:
-    from instruct_lab.model.weights import Random
+from instruct_lab.config.spelling import nearest
+from instruct_lab.errors import InstructLabError
+from instruct_lab.model.weights import Loading
 
 CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
-SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+SPECIAL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 
 
 def byte_tokenizer() -> Any:
-    """A byte-level tokenizer with ChatML's special tokens: any text is its UTF-8 bytes, nothing is unknown."""
-    from tokenizers import AddedToken, Tokenizer
-    from tokenizers.decoders import ByteLevel as ByteLevelDecoder
-    from tokenizers.models import BPE
-    from tokenizers.pre_tokenizers import ByteLevel
+    """A byte-level tokenizer with ChatML's special tokens: a text is its UTF-8 bytes, so nothing is unknown."""
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    letters = sorted(ByteLevel.alphabet())
-    backend = Tokenizer(BPE(vocab={letter: index for index, letter in enumerate(letters)}, merges=[]))
-    backend.pre_tokenizer = ByteLevel(add_prefix_space=False, use_regex=False)
-    backend.decoder = ByteLevelDecoder()
-    backend.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL])
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())  # one printable letter for each of the 256 bytes
+    backend = Tokenizer(models.BPE(vocab={letter: index for index, letter in enumerate(letters)}, merges=[]))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    backend.decoder = decoders.ByteLevel()
+    backend.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL_TOKENS])
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=backend,
         eos_token="<|im_end|>",
         pad_token="<|endoftext|>",
         clean_up_tokenization_spaces=False,
-        additional_special_tokens=["<|im_start|>"],
     )
     tokenizer.chat_template = CHATML
     return tokenizer
 
 
-def random_model(weights: Random, tokenizer: Any, dtype: Any, attention: str) -> Any:
-    """A causal model from a config; the caller's random states stay as they are."""
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+def random_model(architecture: str, settings: dict[str, Any], seed: int, loading: Loading, tokenizer: Any) -> Any:
+    """A model drawn from the seed; the caller's random states stay as they are.
 
-    settings = {"vocab_size": len(tokenizer), **weights.settings}
-    config = AutoConfig.for_model(weights.architecture, **settings)
-    config.bos_token_id = None
-    config.eos_token_id = tokenizer.eos_token_id
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(weights.seed)
-        return AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation=attention)
+    Raises:
+        InstructLabError: transformers has no such architecture, or its configuration no such field or value.
+    """
+    import torch
+    import transformers
+
+    config = _config(architecture, settings, tokenizer)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model = getattr(transformers, loading.auto_class).from_config(
+                config, dtype=torch.float32, attn_implementation=loading.attention
+            )
+    except (ValueError, TypeError, RuntimeError, ImportError, ZeroDivisionError) as error:
+        do = f"make them fit one another and {loading.auto_class}; given: {json.dumps(settings)}"
+        raise InstructLabError(
+            f"No model can be built from these settings: {' '.join(str(error).split())[:300]}",
+            where="model.weights.settings",
+            do="set model.attention=eager" if "attn_implementation" in str(error) else do,
+        ) from error
+    return model.to(getattr(torch, loading.dtype))
+
+
+def _config(architecture: str, settings: dict[str, Any], tokenizer: Any) -> Any:
+    from transformers import CONFIG_MAPPING, AutoConfig
+
+    if architecture not in CONFIG_MAPPING:
+        close = nearest(architecture, CONFIG_MAPPING)
+        do = f"did you mean {close}?" if close else "name one, such as llama, qwen3 or gemma3_text"
+        raise InstructLabError(
+            f"transformers has no architecture {architecture!r}", where="model.weights.architecture", do=do
+        )
+    known = AutoConfig.for_model(architecture).to_dict()
+    for name in settings:
+        if name not in known:  # transformers would keep it and do nothing with it
+            close = nearest(name, known)
+            do = f"did you mean {close}?" if close else f"name a field of the configuration of {architecture}"
+            raise InstructLabError(
+                f"The configuration of {architecture} has no field {name}", where="model.weights.settings", do=do
+            )
+    tokens = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
+    added = set(getattr(tokenizer, "added_token_ids", ()))  # get their rows as in any other model
+    size = {"vocab_size": max(number for number in tokenizer.get_vocab().values() if number not in added) + 1}
+    try:
+        return AutoConfig.for_model(architecture, **{**size, **tokens, "pad_token_id": None, **settings})
+    except Exception as error:  # transformers' own validation errors
+        raise InstructLabError(
+            f"The configuration of {architecture} refuses these settings: {' '.join(str(error).split())[:300]}",
+            where="model.weights.settings",
+            do="correct the value that is named",
+        ) from error

@@ -6,15 +6,19 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from instruct_lab.assets import Input
 from instruct_lab.config import Component
-from instruct_lab.data import Input
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 class Model(Component, ABC):
-    """Weights and a tokenizer of one family."""
+    """Weights and a tokenizer of one family.
+
+    A loaded model carries `added_token_ids`: the rows of its embeddings that no pretraining has seen, since its
+    tokenizer got new tokens. A tuning method that freezes the embeddings has to train these.
+    """
 
     family: ClassVar[str]
 

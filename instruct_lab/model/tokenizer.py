@@ -2,54 +2,115 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
 from instruct_lab.config import Component, component
-from instruct_lab.errors import InstructLabError
+from instruct_lab.errors import InstructLabError, Problem, Refusal
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-RESERVED_PADS = ("<|finetune_right_pad_id|>", "<|pad|>", "<pad>", "[PAD]", "<|endoftext|>")
-"""Tokens that tokenizers keep for padding without naming them as such."""
+    from instruct_lab.model.weights import Weights
+
+Token = Annotated[str, Field(min_length=1)]
+RESERVED_FOR_PADDING = (
+    "<|finetune_right_pad_id|>",
+    "<|pad|>",
+    "<pad>",
+    "[PAD]",
+    "<PAD>",
+    "<|padding|>",
+    "<|PAD_TOKEN|>",
+)
+"""Tokens that vocabularies keep for padding, sometimes without naming them as such."""
 
 
 @component
 class Tokenizer(Component):
     """What is changed about a model's tokenizer.
 
-    Padding is masked by length everywhere, so a pad token equal to the end-of-turn token is harmless and is left as the
-    model has it. A tokenizer without one gets a token that it keeps for padding, else its end-of-sequence token.
+    Padding is masked by length everywhere, so a pad token that is also the end of a turn does no harm and stays as the
+    model has it. A tokenizer without one gets a token that its vocabulary reserves for padding, else its unknown token,
+    else its end-of-sequence token: none of them grows the vocabulary.
     """
 
-    source: str | None = None  # a folder or Hub repository to take the tokenizer from instead of the weights'
-    pad_token: str | None = None  # a token of the vocabulary; null: the model's own
-    extra_tokens: list[str] = Field(default_factory=list)  # new tokens; the embeddings grow, new rows at their mean
+    source: Token | None = None  # folder or Hub repository of another tokenizer; null: the one of the weights
+    revision: Token | None = None  # commit, tag or branch of that repository; null: its main branch
+    pad_token: Token | None = None  # pads shorter examples, added where the vocabulary lacks it; null: see above
+    extra_tokens: list[Token] = Field(default_factory=list)  # new words; text that spells them is encoded as them
+    extra_special_tokens: list[Token] = Field(default_factory=list)  # new control tokens; never seen in content
+
+    def __post_init__(self) -> None:
+        """Refuse a token that is named twice, and a revision without a repository."""
+        both = set(self.extra_tokens) & set(self.extra_special_tokens)
+        if both:
+            raise Refusal("extra_tokens", f"{sorted(both)[0]!r} is also one of extra_special_tokens")
+        if self.revision is not None and self.source is None:
+            raise Refusal("revision", "is that of source, and source is null")
+
+    def problems(self) -> Iterator[Problem]:
+        """A source that is written as a folder, and is none."""
+        if self.source is None or Path(self.source).expanduser().is_dir():
+            return
+        if self.source.startswith((".", "/", "~")) or self.source.count("/") > 1:
+            yield Problem(key="source", value=self.source, reason="there is no such folder")
+
+    def load(self, weights: Weights, cache_path: Path, trust_remote_code: bool) -> PreTrainedTokenizerBase:
+        """The tokenizer of the weights, or of `source`, with the settings applied."""
+        from instruct_lab.model.weights import Hub, LocalFolder
+
+        if self.source is not None:
+            folder = Path(self.source).expanduser()
+            weights = (
+                LocalFolder(path=self.source)
+                if folder.is_dir()
+                else Hub(repository=self.source, revision=self.revision or "main")
+            )
+        return self.prepare(weights.load_tokenizer(cache_path, trust_remote_code))
 
     def prepare(self, tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
-        """Add tokens and see to the pad token.
+        """Add the new tokens and see to the pad token.
+
+        The ids of the tokens that are new to the vocabulary stand in the tokenizer's `added_token_ids`.
 
         Raises:
-            InstructLabError: `pad_token` is not in the vocabulary.
+            InstructLabError: the tokenizer has no token that could pad, or cannot write a new token back.
         """
-        if self.extra_tokens:
-            tokenizer.add_tokens(self.extra_tokens)
-        vocabulary = tokenizer.get_vocab()
+        before = tokenizer.get_vocab()
+        tokenizer.add_tokens(self.extra_tokens)
+        tokenizer.add_tokens(self.extra_special_tokens, special_tokens=True)
         if self.pad_token is not None:
-            if self.pad_token not in vocabulary:
-                raise InstructLabError(
-                    f"{self.pad_token!r} is not in the tokenizer's vocabulary",
-                    where="model.tokenizer.pad_token",
-                    do="name one of its tokens, or add it with model.tokenizer.extra_tokens",
-                )
-            tokenizer.pad_token = self.pad_token
-        elif tokenizer.pad_token is None:
-            reserved = next((token for token in RESERVED_PADS if token in vocabulary), None)
-            tokenizer.pad_token = reserved or tokenizer.eos_token or tokenizer.unk_token
-        if tokenizer.pad_token is None:
-            raise InstructLabError(
-                "The tokenizer has no token that could pad", where="model.tokenizer.pad_token", do="name one"
-            )
+            tokenizer.add_special_tokens({"pad_token": self.pad_token})
+        elif tokenizer.pad_token_id is None:
+            tokenizer.pad_token = self._pad_token(tokenizer, before)
+        self._check_spelling(tokenizer)
+        after = tokenizer.get_vocab()
+        known = set(before.values())
+        tokenizer.added_token_ids = sorted({number for number in after.values() if number not in known})
         return tokenizer
+
+    def _check_spelling(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        """Byte-level tokenizers take letters such as ï in a new token for bytes, and write something else back."""
+        for token in (*self.extra_tokens, *self.extra_special_tokens):
+            written = str(tokenizer.decode(tokenizer.convert_tokens_to_ids([token])))
+            if written.strip() != token.strip():
+                raise InstructLabError(
+                    f"The tokenizer would write the new token {token!r} back as {written!r}",
+                    where="model.tokenizer.extra_tokens",
+                    do="spell it in ASCII",
+                )
+
+    def _pad_token(self, tokenizer: PreTrainedTokenizerBase, vocabulary: dict[str, int]) -> str:
+        reserved = [token for token in RESERVED_FOR_PADDING if token in vocabulary]
+        for token in (*reserved, tokenizer.unk_token, tokenizer.eos_token):
+            if token is not None:
+                return str(token)
+        raise InstructLabError(
+            "The tokenizer has no pad, unknown or end-of-sequence token, so none can pad",
+            where="model.tokenizer.pad_token",
+            do="name one of its tokens, or a new one such as <|pad|>",
+        )

@@ -72,6 +72,10 @@ class ChatTemplate(Template):
         eos = [tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else []
         return list(dict.fromkeys([end_of_turn, *eos]))
 
+    def as_jinja(self, tokenizer: PreTrainedTokenizerBase) -> str | None:
+        """See `Template.as_jinja`."""
+        return self.jinja
+
     def _segments(self, messages: Sequence[Message], tokenizer: PreTrainedTokenizerBase, name: str) -> list[Segment]:
         where = f"conversation {name or '(unnamed)'}"
         if not messages:

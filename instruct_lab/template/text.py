@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 from instruct_lab.config import component
@@ -59,6 +60,37 @@ class TextTemplate(Template):
         """See `Template.stop_token_ids`."""
         eos = [tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else []
         return list(dict.fromkeys([special_tokens(tokenizer).ids[self._turn_end(tokenizer)], *eos]))
+
+    def as_jinja(self, tokenizer: PreTrainedTokenizerBase) -> str | None:
+        """See `Template.as_jinja`."""
+        header, end = json.dumps(self.assistant_header), json.dumps(self._turn_end(tokenizer))
+        separator = json.dumps(self.turn_separator)
+        opening = ""
+        if self.default_system is not None and self.system is not None:
+            default = json.dumps(self.system.replace(CONTENT, self.default_system))
+            opening = "{% if messages[0]['role'] != 'system' %}{{ " + default + " }}{% endif %}"
+        roles = [
+            f"{{% elif message['role'] == '{role}' %}}{{{{ {before} + message['content'] + {after} }}}}"
+            for role in ("system", "user", "tool")
+            if (pattern := getattr(self, role)) is not None
+            for before, after in [map(json.dumps, pattern.split(CONTENT))]
+        ]
+        bos = tokenizer.bos_token_id
+        begins = bos is not None and list(tokenizer("")["input_ids"])[:1] == [bos]
+        return "".join(
+            [
+                "{{ bos_token }}" if begins else "",
+                opening,
+                "{% for message in messages %}",
+                "{% if not loop.first and loop.previtem['role'] == 'assistant' %}{{ " + separator + " }}{% endif %}",
+                "{% if message['role'] == 'assistant' %}{{ " + header + " + message['content'] + " + end + " }}",
+                *roles,
+                "{% else %}{{ raise_exception('no pattern for role ' + message['role']) }}{% endif %}",
+                "{% endfor %}{% if add_generation_prompt %}",
+                "{% if messages[-1]['role'] == 'assistant' %}{{ " + separator + " }}{% endif %}",
+                "{{ " + header + " }}{% endif %}",
+            ]
+        )
 
     def _segments(self, messages: tuple[Message, ...], tokenizer: PreTrainedTokenizerBase, name: str) -> list[Segment]:
         where = f"conversation {name or '(unnamed)'}"

@@ -47,7 +47,9 @@ def _metrics(summary: dict[str, Any]) -> str:
 
 
 def _cell(value: dict[str, Any] | None) -> str:
-    return "-" if value is None else f"{value['value']:.2f} [{value['low']:.2f}, {value['high']:.2f}]"
+    if value is None or any(value[part] is None for part in ("value", "low", "high")):  # null: it was not finite
+        return "-"
+    return f"{value['value']:.2f} [{value['low']:.2f}, {value['high']:.2f}]"
 
 
 def _versions(manifest: dict[str, Any]) -> str:

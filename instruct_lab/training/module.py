@@ -61,8 +61,8 @@ class TuningModule(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """The optimizer over what trains, and its schedule stepped once per optimizer step."""
-        optimizer = self._experiment.optimizer.build(self.model.named_parameters())
-        if self.trainer.precision != "16-mixed":  # without a loss scaler, a fused step unscales nothing: clipping may run
+        optimizer: Any = self._experiment.optimizer.build(self.model.named_parameters())
+        if self.trainer.precision != "16-mixed":  # without a loss scaler, a fused step leaves clipping to Lightning
             optimizer._step_supports_amp_scaling = False
         scheduler = self._experiment.lr_scheduler.build(optimizer, self._num_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

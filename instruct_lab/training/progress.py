@@ -55,7 +55,7 @@ class ProgressLine(pl.Callback):
         elif step % self._settings.every_steps == 0 or step == total:
             elapsed = time.perf_counter() - self._started
             left = elapsed / max(1, step - self._first_step) * max(0, total - step)
-            self._console.print(f"step {step}/{total}  {values}  {left:,.0f} s left", highlight=False)
+            self._console.print(f"step {step}/{total}  {values}  {left:,.0f} s left", highlight=False, soft_wrap=True)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Print what validation gave."""
@@ -63,7 +63,7 @@ class ProgressLine(pl.Callback):
             return
         shown = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val/")}
         line = "  ".join(f"{name} {value:.4g}" for name, value in shown.items())
-        self._console.print(f"step {trainer.global_step}  {line}", highlight=False)
+        self._console.print(f"step {trainer.global_step}  {line}", highlight=False, soft_wrap=True)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Close the line."""

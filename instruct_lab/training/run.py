@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from filelock import FileLock, Timeout
 from rich.console import Console
 
 from instruct_lab.config import Foreign
@@ -73,7 +75,6 @@ def resume(experiment: Experiment, config: dict[str, Any], record: RunRecord) ->
     """Go on with a run from its last written state; the same steps follow as if it had never stopped."""
     if record.manifest.get("status") == "finished":
         raise InstructLabError(f"Run {record.id} is finished", do="start a new run with `instruct-lab train`")
-    record.write_manifest(status="running")
     _run(experiment, config, record.manifest.get("choices", {}), record, resumed=True)
     return record
 
@@ -95,7 +96,7 @@ def _own_record(experiment: Experiment, config: dict[str, Any], choices: dict[st
 def _quiet() -> None:
     for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module="pytorch_lightning|lightning_fabric|torch.utils.data")
+    warnings.filterwarnings("ignore", module="pytorch_lightning|lightning_fabric|torch.utils.data|transformers|peft")
 
 
 def _run(experiment: Experiment, config: dict[str, Any], choices: Any, record: RunRecord, *, resumed: bool) -> None:
@@ -103,7 +104,9 @@ def _run(experiment: Experiment, config: dict[str, Any], choices: Any, record: R
     recorder = Recorder(record, {}, {}, active=_is_first_process())
     console = Console(stderr=True, quiet=not recorder.active, highlight=False)
     console.print(f"run {record.id} in {record.path}", soft_wrap=True)
-    with signals_raised(), recorded_ending(recorder):
+    with _sole_writer(record), signals_raised(), recorded_ending(recorder):
+        if recorder.active:
+            record.write_manifest(status="running")
         _start_trackers(experiment, config, choices, recorder, console)
         run = _Run(experiment, record, recorder, console)
         run.prepare()
@@ -111,6 +114,29 @@ def _run(experiment: Experiment, config: dict[str, Any], choices: Any, record: R
         run.fit(resumed)
         if recorder.active:
             run.measure_after()
+
+
+@contextlib.contextmanager
+def _sole_writer(record: RunRecord) -> Iterator[None]:
+    """Hold the record's lock, which the system frees when this process ends, however it ends.
+
+    Raises:
+        InstructLabError: another process is writing this run.
+    """
+    if not _is_first_process():
+        yield
+        return
+    lock = FileLock(Path(record.path) / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise InstructLabError(
+            "Another process is writing this run", where=str(record.path), do="wait for it, or stop it first"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _start_trackers(
@@ -252,6 +278,7 @@ class _Run:
         module = TuningModule(experiment, model, self.recorder, steps, self._validation_answers())
         callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]  # set by its connectors
         callbacks[:] = [StepLog(module), RandomStates(), *callbacks, *self._callbacks(module)]
+        _bound_by_steps(trainer, steps)
         trainer.fit(module, datamodule=self.data, ckpt_path=str(last) if step else None, weights_only=True)
         self.num_steps, self.num_target_tokens = trainer.global_step, module.num_target_tokens
         if self.recorder.active:
@@ -333,6 +360,16 @@ def _told(audit: Audit) -> str:
 def _parameter_counts(model: Any) -> tuple[int, int]:
     sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
     return sum(size for size, trains in sizes if trains), sum(size for size, _ in sizes)
+
+
+def _bound_by_steps(trainer: pl.Trainer, steps: int) -> None:
+    """Where both bounds are set, leave the one that is reached first, in steps.
+
+    With both, Lightning runs an empty epoch after a state that was written at the end of one, and so ends too early.
+    """
+    if trainer.max_steps >= 0 and trainer.max_epochs not in (None, -1):
+        trainer.fit_loop.epoch_loop.max_steps = steps
+        trainer.fit_loop.max_epochs = -1
 
 
 def _step_of(checkpoint: Path) -> int:

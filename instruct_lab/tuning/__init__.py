@@ -6,5 +6,6 @@ In: a loaded model. Out: the same model with `requires_grad` set everywhere, and
 from instruct_lab.tuning.base import Tuning
 from instruct_lab.tuning.full import Full
 from instruct_lab.tuning.lora import LoRA
+from instruct_lab.tuning.parameters import ParameterCounts, count_parameters, trainable_parameters
 
-__all__ = ["Full", "LoRA", "Tuning"]
+__all__ = ["Full", "LoRA", "ParameterCounts", "Tuning", "count_parameters", "trainable_parameters"]

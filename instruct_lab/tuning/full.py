@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from instruct_lab.config import component
 from instruct_lab.errors import InstructLabError
@@ -11,8 +11,6 @@ from instruct_lab.tuning.base import Tuning
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-WEIGHTS = "model.safetensors"
 
 
 @component
@@ -33,25 +31,45 @@ class Full(Tuning):
         model.save_pretrained(path)
 
     def load(self, model: PreTrainedModel, path: Path) -> PreTrainedModel:
-        """Read the saved weights into the base model, all of them or none."""
-        from safetensors.torch import load_file
+        """The model that `save` wrote, all of its tensors, in the type, on the device and in the mode of `model`.
 
-        shards = sorted(path.glob("model*.safetensors"))
-        if not shards:
+        Raises:
+            InstructLabError: the folder holds no weights, damaged ones, or those of another model.
+        """
+        if not any(path.glob("*.safetensors")):
             raise InstructLabError("The folder holds no trained weights", where=str(path), do="finish the run first")
-        state = {name: tensor for shard in shards for name, tensor in load_file(shard).items()}
-        missing, unexpected = model.load_state_dict(state, strict=False)
-        tied = set(model.all_tied_weights_keys) if getattr(model, "all_tied_weights_keys", None) else set()
-        missing = [name for name in missing if name not in tied]
-        if missing or unexpected:
-            raise InstructLabError(
-                f"The trained weights do not fit this model: {len(missing)} missing, {len(unexpected)} unknown",
-                where=str(path),
-                do="use the model that the run was made with",
+        try:
+            trained, found = type(model).from_pretrained(
+                path,
+                config=model.config,
+                ignore_mismatched_sizes=True,
+                dtype=model.dtype,
+                attn_implementation=model.config._attn_implementation,
+                local_files_only=True,
+                output_loading_info=True,
             )
-        model.tie_weights()
-        return model
+        except Exception as error:
+            raise InstructLabError(
+                f"The trained weights cannot be read ({' '.join(str(error).split())[:300]})",
+                where=str(path),
+                do="take another checkpoint of the run",
+            ) from error
+        self._check(found, path)
+        trained.config._name_or_path = trained.name_or_path = model.config._name_or_path
+        trained.added_token_ids = getattr(model, "added_token_ids", [])
+        trained.requires_grad_(True)
+        return trained.to(model.device).train(model.training)
 
     def merge(self, model: PreTrainedModel) -> PreTrainedModel:
         """Nothing was added: the model itself."""
         return model
+
+    def _check(self, found: dict[str, Any], path: Path) -> None:
+        kinds = ("missing_keys", "unexpected_keys", "mismatched_keys")
+        different = sorted({str(name) for kind in kinds for name in found[kind]})
+        if different:
+            raise InstructLabError(
+                f"The trained weights do not fit this model: {len(different)} tensors differ, such as {different[0]}",
+                where=str(path),
+                do="use the model that the run was made with",
+            )

@@ -51,9 +51,11 @@ def test_a_slow_tokenizer_is_refused():
 
 def test_padding_and_truncation_that_someone_else_set_do_not_reach_the_ids():
     tokenizer = byte_level("chatml")
-    expected = encode(tokenizer, ChatTemplate())
-    tokenizer(["a", "a longer text"], padding="max_length", truncation=True, max_length=4)
-    assert encode(tokenizer, ChatTemplate()) == expected
+    encoder, segments = Encoder(tokenizer), ChatTemplate().render(HELLO, tokenizer)
+    expected = encoder.encode([segments])
+    for options in ({"padding": "max_length", "max_length": 40}, {"truncation": True, "max_length": 4}):
+        tokenizer(["a", "a longer text"], **options)
+        assert encoder.encode([segments]) == expected
 
 
 @pytest.mark.parametrize("tokenizer", [byte_level("chatml"), unigram("first")], ids=["bpe", "unigram"])

@@ -126,8 +126,10 @@ def test_an_answer_is_never_cut_to_nothing():
 def test_the_prompt_of_a_cut_example_is_a_prefix_of_it(policy, template):
     tokenizer = TOKENIZERS["chatml"]
     found = [conversation(WORDS * 4, WORDS * 4), conversation("Hello", "two")]
-    settings = {"max_tokens": 150, "overlong": policy}
-    examples, _ = encode(found, tokenizer, template, **settings)
+    whole = encode(found, tokenizer, template, max_tokens=None)[0][0]
+    settings = {"max_tokens": len(whole.input_ids) - 20, "overlong": policy}
+    examples, audit = encode(found, tokenizer, template, **settings)
+    assert audit.count("truncated") == 1
     prompts = Padded(**settings).encode_prompts(found, template, tokenizer)
     assert len(examples) == 2
     for example, prompt in zip(examples, prompts, strict=True):

@@ -139,6 +139,17 @@ def test_a_content_that_changes_the_template_text_beside_it_is_refused_by_its_ro
     assert "message 3 (user)" in refused(conversation("Hello", "two", "secret", "b"), jinja=jinja)
 
 
+def test_text_that_a_content_adds_at_the_very_end_is_refused():
+    jinja = CHATML + "{{ '!' if 'secret' in messages[-1].content }}"
+    render(conversation("Hello", "two"), jinja=jinja)
+    assert "message 2 (assistant)" in refused(conversation("Hello", "secret"), jinja=jinja)
+
+
+def test_a_repeated_content_is_refused_with_its_role():
+    jinja = CHATML + "{{ messages[0].content }}"
+    assert "repeats the content of message 1 (role 'user'" in refused(conversation("Hello", "two"), jinja=jinja)
+
+
 @pytest.mark.parametrize("after", ["", "\n", "</answer>"])
 def test_a_template_that_does_not_end_a_turn_by_a_special_token_is_refused(after):
     jinja = CHATML.replace("'<|im_end|>' + '\n'", repr(after))

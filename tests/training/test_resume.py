@@ -88,3 +88,53 @@ def test_an_interrupted_run_says_so(lab, tiny, number):
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 128 + number, errors.decode()[-2000:]
     assert json.loads((newest_run(lab) / "manifest.json").read_text())["status"] == "interrupted"
+
+
+STOPPER = """
+import pathlib, signal
+import pytorch_lightning as pl
+from instruct_lab.config import component
+from instruct_lab.training import Callback
+from instruct_lab.training.ending import Interrupted
+
+@component
+class StopOnce(Callback):
+    '''Interrupts the run before the batch after an optimizer step, once.'''
+    step: int
+
+    def build(self, module, recorder):
+        return _Stop(self.step)
+
+class _Stop(pl.Callback):
+    def __init__(self, step):
+        self.step = step
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        flag = pathlib.Path("stopped")
+        if trainer.global_step >= self.step and not flag.exists():
+            flag.touch()
+            raise Interrupted(signal.SIGTERM)
+"""
+
+BOUNDS = {
+    "epochs": ["trainer.max_epochs=3"],
+    "steps": ["trainer.max_epochs=-1", "+trainer.max_steps=10"],
+    "both": ["trainer.max_epochs=3", "+trainer.max_steps=10"],
+}
+
+
+@pytest.mark.parametrize("bound", BOUNDS)
+@pytest.mark.parametrize("stop", [3, 4, 8])  # in mid-epoch, and at the ends of the first and the second epoch of four
+def test_a_run_stopped_anywhere_goes_on_exactly(lab, tiny, bound, stop):
+    quick = ["evaluation.before=false", "evaluation.baselines=false", "evaluation.during_examples=0", "tuning.dropout=0.2"]
+    every = ["callbacks.checkpoint.every_steps=1", "batching.batch_size=12", "metrics=perplexity", *BOUNDS[bound]]
+    assert cli.main(["train", *tiny, *quick, *every]) == 0
+    undisturbed = newest_run(lab)
+    expected = {name: logged(undisturbed, name) for name in SAME[:-1]}
+    assert [step for step, _ in expected["train/loss"]] == list(range(1, 11 if bound != "epochs" else 13))
+    shutil.rmtree(lab / "runs")
+    (lab / f"stopper_{bound}_{stop}.py").write_text(STOPPER)
+    stopper = f"+callbacks.stop={{_target_:stopper_{bound}_{stop}.StopOnce,step:{stop}}}"
+    assert cli.main(["train", *tiny, *quick, *every, stopper]) == 143
+    assert cli.main(["resume", "latest"]) == 0
+    assert {name: logged(newest_run(lab), name) for name in SAME[:-1]} == expected

@@ -1,0 +1,203 @@
+"""Batched decoding with left padding: token by token here, beam search in transformers."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from transformers import (
+    DynamicCache,
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
+
+STEP_ARGUMENTS = {"input_ids", "attention_mask", "position_ids", "past_key_values", "use_cache", "logits_to_keep"}
+SELECTABLE_LAYERS = {"full_attention", "sliding_attention", "chunked_attention"}
+KEPT_SHARE = 0.75
+"""Finished rows leave the batch once no more than this share of it still runs: leaving copies the cache."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+    """One way of decoding; `sampling` is temperature, top_p and top_k, or none for the most likely token."""
+
+    max_new_tokens: int
+    sampling: tuple[float | None, float | None, int | None] | None
+    num_beams: int
+    length_penalty: float
+    repetition_penalty: float
+    stop_token_ids: tuple[int, ...]
+    pad_token_id: int
+
+
+@contextlib.contextmanager
+def prepared(model: Any) -> Iterator[None]:
+    """The model in evaluation mode, without gradients, without its own generation defaults; all restored."""
+    modes = [(module, module.training) for module in model.modules()]
+    own = [
+        (module, module.generation_config)
+        for module in model.modules()
+        if isinstance(getattr(module, "generation_config", None), GenerationConfig)
+    ]
+    model.eval()
+    for module, _ in own:
+        module.generation_config = GenerationConfig()  # transformers fills what is not set from here
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+        for module, config in own:
+            module.generation_config = config
+
+
+def decode(model: Any, prompts: Sequence[Sequence[int]], settings: Settings) -> list[list[int]]:
+    """Answers of one batch, as token ids before the first stop token."""
+    device = next(model.parameters()).device
+    width = max(map(len, prompts))
+    input_ids = torch.full((len(prompts), width), settings.pad_token_id)  # [batch, seq]
+    mask = torch.zeros_like(input_ids)
+    for row, prompt in enumerate(prompts):
+        input_ids[row, width - len(prompt) :] = torch.tensor(prompt)
+        mask[row, width - len(prompt) :] = 1
+    input_ids, mask = input_ids.to(device), mask.to(device)
+    if settings.num_beams == 1 and steps_alone(model):
+        rows = _decode_by_token(model, input_ids, mask, settings)
+    else:
+        rows = _decode_by_transformers(model, input_ids, mask, settings)
+    return [_before_stop(row, settings.stop_token_ids) for row in rows]
+
+
+def steps_alone(model: Any) -> bool:
+    """Whether rows can leave this model's batch: it takes positions and a cache of attention alone."""
+    import inspect
+
+    prompted = getattr(getattr(model, "active_peft_config", None), "is_prompt_learning", False)
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    config = base.config.get_text_config(decoder=True)
+    layers = set(getattr(config, "layer_types", None) or ())
+    takes = set(inspect.signature(base.forward).parameters)
+    return not prompted and takes >= STEP_ARGUMENTS and layers <= SELECTABLE_LAYERS and not config.is_encoder_decoder
+
+
+def _decode_by_token(model: Any, input_ids: torch.Tensor, mask: torch.Tensor, settings: Settings) -> list[list[int]]:
+    """One forward pass a token; rows leave the batch when they are done, which `generate` of transformers cannot."""
+    choose = _Choice(settings)
+    stops = torch.tensor(settings.stop_token_ids, device=input_ids.device, dtype=torch.long)
+    answers: list[list[int]] = [[] for _ in range(len(input_ids))]
+    rows = list(range(len(input_ids)))  # whose answer each row of the batch is
+    seen = input_ids  # [batch, seq], prompt and answer so far
+    cache = DynamicCache(config=model.config.get_text_config(decoder=True))
+    new, running = input_ids, torch.ones(len(input_ids), dtype=torch.bool, device=input_ids.device)
+    for step in range(settings.max_new_tokens):
+        positions = (mask.cumsum(dim=-1) - 1).clamp(min=0)[:, -new.shape[1] :]  # [batch, new]
+        logits = model(
+            input_ids=new,
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        ).logits[:, -1]  # [batch, vocab]
+        chosen = choose(logits.float(), seen, mask)  # [batch]
+        for row, token, runs in zip(rows, chosen.tolist(), running.tolist(), strict=True):
+            if runs:
+                answers[row].append(token)
+        running = running & ~torch.isin(chosen, stops)
+        left = int(running.sum())
+        if left == 0 or step == settings.max_new_tokens - 1:
+            break
+        new = chosen[:, None]  # [batch, 1]
+        mask = torch.cat([mask, torch.ones_like(new)], dim=1)
+        seen = torch.cat([seen, new], dim=1)
+        if left <= KEPT_SHARE * len(rows):
+            kept = running.nonzero()[:, 0]
+            cache.batch_select_indices(kept)
+            new, mask, seen, running = new[kept], mask[kept], seen[kept], running[kept]
+            rows = [rows[index] for index in kept.tolist()]
+    return answers
+
+
+def _decode_by_transformers(
+    model: Any, input_ids: torch.Tensor, mask: torch.Tensor, settings: Settings
+) -> list[list[int]]:
+    temperature, top_p, top_k = settings.sampling or (None, None, None)
+    sampling = {"temperature": temperature or 1.0, "top_p": top_p or 1.0, "top_k": top_k or 0}
+    beams = {"length_penalty": settings.length_penalty} if settings.num_beams > 1 else {}
+    config = GenerationConfig(
+        max_new_tokens=settings.max_new_tokens,
+        do_sample=settings.sampling is not None,
+        num_beams=settings.num_beams,
+        eos_token_id=list(settings.stop_token_ids) or None,
+        pad_token_id=settings.pad_token_id,
+        use_cache=True,
+        **(sampling if settings.sampling is not None else {}),
+        **beams,
+    )
+    penalty = [_RepetitionPenalty(settings.repetition_penalty, mask.repeat_interleave(settings.num_beams, dim=0))]
+    output = model.generate(
+        input_ids=input_ids,
+        attention_mask=mask,
+        generation_config=config,
+        logits_processor=LogitsProcessorList(penalty if settings.repetition_penalty != 1 else []),
+    )
+    rows: list[list[int]] = output[:, input_ids.shape[1] :].tolist()
+    return rows
+
+
+class _Choice:
+    """The next token of every row."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.samples = settings.sampling is not None
+        self.penalty = settings.repetition_penalty
+        temperature, top_p, top_k = settings.sampling or (None, None, None)
+        self.warpers = LogitsProcessorList()
+        if temperature is not None and temperature != 1:
+            self.warpers.append(TemperatureLogitsWarper(float(temperature)))
+        if top_k is not None:
+            self.warpers.append(TopKLogitsWarper(top_k))
+        if top_p is not None and top_p < 1:
+            self.warpers.append(TopPLogitsWarper(float(top_p)))
+
+    def __call__(self, scores: torch.Tensor, seen: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        if self.penalty != 1:
+            scores = _RepetitionPenalty(self.penalty, mask)(seen, scores)
+        if not self.samples:
+            return scores.argmax(dim=-1)
+        warped = self.warpers(seen, scores)
+        return torch.multinomial(warped.softmax(dim=-1), num_samples=1)[:, 0]
+
+
+class _RepetitionPenalty(LogitsProcessor):
+    """Keskar et al., 2019 (CTRL), over the prompt and the answer, but not over the padding.
+
+    transformers' own counts the padding as seen: where the pad token ends a turn, answers to shorter prompts would run
+    on, and depend on the batch.
+    """
+
+    def __init__(self, penalty: float, mask: torch.Tensor) -> None:
+        self.penalty = penalty
+        self.padding = (mask == 0).sum(dim=-1, keepdim=True)  # [batch, 1]
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        place = torch.arange(input_ids.shape[1], device=input_ids.device)
+        first = input_ids[:, -1:]  # stands in for padding: seen anyway
+        tokens = torch.where(place < self.padding, first, input_ids)
+        found = scores.gather(1, tokens)
+        found = torch.where(found < 0, found * self.penalty, found / self.penalty)
+        return scores.scatter(1, tokens, found)
+
+
+def _before_stop(row: list[int], stop_token_ids: Sequence[int]) -> list[int]:
+    stops = set(stop_token_ids)
+    end = next((place for place, token in enumerate(row) if token in stops), len(row))
+    return row[:end]

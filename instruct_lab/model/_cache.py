@@ -1,0 +1,79 @@
+"""Folders that are made once, whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+logger = logging.getLogger(__name__)
+MARKER = "complete.json"
+
+
+def made_once(folder: Path, make: Callable[[Path], None]) -> Path:
+    """The folder, made by `make(empty folder)` unless it is there whole.
+
+    Made under a lock, in a folder beside it, that is renamed once every file and a list of their sizes are on the disk.
+    A folder without that list, or with a file of another size, is made again.
+
+    Args:
+        folder: its name is to say what it was made from.
+        make: fills an empty folder; what it raises is passed on, and nothing is kept.
+
+    Raises:
+        OSError: the disk refuses.
+    """
+    from filelock import FileLock
+
+    if is_whole(folder):
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    prefix = f".{folder.name}-"
+    with FileLock(folder.parent / f"{folder.name}.lock"):
+        if is_whole(folder):  # another process made it while this one waited
+            return folder
+        for stale in folder.parent.glob(f"{prefix}*"):  # of a process that was killed: the lock is ours now
+            shutil.rmtree(stale, ignore_errors=True)
+        if folder.exists():
+            logger.warning("%s is not whole; it is made again.", folder)
+            shutil.rmtree(folder)
+        with tempfile.TemporaryDirectory(prefix=prefix, dir=folder.parent, ignore_cleanup_errors=True) as partial:
+            target = Path(partial) / "made"
+            target.mkdir()
+            make(target)
+            _seal(target)
+            os.replace(target, folder)
+            _sync(folder.parent)
+    return folder
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether every file that was written to the folder is there, at its full size."""
+    try:
+        sizes = json.loads((folder / MARKER).read_text(encoding="utf-8"))["bytes"]
+        return all((folder / name).stat().st_size == size for name, size in sizes.items())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
+
+
+def _seal(folder: Path) -> None:
+    """Flush every file to the disk, then list them with their sizes."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    for file in files:
+        _sync(file)
+    sizes = {file.relative_to(folder).as_posix(): file.stat().st_size for file in files}
+    marker = folder / MARKER
+    marker.write_text(json.dumps({"bytes": sizes}, indent=1), encoding="utf-8")
+    _sync(marker)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

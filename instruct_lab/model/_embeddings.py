@@ -1,0 +1,43 @@
+"""Rows of the embeddings for tokens that no pretraining has seen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def fit_embeddings(model: Any, tokenizer: Any) -> list[int]:
+    """Give every token a row, in the output projection too; rows of new tokens stand at the mean of the old ones.
+
+    A row drawn at random can dominate the softmax; the mean can not (Hewitt, 2021, "Initializing new word embeddings
+    for pretrained language models"). Rows that the weights keep in reserve count as new once a new token takes them. No
+    random number is drawn.
+
+    Args:
+        model: changed in place; its input and output embeddings may be one tensor.
+        tokenizer: with `added_token_ids`, where tokens were added.
+
+    Returns:
+        The ids of the new rows, in order.
+    """
+    import torch
+
+    num_tokens = max(tokenizer.get_vocab().values()) + 1
+    num_rows = model.get_input_embeddings().weight.shape[0]  # [rows, hidden]
+    new = set(getattr(tokenizer, "added_token_ids", ())) | set(range(num_rows, num_tokens))
+    if not new:
+        return []
+    if num_tokens > num_rows:
+        with torch.random.fork_rng(devices=[]):
+            model.resize_token_embeddings(num_tokens, mean_resizing=False)
+    old = torch.tensor([row for row in range(min(num_rows, num_tokens)) if row not in new])
+    rows = torch.tensor(sorted(new))
+    parts: dict[int, Any] = {}
+    for layer in (model.get_input_embeddings(), model.get_output_embeddings()):
+        if layer is not None:
+            parts |= {id(layer.weight): layer.weight}
+            bias = getattr(layer, "bias", None)
+            parts |= {} if bias is None else {id(bias): bias}
+    with torch.no_grad():
+        for part in parts.values():  # tied weights once
+            part[rows] = part[old].float().mean(dim=0).to(part.dtype)
+    return rows.tolist()

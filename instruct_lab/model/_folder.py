@@ -1,0 +1,47 @@
+"""What a model folder holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from instruct_lab.errors import InstructLabError
+
+PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+NOT_WEIGHTS = ("training_args.bin", "optimizer.pt", "optimizer.bin", "scheduler.pt", "scaler.pt", "rng_state.pth")
+
+
+def weight_files(folder: Path, name: str, allow_pickle: bool) -> list[Path]:
+    """The files of weights in a model folder, safetensors before pickled ones.
+
+    Args:
+        folder: the folder.
+        name: what the user calls it.
+        allow_pickle: whether pickled weights are taken where there are no safetensors.
+
+    Raises:
+        InstructLabError: there are none, or pickled ones alone that are not allowed.
+    """
+    safe = sorted(file for file in folder.glob("*.safetensors") if not file.name.startswith("adapter_"))
+    if safe:
+        return safe
+    pickled = sorted(
+        {
+            file
+            for pattern in PICKLED
+            for file in folder.glob(pattern)
+            if file.name not in NOT_WEIGHTS and not file.name.startswith(("adapter_", "rng_state"))
+        }
+    )
+    if pickled and allow_pickle:
+        return pickled
+    if pickled:
+        raise InstructLabError(
+            f"The weights are pickled ({pickled[0].name}), and unpickling can run any code",
+            where=name,
+            do="convert them to safetensors; or, if you trust whoever made them, set model.allow_pickle=true",
+        )
+    raise InstructLabError(
+        "The model has no weights: there is no *.safetensors file",
+        where=name,
+        do="bring its weights too, or choose another model",
+    )

@@ -1,0 +1,177 @@
+"""A GGUF file becomes a plain folder once, whole or not at all, with the same weights and tokens."""
+
+import errno
+import json
+import logging
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from instruct_lab.errors import InstructLabError
+from instruct_lab.model import GGUF, Decoder, _gguf
+
+
+def loaded(file, cache):
+    made = Decoder(weights=GGUF(path=str(file)))
+    tokenizer = made.load_tokenizer(cache)
+    return tokenizer, made.load(tokenizer, cache)
+
+
+def rotary_order(value, heads):
+    """GGUF interleaves the halves of every head's rotary dimensions; Hugging Face keeps them apart."""
+    return value.reshape(heads, value.shape[0] // heads // 2, 2, -1).swapaxes(1, 2).reshape(value.shape)
+
+
+def test_weights_are_the_dequantised_ones_bit_for_bit(write_gguf, tmp_path):
+    file, kept = write_gguf()
+    _, model = loaded(file, tmp_path / "cache")
+    state = model.state_dict()
+    expected = {"model.embed_tokens.weight": kept["token_embd.weight"], "model.norm.weight": kept["output_norm.weight"]}
+    expected |= {
+        "model.layers.1.self_attn.q_proj.weight": rotary_order(kept["blk.1.attn_q.weight"], 4),
+        "model.layers.1.self_attn.k_proj.weight": rotary_order(kept["blk.1.attn_k.weight"], 2),
+        "model.layers.0.self_attn.v_proj.weight": kept["blk.0.attn_v.weight"],
+        "model.layers.0.self_attn.o_proj.weight": kept["blk.0.attn_output.weight"],
+        "model.layers.1.mlp.down_proj.weight": kept["blk.1.ffn_down.weight"],
+        "model.layers.1.mlp.gate_proj.weight": kept["blk.1.ffn_gate.weight"],
+        "model.layers.0.input_layernorm.weight": kept["blk.0.attn_norm.weight"],
+    }
+    for name, value in expected.items():
+        assert np.array_equal(state[name].numpy(), value), name
+    assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
+
+
+def test_second_load_reads_the_folder_and_gives_the_same(write_gguf, tmp_path, monkeypatch):
+    file, _ = write_gguf()
+    tokenizer, model = loaded(file, tmp_path)
+    monkeypatch.setattr(_gguf, "read_model", lambda *_: pytest.fail("converted again"))
+    monkeypatch.setattr(_gguf, "read_tokenizer", lambda *_: pytest.fail("converted again"))
+    again, same = loaded(file, tmp_path)
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), same.parameters(), strict=True))
+    assert again.backend_tokenizer.to_str() == tokenizer.backend_tokenizer.to_str()
+    assert again.chat_template == tokenizer.chat_template
+    assert (again.eos_token_id, again.pad_token_id, again.bos_token_id) == (2, 2, 1)
+
+
+def test_model_is_plain_and_can_be_saved(write_gguf, tmp_path):
+    from transformers import AutoModelForCausalLM
+
+    file, _ = write_gguf()
+    _, model = loaded(file, tmp_path)
+    assert not hasattr(model.config, "quantization_config")
+    model.save_pretrained(tmp_path / "out")
+    again = AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype=torch.float32)
+    assert torch.equal(again.model.layers[0].mlp.up_proj.weight, model.model.layers[0].mlp.up_proj.weight)
+
+
+@pytest.mark.parametrize(("pre", "tokens"), [("smollm", ["1", "2", "ab"]), ("gpt-2", ["12", "ab"])])
+def test_digits_are_split_where_the_file_says_so(write_gguf, tmp_path, pre, tokens):
+    file, _ = write_gguf(pre)
+    made = Decoder(weights=GGUF(path=str(file)))
+    for _ in range(2):  # converted, then from the cache
+        assert made.load_tokenizer(tmp_path).tokenize("12ab") == tokens
+
+
+def test_unknown_pre_tokenizer_is_told(write_gguf, tmp_path, caplog):
+    file, _ = write_gguf("somebodys-own")
+    with caplog.at_level(logging.WARNING):
+        Decoder(weights=GGUF(path=str(file))).load_tokenizer(tmp_path)
+    assert "somebodys-own" in caplog.text
+
+
+def test_half_written_folder_is_made_again(write_gguf, tmp_path):
+    file, _ = write_gguf()
+    _, model = loaded(file, tmp_path)
+    (weights,) = tmp_path.rglob("model.safetensors")
+    whole = weights.read_bytes()
+    weights.unlink()  # the loaded model still reads from the old one
+    weights.write_bytes(whole[: len(whole) // 2])
+    _, mended = loaded(file, tmp_path)
+    assert weights.read_bytes() == whole
+    assert torch.equal(mended.model.norm.weight, model.model.norm.weight)
+
+
+def test_folder_without_its_marker_is_made_again(write_gguf, tmp_path, monkeypatch):
+    file, _ = write_gguf()
+    loaded(file, tmp_path)
+    (marker,) = [path for path in tmp_path.rglob("complete.json") if path.parent.name == "weights"]
+    assert set(json.loads(marker.read_text())["bytes"]) >= {"model.safetensors", "config.json"}
+    marker.unlink()
+    calls = []
+    read = _gguf.read_model
+    monkeypatch.setattr(_gguf, "read_model", lambda *a: (calls.append(1), read(*a))[1])
+    loaded(file, tmp_path)
+    assert calls == [1]
+    assert marker.is_file()
+
+
+def test_full_disk_loads_without_the_cache_and_keeps_nothing_half_written(write_gguf, tmp_path, monkeypatch, caplog):
+    from transformers import PreTrainedModel
+
+    file, kept = write_gguf()
+
+    def full(self, path, **_):
+        (path / "model.safetensors").write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(PreTrainedModel, "save_pretrained", full)
+    with caplog.at_level(logging.WARNING):
+        _, model = loaded(file, tmp_path / "cache")
+    assert "No space left" in caplog.text
+    assert np.array_equal(model.model.embed_tokens.weight.detach().numpy(), kept["token_embd.weight"])
+    assert not list((tmp_path / "cache").rglob("model.safetensors"))
+
+
+def test_cache_that_cannot_be_made_is_told_and_the_model_loads(write_gguf, tmp_path, caplog):
+    file, _ = write_gguf()
+    (tmp_path / "cache").write_text("a file where a folder should be")
+    with caplog.at_level(logging.WARNING):
+        _, model = loaded(file, tmp_path / "cache")
+    assert "cannot be kept" in caplog.text
+    assert model.config.num_hidden_layers == 2
+
+
+def test_damaged_file_is_an_error_and_leaves_no_folder(write_gguf, tmp_path):
+    file, _ = write_gguf()
+    content = file.read_bytes()
+    file.write_bytes(content[: len(content) // 2])
+    with pytest.raises(InstructLabError, match="cannot be read as a GGUF model"):
+        loaded(file, tmp_path / "cache")
+    assert not list((tmp_path / "cache").rglob("model.safetensors"))
+
+
+def test_cache_is_keyed_by_content_not_by_name(write_gguf, tmp_path):
+    file, _ = write_gguf("smollm")
+    other, _ = write_gguf("gpt-2")
+    cache = tmp_path / "cache"
+    Decoder(weights=GGUF(path=str(file))).load_tokenizer(cache)
+    shutil.copy(other, file)
+    assert Decoder(weights=GGUF(path=str(file))).load_tokenizer(cache).tokenize("12") == ["12"]
+
+
+def test_loading_moves_no_random_state(write_gguf, tmp_path):
+    file, _ = write_gguf()
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    loaded(file, tmp_path)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_type_in_memory_is_the_one_asked_for(write_gguf, tmp_path, dtype):
+    file, kept = write_gguf()
+    made = Decoder(weights=GGUF(path=str(file)), dtype=dtype)
+    model = made.load(made.load_tokenizer(tmp_path), tmp_path)
+    expected = torch.from_numpy(kept["blk.0.ffn_up.weight"]).to(getattr(torch, dtype))
+    assert torch.equal(model.model.layers[0].mlp.up_proj.weight, expected)
+
+
+def test_inputs_name_the_file_by_its_content(write_gguf, tmp_path):
+    import hashlib
+
+    file, _ = write_gguf()
+    (found,) = Decoder(weights=GGUF(path=str(file))).inputs(tmp_path)
+    assert found.sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
+    assert found.bytes == file.stat().st_size
