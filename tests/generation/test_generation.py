@@ -69,6 +69,7 @@ def test_ragged_batch_gives_the_tokens_of_each_prompt_alone(model, batch_size, p
 
 NEOX = {name: value for name, value in SETTINGS.items() if name != "num_key_value_heads"}
 BLOOM = {"hidden_size": 32, "n_layer": 2, "n_head": 4, "initializer_range": 0.4}  # takes no positions
+GPT2 = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 96, "initializer_range": 0.4}  # counts from the left
 SLIDING = {"head_dim": 8, "sliding_window": 6, "layer_types": ["sliding_attention", "full_attention"]}
 
 
@@ -78,6 +79,7 @@ SLIDING = {"head_dim": 8, "sliding_window": 6, "layer_types": ["sliding_attentio
         ("qwen3", {**SETTINGS, "head_dim": 8}, True),
         ("gemma3_text", {**SETTINGS, **SLIDING}, True),
         ("gpt_neox", NEOX, True),
+        ("gpt2", GPT2, True),
         ("bloom", BLOOM, False),
     ],
 )

@@ -126,7 +126,12 @@ BOUNDS = {
 @pytest.mark.parametrize("bound", BOUNDS)
 @pytest.mark.parametrize("stop", [3, 4, 8])  # in mid-epoch, and at the ends of the first and the second epoch of four
 def test_a_run_stopped_anywhere_goes_on_exactly(lab, tiny, bound, stop):
-    quick = ["evaluation.before=false", "evaluation.baselines=false", "evaluation.during_examples=0", "tuning.dropout=0.2"]
+    quick = [
+        "evaluation.before=false",
+        "evaluation.baselines=false",
+        "evaluation.during_examples=0",
+        "tuning.dropout=0.2",
+    ]
     every = ["callbacks.checkpoint.every_steps=1", "batching.batch_size=12", "metrics=perplexity", *BOUNDS[bound]]
     assert cli.main(["train", *tiny, *quick, *every]) == 0
     undisturbed = newest_run(lab)

@@ -1,0 +1,46 @@
+"""An installed copy works away from the clone: the wheel holds every option, study and example."""
+
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+from instruct_lab.config.labs import GROUPS, options
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_the_wheel_works_away_from_the_clone(tmp_path):
+    built = tmp_path / "built"
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(built)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    (wheel,) = built.glob("*.whl")
+    site = tmp_path / "site"
+    zipfile.ZipFile(wheel).extractall(site)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+
+    def run(*arguments):
+        return subprocess.run(
+            [sys.executable, "-m", "instruct_lab.cli", *arguments],
+            cwd=elsewhere,
+            env=dict(os.environ, PYTHONPATH=str(site)),
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+
+    where = "import instruct_lab; print(instruct_lab.__file__)"
+    command = [sys.executable, "-c", where]
+    found = subprocess.run(
+        command, cwd=elsewhere, env=dict(os.environ, PYTHONPATH=str(site)), capture_output=True, text=True, check=True
+    )
+    assert found.stdout.startswith(str(site))
+    listed = json.loads(run("list", "--json"))
+    here = {group: [option.name for option in options(group)] for group in GROUPS}
+    assert {group: [row["option"] for row in rows] for group, rows in listed.items()} == here
+    assert run("check", "experiments=dry_run").startswith("ok")
+    run("init", "lab")
+    assert (elsewhere / "lab" / "conf" / "data" / "my_data.yaml").is_file()
