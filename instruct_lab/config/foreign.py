@@ -51,9 +51,13 @@ class Foreign:
     def build(self, *, run: Mapping[str, str] | None = None, **values: Any) -> Any:
         """Import the class and call it with the config's arguments and `values`."""
         import hydra.utils
+        from hydra.errors import InstantiationException
 
         arguments = {key: _filled(value, run or {}) for key, value in self.arguments.items()}
-        return hydra.utils.instantiate({"_target_": self.target, "_convert_": "object"}, **arguments, **values)
+        try:
+            return hydra.utils.instantiate({"_target_": self.target, "_convert_": "object"}, **arguments, **values)
+        except InstantiationException as error:
+            raise error.__cause__ or error from None  # what the class itself raised
 
 
 def _filled(value: Any, run: Mapping[str, str]) -> Any:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
 import random
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +110,8 @@ class CheckpointWriter(pl.Callback):
         self._folder.mkdir(parents=True, exist_ok=True)
         partial = self._folder / f"{LAST}.partial"
         self._saved_step = trainer.global_step
-        trainer.save_checkpoint(partial)
+        with written(partial):
+            trainer.save_checkpoint(partial)
         if not trainer.is_global_zero:
             return
         if not partial.is_file() or not partial.stat().st_size:  # Lightning swallows a PermissionError
@@ -137,13 +140,30 @@ class CheckpointWriter(pl.Callback):
             write_weights(self._module, self._folder, "best", step=trainer.global_step, monitor=monitor, value=value)
 
 
+@contextlib.contextmanager
+def written(partial: Path) -> Iterator[None]:
+    """Tell a disk that refuses as one paragraph, and leave nothing half-written."""
+    try:
+        yield
+    except Exception as error:  # torch and safetensors tell a full disk each in their own way
+        shutil.rmtree(partial, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise InstructLabError(
+            f"The checkpoint cannot be written: {error}",
+            where=str(partial.parent),
+            do="free disk space or mend the folder's permissions, then go on with `instruct-lab resume`",
+        ) from error
+
+
 def write_weights(module: TuningModule, folder: Path, name: str, *, step: int, **facts: Any) -> None:
     """Write what was trained to `name-STEP/` and point `name.json` at it; the old folder goes last."""
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"{name}-{step:06d}"
     partial = folder / f"{name}.partial"
     shutil.rmtree(partial, ignore_errors=True)
-    module._experiment.tuning.save(module.model, partial)
+    with written(partial):
+        module._experiment.tuning.save(module.model, partial)
     if target.exists():
         shutil.rmtree(target)
     os.replace(partial, target)

@@ -10,11 +10,34 @@ from rich.table import Table
 from rich.text import Text
 
 from instruct_lab.experiment import Experiment
+from instruct_lab.generation import Prediction
 from instruct_lab.metrics.intervals import example_scores, paired_difference
 from instruct_lab.training.measure import SHORT_NAMES, Measurement
 
 Results = dict[str, dict[str, Measurement]]
 """Split to system (`before`, the baselines' names, `after`) to measurement."""
+
+
+def as_json(results: Results) -> dict[str, Any]:
+    """Measurements as plain containers, for the record."""
+    return {
+        split: {system: dataclasses.asdict(measurement) for system, measurement in systems.items()}
+        for split, systems in results.items()
+    }
+
+
+def from_json(plain: dict[str, Any]) -> Results:
+    """Measurements out of the record again."""
+    return {
+        split: {
+            system: Measurement(
+                predictions=[Prediction(**{**p, "references": tuple(p["references"])}) for p in values["predictions"]],
+                rows=values["rows"],
+            )
+            for system, values in systems.items()
+        }
+        for split, systems in plain.items()
+    }
 
 
 def summary_metrics(experiment: Experiment, results: Results) -> dict[str, Any]:

@@ -1,52 +1,29 @@
-"""One run from start to end: data, model, the untuned model's measurement, training, the tuned model's, the record."""
+"""Start a run or go on with one: its record, its lock, its trackers, and its ending."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
-import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
-import torch
 from filelock import FileLock, Timeout
 from rich.console import Console
 
 from instruct_lab.config import Foreign
 from instruct_lab.config.identity import config_hash
-from instruct_lab.data import Audit
 from instruct_lab.errors import InstructLabError
 from instruct_lab.experiment import Experiment
-from instruct_lab.generation import Prediction
-from instruct_lab.metrics.intervals import summarize
 from instruct_lab.tracking import RunRecord, Tracker
-from instruct_lab.training import result
-from instruct_lab.training.checkpoints import LAST, RandomStates, read_weights, write_weights
-from instruct_lab.training.components import Callback
-from instruct_lab.training.datamodule import InstructionData
 from instruct_lab.training.ending import recorded_ending, signals_raised
-from instruct_lab.training.measure import Measurement, answer, answer_rows, baselines, measure, sample
-from instruct_lab.training.module import TuningModule
 from instruct_lab.training.recording import Recorder
-from instruct_lab.training.step_log import StepLog
-from instruct_lab.training.tuned import load_base, load_tuned
+from instruct_lab.training.stages import Stages
 
 RUN_PATH_VARIABLE = "INSTRUCT_LAB_RUN_PATH"
 """Tells the other processes of a multi-device run which record is theirs."""
-
-OWNED_ARGUMENTS = {
-    "enable_checkpointing": False,  # callbacks.checkpoint writes them
-    "enable_model_summary": False,
-    "enable_progress_bar": False,  # callbacks.progress draws it
-    "num_sanity_val_steps": 0,  # it would move the random states of a continued run
-    "use_distributed_sampler": False,  # the loaders shard by themselves
-}
-"""Trainer arguments that belong to this room; a config that sets one is refused."""
 
 
 def train(experiment: Experiment, config: dict[str, Any], choices: dict[str, Any], overrides: list[str]) -> RunRecord:
@@ -62,11 +39,8 @@ def train(experiment: Experiment, config: dict[str, Any], choices: dict[str, Any
         InstructLabError: bad input; the record says `failed`.
     """
     record = _own_record(experiment, config, choices, overrides)
-    record.write_manifest(
-        choices=choices,
-        seeds={"seed": experiment.seed},
-        config_hash=config_hash(config),
-    ) if _is_first_process() else None
+    if _is_first_process():
+        record.write_manifest(choices=choices, seeds={"seed": experiment.seed}, config_hash=config_hash(config))
     _run(experiment, config, choices, record, resumed=False)
     return record
 
@@ -108,7 +82,7 @@ def _run(experiment: Experiment, config: dict[str, Any], choices: Any, record: R
         if recorder.active:
             record.write_manifest(status="running")
         _start_trackers(experiment, config, choices, recorder, console)
-        run = _Run(experiment, record, recorder, console)
+        run = Stages(experiment, record, recorder, console)
         run.prepare()
         run.measure_before(resumed)
         run.fit(resumed)
@@ -174,237 +148,3 @@ def _foreign_logger(name: str, tracker: Foreign, places: dict[str, str], config:
             where=f"tracker.{name}",
             do=f"install {error.name}, or leave the tracker out with tracker.{name}=null",
         ) from error
-
-
-class _Run:
-    """The stages of one run and what they hand on."""
-
-    def __init__(self, experiment: Experiment, record: RunRecord, recorder: Recorder, console: Console) -> None:
-        self.experiment = experiment
-        self.record = record
-        self.recorder = recorder
-        self.console = console
-        self.cache_path = Path(experiment.cache_path).expanduser()
-        self.audit = Audit()
-        self.results: result.Results = {}
-        self.started = time.perf_counter()
-        self.trainer = self._trainer()
-        self.device = self.trainer.strategy.root_device
-
-    def _trainer(self) -> pl.Trainer:
-        arguments: dict[str, Any] = dict(
-            OWNED_ARGUMENTS, default_root_dir=str(self.record.path), logger=False, callbacks=[]
-        )
-        try:
-            trainer: pl.Trainer = self.experiment.trainer.build(**arguments)
-        except (pl.utilities.exceptions.MisconfigurationException, ValueError, RuntimeError) as error:
-            raise InstructLabError(
-                f"The trainer cannot run here: {error}", where="trainer", do="choose another trainer option"
-            ) from error
-        return trainer
-
-    # ---- stages
-
-    def prepare(self) -> None:
-        """Load the data and the untuned model."""
-        experiment = self.experiment
-        tokenizer = experiment.model.load_tokenizer(self.cache_path)
-        self.data = InstructionData(experiment, tokenizer, self.cache_path, self.audit)
-        self.chosen = {
-            split: sample(self.data, split, experiment.evaluation.max_examples)
-            for split in experiment.evaluation.splits
-            if self.data.examples.get(split)
-        }
-        counts = ", ".join(f"{split} {len(examples):,}" for split, examples in self.data.examples.items())
-        self.console.print(f"data: {counts} examples; {_told(self.audit)}", soft_wrap=True)
-        if self.recorder.active:
-            self.record.write_audit(self.audit.to_json())
-        self._check_fingerprint()
-        self.base = load_base(experiment, self.cache_path, self.device)
-
-    def _check_fingerprint(self) -> None:
-        fingerprint = self.data.fingerprint
-        known = self.record.manifest.get("data_fingerprint")
-        if known is not None and known != fingerprint:
-            raise InstructLabError(
-                "The data is not what it was when this run started, so going on would train something else",
-                where=f"run {self.record.id}, data fingerprint {fingerprint[:12]} now, {known[:12]} then",
-                do="bring the same files back, or start a new run",
-            )
-        if self.recorder.active:
-            inputs = [*self.data.inputs, *self.experiment.model.inputs(self.cache_path)]
-            self.record.write_manifest(
-                data_fingerprint=fingerprint,
-                inputs=[{"name": i.name, "sha256": i.sha256, "bytes": i.bytes} for i in inputs],
-            )
-
-    def measure_before(self, resumed: bool) -> None:
-        """Measure the untuned model and the plain baselines, once in the life of a run."""
-        evaluation = self.experiment.evaluation
-        path = Path(self.record.path) / "before.json"
-        if not self.recorder.active:
-            return
-        if resumed and path.is_file():
-            self.results = _results_from(json.loads(path.read_text(encoding="utf-8")))
-            return
-        started = time.perf_counter()
-        for split, chosen in self.chosen.items():
-            systems: dict[str, Measurement] = {}
-            if evaluation.before:
-                model = self.base.model
-                systems["before"] = measure(self.experiment, model, self.base.tokenizer, self.data, split, chosen)
-            if evaluation.baselines:
-                systems |= baselines(self.experiment, self.data, split, chosen)
-            self.results[split] = systems
-        if evaluation.before and self.chosen:
-            self.console.print(f"untuned model measured in {time.perf_counter() - started:.0f} s")
-        self.record.write_json("before.json", _plain_results(self.results))
-
-    def fit(self, resumed: bool) -> None:
-        """Apply the tuning method and train."""
-        experiment, trainer = self.experiment, self.trainer
-        last = Path(self.record.path) / "checkpoints" / LAST
-        step = _step_of(last) if resumed else 0
-        if resumed:
-            self.record.truncate_metrics(after_step=step)
-            self.console.print(f"going on after step {step}" if step else "no state was written yet: from the start")
-        pl.seed_everything(experiment.seed, workers=True, verbose=False)
-        model = experiment.tuning.apply(self.base.model)
-        trained, total = _parameter_counts(model)
-        self.console.print(f"model: {total:,} parameters, {trained:,} trained ({100 * trained / total:.2g} %)")
-        if self.recorder.active:
-            self.record.write_manifest(parameters={"total": total, "trained": trained})
-        steps = self.data.num_steps(trainer)
-        module = TuningModule(experiment, model, self.recorder, steps, self._validation_answers())
-        callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]  # set by its connectors
-        callbacks[:] = [StepLog(module), RandomStates(), *callbacks, *self._callbacks(module)]
-        _bound_by_steps(trainer, steps)
-        trainer.fit(module, datamodule=self.data, ckpt_path=str(last) if step else None, weights_only=True)
-        self.num_steps, self.num_target_tokens = trainer.global_step, module.num_target_tokens
-        if self.recorder.active:
-            write_weights(module, Path(self.record.path) / "checkpoints", "last", step=trainer.global_step)
-        self.base = None  # type: ignore[assignment]  # the tuning method changed it
-
-    def _callbacks(self, module: TuningModule) -> list[pl.Callback]:
-        built = []
-        for callback in self.experiment.callbacks.values():
-            if isinstance(callback, Callback):
-                built.append(callback.build(module, self.recorder))
-            elif isinstance(callback, Foreign):
-                built.append(callback.build())
-        return built
-
-    def _validation_answers(self) -> Callable[[Any], dict[str, float]] | None:
-        count = self.experiment.evaluation.during_examples
-        chosen = sample(self.data, "validation", count) if count else []
-        if not chosen or not self.recorder.active:
-            return None
-
-        def answered(model: Any) -> dict[str, float]:
-            predictions = answer(self.experiment, model, self.base.tokenizer, "validation", chosen)
-            rows = answer_rows(self.experiment, predictions)
-            return {
-                name: summarize(self.experiment.active_metrics[name], rows[name], resamples=0).value for name in rows
-            }
-
-        return answered
-
-    def measure_after(self) -> None:
-        """Measure the tuned model as it will be used, write the results and show them."""
-        tuned = load_tuned(self.experiment, Path(self.record.path), self.cache_path, device=self.device)
-        for split, chosen in self.chosen.items():
-            measured = measure(self.experiment, tuned.model, tuned.tokenizer, self.data, split, chosen)
-            self.results.setdefault(split, {})["after"] = measured
-        metrics = result.summary_metrics(self.experiment, self.results)
-        seconds = self.record.seconds()
-        predictions = result.prediction_rows(self.experiment, self.results)
-        self.record.write_predictions(predictions)
-        self.record.write_manifest(evaluated_step=tuned.step)
-        self.record.write_summary(
-            {"status": "finished", "seconds": seconds, "tokens": self.num_target_tokens, "metrics": metrics}
-        )
-        flat = {f"{name}/{system}": v["value"] for name, systems in metrics.items() for system, v in systems.items()}
-        for session in self.recorder.sessions.values():
-            session.summarize(flat)
-            columns = ["id", "split", "prompt", "prediction", "prediction_before"]
-            session.log_table("predictions", columns, [[line[column] for column in columns] for line in predictions])
-        self.record.write_manifest(status="finished")
-        out = _wide_console()
-        result.show(out, self.experiment, self.results, metrics)
-        facts = read_weights(Path(self.record.path) / "checkpoints", "best")
-        which = "best" if facts and facts[1]["step"] == tuned.step else "last"
-        out.print(f"{self.num_steps} steps, {self.num_target_tokens:,} target tokens, {seconds:.0f} s; ", end="")
-        out.print(f"tuned weights: {which}, step {tuned.step}")
-        out.print(f"record: {self.record.path}", soft_wrap=True)
-
-
-def _wide_console() -> Console:
-    """Standard output; wide enough for the table where it is no terminal."""
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=max(console.width, 150))
-
-
-def _told(audit: Audit) -> str:
-    """What happened to rows, by reason over all stages; `audit.json` tells where, with samples."""
-    counts: dict[tuple[str, str], int] = {}
-    for tally in audit.tallies.values():
-        counts[tally.action, tally.reason] = counts.get((tally.action, tally.reason), 0) + tally.count
-    told = [
-        f"{action} " + ", ".join(f"{count:,} ({reason})" for (kind, reason), count in counts.items() if kind == action)
-        for action in ("dropped", "truncated", "changed")
-        if any(kind == action for kind, _ in counts)
-    ]
-    return "; ".join(told) if told else "every row is used as it is"
-
-
-def _parameter_counts(model: Any) -> tuple[int, int]:
-    sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
-    return sum(size for size, trains in sizes if trains), sum(size for size, _ in sizes)
-
-
-def _bound_by_steps(trainer: pl.Trainer, steps: int) -> None:
-    """Where both bounds are set, leave the one that is reached first, in steps.
-
-    With both, Lightning runs an empty epoch after a state that was written at the end of one, and so ends too early.
-    """
-    if trainer.max_steps >= 0 and trainer.max_epochs not in (None, -1):
-        trainer.fit_loop.epoch_loop.max_steps = steps
-        trainer.fit_loop.max_epochs = -1
-
-
-def _step_of(checkpoint: Path) -> int:
-    """The optimizer step that a state was written at; 0 where there is none.
-
-    Raises:
-        InstructLabError: the file is there and cannot be read.
-    """
-    if not checkpoint.is_file():
-        return 0
-    try:
-        return int(torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["global_step"])
-    except Exception as error:
-        raise InstructLabError(
-            f"The checkpoint cannot be read: {error}", where=str(checkpoint), do="start a new run"
-        ) from error
-
-
-def _plain_results(results: result.Results) -> dict[str, Any]:
-    import dataclasses
-
-    return {
-        split: {system: dataclasses.asdict(measurement) for system, measurement in systems.items()}
-        for split, systems in results.items()
-    }
-
-
-def _results_from(plain: dict[str, Any]) -> result.Results:
-    return {
-        split: {
-            system: Measurement(
-                predictions=[Prediction(**{**p, "references": tuple(p["references"])}) for p in values["predictions"]],
-                rows=values["rows"],
-            )
-            for system, values in systems.items()
-        }
-        for split, systems in plain.items()
-    }

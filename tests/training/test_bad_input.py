@@ -11,7 +11,7 @@ from instruct_lab.errors import InstructLabError
 GOOD = json.dumps({"instruction": "a", "input": "", "output": "b"})
 
 ROWS = {
-    "an empty file": (b"", "empty"),
+    "an empty file": (b"", "holds no rows"),
     "truncated JSON": (GOOD.encode() + b'\n{"instruction": "a", "inp', "line 2"),
     "a row that is a list": (GOOD.encode() + b"\n[1, 2]\n", "line 2"),
     "a row without the column": (GOOD.encode() + b'\n{"instruction": "a", "input": ""}\n', "line 2"),
@@ -96,7 +96,7 @@ def test_a_damaged_checkpoint_is_told(lab, tiny, capsys):
 
 
 def test_an_unknown_run_is_told(lab, capsys):
-    assert "latest" in refused(capsys, "generate", "latest", "hello")
+    assert "no runs yet" in refused(capsys, "generate", "latest", "hello")
     assert "runs" in refused(capsys, "resume", "20990101")
 
 
