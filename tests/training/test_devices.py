@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import logged, newest_run
+from records import logged, newest_run
 
 from instruct_lab import cli
 

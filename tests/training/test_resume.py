@@ -9,7 +9,7 @@ import sys
 import time
 
 import pytest
-from conftest import logged, newest_run
+from records import logged, newest_run
 
 from instruct_lab import cli
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from conftest import logged
+from records import logged
 
 from instruct_lab import cli
 

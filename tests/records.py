@@ -1,0 +1,15 @@
+"""Reading what runs recorded."""
+
+import json
+from pathlib import Path
+
+
+def newest_run(lab: Path) -> Path:
+    """The folder of the last run."""
+    return max((path.parent for path in lab.glob("*/*/*/manifest.json")), key=lambda path: path.stat().st_mtime_ns)
+
+
+def logged(record: Path, name: str) -> list[tuple[int, float]]:
+    """The steps and values of one name in `metrics.jsonl`."""
+    lines = [json.loads(line) for line in (record / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    return [(line["step"], line[name]) for line in lines if name in line]
