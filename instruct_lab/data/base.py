@@ -23,6 +23,13 @@ class DataSplits:
 class Data(Component, ABC):
     """A data set: where rows come from and how a row becomes a `Conversation`."""
 
+    def separated(self, splits: dict[str, list[Conversation]], audit: Audit) -> dict[str, list[Conversation]]:
+        """The splits after preprocessing, which may have made prompts equal, without a prompt in two of them.
+
+        By default they are left as they are.
+        """
+        return splits
+
     @abstractmethod
     def load(self, cache_path: Path, audit: Audit) -> DataSplits:
         """Read, map and split the rows.

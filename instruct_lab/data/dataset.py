@@ -79,6 +79,18 @@ class DataSet(Data):
         audit.facts["splits"] = {name: len(conversations) for name, conversations in splits.items()}
         return DataSplits({str(name): rows for name, rows in splits.items()}, list(dict.fromkeys(inputs)))
 
+    def separated(self, splits: dict[str, list[Conversation]], audit: Audit) -> dict[str, list[Conversation]]:
+        """See `Data.separated`; as `overlap` says.
+
+        Raises:
+            InstructLabError: with `overlap="error"`, on the first prompt that stands in two splits.
+        """
+        if self.overlap == "allow":
+            return splits
+        named = {name: splits.get(name, []) for name in SPLIT_NAMES}
+        kept = separate(named, self.overlap, audit, stage="preprocessing/overlap")
+        return {str(name): rows for name, rows in kept.items()}
+
     def problems(self) -> Iterator[Problem]:
         """Columns that the format names and a source, by a light look, does not have."""
         seen = set()

@@ -76,14 +76,18 @@ def prompts(conversation: Conversation) -> list[Prompt]:
 
 
 def separate(
-    splits: dict[SplitName, list[Conversation]], overlap: Literal["drop", "error"], audit: Audit
+    splits: dict[SplitName, list[Conversation]],
+    overlap: Literal["drop", "error"],
+    audit: Audit,
+    stage: str = "data/overlap",
 ) -> dict[SplitName, list[Conversation]]:
     """Take from each split the rows that answer a prompt of a split that comes before it: test, validation, train.
 
     Args:
         splits: conversations by split name.
         overlap: drop and count the row, or raise.
-        audit: counts under the stage `data/overlap`.
+        audit: counts what leaves.
+        stage: the name it is counted under.
 
     Raises:
         InstructLabError: with `overlap="error"`, on the first such row.
@@ -104,8 +108,8 @@ def separate(
                     where=f"conversation {conversation.id}",
                     do="Remove it from one of them, or set the data's overlap=drop",
                 )
-            audit.record("data/overlap", "dropped", f"{name} prompt also in {other}", shown)
+            audit.record(stage, "dropped", f"{name} prompt also in {other}", shown)
         for conversation in kept[name]:
             held.setdefault(prompts(conversation)[-1], name)
-    audit.rows("data/overlap", sum(map(len, splits.values())), sum(map(len, kept.values())))
+    audit.rows(stage, sum(map(len, splits.values())), sum(map(len, kept.values())))
     return {name: kept[name] for name in SPLIT_NAMES}

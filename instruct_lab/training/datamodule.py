@@ -34,7 +34,8 @@ class InstructionData(pl.LightningDataModule):
         self._tokenizer = tokenizer
         loaded = experiment.data.load(cache_path, audit)
         self.inputs: list[Input] = loaded.inputs
-        self.conversations: dict[str, list[Conversation]] = experiment.preprocessing.apply(loaded.splits, audit)
+        preprocessed = experiment.preprocessing.apply(loaded.splits, audit)
+        self.conversations: dict[str, list[Conversation]] = experiment.data.separated(preprocessed, audit)
         self.examples: dict[str, list[Example]] = {
             split: experiment.batching.encode(conversations, experiment.template, tokenizer, audit, split)
             for split, conversations in self.conversations.items()

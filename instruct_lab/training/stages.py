@@ -111,6 +111,7 @@ class Stages:
         if resumed and path.is_file():
             self.results = result.from_json(json.loads(path.read_text(encoding="utf-8")))
             return
+        pl.seed_everything(self.experiment.seed, workers=True, verbose=False)  # for sampled answers
         started = time.perf_counter()
         for split, chosen in self.chosen.items():
             systems: dict[str, Measurement] = {}
@@ -176,6 +177,7 @@ class Stages:
 
     def measure_after(self) -> None:
         """Measure the tuned model as it will be used, write the results and show them."""
+        pl.seed_everything(self.experiment.seed, workers=True, verbose=False)  # for sampled answers
         tuned = load_tuned(self.experiment, Path(self.record.path), self.cache_path, device=self.device)
         for split, chosen in self.chosen.items():
             measured = measure(self.experiment, tuned.model, tuned.tokenizer, self.data, split, chosen)

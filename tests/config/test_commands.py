@@ -182,3 +182,10 @@ def test_a_wrong_command_line_exits_with_2(arguments):
     with pytest.raises(SystemExit) as exit_:
         cli.main(arguments)
     assert exit_.value.code == 2
+
+
+def test_stopping_on_a_validation_that_never_happens_is_refused():
+    stop = "callbacks=[default,early_stopping]"
+    assert check([stop]).problems == []
+    for override in ("data.split.validation=0.0", "trainer.limit_val_batches=0"):
+        assert [problem.key for problem in check([stop, override]).problems] == ["callbacks.early_stopping.monitor"]

@@ -168,3 +168,22 @@ def test_bfloat16_arithmetic_trains(train):
     record = train("trainer.precision=bf16-mixed")
     losses = [loss for _, loss in logged(record, "train/loss")]
     assert losses[-1] < losses[0]
+
+
+def test_prompts_that_cleaning_makes_equal_do_not_stand_in_two_splits(lab):
+    from instruct_lab.config.check import check
+    from instruct_lab.data import Audit, Conversation, Message
+    from instruct_lab.model._random import byte_tokenizer
+    from instruct_lab.training.datamodule import InstructionData
+
+    experiment = check(["data=mine", "model=tiny_random"]).or_refuse().experiment
+    clean, dirty = "Say hello", "Say hel\x00lo"
+    rows = [json.loads(line) for line in (lab / "rows.jsonl").read_text().splitlines()]
+    for index, prompt in enumerate([clean, dirty]):
+        rows += [{"instruction": prompt, "input": "", "output": f"answer {index}"}]
+    (lab / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    places = [experiment.data.split.split_of(Conversation((Message("user", p),))) for p in (clean, dirty)]
+    assert len(set(places)) == 2, "the hash must put them apart for this test to say anything"
+    data = InstructionData(experiment, byte_tokenizer(), lab / "cache", Audit())
+    holding = [s for s, found in data.conversations.items() if any(c.prompt[-1].content == clean for c in found)]
+    assert len(holding) == 1
