@@ -18,8 +18,8 @@ Verb = Callable[[argparse.Namespace], int]
 SPINS = "2000"
 """How often torch's CPU threads look for work before they sleep (libgomp; read when torch is imported).
 
-The default of 300,000 makes every operation wait for a thread that another process has displaced: with two busy
-processes on two cores, decoding took 18 times as long; with this, 2.5 times, and as long as before on an idle machine.
+The default of 300,000 makes every operation wait for a thread that another process has displaced, which costs a
+machine that is shared dearly; see tests/benchmarks/README.md.
 """
 
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ from instruct_lab.errors import InstructLabError
 from instruct_lab.experiment import Experiment
 from instruct_lab.tracking import RunRecord, Tracker
 from instruct_lab.training.ending import recorded_ending, signals_raised
+from instruct_lab.training.quiet import quiet_libraries
 from instruct_lab.training.recording import Recorder
 from instruct_lab.training.stages import Stages
 
@@ -67,14 +66,8 @@ def _own_record(experiment: Experiment, config: dict[str, Any], choices: dict[st
     return record
 
 
-def _quiet() -> None:
-    for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module="pytorch_lightning|lightning_fabric|torch.utils.data|transformers|peft")
-
-
 def _run(experiment: Experiment, config: dict[str, Any], choices: Any, record: RunRecord, *, resumed: bool) -> None:
-    _quiet()
+    quiet_libraries()
     recorder = Recorder(record, {}, {}, active=_is_first_process())
     console = Console(stderr=True, quiet=not recorder.active, highlight=False)
     console.print(f"run {record.id} in {record.path}", soft_wrap=True)

@@ -14,6 +14,7 @@ from instruct_lab.errors import InstructLabError
 from instruct_lab.experiment import Experiment
 from instruct_lab.tracking import RunRecord
 from instruct_lab.training.model_card import model_card
+from instruct_lab.training.quiet import quiet_libraries
 from instruct_lab.training.tuned import TunedModel, load_adapted, load_base, load_tuned
 
 
@@ -40,6 +41,7 @@ def generate(
         system: a system message before each.
         weights: `best`, `last`, `base` (the untuned model), or none for those the run was measured by.
     """
+    quiet_libraries()
     cache_path = Path(experiment.cache_path).expanduser()
     if weights == "base":
         loaded = load_base(experiment, cache_path, _device())
@@ -76,6 +78,7 @@ def export(
             f"{type(experiment.tuning).__name__} has no adapter to keep: it trained the model's own weights",
             do="leave --keep-adapter out",
         )
+    quiet_libraries()
     cache_path = Path(experiment.cache_path).expanduser()
     load = load_adapted if keep_adapter else load_tuned
     loaded = load(experiment, record.path, cache_path, checkpoint)

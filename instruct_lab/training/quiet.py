@@ -1,0 +1,16 @@
+"""The libraries' own chatter, kept out of the terminal: what matters of it is told by the rooms that use them."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+
+
+def quiet_libraries() -> None:
+    """Silence notices, progress bars and deprecation warnings of the libraries underneath, for this process."""
+    from transformers.utils.logging import disable_progress_bar
+
+    for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="pytorch_lightning|lightning_fabric|torch.utils.data|transformers|peft")
+    disable_progress_bar()
