@@ -196,10 +196,10 @@ def _component_problems(
                 key=_join(key, refusal.field), value=value, reason=refusal.reason, suggestion=refusal.suggestion
             )
         elif field not in failed:
-            yield _field_problem(kind, field, details, fields, key)
+            yield _field_problem(kind, field, details, fields, key, arguments.get(field))
 
 
-def _field_problem(kind: type, field: str, details: list[Any], fields: list[str], key: str) -> Problem:
+def _field_problem(kind: type, field: str, details: list[Any], fields: list[str], key: str, siblings: Any) -> Problem:
     first = details[0]
     full = _join(key, field)
     if first["type"] == "unexpected_keyword_argument":
@@ -215,6 +215,8 @@ def _field_problem(kind: type, field: str, details: list[Any], fields: list[str]
     valid = [value for detail in details for value in _literals(detail)]
     value = first["input"]
     suggestion = nearest(value, valid) if isinstance(value, str) and valid else None
+    if inner and isinstance(siblings, dict):  # a new entry of a dictionary by name, as a misspelt one is
+        suggestion = suggestion or nearest(inner[0], [name for name in siblings if name != inner[0]])
     return Problem(key=full, value=_shown(value), reason="; or ".join(reasons), suggestion=suggestion)
 
 
@@ -226,8 +228,8 @@ def _reason(detail: Any) -> str:
     if detail["type"] in ("is_instance_of", "dataclass_type", "dataclass_exact_type"):
         wanted = detail["ctx"].get("class") or detail["ctx"].get("class_name")
         if isinstance(detail["input"], dict):
-            return f"there is no {wanted} here to change: choose an option of the group, or give a _target_"
-        return f"expected a {wanted}"
+            return f"there is no {wanted} by this name to change: choose an option of the group, or give a _target_"
+        return f"expected one of the {wanted} components"
     return str(detail["msg"]).removeprefix("Value error, ").replace("Input should be", "expected")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -28,6 +29,8 @@ OWNED_TRAINER_ARGUMENTS = {
     "reload_dataloaders_every_n_epochs": "a reloaded loader would lose its position",
 }
 """Arguments of the trainer that a config may not set, and what to do instead."""
+
+ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps", "tpu")
 
 REQUIRED_MODULES = {
     "pytorch_lightning.loggers.TensorBoardLogger": ("tensorboard",),
@@ -76,6 +79,14 @@ def _trainer_problems(built: dict[str, Any]) -> Iterator[Problem]:
             continue
         if value < lowest and not (name in ("max_epochs", "max_steps") and value == -1):
             yield Problem(key=f"trainer.{name}", value=value, reason=f"expected at least {lowest}")
+    accelerator, devices = arguments.get("accelerator", "auto"), arguments.get("devices", "auto")
+    if isinstance(accelerator, str) and accelerator not in ACCELERATORS:
+        reason = f"no such accelerator (known: {', '.join(ACCELERATORS)})"
+        suggestion = nearest(accelerator, ACCELERATORS)
+        yield Problem(key="trainer.accelerator", value=accelerator, reason=reason, suggestion=suggestion)
+    if (isinstance(devices, str) and not re.fullmatch(r"auto|-1|\d+(,\d+)*,?", devices)) or devices == 0:
+        reason = "expected a number of devices, a list of their indices, or auto"
+        yield Problem(key="trainer.devices", value=devices, reason=reason, suggestion="auto")
     epochs, steps = arguments.get("max_epochs"), arguments.get("max_steps", -1)
     if epochs in (None, -1) and steps in (None, -1):
         reason = "one of trainer.max_epochs and trainer.max_steps must bound the run: the schedule needs its length"

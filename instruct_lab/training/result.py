@@ -94,7 +94,7 @@ def show(console: Console, experiment: Experiment, results: Results, metrics: di
     """Print the final table of each split, and sample predictions below."""
     for split, systems in results.items():
         count = max((len(rows) for m in systems.values() for rows in m.rows.values()), default=0)
-        console.print(_table(split, count, list(systems), metrics))
+        console.print(_table(split, count, list(systems), metrics, between=" " if console.width >= WIDE else "\n"))
     for split, systems in results.items():
         for index in range(min(experiment.evaluation.show_samples, len(systems["after"].predictions))):
             _show_sample(console, split, index, systems)
@@ -104,7 +104,11 @@ def show(console: Console, experiment: Experiment, results: Results, metrics: di
 HEADINGS = {"before": "untuned", "after": "tuned"}
 
 
-def _table(split: str, count: int, systems: list[str], metrics: dict[str, Any]) -> Table:
+WIDE = 130
+"""Columns of a terminal that holds a value and its interval in one line, for five systems."""
+
+
+def _table(split: str, count: int, systems: list[str], metrics: dict[str, Any], between: str) -> Table:
     table = Table(title=f"{split}: {count} held-out examples, 95% bootstrap intervals", title_justify="left")
     table.add_column("metric")
     for system in systems:
@@ -115,20 +119,20 @@ def _table(split: str, count: int, systems: list[str], metrics: dict[str, Any]) 
     if has_difference:
         table.add_column("tuned - untuned", justify="right")
     for name, values in shown.items():
-        cells = [_cell(values.get(system)) for system in systems]
+        cells = [_cell(values.get(system), between) for system in systems]
         if has_difference:
-            cells.append(_cell(values.get("difference"), signed=True))
+            cells.append(_cell(values.get("difference"), between, signed=True))
         table.add_row(name.removeprefix(prefix), *cells)
     return table
 
 
-def _cell(value: dict[str, Any] | None, signed: bool = False) -> str:
+def _cell(value: dict[str, Any] | None, between: str, signed: bool = False) -> str:
     if value is None:
         return "-"
     sign = "+" if signed else ""
     digits = 2 if abs(value["value"]) < 100 else 1
     low, high = f"{value['low']:{sign}.{digits}f}", f"{value['high']:{sign}.{digits}f}"
-    return f"{value['value']:{sign}.{digits}f} [{low}, {high}]"
+    return f"{value['value']:{sign}.{digits}f}{between}[{low}, {high}]"
 
 
 def _show_sample(console: Console, split: str, index: int, systems: dict[str, Measurement]) -> None:

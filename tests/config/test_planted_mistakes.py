@@ -63,6 +63,9 @@ MISTAKES = [
     # what does not go together
     (["data.split.validation=0.7", "data.split.test=0.5"], "data.split", None),
     (["lr_scheduler.warmup_steps=10"], "lr_scheduler.warmup_steps", None),
+    (["trainer.accelerator=gpuu"], "trainer.accelerator", "gpu"),
+    (["trainer.devices=zero"], "trainer.devices", "auto"),
+    (["preprocessing.steps.normalise.form=NFC"], "preprocessing.steps.normalise", "normalize"),
     (["trainer.max_epochs=-1"], "trainer.max_epochs", None),
     (["trainer.logger=false"], "trainer.logger", None),
     (["callbacks.checkpoint.monitor=val/los"], "callbacks.checkpoint.monitor", "val/loss"),
