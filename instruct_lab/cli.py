@@ -255,9 +255,9 @@ def _runs(parsed: argparse.Namespace) -> int:
         print(json.dumps(found, indent=2))
         return 0
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table("id", "name", "status", "metrics")
+    table = Table(Column("id", no_wrap=True), Column("name", overflow="fold"), "status", "metrics")
     for run in found:
         values = [f"{name} {value:.4g}" for name, value in run["metrics"].items() if isinstance(value, int | float)]
         table.add_row(run["id"], run["name"], run["status"], "  ".join(values[:4]))

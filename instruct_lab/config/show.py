@@ -27,7 +27,7 @@ def shown(composition: Composition) -> str:
         text = f"{'  ' * len(above)}{name}: {_one_line(raw)}"
         if isinstance(raw, str) and "${" in raw and value is not None:
             text += f" → {_one_line(OmegaConf.to_container(value) if OmegaConf.is_config(value) else value)}"
-        lines.append(f"{text:<88}# {_origin(origins, key)}")
+        lines.append(f"{text:<86}  # {_origin(origins, key)}")
     return "\n".join(lines)
 
 
