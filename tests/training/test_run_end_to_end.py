@@ -187,3 +187,37 @@ def test_prompts_that_cleaning_makes_equal_do_not_stand_in_two_splits(lab):
     data = InstructionData(experiment, byte_tokenizer(), lab / "cache", Audit())
     holding = [s for s, found in data.conversations.items() if any(c.prompt[-1].content == clean for c in found)]
     assert len(holding) == 1
+
+
+def test_every_setting_of_evaluation_has_its_effect(train, capsys):
+    record = train("evaluation.before=false", "evaluation.splits=[test]", "evaluation.during_examples=0")
+    metrics = read(record / "summary.json")["metrics"]
+    assert {name.split("/")[0] for name in metrics} == {"test"}
+    assert set(metrics["test/chrf"]) == {"after"}
+    assert not logged(record, "val/chrf")
+    assert logged(record, "val/loss")
+    capsys.readouterr()
+    train("evaluation.show_samples=1", "evaluation.max_examples=2")
+    shown = capsys.readouterr().out
+    assert shown.count("  prompt ") == 1
+    assert "2 held-out examples" in shown
+
+
+def test_baselines_stand_in_the_table_unless_they_are_switched_off(train):
+    nearest = "+data.baselines={nearest:{_target_:instruct_lab.data.NearestExample}}"
+    assert "nearest" in read(train(nearest) / "summary.json")["metrics"]["test/chrf"]
+    off = train(nearest, "evaluation.baselines=false")
+    assert "nearest" not in read(off / "summary.json")["metrics"]["test/chrf"]
+
+
+def test_the_weights_that_are_measured_are_the_chosen_ones(train):
+    worse_later = ["tuning=full", "optimizer.lr=0.5", "lr_scheduler=constant", "trainer.max_epochs=4"]
+    best, last = train(*worse_later), train(*worse_later, "evaluation.checkpoint=last")
+    losses = logged(best, "val/loss")
+    best_step, last_step = min(losses, key=lambda pair: pair[1])[0], logged(best, "train/loss")[-1][0]
+    assert best_step < last_step
+    assert read(best / "manifest.json")["evaluated_step"] == best_step
+    assert read(last / "manifest.json")["evaluated_step"] == last_step
+    unmonitored = train("callbacks.checkpoint.monitor=null")
+    assert not list((unmonitored / "checkpoints").glob("best*"))
+    assert read(unmonitored / "manifest.json")["evaluated_step"] == logged(unmonitored, "train/loss")[-1][0]
