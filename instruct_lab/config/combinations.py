@@ -123,7 +123,7 @@ def _monitor_problems(built: dict[str, Any]) -> Iterator[Problem]:
     if evaluation is not None and evaluation.during_examples:
         logged += [f"val/{name}" for name in metrics]
     data, trainer = built.get("data"), built.get("trainer")
-    unvalidated = data is not None and not _has_validation(data)
+    unvalidated = not getattr(data, "has_validation", True)
     if isinstance(trainer, Foreign) and trainer.arguments.get("limit_val_batches") == 0:
         unvalidated = True
     for key, chosen in built.items():
@@ -138,12 +138,6 @@ def _monitor_problems(built: dict[str, Any]) -> Iterator[Problem]:
             hint = "" if evaluation is None or evaluation.during_examples else "; evaluation.during_examples is 0"
             reason = f"no such value is logged (logged: {known}{hint})"
             yield Problem(key=f"{key}.monitor", value=monitor, reason=reason, suggestion=nearest(monitor, logged))
-
-
-def _has_validation(data: Any) -> bool:
-    split = getattr(data, "split", None)
-    given = [source for source in (getattr(data, "validation", None) or {}).values() if source is not None]
-    return bool(given) or (split is not None and split.validation > 0)
 
 
 def _length_problems(built: dict[str, Any]) -> Iterator[Problem]:

@@ -23,6 +23,11 @@ class DataSplits:
 class Data(Component, ABC):
     """A data set: where rows come from and how a row becomes a `Conversation`."""
 
+    @property
+    def has_validation(self) -> bool:
+        """Whether there will be a validation split, as far as the config tells."""
+        return True
+
     def separated(self, splits: dict[str, list[Conversation]], audit: Audit) -> dict[str, list[Conversation]]:
         """The splits after preprocessing, which may have made prompts equal, without a prompt in two of them.
 

@@ -79,6 +79,11 @@ class DataSet(Data):
         audit.facts["splits"] = {name: len(conversations) for name, conversations in splits.items()}
         return DataSplits({str(name): rows for name, rows in splits.items()}, list(dict.fromkeys(inputs)))
 
+    @property
+    def has_validation(self) -> bool:
+        """Whether validation rows are given or made."""
+        return bool(self._sources("validation")) or (self.split is not None and self.split.validation > 0)
+
     def separated(self, splits: dict[str, list[Conversation]], audit: Audit) -> dict[str, list[Conversation]]:
         """See `Data.separated`; as `overlap` says.
 

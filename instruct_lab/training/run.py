@@ -58,6 +58,12 @@ def _is_first_process() -> bool:
 
 def _own_record(experiment: Experiment, config: dict[str, Any], choices: dict[str, Any], overrides: list[str]) -> Any:
     if not _is_first_process():
+        if RUN_PATH_VARIABLE not in os.environ:
+            raise InstructLabError(
+                "LOCAL_RANK is set, and no first process has opened a record for this one",
+                where="the environment",
+                do="start one process with trainer.devices=N: it starts the others itself",
+            )
         return RunRecord.open(Path(os.environ[RUN_PATH_VARIABLE]))
     parts = [str(choices.get(group, "custom")) for group in ("data", "model", "tuning")]
     name = experiment.name or "-".join(parts).replace("/", "_")

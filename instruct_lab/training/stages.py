@@ -20,7 +20,7 @@ from instruct_lab.experiment import Experiment
 from instruct_lab.metrics.intervals import summarize
 from instruct_lab.tracking import RunRecord
 from instruct_lab.training import result
-from instruct_lab.training.checkpoints import LAST, RandomStates, read_weights, write_weights
+from instruct_lab.training.checkpoints import LAST, RandomStates, write_weights
 from instruct_lab.training.components import Callback
 from instruct_lab.training.datamodule import InstructionData
 from instruct_lab.training.measure import Measurement, answer, answer_rows, baselines, measure, sample
@@ -51,7 +51,6 @@ class Stages:
         self.cache_path = Path(experiment.cache_path).expanduser()
         self.audit = Audit()
         self.results: result.Results = {}
-        self.started = time.perf_counter()
         self.trainer = self._trainer()
         self.device = self.trainer.strategy.root_device
 
@@ -130,7 +129,7 @@ class Stages:
         experiment, trainer = self.experiment, self.trainer
         last = Path(self.record.path) / "checkpoints" / LAST
         step = _step_of(last) if resumed else 0
-        if resumed:
+        if resumed and self.recorder.active:
             self.record.truncate_metrics(after_step=step)
             self.console.print(f"going on after step {step}" if step else "no state was written yet: from the start")
         pl.seed_everything(experiment.seed, workers=True, verbose=False)
@@ -198,10 +197,8 @@ class Stages:
         self.record.write_manifest(status="finished")
         out = _wide_console()
         result.show(out, self.experiment, self.results, metrics)
-        facts = read_weights(Path(self.record.path) / "checkpoints", "best")
-        which = "best" if facts and facts[1]["step"] == tuned.step else "last"
         out.print(f"{self.num_steps} steps, {self.num_target_tokens:,} target tokens, {seconds:.0f} s; ", end="")
-        out.print(f"tuned weights: {which}, step {tuned.step}")
+        out.print(f"tuned weights: those of step {tuned.step}")
         out.print(f"record: {self.record.path}", soft_wrap=True)
 
 

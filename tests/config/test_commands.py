@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import time
 
 import pytest
 import yaml
@@ -77,12 +76,10 @@ def test_show_shows_a_config_that_is_wrong_too(capsys):
 # ---- check
 
 
-def test_check_takes_less_than_two_seconds_and_no_torch():
-    started = time.monotonic()
+def test_check_imports_no_torch():
     command = [sys.executable, "-X", "importtime", "-m", "instruct_lab.cli", "check"]
     result = subprocess.run(command, capture_output=True, check=True)
     assert b" torch\n" not in result.stderr
-    assert time.monotonic() - started < 20  # the figure itself is in tests/benchmarks: machines differ
 
 
 def test_check_all_counts_what_it_checked(capsys):

@@ -143,3 +143,23 @@ def test_a_run_stopped_anywhere_goes_on_exactly(lab, tiny, bound, stop):
     assert cli.main(["train", *tiny, *quick, *every, stopper]) == 143
     assert cli.main(["resume", "latest"]) == 0
     assert {name: logged(newest_run(lab), name) for name in SAME[:-1]} == expected
+
+
+def test_a_run_that_ended_after_its_last_step_is_measured_when_it_goes_on(lab, tiny):
+    assert cli.main(["train", *tiny, "callbacks.checkpoint.every_steps=1", "trainer.max_epochs=2"]) == 0
+    record = newest_run(lab)
+    losses = logged(record, "train/loss")
+    table = json.loads((record / "summary.json").read_text())["metrics"]
+    manifest = json.loads((record / "manifest.json").read_text())
+    (record / "manifest.json").write_text(json.dumps({**manifest, "status": "interrupted"}))
+    (record / "summary.json").unlink()  # as if it had been killed while the tuned model was measured
+    assert cli.main(["resume", "latest"]) == 0
+    assert logged(record, "train/loss") == losses
+    assert json.loads((record / "summary.json").read_text())["metrics"] == table
+
+
+def test_a_process_of_another_launcher_is_told_how_to_start(lab, tiny, monkeypatch, capsys):
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.delenv("INSTRUCT_LAB_RUN_PATH", raising=False)
+    assert cli.main(["train", *tiny]) == 2
+    assert "LOCAL_RANK" in capsys.readouterr().err
