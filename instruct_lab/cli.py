@@ -80,6 +80,9 @@ def _parser() -> argparse.ArgumentParser:
     add("train", _train, "train, measure and record one run", overrides=True)
     check = add("check", _check, "report everything that is wrong with a config", json_=True, overrides=True)
     check.add_argument("--all", action="store_true", help="check every option of every group, and every study")
+    check.add_argument(
+        "--matrix", action="store_true", help="list every combination of model family, objective, tuning and batching"
+    )
     add("show", _show, "show the composed config, and where each value came from", json_=True, overrides=True)
     inspect = add("inspect", _inspect, "show the data as it will reach the model", json_=True, overrides=True)
     inspect.add_argument("--num", type=int, default=3, metavar="N", help="how many examples (default: 3)")
@@ -134,6 +137,8 @@ def _add_checkpoint(parser: Any) -> None:
 
 
 def _check(parsed: argparse.Namespace) -> int:
+    if parsed.matrix:
+        return _matrix(parsed)
     from instruct_lab.config.check import check, check_all
 
     if parsed.all:
@@ -157,6 +162,20 @@ def _check(parsed: argparse.Namespace) -> int:
     checked.or_refuse()
     choices = ", ".join(f"{group}={_option(option)}" for group, option in checked.composition.choices.items())
     print(f"ok: {choices}")
+    return 0
+
+
+def _matrix(parsed: argparse.Namespace) -> int:
+    from instruct_lab.config.matrix import matrix
+
+    combinations = list(matrix())
+    if parsed.json:
+        print(json.dumps([combination.to_json() for combination in combinations], indent=2))
+        return 0
+    for one in combinations:
+        print(f"{one.family:<16} {one.objective:<20} {one.tuning:<22} {one.batching:<8} {one.reason or 'trains'}")
+    trains = sum(combination.trains for combination in combinations)
+    print(f"{len(combinations)} combinations: {trains} train, {len(combinations) - trains} are refused")
     return 0
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from instruct_lab.batching import Batching
+from instruct_lab.batching import Batching, Layout
 from instruct_lab.config import Component, Foreign, component
 from instruct_lab.data import Data
 from instruct_lab.generation import Generation
@@ -49,6 +49,20 @@ class Experiment(Component):
     def active_metrics(self) -> dict[str, Metric]:
         """The metrics that no override removed, by name."""
         return {name: metric for name, metric in self.metrics.items() if metric is not None}
+
+    @property
+    def layout(self) -> Layout:
+        """How examples are laid out for the objective and the model's family."""
+        return Layout(self.objective.reads, self.model.family)
+
+    @property
+    def cannot_answer(self) -> str | None:
+        """Why the model answers no prompts; none where it does."""
+        if self.model.family == "encoder":
+            return "an encoder fills in masked tokens, and writes no text from left to right"
+        if not self.objective.generates:
+            return f"{type(self.objective).__name__} trains a model that gives no text"
+        return None
 
     @property
     def tells_by_source(self) -> bool:

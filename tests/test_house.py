@@ -22,6 +22,7 @@ ROOMS = sorted(module.name for module in pkgutil.iter_modules(instruct_lab.__pat
 ROOM_OF_GROUP = {
     "optimizer": "optimization",
     "lr_scheduler": "optimization",
+    "tokenizer": "model",
     "tracker": "tracking",
     "trainer": "training",
     "callbacks": "training",
@@ -45,7 +46,7 @@ def test_every_group_has_its_room_and_every_room_its_group():
 
 def test_every_group_but_the_optional_ones_is_a_field_of_the_experiment():
     fields = {field.name for field in dataclasses.fields(Experiment)}
-    assert {group for group in GROUPS if "/" not in group} - {"debug", "experiments"} <= fields
+    assert {group for group in GROUPS if "/" not in group} - {"debug", "experiments", "tokenizer"} <= fields
 
 
 @pytest.mark.parametrize("room", ROOMS)

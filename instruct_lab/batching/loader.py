@@ -8,7 +8,7 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from instruct_lab.batching.base import IGNORED, Batch, Example
+from instruct_lab.batching.base import IGNORED, Batch, Drawn, Example
 from instruct_lab.errors import InstructLabError
 
 if TYPE_CHECKING:
@@ -55,6 +55,9 @@ class BatchLoader:
         group_by_length: with `shuffle`, whether examples of like length stand together.
         rank: this device's number.
         world_size: number of devices.
+        drawn: changes an example each time it is given out. Its source of chance depends on the seed, the epoch (not
+            without `shuffle`) and the example's index alone, so what is drawn does not move with the batch size or the
+            number of devices.
     """
 
     def __init__(
@@ -68,6 +71,7 @@ class BatchLoader:
         group_by_length: bool = False,
         rank: int = 0,
         world_size: int = 1,
+        drawn: Drawn | None = None,
     ) -> None:
         if not 0 <= rank < world_size or batch_size < 1:
             raise ValueError(f"rank {rank} of {world_size} devices, batch size {batch_size}")
@@ -78,6 +82,7 @@ class BatchLoader:
         self._shuffle = shuffle
         self._group_by_length = group_by_length
         self._rank, self._world_size = rank, world_size
+        self._drawn = drawn
         self._epoch, self._position = 0, 0
         self._announced = -1  # the last epoch that `set_epoch` was called for
         self._continues = False  # whether a loaded position waits for its iteration
@@ -94,7 +99,7 @@ class BatchLoader:
             epoch, start = self._epoch, self._position if self._continues else 0
         order = self.order(epoch)
         for position in range(start, len(self)):
-            batch = self._collate(self._share(order, position))
+            batch = self._collate(self._share(order, position, epoch))
             self._epoch, self._position, self._continues = epoch, position + 1, False
             yield batch
 
@@ -162,14 +167,26 @@ class BatchLoader:
         """Where Lightning looks for `set_epoch`."""
         return _BatchSampler(self)
 
-    def _share(self, order: numpy.ndarray, position: int) -> list[Example]:
+    def _share(self, order: numpy.ndarray, position: int, epoch: int) -> list[Example]:
         size = self._batch_size * self._world_size
         together = order[position * size : (position + 1) * size]
-        mine = [self._examples[index] for index in together[self._rank :: self._world_size]]
+        mine = [self._example(index, epoch) for index in together[self._rank :: self._world_size]]
         if mine:
             return mine
-        shortest = min((self._examples[index] for index in together), key=lambda example: len(example.input_ids))
-        return [Example(shortest.input_ids, [IGNORED] * len(shortest.labels), shortest.id, shortest.source)]
+        shortest = min((self._example(index, epoch) for index in together), key=lambda e: len(e.input_ids))
+        return [_without_target(shortest)]
+
+    def _example(self, index: int, epoch: int) -> Example:
+        example = self._examples[index]
+        if self._drawn is None:
+            return example
+        return self._drawn(example, random.Random(f"{self._seed}:{epoch if self._shuffle else 0}:{index}"))
+
+
+def _without_target(example: Example) -> Example:
+    """The example with nothing to predict."""
+    rejected = None if example.rejected is None else _without_target(example.rejected)
+    return dataclasses.replace(example, labels=[IGNORED] * len(example.labels), rejected=rejected)
 
 
 def _shuffled(count: int, source: random.Random) -> numpy.ndarray:

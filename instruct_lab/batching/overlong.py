@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from instruct_lab.batching.base import Example
-from instruct_lab.batching.encoding import Encoder
+from instruct_lab.batching.layouts import LayoutEncoder
 from instruct_lab.data import Conversation, Message
-from instruct_lab.template import Segment, Template
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+from instruct_lab.template import Segment
 
 Overlong = Literal["error", "drop", "truncate_prompt", "truncate_response"]
 MIN_TOKENS = {"truncate_prompt": 2, "truncate_response": 1}
@@ -37,9 +34,7 @@ def shorten(
     conversation: Conversation,
     policy: Overlong,
     max_tokens: int,
-    template: Template,
-    encoder: Encoder,
-    tokenizer: PreTrainedTokenizerBase,
+    encoder: LayoutEncoder,
 ) -> Shortened | None:
     """Cut contents, the longest first, until the conversation fits.
 
@@ -52,13 +47,15 @@ def shorten(
     cut: list[tuple[int, str]] = []  # message index, its content before
     exhausted: set[int] = set()
     while True:
-        segments = template.render(conversation, tokenizer)
-        (example,) = encoder.encode([segments], [conversation.id])
-        excess = len(example.input_ids) - max_tokens
+        (example,) = encoder.encode([conversation])
+        assert example is not None
+        excess = _excess(encoder.excess(example, max_tokens), policy)
+        if excess is None:
+            return None
         if excess <= 0:
             index, before = cut[0] if cut else (0, conversation.messages[0].content)
             return Shortened(conversation, example, before, conversation.messages[index].content)
-        contents = [segment for segment in segments if segment.role is not None]
+        contents = [segment for segment in encoder.segments(conversation) if segment.role is not None]
         index, spans = _longest(contents, policy, exhausted, encoder)
         if len(spans) <= MIN_TOKENS[policy]:
             return None
@@ -71,8 +68,16 @@ def shorten(
             conversation = _with_content(conversation, index, shorter)
 
 
+def _excess(excess: tuple[int, int], policy: Overlong) -> int | None:
+    """Tokens to cut by this policy; None where it cannot help, since what it leaves alone is too long by itself."""
+    read, predicted = excess
+    if policy == "truncate_prompt":
+        return None if predicted > 0 else read
+    return predicted if predicted > 0 or read <= 0 else read
+
+
 def _longest(
-    contents: Sequence[Segment], policy: Overlong, exhausted: set[int], encoder: Encoder
+    contents: Sequence[Segment], policy: Overlong, exhausted: set[int], encoder: LayoutEncoder
 ) -> tuple[int, list[tuple[int, int]]]:
     """The message with the most tokens among those that may be cut, and its tokens' spans."""
     cuts_trained = policy == "truncate_response"

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field
 
-from instruct_lab.batching.base import IGNORED, Batch, Batching, Example
-from instruct_lab.batching.encoding import Encoder
+from instruct_lab.batching.base import IGNORED, SUPERVISED_DECODER, Batch, Batching, Drawn, Example, Layout
+from instruct_lab.batching.layouts import Examples, LayoutEncoder, layout_encoder
 from instruct_lab.batching.loader import BatchLoader
 from instruct_lab.batching.overlong import Overlong, shorten
 from instruct_lab.config import component
@@ -18,6 +18,7 @@ from instruct_lab.errors import InstructLabError
 from instruct_lab.template import Template
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import PreTrainedTokenizerBase
 
 STAGE = "batching"
@@ -49,68 +50,76 @@ class Padded(Batching):
         tokenizer: PreTrainedTokenizerBase,
         audit: Audit,
         split: str,
+        layout: Layout = SUPERVISED_DECODER,
     ) -> Iterator[Example]:
         """See `Batching.encode`."""
-        encoder = Encoder(tokenizer)
+        encoder = layout_encoder(layout, template, tokenizer)
         rows_in = rows_out = 0
-        for chunk, encoded in self._encoded(iter(conversations), template, encoder, tokenizer):
+        for chunk, encoded in _in_chunks(iter(conversations), encoder):
             rows_in += len(chunk)
             for conversation, example in zip(chunk, encoded, strict=True):
+                if example is None:
+                    audit.record(STAGE, "dropped", f"{split}: {encoder.nothing}", conversation)
+                    continue
                 fitting: Example | None = example
-                if self._is_overlong(example.input_ids):
-                    fitting = self._fit(conversation, example, template, encoder, tokenizer, audit, split)
+                if max(encoder.excess(example, self.max_tokens)) > 0:
+                    fitting = self._fit(conversation, example, encoder, audit, split)
                 if fitting is None:
                     continue
                 if not fitting.num_target_tokens:
                     audit.record(STAGE, "dropped", f"{split}: no target token", conversation)
                     continue
                 rows_out += 1
-                yield Example(fitting.input_ids, fitting.labels, conversation.id, conversation.source)
+                yield fitting
         audit.rows(STAGE, rows_in, rows_out)
 
-    def _encoded(
-        self,
-        rows: Iterator[Conversation],
-        template: Template,
-        encoder: Encoder,
-        tokenizer: PreTrainedTokenizerBase,
-    ) -> Iterator[tuple[list[Conversation], list[Example]]]:
-        """Chunks with their examples; while one is encoded, the next is rendered."""
-        begun: list[tuple[list[Conversation], Callable[[], list[Example]]]] = []
-        while chunk := list(itertools.islice(rows, CHUNK)):
-            rendered = [template.render(conversation, tokenizer) for conversation in chunk]
-            begun.append((chunk, encoder.begin(rendered, [conversation.id for conversation in chunk])))
-            if len(begun) > 1:
-                earlier, examples = begun.pop(0)
-                yield earlier, examples()
-        for earlier, examples in begun:
-            yield earlier, examples()
-
     def encode_prompts(
-        self, conversations: Sequence[Conversation], template: Template, tokenizer: PreTrainedTokenizerBase
+        self,
+        conversations: Sequence[Conversation],
+        template: Template,
+        tokenizer: PreTrainedTokenizerBase,
+        layout: Layout = SUPERVISED_DECODER,
     ) -> list[list[int]]:
         """See `Batching.encode_prompts`; the prompt of an example that was cut is cut as it was."""
-        encoder = Encoder(tokenizer)
-        conversations = self._as_cut(conversations, template, encoder, tokenizer)
-        rendered = [template.render_prompt(conversation, tokenizer) for conversation in conversations]
-        return [example.input_ids for example in encoder.encode(rendered)]
+        encoder = layout_encoder(layout, template, tokenizer)
+        return encoder.prompts(self._as_cut(conversations, encoder))
 
     def collate(self, examples: Sequence[Example], pad_token_id: int | None) -> Batch:
         """See `Batching.collate`."""
         import torch
 
-        lengths = [len(example.input_ids) for example in examples]
-        width = -(-max(lengths) // self.pad_to_multiple_of) * self.pad_to_multiple_of
-        shape = (len(examples), width)
-        input_ids = torch.full(shape, pad_token_id if pad_token_id is not None else 0)  # [batch, seq]
-        attention_mask = torch.zeros(shape, dtype=torch.int64)
-        labels = torch.full(shape, IGNORED)
-        for row, (example, length) in enumerate(zip(examples, lengths, strict=True)):
-            input_ids[row, :length] = torch.tensor(example.input_ids)
-            attention_mask[row, :length] = 1
-            labels[row, :length] = torch.tensor(example.labels)
-        sources = [example.source for example in examples]
-        return Batch(input_ids=input_ids, attention_mask=attention_mask, labels=labels, sources=sources)
+        pad = pad_token_id if pad_token_id is not None else 0
+        is_paired = examples[0].rejected is not None
+        rows = [*examples, *(e.rejected for e in examples if e.rejected is not None)]
+        lengths = torch.tensor([len(row.input_ids) for row in rows])
+        input_ids = self._padded([row.input_ids for row in rows], pad)
+        attention_mask = (torch.arange(input_ids.shape[1]) < lengths[:, None]).long()  # [rows, seq]
+        labels = self._padded([row.labels for row in rows], IGNORED)
+        weights = None
+        if any(row.weights is not None for row in rows):
+            weights = self._padded([row.weights or [1.0] * len(row.labels) for row in rows], 0.0)
+        reference = None
+        if all(example.reference is not None for example in examples):
+            reference = torch.tensor([example.reference for example in examples], dtype=torch.float32)
+        return Batch(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            labels=labels,
+            sources=[example.source for example in examples],
+            weights=weights,
+            reference=reference,
+            is_paired=is_paired,
+        )
+
+    def _padded(self, rows: Sequence[Sequence[float]], padding: float) -> Tensor:
+        """Rows of one length, in the type of the padding: `[rows, seq]`."""
+        import torch
+
+        width = -(-max(map(len, rows)) // self.pad_to_multiple_of) * self.pad_to_multiple_of
+        padded = torch.full((len(rows), width), padding)
+        for place, row in enumerate(rows):
+            padded[place, : len(row)] = torch.tensor(row, dtype=padded.dtype)
+        return padded
 
     def loader(
         self,
@@ -122,6 +131,7 @@ class Padded(Batching):
         rank: int = 0,
         world_size: int = 1,
         pad_token_id: int | None = None,
+        drawn: Drawn | None = None,
     ) -> BatchLoader:
         """See `BatchLoader`."""
         return BatchLoader(
@@ -133,33 +143,30 @@ class Padded(Batching):
             group_by_length=self.group_by_length,
             rank=rank,
             world_size=world_size,
+            drawn=drawn,
         )
-
-    def _is_overlong(self, input_ids: list[int]) -> bool:
-        return self.max_tokens is not None and len(input_ids) > self.max_tokens
 
     def _fit(
         self,
         conversation: Conversation,
         example: Example,
-        template: Template,
-        encoder: Encoder,
-        tokenizer: PreTrainedTokenizerBase,
+        encoder: LayoutEncoder,
         audit: Audit,
         split: str,
     ) -> Example | None:
         limit = self.max_tokens
         assert limit is not None
         if self.overlong == "error":
+            tokens = limit + max(encoder.excess(example, limit))
             raise InstructLabError(
-                f"A conversation of the {split} split has {len(example.input_ids)} tokens, more than {limit}",
+                f"A conversation of the {split} split has {tokens} tokens, more than {limit}",
                 where=f"conversation {conversation.id or '(unnamed)'}: {str(conversation)[:80]!r}",
                 do="raise batching.max_tokens, or set batching.overlong to drop, truncate_prompt or truncate_response",
             )
-        if self.overlong == "drop":
+        if self.overlong == "drop" or example.rejected is not None:
             audit.record(STAGE, "dropped", f"{split}: longer than {limit} tokens", conversation)
             return None
-        short = shorten(conversation, self.overlong, limit, template, encoder, tokenizer)
+        short = shorten(conversation, self.overlong, limit, encoder)
         if short is None:
             what = "prompt" if self.overlong == "truncate_prompt" else "response"
             reason = f"{split}: longer than {limit} tokens with the {what} cut"
@@ -169,20 +176,27 @@ class Padded(Batching):
         audit.record(STAGE, "truncated", f"{split}: {place} cut to fit {limit} tokens", short.before, short.after)
         return short.example
 
-    def _as_cut(
-        self,
-        conversations: Sequence[Conversation],
-        template: Template,
-        encoder: Encoder,
-        tokenizer: PreTrainedTokenizerBase,
-    ) -> list[Conversation]:
+    def _as_cut(self, conversations: Sequence[Conversation], encoder: LayoutEncoder) -> list[Conversation]:
         if self.max_tokens is None or self.overlong in ("error", "drop"):
             return list(conversations)
-        examples = encoder.encode([template.render(conversation, tokenizer) for conversation in conversations])
         cut = []
-        for conversation, example in zip(conversations, examples, strict=True):
+        for conversation, example in zip(conversations, encoder.encode(conversations), strict=True):
             short = None
-            if self._is_overlong(example.input_ids):
-                short = shorten(conversation, self.overlong, self.max_tokens, template, encoder, tokenizer)
+            if example is not None and not example.rejected and max(encoder.excess(example, self.max_tokens)) > 0:
+                short = shorten(conversation, self.overlong, self.max_tokens, encoder)
             cut.append(short.conversation if short is not None else conversation)
         return cut
+
+
+def _in_chunks(
+    rows: Iterator[Conversation], encoder: LayoutEncoder
+) -> Iterator[tuple[list[Conversation], list[Example | None]]]:
+    """Chunks with their examples; while one is encoded, the next is rendered."""
+    begun: list[tuple[list[Conversation], Examples]] = []
+    while chunk := list(itertools.islice(rows, CHUNK)):
+        begun.append((chunk, encoder.begin(chunk)))
+        if len(begun) > 1:
+            earlier, examples = begun.pop(0)
+            yield earlier, examples()
+    for earlier, examples in begun:
+        yield earlier, examples()

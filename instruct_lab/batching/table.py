@@ -1,7 +1,6 @@
 """Examples on disk: an Arrow file that is memory-mapped, read as a sequence, written example by example.
 
-Source of the format: Apache Arrow IPC file format. Labels are kept as one bit a token: a label is its token's id where
-the token is trained.
+Source of the format: Apache Arrow IPC file format.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
-from instruct_lab.batching.base import IGNORED, Example
+from instruct_lab.batching.base import Example
 from instruct_lab.data.table import ArrowFile
 
 if TYPE_CHECKING:
@@ -22,6 +21,8 @@ if TYPE_CHECKING:
 
 BATCH_EXAMPLES = 1000
 BATCH_TOKENS = 1 << 20
+SEEN = ("input_ids", "labels", "weights", "rejected_input_ids", "rejected_labels")
+"""Columns that decide what the model sees."""
 
 
 def schema() -> pyarrow.Schema:
@@ -33,8 +34,11 @@ def schema() -> pyarrow.Schema:
             ("id", pa.string()),
             ("source", pa.string()),
             ("input_ids", pa.list_(pa.int32())),
-            ("trained", pa.list_(pa.bool_())),
+            ("labels", pa.list_(pa.int32())),
             ("num_target_tokens", pa.int32()),
+            ("weights", pa.list_(pa.float32())),  # null: 1 each
+            ("rejected_input_ids", pa.list_(pa.int32())),  # null: no pair
+            ("rejected_labels", pa.list_(pa.int32())),
         ]
     )
 
@@ -89,14 +93,14 @@ class ExampleTable(Sequence[Example]):
         return np.concatenate([np.zeros(0, np.int32), *parts]).astype(np.int32)
 
     def fingerprint(self) -> str:
-        """SHA-256 over the lengths, token ids and labels of all examples, in order."""
-        lengths, input_ids, trained = hashlib.sha256(), hashlib.sha256(), hashlib.sha256()
+        """SHA-256 over all that the model sees of all examples, in order: ids, labels, weights and pairs."""
+        digests = {name: (hashlib.sha256(), hashlib.sha256()) for name in SEEN}
         for batch in self._file.batches:
-            ids, flags = batch.column("input_ids"), batch.column("trained")
-            lengths.update(ids.value_lengths().to_numpy(zero_copy_only=False).tobytes())
-            input_ids.update(ids.flatten().to_numpy(zero_copy_only=False).tobytes())
-            trained.update(flags.flatten().to_numpy(zero_copy_only=False).tobytes())
-        return hashlib.sha256(lengths.digest() + input_ids.digest() + trained.digest()).hexdigest()
+            for name, (lengths, values) in digests.items():
+                column = batch.column(name)
+                lengths.update(column.value_lengths().fill_null(-1).to_numpy(zero_copy_only=False).tobytes())
+                values.update(column.flatten().to_numpy(zero_copy_only=False).tobytes())
+        return hashlib.sha256(b"".join(d.digest() for both in digests.values() for d in both)).hexdigest()
 
 
 def write_examples(path: Path, examples: Iterable[Example]) -> int:
@@ -119,32 +123,63 @@ def write_examples(path: Path, examples: Iterable[Example]) -> int:
 
 
 def _batch(examples: list[Example]) -> pyarrow.RecordBatch:
-    import numpy as np
     import pyarrow as pa
 
-    lengths = [len(example.input_ids) for example in examples]
-    offsets = pa.array(itertools.accumulate(lengths, initial=0), type=pa.int32())
-    input_ids = np.fromiter(itertools.chain.from_iterable(e.input_ids for e in examples), np.int32, sum(lengths))
-    labels = np.fromiter(itertools.chain.from_iterable(e.labels for e in examples), np.int32, sum(lengths))
-    trained = labels != IGNORED
-    if not np.array_equal(labels[trained], input_ids[trained]):
-        raise ValueError("a label is neither its token's id nor ignored")
+    columns = schema()
     return pa.record_batch(
         [
             pa.array([example.id for example in examples], pa.string()),
             pa.array([example.source for example in examples], pa.string()),
-            pa.ListArray.from_arrays(offsets, pa.array(input_ids)),
-            pa.ListArray.from_arrays(offsets, pa.array(trained)),
+            _lists([example.input_ids for example in examples]),
+            _lists([example.labels for example in examples]),
             pa.array([example.num_target_tokens for example in examples], pa.int32()),
+            _optional([example.weights for example in examples], columns.field("weights").type),
+            _optional(
+                [None if example.rejected is None else example.rejected.input_ids for example in examples],
+                columns.field("rejected_input_ids").type,
+            ),
+            _optional(
+                [None if example.rejected is None else example.rejected.labels for example in examples],
+                columns.field("rejected_labels").type,
+            ),
         ],
-        schema=schema(),
+        schema=columns,
     )
 
 
+def _lists(rows: list[list[int]]) -> pyarrow.ListArray:
+    """Lists of numbers; much faster than Arrow's own conversion of nested lists."""
+    import numpy as np
+    import pyarrow as pa
+
+    lengths = list(map(len, rows))
+    offsets = pa.array(itertools.accumulate(lengths, initial=0), type=pa.int32())
+    values = np.fromiter(itertools.chain.from_iterable(rows), np.int32, sum(lengths))
+    return pa.ListArray.from_arrays(offsets, pa.array(values))
+
+
+def _optional(rows: Sequence[Any], kind: pyarrow.DataType) -> pyarrow.Array:
+    import pyarrow as pa
+
+    return pa.nulls(len(rows), kind) if all(row is None for row in rows) else pa.array(rows, kind)
+
+
 def _example(batch: pyarrow.RecordBatch, row: int) -> Example:
-    input_ids, trained = batch.column("input_ids"), batch.column("trained")
-    start, end = input_ids.offsets[row].as_py(), input_ids.offsets[row + 1].as_py()
-    ids: list[int] = input_ids.values[start:end].to_numpy().tolist()
-    flags: list[bool] = trained.values[start:end].to_numpy(zero_copy_only=False).tolist()
-    labels = [number if flag else IGNORED for number, flag in zip(ids, flags, strict=True)]
-    return Example(ids, labels, batch.column("id")[row].as_py(), batch.column("source")[row].as_py())
+    rejected = None
+    if batch.column("rejected_input_ids")[row].is_valid:
+        rejected = Example(_list(batch, "rejected_input_ids", row), _list(batch, "rejected_labels", row))
+    return Example(
+        _list(batch, "input_ids", row),
+        _list(batch, "labels", row),
+        batch.column("id")[row].as_py(),
+        batch.column("source")[row].as_py(),
+        _list(batch, "weights", row) if batch.column("weights")[row].is_valid else None,
+        rejected,
+    )
+
+
+def _list(batch: pyarrow.RecordBatch, name: str, row: int) -> list[Any]:
+    column = batch.column(name)
+    start, end = column.offsets[row].as_py(), column.offsets[row + 1].as_py()
+    found: list[Any] = column.values[start:end].to_numpy().tolist()
+    return found

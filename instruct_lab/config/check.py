@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from instruct_lab.config.build import Build, build
 from instruct_lab.config.combinations import combination_problems
 from instruct_lab.config.compose import Composition, compose
-from instruct_lab.config.labs import GROUPS, options, shadowed
+from instruct_lab.config.labs import GROUPS, STUDIES, options, shadowed
 from instruct_lab.errors import ConfigError, Problem
 
 
@@ -43,10 +43,14 @@ def plain(config: DictConfig) -> dict[str, Any]:
     return {str(key): value for key, value in container.items()}
 
 
-def check(overrides: list[str]) -> Checked:
+def check(overrides: list[str], with_defaults: bool = False) -> Checked:
     """Compose, build and compare; every problem is collected, none is raised.
 
     A lab's own classes are importable: the working directory stands on the import path while a lab is there.
+
+    Args:
+        overrides: in Hydra's syntax.
+        with_defaults: see `combination_problems`.
     """
     here = str(Path.cwd())
     if here not in sys.path:
@@ -56,7 +60,7 @@ def check(overrides: list[str]) -> Checked:
     except ConfigError as error:
         return Checked(Composition(OmegaConf.create({}), {}, overrides, error.problems), None, error.problems)
     result = build(composition.config)
-    problems = [*shadowed(), *composition.problems, *_ordered(result)]
+    problems = [*shadowed(), *composition.problems, *_ordered(result, with_defaults)]
     return Checked(composition, None if problems else result.root, problems)
 
 
@@ -73,8 +77,8 @@ def check_config(config: DictConfig) -> Any:
     return result.root
 
 
-def _ordered(result: Build) -> list[Problem]:
-    problems = [*result.problems, *combination_problems(result.built)]
+def _ordered(result: Build, with_defaults: bool = False) -> list[Problem]:
+    problems = [*result.problems, *combination_problems(result.built, with_defaults)]
     return list(dict.fromkeys(_hashable(problem) for problem in problems))
 
 
@@ -104,7 +108,7 @@ def check_all() -> list[OptionCheck]:
     results = []
     for group in GROUPS:
         for option in options(group):
-            checked = check([f"{group}={option.name}"])
+            checked = check([f"{group}={option.name}"], with_defaults=group != STUDIES)
             required = [p.key for p in checked.problems if p.reason.startswith("a value is required")]
             problems = [p for p in checked.problems if p.key not in required and not _absent_here(p)]
             if not option.comment:

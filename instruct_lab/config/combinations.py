@@ -41,9 +41,18 @@ REQUIRED_MODULES = {
 """What Lightning's loggers need beside Lightning."""
 
 
-def combination_problems(built: dict[str, Any]) -> Iterator[Problem]:
-    """Yield what does not go together among the built components, by full key."""
-    yield from _family_problems(built)
+def combination_problems(built: dict[str, Any], with_defaults: bool = False) -> Iterator[Problem]:
+    """Yield what does not go together among the built components, by full key.
+
+    Args:
+        built: the components by full key.
+        with_defaults: one option stands among the defaults of all other groups, so that it need not suit their family,
+            objective and metrics.
+    """
+    if not with_defaults:
+        yield from _family_problems(built)
+        yield from _tuning_problems(built)
+        yield from _measure_problems(built)
     yield from _trainer_problems(built)
     yield from _precision_problems(built)
     yield from _tracker_problems(built)
@@ -56,9 +65,95 @@ def _family_problems(built: dict[str, Any]) -> Iterator[Problem]:
     if family is None:
         return
     for key, chosen in built.items():
-        if isinstance(chosen, Component) and family not in chosen.families:
-            name, works = type(chosen).__name__, " and ".join(sorted(chosen.families))
-            yield Problem(key=key, value=name, reason=f"{name} works with {works} models; model is a {family} model")
+        if isinstance(chosen, Component) and (reason := family_reason(chosen, family)):
+            yield Problem(key=key, value=type(chosen).__name__, reason=reason)
+
+
+def family_reason(chosen: Any, family: str) -> str | None:
+    """Why a component does not work with models of a family; none where it does."""
+    if family in chosen.families:
+        return None
+    name, works = type(chosen).__name__, " and ".join(sorted(chosen.families))
+    return f"{name} works with {works} models; model is {_a(family)} model"
+
+
+def tuning_reason(tuning: Any, objective: Any) -> str | None:
+    """Why a tuning method and an objective do not go together; none where they do."""
+    method, goal = type(tuning).__name__, type(objective).__name__
+    if objective.head not in tuning.heads:
+        return f"{method} tunes models that give text; {goal} trains one that gives a score"
+    if not tuning.trains and not (objective.is_likelihood and objective.generates and objective.reads == "answers"):
+        return f"{method} trains nothing, so {goal} would have no effect; leave the objective at supervised"
+    if objective.needs_reference and not objective.takes_reference_from_batch and not tuning.is_adapter:
+        return f"{goal} reads the untuned model by switching adapters off, and {method} adds none"
+    return None
+
+
+def batching_reason(batching: Any, objective: Any) -> str | None:
+    """Why examples of an objective cannot be batched so; none where they can."""
+    overlong = getattr(batching, "overlong", "drop")
+    if objective.reads == "pairs" and overlong.startswith("truncate"):
+        return f"two answers to one prompt cannot be cut alike, so pairs are not truncated (overlong={overlong})"
+    return None
+
+
+def _a(word: str) -> str:
+    return f"an {word}" if word[0] in "aeiou" else f"a {word}"
+
+
+def _tuning_problems(built: dict[str, Any]) -> Iterator[Problem]:
+    tuning, objective, batching = built.get("tuning"), built.get("objective"), built.get("batching")
+    if isinstance(tuning, Component) and isinstance(objective, Component):
+        if reason := tuning_reason(tuning, objective):
+            yield Problem(key="tuning", value=type(tuning).__name__, reason=reason)
+        elif _keeps_trained_biases(tuning, objective):
+            reason = "the untuned model is read by switching adapters off, which leaves trained biases on"
+            yield Problem(key="tuning.bias", value=getattr(tuning, "bias", None), reason=reason, suggestion="none")
+    comparable = isinstance(batching, Component) and isinstance(objective, Component)
+    if comparable and (reason := batching_reason(batching, objective)):
+        value = getattr(batching, "overlong", None)
+        yield Problem(key="batching.overlong", value=value, reason=reason, suggestion="drop")
+    if getattr(tuning, "needs_quantized", False) and getattr(built.get("model"), "quantization", None) is None:
+        reason = "this method trains beside quantised weights: set model.quantization too"
+        yield Problem(key="tuning.needs_quantized", value=True, reason=reason, suggestion="false")
+
+
+def _keeps_trained_biases(tuning: Any, objective: Any) -> bool:
+    by_switching = objective.needs_reference and not objective.takes_reference_from_batch
+    return by_switching and getattr(tuning, "bias", "none") != "none"
+
+
+def _measure_problems(built: dict[str, Any]) -> Iterator[Problem]:
+    """Metrics that have nothing to read."""
+    objective, model = built.get("objective"), built.get("model")
+    if not isinstance(objective, Component) or not isinstance(model, Component):
+        return
+    metrics = {key: chosen for key, chosen in built.items() if key.startswith("metrics.") and key.count(".") == 1}
+    for key, metric in metrics.items():
+        if isinstance(metric, Component) and (reason := metric_reason(metric, objective, model)):
+            do = f"; choose other metrics, or leave this one out with ~{key}"
+            yield Problem(key=key, value=type(metric).__name__, reason=reason + do)
+    samples = getattr(built.get("generation"), "num_samples", 1)
+    wanted = max((getattr(metric, "num_samples", 1) for metric in metrics.values()), default=1)
+    if samples < wanted:
+        reason = f"a metric needs {wanted} answers to each prompt"
+        yield Problem(key="generation.num_samples", value=samples, reason=reason, suggestion=str(wanted))
+
+
+def metric_reason(metric: Any, objective: Any, model: Any) -> str | None:
+    """Why a metric has nothing to read; none where it has."""
+    goal = type(objective).__name__
+    if metric.reads == "answers":
+        if model.family == "encoder":
+            return "an encoder writes no text, so no answer can be scored"
+        if not objective.generates:
+            return f"{goal} trains a model that gives no text, so no answer can be scored"
+    if metric.reads == "likelihood" and objective.head != "language":
+        return f"{goal} trains a model that gives a score, and no likelihood of tokens"
+    if metric.reads == "value" and metric.value_name not in objective.value_names:
+        told = ", ".join(sorted(objective.value_names)) or "nothing"
+        return f"{goal} tells no {metric.value_name} of an example (it tells {told})"
+    return None
 
 
 def _trainer_problems(built: dict[str, Any]) -> Iterator[Problem]:
@@ -119,7 +214,11 @@ def _monitor_problems(built: dict[str, Any]) -> Iterator[Problem]:
     """A monitored name that no validation will log."""
     evaluation = built.get("evaluation")
     metrics = [key.split(".")[1] for key in built if key.startswith("metrics.") and key.count(".") == 1]
-    logged = ["train/loss", "val/loss", "val/perplexity"]
+    objective = built.get("objective")
+    logged = ["train/loss", "val/loss"]
+    if getattr(objective, "is_likelihood", True):
+        logged.append("val/perplexity")
+    logged += [f"val/{name}" for name in sorted(getattr(objective, "value_names", ()))]
     if evaluation is not None and evaluation.during_examples:
         logged += [f"val/{name}" for name in metrics]
     data, trainer = built.get("data"), built.get("trainer")

@@ -73,6 +73,22 @@ def compose(overrides: list[str]) -> Composition:
     return Composition(OmegaConf.create(root), choices, list(overrides), problems)
 
 
+def compose_option(group: str, option: str) -> dict[str, Any]:
+    """One option's own config, alone.
+
+    Raises:
+        ConfigError: the file cannot be read or composed.
+    """
+    try:
+        with _hydra():
+            config = hydra.compose(f"{group}/{option}")
+            found = OmegaConf.to_container(OmegaConf.select(config, group.replace("/", ".")), resolve=True)
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError([_composition_problem(f"{group}={option}", error)]) from error
+    assert isinstance(found, dict)
+    return {str(key): value for key, value in found.items()}
+
+
 def _lists_chosen(overrides: list[str]) -> dict[str, list[str]]:
     """The groups of which several options were named: Hydra does not list those among its choices."""
     found = {}

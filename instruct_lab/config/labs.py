@@ -23,6 +23,7 @@ GROUPS = (
     "template",
     "batching",
     "model",
+    "tokenizer",  # its options replace model.tokenizer
     "tuning",
     "objective",
     "optimizer",

@@ -13,11 +13,19 @@ Role = Literal["system", "user", "assistant", "tool"]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Message:
-    """One turn: who speaks, what is said, and whether it is trained (`None`: the template's policy decides)."""
+    """One turn.
+
+    Args:
+        role: who speaks.
+        content: what is said.
+        trained: whether it is trained; `None`: the template's policy decides.
+        weight: how much each of its target tokens counts in the loss.
+    """
 
     role: str
     content: str
     trained: bool | None = None
+    weight: float = 1.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -81,7 +89,7 @@ def _mapped(messages: tuple[Message, ...], change: Callable[[str, str], str]) ->
     texts = [change(message.role, message.content) for message in messages]
     if all(text == message.content for text, message in zip(texts, messages, strict=True)):
         return messages
-    return tuple(Message(m.role, text, m.trained) for m, text in zip(messages, texts, strict=True))
+    return tuple(Message(m.role, text, m.trained, m.weight) for m, text in zip(messages, texts, strict=True))
 
 
 def normalized(text: str) -> str:

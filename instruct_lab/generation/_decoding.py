@@ -65,9 +65,11 @@ def decode(model: Any, prompts: Sequence[Sequence[int]], settings: Settings) -> 
     width = max(map(len, prompts))
     input_ids = torch.full((len(prompts), width), settings.pad_token_id)  # [batch, seq]
     mask = torch.zeros_like(input_ids)
+    reads_whole = model.config.is_encoder_decoder
     for row, prompt in enumerate(prompts):
-        input_ids[row, width - len(prompt) :] = torch.tensor(prompt)
-        mask[row, width - len(prompt) :] = 1
+        place = slice(0, len(prompt)) if reads_whole else slice(width - len(prompt), width)
+        input_ids[row, place] = torch.tensor(prompt)
+        mask[row, place] = 1
     input_ids, mask = input_ids.to(device), mask.to(device)
     if settings.num_beams == 1 and steps_alone(model):
         rows = _decode_by_token(model, input_ids, mask, settings)
@@ -132,7 +134,9 @@ def _decode_by_transformers(
     temperature, top_p, top_k = settings.sampling or (None, None, None)
     sampling = {"temperature": temperature or 1.0, "top_p": top_p or 1.0, "top_k": top_k or 0}
     beams = {"length_penalty": settings.length_penalty} if settings.num_beams > 1 else {}
+    own = _own_decoder_start(model)
     config = GenerationConfig(
+        **own,
         max_new_tokens=settings.max_new_tokens,
         do_sample=settings.sampling is not None,
         num_beams=settings.num_beams,
@@ -142,15 +146,27 @@ def _decode_by_transformers(
         **(sampling if settings.sampling is not None else {}),
         **beams,
     )
-    penalty = [_RepetitionPenalty(settings.repetition_penalty, mask.repeat_interleave(settings.num_beams, dim=0))]
+    seen = mask[:, :1] if model.config.is_encoder_decoder else mask  # the decoder's own text has no padding before it
+    penalty = [_RepetitionPenalty(settings.repetition_penalty, seen.repeat_interleave(settings.num_beams, dim=0))]
     output = model.generate(
         input_ids=input_ids,
         attention_mask=mask,
         generation_config=config,
         logits_processor=LogitsProcessorList(penalty if settings.repetition_penalty != 1 else []),
     )
-    rows: list[list[int]] = output[:, input_ids.shape[1] :].tolist()
+    start = 1 if model.config.is_encoder_decoder else input_ids.shape[1]  # after the decoder's start token
+    rows: list[list[int]] = output[:, start:].tolist()
     return rows
+
+
+def _own_decoder_start(model: Any) -> dict[str, Any]:
+    """What an encoder-decoder's text starts with, by its own configuration; nothing for other models."""
+    config = model.config
+    if not config.is_encoder_decoder:
+        return {}
+    names = ("decoder_start_token_id", "forced_bos_token_id")
+    told = {name: getattr(config, name, None) for name in names}
+    return {name: value for name, value in told.items() if value is not None}
 
 
 class _Choice:

@@ -34,6 +34,7 @@ class Generation(Component):
     repetition_penalty: Annotated[float, Field(gt=0)] = (
         1.0  # above 1: a token seen before, in the prompt too, is less likely
     )
+    num_samples: Annotated[int, Field(ge=1)] = 1  # answers to each prompt; more than 1 needs do_sample
     batch_size: Annotated[int, Field(ge=1)] = 64  # prompts decoded together
 
     def __post_init__(self) -> None:
@@ -42,6 +43,8 @@ class Generation(Component):
             for field in SAMPLING_FIELDS:
                 if getattr(self, field) is not None:
                     raise Refusal(field, "shapes sampling, and do_sample is false", "null")
+            if self.num_samples > 1:
+                raise Refusal("num_samples", "all answers would be the same, since do_sample is false", "1")
         if self.num_beams == 1 and self.length_penalty is not None:
             raise Refusal("length_penalty", "ranks beams, and num_beams is 1", "null")
 
@@ -55,8 +58,8 @@ class Generation(Component):
         """Answers as text, in the order of the prompts, without special tokens; an answer may be empty.
 
         Args:
-            model: a causal language model.
-            tokenizer: decodes the answers; its pad token stands left of shorter prompts.
+            model: a causal language model, or an encoder-decoder, adapted or not.
+            tokenizer: decodes the answers; its pad token stands beside shorter prompts.
             prompts: token ids, of any lengths.
             stop_token_ids: an answer ends before the first of these.
 
@@ -82,10 +85,11 @@ class Generation(Component):
         afterwards. Sampling draws from torch's random state.
 
         Args:
-            model: a causal language model.
+            model: a causal language model, or an encoder-decoder, adapted or not.
             prompts: token ids, of any lengths.
             stop_token_ids: an answer ends before the first of these.
-            pad_token_id: stands left of shorter prompts, masked by length; it may equal a stop token. None: 0.
+            pad_token_id: stands left of shorter prompts (right for an encoder), masked by length; it may equal a stop
+                token. None: 0.
 
         Raises:
             InstructLabError: a prompt is empty, or leaves no room in the model's context.
@@ -121,7 +125,10 @@ class Generation(Component):
                 raise InstructLabError(
                     f"Prompt {index + 1} of {len(prompts)} has no tokens", do="leave its conversation out of the data"
                 )
-            if context is not None and len(prompt) + self.max_new_tokens > context:
+            longest = len(prompt) + self.max_new_tokens
+            if model.config.is_encoder_decoder:  # two texts, each with the whole context
+                longest = max(len(prompt), self.max_new_tokens)
+            if context is not None and longest > context:
                 raise InstructLabError(
                     f"Prompt {index + 1} of {len(prompts)} has {len(prompt)} tokens; with {self.max_new_tokens} new "
                     f"ones that is more than the model's context of {context}",

@@ -1,14 +1,30 @@
 """Answers and references to values with confidence intervals.
 
-In: predictions with their references, or summed log-likelihoods. Out: `MetricValue`s, scores of single examples and
-paired differences. The values are those of the reference implementations (sacrebleu, rouge-score), on a scale of 0 to
-100; perplexity on its own.
+In: predictions with their references or their rows' columns, the labels' probabilities, or what an objective tells of
+each pair. Out: `MetricValue`s, scores of single examples and paired differences. The values are those of the reference
+implementations (sacrebleu, rouge-score, the SQuAD 2.0 script), on a scale of 0 to 100; perplexity, lengths and margins
+on their own.
 """
 
-from instruct_lab.metrics.base import AnswerMetric, LikelihoodMetric, Metric, MetricValue
+from instruct_lab.metrics.base import (
+    AnswerMetric,
+    CorpusMetric,
+    LikelihoodMetric,
+    Metric,
+    MetricValue,
+    RowMetric,
+    TokenScores,
+    ValueMetric,
+)
+from instruct_lab.metrics.calibration import ExpectedCalibrationError, TokenAccuracy
+from instruct_lab.metrics.code_generation import PassAtK
+from instruct_lab.metrics.diversity import AnswerLength, DistinctN, SelfBLEU
 from instruct_lab.metrics.exact_match import ExactMatch
-from instruct_lab.metrics.intervals import example_scores, paired_difference, summarize
+from instruct_lab.metrics.instruction_following import InstructionFollowing
+from instruct_lab.metrics.intervals import corpus_rows, example_scores, paired_difference, summarize
 from instruct_lab.metrics.perplexity import Perplexity
+from instruct_lab.metrics.preference import PreferenceAccuracy, RewardMargin
+from instruct_lab.metrics.question_answering import SquadExactMatch, SquadF1
 from instruct_lab.metrics.rouge import ROUGE
 from instruct_lab.metrics.sacrebleu_metrics import BLEU, TER, ChrF
 
@@ -16,13 +32,29 @@ __all__ = [
     "BLEU",
     "ROUGE",
     "TER",
+    "AnswerLength",
     "AnswerMetric",
     "ChrF",
+    "CorpusMetric",
+    "DistinctN",
     "ExactMatch",
+    "ExpectedCalibrationError",
+    "InstructionFollowing",
     "LikelihoodMetric",
     "Metric",
     "MetricValue",
+    "PassAtK",
     "Perplexity",
+    "PreferenceAccuracy",
+    "RewardMargin",
+    "RowMetric",
+    "SelfBLEU",
+    "SquadExactMatch",
+    "SquadF1",
+    "TokenAccuracy",
+    "TokenScores",
+    "ValueMetric",
+    "corpus_rows",
     "example_scores",
     "paired_difference",
     "summarize",

@@ -8,7 +8,7 @@ import unicodedata
 from typing import Literal
 
 from instruct_lab.config import component
-from instruct_lab.metrics.base import AnswerMetric
+from instruct_lab.metrics.base import AnswerMetric, is_empty
 from instruct_lab.metrics.references import required
 
 ARTICLES = re.compile(r"\b(a|an|the)\b", re.IGNORECASE)
@@ -28,9 +28,10 @@ class ExactMatch(AnswerMetric):
     ignore_articles: bool = False  # leaves out a, an, the
 
     def statistics(self, prediction: str, references: tuple[str, ...]) -> list[float]:
-        """1 where the answer is one of the references and else 0; and 1."""
+        """1 where the answer is one of the references and else 0; 1; and whether the answer is empty."""
         answer = self.normalized(prediction)
-        return [float(any(answer == self.normalized(reference) for reference in required(references))), 1.0]
+        matches = any(answer == self.normalized(reference) for reference in required(references))
+        return [float(matches), 1.0, is_empty(prediction)]
 
     def value(self, total: list[float]) -> float:
         """The share of answers that match, 0 to 100."""

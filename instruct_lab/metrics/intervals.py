@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from instruct_lab.errors import InstructLabError
-from instruct_lab.metrics.base import Metric, MetricValue
+from instruct_lab.metrics.base import AnswerMetric, Metric, MetricValue
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,12 +34,12 @@ def summarize(metric: Metric, rows: Rows, *, seed: int = 0, resamples: int = 100
 
     Raises:
         InstructLabError: there is no example.
-        ValueError: rows differ in length.
+        ValueError: what is summed differs in length.
     """
-    _checked(rows)
-    values = [metric.value(total) for total in _resampled_totals(rows, seed, resamples)]
+    parts = _parts(metric, rows)
+    values = [metric.value(total) for total in _resampled_totals(parts, seed, resamples)]
     low, high = _interval(values)
-    return MetricValue(_value(metric, rows), low, high, len(rows), metric.signature_of([list(row) for row in rows]))
+    return MetricValue(_value(metric, parts), low, high, len(rows), metric.signature_of([list(row) for row in rows]))
 
 
 def paired_difference(
@@ -59,21 +59,40 @@ def paired_difference(
 
     Raises:
         InstructLabError: there is no example.
-        ValueError: the two have different numbers of examples, or rows differ in length.
+        ValueError: the two have different numbers of examples, or what is summed differs in length.
     """
     if len(rows_a) != len(rows_b):
         raise ValueError(f"paired systems need the same examples: {len(rows_a)} rows against {len(rows_b)}")
-    _checked(rows_a)
-    _checked(rows_b)
-    totals = zip(_resampled_totals(rows_a, seed, resamples), _resampled_totals(rows_b, seed, resamples), strict=True)
+    parts_a, parts_b = _parts(metric, rows_a), _parts(metric, rows_b)
+    totals = zip(_resampled_totals(parts_a, seed, resamples), _resampled_totals(parts_b, seed, resamples), strict=True)
     low, high = _interval([metric.value(b) - metric.value(a) for a, b in totals])
-    difference = _value(metric, rows_b) - _value(metric, rows_a)
+    difference = _value(metric, parts_b) - _value(metric, parts_a)
     return MetricValue(difference, low, high, len(rows_a), metric.signature_of([list(row) for row in rows_a]))
 
 
 def example_scores(metric: Metric, rows: Rows) -> list[float]:
-    """The score of each example alone, in order."""
-    return [metric.example_score(list(row)) for row in rows]
+    """The score of each example alone, in order; of a corpus's measure, each example's part of it."""
+    return [metric.example_score(list(part)) for part in metric.parts([list(row) for row in rows])]
+
+
+def corpus_rows(metric: AnswerMetric, answers: Sequence[str], references: Sequence[Sequence[str]]) -> list[list[float]]:
+    """Each answer's statistics against its own references.
+
+    Args:
+        metric: what is measured.
+        answers: one for each example.
+        references: the acceptable answers of each example, as many groups as there are answers.
+
+    Raises:
+        InstructLabError: an example has no reference.
+        ValueError: there are more answers than groups of references, or fewer.
+        TypeError: an example's references are one text instead of a group of them.
+    """
+    if len(answers) != len(references):
+        raise ValueError(f"every answer needs its references: {len(answers)} answers against {len(references)} groups")
+    if any(isinstance(group, str) for group in references):
+        raise TypeError("the references of an example are a group of texts, not one text")
+    return [metric.statistics(answer, tuple(group)) for answer, group in zip(answers, references, strict=True)]
 
 
 def _value(metric: Metric, rows: Rows) -> float:
@@ -81,12 +100,15 @@ def _value(metric: Metric, rows: Rows) -> float:
     return metric.value([math.fsum(column) for column in zip(*rows, strict=True)])
 
 
-def _checked(rows: Rows) -> None:
+def _parts(metric: Metric, rows: Rows) -> list[list[float]]:
+    """What is summed, checked."""
     if not len(rows):
         raise InstructLabError("There is no example to measure", do="Choose a split that has examples")
-    lengths = {len(row) for row in rows}
+    parts = metric.parts([list(row) for row in rows])
+    lengths = {len(part) for part in parts}
     if len(lengths) != 1:
         raise ValueError(f"every example has the same number of statistics, not {sorted(lengths)}")
+    return parts
 
 
 def _resampled_totals(rows: Rows, seed: int, resamples: int) -> Iterator[list[float]]:

@@ -6,7 +6,7 @@ import math
 from typing import ClassVar
 
 from instruct_lab.config import component
-from instruct_lab.metrics.base import LikelihoodMetric
+from instruct_lab.metrics.base import LikelihoodMetric, TokenScores
 
 
 @component
@@ -19,9 +19,9 @@ class Perplexity(LikelihoodMetric):
 
     higher_is_better: ClassVar[bool] = False
 
-    def statistics(self, loss_sum: float, num_target_tokens: int) -> list[float]:
-        """The summed loss and the number of target tokens, as they are."""
-        return [float(loss_sum), float(num_target_tokens)]
+    def statistics(self, scores: TokenScores) -> list[float]:
+        """The summed loss and the number of target tokens."""
+        return [math.fsum(scores.losses), float(len(scores.losses))]
 
     def value(self, total: list[float]) -> float:
         """`exp(loss / tokens)`; infinite where that is too large, not a number where there is no token."""

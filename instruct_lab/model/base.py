@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from instruct_lab.assets import Input
 from instruct_lab.config import Component
@@ -16,19 +17,40 @@ if TYPE_CHECKING:
 class Model(Component, ABC):
     """Weights and a tokenizer of one family.
 
-    A loaded model carries `added_token_ids`: the rows of its embeddings that no pretraining has seen, since its
-    tokenizer got new tokens. A tuning method that freezes the embeddings has to train these.
+    A loaded model carries:
+
+    - `family`: that of its `Model`.
+    - `added_token_ids`: the rows of its embeddings that no pretraining has seen, since its tokenizer got new tokens. A
+      tuning method that freezes the embeddings has to train these.
+    - `new_modules`: names of modules that no pretraining has seen (the head that gives a score). Every tuning method
+      has to train and keep these.
     """
 
     family: ClassVar[str]
 
     @abstractmethod
-    def load_tokenizer(self, cache_path: Path) -> PreTrainedTokenizerBase:
-        """The tokenizer alone, without reading weights."""
+    def load_tokenizer(
+        self, cache_path: Path, texts: Callable[[], Iterable[str]] | None = None
+    ) -> PreTrainedTokenizerBase:
+        """The tokenizer alone, without reading weights.
+
+        Args:
+            cache_path: folder for what is downloaded or made.
+            texts: gives the texts of the run's training data, for a tokenizer that is trained on them; called only
+                then.
+        """
 
     @abstractmethod
-    def load(self, tokenizer: PreTrainedTokenizerBase, cache_path: Path) -> PreTrainedModel:
-        """The model in evaluation mode, its embeddings resized where the tokenizer has more tokens."""
+    def load(
+        self, tokenizer: PreTrainedTokenizerBase, cache_path: Path, head: Literal["language", "score"] = "language"
+    ) -> PreTrainedModel:
+        """The model in evaluation mode, its embeddings resized where the tokenizer has more tokens.
+
+        Args:
+            tokenizer: what `load_tokenizer` gave.
+            cache_path: folder for what is downloaded or converted.
+            head: `language`: logits over the vocabulary; `score`: one number for a whole text, by a head that is new.
+        """
 
     @abstractmethod
     def inputs(self, cache_path: Path) -> list[Input]:

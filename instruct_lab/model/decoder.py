@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -39,7 +39,9 @@ class Decoder(Model):
             reason = "needs the package flash_attn, which is not installed"
             yield Problem(key="attention", value=self.attention, reason=reason, suggestion="sdpa")
 
-    def load_tokenizer(self, cache_path: Path) -> PreTrainedTokenizerBase:
+    def load_tokenizer(
+        self, cache_path: Path, texts: Callable[[], Iterable[str]] | None = None
+    ) -> PreTrainedTokenizerBase:
         """The tokenizer alone, its settings applied.
 
         Raises:
@@ -47,7 +49,9 @@ class Decoder(Model):
         """
         return self.tokenizer.load(self.weights, cache_path, self.trust_remote_code)
 
-    def load(self, tokenizer: PreTrainedTokenizerBase, cache_path: Path) -> PreTrainedModel:
+    def load(
+        self, tokenizer: PreTrainedTokenizerBase, cache_path: Path, head: Literal["language", "score"] = "language"
+    ) -> PreTrainedModel:
         """The model in evaluation mode, on the CPU.
 
         Embeddings have a row for every token; rows of new tokens stand at the mean of the old ones. The checkpoint's

@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
+
+from instruct_lab.batching import IGNORED
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -13,32 +16,59 @@ if TYPE_CHECKING:
     from instruct_lab.batching import Batch
 
 
-def target_logits(model: PreTrainedModel, batch: Batch, is_target: Tensor) -> Tensor:
-    """The model's own logits at the positions of a mask.
+def target_logits(model: PreTrainedModel, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    """The model's own logits where a label stands, given all that stands before it.
 
-    The hidden states are gathered as they enter the output projection, so that whatever the architecture does around it
-    (scaling, soft-capping, adapters) still happens.
+    A decoder predicts the label of the next position, an encoder-decoder's decoder that of its own (its input is the
+    labels, shifted right), an encoder fills in its own. The hidden states are gathered as they enter the output
+    projection, so that whatever the architecture does around it (scaling, soft-capping, adapters) still happens.
+    Virtual tokens that an adapter puts on the left are left out.
 
     Args:
-        model: a causal language model of transformers, adapted or not.
-        batch: the inputs, `[batch, seq]`.
-        is_target: bool, `[batch, seq]`.
+        model: a language model of transformers, adapted or not.
+        batch: `[rows, seq]`.
 
     Returns:
-        Logits `[targets, vocab]`, in the order of `is_target.nonzero()`.
+        Logits `[targets, vocab]`, labels `[targets]` and rows `[targets]`, in the order of the rows.
     """
+    labels = batch.labels
+    if family_of(model) == "decoder":
+        labels = functional.pad(labels[:, 1:], (0, 1), value=IGNORED)  # [rows, seq]: position t predicts t + 1
+    is_target = labels != IGNORED
+    logits = _logits(model, batch, is_target)
+    return logits, labels[is_target], is_target.nonzero()[:, 0]
+
+
+def _logits(model: Any, batch: Batch, is_target: Tensor) -> Tensor:
     projection: nn.Module = model.get_output_embeddings()
 
     def gather(module: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
-        hidden = arguments[0]  # [batch, seq, hidden]
-        return (hidden[is_target], *arguments[1:])  # [targets, hidden]
+        hidden = arguments[0]  # [rows, seq, hidden]
+        virtual = hidden.shape[1] - is_target.shape[1]
+        return (hidden[functional.pad(is_target, (virtual, 0))], *arguments[1:])  # [targets, hidden]
 
+    inputs: dict[str, Any] = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
+    if family_of(model) == "encoder-decoder":
+        base = model.get_base_model() if hasattr(model, "get_base_model") else model
+        inputs["decoder_input_ids"] = base.prepare_decoder_input_ids_from_labels(labels=batch.labels)
+    if family_of(model) != "encoder":
+        inputs["use_cache"] = False
     hook = projection.register_forward_pre_hook(gather)
     try:
-        outputs = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False)
+        outputs = model(**inputs)
     finally:
         hook.remove()
     logits: Tensor = outputs.logits
+    if logits.dim() == 3:  # a bias that was added afterwards, [1, vocab], gave it a first dimension
+        logits = logits[0]
     assert logits.dim() == 2, "the output projection was not called on the gathered hidden states"
     assert isinstance(logits, torch.Tensor)
     return logits
+
+
+def family_of(model: Any) -> str:
+    """The family of a loaded model, adapted or not."""
+    known = getattr(model, "family", None)
+    if isinstance(known, str):
+        return known
+    return "encoder-decoder" if model.config.is_encoder_decoder else "decoder"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from instruct_lab.batching import IGNORED, Batch
+from instruct_lab.batching import Batch
 from instruct_lab.config import component
 from instruct_lab.objective.base import Loss, Objective
 
@@ -26,18 +26,15 @@ class Supervised(Objective):
     families: ClassVar = frozenset({"decoder"})
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0  # e above
 
-    def loss(self, model: PreTrainedModel, batch: Batch) -> Loss:
+    def loss(self, model: PreTrainedModel, batch: Batch, teacher: Any = None) -> Loss:
         """Sums and counts for each row, each `[batch]`."""
         import torch
         from torch.nn import functional
 
         from instruct_lab.objective._target_logits import target_logits
 
-        labels = functional.pad(batch.labels[:, 1:], (0, 1), value=IGNORED)  # [batch, seq]: position t predicts t + 1
-        is_target = labels != IGNORED
-        logits = target_logits(model, batch, is_target).float()  # [targets, vocab]
+        logits, targets, rows = target_logits(model, batch)  # [targets, vocab], [targets], [targets]
         smoothing = self.label_smoothing if model.training else 0.0
-        losses = functional.cross_entropy(logits, labels[is_target], reduction="none", label_smoothing=smoothing)
-        rows = is_target.nonzero()[:, 0]  # [targets]: the row that each target stands in
-        sums = torch.zeros(len(labels), device=losses.device, dtype=losses.dtype).index_add(0, rows, losses)
-        return Loss(sums=sums, counts=is_target.sum(dim=1))
+        losses = functional.cross_entropy(logits.float(), targets, reduction="none", label_smoothing=smoothing)
+        sums = torch.zeros(len(batch.labels), device=losses.device, dtype=losses.dtype).index_add(0, rows, losses)
+        return Loss(sums=sums, counts=torch.bincount(rows, minlength=len(batch.labels)))

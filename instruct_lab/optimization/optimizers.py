@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
@@ -20,7 +20,9 @@ class Optimizer(Component, ABC):
     """How gradients become updates."""
 
     @abstractmethod
-    def build(self, parameters: Iterable[tuple[str, torch.nn.Parameter]]) -> torch.optim.Optimizer:
+    def build(
+        self, parameters: Iterable[tuple[str, torch.nn.Parameter]], factor: Callable[[str], float] | None = None
+    ) -> torch.optim.Optimizer:
         """A torch optimizer over the named parameters that require gradients."""
 
 
@@ -45,7 +47,9 @@ class AdamW(Optimizer):
         except re.error as error:
             raise Refusal("no_decay", f"not a regular expression: {error}") from error
 
-    def build(self, parameters: Iterable[tuple[str, torch.nn.Parameter]]) -> torch.optim.Optimizer:
+    def build(
+        self, parameters: Iterable[tuple[str, torch.nn.Parameter]], factor: Callable[[str], float] | None = None
+    ) -> torch.optim.Optimizer:
         """`torch.optim.AdamW` over a decayed and an undecayed group."""
         import torch
 

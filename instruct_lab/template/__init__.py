@@ -5,7 +5,17 @@ In: a `Conversation` and the tokenizer. Out: `Segment`s whose concatenated text 
 
 from instruct_lab.template.base import Segment, Template, TrainOn
 from instruct_lab.template.chat import ChatTemplate
+from instruct_lab.template.contents import Contents
 from instruct_lab.template.special_tokens import SpecialTokens, special_tokens
 from instruct_lab.template.text import TextTemplate
 
-__all__ = ["ChatTemplate", "Segment", "SpecialTokens", "Template", "TextTemplate", "TrainOn", "special_tokens"]
+__all__ = [
+    "ChatTemplate",
+    "Contents",
+    "Segment",
+    "SpecialTokens",
+    "Template",
+    "TextTemplate",
+    "TrainOn",
+    "special_tokens",
+]

@@ -19,6 +19,7 @@ from instruct_lab.errors import InstructLabError
 from instruct_lab.training.components import Checkpoint
 from instruct_lab.training.module import TuningModule
 from instruct_lab.training.recording import Recorder
+from instruct_lab.tuning import Tuning
 
 LAST = "last.ckpt"
 
@@ -157,13 +158,19 @@ def written(partial: Path) -> Iterator[None]:
 
 
 def write_weights(module: TuningModule, folder: Path, name: str, *, step: int, **facts: Any) -> None:
-    """Write what was trained to `name-STEP/` and point `name.json` at it; the old folder goes last."""
+    """Write what was trained to `name-STEP/` and point `name.json` at it."""
+    keep_weights(module._experiment.tuning, module.model, folder, name, step=step, **facts)
+
+
+def keep_weights(tuning: Tuning, model: Any, folder: Path, name: str, *, step: int, **facts: Any) -> None:
+    """Write what a tuning method keeps of a model to `name-STEP/` and point `name.json` at it; the old folder goes
+    last."""
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"{name}-{step:06d}"
     partial = folder / f"{name}.partial"
     shutil.rmtree(partial, ignore_errors=True)
     with written(partial):
-        module._experiment.tuning.save(module.model, partial)
+        tuning.save(model, partial)
     if target.exists():
         shutil.rmtree(target)
     os.replace(partial, target)

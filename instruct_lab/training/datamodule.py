@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import math
+import random
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 
+from instruct_lab.batching import Example
 from instruct_lab.batching.efficiency import packed_share, padding_share
 from instruct_lab.batching.encoding import tokenizer_fingerprint
+from instruct_lab.batching.reference import WithReference
 from instruct_lab.batching.table import ExampleTable, write_examples
 from instruct_lab.batching.token_statistics import token_statistics
-from instruct_lab.data import Audit, Input
+from instruct_lab.data import Audit, Conversation, Input
 from instruct_lab.data.base import split_path, tables
 from instruct_lab.data.store import Entry, Stage, Store, described
 from instruct_lab.data.table import ConversationTable
 from instruct_lab.errors import InstructLabError
 from instruct_lab.experiment import Experiment
 from instruct_lab.preprocessing.preprocessing import RunTokenizer
+from instruct_lab.training.reference import read_references, reference_stage
 
 
 class InstructionData(pl.LightningDataModule):
@@ -42,16 +48,20 @@ class InstructionData(pl.LightningDataModule):
         super().__init__()
         self._experiment = experiment
         self._tokenizer = tokenizer
+        self._cache_path = cache_path
         self.inputs: list[Input] = experiment.data.inputs(cache_path)
         store = Store(cache_path)
         stages = self._conversation_stages(cache_path)
         prepared = store.result(stages)
-        encoded = store.result([*stages, self._example_stage()])
+        self._stages = [*stages, self._example_stage()]
+        encoded = store.result(self._stages)
         audit.merge(encoded.audit)
         self.conversations: dict[str, ConversationTable] = tables(prepared)
         self.examples: dict[str, ExampleTable] = {
             split: ExampleTable(split_path(encoded.path, split)) for split in self.conversations
         }
+        self._references: dict[str, Any] = {}
+        experiment.objective.check_tokenizer(tokenizer)
         self.fingerprint: str = encoded.facts["fingerprint"]
         self._note_efficiency(audit)
         if not len(self.examples["train"]):
@@ -84,6 +94,7 @@ class InstructionData(pl.LightningDataModule):
             "template": described(template),
             "batching": described(batching, batching.loading_fields),
             "tokenizer": tokenizer_fingerprint(self._tokenizer),
+            "layout": dataclasses.asdict(self._experiment.layout),
         }
         return Stage("batching", depends_on, self._encode)
 
@@ -94,7 +105,9 @@ class InstructionData(pl.LightningDataModule):
         digest, truncated = hashlib.sha256(), 0
         for split, conversations in tables(before).items():
             path = split_path(folder, split)
-            examples = experiment.batching.encode(conversations, experiment.template, self._tokenizer, audit, split)
+            examples = experiment.batching.encode(
+                conversations, experiment.template, self._tokenizer, audit, split, experiment.layout
+            )
             write_examples(path, examples)
             written = ExampleTable(path)
             digest.update(f"{split}:{written.fingerprint()};".encode())
@@ -140,15 +153,44 @@ class InstructionData(pl.LightningDataModule):
 
     def _loader(self, split: str, world_size: int, rank: int) -> Any:
         batching = self._experiment.batching
+        examples: Any = self.examples[split]
+        if split in self._references:
+            examples = WithReference(examples, self._references[split])
         return batching.loader(
-            self.examples[split],
+            examples,
             seed=self._experiment.seed,
             shuffle=split == "train",
             batch_size=batching.batch_size if split == "train" else batching.evaluation_batch_size,
             rank=rank,
             world_size=world_size,
             pad_token_id=self._tokenizer.pad_token_id,
+            drawn=self.drawn,
         )
+
+    def some(self, split: str, chosen: Iterable[Conversation]) -> list[Example]:
+        """The examples of some of a split's conversations, in their order, with references where there are any."""
+        places = {conversation.id: place for place, conversation in enumerate(chosen)}
+        found: dict[int, Example] = {}
+        examples: Any = self.examples[split]
+        if split in self._references:
+            examples = WithReference(examples, self._references[split])
+        for index, name in enumerate(self.examples[split].ids()):
+            if name in places:
+                found[places[name]] = examples[index]
+        return [found[place] for place in sorted(found)]
+
+    def drawn(self, example: Example, source: random.Random) -> Example:
+        """An example as the objective gives it to the model this time."""
+        return self._experiment.objective.corrupted(example, self._tokenizer, source)
+
+    def add_reference(self, model: Any) -> None:
+        """Compute every pair's log-probabilities under the untuned model, or take them from the data cache.
+
+        Args:
+            model: untuned, in evaluation mode.
+        """
+        stage = reference_stage(self._experiment, model, self._tokenizer, self._cache_path, self.examples)
+        self._references = read_references(Store(self._cache_path).result([*self._stages, stage]).path, self.examples)
 
     def train_dataloader(self) -> Any:
         """The training split, shuffled by seed and epoch, its position part of a checkpoint."""

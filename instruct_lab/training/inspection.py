@@ -10,7 +10,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from instruct_lab.batching import Encoder, Example
+from instruct_lab.batching import Example
+from instruct_lab.batching.layouts import layout_encoder
 from instruct_lab.batching.token_spans import TokenReader
 from instruct_lab.config.spelling import nearest
 from instruct_lab.data import Audit, Conversation
@@ -20,6 +21,7 @@ from instruct_lab.experiment import Experiment
 from instruct_lab.tracking.audit_stages import NAMED_SPLIT, parse
 from instruct_lab.training.inspected import Inspected, cuts
 from instruct_lab.training.quiet import quiet_libraries
+from instruct_lab.training.tokenizer import load_tokenizer
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -123,9 +125,9 @@ class Inspection:
         """
         from instruct_lab.training.datamodule import InstructionData
 
-        self._tokenizer = self._experiment.model.load_tokenizer(self._cache_path)
+        self._tokenizer = load_tokenizer(self._experiment, self._cache_path)
         self._reader = TokenReader(self._tokenizer)
-        self._encoder = Encoder(self._tokenizer)
+        self._encoder = layout_encoder(self._experiment.layout, self._experiment.template, self._tokenizer)
         self._data = InstructionData(self._experiment, self._tokenizer, self._cache_path, self._audit)
 
     # ---- examples
@@ -177,6 +179,8 @@ class Inspection:
             if conversation.id != example.id:
                 continue
             whole = self._encode(conversation)
+            if whole is None:
+                continue
             if whole.input_ids == example.input_ids:
                 return conversation, whole.input_ids
             num_equal += 1
@@ -186,10 +190,8 @@ class Inspection:
                 break
         return found
 
-    def _encode(self, conversation: Conversation) -> Example:
-        segments = self._experiment.template.render(conversation, self._tokenizer)
-        (example,) = self._encoder.encode([segments], [conversation.id])
-        return example
+    def _encode(self, conversation: Conversation) -> Example | None:
+        return self._encoder.encode([conversation])[0]
 
     # ---- rows that were left out
 
@@ -217,7 +219,7 @@ class Inspection:
             origins = self._left_out(place, samples) if tally.stage.split("/")[0] == STAGE else {}
             for number, sample in enumerate(samples):
                 conversation = origins.get(number)
-                example = self._encode(conversation) if conversation is not None else Example([], [])
+                example = (self._encode(conversation) if conversation is not None else None) or Example([], [])
                 yield Inspected(
                     spans=self._reader.spans(example.input_ids, example.labels) if example.input_ids else [],
                     example=example,

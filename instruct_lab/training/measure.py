@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import heapq
+import random
 from typing import Any
 
 from instruct_lab.batching import Example
-from instruct_lab.data import Conversation
+from instruct_lab.data import Audit, Conversation
+from instruct_lab.errors import InstructLabError
 from instruct_lab.experiment import Experiment
 from instruct_lab.generation import Prediction
-from instruct_lab.metrics import AnswerMetric, LikelihoodMetric, MetricValue
+from instruct_lab.metrics import AnswerMetric, LikelihoodMetric, MetricValue, TokenScores, ValueMetric
 from instruct_lab.metrics.intervals import summarize
 from instruct_lab.training.datamodule import InstructionData
 
@@ -68,68 +70,155 @@ def _rank(conversation: Conversation) -> bytes:
 
 
 def measure(
-    experiment: Experiment, model: Any, tokenizer: Any, data: InstructionData, split: str, chosen: list[Conversation]
+    experiment: Experiment,
+    model: Any,
+    tokenizer: Any,
+    data: InstructionData,
+    split: str,
+    chosen: list[Conversation],
+    teacher: Any = None,
+    prompted: list[Conversation] | None = None,
 ) -> Measurement:
-    """Answer the chosen conversations' prompts and score them with every metric of the run."""
-    predictions = answer(experiment, model, tokenizer, split, chosen)
+    """Answer the chosen conversations' prompts and score them with every metric of the run.
+
+    Args:
+        experiment: the run's configuration.
+        model: what is measured.
+        tokenizer: its tokenizer.
+        data: the run's data.
+        split: where the conversations stand.
+        chosen: what is measured on.
+        teacher: the other model that the objective needs, if it needs one.
+        prompted: the same conversations as the model is asked them; none: as they are.
+    """
+    predictions = answer(experiment, model, tokenizer, split, chosen, prompted)
     rows = answer_rows(experiment, predictions)
-    likelihoods = [name for name, metric in experiment.active_metrics.items() if isinstance(metric, LikelihoodMetric)]
-    if likelihoods:
-        wanted = {conversation.id for conversation in chosen}
-        by_id = {example.id: example for example in data.examples[split] if example.id in wanted}
-        losses = example_losses(experiment, model, tokenizer, [by_id[conversation.id] for conversation in chosen])
-        for name in likelihoods:
-            metric = experiment.active_metrics[name]
-            assert isinstance(metric, LikelihoodMetric)
-            rows[name] = [metric.statistics(loss_sum, count) for loss_sum, count in losses]
-    rows = {name: rows[name] for name in experiment.active_metrics if name in rows}
+    metrics = experiment.active_metrics
+    likelihoods = {name: metric for name, metric in metrics.items() if isinstance(metric, LikelihoodMetric)}
+    told = {name: metric for name, metric in metrics.items() if isinstance(metric, ValueMetric)}
+    if likelihoods or told:
+        examples = _prompted_examples(experiment, tokenizer, prompted) if prompted else data.some(split, chosen)
+        scored = score_examples(experiment, model, tokenizer, examples, bool(likelihoods), bool(told), teacher)
+        for name, likelihood in likelihoods.items():
+            rows[name] = [likelihood.statistics(one.tokens) for one in scored if one.tokens is not None]
+        for name, value in told.items():
+            rows[name] = [value.statistics(one.values[value.value_name]) for one in scored]
+    rows = {name: rows[name] for name in metrics if name in rows}
     return Measurement(predictions, rows, [conversation.source for conversation in chosen])
 
 
+def _prompted_examples(experiment: Experiment, tokenizer: Any, prompted: list[Conversation]) -> list[Example]:
+    """Examples of prompts that were changed, with the final answer alone as target.
+
+    Raises:
+        InstructLabError: one is too long.
+    """
+    audit = Audit()
+    examples = list(
+        experiment.batching.encode(prompted, experiment.template, tokenizer, audit, "prompted", experiment.layout)
+    )
+    if len(examples) < len(prompted) or audit.count("truncated"):
+        raise InstructLabError(
+            f"{len(prompted) - len(examples) or audit.count('truncated')} of {len(prompted)} prompts are too long with "
+            "what the tuning method puts before them",
+            where="batching.max_tokens",
+            do="raise it, or lower tuning.shots",
+        )
+    return examples
+
+
 def answer(
-    experiment: Experiment, model: Any, tokenizer: Any, split: str, chosen: list[Conversation]
+    experiment: Experiment,
+    model: Any,
+    tokenizer: Any,
+    split: str,
+    chosen: list[Conversation],
+    prompted: list[Conversation] | None = None,
 ) -> list[Prediction]:
     """The model's answers, in the order of the conversations; none where no metric looks at answers."""
     if not any(isinstance(metric, AnswerMetric) for metric in experiment.active_metrics.values()) or not chosen:
         return []
-    prompts = experiment.batching.encode_prompts(chosen, experiment.template, tokenizer)
-    stops = experiment.template.stop_token_ids(tokenizer)
-    texts = experiment.generation.generate(model, tokenizer, prompts, stops)
-    return predictions_of(split, chosen, texts)
+    asked = chosen if prompted is None else prompted
+    count = experiment.generation.num_samples
+    texts = answers(experiment, model, tokenizer, [one for one in asked for _ in range(count)])
+    samples = [texts[start : start + count] for start in range(0, len(texts), count)]
+    return predictions_of(split, chosen, samples)
 
 
-def predictions_of(split: str, chosen: list[Conversation], texts: list[str]) -> list[Prediction]:
-    """Answers beside what they are compared against."""
+def answers(experiment: Experiment, model: Any, tokenizer: Any, asked: list[Conversation]) -> list[str]:
+    """The model's answers to the conversations' prompts, as the run's generation settings decode them."""
+    prompts = experiment.batching.encode_prompts(asked, experiment.template, tokenizer, experiment.layout)
+    if experiment.model.family == "encoder-decoder":
+        stops = [tokenizer.eos_token_id]  # the decoder's text is the answer alone
+    else:
+        stops = experiment.template.stop_token_ids(tokenizer)
+    return experiment.generation.generate(model, tokenizer, prompts, stops)
+
+
+def predictions_of(split: str, chosen: list[Conversation], samples: list[list[str]]) -> list[Prediction]:
+    """Answers beside what they are compared against; of several to one prompt, the first is the prediction."""
     return [
         Prediction(
             id=conversation.id,
             split=split,
             prompt=conversation.prompt[-1].content if conversation.prompt else "",
-            text=text,
+            text=texts[0],
             references=conversation.answers,
+            metadata=conversation.metadata,
+            samples=tuple(texts[1:]),
         )
-        for conversation, text in zip(chosen, texts, strict=True)
+        for conversation, texts in zip(chosen, samples, strict=True)
     ]
 
 
 def answer_rows(experiment: Experiment, predictions: list[Prediction]) -> dict[str, list[list[float]]]:
     """Every answer metric's statistics for each prediction."""
     return {
-        name: [metric.statistics(prediction.text, prediction.references) for prediction in predictions]
+        name: [metric.of_prediction(prediction) for prediction in predictions]
         for name, metric in experiment.active_metrics.items()
         if isinstance(metric, AnswerMetric)
     }
 
 
-def example_losses(
-    experiment: Experiment, model: Any, tokenizer: Any, examples: list[Example]
-) -> list[tuple[float, int]]:
-    """Each example's summed loss in nats and its number of target tokens, in order."""
+@dataclasses.dataclass(frozen=True)
+class Scored:
+    """What the model says of one example's labels, and what the objective tells of it, as far as it was asked for."""
+
+    tokens: TokenScores | None
+    values: dict[str, float]
+
+
+def score_examples(
+    experiment: Experiment,
+    model: Any,
+    tokenizer: Any,
+    examples: list[Example],
+    tokens: bool,
+    values: bool,
+    teacher: Any = None,
+) -> list[Scored]:
+    """Score examples without generating anything, in order.
+
+    Args:
+        experiment: the run's configuration.
+        model: what is measured; its mode is as before afterwards.
+        tokenizer: its tokenizer.
+        examples: as batching gave them; an objective that masks or noises does it as in validation.
+        tokens: whether the labels' likelihoods are asked for.
+        values: whether the objective's further values are asked for.
+        teacher: the other model that the objective needs, if it needs one.
+    """
     import torch
 
-    batching = experiment.batching
-    by_length = sorted(range(len(examples)), key=lambda index: len(examples[index].input_ids))
-    losses: list[tuple[float, int]] = [(0.0, 0)] * len(examples)
+    from instruct_lab.objective._token_scores import token_scores
+
+    batching, objective = experiment.batching, experiment.objective
+    drawn = [
+        objective.corrupted(example, tokenizer, random.Random(f"{experiment.seed}:{example.id}"))
+        for example in examples
+    ]
+    by_length = sorted(range(len(drawn)), key=lambda index: len(drawn[index].input_ids))
+    scored: list[Scored] = [Scored(None, {})] * len(drawn)
     was_training = model.training
     model.eval()
     size = batching.evaluation_batch_size
@@ -137,12 +226,14 @@ def example_losses(
     with torch.inference_mode():
         for start in range(0, len(by_length), size):
             indices = by_length[start : start + size]
-            batch = batching.collate([examples[index] for index in indices], tokenizer.pad_token_id)
-            loss = experiment.objective.loss(model, batch.to(device))
-            for index, loss_sum, count in zip(indices, loss.sums.tolist(), loss.counts.tolist(), strict=True):
-                losses[index] = (loss_sum, count)
+            batch = batching.collate([drawn[index] for index in indices], tokenizer.pad_token_id).to(device)
+            told = token_scores(model, batch) if tokens else [None] * len(indices)
+            further = objective.loss(model, batch, teacher).values if values else {}
+            lists = {name: column.tolist() for name, column in further.items()}
+            for place, index in enumerate(indices):
+                scored[index] = Scored(told[place], {name: column[place] for name, column in lists.items()})
     model.train(was_training)
-    return losses
+    return scored
 
 
 def baselines(
@@ -154,7 +245,7 @@ def baselines(
     for name, baseline in named.items():
         if baseline is not None and chosen:
             texts = baseline.answers(data.conversations["train"], chosen)
-            predictions = predictions_of(split, chosen, texts)
+            predictions = predictions_of(split, chosen, [[text] for text in texts])
             sources = [conversation.source for conversation in chosen]
             measured[name] = Measurement(predictions, answer_rows(experiment, predictions), sources)
     return measured

@@ -11,17 +11,19 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from instruct_lab.batching import Batch
+from instruct_lab.batching import IGNORED, Batch
 from instruct_lab.errors import InstructLabError
 from instruct_lab.experiment import Experiment
+from instruct_lab.objective import Loss
 from instruct_lab.training.recording import Recorder
+from instruct_lab.training.sums import Sums
 
 Answerer = Callable[[Any], dict[str, float]]
 """Measures a model's answers on a few validation examples: metric name to value."""
 
 
 class TuningModule(pl.LightningModule):
-    """One model, one objective; the loss of an optimizer step is divided once, by all its target tokens.
+    """One model, one objective; the loss of an optimizer step is divided once, by all that it counts.
 
     `training_step` returns the summed loss of a micro-batch. Lightning divides it by `accumulate_grad_batches` and the
     strategy averages gradients over devices; before each optimizer step both are undone and the gradient is divided by
@@ -35,6 +37,7 @@ class TuningModule(pl.LightningModule):
         num_steps: optimizer steps of the whole run, for the schedule.
         answer: measured on the model after each validation; none to skip it.
         sources: names of the sources of the validation examples, in an order that all devices share.
+        teacher: the other model that the objective needs, if it needs one.
     """
 
     def __init__(
@@ -45,6 +48,7 @@ class TuningModule(pl.LightningModule):
         num_steps: int,
         answer: Answerer | None = None,
         sources: Sequence[str] = (),
+        teacher: Any = None,
     ) -> None:
         super().__init__()
         self.strict_loading = False  # a checkpoint holds what trains; the rest comes from the pinned base model
@@ -53,18 +57,22 @@ class TuningModule(pl.LightningModule):
         self._recorder = recorder
         self._num_steps = num_steps
         self._answer = answer
-        self._window = torch.zeros(2, dtype=torch.float64)  # loss sum and target count of this step so far
+        self._teacher = [teacher]  # in a list: it is no part of this module's state
+        self._window = Sums()  # of this step so far
+        self._window_tokens = 0
         self._sources = {source: row for row, source in enumerate(sources or [""])}
-        self._validation = torch.zeros(len(self._sources), 2, dtype=torch.float64)  # the same, by source
+        self._validation = Sums(len(self._sources))
         self._gradient_norm = 0.0
         self.num_target_tokens = 0  # trained on since the start of the run, all devices
         self._step_started = time.perf_counter()
         self.tokens_per_second = 0.0
         self.train_loss = math.nan
+        self._train_values: dict[str, float] = {}
 
     def configure_optimizers(self) -> Any:
         """The optimizer over what trains, and its schedule stepped once per optimizer step."""
-        optimizer: Any = self._experiment.optimizer.build(self.model.named_parameters())
+        factor = self._experiment.tuning.learning_rate_factor
+        optimizer: Any = self._experiment.optimizer.build(self.model.named_parameters(), factor)
         if self.trainer.precision != "16-mixed":  # without a loss scaler, a fused step leaves clipping to Lightning
             optimizer._step_supports_amp_scaling = False
         scheduler = self._experiment.lr_scheduler.build(optimizer, self._num_steps)
@@ -79,16 +87,21 @@ class TuningModule(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """The micro-batch's summed loss, a float32 scalar in nats."""
-        loss = self._experiment.objective.loss(self.model, batch)
-        total = loss.sums.sum()
-        self._window += torch.stack([total.detach().double(), loss.counts.sum().double()]).cpu()
-        return total
+        loss = self._loss(batch)
+        self._window.add(loss)
+        self._window_tokens += int((batch.chosen.labels != IGNORED).sum())
+        return loss.sums.sum()
+
+    def _loss(self, batch: Batch) -> Loss:
+        return self._experiment.objective.loss(self.model, batch, self._teacher[0])
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Divide the gradient once, by the target tokens of all micro-batches and devices; runs before clipping."""
-        totals = self._summed_over_devices(self._window)
-        loss_sum, num_targets = totals.tolist()
-        self._window.zero_()
+        totals = self._summed_over_devices(self._window.table)[0]
+        num_tokens = int(self._summed_over_devices(torch.tensor([float(self._window_tokens)]))[0])
+        loss_sum, count = totals[:2].tolist()
+        self._window.clear()
+        self._window_tokens = 0
         if not math.isfinite(loss_sum):
             raise InstructLabError(
                 f"The training loss is {loss_sum}",
@@ -96,15 +109,16 @@ class TuningModule(pl.LightningModule):
                 do="lower optimizer.lr, or clip with trainer.gradient_clip_val; debug=anomaly shows the operation",
             )
         world_size = self.trainer.world_size
-        scale = self.trainer.accumulate_grad_batches * world_size / max(1.0, num_targets)
+        scale = self.trainer.accumulate_grad_batches * world_size / (count or 1.0)
         gradients = [parameter.grad for parameter in self.parameters() if parameter.grad is not None]
         torch._foreach_mul_(gradients, scale)
         self._gradient_norm = float(torch.nn.utils.get_total_norm(gradients))
-        self.num_target_tokens += int(num_targets)
+        self.num_target_tokens += num_tokens
         now = time.perf_counter()
-        self.tokens_per_second = num_targets / max(1e-9, now - self._step_started)
+        self.tokens_per_second = num_tokens / max(1e-9, now - self._step_started)
         self._step_started = now
-        self.train_loss = loss_sum / max(1.0, num_targets)
+        self._train_values = self._window.means("train", totals, is_likelihood=False)
+        self.train_loss = self._train_values["train/loss"]
         self._learning_rate = optimizer.param_groups[0]["lr"]
 
     def log_step(self) -> None:
@@ -112,7 +126,7 @@ class TuningModule(pl.LightningModule):
         if not self.step_ended:
             return
         values = {
-            "train/loss": self.train_loss,
+            **self._train_values,
             "train/lr": self._learning_rate,
             "train/gradient_norm": self._gradient_norm,
             "train/target_tokens": float(self.num_target_tokens),
@@ -130,22 +144,20 @@ class TuningModule(pl.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Start the sums."""
-        self._validation.zero_()
+        self._validation.clear()
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         """Add a batch's summed loss and target count."""
-        loss = self._experiment.objective.loss(self.model, batch)
-        both = torch.stack([loss.sums.double(), loss.counts.double()], dim=1).cpu()  # [batch, 2]
-        rows = torch.tensor([self._sources.get(source, 0) for source in batch.sources])
-        self._validation.index_add_(0, rows, both)
+        self._validation.add(self._loss(batch), torch.tensor([self._sources.get(name, 0) for name in batch.sources]))
 
     def on_validation_epoch_end(self) -> None:
         """Log the token-weighted loss and perplexity, and the answers' metrics."""
-        by_source = self._summed_over_devices(self._validation)
-        values = _loss_and_perplexity("val", by_source.sum(dim=0))
+        by_source = self._summed_over_devices(self._validation.table)
+        is_likelihood = self._experiment.objective.is_likelihood
+        values = self._validation.means("val", by_source.sum(dim=0), is_likelihood)
         if self._experiment.tells_by_source and len(self._sources) > 1:
             for source, sums in zip(self._sources, by_source, strict=True):
-                values |= _loss_and_perplexity(f"val/{source}", sums)
+                values |= self._validation.means(f"val/{source}", sums, is_likelihood)
         if self._answer is not None:
             values |= {f"val/{name}": value for name, value in self._answer(self.model).items()}
         for name, value in values.items():  # callbacks such as early stopping read these
@@ -177,10 +189,3 @@ class TuningModule(pl.LightningModule):
                 do="resume with the config that wrote it",
             )
         self.num_target_tokens = checkpoint["num_target_tokens"]
-
-
-def _loss_and_perplexity(name: str, sums: Tensor) -> dict[str, float]:
-    """The mean loss a target token in nats, and its exponential, from a summed loss and a number of tokens."""
-    loss_sum, num_targets = sums.tolist()
-    loss = loss_sum / max(1.0, num_targets)
-    return {f"{name}/loss": loss, f"{name}/perplexity": math.exp(min(loss, 700.0))}

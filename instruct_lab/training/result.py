@@ -31,7 +31,7 @@ def from_json(plain: dict[str, Any]) -> Results:
     return {
         split: {
             system: Measurement(
-                predictions=[Prediction(**{**p, "references": tuple(p["references"])}) for p in values["predictions"]],
+                predictions=[_prediction(plain) for plain in values["predictions"]],
                 rows=values["rows"],
                 sources=values.get("sources", []),
             )
@@ -39,6 +39,11 @@ def from_json(plain: dict[str, Any]) -> Results:
         }
         for split, systems in plain.items()
     }
+
+
+def _prediction(plain: dict[str, Any]) -> Prediction:
+    lists = {name: tuple(plain.get(name, ())) for name in ("references", "samples")}
+    return Prediction(**{**plain, **lists})
 
 
 def summary_metrics(experiment: Experiment, results: Results) -> dict[str, Any]:

@@ -13,21 +13,23 @@ import torch
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from rich.console import Console
 
+from instruct_lab.batching.layouts import last_answer_alone
 from instruct_lab.config import Foreign
-from instruct_lab.data import Audit
+from instruct_lab.data import Audit, Conversation
 from instruct_lab.errors import InstructLabError
 from instruct_lab.experiment import Experiment
 from instruct_lab.metrics.intervals import summarize
 from instruct_lab.tracking import RunRecord, audit_table
 from instruct_lab.tracking.audit_page import audit_page
 from instruct_lab.training import result
-from instruct_lab.training.checkpoints import LAST, RandomStates, write_weights
+from instruct_lab.training.checkpoints import LAST, RandomStates, keep_weights, write_weights
 from instruct_lab.training.components import Callback
 from instruct_lab.training.datamodule import InstructionData
 from instruct_lab.training.measure import Measurement, answer, answer_rows, baselines, measure, sample
 from instruct_lab.training.module import TuningModule
 from instruct_lab.training.recording import Recorder
 from instruct_lab.training.step_log import StepLog
+from instruct_lab.training.tokenizer import load_tokenizer
 from instruct_lab.training.tuned import load_base, load_tuned
 from instruct_lab.tuning import count_parameters
 
@@ -72,7 +74,7 @@ class Stages:
     def prepare(self) -> None:
         """Load the data and the untuned model."""
         experiment = self.experiment
-        tokenizer = experiment.model.load_tokenizer(self.cache_path)
+        tokenizer = load_tokenizer(experiment, self.cache_path)
         try:
             self.data = InstructionData(experiment, tokenizer, self.cache_path, self.audit)
         except InstructLabError:
@@ -87,6 +89,9 @@ class Stages:
         self._tell_audit()
         self._check_fingerprint()
         self.base = load_base(experiment, self.cache_path, self.device)
+        self.teacher = experiment.objective.load_teacher(tokenizer, self.cache_path, self.device)
+        if experiment.objective.takes_reference_from_batch:
+            self.data.add_reference(self.base.model)
 
     def _tell_audit(self) -> None:
         """What preprocessing did: a table here, `audit.json` and `audit.html` in the record, a table for trackers."""
@@ -135,8 +140,10 @@ class Stages:
         for split, chosen in self.chosen.items():
             systems: dict[str, Measurement] = {}
             if evaluation.before:
-                model = self.base.model
-                systems["before"] = measure(self.experiment, model, self.base.tokenizer, self.data, split, chosen)
+                base = self.base
+                systems["before"] = measure(
+                    self.experiment, base.model, base.tokenizer, self.data, split, chosen, self.teacher
+                )
             if evaluation.baselines:
                 systems |= baselines(self.experiment, self.data, split, chosen)
             self.results[split] = systems
@@ -145,8 +152,11 @@ class Stages:
         self.record.write_json("before.json", result.as_json(self.results))
 
     def fit(self, resumed: bool) -> None:
-        """Apply the tuning method and train."""
+        """Apply the tuning method and train, if it trains anything."""
         experiment, trainer = self.experiment, self.trainer
+        if not experiment.tuning.trains:
+            self._keep_untrained()
+            return
         last = Path(self.record.path) / "checkpoints" / LAST
         step = _step_of(last) if resumed else 0
         if resumed and self.recorder.active:
@@ -161,7 +171,8 @@ class Stages:
             self.record.write_manifest(parameters={"total": counts.total, "trained": counts.trained})
         steps = self.data.num_steps(trainer)
         answers = self._validation_answers()
-        module = TuningModule(experiment, model, self.recorder, steps, answers, self.data.sources("validation"))
+        sources = self.data.sources("validation")
+        module = TuningModule(experiment, model, self.recorder, steps, answers, sources, self.teacher)
         callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]  # set by its connectors
         callbacks[:] = [StepLog(module), RandomStates(), *callbacks, *self._callbacks(module)]
         _bound_by_steps(trainer, steps)
@@ -170,6 +181,15 @@ class Stages:
         if self.recorder.active:
             write_weights(module, Path(self.record.path) / "checkpoints", "last", step=trainer.global_step)
         self.base = None  # type: ignore[assignment]  # the tuning method changed it
+
+    def _keep_untrained(self) -> None:
+        """Where only prompts change: what is measured is the untuned model, at step 0."""
+        self.num_steps = self.num_target_tokens = 0
+        model = self.experiment.tuning.apply(self.base.model)
+        if self.recorder.active:
+            self.record.write_manifest(parameters={"total": count_parameters(model).total, "trained": 0})
+            keep_weights(self.experiment.tuning, model, Path(self.record.path) / "checkpoints", "last", step=0)
+        self.base = None  # type: ignore[assignment]
 
     def _callbacks(self, module: TuningModule) -> list[pl.Callback]:
         built = []
@@ -200,7 +220,16 @@ class Stages:
         pl.seed_everything(self.experiment.seed, workers=True, verbose=False)  # for sampled answers
         tuned = load_tuned(self.experiment, Path(self.record.path), self.cache_path, device=self.device)
         for split, chosen in self.chosen.items():
-            measured = measure(self.experiment, tuned.model, tuned.tokenizer, self.data, split, chosen)
+            measured = measure(
+                self.experiment,
+                tuned.model,
+                tuned.tokenizer,
+                self.data,
+                split,
+                chosen,
+                self.teacher,
+                self._prompted(chosen),
+            )
             self.results.setdefault(split, {})["after"] = measured
         metrics = result.summary_metrics(self.experiment, self.results)
         seconds = self.record.seconds()
@@ -221,6 +250,13 @@ class Stages:
         out.print(f"{self.num_steps} steps, {self.num_target_tokens:,} target tokens, {seconds:.0f} s; ", end="")
         out.print(f"tuned weights: those of step {tuned.step}")
         out.print(f"record: {self.record.path}", soft_wrap=True)
+
+    def _prompted(self, chosen: list[Conversation]) -> list[Conversation] | None:
+        """The conversations as the tuned model is asked them; none where that is as they are."""
+        prompted = self.experiment.tuning.prompts(chosen, self.data.conversations["train"])
+        if prompted == chosen:
+            return None
+        return [last_answer_alone(conversation) for conversation in prompted]
 
 
 def _wide_console() -> Console:

@@ -9,6 +9,7 @@ from typing import Any
 from instruct_lab.errors import InstructLabError
 from instruct_lab.experiment import Experiment
 from instruct_lab.training.checkpoints import read_weights
+from instruct_lab.training.tokenizer import load_tokenizer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,8 +46,8 @@ def chosen_weights(experiment: Experiment, run_path: Path, checkpoint: str | Non
 
 def load_base(experiment: Experiment, cache_path: Path, device: Any = "cpu") -> TunedModel:
     """The untuned model."""
-    tokenizer = experiment.model.load_tokenizer(cache_path)
-    model = experiment.model.load(tokenizer, cache_path).to(device)
+    tokenizer = load_tokenizer(experiment, cache_path)
+    model = experiment.model.load(tokenizer, cache_path, experiment.objective.head).to(device)
     return TunedModel(model.eval(), tokenizer, None)
 
 
@@ -63,7 +64,7 @@ def load_adapted(
 def load_tuned(
     experiment: Experiment, run_path: Path, cache_path: Path, checkpoint: str | None = None, device: Any = "cpu"
 ) -> TunedModel:
-    """The tuned model as a plain one, adapters merged: what is measured, used and exported is this one."""
+    """The tuned model, as a plain one where its method can be merged: what is measured, used and exported is this."""
     adapted = load_adapted(experiment, run_path, cache_path, checkpoint)
-    model = experiment.tuning.merge(adapted.model)
+    model = experiment.tuning.merge(adapted.model) if experiment.tuning.mergeable else adapted.model
     return TunedModel(model.to(device).eval(), adapted.tokenizer, adapted.step)

@@ -9,10 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from instruct_lab.data import Conversation, Message
+from instruct_lab.data import Audit, Conversation, Message
 from instruct_lab.errors import InstructLabError
 from instruct_lab.experiment import Experiment
 from instruct_lab.tracking import RunRecord
+from instruct_lab.training.datamodule import InstructionData
+from instruct_lab.training.measure import answers
 from instruct_lab.training.model_card import model_card
 from instruct_lab.training.quiet import quiet_libraries
 from instruct_lab.training.tuned import TunedModel, load_adapted, load_base, load_tuned
@@ -41,6 +43,8 @@ def generate(
         system: a system message before each.
         weights: `best`, `last`, `base` (the untuned model), or none for those the run was measured by.
     """
+    if reason := experiment.cannot_answer:
+        raise InstructLabError(f"This run's model answers no prompts: {reason}", do="choose another run")
     quiet_libraries()
     cache_path = Path(experiment.cache_path).expanduser()
     if weights == "base":
@@ -52,9 +56,10 @@ def generate(
     import pytorch_lightning as pl
 
     pl.seed_everything(experiment.seed, verbose=False)
-    encoded = experiment.batching.encode_prompts(conversations, experiment.template, loaded.tokenizer)
-    stops = experiment.template.stop_token_ids(loaded.tokenizer)
-    return experiment.generation.generate(loaded.model, loaded.tokenizer, encoded, stops)
+    if weights != "base" and not experiment.tuning.trains:
+        data = InstructionData(experiment, loaded.tokenizer, cache_path, Audit())
+        conversations = experiment.tuning.prompts(conversations, data.conversations["train"])
+    return answers(experiment, loaded.model, loaded.tokenizer, conversations)
 
 
 def export(
@@ -73,6 +78,12 @@ def export(
     """
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise InstructLabError("The export folder is not empty", where=str(path), do="name a new folder")
+    if not experiment.tuning.trains:
+        raise InstructLabError(
+            f"{type(experiment.tuning).__name__} trains nothing, so there is no tuned model to export",
+            do="take the model that the run names",
+        )
+    keep_adapter = keep_adapter or not experiment.tuning.mergeable
     if keep_adapter and not experiment.tuning.is_adapter:
         raise InstructLabError(
             f"{type(experiment.tuning).__name__} has no adapter to keep: it trained the model's own weights",

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from instruct_lab.config import Component
+from instruct_lab.data import Conversation
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -16,7 +18,17 @@ class Tuning(Component, ABC):
     """Decides what trains, and what a checkpoint of it holds."""
 
     is_adapter: ClassVar[bool] = False
-    """Whether only added parameters train, so that a checkpoint holds them alone."""
+    """Whether only added parameters train, so that a checkpoint holds them alone and the untuned model is had by
+    switching them off."""
+
+    heads: ClassVar[frozenset[str]] = frozenset({"language", "score"})
+    """What the model may put out: see `instruct_lab.objective.Head`."""
+
+    trains: ClassVar[bool] = True
+    """Whether anything trains; else the model is measured as it is, with prompts changed by `prompts`."""
+
+    mergeable: ClassVar[bool] = True
+    """Whether `merge` gives a plain model; else the added modules stay, and an export keeps them beside it."""
 
     @abstractmethod
     def apply(self, model: PreTrainedModel) -> PreTrainedModel:
@@ -33,3 +45,18 @@ class Tuning(Component, ABC):
     @abstractmethod
     def merge(self, model: PreTrainedModel) -> PreTrainedModel:
         """The tuned model as a plain one, without added modules."""
+
+    def learning_rate_factor(self, name: str) -> float:
+        """What the learning rate of the parameter of this name is multiplied by."""
+        return 1.0
+
+    def prompts(
+        self, conversations: Sequence[Conversation], demonstrations: Sequence[Conversation]
+    ) -> list[Conversation]:
+        """The conversations as the tuned model is asked them; for most methods, as they are.
+
+        Args:
+            conversations: those whose final answer is wanted.
+            demonstrations: the training split, from which a method may take worked examples.
+        """
+        return list(conversations)

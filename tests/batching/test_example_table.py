@@ -51,9 +51,19 @@ def test_the_fingerprint_is_that_of_ids_and_labels_in_order(tmp_path, monkeypatc
     assert len(prints) == 1 + len(others)
 
 
-def test_a_label_that_is_not_its_token_is_refused(tmp_path) -> None:
-    with pytest.raises(ValueError, match="neither its token's id nor ignored"):
-        write_examples(tmp_path / "a.arrow", [Example([1, 2], [IGNORED, 3])])
+def test_answers_of_another_length_weights_and_pairs_are_kept(tmp_path) -> None:
+    examples = [
+        Example([1, 2, 3], [7, 8], "a", "s"),
+        Example([1], [IGNORED], "b", "s", weights=[0.5]),
+        Example([1, 2], [IGNORED, 2], "c", "t", rejected=Example([1, 4, 5], [IGNORED, 4, 5])),
+    ]
+    found = written(tmp_path / "a.arrow", examples)
+    assert list(found) == examples
+    assert found[0:3] == examples
+    assert found.lengths.tolist() == [3, 1, 2]
+    assert found.target_lengths.tolist() == [2, 0, 1]
+    plain = [Example(e.input_ids, e.labels, e.id, e.source) for e in examples]
+    assert written(tmp_path / "b.arrow", plain).fingerprint() != found.fingerprint()
 
 
 def test_no_example_is_a_table_too(tmp_path) -> None:

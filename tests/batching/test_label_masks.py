@@ -170,7 +170,7 @@ def test_prompt_without_an_answer_opens_one():
 
 def test_training_on_all_trains_every_token():
     example = encode(byte_level("llama3"), conversation("Hello", " two", system="You are terse."), "all")
-    assert example.labels == example.input_ids
+    assert example.labels == [IGNORED, *example.input_ids[1:]], "nothing stands before the first"
 
 
 def test_an_untrained_message_stays_untrained_and_a_trained_one_is_trained():

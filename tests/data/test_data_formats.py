@@ -279,7 +279,7 @@ class Odd:
         (10**30, 10**30),
         (http.HTTPStatus.OK, 200),
         ("half \ud83d", "half \ufffd"),
-        ({"b", "a"}, ["a", "b"]),
+        pytest.param({"b", "a"}, ["a", "b"], id="a set"),
         ((1, (2,)), [1, [2]]),
         ({1: {None: b"x"}}, {"1": {"None": "x"}}),
         (numpy.int64(3), 3),

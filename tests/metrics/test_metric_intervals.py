@@ -8,7 +8,17 @@ import numpy as np
 import pytest
 
 from instruct_lab.errors import InstructLabError
-from instruct_lab.metrics import BLEU, ChrF, ExactMatch, Perplexity, paired_difference, summarize
+from instruct_lab.metrics import (
+    BLEU,
+    ChrF,
+    DistinctN,
+    ExactMatch,
+    ExpectedCalibrationError,
+    Perplexity,
+    TokenScores,
+    paired_difference,
+    summarize,
+)
 
 
 def binary_rows(correct: int, size: int) -> list[list[float]]:
@@ -124,7 +134,14 @@ def test_two_halves_merged_equal_the_whole(chrf_rows):
     assert first.compute()["count"] == 1
 
 
-def _gather(rank: int, address: str, rows: list[list[float]], results) -> None:
+TEXTS = ["a cat sat", "", "我喜欢 a cat", "dogs run far away from every cat"]
+
+
+def scores_of(text: str) -> TokenScores:
+    return TokenScores([1.0] * len(text), [(ord(c) % 10) / 10 for c in text], [ord(c) % 2 == 0 for c in text])
+
+
+def _gather(rank: int, address: str, rows: list[list[float]], texts: list[str], results) -> None:
     import torch
     import torch.distributed
 
@@ -140,7 +157,14 @@ def _gather(rank: int, address: str, rows: list[list[float]], results) -> None:
             alone.update(index, row)
         if index % 2 == rank or index == 0:  # example 0 is seen twice
             padded.update(index, row)
-    results.put([gathered.value() for gathered in (spread, alone, padded)])
+    distinct = ExampleStatistics(DistinctN())  # rows of unequal length, and process 0 sees nothing
+    likelihood = ExampleStatistics(ExpectedCalibrationError())
+    for index, text in enumerate(texts):
+        if rank == 1:
+            distinct.update(index, distinct.metric.statistics(text, ()))
+        if index % 2 == rank:
+            likelihood.update(index, likelihood.metric.statistics(scores_of(text)))
+    results.put([gathered.value() for gathered in (spread, alone, padded, distinct, likelihood)])
     torch.distributed.destroy_process_group()
 
 
@@ -148,10 +172,13 @@ def test_two_processes_gather_to_what_one_would_compute(chrf_rows, tmp_path):
     context = multiprocessing.get_context("spawn")
     results = context.Queue()
     address = f"file://{tmp_path / 'rendezvous'}"
-    workers = [context.Process(target=_gather, args=(rank, address, chrf_rows, results)) for rank in range(2)]
+    workers = [context.Process(target=_gather, args=(rank, address, chrf_rows, TEXTS, results)) for rank in range(2)]
     for worker in workers:
         worker.start()
     found = [results.get(timeout=60) for _ in workers]
     for worker in workers:
         worker.join(timeout=30)
-    assert found == [[summarize(ChrF(), chrf_rows)] * 3] * 2
+    distinct = summarize(DistinctN(), [DistinctN().statistics(text, ()) for text in TEXTS])
+    ece = ExpectedCalibrationError()
+    calibration = summarize(ece, [ece.statistics(scores_of(text)) for text in TEXTS])
+    assert found == [[*[summarize(ChrF(), chrf_rows)] * 3, distinct, calibration]] * 2

@@ -8,14 +8,16 @@ from chat_tokenizers import ALL, FAMILIES, byte_level, conversation, unigram
 
 from instruct_lab.data import Conversation, Message
 from instruct_lab.errors import InstructLabError, Refusal
-from instruct_lab.template import ChatTemplate, TextTemplate
+from instruct_lab.template import ChatTemplate, Contents, TextTemplate
 
 CONF = Path(__file__).parents[2] / "conf" / "template"
 
 
 def option(name, **changes):
     settings = yaml.safe_load((CONF / f"{name}.yaml").read_text(encoding="utf-8"))
-    kind = {"TextTemplate": TextTemplate, "ChatTemplate": ChatTemplate}[settings.pop("_target_").split(".")[-1]]
+    kind = {"TextTemplate": TextTemplate, "ChatTemplate": ChatTemplate, "Contents": Contents}[
+        settings.pop("_target_").split(".")[-1]
+    ]
     return kind(**(settings | changes))
 
 
@@ -24,7 +26,7 @@ def text_of(segments):
 
 
 def test_every_option_file_builds():
-    assert {path.stem for path in CONF.glob("*.yaml")} == {"alpaca", "chat", "chatml", "plain"}
+    assert {path.stem for path in CONF.glob("*.yaml")} == {"alpaca", "chat", "chatml", "contents", "plain"}
     for path in CONF.glob("*.yaml"):
         assert path.read_text(encoding="utf-8").startswith(f"# {path.stem}: ")
         option(path.stem)

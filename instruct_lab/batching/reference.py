@@ -1,0 +1,48 @@
+"""Examples with their log-probabilities under the untuned model beside them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, overload
+
+from instruct_lab.batching.base import Example
+
+if TYPE_CHECKING:
+    import numpy
+
+
+class WithReference(Sequence[Example]):
+    """Examples, each with its `reference`.
+
+    Args:
+        examples: as they were encoded.
+        reference: float64 `[examples, 2]`, in nats.
+    """
+
+    def __init__(self, examples: Sequence[Example], reference: numpy.ndarray) -> None:
+        if len(examples) != len(reference):
+            raise ValueError(f"{len(examples)} examples and {len(reference)} references")
+        self._examples = examples
+        self._reference = reference
+
+    def __len__(self) -> int:
+        return len(self._examples)
+
+    def __iter__(self) -> Iterator[Example]:
+        return (self[index] for index in range(len(self)))
+
+    @overload
+    def __getitem__(self, index: int) -> Example: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Example]: ...
+    def __getitem__(self, index: int | slice) -> Example | list[Example]:
+        if isinstance(index, slice):
+            return [self[number] for number in range(*index.indices(len(self)))]
+        chosen, rejected = self._reference[index].tolist()
+        return dataclasses.replace(self._examples[index], reference=(chosen, rejected))
+
+    @property
+    def lengths(self) -> Any:
+        """Tokens of every example, int32 `[examples]`."""
+        return self._examples.lengths  # type: ignore[attr-defined]

@@ -1,0 +1,170 @@
+"""Whether programs that a model wrote pass their tests."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import sys
+import warnings
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field
+
+from instruct_lab.config import component
+from instruct_lab.errors import InstructLabError, Problem, Refusal
+from instruct_lab.metrics.base import RowMetric, is_empty
+
+if TYPE_CHECKING:
+    from instruct_lab.generation import Prediction
+
+FENCED = re.compile(r"```[^\n]*\n(.*?)(?:\n[ \t]*```|\Z)", re.DOTALL)
+BODY_INDENT = "    "
+
+
+@component
+class PassAtK(RowMetric):
+    """pass@k: how likely it is that one of k answers passes all tests of its problem; the mean over problems, 0 to 100.
+
+    Estimated without bias from n answers of which c pass: `1 - C(n - c, k) / C(n, k)`; n is the answer and its further
+    samples. Source: Chen et al., 2021. Tests come from the rows' columns: HumanEval's `prompt`, `test`, `entry_point`,
+    or MBPP's `test_list` with `test_setup_code` or `test_imports`. Of an answer with fenced code, the block that
+    defines the function counts, or else the first.
+
+    This executes what a model wrote, so it is never on by itself. Each program runs in a process group of its own,
+    killed as a whole after `timeout_s`, in a temporary folder, without environment variables, with limits of processor
+    time, memory, file size (16 MiB) and open files; an exit before the tests' end counts as failed. Beyond that, as far
+    as the machine has them (the signature names those in force):
+
+    - `netns`: no network (Linux, where user namespaces are allowed).
+    - `landlock`: nothing outside the folder is written, nothing but Python and the system's libraries read, nothing
+      executed (Linux 5.13 and later).
+    - `seccomp`: no socket, no new process, no signal to others, no change of a file's mode, owner or times (x86-64).
+    - `audit`: the same by Python's own events, everywhere; it stops what Python code tries, and not native code.
+
+    What is not prevented: reading the interpreter's folders and what lies in them; filling the temporary folder until
+    the time is over; heating the processor until then; a program written to cheat that finds the harness's token in the
+    interpreter's own frames; flaws of the kernel. For programs from a hostile source use a virtual machine.
+    """
+
+    k: Annotated[int, Field(ge=1)] = 1  # answers of which one has to pass
+    allow_execution: bool = False  # run programs that a model wrote; nothing is measured without
+    timeout_s: Annotated[float, Field(gt=0)] = 10.0  # seconds of a program with its tests
+    memory_mb: Annotated[int, Field(ge=64)] = 1024  # MiB of address space
+    packages: bool = False  # programs can import installed packages, not the standard library alone
+
+    def __post_init__(self) -> None:
+        """Refuse to execute anything without being told to."""
+        if not self.allow_execution:
+            reason = (
+                "pass@k executes programs that a model wrote, in a sandbox but on this machine; that is for you to say"
+            )
+            raise Refusal("allow_execution", reason, "true")
+
+    def problems(self) -> Iterator[Problem]:
+        """A system that cannot limit a process."""
+        if os.name == "nt":
+            yield Problem(
+                key="allow_execution", reason="needs the process limits of Linux or macOS; leave this metric out"
+            )
+
+    def of_prediction(self, prediction: Prediction) -> list[float]:
+        """The estimate for one problem, 0 to 1; 1; and whether its first answer is empty.
+
+        Raises:
+            InstructLabError: there are fewer than k answers, or the row has no tests.
+        """
+        from concurrent.futures import ThreadPoolExecutor
+
+        answers = [prediction.text, *prediction.samples]
+        if len(answers) < self.k:
+            raise InstructLabError(
+                f"pass@{self.k} needs {self.k} answers to each prompt, and there is {len(answers)}",
+                where=prediction.id,
+                do="Draw more samples (see the generation group), or lower k",
+            )
+        programs = {answer: program(answer, prediction.metadata, prediction.id) for answer in answers}
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            passed = dict(zip(programs, pool.map(self._passes, programs.values()), strict=True))
+        estimate = pass_at_k(len(answers), sum(passed[answer] for answer in answers), self.k)
+        return [estimate, 1.0, is_empty(prediction.text)]
+
+    def value(self, total: list[float]) -> float:
+        """The mean over problems, 0 to 100."""
+        return 100 * total[0] / total[1]
+
+    def signature(self) -> str:
+        """The limits, and which layers of the sandbox are in force on this machine."""
+        from instruct_lab.metrics import _sandbox
+
+        python = ".".join(map(str, sys.version_info[:2]))
+        limits = f"timeout:{self.timeout_s:g}s|memory:{self.memory_mb}MiB|packages:{'yes' if self.packages else 'no'}"
+        return f"pass@{self.k}|unbiased|{limits}|python:{python}|sandbox:{'+'.join(_sandbox.layers())}"
+
+    def _passes(self, source: str) -> bool:
+        from instruct_lab.metrics import _sandbox
+
+        return _sandbox.run(source, timeout_s=self.timeout_s, memory_mb=self.memory_mb, packages=self.packages).finished
+
+
+def pass_at_k(answers: int, passed: int, k: int) -> float:
+    """The unbiased estimate of Chen et al. (2021): the share of all choices of k answers that hold one that passed."""
+    return 1 - math.comb(answers - passed, k) / math.comb(answers, k)
+
+
+def program(answer: str, metadata: dict[str, Any], where: str = "") -> str:
+    """An answer with its problem's tests, as one program.
+
+    Args:
+        answer: code, prose with fenced code, or the body that completes HumanEval's prompt.
+        metadata: the row's columns.
+        where: names the row in an error.
+
+    Raises:
+        InstructLabError: the row has no tests.
+    """
+    entry_point = str(metadata.get("entry_point") or "")
+    code = _code(answer, entry_point)
+    if entry_point and metadata.get("test"):
+        solution = _completed(str(metadata.get("prompt") or ""), code, entry_point)
+        return f"{solution}\n\n{metadata['test']}\n\ncheck({entry_point})\n"
+    if metadata.get("test_list"):
+        setup = [*(metadata.get("test_imports") or []), str(metadata.get("test_setup_code") or "")]
+        return "\n".join([code, *setup, *metadata["test_list"], ""])
+    raise InstructLabError(
+        "A row has no tests: neither the columns test and entry_point, nor test_list",
+        where=where,
+        do="Choose data with tests (data=human_eval, data=mbpp_hub), or leave pass@k out",
+    )
+
+
+def _code(answer: str, entry_point: str) -> str:
+    blocks = FENCED.findall(answer)
+    if not blocks:
+        return answer
+    defining = [block for block in blocks if entry_point and _defines(block, entry_point)]
+    return str((defining or blocks)[0])
+
+
+def _defines(code: str, name: str) -> bool:
+    return re.search(rf"^(async\s+)?def\s+{re.escape(name)}\b", code, re.MULTILINE) is not None
+
+
+def _completed(prompt: str, code: str, entry_point: str) -> str:
+    """The whole function: the prompt's imports and helpers before an answer that defines it, else the prompt's body."""
+    if _defines(code, entry_point):
+        return f"{prompt}\n\n{code}" if _compiles(f"{prompt}\n\n{code}") else code
+    if not _compiles(prompt + code) and code.strip():
+        indented = prompt + BODY_INDENT + code.lstrip()  # the first line's indentation is often lost on the way
+        return indented if _compiles(indented) else prompt + code
+    return prompt + code
+
+
+def _compiles(source: str) -> bool:
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            compile(source, "program.py", "exec")
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    return True

@@ -1,0 +1,166 @@
+"""How much answers differ from each other, and how long they are."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections import Counter
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from instruct_lab.config import component
+from instruct_lab.metrics.base import AnswerMetric, CorpusMetric, is_empty
+from instruct_lab.metrics.references import required
+from instruct_lab.metrics.rouge import UnicodeTokenizer
+
+NGram = tuple[str, ...]
+
+
+@component
+class DistinctN(CorpusMetric):
+    """Distinct-n: how many different n-grams 100 n-grams of all answers hold. Source: Li et al., 2016 (distinct-1, -2).
+
+    Words as ROUGE's unicode tokenizer has them: lower case, without punctuation, Chinese by characters. The value falls
+    as answers become more: compare systems on the same examples only. For the interval each answer's part is what would
+    be lost without it, the n-grams that no other answer has, and all share the rest alike; so its width is that of the
+    jackknife. The score of one example is that of the answer by itself.
+    """
+
+    n: Annotated[int, Field(ge=1)] = 1  # words in an n-gram
+    per: Literal["ngrams", "words"] = "ngrams"  # what is divided by; words: all of them, as the paper has it
+
+    def shares(self, answers: list[str]) -> list[list[float]]:
+        """The answer's part of the different n-grams; its n-grams or words; its own different n-grams."""
+        tokenizer = UnicodeTokenizer()
+        words = [tokenizer.tokenize(answer) for answer in answers]
+        ngrams = [_ngrams(of_answer, self.n) for of_answer in words]
+        answers_with = Counter(ngram for of_answer in ngrams for ngram in set(of_answer))
+        alone = [sum(answers_with[ngram] == 1 for ngram in set(of_answer)) for of_answer in ngrams]
+        shared = (len(answers_with) - sum(alone)) / len(answers)
+        lengths = [len(by) for by in (words if self.per == "words" else ngrams)]
+        return [
+            [own + shared, float(length), float(len(set(of_answer)))]
+            for own, length, of_answer in zip(alone, lengths, ngrams, strict=True)
+        ]
+
+    def value(self, total: list[float]) -> float:
+        """Different n-grams of 100; not a number where no answer is long enough for one."""
+        return 100 * total[0] / total[1] if total[1] else math.nan
+
+    def example_score(self, statistics: list[float]) -> float:
+        """The same of one answer by itself."""
+        return self.value([statistics[2], statistics[1]])
+
+    def signature(self) -> str:
+        """What is divided by what, in the form of sacrebleu's signatures."""
+        return f"distinct|n:{self.n}|per:{self.per}|tok:unicode|case:lc|over:all answers"
+
+
+@component
+class SelfBLEU(CorpusMetric):
+    """Self-BLEU: each answer's sentence BLEU with all other answers as its references, the mean; low is diverse.
+
+    Sentence BLEU by sacrebleu, with effective order; an empty answer scores 0, as there. Not a number for fewer than
+    two answers. The interval resamples examples with their scores against the whole set. Source: Zhu et al., 2018.
+    """
+
+    higher_is_better: ClassVar[bool] = False
+    tokenize: Literal["13a", "intl", "zh", "char", "none"] = "13a"  # zh for Chinese answers
+    lowercase: bool = False  # ignore case
+    max_ngram_order: Annotated[int, Field(ge=1)] = 4  # longest word n-gram
+
+    def shares(self, answers: list[str]) -> list[list[float]]:
+        """The answer's BLEU, 0 to 100, and 1; both 0 where there is no other answer."""
+        if len(answers) < 2:
+            return [[0.0, 0.0] for _ in answers]
+        words = [self._scorer._preprocess_segment(answer).split() for answer in answers]
+        counts = [self._counted(of_answer) for of_answer in words]
+        most = _two_most(counts)
+        lengths = Counter(len(of_answer) for of_answer in words)
+        return [
+            [self._against_others(index, counts[index], len(words[index]), most, lengths), 1.0]
+            for index in range(len(answers))
+        ]
+
+    def value(self, total: list[float]) -> float:
+        """The mean over answers, 0 to 100."""
+        return total[0] / total[1] if total[1] else math.nan
+
+    def signature(self) -> str:
+        """sacrebleu's signature, and that the references are the other answers."""
+        self._scorer.num_refs = None
+        return f"self-bleu|order:{self.max_ngram_order}|refs:other answers|{self._scorer.get_signature().format()}"
+
+    @functools.cached_property
+    def _scorer(self) -> Any:
+        from sacrebleu.metrics import BLEU
+
+        return BLEU(
+            lowercase=self.lowercase,
+            force=True,
+            tokenize=self.tokenize,
+            max_ngram_order=self.max_ngram_order,
+            effective_order=True,
+        )
+
+    def _counted(self, words: list[str]) -> Counter[NGram]:
+        return Counter(ngram for n in range(1, self.max_ngram_order + 1) for ngram in _ngrams(words, n))
+
+    def _against_others(
+        self, index: int, counts: Counter[NGram], length: int, most: dict[NGram, _Most], lengths: Counter[int]
+    ) -> float:
+        """One answer's BLEU, from sacrebleu's statistics: lengths, then clipped and all n-grams of each order."""
+        correct, total = [0] * self.max_ngram_order, [0] * self.max_ngram_order
+        for ngram, count in counts.items():
+            owner, first, second = most[ngram]
+            correct[len(ngram) - 1] += min(count, second if owner == index else first)
+            total[len(ngram) - 1] += count
+        others = [other for other, count in lengths.items() if count > (other == length)]
+        closest = min(others, key=lambda other: (abs(other - length), other))
+        return float(self._scorer._compute_score_from_stats([length, closest, *correct, *total]).score)
+
+
+_Most = tuple[int, int, int]
+"""Which answer has an n-gram most often, how often it has it, and the most that another has it."""
+
+
+def _two_most(counts: list[Counter[NGram]]) -> dict[NGram, _Most]:
+    most: dict[NGram, _Most] = {}
+    for index, of_answer in enumerate(counts):
+        for ngram, count in of_answer.items():
+            owner, first, second = most.get(ngram, (-1, 0, 0))
+            most[ngram] = (index, count, first) if count > first else (owner, first, max(second, count))
+    return most
+
+
+def _ngrams(words: list[str], n: int) -> list[NGram]:
+    return list(zip(*(words[start:] for start in range(n)), strict=False))
+
+
+@component
+class AnswerLength(AnswerMetric):
+    """Answer length: the mean number of words of an answer. Neither more nor less is better in itself.
+
+    Words as ROUGE's unicode tokenizer has them. `relative` is the length ratio: all answers' words for each word of
+    the references, of several the closest in length; 1 is as long as they are.
+    """
+
+    relative: bool = False  # divide by the words of the references instead of the number of answers
+
+    def statistics(self, prediction: str, references: tuple[str, ...]) -> list[float]:
+        """Words; words of the reference, or 1; and whether the answer is empty."""
+        tokenizer = UnicodeTokenizer()
+        words, by = len(tokenizer.tokenize(prediction)), 1
+        if self.relative:
+            lengths = [len(tokenizer.tokenize(reference)) for reference in required(references)]
+            by = min(lengths, key=lambda length: (abs(length - words), length))
+        return [float(words), float(by), is_empty(prediction)]
+
+    def value(self, total: list[float]) -> float:
+        """The mean or the ratio; not a number where no reference has a word."""
+        return total[0] / total[1] if total[1] else math.nan
+
+    def signature(self) -> str:
+        """What is divided by what."""
+        return f"length|words per {'reference word|refs:closest' if self.relative else 'answer'}|tok:unicode"

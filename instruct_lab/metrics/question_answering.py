@@ -1,0 +1,92 @@
+"""The measures of SQuAD 2.0's evaluation script, on a scale of 0 to 100."""
+
+from __future__ import annotations
+
+import re
+import string
+import unicodedata
+from abc import ABC, abstractmethod
+from collections import Counter
+from typing import ClassVar, Literal
+
+from instruct_lab.config import component
+from instruct_lab.metrics.base import AnswerMetric, is_empty
+from instruct_lab.metrics.references import required
+from instruct_lab.metrics.rouge import UnicodeTokenizer
+
+ARTICLES = re.compile(r"\b(a|an|the)\b", re.UNICODE)
+ASCII_PUNCTUATION = str.maketrans("", "", string.punctuation)
+
+
+@component
+class SquadMetric(AnswerMetric, ABC):
+    """A score between an answer and its best reference, after the script's normalisation; the mean over examples.
+
+    Lower case, then without ASCII punctuation, then without a, an and the, then with single spaces. References of which
+    nothing is left take no part; where none is left, the question has no answer, and only an answer of which nothing is
+    left scores. Source: Rajpurkar et al., 2018, `evaluate-v2.0.py` (its `exact` and `f1`, by its default threshold).
+    """
+
+    kind: ClassVar[str]
+    """The script's name for the score."""
+
+    tokenize: Literal["squad", "unicode"] = "squad"  # unicode: any script's punctuation; Chinese by characters
+    no_answer: str = ""  # what the data says where a question has no answer; counts as an empty answer
+
+    @abstractmethod
+    def score(self, answer: list[str], reference: list[str]) -> float:
+        """Of two lists of words, 0 to 1."""
+
+    def statistics(self, prediction: str, references: tuple[str, ...]) -> list[float]:
+        """The best score over the references; 1; and whether the answer is empty."""
+        answer = self.words(prediction)
+        wanted = [words for words in map(self.words, required(references)) if words] or [[]]
+        return [max(self.score(answer, reference) for reference in wanted), 1.0, is_empty(prediction)]
+
+    def value(self, total: list[float]) -> float:
+        """The mean score over examples, 0 to 100."""
+        return 100 * total[0] / total[1]
+
+    def signature(self) -> str:
+        """The script and the settings, in the form of sacrebleu's signatures."""
+        silent = f"|no_answer:{self.no_answer}" if self.no_answer else ""
+        return f"{self.kind}|squad-v2.0|tok:{self.tokenize}|refs:best{silent}"
+
+    def words(self, text: str) -> list[str]:
+        """The words that are compared."""
+        if self.no_answer and text.strip() == self.no_answer.strip():
+            return []
+        if self.tokenize == "unicode":
+            text = "".join(c for c in text.lower() if unicodedata.category(c)[0] != "P" and c not in string.punctuation)
+            return UnicodeTokenizer().tokenize(ARTICLES.sub(" ", text))
+        return ARTICLES.sub(" ", text.lower().translate(ASCII_PUNCTUATION)).split()
+
+
+@component
+class SquadExactMatch(SquadMetric):
+    """SQuAD exact match: how many of 100 answers have the words of one of their references, in order."""
+
+    kind: ClassVar[str] = "exact"
+
+    def score(self, answer: list[str], reference: list[str]) -> float:
+        """1 where they are equal."""
+        return float(answer == reference)
+
+
+@component
+class SquadF1(SquadMetric):
+    """SQuAD F1: harmonic mean of precision and recall over the words of answer and best reference, each word as often
+    as both have it.
+    """
+
+    kind: ClassVar[str] = "f1"
+
+    def score(self, answer: list[str], reference: list[str]) -> float:
+        """The F-measure of the words in common; where either has none, 1 if neither has."""
+        if not answer or not reference:
+            return float(answer == reference)
+        common = sum((Counter(answer) & Counter(reference)).values())
+        if not common:
+            return 0.0
+        precision, recall = common / len(answer), common / len(reference)
+        return 2 * precision * recall / (precision + recall)

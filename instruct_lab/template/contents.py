@@ -1,0 +1,59 @@
+"""The messages' contents alone, for models that read no chat."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from instruct_lab.config import component
+from instruct_lab.data import Conversation, Message
+from instruct_lab.errors import InstructLabError
+from instruct_lab.template.base import Segment, Template, TrainOn
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+@component
+class Contents(Template):
+    """The contents of the messages, one after the other, without a sign of who speaks.
+
+    For encoder-decoder models, whose decoder starts a text of its own with the answer, and for encoders: the tokenizer
+    puts its special tokens around the whole text, and nothing else closes an answer. A decoder could not tell where an
+    answer ends.
+    """
+
+    families: ClassVar = frozenset({"encoder-decoder", "encoder"})
+
+    prefix: str = ""  # before the first message, such as "translate English to French: "
+    separator: str = "\n"  # between two messages
+    train_on: TrainOn = "assistant"  # assistant, last_assistant, or all
+
+    def render(self, conversation: Conversation, tokenizer: PreTrainedTokenizerBase) -> list[Segment]:
+        """See `Template.render`."""
+        if not conversation.messages:
+            raise InstructLabError(
+                "The conversation has no messages",
+                where=f"conversation {conversation.id or '(unnamed)'}",
+                do="leave it out of the data",
+            )
+        return self._segments(conversation.messages)
+
+    def render_prompt(self, conversation: Conversation, tokenizer: PreTrainedTokenizerBase) -> list[Segment]:
+        """See `Template.render_prompt`; where the prompt is empty, an empty text."""
+        return self._segments(conversation.prompt) or [Segment("", False)]
+
+    def stop_token_ids(self, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+        """The tokenizer's end-of-sequence token."""
+        return [tokenizer.eos_token_id] if isinstance(tokenizer.eos_token_id, int) else []
+
+    def _segments(self, messages: tuple[Message, ...]) -> list[Segment]:
+        answers = [index for index, message in enumerate(messages) if message.role == "assistant"]
+        by_policy = set(answers[-1:] if self.train_on == "last_assistant" else answers)
+        segments = []
+        for index, message in enumerate(messages):
+            between = self.separator if index else self.prefix
+            segments.append(Segment(between, self.train_on == "all"))
+            trained = self.train_on == "all" or index in by_policy if message.trained is None else message.trained
+            is_answer = message.role == "assistant"
+            segments.append(Segment(message.content, trained, message.role, starts_answer=is_answer))
+        return [segment for segment in segments if segment.text or segment.role is not None]

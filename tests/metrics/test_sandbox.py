@@ -1,0 +1,182 @@
+"""What a program in the sandbox cannot do: with every layer that this machine has, and by each layer alone."""
+
+import os
+import socket
+import sys
+import time
+
+import pytest
+
+from instruct_lab.metrics import _sandbox
+
+IN_FORCE = _sandbox.layers()
+
+
+def finished(program, wanted=_sandbox.LAYERS, **settings):
+    return _sandbox.run(program, **({"timeout_s": 10, "memory_mb": 512, "wanted": wanted} | settings)).finished
+
+
+def needs(layer):
+    known = any(name.startswith(layer) for name in IN_FORCE)
+    return pytest.mark.skipif(not known, reason=f"this machine has no {layer}")
+
+
+def test_limits_and_audit_hold_everywhere():
+    assert {"rlimits", "audit"} <= set(IN_FORCE)
+
+
+def test_a_program_that_comes_to_its_end_finished_and_others_did_not():
+    assert finished("assert 1 + 1 == 2\nprint('x' * 100_000)")
+    assert not finished("assert 1 + 1 == 3")
+    assert not finished("this is no Python")
+    assert not finished("'''" + "\0")
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "import sys; sys.exit(0)",
+        "import os; os._exit(0)",
+        "raise SystemExit",
+        "exit()",
+        "print('passed')\nimport sys; sys.exit()",
+        "import atexit, os; atexit.register(os._exit, 0); raise SystemExit",
+    ],
+)
+def test_leaving_early_with_status_0_is_not_an_end(program):
+    assert not finished(program + "\nassert False")
+
+
+@pytest.mark.parametrize("program", ["while True: pass", "import time; time.sleep(99)", "input()\nwhile True: pass"])
+def test_an_endless_program_is_killed_when_its_time_is_over(program):
+    started = time.monotonic()
+    assert not finished(program, timeout_s=0.5)
+    assert time.monotonic() - started < 5
+
+
+def test_memory_is_limited():
+    allocate = "x = bytearray(300 << 20)"
+    assert finished(allocate, memory_mb=512)
+    assert not finished(allocate, memory_mb=128)
+    assert not finished("x = []\nwhile True: x.append('bomb' * 100_000)", memory_mb=128)
+
+
+def test_the_size_of_a_file_is_limited():
+    assert finished("open('small', 'wb').write(bytes(1 << 20))")
+    assert not finished("open('large', 'wb').write(bytes(32 << 20))")
+
+
+def test_a_program_works_in_a_folder_of_its_own_without_environment_or_input(monkeypatch):
+    monkeypatch.setenv("SECRET_KEY", "open sesame")
+    assert finished(
+        "import os, sys, tempfile\n"
+        "assert 'SECRET_KEY' not in os.environ and os.getcwd() == os.path.realpath(os.environ['HOME'])\n"
+        "open('note', 'w').write('1'); assert open('note').read() == '1'; os.remove('note')\n"
+        "tempfile.TemporaryFile().write(b'1')\n"
+        "assert sys.stdin.read() == '' and os.listdir('.') == []\n"
+    )
+
+
+def test_the_standard_library_is_there_and_installed_packages_only_where_asked():
+    assert finished("import collections, datetime, decimal, heapq, json, math, random, re, threading, unittest")
+    assert finished("import threading as t; x = t.Thread(target=print); x.start(); x.join()", ("rlimits", "seccomp"))
+    assert not finished("import pydantic_core")
+    assert finished("import pydantic_core", packages=True)
+
+
+FORK = "import os\npid = os.fork()\nif pid == 0: os._exit(0)"
+SPAWN = f"import subprocess; subprocess.run([{sys.executable!r}, '-c', ''], check=True)"
+DIRECT_SPAWN = "import _posixsubprocess"  # which starts processes below what Python tells of subprocess
+CONNECT = "import socket; socket.create_connection(('127.0.0.1', {port}), timeout=5)"
+
+
+@pytest.fixture
+def port():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+@pytest.mark.parametrize("program", [FORK, SPAWN, DIRECT_SPAWN, "import os; os.system('true') and 1 / 0"])
+def test_no_process_is_started(program):
+    assert not finished(program)
+
+
+def test_no_connection_is_opened(port):
+    assert finished(CONNECT.format(port=port), ("rlimits",))  # it could, were it let
+    assert not finished(CONNECT.format(port=port))
+
+
+@pytest.mark.parametrize("layer", ["audit", pytest.param("netns", marks=needs("netns"))])
+def test_each_of_these_alone_keeps_a_program_from_the_network(layer, port):
+    assert not finished(CONNECT.format(port=port), (layer,))
+
+
+@needs("seccomp")
+def test_seccomp_alone_keeps_a_program_from_sockets_processes_signals_and_changes_of_modes(port, tmp_path):
+    alone = ("seccomp",)
+    (tmp_path / "file").touch()
+    assert not finished(CONNECT.format(port=port), alone)
+    assert not finished(FORK, alone)
+    assert not finished(SPAWN, alone)
+    assert not finished("import os; os.kill(os.getppid(), 0)", alone)
+    assert not finished(f"import os; os.chmod({str(tmp_path / 'file')!r}, 0o600)", alone)
+    assert not finished("import os; os.setsid()", alone)
+
+
+ATTEMPTS = {
+    "read": "open('{0}/secret').read()",
+    "write": "open('{0}/new', 'w')",
+    "append": "open('{0}/secret', 'a').write('x')",
+    "remove": "import os; os.remove('{0}/secret')",
+    "rename": "import os; os.rename('{0}/secret', '{0}/stolen')",
+    "make a folder": "import os; os.mkdir('{0}/folder')",
+    "list": "import os; os.listdir('{0}')",
+    "truncate": "import os; os.truncate('{0}/secret', 0)",
+    "read through a link": "import os; os.symlink('{0}/secret', 'link'); open('link').read()",
+    "read the system": "open('/etc/passwd').read()",
+}
+
+
+@pytest.mark.parametrize("attempt", ATTEMPTS)
+@pytest.mark.parametrize("layer", ["audit", pytest.param("landlock", marks=needs("landlock"))])
+def test_each_of_these_alone_keeps_a_program_from_files_outside(layer, attempt, tmp_path):
+    for wanted, succeeds in ((), True), ((layer,), False):
+        folder = tmp_path / ("held" if wanted else "free")
+        folder.mkdir()
+        (folder / "secret").write_text("open sesame")
+        assert finished(ATTEMPTS[attempt].format(folder), wanted) is succeeds
+    assert os.listdir(folder) == ["secret"]
+    assert (folder / "secret").read_text() == "open sesame"
+
+
+@pytest.mark.parametrize("layer", ["audit", pytest.param("landlock", marks=needs("landlock"))])
+def test_the_folder_itself_stays_open(layer):
+    assert finished("open('inside', 'w').write('1'); assert open('inside').read() == '1'", (layer,))
+
+
+def test_without_layers_processes_start():
+    assert finished(FORK, ())
+    assert finished(SPAWN, ())
+    assert finished(DIRECT_SPAWN, ())
+
+
+def test_processes_that_a_program_started_are_killed_with_it(tmp_path):
+    seen = tmp_path / "alive"
+    program = (
+        f"import os, time\nif os.fork() == 0:\n    time.sleep(1); open({str(seen)!r}, 'w'); os._exit(0)\ntime.sleep(99)"
+    )
+    assert not finished(program, (), timeout_s=0.5)
+    time.sleep(1)
+    assert not seen.exists()
+
+
+@pytest.mark.parametrize("layer", ["audit", pytest.param("landlock", marks=needs("landlock"))])
+def test_the_interpreters_own_files_are_read_but_not_written(layer):
+    assert finished("import os; open(os.__file__)", (layer,))
+    assert not finished("import os; open(os.__file__, 'r+')", (layer,))
+
+
+def test_native_code_is_out_of_reach():
+    assert not finished("import ctypes")
+    assert not finished("import ctypes; ctypes.CDLL(None)")
+    assert not finished("import ctypes; ctypes.string_at(0)")
