@@ -118,4 +118,4 @@ def check_all() -> list[OptionCheck]:
 
 
 def _absent_here(problem: Problem) -> bool:
-    return "which is not installed" in problem.reason
+    return "which is not installed" in problem.reason or "no GPU here" in problem.reason

@@ -84,8 +84,11 @@ def tuning_reason(tuning: Any, objective: Any) -> str | None:
         return f"{method} tunes models that give text; {goal} trains one that gives a score"
     if not tuning.trains and not (objective.is_likelihood and objective.generates and objective.reads == "answers"):
         return f"{method} trains nothing, so {goal} would have no effect; leave the objective at supervised"
-    if objective.needs_reference and not objective.takes_reference_from_batch and not tuning.is_adapter:
-        return f"{goal} reads the untuned model by switching adapters off, and {method} adds none"
+    if objective.needs_reference and not objective.takes_reference_from_batch:
+        if not tuning.is_adapter:
+            return f"{goal} reads the untuned model by switching adapters off, and {method} adds none"
+        if not tuning.keeps_base:
+            return f"{goal} reads the untuned model by switching adapters off, and this {method} changed what is left"
     return None
 
 
@@ -113,9 +116,6 @@ def _tuning_problems(built: dict[str, Any]) -> Iterator[Problem]:
     if comparable and (reason := batching_reason(batching, objective)):
         value = getattr(batching, "overlong", None)
         yield Problem(key="batching.overlong", value=value, reason=reason, suggestion="drop")
-    if getattr(tuning, "needs_quantized", False) and getattr(built.get("model"), "quantization", None) is None:
-        reason = "this method trains beside quantised weights: set model.quantization too"
-        yield Problem(key="tuning.needs_quantized", value=True, reason=reason, suggestion="false")
 
 
 def _keeps_trained_biases(tuning: Any, objective: Any) -> bool:

@@ -5,8 +5,22 @@ savable model and a tokenizer whose traps are handled.
 """
 
 from instruct_lab.model.base import Model
-from instruct_lab.model.decoder import Decoder
+from instruct_lab.model.families import Decoder, Encoder, EncoderDecoder, LanguageModel
 from instruct_lab.model.tokenizer import Tokenizer
+from instruct_lab.model.trained_tokenizer import TrainedTokenizer
 from instruct_lab.model.weights import GGUF, Hub, LocalFolder, Random, Weights
 
-__all__ = ["GGUF", "Decoder", "Hub", "LocalFolder", "Model", "Random", "Tokenizer", "Weights"]
+__all__ = [
+    "GGUF",
+    "Decoder",
+    "Encoder",
+    "EncoderDecoder",
+    "Hub",
+    "LanguageModel",
+    "LocalFolder",
+    "Model",
+    "Random",
+    "Tokenizer",
+    "TrainedTokenizer",
+    "Weights",
+]

@@ -32,7 +32,9 @@ def folder_model(folder: Path, name: str, loading: Loading) -> Any:
     import transformers
 
     pickled = weight_files(folder, name, loading.allow_pickle)[0].suffix != ".safetensors"
-    with told(name), quiet():
+    gives_score = loading.auto_class == "AutoModelForSequenceClassification"
+    with told(name), quiet(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # a head that is new is drawn alike in every run
         model, found = getattr(transformers, loading.auto_class).from_pretrained(
             str(folder),
             dtype=getattr(torch, loading.dtype),
@@ -41,8 +43,14 @@ def folder_model(folder: Path, name: str, loading: Loading) -> Any:
             trust_remote_code=loading.trust_remote_code,
             local_files_only=True,
             output_loading_info=True,
+            **({"num_labels": 1} if gives_score else {}),
         )
     missing = sorted(found["missing_keys"])
+    if gives_score:
+        from instruct_lab.model.families import score_modules
+
+        new = tuple(f".{module}." for module in score_modules(model))
+        missing = [key for key in missing if not any(module in f".{key}" for module in new)]
     if missing:  # transformers draws them at random
         raise InstructLabError(
             f"The weights lack {len(missing)} of the model's tensors, such as {missing[0]}",

@@ -16,23 +16,58 @@ CHATML = (
 SPECIAL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 
 
-def byte_tokenizer() -> Any:
-    """A byte-level tokenizer with ChatML's special tokens: a text is its UTF-8 bytes, so nothing is unknown."""
-    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
+ENCODER_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+ENCODER_DECODER_TOKENS = ("<pad>", "</s>", "<mask>", *(f"<extra_id_{number}>" for number in range(100)))
+
+
+def special_tokens_of(family: str) -> tuple[str, ...]:
+    """The special tokens of a random model: ChatML's, BERT's, or T5's and BART's together."""
+    known = {"decoder": SPECIAL_TOKENS, "encoder": ENCODER_TOKENS, "encoder-decoder": ENCODER_DECODER_TOKENS}
+    return known[family]
+
+
+def byte_tokenizer(family: str = "decoder") -> Any:
+    """A byte-level tokenizer with the family's special tokens: a text is its UTF-8 bytes, so nothing is unknown."""
+    from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
 
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())  # one printable letter for each of the 256 bytes
     backend = Tokenizer(models.BPE(vocab={letter: index for index, letter in enumerate(letters)}, merges=[]))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokens = special_tokens_of(family)
+    backend.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in tokens])
+    return finished(backend, family)
+
+
+def finished(backend: Any, family: str) -> Any:
+    """A tokenizer of transformers around a byte-level one, which puts the family's special tokens around a text."""
+    from tokenizers import decoders, processors
+    from transformers import PreTrainedTokenizerFast
+
     backend.decoder = decoders.ByteLevel()
-    backend.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL_TOKENS])
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=backend,
-        eos_token="<|im_end|>",
-        pad_token="<|endoftext|>",
-        clean_up_tokenization_spaces=False,
-    )
-    tokenizer.chat_template = CHATML
+    around = {"encoder": ("[CLS] $A [SEP]", ("[CLS]", "[SEP]")), "encoder-decoder": ("$A </s>", ("</s>",))}
+    if family in around:
+        single, tokens = around[family]
+        ids = [(token, backend.token_to_id(token)) for token in tokens]
+        backend.post_processor = processors.TemplateProcessing(single=single, special_tokens=ids)
+    names: dict[str, dict[str, Any]] = {
+        "decoder": {"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"},
+        "encoder": {
+            "pad_token": "[PAD]",
+            "unk_token": "[UNK]",
+            "cls_token": "[CLS]",
+            "sep_token": "[SEP]",
+            "mask_token": "[MASK]",
+        },
+        "encoder-decoder": {
+            "pad_token": "<pad>",
+            "eos_token": "</s>",
+            "mask_token": "<mask>",
+            "additional_special_tokens": list(ENCODER_DECODER_TOKENS[3:]),
+        },
+    }
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, clean_up_tokenization_spaces=False, **names[family])
+    if family == "decoder":
+        tokenizer.chat_template = CHATML
     return tokenizer
 
 
@@ -49,9 +84,10 @@ def random_model(architecture: str, settings: dict[str, Any], seed: int, loading
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            model = getattr(transformers, loading.auto_class).from_config(
-                config, dtype=torch.float32, attn_implementation=loading.attention
-            )
+            auto = getattr(transformers, loading.auto_class)
+            if loading.auto_class == "AutoModelForSequenceClassification":
+                config.num_labels = 1
+            model = auto.from_config(config, dtype=torch.float32, attn_implementation=loading.attention)
     except (ValueError, TypeError, RuntimeError, ImportError, ZeroDivisionError) as error:
         do = f"make them fit one another and {loading.auto_class}; given: {json.dumps(settings)}"
         raise InstructLabError(
@@ -82,8 +118,12 @@ def _config(architecture: str, settings: dict[str, Any], tokenizer: Any) -> Any:
     tokens = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
     added = set(getattr(tokenizer, "added_token_ids", ()))  # get their rows as in any other model
     size = {"vocab_size": max(number for number in tokenizer.get_vocab().values() if number not in added) + 1}
+    start = {}
+    if "decoder_start_token_id" in known or known.get("is_encoder_decoder"):
+        start = {"decoder_start_token_id": tokenizer.pad_token_id, "forced_eos_token_id": None}
     try:
-        return AutoConfig.for_model(architecture, **{**size, **tokens, "pad_token_id": None, **settings})
+        pads = {"pad_token_id": tokenizer.pad_token_id if start else None}
+        return AutoConfig.for_model(architecture, **{**size, **tokens, **start, **pads, **settings})
     except Exception as error:  # transformers' own validation errors
         raise InstructLabError(
             f"The configuration of {architecture} refuses these settings: {' '.join(str(error).split())[:300]}",

@@ -22,6 +22,7 @@ class Model(Component, ABC):
     - `family`: that of its `Model`.
     - `added_token_ids`: the rows of its embeddings that no pretraining has seen, since its tokenizer got new tokens. A
       tuning method that freezes the embeddings has to train these.
+    - `tokenizer`: what `load_tokenizer` gave.
     - `new_modules`: names of modules that no pretraining has seen (the head that gives a score). Every tuning method
       has to train and keep these.
     """

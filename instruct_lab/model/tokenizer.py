@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -59,8 +59,23 @@ class Tokenizer(Component):
         if self.source.startswith((".", "/", "~")) or self.source.count("/") > 1:
             yield Problem(key="source", value=self.source, reason="there is no such folder")
 
-    def load(self, weights: Weights, cache_path: Path, trust_remote_code: bool) -> PreTrainedTokenizerBase:
-        """The tokenizer of the weights, or of `source`, with the settings applied."""
+    def load(
+        self,
+        weights: Weights,
+        cache_path: Path,
+        trust_remote_code: bool,
+        family: str = "decoder",
+        texts: Callable[[], Iterable[str]] | None = None,
+    ) -> PreTrainedTokenizerBase:
+        """The tokenizer of the weights, or of `source`, with the settings applied.
+
+        Args:
+            weights: of the model.
+            cache_path: folder for what is downloaded or made.
+            trust_remote_code: whether Python files that come with it are run.
+            family: of the model.
+            texts: gives the texts of the run's training data.
+        """
         from instruct_lab.model.weights import Hub, LocalFolder
 
         if self.source is not None:
@@ -70,7 +85,16 @@ class Tokenizer(Component):
                 if folder.is_dir()
                 else Hub(repository=self.source, revision=self.revision or "main")
             )
-        return self.prepare(weights.load_tokenizer(cache_path, trust_remote_code))
+        return self.prepare(self._own(weights, cache_path, trust_remote_code, family))
+
+    def _own(self, weights: Weights, cache_path: Path, trust_remote_code: bool, family: str) -> PreTrainedTokenizerBase:
+        from instruct_lab.model.weights import Random
+
+        if isinstance(weights, Random):
+            from instruct_lab.model._random import byte_tokenizer
+
+            return byte_tokenizer(family)
+        return weights.load_tokenizer(cache_path, trust_remote_code)
 
     def prepare(self, tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
         """Add the new tokens and see to the pad token.

@@ -72,3 +72,27 @@ def family_of(model: Any) -> str:
     if isinstance(known, str):
         return known
     return "encoder-decoder" if model.config.is_encoder_decoder else "decoder"
+
+
+def label_weights(model: Any, batch: Batch) -> Tensor:
+    """How much each label counts, `[targets]`, in the order of `target_logits`."""
+    labels, weights = batch.labels, batch.weights
+    assert weights is not None
+    if family_of(model) == "decoder":
+        labels = functional.pad(labels[:, 1:], (0, 1), value=IGNORED)
+        weights = functional.pad(weights[:, 1:], (0, 1))
+    return weights[labels != IGNORED]
+
+
+def token_losses(logits: Tensor, targets: Tensor, label_smoothing: float = 0.0, z_loss: float = 0.0) -> Tensor:
+    """Cross-entropy of each target in nats, float32 `[targets]`, with smoothing and z-loss where asked for."""
+    logits = logits.float()
+    losses = functional.cross_entropy(logits, targets, reduction="none", label_smoothing=label_smoothing)
+    if z_loss:
+        losses = losses + z_loss * logits.logsumexp(dim=-1).square()
+    return losses
+
+
+def summed_by_row(values: Tensor, rows: Tensor, count: int) -> Tensor:
+    """Values `[targets]` summed by the row that each stands in: `[count]`."""
+    return torch.zeros(count, device=values.device, dtype=values.dtype).index_add(0, rows, values)

@@ -25,13 +25,16 @@ from instruct_lab.training import result
 from instruct_lab.training.checkpoints import LAST, RandomStates, keep_weights, write_weights
 from instruct_lab.training.components import Callback
 from instruct_lab.training.datamodule import InstructionData
+from instruct_lab.training.evaluated_weights import EvaluatedWeights
 from instruct_lab.training.measure import Measurement, answer, answer_rows, baselines, measure, sample
 from instruct_lab.training.module import TuningModule
+from instruct_lab.training.optimizer_modes import OptimizerModes
 from instruct_lab.training.recording import Recorder
 from instruct_lab.training.step_log import StepLog
 from instruct_lab.training.tokenizer import load_tokenizer
 from instruct_lab.training.tuned import load_base, load_tuned
 from instruct_lab.tuning import count_parameters
+from instruct_lab.tuning.noise import add_embedding_noise
 
 OWNED_ARGUMENTS = {
     "enable_checkpointing": False,  # callbacks.checkpoint writes them
@@ -164,6 +167,8 @@ class Stages:
             self.console.print(f"going on after step {step}" if step else "no state was written yet: from the start")
         pl.seed_everything(experiment.seed, workers=True, verbose=False)
         model = experiment.tuning.apply(self.base.model)
+        if experiment.tuning.neftune_alpha is not None:
+            add_embedding_noise(model, experiment.tuning.neftune_alpha)
         counts = count_parameters(model)
         told = f"model: {counts.total:,} parameters, {counts.trained:,} trained ({100 * counts.share:.2g} %)"
         self.console.print(told)
@@ -174,7 +179,8 @@ class Stages:
         sources = self.data.sources("validation")
         module = TuningModule(experiment, model, self.recorder, steps, answers, sources, self.teacher)
         callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]  # set by its connectors
-        callbacks[:] = [StepLog(module), RandomStates(), *callbacks, *self._callbacks(module)]
+        chosen = sorted(self._callbacks(module), key=lambda callback: isinstance(callback, EvaluatedWeights))
+        callbacks[:] = [StepLog(module), RandomStates(), *callbacks, *chosen, OptimizerModes()]
         _bound_by_steps(trainer, steps)
         trainer.fit(module, datamodule=self.data, ckpt_path=str(last) if step else None, weights_only=True)
         self.num_steps, self.num_target_tokens = trainer.global_step, module.num_target_tokens

@@ -1,11 +1,35 @@
 """Which parameters train, and which are added.
 
-In: a loaded model. Out: the same model with `requires_grad` set everywhere, and folders of what was trained.
+In: a loaded model. Out: the same model with `requires_grad` set everywhere, and folders of what was trained; or, where
+nothing trains, prompts with worked examples.
 """
 
+from instruct_lab.tuning.adapters import BOFT, IA3, OFT, FourierFT, VeRA
 from instruct_lab.tuning.base import Tuning
 from instruct_lab.tuning.full import Full
 from instruct_lab.tuning.lora import LoRA
 from instruct_lab.tuning.parameters import ParameterCounts, count_parameters, trainable_parameters
+from instruct_lab.tuning.partial import BitFit, Freeze, HeadOnly
+from instruct_lab.tuning.prompting import Prompting
+from instruct_lab.tuning.virtual_tokens import PrefixTuning, PromptTuning, PTuning
 
-__all__ = ["Full", "LoRA", "ParameterCounts", "Tuning", "count_parameters", "trainable_parameters"]
+__all__ = [
+    "BOFT",
+    "IA3",
+    "OFT",
+    "BitFit",
+    "FourierFT",
+    "Freeze",
+    "Full",
+    "HeadOnly",
+    "LoRA",
+    "PTuning",
+    "ParameterCounts",
+    "PrefixTuning",
+    "PromptTuning",
+    "Prompting",
+    "Tuning",
+    "VeRA",
+    "count_parameters",
+    "trainable_parameters",
+]

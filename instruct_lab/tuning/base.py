@@ -5,17 +5,22 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
-from instruct_lab.config import Component
+from pydantic import Field
+
+from instruct_lab.config import Component, component
 from instruct_lab.data import Conversation
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
+@component
 class Tuning(Component, ABC):
     """Decides what trains, and what a checkpoint of it holds."""
+
+    neftune_alpha: Annotated[float, Field(gt=0)] | None = None  # noise on the embeddings in training; 5 is usual
 
     is_adapter: ClassVar[bool] = False
     """Whether only added parameters train, so that a checkpoint holds them alone and the untuned model is had by
@@ -29,6 +34,11 @@ class Tuning(Component, ABC):
 
     mergeable: ClassVar[bool] = True
     """Whether `merge` gives a plain model; else the added modules stay, and an export keeps them beside it."""
+
+    @property
+    def keeps_base(self) -> bool:
+        """Whether an adapter that is switched off leaves the untuned model."""
+        return True
 
     @abstractmethod
     def apply(self, model: PreTrainedModel) -> PreTrainedModel:

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
+CARRIED = ("family", "tokenizer", "added_token_ids", "new_modules")
+"""What a loaded model carries: see `instruct_lab.model.Model`."""
+
+
 @component
 class Full(Tuning):
     """Every parameter of the model trains.
@@ -56,7 +60,9 @@ class Full(Tuning):
             ) from error
         self._check(found, path)
         trained.config._name_or_path = trained.name_or_path = model.config._name_or_path
-        trained.added_token_ids = getattr(model, "added_token_ids", [])
+        for name in CARRIED:
+            if hasattr(model, name):
+                setattr(trained, name, getattr(model, name))
         trained.requires_grad_(True)
         return trained.to(model.device).train(model.training)
 

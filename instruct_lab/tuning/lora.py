@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -12,7 +11,7 @@ from pydantic import Field
 from instruct_lab.config import component
 from instruct_lab.config.spelling import nearest
 from instruct_lab.errors import InstructLabError, Refusal
-from instruct_lab.tuning.base import Tuning
+from instruct_lab.tuning.peft_method import PeftMethod, linear_names
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -22,15 +21,18 @@ ModuleNames = Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_len
 
 
 @component
-class LoRA(Tuning):
+class LoRA(PeftMethod):
     r"""Low-rank adaptation: W + (alpha / r)·B·A with W frozen, A and B trained. Source: Hu et al., 2021.
 
-    B starts at zero, so training starts from the untuned model; A is drawn from torch's random state. Adapter weights
-    are float32 whatever the model's type. Where the tokenizer got new tokens, their rows of the embeddings train too,
-    and are kept with the adapter.
+    B starts at zero, so training starts from the untuned model; A is drawn from torch's random state. Where the
+    tokenizer got new tokens, their rows of the embeddings train too, and are kept with the adapter.
+
+    DoRA trains the length of each column of W beside its direction (Liu et al., 2024). PiSSA starts A and B from the
+    principal singular vectors of W, and OLoRA from its QR decomposition, taking them out of the frozen weights (Meng et
+    al., 2024; Büyükakyüz, 2024); their adapters are written as plain ones of twice the rank, which the untuned model
+    takes. LoRA+ gives B a higher learning rate than A (Hayou et al., 2024).
     """
 
-    is_adapter: ClassVar[bool] = True
     families: ClassVar = frozenset({"decoder", "encoder-decoder", "encoder"})
 
     r: Annotated[int, Field(ge=1)] = 16  # rank of the update
@@ -41,6 +43,9 @@ class LoRA(Tuning):
     )
     exclude_modules: str | ModuleNames | None = None  # names, or one regular expression; never adapted
     use_rslora: bool = False  # scale by alpha / sqrt(r) instead (Kalajdzievski, 2023)
+    use_dora: bool = False  # lengths and directions apart (DoRA)
+    init: Literal["default", "gaussian", "pissa", "olora"] = "default"  # what A and B start from
+    lr_ratio: Annotated[float, Field(ge=1)] = 1.0  # learning rate of B for each of A (LoRA+); 16 is usual
     bias: Literal["none", "all", "lora_only"] = "none"  # which biases train too
 
     def __post_init__(self) -> None:
@@ -56,6 +61,35 @@ class LoRA(Tuning):
                     raise Refusal(field, f"is not a regular expression: {error}") from error
         if self.exclude_modules == ALL_LINEAR:
             raise Refusal("exclude_modules", "leaves nothing to adapt", "null")
+        if self.init in ("pissa", "olora") and self.use_dora:
+            raise Refusal("init", f"{self.init} changes the frozen weights, whose lengths DoRA trains", "default")
+        if self.init in ("pissa", "olora") and self.use_rslora:
+            raise Refusal(
+                "init", f"an adapter of {self.init} is kept at twice its rank, which scales otherwise", "default"
+            )
+
+    def config(self, model: Any, common: dict[str, Any]) -> Any:
+        """See `PeftMethod.config`.
+
+        Raises:
+            InstructLabError: a name matches no module.
+        """
+        import peft
+
+        self._check_names(model)
+        return peft.LoraConfig(
+            r=self.r,
+            lora_alpha=self.alpha,
+            lora_dropout=self.dropout,
+            target_modules=self.target_modules,
+            exclude_modules=self._excluded(model),
+            use_rslora=self.use_rslora,
+            use_dora=self.use_dora,
+            init_lora_weights=True if self.init == "default" else self.init,
+            bias=self.bias,
+            trainable_token_indices=_new_rows(model),
+            **common,
+        )
 
     def apply(self, model: PreTrainedModel) -> PreTrainedModel:
         """Freeze the model and add trainable adapters beside its linear layers.
@@ -63,82 +97,55 @@ class LoRA(Tuning):
         Raises:
             InstructLabError: a name matches no module, or one that no adapter can stand beside.
         """
-        import peft
-
-        self._check_names(model)
-        config = peft.LoraConfig(
-            r=self.r,
-            lora_alpha=self.alpha,
-            lora_dropout=self.dropout,
-            target_modules=self.target_modules,
-            exclude_modules=self.exclude_modules,
-            use_rslora=self.use_rslora,
-            bias=self.bias,
-            trainable_token_indices=_new_rows(model),
-            task_type=peft.TaskType.CAUSAL_LM,
-        )
-        try:
-            adapted: Any = peft.get_peft_model(model, config, autocast_adapter_dtype=True)
-        except ValueError as error:
-            raise InstructLabError(
-                f"No adapter can be added: {' '.join(str(error).split())[:300]}",
-                where="tuning.target_modules",
-                do=f"name some of this model's linear layers: {', '.join(linear_names(model))}",
-            ) from error
-        for name, parameter in adapted.named_parameters():
-            if "lora_" in name or "trainable_tokens_delta" in name:
-                parameter.data = parameter.data.float()
+        adapted: Any = super().apply(model)
+        if not self.keeps_base:  # what was taken out of the frozen weights, to be put back when the adapter is written
+            adapted.initial_adapter = {name: value.clone() for name, value in _state(adapted).items()}
         return adapted
 
     def save(self, model: PreTrainedModel, path: Path) -> None:
-        """Write the adapter alone, as PEFT does."""
+        """See `PeftMethod.save`; what was taken out of the frozen weights is added as as many ranks again."""
+        import copy
+
+        from safetensors.torch import save_file
+
         adapted: Any = model
-        adapted.save_pretrained(path, save_embedding_layers=False)
+        initial = getattr(adapted, "initial_adapter", None)
+        if initial is None:
+            super().save(model, path)
+            return
+        import torch
 
-    def load(self, model: PreTrainedModel, path: Path) -> PreTrainedModel:
-        """Put the saved adapter on the base model.
+        state = {}
+        for name, value in _state(adapted).items():
+            if ".lora_A." in name:
+                value = torch.cat([value, initial[name]], dim=0)  # [2r, inputs]
+            elif ".lora_B." in name:
+                value = torch.cat([value, -initial[name]], dim=1)  # [outputs, 2r]
+            state[name] = value.detach().cpu().contiguous()
+        config = copy.deepcopy(adapted.peft_config["default"])
+        config.r, config.lora_alpha, config.init_lora_weights = 2 * self.r, 2 * self.alpha, True
+        config.inference_mode = True
+        config.save_pretrained(path)
+        save_file(state, path / "adapter_model.safetensors")
 
-        Raises:
-            InstructLabError: the folder holds no adapter, a damaged one, or that of another model.
-        """
-        import peft
+    def learning_rate_factor(self, name: str) -> float:
+        """See `Tuning.learning_rate_factor`."""
+        return self.lr_ratio if ".lora_B." in name else 1.0
 
-        if not (path / "adapter_config.json").is_file() or not (path / "adapter_model.safetensors").is_file():
-            raise InstructLabError("The folder holds no adapter", where=str(path), do="finish the run first")
-        try:
-            adapted: Any = peft.PeftModel.from_pretrained(model, str(path), is_trainable=False)
-            kept = set(_saved_names(path))
-        except Exception as error:
-            raise InstructLabError(
-                f"The adapter cannot be put on this model ({' '.join(str(error).split())[:300]})",
-                where=str(path),
-                do="use the model that the run was made with, or take another checkpoint of the run",
-            ) from error
-        expected = set(peft.get_peft_model_state_dict(adapted, save_embedding_layers=False))
-        if kept != expected:
-            name = sorted(kept ^ expected)[0]
-            raise InstructLabError(
-                f"The adapter does not fit this model: {len(kept ^ expected)} tensors differ, such as {name}",
-                where=str(path),
-                do="use the model that the run was made with",
-            )
-        return adapted
+    @property
+    def keeps_base(self) -> bool:
+        """See `Tuning.keeps_base`."""
+        return self.init not in ("pissa", "olora")
 
-    def merge(self, model: PreTrainedModel) -> PreTrainedModel:
-        """Add B·A to the frozen weights and take the adapters away.
-
-        Raises:
-            InstructLabError: the adapter holds numbers that are not finite.
-        """
-        adapted: Any = model
-        try:
-            merged: Any = adapted.merge_and_unload(safe_merge=True)
-        except ValueError as error:
-            raise InstructLabError(
-                f"The adapter cannot be merged: {' '.join(str(error).split())[:200]}",
-                do="train with a lower learning rate or gradient clipping, or take an earlier checkpoint",
-            ) from error
-        return merged
+    def _excluded(self, model: Any) -> Any:
+        """What is never adapted: modules that no pretraining has seen train as a whole."""
+        new = list(getattr(model, "new_modules", []))
+        if not new:
+            return self.exclude_modules
+        pattern = rf"(.*\.)?({'|'.join(new)})(\..*)?"
+        if isinstance(self.exclude_modules, list):
+            return [*self.exclude_modules, *new]
+        return pattern if self.exclude_modules is None else f"({self.exclude_modules})|{pattern}"
 
     def _check_names(self, model: Any) -> None:
         """Every name has to match: PEFT says nothing of those that do not, as long as one does."""
@@ -161,15 +168,6 @@ class LoRA(Tuning):
                 )
 
 
-def linear_names(model: Any) -> list[str]:
-    """Last parts of the names of a model's linear layers, its output layer left out."""
-    import torch
-
-    output = model.get_output_embeddings()
-    linear = [name for name, m in model.named_modules() if isinstance(m, torch.nn.Linear) and m is not output]
-    return sorted({name.rpartition(".")[2] for name in linear})
-
-
 def _matches(name: str, is_pattern: bool, module: str) -> bool:
     """Whether PEFT adapts this module: a pattern matches the whole name, a name its last parts."""
     if is_pattern:
@@ -189,8 +187,8 @@ def _new_rows(model: Any) -> dict[str, list[int]] | None:
     return {names[id(layer)].rpartition(".")[2]: list(rows) for layer in layers}
 
 
-def _saved_names(path: Path) -> Iterator[str]:
-    from safetensors import safe_open
+def _state(adapted: Any) -> dict[str, Any]:
+    import peft
 
-    with safe_open(path / "adapter_model.safetensors", framework="pt") as file:
-        yield from file.keys()
+    state: dict[str, Any] = peft.get_peft_model_state_dict(adapted, save_embedding_layers=False)
+    return state

@@ -1,0 +1,42 @@
+"""Prompts with the answers to other prompts, for an estimate of how far a model has moved."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from instruct_lab.batching import IGNORED, Batch
+from instruct_lab.objective._target_logits import family_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def mismatched(model: Any, batch: Batch) -> Batch:
+    """Each row's prompt with the next row's answer; the last takes the first's.
+
+    Args:
+        model: its family tells whether prompt and answer are one text.
+        batch: `[rows, seq]`, the answer standing at the end of each row.
+    """
+    rows = len(batch.input_ids)
+    if family_of(model) == "encoder-decoder":
+        return Batch(batch.input_ids, batch.attention_mask, batch.labels.roll(-1, dims=0))
+    texts: list[Tensor] = []
+    labels: list[Tensor] = []
+    starts = [int((batch.labels[row] != IGNORED).int().argmax()) for row in range(rows)]
+    for row in range(rows):
+        other = (row + 1) % rows
+        end = int(batch.attention_mask[other].sum())
+        answer = slice(starts[other], end)
+        texts.append(torch.cat([batch.input_ids[row, : starts[row]], batch.input_ids[other, answer]]))
+        ignored = torch.full_like(batch.labels[row, : starts[row]], IGNORED)
+        labels.append(torch.cat([ignored, batch.labels[other, answer]]))
+    mask = [torch.ones_like(text) for text in texts]
+    return Batch(_padded(texts, 0), _padded(mask, 0), _padded(labels, IGNORED))
+
+
+def _padded(rows: Sequence[Tensor], value: int) -> Tensor:
+    return torch.nn.utils.rnn.pad_sequence(list(rows), batch_first=True, padding_value=value)

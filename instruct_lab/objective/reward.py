@@ -1,0 +1,48 @@
+"""Reward models: one number for a whole answer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+from pydantic import Field
+
+from instruct_lab.batching import Batch, Reads
+from instruct_lab.config import component
+from instruct_lab.objective.base import Head, Loss, Objective
+from instruct_lab.objective.preference import Preference, preference_values
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+@component
+class Reward(Objective):
+    r"""Pairwise reward model: -log s(r_c - r_r) + c (r_c + r_r)^2, s the logistic function, r the score of a text.
+
+    Source: Ouyang et al., 2022, after Bradley and Terry, 1952; the second term keeps scores around 0 (Eisenstein et
+    al., 2023). A score is read off the last token of a decoder, and the first of an encoder. An encoder-decoder's
+    is read at its end token by transformers, of which every text of a batch must hold equally many: refused.
+    """
+
+    families: ClassVar = frozenset({"decoder", "encoder"})
+    reads: ClassVar[Reads] = "pairs"
+    head: ClassVar[Head] = "score"
+    is_likelihood: ClassVar[bool] = False
+    generates: ClassVar[bool] = False
+    value_names: ClassVar[frozenset[str]] = Preference.value_names
+
+    centering: Annotated[float, Field(ge=0)] = 0.0  # c above; 0.01 is usual
+
+    def loss(self, model: PreTrainedModel, batch: Batch, teacher: Any = None) -> Loss:
+        """Sums and counts for each pair, each `[examples]`."""
+        import torch
+        from torch.nn import functional
+
+        from instruct_lab.model.score import score
+
+        scores = score(model, batch.input_ids, batch.attention_mask).float()  # [2 * examples]
+        chosen, rejected = scores.chunk(2)
+        losses = -functional.logsigmoid(chosen - rejected)
+        if self.centering:
+            losses = losses + self.centering * (chosen + rejected).square()
+        return Loss(losses, torch.ones_like(chosen), preference_values(chosen.detach(), rejected.detach()))

@@ -1,0 +1,46 @@
+"""Two torch optimizers as one: the loop, the schedule and the checkpoint see one list of groups and one state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+
+class Joint(torch.optim.Optimizer):
+    """Optimizers over disjoint parameters; their groups and states are shared with this one, not copied.
+
+    Args:
+        optimizers: whose groups follow one another, in this order.
+    """
+
+    def __init__(self, optimizers: Sequence[torch.optim.Optimizer]) -> None:
+        self._optimizers = list(optimizers)
+        self._sizes = [len(optimizer.param_groups) for optimizer in optimizers]
+        super().__init__([group for optimizer in optimizers for group in optimizer.param_groups], {})
+        self._share()
+
+    def _share(self) -> None:
+        """Let each optimizer work on this one's groups and state."""
+        start = 0
+        for optimizer, size in zip(self._optimizers, self._sizes, strict=True):
+            optimizer.param_groups = self.param_groups[start : start + size]
+            optimizer.state = self.state
+            start += size
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """One update of every parameter."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for optimizer in self._optimizers:
+            optimizer.step()
+        return loss
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take groups and states over, for all optimizers."""
+        super().load_state_dict(state_dict)
+        self._share()

@@ -1,0 +1,145 @@
+"""Adapters that scale or turn the frozen layers' weights and outputs."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field
+
+from instruct_lab.config import component
+from instruct_lab.errors import Refusal
+from instruct_lab.tuning.peft_method import PeftMethod, refuse_new_tokens
+
+Names = Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)]
+ALL_LINEAR = "all-linear"
+IA3_OF_BERT = (["key", "value", "output.dense"], ["output.dense"])
+"""PEFT names the layers of most architectures, and not of this one."""
+
+
+@component
+class IA3(PeftMethod):
+    r"""Learned scales of keys, values and feed-forward activations: y = l * (W x). Source: Liu et al., 2022.
+
+    Starts at l = 1, the untuned model. The smallest of the adapters; it wants a high learning rate.
+    """
+
+    target_modules: Names | None = None  # scaled layers; null: PEFT's choice for the architecture
+    feedforward_modules: Names | None = None  # those of them whose inputs are scaled instead; null: PEFT's choice
+
+    def __post_init__(self) -> None:
+        if (self.target_modules is None) != (self.feedforward_modules is None):
+            raise Refusal("feedforward_modules", "give target_modules and feedforward_modules together, or neither")
+        if not set(self.feedforward_modules or ()) <= set(self.target_modules or ()):
+            raise Refusal("feedforward_modules", "names a layer that is not one of target_modules")
+
+    def config(self, model: Any, common: dict[str, Any]) -> Any:
+        """See `PeftMethod.config`."""
+        import peft
+
+        refuse_new_tokens("IA3", model)
+        scaled, feedforward = self.target_modules, self.feedforward_modules
+        if scaled is None and model.config.model_type == "bert":
+            scaled, feedforward = IA3_OF_BERT
+        return peft.IA3Config(target_modules=scaled, feedforward_modules=feedforward, **common)
+
+
+@component
+class OFT(PeftMethod):
+    r"""Orthogonal fine-tuning: y = W (R x), R block-diagonal and orthogonal. Source: Qiu et al., 2023.
+
+    Turns what goes into a layer and keeps angles between neurons. Blocks that do not divide a layer's inputs are made
+    smaller by PEFT.
+    """
+
+    block_size: Annotated[int, Field(ge=2)] = 32  # inputs that are turned together
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # share of the blocks left as they are, in training
+    target_modules: str | Names = ALL_LINEAR  # all-linear, names, or one regular expression of the full name
+
+    def config(self, model: Any, common: dict[str, Any]) -> Any:
+        """See `PeftMethod.config`."""
+        import peft
+
+        refuse_new_tokens("OFT", model)
+        return peft.OFTConfig(
+            r=0,
+            oft_block_size=self.block_size,
+            module_dropout=self.dropout,
+            target_modules=self.target_modules,
+            **common,
+        )
+
+
+@component
+class BOFT(PeftMethod):
+    r"""Orthogonal butterfly: R of OFT as a product of sparse orthogonal factors. Source: Liu et al., 2024."""
+
+    block_size: Annotated[int, Field(ge=2)] = 4  # rows that are turned together; divides every layer's inputs
+    butterfly_factors: Annotated[int, Field(ge=1)] = 1  # factors; 1 is OFT
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # share of the blocks left as they are, in training
+    target_modules: str | Names = ALL_LINEAR  # all-linear, names, or one regular expression of the full name
+
+    def config(self, model: Any, common: dict[str, Any]) -> Any:
+        """See `PeftMethod.config`."""
+        import peft
+
+        refuse_new_tokens("BOFT", model)
+        return peft.BOFTConfig(
+            boft_block_size=self.block_size,
+            boft_n_butterfly_factor=self.butterfly_factors,
+            boft_dropout=self.dropout,
+            target_modules=self.target_modules,
+            **common,
+        )
+
+
+@component
+class VeRA(PeftMethod):
+    r"""Vector-based random matrices: W + b * B (d * A), A and B random and shared, b and d trained.
+
+    Source: Kopiczko et al., 2024. A and B are drawn from `seed` and kept with the adapter.
+    """
+
+    r: Annotated[int, Field(ge=1)] = 256  # rank of the random matrices
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # on the adapter's input, in training
+    initial_scale: Annotated[float, Field(gt=0)] = 0.1  # what d starts at
+    seed: Annotated[int, Field(ge=0)] = 0  # of A and B
+    target_modules: str | Names = ALL_LINEAR  # all-linear, names, or one regular expression of the full name
+
+    def config(self, model: Any, common: dict[str, Any]) -> Any:
+        """See `PeftMethod.config`."""
+        import peft
+
+        refuse_new_tokens("VeRA", model)
+        return peft.VeraConfig(
+            r=self.r,
+            vera_dropout=self.dropout,
+            d_initial=self.initial_scale,
+            projection_prng_key=self.seed,
+            target_modules=self.target_modules,
+            **common,
+        )
+
+
+@component
+class FourierFT(PeftMethod):
+    r"""W + scaling * IDFT(F), F a spectrum with few trained entries at places drawn by seed. Gao et al., 2024."""
+
+    families: ClassVar = frozenset({"decoder", "encoder-decoder", "encoder"})
+
+    n_frequency: Annotated[int, Field(ge=1)] = 1000  # trained entries of a layer; at most its inputs times its outputs
+    scaling: Annotated[float, Field(gt=0)] = 150.0  # of the update; 100 to 300
+    seed: Annotated[int, Field(ge=0)] = 777  # of the places
+    target_modules: str | Names = ALL_LINEAR  # all-linear, names, or one regular expression of the full name
+
+    def config(self, model: Any, common: dict[str, Any]) -> Any:
+        """See `PeftMethod.config`."""
+        import peft
+
+        refuse_new_tokens("FourierFT", model)
+        return peft.FourierFTConfig(
+            n_frequency=self.n_frequency,
+            scaling=self.scaling,
+            random_loc_seed=self.seed,
+            target_modules=self.target_modules,
+            **common,
+        )

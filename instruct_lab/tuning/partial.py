@@ -1,0 +1,215 @@
+"""Some of the model's own parameters train, and the rest is frozen."""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Collection
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+from pydantic import Field
+
+from instruct_lab.config import component
+from instruct_lab.errors import InstructLabError, Refusal
+from instruct_lab.tuning.base import Tuning
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+LAYER = re.compile(r"^(.*?\b(?:layers|layer|h|block|blocks)\.)(\d+)\.")
+"""The stack and the number of a layer in a parameter's name: of Llama, GPT-2, T5, BART and BERT."""
+FILE = "trained.safetensors"
+
+
+@component
+class Partial(Tuning, ABC):
+    """Chosen parameters of the model itself train; a checkpoint holds these alone."""
+
+    @abstractmethod
+    def chosen(self, model: Any) -> Collection[str]:
+        """Names of the parameters that train, as `named_parameters` tells them."""
+
+    def apply(self, model: PreTrainedModel) -> PreTrainedModel:
+        """Freeze what is not chosen.
+
+        Raises:
+            InstructLabError: nothing is chosen.
+        """
+        self._choose(model)
+        if not any(parameter.requires_grad for parameter in model.parameters()):
+            raise InstructLabError(
+                "None of the model's parameters would train",
+                where="tuning",
+                do=f"choose others; they are named like {next(iter(dict(model.named_parameters())))}",
+            )
+        return model
+
+    def _choose(self, model: Any) -> None:
+        names = set(self.chosen(model))
+        new = tuple(f".{module}." for module in getattr(model, "new_modules", []))
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(name in names or any(module in f".{name}" for module in new))
+        if getattr(model, "added_token_ids", []):
+            model.get_input_embeddings().weight.requires_grad_(True)
+            if model.get_output_embeddings() is not None:
+                model.get_output_embeddings().weight.requires_grad_(True)
+        if getattr(model, "is_gradient_checkpointing", False):
+            model.enable_input_require_grads()
+
+    def save(self, model: PreTrainedModel, path: Path) -> None:
+        """Write the parameters that train, in safetensors."""
+        from safetensors.torch import save_file
+
+        path.mkdir(parents=True, exist_ok=True)
+        trained = {n: p.detach().cpu().contiguous() for n, p in model.named_parameters() if p.requires_grad}
+        save_file(trained, path / FILE)
+
+    def load(self, model: PreTrainedModel, path: Path) -> PreTrainedModel:
+        """Put what was written in the place of the model's own.
+
+        Raises:
+            InstructLabError: the folder holds none, damaged ones, or those of another model.
+        """
+        import torch
+        from safetensors.torch import load_file
+
+        if not (path / FILE).is_file():
+            raise InstructLabError("The folder holds no trained weights", where=str(path), do="finish the run first")
+        try:
+            trained = load_file(path / FILE)
+        except Exception as error:
+            raise InstructLabError(
+                f"The trained weights cannot be read ({' '.join(str(error).split())[:300]})",
+                where=str(path),
+                do="take another checkpoint of the run",
+            ) from error
+        model = self.apply(model)
+        own = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+        different = sorted(own.keys() ^ trained.keys())
+        different += sorted(n for n in own.keys() & trained.keys() if own[n].shape != trained[n].shape)
+        if different:
+            raise InstructLabError(
+                f"The trained weights do not fit this model: {len(different)} tensors differ, such as {different[0]}",
+                where=str(path),
+                do="use the model that the run was made with",
+            )
+        with torch.no_grad():
+            for name, parameter in own.items():
+                parameter.copy_(trained[name])
+        return model
+
+    def merge(self, model: PreTrainedModel) -> PreTrainedModel:
+        """Nothing was added: the model itself."""
+        return model
+
+
+@component
+class Freeze(Partial):
+    """Chosen layers train: the first or last of each stack, those that a pattern names, the embeddings."""
+
+    first_layers: Annotated[int, Field(ge=0)] = 0  # of each stack (encoder, decoder), counted from the input
+    last_layers: Annotated[int, Field(ge=0)] = 0  # of each stack, counted from the output
+    pattern: Annotated[str, Field(min_length=1)] | None = None  # regular expression found in parameters' names
+    embeddings: bool = False  # of the input, and of the output where they are one
+
+    def __post_init__(self) -> None:
+        if not (self.first_layers or self.last_layers or self.pattern or self.embeddings):
+            raise Refusal("last_layers", "nothing would train", "2")
+        if self.pattern is not None:
+            try:
+                re.compile(self.pattern)
+            except re.error as error:
+                raise Refusal("pattern", f"is not a regular expression: {error}") from error
+
+    def chosen(self, model: Any) -> Collection[str]:
+        """See `Partial.chosen`.
+
+        Raises:
+            InstructLabError: the pattern names no parameter, or the model has fewer layers.
+        """
+        names = [name for name, _ in model.named_parameters()]
+        depths: dict[str, int] = {}
+        for name in names:
+            if match := LAYER.match(name):
+                depths[match[1]] = max(depths.get(match[1], 0), int(match[2]) + 1)
+        most = max(self.first_layers, self.last_layers)
+        if most > min(depths.values(), default=0):
+            field = "first_layers" if self.first_layers >= self.last_layers else "last_layers"
+            raise InstructLabError(
+                f"The model has {min(depths.values(), default=0)} layers, and {most} are named",
+                where=f"tuning.{field}",
+                do="name fewer",
+            )
+        found = {name for name in names if (match := LAYER.match(name)) and self._is_meant(match, depths)}
+        if self.pattern is not None:
+            matching = {name for name in names if re.search(self.pattern, name)}
+            if not matching:
+                raise InstructLabError(
+                    f"No parameter's name holds {self.pattern!r}",
+                    where="tuning.pattern",
+                    do=f"they are named like {names[len(names) // 2]}",
+                )
+            found |= matching
+        if self.embeddings:
+            weight = model.get_input_embeddings().weight
+            found |= {name for name, parameter in model.named_parameters() if parameter is weight}
+        return found
+
+    def _is_meant(self, match: re.Match[str], depths: dict[str, int]) -> bool:
+        number = int(match[2])
+        return number < self.first_layers or number >= depths[match[1]] - self.last_layers
+
+
+@component
+class BitFit(Partial):
+    """Only biases train (Ben Zaken et al., 2022). A model without any (Llama, T5) is refused when it is loaded."""
+
+    def chosen(self, model: Any) -> Collection[str]:
+        """See `Partial.chosen`.
+
+        Raises:
+            InstructLabError: the model has no bias.
+        """
+        found = {name for name, _ in model.named_parameters() if name.rpartition(".")[2] == "bias"}
+        if not found:
+            raise InstructLabError(
+                "The model has no biases that could train",
+                where="tuning",
+                do="choose another method: tuning=ia3 is as small",
+            )
+        return found
+
+
+@component
+class HeadOnly(Partial):
+    """Only the output projection trains, or the head that gives a score (linear probing).
+
+    Where the projection is tied to the embeddings of the input, it gets weights of its own, which start from these. A
+    T5 scales what it projects only while they are tied: that is refused.
+    """
+
+    families: ClassVar = frozenset({"decoder", "encoder-decoder", "encoder"})
+
+    def chosen(self, model: Any) -> Collection[str]:
+        """See `Partial.chosen`."""
+        if getattr(model, "new_modules", []):
+            return []
+        output = model.get_output_embeddings()
+        self._untie(model, output)
+        parameters = {id(parameter) for parameter in output.parameters()}
+        return {name for name, parameter in model.named_parameters() if id(parameter) in parameters}
+
+    def _untie(self, model: Any, output: Any) -> None:
+        import torch
+
+        if output.weight is not model.get_input_embeddings().weight:
+            return
+        if getattr(model.config, "model_type", "") in ("t5", "mt5", "umt5"):
+            raise InstructLabError(
+                "A T5 with tied embeddings has no output projection of its own to train",
+                where="tuning",
+                do="choose another method, or a T5 v1.1",
+            )
+        output.weight = torch.nn.Parameter(output.weight.detach().clone())
+        model.config.tie_word_embeddings = False

@@ -1,0 +1,151 @@
+"""What the methods of PEFT share: added parameters train, and a checkpoint holds them alone."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from instruct_lab.config import component
+from instruct_lab.errors import InstructLabError
+from instruct_lab.tuning.base import Tuning
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+TASK_TYPES = {"decoder": "CAUSAL_LM", "encoder-decoder": "SEQ_2_SEQ_LM"}
+"""PEFT's names; it has none for a masked language model."""
+
+
+@component
+class PeftMethod(Tuning, ABC):
+    """A method of the library PEFT. Added weights are float32 whatever the model's type."""
+
+    is_adapter: ClassVar[bool] = True
+
+    @abstractmethod
+    def config(self, model: Any, common: dict[str, Any]) -> Any:
+        """PEFT's configuration.
+
+        Args:
+            model: to be adapted.
+            common: arguments that every configuration takes: the task, and modules that train as a whole.
+        """
+
+    def apply(self, model: PreTrainedModel) -> PreTrainedModel:
+        """Freeze the model and add what trains.
+
+        Raises:
+            InstructLabError: nothing can be added to this model.
+        """
+        import peft
+
+        frozen = {id(parameter) for parameter in model.parameters()}
+        try:
+            config = self.config(model, self._common(model))
+            adapted: Any = peft.get_peft_model(model, config, autocast_adapter_dtype=True)
+        except ValueError as error:
+            raise InstructLabError(
+                f"No adapter can be added: {' '.join(str(error).split())[:300]}",
+                where="tuning.target_modules",
+                do=f"name some of this model's linear layers: {', '.join(linear_names(model))}",
+            ) from error
+        for parameter in adapted.parameters():
+            if parameter.requires_grad and id(parameter) not in frozen:
+                parameter.data = parameter.data.float()
+        if getattr(model, "is_gradient_checkpointing", False):
+            adapted.enable_input_require_grads()
+        return adapted
+
+    def _common(self, model: Any) -> dict[str, Any]:
+        import peft
+
+        if getattr(model, "new_modules", []):
+            return {"task_type": peft.TaskType.SEQ_CLS, "modules_to_save": list(model.new_modules)}
+        family = getattr(model, "family", "encoder-decoder" if model.config.is_encoder_decoder else "decoder")
+        return {"task_type": TASK_TYPES.get(family, self._encoder_task())}
+
+    def _encoder_task(self) -> str | None:
+        """The task of a masked language model."""
+        return None
+
+    def save(self, model: PreTrainedModel, path: Path) -> None:
+        """Write the adapter alone, as PEFT does."""
+        adapted: Any = model
+        adapted.save_pretrained(path, save_embedding_layers=False)
+
+    def load(self, model: PreTrainedModel, path: Path) -> PreTrainedModel:
+        """Put the saved adapter on the base model.
+
+        Raises:
+            InstructLabError: the folder holds no adapter, a damaged one, or that of another model.
+        """
+        import peft
+
+        if not (path / "adapter_config.json").is_file() or not (path / "adapter_model.safetensors").is_file():
+            raise InstructLabError("The folder holds no adapter", where=str(path), do="finish the run first")
+        try:
+            adapted: Any = peft.PeftModel.from_pretrained(model, str(path), is_trainable=False)
+            kept = set(_saved_names(path))
+        except Exception as error:
+            raise InstructLabError(
+                f"The adapter cannot be put on this model ({' '.join(str(error).split())[:300]})",
+                where=str(path),
+                do="use the model that the run was made with, or take another checkpoint of the run",
+            ) from error
+        expected = set(peft.get_peft_model_state_dict(adapted, save_embedding_layers=False))
+        if kept != expected:
+            name = sorted(kept ^ expected)[0]
+            raise InstructLabError(
+                f"The adapter does not fit this model: {len(kept ^ expected)} tensors differ, such as {name}",
+                where=str(path),
+                do="use the model that the run was made with",
+            )
+        return adapted
+
+    def merge(self, model: PreTrainedModel) -> PreTrainedModel:
+        """Work what was added into the frozen weights and take the added modules away.
+
+        Raises:
+            InstructLabError: the adapter holds numbers that are not finite.
+        """
+        adapted: Any = model
+        try:
+            merged: Any = adapted.merge_and_unload(safe_merge=True)
+        except ValueError as error:
+            raise InstructLabError(
+                f"The adapter cannot be merged: {' '.join(str(error).split())[:200]}",
+                do="train with a lower learning rate or gradient clipping, or take an earlier checkpoint",
+            ) from error
+        return merged
+
+
+def refuse_new_tokens(method: str, model: Any) -> None:
+    """Refuse a model whose tokenizer got new tokens, for a method that would leave their rows untrained.
+
+    Raises:
+        InstructLabError: it has some.
+    """
+    if getattr(model, "added_token_ids", []):
+        raise InstructLabError(
+            f"{method} would leave the {len(model.added_token_ids)} new tokens of the tokenizer untrained",
+            where="model.tokenizer.extra_tokens",
+            do="choose tuning=lora, which trains them too, or tuning=full",
+        )
+
+
+def linear_names(model: Any) -> list[str]:
+    """Last parts of the names of a model's linear layers, its output layer left out."""
+    import torch
+
+    output = model.get_output_embeddings()
+    linear = [name for name, m in model.named_modules() if isinstance(m, torch.nn.Linear) and m is not output]
+    return sorted({name.rpartition(".")[2] for name in linear})
+
+
+def _saved_names(path: Path) -> Iterator[str]:
+    from safetensors import safe_open
+
+    with safe_open(path / "adapter_model.safetensors", framework="pt") as file:
+        yield from file.keys()

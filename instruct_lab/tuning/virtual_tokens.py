@@ -1,0 +1,114 @@
+"""Virtual tokens that stand before the text: prompt tuning, P-tuning, prefix tuning."""
+
+from __future__ import annotations
+
+from abc import ABC
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from instruct_lab.config import component
+from instruct_lab.errors import InstructLabError, Refusal
+from instruct_lab.tuning.peft_method import PeftMethod, refuse_new_tokens
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+@component
+class VirtualTokens(PeftMethod, ABC):
+    """Trained vectors before the text, the model frozen. Nothing to merge: they stay beside the model."""
+
+    mergeable: ClassVar[bool] = False
+
+    num_virtual_tokens: Annotated[int, Field(ge=1)] = 20  # of each text
+
+    def _encoder_task(self) -> str | None:
+        return "FEATURE_EXTRACTION"
+
+    def _checked(self, model: Any, common: dict[str, Any]) -> dict[str, Any]:
+        refuse_new_tokens(type(self).__name__, model)
+        return {**common, "num_virtual_tokens": self.num_virtual_tokens}
+
+
+@component
+class PromptTuning(VirtualTokens):
+    r"""Trained embeddings before those of the text: [P; E(x)]. Source: Lester et al., 2021.
+
+    An encoder-decoder gets them before what its encoder reads. They start from random numbers, from tokens drawn from
+    the vocabulary, or from the embeddings of a text, repeated or cut to their number.
+    """
+
+    init: Literal["random", "vocabulary", "text"] = "vocabulary"  # what they start from
+    init_text: Annotated[str, Field(min_length=1)] | None = None  # with init=text: the text
+
+    def __post_init__(self) -> None:
+        if (self.init == "text") != (self.init_text is not None):
+            raise Refusal("init_text", "init=text needs a text, and no other init takes one")
+
+    def config(self, model: Any, common: dict[str, Any]) -> Any:
+        """See `PeftMethod.config`."""
+        import peft
+
+        return peft.PromptTuningConfig(
+            prompt_tuning_init="RANDOM", num_transformer_submodules=1, **self._checked(model, common)
+        )
+
+    def apply(self, model: PreTrainedModel) -> PreTrainedModel:
+        """Freeze the model and put trained vectors before every text."""
+        adapted: Any = super().apply(model)
+        if self.init != "random":
+            import torch
+
+            ids = torch.tensor(self._initial_ids(model))
+            with torch.no_grad():
+                known = model.get_input_embeddings()(ids)  # [num_virtual_tokens, hidden]
+                adapted.prompt_encoder["default"].embedding.weight.copy_(known)
+        return adapted
+
+    def _initial_ids(self, model: Any) -> list[int]:
+        import torch
+
+        if self.init == "vocabulary":
+            special = set(model.tokenizer.all_special_ids)
+            ordinary = sorted(number for number in model.tokenizer.get_vocab().values() if number not in special)
+            drawn = torch.randint(len(ordinary), (self.num_virtual_tokens,)).tolist()
+            return [ordinary[place] for place in drawn]
+        ids = model.tokenizer(self.init_text, add_special_tokens=False)["input_ids"]
+        if not ids:
+            raise InstructLabError("The text has no tokens", where="tuning.init_text", do="write one that has")
+        return (ids * -(-self.num_virtual_tokens // len(ids)))[: self.num_virtual_tokens]
+
+
+@component
+class PTuning(VirtualTokens):
+    r"""Virtual tokens made by a small trained network (P-tuning): [MLP(P); E(x)]. Source: Liu et al., 2021."""
+
+    hidden_size: Annotated[int, Field(ge=1)] = 128  # of the network
+
+    def config(self, model: Any, common: dict[str, Any]) -> Any:
+        """See `PeftMethod.config`."""
+        import peft
+
+        return peft.PromptEncoderConfig(
+            encoder_hidden_size=self.hidden_size, num_transformer_submodules=1, **self._checked(model, common)
+        )
+
+
+@component
+class PrefixTuning(VirtualTokens):
+    r"""Trained keys and values before those of the text, in every layer. Source: Li and Liang, 2021.
+
+    In an encoder-decoder they stand in the decoder.
+    """
+
+    projection: bool = False  # train a network that makes them instead
+    hidden_size: Annotated[int, Field(ge=1)] = 128  # of that network
+
+    def config(self, model: Any, common: dict[str, Any]) -> Any:
+        """See `PeftMethod.config`."""
+        import peft
+
+        return peft.PrefixTuningConfig(
+            prefix_projection=self.projection, encoder_hidden_size=self.hidden_size, **self._checked(model, common)
+        )
