@@ -1,0 +1,170 @@
+"""Prompting without training, noise on embeddings, virtual tokens: what each setting does."""
+
+import copy
+
+import pytest
+import torch
+from pydantic import ValidationError
+
+from instruct_lab.data import Conversation, Message
+from instruct_lab.errors import InstructLabError
+from instruct_lab.model import Decoder, Random
+from instruct_lab.tuning import BitFit, Freeze, HeadOnly, LoRA, Prompting, PromptTuning
+from instruct_lab.tuning.noise import add_embedding_noise
+
+
+def asked(prompt, answer="a"):
+    return Conversation((Message("user", prompt), Message("assistant", answer)), prompt)
+
+
+SHOWN = [
+    asked(f"what is the {word}", f"it is {word}") for word in ("red fox", "blue sea", "green hill", "old red barn")
+]
+
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory):
+    cache = tmp_path_factory.mktemp("cache")
+    settings = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2}
+    made = Decoder(weights=Random(architecture="llama", settings={**settings, "tie_word_embeddings": True}))
+    return made.load(made.load_tokenizer(cache), cache)
+
+
+@pytest.fixture
+def model(loaded):
+    return copy.deepcopy(loaded)
+
+
+# ---- prompting
+
+
+def test_zero_shots_change_nothing_and_an_instruction_stands_before_everything():
+    question = asked("what is the moon")
+    assert Prompting().prompts([question], SHOWN) == [question]
+    (prompted,) = Prompting(instruction="Be brief.").prompts([question], SHOWN)
+    assert prompted.messages == (Message("system", "Be brief."), *question.messages)
+    own = Conversation((Message("system", "You are X."), *question.messages), "x")
+    (prompted,) = Prompting(instruction="Be brief.").prompts([own], SHOWN)
+    assert prompted.messages[0] == Message("system", "Be brief.\n\nYou are X.")
+
+
+def test_shots_are_earlier_turns_the_same_for_every_prompt():
+    first, second = Prompting(shots=2).prompts([asked("one"), asked("two")], SHOWN)
+    assert [message.role for message in first.messages] == ["user", "assistant"] * 3
+    assert first.messages[:4] == second.messages[:4]
+    assert first.messages[-2:] == asked("one").messages
+    assert Prompting(shots=2, seed=1).prompts([asked("one")], SHOWN)[0].messages != first.messages
+
+
+def test_an_example_that_asks_the_same_is_never_shown():
+    for choose in ("seed", "similar"):
+        for question in SHOWN:
+            (prompted,) = Prompting(shots=3, choose=choose).prompts([question], SHOWN)
+            contents = [message.content for message in prompted.messages]
+            assert contents.count(question.messages[0].content) == 1
+
+
+def test_the_most_similar_example_stands_nearest():
+    (prompted,) = Prompting(shots=2, choose="similar").prompts([asked("paint the red barn")], SHOWN)
+    assert [message.content for message in prompted.messages[::2]] == [
+        "what is the red fox",
+        "what is the old red barn",
+        "paint the red barn",
+    ]
+
+
+def test_too_few_examples_are_told():
+    with pytest.raises(InstructLabError, match="4 single-turn examples"):
+        Prompting(shots=4).prompts([asked("one")], SHOWN)
+
+
+def test_settings_without_effect_are_refused():
+    for settings in ({"choose": "similar"}, {"neftune_alpha": 5.0}):
+        with pytest.raises(ValidationError):
+            Prompting(**settings)
+
+
+# ---- noise
+
+
+def test_noise_is_bounded_by_alpha_and_drawn_in_training_alone(model):
+    ids = torch.tensor([[1, 2, 3, 4]])
+    plain = model.get_input_embeddings()(ids)
+    add_embedding_noise(model, 5.0)
+    assert torch.equal(model.eval().get_input_embeddings()(ids), plain)
+    noise = model.train().get_input_embeddings()(ids) - plain
+    bound = 5.0 / (4 * 16) ** 0.5
+    assert 0.8 * bound < float(noise.abs().max()) <= bound
+    assert not torch.equal(model.get_input_embeddings()(ids) - plain, noise), "drawn anew"
+
+
+# ---- what trains
+
+
+def trained(model):
+    return {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+def test_layers_are_chosen_by_number_from_either_end_by_pattern_and_embeddings(model):
+    def layers(**settings):
+        return {name.split(".")[2] for name in trained(Freeze(**settings).apply(copy.deepcopy(model)))}
+
+    assert layers(first_layers=1) == {"0"}
+    assert layers(last_layers=2) == {"1", "2"}
+    assert layers(pattern=r"layers\.1\.mlp") == {"1"}
+    assert trained(Freeze(embeddings=True).apply(copy.deepcopy(model))) == {"model.embed_tokens.weight"}
+    with pytest.raises(InstructLabError, match="has 3 layers"):
+        Freeze(last_layers=4).apply(model)
+    with pytest.raises(InstructLabError, match="No parameter's name"):
+        Freeze(pattern="nothing").apply(model)
+
+
+def test_a_model_without_biases_is_refused_by_bias_only_tuning(model):
+    with pytest.raises(InstructLabError, match="no biases"):
+        BitFit().apply(model)
+
+
+def test_a_tied_projection_gets_weights_of_its_own(model):
+    before = model.get_output_embeddings().weight.detach().clone()
+    HeadOnly().apply(model)
+    assert trained(model) == {"lm_head.weight"}
+    assert torch.equal(model.get_output_embeddings().weight, before)
+    assert model.get_input_embeddings().weight is not model.get_output_embeddings().weight
+
+
+def test_virtual_tokens_start_from_what_is_asked(model):
+    embeddings = model.get_input_embeddings().weight.detach().clone()
+
+    def virtual(**settings):
+        adapted = PromptTuning(num_virtual_tokens=5, **settings).apply(copy.deepcopy(model))
+        return adapted.prompt_encoder["default"].embedding.weight.detach()
+
+    ids = model.tokenizer("ab", add_special_tokens=False)["input_ids"]
+    assert torch.equal(virtual(init="text", init_text="ab"), embeddings[torch.tensor([*ids, *ids, ids[0]])])
+    for row in virtual(init="vocabulary"):
+        assert (embeddings == row).all(dim=1).any()
+    assert not any((embeddings == row).all(dim=1).any() for row in virtual(init="random"))
+    with pytest.raises(ValidationError):
+        PromptTuning(init="text")
+
+
+def test_lora_s_second_matrix_can_learn_faster():
+    assert LoRA(lr_ratio=16.0).learning_rate_factor("x.lora_B.default.weight") == 16
+    assert LoRA(lr_ratio=16.0).learning_rate_factor("x.lora_A.default.weight") == 1
+    assert LoRA().learning_rate_factor("x.lora_B.default.weight") == 1
+
+
+@pytest.mark.parametrize("init", ["pissa", "olora"])
+def test_an_adapter_that_changes_the_frozen_weights_fits_the_untuned_model(model, init, tmp_path):
+    batch = {"input_ids": torch.tensor([[1, 2, 3, 4, 5]])}
+    method = LoRA(r=4, alpha=8.0, init=init)
+    plain = model(**batch).logits.detach()
+    tuned = method.apply(copy.deepcopy(model))
+    torch.testing.assert_close(tuned(**batch).logits, plain, rtol=1e-4, atol=1e-5)
+    for name, parameter in tuned.named_parameters():
+        if "lora_" in name:
+            parameter.data += 0.05
+    method.save(tuned, tmp_path)
+    again = method.load(copy.deepcopy(model), tmp_path)
+    torch.testing.assert_close(again(**batch).logits, tuned(**batch).logits, rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(again(**batch).logits, plain, atol=1e-3)
