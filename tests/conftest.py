@@ -78,3 +78,16 @@ def train(lab):
         return newest_run(lab)
 
     return run
+
+
+def pytest_terminal_summary(terminalreporter):
+    """How many combinations of the matrix were shown to do what is claimed of them."""
+    kinds = {
+        "claims_to_train": "train",
+        "trains_nothing": "answer without training",
+        "is_refused": "are refused, and failed or made no sense when forced",
+    }
+    passed = [r.nodeid for r in terminalreporter.stats.get("passed", []) if "test_matrix.py" in r.nodeid]
+    counts = {told: sum(part in name for name in passed) for part, told in kinds.items()}
+    if any(counts.values()):
+        terminalreporter.write_line("matrix: " + ", ".join(f"{count} {told}" for told, count in counts.items()))

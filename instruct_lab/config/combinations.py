@@ -53,6 +53,7 @@ def combination_problems(built: dict[str, Any], with_defaults: bool = False) -> 
         yield from _family_problems(built)
         yield from _tuning_problems(built)
         yield from _measure_problems(built)
+    yield from _average_problems(built)
     yield from _trainer_problems(built)
     yield from _precision_problems(built)
     yield from _tracker_problems(built)
@@ -116,6 +117,16 @@ def _tuning_problems(built: dict[str, Any]) -> Iterator[Problem]:
     if comparable and (reason := batching_reason(batching, objective)):
         value = getattr(batching, "overlong", None)
         yield Problem(key="batching.overlong", value=value, reason=reason, suggestion="drop")
+
+
+def _average_problems(built: dict[str, Any]) -> Iterator[Problem]:
+    """Two averages of the weights, of which one would stand in the other's place."""
+    if not getattr(built.get("optimizer"), "averages_weights", False):
+        return
+    for key, chosen in built.items():
+        if key.startswith("callbacks.") and type(chosen).__name__ == "WeightAverage":
+            reason = "the optimizer averages the weights itself: leave the callback out, or choose another optimizer"
+            yield Problem(key=key, value="WeightAverage", reason=reason)
 
 
 def _keeps_trained_biases(tuning: Any, objective: Any) -> bool:
@@ -213,7 +224,11 @@ def _tracker_problems(built: dict[str, Any]) -> Iterator[Problem]:
 def _monitor_problems(built: dict[str, Any]) -> Iterator[Problem]:
     """A monitored name that no validation will log."""
     evaluation = built.get("evaluation")
-    metrics = [key.split(".")[1] for key in built if key.startswith("metrics.") and key.count(".") == 1]
+    metrics = [
+        key.split(".")[1]
+        for key, metric in built.items()
+        if key.startswith("metrics.") and key.count(".") == 1 and getattr(metric, "reads", None) == "answers"
+    ]
     objective = built.get("objective")
     logged = ["train/loss", "val/loss"]
     if getattr(objective, "is_likelihood", True):

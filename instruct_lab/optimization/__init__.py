@@ -4,7 +4,7 @@ In: a model's named parameters and the number of optimizer steps. Out: a torch o
 """
 
 from instruct_lab.optimization.base import Optimizer
-from instruct_lab.optimization.matrix_optimizers import Apollo, GaLore, Muon
+from instruct_lab.optimization.matrix_optimizers import GaLore, Muon
 from instruct_lab.optimization.optimizers import Adafactor, AdamW, Lion, ScheduleFreeAdamW
 from instruct_lab.optimization.quantized import QuantizedAdamW
 from instruct_lab.optimization.schedules import (
@@ -21,7 +21,6 @@ from instruct_lab.optimization.schedules import (
 __all__ = [
     "Adafactor",
     "AdamW",
-    "Apollo",
     "Constant",
     "Cosine",
     "CosineRestarts",

@@ -139,39 +139,3 @@ class GaLore(LowRankGradients):
             projected = {"rank": self.rank, "update_proj_gap": self.update_every, "scale": self.scale}
             options.append({**group.options(self.lr, self.weight_decay), **projected, "projection_type": "std"})
         return ProjectedAdamW(options, lr=self.lr, betas=(self.betas[0], self.betas[1]), eps=self.eps)
-
-
-@component
-class Apollo(LowRankGradients):
-    """The gradient itself, scaled as AdamW would scale its random projection, for matrices; AdamW for the rest.
-
-    For g [n, m] with n <= m: every `update_every` steps P [rank, n] is drawn from N(0, 1 / rank); r = P·g [rank, m];
-    r̃ = AdamW's update from r; s = |r̃| / |r|, for each of the m channels or for the whole; u = scale·s·g, shrunk to
-    `growth_limit` times the last u's norm where it is longer; w = w - lr·u - lr·wd·w. For n > m transposed.
-    The projection is drawn again from its seed, never stored. Source: Zhu et al., 2024.
-    """
-
-    scaling: Literal["channel", "tensor"] = "channel"  # one scaling for each channel (APOLLO) or matrix (APOLLO-Mini)
-    scale: Annotated[float, Field(gt=0)] = 1.0  # of the scaled gradient; with scaling=tensor about sqrt(128)
-    growth_limit: Annotated[float, Field(ge=1)] | None = 1.01  # greatest growth of an update's norm; null: none
-    seed: Annotated[int, Field(ge=0)] = 0  # of the random projections
-
-    def make(self, groups: list[Group]) -> torch.optim.Optimizer:
-        """Our own torch optimizer: the authors' package may not be used commercially."""
-        from instruct_lab.optimization._apollo import ScaledGradients
-
-        matrices, rest = self._split(groups, f"a matrix with both sides above rank {self.rank}")
-        return ScaledGradients(
-            [
-                *(group.options(self.lr, self.weight_decay) | {"rank": None} for group in rest),
-                *(group.options(self.lr, self.weight_decay) | {"rank": self.rank} for group in matrices),
-            ],
-            lr=self.lr,
-            betas=(self.betas[0], self.betas[1]),
-            eps=self.eps,
-            update_every=self.update_every,
-            by_channel=self.scaling == "channel",
-            scale=self.scale,
-            growth_limit=self.growth_limit,
-            seed=self.seed,
-        )

@@ -8,7 +8,6 @@ import torch
 from instruct_lab.optimization import (
     Adafactor,
     AdamW,
-    Apollo,
     Cosine,
     GaLore,
     Lion,
@@ -26,7 +25,6 @@ SETTINGS = {
     "schedule_free": ScheduleFreeAdamW(lr=0.01, weight_decay=0.1),
     "muon": Muon(lr=0.01, adamw_lr=0.02, weight_decay=0.1),
     "galore": GaLore(lr=0.01, rank=2, update_every=4, weight_decay=0.1),
-    "apollo": Apollo(lr=0.01, rank=2, update_every=4, weight_decay=0.1),
     "adamw_8bit": QuantizedAdamW(lr=0.01, min_quantized=16, weight_decay=0.1),
 }
 STEPS, STOP = 9, 5

@@ -1,7 +1,6 @@
 """First steps of every optimizer against its paper's formula, in float64, written here."""
 
 import dataclasses
-import itertools
 import math
 
 import numpy as np
@@ -11,7 +10,6 @@ import torch
 from instruct_lab.optimization import (
     Adafactor,
     AdamW,
-    Apollo,
     GaLore,
     Lion,
     Muon,
@@ -220,55 +218,9 @@ def test_galore_is_adamw_among_the_leading_singular_vectors(shape):
     assert not np.allclose(kept[2], course[2])  # the third step chose the directions anew
 
 
-@pytest.mark.parametrize("shape", [(4, 6), (6, 4)])
-@pytest.mark.parametrize("scaling", ["channel", "tensor"])
-@pytest.mark.parametrize("limit", [1.01, None])
-def test_apollo_scales_the_gradient_as_adamw_scales_its_projection(shape, scaling, limit):
-    gradients = [(1 + step) * np.random.default_rng(step).normal(size=shape) for step in range(5)]
-    settings = Apollo(
-        lr=0.1, rank=2, update_every=2, scaling=scaling, scale=1.5, growth_limit=limit, weight_decay=0.3, seed=4
-    )
-    parameter = torch.nn.Parameter(torch.ones(shape, dtype=torch.float64))
-    optimizer = settings.build([("layers.0.w", parameter)])
-    value, mean, square, before, projections = np.ones(shape), 0.0, 0.0, None, []
-    for step, gradient in enumerate(gradients, start=1):
-        parameter.grad = torch.tensor(gradient)
-        optimizer.step()
-        projection = optimizer._projections[parameter][1].numpy()
-        projections.append(projection)
-        wide = gradient if shape[0] < shape[1] else gradient.T
-        low = projection @ wide
-        mean, square = 0.9 * mean + 0.1 * low, 0.999 * square + 0.001 * low**2
-        update = (mean / (1 - 0.9**step)) / (np.sqrt(square / (1 - 0.999**step)) + 1e-8)
-        over = 0 if scaling == "channel" else None
-        scaled = 1.5 * wide * np.linalg.norm(update, axis=over) / np.linalg.norm(low, axis=over)
-        if limit is not None and before is not None:
-            scaled = scaled * min(1.0, limit * before / np.linalg.norm(scaled))
-        before = np.linalg.norm(scaled)
-        value = value - 0.1 * 0.3 * value - 0.1 * (scaled if shape[0] < shape[1] else scaled.T)
-        np.testing.assert_allclose(parameter.detach().numpy(), value, rtol=1e-9)
-    same = [np.array_equal(first, second) for first, second in itertools.pairwise(projections)]
-    assert same == [True, False, True, False]  # drawn anew every two steps
-
-
-def test_apollos_projection_is_normal_of_one_over_its_rank_and_drawn_from_its_seed():
-    def drawn(seed):
-        parameter = torch.nn.Parameter(torch.ones(200, 300))
-        parameter.grad = torch.ones(200, 300)
-        optimizer = Apollo(lr=0.1, rank=50, seed=seed).build([("w", parameter)])
-        optimizer.step()
-        return optimizer._projections[parameter][1]
-
-    assert drawn(0).shape == (50, 200)
-    assert drawn(0).std().item() == pytest.approx(50**-0.5, rel=0.03)
-    assert torch.equal(drawn(0), drawn(0))
-    assert not torch.equal(drawn(0), drawn(1))
-
-
-@pytest.mark.parametrize(("kind", "rank"), [(GaLore, 3), (Apollo, 3)])
+@pytest.mark.parametrize(("kind", "rank"), [(GaLore, 3)])
 def test_matrices_with_a_short_side_get_adamws_update(kind, rank):
-    if kind is GaLore:
-        pytest.importorskip("pytorch_optimizer")
+    pytest.importorskip("pytorch_optimizer")
     parameters = {"a": torch.nn.Parameter(torch.ones(4, 4)), "b": torch.nn.Parameter(torch.ones(4, 3))}
     optimizer = kind(lr=0.1, rank=rank).build(parameters.items())
     for parameter in parameters.values():
@@ -281,7 +233,7 @@ def test_matrices_with_a_short_side_get_adamws_update(kind, rank):
     assert (4, 4) not in shapes
 
 
-@pytest.mark.parametrize("kind", [Muon, GaLore, Apollo])
+@pytest.mark.parametrize("kind", [Muon, GaLore])
 def test_an_optimizer_of_matrices_is_refused_where_none_trains(kind):
     with pytest.raises(Exception, match="would be AdamW alone"):
         kind(lr=0.1).build([("norm.weight", torch.nn.Parameter(torch.ones(3)))])

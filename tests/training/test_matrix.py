@@ -178,13 +178,10 @@ UNTRAINED = [c for c in COMBINATIONS if c.trains and not part("tuning", c.tuning
 REFUSED = [c for c in COMBINATIONS if not c.trains]
 
 
-def test_the_matrix_is_whole(capsys):
+def test_the_matrix_is_whole():
     axes = [len(list(options(group))) for group in ("objective", "tuning", "batching")]
     assert len(COMBINATIONS) == len(FAMILIES) * axes[0] * axes[1] * axes[2]
-    with capsys.disabled():
-        told = f"{len(TRAINING)} train, {len(UNTRAINED)} are measured untrained, {len(REFUSED)} are refused"
-        print(f"\n{len(COMBINATIONS)} combinations: {told}")
-    assert len(TRAINING) > 200
+    assert len(TRAINING) > 500
 
 
 @pytest.mark.parametrize("combination", TRAINING, ids=name_of)

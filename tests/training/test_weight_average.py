@@ -85,7 +85,7 @@ def plain():
     return fit(Toy(), [])
 
 
-@pytest.mark.parametrize(("decay", "every", "start"), [(0.9, 1, 0), (0.5, 1, 0), (0.9, 3, 0), (0.9, 1, 3), (0.8, 2, 4)])
+@pytest.mark.parametrize(("decay", "every", "start"), [(0.9, 1, 0), (0.5, 1, 0), (0.9, 3, 0), (0.9, 1, 3), (0.8, 2, 3)])
 def test_what_is_measured_and_kept_is_the_average(plain, decay, every, start):
     module = fit(Toy(), [average(decay=decay, every_steps=every, start_step=start)])
     course = [*plain.course, plain.trained.detach()]

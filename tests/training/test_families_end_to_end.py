@@ -1,0 +1,118 @@
+"""Every family and kind of objective through the command line: trained, measured, recorded, used."""
+
+import json
+
+import pytest
+
+from instruct_lab import cli
+
+
+def summary(run):
+    return json.loads((run / "summary.json").read_text(encoding="utf-8"))["metrics"]
+
+
+def steps(run):
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+@pytest.fixture
+def pairs(lab):
+    text = (lab / "conf" / "data" / "mine.yaml").read_text(encoding="utf-8")
+    text = text.replace("# mine: ", "# pairs: ").replace("rows.jsonl", "pairs.jsonl").replace("Alpaca", "Preference")
+    (lab / "conf" / "data" / "pairs.yaml").write_text(text, encoding="utf-8")
+    rows = [
+        {"prompt": f"Say {n}", "chosen": f"the number {n * 3}", "rejected": f"no idea about {n}"} for n in range(60)
+    ]
+    (lab / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return ["data=pairs", "metrics=preference"]
+
+
+def test_an_encoder_decoder_with_a_tokenizer_of_its_own(train, capsys):
+    run = train(
+        "model=tiny_encoder_decoder", "tokenizer=train", "model.tokenizer.vocab_size=420", "template=contents",
+        "tuning=full", "metrics=translation",
+    )  # fmt: skip
+    assert summary(run)["test/perplexity"]["after"]["value"] < summary(run)["test/perplexity"]["before"]["value"]
+    capsys.readouterr()
+    assert cli.main(["generate", "latest", "Turn around number 1\nred green"]) == 0
+
+
+def test_an_encoder_is_measured_on_the_same_masks_before_and_after(train):
+    masked = ["model=tiny_encoder", "template=contents", "objective=masked", "metrics=masked"]
+    masked += [f"+model.weights.settings.{part}_dropout_prob=0.0" for part in ("hidden", "attention_probs")]
+    first = train(*masked)
+    smaller = ["batching.batch_size=4", "trainer.accumulate_grad_batches=2", "batching.evaluation_batch_size=3"]
+    again = train(*masked, *smaller)
+    losses = [[line["train/loss"] for line in steps(run) if "train/loss" in line] for run in (first, again)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4), "masks do not depend on the batch size"
+    before = [summary(run)["test/pseudo_perplexity"]["before"]["value"] for run in (first, again)]
+    assert before[0] == pytest.approx(before[1], rel=1e-5)
+
+
+def test_preferences_move_the_margin_and_say_so_during_training(train, pairs):
+    run = train(*pairs, "objective=dpo", "optimizer.lr=1e-2", "trainer.max_epochs=2")
+    margin = summary(run)["test/margin"]
+    assert margin["before"]["value"] == pytest.approx(0.0, abs=1e-4), "the untuned model against itself"
+    assert margin["after"]["value"] > 0
+    told = [line for line in steps(run) if "val/margin" in line]
+    assert told
+    assert "val/perplexity" not in told[0], "the loss is no likelihood"
+    assert any("train/accuracy" in line for line in steps(run))
+
+
+def test_references_that_were_computed_before_are_those_with_adapters_off(train, pairs):
+    runs = [train(*pairs, "objective=dpo", f"objective.reference={how}") for how in ("precomputed", "adapters_off")]
+    losses = [[line["train/loss"] for line in steps(run) if "train/loss" in line] for run in runs]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+def test_a_reward_model_is_trained_measured_and_answers_nothing(train, pairs, capsys):
+    run = train(*pairs, "objective=reward", "optimizer.lr=1e-2")
+    assert summary(run)["test/accuracy"]["after"]["value"] >= summary(run)["test/accuracy"]["before"]["value"]
+    assert cli.main(["generate", "latest", "x"]) == 2
+    assert "gives no text" in capsys.readouterr().err
+
+
+def test_prompting_trains_nothing_and_shows_examples(train):
+    run = train("tuning=few_shot", "batching.max_tokens=2048")
+    manifest = json.loads((run / "manifest.json").read_text(encoding="utf-8"))
+    assert manifest["parameters"]["trained"] == 0
+    metrics = summary(run)["test/perplexity"]
+    assert metrics["before"]["value"] != metrics["after"]["value"], "the prompts differ"
+
+
+def test_virtual_tokens_are_exported_beside_the_model(train, lab):
+    train("tuning=prompt_tuning")
+    assert cli.main(["export", "latest", str(lab / "out")]) == 0
+    assert (lab / "out" / "adapter_config.json").is_file()
+
+
+def test_a_teacher_is_read_and_not_kept(train):
+    run = train("objective=distillation", "model@objective.teacher=tiny_random", "+objective.teacher.weights.seed=1")
+    told = steps(run)
+    assert "val/perplexity" not in next(line for line in told if "val/loss" in line)
+    saved = list((run / "checkpoints").glob("last-*/*.safetensors"))
+    assert saved
+    assert sum(path.stat().st_size for path in saved) < 200_000
+
+
+@pytest.mark.parametrize(
+    ("overrides", "key", "reason"),
+    [
+        (["model=tiny_encoder"], "objective", "works with decoder and encoder-decoder"),
+        (["objective=reward"], "metrics.bleu", "gives no text"),
+        (["tuning=zero_shot", "objective=causal"], "tuning", "trains nothing"),
+        (["objective=kto", "tuning=full"], "tuning", "switching adapters off"),
+        (["objective=kto", "tuning=pissa"], "tuning", "changed what is left"),
+        (["objective=kto", "tuning.bias=all"], "tuning.bias", "leaves trained biases on"),
+        (["objective=dpo", "batching.overlong=truncate_prompt"], "batching.overlong", "cannot be cut alike"),
+        (["metrics=preference"], "metrics.accuracy", "tells no accuracy"),
+        (["template=contents"], "template", "works with encoder and encoder-decoder"),
+        (["objective=dpo", "callbacks.checkpoint.monitor=val/perplexity"], "callbacks.checkpoint.monitor", "no such"),
+    ],
+    ids=lambda value: "+".join(value) if isinstance(value, list) else None,
+)
+def test_what_cannot_work_is_refused_with_its_reason(capsys, overrides, key, reason):
+    assert cli.main(["check", "model=tiny_random", "--json", *overrides]) == 2
+    errors = {error["key"]: error["reason"] for error in json.loads(capsys.readouterr().out)["errors"]}
+    assert reason in errors.get(key, ""), errors
