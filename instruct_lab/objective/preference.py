@@ -118,7 +118,7 @@ class WithReference(Preference, ABC):
 
         from instruct_lab.objective._sequences import sequence_log_probabilities
 
-        with torch.no_grad(), untuned(model):
+        with untuned(model), torch.no_grad():
             sums, _ = sequence_log_probabilities(model, batch)
         return sums.reshape(2, -1).T
 
@@ -127,10 +127,17 @@ class WithReference(Preference, ABC):
 def untuned(model: Any) -> Any:
     """The model without its adapters and without dropout.
 
+    A model without adapters that is only measured (no gradients are recorded) is the untuned one itself.
+
     Raises:
-        InstructLabError: it has none that could be switched off.
+        InstructLabError: it is trained, and has no adapters that could be switched off.
     """
+    import torch
+
     if not hasattr(model, "disable_adapter"):
+        if not torch.is_grad_enabled():
+            yield
+            return
         raise InstructLabError(
             "The untuned model cannot be had by switching adapters off: this tuning method adds none",
             where="objective.reference",
@@ -214,8 +221,8 @@ class KTO(WithReference):
         other = mismatched(model, batch.chosen)
         with torch.no_grad():
             tuned, _ = sequence_log_probabilities(model, other)
-            with untuned(model):
-                plain, _ = sequence_log_probabilities(model, other)
+        with untuned(model), torch.no_grad():
+            plain, _ = sequence_log_probabilities(model, other)
         self_divergence = (tuned - plain).mean().clamp(min=0)  # z
         sums, lengths = sequence_log_probabilities(model, batch)
         reference = self._reference(model, batch)

@@ -32,7 +32,7 @@ from instruct_lab.training.optimizer_modes import OptimizerModes
 from instruct_lab.training.recording import Recorder
 from instruct_lab.training.step_log import StepLog
 from instruct_lab.training.tokenizer import load_tokenizer
-from instruct_lab.training.tuned import load_base, load_tuned
+from instruct_lab.training.tuned import load_adapted, load_base, load_tuned
 from instruct_lab.tuning import count_parameters
 from instruct_lab.tuning.noise import add_embedding_noise
 
@@ -224,7 +224,10 @@ class Stages:
     def measure_after(self) -> None:
         """Measure the tuned model as it will be used, write the results and show them."""
         pl.seed_everything(self.experiment.seed, workers=True, verbose=False)  # for sampled answers
-        tuned = load_tuned(self.experiment, Path(self.record.path), self.cache_path, device=self.device)
+        objective = self.experiment.objective
+        reads_untuned = objective.needs_reference and not objective.takes_reference_from_batch
+        load = load_adapted if reads_untuned else load_tuned  # merged adapters cannot be switched off
+        tuned = load(self.experiment, Path(self.record.path), self.cache_path, device=self.device)
         for split, chosen in self.chosen.items():
             measured = measure(
                 self.experiment,

@@ -64,6 +64,9 @@ def test_references_that_were_computed_before_are_those_with_adapters_off(train,
     runs = [train(*pairs, "objective=dpo", f"objective.reference={how}") for how in ("precomputed", "adapters_off")]
     losses = [[line["train/loss"] for line in steps(run) if "train/loss" in line] for run in runs]
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    margins = [summary(run)["test/margin"]["after"]["value"] for run in runs]
+    assert margins[0] == pytest.approx(margins[1], rel=1e-3)
+    assert margins[0] != 0
 
 
 def test_a_reward_model_is_trained_measured_and_answers_nothing(train, pairs, capsys):
