@@ -51,6 +51,7 @@ def combination_problems(built: dict[str, Any], with_defaults: bool = False) -> 
     """
     if not with_defaults:
         yield from _family_problems(built)
+        yield from _model_problems(built)
         yield from _tuning_problems(built)
         yield from _measure_problems(built)
     yield from _average_problems(built)
@@ -127,6 +128,19 @@ def _average_problems(built: dict[str, Any]) -> Iterator[Problem]:
         if key.startswith("callbacks.") and type(chosen).__name__ == "WeightAverage":
             reason = "the optimizer averages the weights itself: leave the callback out, or choose another optimizer"
             yield Problem(key=key, value="WeightAverage", reason=reason)
+
+
+def _model_problems(built: dict[str, Any]) -> Iterator[Problem]:
+    """Weights that cannot train as the tuning method wants, and a tokenizer that cannot be trained for them."""
+    model, tuning = built.get("model"), built.get("tuning")
+    if not isinstance(model, Component):
+        return
+    if getattr(model, "is_quantized", False) and isinstance(tuning, Component) and not tuning.is_adapter:  # type: ignore[attr-defined]
+        reason = f"quantised weights do not train, and {type(tuning).__name__} adds none: choose an adapter"
+        yield Problem(key="model.quantization", value=str(getattr(model, "quantization", "")), reason=reason)
+    untrainable = getattr(model, "tokenizer_reason", None)
+    if untrainable:
+        yield Problem(key="model.tokenizer", value="TrainedTokenizer", reason=untrainable, suggestion="tokenizer=own")
 
 
 def _keeps_trained_biases(tuning: Any, objective: Any) -> bool:

@@ -20,6 +20,8 @@ from transformers import (
 
 STEP_ARGUMENTS = {"input_ids", "attention_mask", "position_ids", "past_key_values", "use_cache", "logits_to_keep"}
 SELECTABLE_LAYERS = {"full_attention", "sliding_attention", "chunked_attention"}
+DECODER_START = ("forced_bos_token_id", "bad_words_ids")
+"""What else than its start token decides what an encoder-decoder writes first, or never."""
 KEPT_SHARE = 0.75
 """Finished rows leave the batch once no more than this share of it still runs: leaving copies the cache."""
 
@@ -35,6 +37,7 @@ class Settings:
     repetition_penalty: float
     stop_token_ids: tuple[int, ...]
     pad_token_id: int
+    decoder_start: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @contextlib.contextmanager
@@ -76,6 +79,12 @@ def decode(model: Any, prompts: Sequence[Sequence[int]], settings: Settings) -> 
     else:
         rows = _decode_by_transformers(model, input_ids, mask, settings)
     return [_before_stop(row, settings.stop_token_ids) for row in rows]
+
+
+def pads_apart(model: Any) -> bool:
+    """Whether padding would stand between a text and the virtual tokens before it, and count as distance."""
+    prompted = getattr(getattr(model, "active_peft_config", None), "is_prompt_learning", False)
+    return bool(prompted) and not model.config.is_encoder_decoder
 
 
 def steps_alone(model: Any) -> bool:
@@ -134,9 +143,8 @@ def _decode_by_transformers(
     temperature, top_p, top_k = settings.sampling or (None, None, None)
     sampling = {"temperature": temperature or 1.0, "top_p": top_p or 1.0, "top_k": top_k or 0}
     beams = {"length_penalty": settings.length_penalty} if settings.num_beams > 1 else {}
-    own = _own_decoder_start(model)
     config = GenerationConfig(
-        **own,
+        **settings.decoder_start,
         max_new_tokens=settings.max_new_tokens,
         do_sample=settings.sampling is not None,
         num_beams=settings.num_beams,
@@ -159,13 +167,17 @@ def _decode_by_transformers(
     return rows
 
 
-def _own_decoder_start(model: Any) -> dict[str, Any]:
-    """What an encoder-decoder's text starts with, by its own configuration; nothing for other models."""
-    config = model.config
-    if not config.is_encoder_decoder:
+def decoder_start(model: Any) -> dict[str, Any]:
+    """What an encoder-decoder's text starts with and may not hold, as its makers say; nothing for other models.
+
+    To be asked outside of `prepared`: transformers keeps some of it with the generation defaults.
+    """
+    if not model.config.is_encoder_decoder:
         return {}
-    names = ("decoder_start_token_id", "forced_bos_token_id")
-    told = {name: getattr(config, name, None) for name in names}
+    own = getattr(model, "generation_config", None)
+    told = {name: getattr(own, name, None) or getattr(model.config, name, None) for name in DECODER_START}
+    start = getattr(own, "decoder_start_token_id", None)
+    told["decoder_start_token_id"] = model.config.decoder_start_token_id if start is None else start
     return {name: value for name, value in told.items() if value is not None}
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
@@ -94,7 +95,7 @@ class Generation(Component):
         Raises:
             InstructLabError: a prompt is empty, or leaves no room in the model's context.
         """
-        from instruct_lab.generation._decoding import Settings, decode, prepared
+        from instruct_lab.generation._decoding import Settings, decode, decoder_start, pads_apart, prepared
 
         self._check_lengths(model, prompts)
         sampling = (self.temperature, self.top_p, self.top_k)
@@ -106,16 +107,27 @@ class Generation(Component):
             repetition_penalty=self.repetition_penalty,
             stop_token_ids=tuple(stop_token_ids),
             pad_token_id=0 if pad_token_id is None else pad_token_id,
+            decoder_start=decoder_start(model),
         )
         answers: list[list[int]] = [[] for _ in prompts]
         longest_first = sorted(range(len(prompts)), key=lambda index: -len(prompts[index]))
         with prepared(model):
-            for start in range(0, len(prompts), self.batch_size):
-                indices = longest_first[start : start + self.batch_size]
+            for indices in self._batches(longest_first, prompts, pads_apart(model)):
                 batch = [prompts[index] for index in indices]
                 for index, ids in zip(indices, decode(model, batch, settings), strict=True):
                     answers[index] = ids
         return answers
+
+    def _batches(
+        self, indices: list[int], prompts: Sequence[Sequence[int]], of_one_length: bool
+    ) -> Iterator[list[int]]:
+        """The indices in batches, of prompts of one length where padding would change an answer."""
+        groups: Iterable[list[int]] = [indices]
+        if of_one_length:
+            groups = (list(group) for _, group in itertools.groupby(indices, key=lambda index: len(prompts[index])))
+        for group in groups:
+            for start in range(0, len(group), self.batch_size):
+                yield group[start : start + self.batch_size]
 
     def _check_lengths(self, model: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> None:
         config = model.config.get_text_config(decoder=True)

@@ -6,6 +6,9 @@ savable model and a tokenizer whose traps are handled.
 
 from instruct_lab.model.base import Model
 from instruct_lab.model.families import Decoder, Encoder, EncoderDecoder, LanguageModel
+from instruct_lab.model.package_folder import PackageFolder
+from instruct_lab.model.quantization import Quantization
+from instruct_lab.model.rope_scaling import RopeScaling
 from instruct_lab.model.tokenizer import Tokenizer
 from instruct_lab.model.trained_tokenizer import TrainedTokenizer
 from instruct_lab.model.weights import GGUF, Hub, LocalFolder, Random, Weights
@@ -19,7 +22,10 @@ __all__ = [
     "LanguageModel",
     "LocalFolder",
     "Model",
+    "PackageFolder",
+    "Quantization",
     "Random",
+    "RopeScaling",
     "Tokenizer",
     "TrainedTokenizer",
     "Weights",

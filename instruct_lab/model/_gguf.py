@@ -49,14 +49,18 @@ def gguf_model(file: Path, name: str, sha256: str, loading: Loading, cache_path:
     Raises:
         InstructLabError: transformers cannot read the file.
     """
-    folder = _kept(
-        _folder(cache_path, sha256, "weights"), lambda target: _convert_weights(file, name, loading.auto_class, target)
-    )
+    folder = _kept(_folder(cache_path, sha256, "weights"), lambda target: _convert_weights(file, name, target))
     if folder is not None:
         return folder_model(folder, name, loading)
+    if loading.gives_score or loading.rope_scaling is not None or loading.quantization is not None:
+        raise InstructLabError(
+            "The converted model has to be kept for a score, for scaled positions and for quantisation, and cannot be",
+            where=str(cache_path),
+            do="free some space, or choose another cache_path",
+        )
     import torch
 
-    model = read_model(file, name, loading.auto_class)
+    model = read_model(file, name)
     model.set_attn_implementation(loading.attention)
     model.config._name_or_path = name
     model.name_or_path = name
@@ -89,13 +93,14 @@ def read_tokenizer(file: Path, name: str) -> Any:
     return tokenizer
 
 
-def read_model(file: Path, name: str, auto_class: str) -> Any:
-    """The model straight from a GGUF file, de-quantised to float32."""
+def read_model(file: Path, name: str) -> Any:
+    """The language model straight from a GGUF file, de-quantised to float32."""
     import torch
     import transformers
+    from transformers import AutoModelForCausalLM
 
     with _told(file, name), quiet(), contextlib.redirect_stderr(io.StringIO()):  # a bar that cannot be switched off
-        loaded: Any = getattr(transformers, auto_class).from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             str(file.parent),
             gguf_file=file.name,
             dtype=torch.float32,
@@ -106,7 +111,7 @@ def read_model(file: Path, name: str, auto_class: str) -> Any:
         del config.quantization_config  # `save_pretrained` would refuse the model as a quantised one
     state = loaded.state_dict()
     with torch.random.fork_rng(devices=[]):
-        plain = getattr(transformers, auto_class).from_config(config, dtype=torch.float32)
+        plain = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     plain.load_state_dict(state, assign=True)
     plain.tie_weights()
     return plain
@@ -137,14 +142,15 @@ def _convert_tokenizer(file: Path, name: str, target: Path) -> None:
     tokenizer.save_pretrained(target)
 
 
-def _convert_weights(file: Path, name: str, auto_class: str, target: Path) -> None:
+def _convert_weights(file: Path, name: str, target: Path) -> None:
     """Write a folder that gives the same weights, bit for bit; reading it back makes sure of that."""
     import torch
 
-    model = read_model(file, name, auto_class)
+    model = read_model(file, name)
     with quiet():
         model.save_pretrained(target)
-    kept = folder_model(target, name, Loading(auto_class=auto_class)).state_dict()
+    plain = Loading(family="decoder", auto_class="AutoModelForCausalLM")
+    kept = folder_model(target, name, plain).state_dict()
     for tensor_name, tensor in model.state_dict().items():
         if not torch.equal(tensor, kept[tensor_name]):
             raise OSError(f"{tensor_name} reads back otherwise than it was written")

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import tempfile
+from pathlib import Path
 from typing import Any
 
 from instruct_lab.config.spelling import nearest
 from instruct_lab.errors import InstructLabError
+from instruct_lab.model._loading import fit_config, folder_model, quiet, score_modules, seeded
 from instruct_lab.model.weights import Loading
 
 CHATML = (
@@ -81,12 +84,10 @@ def random_model(architecture: str, settings: dict[str, Any], seed: int, loading
     import transformers
 
     config = _config(architecture, settings, tokenizer)
+    fit_config(config, loading, architecture)
+    auto = getattr(transformers, loading.auto_class)
     try:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            auto = getattr(transformers, loading.auto_class)
-            if loading.auto_class == "AutoModelForSequenceClassification":
-                config.num_labels = 1
+        with seeded(seed):
             model = auto.from_config(config, dtype=torch.float32, attn_implementation=loading.attention)
     except (ValueError, TypeError, RuntimeError, ImportError, ZeroDivisionError) as error:
         do = f"make them fit one another and {loading.auto_class}; given: {json.dumps(settings)}"
@@ -95,7 +96,17 @@ def random_model(architecture: str, settings: dict[str, Any], seed: int, loading
             where="model.weights.settings",
             do="set model.attention=eager" if "attn_implementation" in str(error) else do,
         ) from error
-    return model.to(getattr(torch, loading.dtype))
+    if loading.quantization is not None:  # transformers quantises what it reads from a folder
+        with tempfile.TemporaryDirectory() as folder:
+            with quiet():
+                model.save_pretrained(folder)
+            model = folder_model(Path(folder), f"random {architecture}", loading)
+            model.config._name_or_path = model.name_or_path = ""
+    else:
+        model = model.to(getattr(torch, loading.dtype))
+    if loading.gives_score:
+        model.new_modules = score_modules(model)
+    return model
 
 
 def _config(architecture: str, settings: dict[str, Any], tokenizer: Any) -> Any:

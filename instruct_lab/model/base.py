@@ -29,6 +29,16 @@ class Model(Component, ABC):
 
     family: ClassVar[str]
 
+    @property
+    def runs_remote_code(self) -> bool:
+        """Whether Python files that come with the weights may run."""
+        return False
+
+    @property
+    def is_quantized(self) -> bool:
+        """Whether weights are quantised, so that adapters alone can train."""
+        return False
+
     @abstractmethod
     def load_tokenizer(
         self, cache_path: Path, texts: Callable[[], Iterable[str]] | None = None

@@ -14,7 +14,10 @@ from instruct_lab.assets import Input
 from instruct_lab.config import component
 from instruct_lab.errors import InstructLabError, Problem
 from instruct_lab.model.base import Model
+from instruct_lab.model.quantization import Quantization
+from instruct_lab.model.rope_scaling import RopeScaling
 from instruct_lab.model.tokenizer import Tokenizer
+from instruct_lab.model.trained_tokenizer import training_reason
 from instruct_lab.model.weights import GGUF, Loading, Weights
 
 if TYPE_CHECKING:
@@ -33,16 +36,54 @@ class LanguageModel(Model, ABC):
     attention: Literal["sdpa", "eager", "flash_attention_2", "flex_attention"] = "sdpa"  # which implementation
     dtype: Literal["float32", "bfloat16"] = "float32"  # of the weights in memory
     gradient_checkpointing: bool = False  # compute activations twice instead of keeping them: less memory, more time
+    rope_scaling: RopeScaling | None = None  # stretch rotary positions, for longer texts than in pretraining
+    quantization: Literal["8bit", "4bit"] | Quantization | None = None  # of frozen weights; by name: default settings
     allow_pickle: bool = False  # take pickled weights where there are no safetensors: unpickling can run code
     trust_remote_code: bool = False  # run the Python files that come with the weights
 
+    @property
+    def runs_remote_code(self) -> bool:
+        """Whether Python files that come with the weights may run."""
+        return self.trust_remote_code
+
+    @property
+    def is_quantized(self) -> bool:
+        """Whether frozen weights are quantised, so that they cannot train."""
+        return self.quantization is not None
+
+    @property
+    def tokenizer_reason(self) -> str | None:
+        """Why the tokenizer cannot be trained for these weights; none where it can, or is not to be."""
+        return training_reason(self)
+
     def problems(self) -> Iterator[Problem]:
-        """An attention implementation whose package is not installed, and a GGUF file of another family."""
-        if self.attention == "flash_attention_2" and importlib.util.find_spec("flash_attn") is None:
-            reason = "needs the package flash_attn, which is not installed"
+        """What cannot run on this machine, and a GGUF file of another family."""
+        if self.attention in ("flash_attention_2", "flex_attention") and (reason := self._attention_reason()):
             yield Problem(key="attention", value=self.attention, reason=reason, suggestion="sdpa")
+        quantization = self._quantization()
+        if quantization is not None and quantization is not self.quantization:  # a component tells its own
+            for problem in quantization.problems():
+                yield Problem(key="quantization", value=self.quantization, reason=problem.reason)
         if isinstance(self.weights, GGUF) and self.family != "decoder":
             yield Problem(key="weights", value="GGUF", reason="a GGUF file holds a decoder")
+
+    def _attention_reason(self) -> str | None:
+        """Why an implementation that is made for GPUs cannot run here."""
+        from instruct_lab.model.hardware import no_gpu
+
+        if self.attention == "flash_attention_2" and importlib.util.find_spec("flash_attn") is None:
+            return "needs the package flash_attn, which is not installed"
+        if reason := no_gpu():
+            return f"trains on a GPU alone, and {reason}"
+        if self.attention == "flash_attention_2" and self.dtype == "float32":
+            return "computes in 16 bits alone: set model.dtype=bfloat16"
+        return None
+
+    def _quantization(self) -> Quantization | None:
+        """The settings that a name stands for."""
+        if isinstance(self.quantization, str):
+            return Quantization(bits=8 if self.quantization == "8bit" else 4)
+        return self.quantization
 
     def load_tokenizer(
         self, cache_path: Path, texts: Callable[[], Iterable[str]] | None = None
@@ -50,8 +91,12 @@ class LanguageModel(Model, ABC):
         """The tokenizer alone, its settings applied.
 
         Raises:
-            InstructLabError: it is not there, cannot be brought or read, or `tokenizer.pad_token` cannot be had.
+            InstructLabError: it is not there, cannot be brought or read, `tokenizer.pad_token` cannot be had, or one
+                is to be trained and cannot be.
         """
+        reason = training_reason(self)
+        if reason:
+            raise InstructLabError(reason, where="model.tokenizer", do="choose tokenizer=own, or change what is named")
         return self.tokenizer.load(self.weights, cache_path, self.trust_remote_code, self.family, texts)
 
     def load(
@@ -74,30 +119,54 @@ class LanguageModel(Model, ABC):
         from instruct_lab.model._embeddings import fit_embeddings
         from instruct_lab.model._loading import plain_generation_config
 
+        self._check_loadable(head)
         loading = Loading(
+            family=self.family,
             auto_class=self.auto_class if head == "language" else "AutoModelForSequenceClassification",
             dtype=self.dtype,
             attention=self.attention,
             allow_pickle=self.allow_pickle,
             trust_remote_code=self.trust_remote_code,
+            rope_scaling=self.rope_scaling,
+            quantization=self._quantization(),
         )
+        model = self.weights.load_model(loading, tokenizer, cache_path)
+        model.family = self.family
+        model.tokenizer = tokenizer
+        model.new_modules = model.new_modules if head == "score" else []
+        model.added_token_ids = fit_embeddings(model, tokenizer)
+        model.config.pad_token_id = tokenizer.pad_token_id
+        if model.can_generate():
+            model.generation_config = plain_generation_config(model, tokenizer)
+        if self.gradient_checkpointing:
+            self._checkpoint_gradients(model)
+        return model.eval()
+
+    def _check_loadable(self, head: str) -> None:
+        """Refuse what `check` would have told, before anything is brought."""
         if head == "score" and self.family == "encoder-decoder":
             raise InstructLabError(
                 "An encoder-decoder gives no score of a whole text",
                 where="model",
                 do="choose a decoder or an encoder, or another objective",
             )
-        model = self.weights.load_model(loading, tokenizer, cache_path)
-        model.family = self.family
-        model.tokenizer = tokenizer
-        model.new_modules = score_modules(model) if head == "score" else []
-        model.added_token_ids = fit_embeddings(model, tokenizer)
-        model.config.pad_token_id = tokenizer.pad_token_id
-        if model.can_generate():
-            model.generation_config = plain_generation_config(model, tokenizer)
-        if self.gradient_checkpointing:
-            model.gradient_checkpointing_enable({"use_reentrant": False})
-        return model.eval()
+        own = self.quantization.problems() if isinstance(self.quantization, Quantization) else ()
+        for problem in (*self.problems(), *own):
+            key = problem.key or "quantization"
+            raise InstructLabError(
+                f"The model cannot be loaded: {key} {problem.reason}", where=f"model.{key}", do="change it"
+            )
+
+    def _checkpoint_gradients(self, model: PreTrainedModel) -> None:
+        enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+        try:
+            enable({"use_reentrant": False})  # lets gradients through embeddings that are frozen, too
+        except ValueError as error:
+            raise InstructLabError(
+                f"Models of the class {model.config.model_type} keep all their activations",
+                where="model.gradient_checkpointing",
+                do="set it to false",
+            ) from error
 
     def inputs(self, cache_path: Path) -> list[Input]:
         """The files that the weights come from, brought where they are not here yet."""
@@ -126,11 +195,3 @@ class Encoder(LanguageModel):
 
     family: ClassVar[str] = "encoder"
     auto_class: ClassVar[str] = "AutoModelForMaskedLM"
-
-
-def score_modules(model: PreTrainedModel) -> list[str]:
-    """Names of the modules between the pretrained body and the score."""
-    body = model.base_model_prefix
-    heads = [name for name, module in model.named_children() if name != body and any(True for _ in module.parameters())]
-    pooler = getattr(getattr(model, body), "pooler", None)
-    return [*heads, "pooler"] if pooler is not None else heads

@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import os
 from pathlib import Path
 
-DEVICES = ("/dev/nvidia0", "/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
+DEVICES = ("/dev/nvidia[0-9]*", "/dev/kfd", "/dev/dxg")
 """Where the drivers of NVIDIA and AMD, and of Windows' Linux, show a GPU."""
 
 
 def has_gpu() -> bool:
-    """Whether a GPU's driver is there."""
-    return any(Path(device).exists() for device in DEVICES)
+    """Whether torch can use a GPU here."""
+    return no_gpu() is None
+
+
+def no_gpu() -> str | None:
+    """Why no GPU can be used here; none where one can."""
+    root = Path("/")
+    if not any(True for device in DEVICES for _ in root.glob(device.lstrip("/"))):
+        return "there is no GPU here"
+    if os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1"):
+        return "CUDA_VISIBLE_DEVICES hides every GPU"
+    try:
+        version = importlib.metadata.version("torch")
+    except importlib.metadata.PackageNotFoundError:
+        return "the package torch is not installed"
+    return f"torch {version} is built for the CPU" if version.endswith("+cpu") else None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from instruct_lab.model._family import family_of
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -19,8 +21,9 @@ def score(model: Any, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         input_ids: int64 `[rows, seq]`, padded on the right.
         attention_mask: int64 `[rows, seq]`.
     """
-    if model.family == "encoder":
-        return model(input_ids=input_ids, attention_mask=attention_mask).logits[:, 0]
+    if family_of(model) == "encoder":
+        logits: Tensor = model(input_ids=input_ids, attention_mask=attention_mask).logits
+        return logits[:, 0]
     told: list[Tensor] = []
     (name,) = model.new_modules
     base = model.get_base_model() if hasattr(model, "get_base_model") else model

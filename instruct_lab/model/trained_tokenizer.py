@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-import os
-import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -20,6 +19,29 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from instruct_lab.model.weights import Weights
+
+NUM_BYTES = 256
+MISFIT = "A tokenizer that is trained anew does not fit weights that were trained with another"
+TRAINING = 1
+"""Raised when the training changes, so that tokenizers of an earlier one are not taken from the cache."""
+
+
+def training_reason(model: Any) -> str | None:
+    """Why a model's tokenizer cannot be trained; none where it can, or is not to be."""
+    tokenizer = getattr(model, "tokenizer", None)
+    if not isinstance(tokenizer, TrainedTokenizer):
+        return None
+    from instruct_lab.model._random import special_tokens_of
+    from instruct_lab.model.weights import Random
+
+    if not isinstance(model.weights, Random):
+        return MISFIT
+    least = NUM_BYTES + len(special_tokens_of(model.family))
+    if tokenizer.vocab_size < least:
+        return (
+            f"vocab_size is too small: bytes and special tokens of the family {model.family} alone are {least} pieces"
+        )
+    return None
 
 
 @component
@@ -54,50 +76,53 @@ class TrainedTokenizer(Tokenizer):
         """The trained tokenizer; see `Tokenizer.load`.
 
         Raises:
-            InstructLabError: the weights are not random, or there is no text.
+            InstructLabError: the weights are not random, there is no text, or the disk does not take the tokenizer.
         """
         from instruct_lab.model.weights import Random
 
         if not isinstance(weights, Random):
-            raise InstructLabError(
-                "A tokenizer that is trained anew does not fit weights that were trained with another",
-                where="model.tokenizer",
-                do="choose tokenizer=own, or a model with random weights",
-            )
+            raise InstructLabError(MISFIT, where="model.tokenizer", do="choose tokenizer=own, or random weights")
         if texts is None:
             raise InstructLabError(
                 "The tokenizer is trained on the run's data, and there is none here",
                 where="model.tokenizer",
                 do="choose tokenizer=own",
             )
-        found = list(texts())
-        if not any(found):
-            raise InstructLabError("There is no text to train a tokenizer on", where="model.tokenizer", do="see data")
-        return self.prepare(self._kept(found, family, cache_path))
+        return self.prepare(self._kept(texts, family, cache_path))
 
-    def _kept(self, texts: list[str], family: str, cache_path: Path) -> PreTrainedTokenizerBase:
+    def _kept(self, texts: Callable[[], Iterable[str]], family: str, cache_path: Path) -> PreTrainedTokenizerBase:
         """From the cache, or trained and put there."""
-        import tokenizers
-        from filelock import FileLock
         from transformers import PreTrainedTokenizerFast
 
-        settings = [self.algorithm, self.vocab_size, self.min_frequency, family, tokenizers.__version__]
-        digest = hashlib.sha256(json.dumps(settings).encode())
-        for text in texts:
-            digest.update(hashlib.sha256(text.encode("utf-8", "replace")).digest())
-        folder = cache_path / "tokenizers" / digest.hexdigest()
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{folder}.lock"):
-            if not folder.is_dir():
-                partial = folder.with_name(f"{folder.name}.partial-{os.getpid()}")
-                shutil.rmtree(partial, ignore_errors=True)
-                self._trained(texts, family).save_pretrained(partial)
-                partial.rename(folder)
-        tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
-        tokenizer.name_or_path = ""
-        return tokenizer
+        from instruct_lab.model._cache import made_once
+        from instruct_lab.model._loading import named, quiet
 
-    def _trained(self, texts: list[str], family: str) -> PreTrainedTokenizerBase:
+        digest, found = self._digest(texts, family)
+        if not found:
+            raise InstructLabError(
+                "There is no text to train a tokenizer on", where="model.tokenizer", do="look at data.train"
+            )
+
+        def make(folder: Path) -> None:
+            self._trained(_plain(texts()), family).save_pretrained(folder)
+
+        with _told(cache_path):
+            folder = made_once(cache_path / "tokenizers" / digest, make)
+        with quiet():
+            return named(PreTrainedTokenizerFast.from_pretrained(folder), "")
+
+    def _digest(self, texts: Callable[[], Iterable[str]], family: str) -> tuple[str, bool]:
+        """SHA-256 of everything that the training depends on, and whether there is any text."""
+        import tokenizers
+
+        settings = [self.algorithm, self.vocab_size, self.min_frequency, family, tokenizers.__version__, TRAINING]
+        digest, found = hashlib.sha256(json.dumps(settings).encode()), False
+        for text in _plain(texts()):
+            digest.update(hashlib.sha256(text.encode()).digest())
+            found = found or bool(text)
+        return digest.hexdigest(), found
+
+    def _trained(self, texts: Iterable[str], family: str) -> PreTrainedTokenizerBase:
         from tokenizers import Tokenizer as Backend
         from tokenizers import models, pre_tokenizers, trainers
 
@@ -114,4 +139,43 @@ class TrainedTokenizer(Tokenizer):
             trainer = trainers.UnigramTrainer(**common, special_tokens=list(special))
         backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
         backend.train_from_iterator(texts, trainer)
+        if self.algorithm == "unigram":
+            backend.model = _in_order(backend, special)
         return finished(backend, family)
+
+
+def _in_order(backend: Any, special: tuple[str, ...]) -> Any:
+    """A trained Unigram model that is the same in every process.
+
+    The library sums in the order of a hash table that is seeded anew each time, so that likelihoods differ in their
+    last digits and pieces of one likelihood change places. And it gives letters that no piece needs the lowest score of
+    all, plus 0.0001 for each in that order; here they share the lowest.
+    """
+    from tokenizers import models
+
+    vocabulary = json.loads(backend.to_str())["model"]["vocab"]
+    scores = {piece: round(score, 6) for piece, score in vocabulary if piece not in special}
+    lowest = min(scores.values())
+    for piece, score in scores.items():
+        if len(piece) == 1 and score < lowest + NUM_BYTES * 1e-4:
+            scores[piece] = lowest
+    ranked = sorted(scores, key=lambda piece: (-scores[piece], piece))
+    return models.Unigram([*((token, 0.0) for token in special), *((piece, scores[piece]) for piece in ranked)])
+
+
+def _plain(texts: Iterable[str]) -> Iterator[str]:
+    """Texts without halves of surrogate pairs, which UTF-8 cannot say."""
+    for text in texts:
+        yield text.encode("utf-8", "replace").decode()
+
+
+@contextlib.contextmanager
+def _told(cache_path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InstructLabError(
+            f"The trained tokenizer cannot be kept ({error.strerror or error})",
+            where=str(cache_path),
+            do="free some space, mend the folder's permissions, or choose another cache_path",
+        ) from error

@@ -15,6 +15,8 @@ from pydantic import Field
 from instruct_lab.assets import Input, PackageAsset
 from instruct_lab.config import Component, component
 from instruct_lab.errors import InstructLabError, Problem, Refusal
+from instruct_lab.model.quantization import Quantization
+from instruct_lab.model.rope_scaling import RopeScaling
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -25,18 +27,29 @@ class Loading:
     """How a model is loaded, whatever its weights come from.
 
     Args:
+        family: the model's.
         auto_class: name of the class of transformers that picks the architecture, such as AutoModelForCausalLM.
         dtype: name of a torch type, of the weights in memory.
         attention: name of the attention implementation.
         allow_pickle: whether pickled weights are taken where there are no safetensors.
         trust_remote_code: whether Python files that come with the weights are run.
+        rope_scaling: how rotary positions are stretched.
+        quantization: how frozen weights are quantised.
     """
 
+    family: str
     auto_class: str
     dtype: str = "float32"
     attention: str = "sdpa"
     allow_pickle: bool = False
     trust_remote_code: bool = False
+    rope_scaling: RopeScaling | None = None
+    quantization: Quantization | None = None
+
+    @property
+    def gives_score(self) -> bool:
+        """Whether the model puts out one number for a whole text."""
+        return self.auto_class == "AutoModelForSequenceClassification"
 
 
 class Weights(Component, ABC):
@@ -222,7 +235,7 @@ class GGUF(Weights):
 
 @component
 class Random(Weights):
-    """Random weights of any architecture, with a byte-level ChatML tokenizer that needs no download.
+    """Random weights of any architecture, with a byte-level tokenizer of its family that needs no download.
 
     For tests and dry runs: its answers mean nothing. One seed gives the same weights on every machine, and leaves the
     run's random states alone.

@@ -32,6 +32,14 @@ class Preference(Objective, ABC):
     is_likelihood: ClassVar[bool] = False
     value_names: ClassVar[frozenset[str]] = frozenset({"accuracy", "margin", "chosen_reward", "rejected_reward"})
 
+    def _reference(self, model: Any, batch: Batch) -> Tensor | None:
+        """Log-probabilities under the untuned model, `[examples, 2]`, where the objective compares with it."""
+        return None
+
+
+class Compared(Preference, ABC):
+    """A preference whose loss of a pair needs nothing but that pair."""
+
     @abstractmethod
     def compare(self, chosen: Answers, rejected: Answers, training: bool) -> tuple[Tensor, Tensor, Tensor]:
         """The loss and the rewards of the chosen and the rejected answers, each `[examples]`."""
@@ -49,9 +57,6 @@ class Preference(Objective, ABC):
         rejected = Answers(sums[half:], lengths[half:], None if reference is None else reference[:, 1])
         losses, good, bad = self.compare(chosen, rejected, model.training)
         return Loss(losses, torch.ones_like(lengths[:half]), preference_values(good.detach(), bad.detach()))
-
-    def _reference(self, model: Any, batch: Batch) -> Tensor | None:
-        return None
 
 
 class Answers:
@@ -154,7 +159,7 @@ def untuned(model: Any) -> Any:
 
 
 @component
-class DPO(WithReference):
+class DPO(WithReference, Compared):
     r"""Direct preference optimisation. With h = log-ratio of the chosen minus that of the rejected answer:
 
     - sigmoid: -(1 - e) log s(beta h) - e log s(-beta h) (Rafailov et al., 2023; e: conservative DPO, Mitchell, 2023);
@@ -234,13 +239,9 @@ class KTO(WithReference):
         values = preference_values(self.beta * good.detach(), self.beta * bad.detach())
         return Loss(losses, torch.ones_like(lengths[:half]), values)
 
-    def compare(self, chosen: Answers, rejected: Answers, training: bool) -> tuple[Tensor, Tensor, Tensor]:
-        """Not used: the loss of a pair needs its batch."""
-        raise NotImplementedError
-
 
 @component
-class ORPO(Preference):
+class ORPO(Compared):
     r"""Odds-ratio preference optimisation: L_c - w log s(log odds(y_c) - log odds(y_r)); no untuned model.
 
     L_c is the chosen answer's mean cross-entropy a token, odds(y) = P / (1 - P) with P the exponential of the mean
@@ -264,7 +265,7 @@ class ORPO(Preference):
 
 
 @component
-class SimPO(Preference):
+class SimPO(Compared):
     r"""Simple preference optimisation: -log s(beta (m_c - m_r) - gamma), m the mean log-probability a token.
 
     gamma = `gamma_ratio` * beta is the margin that is asked for. No untuned model, and length does not pay. Source:
@@ -283,7 +284,7 @@ class SimPO(Preference):
 
 
 @component
-class CPO(Preference):
+class CPO(Compared):
     r"""Contrastive preference optimisation: -log s(beta (log p_c - log p_r)) - a m_c, m_c the chosen's mean a token.
 
     The first term prefers without an untuned model, the second clones the chosen answer. Source: Xu et al., 2024.

@@ -40,6 +40,7 @@ def train(experiment: Experiment, config: dict[str, Any], choices: dict[str, Any
     record = _own_record(experiment, config, choices, overrides)
     if _is_first_process():
         record.write_manifest(choices=choices, seeds={"seed": experiment.seed}, config_hash=config_hash(config))
+        record.write_manifest(runs_remote_code=experiment.model.runs_remote_code)
     _run(experiment, config, choices, record, resumed=False)
     return record
 

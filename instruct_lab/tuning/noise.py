@@ -9,15 +9,31 @@ from typing import Any
 def add_embedding_noise(model: Any, alpha: float) -> None:
     """Add uniform noise in [-1, 1] times alpha / sqrt(L d) to the embeddings of the input, in training alone.
 
-    L is the length of the padded batch and d the width of the embeddings, as transformers and TRL have it. The noise is
-    drawn from torch's random state and is no part of the model. Source: Jain et al., 2024 (NEFTune).
+    L is the length of the padded batch and d the width of the embeddings, as in transformers and TRL. An
+    encoder-decoder gets it where the encoder reads, virtual tokens get none. The noise is drawn from torch's random
+    state; nothing is added to the model's parameters, so nothing of it is saved, and in evaluation mode it is off.
+    Source: Jain et al., 2024 (NEFTune).
+
+    Args:
+        model: adapted or not; hooks are put on its embeddings.
+        alpha: above 0; 5 is usual.
     """
     import torch
 
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    layers = [base.get_input_embeddings()]  # what virtual tokens are put before
+    in_decoder: list[bool] = []
+    if base.config.is_encoder_decoder:  # its encoder and decoder may have layers of their own with the same weights
+        layers.append(base.get_encoder().get_input_embeddings())
+        decoder = base.get_decoder()
+        decoder.register_forward_pre_hook(lambda module, arguments: in_decoder.append(True))
+        decoder.register_forward_hook(lambda module, arguments, output: in_decoder.clear(), always_call=True)
+
     def noisy(module: Any, arguments: tuple[Any, ...], output: Any) -> Any:
-        if not module.training:
+        if not module.training or in_decoder:
             return output
-        scale = alpha / math.sqrt(output.shape[1] * output.shape[2])
+        scale = alpha / math.sqrt(output.shape[1] * output.shape[2])  # [rows, seq, hidden]
         return output + torch.empty_like(output).uniform_(-scale, scale)
 
-    model.get_input_embeddings().register_forward_hook(noisy)
+    for layer in {id(layer): layer for layer in layers}.values():
+        layer.register_forward_hook(noisy)

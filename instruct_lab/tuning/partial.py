@@ -6,7 +6,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Collection
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
@@ -185,31 +185,31 @@ class BitFit(Partial):
 class HeadOnly(Partial):
     """Only the output projection trains, or the head that gives a score (linear probing).
 
-    Where the projection is tied to the embeddings of the input, it gets weights of its own, which start from these. A
-    T5 scales what it projects only while they are tied: that is refused.
+    Where the projection is tied to the embeddings of the input, it gets weights of its own, which start from these, so
+    that the model says the same before the first step. It is exported with both.
     """
-
-    families: ClassVar = frozenset({"decoder", "encoder-decoder", "encoder"})
 
     def chosen(self, model: Any) -> Collection[str]:
         """See `Partial.chosen`."""
         if getattr(model, "new_modules", []):
             return []
         output = model.get_output_embeddings()
-        self._untie(model, output)
+        if output.weight is model.get_input_embeddings().weight:
+            _untie(model, output)
         parameters = {id(parameter) for parameter in output.parameters()}
         return {name for name, parameter in model.named_parameters() if id(parameter) in parameters}
 
-    def _untie(self, model: Any, output: Any) -> None:
-        import torch
 
-        if output.weight is not model.get_input_embeddings().weight:
-            return
-        if getattr(model.config, "model_type", "") in ("t5", "mt5", "umt5"):
-            raise InstructLabError(
-                "A T5 with tied embeddings has no output projection of its own to train",
-                where="tuning",
-                do="choose another method, or a T5 v1.1",
-            )
-        output.weight = torch.nn.Parameter(output.weight.detach().clone())
+def _untie(model: Any, output: Any) -> None:
+    """Give the output projection weights of its own."""
+    import torch
+
+    weight = output.weight.detach().clone()
+    if getattr(model.config, "scale_decoder_outputs", False):  # T5, where both are one: what would be scaled is scaled
+        weight *= model.config.d_model**-0.5
+        model.config.scale_decoder_outputs = False
+    output.weight = torch.nn.Parameter(weight)
+    if sum(len(getattr(module, "_tied_weights_keys", None) or ()) for module in model.modules()) < 2:
         model.config.tie_word_embeddings = False
+    # else more is tied than this (BART's encoder and decoder, BERT's bias), and has to be tied again where an exported
+    # model is read; transformers does not tie what stands in the file with weights of its own

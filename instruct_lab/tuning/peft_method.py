@@ -111,6 +111,7 @@ class PeftMethod(Tuning, ABC):
             InstructLabError: the adapter holds numbers that are not finite.
         """
         adapted: Any = model
+        _take_whole_modules(adapted)
         try:
             merged: Any = adapted.merge_and_unload(safe_merge=True)
         except ValueError as error:
@@ -119,6 +120,17 @@ class PeftMethod(Tuning, ABC):
                 do="train with a lower learning rate or gradient clipping, or take an earlier checkpoint",
             ) from error
         return merged
+
+
+def _take_whole_modules(adapted: Any) -> None:
+    """Put modules that trained as a whole in the place of their untuned ones; PEFT does it for layers with one weight
+    alone."""
+    from peft.utils import ModulesToSaveWrapper
+
+    for name, module in list(adapted.named_modules()):
+        if isinstance(module, ModulesToSaveWrapper):
+            parent, _, last = name.rpartition(".")
+            setattr(adapted.get_submodule(parent), last, module.modules_to_save["default"])
 
 
 def refuse_new_tokens(method: str, model: Any) -> None:

@@ -110,6 +110,8 @@ def test_a_teacher_is_read_and_not_kept(train):
         (["objective=kto", "tuning.bias=all"], "tuning.bias", "leaves trained biases on"),
         (["objective=dpo", "batching.overlong=truncate_prompt"], "batching.overlong", "cannot be cut alike"),
         (["metrics=preference"], "metrics.accuracy", "tells no accuracy"),
+        (["model=smollm2_135m", "tokenizer=train"], "model.tokenizer", "does not fit weights"),
+        (["model.quantization=8bit", "tuning=full"], "model.quantization", "do not train"),
         (["template=contents"], "template", "works with encoder and encoder-decoder"),
         (["objective=dpo", "callbacks.checkpoint.monitor=val/perplexity"], "callbacks.checkpoint.monitor", "no such"),
     ],
@@ -119,3 +121,9 @@ def test_what_cannot_work_is_refused_with_its_reason(capsys, overrides, key, rea
     assert cli.main(["check", "model=tiny_random", "--json", *overrides]) == 2
     errors = {error["key"]: error["reason"] for error in json.loads(capsys.readouterr().out)["errors"]}
     assert reason in errors.get(key, ""), errors
+
+
+def test_the_record_says_whether_code_came_with_the_weights(train):
+    for trusted in (False, True):
+        run = train(f"model.trust_remote_code={str(trusted).lower()}", "evaluation.before=false")
+        assert json.loads((run / "manifest.json").read_text(encoding="utf-8"))["runs_remote_code"] is trusted

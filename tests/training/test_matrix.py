@@ -27,7 +27,6 @@ MODELS = {"decoder": "tiny_random", "encoder-decoder": "tiny_encoder_decoder", "
 OTHER_MODELS = {  # methods that need what these architectures lack
     ("bitfit", "decoder"): "with_biases",
     ("bitfit", "encoder-decoder"): "tiny_bart",
-    ("head_only", "encoder-decoder"): "tiny_bart",
 }
 SMALLER = {"fourierft": {"n_frequency": 50}}
 """Settings of real models that these are too small for."""
@@ -37,7 +36,8 @@ COMBINATIONS = list(matrix())
 
 def said(index):
     answer, other = f"The answer is {index * 7}.", f"No idea about {index}"
-    messages = (Message("user", f"What is {index} times 7?"), Message("assistant", answer))
+    asked = f"What is {index} times 7?" + " Tell me." * index  # of several lengths
+    messages = (Message("user", asked), Message("assistant", answer))
     return Conversation(messages, str(index), rejected=(Message("assistant", other),))
 
 
@@ -153,10 +153,10 @@ class Trial:
             torch.manual_seed(1)
             return self.objective.loss(model, self.batch, self.teacher).sums
 
-    def answers(self, model):
+    def answers(self, model, rows):
         layout = Layout(self.objective.reads, self.family)
         template = ChatTemplate() if self.family == "decoder" else Contents()
-        prompts = self.batching.encode_prompts(ROWS[:2], template, self.tokenizer, layout)
+        prompts = self.batching.encode_prompts(rows, template, self.tokenizer, layout)
         stops = [self.tokenizer.eos_token_id]
         return Generation(max_new_tokens=3).generate_ids(model, prompts, stops, self.tokenizer.pad_token_id)
 
@@ -197,9 +197,15 @@ def test_a_combination_that_claims_to_train_trains(combination, cache, tmp_path)
     trial.tuning.save(trial.model, tmp_path / "saved")
     again = trial.tuning.load(trial.base(), tmp_path / "saved")
     torch.testing.assert_close(trial.put_out(again), after, rtol=1e-5, atol=1e-5)
+    used = again
+    if trial.tuning.mergeable:
+        used = trial.tuning.merge(again)
+        if trial.teacher is None and not (trial.objective.needs_reference and trial.batch.reference is None):
+            torch.testing.assert_close(trial.put_out(used), after, rtol=1e-3, atol=1e-3)
     if trial.objective.generates and trial.family != "encoder":
-        used = trial.tuning.merge(again) if trial.tuning.mergeable else again
-        assert [len(answer) <= 3 for answer in trial.answers(used)] == [True, True]
+        together = trial.answers(used, ROWS)
+        assert together == [answer for row in ROWS for answer in trial.answers(used, [row])], "alone and in a batch"
+        assert max(map(len, together)) <= 3
 
 
 @pytest.mark.parametrize("combination", UNTRAINED, ids=name_of)
@@ -209,7 +215,7 @@ def test_a_combination_that_trains_nothing_answers(combination, cache):
     asked = trial.tuning.prompts(ROWS[:1], [said(index) for index in range(8)])
     assert len(asked) == 1
     assert asked[0].messages[-2:] == ROWS[0].messages[-2:] or asked[0].messages[-1] == ROWS[0].messages[-1]
-    assert len(trial.answers(trial.model)) == 2
+    assert len(trial.answers(trial.model, ROWS[:2])) == 2
 
 
 @pytest.mark.parametrize("combination", REFUSED, ids=name_of)

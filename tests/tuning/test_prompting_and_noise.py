@@ -4,12 +4,15 @@ import copy
 
 import pytest
 import torch
+import transformers
 from pydantic import ValidationError
 
+from instruct_lab.config.matrix import component_of
 from instruct_lab.data import Conversation, Message
 from instruct_lab.errors import InstructLabError
+from instruct_lab.generation import Generation
 from instruct_lab.model import Decoder, Random
-from instruct_lab.tuning import BitFit, Freeze, HeadOnly, LoRA, Prompting, PromptTuning
+from instruct_lab.tuning import BitFit, Freeze, HeadOnly, LoRA, PrefixTuning, Prompting, PromptTuning, PTuning
 from instruct_lab.tuning.noise import add_embedding_noise
 
 
@@ -168,3 +171,70 @@ def test_an_adapter_that_changes_the_frozen_weights_fits_the_untuned_model(model
     again = method.load(copy.deepcopy(model), tmp_path)
     torch.testing.assert_close(again(**batch).logits, tuned(**batch).logits, rtol=1e-4, atol=1e-5)
     assert not torch.allclose(again(**batch).logits, plain, atol=1e-3)
+
+
+# ---- what leaves the house
+
+
+EXPORTED = {
+    "tiny_random": "AutoModelForCausalLM",
+    "tiny_encoder_decoder": "AutoModelForSeq2SeqLM",
+    "tiny_bart": "AutoModelForSeq2SeqLM",
+    "tiny_encoder": "AutoModelForMaskedLM",
+}
+
+
+@pytest.mark.parametrize("option", EXPORTED)
+def test_an_exported_projection_of_its_own_gives_the_same_outputs(option, tmp_path):
+    made = component_of("model", option)
+    model = made.load(made.load_tokenizer(tmp_path), tmp_path)
+    batch = {"input_ids": torch.tensor([[5, 6, 7, 8]])}
+    if model.config.is_encoder_decoder:
+        batch["decoder_input_ids"] = torch.tensor([[1, 9, 10]])
+    plain = model(**batch).logits.detach()
+    tuned = HeadOnly().apply(model).eval()
+    torch.testing.assert_close(tuned(**batch).logits, plain, rtol=1e-4, atol=1e-5)
+    torch.manual_seed(0)
+    for parameter in tuned.parameters():
+        if parameter.requires_grad:
+            parameter.data += 0.3 * torch.randn_like(parameter)
+    changed = tuned(**batch).logits.detach()
+    assert not torch.allclose(changed, plain, atol=1e-2)
+    tuned.save_pretrained(tmp_path / "out")
+    again = getattr(transformers, EXPORTED[option]).from_pretrained(tmp_path / "out").eval()
+    torch.testing.assert_close(again(**batch).logits, changed, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("option", EXPORTED)
+def test_noise_reaches_what_every_family_reads(option, tmp_path):
+    made = component_of("model", option)
+    model = made.load(made.load_tokenizer(tmp_path), tmp_path)
+    for module in model.modules():
+        for name in ("p", "dropout", "activation_dropout", "attention_dropout"):
+            if isinstance(getattr(module, name, None), float):
+                setattr(module, name, 0.0)
+    batch = {"input_ids": torch.tensor([[5, 6, 7, 8]])}
+    if model.config.is_encoder_decoder:
+        batch["decoder_input_ids"] = torch.tensor([[1, 9, 10]])
+    plain = model.train()(**batch).logits.detach()
+    torch.testing.assert_close(model(**batch).logits, plain)
+    add_embedding_noise(model, 50.0)
+    assert not torch.allclose(model(**batch).logits, plain, atol=1e-3)
+    torch.testing.assert_close(model.eval()(**batch).logits, plain)
+
+
+@pytest.mark.parametrize("method", [PromptTuning, PTuning, PrefixTuning], ids=lambda method: method.__name__)
+@pytest.mark.parametrize("option", ["tiny_random", "tiny_encoder_decoder", "tiny_bart"])
+def test_answers_do_not_depend_on_what_is_asked_beside_them(option, method, tmp_path):
+    made = component_of("model", option)
+    model = made.load(made.load_tokenizer(tmp_path), tmp_path)
+    torch.manual_seed(0)
+    for parameter in model.parameters():
+        parameter.data = 0.4 * torch.randn_like(parameter)  # answers that differ from place to place
+    tuned = method(num_virtual_tokens=4).apply(model).eval()
+    prompts = [[5, 6, 7], [9, 8, 7, 6, 5, 4, 3, 12, 13], [20, 21, 22, 23, 24, 25]]
+    generation = Generation(max_new_tokens=12)
+    together = generation.generate_ids(tuned, prompts, [], 0)
+    assert together == [generation.generate_ids(tuned, [prompt], [], 0)[0] for prompt in prompts]
+    if option == "tiny_random":  # a random encoder-decoder says the same to everything
+        assert len({tuple(answer) for answer in together}) > 1
