@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from instruct_lab import __version__
+from instruct_lab import __version__, verbs
 from instruct_lab.errors import ConfigError, InstructLabError
 
 Verb = Callable[[argparse.Namespace], int]
@@ -65,10 +65,10 @@ def _parser() -> argparse.ArgumentParser:
         description="Fine-tune language models on instructions; every run is a checked composition of config groups.",
     )
     parser.add_argument("--version", action="version", version=f"instruct-lab {__version__}")
-    verbs = parser.add_subparsers(metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
     def add(name: str, verb: Verb, text: str, *, json_: bool = False, overrides: bool = False) -> Any:
-        sub = verbs.add_parser(name, help=text, description=text)
+        sub = commands.add_parser(name, help=text, description=text)
         sub.set_defaults(verb=verb)
         sub.add_argument("--debug", action="store_true", help="show tracebacks")
         if json_:
@@ -77,12 +77,14 @@ def _parser() -> argparse.ArgumentParser:
             sub.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="group=option or key=value")
         return sub
 
-    add("train", _train, "train, measure and record one run", overrides=True)
+    train = add("train", verbs.train, "train, measure and record one run, or a sweep of them", overrides=True)
+    _add_multirun(train)
     check = add("check", _check, "report everything that is wrong with a config", json_=True, overrides=True)
     check.add_argument("--all", action="store_true", help="check every option of every group, and every study")
     check.add_argument(
         "--matrix", action="store_true", help="list every combination of model family, objective, tuning and batching"
     )
+    _add_multirun(check)
     add("show", _show, "show the composed config, and where each value came from", json_=True, overrides=True)
     inspect = add("inspect", _inspect, "show the data as it will reach the model", json_=True, overrides=True)
     inspect.add_argument("--num", type=int, default=3, metavar="N", help="how many examples (default: 3)")
@@ -95,19 +97,28 @@ def _parser() -> argparse.ArgumentParser:
     listing.add_argument("group", nargs="?", metavar="GROUP")
     init = add("init", _init, "write a lab of your own: a folder with one commented example of each kind")
     init.add_argument("path", metavar="DIR")
-    runs = add("runs", _runs, "list the recorded runs", json_=True)
+    runs = add("runs", verbs.runs, "list the recorded runs", json_=True)
     _add_runs_path(runs)
-    resume = add("resume", _resume, "continue a run that was interrupted")
+    compare = add("compare", verbs.compare, "compare runs, or those of a sweep, on the examples they share", json_=True)
+    compare.add_argument(
+        "runs_compared", metavar="RUN", nargs="+", help="runs, or one sweep, by folder, id or its beginning"
+    )
+    compare.add_argument("--markdown", action="store_true", help="print Markdown tables")
+    _add_runs_path(compare)
+    watch = add("watch", verbs.watch, "show a sweep's table while it runs")
+    watch.add_argument("sweep", metavar="SWEEP", nargs="?", default="latest", help="its id or folder (default: latest)")
+    _add_runs_path(watch)
+    resume = add("resume", verbs.resume, "continue a run, or a sweep, that was interrupted")
     _add_run(resume)
-    reproduce = add("reproduce", _reproduce, "run a recorded config again, as a new run")
+    reproduce = add("reproduce", verbs.reproduce, "run a recorded config again, as a new run")
     _add_run(reproduce)
-    generate = add("generate", _generate, "print the tuned model's answer")
+    generate = add("generate", verbs.generate, "print the tuned model's answer")
     _add_run(generate)
     generate.add_argument("prompt", metavar="PROMPT", nargs="+")
     generate.add_argument("--system", default=None, help="a system message before the prompt")
     generate.add_argument("--base", action="store_true", help="answer with the untuned model")
     _add_checkpoint(generate)
-    export = add("export", _export, "write the tuned model as a plain Hugging Face folder")
+    export = add("export", verbs.export, "write the tuned model as a plain Hugging Face folder")
     _add_run(export)
     export.add_argument("path", metavar="DIR")
     export.add_argument("--keep-adapter", action="store_true", help="write the adapter alone, not merged")
@@ -118,6 +129,10 @@ def _parser() -> argparse.ArgumentParser:
     cache.add_argument("--older-than", type=float, metavar="DAYS", help="only results not used for so many days")
     cache.add_argument("--cache", metavar="DIR", help="default: cache_path of the config")
     return parser
+
+
+def _add_multirun(parser: Any) -> None:
+    parser.add_argument("-m", "--multirun", action="store_true", help="a run of each value: tuning.r=4,8,16")
 
 
 def _add_runs_path(parser: Any) -> None:
@@ -155,6 +170,8 @@ def _check(parsed: argparse.Namespace) -> int:
                     print(f"        {problem}")
             print(f"{len(results)} options checked, {len(failed)} wrong")
         return 2 if failed else 0
+    if parsed.multirun:
+        return _check_sweep(parsed)
     checked = check(parsed.overrides)
     if parsed.json:
         print(json.dumps({"errors": [_told(problem) for problem in checked.problems]}, indent=2, default=str))
@@ -162,6 +179,26 @@ def _check(parsed: argparse.Namespace) -> int:
     checked.or_refuse()
     choices = ", ".join(f"{group}={_option(option)}" for group, option in checked.composition.choices.items())
     print(f"ok: {choices}")
+    return 0
+
+
+def _check_sweep(parsed: argparse.Namespace) -> int:
+    from instruct_lab.sweep.plan import plan
+
+    try:
+        planned = plan(parsed.overrides)
+    except ConfigError as error:
+        if not parsed.json:
+            raise
+        print(json.dumps({"errors": [_told(problem) for problem in error.problems]}, indent=2, default=str))
+        return 2
+    if parsed.json:
+        print(json.dumps({"errors": []}, indent=2))
+        return 0
+    varying = ", ".join(dimension.key for dimension in planned.space.dimensions) or "seed"
+    count = planned.num_points * planned.settings.seeds
+    looked = ", ".join(f"{d} {m}" for m, d in zip(planned.settings.metrics, planned.directions, strict=True))
+    print(f"ok: {count} runs over {varying}; {type(planned.sampler).__name__}, {looked}")
     return 0
 
 
@@ -280,88 +317,6 @@ def _cache(parsed: argparse.Namespace) -> int:
         size, days = f"{told['bytes'] / 1e6:8,.1f} MB", f"{told['unused_days']:5.1f} days"
         print(f"{told['key'][:12]}  {size}  {days}  {told['name']}: {rows}")
     print(f"{len(found)} results, {sum(entry.bytes for entry in found) / 1e6:,.1f} MB")
-    return 0
-
-
-# ---- runs
-
-
-def _train(parsed: argparse.Namespace) -> int:
-    from instruct_lab.config.check import check
-
-    checked = check(parsed.overrides).or_refuse()
-    from instruct_lab.training.run import train
-
-    train(checked.experiment, checked.resolved, checked.composition.choices, parsed.overrides)
-    return 0
-
-
-def _recorded(parsed: argparse.Namespace) -> tuple[Any, Any, dict[str, Any]]:
-    """A run's record, its experiment, and its config as plain containers."""
-    from omegaconf import OmegaConf
-
-    from instruct_lab.config.check import check_config, plain
-    from instruct_lab.tracking import find_run
-
-    record = find_run(Path(parsed.runs), parsed.run)
-    config = OmegaConf.load(record.path / "config.yaml")
-    return record, check_config(config), plain(config)  # type: ignore[arg-type]
-
-
-def _resume(parsed: argparse.Namespace) -> int:
-    record, experiment, config = _recorded(parsed)
-    from instruct_lab.training.run import resume
-
-    resume(experiment, config, record)
-    return 0
-
-
-def _reproduce(parsed: argparse.Namespace) -> int:
-    record, experiment, config = _recorded(parsed)
-    from instruct_lab.training.run import train
-
-    train(experiment, config, record.manifest.get("choices", {}), record.overrides)
-    return 0
-
-
-def _runs(parsed: argparse.Namespace) -> int:
-    from instruct_lab.tracking import list_runs
-
-    found = list_runs(Path(parsed.runs))
-    if parsed.json:
-        print(json.dumps(found, indent=2))
-        return 0
-    from rich.console import Console
-    from rich.table import Column, Table
-
-    table = Table(Column("id", no_wrap=True), Column("name", overflow="fold"), "status", "metrics")
-    for run in found:
-        values = [f"{name} {value:.4g}" for name, value in run["metrics"].items() if isinstance(value, int | float)]
-        table.add_row(run["id"], run["name"], run["status"], "  ".join(values[:4]))
-    Console().print(table)
-    return 0
-
-
-def _generate(parsed: argparse.Namespace) -> int:
-    record, experiment, _ = _recorded(parsed)
-    from instruct_lab.training.use import generate
-
-    if parsed.base and parsed.checkpoint:
-        raise InstructLabError("--base is the untuned model, which has no checkpoint", do="leave one of them out")
-    weights = "base" if parsed.base else parsed.checkpoint
-    for text in generate(experiment, record, parsed.prompt, system=parsed.system, weights=weights):
-        print(text)
-    return 0
-
-
-def _export(parsed: argparse.Namespace) -> int:
-    record, experiment, config = _recorded(parsed)
-    from instruct_lab.training.use import export
-
-    written = export(
-        experiment, config, record, Path(parsed.path), keep_adapter=parsed.keep_adapter, checkpoint=parsed.checkpoint
-    )
-    print(written)
     return 0
 
 

@@ -29,6 +29,9 @@ ROOM_OF_GROUP = {
     "debug": "training",
     "experiments": "config",
     "preprocessing/step": "preprocessing",
+    "pruner": "sweep",
+    "hydra/sweeper": "sweep",
+    "hydra/launcher": "sweep",
 }
 HEAVY = ("torch", "transformers", "datasets", "peft", "wandb", "pytorch_lightning", "torchmetrics", "pyarrow", "numpy")
 
@@ -39,14 +42,14 @@ def option_files():
 
 def test_every_group_has_its_room_and_every_room_its_group():
     folders = {path.name for path in (ROOT / "conf").iterdir() if path.is_dir()}
-    assert folders | {"experiments"} == {group for group in GROUPS if "/" not in group}
+    assert folders | {"experiments"} == {group for group in GROUPS if "/" not in group} | {"hydra"}
     assert all((ROOT / "conf" / group).is_dir() for group in GROUPS if "/" in group)
     assert {ROOM_OF_GROUP.get(group, group) for group in GROUPS} == set(ROOMS)
 
 
 def test_every_group_but_the_optional_ones_is_a_field_of_the_experiment():
     fields = {field.name for field in dataclasses.fields(Experiment)}
-    assert {group for group in GROUPS if "/" not in group} - {"debug", "experiments", "tokenizer"} <= fields
+    assert {group for group in GROUPS if "/" not in group} - {"debug", "experiments", "tokenizer", "pruner"} <= fields
 
 
 @pytest.mark.parametrize("room", ROOMS)

@@ -15,6 +15,11 @@ from instruct_lab.config.compose import Composition, compose
 from instruct_lab.config.labs import GROUPS, STUDIES, options, shadowed
 from instruct_lab.errors import ConfigError, Problem
 
+SEVERAL = (
+    "several values are a sweep, and this command makes one run: `instruct-lab train -m` makes a run of each; quote a "
+    "text, put a list in [ ]"
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class Checked:
@@ -23,6 +28,7 @@ class Checked:
     composition: Composition
     experiment: Any  # instruct_lab.experiment.Experiment where there is no problem
     problems: list[Problem]
+    sweep: Any = None  # sweep, hydra.sweeper and hydra.launcher, built, where there is no problem
 
     def or_refuse(self) -> Checked:
         """Itself, or all its problems as one `ConfigError`."""
@@ -59,9 +65,15 @@ def check(overrides: list[str], with_defaults: bool = False) -> Checked:
         composition = compose(overrides)
     except ConfigError as error:
         return Checked(Composition(OmegaConf.create({}), {}, overrides, error.problems), None, error.problems)
-    result = build(composition.config)
-    problems = [*shadowed(), *composition.problems, *_ordered(result, with_defaults)]
-    return Checked(composition, None if problems else result.root, problems)
+    result, sweep = build(composition.config), build(composition.sweep)
+    several = [
+        Problem(key=override.key_or_group, value=str(override.input_line).partition("=")[2], reason=SEVERAL)
+        for override in composition.swept
+    ]
+    problems = [*shadowed(), *composition.problems, *several, *_ordered(result, with_defaults), *sweep.problems]
+    if problems:
+        return Checked(composition, None, problems)
+    return Checked(composition, result.root, problems, sweep.root)
 
 
 def check_config(config: DictConfig) -> Any:

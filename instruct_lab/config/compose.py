@@ -19,12 +19,14 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from instruct_lab.config.labs import GROUPS, LabSearchPath, StudySource, options, packaged_conf
+from instruct_lab.config.labs import GROUPS, SWEEP_GROUPS, LabSearchPath, StudySource, options, packaged_conf
 from instruct_lab.config.spelling import nearest
 from instruct_lab.errors import ConfigError, Problem
 
 PRIMARY = "train"
 OPTIONAL_GROUPS = ("debug", "experiments")
+SWEEP = "sweep"
+OWN_HYDRA_KEYS = ("hydra.sweeper.", "hydra.launcher.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,16 +34,20 @@ class Composition:
     """A composed config, the option chosen in each group, and what could not be composed.
 
     Args:
-        config: the composed tree, interpolations unresolved.
+        config: the composed tree of one run, interpolations unresolved.
         choices: group to option (a list where several were chosen; groups without a choice are left out).
         overrides: what the user typed.
         problems: overrides that were left out of `config`, and why.
+        sweep: the keys `sweep`, `hydra.sweeper` and `hydra.launcher`, which say how several runs are made.
+        swept: the overrides with several values, in order.
     """
 
     config: DictConfig
     choices: dict[str, str | list[str]]
     overrides: list[str]
     problems: list[Problem]
+    sweep: DictConfig = dataclasses.field(default_factory=lambda: OmegaConf.create({}))
+    swept: list[Override] = dataclasses.field(default_factory=list)
 
 
 @contextmanager
@@ -63,14 +69,18 @@ def compose(overrides: list[str]) -> Composition:
         ConfigError: an option file itself cannot be read or composed.
     """
     problems: list[Problem] = []
-    usable = [text for text in (_usable(text, problems) for text in overrides) if text is not None]
+    swept: list[Override] = []
+    usable = [text for text in (_usable(text, problems, swept) for text in overrides) if text is not None]
     with _hydra():
         config = _composed(usable, problems)
     chosen = config.hydra.runtime.choices
-    choices = {group: _plain(chosen[group]) for group in GROUPS if chosen.get(group) not in (None, "null")}
+    of_runs = [group for group in GROUPS if group not in SWEEP_GROUPS]
+    choices = {group: _plain(chosen[group]) for group in of_runs if chosen.get(group) not in (None, "null")}
     choices |= _lists_chosen(usable)
-    root = {key: config._get_node(key) for key in config if key != "hydra"}
-    return Composition(OmegaConf.create(root), choices, list(overrides), problems)
+    root = {key: config._get_node(key) for key in config if key not in ("hydra", SWEEP)}
+    hydra_nodes = {name: config.hydra._get_node(name) for name in ("sweeper", "launcher")}
+    sweep = {SWEEP: config._get_node(SWEEP), "hydra": hydra_nodes} if SWEEP in config else {}
+    return Composition(OmegaConf.create(root), choices, list(overrides), problems, OmegaConf.create(sweep), swept)
 
 
 def compose_option(group: str, option: str) -> dict[str, Any]:
@@ -104,8 +114,8 @@ def _plain(choice: Any) -> Any:
     return list(choice) if OmegaConf.is_list(choice) else choice
 
 
-def _usable(text: str, problems: list[Problem]) -> str | None:
-    """The override as Hydra takes it, or none when it names no option or is no override."""
+def _usable(text: str, problems: list[Problem], swept: list[Override]) -> str | None:
+    """The override as Hydra takes it, or none when it has several values, names no option or is no override."""
     try:
         override = OverridesParser.create().parse_override(text)
     except HydraException as error:
@@ -117,12 +127,15 @@ def _usable(text: str, problems: list[Problem]) -> str | None:
         problems.append(Problem(key="", value=text, reason="this is not an override: nothing stands before the ="))
         return None
     if override.is_sweep_override():
-        reason = "several values are a sweep, and this command makes one run; quote a text, put a list in [ ]"
-        problems.append(Problem(key=key, value=text.partition("=")[2], reason=reason))
+        swept.append(override)
         return None
     if key in GROUPS and override.package is None and not override.is_delete():
         return _choice(override, problems)
-    if override.is_delete() or key.startswith("hydra") or "@" in text.partition("=")[0]:
+    if (
+        override.is_delete()
+        or (key.startswith("hydra") and not key.startswith(OWN_HYDRA_KEYS))
+        or "@" in text.partition("=")[0]
+    ):
         return text
     if override.value() is None and isinstance(override.value_type, type(None)):
         return text
@@ -191,7 +204,7 @@ def _composition_problem(override: str, error: Exception) -> Problem:
 
 def provenance(composition: Composition) -> dict[str, str]:
     """Where each value came from: the full key of every leaf to a file's name below `conf/`, or the override."""
-    usable = [text for text in (_usable(text, []) for text in composition.overrides) if text is not None]
+    usable = [text for text in (_usable(text, [], []) for text in composition.overrides) if text is not None]
     origins: dict[str, str] = {}
     with _hydra():
         loader: Any = GlobalHydra.instance().config_loader()

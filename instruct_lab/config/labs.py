@@ -34,8 +34,13 @@ GROUPS = (
     "tracker",
     "callbacks",
     "debug",
+    "pruner",  # its options replace sweep.pruner
+    "hydra/sweeper",
+    "hydra/launcher",
     STUDIES,
 )
+SWEEP_GROUPS = ("pruner", "hydra/sweeper", "hydra/launcher")
+"""Groups that say how several runs are made, and nothing of any one of them."""
 
 
 def _packaged_root() -> Path:

@@ -61,13 +61,29 @@ def paired_difference(
         InstructLabError: there is no example.
         ValueError: the two have different numbers of examples, or what is summed differs in length.
     """
+    return paired_test(metric, rows_a, rows_b, seed=seed, resamples=resamples)[0]
+
+
+def paired_test(
+    metric: Metric, rows_a: Rows, rows_b: Rows, *, seed: int = 0, resamples: int = 1000
+) -> tuple[MetricValue, float]:
+    """`paired_difference`, and the two-sided probability of such a difference where there is none.
+
+    The probability is twice the share of resamples in which the difference is zero or of the other sign, with one
+    resample more, so that it is never 0 (Davison and Hinkley, 1997, 4.11).
+    """
     if len(rows_a) != len(rows_b):
         raise ValueError(f"paired systems need the same examples: {len(rows_a)} rows against {len(rows_b)}")
     parts_a, parts_b = _parts(metric, rows_a), _parts(metric, rows_b)
     totals = zip(_resampled_totals(parts_a, seed, resamples), _resampled_totals(parts_b, seed, resamples), strict=True)
-    low, high = _interval([metric.value(b) - metric.value(a) for a, b in totals])
+    resampled = [metric.value(b) - metric.value(a) for a, b in totals]
+    low, high = _interval(resampled)
     difference = _value(metric, parts_b) - _value(metric, parts_a)
-    return MetricValue(difference, low, high, len(rows_a), metric.signature_of([list(row) for row in rows_a]))
+    signature = metric.signature_of([list(row) for row in rows_a])
+    known = [value for value in resampled if not math.isnan(value)]
+    least = min(sum(value <= 0 for value in known), sum(value >= 0 for value in known))
+    probability = min(1.0, 2 * (least + 1) / (len(known) + 1))
+    return MetricValue(difference, low, high, len(rows_a), signature), probability
 
 
 def example_scores(metric: Metric, rows: Rows) -> list[float]:

@@ -6,6 +6,7 @@ import math
 import os
 import re
 import secrets
+import shutil
 import time
 import traceback
 from collections.abc import Iterable, Mapping
@@ -13,10 +14,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from instruct_lab.errors import InstructLabError
 from instruct_lab.tracking import files, manifest
 
 STATUSES = ("running", "finished", "failed", "interrupted", "pruned")
+LOCK = ".lock"
 MAX_NAME_BYTES = 200
 NOT_VALUES = frozenset({"step", "epoch", "seconds"})
 
@@ -45,6 +49,7 @@ class RunRecord:
         name: str,
         config: Mapping[str, Any],
         overrides: list[str],
+        run_id: str | None = None,
         **facts: Any,
     ) -> RunRecord:
         """Make the folder of a new run and say in it what the run is.
@@ -54,12 +59,14 @@ class RunRecord:
             name: the folder of this run's records.
             config: the whole config, resolved; `config.yaml` replays it as it is.
             overrides: what the user typed.
+            run_id: the folder below it; null: a new one. What a crash left of a record by this id goes.
             facts: further entries of `manifest.json`, such as `choices`, `seeds`, `config_hash`, `inputs`.
 
         Raises:
             InstructLabError: the name cannot be a folder's, or the folder cannot be written.
         """
-        path = _new_folder(Path(runs_path) / _checked_name(name))
+        parent = Path(runs_path) / _checked_name(name)
+        path = new_folder(parent) if run_id is None else _own_folder(parent / run_id)
         record = cls(path)
         files.write_atomically(path / "config.yaml", [_config_yaml(config)])
         files.write_atomically(path / "overrides.yaml", [_config_yaml(overrides)])
@@ -240,7 +247,28 @@ def _checked_name(name: str) -> str:
     return name
 
 
-def _new_folder(parent: Path) -> Path:
+def is_locked(path: Path) -> bool:
+    """Whether a process is writing the record, or the sweep, in a folder."""
+    lock = FileLock(path / LOCK, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        return True
+    lock.release()
+    return False
+
+
+def _own_folder(path: Path) -> Path:
+    """A folder for one record, empty of what was never a whole one."""
+    if (path / "manifest.json").is_file():
+        raise InstructLabError("There is a run record here already", where=str(path), do="Resume it, or remove it")
+    shutil.rmtree(path, ignore_errors=True)
+    with files.told(path):
+        path.mkdir(parents=True)
+    return path.absolute()
+
+
+def new_folder(parent: Path) -> Path:
     """A new folder that no other process has: time in UTC, then chance."""
     with files.told(parent):
         parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""However a run ends, its record says so: finished, failed or interrupted."""
+"""However a run ends, its record says so: finished, failed, interrupted or pruned."""
 
 from __future__ import annotations
 
@@ -18,6 +18,10 @@ class Interrupted(BaseException):
     def __init__(self, number: int) -> None:
         self.exit_code = 128 + number  # 130 for SIGINT, 143 for SIGTERM
         super().__init__(signal.Signals(number).name)
+
+
+class Pruned(Exception):
+    """The sweep that the run belongs to stops it early; tells by which value."""
 
 
 @contextmanager
@@ -46,6 +50,12 @@ def recorded_ending(recorder: Recorder) -> Iterator[None]:
         exit_code = interrupted.exit_code
         if recorder.active:
             recorder.record.write_manifest(status="interrupted")
+        raise
+    except Pruned as pruned:
+        exit_code = 0
+        if recorder.active:
+            recorder.record.write_manifest(status="pruned")
+            recorder.record.log(str(pruned))
         raise
     except BaseException as error:
         if recorder.active:

@@ -18,10 +18,14 @@ Results = dict[str, dict[str, Measurement]]
 """Split to system (`before`, the baselines' names, `after`) to measurement."""
 
 
-def as_json(results: Results) -> dict[str, Any]:
-    """Measurements as plain containers, for the record."""
+def as_json(results: Results, only: str | None = None) -> dict[str, Any]:
+    """Measurements as plain containers, for the record: every system's, or only one's."""
     return {
-        split: {system: dataclasses.asdict(measurement) for system, measurement in systems.items()}
+        split: {
+            system: dataclasses.asdict(measurement)
+            for system, measurement in systems.items()
+            if only is None or system == only
+        }
         for split, systems in results.items()
     }
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 from rich.console import Console
@@ -16,16 +17,50 @@ from instruct_lab.config.identity import config_hash
 from instruct_lab.errors import InstructLabError
 from instruct_lab.experiment import Experiment
 from instruct_lab.tracking import RunRecord, Tracker
+from instruct_lab.tracking.record import LOCK
 from instruct_lab.training.ending import recorded_ending, signals_raised
+from instruct_lab.training.names import run_name
 from instruct_lab.training.quiet import quiet_libraries
 from instruct_lab.training.recording import Recorder
 from instruct_lab.training.stages import Stages
+
+if TYPE_CHECKING:
+    from instruct_lab.training.shared import SharedModels
 
 RUN_PATH_VARIABLE = "INSTRUCT_LAB_RUN_PATH"
 """Tells the other processes of a multi-device run which record is theirs."""
 
 
-def train(experiment: Experiment, config: dict[str, Any], choices: dict[str, Any], overrides: list[str]) -> RunRecord:
+Validated = Callable[[int, dict[str, float]], str | None]
+"""Told the logged values at each validation, by step; says why the run stops here, or nothing."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where a run stands among others.
+
+    Args:
+        name: folder of the record; null: as the config says.
+        run_id: the record's own folder; null: a new one.
+        facts: further entries of the manifest.
+        shared: weights that earlier runs of this process loaded; null: the run loads its own.
+        validated: see `Validated`; null: the run goes to its end.
+    """
+
+    name: str | None = None
+    run_id: str | None = None
+    facts: dict[str, Any] = dataclasses.field(default_factory=dict)
+    shared: SharedModels | None = None
+    validated: Validated | None = None
+
+
+def train(
+    experiment: Experiment,
+    config: dict[str, Any],
+    choices: dict[str, Any],
+    overrides: list[str],
+    place: Place = Place(),
+) -> RunRecord:
     """Train, measure and record.
 
     Args:
@@ -33,23 +68,26 @@ def train(experiment: Experiment, config: dict[str, Any], choices: dict[str, Any
         config: the same as plain containers, resolved; written to the record, replayable as it is.
         choices: the option of each group.
         overrides: what the user typed.
+        place: where the run stands among others.
 
     Raises:
         InstructLabError: bad input; the record says `failed`.
+        Pruned: `place.validated` stopped the run; the record says `pruned`.
     """
-    record = _own_record(experiment, config, choices, overrides)
+    record = _own_record(experiment, config, choices, overrides, place)
     if _is_first_process():
         record.write_manifest(choices=choices, seeds={"seed": experiment.seed}, config_hash=config_hash(config))
         record.write_manifest(runs_remote_code=experiment.model.runs_remote_code)
-    _run(experiment, config, choices, record, resumed=False)
+    _run(experiment, config, choices, record, place, resumed=False)
     return record
 
 
-def resume(experiment: Experiment, config: dict[str, Any], record: RunRecord) -> RunRecord:
+def resume(experiment: Experiment, config: dict[str, Any], record: RunRecord, place: Place = Place()) -> RunRecord:
     """Go on with a run from its last written state; the same steps follow as if it had never stopped."""
     if record.manifest.get("status") == "finished":
         raise InstructLabError(f"Run {record.id} is finished", do="start a new run with `instruct-lab train`")
-    _run(experiment, config, record.manifest.get("choices", {}), record, resumed=True)
+    os.environ[RUN_PATH_VARIABLE] = str(record.path)
+    _run(experiment, config, record.manifest.get("choices", {}), record, place, resumed=True)
     return record
 
 
@@ -57,7 +95,9 @@ def _is_first_process() -> bool:
     return os.environ.get("LOCAL_RANK", "0") == "0"
 
 
-def _own_record(experiment: Experiment, config: dict[str, Any], choices: dict[str, Any], overrides: list[str]) -> Any:
+def _own_record(
+    experiment: Experiment, config: dict[str, Any], choices: dict[str, Any], overrides: list[str], place: Place
+) -> RunRecord:
     if not _is_first_process():
         if RUN_PATH_VARIABLE not in os.environ:
             raise InstructLabError(
@@ -66,14 +106,16 @@ def _own_record(experiment: Experiment, config: dict[str, Any], choices: dict[st
                 do="start one process with trainer.devices=N: it starts the others itself",
             )
         return RunRecord.open(Path(os.environ[RUN_PATH_VARIABLE]))
-    parts = [str(choices.get(group, "custom")) for group in ("data", "model", "tuning")]
-    name = experiment.name or "-".join(parts).replace("/", "_")
-    record = RunRecord.create(Path(experiment.runs_path).expanduser(), name, config, overrides)
+    name = place.name or run_name(experiment.name, choices)
+    runs_path = Path(experiment.runs_path).expanduser()
+    record = RunRecord.create(runs_path, name, config, overrides, run_id=place.run_id, **place.facts)
     os.environ[RUN_PATH_VARIABLE] = str(record.path)
     return record
 
 
-def _run(experiment: Experiment, config: dict[str, Any], choices: Any, record: RunRecord, *, resumed: bool) -> None:
+def _run(
+    experiment: Experiment, config: dict[str, Any], choices: Any, record: RunRecord, place: Place, *, resumed: bool
+) -> None:
     quiet_libraries()
     recorder = Recorder(record, {}, {}, active=_is_first_process())
     console = Console(stderr=True, quiet=not recorder.active, highlight=False)
@@ -82,7 +124,7 @@ def _run(experiment: Experiment, config: dict[str, Any], choices: Any, record: R
         if recorder.active:
             record.write_manifest(status="running")
         _start_trackers(experiment, config, choices, recorder, console)
-        run = Stages(experiment, record, recorder, console)
+        run = Stages(experiment, record, recorder, console, place.shared, place.validated)
         run.prepare()
         run.measure_before(resumed)
         run.fit(resumed)
@@ -100,7 +142,7 @@ def _sole_writer(record: RunRecord) -> Iterator[None]:
     if not _is_first_process():
         yield
         return
-    lock = FileLock(Path(record.path) / ".lock", timeout=0)
+    lock = FileLock(Path(record.path) / LOCK, timeout=0)
     try:
         lock.acquire()
     except Timeout as error:
@@ -119,7 +161,8 @@ def _start_trackers(
     record = recorder.record
     if not recorder.active:
         return
-    group = str(choices.get("experiments") or record.name)
+    sweep = record.manifest.get("sweep") or {}
+    group = str(sweep.get("id") or choices.get("experiments") or record.name)
     tags = [f"{key}={value}" for key, value in choices.items()]
     places = {
         "run_path": str(record.path),

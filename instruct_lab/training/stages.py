@@ -24,17 +24,23 @@ from instruct_lab.tracking.audit_page import audit_page
 from instruct_lab.training import result
 from instruct_lab.training.checkpoints import LAST, RandomStates, keep_weights, write_weights
 from instruct_lab.training.components import Callback
+from instruct_lab.training.costs import Costs
 from instruct_lab.training.datamodule import InstructionData
 from instruct_lab.training.evaluated_weights import EvaluatedWeights
 from instruct_lab.training.measure import Measurement, answer, answer_rows, baselines, measure, sample
 from instruct_lab.training.module import TuningModule
 from instruct_lab.training.optimizer_modes import OptimizerModes
+from instruct_lab.training.pruning import StopsWhenPruned
 from instruct_lab.training.recording import Recorder
+from instruct_lab.training.shared import SharedModels
 from instruct_lab.training.step_log import StepLog
 from instruct_lab.training.tokenizer import load_tokenizer
 from instruct_lab.training.tuned import load_adapted, load_base, load_tuned
+from instruct_lab.training.untuned import untuned
 from instruct_lab.tuning import count_parameters
 from instruct_lab.tuning.noise import add_embedding_noise
+
+Validated = Callable[[int, dict[str, float]], str | None]
 
 OWNED_ARGUMENTS = {
     "enable_checkpointing": False,  # callbacks.checkpoint writes them
@@ -49,14 +55,25 @@ OWNED_ARGUMENTS = {
 class Stages:
     """The stages of one run and what they hand on."""
 
-    def __init__(self, experiment: Experiment, record: RunRecord, recorder: Recorder, console: Console) -> None:
+    def __init__(
+        self,
+        experiment: Experiment,
+        record: RunRecord,
+        recorder: Recorder,
+        console: Console,
+        shared: SharedModels | None = None,
+        validated: Validated | None = None,
+    ) -> None:
         self.experiment = experiment
+        self.shared = shared
+        self.validated = validated
         self.record = record
         self.recorder = recorder
         self.console = console
         self.cache_path = Path(experiment.cache_path).expanduser()
         self.audit = Audit()
         self.results: result.Results = {}
+        self.costs = Costs()
         self.trainer = self._trainer()
         self.device = self.trainer.strategy.root_device
 
@@ -91,7 +108,8 @@ class Stages:
         }
         self._tell_audit()
         self._check_fingerprint()
-        self.base = load_base(experiment, self.cache_path, self.device)
+        keeps = experiment.tuning.shares_base
+        self.base = load_base(experiment, self.cache_path, self.device, self.shared, private=not keeps)
         self.teacher = experiment.objective.load_teacher(tokenizer, self.cache_path, self.device)
         if experiment.objective.takes_reference_from_batch:
             self.data.add_reference(self.base.model)
@@ -138,20 +156,20 @@ class Stages:
         if resumed and path.is_file():
             self.results = result.from_json(json.loads(path.read_text(encoding="utf-8")))
             return
-        pl.seed_everything(self.experiment.seed, workers=True, verbose=False)  # for sampled answers
         started = time.perf_counter()
         for split, chosen in self.chosen.items():
+            pl.seed_everything(self.experiment.seed, workers=True, verbose=False)  # for sampled answers
             systems: dict[str, Measurement] = {}
             if evaluation.before:
                 base = self.base
-                systems["before"] = measure(
-                    self.experiment, base.model, base.tokenizer, self.data, split, chosen, self.teacher
+                systems["before"] = untuned(
+                    self.experiment, base, self.data, split, chosen, self.teacher, self.cache_path
                 )
             if evaluation.baselines:
                 systems |= baselines(self.experiment, self.data, split, chosen)
             self.results[split] = systems
         if evaluation.before and self.chosen:
-            self.console.print(f"untuned model measured in {time.perf_counter() - started:.0f} s")
+            self.console.print(f"untuned model measured, or found measured, in {time.perf_counter() - started:.0f} s")
         self.record.write_json("before.json", result.as_json(self.results))
 
     def fit(self, resumed: bool) -> None:
@@ -180,9 +198,12 @@ class Stages:
         module = TuningModule(experiment, model, self.recorder, steps, answers, sources, self.teacher)
         callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]  # set by its connectors
         chosen = sorted(self._callbacks(module), key=lambda callback: isinstance(callback, EvaluatedWeights))
+        if self.validated is not None:
+            chosen.append(StopsWhenPruned(self.validated))
         callbacks[:] = [StepLog(module), RandomStates(), *callbacks, *chosen, OptimizerModes()]
         _bound_by_steps(trainer, steps)
-        trainer.fit(module, datamodule=self.data, ckpt_path=str(last) if step else None, weights_only=True)
+        with self.costs.training():
+            trainer.fit(module, datamodule=self.data, ckpt_path=str(last) if step else None, weights_only=True)
         self.num_steps, self.num_target_tokens = trainer.global_step, module.num_target_tokens
         if self.recorder.active:
             write_weights(module, Path(self.record.path) / "checkpoints", "last", step=trainer.global_step)
@@ -223,12 +244,13 @@ class Stages:
 
     def measure_after(self) -> None:
         """Measure the tuned model as it will be used, write the results and show them."""
-        pl.seed_everything(self.experiment.seed, workers=True, verbose=False)  # for sampled answers
         objective = self.experiment.objective
         reads_untuned = objective.needs_reference and not objective.takes_reference_from_batch
         load = load_adapted if reads_untuned else load_tuned  # merged adapters cannot be switched off
-        tuned = load(self.experiment, Path(self.record.path), self.cache_path, device=self.device)
+        path = Path(self.record.path)
+        tuned = load(self.experiment, path, self.cache_path, device=self.device, shared=self.shared)
         for split, chosen in self.chosen.items():
+            pl.seed_everything(self.experiment.seed, workers=True, verbose=False)  # for sampled answers
             measured = measure(
                 self.experiment,
                 tuned.model,
@@ -240,13 +262,20 @@ class Stages:
                 self._prompted(chosen),
             )
             self.results.setdefault(split, {})["after"] = measured
+        self.record.write_json("after.json", result.as_json(self.results, only="after"))
         metrics = result.summary_metrics(self.experiment, self.results)
         seconds = self.record.seconds()
         predictions = result.prediction_rows(self.experiment, self.results)
         self.record.write_predictions(predictions)
         self.record.write_manifest(evaluated_step=tuned.step)
         self.record.write_summary(
-            {"status": "finished", "seconds": seconds, "tokens": self.num_target_tokens, "metrics": metrics}
+            {
+                "status": "finished",
+                "seconds": seconds,
+                "tokens": self.num_target_tokens,
+                **self.costs.told(Path(self.record.path)),
+                "metrics": metrics,
+            }
         )
         flat = {f"{name}/{system}": v["value"] for name, systems in metrics.items() for system, v in systems.items()}
         for session in self.recorder.sessions.values():

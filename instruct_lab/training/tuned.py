@@ -9,6 +9,7 @@ from typing import Any
 from instruct_lab.errors import InstructLabError
 from instruct_lab.experiment import Experiment
 from instruct_lab.training.checkpoints import read_weights
+from instruct_lab.training.shared import SharedModels, model_key
 from instruct_lab.training.tokenizer import load_tokenizer
 
 
@@ -44,27 +45,56 @@ def chosen_weights(experiment: Experiment, run_path: Path, checkpoint: str | Non
     return path, int(facts["step"])
 
 
-def load_base(experiment: Experiment, cache_path: Path, device: Any = "cpu") -> TunedModel:
-    """The untuned model."""
+def load_base(
+    experiment: Experiment,
+    cache_path: Path,
+    device: Any = "cpu",
+    shared: SharedModels | None = None,
+    private: bool = True,
+) -> TunedModel:
+    """The untuned model.
+
+    Args:
+        experiment: the run's configuration.
+        cache_path: folder for what is downloaded or converted.
+        device: where the weights are put.
+        shared: weights that earlier runs of this process loaded; none: they are read anew.
+        private: whether the caller may change the weights.
+    """
     tokenizer = load_tokenizer(experiment, cache_path)
-    model = experiment.model.load(tokenizer, cache_path, experiment.objective.head).to(device)
-    return TunedModel(model.eval(), tokenizer, None)
+
+    def load() -> Any:
+        return experiment.model.load(tokenizer, cache_path, experiment.objective.head).to(device).eval()
+
+    if shared is None or experiment.model.is_quantized:
+        return TunedModel(load(), tokenizer, None)
+    return TunedModel(shared.model(model_key(experiment, tokenizer, device), load, private), tokenizer, None)
 
 
 def load_adapted(
-    experiment: Experiment, run_path: Path, cache_path: Path, checkpoint: str | None = None, device: Any = "cpu"
+    experiment: Experiment,
+    run_path: Path,
+    cache_path: Path,
+    checkpoint: str | None = None,
+    device: Any = "cpu",
+    shared: SharedModels | None = None,
 ) -> TunedModel:
     """The untuned model with what the run trained read into it, not merged."""
     path, step = chosen_weights(experiment, run_path, checkpoint)
-    base = load_base(experiment, cache_path)
+    base = load_base(experiment, cache_path, shared=shared)
     model = experiment.tuning.load(base.model, path)
     return TunedModel(model.to(device).eval(), base.tokenizer, step)
 
 
 def load_tuned(
-    experiment: Experiment, run_path: Path, cache_path: Path, checkpoint: str | None = None, device: Any = "cpu"
+    experiment: Experiment,
+    run_path: Path,
+    cache_path: Path,
+    checkpoint: str | None = None,
+    device: Any = "cpu",
+    shared: SharedModels | None = None,
 ) -> TunedModel:
     """The tuned model, as a plain one where its method can be merged: what is measured, used and exported is this."""
-    adapted = load_adapted(experiment, run_path, cache_path, checkpoint)
+    adapted = load_adapted(experiment, run_path, cache_path, checkpoint, shared=shared)
     model = experiment.tuning.merge(adapted.model) if experiment.tuning.mergeable else adapted.model
     return TunedModel(model.to(device).eval(), adapted.tokenizer, adapted.step)

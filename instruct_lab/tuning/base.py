@@ -40,6 +40,11 @@ class Tuning(Component, ABC):
         """Whether an adapter that is switched off leaves the untuned model."""
         return True
 
+    @property
+    def shares_base(self) -> bool:
+        """Whether what is trained stands beside weights that stay as they are, so that runs may share these."""
+        return (self.is_adapter and self.keeps_base) or not self.trains
+
     @abstractmethod
     def apply(self, model: PreTrainedModel) -> PreTrainedModel:
         """Set `requires_grad` on every parameter, adding parameters where the method has its own."""

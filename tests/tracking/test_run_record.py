@@ -68,7 +68,7 @@ def _create_many(runs_path: str, count: int, results) -> None:
     from instruct_lab.tracking import record as module
 
     module.secrets.token_hex = lambda size: f"{random.randrange(4):06x}"  # chance often gives the same
-    results.put([str(module._new_folder(Path(runs_path) / "study")) for _ in range(count)])
+    results.put([str(module.new_folder(Path(runs_path) / "study")) for _ in range(count)])
 
 
 def test_records_created_at_once_never_share_a_folder(tmp_path):
@@ -97,7 +97,7 @@ def test_ids_sort_by_time(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "datetime", clock)
     ids = []
     while times:
-        ids.append(module._new_folder(tmp_path / "study").name)
+        ids.append(module.new_folder(tmp_path / "study").name)
         times.pop(0)
     assert ids == sorted(ids)
     assert ids[0].startswith("20260102-030405-")

@@ -1,0 +1,279 @@
+"""Runs a sweep: asks for points, hands their runs to the launcher, tells what they came to, until all is done."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+import statistics
+import time
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from instruct_lab.errors import InstructLabError
+from instruct_lab.sweep import record as records
+from instruct_lab.sweep.plan import Plan, plan
+from instruct_lab.sweep.record import SweepRecord
+from instruct_lab.sweep.storage import open_storage
+from instruct_lab.sweep.table import LiveTable
+from instruct_lab.sweep.task import STUDY_NAME, Outcome, Report, Task
+from instruct_lab.tracking import RunRecord
+from instruct_lab.tracking.record import LOCK
+from instruct_lab.training.ending import Interrupted, signals_raised
+
+
+@dataclasses.dataclass
+class Point:
+    """A point that is being tried: its number, its Optuna trial, its values, and how its runs ended, by seed."""
+
+    number: int
+    trial: Any
+    values: dict[str, Any]
+    ended: dict[int, Outcome] = dataclasses.field(default_factory=dict)
+
+
+def start(planned: Plan, console: Any) -> int:
+    """Run a new sweep; the exit code.
+
+    Args:
+        planned: the sweep.
+        console: of rich, on which its table is drawn.
+    """
+    sweep = records.create(
+        Path(planned.runs_path).expanduser(),
+        planned.name,
+        overrides=planned.overrides,
+        working_path=str(Path.cwd()),
+        fingerprint=planned.fingerprint,
+        metrics=planned.settings.metrics,
+        directions=planned.directions,
+        dimensions=[dimension.key for dimension in planned.space.dimensions],
+        num_points=planned.num_points,
+        seeds=planned.settings.seeds,
+        choices=planned.choices,
+    )
+    return Driver(planned, sweep, console).run()
+
+
+def resume(sweep: SweepRecord, console: Any) -> int:
+    """Go on with a sweep that was stopped or killed; the exit code.
+
+    Raises:
+        InstructLabError: its config is not what it was.
+    """
+    told = sweep.told
+    planned = plan(list(told["overrides"]))
+    if planned.fingerprint != told["fingerprint"]:
+        raise InstructLabError(
+            "The sweep's config is not what it was when it started, so going on would compare different things",
+            where=f"sweep {sweep.id}, started in {told['working_path']}",
+            do="go on in the same folder with the same files, or start a new sweep",
+        )
+    return Driver(planned, sweep, console).run()
+
+
+class Driver:
+    """One sweep in the hands of this process."""
+
+    def __init__(self, planned: Plan, sweep: SweepRecord, console: Any) -> None:
+        self.plan = planned
+        self.sweep = sweep
+        self.console = console
+        self._waiting: deque[tuple[Point, int]] = deque()  # runs by point and seed, ready to start
+        self._running: dict[Future[Outcome], tuple[Point, int]] = {}
+        self._started = time.monotonic()
+
+    def run(self) -> int:
+        """Try every point that is left; 0, or 1 where a run failed.
+
+        Raises:
+            Interrupted: a signal arrived; the sweep can go on later.
+        """
+        with _sole_driver(self.sweep), signals_raised(), self._recorded_ending():
+            self.study = self._study()
+            self._take_up()
+            session = self.plan.launcher.open(self.sweep.path)
+            try:
+                with LiveTable(self.sweep, self.console, session.slots) as table:
+                    self._loop(session, table)
+            finally:
+                session.close()
+        failed = sum(run.manifest.get("status") == "failed" for run in self.sweep.runs())
+        return 1 if failed else 0
+
+    @contextlib.contextmanager
+    def _recorded_ending(self) -> Iterator[None]:
+        self.sweep.update(status="running", ended=None)
+        status = "interrupted"
+        try:
+            yield
+            status = "finished" if not self._stopped_by_time() else "interrupted"
+        finally:
+            self.sweep.update(status=status, ended=datetime.now(UTC).isoformat())
+
+    def _study(self) -> Any:
+        import optuna
+
+        return optuna.create_study(
+            study_name=STUDY_NAME,
+            storage=open_storage(self.sweep.storage),
+            directions=self.plan.directions,
+            pruner=self.plan.settings.pruner.build(),
+            sampler=optuna.samplers.RandomSampler(seed=0),
+            load_if_exists=True,
+        )
+
+    # ---- points
+
+    def _take_up(self) -> None:
+        """Points that were asked for before, and whose end was not told."""
+        import optuna
+
+        for frozen in self.study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.RUNNING]):
+            self.study.sampler = self.plan.sampler.build(self.plan.space, frozen.number)
+            self._open(optuna.trial.Trial(self.study, frozen._trial_id))
+
+    def _open(self, trial: Any) -> None:
+        values = self.plan.space.values(lambda dimension: dimension.from_trial(trial))
+        point = Point(trial.number, trial, values)
+        pruned = self.plan.settings.pruner.prunes
+        seeds = range(self.plan.settings.seeds)
+        for seed in seeds[:1] if pruned else seeds:  # the first run alone decides whether a point is pruned
+            self._waiting.append((point, seed))
+
+    def _next(self) -> tuple[Point, int] | None:
+        """The next run to start; none where there is nothing left to start."""
+        if not self._waiting and not self._stopped_by_time():
+            number = len(self.study.get_trials(deepcopy=False))
+            if number < self.plan.num_points:
+                self.study.sampler = self.plan.sampler.build(self.plan.space, number)
+                self._open(self.study.ask())
+        return self._waiting.popleft() if self._waiting else None
+
+    def _stopped_by_time(self) -> bool:
+        limit = self.plan.settings.max_hours
+        if limit is None or time.monotonic() - self._started < 3600 * limit:
+            return False
+        return len(self.study.get_trials(deepcopy=False)) < self.plan.num_points
+
+    # ---- runs
+
+    def _loop(self, session: Any, table: LiveTable) -> None:
+        while True:
+            while len(self._running) < session.slots and (chosen := self._next()) is not None:
+                self._running[session.submit(self._task(*chosen))] = chosen
+            if not self._running:
+                return
+            done, _ = wait(self._running, return_when=FIRST_COMPLETED)
+            for future in done:
+                point, seed = self._running.pop(future)
+                outcome = future.result()
+                if outcome.status == "interrupted":
+                    raise Interrupted(2)
+                self._settle(point, seed, outcome)
+                table.ended(self._run_id(point, seed), outcome)
+
+    def _run_id(self, point: Point, seed: int) -> str:
+        return self.sweep.run_id(point.number, seed if self.plan.settings.seeds > 1 else None)
+
+    def _task(self, point: Point, seed: int) -> Task:
+        settings, run_id = self.plan.settings, self._run_id(point, seed)
+        report = None
+        if settings.pruner.prunes and seed == 0:
+            report = Report(self.sweep.storage, point.trial._trial_id, settings.metrics[0], _config_of(settings.pruner))
+        return Task(
+            runs_path=str(self.sweep.runs_path),
+            name=self.sweep.path.parent.name,
+            run_id=run_id,
+            overrides=self.plan.run_overrides(point.values, self.plan.seed + seed),
+            sweep={"id": self.sweep.id, "point": point.number, "values": point.values, "seed": self.plan.seed + seed},
+            working_path=str(Path.cwd()),
+            output_path=str(self.sweep.path / "output" / f"{run_id}.txt"),
+            report=report,
+        )
+
+    def _settle(self, point: Point, seed: int, outcome: Outcome) -> None:
+        """Keep how a run ended; tell the point's end once all its runs have ended."""
+        self._note_death(point, seed, outcome)
+        point.ended[seed] = outcome
+        seeds = self.plan.settings.seeds
+        if outcome.status == "finished" and seed == 0 and self.plan.settings.pruner.prunes:
+            self._waiting.extendleft((point, later) for later in reversed(range(1, seeds)))
+        if len(point.ended) < seeds and outcome.status != "pruned" and not self._gave_up(point):
+            return
+        self._tell(point)
+
+    def _gave_up(self, point: Point) -> bool:
+        """Whether no further run of the point will start: the one that decides failed."""
+        return self.plan.settings.pruner.prunes and point.ended[0].status == "failed"
+
+    def _note_death(self, point: Point, seed: int, outcome: Outcome) -> None:
+        """Where a run's process died, its record cannot say so itself."""
+        path = self.sweep.path.parent / self._run_id(point, seed)
+        if outcome.status != "failed" or not (path / "manifest.json").is_file():
+            return
+        run = RunRecord.open(path)
+        if run.manifest.get("status") == "running":
+            run.failed(InstructLabError(outcome.message))
+
+    def _tell(self, point: Point) -> None:
+        import optuna
+
+        states = optuna.trial.TrialState
+        statuses = {outcome.status for outcome in point.ended.values()}
+        if statuses == {"pruned"}:
+            self.study.tell(point.trial, state=states.PRUNED)
+            return
+        if statuses == {"finished"}:
+            try:
+                values = self._values(point)
+            except InstructLabError as error:
+                self._fail_runs(point, error)
+            else:
+                if all(map(math.isfinite, values)):
+                    self.study.tell(point.trial, values)
+                    return
+        self.study.tell(point.trial, state=states.FAIL)
+
+    def _values(self, point: Point) -> list[float]:
+        """The mean over seeds of each metric."""
+        runs = [RunRecord.open(self.sweep.path.parent / self._run_id(point, seed)) for seed in point.ended]
+        pairs = zip(self.plan.settings.metrics, self.plan.directions, strict=True)
+        return [statistics.fmean(records.final_value(run, *pair) for run in runs) for pair in pairs]
+
+    def _fail_runs(self, point: Point, error: InstructLabError) -> None:
+        """A run that does not tell the sweep's metric has not done what it was made for."""
+        for seed in point.ended:
+            RunRecord.open(self.sweep.path.parent / self._run_id(point, seed)).failed(error)
+
+
+def _config_of(component: Any) -> dict[str, Any]:
+    kind = type(component)
+    fields = {field.name: getattr(component, field.name) for field in dataclasses.fields(component)}
+    return {"_target_": f"{kind.__module__}.{kind.__qualname__}", **fields}
+
+
+@contextlib.contextmanager
+def _sole_driver(sweep: SweepRecord) -> Iterator[None]:
+    """Hold the sweep's lock.
+
+    Raises:
+        InstructLabError: another process runs this sweep.
+    """
+    lock = FileLock(sweep.path / LOCK, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise InstructLabError(
+            "Another process is running this sweep", where=str(sweep.path), do="watch it with `instruct-lab watch`"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()

@@ -1,0 +1,286 @@
+"""The search space: what varies, in Hydra's own syntax for sweeps."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep, Glob, IntervalSweep, Override, RangeSweep
+from hydra.errors import HydraException
+
+from instruct_lab.config.labs import GROUPS, options
+
+POINTS = "points"
+"""The name of the dimension that a list of points makes."""
+
+
+class SpaceError(ValueError):
+    """An entry of a search space that cannot be read; tells why."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Condition:
+    """Holds where another dimension has one of these values."""
+
+    key: str
+    labels: frozenset[str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Dimension:
+    """One thing that varies.
+
+    Args:
+        key: the group or full key that it sets; a name of its own where its choices set several.
+        choices: what each choice, by its label, sets: overrides in Hydra's syntax. Empty for an interval.
+        low: least value of an interval, included.
+        high: greatest value of an interval, included.
+        log: whether equal ratios count alike.
+        is_integer: whether an interval holds whole numbers alone.
+        when: the dimension exists only where all of these hold; elsewhere the base config decides.
+    """
+
+    key: str
+    choices: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    low: float = math.nan
+    high: float = math.nan
+    log: bool = False
+    is_integer: bool = False
+    when: tuple[Condition, ...] = ()
+
+    @property
+    def is_interval(self) -> bool:
+        """Whether any value between two bounds may be chosen."""
+        return not self.choices
+
+    def overrides(self, value: Any) -> tuple[str, ...]:
+        """What a label, or a number of the interval, sets."""
+        return (f"{self.key}={value!r}",) if self.is_interval else tuple(self.choices[str(value)])
+
+    def holds(self, values: Mapping[str, Any]) -> bool:
+        """Whether the dimension exists beside these values of the dimensions before it."""
+        return all(str(values.get(condition.key)) in condition.labels for condition in self.when)
+
+    def ends(self) -> list[Any]:
+        """Every choice; of an interval, its bounds."""
+        if not self.is_interval:
+            return list(self.choices)
+        return [int(end) if self.is_integer else end for end in (self.low, self.high)]
+
+    def from_trial(self, trial: Any) -> Any:
+        """Ask an Optuna trial for a value."""
+        if not self.is_interval:
+            return trial.suggest_categorical(self.key, list(self.choices))
+        if self.is_integer:
+            return trial.suggest_int(self.key, int(self.low), int(self.high), log=self.log)
+        return trial.suggest_float(self.key, self.low, self.high, log=self.log)
+
+
+@dataclasses.dataclass(frozen=True)
+class Space:
+    """Dimensions in order; one that depends on another stands after it."""
+
+    dimensions: tuple[Dimension, ...]
+
+    def values(self, ask: Callable[[Dimension], Any]) -> dict[str, Any]:
+        """A value of each dimension that exists, asked for in order."""
+        values: dict[str, Any] = {}
+        for dimension in self.dimensions:
+            if dimension.holds(values):
+                values[dimension.key] = ask(dimension)
+        return values
+
+    def overrides(self, values: Mapping[str, Any]) -> list[str]:
+        """What a point sets, in Hydra's syntax."""
+        return [
+            text
+            for dimension in self.dimensions
+            if dimension.key in values
+            for text in dimension.overrides(values[dimension.key])
+        ]
+
+    def grid(self) -> list[dict[str, Any]]:
+        """Every point, the last dimension varying fastest; each once, whatever conditions leave out.
+
+        Raises:
+            SpaceError: a dimension is an interval.
+        """
+        for dimension in self.dimensions:
+            if dimension.is_interval:
+                raise SpaceError(
+                    f"{dimension.key} is an interval, of which a grid has no points: list values, or choose another "
+                    "hydra/sweeper"
+                )
+        points: dict[tuple[tuple[str, Any], ...], dict[str, Any]] = {}
+        for labels in itertools.product(*(dimension.choices for dimension in self.dimensions)):
+            chosen = dict(zip((dimension.key for dimension in self.dimensions), labels, strict=True))
+            point = self.values(lambda dimension, chosen=chosen: chosen[dimension.key])  # type: ignore[misc]
+            points.setdefault(tuple(point.items()), point)
+        return list(points.values())
+
+    def corners(self) -> Iterator[dict[str, Any]]:
+        """A few points in which every choice and every bound occurs at least once, to be checked beforehand."""
+        ends = {dimension.key: dimension.ends() for dimension in self.dimensions}
+        for index in range(max(map(len, ends.values()), default=0)):
+            point = self.values(lambda dimension, index=index: ends[dimension.key][index % len(ends[dimension.key])])  # type: ignore[misc]
+            yield point
+        for dimension in self.dimensions:  # a choice that exists only beside certain others
+            for label in ends[dimension.key] if dimension.when else ():
+                fixed = {condition.key: min(condition.labels) for condition in dimension.when} | {dimension.key: label}
+                yield self.values(lambda one, fixed=fixed: fixed.get(one.key, ends[one.key][0]))  # type: ignore[misc]
+
+
+def dimension_of(key: str, entry: Any) -> Dimension:
+    """Read one entry of a search space.
+
+    Args:
+        key: the group or full key that varies.
+        entry: a text in Hydra's syntax (`4,8,16`, `choice(a, b)`, `range(1, 9, 2)`, `interval(0, 1)`,
+            `tag(log, interval(1e-5, 1e-3))`, `glob(lora*)`), a list of values, or a mapping with `values` (either of
+            these) and `when` (a text or list such as `tuning=lora,dora`).
+
+    Raises:
+        SpaceError: it is none of these.
+    """
+    when: tuple[Condition, ...] = ()
+    if isinstance(entry, Mapping):
+        unknown = set(entry) - {"values", "when"}
+        if unknown or "values" not in entry:
+            raise SpaceError(f"{key}: a mapping here has the keys values and when, not {', '.join(map(str, entry))}")
+        when, entry = tuple(_conditions(key, entry.get("when"))), entry["values"]
+    if isinstance(entry, list):
+        entry = ",".join(_written(value) for value in entry)
+    override = parsed(f"{key}={entry}")
+    return dataclasses.replace(dimension_of_override(override), when=when)
+
+
+def parsed(text: str) -> Override:
+    """One override in Hydra's syntax.
+
+    Raises:
+        SpaceError: it is none.
+    """
+    try:
+        return OverridesParser.create().parse_override(text)
+    except HydraException as error:
+        raise SpaceError(f"{text}: {str(error).splitlines()[0]}") from error
+
+
+def dimension_of_override(override: Override) -> Dimension:
+    """The dimension that an override with several values makes; one value is a choice of one.
+
+    Raises:
+        SpaceError: it has no values, or an order that no seed repeats.
+    """
+    key, value = override.key_or_group, override.value()
+    if isinstance(value, IntervalSweep):
+        return _interval(key, value)
+    if getattr(value, "shuffle", False):
+        raise SpaceError(f"{key}: shuffle draws an order that no seed repeats; choose hydra/sweeper=random")
+    if isinstance(value, Glob):
+        labels = _globbed(key, value)
+    elif isinstance(value, ChoiceSweep | RangeSweep):
+        labels = list(override.sweep_string_iterator())
+    else:
+        labels = [str(override.input_line).partition("=")[2]]
+    if not labels:
+        raise SpaceError(f"{key}: no value is named")
+    repeated = [label for label in labels if labels.count(label) > 1]
+    if repeated:
+        raise SpaceError(f"{key}: the value {repeated[0]} is named twice")
+    return Dimension(key, {label: (f"{key}={label}",) for label in labels})
+
+
+def _interval(key: str, value: IntervalSweep) -> Dimension:
+    assert value.start is not None
+    assert value.end is not None
+    unknown = value.tags - {"log"}
+    if unknown:
+        raise SpaceError(f"{key}: the tag {min(unknown)} has no meaning here (log has)")
+    log = "log" in value.tags
+    if not value.start < value.end:
+        raise SpaceError(f"{key}: the interval ends where it starts, or before")
+    if log and value.start <= 0:
+        raise SpaceError(f"{key}: a logarithmic interval starts above 0")
+    is_integer = isinstance(value.start, int) and isinstance(value.end, int)
+    return Dimension(key, low=value.start, high=value.end, log=log, is_integer=is_integer)
+
+
+def _globbed(key: str, glob: Glob) -> list[str]:
+    if key not in GROUPS:
+        raise SpaceError(f"{key}: glob names options of a group, and {key} is none")
+    return list(glob.filter([option.name for option in options(key)]))
+
+
+def _conditions(key: str, when: Any) -> Iterator[Condition]:
+    for text in [when] if isinstance(when, str) else when or []:
+        override = parsed(str(text))
+        yield Condition(override.key_or_group, frozenset(dimension_of_override(override).choices))
+
+
+def _written(value: Any) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return value if parsed_safely(value) else "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    return repr(value)
+
+
+def parsed_safely(value: str) -> bool:
+    """Whether a text stands for itself in Hydra's syntax, without quotes."""
+    try:
+        return OverridesParser.create().parse_override(f"key={value}").value() == value
+    except HydraException:
+        return False
+
+
+def points_dimension(points: Sequence[str | Sequence[str]]) -> Dimension:
+    """The dimension whose choices are whole points, each a list of overrides.
+
+    Raises:
+        SpaceError: a point is no override, or named twice.
+    """
+    choices: dict[str, tuple[str, ...]] = {}
+    for point in points:
+        texts = tuple([point] if isinstance(point, str) else point)
+        for text in texts:
+            if parsed(text).is_sweep_override():
+                raise SpaceError(f"{text}: a point has one value for each key")
+        label = " ".join(texts)
+        if label in choices:
+            raise SpaceError(f"the point {label} is named twice")
+        choices[label] = texts
+    return Dimension(POINTS, choices)
+
+
+def space_of(dimensions: Sequence[Dimension]) -> Space:
+    """A space of these dimensions.
+
+    Raises:
+        SpaceError: one depends on none of the others, or two set one key.
+    """
+    known: dict[str, Dimension] = {}
+    for dimension in dimensions:
+        for condition in dimension.when:
+            if condition.key not in known:
+                raise SpaceError(f"{dimension.key} depends on {condition.key}, which does not vary, or varies after it")
+            wrong = condition.labels - set(known[condition.key].choices)
+            if wrong:
+                raise SpaceError(
+                    f"{dimension.key} depends on {condition.key}={min(wrong)}, which is none of its values"
+                )
+        known[dimension.key] = dimension
+    set_by: dict[str, str] = {}
+    for dimension in dimensions:
+        texts = [text for label in dimension.choices for text in dimension.choices[label]] or [f"{dimension.key}=0"]
+        for key in sorted({parsed(text).key_or_group for text in texts}):
+            if key in set_by:
+                raise SpaceError(f"{key} is set by {set_by[key]} and by {dimension.key}")
+            set_by[key] = dimension.key
+    return Space(tuple(dimensions))

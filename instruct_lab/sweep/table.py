@@ -1,0 +1,159 @@
+"""The table of a sweep: in the terminal while it runs, from another one, and at its end."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from instruct_lab.errors import InstructLabError
+from instruct_lab.sweep.record import SweepRecord, final_value
+from instruct_lab.sweep.task import Outcome
+from instruct_lab.tracking import RunRecord
+
+STYLES = {"finished": "green", "failed": "red", "pruned": "yellow", "running": "cyan", "interrupted": "magenta"}
+REFRESH_SECONDS = 1.0
+MAX_ROWS = 40
+
+
+class SweepTable:
+    """Reads the records of a sweep's runs; those that have ended once."""
+
+    def __init__(self, sweep: SweepRecord) -> None:
+        self.sweep = sweep
+        self._ended: dict[str, list[Any]] = {}
+
+    def render(self, slots: int | None = None, limit: int | None = MAX_ROWS) -> Table:
+        """The table as it stands.
+
+        Args:
+            slots: trials that run beside each other, for the time left; none: no time is told.
+            limit: rows at most; the last are shown.
+        """
+        told = self.sweep.told
+        dimensions, metrics = told["dimensions"], told["metrics"]
+        runs = self.sweep.runs()
+        rows = [self._row(run, told) for run in runs]
+        total = told["num_points"] * told["seeds"]
+        counts = {status: sum(row[0] == status for row in rows) for status in STYLES}
+        done = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
+        title = f"sweep {self.sweep.id}: {len(rows)} of {total} runs begun; {done or 'none yet'}"
+        left = _seconds_left(runs, rows, total, slots)
+        if left:
+            title += f"; about {_duration(left)} left"
+        table = Table(title=title, title_justify="left")
+        table.add_column("run", no_wrap=True)
+        for name in [*dimensions, *(["seed"] if told["seeds"] > 1 else [])]:
+            table.add_column(name, overflow="fold")
+        table.add_column("step", justify="right")
+        table.add_column("train/loss", justify="right")
+        for metric in metrics:
+            table.add_column(metric, justify="right")
+        table.add_column("seconds", justify="right")
+        table.add_column("state")
+        for run, row in list(zip(runs, rows, strict=True))[-limit if limit else 0 :]:
+            status, *cells = row
+            table.add_row(run.id.removeprefix(f"{self.sweep.id}-"), *cells, Text(status, STYLES.get(status, "")))
+        return table
+
+    def _row(self, run: RunRecord, told: dict[str, Any]) -> list[Any]:
+        """Its status, then its cells."""
+        if run.id in self._ended:
+            return self._ended[run.id]
+        manifest = run.manifest
+        status = manifest.get("status", "running")
+        facts = manifest.get("sweep") or {}
+        values = [_shown(facts.get("values", {}).get(key, "-")) for key in told["dimensions"]]
+        seeds = [str(facts.get("seed"))] if told["seeds"] > 1 else []
+        lines = run.read_metrics()
+        step = str(lines[-1]["step"]) if lines else "-"
+        losses = [line["train/loss"] for line in lines if "train/loss" in line]
+        found = []
+        for metric, direction in zip(told["metrics"], told["directions"], strict=True):
+            try:
+                found.append(f"{final_value(run, metric, direction):.5g}")
+            except InstructLabError:
+                found.append("-")
+        seconds = manifest.get("seconds") or (lines[-1]["seconds"] if lines else 0.0)
+        row = [status, *values, *seeds, step, f"{losses[-1]:.4g}" if losses else "-", *found, f"{seconds:,.0f}"]
+        if status in ("finished", "failed", "pruned"):
+            self._ended[run.id] = row
+        return row
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _seconds_left(runs: list[RunRecord], rows: list[list[Any]], total: int, slots: int | None) -> float | None:
+    ended = [
+        float(run.manifest.get("seconds") or 0.0) for run, row in zip(runs, rows, strict=True) if row[0] != "running"
+    ]
+    if slots is None or not ended:
+        return None
+    return (total - len(ended)) * sum(ended) / len(ended) / slots
+
+
+def _duration(seconds: float) -> str:
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min" if minutes else f"{seconds:.0f} s"
+
+
+class LiveTable:
+    """Draws the table while trials run; where there is no terminal, a line for each trial that ends.
+
+    It keeps its own copy of the terminal: trials send what they print elsewhere.
+    """
+
+    def __init__(self, sweep: SweepRecord, console: Any, slots: int) -> None:
+        self._table = SweepTable(sweep)
+        self._sweep, self._slots = sweep, slots
+        self._stream = os.fdopen(os.dup(sys.__stderr__.fileno()), "w") if sys.__stderr__ is not None else None
+        self._console = Console(file=self._stream or sys.stderr, highlight=False)
+        self._live: Live | None = None
+        self._out = console
+
+    def __enter__(self) -> LiveTable:
+        self._console.print(f"sweep {self._sweep.id} in {self._sweep.path}", soft_wrap=True)
+        if self._console.is_terminal:
+            self._live = Live(
+                get_renderable=lambda: self._table.render(self._slots, max(3, self._console.height - 6)),
+                console=self._console,
+                refresh_per_second=1 / REFRESH_SECONDS,
+                redirect_stdout=False,
+                redirect_stderr=False,
+            )
+            self._live.start()
+        return self
+
+    def ended(self, run_id: str, outcome: Outcome) -> None:
+        """Tell how a trial ended."""
+        if self._live is None:
+            message = f": {outcome.message}" if outcome.message else ""
+            self._console.print(f"run {run_id}: {outcome.status}{message}", soft_wrap=True)
+
+    def __exit__(self, *ending: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+        if self._stream is not None:
+            self._stream.close()
+        self._out.print(self._table.render(limit=None))
+
+
+def watch(sweep: SweepRecord, console: Console) -> None:
+    """Show a sweep's table until it ends; once, where there is no terminal."""
+    table = SweepTable(sweep)
+    if not console.is_terminal:
+        console.print(table.render(limit=None))
+        return
+    with Live(table.render(), console=console, auto_refresh=False) as live:
+        while sweep.status() == "running":
+            time.sleep(REFRESH_SECONDS)
+            live.update(table.render(limit=max(3, console.height - 6)), refresh=True)
+        live.update(table.render(limit=None), refresh=True)

@@ -1,0 +1,71 @@
+"""A process that makes runs of a sweep: those that arrive as lines of JSON, or the one of a task file.
+
+Used as `python -m instruct_lab.sweep.worker [TASK FILE]`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import IO
+
+from instruct_lab.sweep._sessions import CORES_VARIABLE
+from instruct_lab.sweep.task import Task, run_task
+
+ORPHAN_SECONDS = 20.0
+
+
+def main(arguments: list[str]) -> int:
+    """Run tasks; 0, or 130 or 143 after an interruption."""
+    cores = os.environ.get(CORES_VARIABLE)
+    if cores and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, map(int, cores.split(",")))
+    from instruct_lab.training.ending import Interrupted
+
+    try:
+        if arguments:
+            run_task(Task.from_json(json.loads(Path(arguments[0]).read_text(encoding="utf-8"))))
+        else:
+            _serve()
+    except Interrupted as interrupted:
+        return interrupted.exit_code
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _serve() -> None:
+    """Answer each task with a line of JSON on what was standard output; all else that is printed goes to errors."""
+    from instruct_lab.training.shared import SharedModels
+
+    answers: IO[str] = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    tasks: queue.Queue[Task | None] = queue.Queue()
+    threading.Thread(target=_read, args=(sys.stdin, tasks), daemon=True).start()
+    shared = SharedModels()
+    while (task := tasks.get()) is not None:
+        outcome = run_task(task, shared)
+        answers.write(json.dumps(dataclasses.asdict(outcome)) + "\n")
+        answers.flush()
+
+
+def _read(lines: IO[str], tasks: queue.Queue[Task | None]) -> None:
+    """Pass tasks on; where the sweep's own process has died, end this one too."""
+    for line in lines:
+        tasks.put(Task.from_json(json.loads(line)))
+    tasks.put(None)
+    time.sleep(1.0)  # a worker without a task has ended by now
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(ORPHAN_SECONDS)
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,90 @@
+"""Trials in other processes: workers of this machine, a local Ray cluster, submitit's local executor."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import sweep_runs
+from test_sweep_end_to_end import SHORT, command, ended, final_table
+
+from instruct_lab import cli
+
+pytestmark = pytest.mark.launchers
+
+
+@pytest.fixture
+def alone(lab, tiny):
+    """The same sweep in this process."""
+    assert cli.main(["train", "-m", *tiny, *SHORT, "tuning.r=2,4"]) == 0
+    expected = final_table(sweep_runs(lab))
+    time.sleep(1.1)  # another second in the next sweep's id
+    return expected
+
+
+def settings(launcher):
+    return {
+        "processes": ["hydra/launcher=processes", "hydra.launcher.num_processes=2"],
+        "ray": ["hydra/launcher=ray", "hydra.launcher.num_trials=2"],
+        "slurm": ["hydra/launcher=slurm", "hydra.launcher.cluster=local", "hydra.launcher.cpus=1"],
+    }[launcher]
+
+
+@pytest.mark.parametrize("launcher", ["processes", "ray", "slurm"])
+def test_two_trials_end_as_in_one_process(lab, tiny, alone, launcher):
+    if launcher != "processes":
+        pytest.importorskip({"ray": "ray", "slurm": "submitit"}[launcher])
+    arguments = [*tiny, *SHORT, "tuning.r=2,4", *settings(launcher)]
+    done = subprocess.run(command("train", "-m", *arguments), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    runs = sweep_runs(lab)
+    assert [run["status"] for run in runs] == ["finished", "finished"]
+    for mine, expected in zip(final_table(runs), alone, strict=True):
+        assert mine[0] == expected[0]
+        for line, wanted in zip(mine[2], expected[2], strict=True):  # another number of threads, other last digits
+            assert line["step"] == wanted["step"]
+            if "train/loss" in line:
+                assert line["train/loss"] == pytest.approx(wanted["train/loss"], rel=1e-5)
+
+
+def test_a_worker_that_dies_takes_its_trial_alone(lab, tiny):
+    (lab / "dying.py").write_text(
+        "import os, signal\n"
+        "from instruct_lab.config import component\n"
+        "from instruct_lab.training.components import Callback\n"
+        "import pytorch_lightning as pl\n\n\n"
+        "class Dies(pl.Callback):\n"
+        "    def on_train_start(self, *arguments):\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n\n\n"
+        "@component\n"
+        "class Killed(Callback):\n"
+        "    '''Dies.'''\n\n"
+        "    def build(self, module, recorder):\n"
+        "        return Dies()\n"
+    )
+    points = '["callbacks.dies={_target_: dying.Killed}", "tuning.r=2", "tuning.r=4"]'
+    one = ["hydra/launcher=processes", "hydra.launcher.num_processes=1"]
+    arguments = [*tiny, *SHORT, f"sweep.points={points}", *one]
+    done = subprocess.run(command("train", "-m", *arguments), capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stderr
+    runs = {run["id"][-4:]: run for run in sweep_runs(lab)}
+    dead = next(lab.glob("runs/*/*-0000/manifest.json")).read_text()
+    assert "signal 9" in dead
+    assert '"failed"' in dead
+    assert [runs[number]["status"] for number in ("0001", "0002")] == ["finished", "finished"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_a_killed_sweep_takes_its_workers_with_it_and_goes_on(lab, tiny):
+    arguments = [*tiny, *SHORT, "tuning.r=2,4,8,16", *settings("processes"), "callbacks.checkpoint.every_steps=1"]
+    process = subprocess.Popen(command("train", "-m", *arguments), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while ended(lab) < 1 and process.poll() is None:
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    done = subprocess.run(command("resume", "latest"), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    runs = sweep_runs(lab)
+    assert [run["status"] for run in runs] == ["finished"] * 4

@@ -1,0 +1,76 @@
+"""Which sweeps are refused before anything runs, and how."""
+
+import json
+
+import pytest
+
+from instruct_lab import cli
+from instruct_lab.config.compose import compose
+from instruct_lab.sweep.plan import plan
+
+
+def problems(capsys, *overrides):
+    assert cli.main(["check", "-m", "--json", *overrides]) == 2
+    return {problem["key"]: problem["reason"] for problem in json.loads(capsys.readouterr().out)["errors"]}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "key", "told"),
+    [
+        ([], "sweep", "nothing varies"),
+        (["tuning.r=4,8", "hydra/sweeper=tpe"], "sweep.num_points", "say how many"),
+        (["optimizer.lr=interval(1e-5,1e-3)"], "sweep.space", "grid"),
+        (["tuning.rank=4,8"], "tuning.rank", "no field rank"),
+        (["tuning=lora,lorra"], "tuning", "no such option"),
+        (["tuning.r=4,8", "sweep.metric=val/lost"], "sweep.direction", "not known"),
+        (["tuning.r=4,8", "pruner=median", "sweep.metric=test/chrf"], "sweep.metric", "during training"),
+        (["seed=1,2", "sweep.seeds=2"], "sweep.seeds", "varies by itself"),
+        (["tuning.r=4,8", "sweep.direction=[minimize,maximize]"], "sweep.direction", "one for each"),
+        (
+            ["tuning.r=4,8", "hydra/sweeper=cmaes", "sweep.num_points=3", "sweep.metric=[val/loss,seconds]"],
+            "sweep.metric",
+            "one metric",
+        ),
+        (["tuning.r=4,8", "pruner=median", "sweep.metric=[val/loss,seconds]"], "sweep.pruner", "one metric"),
+        (["tuning.r=4,8", "hydra/launcher=slurm"], "hydra.launcher.cluster", "sbatch"),
+    ],
+)
+def test_refused(lab, tiny, capsys, overrides, key, told):
+    found = problems(capsys, *tiny, *overrides)
+    assert told in found[key]
+
+
+def test_one_wrong_point_of_a_grid_is_named(lab, tiny, capsys):
+    found = problems(capsys, *tiny, "tuning.r=4,0", "optimizer.lr=1e-3,1e-4")
+    assert "tuning.r=0, optimizer.lr=0.001 and 1 more points" in found["tuning.r"]
+
+
+def test_several_values_without_m_say_how_to_make_a_sweep(lab, tiny, capsys):
+    assert cli.main(["train", *tiny, "tuning.r=4,8"]) == 2
+    assert "train -m" in capsys.readouterr().err
+    assert not list(lab.glob("runs/*"))
+
+
+def test_a_study_in_which_something_varies_is_a_sweep_and_an_override_fixes_it(lab, tiny):
+    (lab / "experiments").mkdir()
+    (lab / "experiments" / "ranks.yaml").write_text(
+        "# @package _global_\n# ranks: which rank?\n"
+        "sweep:\n  space:\n    tuning.r: 4,8,16\n    optimizer.lr: [1.0e-3, 1.0e-4]\n"
+    )
+    planned = plan([*tiny, "experiments=ranks", "tuning.r=2"])
+    assert [planned.space.overrides(point) for point in planned.space.grid()] == [
+        ["optimizer.lr=0.001"],
+        ["optimizer.lr=0.0001"],
+    ]
+    assert "tuning.r=2" in planned.base
+
+
+def test_a_run_knows_nothing_of_the_sweep():
+    composition = compose(["sweep.seeds=3", "hydra/sweeper=tpe", "pruner=median"])
+    assert "sweep" not in composition.config
+    assert not {"pruner", "hydra/sweeper", "hydra/launcher"} & set(composition.choices)
+
+
+def test_directions_follow_the_metrics(lab, tiny):
+    planned = plan([*tiny, "tuning.r=4,8", "sweep.metric=[val/loss,val/chrf,seconds,test/perplexity]"])
+    assert planned.directions == ["minimize", "maximize", "minimize", "minimize"]
