@@ -7,7 +7,7 @@ import sys
 import time
 
 import pytest
-from conftest import sweep_runs
+from sweeps import sweep_runs
 from test_sweep_end_to_end import SHORT, command, ended, final_table
 
 from instruct_lab import cli

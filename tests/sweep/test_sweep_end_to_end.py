@@ -9,7 +9,7 @@ import sys
 import time
 
 import pytest
-from conftest import sweep_runs
+from sweeps import sweep_runs
 
 from instruct_lab import cli
 
