@@ -1,7 +1,5 @@
 """Frozen weights in 8 and 4 bits: what is quantised, what is not, and that adapters learn as without."""
 
-import importlib.util
-
 import pydantic
 import pytest
 import torch
@@ -9,10 +7,7 @@ import torch
 from instruct_lab.errors import InstructLabError
 from instruct_lab.model import Decoder, Encoder, EncoderDecoder, Quantization, Random
 
-pytestmark = [
-    pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is None, reason="bitsandbytes is not installed"),
-    pytest.mark.filterwarnings("ignore"),
-]
+pytestmark = pytest.mark.filterwarnings("ignore")
 SIZE = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2}
 SIZES = {"llama": SIZE, "bert": SIZE, "t5": {"d_model": 64, "d_kv": 32, "d_ff": 128, "num_layers": 2, "num_heads": 2}}
 CLASSES = {"llama": Decoder, "bert": Encoder, "t5": EncoderDecoder}

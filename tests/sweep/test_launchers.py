@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-import sys
 import time
 
 import pytest
@@ -76,7 +75,6 @@ def test_a_worker_that_dies_takes_its_trial_alone(lab, tiny):
     assert [runs[number]["status"] for number in ("0001", "0002")] == ["finished", "finished"]
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="signals")
 def test_a_killed_sweep_takes_its_workers_with_it_and_goes_on(lab, tiny):
     arguments = [*tiny, *SHORT, "tuning.r=2,4,8,16", *settings("processes"), "callbacks.checkpoint.every_steps=1"]
     process = subprocess.Popen(command("train", "-m", *arguments), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
