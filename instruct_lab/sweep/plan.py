@@ -68,13 +68,6 @@ class Plan:
         return [*self.base, *self.space.overrides(values), *seeds]
 
 
-def is_sweep(overrides: list[str]) -> bool:
-    """Whether a study says that something varies."""
-    composition = compose(overrides)
-    settings = build(composition.sweep).built.get("sweep")
-    return isinstance(settings, Sweep) and settings.varies
-
-
 def plan(overrides: list[str]) -> Plan:
     """Plan a sweep.
 

@@ -9,6 +9,9 @@ import pytorch_lightning as pl
 
 from instruct_lab.training.ending import Pruned
 
+Validated = Callable[[int, dict[str, float]], str | None]
+"""Told the logged values at each validation, by step; says why the run stops here, or nothing."""
+
 
 class StopsWhenPruned(pl.Callback):
     """After each validation, tells the logged values and hears whether the run goes on; for all devices alike.
@@ -17,7 +20,7 @@ class StopsWhenPruned(pl.Callback):
         validated: takes an optimizer step and the values; gives the reason to stop, or none.
     """
 
-    def __init__(self, validated: Callable[[int, dict[str, float]], str | None]) -> None:
+    def __init__(self, validated: Validated) -> None:
         self._validated = validated
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from instruct_lab.tracking import RunRecord, Tracker
 from instruct_lab.tracking.record import LOCK
 from instruct_lab.training.ending import recorded_ending, signals_raised
 from instruct_lab.training.names import run_name
+from instruct_lab.training.pruning import Validated
 from instruct_lab.training.quiet import quiet_libraries
 from instruct_lab.training.recording import Recorder
 from instruct_lab.training.stages import Stages
@@ -29,10 +30,6 @@ if TYPE_CHECKING:
 
 RUN_PATH_VARIABLE = "INSTRUCT_LAB_RUN_PATH"
 """Tells the other processes of a multi-device run which record is theirs."""
-
-
-Validated = Callable[[int, dict[str, float]], str | None]
-"""Told the logged values at each validation, by step; says why the run stops here, or nothing."""
 
 
 @dataclasses.dataclass(frozen=True)

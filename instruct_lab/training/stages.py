@@ -30,7 +30,7 @@ from instruct_lab.training.evaluated_weights import EvaluatedWeights
 from instruct_lab.training.measure import Measurement, answer, answer_rows, baselines, measure, sample
 from instruct_lab.training.module import TuningModule
 from instruct_lab.training.optimizer_modes import OptimizerModes
-from instruct_lab.training.pruning import StopsWhenPruned
+from instruct_lab.training.pruning import StopsWhenPruned, Validated
 from instruct_lab.training.recording import Recorder
 from instruct_lab.training.shared import SharedModels
 from instruct_lab.training.step_log import StepLog
@@ -39,8 +39,6 @@ from instruct_lab.training.tuned import load_adapted, load_base, load_tuned
 from instruct_lab.training.untuned import untuned
 from instruct_lab.tuning import count_parameters
 from instruct_lab.tuning.noise import add_embedding_noise
-
-Validated = Callable[[int, dict[str, float]], str | None]
 
 OWNED_ARGUMENTS = {
     "enable_checkpointing": False,  # callbacks.checkpoint writes them
