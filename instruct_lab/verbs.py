@@ -51,7 +51,11 @@ def compare(parsed: argparse.Namespace) -> int:
     records, chief = _compared_records(parsed)
     compared = compare(records, chief, parsed.disagreements)
     metrics = None if chief is None else [chief]
-    if parsed.json:
+    if parsed.html:
+        from instruct_lab.tracking.comparison_page import write_comparison
+
+        print(write_comparison(Path(parsed.html), records, compared))
+    elif parsed.json:
         print(json.dumps(compared.to_json(), indent=2))
     elif parsed.markdown:
         print(markdown(compared, metrics))

@@ -1,0 +1,128 @@
+"""A comparison of runs as one self-contained HTML page: table, curves, parallel coordinates, scatter, predictions.
+
+The charts are drawn by Apache ECharts, which stands beside this file as its authors publish it (`echarts/`, version 6.1.0,
+with its licence) and is put into the page whole; so the page needs no package and no network. Measured against it
+(figures: `tests/benchmarks/README.md`): plotly needs more than two seconds to open and WebGL for parallel coordinates;
+Bokeh and Vega-Lite have no parallel coordinates, and their Python packages take 32 MB with pandas, and 84 MB. To take a
+newer version, replace the three files by those of the package `echarts` and the hash in the page's test.
+
+The page's own script is in `comparison_view/`, a file for each part. It makes elements from text alone, never from
+markup, and ECharts shows what we hand it on a canvas; the content policy of `page` names every script by its hash.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from instruct_lab.tracking.compare import Comparison, tables
+from instruct_lab.tracking.comparison_data import comparison_data
+from instruct_lab.tracking.page import Html, data_block, element, folded, joined, page, section, table, write_page
+from instruct_lab.tracking.record import RunRecord
+
+HERE = Path(__file__).parent
+ECHARTS = HERE / "echarts" / "echarts.min.js"
+VIEW = HERE / "comparison_view"
+SCRIPTS = ("state", "table", "charts", "curves", "parallel", "scatter", "predictions", "main")
+SIDE_BY_SIDE = 6
+"""Runs whose configs have a column each; of more, each value is told with its runs."""
+MAX_NAMED = 8
+MAX_ROWS = 200
+
+
+def write_comparison(path: Path, records: Sequence[RunRecord], compared: Comparison) -> Path:
+    """Write the page; returns where it is.
+
+    Args:
+        path: of the file.
+        records: every run that the page shows, unfinished ones too.
+        compared: the finished ones of them beside each other.
+
+    Raises:
+        InstructLabError: the file cannot be written.
+    """
+    write_page(path, comparison_page(records, compared))
+    return path
+
+
+def comparison_page(records: Sequence[RunRecord], compared: Comparison) -> str:
+    """The page; nothing from the data is taken for markup, and no request leaves it."""
+    data, notes = comparison_data(records, compared)
+    labels = dict(zip((record.id for record in records), (run["label"] for run in data["runs"]), strict=True))
+    names = list(dict.fromkeys(record.name for record in records))
+    own = "".join((VIEW / f"{name}.js").read_text(encoding="utf-8") for name in SCRIPTS)
+    return page(
+        f"{len(records)} runs of {', '.join(names[:3])}{' …' if len(names) > 3 else ''}",
+        *(element("p", note, class_="dim") for note in [*_left_out(records, compared), *notes]),
+        _part("body"),
+        section("What differs in the configs", _config(compared, labels)),
+        section("Differences from the best run, on the same examples", *_statistics(compared)),
+        _part("predictions"),
+        data_block("data", data),
+        styles=[(VIEW / "style.css").read_text(encoding="utf-8")],
+        scripts=[ECHARTS.read_text(encoding="utf-8"), f"(() => {{\n{own}}})();\n"],
+    )
+
+
+def _part(name: str) -> Html:
+    return Html((VIEW / f"{name}.html").read_text(encoding="utf-8"))
+
+
+def _left_out(records: Sequence[RunRecord], compared: Comparison) -> Iterator[str]:
+    apart = len(records) - len(compared.runs)
+    if apart:
+        yield f"{apart} of the {len(records)} runs did not finish: they have curves here, and no part in the differences."
+
+
+# ---- what differs
+
+
+def _config(compared: Comparison, labels: dict[str, str]) -> Html:
+    if not compared.config:
+        return element("p", "Nothing: the configs are the same.")
+    names = [labels.get(run, run) for run in compared.runs]
+    if len(names) <= SIDE_BY_SIDE:
+        cells = [[key, *(_told(value) for value in values)] for key, values in compared.config.items()]
+        return table(["key", *names], cells)
+    return table(["key", "values, with their runs"], [[key, _by_value(v, names)] for key, v in compared.config.items()])
+
+
+def _by_value(values: Sequence[Any], names: Sequence[str]) -> Html:
+    found: dict[str, list[str]] = {}
+    for value, name in zip(values, names, strict=True):
+        found.setdefault(_told(value), []).append(name)
+    parts = []
+    for value, runs in list(found.items())[:MAX_NAMED]:
+        more = f" and {len(runs) - MAX_NAMED} more" if len(runs) > MAX_NAMED else ""
+        told = element("span", f" {', '.join(runs[:MAX_NAMED])}{more}", class_="dim")
+        parts.append(element("div", element("strong", value), told))
+    if len(found) > MAX_NAMED:
+        parts.append(element("div", f"and {len(found) - MAX_NAMED} more values, see the table of runs", class_="dim"))
+    return joined(parts)
+
+
+def _told(value: Any) -> str:
+    return "–" if value is None else str(value)
+
+
+# ---- differences
+
+
+def _statistics(compared: Comparison) -> Iterator[Html]:
+    yield element(
+        "p",
+        "By paired bootstrap; p is corrected for the number of runs compared (Holm). “Not distinguishable”: the data do not "
+        "tell the two apart, which does not mean that they are equal.",
+        class_="dim",
+    )
+    opened = False
+    for title, headings, rows in tables(compared):
+        if title == "What differs":
+            continue
+        is_first = not opened and title in compared.differences
+        opened = opened or is_first
+        shown: list[Html] = [table(headings, rows[:MAX_ROWS])]
+        if len(rows) > MAX_ROWS:
+            shown.append(element("p", f"and {len(rows) - MAX_ROWS:,} more rows: instruct-lab compare --json", class_="dim"))
+        yield folded(title, *shown, is_open=is_first)
