@@ -21,7 +21,8 @@ def sweep(runs_path, num_runs=50, num_steps=300, num_examples=100, num_names=8, 
     folder.mkdir(parents=True)
     (folder / "sweep.json").write_text(json.dumps({"id": SWEEP, "status": "finished"}), encoding="utf-8")
     for number in range(num_runs):
-        status = {num_runs - 1: "failed", num_runs - 2: "pruned"}.get(number, "finished") if num_runs > 4 else "finished"
+        unfinished = {num_runs - 1: "failed", num_runs - 2: "pruned"} if num_runs > 4 else {}
+        status = unfinished.get(number, "finished")
         run(runs_path, number, status, num_steps, num_examples, num_names, random.Random(seed * 1000 + number))
     return folder
 
@@ -30,7 +31,7 @@ def run(runs_path, number, status, num_steps, num_examples, num_names, source):
     """Write one record."""
     tuning, r = TUNINGS[number % 3], 2 ** (2 + number % 5)
     lr = 10 ** (-5 + 3 * ((number * 7) % 50) / 49)
-    quality = 1.2 - 0.25 * abs(math.log10(lr / 5e-4)) + 0.02 * math.log2(r) + {"lora": 0, "dora": 0.03, "full": -0.1}[tuning]
+    quality = 1.2 - 0.25 * abs(math.log10(lr / 5e-4)) + 0.02 * math.log2(r) + 0.05 * (tuning == "dora")
     metrics = {
         "exact": {"_target_": "instruct_lab.metrics.SquadExactMatch"},
         "f1": {"_target_": "instruct_lab.metrics.SquadF1"},
@@ -38,16 +39,15 @@ def run(runs_path, number, status, num_steps, num_examples, num_names, source):
     config = {
         "name": "planted",
         "seed": number,
-        "tuning": {"_target_": f"instruct_lab.tuning.{tuning}", "r": None if tuning == "full" else r, "use_dora": tuning == "dora"},
+        "tuning": {"name": tuning, "r": None if tuning == "full" else r, "use_dora": tuning == "dora"},
         "optimizer": {"lr": lr, "betas": [0.9, 0.999 if number % 2 else 0.95]},
         "metrics": metrics,
     }
     choices = {"tuning": tuning, "data": "standard_library"}
     values = {"tuning": tuning, "tuning.r": config["tuning"]["r"], "optimizer.lr": lr}
-    record = RunRecord.create(
-        runs_path, "planted", config, [], run_id=f"{SWEEP}-{number:04d}", choices=choices,
-        sweep={"values": values}, parameters={"trained": 8192 * r if tuning != "full" else 134_515_008},
-    )  # fmt: skip
+    facts = {"choices": choices, "sweep": {"values": values}}
+    facts["parameters"] = {"trained": 8192 * r if tuning != "full" else 134_515_008}
+    record = RunRecord.create(runs_path, "planted", config, [], run_id=f"{SWEEP}-{number:04d}", **facts)
     steps = num_steps if status == "finished" else num_steps // 3
     lines = []
     for step in range(steps):
@@ -74,15 +74,16 @@ def finish(record, quality, num_examples, number, source):
         for name, metric in METRICS.items():
             scored[name] = [metric.statistics(one["prediction"], tuple(one["references"])) for one in answers]
             value = metric.value([sum(column) for column in zip(*scored[name], strict=True)])
-            after = {"value": value, "low": value - 5, "high": value + 5, "count": num_examples, "signature": metric.signature()}
-            told[f"{short}/{name}"] = {"after": after}
+            interval = {"value": value, "low": max(0, value - 5), "high": min(100, value + 5), "count": num_examples}
+            told[f"{short}/{name}"] = {"after": {**interval, "signature": metric.signature()}}
             for one, score in zip(answers, example_scores(metric, scored[name]), strict=True):
                 one["scores"][name] = score
         measured[split] = {"after": {"rows": scored, "predictions": [{"id": one["id"]} for one in answers]}}
     record.write_json("after.json", measured)
     record.write_predictions(rows)
-    costs = {"seconds": 70.0 + number, "training_seconds": 60.0 + number, "tokens": 120_000 + number, "weights_bytes": 4_000_000}
-    record.write_summary({"status": "finished", "metrics": told, "peak_memory_bytes": 10**9 + number * 10**7, **costs})
+    costs = {"seconds": 70.0 + number, "training_seconds": 60.0 + number, "peak_memory_bytes": 10**9 + number * 10**7}
+    costs |= {"tokens": 120_000 + number, "weights_bytes": 4_000_000}
+    record.write_summary({"status": "finished", "metrics": told, **costs})
 
 
 def example(split, place, quality, number, source):
@@ -94,6 +95,11 @@ def example(split, place, quality, number, source):
     prompt = f"Name the words of line {place}: " + " ".join(words.choice(WORDS) for _ in range(30))
     text = HOSTILE if place == 3 else " ".join(right)
     return {
-        "id": f"{split}-{place}", "split": split, "prompt": HOSTILE + prompt if place == 3 else prompt, "prediction": text,
-        "prediction_before": "I cannot say.", "references": [" ".join(reference)], "scores": {},
-    }  # fmt: skip
+        "id": f"{split}-{place}",
+        "split": split,
+        "prompt": HOSTILE + prompt if place == 3 else prompt,
+        "prediction": text,
+        "prediction_before": "I cannot say.",
+        "references": [" ".join(reference)],
+        "scores": {},
+    }

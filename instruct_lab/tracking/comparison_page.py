@@ -1,10 +1,10 @@
 """A comparison of runs as one self-contained HTML page: table, curves, parallel coordinates, scatter, predictions.
 
-The charts are drawn by Apache ECharts, which stands beside this file as its authors publish it (`echarts/`, version 6.1.0,
-with its licence) and is put into the page whole; so the page needs no package and no network. Measured against it
-(figures: `tests/benchmarks/README.md`): plotly needs more than two seconds to open and WebGL for parallel coordinates;
-Bokeh and Vega-Lite have no parallel coordinates, and their Python packages take 32 MB with pandas, and 84 MB. To take a
-newer version, replace the three files by those of the package `echarts` and the hash in the page's test.
+The charts are drawn by Apache ECharts, which stands beside this file as its authors publish it (`echarts/`, version
+6.1.0, with its licence) and is put into the page whole; so the page needs no package and no network. Measured against
+it (figures in `tests/benchmarks/README.md`): plotly needs more than two seconds to open, and WebGL for parallel
+coordinates; Bokeh and Vega-Lite have no parallel coordinates, and their Python packages are larger than the library.
+To take a newer version, replace the three files by those of the package `echarts`, and the hash in the page's test.
 
 The page's own script is in `comparison_view/`, a file for each part. It makes elements from text alone, never from
 markup, and ECharts shows what we hand it on a canvas; the content policy of `page` names every script by its hash.
@@ -57,7 +57,7 @@ def comparison_page(records: Sequence[RunRecord], compared: Comparison) -> str:
         *(element("p", note, class_="dim") for note in [*_left_out(records, compared), *notes]),
         _part("body"),
         section("What differs in the configs", _config(compared, labels)),
-        section("Differences from the best run, on the same examples", *_statistics(compared)),
+        section("Differences from the best run, on the same examples", *_statistics(compared, labels)),
         _part("predictions"),
         data_block("data", data),
         styles=[(VIEW / "style.css").read_text(encoding="utf-8")],
@@ -72,7 +72,7 @@ def _part(name: str) -> Html:
 def _left_out(records: Sequence[RunRecord], compared: Comparison) -> Iterator[str]:
     apart = len(records) - len(compared.runs)
     if apart:
-        yield f"{apart} of the {len(records)} runs did not finish: they have curves here, and no part in the differences."
+        yield f"{apart} of the {len(records)} runs did not finish: they are drawn, and have no part in the differences."
 
 
 # ---- what differs
@@ -92,14 +92,25 @@ def _by_value(values: Sequence[Any], names: Sequence[str]) -> Html:
     found: dict[str, list[str]] = {}
     for value, name in zip(values, names, strict=True):
         found.setdefault(_told(value), []).append(name)
+    numbers = sorted({value for value in values if isinstance(value, int | float)})
+    if len(found) > MAX_NAMED and len(numbers) >= len(found) - 1:
+        return element("div", f"{len(found)} values, {numbers[0]:.6g} to {numbers[-1]:.6g}")
     parts = []
-    for value, runs in list(found.items())[:MAX_NAMED]:
+    for value, runs in sorted(found.items(), key=lambda pair: _rank(pair[0]))[:MAX_NAMED]:
         more = f" and {len(runs) - MAX_NAMED} more" if len(runs) > MAX_NAMED else ""
         told = element("span", f" {', '.join(runs[:MAX_NAMED])}{more}", class_="dim")
         parts.append(element("div", element("strong", value), told))
     if len(found) > MAX_NAMED:
         parts.append(element("div", f"and {len(found) - MAX_NAMED} more values, see the table of runs", class_="dim"))
     return joined(parts)
+
+
+def _rank(text: str) -> tuple[int, float, str]:
+    """Numbers in their order, then texts in theirs."""
+    try:
+        return 0, float(text), text
+    except ValueError:
+        return 1, 0.0, text
 
 
 def _told(value: Any) -> str:
@@ -109,11 +120,11 @@ def _told(value: Any) -> str:
 # ---- differences
 
 
-def _statistics(compared: Comparison) -> Iterator[Html]:
+def _statistics(compared: Comparison, labels: dict[str, str]) -> Iterator[Html]:
     yield element(
         "p",
-        "By paired bootstrap; p is corrected for the number of runs compared (Holm). “Not distinguishable”: the data do not "
-        "tell the two apart, which does not mean that they are equal.",
+        "By paired bootstrap; p is corrected for the number of runs compared (Holm). “Not distinguishable”: the data "
+        "do not tell the two apart, which does not mean that they are equal.",
         class_="dim",
     )
     opened = False
@@ -122,7 +133,8 @@ def _statistics(compared: Comparison) -> Iterator[Html]:
             continue
         is_first = not opened and title in compared.differences
         opened = opened or is_first
-        shown: list[Html] = [table(headings, rows[:MAX_ROWS])]
+        shown: list[Html] = [table(headings, [[labels.get(row[0], row[0]), *row[1:]] for row in rows[:MAX_ROWS]])]
         if len(rows) > MAX_ROWS:
-            shown.append(element("p", f"and {len(rows) - MAX_ROWS:,} more rows: instruct-lab compare --json", class_="dim"))
+            more = f"and {len(rows) - MAX_ROWS:,} more rows: instruct-lab compare --json"
+            shown.append(element("p", more, class_="dim"))
         yield folded(title, *shown, is_open=is_first)

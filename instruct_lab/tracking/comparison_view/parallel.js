@@ -6,12 +6,13 @@ const axisColumns = () => columns.filter((column) => parallel.axes.has(column.ke
 
 function drawParallel() {
   const dim = css("--dim"), line = css("--line");
+  const halo = { color: css("--text"), textBorderColor: css("--back"), textBorderWidth: 4 };
   const axes = axisColumns().map((column, place) => ({
     dim: place, name: column.label.length > 24 ? "…" + column.label.slice(-23) : column.label, nameGap: 14,
-    ...(column.numeric ? { type: column.log ? "log" : "value", scale: true, axisLabel: { color: dim, formatter: shownNumber } }
-      : { type: "category", data: categoriesOf(column), axisLabel: { color: dim, width: 90, overflow: "truncate" } }),
+    ...(column.numeric ? { type: column.log ? "log" : "value", scale: true, axisLabel: { ...halo, formatter: shownNumber } }
+      : { type: "category", data: categoriesOf(column), axisLabel: { ...halo, width: 90, overflow: "truncate" } }),
     nameTextStyle: { color: css("--text"), fontSize: 11 }, axisLine: { lineStyle: { color: dim } }, axisTick: { lineStyle: { color: line } },
-    splitLine: { show: false }, areaSelectStyle: { width: 18, borderColor: css("--accent"), color: css("--accent"), opacity: 0.25 },
+    splitLine: { show: false }, z: 10, areaSelectStyle: { width: 18, borderColor: css("--accent"), color: css("--accent"), opacity: 0.25 },
   }));
   state.brushed = null;
   parallel.chart.setOption({
@@ -29,7 +30,7 @@ function linesOfRuns() {
     emphasis: { lineStyle: { width: 4, opacity: 1 } },
     data: parallel.runs.map((run) => ({
       name: runs[run].label, value: shown.map((column) => column.values[run] ?? "-"),
-      lineStyle: { color: colours[run], width: 1.6, opacity: 0.75 },
+      lineStyle: { color: colours[run], width: 1.6, opacity: 0.75, type: shown.some((column) => column.values[run] === null) ? "dashed" : "solid" },
     })),
   };
 }
@@ -48,7 +49,7 @@ function brushed() {
 
 function setUpParallel() {
   const usable = columns.filter(varies);
-  const settings = usable.filter((column) => ["choice", "config"].includes(column.kind) && column.shown).slice(0, MOST_AXES - 4);
+  const settings = usable.filter((column) => ["choice", "config"].includes(column.kind) && column.shown && column.label !== "seed").slice(0, MOST_AXES - 4);
   const results = usable.filter((column) => column.kind === "metric").slice(0, 3);
   const costs = usable.filter((column) => ["logged", "cost"].includes(column.kind) && column.shown);
   parallel.axes = new Set([...settings, ...costs.slice(0, MOST_AXES - settings.length - results.length), ...results].map((column) => column.key));
