@@ -122,6 +122,18 @@ class Browser:
         answer = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=whole)
         return base64.b64decode(answer["data"])
 
+    def colours(self, png: bytes) -> int:
+        """How many colours a picture has."""
+        url = "data:image/png;base64," + base64.b64encode(png).decode()
+        script = """(async (url) => { const image = new Image(); image.src = url; await image.decode();
+          const canvas = new OffscreenCanvas(image.width, image.height), pen = canvas.getContext("2d");
+          pen.drawImage(image, 0, 0);
+          return new Set(new Uint32Array(pen.getImageData(0, 0, image.width, image.height).data.buffer)).size; })"""
+        before = list(self.requests)
+        found = int(self.run(f"{script}({json.dumps(url)})"))
+        self.requests[:] = before  # this picture is no request of the page
+        return found
+
     def _until(self, done: Any, what: str) -> None:
         end = time.monotonic() + SECONDS
         while not done():
