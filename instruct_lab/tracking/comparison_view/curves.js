@@ -34,7 +34,7 @@ function drawCurves() {
     curves.runs.push([run, series.length]);
     series.push(line(smoothed(usable, weight), { lineStyle: { color: colours[run], width: 1.6 }, emphasis: { lineStyle: { width: 4 } }, triggerLineEvent: true, z: 2 }));
   }
-  const told = { trigger: "axis", axisPointer: { type: "line", lineStyle: { color: css("--dim") } }, formatter: nearest };
+  const told = { trigger: "axis", axisPointer: { type: "line", triggerEmphasis: false, lineStyle: { color: css("--dim") } }, formatter: nearest };
   curves.chart.setOption({
     ...baseOption(), tooltip: { ...tooltip(), ...told },
     xAxis: axisOf(axis, false, { scale: false, min: "dataMin", max: "dataMax" }), yAxis: axisOf(metric, isLog, { nameGap: 50 }), series,
