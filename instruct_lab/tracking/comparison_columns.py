@@ -6,11 +6,13 @@ import dataclasses
 import json
 import math
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from instruct_lab.tracking.arms import choice_differences, config_differences
 from instruct_lab.tracking.compare import Comparison
 from instruct_lab.tracking.comparison_values import finite, keys_of, shown_text
+from instruct_lab.tracking.costs import COSTS, cost_of
 from instruct_lab.tracking.page import visible
 from instruct_lab.tracking.record import RunRecord
 
@@ -18,7 +20,7 @@ FACTOR = 8
 """Between the ends of a column that may get a logarithmic axis."""
 MAX_VALUE = 200
 """Characters of a config value."""
-COSTS = {
+COST_LABELS = {
     "training_seconds": ("training, s", 1.0),
     "seconds": ("whole run, s", 1.0),
     "peak_memory_bytes": ("peak memory, MB", 1e-6),
@@ -39,7 +41,7 @@ class Column:
         values: each run's; none where it has none.
         low: ends of the values' intervals, for metrics.
         high: the other ends.
-        best: the run that is best by it.
+        best: the runs that are best by it: one, or several that differ in the seed alone.
         shown: whether the page shows it at first.
     """
 
@@ -49,7 +51,7 @@ class Column:
     values: list[Any]
     low: list[float | None] | None = None
     high: list[float | None] | None = None
-    best: int | None = None
+    best: Sequence[int] = ()
     shown: bool = True
 
     @property
@@ -79,41 +81,44 @@ class Column:
 def columns(records: Sequence[RunRecord], compared: Comparison) -> list[Column]:
     """The status, the options and config keys that differ, then metrics, the last logged losses and costs."""
     manifests = [record.manifest for record in records]
-    summaries = [record.summary or {} for record in records]
     return [
         Column("status", "status", "status", [str(manifest.get("status", "unknown")) for manifest in manifests]),
-        *_config_columns(records, manifests, compared),
+        *_config_columns(records, manifests),
+        *_arm_column(records, compared),
         *_metric_columns(records, compared),
         *_logged_columns(records, compared),
-        *_cost_columns(manifests, summaries),
+        *_cost_columns(records),
     ]
 
 
-def _config_columns(
-    records: Sequence[RunRecord], manifests: Sequence[dict[str, Any]], compared: Comparison
-) -> Iterable[Column]:
-    choices = [manifest.get("choices") or {} for manifest in manifests]
-    groups = [group for group in keys_of(choices) if _differ([one.get(group) for one in choices])]
-    for group in groups:
-        yield Column(f"choice {group}", group, "choice", [one.get(group) for one in choices])
-    swept = [(manifest.get("sweep") or {}).get("values") or {} for manifest in manifests]
-    varied = [key for key in keys_of(swept) if _differ([one.get(key) for one in swept])]
-    configs = [record.config for record in records]
-    for key in dict.fromkeys([*(key for key in varied if key not in groups), *compared.config]):
-        values = [value_at(config, key) for config in configs]
-        follows = key not in varied and any(key.startswith(f"{group.replace('/', '.')}.") for group in groups)
-        if _differ(values):
-            yield Column(f"config {key}", key, "config", values, shown=not follows)
+def _config_columns(records: Sequence[RunRecord], manifests: Sequence[dict[str, Any]]) -> Iterable[Column]:
+    choices = choice_differences(records)
+    for group, options in choices.items():
+        yield Column(f"choice {group}", group, "choice", options)
+    below = tuple(f"{group.replace('/', '.')}." for group in choices)
+    swept = {key for manifest in manifests for key in (manifest.get("sweep") or {}).get("values") or {}}
+    found = config_differences(records)
+    for key in sorted(found, key=lambda key: key not in swept):
+        yield Column(f"config {key}", key, "config", found[key], shown=key in swept or not key.startswith(below))
+
+
+def _arm_column(records: Sequence[RunRecord], compared: Comparison) -> Iterable[Column]:
+    """Which runs differ in the seed alone, where some do."""
+    labels = {compared.runs[run]: arm.label for arm in compared.arms for run in arm.runs}
+    if len(compared.arms) < len(compared.runs):
+        yield Column("arm", "arm (all but the seed)", "choice", [labels.get(one.id) for one in records], shown=False)
 
 
 def _metric_columns(records: Sequence[RunRecord], compared: Comparison) -> Iterable[Column]:
     places = {record.id: place for place, record in enumerate(records)}
+    arms = {arm.id: arm for arm in compared.arms}
     for name, found in compared.metrics.items():
         by_run = {run: value for run, value in zip(compared.runs, found, strict=True) if value is not None}
         ordered = [by_run.get(record.id) or {} for record in records]
         values, low, high = ([finite(one.get(part)) for one in ordered] for part in ("value", "low", "high"))
-        best = compared.best.get(name)
-        yield Column(f"metric {name}", name, "metric", values, low, high, best if best is None else places[best])
+        best = arms.get(compared.best.get(name, ""))
+        runs = [] if best is None else [places[compared.runs[run]] for run in best.runs]
+        yield Column(f"metric {name}", name, "metric", values, low, high, runs)
 
 
 def _logged_columns(records: Sequence[RunRecord], compared: Comparison) -> Iterable[Column]:
@@ -126,31 +131,12 @@ def _logged_columns(records: Sequence[RunRecord], compared: Comparison) -> Itera
             yield Column(f"last {name}", f"{name}, last", "logged", values, shown=name.endswith("/loss"))
 
 
-def _cost_columns(manifests: Sequence[dict[str, Any]], summaries: Sequence[dict[str, Any]]) -> Iterable[Column]:
-    found = [
-        {**summary, "trained_parameters": (manifest.get("parameters") or {}).get("trained")}
-        for manifest, summary in zip(manifests, summaries, strict=True)
-    ]
-    for key, (label, unit) in COSTS.items():
-        values = [finite(one.get(key), unit) for one in found]
+def _cost_columns(records: Sequence[RunRecord]) -> Iterable[Column]:
+    for name in COSTS:
+        label, unit = COST_LABELS.get(name, (name.replace("_", " "), 1.0))
+        values = [finite(cost_of(record, name), unit) for record in records]
         if any(value is not None for value in values):
-            yield Column(f"cost {key}", label, "cost", values, shown=key not in ("seconds", "weights_bytes"))
-
-
-def value_at(node: Any, key: str) -> Any:
-    """The value of a full key; names that hold dots themselves are found too."""
-    if not key:
-        return node
-    for name, inner in node.items() if isinstance(node, Mapping) else ():
-        if key == name or key.startswith(f"{name}."):
-            found = value_at(inner, key[len(str(name)) + 1 :])
-            if found is not None:
-                return found
-    return None
-
-
-def _differ(values: Sequence[Any]) -> bool:
-    return any(value != values[0] for value in values)
+            yield Column(f"cost {name}", label, "cost", values, shown=name not in ("seconds", "weights_bytes"))
 
 
 def _told(value: Any) -> str:

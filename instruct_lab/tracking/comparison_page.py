@@ -16,8 +16,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from instruct_lab.tracking.compare import Comparison, tables
+from instruct_lab.tracking.compare import Comparison
 from instruct_lab.tracking.comparison_data import comparison_data
+from instruct_lab.tracking.comparison_text import conclusion, tables
 from instruct_lab.tracking.page import Html, data_block, element, folded, joined, page, section, table, write_page
 from instruct_lab.tracking.record import RunRecord
 
@@ -54,10 +55,11 @@ def comparison_page(records: Sequence[RunRecord], compared: Comparison) -> str:
     own = "".join((VIEW / f"{name}.js").read_text(encoding="utf-8") for name in SCRIPTS)
     return page(
         f"{len(records)} runs of {', '.join(names[:3])}{' …' if len(names) > 3 else ''}",
+        element("p", conclusion(compared)),
         *(element("p", note, class_="dim") for note in [*_left_out(records, compared), *notes]),
         _part("body"),
         section("What differs in the configs", _config(compared, labels)),
-        section("Differences from the best run, on the same examples", *_statistics(compared, labels)),
+        section("Differences, effects and fronts", *_statistics(compared)),
         _part("predictions"),
         data_block("data", data),
         styles=[(VIEW / "style.css").read_text(encoding="utf-8")],
@@ -79,13 +81,14 @@ def _left_out(records: Sequence[RunRecord], compared: Comparison) -> Iterator[st
 
 
 def _config(compared: Comparison, labels: dict[str, str]) -> Html:
-    if not compared.config:
+    found = {**{f"{group} (chosen)": options for group, options in compared.choices.items()}, **compared.config}
+    if not found:
         return element("p", "Nothing: the configs are the same.")
     names = [labels.get(run, run) for run in compared.runs]
     if len(names) <= SIDE_BY_SIDE:
-        cells = [[key, *(_told(value) for value in values)] for key, values in compared.config.items()]
+        cells = [[key, *(_told(value) for value in values)] for key, values in found.items()]
         return table(["key", *names], cells)
-    return table(["key", "values, with their runs"], [[key, _by_value(v, names)] for key, v in compared.config.items()])
+    return table(["key", "values, with their runs"], [[key, _by_value(v, names)] for key, v in found.items()])
 
 
 def _by_value(values: Sequence[Any], names: Sequence[str]) -> Html:
@@ -120,21 +123,18 @@ def _told(value: Any) -> str:
 # ---- differences
 
 
-def _statistics(compared: Comparison, labels: dict[str, str]) -> Iterator[Html]:
+def _statistics(compared: Comparison) -> Iterator[Html]:
     yield element(
         "p",
-        "By paired bootstrap; p is corrected for the number of runs compared (Holm). “Not distinguishable”: the data "
-        "do not tell the two apart, which does not mean that they are equal.",
+        "By paired bootstrap; p is corrected for all pairs. “Not distinguishable”: the data do not tell the two apart, "
+        "which does not mean that they are equal.",
         class_="dim",
     )
-    opened = False
-    for title, headings, rows in tables(compared):
-        if title == "What differs":
+    for one in tables(compared):
+        if one.title.startswith("What differs"):
             continue
-        is_first = not opened and title in compared.differences
-        opened = opened or is_first
-        shown: list[Html] = [table(headings, [[labels.get(row[0], row[0]), *row[1:]] for row in rows[:MAX_ROWS]])]
-        if len(rows) > MAX_ROWS:
-            more = f"and {len(rows) - MAX_ROWS:,} more rows: instruct-lab compare --json"
+        shown: list[Html] = [table(one.headings, one.rows[:MAX_ROWS])]
+        if len(one.rows) > MAX_ROWS:
+            more = f"and {len(one.rows) - MAX_ROWS:,} more rows: instruct-lab compare --json"
             shown.append(element("p", more, class_="dim"))
-        yield folded(title, *shown, is_open=is_first)
+        yield folded(one.title, *shown, is_open=one.title == compared.chief)

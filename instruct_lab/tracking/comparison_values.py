@@ -8,12 +8,14 @@ from typing import Any
 
 from instruct_lab.tracking.page import visible
 
+WHOLE = 2**53
+"""Up to which a script tells whole numbers apart."""
 MAX_TEXT = 1_500
 """Characters of a prompt, an answer or a reference."""
 
 
 def finite(value: Any, unit: float = 1.0) -> float | int | None:
-    """A number with at most six digits, since more are noise and bytes; none where it is not a finite one.
+    """A number of at most six digits, since more are noise and bytes, or a whole one; none where it is not finite.
 
     Args:
         value: anything.
@@ -21,7 +23,8 @@ def finite(value: Any, unit: float = 1.0) -> float | int | None:
     """
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return None
-    return value if unit == 1 and isinstance(value, int) else float(f"{value * unit:.6g}")
+    is_whole = abs(value) < WHOLE and value == int(value)
+    return int(value) if unit == 1 and is_whole else float(f"{value * unit:.6g}")
 
 
 def short(value: Any) -> float | int | None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-import planted_runs
+import planted_sweep
 from browser import MISSING, Browser, chromium
 
 from instruct_lab.sweep.record import find_sweep
@@ -41,8 +41,8 @@ def main():
     given = [int(argument) for argument in sys.argv[1:]]
     num_runs, num_steps, num_examples, num_names = (*given, *(50, 2000, 400, 12)[len(given) :])
     with tempfile.TemporaryDirectory() as folder:
-        planted_runs.sweep(Path(folder), num_runs, num_steps, num_examples, num_names)
-        records = find_sweep(Path(folder), planted_runs.SWEEP).runs()
+        planted_sweep.sweep(Path(folder), num_runs, num_steps, num_examples, num_names)
+        records = find_sweep(Path(folder), planted_sweep.SWEEP).runs()
         started = time.perf_counter()
         compared = compare([record for record in records if record.manifest["status"] == "finished"])
         compared_in = time.perf_counter() - started

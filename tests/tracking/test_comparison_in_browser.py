@@ -2,7 +2,7 @@
 
 from itertools import pairwise
 
-import planted_runs
+import planted_sweep
 import pytest
 from browser import MISSING, Browser, chromium
 
@@ -15,9 +15,9 @@ CHARTS = ("curves", "parallel", "scatter")
 @pytest.fixture(scope="module")
 def path(tmp_path_factory):
     runs_path = tmp_path_factory.mktemp("runs")
-    planted_runs.sweep(runs_path)
+    planted_sweep.sweep(runs_path)
     path = runs_path / "page.html"
-    assert cli.main(["compare", planted_runs.SWEEP, "--runs", str(runs_path), "--html", str(path)]) == 0
+    assert cli.main(["compare", planted_sweep.SWEEP, "--runs", str(runs_path), "--html", str(path)]) == 0
     return path
 
 
@@ -196,8 +196,8 @@ def test_the_page_is_dark_where_that_is_asked_for(path):
 
 
 def test_two_runs_and_a_phone(tmp_path):
-    planted_runs.sweep(tmp_path, num_runs=2, num_steps=20, num_examples=5)
-    names = [f"{planted_runs.SWEEP}-{number:04d}" for number in range(2)]
+    planted_sweep.sweep(tmp_path, num_runs=2, num_steps=20, num_examples=5)
+    names = [f"{planted_sweep.SWEEP}-{number:04d}" for number in range(2)]
     page = tmp_path / "page.html"
     assert cli.main(["compare", *names, "--runs", str(tmp_path), "--html", str(page)]) == 0
     with Browser(400, 800) as opened:

@@ -7,7 +7,7 @@ import math
 import random
 import re
 
-import planted_runs
+import planted_sweep
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from instruct_lab import cli
 from instruct_lab.sweep.record import find_sweep
 from instruct_lab.tracking.compare import compare
-from instruct_lab.tracking.comparison_columns import Column, columns, value_at
+from instruct_lab.tracking.comparison_columns import Column, columns
 from instruct_lab.tracking.comparison_curves import CURVE_BYTES, MAX_POINTS, curves, thin
 from instruct_lab.tracking.comparison_data import short_labels
 from instruct_lab.tracking.comparison_examples import PREDICTION_BYTES, predictions
@@ -28,8 +28,8 @@ from instruct_lab.tracking.record import RunRecord
 @pytest.fixture(scope="module")
 def records(tmp_path_factory):
     runs_path = tmp_path_factory.mktemp("runs")
-    planted_runs.sweep(runs_path, num_runs=7, num_steps=50, num_examples=12)
-    return find_sweep(runs_path, planted_runs.SWEEP).runs()
+    planted_sweep.sweep(runs_path, num_runs=7, num_steps=50, num_examples=12)
+    return find_sweep(runs_path, planted_sweep.SWEEP).runs()
 
 
 @pytest.fixture(scope="module")
@@ -69,10 +69,10 @@ def test_hostile_texts_reach_the_page_as_text_alone(text):
     assert [tag for tag, _ in read.found if tag in ("img", "iframe", "object", "embed", "link")] == ["link"]  # its icon
     assert not [name for _, attributes in read.found for name in attributes if name.startswith("on")]
     assert len([tag for tag, _ in read.found if tag == "script"]) == 4  # data, every page's, the library's, this page's
-    assert planted_runs.HOSTILE.split()[0] + " src=x" not in text
+    assert planted_sweep.HOSTILE.split()[0] + " src=x" not in text
     told = embedded(text)["predictions"]["test"]
     (attacked,) = [example for example in told if example["id"] == "test-3"]
-    assert attacked["prompt"].startswith(planted_runs.HOSTILE.replace("\u202e", "⟨U+202E⟩"))
+    assert attacked["prompt"].startswith(planted_sweep.HOSTILE.replace("\u202e", "⟨U+202E⟩"))
 
 
 @given(st.text() | st.text(alphabet="<>&/!-scriptSCRIPT \u2028\ud800\x00"))
@@ -118,7 +118,7 @@ def test_the_script_makes_elements_from_text_alone():
 
 def test_the_page_tells_what_differs_and_what_may_be_said_of_differences(text, compared):
     read = Elements(text)
-    for shown in ("optimizer.lr", "tuning.r", "test/exact", "best", "not distinguishable", "corrected for the number"):
+    for shown in ("optimizer.lr", "tuning.r", "test/exact", "best", "not distinguishable", "corrected for all pairs"):
         assert shown in read.text, shown
     assert "2 of the 7 runs did not finish" in read.text
     assert "What differs in the configs" in read.text
@@ -126,7 +126,7 @@ def test_the_page_tells_what_differs_and_what_may_be_said_of_differences(text, c
 
 def test_equal_runs_are_said_not_to_be_distinguishable(tmp_path):
     for number in range(2):
-        planted_runs.run(tmp_path, number, "finished", 5, 10, 4, random.Random(1))
+        planted_sweep.run(tmp_path, number, "finished", 5, 10, 4, random.Random(1))
     records = [RunRecord.open(path.parent) for path in sorted(tmp_path.glob("*/*/manifest.json"))]
     records[1].write_json("after.json", records[0].read_json("after.json"))
     records[1].write_summary(records[0].summary)
@@ -148,7 +148,7 @@ def test_columns_are_what_differs_then_metrics_with_intervals_then_costs(records
     metric = found["metric test/exact"]
     assert metric.values[-1] is None
     assert metric.low[0] <= metric.values[0] <= metric.high[0]
-    assert records[metric.best].id == compared.best["test/exact"]
+    assert [records[run].id for run in metric.best] == [compared.best["test/exact"]]
     assert found["cost peak_memory_bytes"].values[1] == 1010.0
     assert found["cost trained_parameters"].values[2] == 134_515_008
     assert found["status"].values[-2:] == ["pruned", "failed"]
@@ -175,11 +175,6 @@ def test_columns_are_what_differs_then_metrics_with_intervals_then_costs(records
 )
 def test_values_that_vary_by_factors_get_a_logarithmic_axis(values, is_log):
     assert Column("k", "k", "config", values).is_log is is_log
-
-
-def test_a_value_is_found_by_its_full_key():
-    config = {"a": {"b": {"c": 1}, "b.d": 2}, "e.f": {"g": [3]}}
-    assert [value_at(config, key) for key in ("a.b.c", "a.b.d", "e.f.g", "a.x", "a.b.c.d")] == [1, 2, [3], None, None]
 
 
 def test_labels_leave_out_what_all_ids_share():
@@ -291,7 +286,9 @@ def test_long_texts_are_cut_and_that_is_told():
 # ---- the command
 
 
-@pytest.mark.parametrize("names", [[planted_runs.SWEEP], [f"{planted_runs.SWEEP}-0000", f"{planted_runs.SWEEP}-0001"]])
+@pytest.mark.parametrize(
+    "names", [[planted_sweep.SWEEP], [f"{planted_sweep.SWEEP}-0000", f"{planted_sweep.SWEEP}-0001"]]
+)
 def test_the_command_writes_the_page_and_prints_where_it_is(records, tmp_path, capsys, names):
     runs_path = records[0].path.parent.parent
     path = tmp_path / "new" / "page.html"
@@ -306,7 +303,7 @@ def test_a_file_that_cannot_be_written_is_refused(records, compared, tmp_path, c
     runs_path = records[0].path.parent.parent
     arguments = [
         "compare",
-        planted_runs.SWEEP,
+        planted_sweep.SWEEP,
         "--runs",
         str(runs_path),
         "--html",

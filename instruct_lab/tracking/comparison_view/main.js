@@ -1,7 +1,6 @@
 /* Puts the parts together: what is read first is drawn first, the rest after the page has been shown. */
 function setUp() {
-  const first = columns.find((column) => column.kind === "metric" && column.numeric && varies(column));
-  state.colour = runs.length > FEW && first ? first.key : null;
+  state.colour = runs.length > FEW && chief && varies(chief) ? chief.key : null;
   choices(byId("colour"), [["", "each run"], ...columns.filter(varies).map((column) => [column.key, column.label])], state.colour ?? "");
   setColours();
   byId("colour").addEventListener("input", () => {

@@ -33,6 +33,13 @@ function drawTable() {
   byId("drawn").textContent = `${count} of ${runs.length} runs drawn`;
 }
 
+/** The direction of sorting that puts the best run first: falling where the best has more than the middle. */
+function bestFirst(column) {
+  if (!column.best?.length) return 1;
+  const [low, high] = range(column), best = column.best.map((run) => column.values[run]);
+  return best.reduce((sum, value) => sum + value, 0) / best.length > (low + high) / 2 ? -1 : 1;
+}
+
 function heading(column) {
   const cell = make("th", "", column.numeric ? "number" : ""), button = make("button");
   const sign = state.sort !== null && state.sort[0] === column.key ? state.sort[1] : 0;
@@ -40,7 +47,7 @@ function heading(column) {
   button.title = column.label;
   cell.ariaSort = sign ? (sign > 0 ? "ascending" : "descending") : "none";
   button.addEventListener("click", () => {
-    const first = column.best !== null && column.best !== undefined && column.values[column.best] === range(column)[1] ? -1 : 1;
+    const first = bestFirst(column);
     state.sort = sign === 0 ? [column.key, first] : [column.key, -sign];
     drawTable();
   });
@@ -68,7 +75,7 @@ function row(run, shown) {
 
 function cell(column, run) {
   const made = make("td", shownNumber(column.values[run]), column.numeric ? "number" : "");
-  if (column.best === run) made.classList.add("best");
+  if (column.best?.includes(run)) made.classList.add("best");
   if (column.low && column.low[run] !== null && column.values[run] !== null) {
     made.append(" ", make("small", `[${shownNumber(column.low[run])}, ${shownNumber(column.high[run])}]`));
   }
@@ -97,8 +104,7 @@ function setUpTable() {
     changed("unbrush");
   });
   tickBoxes(byId("column-choice"), columns, state.shown, drawTable);
-  const metric = columns.find((column) => column.kind === "metric" && column.best !== null);
-  if (metric) state.sort = [metric.key, metric.values[metric.best] === range(metric)[1] ? -1 : 1];
+  if (chief) state.sort = [chief.key, bestFirst(chief)];
   onChange((what) => {
     if (what === "drawn" || what === "colour") drawTable();
   });
