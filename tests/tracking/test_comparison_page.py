@@ -266,7 +266,7 @@ def test_equal_answers_are_told_once_and_runs_without_an_answer_have_none():
 def test_predictions_stay_inside_their_bound_and_keep_the_largest_disagreements():
     runs = [lines_of(run, 100, words=40) for run in range(20)]
     told, notes = predictions(runs)
-    assert len(json.dumps(told, ensure_ascii=False).encode()) <= PREDICTION_BYTES
+    assert len(json.dumps(told, ensure_ascii=False, separators=(",", ":")).encode()) <= PREDICTION_BYTES
     assert 20 < len(told["test"]) < 100
     ids = [example["id"] for example in told["test"]]
     assert "70" in ids  # of which the scores differ most
