@@ -12,6 +12,7 @@ markup, and ECharts shows what we hand it on a canvas; the content policy of `pa
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ VIEW = HERE / "comparison_view"
 SCRIPTS = ("state", "table", "charts", "curves", "parallel", "scatter", "predictions", "main")
 SIDE_BY_SIDE = 6
 """Runs whose configs have a column each; of more, each value is told with its runs."""
+WORDS = {"not distinguishable": "not distinguishable from it", "differs": "differ"}
 MAX_NAMED = 8
 MAX_ROWS = 200
 
@@ -55,11 +57,11 @@ def comparison_page(records: Sequence[RunRecord], compared: Comparison) -> str:
     own = "".join((VIEW / f"{name}.js").read_text(encoding="utf-8") for name in SCRIPTS)
     return page(
         f"{len(records)} runs of {', '.join(names[:3])}{' …' if len(names) > 3 else ''}",
-        element("p", conclusion(compared)),
+        _conclusion(compared),
         *(element("p", note, class_="dim") for note in [*_left_out(records, compared), *notes]),
         _part("body"),
-        section("What differs in the configs", _config(compared, labels)),
-        section("Differences, effects and fronts", *_statistics(compared)),
+        element("div", section("What differs in the configs", _config(compared, labels)), id="configs"),
+        element("div", section("Differences, effects and fronts", *_statistics(compared)), id="differences"),
         _part("predictions"),
         data_block("data", data),
         styles=[(VIEW / "style.css").read_text(encoding="utf-8")],
@@ -75,6 +77,17 @@ def _left_out(records: Sequence[RunRecord], compared: Comparison) -> Iterator[st
     apart = len(records) - len(compared.runs)
     if apart:
         yield f"{apart} of the {len(records)} runs did not finish: they are drawn, and have no part in the differences."
+
+
+def _conclusion(compared: Comparison) -> Html:
+    """In a line, which opens to the whole of it."""
+    name, words = compared.chief, conclusion(compared)
+    if name is None or name not in compared.means or len(compared.arms) <= SIDE_BY_SIDE:
+        return element("p", words)
+    (best,) = (arm for arm in compared.arms if arm.id == compared.best[name])
+    counts = Counter(one.word for one in compared.differences[name])
+    told = ", ".join(f"{counts[word]} {said}" for word, said in WORDS.items() if counts[word])
+    return folded(f"{name}: best is {best.label}. Of the others, {told}.", element("p", words))
 
 
 # ---- what differs
@@ -133,8 +146,19 @@ def _statistics(compared: Comparison) -> Iterator[Html]:
     for one in tables(compared):
         if one.title.startswith("What differs"):
             continue
-        shown: list[Html] = [table(one.headings, one.rows[:MAX_ROWS])]
+        rows = _nearest_first(compared, one.title, one.rows)
+        shown: list[Html] = [table(one.headings, rows[:MAX_ROWS])]
         if len(one.rows) > MAX_ROWS:
             more = f"and {len(one.rows) - MAX_ROWS:,} more rows: instruct-lab compare --json"
             shown.append(element("p", more, class_="dim"))
         yield folded(one.title, *shown, is_open=one.title == compared.chief)
+
+
+def _nearest_first(compared: Comparison, name: str, rows: list[list[str]]) -> list[list[str]]:
+    """The rows of a metric's arms, the best first."""
+    means = [one.value for one in compared.means.get(name, [])]
+    if len(means) != len(rows):
+        return rows
+    best = next(mean for mean, arm in zip(means, compared.arms, strict=True) if arm.id == compared.best[name])
+    order = sorted(range(len(rows)), key=lambda place: abs(means[place] - best))
+    return [rows[place] for place in order]

@@ -15,7 +15,7 @@ CHARTS = ("curves", "parallel", "scatter")
 @pytest.fixture(scope="module")
 def path(tmp_path_factory):
     runs_path = tmp_path_factory.mktemp("runs")
-    planted_sweep.sweep(runs_path)
+    planted_sweep.sweep(runs_path, num_examples=40)
     path = runs_path / "page.html"
     assert cli.main(["compare", planted_sweep.SWEEP, "--runs", str(runs_path), "--html", str(path)]) == 0
     return path

@@ -6,9 +6,11 @@ import json
 import math
 import random
 import re
+import shutil
 
 import planted_sweep
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -155,6 +157,31 @@ def test_columns_are_what_differs_then_metrics_with_intervals_then_costs(records
     assert found["last train/loss"].values[-1] is not None  # unfinished runs have curves
     told = json.dumps([column.to_json() for column in found.values()], allow_nan=False)
     assert "[0.9, 0.95]" in told
+
+
+def test_runs_that_differ_in_the_seed_alone_are_one_arm_and_best_together(records, tmp_path):
+    for number in (0, 1):
+        for seed in (0, 1):
+            path = tmp_path / "arms" / f"x-{number}-s{seed}"
+            shutil.copytree(records[number].path, path)
+            config = yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8"))
+            (path / "config.yaml").write_text(yaml.safe_dump({**config, "seed": seed}), encoding="utf-8")
+    copies = [RunRecord.open(path) for path in sorted((tmp_path / "arms").iterdir())]
+    together = compare(copies)
+    found = {column.key: column for column in columns(copies, together)}
+    assert len(set(found["arm"].values)) == 2
+    assert len(found["metric test/f1"].best) == 2
+    assert len(comparison_page(copies, together)) < 2_000_000
+
+
+def test_the_arms_of_a_metric_stand_with_the_best_first(compared, text):
+    read = Elements(text).text
+    place = read.index("difference from the best, paired")
+    means = dict(zip((arm.label for arm in compared.arms), compared.means["val/exact"], strict=True))
+    ordered = sorted(means, key=lambda label: -means[label].value)
+    places = [read.index(label, place) for label in ordered[:1] + ordered[-1:]]
+    assert places == sorted(places)
+    assert read.index(ordered[0], place) - place < 50
 
 
 @pytest.mark.parametrize(
