@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from instruct_lab.tracking.comparison_values import MAX_TEXT, finite, keys_of, short, shown_text
-from instruct_lab.tracking.page import visible
+from instruct_lab.tracking.page import data_block, visible
 
 PREDICTION_BYTES = 1_200_000
 
@@ -29,7 +28,7 @@ def predictions(runs: Sequence[list[dict[str, Any]]]) -> tuple[dict[str, list[di
         for place in _in_turn(list(by_id.values())):
             one = list(by_id)[place]
             example = _example(one, by_id[one])
-            left -= len(json.dumps(example, ensure_ascii=False).encode(errors="replace"))
+            left -= len(data_block("", example).encode())  # as it will stand in the page
             if left < 0:
                 break
             cut += _is_cut(by_id[one])

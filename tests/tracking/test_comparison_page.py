@@ -291,15 +291,23 @@ def test_equal_answers_are_told_once_and_runs_without_an_answer_have_none():
 
 
 def test_predictions_stay_inside_their_bound_and_keep_the_largest_disagreements():
-    runs = [lines_of(run, 100, words=40) for run in range(20)]
+    runs = [lines_of(run, 100, words=60) for run in range(20)]
     told, notes = predictions(runs)
-    assert len(json.dumps(told, ensure_ascii=False, separators=(",", ":")).encode()) <= PREDICTION_BYTES
-    assert 20 < len(told["test"]) < 100
+    assert len(data_block("data", told).encode()) <= PREDICTION_BYTES
+    assert 20 < len(told["test"]) < 70
     ids = [example["id"] for example in told["test"]]
     assert "70" in ids  # of which the scores differ most
     assert ids[:5] == ["0", "1", "2", "3", "4"]
     assert ids == sorted(ids, key=int)
     assert f"{len(ids)} of the 100 test examples are here" in notes[0]
+
+
+def test_markup_in_predictions_counts_as_it_is_written():
+    runs = [lines_of(run, 100) for run in range(20)]
+    for place, line in enumerate(line for lines in runs for line in lines):
+        line["prediction"] = "<&>\u202e" * 60 + str(place)
+    told, _ = predictions(runs)
+    assert 0.9 * PREDICTION_BYTES < len(data_block("data", told).encode()) <= PREDICTION_BYTES
 
 
 def test_long_texts_are_cut_and_that_is_told():
