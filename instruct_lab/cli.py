@@ -115,6 +115,7 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument(
         "--disagreements", type=int, default=3, metavar="N", help="examples on which the two best differ (default: 3)"
     )
+    compare.add_argument("--html", metavar="FILE", help="write one self-contained page with charts instead of printing")
     _add_runs_path(compare)
     report = add("report", verbs.report, "write a study's report in Markdown: question, command, results, conclusion")
     report.add_argument("study", metavar="STUDY", help="its name: instruct-lab list experiments")

@@ -51,7 +51,12 @@ def compare(parsed: argparse.Namespace) -> int:
     records, chief = _compared_records(parsed)
     compared = compare(records, chief, parsed.disagreements)
     metrics = None if chief is None else [chief]
-    if parsed.json:
+    if parsed.html:
+        from instruct_lab.tracking.comparison_page import write_comparison
+
+        sweep = _compared_sweep(parsed)
+        print(write_comparison(Path(parsed.html), records if sweep is None else sweep.runs(), compared))
+    elif parsed.json:
         print(json.dumps(compared.to_json(), indent=2))
     elif parsed.markdown:
         print(markdown(compared, metrics))
@@ -62,14 +67,19 @@ def compare(parsed: argparse.Namespace) -> int:
 
 def _compared_records(parsed: argparse.Namespace) -> tuple[list[Any], str | None]:
     """The records that are compared, and the metric that it is about, where one is named or the sweep has one."""
-    from instruct_lab.sweep.record import find_sweep
     from instruct_lab.tracking import find_run
 
-    runs_path = Path(parsed.runs)
-    sweep = find_sweep(runs_path, parsed.runs_compared[0]) if len(parsed.runs_compared) == 1 else None
+    sweep = _compared_sweep(parsed)
     if sweep is None:
-        return [find_run(runs_path, name) for name in parsed.runs_compared], parsed.metric
+        return [find_run(Path(parsed.runs), name) for name in parsed.runs_compared], parsed.metric
     return sweep.finished_runs(), parsed.metric or sweep.measured_metric()
+
+
+def _compared_sweep(parsed: argparse.Namespace) -> Any:
+    """The sweep whose runs are compared; none where runs are named."""
+    from instruct_lab.sweep.record import find_sweep
+
+    return find_sweep(Path(parsed.runs), parsed.runs_compared[0]) if len(parsed.runs_compared) == 1 else None
 
 
 def report(parsed: argparse.Namespace) -> int:

@@ -18,7 +18,13 @@ def test_the_wheel_works_away_from_the_clone(tmp_path):
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     (wheel,) = built.glob("*.whl")
     site = tmp_path / "site"
-    zipfile.ZipFile(wheel).extractall(site)
+    with zipfile.ZipFile(wheel) as packed:
+        packed.extractall(site)
+        names = set(packed.namelist())
+    for folder in ("echarts", "comparison_view"):  # what is not Python, and stands beside what reads it
+        here = {path.relative_to(ROOT).as_posix() for path in (ROOT / "instruct_lab/tracking" / folder).iterdir()}
+        assert here
+        assert here <= names
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
 

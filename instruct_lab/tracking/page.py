@@ -10,8 +10,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import html
+import json
 import re
 from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from instruct_lab.errors import InstructLabError
+from instruct_lab.tracking.files import write_atomically
 
 HIDDEN = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u034f\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff"
@@ -190,20 +195,60 @@ def search_box(what: str) -> Html:
     return element("p", field, " ", element("span", "", id="search-count", class_="dim", role="status"))
 
 
-def page(title: str, *content: object) -> str:
-    """A whole HTML document; text that UTF-8 cannot hold has been made visible, so it can always be written."""
+def data_block(id_: str, value: object) -> Html:
+    """Data for a page's script, as JSON that cannot end its element or open another.
+
+    Args:
+        id_: of the element.
+        value: plain containers with finite numbers.
+    """
+    told = visible(json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")))
+    for sign in "&<>":
+        told = told.replace(sign, f"\\u{ord(sign):04x}")
+    return Html(f'<script type="application/json" id="{html.escape(id_)}">{told}</script>')
+
+
+def page(title: str, *content: object, styles: Sequence[str] = (), scripts: Sequence[str] = ()) -> str:
+    """A whole HTML document; text that UTF-8 cannot hold has been made visible, so it can always be written.
+
+    Args:
+        title: stands above the content and names the window.
+        content: one after another.
+        styles: style sheets of this page, after the one that all pages have.
+        scripts: this page's own, after the one that all pages have.
+    """
+    styles, scripts = [STYLE, *styles], [SCRIPT, *scripts]
     policy = (
-        f"default-src 'none'; style-src '{_hash(STYLE)}'; script-src '{_hash(SCRIPT)}'; img-src data:; "
+        f"default-src 'none'; style-src {_hashes(styles)}; script-src {_hashes(scripts)}; img-src data:; "
         "base-uri 'none'; form-action 'none'"
     )
-    body = element("body", element("main", element("h1", title), *content), Html(f"<script>{SCRIPT}</script>"))
+    run = joined(Html(f"<script>{script}</script>") for script in scripts)
+    body = element("body", element("main", element("h1", title), *content), run)
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f'<link rel="icon" href="data:,">{element("title", title)}\n<style>{STYLE}</style></head>\n'
-        f"{body}</html>\n"
+        f'<link rel="icon" href="data:,">{element("title", title)}\n'
+        f"{joined(Html(f'<style>{style}</style>') for style in styles)}</head>\n{body}</html>\n"
     )
+
+
+def write_page(path: Path, text: str) -> None:
+    """Put a page in a file; its folder is made where it is missing.
+
+    Raises:
+        InstructLabError: the file cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, [text])
+    except OSError as error:
+        what = f"The page cannot be written ({error.strerror or error})"
+        raise InstructLabError(what, where=str(path), do="name another file") from error
+
+
+def _hashes(texts: Iterable[str]) -> str:
+    return " ".join(f"'{_hash(text)}'" for text in texts)
 
 
 def _hash(text: str) -> str:

@@ -84,16 +84,11 @@ def inspect(
 
 
 def _show(shown: list[Inspected], *, ids: bool, html: Path | None, as_json: bool, console: Console) -> None:
-    from instruct_lab.tracking.files import write_atomically
+    from instruct_lab.tracking.page import write_page
     from instruct_lab.training.inspection_views import inspection_page, print_inspected
 
     if html is not None:
-        try:
-            html.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(html, [inspection_page(shown, ids=ids)])
-        except OSError as error:
-            what = f"The page cannot be written ({error.strerror or error})"
-            raise InstructLabError(what, where=str(html), do="name another file") from error
+        write_page(html, inspection_page(shown, ids=ids))
     if as_json:
         lines = ",\n".join(json.dumps(inspected.to_json()) for inspected in shown)
         console.file.write(f"[\n{lines}\n]\n" if lines else "[]\n")

@@ -1,0 +1,90 @@
+/* Predictions: two runs' answers to the same prompts beside each other, or every run's. */
+const PAGE = 15;
+const browser = { count: PAGE };
+
+const chosenRun = (id) => Number(byId(id).value);
+
+/** How far the second run's score is above the first's; null where one has none. */
+function difference(example) {
+  const scores = example.scores[byId("score").value];
+  const [one, other] = [scores?.[chosenRun("first-run")], scores?.[chosenRun("second-run")]];
+  return typeof one === "number" && typeof other === "number" ? other - one : null;
+}
+
+function chosenExamples() {
+  const words = byId("text").value.toLowerCase().split(/\s+/).filter(Boolean);
+  const text = (one) => [one.id, one.prompt, ...one.references, ...one.texts].join("\n").toLowerCase();
+  const found = (data.predictions[byId("split").value] ?? []).filter((one) => words.every((word) => text(one).includes(word)));
+  const height = { apart: Math.abs, first: (d) => -d, second: (d) => d }[byId("order").value];
+  if (!height) return found;
+  const key = (one) => (difference(one) === null ? -Infinity : height(difference(one)));
+  return found.map((one) => [key(one), one]).sort((a, b) => b[0] - a[0]).map(([, one]) => one);
+}
+
+function drawExamples() {
+  const found = chosenExamples();
+  byId("examples").replaceChildren(...found.slice(0, browser.count).map(exampleBox));
+  byId("example-count").textContent = `${Math.min(browser.count, found.length)} of ${found.length} examples`;
+  byId("more-examples").hidden = browser.count >= found.length;
+}
+
+function exampleBox(example) {
+  const box = make("article", "", "example"), apart = difference(example);
+  const told = apart === null ? "" : ` · ${byId("score").value} ${apart > 0 ? "+" : ""}${shownNumber(apart)} in the second run`;
+  box.append(make("h3", example.id + told + (example.others ? " · some runs were prompted otherwise" : "")));
+  box.append(make("div", example.prompt, "text"));
+  const answers = make("div", "", "answers"), [first, second] = [chosenRun("first-run"), chosenRun("second-run")];
+  answers.append(...example.references.map((text, place) => answer(place ? `reference ${place + 1}` : "reference", "", text)));
+  const before = example.before?.[first] ?? example.before?.[second];
+  if (before !== undefined && before !== null) answers.append(answer("untuned", "", example.texts[before]));
+  const shown = byId("all-answers").checked ? allRuns().filter(isDrawn) : [...new Set([first, second])];
+  answers.append(...shown.filter((run) => example.after[run] !== null).map((run) => answer(runs[run].label, scoresOf(example, run), example.texts[example.after[run]], colours[run])));
+  box.append(answers);
+  return box;
+}
+
+function answer(name, scores, text, colour) {
+  const box = make("div"), title = make("h4");
+  if (colour) title.append(swatch(colour));
+  title.append(name + " ", make("span", scores));
+  box.append(title, make("div", text === "" ? "(empty)" : text, text === "" ? "text dim" : "text"));
+  return box;
+}
+
+const scoresOf = (example, run) => Object.entries(example.scores).map(([name, values]) => `${name} ${shownNumber(values[run])}`).join(" · ");
+
+function setScores() {
+  const examples = data.predictions[byId("split").value] ?? [];
+  const names = [...new Set(examples.flatMap((one) => Object.keys(one.scores)))];
+  choices(byId("score"), names.map((name) => [name, name]), names.includes(byId("score").value) ? byId("score").value : names[0]);
+}
+
+function setUpPredictions() {
+  const splits = Object.keys(data.predictions);
+  const answered = allRuns().filter((run) => splits.some((split) => data.predictions[split].some((one) => one.after[run] !== null)));
+  if (answered.length === 0) {
+    byId("predictions").hidden = true;
+    return;
+  }
+  choices(byId("split"), splits.map((name) => [name, name]), splits.includes("test") ? "test" : splits[0]);
+  const ordered = orderedRuns().filter((run) => answered.includes(run)), pairs = ordered.map((run) => [run, runs[run].label]);
+  choices(byId("first-run"), pairs, ordered[ordered.length - 1]);
+  choices(byId("second-run"), pairs, ordered[0]);
+  setScores();
+  const redraw = () => {
+    browser.count = PAGE;
+    drawExamples();
+  };
+  for (const id of ["first-run", "second-run", "score", "order", "text", "all-answers"]) byId(id).addEventListener("input", redraw);
+  byId("split").addEventListener("input", () => {
+    setScores();
+    redraw();
+  });
+  byId("more-examples").addEventListener("click", () => {
+    browser.count += PAGE;
+    drawExamples();
+  });
+  onChange((what) => {
+    if (what === "colour" || (what === "drawn" && byId("all-answers").checked)) drawExamples();
+  });
+}

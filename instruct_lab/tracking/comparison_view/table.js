@@ -1,0 +1,111 @@
+/* The table of runs: sorted, filtered, ticked. */
+const LABEL = { key: "label", label: "run", numeric: false, values: runs.map((run) => run.label) };
+
+function orderedRuns() {
+  if (state.sort === null) return allRuns();
+  const [key, sign] = state.sort, { values } = byKey.get(key) ?? LABEL;
+  return allRuns().sort((a, b) => {
+    const [one, other] = [values[a], values[b]];
+    if (one === null || other === null) return (one === null) - (other === null); // those without a value stand last
+    const order = typeof one === "number" ? one - other : String(one).localeCompare(String(other), "en", { numeric: true });
+    return sign * order || a - b;
+  });
+}
+
+/** Whether a run matches every word: somewhere in its row, or `key=value` in one column. */
+function matches(run, words) {
+  const whole = [runs[run].id, ...columns.map((column) => column.values[run])].join("\n").toLowerCase();
+  return words.every((word) => {
+    const [key, value] = word.split("=");
+    if (value === undefined || !key) return whole.includes(word);
+    return columns.some((column) => column.label.toLowerCase().endsWith(key) && String(column.values[run]).toLowerCase() === value);
+  });
+}
+
+function drawTable() {
+  const shown = columns.filter((column) => state.shown.has(column.key));
+  const head = make("tr");
+  head.append(...[LABEL, ...shown].map(heading));
+  byId("runs").tHead.replaceChildren(head);
+  const rows = orderedRuns().filter((run) => state.matching.has(run)).map((run) => row(run, shown));
+  byId("runs").tBodies[0].replaceChildren(...rows);
+  const count = allRuns().filter(isDrawn).length;
+  byId("drawn").textContent = `${count} of ${runs.length} runs drawn`;
+}
+
+/** The direction of sorting that puts the best run first: falling where the best has more than the middle. */
+function bestFirst(column) {
+  if (!column.best?.length) return 1;
+  const [low, high] = range(column), best = column.best.map((run) => column.values[run]);
+  return best.reduce((sum, value) => sum + value, 0) / best.length > (low + high) / 2 ? -1 : 1;
+}
+
+function heading(column) {
+  const cell = make("th", "", column.numeric ? "number" : ""), button = make("button");
+  const sign = state.sort !== null && state.sort[0] === column.key ? state.sort[1] : 0;
+  button.textContent = column.label.replace(/([./])(?=[^./]*$)/, "$1\n") + (sign ? (sign > 0 ? " ▲" : " ▼") : "");
+  button.title = column.label;
+  cell.ariaSort = sign ? (sign > 0 ? "ascending" : "descending") : "none";
+  button.addEventListener("click", () => {
+    const first = bestFirst(column);
+    state.sort = sign === 0 ? [column.key, first] : [column.key, -sign];
+    drawTable();
+  });
+  cell.append(button);
+  return cell;
+}
+
+function row(run, shown) {
+  const line = make("tr", "", isDrawn(run) ? "" : "apart"), first = make("td"), tick = make("input");
+  line.dataset.run = run;
+  tick.type = "checkbox";
+  tick.checked = state.ticked.has(run);
+  tick.ariaLabel = `draw ${runs[run].label}`;
+  tick.addEventListener("change", () => {
+    if (tick.checked) state.ticked.add(run); else state.ticked.delete(run);
+    changed("drawn");
+  });
+  first.title = runs[run].id;
+  first.append(tick, swatch(colours[run]), runs[run].label);
+  line.append(first, ...shown.map((column) => cell(column, run)));
+  line.addEventListener("mouseenter", () => changed({ highlight: run }));
+  line.addEventListener("mouseleave", () => changed({ downplay: run }));
+  return line;
+}
+
+function cell(column, run) {
+  const made = make("td", shownNumber(column.values[run]), column.numeric ? "number" : "");
+  if (column.best?.includes(run)) made.classList.add("best");
+  if (column.low && column.low[run] !== null && column.values[run] !== null) {
+    made.append(" ", make("small", `[${shownNumber(column.low[run])}, ${shownNumber(column.high[run])}]`));
+  }
+  if (!column.numeric) made.title = String(column.values[run]);
+  return made;
+}
+
+function setUpTable() {
+  byId("words").addEventListener("input", () => {
+    const words = byId("words").value.toLowerCase().split(/\s+/).filter(Boolean);
+    state.matching = new Set(allRuns().filter((run) => matches(run, words)));
+    changed("drawn");
+  });
+  const tick = (chosen) => {
+    state.ticked = new Set(chosen);
+    changed("drawn");
+  };
+  const visible = () => orderedRuns().filter((run) => state.matching.has(run));
+  byId("tick-all").addEventListener("click", () => tick(allRuns()));
+  byId("tick-none").addEventListener("click", () => tick([]));
+  byId("tick-best").addEventListener("click", () => tick(visible().slice(0, 5)));
+  byId("reset").addEventListener("click", () => {
+    byId("words").value = "";
+    state.matching = new Set(allRuns());
+    tick(allRuns());
+    changed("unbrush");
+  });
+  tickBoxes(byId("column-choice"), columns, state.shown, drawTable);
+  if (chief) state.sort = [chief.key, bestFirst(chief)];
+  onChange((what) => {
+    if (what === "drawn" || what === "colour") drawTable();
+  });
+}
