@@ -1,0 +1,49 @@
+"""Start the trackers that a run has chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from instruct_lab.config import Foreign
+from instruct_lab.tracking import lightning
+from instruct_lab.tracking.base import GuardedSession, Tracker, TrackerSession
+from instruct_lab.tracking.record import RunRecord
+
+
+def start_trackers(
+    chosen: Mapping[str, Tracker | Foreign | None],
+    record: RunRecord,
+    config: dict[str, Any],
+    choices: Mapping[str, Any],
+) -> dict[str, TrackerSession]:
+    """Begin to send a run to its trackers; one that fails, now or later, is told once and left out.
+
+    Args:
+        chosen: the trackers by their keys in the config.
+        record: the run's own record.
+        config: the whole config, resolved.
+        choices: the option of each group; each is a tag.
+    """
+    tags, group = [f"{key}={value}" for key, value in choices.items()], group_of(record, choices)
+    sessions: dict[str, TrackerSession] = {}
+    for name, tracker in chosen.items():
+        if isinstance(tracker, Tracker):
+            sessions[name] = tracker.start(record, config, tags, group)
+        elif isinstance(tracker, Foreign):
+            sessions[name] = _guarded(name, tracker, record, config, tags, group)
+    return sessions
+
+
+def _guarded(
+    name: str, tracker: Foreign, record: RunRecord, config: dict[str, Any], tags: list[str], group: str
+) -> GuardedSession:
+    shown = tracker.target.rpartition(".")[2]
+    return GuardedSession(shown, lambda: lightning.connect(tracker, name, record, config, tags, group), record.log)
+
+
+def group_of(record: RunRecord, choices: Mapping[str, Any]) -> str:
+    """What a run is listed under: its sweep, else its study, else its name."""
+    sweep = record.manifest.get("sweep") or {}
+    study = choices.get("experiments")
+    return str(sweep.get("id") or ("+".join(study) if isinstance(study, list) else study) or record.name)
