@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import shlex
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -140,3 +142,9 @@ class GuardedSession(TrackerSession):
             self.note(told)
         except Exception as error:  # a full disk, which the record itself will tell of
             logger.debug("The log could not be written: %s", error)
+
+
+def shown(path: Path) -> str:
+    """A path as it can be pasted: relative where that is shorter."""
+    relative = os.path.relpath(path)
+    return shlex.quote(min(relative, str(path.absolute()), key=len))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from instruct_lab.config import Foreign
-from instruct_lab.tracking.base import TrackerSession
+from instruct_lab.tracking.base import TrackerSession, shown
 from instruct_lab.tracking.values import Scalar, flat_config
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ class TensorBoardSession(LightningSession):
 
     def where(self) -> str | None:
         """How to see all runs."""
-        return f"see it: tensorboard --logdir {_shown(self.logger.root_dir)}"
+        return f"see it: tensorboard --logdir {shown(Path(self.logger.root_dir))}"
 
 
 class MLflowSession(LightningSession):
@@ -166,7 +166,7 @@ class MLflowSession(LightningSession):
     def log_table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         """Keep a table as an artifact, once."""
         file = f"{name}.json"
-        if rows and file not in {artifact.path for artifact in self.client.list_artifacts(self.run_id)}:
+        if file not in {artifact.path for artifact in self.client.list_artifacts(self.run_id)}:
             cells = zip(*rows, strict=True)
             self.client.log_table(self.run_id, dict(zip(columns, map(list, cells), strict=True)), file)
 
@@ -197,7 +197,3 @@ def _markdown(cell: Any) -> str:
 def _mlflow_name(key: str) -> str:
     """MLflow refuses other characters in names."""
     return re.sub(r"[^\w\-. :/]", "_", key)[:250]
-
-
-def _shown(path: str) -> str:
-    return min(os.path.relpath(path), str(Path(path).absolute()), key=len)

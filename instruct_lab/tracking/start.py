@@ -25,7 +25,7 @@ def start_trackers(
         config: the whole config, resolved.
         choices: the option of each group; each is a tag.
     """
-    tags, group = [f"{key}={value}" for key, value in choices.items()], group_of(record, choices)
+    tags, group = tags_of(choices), group_of(record, choices)
     sessions: dict[str, TrackerSession] = {}
     for name, tracker in chosen.items():
         if isinstance(tracker, Tracker):
@@ -42,8 +42,16 @@ def _guarded(
     return GuardedSession(shown, lambda: lightning.connect(tracker, name, record, config, tags, group), record.log)
 
 
+def tags_of(choices: Mapping[str, Any]) -> list[str]:
+    """What a run is found by: the option of each group."""
+    return [f"{key}={_option(option)}" for key, option in choices.items()]
+
+
 def group_of(record: RunRecord, choices: Mapping[str, Any]) -> str:
     """What a run is listed under: its sweep, else its study, else its name."""
     sweep = record.manifest.get("sweep") or {}
-    study = choices.get("experiments")
-    return str(sweep.get("id") or ("+".join(study) if isinstance(study, list) else study) or record.name)
+    return str(sweep.get("id") or _option(choices.get("experiments")) or record.name)
+
+
+def _option(option: Any) -> str:
+    return "+".join(map(str, option)) if isinstance(option, list) else str(option or "")

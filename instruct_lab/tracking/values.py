@@ -32,16 +32,36 @@ def _settings(prefix: str, value: Any) -> Iterator[tuple[str, Scalar]]:
 
 
 def final_values(summary: Mapping[str, Any]) -> dict[str, int | float]:
-    """The numbers of `summary.json`: `test/chrf/after`, `test/chrf/after_low`, `test/chrf/after_high`, …, `seconds`.
+    """The numbers of `summary.json`: `test/chrf/after`, `test/chrf/after_low`, `test/chrf/after_high`, `cost/seconds`, …
 
     Each metric has such three for every system that was measured: `before`, `after`, the baselines, and `difference`.
     """
-    values = {name: value for name, value in summary.items() if isinstance(value, int | float)}
+    values = {f"cost/{name}": value for name, value in summary.items() if isinstance(value, int | float)}
+    for name, system, measured in _measured(summary):
+        values[f"{name}/{system}"] = measured["value"]
+        values |= {f"{name}/{system}_{end}": measured[end] for end in INTERVAL if measured.get(end) is not None}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def without_intervals(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Final values alone, where each would be a chart of its own."""
+    ends = {f"{name}_{end}" for name in values for end in INTERVAL}
+    return {name: value for name, value in values.items() if name not in ends}
+
+
+def results_table(summary: Mapping[str, Any]) -> Table:
+    """The metrics of `summary.json`, a row for each system that was measured."""
+    columns = ["value", *INTERVAL, "count"]
+    rows = [
+        [name, system, *(measured.get(column) for column in columns)] for name, system, measured in _measured(summary)
+    ]
+    return ["metric", "system", *columns], rows
+
+
+def _measured(summary: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
     for name, systems in (summary.get("metrics") or {}).items():
         for system, measured in systems.items():
-            values[f"{name}/{system}"] = measured["value"]
-            values |= {f"{name}/{system}_{end}": measured[end] for end in INTERVAL if end in measured}
-    return {name: value for name, value in values.items() if value is not None}
+            yield name, system, measured
 
 
 def predictions_table(predictions: Sequence[Mapping[str, Any]]) -> Table:

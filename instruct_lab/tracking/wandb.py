@@ -7,7 +7,6 @@ import logging
 import netrc
 import os
 import re
-import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,7 +16,7 @@ from pydantic import Field
 
 from instruct_lab.config import component
 from instruct_lab.errors import Problem
-from instruct_lab.tracking.base import Tracker, TrackerSession
+from instruct_lab.tracking.base import Tracker, TrackerSession, shown
 
 if TYPE_CHECKING:
     from instruct_lab.tracking.record import RunRecord
@@ -167,7 +166,7 @@ class WandbSession(TrackerSession):
             return str(self.run.url)
         if self.mode == "disabled":
             return None
-        folder, run_folder = _shown(self.folder), _shown(Path(self.run.settings.sync_dir))
+        folder, run_folder = shown(self.folder), shown(Path(self.run.settings.sync_dir))
         return f"offline; see it: wandb leet {folder}; upload it: wandb sync {run_folder}"
 
 
@@ -214,9 +213,3 @@ def _tags(tags: list[str]) -> list[str]:
 
 def _cell(value: Any) -> Any:
     return value if value is None or isinstance(value, str | int | float) else str(value)
-
-
-def _shown(path: Path) -> str:
-    """A path as it can be pasted: relative where that is shorter."""
-    relative = os.path.relpath(path)
-    return shlex.quote(min(relative, str(path.absolute()), key=len))

@@ -33,8 +33,8 @@ class Recorder:
             session.log(values, step=step)
 
     def log_table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """Pass a table on."""
-        for session in self.sessions.values():
+        """Pass a table on; one without rows is none."""
+        for session in self.sessions.values() if rows else ():
             session.log_table(name, columns, rows)
 
     def summarize(self, values: dict[str, Any]) -> None:

@@ -21,7 +21,7 @@ from instruct_lab.experiment import Experiment
 from instruct_lab.metrics.intervals import summarize
 from instruct_lab.tracking import RunRecord, audit_table
 from instruct_lab.tracking.audit_page import audit_page
-from instruct_lab.tracking.values import audit_reasons_table, final_values, predictions_table
+from instruct_lab.tracking.values import audit_reasons_table, final_values, predictions_table, results_table
 from instruct_lab.training import result
 from instruct_lab.training.checkpoints import LAST, RandomStates, keep_weights, write_weights
 from instruct_lab.training.components import Callback
@@ -269,6 +269,7 @@ class Stages:
         }
         self.record.write_summary(summary)
         self.recorder.summarize(final_values(summary))
+        self.recorder.log_table("results", *results_table(summary))
         self.recorder.log_table("predictions", *predictions_table(predictions))
         self.recorder.log_weights(chosen_weights(self.experiment, path)[0])
         self.record.write_manifest(status="finished")
