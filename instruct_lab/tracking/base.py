@@ -128,7 +128,7 @@ class GuardedSession(TrackerSession):
         try:
             return call()
         except Exception as error:  # whatever a tracker raises, the run goes on
-            self._failed(f"{type(error).__name__}: {error}")
+            self._failed(f"{type(error).__name__}: {' '.join(str(error).split())}")
             return None
 
     def _failed(self, why: str) -> None:

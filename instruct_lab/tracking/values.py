@@ -32,7 +32,7 @@ def _settings(prefix: str, value: Any) -> Iterator[tuple[str, Scalar]]:
 
 
 def final_values(summary: Mapping[str, Any]) -> dict[str, int | float]:
-    """The numbers of `summary.json`: `test/chrf/after`, `test/chrf/after_low`, `test/chrf/after_high`, `cost/seconds`, …
+    """The numbers of `summary.json`: `test/chrf/after`, `test/chrf/after_low`, `test/chrf/after_high`, `cost/seconds`.
 
     Each metric has such three for every system that was measured: `before`, `after`, the baselines, and `difference`.
     """
