@@ -98,13 +98,28 @@ def _parser() -> argparse.ArgumentParser:
     init = add("init", _init, "write a lab of your own: a folder with one commented example of each kind")
     init.add_argument("path", metavar="DIR")
     runs = add("runs", verbs.runs, "list the recorded runs", json_=True)
+    runs.add_argument(
+        "query", nargs="*", metavar="CONDITION", help="on any key, choice, metric or cost: tuning=lora test/chrf>30"
+    )
+    runs.add_argument("--sort", metavar="KEY", help="by any of these, the smallest first (default: the oldest first)")
+    runs.add_argument("--reverse", action="store_true", help="the largest, or the newest, first")
     _add_runs_path(runs)
     compare = add("compare", verbs.compare, "compare runs, or those of a sweep, on the examples they share", json_=True)
     compare.add_argument(
         "runs_compared", metavar="RUN", nargs="+", help="runs, or one sweep, by folder, id or its beginning"
     )
-    compare.add_argument("--markdown", action="store_true", help="print Markdown tables")
+    compare.add_argument("--markdown", action="store_true", help="print Markdown")
+    compare.add_argument(
+        "--metric", metavar="NAME", help="only this one, such as test/chrf (default: all; the sweep's)"
+    )
+    compare.add_argument(
+        "--disagreements", type=int, default=3, metavar="N", help="examples on which the two best differ (default: 3)"
+    )
     _add_runs_path(compare)
+    report = add("report", verbs.report, "write a study's report in Markdown: question, command, results, conclusion")
+    report.add_argument("study", metavar="STUDY", help="its name: instruct-lab list experiments")
+    report.add_argument("--output", metavar="FILE", help="write a file instead of printing")
+    _add_runs_path(report)
     watch = add("watch", verbs.watch, "show a sweep's table while it runs")
     watch.add_argument("sweep", metavar="SWEEP", nargs="?", default="latest", help="its id or folder (default: latest)")
     _add_runs_path(watch)

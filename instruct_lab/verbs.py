@@ -13,9 +13,10 @@ from instruct_lab.errors import InstructLabError
 def train(parsed: argparse.Namespace) -> int:
     """Train one run, or a sweep of them."""
     from instruct_lab.config.check import check
+    from instruct_lab.sweep.plan import varies
 
     checked = check(parsed.overrides)
-    if parsed.multirun or (checked.sweep is not None and checked.sweep["sweep"].varies):
+    if parsed.multirun or (checked.sweep is not None and varies(checked.sweep["sweep"], checked.composition)):
         return sweep(parsed)
     checked.or_refuse()
     from instruct_lab.training.run import train
@@ -44,23 +45,44 @@ def _wide_console() -> Any:
 
 def compare(parsed: argparse.Namespace) -> int:
     """Compare runs, or those of a sweep."""
-    from instruct_lab.sweep.record import find_sweep
-    from instruct_lab.tracking import find_run
-    from instruct_lab.tracking.compare import compare, markdown, show
+    from instruct_lab.tracking.compare import compare
+    from instruct_lab.tracking.comparison_text import markdown, show
 
-    runs_path = Path(parsed.runs)
-    sweep = find_sweep(runs_path, parsed.runs_compared[0]) if len(parsed.runs_compared) == 1 else None
-    if sweep is not None:
-        records = [run for run in sweep.runs() if run.manifest.get("status") == "finished"]
-    else:
-        records = [find_run(runs_path, name) for name in parsed.runs_compared]
-    compared = compare(records)
+    records, chief = _compared_records(parsed)
+    compared = compare(records, chief, parsed.disagreements)
+    metrics = None if chief is None else [chief]
     if parsed.json:
         print(json.dumps(compared.to_json(), indent=2))
     elif parsed.markdown:
-        print(markdown(compared))
+        print(markdown(compared, metrics))
     else:
-        show(compared, _wide_console())
+        show(compared, _wide_console(), metrics)
+    return 0
+
+
+def _compared_records(parsed: argparse.Namespace) -> tuple[list[Any], str | None]:
+    """The records that are compared, and the metric that it is about, where one is named or the sweep has one."""
+    from instruct_lab.sweep.record import find_sweep
+    from instruct_lab.tracking import find_run
+
+    runs_path = Path(parsed.runs)
+    sweep = find_sweep(runs_path, parsed.runs_compared[0]) if len(parsed.runs_compared) == 1 else None
+    if sweep is None:
+        return [find_run(runs_path, name) for name in parsed.runs_compared], parsed.metric
+    return sweep.finished_runs(), parsed.metric or sweep.measured_metric()
+
+
+def report(parsed: argparse.Namespace) -> int:
+    """Write a study's report."""
+    from instruct_lab.sweep.report import report
+    from instruct_lab.tracking.files import write_atomically
+
+    text = report(parsed.study, Path(parsed.runs))
+    if parsed.output is None:
+        print(text)
+    else:
+        write_atomically(Path(parsed.output), [text, "\n"])
+        print(parsed.output)
     return 0
 
 
@@ -115,20 +137,14 @@ def reproduce(parsed: argparse.Namespace) -> int:
 
 def runs(parsed: argparse.Namespace) -> int:
     """List the recorded runs."""
-    from instruct_lab.tracking import list_runs
+    from instruct_lab.tracking.query import find_runs
+    from instruct_lab.tracking.runs_table import runs_table
 
-    found = list_runs(Path(parsed.runs))
+    found = find_runs(Path(parsed.runs), parsed.query, parsed.sort, parsed.reverse)
     if parsed.json:
-        print(json.dumps(found, indent=2))
-        return 0
-    from rich.console import Console
-    from rich.table import Column, Table
-
-    table = Table(Column("id", no_wrap=True), Column("name", overflow="fold"), "status", "metrics")
-    for run in found:
-        values = [f"{name} {value:.4g}" for name, value in run["metrics"].items() if isinstance(value, int | float)]
-        table.add_row(run["id"], run["name"], run["status"], "  ".join(values[:4]))
-    Console().print(table)
+        print(json.dumps([{key: value for key, value in run.items() if key != "asked"} for run in found], indent=2))
+    else:
+        _wide_console().print(runs_table(found))
     return 0
 
 

@@ -130,7 +130,7 @@ class StudySource(FileConfigSource):
         if inside is None:
             raise ConfigLoadError(f"Config not found: {config_path}")
         result = super().load_config(inside)
-        result.header.setdefault("package", "_global_")
+        result.header["package"] = result.header.get("package") or "_global_"
         return result
 
     def available(self) -> bool:

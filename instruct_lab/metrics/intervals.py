@@ -36,10 +36,9 @@ def summarize(metric: Metric, rows: Rows, *, seed: int = 0, resamples: int = 100
         InstructLabError: there is no example.
         ValueError: what is summed differs in length.
     """
-    parts = _parts(metric, rows)
-    values = [metric.value(total) for total in _resampled_totals(parts, seed, resamples)]
-    low, high = _interval(values)
-    return MetricValue(_value(metric, parts), low, high, len(rows), metric.signature_of([list(row) for row in rows]))
+    low, high = interval(resampled_values(metric, rows, seed=seed, resamples=resamples))
+    signature = metric.signature_of([list(row) for row in rows])
+    return MetricValue(corpus_value(metric, rows), low, high, len(rows), signature)
 
 
 def paired_difference(
@@ -61,29 +60,32 @@ def paired_difference(
         InstructLabError: there is no example.
         ValueError: the two have different numbers of examples, or what is summed differs in length.
     """
-    return paired_test(metric, rows_a, rows_b, seed=seed, resamples=resamples)[0]
-
-
-def paired_test(
-    metric: Metric, rows_a: Rows, rows_b: Rows, *, seed: int = 0, resamples: int = 1000
-) -> tuple[MetricValue, float]:
-    """`paired_difference`, and the two-sided probability of such a difference where there is none.
-
-    The probability is twice the share of resamples in which the difference is zero or of the other sign, with one
-    resample more, so that it is never 0 (Davison and Hinkley, 1997, 4.11).
-    """
     if len(rows_a) != len(rows_b):
         raise ValueError(f"paired systems need the same examples: {len(rows_a)} rows against {len(rows_b)}")
-    parts_a, parts_b = _parts(metric, rows_a), _parts(metric, rows_b)
-    totals = zip(_resampled_totals(parts_a, seed, resamples), _resampled_totals(parts_b, seed, resamples), strict=True)
-    resampled = [metric.value(b) - metric.value(a) for a, b in totals]
-    low, high = _interval(resampled)
-    difference = _value(metric, parts_b) - _value(metric, parts_a)
-    signature = metric.signature_of([list(row) for row in rows_a])
-    known = [value for value in resampled if not math.isnan(value)]
-    least = min(sum(value <= 0 for value in known), sum(value >= 0 for value in known))
-    probability = min(1.0, 2 * (least + 1) / (len(known) + 1))
-    return MetricValue(difference, low, high, len(rows_a), signature), probability
+    a, b = (resampled_values(metric, rows, seed=seed, resamples=resamples) for rows in (rows_a, rows_b))
+    low, high = interval([later - earlier for earlier, later in zip(a, b, strict=True)])
+    difference = corpus_value(metric, rows_b) - corpus_value(metric, rows_a)
+    return MetricValue(difference, low, high, len(rows_a), metric.signature_of([list(row) for row in rows_a]))
+
+
+def resampled_values(metric: Metric, rows: Rows, *, seed: int = 0, resamples: int = 1000) -> list[float]:
+    """The metric of each resample; the same seed and number of examples draw the same examples.
+
+    Raises:
+        InstructLabError: there is no example.
+        ValueError: what is summed differs in length.
+    """
+    return [metric.value(total) for total in _resampled_totals(_parts(metric, rows), seed, resamples)]
+
+
+def corpus_value(metric: Metric, rows: Rows) -> float:
+    """The metric of all examples together.
+
+    Raises:
+        InstructLabError: there is no example.
+        ValueError: what is summed differs in length.
+    """
+    return _value(metric, _parts(metric, rows))
 
 
 def example_scores(metric: Metric, rows: Rows) -> list[float]:
@@ -149,7 +151,7 @@ def _multinomial(generator: np.random.Generator, examples: int, resamples: int) 
     return counts.reshape(resamples, examples).astype(np.float64)
 
 
-def _interval(values: list[float]) -> tuple[float, float]:
+def interval(values: Sequence[float]) -> tuple[float, float]:
     """The middle 95% of the values; values that are not a number are left out."""
     import numpy as np
 

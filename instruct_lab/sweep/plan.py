@@ -18,8 +18,9 @@ from instruct_lab.data.store import described
 from instruct_lab.errors import ConfigError, Problem
 from instruct_lab.sweep.launchers import Launcher
 from instruct_lab.sweep.samplers import Sampler
-from instruct_lab.sweep.settings import COSTS, Sweep
-from instruct_lab.sweep.space import Space, SpaceError, dimension_of_override, parsed, space_of
+from instruct_lab.sweep.settings import Sweep
+from instruct_lab.sweep.space import Dimension, Space, SpaceError, dimension_of_override, parsed, space_of
+from instruct_lab.tracking.costs import COSTS
 from instruct_lab.training.names import run_name
 
 MAX_CHECKED = 128
@@ -123,12 +124,22 @@ def _parsed(text: str) -> Override:
         raise ConfigError([Problem(key=text.partition("=")[0], value=text, reason=str(error))]) from error
 
 
-def _space(settings: Sweep, composition: Composition) -> Space:
-    """What the study lets vary, less what the command line fixes, with what the command line lets vary."""
+def varies(settings: Sweep, composition: Composition) -> bool:
+    """Whether a study is a sweep with these overrides: something varies that they do not fix."""
+    return settings.seeds > 1 or bool(_free(settings, composition))
+
+
+def _free(settings: Sweep, composition: Composition) -> dict[str, Dimension]:
+    """What the study lets vary, less what the command line fixes, by key."""
     fixed = {
         override.key_or_group for text in composition.overrides if not (override := _parsed(text)).is_sweep_override()
     }
-    dimensions = {one.key: one for one in settings.dimensions() if one.key not in fixed}
+    return {one.key: one for one in settings.dimensions() if one.key not in fixed}
+
+
+def _space(settings: Sweep, composition: Composition) -> Space:
+    """What the study lets vary, less what the command line fixes, with what the command line lets vary."""
+    dimensions = _free(settings, composition)
     try:
         for override in composition.swept:
             dimensions[override.key_or_group] = dimension_of_override(override)

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from instruct_lab.errors import InstructLabError
-from instruct_lab.sweep.settings import COSTS
 from instruct_lab.tracking import RunRecord, files, list_runs
+from instruct_lab.tracking.costs import COSTS, cost_of
 from instruct_lab.tracking.record import is_locked, new_folder
 
 FILE = "sweep.json"
@@ -61,6 +61,20 @@ class SweepRecord:
         """The records of the sweep's runs that were begun, in order."""
         found = sorted(self.path.parent.glob(f"{self.id}-*/manifest.json"))
         return [RunRecord.open(manifest.parent) for manifest in found]
+
+    def finished_runs(self) -> list[RunRecord]:
+        """Those that ended with results."""
+        return [run for run in self.runs() if run.manifest.get("status") == "finished"]
+
+    def measured_metric(self) -> str | None:
+        """The first of the metrics that the sweep looks for which its runs were measured by at their end."""
+        finished = self.finished_runs()
+        measured = set.intersection(*map(_measures, finished)) if finished else set()
+        return next((name for name in self.told.get("metrics", []) if name in measured), None)
+
+
+def _measures(run: RunRecord) -> set[str]:
+    return set((run.summary or {}).get("metrics") or {})
 
 
 def create(runs_path: Path, name: str, **entries: Any) -> SweepRecord:
@@ -126,11 +140,9 @@ def final_value(record: RunRecord, metric: str, direction: str) -> float:
     """
     summary = record.summary or {}
     if metric in COSTS:
-        value = summary.get(metric)
-        if metric == "trained_parameters":
-            value = (record.manifest.get("parameters") or {}).get("trained")
-        if value is not None:
-            return float(value)
+        cost = cost_of(record, metric)
+        if cost is not None:
+            return cost
     found = (summary.get("metrics") or {}).get(metric, {}).get("after")
     if found is not None:
         return math.nan if found["value"] is None else float(found["value"])

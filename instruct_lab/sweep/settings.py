@@ -12,8 +12,6 @@ from instruct_lab.sweep.pruners import Pruner
 from instruct_lab.sweep.space import Dimension, SpaceError, dimension_of, points_dimension, space_of
 
 Direction = Literal["minimize", "maximize"]
-COSTS = ("seconds", "training_seconds", "peak_memory_bytes", "weights_bytes", "trained_parameters", "tokens")
-"""What a run costs, by its name in the record: fit to be a metric of a sweep; less is better."""
 
 
 @component
@@ -52,11 +50,6 @@ class Sweep(Component):
     def metrics(self) -> list[str]:
         """What is looked for, one or several."""
         return [self.metric] if isinstance(self.metric, str) else self.metric
-
-    @property
-    def varies(self) -> bool:
-        """Whether the config itself says that something varies."""
-        return any(entry is not None for entry in self.space.values()) or bool(self.points) or self.seeds > 1
 
     def dimensions(self) -> list[Dimension]:
         """What varies; an entry that is null does not.

@@ -3,40 +3,48 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections.abc import Iterator, Mapping, Sequence
+import functools
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from omegaconf import OmegaConf
-from rich.console import Console
-from rich.table import Table
 
 from instruct_lab.config.build import build
+from instruct_lab.config.spelling import nearest
 from instruct_lab.errors import InstructLabError
 from instruct_lab.metrics import Metric
-from instruct_lab.metrics.intervals import paired_test
+from instruct_lab.tracking.arms import Arm, arms_of, choice_differences, config_differences, factors
+from instruct_lab.tracking.costs import COSTS, cost_of
+from instruct_lab.tracking.disagreements import Disagreement, disagreements
+from instruct_lab.tracking.effects import Effect, effects
+from instruct_lab.tracking.fronts import Front, fronts
 from instruct_lab.tracking.record import RunRecord
+from instruct_lab.tracking.scores import Estimate, Noise, RunScores
 
 LEVEL = 0.05
-LEFT_OUT = ("name", "runs_path", "cache_path")
-PREFIXES = {"val": "validation", "test": "test"}
+SPLITS = {"val": "validation", "test": "test"}
+"""A split's name in the record, by the first part of a metric's name."""
+
+
+def verdict(probability: float) -> str:
+    """What may be said of a difference that has such a probability where there is none."""
+    return "differs" if probability < LEVEL else "not distinguishable"
 
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
-    """How much more one run has than the best, on the same examples.
+    """How much more one arm has than the best, on the same examples.
 
     Args:
-        run: its id.
-        value: its metric less that of the best run.
-        low: of the 95% interval by paired bootstrap.
+        arm: its id.
+        value: its metric less that of the best arm.
+        low: of the 95% interval, see `instruct_lab.tracking.scores`.
         high: of the same.
-        probability: two-sided, of such a difference where there is none; corrected for the number of runs compared
-            (Holm, 1979).
+        probability: two-sided, of such a difference where there is none; corrected for all pairs of arms.
         count: examples.
     """
 
-    run: str
+    arm: str
     value: float
     low: float
     high: float
@@ -46,7 +54,7 @@ class Difference:
     @property
     def word(self) -> str:
         """What may be said of it."""
-        return "differs" if self.probability < LEVEL else "not distinguishable"
+        return verdict(self.probability)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,19 +63,37 @@ class Comparison:
 
     Args:
         runs: ids, in the order given.
+        arms: the runs by config; runs of one arm differ in the seed alone.
+        choices: group to each run's option, for the groups of which different ones were chosen.
         config: full key to each run's value, for the keys that differ.
+        costs: name to each run's cost.
         metrics: `split/metric` to each run's value with its interval, as in `summary.json`; none where it has none.
-        best: `split/metric` to the id of the best run.
-        differences: `split/metric` to each other run's difference from the best; empty where runs cannot be paired.
+        means: `split/metric` to each arm's mean with its interval; empty where runs cannot be paired.
+        noise: `split/metric` to how much it varies with the seed alone; none where no arm has several runs.
+        best: `split/metric` to the id of the best arm.
+        differences: `split/metric` to each other arm's difference from the best; empty where runs cannot be paired.
         unpaired: `split/metric` to why runs cannot be paired.
+        chief: the metric that what follows is about; none where no metric can be paired.
+        effects: of each choice, the means over all runs that made it.
+        fronts: of quality against each cost: the arms that no other arm beats in both.
+        disagreements: the examples on which the two best arms differ most.
     """
 
     runs: list[str]
+    arms: list[Arm]
+    choices: dict[str, list[Any]]
     config: dict[str, list[Any]]
+    costs: dict[str, list[float | None]]
     metrics: dict[str, list[dict[str, Any] | None]]
+    means: dict[str, list[Estimate]]
+    noise: dict[str, Noise | None]
     best: dict[str, str]
     differences: dict[str, list[Difference]]
     unpaired: dict[str, str]
+    chief: str | None
+    effects: list[Effect]
+    fronts: list[Front]
+    disagreements: list[Disagreement]
 
     def to_json(self) -> dict[str, Any]:
         """As plain containers."""
@@ -77,46 +103,56 @@ class Comparison:
         return told
 
 
-def compare(records: Sequence[RunRecord]) -> Comparison:
+def compare(records: Sequence[RunRecord], chief: str | None = None, num_disagreements: int = 5) -> Comparison:
     """Compare runs on the examples that they were measured on.
 
-    Every other run is compared with the best of each metric; so several comparisons are made at once, and their
-    probabilities are corrected for it.
+    Every other arm is compared with the best of each metric.
 
     Args:
         records: of finished runs, two at least.
+        chief: the metric that effects, fronts and disagreements are about; none: the first that can be paired.
+        num_disagreements: how many examples to show.
 
     Raises:
-        InstructLabError: there are fewer, or one has no results.
+        InstructLabError: there are fewer runs, one has no results, or none tells the chief metric.
     """
     if len(records) < 2:
         raise InstructLabError(
             "There is nothing to compare: fewer than two finished runs", do="name several, or a sweep"
         )
-    summaries = {record.id: _results(record) for record in records}
-    names = list(dict.fromkeys(name for metrics in summaries.values() for name in metrics))
-    metrics = {name: [summaries[record.id].get(name, {}).get("after") for record in records] for name in names}
-    measured = [_measured(record) for record in records]
-    scored = build(OmegaConf.create({"metrics": records[0].config.get("metrics") or {}})).root["metrics"]
-    best, differences, unpaired = {}, {}, {}
-    for name, values in metrics.items():
-        prefix, _, short = name.rpartition("/")
-        metric, split = scored.get(short), PREFIXES.get(prefix)
-        if metric is None or split is None or any(value is None or value["value"] is None for value in values):
-            unpaired[name] = "not every run was measured by it, split by split"
-            continue
-        sign = 1 if metric.higher_is_better else -1
-        index = max(range(len(values)), key=lambda place: sign * values[place]["value"])
-        best[name] = records[index].id
-        rows = [_rows(one, split, short) for one in measured]
-        if any(row is None for row in rows) or len({_examples(one, split) for one in measured}) > 1:
-            unpaired[name] = "the runs were not measured on the same examples"
-        elif len({value["signature"].split("|empty")[0] for value in values if value}) > 1:
-            unpaired[name] = "the runs were not measured in the same way"
-        else:
-            differences[name] = list(_differences(metric, [record.id for record in records], rows, index))
-    ids = [record.id for record in records]
-    return Comparison(ids, _config_differences(records), metrics, best, differences, unpaired)
+    arms = arms_of(records)
+    results = {record.id: _results(record) for record in records}
+    names = list(dict.fromkeys(name for metrics in results.values() for name in metrics))
+    if chief is not None and chief not in names:
+        raise InstructLabError(
+            f"No run was measured by {chief}",
+            where=f"the comparison of {len(records)} runs",
+            do=f"choose {nearest(chief, names) or 'one of'}: {', '.join(names)}",
+        )
+    metrics = {name: [results[record.id].get(name, {}).get("after") for record in records] for name in names}
+    scores, unpaired = _paired(records, arms, metrics)
+    chief = chief or next(iter(scores), None)
+    groups = [arm.runs for arm in arms]
+    best = {name: scored.best(groups) for name, scored in scores.items()}
+    costs = {name: [cost_of(record, name) for record in records] for name in COSTS}
+    chosen = scores.get(chief or "")
+    return Comparison(
+        runs=[record.id for record in records],
+        arms=arms,
+        choices=choice_differences(records),
+        config=config_differences(records),
+        costs={name: values for name, values in costs.items() if any(value is not None for value in values)},
+        metrics=metrics,
+        means={name: [scored.mean(group) for group in groups] for name, scored in scores.items()},
+        noise={name: scored.noise for name, scored in scores.items()},
+        best={name: arms[place].id for name, place in best.items()},
+        differences={name: _differences(scored, arms, best[name]) for name, scored in scores.items()},
+        unpaired=unpaired,
+        chief=chief,
+        effects=effects(chosen, factors(records)) if chosen is not None else [],
+        fronts=fronts(chosen, arms, costs) if chosen is not None else [],
+        disagreements=disagreements(records, arms, chief, chosen, num_disagreements) if chief and chosen else [],
+    )
 
 
 def _results(record: RunRecord) -> dict[str, Any]:
@@ -128,101 +164,70 @@ def _results(record: RunRecord) -> dict[str, Any]:
     return dict(found)
 
 
-def _measured(record: RunRecord) -> dict[str, Any]:
-    return dict(record.read_json("after.json") or {})
+def _differences(scores: RunScores, arms: list[Arm], best: int) -> list[Difference]:
+    others = [arm for place, arm in enumerate(arms) if place != best]
+    return [
+        Difference(arm.id, difference.value, difference.low, difference.high, probability, scores.count)
+        for arm, (difference, probability) in zip(
+            others, scores.differences([arm.runs for arm in arms], best), strict=True
+        )
+    ]
 
 
-def _rows(measured: Mapping[str, Any], split: str, metric: str) -> Any:
-    return measured.get(split, {}).get("after", {}).get("rows", {}).get(metric)
+# ---- the same examples, measured in the same way
 
 
-def _examples(measured: Mapping[str, Any], split: str) -> tuple[str, ...]:
-    after = measured.get(split, {}).get("after", {})
-    return tuple(prediction["id"] for prediction in after.get("predictions", [])) or (str(len(after.get("rows", {}))),)
+def _paired(
+    records: Sequence[RunRecord], arms: Sequence[Arm], metrics: Mapping[str, list[dict[str, Any] | None]]
+) -> tuple[dict[str, RunScores], dict[str, str]]:
+    """Each metric's scores, where all runs were measured on the same examples in the same way; else why not."""
+    measured = [Measured(dict(record.read_json("after.json") or {})) for record in records]
+    known = build(OmegaConf.create({"metrics": records[0].config.get("metrics") or {}})).root["metrics"]
+    scores, unpaired = {}, {}
+    for name, values in metrics.items():
+        rows = [one.rows(name) for one in measured]
+        metric: Metric | None = known.get(name.rpartition("/")[2])
+        if metric is None or any(value is None or value["value"] is None for value in values):
+            unpaired[name] = "not every run was measured by it"
+        elif any(not one for one in rows) or len({one.examples(name) for one in measured}) > 1:
+            unpaired[name] = "the runs were not measured on the same examples"
+        elif len({value["signature"].split("|empty")[0] for value in values if value}) > 1:
+            unpaired[name] = "the runs were not measured in the same way"
+        else:
+            scores[name] = RunScores(metric, rows, [arm.runs for arm in arms])
+    return scores, unpaired
 
 
-def _differences(metric: Metric, ids: list[str], rows: list[Any], best: int) -> Iterator[Difference]:
-    others = [place for place in range(len(ids)) if place != best]
-    tests = {place: paired_test(metric, rows[best], rows[place]) for place in others}
-    corrected = holm([probability for _, probability in tests.values()])
-    for (place, (value, _)), probability in zip(tests.items(), corrected, strict=True):
-        yield Difference(ids[place], value.value, value.low, value.high, probability, value.count)
+class Measured:
+    """What a run was measured on, from its `after.json`.
 
+    Args:
+        told: the file's content.
+    """
 
-def holm(probabilities: Sequence[float]) -> list[float]:
-    """Probabilities corrected for being several, in their order (Holm, 1979)."""
-    order = sorted(range(len(probabilities)), key=probabilities.__getitem__)
-    corrected, least = [0.0] * len(probabilities), 0.0
-    for rank, place in enumerate(order):
-        least = max(least, min(1.0, (len(probabilities) - rank) * probabilities[place]))
-        corrected[place] = least
-    return corrected
+    def __init__(self, told: Mapping[str, Any]) -> None:
+        self._told = told
+        self._examples = functools.cache(self._examples_of)
 
+    def rows(self, name: str) -> list[list[float]]:
+        """The statistics of each example, by a metric's full name: `split/metric` or `split/source/metric`."""
+        after, places = self._part(name.rpartition("/")[0])
+        rows = after.get("rows", {}).get(name.rpartition("/")[2]) or []
+        return rows if places is None else [rows[place] for place in places if place < len(rows)]
 
-def _config_differences(records: Sequence[RunRecord]) -> dict[str, list[Any]]:
-    """The keys whose values are not the same in all runs."""
-    flat = [dict(_flat(record.config)) for record in records]
-    keys = dict.fromkeys(key for one in flat for key in one)
-    kept = [key for key in keys if key.split(".")[0] not in LEFT_OUT]
-    found = {key: [one.get(key) for one in flat] for key in kept}
-    return {key: values for key, values in found.items() if any(value != values[0] for value in values)}
+    def examples(self, name: str) -> tuple[tuple[str, ...], ...]:
+        """What the examples of a metric are: each one's id and references, white space aside."""
+        return self._examples(name.rpartition("/")[0])
 
+    def _examples_of(self, prefix: str) -> tuple[tuple[str, ...], ...]:
+        after, places = self._part(prefix)
+        predictions = after.get("predictions", [])
+        chosen = predictions if places is None else [predictions[place] for place in places if place < len(predictions)]
+        return tuple((one["id"], *(" ".join(text.split()) for text in one.get("references", ()))) for one in chosen)
 
-def _flat(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(node, Mapping) and node:
-        for key, inner in node.items():
-            yield from _flat(inner, f"{prefix}.{key}" if prefix else str(key))
-    else:
-        yield prefix, node
-
-
-# ---- shown
-
-
-def tables(compared: Comparison) -> Iterator[tuple[str, list[str], list[list[str]]]]:
-    """Title, headings and cells of each table: the config, then the metrics with their differences from the best."""
-    if compared.config:
-        rows = [[key, *(_shown(value) for value in values)] for key, values in compared.config.items()]
-        yield "What differs", ["key", *compared.runs], rows
-    for name, values in compared.metrics.items():
-        by_run = {one.run: one for one in compared.differences.get(name, [])}
-        rows = []
-        for run, value in zip(compared.runs, values, strict=True):
-            difference, judged = by_run.get(run), ""
-            if difference is not None:
-                span = f"[{difference.low:+.2f}, {difference.high:+.2f}]"
-                judged = f"{difference.value:+.2f} {span}, p = {difference.probability:.3g}: {difference.word}"
-            elif compared.best.get(name) == run:
-                judged = "best"
-            rows.append([run, _interval(value), judged])
-        yield name, ["run", "value", compared.unpaired.get(name) or "difference from the best, paired"], rows
-
-
-def _shown(value: Any) -> str:
-    return "-" if value is None else str(value)
-
-
-def _interval(value: Mapping[str, Any] | None) -> str:
-    if value is None or value["value"] is None:
-        return "-"
-    low, high = (math.nan if value[end] is None else value[end] for end in ("low", "high"))
-    return f"{value['value']:.2f} [{low:.2f}, {high:.2f}]"
-
-
-def show(compared: Comparison, console: Console) -> None:
-    """Print the comparison."""
-    for title, headings, rows in tables(compared):
-        table = Table(*headings, title=title, title_justify="left")
-        for row in rows:
-            table.add_row(*row)
-        console.print(table)
-
-
-def markdown(compared: Comparison) -> str:
-    """The comparison as Markdown tables."""
-    parts = []
-    for title, headings, rows in tables(compared):
-        lines = [headings, ["---"] * len(headings), *rows]
-        written = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
-        parts.append(f"### {title}\n\n{written}\n")
-    return "\n".join(parts)
+    def _part(self, prefix: str) -> tuple[dict[str, Any], list[int] | None]:
+        """The measurement of a split; and the places of one source's examples, where only those are meant."""
+        short, _, source = prefix.partition("/")
+        after = self._told.get(SPLITS.get(short, short), {}).get("after", {})
+        sources = after.get("sources", [])
+        return after, [place for place, one in enumerate(sources) if one == source] if source else None

@@ -65,6 +65,15 @@ def test_a_study_in_which_something_varies_is_a_sweep_and_an_override_fixes_it(l
     assert "tuning.r=2" in planned.base
 
 
+def test_a_study_whose_choices_are_all_fixed_is_one_run(lab, tiny):
+    (lab / "experiments").mkdir()
+    (lab / "experiments" / "ranks.yaml").write_text("# ranks: which rank?\nsweep:\n  space:\n    tuning.r: 4,8\n")
+    short = ["trainer.max_steps=1", "evaluation.before=false", "evaluation.splits=[validation]", "metrics=perplexity"]
+    assert cli.main(["train", *tiny, *short, "experiments=ranks", "tuning.r=2"]) == 0
+    assert len(list(lab.glob("runs/*/*/manifest.json"))) == 1
+    assert not list(lab.glob("runs/*/*/sweep.json"))
+
+
 def test_a_run_knows_nothing_of_the_sweep():
     composition = compose(["sweep.seeds=3", "hydra/sweeper=tpe", "pruner=median"])
     assert "sweep" not in composition.config

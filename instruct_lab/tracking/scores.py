@@ -1,0 +1,169 @@
+"""One metric of several runs on the same examples, and what may be said of means and differences of them.
+
+Two things make a run's value uncertain: which examples it was measured on, and chance in its training (the seed). The
+first is told by resampling the examples, alike for all runs (paired bootstrap). The second is told by runs that differ
+in nothing but the seed: their standard deviation, pooled over all arms that have several, is drawn anew for each
+resample with the uncertainty that so few runs leave in it (sigma^2 = s^2 * f / chi^2_f with f degrees of freedom, as in
+a t test), and each run's value moves by it. Where every arm has one run, only the first is told.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from instruct_lab.metrics import Metric
+from instruct_lab.metrics.intervals import Rows, corpus_value, interval, resampled_values
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Resampled = np.ndarray[Any, Any]
+
+RESAMPLES = 1000
+NOISE_SEED = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """A value with its 95% interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Noise:
+    """How much a metric varies between runs that differ in the seed alone.
+
+    Args:
+        deviation: standard deviation, pooled over arms.
+        freedom: degrees of freedom: runs less arms, of those with several runs.
+    """
+
+    deviation: float
+    freedom: int
+
+
+class RunScores:
+    """A metric of several runs on the same examples.
+
+    Args:
+        metric: what is measured.
+        rows: each run's statistics of each example, `[runs][examples][statistics]`.
+        arms: places of the runs of each arm.
+        resamples: how many times the examples are drawn anew.
+    """
+
+    def __init__(
+        self, metric: Metric, rows: Sequence[Rows], arms: Sequence[Sequence[int]], resamples: int = RESAMPLES
+    ) -> None:
+        import numpy as np
+
+        self.metric, self.count = metric, len(rows[0])
+        self.values = [corpus_value(metric, one) for one in rows]
+        self.noise = noise_of(self.values, arms)
+        drawn = np.array([resampled_values(metric, one, resamples=resamples) for one in rows])
+        self._resampled = drawn + self._training_noise(*drawn.shape)  # [runs, resamples]
+
+    def mean(self, runs: Sequence[int]) -> Estimate:
+        """The mean of some runs' values."""
+        return Estimate(_mean([self.values[run] for run in runs]), *interval(self._mean_resampled(runs).tolist()))
+
+    def differences(self, groups: Sequence[Sequence[int]], base: int) -> list[tuple[Estimate, float]]:
+        """How much more the mean of each group of runs is than that of one of them, in order; without that one.
+
+        With each its two-sided probability where no group differs, corrected for all pairs of groups: the base may have
+        been chosen for being best. It is the share of resamples in which the largest of all pairs' deviations, each in
+        its own standard errors, is as large as this difference (max-T: Westfall and Young, 1993; Romano and Wolf,
+        2005), with one resample more, so that it is never 0.
+        """
+        means = [self._mean_resampled(runs) for runs in groups]
+        values = [self.mean(runs).value for runs in groups]
+        largest, pairs = _largest_deviations(means, values), len(groups) * (len(groups) - 1) // 2
+        told = []
+        for place in range(len(groups)):
+            if place == base:
+                continue
+            resampled = means[place] - means[base]
+            difference = values[place] - values[base]
+            told.append(
+                (
+                    Estimate(difference, *interval(resampled.tolist())),
+                    _probability(difference, resampled, largest, pairs),
+                )
+            )
+        return told
+
+    def better(self, a: float, b: float) -> bool:
+        """Whether one value is better than another; any is better than what is not a number."""
+        if math.isnan(a) or math.isnan(b):
+            return math.isnan(b) and not math.isnan(a)
+        return a > b if self.metric.higher_is_better else a < b
+
+    def best(self, groups: Sequence[Sequence[int]]) -> int:
+        """The place of the group of runs whose mean is best; the first of equals."""
+        means = [_mean([self.values[run] for run in group]) for group in groups]
+        place = 0
+        for other, mean in enumerate(means):
+            if self.better(mean, means[place]):
+                place = other
+        return place
+
+    def _mean_resampled(self, runs: Sequence[int]) -> Resampled:
+        means: Resampled = self._resampled[list(runs)].mean(axis=0)
+        return means
+
+    def _training_noise(self, runs: int, resamples: int) -> Resampled:
+        import numpy as np
+
+        if self.noise is None:
+            return np.zeros((runs, resamples))
+        generator = np.random.default_rng(NOISE_SEED)
+        freedom = self.noise.freedom
+        deviations = self.noise.deviation * np.sqrt(freedom / generator.chisquare(freedom, resamples))
+        return deviations * generator.standard_normal((runs, resamples))
+
+
+def noise_of(values: Sequence[float], arms: Sequence[Sequence[int]]) -> Noise | None:
+    """The pooled standard deviation within arms; none where no arm has several runs, or a value is not finite."""
+    several = [[values[run] for run in arm] for arm in arms if len(arm) > 1]
+    if not several or not all(math.isfinite(value) for arm in several for value in arm):
+        return None
+    freedom = sum(len(arm) - 1 for arm in several)
+    squares = math.fsum((value - _mean(arm)) ** 2 for arm in several for value in arm)
+    return Noise(math.sqrt(squares / freedom), freedom)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)
+
+
+def _largest_deviations(means: Sequence[Resampled], values: Sequence[float]) -> Resampled:
+    """Of each resample, the largest deviation of any pair's difference from what was found, in standard errors."""
+    import numpy as np
+
+    largest = np.zeros(len(means[0]))
+    for place, (mean, value) in enumerate(zip(means, values, strict=True)):
+        for other, found in zip(means[place + 1 :], values[place + 1 :], strict=True):
+            difference = other - mean
+            error = difference.std()
+            if np.isfinite(error) and error > 0:
+                largest = np.maximum(largest, np.abs(difference - (found - value)) / error)
+    return largest
+
+
+def _probability(difference: float, resampled: Resampled, largest: Resampled, pairs: int) -> float:
+    """See `RunScores.differences`; where resamples are not finite, by their signs, corrected as Bonferroni did."""
+    import numpy as np
+
+    error = resampled.std()
+    if np.isfinite(error) and error > 0:
+        beyond = int((largest >= abs(difference) / error).sum())
+        return (beyond + 1) / (len(largest) + 1)
+    known = resampled[~np.isnan(resampled)]
+    least = min(int((known <= 0).sum()), int((known >= 0).sum()))
+    return min(1.0, pairs * 2 * (least + 1) / (len(known) + 1))
