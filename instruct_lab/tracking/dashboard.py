@@ -6,6 +6,7 @@ import contextlib
 import io
 import logging
 import os
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,15 @@ from instruct_lab.errors import InstructLabError
 from instruct_lab.tracking.locate import list_runs
 from instruct_lab.tracking.record import RunRecord, is_locked
 from instruct_lab.tracking.start import group_of, tags_of
-from instruct_lab.tracking.trackio import INSTALL, Trackio, is_installed
+from instruct_lab.tracking.trackio import FOLDER, INSTALL, Trackio, is_installed
 
 LOOPBACK = "127.0.0.1"
 REFRESH_SECONDS = 5.0
 """Between two looks for runs that have ended meanwhile."""
-CHART_ORDER = "val/*,train/*,test/*,cost/*"
+CHART_ORDER = "val/loss,val/*,train/loss,train/*,test/*,cost/*"
 TARGET = "instruct_lab.tracking.Trackio"
+FAILED = "failed"
+"""The state of a record that could not be shown: it is tried again, and told once."""
 logger = logging.getLogger(__name__)
 
 
@@ -40,12 +43,15 @@ def serve(runs_path: Path, port: int | None = None, browser: bool = True) -> Non
     runs_path = runs_path.expanduser().absolute()
     os.environ["HF_HUB_OFFLINE"] = "1"  # trackio imports the hub's client, which then asks for nothing
     os.environ.setdefault("TRACKIO_PLOT_ORDER", CHART_ORDER)
+    count = len(list_runs(runs_path))
+    if not count:
+        raise InstructLabError("There are no runs yet", where=str(runs_path), do="start one: instruct-lab train")
+    print(f"reading {count} records below {runs_path}", file=sys.stderr)
     seen: dict[Path, str] = {}
     imported = import_runs(runs_path, seen)
-    if not seen and not list_runs(runs_path):
-        raise InstructLabError("There are no runs yet", where=str(runs_path), do="start one: instruct-lab train")
-    server, url = _start(port, browser)
-    print(f"dashboard: {url}\n{len(seen)} ended runs, {imported} of them new here; Ctrl-C ends it", flush=True)
+    server, url = _start(runs_path / FOLDER, port, browser)
+    ended = sum(state != FAILED for state in seen.values())
+    print(f"dashboard: {url}\n{ended} ended runs, {imported} of them new here; Ctrl-C ends it", flush=True)
     try:
         while True:
             time.sleep(REFRESH_SECONDS)
@@ -54,7 +60,10 @@ def serve(runs_path: Path, port: int | None = None, browser: bool = True) -> Non
         server.close()
 
 
-def _start(port: int | None, browser: bool) -> tuple[Any, str]:
+def _start(folder: Path, port: int | None, browser: bool) -> tuple[Any, str]:
+    from instruct_lab.tracking.trackio_store import open_folder
+
+    open_folder(folder)
     import trackio
 
     project = Trackio().project
@@ -92,7 +101,9 @@ def import_runs(runs_path: Path, seen: dict[Path, str] | None = None) -> int:
             choices = record.manifest.get("choices") or {}
             count += _tracker(record).import_run(record, tags_of(choices), group_of(record, choices), stamp)
         except Exception as error:  # one bad record or a busy file does not take the others away
-            logger.warning("%s is not shown: %s", path, error)
+            if seen.get(path) != FAILED:
+                logger.warning("%s is not shown: %s: %s", path, type(error).__name__, error)
+            seen[path] = FAILED
     return count
 
 

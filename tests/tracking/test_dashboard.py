@@ -155,10 +155,14 @@ def test_failed_and_killed_runs_are_shown_and_running_ones_left_alone(runs_path)
 
 def test_a_record_that_cannot_be_read_is_told_and_does_not_hide_the_others(runs_path, caplog):
     broken, whole = recorded(runs_path), recorded(runs_path)
+    summary = (broken.path / "summary.json").read_text(encoding="utf-8")
     (broken.path / "summary.json").write_text("{", encoding="utf-8")
-    assert import_runs(runs_path) == 1
+    seen = {}
+    assert [import_runs(runs_path, seen) for _ in range(3)] == [1, 0, 0]
     assert list(shown(runs_path)) == [whole.id]
-    assert str(broken.path) in caplog.text
+    assert caplog.text.count(f"{broken.path} is not shown") == 1
+    (broken.path / "summary.json").write_text(summary, encoding="utf-8")
+    assert import_runs(runs_path, seen) == 1
 
 
 def test_two_folders_of_runs_in_one_process_stay_apart(tmp_path, runs_path):
@@ -232,12 +236,13 @@ def test_without_runs_there_is_nothing_to_show(runs_path, capsys):
 def test_a_port_that_is_taken_is_refused(runs_path, capsys, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("TRACKIO_PLOT_ORDER", "val/*")
-    recorded(runs_path)
-    with socket.socket() as taken:
+    running = recorded(runs_path, status="running")  # nothing to import: trackio's folder is ours all the same
+    with socket.socket() as taken, FileLock(running.path / LOCK):
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         assert cli.main(["dashboard", "--no-browser", "--port", str(taken.getsockname()[1])]) == 2
     assert "choose another --port" in capsys.readouterr().err
+    assert os.environ["TRACKIO_DIR"] == str(runs_path / "trackio")
 
 
 WATCHED = """
