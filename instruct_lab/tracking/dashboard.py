@@ -97,9 +97,9 @@ def import_runs(runs_path: Path, seen: dict[Path, str] | None = None) -> int:
             stamp = _state(record)
             if stamp is None or seen.get(path) == stamp:
                 continue
-            seen[path] = stamp
             choices = record.manifest.get("choices") or {}
             count += _tracker(record).import_run(record, tags_of(choices), group_of(record, choices), stamp)
+            seen[path] = stamp
         except Exception as error:  # one bad record or a busy file does not take the others away
             if seen.get(path) != FAILED:
                 logger.warning("%s is not shown: %s: %s", path, type(error).__name__, error)
