@@ -245,6 +245,35 @@ def test_a_port_that_is_taken_is_refused(runs_path, capsys, monkeypatch):
     assert os.environ["TRACKIO_DIR"] == str(runs_path / "trackio")
 
 
+FOLLOWED = """
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+heard = []
+ASKS = ("socket.connect", "socket.getaddrinfo")
+sys.addaudithook(lambda event, arguments: heard.append(event) if event in ASKS else None)
+from instruct_lab.tracking.trackio_store import StoredRun
+run = StoredRun(Path("runs/trackio"), "instruct-lab", "an id", "a name")
+run.begin({"seed": 1}, "group", datetime.now(UTC))
+run.add({"train/loss": 1.0}, 1, datetime.now(UTC))
+run.write()
+print(len(heard))
+"""
+
+
+def test_a_live_run_asks_no_server_whatever_the_environment_names(runs_path):
+    hub = {
+        "TRACKIO_SPACE_ID": "someone/space",
+        "TRACKIO_BUCKET_ID": "someone/bucket",
+        "HF_ENDPOINT": "http://127.0.0.1:9",
+    }
+    environment = {**os.environ, **hub, "HF_HUB_OFFLINE": "0", "HF_TOKEN": "hf_" + "x" * 34}
+    command = [sys.executable, "-c", FOLLOWED]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=120)
+    assert done.stdout == "0\n"
+    assert list(shown(runs_path)) == ["an id"]
+
+
 WATCHED = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that started us in the background ignored it
