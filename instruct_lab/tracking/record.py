@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import re
@@ -101,9 +102,9 @@ class RunRecord:
         """The content of `manifest.json`, read anew; empty where there is none."""
         return self.read_json("manifest.json") or {}
 
-    @property
+    @functools.cached_property
     def config(self) -> dict[str, Any]:
-        """The resolved config."""
+        """The resolved config, which is written once; read once."""
         return dict(_loaded_yaml(self.path / "config.yaml") or {})
 
     @property
