@@ -158,6 +158,14 @@ def runs(parsed: argparse.Namespace) -> int:
     return 0
 
 
+def dashboard(parsed: argparse.Namespace) -> int:
+    """Show the recorded runs in a local page."""
+    from instruct_lab.tracking.dashboard import serve
+
+    serve(Path(parsed.runs), port=parsed.port, browser=not parsed.no_browser)
+    return 0
+
+
 def generate(parsed: argparse.Namespace) -> int:
     """Print a model's answers."""
     record, experiment, _ = _recorded(parsed)

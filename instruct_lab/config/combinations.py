@@ -39,6 +39,8 @@ REQUIRED_MODULES = {
     "pytorch_lightning.loggers.NeptuneLogger": ("neptune",),
 }
 """What Lightning's loggers need beside Lightning."""
+EXTRAS = {"tensorboard": "dashboard", "mlflow": "mlflow"}
+"""Our own extra that brings a package."""
 
 
 def combination_problems(built: dict[str, Any], with_defaults: bool = False) -> Iterator[Problem]:
@@ -231,7 +233,8 @@ def _tracker_problems(built: dict[str, Any]) -> Iterator[Problem]:
         for module in REQUIRED_MODULES.get(chosen.target, ()):
             if importlib.util.find_spec(module) is None:
                 name = chosen.target.rpartition(".")[2]
-                reason = f"{name} needs the package {module}, which is not installed"
+                install = f"'instruct-lab[{EXTRAS[module]}]'" if module in EXTRAS else module
+                reason = f"{name} needs the package {module}, which is not installed: pip install {install}"
                 yield Problem(key=key, value=name, reason=reason)
 
 

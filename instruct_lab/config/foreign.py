@@ -42,7 +42,8 @@ class Foreign:
 
     Args:
         target: the dotted name of the class.
-        arguments: its keyword arguments; `{run_path}`, `{run_id}` and `{run_name}` in texts are filled by `build`.
+        arguments: its keyword arguments; in a tracker's texts `build` fills in `{run_path}`, `{run_id}`, `{run_name}`,
+            `{runs_path}` and `{group}`.
     """
 
     target: str

@@ -7,6 +7,7 @@ byte; and, where the user wants one, the same values in a dashboard. None of our
 from instruct_lab.tracking.base import Tracker, TrackerSession
 from instruct_lab.tracking.locate import find_run, list_runs
 from instruct_lab.tracking.record import STATUSES, RunRecord
+from instruct_lab.tracking.trackio import Trackio
 from instruct_lab.tracking.wandb import Wandb
 
-__all__ = ["STATUSES", "RunRecord", "Tracker", "TrackerSession", "Wandb", "find_run", "list_runs"]
+__all__ = ["STATUSES", "RunRecord", "Tracker", "TrackerSession", "Trackio", "Wandb", "find_run", "list_runs"]

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
+import shlex
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from instruct_lab.config import Component
@@ -12,6 +16,10 @@ from instruct_lab.config import Component
 if TYPE_CHECKING:
     from instruct_lab.tracking.record import RunRecord
 
+FINISH_SECONDS = 330.0
+"""A tracker that has not closed a run by then is left behind; wandb itself waits 300 s for its last upload."""
+BROKEN_FINISH_SECONDS = 10.0
+"""The same for one that failed before."""
 logger = logging.getLogger(__name__)
 
 
@@ -29,6 +37,9 @@ class TrackerSession(ABC):
     @abstractmethod
     def summarize(self, values: dict[str, Any]) -> None:
         """Receive the run's final values."""
+
+    def log_weights(self, path: Path) -> None:  # noqa: B027  # a tracker without a place for them keeps none
+        """Receive the folder of the weights that the run is measured by."""
 
     @abstractmethod
     def finish(self, exit_code: int) -> None:
@@ -85,11 +96,23 @@ class GuardedSession(TrackerSession):
         """Pass final values on."""
         self._pass_on(lambda session: session.summarize(values))
 
+    def log_weights(self, path: Path) -> None:
+        """Pass the weights' folder on."""
+        self._pass_on(lambda session: session.log_weights(path))
+
     def finish(self, exit_code: int) -> None:
-        """Close the run, also where something failed before."""
+        """Close the run, also where something failed before; a tracker that hangs is left behind."""
         session, self.session = self.session, None
-        if session is not None:
-            self._guarded(lambda: session.finish(exit_code))
+        if session is None:
+            return
+        seconds = BROKEN_FINISH_SECONDS if self.is_broken else FINISH_SECONDS
+        closing = threading.Thread(
+            target=lambda: self._guarded(lambda: session.finish(exit_code)), name=f"finish {self.name}", daemon=True
+        )
+        closing.start()
+        closing.join(seconds)
+        if closing.is_alive():
+            self._failed(f"it did not close the run within {seconds:g} s")
 
     def where(self) -> str | None:
         """One line that tells how to see the run; none where there is nothing to see."""
@@ -105,17 +128,23 @@ class GuardedSession(TrackerSession):
         try:
             return call()
         except Exception as error:  # whatever a tracker raises, the run goes on
-            if not self.is_broken:
-                told = (
-                    f"The tracker {self.name} failed, and the run goes on without it: {type(error).__name__}: {error}"
-                )
-                logger.warning(told)
-                self._noted(told)
-            self.is_broken = True
+            self._failed(f"{type(error).__name__}: {' '.join(str(error).split())}")
             return None
 
-    def _noted(self, told: str) -> None:
+    def _failed(self, why: str) -> None:
+        """Tell the first failure."""
+        if self.is_broken:
+            return
+        self.is_broken = True
+        told = f"The tracker {self.name} failed, and the run goes on without it: {why}"
+        logger.warning(told)
         try:
             self.note(told)
         except Exception as error:  # a full disk, which the record itself will tell of
             logger.debug("The log could not be written: %s", error)
+
+
+def shown(path: Path) -> str:
+    """A path as it can be pasted: relative where that is shorter."""
+    relative = os.path.relpath(path)
+    return shlex.quote(min(relative, str(path.absolute()), key=len))

@@ -7,7 +7,6 @@ import logging
 import netrc
 import os
 import re
-import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,12 +16,13 @@ from pydantic import Field
 
 from instruct_lab.config import component
 from instruct_lab.errors import Problem
-from instruct_lab.tracking.base import Tracker, TrackerSession
+from instruct_lab.tracking.base import Tracker, TrackerSession, shown
 
 if TYPE_CHECKING:
     from instruct_lab.tracking.record import RunRecord
 
 Mode = Literal["online", "offline", "disabled"]
+Kept = Literal["none", "weights", "record", "all"]
 DEFAULT_HOSTS = ("api.wandb.ai", "api.forge.coreweave.com")  # one service under two names
 MODES: dict[str, Mode] = {  # of WANDB_MODE, old names too
     "online": "online",
@@ -33,6 +33,11 @@ MODES: dict[str, Mode] = {  # of WANDB_MODE, old names too
     "disabled": "disabled",
 }
 MAX_TAG_CHARACTERS = 64
+MAX_ARTIFACT_NAME = 100
+RECORD_FILES = (
+    *("config.yaml", "overrides.yaml", "manifest.json", "audit.json", "audit.html", "metrics.jsonl", "summary.json"),
+    *("predictions.jsonl", "log.txt"),
+)
 INIT_SECONDS = 30.0
 FINISH_SECONDS = 300.0  # what is not uploaded by then stays on disk, for `wandb sync`
 logger = logging.getLogger(__name__)
@@ -50,6 +55,7 @@ class Wandb(Tracker):
     entity: str | None = None  # user or team; null: the key's own
     group: str | None = None  # null: the study or sweep
     tags: list[str] = Field(default_factory=list)  # beside those of the chosen options
+    log_artifacts: Kept = "none"  # weights: what was trained (adapters alone); record: the record's files; all: both
     mode: Literal["auto", "online", "offline", "disabled"] = (
         "auto"  # auto: WANDB_MODE or `wandb offline`, else online with a key
     )
@@ -109,14 +115,15 @@ class Wandb(Tracker):
             reinit="create_new",
             settings=settings,
         )
-        return WandbSession(run, mode, runs_path / "wandb")
+        return WandbSession(run, mode, runs_path / "wandb", record, self.log_artifacts)
 
 
 class WandbSession(TrackerSession):
     """A run that wandb is receiving."""
 
-    def __init__(self, run: Any, mode: Mode, folder: Path) -> None:
+    def __init__(self, run: Any, mode: Mode, folder: Path, record: RunRecord, kept: Kept) -> None:
         self.run, self.mode, self.folder = run, mode, folder
+        self.record, self.kept = record, kept
 
     def log(self, values: dict[str, float], step: int) -> None:
         """Pass values on at an optimizer step."""
@@ -133,8 +140,24 @@ class WandbSession(TrackerSession):
         """Set the run's final values."""
         self.run.summary.update(values)
 
+    def log_weights(self, path: Path) -> None:
+        """Keep the weights as an artifact, where they are asked for."""
+        if self.kept in ("weights", "all"):
+            self._log_artifact("weights", "model", [file for file in path.rglob("*") if file.is_file()], path)
+
+    def _log_artifact(self, name: str, kind: str, files: list[Path], folder: Path) -> None:
+        import wandb
+
+        artifact = wandb.Artifact(f"{re.sub(r'[^A-Za-z0-9_.-]', '_', self.run.id)[:MAX_ARTIFACT_NAME]}-{name}", kind)
+        for file in sorted(files):  # immutable: read from the record, not copied first
+            artifact.add_file(str(file), name=file.relative_to(folder).as_posix(), policy="immutable")
+        self.run.log_artifact(artifact)
+
     def finish(self, exit_code: int) -> None:
-        """Close the run."""
+        """Close the run; its record's files are kept as an artifact, where they are asked for."""
+        if self.kept in ("record", "all"):
+            files = [self.record.path / name for name in RECORD_FILES]
+            self._log_artifact("record", "run-record", [file for file in files if file.is_file()], self.record.path)
         self.run.finish(exit_code=exit_code)
 
     def where(self) -> str | None:
@@ -143,7 +166,7 @@ class WandbSession(TrackerSession):
             return str(self.run.url)
         if self.mode == "disabled":
             return None
-        folder, run_folder = _shown(self.folder), _shown(Path(self.run.settings.sync_dir))
+        folder, run_folder = shown(self.folder), shown(Path(self.run.settings.sync_dir))
         return f"offline; see it: wandb leet {folder}; upload it: wandb sync {run_folder}"
 
 
@@ -190,9 +213,3 @@ def _tags(tags: list[str]) -> list[str]:
 
 def _cell(value: Any) -> Any:
     return value if value is None or isinstance(value, str | int | float) else str(value)
-
-
-def _shown(path: Path) -> str:
-    """A path as it can be pasted: relative where that is shorter."""
-    relative = os.path.relpath(path)
-    return shlex.quote(min(relative, str(path.absolute()), key=len))

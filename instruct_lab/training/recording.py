@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from instruct_lab.tracking import RunRecord
@@ -13,23 +15,14 @@ class Recorder:
 
     Args:
         record: the run's own record.
-        sessions: the live trackers.
-        loggers: Lightning's own loggers.
+        sessions: the live trackers, each guarded.
         active: whether this process writes; the other processes of a multi-device run do not.
     """
 
-    def __init__(
-        self,
-        record: RunRecord,
-        sessions: dict[str, TrackerSession],
-        loggers: dict[str, Any],
-        active: bool = True,
-    ) -> None:
+    def __init__(self, record: RunRecord, sessions: dict[str, TrackerSession], *, active: bool = True) -> None:
         self.record = record
         self.sessions = sessions
-        self.loggers = loggers
         self.active = active
-        self._silenced: set[str] = set()
 
     def log(self, values: dict[str, float], *, step: int, epoch: int) -> None:
         """Append values to `metrics.jsonl` and pass them on."""
@@ -38,21 +31,23 @@ class Recorder:
         self.record.append_metrics(step=step, epoch=epoch, values=values)
         for session in self.sessions.values():
             session.log(values, step=step)
-        for name, logger in self.loggers.items():
-            if name in self._silenced:
-                continue
-            try:
-                logger.log_metrics(values, step=step)
-            except Exception as error:  # whatever a tracker raises, the run goes on
-                self._silenced.add(name)
-                self.record.log(f"tracker {name} failed and is left out from here on: {error}")
+
+    def log_table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """Pass a table on; one without rows is none."""
+        for session in self.sessions.values() if rows else ():
+            session.log_table(name, columns, rows)
+
+    def summarize(self, values: dict[str, Any]) -> None:
+        """Pass the final values on."""
+        for session in self.sessions.values():
+            session.summarize(values)
+
+    def log_weights(self, path: Path) -> None:
+        """Pass on the folder of the weights that the run is measured by."""
+        for session in self.sessions.values():
+            session.log_weights(path)
 
     def finish(self, exit_code: int) -> None:
         """Close every tracker, whatever happened before."""
         for session in self.sessions.values():
             session.finish(exit_code)
-        for name, logger in self.loggers.items():
-            try:
-                logger.finalize("success" if exit_code == 0 else "failed")
-            except Exception as error:
-                self.record.log(f"tracker {name} failed while closing: {error}")

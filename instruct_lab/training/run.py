@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 from rich.console import Console
 
-from instruct_lab.config import Foreign
 from instruct_lab.config.identity import config_hash
 from instruct_lab.errors import InstructLabError
 from instruct_lab.experiment import Experiment
-from instruct_lab.tracking import RunRecord, Tracker
+from instruct_lab.tracking import RunRecord
 from instruct_lab.tracking.record import LOCK
+from instruct_lab.tracking.start import start_trackers
 from instruct_lab.training.ending import recorded_ending, signals_raised
 from instruct_lab.training.names import run_name
 from instruct_lab.training.pruning import Validated
@@ -114,7 +114,7 @@ def _run(
     experiment: Experiment, config: dict[str, Any], choices: Any, record: RunRecord, place: Place, *, resumed: bool
 ) -> None:
     quiet_libraries()
-    recorder = Recorder(record, {}, {}, active=_is_first_process())
+    recorder = Recorder(record, {}, active=_is_first_process())
     console = Console(stderr=True, quiet=not recorder.active, highlight=False)
     console.print(f"run {record.id} in {record.path}", soft_wrap=True)
     with _sole_writer(record), signals_raised(), recorded_ending(recorder):
@@ -155,36 +155,9 @@ def _sole_writer(record: RunRecord) -> Iterator[None]:
 def _start_trackers(
     experiment: Experiment, config: dict[str, Any], choices: Any, recorder: Recorder, console: Console
 ) -> None:
-    record = recorder.record
     if not recorder.active:
         return
-    sweep = record.manifest.get("sweep") or {}
-    group = str(sweep.get("id") or choices.get("experiments") or record.name)
-    tags = [f"{key}={value}" for key, value in choices.items()]
-    places = {
-        "run_path": str(record.path),
-        "run_id": record.id,
-        "run_name": record.name,
-        "runs_path": str(Path(experiment.runs_path).expanduser()),
-    }
-    for name, tracker in experiment.tracker.items():
-        if isinstance(tracker, Tracker):
-            recorder.sessions[name] = tracker.start(record, config, tags, group)
-            where = recorder.sessions[name].where()
-            if where:
-                console.print(f"tracker {name}: {where}", soft_wrap=True)
-        elif isinstance(tracker, Foreign):
-            recorder.loggers[name] = _foreign_logger(name, tracker, places, config)
-
-
-def _foreign_logger(name: str, tracker: Foreign, places: dict[str, str], config: dict[str, Any]) -> Any:
-    try:
-        logger = tracker.build(run=places)
-        logger.log_hyperparams(config)
-        return logger
-    except ModuleNotFoundError as error:
-        raise InstructLabError(
-            f"tracker {name} needs a package that is not installed: {error.name}",
-            where=f"tracker.{name}",
-            do=f"install {error.name}, or leave the tracker out with tracker.{name}=null",
-        ) from error
+    recorder.sessions |= start_trackers(experiment.tracker, recorder.record, config, choices)
+    for name, session in recorder.sessions.items():
+        if where := session.where():
+            console.print(f"tracker {name}: {where}", soft_wrap=True)

@@ -21,6 +21,7 @@ from instruct_lab.experiment import Experiment
 from instruct_lab.metrics.intervals import summarize
 from instruct_lab.tracking import RunRecord, audit_table
 from instruct_lab.tracking.audit_page import audit_page
+from instruct_lab.tracking.values import audit_reasons_table, final_values, predictions_table, results_table
 from instruct_lab.training import result
 from instruct_lab.training.checkpoints import LAST, RandomStates, keep_weights, write_weights
 from instruct_lab.training.components import Callback
@@ -35,7 +36,7 @@ from instruct_lab.training.recording import Recorder
 from instruct_lab.training.shared import SharedModels
 from instruct_lab.training.step_log import StepLog
 from instruct_lab.training.tokenizer import load_tokenizer
-from instruct_lab.training.tuned import load_adapted, load_base, load_tuned
+from instruct_lab.training.tuned import chosen_weights, load_adapted, load_base, load_tuned
 from instruct_lab.training.untuned import untuned
 from instruct_lab.tuning import count_parameters
 from instruct_lab.tuning.noise import add_embedding_noise
@@ -120,14 +121,7 @@ class Stages:
             return
         self.record.write_audit(told)
         self.record.write_text("audit.html", audit_page(told, f"Data of {self.record.name}"))
-        columns = ["stage", "action", "reason", "count", "before", "after"]
-        rows = [
-            [tally.stage, tally.action, tally.reason, tally.count, sample["before"], sample["after"]]
-            for tally in self.audit.tallies.values()
-            for sample in tally.samples[:1]
-        ]
-        for session in self.recorder.sessions.values():
-            session.log_table("audit", columns, rows)
+        self.recorder.log_table("audit", *audit_reasons_table(told))
 
     def _check_fingerprint(self) -> None:
         fingerprint = self.data.fingerprint
@@ -266,20 +260,18 @@ class Stages:
         predictions = result.prediction_rows(self.experiment, self.results)
         self.record.write_predictions(predictions)
         self.record.write_manifest(evaluated_step=tuned.step)
-        self.record.write_summary(
-            {
-                "status": "finished",
-                "seconds": seconds,
-                "tokens": self.num_target_tokens,
-                **self.costs.told(Path(self.record.path)),
-                "metrics": metrics,
-            }
-        )
-        flat = {f"{name}/{system}": v["value"] for name, systems in metrics.items() for system, v in systems.items()}
-        for session in self.recorder.sessions.values():
-            session.summarize(flat)
-            columns = ["id", "split", "prompt", "prediction", "prediction_before"]
-            session.log_table("predictions", columns, [[line[column] for column in columns] for line in predictions])
+        summary = {
+            "status": "finished",
+            "seconds": seconds,
+            "tokens": self.num_target_tokens,
+            **self.costs.told(path),
+            "metrics": metrics,
+        }
+        self.record.write_summary(summary)
+        self.recorder.summarize(final_values(summary))
+        self.recorder.log_table("results", *results_table(summary))
+        self.recorder.log_table("predictions", *predictions_table(predictions))
+        self.recorder.log_weights(chosen_weights(self.experiment, path)[0])
         self.record.write_manifest(status="finished")
         out = _wide_console()
         result.show(out, self.experiment, self.results, metrics)

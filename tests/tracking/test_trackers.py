@@ -133,6 +133,51 @@ def test_an_offline_run_can_be_read_back(record):
     assert found["summary"]["test/chrf/after"] == 47
 
 
+KEPT = """
+import sys
+from pathlib import Path
+from instruct_lab.tracking import RunRecord, Wandb
+record = RunRecord.open(sys.argv[1])
+for folder in ("best-000006", "last-000006"):
+    (record.path / "checkpoints" / folder).mkdir(parents=True)
+    (record.path / "checkpoints" / folder / "adapter_model.safetensors").write_bytes(b"0" * 8)
+session = Wandb(mode="offline", log_artifacts=sys.argv[2]).start(record, {}, ["tuning=lora"], "sweep-1")
+session.log_weights(record.path / "checkpoints" / "best-000006")
+session.finish(0)
+"""
+
+
+def raw_records(folder: Path) -> list[dict]:
+    command = [str(Path(sys.executable).parent / "wandb"), "leet", "inspect", "--json", str(folder)]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout.splitlines()
+    return [json.loads(line) for line in lines]
+
+
+@pytest.mark.parametrize(
+    ("asked", "kept"),
+    [("none", []), ("weights", ["weights"]), ("record", ["record"]), ("all", ["weights", "record"])],
+)
+def test_weights_and_record_are_kept_as_artifacts_where_asked_for(record, asked, kept):
+    if shutil.which("wandb", path=str(Path(sys.executable).parent)) is None:
+        pytest.skip("the wandb command is not beside this Python")
+    subprocess.run([sys.executable, "-c", KEPT, str(record.path), asked], check=True, timeout=120)
+    (folder,) = (record.path.parent.parent / "wandb").glob("offline-run-*")
+    told = raw_records(folder)
+    (run,) = [entry["run"] for entry in told if entry["type"] == "run"]
+    assert (run["run_group"], run["tags"]) == ("sweep-1", ["tuning=lora"])
+    artifacts = {entry["artifact"]["name"]: entry["artifact"] for entry in told if entry["type"] == "artifact"}
+    assert list(artifacts) == [f"study-{record.id}-{name}" for name in kept]
+    files = {
+        name.rpartition("-")[2]: {file["path"]: file["local_path"] for file in artifact["manifest"]["contents"]}
+        for name, artifact in artifacts.items()
+    }
+    weights = record.path / "checkpoints" / "best-000006" / "adapter_model.safetensors"
+    if "weights" in kept:
+        assert files["weights"] == {weights.name: str(weights)}  # read from the record, not copied
+    if "record" in kept:
+        assert set(files["record"]) == {"config.yaml", "overrides.yaml", "manifest.json"}
+
+
 def test_all_runs_share_one_folder(tmp_path):
     records = [RunRecord.create(tmp_path / "runs", name, {}, []) for name in ("one", "two words")]
     for record in records:
@@ -142,10 +187,11 @@ def test_all_runs_share_one_folder(tmp_path):
 
 
 def test_a_disabled_run_writes_nothing_and_shows_nothing(record):
-    session = Wandb(mode="disabled").start(record, {}, [], "study")
+    session = Wandb(mode="disabled", log_artifacts="all").start(record, {}, [], "study")
     session.log({"train/loss": 1.0}, step=1)
     session.log_table("t", ["a"], [[1]])
     session.summarize({"test/chrf": 1.0})
+    session.log_weights(record.path)
     assert session.where() is None
     session.finish(0)
     assert not (record.path.parent.parent / "wandb").exists()

@@ -61,7 +61,7 @@ class Gradients(pl.Callback):
 
 def run(experiment, made, micro_batch, accumulate, clip=None):
     model, gradients = new_model(), Gradients()
-    module = TuningModule(experiment, model, Recorder(Record(), {}, {}), num_steps=100)
+    module = TuningModule(experiment, model, Recorder(Record(), {}), num_steps=100)
     loader = experiment.batching.loader(made, seed=0, shuffle=False, batch_size=micro_batch, pad_token_id=0)
     trainer = pl.Trainer(
         max_epochs=2,  # gradients are cleared at the start of the next step: the second epoch's is not read
