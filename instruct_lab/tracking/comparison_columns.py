@@ -66,6 +66,8 @@ class Column:
         told = sorted({value for value in self.values if value is not None}) if self.is_numeric else []
         if len(told) < 2 or told[0] <= 0 or told[-1] / told[0] < FACTOR:
             return False
+        if len(told) == 2:
+            return True
         middle = math.log(statistics.median(told))
         by_factors, by_steps = math.log(told[0] * told[-1]) / 2, math.log((told[0] + told[-1]) / 2)
         return abs(middle - by_factors) < abs(middle - by_steps)

@@ -189,6 +189,7 @@ def test_the_arms_of_a_metric_stand_with_the_best_first(compared, text):
     [
         ([4, 8, 16, 32, 64], True),
         ([1e-5, 1e-4, 1e-3], True),
+        ([0.001, 0.01, 0.01], True),
         ([1, 2, 3, 4], False),
         (list(range(1, 51)), False),
         ([0, 1, 100], False),

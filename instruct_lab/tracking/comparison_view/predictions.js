@@ -56,7 +56,8 @@ const scoresOf = (example, run) => Object.entries(example.scores).map(([name, va
 function setScores() {
   const examples = data.predictions[byId("split").value] ?? [];
   const names = [...new Set(examples.flatMap((one) => Object.keys(one.scores)))];
-  choices(byId("score"), names.map((name) => [name, name]), names.includes(byId("score").value) ? byId("score").value : names[0]);
+  const first = [byId("score").value, data.chief?.split("/").pop()].find((name) => names.includes(name)) ?? names[0];
+  choices(byId("score"), names.map((name) => [name, name]), first);
 }
 
 function setUpPredictions() {
