@@ -19,6 +19,8 @@ from instruct_lab.tracking.scores import Estimate
 
 MAX_COLUMNS = 6
 """Runs that stand beside each other in columns; of more, the values of a key are counted."""
+MAX_NAMED = 6
+"""Arms that a sentence names."""
 MAX_TEXT = 300
 """Characters of a prediction that are shown."""
 
@@ -120,7 +122,11 @@ def conclusion(compared: Comparison, name: str | None = None) -> str:
 
 
 def _listed(differences: Sequence[Difference], arms: dict[str, Arm]) -> str:
-    return ", ".join(f"{arms[one.arm].label} ({_judged(one, one.probability, word=False)})" for one in differences)
+    """The arms that come nearest to the best, by name; the others by their number."""
+    nearest = sorted(differences, key=lambda one: abs(one.value))[:MAX_NAMED]
+    named = [f"{arms[one.arm].label} ({_judged(one, one.probability, word=False)})" for one in nearest]
+    left_out = len(differences) - len(named)
+    return ", ".join(named) + (f" and {left_out} more" if left_out else "")
 
 
 def show(compared: Comparison, console: Console, metrics: Sequence[str] | None = None) -> None:
