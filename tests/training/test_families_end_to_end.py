@@ -127,3 +127,30 @@ def test_the_record_says_whether_code_came_with_the_weights(train):
     for trusted in (False, True):
         run = train(f"model.trust_remote_code={str(trusted).lower()}", "evaluation.before=false")
         assert json.loads((run / "manifest.json").read_text(encoding="utf-8"))["runs_remote_code"] is trusted
+
+
+def test_the_weight_of_a_message_in_the_data_is_that_of_its_tokens_in_the_loss(lab, train):
+    text = (lab / "conf" / "data" / "mine.yaml").read_text(encoding="utf-8")
+    text = text.replace("# mine: ", "# weighted: ").replace("rows.jsonl", "weighted.jsonl").replace("Alpaca", "Messages")
+    (lab / "conf" / "data" / "weighted.yaml").write_text(text, encoding="utf-8")
+
+    def first_loss(weights, *overrides):
+        rows = [
+            {
+                "messages": [
+                    {"role": "user", "content": f"Say {n}"},
+                    {"role": "assistant", "content": f"One {n}", "weight": weights[0]},
+                    {"role": "user", "content": "And more"},
+                    {"role": "assistant", "content": f"It is the other number, which is {n * 3}", "weight": weights[1]},
+                ]
+            }
+            for n in range(60)
+        ]
+        (lab / "weighted.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        told = steps(train("data=weighted", "metrics=none", "trainer.max_steps=1", *overrides))
+        return next(line["train/loss"] for line in told if "train/loss" in line)
+
+    plain, halved, uneven = first_loss((1, 1)), first_loss((0.5, 0.5)), first_loss((8, 0.5))
+    assert halved == pytest.approx(plain, rel=1e-6)
+    assert abs(uneven - plain) > 1e-4
+    assert first_loss((8, 0.5), "objective.message_weights=false") == pytest.approx(plain, rel=1e-6)
