@@ -96,8 +96,11 @@ def test_an_encoder_decoder_writes_as_in_training(method, architecture, tmp_path
     made = EncoderDecoder(weights=Random(architecture=architecture, settings=T5 if architecture == "t5" else BART))
     adapted, plain = adapted_to(method, made, tmp_path)
     expected = [written(adapted, prompt, 6) for prompt in PROMPTS]
-    assert expected != [written(plain, prompt, 6) for prompt in PROMPTS]
-    assert Generation(max_new_tokens=6, batch_size=4).generate_ids(adapted, PROMPTS, [], 258) == expected
+    untuned = [written(plain, prompt, 6) for prompt in PROMPTS]
+    assert expected != untuned
+    generation = Generation(max_new_tokens=6, batch_size=4)
+    assert generation.generate_ids(adapted, PROMPTS, [], 258) == expected
+    assert generation.generate_ids(plain, PROMPTS, [], 258) == untuned
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: type(method).__name__)
