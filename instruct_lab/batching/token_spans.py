@@ -30,12 +30,14 @@ class Span:
         ids: as many.
         trained: whether they are targets.
         special: whether it is a special token: text that merely spells one is not.
+        predicts: where they are targets of something else than themselves, as masked tokens are: what that is.
     """
 
     texts: tuple[str, ...]
     ids: tuple[int, ...]
     trained: bool
     special: bool
+    predicts: str = ""
 
     @property
     def text(self) -> str:
@@ -60,6 +62,10 @@ class TokenReader:
         self._byte_fallback = b'"ByteFallback"' in kind
         self._bytes_of_letters = _bytes_of_letters() if self._byte_level else {}
 
+    def text(self, ids: Sequence[int]) -> str:
+        """What ids write, special tokens spelled out."""
+        return "".join(span.text for span in self._spans(ids, ids))
+
     def spans(self, input_ids: Sequence[int], labels: Sequence[int]) -> list[Span]:
         """The spans of an example, in order; no span holds both trained and untrained tokens.
 
@@ -67,6 +73,15 @@ class TokenReader:
             input_ids: of the example.
             labels: as many, unshifted.
         """
+        spans, place = self._spans(input_ids, labels), 0
+        for number, span in enumerate(spans):
+            wanted = labels[place : place + len(span.ids)]
+            place += len(span.ids)
+            if span.trained and tuple(wanted) != span.ids:
+                spans[number] = dataclasses.replace(span, predicts=self.text(wanted))
+        return spans
+
+    def _spans(self, input_ids: Sequence[int], labels: Sequence[int]) -> list[Span]:
         spans: list[Span] = []
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         texts: list[str] = []

@@ -137,7 +137,8 @@ def _model_problems(built: dict[str, Any]) -> Iterator[Problem]:
     model, tuning = built.get("model"), built.get("tuning")
     if not isinstance(model, Component):
         return
-    if getattr(model, "is_quantized", False) and isinstance(tuning, Component) and not tuning.is_adapter:  # type: ignore[attr-defined]
+    trains_weights = isinstance(tuning, Component) and tuning.trains and not tuning.is_adapter  # type: ignore[attr-defined]
+    if getattr(model, "is_quantized", False) and trains_weights:
         reason = f"quantised weights do not train, and {type(tuning).__name__} adds none: choose an adapter"
         yield Problem(key="model.quantization", value=str(getattr(model, "quantization", "")), reason=reason)
     untrainable = getattr(model, "tokenizer_reason", None)

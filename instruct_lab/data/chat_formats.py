@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -70,8 +72,9 @@ class ShareGPT(Format):
 
 @component
 class Messages(Format):
-    """OpenAI messages: `role` and `content`, optionally `trained` (true or false) or `weight` (1 or 0) in each.
+    """OpenAI messages: `role` and `content`, optionally `trained` (true or false) or `weight` (a number) in each.
 
+    A message of weight 0 is not trained; one of another weight is, and its tokens count so much in the loss.
     Content given as a list of text parts is joined; parts that are not text are refused. `tool_calls` are written into
     the content, and messages of role tool are their results.
     """
@@ -166,7 +169,7 @@ def openai_messages(row: Row, turns: Turns, roles: dict[str, Role | None], tools
                 tools.result(turn.get("tool_call_id") or None, turn.get("name"), place)
             else:
                 tools.says(role, text)
-        messages.append(Message(role, text, _trained(turn, row, place)))
+        messages.append(Message(role, text, *_trained(turn, row, place)))
     return messages
 
 
@@ -176,7 +179,7 @@ def with_system(messages: list[Message], tools: ToolUse) -> list[Message]:
     system = tools.system(own.content if own else "")
     if own is None:
         return [Message("system", system), *messages] if system else messages
-    return [Message("system", system, own.trained), *messages[1:]]
+    return [dataclasses.replace(own, content=system), *messages[1:]]
 
 
 def _value(turn: dict[str, Any], key: str, row: Row, place: str) -> Any:
@@ -217,11 +220,14 @@ def _joined(content: Any, row: Row, place: str) -> str:
     return "".join(row.checked_text(part.get("text"), place) for part in content)
 
 
-def _trained(turn: dict[str, Any], row: Row, place: str) -> bool | None:
+def _trained(turn: dict[str, Any], row: Row, place: str) -> tuple[bool | None, float]:
+    """Whether a turn is trained, where it says so, and how much its tokens count."""
     trained, weight = turn.get("trained"), turn.get("weight")
-    if trained is None and weight is None:
-        return None
-    flag = weight if trained is None else trained
-    if flag not in (0, 1):  # True and False too
-        raise row.error(f"trained or weight must be true or false, 1 or 0; {flag!r} was found", place, "Mend the row")
-    return bool(flag)
+    if trained not in (None, 0, 1):  # True and False too
+        raise row.error(f"trained must be true or false; {trained!r} was found", place, "Mend the row")
+    if weight is None:
+        return None if trained is None else bool(trained), 1.0
+    if not isinstance(weight, int | float) or not 0 <= weight < math.inf:
+        raise row.error(f"weight must be a number from 0 up; {weight!r} was found", place, "Mend the row")
+    counts = weight > 0 and trained in (None, 1)
+    return counts, float(weight) if counts else 1.0

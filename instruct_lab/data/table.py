@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 BATCH_ROWS = 1000
 BATCH_BYTES = 32 << 20
-COLUMNS = ("id", "source", "roles", "contents", "trained", "references", "rejected_roles", "rejected", "metadata")
+TOLD = ("id", "source", "roles", "contents", "trained", "references", "rejected_roles", "rejected", "metadata")
+COLUMNS = (*TOLD, "weights")
+"""Weights are those of the messages, and empty where each counts 1."""
 
 
 def schema() -> pyarrow.Schema:
@@ -31,6 +33,7 @@ def schema() -> pyarrow.Schema:
 
     texts = pa.list_(pa.string())
     kinds = [pa.string(), pa.string(), texts, texts, pa.list_(pa.bool_()), texts, texts, texts, pa.string()]
+    kinds.append(pa.list_(pa.float64()))
     return pa.schema(zip(COLUMNS, kinds, strict=True))
 
 
@@ -171,7 +174,7 @@ class ConversationWriter:
 
     def write(self, conversation: Conversation) -> None:
         """Add one row."""
-        ids, sources, roles, contents, trained, references, rejected_roles, rejected, metadata = self._columns
+        ids, sources, roles, contents, trained, references, rejected_roles, rejected, metadata, weights = self._columns
         ids.append(conversation.id)
         sources.append(conversation.source)
         roles.append([message.role for message in conversation.messages])
@@ -181,6 +184,8 @@ class ConversationWriter:
         rejected_roles.append([message.role for message in conversation.rejected])
         rejected.append([message.content for message in conversation.rejected])
         metadata.append(json.dumps(conversation.metadata, default=str) if conversation.metadata else "")
+        weighted = any(message.weight != 1 for message in conversation.messages)
+        weights.append([message.weight for message in conversation.messages] if weighted else ())
         self.num_rows += 1
         self._bytes += sum(map(len, contents[-1]))
         if len(ids) >= BATCH_ROWS or self._bytes >= BATCH_BYTES:
@@ -216,9 +221,9 @@ def write_conversations(path: Path, conversations: Iterable[Conversation]) -> in
 
 def _conversations(batch: pyarrow.RecordBatch) -> Iterator[Conversation]:
     columns = [batch.column(name).to_pylist() for name in COLUMNS]
-    for id_, source, roles, contents, trained, references, rejected_roles, rejected, metadata in zip(*columns):  # noqa: B905
+    for id_, source, roles, contents, trained, references, rejected_roles, rejected, metadata, weights in zip(*columns):  # noqa: B905
         yield Conversation(
-            tuple(map(Message, roles, contents, trained)),
+            tuple(map(Message, roles, contents, trained, weights or itertools.repeat(1.0))),
             id_,
             tuple(references),
             json.loads(metadata) if metadata else {},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import inspect
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -18,7 +19,9 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-STEP_ARGUMENTS = {"input_ids", "attention_mask", "position_ids", "past_key_values", "use_cache", "logits_to_keep"}
+STEP_ARGUMENTS = {"input_ids", "attention_mask", "position_ids", "use_cache", "logits_to_keep"}
+CACHE_NAMES = ("cache", "past_key_values")
+"""What transformers calls the cache of a model's forward pass, the newest name first."""
 SELECTABLE_LAYERS = {"full_attention", "sliding_attention", "chunked_attention"}
 DECODER_START = ("forced_bos_token_id", "bad_words_ids")
 """What else than its start token decides what an encoder-decoder writes first, or never."""
@@ -88,15 +91,25 @@ def pads_apart(model: Any) -> bool:
 
 
 def steps_alone(model: Any) -> bool:
-    """Whether rows can leave this model's batch: it takes positions and a cache of attention alone."""
-    import inspect
+    """Whether rows can leave this model's batch: it takes positions and a cache of attention alone.
 
+    Where it seems not to, transformers decodes: slower, with the same answers.
+    """
     prompted = getattr(getattr(model, "active_peft_config", None), "is_prompt_learning", False)
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    config = base.config.get_text_config(decoder=True)
+    config = model.config.get_text_config(decoder=True)
     layers = set(getattr(config, "layer_types", None) or ())
-    takes = set(inspect.signature(base.forward).parameters)
-    return not prompted and takes >= STEP_ARGUMENTS and layers <= SELECTABLE_LAYERS and not config.is_encoder_decoder
+    by_name = _arguments(model) >= STEP_ARGUMENTS and _cache_name(model) is not None
+    return not prompted and by_name and layers <= SELECTABLE_LAYERS and not config.is_encoder_decoder
+
+
+def _arguments(model: Any) -> set[str]:
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return set(inspect.signature(base.forward).parameters)
+
+
+def _cache_name(model: Any) -> str | None:
+    taken = _arguments(model)
+    return next((name for name in CACHE_NAMES if name in taken), None)
 
 
 def _decode_by_token(model: Any, input_ids: torch.Tensor, mask: torch.Tensor, settings: Settings) -> list[list[int]]:
@@ -106,6 +119,7 @@ def _decode_by_token(model: Any, input_ids: torch.Tensor, mask: torch.Tensor, se
     answers: list[list[int]] = [[] for _ in range(len(input_ids))]
     rows = list(range(len(input_ids)))  # whose answer each row of the batch is
     seen = input_ids  # [batch, seq], prompt and answer so far
+    cache_name = _cache_name(model) or CACHE_NAMES[0]
     cache = DynamicCache(config=model.config.get_text_config(decoder=True))
     new, running = input_ids, torch.ones(len(input_ids), dtype=torch.bool, device=input_ids.device)
     for step in range(settings.max_new_tokens):
@@ -114,9 +128,9 @@ def _decode_by_token(model: Any, input_ids: torch.Tensor, mask: torch.Tensor, se
             input_ids=new,
             attention_mask=mask,
             position_ids=positions,
-            past_key_values=cache,
             use_cache=True,
             logits_to_keep=1,
+            **{cache_name: cache},
         ).logits[:, -1]  # [batch, vocab]
         chosen = choose(logits.float(), seen, mask)  # [batch]
         for row, token, runs in zip(rows, chosen.tolist(), running.tolist(), strict=True):

@@ -18,7 +18,7 @@ from instruct_lab.model.quantization import Quantization
 from instruct_lab.model.rope_scaling import RopeScaling
 from instruct_lab.model.tokenizer import Tokenizer
 from instruct_lab.model.trained_tokenizer import training_reason
-from instruct_lab.model.weights import GGUF, Loading, Weights
+from instruct_lab.model.weights import GGUF, Loading, LocalFolder, Weights
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -57,7 +57,7 @@ class LanguageModel(Model, ABC):
         return training_reason(self)
 
     def problems(self) -> Iterator[Problem]:
-        """What cannot run on this machine, and a GGUF file of another family."""
+        """What cannot run on this machine, pickled weights in a folder, and a GGUF file of another family."""
         if self.attention in ("flash_attention_2", "flex_attention") and (reason := self._attention_reason()):
             yield Problem(key="attention", value=self.attention, reason=reason, suggestion="sdpa")
         quantization = self._quantization()
@@ -66,6 +66,19 @@ class LanguageModel(Model, ABC):
                 yield Problem(key="quantization", value=self.quantization, reason=problem.reason)
         if isinstance(self.weights, GGUF) and self.family != "decoder":
             yield Problem(key="weights", value="GGUF", reason="a GGUF file holds a decoder")
+        if isinstance(self.weights, LocalFolder) and not any(self.weights.problems()):
+            yield from self._weight_problems(self.weights)
+
+    def _weight_problems(self, weights: LocalFolder) -> Iterator[Problem]:
+        """No weights in the folder, or pickled ones that are not allowed."""
+        from instruct_lab.model._folder import weight_files
+
+        try:
+            weight_files(weights.folder, weights.path, self.allow_pickle)
+        except InstructLabError as error:
+            yield Problem(
+                key="weights.path", value=weights.path, reason=f"{error.what[0].lower()}{error.what[1:]}: {error.do}"
+            )
 
     def _attention_reason(self) -> str | None:
         """Why an implementation that is made for GPUs cannot run here."""
@@ -154,7 +167,7 @@ class LanguageModel(Model, ABC):
         for problem in (*self.problems(), *own):
             key = problem.key or "quantization"
             raise InstructLabError(
-                f"The model cannot be loaded: {key} {problem.reason}", where=f"model.{key}", do="change it"
+                f"The model cannot be loaded: {key}: {problem.reason}", where=f"model.{key}", do="change it"
             )
 
     def _checkpoint_gradients(self, model: PreTrainedModel) -> None:

@@ -36,6 +36,8 @@ class Inspected:
         dropped: why it was left out.
         stage: where it was left out.
         sample: its text as the audit kept it, for rows without tokens.
+        further: what else the model sees, by name: what a decoder writes beside what its encoder reads, and what a
+            rejected answer makes of each.
     """
 
     spans: list[Span]
@@ -47,6 +49,7 @@ class Inspected:
     dropped: str | None = None
     stage: str | None = None
     sample: str = ""
+    further: dict[str, list[Span]] = dataclasses.field(default_factory=dict)
 
     @property
     def text(self) -> str:
@@ -55,6 +58,7 @@ class Inspected:
 
     def to_json(self) -> dict[str, Any]:
         """The form that other tools read; labels are unshifted, `-100` where not trained."""
+        rejected = self.example.rejected
         return {
             "text": self.text,
             "input_ids": self.example.input_ids,
@@ -70,6 +74,8 @@ class Inspected:
             "target_tokens": self.example.num_target_tokens,
             "truncated": bool(self.cuts),
             "cuts": [dataclasses.asdict(cut) for cut in self.cuts],
+            "further": {name: "".join(span.text for span in spans) for name, spans in self.further.items()},
+            "rejected": rejected and {"input_ids": rejected.input_ids, "labels": rejected.labels},
         }
 
 

@@ -6,13 +6,14 @@ The tokenizer is loaded, and no weights.
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from instruct_lab.batching import Example
+from instruct_lab.batching import IGNORED, Example
 from instruct_lab.batching.layouts import layout_encoder
-from instruct_lab.batching.token_spans import TokenReader
+from instruct_lab.batching.token_spans import Span, TokenReader
 from instruct_lab.config.spelling import nearest
 from instruct_lab.data import Audit, Conversation
 from instruct_lab.data.audit import MAX_SAMPLE_CHARACTERS
@@ -149,14 +150,32 @@ class Inspection:
         assert self._data is not None
         example = _plain(self._data.examples[split][index])
         conversation, whole = self._origin(split, index, example)
+        drawn = self._data.drawn(example, random.Random(f"{self._experiment.seed}:{example.id}"))  # as measured
+        spans, further = self._texts(drawn)
         return Inspected(
-            spans=self._reader.spans(example.input_ids, example.labels),
-            example=example,
+            spans=spans,
+            further=further,
+            example=drawn,
             split=split,
             index=index,
             source=conversation.source if conversation is not None else "",
             cuts=cuts(whole, example.input_ids) if whole is not None else (),
         )
+
+    def _texts(self, example: Example) -> tuple[list[Span], dict[str, list[Span]]]:
+        """What the model reads of an example, and what else there is of it, by name."""
+        read, written = self._read_and_written(example)
+        further = {"decoder writes": written} if written else {}
+        if example.rejected is not None:
+            read_again, written_again = self._read_and_written(example.rejected)
+            further["rejected"] = written_again or read_again
+        return read, further
+
+    def _read_and_written(self, example: Example) -> tuple[list[Span], list[Span]]:
+        if self._experiment.layout.family != "encoder-decoder":
+            return self._reader.spans(example.input_ids, example.labels), []
+        read = self._reader.spans(example.input_ids, [IGNORED] * len(example.input_ids))
+        return read, self._reader.spans(example.labels, example.labels)
 
     def _origin(self, split: str, index: int, example: Example) -> tuple[Conversation | None, list[int] | None]:
         """The conversation that an example was made of, and its ids before any was cut.
@@ -215,8 +234,10 @@ class Inspection:
             for number, sample in enumerate(samples):
                 conversation = origins.get(number)
                 example = (self._encode(conversation) if conversation is not None else None) or Example([], [])
+                spans, further = self._texts(example) if example.input_ids else ([], {})
                 yield Inspected(
-                    spans=self._reader.spans(example.input_ids, example.labels) if example.input_ids else [],
+                    spans=spans,
+                    further=further,
                     example=example,
                     split=place,
                     source=conversation.source if conversation is not None else _source_of(tally.stage),
@@ -260,7 +281,8 @@ def _start(conversation: Conversation) -> str:
 
 def _plain(example: Example) -> Example:
     """The example with whole numbers of Python's own."""
-    return Example([int(i) for i in example.input_ids], [int(i) for i in example.labels], example.id)
+    rejected = None if example.rejected is None else _plain(example.rejected)
+    return Example([int(i) for i in example.input_ids], [int(i) for i in example.labels], example.id, rejected=rejected)
 
 
 def _split_of(stage: str, reason: str) -> str:

@@ -19,7 +19,7 @@ UNTRAINED = ("", "white on grey27")  # readable on dark and on light
 SPECIAL, SPECIAL_TRAINED = "reverse dim", "bold reverse green"
 SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 ASCII_SIGNS = str.maketrans(
-    {"⟦": "[[", "⟧": "]]", "⟨": "<", "⟩": ">", "↵": "\\n", "⇥": "\\t", "✂": "...", "─": "-", "·": "|"}
+    {"⟦": "[[", "⟧": "]]", "⟨": "<", "⟩": ">", "↵": "\\n", "⇥": "\\t", "✂": "...", "→": "->", "─": "-", "·": "|"}
     | {sign: f"_{digit}" for digit, sign in enumerate("₀₁₂₃₄₅₆₇₈₉")}
 )
 """For terminals without Unicode."""
@@ -35,7 +35,9 @@ def describe(inspected: Inspected) -> str:
     if inspected.source:
         parts.append(f"source {inspected.source}")
     tokens, targets = len(inspected.example.input_ids), inspected.example.num_target_tokens
-    if tokens:
+    if tokens and "decoder writes" in inspected.further:
+        parts.append(f"{tokens:,} tokens read, {targets:,} written")
+    elif tokens:
         parts.append(f"{tokens:,} tokens, {targets:,} trained ({100 * targets / tokens:.0f} %)")
     if inspected.cuts:
         parts.append(f"{sum(cut.tokens for cut in inspected.cuts):,} tokens cut out")
@@ -58,7 +60,10 @@ def print_inspected(console: Console, shown: Sequence[Inspected], *, ids: bool) 
         heading = _printable(f"── {visible(describe(inspected))}", console)
         console.print(Text(f"\n{heading}", style="bold"), soft_wrap=True)
         if inspected.spans:
-            console.print(_Writer(plain, ids, console).write(inspected), soft_wrap=True)
+            console.print(_Writer(plain, ids, console).write(with_cuts(inspected)), soft_wrap=True)
+            for name, spans in inspected.further.items():
+                console.print(Text(f"{name}:", style="dim"), soft_wrap=True)
+                console.print(_Writer(plain, ids, console).write((span, None) for span in spans), soft_wrap=True)
         else:
             console.print(Text(_printable(visible(inspected.text), console)), soft_wrap=True)
 
@@ -79,7 +84,7 @@ def _legend(plain: bool, console: Console) -> Text:
 
 
 class _Writer:
-    """Writes one example's spans as styled text."""
+    """Writes the spans of one text, styled."""
 
     def __init__(self, plain: bool, ids: bool, console: Console) -> None:
         from rich.text import Text
@@ -89,8 +94,8 @@ class _Writer:
         self._shade = 0
         self._is_open = False
 
-    def write(self, inspected: Inspected) -> Text:
-        for span, cut in with_cuts(inspected):
+    def write(self, parts: Iterable[tuple[Span | None, Cut | None]]) -> Text:
+        for span, cut in parts:
             if cut is not None:
                 self._append(f"✂ {cut.tokens:,} tokens cut ", "bold red")
             if span is not None:
@@ -107,6 +112,8 @@ class _Writer:
     def _span(self, span: Span) -> None:
         self._shade = 1 - self._shade
         shown = _signs(span.text)
+        if span.predicts:
+            shown = f"{shown}→{_signs(span.predicts)}"
         if span.special:
             self._append(f"⟨{shown}⟩" if self._plain else shown, SPECIAL_TRAINED if span.trained else SPECIAL)
         else:
@@ -169,6 +176,15 @@ def inspection_page(shown: Sequence[Inspected], *, ids: bool) -> str:
             "section",
             element("h3", describe(inspected)),
             element("div", _tokens(inspected), class_="text ids" if ids else "text"),
+            *(
+                joined(
+                    [
+                        element("h4", name),
+                        element("div", joined(map(_token, spans)), class_="text ids" if ids else "text"),
+                    ]
+                )
+                for name, spans in inspected.further.items()
+            ),
             class_="sought",
         )
         for inspected in shown
@@ -192,5 +208,7 @@ def _token(span: Span) -> Html:
     """The token; a line break at its end comes after its border and its id."""
     kind = "token" + " trained" * span.trained + " special" * span.special
     text = span.text.replace("\t", "⇥\t").replace("\n", "↵\n")
+    if span.predicts:
+        text = f"{text}→{span.predicts}"
     shown = element("span", text.removesuffix("\n"), class_=kind, title=", ".join(map(str, span.ids)))
     return joined([shown, Html("\n")]) if text.endswith("\n") else shown

@@ -59,16 +59,13 @@ class PeftMethod(Tuning, ABC):
         return adapted
 
     def _common(self, model: Any) -> dict[str, Any]:
-        import peft
-
-        if getattr(model, "new_modules", []):
-            return {"task_type": peft.TaskType.SEQ_CLS, "modules_to_save": list(model.new_modules)}
         family = getattr(model, "family", "encoder-decoder" if model.config.is_encoder_decoder else "decoder")
-        return {"task_type": TASK_TYPES.get(family, self._encoder_task())}
+        new = list(getattr(model, "new_modules", []))
+        return {"task_type": self._task(family, bool(new)), **({"modules_to_save": new} if new else {})}
 
-    def _encoder_task(self) -> str | None:
-        """The task of a masked language model."""
-        return None
+    def _task(self, family: str, scores: bool) -> str | None:
+        """PEFT's name for what the model puts out: text, or a score."""
+        return "SEQ_CLS" if scores else TASK_TYPES.get(family)
 
     def save(self, model: PreTrainedModel, path: Path) -> None:
         """Write the adapter alone, as PEFT does."""

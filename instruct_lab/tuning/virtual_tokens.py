@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from instruct_lab.config import component
 from instruct_lab.errors import InstructLabError, Refusal
-from instruct_lab.tuning.peft_method import PeftMethod, refuse_new_tokens
+from instruct_lab.tuning.cache_names import bridged, cache_name
+from instruct_lab.tuning.peft_method import TASK_TYPES, PeftMethod, refuse_new_tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -23,8 +25,17 @@ class VirtualTokens(PeftMethod, ABC):
 
     num_virtual_tokens: Annotated[int, Field(ge=1)] = 20  # of each text
 
-    def _encoder_task(self) -> str | None:
-        return "FEATURE_EXTRACTION"
+    def apply(self, model: PreTrainedModel) -> PreTrainedModel:
+        """Freeze the model and put what trains before every text."""
+        return bridged(super().apply(model))
+
+    def load(self, model: PreTrainedModel, path: Path) -> PreTrainedModel:
+        """See `PeftMethod.load`."""
+        return bridged(super().load(model, path))
+
+    def _task(self, family: str, scores: bool) -> str | None:
+        """Where the model gives no text, PEFT shall call it as it is; it reads no score off a cache by itself."""
+        return "FEATURE_EXTRACTION" if scores or family == "encoder" else TASK_TYPES[family]
 
     def _checked(self, model: Any, common: dict[str, Any]) -> dict[str, Any]:
         refuse_new_tokens(type(self).__name__, model)
@@ -109,6 +120,12 @@ class PrefixTuning(VirtualTokens):
         """See `PeftMethod.config`."""
         import peft
 
+        if cache_name(model) is None:
+            raise InstructLabError(
+                f"A {type(model).__name__} takes no keys and values that stand before a text",
+                where="tuning",
+                do="choose tuning=prompt_tuning or tuning=p_tuning",
+            )
         return peft.PrefixTuningConfig(
             prefix_projection=self.projection, encoder_hidden_size=self.hidden_size, **self._checked(model, common)
         )

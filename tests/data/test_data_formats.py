@@ -96,12 +96,20 @@ def test_messages_keep_what_is_trained() -> None:
         {"role": "user", "content": [{"type": "text", "text": "U1"}, {"type": "text", "text": "U2"}]},
         {"role": "assistant", "content": "A", "weight": 0},
         {"role": "assistant", "content": "B", "trained": True},
+        {"role": "assistant", "content": "C", "weight": 0.25},
+        {"role": "assistant", "content": "D", "weight": 2, "trained": True},
+        {"role": "assistant", "content": "E", "weight": 2, "trained": False},
+        {"role": "assistant", "content": "F", "weight": 1},
     ]
     assert Messages().conversation(row(messages=turns)).messages == (
         Message(SYSTEM, "S"),
         Message(USER, "U1U2"),
         Message(ASSISTANT, "A", trained=False),
         Message(ASSISTANT, "B", trained=True),
+        Message(ASSISTANT, "C", trained=True, weight=0.25),
+        Message(ASSISTANT, "D", trained=True, weight=2.0),
+        Message(ASSISTANT, "E", trained=False),
+        Message(ASSISTANT, "F", trained=True),
     )
 
 
@@ -139,7 +147,9 @@ U = {"role": "user", "content": "u"}
         (Messages(), {"messages": [U, {"role": "assistant", "content": None}]}, r"NoneType.*turn 2"),
         (Messages(), {"messages": [U, {"content": "a"}]}, "no 'role'"),
         (Messages(), {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "Only text parts"),
-        (Messages(), {"messages": [{**U, "weight": 0.5}]}, "0.5 was found"),
+        (Messages(), {"messages": [{**U, "weight": -0.5}]}, "-0.5 was found"),
+        (Messages(), {"messages": [{**U, "weight": "1"}]}, "'1' was found"),
+        (Messages(), {"messages": [{**U, "trained": 0.5}]}, "0.5 was found"),
     ],
 )
 def test_a_row_of_another_shape_is_told_with_file_line_and_column(format, columns, expected) -> None:

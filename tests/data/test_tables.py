@@ -9,7 +9,8 @@ from instruct_lab.data import Conversation, Message
 from instruct_lab.data.table import BATCH_ROWS, ConversationTable, ConversationWriter, write_conversations
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
-MESSAGES = st.lists(st.builds(Message, TEXT, TEXT, st.sampled_from([None, True, False])), max_size=4).map(tuple)
+SAID = st.builds(Message, TEXT, TEXT, st.sampled_from([None, True, False]), st.sampled_from([1.0, 1.0, 0.3, 2.0]))
+MESSAGES = st.lists(SAID, max_size=4).map(tuple)
 PLAIN = st.dictionaries(TEXT, st.none() | st.booleans() | st.integers() | TEXT | st.lists(TEXT, max_size=2), max_size=3)
 CONVERSATIONS = st.builds(
     Conversation,

@@ -127,3 +127,84 @@ def test_the_record_says_whether_code_came_with_the_weights(train):
     for trusted in (False, True):
         run = train(f"model.trust_remote_code={str(trusted).lower()}", "evaluation.before=false")
         assert json.loads((run / "manifest.json").read_text(encoding="utf-8"))["runs_remote_code"] is trusted
+
+
+def test_the_weight_of_a_message_in_the_data_is_that_of_its_tokens_in_the_loss(lab, train):
+    text = (lab / "conf" / "data" / "mine.yaml").read_text(encoding="utf-8")
+    text = (
+        text.replace("# mine: ", "# weighted: ").replace("rows.jsonl", "weighted.jsonl").replace("Alpaca", "Messages")
+    )
+    (lab / "conf" / "data" / "weighted.yaml").write_text(text, encoding="utf-8")
+
+    def first_loss(weights, *overrides):
+        rows = [
+            {
+                "messages": [
+                    {"role": "user", "content": f"Say {n}"},
+                    {"role": "assistant", "content": f"One {n}", "weight": weights[0]},
+                    {"role": "user", "content": "And more"},
+                    {"role": "assistant", "content": f"It is the other number, which is {n * 3}", "weight": weights[1]},
+                ]
+            }
+            for n in range(60)
+        ]
+        (lab / "weighted.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        told = steps(train("data=weighted", "metrics=none", "trainer.max_steps=1", *overrides))
+        return next(line["train/loss"] for line in told if "train/loss" in line)
+
+    plain, halved, uneven = first_loss((1, 1)), first_loss((0.5, 0.5)), first_loss((8, 0.5))
+    assert halved == pytest.approx(plain, rel=1e-6)
+    assert abs(uneven - plain) > 1e-4
+    assert first_loss((8, 0.5), "objective.message_weights=false") == pytest.approx(plain, rel=1e-6)
+
+
+WIDE = [f"model.weights.settings.{name}_size=64" for name in ("hidden", "intermediate")]
+"""What weights in 4 bits need on a CPU."""
+
+
+def test_qlora_trains_adapters_on_weights_of_four_bits(train):
+    run = train("tuning=qlora", *WIDE, "optimizer.lr=1e-2")
+    losses = [line["train/loss"] for line in steps(run) if "train/loss" in line]
+    plain = [line["train/loss"] for line in steps(train(*WIDE, "optimizer.lr=1e-2")) if "train/loss" in line]
+    assert losses[0] != plain[0], "the weights are rounded"
+    assert losses[0] == pytest.approx(plain[0], rel=0.05)
+    assert losses[-1] < losses[0]
+    assert cli.main(["generate", str(run), "x"]) == 0
+
+
+def test_prompting_reads_quantised_weights(train):
+    run = train("tuning=zero_shot", *WIDE, "model.quantization=4bit", "evaluation.before=false")
+    assert json.loads((run / "manifest.json").read_text(encoding="utf-8"))["parameters"]["trained"] == 0
+
+
+def test_a_check_refuses_a_folder_of_pickled_weights(lab, capsys):
+    folder = lab / "pickled"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}", encoding="utf-8")
+    (folder / "pytorch_model.bin").write_bytes(b"")
+    chosen = ["check", "data=mine", "model=local_folder", f"model.weights.path={folder}", "--json"]
+    assert cli.main(chosen) == 2
+    (error,) = json.loads(capsys.readouterr().out)["errors"]
+    assert error["key"] == "model.weights.path"
+    assert "model.allow_pickle=true" in error["reason"]
+    assert cli.main([*chosen, "model.allow_pickle=true"]) == 0
+
+
+def test_the_example_of_the_tutorials_is_learnt_and_answered(lab, train, capsys):
+    told = {
+        "I love NLP.": "J'aime le TAL.", "Good morning.": "Bonjour.", "Where is he?": "Où est-il ?"
+    }  # fmt: skip
+    rows = [{"instruction": f"Translate this sentence to French: {text}", "output": told[text]} for text in told]
+    (lab / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    option = (lab / "conf" / "data" / "mine.yaml").read_text(encoding="utf-8").partition("split:")[0]
+    (lab / "conf" / "data" / "mine.yaml").write_text(option, encoding="utf-8")
+    train(
+        "model=tiny_encoder_decoder", "model.weights.settings.d_model=64", "model.weights.settings.d_ff=128",
+        "+model.weights.settings.dropout_rate=0.0", "template=contents", "tuning=full", "optimizer.lr=1e-2",
+        "lr_scheduler=constant", "trainer.max_epochs=140", "metrics=none",
+        "callbacks.checkpoint.monitor=null", "evaluation.checkpoint=last", "evaluation.splits=[]",
+        "generation.max_new_tokens=24",
+    )  # fmt: skip
+    capsys.readouterr()
+    assert cli.main(["generate", "latest", "Translate this sentence to French: I love NLP."]) == 0
+    assert capsys.readouterr().out.strip() == "J'aime le TAL."

@@ -312,3 +312,52 @@ def test_a_page_that_cannot_be_written_is_told(look, lab):
 def test_bad_arguments_are_told(look, options, told):
     with pytest.raises(InstructLabError, match=told):
         look(**options)
+
+
+# ---- other families and objectives
+
+
+def test_an_encoder_decoder_reads_one_text_and_writes_another(look):
+    chosen = ["model=tiny_encoder_decoder", "template=contents"]
+    (row,) = rows_of(look, *chosen, num=1)
+    written = row["further"].pop("decoder writes")
+    assert written.endswith("</s>")
+    assert not row["further"]
+    assert row["text"].startswith("Turn around number")
+    assert len(row["labels"]) == row["target_tokens"]
+    assert len(row["input_ids"]) == row["num_tokens"] == len(row["tokens"])
+    printed = look(*chosen, num=1)
+    assert f"{row['num_tokens']} tokens read, {row['target_tokens']} written" in printed
+    assert "decoder writes:" in printed
+
+
+def test_masks_are_shown_with_what_they_hide(look):
+    chosen = ["model=tiny_encoder", "template=contents", "objective=masked", "metrics=masked"]
+    chosen.append("objective.mask_share=1.0")
+    chosen.append("objective.random_share=0.0")
+    (row,) = rows_of(look, *chosen, num=1)
+    hidden = [place for place, label in enumerate(row["labels"]) if label != IGNORED]
+    assert hidden
+    assert [row["tokens"][place] for place in hidden] == ["[MASK]"] * len(hidden)
+    assert row["text"].count("[MASK]") == row["target_tokens"]
+    assert len(re.findall(r"\[MASK\]→", look(*chosen, num=1))) == len(hidden)
+
+
+def test_spans_that_became_sentinels_are_what_the_decoder_writes(look):
+    (row,) = rows_of(look, "model=tiny_encoder_decoder", "template=contents", "objective=span_corruption", num=1)
+    assert "<extra_id_0>" in row["text"]
+    assert row["further"]["decoder writes"].startswith("<extra_id_0>")
+
+
+@pytest.mark.parametrize("model", [["model=tiny_random"], ["model=tiny_encoder_decoder", "template=contents"]])
+def test_the_rejected_answer_of_a_pair_is_shown(lab, look, model, tmp_path):
+    option = (lab / "conf" / "data" / "mine.yaml").read_text(encoding="utf-8").replace("Alpaca", "Preference")
+    (lab / "conf" / "data" / "mine.yaml").write_text(option, encoding="utf-8")
+    rows = [{"prompt": f"Say {n}", "chosen": f"the number {n}", "rejected": f"no idea {n}"} for n in range(20)]
+    (lab / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    (row,) = rows_of(look, *model, "objective=dpo", "metrics=preference", num=1)
+    assert "no idea" in row["further"]["rejected"]
+    assert "the number" in "".join([row["text"], row["further"].get("decoder writes", "")])
+    assert row["rejected"]["labels"] != row["labels"]
+    look(*model, "objective=dpo", "metrics=preference", num=1, html=tmp_path / "page.html")
+    assert "rejected" in (tmp_path / "page.html").read_text(encoding="utf-8")
