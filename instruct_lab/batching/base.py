@@ -75,6 +75,11 @@ class Example:
         """How many tokens are predicted, those of the rejected answer not counted."""
         return len(self.labels) - self.labels.count(IGNORED)
 
+    @property
+    def has_target_tokens(self) -> bool:
+        """Whether any token is predicted; looked for from the end, where answers stand."""
+        return any(label != IGNORED for label in reversed(self.labels))
+
 
 @dataclasses.dataclass(slots=True)  # not frozen: Lightning's `convert_input` copies a batch field by field
 class Batch:

@@ -74,7 +74,7 @@ class Encoder:
             )
         self._backend: Any = backend
         self._lock = threading.Lock()  # the backend's switch for special tokens is set for one call at a time
-        self._thread = ThreadPoolExecutor(1, "tokenizer")
+        self._threads = ThreadPoolExecutor(2, "tokenizer")  # one reads ids from what it has, the other has encoded
         self._special = special_tokens(tokenizer)
         self._special_ids = set(self._special.ids.values()) - {tokenizer.unk_token_id}
         self._named_loosely = backend.normalizer is not None and any(
@@ -115,12 +115,12 @@ class Encoder:
     def begin(
         self, conversations: Sequence[Sequence[Segment]], names: Sequence[str] | None = None
     ) -> Callable[[], list[Example]]:
-        """Start to encode, in a thread of its own; what is returned waits and gives the examples, as `encode` does.
+        """Start to encode, in another thread; what is returned waits and gives the examples, as `encode` does.
 
         The tokenizer's own threads work without Python's lock, so the next conversations can be rendered meanwhile.
         """
         cut = [self.pieces(segments) for segments in conversations]
-        encoded = self._thread.submit(self._encoded, [piece for pieces in cut for piece in pieces])
+        encoded = self._threads.submit(self._encoded, [piece for pieces in cut for piece in pieces])
         return lambda: self._examples(cut, encoded.result(), names)
 
     def _examples(
