@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
 import threading
@@ -17,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from instruct_lab.batching.base import IGNORED, Example
+from instruct_lab.batching.word_ids import WordIds, known_cut
 from instruct_lab.errors import InstructLabError
 from instruct_lab.template import Segment, special_tokens
 
@@ -25,6 +27,10 @@ if TYPE_CHECKING:
 
 ANCHORS = ("\n", ".", ";", "0", "~", "a")
 """Put before a piece of a longer text, and taken away again, where a tokenizer treats the start of a text apart."""
+
+
+MANY = 256
+"""Texts of one call that are worth asking the tokenizer how it cuts them."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -77,6 +83,7 @@ class Encoder:
         self._threads = ThreadPoolExecutor(2, "tokenizer")  # one reads ids from what it has, the other has encoded
         self._special = special_tokens(tokenizer)
         self._special_ids = set(self._special.ids.values()) - {tokenizer.unk_token_id}
+        self._added = [token.content for token in tokenizer.added_tokens_decoder.values()]
         self._named_loosely = backend.normalizer is not None and any(
             token.normalized for token in tokenizer.added_tokens_decoder.values() if token.special
         )
@@ -220,6 +227,21 @@ class Encoder:
         return known
 
     def _ids(self, texts: Sequence[str], *, ordinary: bool) -> list[list[int]]:
+        if not ordinary and len(texts) >= MANY and self._by_words is not None:
+            return self._by_words(texts)
+        return self._whole_ids(texts, ordinary)
+
+    @functools.cached_property
+    def _by_words(self) -> WordIds | None:
+        """Gives the ids of whole texts faster than the tokenizer does, where it encodes words apart."""
+        cut = known_cut(self._backend) if self._cuts_at_special else None
+        if cut is None:
+            return None
+        return WordIds(cut, self._added, functools.partial(self._whole_ids, ordinary=False))
+
+    def _whole_ids(self, texts: Sequence[str], ordinary: bool) -> list[list[int]]:
+        if not texts:
+            return []
         with self._switched(ordinary):
             encodings = self._backend.encode_batch_fast(list(texts), add_special_tokens=False)
         return [encoding.ids for encoding in encodings]

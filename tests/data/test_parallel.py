@@ -169,7 +169,12 @@ def test_errors_stay_as_they_were_between_processes() -> None:
     import pickle
 
     told = pickle.loads(pickle.dumps(InstructLabError("What", where="there", do="this")))
-    assert (told.what, told.where, told.do, str(told)) == ("What", "there", "this", "What. Where: there. What to do: this.")
+    assert (told.what, told.where, told.do, str(told)) == (
+        "What",
+        "there",
+        "this",
+        "What. Where: there. What to do: this.",
+    )
     problem = Problem(key="a.b", value=1, reason="no", suggestion="2")
     assert str(pickle.loads(pickle.dumps(ConfigError([problem])))) == str(ConfigError([problem]))
 
@@ -214,7 +219,9 @@ def written(tmp_path):
     return path
 
 
-def test_every_stage_gives_the_same_bytes_and_audit_in_one_process_and_in_several(tmp_path, impatient, monkeypatch) -> None:
+def test_every_stage_gives_the_same_bytes_and_audit_in_one_process_and_in_several(
+    tmp_path, impatient, monkeypatch
+) -> None:
     path, shared = written(tmp_path), []
     take = parallel._Process.take
 
