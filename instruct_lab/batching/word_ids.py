@@ -2,15 +2,18 @@
 
 Such a tokenizer first cuts a text into words by a regular expression, then looks for the ids of each word. Texts repeat
 their words, so most of that work gives what is known. Here the same regular expression cuts the text, and each word is
-encoded by the tokenizer once; so is a token that was added to the vocabulary, which no word reaches across. Whether the tokenizer cuts by an expression that is known is found by asking it: about
-every sequence of four kinds of characters, and about every character that is left to this. Texts with any other
-character (another script, a control character) go to the tokenizer whole. So the ids are the tokenizer's own in every case, at less than half of its time.
+encoded by the tokenizer once; so is a token that was added to the vocabulary, which no word reaches across.
+
+Whether a tokenizer cuts by an expression that is known is found by asking it: about every sequence of four kinds of
+characters, and about every character that is left to this. A text with any other character (another script, a control
+character) goes to the tokenizer whole. So the ids are the tokenizer's own in every case.
 """
 
 from __future__ import annotations
 
 import itertools
 import re
+import weakref
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -34,6 +37,22 @@ KINDS = "asDt0'- _\n\t\r"
 MOST_WORDS = 200_000
 MOST_CHARACTERS = 40
 """Of a word that is kept."""
+
+
+Encode = Callable[[Sequence[str]], list[list[int]]]
+_known: weakref.WeakKeyDictionary[Any, tuple[object, WordIds | None]] = weakref.WeakKeyDictionary()
+
+
+def word_ids(tokenizer: Any) -> WordIds | None:
+    """A tokenizer's words, kept as long as it; none where it does not encode words apart, by a cut that is known."""
+    backend = tokenizer.backend_tokenizer
+    state = (len(tokenizer), str(tokenizer.special_tokens_map), str(backend.pre_tokenizer), str(backend.normalizer))
+    known = _known.get(tokenizer)
+    if known is None or known[0] != state:
+        cut = known_cut(backend)
+        added = [token.content for token in tokenizer.added_tokens_decoder.values()]
+        known = _known[tokenizer] = (state, None if cut is None else WordIds(cut, added))
+    return known[1]
 
 
 def known_cut(backend: Any) -> re.Pattern[str] | None:
@@ -83,19 +102,21 @@ class WordIds:
         cut: how texts are cut into words.
         added: tokens that were added to the vocabulary: they are taken out of a text first, the longest of those that
             begin at a place.
-        encode: the tokenizer's own encoding of whole texts.
     """
 
-    def __init__(
-        self, cut: re.Pattern[str], added: Iterable[str], encode: Callable[[Sequence[str]], list[list[int]]]
-    ) -> None:
-        self._cut, self._encode = cut, encode
+    def __init__(self, cut: re.Pattern[str], added: Iterable[str]) -> None:
+        self._cut = cut
         longest_first = sorted(filter(None, added), key=len, reverse=True)
         self._added = re.compile(f"({'|'.join(map(re.escape, longest_first)) or '(?!)'})")
         self._known: dict[str, list[int]] = {}
 
-    def __call__(self, texts: Sequence[str]) -> list[list[int]]:
-        """The ids of each text."""
+    def __call__(self, texts: Sequence[str], encode: Encode) -> list[list[int]]:
+        """The ids of each text.
+
+        Args:
+            texts: whole texts.
+            encode: the tokenizer's own encoding of texts.
+        """
         result: list[list[int] | None] = [None] * len(texts)
         cut: dict[int, list[str]] = {}
         unknown: dict[str, None] = {}
@@ -106,11 +127,11 @@ class WordIds:
                 if result[place] is None:
                     cut[place] = words
                     unknown |= dict.fromkeys(words)
-        self._learn([word for word in unknown if word not in self._known])
+        self._learn([word for word in unknown if word not in self._known], encode)
         for place, words in cut.items():
             result[place] = self._joined(words)
         left = [place for place, ids in enumerate(result) if ids is None]
-        for place, ids in zip(left, self._encode([texts[place] for place in left]), strict=True):
+        for place, ids in zip(left, encode([texts[place] for place in left]), strict=True):
             result[place] = ids
         return [ids if ids is not None else [] for ids in result]
 
@@ -130,10 +151,10 @@ class WordIds:
         except KeyError:
             return None
 
-    def _learn(self, words: list[str]) -> None:
+    def _learn(self, words: list[str], encode: Encode) -> None:
         room = MOST_WORDS - len(self._known)
         kept = [word for word in words if len(word) <= MOST_CHARACTERS][:room]
-        self._known |= zip(kept, self._encode(kept), strict=True)
+        self._known |= zip(kept, encode(kept), strict=True)
 
 
 def _is_plain(text: str) -> bool:

@@ -110,6 +110,8 @@ class _Others:
     def in_order(self, work: Callable[[Any], Any], packed: bytes, parts: Iterable[Any]) -> Iterator[Any]:
         """See `in_order`."""
         waiting: deque[_Part] = deque()
+        for process in self._processes:
+            process.prepare(packed)
         coming, failure = iter(parts), None
         there_are_more = True
         while there_are_more or waiting:
@@ -135,7 +137,7 @@ class _Others:
         """Give a part to another process, or do it here."""
         for process in self._processes:
             self._numbers += 1
-            if process.has_room and process.give(self._numbers, part, packed):
+            if process.has_room and process.give(self._numbers, part):
                 return
         started = time.perf_counter()
         try:
@@ -184,7 +186,8 @@ class _Process:
                 pass_fds=[its.fileno()],
                 start_new_session=True,  # Ctrl-C reaches this process alone, which ends the other
             )
-        self._send(packed)
+        self._packed = b""
+        self.prepare(packed)
         self._listener = threading.Thread(target=self._listen, args=[heard], name="parts", daemon=True)
         self._listener.start()
 
@@ -193,22 +196,30 @@ class _Process:
         """Whether it is there, and waits for parts."""
         return self._is_ready and len(self._given) < PARTS_EACH
 
-    def give(self, number: int, part: _Part, packed: bytes) -> bool:
+    def prepare(self, packed: bytes) -> None:
+        """Send work; it is ready for parts when it has read that."""
+        if packed != self._packed:
+            self._is_ready, self._packed = False, packed
+            self._send((READY, packed))
+
+    def give(self, number: int, part: _Part) -> bool:
         """Send a part; whether it arrived."""
         self._given[number] = part
-        if self._send((number, packed, part.value)):
+        if self._send((number, part.value)):
             return True
         del self._given[number]
         return False
 
     def take(self, number: int, is_failed: bool, result: Any) -> None:
         """An answer to a part; or that it is ready, or gone."""
-        self._is_ready = number != GONE
-        if number == GONE:
+        if number == READY:
+            self._is_ready = not is_failed
+        elif number == GONE:
+            self._is_ready = False
             for part in self._given.values():
                 part.end(True)
             self._given.clear()
-        elif number != READY:
+        else:
             self._given.pop(number).end(is_failed, result)
 
     def _send(self, message: Any) -> bool:
@@ -240,17 +251,16 @@ def serve(descriptor: int) -> None:
     """
     gc.set_threshold(*GC_THRESHOLDS)
     connection = Connection(descriptor)
-    known = connection.recv()
-    work = pickle.loads(known)
-    connection.send((READY, False, None))
     given: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     threading.Thread(target=_receive, args=[connection, given], daemon=True).start()
+    work: Callable[[Any], Any] = pickle.loads
     while True:
-        number, packed, part = pickle.loads(given.get())
+        number, value = pickle.loads(given.get())
         try:
-            if packed != known:
-                work, known = pickle.loads(packed), packed
-            answer = (number, False, work(part))
+            if number == READY:
+                work, answer = pickle.loads(value), (READY, False, None)
+            else:
+                answer = (number, False, work(value))
         except Exception:  # the one that asked does the part again, and tells what is wrong
             answer = (number, True, None)
         connection.send(answer)

@@ -107,6 +107,16 @@ class ConversationTable(Sequence[Conversation]):
         """The record batches, in order."""
         return self._file.batches
 
+    def pieces(self, num_rows: int) -> Iterator[tuple[int, int, int]]:
+        """Every record batch, cut into pieces of so many rows at most: its number, the first row, how many."""
+        for number, batch in enumerate(self.batches):
+            for start in range(0, batch.num_rows, num_rows):
+                yield number, start, min(num_rows, batch.num_rows - start)
+
+    def piece(self, number: int, start: int, num_rows: int) -> Iterator[Conversation]:
+        """The conversations of such a piece."""
+        return _conversations(self.batches[number].slice(start, num_rows))
+
     def ids(self) -> Iterator[str]:
         """The id of every conversation, in order, without reading anything else."""
         for batch in self._file.batches:
