@@ -67,8 +67,10 @@ def test_a_token_that_takes_in_white_space_leaves_the_tokenizer_alone() -> None:
     assert word_ids(tokenizer) is None
 
 
-ANY = st.text(st.characters(exclude_categories=["Cs"]) | st.sampled_from("aA1 '\n\t’—é²"), max_size=30)
-PARTS = st.lists(ANY | st.sampled_from(["<|end|>", "<|end|>>", "<s>", "don't", "we'll", " 12", "  ", "\r\n", "x" * 60]))
+PLAIN_TEXT = st.text(st.sampled_from("aAstdlve1 '\n\t\r’—é²_-."), min_size=1, max_size=20)
+ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=5)
+TOKENS = st.sampled_from(["<|end|>", "<|end|>>", "<s>", "don't", "we'll", " 12", "  ", "\r\n", "x" * 60])
+PARTS = st.lists(PLAIN_TEXT | TOKENS, min_size=1, max_size=6) | st.lists(PLAIN_TEXT | TOKENS | ANY_TEXT, max_size=6)
 
 
 @given(st.lists(PARTS.map("".join), max_size=30))
