@@ -175,6 +175,8 @@ class Batching(Component, ABC):
     ) -> Iterator[Example]:
         """Token ids and labels of every conversation that can be used, in order; holds a bounded number at a time.
 
+        What becomes of a conversation depends on it alone: a split is encoded part by part, by several processes.
+
         Args:
             conversations: what to encode.
             template: gives the text and says what is trained.

@@ -28,7 +28,7 @@ R = TypeVar("R")
 
 PATIENCE_SECONDS = 0.4
 """Work that takes less, all parts together, starts no process."""
-MOST_PROCESSES = 8
+MOST_PROCESSES = 4
 PARTS_EACH = 2
 """Parts that another process has at a time: one in work, and the next."""
 GC_THRESHOLDS = (200_000, 20, 100)
