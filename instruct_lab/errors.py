@@ -24,6 +24,15 @@ class InstructLabError(Exception):
             parts.append(f"What to do: {do.rstrip('.')}.")
         super().__init__(" ".join(parts))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _again, (type(self), self.args, self.__dict__)  # as it was, told by another process
+
+
+def _again(kind: type[InstructLabError], args: tuple[Any, ...], fields: dict[str, Any]) -> InstructLabError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(fields)
+    return error
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Problem:

@@ -75,6 +75,11 @@ class Example:
         """How many tokens are predicted, those of the rejected answer not counted."""
         return len(self.labels) - self.labels.count(IGNORED)
 
+    @property
+    def has_target_tokens(self) -> bool:
+        """Whether any token is predicted; looked for from the end, where answers stand."""
+        return any(label != IGNORED for label in reversed(self.labels))
+
 
 @dataclasses.dataclass(slots=True)  # not frozen: Lightning's `convert_input` copies a batch field by field
 class Batch:
@@ -169,6 +174,8 @@ class Batching(Component, ABC):
         layout: Layout = SUPERVISED_DECODER,
     ) -> Iterator[Example]:
         """Token ids and labels of every conversation that can be used, in order; holds a bounded number at a time.
+
+        What becomes of a conversation depends on it alone: a split is encoded part by part, by several processes.
 
         Args:
             conversations: what to encode.

@@ -94,7 +94,7 @@ class Aligned(LayoutEncoder):
 
     def begin(self, conversations: Sequence[Conversation]) -> Examples:
         """See `LayoutEncoder.begin`."""
-        rendered = [self.template.render(conversation, self.tokenizer) for conversation in conversations]
+        rendered = self.template.render_all(conversations, self.tokenizer)
         begun = self._texts.encoder.begin(rendered, [conversation.id for conversation in conversations])
 
         def examples() -> list[Example | None]:
@@ -180,7 +180,7 @@ class WholeText(PromptAndAnswer):
 
     def begin(self, conversations: Sequence[Conversation]) -> Examples:
         """See `LayoutEncoder.begin`."""
-        texts = self._texts.sources([self.template.render(c, self.tokenizer) for c in conversations])
+        texts = self._texts.sources(self.template.render_all(conversations, self.tokenizer))
         return lambda: [Example(t, list(t), c.id, c.source) for c, t in zip(conversations, texts, strict=True)]
 
     def segments(self, conversation: Conversation) -> list[Segment]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 STAGE = "batching"
 CHUNK = 1000
 """Conversations that are rendered and encoded together."""
+CHUNKS_AHEAD = 2
+"""Chunks that are begun before the first is waited for: the tokenizer's threads never wait for Python."""
 
 
 @component
@@ -66,7 +69,7 @@ class Padded(Batching):
                     fitting = self._fit(conversation, example, encoder, audit, split)
                 if fitting is None:
                     continue
-                if not fitting.num_target_tokens:
+                if not fitting.has_target_tokens:
                     audit.record(STAGE, "dropped", f"{split}: no target token", conversation)
                     continue
                 rows_out += 1
@@ -191,12 +194,12 @@ class Padded(Batching):
 def _in_chunks(
     rows: Iterator[Conversation], encoder: LayoutEncoder
 ) -> Iterator[tuple[list[Conversation], list[Example | None]]]:
-    """Chunks with their examples; while one is encoded, the next is rendered."""
-    begun: list[tuple[list[Conversation], Examples]] = []
+    """Chunks with their examples; while one is encoded, another is rendered, and a third waits its turn."""
+    begun: deque[tuple[list[Conversation], Examples]] = deque()
     while chunk := list(itertools.islice(rows, CHUNK)):
         begun.append((chunk, encoder.begin(chunk)))
-        if len(begun) > 1:
-            earlier, examples = begun.pop(0)
+        if len(begun) > CHUNKS_AHEAD:
+            earlier, examples = begun.popleft()
             yield earlier, examples()
     for earlier, examples in begun:
         yield earlier, examples()

@@ -105,21 +105,33 @@ class ExampleTable(Sequence[Example]):
 
 def write_examples(path: Path, examples: Iterable[Example]) -> int:
     """Write examples to an Arrow file, a bounded number in memory at a time; returns their number."""
+    return write_batches(path, batches(examples))
+
+
+def write_batches(path: Path, written: Iterable[pyarrow.RecordBatch]) -> int:
+    """Write record batches of examples to an Arrow file; returns the number of examples."""
     import pyarrow as pa
 
     count = 0
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema()) as writer:
-        held: list[Example] = []
-        tokens = 0
-        for example in examples:
-            held.append(example)
-            tokens += len(example.input_ids)
-            if len(held) >= BATCH_EXAMPLES or tokens >= BATCH_TOKENS:
-                writer.write_batch(_batch(held))
-                count, held, tokens = count + len(held), [], 0
-        if held:
-            writer.write_batch(_batch(held))
-    return count + len(held)
+        for batch in written:
+            writer.write_batch(batch)
+            count += batch.num_rows
+    return count
+
+
+def batches(examples: Iterable[Example]) -> Iterator[pyarrow.RecordBatch]:
+    """Examples as record batches of a bounded size."""
+    held: list[Example] = []
+    tokens = 0
+    for example in examples:
+        held.append(example)
+        tokens += len(example.input_ids)
+        if len(held) >= BATCH_EXAMPLES or tokens >= BATCH_TOKENS:
+            yield _batch(held)
+            held, tokens = [], 0
+    if held:
+        yield _batch(held)
 
 
 def _batch(examples: list[Example]) -> pyarrow.RecordBatch:

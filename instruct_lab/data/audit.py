@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 MAX_SAMPLES = 5
@@ -36,6 +38,7 @@ class Audit:
         self.tallies: dict[tuple[str, str, str], Tally] = {}
         self.stages: dict[str, dict[str, int]] = {}
         self.facts: dict[str, Any] = {}
+        self._sums: dict[tuple[str, str], None] = {}  # the facts that add up
 
     def record(self, stage: str, action: str, reason: str, before: object, after: object = None) -> None:
         """Count one row; keep it as a sample while there are fewer than five.
@@ -65,6 +68,13 @@ class Audit:
         """Keep what a stage found out beyond counts of rows, as JSON can hold it; under its name in `facts`."""
         self.facts.setdefault(stage, {}).update(facts)
 
+    def add(self, stage: str, **counts: Mapping[str, int]) -> None:
+        """Keep counts by name, as `note` does; of several calls for the same stage, their sums, the greatest first."""
+        facts = self.facts.setdefault(stage, {})
+        for name, more in counts.items():
+            facts[name] = dict((Counter(facts.get(name, {})) + Counter(more)).most_common())
+            self._sums[stage, name] = None
+
     def count(self, action: str | None = None, stage: str | None = None) -> int:
         """How many rows met an action (all of them by default) at a stage (every stage by default)."""
         return sum(
@@ -85,6 +95,12 @@ class Audit:
         for stage, facts in told["facts"].items():
             known = self.facts.get(stage)
             self.facts[stage] = known | facts if isinstance(known, dict) and isinstance(facts, dict) else facts
+
+    def absorb(self, later: Audit) -> None:
+        """Take in what was counted of further rows."""
+        for stage, name in later._sums:
+            self.add(stage, **{name: later.facts[stage].pop(name)})
+        self.merge(later.to_json())
 
     def to_json(self) -> dict[str, Any]:
         """The content of `audit.json`."""

@@ -74,10 +74,10 @@ class Conversation:
         """
         messages = _mapped(self.messages, change)
         rejected = _mapped(self.rejected, change)
-        references = tuple(change("assistant", text) for text in self.references)
+        references = tuple([change("assistant", text) for text in self.references])
         if messages is self.messages and rejected is self.rejected and references == self.references:
             return self
-        return dataclasses.replace(self, messages=messages, rejected=rejected, references=references)
+        return Conversation(messages, self.id, references, self.metadata, rejected, self.source)
 
     def __str__(self) -> str:
         """The conversation as samples show it: a line for each message, its role before it."""
@@ -87,7 +87,7 @@ class Conversation:
 
 def _mapped(messages: tuple[Message, ...], change: Callable[[str, str], str]) -> tuple[Message, ...]:
     texts = [change(message.role, message.content) for message in messages]
-    if all(text == message.content for text, message in zip(texts, messages, strict=True)):
+    if texts == [message.content for message in messages]:
         return messages
     return tuple(Message(m.role, text, m.trained, m.weight) for m, text in zip(messages, texts, strict=True))
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import math
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,16 +15,13 @@ from instruct_lab.config import component
 from instruct_lab.data.audit import Audit
 from instruct_lab.data.base import Data, split_path, tables, write_kept
 from instruct_lab.data.baselines import Baseline
-from instruct_lab.data.conversation import Conversation
 from instruct_lab.data.format import Format
-from instruct_lab.data.source import BrokenRow, Row, Source
+from instruct_lab.data.mapping import MapRows
+from instruct_lab.data.source import Source
 from instruct_lab.data.split import SPLIT_NAMES, HashSplit, SplitName, apart
 from instruct_lab.data.store import Entry, Stage, described
-from instruct_lab.data.table import ConversationTable, ConversationWriter
+from instruct_lab.data.table import BatchWriter, ConversationTable
 from instruct_lab.errors import InstructLabError, Problem, Refusal
-
-ALL_BROKEN = 100
-"""When the first so many rows are all broken, reading stops: the format is another."""
 
 
 @component
@@ -118,13 +113,9 @@ class DataSet(Data):
 
     def _build(self, folder: Path, audit: Audit, cache_path: Path) -> dict[str, Any]:
         with contextlib.ExitStack() as stack:
-            writers = {
-                name: stack.enter_context(ConversationWriter(folder / f"all-{name}.arrow")) for name in SPLIT_NAMES
-            }
+            writers = {name: stack.enter_context(BatchWriter(folder / f"all-{name}.arrow")) for name in SPLIT_NAMES}
             for split in SPLIT_NAMES:
-                for conversation in self._pool(split, cache_path, audit):
-                    made = self.split if split == "train" else None
-                    writers[made.split_of(conversation) if made else split].write(conversation)
+                self._fill(split, writers, cache_path, audit)
         pools = {name: ConversationTable(folder / f"all-{name}.arrow") for name in SPLIT_NAMES}
         flags = {name: bytearray(b"\1") * len(pool) for name, pool in pools.items()}
         if self.overlap != "allow":
@@ -152,43 +143,35 @@ class DataSet(Data):
             "splits": {name: write_kept(found[name], flags[name], split_path(folder, name)) for name in SPLIT_NAMES}
         }
 
-    def _pool(self, split: SplitName, cache_path: Path, audit: Audit) -> Iterator[Conversation]:
-        """The conversations of all of a split's sources, in the order of the config."""
+    def _fill(self, split: SplitName, writers: dict[SplitName, BatchWriter], cache_path: Path, audit: Audit) -> None:
+        """Write the conversations of all of a split's sources, in the order of the config."""
         told: set[str] = set()
         for name, source in self._sources(split).items():
             stage = f"data/{split}/{name}"
+            of_source, of_rows = Audit(), Audit()
             num_rows = num_kept = num_broken = 0
             first: InstructLabError | None = None
-            for row in source.read(cache_path, audit, stage):
-                num_rows += 1
-                try:
-                    made = self._conversations(row, check=num_rows == num_broken + 1)
-                except InstructLabError as error:
-                    first, num_broken = first or error, num_broken + 1
-                    audit.record(stage, "dropped", f"broken row: {_reason(error)}", error)
-                    if num_broken == num_rows == ALL_BROKEN:
-                        break
-                    continue
-                for conversation in made:
-                    if source.keeps_one_of_equal_rows:
-                        if conversation.id in told:
-                            audit.record(stage, "dropped", "same text and answer as before", conversation)
-                            continue
-                        told.add(conversation.id)
-                    num_kept += 1
-                    yield dataclasses.replace(conversation, source=name)
+            work = MapRows(
+                format=self.format,
+                split=split,
+                division=self.split if split == "train" else None,
+                source=name,
+                stage=stage,
+                told=told if source.keeps_one_of_equal_rows else None,
+            )
+            for part in work.all(source.read(cache_path, of_source, stage)):
+                for made, batch in part.batches:
+                    writers[made].write(batch)
+                num_rows, num_kept = num_rows + part.num_rows, num_kept + part.num_kept
+                first, num_broken = first or part.first, num_broken + part.num_broken
+                of_rows.absorb(part.audit)
             if first is not None and num_broken > self.max_broken_share * num_rows:
                 raise _too_broken(first, num_broken, num_rows, self.max_broken_share)
             if not num_rows:
                 raise InstructLabError("The source has no rows", where=f"data.{split}.{name}", do="Choose another")
+            audit.absorb(of_source)
+            audit.absorb(of_rows)
             audit.rows(stage, num_rows, num_kept)
-
-    def _conversations(self, row: Row | BrokenRow, check: bool) -> list[Conversation]:
-        if isinstance(row, BrokenRow):
-            raise row.error
-        if check:
-            self.format.check_columns(row)
-        return list(self.format.conversations_of(row))
 
     def _limit(self, split: SplitName, rows: ConversationTable, flags: bytearray, audit: Audit) -> None:
         """Leave the flags of the rows of lowest content hash; new rows displace few of the old."""
@@ -199,11 +182,6 @@ class DataSet(Data):
         for index in range(len(flags)):
             flags[index] = index in chosen
         audit.rows(f"data/limit/{split}", kept, most)
-
-
-def _reason(error: InstructLabError) -> str:
-    """What is wrong with a row, without what is of that row alone."""
-    return " ".join(re.sub(r"'(?:[^'\\]|\\.)*'|\"[^\"]*\"|\([^)]*\)|: .*$|(?<![\w-])\d+", "…", error.what).split())
 
 
 def _too_broken(first: InstructLabError, broken: int, rows: int, share: float) -> InstructLabError:

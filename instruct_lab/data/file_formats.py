@@ -112,9 +112,9 @@ def _object_of(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 DECODER = json.JSONDecoder(object_pairs_hook=_object_of)
 
 
-def _row(value: Any, where: str) -> Row | BrokenRow:
+def _row(value: Any, where: str, size: int) -> Row | BrokenRow:
     if isinstance(value, dict):
-        return Row(value, where)
+        return Row(value, where, size)
     return BrokenRow(
         InstructLabError(
             f"An object of named columns was expected and {type(value).__name__} found",
@@ -155,7 +155,8 @@ def _json(text: IO[str], name: str) -> Iterator[Row | BrokenRow]:
         number += 1
         where = f"{name}, row {number}"
         try:
-            yield _row(buffer.value(), where)
+            value, size = buffer.value()
+            yield _row(value, where, size)
         except _DuplicateKey as error:
             raise _duplicate_key(error, where) from error
         except json.JSONDecodeError as error:
@@ -193,8 +194,8 @@ class _Buffer:
             if not self._more():
                 return ""
 
-    def value(self) -> Any:
-        """The value that stands here."""
+    def value(self) -> tuple[Any, int]:
+        """The value that stands here, and its number of characters."""
         while True:
             try:
                 value, end = DECODER.raw_decode(self._buffer, self.place)
@@ -204,8 +205,8 @@ class _Buffer:
                 continue
             if end == len(self._buffer) and self._more():  # a number may go on
                 continue
-            self.place = end
-            return value
+            size, self.place = end - self.place, end
+            return value, size
 
     def error(self, what: str) -> json.JSONDecodeError:
         return json.JSONDecodeError(what, self._buffer, self.place)
@@ -213,7 +214,7 @@ class _Buffer:
 
 def _no_list(buffer: _Buffer, name: str) -> InstructLabError:
     try:
-        found = buffer.value()
+        found, _ = buffer.value()
         if buffer.next_character():
             return _broken_json(buffer.error("Extra data"), buffer, name)
     except (json.JSONDecodeError, _DuplicateKey) as error:
@@ -247,7 +248,7 @@ def _json_lines(lines: IO[bytes], name: str) -> Iterator[Row | BrokenRow]:
             value, end = DECODER.raw_decode(line)
             if end != len(line):
                 raise json.JSONDecodeError("Extra data", line, end)
-            yield _row(value, where)
+            yield _row(value, where, len(encoded))
         except UnicodeDecodeError as error:
             reason = f"The line is not UTF-8 text ({error.reason})"
             yield BrokenRow(InstructLabError(reason, where=where, do="Convert it to UTF-8, for example with iconv"))
@@ -286,7 +287,7 @@ def _csv(text: IO[str], name: str, delimiter: str) -> Iterator[Row | BrokenRow]:
             if not values:
                 continue
             if len(values) == len(header):
-                yield Row(dict(zip(header, values, strict=True)), where)
+                yield Row(dict(zip(header, values, strict=True)), where, sum(map(len, values)))
                 continue
             told_ = f"The row has {len(values)} values and the header {len(header)} columns"
             yield BrokenRow(
@@ -306,9 +307,10 @@ def _parquet(file: Path) -> Iterator[Row]:
         number = 0
         with pyarrow.parquet.ParquetFile(file, memory_map=True) as opened:
             for batch in opened.iter_batches(batch_size=1000):
+                size = batch.nbytes // max(1, batch.num_rows)
                 for columns in batch.to_pylist():
                     number += 1
-                    yield Row(columns, f"{file}, row {number}")
+                    yield Row(columns, f"{file}, row {number}", size)
     except (pyarrow.ArrowException, OSError) as error:
         reason = " ".join(str(error).split())
         raise InstructLabError(

@@ -23,10 +23,17 @@ T = TypeVar("T")
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Row:
-    """One row: its columns, and where it was read (file and line, or file and row)."""
+    """One row: its columns, where it was read (file and line, or file and row), and its bytes there, if there are many.
+
+    Args:
+        columns: by name.
+        where: for errors.
+        size: about so many bytes; 0: not counted.
+    """
 
     columns: dict[str, Any]
     where: str
+    size: int = 0
 
     def text(self, column: str) -> str:
         """The text of a column.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -12,6 +12,7 @@ from pydantic import Field
 from instruct_lab.config import Component, component
 from instruct_lab.data.audit import Audit
 from instruct_lab.data.conversation import Conversation, normalized
+from instruct_lab.data.table import each
 from instruct_lab.errors import InstructLabError, Refusal
 
 SplitName = Literal["train", "validation", "test"]
@@ -104,7 +105,7 @@ def prompts(conversation: Conversation) -> list[Prompt]:
 
 
 def apart(
-    splits: Mapping[SplitName, Iterable[Conversation]],
+    splits: Mapping[SplitName, Sequence[Conversation]],
     overlap: Literal["drop", "error"],
     audit: Audit,
     stage: str = "data/overlap",
@@ -127,14 +128,14 @@ def apart(
     flags: dict[SplitName, bytearray] = {name: bytearray() for name in SPLIT_NAMES}
     for name in reversed(SPLIT_NAMES):
         new: set[Prompt] = set()
-        for conversation in splits[name]:
-            asked = prompts(conversation)
+        for row, asked in enumerate(each(prompts, splits[name])):
             other = next((held[prompt] for prompt in asked if prompt in held), None)
             flags[name].append(other is None)
             if other is None:
                 if name != "train":
                     new.add(asked[-1])
                 continue
+            conversation = splits[name][row]
             shown = conversation.prompt[-1].content if conversation.prompt else ""
             if overlap == "error":
                 raise InstructLabError(

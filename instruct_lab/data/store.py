@@ -28,6 +28,7 @@ from typing import Any
 
 from instruct_lab.config import Component
 from instruct_lab.data.audit import Audit
+from instruct_lab.data.parallel import GC_THRESHOLDS, others
 from instruct_lab.errors import InstructLabError
 
 FOLDER = "data"
@@ -123,8 +124,9 @@ class Store:
             while first and entry is None:
                 first -= 1
                 entry = self._whole(keys[first])
-            for stage, key in list(zip(stages, keys, strict=True))[first + 1 if entry else 0 :]:
-                entry = self._built(stage, key, entry)
+            with others():
+                for stage, key in list(zip(stages, keys, strict=True))[first + 1 if entry else 0 :]:
+                    entry = self._built(stage, key, entry)
         assert entry is not None
         return entry
 
@@ -307,9 +309,9 @@ def _is_whole(file: Path, told: dict[str, Any]) -> bool:
 
 @contextlib.contextmanager
 def _few_collections() -> Iterator[None]:
-    """Python's search for garbage in cycles, seldom: rows are many objects without cycles, and it looks at them all."""
+    """See `GC_THRESHOLDS`."""
     thresholds = gc.get_threshold()
-    gc.set_threshold(200_000, 20, 100)
+    gc.set_threshold(*GC_THRESHOLDS)
     try:
         yield
     finally:

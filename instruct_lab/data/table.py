@@ -1,4 +1,4 @@
-"""Conversations on disk: an Arrow file that is memory-mapped, read as a sequence, written row by row.
+"""Conversations on disk: an Arrow file that is memory-mapped, read as a sequence, written row by row or by batches.
 
 Source of the format: Apache Arrow IPC file format. Texts of one record batch stay under `BATCH_BYTES`, so that what is
 held in memory at a time has a bound that the number of rows does not move.
@@ -7,24 +7,29 @@ held in memory at a time has a bound that the number of rows does not move.
 from __future__ import annotations
 
 import bisect
+import dataclasses
 import heapq
 import itertools
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from instruct_lab.data.conversation import Conversation, Message
+from instruct_lab.data.parallel import in_order
 
 if TYPE_CHECKING:
     import numpy
     import pyarrow
 
+T = TypeVar("T")
+
 BATCH_ROWS = 1000
 BATCH_BYTES = 32 << 20
-TOLD = ("id", "source", "roles", "contents", "trained", "references", "rejected_roles", "rejected", "metadata")
-COLUMNS = (*TOLD, "weights")
-"""Weights are those of the messages, and empty where each counts 1."""
+COLUMNS = (
+    *("id", "source", "roles", "contents", "trained", "references", "rejected_roles", "rejected", "metadata"),
+    "weights",  # of the messages; none where each counts 1
+)
 
 
 def schema() -> pyarrow.Schema:
@@ -98,6 +103,24 @@ class ConversationTable(Sequence[Conversation]):
     def __repr__(self) -> str:
         return f"<{len(self):,} conversations in {self.path.name}>"
 
+    def __reduce__(self) -> tuple[type[ConversationTable], tuple[Path]]:
+        return ConversationTable, (self.path.resolve(),)
+
+    @property
+    def batches(self) -> list[pyarrow.RecordBatch]:
+        """The record batches, in order."""
+        return self._file.batches
+
+    def pieces(self, num_rows: int) -> Iterator[tuple[int, int, int]]:
+        """Every record batch, cut into pieces of so many rows at most: its number, the first row, how many."""
+        for number, batch in enumerate(self.batches):
+            for start in range(0, batch.num_rows, num_rows):
+                yield number, start, min(num_rows, batch.num_rows - start)
+
+    def piece(self, number: int, start: int, num_rows: int) -> Iterator[Conversation]:
+        """The conversations of such a piece."""
+        return _conversations(self.batches[number].slice(start, num_rows))
+
     def ids(self) -> Iterator[str]:
         """The id of every conversation, in order, without reading anything else."""
         for batch in self._file.batches:
@@ -140,16 +163,14 @@ class ConversationTable(Sequence[Conversation]):
         import pyarrow as pa
 
         keep = pa.array(np.frombuffer(flags, dtype=bool))
-        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema()) as writer:
+        with BatchWriter(path) as writer:
             for start, batch in zip(self._file.starts, self._file.batches, strict=False):
-                chosen = batch.filter(keep.slice(start, batch.num_rows))
-                if chosen.num_rows:
-                    writer.write_batch(chosen)
-        return len(ConversationTable(path))
+                writer.write(batch.filter(keep.slice(start, batch.num_rows)))
+        return writer.num_rows
 
 
-class ConversationWriter:
-    """Writes conversations to an Arrow file; what is not flushed stays under a bound.
+class BatchWriter:
+    """Writes record batches of conversations to an Arrow file; small ones in a row become one.
 
     Args:
         path: the file; it is whole when the writer is closed.
@@ -160,11 +181,11 @@ class ConversationWriter:
 
         self._sink = pa.OSFile(str(path), "wb")
         self._writer = pa.ipc.new_file(self._sink, schema())
-        self._columns: list[list[Any]] = [[] for _ in COLUMNS]
-        self._bytes = 0
+        self._held: list[pyarrow.RecordBatch] = []
+        self._held_rows = self._held_bytes = 0
         self.num_rows = 0
 
-    def __enter__(self) -> ConversationWriter:
+    def __enter__(self) -> BatchWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -172,11 +193,75 @@ class ConversationWriter:
         self._writer.close()
         self._sink.close()
 
+    def write(self, batch: pyarrow.RecordBatch) -> None:
+        """Add rows, possibly none."""
+        if not batch.num_rows:
+            return
+        if self._held_rows + batch.num_rows > 2 * BATCH_ROWS or self._held_bytes + batch.nbytes > BATCH_BYTES:
+            self._flush()
+        self._held.append(batch)
+        self._held_rows += batch.num_rows
+        self._held_bytes += batch.nbytes
+        self.num_rows += batch.num_rows
+        if self._held_rows >= BATCH_ROWS:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._held:
+            self._writer.write_batch(joined(self._held))
+        self._held, self._held_rows, self._held_bytes = [], 0, 0
+
+
+class ConversationWriter:
+    """Writes conversations to an Arrow file; what is not flushed stays under a bound.
+
+    Args:
+        path: the file; it is whole when the writer is closed.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._writer = BatchWriter(path)
+        self._columns = Columns()
+        self.num_rows = 0
+
+    def __enter__(self) -> ConversationWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._flush()
+        self._writer.__exit__()
+
     def write(self, conversation: Conversation) -> None:
         """Add one row."""
+        self._columns.add(conversation)
+        self.num_rows += 1
+        if self._columns.is_full:
+            self._flush()
+
+    def _flush(self) -> None:
+        self._writer.write(self._columns.taken())
+
+
+class Columns:
+    """Conversations that become a record batch."""
+
+    def __init__(self) -> None:
+        self._columns: list[list[Any]] = [[] for _ in COLUMNS]
+        self.num_characters = 0
+
+    def __len__(self) -> int:
+        return len(self._columns[0])
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it is time to take them."""
+        return len(self) >= BATCH_ROWS or self.num_characters >= BATCH_BYTES
+
+    def add(self, conversation: Conversation, source: str | None = None) -> None:
+        """Add one row, under the name of its source, or of another."""
         ids, sources, roles, contents, trained, references, rejected_roles, rejected, metadata, weights = self._columns
         ids.append(conversation.id)
-        sources.append(conversation.source)
+        sources.append(conversation.source if source is None else source)
         roles.append([message.role for message in conversation.messages])
         contents.append([message.content for message in conversation.messages])
         trained.append([message.trained for message in conversation.messages])
@@ -186,19 +271,23 @@ class ConversationWriter:
         metadata.append(json.dumps(conversation.metadata, default=str) if conversation.metadata else "")
         weighted = any(message.weight != 1 for message in conversation.messages)
         weights.append([message.weight for message in conversation.messages] if weighted else ())
-        self.num_rows += 1
-        self._bytes += sum(map(len, contents[-1]))
-        if len(ids) >= BATCH_ROWS or self._bytes >= BATCH_BYTES:
-            self._flush()
+        self.num_characters += sum(map(len, contents[-1]))
 
-    def _flush(self) -> None:
+    def taken(self) -> pyarrow.RecordBatch:
+        """All of them, possibly none; nothing stays."""
         import pyarrow as pa
 
-        if self._columns[0]:
-            kinds = schema()
-            arrays = [_array(column, kind.type) for column, kind in zip(self._columns, kinds, strict=True)]
-            self._writer.write_batch(pa.record_batch(arrays, schema=kinds))
-        self._columns, self._bytes = [[] for _ in COLUMNS], 0
+        kinds = schema()
+        arrays = [_array(column, kind.type) for column, kind in zip(self._columns, kinds, strict=True)]
+        self._columns, self.num_characters = [[] for _ in COLUMNS], 0
+        return pa.record_batch(arrays, schema=kinds)
+
+
+def joined(batches: Sequence[pyarrow.RecordBatch]) -> pyarrow.RecordBatch:
+    """Record batches as one."""
+    import pyarrow as pa
+
+    return batches[0] if len(batches) == 1 else pa.concat_batches(batches)
 
 
 def _array(column: list[Any], kind: Any) -> pyarrow.Array:
@@ -217,6 +306,58 @@ def write_conversations(path: Path, conversations: Iterable[Conversation]) -> in
         for conversation in conversations:
             writer.write(conversation)
     return writer.num_rows
+
+
+def rewritten(
+    batch: pyarrow.RecordBatch, change: Callable[[list[Conversation]], Iterable[Conversation]]
+) -> pyarrow.RecordBatch | None:
+    """What becomes of the rows of a batch; None where they stay as they are.
+
+    A conversation that `change` gives back itself is copied and not written anew.
+    """
+    import pyarrow as pa
+
+    rows = list(_conversations(batch))
+    places = {id(row): place for place, row in enumerate(rows)}
+    order, fresh = [], Columns()
+    for conversation in change(rows):
+        place = places.get(id(conversation))
+        if place is None:
+            place = len(rows) + len(fresh)
+            fresh.add(conversation)
+        order.append(place)
+    if not len(fresh):
+        return None if order == list(range(len(rows))) else batch.take(pa.array(order, pa.int64()))
+    return joined([batch, fresh.taken()]).take(pa.array(order, pa.int64()))
+
+
+def each(work: Callable[[Conversation], T], rows: Sequence[Conversation]) -> Iterator[T]:
+    """`map` over conversations; of those on disk, batch by batch, as `in_order` works."""
+    if not isinstance(rows, ConversationTable):
+        return map(work, rows)
+    return itertools.chain.from_iterable(in_order(_Each(work, rows), range(len(rows.batches))))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Each:
+    """The answers of a function to the conversations of one batch."""
+
+    work: Callable[[Conversation], Any]
+    rows: ConversationTable
+
+    def __call__(self, number: int) -> list[Any]:
+        return list(map(self.work, _conversations(self.rows.batches[number])))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RowText:
+    """Text of a row that is read when it is asked for: most are not."""
+
+    rows: Sequence[Conversation]
+    number: int
+
+    def __str__(self) -> str:
+        return str(self.rows[self.number])
 
 
 def _conversations(batch: pyarrow.RecordBatch) -> Iterator[Conversation]:

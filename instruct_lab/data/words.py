@@ -31,7 +31,10 @@ def compared_words(text: str) -> list[str]:
         return folded.translate(ASCII_WORDS).split()
     beyond = set(HIGH.findall(folded))
     if not any(map(_is_unspaced_or_mark, beyond)):
-        return LETTERS.findall(folded)
+        for character in beyond:
+            if not character.isalnum():  # a typographic quote or dash: what is left is often ASCII
+                folded = folded.replace(character, " ")
+        return folded.translate(ASCII_WORDS).split() if folded.isascii() else LETTERS.findall(folded)
     marks = any(unicodedata.category(character)[0] == "M" for character in beyond)
     return _word(marks).findall(folded)
 

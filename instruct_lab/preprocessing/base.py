@@ -80,6 +80,10 @@ class Step(Component, ABC):
     """What the step uses beside one pass over its rows: `rows` several times or by index, the other `splits`, the
     `tokenizer`, other `data` on disk or from packages (see `data_fingerprint`)."""
 
+    row_by_row: ClassVar[bool] = False
+    """Whether what becomes of a row depends on that row alone: then rows are worked on in parts, by several processes.
+    A row that stays as it is must be yielded itself, and facts that it notes must be counts that add up."""
+
     weight: float = 0.0  # steps run in order of weight, and equal ones in the order of the config
     splits: Splits = Field(default_factory=every_split)  # which splits pass through
 
@@ -91,6 +95,10 @@ class Step(Component, ABC):
             conversations: the split's rows; iterated over once, unless the step needs `rows`.
             context: what else the step may use.
         """
+
+    def flags(self, conversations: Sequence[Conversation], context: Context) -> bytearray | None:
+        """What `apply` does, of a step that only chooses rows: 1 for each row that goes on, and 0; None of others."""
+        return None
 
     def data_fingerprint(self, cache_path: Path) -> str:
         """A hash of the other data that the step reads (a benchmark, a word list); of steps that need `data`."""

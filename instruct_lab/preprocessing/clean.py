@@ -47,6 +47,7 @@ class Clean(Step):
     """
 
     needs: ClassVar[frozenset[Need]] = frozenset({"data"})
+    row_by_row: ClassVar[bool] = True
 
     strip: bool = True  # white space around each text
     keep_indentation: bool = True  # of a first line by four spaces or a tab, which is code; where `strip` is on
@@ -109,7 +110,7 @@ class Clean(Step):
                 context.audit.record(context.stage, "reported", flaw, cleaned)
             yield cleaned
         if rows_of_kind:
-            context.audit.note(context.stage, rows_changed_for=dict(rows_of_kind.most_common()))
+            context.audit.add(context.stage, rows_changed_for=rows_of_kind)
 
     def _changes(self) -> list[Change]:
         """What is done to every text, in order, and the kind it is counted as."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -12,6 +13,7 @@ from pydantic import Field
 
 from instruct_lab.config import component
 from instruct_lab.data import Conversation, SplitName, normalized
+from instruct_lab.data.table import RowText, each
 from instruct_lab.preprocessing._compared import clusters_told, given_way_to, num_characters, said
 from instruct_lab.preprocessing._key_table import KEY_BYTES, OWN, KeyTable, Largest
 from instruct_lab.preprocessing.base import Context, Need, Part, Splits, Step, train_alone
@@ -47,20 +49,23 @@ class DeduplicateExact(Step):
 
     def apply(self, conversations: Sequence[Conversation], context: Context) -> Iterator[Conversation]:
         """Yield one row of each cluster; counts the others, and tells the clusters' sizes."""
+        return itertools.compress(conversations, self.flags(conversations, context))
+
+    def flags(self, conversations: Sequence[Conversation], context: Context) -> bytearray:
+        """See `Step.flags`."""
         others = given_way_to(context.split, self.across, context.splits)
         table = KeyTable(len(conversations) + sum(map(len, others.values())))
         names = dict(enumerate(others, start=OWN + 1))
         for owner, name in names.items():
-            for conversation in others[name]:
-                if (key := self._key(conversation)) is not None:
+            for key in each(self._key, others[name]):
+                if key is not None:
                     table.slot(key, owner)
         largest = Largest()
-        if self.keep == "first":
-            yield from self._first(conversations, context, table, names, largest)
-        else:
-            yield from self._longest(conversations, context, table, names, largest)
+        choose = self._first if self.keep == "first" else self._longest
+        flags = choose(conversations, context, table, names, largest)
         sizes = Counter(count for count in table.counts if count > 1)
         context.audit.note(context.stage, clusters=clusters_told(sizes, largest.told()))
+        return flags
 
     def _first(
         self,
@@ -69,23 +74,24 @@ class DeduplicateExact(Step):
         table: KeyTable,
         names: dict[int, str],
         largest: Largest,
-    ) -> Iterator[Conversation]:
-        for conversation in conversations:
-            key = self._key(conversation)
+    ) -> bytearray:
+        flags = bytearray()
+        for row, key in enumerate(each(self._key, conversations)):
             if key is None:
-                yield conversation
+                flags.append(1)
                 continue
             slot = table.slot(key)
             owner = table.owners[slot]
             table.counts[slot] += 1
-            if (size := table.counts[slot]) > 1:
-                largest.saw(slot, size, conversation)
+            size = table.counts[slot]
+            flags.append(owner == OWN and size == 1)
+            if size > 1:
+                largest.saw(slot, size, RowText(conversations, row))
             if owner != OWN:
-                context.dropped(f"same {self.by} as in {names[owner]}", conversation)
+                context.dropped(f"same {self.by} as in {names[owner]}", RowText(conversations, row))
             elif size > 1:
-                context.dropped(f"same {self.by} as before", conversation)
-            else:
-                yield conversation
+                context.dropped(f"same {self.by} as before", RowText(conversations, row))
+        return flags
 
     def _longest(
         self,
@@ -94,31 +100,32 @@ class DeduplicateExact(Step):
         table: KeyTable,
         names: dict[int, str],
         largest: Largest,
-    ) -> Iterator[Conversation]:
+    ) -> bytearray:
         fates = bytearray(len(conversations))
         best = array("I", [0]) * table.num_slots
         lengths = array("I", [0]) * table.num_slots
-        for row, conversation in enumerate(conversations):
-            key = self._key(conversation)
+        for row, (key, length) in enumerate(each(self._key_and_length, conversations)):
             if key is None:
                 continue
-            slot, length = table.slot(key), num_characters(conversation)
+            slot = table.slot(key)
             table.counts[slot] += 1
             fates[row] = owner if (owner := table.owners[slot]) != OWN else GIVEN_WAY
             if (size := table.counts[slot]) > 1:
-                largest.saw(slot, size, conversation)
+                largest.saw(slot, size, RowText(conversations, row))
             if size == 1 or length > lengths[slot]:
                 best[slot], lengths[slot] = row, length
         for slot, owner in enumerate(table.owners):
             if owner == OWN:
                 fates[best[slot]] = KEPT
-        for fate, conversation in zip(fates, conversations, strict=True):
-            if fate == KEPT:
-                yield conversation
-            elif fate == GIVEN_WAY:
-                context.dropped(f"same {self.by} as in a row at least as long", conversation)
-            else:
-                context.dropped(f"same {self.by} as in {names[fate]}", conversation)
+        for row, fate in enumerate(fates):
+            if fate == GIVEN_WAY:
+                context.dropped(f"same {self.by} as in a row at least as long", RowText(conversations, row))
+            elif fate != KEPT:
+                context.dropped(f"same {self.by} as in {names[fate]}", RowText(conversations, row))
+        return bytearray(fate == KEPT for fate in fates)
+
+    def _key_and_length(self, conversation: Conversation) -> tuple[bytes | None, int]:
+        return self._key(conversation), num_characters(conversation)
 
     def _key(self, conversation: Conversation) -> bytes | None:
         texts = said(conversation, self.by)

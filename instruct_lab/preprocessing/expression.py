@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import operator
 from collections.abc import Callable, Iterator, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -133,6 +133,8 @@ class Expression(Step):
     An expression is read by simpleeval, never by `eval`: it sees the row and nothing else, and it cannot run for long,
     since there are no loops, powers are bounded and text cannot be repeated or formatted.
     """
+
+    row_by_row: ClassVar[bool] = True
 
     splits: Splits = Field(default_factory=train_alone)  # which splits pass through
     keep: Annotated[str, Field(min_length=1, max_length=MAX_CHARACTERS)]  # rows for which this is true stay

@@ -67,6 +67,11 @@ class Length(Step):
         """The tokenizer, where tokens are counted."""
         return frozenset({"tokenizer"} if self._counts("tokens") else ())
 
+    @property
+    def row_by_row(self) -> bool:  # type: ignore[override]
+        """Where no tokenizer is needed."""
+        return not self._counts("tokens")
+
     def apply(self, conversations: Sequence[Conversation], context: Context) -> Iterator[Conversation]:
         """Yield the conversations within the bounds; counts the others."""
         within = kept(conversations, context, self._reason)

@@ -54,6 +54,7 @@ class Normalize(Step):
     """
 
     needs: ClassVar[frozenset[Need]] = frozenset({"data"})
+    row_by_row: ClassVar[bool] = True
 
     of_roles: Roles = Field(default_factory=every_role)  # whose texts; references and rejected answers: assistant
     form: Literal["NFC", "NFKC", "none"] = "NFC"  # Unicode normal form
@@ -93,7 +94,7 @@ class Normalize(Step):
                 context.changed(", ".join(kind for kind in KINDS if kind in kinds), conversation, renamed)
             yield renamed
         if rows_of_kind:
-            context.audit.note(context.stage, rows_changed_for=dict(rows_of_kind.most_common()))
+            context.audit.add(context.stage, rows_changed_for=rows_of_kind)
 
     def _changes(self) -> list[Change]:
         """What is done to text, in order, and the kind it counts as; NFC comes last and reaches code, too."""

@@ -12,13 +12,15 @@ from pydantic import Field
 
 from instruct_lab.config import Component, component
 from instruct_lab.data import Audit
-from instruct_lab.data.base import split_path, tables
+from instruct_lab.data.base import split_path, tables, write_kept
+from instruct_lab.data.parallel import in_order
 from instruct_lab.data.split import SPLIT_NAMES
 from instruct_lab.data.store import Entry, Stage, described, link
-from instruct_lab.data.table import write_conversations
+from instruct_lab.data.table import BatchWriter, ConversationTable, rewritten, write_conversations
 from instruct_lab.preprocessing.base import Context, Step, no_tokenizer
 
 if TYPE_CHECKING:
+    import pyarrow
     from transformers import PreTrainedTokenizerBase
 
 
@@ -81,8 +83,37 @@ def _stage(name: str, step: Step, cache_path: Path, tokenizer: RunTokenizer) -> 
                 tokenizer=functools.cache(tokenizer.load) if "tokenizer" in step.needs else no_tokenizer,
                 cache_path=cache_path,
             )
-            sizes[str(split)] = write_conversations(path, step.apply(rows, context))
+            sizes[str(split)] = _write(path, step, rows, context)
             audit.rows(context.stage, len(rows), sizes[str(split)])
         return {"splits": sizes}
 
     return Stage(f"preprocessing/{name}", depends_on, build)
+
+
+def _write(path: Path, step: Step, rows: ConversationTable, context: Context) -> int:
+    """Write what a step makes of a split's rows; returns their number."""
+    if step.row_by_row:
+        apply = _Apply(step, rows, context.stage, context.split, context.cache_path)
+        with BatchWriter(path) as writer:
+            for batch, (changed, told) in zip(rows.batches, in_order(apply, range(len(rows.batches))), strict=True):
+                writer.write(batch if changed is None else changed)
+                context.audit.absorb(told)
+        return writer.num_rows
+    flags = step.flags(rows, context)
+    return write_conversations(path, step.apply(rows, context)) if flags is None else write_kept(rows, flags, path)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Apply:
+    """A step on one batch of rows: the batch anew (None: as it was), and the audit of it."""
+
+    step: Step
+    rows: ConversationTable
+    stage: str
+    split: str
+    cache_path: Path
+
+    def __call__(self, number: int) -> tuple[pyarrow.RecordBatch | None, Audit]:
+        context = Context(self.stage, Audit(), self.split, cache_path=self.cache_path)
+        changed = rewritten(self.rows.batches[number], lambda rows: self.step.apply(rows, context))
+        return changed, context.audit

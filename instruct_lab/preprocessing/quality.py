@@ -7,7 +7,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
@@ -69,6 +69,8 @@ class Quality(Step):
     Sources: Gopher (Rae et al., 2021, appendix A.1.1) and C4 (Raffel et al., 2020, section 2.2), written for web pages:
     their own numbers drop most of any instruction data, so the options set others.
     """
+
+    row_by_row: ClassVar[bool] = True
 
     splits: Splits = Field(default_factory=train_alone)  # which splits pass through
     of: Part = "answer"  # what is judged

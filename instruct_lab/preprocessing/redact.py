@@ -6,7 +6,7 @@ import dataclasses
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -42,6 +42,8 @@ class Redact(Step):
     and with `leave_examples` what stands for nobody. The audit counts rows and finds by kind and shows what is around
     a placeholder, never what it replaced. Metadata is not looked at: leave out columns that hold personal data.
     """
+
+    row_by_row: ClassVar[bool] = True
 
     of_roles: Roles = Field(default_factory=every_role)  # whose texts; references and rejected answers: assistant
     policy: Literal["replace", "report", "drop"] = "replace"  # report counts and changes nothing; drop drops the row
@@ -99,7 +101,7 @@ class Redact(Step):
             if self.policy != "drop":
                 yield redacted if self.policy == "replace" else conversation
         if finds:
-            context.audit.note(context.stage, finds=dict(finds.most_common()))
+            context.audit.add(context.stage, finds=finds)
 
     def _finders(self, with_personal_data: bool) -> list[Finder]:
         """What looks for each kind, secrets first: they are the surest, and hold what looks like the others."""

@@ -6,7 +6,7 @@ import itertools
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
@@ -32,6 +32,8 @@ class Repetition(Step):
     Time and memory grow with the length of the text, not faster.
     Source: the repetition rules of Gopher (Rae et al., 2021, table A1), whose numbers are for web pages.
     """
+
+    row_by_row: ClassVar[bool] = True
 
     splits: Splits = Field(default_factory=train_alone)  # which splits pass through
     of: Part = "answer"  # what is judged

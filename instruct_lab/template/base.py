@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from instruct_lab.config import Component
@@ -45,6 +46,16 @@ class Template(Component, ABC):
             InstructLabError: the template cannot render these messages, changes their content, or closes an
                 assistant turn without a special token.
         """
+
+    def render_all(
+        self, conversations: Sequence[Conversation], tokenizer: PreTrainedTokenizerBase
+    ) -> list[list[Segment]]:
+        """`render` of each; what is the same for all of them may be looked up once.
+
+        Raises:
+            InstructLabError: as `render`.
+        """
+        return [self.render(conversation, tokenizer) for conversation in conversations]
 
     @abstractmethod
     def render_prompt(self, conversation: Conversation, tokenizer: PreTrainedTokenizerBase) -> list[Segment]:

@@ -17,7 +17,7 @@ from instruct_lab.errors import InstructLabError, Problem
 from instruct_lab.template.base import Segment, Template, TrainOn
 from instruct_lab.template.copying import copies_contents
 from instruct_lab.template.marking import ALTERNATIVES, before_last_answer, mark
-from instruct_lab.template.special_tokens import special_tokens
+from instruct_lab.template.special_tokens import SpecialTokens, special_tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -64,16 +64,23 @@ class ChatTemplate(Template):
 
     def render(self, conversation: Conversation, tokenizer: PreTrainedTokenizerBase) -> list[Segment]:
         """See `Template.render`."""
-        return self._segments(conversation.messages, tokenizer, conversation.id)
+        return self._segments(conversation.messages, self._shared(tokenizer), conversation.id)
+
+    def render_all(
+        self, conversations: Sequence[Conversation], tokenizer: PreTrainedTokenizerBase
+    ) -> list[list[Segment]]:
+        """See `Template.render_all`."""
+        shared = self._shared(tokenizer)
+        return [self._segments(conversation.messages, shared, conversation.id) for conversation in conversations]
 
     def render_prompt(self, conversation: Conversation, tokenizer: PreTrainedTokenizerBase) -> list[Segment]:
         """See `Template.render_prompt`."""
         messages = (*conversation.prompt, Message("assistant", _sentinel(len(conversation.prompt))))
-        return before_last_answer(self._segments(messages, tokenizer, conversation.id))
+        return before_last_answer(self._segments(messages, self._shared(tokenizer), conversation.id))
 
     def stop_token_ids(self, tokenizer: PreTrainedTokenizerBase) -> list[int]:
         """See `Template.stop_token_ids`."""
-        segments = self._segments((Message("user", "a"), Message("assistant", "b")), tokenizer, "")
+        segments = self._segments((Message("user", "a"), Message("assistant", "b")), self._shared(tokenizer), "")
         answer = next(index for index, segment in enumerate(segments) if segment.starts_answer)
         end_of_turn = special_tokens(tokenizer).ids[segments[answer + 1].text]
         eos = [tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else []
@@ -83,15 +90,18 @@ class ChatTemplate(Template):
         """See `Template.as_jinja`."""
         return self.jinja
 
-    def _segments(self, messages: Sequence[Message], tokenizer: PreTrainedTokenizerBase, name: str) -> list[Segment]:
+    def _shared(self, tokenizer: PreTrainedTokenizerBase) -> _Shared:
+        variables = tuple(sorted(self.variables.items()))
+        return _Shared(tokenizer, self._text(tokenizer), variables, special_tokens(tokenizer))
+
+    def _segments(self, messages: Sequence[Message], shared: _Shared, name: str) -> list[Segment]:
         where = f"conversation {name or '(unnamed)'}"
         if not messages:
             raise InstructLabError("The conversation has no messages", where=where, do="leave it out of the data")
-        special = special_tokens(tokenizer)
-        rendering = _Rendering(tokenizer, self._text(tokenizer), tuple(sorted(self.variables.items())), where)
+        rendering = _Rendering(shared.tokenizer, shared.jinja, shared.variables, where)
         glue = _glue(rendering, tuple(message.role for message in messages))
         if copies_contents(rendering.jinja):
-            return mark(messages, glue, self.train_on, special, where)
+            return mark(messages, glue, self.train_on, shared.special, where)
         shown = _contents_as_shown(rendering.text(messages), messages, glue)
         if shown is None:
             index = _changed(rendering, messages, glue)
@@ -104,7 +114,7 @@ class ChatTemplate(Template):
         placed = [
             dataclasses.replace(message, content=content) for message, content in zip(messages, shown, strict=True)
         ]
-        return mark(placed, glue, self.train_on, special, where)
+        return mark(placed, glue, self.train_on, shared.special, where)
 
     def _text(self, tokenizer: PreTrainedTokenizerBase) -> str:
         if self.jinja is not None:
@@ -123,6 +133,16 @@ class ChatTemplate(Template):
             )
         text: str = tokenizer.get_chat_template()
         return text
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Shared:
+    """What is the same for all conversations that one tokenizer's template renders."""
+
+    tokenizer: PreTrainedTokenizerBase
+    jinja: str
+    variables: tuple[tuple[str, Any], ...]
+    special: SpecialTokens
 
 
 @dataclasses.dataclass(frozen=True)

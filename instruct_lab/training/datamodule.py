@@ -14,9 +14,10 @@ import pytorch_lightning as pl
 
 from instruct_lab.batching import Example
 from instruct_lab.batching.efficiency import packed_share, padding_share
+from instruct_lab.batching.encoded import EncodeRows
 from instruct_lab.batching.encoding import tokenizer_fingerprint
 from instruct_lab.batching.reference import WithReference
-from instruct_lab.batching.table import ExampleTable, write_examples
+from instruct_lab.batching.table import ExampleTable
 from instruct_lab.batching.token_statistics import token_statistics
 from instruct_lab.data import Audit, Conversation, Input
 from instruct_lab.data.base import split_path, tables
@@ -105,10 +106,10 @@ class InstructionData(pl.LightningDataModule):
         digest, truncated = hashlib.sha256(), 0
         for split, conversations in tables(before).items():
             path = split_path(folder, split)
-            examples = experiment.batching.encode(
-                conversations, experiment.template, self._tokenizer, audit, split, experiment.layout
+            encode = EncodeRows(
+                experiment.batching, experiment.template, self._tokenizer, experiment.layout, conversations, split
             )
-            write_examples(path, examples)
+            encode.write(path, audit)
             written = ExampleTable(path)
             digest.update(f"{split}:{written.fingerprint()};".encode())
             audit.facts.setdefault("examples", {})[split] = len(written)

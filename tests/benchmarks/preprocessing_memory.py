@@ -3,9 +3,11 @@
 Command: python tests/benchmarks/preprocessing_memory.py [ROWS ...]
 
 Memory is what the process holds for itself (anonymous pages, sampled every 20 ms): pages of the Arrow files that are
-mapped belong to the system, which takes them back as it needs. Each size is a process of its own.
+mapped belong to the system, which takes them back as it needs. Each size is a process of its own; what the processes
+hold that it starts to share the work is told beside it.
 """
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -19,12 +21,25 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 SIZES = (10_000, 100_000, 1_000_000)
 
 
-def anonymous_megabytes() -> float:
-    """Memory of this process that no file backs."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("RssAnon:"):
-            return int(line.split()[1]) / 1024
-    raise RuntimeError("no RssAnon: a Linux kernel is needed")
+def anonymous_megabytes(process: str = "self") -> float:
+    """Memory of a process that no file backs; 0 where it has ended."""
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{process}/status").read_text().splitlines():
+            if line.startswith("RssAnon:"):
+                return int(line.split()[1]) / 1024
+    return 0.0
+
+
+def shared_megabytes() -> float:
+    """The same of all processes that this one has started; of those that still are this one in another's name, none."""
+    own = Path("/proc/self/cmdline").read_bytes()
+    total = 0.0
+    for task in Path("/proc/self/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            for number in task.read_text().split():
+                if Path(f"/proc/{number}/cmdline").read_bytes() != own:
+                    total += anonymous_megabytes(number)
+    return total
 
 
 class Peak(threading.Thread):
@@ -32,13 +47,14 @@ class Peak(threading.Thread):
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
-        self.megabytes = 0.0
+        self.megabytes = self.shared = 0.0
         self.stopped = threading.Event()
 
     def run(self) -> None:
         """Sample."""
         while not self.stopped.wait(0.02):
             self.megabytes = max(self.megabytes, anonymous_megabytes())
+            self.shared = max(self.shared, shared_megabytes())
 
 
 def measure(count: int) -> None:
@@ -60,7 +76,8 @@ def measure(count: int) -> None:
         seconds = time.perf_counter() - started
         peak.stopped.set()
         print(
-            f"{count:9,} rows of {size:.0f} bytes: {before:5.0f} MB before, peak {peak.megabytes:5.0f} MB, "
+            f"{count:9,} rows of {size:.0f} bytes: {before:5.0f} MB before, peak {peak.megabytes:5.0f} MB "
+            f"and {peak.shared:5.0f} MB of others, "
             f"{len(data.examples['train']):,} training examples, {seconds:.0f} s",
             flush=True,
         )

@@ -78,5 +78,5 @@ def test_a_writer_holds_a_bounded_number_of_bytes(tmp_path, monkeypatch) -> None
     with ConversationWriter(tmp_path / "rows.arrow") as writer:
         for number in range(5):
             writer.write(Conversation((Message("user", "x" * 60),), str(number)))
-            assert writer._bytes < 100
+            assert writer._columns.num_characters < 100
     assert len(ConversationTable(tmp_path / "rows.arrow")) == 5

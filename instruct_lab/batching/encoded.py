@@ -1,0 +1,62 @@
+"""Conversations on disk to examples on disk, in parts, by as many processes as there are."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from instruct_lab.batching.base import Batching, Layout
+from instruct_lab.batching.table import batches, write_batches
+from instruct_lab.data import Audit
+from instruct_lab.data.parallel import in_order
+from instruct_lab.data.table import ConversationTable
+from instruct_lab.template import Template
+
+if TYPE_CHECKING:
+    import pyarrow
+    from transformers import PreTrainedTokenizerBase
+
+PART_ROWS = 500
+
+
+@dataclasses.dataclass(frozen=True)
+class EncodeRows:
+    """Renders and encodes the conversations of a split.
+
+    Args:
+        batching: says what becomes of each conversation.
+        template: gives the text and says what is trained.
+        tokenizer: gives the ids.
+        layout: what the objective reads.
+        rows: the conversations.
+        split: their split's name.
+    """
+
+    batching: Batching
+    template: Template
+    tokenizer: PreTrainedTokenizerBase
+    layout: Layout
+    rows: ConversationTable
+    split: str
+
+    def write(self, path: Path, audit: Audit) -> int:
+        """Write the examples; returns their number.
+
+        Raises:
+            InstructLabError: as `Batching.encode`.
+        """
+        return write_batches(path, self._batches(audit))
+
+    def _batches(self, audit: Audit) -> Iterator[pyarrow.RecordBatch]:
+        for made, told in in_order(self, self.rows.pieces(PART_ROWS)):
+            audit.absorb(told)
+            yield from made
+
+    def __call__(self, piece: tuple[int, int, int]) -> tuple[list[pyarrow.RecordBatch], Audit]:
+        """The examples of some of the rows, and the audit of them."""
+        audit = Audit()
+        rows = self.rows.piece(*piece)
+        examples = self.batching.encode(rows, self.template, self.tokenizer, audit, self.split, self.layout)
+        return list(batches(examples)), audit

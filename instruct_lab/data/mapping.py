@@ -1,0 +1,131 @@
+"""Rows of a source to conversations of a split, part by part."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from instruct_lab.data.audit import Audit
+from instruct_lab.data.conversation import Conversation
+from instruct_lab.data.format import Format
+from instruct_lab.data.parallel import in_order
+from instruct_lab.data.source import BrokenRow, Row
+from instruct_lab.data.split import SPLIT_NAMES, HashSplit, SplitName
+from instruct_lab.data.table import Columns
+from instruct_lab.errors import InstructLabError
+
+if TYPE_CHECKING:
+    import pyarrow
+
+ALL_BROKEN = 100
+"""When the first so many rows are all broken, reading stops: the format is another."""
+PART_ROWS = 1000
+PART_BYTES = 4 << 20
+Part = tuple[list[Row | BrokenRow], bool]
+"""Rows that follow one another, and whether they are the source's first."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Mapped:
+    """What came of a part.
+
+    Args:
+        batches: conversations by split.
+        num_rows: rows of the part.
+        num_kept: conversations made of them.
+        num_broken: rows that were left out since they are broken.
+        first: what is wrong with the first of those.
+        audit: counts what was left out.
+    """
+
+    batches: list[tuple[SplitName, pyarrow.RecordBatch]]
+    num_rows: int
+    num_kept: int
+    num_broken: int
+    first: InstructLabError | None
+    audit: Audit
+
+
+@dataclasses.dataclass(frozen=True)
+class MapRows:
+    """Maps the rows of one source.
+
+    Args:
+        format: how a row becomes a conversation.
+        split: the split that the source is of.
+        division: divides its rows among the splits; none: they are of its own.
+        source: the source's name.
+        stage: the name that the audit counts under.
+        told: ids that are not to come again, to which those that come are added; none: all may.
+    """
+
+    format: Format
+    split: SplitName
+    division: HashSplit | None
+    source: str
+    stage: str
+    told: set[str] | None = None
+
+    def all(self, rows: Iterator[Row | BrokenRow]) -> Iterator[Mapped]:
+        """Map every row, unless the first are all broken."""
+        opening = self((list(itertools.islice(rows, ALL_BROKEN)), True))
+        yield opening
+        if opening.num_broken < ALL_BROKEN:
+            parts = ((part, False) for part in _parts(rows))
+            yield from in_order(self, parts) if self.told is None else map(self, parts)
+
+    def __call__(self, part: Part) -> Mapped:
+        """Map the rows of a part."""
+        rows, are_first = part
+        audit, batches = Audit(), []
+        columns = {name: Columns() for name in SPLIT_NAMES}
+        num_kept = num_broken = 0
+        first: InstructLabError | None = None
+        for number, row in enumerate(rows):
+            try:
+                made = self._conversations(row, check=are_first and number == num_broken)
+            except InstructLabError as error:
+                first, num_broken = first or error, num_broken + 1
+                audit.record(self.stage, "dropped", f"broken row: {_reason(error)}", error)
+                continue
+            for conversation in made:
+                if self.told is not None:
+                    if conversation.id in self.told:
+                        audit.record(self.stage, "dropped", "same text and answer as before", conversation)
+                        continue
+                    self.told.add(conversation.id)
+                num_kept += 1
+                split = self.division.split_of(conversation) if self.division is not None else self.split
+                columns[split].add(conversation, self.source)
+                if columns[split].is_full:
+                    batches.append((split, columns[split].taken()))
+        batches += [(split, kept.taken()) for split, kept in columns.items() if len(kept)]
+        return Mapped(batches, len(rows), num_kept, num_broken, first, audit)
+
+    def _conversations(self, row: Row | BrokenRow, check: bool) -> list[Conversation]:
+        if isinstance(row, BrokenRow):
+            raise row.error
+        if check:
+            self.format.check_columns(row)
+        return list(self.format.conversations_of(row))
+
+
+def _parts(rows: Iterator[Row | BrokenRow]) -> Iterator[list[Row | BrokenRow]]:
+    part: list[Row | BrokenRow] = []
+    size = 0
+    for row in rows:
+        part.append(row)
+        size += row.size if isinstance(row, Row) else 0
+        if len(part) >= PART_ROWS or size >= PART_BYTES:
+            yield part
+            part, size = [], 0
+    if part:
+        yield part
+
+
+def _reason(error: InstructLabError) -> str:
+    """What is wrong with a row, without what is of that row alone."""
+    return " ".join(re.sub(r"'(?:[^'\\]|\\.)*'|\"[^\"]*\"|\([^)]*\)|: .*$|(?<![\w-])\d+", "…", error.what).split())

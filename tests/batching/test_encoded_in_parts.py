@@ -1,0 +1,104 @@
+"""Examples of conversations on disk: the same by one process and by several, errors included."""
+
+import json
+import pydoc_data.topics
+import re
+
+import pytest
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
+
+from instruct_lab.batching import Padded
+from instruct_lab.batching.base import SUPERVISED_DECODER
+from instruct_lab.batching.encoded import EncodeRows
+from instruct_lab.batching.table import ExampleTable, write_examples
+from instruct_lab.data import Audit, Conversation, Message, parallel
+from instruct_lab.data.parallel import others
+from instruct_lab.data.table import ConversationTable, write_conversations
+from instruct_lab.errors import InstructLabError
+from instruct_lab.template import TextTemplate
+
+SENTENCES = [text.strip() for text in re.split(r"(?<=[.:])\s+", " ".join(pydoc_data.topics.topics.values()))]
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer, backend.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=900, show_progress=False, initial_alphabet=alphabet)
+    backend.train_from_iterator(SENTENCES[:500], trainer)
+    backend.add_special_tokens([AddedToken("<|end|>", normalized=False)])
+    return PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<|end|>")
+
+
+@pytest.fixture
+def rows(tmp_path):
+    def conversation(number):
+        question, answer = SENTENCES[number % 700], SENTENCES[(number * 7) % 900] * (1 + number % 3)
+        said = f"{question} <|end|>" if number % 50 == 0 else question
+        return Conversation((Message("user", said), Message("assistant", answer)), str(number), source="docs")
+
+    write_conversations(tmp_path / "rows.arrow", map(conversation, range(3300)))
+    return ConversationTable(tmp_path / "rows.arrow")
+
+
+def encode(rows, tokenizer, overlong="truncate_prompt"):
+    return EncodeRows(
+        Padded(max_tokens=90, overlong=overlong), TextTemplate(), tokenizer, SUPERVISED_DECODER, rows, "train"
+    )
+
+
+@pytest.fixture
+def shared(monkeypatch):
+    """Another process is started at once and waited for; the numbers of the parts that it did."""
+    numbers, begin, take = [], parallel._Others._begin, parallel._Process.take
+    monkeypatch.setattr(parallel, "PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(parallel, "num_processes", lambda: 2)
+
+    def begun(self, *arguments):
+        begin(self, *arguments)
+        while any(not process._is_ready and process._process.poll() is None for process in self._processes):
+            self._hear(wait=True)
+
+    def taken(self, number, is_failed, result):
+        if number >= 0 and not is_failed:
+            numbers.append(number)
+        take(self, number, is_failed, result)
+
+    monkeypatch.setattr(parallel._Others, "_begin", begun)
+    monkeypatch.setattr(parallel._Process, "take", taken)
+    return numbers
+
+
+def test_examples_and_audit_are_the_same_by_one_process_by_several_and_all_at_once(
+    tmp_path, rows, tokenizer, shared
+) -> None:
+    found, told = {}, {}
+    for name in ("several", "alone"):
+        audit = Audit()
+        if name == "several":
+            with others():
+                encode(rows, tokenizer).write(tmp_path / name, audit)
+        else:
+            encode(rows, tokenizer).write(tmp_path / name, audit)
+        found[name], told[name] = (tmp_path / name).read_bytes(), json.dumps(audit.to_json())
+    assert shared, "another process took part"
+    assert found["several"] == found["alone"]
+    assert told["several"] == told["alone"]
+    audit, work = Audit(), encode(rows, tokenizer)
+    whole = work.batching.encode(rows, work.template, tokenizer, audit, "train", SUPERVISED_DECODER)
+    write_examples(tmp_path / "whole", whole)
+    assert ExampleTable(tmp_path / "whole").fingerprint() == ExampleTable(tmp_path / "several").fingerprint()
+    assert json.dumps(audit.to_json()) == told["several"]
+    assert audit.count("truncated") > 100
+
+
+def test_an_error_is_told_by_the_first_row_that_has_it(tmp_path, rows, tokenizer, shared) -> None:
+    told = []
+    for share in (True, False):
+        with pytest.raises(InstructLabError) as error, others() if share else pytest.MonkeyPatch.context():
+            encode(rows, tokenizer, overlong="error").write(tmp_path / "examples", Audit())
+        told.append(str(error.value))
+    assert told[0] == told[1]
+    assert "more than 90" in told[0]

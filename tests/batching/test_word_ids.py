@@ -1,0 +1,105 @@
+"""Ids word by word are the tokenizer's own."""
+
+import pydoc_data.topics
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
+
+from instruct_lab.batching import encoding
+from instruct_lab.batching.encoding import Encoder
+from instruct_lab.batching.word_ids import CUTS, PLAIN, known_cut, word_ids
+
+DIGITS = pre_tokenizers.Digits(individual_digits=True)
+GPT2 = pre_tokenizers.ByteLevel(add_prefix_space=False)
+QWEN = pre_tokenizers.Sequence(
+    [
+        pre_tokenizers.Split(Regex(r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s+"), "isolated"),
+        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+    ]
+)
+CUTTING = {"smollm": pre_tokenizers.Sequence([DIGITS, GPT2]), "gpt2": GPT2}
+TEXTS = list(pydoc_data.topics.topics.values())
+
+
+def trained(pre_tokenizer, normalizer=None):
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizer, decoders.ByteLevel()
+    if normalizer is not None:
+        tokenizer.normalizer = normalizer
+    trainer = trainers.BpeTrainer(
+        vocab_size=1200, show_progress=False, initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
+    )
+    tokenizer.train_from_iterator([*TEXTS[:20], "l'été à Noël — « déjà »"], trainer)
+    tokenizer.add_special_tokens([AddedToken(token, normalized=False) for token in ("<|end|>", "<|end|>>", "<s>")])
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|end|>")
+
+
+@pytest.fixture(scope="module", params=[*CUTTING])
+def encoder(request):
+    return Encoder(trained(CUTTING[request.param]))
+
+
+def test_the_cut_is_found(encoder) -> None:
+    assert encoder._words is not None
+
+
+@pytest.mark.parametrize(
+    "tokenizer",
+    [
+        pytest.param(lambda: trained(QWEN), id="another cut"),
+        pytest.param(lambda: trained(pre_tokenizers.ByteLevel(add_prefix_space=True)), id="a space before a text"),
+        pytest.param(lambda: trained(GPT2, normalizers.NFC()), id="a normalizer"),
+        pytest.param(lambda: trained(pre_tokenizers.Metaspace()), id="no bytes"),
+    ],
+)
+def test_a_tokenizer_that_cuts_otherwise_is_left_alone(tokenizer) -> None:
+    assert Encoder(tokenizer())._words is None
+
+
+def test_a_token_that_takes_in_white_space_leaves_the_tokenizer_alone() -> None:
+    tokenizer = trained(GPT2)
+    assert known_cut(tokenizer.backend_tokenizer) is CUTS[1]
+    tokenizer.add_tokens([AddedToken("<mask>", lstrip=True)])
+    assert known_cut(tokenizer.backend_tokenizer) is None
+    assert word_ids(tokenizer) is None
+
+
+PLAIN_TEXT = st.text(st.sampled_from("aAstdlve1 '\n\t\r’—é²_-."), min_size=1, max_size=20)
+ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=5)
+TOKENS = st.sampled_from(["<|end|>", "<|end|>>", "<s>", "don't", "we'll", " 12", "  ", "\r\n", "x" * 60])
+PARTS = st.lists(PLAIN_TEXT | TOKENS, min_size=1, max_size=6) | st.lists(PLAIN_TEXT | TOKENS | ANY_TEXT, max_size=6)
+
+
+@given(st.lists(PARTS.map("".join), max_size=30))
+@settings(max_examples=150, deadline=None)
+def test_ids_are_the_tokenizer_s_own_whatever_the_texts(encoder, texts) -> None:
+    assert encoder._words is not None
+    by_words = encoder._words(texts, lambda left: encoder._whole_ids(left, ordinary=False))
+    assert by_words == encoder._whole_ids(texts, ordinary=False)
+
+
+def test_ids_of_long_texts_are_the_tokenizer_s_own_and_few_are_left_to_it(encoder, monkeypatch) -> None:
+    monkeypatch.setattr(encoding, "MANY", 1)
+    whole = encoder._whole_ids(TEXTS, ordinary=False)
+    assert encoder._ids(TEXTS, ordinary=False) == whole
+    asked = []
+    assert encoder._words is not None
+    again = encoder._words(TEXTS, lambda left: asked.extend(left) or encoder._whole_ids(left, ordinary=False))
+    assert again == whole
+    assert all(not PLAIN.fullmatch(text) or max(map(len, text.split())) > 35 for text in asked)
+
+
+def test_a_token_that_is_added_later_is_one_token() -> None:
+    tokenizer = trained(GPT2)
+    before = word_ids(tokenizer)
+    tokenizer.add_special_tokens({"pad_token": "<pad>"})
+    after = word_ids(tokenizer)
+    assert before is not None
+    assert after is not None
+    whole = tokenizer("a <pad> b", add_special_tokens=False)["input_ids"]
+    encode = lambda texts: [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]  # noqa: E731
+    assert after(["a <pad> b"], encode) == [whole]
+    assert tokenizer.pad_token_id in whole
