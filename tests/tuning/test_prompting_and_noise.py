@@ -238,3 +238,19 @@ def test_answers_do_not_depend_on_what_is_asked_beside_them(option, method, tmp_
     assert together == [generation.generate_ids(tuned, [prompt], [], 0)[0] for prompt in prompts]
     if option == "tiny_random":  # a random encoder-decoder says the same to everything
         assert len({tuple(answer) for answer in together}) > 1
+
+
+def test_a_decoder_that_shares_its_encoder_s_layer_reads_no_noise(tmp_path):
+    made = component_of("model", "tiny_encoder_decoder")
+    model = made.load(made.load_tokenizer(tmp_path), tmp_path).train()
+    layer = model.get_input_embeddings()
+    model.get_encoder().set_input_embeddings(layer)
+    model.get_decoder().set_input_embeddings(layer)
+    add_embedding_noise(model, 50.0)
+    read = []
+    layer.register_forward_hook(
+        lambda module, arguments, output: read.append(torch.equal(output, module.weight[arguments[0]]))
+    )
+    ids = torch.tensor([[1, 2, 3]])
+    model(input_ids=ids, decoder_input_ids=ids)
+    assert read == [False, True], "the encoder's tokens alone have noise"
