@@ -217,12 +217,17 @@ def _trainer_problems(built: dict[str, Any]) -> Iterator[Problem]:
 
 
 def _precision_problems(built: dict[str, Any]) -> Iterator[Problem]:
-    """Float16's loss scaler and a fused optimizer both unscale gradients; clipping needs them in between."""
+    """Float16 without a GPU; or beside a fused optimizer, which unscales gradients too, and clipping stands between."""
     trainer, optimizer = built.get("trainer"), built.get("optimizer")
-    if not isinstance(trainer, Foreign) or not getattr(optimizer, "fused", False):
+    if not isinstance(trainer, Foreign):
         return
     precision = str(trainer.arguments.get("precision", "32-true"))
-    if precision in ("16", "16-mixed") and trainer.arguments.get("gradient_clip_val"):
+    if precision not in ("16", "16-mixed"):
+        return
+    if trainer.arguments.get("accelerator") == "cpu":
+        reason = "float16 needs a GPU, and trainer.accelerator is cpu: Lightning would take bfloat16 without a word"
+        yield Problem(key="trainer.precision", value=precision, reason=reason, suggestion="bf16-mixed")
+    elif getattr(optimizer, "fused", False) and trainer.arguments.get("gradient_clip_val"):
         reason = f"a fused optimizer leaves no room for trainer.gradient_clip_val with trainer.precision={precision}"
         yield Problem(key="optimizer.fused", value=True, reason=reason, suggestion="false")
 

@@ -13,6 +13,7 @@ from pydantic import Field
 from instruct_lab.batching import Batch, Example, Reads
 from instruct_lab.config import component
 from instruct_lab.errors import InstructLabError
+from instruct_lab.objective._vocabulary import vocabulary_of
 from instruct_lab.objective.base import Loss, Objective
 from instruct_lab.objective.masked import mask_token_id
 
@@ -124,10 +125,7 @@ def sentinel_ids(tokenizer: Any) -> list[int]:
     Raises:
         InstructLabError: there are none.
     """
-    vocabulary = tokenizer.get_vocab()
-    found: list[int] = []
-    while (name := f"<extra_id_{len(found)}>") in vocabulary:
-        found.append(vocabulary[name])
+    found = vocabulary_of(tokenizer).sentinels
     if len(found) < 2:
         raise InstructLabError(
             "The tokenizer has no sentinels <extra_id_0>, <extra_id_1>, ...",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
@@ -11,13 +10,12 @@ from pydantic import Field
 from instruct_lab.batching import IGNORED, Batch, Example, Reads
 from instruct_lab.config import component
 from instruct_lab.errors import InstructLabError, Refusal
+from instruct_lab.objective._vocabulary import CONTINUES, vocabulary_of
 from instruct_lab.objective.base import Loss, Objective
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-CONTINUES = "##"
-"""Begins a WordPiece token that continues a word."""
 OPENS = ("Ġ", "▁", " ")
 """Begins a byte-level or SentencePiece token that opens a word."""
 
@@ -62,7 +60,7 @@ class Masked(Objective):
                 break
             chosen += group
         input_ids, labels = list(example.input_ids), [IGNORED] * len(example.labels)
-        mask, ordinary = mask_token_id(tokenizer), ordinary_ids(tokenizer)
+        mask, ordinary = mask_token_id(tokenizer), vocabulary_of(tokenizer).ordinary
         for place in sorted(chosen):
             labels[place] = example.labels[place]
             drawn, replacement = source.random(), ordinary[int(source.random() * len(ordinary))]
@@ -75,7 +73,7 @@ class Masked(Objective):
     def _words(self, input_ids: list[int], places: list[int], tokenizer: Any) -> list[list[int]]:
         """Places of the tokens of each word."""
         tokens = tokenizer.convert_ids_to_tokens([input_ids[place] for place in places])
-        by_piece = any(token.startswith(CONTINUES) for token in tokenizer.get_vocab())
+        by_piece = vocabulary_of(tokenizer).has_pieces
         words: list[list[int]] = []
         for place, token, before in zip(places, tokens, [None, *places], strict=False):
             opens = not token.startswith(CONTINUES) if by_piece else token.startswith(OPENS)
@@ -111,16 +109,3 @@ def mask_token_id(tokenizer: Any) -> int:
             do="choose a model that was pretrained with one, or tokenizer=train",
         )
     return number
-
-
-_ordinary: dict[int, tuple[Any, list[int]]] = {}
-
-
-def ordinary_ids(tokenizer: Any) -> Sequence[int]:
-    """Ids of all tokens that are no special tokens, in order."""
-    known = _ordinary.get(id(tokenizer))
-    if known is None or known[0] is not tokenizer:
-        special = set(tokenizer.all_special_ids)
-        known = (tokenizer, sorted(number for number in tokenizer.get_vocab().values() if number not in special))
-        _ordinary[id(tokenizer)] = known
-    return known[1]

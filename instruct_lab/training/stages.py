@@ -49,6 +49,8 @@ OWNED_ARGUMENTS = {
     "use_distributed_sampler": False,  # the loaders shard by themselves
 }
 """Trainer arguments that belong to this room; a config that sets one is refused."""
+FLOAT16 = ("16", "16-mixed")
+"""What Lightning calls half precision over weights in full precision."""
 
 
 class Stages:
@@ -86,6 +88,12 @@ class Stages:
             raise InstructLabError(
                 f"The trainer cannot run here: {error}", where="trainer", do="choose another trainer option"
             ) from error
+        if str(self.experiment.trainer.arguments.get("precision")) in FLOAT16 and trainer.precision not in FLOAT16:
+            raise InstructLabError(
+                f"The trainer would compute in {trainer.precision}, for it takes float16 on a GPU alone",
+                where="trainer.precision",
+                do="choose bf16-mixed or 32-true",
+            )
         return trainer
 
     # ---- stages

@@ -30,7 +30,8 @@ class LoRA(PeftMethod):
     DoRA trains the length of each column of W beside its direction (Liu et al., 2024). PiSSA starts A and B from the
     principal singular vectors of W, and OLoRA from its QR decomposition, taking them out of the frozen weights (Meng et
     al., 2024; Büyükakyüz, 2024); their adapters are written as plain ones of twice the rank, which the untuned model
-    takes. LoRA+ gives B a higher learning rate than A (Hayou et al., 2024).
+    takes: exactly in float32, and up to the rounding of its weights in bfloat16. LoRA+ gives B a higher learning rate
+    than A (Hayou et al., 2024).
     """
 
     families: ClassVar = frozenset({"decoder", "encoder-decoder", "encoder"})

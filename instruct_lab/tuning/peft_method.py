@@ -54,6 +54,7 @@ class PeftMethod(Tuning, ABC):
         for parameter in adapted.parameters():
             if parameter.requires_grad and id(parameter) not in frozen:
                 parameter.data = parameter.data.float()
+        _cast_inputs_of_whole_modules(adapted)
         if getattr(model, "is_gradient_checkpointing", False):
             adapted.enable_input_require_grads()
         return adapted
@@ -84,6 +85,7 @@ class PeftMethod(Tuning, ABC):
             raise InstructLabError("The folder holds no adapter", where=str(path), do="finish the run first")
         try:
             adapted: Any = peft.PeftModel.from_pretrained(model, str(path), is_trainable=False)
+            _read_whole_modules(adapted, path)
             kept = set(_saved_names(path))
         except Exception as error:
             raise InstructLabError(
@@ -99,6 +101,7 @@ class PeftMethod(Tuning, ABC):
                 where=str(path),
                 do="use the model that the run was made with",
             )
+        _cast_inputs_of_whole_modules(adapted)
         return adapted
 
     def merge(self, model: PreTrainedModel) -> PreTrainedModel:
@@ -119,15 +122,43 @@ class PeftMethod(Tuning, ABC):
         return merged
 
 
+def _whole_modules(adapted: Any) -> list[tuple[str, Any]]:
+    """Modules that train as a whole, and where they stand."""
+    from peft.utils import ModulesToSaveWrapper
+
+    found = [(name, m) for name, m in adapted.named_modules() if isinstance(m, ModulesToSaveWrapper)]
+    return [(name, wrapper.modules_to_save["default"]) for name, wrapper in found]
+
+
+def _read_whole_modules(adapted: Any, path: Path) -> None:
+    """Give modules that trained as a whole the float32 that was saved: PEFT rounds it to the model's type."""
+    import peft
+    from safetensors.torch import load_file
+
+    whole = [module for _, module in _whole_modules(adapted)]
+    if any(p.dtype.itemsize < 4 for module in whole for p in module.parameters()):
+        for module in whole:
+            module.float()
+        peft.set_peft_model_state_dict(adapted, load_file(path / "adapter_model.safetensors"))
+
+
+def _cast_inputs_of_whole_modules(adapted: Any) -> None:
+    """Let modules of float32 read what a model of a narrower type hands them; PEFT casts for its adapters alone."""
+    for _, module in _whole_modules(adapted):
+        module.register_forward_pre_hook(_as_weights)
+
+
+def _as_weights(module: Any, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+    weight = next(module.parameters())
+    return tuple(a.to(weight.dtype) if getattr(a, "is_floating_point", bool)() else a for a in arguments)
+
+
 def _take_whole_modules(adapted: Any) -> None:
     """Put modules that trained as a whole in the place of their untuned ones; PEFT does it for layers with one weight
     alone."""
-    from peft.utils import ModulesToSaveWrapper
-
-    for name, module in list(adapted.named_modules()):
-        if isinstance(module, ModulesToSaveWrapper):
-            parent, _, last = name.rpartition(".")
-            setattr(adapted.get_submodule(parent), last, module.modules_to_save["default"])
+    for name, module in _whole_modules(adapted):
+        parent, _, last = name.rpartition(".")
+        setattr(adapted.get_submodule(parent), last, module)
 
 
 def refuse_new_tokens(method: str, model: Any) -> None:

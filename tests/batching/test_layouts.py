@@ -6,6 +6,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 from transformers import PreTrainedTokenizerFast
 
 from instruct_lab.batching import IGNORED, Layout, Padded
+from instruct_lab.batching.layouts import _Texts
 from instruct_lab.data import Audit, Conversation, Message
 from instruct_lab.template import ChatTemplate, Contents
 
@@ -164,6 +165,20 @@ def test_a_message_s_weight_is_that_of_its_target_tokens():
     batch = Padded().collate([example, plain], tokenizer.pad_token_id)
     assert batch.weights[0, : len(example.weights)].tolist() == example.weights
     assert batch.weights[1, : len(plain.labels)].tolist() == [1.0] * len(plain.labels)
+
+
+def test_an_encoder_decoder_s_answer_has_the_weight_of_its_message():
+    messages = (Message("user", "Hi"), Message("assistant", "Hello", weight=0.5))
+    example = only(Conversation(messages, "id"), Layout("answers", "encoder-decoder"), T5)
+    assert example.weights == [0.5] * len(example.labels)
+    assert only(dialogue("Hi", "Hello"), Layout("answers", "encoder-decoder"), T5).weights is None
+
+
+def test_special_tokens_that_a_text_has_already_are_neither_doubled_nor_trained():
+    ids = BERT("Hi")["input_ids"]
+    found, labels = _Texts(BERT).wrapped(list(ids), list(ids))
+    assert found == ids
+    assert labels == [IGNORED, *ids[1:-1], IGNORED]
 
 
 @pytest.mark.parametrize("policy", ["truncate_prompt", "truncate_response"])

@@ -65,6 +65,7 @@ MISTAKES = [
     (["lr_scheduler.warmup_steps=10"], "lr_scheduler.warmup_steps", None),
     (["trainer.accelerator=gpuu"], "trainer.accelerator", "gpu"),
     (["trainer.devices=zero"], "trainer.devices", "auto"),
+    (["trainer.accelerator=cpu", "trainer.precision=16-mixed"], "trainer.precision", "bf16-mixed"),
     (["preprocessing.steps.normalise.form=NFC"], "preprocessing.steps.normalise", "normalize"),
     (["trainer.max_epochs=-1"], "trainer.max_epochs", None),
     (["trainer.logger=false"], "trainer.logger", None),

@@ -145,3 +145,23 @@ def test_a_tokenizer_without_the_tokens_is_refused():
             objective.check_tokenizer(GPT)
     with pytest.raises(ValidationError):
         Masked(mask_share=0.8, random_share=0.3)
+
+
+def test_a_word_does_not_reach_across_what_is_not_predicted():
+    tokenizer = byte_tokenizer("encoder")
+    ids = tokenizer("abcd", add_special_tokens=False)["input_ids"]
+    assert Masked(whole_words=True)._words(ids, [0, 1, 2, 3], tokenizer) == [[0, 1, 2, 3]]
+    assert Masked(whole_words=True)._words(ids, [0, 1, 3], tokenizer) == [[0, 1], [3]]
+
+
+def test_the_vocabulary_is_read_once_and_again_when_it_has_grown(monkeypatch):
+    tokenizer = byte_tokenizer("encoder-decoder")
+    read, whole_vocabulary = [], tokenizer.get_vocab
+    monkeypatch.setattr(tokenizer, "get_vocab", lambda: read.append(1) or whole_vocabulary())
+    example = whole("the quick brown fox jumps over the lazy dog")
+    for _ in range(5):
+        SpanCorruption().corrupted(example, tokenizer, random.Random(0))
+    assert len(read) == 1
+    tokenizer.add_tokens(["new"])
+    SpanCorruption().corrupted(example, tokenizer, random.Random(0))
+    assert len(read) == 2

@@ -296,10 +296,11 @@ def test_orpo_simpo_cpo(make):
         close(smooth, [-0.75 * math.log(logistic(x)) - 0.25 * math.log(logistic(-x)) for x in h])
 
 
-def test_kto_estimates_its_divergence_from_other_prompts_answers():
+@pytest.mark.parametrize(("seed", "clamped"), [(5, False), (11, True)])
+def test_kto_estimates_its_divergence_from_other_prompts_answers(seed, clamped):
     base = llama()
     tuned = LoRA(r=2, target_modules=["q_proj", "v_proj"]).apply(copy.deepcopy(base))
-    torch.manual_seed(5)
+    torch.manual_seed(seed)
     for name, parameter in tuned.named_parameters():
         if "lora_B" in name:
             parameter.data.normal_(std=0.5)
@@ -323,6 +324,7 @@ def test_kto_estimates_its_divergence_from_other_prompts_answers():
     for one, label in zip(ids, labels, strict=True):
         single = Batch(torch.tensor([one]), torch.ones(1, len(one), dtype=torch.long), torch.tensor([label]))
         ratios.append(sum(log_probabilities(merged, single)[0]) - sum(log_probabilities(base, single)[0]))
+    assert bool(sum(ratios) < 0) is clamped
     z = max(0.0, sum(ratios) / 2)
     expected = [
         1.5 * (1 - logistic(0.3 * (good[i] - good_before[i] - z)))
@@ -435,3 +437,13 @@ def test_micro_batches_sum_to_the_batch(objective):
         )
     sums = torch.cat([objective.loss(model, part).sums for part in parts])
     torch.testing.assert_close(sums, whole.sums, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [DPO, CPO], ids=lambda kind: kind.__name__)
+def test_labels_of_pairs_are_smoothed_in_training_alone(kind):
+    model = llama().eval()
+    batch = batch_for(model, paired=True)
+    batch.reference = REFERENCE
+    plain, smoothed = kind().loss(model, batch).sums, kind(label_smoothing=0.2).loss(model, batch).sums
+    assert torch.equal(plain, smoothed)
+    assert not torch.allclose(plain, kind(label_smoothing=0.2).loss(model.train(), batch).sums)

@@ -118,3 +118,12 @@ def test_a_device_that_is_not_there_is_told_before_data_is_loaded(lab, tiny, cap
         pytest.skip("there is a GPU")
     told = refused(capsys, "train", *tiny, override)
     assert "trainer" in told
+
+
+def test_a_precision_that_the_trainer_would_replace_is_told(lab, tiny, capsys):
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("float16 works here")
+    chosen = ["trainer.precision=16-mixed", "trainer.gradient_clip_val=null"]
+    assert "would compute in bf16-mixed" in refused(capsys, "train", *tiny, *chosen)

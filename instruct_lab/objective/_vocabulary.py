@@ -1,0 +1,47 @@
+"""What objectives that damage a text ask of a tokenizer's vocabulary, found out once."""
+
+from __future__ import annotations
+
+import dataclasses
+import weakref
+from typing import Any
+
+CONTINUES = "##"
+"""Begins a WordPiece token that continues a word."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Vocabulary:
+    """A tokenizer's vocabulary.
+
+    Args:
+        ordinary: ids of all tokens that are no special tokens, in order.
+        sentinels: ids of `<extra_id_0>`, `<extra_id_1>`, ... in this order.
+        has_pieces: whether tokens that continue a word are marked, as WordPiece does, and not those that open one.
+    """
+
+    ordinary: list[int]
+    sentinels: list[int]
+    has_pieces: bool
+
+
+_known: weakref.WeakKeyDictionary[Any, tuple[int, Vocabulary]] = weakref.WeakKeyDictionary()
+
+
+def vocabulary_of(tokenizer: Any) -> Vocabulary:
+    """The vocabulary of a tokenizer; it is read again when tokens were added."""
+    size = len(tokenizer)
+    known = _known.get(tokenizer)
+    if known is None or known[0] != size:
+        known = _known[tokenizer] = (size, _read(tokenizer))
+    return known[1]
+
+
+def _read(tokenizer: Any) -> Vocabulary:
+    numbers: dict[str, int] = tokenizer.get_vocab()
+    special = set(tokenizer.all_special_ids)
+    sentinels: list[int] = []
+    while (name := f"<extra_id_{len(sentinels)}>") in numbers:
+        sentinels.append(numbers[name])
+    ordinary = sorted(number for number in numbers.values() if number not in special)
+    return Vocabulary(ordinary, sentinels, any(token.startswith(CONTINUES) for token in numbers))
