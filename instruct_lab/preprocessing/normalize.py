@@ -144,7 +144,7 @@ class Normalize(Step):
     def _renamed(self, messages: tuple[Message, ...]) -> tuple[Message, ...]:
         renamed = messages
         if self.roles and any(self._role(message.role) != message.role for message in messages):
-            renamed = tuple(Message(self._role(m.role), m.content, m.trained) for m in messages)
+            renamed = tuple(dataclasses.replace(m, role=self._role(m.role)) for m in messages)
         if self.merge_consecutive and any(first.role == second.role for first, second in itertools.pairwise(renamed)):
             joined = merged(renamed)
             renamed = joined if len(joined) < len(renamed) else renamed

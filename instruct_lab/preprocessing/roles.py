@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Iterable, Sequence
 
@@ -21,11 +22,11 @@ def in_order(messages: Sequence[Message]) -> bool:
     """Whether system, user and assistant take turns as they should, the last one an assistant.
 
     Tool results follow an assistant, and an assistant follows them. Messages of one role in a row are in order where
-    one is trained and the next is not: they cannot be one message.
+    they are trained differently: they cannot be one message.
     """
     last: Message | None = None
     for message in messages:
-        split = last is not None and last.role == message.role and last.trained != message.trained
+        split = last is not None and last.role == message.role and _training(last) != _training(message)
         if not split and message.role not in FOLLOWS.get(last.role if last else "", ()):
             return False
         last = message
@@ -55,13 +56,19 @@ def repaired(messages: Sequence[Message], open_end: bool = False) -> tuple[Messa
 def merged(messages: Iterable[Message]) -> tuple[Message, ...]:
     """Messages of one role in a row joined by an empty line; not tool results, nor what is trained differently."""
     found: list[Message] = []
-    for (role, trained), group in itertools.groupby(messages, key=lambda message: (message.role, message.trained)):
+    for _, group in itertools.groupby(messages, key=lambda message: (message.role, *_training(message))):
         together = list(group)
-        if len(together) == 1 or role == "tool":
+        if len(together) == 1 or together[0].role == "tool":
             found += together
         else:
-            found.append(Message(role, "\n\n".join(message.content for message in together), trained))
+            content = "\n\n".join(message.content for message in together)
+            found.append(dataclasses.replace(together[0], content=content))
     return tuple(found)
+
+
+def _training(message: Message) -> tuple[bool | None, float]:
+    """Whether a message is trained, and how much its tokens count."""
+    return message.trained, message.weight
 
 
 def without_repeats(messages: tuple[Message, ...]) -> tuple[Message, ...]:

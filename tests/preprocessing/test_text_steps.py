@@ -197,6 +197,20 @@ def test_normalize_renames_and_merges_roles() -> None:
     assert [message.content for message in merged[0].messages] == ["S\n\nU", "A"]
 
 
+def test_the_weights_of_messages_stay_and_keep_apart_what_counts_differently() -> None:
+    said = [Message("assistant", text, True, weight) for text, weight in (("A", 0.5), ("B", 0.5), ("C", 2.0))]
+    talked = Conversation((Message("tool", "Q"), *said))
+    found, _ = run(Normalize(roles={"tool": "user"}, merge_consecutive=True), talked)
+    assert [(m.role, m.content, m.weight) for m in found[0].messages[1:]] == [
+        ("assistant", "A\n\nB", 0.5),
+        ("assistant", "C", 2.0),
+    ]
+    renamed, _ = run(Normalize(roles={"assistant": "system"}), talked)
+    assert [m.weight for m in renamed[0].messages] == [1.0, 0.5, 0.5, 2.0]
+    mended, _ = run(Clean(repeated_messages="merge", role_order="repair"), found[0])
+    assert mended == found
+
+
 def test_a_mask_that_would_be_masked_is_refused() -> None:
     with pytest.raises(pydantic.ValidationError, match="number_mask"):
         Normalize(number_mask="<N1>")

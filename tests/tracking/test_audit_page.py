@@ -5,6 +5,7 @@ import json
 import re
 
 import pytest
+from browser import MISSING, Browser, chromium
 
 from instruct_lab.data.audit import Audit
 from instruct_lab.tracking.audit_page import audit_page
@@ -262,3 +263,22 @@ def test_only_what_this_module_made_is_taken_for_markup():
 def test_numbers_are_short():
     shown = [number(value) for value in (1234567, 0.123456, None, True, "text")]
     assert shown == ["1,234,567", "0.1235", "–", "yes", "text"]
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(chromium() is None, reason=MISSING)
+def test_the_page_opens_in_a_browser_and_its_search_hides_what_does_not_match(tmp_path):
+    path = tmp_path / "audit.html"
+    path.write_text(audit_page(sample_audit().to_json(), "my run"), encoding="utf-8")
+    typed = """(() => { const box = document.getElementById("search"); box.value = "%s";
+    box.dispatchEvent(new Event("input")); return [document.getElementById("search-count").textContent,
+    [...document.querySelectorAll(".sought")].filter((part) => !part.hidden).length]; })()"""
+    with Browser() as browser:
+        browser.open(path)
+        everything = browser.run('document.querySelectorAll(".sought").length')
+        told, left = browser.run(typed % "mojibake")
+        assert (told, 0 < left < everything) == (f"{left} found", True)
+        assert browser.run(typed % "") == ["", everything]
+        assert browser.colours(browser.screenshot()) > 20
+        assert browser.errors == []
+        assert browser.requests == [path.as_uri()]
