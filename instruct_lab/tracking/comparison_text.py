@@ -138,8 +138,9 @@ def show(compared: Comparison, console: Console, metrics: Sequence[str] | None =
         console.print(table)
     for title, lines in _disagreements(compared):
         console.print(Text(title, style="bold"))
+        width = max(len(name) for name, _ in lines)
         for name, text in lines:
-            console.print(Text(f"  {name:<30} {text}"))
+            console.print(Text(f"  {name:<{width}}  {text}"))
     left_out = [name for name in compared.metrics if metrics is not None and name not in metrics]
     if left_out:
         console.print(Text(f"Measured too (--metric NAME): {', '.join(left_out)}"), soft_wrap=True)
