@@ -53,11 +53,17 @@ class Piece:
 def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
     """SHA-256 over all of a tokenizer that decides text and ids: its files' content, and its chat template."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
-    told = json.loads(backend.to_str()) if backend is not None else tokenizer.get_vocab()
-    told |= {"truncation": None, "padding": None}  # transformers leaves here what its last call asked for
+    told = backend.to_str() if backend is not None else json.dumps(tokenizer.get_vocab())
     special = {name: str(token) for name, token in tokenizer.special_tokens_map.items()}
-    content = [type(tokenizer).__name__, told, tokenizer.chat_template, special, list(tokenizer("")["input_ids"])]
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    further = [tokenizer.chat_template, special, list(tokenizer("")["input_ids"])]
+    return _fingerprint(type(tokenizer).__name__, told, json.dumps(further))
+
+
+@functools.lru_cache(maxsize=4)
+def _fingerprint(name: str, told: str, further: str) -> str:
+    backend = json.loads(told)
+    backend |= {"truncation": None, "padding": None}  # transformers leaves here what its last call asked for
+    return hashlib.sha256(json.dumps([name, backend, *json.loads(further)], sort_keys=True).encode()).hexdigest()
 
 
 class Encoder:

@@ -10,7 +10,7 @@ def quiet_libraries() -> None:
     """Silence notices, progress bars and deprecation warnings of the libraries underneath, for this process."""
     from transformers.utils.logging import disable_progress_bar
 
-    for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric"):
+    for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric", "bitsandbytes"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="pytorch_lightning|lightning_fabric|torch.utils.data|transformers|peft")
     disable_progress_bar()

@@ -101,9 +101,9 @@ class Stages:
     def prepare(self) -> None:
         """Load the data and the untuned model."""
         experiment = self.experiment
-        tokenizer = load_tokenizer(experiment, self.cache_path)
+        self.tokenizer = load_tokenizer(experiment, self.cache_path)
         try:
-            self.data = InstructionData(experiment, tokenizer, self.cache_path, self.audit)
+            self.data = InstructionData(experiment, self.tokenizer, self.cache_path, self.audit)
         except InstructLabError:
             if self.recorder.active:
                 self.record.write_audit(self.audit.to_json())
@@ -116,8 +116,10 @@ class Stages:
         self._tell_audit()
         self._check_fingerprint()
         keeps = experiment.tuning.shares_base
-        self.base = load_base(experiment, self.cache_path, self.device, self.shared, private=not keeps)
-        self.teacher = experiment.objective.load_teacher(tokenizer, self.cache_path, self.device)
+        self.base = load_base(
+            experiment, self.cache_path, self.device, self.shared, private=not keeps, tokenizer=self.tokenizer
+        )
+        self.teacher = experiment.objective.load_teacher(self.tokenizer, self.cache_path, self.device)
         if experiment.objective.takes_reference_from_batch:
             self.data.add_reference(self.base.model)
 
@@ -234,7 +236,7 @@ class Stages:
             return None
 
         def answered(model: Any) -> dict[str, float]:
-            predictions = answer(self.experiment, model, self.base.tokenizer, "validation", chosen)
+            predictions = answer(self.experiment, model, self.tokenizer, "validation", chosen)
             rows = answer_rows(self.experiment, predictions)
             return {
                 name: summarize(self.experiment.active_metrics[name], rows[name], resamples=0).value for name in rows
@@ -248,7 +250,14 @@ class Stages:
         reads_untuned = objective.needs_reference and not objective.takes_reference_from_batch
         load = load_adapted if reads_untuned else load_tuned  # merged adapters cannot be switched off
         path = Path(self.record.path)
-        tuned = load(self.experiment, path, self.cache_path, device=self.device, shared=self.shared)
+        tuned = load(
+            self.experiment,
+            path,
+            self.cache_path,
+            device=self.device,
+            shared=self.shared,
+            tokenizer=self.tokenizer,
+        )
         for split, chosen in self.chosen.items():
             pl.seed_everything(self.experiment.seed, workers=True, verbose=False)  # for sampled answers
             measured = measure(

@@ -51,6 +51,7 @@ def load_base(
     device: Any = "cpu",
     shared: SharedModels | None = None,
     private: bool = True,
+    tokenizer: Any = None,
 ) -> TunedModel:
     """The untuned model.
 
@@ -60,8 +61,9 @@ def load_base(
         device: where the weights are put.
         shared: weights that earlier runs of this process loaded; none: they are read anew.
         private: whether the caller may change the weights.
+        tokenizer: the run's own, where it is there already.
     """
-    tokenizer = load_tokenizer(experiment, cache_path)
+    tokenizer = load_tokenizer(experiment, cache_path) if tokenizer is None else tokenizer
 
     def load() -> Any:
         return experiment.model.load(tokenizer, cache_path, experiment.objective.head).to(device).eval()
@@ -78,10 +80,11 @@ def load_adapted(
     checkpoint: str | None = None,
     device: Any = "cpu",
     shared: SharedModels | None = None,
+    tokenizer: Any = None,
 ) -> TunedModel:
     """The untuned model with what the run trained read into it, not merged."""
     path, step = chosen_weights(experiment, run_path, checkpoint)
-    base = load_base(experiment, cache_path, shared=shared)
+    base = load_base(experiment, cache_path, shared=shared, tokenizer=tokenizer)
     model = experiment.tuning.load(base.model, path)
     return TunedModel(model.to(device).eval(), base.tokenizer, step)
 
@@ -93,8 +96,9 @@ def load_tuned(
     checkpoint: str | None = None,
     device: Any = "cpu",
     shared: SharedModels | None = None,
+    tokenizer: Any = None,
 ) -> TunedModel:
     """The tuned model, as a plain one where its method can be merged: what is measured, used and exported is this."""
-    adapted = load_adapted(experiment, run_path, cache_path, checkpoint, shared=shared)
+    adapted = load_adapted(experiment, run_path, cache_path, checkpoint, shared=shared, tokenizer=tokenizer)
     model = experiment.tuning.merge(adapted.model) if experiment.tuning.mergeable else adapted.model
     return TunedModel(model.to(device).eval(), adapted.tokenizer, adapted.step)

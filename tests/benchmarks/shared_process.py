@@ -12,11 +12,13 @@ import time
 from pathlib import Path
 
 SETTINGS = [
-    "sweep.metric=val/chrf",
+    "sweep.metric=val/perplexity",
     "tracker=none",
     "data.limit.train=64",
     "data.limit.validation=16",
-    "batching.batch_size=2",
+    "batching.batch_size=1",
+    "template=plain",
+    "metrics=perplexity",
     "trainer.max_steps=20",
     "trainer.val_check_interval=null",
     "evaluation.max_examples=4",
@@ -24,7 +26,6 @@ SETTINGS = [
     "evaluation.during_examples=0",
     "evaluation.baselines=false",
     "evaluation.show_samples=0",
-    "generation.max_new_tokens=16",
 ]
 RATES = ["1e-4", "2e-4", "3e-4", "5e-4", "1e-3", "2e-3", "3e-3", "5e-3"]
 
