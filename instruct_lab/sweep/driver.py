@@ -104,8 +104,10 @@ class Driver:
                     self._loop(session, table)
             finally:
                 session.close()
-        failed = sum(run.manifest.get("status") == "failed" for run in self.sweep.runs())
-        return 1 if failed else 0
+        statuses = [run.manifest.get("status") for run in self.sweep.runs()]
+        if statuses.count("finished") > 1:
+            self.console.print(f"compare its runs: instruct-lab compare {_short(self.sweep.path)}", soft_wrap=True)
+        return 1 if "failed" in statuses else 0
 
     @contextlib.contextmanager
     def _recorded_ending(self) -> Iterator[None]:
@@ -251,6 +253,11 @@ class Driver:
         """A run that does not tell the sweep's metric has not done what it was made for."""
         for seed in point.ended:
             RunRecord.open(self.sweep.path.parent / self._run_id(point, seed)).failed(error)
+
+
+def _short(path: Path) -> Path:
+    """A path as it is typed from here."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def _config_of(component: Any) -> dict[str, Any]:

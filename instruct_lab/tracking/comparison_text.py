@@ -15,6 +15,7 @@ from rich.text import Text
 from instruct_lab.tracking.arms import Arm
 from instruct_lab.tracking.compare import Comparison, Difference, verdict
 from instruct_lab.tracking.costs import shown_cost
+from instruct_lab.tracking.effects import can_tell_importance
 from instruct_lab.tracking.scores import Estimate
 
 MAX_COLUMNS = 6
@@ -81,7 +82,7 @@ def _config(compared: Comparison) -> TextTable:
     rows = []
     for key, values in told.items():
         counts = Counter(map(_shown, values))
-        rows.append([key, ", ".join(f"{value} ({count} runs)" for value, count in counts.items())])
+        rows.append([key, ", ".join(f"{value} ({count} run{'s' * (count > 1)})" for value, count in counts.items())])
     return TextTable(title, ["key", "values"], rows)
 
 
@@ -141,6 +142,8 @@ def show(compared: Comparison, console: Console, metrics: Sequence[str] | None =
         width = max(len(name) for name, _ in lines)
         for name, text in lines:
             console.print(Text(f"  {name:<{width}}  {text}"))
+    if compared.effects and not can_tell_importance():
+        console.print("The importance of each choice is told with scikit-learn: pip install 'instruct-lab[report]'")
     left_out = [name for name in compared.metrics if metrics is not None and name not in metrics]
     if left_out:
         console.print(Text(f"Measured too (--metric NAME): {', '.join(left_out)}"), soft_wrap=True)

@@ -10,6 +10,7 @@ import dataclasses
 import math
 from collections import Counter
 from collections.abc import Sequence
+from importlib.util import find_spec
 
 from instruct_lab.tracking.arms import Factor
 from instruct_lab.tracking.scores import Estimate, RunScores
@@ -135,9 +136,7 @@ def _importances(scores: RunScores, factors: Sequence[Factor]) -> dict[str, floa
         return {}
     if len(set(scores.values)) == 1:
         return {}
-    try:
-        import sklearn  # noqa: F401  # what Optuna's fANOVA stands on
-    except ImportError:
+    if not can_tell_importance():
         return {}
     import optuna
 
@@ -153,6 +152,11 @@ def _importances(scores: RunScores, factors: Sequence[Factor]) -> dict[str, floa
         study.add_trial(optuna.trial.create_trial(params=params, distributions=distributions, value=value))
     evaluator = optuna.importance.FanovaImportanceEvaluator(seed=IMPORTANCE_SEED)
     return dict(optuna.importance.get_param_importances(study, evaluator=evaluator))
+
+
+def can_tell_importance() -> bool:
+    """Whether what Optuna's fANOVA stands on is installed."""
+    return find_spec("sklearn") is not None
 
 
 def _distribution(factor: Factor, numbers: Sequence[float] | None) -> object:

@@ -170,3 +170,10 @@ def test_watch_shows_the_table_of_a_sweep(lab, tiny, capsys):
     shown = capsys.readouterr().out
     assert "2 of 2 runs begun; 2 finished" in shown
     assert "tuning.r" in shown
+
+
+def test_a_sweep_says_how_its_runs_are_compared(lab, tiny, capsys):
+    assert cli.main(["train", "-m", *tiny, *SHORT, "tuning.r=2,4"]) == 0
+    command = capsys.readouterr().out.rpartition("compare its runs: instruct-lab ")[2].split()
+    assert cli.main(command) == 0
+    assert "best is tuning.r=" in capsys.readouterr().out

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from planted_runs import NAME, record_of
 
+from instruct_lab import cli
 from instruct_lab.tracking.compare import compare
 from instruct_lab.tracking.comparison_text import tables
 
@@ -44,6 +45,16 @@ def test_marginal_means_differences_and_importance(two_by_three):
     assert rank.importance + rate.importance == pytest.approx(1.0)
     titles = [table.title for table in tables(compared)]
     assert any(title.startswith(f"Effect of optimizer.lr on {NAME}; importance 9") for title in titles)
+
+
+def test_without_scikit_learn_importance_is_left_out_and_said_so(two_by_three, monkeypatch, capsys):
+    monkeypatch.setattr("instruct_lab.tracking.effects.find_spec", lambda name: None)
+    runs_path = two_by_three[0].path.parent.parent
+    assert cli.main(["compare", *(record.id for record in two_by_three), "--runs", str(runs_path)]) == 0
+    shown = capsys.readouterr().out
+    assert "Effect of tuning.r" in shown
+    assert "pip install 'instruct-lab[report]'" in shown
+    assert "importance 9" not in shown
 
 
 def test_an_effect_over_other_choices_that_differ_says_so(tmp_path):
