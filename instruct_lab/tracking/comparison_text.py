@@ -143,7 +143,8 @@ def show(compared: Comparison, console: Console, metrics: Sequence[str] | None =
         for name, text in lines:
             console.print(Text(f"  {name:<{width}}  {text}"))
     if compared.effects and not can_tell_importance():
-        console.print("The importance of each choice is told with scikit-learn: pip install 'instruct-lab[report]'")
+        hint = "The importance of each choice is told with scikit-learn: pip install 'instruct-lab[report]'"
+        console.print(Text(hint), soft_wrap=True)
     left_out = [name for name in compared.metrics if metrics is not None and name not in metrics]
     if left_out:
         console.print(Text(f"Measured too (--metric NAME): {', '.join(left_out)}"), soft_wrap=True)
