@@ -120,7 +120,8 @@ class Clean(Step):
         if self.mojibake != "keep":
             changes.append(("mojibake", repaired))
         if self.control_characters == "remove":
-            changes.append(("control characters", characters.without_other_control))
+            without = _without_other_control if self.mojibake == "repair" else characters.without_other_control
+            changes.append(("control characters", without))
         if self.lost_characters == "remove":
             changes.append(("lost characters", characters.without_lost))
         if self.html == "remove":
@@ -202,6 +203,14 @@ def _with_texts(conversation: Conversation, changes: Sequence[Change], kinds: di
         return text
 
     return conversation.map_text(change)
+
+
+def _without_other_control(text: str) -> str:
+    """The text without control characters beyond ASCII; what their going lets be seen as mojibake is repaired too."""
+    found = characters.without_other_control(text)
+    while found != text:
+        text, found = found, characters.without_other_control(repaired(found))
+    return found
 
 
 def _texts(conversation: Conversation) -> Iterator[str]:

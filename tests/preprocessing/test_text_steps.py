@@ -142,6 +142,14 @@ def test_what_is_clean_stays_as_it_is(text, step) -> None:
     assert told == []
 
 
+def test_clean_repairs_what_control_characters_hid() -> None:
+    found, told = answered(Clean(), "\x8dÂ\x80")
+    assert found == "€"
+    assert told
+    assert answered(Clean(), found) == (found, [])
+    assert answered(Clean(mojibake="keep"), "\x8dÂ")[0] == "Â"
+
+
 def test_long_texts_and_many_turns_take_linear_time() -> None:
     strict = Clean(html="remove", role_order="repair", refusals="drop", boilerplate="drop", max_blank_lines=2)
     turns = talk(*((["user", "assistant"][n % 2], f"turn {n}") for n in range(10_000)))
