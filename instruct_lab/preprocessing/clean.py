@@ -120,8 +120,7 @@ class Clean(Step):
         if self.mojibake != "keep":
             changes.append(("mojibake", repaired))
         if self.control_characters == "remove":
-            without = _without_other_control if self.mojibake == "repair" else characters.without_other_control
-            changes.append(("control characters", without))
+            changes.append(("control characters", self._revealing(characters.without_other_control)))
         if self.lost_characters == "remove":
             changes.append(("lost characters", characters.without_lost))
         if self.html == "remove":
@@ -131,8 +130,13 @@ class Clean(Step):
         if self.max_blank_lines is not None:
             changes.append(("white space", partial(characters.with_blank_lines, maximum=self.max_blank_lines)))
         if self.strip:
-            changes.append(("white space", partial(characters.stripped, keep_indentation=self.keep_indentation)))
+            stripped = partial(characters.stripped, keep_indentation=self.keep_indentation)
+            changes.append(("white space", self._revealing(stripped)))
         return changes
+
+    def _revealing(self, mend: Callable[[str], str]) -> Callable[[str], str]:
+        """A change that takes characters away; what their going lets be seen as mojibake is repaired too."""
+        return partial(_settled, mend) if self.mojibake == "repair" else mend
 
     def _with_turns(
         self, conversation: Conversation, kinds: dict[str, None], empty_words: frozenset[str]
@@ -205,11 +209,10 @@ def _with_texts(conversation: Conversation, changes: Sequence[Change], kinds: di
     return conversation.map_text(change)
 
 
-def _without_other_control(text: str) -> str:
-    """The text without control characters beyond ASCII; what their going lets be seen as mojibake is repaired too."""
-    found = characters.without_other_control(text)
+def _settled(mend: Callable[[str], str], text: str) -> str:
+    found = mend(text)
     while found != text:
-        text, found = found, characters.without_other_control(repaired(found))
+        text, found = found, mend(repaired(found))
     return found
 
 
