@@ -17,6 +17,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -40,6 +41,9 @@ NETWORK_SIGNS = (
     "getaddrinfo",
 )
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+SETTLED_NANOSECONDS = 2_000_000_000
+"""A file touched more recently could change once more without its times telling."""
+_KNOWN_DIGESTS: dict[tuple[int, ...], str] = {}  # by device, file, size and times
 logger = logging.getLogger(__name__)
 
 
@@ -261,11 +265,29 @@ def _move(file: Path, kept: Path) -> None:
     os.replace(file, kept)
 
 
+def file_sha256(file: Path) -> str:
+    """The SHA-256 of a file's bytes, in hexadecimal.
+
+    A file that this process has read before, and that the system says was not touched since, is not read again.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with file.open("rb") as stream:
+        told = os.fstat(stream.fileno())
+        key = (told.st_dev, told.st_ino, told.st_size, told.st_mtime_ns, told.st_ctime_ns)
+        known = _KNOWN_DIGESTS.get(key)
+        if known is None:
+            known = hashlib.file_digest(stream, "sha256").hexdigest()
+            if time.time_ns() - max(told.st_mtime_ns, told.st_ctime_ns) > SETTLED_NANOSECONDS:
+                _KNOWN_DIGESTS[key] = known
+    return known
+
+
 def _sha256(file: Path) -> str | None:
     """The SHA-256 of a file's bytes; none where there is no file."""
     try:
-        with file.open("rb") as stream:
-            return _digest(stream)
+        return file_sha256(file)
     except FileNotFoundError:
         return None
 

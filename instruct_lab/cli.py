@@ -15,11 +15,12 @@ from instruct_lab.errors import ConfigError, InstructLabError
 
 Verb = Callable[[argparse.Namespace], int]
 
-SPINS = "2000"
+SPINS = "10000"
 """How often torch's CPU threads look for work before they sleep (libgomp; read when torch is imported).
 
 The default of 300,000 makes every operation wait for a thread that another process has displaced, which costs a
-machine that is shared dearly; see tests/benchmarks/README.md.
+machine that is shared dearly; with a few thousand, threads sleep between the operations of a short training step and
+waking them costs a sixth of it. See tests/benchmarks/README.md.
 """
 
 

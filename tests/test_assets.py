@@ -5,6 +5,7 @@ import hashlib
 import multiprocessing
 import os
 import sys
+import time
 import zipfile
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pydantic
 import pytest
 
 from instruct_lab import assets
-from instruct_lab.assets import PackageAsset
+from instruct_lab.assets import PackageAsset, file_sha256
 from instruct_lab.errors import InstructLabError
 
 CONTENT = b"weights " * 1000
@@ -248,3 +249,27 @@ def test_an_asset_is_asked_for_a_file_it_does_not_name(asset, tmp_path) -> None:
     with pytest.raises(InstructLabError, match="names no file"):
         whole.extract(tmp_path)
     assert os.listdir(tmp_path) == ["index"]
+
+
+def test_a_file_is_read_again_as_soon_as_it_was_touched(tmp_path):
+    file = tmp_path / "weights.bin"
+    for content in (b"one", b"two", b"six"):  # of one size, within the clock's tick
+        file.write_bytes(content)
+        assert file_sha256(file) == hashlib.sha256(content).hexdigest()
+    old = time.time() - 60
+    os.utime(file, (old, old))
+    assert file_sha256(file) == hashlib.sha256(b"six").hexdigest()
+    file.write_bytes(b"ten")
+    os.utime(file, (old, old))  # its time set back: the system's own mark of the change tells
+    assert file_sha256(file) == hashlib.sha256(b"ten").hexdigest()
+
+
+def test_a_file_that_rests_is_read_once(tmp_path, monkeypatch):
+    file = tmp_path / "weights.bin"
+    file.write_bytes(b"content")
+    monkeypatch.setattr(assets, "SETTLED_NANOSECONDS", -1)
+    read = []
+    digest = hashlib.file_digest
+    monkeypatch.setattr(hashlib, "file_digest", lambda *a: (read.append(1), digest(*a))[1])
+    assert file_sha256(file) == file_sha256(file) == hashlib.sha256(b"content").hexdigest()
+    assert len(read) == 1

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import glob
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from instruct_lab.assets import Input
+from instruct_lab.assets import Input, file_sha256
 from instruct_lab.config import component
 from instruct_lab.config.spelling import nearest
 from instruct_lab.data import file_formats
@@ -130,9 +129,8 @@ def file_input(file: Path) -> Input:
     Raises:
         InstructLabError: it cannot be read.
     """
-    with file_formats.told(file), file.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        return Input(file.name, digest, stream.tell())
+    with file_formats.told(file):
+        return Input(file.name, file_sha256(file), file.stat().st_size)
 
 
 def _matches(pattern: str) -> list[Path]:

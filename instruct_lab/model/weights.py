@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from instruct_lab.assets import Input, PackageAsset
+from instruct_lab.assets import Input, PackageAsset, file_sha256
 from instruct_lab.config import Component, component
 from instruct_lab.errors import InstructLabError, Problem, Refusal
 from instruct_lab.model.quantization import Quantization
@@ -272,8 +272,7 @@ def file_input(file: Path, name: str) -> Input:
         InstructLabError: the file cannot be read.
     """
     try:
-        with file.open("rb") as stream:
-            return Input(name, hashlib.file_digest(stream, "sha256").hexdigest(), file.stat().st_size)
+        return Input(name, file_sha256(file), file.stat().st_size)
     except OSError as error:
         what = f"The file cannot be read ({error.strerror or error})"
         raise InstructLabError(what, where=str(file), do="mend its permissions, or bring it again") from error

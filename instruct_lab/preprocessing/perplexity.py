@@ -12,6 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import Field
 
+from instruct_lab.assets import file_sha256
 from instruct_lab.config import component
 from instruct_lab.data import Conversation
 from instruct_lab.errors import InstructLabError, Problem, Refusal
@@ -87,8 +88,7 @@ class Perplexity(Step):
             return f"{self.model}@{self.revision or 'main'}"
         digest = hashlib.sha256()
         for file in sorted(path for path in folder.rglob("*") if path.is_file()):
-            with file.open("rb") as stream:
-                content = hashlib.file_digest(stream, "sha256").digest()
+            content = bytes.fromhex(file_sha256(file))
             digest.update(file.relative_to(folder).as_posix().encode() + b"\0" + content)
         return digest.hexdigest()
 

@@ -25,7 +25,7 @@ def run_plain(plain: dict[str, Any]) -> dict[str, str]:
     from instruct_lab.training.ending import Interrupted
     from instruct_lab.training.shared import SharedModels
 
-    _shared = _shared or SharedModels()
+    _shared = _shared or SharedModels.of_process()
     try:
         outcome = run_task(Task.from_json(plain), _shared)
     except Interrupted as interrupted:

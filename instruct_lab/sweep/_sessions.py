@@ -28,7 +28,7 @@ class SharedSession(Session):
     def __init__(self) -> None:
         from instruct_lab.training.shared import SharedModels
 
-        self._shared = SharedModels()
+        self._shared = SharedModels.of_process()
 
     def submit(self, task: Task) -> Future[Outcome]:
         """Run the trial; the future is done already."""

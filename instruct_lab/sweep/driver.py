@@ -186,6 +186,7 @@ class Driver:
 
     def _task(self, point: Point, seed: int) -> Task:
         settings, run_id = self.plan.settings, self._run_id(point, seed)
+        overrides = self.plan.run_overrides(point.values, self.plan.seed + seed)
         report = None
         if settings.pruner.prunes and seed == 0:
             report = Report(self.sweep.storage, point.trial._trial_id, settings.metrics[0], _config_of(settings.pruner))
@@ -193,11 +194,12 @@ class Driver:
             runs_path=str(self.sweep.runs_path),
             name=self.sweep.path.parent.name,
             run_id=run_id,
-            overrides=self.plan.run_overrides(point.values, self.plan.seed + seed),
+            overrides=overrides,
             sweep={"id": self.sweep.id, "point": point.number, "values": point.values, "seed": self.plan.seed + seed},
             working_path=str(Path.cwd()),
             output_path=str(self.sweep.path / "output" / f"{run_id}.txt"),
             report=report,
+            checked=self.plan.checked.pop(tuple(overrides), None),
         )
 
     def _settle(self, point: Point, seed: int, outcome: Outcome) -> None:

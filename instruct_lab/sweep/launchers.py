@@ -52,8 +52,8 @@ class Launcher(Component, ABC):
 class Shared(Launcher):
     """One trial after the other in this process.
 
-    Libraries and base weights are loaded once; the weights are compared with their hash before each use. A trial gives
-    the same numbers, to the last bit, as alone.
+    Libraries, tokenizer and base weights are loaded once; the weights are compared with their hash before each use. A
+    trial gives the same numbers, to the last bit, as alone, and leaves nothing of itself in memory.
     """
 
     def open(self, sweep_path: Path) -> Session:

@@ -11,7 +11,7 @@ from typing import Any
 from hydra.core.override_parser.types import Override
 
 from instruct_lab.config.build import build
-from instruct_lab.config.check import check, plain
+from instruct_lab.config.check import Checked, check, plain
 from instruct_lab.config.compose import Composition, compose
 from instruct_lab.config.identity import config_hash
 from instruct_lab.data.store import described
@@ -47,6 +47,7 @@ class Plan:
         runs_path: the folder of all records.
         choices: the options that the base config chose.
         fingerprint: covers what decides which runs are made.
+        checked: the configs that were checked beforehand, by their overrides.
     """
 
     overrides: list[str]
@@ -62,6 +63,7 @@ class Plan:
     runs_path: str
     choices: dict[str, Any]
     fingerprint: str
+    checked: dict[tuple[str, ...], Checked] = dataclasses.field(default_factory=dict, repr=False)
 
     def run_overrides(self, values: dict[str, Any], seed: int) -> list[str]:
         """The whole config of one run."""
@@ -84,7 +86,8 @@ def plan(overrides: list[str]) -> Plan:
     num_points = _num_points(settings, sampler, space)
     base = [text for text in overrides if not _parsed(text).is_sweep_override()]
     seed = composition.config.get("seed", 0)
-    experiment = _checked_points(space, base, settings, num_points)
+    checked = _checked_points(space, base, settings, num_points)
+    experiment = next(iter(checked.values())).experiment
     names = [] if len(settings.metrics) == 1 or sampler.takes_several_metrics else [type(sampler).__name__]
     problems = [Problem(key="sweep.metric", reason=f"{name} looks for one metric") for name in names]
     problems += _pruning_problems(settings)
@@ -114,6 +117,7 @@ def plan(overrides: list[str]) -> Plan:
         runs_path=experiment.runs_path,
         choices=composition.choices,
         fingerprint=hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest(),
+        checked=checked,
     )
 
 
@@ -165,23 +169,25 @@ def _num_points(settings: Sweep, sampler: Sampler, space: Space) -> int:
     return min(number for number in (there, settings.num_points) if number is not None)
 
 
-def _checked_points(space: Space, base: list[str], settings: Sweep, num_points: int) -> Any:
-    """Check points; the experiment of the first that is right.
+def _checked_points(space: Space, base: list[str], settings: Sweep, num_points: int) -> dict[tuple[str, ...], Checked]:
+    """Check points; those that are right, by their overrides.
 
     Raises:
         ConfigError: points are wrong, and the settings refuse these; or all are.
     """
-    first: Any = None
+    right: dict[tuple[str, ...], Checked] = {}
     at_points: dict[Problem, list[str]] = {}
     count = 0
     for values in _some_points(space, num_points):
         count += 1
-        checked = check([*base, *space.overrides(values)])
-        first = first or checked.experiment
+        overrides = [*base, *space.overrides(values)]
+        checked = check(overrides)
+        if not checked.problems:
+            right[tuple(overrides)] = checked
         for problem in checked.problems:
             at_points.setdefault(problem, []).append(", ".join(f"{key}={value}" for key, value in values.items()))
-    if not at_points or (first is not None and settings.refused_points == "fail"):
-        return first
+    if right and (not at_points or settings.refused_points == "fail"):
+        return right
     raise ConfigError(list(_told(at_points, count)))
 
 

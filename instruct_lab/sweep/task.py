@@ -20,6 +20,7 @@ from instruct_lab.tracking import RunRecord
 from instruct_lab.tracking.record import is_locked
 
 if TYPE_CHECKING:
+    from instruct_lab.config.check import Checked
     from instruct_lab.training.shared import SharedModels
 
 STUDY_NAME = "sweep"
@@ -61,6 +62,7 @@ class Task:
         output_path: the file that receives what the run prints.
         report: null where the trial is not pruned.
         resumes: whether the record was begun before; null: as it stands on disk.
+        checked: the config, where it was checked beforehand; a trial of another process checks it again.
     """
 
     runs_path: str
@@ -72,6 +74,7 @@ class Task:
     output_path: str
     report: Report | None = None
     resumes: bool | None = None
+    checked: Checked | None = dataclasses.field(default=None, repr=False, compare=False)
 
     @property
     def record_path(self) -> Path:
@@ -79,8 +82,8 @@ class Task:
         return Path(self.runs_path) / self.name / self.run_id
 
     def to_json(self) -> dict[str, Any]:
-        """As plain containers."""
-        return dataclasses.asdict(self)
+        """As plain containers, for another process."""
+        return dataclasses.asdict(dataclasses.replace(self, checked=None))
 
     @classmethod
     def from_json(cls, plain: dict[str, Any]) -> Task:
@@ -117,6 +120,9 @@ def run_task(task: Task, shared: SharedModels | None = None) -> Outcome:
             return Outcome(
                 "failed", f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"
             )
+        finally:
+            if shared is not None:
+                shared.end_run()
 
 
 def _ran(task: Task, shared: SharedModels | None) -> Outcome:
@@ -135,7 +141,7 @@ def _ran(task: Task, shared: SharedModels | None) -> Outcome:
             return own or _finished(lambda: resume(experiment, config, record, place))
         from instruct_lab.config.check import check
 
-        checked = check(task.overrides).or_refuse()
+        checked = task.checked or check(task.overrides).or_refuse()
         own = _needs_own_process(task, checked.experiment, resumes=False)
         place = Place(task.name, task.run_id, {"sweep": task.sweep}, shared, validation_report(task))
         choices = checked.composition.choices

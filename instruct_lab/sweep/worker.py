@@ -49,7 +49,7 @@ def _serve() -> None:
     os.dup2(2, 1)
     tasks: queue.Queue[Task | None] = queue.Queue()
     threading.Thread(target=_read, args=(sys.stdin, tasks), daemon=True).start()
-    shared = SharedModels()
+    shared = SharedModels.of_process()
     while (task := tasks.get()) is not None:
         outcome = run_task(task, shared)
         answers.write(json.dumps(dataclasses.asdict(outcome)) + "\n")

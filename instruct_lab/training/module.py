@@ -18,6 +18,8 @@ from instruct_lab.objective import Loss
 from instruct_lab.training.recording import Recorder
 from instruct_lab.training.sums import Sums
 
+CLIP_EPSILON = 1e-6
+"""What torch adds to a norm before it divides by it."""
 Answerer = Callable[[Any], dict[str, float]]
 """Measures a model's answers on a few validation examples: metric name to value."""
 
@@ -62,7 +64,7 @@ class TuningModule(pl.LightningModule):
         self._window_tokens = 0
         self._sources = {source: row for row, source in enumerate(sources or [""])}
         self._validation = Sums(len(self._sources))
-        self._gradient_norm = 0.0
+        self._gradient_norm = torch.tensor(0.0)
         self.num_target_tokens = 0  # trained on since the start of the run, all devices
         self._step_started = time.perf_counter()
         self.tokens_per_second = 0.0
@@ -110,9 +112,9 @@ class TuningModule(pl.LightningModule):
             )
         world_size = self.trainer.world_size
         scale = self.trainer.accumulate_grad_batches * world_size / (count or 1.0)
-        gradients = [parameter.grad for parameter in self.parameters() if parameter.grad is not None]
+        gradients = [parameter.grad for parameter in parameters_of(optimizer) if parameter.grad is not None]
         torch._foreach_mul_(gradients, scale)
-        self._gradient_norm = float(torch.nn.utils.get_total_norm(gradients))
+        self._gradient_norm = torch.nn.utils.get_total_norm(gradients)
         self.num_target_tokens += num_tokens
         now = time.perf_counter()
         self.tokens_per_second = num_tokens / max(1e-9, now - self._step_started)
@@ -121,6 +123,18 @@ class TuningModule(pl.LightningModule):
         self.train_loss = self._train_values["train/loss"]
         self._learning_rate = optimizer.param_groups[0]["lr"]
 
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip as Lightning does, by the norm that is known already; gradients of a smaller one stay as they are."""
+        if not gradient_clip_val or gradient_clip_algorithm != "norm" or self.trainer.precision == "16-mixed":
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+        elif not self._gradient_norm <= gradient_clip_val - CLIP_EPSILON:
+            torch.nn.utils.clip_grads_with_norm_(parameters_of(optimizer), gradient_clip_val, self._gradient_norm)
+
     def log_step(self) -> None:
         """Log the optimizer step that just ended, if one did; called before a checkpoint of it is written."""
         if not self.step_ended:
@@ -128,7 +142,7 @@ class TuningModule(pl.LightningModule):
         values = {
             **self._train_values,
             "train/lr": self._learning_rate,
-            "train/gradient_norm": self._gradient_norm,
+            "train/gradient_norm": float(self._gradient_norm),
             "train/target_tokens": float(self.num_target_tokens),
             "train/target_tokens_per_second": self.tokens_per_second,
         }
@@ -189,3 +203,8 @@ class TuningModule(pl.LightningModule):
                 do="resume with the config that wrote it",
             )
         self.num_target_tokens = checkpoint["num_target_tokens"]
+
+
+def parameters_of(optimizer: torch.optim.Optimizer) -> list[torch.nn.Parameter]:
+    """What an optimizer trains, in its order."""
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]

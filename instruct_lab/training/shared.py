@@ -1,13 +1,16 @@
-"""Base weights that the runs of one process share."""
+"""Tokenizers and base weights that the runs of one process share."""
 
 from __future__ import annotations
 
 import copy
 import dataclasses
+import gc
 import hashlib
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,60 +23,134 @@ from instruct_lab.experiment import Experiment
 logger = logging.getLogger(__name__)
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(frozen=True)
 class _Kept:
-    model: Any
+    value: Any
     digest: str
 
 
 class SharedModels:
-    """Untuned models, loaded once and given out again and again.
+    """Tokenizers and untuned models, loaded once and given out again and again.
 
-    What is given out is a model of its own, with the kept tensors where the caller leaves them alone and with copies
-    where not. Before each use the kept weights are compared with their hash: a run can never start from what another
-    one trained. One model is kept at a time.
+    What is given out of a model is one of its own, with the kept tensors where the caller leaves them alone and with
+    copies where not. Before each use what is kept is compared with its hash: a run can never start from what another
+    one changed. One model and one tokenizer are kept at a time, on the CPU.
     """
 
     def __init__(self) -> None:
-        self._kept: dict[str, _Kept] = {}
+        self._tokenizers: dict[str, _Kept] = {}
+        self._models: dict[str, _Kept] = {}
 
-    def model(self, key: str, load: Callable[[], Any], private: bool) -> Any:
-        """The model of a key.
+    @classmethod
+    def of_process(cls) -> SharedModels:
+        """For a process that makes one run after the other: the libraries are shared too.
+
+        The garbage collector leaves their objects alone from now on: `end_run` would look through a million of them.
+        """
+        import instruct_lab.training.run  # noqa: F401
+
+        gc.freeze()
+        return cls()
+
+    def end_run(self) -> None:
+        """Free what a run leaves behind: its model and its trainer refer to each other, and wait for the collector."""
+        gc.collect()
+
+    def tokenizer(self, key: str, load: Callable[[], tuple[Any, bool]]) -> Any:
+        """The tokenizer of a key.
+
+        Args:
+            key: covers all that decides it.
+            load: makes it, where it is not kept yet, and says whether later runs may take it.
+        """
+        kept = self._unchanged(self._tokenizers, key, tokenizer_fingerprint)
+        if kept is not None:
+            return kept.value
+        tokenizer, lasts = load()
+        if lasts:
+            self._tokenizers = {key: _Kept(tokenizer, tokenizer_fingerprint(tokenizer))}
+        return tokenizer
+
+    def model(self, key: str, load: Callable[[], Any], private: bool) -> tuple[Any, str]:
+        """The model of a key, and the digest of its weights.
 
         Args:
             key: covers all that decides its weights.
             load: reads it, where it is not kept yet.
             private: whether the caller may change the weights.
         """
-        kept = self._kept.get(key)
-        if kept is not None and weights_digest(kept.model) != kept.digest:
-            logger.warning("A run changed the weights that runs share; they are read again.")
-            kept = None
+        kept = self._unchanged(self._models, key, weights_digest)
         if kept is None:
-            self.clear()
+            self._models.clear()  # before the next one takes its memory
             model = load()
-            kept = self._kept[key] = _Kept(model, weights_digest(model))
-        return _given(kept.model, private)
+            kept = self._models[key] = _Kept(model, weights_digest(model))
+        return _given(kept.value, private), kept.digest
+
+    def stands_under(self, adapted: Any) -> bool:
+        """Whether an adapted model is the kept one, with nothing but an adapter added.
+
+        Its frozen parameters are the kept tensors themselves, which have their hash, and its buffers are equal to the
+        kept ones, so that the forward passes of a training have left no trace in it either.
+
+        Args:
+            adapted: a model of PEFT.
+        """
+        base = adapted.get_base_model()
+        parameters = _by_untuned_names(base.named_parameters(remove_duplicate=False))
+        buffers = _by_untuned_names(base.named_buffers(remove_duplicate=False))
+        for key, kept in [*self._models.items()]:
+            frozen = kept.value.named_parameters(remove_duplicate=False)
+            held = kept.value.named_buffers(remove_duplicate=False)
+            if (
+                all(name in parameters and parameters[name].data_ptr() == ours.data_ptr() for name, ours in frozen)
+                and all(name in buffers and torch.equal(buffers[name], ours) for name, ours in held)
+                and self._unchanged(self._models, key, weights_digest)
+            ):
+                return True
+        return False
 
     def clear(self) -> None:
-        """Let every model go."""
-        self._kept.clear()
+        """Let everything go."""
+        gc.unfreeze()
+        self._tokenizers.clear()
+        self._models.clear()
+
+    def _unchanged(self, kept: dict[str, _Kept], key: str, digest: Callable[[Any], str]) -> _Kept | None:
+        """What is kept under a key, where it still has its hash."""
+        found = kept.get(key)
+        if found is not None and digest(found.value) != found.digest:
+            logger.warning("A run changed the model that runs share; it is read again.")
+            del kept[key]
+            return None
+        return found
 
 
-def model_key(experiment: Experiment, tokenizer: Any, device: Any) -> str:
-    """What decides the untuned weights: the model's settings, its tokenizer, its head and its device."""
-    parts = [described(experiment.model), tokenizer_fingerprint(tokenizer), experiment.objective.head, str(device)]
+def model_key(experiment: Experiment, tokenizer: Any, cache_path: Path) -> str:
+    """What decides the untuned weights: the model's settings, its files' content, its tokenizer and its head."""
+    files = [dataclasses.astuple(file) for file in experiment.model.inputs(cache_path)]
+    parts = [described(experiment.model), files, tokenizer_fingerprint(tokenizer), experiment.objective.head]
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def weights_digest(model: Any) -> str:
     """A hash over the names, types, shapes and bytes of every parameter and buffer."""
-    digest = xxhash.xxh3_128()
-    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
-        digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)}:{tensor.requires_grad};".encode())
-        flat = tensor.detach().cpu().contiguous().reshape(-1)
-        digest.update(memoryview(flat.view(torch.uint8).numpy()) if flat.numel() else b"")
+    named = [*model.named_parameters(), *model.named_buffers()]
+    with ThreadPoolExecutor(torch.get_num_threads()) as threads:  # hashing lets other threads run
+        contents = threads.map(_content_digest, [tensor for _, tensor in named])
+        digest = xxhash.xxh3_128()
+        for (name, tensor), content in zip(named, contents, strict=True):
+            digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)}:{tensor.requires_grad};".encode() + content)
     return digest.hexdigest()
+
+
+def _content_digest(tensor: torch.Tensor) -> bytes:
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    return xxhash.xxh3_128(memoryview(flat.view(torch.uint8).numpy()) if flat.numel() else b"").digest()  # type: ignore[arg-type]
+
+
+def _by_untuned_names(named: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """Tensors by the names that they have without an adapter."""
+    return {name.replace(".base_layer.", "."): tensor for name, tensor in named}
 
 
 def _given(model: Any, private: bool) -> Any:

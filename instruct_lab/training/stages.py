@@ -75,6 +75,7 @@ class Stages:
         self.audit = Audit()
         self.results: result.Results = {}
         self.costs = Costs()
+        self.trained: Any = None
         self.trainer = self._trainer()
         self.device = self.trainer.strategy.root_device
 
@@ -101,7 +102,7 @@ class Stages:
     def prepare(self) -> None:
         """Load the data and the untuned model."""
         experiment = self.experiment
-        self.tokenizer = load_tokenizer(experiment, self.cache_path)
+        self.tokenizer = load_tokenizer(experiment, self.cache_path, self.shared)
         try:
             self.data = InstructionData(experiment, self.tokenizer, self.cache_path, self.audit)
         except InstructLabError:
@@ -210,6 +211,7 @@ class Stages:
         if self.recorder.active:
             write_weights(module, Path(self.record.path) / "checkpoints", "last", step=trainer.global_step)
         self.base = None  # type: ignore[assignment]  # the tuning method changed it
+        self.trained = model if self.shared is not None and experiment.tuning.shares_base else None
 
     def _keep_untrained(self) -> None:
         """Where only prompts change: what is measured is the untuned model, at step 0."""
@@ -257,7 +259,9 @@ class Stages:
             device=self.device,
             shared=self.shared,
             tokenizer=self.tokenizer,
+            trained=self.trained,
         )
+        self.trained = None
         for split, chosen in self.chosen.items():
             pl.seed_everything(self.experiment.seed, workers=True, verbose=False)  # for sampled answers
             measured = measure(

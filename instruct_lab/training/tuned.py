@@ -15,11 +15,15 @@ from instruct_lab.training.tokenizer import load_tokenizer
 
 @dataclasses.dataclass(frozen=True)
 class TunedModel:
-    """A model ready to answer, its tokenizer, and the step its weights are from (none: the untuned model)."""
+    """A model ready to answer, its tokenizer, and the step its weights are from (none: the untuned model).
+
+    `digest`: that of its weights, where it is known.
+    """
 
     model: Any
     tokenizer: Any
     step: int | None
+    digest: str | None = None
 
 
 def chosen_weights(experiment: Experiment, run_path: Path, checkpoint: str | None = None) -> tuple[Path, int]:
@@ -63,14 +67,15 @@ def load_base(
         private: whether the caller may change the weights.
         tokenizer: the run's own, where it is there already.
     """
-    tokenizer = load_tokenizer(experiment, cache_path) if tokenizer is None else tokenizer
+    tokenizer = load_tokenizer(experiment, cache_path, shared) if tokenizer is None else tokenizer
 
     def load() -> Any:
-        return experiment.model.load(tokenizer, cache_path, experiment.objective.head).to(device).eval()
+        return experiment.model.load(tokenizer, cache_path, experiment.objective.head)
 
     if shared is None or experiment.model.is_quantized:
-        return TunedModel(load(), tokenizer, None)
-    return TunedModel(shared.model(model_key(experiment, tokenizer, device), load, private), tokenizer, None)
+        return TunedModel(load().to(device).eval(), tokenizer, None)
+    model, digest = shared.model(model_key(experiment, tokenizer, cache_path), load, private)
+    return TunedModel(model.to(device).eval(), tokenizer, None, digest)
 
 
 def load_adapted(
@@ -81,12 +86,29 @@ def load_adapted(
     device: Any = "cpu",
     shared: SharedModels | None = None,
     tokenizer: Any = None,
+    trained: Any = None,
 ) -> TunedModel:
-    """The untuned model with what the run trained read into it, not merged."""
+    """The untuned model with what the run trained read into it, not merged.
+
+    Args:
+        experiment: the run's configuration.
+        run_path: its record.
+        cache_path: folder for what is downloaded or converted.
+        checkpoint: `best`, `last`, or none for those the run is measured by.
+        device: where the weights are put.
+        shared: what earlier runs of this process loaded; none: it is read anew.
+        tokenizer: the run's own, where it is there already.
+        trained: the model that the run has just trained. Where it is nothing but an adapter on the shared weights,
+            the written adapter is read into it instead of into a new one; the caller gives it away.
+    """
     path, step = chosen_weights(experiment, run_path, checkpoint)
-    base = load_base(experiment, cache_path, shared=shared, tokenizer=tokenizer)
-    model = experiment.tuning.load(base.model, path)
-    return TunedModel(model.to(device).eval(), base.tokenizer, step)
+    tokenizer = load_tokenizer(experiment, cache_path, shared) if tokenizer is None else tokenizer
+    tuning = experiment.tuning
+    if trained is not None and shared is not None and tuning.rereads and shared.stands_under(trained):
+        model = tuning.reread(trained.requires_grad_(False), path)
+    else:
+        model = tuning.load(load_base(experiment, cache_path, shared=shared, tokenizer=tokenizer).model, path)
+    return TunedModel(model.to(device).eval(), tokenizer, step)
 
 
 def load_tuned(
@@ -97,8 +119,14 @@ def load_tuned(
     device: Any = "cpu",
     shared: SharedModels | None = None,
     tokenizer: Any = None,
+    trained: Any = None,
 ) -> TunedModel:
-    """The tuned model, as a plain one where its method can be merged: what is measured, used and exported is this."""
-    adapted = load_adapted(experiment, run_path, cache_path, checkpoint, shared=shared, tokenizer=tokenizer)
+    """The tuned model, as a plain one where its method can be merged: what is measured, used and exported is this.
+
+    Args: those of `load_adapted`.
+    """
+    adapted = load_adapted(
+        experiment, run_path, cache_path, checkpoint, shared=shared, tokenizer=tokenizer, trained=trained
+    )
     model = experiment.tuning.merge(adapted.model) if experiment.tuning.mergeable else adapted.model
     return TunedModel(model.to(device).eval(), adapted.tokenizer, adapted.step)

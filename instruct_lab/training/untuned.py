@@ -72,7 +72,7 @@ def _depends_on(
         examples.update(repr((example.input_ids, example.labels, example.rejected)).encode())
     model = experiment.model
     return {
-        "weights": weights_digest(base.model),
+        "weights": base.digest or weights_digest(base.model),
         "model": described(model),
         "examples": examples.hexdigest(),
         "template": described(experiment.template),

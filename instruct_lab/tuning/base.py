@@ -41,6 +41,11 @@ class Tuning(Component, ABC):
         return True
 
     @property
+    def rereads(self) -> bool:
+        """Whether `reread` can be had: whether what is written is what trains, tensor by tensor."""
+        return False
+
+    @property
     def shares_base(self) -> bool:
         """Whether what is trained stands beside weights that stay as they are, so that runs may share these."""
         return (self.is_adapter and self.keeps_base) or not self.trains
@@ -56,6 +61,14 @@ class Tuning(Component, ABC):
     @abstractmethod
     def load(self, model: PreTrainedModel, path: Path) -> PreTrainedModel:
         """Read into a freshly loaded base model what `save` wrote; the result generates as the saved one did."""
+
+    def reread(self, model: PreTrainedModel, path: Path) -> PreTrainedModel:
+        """Read into the model that `apply` gave what `save` wrote; afterwards it is what `load` gives.
+
+        Raises:
+            InstructLabError: as `load`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} reads what it wrote into a new model alone")
 
     @abstractmethod
     def merge(self, model: PreTrainedModel) -> PreTrainedModel:

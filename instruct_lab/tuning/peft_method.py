@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
@@ -81,27 +82,27 @@ class PeftMethod(Tuning, ABC):
         """
         import peft
 
-        if not (path / "adapter_config.json").is_file() or not (path / "adapter_model.safetensors").is_file():
-            raise InstructLabError("The folder holds no adapter", where=str(path), do="finish the run first")
-        try:
+        with _fits(path):
             adapted: Any = peft.PeftModel.from_pretrained(model, str(path), is_trainable=False)
             _read_whole_modules(adapted, path)
-            kept = set(_saved_names(path))
-        except Exception as error:
-            raise InstructLabError(
-                f"The adapter cannot be put on this model ({' '.join(str(error).split())[:300]})",
-                where=str(path),
-                do="use the model that the run was made with, or take another checkpoint of the run",
-            ) from error
-        expected = set(peft.get_peft_model_state_dict(adapted, save_embedding_layers=False))
-        if kept != expected:
-            name = sorted(kept ^ expected)[0]
-            raise InstructLabError(
-                f"The adapter does not fit this model: {len(kept ^ expected)} tensors differ, such as {name}",
-                where=str(path),
-                do="use the model that the run was made with",
-            )
+        _check_names(adapted, path)
         _cast_inputs_of_whole_modules(adapted)
+        return adapted
+
+    @property
+    def rereads(self) -> bool:
+        """See `Tuning.rereads`; virtual tokens may be made by a network that trains, and are written themselves."""
+        return self.mergeable and self.keeps_base
+
+    def reread(self, model: PreTrainedModel, path: Path) -> PreTrainedModel:
+        """See `Tuning.reread`."""
+        import peft
+        from safetensors.torch import load_file
+
+        adapted: Any = model
+        with _fits(path):
+            peft.set_peft_model_state_dict(adapted, load_file(path / "adapter_model.safetensors"))
+        _check_names(adapted, path)
         return adapted
 
     def merge(self, model: PreTrainedModel) -> PreTrainedModel:
@@ -184,8 +185,32 @@ def linear_names(model: Any) -> list[str]:
     return sorted({name.rpartition(".")[2] for name in linear})
 
 
-def _saved_names(path: Path) -> Iterator[str]:
+@contextlib.contextmanager
+def _fits(path: Path) -> Iterator[None]:
+    """Tell what is wrong with an adapter that is read from a folder."""
+    if not (path / "adapter_config.json").is_file() or not (path / "adapter_model.safetensors").is_file():
+        raise InstructLabError("The folder holds no adapter", where=str(path), do="finish the run first")
+    try:
+        yield
+    except Exception as error:
+        raise InstructLabError(
+            f"The adapter cannot be put on this model ({' '.join(str(error).split())[:300]})",
+            where=str(path),
+            do="use the model that the run was made with, or take another checkpoint of the run",
+        ) from error
+
+
+def _check_names(adapted: Any, path: Path) -> None:
+    """Refuse an adapter that lacks a tensor, or has one too many: PEFT says nothing of them."""
+    import peft
     from safetensors import safe_open
 
-    with safe_open(path / "adapter_model.safetensors", framework="pt") as file:
-        yield from file.keys()
+    with _fits(path), safe_open(path / "adapter_model.safetensors", framework="pt") as file:
+        kept = set(file.keys())
+    different = kept ^ set(peft.get_peft_model_state_dict(adapted, save_embedding_layers=False))
+    if different:
+        raise InstructLabError(
+            f"The adapter does not fit this model: {len(different)} tensors differ, such as {min(different)}",
+            where=str(path),
+            do="use the model that the run was made with",
+        )

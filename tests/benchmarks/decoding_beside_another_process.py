@@ -9,7 +9,9 @@ import subprocess
 import sys
 import time
 
-SPINS = {"libgomp's default": None, "as the command line sets it": "2000", "none": "0"}
+from instruct_lab.cli import SPINS
+
+SETTINGS = {"libgomp's default": None, "2,000": "2000", "as the command line sets it": SPINS}
 WORK = """
 import sys, time
 from pathlib import Path
@@ -40,7 +42,7 @@ def seconds(spins, processes):
 
 def main():
     """Print one row for each setting."""
-    for name, spins in SPINS.items():
+    for name, spins in SETTINGS.items():
         (alone,) = seconds(spins, 1)
         together = max(seconds(spins, 2))
         print(f"{name:<28} alone {alone:6.1f} s   two at once {together:6.1f} s   ratio {together / alone:5.1f}")

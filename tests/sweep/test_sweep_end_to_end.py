@@ -1,5 +1,6 @@
 """Real sweeps of tiny trainings: killed and continued, with failing trials, shared and alone."""
 
+import gc
 import json
 import os
 import random
@@ -10,9 +11,18 @@ import time
 
 import pytest
 from sweeps import sweep_runs
+from torch.optim import AdamW
 
 from instruct_lab import cli
+from instruct_lab.config import check as check_room
+from instruct_lab.training.module import TuningModule
+from instruct_lab.training.stages import Stages
 
+FIRST = {
+    "lora": ["tuning.r=2,4"],
+    "full": ["tuning=full,lora"],
+    "failing": ["optimizer.lr=1e30,1e-4", "trainer.gradient_clip_val=null"],
+}
 SHORT = ["trainer.max_steps=4", "evaluation.splits=[validation]", "metrics=perplexity", "evaluation.show_samples=0"]
 
 
@@ -130,7 +140,7 @@ def test_a_refused_point_is_recorded_as_failed_where_the_settings_say_so(lab, ti
     assert failed["exception"]["type"] == "ConfigError"
 
 
-@pytest.mark.parametrize("tuning", ["lora", "full", "pissa", "prompt_tuning"])
+@pytest.mark.parametrize("tuning", ["lora", "full", "pissa", "prompt_tuning", "dora", "ia3"])
 def test_a_trial_in_a_shared_process_equals_the_same_run_alone(lab, tiny, tuning):
     arguments = [*tiny, *SHORT, f"tuning={tuning}", "metrics=[perplexity,text]"]
     assert cli.main(["train", "-m", *arguments, "seed=3,4"]) == 0
@@ -142,6 +152,33 @@ def test_a_trial_in_a_shared_process_equals_the_same_run_alone(lab, tiny, tuning
         lines = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
         assert final_table([{**trial, "lines": lines}]) == final_table([trial])
         assert json.loads((path / "summary.json").read_text())["metrics"] == values_of(lab, [trial])[0]
+
+
+@pytest.mark.parametrize("first", ["lora", "full", "failing"])
+def test_a_trial_leaves_nothing_of_itself_in_memory(lab, tiny, monkeypatch, first):
+    left = []
+    prepare = Stages.prepare
+
+    def prepared(stages):
+        left.append(sum(isinstance(thing, TuningModule | AdamW) for thing in gc.get_objects()))
+        prepare(stages)
+
+    monkeypatch.setattr(Stages, "prepare", prepared)
+    gc.disable()  # what was left would wait for its turn
+    try:
+        cli.main(["train", "-m", *tiny, *SHORT, *FIRST[first]])
+    finally:
+        gc.enable()
+    assert left[1] <= left[0]
+
+
+def test_a_planned_trial_is_composed_once(lab, tiny, monkeypatch):
+    composed = []
+    compose = check_room.compose
+    monkeypatch.setattr(check_room, "compose", lambda overrides: (composed.append(overrides), compose(overrides))[1])
+    assert cli.main(["train", "-m", *tiny, *SHORT, "tuning.r=2,4"]) == 0
+    assert [sum(f"tuning.r={r}" in overrides for overrides in composed) for r in (2, 4)] == [1, 1]
+    assert [run["status"] for run in sweep_runs(lab)] == ["finished", "finished"]
 
 
 def test_pruned_runs_keep_their_records(lab, tiny):

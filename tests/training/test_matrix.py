@@ -197,6 +197,13 @@ def test_a_combination_that_claims_to_train_trains(combination, cache, tmp_path)
     trial.tuning.save(trial.model, tmp_path / "saved")
     again = trial.tuning.load(trial.base(), tmp_path / "saved")
     torch.testing.assert_close(trial.put_out(again), after, rtol=1e-5, atol=1e-5)
+    if trial.tuning.rereads:
+        with torch.no_grad():
+            for name, parameter in trial.model.named_parameters():
+                if name in declared:
+                    parameter.add_(1.0)  # as training that went on would
+        reread = trial.tuning.reread(trial.model.requires_grad_(False), tmp_path / "saved")
+        assert torch.equal(trial.put_out(reread), trial.put_out(again)), "the model itself reads what it wrote"
     used = again
     if trial.tuning.mergeable:
         used = trial.tuning.merge(again)

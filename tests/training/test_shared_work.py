@@ -7,6 +7,7 @@ import torch
 from instruct_lab.config.check import check
 from instruct_lab.training import untuned as untuned_room
 from instruct_lab.training.shared import SharedModels, weights_digest
+from instruct_lab.training.tokenizer import load_tokenizer
 from instruct_lab.training.tuned import load_base
 
 
@@ -17,27 +18,68 @@ def test_weights_are_read_once_and_again_where_a_run_changed_them(lab, tiny):
         loads.append(1)
         return load_base(experiment, lab / "cache").model
 
-    first = shared.model("key", load, private=True)
-    expected = weights_digest(first)
+    first, expected = shared.model("key", load, private=True)
+    assert weights_digest(first) == expected
     with torch.no_grad():
         next(first.parameters()).add_(1)  # its own copy
-    second = shared.model("key", load, private=False)
-    assert weights_digest(second) == expected
+    second, digest = shared.model("key", load, private=False)
+    assert weights_digest(second) == digest == expected
     assert len(loads) == 1
     next(second.parameters()).requires_grad_(False)  # of its own module, around the same numbers
-    third = shared.model("key", load, private=False)
+    third, _ = shared.model("key", load, private=False)
     assert next(third.parameters()).requires_grad
     assert next(third.parameters()).data_ptr() == next(second.parameters()).data_ptr()
     assert len(loads) == 1
     with torch.no_grad():
         next(third.parameters()).add_(1)  # which no method that shares weights may do
-    assert weights_digest(shared.model("key", load, private=False)) == expected
+    assert weights_digest(shared.model("key", load, private=False)[0]) == expected
     assert len(loads) == 2
+
+
+def test_a_trained_model_counts_as_shared_weights_and_an_adapter_only_where_it_is(lab, tiny):
+    experiment, shared = check(tiny).or_refuse().experiment, SharedModels()
+
+    def adapted():
+        base, _ = shared.model("key", lambda: load_base(experiment, lab / "cache").model, private=False)
+        return experiment.tuning.apply(base)
+
+    assert not SharedModels().stands_under(adapted())
+    assert shared.stands_under(adapted())
+    with_copies = adapted()
+    frozen = next(p for name, p in with_copies.named_parameters() if "lora" not in name)
+    frozen.data = frozen.data.clone()
+    assert not shared.stands_under(with_copies)
+    with_state = adapted()
+    next(with_state.buffers()).add_(1)  # as rotary positions that are stretched while they are used
+    assert not shared.stands_under(with_state)
+    damaged = adapted()
+    frozen = next(p for name, p in damaged.named_parameters() if "lora" not in name)
+    frozen.data.add_(1)
+    assert not shared.stands_under(damaged)
+
+
+def test_the_tokenizer_is_read_once_and_again_where_a_run_changed_it(lab, tiny, monkeypatch):
+    experiment, shared = check(tiny).or_refuse().experiment, SharedModels()
+    first = load_tokenizer(experiment, lab / "cache", shared)
+    assert load_tokenizer(experiment, lab / "cache", shared) is first
+    other = check([*tiny, "model.tokenizer.extra_tokens=[twelve]"]).or_refuse().experiment
+    assert load_tokenizer(other, lab / "cache", shared) is not first
+    first = load_tokenizer(experiment, lab / "cache", shared)
+    first.add_tokens(["elf"])
+    again = load_tokenizer(experiment, lab / "cache", shared)
+    assert again is not first
+    assert "elf" not in again.get_vocab()
+
+
+def test_a_tokenizer_that_is_trained_on_the_data_is_of_each_run_alone(lab, tiny):
+    experiment, shared = check([*tiny, "tokenizer=train"]).or_refuse().experiment, SharedModels()
+    first = load_tokenizer(experiment, lab / "cache", shared)
+    assert load_tokenizer(experiment, lab / "cache", shared) is not first
 
 
 def test_tied_weights_stay_tied_in_what_is_given_out(lab, tiny):
     experiment = check([*tiny, "model=tiny_encoder_decoder", "template=contents"]).or_refuse().experiment
-    given = SharedModels().model("key", lambda: load_base(experiment, lab / "cache").model, private=True)
+    given, _ = SharedModels().model("key", lambda: load_base(experiment, lab / "cache").model, private=True)
     assert given.get_input_embeddings().weight is given.get_encoder().embed_tokens.weight
 
 
