@@ -11,6 +11,7 @@ from pydantic import Field
 
 from instruct_lab.config import Component, component
 from instruct_lab.data import Conversation
+from instruct_lab.errors import InstructLabError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -68,7 +69,7 @@ class Tuning(Component, ABC):
         Raises:
             InstructLabError: as `load`.
         """
-        raise NotImplementedError(f"{type(self).__name__} reads what it wrote into a new model alone")
+        raise InstructLabError(f"{type(self).__name__} reads what it wrote into a new model alone")
 
     @abstractmethod
     def merge(self, model: PreTrainedModel) -> PreTrainedModel:

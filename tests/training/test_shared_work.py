@@ -1,12 +1,14 @@
 """What runs share, and what they must not: base weights and the untuned model's measurement."""
 
 import json
+from dataclasses import replace
 
 import torch
 
 from instruct_lab.config.check import check
+from instruct_lab.model import Decoder, LocalFolder
 from instruct_lab.training import untuned as untuned_room
-from instruct_lab.training.shared import SharedModels, weights_digest
+from instruct_lab.training.shared import SharedModels, model_key, weights_digest
 from instruct_lab.training.tokenizer import load_tokenizer
 from instruct_lab.training.tuned import load_base
 
@@ -75,6 +77,21 @@ def test_a_tokenizer_that_is_trained_on_the_data_is_of_each_run_alone(lab, tiny)
     experiment, shared = check([*tiny, "tokenizer=train"]).or_refuse().experiment, SharedModels()
     first = load_tokenizer(experiment, lab / "cache", shared)
     assert load_tokenizer(experiment, lab / "cache", shared) is not first
+
+
+def test_weights_whose_file_changed_are_not_the_shared_ones(lab, tiny, tmp_path):
+    experiment = check(tiny).or_refuse().experiment
+    loaded = load_base(experiment, lab / "cache")
+    loaded.model.save_pretrained(tmp_path)
+    loaded.tokenizer.save_pretrained(tmp_path)
+    model = Decoder(weights=LocalFolder(path=str(tmp_path)))
+    experiment = replace(experiment, model=model)
+    first = model_key(experiment, loaded.tokenizer, lab / "cache")
+    assert model_key(experiment, loaded.tokenizer, lab / "cache") == first
+    with torch.no_grad():
+        next(loaded.model.parameters()).add_(1)
+    loaded.model.save_pretrained(tmp_path)
+    assert model_key(experiment, loaded.tokenizer, lab / "cache") != first
 
 
 def test_tied_weights_stay_tied_in_what_is_given_out(lab, tiny):
