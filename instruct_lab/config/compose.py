@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -183,7 +185,46 @@ def _composed(overrides: list[str], problems: list[Problem]) -> DictConfig:
 
 
 def _compose(overrides: list[str]) -> DictConfig:
-    return hydra.compose(PRIMARY, overrides=overrides, return_hydra_config=True)
+    """What the option files give, with values set in it afterwards and in their order, as Hydra sets them."""
+    loader: Any = GlobalHydra.instance().config_loader()
+    files: list[str] = []
+    values: list[Override] = []
+    for override in OverridesParser.create().parse_overrides(overrides):
+        key = override.key_or_group
+        is_option = "." not in key and bool(loader.get_group_options(key))
+        if override.is_force_add() and not is_option:
+            values.append(override)
+        else:
+            if not is_option:  # one that takes something away: what was set before it comes before it
+                files += [str(value.input_line) for value in values]
+                values.clear()
+            files.append(str(override.input_line))
+    config = _of_files(tuple(files))
+    for value in values:
+        OmegaConf.update(config, value.key_or_group, value.value(), merge=True, force_add=True)
+    return config
+
+
+_composed_files: ContextVar[dict[tuple[str, ...], DictConfig] | None] = ContextVar("composed files", default=None)
+
+
+@contextmanager
+def files_read_once() -> Iterator[None]:
+    """In here, configs that differ in values alone share what their option files give, read once."""
+    token = _composed_files.set({})
+    try:
+        yield
+    finally:
+        _composed_files.reset(token)
+
+
+def _of_files(overrides: tuple[str, ...]) -> DictConfig:
+    known = _composed_files.get()
+    if known is None:
+        return hydra.compose(PRIMARY, overrides=[*overrides], return_hydra_config=True)
+    if overrides not in known:
+        known[overrides] = hydra.compose(PRIMARY, overrides=[*overrides], return_hydra_config=True)
+    return copy.deepcopy(known[overrides])
 
 
 def _composition_problem(override: str, error: Exception) -> Problem:

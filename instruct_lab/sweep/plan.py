@@ -12,7 +12,7 @@ from hydra.core.override_parser.types import Override
 
 from instruct_lab.config.build import build
 from instruct_lab.config.check import Checked, check, plain
-from instruct_lab.config.compose import Composition, compose
+from instruct_lab.config.compose import Composition, compose, files_read_once
 from instruct_lab.config.identity import config_hash
 from instruct_lab.data.store import described
 from instruct_lab.errors import ConfigError, Problem
@@ -77,6 +77,11 @@ def plan(overrides: list[str]) -> Plan:
     Raises:
         ConfigError: it cannot run; tells every problem, each at the points that have it.
     """
+    with files_read_once():
+        return _plan(overrides)
+
+
+def _plan(overrides: list[str]) -> Plan:
     composition = compose(overrides)
     built = build(composition.sweep)
     if built.problems or composition.problems:

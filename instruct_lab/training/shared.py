@@ -40,6 +40,7 @@ class SharedModels:
     def __init__(self) -> None:
         self._tokenizers: dict[str, _Kept] = {}
         self._models: dict[str, _Kept] = {}
+        self._ended_one = False
 
     @classmethod
     def of_process(cls) -> SharedModels:
@@ -53,8 +54,14 @@ class SharedModels:
         return cls()
 
     def end_run(self) -> None:
-        """Free what a run leaves behind: its model and its trainer refer to each other, and wait for the collector."""
+        """Free what a run leaves behind: its model and its trainer refer to each other, and wait for the collector.
+
+        The first run has loaded more libraries, which the collector leaves alone from then on too.
+        """
         gc.collect()
+        if not self._ended_one:
+            gc.freeze()
+        self._ended_one = True
 
     def tokenizer(self, key: str, load: Callable[[], tuple[Any, bool]]) -> Any:
         """The tokenizer of a key.

@@ -1,0 +1,71 @@
+"""Values set in what the option files give: the same config as Hydra's own composition of all overrides at once."""
+
+import hydra
+import pytest
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+
+from instruct_lab.config import compose as room
+from instruct_lab.config.compose import PRIMARY, compose, files_read_once
+
+CASES = {
+    "values": ["optimizer.lr=3e-4", "tuning.r=4", "seed=3"],
+    "an option after its values": ["tuning.r=4", "tuning=lora", "tuning.alpha=null"],
+    "options and values mixed": ["seed=1", "model=tiny_random", "optimizer.lr=1e-3", "optimizer=adamw"],
+    "one value twice": ["tuning.r=4", "tuning.r=8"],
+    "taken away, then set": ["~optimizer.lr", "+optimizer.lr=2e-4"],
+    "set, then taken away": ["tuning.r=4", "~tuning.r", "seed=2"],
+    "lists and dicts": ["evaluation.splits=[validation]", "data.limit={train: 4, test: 2}", "metrics=[perplexity,masked]"],
+    "texts": ["name='a, b = c'", 'data.limit.train="7"', "tracker=none"],
+    "nothing": ["callbacks.checkpoint=null", "lr_scheduler=constant"],
+    "a key that no component has": ["+tuning.unknown=1"],
+    "of the sweep": ["hydra/sweeper=random", "sweep.num_points=3", "sweep.seeds=2"],
+}
+
+
+def whole(overrides):
+    """What Hydra composes from everything, in the form that it is handed to it."""
+    usable = [room._usable(text, [], []) for text in overrides]
+    with room._hydra():
+        return hydra.compose(PRIMARY, overrides=usable, return_hydra_config=True)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_config_is_what_hydra_composes(lab, name):
+    expected = whole(CASES[name])
+    for _ in range(2):
+        composed = compose(CASES[name])
+        assert not composed.problems
+        told = OmegaConf.to_container(composed.config, resolve=False)
+        assert told == {k: v for k, v in OmegaConf.to_container(expected).items() if k not in ("hydra", "sweep")}
+        sweeper = OmegaConf.to_container(composed.sweep.hydra.sweeper)
+        assert sweeper == OmegaConf.to_container(expected.hydra.sweeper)
+        chosen = {key: value for key, value in expected.hydra.runtime.choices.items() if key in composed.choices}
+        assert composed.choices == {k: list(v) if OmegaConf.is_list(v) else v for k, v in chosen.items()} | {
+            group: options for group, options in composed.choices.items() if isinstance(options, list)
+        }
+
+
+def test_points_share_what_the_files_give_and_nothing_else(lab, monkeypatch):
+    composed, of_hydra = [], hydra.compose
+    monkeypatch.setattr(hydra, "compose", lambda *a, **k: (composed.append(k["overrides"]), of_hydra(*a, **k))[1])
+    rates, options = ["1e-4", "2e-4", "3e-4"], ["lora", "full"]
+    points = [[f"optimizer.lr={rate}", f"tuning={option}", "seed=5"] for rate in rates for option in options]
+    alone = [compose(point) for point in points]
+    assert len(composed) == len(points)
+    composed.clear()
+    with files_read_once():
+        together = [compose(point) for point in points]
+        together[0].config.optimizer.lr = 7  # its own
+        assert compose(points[0]).config == alone[0].config
+    assert composed == [["tuning=lora"], ["tuning=full"]]
+    assert [one.config for one in together[1:]] == [one.config for one in alone[1:]]
+    assert [one.choices for one in together] == [one.choices for one in alone]
+    composed.clear()
+    compose(points[0])  # files may have changed since
+    assert len(composed) == 1
+
+
+def test_an_override_that_adds_a_group_is_hydras_to_refuse(lab):
+    with room._hydra(), pytest.raises(HydraException):
+        room._compose(["++tuning=lora"])
