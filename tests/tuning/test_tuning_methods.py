@@ -1,6 +1,8 @@
 """What trains, what a checkpoint holds, and that it gives the tuned model back."""
 
+import copy
 import json
+import warnings
 
 import pydantic
 import pytest
@@ -298,6 +300,24 @@ def test_folder_without_an_adapter_and_the_adapter_of_another_model_are_errors(b
     weights.write_bytes(weights.read_bytes()[:200])
     with pytest.raises(InstructLabError, match="adapter"):
         lora.load(base(), tmp_path / "saved")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("settings", [{}, {"use_rslora": True, "alpha": 5}, {"use_dora": True}, {"dropout": 0.5}])
+def test_merging_gives_what_peft_merges_and_leaves_the_frozen_weights(base, settings, dtype):
+    lora = LoRA(r=4, **settings)
+    torch.manual_seed(0)
+    model = train(lora.apply(base(dtype=dtype)))
+    frozen = {name: value for name, value in model.named_parameters() if "lora" not in name}
+    before = {name: value.data.clone() for name, value in frozen.items()}
+    held = {name: value.data for name, value in frozen.items()}
+    by_peft = copy.deepcopy(model).merge_and_unload(safe_merge=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        merged = lora.merge(model)
+    assert [name for name, value in by_peft.state_dict().items() if not value.equal(merged.state_dict()[name])] == []
+    assert [name for name, value in before.items() if not value.equal(held[name])] == []
+    assert not merged.model.layers[0].mlp.up_proj.weight.equal(base(dtype=dtype).model.layers[0].mlp.up_proj.weight)
 
 
 def test_adapter_with_numbers_that_are_not_finite_is_not_merged(base):
