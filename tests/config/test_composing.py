@@ -15,7 +15,11 @@ CASES = {
     "one value twice": ["tuning.r=4", "tuning.r=8"],
     "taken away, then set": ["~optimizer.lr", "+optimizer.lr=2e-4"],
     "set, then taken away": ["tuning.r=4", "~tuning.r", "seed=2"],
-    "lists and dicts": ["evaluation.splits=[validation]", "data.limit={train: 4, test: 2}", "metrics=[perplexity,masked]"],
+    "lists and dicts": [
+        "evaluation.splits=[validation]",
+        "data.limit={train: 4, test: 2}",
+        "metrics=[perplexity,masked]",
+    ],
     "texts": ["name='a, b = c'", 'data.limit.train="7"', "tracker=none"],
     "nothing": ["callbacks.checkpoint=null", "lr_scheduler=constant"],
     "a key that no component has": ["+tuning.unknown=1"],

@@ -1,0 +1,35 @@
+"""What checking the points of a sweep takes, with the option files read once and read for every point.
+
+    python tests/benchmarks/planning_seconds.py [POINTS]
+
+Points of the default study that differ in the learning rate (default: 64), checked both ways in turns, three times.
+"""
+
+import contextlib
+import statistics
+import sys
+import time
+
+from instruct_lab.config.check import check
+from instruct_lab.config.compose import files_read_once
+
+
+def seconds(num_points, scope):
+    started = time.perf_counter()
+    with scope():
+        for number in range(num_points):
+            check([f"optimizer.lr={(number + 1) * 1e-5}", "trainer.max_steps=20", "metrics=perplexity"]).or_refuse()
+    return time.perf_counter() - started
+
+
+def main():
+    """Print both and their ratio."""
+    num_points = int(sys.argv[1]) if len(sys.argv) > 1 else 64
+    seconds(1, contextlib.nullcontext)
+    rounds = [(seconds(num_points, contextlib.nullcontext), seconds(num_points, files_read_once)) for _ in range(3)]
+    each, once = (statistics.median(column) for column in zip(*rounds, strict=True))
+    print(f"{num_points} points: {each:.2f} s, files read once {once:.2f} s, ratio {each / once:.1f}")
+
+
+if __name__ == "__main__":
+    main()
