@@ -7,6 +7,8 @@ from pathlib import Path
 from instruct_lab.errors import InstructLabError
 
 PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+TEXTS = ("*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken", "*.py")
+"""What configs, tokenizers and their templates are written in."""
 NOT_WEIGHTS = ("training_args.bin", "optimizer.pt", "optimizer.bin", "scheduler.pt", "scaler.pt", "rng_state.pth")
 
 

@@ -66,3 +66,7 @@ class Model(Component, ABC):
     @abstractmethod
     def inputs(self, cache_path: Path) -> list[Input]:
         """The pinned files that the weights come from."""
+
+    def tokenizer_inputs(self, cache_path: Path) -> list[Input]:
+        """Files of this machine that the tokenizer comes from, which may change from one moment to the next."""
+        return []

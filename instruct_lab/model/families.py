@@ -185,6 +185,10 @@ class LanguageModel(Model, ABC):
         """The files that the weights come from, brought where they are not here yet."""
         return self.weights.inputs(cache_path, self.allow_pickle)
 
+    def tokenizer_inputs(self, cache_path: Path) -> list[Input]:
+        """See `Model.tokenizer_inputs`."""
+        return self.tokenizer.inputs(self.weights, cache_path)
+
 
 @component
 class Decoder(LanguageModel):

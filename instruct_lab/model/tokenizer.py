@@ -14,6 +14,7 @@ from instruct_lab.errors import InstructLabError, Problem, Refusal
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+    from instruct_lab.assets import Input
     from instruct_lab.model.weights import Weights
 
 Token = Annotated[str, Field(min_length=1)]
@@ -76,16 +77,21 @@ class Tokenizer(Component):
             family: of the model.
             texts: gives the texts of the run's training data.
         """
+        return self.prepare(self._own(self._from(weights), cache_path, trust_remote_code, family))
+
+    def inputs(self, weights: Weights, cache_path: Path) -> list[Input]:
+        """Files of this machine that the tokenizer comes from; see `Model.tokenizer_inputs`."""
+        return self._from(weights).tokenizer_inputs(cache_path)
+
+    def _from(self, weights: Weights) -> Weights:
+        """Where the tokenizer stands: beside the weights, or in `source`."""
         from instruct_lab.model.weights import Hub, LocalFolder
 
-        if self.source is not None:
-            folder = Path(self.source).expanduser()
-            weights = (
-                LocalFolder(path=self.source)
-                if folder.is_dir()
-                else Hub(repository=self.source, revision=self.revision or "main")
-            )
-        return self.prepare(self._own(weights, cache_path, trust_remote_code, family))
+        if self.source is None:
+            return weights
+        if Path(self.source).expanduser().is_dir():
+            return LocalFolder(path=self.source)
+        return Hub(repository=self.source, revision=self.revision or "main")
 
     def _own(self, weights: Weights, cache_path: Path, trust_remote_code: bool, family: str) -> PreTrainedTokenizerBase:
         from instruct_lab.model.weights import Random

@@ -70,6 +70,10 @@ class Weights(Component, ABC):
     def inputs(self, cache_path: Path, allow_pickle: bool) -> list[Input]:
         """The pinned files that the weights come from."""
 
+    def tokenizer_inputs(self, cache_path: Path) -> list[Input]:
+        """Files of this machine that the tokenizer comes from; what is pinned elsewhere does not change."""
+        return []
+
 
 @component
 class LocalFolder(Weights):
@@ -115,6 +119,13 @@ class LocalFolder(Weights):
 
         self._check()
         files = [self.folder / "config.json", *weight_files(self.folder, self.path, allow_pickle)]
+        return [file_input(file, f"{self.folder.name}/{file.name}") for file in files]
+
+    def tokenizer_inputs(self, cache_path: Path) -> list[Input]:
+        """The folder's files that are no weights."""
+        from instruct_lab.model._folder import TEXTS
+
+        files = sorted(file for pattern in TEXTS for file in self.folder.glob(pattern) if file.is_file())
         return [file_input(file, f"{self.folder.name}/{file.name}") for file in files]
 
     def _check(self) -> None:
@@ -215,6 +226,10 @@ class GGUF(Weights):
         """The GGUF file."""
         file = self.file(cache_path)
         return [Input(self._name, self._sha256(file), file.stat().st_size)]
+
+    def tokenizer_inputs(self, cache_path: Path) -> list[Input]:
+        """The file itself."""
+        return self.inputs(cache_path, allow_pickle=False)
 
     def file(self, cache_path: Path) -> Path:
         """The GGUF file on disk; an asset is downloaded, verified and unpacked."""

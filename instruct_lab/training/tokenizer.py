@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,7 +39,8 @@ def load_tokenizer(experiment: Experiment, cache_path: Path, shared: SharedModel
 
     if shared is None:
         return load()[0]
-    return shared.tokenizer(json.dumps([described(experiment.model), str(cache_path)], default=str), load)
+    files = [dataclasses.astuple(file) for file in experiment.model.tokenizer_inputs(cache_path)]
+    return shared.tokenizer(json.dumps([described(experiment.model), str(cache_path), files], default=str), load)
 
 
 def training_texts(experiment: Experiment, cache_path: Path) -> Iterator[str]:

@@ -3,10 +3,11 @@
 import json
 from dataclasses import replace
 
+import pytest
 import torch
 
 from instruct_lab.config.check import check
-from instruct_lab.model import Decoder, LocalFolder
+from instruct_lab.model import Decoder, LocalFolder, Tokenizer
 from instruct_lab.training import untuned as untuned_room
 from instruct_lab.training.shared import SharedModels, model_key, weights_digest
 from instruct_lab.training.tokenizer import load_tokenizer
@@ -92,6 +93,25 @@ def test_weights_whose_file_changed_are_not_the_shared_ones(lab, tiny, tmp_path)
         next(loaded.model.parameters()).add_(1)
     loaded.model.save_pretrained(tmp_path)
     assert model_key(experiment, loaded.tokenizer, lab / "cache") != first
+
+
+@pytest.mark.parametrize("place", ["beside the weights", "elsewhere"])
+def test_a_tokenizer_whose_file_changed_is_read_again(lab, tiny, tmp_path, place):
+    experiment, shared = check(tiny).or_refuse().experiment, SharedModels()
+    loaded = load_base(experiment, lab / "cache")
+    loaded.model.save_pretrained(tmp_path)
+    loaded.tokenizer.save_pretrained(tmp_path)
+    if place == "elsewhere":
+        experiment = replace(experiment, model=replace(experiment.model, tokenizer=Tokenizer(source=str(tmp_path))))
+    else:
+        experiment = replace(experiment, model=Decoder(weights=LocalFolder(path=str(tmp_path))))
+    first = load_tokenizer(experiment, lab / "cache", shared)
+    assert load_tokenizer(experiment, lab / "cache", shared) is first
+    loaded.tokenizer.add_tokens(["elf"])
+    loaded.tokenizer.save_pretrained(tmp_path)
+    again = load_tokenizer(experiment, lab / "cache", shared)
+    assert "elf" in again.get_vocab()
+    assert "elf" not in first.get_vocab()
 
 
 def test_tied_weights_stay_tied_in_what_is_given_out(lab, tiny):
