@@ -125,7 +125,8 @@ def is_alive(process):
 
 
 PROGRAM = """
-import os, sys, time
+import os, signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets what runs in its background ignore it
 from instruct_lab.data import parallel
 from instruct_lab.data.parallel import in_order, others
 sys.path.insert(0, {folder!r})
