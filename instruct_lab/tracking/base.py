@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+import queue
 import shlex
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +18,12 @@ from instruct_lab.config import Component
 if TYPE_CHECKING:
     from instruct_lab.tracking.record import RunRecord
 
+CONNECT_SECONDS = 240.0
+"""A tracker that has not begun a run by then is left behind."""
+CALL_SECONDS = 120.0
+"""The same for one that has not taken a value or a table."""
+WEIGHTS_SECONDS = 3600.0
+"""The same for weights, which may be many gigabytes."""
 FINISH_SECONDS = 330.0
 """A tracker that has not closed a run by then is left behind; wandb itself waits 300 s for its last upload."""
 BROKEN_FINISH_SECONDS = 10.0
@@ -72,6 +80,9 @@ class Tracker(Component, ABC):
 class GuardedSession(TrackerSession):
     """A session whose first failure is told once, after which the run goes on without it.
 
+    Its tracker works in a thread of its own, one call after the other. The run waits for each, so that nothing happens
+    beside it, and leaves behind a tracker that takes too long.
+
     Args:
         name: of the tracker.
         connect: begins the session that is guarded.
@@ -80,56 +91,73 @@ class GuardedSession(TrackerSession):
 
     def __init__(self, name: str, connect: Callable[[], TrackerSession], note: Callable[[str], None]) -> None:
         self.name, self.note = name, note
-        self.session: TrackerSession | None = None
-        self.is_broken = False
-        self.session = self._guarded(connect)
+        self.is_broken = self._hangs = self._is_closed = False
+        self._session: TrackerSession | None = None  # of the thread alone
+        self._calls: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = queue.SimpleQueue()
+        threading.Thread(target=self._work, name=f"tracker {name}", daemon=True).start()
+
+        def begin() -> None:
+            self._session = connect()
+
+        self._called(begin, CONNECT_SECONDS, "connect")
 
     def log(self, values: dict[str, float], step: int) -> None:
         """Pass values on."""
-        self._pass_on(lambda session: session.log(values, step))
+        self._pass_on(lambda session: session.log(values, step), CALL_SECONDS)
 
     def log_table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         """Pass a table on."""
-        self._pass_on(lambda session: session.log_table(name, columns, rows))
+        self._pass_on(lambda session: session.log_table(name, columns, rows), CALL_SECONDS)
 
     def summarize(self, values: dict[str, Any]) -> None:
         """Pass final values on."""
-        self._pass_on(lambda session: session.summarize(values))
+        self._pass_on(lambda session: session.summarize(values), CALL_SECONDS)
 
     def log_weights(self, path: Path) -> None:
         """Pass the weights' folder on."""
-        self._pass_on(lambda session: session.log_weights(path))
+        self._pass_on(lambda session: session.log_weights(path), WEIGHTS_SECONDS)
 
     def finish(self, exit_code: int) -> None:
-        """Close the run, also where something failed before; a tracker that hangs is left behind."""
-        session, self.session = self.session, None
-        if session is None:
+        """Close the run, also where something failed before; a tracker that hangs closes it when it goes on."""
+        if self._is_closed:
             return
-        seconds = BROKEN_FINISH_SECONDS if self.is_broken else FINISH_SECONDS
-        closing = threading.Thread(
-            target=lambda: self._guarded(lambda: session.finish(exit_code)), name=f"finish {self.name}", daemon=True
-        )
-        closing.start()
-        closing.join(seconds)
-        if closing.is_alive():
-            self._failed(f"it did not close the run within {seconds:g} s")
+        self._is_closed = True
+        seconds = 0.0 if self._hangs else BROKEN_FINISH_SECONDS if self.is_broken else FINISH_SECONDS
+        self._called(lambda: self._session and self._session.finish(exit_code), seconds, "close the run")
+        self._calls.put(None)
 
     def where(self) -> str | None:
         """One line that tells how to see the run; none where there is nothing to see."""
-        session = self.session
-        return None if session is None or self.is_broken else self._guarded(session.where)
+        told: str | None = self._pass_on(lambda session: session.where(), CALL_SECONDS)
+        return told
 
-    def _pass_on(self, call: Callable[[TrackerSession], None]) -> None:
-        session = self.session
-        if session is not None and not self.is_broken:
-            self._guarded(lambda: call(session))
+    def _pass_on(self, call: Callable[[TrackerSession], Any], seconds: float) -> Any:
+        if self.is_broken or self._is_closed:
+            return None
+        return self._called(lambda: self._session and call(self._session), seconds, "answer")
 
-    def _guarded(self, call: Callable[[], Any]) -> Any:
+    def _called(self, call: Callable[[], Any], seconds: float, what: str) -> Any:
+        """What the tracker answers; none where it fails or takes longer."""
+        future: Future[Any] = Future()
+        self._calls.put((future, call))
+        if future not in wait([future], seconds).done:
+            self._hangs = True
+            self._failed(f"it did not {what} within {seconds:g} s")
+            return None
         try:
-            return call()
-        except Exception as error:  # whatever a tracker raises, the run goes on
+            return future.result()
+        except (Exception, SystemExit) as error:  # whatever a tracker raises, the run goes on
             self._failed(f"{type(error).__name__}: {' '.join(str(error).split())}")
             return None
+
+    def _work(self) -> None:
+        """The thread: make the calls that come, until there are no more."""
+        while (item := self._calls.get()) is not None:
+            future, call = item
+            try:
+                future.set_result(call())
+            except BaseException as error:
+                future.set_exception(error)
 
     def _failed(self, why: str) -> None:
         """Tell the first failure."""

@@ -6,6 +6,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -20,18 +21,21 @@ from instruct_lab.tracking.start import start_trackers
 @pytest.fixture
 def record(tmp_path, monkeypatch) -> RunRecord:
     monkeypatch.chdir(tmp_path)
-    fake_loggers.CALLS.clear()
+    monkeypatch.setattr(fake_loggers, "CALLS", [])
     return RunRecord.create(tmp_path / "runs", "study", {"seed": 1}, [])
 
 
 class Session(TrackerSession):
-    """Fails at the calls that it is told to fail at."""
+    """Fails at the calls that it is told to fail at, and waits in those that it is told to wait in."""
 
-    def __init__(self, failing: str, hangs: float) -> None:
-        self.failing, self.hangs = failing.split(), hangs
+    def __init__(self, failing: str, hangs: float, hangs_at: str) -> None:
+        self.failing, self.hangs, self.hangs_at = failing.split(), hangs, hangs_at.split()
+        self.calls = fake_loggers.CALLS  # of this test, however long one hangs
 
     def _called(self, name):
-        fake_loggers.CALLS.append((name,))
+        if name in self.hangs_at:
+            time.sleep(self.hangs)
+        self.calls.append((name,))
         if name in self.failing:
             raise OSError(28, "No space left on device")
 
@@ -48,7 +52,6 @@ class Session(TrackerSession):
         self._called("summarize")
 
     def finish(self, exit_code):
-        time.sleep(self.hangs)
         self._called("finalize")
 
     def where(self):
@@ -61,15 +64,18 @@ class Ours(Tracker):
 
     failing: str = ""
     hangs: float = 0.0
+    hangs_at: str = "finalize"
 
     def connect(self, record, config, tags, group):
         if "init" in self.failing.split():
             raise ConnectionError("no route to host")
-        return Session(self.failing, self.hangs)
+        if "init" in self.hangs_at.split():
+            time.sleep(self.hangs)
+        return Session(self.failing, self.hangs, self.hangs_at)
 
 
-def ours(failing="", hangs=0.0):
-    return Ours(failing=failing, hangs=hangs)
+def ours(failing="", hangs=0.0, hangs_at="finalize"):
+    return Ours(failing=failing, hangs=hangs, hangs_at=hangs_at)
 
 
 def lightnings(failing="", hangs=0.0):
@@ -116,6 +122,50 @@ def test_a_tracker_that_hangs_while_closing_is_left_behind(record, caplog, kind,
         whole_life(session, record)
     assert time.monotonic() - started < 2
     told_once(record, caplog, "it did not close the run within 0.3 s")
+
+
+@pytest.mark.parametrize(("at", "told"), [("init", "connect"), ("log_metrics", "answer"), ("log_weights", "answer")])
+def test_a_tracker_that_hangs_is_left_behind_and_closes_when_it_goes_on(record, caplog, monkeypatch, at, told):
+    for limit in ("CONNECT_SECONDS", "CALL_SECONDS", "WEIGHTS_SECONDS"):
+        monkeypatch.setattr(base, limit, 0.3)
+    with caplog.at_level(logging.WARNING):
+        started = time.monotonic()
+        (session,) = start_trackers({"slow": ours(hangs=1.5, hangs_at=at)}, record, {}, {}).values()
+        assert session.where() is None
+        whole_life(session, record)
+        assert time.monotonic() - started < 1.2
+        told_once(record, caplog, f"it did not {told} within 0.3 s")
+        assert not fake_loggers.calls("finalize")
+        deadline = time.monotonic() + 10
+        while not fake_loggers.calls("finalize") and time.monotonic() < deadline:
+            time.sleep(0.02)
+    assert len(fake_loggers.calls("finalize")) == 1
+    assert len(fake_loggers.calls("log_metrics")) == {"init": 0, "log_metrics": 1, "log_weights": 3}[at]
+
+
+def test_a_tracker_that_ends_the_program_ends_nothing(record, caplog, monkeypatch):
+    monkeypatch.setattr(Session, "log", lambda *_, **__: sys.exit(3))
+    with caplog.at_level(logging.WARNING):
+        (session,) = start_trackers({"bad": ours()}, record, {}, {}).values()
+        whole_life(session, record)
+    told_once(record, caplog, "SystemExit: 3")
+
+
+def test_its_calls_come_in_order_and_from_one_thread(record, monkeypatch):
+    threads = set()
+    called = Session._called
+    monkeypatch.setattr(Session, "_called", lambda *a: (threads.add(threading.get_ident()), called(*a))[1])
+    (session,) = start_trackers({"good": ours()}, record, {}, {}).values()
+    whole_life(session, record)
+    assert [name for name, *_ in fake_loggers.CALLS] == [
+        *["log_metrics"] * 3,
+        "log_table",
+        "summarize",
+        "log_weights",
+        "finalize",
+    ]
+    assert len(threads) == 1
+    assert threading.get_ident() not in threads
 
 
 def test_one_that_failed_before_is_given_less_time_to_close(record, monkeypatch):
