@@ -195,7 +195,7 @@ def _compose(overrides: list[str]) -> DictConfig:
         if override.is_force_add() and not is_option:
             values.append(override)
         else:
-            if not is_option:  # one that takes something away: what was set before it comes before it
+            if not is_option:  # a deletion, say: what was set before it stays before it
                 files += [str(value.input_line) for value in values]
                 values.clear()
             files.append(str(override.input_line))

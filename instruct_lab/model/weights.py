@@ -122,7 +122,7 @@ class LocalFolder(Weights):
         return [file_input(file, f"{self.folder.name}/{file.name}") for file in files]
 
     def tokenizer_inputs(self, cache_path: Path) -> list[Input]:
-        """The folder's files that are no weights."""
+        """The folder's files of text: its configs, its tokenizer and their templates."""
         from instruct_lab.model._folder import TEXTS
 
         files = sorted(file for pattern in TEXTS for file in self.folder.glob(pattern) if file.is_file())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
@@ -114,42 +113,14 @@ class PeftMethod(Tuning, ABC):
         """
         adapted: Any = model
         _take_whole_modules(adapted)
-        _merge_plain_layers(adapted)
         try:
-            with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", "All adapters are already merged")
-                merged: Any = adapted.merge_and_unload(safe_merge=True)
+            merged: Any = adapted.merge_and_unload(safe_merge=True)
         except ValueError as error:
             raise InstructLabError(
                 f"The adapter cannot be merged: {' '.join(str(error).split())[:200]}",
                 do="train with a lower learning rate or gradient clipping, or take an earlier checkpoint",
             ) from error
         return merged
-
-
-def _merge_plain_layers(adapted: Any) -> None:
-    """Merge plain low-rank adapters of float32 linear layers; `merge_and_unload` finds them merged.
-
-    The numbers are PEFT's to the bit, and the frozen weights stay as they are. PEFT copies each matrix, adds to the
-    copy and looks at each of its numbers, which takes twice as long. What is not finite is left for it to refuse.
-    """
-    import torch
-    from peft.tuners.lora.layer import Linear
-
-    for module in adapted.modules():
-        if type(module) is not Linear or type(module.base_layer) is not torch.nn.Linear or module.merged:
-            continue
-        name, weight = "default", module.base_layer.weight
-        if list(module.lora_A) != [name] or name in module.lora_variant or module.lora_bias[name]:
-            continue
-        a, b = module.lora_A[name].weight, module.lora_B[name].weight
-        if not a.dtype == b.dtype == weight.dtype == torch.float32 or module.fan_in_fan_out:
-            continue
-        with torch.no_grad():
-            merged = (b @ a).mul_(module.scaling[name]).add_(weight)
-        if merged.sum().isfinite():
-            weight.data = merged
-            module.merged_adapters.append(name)
 
 
 def _whole_modules(adapted: Any) -> list[tuple[str, Any]]:
