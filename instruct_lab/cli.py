@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from instruct_lab import __version__, verbs
+from instruct_lab import __version__
+from instruct_lab.commands import verbs
 from instruct_lab.errors import ConfigError, InstructLabError
 
 Verb = Callable[[argparse.Namespace], int]
@@ -175,7 +176,7 @@ def _add_checkpoint(parser: Any) -> None:
 def _check(parsed: argparse.Namespace) -> int:
     if parsed.matrix:
         return _matrix(parsed)
-    from instruct_lab.config.check import check, check_all
+    from instruct_lab.experiment.check import check, check_all
 
     if parsed.all:
         results = check_all()
@@ -224,7 +225,7 @@ def _check_sweep(parsed: argparse.Namespace) -> int:
 
 
 def _matrix(parsed: argparse.Namespace) -> int:
-    from instruct_lab.config.matrix import matrix
+    from instruct_lab.experiment.matrix import matrix
 
     combinations = list(matrix())
     if parsed.json:
@@ -246,8 +247,8 @@ def _option(option: str | list[str]) -> str:
 
 
 def _show(parsed: argparse.Namespace) -> int:
-    from instruct_lab.config.check import check
     from instruct_lab.config.show import shown, shown_json
+    from instruct_lab.experiment.check import check
 
     checked = check(parsed.overrides)
     if not checked.composition.config:
@@ -259,12 +260,12 @@ def _show(parsed: argparse.Namespace) -> int:
 
 
 def _inspect(parsed: argparse.Namespace) -> int:
-    from instruct_lab.config.check import check
+    from instruct_lab.experiment.check import check
 
     experiment = check(parsed.overrides).or_refuse().experiment
     from rich.console import Console
 
-    from instruct_lab.training.inspection import inspect
+    from instruct_lab.inspection.inspection import inspect
 
     inspect(
         experiment,
@@ -281,7 +282,7 @@ def _inspect(parsed: argparse.Namespace) -> int:
 
 
 def _list(parsed: argparse.Namespace) -> int:
-    from instruct_lab.config.labs import GROUPS, options
+    from instruct_lab.config.options import GROUPS, options
     from instruct_lab.config.spelling import nearest
 
     if parsed.group is not None and parsed.group not in GROUPS:
@@ -318,8 +319,8 @@ def _init(parsed: argparse.Namespace) -> int:
 
 
 def _cache(parsed: argparse.Namespace) -> int:
+    from instruct_lab.cache.store import Store, chosen_entries
     from instruct_lab.config.compose import compose
-    from instruct_lab.data.store import Store, chosen_entries
 
     store = Store(Path(parsed.cache or compose([]).config.cache_path).expanduser())
     found = chosen_entries(store.entries(), parsed.keys, parsed.older_than)

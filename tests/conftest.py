@@ -12,7 +12,7 @@ os.environ.pop("WANDB_API_KEY", None)
 import json
 
 import pytest
-from records import newest_run
+from support.records import newest_run
 
 from instruct_lab import cli
 

@@ -7,7 +7,7 @@ import sys
 import zipfile
 from pathlib import Path
 
-from instruct_lab.config.labs import GROUPS, options
+from instruct_lab.config.options import GROUPS, options
 
 ROOT = Path(__file__).parent.parent
 

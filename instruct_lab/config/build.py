@@ -13,7 +13,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from instruct_lab.config.component import Component
-from instruct_lab.config.foreign import Foreign, Signature, find_class, is_component, public_names, signature_of
+from instruct_lab.config.external import Foreign, Signature, find_class, is_component, public_names, signature_of
 from instruct_lab.config.spelling import nearest
 from instruct_lab.errors import Problem, Refusal
 

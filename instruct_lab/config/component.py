@@ -18,7 +18,7 @@ class Component:
     """The base of every configurable choice.
 
     Building a component does nothing but check it. What it needs from other choices it declares in class
-    variables, which are compared in one place (`instruct_lab.config.combinations`).
+    variables, which are compared in one place (`instruct_lab.experiment.rules`).
     """
 
     families: ClassVar[frozenset[str]] = ALL_FAMILIES

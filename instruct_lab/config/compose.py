@@ -21,7 +21,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from instruct_lab.config.labs import GROUPS, SWEEP_GROUPS, LabSearchPath, StudySource, options, packaged_conf
+from instruct_lab.config.options import GROUPS, SWEEP_GROUPS, LabSearchPath, StudySource, options, packaged_conf
 from instruct_lab.config.spelling import nearest
 from instruct_lab.errors import ConfigError, Problem
 

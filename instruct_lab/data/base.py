@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from instruct_lab.assets import Input
+from instruct_lab.cache.store import Entry, Stage, Store, link
+from instruct_lab.cache.table import ConversationTable
 from instruct_lab.config import Component
 from instruct_lab.data.audit import Audit
 from instruct_lab.data.conversation import Conversation
 from instruct_lab.data.split import SPLIT_NAMES
-from instruct_lab.data.store import Entry, Stage, Store, link
-from instruct_lab.data.table import ConversationTable
 
 
 @dataclasses.dataclass(frozen=True)

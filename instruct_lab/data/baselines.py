@@ -11,7 +11,7 @@ from pydantic import Field
 
 from instruct_lab.config import Component, component
 from instruct_lab.data.conversation import Conversation, normalized
-from instruct_lab.data.source import columns_hint
+from instruct_lab.data.sources.base import columns_hint
 from instruct_lab.errors import InstructLabError
 
 MAX_POSTINGS = 50_000

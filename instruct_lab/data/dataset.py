@@ -11,16 +11,16 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from instruct_lab.assets import Input
+from instruct_lab.cache.store import Entry, Stage, described
+from instruct_lab.cache.table import BatchWriter, ConversationTable
 from instruct_lab.config import component
 from instruct_lab.data.audit import Audit
 from instruct_lab.data.base import Data, split_path, tables, write_kept
 from instruct_lab.data.baselines import Baseline
-from instruct_lab.data.format import Format
+from instruct_lab.data.formats.base import Format
 from instruct_lab.data.mapping import MapRows
-from instruct_lab.data.source import Source
+from instruct_lab.data.sources.base import Source
 from instruct_lab.data.split import SPLIT_NAMES, HashSplit, SplitName, apart
-from instruct_lab.data.store import Entry, Stage, described
-from instruct_lab.data.table import BatchWriter, ConversationTable
 from instruct_lab.errors import InstructLabError, Problem, Refusal
 
 

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from instruct_lab.assets import Input
+from instruct_lab.cache.store import Entry, Stage, Store, chain_keys
+from instruct_lab.cache.table import ConversationTable, write_conversations
 from instruct_lab.config import component
 from instruct_lab.config.spelling import nearest
 from instruct_lab.data.audit import Audit
 from instruct_lab.data.base import Data, split_path, tables, write_kept
 from instruct_lab.data.conversation import Conversation
 from instruct_lab.data.split import SPLIT_NAMES, SplitName, apart
-from instruct_lab.data.store import Entry, Stage, Store, chain_keys
-from instruct_lab.data.table import ConversationTable, write_conversations
 from instruct_lab.errors import InstructLabError, Refusal
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from instruct_lab.model.quantization import Quantization
 from instruct_lab.model.rope_scaling import RopeScaling
 from instruct_lab.model.tokenizer import Tokenizer
 from instruct_lab.model.trained_tokenizer import training_reason
-from instruct_lab.model.weights import GGUF, Loading, LocalFolder, Weights
+from instruct_lab.model.weights.base import GGUF, Loading, LocalFolder, Weights
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -71,7 +71,7 @@ class LanguageModel(Model, ABC):
 
     def _weight_problems(self, weights: LocalFolder) -> Iterator[Problem]:
         """No weights in the folder, or pickled ones that are not allowed."""
-        from instruct_lab.model._folder import weight_files
+        from instruct_lab.model.weights._folder import weight_files
 
         try:
             weight_files(weights.folder, weights.path, self.allow_pickle)
@@ -130,7 +130,7 @@ class LanguageModel(Model, ABC):
                 this family has no such head.
         """
         from instruct_lab.model._embeddings import fit_embeddings
-        from instruct_lab.model._loading import plain_generation_config
+        from instruct_lab.model.weights._loading import plain_generation_config
 
         self._check_loadable(head)
         loading = Loading(

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from instruct_lab.assets import Input
-    from instruct_lab.model.weights import Weights
+    from instruct_lab.model.weights.base import Weights
 
 Token = Annotated[str, Field(min_length=1)]
 RESERVED_FOR_PADDING = (
@@ -85,7 +85,7 @@ class Tokenizer(Component):
 
     def _from(self, weights: Weights) -> Weights:
         """Where the tokenizer stands: beside the weights, or in `source`."""
-        from instruct_lab.model.weights import Hub, LocalFolder
+        from instruct_lab.model.weights.base import Hub, LocalFolder
 
         if self.source is None:
             return weights
@@ -94,10 +94,10 @@ class Tokenizer(Component):
         return Hub(repository=self.source, revision=self.revision or "main")
 
     def _own(self, weights: Weights, cache_path: Path, trust_remote_code: bool, family: str) -> PreTrainedTokenizerBase:
-        from instruct_lab.model.weights import Random
+        from instruct_lab.model.weights.base import Random
 
         if isinstance(weights, Random):
-            from instruct_lab.model._random import byte_tokenizer
+            from instruct_lab.model.weights._random import byte_tokenizer
 
             return byte_tokenizer(family)
         return weights.load_tokenizer(cache_path, trust_remote_code)

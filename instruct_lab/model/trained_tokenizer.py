@@ -18,7 +18,7 @@ from instruct_lab.model.tokenizer import Tokenizer
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from instruct_lab.model.weights import Weights
+    from instruct_lab.model.weights.base import Weights
 
 NUM_BYTES = 256
 MISFIT = "A tokenizer that is trained anew does not fit weights that were trained with another"
@@ -31,8 +31,8 @@ def training_reason(model: Any) -> str | None:
     tokenizer = getattr(model, "tokenizer", None)
     if not isinstance(tokenizer, TrainedTokenizer):
         return None
-    from instruct_lab.model._random import special_tokens_of
-    from instruct_lab.model.weights import Random
+    from instruct_lab.model.weights._random import special_tokens_of
+    from instruct_lab.model.weights.base import Random
 
     if not isinstance(model.weights, Random):
         return MISFIT
@@ -78,7 +78,7 @@ class TrainedTokenizer(Tokenizer):
         Raises:
             InstructLabError: the weights are not random, there is no text, or the disk does not take the tokenizer.
         """
-        from instruct_lab.model.weights import Random
+        from instruct_lab.model.weights.base import Random
 
         if not isinstance(weights, Random):
             raise InstructLabError(MISFIT, where="model.tokenizer", do="choose tokenizer=own, or random weights")
@@ -94,8 +94,8 @@ class TrainedTokenizer(Tokenizer):
         """From the cache, or trained and put there."""
         from transformers import PreTrainedTokenizerFast
 
-        from instruct_lab.model._cache import made_once
-        from instruct_lab.model._loading import named, quiet
+        from instruct_lab.model.weights._cache import made_once
+        from instruct_lab.model.weights._loading import named, quiet
 
         digest, found = self._digest(texts, family)
         if not found:
@@ -126,7 +126,7 @@ class TrainedTokenizer(Tokenizer):
         from tokenizers import Tokenizer as Backend
         from tokenizers import models, pre_tokenizers, trainers
 
-        from instruct_lab.model._random import finished, special_tokens_of
+        from instruct_lab.model.weights._random import finished, special_tokens_of
 
         special = special_tokens_of(family)
         alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())

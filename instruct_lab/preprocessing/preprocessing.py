@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
+from instruct_lab.cache.parallel import in_order
+from instruct_lab.cache.store import Entry, Stage, described, link
+from instruct_lab.cache.table import BatchWriter, ConversationTable, rewritten, write_conversations
 from instruct_lab.config import Component, component
 from instruct_lab.data import Audit
 from instruct_lab.data.base import split_path, tables, write_kept
-from instruct_lab.data.parallel import in_order
 from instruct_lab.data.split import SPLIT_NAMES
-from instruct_lab.data.store import Entry, Stage, described, link
-from instruct_lab.data.table import BatchWriter, ConversationTable, rewritten, write_conversations
 from instruct_lab.preprocessing.base import Context, Step, no_tokenizer
 
 if TYPE_CHECKING:

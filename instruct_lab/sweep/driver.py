@@ -17,14 +17,14 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from instruct_lab.errors import InstructLabError
+from instruct_lab.records import RunRecord
+from instruct_lab.records.record import LOCK
 from instruct_lab.sweep import record as records
 from instruct_lab.sweep.plan import Plan, plan
 from instruct_lab.sweep.record import SweepRecord
 from instruct_lab.sweep.storage import open_storage
 from instruct_lab.sweep.table import LiveTable
 from instruct_lab.sweep.task import STUDY_NAME, Outcome, Report, Task
-from instruct_lab.tracking import RunRecord
-from instruct_lab.tracking.record import LOCK
 from instruct_lab.training.ending import Interrupted, signals_raised
 
 

@@ -10,17 +10,17 @@ from typing import Any
 
 from hydra.core.override_parser.types import Override
 
+from instruct_lab.cache.store import described
 from instruct_lab.config.build import build
-from instruct_lab.config.check import Checked, check, plain
 from instruct_lab.config.compose import Composition, compose, files_read_once
-from instruct_lab.config.identity import config_hash
-from instruct_lab.data.store import described
 from instruct_lab.errors import ConfigError, Problem
+from instruct_lab.experiment.check import Checked, check, plain
+from instruct_lab.records.costs import COSTS
+from instruct_lab.records.identity import config_hash
 from instruct_lab.sweep.launchers import Launcher
 from instruct_lab.sweep.samplers import Sampler
 from instruct_lab.sweep.settings import Sweep
 from instruct_lab.sweep.space import Dimension, Space, SpaceError, dimension_of_override, parsed, space_of
-from instruct_lab.tracking.costs import COSTS
 from instruct_lab.training.names import run_name
 
 MAX_CHECKED = 128

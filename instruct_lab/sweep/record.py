@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from instruct_lab.errors import InstructLabError
-from instruct_lab.tracking import RunRecord, files, list_runs
-from instruct_lab.tracking.costs import COSTS, cost_of
-from instruct_lab.tracking.record import is_locked, new_folder
+from instruct_lab.records import RunRecord, files, list_runs
+from instruct_lab.records.costs import COSTS, cost_of
+from instruct_lab.records.record import is_locked, new_folder
 
 FILE = "sweep.json"
 DATABASE = "optuna.db"

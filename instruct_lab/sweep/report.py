@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from instruct_lab.config.labs import STUDIES, Option, options
+from instruct_lab.comparison.compare import compare
+from instruct_lab.comparison.text import conclusion, in_markdown, markdown
+from instruct_lab.config.options import STUDIES, Option, options
 from instruct_lab.config.spelling import nearest
 from instruct_lab.errors import InstructLabError
+from instruct_lab.records import RunRecord, list_runs
 from instruct_lab.sweep.record import SweepRecord, sweeps
-from instruct_lab.tracking import RunRecord, list_runs
-from instruct_lab.tracking.compare import compare
-from instruct_lab.tracking.comparison_text import conclusion, in_markdown, markdown
 
 FIELD = re.compile(r"(?P<name>[A-Za-z_]+): (?P<text>.*)")
 

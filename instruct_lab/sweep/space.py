@@ -12,7 +12,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Glob, IntervalSweep, Override, RangeSweep
 from hydra.errors import HydraException
 
-from instruct_lab.config.labs import GROUPS, options
+from instruct_lab.config.options import GROUPS, options
 
 POINTS = "points"
 """The name of the dimension that a list of points makes."""

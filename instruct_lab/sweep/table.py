@@ -13,9 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from instruct_lab.errors import InstructLabError
+from instruct_lab.records import RunRecord
 from instruct_lab.sweep.record import SweepRecord, final_value
 from instruct_lab.sweep.task import Outcome
-from instruct_lab.tracking import RunRecord
 
 STYLES = {"finished": "green", "failed": "red", "pruned": "yellow", "running": "cyan", "interrupted": "magenta"}
 REFRESH_SECONDS = 1.0

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from instruct_lab.errors import InstructLabError
-from instruct_lab.tracking import RunRecord
-from instruct_lab.tracking.record import is_locked
+from instruct_lab.records import RunRecord
+from instruct_lab.records.record import is_locked
 
 if TYPE_CHECKING:
-    from instruct_lab.config.check import Checked
+    from instruct_lab.experiment.check import Checked
     from instruct_lab.training.shared import SharedModels
 
 STUDY_NAME = "sweep"
@@ -139,7 +139,7 @@ def _ran(task: Task, shared: SharedModels | None) -> Outcome:
             own = _needs_own_process(task, experiment, resumes=True)
             place = Place(shared=shared, validated=validation_report(task))
             return own or _finished(lambda: resume(experiment, config, record, place))
-        from instruct_lab.config.check import check
+        from instruct_lab.experiment.check import check
 
         checked = task.checked or check(task.overrides).or_refuse()
         own = _needs_own_process(task, checked.experiment, resumes=False)
@@ -158,7 +158,7 @@ def _finished(run: Any) -> Outcome:
 def _of_record(record: RunRecord) -> tuple[Any, dict[str, Any]]:
     from omegaconf import OmegaConf
 
-    from instruct_lab.config.check import check_config, plain
+    from instruct_lab.experiment.check import check_config, plain
 
     config: Any = OmegaConf.load(record.path / "config.yaml")
     return check_config(config), plain(config)

@@ -3,7 +3,3 @@
 In: a checked `Experiment`. Out: a run record with metrics, predictions and checkpoints; and, from a record, the tuned
 model again. The loop is `pytorch_lightning.Trainer`'s own; the callbacks, the module and the datamodule are ours.
 """
-
-from instruct_lab.training.components import Callback, Checkpoint, Evaluation, Progress
-
-__all__ = ["Callback", "Checkpoint", "Evaluation", "Progress"]

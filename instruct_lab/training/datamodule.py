@@ -19,14 +19,14 @@ from instruct_lab.batching.encoding import tokenizer_fingerprint
 from instruct_lab.batching.reference import WithReference
 from instruct_lab.batching.table import ExampleTable
 from instruct_lab.batching.token_statistics import token_statistics
+from instruct_lab.cache.store import Entry, Stage, Store, described
+from instruct_lab.cache.table import ConversationTable
 from instruct_lab.data import Audit, Conversation, Input
 from instruct_lab.data.base import split_path, tables
-from instruct_lab.data.store import Entry, Stage, Store, described
-from instruct_lab.data.table import ConversationTable
 from instruct_lab.errors import InstructLabError
+from instruct_lab.evaluation.reference import read_references, reference_stage
 from instruct_lab.experiment import Experiment
 from instruct_lab.preprocessing.preprocessing import RunTokenizer
-from instruct_lab.training.reference import read_references, reference_stage
 
 
 class InstructionData(pl.LightningDataModule):

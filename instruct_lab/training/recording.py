@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from instruct_lab.tracking import RunRecord
-from instruct_lab.tracking.base import TrackerSession
+from instruct_lab.records import RunRecord
+from instruct_lab.tracker.base import TrackerSession
 
 
 class Recorder:

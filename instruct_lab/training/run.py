@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 from rich.console import Console
 
-from instruct_lab.config.identity import config_hash
+from instruct_lab.callbacks.pruning import Validated
 from instruct_lab.errors import InstructLabError
 from instruct_lab.experiment import Experiment
-from instruct_lab.tracking import RunRecord
-from instruct_lab.tracking.record import LOCK
-from instruct_lab.tracking.start import start_trackers
+from instruct_lab.records import RunRecord
+from instruct_lab.records.identity import config_hash
+from instruct_lab.records.record import LOCK
+from instruct_lab.tracker.start import start_trackers
 from instruct_lab.training.ending import recorded_ending, signals_raised
 from instruct_lab.training.names import run_name
-from instruct_lab.training.pruning import Validated
 from instruct_lab.training.quiet import quiet_libraries
 from instruct_lab.training.recording import Recorder
 from instruct_lab.training.stages import Stages

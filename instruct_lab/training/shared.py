@@ -17,7 +17,7 @@ import torch
 import xxhash
 
 from instruct_lab.batching.encoding import tokenizer_fingerprint
-from instruct_lab.data.store import described
+from instruct_lab.cache.store import described
 from instruct_lab.experiment import Experiment
 
 logger = logging.getLogger(__name__)

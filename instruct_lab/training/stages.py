@@ -14,30 +14,31 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from rich.console import Console
 
 from instruct_lab.batching.layouts import last_answer_alone
+from instruct_lab.callbacks.checkpoints import LAST, RandomStates, keep_weights, write_weights
+from instruct_lab.callbacks.components import Callback
+from instruct_lab.callbacks.evaluated_weights import EvaluatedWeights
+from instruct_lab.callbacks.optimizer_modes import OptimizerModes
+from instruct_lab.callbacks.pruning import StopsWhenPruned, Validated
+from instruct_lab.callbacks.step_log import StepLog
 from instruct_lab.config import Foreign
 from instruct_lab.data import Audit, Conversation
 from instruct_lab.errors import InstructLabError
+from instruct_lab.evaluation import result
+from instruct_lab.evaluation.measure import Measurement, answer, answer_rows, baselines, measure, sample
+from instruct_lab.evaluation.untuned import untuned
 from instruct_lab.experiment import Experiment
 from instruct_lab.metrics.intervals import summarize
-from instruct_lab.tracking import RunRecord, audit_table
-from instruct_lab.tracking.audit_page import audit_page
-from instruct_lab.tracking.values import audit_reasons_table, final_values, predictions_table, results_table
-from instruct_lab.training import result
-from instruct_lab.training.checkpoints import LAST, RandomStates, keep_weights, write_weights
-from instruct_lab.training.components import Callback
+from instruct_lab.pages import audit_table
+from instruct_lab.pages.audit_page import audit_page
+from instruct_lab.records import RunRecord
+from instruct_lab.tracker.values import audit_reasons_table, final_values, predictions_table, results_table
 from instruct_lab.training.costs import Costs
 from instruct_lab.training.datamodule import InstructionData
-from instruct_lab.training.evaluated_weights import EvaluatedWeights
-from instruct_lab.training.measure import Measurement, answer, answer_rows, baselines, measure, sample
 from instruct_lab.training.module import TuningModule
-from instruct_lab.training.optimizer_modes import OptimizerModes
-from instruct_lab.training.pruning import StopsWhenPruned, Validated
 from instruct_lab.training.recording import Recorder
 from instruct_lab.training.shared import SharedModels
-from instruct_lab.training.step_log import StepLog
 from instruct_lab.training.tokenizer import load_tokenizer
 from instruct_lab.training.tuned import chosen_weights, load_adapted, load_base, load_tuned
-from instruct_lab.training.untuned import untuned
 from instruct_lab.tuning import count_parameters
 from instruct_lab.tuning.noise import add_embedding_noise
 

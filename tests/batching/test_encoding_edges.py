@@ -1,7 +1,7 @@
 """BOS, slow tokenizers, and what the encoder leaves behind."""
 
 import pytest
-from chat_tokenizers import FAMILIES, byte_level, conversation, unigram
+from support.chat_tokenizers import FAMILIES, byte_level, conversation, unigram
 
 from instruct_lab.batching import IGNORED, Encoder, Padded
 from instruct_lab.data import Audit

@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 import pytest
-from chat_tokenizers import byte_level
+from support.chat_tokenizers import byte_level
 
 from instruct_lab.batching import Padded
 from instruct_lab.data import Alpaca, Audit, DataSet, Files, Messages

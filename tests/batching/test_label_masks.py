@@ -3,7 +3,17 @@
 import itertools
 
 import pytest
-from chat_tokenizers import ALL, FAMILIES, INDENTED, PLAIN, allowed, byte_level, conversation, messages_of, unigram
+from support.chat_tokenizers import (
+    ALL,
+    FAMILIES,
+    INDENTED,
+    PLAIN,
+    allowed,
+    byte_level,
+    conversation,
+    messages_of,
+    unigram,
+)
 
 from instruct_lab.batching import IGNORED, Encoder, Padded
 from instruct_lab.data import Audit, Conversation, Message

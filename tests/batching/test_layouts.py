@@ -1,7 +1,7 @@
 """Examples of every layout: what an encoder reads, what a decoder predicts, pairs, weights."""
 
 import pytest
-from chat_tokenizers import byte_level
+from support.chat_tokenizers import byte_level
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 

@@ -1,7 +1,7 @@
 """Conversations longer than the limit."""
 
 import pytest
-from chat_tokenizers import byte_level, conversation, unigram
+from support.chat_tokenizers import byte_level, conversation, unigram
 
 from instruct_lab.batching import IGNORED, Padded
 from instruct_lab.data import Audit

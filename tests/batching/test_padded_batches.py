@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from chat_tokenizers import byte_level, conversation
+from support.chat_tokenizers import byte_level, conversation
 
 from instruct_lab.batching import IGNORED, Batch, Example, Padded
 from instruct_lab.data import Audit

@@ -2,9 +2,9 @@
 
 import numpy
 import pytest
-from chat_tokenizers import ALL, FAMILIES, TEXTS, allowed, byte_level, conversation, unigram
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.chat_tokenizers import ALL, FAMILIES, TEXTS, allowed, byte_level, conversation, unigram
 from tokenizers import Tokenizer, decoders, models, normalizers
 from transformers import PreTrainedTokenizerFast
 

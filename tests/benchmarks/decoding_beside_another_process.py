@@ -15,7 +15,7 @@ SETTINGS = {"libgomp's default": None, "2,000": "2000", "as the command line set
 WORK = """
 import sys, time
 from pathlib import Path
-from instruct_lab.config.check import check
+from instruct_lab.experiment.check import check
 experiment = check([]).or_refuse().experiment
 cache = Path(experiment.cache_path).expanduser()
 tokenizer = experiment.model.load_tokenizer(cache)

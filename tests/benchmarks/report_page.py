@@ -14,12 +14,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-import planted_sweep
-from browser import MISSING, Browser, chromium
+from support import planted_sweep
+from support.browser import MISSING, Browser, chromium
 
+from instruct_lab.comparison.compare import compare
+from instruct_lab.comparison.page.page import write_comparison
 from instruct_lab.sweep.record import find_sweep
-from instruct_lab.tracking.compare import compare
-from instruct_lab.tracking.comparison_page import write_comparison
 
 TIMES = 5
 

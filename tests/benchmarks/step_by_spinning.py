@@ -16,7 +16,7 @@ WORK = """
 import statistics, time
 from pathlib import Path
 import torch
-from instruct_lab.config.check import check
+from instruct_lab.experiment.check import check
 experiment = check([]).or_refuse().experiment
 cache = Path(experiment.cache_path).expanduser()
 tokenizer = experiment.model.load_tokenizer(cache)

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from instruct_lab.config.foreign import Foreign, find_class, public_names, signature_of
+from instruct_lab.config.external import Foreign, find_class, public_names, signature_of
 
 CLASSES = [
     "pytorch_lightning.Trainer",
@@ -33,7 +33,7 @@ def test_the_signature_read_from_source_is_that_of_the_imported_class(target):
 
 def test_nothing_is_imported_to_read_a_signature():
     code = (
-        "import sys\nfrom instruct_lab.config.foreign import find_class, signature_of\n"
+        "import sys\nfrom instruct_lab.config.external import find_class, signature_of\n"
         "signature_of(*find_class('pytorch_lightning.Trainer'))\n"
         "print('torch' in sys.modules, 'pytorch_lightning' in sys.modules)"
     )

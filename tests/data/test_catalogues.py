@@ -10,7 +10,7 @@ import pytest
 from instruct_lab import assets
 from instruct_lab.assets import PackageAsset
 from instruct_lab.data import Audit, Catalogues
-from instruct_lab.data.catalogues import nearest_locale
+from instruct_lab.data.sources.catalogues import nearest_locale
 from instruct_lab.errors import InstructLabError
 
 CATALOGUE = """# Catalogue

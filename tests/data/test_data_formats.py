@@ -14,11 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from instruct_lab.data import Alpaca, Columns, Message, Messages, PromptCompletion, Row, ShareGPT
-from instruct_lab.data.format import plain
-from instruct_lab.data.plain_text import PlainText
-from instruct_lab.data.preference_format import Preference
-from instruct_lab.data.task_format import TaskFile
-from instruct_lab.data.templated_format import Templates
+from instruct_lab.data.formats.base import plain
+from instruct_lab.data.formats.plain_text import PlainText
+from instruct_lab.data.formats.preference import Preference
+from instruct_lab.data.formats.tasks import TaskFile
+from instruct_lab.data.formats.templated import Templates
 from instruct_lab.errors import InstructLabError
 
 SYSTEM, USER, ASSISTANT = "system", "user", "assistant"

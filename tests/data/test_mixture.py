@@ -6,9 +6,9 @@ from collections import Counter
 import pydantic
 import pytest
 
+from instruct_lab.cache.store import Store
 from instruct_lab.data import Audit, DataSet, Files, HashSplit, Mixture, PromptCompletion
 from instruct_lab.data.base import tables
-from instruct_lab.data.store import Store
 from instruct_lab.errors import InstructLabError
 
 

@@ -3,8 +3,8 @@
 import pytest
 
 from instruct_lab.data import Message, Row
-from instruct_lab.data.format import content_id
-from instruct_lab.data.preference_format import Preference
+from instruct_lab.data.formats.base import content_id
+from instruct_lab.data.formats.preference import Preference
 from instruct_lab.errors import InstructLabError
 
 PROMPT = {"role": "user", "content": "Why is the sky blue?"}

@@ -11,9 +11,10 @@ import pydantic
 import pytest
 
 from instruct_lab.assets import PackageAsset
-from instruct_lab.config.check import check
-from instruct_lab.data import Audit, BrokenRow, Dialogues, PackageRows, RuffRules, ruff_rules
+from instruct_lab.data import Audit, BrokenRow, Dialogues, PackageRows, RuffRules
+from instruct_lab.data.sources import ruff_rules
 from instruct_lab.errors import InstructLabError
+from instruct_lab.experiment.check import check
 
 CACHE = Path("~/.cache/instruct_lab").expanduser()
 

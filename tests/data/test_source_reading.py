@@ -8,7 +8,7 @@ import pydantic
 import pytest
 
 from instruct_lab.data import Audit, Files, HubDataSet
-from instruct_lab.data.source import shuffled
+from instruct_lab.data.sources.base import shuffled
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 

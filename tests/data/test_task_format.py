@@ -5,7 +5,7 @@ import json
 import pytest
 
 from instruct_lab.data import Audit, BrokenRow, DataSet, HashSplit, Row
-from instruct_lab.data.task_format import NaturalInstructions, TaskFile
+from instruct_lab.data.formats.tasks import NaturalInstructions, TaskFile
 from instruct_lab.errors import InstructLabError
 
 TASK = {

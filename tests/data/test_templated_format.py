@@ -6,7 +6,7 @@ import pydantic
 import pytest
 
 from instruct_lab.data import Row
-from instruct_lab.data.templated_format import Templates
+from instruct_lab.data.formats.templated import Templates
 from instruct_lab.errors import InstructLabError
 
 THREE = {"a": "A {q} ||| {r}", "b": "B {q} ||| {r}", "c": "C {q} ||| {r}"}

@@ -6,8 +6,8 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from instruct_lab.config.matrix import component_of
 from instruct_lab.errors import InstructLabError
+from instruct_lab.experiment.matrix import component_of
 from instruct_lab.model import GGUF, Encoder, EncoderDecoder, Random, Tokenizer, TrainedTokenizer
 from instruct_lab.model.score import score
 

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from instruct_lab.errors import InstructLabError
-from instruct_lab.model import GGUF, Decoder, _gguf
+from instruct_lab.model import GGUF, Decoder
+from instruct_lab.model.weights import _gguf
 
 
 def loaded(file, cache):

@@ -45,7 +45,7 @@ def wheel(tmp_path):
 
 
 def _loading():
-    from instruct_lab.model.weights import Loading
+    from instruct_lab.model.weights.base import Loading
 
     return Loading(family="encoder", auto_class="AutoModelForMaskedLM")
 

@@ -3,7 +3,7 @@
 import torch
 
 from instruct_lab.batching import IGNORED, Batch
-from instruct_lab.config.matrix import component_of
+from instruct_lab.experiment.matrix import component_of
 from instruct_lab.model import Decoder, Random
 from instruct_lab.objective import DPO
 from instruct_lab.objective._mismatched import mismatched

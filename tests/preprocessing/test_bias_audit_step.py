@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from instruct_lab.data import Audit, Conversation, Message
 from instruct_lab.data.words import compared_words
-from instruct_lab.preprocessing._bias_terms import CATEGORIES, LANGUAGES, Phrases, shipped, terms
 from instruct_lab.preprocessing.base import Context
-from instruct_lab.preprocessing.bias_audit import BiasAudit, log_odds_ratio
+from instruct_lab.preprocessing.bias._bias_terms import CATEGORIES, LANGUAGES, Phrases, shipped, terms
+from instruct_lab.preprocessing.bias.bias_audit import BiasAudit, log_odds_ratio
 
 STAGE = "preprocessing/train/bias_audit"
 

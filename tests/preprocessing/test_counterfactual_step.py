@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from instruct_lab.data import Audit, Conversation, Message
 from instruct_lab.preprocessing.base import Context
-from instruct_lab.preprocessing.counterfactual import Counterfactual, in_case_of, shipped
+from instruct_lab.preprocessing.bias.counterfactual import Counterfactual, in_case_of, shipped
 
 STAGE = "preprocessing/train/counterfactual"
 

@@ -17,10 +17,10 @@ from instruct_lab import assets
 from instruct_lab.assets import PackageAsset
 from instruct_lab.data import Audit, Conversation, Message
 from instruct_lab.errors import InstructLabError
-from instruct_lab.preprocessing import _held_out
 from instruct_lab.preprocessing.base import Context
-from instruct_lab.preprocessing.benchmarks import FileBenchmark, PackageBenchmark
-from instruct_lab.preprocessing.decontaminate import Decontaminate
+from instruct_lab.preprocessing.duplicates import _held_out
+from instruct_lab.preprocessing.duplicates.benchmarks import FileBenchmark, PackageBenchmark
+from instruct_lab.preprocessing.duplicates.decontaminate import Decontaminate
 
 STAGE = "preprocessing/train/decontaminate"
 
@@ -180,7 +180,7 @@ def test_what_only_hashes_say_is_not_believed(monkeypatch) -> None:
     monkeypatch.setattr(_held_out, "whole_hash", lambda tokens: 7)
     assert left(Decontaminate(n=50, min_words_inside=50), "one two", "a b", test=[talk("a b")]) == 1
     monkeypatch.setattr(_held_out, "whole_hash", whole)
-    monkeypatch.setattr("instruct_lab.preprocessing._ngrams.mixed", lambda hashes: hashes * 0)
+    monkeypatch.setattr("instruct_lab.preprocessing.duplicates._ngrams.mixed", lambda hashes: hashes * 0)
     assert left(Decontaminate(), text(1), test=[talk(text(2))]) == 1
     monkeypatch.setattr(_held_out.HeldOut, "_verified", lambda *_: True)
     assert left(Decontaminate(), text(1), test=[talk(text(2))]) == 0

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from instruct_lab.data import Audit, Conversation, Message, normalized
 from instruct_lab.data.words import compared_words
-from instruct_lab.preprocessing._key_table import KeyTable, Largest
 from instruct_lab.preprocessing.base import Context
-from instruct_lab.preprocessing.deduplicate import DeduplicateExact
+from instruct_lab.preprocessing.duplicates._key_table import KeyTable, Largest
+from instruct_lab.preprocessing.duplicates.deduplicate import DeduplicateExact
 
 STAGE = "preprocessing/train/deduplicate"
 
@@ -176,7 +176,7 @@ def test_the_largest_clusters_are_kept_while_they_grow() -> None:
 def test_another_process_with_another_hash_seed_drops_the_same_rows() -> None:
     code = (
         "from instruct_lab.data import *; from instruct_lab.preprocessing.base import Context;"
-        "from instruct_lab.preprocessing.deduplicate import DeduplicateExact;"
+        "from instruct_lab.preprocessing.duplicates.deduplicate import DeduplicateExact;"
         "rows = [Conversation((Message('user', str(n * n % 97)),), str(n)) for n in range(300)];"
         "print([row.id for row in DeduplicateExact().apply(rows, Context('s', Audit()))])"
     )

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from instruct_lab.data import Audit, Conversation, Message
 from instruct_lab.preprocessing.base import Context
-from instruct_lab.preprocessing.expression import FUNCTIONS, METHODS, NAMES, Expression
+from instruct_lab.preprocessing.filters.expression import FUNCTIONS, METHODS, NAMES, Expression
 
 ROW = Conversation(
     (

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from instruct_lab.data import Audit, Conversation, Message
 from instruct_lab.preprocessing.base import Context
-from instruct_lab.preprocessing.language import CODES, Language, detector
+from instruct_lab.preprocessing.filters.language import CODES, Language, detector
 
 ENGLISH = "The weather is very nice today, so we will walk to the park and eat our lunch there."
 FRENCH = "Il fait très beau aujourd'hui, alors nous allons au parc pour y manger notre déjeuner."
@@ -66,7 +66,7 @@ def test_short_texts_stay_and_are_reported():
 
 def test_the_probability_is_that_of_the_languages_together(monkeypatch):
     close = {"hr": 0.45, "sr": 0.35, "bs": 0.15}
-    monkeypatch.setattr("instruct_lab.preprocessing.language.detector", lambda: lambda text: close)
+    monkeypatch.setattr("instruct_lab.preprocessing.filters.language.detector", lambda: lambda text: close)
     row = talk(ENGLISH, ENGLISH)
     assert run(Language(conversation=["hr", "sr", "bs"], min_probability=0.9), row)[0] == [row]
     assert run(Language(conversation=["sr"], min_probability=0.3), row)[0] == [row]

@@ -8,9 +8,9 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from instruct_lab.data import Audit, Conversation, Message
-from instruct_lab.preprocessing import length as length_module
 from instruct_lab.preprocessing.base import Context
-from instruct_lab.preprocessing.length import Length, num_tokens, words
+from instruct_lab.preprocessing.filters import length as length_module
+from instruct_lab.preprocessing.filters.length import Length, num_tokens, words
 
 
 def talk(prompt, answer, **fields):

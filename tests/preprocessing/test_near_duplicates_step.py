@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from instruct_lab.data import Audit, Conversation, Message
 from instruct_lab.preprocessing.base import Context
-from instruct_lab.preprocessing.near_duplicates import NearDuplicates
+from instruct_lab.preprocessing.duplicates.near_duplicates import NearDuplicates
 
 STAGE = "preprocessing/train/near_duplicates"
 VOCABULARY = [f"w{number}" for number in range(3000)]
@@ -196,7 +196,7 @@ def test_another_seed_makes_other_candidates() -> None:
 def test_another_process_with_another_hash_seed_drops_the_same_rows() -> None:
     code = (
         "import random; from instruct_lab.data import *; from instruct_lab.preprocessing.base import Context;"
-        "from instruct_lab.preprocessing.near_duplicates import NearDuplicates; s = random.Random(1);"
+        "from instruct_lab.preprocessing.duplicates.near_duplicates import NearDuplicates; s = random.Random(1);"
         "base = [str(s.random()) for _ in range(50)];"
         "rows = [Conversation((Message('user', ' '.join(base[:s.randrange(20, 50)])),), str(n)) for n in range(60)];"
         "a = Audit(); print([row.id for row in NearDuplicates().apply(rows, Context('s', a))], a.facts)"

@@ -10,9 +10,9 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from instruct_lab.data import Audit, Conversation, Message
 from instruct_lab.errors import InstructLabError
-from instruct_lab.preprocessing import perplexity as perplexity_module
 from instruct_lab.preprocessing.base import Context
-from instruct_lab.preprocessing.perplexity import Perplexity
+from instruct_lab.preprocessing.filters import perplexity as perplexity_module
+from instruct_lab.preprocessing.filters.perplexity import Perplexity
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz .\n"
 TEXTS = [

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from instruct_lab.cache.store import Store
 from instruct_lab.config import component
-from instruct_lab.config.check import check
 from instruct_lab.data import Audit, Conversation, DataSet, Files, Message, PromptCompletion
 from instruct_lab.data.base import tables
-from instruct_lab.data.store import Store
+from instruct_lab.experiment.check import check
 from instruct_lab.preprocessing import DeduplicateExact, Length, Normalize, Preprocessing, Step
 from instruct_lab.preprocessing.preprocessing import RunTokenizer
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from instruct_lab.data import Audit, Conversation, Message
 from instruct_lab.preprocessing.base import Context
-from instruct_lab.preprocessing.quality import Quality, shares_of_kinds
+from instruct_lab.preprocessing.filters.quality import Quality, shares_of_kinds
 
 CONF = Path(__file__).parents[2] / "conf" / "preprocessing" / "step"
 PROSE = "The old house stood at the end of the road, and nobody had lived in it for years. It was for sale again. "

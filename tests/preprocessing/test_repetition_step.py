@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from instruct_lab.data import Audit, Conversation, Message
 from instruct_lab.preprocessing.base import Context
-from instruct_lab.preprocessing.repetition import Repetition, line_shares, ngram_shares
+from instruct_lab.preprocessing.filters.repetition import Repetition, line_shares, ngram_shares
 
 CONF = Path(__file__).parents[2] / "conf" / "preprocessing" / "step" / "repetition.yaml"
 PROSE = "the old house stood at the end of a road where nobody had lived for years and it was up for sale once more"

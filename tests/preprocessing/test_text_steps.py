@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from instruct_lab.data import Audit, Conversation, Message
 from instruct_lab.preprocessing.base import Context
-from instruct_lab.preprocessing.clean import Clean
-from instruct_lab.preprocessing.normalize import Normalize
-from instruct_lab.preprocessing.redact import Redact
-from instruct_lab.preprocessing.segment import Segment
+from instruct_lab.preprocessing.privacy.redact import Redact
+from instruct_lab.preprocessing.text.clean import Clean
+from instruct_lab.preprocessing.text.normalize import Normalize
+from instruct_lab.preprocessing.text.segment import Segment
 
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N_XgL0n3I9PlFUP0THsR8U"
 ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)

@@ -1,5 +1,5 @@
 import pytest
-from sweeps import sweep_runs
+from support.sweeps import sweep_runs
 
 from instruct_lab import cli
 from instruct_lab.sweep import plan

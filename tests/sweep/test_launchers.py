@@ -6,7 +6,7 @@ import subprocess
 import time
 
 import pytest
-from sweeps import sweep_runs
+from support.sweeps import sweep_runs
 from test_sweep_end_to_end import SHORT, command, ended, final_table
 
 from instruct_lab import cli
@@ -52,7 +52,7 @@ def test_a_worker_that_dies_takes_its_trial_alone(lab, tiny):
     (lab / "dying.py").write_text(
         "import os, signal\n"
         "from instruct_lab.config import component\n"
-        "from instruct_lab.training.components import Callback\n"
+        "from instruct_lab.callbacks.components import Callback\n"
         "import pytorch_lightning as pl\n\n\n"
         "class Dies(pl.Callback):\n"
         "    def on_train_start(self, *arguments):\n"

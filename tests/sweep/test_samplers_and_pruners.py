@@ -1,8 +1,8 @@
 """Points are found as planned; bad trials stop early; nothing depends on when a sweep was stopped."""
 
 import pytest
-from planted import STEPS, final_loss
-from sweeps import GRID
+from support.planted import STEPS, final_loss
+from support.sweeps import GRID
 
 BEST = {"tuning.r": "16", "optimizer.lr": "0.003"}
 

@@ -11,10 +11,10 @@ import time
 import weakref
 
 import pytest
-from sweeps import sweep_runs
+from support.sweeps import sweep_runs
 
 from instruct_lab import cli
-from instruct_lab.config import check as check_room
+from instruct_lab.experiment import check as check_room
 from instruct_lab.training.module import TuningModule
 from instruct_lab.training.stages import Stages
 
@@ -97,7 +97,7 @@ def test_three_failing_trials_are_told_and_the_rest_go_on(lab, tiny, capsys):
     (lab / "broken.jsonl").write_text('{"instruction": "a", "input": "", "output": "b"}\n' + "not json\n" * 50)
     (lab / "failing.py").write_text(
         "from instruct_lab.config import component\n"
-        "from instruct_lab.training.components import Callback\n"
+        "from instruct_lab.callbacks.components import Callback\n"
         "import pytorch_lightning as pl\n\n\n"
         "class Fails(pl.Callback):\n"
         "    def on_train_batch_start(self, *arguments):\n"

@@ -1,7 +1,7 @@
 """The tokenizer's own chat template as segments."""
 
 import pytest
-from chat_tokenizers import ALL, FAMILIES, PLAIN, allowed, byte_level, conversation, messages_of, unigram
+from support.chat_tokenizers import ALL, FAMILIES, PLAIN, allowed, byte_level, conversation, messages_of, unigram
 
 from instruct_lab.data import Conversation, Message
 from instruct_lab.errors import InstructLabError

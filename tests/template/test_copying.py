@@ -2,9 +2,9 @@
 
 import jinja2
 import pytest
-from chat_tokenizers import byte_level, conversation
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.chat_tokenizers import byte_level, conversation
 
 from instruct_lab.template import ChatTemplate
 from instruct_lab.template.copying import copies_contents

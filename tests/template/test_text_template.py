@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from chat_tokenizers import ALL, FAMILIES, byte_level, conversation, unigram
+from support.chat_tokenizers import ALL, FAMILIES, byte_level, conversation, unigram
 
 from instruct_lab.data import Conversation, Message
 from instruct_lab.errors import InstructLabError, Refusal

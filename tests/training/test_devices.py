@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 import pytest
-from records import logged, newest_run
+from support.records import logged, newest_run
 
 from instruct_lab import cli
 

@@ -7,10 +7,10 @@ from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from instruct_lab.batching import IGNORED, Example
-from instruct_lab.config.check import check
+from instruct_lab.callbacks.step_log import StepLog
+from instruct_lab.experiment.check import check
 from instruct_lab.training.module import TuningModule
 from instruct_lab.training.recording import Recorder
-from instruct_lab.training.step_log import StepLog
 
 LENGTHS = [12, 5, 9, 3, 14, 7, 4, 11]
 
@@ -130,7 +130,7 @@ def test_the_logged_loss_is_that_of_the_whole_step(experiment):
 
 
 def test_a_config_cannot_set_what_the_loop_sets_itself():
-    from instruct_lab.config.combinations import OWNED_TRAINER_ARGUMENTS
+    from instruct_lab.experiment.rules import OWNED_TRAINER_ARGUMENTS
     from instruct_lab.training.stages import OWNED_ARGUMENTS
 
     assert set(OWNED_ARGUMENTS) <= set(OWNED_TRAINER_ARGUMENTS)

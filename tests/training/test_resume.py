@@ -9,7 +9,7 @@ import sys
 import time
 
 import pytest
-from records import logged, newest_run
+from support.records import logged, newest_run
 
 from instruct_lab import cli
 
@@ -94,7 +94,7 @@ STOPPER = """
 import pathlib, signal
 import pytorch_lightning as pl
 from instruct_lab.config import component
-from instruct_lab.training import Callback
+from instruct_lab.callbacks import Callback
 from instruct_lab.training.ending import Interrupted
 
 @component

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from records import logged
+from support.records import logged
 
 from instruct_lab import cli
 
@@ -69,7 +69,7 @@ def test_an_adapter_checkpoint_holds_the_adapter_alone(train):
 def test_only_the_adapter_changes_under_lora_and_everything_under_full(train, lab):
     from omegaconf import OmegaConf
 
-    from instruct_lab.config.check import check_config
+    from instruct_lab.experiment.check import check_config
     from instruct_lab.training.tuned import load_base, load_tuned
 
     for overrides, all_change in ((["tuning=lora"], False), (FULL, True)):
@@ -171,9 +171,9 @@ def test_bfloat16_arithmetic_trains(train):
 
 
 def test_prompts_that_cleaning_makes_equal_do_not_stand_in_two_splits(lab):
-    from instruct_lab.config.check import check
     from instruct_lab.data import Audit, Conversation, Message
-    from instruct_lab.model._random import byte_tokenizer
+    from instruct_lab.experiment.check import check
+    from instruct_lab.model.weights._random import byte_tokenizer
     from instruct_lab.training.datamodule import InstructionData
 
     experiment = check(["data=mine", "model=tiny_random"]).or_refuse().experiment

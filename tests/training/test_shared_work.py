@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from instruct_lab.config.check import check
+from instruct_lab.evaluation import untuned as untuned_room
+from instruct_lab.experiment.check import check
 from instruct_lab.model import Decoder, LocalFolder, Tokenizer
-from instruct_lab.training import untuned as untuned_room
 from instruct_lab.training.shared import SharedModels, model_key, weights_digest
 from instruct_lab.training.tokenizer import load_tokenizer
 from instruct_lab.training.tuned import load_base

@@ -5,9 +5,9 @@ import dataclasses
 import pytest
 import torch
 
-from instruct_lab.config.labs import options
-from instruct_lab.config.matrix import component_of
+from instruct_lab.config.options import options
 from instruct_lab.errors import InstructLabError
+from instruct_lab.experiment.matrix import component_of
 from instruct_lab.model import Tokenizer
 from instruct_lab.tuning import Prompting
 

@@ -7,9 +7,9 @@ import torch
 import transformers
 from pydantic import ValidationError
 
-from instruct_lab.config.matrix import component_of
 from instruct_lab.data import Conversation, Message
 from instruct_lab.errors import InstructLabError
+from instruct_lab.experiment.matrix import component_of
 from instruct_lab.generation import Generation
 from instruct_lab.model import Decoder, Random
 from instruct_lab.tuning import BitFit, Freeze, HeadOnly, LoRA, PrefixTuning, Prompting, PromptTuning, PTuning

@@ -1,0 +1,78 @@
+"""The Lightning callback of `WeightAverage`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from instruct_lab.callbacks.evaluated_weights import EvaluatedWeights, trained_parameters
+from instruct_lab.callbacks.optimizer_modes import has_modes
+from instruct_lab.callbacks.weight_average import WeightAverage
+from instruct_lab.errors import InstructLabError
+
+
+class AveragedWeights(EvaluatedWeights):
+    """Updates the average right after each optimizer step, before any callback can write a state of it."""
+
+    def __init__(self, settings: WeightAverage) -> None:
+        super().__init__()
+        self._settings = settings
+        self._step = 0
+        self._average: dict[str, Tensor] = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """The average and the step that it stands at."""
+        return {"step": self._step, "average": self._average}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from it."""
+        self._step, self._average = state_dict["step"], dict(state_dict["average"])
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Follow the optimizer's steps.
+
+        Raises:
+            InstructLabError: the optimizer makes an average itself.
+        """
+        optimizer = trainer.optimizers[0]
+        if has_modes(optimizer):
+            raise InstructLabError(
+                "The optimizer averages the weights itself, so a second average would be put in its average's place",
+                where="callbacks: WeightAverage",
+                do="leave the callback out, or choose another optimizer",
+            )
+        if self._step == 0:
+            self._start_if_due(pl_module)
+        optimizer.register_step_post_hook(lambda *_: self._stepped(pl_module))
+
+    def _stepped(self, module: pl.LightningModule) -> None:
+        self._step += 1
+        if not self._average:
+            self._start_if_due(module)
+        elif (self._step - self._settings.start_step) % self._settings.every_steps == 0:
+            self._update(module)
+
+    def _start_if_due(self, module: pl.LightningModule) -> None:
+        if self._step >= self._settings.start_step:
+            for name, parameter in trained_parameters(module).items():
+                wide = torch.promote_types(parameter.dtype, torch.float32)
+                self._average[name] = parameter.detach().to(wide, copy=True)
+
+    @torch.no_grad()
+    def _update(self, module: pl.LightningModule) -> None:
+        for name, parameter in trained_parameters(module).items():
+            average = self._average[name] = self._average[name].to(parameter.device)
+            average.lerp_(parameter.to(average.dtype), 1 - self._settings.decay)
+
+    def has_weights(self, trainer: pl.Trainer) -> bool:
+        """Whether the average has started."""
+        return bool(self._average)
+
+    @torch.no_grad()
+    def put_in(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """The average, rounded to the parameters' own precision."""
+        for name, parameter in trained_parameters(module).items():
+            parameter.copy_(self._average[name])

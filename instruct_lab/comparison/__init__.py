@@ -1,0 +1,4 @@
+"""Paired statistics between recorded runs, as text, Markdown and one HTML page.
+
+In: run records. Out: what differs, estimates with intervals, and a conclusion.
+"""

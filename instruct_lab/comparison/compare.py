@@ -1,0 +1,233 @@
+"""Compare finished runs honestly: what differs in their configs, each metric with its interval, paired differences."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from instruct_lab.comparison.arms import Arm, arms_of, choice_differences, config_differences, factors
+from instruct_lab.comparison.disagreements import Disagreement, disagreements
+from instruct_lab.comparison.effects import Effect, effects
+from instruct_lab.comparison.fronts import Front, fronts
+from instruct_lab.comparison.scores import Estimate, Noise, RunScores
+from instruct_lab.config.build import build
+from instruct_lab.config.spelling import nearest
+from instruct_lab.errors import InstructLabError
+from instruct_lab.metrics import Metric
+from instruct_lab.records.costs import COSTS, cost_of
+from instruct_lab.records.record import RunRecord
+
+LEVEL = 0.05
+SPLITS = {"val": "validation", "test": "test"}
+"""A split's name in the record, by the first part of a metric's name."""
+
+
+def verdict(probability: float) -> str:
+    """What may be said of a difference that has such a probability where there is none."""
+    return "differs" if probability < LEVEL else "not distinguishable"
+
+
+@dataclasses.dataclass(frozen=True)
+class Difference:
+    """How much more one arm has than the best, on the same examples.
+
+    Args:
+        arm: its id.
+        value: its metric less that of the best arm.
+        low: of the 95% interval, see `instruct_lab.comparison.scores`.
+        high: of the same.
+        probability: two-sided, of such a difference where there is none; corrected for all pairs of arms.
+        count: examples.
+    """
+
+    arm: str
+    value: float
+    low: float
+    high: float
+    probability: float
+    count: int
+
+    @property
+    def word(self) -> str:
+        """What may be said of it."""
+        return verdict(self.probability)
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """Several runs beside each other.
+
+    Args:
+        runs: ids, in the order given.
+        arms: the runs by config; runs of one arm differ in the seed alone.
+        choices: group to each run's option, for the groups of which different ones were chosen.
+        config: full key to each run's value, for the keys that differ.
+        costs: name to each run's cost.
+        metrics: `split/metric` to each run's value with its interval, as in `summary.json`; none where it has none.
+        means: `split/metric` to each arm's mean with its interval; empty where runs cannot be paired.
+        noise: `split/metric` to how much it varies with the seed alone; none where no arm has several runs.
+        best: `split/metric` to the id of the best arm.
+        differences: `split/metric` to each other arm's difference from the best; empty where runs cannot be paired.
+        unpaired: `split/metric` to why runs cannot be paired.
+        chief: the metric that what follows is about; none where no metric can be paired.
+        effects: of each choice, the means over all runs that made it.
+        fronts: of quality against each cost: the arms that no other arm beats in both.
+        disagreements: the examples on which the two best arms differ most.
+    """
+
+    runs: list[str]
+    arms: list[Arm]
+    choices: dict[str, list[Any]]
+    config: dict[str, list[Any]]
+    costs: dict[str, list[float | None]]
+    metrics: dict[str, list[dict[str, Any] | None]]
+    means: dict[str, list[Estimate]]
+    noise: dict[str, Noise | None]
+    best: dict[str, str]
+    differences: dict[str, list[Difference]]
+    unpaired: dict[str, str]
+    chief: str | None
+    effects: list[Effect]
+    fronts: list[Front]
+    disagreements: list[Disagreement]
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain containers."""
+        told = dataclasses.asdict(self)
+        for name, differences in self.differences.items():
+            told["differences"][name] = [{**dataclasses.asdict(one), "word": one.word} for one in differences]
+        return told
+
+
+def compare(records: Sequence[RunRecord], chief: str | None = None, num_disagreements: int = 5) -> Comparison:
+    """Compare runs on the examples that they were measured on.
+
+    Every other arm is compared with the best of each metric.
+
+    Args:
+        records: of finished runs, two at least.
+        chief: the metric that effects, fronts and disagreements are about; none: the first that can be paired.
+        num_disagreements: how many examples to show.
+
+    Raises:
+        InstructLabError: there are fewer runs, one has no results, or none tells the chief metric.
+    """
+    if len(records) < 2:
+        raise InstructLabError(
+            "There is nothing to compare: fewer than two finished runs", do="name several, or a sweep"
+        )
+    arms = arms_of(records)
+    results = {record.id: _results(record) for record in records}
+    names = list(dict.fromkeys(name for metrics in results.values() for name in metrics))
+    if chief is not None and chief not in names:
+        raise InstructLabError(
+            f"No run was measured by {chief}",
+            where=f"the comparison of {len(records)} runs",
+            do=f"choose {nearest(chief, names) or 'one of'}: {', '.join(names)}",
+        )
+    metrics = {name: [results[record.id].get(name, {}).get("after") for record in records] for name in names}
+    scores, unpaired = _paired(records, arms, metrics)
+    chief = chief or next(iter(scores), None)
+    groups = [arm.runs for arm in arms]
+    best = {name: scored.best(groups) for name, scored in scores.items()}
+    costs = {name: [cost_of(record, name) for record in records] for name in COSTS}
+    chosen = scores.get(chief or "")
+    return Comparison(
+        runs=[record.id for record in records],
+        arms=arms,
+        choices=choice_differences(records),
+        config=config_differences(records),
+        costs={name: values for name, values in costs.items() if any(value is not None for value in values)},
+        metrics=metrics,
+        means={name: [scored.mean(group) for group in groups] for name, scored in scores.items()},
+        noise={name: scored.noise for name, scored in scores.items()},
+        best={name: arms[place].id for name, place in best.items()},
+        differences={name: _differences(scored, arms, best[name]) for name, scored in scores.items()},
+        unpaired=unpaired,
+        chief=chief,
+        effects=effects(chosen, factors(records)) if chosen is not None else [],
+        fronts=fronts(chosen, arms, costs) if chosen is not None else [],
+        disagreements=disagreements(records, arms, chief, chosen, num_disagreements) if chief and chosen else [],
+    )
+
+
+def _results(record: RunRecord) -> dict[str, Any]:
+    found = (record.summary or {}).get("metrics")
+    if not found:
+        raise InstructLabError(
+            "The run has no results to compare", where=f"run {record.id}", do="finish it: instruct-lab resume"
+        )
+    return dict(found)
+
+
+def _differences(scores: RunScores, arms: list[Arm], best: int) -> list[Difference]:
+    others = [arm for place, arm in enumerate(arms) if place != best]
+    return [
+        Difference(arm.id, difference.value, difference.low, difference.high, probability, scores.count)
+        for arm, (difference, probability) in zip(
+            others, scores.differences([arm.runs for arm in arms], best), strict=True
+        )
+    ]
+
+
+# ---- the same examples, measured in the same way
+
+
+def _paired(
+    records: Sequence[RunRecord], arms: Sequence[Arm], metrics: Mapping[str, list[dict[str, Any] | None]]
+) -> tuple[dict[str, RunScores], dict[str, str]]:
+    """Each metric's scores, where all runs were measured on the same examples in the same way; else why not."""
+    measured = [Measured(dict(record.read_json("after.json") or {})) for record in records]
+    known = build(OmegaConf.create({"metrics": records[0].config.get("metrics") or {}})).root["metrics"]
+    scores, unpaired = {}, {}
+    for name, values in metrics.items():
+        rows = [one.rows(name) for one in measured]
+        metric: Metric | None = known.get(name.rpartition("/")[2])
+        if metric is None or any(value is None or value["value"] is None for value in values):
+            unpaired[name] = "not every run was measured by it"
+        elif any(not one for one in rows) or len({one.examples(name) for one in measured}) > 1:
+            unpaired[name] = "the runs were not measured on the same examples"
+        elif len({value["signature"].split("|empty")[0] for value in values if value}) > 1:
+            unpaired[name] = "the runs were not measured in the same way"
+        else:
+            scores[name] = RunScores(metric, rows, [arm.runs for arm in arms])
+    return scores, unpaired
+
+
+class Measured:
+    """What a run was measured on, from its `after.json`.
+
+    Args:
+        told: the file's content.
+    """
+
+    def __init__(self, told: Mapping[str, Any]) -> None:
+        self._told = told
+        self._examples = functools.cache(self._examples_of)
+
+    def rows(self, name: str) -> list[list[float]]:
+        """The statistics of each example, by a metric's full name: `split/metric` or `split/source/metric`."""
+        after, places = self._part(name.rpartition("/")[0])
+        rows = after.get("rows", {}).get(name.rpartition("/")[2]) or []
+        return rows if places is None else [rows[place] for place in places if place < len(rows)]
+
+    def examples(self, name: str) -> tuple[tuple[str, ...], ...]:
+        """What the examples of a metric are: each one's id and references, white space aside."""
+        return self._examples(name.rpartition("/")[0])
+
+    def _examples_of(self, prefix: str) -> tuple[tuple[str, ...], ...]:
+        after, places = self._part(prefix)
+        predictions = after.get("predictions", [])
+        chosen = predictions if places is None else [predictions[place] for place in places if place < len(predictions)]
+        return tuple((one["id"], *(" ".join(text.split()) for text in one.get("references", ()))) for one in chosen)
+
+    def _part(self, prefix: str) -> tuple[dict[str, Any], list[int] | None]:
+        """The measurement of a split; and the places of one source's examples, where only those are meant."""
+        short, _, source = prefix.partition("/")
+        after = self._told.get(SPLITS.get(short, short), {}).get("after", {})
+        sources = after.get("sources", [])
+        return after, [place for place, one in enumerate(sources) if one == source] if source else None

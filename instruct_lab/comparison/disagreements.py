@@ -1,0 +1,79 @@
+"""The predictions on which two arms differ most."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Sequence
+
+from instruct_lab.comparison.arms import Arm
+from instruct_lab.comparison.scores import RunScores
+from instruct_lab.records.record import RunRecord
+
+
+@dataclasses.dataclass(frozen=True)
+class Disagreement:
+    """One example on which two runs differ.
+
+    Args:
+        id: of the example.
+        split: where it stands.
+        prompt: what was asked.
+        references: acceptable answers.
+        runs: ids of the two.
+        predictions: of each.
+        scores: of each, by the chief metric.
+    """
+
+    id: str
+    split: str
+    prompt: str
+    references: list[str]
+    runs: tuple[str, str]
+    predictions: tuple[str, str]
+    scores: tuple[float, float]
+
+
+def disagreements(
+    records: Sequence[RunRecord], arms: Sequence[Arm], name: str, scores: RunScores, count: int
+) -> list[Disagreement]:
+    """The examples whose scores by a metric are farthest apart between the two best arms' first runs.
+
+    Args:
+        records: of all runs.
+        arms: of the comparison.
+        name: the metric, `split/metric`.
+        scores: its scores.
+        count: examples at most.
+    """
+    if len(arms) < 2 or not count:
+        return []
+
+    def order(a: Arm, b: Arm) -> int:
+        first, second = scores.mean(a.runs).value, scores.mean(b.runs).value
+        return -1 if scores.better(first, second) else int(scores.better(second, first))
+
+    first, second = (records[arm.runs[0]] for arm in sorted(arms, key=functools.cmp_to_key(order))[:2])
+    split, metric = {"val": "validation"}.get(name.split("/")[0], name.split("/")[0]), name.rpartition("/")[2]
+    others = {one["id"]: one for one in second.read_predictions() if one["split"] == split}
+    found = []
+    for one in first.read_predictions():
+        other = others.get(one["id"])
+        if one["split"] != split or other is None:
+            continue
+        pair = (one["scores"].get(metric), other["scores"].get(metric))
+        if any(score is None or not math.isfinite(score) for score in pair) or pair[0] == pair[1]:
+            continue
+        found.append(
+            Disagreement(
+                id=one["id"],
+                split=split,
+                prompt=one["prompt"],
+                references=list(one["references"]),
+                runs=(first.id, second.id),
+                predictions=(one["prediction"], other["prediction"]),
+                scores=pair,
+            )
+        )
+    return sorted(found, key=lambda one: (-abs(one.scores[0] - one.scores[1]), one.id))[:count]

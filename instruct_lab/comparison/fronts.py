@@ -1,0 +1,59 @@
+"""Pareto fronts: the arms that no other arm beats both in quality and in a cost."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+
+from instruct_lab.comparison.arms import Arm
+from instruct_lab.comparison.scores import RunScores
+
+OF_COSTS = ("training_seconds", "peak_memory_bytes", "trained_parameters")
+"""The costs that quality is set against."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Front:
+    """Quality against one cost.
+
+    Args:
+        cost: its name.
+        costs: of each arm, the mean over its runs; none where a run does not tell it.
+        arms: ids of those on the front, the cheapest first.
+    """
+
+    cost: str
+    costs: list[float | None]
+    arms: list[str]
+
+
+def fronts(scores: RunScores, arms: Sequence[Arm], costs: Mapping[str, Sequence[float | None]]) -> list[Front]:
+    """The front of each cost that tells at least two arms apart."""
+    told = []
+    for name in OF_COSTS:
+        means = [_mean([costs[name][run] for run in arm.runs]) for arm in arms]
+        if len({mean for mean in means if mean is not None}) > 1:
+            told.append(Front(name, means, _front(scores, arms, means)))
+    return told
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return math.fsum(known) / len(known) if len(known) == len(values) else None
+
+
+def _front(scores: RunScores, arms: Sequence[Arm], means: Sequence[float | None]) -> list[str]:
+    told = [
+        (mean, scores.mean(arm.runs).value, arm.id) for arm, mean in zip(arms, means, strict=True) if mean is not None
+    ]
+    kept = [
+        one
+        for one in told
+        if not any(
+            (other[0] <= one[0] and scores.better(other[1], one[1]))
+            or (other[0] < one[0] and not scores.better(one[1], other[1]))
+            for other in told
+        )
+    ]
+    return [name for _, _, name in sorted(kept, key=lambda one: one[0])]

@@ -1,0 +1,146 @@
+"""The columns of a table of runs: what differs in their configs, what they came to, what they cost."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import statistics
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from instruct_lab.comparison.arms import choice_differences, config_differences
+from instruct_lab.comparison.compare import Comparison
+from instruct_lab.comparison.page.values import finite, keys_of, shown_text
+from instruct_lab.pages.page import visible
+from instruct_lab.records.costs import COSTS, cost_of
+from instruct_lab.records.record import RunRecord
+
+FACTOR = 8
+"""Between the ends of a column that may get a logarithmic axis."""
+MAX_VALUE = 200
+"""Characters of a config value."""
+COST_LABELS = {
+    "training_seconds": ("training, s", 1.0),
+    "seconds": ("whole run, s", 1.0),
+    "peak_memory_bytes": ("peak memory, MB", 1e-6),
+    "trained_parameters": ("trained parameters", 1.0),
+    "tokens": ("tokens", 1.0),
+    "weights_bytes": ("weights on disk, MB", 1e-6),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Column:
+    """One property of every run.
+
+    Args:
+        key: unique.
+        label: what is shown above it.
+        kind: `choice`, `config`, `metric`, `logged`, `cost` or `status`.
+        values: each run's; none where it has none.
+        low: ends of the values' intervals, for metrics.
+        high: the other ends.
+        best: the runs that are best by it: one, or several that differ in the seed alone.
+        shown: whether the page shows it at first.
+    """
+
+    key: str
+    label: str
+    kind: str
+    values: list[Any]
+    low: list[float | None] | None = None
+    high: list[float | None] | None = None
+    best: Sequence[int] = ()
+    shown: bool = True
+
+    @property
+    def is_numeric(self) -> bool:
+        """Whether all its values are numbers."""
+        told = [value for value in self.values if value is not None]
+        return bool(told) and all(isinstance(value, int | float) and not isinstance(value, bool) for value in told)
+
+    @property
+    def is_log(self) -> bool:
+        """Whether its values are better seen on a logarithmic axis: positive, far apart, and rather by factors."""
+        told = sorted({value for value in self.values if value is not None}) if self.is_numeric else []
+        if len(told) < 2 or told[0] <= 0 or told[-1] / told[0] < FACTOR:
+            return False
+        if len(told) == 2:
+            return True
+        middle = math.log(statistics.median(told))
+        by_factors, by_steps = math.log(told[0] * told[-1]) / 2, math.log((told[0] + told[-1]) / 2)
+        return abs(middle - by_factors) < abs(middle - by_steps)
+
+    def to_json(self) -> dict[str, Any]:
+        """As the page's script reads it."""
+        told = dataclasses.asdict(self)
+        if not self.is_numeric:
+            told["values"] = [None if value is None else _told(value) for value in self.values]
+        return {**told, "label": visible(self.label), "numeric": self.is_numeric, "log": self.is_log}
+
+
+def columns(records: Sequence[RunRecord], compared: Comparison) -> list[Column]:
+    """The status, the options and config keys that differ, then metrics, the last logged losses and costs."""
+    manifests = [record.manifest for record in records]
+    return [
+        Column("status", "status", "status", [str(manifest.get("status", "unknown")) for manifest in manifests]),
+        *_config_columns(records, manifests),
+        *_arm_column(records, compared),
+        *_metric_columns(records, compared),
+        *_logged_columns(records, compared),
+        *_cost_columns(records),
+    ]
+
+
+def _config_columns(records: Sequence[RunRecord], manifests: Sequence[dict[str, Any]]) -> Iterable[Column]:
+    choices = choice_differences(records)
+    for group, options in choices.items():
+        yield Column(f"choice {group}", group, "choice", options)
+    below = tuple(f"{group.replace('/', '.')}." for group in choices)
+    swept = {key for manifest in manifests for key in (manifest.get("sweep") or {}).get("values") or {}}
+    found = config_differences(records)
+    for key in sorted(found, key=lambda key: key not in swept):
+        yield Column(f"config {key}", key, "config", found[key], shown=key in swept or not key.startswith(below))
+
+
+def _arm_column(records: Sequence[RunRecord], compared: Comparison) -> Iterable[Column]:
+    """Which runs differ in the seed alone, where some do."""
+    labels = {compared.runs[run]: arm.label for arm in compared.arms for run in arm.runs}
+    if len(compared.arms) < len(compared.runs):
+        yield Column("arm", "arm (all but the seed)", "choice", [labels.get(one.id) for one in records], shown=False)
+
+
+def _metric_columns(records: Sequence[RunRecord], compared: Comparison) -> Iterable[Column]:
+    places = {record.id: place for place, record in enumerate(records)}
+    arms = {arm.id: arm for arm in compared.arms}
+    for name, found in compared.metrics.items():
+        by_run = {run: value for run, value in zip(compared.runs, found, strict=True) if value is not None}
+        ordered = [by_run.get(record.id) or {} for record in records]
+        values, low, high = ([finite(one.get(part)) for one in ordered] for part in ("value", "low", "high"))
+        best = arms.get(compared.best.get(name, ""))
+        runs = [] if best is None else [places[compared.runs[run]] for run in best.runs]
+        yield Column(f"metric {name}", name, "metric", values, low, high, runs)
+
+
+def _logged_columns(records: Sequence[RunRecord], compared: Comparison) -> Iterable[Column]:
+    last: list[dict[str, Any]] = []
+    for record in records:
+        last.append({name: value for line in record.read_metrics() for name, value in line.items() if "/" in name})
+    for name in keys_of(last):
+        if name not in compared.metrics and (name == "train/loss" or name.startswith("val/")):
+            values = [finite(one.get(name)) for one in last]
+            yield Column(f"last {name}", f"{name}, last", "logged", values, shown=name.endswith("/loss"))
+
+
+def _cost_columns(records: Sequence[RunRecord]) -> Iterable[Column]:
+    for name in COSTS:
+        label, unit = COST_LABELS.get(name, (name.replace("_", " "), 1.0))
+        values = [finite(cost_of(record, name), unit) for record in records]
+        if any(value is not None for value in values):
+            yield Column(f"cost {name}", label, "cost", values, shown=name not in ("seconds", "weights_bytes"))
+
+
+def _told(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return shown_text(text, MAX_VALUE)

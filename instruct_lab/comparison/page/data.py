@@ -1,0 +1,40 @@
+"""What the page of a comparison shows, as plain data; all bounded.
+
+What does not fit is left out by a rule, and the rule is told in a note for the page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from instruct_lab.comparison.compare import Comparison
+from instruct_lab.comparison.page.columns import columns
+from instruct_lab.comparison.page.curves import curves
+from instruct_lab.comparison.page.examples import predictions
+from instruct_lab.pages.page import visible
+from instruct_lab.records.record import RunRecord
+
+
+def comparison_data(records: Sequence[RunRecord], compared: Comparison) -> tuple[dict[str, Any], list[str]]:
+    """The data of the page, and notes on what is not in it.
+
+    Args:
+        records: every run that the page shows; those of the comparison are among them.
+        compared: the finished ones beside each other.
+    """
+    lines, curve_notes = curves([record.read_metrics() for record in records])
+    answers, answer_notes = predictions([record.read_predictions() for record in records])
+    labels = short_labels([record.id for record in records])
+    runs = [{"id": record.id, "label": label} for record, label in zip(records, labels, strict=True)]
+    table = [column.to_json() for column in columns(records, compared)]
+    data = {"runs": runs, "columns": table, "chief": compared.chief, "curves": lines, "predictions": answers}
+    return data, [*curve_notes, *answer_notes]
+
+
+def short_labels(ids: Sequence[str]) -> list[str]:
+    """The ids without the whole parts that all of them begin with."""
+    parts = [one.split("-") for one in ids]
+    shared = next((place for place, names in enumerate(zip(*parts, strict=False)) if len(set(names)) > 1), 0)
+    labels = [visible("-".join(one[shared:])) for one in parts]
+    return labels if all(labels) and len(set(labels)) == len(ids) > 1 else [visible(one) for one in ids]

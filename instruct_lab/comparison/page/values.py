@@ -1,0 +1,45 @@
+"""Numbers and texts as the page of a comparison holds them: short, finite, without what cannot be seen."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from instruct_lab.pages.page import visible
+
+WHOLE = 2**53
+"""Up to which a script tells whole numbers apart."""
+MAX_TEXT = 1_500
+"""Characters of a prompt, an answer or a reference."""
+
+
+def finite(value: Any, unit: float = 1.0) -> float | int | None:
+    """A number of at most six digits, since more are noise and bytes, or a whole one; none where it is not finite.
+
+    Args:
+        value: anything.
+        unit: what it is multiplied with.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    is_whole = abs(value) < WHOLE and value == int(value)
+    return int(value) if unit == 1 and is_whole else float(f"{value * unit:.6g}")
+
+
+def short(value: Any) -> float | int | None:
+    """A number with at most five digits, as curves and scores have it."""
+    number = finite(value)
+    return number if number is None or isinstance(number, int) else float(f"{number:.5g}")
+
+
+def shown_text(value: Any, most: int = MAX_TEXT) -> str:
+    """A text of at most so many characters; it says how many more there were."""
+    text = str(value)
+    left = len(text) - most
+    return visible(text if left <= 0 else f"{text[:most]} … ({left:,} more characters)")
+
+
+def keys_of(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """All keys of several mappings, in the order of their first appearance."""
+    return list(dict.fromkeys(key for row in rows for key in row))

@@ -1,0 +1,1 @@
+"""Formats: how a row becomes a conversation, or several."""

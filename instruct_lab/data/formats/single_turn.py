@@ -1,0 +1,158 @@
+"""Formats of one question and one answer: alpaca, prompt and completion, named columns with text patterns."""
+
+from __future__ import annotations
+
+import functools
+import string
+from typing import Annotated
+
+from pydantic import Field
+
+from instruct_lab.config import component
+from instruct_lab.data.conversation import Message
+from instruct_lab.data.formats.base import Format, optional_text, text_of, value_of
+from instruct_lab.data.sources.base import Row
+from instruct_lab.errors import Refusal
+
+Column = Annotated[str, Field(min_length=1)]
+
+
+@component
+class Alpaca(Format):
+    """Instruction, optional input, output. Source: Taori et al., Stanford Alpaca, 2023.
+
+    The input, where there is one, follows the instruction after an empty line.
+    """
+
+    instruction: Column = "instruction"  # column of the task
+    input: Column | None = "input"  # column of what the task is about; empty, absent or none: there is none
+    output: Column = "output"  # column of the answer
+    system: Column | None = None  # column of a system message, where the rows have one
+
+    def required(self) -> dict[str, list[str]]:
+        """Instruction and output, and the system column where one is named."""
+        columns = {"instruction": [self.instruction], "output": [self.output]}
+        return columns | ({"system": [self.system]} if self.system else {})
+
+    def told_columns(self) -> set[str | None]:
+        """The output; instruction and input stay, to be referred to."""
+        return {self.output}
+
+    def turns(self, row: Row) -> list[Message]:
+        """System message (where there is one), instruction with input, output."""
+        prompt, given = text_of(row, self.instruction), optional_text(row, self.input)
+        if given.strip():
+            prompt = f"{prompt}\n\n{given}"
+        return single_turn(optional_text(row, self.system), prompt, text_of(row, self.output))
+
+
+@component
+class PromptCompletion(Format):
+    """A prompt column and a completion column."""
+
+    prompt: Column = "prompt"  # column of the question
+    completion: Column = "completion"  # column of the answer
+
+    def required(self) -> dict[str, list[str]]:
+        """Both columns."""
+        return {"prompt": [self.prompt], "completion": [self.completion]}
+
+    def told_columns(self) -> set[str | None]:
+        """Both columns."""
+        return {self.prompt, self.completion}
+
+    def turns(self, row: Row) -> list[Message]:
+        """The prompt, then the completion."""
+        return single_turn("", text_of(row, self.prompt), text_of(row, self.completion))
+
+
+@component
+class Columns(Format):
+    """Any named columns, put into text patterns such as `Translate to French: {translation.en}`.
+
+    A column's name stands in braces, and may reach into objects and lists (see `Format`); a brace of the text itself is
+    doubled. A row whose list of references is empty, such as a question of SQuAD 2.0 without an answer, is broken.
+    """
+
+    prompt: str  # pattern of the question
+    completion: str  # pattern of the answer
+    system: str | None = None  # pattern of a system message
+    references: Column | None = None  # column of the acceptable answers: a text, or a list of texts
+
+    def __post_init__(self) -> None:
+        """Refuse a pattern with unbalanced braces or an empty name, and a question that is the same for every row."""
+        for field in ("prompt", "completion", "system"):
+            pattern = getattr(self, field)
+            if pattern is not None:
+                column_names(pattern, field)
+        if not column_names(self.prompt, "prompt"):
+            raise Refusal("prompt", "names no column, so every row would ask the same", "{column}")
+
+    def required(self) -> dict[str, list[str]]:
+        """Every column that a pattern names."""
+        patterns = {"prompt": self.prompt, "completion": self.completion, "system": self.system}
+        columns = {field: column_names(pattern, field) for field, pattern in patterns.items() if pattern is not None}
+        return columns | ({"references": [self.references]} if self.references else {})
+
+    def told_columns(self) -> set[str | None]:
+        """Those of the answer; those of the question stay, to be referred to."""
+        answer = {self.references, *column_names(self.completion, "completion")}
+        return answer - {*column_names(self.prompt, "prompt")}
+
+    def turns(self, row: Row) -> list[Message]:
+        """System message (where there is a pattern), prompt, completion."""
+        system = filled(self.system, row) if self.system else ""
+        return single_turn(system, filled(self.prompt, row), filled(self.completion, row))
+
+    def reference_texts(self, row: Row) -> tuple[str, ...]:
+        """The texts of the references column.
+
+        Raises:
+            InstructLabError: there is none, or another value than text.
+        """
+        if self.references is None:
+            return ()
+        value, place = value_of(row, self.references), f"column {self.references!r}"
+        if isinstance(value, list) and not value:
+            raise row.error("The row has no acceptable answer", place, "Remove the row")
+        return tuple(row.checked_text(text, place) for text in (value if isinstance(value, list) else [value]))
+
+
+def single_turn(system: str, prompt: str, answer: str) -> list[Message]:
+    """System message (where it says something), prompt, answer."""
+    opening = [Message("system", system)] if system.strip() else []
+    return [*opening, Message("user", prompt), Message("assistant", answer)]
+
+
+@functools.lru_cache(maxsize=4096)
+def _parsed(pattern: str) -> tuple[tuple[str, str | None, str | None, str | None], ...]:
+    return tuple(string.Formatter().parse(pattern))
+
+
+def column_names(pattern: str, field: str) -> list[str]:
+    """The columns that a pattern names, in order, each once.
+
+    Raises:
+        Refusal: it is no pattern.
+    """
+    try:
+        parts = _parsed(pattern)
+    except ValueError as error:
+        raise Refusal(field, f"is not a pattern ({error}); double a brace that is text: {{{{ }}}}") from error
+    names = []
+    for _, name, specification, conversion in parts:
+        if name is None:
+            continue
+        if not name.strip() or specification or conversion:
+            raise Refusal(field, "a pattern holds column names in braces and nothing else in them", "{column}")
+        names.append(name)
+    return list(dict.fromkeys(names))
+
+
+def filled(pattern: str, row: Row) -> str:
+    """The pattern with the row's texts in it.
+
+    Raises:
+        InstructLabError: a column is not there, or holds no text.
+    """
+    return "".join(text + (text_of(row, name) if name is not None else "") for text, name, _, _ in _parsed(pattern))

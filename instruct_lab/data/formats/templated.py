@@ -1,0 +1,231 @@
+"""Several templates a task, one drawn for each row: lists as those of FLAN and P3."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import random
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field
+
+from instruct_lab.config import component
+from instruct_lab.config.spelling import nearest
+from instruct_lab.data.conversation import Conversation, Message
+from instruct_lab.data.formats.base import Format, plain
+from instruct_lab.data.formats.single_turn import column_names, filled, single_turn
+from instruct_lab.data.sources.base import Row
+from instruct_lab.errors import Refusal
+
+if TYPE_CHECKING:
+    import jinja2
+
+SEPARATOR = "|||"
+PARTED = "\ue000|||\ue001"  # stands for the separator of a template's own, which a row's text cannot be taken for
+CHOICES = "answer_choices"
+CHOICE = re.compile(rf"{CHOICES}\[([^\[\]]+)\]")
+NUMBER = re.compile(r"-?\d+")
+
+
+@component
+class Templates(Format):
+    """Named templates of one task; each row is put into one of them, drawn by its content and the seed, or into all.
+
+    A template is a text: prompt, `|||`, answer; what follows further `|||` are other acceptable answers. Texts between
+    them lose the white space around them. With `syntax: columns`, column names stand in braces, as in `Columns`. With
+    `syntax: jinja`, it is a Jinja template as promptsource holds them (Bach et al., PromptSource, 2022), with its
+    filters `choice` and `most_frequent` and the functions `zip` and `enumerate`, rendered in a sandbox; `choice` and
+    `random` draw by the row too, so that a row is always rendered alike.
+
+    A template that renders no prompt or no answer for a row, as those of P3 do where they do not fit, is passed over
+    for the next in the row's own order; a row that fits none is broken. Adding or removing a template changes the draw
+    only of rows that draw it. The name of the template stands in the metadata as `template`, the choices as
+    `answer_choices`, and a hash of the row, which its conversations share, as `row`.
+    """
+
+    templates: dict[str, Annotated[str, Field(min_length=1)] | None]  # by name: prompt ||| answer; null removes one
+    syntax: Literal["columns", "jinja"] = "columns"  # {column}, or Jinja as P3's templates
+    answer_choices: str | dict[str, str | None] | None = None  # choices with ||| between them: one list, or by template
+    each: Literal["one", "all"] = "one"  # conversations of a row: of the template drawn, or of every one
+    seed: Annotated[int, Field(ge=0)] = 0  # of the draw
+
+    def __post_init__(self) -> None:
+        """Refuse a list without templates, one without answer, a broken pattern, choices of a template not there."""
+        if not self._texts():
+            raise Refusal("templates", "names no template")
+        for name, text in self._texts().items():
+            field = f"templates.{name}"
+            if SEPARATOR not in text:
+                raise Refusal(field, "has no answer: write prompt ||| answer")
+            self._names(text, field)
+        choices = self.answer_choices if isinstance(self.answer_choices, dict) else {}
+        for name in choices:
+            if name not in self.templates:
+                raise Refusal(f"answer_choices.{name}", "there is no such template", nearest(name, self.templates))
+        for name in self._texts():
+            if (listed := self._choices_text(name)) is not None:
+                self._names(
+                    listed, "answer_choices" if isinstance(self.answer_choices, str) else f"answer_choices.{name}"
+                )
+
+    def required(self) -> dict[str, list[str]]:
+        """The columns that the templates and the choices name; not those whose presence a Jinja template tests."""
+        columns: dict[str, list[str]] = {}
+        for name, text in self._texts().items():
+            columns[f"templates.{name}"] = self._names(text, f"templates.{name}")
+            if (listed := self._choices_text(name)) is not None:
+                columns["answer_choices"] = columns.get("answer_choices", []) + self._names(listed, "answer_choices")
+        return {field: list(dict.fromkeys(names)) for field, names in columns.items()}
+
+    def told_columns(self) -> set[str | None]:
+        """None: what a template says of a column is not the column."""
+        return set()
+
+    def turns(self, row: Row) -> list[Message]:
+        """The messages of the template that is drawn."""
+        return list(self.conversation(row).messages)
+
+    def conversation(self, row: Row) -> Conversation:
+        """The row in the template that is drawn for it.
+
+        Raises:
+            InstructLabError: no template fits the row, or one names what the row does not have.
+        """
+        return next(self._fitting(row))
+
+    def conversations_of(self, row: Row) -> Iterator[Conversation]:
+        """The row in the template drawn, or in all that fit, in the order of the config.
+
+        Raises:
+            InstructLabError: as `conversation`.
+        """
+        if self.each == "one":
+            yield self.conversation(row)
+            return
+        order = {name: number for number, name in enumerate(self._texts())}
+        yield from sorted(self._fitting(row), key=lambda made: order[made.metadata["template"]])
+
+    def _fitting(self, row: Row) -> Iterator[Conversation]:
+        """The row in every template that fits, in the row's own order."""
+        identity = _row_hash(row)
+        fits = False
+        for name in sorted(self._texts(), key=lambda name: _drawn(self.seed, identity, name), reverse=True):
+            draw = random.Random(_drawn(self.seed, identity, name)) if self.syntax == "jinja" else None
+            choices = self._choices(name, row, draw)
+            values = row if choices is None else Row({**row.columns, CHOICES: choices}, row.where)
+            prompt, *answers = self._parts(name, str(self.templates[name]), values, draw)
+            answers = [answer for answer in answers if answer]
+            if not prompt or not answers:
+                continue
+            fits = True
+            references = tuple(dict.fromkeys(answers)) if len(answers) > 1 else ()
+            told = {"template": name, "row": identity} | ({} if choices is None else {CHOICES: choices})
+            yield self.made(row, single_turn("", prompt, answers[0]), references, told=told)
+        if not fits:
+            raise row.error(
+                "No template makes a prompt and an answer of the row", do="Remove the row, or add templates"
+            )
+
+    def _parts(self, name: str, text: str, row: Row, draw: random.Random | None) -> list[str]:
+        if draw is None:
+            return [filled(part.strip(), row).strip() for part in text.split(SEPARATOR)]
+        return [part.strip() for part in _rendered(text, row, draw, name).split(PARTED)]
+
+    def _choices(self, name: str, row: Row, draw: random.Random | None) -> list[str] | None:
+        text = self._choices_text(name)
+        return None if text is None else self._parts(f"{name}, answer_choices", text, row, draw)
+
+    def _texts(self) -> dict[str, str]:
+        return {name: text for name, text in self.templates.items() if text is not None}
+
+    def _choices_text(self, name: str) -> str | None:
+        return self.answer_choices.get(name) if isinstance(self.answer_choices, dict) else self.answer_choices
+
+    def _names(self, text: str, field: str) -> list[str]:
+        """The columns that a template names, without the choices themselves.
+
+        Raises:
+            Refusal: it is no template of its syntax.
+        """
+        if self.syntax == "jinja":
+            return _jinja_names(text, field)
+        names = [name for part in text.split(SEPARATOR) for name in column_names(part.strip(), field)]
+        names = [CHOICE.sub(r"\1", name) for name in names]  # answer_choices[label] needs label
+        return [name for name in dict.fromkeys(names) if name != CHOICES and not NUMBER.fullmatch(name)]
+
+
+def _row_hash(row: Row) -> str:
+    """A short hash of all that the row holds, the same in every run."""
+    try:
+        encoded = json.dumps(plain(row.columns), sort_keys=True).encode()
+    except RecursionError as error:
+        raise row.error("A column is nested too deeply", do="Remove the column") from error
+    return hashlib.sha256(encoded).hexdigest()[:16]
+
+
+def _drawn(seed: int, identity: str, name: str) -> bytes:
+    """What a template draws for a row: the highest wins (rendezvous hashing)."""
+    return hashlib.sha256(f"{seed}\n{identity}\n{name}".encode()).digest()
+
+
+def _most_frequent(values: Sequence[Any]) -> list[Any]:
+    counts = Counter(values).most_common()
+    return [value for value, count in counts if count == counts[0][1]]
+
+
+def _choice(context: jinja2.runtime.Context, values: Sequence[Any]) -> Any:
+    draw: random.Random = context["__draw__"]
+    return draw.choice(list(values))
+
+
+@functools.cache
+def _environment() -> jinja2.Environment:
+    """Jinja's sandbox, in which a template can neither change the row's values nor reach Python's insides."""
+    import jinja2
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    environment = ImmutableSandboxedEnvironment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
+    environment.globals.update(zip=zip, enumerate=enumerate)
+    environment.globals.pop("lipsum")  # draws words of its own
+    draw = jinja2.pass_context(_choice)
+    environment.filters.update(choice=draw, random=draw, most_frequent=_most_frequent)
+    return environment
+
+
+@functools.lru_cache(maxsize=1024)
+def _compiled(text: str) -> jinja2.Template:
+    return _environment().from_string(text.replace(SEPARATOR, PARTED))
+
+
+def _rendered(text: str, row: Row, draw: random.Random, name: str) -> str:
+    import jinja2
+
+    place = f"template {name!r}"
+    try:
+        return row.checked_text(_compiled(text).render({**row.columns, "__draw__": draw}), place)
+    except (jinja2.TemplateError, TypeError, ValueError, LookupError, ArithmeticError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise row.error(f"The template cannot be rendered ({reason})", place, "Mend the template or the row") from error
+    except RecursionError as error:
+        raise row.error("The template recurs too deeply", place, "Mend the template") from error
+
+
+def _jinja_names(text: str, field: str) -> list[str]:
+    import jinja2
+    from jinja2 import meta, nodes
+
+    try:
+        parsed = _environment().parse(text.replace(SEPARATOR, PARTED))
+        named = meta.find_undeclared_variables(parsed)
+    except jinja2.TemplateSyntaxError as error:
+        raise Refusal(field, f"line {error.lineno} is not Jinja: {error.message}") from error
+    tested = {
+        test.node.name
+        for test in parsed.find_all(nodes.Test)
+        if test.name in ("defined", "undefined") and isinstance(test.node, nodes.Name)
+    }
+    return sorted(named - tested - {CHOICES} - set(_environment().globals))

@@ -1,0 +1,154 @@
+"""Rows from local files: JSON, JSON lines, CSV, Parquet."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from instruct_lab.assets import Input, file_sha256
+from instruct_lab.config import component
+from instruct_lab.config.spelling import nearest
+from instruct_lab.data.audit import Audit
+from instruct_lab.data.sources import file_formats
+from instruct_lab.data.sources.base import BrokenRow, Row, Source
+from instruct_lab.errors import InstructLabError, Problem
+
+SUFFIXES = {
+    ".json": "json",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".parquet": "parquet",
+}
+FileFormat = Literal["auto", "json", "jsonl", "csv", "parquet"]
+
+
+@component
+class Files(Source):
+    """Local files: one path, or several, or patterns with `*`, `?` and `**`; read in order of name."""
+
+    path: Annotated[str, Field(min_length=1)] | Annotated[list[str], Field(min_length=1)]  # files, relative to here
+    file_format: FileFormat = "auto"  # auto: by the file's ending
+    delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = None  # of CSV; none: tab for .tsv, or comma
+
+    def inputs(self, cache_path: Path) -> list[Input]:
+        """Every file, with the SHA-256 of its bytes.
+
+        Raises:
+            InstructLabError: no file matches, or a file cannot be read.
+        """
+        return [file_input(file) for file in self.files()]
+
+    def rows(self, cache_path: Path, audit: Audit, stage: str) -> Iterator[Row | BrokenRow]:
+        """The rows of every file, file after file.
+
+        Raises:
+            InstructLabError: no file matches, a file cannot be read, is empty, or breaks off.
+        """
+        for file in self.files():
+            is_empty = True
+            for row in file_formats.rows(file, self._format(file), self._delimiter(file)):
+                is_empty = False
+                yield row
+            if is_empty:
+                raise InstructLabError("The file holds no rows", where=str(file), do="Check that it is the right file")
+
+    def location_fields(self) -> set[str]:
+        """The path: a file is known by its bytes."""
+        return {"path"}
+
+    def files(self) -> list[Path]:
+        """The files that the paths and patterns name, each once.
+
+        Raises:
+            InstructLabError: one of them names no file, or a folder.
+        """
+        found: dict[Path, None] = {}
+        for pattern in self._patterns():
+            matches = _matches(pattern)
+            reason, suggestion = _fault(pattern, matches)
+            if reason:
+                do = f"Did you mean {suggestion}?" if suggestion else "Correct the path"
+                raise InstructLabError(reason[0].upper() + reason[1:], where=pattern, do=do)
+            found.update(dict.fromkeys(matches))
+        return list(found)
+
+    def problems(self) -> Iterator[Problem]:
+        """A path that names no file, a folder, an ending that tells no format, a file that cannot be opened."""
+        for pattern in self._patterns():
+            matches = _matches(pattern)
+            reason, suggestion = _fault(pattern, matches)
+            if reason:
+                yield Problem(key="path", value=pattern, reason=reason, suggestion=suggestion)
+                continue
+            for file in matches:
+                try:
+                    self._format(file)
+                    with file.open("rb") as stream:
+                        stream.read(1)
+                except InstructLabError as error:
+                    yield Problem(key="file_format", value=self.file_format, reason=f"{error.what} ({file})")
+                except OSError as error:
+                    yield Problem(key="path", value=str(file), reason=f"the file cannot be read: {error.strerror}")
+
+    def known_columns(self) -> list[str] | None:
+        """The first file's columns, from its first row; none for Parquet, or where the file is broken."""
+        try:
+            file = self.files()[0]
+            return file_formats.first_columns(file, self._format(file), self._delimiter(file))
+        except (InstructLabError, OSError):
+            return None
+
+    def _patterns(self) -> list[str]:
+        return [self.path] if isinstance(self.path, str) else self.path
+
+    def _format(self, file: Path) -> str:
+        if self.file_format != "auto":
+            return self.file_format
+        if file.suffix.casefold() not in SUFFIXES:
+            known = ", ".join(SUFFIXES)
+            raise InstructLabError(
+                f"the ending {file.suffix!r} tells no file format (known: {known})",
+                where=str(file),
+                do="Set file_format to json, jsonl, csv or parquet",
+            )
+        return SUFFIXES[file.suffix.casefold()]
+
+    def _delimiter(self, file: Path) -> str:
+        return self.delimiter or ("\t" if file.suffix.casefold() == ".tsv" else ",")
+
+
+def file_input(file: Path) -> Input:
+    """A file's name, SHA-256 and size.
+
+    Raises:
+        InstructLabError: it cannot be read.
+    """
+    with file_formats.told(file):
+        return Input(file.name, file_sha256(file), file.stat().st_size)
+
+
+def _matches(pattern: str) -> list[Path]:
+    path = Path(pattern).expanduser()
+    if path.exists() or not glob.has_magic(pattern):
+        return [path]
+    return sorted(Path(match) for match in glob.glob(str(path), recursive=True) if Path(match).is_file())
+
+
+def _fault(pattern: str, matches: list[Path]) -> tuple[str | None, str | None]:
+    """Why a path or pattern names no file, and the nearest that does."""
+    if not matches:
+        return "no file matches the pattern", None
+    path = matches[0]
+    if path.is_dir():
+        return "is a folder where a file is expected", str(Path(pattern) / "*.jsonl")
+    if not path.exists():
+        siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+        close = nearest(path.name, siblings)
+        return "there is no such file", str(Path(pattern).parent / close) if close else None
+    return None, None

@@ -1,0 +1,97 @@
+"""Rows from a data set on the Hugging Face Hub."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from instruct_lab.assets import Input
+from instruct_lab.config import component
+from instruct_lab.data.audit import Audit
+from instruct_lab.data.sources.base import BrokenRow, Row, Source
+from instruct_lab.errors import InstructLabError, Refusal
+
+PINNED = re.compile(r"[0-9a-f]{40}")
+
+
+@component
+class HubDataSet(Source):
+    """A data set on the Hugging Face Hub, read by `datasets` through its own cache (`HF_HOME`)."""
+
+    repository: Annotated[str, Field(pattern=r"^[\w.-]+(/[\w.-]+)?$")]  # owner/name
+    revision: Annotated[str, Field(min_length=1)]  # commit (40 hex digits: pinned), tag or branch
+    configuration: str | None = None  # named subset, where the repository has several
+    split: Annotated[str, Field(min_length=1)] = "train"  # the Hub's split to read; slices such as train[:100] work
+    streaming: bool = False  # reads over the network as rows are asked for, without the whole download; with max_rows
+
+    def __post_init__(self) -> None:
+        """Refuse a stream whose rows cannot be pinned, or that has no end in sight."""
+        if self.streaming and not PINNED.fullmatch(self.revision):
+            raise Refusal("revision", "must be a commit (40 hex digits) with streaming, which reads no row in advance")
+        if self.streaming and self.max_rows is None:
+            raise Refusal("max_rows", "must be set with streaming: how many rows to read")
+
+    def inputs(self, cache_path: Path) -> list[Input]:
+        """The rows as JSON lines, whose SHA-256 shows a moved branch; of a pinned commit, it is computed once.
+
+        A stream is not read in advance: its checksum is that of its name and commit.
+
+        Raises:
+            InstructLabError: the Hub cannot be reached, or has no such data set, revision, subset or split.
+        """
+        name = "/".join(part for part in (self.repository, self.configuration, self.split) if part)
+        name = f"{name}@{self.revision}"
+        named = hashlib.sha256(name.encode()).hexdigest()
+        if self.streaming:
+            return [Input(f"{name} (streamed)", named, 0)]
+        known = cache_path / "hub" / f"{named}.json"
+        if PINNED.fullmatch(self.revision) and known.is_file():
+            told = json.loads(known.read_text(encoding="utf-8"))
+            return [Input(name, told["sha256"], told["bytes"])]
+        digest, size = hashlib.sha256(), 0
+        for columns in self._load():
+            line = json.dumps(columns, sort_keys=True, ensure_ascii=False, default=str) + "\n"
+            encoded = line.encode("utf-8", "surrogatepass")
+            digest.update(encoded)
+            size += len(encoded)
+        if PINNED.fullmatch(self.revision):
+            known.parent.mkdir(parents=True, exist_ok=True)
+            written = known.with_suffix(f".{os.getpid()}")
+            written.write_text(json.dumps({"name": name, "sha256": digest.hexdigest(), "bytes": size}))
+            written.replace(known)
+        return [Input(name, digest.hexdigest(), size)]
+
+    def rows(self, cache_path: Path, audit: Audit, stage: str) -> Iterator[Row | BrokenRow]:
+        """Every row, from the data set's memory-mapped files or as a stream.
+
+        Raises:
+            InstructLabError: as `inputs`.
+        """
+        for number, columns in enumerate(self._load(), start=1):
+            yield Row(columns, f"{self.repository}, split {self.split}, row {number}")
+
+    def _load(self) -> Iterator[dict[str, Any]]:
+        import datasets
+
+        options: dict[str, Any] = {"streaming": True} if self.streaming else {}
+        try:
+            yield from datasets.load_dataset(
+                self.repository, self.configuration, split=self.split, revision=self.revision, **options
+            )
+        except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+            reason = " ".join(str(error).split())[:400]
+            unreachable = isinstance(error, ConnectionError)
+            raise InstructLabError(
+                f"{'The Hub cannot be reached' if unreachable else 'The data set cannot be loaded'} ({reason})",
+                where=f"{self.repository}, revision {self.revision}",
+                do="Check the network, or download it once where there is one and copy the cache (HF_HOME)"
+                if unreachable
+                else "Check repository, revision, configuration, split and your access to it",
+            ) from error

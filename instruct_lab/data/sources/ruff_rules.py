@@ -1,0 +1,143 @@
+"""Rows from the rule texts of ruff, a linter for Python: the one source that runs a program.
+
+The program, its version and its arguments stand here, not in any config, and its output is checked against a SHA-256.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import re
+import subprocess
+import sysconfig
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from instruct_lab.assets import Input
+from instruct_lab.config import component
+from instruct_lab.data.audit import Audit
+from instruct_lab.data.sources.base import BrokenRow, Row, Source
+from instruct_lab.errors import InstructLabError, Problem
+
+VERSION = "0.17.6"
+ARGUMENTS = ("rule", "--all", "--output-format", "json")
+OUTPUT_SHA256 = "1a95eb591640bfd1c88bd3f6952cdb7beb987e9219fb7ba969de37aceefbb378"
+INSTALL = f"pip install ruff=={VERSION}"
+PLACEHOLDER = re.compile(r"\{[a-z_]+\}")
+SECTION = re.compile(r"^## +(.+?) *$", re.MULTILINE)
+CODE = re.compile(r"^```(?:python|py|pycon)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+INSTRUCTIONS = {
+    "why": "Why does a linter for Python object to this?",
+    "summary": "Summarise this linter rule in one sentence.",
+    "repair": "Mend this Python code.",
+}
+
+
+@component
+class RuffRules(Source):
+    """Rules of ruff 0.17.6, as `ruff rule --all` prints them. Licence of the texts: MIT.
+
+    `why` asks for the reason of a rule (question answering), `summary` for a rule's one-sentence summary from its
+    explanation (summarisation), `repair` for good code from bad (code repair). Rules whose answer holds a placeholder
+    such as `{name}`, or that lack the part asked for, are left out and counted.
+    """
+
+    task: Literal["why", "summary", "repair"] = "repair"  # what is asked for
+
+    def inputs(self, cache_path: Path) -> list[Input]:
+        """The program's output.
+
+        Raises:
+            InstructLabError: ruff of this version is not installed, or prints something else.
+        """
+        return [Input(f"ruff-{VERSION}-rules", OUTPUT_SHA256, len(output()))]
+
+    def known_columns(self) -> list[str]:
+        """The columns that every rule has."""
+        return ["instruction", "input", "output", "code", "name", "linter"]
+
+    def problems(self) -> Iterator[Problem]:
+        """The program is not there."""
+        if program() is None:
+            reason = f"needs the package ruff {VERSION}, which is not installed: {INSTALL}"
+            yield Problem(key="task", value=self.task, reason=reason)
+
+    def rows(self, cache_path: Path, audit: Audit, stage: str) -> Iterator[Row | BrokenRow]:
+        """One row a rule, or for `repair` a pair of examples.
+
+        Raises:
+            InstructLabError: as `inputs`.
+        """
+        for rule in json.loads(output()):
+            where = f"ruff {VERSION}, rule {rule['code'] or rule['name']}"
+            asked = list(self._asked(rule))
+            if not asked:
+                audit.record(stage, "dropped", f"rule without what {self.task} asks for", where)
+            for question, answer in asked:
+                if PLACEHOLDER.search(answer) and self.task != "repair":
+                    audit.record(stage, "dropped", "placeholder in the answer", answer)
+                    continue
+                told = {"code": rule["code"] or "", "name": rule["name"], "linter": rule["linter"] or ""}
+                columns = {"instruction": INSTRUCTIONS[self.task], "input": question, "output": answer, **told}
+                yield Row(columns, where)
+
+    def _asked(self, rule: dict[str, Any]) -> Iterator[tuple[str, str]]:
+        sections = _sections(rule["explanation"] or "")
+        does, why = sections.get("What it does", ""), sections.get("Why is this bad?", "")
+        if self.task == "why" and does and why:
+            yield f"{rule['name']}: {does}", why
+        elif self.task == "summary" and (does or why):
+            yield "\n\n".join(part for part in (does, why) if part), rule["summary"]
+        elif self.task == "repair":
+            yield from _repairs(sections)
+
+
+def _sections(explanation: str) -> dict[str, str]:
+    parts = SECTION.split(explanation)
+    return {name: text.strip() for name, text in zip(parts[1::2], parts[2::2], strict=True)}
+
+
+def _repairs(sections: dict[str, str]) -> Iterator[tuple[str, str]]:
+    """Bad code, and the good code that stands after "Use instead"."""
+    for name in ("Example", "Examples", "Example:"):
+        bad, found, good = sections.get(name, "").partition("Use instead")
+        while found:
+            before, after = CODE.findall(bad), CODE.findall(good)
+            following, found, rest = good.partition("Use instead")
+            if found:
+                after = CODE.findall(following)[:1]
+            if before and after and before[-1].strip() != after[0].strip():
+                yield before[-1].rstrip("\n"), after[0].rstrip("\n")
+            bad, good = following, rest
+
+
+def program() -> Path | None:
+    """The `ruff` beside this Python, where it is there."""
+    for name in ("ruff", "ruff.exe"):
+        path = Path(sysconfig.get_path("scripts")) / name
+        if path.is_file():
+            return path
+    return None
+
+
+@functools.cache
+def output() -> bytes:
+    """What the program prints, verified.
+
+    Raises:
+        InstructLabError: it is not installed, cannot be run, or is another version.
+    """
+    found = program()
+    if found is None:
+        raise InstructLabError(f"ruff {VERSION} is not installed beside this Python", where="data", do=INSTALL)
+    try:
+        done = subprocess.run([str(found), *ARGUMENTS], capture_output=True, check=True, timeout=60)
+    except (OSError, subprocess.SubprocessError) as error:
+        raise InstructLabError(f"ruff cannot be run ({error})", where=str(found), do=INSTALL) from error
+    if hashlib.sha256(done.stdout).hexdigest() != OUTPUT_SHA256:
+        raise InstructLabError(
+            f"The installed ruff prints other rules than {VERSION} does", where=str(found), do=INSTALL
+        )
+    return done.stdout

@@ -1,0 +1,167 @@
+"""Rows from the running Python's own standard library: documented functions, read as text."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import platform
+import sysconfig
+import textwrap
+import tokenize
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+from instruct_lab.assets import Input
+from instruct_lab.config import component
+from instruct_lab.data.audit import Audit
+from instruct_lab.data.sources.base import Row, Source
+from instruct_lab.errors import InstructLabError
+
+LEFT_OUT = {
+    "__phello__",
+    "__pycache__",
+    "dist-packages",
+    "ensurepip",
+    "idle_test",
+    "idlelib",
+    "lib-dynload",
+    "lib2to3",
+    "pydoc_data",
+    "site-packages",
+    "test",
+    "tests",
+    "turtledemo",
+}
+INSTRUCTIONS = {
+    "function_to_docstring": "Write the docstring of this Python function.",
+    "docstring_to_function": "Write the Python function that has this signature and docstring.",
+}
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+@component
+class StandardLibrary(Source):
+    """Documented functions of the running Python's own standard library, read with `ast` and never imported.
+
+    Differs by Python version: its fingerprint goes into the run's record. Licence of the text: PSF-2.0.
+    """
+
+    direction: Literal["function_to_docstring", "docstring_to_function"] = "function_to_docstring"  # what is asked for
+
+    def inputs(self, cache_path: Path) -> list[Input]:
+        """All of the library's source files as one input.
+
+        Raises:
+            InstructLabError: this Python has no readable source of its standard library.
+        """
+        root = Path(sysconfig.get_path("stdlib"))
+        digest, size = hashlib.sha256(), 0
+        for file in _files(root):
+            name = file.relative_to(root).as_posix()
+            try:
+                content = file.read_bytes()
+            except OSError as error:
+                raise InstructLabError(f"The standard library cannot be read ({error})", where=str(file)) from error
+            digest.update(f"{name}\0{len(content)}\0".encode() + content)
+            size += len(content)
+        if not size:
+            raise InstructLabError(
+                "This Python has no source files of its standard library",
+                where=str(root),
+                do="Use a Python installed with its .py files",
+            )
+        return [Input(f"python-{platform.python_version()}-standard-library", digest.hexdigest(), size)]
+
+    def rows(self, cache_path: Path, audit: Audit, stage: str) -> Iterator[Row]:
+        """One row a documented function or method.
+
+        Columns: instruction, input, output (as `direction` says), name, signature, code (without the docstring),
+        docstring, module.
+        """
+        root = Path(sysconfig.get_path("stdlib"))
+        for file in _files(root):
+            yield from self._rows(file, file.relative_to(root).as_posix(), audit, stage)
+
+    def known_columns(self) -> list[str]:
+        """The columns that every function has."""
+        return ["instruction", "input", "output", "name", "signature", "code", "docstring", "module"]
+
+    def _rows(self, file: Path, name: str, audit: Audit, stage: str) -> Iterator[Row]:
+        try:
+            with tokenize.open(file) as stream:
+                text = stream.read()
+            tree = ast.parse(text)
+        except (SyntaxError, ValueError) as error:
+            audit.record(stage, "dropped", "file that does not parse", f"{name}: {error}")
+            return
+        lines = text.split("\n")  # not splitlines: a form feed is no line break to `ast`
+        module = name.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+        for qualified, function in _functions(tree):
+            docstring = ast.get_docstring(function)
+            where = f"{name}, line {function.lineno}"
+            if not docstring or not docstring.strip():
+                continue
+            if len(function.body) == 1:
+                audit.record(stage, "dropped", "function that is a docstring alone", where)
+                continue
+            columns = {
+                "name": qualified,
+                "signature": _header(lines, function),
+                "code": _without_docstring(lines, function),
+                "docstring": docstring,
+                "module": module,
+            }
+            if not columns["signature"]:
+                audit.record(stage, "dropped", "docstring on the line of its def", where)
+                continue
+            yield Row({**self._asked(columns), **columns}, where)
+
+    def _asked(self, columns: dict[str, str]) -> dict[str, str]:
+        code, docstring = columns["code"], columns["docstring"]
+        if self.direction == "function_to_docstring":
+            question, answer = code, docstring
+        else:
+            quoted = textwrap.indent(f'"""{docstring}"""', " " * 4)
+            question, answer = f"{columns['signature']}\n{quoted}", code
+        return {"instruction": INSTRUCTIONS[self.direction], "input": question, "output": answer}
+
+
+def _files(root: Path) -> list[Path]:
+    """The library's modules in order of name, without tests, vendored packages and generated build settings."""
+    found = [
+        file
+        for file in root.rglob("*.py")
+        if not LEFT_OUT.intersection(file.relative_to(root).parts[:-1])
+        and not file.name.startswith("_sysconfigdata")
+        and not file.relative_to(root).parts[0].startswith("config-")
+    ]
+    return sorted(found, key=lambda file: file.relative_to(root).as_posix())
+
+
+def _functions(tree: ast.AST, prefix: str = "") -> Iterator[tuple[str, Function]]:
+    """Functions and methods with their qualified names, in order of appearance; functions in functions too."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, Function):
+            yield prefix + node.name, node
+        if isinstance(node, Function | ast.ClassDef):
+            yield from _functions(node, f"{prefix}{node.name}.")
+        elif not isinstance(node, ast.expr):
+            yield from _functions(node, prefix)
+
+
+def _header(lines: list[str], function: Function) -> str:
+    """The lines from `def` to before the docstring."""
+    return _dedented(lines[function.lineno - 1 : function.body[0].lineno - 1], function.col_offset)
+
+
+def _without_docstring(lines: list[str], function: Function) -> str:
+    docstring = function.body[0]
+    before = lines[function.lineno - 1 : docstring.lineno - 1]
+    return _dedented([*before, *lines[docstring.end_lineno : function.end_lineno]], function.col_offset)
+
+
+def _dedented(lines: list[str], columns: int) -> str:
+    """The lines without the function's own indentation; a string that starts further left keeps its lines."""
+    indent = " " * columns
+    return "\n".join(line.removeprefix(indent) for line in lines).rstrip()

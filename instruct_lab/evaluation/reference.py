@@ -1,0 +1,63 @@
+"""Log-probabilities of preference pairs under the untuned model, computed once and kept in the data cache."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from instruct_lab.batching.table import ExampleTable
+from instruct_lab.cache.store import Entry, Stage, described
+from instruct_lab.data import Audit
+from instruct_lab.experiment import Experiment
+
+if TYPE_CHECKING:
+    import numpy
+
+SPLITS = ("train", "validation", "test")
+
+
+def reference_stage(
+    experiment: Experiment, model: Any, tokenizer: Any, cache_path: Path, examples: Mapping[str, ExampleTable]
+) -> Stage:
+    """The stage of the data cache that follows batching: it depends on the model's configuration and weights."""
+    inputs = [[one.name, one.sha256] for one in experiment.model.inputs(cache_path)]
+    depends_on = {"model": described(experiment.model), "inputs": inputs}
+
+    def build(before: Entry | None, folder: Path, audit: Audit) -> dict[str, Any]:
+        import numpy as np
+
+        for split, table in examples.items():
+            np.save(_path(folder, split), _log_probabilities(experiment, model, tokenizer, table))
+        return {"examples": {split: len(table) for split, table in examples.items()}}
+
+    return Stage("reference", depends_on, build)
+
+
+def read_references(folder: Path, examples: Mapping[str, ExampleTable]) -> dict[str, numpy.ndarray]:
+    """Each split's log-probabilities in nats, float64 `[examples, 2]`: of the chosen and of the rejected answers."""
+    import numpy as np
+
+    return {split: np.load(_path(folder, split), mmap_mode="r") for split in examples}
+
+
+def _path(folder: Path, split: str) -> Path:
+    return folder / f"reference-{split}.npy"
+
+
+def _log_probabilities(experiment: Experiment, model: Any, tokenizer: Any, table: ExampleTable) -> numpy.ndarray:
+    import numpy as np
+    import torch
+
+    from instruct_lab.objective._sequences import sequence_log_probabilities
+
+    batching, device = experiment.batching, next(model.parameters()).device
+    found = np.zeros((len(table), 2))
+    order, size = np.argsort(table.lengths, kind="stable"), batching.evaluation_batch_size
+    with torch.inference_mode():
+        for start in range(0, len(order), size):
+            places = order[start : start + size]
+            batch = batching.collate([table[int(place)] for place in places], tokenizer.pad_token_id).to(device)
+            sums, _ = sequence_log_probabilities(model, batch)  # [2 * examples]
+            found[places] = sums.double().cpu().numpy().reshape(2, len(places)).T
+    return found

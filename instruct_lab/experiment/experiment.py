@@ -1,0 +1,73 @@
+"""The whole of a run's configuration: one component for each group."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from instruct_lab.batching import Batching, Layout
+from instruct_lab.callbacks import Callback
+from instruct_lab.config import Component, Foreign, component
+from instruct_lab.data import Data
+from instruct_lab.evaluation import Evaluation
+from instruct_lab.generation import Generation
+from instruct_lab.lr_scheduler import LRScheduler
+from instruct_lab.metrics import Metric
+from instruct_lab.model import Model
+from instruct_lab.objective import Objective
+from instruct_lab.optimizer import Optimizer
+from instruct_lab.preprocessing import Preprocessing
+from instruct_lab.template import Template
+from instruct_lab.tracker import Tracker
+from instruct_lab.tuning import Tuning
+
+
+@component
+class Experiment(Component):
+    """Everything a run is: what `conf/train.yaml` composes."""
+
+    name: str | None  # folder of the run's records; null: data-model-tuning
+    seed: Annotated[int, Field(ge=0, lt=2**32)]  # governs initialisation, order, dropout and sampling
+    runs_path: str  # where run records are written
+    cache_path: str  # where downloads and converted models are kept
+    data: Data
+    preprocessing: Preprocessing
+    template: Template
+    batching: Batching
+    model: Model
+    tuning: Tuning
+    objective: Objective
+    optimizer: Optimizer
+    lr_scheduler: LRScheduler
+    generation: Generation
+    metrics: dict[str, Metric | None]
+    evaluation: Evaluation
+    trainer: Foreign
+    tracker: dict[str, Tracker | Foreign | None]
+    callbacks: dict[str, Callback | Foreign | None]
+
+    @property
+    def active_metrics(self) -> dict[str, Metric]:
+        """The metrics that no override removed, by name."""
+        return {name: metric for name, metric in self.metrics.items() if metric is not None}
+
+    @property
+    def layout(self) -> Layout:
+        """How examples are laid out for the objective and the model's family."""
+        return Layout(self.objective.reads, self.model.family)
+
+    @property
+    def cannot_answer(self) -> str | None:
+        """Why the model answers no prompts; none where it does."""
+        if self.model.family == "encoder":
+            return "an encoder fills in masked tokens, and writes no text from left to right"
+        if not self.objective.generates:
+            return f"{type(self.objective).__name__} trains a model that gives no text"
+        return None
+
+    @property
+    def tells_by_source(self) -> bool:
+        """Whether held-out results are told source by source too."""
+        chosen = self.evaluation.by_source
+        return self.data.by_source if chosen is None else chosen

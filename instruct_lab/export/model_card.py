@@ -1,0 +1,58 @@
+"""The model card of an exported model: its data, configuration, metrics and versions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+
+from instruct_lab.evaluation.result import HEADINGS
+from instruct_lab.records import RunRecord
+
+
+def model_card(config: dict[str, Any], record: RunRecord, step: int | None, is_adapter: bool) -> str:
+    """Markdown with the front matter that model hubs read."""
+    manifest = record.manifest
+    choices = manifest.get("choices", {})
+    front = {"library_name": "peft" if is_adapter else "transformers", "pipeline_tag": "text-generation"}
+    sections = [
+        f"---\n{yaml.safe_dump(front)}---",
+        f"# {record.name}",
+        f"{choices.get('model', 'A model')} tuned with {choices.get('tuning', 'the config below')} on "
+        f"{choices.get('data', 'the data below')}; run `{record.id}`, weights of optimizer step {step}.",
+        "## Data\n\n" + _inputs(manifest.get("inputs", [])),
+        "## Metrics\n\n95% bootstrap intervals over held-out examples.\n\n" + _metrics(record.summary or {}),
+        "## Configuration\n\n```yaml\n" + yaml.safe_dump(config, sort_keys=False, allow_unicode=True) + "```",
+        "## Versions\n\n" + _versions(manifest),
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def _inputs(inputs: list[dict[str, Any]]) -> str:
+    rows = [f"| {entry['name']} | {entry['bytes']:,} | `{entry['sha256']}` |" for entry in inputs]
+    return "\n".join(["| input | bytes | SHA-256 |", "|---|---|---|", *rows])
+
+
+def _metrics(summary: dict[str, Any]) -> str:
+    metrics = summary.get("metrics", {})
+    if not metrics:
+        return "The run was not measured."
+    systems = list(dict.fromkeys(s for values in metrics.values() for s in values if s != "difference"))
+    rows = [
+        "| " + " | ".join([name, *(_cell(values.get(system)) for system in systems)]) + " |"
+        for name, values in metrics.items()
+    ]
+    headings = [HEADINGS.get(system, system) for system in systems]
+    return "\n".join(["| metric | " + " | ".join(headings) + " |", "|---" * (len(systems) + 1) + "|", *rows])
+
+
+def _cell(value: dict[str, Any] | None) -> str:
+    if value is None or any(value[part] is None for part in ("value", "low", "high")):  # null: it was not finite
+        return "-"
+    return f"{value['value']:.2f} [{value['low']:.2f}, {value['high']:.2f}]"
+
+
+def _versions(manifest: dict[str, Any]) -> str:
+    versions = {"python": manifest.get("python"), **manifest.get("packages", {})}
+    rows = [f"| {name} | {version} |" for name, version in versions.items() if version]
+    return "\n".join(["| package | version |", "|---|---|", *rows])

@@ -1,0 +1,295 @@
+"""The data as it reaches the model: examples read back from their token ids, and rows that were left out.
+
+The tokenizer is loaded, and no weights.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from instruct_lab.batching import IGNORED, Example
+from instruct_lab.batching.layouts import layout_encoder
+from instruct_lab.batching.token_spans import Span, TokenReader
+from instruct_lab.config.spelling import nearest
+from instruct_lab.data import Audit, Conversation
+from instruct_lab.data.audit import MAX_SAMPLE_CHARACTERS
+from instruct_lab.errors import InstructLabError
+from instruct_lab.experiment import Experiment
+from instruct_lab.inspection.inspected import Inspected, cuts
+from instruct_lab.pages.audit_stages import NAMED_SPLIT, parse
+from instruct_lab.training.quiet import quiet_libraries
+from instruct_lab.training.tokenizer import load_tokenizer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from instruct_lab.training.datamodule import InstructionData
+
+STAGE = "batching"
+MAX_EQUAL_IDS = 50
+
+
+def inspect(
+    experiment: Experiment,
+    *,
+    split: str | None,
+    num: int,
+    row: int | None,
+    dropped: str | None,
+    ids: bool,
+    html: Path | None,
+    as_json: bool,
+    console: Console,
+) -> None:
+    """Show examples, or rows that were left out.
+
+    Args:
+        experiment: the checked configuration.
+        split: which one; None: train, or for rows that were left out, every one.
+        num: how many examples from the first on, or rows for each reason.
+        row: this example alone, counted from 0 within its split.
+        dropped: show samples of the rows whose reason to be left out contains this text instead.
+        ids: show token ids.
+        html: write a page here instead of printing.
+        as_json: print the machine-readable form.
+        console: where to print.
+
+    Raises:
+        InstructLabError: bad input, no such split, row or reason.
+    """
+    if num < 1:
+        raise InstructLabError(f"There is nothing to show: --num is {num}", do="give 1 or more")
+    if dropped is not None and row is not None:
+        raise InstructLabError("--row names an example, and --dropped rows that are none", do="leave one of them out")
+    quiet_libraries()
+    audit = Audit()
+    inspection = Inspection(experiment, audit)
+    error = None
+    try:
+        inspection.load()
+    except InstructLabError as raised:  # such as a split without an example, where what was dropped says why
+        if dropped is None or not audit.count("dropped"):
+            raise
+        error = raised
+    if dropped is not None:
+        shown = list(inspection.dropped(dropped, split, num))
+    else:
+        shown = inspection.examples(split or "train", range(row, row + 1) if row is not None else range(num))
+    _show(shown, ids=ids, html=html, as_json=as_json, console=console)
+    if error is not None:
+        raise error
+
+
+def _show(shown: list[Inspected], *, ids: bool, html: Path | None, as_json: bool, console: Console) -> None:
+    from instruct_lab.inspection.views import inspection_page, print_inspected
+    from instruct_lab.pages.page import write_page
+
+    if html is not None:
+        write_page(html, inspection_page(shown, ids=ids))
+    if as_json:
+        lines = ",\n".join(json.dumps(inspected.to_json()) for inspected in shown)
+        console.file.write(f"[\n{lines}\n]\n" if lines else "[]\n")
+    elif html is not None:
+        console.out(str(html), highlight=False)
+    else:
+        print_inspected(console, shown, ids=ids)
+
+
+class Inspection:
+    """One experiment's data, opened to be looked at.
+
+    Args:
+        experiment: the checked configuration.
+        audit: is filled by `load`.
+    """
+
+    def __init__(self, experiment: Experiment, audit: Audit) -> None:
+        self._experiment = experiment
+        self._audit = audit
+        self._cache_path = Path(experiment.cache_path).expanduser()
+        self._data: InstructionData | None = None
+
+    def load(self) -> None:
+        """Load the tokenizer and prepare the data.
+
+        Raises:
+            InstructLabError: bad input, or no example is left; the audit says what was dropped.
+        """
+        from instruct_lab.training.datamodule import InstructionData
+
+        self._tokenizer = load_tokenizer(self._experiment, self._cache_path)
+        self._reader = TokenReader(self._tokenizer)
+        self._encoder = layout_encoder(self._experiment.layout, self._experiment.template, self._tokenizer)
+        self._data = InstructionData(self._experiment, self._tokenizer, self._cache_path, self._audit)
+
+    # ---- examples
+
+    def examples(self, split: str, rows: range) -> list[Inspected]:
+        """Examples of a split, as far as there are any.
+
+        Raises:
+            InstructLabError: no such split, or the first row is not there.
+        """
+        assert self._data is not None
+        counts = {name: len(found) for name, found in self._data.examples.items()}
+        if split not in counts:
+            close = nearest(split, counts)
+            do = f"choose {close}" if close else f"choose one of {', '.join(counts)}"
+            raise InstructLabError(f"There is no split {split!r}", where="--split", do=do)
+        if not 0 <= rows.start < counts[split]:
+            last = f"name one from 0 to {counts[split] - 1}" if counts[split] else "choose another split"
+            told = f"The {split} split has {counts[split]} examples, and so no row {rows.start}"
+            raise InstructLabError(told, where="--row", do=last)
+        return [self._example(split, index) for index in range(rows.start, min(rows.stop, counts[split]))]
+
+    def _example(self, split: str, index: int) -> Inspected:
+        assert self._data is not None
+        example = _plain(self._data.examples[split][index])
+        conversation, whole = self._origin(split, index, example)
+        drawn = self._data.drawn(example, random.Random(f"{self._experiment.seed}:{example.id}"))  # as measured
+        spans, further = self._texts(drawn)
+        return Inspected(
+            spans=spans,
+            further=further,
+            example=drawn,
+            split=split,
+            index=index,
+            source=conversation.source if conversation is not None else "",
+            cuts=cuts(whole, example.input_ids) if whole is not None else (),
+        )
+
+    def _texts(self, example: Example) -> tuple[list[Span], dict[str, list[Span]]]:
+        """What the model reads of an example, and what else there is of it, by name."""
+        read, written = self._read_and_written(example)
+        further = {"decoder writes": written} if written else {}
+        if example.rejected is not None:
+            read_again, written_again = self._read_and_written(example.rejected)
+            further["rejected"] = written_again or read_again
+        return read, further
+
+    def _read_and_written(self, example: Example) -> tuple[list[Span], list[Span]]:
+        if self._experiment.layout.family != "encoder-decoder":
+            return self._reader.spans(example.input_ids, example.labels), []
+        read = self._reader.spans(example.input_ids, [IGNORED] * len(example.input_ids))
+        return read, self._reader.spans(example.labels, example.labels)
+
+    def _origin(self, split: str, index: int, example: Example) -> tuple[Conversation | None, list[int] | None]:
+        """The conversation that an example was made of, and its ids before any was cut.
+
+        Examples are in the order of their conversations, some of which were left out: so it stands at the example's
+        own index, or as many places later as were left out. Of conversations with the same id, the one with the same
+        tokens is taken, or else the first.
+        """
+        assert self._data is not None
+        conversations, num_examples = self._data.conversations[split], len(self._data.examples[split])
+        found: tuple[Conversation | None, list[int] | None] = (None, None)
+        num_equal = 0
+        for place in range(index, index + len(conversations) - num_examples + 1):
+            conversation = conversations[place]
+            if conversation.id != example.id:
+                continue
+            whole = self._encode(conversation)
+            if whole is None:
+                continue
+            if whole.input_ids == example.input_ids:
+                return conversation, whole.input_ids
+            num_equal += 1
+            if found[0] is None:
+                found = conversation, whole.input_ids
+            if num_equal == MAX_EQUAL_IDS:
+                break
+        return found
+
+    def _encode(self, conversation: Conversation) -> Example | None:
+        return self._encoder.encode([conversation])[0]
+
+    # ---- rows that were left out
+
+    def dropped(self, text: str, split: str | None, num: int) -> Iterator[Inspected]:
+        """Samples of the rows whose reason contains a text, in whatever case.
+
+        Raises:
+            InstructLabError: no reason does; those that there are are named.
+        """
+        tallies = [tally for tally in self._audit.tallies.values() if tally.action == "dropped"]
+        wanted = text.casefold()
+        places = {id(tally): _split_of(tally.stage, tally.reason) for tally in tallies}
+        matching = [
+            t for t in tallies if wanted in t.reason.casefold() and places[id(t)] in (split or places[id(t)], "")
+        ]
+        if not matching:
+            known = "".join(f"\n  {tally.count:>8,}  {tally.reason}  ({tally.stage})" for tally in tallies)
+            raise InstructLabError(
+                f"No row of {'the ' + split if split else 'any'} split was dropped for a reason that contains {text!r}",
+                do=f"name a part of one of these:{known}" if known else "nothing to do: no row was dropped at all",
+            )
+        for tally in matching:
+            place = places[id(tally)]
+            samples = [str(sample["before"]) for sample in tally.samples[:num]]
+            origins = self._left_out(place, samples) if tally.stage.split("/")[0] == STAGE else {}
+            for number, sample in enumerate(samples):
+                conversation = origins.get(number)
+                example = (self._encode(conversation) if conversation is not None else None) or Example([], [])
+                spans, further = self._texts(example) if example.input_ids else ([], {})
+                yield Inspected(
+                    spans=spans,
+                    further=further,
+                    example=example,
+                    split=place,
+                    source=conversation.source if conversation is not None else _source_of(tally.stage),
+                    dropped=tally.reason,
+                    stage=tally.stage,
+                    sample=sample,
+                )
+
+    def _left_out(self, split: str, samples: Sequence[str]) -> dict[int, Conversation]:
+        """The conversations that batching left out and the audit kept samples of, by the sample's number."""
+        if self._data is None or split not in self._data.conversations:
+            return {}
+        wanted: dict[str, list[int]] = {}
+        for number, sample in enumerate(samples):
+            wanted.setdefault(sample[:MAX_SAMPLE_CHARACTERS], []).append(number)
+        found: dict[int, Conversation] = {}
+        for conversation in _without(self._data.conversations[split], self._data.examples[split]):
+            numbers = wanted.get(_start(conversation))
+            if numbers:
+                found[numbers.pop(0)] = conversation
+                if len(found) == len(samples):
+                    break
+        return found
+
+
+def _without(conversations: Sequence[Conversation], examples: Sequence[Example]) -> Iterator[Conversation]:
+    """The conversations that no example was made of; both are in the same order."""
+    kept = iter(examples)
+    current = next(kept, None)
+    for conversation in conversations:
+        if current is not None and current.id == conversation.id:
+            current = next(kept, None)
+        else:
+            yield conversation
+
+
+def _start(conversation: Conversation) -> str:
+    """The part of a conversation's text that the audit's samples have at least."""
+    return str(conversation).encode("utf-8", "replace").decode()[:MAX_SAMPLE_CHARACTERS]
+
+
+def _plain(example: Example) -> Example:
+    """The example with whole numbers of Python's own."""
+    rejected = None if example.rejected is None else _plain(example.rejected)
+    return Example([int(i) for i in example.input_ids], [int(i) for i in example.labels], example.id, rejected=rejected)
+
+
+def _split_of(stage: str, reason: str) -> str:
+    named = NAMED_SPLIT.match(reason)
+    return parse(stage)[1] or (named[1] if named is not None and stage.split("/")[0] == STAGE else "")
+
+
+def _source_of(stage: str) -> str:
+    room, _, name = parse(stage)
+    return name.removeprefix("source ") if room == "data" and name.startswith("source ") else ""

@@ -1,0 +1,26 @@
+"""Learning-rate schedules.
+
+In: a torch optimizer and the number of optimizer steps. Out: a torch schedule.
+"""
+
+from instruct_lab.lr_scheduler.schedules import (
+    Constant,
+    Cosine,
+    CosineRestarts,
+    InverseSquareRoot,
+    Linear,
+    LRScheduler,
+    Polynomial,
+    WarmupStableDecay,
+)
+
+__all__ = [
+    "Constant",
+    "Cosine",
+    "CosineRestarts",
+    "InverseSquareRoot",
+    "LRScheduler",
+    "Linear",
+    "Polynomial",
+    "WarmupStableDecay",
+]

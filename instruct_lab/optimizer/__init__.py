@@ -1,0 +1,11 @@
+"""Optimizers and parameter groups.
+
+In: a model's named parameters and the number of optimizer steps. Out: a torch optimizer.
+"""
+
+from instruct_lab.optimizer.base import Optimizer
+from instruct_lab.optimizer.matrix_optimizers import GaLore, Muon
+from instruct_lab.optimizer.optimizers import Adafactor, AdamW, Lion, ScheduleFreeAdamW
+from instruct_lab.optimizer.quantized import QuantizedAdamW
+
+__all__ = ["Adafactor", "AdamW", "GaLore", "Lion", "Muon", "Optimizer", "QuantizedAdamW", "ScheduleFreeAdamW"]

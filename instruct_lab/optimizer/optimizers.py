@@ -1,0 +1,145 @@
+"""Optimizers with one rule for every parameter."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+from pydantic import Field
+
+from instruct_lab.config import component
+from instruct_lab.errors import Refusal
+from instruct_lab.optimizer.base import Betas, Optimizer, check_betas
+from instruct_lab.optimizer.groups import Group
+
+if TYPE_CHECKING:
+    import torch
+
+FUSED_DEVICES = frozenset({"cpu", "cuda", "mps", "xpu"})
+"""Device types that torch has a fused AdamW kernel for."""
+
+
+@component
+class AdamW(Optimizer):
+    """Adam with decoupled weight decay. Source: Loshchilov and Hutter, 2019.
+
+    With g the gradient, step t from 1: m = b1·m + (1 - b1)·g; v = b2·v + (1 - b2)·g²;
+    w = w - lr·wd·w - lr·(m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps).
+    """
+
+    betas: Betas = Field(
+        default_factory=lambda: [0.9, 0.999]
+    )  # decay of the gradient's and of its square's running means, each in [0, 1)
+    eps: Annotated[float, Field(gt=0)] = 1e-8  # added to the denominator
+    fused: bool = True  # the fused kernel where there is one: same update, one pass over the parameters
+
+    def __post_init__(self) -> None:
+        Optimizer.__post_init__(self)
+        check_betas(self.betas)
+
+    def make(self, groups: list[Group]) -> torch.optim.Optimizer:
+        """`torch.optim.AdamW`."""
+        import torch
+
+        options = [group.options(self.lr, self.weight_decay) for group in groups]
+        betas = (self.betas[0], self.betas[1])
+        return torch.optim.AdamW(options, lr=self.lr, betas=betas, eps=self.eps, fused=self.fused and can_fuse(groups))
+
+
+def can_fuse(groups: list[Group]) -> bool:
+    """Whether torch has a fused kernel for all of these parameters."""
+    return all(
+        parameter.device.type in FUSED_DEVICES and parameter.is_floating_point()
+        for group in groups
+        for parameter in group.parameters
+    )
+
+
+@component
+class Adafactor(Optimizer):
+    """Adam's second moment as an outer product of row and column means, no first moment, steps relative to the weights.
+
+    For a matrix [n, m], step t from 1, b = 1 - t^beta2_decay: R = b·R + (1 - b)·mean of g² over columns; C likewise
+    over rows; V = R·C / mean(R); u = g / sqrt(V); w = w - lr·wd·w - max(min_scale, rms(w)) · min(lr, 1 / sqrt(t)) ·
+    u / max(1, rms(u) / clip_threshold). Vectors keep their whole second moment.
+    Source: Shazeer and Stern, 2018; as `torch.optim.Adafactor` has it.
+    """
+
+    beta2_decay: Annotated[float, Field(le=0)] = -0.8  # exponent of the second moment's decay over steps
+    eps: Annotated[float, Field(gt=0)] | None = None  # least second moment's root; null: the dtype's own
+    min_scale: Annotated[float, Field(ge=0)] = 1e-3  # least root mean square of the weights that a step is relative to
+    clip_threshold: Annotated[float, Field(ge=1)] = 1.0  # updates of a larger root mean square are scaled down to it
+
+    def make(self, groups: list[Group]) -> torch.optim.Optimizer:
+        """`torch.optim.Adafactor`."""
+        import torch
+
+        return torch.optim.Adafactor(
+            [group.options(self.lr, self.weight_decay) for group in groups],
+            lr=self.lr,
+            beta2_decay=self.beta2_decay,
+            eps=(self.eps, self.min_scale),
+            d=self.clip_threshold,
+        )
+
+
+@component
+class Lion(Optimizer):
+    """The sign of an interpolated momentum: one state for each parameter. Source: Chen et al., 2023.
+
+    w = w - lr·wd·w - lr·sign(b1·m + (1 - b1)·g); then m = b2·m + (1 - b2)·g.
+    """
+
+    betas: Betas = Field(
+        default_factory=lambda: [0.9, 0.99]
+    )  # momentum's share of the update, and the momentum's own decay, each in [0, 1)
+
+    def __post_init__(self) -> None:
+        Optimizer.__post_init__(self)
+        check_betas(self.betas)
+
+    def make(self, groups: list[Group]) -> torch.optim.Optimizer:
+        """Our own torch optimizer: torch has none."""
+        from instruct_lab.optimizer._lion import SignMomentum
+
+        options = [group.options(self.lr, self.weight_decay) for group in groups]
+        return SignMomentum(options, lr=self.lr, betas=(self.betas[0], self.betas[1]))
+
+
+@component
+class ScheduleFreeAdamW(Optimizer):
+    """AdamW whose measured weights are a running average, so that no decaying schedule is needed.
+
+    Gradients are taken at y = (1 - b1)·z + b1·x; z = z - lr·(g / (sqrt(v̂) + eps) + wd·y); x = (1 - c)·x + c·z with
+    c = lr_max^2·t^averaging_power over the sum of the same. The model holds y in training and x, the average, when it
+    is measured or written. Use `lr_scheduler=constant`: its warm-up counts in the average, and there is no decay.
+    Source: Defazio et al., 2024.
+    """
+
+    package: ClassVar[tuple[str, str] | None] = ("schedulefree", "schedulefree")
+    averages_weights: ClassVar[bool] = True
+
+    betas: Betas = Field(
+        default_factory=lambda: [0.9, 0.999]
+    )  # share of the average in the point of the gradient (above 0), and decay of the gradient's square
+    eps: Annotated[float, Field(gt=0)] = 1e-8  # added to the denominator
+    averaging_power: Annotated[float, Field(ge=0)] = 0.0  # later steps weigh step^this more in the average
+
+    def __post_init__(self) -> None:
+        Optimizer.__post_init__(self)
+        check_betas(self.betas)
+        if self.betas[0] == 0:
+            raise Refusal("betas", "the first must be above 0: the average is found from it")
+
+    def make(self, groups: list[Group]) -> torch.optim.Optimizer:
+        """`schedulefree.AdamWScheduleFree`, in training mode."""
+        import schedulefree
+
+        made: torch.optim.Optimizer = schedulefree.AdamWScheduleFree(
+            [group.options(self.lr, self.weight_decay) for group in groups],
+            lr=self.lr,
+            betas=(self.betas[0], self.betas[1]),
+            eps=self.eps,
+            r=self.averaging_power,
+        )
+        made.train()  # type: ignore[attr-defined]
+        return made

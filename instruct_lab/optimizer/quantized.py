@@ -1,0 +1,63 @@
+"""Optimizers whose states are quantised or paged, through bitsandbytes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from instruct_lab.config import component
+from instruct_lab.errors import Problem
+from instruct_lab.optimizer.base import Betas, Optimizer, check_betas
+from instruct_lab.optimizer.groups import Group
+
+if TYPE_CHECKING:
+    import torch
+
+
+@component
+class QuantizedAdamW(Optimizer):
+    """AdamW with its two states in 8 bits, in blocks of 256 numbers; or paged to the computer's memory; or both.
+
+    Paged states move out of a GPU's memory when it is full, instead of the run ending there; they need a GPU.
+    Source: Dettmers et al., 2022 and 2023; by the package bitsandbytes.
+    """
+
+    package: ClassVar[tuple[str, str] | None] = ("bitsandbytes", "bitsandbytes")
+
+    betas: Betas = Field(
+        default_factory=lambda: [0.9, 0.999]
+    )  # decay of the gradient's and of its square's running means, each in [0, 1)
+    eps: Annotated[float, Field(gt=0)] = 1e-8  # added to the denominator
+    bits: Literal[8, 32] = 8  # of each number of a state
+    paged: bool = False  # let the states move to the computer's memory; needs a GPU
+    min_quantized: Annotated[int, Field(ge=0)] = 4096  # parameters of fewer numbers keep 32 bits
+
+    def __post_init__(self) -> None:
+        Optimizer.__post_init__(self)
+        check_betas(self.betas)
+
+    def problems(self) -> Iterator[Problem]:
+        """The package is not there, or paging has no GPU to page from."""
+        from instruct_lab.model.hardware import has_gpu
+
+        yield from Optimizer.problems(self)
+        if self.paged and not has_gpu():
+            reason = "paged states move out of a GPU's memory, and there is no GPU here: choose adamw_8bit, or set it"
+            yield Problem(key="paged", value=True, reason=f"{reason} to false")
+
+    def make(self, groups: list[Group]) -> torch.optim.Optimizer:
+        """bitsandbytes' AdamW."""
+        import bitsandbytes
+
+        made: torch.optim.Optimizer = bitsandbytes.optim.AdamW(
+            [group.options(self.lr, self.weight_decay) for group in groups],
+            lr=self.lr,
+            betas=(self.betas[0], self.betas[1]),
+            eps=self.eps,
+            optim_bits=self.bits,
+            min_8bit_size=self.min_quantized,
+            is_paged=self.paged,
+        )
+        return made

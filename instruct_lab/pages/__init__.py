@@ -1,0 +1,1 @@
+"""Building blocks of self-contained HTML pages, and the pages and tables of an audit."""

@@ -1,0 +1,164 @@
+"""What preprocessing did, as a short table for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from instruct_lab.pages.audit_stages import SPLITS, Reason, Stage, read_stages
+from instruct_lab.pages.histogram import sparkline
+from instruct_lab.pages.page import number, visible
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+MAX_STAGES = 12
+"""More stages than these: sources are put together, and what did least is left to the page."""
+MAX_REASONS = 3
+MAX_LINES = 18
+"""Of the table of stages; more than these, and each stage tells its first reason alone."""
+LAYOUT: dict[str, Any] = {"box": None, "padding": (0, 2, 0, 0), "pad_edge": False, "header_style": "dim"}
+STYLES = {"dropped": "red", "truncated": "yellow", "added": "green"}
+
+
+def show(console: Console, audit: dict[str, Any]) -> None:
+    """Print a row for each stage that did something, and the tokens of each split; one line where nothing was done.
+
+    Args:
+        console: where to; narrow ones and ones without Unicode are served.
+        audit: the content of `audit.json`.
+    """
+    stages = _fewer([stage for stage in read_stages(audit) if stage.did_something])
+    tokens: dict[str, Any] = audit.get("facts", {}).get("tokens", {})
+    ascii_only = console.options.ascii_only
+    if not stages:
+        console.out(_encodable(f"data: {_nothing_done(tokens)}", console), highlight=False)
+        return
+    console.print(_stage_table(stages, console))
+    if tokens:
+        console.print()
+        console.print(_token_table(tokens, ascii_only))
+
+
+def _nothing_done(tokens: dict[str, Any]) -> str:
+    counts = ", ".join(
+        f"{split} {number(told['examples'])} examples, {number(told['tokens'])} tokens, "
+        f"{_percent(told.get('target_share'))} targets"
+        for split, told in tokens.items()
+        if told.get("examples")
+    )
+    return "every row kept as it was" + (f"; {counts}" if counts else "")
+
+
+def _fewer(stages: list[Stage]) -> list[Stage]:
+    """The stages, few enough to read."""
+    stages = _joined_sources(stages)
+    if len(stages) <= MAX_STAGES:
+        return stages
+    by_rows = sorted(stages, key=lambda stage: -sum(reason.count for reason in stage.reasons))
+    most, least = by_rows[: MAX_STAGES - 1], by_rows[MAX_STAGES - 1 :]
+    together = Stage("", f"{len(least)} more stages")
+    together.reasons = [_together(reason for stage in least for reason in stage.reasons)]
+    return [*(stage for stage in stages if stage in most), together]
+
+
+def _together(reasons: Iterable[Reason]) -> Reason:
+    total = Reason("touched", "rows: see audit.json")
+    total.counts[""] = sum(reason.count for reason in reasons)
+    return total
+
+
+def _joined_sources(stages: list[Stage]) -> list[Stage]:
+    sources = [stage for stage in stages if stage.name.startswith("source ")]
+    if len(stages) <= MAX_STAGES or len(sources) < 2:
+        return stages
+    together = Stage("data", f"{len(sources)} sources")
+    for source in sources:
+        for split, (rows_in, rows_out) in source.counts.items():
+            known = together.counts.get(split, (0, 0))
+            together.counts[split] = (known[0] + rows_in, known[1] + rows_out)
+        for reason in source.reasons:
+            same = (r for r in together.reasons if (r.action, r.reason) == (reason.action, reason.reason))
+            known_reason = next(same, None)
+            if known_reason is None:
+                together.reasons.append(known_reason := Reason(reason.action, reason.reason))
+            for split, count in reason.counts.items():
+                known_reason.counts[split] = known_reason.counts.get(split, 0) + count
+    together.reasons.sort(key=lambda reason: -reason.count)
+    return [together, *(stage for stage in stages if stage not in sources)]
+
+
+def _stage_table(stages: list[Stage], console: Console) -> Table:
+    from rich.table import Column, Table
+    from rich.text import Text
+
+    splits = [split for split in SPLITS if any(split in stage.counts for stage in stages)]
+    rows_title = Column(" / ".join(splits) or "rows", overflow="fold")
+    arrow = "->" if console.options.ascii_only else "→"
+    grid = Table("stage", rows_title, "what was done", **LAYOUT)
+    brief = sum(max(1, min(len(stage.reasons), MAX_REASONS + 1)) for stage in stages) > MAX_LINES
+    for stage in stages:
+        done = Text()
+        num_told = 1 if brief else MAX_REASONS
+        for reason in stage.reasons[:num_told]:
+            done.append(f"{reason.action} {reason.count:,}", style=STYLES.get(reason.action, ""))
+            done.append(_encodable(f" {visible(reason.reason)}" + ("" if brief else "\n"), console))
+        if left := stage.reasons[num_told:]:
+            done.append(
+                f"{'; ' if brief else ''}{sum(reason.count for reason in left):,} rows for {len(left)} more reasons"
+            )
+        if not stage.reasons:
+            rows_in, rows_out = stage.rows
+            done.append(f"left out {rows_in - rows_out:,}" if rows_out <= rows_in else f"added {rows_out - rows_in:,}")
+        done.rstrip()
+        grid.add_row(Text(_encodable(visible(stage.name), console)), _rows(stage, splits, arrow), done)
+    return grid
+
+
+def _rows(stage: Stage, splits: list[str], arrow: str) -> str:
+    """Such as `512→510 / 128 / –`: rows in and out of each split, once where they are equal."""
+    shown = {
+        split: f"{rows_in:,}" if rows_in == rows_out else f"{rows_in:,}{arrow}{rows_out:,}"
+        for split, (rows_in, rows_out) in stage.counts.items()
+    }
+    if "" in shown:
+        return shown[""]
+    return " / ".join(shown.get(split, "-") for split in splits)
+
+
+def _token_table(tokens: dict[str, Any], ascii_only: bool) -> Table:
+    from rich.table import Column, Table
+    from rich.text import Text
+
+    titles = ("examples", "tokens", "targets", "cut", "longest", "padding")
+    numbers = (Column(title, justify="right", no_wrap=True) for title in titles)
+    grid = Table(Column("split", no_wrap=True), *numbers, Column("lengths", no_wrap=True), **LAYOUT)
+    for split, told in tokens.items():
+        counts = (told.get("lengths") or {}).get("counts", [])
+        grid.add_row(
+            Text(split),
+            *(_short(told.get(key)) for key in ("examples", "tokens")),
+            _percent(told.get("target_share")),
+            *(_short(told.get(key)) for key in ("truncated", "longest")),
+            _percent(told.get("padding_share")),
+            sparkline(counts, 15, ascii_only=ascii_only),
+        )
+    return grid
+
+
+def _short(value: float | None) -> str:
+    """A count in at most seven characters: 12,345 or 1.2 M."""
+    if value is None or value < 1e6:
+        return number(value) if value is not None else "-"
+    return f"{value / 1e6:,.1f} M" if value < 1e9 else f"{value / 1e9:,.1f} G"
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.3g} %"
+
+
+def _encodable(text: str, console: Console) -> str:
+    """The text as the terminal's encoding can write it."""
+    encoding = console.encoding or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding, "replace")

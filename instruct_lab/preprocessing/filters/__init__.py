@@ -1,0 +1,1 @@
+"""Steps that drop or select rows."""

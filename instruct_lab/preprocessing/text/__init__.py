@@ -1,0 +1,1 @@
+"""Steps that change the text of messages, and what they share."""

@@ -1,0 +1,51 @@
+"""HTML that stayed in a text."""
+
+from __future__ import annotations
+
+import html
+import re
+
+from instruct_lab.preprocessing.text.code_spans import outside_code
+
+BLOCKS = (
+    "address|article|aside|blockquote|body|br|center|dd|div|dl|dt|figcaption|figure|footer|form|h[1-6r]|head|header|"
+    "html|main|nav|ol|p|pre|section|table|tbody|tfoot|thead|title|tr|ul"
+)
+"""Elements that stand on lines of their own."""
+INLINE = (
+    "a|abbr|acronym|b|bdi|bdo|big|button|caption|cite|code|col|colgroup|del|dfn|em|embed|font|i|iframe|img|input|ins|"
+    "kbd|label|link|mark|meta|object|option|param|q|s|samp|select|small|source|span|strike|strong|sub|sup|td|textarea|"
+    "th|time|tt|u|var|video|wbr"
+)
+
+HIDDEN = re.compile(r"<(script|style)\b[^<>]*+>(?:(?!<(?:script|style)\b).)*?</\1\s*+>", re.DOTALL | re.IGNORECASE)
+COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
+DECLARATION = re.compile(r"<!doctype\b[^<>]*+>", re.IGNORECASE)
+LIST_ITEM = re.compile(r"\n?<li(?:\s[^<>]*+)?>[^\S\n]*+", re.IGNORECASE)
+LIST_ITEM_END = re.compile(r"</li\s*+>", re.IGNORECASE)
+BLOCK_TAG = re.compile(rf"\n?</?(?:{BLOCKS})(?:\s[^<>]*+)?/?>\n?", re.IGNORECASE)
+INLINE_TAG = re.compile(rf"</?(?:{INLINE})(?:\s[^<>]*+)?/?>", re.IGNORECASE)
+ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
+
+
+def without_html(text: str) -> str:
+    """The text without comments, scripts and tags of HTML, and with its entities as the characters that they name.
+
+    Only elements that HTML has are tags: `<EMAIL>`, `List<int>` and `a < b` stay. Code is left as it is. What an
+    entity spells out (`&lt;b&gt;`) is text and stays: so a second pass may find more.
+    """
+    if "<" not in text and "&" not in text:
+        return text
+    return outside_code(text, _without_html)
+
+
+def _without_html(text: str) -> str:
+    if "<" in text:
+        last_comment = text.rfind("-->") + 3  # so that every comment which begins also ends, and none is sought twice
+        if last_comment > 3:
+            text = COMMENT.sub("", text[:last_comment]) + text[last_comment:]
+        if "</" in text:
+            text = HIDDEN.sub("", text)
+        text = LIST_ITEM.sub("\n- ", DECLARATION.sub("", text))
+        text = INLINE_TAG.sub("", BLOCK_TAG.sub("\n", LIST_ITEM_END.sub("", text)))
+    return ENTITY.sub(lambda entity: html.unescape(entity.group()), text) if "&" in text else text

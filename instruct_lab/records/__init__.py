@@ -1,0 +1,10 @@
+"""The run record: one folder for each run, readable after a crash at any byte.
+
+In: a run's config and what it logs. Out: `runs/<name>/<id>/`, found and queried again. No command needs a tracker to
+read a run.
+"""
+
+from instruct_lab.records.locate import find_run, list_runs
+from instruct_lab.records.record import STATUSES, RunRecord
+
+__all__ = ["STATUSES", "RunRecord", "find_run", "list_runs"]

@@ -1,0 +1,26 @@
+"""What a run cost, as its record tells it; less is better."""
+
+from __future__ import annotations
+
+from instruct_lab.records.record import RunRecord
+
+COSTS = ("seconds", "training_seconds", "peak_memory_bytes", "weights_bytes", "trained_parameters", "tokens")
+"""By their names in the record: fit to be a metric of a sweep."""
+
+
+def cost_of(record: RunRecord, name: str) -> float | None:
+    """One of `COSTS`; none where the record does not tell it."""
+    if name == "trained_parameters":
+        value = (record.manifest.get("parameters") or {}).get("trained")
+    else:
+        value = (record.summary or {}).get(name)
+    return None if value is None else float(value)
+
+
+def shown_cost(name: str, value: float | None) -> str:
+    """A cost in words that fit a table."""
+    if value is None:
+        return "-"
+    if name.endswith("_bytes"):
+        return f"{value / 1e9:.1f} GB" if value >= 1e9 else f"{value / 1e6:.2f} MB"
+    return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.1f}"

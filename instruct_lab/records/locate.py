@@ -1,0 +1,115 @@
+"""Find a run by what a person would type, and list all runs."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from pathlib import Path
+from typing import Any
+
+from instruct_lab.errors import InstructLabError
+from instruct_lab.records.record import RunRecord
+
+NUM_CANDIDATES = 3
+UNREADABLE = "unreadable"
+
+
+def find_run(runs_path: str | Path, reference: str | Path) -> RunRecord:
+    """The record that a folder, an id, a unique prefix of an id or of `name/id`, or `latest` names.
+
+    Raises:
+        InstructLabError: nothing, or more than one run, goes by this reference; names the nearest.
+    """
+    reference = str(reference)
+    folder = Path(reference).expanduser()
+    if _is_record(folder):
+        return RunRecord.open(folder)
+    paths = _record_paths(Path(runs_path).expanduser())
+    if not paths:
+        raise InstructLabError("There are no runs yet", where=str(runs_path), do="Start one: instruct-lab train")
+    if reference == "latest":
+        return RunRecord.open(max(paths, key=_started))
+    wanted = reference.rstrip("/")
+    names = {path: f"{path.parent.name}/{path.name}" for path in paths}
+    exact = [path for path in paths if wanted in (path.name, names[path])]
+    found = exact or [path for path in paths if path.name.startswith(wanted) or names[path].startswith(wanted)]
+    if len(found) == 1 and wanted:
+        return RunRecord.open(found[0])
+    if found:
+        newest = ", ".join(names[path] for path in sorted(found, key=_started, reverse=True)[:NUM_CANDIDATES])
+        raise InstructLabError(
+            f"{len(found)} runs go by {reference!r}; the newest are {newest}",
+            where=str(runs_path),
+            do="Type more of the id, or latest",
+        )
+    nearest = ", ".join(_nearest(wanted, paths, names))
+    raise InstructLabError(
+        f"No run goes by {reference!r}; the nearest are {nearest}",
+        where=str(runs_path),
+        do="List them: instruct-lab runs",
+    )
+
+
+def list_runs(runs_path: str | Path) -> list[dict[str, Any]]:
+    """All runs, the oldest first, in the form of `instruct-lab runs --json`.
+
+    A record that cannot be read is listed too, with the status `unreadable`. `metrics` are the final values by
+    `split/metric`: those of the tuned model, where the untuned one was measured too.
+    """
+    paths = sorted(_record_paths(Path(runs_path).expanduser()), key=_started)
+    return [_listed(path) for path in paths]
+
+
+def _listed(path: Path) -> dict[str, Any]:
+    run: dict[str, Any] = {"id": path.name, "name": path.parent.name, "status": UNREADABLE, "path": str(path)}
+    run |= {"choices": {}, "metrics": {}}
+    try:
+        record = RunRecord.open(path)
+        manifest = record.manifest
+        run["status"] = str(manifest.get("status", UNREADABLE))
+        run["choices"] = dict(manifest.get("choices") or {})
+        run["metrics"] = _final_values(record.summary or {})
+    except (InstructLabError, OSError, TypeError, ValueError, AttributeError):
+        run["status"] = UNREADABLE
+    return run
+
+
+def _final_values(summary: dict[str, Any]) -> dict[str, float | None]:
+    """`split/metric` to the tuned model's value."""
+    values = {}
+    for name, systems in (summary.get("metrics") or {}).items():
+        final = systems.get("after") or systems.get("before")
+        if final is not None:
+            values[name] = final.get("value")
+    return values
+
+
+def _is_record(path: Path) -> bool:
+    return (path / "manifest.json").is_file() or (path / "config.yaml").is_file()
+
+
+def _record_paths(runs_path: Path) -> list[Path]:
+    return sorted(path for path in runs_path.absolute().glob("*/*") if _is_record(path))
+
+
+def _started(path: Path) -> tuple[str, float, str]:
+    """A key in the order of starting: the id's time, then the config's, which is written once, at the start."""
+    try:
+        written = os.stat(path / "config.yaml").st_mtime_ns
+    except OSError:
+        written = 0
+    return path.name[: len("20260101-000000")], written, path.name
+
+
+def _nearest(wanted: str, paths: list[Path], names: dict[Path, str]) -> list[str]:
+    """The runs whose id or name looks most like what was typed; else the newest."""
+    word = wanted.rpartition("/")[2] or wanted
+
+    def likeness(path: Path) -> float:
+        return max(
+            difflib.SequenceMatcher(None, word, known[: max(len(word), 8)]).ratio()
+            for known in (path.name, path.name[16:], path.parent.name, names[path])
+        )
+
+    newest_first = sorted(paths, key=_started, reverse=True)
+    return [names[path] for path in sorted(newest_first, key=likeness, reverse=True)[:NUM_CANDIDATES]]

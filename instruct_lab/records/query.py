@@ -1,0 +1,155 @@
+"""Find and sort recorded runs by anything that their records tell: `tuning=lora optimizer.lr<=1e-3 test/chrf>30`."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import operator
+import re
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from instruct_lab.comparison.arms import flat
+from instruct_lab.config.spelling import nearest
+from instruct_lab.errors import InstructLabError
+from instruct_lab.records.costs import COSTS, cost_of
+from instruct_lab.records.locate import UNREADABLE, list_runs
+from instruct_lab.records.record import RunRecord
+
+OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
+    "!=": operator.ne,
+    "<=": operator.le,
+    ">=": operator.ge,
+    "=": operator.eq,
+    "<": operator.lt,
+    ">": operator.gt,
+    "~": lambda found, wanted: str(wanted).casefold() in str(found).casefold(),
+}
+"""What may stand between a key and a value; `~` asks whether the value is part of the text."""
+TERM = re.compile(r"(?P<key>[^=!<>~\s]+)(?P<sign>!=|<=|>=|=|<|>|~)(?P<value>.*)", re.DOTALL)
+
+
+@dataclasses.dataclass(frozen=True)
+class Term:
+    """One condition.
+
+    Args:
+        key: what is asked for.
+        sign: one of `OPERATORS`.
+        value: what it is compared with.
+    """
+
+    key: str
+    sign: str
+    value: str
+
+    def holds(self, facts: dict[str, Any]) -> bool:
+        """Whether a run meets it; one that does not tell the key meets nothing but `!=`."""
+        found = facts.get(self.key)
+        if found is None and self.value not in ("null", "none"):
+            return self.sign == "!="
+        pair = comparable(found), comparable(self.value)
+        if self.sign in ("<", "<=", ">", ">=") and not all(isinstance(one, float) for one in pair):
+            return False
+        if self.sign != "~" and not all(isinstance(one, float) for one in pair):
+            pair = str(pair[0]), str(pair[1])
+        return OPERATORS[self.sign](*pair)
+
+
+def parsed(texts: Iterable[str]) -> list[Term]:
+    """The conditions of a query, all of which must hold.
+
+    Raises:
+        InstructLabError: a text is no condition.
+    """
+    terms = []
+    for text in (part for query in texts for part in query.split()):
+        match = TERM.fullmatch(text)
+        if match is None:
+            raise InstructLabError(
+                f"{text!r} is no condition on runs",
+                where="the query",
+                do=f"write KEY, one of {' '.join(OPERATORS)}, and a value: status=finished test/chrf>30 name~lora",
+            )
+        terms.append(Term(match["key"], match["sign"], match["value"]))
+    return terms
+
+
+def find_runs(
+    runs_path: Path, query: Sequence[str] = (), sort: str | None = None, reverse: bool = False
+) -> list[dict[str, Any]]:
+    """The runs that meet a query, in the form of `list_runs`, each with what it tells of the keys asked for.
+
+    Args:
+        runs_path: the folder of all records.
+        query: conditions on `id`, `name`, `status`, a group's choice, a config key, a metric or a cost.
+        sort: a key to sort by, the smallest first; none: the oldest first. Runs that do not tell it come last.
+        reverse: the largest, or the newest, first.
+
+    Returns:
+        As `list_runs` gives them, with an entry `asked`: key to value.
+
+    Raises:
+        InstructLabError: a text is no condition, or no run tells a key.
+    """
+    terms, runs = parsed(query), list_runs(runs_path)
+    keys = list(dict.fromkeys([*(term.key for term in terms), *([sort] if sort else [])]))
+    facts = [facts_of(run) if keys else {} for run in runs]
+    if runs:
+        _refuse_unknown(keys, facts, runs_path)
+    chosen = [
+        ({**run, "asked": {key: known.get(key) for key in keys}}, known)
+        for run, known in zip(runs, facts, strict=True)
+        if all(term.holds(known) for term in terms)
+    ]
+    if sort is None:
+        found = [run for run, _ in chosen]
+        return found[::-1] if reverse else found
+    told = [one for one in chosen if not _is_nothing(one[1].get(sort))]
+    ordered = sorted(told, key=lambda one: _order(one[1][sort]), reverse=reverse)
+    return [run for run, _ in [*ordered, *(one for one in chosen if _is_nothing(one[1].get(sort)))]]
+
+
+def facts_of(run: dict[str, Any]) -> dict[str, Any]:
+    """All that a run tells, by key; where a name means several things: its own fact, its choice, its config's key."""
+    facts: dict[str, Any] = {}
+    if run["status"] != UNREADABLE:
+        record = RunRecord.open(run["path"])
+        facts |= dict(flat(record.config))
+        facts |= {name: cost_of(record, name) for name in COSTS}
+    facts |= run["metrics"] | run["choices"]
+    return facts | {name: run[name] for name in ("id", "name", "status")}
+
+
+def comparable(value: Any) -> Any:
+    """A number where it can be read as one; true and false as texts."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return value
+
+
+def _is_nothing(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def _order(value: Any) -> tuple[bool, float, str]:
+    """Numbers before texts."""
+    number = comparable(value)
+    return (False, number, "") if isinstance(number, float) else (True, 0.0, str(value))
+
+
+def _refuse_unknown(keys: Iterable[str], facts: list[dict[str, Any]], runs_path: Path) -> None:
+    known = list(dict.fromkeys(key for one in facts for key in one))
+    for key in keys:
+        if key not in known:
+            hint = nearest(key, known)
+            raise InstructLabError(
+                f"No run tells {key}",
+                where=str(runs_path),
+                do=f"{f'did you mean {hint}? ' if hint else ''}A key is a group, a full config key, a metric such as"
+                f" test/chrf, or one of: id, name, status, {', '.join(COSTS)}",
+            )

@@ -1,0 +1,10 @@
+"""Trackers: they receive the same values as the run record, and never end a run.
+
+In: a run record and its values. Out: the same values in a dashboard, where the user wants one.
+"""
+
+from instruct_lab.tracker.base import Tracker, TrackerSession
+from instruct_lab.tracker.trackio import Trackio
+from instruct_lab.tracker.wandb import Wandb
+
+__all__ = ["Tracker", "TrackerSession", "Trackio", "Wandb"]

@@ -1,0 +1,126 @@
+"""`instruct-lab dashboard`: every recorded run in trackio's page, on this machine alone."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from instruct_lab.errors import InstructLabError
+from instruct_lab.records.locate import list_runs
+from instruct_lab.records.record import RunRecord, is_locked
+from instruct_lab.tracker.start import group_of, tags_of
+from instruct_lab.tracker.trackio import FOLDER, INSTALL, Trackio, is_installed
+
+LOOPBACK = "127.0.0.1"
+REFRESH_SECONDS = 5.0
+"""Between two looks for runs that have ended meanwhile."""
+CHART_ORDER = "val/loss,val/*,train/loss,train/*,test/*,cost/*"
+TARGET = "instruct_lab.tracker.Trackio"
+FAILED = "failed"
+"""The state of a record that could not be shown: it is tried again, and told once."""
+logger = logging.getLogger(__name__)
+
+
+def serve(runs_path: Path, port: int | None = None, browser: bool = True) -> None:
+    """Show every run until Ctrl-C.
+
+    Args:
+        runs_path: the folder of all records.
+        port: of the page; none: the first free one from 7860.
+        browser: open the page in one.
+
+    Raises:
+        InstructLabError: trackio is not installed, there is no run, or the port is taken.
+    """
+    if not is_installed():
+        raise InstructLabError("The dashboard needs the package trackio, which is not installed", do=INSTALL)
+    runs_path = runs_path.expanduser().absolute()
+    os.environ["HF_HUB_OFFLINE"] = "1"  # trackio imports the hub's client, which then asks for nothing
+    os.environ.setdefault("TRACKIO_PLOT_ORDER", CHART_ORDER)
+    count = len(list_runs(runs_path))
+    if not count:
+        raise InstructLabError("There are no runs yet", where=str(runs_path), do="start one: instruct-lab train")
+    print(f"reading {count} records below {runs_path}", file=sys.stderr)
+    seen: dict[Path, str] = {}
+    imported = import_runs(runs_path, seen)
+    server, url = _start(runs_path / FOLDER, port, browser)
+    ended = sum(state != FAILED for state in seen.values())
+    print(f"dashboard: {url}\n{ended} ended runs, {imported} of them new here; Ctrl-C ends it", flush=True)
+    try:
+        while True:
+            time.sleep(REFRESH_SECONDS)
+            import_runs(runs_path, seen)
+    except KeyboardInterrupt:
+        server.close()
+
+
+def _start(folder: Path, port: int | None, browser: bool) -> tuple[Any, str]:
+    from instruct_lab.tracker.trackio_store import open_folder
+
+    open_folder(folder)
+    import trackio
+
+    project = Trackio().project
+    chatter = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(chatter):
+            server, _, _, url = trackio.show(
+                project, host=LOOPBACK, share=False, mcp_server=False, server_port=port, open_browser=browser,
+                block_thread=False,
+            )  # fmt: skip
+    except OSError as error:
+        raise InstructLabError(f"The dashboard cannot start: {error}", do="choose another --port") from error
+    return server, url
+
+
+def import_runs(runs_path: Path, seen: dict[Path, str] | None = None) -> int:
+    """Bring every ended run into trackio as its record tells it, each once; tells how many were new or had changed.
+
+    Runs that are still written are left to their own tracker. A record that cannot be read is told and left out.
+
+    Args:
+        runs_path: the folder of all records.
+        seen: records that were looked at, and their states then; added to.
+    """
+    seen = {} if seen is None else seen
+    count = 0
+    for listed in list_runs(runs_path):
+        path = Path(listed["path"])
+        try:
+            record = RunRecord.open(path)
+            stamp = _state(record)
+            if stamp is None or seen.get(path) == stamp:
+                continue
+            choices = record.manifest.get("choices") or {}
+            count += _tracker(record).import_run(record, tags_of(choices), group_of(record, choices), stamp)
+            seen[path] = stamp
+        except Exception as error:  # one bad record or a busy file does not take the others away
+            if seen.get(path) != FAILED:
+                logger.warning("%s is not shown: %s: %s", path, type(error).__name__, error)
+            seen[path] = FAILED
+    return count
+
+
+def _state(record: RunRecord) -> str | None:
+    """When the run ended, or how far one came that was killed; none while it is written."""
+    manifest = record.manifest
+    if manifest["status"] != "running":
+        return str(manifest["ended"])
+    if is_locked(record.path):
+        return None
+    metrics = record.path / "metrics.jsonl"
+    return f"killed after {metrics.stat().st_size if metrics.is_file() else 0} bytes"
+
+
+def _tracker(record: RunRecord) -> Trackio:
+    """As the run's own config names project and group, if it does."""
+    for chosen in (record.config.get("tracker") or {}).values():
+        if isinstance(chosen, dict) and chosen.get("_target_") == TARGET:
+            return Trackio(**{key: value for key, value in chosen.items() if key != "_target_"})
+    return Trackio()

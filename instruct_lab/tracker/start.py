@@ -1,0 +1,57 @@
+"""Start the trackers that a run has chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from instruct_lab.config import Foreign
+from instruct_lab.records.record import RunRecord
+from instruct_lab.tracker import lightning
+from instruct_lab.tracker.base import GuardedSession, Tracker, TrackerSession
+
+
+def start_trackers(
+    chosen: Mapping[str, Tracker | Foreign | None],
+    record: RunRecord,
+    config: dict[str, Any],
+    choices: Mapping[str, Any],
+) -> dict[str, TrackerSession]:
+    """Begin to send a run to its trackers; one that fails, now or later, is told once and left out.
+
+    Args:
+        chosen: the trackers by their keys in the config.
+        record: the run's own record.
+        config: the whole config, resolved.
+        choices: the option of each group; each is a tag.
+    """
+    tags, group = tags_of(choices), group_of(record, choices)
+    sessions: dict[str, TrackerSession] = {}
+    for name, tracker in chosen.items():
+        if isinstance(tracker, Tracker):
+            sessions[name] = tracker.start(record, config, tags, group)
+        elif isinstance(tracker, Foreign):
+            sessions[name] = _guarded(name, tracker, record, config, tags, group)
+    return sessions
+
+
+def _guarded(
+    name: str, tracker: Foreign, record: RunRecord, config: dict[str, Any], tags: list[str], group: str
+) -> GuardedSession:
+    shown = tracker.target.rpartition(".")[2]
+    return GuardedSession(shown, lambda: lightning.connect(tracker, name, record, config, tags, group), record.log)
+
+
+def tags_of(choices: Mapping[str, Any]) -> list[str]:
+    """What a run is found by: the option of each group."""
+    return [f"{key}={_option(option)}" for key, option in choices.items()]
+
+
+def group_of(record: RunRecord, choices: Mapping[str, Any]) -> str:
+    """What a run is listed under: its sweep, else its study, else its name."""
+    sweep = record.manifest.get("sweep") or {}
+    return str(sweep.get("id") or _option(choices.get("experiments")) or record.name)
+
+
+def _option(option: Any) -> str:
+    return "+".join(map(str, option)) if isinstance(option, list) else str(option or "")

@@ -1,0 +1,153 @@
+"""trackio: a dashboard on this machine, kept below `runs/`; `instruct-lab dashboard` opens it."""
+
+from __future__ import annotations
+
+import importlib.util
+import time
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from instruct_lab.config import component
+from instruct_lab.errors import Problem
+from instruct_lab.tracker.base import Tracker, TrackerSession, shown
+from instruct_lab.tracker.values import (
+    audit_reasons_table,
+    final_values,
+    flat_config,
+    predictions_table,
+    results_table,
+    without_intervals,
+)
+
+if TYPE_CHECKING:
+    from instruct_lab.records.record import RunRecord
+    from instruct_lab.tracker.trackio_store import StoredRun
+
+FOLDER = "trackio"
+"""Below the folder of all runs."""
+INSTALL = "pip install 'instruct-lab[dashboard]'"
+WRITE_SECONDS = 1.0
+"""Values wait this long, to be written together."""
+
+
+def is_installed() -> bool:
+    """Whether trackio is there, decided without importing it."""
+    return importlib.util.find_spec("trackio") is not None
+
+
+@component
+class Trackio(Tracker):
+    """The embedded dashboard, live: curves, bars of final values, tables of predictions, settings side by side.
+
+    All runs share one SQLite file in `<runs_path>/trackio`. Nothing leaves this machine. Runs that other trackers
+    followed are shown too: `instruct-lab dashboard` imports them from their records.
+    """
+
+    project: str = "instruct-lab"  # the project that runs are listed under
+    group: str | None = None  # null: the study or sweep
+
+    def problems(self) -> Iterator[Problem]:
+        """The package is not there."""
+        if not is_installed():
+            yield Problem(key="", reason=f"Trackio needs the package trackio, which is not installed: {INSTALL}")
+
+    def connect(self, record: RunRecord, config: dict[str, Any], tags: list[str], group: str) -> TrackerSession:
+        """Begin to receive a run; what is known of a resumed one is replaced by its record."""
+        run = self._stored(record)
+        run.begin({**_choices(tags), **flat_config(config)}, self.group or group, _started(record))
+        _add_lines(run, record)
+        return TrackioSession(run, f"see it: instruct-lab dashboard --runs {shown(record.path.parent.parent)}")
+
+    def import_run(self, record: RunRecord, tags: list[str], group: str, stamp: str) -> bool:
+        """Show a run as its record tells it, whatever tracker followed it.
+
+        Args:
+            record: the run's record.
+            tags: what the run is found by.
+            group: the study or sweep that it belongs to.
+            stamp: tells the record's state: a run that was imported under it already is left as it is.
+
+        Returns:
+            Whether there was something to do.
+        """
+        run = self._stored(record)
+        if run.stamp == stamp:
+            return False
+        settings = {"status": record.manifest.get("status"), **_choices(tags), **flat_config(record.config)}
+        run.begin(settings, self.group or group, _started(record), stamp)
+        step, at = _add_lines(run, record)
+        summary = record.summary or {}  # none for a failed run, which is listed all the same
+        tables = {
+            "audit": audit_reasons_table(record.read_json("audit.json") or {}),
+            "results": results_table(summary),
+            "predictions": predictions_table(record.read_predictions()),
+        }
+        for name, (columns, rows) in tables.items():
+            if rows:
+                run.add_table(name, columns, rows, step, at)
+        run.add(without_intervals(final_values(summary)), step, at)
+        run.write()
+        return True
+
+    def _stored(self, record: RunRecord) -> StoredRun:
+        from instruct_lab.tracker.trackio_store import StoredRun
+
+        return StoredRun(record.path.parent.parent / FOLDER, self.project, record.id, f"{record.name}-{record.id}")
+
+
+class TrackioSession(TrackerSession):
+    """A run that trackio is receiving."""
+
+    def __init__(self, run: StoredRun, told: str) -> None:
+        self.run, self.told = run, told
+        self.step = 0
+        self.written = 0.0
+
+    def log(self, values: dict[str, float], step: int) -> None:
+        """Pass values on at an optimizer step."""
+        self.step = step
+        self.run.add(values, step, datetime.now(UTC))
+        if time.monotonic() - self.written >= WRITE_SECONDS:
+            self._write()
+
+    def log_table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """Pass a table on."""
+        self.run.add_table(name, columns, rows, self.step, datetime.now(UTC))
+        self._write()
+
+    def summarize(self, values: dict[str, Any]) -> None:
+        """Show the final values at the run's last step."""
+        self.run.add(without_intervals(values), self.step, datetime.now(UTC))
+        self._write()
+
+    def finish(self, exit_code: int) -> None:
+        """Write what waits; how the run ended is told by its record, which the dashboard reads."""
+        self._write()
+
+    def where(self) -> str | None:
+        """How to see the run."""
+        return self.told
+
+    def _write(self) -> None:
+        self.run.write()
+        self.written = time.monotonic()
+
+
+def _choices(tags: list[str]) -> dict[str, Any]:
+    return dict(tag.split("=", 1) for tag in tags if "=" in tag)
+
+
+def _started(record: RunRecord) -> datetime:
+    return datetime.fromisoformat(record.manifest["started"])
+
+
+def _add_lines(run: StoredRun, record: RunRecord) -> tuple[int, datetime]:
+    """What the record logged; tells the last step and when that was."""
+    started = _started(record)
+    step, at = 0, started
+    for line in record.read_metrics():
+        step, at = int(line.pop("step")), started + timedelta(seconds=float(line.pop("seconds", 0.0)))
+        line.pop("epoch", None)
+        run.add(line, step, at)
+    return step, at

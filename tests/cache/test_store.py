@@ -1,0 +1,207 @@
+"""The data cache: whole or not there, built once, found again by content."""
+
+import multiprocessing
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from instruct_lab.cache.store import Stage, Store, chain_keys, described
+from instruct_lab.data import Alpaca, Audit, DataSet, Files, HashSplit, PromptCompletion
+from instruct_lab.errors import InstructLabError
+
+
+def stage(name, setting=0, log: Path | None = None, seconds=0.0, fails=False):
+    def build(before, folder, audit):
+        if log is not None:
+            with log.open("a") as stream:
+                stream.write(f"{name}\n")
+        (folder / "half.txt").write_text("half")
+        time.sleep(seconds)
+        if fails:
+            raise InstructLabError("the build failed")
+        so_far = (before.path / "text.txt").read_text() if before else ""
+        (folder / "text.txt").write_text(f"{so_far}{name}{setting};")
+        audit.record(name, "changed", "was here", "row")
+        return {"setting": setting}
+
+    return Stage(name, {"setting": setting}, build)
+
+
+def test_a_chain_is_built_once_and_a_change_rebuilds_from_there_on(tmp_path) -> None:
+    log = tmp_path / "log"
+    chain = [stage("a", 1, log), stage("b", 2, log), stage("c", 3, log)]
+    first = Store(tmp_path).result(chain)
+    assert (first.path / "text.txt").read_text() == "a1;b2;c3;"
+    assert first.facts == {"setting": 3}
+    assert [reason["stage"] for reason in first.audit["reasons"]] == ["a", "b", "c"], "the audit of all before it"
+    assert Store(tmp_path).result(chain).key == first.key
+    assert log.read_text().split() == ["a", "b", "c"]
+    changed = Store(tmp_path).result([chain[0], stage("b", 9, log), chain[2]])
+    assert (changed.path / "text.txt").read_text() == "a1;b9;c3;"
+    assert log.read_text().split() == ["a", "b", "c", "b", "c"]
+
+
+def test_a_result_does_without_those_before_it(tmp_path) -> None:
+    log = tmp_path / "log"
+    chain = [stage("a", 1, log), stage("b", 2, log)]
+    store = Store(tmp_path)
+    store.result(chain)
+    store.remove([entry for entry in store.entries() if entry.manifest["name"] == "a"])
+    assert Store(tmp_path).result(chain).audit["reasons"][0]["stage"] == "a"
+    assert log.read_text().split() == ["a", "b"]
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "remove", "manifest", "manifest removed"])
+def test_a_damaged_result_is_noticed_and_built_again(tmp_path, damage, caplog) -> None:
+    log = tmp_path / "log"
+    chain = [stage("a", 1, log)]
+    entry = Store(tmp_path).result(chain)
+    file = entry.path / ("manifest.json" if damage.startswith("manifest") else "text.txt")
+    content = file.read_bytes()
+    if damage == "flip":  # same size, same time
+        times = file.stat()
+        file.write_bytes(bytes([content[0] ^ 1]) + content[1:])
+        os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+    elif damage == "cut" or damage == "manifest":
+        file.write_bytes(content[:-1])
+    else:
+        file.unlink()
+    again = Store(tmp_path).result(chain)
+    assert (again.path / "text.txt").read_text() == "a1;"
+    assert log.read_text().split() == ["a", "a"]
+    assert ("damaged" in caplog.text) == (damage != "manifest removed")
+
+
+def test_a_build_that_fails_leaves_nothing(tmp_path) -> None:
+    with pytest.raises(InstructLabError, match="the build failed"):
+        Store(tmp_path).result([stage("a", fails=True)])
+    assert not Store(tmp_path).entries()
+    assert {file.suffix for file in (tmp_path / "data").iterdir()} <= {".lock"}
+    assert Store(tmp_path).result([stage("a")]).facts == {"setting": 0}
+
+
+def build_slowly(path: Path, seconds: float) -> None:
+    Store(path).result([stage("a", 1, path / "log", seconds)])
+
+
+def started(path: Path, seconds: float) -> multiprocessing.Process:
+    process = multiprocessing.get_context("fork").Process(target=build_slowly, args=(path, seconds))
+    process.start()
+    return process
+
+
+def wait_for(condition) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_two_processes_that_want_one_result_build_it_once(tmp_path) -> None:
+    processes = [started(tmp_path, 0.5), started(tmp_path, 0.5)]
+    for process in processes:
+        process.join(20)
+        assert process.exitcode == 0
+    assert (tmp_path / "log").read_text().split() == ["a"]
+
+
+def test_a_killed_build_leaves_nothing_that_is_taken_for_whole(tmp_path) -> None:
+    process = started(tmp_path, 60)
+    key = chain_keys([stage("a", 1)])[0]
+    wait_for((tmp_path / "data" / f".{key}" / "half.txt").is_file)
+    os.kill(process.pid, signal.SIGKILL)
+    process.join(20)
+    assert not Store(tmp_path).entries()
+    entry = Store(tmp_path).result([stage("a", 1, tmp_path / "log")])
+    assert (entry.path / "text.txt").read_text() == "a1;"
+    assert not list((tmp_path / "data").glob(".*")), "what the killed process left is gone"
+
+
+def test_a_cache_that_cannot_be_written_is_told(tmp_path) -> None:
+    (tmp_path / "data").write_text("a file where a folder should be")
+    with pytest.raises(InstructLabError, match=r"data cache cannot be used.*cache_path"):
+        Store(tmp_path).result([stage("a")])
+
+
+# ---- what a key covers
+
+
+def rows(path: Path, answer: str = "one") -> Path:
+    path.write_text(f'{{"prompt": "a", "completion": "{answer}"}}\n{{"prompt": "b", "completion": "two"}}\n')
+    return path
+
+
+def key(path: Path, **fields) -> str:
+    data = DataSet(**{"train": {"file": Files(path=str(path))}, "format": PromptCompletion(), **fields})
+    return chain_keys([data.stage(path.parent / "cache")])[0]
+
+
+def test_a_changed_byte_counts_and_a_name_and_a_time_do_not(tmp_path) -> None:
+    file = rows(tmp_path / "rows.jsonl")
+    first = key(file)
+    os.utime(file, (1, 1))
+    assert key(file) == first
+    assert key(file.rename(tmp_path / "renamed.jsonl")) == first
+    times = (tmp_path / "renamed.jsonl").stat()
+    other = rows(tmp_path / "renamed.jsonl", "six")
+    os.utime(other, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert other.stat().st_size == times.st_size
+    assert key(other) != first, "the same size and time, another byte"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"format": Alpaca(instruction="prompt", output="completion")},
+        {"split": HashSplit(validation=0.5)},
+        {"overlap": "allow"},
+        {"limit": {"train": 1}},
+        {"max_broken_share": 0.5},
+    ],
+)
+def test_every_option_that_decides_the_rows_counts(tmp_path, fields) -> None:
+    file = rows(tmp_path / "rows.jsonl")
+    assert key(file, **fields) != key(file)
+
+
+@pytest.mark.parametrize("fields", [{"language": "fr"}, {"baselines": {"none": None}}])
+def test_an_option_that_decides_no_row_does_not_count(tmp_path, fields) -> None:
+    file = rows(tmp_path / "rows.jsonl")
+    assert key(file, **fields) == key(file)
+
+
+@pytest.mark.parametrize("fields", [{"max_rows": 1}, {"shuffle_buffer": 2}, {"shuffle_seed": 2}, {"delimiter": ";"}])
+def test_the_options_of_a_source_count(tmp_path, fields) -> None:
+    file = rows(tmp_path / "rows.jsonl")
+    assert key(file, train={"file": Files(path=str(file), **fields)}) != key(file)
+
+
+def test_a_component_of_a_user_stands_with_its_code(tmp_path, monkeypatch) -> None:
+    for number in (1, 2):
+        (tmp_path / f"own{number}.py").write_text(
+            "from instruct_lab.config import component\nfrom instruct_lab.data import PromptCompletion\n\n\n"
+            f'@component\nclass Own(PromptCompletion):\n    """Number {number}."""\n'
+        )
+    monkeypatch.syspath_prepend(tmp_path)
+    import own1
+    import own2
+
+    codes = {described(kind.Own())["code"] for kind in (own1, own2)}
+    assert len(codes) == 2
+    assert described(PromptCompletion())["code"] == ""
+
+
+def test_the_audit_of_a_reloaded_data_set_is_the_same(tmp_path) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_text('{"prompt": "a", "completion": "x"}\n' * 2 + '{"prompt": 1, "completion": "x"}\n')
+    data = DataSet(train={"file": Files(path=str(file))}, format=PromptCompletion(), max_broken_share=1)
+    told = []
+    for _ in range(2):
+        audit = Audit()
+        data.load(tmp_path / "cache", audit)
+        told.append(audit.to_json())
+    assert told[0] == told[1]
+    assert told[0]["reasons"][0]["count"] == 1

@@ -1,0 +1,205 @@
+"""Runs compared on planted scores: no difference where there is none, and a real one found."""
+
+import json
+import math
+import random
+
+import numpy as np
+import pytest
+from support.planted_runs import NAME, record_of, rows_of
+
+from instruct_lab import cli
+from instruct_lab.comparison.compare import compare
+from instruct_lab.comparison.scores import RunScores, noise_of
+from instruct_lab.comparison.text import conclusion, markdown
+from instruct_lab.errors import InstructLabError
+from instruct_lab.metrics import ExactMatch
+from instruct_lab.metrics.intervals import paired_difference, summarize
+from instruct_lab.records.record import RunRecord
+
+NUM_EXAMPLES = 100
+
+
+def outcomes_of(generator, hardness, ability=0.0):
+    return generator.random(len(hardness)) < 1 / (1 + np.exp(-(hardness + ability)))
+
+
+def scores_of(groups, resamples=400):
+    """Scores of runs, and the groups of places they stand in."""
+    places, rows = [], []
+    for group in groups:
+        places.append(range(len(rows), len(rows) + len(group)))
+        rows += [rows_of(outcomes) for outcomes in group]
+    return RunScores(ExactMatch(), rows, places, resamples=resamples), places
+
+
+def test_a_thousand_null_pairs_differ_in_one_of_twenty():
+    generator = np.random.default_rng(0)
+    false = 0
+    for _ in range(1000):
+        hardness = generator.normal(size=NUM_EXAMPLES)
+        scores, places = scores_of([[outcomes_of(generator, hardness)] for _ in range(2)])
+        ((_, probability),) = scores.differences(places, scores.best(places))
+        false += probability < 0.05
+    print(f"false positives: {false / 10:.1f} %")
+    assert 30 <= false <= 70
+
+
+@pytest.mark.parametrize(("arms", "seeds"), [(8, 1), (3, 3)])
+def test_of_several_equal_arms_one_differs_from_the_best_in_one_of_twenty_comparisons(arms, seeds):
+    generator = np.random.default_rng(1)
+    false, count = 0, 200
+    for _ in range(count):
+        hardness = generator.normal(size=NUM_EXAMPLES)
+        chance = 0.6 if seeds > 1 else 0.0
+        groups = [
+            [outcomes_of(generator, hardness, chance * generator.normal()) for _ in range(seeds)] for _ in range(arms)
+        ]
+        scores, places = scores_of(groups)
+        told = scores.differences(places, scores.best(places))
+        false += any(probability < 0.05 for _, probability in told)
+    print(f"{arms} arms of {seeds} runs: {false / count:.1%} of comparisons tell a difference")
+    assert 0.01 * count <= false <= 0.09 * count
+
+
+def test_chance_in_training_is_told_by_seeds_alone():
+    """Two configs whose runs differ by luck: one seed of each looks like a difference, several do not."""
+    generator = np.random.default_rng(2)
+    hardness = generator.normal(size=400)
+    luck = (1.0, -1.2, 0.1)
+    groups = [[outcomes_of(generator, hardness, one) for one in order] for order in (luck, luck[1:] + luck[:1])]
+    one, places = scores_of([groups[0][:1], groups[1][:1]])
+    assert one.noise is None
+    assert one.differences(places, 0)[0][1] < 0.05
+    several, places = scores_of(groups)
+    assert several.noise.freedom == 4
+    assert several.differences(places, several.best(places))[0][1] > 0.05
+    narrow, wide = one.mean([0]), several.mean([0])
+    assert wide.high - wide.low > 2 * (narrow.high - narrow.low)
+
+
+def test_the_noise_is_the_pooled_deviation_within_arms():
+    noise = noise_of([1.0, 3.0, 10.0, 10.0, 16.0, 99.0], [(0, 1), (2, 3, 4), (5,)])
+    assert noise.freedom == 3
+    assert noise.deviation == pytest.approx(math.sqrt((2 + 24) / 3))
+    assert noise_of([1.0, math.inf], [(0, 1)]) is None
+
+
+def test_a_real_difference_is_found_though_the_intervals_overlap(tmp_path):
+    source = random.Random(0)
+    first = [source.random() < 0.5 for _ in range(NUM_EXAMPLES)]
+    second = [right or source.random() < 0.2 for right in first]
+    records = [
+        record_of(tmp_path, name, outcomes, choices={"tuning": tuning}, config={"tuning": {"kind": tuning, "r": 8}})
+        for name, outcomes, tuning in (("a", first, "lora"), ("b", second, "dora"))
+    ]
+    compared = compare(records)
+    (difference,) = compared.differences[NAME]
+    assert compared.best[NAME] == "b"
+    assert difference.word == "differs"
+    expected = paired_difference(ExactMatch(), rows_of(second), rows_of(first))
+    assert (difference.value, difference.low, difference.high) == (expected.value, expected.low, expected.high)
+    alone = summarize(ExactMatch(), rows_of(first))
+    assert (compared.means[NAME][0].low, compared.means[NAME][0].high) == (alone.low, alone.high)
+    assert compared.config == {"tuning.kind": ["lora", "dora"]}
+    assert compared.choices == {"tuning": ["lora", "dora"]}
+    assert [arm.label for arm in compared.arms] == ["tuning=lora", "tuning=dora"]
+    assert "best is tuning=dora" in conclusion(compared)
+    assert "It differs from tuning=lora" in conclusion(compared)
+    assert "One run each" in conclusion(compared)
+
+
+def test_runs_that_differ_in_the_seed_alone_are_one_arm(tmp_path):
+    generator = np.random.default_rng(3)
+    hardness = generator.normal(size=NUM_EXAMPLES)
+    records = []
+    for r in (4, 8):
+        for seed in range(3):
+            outcomes = outcomes_of(generator, hardness, 3.0 * (r == 8))
+            records.append(record_of(tmp_path, f"x-{r:04d}-s{seed}", outcomes, {"tuning": {"r": r}}, seed=seed))
+    compared = compare(records)
+    assert [(arm.id, arm.label, arm.runs) for arm in compared.arms] == [
+        ("x-0004", "tuning.r=4", (0, 1, 2)),
+        ("x-0008", "tuning.r=8", (3, 4, 5)),
+    ]
+    assert compared.noise[NAME].freedom == 4
+    values = [compared.metrics[NAME][run]["value"] for run in compared.arms[0].runs]
+    assert compared.means[NAME][0].value == pytest.approx(np.mean(values))
+    assert [one.word for one in compared.differences[NAME]] == ["differs"]
+    assert "mean of 3 runs" in conclusion(compared)
+    assert "One run each" not in conclusion(compared)
+
+
+def test_equal_runs_are_not_distinguishable_and_other_examples_are_not_paired(tmp_path):
+    outcomes = [number % 3 == 0 for number in range(NUM_EXAMPLES)]
+    same = compare([record_of(tmp_path, "a", outcomes), record_of(tmp_path, "b", outcomes[::-1], {"x": 1})])
+    assert [one.word for one in same.differences[NAME]] == ["not distinguishable"]
+    other = record_of(tmp_path, "c", outcomes, ids=range(1000, 1000 + NUM_EXAMPLES))
+    apart = compare([RunRecord.open(tmp_path / "planted" / "a"), other])
+    assert apart.differences == {}
+    assert "same examples" in apart.unpaired[NAME]
+    assert "same examples" in conclusion(apart)
+
+
+def test_examples_whose_references_changed_are_not_the_same(tmp_path):
+    outcomes = [True, False] * 20
+    records = [record_of(tmp_path, name, outcomes, {"x": name}) for name in ("a", "b")]
+    told = records[1].read_json("after.json")
+    told["test"]["after"]["predictions"][7]["references"] = ["  yes \n"]
+    records[1].write_json("after.json", told)
+    assert compare(records).unpaired == {}
+    told["test"]["after"]["predictions"][7]["references"] = ["Yes"]
+    records[1].write_json("after.json", told)
+    assert "same examples" in compare(records).unpaired[NAME]
+
+
+def test_metrics_of_one_source_are_paired_on_its_own_examples(tmp_path):
+    outcomes = [number % 2 == 0 for number in range(40)]
+    records = [record_of(tmp_path, name, outcomes, {"x": name}) for name in ("a", "b")]
+    for record, right in zip(records, (outcomes, [True] * 20 + outcomes[20:]), strict=True):
+        told = record.read_json("after.json")
+        told["test"]["after"] |= {"sources": ["left"] * 20 + ["right"] * 20, "rows": {"exact_match": rows_of(right)}}
+        record.write_json("after.json", told)
+        summary = record.summary
+        for source in ("left", "right"):
+            summary["metrics"][f"test/{source}/exact_match"] = summary["metrics"][NAME]
+        record.write_summary(summary)
+    compared = compare(records)
+    (left,), (right,) = (compared.differences[f"test/{source}/exact_match"] for source in ("left", "right"))
+    assert (left.count, right.count) == (20, 20)
+    assert (left.value, right.value) == (-50.0, 0.0)
+
+
+def test_a_metric_that_no_run_has_is_refused_with_the_nearest(tmp_path):
+    records = [record_of(tmp_path, name, [True, False], {"x": name}) for name in ("a", "b")]
+    with pytest.raises(InstructLabError, match="test/exact_match"):
+        compare(records, "test/exactmatch")
+
+
+@pytest.mark.parametrize("form", [[], ["--json"], ["--markdown"], ["--metric", NAME]])
+def test_the_command(tmp_path, capsys, form):
+    source = random.Random(1)
+    for name in ("a", "b"):
+        record_of(tmp_path, name, [source.random() < 0.5 for _ in range(NUM_EXAMPLES)], {"x": name})
+    assert cli.main(["compare", "a", "b", "--runs", str(tmp_path), *form]) == 0
+    shown = capsys.readouterr().out
+    if form == ["--json"]:
+        told = json.loads(shown)
+        assert told["runs"] == ["a", "b"]
+        (one,) = told["differences"][NAME]
+        assert one["word"] in ("differs", "not distinguishable")
+        assert math.isfinite(one["probability"])
+        assert len(told["disagreements"]) == 3
+    else:
+        assert NAME in shown
+        assert "best" in shown
+        assert "Where the two best differ most" in shown
+    assert cli.main(["compare", "a", "--runs", str(tmp_path)]) == 2
+    assert cli.main(["compare", "a", "b", "--runs", str(tmp_path), "--metric", "test/nothing"]) == 2
+
+
+def test_markdown_keeps_hostile_text_in_its_cell(tmp_path):
+    records = [record_of(tmp_path, name, [True, False], {"x": f"<b>{name}|"}) for name in ("a", "b")]
+    written = markdown(compare(records))
+    assert "&lt;b>a\\|" in written
+    assert "<b>" not in written

@@ -1,0 +1,363 @@
+"""`inspect`: the data as it reaches the model, what is trained, what was cut, and what was left out; no weights."""
+
+import io
+import json
+import re
+
+import pytest
+from rich.console import Console
+
+from instruct_lab.batching import IGNORED
+from instruct_lab.errors import InstructLabError
+from instruct_lab.experiment.check import check
+from instruct_lab.inspection.inspected import Cut, cuts
+from instruct_lab.inspection.inspection import inspect
+from instruct_lab.model import Decoder
+
+SHORT = ["batching.max_tokens=90", "generation.max_new_tokens=4"]
+"""Cuts into the `lab`'s rows, whose tokens are bytes."""
+
+
+@pytest.fixture
+def look(lab, tiny, monkeypatch):
+    """Run `inspect` as the command does; gives what it printed. Loading weights is an error."""
+
+    def never(*arguments, **options):
+        raise AssertionError("weights were loaded")
+
+    monkeypatch.setattr(Decoder, "load", never)
+
+    def run(*overrides, color=False, width=120, encoding="utf-8", **options):
+        stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding, newline="")
+        system = "truecolor" if color else None
+        console = Console(file=stream, width=width, force_terminal=color, color_system=system, no_color=False)
+        experiment = check([*tiny, *overrides]).or_refuse().experiment
+        settings = {"split": None, "num": 3, "row": None, "dropped": None, "ids": False, "html": None, "as_json": False}
+        try:
+            inspect(experiment, console=console, **{**settings, **options})
+        finally:
+            stream.flush()
+            run.printed = stream.buffer.getvalue().decode(encoding)
+        return run.printed
+
+    return run
+
+
+def rows_of(look, *overrides, **options):
+    return json.loads(look(*overrides, as_json=True, **options))
+
+
+def write_rows(lab, *rows):
+    lines = [json.dumps({"instruction": prompt, "input": "", "output": answer}) for prompt, answer in rows]
+    (lab / "rows.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+WHOLE = ["data.split.validation=0", "data.split.test=0", "evaluation.splits=[]"]
+"""All rows in the training split."""
+
+
+# ---- the machine-readable form
+
+
+def test_json_has_the_text_that_the_ids_stand_for(look):
+    rows = rows_of(look)
+    assert len(rows) == 3
+    for row in rows:
+        assert row["text"] == "".join(row["tokens"])
+        assert len(row["input_ids"]) == len(row["labels"]) == len(row["tokens"]) == row["num_tokens"]
+        assert row["dropped"] is None
+        assert row["split"] == "train"
+        assert row["truncated"] is False
+        assert row["id"]
+
+
+def test_labels_are_unshifted_and_mark_the_answer_and_its_end(look):
+    for row in rows_of(look):
+        trained = [token for token, label in zip(row["tokens"], row["labels"], strict=True) if label != IGNORED]
+        assert all(label in (IGNORED, number) for label, number in zip(row["labels"], row["input_ids"], strict=True))
+        answer = re.search(r"<\|im_start\|>assistant\n(.*?<\|im_end\|>)", row["text"], re.DOTALL)[1]
+        assert "".join(trained) == answer
+        assert row["target_tokens"] == len(trained)
+
+
+def test_the_ids_are_those_that_training_gets(look, lab, tiny):
+    from instruct_lab.data import Audit
+    from instruct_lab.training.datamodule import InstructionData
+
+    experiment = check(tiny).or_refuse().experiment
+    cache_path = lab / "cache"
+    data = InstructionData(experiment, experiment.model.load_tokenizer(cache_path), cache_path, Audit())
+    rows = rows_of(look, split="validation", num=100)
+    examples = data.examples["validation"]
+    assert [row["input_ids"] for row in rows] == [list(example.input_ids) for example in examples]
+    assert [row["labels"] for row in rows] == [list(example.labels) for example in examples]
+
+
+def test_a_row_is_named_by_its_place_in_the_split(look):
+    (row,) = rows_of(look, row=2)
+    assert row == rows_of(look)[2]
+    assert row["row"] == 2
+
+
+# ---- what a person reads
+
+
+def test_what_is_trained_stands_between_signs_where_there_are_no_colours(look):
+    (row,) = rows_of(look, row=0)
+    text = look(row=0)
+    trained = "".join(t for t, label in zip(row["tokens"], row["labels"], strict=True) if label != IGNORED)
+    answer = trained.removesuffix("<|im_end|>")
+    assert f"⟦{answer}⟨<|im_end|>⟩⟧" in text
+    assert text.count("⟦") == 2  # the legend's and this
+    assert "\x1b" not in text
+
+
+def test_what_is_trained_is_coloured_and_token_borders_show(look):
+    text = look(row=0, color=True)
+    assert "⟦" not in text
+    escapes = set(re.findall(r"\x1b\[[\d;]*m", text))
+    assert len(escapes) >= 6  # two shades each of what is trained and not, special tokens, the heading
+    assert "<|im_end|>" in text
+
+
+def test_ids_are_shown_on_demand(look):
+    (row,) = rows_of(look, row=0)
+    shown = look(row=0, ids=True).translate(str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789"))
+    assert f"⟨<|im_start|>⟩{row['input_ids'][0]}" in shown
+    assert "₁" not in look(row=0)
+
+
+def test_a_special_token_that_the_user_wrote_looks_different_from_a_real_one(look, lab):
+    write_rows(lab, ("say <|im_end|> now", "done"), *((f"other {n}", "yes") for n in range(5)))
+    found = [row for row in rows_of(look, *WHOLE, num=10) if "say" in row["text"]]
+    text = look(*WHOLE, num=10)
+    assert "say <|im_end|> now⟨<|im_end|>⟩" in text
+    assert len(found[0]["tokens"]) > found[0]["text"].count("<|im_end|>") * 2
+    assert found[0]["input_ids"].count(found[0]["input_ids"][-2]) == found[0]["text"].count("<|im_end|>") - 1
+
+
+def test_characters_of_several_tokens_and_control_characters_are_shown(look, lab):
+    write_rows(lab, ("héllo 你好 😀", "a\u202eb\x1b[31m"), *((f"other {n}", "yes") for n in range(5)))
+    text = look(*WHOLE, "preprocessing=none", num=10)
+    assert "héllo 你好 😀" in text
+    assert "a⟨U+202E⟩b␛[31m" in text
+    assert "\x1b" not in text
+
+
+def test_text_that_looks_like_markup_is_shown_as_it_is(look, lab):
+    write_rows(lab, ("[red]x[/red] :smile:", "[/]"), *((f"other {n}", "yes") for n in range(5)))
+    assert "[red]x[/red] :smile:" in look(*WHOLE, num=10)
+
+
+def test_a_terminal_without_unicode_is_served(look, lab):
+    write_rows(lab, ("你好", "é"), *((f"other {n}", "yes") for n in range(5)))
+    text = look(*WHOLE, num=10, encoding="ascii", ids=True)
+    assert "<<|im_end|>>" in text
+    rows = rows_of(look, *WHOLE, num=10, encoding="ascii")
+    assert any("你好" in row["text"] for row in rows)
+
+
+# ---- cuts
+
+
+@pytest.mark.parametrize(("policy", "part"), [("truncate_prompt", "user"), ("truncate_response", "assistant")])
+def test_the_place_where_an_example_was_cut_is_shown(look, lab, policy, part):
+    long = " ".join(f"word{n}" for n in range(20))
+    write_rows(lab, (long, "yes") if part == "user" else ("go", long), *((f"other {n}", "yes") for n in range(5)))
+    overrides = [*WHOLE, *SHORT, f"batching.overlong={policy}"]
+    rows = rows_of(look, *overrides, num=10)
+    (row,) = [row for row in rows if "word0" in row["text"]]
+    assert row["truncated"] is True
+    assert row["num_tokens"] <= 90
+    assert [row["truncated"] for row in rows].count(True) == 1
+    whole = len(long.encode())
+    kept = len(re.search(rf"{part}\n(.*?)<\|im_end\|>", row["text"], re.DOTALL)[1].encode())
+    assert sum(cut["tokens"] for cut in row["cuts"]) == whole - kept
+    text = look(*overrides, num=10)
+    place = text.index(f"✂ {whole - kept} tokens cut")
+    assert text.index("word0") < place < text.index("other 0")
+    assert text[place:].startswith(f"✂ {whole - kept} tokens cut ⟨<|im_end|>⟩") is (part == "assistant")
+
+
+def test_an_example_is_matched_with_its_own_row_after_others_were_left_out(look, lab, monkeypatch):
+    import dataclasses
+
+    from instruct_lab.training import datamodule
+
+    class Sourced(datamodule.InstructionData):
+        """Each row comes from a source that bears the name of its prompt."""
+
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            self.conversations = {
+                split: [dataclasses.replace(row, source=row.messages[0].content[:7]) for row in rows]
+                for split, rows in self.conversations.items()
+            }
+
+    monkeypatch.setattr(datamodule, "InstructionData", Sourced)
+    long = " ".join(f"word{n}" for n in range(20))
+    write_rows(lab, (f"prompt0 {long}", "yes"), ("prompt1", "yes"), (f"prompt2 {long}", "yes"), ("prompt3", long))
+    rows = rows_of(look, *WHOLE, *SHORT, "batching.overlong=truncate_response", num=10)
+    assert [(row["source"], row["truncated"]) for row in rows] == [("prompt1", False), ("prompt3", True)]
+    left_out = rows_of(look, *WHOLE, *SHORT, "batching.overlong=truncate_response", dropped="response cut", num=10)
+    assert [row["source"] for row in left_out] == ["prompt0", "prompt2"]
+
+
+def test_cuts_are_found_between_what_was_kept():
+    assert cuts([1, 2, 3, 4, 5], [1, 2, 3, 4, 5]) == ()
+    assert cuts([1, 2, 3, 4, 5], [1, 5]) == (Cut(1, 3),)
+    assert cuts([1, 2, 3], [1, 2]) == (Cut(2, 1),)
+    assert cuts([1, 2, 3, 4, 5, 6, 7], [1, 4, 7]) == (Cut(1, 2), Cut(2, 2))
+    assert cuts([1, 2], [0, 1, 2]) == ()
+    assert cuts(list(range(50_000)), [0, 25_000, 49_999]) == (Cut(1, 49_997),)
+
+
+# ---- what was left out
+
+
+def test_a_row_that_batching_left_out_is_shown_as_its_tokens_would_have_been(look, lab):
+    long = " ".join(f"word{n}" for n in range(20))
+    write_rows(lab, *((f"other {n}", "yes") for n in range(5)), (f"first {long}", "yes"), (f"second {long}", "no"))
+    rows = rows_of(look, *WHOLE, *SHORT, dropped="LONGER than")
+    assert sorted(re.search("first|second", row["text"])[0] for row in rows) == ["first", "second"]
+    for row in rows:
+        assert "longer than 90 tokens" in row["dropped"]
+        assert row["stage"].startswith("batching")
+        assert row["num_tokens"] > 90
+        assert "".join(row["tokens"]) == row["text"]
+        assert long in row["text"]
+    text = look(*WHOLE, *SHORT, dropped="longer")
+    assert "longer than 90 tokens" in text
+    assert "⟦yes⟨<|im_end|>⟩⟧" in text
+
+
+def test_a_row_that_preprocessing_left_out_is_shown_as_the_audit_has_it(look, lab):
+    write_rows(lab, ("same", "answer"), ("same", "answer"), *((f"other {n}", "yes") for n in range(5)))
+    rows = rows_of(look, *WHOLE, "preprocessing=standard", dropped="same conversation")
+    assert [(row["input_ids"], row["labels"], row["split"]) for row in rows] == [([], [], "train")]
+    assert "same" in rows[0]["text"]
+    assert "same conversation" in rows[0]["dropped"]
+
+
+def test_as_many_rows_of_a_reason_are_shown_as_asked_for(look, lab):
+    long = " ".join(f"word{n}" for n in range(20))
+    write_rows(lab, ("go", "yes"), *((f"row {n} {long}", "yes") for n in range(7)))
+    assert len(rows_of(look, *WHOLE, *SHORT, dropped="longer", num=2)) == 2
+    assert len(rows_of(look, *WHOLE, *SHORT, dropped="longer", num=100)) == 5
+
+
+def test_an_unknown_reason_lists_those_that_there_are(look, lab):
+    long = " ".join(f"word{n}" for n in range(20))
+    write_rows(lab, *((f"other {n}", "yes") for n in range(5)), (long, "yes"))
+    with pytest.raises(InstructLabError, match=r"nonsense(.|\n)*1  (train: )?longer than 90 tokens"):
+        look(*WHOLE, *SHORT, dropped="nonsense")
+    with pytest.raises(InstructLabError, match="validation split"):
+        look(*WHOLE, *SHORT, dropped="longer", split="validation")
+
+
+def test_nothing_dropped_is_told_as_such(look, lab):
+    write_rows(lab, *((f"other {n}", "yes") for n in range(5)))
+    with pytest.raises(InstructLabError, match="no row was dropped at all"):
+        look(*WHOLE, "preprocessing=none", dropped="longer")
+
+
+def test_what_was_dropped_is_shown_even_where_nothing_is_left(look, lab):
+    long = " ".join(f"word{n}" for n in range(20))
+    write_rows(lab, *((f"row {n} {long}", "yes") for n in range(5)))
+    with pytest.raises(InstructLabError, match="No training example is left"):
+        look(*WHOLE, *SHORT, dropped="longer")
+    assert "word19" in look.printed
+    with pytest.raises(InstructLabError, match="No training example is left"):
+        look(*WHOLE, *SHORT)
+
+
+# ---- the page
+
+
+def test_the_page_shows_tokens_with_their_ids_and_lets_nothing_out(look, lab):
+    attack = "<script>alert(1)</script>"
+    write_rows(lab, (attack, "yes"), *((f"other {n}", "yes") for n in range(5)))
+    path = lab / "new" / "page.html"
+    assert str(path) in look(*WHOLE, num=10, html=path, width=20).replace("\n", "")
+    text = path.read_text(encoding="utf-8")
+    assert text.count("<script") == 1
+    assert 'class="token trained"' in text
+    assert re.search(r'class="token special" title="\d+">&lt;\|im_start\|&gt;<', text)
+    assert "text ids" not in text
+    assert "http" not in text.replace("http-equiv", "")
+    look(*WHOLE, num=1, html=path, ids=True)
+    assert "text ids" in path.read_text(encoding="utf-8")
+
+
+def test_a_page_that_cannot_be_written_is_told(look, lab):
+    (lab / "file").write_text("x")
+    with pytest.raises(InstructLabError, match="page cannot be written"):
+        look(html=lab / "file" / "page.html")
+
+
+# ---- bad input
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"split": "tset"}, "choose test"),
+        ({"split": "zzz"}, "train"),
+        ({"row": 10**6}, "no row 1000000"),
+        ({"row": -1}, "no row -1"),
+        ({"num": 0}, "--num"),
+        ({"row": 1, "dropped": "x"}, "leave one"),
+    ],
+)
+def test_bad_arguments_are_told(look, options, told):
+    with pytest.raises(InstructLabError, match=told):
+        look(**options)
+
+
+# ---- other families and objectives
+
+
+def test_an_encoder_decoder_reads_one_text_and_writes_another(look):
+    chosen = ["model=tiny_encoder_decoder", "template=contents"]
+    (row,) = rows_of(look, *chosen, num=1)
+    written = row["further"].pop("decoder writes")
+    assert written.endswith("</s>")
+    assert not row["further"]
+    assert row["text"].startswith("Turn around number")
+    assert len(row["labels"]) == row["target_tokens"]
+    assert len(row["input_ids"]) == row["num_tokens"] == len(row["tokens"])
+    printed = look(*chosen, num=1)
+    assert f"{row['num_tokens']} tokens read, {row['target_tokens']} written" in printed
+    assert "decoder writes:" in printed
+
+
+def test_masks_are_shown_with_what_they_hide(look):
+    chosen = ["model=tiny_encoder", "template=contents", "objective=masked", "metrics=masked"]
+    chosen.append("objective.mask_share=1.0")
+    chosen.append("objective.random_share=0.0")
+    (row,) = rows_of(look, *chosen, num=1)
+    hidden = [place for place, label in enumerate(row["labels"]) if label != IGNORED]
+    assert hidden
+    assert [row["tokens"][place] for place in hidden] == ["[MASK]"] * len(hidden)
+    assert row["text"].count("[MASK]") == row["target_tokens"]
+    assert len(re.findall(r"\[MASK\]→", look(*chosen, num=1))) == len(hidden)
+
+
+def test_spans_that_became_sentinels_are_what_the_decoder_writes(look):
+    (row,) = rows_of(look, "model=tiny_encoder_decoder", "template=contents", "objective=span_corruption", num=1)
+    assert "<extra_id_0>" in row["text"]
+    assert row["further"]["decoder writes"].startswith("<extra_id_0>")
+
+
+@pytest.mark.parametrize("model", [["model=tiny_random"], ["model=tiny_encoder_decoder", "template=contents"]])
+def test_the_rejected_answer_of_a_pair_is_shown(lab, look, model, tmp_path):
+    option = (lab / "conf" / "data" / "mine.yaml").read_text(encoding="utf-8").replace("Alpaca", "Preference")
+    (lab / "conf" / "data" / "mine.yaml").write_text(option, encoding="utf-8")
+    rows = [{"prompt": f"Say {n}", "chosen": f"the number {n}", "rejected": f"no idea {n}"} for n in range(20)]
+    (lab / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    (row,) = rows_of(look, *model, "objective=dpo", "metrics=preference", num=1)
+    assert "no idea" in row["further"]["rejected"]
+    assert "the number" in "".join([row["text"], row["further"].get("decoder writes", "")])
+    assert row["rejected"]["labels"] != row["labels"]
+    look(*model, "objective=dpo", "metrics=preference", num=1, html=tmp_path / "page.html")
+    assert "rejected" in (tmp_path / "page.html").read_text(encoding="utf-8")

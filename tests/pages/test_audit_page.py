@@ -1,0 +1,284 @@
+"""The audit as a page: self-contained, everything escaped, whole, and small."""
+
+import html.parser
+import json
+import re
+
+import pytest
+from support.browser import MISSING, Browser, chromium
+
+from instruct_lab.data.audit import Audit
+from instruct_lab.pages.audit_page import audit_page
+from instruct_lab.pages.facts import fact
+from instruct_lab.pages.histogram import histogram_svg, is_histogram
+from instruct_lab.pages.page import Html, element, escaped, number, page, table, visible
+from instruct_lab.pages.word_difference import word_difference
+
+HISTOGRAM = {"bounds": [0, 100, 200, 3000], "counts": [5, 0, 2]}
+VOID = {"meta", "link", "input"}
+
+
+class Reader(html.parser.HTMLParser):
+    """Reads a page as a browser would: its elements and its text; unbalanced tags are an error."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.elements, self.text = [], [], ""
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        self.elements.append((tag, dict(attributes)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if not {"script", "style"} & set(self.open):
+            self.text += data
+
+    def tags(self, name):
+        return [attributes for tag, attributes in self.elements if tag == name]
+
+
+def sample_audit():
+    audit = Audit()
+    for split, rows in (("train", 100), ("validation", 20)):
+        audit.rows(f"preprocessing/{split}/clean", rows, rows)
+    audit.rows("data/train/mine", 110, 100)
+    audit.record("data/train/mine", "dropped", "no answer", "user: hello\nassistant: ")
+    audit.record(
+        "preprocessing/train/clean", "changed", "mojibake", "user: the cafÃ© is open", "user: the café is open"
+    )
+    audit.rows("preprocessing/train/deduplicate", 100, 90)
+    audit.note("preprocessing/train/deduplicate", clusters={"2": 10, "3": 4})
+    audit.note("preprocessing/train/bias", gender={"female": {"count": 3, "positive": 1}, "male": {"count": 7}})
+    audit.facts["sources"] = {"train": {"mine": 90, "other": 45}}
+    audit.facts["tokens"] = {
+        "train": {
+            "examples": 90,
+            "tokens": 12_345,
+            "target_share": 0.25,
+            "packing_efficiency": 0.99,
+            "lengths": HISTOGRAM,
+            "target_lengths": HISTOGRAM,
+        }
+    }
+    return audit
+
+
+def test_the_page_tells_all_parts_of_the_audit():
+    read = Reader(audit_page(sample_audit().to_json(), "my run"))
+    for shown in (
+        *("my run", "source mine", "110\u00a0→\u00a0100", "no answer", "deduplicate", "100\u00a0→\u00a090", "mojibake"),
+        *("12,345", "packing efficiency", "train: tokens of an example", "train: target tokens of an example"),
+        *("other", "clusters", "female", "positive"),
+    ):
+        assert shown in read.text, shown
+    assert len(read.tags("svg")) >= 5
+
+
+def test_what_the_data_says_is_never_markup():
+    audit = sample_audit()
+    attack = "<script>alert(1)</script><img src=x onerror=alert(2)>\"' onload='x'"
+    audit.record("data/train/" + attack, "dropped", attack, attack, attack + " more")
+    audit.note(attack, **{attack: {attack: {attack: attack}}}, names=[attack], histogram={attack: 3, "b": 4})
+    audit.facts["sources"] = {attack: {attack: 5, "x": 1}}
+    audit.facts["tokens"] = {attack: dict(audit.facts["tokens"]["train"], **{attack: 1})}
+    text = audit_page(audit.to_json(), attack)
+    read = Reader(text)
+    assert len(read.tags("script")) == 1
+    assert read.tags("img") == []
+    assert not [name for _, attributes in read.elements for name in attributes if name.startswith("on")]
+    assert attack in read.text
+
+
+def test_what_cannot_be_seen_is_shown():
+    audit = Audit()
+    audit.record("data/train/mine", "changed", "control characters", "a\x00b\x1b[31m\u202ec\ud800", "ab")
+    text = audit_page(audit.to_json(), "x")
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\u202e]", text)
+    read = Reader(text)
+    assert "a␀b␛[31m⟨U+202E⟩c" in read.text
+    text.encode("utf-8")
+
+
+@pytest.mark.parametrize("text", ["family 👩‍👩‍👧", "می‌خواهم", "a\nb\tc", "naïve"])
+def test_joiners_and_line_breaks_stay_as_they_are(text):
+    assert visible(text) == text
+    assert escaped(text) == text
+
+
+def test_no_request_leaves_the_page():
+    text = audit_page(sample_audit().to_json(), "x")
+    read = Reader(text)
+    for tag, attributes in read.elements:
+        assert "src" not in attributes
+        assert attributes.get("href", "data:,").startswith("data:"), tag
+    assert "url(" not in text
+    assert "@import" not in text
+    assert "http" not in text.replace("http-equiv", "")
+    (policy,) = [meta["content"] for meta in read.tags("meta") if meta.get("http-equiv")]
+    assert policy.startswith("default-src 'none'")
+
+
+def test_the_policy_allows_the_page_its_own_script_and_style_alone():
+    import base64
+    import hashlib
+
+    text = page("x")
+    for tag in ("script", "style"):
+        (content,) = re.findall(f"<{tag}>(.*?)</{tag}>", text, re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+        assert f"{tag}-src 'sha256-{digest}'" in text
+    assert "style=" not in text
+    assert "unsafe" not in text
+
+
+def test_the_page_fits_light_dark_and_a_phone():
+    text = page("x")
+    assert "prefers-color-scheme: dark" in text
+    assert 'name="viewport"' in text
+
+
+def test_every_reason_and_fact_can_be_searched_for():
+    read = Reader(audit_page(sample_audit().to_json(), "x"))
+    assert len([a for a in read.tags("details") if a.get("class") == "sought"]) == 4  # two reasons, two facts
+    assert [a["id"] for a in read.tags("input")] == ["search"]
+
+
+def test_a_large_audit_stays_below_a_megabyte_and_says_what_is_left_out():
+    audit = Audit()
+    for stage in range(60):
+        for reason in range(10):
+            for row in range(5):
+                before = f'user: <é> & "text" {stage} {reason} {row} ' + "many different words of a row " * 20
+                audit.record(f"preprocessing/train/step{stage}", "changed", f"reason {reason}", before, before.upper())
+        audit.rows(f"preprocessing/train/step{stage}", 10**6, 10**6 - stage)
+        audit.note(f"preprocessing/train/step{stage}", sizes={str(n): n for n in range(3000)}, deep=[[["x" * 9000]]])
+    text = audit_page(audit.to_json(), "x")
+    assert len(text.encode()) < 1_000_000
+    assert "more in audit.json" in text
+    Reader(text)
+
+
+def test_a_reason_is_told_even_where_its_samples_are_left_out():
+    audit = Audit()
+    for reason in range(100):
+        for _ in range(5):
+            audit.record("batching", "changed", f"reason {reason}.", "前" * 400, "後" * 400)
+    read = Reader(audit_page(audit.to_json(), "x"))
+    assert all(f"reason {reason}." in read.text for reason in range(100))
+
+
+def test_an_empty_audit_is_a_page_too():
+    assert "Every row was kept as it was" in Reader(audit_page(Audit().to_json(), "x")).text
+    assert "Every row was kept as it was" in Reader(audit_page({}, "x")).text
+
+
+# ---- parts
+
+
+def test_words_that_differ_are_marked():
+    before, after = word_difference("the quick  fox", "the slow fox")
+    assert before == "the <del>quick·</del> fox" or before == "the <del>quick</del> <del>·</del>fox"
+    assert after == "the <ins>slow</ins> fox"
+
+
+def test_a_difference_is_told_by_character_where_scripts_write_no_spaces():
+    assert word_difference("今天天气很好", "今天天气真好")[0].startswith("今天天气<del")
+
+
+def test_difference_keeps_both_texts():
+    before, after = word_difference("a<b>\tc", "a<i> c\n")
+    assert re.sub(r"</?(ins|del)[^>]*>", "", before) == "a&lt;b&gt;⇥\tc"
+    assert re.sub(r"</?(ins|del)[^>]*>", "", after) == "a&lt;i&gt;·c↵\n"
+
+
+def test_forms_that_look_alike_tell_their_code_points():
+    before, _ = word_difference("e\u0301", "é")
+    assert "U+0065 U+0301" in before
+
+
+def test_very_long_texts_are_marked_whole():
+    before, after = word_difference("a b " * 5000, "a c " * 5000)
+    assert before.count("<del>") == after.count("<ins>") == 1
+
+
+def test_a_histogram_has_a_bar_for_each_bin_that_holds_something_and_tells_its_bounds():
+    svg = histogram_svg(HISTOGRAM, "lengths <x>", "tokens")
+    read = Reader(str(svg))
+    heights = [float(a["height"]) for a in read.tags("rect")]
+    assert heights[1] == 0.0
+    assert heights[0] > heights[2] > 0
+    assert "0 to 100 tokens: 5" in svg
+    assert "200 to 3,000 tokens: 2" in svg
+    assert "lengths &lt;x&gt;" in svg
+
+
+@pytest.mark.parametrize(
+    "value", [{}, {"bounds": [1], "counts": []}, {"bounds": [1, 2], "counts": ["a"]}, {"bounds": 1, "counts": 2}, [1]]
+)
+def test_what_is_no_histogram_is_not_drawn_as_one(value):
+    assert not is_histogram(value)
+    Reader(str(fact(value)))
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ({"2": 10, "3": 4}, "<rect"),
+        ({"female": {"count": 3}, "male": {"count": 7, "share": 0.5}}, '<th class="number">share</th>'),
+        ([{"a": 1}, {"a": 2}], '<th class="number">a</th>'),
+        (["x", "y"], "x, y"),
+        ([1, 2.5, None, True], "1, 2.5, –, yes"),
+        ("plain", "plain"),
+        (None, "–"),
+        (HISTOGRAM, "<svg"),
+        ({"sizes": HISTOGRAM, "number": 3}, "<svg"),
+        ({"a": {"b": {"c": {"d": {"e": {"f": {"g": 1}}}}}}}, "g"),
+        ({"a": [], "b": {}}, "b"),
+    ],
+)
+def test_facts_of_any_shape_are_shown(value, shown):
+    json.dumps(value)
+    text = str(fact(value, "label"))
+    Reader(text)
+    assert shown in text
+
+
+def test_a_table_puts_numbers_to_the_right_and_escapes_its_cells():
+    text = str(table(["name", "rows"], [["<x>", 1234], ["y", None]], caption="a & b"))
+    assert '<td class="number">1,234</td>' in text
+    assert "<td>&lt;x&gt;</td>" in text
+    assert "a &amp; b" in text
+
+
+def test_only_what_this_module_made_is_taken_for_markup():
+    assert element("p", "<b>", Html("<b></b>"), title='"<x>') == '<p title="&quot;&lt;x&gt;">&lt;b&gt;<b></b></p>'
+
+
+def test_numbers_are_short():
+    shown = [number(value) for value in (1234567, 0.123456, None, True, "text")]
+    assert shown == ["1,234,567", "0.1235", "–", "yes", "text"]
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(chromium() is None, reason=MISSING)
+def test_the_page_opens_in_a_browser_and_its_search_hides_what_does_not_match(tmp_path):
+    path = tmp_path / "audit.html"
+    path.write_text(audit_page(sample_audit().to_json(), "my run"), encoding="utf-8")
+    typed = """(() => { const box = document.getElementById("search"); box.value = "%s";
+    box.dispatchEvent(new Event("input")); return [document.getElementById("search-count").textContent,
+    [...document.querySelectorAll(".sought")].filter((part) => !part.hidden).length]; })()"""
+    with Browser() as browser:
+        browser.open(path)
+        everything = browser.run('document.querySelectorAll(".sought").length')
+        told, left = browser.run(typed % "mojibake")
+        assert (told, 0 < left < everything) == (f"{left} found", True)
+        assert browser.run(typed % "") == ["", everything]
+        assert browser.colours(browser.screenshot()) > 20
+        assert browser.errors == []
+        assert browser.requests == [path.as_uri()]

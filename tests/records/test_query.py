@@ -1,0 +1,77 @@
+"""Runs are found and sorted by anything that their records tell."""
+
+import json
+
+import pytest
+from support.planted_runs import NAME, record_of
+
+from instruct_lab import cli
+from instruct_lab.errors import InstructLabError
+from instruct_lab.records.query import find_runs
+
+
+@pytest.fixture
+def runs(tmp_path):
+    for place, (tuning, lr, right) in enumerate([("lora", 1e-3, 3), ("dora", 1e-4, 9), ("lora", 1e-2, 6)]):
+        outcomes = [number < right for number in range(10)]
+        record = record_of(
+            tmp_path, f"run-{place}", outcomes, {"optimizer": {"lr": lr, "fused": True}}, {"tuning": tuning}, seconds=lr
+        )
+    record.write_manifest(status="failed")
+    (tmp_path / "planted" / "torn").mkdir()
+    (tmp_path / "planted" / "torn" / "manifest.json").write_text("{")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        (["tuning=lora"], ["run-0", "run-2"]),
+        (["tuning!=lora"], ["run-1", "torn"]),
+        (["optimizer.lr<1e-2"], ["run-0", "run-1"]),
+        (["optimizer.lr<=0.01", "tuning=lora"], ["run-0", "run-2"]),
+        (["optimizer.lr=0.0010"], ["run-0"]),
+        ([f"{NAME}>=60"], ["run-1", "run-2"]),
+        ([f"tuning=lora {NAME}>30"], ["run-2"]),
+        (["status=failed"], ["run-2"]),
+        (["id~RUN-1"], ["run-1"]),
+        (["optimizer.fused=true", "training_seconds>0.005"], ["run-2"]),
+        (["tuning>lora"], []),
+    ],
+)
+def test_conditions(runs, query, found):
+    assert [run["id"] for run in find_runs(runs, query)] == found
+
+
+@pytest.mark.parametrize(
+    ("sort", "reverse", "found"),
+    [
+        (NAME, False, ["run-0", "run-2", "run-1", "torn"]),
+        (NAME, True, ["run-1", "run-2", "run-0", "torn"]),
+        ("optimizer.lr", False, ["run-1", "run-0", "run-2", "torn"]),
+        ("tuning", False, ["run-1", "run-0", "run-2", "torn"]),
+        (None, True, ["torn", "run-2", "run-1", "run-0"]),
+    ],
+)
+def test_sorting_leaves_runs_that_do_not_tell_the_key_last(runs, sort, reverse, found):
+    assert [run["id"] for run in find_runs(runs, sort=sort, reverse=reverse)] == found
+
+
+@pytest.mark.parametrize(("query", "told"), [(["tunning=lora"], "did you mean tuning"), (["lora"], "no condition")])
+def test_what_cannot_be_asked_is_refused(runs, query, told):
+    with pytest.raises(InstructLabError, match=told):
+        find_runs(runs, query)
+
+
+def test_the_command(runs, capsys):
+    arguments = ["runs", "tuning=lora", f"{NAME}>=30", "--sort", NAME, "--reverse", "--runs", str(runs)]
+    assert cli.main([*arguments, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [run["id"] for run in told] == ["run-2", "run-0"]
+    assert set(told[0]) == {"id", "name", "status", "path", "choices", "metrics"}
+    assert cli.main(arguments) == 0
+    shown = capsys.readouterr().out
+    assert shown.index("run-2") < shown.index("run-0")
+    assert "run-1" not in shown
+    assert cli.main(["runs", "tunning=lora", "--runs", str(runs)]) == 2
+    assert cli.main(["runs", "--runs", str(runs / "nowhere")]) == 0

@@ -1,0 +1,66 @@
+"""A launcher whose trials are a formula instead of a training: what a sweep decides can be told beforehand."""
+
+import math
+from concurrent.futures import Future
+
+from instruct_lab.config import component
+from instruct_lab.records import RunRecord
+from instruct_lab.sweep import Launcher
+from instruct_lab.sweep.launchers import Session
+from instruct_lab.sweep.task import Outcome, validation_report
+
+STEPS = 27
+
+
+def final_loss(r, lr):
+    """Least at r=16, lr=3e-3."""
+    return 1.0 + 0.15 * abs(math.log2(r / 16)) + 0.4 * abs(math.log10(lr / 3e-3))
+
+
+def loss_at(r, lr, step):
+    """A curve that falls from 5 to its final loss, the faster the higher the learning rate."""
+    final = final_loss(r, lr)
+    wave = 0.01 * math.sin(7 * step + r)
+    return final + (5 - final) * math.exp(-step / (4 + 2 * abs(math.log10(lr / 3e-3)))) + wave
+
+
+@component
+class Planted(Launcher):
+    """Trials whose losses are `loss_at`."""
+
+    slots: int = 1
+
+    def open(self, sweep_path):
+        return PlantedSession(self.slots)
+
+
+class PlantedSession(Session):
+    def __init__(self, slots):
+        self.slots = slots
+
+    def submit(self, task):
+        future = Future()
+        future.set_result(run(task))
+        return future
+
+    def close(self):
+        pass
+
+
+def run(task):
+    chosen = {"tuning.r": 16, "optimizer.lr": 3e-3, **task.sweep["values"]}
+    r, lr = int(chosen["tuning.r"]), float(chosen["optimizer.lr"])
+    task.record_path.mkdir(exist_ok=True)
+    record = RunRecord(task.record_path)
+    record.write_manifest(id=task.run_id, status="running", sweep=task.sweep)
+    validated = validation_report(task)
+    for step in range(1, STEPS + 1):
+        value = loss_at(r, lr, step) + 0.01 * task.sweep["seed"]
+        record.append_metrics(step=step, epoch=0, values={"val/loss": value, "train/loss": value})
+        if validated is not None and validated(step, {"val/loss": value}):
+            record.write_manifest(status="pruned")
+            return Outcome("pruned")
+    metrics = {"val/chrf": {"after": {"value": 100 - value, "low": 0, "high": 100, "count": 1, "signature": ""}}}
+    record.write_summary({"status": "finished", "seconds": 1.0, "training_seconds": float(r), "metrics": metrics})
+    record.write_manifest(status="finished", parameters={"total": 1000, "trained": r})
+    return Outcome("finished")

@@ -1,0 +1,99 @@
+"""What trackers receive: flat settings, final values, tables."""
+
+from instruct_lab.tracker.values import (
+    audit_reasons_table,
+    final_values,
+    flat_config,
+    predictions_table,
+    results_table,
+    without_intervals,
+)
+
+SUMMARY = {
+    "status": "finished",
+    "seconds": 3.5,
+    "tokens": 12,
+    "peak_memory_bytes": None,
+    "metrics": {
+        "test/chrf": {
+            "before": {"value": 10.0, "low": 9.0, "high": 11.0, "count": 4, "signature": "x"},
+            "after": {"value": 20.0, "low": 18.0, "high": 22.0, "count": 4, "signature": "x"},
+        }
+    },
+}
+
+
+def test_a_config_is_told_by_full_keys():
+    config = {
+        "seed": 1,
+        "name": None,
+        "tuning": {"r": 16, "target_modules": ["q", "v"]},
+        "sources": [{"path": "a"}, {"path": "b"}],
+        "empty": {},
+        "none": [],
+    }
+    assert flat_config(config) == {
+        "seed": 1,
+        "name": None,
+        "tuning.r": 16,
+        "tuning.target_modules": '["q", "v"]',
+        "sources.0.path": "a",
+        "sources.1.path": "b",
+        "empty": "{}",
+        "none": "[]",
+    }
+
+
+def test_final_values_have_every_system_and_its_interval():
+    assert final_values(SUMMARY) == {
+        "cost/seconds": 3.5,
+        "cost/tokens": 12,
+        "test/chrf/before": 10.0,
+        "test/chrf/before_low": 9.0,
+        "test/chrf/before_high": 11.0,
+        "test/chrf/after": 20.0,
+        "test/chrf/after_low": 18.0,
+        "test/chrf/after_high": 22.0,
+    }
+    assert final_values({}) == {}
+
+
+def test_intervals_are_left_out_where_each_would_be_a_chart():
+    assert list(without_intervals(final_values(SUMMARY))) == [
+        "cost/seconds",
+        "cost/tokens",
+        "test/chrf/before",
+        "test/chrf/after",
+    ]
+    assert without_intervals({"val/low": 1, "val/share_low": 2}) == {"val/low": 1, "val/share_low": 2}
+
+
+def test_results_are_a_row_for_each_system():
+    columns, rows = results_table(SUMMARY)
+    assert columns == ["metric", "system", "value", "low", "high", "count"]
+    assert rows == [["test/chrf", "before", 10.0, 9.0, 11.0, 4], ["test/chrf", "after", 20.0, 18.0, 22.0, 4]]
+    assert results_table({})[1] == []
+
+
+def test_predictions_come_with_references_and_scores():
+    lines = [
+        {
+            "id": "1",
+            "split": "test",
+            "prompt": "p",
+            "prediction": "a",
+            "prediction_before": None,
+            "references": ["x", "y"],
+        },
+        {"id": "2", "split": "test", "prompt": "q", "prediction": "b", "prediction_before": "c", "scores": {"f1": 0.5}},
+    ]
+    columns, rows = predictions_table(lines)
+    assert columns == ["id", "split", "prompt", "references", "prediction_before", "prediction", "f1"]
+    assert rows == [["1", "test", "p", "x\ny", None, "a", None], ["2", "test", "q", "", "c", "b", 0.5]]
+
+
+def test_an_audit_is_a_row_for_each_reason_with_its_first_sample():
+    reason = {"stage": "data", "action": "dropped", "reason": "empty", "count": 3}
+    audit = {"reasons": [{**reason, "samples": [{"before": "a", "after": None}, {"before": "b"}]}]}
+    assert audit_reasons_table(audit)[1] == [["data", "dropped", "empty", 3, "a", None]]
+    assert audit_reasons_table({}) == (["stage", "action", "reason", "count", "before", "after"], [])
