@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 
@@ -67,3 +69,29 @@ class Refusal(ValueError):
     def __init__(self, field: str, reason: str, suggestion: str | None = None) -> None:
         self.field, self.reason, self.suggestion = field, reason, suggestion
         super().__init__(f"{field}: {reason}")
+
+
+def one_line(error: BaseException | str, max_characters: int = 300) -> str:
+    """The message of an error on one line, shortened; its class where it has no message."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= max_characters else text[: max_characters - 1] + "…"
+
+
+@contextlib.contextmanager
+def wrap_errors(*kinds: type[Exception], what: str, where: str = "", do: str = "") -> Iterator[None]:
+    """Raise errors of the disk and of libraries as an `InstructLabError`; one that is already ours passes unchanged.
+
+    Args:
+        kinds: the exceptions that are wrapped; every `Exception` where none is named.
+        what: what could not be done, as a sentence; the error's own message follows in brackets.
+        where: the key, file, line or row.
+        do: the next step that mends it.
+    """
+    try:
+        yield
+    except InstructLabError:
+        raise
+    except Exception as error:
+        if not isinstance(error, kinds or Exception):
+            raise
+        raise InstructLabError(f"{what.rstrip('.')} ({one_line(error)})", where=where, do=do) from error

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from instruct_lab.batching.base import Batching, Layout
 from instruct_lab.batching.table import batches, write_batches
 from instruct_lab.cache.parallel import in_order
-from instruct_lab.cache.table import ConversationTable
 from instruct_lab.data import Audit
+from instruct_lab.data.table import ConversationTable
 from instruct_lab.template import Template
 
 if TYPE_CHECKING:

@@ -28,7 +28,6 @@ from typing import Any
 
 from instruct_lab.cache.parallel import GC_THRESHOLDS, others
 from instruct_lab.config import Component
-from instruct_lab.data.audit import Audit
 from instruct_lab.errors import InstructLabError
 
 FOLDER = "data"
@@ -43,17 +42,11 @@ logger = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """A whole result: its key, its folder, and the audit of all that led to it."""
+    """A whole result: its key, its folder and its manifest."""
 
     key: str
     path: Path
     manifest: dict[str, Any]
-
-    @property
-    def audit(self) -> dict[str, Any]:
-        """What this stage and those before it told, as `Audit.to_json` gives it."""
-        told: dict[str, Any] = self.manifest["audit"]
-        return told
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -91,13 +84,13 @@ class Stage:
     Args:
         name: what it is called when the cache is listed.
         depends_on: everything that decides its result beside the stage before it, as JSON can hold it.
-        build: writes the result's files into a folder, given the stage before it; counts in the audit, which holds
-            what the stages before it told; returns facts to keep, as JSON can hold them.
+        build: writes the result's files into a folder, given the stage before it; returns facts to keep, as JSON can
+            hold them.
     """
 
     name: str
     depends_on: Any
-    build: Callable[[Entry | None, Path, Audit], dict[str, Any]]
+    build: Callable[[Entry | None, Path], dict[str, Any]]
 
 
 class Store:
@@ -165,12 +158,9 @@ class Store:
                 shutil.rmtree(stale, ignore_errors=True)
             fresh.mkdir()
             try:
-                audit = Audit()
-                if before is not None:
-                    audit.merge(before.audit)
                 with _few_collections():
-                    facts = stage.build(before, fresh, audit)
-                told = self._seal(fresh, stage, audit, facts)
+                    facts = stage.build(before, fresh)
+                told = self._seal(fresh, stage, facts)
                 os.replace(fresh, place)
             except BaseException:
                 shutil.rmtree(fresh, ignore_errors=True)
@@ -178,7 +168,7 @@ class Store:
             self._known[key] = Entry(key, place, told)
             return self._known[key]
 
-    def _seal(self, folder: Path, stage: Stage, audit: Audit, facts: dict[str, Any]) -> dict[str, Any]:
+    def _seal(self, folder: Path, stage: Stage, facts: dict[str, Any]) -> dict[str, Any]:
         """Write the manifest; what a crash of the machine loses of the files, their checksums tell."""
         files = {}
         for file in sorted(folder.iterdir()):
@@ -188,7 +178,6 @@ class Store:
             "created": time.time(),
             "files": files,
             "facts": facts,
-            "audit": audit.to_json(),
             "depends_on": stage.depends_on,
         }
         written = json.dumps(told, default=str)

@@ -84,7 +84,7 @@ def _compared_sweep(parsed: argparse.Namespace) -> Any:
 
 def report(parsed: argparse.Namespace) -> int:
     """Write a study's report."""
-    from instruct_lab.records.files import write_atomically
+    from instruct_lab.files import write_atomically
     from instruct_lab.sweep.report import report
 
     text = report(parsed.study, Path(parsed.runs))

@@ -9,11 +9,12 @@ from pathlib import Path
 
 from instruct_lab.assets import Input
 from instruct_lab.cache.store import Entry, Stage, Store, link
-from instruct_lab.cache.table import ConversationTable
 from instruct_lab.config import Component
 from instruct_lab.data.audit import Audit
 from instruct_lab.data.conversation import Conversation
 from instruct_lab.data.split import SPLIT_NAMES
+from instruct_lab.data.stages import audit_of
+from instruct_lab.data.table import ConversationTable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +75,7 @@ class Data(Component, ABC):
             InstructLabError: a source cannot be read, or a row does not have the shape that the format names.
         """
         entry = Store(cache_path).result([self.stage(cache_path)])
-        audit.merge(entry.audit)
+        audit.merge(audit_of(entry))
         return DataSplits(dict(tables(entry)), self.inputs(cache_path))
 
 

@@ -12,7 +12,6 @@ from pydantic import Field
 
 from instruct_lab.assets import Input
 from instruct_lab.cache.store import Entry, Stage, described
-from instruct_lab.cache.table import BatchWriter, ConversationTable
 from instruct_lab.config import component
 from instruct_lab.data.audit import Audit
 from instruct_lab.data.base import Data, split_path, tables, write_kept
@@ -21,6 +20,8 @@ from instruct_lab.data.formats.base import Format
 from instruct_lab.data.mapping import MapRows
 from instruct_lab.data.sources.base import Source
 from instruct_lab.data.split import SPLIT_NAMES, HashSplit, SplitName, apart
+from instruct_lab.data.stages import audited_stage
+from instruct_lab.data.table import BatchWriter, ConversationTable
 from instruct_lab.errors import InstructLabError, Problem, Refusal
 
 
@@ -74,13 +75,13 @@ class DataSet(Data):
                 for split, name, source in self._every_source()
             ],
         }
-        return Stage("data", depends_on, lambda _, folder, audit: self._build(folder, audit, cache_path))
+        return audited_stage("data", depends_on, lambda _, folder, audit: self._build(folder, audit, cache_path))
 
     def stage_after_preprocessing(self) -> Stage | None:
         """See `Data.stage_after_preprocessing`; as `overlap` says."""
         if self.overlap == "allow":
             return None
-        return Stage("overlap", self.overlap, self._build_apart)
+        return audited_stage("overlap", self.overlap, self._build_apart)
 
     @property
     def has_validation(self) -> bool:

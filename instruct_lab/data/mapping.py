@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from instruct_lab.cache.parallel import in_order
-from instruct_lab.cache.table import Columns
 from instruct_lab.data.audit import Audit
 from instruct_lab.data.conversation import Conversation
 from instruct_lab.data.formats.base import Format
 from instruct_lab.data.sources.base import BrokenRow, Row
 from instruct_lab.data.split import SPLIT_NAMES, HashSplit, SplitName
+from instruct_lab.data.table import Columns
 from instruct_lab.errors import InstructLabError
 
 if TYPE_CHECKING:

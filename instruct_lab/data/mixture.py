@@ -12,13 +12,14 @@ from pydantic import Field
 
 from instruct_lab.assets import Input
 from instruct_lab.cache.store import Entry, Stage, Store, chain_keys
-from instruct_lab.cache.table import ConversationTable, write_conversations
 from instruct_lab.config import component
 from instruct_lab.config.spelling import nearest
 from instruct_lab.data.audit import Audit
 from instruct_lab.data.base import Data, split_path, tables, write_kept
 from instruct_lab.data.conversation import Conversation
 from instruct_lab.data.split import SPLIT_NAMES, SplitName, apart
+from instruct_lab.data.stages import audit_of, audited_stage
+from instruct_lab.data.table import ConversationTable, write_conversations
 from instruct_lab.errors import InstructLabError, Refusal
 
 if TYPE_CHECKING:
@@ -98,15 +99,15 @@ class Mixture(Data):
         def build(_: Entry | None, folder: Path, audit: Audit) -> dict[str, Any]:
             entries = {name: Store(cache_path).result([stage]) for name, stage in stages.items()}
             for name, entry in entries.items():
-                audit.merge(_renamed(entry.audit, name))
+                audit.merge(_renamed(audit_of(entry), name))
             return self._pooled({name: tables(entry) for name, entry in entries.items()}, folder, audit)
 
-        return Stage("mixture", depends_on, build)
+        return audited_stage("mixture", depends_on, build)
 
     def stage_after_preprocessing(self) -> Stage:
         """See `Data.stage_after_preprocessing`: prompts kept apart, then the interleaving."""
         order = [self.overlap, self.weights, self.temperature, self.epoch, self.seed]
-        return Stage("interleave", [*order, list(self._parts)], self._build_interleaved)
+        return audited_stage("interleave", [*order, list(self._parts)], self._build_interleaved)
 
     def _pooled(self, parts: dict[str, dict[str, ConversationTable]], folder: Path, audit: Audit) -> dict[str, Any]:
         sizes = {}

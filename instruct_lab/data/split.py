@@ -9,10 +9,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from instruct_lab.cache.table import each
 from instruct_lab.config import Component, component
 from instruct_lab.data.audit import Audit
 from instruct_lab.data.conversation import Conversation, normalized
+from instruct_lab.data.table import each
 from instruct_lab.errors import InstructLabError, Refusal
 
 SplitName = Literal["train", "validation", "test"]

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from instruct_lab.batching.table import ExampleTable
 from instruct_lab.cache.store import Entry, Stage, described
-from instruct_lab.data import Audit
 from instruct_lab.experiment import Experiment
 
 if TYPE_CHECKING:
@@ -24,7 +23,7 @@ def reference_stage(
     inputs = [[one.name, one.sha256] for one in experiment.model.inputs(cache_path)]
     depends_on = {"model": described(experiment.model), "inputs": inputs}
 
-    def build(before: Entry | None, folder: Path, audit: Audit) -> dict[str, Any]:
+    def build(before: Entry | None, folder: Path) -> dict[str, Any]:
         import numpy as np
 
         for split, table in examples.items():

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from instruct_lab.cache.store import Entry, Stage, Store, described
-from instruct_lab.data import Audit, Conversation
+from instruct_lab.data import Conversation
 from instruct_lab.evaluation.measure import Measurement, measure
 from instruct_lab.evaluation.result import as_json, from_json
 from instruct_lab.experiment import Experiment
@@ -52,7 +52,7 @@ def untuned(
         cache_path: the cache.
     """
 
-    def build(before: Entry | None, folder: Path, audit: Audit) -> dict[str, Any]:
+    def build(before: Entry | None, folder: Path) -> dict[str, Any]:
         measured = measure(experiment, base.model, base.tokenizer, data, split, chosen, teacher)
         (folder / FILE).write_text(json.dumps(as_json({split: {"before": measured}})), encoding="utf-8")
         return {"examples": {split: len(chosen)}}

@@ -12,11 +12,12 @@ from pydantic import Field
 
 from instruct_lab.cache.parallel import in_order
 from instruct_lab.cache.store import Entry, Stage, described, link
-from instruct_lab.cache.table import BatchWriter, ConversationTable, rewritten, write_conversations
 from instruct_lab.config import Component, component
 from instruct_lab.data import Audit
 from instruct_lab.data.base import split_path, tables, write_kept
 from instruct_lab.data.split import SPLIT_NAMES
+from instruct_lab.data.stages import audited_stage
+from instruct_lab.data.table import BatchWriter, ConversationTable, rewritten, write_conversations
 from instruct_lab.preprocessing.base import Context, Step, no_tokenizer
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def _stage(name: str, step: Step, cache_path: Path, tokenizer: RunTokenizer) -> 
             audit.rows(context.stage, len(rows), sizes[str(split)])
         return {"splits": sizes}
 
-    return Stage(f"preprocessing/{name}", depends_on, build)
+    return audited_stage(f"preprocessing/{name}", depends_on, build)
 
 
 def _write(path: Path, step: Step, rows: ConversationTable, context: Context) -> int:

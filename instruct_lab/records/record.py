@@ -15,10 +15,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
+from instruct_lab import files
 from instruct_lab.errors import InstructLabError
-from instruct_lab.records import files, manifest
+from instruct_lab.records import manifest
 
 STATUSES = ("running", "finished", "failed", "interrupted", "pruned")
 LOCK = ".lock"
@@ -250,13 +249,7 @@ def _checked_name(name: str) -> str:
 
 def is_locked(path: Path) -> bool:
     """Whether a process is writing the record, or the sweep, in a folder."""
-    lock = FileLock(path / LOCK, timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        return True
-    lock.release()
-    return False
+    return files.is_locked(path / LOCK)
 
 
 def _own_folder(path: Path) -> Path:
@@ -264,14 +257,14 @@ def _own_folder(path: Path) -> Path:
     if (path / "manifest.json").is_file():
         raise InstructLabError("There is a run record here already", where=str(path), do="Resume it, or remove it")
     shutil.rmtree(path, ignore_errors=True)
-    with files.told(path):
+    with files.disk_errors(path):
         path.mkdir(parents=True)
     return path.absolute()
 
 
 def new_folder(parent: Path) -> Path:
     """A new folder that no other process has: time in UTC, then chance."""
-    with files.told(parent):
+    with files.disk_errors(parent):
         parent.mkdir(parents=True, exist_ok=True)
         while True:
             path = parent.absolute() / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"

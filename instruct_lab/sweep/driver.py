@@ -14,8 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
+from instruct_lab import files
 from instruct_lab.errors import InstructLabError
 from instruct_lab.records import RunRecord
 from instruct_lab.records.record import LOCK
@@ -95,7 +94,11 @@ class Driver:
         Raises:
             Interrupted: a signal arrived; the sweep can go on later.
         """
-        with _sole_driver(self.sweep), signals_raised(), self._recorded_ending():
+        with (
+            files.lock(self.sweep.path / LOCK, "running this sweep", "watch it with `instruct-lab watch`"),
+            signals_raised(),
+            self._recorded_ending(),
+        ):
             self.study = self._study()
             self._take_up()
             session = self.plan.launcher.open(self.sweep.path)
@@ -266,23 +269,3 @@ def _config_of(component: Any) -> dict[str, Any]:
     kind = type(component)
     fields = {field.name: getattr(component, field.name) for field in dataclasses.fields(component)}
     return {"_target_": f"{kind.__module__}.{kind.__qualname__}", **fields}
-
-
-@contextlib.contextmanager
-def _sole_driver(sweep: SweepRecord) -> Iterator[None]:
-    """Hold the sweep's lock.
-
-    Raises:
-        InstructLabError: another process runs this sweep.
-    """
-    lock = FileLock(sweep.path / LOCK, timeout=0)
-    try:
-        lock.acquire()
-    except Timeout as error:
-        raise InstructLabError(
-            "Another process is running this sweep", where=str(sweep.path), do="watch it with `instruct-lab watch`"
-        ) from error
-    try:
-        yield
-    finally:
-        lock.release()

@@ -9,8 +9,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from instruct_lab import files
 from instruct_lab.errors import InstructLabError
-from instruct_lab.records import RunRecord, files, list_runs
+from instruct_lab.records import RunRecord, list_runs
 from instruct_lab.records.costs import COSTS, cost_of
 from instruct_lab.records.record import is_locked, new_folder
 

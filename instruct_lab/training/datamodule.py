@@ -20,9 +20,10 @@ from instruct_lab.batching.reference import WithReference
 from instruct_lab.batching.table import ExampleTable
 from instruct_lab.batching.token_statistics import token_statistics
 from instruct_lab.cache.store import Entry, Stage, Store, described
-from instruct_lab.cache.table import ConversationTable
 from instruct_lab.data import Audit, Conversation, Input
 from instruct_lab.data.base import split_path, tables
+from instruct_lab.data.stages import audit_of, audited_stage
+from instruct_lab.data.table import ConversationTable
 from instruct_lab.errors import InstructLabError
 from instruct_lab.evaluation.reference import read_references, reference_stage
 from instruct_lab.experiment import Experiment
@@ -56,7 +57,7 @@ class InstructionData(pl.LightningDataModule):
         prepared = store.result(stages)
         self._stages = [*stages, self._example_stage()]
         encoded = store.result(self._stages)
-        audit.merge(encoded.audit)
+        audit.merge(audit_of(encoded))
         self.conversations: dict[str, ConversationTable] = tables(prepared)
         self.examples: dict[str, ExampleTable] = {
             split: ExampleTable(split_path(encoded.path, split)) for split in self.conversations
@@ -97,7 +98,7 @@ class InstructionData(pl.LightningDataModule):
             "tokenizer": tokenizer_fingerprint(self._tokenizer),
             "layout": dataclasses.asdict(self._experiment.layout),
         }
-        return Stage("batching", depends_on, self._encode)
+        return audited_stage("batching", depends_on, self._encode)
 
     def _encode(self, before: Entry | None, folder: Path, audit: Audit) -> dict[str, Any]:
         """Render and tokenise every split."""

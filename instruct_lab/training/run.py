@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock, Timeout
 from rich.console import Console
 
+from instruct_lab import files
 from instruct_lab.callbacks.pruning import Validated
 from instruct_lab.errors import InstructLabError
 from instruct_lab.experiment import Experiment
@@ -129,27 +128,11 @@ def _run(
             run.measure_after()
 
 
-@contextlib.contextmanager
-def _sole_writer(record: RunRecord) -> Iterator[None]:
-    """Hold the record's lock, which the system frees when this process ends, however it ends.
-
-    Raises:
-        InstructLabError: another process is writing this run.
-    """
+def _sole_writer(record: RunRecord) -> contextlib.AbstractContextManager[None]:
+    """The record's lock, held by the process that writes."""
     if not _is_first_process():
-        yield
-        return
-    lock = FileLock(Path(record.path) / LOCK, timeout=0)
-    try:
-        lock.acquire()
-    except Timeout as error:
-        raise InstructLabError(
-            "Another process is writing this run", where=str(record.path), do="wait for it, or stop it first"
-        ) from error
-    try:
-        yield
-    finally:
-        lock.release()
+        return contextlib.nullcontext()
+    return files.lock(Path(record.path) / LOCK, "writing this run")
 
 
 def _start_trackers(

@@ -14,8 +14,8 @@ from instruct_lab.batching.encoded import EncodeRows
 from instruct_lab.batching.table import ExampleTable, write_examples
 from instruct_lab.cache import parallel
 from instruct_lab.cache.parallel import others
-from instruct_lab.cache.table import ConversationTable, write_conversations
 from instruct_lab.data import Audit, Conversation, Message
+from instruct_lab.data.table import ConversationTable, write_conversations
 from instruct_lab.errors import InstructLabError
 from instruct_lab.template import TextTemplate
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from instruct_lab.cache.store import Stage, Store, chain_keys, described
+from instruct_lab.cache.store import Store, chain_keys, described
 from instruct_lab.data import Alpaca, Audit, DataSet, Files, HashSplit, PromptCompletion
+from instruct_lab.data.stages import audit_of, audited_stage
 from instruct_lab.errors import InstructLabError
 
 
@@ -27,7 +28,7 @@ def stage(name, setting=0, log: Path | None = None, seconds=0.0, fails=False):
         audit.record(name, "changed", "was here", "row")
         return {"setting": setting}
 
-    return Stage(name, {"setting": setting}, build)
+    return audited_stage(name, {"setting": setting}, build)
 
 
 def test_a_chain_is_built_once_and_a_change_rebuilds_from_there_on(tmp_path) -> None:
@@ -35,8 +36,8 @@ def test_a_chain_is_built_once_and_a_change_rebuilds_from_there_on(tmp_path) -> 
     chain = [stage("a", 1, log), stage("b", 2, log), stage("c", 3, log)]
     first = Store(tmp_path).result(chain)
     assert (first.path / "text.txt").read_text() == "a1;b2;c3;"
-    assert first.facts == {"setting": 3}
-    assert [reason["stage"] for reason in first.audit["reasons"]] == ["a", "b", "c"], "the audit of all before it"
+    assert first.facts["setting"] == 3
+    assert [reason["stage"] for reason in audit_of(first)["reasons"]] == ["a", "b", "c"], "the audit of all before it"
     assert Store(tmp_path).result(chain).key == first.key
     assert log.read_text().split() == ["a", "b", "c"]
     changed = Store(tmp_path).result([chain[0], stage("b", 9, log), chain[2]])
@@ -50,7 +51,7 @@ def test_a_result_does_without_those_before_it(tmp_path) -> None:
     store = Store(tmp_path)
     store.result(chain)
     store.remove([entry for entry in store.entries() if entry.manifest["name"] == "a"])
-    assert Store(tmp_path).result(chain).audit["reasons"][0]["stage"] == "a"
+    assert audit_of(Store(tmp_path).result(chain))["reasons"][0]["stage"] == "a"
     assert log.read_text().split() == ["a", "b"]
 
 
@@ -80,7 +81,7 @@ def test_a_build_that_fails_leaves_nothing(tmp_path) -> None:
         Store(tmp_path).result([stage("a", fails=True)])
     assert not Store(tmp_path).entries()
     assert {file.suffix for file in (tmp_path / "data").iterdir()} <= {".lock"}
-    assert Store(tmp_path).result([stage("a")]).facts == {"setting": 0}
+    assert Store(tmp_path).result([stage("a")]).facts["setting"] == 1
 
 
 def build_slowly(path: Path, seconds: float) -> None:

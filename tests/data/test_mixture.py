@@ -9,6 +9,7 @@ import pytest
 from instruct_lab.cache.store import Store
 from instruct_lab.data import Audit, DataSet, Files, HashSplit, Mixture, PromptCompletion
 from instruct_lab.data.base import tables
+from instruct_lab.data.stages import audit_of
 from instruct_lab.errors import InstructLabError
 
 
@@ -30,7 +31,7 @@ def mixed(tmp_path, **fields):
     data = Mixture(**fields)
     stages = [data.stage(tmp_path / "cache"), data.stage_after_preprocessing()]
     entry = Store(tmp_path / "cache").result(stages)
-    return tables(entry), entry.audit
+    return tables(entry), audit_of(entry)
 
 
 def test_each_row_once_in_an_order_by_seed(tmp_path, part) -> None:

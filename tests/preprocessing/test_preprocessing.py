@@ -12,6 +12,7 @@ from instruct_lab.cache.store import Store
 from instruct_lab.config import component
 from instruct_lab.data import Audit, Conversation, DataSet, Files, Message, PromptCompletion
 from instruct_lab.data.base import tables
+from instruct_lab.data.stages import audit_of
 from instruct_lab.experiment.check import check
 from instruct_lab.preprocessing import DeduplicateExact, Length, Normalize, Preprocessing, Step
 from instruct_lab.preprocessing.preprocessing import RunTokenizer
@@ -58,7 +59,7 @@ def run(tmp_path, steps, rows=("a", "b"), tokenizer=None, **given_splits):
     preprocessing = Preprocessing(steps=steps)
     stages = [data.stage(tmp_path / "cache"), *preprocessing.stages(tmp_path / "cache", tokenizer)]
     entry = Store(tmp_path / "cache").result(stages)
-    return tables(entry), entry.audit
+    return tables(entry), audit_of(entry)
 
 
 def answers(table):

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from instruct_lab.cache.table import ConversationTable, write_conversations
 from instruct_lab.data import Audit, Conversation, Message
+from instruct_lab.data.table import ConversationTable, write_conversations
 from instruct_lab.errors import InstructLabError
 from instruct_lab.preprocessing.base import Context
 from instruct_lab.preprocessing.filters.sample import Sample

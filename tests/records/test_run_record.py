@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from instruct_lab import files
 from instruct_lab.errors import InstructLabError
 from instruct_lab.metrics import MetricValue
-from instruct_lab.records import RunRecord, files
+from instruct_lab.records import RunRecord
 
 CONFIG = {"name": None, "seed": 3, "tuning": {"_target_": "instruct_lab.tuning.LoRA", "r": 16}, "tags": ["a", "b"]}
 

@@ -2,7 +2,7 @@
 
 import json
 
-from instruct_lab.records.files import read_lines
+from instruct_lab.files import read_lines
 
 GRID = ["tuning.r=2,4,8,16,32,64", "optimizer.lr=1e-4,3e-4,1e-3,3e-3,1e-2"]
 

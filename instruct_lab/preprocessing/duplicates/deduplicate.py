@@ -11,9 +11,9 @@ from typing import Literal
 
 from pydantic import Field
 
-from instruct_lab.cache.table import RowText, each
 from instruct_lab.config import component
 from instruct_lab.data import Conversation, SplitName, normalized
+from instruct_lab.data.table import RowText, each
 from instruct_lab.preprocessing.base import Context, Need, Part, Splits, Step, train_alone
 from instruct_lab.preprocessing.duplicates._compared import clusters_told, given_way_to, num_characters, said
 from instruct_lab.preprocessing.duplicates._key_table import KEY_BYTES, OWN, KeyTable, Largest

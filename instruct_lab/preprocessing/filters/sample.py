@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from instruct_lab.cache.table import ConversationTable
 from instruct_lab.config import component
 from instruct_lab.data import Conversation
 from instruct_lab.data.sources.base import columns_hint
+from instruct_lab.data.table import ConversationTable
 from instruct_lab.errors import InstructLabError, Refusal
 from instruct_lab.preprocessing.base import Context, Need, Part, Splits, Step, part_text, train_alone
 

@@ -5,8 +5,8 @@ import json
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from instruct_lab.cache.table import BATCH_ROWS, ConversationTable, ConversationWriter, write_conversations
 from instruct_lab.data import Conversation, Message
+from instruct_lab.data.table import BATCH_ROWS, ConversationTable, ConversationWriter, write_conversations
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 SAID = st.builds(Message, TEXT, TEXT, st.sampled_from([None, True, False]), st.sampled_from([1.0, 1.0, 0.3, 2.0]))
@@ -74,7 +74,7 @@ def test_metadata_that_json_cannot_hold_becomes_text(tmp_path) -> None:
 
 
 def test_a_writer_holds_a_bounded_number_of_bytes(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("instruct_lab.cache.table.BATCH_BYTES", 100)
+    monkeypatch.setattr("instruct_lab.data.table.BATCH_BYTES", 100)
     with ConversationWriter(tmp_path / "rows.arrow") as writer:
         for number in range(5):
             writer.write(Conversation((Message("user", "x" * 60),), str(number)))

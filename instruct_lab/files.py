@@ -25,28 +25,29 @@ def to_json(value: Any, *, indent: int | None = None) -> str:
 
     A number that is not finite becomes `null`, since JSON has no word for it.
     """
-    return json.dumps(_plain(value), indent=indent, ensure_ascii=False, allow_nan=False)
+    return json.dumps(to_plain(value), indent=indent, ensure_ascii=False, allow_nan=False)
 
 
-def _plain(value: Any) -> Any:
+def to_plain(value: Any) -> Any:
+    """A value as strict JSON can hold it: see `to_json`."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if value is None or isinstance(value, str | int):
         return value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return _plain(dataclasses.asdict(value))
+        return to_plain(dataclasses.asdict(value))
     if isinstance(value, dict):
-        return {str(key): _plain(inner) for key, inner in value.items()}
+        return {str(key): to_plain(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
+        return [to_plain(inner) for inner in value]
     if isinstance(value, set | frozenset):
-        return sorted(map(_plain, value))
+        return sorted(map(to_plain, value))
     if hasattr(value, "tolist"):  # tensors and arrays
-        return _plain(value.tolist())
+        return to_plain(value.tolist())
     return str(value)
 
 
-def encoded(text: str) -> bytes:
+def encode(text: str) -> bytes:
     """UTF-8; half a surrogate pair, which UTF-8 cannot hold, as its escape."""
     return text.encode("utf-8", errors="backslashreplace")
 
@@ -57,12 +58,12 @@ def write_atomically(path: Path, chunks: Iterable[str]) -> None:
     Raises:
         InstructLabError: the disk is full, or the folder cannot be written.
     """
-    with told(path):
+    with disk_errors(path):
         beside = path.with_name(f".{path.name}.{secrets.token_hex(6)}{TEMPORARY_SUFFIX}")
         try:
             with beside.open("xb") as stream:
                 for chunk in chunks:
-                    stream.write(encoded(chunk))
+                    stream.write(encode(chunk))
                 stream.flush()
                 os.fsync(stream.fileno())
             os.replace(beside, path)
@@ -108,8 +109,8 @@ def append_text(path: Path, text: str) -> None:
     Raises:
         InstructLabError: the disk is full, or the file cannot be written.
     """
-    content = encoded(text)
-    with told(path):
+    content = encode(text)
+    with disk_errors(path):
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
         try:
             size = os.fstat(descriptor).st_size
@@ -122,7 +123,7 @@ def append_text(path: Path, text: str) -> None:
 
 def drop_torn_end(path: Path) -> None:
     """Cut off a last line without an end, which a crash in the middle of a write leaves."""
-    with told(path), contextlib.suppress(FileNotFoundError), path.open("rb+") as stream:
+    with disk_errors(path), contextlib.suppress(FileNotFoundError), path.open("rb+") as stream:
         content = stream.read()
         whole = content.rfind(b"\n") + 1
         if whole < len(content):
@@ -152,8 +153,12 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 @contextlib.contextmanager
-def told(path: Path) -> Iterator[None]:
-    """Tell an error of the disk as one that the user can mend."""
+def disk_errors(path: Path) -> Iterator[None]:
+    """Raise an error of the disk as one that the user can mend.
+
+    Raises:
+        InstructLabError: the disk is full, or the file cannot be written.
+    """
     try:
         yield
     except FileNotFoundError:
@@ -165,3 +170,37 @@ def told(path: Path) -> Iterator[None]:
             what = f"A run record cannot be written ({error.strerror or error})"
             do = "Check the folder's permissions, or choose another with runs_path"
         raise InstructLabError(what, where=str(path), do=do) from error
+
+
+@contextlib.contextmanager
+def lock(path: Path, what: str, do: str = "wait for it, or stop it first") -> Iterator[None]:
+    """Hold a lock file until the block ends; the system frees it when this process ends, however it ends.
+
+    Args:
+        path: the lock file; its folder is named in the error.
+        what: what the other process does, as the error says it ("writing this run").
+        do: what the user can do about it.
+
+    Raises:
+        InstructLabError: another process holds it.
+    """
+    from filelock import FileLock, Timeout
+
+    held = FileLock(path, timeout=0)
+    try:
+        held.acquire()
+    except Timeout as error:
+        raise InstructLabError(f"Another process is {what}", where=str(path.parent), do=do) from error
+    try:
+        yield
+    finally:
+        held.release()
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a process holds a lock file."""
+    try:
+        with lock(path, "holding it"):
+            return False
+    except InstructLabError:
+        return True

@@ -1,0 +1,38 @@
+"""Stages of the data cache that count rows: the audit of each one continues that of the stage before it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from instruct_lab.cache.store import Entry, Stage
+from instruct_lab.data.audit import Audit
+
+AUDIT = "audit"
+
+
+def audited_stage(name: str, depends_on: Any, build: Callable[[Entry | None, Path, Audit], dict[str, Any]]) -> Stage:
+    """A stage whose result keeps an audit: that of the stages before it, and what it counted itself.
+
+    Args:
+        name: the stage's name in the list of the cache.
+        depends_on: everything that decides its result beside the stage before it, as JSON can hold it.
+        build: writes the result's files into a folder, given the stage before it, and counts in the audit; returns
+            facts to keep, as JSON can hold them.
+    """
+
+    def build_and_count(before: Entry | None, folder: Path) -> dict[str, Any]:
+        audit = Audit()
+        if before is not None:
+            audit.merge(audit_of(before))
+        facts = build(before, folder, audit)
+        return {**facts, AUDIT: audit.to_json()}
+
+    return Stage(name, depends_on, build_and_count)
+
+
+def audit_of(entry: Entry) -> dict[str, Any]:
+    """The audit of a result and of the stages before it, as `Audit.to_json` gives it."""
+    audit: dict[str, Any] = entry.facts[AUDIT]
+    return audit
