@@ -81,7 +81,7 @@ def test_a_build_that_fails_leaves_nothing(tmp_path) -> None:
         Store(tmp_path).result([stage("a", fails=True)])
     assert not Store(tmp_path).entries()
     assert {file.suffix for file in (tmp_path / "data").iterdir()} <= {".lock"}
-    assert Store(tmp_path).result([stage("a")]).facts["setting"] == 1
+    assert Store(tmp_path).result([stage("a")]).facts["setting"] == 0
 
 
 def build_slowly(path: Path, seconds: float) -> None:
