@@ -116,8 +116,8 @@ def _recorded(parsed: argparse.Namespace) -> tuple[Any, Any, dict[str, Any]]:
     from instruct_lab.records import find_run
 
     record = find_run(Path(parsed.runs), parsed.run)
-    config = OmegaConf.load(record.path / "config.yaml")
-    return record, check_config(config), plain(config)  # type: ignore[arg-type]
+    config = OmegaConf.create(record.config)
+    return record, check_config(config), plain(config)
 
 
 def resume(parsed: argparse.Namespace) -> int:

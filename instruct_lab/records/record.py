@@ -18,6 +18,7 @@ from typing import Any
 from instruct_lab import files
 from instruct_lab.errors import InstructLabError
 from instruct_lab.records import manifest
+from instruct_lab.records.earlier import translate
 
 STATUSES = ("running", "finished", "failed", "interrupted", "pruned")
 LOCK = ".lock"
@@ -103,8 +104,8 @@ class RunRecord:
 
     @functools.cached_property
     def config(self) -> dict[str, Any]:
-        """The resolved config, which is written once; read once."""
-        return dict(_loaded_yaml(self.path / "config.yaml") or {})
+        """The resolved config, with the names that its classes have now; it is written once, and read once."""
+        return dict(translate(_loaded_yaml(self.path / "config.yaml") or {}))
 
     @property
     def overrides(self) -> list[str]:

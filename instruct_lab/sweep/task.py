@@ -160,7 +160,7 @@ def _of_record(record: RunRecord) -> tuple[Any, dict[str, Any]]:
 
     from instruct_lab.experiment.check import check_config, plain
 
-    config: Any = OmegaConf.load(record.path / "config.yaml")
+    config = OmegaConf.create(record.config)
     return check_config(config), plain(config)
 
 
