@@ -11,7 +11,7 @@ from instruct_lab.assets import Input
 from instruct_lab.cache.store import Entry, Stage, Store, link
 from instruct_lab.config import Component
 from instruct_lab.data.audit import Audit
-from instruct_lab.data.conversation import Conversation
+from instruct_lab.data.conversation import Conversation, Supervision
 from instruct_lab.data.split import SPLIT_NAMES
 from instruct_lab.data.stages import audit_of
 from instruct_lab.data.table import ConversationTable
@@ -27,6 +27,11 @@ class DataSplits:
 
 class Data(Component, ABC):
     """A data set: where rows come from and how a row becomes a `Conversation`."""
+
+    @property
+    def gives(self) -> frozenset[Supervision]:
+        """What training can use of the conversations; compared with what the objective needs."""
+        return frozenset({"answers"})
 
     @property
     def has_validation(self) -> bool:

@@ -9,6 +9,9 @@ from typing import Any, Literal
 from instruct_lab.data.words import compared_words
 
 Role = Literal["system", "user", "assistant", "tool"]
+Supervision = Literal["answers", "pairs", "labels", "text"]
+"""What training can use of a data set's rows: prompts with an answer, prompts with a chosen and a rejected answer,
+answers marked good or bad, or plain text for continued pretraining."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from instruct_lab.config import component
 from instruct_lab.data.audit import Audit
 from instruct_lab.data.base import Data, split_path, tables, write_kept
 from instruct_lab.data.baselines import Baseline
+from instruct_lab.data.conversation import Supervision
 from instruct_lab.data.formats.base import Format
 from instruct_lab.data.mapping import MapRows
 from instruct_lab.data.sources.base import Source
@@ -82,6 +83,11 @@ class DataSet(Data):
         if self.overlap == "allow":
             return None
         return audited_stage("overlap", self.overlap, self._build_apart)
+
+    @property
+    def gives(self) -> frozenset[Supervision]:
+        """What its format gives."""
+        return self.format.gives
 
     @property
     def has_validation(self) -> bool:

@@ -16,7 +16,7 @@ from instruct_lab.config import component
 from instruct_lab.config.spelling import nearest
 from instruct_lab.data.audit import Audit
 from instruct_lab.data.base import Data, split_path, tables, write_kept
-from instruct_lab.data.conversation import Conversation
+from instruct_lab.data.conversation import Conversation, Supervision
 from instruct_lab.data.split import SPLIT_NAMES, SplitName, apart
 from instruct_lab.data.stages import audit_of, audited_stage
 from instruct_lab.data.table import ConversationTable, write_conversations
@@ -68,6 +68,11 @@ class Mixture(Data):
             field = "temperature" if self.temperature != 1 else "weights"
             reason = "has no effect with epoch=each_once, which gives out every row once: choose epoch=smallest (ends "
             raise Refusal(field, reason + "when a part is used up) or epoch=largest (repeats the smaller parts)")
+
+    @property
+    def gives(self) -> frozenset[Supervision]:
+        """What every part gives."""
+        return frozenset.intersection(*(part.gives for part in self._parts.values()))
 
     @property
     def has_validation(self) -> bool:

@@ -1,5 +1,6 @@
 """Several data sets in one run: shares, caps, ends of an epoch, prompts kept apart."""
 
+import dataclasses
 import json
 from collections import Counter
 
@@ -7,7 +8,7 @@ import pydantic
 import pytest
 
 from instruct_lab.cache.store import Store
-from instruct_lab.data import Audit, DataSet, Files, HashSplit, Mixture, PromptCompletion
+from instruct_lab.data import Audit, DataSet, Files, HashSplit, Mixture, PlainText, Preference, PromptCompletion
 from instruct_lab.data.base import tables
 from instruct_lab.data.stages import audit_of
 from instruct_lab.errors import InstructLabError
@@ -137,3 +138,13 @@ def test_a_changed_weight_reads_no_row_again(tmp_path, part) -> None:
     mixed(tmp_path, parts=parts, weights={"a": 1, "b": 2}, epoch="largest")
     new = [entry for entry in Store(tmp_path / "cache").entries() if entry.key not in before]
     assert [entry.manifest["name"] for entry in new] == ["interleave"]
+
+
+def test_a_mixture_gives_what_every_part_gives(part) -> None:
+    def gives(*formats):
+        parts = {str(n): dataclasses.replace(part("a", 1), format=chosen) for n, chosen in enumerate(formats)}
+        return Mixture(parts=parts).gives
+
+    assert gives(Preference(), Preference()) == {"pairs", "answers"}
+    assert gives(Preference(), PromptCompletion()) == {"answers"}
+    assert gives(PromptCompletion(), PlainText()) == frozenset()

@@ -11,11 +11,11 @@ import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from instruct_lab.config import Component, component
 from instruct_lab.config.spelling import nearest
-from instruct_lab.data.conversation import Conversation, Message
+from instruct_lab.data.conversation import Conversation, Message, Supervision
 from instruct_lab.data.sources.base import Row, columns_hint
 from instruct_lab.errors import InstructLabError, Problem
 
@@ -34,6 +34,9 @@ class Format(Component, ABC):
     first of them, `choices[label]` the one whose number stands in the column `label`. A column whose own name is
     written so comes first.
     """
+
+    gives: ClassVar[frozenset[Supervision]] = frozenset({"answers"})
+    """What training can use of the conversations; compared with what the objective needs."""
 
     @abstractmethod
     def required(self) -> dict[str, list[str]]:

@@ -6,7 +6,7 @@ import codecs
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Annotated, Literal
+from typing import IO, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -34,6 +34,8 @@ class PlainText(Format):
 
     Use it with template=plain, which adds the end-of-text token and nothing else.
     """
+
+    gives: ClassVar = frozenset({"text"})
 
     text: Column = "text"  # column of the text
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import Field
 
@@ -44,6 +44,8 @@ class Preference(Format):
     prompt, with which the rejected side must begin. A pair whose prompts differ, whose answers are the same but for
     white space around them, or that lacks one of them is a broken row.
     """
+
+    gives: ClassVar = frozenset({"pairs", "answers"})  # the chosen answer is one to train on, too
 
     prompt: Column | None = "prompt"  # column of the prompt, where chosen and rejected do not hold it
     chosen: Column = "chosen"  # column of the wanted answer, or of the conversation that ends with it
