@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -16,6 +15,7 @@ from instruct_lab.comparison.arms import Arm
 from instruct_lab.comparison.compare import Comparison, Difference, verdict
 from instruct_lab.comparison.effects import can_tell_importance
 from instruct_lab.comparison.scores import Estimate
+from instruct_lab.pages.format import escape_markdown, format_interval, markdown_table, shorten
 from instruct_lab.records.costs import shown_cost
 
 MAX_COLUMNS = 6
@@ -155,31 +155,20 @@ def markdown(compared: Comparison, metrics: Sequence[str] | None = None) -> str:
     """The comparison as Markdown."""
     parts = []
     for one in tables(compared, metrics):
-        cells = [one.headings, ["---"] * len(one.headings), *one.rows]
-        written = "\n".join("| " + " | ".join(map(in_markdown, row)) + " |" for row in cells)
-        parts.append(f"### {one.title}\n\n{written}\n")
+        parts.append(f"### {one.title}\n\n{markdown_table(one.headings, one.rows)}\n")
     for title, lines in _disagreements(compared):
-        parts.append(f"### {title}\n\n" + "".join(f"- {name}: {in_markdown(text)}\n" for name, text in lines))
-    return "\n".join([*parts, in_markdown(conclusion(compared))])
-
-
-def in_markdown(cell: str) -> str:
-    """Text that stays text in a cell of a Markdown table."""
-    return cell.replace("|", "\\|").replace("<", "&lt;")
+        parts.append(f"### {title}\n\n" + "".join(f"- {name}: {escape_markdown(text)}\n" for name, text in lines))
+    return "\n".join([*parts, escape_markdown(conclusion(compared))])
 
 
 def _disagreements(compared: Comparison) -> Iterator[tuple[str, list[tuple[str, str]]]]:
     labels = {compared.runs[run]: arm.label for arm in compared.arms for run in arm.runs}
     for one in compared.disagreements:
-        lines = [("prompt", _flat(one.prompt)), ("reference", _flat(one.references[0] if one.references else "-"))]
+        lines = [("prompt", one.prompt), ("reference", one.references[0] if one.references else "-")]
         for run, prediction, score in zip(one.runs, one.predictions, one.scores, strict=True):
-            lines.append((f"{labels[run]} ({score:.1f})", _flat(prediction)))
-        yield f"Where the two best differ most in {compared.chief}: {one.split} example {one.id}", lines
-
-
-def _flat(text: str) -> str:
-    flat = " ".join(text.split())
-    return flat if len(flat) <= MAX_TEXT else f"{flat[:MAX_TEXT]}…"
+            lines.append((f"{labels[run]} ({score:.1f})", prediction))
+        title = f"Where the two best differ most in {compared.chief}: {one.split} example {one.id}"
+        yield title, [(name, shorten(text, MAX_TEXT)) for name, text in lines]
 
 
 def _shown(value: Any) -> str:
@@ -187,19 +176,17 @@ def _shown(value: Any) -> str:
 
 
 def _estimate(one: Estimate) -> str:
-    return f"{one.value:.2f} [{one.low:.2f}, {one.high:.2f}]"
+    return format_interval(one.value, one.low, one.high)
 
 
 def _judged(difference: Estimate | Difference | None, probability: float | None, *, word: bool = True) -> str:
     """A difference with its interval, its probability and the word for it."""
     if difference is None or probability is None:
         return "best"
-    span = f"{difference.value:+.2f} [{difference.low:+.2f}, {difference.high:+.2f}], p = {probability:.2g}"
-    return f"{span}: {verdict(probability)}" if word else span
+    interval = format_interval(difference.value, difference.low, difference.high, signed=True)
+    text = f"{interval}, p = {probability:.2g}"
+    return f"{text}: {verdict(probability)}" if word else text
 
 
 def _from_summary(value: dict[str, Any] | None) -> str:
-    if value is None or value["value"] is None:
-        return "-"
-    low, high = (math.nan if value[end] is None else value[end] for end in ("low", "high"))
-    return _estimate(Estimate(value["value"], low, high))
+    return "-" if value is None else format_interval(value["value"], value["low"], value["high"])

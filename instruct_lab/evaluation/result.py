@@ -13,6 +13,7 @@ from instruct_lab.evaluation.measure import SHORT_NAMES, Measurement
 from instruct_lab.experiment import Experiment
 from instruct_lab.generation import Prediction
 from instruct_lab.metrics.intervals import example_scores, paired_difference
+from instruct_lab.pages.format import format_interval, shorten
 
 Results = dict[str, dict[str, Measurement]]
 """Split to system (`before`, the baselines' names, `after`) to measurement."""
@@ -153,10 +154,9 @@ def _table(split: str, count: int, systems: list[str], metrics: dict[str, Any], 
 def _cell(value: dict[str, Any] | None, between: str, signed: bool = False) -> str:
     if value is None:
         return "-"
-    sign = "+" if signed else ""
     digits = 2 if abs(value["value"]) < 100 else 1
-    low, high = f"{value['low']:{sign}.{digits}f}", f"{value['high']:{sign}.{digits}f}"
-    return f"{value['value']:{sign}.{digits}f}{between}[{low}, {high}]"
+    ends = (value["low"], value["high"])
+    return format_interval(value["value"], *ends, digits=digits, signed=signed, separator=between)
 
 
 def _show_sample(console: Console, split: str, index: int, systems: dict[str, Measurement]) -> None:
@@ -167,5 +167,4 @@ def _show_sample(console: Console, split: str, index: int, systems: dict[str, Me
     lines.append(("tuned", prediction.text))
     console.print(Text(f"{split} example {prediction.id}", style="bold"))
     for name, text in lines:
-        flat = " ".join(text.split())
-        console.print(Text(f"  {name:<10} {flat[:200]}{'…' if len(flat) > 200 else ''}"))
+        console.print(Text(f"  {name:<10} {shorten(text, 200)}"))

@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from instruct_lab.evaluation.result import HEADINGS
+from instruct_lab.pages.format import format_interval, markdown_table
 from instruct_lab.records import RunRecord
 
 
@@ -29,8 +30,8 @@ def model_card(config: dict[str, Any], record: RunRecord, step: int | None, is_a
 
 
 def _inputs(inputs: list[dict[str, Any]]) -> str:
-    rows = [f"| {entry['name']} | {entry['bytes']:,} | `{entry['sha256']}` |" for entry in inputs]
-    return "\n".join(["| input | bytes | SHA-256 |", "|---|---|---|", *rows])
+    rows = ([entry["name"], f"{entry['bytes']:,}", f"`{entry['sha256']}`"] for entry in inputs)
+    return markdown_table(["input", "bytes", "SHA-256"], rows)
 
 
 def _metrics(summary: dict[str, Any]) -> str:
@@ -38,21 +39,14 @@ def _metrics(summary: dict[str, Any]) -> str:
     if not metrics:
         return "The run was not measured."
     systems = list(dict.fromkeys(s for values in metrics.values() for s in values if s != "difference"))
-    rows = [
-        "| " + " | ".join([name, *(_cell(values.get(system)) for system in systems)]) + " |"
-        for name, values in metrics.items()
-    ]
-    headings = [HEADINGS.get(system, system) for system in systems]
-    return "\n".join(["| metric | " + " | ".join(headings) + " |", "|---" * (len(systems) + 1) + "|", *rows])
+    rows = ([name, *(_cell(values.get(system)) for system in systems)] for name, values in metrics.items())
+    return markdown_table(["metric", *(HEADINGS.get(system, system) for system in systems)], rows)
 
 
 def _cell(value: dict[str, Any] | None) -> str:
-    if value is None or any(value[part] is None for part in ("value", "low", "high")):  # null: it was not finite
-        return "-"
-    return f"{value['value']:.2f} [{value['low']:.2f}, {value['high']:.2f}]"
+    return "-" if value is None else format_interval(value["value"], value["low"], value["high"])
 
 
 def _versions(manifest: dict[str, Any]) -> str:
     versions = {"python": manifest.get("python"), **manifest.get("packages", {})}
-    rows = [f"| {name} | {version} |" for name, version in versions.items() if version]
-    return "\n".join(["| package | version |", "|---|---|", *rows])
+    return markdown_table(["package", "version"], ([name, version] for name, version in versions.items() if version))

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from instruct_lab.inspection.inspected import Cut, Inspected
-from instruct_lab.pages.page import Html, element, escaped, joined, page, search_box, visible
+from instruct_lab.pages.format import visible
+from instruct_lab.pages.page import Html, element, escaped, joined, page, search_box
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -6,8 +6,9 @@ from typing import Any
 
 from instruct_lab.pages.audit_stages import ACTIONS, SPLITS, Reason, Sample, Stage, read_stages
 from instruct_lab.pages.facts import fact
+from instruct_lab.pages.format import format_number
 from instruct_lab.pages.histogram import histogram_svg, is_histogram, share_svg
-from instruct_lab.pages.page import Html, element, folded, joined, number, page, search_box, section, table
+from instruct_lab.pages.page import Html, element, folded, joined, page, search_box, section, table
 from instruct_lab.pages.word_difference import word_difference
 
 REASON_BYTES, FACT_BYTES = 450_000, 200_000
@@ -52,7 +53,9 @@ def audit_page(audit: dict[str, Any], title: str) -> str:
 def _summary(stages: list[Stage], facts: dict[str, Any]) -> str:
     done = [f"{count:,} {action}" for action in ACTIONS if (count := sum(stage.count(action) for stage in stages))]
     examples = facts.get("examples")
-    counts = ", ".join(f"{split} {number(n)}" for split, n in examples.items()) if isinstance(examples, dict) else ""
+    counts = (
+        ", ".join(f"{split} {format_number(n)}" for split, n in examples.items()) if isinstance(examples, dict) else ""
+    )
     shown = f"Rows {', '.join(done)}." if done else "Every row was kept as it was."
     return f"{shown} Examples: {counts}." if counts else shown
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from instruct_lab.pages.audit_stages import SPLITS, Reason, Stage, read_stages
+from instruct_lab.pages.format import format_count, format_number, format_percent, visible
 from instruct_lab.pages.histogram import sparkline
-from instruct_lab.pages.page import number, visible
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -43,8 +43,8 @@ def show(console: Console, audit: dict[str, Any]) -> None:
 
 def _nothing_done(tokens: dict[str, Any]) -> str:
     counts = ", ".join(
-        f"{split} {number(told['examples'])} examples, {number(told['tokens'])} tokens, "
-        f"{_percent(told.get('target_share'))} targets"
+        f"{split} {format_number(told['examples'])} examples, {format_number(told['tokens'])} tokens, "
+        f"{format_percent(told.get('target_share'))} targets"
         for split, told in tokens.items()
         if told.get("examples")
     )
@@ -138,24 +138,13 @@ def _token_table(tokens: dict[str, Any], ascii_only: bool) -> Table:
         counts = (told.get("lengths") or {}).get("counts", [])
         grid.add_row(
             Text(split),
-            *(_short(told.get(key)) for key in ("examples", "tokens")),
-            _percent(told.get("target_share")),
-            *(_short(told.get(key)) for key in ("truncated", "longest")),
-            _percent(told.get("padding_share")),
+            *(format_count(told.get(key)) for key in ("examples", "tokens")),
+            format_percent(told.get("target_share")),
+            *(format_count(told.get(key)) for key in ("truncated", "longest")),
+            format_percent(told.get("padding_share")),
             sparkline(counts, 15, ascii_only=ascii_only),
         )
     return grid
-
-
-def _short(value: float | None) -> str:
-    """A count in at most seven characters: 12,345 or 1.2 M."""
-    if value is None or value < 1e6:
-        return number(value) if value is not None else "-"
-    return f"{value / 1e6:,.1f} M" if value < 1e9 else f"{value / 1e9:,.1f} G"
-
-
-def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{100 * share:.3g} %"
 
 
 def _encodable(text: str, console: Console) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from instruct_lab.pages.format import format_number
 from instruct_lab.pages.histogram import histogram_svg, is_histogram, share_svg
-from instruct_lab.pages.page import Html, element, joined, number, table
+from instruct_lab.pages.page import Html, element, joined, table
 
 MAX_ROWS = 100
 MAX_COLUMNS = 20
@@ -65,7 +66,7 @@ def _scalars(value: dict[str, Any]) -> Html:
     if len(counts) < len(rows) or len(rows) < 2 or most <= 0 or min(counts) < 0:
         cells = [[_short(str(name)), v if isinstance(v, int | float) else _scalar(v)] for name, v in rows]
         return joined([table(["", ""], cells), _left_out(len(value))])
-    barred = [[_short(str(name)), v, share_svg(v / most, f"{name}: {number(v)}")] for name, v in rows]
+    barred = [[_short(str(name)), v, share_svg(v / most, f"{name}: {format_number(v)}")] for name, v in rows]
     return joined([table(["", "", ""], barred), _left_out(len(value))])
 
 
@@ -96,7 +97,7 @@ def _cell(value: Any) -> Any:
 
 
 def _scalar(value: object) -> str:
-    return _short(number(value))
+    return _short(format_number(value))
 
 
 def _short(text: str) -> str:

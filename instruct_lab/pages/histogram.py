@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from instruct_lab.pages.page import Html, element, number
+from instruct_lab.pages.format import format_number
+from instruct_lab.pages.page import Html, element
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 ASCII_BLOCKS = "_.-=+*%#"
@@ -62,7 +63,7 @@ def histogram_svg(histogram: dict[str, Any], label: str, unit: str = "") -> Html
     for index, count in enumerate(counts):
         low, high = bounds[index], bounds[index + 1]
         height = max(1.0, (HEIGHT - FOOT - 4) * count / most) if count else 0.0
-        told = f"{number(low)} to {number(high)} {unit}".rstrip() + f": {number(count)}"
+        told = f"{format_number(low)} to {format_number(high)} {unit}".rstrip() + f": {format_number(count)}"
         place = {"x": f"{index * step + 0.5:.1f}", "width": f"{max(step - 1, 0.5):.1f}"}
         shape = {"y": f"{HEIGHT - FOOT - height:.1f}", "height": f"{height:.1f}", "class_": "bar"}
         drawn.append(element("rect", element("title", told), **place, **shape))
@@ -75,7 +76,7 @@ def histogram_svg(histogram: dict[str, Any], label: str, unit: str = "") -> Html
         viewBox=f"0 0 {WIDTH} {HEIGHT}",
         fill=FILL,
         role="img",
-        aria_label=f"{label}: {number(bounds[0])} to {number(bounds[-1])} {unit}".rstrip(),
+        aria_label=f"{label}: {format_number(bounds[0])} to {format_number(bounds[-1])} {unit}".rstrip(),
     )
     return element("figure", svg, element("figcaption", label))
 
@@ -88,7 +89,7 @@ def _ticks(bounds: Sequence[float], step: float) -> list[Html]:
     return [
         element(
             "text",
-            number(bounds[index]),
+            format_number(bounds[index]),
             x=f"{index * step:.1f}",
             y=HEIGHT - 4,
             text_anchor=anchors.get(index, "middle"),

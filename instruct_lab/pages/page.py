@@ -11,21 +11,12 @@ import base64
 import hashlib
 import html
 import json
-import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from instruct_lab.errors import InstructLabError
 from instruct_lab.files import write_atomically
-
-HIDDEN = re.compile(
-    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u034f\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff"
-    r"\ufff9-\ufffb\U000e0000-\U000e007f]"
-)
-"""Characters that cannot be seen, or that change how others are: controls, text direction, half surrogate pairs.
-
-Line breaks and tabs are not among them, nor the joiners that emoji and several scripts are written with.
-"""
+from instruct_lab.pages.format import INVISIBLE, character_sign, format_number, visible
 
 STYLE = """
 :root { color-scheme: light dark; --text: #1c1e21; --back: #fff; --soft: #f3f4f6; --line: #d8dbe0; --dim: #646b75;
@@ -95,38 +86,15 @@ class Html(str):
     __slots__ = ()
 
 
-def visible(text: str) -> str:
-    """The text with a sign for every character that cannot be seen: `␀`, `␛`, `⟨U+202E⟩`; safe for a terminal too."""
-    return HIDDEN.sub(lambda match: _sign(match[0]), text)
-
-
-def _sign(character: str) -> str:
-    code = ord(character)
-    if code < 0x20:
-        return chr(0x2400 + code)
-    return "␡" if code == 0x7F else f"⟨U+{code:04X}⟩"
-
-
 def escaped(text: str) -> Html:
     """The text as content of an element; what cannot be seen stands out."""
-    if HIDDEN.search(text) is None:
+    if INVISIBLE.search(text) is None:
         return Html(html.escape(text))
     parts, end = [], 0
-    for match in HIDDEN.finditer(text):
-        parts += [html.escape(text[end : match.start()]), f'<span class="control">{_sign(match[0])}</span>']
+    for match in INVISIBLE.finditer(text):
+        parts += [html.escape(text[end : match.start()]), f'<span class="control">{character_sign(match[0])}</span>']
         end = match.end()
     return Html("".join(parts) + html.escape(text[end:]))
-
-
-def number(value: object) -> str:
-    """A value as tables show it: thousands apart, few digits, a dash for none."""
-    if value is None:
-        return "–"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, int):
-        return f"{value:,}"
-    return f"{value:,.4g}" if isinstance(value, float) else str(value)
 
 
 def element(tag: str, *content: object, **attributes: object) -> Html:
@@ -153,7 +121,7 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[object]], caption: str
 
     Args:
         headers: one a column.
-        rows: cells; numbers are written by `number`.
+        rows: cells; numbers are written by `format_number`.
         caption: stands above.
     """
     cells = [list(row) for row in rows]
@@ -168,7 +136,7 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[object]], caption: str
     body = (
         element(
             "tr",
-            *(element("td", c if isinstance(c, Html) else number(c), class_=kind[i]) for i, c in enumerate(row)),
+            *(element("td", c if isinstance(c, Html) else format_number(c), class_=kind[i]) for i, c in enumerate(row)),
         )
         for row in cells
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from instruct_lab.pages.format import format_bytes
 from instruct_lab.records.record import RunRecord
 
 COSTS = ("seconds", "training_seconds", "peak_memory_bytes", "weights_bytes", "trained_parameters", "tokens")
@@ -22,5 +23,5 @@ def shown_cost(name: str, value: float | None) -> str:
     if value is None:
         return "-"
     if name.endswith("_bytes"):
-        return f"{value / 1e9:.1f} GB" if value >= 1e9 else f"{value / 1e6:.2f} MB"
+        return format_bytes(value)
     return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.1f}"

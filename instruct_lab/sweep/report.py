@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from instruct_lab.comparison.compare import compare
-from instruct_lab.comparison.text import conclusion, in_markdown, markdown
+from instruct_lab.comparison.text import conclusion, markdown
 from instruct_lab.config.options import STUDIES, Option, options
 from instruct_lab.config.spelling import nearest
 from instruct_lab.errors import InstructLabError
+from instruct_lab.pages.format import escape_markdown, format_interval, markdown_table
 from instruct_lab.records import RunRecord, list_runs
 from instruct_lab.sweep.record import SweepRecord, sweeps
 
@@ -103,7 +104,7 @@ def _opening(asked: Study) -> Iterator[str]:
 def _of_sweep(asked: Study, sweep: SweepRecord) -> Iterator[str]:
     runs, finished, metric = sweep.runs(), sweep.finished_runs(), sweep.measured_metric()
     compared = compare(finished, metric)
-    yield f"**Conclusion.** {in_markdown(conclusion(compared))}"
+    yield f"**Conclusion.** {escape_markdown(conclusion(compared))}"
     yield ""
     yield from _facts(asked, list(sweep.told.get("overrides", [])), finished)
     total = sweep.told["num_points"] * sweep.told["seeds"]
@@ -120,17 +121,13 @@ def _of_run(asked: Study, run: RunRecord) -> Iterator[str]:
     yield ""
     metrics = (run.summary or {}).get("metrics", {})
     systems = list(dict.fromkeys(system for values in metrics.values() for system in values))
-    yield "| metric | " + " | ".join(systems) + " |"
-    yield "| --- " * (len(systems) + 1) + "|"
-    for name, values in metrics.items():
-        yield f"| {name} | " + " | ".join(_cell(values.get(system)) for system in systems) + " |"
+    rows = ([name, *(_cell(values.get(system)) for system in systems)] for name, values in metrics.items())
+    yield markdown_table(["metric", *systems], rows)
     yield ""
 
 
 def _cell(value: dict[str, Any] | None) -> str:
-    if value is None or value["value"] is None:
-        return "-"
-    return f"{value['value']:.2f} [{value['low']:.2f}, {value['high']:.2f}]"
+    return "-" if value is None else format_interval(value["value"], value["low"], value["high"])
 
 
 def _facts(asked: Study, overrides: list[str], runs: list[RunRecord]) -> Iterator[str]:

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from instruct_lab.errors import InstructLabError
+from instruct_lab.pages.format import format_duration
 from instruct_lab.records import RunRecord
 from instruct_lab.sweep.record import SweepRecord, final_value
 from instruct_lab.sweep.task import Outcome
@@ -46,7 +47,7 @@ class SweepTable:
         title = f"sweep {self.sweep.id}: {len(rows)} of {total} runs begun; {done or 'none yet'}"
         left = _seconds_left(runs, rows, total, slots)
         if left:
-            title += f"; about {_duration(left)} left"
+            title += f"; about {format_duration(left)} left"
         table = Table(title=title, title_justify="left")
         table.add_column("run", no_wrap=True)
         for name in [*dimensions, *(["seed"] if told["seeds"] > 1 else [])]:
@@ -98,11 +99,6 @@ def _seconds_left(runs: list[RunRecord], rows: list[list[Any]], total: int, slot
     if slots is None or not ended:
         return None
     return (total - len(ended)) * sum(ended) / len(ended) / slots
-
-
-def _duration(seconds: float) -> str:
-    hours, minutes = divmod(round(seconds / 60), 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min" if minutes else f"{seconds:.0f} s"
 
 
 class LiveTable:

@@ -10,8 +10,9 @@ from support.browser import MISSING, Browser, chromium
 from instruct_lab.data.audit import Audit
 from instruct_lab.pages.audit_page import audit_page
 from instruct_lab.pages.facts import fact
+from instruct_lab.pages.format import format_number, visible
 from instruct_lab.pages.histogram import histogram_svg, is_histogram
-from instruct_lab.pages.page import Html, element, escaped, number, page, table, visible
+from instruct_lab.pages.page import Html, element, escaped, page, table
 from instruct_lab.pages.word_difference import word_difference
 
 HISTOGRAM = {"bounds": [0, 100, 200, 3000], "counts": [5, 0, 2]}
@@ -261,7 +262,7 @@ def test_only_what_this_module_made_is_taken_for_markup():
 
 
 def test_numbers_are_short():
-    shown = [number(value) for value in (1234567, 0.123456, None, True, "text")]
+    shown = [format_number(value) for value in (1234567, 0.123456, None, True, "text")]
     assert shown == ["1,234,567", "0.1235", "–", "yes", "text"]
 
 

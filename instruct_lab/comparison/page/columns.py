@@ -12,7 +12,7 @@ from typing import Any
 from instruct_lab.comparison.arms import choice_differences, config_differences
 from instruct_lab.comparison.compare import Comparison
 from instruct_lab.comparison.page.values import finite, keys_of, shown_text
-from instruct_lab.pages.page import visible
+from instruct_lab.pages.format import visible
 from instruct_lab.records.costs import COSTS, cost_of
 from instruct_lab.records.record import RunRecord
 

@@ -12,7 +12,7 @@ from instruct_lab.comparison.compare import Comparison
 from instruct_lab.comparison.page.columns import columns
 from instruct_lab.comparison.page.curves import curves
 from instruct_lab.comparison.page.examples import predictions
-from instruct_lab.pages.page import visible
+from instruct_lab.pages.format import visible
 from instruct_lab.records.record import RunRecord
 
 

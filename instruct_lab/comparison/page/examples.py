@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from instruct_lab.comparison.page.values import MAX_TEXT, finite, keys_of, short, shown_text
-from instruct_lab.pages.page import data_block, visible
+from instruct_lab.pages.format import visible
+from instruct_lab.pages.page import data_block
 
 PREDICTION_BYTES = 1_200_000
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from instruct_lab.pages.page import visible
+from instruct_lab.pages.format import visible
 
 WHOLE = 2**53
 """Up to which a script tells whole numbers apart."""

@@ -1,0 +1,108 @@
+"""Values and tables as text: each kind of value has one format, in whichever report it stands."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Sequence
+
+INVISIBLE = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u034f\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff"
+    r"\ufff9-\ufffb\U000e0000-\U000e007f]"
+)
+"""Invisible characters, and those that change how others are displayed: controls, text direction, lone surrogates.
+
+Line breaks and tabs are not included, nor the joiners that emoji and several scripts need.
+"""
+
+
+def format_number(value: object) -> str:
+    """A value as tables show it: thousands separated, four significant digits, a dash for `None`; other text as is."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:,.4g}" if isinstance(value, float) else str(value)
+
+
+def format_count(value: float | None) -> str:
+    """A count in at most seven characters: `12,345`, `1.2 M`."""
+    if value is None:
+        return "-"
+    if value < 1e6:
+        return format_number(value)
+    return f"{value / 1e6:,.1f} M" if value < 1e9 else f"{value / 1e9:,.1f} G"
+
+
+def format_percent(share: float | None) -> str:
+    """A share between 0 and 1 in percent, three significant digits."""
+    return "-" if share is None else f"{100 * share:.3g} %"
+
+
+def format_interval(
+    value: float | None,
+    low: float | None,
+    high: float | None,
+    *,
+    digits: int = 2,
+    signed: bool = False,
+    separator: str = " ",
+) -> str:
+    """A value with its interval: `31.20 [30.05, 32.41]`.
+
+    Args:
+        value: `None` where nothing was measured: the result is a dash.
+        low: end of the interval; `None` (as JSON writes what is not finite) is shown as `nan`.
+        high: the other end.
+        digits: after the decimal point.
+        signed: also write a plus sign, as for differences.
+        separator: between the value and its interval.
+    """
+    if value is None:
+        return "-"
+    form = f"{'+' if signed else ''}.{digits}f"
+    ends = ", ".join(f"{math.nan if end is None else end:{form}}" for end in (low, high))
+    return f"{value:{form}}{separator}[{ends}]"
+
+
+def format_duration(seconds: float) -> str:
+    """`2 h 5 min`, `12 min` or `8 s`."""
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min" if minutes else f"{seconds:.0f} s"
+
+
+def format_bytes(count: float) -> str:
+    """`1.5 GB` or `12.34 MB`, in powers of ten."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.2f} MB"
+
+
+def shorten(text: str, max_characters: int) -> str:
+    """The text on one line, cut to its first characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= max_characters else f"{line[:max_characters]}…"
+
+
+def visible(text: str) -> str:
+    """The text with a sign in place of each invisible character: `␀`, `␛`, `⟨U+202E⟩`; safe to print."""
+    return INVISIBLE.sub(lambda match: character_sign(match[0]), text)
+
+
+def character_sign(character: str) -> str:
+    """The sign that stands for one invisible character."""
+    code = ord(character)
+    if code < 0x20:
+        return chr(0x2400 + code)
+    return "␡" if code == 0x7F else f"⟨U+{code:04X}⟩"
+
+
+def escape_markdown(text: str) -> str:
+    """The text without what Markdown would read as the border of a cell or as HTML."""
+    return text.replace("|", "\\|").replace("<", "&lt;")
+
+
+def markdown_table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table; its cells are escaped."""
+    lines = [headers, ["---"] * len(headers), *rows]
+    return "\n".join("| " + " | ".join(map(escape_markdown, line)) + " |" for line in lines)
