@@ -1,8 +1,11 @@
-"""What runs beside the training loop: checkpoints, progress, averages of the weights, pruning.
+"""What runs beside the training loop: checkpoints, the progress line, averages of the weights, pruning.
 
-In: a component of the config. Out: a Lightning callback.
+In: a component of the config group `callbacks`. Out: a Lightning callback.
 """
 
-from instruct_lab.callbacks.components import Callback, Checkpoint, Progress
+from instruct_lab.callbacks.base import Callback, Pruned, TrainingModule
+from instruct_lab.callbacks.checkpoint import Checkpoint
+from instruct_lab.callbacks.progress import Progress
+from instruct_lab.callbacks.weight_average import WeightAverage
 
-__all__ = ["Callback", "Checkpoint", "Progress"]
+__all__ = ["Callback", "Checkpoint", "Progress", "Pruned", "TrainingModule", "WeightAverage"]

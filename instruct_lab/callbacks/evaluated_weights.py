@@ -1,4 +1,5 @@
-"""Other weights than those that train, put in for what is measured and kept, and taken out to the last bit."""
+"""Swap in evaluation weights (an average, schedule-free) for validation and checkpoints, then restore the training
+weights exactly."""
 
 from __future__ import annotations
 
@@ -15,45 +16,45 @@ def trained_parameters(module: pl.LightningModule) -> dict[str, torch.nn.Paramet
 
 
 class EvaluatedWeights(pl.Callback, ABC):
-    """Puts the weights in before validation and takes them out after it; puts them in for good when training is over.
+    """Use other weights during validation, and keep them when training is over.
 
-    Has to stand after the callbacks that keep weights at the end of a validation. States to continue from are written
-    between two training steps, so they hold the weights that train. What trains is put back from a copy, not computed,
-    so that how often a run is measured does not change what it trains.
+    Must come after the callbacks that write weights at the end of a validation. Training states are written between
+    two training steps, so they hold the training weights. These are restored from a copy, not recomputed, so that the
+    number of validations does not change the training.
     """
 
     def __init__(self) -> None:
-        self._training: dict[str, Tensor] | None = None
+        self._training_weights: dict[str, Tensor] | None = None
 
     @abstractmethod
     def has_weights(self, trainer: pl.Trainer) -> bool:
-        """Whether there are other weights, by now."""
+        """Whether there are evaluation weights yet."""
 
     @abstractmethod
-    def put_in(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Put them in."""
+    def swap_in(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Load the evaluation weights into the model."""
 
-    def take_out(self, trainer: pl.Trainer) -> None:
-        """Told before what trains is copied back."""
+    def before_restore(self, trainer: pl.Trainer) -> None:
+        """Hook: called before the training weights are copied back."""
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Measure the other weights."""
+        """Keep a copy of the training weights and swap in the evaluation weights."""
         if self.has_weights(trainer):
             trained = trained_parameters(pl_module)
-            self._training = {name: parameter.detach().clone() for name, parameter in trained.items()}
-            self.put_in(trainer, pl_module)
+            self._training_weights = {name: parameter.detach().clone() for name, parameter in trained.items()}
+            self.swap_in(trainer, pl_module)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Go on with what trains."""
-        if self._training is None:
+        """Restore the training weights."""
+        if self._training_weights is None:
             return
-        self.take_out(trainer)
+        self.before_restore(trainer)
         with torch.no_grad():
             for name, parameter in trained_parameters(pl_module).items():
-                parameter.copy_(self._training[name])
-        self._training = None
+                parameter.copy_(self._training_weights[name])
+        self._training_weights = None
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Keep the other weights: also where a continued run had no step left."""
+        """Keep the evaluation weights, also in a resumed run that had no step left to train."""
         if self.has_weights(trainer):
-            self.put_in(trainer, pl_module)
+            self.swap_in(trainer, pl_module)

@@ -1,4 +1,4 @@
-"""Optimizers that measure other weights than they train, such as schedule-free ones, in their right mode."""
+"""Optimizers that evaluate other weights than they train, such as schedule-free ones."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ def has_modes(optimizer: Any) -> bool:
 
 
 class OptimizerModes(EvaluatedWeights):
-    """Calls `eval()` of such an optimizer for validation and for kept weights, and `train()` for training.
+    """Call the optimizer's `eval()` for validation and at the end of training, and its `train()` for training.
 
-    Does nothing with other optimizers. Has to stand after the callbacks that keep weights.
+    Does nothing for optimizers without these modes. Must come after the callbacks that write weights.
     """
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Into training mode, where the state that was loaded is not in it."""
-        self.take_out(trainer)
+        """Switch to training mode, in which a loaded optimizer state may not be."""
+        self.before_restore(trainer)
 
     def has_weights(self, trainer: pl.Trainer) -> bool:
         """Whether an optimizer has modes."""
         return any(map(has_modes, trainer.optimizers))
 
-    def put_in(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Into evaluation mode."""
+    def swap_in(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Switch the optimizers to evaluation mode."""
         for optimizer in trainer.optimizers:
             if has_modes(optimizer):
                 optimizer.eval()  # type: ignore[attr-defined]
 
-    def take_out(self, trainer: pl.Trainer) -> None:
-        """Into training mode."""
+    def before_restore(self, trainer: pl.Trainer) -> None:
+        """Switch the optimizers to training mode."""
         for optimizer in trainer.optimizers:
             if has_modes(optimizer):
                 optimizer.train()  # type: ignore[attr-defined]

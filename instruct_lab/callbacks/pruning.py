@@ -1,38 +1,34 @@
-"""Stops a run that the sweep it belongs to gives up."""
+"""Stop a run early when the sweep's pruner says so."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytorch_lightning as pl
 
-from instruct_lab.training.ending import Pruned
-
-Validated = Callable[[int, dict[str, float]], str | None]
-"""Told the logged values at each validation, by step; says why the run stops here, or nothing."""
+from instruct_lab.callbacks.base import OnValidation, Pruned
 
 
-class StopsWhenPruned(pl.Callback):
-    """After each validation, tells the logged values and hears whether the run goes on; for all devices alike.
+class StopWhenPruned(pl.Callback):
+    """After each validation, report the logged values and stop all ranks if the pruner says so.
 
     Args:
-        validated: takes an optimizer step and the values; gives the reason to stop, or none.
+        on_validation: receives the optimizer step and the values; returns the reason to stop, or None.
     """
 
-    def __init__(self, validated: Validated) -> None:
-        self._validated = validated
+    def __init__(self, on_validation: OnValidation) -> None:
+        self._on_validation = on_validation
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """Stop here, or not.
+        """Report the values.
 
         Raises:
-            Pruned: the run stops.
+            Pruned: the run stops here.
         """
         reason: str | None = None
         if trainer.is_global_zero:
             values = {name: float(value) for name, value in trainer.callback_metrics.items()}
-            reason = self._validated(trainer.global_step, values)
+            reason = self._on_validation(trainer.global_step, values)
         if trainer.world_size > 1:
             reason = trainer.strategy.broadcast(reason)
         if reason is not None:

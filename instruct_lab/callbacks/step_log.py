@@ -1,4 +1,4 @@
-"""Logs each optimizer step before any other callback sees its end, so that a checkpoint never precedes its log line."""
+"""Log each optimizer step before other callbacks run, so that no checkpoint is ahead of the log."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from instruct_lab.training.module import TuningModule
+from instruct_lab.callbacks.base import TrainingModule
 
 
 class StepLog(pl.Callback):
-    """Stands first among the callbacks."""
+    """Log each optimizer step; must be the first of the callbacks."""
 
-    def __init__(self, module: TuningModule) -> None:
+    def __init__(self, module: TrainingModule) -> None:
         self._module = module
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Log the step."""
+        """Log the step, if one ended."""
         self._module.log_step()

@@ -1,4 +1,4 @@
-"""A running average of the weights as a choice."""
+"""The component that averages the weights."""
 
 from __future__ import annotations
 
@@ -6,32 +6,31 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from instruct_lab.callbacks.components import Callback
+from instruct_lab.callbacks.base import Callback, TrainingModule
 from instruct_lab.config import component
 
 if TYPE_CHECKING:
     import pytorch_lightning as pl
 
-    from instruct_lab.training.module import TuningModule
-    from instruct_lab.training.recording import Recorder
+    from instruct_lab.tracker.recorder import Recorder
 
 
 @component
 class WeightAverage(Callback):
-    """Exponential moving average of what trains: measured and kept in place of the last step's weights.
+    """Exponential moving average of the trained weights, evaluated and kept in place of the last step's weights.
 
-    average = decay·average + (1 - decay)·weights, from the weights after step `start_step`, in float32 or wider.
-    Validation, the best and the last weights are those of the average; training and the state that a killed run
-    continues from are not touched by it. Takes one copy of the trained parameters, and another during validation.
+    average = decay·average + (1 - decay)·weights, from the weights after step `start_step` on, in float32 or wider.
+    Validation, the best and the last weights use the average; training and the state that an interrupted run resumes
+    from do not. Memory: one copy of the trained parameters, and a second one during validation.
     Source: Polyak and Juditsky, 1992; Tarvainen and Valpola, 2017.
     """
 
-    decay: Annotated[float, Field(ge=0, lt=1)] = 0.99  # share of the average that stays at an update
+    decay: Annotated[float, Field(ge=0, lt=1)] = 0.99  # share of the average that is kept at an update
     every_steps: Annotated[int, Field(ge=1)] = 1  # optimizer steps between two updates
-    start_step: Annotated[int, Field(ge=0)] = 0  # optimizer step whose weights the average starts from; 0: the untuned
+    start_step: Annotated[int, Field(ge=0)] = 0  # optimizer step whose weights start the average; 0: the base model's
 
-    def build(self, module: TuningModule, recorder: Recorder) -> pl.Callback:
-        """The Lightning callback."""
-        from instruct_lab.callbacks._averaged_weights import AveragedWeights
+    def build(self, module: TrainingModule, recorder: Recorder) -> pl.Callback:
+        """Create the Lightning callback."""
+        from instruct_lab.callbacks.averaged_weights import AveragedWeights
 
-        return AveragedWeights(self)
+        return AveragedWeights(self.decay, self.every_steps, self.start_step)

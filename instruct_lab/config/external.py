@@ -56,7 +56,7 @@ class Foreign:
 
         arguments = {key: _filled(value, run or {}) for key, value in self.arguments.items()}
         try:
-            return hydra.utils.instantiate({"_target_": self.target, "_convert_": "object"}, **arguments, **values)
+            return hydra.utils.instantiate({"_target_": self.target, "_convert_": "object"}, **{**arguments, **values})
         except InstantiationException as error:
             raise error.__cause__ or error from None  # what the class itself raised
 

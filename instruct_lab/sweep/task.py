@@ -126,8 +126,8 @@ def run_task(task: Task, shared: SharedModels | None = None) -> Outcome:
 
 
 def _ran(task: Task, shared: SharedModels | None) -> Outcome:
-    from instruct_lab.training.ending import Pruned
-    from instruct_lab.training.run import Place, resume, train
+    from instruct_lab.callbacks import Pruned
+    from instruct_lab.training.run import RunContext, resume, train
 
     record = _begun(task)
     status = record.manifest.get("status") if record is not None else None
@@ -137,15 +137,15 @@ def _ran(task: Task, shared: SharedModels | None) -> Outcome:
         if record is not None and task.resumes is not False:
             experiment, config = _of_record(record)
             own = _needs_own_process(task, experiment, resumes=True)
-            place = Place(shared=shared, validated=validation_report(task))
-            return own or _finished(lambda: resume(experiment, config, record, place))
+            context = RunContext(shared=shared, on_validation=validation_report(task))
+            return own or _finished(lambda: resume(experiment, config, record, context))
         from instruct_lab.experiment.check import check
 
         checked = task.checked or check(task.overrides).or_refuse()
         own = _needs_own_process(task, checked.experiment, resumes=False)
-        place = Place(task.name, task.run_id, {"sweep": task.sweep}, shared, validation_report(task))
+        context = RunContext(task.name, task.run_id, {"sweep": task.sweep}, shared, validation_report(task))
         choices = checked.composition.choices
-        return own or _finished(lambda: train(checked.experiment, checked.resolved, choices, task.overrides, place))
+        return own or _finished(lambda: train(checked.experiment, checked.resolved, choices, task.overrides, context))
     except Pruned as pruned:
         return Outcome("pruned", str(pruned))
 

@@ -8,8 +8,10 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from instruct_lab.callbacks import Pruned
+
 if TYPE_CHECKING:
-    from instruct_lab.training.recording import Recorder
+    from instruct_lab.tracker.recorder import Recorder
 
 
 class Interrupted(BaseException):
@@ -18,10 +20,6 @@ class Interrupted(BaseException):
     def __init__(self, number: int) -> None:
         self.exit_code = 128 + number  # 130 for SIGINT, 143 for SIGTERM
         super().__init__(signal.Signals(number).name)
-
-
-class Pruned(Exception):
-    """The sweep that the run belongs to stops it early; tells by which value."""
 
 
 @contextmanager
@@ -48,17 +46,17 @@ def recorded_ending(recorder: Recorder) -> Iterator[None]:
         exit_code = 0
     except Interrupted as interrupted:
         exit_code = interrupted.exit_code
-        if recorder.active:
+        if recorder.is_writer:
             recorder.record.write_manifest(status="interrupted")
         raise
     except Pruned as pruned:
         exit_code = 0
-        if recorder.active:
+        if recorder.is_writer:
             recorder.record.write_manifest(status="pruned")
             recorder.record.log(str(pruned))
         raise
     except BaseException as error:
-        if recorder.active:
+        if recorder.is_writer:
             recorder.record.failed(error)
         raise
     finally:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
@@ -15,7 +16,7 @@ from instruct_lab.batching import IGNORED, Batch
 from instruct_lab.errors import InstructLabError
 from instruct_lab.experiment import Experiment
 from instruct_lab.objective import Loss
-from instruct_lab.training.recording import Recorder
+from instruct_lab.tracker.recorder import Recorder
 from instruct_lab.training.sums import Sums
 
 CLIP_EPSILON = 1e-6
@@ -57,7 +58,7 @@ class TuningModule(pl.LightningModule):
         self.model = model
         self._experiment = experiment
         self._recorder = recorder
-        self._num_steps = num_steps
+        self.num_steps = num_steps
         self._answer = answer
         self._teacher = [teacher]  # in a list: it is no part of this module's state
         self._window = Sums()  # of this step so far
@@ -77,7 +78,7 @@ class TuningModule(pl.LightningModule):
         optimizer: Any = self._experiment.optimizer.build(self.model.named_parameters(), factor)
         if self.trainer.precision != "16-mixed":  # without a loss scaler, a fused step leaves clipping to Lightning
             optimizer._step_supports_amp_scaling = False
-        scheduler = self._experiment.lr_scheduler.build(optimizer, self._num_steps)
+        scheduler = self._experiment.lr_scheduler.build(optimizer, self.num_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     # ---- training
@@ -186,6 +187,15 @@ class TuningModule(pl.LightningModule):
         return self.trainer.strategy.reduce(on_device, reduce_op="sum").cpu().double()
 
     # ---- checkpoints
+
+    def save_weights(self, path: Path) -> None:
+        """Write the trained weights to a new folder."""
+        self._experiment.tuning.save(self.model, path)
+
+    def direction(self, name: str) -> Literal["min", "max"]:
+        """Whether a smaller or a larger logged value of this name is better."""
+        metric = self._experiment.active_metrics.get(name.rpartition("/")[2])
+        return "max" if metric is not None and metric.higher_is_better else "min"
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what trains, and the counts that the log continues from."""

@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from instruct_lab import files
-from instruct_lab.callbacks.pruning import Validated
+from instruct_lab.callbacks.base import OnValidation
 from instruct_lab.errors import InstructLabError
 from instruct_lab.experiment import Experiment
 from instruct_lab.records import RunRecord
 from instruct_lab.records.identity import config_hash
 from instruct_lab.records.record import LOCK
+from instruct_lab.tracker.recorder import Recorder
 from instruct_lab.tracker.start import start_trackers
 from instruct_lab.training.ending import recorded_ending, signals_raised
 from instruct_lab.training.names import run_name
 from instruct_lab.training.quiet import quiet_libraries
-from instruct_lab.training.recording import Recorder
 from instruct_lab.training.stages import Stages
 
 if TYPE_CHECKING:
@@ -32,22 +32,22 @@ RUN_PATH_VARIABLE = "INSTRUCT_LAB_RUN_PATH"
 
 
 @dataclasses.dataclass(frozen=True)
-class Place:
-    """Where a run stands among others.
+class RunContext:
+    """How a run relates to its sweep.
 
     Args:
-        name: folder of the record; null: as the config says.
-        run_id: the record's own folder; null: a new one.
+        name: folder of the record; None: as the config says.
+        run_id: the record's own folder; None: a new one.
         facts: further entries of the manifest.
-        shared: weights that earlier runs of this process loaded; null: the run loads its own.
-        validated: see `Validated`; null: the run goes to its end.
+        shared: models that earlier runs of this process loaded; None: the run loads its own.
+        on_validation: may stop the run after a validation; None: the run is not pruned.
     """
 
     name: str | None = None
     run_id: str | None = None
     facts: dict[str, Any] = dataclasses.field(default_factory=dict)
     shared: SharedModels | None = None
-    validated: Validated | None = None
+    on_validation: OnValidation | None = None
 
 
 def train(
@@ -55,7 +55,7 @@ def train(
     config: dict[str, Any],
     choices: dict[str, Any],
     overrides: list[str],
-    place: Place = Place(),
+    context: RunContext = RunContext(),
 ) -> RunRecord:
     """Train, measure and record.
 
@@ -64,26 +64,28 @@ def train(
         config: the same as plain containers, resolved; written to the record, replayable as it is.
         choices: the option of each group.
         overrides: what the user typed.
-        place: where the run stands among others.
+        context: how the run relates to its sweep.
 
     Raises:
         InstructLabError: bad input; the record says `failed`.
-        Pruned: `place.validated` stopped the run; the record says `pruned`.
+        Pruned: `context.on_validation` stopped the run; the record says `pruned`.
     """
-    record = _own_record(experiment, config, choices, overrides, place)
+    record = _own_record(experiment, config, choices, overrides, context)
     if _is_first_process():
         record.write_manifest(choices=choices, seeds={"seed": experiment.seed}, config_hash=config_hash(config))
         record.write_manifest(runs_remote_code=experiment.model.runs_remote_code)
-    _run(experiment, config, choices, record, place, resumed=False)
+    _run(experiment, config, choices, record, context, resumed=False)
     return record
 
 
-def resume(experiment: Experiment, config: dict[str, Any], record: RunRecord, place: Place = Place()) -> RunRecord:
+def resume(
+    experiment: Experiment, config: dict[str, Any], record: RunRecord, context: RunContext = RunContext()
+) -> RunRecord:
     """Go on with a run from its last written state; the same steps follow as if it had never stopped."""
     if record.manifest.get("status") == "finished":
         raise InstructLabError(f"Run {record.id} is finished", do="start a new run with `instruct-lab train`")
     os.environ[RUN_PATH_VARIABLE] = str(record.path)
-    _run(experiment, config, record.manifest.get("choices", {}), record, place, resumed=True)
+    _run(experiment, config, record.manifest.get("choices", {}), record, context, resumed=True)
     return record
 
 
@@ -92,7 +94,7 @@ def _is_first_process() -> bool:
 
 
 def _own_record(
-    experiment: Experiment, config: dict[str, Any], choices: dict[str, Any], overrides: list[str], place: Place
+    experiment: Experiment, config: dict[str, Any], choices: dict[str, Any], overrides: list[str], context: RunContext
 ) -> RunRecord:
     if not _is_first_process():
         if RUN_PATH_VARIABLE not in os.environ:
@@ -102,29 +104,35 @@ def _own_record(
                 do="start one process with trainer.devices=N: it starts the others itself",
             )
         return RunRecord.open(Path(os.environ[RUN_PATH_VARIABLE]))
-    name = place.name or run_name(experiment.name, choices)
+    name = context.name or run_name(experiment.name, choices)
     runs_path = Path(experiment.runs_path).expanduser()
-    record = RunRecord.create(runs_path, name, config, overrides, run_id=place.run_id, **place.facts)
+    record = RunRecord.create(runs_path, name, config, overrides, run_id=context.run_id, **context.facts)
     os.environ[RUN_PATH_VARIABLE] = str(record.path)
     return record
 
 
 def _run(
-    experiment: Experiment, config: dict[str, Any], choices: Any, record: RunRecord, place: Place, *, resumed: bool
+    experiment: Experiment,
+    config: dict[str, Any],
+    choices: Any,
+    record: RunRecord,
+    context: RunContext,
+    *,
+    resumed: bool,
 ) -> None:
     quiet_libraries()
-    recorder = Recorder(record, {}, active=_is_first_process())
-    console = Console(stderr=True, quiet=not recorder.active, highlight=False)
+    recorder = Recorder(record, {}, is_writer=_is_first_process())
+    console = Console(stderr=True, quiet=not recorder.is_writer, highlight=False)
     console.print(f"run {record.id} in {record.path}", soft_wrap=True)
     with _sole_writer(record), signals_raised(), recorded_ending(recorder):
-        if recorder.active:
+        if recorder.is_writer:
             record.write_manifest(status="running")
         _start_trackers(experiment, config, choices, recorder, console)
-        run = Stages(experiment, record, recorder, console, place.shared, place.validated)
+        run = Stages(experiment, record, recorder, console, context.shared, context.on_validation)
         run.prepare()
         run.measure_before(resumed)
         run.fit(resumed)
-        if recorder.active:
+        if recorder.is_writer:
             run.measure_after()
 
 
@@ -138,7 +146,7 @@ def _sole_writer(record: RunRecord) -> contextlib.AbstractContextManager[None]:
 def _start_trackers(
     experiment: Experiment, config: dict[str, Any], choices: Any, recorder: Recorder, console: Console
 ) -> None:
-    if not recorder.active:
+    if not recorder.is_writer:
         return
     recorder.sessions |= start_trackers(experiment.tracker, recorder.record, config, choices)
     for name, session in recorder.sessions.items():

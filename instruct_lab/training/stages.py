@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import time
 from collections.abc import Callable
@@ -14,11 +15,14 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from rich.console import Console
 
 from instruct_lab.batching.layouts import last_answer_alone
-from instruct_lab.callbacks.checkpoints import LAST, RandomStates, keep_weights, write_weights
-from instruct_lab.callbacks.components import Callback
+from instruct_lab.callbacks import Callback
+from instruct_lab.callbacks.base import OnValidation
+from instruct_lab.callbacks.checkpoint_writer import LAST_STATE
 from instruct_lab.callbacks.evaluated_weights import EvaluatedWeights
+from instruct_lab.callbacks.kept_weights import keep_weights
 from instruct_lab.callbacks.optimizer_modes import OptimizerModes
-from instruct_lab.callbacks.pruning import StopsWhenPruned, Validated
+from instruct_lab.callbacks.pruning import StopWhenPruned
+from instruct_lab.callbacks.random_states import RandomStates
 from instruct_lab.callbacks.step_log import StepLog
 from instruct_lab.config import Foreign
 from instruct_lab.data import Audit, Conversation
@@ -31,11 +35,11 @@ from instruct_lab.metrics.intervals import summarize
 from instruct_lab.pages import audit_table
 from instruct_lab.pages.audit_page import audit_page
 from instruct_lab.records import RunRecord
+from instruct_lab.tracker.recorder import Recorder
 from instruct_lab.tracker.values import audit_reasons_table, final_values, predictions_table, results_table
 from instruct_lab.training.costs import Costs
 from instruct_lab.training.datamodule import InstructionData
 from instruct_lab.training.module import TuningModule
-from instruct_lab.training.recording import Recorder
 from instruct_lab.training.shared import SharedModels
 from instruct_lab.training.tokenizer import load_tokenizer
 from instruct_lab.training.tuned import chosen_weights, load_adapted, load_base, load_tuned
@@ -64,11 +68,11 @@ class Stages:
         recorder: Recorder,
         console: Console,
         shared: SharedModels | None = None,
-        validated: Validated | None = None,
+        on_validation: OnValidation | None = None,
     ) -> None:
         self.experiment = experiment
         self.shared = shared
-        self.validated = validated
+        self.on_validation = on_validation
         self.record = record
         self.recorder = recorder
         self.console = console
@@ -107,7 +111,7 @@ class Stages:
         try:
             self.data = InstructionData(experiment, self.tokenizer, self.cache_path, self.audit)
         except InstructLabError:
-            if self.recorder.active:
+            if self.recorder.is_writer:
                 self.record.write_audit(self.audit.to_json())
             raise
         self.chosen = {
@@ -129,7 +133,7 @@ class Stages:
         """What preprocessing did: a table here, `audit.json` and `audit.html` in the record, a table for trackers."""
         told = self.audit.to_json()
         audit_table.show(self.console, told)
-        if not self.recorder.active:
+        if not self.recorder.is_writer:
             return
         self.record.write_audit(told)
         self.record.write_text("audit.html", audit_page(told, f"Data of {self.record.name}"))
@@ -144,7 +148,7 @@ class Stages:
                 where=f"run {self.record.id}, data fingerprint {fingerprint[:12]} now, {known[:12]} then",
                 do="bring the same files back, or start a new run",
             )
-        if self.recorder.active:
+        if self.recorder.is_writer:
             inputs = [*self.data.inputs, *self.experiment.model.inputs(self.cache_path)]
             self.record.write_manifest(
                 data_fingerprint=fingerprint,
@@ -155,7 +159,7 @@ class Stages:
         """Measure the untuned model and the plain baselines, once in the life of a run."""
         evaluation = self.experiment.evaluation
         path = Path(self.record.path) / "before.json"
-        if not self.recorder.active:
+        if not self.recorder.is_writer:
             return
         if resumed and path.is_file():
             self.results = result.from_json(json.loads(path.read_text(encoding="utf-8")))
@@ -182,9 +186,9 @@ class Stages:
         if not experiment.tuning.trains:
             self._keep_untrained()
             return
-        last = Path(self.record.path) / "checkpoints" / LAST
+        last = self.record.checkpoints_path / LAST_STATE
         step = _step_of(last) if resumed else 0
-        if resumed and self.recorder.active:
+        if resumed and self.recorder.is_writer:
             self.record.truncate_metrics(after_step=step)
             self.console.print(f"going on after step {step}" if step else "no state was written yet: from the start")
         pl.seed_everything(experiment.seed, workers=True, verbose=False)
@@ -194,7 +198,7 @@ class Stages:
         counts = count_parameters(model)
         told = f"model: {counts.total:,} parameters, {counts.trained:,} trained ({100 * counts.share:.2g} %)"
         self.console.print(told)
-        if self.recorder.active:
+        if self.recorder.is_writer:
             self.record.write_manifest(parameters={"total": counts.total, "trained": counts.trained})
         steps = self.data.num_steps(trainer)
         answers = self._validation_answers()
@@ -202,15 +206,15 @@ class Stages:
         module = TuningModule(experiment, model, self.recorder, steps, answers, sources, self.teacher)
         callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]  # set by its connectors
         chosen = sorted(self._callbacks(module), key=lambda callback: isinstance(callback, EvaluatedWeights))
-        if self.validated is not None:
-            chosen.append(StopsWhenPruned(self.validated))
+        if self.on_validation is not None:
+            chosen.append(StopWhenPruned(self.on_validation))
         callbacks[:] = [StepLog(module), RandomStates(), *callbacks, *chosen, OptimizerModes()]
         _bound_by_steps(trainer, steps)
         with self.costs.training():
             trainer.fit(module, datamodule=self.data, ckpt_path=str(last) if step else None, weights_only=True)
         self.num_steps, self.num_target_tokens = trainer.global_step, module.num_target_tokens
-        if self.recorder.active:
-            write_weights(module, Path(self.record.path) / "checkpoints", "last", step=trainer.global_step)
+        if self.recorder.is_writer:
+            keep_weights(module.save_weights, self.record.checkpoints_path, "last", step=trainer.global_step)
         self.base = None  # type: ignore[assignment]  # the tuning method changed it
         self.trained = model if self.shared is not None and experiment.tuning.shares_base else None
 
@@ -218,9 +222,10 @@ class Stages:
         """Where only prompts change: what is measured is the untuned model, at step 0."""
         self.num_steps = self.num_target_tokens = 0
         model = self.experiment.tuning.apply(self.base.model)
-        if self.recorder.active:
+        if self.recorder.is_writer:
             self.record.write_manifest(parameters={"total": count_parameters(model).total, "trained": 0})
-            keep_weights(self.experiment.tuning, model, Path(self.record.path) / "checkpoints", "last", step=0)
+            save = functools.partial(self.experiment.tuning.save, model)
+            keep_weights(save, self.record.checkpoints_path, "last", step=0)
         self.base = None  # type: ignore[assignment]
 
     def _callbacks(self, module: TuningModule) -> list[pl.Callback]:
@@ -229,13 +234,17 @@ class Stages:
             if isinstance(callback, Callback):
                 built.append(callback.build(module, self.recorder))
             elif isinstance(callback, Foreign):
-                built.append(callback.build())
+                arguments = callback.arguments
+                follows = arguments.get("monitor") is not None and arguments.get("mode") is None
+                built.append(
+                    callback.build(mode=module.direction(arguments["monitor"])) if follows else callback.build()
+                )
         return built
 
     def _validation_answers(self) -> Callable[[Any], dict[str, float]] | None:
         count = self.experiment.evaluation.during_examples
         chosen = sample(self.data, "validation", count) if count else []
-        if not chosen or not self.recorder.active:
+        if not chosen or not self.recorder.is_writer:
             return None
 
         def answered(model: Any) -> dict[str, float]:

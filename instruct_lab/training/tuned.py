@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from instruct_lab.callbacks.checkpoints import read_weights
+from instruct_lab.callbacks.kept_weights import read_weights
 from instruct_lab.errors import InstructLabError
 from instruct_lab.experiment import Experiment
 from instruct_lab.training.shared import SharedModels, model_key

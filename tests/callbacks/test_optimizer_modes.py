@@ -4,7 +4,6 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from instruct_lab.callbacks.evaluated_weights import EvaluatedWeights
 from instruct_lab.callbacks.optimizer_modes import OptimizerModes
 from instruct_lab.optimizer import AdamW, ScheduleFreeAdamW
 
@@ -121,12 +120,8 @@ def test_a_run_that_has_no_step_left_keeps_the_average(tmp_path):
 def test_other_optimizers_are_left_alone():
     callback = OptimizerModes()
     copied = []
-    callback.put_in = lambda *_: copied.append(True)
+    callback.swap_in = lambda *_: copied.append(True)
     module = fit(AdamW(lr=0.1), [callback])[0]
     plain = fit(AdamW(lr=0.1), [])[0]
     assert copied == []
     assert torch.equal(module.dense.weight, plain.dense.weight)
-
-
-def test_both_callbacks_can_be_put_last_by_their_class():
-    assert issubclass(OptimizerModes, EvaluatedWeights)

@@ -6,7 +6,7 @@ import torch
 from support.records import logged, newest_run
 
 from instruct_lab import cli
-from instruct_lab.callbacks.weight_average import WeightAverage
+from instruct_lab.callbacks import WeightAverage
 from instruct_lab.errors import InstructLabError
 
 torch.set_num_threads(1)

@@ -52,7 +52,7 @@ def test_a_worker_that_dies_takes_its_trial_alone(lab, tiny):
     (lab / "dying.py").write_text(
         "import os, signal\n"
         "from instruct_lab.config import component\n"
-        "from instruct_lab.callbacks.components import Callback\n"
+        "from instruct_lab.callbacks import Callback\n"
         "import pytorch_lightning as pl\n\n\n"
         "class Dies(pl.Callback):\n"
         "    def on_train_start(self, *arguments):\n"

@@ -97,7 +97,7 @@ def test_three_failing_trials_are_told_and_the_rest_go_on(lab, tiny, capsys):
     (lab / "broken.jsonl").write_text('{"instruction": "a", "input": "", "output": "b"}\n' + "not json\n" * 50)
     (lab / "failing.py").write_text(
         "from instruct_lab.config import component\n"
-        "from instruct_lab.callbacks.components import Callback\n"
+        "from instruct_lab.callbacks import Callback\n"
         "import pytorch_lightning as pl\n\n\n"
         "class Fails(pl.Callback):\n"
         "    def on_train_batch_start(self, *arguments):\n"

@@ -9,8 +9,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from instruct_lab.batching import IGNORED, Example
 from instruct_lab.callbacks.step_log import StepLog
 from instruct_lab.experiment.check import check
+from instruct_lab.tracker.recorder import Recorder
 from instruct_lab.training.module import TuningModule
-from instruct_lab.training.recording import Recorder
 
 LENGTHS = [12, 5, 9, 3, 14, 7, 4, 11]
 

@@ -10,53 +10,58 @@ from torch import Tensor
 
 from instruct_lab.callbacks.evaluated_weights import EvaluatedWeights, trained_parameters
 from instruct_lab.callbacks.optimizer_modes import has_modes
-from instruct_lab.callbacks.weight_average import WeightAverage
 from instruct_lab.errors import InstructLabError
 
 
 class AveragedWeights(EvaluatedWeights):
-    """Updates the average right after each optimizer step, before any callback can write a state of it."""
+    """Update the average right after each optimizer step, before any callback can write a checkpoint of it.
 
-    def __init__(self, settings: WeightAverage) -> None:
+    Args:
+        decay: share of the average that is kept at an update.
+        every_steps: optimizer steps between two updates.
+        start_step: optimizer step whose weights start the average.
+    """
+
+    def __init__(self, decay: float, every_steps: int, start_step: int) -> None:
         super().__init__()
-        self._settings = settings
+        self._decay, self._every_steps, self._start_step = decay, every_steps, start_step
         self._step = 0
         self._average: dict[str, Tensor] = {}
 
     def state_dict(self) -> dict[str, Any]:
-        """The average and the step that it stands at."""
+        """The average and the optimizer step it belongs to."""
         return {"step": self._step, "average": self._average}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from it."""
+        """Continue from a saved average."""
         self._step, self._average = state_dict["step"], dict(state_dict["average"])
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Follow the optimizer's steps.
+        """Run an update after every optimizer step.
 
         Raises:
-            InstructLabError: the optimizer makes an average itself.
+            InstructLabError: the optimizer averages the weights itself.
         """
         optimizer = trainer.optimizers[0]
         if has_modes(optimizer):
             raise InstructLabError(
-                "The optimizer averages the weights itself, so a second average would be put in its average's place",
+                "The optimizer averages the weights itself, so a second average would replace its average",
                 where="callbacks: WeightAverage",
-                do="leave the callback out, or choose another optimizer",
+                do="remove the callback, or choose another optimizer",
             )
         if self._step == 0:
             self._start_if_due(pl_module)
-        optimizer.register_step_post_hook(lambda *_: self._stepped(pl_module))
+        optimizer.register_step_post_hook(lambda *_: self._after_step(pl_module))
 
-    def _stepped(self, module: pl.LightningModule) -> None:
+    def _after_step(self, module: pl.LightningModule) -> None:
         self._step += 1
         if not self._average:
             self._start_if_due(module)
-        elif (self._step - self._settings.start_step) % self._settings.every_steps == 0:
+        elif (self._step - self._start_step) % self._every_steps == 0:
             self._update(module)
 
     def _start_if_due(self, module: pl.LightningModule) -> None:
-        if self._step >= self._settings.start_step:
+        if self._step >= self._start_step:
             for name, parameter in trained_parameters(module).items():
                 wide = torch.promote_types(parameter.dtype, torch.float32)
                 self._average[name] = parameter.detach().to(wide, copy=True)
@@ -65,14 +70,14 @@ class AveragedWeights(EvaluatedWeights):
     def _update(self, module: pl.LightningModule) -> None:
         for name, parameter in trained_parameters(module).items():
             average = self._average[name] = self._average[name].to(parameter.device)
-            average.lerp_(parameter.to(average.dtype), 1 - self._settings.decay)
+            average.lerp_(parameter.to(average.dtype), 1 - self._decay)
 
     def has_weights(self, trainer: pl.Trainer) -> bool:
         """Whether the average has started."""
         return bool(self._average)
 
     @torch.no_grad()
-    def put_in(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """The average, rounded to the parameters' own precision."""
+    def swap_in(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Load the average into the model, rounded to the precision of its parameters."""
         for name, parameter in trained_parameters(module).items():
             parameter.copy_(self._average[name])

@@ -1,4 +1,4 @@
-"""Sends every logged value to the run record and to the trackers; a tracker that fails never ends the run."""
+"""Send every logged value to the run record and to the trackers."""
 
 from __future__ import annotations
 
@@ -11,43 +11,43 @@ from instruct_lab.tracker.base import TrackerSession
 
 
 class Recorder:
-    """One place that values are logged to.
+    """Writes values to the run record and to every tracker; a tracker that fails never ends the run.
 
     Args:
         record: the run's own record.
-        sessions: the live trackers, each guarded.
-        active: whether this process writes; the other processes of a multi-device run do not.
+        sessions: the live trackers, by name.
+        is_writer: whether this process writes; the other ranks of a multi-device run do not.
     """
 
-    def __init__(self, record: RunRecord, sessions: dict[str, TrackerSession], *, active: bool = True) -> None:
+    def __init__(self, record: RunRecord, sessions: dict[str, TrackerSession], *, is_writer: bool = True) -> None:
         self.record = record
         self.sessions = sessions
-        self.active = active
+        self.is_writer = is_writer
 
     def log(self, values: dict[str, float], *, step: int, epoch: int) -> None:
-        """Append values to `metrics.jsonl` and pass them on."""
-        if not self.active:
+        """Append values to `metrics.jsonl` and send them to the trackers."""
+        if not self.is_writer:
             return
         self.record.append_metrics(step=step, epoch=epoch, values=values)
         for session in self.sessions.values():
             session.log(values, step=step)
 
     def log_table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """Pass a table on; one without rows is none."""
+        """Send a table to the trackers, unless it has no rows."""
         for session in self.sessions.values() if rows else ():
             session.log_table(name, columns, rows)
 
     def summarize(self, values: dict[str, Any]) -> None:
-        """Pass the final values on."""
+        """Send the final values to the trackers."""
         for session in self.sessions.values():
             session.summarize(values)
 
     def log_weights(self, path: Path) -> None:
-        """Pass on the folder of the weights that the run is measured by."""
+        """Send the folder of the evaluated weights to the trackers."""
         for session in self.sessions.values():
             session.log_weights(path)
 
     def finish(self, exit_code: int) -> None:
-        """Close every tracker, whatever happened before."""
+        """Close every tracker."""
         for session in self.sessions.values():
             session.finish(exit_code)

@@ -1,0 +1,57 @@
+"""What a callback of the config is, and what it may ask of the module that trains."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from instruct_lab.config import Component
+
+if TYPE_CHECKING:
+    import pytorch_lightning as pl
+
+    from instruct_lab.tracker.recorder import Recorder
+
+OnValidation = Callable[[int, dict[str, float]], str | None]
+"""Called after each validation with the optimizer step and the logged values; returns the reason to stop, or None."""
+
+
+class Pruned(Exception):
+    """The sweep stops the run early; the message names the value that decided it."""
+
+
+class TrainingModule(Protocol):
+    """What a callback may use of the LightningModule that trains."""
+
+    num_steps: int  # optimizer steps of the whole run
+    num_target_tokens: int  # trained on since the start of the run, all devices together
+    tokens_per_second: float  # target tokens, over the last optimizer step
+    train_loss: float  # of the last optimizer step
+
+    @property
+    def step_ended(self) -> bool:
+        """Whether the current batch completed an optimizer step."""
+
+    def log_step(self) -> None:
+        """Log the optimizer step that just ended, if one did."""
+
+    def save_weights(self, path: Path) -> None:
+        """Write the trained weights to a new folder."""
+
+    def direction(self, name: str) -> Literal["min", "max"]:
+        """Whether a smaller or a larger logged value of this name is better."""
+
+
+class Callback(Component, ABC):
+    """A Lightning callback that a config chooses."""
+
+    @abstractmethod
+    def build(self, module: TrainingModule, recorder: Recorder) -> pl.Callback:
+        """Create the Lightning callback.
+
+        Args:
+            module: trains the model.
+            recorder: writes values to the run record and the trackers.
+        """

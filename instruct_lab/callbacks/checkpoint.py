@@ -1,0 +1,36 @@
+"""The component that chooses which checkpoints are written."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+
+from instruct_lab.callbacks.base import Callback, TrainingModule
+from instruct_lab.config import component
+
+if TYPE_CHECKING:
+    import pytorch_lightning as pl
+
+    from instruct_lab.tracker.recorder import Recorder
+
+
+@component
+class Checkpoint(Callback):
+    """Write the state that an interrupted run resumes from, and the best weights by a monitored value.
+
+    `checkpoints/last.ckpt` is the whole training state (trained weights, optimizer, schedule, data position, random
+    states); `checkpoints/best-STEP/` holds only the trained weights, which for an adapter method is the adapter. Each
+    is written under a temporary name and then renamed, so that a crash leaves the previous one whole.
+    """
+
+    every_steps: Annotated[int, Field(ge=1)] = 50  # optimizer steps between two training states
+    monitor: str | None = "val/loss"  # the logged value that decides which weights are best; null: keep no best weights
+    mode: Literal["min", "max"] | None = None  # which value is best; null: as the monitored metric or loss declares
+
+    def build(self, module: TrainingModule, recorder: Recorder) -> pl.Callback:
+        """Create the Lightning callback."""
+        from instruct_lab.callbacks.checkpoint_writer import CheckpointWriter
+
+        mode = self.mode or (module.direction(self.monitor) if self.monitor is not None else "min")
+        return CheckpointWriter(module, recorder.record.checkpoints_path, self.every_steps, self.monitor, mode)

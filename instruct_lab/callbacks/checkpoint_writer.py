@@ -1,0 +1,106 @@
+"""Write checkpoints during training: the state to resume from, and the best weights."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+import pytorch_lightning as pl
+
+from instruct_lab.callbacks.base import TrainingModule
+from instruct_lab.callbacks.kept_weights import keep_weights, removed_on_error
+from instruct_lab.errors import InstructLabError
+
+LAST_STATE = "last.ckpt"
+
+
+class CheckpointWriter(pl.Callback):
+    """Write `last.ckpt` every so many optimizer steps, and a `best-STEP` folder when the monitored value improves.
+
+    A state is written between two training batches, never between a batch and its validation, so that a resumed run
+    repeats neither: a state that is due there is written at the next step, or at the end of the epoch.
+
+    Args:
+        module: trains the model.
+        folder: the run's `checkpoints/`.
+        every_steps: optimizer steps between two states.
+        monitor: the logged value that decides which weights are best; None to keep no best weights.
+        mode: whether the smallest or the largest value is best.
+    """
+
+    def __init__(
+        self, module: TrainingModule, folder: Path, every_steps: int, monitor: str | None, mode: Literal["min", "max"]
+    ) -> None:
+        self._module = module
+        self._folder = folder
+        self._every_steps = every_steps
+        self._monitor = monitor
+        self._sign = 1 if mode == "min" else -1
+        self._best: float | None = None
+        self._saved_step = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best value so far."""
+        return {"best": self._best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue to compare with the best value so far."""
+        self._best = state_dict["best"]
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Count the steps between two states from the current step."""
+        self._saved_step = trainer.global_step
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Write the state, unless a validation or the end of the epoch follows this batch."""
+        epoch_loop = trainer.fit_loop.epoch_loop
+        fetcher = trainer.fit_loop._data_fetcher
+        assert fetcher is not None
+        is_boundary = epoch_loop._num_ready_batches_reached() or epoch_loop._should_check_val_fx(fetcher)
+        if self._module.step_ended and self._is_due(trainer) and not is_boundary:
+            self._save_state(trainer)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write the state if one was due at the last batches of the epoch."""
+        if self._is_due(trainer):
+            self._save_state(trainer)
+
+    def _is_due(self, trainer: pl.Trainer) -> bool:
+        return trainer.global_step - self._saved_step >= self._every_steps
+
+    def _save_state(self, trainer: pl.Trainer) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        partial = self._folder / f"{LAST_STATE}.partial"
+        self._saved_step = trainer.global_step
+        with removed_on_error(partial):
+            trainer.save_checkpoint(partial)
+        if not trainer.is_global_zero:
+            return
+        if not partial.is_file() or not partial.stat().st_size:  # Lightning ignores a PermissionError
+            raise InstructLabError(
+                "The checkpoint was not written", where=str(partial), do="check permissions and disk space"
+            )
+        os.replace(partial, self._folder / LAST_STATE)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Keep the weights if the monitored value is the best so far.
+
+        Raises:
+            InstructLabError: the monitored value is not logged.
+        """
+        monitor = self._monitor
+        if monitor is None or trainer.sanity_checking or not trainer.is_global_zero:
+            return
+        logged = trainer.callback_metrics.get(monitor)
+        if logged is None:
+            raise InstructLabError(
+                f"callbacks.checkpoint.monitor is {monitor}, which is not logged",
+                do=f"choose one of: {', '.join(sorted(trainer.callback_metrics))}",
+            )
+        value = float(logged)
+        if math.isfinite(value) and (self._best is None or self._sign * value < self._sign * self._best):
+            self._best = value
+            step = trainer.global_step
+            keep_weights(self._module.save_weights, self._folder, "best", step=step, monitor=monitor, value=value)

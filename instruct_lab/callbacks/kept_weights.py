@@ -1,0 +1,68 @@
+"""The weights a run keeps: `checkpoints/best-STEP/` and `last-STEP/`, each with a JSON file that points at it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from instruct_lab.errors import InstructLabError, wrap_errors
+from instruct_lab.files import read_json, write_json
+
+
+@contextlib.contextmanager
+def removed_on_error(partial: Path) -> Iterator[None]:
+    """Remove an unfinished file or folder when writing it fails.
+
+    Raises:
+        InstructLabError: it cannot be written.
+    """
+    try:
+        with wrap_errors(  # torch and safetensors report a full disk in their own ways
+            what="The checkpoint cannot be written",
+            where=str(partial.parent),
+            do="free disk space or fix the folder's permissions, then continue with `instruct-lab resume`",
+        ):
+            yield
+    except InstructLabError:
+        shutil.rmtree(partial, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise
+
+
+def keep_weights(save: Callable[[Path], None], folder: Path, name: str, *, step: int, **facts: Any) -> None:
+    """Write weights to `name-STEP/` and point `name.json` at them; the previous folder is removed last.
+
+    Args:
+        save: writes the weights to a new folder.
+        folder: the run's `checkpoints/`.
+        name: `best` or `last`.
+        step: the optimizer step of the weights.
+        facts: further entries of `name.json`.
+
+    Raises:
+        InstructLabError: they cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / f"{name}-{step:06d}"
+    partial = folder / f"{name}.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    with removed_on_error(partial):
+        save(partial)
+    if target.exists():
+        shutil.rmtree(target)
+    os.replace(partial, target)
+    write_json(folder / f"{name}.json", {"path": target.name, "step": step, **facts})
+    for old in folder.glob(f"{name}-*"):
+        if old != target:
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def read_weights(folder: Path, name: str) -> tuple[Path, dict[str, Any]] | None:
+    """The folder that `name.json` points at, and the entries of that file; None if there are no such weights."""
+    facts = read_json(folder / f"{name}.json")
+    return None if facts is None else (folder / facts["path"], facts)

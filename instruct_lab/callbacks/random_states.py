@@ -1,0 +1,48 @@
+"""Random states as part of a checkpoint, so that a resumed run draws the same numbers."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+
+
+class RandomStates(pl.Callback):
+    """Save the states of all random generators, and restore them right before the next batch."""
+
+    def __init__(self) -> None:
+        self._restored: dict[str, Any] | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """The states, in types that `torch.load(weights_only=True)` accepts."""
+        import numpy
+
+        name, keys, position, has_gauss, cached = numpy.random.get_state()
+        version, internal, gauss = random.getstate()
+        return {
+            "torch": torch.get_rng_state(),
+            "cuda": list(torch.cuda.get_rng_state_all()) if torch.cuda.is_available() else [],
+            "numpy": [str(name), [int(key) for key in keys], int(position), int(has_gauss), float(cached)],
+            "python": [version, list(internal), gauss],
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Hold the states until the loop is set up, which draws random numbers itself."""
+        self._restored = state_dict
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        """Restore the states before the first batch of a resumed run."""
+        if self._restored is None:
+            return
+        import numpy
+
+        states, self._restored = self._restored, None
+        torch.set_rng_state(states["torch"].cpu())
+        if states["cuda"]:
+            torch.cuda.set_rng_state_all([state.cpu() for state in states["cuda"]])
+        name, keys, position, has_gauss, cached = states["numpy"]
+        numpy.random.set_state((name, numpy.array(keys, dtype=numpy.uint32), position, has_gauss, cached))
+        version, internal, gauss = states["python"]
+        random.setstate((version, tuple(internal), gauss))
