@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import json
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import hydra.utils
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
@@ -234,11 +236,7 @@ class Stages:
             if isinstance(callback, Callback):
                 built.append(callback.build(module, self.recorder))
             elif isinstance(callback, Foreign):
-                arguments = callback.arguments
-                follows = arguments.get("monitor") is not None and arguments.get("mode") is None
-                built.append(
-                    callback.build(mode=module.direction(arguments["monitor"])) if follows else callback.build()
-                )
+                built.append(_build_external(callback, module))
         return built
 
     def _validation_answers(self) -> Callable[[Any], dict[str, float]] | None:
@@ -316,6 +314,17 @@ class Stages:
         if prompted == chosen:
             return None
         return [last_answer_alone(conversation) for conversation in prompted]
+
+
+def _build_external(callback: Foreign, module: TuningModule) -> pl.Callback:
+    """A callback of another library; where it monitors a value without a mode, the mode that suits this value."""
+    monitor, mode = callback.arguments.get("monitor"), callback.arguments.get("mode")
+    values: dict[str, Any] = {}
+    if isinstance(monitor, str) and mode is None:
+        if "mode" in inspect.signature(hydra.utils.get_class(callback.target)).parameters:
+            values["mode"] = module.direction(monitor)
+    built: pl.Callback = callback.build(**values)
+    return built
 
 
 def _wide_console() -> Console:
