@@ -319,10 +319,10 @@ class Stages:
 def _build_external(callback: Foreign, module: TuningModule) -> pl.Callback:
     """A callback of another library; where it monitors a value without a mode, the mode that suits this value."""
     monitor, mode = callback.arguments.get("monitor"), callback.arguments.get("mode")
+    takes_mode = "mode" in inspect.signature(hydra.utils.get_class(callback.target)).parameters
     values: dict[str, Any] = {}
-    if isinstance(monitor, str) and mode is None:
-        if "mode" in inspect.signature(hydra.utils.get_class(callback.target)).parameters:
-            values["mode"] = module.direction(monitor)
+    if isinstance(monitor, str) and mode is None and takes_mode:
+        values["mode"] = module.direction(monitor)
     built: pl.Callback = callback.build(**values)
     return built
 
