@@ -28,7 +28,7 @@ from pydantic import Field
 
 from instruct_lab.config import Component, component
 from instruct_lab.config.spelling import nearest
-from instruct_lab.errors import InstructLabError, Refusal
+from instruct_lab.errors import InstructLabError, Refusal, wrap_errors
 
 CHUNK_BYTES = 1 << 20
 NETWORK_SIGNS = (
@@ -282,6 +282,16 @@ def file_sha256(file: Path) -> str:
             if time.time_ns() - max(told.st_mtime_ns, told.st_ctime_ns) > SETTLED_NANOSECONDS:
                 _KNOWN_DIGESTS[key] = known
     return known
+
+
+def file_input(file: Path, name: str = "") -> Input:
+    """A file's name (or the given one), SHA-256 and size.
+
+    Raises:
+        InstructLabError: it cannot be read.
+    """
+    with wrap_errors(OSError, what="The file cannot be read", where=str(file), do="Check the path and its permissions"):
+        return Input(name or file.name, file_sha256(file), file.stat().st_size)
 
 
 def _sha256(file: Path) -> str | None:

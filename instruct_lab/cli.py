@@ -319,11 +319,11 @@ def _init(parsed: argparse.Namespace) -> int:
 
 
 def _cache(parsed: argparse.Namespace) -> int:
-    from instruct_lab.cache.store import Store, chosen_entries
+    from instruct_lab.cache.store import Store, select_entries
     from instruct_lab.config.compose import compose
 
     store = Store(Path(parsed.cache or compose([]).config.cache_path).expanduser())
-    found = chosen_entries(store.entries(), parsed.keys, parsed.older_than)
+    found = select_entries(store.entries(), parsed.keys, parsed.older_than)
     if parsed.action == "clear":
         freed = store.remove(found)
         told: Any = {"removed": [entry.key for entry in found], "bytes": freed}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from instruct_lab.batching.base import Batching, Layout
 from instruct_lab.batching.table import batches, write_batches
-from instruct_lab.cache.parallel import in_order
+from instruct_lab.cache.parallel import map_in_order
 from instruct_lab.data import Audit
 from instruct_lab.data.table import ConversationTable
 from instruct_lab.template import Template
@@ -50,13 +50,13 @@ class EncodeRows:
         return write_batches(path, self._batches(audit))
 
     def _batches(self, audit: Audit) -> Iterator[pyarrow.RecordBatch]:
-        for made, told in in_order(self, self.rows.pieces(PART_ROWS)):
+        for made, told in map_in_order(self, self.rows.pieces(PART_ROWS)):
             audit.absorb(told)
             yield from made
 
     def __call__(self, piece: tuple[int, int, int]) -> tuple[list[pyarrow.RecordBatch], Audit]:
         """The examples of some of the rows, and the audit of them."""
         audit = Audit()
-        rows = self.rows.piece(*piece)
+        rows = self.rows.read_piece(*piece)
         examples = self.batching.encode(rows, self.template, self.tokenizer, audit, self.split, self.layout)
         return list(batches(examples)), audit

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from instruct_lab.batching.base import Example
-from instruct_lab.data.table import ArrowFile
+from instruct_lab.cache.arrow import ArrowFile
 
 if TYPE_CHECKING:
     import numpy

@@ -38,8 +38,8 @@ GONE = -2
 CODE = "import sys; sys.path[:] = {path!r}; from instruct_lab.cache.parallel import serve; serve({descriptor})"
 
 
-def in_order(work: Callable[[P], R], parts: Iterable[P]) -> Iterator[R]:
-    """`map`, with other processes where there are any (see `others`) and the work is long enough for them.
+def map_in_order(work: Callable[[P], R], parts: Iterable[P]) -> Iterator[R]:
+    """`map`, with other processes where there are any (see `worker_processes`) and the work is long enough for them.
 
     Args:
         work: a function of a part alone; what can be pickled (a frozen dataclass that is called, say) is shared.
@@ -53,11 +53,11 @@ def in_order(work: Callable[[P], R], parts: Iterable[P]) -> Iterator[R]:
     if known is None or packed is None:
         yield from map(work, parts)
     else:
-        yield from known.in_order(work, packed, parts)
+        yield from known.map_in_order(work, packed, parts)
 
 
 @contextlib.contextmanager
-def others() -> Iterator[None]:
+def worker_processes() -> Iterator[None]:
     """For the time of a block, other processes may take part; within another such block, they are its own."""
     if _others.get() is not None or num_processes() < 2:
         yield
@@ -107,8 +107,8 @@ class _Others:
         self._processes: list[_Process] = []
         self._seconds, self._numbers = 0.0, 0
 
-    def in_order(self, work: Callable[[Any], Any], packed: bytes, parts: Iterable[Any]) -> Iterator[Any]:
-        """See `in_order`."""
+    def map_in_order(self, work: Callable[[Any], Any], packed: bytes, parts: Iterable[Any]) -> Iterator[Any]:
+        """See `map_in_order`."""
         waiting: deque[_Part] = deque()
         for process in self._processes:
             process.prepare(packed)

@@ -26,7 +26,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from instruct_lab.cache.parallel import GC_THRESHOLDS, others
+from instruct_lab.cache.parallel import GC_THRESHOLDS, worker_processes
 from instruct_lab.config import Component
 from instruct_lab.errors import InstructLabError
 
@@ -117,7 +117,7 @@ class Store:
             while first and entry is None:
                 first -= 1
                 entry = self._whole(keys[first])
-            with others():
+            with worker_processes():
                 for stage, key in list(zip(stages, keys, strict=True))[first + 1 if entry else 0 :]:
                     entry = self._built(stage, key, entry)
         assert entry is not None
@@ -206,7 +206,7 @@ class Store:
         return self._known[key]
 
 
-def chosen_entries(entries: Sequence[Entry], keys: Sequence[str], older_than: float | None) -> list[Entry]:
+def select_entries(entries: Sequence[Entry], keys: Sequence[str], older_than: float | None) -> list[Entry]:
     """The results whose keys begin so (all, without keys), and that were not used for so many days.
 
     Raises:
@@ -236,7 +236,7 @@ def link(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def described(value: Any, leave_out: frozenset[str] | set[str] = frozenset()) -> Any:
+def describe(value: Any, leave_out: frozenset[str] | set[str] = frozenset()) -> Any:
     """A component's class and settings (all the way down), as JSON can hold them; what decides its results.
 
     A class from outside this package stands with its source code's SHA-256.
@@ -246,12 +246,12 @@ def described(value: Any, leave_out: frozenset[str] | set[str] = frozenset()) ->
         location = getattr(value, "location_fields", None)
         left_out = {*leave_out, *(location() if location is not None else ())}
         names = [field.name for field in dataclasses.fields(kind) if field.name not in left_out]
-        content = {name: described(getattr(value, name)) for name in names}
+        content = {name: describe(getattr(value, name)) for name in names}
         return {"class": f"{kind.__module__}.{kind.__qualname__}", "code": _own_code(kind), **content}
     if isinstance(value, dict):
-        return [[key, described(inner)] for key, inner in value.items()]
+        return [[key, describe(inner)] for key, inner in value.items()]
     if isinstance(value, list | tuple):
-        return [described(inner) for inner in value]
+        return [describe(inner) for inner in value]
     return value
 
 

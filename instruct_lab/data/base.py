@@ -94,7 +94,7 @@ def split_path(folder: Path, split: str) -> Path:
     return folder / f"{split}.arrow"
 
 
-def write_kept(rows: ConversationTable, flags: bytearray, path: Path) -> int:
+def write_flagged(rows: ConversationTable, flags: bytearray, path: Path) -> int:
     """The rows whose flag is set, in another file; the same file where that is all of them. Returns their number."""
     if all(flags):
         link(rows.path, path)

@@ -10,8 +10,8 @@ from typing import Annotated
 from pydantic import Field
 
 from instruct_lab.config import Component, component
-from instruct_lab.data.conversation import Conversation, normalized
-from instruct_lab.data.sources.base import columns_hint
+from instruct_lab.data.conversation import Conversation, normalize_text
+from instruct_lab.data.sources.base import suggest_column
 from instruct_lab.errors import InstructLabError
 
 MAX_POSTINGS = 50_000
@@ -71,7 +71,7 @@ class NearestExample(Baseline):
         return ["" if number is None else examples[number].answers[0] for number in found]
 
     def _grams(self, text: str) -> set[str]:
-        padded = f" {normalized(text)} "
+        padded = f" {normalize_text(text)} "
         return {
             padded[start : start + self.num_characters]
             for start in range(max(1, len(padded) - self.num_characters + 1))
@@ -101,7 +101,7 @@ def _question(conversation: Conversation, column: str | None) -> str:
             raise InstructLabError(
                 f"A baseline names the column {column!r}, which conversation {conversation.id} does not have as text",
                 where="data.baselines",
-                do=columns_hint(column, conversation.metadata),
+                do=suggest_column(column, conversation.metadata),
             )
         return value
     users = [message.content for message in conversation.prompt if message.role == "user"]

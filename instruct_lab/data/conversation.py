@@ -95,6 +95,6 @@ def _mapped(messages: tuple[Message, ...], change: Callable[[str, str], str]) ->
     return tuple(Message(m.role, text, m.trained, m.weight) for m, text in zip(messages, texts, strict=True))
 
 
-def normalized(text: str) -> str:
+def normalize_text(text: str) -> str:
     """The text as duplicates are compared: its words with single spaces between; without any, its characters."""
     return " ".join(compared_words(text)) or "".join(text.casefold().split())

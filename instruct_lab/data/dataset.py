@@ -11,10 +11,10 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from instruct_lab.assets import Input
-from instruct_lab.cache.store import Entry, Stage, described
+from instruct_lab.cache.store import Entry, Stage, describe
 from instruct_lab.config import component
 from instruct_lab.data.audit import Audit
-from instruct_lab.data.base import Data, split_path, tables, write_kept
+from instruct_lab.data.base import Data, split_path, tables, write_flagged
 from instruct_lab.data.baselines import Baseline
 from instruct_lab.data.conversation import Supervision
 from instruct_lab.data.formats.base import Format
@@ -22,7 +22,8 @@ from instruct_lab.data.mapping import MapRows
 from instruct_lab.data.sources.base import Source
 from instruct_lab.data.split import SPLIT_NAMES, HashSplit, SplitName, apart
 from instruct_lab.data.stages import audited_stage
-from instruct_lab.data.table import BatchWriter, ConversationTable
+from instruct_lab.data.table import ConversationTable
+from instruct_lab.data.writing import ConversationWriter
 from instruct_lab.errors import InstructLabError, Problem, Refusal
 
 
@@ -70,7 +71,7 @@ class DataSet(Data):
         source's rows are broken, and where no row is left to train on.
         """
         depends_on = {
-            "data": described(self, {"baselines", "language"}),
+            "data": describe(self, {"baselines", "language"}),
             "inputs": [
                 [split, name, [found.sha256 for found in source.inputs(cache_path)]]
                 for split, name, source in self._every_source()
@@ -120,7 +121,9 @@ class DataSet(Data):
 
     def _build(self, folder: Path, audit: Audit, cache_path: Path) -> dict[str, Any]:
         with contextlib.ExitStack() as stack:
-            writers = {name: stack.enter_context(BatchWriter(folder / f"all-{name}.arrow")) for name in SPLIT_NAMES}
+            writers = {
+                name: stack.enter_context(ConversationWriter(folder / f"all-{name}.arrow")) for name in SPLIT_NAMES
+            }
             for split in SPLIT_NAMES:
                 self._fill(split, writers, cache_path, audit)
         pools = {name: ConversationTable(folder / f"all-{name}.arrow") for name in SPLIT_NAMES}
@@ -130,7 +133,7 @@ class DataSet(Data):
         sizes = {}
         for name, pool in pools.items():
             self._limit(name, pool, flags[name], audit)
-            sizes[str(name)] = write_kept(pool, flags[name], split_path(folder, name))
+            sizes[str(name)] = write_flagged(pool, flags[name], split_path(folder, name))
             pool.path.unlink()
         if not sizes["train"]:
             raise InstructLabError(
@@ -147,10 +150,12 @@ class DataSet(Data):
         found = tables(before)
         flags = apart({name: found[name] for name in SPLIT_NAMES}, self.overlap, audit, "preprocessing/overlap")
         return {
-            "splits": {name: write_kept(found[name], flags[name], split_path(folder, name)) for name in SPLIT_NAMES}
+            "splits": {name: write_flagged(found[name], flags[name], split_path(folder, name)) for name in SPLIT_NAMES}
         }
 
-    def _fill(self, split: SplitName, writers: dict[SplitName, BatchWriter], cache_path: Path, audit: Audit) -> None:
+    def _fill(
+        self, split: SplitName, writers: dict[SplitName, ConversationWriter], cache_path: Path, audit: Audit
+    ) -> None:
         """Write the conversations of all of a split's sources, in the order of the config."""
         told: set[str] = set()
         for name, source in self._sources(split).items():
@@ -168,7 +173,7 @@ class DataSet(Data):
             )
             for part in work.all(source.read(cache_path, of_source, stage)):
                 for made, batch in part.batches:
-                    writers[made].write(batch)
+                    writers[made].write_batch(batch)
                 num_rows, num_kept = num_rows + part.num_rows, num_kept + part.num_kept
                 first, num_broken = first or part.first, num_broken + part.num_broken
                 of_rows.absorb(part.audit)

@@ -8,13 +8,13 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from instruct_lab.cache.parallel import in_order
+from instruct_lab.cache.parallel import map_in_order
 from instruct_lab.data.audit import Audit
 from instruct_lab.data.conversation import Conversation
 from instruct_lab.data.formats.base import Format
 from instruct_lab.data.sources.base import BrokenRow, Row
 from instruct_lab.data.split import SPLIT_NAMES, HashSplit, SplitName
-from instruct_lab.data.table import Columns
+from instruct_lab.data.writing import BatchBuilder
 from instruct_lab.errors import InstructLabError
 
 if TYPE_CHECKING:
@@ -75,13 +75,13 @@ class MapRows:
         yield opening
         if opening.num_broken < ALL_BROKEN:
             parts = ((part, False) for part in _parts(rows))
-            yield from in_order(self, parts) if self.told is None else map(self, parts)
+            yield from map_in_order(self, parts) if self.told is None else map(self, parts)
 
     def __call__(self, part: Part) -> Mapped:
         """Map the rows of a part."""
         rows, are_first = part
         audit, batches = Audit(), []
-        columns = {name: Columns() for name in SPLIT_NAMES}
+        columns = {name: BatchBuilder() for name in SPLIT_NAMES}
         num_kept = num_broken = 0
         first: InstructLabError | None = None
         for number, row in enumerate(rows):
@@ -101,8 +101,8 @@ class MapRows:
                 split = self.division.split_of(conversation) if self.division is not None else self.split
                 columns[split].add(conversation, self.source)
                 if columns[split].is_full:
-                    batches.append((split, columns[split].taken()))
-        batches += [(split, kept.taken()) for split, kept in columns.items() if len(kept)]
+                    batches.append((split, columns[split].take()))
+        batches += [(split, kept.take()) for split, kept in columns.items() if len(kept)]
         return Mapped(batches, len(rows), num_kept, num_broken, first, audit)
 
     def _conversations(self, row: Row | BrokenRow, check: bool) -> list[Conversation]:

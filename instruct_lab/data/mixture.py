@@ -15,11 +15,12 @@ from instruct_lab.cache.store import Entry, Stage, Store, chain_keys
 from instruct_lab.config import component
 from instruct_lab.config.spelling import nearest
 from instruct_lab.data.audit import Audit
-from instruct_lab.data.base import Data, split_path, tables, write_kept
+from instruct_lab.data.base import Data, split_path, tables, write_flagged
 from instruct_lab.data.conversation import Conversation, Supervision
 from instruct_lab.data.split import SPLIT_NAMES, SplitName, apart
 from instruct_lab.data.stages import audit_of, audited_stage
-from instruct_lab.data.table import ConversationTable, write_conversations
+from instruct_lab.data.table import ConversationTable
+from instruct_lab.data.writing import write_conversations
 from instruct_lab.errors import InstructLabError, Refusal
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ class Mixture(Data):
         pools = {split: ConversationTable(folder / f"all-{split}.arrow") for split in SPLIT_NAMES}
         flags = self._flags(pools, audit, "data/overlap")
         for split, rows in pools.items():
-            sizes[str(split)] = write_kept(rows, flags[split], split_path(folder, split))
+            sizes[str(split)] = write_flagged(rows, flags[split], split_path(folder, split))
             rows.path.unlink()
         audit.facts["splits"] = sizes
         return {"splits": sizes}
@@ -155,7 +156,7 @@ class Mixture(Data):
         sizes = {}
         for split in SPLIT_NAMES:
             if split != "train":
-                sizes[str(split)] = write_kept(found[split], flags[split], split_path(folder, split))
+                sizes[str(split)] = write_flagged(found[split], flags[split], split_path(folder, split))
         kept = np.flatnonzero(np.frombuffer(flags["train"], dtype=bool))
         names = found["train"].source_names()
         by_part = {name: kept[names[kept] == name] for name in self._parts}
@@ -167,7 +168,7 @@ class Mixture(Data):
                 do="see the audit for what was dropped, or take the part out",
             )
         order = self._order(by_part)
-        sizes["train"] = found["train"].write_taken(split_path(folder, "train"), order)
+        sizes["train"] = found["train"].write_rows(split_path(folder, "train"), order)
         drawn = {name: int(np.isin(order, rows).sum()) for name, rows in by_part.items()}
         audit.note("data/mixture", rows={name: len(rows) for name, rows in by_part.items()}, drawn=drawn)
         return {"splits": sizes}

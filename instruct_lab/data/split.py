@@ -11,8 +11,8 @@ from pydantic import Field
 
 from instruct_lab.config import Component, component
 from instruct_lab.data.audit import Audit
-from instruct_lab.data.conversation import Conversation, normalized
-from instruct_lab.data.table import each
+from instruct_lab.data.conversation import Conversation, normalize_text
+from instruct_lab.data.table import map_conversations
 from instruct_lab.errors import InstructLabError, Refusal
 
 SplitName = Literal["train", "validation", "test"]
@@ -73,9 +73,9 @@ def opening(conversation: Conversation) -> str:
     Of a plain text, the text. Empty where the assistant speaks first, since the first prompt is empty then.
     """
     if is_plain_text(conversation):
-        return normalized(conversation.messages[0].content)
+        return normalize_text(conversation.messages[0].content)
     first = next((message for message in conversation.messages if message.role != "system"), None)
-    return "" if first is None or first.role == "assistant" else normalized(first.content)
+    return "" if first is None or first.role == "assistant" else normalize_text(first.content)
 
 
 def is_plain_text(conversation: Conversation) -> bool:
@@ -89,7 +89,7 @@ def prompts(conversation: Conversation) -> list[Prompt]:
     The prompt of a single-turn conversation is its user message; of a plain text, the text.
     """
     if is_plain_text(conversation):
-        text = f"text\0{normalized(conversation.messages[0].content)}"
+        text = f"text\0{normalize_text(conversation.messages[0].content)}"
         return [hashlib.blake2b(text.encode(), digest_size=PROMPT_BYTES).digest()]
     said = hashlib.blake2b(digest_size=PROMPT_BYTES)
     found: list[Prompt] = []
@@ -98,7 +98,7 @@ def prompts(conversation: Conversation) -> list[Prompt]:
         if message.role == "assistant":
             found.append(said.digest())
         if message.role != "system" and not (index == last and message.role == "assistant"):
-            said.update(f"{message.role}\0{normalized(message.content)}\0".encode())
+            said.update(f"{message.role}\0{normalize_text(message.content)}\0".encode())
     if last < 0 or conversation.messages[-1].role != "assistant":
         found.append(said.digest())
     return found
@@ -128,7 +128,7 @@ def apart(
     flags: dict[SplitName, bytearray] = {name: bytearray() for name in SPLIT_NAMES}
     for name in reversed(SPLIT_NAMES):
         new: set[Prompt] = set()
-        for row, asked in enumerate(each(prompts, splits[name])):
+        for row, asked in enumerate(map_conversations(prompts, splits[name])):
             other = next((held[prompt] for prompt in asked if prompt in held), None)
             flags[name].append(other is None)
             if other is None:

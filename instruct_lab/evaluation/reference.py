@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from instruct_lab.batching.table import ExampleTable
-from instruct_lab.cache.store import Entry, Stage, described
+from instruct_lab.cache.store import Entry, Stage, describe
 from instruct_lab.experiment import Experiment
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ def reference_stage(
 ) -> Stage:
     """The stage of the data cache that follows batching: it depends on the model's configuration and weights."""
     inputs = [[one.name, one.sha256] for one in experiment.model.inputs(cache_path)]
-    depends_on = {"model": described(experiment.model), "inputs": inputs}
+    depends_on = {"model": describe(experiment.model), "inputs": inputs}
 
     def build(before: Entry | None, folder: Path) -> dict[str, Any]:
         import numpy as np

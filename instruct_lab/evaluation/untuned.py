@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from instruct_lab.cache.store import Entry, Stage, Store, described
+from instruct_lab.cache.store import Entry, Stage, Store, describe
 from instruct_lab.data import Conversation
 from instruct_lab.evaluation.measure import Measurement, measure
 from instruct_lab.evaluation.result import as_json, from_json
@@ -73,13 +73,13 @@ def _depends_on(
     model = experiment.model
     return {
         "weights": base.digest or weights_digest(base.model),
-        "model": described(model),
+        "model": describe(model),
         "examples": examples.hexdigest(),
-        "template": described(experiment.template),
-        "batching": described(experiment.batching),
-        "objective": described(experiment.objective),
-        "generation": described(experiment.generation),
-        "metrics": described(experiment.active_metrics),
+        "template": describe(experiment.template),
+        "batching": describe(experiment.batching),
+        "objective": describe(experiment.objective),
+        "generation": describe(experiment.generation),
+        "metrics": describe(experiment.active_metrics),
         "trainer": {name: str(value) for name, value in experiment.trainer.arguments.items() if name == "precision"},
         "seed": experiment.seed,
         "code": _code_fingerprint(),

@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from instruct_lab.cache.parallel import in_order
-from instruct_lab.cache.store import Entry, Stage, described, link
+from instruct_lab.cache.parallel import map_in_order
+from instruct_lab.cache.store import Entry, Stage, describe, link
 from instruct_lab.config import Component, component
 from instruct_lab.data import Audit
-from instruct_lab.data.base import split_path, tables, write_kept
+from instruct_lab.data.base import split_path, tables, write_flagged
 from instruct_lab.data.split import SPLIT_NAMES
 from instruct_lab.data.stages import audited_stage
-from instruct_lab.data.table import BatchWriter, ConversationTable, rewritten, write_conversations
+from instruct_lab.data.table import ConversationTable
+from instruct_lab.data.writing import ConversationWriter, rewrite_batch, write_conversations
 from instruct_lab.preprocessing.base import Context, Step, no_tokenizer
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class Preprocessing(Component):
 
 
 def _stage(name: str, step: Step, cache_path: Path, tokenizer: RunTokenizer) -> Stage:
-    depends_on: dict[str, Any] = {"step": described(step, {"weight"}), "name": name}
+    depends_on: dict[str, Any] = {"step": describe(step, {"weight"}), "name": name}
     if "tokenizer" in step.needs:
         depends_on["tokenizer"] = tokenizer.fingerprint()
     if "data" in step.needs:
@@ -95,13 +96,13 @@ def _write(path: Path, step: Step, rows: ConversationTable, context: Context) ->
     """Write what a step makes of a split's rows; returns their number."""
     if step.row_by_row:
         apply = _Apply(step, rows, context.stage, context.split, context.cache_path)
-        with BatchWriter(path) as writer:
-            for batch, (changed, told) in zip(rows.batches, in_order(apply, range(len(rows.batches))), strict=True):
-                writer.write(batch if changed is None else changed)
+        with ConversationWriter(path) as writer:
+            for batch, (changed, told) in zip(rows.batches, map_in_order(apply, range(len(rows.batches))), strict=True):
+                writer.write_batch(batch if changed is None else changed)
                 context.audit.absorb(told)
         return writer.num_rows
     flags = step.flags(rows, context)
-    return write_conversations(path, step.apply(rows, context)) if flags is None else write_kept(rows, flags, path)
+    return write_conversations(path, step.apply(rows, context)) if flags is None else write_flagged(rows, flags, path)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,5 +117,5 @@ class _Apply:
 
     def __call__(self, number: int) -> tuple[pyarrow.RecordBatch | None, Audit]:
         context = Context(self.stage, Audit(), self.split, cache_path=self.cache_path)
-        changed = rewritten(self.rows.batches[number], lambda rows: self.step.apply(rows, context))
+        changed = rewrite_batch(self.rows.batches[number], lambda rows: self.step.apply(rows, context))
         return changed, context.audit

@@ -10,7 +10,7 @@ from typing import Any
 
 from hydra.core.override_parser.types import Override
 
-from instruct_lab.cache.store import described
+from instruct_lab.cache.store import describe
 from instruct_lab.config.build import build
 from instruct_lab.config.compose import Composition, compose, files_read_once
 from instruct_lab.errors import ConfigError, Problem
@@ -102,11 +102,11 @@ def _plan(overrides: list[str]) -> Plan:
         "base": config_hash(plain(composition.config)) if not composition.problems else "",
         "space": [dataclasses.asdict(dimension) for dimension in space.dimensions],
         "settings": {
-            field.name: described(getattr(settings, field.name))
+            field.name: describe(getattr(settings, field.name))
             for field in dataclasses.fields(settings)
             if field.name not in NOT_IDENTITY
         },
-        "sampler": described(sampler),
+        "sampler": describe(sampler),
     }
     return Plan(
         overrides=overrides,

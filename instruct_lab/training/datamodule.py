@@ -19,7 +19,7 @@ from instruct_lab.batching.encoding import tokenizer_fingerprint
 from instruct_lab.batching.reference import WithReference
 from instruct_lab.batching.table import ExampleTable
 from instruct_lab.batching.token_statistics import token_statistics
-from instruct_lab.cache.store import Entry, Stage, Store, described
+from instruct_lab.cache.store import Entry, Stage, Store, describe
 from instruct_lab.data import Audit, Conversation, Input
 from instruct_lab.data.base import split_path, tables
 from instruct_lab.data.stages import audit_of, audited_stage
@@ -93,8 +93,8 @@ class InstructionData(pl.LightningDataModule):
     def _example_stage(self) -> Stage:
         batching, template = self._experiment.batching, self._experiment.template
         depends_on = {
-            "template": described(template),
-            "batching": described(batching, batching.loading_fields),
+            "template": describe(template),
+            "batching": describe(batching, batching.loading_fields),
             "tokenizer": tokenizer_fingerprint(self._tokenizer),
             "layout": dataclasses.asdict(self._experiment.layout),
         }

@@ -17,7 +17,7 @@ import torch
 import xxhash
 
 from instruct_lab.batching.encoding import tokenizer_fingerprint
-from instruct_lab.cache.store import described
+from instruct_lab.cache.store import describe
 from instruct_lab.experiment import Experiment
 
 logger = logging.getLogger(__name__)
@@ -135,7 +135,7 @@ class SharedModels:
 def model_key(experiment: Experiment, tokenizer: Any, cache_path: Path) -> str:
     """What decides the untuned weights: the model's settings, its files' content, its tokenizer and its head."""
     files = [dataclasses.astuple(file) for file in experiment.model.inputs(cache_path)]
-    parts = [described(experiment.model), files, tokenizer_fingerprint(tokenizer), experiment.objective.head]
+    parts = [describe(experiment.model), files, tokenizer_fingerprint(tokenizer), experiment.objective.head]
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from instruct_lab.cache.store import Store, described
+from instruct_lab.cache.store import Store, describe
 from instruct_lab.data.base import tables
 from instruct_lab.experiment import Experiment
 from instruct_lab.training.shared import SharedModels
@@ -40,7 +40,7 @@ def load_tokenizer(experiment: Experiment, cache_path: Path, shared: SharedModel
     if shared is None:
         return load()[0]
     files = [dataclasses.astuple(file) for file in experiment.model.tokenizer_inputs(cache_path)]
-    return shared.tokenizer(json.dumps([described(experiment.model), str(cache_path), files], default=str), load)
+    return shared.tokenizer(json.dumps([describe(experiment.model), str(cache_path), files], default=str), load)
 
 
 def training_texts(experiment: Experiment, cache_path: Path) -> Iterator[str]:

@@ -13,9 +13,10 @@ from instruct_lab.batching.base import SUPERVISED_DECODER
 from instruct_lab.batching.encoded import EncodeRows
 from instruct_lab.batching.table import ExampleTable, write_examples
 from instruct_lab.cache import parallel
-from instruct_lab.cache.parallel import others
+from instruct_lab.cache.parallel import worker_processes
 from instruct_lab.data import Audit, Conversation, Message
-from instruct_lab.data.table import ConversationTable, write_conversations
+from instruct_lab.data.table import ConversationTable
+from instruct_lab.data.writing import write_conversations
 from instruct_lab.errors import InstructLabError
 from instruct_lab.template import TextTemplate
 
@@ -79,7 +80,7 @@ def test_examples_and_audit_are_the_same_by_one_process_by_several_and_all_at_on
     for name in ("several", "alone"):
         audit = Audit()
         if name == "several":
-            with others():
+            with worker_processes():
                 encode(rows, tokenizer).write(tmp_path / name, audit)
         else:
             encode(rows, tokenizer).write(tmp_path / name, audit)
@@ -98,7 +99,7 @@ def test_examples_and_audit_are_the_same_by_one_process_by_several_and_all_at_on
 def test_an_error_is_told_by_the_first_row_that_has_it(tmp_path, rows, tokenizer, shared) -> None:
     told = []
     for share in (True, False):
-        with pytest.raises(InstructLabError) as error, others() if share else pytest.MonkeyPatch.context():
+        with pytest.raises(InstructLabError) as error, worker_processes() if share else pytest.MonkeyPatch.context():
             encode(rows, tokenizer, overlong="error").write(tmp_path / "examples", Audit())
         told.append(str(error.value))
     assert told[0] == told[1]

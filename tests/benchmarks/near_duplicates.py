@@ -16,7 +16,8 @@ from collections import Counter, defaultdict
 from pathlib import Path
 
 from instruct_lab.data import Audit, Conversation, Message
-from instruct_lab.data.table import ConversationTable, write_conversations
+from instruct_lab.data.table import ConversationTable
+from instruct_lab.data.writing import write_conversations
 from instruct_lab.preprocessing.base import Context
 from instruct_lab.preprocessing.duplicates.deduplicate import DeduplicateExact
 from instruct_lab.preprocessing.duplicates.near_duplicates import NearDuplicates

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from instruct_lab.cache import parallel
-from instruct_lab.cache.parallel import in_order, others
+from instruct_lab.cache.parallel import map_in_order, worker_processes
 from instruct_lab.cache.store import Store
 from instruct_lab.data import DataSet, Files, HashSplit, PromptCompletion
 from instruct_lab.data.stages import audit_of
@@ -54,30 +54,33 @@ def impatient(monkeypatch):
 
 
 def test_results_come_in_order_from_several_processes(impatient) -> None:
-    with others():
-        found = list(in_order(Told(0.01), range(30)))
+    with worker_processes():
+        found = list(map_in_order(Told(0.01), range(30)))
     assert [part for part, _ in found] == list(range(30))
     assert len({process for _, process in found}) == 2
 
 
 def test_without_a_block_or_with_work_that_cannot_be_shared_this_process_works_alone(impatient) -> None:
-    assert {process for _, process in in_order(Told(), range(5))} == {os.getpid()}
-    with others():
-        assert list(in_order(lambda part: part + 1, range(5))) == [1, 2, 3, 4, 5]
+    assert {process for _, process in map_in_order(Told(), range(5))} == {os.getpid()}
+    with worker_processes():
+        assert list(map_in_order(lambda part: part + 1, range(5))) == [1, 2, 3, 4, 5]
 
 
 def test_little_work_starts_no_process(monkeypatch) -> None:
     monkeypatch.setattr(parallel, "num_processes", lambda: 2)
     monkeypatch.setattr(parallel, "_Process", None)  # to start one would fail
-    with others():
-        assert len(list(in_order(Told(), range(1000)))) == 1000
+    with worker_processes():
+        assert len(list(map_in_order(Told(), range(1000)))) == 1000
 
 
 @pytest.mark.parametrize("fails_at", [0, 7, 29])
 def test_an_error_is_told_after_the_results_before_it_wherever_it_was_raised(impatient, fails_at) -> None:
     found = []
-    with others(), pytest.raises(InstructLabError, match=rf"Part {fails_at} is broken\. Where: here\.") as told:
-        found.extend(in_order(Told(0.005, fails_at), range(30)))
+    with (
+        worker_processes(),
+        pytest.raises(InstructLabError, match=rf"Part {fails_at} is broken\. Where: here\.") as told,
+    ):
+        found.extend(map_in_order(Told(0.005, fails_at), range(30)))
     assert told.value.what == f"Part {fails_at} is broken"
 
 
@@ -87,15 +90,15 @@ def test_parts_that_break_off_are_told_after_the_results_before(impatient) -> No
         raise InstructLabError("The file breaks off")
 
     found = []
-    with others(), pytest.raises(InstructLabError, match="breaks off"):
-        found.extend(part for part, _ in in_order(Told(0.01), parts()))
+    with worker_processes(), pytest.raises(InstructLabError, match="breaks off"):
+        found.extend(part for part, _ in map_in_order(Told(0.01), parts()))
     assert found == list(range(9))
 
 
 def test_a_killed_process_leaves_its_parts_to_this_one(impatient) -> None:
     found = []
-    with others():
-        for part, process in in_order(Told(0.02), range(30)):
+    with worker_processes():
+        for part, process in map_in_order(Told(0.02), range(30)):
             if process != os.getpid() and not any(one != os.getpid() for _, one in found):
                 os.kill(process, signal.SIGKILL)
             found.append((part, process))
@@ -103,19 +106,19 @@ def test_a_killed_process_leaves_its_parts_to_this_one(impatient) -> None:
 
 
 def test_no_process_outlives_the_block(impatient) -> None:
-    with others():
-        processes = {process for _, process in in_order(Told(0.01), range(10))} - {os.getpid()}
+    with worker_processes():
+        processes = {process for _, process in map_in_order(Told(0.01), range(10))} - {os.getpid()}
         assert processes
     assert not any(is_alive(process) for process in processes)
 
 
 def test_work_that_was_given_up_disturbs_no_later_work(impatient) -> None:
-    with others():
-        first = in_order(Told(0.02), range(30))
+    with worker_processes():
+        first = map_in_order(Told(0.02), range(30))
         next(first)
         next(first)
         first.close()
-        assert [part for part, _ in in_order(Told(), range(100, 120))] == list(range(100, 120))
+        assert [part for part, _ in map_in_order(Told(), range(100, 120))] == list(range(100, 120))
 
 
 def is_alive(process):
@@ -130,13 +133,13 @@ PROGRAM = """
 import os, signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets what runs in its background ignore it
 from instruct_lab.cache import parallel
-from instruct_lab.cache.parallel import in_order, others
+from instruct_lab.cache.parallel import map_in_order, worker_processes
 sys.path.insert(0, {folder!r})
 from test_parallel import Told
 parallel.PATIENCE_SECONDS = 0.0
 parallel.num_processes = lambda: 2
-with others():
-    for part, process in in_order(Told(0.01), range({count})):
+with worker_processes():
+    for part, process in map_in_order(Told(0.01), range({count})):
         if process != os.getpid():
             print(process, flush=True)
 """

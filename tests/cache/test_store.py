@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from instruct_lab.cache.store import Store, chain_keys, described
+from instruct_lab.cache.store import Store, chain_keys, describe
 from instruct_lab.data import Alpaca, Audit, DataSet, Files, HashSplit, PromptCompletion
 from instruct_lab.data.stages import audit_of, audited_stage
 from instruct_lab.errors import InstructLabError
@@ -190,9 +190,9 @@ def test_a_component_of_a_user_stands_with_its_code(tmp_path, monkeypatch) -> No
     import own1
     import own2
 
-    codes = {described(kind.Own())["code"] for kind in (own1, own2)}
+    codes = {describe(kind.Own())["code"] for kind in (own1, own2)}
     assert len(codes) == 2
-    assert described(PromptCompletion())["code"] == ""
+    assert describe(PromptCompletion())["code"] == ""
 
 
 def test_the_audit_of_a_reloaded_data_set_is_the_same(tmp_path) -> None:

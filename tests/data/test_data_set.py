@@ -19,7 +19,7 @@ from instruct_lab.data import (
     PromptCompletion,
     Row,
     Source,
-    normalized,
+    normalize_text,
 )
 from instruct_lab.errors import InstructLabError
 
@@ -188,6 +188,6 @@ def test_no_prompt_of_real_files_is_in_two_splits(tmp_path) -> None:
     lines = [json.dumps({"prompt": f"Question {n % 40}{'?' * (n % 3)}", "completion": str(n)}) for n in range(200)]
     (tmp_path / "rows.jsonl").write_text("\n".join(lines))
     found = load(train={"a": Files(path=str(tmp_path / "rows.jsonl"))}, split=HashSplit(validation=0.3, test=0.3))
-    keys = [{normalized(prompt) for prompt in rows} for rows in found.values()]
+    keys = [{normalize_text(prompt) for prompt in rows} for rows in found.values()]
     assert sum(map(len, keys)) == len(set().union(*keys)) == 40
     assert sum(map(len, found.values())) == 200

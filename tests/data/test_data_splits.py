@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from instruct_lab.data import Audit, Conversation, HashSplit, Message, normalized
+from instruct_lab.data import Audit, Conversation, HashSplit, Message, normalize_text
 from instruct_lab.data.split import SPLIT_NAMES, apart, prompts
 from instruct_lab.errors import InstructLabError
 
@@ -75,7 +75,7 @@ def test_given_splits_are_separated_and_every_row_is_counted(rows) -> None:
 def test_a_single_turn_s_prompt_is_its_user_message_normalized(rows) -> None:
     given_splits = {name: [talk(*turns) for split, turns in rows if split == name] for name in SPLIT_NAMES}
     kept = separate(given_splits, "drop", Audit())
-    found = [{normalized(conversation.messages[0].content) for conversation in kept[name]} for name in SPLIT_NAMES]
+    found = [{normalize_text(conversation.messages[0].content) for conversation in kept[name]} for name in SPLIT_NAMES]
     assert not found[0] & found[1]
     assert not found[0] & found[2]
     assert not found[1] & found[2]
@@ -86,10 +86,10 @@ def test_a_constant_pattern_compares_as_its_sources_do(first, second) -> None:
     rendered = [
         prompts(talk(("user", f"Translate to French: {text}"), ("assistant", "")))[0] for text in (first, second)
     ]
-    if normalized(first) == normalized(second):
+    if normalize_text(first) == normalize_text(second):
         assert rendered[0] == rendered[1], "equal sources are never in two splits"
     if any(character.isalnum() for character in first + second):
-        assert (normalized(first) == normalized(second)) == (rendered[0] == rendered[1])
+        assert (normalize_text(first) == normalize_text(second)) == (rendered[0] == rendered[1])
 
 
 def test_the_shares_are_kept_and_the_seed_changes_the_division() -> None:

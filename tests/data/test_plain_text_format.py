@@ -9,8 +9,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from instruct_lab.data import Audit, BrokenRow, DataSet, HashSplit, Message, Row
-from instruct_lab.data.formats.plain_text import PlainText, TextFiles
+from instruct_lab.data import Audit, BrokenRow, DataSet, HashSplit, Message, PlainText, Row, TextFiles
 from instruct_lab.errors import InstructLabError
 from instruct_lab.template import TextTemplate
 

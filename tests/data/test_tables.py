@@ -5,8 +5,10 @@ import json
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from instruct_lab.cache.arrow import BATCH_ROWS
 from instruct_lab.data import Conversation, Message
-from instruct_lab.data.table import BATCH_ROWS, ConversationTable, ConversationWriter, write_conversations
+from instruct_lab.data.table import ConversationTable
+from instruct_lab.data.writing import ConversationWriter, write_conversations
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 SAID = st.builds(Message, TEXT, TEXT, st.sampled_from([None, True, False]), st.sampled_from([1.0, 1.0, 0.3, 2.0]))
@@ -59,7 +61,7 @@ def test_rows_are_selected_and_taken_by_number(tmp_path) -> None:
     assert table.write_selected(tmp_path / "third.arrow", flags) == sum(flags)
     assert ConversationTable(tmp_path / "third.arrow") == rows[::3]
     order = np.array([5, 5, len(rows) - 1, 0])
-    assert table.write_taken(tmp_path / "taken.arrow", order) == 4
+    assert table.write_rows(tmp_path / "taken.arrow", order) == 4
     assert ConversationTable(tmp_path / "taken.arrow") == [rows[5], rows[5], rows[-1], rows[0]]
     assert table.lowest_ids(3) == {int(name) for name in sorted(map(str, range(len(rows))))[:3]}
 
@@ -74,9 +76,9 @@ def test_metadata_that_json_cannot_hold_becomes_text(tmp_path) -> None:
 
 
 def test_a_writer_holds_a_bounded_number_of_bytes(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("instruct_lab.data.table.BATCH_BYTES", 100)
+    monkeypatch.setattr("instruct_lab.data.writing.BATCH_BYTES", 100)
     with ConversationWriter(tmp_path / "rows.arrow") as writer:
         for number in range(5):
             writer.write(Conversation((Message("user", "x" * 60),), str(number)))
-            assert writer._columns.num_characters < 100
+            assert writer._builder.num_characters < 100
     assert len(ConversationTable(tmp_path / "rows.arrow")) == 5

@@ -4,8 +4,7 @@ import json
 
 import pytest
 
-from instruct_lab.data import Audit, BrokenRow, DataSet, HashSplit, Row
-from instruct_lab.data.formats.tasks import NaturalInstructions, TaskFile
+from instruct_lab.data import Audit, BrokenRow, DataSet, HashSplit, NaturalInstructions, Row, TaskFile
 from instruct_lab.errors import InstructLabError
 
 TASK = {

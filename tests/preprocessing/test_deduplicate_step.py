@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from instruct_lab.data import Audit, Conversation, Message, normalized
+from instruct_lab.data import Audit, Conversation, Message, normalize_text
 from instruct_lab.data.words import compared_words
 from instruct_lab.preprocessing.base import Context
 from instruct_lab.preprocessing.duplicates._key_table import KeyTable, Largest
@@ -153,7 +153,7 @@ def test_any_text_is_compared_and_what_is_kept_has_no_duplicates(pairs, keep) ->
 
 def distinct(rows: list[Conversation]) -> set[tuple[str, ...]]:
     texts = [[message.content for message in row.messages] for row in rows]
-    return {tuple(map(normalized, pair)) for pair in texts if "".join(pair).strip()}
+    return {tuple(map(normalize_text, pair)) for pair in texts if "".join(pair).strip()}
 
 
 @given(st.lists(st.integers(0, 30), max_size=60))

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from instruct_lab.data import Audit, Conversation, Message
-from instruct_lab.data.table import ConversationTable, write_conversations
+from instruct_lab.data.table import ConversationTable
+from instruct_lab.data.writing import write_conversations
 from instruct_lab.errors import InstructLabError
 from instruct_lab.preprocessing.base import Context
 from instruct_lab.preprocessing.filters.sample import Sample

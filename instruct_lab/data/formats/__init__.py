@@ -1,1 +1,22 @@
-"""Formats: how a row becomes a conversation, or several."""
+"""Formats: how a row becomes one conversation or several."""
+
+from instruct_lab.data.formats.base import Format
+from instruct_lab.data.formats.chat import Messages, ShareGPT
+from instruct_lab.data.formats.plain_text import PlainText
+from instruct_lab.data.formats.preference import Preference
+from instruct_lab.data.formats.single_turn import Alpaca, Columns, PromptCompletion
+from instruct_lab.data.formats.tasks import TaskFile
+from instruct_lab.data.formats.templated import Templates
+
+__all__ = [
+    "Alpaca",
+    "Columns",
+    "Format",
+    "Messages",
+    "PlainText",
+    "Preference",
+    "PromptCompletion",
+    "ShareGPT",
+    "TaskFile",
+    "Templates",
+]

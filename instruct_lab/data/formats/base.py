@@ -11,14 +11,18 @@ import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field
 
 from instruct_lab.config import Component, component
 from instruct_lab.config.spelling import nearest
 from instruct_lab.data.conversation import Conversation, Message, Supervision
-from instruct_lab.data.sources.base import Row, columns_hint
+from instruct_lab.data.sources.base import Row, suggest_column
 from instruct_lab.errors import InstructLabError, Problem
 
+Column = Annotated[str, Field(min_length=1)]
+"""A column's name, which may reach into objects and lists: see `Format`."""
 ID_CHARACTERS = 16
 STEP = re.compile(r"\.(?P<key>[^.\[\]]+)|\[(?P<index>[^.\[\]]+)\]")
 ADDRESS = re.compile(r" at 0x[0-9A-Fa-f]+")
@@ -55,7 +59,7 @@ class Format(Component, ABC):
         return ()
 
     @abstractmethod
-    def told_columns(self) -> set[str | None]:
+    def consumed_columns(self) -> set[str | None]:
         """The columns that messages or references hold whole, which the metadata does not repeat."""
 
     def conversation(self, row: Row) -> Conversation:
@@ -64,7 +68,7 @@ class Format(Component, ABC):
         Raises:
             InstructLabError: the row does not have the shape that this format names.
         """
-        return self.made(row, self.turns(row), self.reference_texts(row))
+        return self.make_conversation(row, self.turns(row), self.reference_texts(row))
 
     def conversations_of(self, row: Row) -> Iterator[Conversation]:
         """The row's conversations: one, unless the format makes several of a row.
@@ -74,7 +78,7 @@ class Format(Component, ABC):
         """
         yield self.conversation(row)
 
-    def made(
+    def make_conversation(
         self,
         row: Row,
         messages: Iterable[Message],
@@ -87,7 +91,7 @@ class Format(Component, ABC):
         Raises:
             InstructLabError: a column is nested too deeply to be kept.
         """
-        messages, rejected, left_out = tuple(messages), tuple(rejected), self.told_columns()
+        messages, rejected, left_out = tuple(messages), tuple(rejected), self.consumed_columns()
         try:
             metadata = {str(name): plain(value) for name, value in row.columns.items() if name not in left_out}
         except RecursionError as error:
@@ -110,7 +114,7 @@ class Format(Component, ABC):
             raise InstructLabError(
                 f"The format's {problem.key} names the column {problem.value!r}, which is not there",
                 where=row.where,
-                do=columns_hint(str(problem.value), row.columns),
+                do=suggest_column(str(problem.value), row.columns),
             )
 
     def column_problems(self, available: list[str]) -> Iterator[Problem]:
@@ -146,7 +150,7 @@ def text_of(row: Row, name: str) -> str:
     value, place = value_of(row, name), f"column {name!r}"
     if isinstance(value, list):
         raise row.error("Text was expected and a list found", place, f"Name one of its texts, such as {name}[0]")
-    return row.checked_text(value, place)
+    return row.check_text(value, place)
 
 
 def optional_text(row: Row, name: str | None) -> str:
@@ -175,7 +179,7 @@ def value_of(row: Row, name: str) -> Any:
         return row.columns[name]
     reading = _reading(name, row.columns)
     if reading is None:
-        raise row.error(f"The row has no column {name!r}", do=columns_hint(name, row.columns))
+        raise row.error(f"The row has no column {name!r}", do=suggest_column(name, row.columns))
     column, steps = reading
     value = row.columns[column]
     for key, index, place in steps:
@@ -211,7 +215,7 @@ def _inner(row: Row, value: Any, key: str, place: str) -> Any:
     if not isinstance(value, dict):
         raise row.error(f"An object with {key!r} was expected and {type(value).__name__} found", place, "Mend the row")
     if key not in value:
-        raise row.error(f"The object has no {key!r}", place, columns_hint(key, value).replace("columns", "keys"))
+        raise row.error(f"The object has no {key!r}", place, suggest_column(key, value).replace("columns", "keys"))
     return value[key]
 
 

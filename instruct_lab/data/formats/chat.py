@@ -12,8 +12,7 @@ from pydantic import Field
 from instruct_lab.config import component
 from instruct_lab.config.spelling import nearest
 from instruct_lab.data.conversation import Message, Role
-from instruct_lab.data.formats.base import Format, optional_text, value_of
-from instruct_lab.data.formats.single_turn import Column
+from instruct_lab.data.formats.base import Column, Format, optional_text, value_of
 from instruct_lab.data.formats.tool_calls import ToolConvention, ToolUse
 from instruct_lab.data.sources.base import Row
 
@@ -57,7 +56,7 @@ class ShareGPT(Format):
         columns = {"conversations": [self.conversations]}
         return columns | ({"system": [self.system]} if self.system else {})
 
-    def told_columns(self) -> set[str | None]:
+    def consumed_columns(self) -> set[str | None]:
         """The list of turns, the system column and that of the tools."""
         return {self.conversations, self.system, self.tools}
 
@@ -88,7 +87,7 @@ class Messages(Format):
         """The list of messages."""
         return {"messages": [self.messages]}
 
-    def told_columns(self) -> set[str | None]:
+    def consumed_columns(self) -> set[str | None]:
         """The list of messages, and the tools."""
         return {self.messages, self.tools}
 
@@ -136,7 +135,7 @@ def sharegpt_messages(
     names = SHAREGPT_ROLES | own
     for turn, place in turns:
         name, role = _role(turn, role_key, names, row, place)
-        text = row.checked_text(_value(turn, content_key, row, place), place)
+        text = row.check_text(_value(turn, content_key, row, place), place)
         if name in CALLING_ROLES and name not in own and "<tool_call>" not in text:
             text = tools.calls("", text, place)
         elif role == "tool" and name not in own:
@@ -197,7 +196,7 @@ def own_names(roles: dict[str, Role | None]) -> dict[str, Role]:
 
 def _role(turn: dict[str, Any], key: str, names: dict[str, Role], row: Row, place: str) -> tuple[str, Role]:
     """The role's name as the row spells it, case folded, and the role."""
-    told = row.checked_text(_value(turn, key, row, place), place)
+    told = row.check_text(_value(turn, key, row, place), place)
     name = told.strip().casefold()
     role = names.get(name)
     if role is None:
@@ -213,11 +212,11 @@ def _role(turn: dict[str, Any], key: str, names: dict[str, Role], row: Row, plac
 
 def _joined(content: Any, row: Row, place: str) -> str:
     if not isinstance(content, list):
-        return row.checked_text(content, place)
+        return row.check_text(content, place)
     for part in content:
         if not isinstance(part, dict) or part.get("type") != "text":
             raise row.error("Only text parts can be trained on", place, "Remove the parts that are not text")
-    return "".join(row.checked_text(part.get("text"), place) for part in content)
+    return "".join(row.check_text(part.get("text"), place) for part in content)
 
 
 def _trained(turn: dict[str, Any], row: Row, place: str) -> tuple[bool | None, float]:

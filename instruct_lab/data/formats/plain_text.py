@@ -1,36 +1,18 @@
-"""Plain text for continued pretraining: documents from text files, and rows whose one column is a text."""
+"""Format of plain texts for continued pretraining."""
 
 from __future__ import annotations
 
-import codecs
-import re
-from collections.abc import Iterator
-from pathlib import Path
-from typing import IO, Annotated, ClassVar, Literal
+from typing import ClassVar
 
-from pydantic import Field
-
-from instruct_lab.assets import Input
 from instruct_lab.config import component
-from instruct_lab.data.audit import Audit
 from instruct_lab.data.conversation import Message
-from instruct_lab.data.formats.base import Format, text_of
-from instruct_lab.data.formats.single_turn import Column
-from instruct_lab.data.formats.tasks import in_folders
-from instruct_lab.data.sources.base import BrokenRow, Row, Source
-from instruct_lab.data.sources.file_formats import told
-from instruct_lab.data.sources.files import Files, file_input
-from instruct_lab.errors import InstructLabError, Problem, Refusal
-
-CHUNK_CHARACTERS = 1 << 16
-PARAGRAPH_END = re.compile(r"\n[ \t\r]*\n\s*")
-BREAKS = (PARAGRAPH_END, re.compile(r"\n"), re.compile(r"[.!?]\s+|[。！？]"), re.compile(r"\s"))
-"""Where a text that is too long is cut, the best place first."""
+from instruct_lab.data.formats.base import Column, Format, text_of
+from instruct_lab.data.sources.base import Row
 
 
 @component
 class PlainText(Format):
-    """A text to go on with pretraining on: one assistant message without a prompt, trained from its first token.
+    """A text for continued pretraining: one assistant message without a prompt, trained from its first token.
 
     Use it with template=plain, which adds the end-of-text token and nothing else.
     """
@@ -43,146 +25,17 @@ class PlainText(Format):
         """The text."""
         return {"text": [self.text]}
 
-    def told_columns(self) -> set[str | None]:
+    def consumed_columns(self) -> set[str | None]:
         """The text."""
         return {self.text}
 
     def turns(self, row: Row) -> list[Message]:
-        """The text, as what an assistant says.
+        """The text, as an assistant's message.
 
         Raises:
-            InstructLabError: the text is empty, or none.
+            InstructLabError: the text is missing or empty.
         """
         text = text_of(row, self.text)
         if not text.strip():
             raise row.error("The text is empty", f"column {self.text!r}", "Remove the row")
         return [Message("assistant", text)]
-
-
-@component
-class TextFiles(Source):
-    """Text files: a row is a file, a paragraph or a line; longer ones are cut, so that memory stays bounded.
-
-    A text is cut at the last end of a paragraph before the limit, or else of a line, a sentence, a word; the white
-    space there goes with the first part, so that a document's parts together are the document. Columns: text, file (its
-    name), part (the row's number in the file). A file that is not in the encoding is a broken row.
-    """
-
-    path: (
-        Annotated[str, Field(min_length=1)] | Annotated[list[str], Field(min_length=1)]
-    )  # folder (*.txt), files, patterns
-    unit: Literal["document", "paragraph", "line"] = "document"  # what a row is; paragraphs end at empty lines
-    max_characters: Annotated[int, Field(ge=1)] = 100_000  # of a row; a longer document or paragraph is several rows
-    encoding: Annotated[str, Field(min_length=1)] = "utf-8"  # of the files, as Python names it: utf-8, gb18030, utf-16
-
-    def __post_init__(self) -> None:
-        """Refuse an encoding that there is not."""
-        try:
-            is_text = codecs.lookup(self.encoding)._is_text_encoding
-        except (LookupError, ValueError):
-            is_text = False
-        if not is_text:
-            raise Refusal("encoding", "is no encoding of text", "utf-8")
-
-    def inputs(self, cache_path: Path) -> list[Input]:
-        """Every file, with the SHA-256 of its bytes.
-
-        Raises:
-            InstructLabError: no file is there, or one cannot be read.
-        """
-        return [file_input(file) for file in self._files().files()]
-
-    def rows(self, cache_path: Path, audit: Audit, stage: str) -> Iterator[Row | BrokenRow]:
-        """The texts of every file, file after file, with `max_characters` and a little more in memory.
-
-        Raises:
-            InstructLabError: no file is there, or one cannot be opened.
-        """
-        for file in self._files().files():
-            number = 0
-            with told(file):
-                try:
-                    for text in self._texts(file):
-                        number += 1
-                        yield Row({"text": text, "file": file.name, "part": number}, f"{file}, {self.unit} {number}")
-                except UnicodeError as error:
-                    where = f"{file}, after {self.unit} {number}" if number else str(file)
-                    what = f"The file is not {self.encoding} text ({getattr(error, 'reason', error)})"
-                    yield BrokenRow(InstructLabError(what, where=where, do="Convert it, or set encoding"))
-                    continue
-                if not number:
-                    audit.record(stage, "dropped", "file without text", file.name)
-
-    def location_fields(self) -> set[str]:
-        """The path: a file is known by its bytes."""
-        return {"path"}
-
-    def known_columns(self) -> list[str]:
-        """Those of every text file."""
-        return ["text", "file", "part"]
-
-    def problems(self) -> Iterator[Problem]:
-        """A path that names no file, or a file that cannot be opened."""
-        yield from self._files().problems()
-
-    def _files(self) -> Files:
-        return Files(path=in_folders(self.path, "txt"), file_format="jsonl")
-
-    def _texts(self, file: Path) -> Iterator[str]:
-        encoding = "utf-8-sig" if codecs.lookup(self.encoding).name == "utf-8" else self.encoding
-        ends = {"document": None, "paragraph": PARAGRAPH_END, "line": BREAKS[1]}[self.unit]
-        with file.open(encoding=encoding) as stream:
-            for text in _units(stream, ends, self.max_characters):
-                if ends is not None:
-                    text = text.strip("\n") if self.unit == "line" else text.strip()
-                if text.strip():
-                    yield text
-
-
-def _units(stream: IO[str], ends: re.Pattern[str] | None, most: int) -> Iterator[str]:
-    """A text in parts that together are the text: each up to an end, and none longer than `most` characters.
-
-    Args:
-        stream: the text.
-        ends: what a part ends with; none: the text is one part.
-        most: characters of a part.
-    """
-    buffer, has_more = "", True
-    while has_more or buffer:
-        while has_more and len(buffer) <= most:
-            chunk = stream.read(max(CHUNK_CHARACTERS, most + 1 - len(buffer)))
-            buffer, has_more = buffer + chunk, bool(chunk)
-        start = 0
-        while start < len(buffer) and (not has_more or len(buffer) - start > most):
-            end = _end(buffer, start, ends, most, is_last=not has_more)
-            yield buffer[start:end]
-            start = end
-        buffer = buffer[start:]
-
-
-def _end(text: str, start: int, ends: re.Pattern[str] | None, most: int, is_last: bool) -> int:
-    """Where the part that begins at `start` ends."""
-    limit = start + most
-    match = ends.search(text, start, limit + CHUNK_CHARACTERS // 64) if ends is not None else None
-    if match is not None and match.start() <= limit:
-        return min(match.end(), limit)
-    if is_last and len(text) <= limit:
-        return len(text)
-    for place in BREAKS:
-        if (end := _last(place, text, start, limit)) is not None:
-            return end
-    return limit
-
-
-def _last(place: re.Pattern[str], text: str, start: int, limit: int) -> int | None:
-    """Where the last match ends; looks at the end first, which is where it mostly is."""
-    if place.pattern.startswith(r"\n") and text.find("\n", start, limit) < 0:
-        return None
-    width = 256
-    while True:
-        end = None
-        for match in place.finditer(text, max(start, limit - width), limit):
-            end = match.end()
-        if end is not None or limit - width <= start:
-            return end
-        width *= 8

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from instruct_lab.config import component
 from instruct_lab.data.conversation import Conversation, Message, Role
-from instruct_lab.data.formats.base import Format, has_column, optional_text, value_of
+from instruct_lab.data.formats.base import Column, Format, has_column, optional_text, value_of
 from instruct_lab.data.formats.chat import (
     SHAREGPT_ROLES,
     openai_messages,
@@ -20,7 +20,6 @@ from instruct_lab.data.formats.chat import (
     sharegpt_messages,
     with_system,
 )
-from instruct_lab.data.formats.single_turn import Column
 from instruct_lab.data.formats.tool_calls import ToolConvention, ToolUse
 from instruct_lab.data.sources.base import Row
 
@@ -64,7 +63,7 @@ class Preference(Format):
         named = {field: [name] for field in optional if (name := getattr(self, field))}
         return {"chosen": [self.chosen], "rejected": [self.rejected]} | named
 
-    def told_columns(self) -> set[str | None]:
+    def consumed_columns(self) -> set[str | None]:
         """Prompt, answers, system message and tools; scores stay."""
         return {self.prompt, self.chosen, self.rejected, self.system, self.tools}
 
@@ -90,7 +89,7 @@ class Preference(Format):
         if [message.content.strip() for message in answer] == [message.content.strip() for message in other]:
             raise row.error("The chosen and the rejected answer are the same", do="Remove the row")
         other = [dataclasses.replace(message, trained=None) for message in other]
-        return self.made(row, chosen, (), other, self._margin(row))
+        return self.make_conversation(row, chosen, (), other, self._margin(row))
 
     def _side(self, row: Row, column: str) -> list[Message]:
         """The prompt and the answer of one column, the last message an answer that says something."""
@@ -100,10 +99,10 @@ class Preference(Format):
         if isinstance(value, list):
             prompt = self._prompt(row, tools) if has_column(row, self.prompt) and self._is_answer(value) else []
             messages = [*prompt, *self._turns(row, value, column, tools)]
-        elif not has_column(row, self.prompt) and row.checked_text(value, f"column {column!r}").startswith("\n\n"):
+        elif not has_column(row, self.prompt) and row.check_text(value, f"column {column!r}").startswith("\n\n"):
             messages = _transcript(row, value, column)
         else:
-            messages = [*self._prompt(row, tools), Message("assistant", row.checked_text(value, f"column {column!r}"))]
+            messages = [*self._prompt(row, tools), Message("assistant", row.check_text(value, f"column {column!r}"))]
         if messages[-1].role != "assistant" or not messages[-1].content.strip():
             raise row.error("The pair lacks an answer", f"column {column!r}", "Remove the row")
         system = optional_text(row, self.system)
@@ -115,7 +114,7 @@ class Preference(Format):
         value = value_of(row, self.prompt)
         if isinstance(value, list):
             return self._turns(row, value, self.prompt, tools)
-        return [Message("user", row.checked_text(value, f"column {self.prompt!r}"))]
+        return [Message("user", row.check_text(value, f"column {self.prompt!r}"))]
 
     def _is_answer(self, turns: list[Any]) -> bool:
         """Whether a list of messages begins with an answer, so that its prompt stands elsewhere."""

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import functools
 import string
-from typing import Annotated
-
-from pydantic import Field
 
 from instruct_lab.config import component
 from instruct_lab.data.conversation import Message
-from instruct_lab.data.formats.base import Format, optional_text, text_of, value_of
+from instruct_lab.data.formats.base import Column, Format, optional_text, text_of, value_of
 from instruct_lab.data.sources.base import Row
 from instruct_lab.errors import Refusal
-
-Column = Annotated[str, Field(min_length=1)]
 
 
 @component
@@ -34,7 +29,7 @@ class Alpaca(Format):
         columns = {"instruction": [self.instruction], "output": [self.output]}
         return columns | ({"system": [self.system]} if self.system else {})
 
-    def told_columns(self) -> set[str | None]:
+    def consumed_columns(self) -> set[str | None]:
         """The output; instruction and input stay, to be referred to."""
         return {self.output}
 
@@ -57,7 +52,7 @@ class PromptCompletion(Format):
         """Both columns."""
         return {"prompt": [self.prompt], "completion": [self.completion]}
 
-    def told_columns(self) -> set[str | None]:
+    def consumed_columns(self) -> set[str | None]:
         """Both columns."""
         return {self.prompt, self.completion}
 
@@ -94,7 +89,7 @@ class Columns(Format):
         columns = {field: column_names(pattern, field) for field, pattern in patterns.items() if pattern is not None}
         return columns | ({"references": [self.references]} if self.references else {})
 
-    def told_columns(self) -> set[str | None]:
+    def consumed_columns(self) -> set[str | None]:
         """Those of the answer; those of the question stay, to be referred to."""
         answer = {self.references, *column_names(self.completion, "completion")}
         return answer - {*column_names(self.prompt, "prompt")}
@@ -115,7 +110,7 @@ class Columns(Format):
         value, place = value_of(row, self.references), f"column {self.references!r}"
         if isinstance(value, list) and not value:
             raise row.error("The row has no acceptable answer", place, "Remove the row")
-        return tuple(row.checked_text(text, place) for text in (value if isinstance(value, list) else [value]))
+        return tuple(row.check_text(text, place) for text in (value if isinstance(value, list) else [value]))
 
 
 def single_turn(system: str, prompt: str, answer: str) -> list[Message]:

@@ -81,7 +81,7 @@ class Templates(Format):
                 columns["answer_choices"] = columns.get("answer_choices", []) + self._names(listed, "answer_choices")
         return {field: list(dict.fromkeys(names)) for field, names in columns.items()}
 
-    def told_columns(self) -> set[str | None]:
+    def consumed_columns(self) -> set[str | None]:
         """None: what a template says of a column is not the column."""
         return set()
 
@@ -124,7 +124,7 @@ class Templates(Format):
             fits = True
             references = tuple(dict.fromkeys(answers)) if len(answers) > 1 else ()
             told = {"template": name, "row": identity} | ({} if choices is None else {CHOICES: choices})
-            yield self.made(row, single_turn("", prompt, answers[0]), references, told=told)
+            yield self.make_conversation(row, single_turn("", prompt, answers[0]), references, told=told)
         if not fits:
             raise row.error(
                 "No template makes a prompt and an answer of the row", do="Remove the row, or add templates"
@@ -206,7 +206,7 @@ def _rendered(text: str, row: Row, draw: random.Random, name: str) -> str:
 
     place = f"template {name!r}"
     try:
-        return row.checked_text(_compiled(text).render({**row.columns, "__draw__": draw}), place)
+        return row.check_text(_compiled(text).render({**row.columns, "__draw__": draw}), place)
     except (jinja2.TemplateError, TypeError, ValueError, LookupError, ArithmeticError, AttributeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise row.error(f"The template cannot be rendered ({reason})", place, "Mend the template or the row") from error

@@ -67,7 +67,7 @@ class ToolUse:
             return said
         listed = "\n".join(_json(tool) for tool in self._tools.values())
         text = (HERMES_SYSTEM if self._convention == "hermes" else JSON_SYSTEM).format(tools=listed)
-        return self._row.checked_text(f"{said}\n\n{text}" if said.strip() else text, "tools")
+        return self._row.check_text(f"{said}\n\n{text}" if said.strip() else text, "tools")
 
     def calls(self, said: str, calls: Any, place: str) -> str:
         """The assistant's message: what it says, then its calls.
@@ -92,7 +92,7 @@ class ToolUse:
             text = "\n".join(f"<tool_call>\n{_json(call)}\n</tool_call>" for call in written)
         else:
             text = _json(written)
-        return self._row.checked_text(f"{said}\n{text}" if said else text, place)
+        return self._row.check_text(f"{said}\n{text}" if said else text, place)
 
     def says(self, role: str, text: str) -> None:
         """A message without calls: an assistant's text may hold one that is written already."""
@@ -125,7 +125,7 @@ class ToolUse:
 
     def _name(self, told: Any, place: str) -> str:
         """An id or a name; empty where there is none."""
-        return "" if told is None else self._row.checked_text(told, f"{place}, name or id of a call")
+        return "" if told is None else self._row.check_text(told, f"{place}, name or id of a call")
 
     def _is_unnamed(self) -> bool:
         """Whether calls wait that have no id, which a result's id may then mean."""
@@ -135,7 +135,7 @@ class ToolUse:
         function = call.get("function") or call if isinstance(call, dict) else None
         if not isinstance(function, dict):
             raise self._row.error(f"An object was expected as a call and {_kind(function or call)} found", place)
-        name = self._row.checked_text(function.get("name"), f"{place}, name of the called tool")
+        name = self._row.check_text(function.get("name"), f"{place}, name of the called tool")
         if not name.strip():
             raise self._row.error("A call names no tool", place, "Mend the row")
         if self._tools is not None and name not in self._tools:

@@ -42,10 +42,10 @@ class Row:
             InstructLabError: the row lacks the column, or it holds no text.
         """
         if column not in self.columns:
-            raise self.error(f"The row has no column {column!r}", do=columns_hint(column, self.columns))
-        return self.checked_text(self.columns[column], f"column {column!r}")
+            raise self.error(f"The row has no column {column!r}", do=suggest_column(column, self.columns))
+        return self.check_text(self.columns[column], f"column {column!r}")
 
-    def checked_text(self, value: Any, place: str) -> str:
+    def check_text(self, value: Any, place: str) -> str:
         """The value, if it is text that can be written as UTF-8.
 
         Raises:
@@ -67,7 +67,7 @@ class Row:
         return InstructLabError(what, where=f"{self.where}, {place}" if place else self.where, do=do)
 
 
-def columns_hint(column: str, available: Iterable[str]) -> str:
+def suggest_column(column: str, available: Iterable[str]) -> str:
     """What to do about a column that is not there: the nearest spelling, and all that there are."""
     names = [str(name) for name in available]
     close = nearest(column, names)

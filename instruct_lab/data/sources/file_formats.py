@@ -35,7 +35,7 @@ def rows(file: Path, file_format: str, delimiter: str = ",") -> Iterator[Row | B
     Raises:
         InstructLabError: the file cannot be read, or not to its end; names the line or the row.
     """
-    with told(file):
+    with read_errors(file):
         if file_format == "parquet":
             yield from _parquet(file)
         elif file_format == "json":
@@ -50,7 +50,7 @@ def rows(file: Path, file_format: str, delimiter: str = ",") -> Iterator[Row | B
 
 
 @contextlib.contextmanager
-def told(file: Path) -> Iterator[None]:
+def read_errors(file: Path) -> Iterator[None]:
     """Tell an error of the disk, and another encoding than UTF-8, as what the user can mend."""
     try:
         yield

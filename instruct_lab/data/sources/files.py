@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from instruct_lab.assets import Input, file_sha256
+from instruct_lab.assets import Input, file_input
 from instruct_lab.config import component
 from instruct_lab.config.spelling import nearest
 from instruct_lab.data.audit import Audit
@@ -123,14 +123,15 @@ class Files(Source):
         return self.delimiter or ("\t" if file.suffix.casefold() == ".tsv" else ",")
 
 
-def file_input(file: Path) -> Input:
-    """A file's name, SHA-256 and size.
-
-    Raises:
-        InstructLabError: it cannot be read.
-    """
-    with file_formats.told(file):
-        return Input(file.name, file_sha256(file), file.stat().st_size)
+def expand_folders(path: str | list[str], ending: str) -> list[str]:
+    """Paths and patterns; a folder becomes the pattern of all files in and below it that have the ending."""
+    patterns = [path] if isinstance(path, str) else path
+    return [
+        str(Path(glob.escape(str(Path(pattern).expanduser()))) / "**" / f"*.{ending}")
+        if Path(pattern).expanduser().is_dir()
+        else pattern
+        for pattern in patterns
+    ]
 
 
 def _matches(pattern: str) -> list[Path]:

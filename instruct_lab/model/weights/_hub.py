@@ -9,9 +9,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from instruct_lab.assets import Input
+from instruct_lab.assets import Input, file_input
 from instruct_lab.errors import InstructLabError
-from instruct_lab.model.weights.base import file_input
 
 SETTINGS = ["*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken", "merges.txt", "vocab.*"]
 SAFE = ["*.safetensors"]

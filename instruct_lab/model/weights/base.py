@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from instruct_lab.assets import Input, PackageAsset, file_sha256
+from instruct_lab.assets import Input, PackageAsset, file_input
 from instruct_lab.config import Component, component
 from instruct_lab.errors import InstructLabError, Problem, Refusal
 from instruct_lab.model.quantization import Quantization
@@ -278,19 +278,6 @@ class Random(Weights):
         """The settings stand for the weights."""
         text = json.dumps([self.architecture, self.settings, self.seed], sort_keys=True)
         return [Input(f"random {self.architecture}", hashlib.sha256(text.encode()).hexdigest(), len(text))]
-
-
-def file_input(file: Path, name: str) -> Input:
-    """A file's name, SHA-256 and size.
-
-    Raises:
-        InstructLabError: the file cannot be read.
-    """
-    try:
-        return Input(name, file_sha256(file), file.stat().st_size)
-    except OSError as error:
-        what = f"The file cannot be read ({error.strerror or error})"
-        raise InstructLabError(what, where=str(file), do="mend its permissions, or bring it again") from error
 
 
 def _gguf_fault(file: Path) -> str | None:

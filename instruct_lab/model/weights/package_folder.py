@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from instruct_lab.assets import Input, PackageAsset
+from instruct_lab.assets import Input, PackageAsset, file_input
 from instruct_lab.config import component
 from instruct_lab.errors import InstructLabError, Refusal
-from instruct_lab.model.weights.base import Loading, Weights, file_input
+from instruct_lab.model.weights.base import Loading, Weights
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

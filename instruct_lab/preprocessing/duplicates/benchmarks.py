@@ -12,11 +12,10 @@ from typing import IO, Annotated, Any, cast
 
 from pydantic import Field
 
-from instruct_lab.assets import Input, PackageAsset
+from instruct_lab.assets import Input, PackageAsset, file_input
 from instruct_lab.config import Component, component
 from instruct_lab.config.spelling import nearest
-from instruct_lab.data.sources.base import columns_hint
-from instruct_lab.data.sources.files import file_input
+from instruct_lab.data.sources.base import suggest_column
 from instruct_lab.errors import InstructLabError, Problem, Refusal
 
 ENDINGS = (".json", ".jsonl", ".ndjson", ".txt")
@@ -85,7 +84,7 @@ class Benchmark(Component, ABC):
         for column in self.columns:
             if column not in value:
                 raise InstructLabError(
-                    f"The row has no column {column!r}", where=where, do=columns_hint(column, map(str, value))
+                    f"The row has no column {column!r}", where=where, do=suggest_column(column, map(str, value))
                 )
             yield from _texts(value[column], f"{where}, column {column!r}")
 

@@ -12,8 +12,8 @@ from typing import Literal
 from pydantic import Field
 
 from instruct_lab.config import component
-from instruct_lab.data import Conversation, SplitName, normalized
-from instruct_lab.data.table import RowText, each
+from instruct_lab.data import Conversation, SplitName, normalize_text
+from instruct_lab.data.table import RowText, map_conversations
 from instruct_lab.preprocessing.base import Context, Need, Part, Splits, Step, train_alone
 from instruct_lab.preprocessing.duplicates._compared import clusters_told, given_way_to, num_characters, said
 from instruct_lab.preprocessing.duplicates._key_table import KEY_BYTES, OWN, KeyTable, Largest
@@ -57,7 +57,7 @@ class DeduplicateExact(Step):
         table = KeyTable(len(conversations) + sum(map(len, others.values())))
         names = dict(enumerate(others, start=OWN + 1))
         for owner, name in names.items():
-            for key in each(self._key, others[name]):
+            for key in map_conversations(self._key, others[name]):
                 if key is not None:
                     table.slot(key, owner)
         largest = Largest()
@@ -76,7 +76,7 @@ class DeduplicateExact(Step):
         largest: Largest,
     ) -> bytearray:
         flags = bytearray()
-        for row, key in enumerate(each(self._key, conversations)):
+        for row, key in enumerate(map_conversations(self._key, conversations)):
             if key is None:
                 flags.append(1)
                 continue
@@ -104,7 +104,7 @@ class DeduplicateExact(Step):
         fates = bytearray(len(conversations))
         best = array("I", [0]) * table.num_slots
         lengths = array("I", [0]) * table.num_slots
-        for row, (key, length) in enumerate(each(self._key_and_length, conversations)):
+        for row, (key, length) in enumerate(map_conversations(self._key_and_length, conversations)):
             if key is None:
                 continue
             slot = table.slot(key)
@@ -131,6 +131,6 @@ class DeduplicateExact(Step):
         texts = said(conversation, self.by)
         if not texts:
             return None
-        compared = normalized if self.compare == "words" else repr
+        compared = normalize_text if self.compare == "words" else repr
         whole = "\n".join(f"{role} {compared(text)}" for role, text in texts)
         return hashlib.blake2b(whole.encode("utf-8", "surrogatepass"), digest_size=KEY_BYTES).digest()

@@ -12,7 +12,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from instruct_lab.config import component
-from instruct_lab.data import Conversation, normalized
+from instruct_lab.data import Conversation, normalize_text
 from instruct_lab.errors import Refusal
 from instruct_lab.preprocessing.base import Context, Part, Splits, Step, kept, part_text, train_alone
 from instruct_lab.preprocessing.filters.length import UNSPACED, words
@@ -261,7 +261,7 @@ def _echoes(row: Conversation) -> bool:
     asked = next((message.content for message in reversed(row.prompt) if message.role == "user"), "")
     if not answer or abs(len(answer) - len(asked)) > len(asked) // 2 + 8:  # what normalizing takes away is little
         return False
-    return normalized(answer) == normalized(asked)
+    return normalize_text(answer) == normalize_text(asked)
 
 
 def _answer_ratio(row: Conversation) -> float:

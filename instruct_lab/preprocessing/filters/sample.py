@@ -12,7 +12,7 @@ from pydantic import Field
 
 from instruct_lab.config import component
 from instruct_lab.data import Conversation
-from instruct_lab.data.sources.base import columns_hint
+from instruct_lab.data.sources.base import suggest_column
 from instruct_lab.data.table import ConversationTable
 from instruct_lab.errors import InstructLabError, Refusal
 from instruct_lab.preprocessing.base import Context, Need, Part, Splits, Step, part_text, train_alone
@@ -99,7 +99,7 @@ class Sample(Step):
             raise InstructLabError(
                 f"No row has the column {self.column!r} that strata are told by",
                 where="column of the step that samples",
-                do=columns_hint(self.column, conversations[0].metadata),
+                do=suggest_column(self.column, conversations[0].metadata),
             )
         return list(told), np.asarray(numbers, np.uint32), np.asarray(hashes, np.uint64)
 

@@ -1,0 +1,133 @@
+"""Rows from the task files of Super-NaturalInstructions. Source: Wang et al., Super-NaturalInstructions, 2022."""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from instruct_lab.assets import Input, file_input
+from instruct_lab.config import component
+from instruct_lab.data.audit import Audit
+from instruct_lab.data.sources.base import BrokenRow, Row, Source
+from instruct_lab.data.sources.file_formats import read_errors
+from instruct_lab.data.sources.files import Files, expand_folders
+from instruct_lab.errors import InstructLabError, Problem
+
+COLUMNS = ("task", "id", "definition", "input", "output", "positive_examples")
+TASK_COLUMNS = {"Categories": "categories", "Domains": "domains", "Source": "source", "Reasoning": "reasoning"}
+TASK_COLUMNS |= {f"{side}_language": f"{side.lower()}_language" for side in ("Input", "Output", "Instruction")}
+"""Keys of a task file and the columns of its rows that repeat them, so that rows can be selected by them."""
+
+
+@component
+class NaturalInstructions(Source):
+    """Task files of Super-NaturalInstructions: one JSON object a file, with a definition, examples and many instances.
+
+    A row is an instance: columns task (the file's name without its ending), id, definition, input, output (a list of
+    texts), positive_examples (objects with input, output, explanation), and the task's categories, domains, source,
+    reasoning and languages if the file has them. One file is in memory at a time.
+    """
+
+    path: Annotated[str, Field(min_length=1)] | Annotated[list[str], Field(min_length=1)]  # folder, files or patterns
+    max_instances: Annotated[int, Field(ge=1)] | None = None  # of a task at most, chosen by content hash; null: all
+    num_positive_examples: Annotated[int, Field(ge=0)] = 2  # worked examples of the task in each row: k-shot
+
+    def inputs(self, cache_path: Path) -> list[Input]:
+        """Every file, with the SHA-256 of its bytes.
+
+        Raises:
+            InstructLabError: no file matches, or one cannot be read.
+        """
+        return [file_input(file) for file in self._files().files()]
+
+    def rows(self, cache_path: Path, audit: Audit, stage: str) -> Iterator[Row | BrokenRow]:
+        """The instances of every task, file after file.
+
+        Raises:
+            InstructLabError: no file matches, or one cannot be read or is no task file.
+        """
+        for file in self._files().files():
+            task = _read_task(file)
+            shared = {column: task[key] for key, column in TASK_COLUMNS.items() if key in task}
+            shared |= {"task": file.stem, "definition": _definition(task, file)}
+            shared["positive_examples"] = _examples(task, file)[: self.num_positive_examples]
+            instances = task["Instances"]
+            if not instances:
+                audit.record(stage, "dropped", "task file without instances", file.name)
+            for index in self._select(instances, audit, stage):
+                where, instance = f"{file}, instance {index + 1}", instances[index]
+                if isinstance(instance, dict):
+                    yield Row({**instance, **shared}, where)
+                else:
+                    what = f"An instance with input and output was expected and {type(instance).__name__} found"
+                    yield BrokenRow(InstructLabError(what, where=where, do="Correct the file"))
+
+    def location_fields(self) -> set[str]:
+        """The path: files are identified by their bytes."""
+        return {"path"}
+
+    def known_columns(self) -> list[str]:
+        """The columns that every instance has."""
+        return list(COLUMNS)
+
+    def problems(self) -> Iterator[Problem]:
+        """A path that names no file, or a file that cannot be opened."""
+        yield from self._files().problems()
+
+    def _files(self) -> Files:
+        return Files(path=expand_folders(self.path, "json"), file_format="json")
+
+    def _select(self, instances: list[Any], audit: Audit, stage: str) -> list[int]:
+        """The indices of the instances that are used: those with the lowest content hash, in the order of the file."""
+        if self.max_instances is None or len(instances) <= self.max_instances:
+            return list(range(len(instances)))
+        lowest = heapq.nsmallest(self.max_instances, range(len(instances)), key=lambda index: _digest(instances[index]))
+        for index in set(range(len(instances))) - set(lowest):
+            audit.record(stage, "dropped", "more than max_instances of the task", instances[index])
+        return sorted(lowest)
+
+
+def _read_task(file: Path) -> dict[str, Any]:
+    with read_errors(file):
+        text = file.read_text(encoding="utf-8-sig")
+    do = "Correct it, or exclude it from the path"
+    try:
+        task = json.loads(text)
+    except json.JSONDecodeError as error:
+        where = f"{file}, line {error.lineno}"
+        raise InstructLabError(f"This is not JSON ({error.msg})", where=where, do=do) from error
+    except (RecursionError, ValueError) as error:
+        raise InstructLabError(f"The JSON cannot be read ({error})", where=str(file), do=do) from error
+    if not isinstance(task, dict) or not isinstance(task.get("Instances"), list):
+        found = f"an object with {', '.join(task)[:200]}" if isinstance(task, dict) else type(task).__name__
+        raise InstructLabError(
+            f"A task with a list of Instances was expected and {found} found", where=str(file), do=do
+        )
+    return task
+
+
+def _definition(task: dict[str, Any], file: Path) -> str:
+    definition = task.get("Definition")
+    first = definition[0] if isinstance(definition, list) and definition else definition
+    if not isinstance(first, str) or not first.strip():
+        raise InstructLabError("The task has no Definition that is text", where=str(file), do="Correct the file")
+    return first
+
+
+def _examples(task: dict[str, Any], file: Path) -> list[Any]:
+    examples = task.get("Positive Examples") or []
+    if not isinstance(examples, list):
+        what = f"A list of Positive Examples was expected and {type(examples).__name__} found"
+        raise InstructLabError(what, where=str(file), do="Correct the file")
+    return examples
+
+
+def _digest(instance: Any) -> bytes:
+    encoded = json.dumps(instance, sort_keys=True).encode()
+    return hashlib.sha256(encoded).digest()

@@ -1,0 +1,154 @@
+"""Rows from text files: a document, a paragraph or a line each."""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Annotated, Literal
+
+from pydantic import Field
+
+from instruct_lab.assets import Input, file_input
+from instruct_lab.config import component
+from instruct_lab.data.audit import Audit
+from instruct_lab.data.sources.base import BrokenRow, Row, Source
+from instruct_lab.data.sources.file_formats import read_errors
+from instruct_lab.data.sources.files import Files, expand_folders
+from instruct_lab.errors import InstructLabError, Problem, Refusal
+
+CHUNK_CHARACTERS = 1 << 16
+PARAGRAPH_END = re.compile(r"\n[ \t\r]*\n\s*")
+LINE_END = re.compile(r"\n")
+BREAKS = (PARAGRAPH_END, LINE_END, re.compile(r"[.!?]\s+|[。！？]"), re.compile(r"\s"))
+"""Where a text that is too long is cut, the preferred break first."""
+
+
+@component
+class TextFiles(Source):
+    """Text files: each row is a file, a paragraph or a line; longer ones are cut, so that memory stays bounded.
+
+    A text is cut at the last end of a paragraph before the limit, or else of a line, a sentence, a word; the white
+    space there belongs to the first part, so that the parts of a document joined are the document. Columns: text, file
+    (its name), part (the row's number in the file). A file in another encoding is a broken row.
+    """
+
+    path: (
+        Annotated[str, Field(min_length=1)] | Annotated[list[str], Field(min_length=1)]
+    )  # folder (*.txt), files, patterns
+    unit: Literal["document", "paragraph", "line"] = "document"  # what a row is; paragraphs end at empty lines
+    max_characters: Annotated[int, Field(ge=1)] = 100_000  # of a row; a longer document or paragraph is several rows
+    encoding: Annotated[str, Field(min_length=1)] = "utf-8"  # of the files, as Python names it: utf-8, gb18030, utf-16
+
+    def __post_init__(self) -> None:
+        """Refuse an encoding that does not exist or is not of text."""
+        try:
+            is_text = codecs.lookup(self.encoding)._is_text_encoding
+        except (LookupError, ValueError):
+            is_text = False
+        if not is_text:
+            raise Refusal("encoding", "is no encoding of text", "utf-8")
+
+    def inputs(self, cache_path: Path) -> list[Input]:
+        """Every file, with the SHA-256 of its bytes.
+
+        Raises:
+            InstructLabError: no file matches, or one cannot be read.
+        """
+        return [file_input(file) for file in self._files().files()]
+
+    def rows(self, cache_path: Path, audit: Audit, stage: str) -> Iterator[Row | BrokenRow]:
+        """The texts of every file, file after file; slightly more than `max_characters` are in memory at a time.
+
+        Raises:
+            InstructLabError: no file matches, or one cannot be opened.
+        """
+        for file in self._files().files():
+            number = 0
+            with read_errors(file):
+                try:
+                    for text in self._texts(file):
+                        number += 1
+                        yield Row({"text": text, "file": file.name, "part": number}, f"{file}, {self.unit} {number}")
+                except UnicodeError as error:
+                    where = f"{file}, after {self.unit} {number}" if number else str(file)
+                    what = f"The file is not {self.encoding} text ({getattr(error, 'reason', error)})"
+                    yield BrokenRow(InstructLabError(what, where=where, do="Convert it, or set encoding"))
+                    continue
+                if not number:
+                    audit.record(stage, "dropped", "file without text", file.name)
+
+    def location_fields(self) -> set[str]:
+        """The path: files are identified by their bytes."""
+        return {"path"}
+
+    def known_columns(self) -> list[str]:
+        """The columns of every text file."""
+        return ["text", "file", "part"]
+
+    def problems(self) -> Iterator[Problem]:
+        """A path that names no file, or a file that cannot be opened."""
+        yield from self._files().problems()
+
+    def _files(self) -> Files:
+        return Files(path=expand_folders(self.path, "txt"), file_format="jsonl")
+
+    def _texts(self, file: Path) -> Iterator[str]:
+        encoding = "utf-8-sig" if codecs.lookup(self.encoding).name == "utf-8" else self.encoding
+        ends = {"document": None, "paragraph": PARAGRAPH_END, "line": LINE_END}[self.unit]
+        with file.open(encoding=encoding) as stream:
+            for text in _split_text(stream, ends, self.max_characters):
+                if ends is not None:
+                    text = text.strip("\n") if self.unit == "line" else text.strip()
+                if text.strip():
+                    yield text
+
+
+def _split_text(stream: IO[str], ends: re.Pattern[str] | None, max_characters: int) -> Iterator[str]:
+    """The parts of a text, which joined are the text: each up to an end, and none longer than `max_characters`.
+
+    Args:
+        stream: the text.
+        ends: matches the end of a part; None: the text is one part.
+        max_characters: of a part.
+    """
+    buffer, has_more = "", True
+    while has_more or buffer:
+        while has_more and len(buffer) <= max_characters:
+            chunk = stream.read(max(CHUNK_CHARACTERS, max_characters + 1 - len(buffer)))
+            buffer, has_more = buffer + chunk, bool(chunk)
+        start = 0
+        while start < len(buffer) and (not has_more or len(buffer) - start > max_characters):
+            end = _find_end(buffer, start, ends, max_characters, is_last=not has_more)
+            yield buffer[start:end]
+            start = end
+        buffer = buffer[start:]
+
+
+def _find_end(text: str, start: int, ends: re.Pattern[str] | None, max_characters: int, is_last: bool) -> int:
+    """The end position of the part that begins at `start`."""
+    limit = start + max_characters
+    match = ends.search(text, start, limit + CHUNK_CHARACTERS // 64) if ends is not None else None
+    if match is not None and match.start() <= limit:
+        return min(match.end(), limit)
+    if is_last and len(text) <= limit:
+        return len(text)
+    for pattern in BREAKS:
+        if (end := _find_last(pattern, text, start, limit)) is not None:
+            return end
+    return limit
+
+
+def _find_last(pattern: re.Pattern[str], text: str, start: int, limit: int) -> int | None:
+    """The end position of a pattern's last match; searches the end of the text first, where it usually is."""
+    if pattern.pattern.startswith(r"\n") and text.find("\n", start, limit) < 0:
+        return None
+    width = 256
+    while True:
+        end = None
+        for match in pattern.finditer(text, max(start, limit - width), limit):
+            end = match.end()
+        if end is not None or limit - width <= start:
+            return end
+        width *= 8
