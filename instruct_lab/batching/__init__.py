@@ -1,10 +1,12 @@
-"""Segments to token ids and labels, to padded batches, in a resumable order.
+"""Segments to token ids and labels, to batches, in a resumable order.
 
-In: segments of each conversation. Out: `Example`s, and a loader of `Batch`es whose position can be saved.
+In: the segments of each conversation. Out: `Example`s, and a `BatchLoader` of `Batch`es whose position can be saved.
 """
 
-from instruct_lab.batching.base import IGNORED, Batch, Batching, Drawn, Example, Layout, Loader, Reads
-from instruct_lab.batching.encoding import Encoder
+from instruct_lab.batching.base import Batching
+from instruct_lab.batching.batch import Batch
+from instruct_lab.batching.encoding import SegmentEncoder
+from instruct_lab.batching.example import IGNORED, Example, ExampleTransform, Layout, Reads
 from instruct_lab.batching.loader import BatchLoader
 from instruct_lab.batching.padded import Padded
 
@@ -13,11 +15,10 @@ __all__ = [
     "Batch",
     "BatchLoader",
     "Batching",
-    "Drawn",
-    "Encoder",
     "Example",
+    "ExampleTransform",
     "Layout",
-    "Loader",
     "Padded",
     "Reads",
+    "SegmentEncoder",
 ]

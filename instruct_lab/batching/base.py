@@ -1,169 +1,59 @@
-"""What travels from text to the model: examples and batches."""
+"""What every batching shares: encoding conversations, handling overlong ones, and the resumable loader."""
 
 from __future__ import annotations
 
-import dataclasses
-import random
+import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
-from instruct_lab.config import Component
+from pydantic import Field
+
+from instruct_lab.batching.batch import Batch
+from instruct_lab.batching.example import SUPERVISED_DECODER, Example, ExampleTransform, Layout
+from instruct_lab.batching.layouts import LayoutEncoder, layout_encoder
+from instruct_lab.batching.loader import BatchLoader
+from instruct_lab.batching.overlong import Overlong, shorten
+from instruct_lab.config import Component, component
 from instruct_lab.data import Audit, Conversation
+from instruct_lab.errors import InstructLabError
 from instruct_lab.template import Template
 
 if TYPE_CHECKING:
-    from torch import Tensor, device
     from transformers import PreTrainedTokenizerBase
 
-IGNORED = -100
-"""The label of a token that is not trained."""
+STAGE = "batching"
+CHUNK = 1000
+"""Conversations that are rendered and encoded together."""
 
 
-Reads = Literal["answers", "text", "pairs"]
-"""What an objective reads of a conversation.
-
-- `answers`: the whole conversation; the answers are trained, as the template marks them.
-- `text`: the whole conversation as one text; every token of it may be trained.
-- `pairs`: two conversations that share a prompt, one with the chosen and one with the rejected answer.
-"""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Layout:
-    """How examples are laid out: what the objective reads, for which model family.
-
-    - decoder: `input_ids` is the whole text and `labels` stands beside it, unshifted; the first label is ignored.
-    - encoder-decoder: `answers` and `pairs`: `input_ids` is the prompt and `labels` the answer with its end token, of
-      another length, none ignored. `text`: `input_ids` is the whole text, and `labels` repeats it.
-    - encoder: `input_ids` is the whole text between the tokenizer's own special tokens; `labels` stands beside it and
-      is ignored at those special tokens.
-    """
-
-    reads: Reads = "answers"
-    family: str = "decoder"
-
-
-SUPERVISED_DECODER = Layout()
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Example:
-    """Token ids and labels of one conversation, `-100` where not trained; `Layout` says how they stand to each other.
-
-    Args:
-        input_ids: what the model reads.
-        labels: what it predicts, unshifted.
-        id: the conversation's.
-        source: the conversation's.
-        weights: how much each label counts, in the layout of `labels`; none: 1 each.
-        rejected: the same prompt with the answer that is not wanted, where the layout is of pairs.
-        reference: log-probabilities, in nats, of the labels and of the rejected labels under the untuned model, where
-            they were computed before training.
-    """
-
-    input_ids: list[int]
-    labels: list[int]
-    id: str = ""
-    source: str = ""
-    weights: list[float] | None = None
-    rejected: Example | None = None
-    reference: tuple[float, float] | None = None
-
-    @property
-    def num_target_tokens(self) -> int:
-        """How many tokens are predicted, those of the rejected answer not counted."""
-        return len(self.labels) - self.labels.count(IGNORED)
-
-    @property
-    def has_target_tokens(self) -> bool:
-        """Whether any token is predicted; looked for from the end, where answers stand."""
-        return any(label != IGNORED for label in reversed(self.labels))
-
-
-@dataclasses.dataclass(slots=True)  # not frozen: Lightning's `convert_input` copies a batch field by field
-class Batch:
-    """Padded tensors of several examples.
-
-    Pairs stand in twice as many rows: first all chosen, then, in the same order, all rejected.
-
-    Args:
-        input_ids: int64 `[rows, seq]`.
-        attention_mask: int64 `[rows, seq]`, by length.
-        labels: int64 `[rows, seq]`; for encoder-decoder models `[rows, target_seq]`.
-        sources: the source of each example, `[examples]`.
-        weights: float32, in the shape of `labels`; none: 1 each.
-        reference: float32 `[examples, 2]`, log-probabilities of the chosen and of the rejected labels under the untuned
-            model, in nats; none: not computed before.
-        is_paired: whether rows are pairs.
-    """
-
-    input_ids: Tensor
-    attention_mask: Tensor
-    labels: Tensor
-    sources: list[str] = dataclasses.field(default_factory=list)
-    weights: Tensor | None = None
-    reference: Tensor | None = None
-    is_paired: bool = False
-
-    def to(self, device: device | str, **options: Any) -> Batch:
-        """The batch on a device; Lightning calls it."""
-        moved = {
-            field.name: value.to(device, **options) if hasattr(value, "to") else value
-            for field in dataclasses.fields(self)
-            for value in [getattr(self, field.name)]
-        }
-        return Batch(**moved)
-
-    def rows(self, start: int, end: int) -> Batch:
-        """Some of the rows as a batch of its own, no longer paired."""
-        return Batch(
-            input_ids=self.input_ids[start:end],
-            attention_mask=self.attention_mask[start:end],
-            labels=self.labels[start:end],
-            sources=self.sources[start:end],
-            weights=None if self.weights is None else self.weights[start:end],
-        )
-
-    @property
-    def chosen(self) -> Batch:
-        """The rows of the chosen answers; all rows where there are no pairs."""
-        return self.rows(0, len(self.input_ids) // 2) if self.is_paired else self
-
-    @property
-    def rejected(self) -> Batch:
-        """The rows of the rejected answers, where there are pairs."""
-        return self.rows(len(self.input_ids) // 2, len(self.input_ids))
-
-
-Drawn = Callable[[Example, random.Random], Example]
-"""An example as it is put into a batch this time, by a source of chance of its own."""
-
-
-class Loader(Protocol):
-    """An epoch of batches after another, in an order whose position can be saved."""
-
-    def __iter__(self) -> Iterator[Batch]: ...
-
-    def __len__(self) -> int: ...
-
-    def state_dict(self) -> dict[str, int]:
-        """The position, in batches given out so far."""
-
-    def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Continue there."""
-
-
+@component
 class Batching(Component, ABC):
-    """Segments to examples, examples to batches."""
+    """Conversations to examples, and examples to batches.
 
-    loading_fields: ClassVar[frozenset[str]] = frozenset({"batch_size", "evaluation_batch_size"})
-    """Fields that decide how examples are put together and not what they are."""
+    Encoding, the length limit and the order of examples are the same for every batching; a subclass says how examples
+    become one batch. Every conversation that is cut or left out is counted in the audit. An example without a target
+    token is never used.
+    """
 
-    batch_size: int
-    evaluation_batch_size: int
+    batch_size: Annotated[int, Field(ge=1)] = 8  # examples per device and micro-batch, in training
+    evaluation_batch_size: Annotated[int, Field(ge=1)] = 16  # examples per device and batch, in evaluation
+    max_tokens: Annotated[int, Field(ge=2)] | None = 1024  # tokens of the longest example; null: no limit
+    overlong: Overlong = "drop"  # longer ones: error, drop, truncate_prompt (its middle), truncate_response (its end)
 
     @abstractmethod
+    def collate(self, examples: Sequence[Example], pad_token_id: int | None) -> Batch:
+        """Examples as one batch; the attention mask is by length, never by pad id."""
+
+    @property
+    def groups_by_length(self) -> bool:
+        """Whether training batches hold examples of similar length."""
+        return False
+
+    def encoding_settings(self) -> dict[str, Any]:
+        """What decides the examples, for the key of their cache; a class that overrides `encode` adds its own."""
+        return {"max_tokens": self.max_tokens, "overlong": self.overlong}
+
     def encode(
         self,
         conversations: Iterable[Conversation],
@@ -173,9 +63,9 @@ class Batching(Component, ABC):
         split: str,
         layout: Layout = SUPERVISED_DECODER,
     ) -> Iterator[Example]:
-        """Token ids and labels of every conversation that can be used, in order; holds a bounded number at a time.
+        """Token ids and labels of every usable conversation, in order; holds a bounded number in memory.
 
-        What becomes of a conversation depends on it alone: a split is encoded part by part, by several processes.
+        Each result depends only on its own conversation, so several processes can encode parts of a split.
 
         Args:
             conversations: what to encode.
@@ -183,13 +73,32 @@ class Batching(Component, ABC):
             tokenizer: gives the ids.
             audit: counts what is cut or left out, with its reason, at stage `batching`.
             split: named in the reasons.
-            layout: what the objective reads, for which model family.
+            layout: what the objective reads, and the model family.
 
         Raises:
             InstructLabError: the template or the tokenizer cannot be used, or an overlong conversation is an error.
         """
+        encoder = layout_encoder(layout, template, tokenizer)
+        rows_in = rows_out = 0
+        rows = iter(conversations)
+        while chunk := list(itertools.islice(rows, CHUNK)):
+            rows_in += len(chunk)
+            for conversation, example in zip(chunk, encoder.encode(chunk), strict=True):
+                if example is None:
+                    audit.record(STAGE, "dropped", f"{split}: {encoder.nothing}", conversation)
+                    continue
+                fitting: Example | None = example
+                if max(encoder.excess(example, self.max_tokens)) > 0:
+                    fitting = self._fit(conversation, example, encoder, audit, split)
+                if fitting is None:
+                    continue
+                if not fitting.has_target_tokens:
+                    audit.record(STAGE, "dropped", f"{split}: no target token", conversation)
+                    continue
+                rows_out += 1
+                yield fitting
+        audit.rows(STAGE, rows_in, rows_out)
 
-    @abstractmethod
     def encode_prompts(
         self,
         conversations: Sequence[Conversation],
@@ -197,23 +106,78 @@ class Batching(Component, ABC):
         tokenizer: PreTrainedTokenizerBase,
         layout: Layout = SUPERVISED_DECODER,
     ) -> list[list[int]]:
-        """Token ids up to the header that opens the final answer: a prefix of the example's ids."""
+        """Token ids up to the header that opens the final answer: a prefix of the (possibly cut) example's ids."""
+        encoder = layout_encoder(layout, template, tokenizer)
+        return encoder.prompts(self._cut_to_fit(conversations, encoder))
 
-    @abstractmethod
-    def collate(self, examples: Sequence[Example], pad_token_id: int | None) -> Batch:
-        """Examples as one batch; the attention mask is by length, never by pad id."""
-
-    @abstractmethod
     def loader(
         self,
         examples: Sequence[Example],
         *,
+        training: bool,
         seed: int,
-        shuffle: bool,
-        batch_size: int,
+        pad_token_id: int | None,
         rank: int = 0,
         world_size: int = 1,
-        pad_token_id: int | None = None,
-        drawn: Drawn | None = None,
-    ) -> Loader:
-        """Batches of one device's share of the examples, each as `drawn` gives it this time."""
+        transform: ExampleTransform | None = None,
+    ) -> BatchLoader:
+        """Batches of one device's share of the examples.
+
+        Args:
+            examples: all examples, the same on every device.
+            training: whether to shuffle and use `batch_size`; else the given order and `evaluation_batch_size`.
+            seed: of the order and of `transform`.
+            pad_token_id: fills up `input_ids`; `None`: 0.
+            rank: this device's number.
+            world_size: number of devices.
+            transform: changes each example every time it is used.
+        """
+        return BatchLoader(
+            examples,
+            lambda batch: self.collate(batch, pad_token_id),
+            batch_size=self.batch_size if training else self.evaluation_batch_size,
+            seed=seed,
+            shuffle=training,
+            group_by_length=self.groups_by_length,
+            rank=rank,
+            world_size=world_size,
+            transform=transform,
+        )
+
+    def _fit(
+        self, conversation: Conversation, example: Example, encoder: LayoutEncoder, audit: Audit, split: str
+    ) -> Example | None:
+        """An overlong example as `overlong` says: cut, or `None` if it is dropped."""
+        limit = self.max_tokens
+        assert limit is not None
+        if self.overlong == "error":
+            tokens = limit + max(encoder.excess(example, limit))
+            raise InstructLabError(
+                f"A conversation of the {split} split has {tokens} tokens, more than {limit}",
+                where=f"conversation {conversation.id or '(unnamed)'}: {str(conversation)[:80]!r}",
+                do="raise batching.max_tokens, or set batching.overlong to drop, truncate_prompt or truncate_response",
+            )
+        if self.overlong == "drop" or example.rejected is not None:
+            audit.record(STAGE, "dropped", f"{split}: longer than {limit} tokens", conversation)
+            return None
+        short = shorten(conversation, self.overlong, limit, encoder)
+        if short is None:
+            what = "prompt" if self.overlong == "truncate_prompt" else "response"
+            reason = f"{split}: longer than {limit} tokens even with the {what} cut"
+            audit.record(STAGE, "dropped", reason, conversation)
+            return None
+        part = "middle of the prompt" if self.overlong == "truncate_prompt" else "end of the response"
+        audit.record(STAGE, "truncated", f"{split}: {part} cut to fit {limit} tokens", short.before, short.after)
+        return short.example
+
+    def _cut_to_fit(self, conversations: Sequence[Conversation], encoder: LayoutEncoder) -> list[Conversation]:
+        """The conversations, each cut as its example is."""
+        if self.max_tokens is None or self.overlong in ("error", "drop"):
+            return list(conversations)
+        cut = []
+        for conversation, example in zip(conversations, encoder.encode(conversations), strict=True):
+            short = None
+            if example is not None and not example.rejected and max(encoder.excess(example, self.max_tokens)) > 0:
+                short = shorten(conversation, self.overlong, self.max_tokens, encoder)
+            cut.append(short.conversation if short is not None else conversation)
+        return cut

@@ -1,4 +1,4 @@
-"""How much of a batch is tokens, and how much padding: as it is batched, and if examples were packed."""
+"""The share of padding in batches, and the share of tokens if examples were packed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from numpy import ndarray
 
 MAX_PACKED = 20_000
-"""Examples that packing is worked out for; the share hardly moves with more."""
+"""Examples that packing is simulated for; the share hardly changes with more."""
 
 
 def padding_share(lengths: ndarray, batch_size: int) -> float:
@@ -16,7 +16,7 @@ def padding_share(lengths: ndarray, batch_size: int) -> float:
 
     Args:
         lengths: tokens of each example, in the order of an epoch: integers `[examples]`.
-        batch_size: examples of a batch.
+        batch_size: examples per batch.
     """
     import numpy as np
 
@@ -24,37 +24,37 @@ def padding_share(lengths: ndarray, batch_size: int) -> float:
         return 0.0
     starts = np.arange(0, len(lengths), batch_size)
     widths = np.maximum.reduceat(lengths, starts)
-    places = int((widths * np.minimum(batch_size, len(lengths) - starts)).sum())
-    return 1 - int(lengths.sum()) / places
+    slots = int((widths * np.minimum(batch_size, len(lengths) - starts)).sum())
+    return 1 - int(lengths.sum()) / slots
 
 
 def packed_share(lengths: ndarray, row_tokens: int) -> float:
-    """The share of tokens in rows of that many tokens, each filled with whole examples by best fit, longest first.
+    """The share of tokens in rows of `row_tokens`, filled with whole examples by best fit, longest first.
 
     Source: best-fit decreasing bin packing (Johnson et al., 1974).
 
     Args:
         lengths: tokens of each example, none above `row_tokens`; the first 20,000 are used.
-        row_tokens: tokens of a row.
+        row_tokens: length of a row.
     """
     import numpy as np
 
     lengths = lengths[:MAX_PACKED]
     if not len(lengths):
         return 1.0
-    room = np.zeros(row_tokens + 1, dtype=np.int64)  # rows by the tokens that still fit in
+    free = np.zeros(row_tokens + 1, dtype=np.int64)  # number of rows by their free tokens
     num_rows = 0
     for length, count in sorted(zip(*np.unique(lengths, return_counts=True), strict=True), reverse=True):
         left = int(count)
         while left:
-            fitting = np.flatnonzero(room[length:])
-            if len(fitting):  # the fullest rows that one more fits in
+            fitting = np.flatnonzero(free[length:])
+            if len(fitting):  # the fullest rows with enough space
                 space = int(fitting[0]) + int(length)
-                rows = min(left, int(room[space]))
-                room[space] -= rows
+                rows = min(left, int(free[space]))
+                free[space] -= rows
             else:
                 space, rows = row_tokens, 1
                 num_rows += 1
-            room[space - int(length)] += rows
+            free[space - int(length)] += rows
             left -= rows
     return int(lengths.sum()) / (num_rows * row_tokens)

@@ -1,4 +1,4 @@
-"""Conversations on disk to examples on disk, in parts, by as many processes as there are."""
+"""Conversations on disk to examples on disk, in parts that several processes may share."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from instruct_lab.batching.base import Batching, Layout
-from instruct_lab.batching.table import batches, write_batches
+from instruct_lab.batching.base import Batching
+from instruct_lab.batching.example import Layout
+from instruct_lab.batching.table import to_batches, write_batches
 from instruct_lab.cache.parallel import map_in_order
 from instruct_lab.data import Audit
 from instruct_lab.data.table import ConversationTable
@@ -26,12 +27,12 @@ class EncodeRows:
     """Renders and encodes the conversations of a split.
 
     Args:
-        batching: says what becomes of each conversation.
+        batching: encodes them.
         template: gives the text and says what is trained.
         tokenizer: gives the ids.
-        layout: what the objective reads.
+        layout: what the objective reads, and the model family.
         rows: the conversations.
-        split: their split's name.
+        split: the name of their split.
     """
 
     batching: Batching
@@ -45,18 +46,18 @@ class EncodeRows:
         """Write the examples; returns their number.
 
         Raises:
-            InstructLabError: as `Batching.encode`.
+            InstructLabError: see `Batching.encode`.
         """
-        return write_batches(path, self._batches(audit))
+        return write_batches(path, self._encode_parts(audit))
 
-    def _batches(self, audit: Audit) -> Iterator[pyarrow.RecordBatch]:
-        for made, told in map_in_order(self, self.rows.pieces(PART_ROWS)):
-            audit.absorb(told)
-            yield from made
+    def _encode_parts(self, audit: Audit) -> Iterator[pyarrow.RecordBatch]:
+        for record_batches, part_audit in map_in_order(self, self.rows.pieces(PART_ROWS)):
+            audit.absorb(part_audit)
+            yield from record_batches
 
     def __call__(self, piece: tuple[int, int, int]) -> tuple[list[pyarrow.RecordBatch], Audit]:
-        """The examples of some of the rows, and the audit of them."""
+        """The examples of some of the rows, and their audit."""
         audit = Audit()
         rows = self.rows.read_piece(*piece)
         examples = self.batching.encode(rows, self.template, self.tokenizer, audit, self.split, self.layout)
-        return list(batches(examples)), audit
+        return list(to_batches(examples)), audit

@@ -1,4 +1,4 @@
-"""Batches in an order whose position can be saved."""
+"""The loader: batches in an order whose position can be saved."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from instruct_lab.batching.base import IGNORED, Batch, Drawn, Example
+from instruct_lab.batching.batch import Batch
+from instruct_lab.batching.example import IGNORED, Example, ExampleTransform
 from instruct_lab.errors import InstructLabError
 
 if TYPE_CHECKING:
     import numpy
 
 WINDOW = 1024
-"""Examples that are ordered by length among themselves, with `group_by_length`."""
+"""With `group_by_length`: consecutive examples that are sorted by length together."""
 
 GROUP = 32
-"""Neighbours by length that stay together when a window is shuffled again."""
+"""Neighbours by length that stay together when a sorted window is shuffled again."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,37 +28,36 @@ class _BatchSampler:
 
 
 class BatchLoader:
-    """Gives out batches of examples in memory, one epoch for each time it is iterated over.
+    """Yields the batches of one epoch each time it is iterated over.
 
-    Order: a function of seed and epoch alone, and the same for every batch size and number of devices: batches are
-    consecutive cuts of it. Device `rank` of `world_size` takes every `world_size`-th example of a cut of
-    `batch_size * world_size`; so together the devices see the batch that one device with a larger batch would.
+    Order: depends only on seed and epoch, so it is the same for every batch size and number of devices; batches are
+    consecutive slices of it. Device `rank` of `world_size` takes every `world_size`-th example of a slice of
+    `batch_size * world_size`, so together the devices see the batch that one device with a larger batch would see.
 
-    Every device gets the same number of batches, and every example is given out exactly once in an epoch, over all
-    devices. Where the last cut holds fewer examples than there are devices, a device without one gets a copy of
-    another's with no target: it adds nothing to any sum or count.
+    Every device gets the same number of batches, and over all devices every example is used exactly once per epoch.
+    If the last slice has fewer examples than there are devices, a device without one gets a copy of another's with no
+    target: it adds nothing to any sum or count.
 
-    Position: `state_dict` counts the batches given out so far in the epoch. After `load_state_dict` the next iteration
-    continues with the very next batch; `len` stays that of the whole epoch. Iterating again after the last batch was
-    given out starts the next epoch; iterating again in mid-epoch restarts the same one, unless `set_epoch` was
-    called for another. An iterator that gave nothing out leaves no trace. Only the latest iterator may be used.
+    Position: `state_dict` counts the batches yielded so far in the epoch. After `load_state_dict` the next iteration
+    continues with the very next batch; `len` stays that of the whole epoch. Iterating again after the last batch
+    starts the next epoch; iterating again in mid-epoch restarts the same one, unless `set_epoch` was called for
+    another. An iterator that yielded nothing changes nothing. Only the latest iterator may be used.
 
-    In Lightning: it saves and loads the state by itself, but does not load that of the end of an epoch, and calls
-    `set_epoch` before every epoch (through `batch_sampler`), which puts that right. So a run whose epochs are limited
-    (`limit_train_batches`) sees other examples in each, and `overfit_batches` does not hold them fixed.
+    In Lightning: the Trainer saves and loads the state, but does not load that of the end of an epoch; it calls
+    `set_epoch` before every epoch (through `batch_sampler`), which corrects that. So a run whose epochs are limited
+    (`limit_train_batches`) sees other examples in each epoch, and `overfit_batches` does not keep them fixed.
 
     Args:
         examples: all examples, the same on every device.
         collate: makes a batch of examples.
-        batch_size: examples a device.
+        batch_size: examples per device.
         seed: of the order.
-        shuffle: whether to shuffle; else the order given.
-        group_by_length: with `shuffle`, whether examples of like length stand together.
+        shuffle: whether to shuffle; else the given order.
+        group_by_length: with `shuffle`, whether batches hold examples of similar length.
         rank: this device's number.
         world_size: number of devices.
-        drawn: changes an example each time it is given out. Its source of chance depends on the seed, the epoch (not
-            without `shuffle`) and the example's index alone, so what is drawn does not move with the batch size or the
-            number of devices.
+        transform: changes an example each time it is used. Its random numbers depend only on the seed, the epoch
+            (with `shuffle`) and the example's index, so they are the same for every batch size and number of devices.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class BatchLoader:
         group_by_length: bool = False,
         rank: int = 0,
         world_size: int = 1,
-        drawn: Drawn | None = None,
+        transform: ExampleTransform | None = None,
     ) -> None:
         if not 0 <= rank < world_size or batch_size < 1:
             raise ValueError(f"rank {rank} of {world_size} devices, batch size {batch_size}")
@@ -82,17 +82,17 @@ class BatchLoader:
         self._shuffle = shuffle
         self._group_by_length = group_by_length
         self._rank, self._world_size = rank, world_size
-        self._drawn = drawn
+        self._transform = transform
         self._epoch, self._position = 0, 0
         self._announced = -1  # the last epoch that `set_epoch` was called for
-        self._continues = False  # whether a loaded position waits for its iteration
+        self._continues = False  # whether the next iteration starts at a loaded position
 
     def __len__(self) -> int:
-        """Batches that each device gets in an epoch."""
+        """Batches per device in an epoch."""
         return -(-len(self._examples) // (self._batch_size * self._world_size))
 
     def __iter__(self) -> Iterator[Batch]:
-        """The batches of an epoch, or of what is left of it."""
+        """The batches of an epoch, or the rest of it."""
         if self._position >= len(self) and len(self):
             epoch, start = self._epoch + 1, 0
         else:
@@ -130,29 +130,29 @@ class BatchLoader:
         return known if known is not None else np.array([len(example.input_ids) for example in self._examples])
 
     def state_dict(self) -> dict[str, int]:
-        """The epoch, the number of batches given out in it, and the epoch that was announced last (-1: none)."""
+        """The epoch, the number of batches yielded in it, and the last epoch of `set_epoch` (-1: none)."""
         return {"epoch": self._epoch, "position": self._position, "announced": self._announced}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Continue after the batches that were given out when the state was saved.
+        """Continue after the batches that had been yielded when the state was saved.
 
         Raises:
-            InstructLabError: the epoch has fewer batches than that.
+            InstructLabError: the epoch has fewer batches.
         """
         epoch, position = int(state_dict["epoch"]), int(state_dict["position"])
         if epoch < 0 or not 0 <= position <= len(self):
             raise InstructLabError(
-                f"The checkpoint stands at batch {position} of epoch {epoch}, and an epoch has {len(self)} batches",
+                f"The checkpoint was saved at batch {position} of epoch {epoch}, but an epoch has {len(self)} batches",
                 do="resume with the data, batch size and number of devices of the run that wrote it",
             )
         self._epoch, self._position, self._continues = epoch, position, True
         self._announced = int(state_dict.get("announced", epoch))
 
     def set_epoch(self, epoch: int) -> None:
-        """Hear that an epoch begins: one more than this, where batches of this were given out.
+        """Start the next epoch if `epoch` changed and batches of the current one were yielded.
 
-        Only that the number changed counts, and the number itself before the first batch of a new loader: a resumed
-        run of Lightning can announce two epochs before one batch, and count one too many from then on.
+        The number itself is used only before the first batch of a new loader: a resumed run of Lightning can announce
+        two epochs before one batch, and then counts one too many.
         """
         if epoch == self._announced:
             return
@@ -164,7 +164,7 @@ class BatchLoader:
 
     @property
     def batch_sampler(self) -> _BatchSampler:
-        """Where Lightning looks for `set_epoch`."""
+        """Lightning calls `set_epoch` on its `sampler`."""
         return _BatchSampler(self)
 
     def _share(self, order: numpy.ndarray, position: int, epoch: int) -> list[Example]:
@@ -178,9 +178,9 @@ class BatchLoader:
 
     def _example(self, index: int, epoch: int) -> Example:
         example = self._examples[index]
-        if self._drawn is None:
+        if self._transform is None:
             return example
-        return self._drawn(example, random.Random(f"{self._seed}:{epoch if self._shuffle else 0}:{index}"))
+        return self._transform(example, random.Random(f"{self._seed}:{epoch if self._shuffle else 0}:{index}"))
 
 
 def _without_target(example: Example) -> Example:

@@ -1,7 +1,7 @@
-"""What becomes of a conversation that is longer than the limit.
+"""Cutting a conversation that is longer than the limit.
 
-Cutting works on text, at token boundaries of one content at a time, and the shorter conversation is rendered and
-encoded anew: so the result is what the template gives for the shorter text, its headers and end-of-turn tokens whole.
+Text is cut, at token boundaries of one content at a time, and the shorter conversation is rendered and encoded again.
+So the result is what the template gives for the shorter text, with complete headers and end-of-turn tokens.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Literal
 
-from instruct_lab.batching.base import Example
+from instruct_lab.batching.example import Example
 from instruct_lab.batching.layouts import LayoutEncoder
 from instruct_lab.data import Conversation, Message
 from instruct_lab.template import Segment
 
 Overlong = Literal["error", "drop", "truncate_prompt", "truncate_response"]
 MIN_TOKENS = {"truncate_prompt": 2, "truncate_response": 1}
-"""Tokens that are left of a content at least: both its ends, or its beginning."""
+"""Fewest tokens that are left of a content: both its ends, or its beginning."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,19 +30,14 @@ class Shortened:
     after: str
 
 
-def shorten(
-    conversation: Conversation,
-    policy: Overlong,
-    max_tokens: int,
-    encoder: LayoutEncoder,
-) -> Shortened | None:
+def shorten(conversation: Conversation, policy: Overlong, max_tokens: int, encoder: LayoutEncoder) -> Shortened | None:
     """Cut contents, the longest first, until the conversation fits.
 
-    `truncate_prompt` cuts the middle of untrained contents and keeps both ends, where instructions stand (Bai et al.,
-    LongBench, 2023). `truncate_response` cuts the end of trained contents.
+    `truncate_prompt` cuts the middle of untrained contents and keeps both ends, where instructions usually are (Bai et
+    al., LongBench, 2023). `truncate_response` cuts the end of trained contents.
 
     Returns:
-        None where nothing that may be cut is left, and the conversation is still too long.
+        `None` if the conversation is still too long when nothing is left that may be cut.
     """
     cut: list[tuple[int, str]] = []  # message index, its content before
     exhausted: set[int] = set()
@@ -69,7 +64,7 @@ def shorten(
 
 
 def _excess(excess: tuple[int, int], policy: Overlong) -> int | None:
-    """Tokens to cut by this policy; None where it cannot help, since what it leaves alone is too long by itself."""
+    """Tokens to cut by this policy; `None` if the part that it does not cut is too long by itself."""
     read, predicted = excess
     if policy == "truncate_prompt":
         return None if predicted > 0 else read
@@ -79,7 +74,7 @@ def _excess(excess: tuple[int, int], policy: Overlong) -> int | None:
 def _longest(
     contents: Sequence[Segment], policy: Overlong, exhausted: set[int], encoder: LayoutEncoder
 ) -> tuple[int, list[tuple[int, int]]]:
-    """The message with the most tokens among those that may be cut, and its tokens' spans."""
+    """The index of the message with the most tokens among those that may be cut, and its tokens' spans."""
     cuts_trained = policy == "truncate_response"
     best, best_spans = 0, list[tuple[int, int]]()
     for index, segment in enumerate(contents):
@@ -91,7 +86,7 @@ def _longest(
 
 
 def _cut_to(content: str, spans: list[tuple[int, int]], keep: int, policy: Overlong) -> str | None:
-    """The content with that many tokens, or fewer: a character may be several tokens. None: it cannot be shorter."""
+    """The content with `keep` tokens, or fewer as a character may be several tokens; `None`: it cannot be shorter."""
     for fewer in range(max(keep, MIN_TOKENS[policy]), MIN_TOKENS[policy] - 1, -1):
         shorter = _cut(content, spans, fewer, policy)
         if len(shorter) < len(content):

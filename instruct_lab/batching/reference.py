@@ -1,4 +1,4 @@
-"""Examples with their log-probabilities under the untuned model beside them."""
+"""Examples joined with their log-probabilities under the base model."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, overload
 
-from instruct_lab.batching.base import Example
+from instruct_lab.batching.example import Example
 
 if TYPE_CHECKING:
     import numpy
 
 
-class WithReference(Sequence[Example]):
+class ReferencedExamples(Sequence[Example]):
     """Examples, each with its `reference`.
 
     Args:
-        examples: as they were encoded.
+        examples: without references.
         reference: float64 `[examples, 2]`, in nats.
     """
 

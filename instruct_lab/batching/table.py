@@ -1,4 +1,4 @@
-"""Examples on disk: an Arrow file that is memory-mapped, read as a sequence, written example by example.
+"""Examples on disk: a memory-mapped Arrow file, read as a sequence and written in record batches.
 
 Source of the format: Apache Arrow IPC file format.
 """
@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
-from instruct_lab.batching.base import Example
+from instruct_lab.batching.example import Example
 from instruct_lab.cache.arrow import ArrowFile
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 BATCH_EXAMPLES = 1000
 BATCH_TOKENS = 1 << 20
-SEEN = ("input_ids", "labels", "weights", "rejected_input_ids", "rejected_labels")
+MODEL_COLUMNS = ("input_ids", "labels", "weights", "rejected_input_ids", "rejected_labels")
 """Columns that decide what the model sees."""
 
 
@@ -44,7 +44,7 @@ def schema() -> pyarrow.Schema:
 
 
 class ExampleTable(Sequence[Example]):
-    """Examples of an Arrow file; reads them as they are asked for."""
+    """The examples of an Arrow file, read on access."""
 
     def __init__(self, path: Path) -> None:
         self._file = ArrowFile(path)
@@ -93,8 +93,8 @@ class ExampleTable(Sequence[Example]):
         return np.concatenate([np.zeros(0, np.int32), *parts]).astype(np.int32)
 
     def fingerprint(self) -> str:
-        """SHA-256 over all that the model sees of all examples, in order: ids, labels, weights and pairs."""
-        digests = {name: (hashlib.sha256(), hashlib.sha256()) for name in SEEN}
+        """SHA-256 over everything that the model sees of all examples, in order: ids, labels, weights and pairs."""
+        digests = {name: (hashlib.sha256(), hashlib.sha256()) for name in MODEL_COLUMNS}
         for batch in self._file.batches:
             for name, (lengths, values) in digests.items():
                 column = batch.column(name)
@@ -103,24 +103,19 @@ class ExampleTable(Sequence[Example]):
         return hashlib.sha256(b"".join(d.digest() for both in digests.values() for d in both)).hexdigest()
 
 
-def write_examples(path: Path, examples: Iterable[Example]) -> int:
-    """Write examples to an Arrow file, a bounded number in memory at a time; returns their number."""
-    return write_batches(path, batches(examples))
-
-
-def write_batches(path: Path, written: Iterable[pyarrow.RecordBatch]) -> int:
+def write_batches(path: Path, record_batches: Iterable[pyarrow.RecordBatch]) -> int:
     """Write record batches of examples to an Arrow file; returns the number of examples."""
     import pyarrow as pa
 
     count = 0
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema()) as writer:
-        for batch in written:
+        for batch in record_batches:
             writer.write_batch(batch)
             count += batch.num_rows
     return count
 
 
-def batches(examples: Iterable[Example]) -> Iterator[pyarrow.RecordBatch]:
+def to_batches(examples: Iterable[Example]) -> Iterator[pyarrow.RecordBatch]:
     """Examples as record batches of a bounded size."""
     held: list[Example] = []
     tokens = 0
@@ -160,7 +155,7 @@ def _batch(examples: list[Example]) -> pyarrow.RecordBatch:
 
 
 def _lists(rows: list[list[int]]) -> pyarrow.ListArray:
-    """Lists of numbers; much faster than Arrow's own conversion of nested lists."""
+    """Lists of integers; much faster than Arrow's own conversion of nested lists."""
     import numpy as np
     import pyarrow as pa
 
@@ -193,5 +188,5 @@ def _example(batch: pyarrow.RecordBatch, row: int) -> Example:
 def _list(batch: pyarrow.RecordBatch, name: str, row: int) -> list[Any]:
     column = batch.column(name)
     start, end = column.offsets[row].as_py(), column.offsets[row + 1].as_py()
-    found: list[Any] = column.values[start:end].to_numpy().tolist()
-    return found
+    values: list[Any] = column.values[start:end].to_numpy().tolist()
+    return values

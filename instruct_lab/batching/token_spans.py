@@ -1,7 +1,7 @@
-"""An example read back: what each of its tokens writes, what is trained, and what is a special token.
+"""Examples decoded token by token: the text of each token, whether it is trained, and whether it is a special token.
 
-Text is read back from the ids alone, so it is what the model sees, whatever was meant. A character of several tokens
-belongs to the token that completes it, and these tokens are one span.
+Only the ids are decoded, so the text is what the model sees. A character of several tokens belongs to the token that
+completes it, and these tokens are one span.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from instruct_lab.batching.base import IGNORED
+from instruct_lab.batching.example import IGNORED
 from instruct_lab.template import special_tokens
 
 if TYPE_CHECKING:
@@ -23,14 +23,14 @@ BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Span:
-    """Neighbouring tokens that can only be shown together: one token, or those of a character made of several.
+    """Adjacent tokens that can only be shown together: one token, or those of a character made of several.
 
     Args:
-        texts: what each token writes; empty where it only begins a character. Joined, they are the text.
-        ids: as many.
+        texts: the text of each token; empty if it only begins a character. Joined, they are the text.
+        ids: the id of each token.
         trained: whether they are targets.
-        special: whether it is a special token: text that merely spells one is not.
-        predicts: where they are targets of something else than themselves, as masked tokens are: what that is.
+        special: whether it is a special token; text that only spells one is not.
+        predicts: the text of the labels, if these differ from the tokens (a masked token, for example).
     """
 
     texts: tuple[str, ...]
@@ -41,12 +41,12 @@ class Span:
 
     @property
     def text(self) -> str:
-        """What the tokens write together."""
+        """The text of all tokens."""
         return "".join(self.texts)
 
 
 class TokenReader:
-    """Reads ids back as text with one tokenizer, byte-level or not, special tokens included.
+    """Decodes ids with one tokenizer, byte-level or not, with special tokens as text.
 
     Args:
         tokenizer: a fast one.
@@ -63,22 +63,22 @@ class TokenReader:
         self._bytes_of_letters = _bytes_of_letters() if self._byte_level else {}
 
     def text(self, ids: Sequence[int]) -> str:
-        """What ids write, special tokens spelled out."""
+        """The text of ids, with special tokens as text."""
         return "".join(span.text for span in self._spans(ids, ids))
 
     def spans(self, input_ids: Sequence[int], labels: Sequence[int]) -> list[Span]:
         """The spans of an example, in order; no span holds both trained and untrained tokens.
 
         Args:
-            input_ids: of the example.
-            labels: as many, unshifted.
+            input_ids: the example's.
+            labels: as many, not shifted.
         """
-        spans, place = self._spans(input_ids, labels), 0
-        for number, span in enumerate(spans):
-            wanted = labels[place : place + len(span.ids)]
-            place += len(span.ids)
-            if span.trained and tuple(wanted) != span.ids:
-                spans[number] = dataclasses.replace(span, predicts=self.text(wanted))
+        spans, start = self._spans(input_ids, labels), 0
+        for index, span in enumerate(spans):
+            span_labels = labels[start : start + len(span.ids)]
+            start += len(span.ids)
+            if span.trained and tuple(span_labels) != span.ids:
+                spans[index] = dataclasses.replace(span, predicts=self.text(span_labels))
         return spans
 
     def _spans(self, input_ids: Sequence[int], labels: Sequence[int]) -> list[Span]:
@@ -98,23 +98,23 @@ class TokenReader:
         was_trained = False
         for number, label in zip(input_ids, labels, strict=True):
             trained = label != IGNORED
-            written = None if number in self._special else self._written(number, previous)
-            if trained != was_trained or not isinstance(written, bytes):
+            text = None if number in self._special else self._decode(number, previous)
+            if trained != was_trained or not isinstance(text, bytes):
                 close(was_trained)
             ids.append(number)
-            if isinstance(written, bytes):
-                texts.append(decoder.decode(written))
-                if not decoder.getstate()[0]:  # no character is left half written
+            if isinstance(text, bytes):
+                texts.append(decoder.decode(text))
+                if not decoder.getstate()[0]:  # no incomplete character
                     close(trained)
             else:
-                texts.append(self._special[number] if written is None else written)
-                close(trained, special=written is None)
+                texts.append(self._special[number] if text is None else text)
+                close(trained, special=text is None)
             previous, was_trained = number, trained
         close(was_trained)
         return spans
 
-    def _written(self, number: int, previous: int | None) -> bytes | str:
-        """What a token adds to the text: bytes where it may hold parts of characters."""
+    def _decode(self, number: int, previous: int | None) -> bytes | str:
+        """What a token adds to the text; as bytes if it may be a part of a character."""
         if number in self._added:
             return str(self._added[number])
         token = str(self._backend.id_to_token(number) or "")
@@ -130,8 +130,8 @@ class TokenReader:
 
 
 def _bytes_of_letters() -> dict[str, bytes]:
-    """The letters that byte-level tokenizers write bytes with (as GPT-2 does), and the byte of each."""
-    shown = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    hidden = [byte for byte in range(256) if byte not in set(shown)]
-    letters = {chr(byte): bytes([byte]) for byte in shown}
-    return letters | {chr(256 + index): bytes([byte]) for index, byte in enumerate(hidden)}
+    """The letters that byte-level tokenizers use for bytes (as in GPT-2), and the byte of each."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in set(printable)]
+    letters = {chr(byte): bytes([byte]) for byte in printable}
+    return letters | {chr(256 + index): bytes([byte]) for index, byte in enumerate(others)}

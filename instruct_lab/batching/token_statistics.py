@@ -9,20 +9,20 @@ if TYPE_CHECKING:
 
 MAX_BINS = 30
 TAIL_SHARE = 0.99
-"""The longest hundredth of the examples falls in one last bin where it would squeeze the others."""
+"""If the longest 1 % of the examples would squeeze the others, it gets one last, wide bin."""
 
 
 def token_statistics(lengths: ndarray, target_lengths: ndarray) -> dict[str, Any]:
-    """What one split's audit tells about tokens.
+    """The token statistics of one split's audit.
 
     Args:
         lengths: tokens of each example, integers `[examples]`.
-        target_lengths: those among them that are predicted, `[examples]`.
+        target_lengths: target tokens of each example, `[examples]`.
 
     Returns:
         `examples`, `tokens`, `target_tokens`, `target_share` (None without tokens), `longest`, `median`, and the
-        histograms `lengths` and `target_lengths`: `{"bounds": [...], "counts": [...]}`, whole numbers, at most 30 bins
-        that hold their lower bound, the last one its upper bound too.
+        histograms `lengths` and `target_lengths`: `{"bounds": [...], "counts": [...]}`, integers, at most 30 bins.
+        A bin includes its lower bound, the last bin its upper bound too.
     """
     import numpy
 
@@ -41,7 +41,7 @@ def token_statistics(lengths: ndarray, target_lengths: ndarray) -> dict[str, Any
 
 
 def length_histogram(lengths: ndarray) -> dict[str, list[int]]:
-    """Counts in bins of one round width (1, 2 or 5 times a power of ten), the last one wider where there is a tail."""
+    """Counts in bins of one round width (1, 2 or 5 times a power of ten); the last one is wider if there is a tail."""
     import numpy
 
     if not len(lengths):
@@ -50,7 +50,7 @@ def length_histogram(lengths: ndarray) -> dict[str, list[int]]:
     usual = int(numpy.quantile(lengths, TAIL_SHARE, method="higher"))
     has_tail = longest - shortest > 2 * (usual - shortest + 1)
     high = usual if has_tail else longest
-    width = _width(high - shortest + 1, MAX_BINS - 2)  # rounding both ends outwards takes up to two bins more
+    width = _width(high - shortest + 1, MAX_BINS - 2)  # rounding both ends outwards may add two bins
     first = shortest // width * width
     bounds = list(range(first, high + 1, width))
     bounds.append(bounds[-1] + width)
@@ -60,10 +60,10 @@ def length_histogram(lengths: ndarray) -> dict[str, list[int]]:
     return {"bounds": bounds, "counts": [int(count) for count in counts]}
 
 
-def _width(span: int, most_bins: int) -> int:
+def _width(span: int, max_bins: int) -> int:
     power = 1
     while True:
         for digit in (1, 2, 5):
-            if span <= digit * power * most_bins:
+            if span <= digit * power * max_bins:
                 return digit * power
         power *= 10

@@ -1,12 +1,12 @@
-"""Token ids word by word, for tokenizers that encode a word alike wherever it stands: byte-level BPE.
+"""Token ids word by word, for tokenizers that encode a word the same way wherever it stands: byte-level BPE.
 
-Such a tokenizer first cuts a text into words by a regular expression, then looks for the ids of each word. Texts repeat
-their words, so most of that work gives what is known. Here the same regular expression cuts the text, and each word is
-encoded by the tokenizer once; so is a token that was added to the vocabulary, which no word reaches across.
+Such a tokenizer first cuts a text into words by a regular expression, then looks up the ids of each word. Texts repeat
+their words, so most lookups are repeated. Here the same regular expression cuts the text, and the tokenizer encodes
+each word only once; added tokens count as words, because no word crosses them.
 
-Whether a tokenizer cuts by an expression that is known is found by asking it: about every sequence of four kinds of
-characters, and about every character that is left to this. A text with any other character (another script, a control
-character) goes to the tokenizer whole. So the ids are the tokenizer's own in every case.
+Whether a tokenizer cuts by a known expression is tested by running it on every sequence of four kinds of characters,
+and on every character handled here. A text with any other character (another script, a control character) goes to the
+tokenizer whole. So the ids are the tokenizer's own in every case.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ CUTS = tuple(
 )
 """How byte-level tokenizers cut texts into words."""
 KINDS = "asDt0'- _\n\t\r"
-"""One character of each kind that an expression may tell from others, and more of those in contractions."""
-MOST_WORDS = 200_000
-MOST_CHARACTERS = 40
-"""Of a word that is kept."""
+"""One character of each kind that an expression may distinguish, and more of those in contractions."""
+MAX_WORDS = 200_000
+MAX_CHARACTERS = 40
+"""Longest word that is kept."""
 
 
 Encode = Callable[[Sequence[str]], list[list[int]]]
@@ -44,7 +44,7 @@ _known: weakref.WeakKeyDictionary[Any, tuple[object, WordIds | None]] = weakref.
 
 
 def word_ids(tokenizer: Any) -> WordIds | None:
-    """A tokenizer's words, kept as long as it; none where it does not encode words apart, by a cut that is known."""
+    """A tokenizer's word cache, kept as long as the tokenizer; `None` if it does not encode words independently."""
     backend = tokenizer.backend_tokenizer
     state = (len(tokenizer), str(tokenizer.special_tokens_map), str(backend.pre_tokenizer), str(backend.normalizer))
     known = _known.get(tokenizer)
@@ -56,21 +56,27 @@ def word_ids(tokenizer: Any) -> WordIds | None:
 
 
 def known_cut(backend: Any) -> re.Pattern[str] | None:
-    """The expression by which a tokenizer cuts texts; none where it is not known, or words are not encoded apart."""
-    is_apart = type(backend.model).__name__ == "BPE" and backend.model.dropout is None and backend.normalizer is None
-    reaching = (
+    """The expression by which a tokenizer cuts texts; `None` if it is not one of `CUTS`, or words are not independent.
+
+    Words are not independent if the start of a text is treated differently (`pre_tokenize_str` then adds a space), if
+    the text is normalized first, or if an added token takes in what is beside it.
+    """
+    is_bpe = type(backend.model).__name__ == "BPE" and backend.model.dropout is None
+    takes_in_neighbours = (
         token.lstrip or token.rstrip or token.single_word for token in backend.get_added_tokens_decoder().values()
     )
-    if not is_apart or backend.pre_tokenizer is None or any(reaching):
+    if not is_bpe or backend.normalizer is not None or backend.pre_tokenizer is None or any(takes_in_neighbours):
         return None
-    asked = list(_questions())
-    told = [[text[start:end] for _, (start, end) in backend.pre_tokenizer.pre_tokenize_str(text)] for text in asked]
-    return next((cut for cut in CUTS if [cut.findall(text) for text in asked] == told), None)
+    if backend.pre_tokenizer.pre_tokenize_str("a") != [("a", (0, 1))]:
+        return None
+    texts = list(_questions())
+    words = [[text[start:end] for _, (start, end) in backend.pre_tokenizer.pre_tokenize_str(text)] for text in texts]
+    return next((cut for cut in CUTS if [cut.findall(text) for text in texts] == words), None)
 
 
 def _questions() -> Iterable[str]:
     yield _every_sequence(KINDS, 4)
-    yield from map("".join, itertools.product(KINDS, repeat=2))  # what a text begins and ends with
+    yield from map("".join, itertools.product(KINDS, repeat=2))  # every start and end of a text
     for code in range(0x250):
         character = chr(code)
         if PLAIN.fullmatch(character):
@@ -80,7 +86,7 @@ def _questions() -> Iterable[str]:
 
 
 def _every_sequence(alphabet: str, length: int) -> str:
-    """A text that holds every sequence of so many characters (de Bruijn, 1946; by joining Lyndon words)."""
+    """A text with every sequence of `length` characters (de Bruijn, 1946; by joining Lyndon words)."""
     found: list[int] = []
     word = [-1]
     while word:
@@ -96,12 +102,12 @@ def _every_sequence(alphabet: str, length: int) -> str:
 
 
 class WordIds:
-    """The ids of texts, by those of their words.
+    """The ids of texts, joined from those of their words.
 
     Args:
         cut: how texts are cut into words.
-        added: tokens that were added to the vocabulary: they are taken out of a text first, the longest of those that
-            begin at a place.
+        added: tokens that were added to the vocabulary: they are taken out of a text first, the longest if several
+            begin at the same position.
     """
 
     def __init__(self, cut: re.Pattern[str], added: Iterable[str]) -> None:
@@ -114,51 +120,43 @@ class WordIds:
         """The ids of each text.
 
         Args:
-            texts: whole texts.
-            encode: the tokenizer's own encoding of texts.
+            texts: each encoded by itself.
+            encode: the tokenizer's own encoding of texts, for new words and for texts with other characters.
         """
-        result: list[list[int] | None] = [None] * len(texts)
-        cut: dict[int, list[str]] = {}
-        unknown: dict[str, None] = {}
-        for place, text in enumerate(texts):
-            if _is_plain(text):
-                words = self._words(text)
-                result[place] = self._joined(words)
-                if result[place] is None:
-                    cut[place] = words
-                    unknown |= dict.fromkeys(words)
-        self._learn([word for word in unknown if word not in self._known], encode)
-        for place, words in cut.items():
-            result[place] = self._joined(words)
-        left = [place for place, ids in enumerate(result) if ids is None]
-        for place, ids in zip(left, encode([texts[place] for place in left]), strict=True):
-            result[place] = ids
-        return [ids if ids is not None else [] for ids in result]
+        words_of = {index: self._words(text) for index, text in enumerate(texts) if _is_plain(text)}
+        result = {index: self._join(words) for index, words in words_of.items()}
+        unknown = [index for index, ids in result.items() if ids is None]
+        self._learn(dict.fromkeys(word for index in unknown for word in words_of[index]), encode)
+        result |= {index: self._join(words_of[index]) for index in unknown}
+        left = [index for index in range(len(texts)) if result.get(index) is None]
+        result |= zip(left, encode([texts[index] for index in left]), strict=True)
+        return [result[index] or [] for index in range(len(texts))]
 
     def _words(self, text: str) -> list[str]:
-        """The words of a text; an added token is one, and what stands before and after it is cut by itself."""
+        """The words of a text; an added token is one, and the parts before and after it are cut separately."""
         if not self._added.search(text):
             return self._cut.findall(text)
         words: list[str] = []
-        for place, part in enumerate(self._added.split(text)):
-            words += [part] if place % 2 else self._cut.findall(part)
+        for index, part in enumerate(self._added.split(text)):
+            words += [part] if index % 2 else self._cut.findall(part)
         return words
 
-    def _joined(self, words: list[str]) -> list[int] | None:
-        """The ids of words in a row; none where one is not known."""
+    def _join(self, words: list[str]) -> list[int] | None:
+        """The ids of a sequence of words; `None` if one is not known."""
         try:
             return list(itertools.chain.from_iterable(map(self._known.__getitem__, words)))
         except KeyError:
             return None
 
-    def _learn(self, words: list[str], encode: Encode) -> None:
-        room = MOST_WORDS - len(self._known)
-        kept = [word for word in words if len(word) <= MOST_CHARACTERS][:room]
+    def _learn(self, words: Iterable[str], encode: Encode) -> None:
+        """Keep the ids of new words, as long as there is space."""
+        new = [word for word in words if word not in self._known and len(word) <= MAX_CHARACTERS]
+        kept = new[: MAX_WORDS - len(self._known)]
         self._known |= zip(kept, encode(kept), strict=True)
 
 
 def _is_plain(text: str) -> bool:
-    """Whether a text holds nothing but the characters that are left to this."""
+    """Whether a text has only characters whose kind is certain."""
     if text.isascii():
         encoded = text.encode()
         return len(encoded.translate(None, CONTROL)) == len(encoded)

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from instruct_lab.batching import Example
+from instruct_lab.batching import BatchLoader, Example
 from instruct_lab.batching.efficiency import packed_share, padding_share
 from instruct_lab.batching.encoded import EncodeRows
-from instruct_lab.batching.encoding import tokenizer_fingerprint
-from instruct_lab.batching.reference import WithReference
+from instruct_lab.batching.fingerprint import tokenizer_fingerprint
+from instruct_lab.batching.reference import ReferencedExamples
 from instruct_lab.batching.table import ExampleTable
 from instruct_lab.batching.token_statistics import token_statistics
 from instruct_lab.cache.store import Entry, Stage, Store, describe
@@ -77,10 +77,10 @@ class InstructionData(pl.LightningDataModule):
         """What batches of the training split are made of; not cached, for it depends on the size of a batch."""
         batching, lengths = self._experiment.batching, self.examples["train"].lengths
         loader = self._loader("train", 1, 0)
-        order = loader.order(0) if hasattr(loader, "order") else slice(None)
+        order = loader.order(0)
         told = audit.facts["tokens"]["train"]
         told["padding_share"] = padding_share(lengths[order], batching.batch_size)
-        limit = getattr(batching, "max_tokens", None) or int(lengths.max(initial=1))
+        limit = batching.max_tokens or int(lengths.max(initial=1))
         told["packed_efficiency"] = packed_share(lengths, limit)
 
     def _conversation_stages(self, cache_path: Path) -> list[Stage]:
@@ -94,7 +94,7 @@ class InstructionData(pl.LightningDataModule):
         batching, template = self._experiment.batching, self._experiment.template
         depends_on = {
             "template": describe(template),
-            "batching": describe(batching, batching.loading_fields),
+            "batching": batching.encoding_settings(),
             "tokenizer": tokenizer_fingerprint(self._tokenizer),
             "layout": dataclasses.asdict(self._experiment.layout),
         }
@@ -153,20 +153,19 @@ class InstructionData(pl.LightningDataModule):
             )
         return min(bounds)
 
-    def _loader(self, split: str, world_size: int, rank: int) -> Any:
+    def _loader(self, split: str, world_size: int, rank: int) -> BatchLoader:
         batching = self._experiment.batching
         examples: Any = self.examples[split]
         if split in self._references:
-            examples = WithReference(examples, self._references[split])
+            examples = ReferencedExamples(examples, self._references[split])
         return batching.loader(
             examples,
+            training=split == "train",
             seed=self._experiment.seed,
-            shuffle=split == "train",
-            batch_size=batching.batch_size if split == "train" else batching.evaluation_batch_size,
             rank=rank,
             world_size=world_size,
             pad_token_id=self._tokenizer.pad_token_id,
-            drawn=self.drawn,
+            transform=self.drawn,
         )
 
     def some(self, split: str, chosen: Iterable[Conversation]) -> list[Example]:
@@ -175,7 +174,7 @@ class InstructionData(pl.LightningDataModule):
         found: dict[int, Example] = {}
         examples: Any = self.examples[split]
         if split in self._references:
-            examples = WithReference(examples, self._references[split])
+            examples = ReferencedExamples(examples, self._references[split])
         for index, name in enumerate(self.examples[split].ids()):
             if name in places:
                 found[places[name]] = examples[index]

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 import xxhash
 
-from instruct_lab.batching.encoding import tokenizer_fingerprint
+from instruct_lab.batching.fingerprint import tokenizer_fingerprint
 from instruct_lab.cache.store import describe
 from instruct_lab.experiment import Experiment
 

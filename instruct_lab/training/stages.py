@@ -16,7 +16,7 @@ import torch
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from rich.console import Console
 
-from instruct_lab.batching.layouts import last_answer_alone
+from instruct_lab.batching.layouts import train_last_answer
 from instruct_lab.callbacks import Callback
 from instruct_lab.callbacks.base import OnValidation
 from instruct_lab.callbacks.checkpoint_writer import LAST_STATE
@@ -313,7 +313,7 @@ class Stages:
         prompted = self.experiment.tuning.prompts(chosen, self.data.conversations["train"])
         if prompted == chosen:
             return None
-        return [last_answer_alone(conversation) for conversation in prompted]
+        return [train_last_answer(conversation) for conversation in prompted]
 
 
 def _build_external(callback: Foreign, module: TuningModule) -> pl.Callback:

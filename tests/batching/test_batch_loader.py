@@ -19,7 +19,7 @@ def loader_of(lengths, collate=tuple, **options):
     return BatchLoader(examples_of(lengths), collate, **({"batch_size": 4, "seed": 0, "shuffle": True} | options))
 
 
-def place(loader):
+def position(loader):
     state = loader.state_dict()
     return state["epoch"], state["position"]
 
@@ -130,15 +130,15 @@ def test_a_device_without_an_example_gets_one_without_a_target():
 
 def test_the_position_counts_batches_given_out():
     loader = loader_of([1] * 10)
-    assert place(loader) == (0, 0)
+    assert position(loader) == (0, 0)
     iterator = iter(loader)
-    assert place(loader) == (0, 0)
+    assert position(loader) == (0, 0)
     next(iterator)
-    assert place(loader) == (0, 1)
+    assert position(loader) == (0, 1)
     assert len(list(iterator)) == 2
-    assert place(loader) == (0, 3)
+    assert position(loader) == (0, 3)
     next(iter(loader))
-    assert place(loader) == (1, 1)
+    assert position(loader) == (1, 1)
 
 
 def test_an_abandoned_epoch_restarts_and_an_untouched_iterator_leaves_no_trace():
@@ -179,7 +179,7 @@ def test_no_examples_make_no_batches():
 
 
 def test_the_component_makes_a_loader_of_padded_tensors():
-    loader = Padded().loader(examples_of([3, 1, 2]), seed=0, shuffle=True, batch_size=2, pad_token_id=9)
+    loader = Padded(batch_size=2).loader(examples_of([3, 1, 2]), training=True, seed=0, pad_token_id=9)
     rows = [row for batch in loader for row in batch.input_ids[batch.attention_mask.bool()].tolist()]
     assert sorted(rows) == [0, 0, 0, 1, 2, 2]
     assert all(isinstance(batch.labels, torch.Tensor) for batch in loader)

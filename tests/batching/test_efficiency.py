@@ -1,4 +1,4 @@
-"""Padding and packing, against what they say in words."""
+"""Padding and packing, against their definitions."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ def best_fit_decreasing(lengths, row_tokens):
     """The same, example by example."""
     rows = []
     for length in sorted(lengths, reverse=True):
-        fitting = [index for index, room in enumerate(rows) if room >= length]
+        fitting = [index for index, free in enumerate(rows) if free >= length]
         if fitting:
             rows[min(fitting, key=lambda index: rows[index])] -= length
         else:

@@ -9,9 +9,9 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 from transformers import PreTrainedTokenizerFast
 
 from instruct_lab.batching import Padded
-from instruct_lab.batching.base import SUPERVISED_DECODER
 from instruct_lab.batching.encoded import EncodeRows
-from instruct_lab.batching.table import ExampleTable, write_examples
+from instruct_lab.batching.example import SUPERVISED_DECODER
+from instruct_lab.batching.table import ExampleTable, to_batches, write_batches
 from instruct_lab.cache import parallel
 from instruct_lab.cache.parallel import worker_processes
 from instruct_lab.data import Audit, Conversation, Message
@@ -38,8 +38,8 @@ def tokenizer():
 def rows(tmp_path):
     def conversation(number):
         question, answer = SENTENCES[number % 700], SENTENCES[(number * 7) % 900] * (1 + number % 3)
-        said = f"{question} <|end|>" if number % 50 == 0 else question
-        return Conversation((Message("user", said), Message("assistant", answer)), str(number), source="docs")
+        text = f"{question} <|end|>" if number % 50 == 0 else question
+        return Conversation((Message("user", text), Message("assistant", answer)), str(number), source="docs")
 
     write_conversations(tmp_path / "rows.arrow", map(conversation, range(3300)))
     return ConversationTable(tmp_path / "rows.arrow")
@@ -53,7 +53,7 @@ def encode(rows, tokenizer, overlong="truncate_prompt"):
 
 @pytest.fixture
 def shared(monkeypatch):
-    """Another process is started at once and waited for; the numbers of the parts that it did."""
+    """Another process is started at once and waited for; gives the numbers of the parts that it did."""
     numbers, begin, take = [], parallel._Others._begin, parallel._Process.take
     monkeypatch.setattr(parallel, "PATIENCE_SECONDS", 0.0)
     monkeypatch.setattr(parallel, "num_processes", lambda: 2)
@@ -76,31 +76,31 @@ def shared(monkeypatch):
 def test_examples_and_audit_are_the_same_by_one_process_by_several_and_all_at_once(
     tmp_path, rows, tokenizer, shared
 ) -> None:
-    found, told = {}, {}
-    for name in ("several", "alone"):
+    found, audits = {}, {}
+    for name in ("several", "one"):
         audit = Audit()
         if name == "several":
             with worker_processes():
                 encode(rows, tokenizer).write(tmp_path / name, audit)
         else:
             encode(rows, tokenizer).write(tmp_path / name, audit)
-        found[name], told[name] = (tmp_path / name).read_bytes(), json.dumps(audit.to_json())
+        found[name], audits[name] = (tmp_path / name).read_bytes(), json.dumps(audit.to_json())
     assert shared, "another process took part"
-    assert found["several"] == found["alone"]
-    assert told["several"] == told["alone"]
+    assert found["several"] == found["one"]
+    assert audits["several"] == audits["one"]
     audit, work = Audit(), encode(rows, tokenizer)
     whole = work.batching.encode(rows, work.template, tokenizer, audit, "train", SUPERVISED_DECODER)
-    write_examples(tmp_path / "whole", whole)
+    write_batches(tmp_path / "whole", to_batches(whole))
     assert ExampleTable(tmp_path / "whole").fingerprint() == ExampleTable(tmp_path / "several").fingerprint()
-    assert json.dumps(audit.to_json()) == told["several"]
+    assert json.dumps(audit.to_json()) == audits["several"]
     assert audit.count("truncated") > 100
 
 
-def test_an_error_is_told_by_the_first_row_that_has_it(tmp_path, rows, tokenizer, shared) -> None:
-    told = []
+def test_the_error_is_that_of_the_first_row_that_has_one(tmp_path, rows, tokenizer, shared) -> None:
+    messages = []
     for share in (True, False):
         with pytest.raises(InstructLabError) as error, worker_processes() if share else pytest.MonkeyPatch.context():
             encode(rows, tokenizer, overlong="error").write(tmp_path / "examples", Audit())
-        told.append(str(error.value))
-    assert told[0] == told[1]
-    assert "more than 90" in told[0]
+        messages.append(str(error.value))
+    assert messages[0] == messages[1]
+    assert "more than 90" in messages[0]

@@ -3,7 +3,7 @@
 import pytest
 from support.chat_tokenizers import FAMILIES, byte_level, conversation, unigram
 
-from instruct_lab.batching import IGNORED, Encoder, Padded
+from instruct_lab.batching import IGNORED, Padded, SegmentEncoder
 from instruct_lab.data import Audit
 from instruct_lab.errors import InstructLabError
 from instruct_lab.template import ChatTemplate, Segment, TextTemplate
@@ -46,12 +46,12 @@ def test_a_slow_tokenizer_is_refused():
         backend_tokenizer = None
 
     with pytest.raises(InstructLabError, match="Slow is a slow tokenizer"):
-        Encoder(Slow())
+        SegmentEncoder(Slow())
 
 
 def test_padding_and_truncation_that_someone_else_set_do_not_reach_the_ids():
     tokenizer = byte_level("chatml")
-    encoder, segments = Encoder(tokenizer), ChatTemplate().render(HELLO, tokenizer)
+    encoder, segments = SegmentEncoder(tokenizer), ChatTemplate().render(HELLO, tokenizer)
     expected = encoder.encode([segments])
     for options in ({"padding": "max_length", "max_length": 40}, {"truncation": True, "max_length": 4}):
         tokenizer(["a", "a longer text"], **options)
@@ -69,8 +69,8 @@ def test_the_tokenizer_treats_special_tokens_as_before(tokenizer):
 
 def test_tokens_do_not_reach_across_a_change_of_trained():
     tokenizer = byte_level("chatml")
-    joined = Encoder(tokenizer).encode([[Segment("Hel", False), Segment("lo", False)]])[0]
-    apart = Encoder(tokenizer).encode([[Segment("Hel", False), Segment("lo", True)]])[0]
+    joined = SegmentEncoder(tokenizer).encode([[Segment("Hel", False), Segment("lo", False)]])[0]
+    apart = SegmentEncoder(tokenizer).encode([[Segment("Hel", False), Segment("lo", True)]])[0]
     assert joined.input_ids == tokenizer("Hello", add_special_tokens=False)["input_ids"]
     assert tokenizer.decode([label for label in apart.labels if label != IGNORED]) == "lo"
 
@@ -78,7 +78,7 @@ def test_tokens_do_not_reach_across_a_change_of_trained():
 def test_tokens_do_not_reach_across_the_start_of_an_answer_even_where_all_is_trained():
     tokenizer = byte_level("chatml")
     whole = [Segment("Hel", True), Segment("lo", True, "assistant", starts_answer=True)]
-    (example,) = Encoder(tokenizer).encode([whole])
+    (example,) = SegmentEncoder(tokenizer).encode([whole])
     ids = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("Hel", "lo")]
     assert example.input_ids == [*ids[0], *ids[1]]
 

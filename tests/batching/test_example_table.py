@@ -1,4 +1,4 @@
-"""Examples on disk are those that were written, and their fingerprint tells every change."""
+"""Examples on disk are those that were written, and every change changes their fingerprint."""
 
 import copy
 
@@ -6,8 +6,8 @@ import pytest
 
 from instruct_lab.batching import IGNORED, Example
 from instruct_lab.batching import table as tables
-from instruct_lab.batching.encoding import tokenizer_fingerprint
-from instruct_lab.batching.table import ExampleTable, write_examples
+from instruct_lab.batching.fingerprint import tokenizer_fingerprint
+from instruct_lab.batching.table import ExampleTable, to_batches, write_batches
 
 
 def example(number, ids=(5, 6, 7), trained=(0, 0, 1)):
@@ -18,15 +18,15 @@ def example(number, ids=(5, 6, 7), trained=(0, 0, 1)):
 EXAMPLES = [example(n, range(1, n % 7 + 2), [k % 2 for k in range(n % 7 + 1)]) for n in range(40)]
 
 
-def written(path, examples):
-    write_examples(path, examples)
+def write(path, examples):
+    write_batches(path, to_batches(examples))
     return ExampleTable(path)
 
 
 @pytest.mark.parametrize("batch", [1, 7, 1000])
-def test_what_is_read_is_what_was_written(tmp_path, monkeypatch, batch) -> None:
+def test_what_is_read_is_what_was_write(tmp_path, monkeypatch, batch) -> None:
     monkeypatch.setattr(tables, "BATCH_EXAMPLES", batch)
-    found = written(tmp_path / "examples.arrow", EXAMPLES)
+    found = write(tmp_path / "examples.arrow", EXAMPLES)
     assert list(found) == EXAMPLES
     assert [found[index] for index in range(-1, len(found))] == [EXAMPLES[-1], *EXAMPLES]
     assert found[3:5] == EXAMPLES[3:5]
@@ -36,9 +36,9 @@ def test_what_is_read_is_what_was_written(tmp_path, monkeypatch, batch) -> None:
 
 
 def test_the_fingerprint_is_that_of_ids_and_labels_in_order(tmp_path, monkeypatch) -> None:
-    first = written(tmp_path / "a.arrow", EXAMPLES).fingerprint()
+    first = write(tmp_path / "a.arrow", EXAMPLES).fingerprint()
     monkeypatch.setattr(tables, "BATCH_EXAMPLES", 3)
-    assert written(tmp_path / "b.arrow", EXAMPLES).fingerprint() == first, "however it is cut into batches"
+    assert write(tmp_path / "b.arrow", EXAMPLES).fingerprint() == first, "however it is cut into batches"
     others = [
         EXAMPLES[::-1],
         EXAMPLES[:-1],
@@ -47,7 +47,7 @@ def test_the_fingerprint_is_that_of_ids_and_labels_in_order(tmp_path, monkeypatc
         [example(0, (5, 6, 8))],
         [example(0, (5, 6), (0, 0)), example(0, (7,), (1,))],
     ]
-    prints = {first, *(written(tmp_path / f"{n}.arrow", other).fingerprint() for n, other in enumerate(others))}
+    prints = {first, *(write(tmp_path / f"{n}.arrow", other).fingerprint() for n, other in enumerate(others))}
     assert len(prints) == 1 + len(others)
 
 
@@ -57,23 +57,23 @@ def test_answers_of_another_length_weights_and_pairs_are_kept(tmp_path) -> None:
         Example([1], [IGNORED], "b", "s", weights=[0.5]),
         Example([1, 2], [IGNORED, 2], "c", "t", rejected=Example([1, 4, 5], [IGNORED, 4, 5])),
     ]
-    found = written(tmp_path / "a.arrow", examples)
+    found = write(tmp_path / "a.arrow", examples)
     assert list(found) == examples
     assert found[0:3] == examples
     assert found.lengths.tolist() == [3, 1, 2]
     assert found.target_lengths.tolist() == [2, 0, 1]
     plain = [Example(e.input_ids, e.labels, e.id, e.source) for e in examples]
-    assert written(tmp_path / "b.arrow", plain).fingerprint() != found.fingerprint()
+    assert write(tmp_path / "b.arrow", plain).fingerprint() != found.fingerprint()
 
 
 def test_no_example_is_a_table_too(tmp_path) -> None:
-    found = written(tmp_path / "a.arrow", [])
+    found = write(tmp_path / "a.arrow", [])
     assert len(found) == 0
     assert found.lengths.tolist() == []
 
 
-def test_the_tokenizer_s_fingerprint_tells_what_decides_ids_and_nothing_else() -> None:
-    from chat_tokenizers import byte_level
+def test_the_tokenizer_s_fingerprint_depends_on_what_decides_ids_and_on_nothing_else() -> None:
+    from support.chat_tokenizers import byte_level
 
     tokenizer = copy.deepcopy(byte_level("chatml"))  # others use it too
     first = tokenizer_fingerprint(tokenizer)

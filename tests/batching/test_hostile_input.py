@@ -15,7 +15,7 @@ from instruct_lab.template import ChatTemplate
 GOOD = [{"instruction": f"Say {number}", "output": f"It is {number}"} for number in range(20)]
 
 
-def written(path: Path, *lines: bytes | str | dict) -> Path:
+def write(path: Path, *lines: bytes | str | dict) -> Path:
     whole = [
         line if isinstance(line, bytes) else (line if isinstance(line, str) else json.dumps(line)).encode()
         for line in lines
@@ -52,30 +52,28 @@ def load(path, tmp_path, **fields):
 )
 def test_a_broken_line_is_dropped_and_counted(tmp_path, line, reason) -> None:
     line = json.dumps(line) if isinstance(line, list) else line
-    rows, audit = load(written(tmp_path / "rows.jsonl", line), tmp_path)
+    rows, audit = load(write(tmp_path / "rows.jsonl", line), tmp_path)
     assert len(rows) == 20
     (tally,) = audit.tallies.values()
     assert (tally.action, tally.count) == ("dropped", 1)
     assert reason in tally.reason
-    assert "line 21" in tally.samples[0]["before"], "the sample tells the place"
+    assert "line 21" in tally.samples[0]["before"], "the sample has the line"
     assert audit.stages["data/train/file"] == {"in": 21, "out": 20}
 
 
 def test_reasons_are_shared_by_rows_that_are_broken_alike(tmp_path) -> None:
-    rows, audit = load(
-        written(tmp_path / "rows.jsonl", *({"instruction": n, "output": "x"} for n in range(7))), tmp_path
-    )
+    rows, audit = load(write(tmp_path / "rows.jsonl", *({"instruction": n, "output": "x"} for n in range(7))), tmp_path)
     assert [tally.count for tally in audit.tallies.values()] == [7]
     assert len(rows) == 20
 
 
 def test_more_broken_rows_than_the_share_are_an_error_that_says_how_many(tmp_path) -> None:
-    file = written(tmp_path / "rows.jsonl", *({"instruction": n, "output": "x"} for n in range(5)))
+    file = write(tmp_path / "rows.jsonl", *({"instruction": n, "output": "x"} for n in range(5)))
     with pytest.raises(InstructLabError, match=r"5 of 25 rows.*line 21.*max_broken_share=0\.2"):
         load(file, tmp_path, max_broken_share=0.1)
     assert len(load(file, tmp_path, max_broken_share=0.2)[0]) == 20
     with pytest.raises(InstructLabError, match="1 of 21"):
-        load(written(tmp_path / "rows.jsonl", "{"), tmp_path, max_broken_share=0.0)
+        load(write(tmp_path / "rows.jsonl", "{"), tmp_path, max_broken_share=0.0)
 
 
 def test_a_file_that_is_broken_from_the_start_is_not_read_to_its_end(tmp_path) -> None:
@@ -100,7 +98,7 @@ def test_what_leaves_the_rest_in_doubt_is_an_error(tmp_path, name, content, expe
         load(tmp_path / name, tmp_path)
 
 
-def test_a_folder_is_told(tmp_path) -> None:
+def test_a_folder_is_refused(tmp_path) -> None:
     (tmp_path / "folder.jsonl").mkdir()
     with pytest.raises(InstructLabError, match="folder"):
         load(tmp_path / "folder.jsonl", tmp_path)
@@ -120,7 +118,7 @@ def encoded(rows, audit, **fields):
 
 
 def test_a_message_of_ten_megabytes_is_dropped_for_its_length_in_seconds(tmp_path) -> None:
-    rows, audit = load(written(tmp_path / "rows.jsonl", {"instruction": "word " * 2_000_000, "output": "x"}), tmp_path)
+    rows, audit = load(write(tmp_path / "rows.jsonl", {"instruction": "word " * 2_000_000, "output": "x"}), tmp_path)
     assert len(rows) == 21
     started = time.perf_counter()
     examples = encoded(rows, audit)

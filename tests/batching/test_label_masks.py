@@ -15,7 +15,7 @@ from support.chat_tokenizers import (
     unigram,
 )
 
-from instruct_lab.batching import IGNORED, Encoder, Padded
+from instruct_lab.batching import IGNORED, Padded, SegmentEncoder
 from instruct_lab.data import Audit, Conversation, Message
 from instruct_lab.template import ChatTemplate
 
@@ -48,12 +48,8 @@ def labelled_by_offsets(tokenizer, text, spans, offset=0):
     return encoded["input_ids"], labels
 
 
-def cut_at(text, places):
-    return [(start, text[start:stop]) for start, stop in itertools.pairwise([0, *places, len(text)])]
-
-
-def test_there_are_enough_conversations():
-    assert len(PLAIN) >= 30
+def cut_at(text, positions):
+    return [(start, text[start:stop]) for start, stop in itertools.pairwise([0, *positions, len(text)])]
 
 
 @pytest.mark.parametrize("name", ["chatml", "llama3", "gemma", "qwen"])
@@ -95,10 +91,10 @@ def test_special_tokens_spelled_in_content_are_ordinary_text(name):
         text, spans = trained_spans(family, found)
         contents = family.write(found.messages)[1]
         starts = {start for start, _ in spans}
-        places = sorted({place for span in contents for place in span} | starts)
+        positions = sorted({position for span in contents for position in span} | starts)
         is_content = dict(contents)
         ids, labels = [], []
-        for offset, part in cut_at(text, places):
+        for offset, part in cut_at(text, positions):
             ordinary = is_content.get(offset) == offset + len(part)
             part_ids = tokenizer(part, add_special_tokens=False, split_special_tokens=ordinary)["input_ids"]
             if ordinary:
@@ -180,7 +176,7 @@ def test_prompt_without_an_answer_opens_one():
 
 def test_training_on_all_trains_every_token():
     example = encode(byte_level("llama3"), conversation("Hello", " two", system="You are terse."), "all")
-    assert example.labels == [IGNORED, *example.input_ids[1:]], "nothing stands before the first"
+    assert example.labels == [IGNORED, *example.input_ids[1:]], "no token precedes the first"
 
 
 def test_an_untrained_message_stays_untrained_and_a_trained_one_is_trained():
@@ -197,8 +193,8 @@ def test_an_untrained_message_stays_untrained_and_a_trained_one_is_trained():
     assert tokenizer.decode([label for label in example.labels if label != IGNORED]) == "Hellotwo<|im_end|>"
 
 
-def test_batches_of_conversations_give_what_each_gives_alone():
+def test_conversations_encoded_together_equal_those_encoded_one_by_one():
     tokenizer = byte_level("chatml")
     template = ChatTemplate()
-    together = Encoder(tokenizer).encode([template.render(found, tokenizer) for found in ALL])
+    together = SegmentEncoder(tokenizer).encode([template.render(found, tokenizer) for found in ALL])
     assert [one.input_ids for one in together] == [encode(tokenizer, found).input_ids for found in ALL]

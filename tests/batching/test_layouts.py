@@ -6,7 +6,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 from transformers import PreTrainedTokenizerFast
 
 from instruct_lab.batching import IGNORED, Layout, Padded
-from instruct_lab.batching.layouts import _Texts
+from instruct_lab.batching.wrapped_texts import WrappedTexts
 from instruct_lab.data import Audit, Conversation, Message
 from instruct_lab.template import ChatTemplate, Contents
 
@@ -176,7 +176,7 @@ def test_an_encoder_decoder_s_answer_has_the_weight_of_its_message():
 
 def test_special_tokens_that_a_text_has_already_are_neither_doubled_nor_trained():
     ids = BERT("Hi")["input_ids"]
-    found, labels = _Texts(BERT).wrapped(list(ids), list(ids))
+    found, labels = WrappedTexts(BERT).wrap(list(ids), list(ids))
     assert found == ids
     assert labels == [IGNORED, *ids[1:-1], IGNORED]
 
@@ -203,28 +203,27 @@ def test_an_overlong_pair_is_left_out_whole():
     assert audit.count("dropped", "batching") == 1
 
 
-def test_what_is_drawn_depends_on_seed_epoch_and_example_and_not_on_the_batch_size():
+def test_random_changes_depend_on_seed_epoch_and_example_and_not_on_the_batch_size():
     tokenizer = byte_level("chatml")
     examples = [only(dialogue(f"q{n}", f"a{n}"), Layout(), tokenizer) for n in range(7)]
 
-    def drawn(example, source):
+    def transform(example, source):
         return type(example)(example.input_ids, [int(source.random() * 1e9)] * len(example.labels), example.id)
 
     def epochs(batch_size, rank=0, world_size=1, seed=3):
-        loader = Padded(group_by_length=False).loader(
-            examples, seed=seed, shuffle=True, batch_size=batch_size, rank=rank, world_size=world_size,
-            pad_token_id=0, drawn=drawn,
-        )  # fmt: skip
-        return [{example: label for batch in loader for example, label in told(batch)} for _ in range(2)]
+        loader = Padded(group_by_length=False, batch_size=batch_size).loader(
+            examples, training=True, seed=seed, pad_token_id=0, rank=rank, world_size=world_size, transform=transform
+        )
+        return [{example: label for batch in loader for example, label in first_labels(batch)} for _ in range(2)]
 
-    def told(batch):
+    def first_labels(batch):
         for ids, mask, labels in zip(batch.input_ids, batch.attention_mask, batch.labels.tolist(), strict=True):
-            if labels[0] != IGNORED:  # else the copy that a device without an example of its own gets
+            if labels[0] != IGNORED:  # else the copy for a device without an example
                 yield tuple(ids[mask.bool()].tolist()), labels[0]
 
     first, second = epochs(1)
     assert epochs(3) == [first, second]
     ranks = [epochs(2, rank, 2) for rank in (0, 1)]
     assert [ranks[0][e] | ranks[1][e] for e in (0, 1)] == [first, second]
-    assert not set(first.values()) & set(second.values()), "another epoch draws anew"
+    assert not set(first.values()) & set(second.values()), "another epoch has other random numbers"
     assert epochs(1, seed=4)[0] != first

@@ -1,4 +1,4 @@
-"""Examples read back from their ids: whole characters, trained and special tokens told apart; token statistics."""
+"""Examples decoded from their ids: whole characters, trained and special tokens; token statistics."""
 
 import numpy
 import pytest
@@ -8,7 +8,7 @@ from support.chat_tokenizers import ALL, FAMILIES, TEXTS, allowed, byte_level, c
 from tokenizers import Tokenizer, decoders, models, normalizers
 from transformers import PreTrainedTokenizerFast
 
-from instruct_lab.batching import IGNORED, Encoder, Example
+from instruct_lab.batching import IGNORED, Example, SegmentEncoder
 from instruct_lab.batching.token_spans import TokenReader
 from instruct_lab.batching.token_statistics import MAX_BINS, length_histogram, token_statistics
 from instruct_lab.template import ChatTemplate
@@ -40,7 +40,7 @@ def test_spans_write_exactly_what_the_template_wrote(family):
     tokenizer = byte_level(family)
     for found in allowed(FAMILIES[family], ALL):
         segments = ChatTemplate().render(found, tokenizer)
-        (example,) = Encoder(tokenizer).encode([segments])
+        (example,) = SegmentEncoder(tokenizer).encode([segments])
         spans = read(tokenizer, example.input_ids, example.labels)
         assert text_of(spans) == "".join(segment.text for segment in segments)
         assert [number for span in spans for number in span.ids] == example.input_ids
@@ -51,13 +51,13 @@ def test_spans_write_exactly_what_the_template_wrote(family):
 def test_white_space_that_a_special_token_swallows_is_not_shown_since_the_model_does_not_see_it():
     tokenizer = byte_level("phi")  # `<|user|>` takes in the line break after it
     segments = ChatTemplate().render(conversation("Hello", "two"), tokenizer)
-    (example,) = Encoder(tokenizer).encode([segments])
+    (example,) = SegmentEncoder(tokenizer).encode([segments])
     assert text_of(read(tokenizer, example.input_ids)) == "<|user|>Hello<|end|><|assistant|>two<|end|>"
 
 
 @pytest.mark.parametrize("tokenizer", [byte_fallback(), unigram("always"), unigram("first")], ids=str)
 @pytest.mark.parametrize("text", [*TEXTS, "Hi 你好 Hello", "<s> is written out"])
-def test_spans_of_other_tokenizers_write_what_these_decode(tokenizer, text):
+def test_spans_of_other_tokenizers_have_the_decoded_text(tokenizer, text):
     ids = tokenizer.backend_tokenizer.encode(text, add_special_tokens=True).ids
     whole = tokenizer.backend_tokenizer.decode(ids, skip_special_tokens=False)
     assert text_of(read(tokenizer, ids)) == whole
@@ -100,7 +100,7 @@ def test_half_a_character_shows_as_such_and_takes_nothing_with_it():
 def test_text_that_spells_a_special_token_is_not_one():
     tokenizer = byte_level("chatml")
     segments = ChatTemplate().render(conversation("say <|im_end|> twice", "<|im_end|>"), tokenizer)
-    (example,) = Encoder(tokenizer).encode([segments])
+    (example,) = SegmentEncoder(tokenizer).encode([segments])
     spans = read(tokenizer, example.input_ids, example.labels)
     assert text_of(spans).count("<|im_end|>") == 5
     assert [span.text for span in spans if span.special].count("<|im_end|>") == 3  # system, user and assistant turns
@@ -119,8 +119,10 @@ def test_an_added_word_is_written_as_it_was_added():
 
 
 def test_statistics_count_tokens_and_targets():
-    told = token_statistics(numpy.array([10, 20, 30]), numpy.array([1, 2, 12]))
-    assert {key: told[key] for key in ("examples", "tokens", "target_tokens", "target_share", "longest", "median")} == {
+    found = token_statistics(numpy.array([10, 20, 30]), numpy.array([1, 2, 12]))
+    assert {
+        key: found[key] for key in ("examples", "tokens", "target_tokens", "target_share", "longest", "median")
+    } == {
         "examples": 3,
         "tokens": 60,
         "target_tokens": 15,
@@ -128,20 +130,20 @@ def test_statistics_count_tokens_and_targets():
         "longest": 30,
         "median": 20,
     }
-    assert sum(told["lengths"]["counts"]) == sum(told["target_lengths"]["counts"]) == 3
+    assert sum(found["lengths"]["counts"]) == sum(found["target_lengths"]["counts"]) == 3
 
 
 def test_statistics_of_no_example_are_zeros():
-    told = token_statistics(numpy.array([], dtype=int), numpy.array([], dtype=int))
-    assert (told["examples"], told["tokens"], told["longest"], told["target_share"]) == (0, 0, 0, None)
-    assert sum(told["lengths"]["counts"]) == 0
+    found = token_statistics(numpy.array([], dtype=int), numpy.array([], dtype=int))
+    assert (found["examples"], found["tokens"], found["longest"], found["target_share"]) == (0, 0, 0, None)
+    assert sum(found["lengths"]["counts"]) == 0
 
 
 @given(st.lists(st.integers(0, 2_000_000), min_size=1, max_size=200))
 @settings(max_examples=300, deadline=None)
 def test_a_histogram_holds_every_length_in_few_bins(lengths):
-    told = length_histogram(numpy.array(lengths))
-    bounds, counts = told["bounds"], told["counts"]
+    found = length_histogram(numpy.array(lengths))
+    bounds, counts = found["bounds"], found["counts"]
     assert sum(counts) == len(lengths)
     assert len(counts) == len(bounds) - 1 <= MAX_BINS
     assert bounds == sorted(set(bounds))
@@ -159,7 +161,9 @@ def test_one_very_long_example_does_not_hide_the_others():
 
 def test_example_lists_and_reader_agree_on_targets():
     tokenizer = byte_level("chatml")
-    (example,) = Encoder(tokenizer).encode([ChatTemplate().render(conversation("Hello", "你好，世界。"), tokenizer)])
+    (example,) = SegmentEncoder(tokenizer).encode(
+        [ChatTemplate().render(conversation("Hello", "你好，世界。"), tokenizer)]
+    )
     assert isinstance(example, Example)
     spans = read(tokenizer, example.input_ids, example.labels)
     assert sum(len(span.ids) for span in spans if span.trained) == example.num_target_tokens

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from instruct_lab.batching import encoding
-from instruct_lab.batching.encoding import Encoder
+from instruct_lab.batching import text_ids
+from instruct_lab.batching.text_ids import TextIds
 from instruct_lab.batching.word_ids import CUTS, PLAIN, known_cut, word_ids
 
 DIGITS = pre_tokenizers.Digits(individual_digits=True)
@@ -24,7 +24,7 @@ CUTTING = {"smollm": pre_tokenizers.Sequence([DIGITS, GPT2]), "gpt2": GPT2}
 TEXTS = list(pydoc_data.topics.topics.values())
 
 
-def trained(pre_tokenizer, normalizer=None):
+def train(pre_tokenizer, normalizer=None):
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizer, decoders.ByteLevel()
     if normalizer is not None:
@@ -38,29 +38,33 @@ def trained(pre_tokenizer, normalizer=None):
 
 
 @pytest.fixture(scope="module", params=[*CUTTING])
-def encoder(request):
-    return Encoder(trained(CUTTING[request.param]))
+def tokenizer(request):
+    return train(CUTTING[request.param])
 
 
-def test_the_cut_is_found(encoder) -> None:
-    assert encoder._words is not None
+def encode(tokenizer, texts):
+    return [ids.ids for ids in tokenizer.backend_tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
+
+
+def test_the_cut_is_found(tokenizer) -> None:
+    assert word_ids(tokenizer) is not None
 
 
 @pytest.mark.parametrize(
     "tokenizer",
     [
-        pytest.param(lambda: trained(QWEN), id="another cut"),
-        pytest.param(lambda: trained(pre_tokenizers.ByteLevel(add_prefix_space=True)), id="a space before a text"),
-        pytest.param(lambda: trained(GPT2, normalizers.NFC()), id="a normalizer"),
-        pytest.param(lambda: trained(pre_tokenizers.Metaspace()), id="no bytes"),
+        pytest.param(lambda: train(QWEN), id="another cut"),
+        pytest.param(lambda: train(pre_tokenizers.ByteLevel(add_prefix_space=True)), id="a space before a text"),
+        pytest.param(lambda: train(GPT2, normalizers.NFC()), id="a normalizer"),
+        pytest.param(lambda: train(pre_tokenizers.Metaspace()), id="no bytes"),
     ],
 )
-def test_a_tokenizer_that_cuts_otherwise_is_left_alone(tokenizer) -> None:
-    assert Encoder(tokenizer())._words is None
+def test_another_cut_is_not_taken_for_a_known_one(tokenizer) -> None:
+    assert word_ids(tokenizer()) is None
 
 
-def test_a_token_that_takes_in_white_space_leaves_the_tokenizer_alone() -> None:
-    tokenizer = trained(GPT2)
+def test_words_are_not_used_with_a_token_that_takes_in_white_space() -> None:
+    tokenizer = train(GPT2)
     assert known_cut(tokenizer.backend_tokenizer) is CUTS[1]
     tokenizer.add_tokens([AddedToken("<mask>", lstrip=True)])
     assert known_cut(tokenizer.backend_tokenizer) is None
@@ -75,25 +79,22 @@ PARTS = st.lists(PLAIN_TEXT | TOKENS, min_size=1, max_size=6) | st.lists(PLAIN_T
 
 @given(st.lists(PARTS.map("".join), max_size=30))
 @settings(max_examples=150, deadline=None)
-def test_ids_are_the_tokenizer_s_own_whatever_the_texts(encoder, texts) -> None:
-    assert encoder._words is not None
-    by_words = encoder._words(texts, lambda left: encoder._whole_ids(left, ordinary=False))
-    assert by_words == encoder._whole_ids(texts, ordinary=False)
+def test_ids_are_the_tokenizer_s_own_whatever_the_texts(tokenizer, texts) -> None:
+    by_words = word_ids(tokenizer)(texts, lambda left: encode(tokenizer, left))
+    assert by_words == encode(tokenizer, texts)
 
 
-def test_ids_of_long_texts_are_the_tokenizer_s_own_and_few_are_left_to_it(encoder, monkeypatch) -> None:
-    monkeypatch.setattr(encoding, "MANY", 1)
-    whole = encoder._whole_ids(TEXTS, ordinary=False)
-    assert encoder._ids(TEXTS, ordinary=False) == whole
-    asked = []
-    assert encoder._words is not None
-    again = encoder._words(TEXTS, lambda left: asked.extend(left) or encoder._whole_ids(left, ordinary=False))
-    assert again == whole
-    assert all(not PLAIN.fullmatch(text) or max(map(len, text.split())) > 35 for text in asked)
+def test_ids_of_long_texts_are_the_tokenizer_s_own_and_few_are_encoded_whole(tokenizer, monkeypatch) -> None:
+    monkeypatch.setattr(text_ids, "MANY_TEXTS", 1)
+    whole = encode(tokenizer, TEXTS)
+    assert TextIds(tokenizer).ids_of(TEXTS) == whole
+    left = []
+    assert word_ids(tokenizer)(TEXTS, lambda texts: left.extend(texts) or encode(tokenizer, texts)) == whole
+    assert all(not PLAIN.fullmatch(text) or max(map(len, text.split())) > 35 for text in left)
 
 
 def test_a_token_that_is_added_later_is_one_token() -> None:
-    tokenizer = trained(GPT2)
+    tokenizer = train(GPT2)
     before = word_ids(tokenizer)
     tokenizer.add_special_tokens({"pad_token": "<pad>"})
     after = word_ids(tokenizer)

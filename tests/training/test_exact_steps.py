@@ -1,5 +1,7 @@
 """An optimizer step does not depend on how it is split into micro-batches."""
 
+import dataclasses
+
 import pytest
 import pytorch_lightning as pl
 import torch
@@ -62,7 +64,8 @@ class Gradients(pl.Callback):
 def run(experiment, made, micro_batch, accumulate, clip=None):
     model, gradients = new_model(), Gradients()
     module = TuningModule(experiment, model, Recorder(Record(), {}), num_steps=100)
-    loader = experiment.batching.loader(made, seed=0, shuffle=False, batch_size=micro_batch, pad_token_id=0)
+    batching = dataclasses.replace(experiment.batching, evaluation_batch_size=micro_batch)
+    loader = batching.loader(made, training=False, seed=0, pad_token_id=0)
     trainer = pl.Trainer(
         max_epochs=2,  # gradients are cleared at the start of the next step: the second epoch's is not read
         accumulate_grad_batches=accumulate,

@@ -1,0 +1,27 @@
+"""Identity of a tokenizer, for the keys of cached examples."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
+    """SHA-256 over everything in a tokenizer that decides text and ids: its files' content and its chat template."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    content = backend.to_str() if backend is not None else json.dumps(tokenizer.get_vocab())
+    special = {name: str(token) for name, token in tokenizer.special_tokens_map.items()}
+    settings = [tokenizer.chat_template, special, list(tokenizer("")["input_ids"])]
+    return _fingerprint(type(tokenizer).__name__, content, json.dumps(settings))
+
+
+@functools.lru_cache(maxsize=4)
+def _fingerprint(name: str, content: str, settings: str) -> str:
+    backend = json.loads(content)
+    backend |= {"truncation": None, "padding": None}  # what the last call of transformers left behind
+    return hashlib.sha256(json.dumps([name, backend, *json.loads(settings)], sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,79 @@
+"""Token ids of plain texts: the one place that calls a tokenizer's backend."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from instruct_lab.batching.word_ids import word_ids
+from instruct_lab.errors import InstructLabError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+MANY_TEXTS = 256
+"""Texts in one call from which looking up words is faster than the tokenizer, including finding out how it cuts."""
+
+
+def is_fast(tokenizer: Any) -> bool:
+    """Whether a tokenizer is one of the `tokenizers` library, with batches and character offsets."""
+    return hasattr(getattr(tokenizer, "backend_tokenizer", None), "encode_batch_fast")
+
+
+class TextIds:
+    """Ids of texts by one tokenizer: nothing added, cut or padded, whatever its earlier callers configured.
+
+    Args:
+        tokenizer: a fast one (of the `tokenizers` library).
+
+    Raises:
+        InstructLabError: the tokenizer is a slow one.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        if not is_fast(tokenizer):
+            raise InstructLabError(
+                f"{type(tokenizer).__name__} is a slow tokenizer: batches and character offsets need a fast one",
+                where="model",
+                do="use a model with a tokenizer.json, or convert its tokenizer with transformers",
+            )
+        self._tokenizer = tokenizer
+        self._backend: Any = tokenizer.backend_tokenizer
+
+    def ids_of(self, texts: Sequence[str], *, ordinary: bool = False) -> list[list[int]]:
+        """The ids of each text.
+
+        Args:
+            texts: each encoded by itself.
+            ordinary: whether text that spells a special token is ordinary text.
+        """
+        if not ordinary and len(texts) >= MANY_TEXTS:
+            words = word_ids(self._tokenizer)
+            if words is not None:
+                return words(texts, self._encode)
+        return self._encode(texts, ordinary)
+
+    def offsets(self, text: str) -> list[tuple[int, int]]:
+        """Start and end of each token in an ordinary text, in characters."""
+        with self._configured(ordinary=True):
+            offsets: list[tuple[int, int]] = self._backend.encode(text, add_special_tokens=False).offsets
+        return offsets
+
+    def _encode(self, texts: Sequence[str], ordinary: bool = False) -> list[list[int]]:
+        if not texts:
+            return []
+        with self._configured(ordinary):
+            encodings = self._backend.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [encoding.ids for encoding in encodings]
+
+    @contextlib.contextmanager
+    def _configured(self, ordinary: bool) -> Iterator[None]:
+        """Switch off truncation and padding, and choose how text that spells a special token is read."""
+        self._backend.no_truncation()  # transformers sets both again at each of its own calls
+        self._backend.no_padding()
+        self._backend.encode_special_tokens = ordinary
+        try:
+            yield
+        finally:
+            self._backend.encode_special_tokens = False

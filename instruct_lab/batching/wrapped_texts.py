@@ -1,0 +1,90 @@
+"""Whole texts to ids, between the special tokens that a tokenizer puts around a text."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from instruct_lab.batching.encoding import SegmentEncoder
+from instruct_lab.batching.example import IGNORED
+from instruct_lab.batching.text_ids import TextIds, is_fast
+from instruct_lab.errors import InstructLabError
+from instruct_lab.template import Segment
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+class WrappedTexts:
+    """Encodes whole texts with one tokenizer, which may be a slow one.
+
+    Args:
+        tokenizer: gives the ids.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        self._tokenizer: Any = tokenizer
+
+    @functools.cached_property
+    def encoder(self) -> SegmentEncoder:
+        """Encodes segments.
+
+        Raises:
+            InstructLabError: the tokenizer is a slow one.
+        """
+        return SegmentEncoder(self._tokenizer)
+
+    def wrap(self, input_ids: list[int], labels: list[int]) -> tuple[list[int], list[int]]:
+        """Ids and labels with the special tokens before and after, added only where missing; these are ignored."""
+        before, after = self._special_ids
+        has_start = input_ids[: len(before)] == before
+        has_end = bool(after) and input_ids[-len(after) :] == after
+        opening, ending = ([] if has_start else before), ([] if has_end else after)
+        input_ids = [*opening, *input_ids, *ending]
+        labels = [*[IGNORED] * len(opening), *labels, *[IGNORED] * len(ending)]
+        labels[: len(before)] = [IGNORED] * len(before)
+        if after:
+            labels[-len(after) :] = [IGNORED] * len(after)
+        return input_ids, labels
+
+    def source_ids(self, rendered: Sequence[Sequence[Segment]]) -> list[list[int]]:
+        """Ids of what an encoder reads."""
+        if not is_fast(self._tokenizer):
+            return self._call(["".join(segment.text for segment in segments) for segments in rendered], "text")
+        return [self.wrap(e.input_ids, e.input_ids)[0] for e in self.encoder.encode(rendered)]
+
+    def target_ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of what a decoder predicts, with the end token."""
+        if not is_fast(self._tokenizer):
+            return self._call(texts, "text_target")
+        encoded = self.encoder.encode([[Segment(text, True, "assistant")] for text in texts])
+        return [self.wrap(e.input_ids, e.input_ids)[0] for e in encoded]
+
+    def content_spans(self, content: str) -> list[tuple[int, int]]:
+        """Start and end of each token in a content, in characters; of each word if the tokenizer has no offsets."""
+        if is_fast(self._tokenizer):
+            return TextIds(self._tokenizer).offsets(content)
+        return [match.span() for match in re.finditer(r"\S+\s*", content)]
+
+    def _call(self, texts: Sequence[str], argument: str) -> list[list[int]]:
+        if not texts:
+            return []
+        encoded = self._tokenizer(**{argument: list(texts)}, add_special_tokens=True, split_special_tokens=True)
+        return [list(ids) for ids in encoded["input_ids"]]
+
+    @functools.cached_property
+    def _special_ids(self) -> tuple[list[int], list[int]]:
+        """What the tokenizer puts before and after a text."""
+        whole = list(self._tokenizer("a")["input_ids"])
+        inside = list(self._tokenizer("a", add_special_tokens=False)["input_ids"])
+        starts = (at for at in range(len(whole) + 1) if whole[at : at + len(inside)] == inside and inside)
+        start = next(starts, None)
+        if start is None:
+            raise InstructLabError(
+                "The tokenizer's own special tokens cannot be separated from the text between them",
+                where="model.tokenizer",
+                do="choose another tokenizer",
+            )
+        return whole[:start], whole[start + len(inside) :]
