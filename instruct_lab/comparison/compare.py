@@ -73,7 +73,7 @@ class Comparison:
         best: `split/metric` to the id of the best arm.
         differences: `split/metric` to each other arm's difference from the best; empty where runs cannot be paired.
         unpaired: `split/metric` to why runs cannot be paired.
-        chief: the metric that what follows is about; none where no metric can be paired.
+        primary: the metric that what follows is about; none where no metric can be paired.
         effects: of each choice, the means over all runs that made it.
         fronts: of quality against each cost: the arms that no other arm beats in both.
         disagreements: the examples on which the two best arms differ most.
@@ -90,7 +90,7 @@ class Comparison:
     best: dict[str, str]
     differences: dict[str, list[Difference]]
     unpaired: dict[str, str]
-    chief: str | None
+    primary: str | None
     effects: list[Effect]
     fronts: list[Front]
     disagreements: list[Disagreement]
@@ -103,18 +103,18 @@ class Comparison:
         return told
 
 
-def compare(records: Sequence[RunRecord], chief: str | None = None, num_disagreements: int = 5) -> Comparison:
+def compare(records: Sequence[RunRecord], primary: str | None = None, num_disagreements: int = 5) -> Comparison:
     """Compare runs on the examples that they were measured on.
 
     Every other arm is compared with the best of each metric.
 
     Args:
         records: of finished runs, two at least.
-        chief: the metric that effects, fronts and disagreements are about; none: the first that can be paired.
+        primary: the metric that effects, fronts and disagreements are about; none: the first that can be paired.
         num_disagreements: how many examples to show.
 
     Raises:
-        InstructLabError: there are fewer runs, one has no results, or none tells the chief metric.
+        InstructLabError: there are fewer runs, one has no results, or none tells the primary metric.
     """
     if len(records) < 2:
         raise InstructLabError(
@@ -123,19 +123,19 @@ def compare(records: Sequence[RunRecord], chief: str | None = None, num_disagree
     arms = arms_of(records)
     results = {record.id: _results(record) for record in records}
     names = list(dict.fromkeys(name for metrics in results.values() for name in metrics))
-    if chief is not None and chief not in names:
+    if primary is not None and primary not in names:
         raise InstructLabError(
-            f"No run was measured by {chief}",
+            f"No run was measured by {primary}",
             where=f"the comparison of {len(records)} runs",
-            do=f"choose {nearest(chief, names) or 'one of'}: {', '.join(names)}",
+            do=f"choose {nearest(primary, names) or 'one of'}: {', '.join(names)}",
         )
     metrics = {name: [results[record.id].get(name, {}).get("after") for record in records] for name in names}
     scores, unpaired = _paired(records, arms, metrics)
-    chief = chief or next(iter(scores), None)
+    primary = primary or next(iter(scores), None)
     groups = [arm.runs for arm in arms]
     best = {name: scored.best(groups) for name, scored in scores.items()}
     costs = {name: [cost_of(record, name) for record in records] for name in COSTS}
-    chosen = scores.get(chief or "")
+    chosen = scores.get(primary or "")
     return Comparison(
         runs=[record.id for record in records],
         arms=arms,
@@ -148,10 +148,10 @@ def compare(records: Sequence[RunRecord], chief: str | None = None, num_disagree
         best={name: arms[place].id for name, place in best.items()},
         differences={name: _differences(scored, arms, best[name]) for name, scored in scores.items()},
         unpaired=unpaired,
-        chief=chief,
+        primary=primary,
         effects=effects(chosen, factors(records)) if chosen is not None else [],
         fronts=fronts(chosen, arms, costs) if chosen is not None else [],
-        disagreements=disagreements(records, arms, chief, chosen, num_disagreements) if chief and chosen else [],
+        disagreements=disagreements(records, arms, primary, chosen, num_disagreements) if primary and chosen else [],
     )
 
 

@@ -36,14 +36,19 @@ class TextTable:
 
 
 def tables(compared: Comparison, metrics: Sequence[str] | None = None) -> Iterator[TextTable]:
-    """The config, the metrics with their differences from the best, effects and fronts.
-
-    Args:
-        compared: what is shown.
-        metrics: those that are shown; none: all.
-    """
+    """What differs in the configs, then the results."""
     if compared.config:
         yield _config(compared)
+    yield from result_tables(compared, metrics)
+
+
+def result_tables(compared: Comparison, metrics: Sequence[str] | None = None) -> Iterator[TextTable]:
+    """The metrics with differences from the best, effects and fronts.
+
+    Args:
+        compared: the comparison.
+        metrics: the metrics to show; none: all.
+    """
     for name in compared.metrics:
         if metrics is None or name in metrics:
             yield _metric(compared, name)
@@ -54,15 +59,15 @@ def tables(compared: Comparison, metrics: Sequence[str] | None = None) -> Iterat
         ]
         share = "" if effect.importance is None else f"; importance {effect.importance:.0%}"
         balance = "" if effect.is_balanced else "; not balanced: the other choices differ between its values too"
-        title = f"Effect of {effect.key} on {compared.chief}{share}{balance}"
+        title = f"Effect of {effect.key} on {compared.primary}{share}{balance}"
         yield TextTable(title, [effect.key, "runs", "mean", "difference from the best"], rows)
     labels = {arm.id: arm.label for arm in compared.arms}
     for front in compared.fronts:
         known = dict(zip((arm.id for arm in compared.arms), front.costs, strict=True))
-        means = dict(zip((arm.id for arm in compared.arms), compared.means[compared.chief or ""], strict=True))
+        means = dict(zip((arm.id for arm in compared.arms), compared.means[compared.primary or ""], strict=True))
         rows = [[labels[arm], shown_cost(front.cost, known[arm]), _estimate(means[arm])] for arm in front.arms]
-        title = f"Pareto front: {compared.chief} against {front.cost}"
-        yield TextTable(title, ["arm", front.cost, str(compared.chief)], rows)
+        title = f"Pareto front: {compared.primary} against {front.cost}"
+        yield TextTable(title, ["arm", front.cost, str(compared.primary)], rows)
 
 
 def _config(compared: Comparison) -> TextTable:
@@ -102,8 +107,8 @@ def _metric(compared: Comparison, name: str) -> TextTable:
 
 
 def conclusion(compared: Comparison, name: str | None = None) -> str:
-    """What the comparison says of a metric, in a few sentences; of the chief one where none is named."""
-    name = name or compared.chief
+    """What the comparison says of a metric, in a few sentences; of the primary one where none is named."""
+    name = name or compared.primary
     if name is None or name not in compared.means:
         return "The runs cannot be compared example by example: " + "; ".join(sorted(set(compared.unpaired.values())))
     means = dict(zip((arm.id for arm in compared.arms), compared.means[name], strict=True))
@@ -167,7 +172,7 @@ def _disagreements(compared: Comparison) -> Iterator[tuple[str, list[tuple[str, 
         lines = [("prompt", one.prompt), ("reference", one.references[0] if one.references else "-")]
         for run, prediction, score in zip(one.runs, one.predictions, one.scores, strict=True):
             lines.append((f"{labels[run]} ({score:.1f})", prediction))
-        title = f"Where the two best differ most in {compared.chief}: {one.split} example {one.id}"
+        title = f"Where the two best differ most in {compared.primary}: {one.split} example {one.id}"
         yield title, [(name, shorten(text, MAX_TEXT)) for name, text in lines]
 
 

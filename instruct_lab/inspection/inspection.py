@@ -20,7 +20,7 @@ from instruct_lab.data.audit import MAX_SAMPLE_CHARACTERS
 from instruct_lab.errors import InstructLabError
 from instruct_lab.experiment import Experiment
 from instruct_lab.inspection.inspected import Inspected, cuts
-from instruct_lab.pages.audit_stages import NAMED_SPLIT, parse
+from instruct_lab.pages.audit_stages import NAMED_SPLIT, parse_stage
 from instruct_lab.training.quiet import quiet_libraries
 from instruct_lab.training.tokenizer import load_tokenizer
 
@@ -85,8 +85,9 @@ def inspect(
 
 
 def _show(shown: list[Inspected], *, ids: bool, html: Path | None, as_json: bool, console: Console) -> None:
-    from instruct_lab.inspection.views import inspection_page, print_inspected
-    from instruct_lab.pages.page import write_page
+    from instruct_lab.inspection.page import inspection_page
+    from instruct_lab.inspection.views import print_inspected
+    from instruct_lab.pages.render import write_page
 
     if html is not None:
         write_page(html, inspection_page(shown, ids=ids))
@@ -287,9 +288,9 @@ def _plain(example: Example) -> Example:
 
 def _split_of(stage: str, reason: str) -> str:
     named = NAMED_SPLIT.match(reason)
-    return parse(stage)[1] or (named[1] if named is not None and stage.split("/")[0] == STAGE else "")
+    return parse_stage(stage)[1] or (named[1] if named is not None and stage.split("/")[0] == STAGE else "")
 
 
 def _source_of(stage: str) -> str:
-    room, _, name = parse(stage)
+    room, _, name = parse_stage(stage)
     return name.removeprefix("source ") if room == "data" and name.startswith("source ") else ""

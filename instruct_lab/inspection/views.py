@@ -1,4 +1,4 @@
-"""Inspected examples for a terminal and for a page."""
+"""Inspected examples for a terminal."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from instruct_lab.inspection.inspected import Cut, Inspected
 from instruct_lab.pages.format import visible
-from instruct_lab.pages.page import Html, element, escaped, joined, page, search_box
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -155,61 +154,3 @@ def with_cuts(inspected: Inspected) -> Iterable[tuple[Span | None, Cut | None]]:
         yield span, cut
     for cut in waiting:
         yield None, cut
-
-
-# ---- page
-
-
-def inspection_page(shown: Sequence[Inspected], *, ids: bool) -> str:
-    """A self-contained page: every token's id on pointing at it, or under it."""
-    legend = element(
-        "p",
-        element("span", "trained", class_="token trained"),
-        " ",
-        element("span", "special token", class_="token special"),
-        " ",
-        element("span", "special token, trained", class_="token special trained"),
-        " A line stands between tokens; point at one for its id.",
-        class_="dim",
-    )
-    parts = (
-        element(
-            "section",
-            element("h3", describe(inspected)),
-            element("div", _tokens(inspected), class_="text ids" if ids else "text"),
-            *(
-                joined(
-                    [
-                        element("h4", name),
-                        element("div", joined(map(_token, spans)), class_="text ids" if ids else "text"),
-                    ]
-                )
-                for name, spans in inspected.further.items()
-            ),
-            class_="sought",
-        )
-        for inspected in shown
-    )
-    return page("The data as the model sees it", legend, search_box("search texts"), *parts)
-
-
-def _tokens(inspected: Inspected) -> Html:
-    if not inspected.spans:
-        return escaped(inspected.text)
-    parts = []
-    for span, cut in with_cuts(inspected):
-        if cut is not None:
-            parts.append(element("span", f"✂ {cut.tokens:,} tokens cut ", class_="cut"))
-        if span is not None:
-            parts.append(_token(span))
-    return joined(parts)
-
-
-def _token(span: Span) -> Html:
-    """The token; a line break at its end comes after its border and its id."""
-    kind = "token" + " trained" * span.trained + " special" * span.special
-    text = span.text.replace("\t", "⇥\t").replace("\n", "↵\n")
-    if span.predicts:
-        text = f"{text}→{span.predicts}"
-    shown = element("span", text.removesuffix("\n"), class_=kind, title=", ".join(map(str, span.ids)))
-    return joined([shown, Html("\n")]) if text.endswith("\n") else shown

@@ -1,18 +1,21 @@
-"""An audit as one self-contained HTML page: what became of every row, with samples, and of what length the rest is."""
+"""An audit as one self-contained HTML page: what happened to every row, with samples, and how long the examples are."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from instruct_lab.pages.audit_stages import ACTIONS, SPLITS, Reason, Sample, Stage, read_stages
-from instruct_lab.pages.facts import fact
-from instruct_lab.pages.format import format_number
-from instruct_lab.pages.histogram import histogram_svg, is_histogram, share_svg
-from instruct_lab.pages.page import Html, element, folded, joined, page, search_box, section, table
-from instruct_lab.pages.word_difference import word_difference
+from markupsafe import Markup
 
+from instruct_lab.pages.audit_stages import ACTIONS, SPLITS, Reason, Sample, Stage, read_stages
+from instruct_lab.pages.facts import render_fact
+from instruct_lab.pages.format import format_number
+from instruct_lab.pages.histogram import histogram_svg, is_histogram, share_bar
+from instruct_lab.pages.render import render_page, render_part, render_table
+from instruct_lab.pages.word_difference import Words, word_difference
+
+TEMPLATE = "pages/templates/audit.html"
 REASON_BYTES, FACT_BYTES = 450_000, 200_000
-"""Of reasons with their samples, and of facts; `audit.json` has what is left out, and the page says so."""
+"""Limits for reasons with their samples, and for facts. The page says what it leaves out; `audit.json` has all."""
 MAX_STAGES, MAX_REASONS = 300, 500
 TOKEN_NAMES = {
     "examples": "examples",
@@ -24,67 +27,78 @@ TOKEN_NAMES = {
     "longest": "longest",
     "padding_share": "padding share",
 }
-TOLD_ELSEWHERE = {"tokens", "sources", "splits", "examples", "target_tokens"}
+LENGTHS = {"lengths": "tokens of an example", "target_lengths": "target tokens of an example"}
+SECTIONS = {"tokens", "sources", "splits", "examples", "target_tokens"}
+"""Facts that have a section of their own, or stand in another one."""
 
 
 def audit_page(audit: dict[str, Any], title: str) -> str:
-    """The page; nothing from the data is taken for markup, and no request leaves it.
+    """The page: everything from the data is escaped, and no request leaves the page.
 
     Args:
         audit: the content of `audit.json`.
-        title: names the run or the data set.
+        title: the run or the data set.
 
     Returns:
         An HTML document of less than a megabyte for any audit.
     """
     stages = read_stages(audit)
+    counted = [stage for stage in stages if stage.counts]
+    reasons = [(stage, reason) for stage in stages for reason in stage.reasons]
     facts: dict[str, Any] = audit.get("facts", {})
-    return page(
+    tokens: dict[str, dict[str, Any]] = facts.get("tokens") or {}
+    return render_page(
+        TEMPLATE,
         title,
-        element("p", _summary(stages, facts), class_="dim"),
-        section("Rows by stage", _funnel(stages)),
-        section("Reasons", search_box("search reasons, samples and facts"), _reasons(stages)),
-        _tokens(facts.get("tokens") or {}),
-        _sources(facts.get("sources") or {}),
-        _facts({name: value for name, value in facts.items() if name not in TOLD_ELSEWHERE}),
+        summary=_summary(stages, facts),
+        stages=_stage_table(stages, counted[:MAX_STAGES]),
+        num_stages_left=len(counted[MAX_STAGES:]),
+        reasons=_render_reasons(reasons[:MAX_REASONS]),
+        num_reasons_left=len(reasons[MAX_REASONS:]),
+        tokens=_token_table(tokens),
+        figures=_length_figures(tokens),
+        sources={split: render_fact(counts) for split, counts in (facts.get("sources") or {}).items()},
+        facts=_render_facts({name: value for name, value in facts.items() if name not in SECTIONS}),
     )
 
 
 def _summary(stages: list[Stage], facts: dict[str, Any]) -> str:
     done = [f"{count:,} {action}" for action in ACTIONS if (count := sum(stage.count(action) for stage in stages))]
     examples = facts.get("examples")
-    counts = (
-        ", ".join(f"{split} {format_number(n)}" for split, n in examples.items()) if isinstance(examples, dict) else ""
-    )
-    shown = f"Rows {', '.join(done)}." if done else "Every row was kept as it was."
-    return f"{shown} Examples: {counts}." if counts else shown
+    known = examples.items() if isinstance(examples, dict) else ()
+    counts = ", ".join(f"{split} {format_number(n)}" for split, n in known)
+    text = f"Rows {', '.join(done)}." if done else "Every row was kept as it was."
+    return f"{text} Examples: {counts}." if counts else text
 
 
 # ---- rows
 
 
-def _funnel(stages: list[Stage]) -> Html:
+def _stage_table(stages: list[Stage], counted: list[Stage]) -> Markup:
+    """Rows in and out of each stage; empty if no stage counted rows."""
+    if not counted:
+        return Markup()
     splits = [split for split in SPLITS if any(split in stage.counts for stage in stages)]
-    most = max((stage.rows[0] for stage in stages), default=0) or 1
-    rows = []
     actions = [action for action in ACTIONS if any(stage.count(action) for stage in stages)]
-    counted = [stage for stage in stages if stage.counts]
-    for stage in counted[:MAX_STAGES]:
+    highest = max(stage.rows[0] for stage in stages) or 1
+    rows = []
+    for stage in counted:
         rows_in, rows_out = stage.rows
-        bar = share_svg(rows_out / most, f"{rows_out:,} rows go on")
-        whole = [_arrow(stage.counts.get("")) if "" in stage.counts else _arrow(stage.rows)]
-        by_split = [_arrow(stage.counts.get(split)) for split in splits]
-        kept = f"{100 * rows_out / rows_in:.3g}\u00a0%" if rows_in else "–"
-        done = [stage.count(action) or None for action in actions]
-        rows.append([stage.room, stage.name, *whole, bar, kept, *by_split, *done])
-    if not rows:
-        return element("p", "No stage counted rows.")
-    headers = ["room", "stage", "rows", "", "go on", *splits, *actions]
-    more = f"and {len(counted) - len(rows):,} more stages in audit.json"
-    return joined([table(headers, rows), *([element("p", more)] if len(counted) > len(rows) else [])])
+        rows.append(
+            [
+                stage.package,
+                stage.name,
+                _format_rows(stage.counts.get("", stage.rows)),
+                share_bar(rows_out / highest, f"{rows_out:,} rows go on"),
+                f"{100 * rows_out / rows_in:.3g}\u00a0%" if rows_in else "–",
+                *(_format_rows(stage.counts.get(split)) for split in splits),
+                *(stage.count(action) or None for action in actions),
+            ]
+        )
+    return render_table(["package", "stage", "rows", "", "go on", *splits, *actions], rows)
 
 
-def _arrow(counts: tuple[int, int] | None) -> str:
+def _format_rows(counts: tuple[int, int] | None) -> str:
     if counts is None:
         return "–"
     rows_in, rows_out = counts
@@ -94,71 +108,63 @@ def _arrow(counts: tuple[int, int] | None) -> str:
 # ---- reasons
 
 
-def _reasons(stages: list[Stage]) -> Html:
-    found = [(stage, reason) for stage in stages for reason in stage.reasons]
-    if not found:
-        return element("p", "Nothing was dropped, changed or truncated.")
-    told = [(_told(stage, reason), reason) for stage, reason in found[:MAX_REASONS]]
-    left = REASON_BYTES - sum(len(summary.encode()) for summary, _ in told)  # every reason comes before any sample
-    parts = []
-    for summary, reason in told:
-        samples: list[Html] = []
+def _render_reasons(reasons: list[tuple[Stage, Reason]]) -> list[tuple[Markup, list[Markup], int]]:
+    """Each reason's summary, its samples while they fit, and the number of samples left out."""
+    summaries = [_reason_summary(stage, reason) for stage, reason in reasons]
+    left = REASON_BYTES - sum(len(summary.encode()) for summary in summaries)  # summaries come before samples
+    rendered = []
+    for summary, (_, reason) in zip(summaries, reasons, strict=True):
+        samples: list[Markup] = []
         for sample in reason.samples if left > 0 else ():
-            samples.append(_sample(sample))
+            samples.append(_render_sample(sample))
             left -= len(samples[-1].encode())
-        missing = len(reason.samples) - len(samples)
-        note = [element("p", f"{missing} more in audit.json", class_="dim")] if missing else []
-        parts.append(folded(summary, *samples, *note, class_="sought"))
-    if len(found) > len(told):
-        parts.append(element("p", f"and {len(found) - len(told):,} more reasons in audit.json"))
-    return joined(parts)
+        rendered.append((summary, samples, len(reason.samples) - len(samples)))
+    return rendered
 
 
-def _told(stage: Stage, reason: Reason) -> Html:
+def _reason_summary(stage: Stage, reason: Reason) -> Markup:
     by_split = ", ".join(f"{split} {count:,}" for split, count in reason.counts.items() if split)
-    place = f"{stage.room} · {stage.name}" + (f" · {by_split}" if by_split else "")
-    count = element("strong", f"{reason.action} {reason.count:,}")
-    return joined([count, element("span", f" {reason.reason} "), element("span", place, class_="dim")])
+    context = f"{stage.package} · {stage.name}" + (f" · {by_split}" if by_split else "")
+    return render_part("reason_summary", reason.action, reason.count, reason.reason, context)
 
 
-def _sample(sample: Sample) -> Html:
+def _render_sample(sample: Sample) -> Markup:
     if sample.after is None:
-        return element("div", element("div", sample.before, class_="text"), class_="pair")
-    before, after = word_difference(sample.before, sample.after)
-    return element("div", element("div", before, class_="text"), element("div", after, class_="text"), class_="pair")
+        return render_part("sample", [Words(sample.before)], None)
+    return render_part("sample", *word_difference(sample.before, sample.after))
 
 
-# ---- tokens, sources, facts
+# ---- tokens and facts
 
 
-def _tokens(tokens: dict[str, dict[str, Any]]) -> Html:
+def _token_table(tokens: dict[str, dict[str, Any]]) -> Markup:
+    """The numbers of each split; empty if there are none."""
     if not tokens:
-        return Html("")
-    told = {key for split in tokens.values() for key, value in split.items() if not isinstance(value, dict | list)}
-    keys = [*(key for key in TOKEN_NAMES if key in told), *sorted(told - set(TOKEN_NAMES))]
-    rows = [[split, *(counts.get(key) for key in keys)] for split, counts in tokens.items()]
-    figures = []
-    for split, counts in tokens.items():
-        for key, label in (("lengths", "tokens of an example"), ("target_lengths", "target tokens of an example")):
-            if is_histogram(counts.get(key)) and any(counts[key]["counts"]):
-                figures.append(histogram_svg(counts[key], f"{split}: {label}", "tokens"))
+        return Markup()
+    known = {key for counts in tokens.values() for key, value in counts.items() if not isinstance(value, dict | list)}
+    keys = [*(key for key in TOKEN_NAMES if key in known), *sorted(known - set(TOKEN_NAMES))]
     names = [TOKEN_NAMES.get(key, key.replace("_", " ")) for key in keys]
-    return section("Tokens", table(["split", *names], rows), element("div", *figures, class_="figures"))
+    return render_table(["split", *names], [[split, *map(counts.get, keys)] for split, counts in tokens.items()])
 
 
-def _sources(sources: dict[str, dict[str, int]]) -> Html:
-    if not sources:
-        return Html("")
-    return section("Sources", *(element("div", element("h3", split), fact(told)) for split, told in sources.items()))
+def _length_figures(tokens: dict[str, dict[str, Any]]) -> list[Markup]:
+    return [
+        histogram_svg(counts[key], f"{split}: {label}", "tokens")
+        for split, counts in tokens.items()
+        for key, label in LENGTHS.items()
+        if is_histogram(counts.get(key)) and any(counts[key]["counts"])
+    ]
 
 
-def _facts(facts: dict[str, Any]) -> Html:
-    parts, left = [], FACT_BYTES
+def _render_facts(facts: dict[str, Any]) -> list[Markup]:
+    """Each fact; in place of one that does not fit any more, a line that says so."""
+    rendered, left = [], FACT_BYTES
     for name, value in facts.items():
-        shown = folded(name, fact(value, name), class_="sought", is_open=True)
-        size = len(shown.encode())
+        fact = render_part("searchable", name, render_fact(value, name), True)
+        size = len(fact.encode())
         if size > left:
-            shown, size = element("p", f"{name}: too long for this page, see audit.json", class_="sought"), 0
+            fact = render_part("paragraph", f"{name}: too long for this page, see audit.json", "searchable")
+            size = 0
         left -= size
-        parts.append(shown)
-    return section("Facts", *parts) if parts else Html("")
+        rendered.append(fact)
+    return rendered

@@ -1,4 +1,4 @@
-"""What an audit tells, its stages put together over the splits they passed."""
+"""The stages of an audit, each merged over the splits that passed through it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 SPLITS = ("train", "validation", "test")
 ACTIONS = ("dropped", "truncated", "changed", "added", "reported")
-"""In the order in which they are told: what takes most away first."""
+"""In the order in which reports list them."""
 NAMED_SPLIT = re.compile(rf"({'|'.join(SPLITS)}): ")
 
 Counts = tuple[int, int]
@@ -16,7 +16,7 @@ Counts = tuple[int, int]
 
 @dataclasses.dataclass
 class Sample:
-    """One row that met a reason: its split (empty where none is known), the row before, and after if it went on."""
+    """One row of a reason: its split (empty if unknown), the row before, and after unless it was dropped."""
 
     split: str
     before: str
@@ -25,7 +25,7 @@ class Sample:
 
 @dataclasses.dataclass
 class Reason:
-    """What was done to rows for one reason at one stage, over every split."""
+    """What happened to rows for one reason at one stage, over all splits."""
 
     action: str
     reason: str
@@ -34,48 +34,48 @@ class Reason:
 
     @property
     def count(self) -> int:
-        """Rows of every split."""
+        """Rows of all splits."""
         return sum(self.counts.values())
 
 
 @dataclasses.dataclass
 class Stage:
-    """One stage over every split that passed through it.
+    """One stage over all splits that passed through it.
 
     Args:
-        room: the first part of its name: data, preprocessing, batching.
-        name: what is left of the name without room and split.
-        counts: rows in and out by split; under the empty name where the stage saw all splits together.
-        reasons: the most frequent first, in the order of `ACTIONS`.
+        package: the first part of its name: data, preprocessing, batching.
+        name: the rest of the name without the split.
+        counts: rows in and out by split; under the empty name if the stage processes all splits together.
+        reasons: in the order of `ACTIONS`, the most frequent first.
     """
 
-    room: str
+    package: str
     name: str
     counts: dict[str, Counts] = dataclasses.field(default_factory=dict)
     reasons: list[Reason] = dataclasses.field(default_factory=list)
 
     @property
     def rows(self) -> Counts:
-        """Rows in and out of every split together."""
+        """Rows in and out, summed over splits."""
         return sum(rows for rows, _ in self.counts.values()), sum(rows for _, rows in self.counts.values())
 
     @property
     def did_something(self) -> bool:
-        """Whether a row was left out, added, changed or reported."""
+        """Whether a row was dropped, added, changed or reported."""
         return bool(self.reasons) or any(rows_in != rows_out for rows_in, rows_out in self.counts.values())
 
     def count(self, action: str) -> int:
-        """Rows that met an action."""
+        """Number of rows with this action."""
         return sum(reason.count for reason in self.reasons if reason.action == action)
 
 
 def read_stages(audit: dict[str, Any]) -> list[Stage]:
-    """The stages of `audit.json`, in the order in which rows first came to them."""
+    """The stages of `audit.json`, in the order in which rows pass through them."""
     stages: dict[tuple[str, str], Stage] = {}
 
     def stage_of(name: str) -> tuple[Stage, str]:
-        room, split, rest = parse(name)
-        return stages.setdefault((room, rest), Stage(room, rest)), split
+        package, split, rest = parse_stage(name)
+        return stages.setdefault((package, rest), Stage(package, rest)), split
 
     for name, counts in audit.get("stages", {}).items():
         stage, split = stage_of(name)
@@ -89,15 +89,15 @@ def read_stages(audit: dict[str, Any]) -> list[Stage]:
     return list(stages.values())
 
 
-def parse(name: str) -> tuple[str, str, str]:
-    """Room, split and the rest of a stage's name; the split is empty where the stage has none."""
-    room, *parts = name.split("/")
-    if room == "data" and len(parts) > 1 and parts[0] in SPLITS:
-        return room, parts[0], f"source {'/'.join(parts[1:])}"
+def parse_stage(name: str) -> tuple[str, str, str]:
+    """Package, split and the rest of a stage's name; the split is empty if the stage processes all splits together."""
+    package, *parts = name.split("/")
+    if package == "data" and len(parts) > 1 and parts[0] in SPLITS:
+        return package, parts[0], f"source {'/'.join(parts[1:])}"
     split = next((part for part in parts if part in SPLITS), "")
     if split:
         parts.remove(split)
-    return room, split, "/".join(parts) or room
+    return package, split, "/".join(parts) or package
 
 
 def _add(stage: Stage, split: str, tally: dict[str, Any]) -> None:

@@ -22,7 +22,7 @@ from instruct_lab.comparison.page.data import short_labels
 from instruct_lab.comparison.page.examples import PREDICTION_BYTES, predictions
 from instruct_lab.comparison.page.page import ECHARTS, SCRIPTS, VIEW, comparison_page, write_comparison
 from instruct_lab.comparison.page.values import MAX_TEXT
-from instruct_lab.pages.page import data_block
+from instruct_lab.pages.render import script_json
 from instruct_lab.records.record import RunRecord
 from instruct_lab.sweep.record import find_sweep
 
@@ -79,15 +79,16 @@ def test_hostile_texts_reach_the_page_as_text_alone(text):
 
 @given(st.text() | st.text(alphabet="<>&/!-scriptSCRIPT \u2028\ud800\x00"))
 def test_data_cannot_end_its_element(value):
-    block = str(data_block("data", {"text": value, value: 1.5}))
-    assert block.count("<") == block.count(">") == 2
+    block = script_json({"text": value, value: 1.5})
+    assert "<" not in block
+    assert ">" not in block
     block.encode()
-    assert json.loads(re.sub(r"^<[^>]*>|</script>$", "", block))
+    assert json.loads(block)
 
 
 def test_a_number_that_is_not_finite_is_no_data():
     with pytest.raises(ValueError, match="JSON compliant"):
-        data_block("data", math.nan)
+        script_json(math.nan)
 
 
 def test_the_policy_names_each_script_and_style_and_lets_nothing_else_in(text):
@@ -294,7 +295,7 @@ def test_equal_answers_are_told_once_and_runs_without_an_answer_have_none():
 def test_predictions_stay_inside_their_bound_and_keep_the_largest_disagreements():
     runs = [lines_of(run, 100, words=60) for run in range(20)]
     told, notes = predictions(runs)
-    assert len(data_block("data", told).encode()) <= PREDICTION_BYTES
+    assert len(script_json(told).encode()) <= PREDICTION_BYTES
     assert 20 < len(told["test"]) < 70
     ids = [example["id"] for example in told["test"]]
     assert "70" in ids  # of which the scores differ most
@@ -308,7 +309,7 @@ def test_markup_in_predictions_counts_as_it_is_written():
     for place, line in enumerate(line for lines in runs for line in lines):
         line["prediction"] = "<&>\u202e" * 60 + str(place)
     told, _ = predictions(runs)
-    assert 0.9 * PREDICTION_BYTES < len(data_block("data", told).encode()) <= PREDICTION_BYTES
+    assert 0.9 * PREDICTION_BYTES < len(script_json(told).encode()) <= PREDICTION_BYTES
 
 
 def test_long_texts_are_cut_and_that_is_told():

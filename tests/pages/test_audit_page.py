@@ -1,18 +1,19 @@
-"""The audit as a page: self-contained, everything escaped, whole, and small."""
+"""The audit as a page: self-contained, escaped, complete, and small."""
 
 import html.parser
 import json
 import re
 
 import pytest
+from markupsafe import Markup
 from support.browser import MISSING, Browser, chromium
 
 from instruct_lab.data.audit import Audit
 from instruct_lab.pages.audit_page import audit_page
-from instruct_lab.pages.facts import fact
+from instruct_lab.pages.facts import render_fact
 from instruct_lab.pages.format import format_number, visible
 from instruct_lab.pages.histogram import histogram_svg, is_histogram
-from instruct_lab.pages.page import Html, element, escaped, page, table
+from instruct_lab.pages.render import mark_invisible, render_part, render_table
 from instruct_lab.pages.word_difference import word_difference
 
 HISTOGRAM = {"bounds": [0, 100, 200, 3000], "counts": [5, 0, 2]}
@@ -20,7 +21,7 @@ VOID = {"meta", "link", "input"}
 
 
 class Reader(html.parser.HTMLParser):
-    """Reads a page as a browser would: its elements and its text; unbalanced tags are an error."""
+    """The elements and the text of a page; unbalanced tags are an error."""
 
     def __init__(self, text):
         super().__init__()
@@ -70,7 +71,7 @@ def sample_audit():
     return audit
 
 
-def test_the_page_tells_all_parts_of_the_audit():
+def test_the_page_has_all_parts_of_the_audit():
     read = Reader(audit_page(sample_audit().to_json(), "my run"))
     for shown in (
         *("my run", "source mine", "110\u00a0→\u00a0100", "no answer", "deduplicate", "100\u00a0→\u00a090", "mojibake"),
@@ -81,7 +82,7 @@ def test_the_page_tells_all_parts_of_the_audit():
     assert len(read.tags("svg")) >= 5
 
 
-def test_what_the_data_says_is_never_markup():
+def test_text_of_the_data_is_never_markup():
     audit = sample_audit()
     attack = "<script>alert(1)</script><img src=x onerror=alert(2)>\"' onload='x'"
     audit.record("data/train/" + attack, "dropped", attack, attack, attack + " more")
@@ -96,7 +97,7 @@ def test_what_the_data_says_is_never_markup():
     assert attack in read.text
 
 
-def test_what_cannot_be_seen_is_shown():
+def test_invisible_characters_are_replaced_by_signs():
     audit = Audit()
     audit.record("data/train/mine", "changed", "control characters", "a\x00b\x1b[31m\u202ec\ud800", "ab")
     text = audit_page(audit.to_json(), "x")
@@ -109,7 +110,7 @@ def test_what_cannot_be_seen_is_shown():
 @pytest.mark.parametrize("text", ["family 👩‍👩‍👧", "می‌خواهم", "a\nb\tc", "naïve"])
 def test_joiners_and_line_breaks_stay_as_they_are(text):
     assert visible(text) == text
-    assert escaped(text) == text
+    assert mark_invisible(text) == text
 
 
 def test_no_request_leaves_the_page():
@@ -125,11 +126,11 @@ def test_no_request_leaves_the_page():
     assert policy.startswith("default-src 'none'")
 
 
-def test_the_policy_allows_the_page_its_own_script_and_style_alone():
+def test_the_policy_allows_only_the_script_and_style_of_the_page():
     import base64
     import hashlib
 
-    text = page("x")
+    text = audit_page({}, "x")
     for tag in ("script", "style"):
         (content,) = re.findall(f"<{tag}>(.*?)</{tag}>", text, re.DOTALL)
         digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
@@ -139,18 +140,18 @@ def test_the_policy_allows_the_page_its_own_script_and_style_alone():
 
 
 def test_the_page_fits_light_dark_and_a_phone():
-    text = page("x")
+    text = audit_page({}, "x")
     assert "prefers-color-scheme: dark" in text
     assert 'name="viewport"' in text
 
 
 def test_every_reason_and_fact_can_be_searched_for():
     read = Reader(audit_page(sample_audit().to_json(), "x"))
-    assert len([a for a in read.tags("details") if a.get("class") == "sought"]) == 4  # two reasons, two facts
+    assert len([a for a in read.tags("details") if a.get("class") == "searchable"]) == 4  # two reasons, two facts
     assert [a["id"] for a in read.tags("input")] == ["search"]
 
 
-def test_a_large_audit_stays_below_a_megabyte_and_says_what_is_left_out():
+def test_a_large_audit_stays_below_a_megabyte_and_the_page_says_what_it_leaves_out():
     audit = Audit()
     for stage in range(60):
         for reason in range(10):
@@ -165,7 +166,7 @@ def test_a_large_audit_stays_below_a_megabyte_and_says_what_is_left_out():
     Reader(text)
 
 
-def test_a_reason_is_told_even_where_its_samples_are_left_out():
+def test_every_reason_is_listed_even_without_its_samples():
     audit = Audit()
     for reason in range(100):
         for _ in range(5):
@@ -174,7 +175,7 @@ def test_a_reason_is_told_even_where_its_samples_are_left_out():
     assert all(f"reason {reason}." in read.text for reason in range(100))
 
 
-def test_an_empty_audit_is_a_page_too():
+def test_an_empty_audit_has_a_page():
     assert "Every row was kept as it was" in Reader(audit_page(Audit().to_json(), "x")).text
     assert "Every row was kept as it was" in Reader(audit_page({}, "x")).text
 
@@ -182,33 +183,46 @@ def test_an_empty_audit_is_a_page_too():
 # ---- parts
 
 
+def brackets(words):
+    """A version of a text with its differing stretches in brackets."""
+    return "".join(f"[{one.text}]" if one.differs else one.text for one in words)
+
+
 def test_words_that_differ_are_marked():
     before, after = word_difference("the quick  fox", "the slow fox")
-    assert before == "the <del>quick·</del> fox" or before == "the <del>quick</del> <del>·</del>fox"
-    assert after == "the <ins>slow</ins> fox"
+    assert brackets(before) in ("the [quick·] fox", "the [quick] [·]fox")
+    assert brackets(after) == "the [slow] fox"
 
 
-def test_a_difference_is_told_by_character_where_scripts_write_no_spaces():
-    assert word_difference("今天天气很好", "今天天气真好")[0].startswith("今天天气<del")
+def test_differences_are_single_characters_in_scripts_without_spaces():
+    assert brackets(word_difference("今天天气很好", "今天天气真好")[0]).startswith("今天天气[")
 
 
 def test_difference_keeps_both_texts():
     before, after = word_difference("a<b>\tc", "a<i> c\n")
-    assert re.sub(r"</?(ins|del)[^>]*>", "", before) == "a&lt;b&gt;⇥\tc"
-    assert re.sub(r"</?(ins|del)[^>]*>", "", after) == "a&lt;i&gt;·c↵\n"
+    assert "".join(one.text for one in before) == "a<b>⇥\tc"
+    assert "".join(one.text for one in after) == "a<i>·c↵\n"
 
 
-def test_forms_that_look_alike_tell_their_code_points():
+def test_a_changed_row_is_shown_with_its_differences_escaped():
+    audit = Audit()
+    audit.record("data/train/mine", "changed", "x", "a<b>\tc", "a<i> c\n")
+    text = audit_page(audit.to_json(), "x")
+    assert "a&lt;<del>b</del>&gt;<del>⇥\t</del>c</div>" in text
+    assert "a&lt;<ins>i</ins>&gt;<ins>·</ins>c<ins>↵\n</ins></div>" in text
+
+
+def test_short_differences_list_their_code_points():
     before, _ = word_difference("e\u0301", "é")
-    assert "U+0065 U+0301" in before
+    assert before[0].code_points == "U+0065 U+0301"
 
 
-def test_very_long_texts_are_marked_whole():
+def test_very_long_texts_are_marked_as_a_whole():
     before, after = word_difference("a b " * 5000, "a c " * 5000)
-    assert before.count("<del>") == after.count("<ins>") == 1
+    assert len(before) == len(after) == 1
 
 
-def test_a_histogram_has_a_bar_for_each_bin_that_holds_something_and_tells_its_bounds():
+def test_a_histogram_has_a_bar_for_each_bin_that_is_not_empty_and_names_its_bounds():
     svg = histogram_svg(HISTOGRAM, "lengths <x>", "tokens")
     read = Reader(str(svg))
     heights = [float(a["height"]) for a in read.tags("rect")]
@@ -222,9 +236,9 @@ def test_a_histogram_has_a_bar_for_each_bin_that_holds_something_and_tells_its_b
 @pytest.mark.parametrize(
     "value", [{}, {"bounds": [1], "counts": []}, {"bounds": [1, 2], "counts": ["a"]}, {"bounds": 1, "counts": 2}, [1]]
 )
-def test_what_is_no_histogram_is_not_drawn_as_one(value):
+def test_other_values_are_not_drawn_as_a_histogram(value):
     assert not is_histogram(value)
-    Reader(str(fact(value)))
+    Reader(str(render_fact(value)))
 
 
 @pytest.mark.parametrize(
@@ -245,20 +259,21 @@ def test_what_is_no_histogram_is_not_drawn_as_one(value):
 )
 def test_facts_of_any_shape_are_shown(value, shown):
     json.dumps(value)
-    text = str(fact(value, "label"))
+    text = str(render_fact(value, "label"))
     Reader(text)
     assert shown in text
 
 
 def test_a_table_puts_numbers_to_the_right_and_escapes_its_cells():
-    text = str(table(["name", "rows"], [["<x>", 1234], ["y", None]], caption="a & b"))
+    text = render_table(["name", "rows"], [["<x>", 1234], ["y", None]], caption="a & b")
     assert '<td class="number">1,234</td>' in text
     assert "<td>&lt;x&gt;</td>" in text
     assert "a &amp; b" in text
 
 
-def test_only_what_this_module_made_is_taken_for_markup():
-    assert element("p", "<b>", Html("<b></b>"), title='"<x>') == '<p title="&quot;&lt;x&gt;">&lt;b&gt;<b></b></p>'
+def test_only_markup_from_templates_is_not_escaped():
+    assert render_part("titled", '"<x>', Markup("<b></b>")) == "<div><h3>&#34;&lt;x&gt;</h3><b></b></div>"
+    assert 'placeholder="&#34;&lt;␀"' in render_part("search_box", '"<\x00')
 
 
 def test_numbers_are_short():
@@ -273,12 +288,12 @@ def test_the_page_opens_in_a_browser_and_its_search_hides_what_does_not_match(tm
     path.write_text(audit_page(sample_audit().to_json(), "my run"), encoding="utf-8")
     typed = """(() => { const box = document.getElementById("search"); box.value = "%s";
     box.dispatchEvent(new Event("input")); return [document.getElementById("search-count").textContent,
-    [...document.querySelectorAll(".sought")].filter((part) => !part.hidden).length]; })()"""
+    [...document.querySelectorAll(".searchable")].filter((part) => !part.hidden).length]; })()"""
     with Browser() as browser:
         browser.open(path)
-        everything = browser.run('document.querySelectorAll(".sought").length')
-        told, left = browser.run(typed % "mojibake")
-        assert (told, 0 < left < everything) == (f"{left} found", True)
+        everything = browser.run('document.querySelectorAll(".searchable").length')
+        count, left = browser.run(typed % "mojibake")
+        assert (count, 0 < left < everything) == (f"{left} found", True)
         assert browser.run(typed % "") == ["", everything]
         assert browser.colours(browser.screenshot()) > 20
         assert browser.errors == []

@@ -28,7 +28,7 @@ def comparison_data(records: Sequence[RunRecord], compared: Comparison) -> tuple
     labels = short_labels([record.id for record in records])
     runs = [{"id": record.id, "label": label} for record, label in zip(records, labels, strict=True)]
     table = [column.to_json() for column in columns(records, compared)]
-    data = {"runs": runs, "columns": table, "chief": compared.chief, "curves": lines, "predictions": answers}
+    data = {"runs": runs, "columns": table, "primary": compared.primary, "curves": lines, "predictions": answers}
     return data, [*curve_notes, *answer_notes]
 
 

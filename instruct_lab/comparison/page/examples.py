@@ -7,7 +7,7 @@ from typing import Any
 
 from instruct_lab.comparison.page.values import MAX_TEXT, finite, keys_of, short, shown_text
 from instruct_lab.pages.format import visible
-from instruct_lab.pages.page import data_block
+from instruct_lab.pages.render import script_json
 
 PREDICTION_BYTES = 1_200_000
 
@@ -29,7 +29,7 @@ def predictions(runs: Sequence[list[dict[str, Any]]]) -> tuple[dict[str, list[di
         for place in _in_turn(list(by_id.values())):
             one = list(by_id)[place]
             example = _example(one, by_id[one])
-            left -= len(data_block("", example).encode())  # as it will stand in the page
+            left -= len(script_json(example).encode())  # as it will stand in the page
             if left < 0:
                 break
             cut += _is_cut(by_id[one])

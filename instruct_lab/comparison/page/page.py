@@ -1,13 +1,13 @@
 """A comparison of runs as one self-contained HTML page: table, curves, parallel coordinates, scatter, predictions.
 
-The charts are drawn by Apache ECharts, which stands beside this file as its authors publish it (`echarts/`, version
-6.1.0, with its licence) and is put into the page whole; so the page needs no package and no network. Measured against
-it (figures in `tests/benchmarks/README.md`): plotly needs more than two seconds to open, and WebGL for parallel
+The charts are drawn by Apache ECharts 6.1.0, which is stored beside this file as its authors publish it (`echarts/`,
+with its licence) and embedded in the page; so the page needs no further package and no network. Measured against it
+(figures in `tests/benchmarks/README.md`): plotly takes more than two seconds to open and needs WebGL for parallel
 coordinates; Bokeh and Vega-Lite have no parallel coordinates, and their Python packages are larger than the library.
-To take a newer version, replace the three files by those of the package `echarts`, and the hash in the page's test.
+To update it, replace the three files by those of the npm package `echarts`, and the hash in the page's test.
 
-The page's own script is in `comparison_view/`, a file for each part. It makes elements from text alone, never from
-markup, and ECharts shows what we hand it on a canvas; the content policy of `page` names every script by its hash.
+The page's own scripts are in `view/`, one file for each part. They create elements from text only, never from markup,
+and ECharts draws on a canvas; the content security policy lists every script by its hash (`pages.render`).
 """
 
 from __future__ import annotations
@@ -17,30 +17,33 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from markupsafe import Markup
+
 from instruct_lab.comparison.compare import Comparison
 from instruct_lab.comparison.page.data import comparison_data
-from instruct_lab.comparison.text import conclusion, tables
-from instruct_lab.pages.page import Html, data_block, element, folded, joined, page, section, table, write_page
+from instruct_lab.comparison.text import conclusion, result_tables
+from instruct_lab.pages.render import render_page, render_table, write_page
 from instruct_lab.records.record import RunRecord
 
+TEMPLATE = "comparison/page/templates/comparison.html"
 HERE = Path(__file__).parent
 ECHARTS = HERE / "echarts" / "echarts.min.js"
 VIEW = HERE / "view"
 SCRIPTS = ("state", "table", "charts", "curves", "parallel", "scatter", "predictions", "main")
-SIDE_BY_SIDE = 6
-"""Runs whose configs have a column each; of more, each value is told with its runs."""
-WORDS = {"not distinguishable": "not distinguishable from it", "differs": "differ"}
+MAX_COLUMNS = 6
+"""Runs whose configs have a column each; with more runs, each value is listed with its runs."""
+VERDICTS = {"not distinguishable": "not distinguishable from it", "differs": "differ"}
 MAX_NAMED = 8
 MAX_ROWS = 200
 
 
 def write_comparison(path: Path, records: Sequence[RunRecord], compared: Comparison) -> Path:
-    """Write the page; returns where it is.
+    """Write the page; returns its path.
 
     Args:
         path: of the file.
-        records: every run that the page shows, unfinished ones too.
-        compared: the finished ones of them beside each other.
+        records: all runs on the page, unfinished ones included.
+        compared: the comparison of the finished ones.
 
     Raises:
         InstructLabError: the file cannot be written.
@@ -50,115 +53,100 @@ def write_comparison(path: Path, records: Sequence[RunRecord], compared: Compari
 
 
 def comparison_page(records: Sequence[RunRecord], compared: Comparison) -> str:
-    """The page; nothing from the data is taken for markup, and no request leaves it."""
+    """The page: everything from the data is escaped, and no request leaves the page."""
     data, notes = comparison_data(records, compared)
     labels = dict(zip((record.id for record in records), (run["label"] for run in data["runs"]), strict=True))
     names = list(dict.fromkeys(record.name for record in records))
     own = "".join((VIEW / f"{name}.js").read_text(encoding="utf-8") for name in SCRIPTS)
-    return page(
+    values = {**{f"{group} (chosen)": options for group, options in compared.choices.items()}, **compared.config}
+    runs = [labels.get(run, run) for run in compared.runs]
+    has_columns = len(runs) <= MAX_COLUMNS
+    return render_page(
+        TEMPLATE,
         f"{len(records)} runs of {', '.join(names[:3])}{' …' if len(names) > 3 else ''}",
-        _conclusion(compared),
-        *(element("p", note, class_="dim") for note in [*_left_out(records, compared), *notes]),
-        _part("body"),
-        element("div", section("What differs in the configs", _config(compared, labels)), id="configs"),
-        element("div", section("Differences, effects and fronts", *_statistics(compared)), id="differences"),
-        _part("predictions"),
-        data_block("data", data),
         styles=[(VIEW / "style.css").read_text(encoding="utf-8")],
         scripts=[ECHARTS.read_text(encoding="utf-8"), f"(() => {{\n{own}}})();\n"],
+        conclusion=conclusion(compared),
+        short_conclusion=_short_conclusion(compared),
+        notes=[*_unfinished(records, compared), *notes],
+        config_table=_config_table(values, runs) if has_columns and values else "",
+        settings=[] if has_columns else [_values_with_runs(key, found, runs) for key, found in values.items()],
+        results=list(_results(compared)),
+        primary=compared.primary,
+        data=data,
     )
 
 
-def _part(name: str) -> Html:
-    return Html((VIEW / f"{name}.html").read_text(encoding="utf-8"))
+def _unfinished(records: Sequence[RunRecord], compared: Comparison) -> Iterator[str]:
+    count = len(records) - len(compared.runs)
+    if count:
+        yield f"{count} of the {len(records)} runs did not finish: they are drawn, but have no part in the differences."
 
 
-def _left_out(records: Sequence[RunRecord], compared: Comparison) -> Iterator[str]:
-    apart = len(records) - len(compared.runs)
-    if apart:
-        yield f"{apart} of the {len(records)} runs did not finish: they are drawn, and have no part in the differences."
-
-
-def _conclusion(compared: Comparison) -> Html:
-    """In a line, which opens to the whole of it."""
-    name, words = compared.chief, conclusion(compared)
-    if name is None or name not in compared.means or len(compared.arms) <= SIDE_BY_SIDE:
-        return element("p", words)
-    (best,) = (arm for arm in compared.arms if arm.id == compared.best[name])
+def _short_conclusion(compared: Comparison) -> str:
+    """The conclusion in one line where the full one would name many configurations; else empty."""
+    name = compared.primary
+    if name is None or name not in compared.means or len(compared.arms) <= MAX_COLUMNS:
+        return ""
+    best = next(arm for arm in compared.arms if arm.id == compared.best[name])
     counts = Counter(one.word for one in compared.differences[name])
-    told = ", ".join(f"{counts[word]} {said}" for word, said in WORDS.items() if counts[word])
-    return folded(f"{name}: best is {best.label}. Of the others, {told}.", element("p", words))
+    others = ", ".join(f"{counts[word]} {text}" for word, text in VERDICTS.items() if counts[word])
+    return f"{name}: best is {best.label}. Of the others, {others}."
 
 
 # ---- what differs
 
 
-def _config(compared: Comparison, labels: dict[str, str]) -> Html:
-    found = {**{f"{group} (chosen)": options for group, options in compared.choices.items()}, **compared.config}
-    if not found:
-        return element("p", "Nothing: the configs are the same.")
-    names = [labels.get(run, run) for run in compared.runs]
-    if len(names) <= SIDE_BY_SIDE:
-        cells = [[key, *(_told(value) for value in values)] for key, values in found.items()]
-        return table(["key", *names], cells)
-    return table(["key", "values, with their runs"], [[key, _by_value(v, names)] for key, v in found.items()])
+def _config_table(values: dict[str, list[Any]], runs: Sequence[str]) -> Markup:
+    return render_table(["key", *runs], [[key, *map(_format_value, found)] for key, found in values.items()])
 
 
-def _by_value(values: Sequence[Any], names: Sequence[str]) -> Html:
+def _values_with_runs(key: str, values: Sequence[Any], runs: Sequence[str]) -> dict[str, Any]:
+    """One row of the table of settings: each value with its runs, or the range of many numbers."""
     found: dict[str, list[str]] = {}
-    for value, name in zip(values, names, strict=True):
-        found.setdefault(_told(value), []).append(name)
+    for value, run in zip(values, runs, strict=True):
+        found.setdefault(_format_value(value), []).append(run)
     numbers = sorted({value for value in values if isinstance(value, int | float)})
     if len(found) > MAX_NAMED and len(numbers) >= len(found) - 1:
-        return element("div", f"{len(found)} values, {numbers[0]:.6g} to {numbers[-1]:.6g}")
-    parts = []
-    for value, runs in sorted(found.items(), key=lambda pair: _rank(pair[0]))[:MAX_NAMED]:
-        more = f" and {len(runs) - MAX_NAMED} more" if len(runs) > MAX_NAMED else ""
-        told = element("span", f" {', '.join(runs[:MAX_NAMED])}{more}", class_="dim")
-        parts.append(element("div", element("strong", value), told))
-    if len(found) > MAX_NAMED:
-        parts.append(element("div", f"and {len(found) - MAX_NAMED} more values, see the table of runs", class_="dim"))
-    return joined(parts)
+        text = f"{len(found)} values, {numbers[0]:.6g} to {numbers[-1]:.6g}"
+        return {"key": key, "range": text, "groups": [], "num_values_left": 0}
+    ordered = sorted(found.items(), key=lambda pair: _sort_key(pair[0]))[:MAX_NAMED]
+    named = [(value, _list_runs(having)) for value, having in ordered]
+    return {"key": key, "range": "", "groups": named, "num_values_left": len(found) - len(named)}
 
 
-def _rank(text: str) -> tuple[int, float, str]:
-    """Numbers in their order, then texts in theirs."""
+def _list_runs(runs: Sequence[str]) -> str:
+    more = f" and {len(runs) - MAX_NAMED} more" if len(runs) > MAX_NAMED else ""
+    return f"{', '.join(runs[:MAX_NAMED])}{more}"
+
+
+def _sort_key(text: str) -> tuple[int, float, str]:
+    """Sorts numbers by value, before other texts."""
     try:
         return 0, float(text), text
     except ValueError:
         return 1, 0.0, text
 
 
-def _told(value: Any) -> str:
+def _format_value(value: Any) -> str:
     return "–" if value is None else str(value)
 
 
 # ---- differences
 
 
-def _statistics(compared: Comparison) -> Iterator[Html]:
-    yield element(
-        "p",
-        "By paired bootstrap; p is corrected for all pairs. “Not distinguishable”: the data do not tell the two apart, "
-        "which does not mean that they are equal.",
-        class_="dim",
-    )
-    for one in tables(compared):
-        if one.title.startswith("What differs"):
-            continue
-        rows = _nearest_first(compared, one.title, one.rows)
-        shown: list[Html] = [table(one.headings, rows[:MAX_ROWS])]
-        if len(one.rows) > MAX_ROWS:
-            more = f"and {len(one.rows) - MAX_ROWS:,} more rows: instruct-lab compare --json"
-            shown.append(element("p", more, class_="dim"))
-        yield folded(one.title, *shown, is_open=one.title == compared.chief)
+def _results(compared: Comparison) -> Iterator[tuple[str, Markup, int]]:
+    """Title, table and the number of rows left out of each result."""
+    for one in result_tables(compared):
+        rows = _best_first(compared, one.title, one.rows)
+        yield one.title, render_table(one.headings, rows[:MAX_ROWS]), len(rows[MAX_ROWS:])
 
 
-def _nearest_first(compared: Comparison, name: str, rows: list[list[str]]) -> list[list[str]]:
-    """The rows of a metric's arms, the best first."""
+def _best_first(compared: Comparison, name: str, rows: list[list[str]]) -> list[list[str]]:
+    """The rows of a metric's table, ordered from the best configuration; other tables unchanged."""
     means = [one.value for one in compared.means.get(name, [])]
     if len(means) != len(rows):
         return rows
     best = next(mean for mean, arm in zip(means, compared.arms, strict=True) if arm.id == compared.best[name])
-    order = sorted(range(len(rows)), key=lambda place: abs(means[place] - best))
-    return [rows[place] for place in order]
+    order = sorted(range(len(rows)), key=lambda index: abs(means[index] - best))
+    return [rows[index] for index in order]

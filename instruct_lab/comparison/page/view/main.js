@@ -1,6 +1,6 @@
 /* Puts the parts together: what is read first is drawn first, the rest after the page has been shown. */
 function setUp() {
-  state.colour = runs.length > FEW && chief && varies(chief) ? chief.key : null;
+  state.colour = runs.length > FEW && primary && varies(primary) ? primary.key : null;
   choices(byId("colour"), [["", "each run"], ...columns.filter(varies).map((column) => [column.key, column.label])], state.colour ?? "");
   setColours();
   byId("colour").addEventListener("input", () => {

@@ -50,8 +50,8 @@ function brushed() {
 function setUpParallel() {
   const usable = columns.filter(varies);
   const settings = usable.filter((column) => ["choice", "config"].includes(column.kind) && column.shown && column.label !== "seed").slice(0, MOST_AXES - 4);
-  const metrics = usable.filter((column) => column.kind === "metric" && column !== chief);
-  const results = [...usable.filter((column) => column === chief), ...metrics].slice(0, 3);
+  const metrics = usable.filter((column) => column.kind === "metric" && column !== primary);
+  const results = [...usable.filter((column) => column === primary), ...metrics].slice(0, 3);
   const costs = usable.filter((column) => ["logged", "cost"].includes(column.kind) && column.shown);
   parallel.axes = new Set([...settings, ...costs.slice(0, MOST_AXES - settings.length - results.length), ...results].map((column) => column.key));
   parallel.chart = makeChart("parallel", (run) => {

@@ -56,7 +56,7 @@ const scoresOf = (example, run) => Object.entries(example.scores).map(([name, va
 function setScores() {
   const examples = data.predictions[byId("split").value] ?? [];
   const names = [...new Set(examples.flatMap((one) => Object.keys(one.scores)))];
-  const first = [byId("score").value, data.chief?.split("/").pop()].find((name) => names.includes(name)) ?? names[0];
+  const first = [byId("score").value, data.primary?.split("/").pop()].find((name) => names.includes(name)) ?? names[0];
   choices(byId("score"), names.map((name) => [name, name]), first);
 }
 

@@ -44,7 +44,7 @@ function bars(_, api) {
 
 function setUpScatter() {
   const numeric = columns.filter((column) => column.numeric);
-  const metric = chief?.numeric ? chief : numeric[0];
+  const metric = primary?.numeric ? primary : numeric[0];
   const other = numeric.find((column) => column.kind === "config" && column.shown && varies(column)) ?? numeric.find((column) => column.kind === "cost") ?? numeric[0];
   for (const [axis, column] of [["x", other], ["y", metric]]) {
     choices(byId(`scatter-${axis}`), numeric.map((one) => [one.key, one.label]), column?.key);

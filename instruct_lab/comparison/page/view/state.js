@@ -3,7 +3,7 @@
 const data = JSON.parse(document.getElementById("data").textContent);
 const { runs, columns } = data;
 const byKey = new Map(columns.map((column) => [column.key, column]));
-const chief = byKey.get(`metric ${data.chief}`) ?? columns.find((column) => column.kind === "metric"); // what the comparison is about
+const primary = byKey.get(`metric ${data.primary}`) ?? columns.find((column) => column.kind === "metric"); // what the comparison is about
 const FEW = 10; // runs that are told apart by colour
 
 const state = {

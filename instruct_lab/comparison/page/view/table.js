@@ -104,7 +104,7 @@ function setUpTable() {
     changed("unbrush");
   });
   tickBoxes(byId("column-choice"), columns, state.shown, drawTable);
-  if (chief) state.sort = [chief.key, bestFirst(chief)];
+  if (primary) state.sort = [primary.key, bestFirst(primary)];
   onChange((what) => {
     if (what === "drawn" || what === "colour") drawTable();
   });

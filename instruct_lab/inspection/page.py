@@ -1,0 +1,56 @@
+"""Inspected examples as a self-contained HTML page."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from instruct_lab.inspection.inspected import Cut, Inspected
+from instruct_lab.inspection.views import describe, with_cuts
+from instruct_lab.pages.render import render_page
+
+if TYPE_CHECKING:
+    from instruct_lab.batching.token_spans import Span
+
+
+@dataclasses.dataclass(frozen=True)
+class Token:
+    """One span as the page shows it; a line break at its end comes after its border and its ids."""
+
+    text: str
+    kind: str
+    ids: str
+    ends_line: bool
+    num_cut: int
+
+
+def inspection_page(shown: Sequence[Inspected], *, ids: bool) -> str:
+    """The page.
+
+    Args:
+        shown: examples and rows.
+        ids: show every token's id below it, not only when one points at the token.
+    """
+    examples = [
+        {
+            "title": describe(inspected),
+            "text": inspected.text,
+            "tokens": [_token(span, cut) for span, cut in with_cuts(inspected)],
+            "further": {name: [_token(span) for span in spans] for name, spans in inspected.further.items()},
+        }
+        for inspected in shown
+    ]
+    title = "The data as the model sees it"
+    return render_page("inspection/templates/inspection.html", title, examples=examples, ids=ids)
+
+
+def _token(span: Span | None, cut: Cut | None = None) -> Token:
+    num_cut = 0 if cut is None else cut.tokens
+    if span is None:
+        return Token("", "", "", False, num_cut)
+    text = span.text.replace("\t", "⇥\t").replace("\n", "↵\n")
+    if span.predicts:
+        text = f"{text}→{span.predicts}"
+    kind = "token" + " trained" * span.trained + " special" * span.special
+    return Token(text.removesuffix("\n"), kind, ", ".join(map(str, span.ids)), text.endswith("\n"), num_cut)

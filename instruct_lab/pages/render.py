@@ -1,0 +1,146 @@
+"""Self-contained HTML pages from Jinja2 templates: one file each, which makes no requests.
+
+Templates, styles and scripts are files of the package, named by their paths in it. Whatever a template writes is
+escaped, and invisible characters are replaced by signs; the only markup taken as such is what templates themselves
+produce (`Markup`). The content security policy of a page lists its own scripts and styles by their hashes, so a browser
+runs nothing else and loads nothing.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from markupsafe import Markup, escape
+
+from instruct_lab.errors import wrap_errors
+from instruct_lab.files import write_atomically
+from instruct_lab.pages.format import INVISIBLE, character_sign, format_number, visible
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+PACKAGE = Path(__file__).parent.parent
+PARTS = "pages/templates/parts.html"
+STYLE, SCRIPT = "pages/static/page.css", "pages/static/search.js"
+"""What every page has."""
+
+
+@functools.cache
+def environment() -> Environment:
+    """Jinja2's environment over the package's files, with everything escaped."""
+    import jinja2
+
+    created = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(PACKAGE),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_replace_invisible,
+    )
+    created.filters |= {"text": mark_invisible, "cell": format_cell, "script_json": script_json}
+    return created
+
+
+def _replace_invisible(value: object) -> object:
+    return value if isinstance(value, Markup) else visible(str(value))
+
+
+def mark_invisible(value: object) -> Markup:
+    """The template filter `text`: escaped text in which the signs of invisible characters stand out."""
+    if isinstance(value, Markup):
+        return value
+    text, parts, end = str(value), [], 0
+    for match in INVISIBLE.finditer(text):
+        sign = Markup('<span class="control">{}</span>').format(character_sign(match[0]))
+        parts += [escape(text[end : match.start()]), sign]
+        end = match.end()
+    return Markup("").join([*parts, escape(text[end:])])
+
+
+def format_cell(value: object) -> Markup:
+    """The template filter `cell`: a value of a table."""
+    return value if isinstance(value, Markup) else mark_invisible(format_number(value))
+
+
+def script_json(value: object) -> Markup:
+    """The template filter `script_json`: JSON that can neither end its script element nor open another.
+
+    Args:
+        value: plain containers with finite numbers.
+    """
+    text = visible(json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")))
+    for sign in "&<>":
+        text = text.replace(sign, f"\\u{ord(sign):04x}")
+    return Markup(text)
+
+
+def render_part(name: str, *arguments: object) -> Markup:
+    """Markup from the macro of this name in `templates/parts.html`."""
+    macro: Any = getattr(environment().get_template(PARTS).module, name)
+    return Markup(macro(*arguments))
+
+
+def render_table(headers: Sequence[str], rows: Iterable[Sequence[object]], caption: str = "") -> Markup:
+    """A table; numbers are written by `format_number`, and columns of numbers are aligned to the right.
+
+    Args:
+        headers: one for each column.
+        rows: of cells: numbers, texts or markup.
+        caption: above the table.
+    """
+    cells = [list(row) for row in rows]
+    kinds = ["number" if _is_numeric([row[column] for row in cells]) else "" for column in range(len(headers))]
+    return render_part("table", headers, cells, kinds, caption)
+
+
+def _is_numeric(cells: Sequence[object]) -> bool:
+    known = [cell for cell in cells if cell is not None]
+    return bool(known) and all(isinstance(cell, int | float) for cell in known)
+
+
+def render_page(
+    template: str, title: str, *, styles: Sequence[str] = (), scripts: Sequence[str] = (), **values: object
+) -> str:
+    """A whole HTML document that can always be written as UTF-8.
+
+    Args:
+        template: path in the package; it extends `pages/templates/page.html`.
+        title: heading and window title.
+        styles: texts of style sheets that come after the one of all pages.
+        scripts: texts of scripts that come after the one of all pages.
+        values: what the template uses.
+    """
+    sheets = [(PACKAGE / STYLE).read_text(encoding="utf-8"), *styles]
+    programs = [(PACKAGE / SCRIPT).read_text(encoding="utf-8"), *scripts]
+    policy = (
+        f"default-src 'none'; style-src {_hashes(sheets)}; script-src {_hashes(programs)}; img-src data:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    return (
+        environment()
+        .get_template(template)
+        .render(title=title, policy=Markup(policy), styles=map(Markup, sheets), scripts=map(Markup, programs), **values)
+    )
+
+
+def write_page(path: Path, text: str) -> None:
+    """Write a page to a file, and create its folder.
+
+    Raises:
+        InstructLabError: the file cannot be written.
+    """
+    with wrap_errors(OSError, what="The page cannot be written", where=str(path), do="name another file"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, [text])
+
+
+def _hashes(texts: Iterable[str]) -> str:
+    digests = (base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in texts)
+    return " ".join(f"'sha256-{digest}'" for digest in digests)
