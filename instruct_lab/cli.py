@@ -182,7 +182,7 @@ def _check(parsed: argparse.Namespace) -> int:
         results = check_all()
         failed = [result for result in results if result.problems]
         if parsed.json:
-            errors = [_told(problem) for result in failed for problem in result.problems]
+            errors = [problem.to_json() for result in failed for problem in result.problems]
             print(json.dumps({"checked": len(results), "errors": errors}, indent=2, default=str))
         else:
             for result in results:
@@ -196,8 +196,11 @@ def _check(parsed: argparse.Namespace) -> int:
         return _check_sweep(parsed)
     checked = check(parsed.overrides)
     if parsed.json:
-        print(json.dumps({"errors": [_told(problem) for problem in checked.problems]}, indent=2, default=str))
+        listed = {"errors": checked.problems, "warnings": checked.warnings}
+        found = {kind: [problem.to_json() for problem in problems] for kind, problems in listed.items()}
+        print(json.dumps(found, indent=2, default=str))
         return 2 if checked.problems else 0
+    checked.print_warnings()
     checked.or_refuse()
     choices = ", ".join(f"{group}={_option(option)}" for group, option in checked.composition.choices.items())
     print(f"ok: {choices}")
@@ -212,7 +215,7 @@ def _check_sweep(parsed: argparse.Namespace) -> int:
     except ConfigError as error:
         if not parsed.json:
             raise
-        print(json.dumps({"errors": [_told(problem) for problem in error.problems]}, indent=2, default=str))
+        print(json.dumps({"errors": [problem.to_json() for problem in error.problems]}, indent=2, default=str))
         return 2
     if parsed.json:
         print(json.dumps({"errors": []}, indent=2))
@@ -236,10 +239,6 @@ def _matrix(parsed: argparse.Namespace) -> int:
     trains = sum(combination.trains for combination in combinations)
     print(f"{len(combinations)} combinations: {trains} train, {len(combinations) - trains} are refused")
     return 0
-
-
-def _told(problem: Any) -> dict[str, Any]:
-    return {"key": problem.key, "value": problem.value, "reason": problem.reason, "suggestion": problem.suggestion}
 
 
 def _option(option: str | list[str]) -> str:

@@ -1,20 +1,20 @@
-"""The one exception family for what a user can mend; anything else is a bug and may show a traceback."""
+"""Errors that a user can fix. Any other exception is a bug and may show a traceback."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 
 class InstructLabError(Exception):
-    """Something the user can mend, told in one paragraph.
+    """An error that the user can fix, reported in one paragraph.
 
     Args:
         what: what was found, in one sentence.
-        where: the key, file, line or row it was found at.
-        do: the next step that mends it.
+        where: the key, file, line or row that it was found at.
+        do: the next step that fixes it.
     """
 
     def __init__(self, what: str, *, where: str = "", do: str = "") -> None:
@@ -27,32 +27,52 @@ class InstructLabError(Exception):
         super().__init__(" ".join(parts))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _again, (type(self), self.args, self.__dict__)  # as it was, told by another process
+        return _restore, (type(self), self.args, self.__dict__)  # errors of worker processes are pickled
 
 
-def _again(kind: type[InstructLabError], args: tuple[Any, ...], fields: dict[str, Any]) -> InstructLabError:
+def _restore(kind: type[InstructLabError], args: tuple[Any, ...], fields: dict[str, Any]) -> InstructLabError:
     error = kind.__new__(kind, *args)
     error.__dict__.update(fields)
     return error
 
 
+ProblemKind = Literal["error", "missing", "unavailable_here", "warning"]
+"""What kind of problem a config has.
+
+- `error`: the config is wrong, or its choices do not go together.
+- `missing`: an option leaves a value to the user (`???`), and it is not set.
+- `unavailable_here`: this machine lacks a package, a program or a GPU that the config needs.
+- `warning`: the run can start, and its result may not be what is expected. All other kinds refuse the run.
+"""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Problem:
-    """One thing wrong with a config: the full key, the value found, the reason, the nearest valid spelling."""
+    """One problem with a config: the full key, the value found, the reason, the nearest valid spelling."""
 
     key: str
     value: Any = None
     reason: str
     suggestion: str | None = None
+    kind: ProblemKind = "error"
+
+    @property
+    def refuses(self) -> bool:
+        """Whether a run with this problem is not started."""
+        return self.kind != "warning"
 
     def __str__(self) -> str:
-        shown = "" if self.value is None else f" = {self.value!r}"
+        found = "" if self.value is None else f" = {self.value!r}"
         hint = f" Did you mean {self.suggestion!r}?" if self.suggestion else ""
-        return f"{self.key}{shown}: {self.reason.rstrip('.')}.{hint}"
+        return f"{self.key}{found}: {self.reason.rstrip('.')}.{hint}"
+
+    def to_json(self) -> dict[str, Any]:
+        """The form that `check --json` prints."""
+        return {"key": self.key, "value": self.value, "reason": self.reason, "suggestion": self.suggestion}
 
 
 class ConfigError(InstructLabError):
-    """A config that cannot run, with every problem that was found."""
+    """A config that cannot run, with every problem that was found in it."""
 
     def __init__(self, problems: list[Problem]) -> None:
         self.problems = problems
@@ -64,7 +84,13 @@ class ConfigError(InstructLabError):
 
 
 class Refusal(ValueError):
-    """Raised in a component's `__post_init__` to refuse one of its own fields by name."""
+    """Raised in a component's `__post_init__` to refuse the value of one of its fields.
+
+    Args:
+        field: the field's name, or the path of a value inside it.
+        reason: why the value is refused.
+        suggestion: the nearest valid value.
+    """
 
     def __init__(self, field: str, reason: str, suggestion: str | None = None) -> None:
         self.field, self.reason, self.suggestion = field, reason, suggestion
@@ -72,20 +98,20 @@ class Refusal(ValueError):
 
 
 def one_line(error: BaseException | str, max_characters: int = 300) -> str:
-    """The message of an error on one line, shortened; its class where it has no message."""
+    """The message of an error on one line, shortened; the name of its class if it has no message."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= max_characters else text[: max_characters - 1] + "…"
 
 
 @contextlib.contextmanager
 def wrap_errors(*kinds: type[Exception], what: str, where: str = "", do: str = "") -> Iterator[None]:
-    """Raise errors of the disk and of libraries as an `InstructLabError`; one that is already ours passes unchanged.
+    """Raise errors of the disk and of libraries as `InstructLabError`; an `InstructLabError` passes unchanged.
 
     Args:
-        kinds: the exceptions that are wrapped; every `Exception` where none is named.
+        kinds: the exceptions that are wrapped; by default every `Exception`.
         what: what could not be done, as a sentence; the error's own message follows in brackets.
         where: the key, file, line or row.
-        do: the next step that mends it.
+        do: the next step that fixes it.
     """
     try:
         yield

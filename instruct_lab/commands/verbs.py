@@ -18,7 +18,7 @@ def train(parsed: argparse.Namespace) -> int:
     checked = check(parsed.overrides)
     if parsed.multirun or (checked.sweep is not None and varies(checked.sweep["sweep"], checked.composition)):
         return sweep(parsed)
-    checked.or_refuse()
+    checked.or_refuse().print_warnings()
     from instruct_lab.training.run import train
 
     train(checked.experiment, checked.resolved, checked.composition.choices, parsed.overrides)

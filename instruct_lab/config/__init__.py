@@ -6,6 +6,6 @@ transformers. Rooms import `component` from here; this room imports no other.
 """
 
 from instruct_lab.config.component import ALL_FAMILIES, Component, component
-from instruct_lab.config.external import Foreign
+from instruct_lab.config.external import ExternalClass
 
-__all__ = ["ALL_FAMILIES", "Component", "Foreign", "component"]
+__all__ = ["ALL_FAMILIES", "Component", "ExternalClass", "component"]

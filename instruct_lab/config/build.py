@@ -13,7 +13,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from instruct_lab.config.component import Component
-from instruct_lab.config.external import Foreign, Signature, find_class, is_component, public_names, signature_of
+from instruct_lab.config.external import ExternalClass, Signature, find_class, is_component, public_names, signature_of
 from instruct_lab.config.spelling import nearest
 from instruct_lab.errors import Problem, Refusal
 
@@ -66,7 +66,7 @@ def _resolved(node: Any, key: str, problems: list[Problem]) -> Any:
 
 def _value(parent: Any, name: Any, key: str, problems: list[Problem]) -> Any:
     if OmegaConf.is_missing(parent, name):
-        problems.append(Problem(key=key, reason=f"a value is required: set {key}=..."))
+        problems.append(Problem(key=key, reason=f"a value is required: set {key}=...", kind="missing"))
         return FAILED
     try:
         value = parent[name]
@@ -105,9 +105,10 @@ def _construct(target: Any, value: dict[str, Any], key: str, result: Build) -> A
         return FAILED
     failed = {name for name, argument in arguments.items() if _contains_failed(argument)}
     if isinstance(kind, Signature):
-        problems = list(_foreign_problems(kind, arguments, failed, target, key))
+        arguments = {name: value for name, value in arguments.items() if not kind.leaves_default(name, value)}
+        problems = list(_external_problems(kind, arguments, failed, target, key))
         result.problems.extend(problems)
-        return FAILED if problems or failed else Foreign(target=target, arguments=arguments)
+        return FAILED if problems or failed else ExternalClass(target=target, arguments=arguments)
     try:
         component = kind(**arguments)
     except pydantic.ValidationError as error:
@@ -247,7 +248,7 @@ def _shown(value: Any) -> Any:
     return value
 
 
-def _foreign_problems(
+def _external_problems(
     signature: Signature, arguments: dict[str, Any], failed: set[str], target: str, key: str
 ) -> Iterator[Problem]:
     name = target.rpartition(".")[2]

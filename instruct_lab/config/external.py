@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pydantic
+
 _KNOWN_NAMES = {
     **{name: getattr(typing, name) for name in ("Any", "Literal", "Optional", "Union")},
     "Callable": Callable,
@@ -37,17 +39,22 @@ _MAX_HOPS = 12
 
 
 @dataclasses.dataclass(frozen=True)
-class Foreign:
+class ExternalClass:
     """A class of another library and the arguments that the config gives it, to be called later.
 
     Args:
         target: the dotted name of the class.
-        arguments: its keyword arguments; in a tracker's texts `build` fills in `{run_path}`, `{run_id}`, `{run_name}`,
-            `{runs_path}` and `{group}`.
+        arguments: its keyword arguments. `build` replaces names in braces in texts, such as `{run_path}` in a
+            tracker's.
     """
 
     target: str
     arguments: dict[str, Any]
+
+    def accepts(self, argument: str) -> bool:
+        """Whether the class has an argument of this name; its source is read, and nothing is imported."""
+        found = find_class(self.target)
+        return found is not None and argument in signature_of(*found).types
 
     def build(self, *, run: Mapping[str, str] | None = None, **values: Any) -> Any:
         """Import the class and call it with the config's arguments and `values`."""
@@ -75,6 +82,18 @@ class Signature:
     types: dict[str, Any]
     required: frozenset[str]
     takes_any: bool  # has **kwargs
+
+    def leaves_default(self, name: str, value: Any) -> bool:
+        """Whether a value is a null that stands for the argument's own default, as its type takes no `None`."""
+        if value is not None or name in self.required or name not in self.types:
+            return False
+        try:
+            pydantic.TypeAdapter(self.types[name]).validate_python(None, strict=True)
+        except pydantic.ValidationError:
+            return True
+        except pydantic.errors.PydanticUserError:
+            return False  # a type that only the library itself can check
+        return False
 
 
 @functools.lru_cache(maxsize=256)

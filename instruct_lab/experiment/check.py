@@ -13,9 +13,9 @@ from instruct_lab.config.build import Build, build
 from instruct_lab.config.compose import Composition, compose
 from instruct_lab.config.options import GROUPS, STUDIES, options, shadowed
 from instruct_lab.errors import ConfigError, Problem
-from instruct_lab.experiment.rules import combination_problems
+from instruct_lab.experiment import rules
 
-SEVERAL = (
+SEVERAL_VALUES = (
     "several values are a sweep, and this command makes one run: `instruct-lab train -m` makes a run of each; quote a "
     "text, put a list in [ ]"
 )
@@ -23,18 +23,36 @@ SEVERAL = (
 
 @dataclasses.dataclass(frozen=True)
 class Checked:
-    """A config that was composed and built, and every problem with it."""
+    """A config that was composed and built, and every problem with it.
+
+    Args:
+        composition: the composed config.
+        experiment: the `Experiment`; `None` if there is a problem.
+        problems: what refuses the run.
+        sweep: the keys `sweep`, `hydra.sweeper` and `hydra.launcher`, built; `None` if there is a problem.
+        warnings: problems that do not refuse the run.
+    """
 
     composition: Composition
-    experiment: Any  # instruct_lab.experiment.Experiment where there is no problem
+    experiment: Any
     problems: list[Problem]
-    sweep: Any = None  # sweep, hydra.sweeper and hydra.launcher, built, where there is no problem
+    sweep: Any = None
+    warnings: list[Problem] = dataclasses.field(default_factory=list)
 
     def or_refuse(self) -> Checked:
-        """Itself, or all its problems as one `ConfigError`."""
+        """Itself.
+
+        Raises:
+            ConfigError: with all problems, if there are any.
+        """
         if self.problems:
             raise ConfigError(self.problems)
         return self
+
+    def print_warnings(self) -> None:
+        """Print each warning as one line to standard error."""
+        for warning in self.warnings:
+            print(f"warning: {warning}", file=sys.stderr)
 
     @property
     def resolved(self) -> dict[str, Any]:
@@ -49,14 +67,14 @@ def plain(config: DictConfig) -> dict[str, Any]:
     return {str(key): value for key, value in container.items()}
 
 
-def check(overrides: list[str], with_defaults: bool = False) -> Checked:
+def check(overrides: list[str], settings_only: bool = False) -> Checked:
     """Compose, build and compare; every problem is collected, none is raised.
 
     A lab's own classes are importable: the working directory stands on the import path while a lab is there.
 
     Args:
         overrides: in Hydra's syntax.
-        with_defaults: see `combination_problems`.
+        settings_only: see `instruct_lab.experiment.rules.problems`.
     """
     here = str(Path.cwd())
     if here not in sys.path:
@@ -67,13 +85,15 @@ def check(overrides: list[str], with_defaults: bool = False) -> Checked:
         return Checked(Composition(OmegaConf.create({}), {}, overrides, error.problems), None, error.problems)
     result, sweep = build(composition.config), build(composition.sweep)
     several = [
-        Problem(key=override.key_or_group, value=str(override.input_line).partition("=")[2], reason=SEVERAL)
+        Problem(key=override.key_or_group, value=str(override.input_line).partition("=")[2], reason=SEVERAL_VALUES)
         for override in composition.swept
     ]
-    problems = [*shadowed(), *composition.problems, *several, *_ordered(result, with_defaults), *sweep.problems]
+    found = [*shadowed(), *composition.problems, *several, *_problems(result, settings_only), *sweep.problems]
+    problems = [problem for problem in found if problem.refuses]
+    warnings = [problem for problem in found if not problem.refuses]
     if problems:
-        return Checked(composition, None, problems)
-    return Checked(composition, result.root, problems, sweep.root)
+        return Checked(composition, None, problems, warnings=warnings)
+    return Checked(composition, result.root, problems, sweep.root, warnings)
 
 
 def check_config(config: DictConfig) -> Any:
@@ -83,14 +103,15 @@ def check_config(config: DictConfig) -> Any:
         ConfigError: it does not build with this version.
     """
     result = build(config)
-    problems = _ordered(result)
+    problems = [problem for problem in _problems(result) if problem.refuses]
     if problems:
         raise ConfigError(problems)
     return result.root
 
 
-def _ordered(result: Build, with_defaults: bool = False) -> list[Problem]:
-    problems = [*result.problems, *combination_problems(result.built, with_defaults)]
+def _problems(result: Build, settings_only: bool = False) -> list[Problem]:
+    """Every problem of the components and between them, each once."""
+    problems = [*result.problems, *rules.problems(result.built, settings_only)]
     return list(dict.fromkeys(_hashable(problem) for problem in problems))
 
 
@@ -120,14 +141,10 @@ def check_all() -> list[OptionCheck]:
     results = []
     for group in GROUPS:
         for option in options(group):
-            checked = check([f"{group}={option.name}"], with_defaults=group != STUDIES)
-            required = [p.key for p in checked.problems if p.reason.startswith("a value is required")]
-            problems = [p for p in checked.problems if p.key not in required and not _absent_here(p)]
+            checked = check([f"{group}={option.name}"], settings_only=group != STUDIES)
+            required = [problem.key for problem in checked.problems if problem.kind == "missing"]
+            problems = [problem for problem in checked.problems if problem.kind == "error"]
             if not option.comment:
                 problems.append(Problem(key=f"{group}={option.name}", reason="the file does not open with a comment"))
             results.append(OptionCheck(group, option.name, problems, required))
     return results
-
-
-def _absent_here(problem: Problem) -> bool:
-    return "which is not installed" in problem.reason or "no GPU here" in problem.reason

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from instruct_lab.batching import Batching, Layout
 from instruct_lab.callbacks import Callback
-from instruct_lab.config import Component, Foreign, component
+from instruct_lab.config import Component, ExternalClass, component
 from instruct_lab.data import Data
 from instruct_lab.evaluation import Evaluation
 from instruct_lab.generation import Generation
@@ -43,9 +43,9 @@ class Experiment(Component):
     generation: Generation
     metrics: dict[str, Metric | None]
     evaluation: Evaluation
-    trainer: Foreign
-    tracker: dict[str, Tracker | Foreign | None]
-    callbacks: dict[str, Callback | Foreign | None]
+    trainer: ExternalClass
+    tracker: dict[str, Tracker | ExternalClass | None]
+    callbacks: dict[str, Callback | ExternalClass | None]
 
     @property
     def active_metrics(self) -> dict[str, Metric]:

@@ -13,7 +13,7 @@ from instruct_lab.config.component import ALL_FAMILIES
 from instruct_lab.config.compose import compose_option
 from instruct_lab.config.options import options
 from instruct_lab.errors import ConfigError
-from instruct_lab.experiment.rules import batching_reason, family_reason, tuning_reason
+from instruct_lab.experiment.rules.combinations import batching_reason, family_reason, tuning_reason
 
 FAMILIES = ("decoder", "encoder-decoder", "encoder")
 AXES = ("objective", "tuning", "batching")

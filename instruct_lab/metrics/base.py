@@ -40,6 +40,11 @@ class Metric(Component, ABC):
     reads: ClassVar[Literal["answers", "likelihood", "value"]]
     """What an example is scored by: a generated answer, its labels' likelihood, or a value that the objective tells."""
 
+    @property
+    def num_answers(self) -> int:
+        """How many answers to each prompt the metric reads."""
+        return 1
+
     @abstractmethod
     def value(self, total: list[float]) -> float:
         """The metric from the summed statistics of any set of examples."""

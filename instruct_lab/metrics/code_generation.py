@@ -69,6 +69,11 @@ class PassAtK(RowMetric):
                 key="allow_execution", reason="needs the process limits of Linux or macOS; leave this metric out"
             )
 
+    @property
+    def num_answers(self) -> int:
+        """pass@k reads at least k answers."""
+        return self.k
+
     def of_prediction(self, prediction: Prediction) -> list[float]:
         """The estimate for one problem, 0 to 1; 1; and whether its first answer is empty.
 

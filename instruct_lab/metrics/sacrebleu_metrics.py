@@ -113,7 +113,9 @@ class BLEU(SacrebleuMetric):
         if missing:
             install = f"pip install 'sacrebleu[{self.tokenize[:2]}]'"
             reason = f"needs the package {missing[0]}, which is not installed: {install}"
-            yield Problem(key="tokenize", value=self.tokenize, reason=reason, suggestion="char")
+            yield Problem(
+                key="tokenize", value=self.tokenize, reason=reason, suggestion="char", kind="unavailable_here"
+            )
 
     def build_scorer(self) -> Any:
         """`sacrebleu.metrics.BLEU`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 from abc import ABC
 from collections.abc import Callable, Iterable, Iterator
@@ -59,11 +60,16 @@ class LanguageModel(Model, ABC):
     def problems(self) -> Iterator[Problem]:
         """What cannot run on this machine, pickled weights in a folder, and a GGUF file of another family."""
         if self.attention in ("flash_attention_2", "flex_attention") and (reason := self._attention_reason()):
+            yield Problem(
+                key="attention", value=self.attention, reason=reason, suggestion="sdpa", kind="unavailable_here"
+            )
+        elif self.attention == "flash_attention_2" and self.dtype == "float32":
+            reason = "computes in 16 bits alone: set model.dtype=bfloat16"
             yield Problem(key="attention", value=self.attention, reason=reason, suggestion="sdpa")
         quantization = self._quantization()
         if quantization is not None and quantization is not self.quantization:  # a component tells its own
             for problem in quantization.problems():
-                yield Problem(key="quantization", value=self.quantization, reason=problem.reason)
+                yield dataclasses.replace(problem, key="quantization", value=self.quantization)
         if isinstance(self.weights, GGUF) and self.family != "decoder":
             yield Problem(key="weights", value="GGUF", reason="a GGUF file holds a decoder")
         if isinstance(self.weights, LocalFolder) and not any(self.weights.problems()):
@@ -88,8 +94,6 @@ class LanguageModel(Model, ABC):
             return "needs the package flash_attn, which is not installed"
         if reason := no_gpu():
             return f"trains on a GPU alone, and {reason}"
-        if self.attention == "flash_attention_2" and self.dtype == "float32":
-            return "computes in 16 bits alone: set model.dtype=bfloat16"
         return None
 
     def _quantization(self) -> Quantization | None:

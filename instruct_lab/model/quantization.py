@@ -42,15 +42,17 @@ class Quantization(Component):
         """A package is not there, or cannot work without a GPU."""
         for package in ("bitsandbytes", "accelerate"):
             if importlib.util.find_spec(package) is None:
-                yield Problem(key="", reason=f"needs the package {package}, which is not installed")
+                reason = f"needs the package {package}, which is not installed"
+                yield Problem(key="", reason=reason, kind="unavailable_here")
                 return
         from instruct_lab.model.hardware import no_gpu
 
         version = importlib.metadata.version("bitsandbytes")
-        reason = no_gpu()
-        if reason and tuple(int(part) for part in version.split(".")[:2]) < ON_CPU:
+        absent = no_gpu()
+        if absent and tuple(int(part) for part in version.split(".")[:2]) < ON_CPU:
             wanted = ".".join(map(str, ON_CPU))
-            yield Problem(key="", reason=f"bitsandbytes {version} needs a GPU, and {reason}; {wanted} works without")
+            reason = f"bitsandbytes {version} needs a GPU, and {absent}; {wanted} works without"
+            yield Problem(key="", reason=reason, kind="unavailable_here")
 
     def config(self, dtype: Any, kept: list[str] | None) -> BitsAndBytesConfig:
         """What transformers takes.

@@ -58,7 +58,7 @@ class Optimizer(Component, ABC):
             reason = (
                 f"{name} needs the package {self.package[1]}, which is not installed: pip install {self.package[1]}"
             )
-            yield Problem(key="", reason=reason)
+            yield Problem(key="", reason=reason, kind="unavailable_here")
 
     def build(
         self, parameters: Iterable[tuple[str, torch.nn.Parameter]], factor: Factor | None = None

@@ -45,7 +45,7 @@ class QuantizedAdamW(Optimizer):
         yield from Optimizer.problems(self)
         if self.paged and not has_gpu():
             reason = "paged states move out of a GPU's memory, and there is no GPU here: choose adamw_8bit, or set it"
-            yield Problem(key="paged", value=True, reason=f"{reason} to false")
+            yield Problem(key="paged", value=True, reason=f"{reason} to false", kind="unavailable_here")
 
     def make(self, groups: list[Group]) -> torch.optim.Optimizer:
         """bitsandbytes' AdamW."""

@@ -91,9 +91,8 @@ class Ray(Launcher):
     def problems(self) -> Iterator[Problem]:
         """Ray is not installed."""
         if find_spec("ray") is None:
-            yield Problem(
-                key="", reason="needs the package ray, which is not installed: pip install 'instruct-lab[ray]'"
-            )
+            reason = "needs the package ray, which is not installed: pip install 'instruct-lab[ray]'"
+            yield Problem(key="", reason=reason, kind="unavailable_here")
 
     def open(self, sweep_path: Path) -> Session:
         """Connect."""
@@ -121,9 +120,10 @@ class Slurm(Launcher):
 
         if find_spec("submitit") is None:
             reason = "needs the package submitit, which is not installed: pip install 'instruct-lab[slurm]'"
-            yield Problem(key="", reason=reason)
+            yield Problem(key="", reason=reason, kind="unavailable_here")
         elif self.cluster == "slurm" and shutil.which("sbatch") is None:
-            yield Problem(key="cluster", value="slurm", reason="sbatch, which is not installed, starts the jobs")
+            reason = "sbatch, which is not installed, starts the jobs"
+            yield Problem(key="cluster", value="slurm", reason=reason, kind="unavailable_here")
 
     def open(self, sweep_path: Path) -> Session:
         """Name the jobs' folder."""

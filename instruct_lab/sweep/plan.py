@@ -15,6 +15,7 @@ from instruct_lab.config.build import build
 from instruct_lab.config.compose import Composition, compose, files_read_once
 from instruct_lab.errors import ConfigError, Problem
 from instruct_lab.experiment.check import Checked, check, plain
+from instruct_lab.experiment.rules.monitoring import monitored_direction
 from instruct_lab.records.costs import COSTS
 from instruct_lab.records.identity import config_hash
 from instruct_lab.sweep.launchers import Launcher
@@ -237,12 +238,9 @@ def direction_of(metric: str, experiment: Any) -> str:
     Raises:
         ConfigError: its name tells nothing.
     """
-    name = metric.rpartition("/")[2]
-    if metric in COSTS or name in ("loss", "perplexity"):
-        return "minimize"
-    known = experiment.active_metrics.get(name)
-    if known is not None:
-        return "maximize" if known.higher_is_better else "minimize"
+    mode = "min" if metric in COSTS else monitored_direction(experiment, metric)
+    if mode is not None:
+        return "minimize" if mode == "min" else "maximize"
     told = ", ".join(["loss", *experiment.active_metrics, *COSTS])
     reason = f"whether more of {metric} is better is not known (known: {told}); set sweep.direction"
     raise ConfigError([Problem(key="sweep.direction", reason=reason)])

@@ -34,7 +34,7 @@ class Sampler(Component, ABC):
         """The package that it needs is missing."""
         if self.needs_package is not None and find_spec(self.needs_package) is None:
             reason = f"{type(self).__name__} needs the package {self.needs_package}, which is not installed"
-            yield Problem(key="", reason=reason)
+            yield Problem(key="", reason=reason, kind="unavailable_here")
 
     def num_points(self, space: Space) -> int | None:
         """How many points there are; none where there is no end of them."""

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from instruct_lab.config import Foreign
+from instruct_lab.config import ExternalClass
 from instruct_lab.tracker.base import TrackerSession, shown
 from instruct_lab.tracker.values import Scalar, flat_config
 
@@ -22,7 +22,7 @@ MARKDOWN = re.compile(r"([\\`*_\[\]#~])")
 
 
 def connect(
-    tracker: Foreign, name: str, record: RunRecord, config: Mapping[str, Any], tags: list[str], group: str
+    tracker: ExternalClass, name: str, record: RunRecord, config: Mapping[str, Any], tags: list[str], group: str
 ) -> TrackerSession:
     """Begin to send a run to a logger of Lightning; may raise whatever its library raises.
 

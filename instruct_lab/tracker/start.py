@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from instruct_lab.config import Foreign
+from instruct_lab.config import ExternalClass
 from instruct_lab.records.record import RunRecord
 from instruct_lab.tracker import lightning
 from instruct_lab.tracker.base import GuardedSession, Tracker, TrackerSession
 
 
 def start_trackers(
-    chosen: Mapping[str, Tracker | Foreign | None],
+    chosen: Mapping[str, Tracker | ExternalClass | None],
     record: RunRecord,
     config: dict[str, Any],
     choices: Mapping[str, Any],
@@ -30,13 +30,13 @@ def start_trackers(
     for name, tracker in chosen.items():
         if isinstance(tracker, Tracker):
             sessions[name] = tracker.start(record, config, tags, group)
-        elif isinstance(tracker, Foreign):
+        elif isinstance(tracker, ExternalClass):
             sessions[name] = _guarded(name, tracker, record, config, tags, group)
     return sessions
 
 
 def _guarded(
-    name: str, tracker: Foreign, record: RunRecord, config: dict[str, Any], tags: list[str], group: str
+    name: str, tracker: ExternalClass, record: RunRecord, config: dict[str, Any], tags: list[str], group: str
 ) -> GuardedSession:
     shown = tracker.target.rpartition(".")[2]
     return GuardedSession(shown, lambda: lightning.connect(tracker, name, record, config, tags, group), record.log)

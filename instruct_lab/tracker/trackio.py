@@ -50,7 +50,8 @@ class Trackio(Tracker):
     def problems(self) -> Iterator[Problem]:
         """The package is not there."""
         if not is_installed():
-            yield Problem(key="", reason=f"Trackio needs the package trackio, which is not installed: {INSTALL}")
+            reason = f"Trackio needs the package trackio, which is not installed: {INSTALL}"
+            yield Problem(key="", reason=reason, kind="unavailable_here")
 
     def connect(self, record: RunRecord, config: dict[str, Any], tags: list[str], group: str) -> TrackerSession:
         """Begin to receive a run; what is known of a resumed one is replaced by its record."""

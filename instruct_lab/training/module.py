@@ -15,6 +15,7 @@ from torch import Tensor
 from instruct_lab.batching import IGNORED, Batch
 from instruct_lab.errors import InstructLabError
 from instruct_lab.experiment import Experiment
+from instruct_lab.experiment.rules.monitoring import monitored_direction
 from instruct_lab.objective import Loss
 from instruct_lab.tracker.recorder import Recorder
 from instruct_lab.training.sums import Sums
@@ -194,8 +195,7 @@ class TuningModule(pl.LightningModule):
 
     def direction(self, name: str) -> Literal["min", "max"]:
         """Whether a smaller or a larger logged value of this name is better."""
-        metric = self._experiment.active_metrics.get(name.rpartition("/")[2])
-        return "max" if metric is not None and metric.higher_is_better else "min"
+        return monitored_direction(self._experiment, name) or "min"
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what trains, and the counts that the log continues from."""

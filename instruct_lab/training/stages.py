@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import json
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import hydra.utils
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
@@ -26,13 +24,15 @@ from instruct_lab.callbacks.optimizer_modes import OptimizerModes
 from instruct_lab.callbacks.pruning import StopWhenPruned
 from instruct_lab.callbacks.random_states import RandomStates
 from instruct_lab.callbacks.step_log import StepLog
-from instruct_lab.config import Foreign
+from instruct_lab.config import ExternalClass
 from instruct_lab.data import Audit, Conversation
 from instruct_lab.errors import InstructLabError
 from instruct_lab.evaluation import result
 from instruct_lab.evaluation.measure import Measurement, answer, answer_rows, baselines, measure, sample
 from instruct_lab.evaluation.untuned import untuned
 from instruct_lab.experiment import Experiment
+from instruct_lab.experiment.rules.monitoring import mode_argument
+from instruct_lab.experiment.rules.trainer import FLOAT16, fixed_arguments
 from instruct_lab.metrics.intervals import summarize
 from instruct_lab.pages import audit_table
 from instruct_lab.pages.audit_page import audit_page
@@ -47,17 +47,6 @@ from instruct_lab.training.tokenizer import load_tokenizer
 from instruct_lab.training.tuned import chosen_weights, load_adapted, load_base, load_tuned
 from instruct_lab.tuning import count_parameters
 from instruct_lab.tuning.noise import add_embedding_noise
-
-OWNED_ARGUMENTS = {
-    "enable_checkpointing": False,  # callbacks.checkpoint writes them
-    "enable_model_summary": False,
-    "enable_progress_bar": False,  # callbacks.progress draws it
-    "num_sanity_val_steps": 0,  # it would move the random states of a continued run
-    "use_distributed_sampler": False,  # the loaders shard by themselves
-}
-"""Trainer arguments that belong to this room; a config that sets one is refused."""
-FLOAT16 = ("16", "16-mixed")
-"""What Lightning calls half precision over weights in full precision."""
 
 
 class Stages:
@@ -87,9 +76,7 @@ class Stages:
         self.device = self.trainer.strategy.root_device
 
     def _trainer(self) -> pl.Trainer:
-        arguments: dict[str, Any] = dict(
-            OWNED_ARGUMENTS, default_root_dir=str(self.record.path), logger=False, callbacks=[]
-        )
+        arguments: dict[str, Any] = dict(fixed_arguments(), default_root_dir=str(self.record.path), callbacks=[])
         try:
             trainer: pl.Trainer = self.experiment.trainer.build(**arguments)
         except (MisconfigurationException, ValueError, RuntimeError, ImportError, TypeError) as error:
@@ -235,8 +222,8 @@ class Stages:
         for callback in self.experiment.callbacks.values():
             if isinstance(callback, Callback):
                 built.append(callback.build(module, self.recorder))
-            elif isinstance(callback, Foreign):
-                built.append(_build_external(callback, module))
+            elif isinstance(callback, ExternalClass):
+                built.append(callback.build(**mode_argument(callback, self.experiment)))
         return built
 
     def _validation_answers(self) -> Callable[[Any], dict[str, float]] | None:
@@ -314,17 +301,6 @@ class Stages:
         if prompted == chosen:
             return None
         return [train_last_answer(conversation) for conversation in prompted]
-
-
-def _build_external(callback: Foreign, module: TuningModule) -> pl.Callback:
-    """A callback of another library; where it monitors a value without a mode, the mode that suits this value."""
-    monitor, mode = callback.arguments.get("monitor"), callback.arguments.get("mode")
-    takes_mode = "mode" in inspect.signature(hydra.utils.get_class(callback.target)).parameters
-    values: dict[str, Any] = {}
-    if isinstance(monitor, str) and mode is None and takes_mode:
-        values["mode"] = module.direction(monitor)
-    built: pl.Callback = callback.build(**values)
-    return built
 
 
 def _wide_console() -> Console:

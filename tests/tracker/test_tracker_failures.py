@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from support import fake_loggers
 
-from instruct_lab.config import Foreign, component
+from instruct_lab.config import ExternalClass, component
 from instruct_lab.records import RunRecord
 from instruct_lab.tracker import Tracker, TrackerSession, Trackio, base
 from instruct_lab.tracker.start import start_trackers
@@ -84,7 +84,7 @@ def ours(failing="", hangs=0.0, hangs_at="finalize"):
 
 
 def lightnings(failing="", hangs=0.0):
-    return Foreign("fake_loggers.WithTables", {"failing": failing, "hangs": hangs})
+    return ExternalClass("fake_loggers.WithTables", {"failing": failing, "hangs": hangs})
 
 
 def whole_life(session, record):
@@ -182,7 +182,7 @@ def test_one_that_failed_before_is_given_less_time_to_close(record, monkeypatch)
 
 def test_a_logger_whose_package_is_missing_is_left_out(record, caplog):
     with caplog.at_level(logging.WARNING):
-        (session,) = start_trackers({"gone": Foreign("no_such_package.Logger", {})}, record, {}, {}).values()
+        (session,) = start_trackers({"gone": ExternalClass("no_such_package.Logger", {})}, record, {}, {}).values()
         whole_life(session, record)
     told_once(record, caplog, "no_such_package")
 
@@ -195,7 +195,7 @@ def test_a_full_disk_under_lightnings_csv_logger(record, caplog):
     (record.path / "csv").mkdir()
     arguments = {"save_dir": "{run_path}", "name": "csv", "version": "", "flush_logs_every_n_steps": 1}
     with caplog.at_level(logging.WARNING):
-        tracker = Foreign("pytorch_lightning.loggers.CSVLogger", arguments)
+        tracker = ExternalClass("pytorch_lightning.loggers.CSVLogger", arguments)
         (session,) = start_trackers({"csv": tracker}, record, {}, {}).values()
         record.append_metrics(step=1, epoch=0, values={"train/loss": 1.0})
         (record.path / "csv" / "metrics.csv").symlink_to("/dev/full")
@@ -223,7 +223,7 @@ def test_no_server_under_lightnings_mlflow_logger(record, caplog, monkeypatch):
         taken.bind(("127.0.0.1", 0))  # nobody listens there
         arguments = {"experiment_name": "x", "tracking_uri": f"http://127.0.0.1:{taken.getsockname()[1]}"}
         with caplog.at_level(logging.WARNING):
-            tracker = Foreign("pytorch_lightning.loggers.MLFlowLogger", arguments)
+            tracker = ExternalClass("pytorch_lightning.loggers.MLFlowLogger", arguments)
             (session,) = start_trackers({"mlflow": tracker}, record, {"seed": 1}, {}).values()
             whole_life(session, record)
     told_once(record, caplog, "Max retries exceeded")

@@ -62,7 +62,7 @@ class RuffRules(Source):
         """The program is not there."""
         if program() is None:
             reason = f"needs the package ruff {VERSION}, which is not installed: {INSTALL}"
-            yield Problem(key="task", value=self.task, reason=reason)
+            yield Problem(key="task", value=self.task, reason=reason, kind="unavailable_here")
 
     def rows(self, cache_path: Path, audit: Audit, stage: str) -> Iterator[Row | BrokenRow]:
         """One row a rule, or for `repair` a pair of examples.

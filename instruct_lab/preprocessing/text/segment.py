@@ -67,7 +67,7 @@ class Segment(Step):
         if package and importlib.util.find_spec(package) is None:
             install = "pip install 'instruct-lab[preprocessing]'"
             reason = f"the step segment needs the package {package}, which is not installed: {install}"
-            yield Problem(key="method", value=self.method, reason=reason)
+            yield Problem(key="method", value=self.method, reason=reason, kind="unavailable_here")
 
     def data_fingerprint(self, cache_path: Path) -> str:
         """The version of the package that knows words."""

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from instruct_lab.config.external import Foreign, find_class, public_names, signature_of
+from instruct_lab.config.external import ExternalClass, find_class, public_names, signature_of
 
 CLASSES = [
     "pytorch_lightning.Trainer",
@@ -50,6 +50,7 @@ def test_public_names_are_those_that_the_module_re_exports():
     assert "Trainer" in public_names("pytorch_lightning")
 
 
-def test_building_fills_in_the_places_of_the_run():
-    built = Foreign("types.SimpleNamespace", {"path": "{run_path}/x", "number": 3}).build(run={"run_path": "here"})
+def test_building_replaces_names_in_braces():
+    external = ExternalClass("types.SimpleNamespace", {"path": "{run_path}/x", "number": 3})
+    built = external.build(run={"run_path": "here"})
     assert (built.path, built.number) == ("here/x", 3)

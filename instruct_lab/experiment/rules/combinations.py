@@ -1,0 +1,159 @@
+"""What model, data, tuning method, objective, batching and metrics have to agree on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from instruct_lab.batching import Batching, Padded
+from instruct_lab.callbacks import Callback, WeightAverage
+from instruct_lab.config import Component, ExternalClass
+from instruct_lab.errors import Problem
+from instruct_lab.experiment.rules.apply import Components
+from instruct_lab.generation import Generation
+from instruct_lab.metrics import Metric, ValueMetric
+from instruct_lab.model import LanguageModel, Model
+from instruct_lab.objective import Objective
+from instruct_lab.optimizer import Optimizer
+from instruct_lab.tuning import LoRA, Tuning
+
+
+def check_families(model: Model, components: Components) -> Iterator[Problem]:
+    """Every component has to work with the model's family."""
+    for key, chosen in components.items():
+        if isinstance(chosen, Component) and (reason := family_reason(chosen, model.family)):
+            yield Problem(key=key, value=type(chosen).__name__, reason=reason)
+
+
+def family_reason(chosen: Component, family: str) -> str | None:
+    """Why a component does not work with models of a family; `None` if it does."""
+    if family in chosen.families:
+        return None
+    name, works = type(chosen).__name__, " and ".join(sorted(chosen.families))
+    return f"{name} works with {works} models; model is {_with_article(family)} model"
+
+
+def _with_article(word: str) -> str:
+    return f"an {word}" if word[0] in "aeiou" else f"a {word}"
+
+
+# ---- model and tuning
+
+
+def check_quantization(model: LanguageModel, tuning: Tuning) -> Iterator[Problem]:
+    """Quantised weights cannot be trained, so the method has to add parameters."""
+    if model.is_quantized and tuning.trains and not tuning.is_adapter:
+        reason = f"quantised weights cannot be trained, and {type(tuning).__name__} adds none: choose an adapter"
+        yield Problem(key="model.quantization", value=str(model.quantization), reason=reason)
+
+
+def check_trained_tokenizer(model: LanguageModel) -> Iterator[Problem]:
+    """A tokenizer can be trained for random weights only."""
+    if reason := model.tokenizer_reason:
+        yield Problem(key="model.tokenizer", value="TrainedTokenizer", reason=reason, suggestion="tokenizer=own")
+
+
+# ---- tuning and objective
+
+
+def check_tuning(tuning: Tuning, objective: Objective) -> Iterator[Problem]:
+    """The tuning method has to train what the objective needs, and to keep the base model if it is compared with."""
+    if reason := tuning_reason(tuning, objective):
+        yield Problem(key="tuning", value=type(tuning).__name__, reason=reason)
+
+
+def tuning_reason(tuning: Tuning, objective: Objective) -> str | None:
+    """Why a tuning method and an objective do not go together; `None` if they do."""
+    method, goal = type(tuning).__name__, type(objective).__name__
+    if objective.head not in tuning.heads:
+        return f"{method} tunes models that give text; {goal} trains one that gives a score"
+    if not tuning.trains and not (objective.is_likelihood and objective.generates and objective.reads == "answers"):
+        return f"{method} trains nothing, so {goal} would have no effect; leave the objective at supervised"
+    if disables_adapters(objective) and not tuning.is_adapter:
+        return f"{goal} reads the untuned model by switching adapters off, and {method} adds none"
+    if disables_adapters(objective) and not tuning.keeps_base:
+        return f"{goal} reads the untuned model by switching adapters off, and this {method} changed what is left"
+    return None
+
+
+def disables_adapters(objective: Objective) -> bool:
+    """Whether the objective computes the base model's output with the adapters switched off."""
+    return objective.needs_reference and not objective.takes_reference_from_batch
+
+
+def check_biases(tuning: LoRA, objective: Objective) -> Iterator[Problem]:
+    """Trained biases stay on when adapters are switched off."""
+    if disables_adapters(objective) and tuning.bias != "none" and tuning_reason(tuning, objective) is None:
+        reason = "the untuned model is read by switching adapters off, which leaves trained biases on"
+        yield Problem(key="tuning.bias", value=tuning.bias, reason=reason, suggestion="none")
+
+
+# ---- batching
+
+
+def check_overlong(batching: Padded, objective: Objective) -> Iterator[Problem]:
+    """Pairs cannot be truncated."""
+    if reason := batching_reason(batching, objective):
+        yield Problem(key="batching.overlong", value=batching.overlong, reason=reason, suggestion="drop")
+
+
+def batching_reason(batching: Batching, objective: Objective) -> str | None:
+    """Why examples of an objective cannot be batched in this way; `None` if they can."""
+    if isinstance(batching, Padded) and objective.reads == "pairs" and batching.overlong.startswith("truncate"):
+        return (
+            f"two answers to one prompt cannot be cut alike, so pairs are not truncated (overlong={batching.overlong})"
+        )
+    return None
+
+
+def check_answer_length(batching: Padded, generation: Generation) -> Iterator[Problem]:
+    """An answer may not be longer than the longest training example."""
+    longest, new = batching.max_tokens, generation.max_new_tokens
+    if longest is not None and new > longest:
+        reason = f"an answer may not be longer than batching.max_tokens ({longest}), which it was trained on"
+        yield Problem(key="generation.max_new_tokens", value=new, reason=reason)
+
+
+# ---- metrics
+
+
+def check_metrics(metrics: dict[str, Metric], objective: Objective, model: Model) -> Iterator[Problem]:
+    """Every metric needs something to read."""
+    for name, metric in metrics.items():
+        if reason := metric_reason(metric, objective, model):
+            do = f"; choose other metrics, or leave this one out with ~metrics.{name}"
+            yield Problem(key=f"metrics.{name}", value=type(metric).__name__, reason=reason + do)
+
+
+def metric_reason(metric: Metric, objective: Objective, model: Model) -> str | None:
+    """Why a metric has nothing to read; `None` if it has."""
+    goal = type(objective).__name__
+    if metric.reads == "answers" and model.family == "encoder":
+        return "an encoder writes no text, so no answer can be scored"
+    if metric.reads == "answers" and not objective.generates:
+        return f"{goal} trains a model that gives no text, so no answer can be scored"
+    if metric.reads == "likelihood" and objective.head != "language":
+        return f"{goal} trains a model that gives a score, and no likelihood of tokens"
+    if isinstance(metric, ValueMetric) and metric.value_name not in objective.value_names:
+        known = ", ".join(sorted(objective.value_names)) or "nothing"
+        return f"{goal} computes no {metric.value_name} of an example (it computes {known})"
+    return None
+
+
+def check_num_samples(metrics: dict[str, Metric], generation: Generation) -> Iterator[Problem]:
+    """Every metric needs as many answers to a prompt as it reads."""
+    needed = max((metric.num_answers for metric in metrics.values()), default=1)
+    if generation.num_samples < needed:
+        name = next(name for name, metric in metrics.items() if metric.num_answers == needed)
+        reason = f"metrics.{name} needs {needed} answers to each prompt"
+        yield Problem(key="generation.num_samples", value=generation.num_samples, reason=reason, suggestion=str(needed))
+
+
+# ---- optimizer and callbacks
+
+
+def check_averages(optimizer: Optimizer, callbacks: dict[str, Callback | ExternalClass]) -> Iterator[Problem]:
+    """Weights are averaged once: by the optimizer, or by a callback."""
+    for name, callback in callbacks.items():
+        if optimizer.averages_weights and isinstance(callback, WeightAverage):
+            reason = "the optimizer averages the weights itself: leave the callback out, or choose another optimizer"
+            yield Problem(key=f"callbacks.{name}", value="WeightAverage", reason=reason)

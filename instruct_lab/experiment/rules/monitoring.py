@@ -1,0 +1,127 @@
+"""Values that callbacks monitor: whether they are logged, and which direction is better."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+from instruct_lab.callbacks import Callback, Checkpoint
+from instruct_lab.config import ExternalClass
+from instruct_lab.config.spelling import nearest
+from instruct_lab.data import Data
+from instruct_lab.errors import Problem
+from instruct_lab.evaluation import Evaluation
+from instruct_lab.metrics import Metric, ValueMetric
+from instruct_lab.objective import Objective
+
+if TYPE_CHECKING:
+    from instruct_lab.experiment.experiment import Experiment
+
+Mode = Literal["min", "max"]
+LOWER_IS_BETTER = ("loss", "perplexity")
+
+
+def monitored_direction(experiment: Experiment, key: str) -> Mode | None:
+    """Whether a small or a large value of a logged key is better; `None` if no declaration says so."""
+    return direction_of(key, experiment.active_metrics)
+
+
+def direction_of(key: str, metrics: Mapping[str, Metric]) -> Mode | None:
+    """The same, from the metrics of a run by name."""
+    name = key.rpartition("/")[2]
+    if name in LOWER_IS_BETTER:
+        return "min"
+    metric = metrics.get(name) or _metric_of_value(name, metrics)
+    if metric is None:
+        return None
+    return "max" if metric.higher_is_better else "min"
+
+
+def _metric_of_value(name: str, metrics: Mapping[str, Metric]) -> Metric | None:
+    """The metric that reads a value which the objective logs by this name."""
+    reading = (m for m in metrics.values() if isinstance(m, ValueMetric) and m.value_name == name)
+    return next(reading, None)
+
+
+def mode_argument(callback: ExternalClass, experiment: Experiment) -> dict[str, Any]:
+    """The argument `mode` of another library's callback, if it monitors a value and the config does not set it."""
+    watched = _watched_by(callback)
+    if watched is None or not watched.takes_mode or watched.mode is not None:
+        return {}
+    mode = monitored_direction(experiment, watched.monitor)
+    return {} if mode is None else {"mode": mode}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Watched:
+    """What a callback monitors: the logged key, the mode if it is set, and whether the callback has a mode at all."""
+
+    monitor: str
+    mode: str | None
+    takes_mode: bool = True
+
+
+def _watched_by(callback: Callback | ExternalClass) -> _Watched | None:
+    if isinstance(callback, Checkpoint):
+        return None if callback.monitor is None else _Watched(callback.monitor, callback.mode)
+    if isinstance(callback, ExternalClass) and isinstance(monitor := callback.arguments.get("monitor"), str):
+        return _Watched(monitor, callback.arguments.get("mode"), callback.accepts("mode"))
+    return None
+
+
+def check_monitors(
+    callbacks: dict[str, Callback | ExternalClass],
+    metrics: dict[str, Metric],
+    objective: Objective,
+    evaluation: Evaluation,
+    data: Data,
+    trainer: ExternalClass,
+) -> Iterator[Problem]:
+    """A monitored value has to be logged."""
+    logged = logged_values(objective, evaluation, metrics)
+    is_validated = data.has_validation and trainer.arguments.get("limit_val_batches") != 0
+    for name, callback in callbacks.items():
+        watched = _watched_by(callback)
+        if watched is None:
+            continue
+        key, monitor = f"callbacks.{name}.monitor", watched.monitor
+        if not is_validated and monitor.startswith("val/") and isinstance(callback, ExternalClass):
+            yield Problem(key=key, value=monitor, reason="this run has no validation, so this value is not logged")
+        elif monitor not in logged:
+            hint = "" if evaluation.during_examples else "; evaluation.during_examples is 0"
+            reason = f"no such value is logged (logged: {', '.join(logged)}{hint})"
+            yield Problem(key=key, value=monitor, reason=reason, suggestion=nearest(monitor, logged))
+
+
+def logged_values(objective: Objective, evaluation: Evaluation, metrics: Mapping[str, Metric]) -> list[str]:
+    """The keys that training and validation log and that a callback can monitor."""
+    logged = ["train/loss", "val/loss"]
+    if objective.is_likelihood:
+        logged.append("val/perplexity")
+    logged += [f"val/{name}" for name in sorted(objective.value_names)]
+    if evaluation.during_examples:
+        logged += [f"val/{name}" for name, metric in metrics.items() if metric.reads == "answers"]
+    return list(dict.fromkeys(logged))
+
+
+def check_modes(
+    callbacks: dict[str, Callback | ExternalClass],
+    metrics: dict[str, Metric],
+    objective: Objective,
+    evaluation: Evaluation,
+) -> Iterator[Problem]:
+    """A stated mode has to agree with the monitored value's direction, and a mode is needed if that is not known."""
+    logged = logged_values(objective, evaluation, metrics)
+    for name, callback in callbacks.items():
+        watched = _watched_by(callback)
+        if watched is None or not watched.takes_mode or watched.monitor not in logged:
+            continue
+        key, direction = f"callbacks.{name}.mode", direction_of(watched.monitor, metrics)
+        if watched.mode in ("min", "max") and direction is not None and watched.mode != direction:
+            better = "higher" if direction == "max" else "lower"
+            reason = f"{watched.monitor} is better when it is {better}: this mode would pick the worst"
+            yield Problem(key=key, value=watched.mode, reason=reason, suggestion=direction)
+        elif watched.mode is None and direction is None:
+            reason = f"whether a small or a large {watched.monitor} is better is not known: set {key}=min or {key}=max"
+            yield Problem(key=key, reason=reason)
