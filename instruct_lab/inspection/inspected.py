@@ -1,4 +1,4 @@
-"""What `instruct-lab inspect` finds: an example as the model sees it, or a row that was left out."""
+"""What `instruct-lab inspect` shows: an example as the model sees it, or a row that was dropped."""
 
 from __future__ import annotations
 
@@ -11,33 +11,38 @@ from instruct_lab.batching import Example
 from instruct_lab.batching.token_spans import Span
 
 MAX_COMPARED = 20_000
-"""Tokens between which cuts are searched for one by one; in longer stretches, one cut is told."""
+"""Longer differences than this many tokens are reported as one cut instead of being aligned token by token."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Cut:
-    """Tokens that were cut out: before which token of the example they stood, and how many they were."""
+    """Tokens that were cut out.
+
+    Args:
+        at: index of the example's token that follows them.
+        tokens: how many.
+    """
 
     at: int
     tokens: int
 
 
 @dataclasses.dataclass(frozen=True)
-class Inspected:
-    """One example as the model sees it, or one row that was left out.
+class InspectedRow:
+    """One example as the model sees it, or one row that was dropped.
 
     Args:
-        spans: the tokens in order; none where the row was left out before it had any.
+        spans: the tokens in order; empty if the row was dropped before it was tokenised.
         example: ids and labels.
-        split: where it is, or was; empty where its stage saw every split together.
+        split: that it belongs to; empty if it was dropped before the data was split.
         index: of the example within the split.
-        source: of the row, where it is known.
+        source: of the row; empty if unknown.
         cuts: where the conversation was shortened.
-        dropped: why it was left out.
-        stage: where it was left out.
-        sample: its text as the audit kept it, for rows without tokens.
-        further: what else the model sees, by name: what a decoder writes beside what its encoder reads, and what a
-            rejected answer makes of each.
+        dropped: the reason, for a dropped row.
+        stage: that dropped it.
+        sample: its text from the audit, for rows without tokens.
+        further: other texts that the model sees, by name: `decoder writes` for an encoder-decoder, `rejected` for the
+            rejected answer of a pair.
     """
 
     spans: list[Span]
@@ -53,11 +58,11 @@ class Inspected:
 
     @property
     def text(self) -> str:
-        """What the model sees, special tokens spelled out; of rows without tokens, the audit's sample."""
+        """What the model sees, with special tokens as text; for rows without tokens, the audit's sample."""
         return "".join(span.text for span in self.spans) if self.spans else self.sample
 
     def to_json(self) -> dict[str, Any]:
-        """The form that other tools read; labels are unshifted, `-100` where not trained."""
+        """The row for other tools; labels are not shifted, and `-100` marks what is not trained."""
         rejected = self.example.rejected
         return {
             "text": self.text,
@@ -80,7 +85,12 @@ class Inspected:
 
 
 def cuts(whole: Sequence[int], kept: Sequence[int]) -> tuple[Cut, ...]:
-    """Where tokens of the whole are missing from what was kept."""
+    """Where tokens are missing.
+
+    Args:
+        whole: token ids before cutting.
+        kept: token ids after it.
+    """
     shortest = min(len(whole), len(kept))
     head = next((i for i in range(shortest) if whole[i] != kept[i]), shortest)
     rest = shortest - head

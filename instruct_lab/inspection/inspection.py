@@ -1,6 +1,6 @@
-"""The data as it reaches the model: examples read back from their token ids, and rows that were left out.
+"""Show the data as it reaches the model: examples read back from their token ids, and rows that were dropped.
 
-The tokenizer is loaded, and no weights.
+Loads the tokenizer, but no weights.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from instruct_lab.data import Audit, Conversation
 from instruct_lab.data.audit import MAX_SAMPLE_CHARACTERS
 from instruct_lab.errors import InstructLabError
 from instruct_lab.experiment import Experiment
-from instruct_lab.inspection.inspected import Inspected, cuts
+from instruct_lab.inspection.inspected import InspectedRow, cuts
 from instruct_lab.pages.audit_stages import NAMED_SPLIT, parse_stage
 from instruct_lab.training.quiet import quiet_libraries
 from instruct_lab.training.tokenizer import load_tokenizer
@@ -45,14 +45,14 @@ def inspect(
     as_json: bool,
     console: Console,
 ) -> None:
-    """Show examples, or rows that were left out.
+    """Show examples, or rows that were dropped.
 
     Args:
         experiment: the checked configuration.
-        split: which one; None: train, or for rows that were left out, every one.
-        num: how many examples from the first on, or rows for each reason.
-        row: this example alone, counted from 0 within its split.
-        dropped: show samples of the rows whose reason to be left out contains this text instead.
+        split: that is shown; None: train, or every split for dropped rows.
+        num: how many examples, from the first one on, or how many rows of each reason.
+        row: show only this example, counted from 0 within its split.
+        dropped: show samples of dropped rows whose reason contains this text instead.
         ids: show token ids.
         html: write a page here instead of printing.
         as_json: print the machine-readable form.
@@ -64,48 +64,50 @@ def inspect(
     if num < 1:
         raise InstructLabError(f"There is nothing to show: --num is {num}", do="give 1 or more")
     if dropped is not None and row is not None:
-        raise InstructLabError("--row names an example, and --dropped rows that are none", do="leave one of them out")
+        raise InstructLabError(
+            "--row and --dropped cannot be combined: a dropped row has no number", do="leave out one of them"
+        )
     quiet_libraries()
     audit = Audit()
-    inspection = Inspection(experiment, audit)
+    inspector = Inspector(experiment, audit)
     error = None
     try:
-        inspection.load()
-    except InstructLabError as raised:  # such as a split without an example, where what was dropped says why
+        inspector.load()
+    except InstructLabError as raised:  # such as a split without examples: the dropped rows say why
         if dropped is None or not audit.count("dropped"):
             raise
         error = raised
     if dropped is not None:
-        shown = list(inspection.dropped(dropped, split, num))
+        rows = list(inspector.dropped(dropped, split, num))
     else:
-        shown = inspection.examples(split or "train", range(row, row + 1) if row is not None else range(num))
-    _show(shown, ids=ids, html=html, as_json=as_json, console=console)
+        rows = inspector.examples(split or "train", range(row, row + 1) if row is not None else range(num))
+    _show(rows, ids=ids, html=html, as_json=as_json, console=console)
     if error is not None:
         raise error
 
 
-def _show(shown: list[Inspected], *, ids: bool, html: Path | None, as_json: bool, console: Console) -> None:
+def _show(rows: list[InspectedRow], *, ids: bool, html: Path | None, as_json: bool, console: Console) -> None:
     from instruct_lab.inspection.page import inspection_page
     from instruct_lab.inspection.views import print_inspected
     from instruct_lab.pages.render import write_page
 
     if html is not None:
-        write_page(html, inspection_page(shown, ids=ids))
+        write_page(html, inspection_page(rows, ids=ids))
     if as_json:
-        lines = ",\n".join(json.dumps(inspected.to_json()) for inspected in shown)
+        lines = ",\n".join(json.dumps(row.to_json()) for row in rows)
         console.file.write(f"[\n{lines}\n]\n" if lines else "[]\n")
     elif html is not None:
         console.out(str(html), highlight=False)
     else:
-        print_inspected(console, shown, ids=ids)
+        print_inspected(console, rows, ids=ids)
 
 
-class Inspection:
-    """One experiment's data, opened to be looked at.
+class Inspector:
+    """Reads the prepared data of one experiment.
 
     Args:
         experiment: the checked configuration.
-        audit: is filled by `load`.
+        audit: `load` counts in it what is dropped.
     """
 
     def __init__(self, experiment: Experiment, audit: Audit) -> None:
@@ -118,7 +120,7 @@ class Inspection:
         """Load the tokenizer and prepare the data.
 
         Raises:
-            InstructLabError: bad input, or no example is left; the audit says what was dropped.
+            InstructLabError: bad input, or no example is left; the audit holds what was dropped.
         """
         from instruct_lab.training.datamodule import InstructionData
 
@@ -129,11 +131,11 @@ class Inspection:
 
     # ---- examples
 
-    def examples(self, split: str, rows: range) -> list[Inspected]:
-        """Examples of a split, as far as there are any.
+    def examples(self, split: str, rows: range) -> list[InspectedRow]:
+        """Examples of a split; fewer than asked for where the split ends.
 
         Raises:
-            InstructLabError: no such split, or the first row is not there.
+            InstructLabError: there is no such split, or no such first row.
         """
         assert self._data is not None
         counts = {name: len(found) for name, found in self._data.examples.items()}
@@ -143,17 +145,17 @@ class Inspection:
             raise InstructLabError(f"There is no split {split!r}", where="--split", do=do)
         if not 0 <= rows.start < counts[split]:
             last = f"name one from 0 to {counts[split] - 1}" if counts[split] else "choose another split"
-            told = f"The {split} split has {counts[split]} examples, and so no row {rows.start}"
-            raise InstructLabError(told, where="--row", do=last)
+            what = f"The {split} split has {counts[split]} examples, and so no row {rows.start}"
+            raise InstructLabError(what, where="--row", do=last)
         return [self._example(split, index) for index in range(rows.start, min(rows.stop, counts[split]))]
 
-    def _example(self, split: str, index: int) -> Inspected:
+    def _example(self, split: str, index: int) -> InspectedRow:
         assert self._data is not None
-        example = _plain(self._data.examples[split][index])
+        example = _with_python_ints(self._data.examples[split][index])
         conversation, whole = self._origin(split, index, example)
         drawn = self._data.drawn(example, random.Random(f"{self._experiment.seed}:{example.id}"))  # as measured
         spans, further = self._texts(drawn)
-        return Inspected(
+        return InspectedRow(
             spans=spans,
             further=further,
             example=drawn,
@@ -164,7 +166,7 @@ class Inspection:
         )
 
     def _texts(self, example: Example) -> tuple[list[Span], dict[str, list[Span]]]:
-        """What the model reads of an example, and what else there is of it, by name."""
+        """What the model reads of an example, and its other texts by name."""
         read, written = self._read_and_written(example)
         further = {"decoder writes": written} if written else {}
         if example.rejected is not None:
@@ -179,18 +181,18 @@ class Inspection:
         return read, self._reader.spans(example.labels, example.labels)
 
     def _origin(self, split: str, index: int, example: Example) -> tuple[Conversation | None, list[int] | None]:
-        """The conversation that an example was made of, and its ids before any was cut.
+        """The conversation that an example was made from, and its ids before any was cut.
 
-        Examples are in the order of their conversations, some of which were left out: so it stands at the example's
-        own index, or as many places later as were left out. Of conversations with the same id, the one with the same
-        tokens is taken, or else the first.
+        Examples are in the order of their conversations, but batching may have dropped some of these: the conversation
+        is found between the example's own index and that index plus the number of dropped ones. Of conversations with
+        the same id, the one with the same tokens is taken, else the first.
         """
         assert self._data is not None
         conversations, num_examples = self._data.conversations[split], len(self._data.examples[split])
         found: tuple[Conversation | None, list[int] | None] = (None, None)
         num_equal = 0
-        for place in range(index, index + len(conversations) - num_examples + 1):
-            conversation = conversations[place]
+        for candidate in range(index, index + len(conversations) - num_examples + 1):
+            conversation = conversations[candidate]
             if conversation.id != example.id:
                 continue
             whole = self._encode(conversation)
@@ -208,19 +210,19 @@ class Inspection:
     def _encode(self, conversation: Conversation) -> Example | None:
         return self._encoder.encode([conversation])[0]
 
-    # ---- rows that were left out
+    # ---- dropped rows
 
-    def dropped(self, text: str, split: str | None, num: int) -> Iterator[Inspected]:
-        """Samples of the rows whose reason contains a text, in whatever case.
+    def dropped(self, text: str, split: str | None, num: int) -> Iterator[InspectedRow]:
+        """Samples of the dropped rows whose reason contains a text; upper and lower case are the same.
 
         Raises:
-            InstructLabError: no reason does; those that there are are named.
+            InstructLabError: no reason contains it; the message lists the reasons.
         """
         tallies = [tally for tally in self._audit.tallies.values() if tally.action == "dropped"]
         wanted = text.casefold()
-        places = {id(tally): _split_of(tally.stage, tally.reason) for tally in tallies}
+        splits = {id(tally): _split_of(tally.stage, tally.reason) for tally in tallies}
         matching = [
-            t for t in tallies if wanted in t.reason.casefold() and places[id(t)] in (split or places[id(t)], "")
+            t for t in tallies if wanted in t.reason.casefold() and splits[id(t)] in (split or splits[id(t)], "")
         ]
         if not matching:
             known = "".join(f"\n  {tally.count:>8,}  {tally.reason}  ({tally.stage})" for tally in tallies)
@@ -229,26 +231,26 @@ class Inspection:
                 do=f"name a part of one of these:{known}" if known else "nothing to do: no row was dropped at all",
             )
         for tally in matching:
-            place = places[id(tally)]
+            of_split = splits[id(tally)]
             samples = [str(sample["before"]) for sample in tally.samples[:num]]
-            origins = self._left_out(place, samples) if tally.stage.split("/")[0] == STAGE else {}
+            origins = self._dropped_by_batching(of_split, samples) if tally.stage.split("/")[0] == STAGE else {}
             for number, sample in enumerate(samples):
                 conversation = origins.get(number)
                 example = (self._encode(conversation) if conversation is not None else None) or Example([], [])
                 spans, further = self._texts(example) if example.input_ids else ([], {})
-                yield Inspected(
+                yield InspectedRow(
                     spans=spans,
                     further=further,
                     example=example,
-                    split=place,
+                    split=of_split,
                     source=conversation.source if conversation is not None else _source_of(tally.stage),
                     dropped=tally.reason,
                     stage=tally.stage,
                     sample=sample,
                 )
 
-    def _left_out(self, split: str, samples: Sequence[str]) -> dict[int, Conversation]:
-        """The conversations that batching left out and the audit kept samples of, by the sample's number."""
+    def _dropped_by_batching(self, split: str, samples: Sequence[str]) -> dict[int, Conversation]:
+        """The conversations that batching dropped, by the number of their sample in the audit."""
         if self._data is None or split not in self._data.conversations:
             return {}
         wanted: dict[str, list[int]] = {}
@@ -256,7 +258,7 @@ class Inspection:
             wanted.setdefault(sample[:MAX_SAMPLE_CHARACTERS], []).append(number)
         found: dict[int, Conversation] = {}
         for conversation in _without(self._data.conversations[split], self._data.examples[split]):
-            numbers = wanted.get(_start(conversation))
+            numbers = wanted.get(_first_characters(conversation))
             if numbers:
                 found[numbers.pop(0)] = conversation
                 if len(found) == len(samples):
@@ -265,7 +267,7 @@ class Inspection:
 
 
 def _without(conversations: Sequence[Conversation], examples: Sequence[Example]) -> Iterator[Conversation]:
-    """The conversations that no example was made of; both are in the same order."""
+    """The conversations that no example was made from; both are in the same order."""
     kept = iter(examples)
     current = next(kept, None)
     for conversation in conversations:
@@ -275,14 +277,14 @@ def _without(conversations: Sequence[Conversation], examples: Sequence[Example])
             yield conversation
 
 
-def _start(conversation: Conversation) -> str:
-    """The part of a conversation's text that the audit's samples have at least."""
+def _first_characters(conversation: Conversation) -> str:
+    """The start of a conversation's text, which its sample in the audit begins with."""
     return str(conversation).encode("utf-8", "replace").decode()[:MAX_SAMPLE_CHARACTERS]
 
 
-def _plain(example: Example) -> Example:
-    """The example with whole numbers of Python's own."""
-    rejected = None if example.rejected is None else _plain(example.rejected)
+def _with_python_ints(example: Example) -> Example:
+    """The example with Python's own integers, which JSON can hold."""
+    rejected = None if example.rejected is None else _with_python_ints(example.rejected)
     return Example([int(i) for i in example.input_ids], [int(i) for i in example.labels], example.id, rejected=rejected)
 
 
@@ -292,5 +294,5 @@ def _split_of(stage: str, reason: str) -> str:
 
 
 def _source_of(stage: str) -> str:
-    room, _, name = parse_stage(stage)
-    return name.removeprefix("source ") if room == "data" and name.startswith("source ") else ""
+    package, _, name = parse_stage(stage)
+    return name.removeprefix("source ") if package == "data" and name.startswith("source ") else ""

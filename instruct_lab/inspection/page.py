@@ -1,4 +1,4 @@
-"""Inspected examples as a self-contained HTML page."""
+"""Inspected rows as a self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from instruct_lab.inspection.inspected import Cut, Inspected
+from instruct_lab.inspection.inspected import Cut, InspectedRow
 from instruct_lab.inspection.views import describe, with_cuts
 from instruct_lab.pages.render import render_page
 
@@ -25,21 +25,21 @@ class Token:
     num_cut: int
 
 
-def inspection_page(shown: Sequence[Inspected], *, ids: bool) -> str:
+def inspection_page(rows: Sequence[InspectedRow], *, ids: bool) -> str:
     """The page.
 
     Args:
-        shown: examples and rows.
-        ids: show every token's id below it, not only when one points at the token.
+        rows: examples, and rows that were dropped.
+        ids: show every token's id below it; otherwise an id appears when the pointer is on its token.
     """
     examples = [
         {
-            "title": describe(inspected),
-            "text": inspected.text,
-            "tokens": [_token(span, cut) for span, cut in with_cuts(inspected)],
-            "further": {name: [_token(span) for span in spans] for name, spans in inspected.further.items()},
+            "title": describe(row),
+            "text": row.text,
+            "tokens": [_token(span, cut) for span, cut in with_cuts(row)],
+            "further": {name: [_token(span) for span in spans] for name, spans in row.further.items()},
         }
-        for inspected in shown
+        for row in rows
     ]
     title = "The data as the model sees it"
     return render_page("inspection/templates/inspection.html", title, examples=examples, ids=ids)

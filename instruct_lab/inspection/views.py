@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from instruct_lab.inspection.inspected import Cut, Inspected
+from instruct_lab.inspection.inspected import Cut, InspectedRow
 from instruct_lab.pages.format import visible
 
 if TYPE_CHECKING:
@@ -25,47 +25,45 @@ ASCII_SIGNS = str.maketrans(
 """For terminals without Unicode."""
 
 
-def describe(inspected: Inspected) -> str:
-    """One line about an example: where it is, what it is made of."""
-    parts = [
-        " ".join([inspected.split or "all splits", *([str(inspected.index)] if inspected.index is not None else [])])
-    ]
-    if inspected.example.id:
-        parts.append(f"id {inspected.example.id}")
-    if inspected.source:
-        parts.append(f"source {inspected.source}")
-    tokens, targets = len(inspected.example.input_ids), inspected.example.num_target_tokens
-    if tokens and "decoder writes" in inspected.further:
+def describe(row: InspectedRow) -> str:
+    """One line about a row: its split and number, its id and source, its numbers of tokens."""
+    parts = [" ".join([row.split or "all splits", *([str(row.index)] if row.index is not None else [])])]
+    if row.example.id:
+        parts.append(f"id {row.example.id}")
+    if row.source:
+        parts.append(f"source {row.source}")
+    tokens, targets = len(row.example.input_ids), row.example.num_target_tokens
+    if tokens and "decoder writes" in row.further:
         parts.append(f"{tokens:,} tokens read, {targets:,} written")
     elif tokens:
         parts.append(f"{tokens:,} tokens, {targets:,} trained ({100 * targets / tokens:.0f} %)")
-    if inspected.cuts:
-        parts.append(f"{sum(cut.tokens for cut in inspected.cuts):,} tokens cut out")
-    if inspected.dropped is not None:
-        parts.append(f"dropped at {inspected.stage}: {inspected.dropped}")
+    if row.cuts:
+        parts.append(f"{sum(cut.tokens for cut in row.cuts):,} tokens cut out")
+    if row.dropped is not None:
+        parts.append(f"dropped at {row.stage}: {row.dropped}")
     return " · ".join(parts)
 
 
 # ---- terminal
 
 
-def print_inspected(console: Console, shown: Sequence[Inspected], *, ids: bool) -> None:
-    """Print examples under a legend; without colours, signs stand around what is trained or special."""
+def print_inspected(console: Console, rows: Sequence[InspectedRow], *, ids: bool) -> None:
+    """Print rows below a legend; without colours, brackets mark what is trained or special."""
     from rich.text import Text
 
     plain = console.color_system is None or console.no_color
-    if any(inspected.spans for inspected in shown):
+    if any(row.spans for row in rows):
         console.print(_legend(plain, console), soft_wrap=True)
-    for inspected in shown:
-        heading = _printable(f"── {visible(describe(inspected))}", console)
+    for row in rows:
+        heading = _printable(f"── {visible(describe(row))}", console)
         console.print(Text(f"\n{heading}", style="bold"), soft_wrap=True)
-        if inspected.spans:
-            console.print(_Writer(plain, ids, console).write(with_cuts(inspected)), soft_wrap=True)
-            for name, spans in inspected.further.items():
+        if row.spans:
+            console.print(_Writer(plain, ids, console).write(with_cuts(row)), soft_wrap=True)
+            for name, spans in row.further.items():
                 console.print(Text(f"{name}:", style="dim"), soft_wrap=True)
                 console.print(_Writer(plain, ids, console).write((span, None) for span in spans), soft_wrap=True)
         else:
-            console.print(Text(_printable(visible(inspected.text), console)), soft_wrap=True)
+            console.print(Text(_printable(visible(row.text), console)), soft_wrap=True)
 
 
 def _legend(plain: bool, console: Console) -> Text:
@@ -84,7 +82,7 @@ def _legend(plain: bool, console: Console) -> Text:
 
 
 class _Writer:
-    """Writes the spans of one text, styled."""
+    """Writes the spans of one text with their styles."""
 
     def __init__(self, plain: bool, ids: bool, console: Console) -> None:
         from rich.text import Text
@@ -111,13 +109,13 @@ class _Writer:
 
     def _span(self, span: Span) -> None:
         self._shade = 1 - self._shade
-        shown = _signs(span.text)
+        text = _signs(span.text)
         if span.predicts:
-            shown = f"{shown}→{_signs(span.predicts)}"
+            text = f"{text}→{_signs(span.predicts)}"
         if span.special:
-            self._append(f"⟨{shown}⟩" if self._plain else shown, SPECIAL_TRAINED if span.trained else SPECIAL)
+            self._append(f"⟨{text}⟩" if self._plain else text, SPECIAL_TRAINED if span.trained else SPECIAL)
         else:
-            self._append(shown, (TRAINED if span.trained else UNTRAINED)[self._shade])
+            self._append(text, (TRAINED if span.trained else UNTRAINED)[self._shade])
         if self._ids:
             self._append(",".join(map(str, span.ids)).translate(SUBSCRIPTS), "dim")
         if span.text.endswith("\n"):
@@ -128,27 +126,27 @@ class _Writer:
 
 
 def _signs(text: str) -> str:
-    """The text with its line breaks visible; a last one is left to come after the token's id."""
+    """The text with visible line breaks, without the last one, which is printed after the token's id."""
     whole = visible(text).replace("\t", "⇥\t").replace("\n", "↵\n")
     return whole.removesuffix("\n")
 
 
 def _printable(text: str, console: Console) -> str:
-    """The text as the terminal's encoding can write it."""
+    """The text with characters that the terminal's encoding cannot write replaced."""
     encoding = console.encoding or "utf-8"
     if console.options.ascii_only:
         text = text.translate(ASCII_SIGNS)
     return text.encode(encoding, "backslashreplace").decode(encoding, "replace")
 
 
-def with_cuts(inspected: Inspected) -> Iterable[tuple[Span | None, Cut | None]]:
-    """Each span, with the cut that stands before it; after all of them, a cut at the end."""
-    waiting = sorted(inspected.cuts, key=lambda cut: cut.at)
-    place = 0
-    for span in inspected.spans:
-        place += len(span.ids)
+def with_cuts(row: InspectedRow) -> Iterable[tuple[Span | None, Cut | None]]:
+    """Each span with the cut before it, then the cuts after the last span."""
+    waiting = sorted(row.cuts, key=lambda cut: cut.at)
+    position = 0
+    for span in row.spans:
+        position += len(span.ids)
         cut = None
-        while waiting and waiting[0].at < place:
+        while waiting and waiting[0].at < position:
             cut = Cut(waiting[0].at, waiting[0].tokens + (cut.tokens if cut else 0))
             waiting.pop(0)
         yield span, cut

@@ -1,4 +1,4 @@
-"""`inspect`: the data as it reaches the model, what is trained, what was cut, and what was left out; no weights."""
+"""`inspect`: the data as it reaches the model, what is trained, what was cut, and what was dropped; no weights."""
 
 import io
 import json
@@ -20,7 +20,7 @@ SHORT = ["batching.max_tokens=90", "generation.max_new_tokens=4"]
 
 @pytest.fixture
 def look(lab, tiny, monkeypatch):
-    """Run `inspect` as the command does; gives what it printed. Loading weights is an error."""
+    """Run `inspect` as the command does; returns what it printed. Loading weights is an error."""
 
     def never(*arguments, **options):
         raise AssertionError("weights were loaded")
@@ -93,7 +93,7 @@ def test_the_ids_are_those_that_training_gets(look, lab, tiny):
     assert [row["labels"] for row in rows] == [list(example.labels) for example in examples]
 
 
-def test_a_row_is_named_by_its_place_in_the_split(look):
+def test_a_row_is_chosen_by_its_index_in_the_split(look):
     (row,) = rows_of(look, row=2)
     assert row == rows_of(look)[2]
     assert row["row"] == 2
@@ -102,13 +102,13 @@ def test_a_row_is_named_by_its_place_in_the_split(look):
 # ---- what a person reads
 
 
-def test_what_is_trained_stands_between_signs_where_there_are_no_colours(look):
+def test_brackets_mark_what_is_trained_on_a_terminal_without_colours(look):
     (row,) = rows_of(look, row=0)
     text = look(row=0)
     trained = "".join(t for t, label in zip(row["tokens"], row["labels"], strict=True) if label != IGNORED)
     answer = trained.removesuffix("<|im_end|>")
     assert f"⟦{answer}⟨<|im_end|>⟩⟧" in text
-    assert text.count("⟦") == 2  # the legend's and this
+    assert text.count("⟦") == 2  # in the legend and here
     assert "\x1b" not in text
 
 
@@ -120,10 +120,10 @@ def test_what_is_trained_is_coloured_and_token_borders_show(look):
     assert "<|im_end|>" in text
 
 
-def test_ids_are_shown_on_demand(look):
+def test_ids_are_shown_when_asked_for(look):
     (row,) = rows_of(look, row=0)
-    shown = look(row=0, ids=True).translate(str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789"))
-    assert f"⟨<|im_start|>⟩{row['input_ids'][0]}" in shown
+    printed = look(row=0, ids=True).translate(str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789"))
+    assert f"⟨<|im_start|>⟩{row['input_ids'][0]}" in printed
     assert "₁" not in look(row=0)
 
 
@@ -144,12 +144,12 @@ def test_characters_of_several_tokens_and_control_characters_are_shown(look, lab
     assert "\x1b" not in text
 
 
-def test_text_that_looks_like_markup_is_shown_as_it_is(look, lab):
+def test_text_that_looks_like_markup_is_printed_unchanged(look, lab):
     write_rows(lab, ("[red]x[/red] :smile:", "[/]"), *((f"other {n}", "yes") for n in range(5)))
     assert "[red]x[/red] :smile:" in look(*WHOLE, num=10)
 
 
-def test_a_terminal_without_unicode_is_served(look, lab):
+def test_a_terminal_without_unicode(look, lab):
     write_rows(lab, ("你好", "é"), *((f"other {n}", "yes") for n in range(5)))
     text = look(*WHOLE, num=10, encoding="ascii", ids=True)
     assert "<<|im_end|>>" in text
@@ -161,7 +161,7 @@ def test_a_terminal_without_unicode_is_served(look, lab):
 
 
 @pytest.mark.parametrize(("policy", "part"), [("truncate_prompt", "user"), ("truncate_response", "assistant")])
-def test_the_place_where_an_example_was_cut_is_shown(look, lab, policy, part):
+def test_the_position_of_a_cut_is_shown(look, lab, policy, part):
     long = " ".join(f"word{n}" for n in range(20))
     write_rows(lab, (long, "yes") if part == "user" else ("go", long), *((f"other {n}", "yes") for n in range(5)))
     overrides = [*WHOLE, *SHORT, f"batching.overlong={policy}"]
@@ -174,18 +174,18 @@ def test_the_place_where_an_example_was_cut_is_shown(look, lab, policy, part):
     kept = len(re.search(rf"{part}\n(.*?)<\|im_end\|>", row["text"], re.DOTALL)[1].encode())
     assert sum(cut["tokens"] for cut in row["cuts"]) == whole - kept
     text = look(*overrides, num=10)
-    place = text.index(f"✂ {whole - kept} tokens cut")
-    assert text.index("word0") < place < text.index("other 0")
-    assert text[place:].startswith(f"✂ {whole - kept} tokens cut ⟨<|im_end|>⟩") is (part == "assistant")
+    position = text.index(f"✂ {whole - kept} tokens cut")
+    assert text.index("word0") < position < text.index("other 0")
+    assert text[position:].startswith(f"✂ {whole - kept} tokens cut ⟨<|im_end|>⟩") is (part == "assistant")
 
 
-def test_an_example_is_matched_with_its_own_row_after_others_were_left_out(look, lab, monkeypatch):
+def test_an_example_is_matched_with_its_own_row_after_others_were_dropped(look, lab, monkeypatch):
     import dataclasses
 
     from instruct_lab.training import datamodule
 
     class Sourced(datamodule.InstructionData):
-        """Each row comes from a source that bears the name of its prompt."""
+        """The source of each row is named after its prompt."""
 
         def __init__(self, *arguments):
             super().__init__(*arguments)
@@ -199,8 +199,8 @@ def test_an_example_is_matched_with_its_own_row_after_others_were_left_out(look,
     write_rows(lab, (f"prompt0 {long}", "yes"), ("prompt1", "yes"), (f"prompt2 {long}", "yes"), ("prompt3", long))
     rows = rows_of(look, *WHOLE, *SHORT, "batching.overlong=truncate_response", num=10)
     assert [(row["source"], row["truncated"]) for row in rows] == [("prompt1", False), ("prompt3", True)]
-    left_out = rows_of(look, *WHOLE, *SHORT, "batching.overlong=truncate_response", dropped="response cut", num=10)
-    assert [row["source"] for row in left_out] == ["prompt0", "prompt2"]
+    dropped_rows = rows_of(look, *WHOLE, *SHORT, "batching.overlong=truncate_response", dropped="response cut", num=10)
+    assert [row["source"] for row in dropped_rows] == ["prompt0", "prompt2"]
 
 
 def test_cuts_are_found_between_what_was_kept():
@@ -212,10 +212,10 @@ def test_cuts_are_found_between_what_was_kept():
     assert cuts(list(range(50_000)), [0, 25_000, 49_999]) == (Cut(1, 49_997),)
 
 
-# ---- what was left out
+# ---- dropped rows
 
 
-def test_a_row_that_batching_left_out_is_shown_as_its_tokens_would_have_been(look, lab):
+def test_a_row_that_batching_dropped_is_shown_with_its_tokens(look, lab):
     long = " ".join(f"word{n}" for n in range(20))
     write_rows(lab, *((f"other {n}", "yes") for n in range(5)), (f"first {long}", "yes"), (f"second {long}", "no"))
     rows = rows_of(look, *WHOLE, *SHORT, dropped="LONGER than")
@@ -231,7 +231,7 @@ def test_a_row_that_batching_left_out_is_shown_as_its_tokens_would_have_been(loo
     assert "⟦yes⟨<|im_end|>⟩⟧" in text
 
 
-def test_a_row_that_preprocessing_left_out_is_shown_as_the_audit_has_it(look, lab):
+def test_a_row_that_preprocessing_dropped_is_shown_as_the_audit_sampled_it(look, lab):
     write_rows(lab, ("same", "answer"), ("same", "answer"), *((f"other {n}", "yes") for n in range(5)))
     rows = rows_of(look, *WHOLE, "preprocessing=standard", dropped="same conversation")
     assert [(row["input_ids"], row["labels"], row["split"]) for row in rows] == [([], [], "train")]
@@ -246,7 +246,7 @@ def test_as_many_rows_of_a_reason_are_shown_as_asked_for(look, lab):
     assert len(rows_of(look, *WHOLE, *SHORT, dropped="longer", num=100)) == 5
 
 
-def test_an_unknown_reason_lists_those_that_there_are(look, lab):
+def test_an_unknown_reason_lists_the_known_ones(look, lab):
     long = " ".join(f"word{n}" for n in range(20))
     write_rows(lab, *((f"other {n}", "yes") for n in range(5)), (long, "yes"))
     with pytest.raises(InstructLabError, match=r"nonsense(.|\n)*1  (train: )?longer than 90 tokens"):
@@ -255,7 +255,7 @@ def test_an_unknown_reason_lists_those_that_there_are(look, lab):
         look(*WHOLE, *SHORT, dropped="longer", split="validation")
 
 
-def test_nothing_dropped_is_told_as_such(look, lab):
+def test_a_message_says_that_nothing_was_dropped(look, lab):
     write_rows(lab, *((f"other {n}", "yes") for n in range(5)))
     with pytest.raises(InstructLabError, match="no row was dropped at all"):
         look(*WHOLE, "preprocessing=none", dropped="longer")
@@ -274,7 +274,7 @@ def test_what_was_dropped_is_shown_even_where_nothing_is_left(look, lab):
 # ---- the page
 
 
-def test_the_page_shows_tokens_with_their_ids_and_lets_nothing_out(look, lab):
+def test_the_page_shows_tokens_with_their_ids_and_escapes_texts(look, lab):
     attack = "<script>alert(1)</script>"
     write_rows(lab, (attack, "yes"), *((f"other {n}", "yes") for n in range(5)))
     path = lab / "new" / "page.html"
@@ -289,7 +289,7 @@ def test_the_page_shows_tokens_with_their_ids_and_lets_nothing_out(look, lab):
     assert "text ids" in path.read_text(encoding="utf-8")
 
 
-def test_a_page_that_cannot_be_written_is_told(look, lab):
+def test_a_page_that_cannot_be_written_is_refused(look, lab):
     (lab / "file").write_text("x")
     with pytest.raises(InstructLabError, match="page cannot be written"):
         look(html=lab / "file" / "page.html")
@@ -299,18 +299,18 @@ def test_a_page_that_cannot_be_written_is_told(look, lab):
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ({"split": "tset"}, "choose test"),
         ({"split": "zzz"}, "train"),
         ({"row": 10**6}, "no row 1000000"),
         ({"row": -1}, "no row -1"),
         ({"num": 0}, "--num"),
-        ({"row": 1, "dropped": "x"}, "leave one"),
+        ({"row": 1, "dropped": "x"}, "leave out one"),
     ],
 )
-def test_bad_arguments_are_told(look, options, told):
-    with pytest.raises(InstructLabError, match=told):
+def test_bad_arguments_are_refused(look, options, message):
+    with pytest.raises(InstructLabError, match=message):
         look(**options)
 
 
@@ -336,9 +336,9 @@ def test_masks_are_shown_with_what_they_hide(look):
     chosen.append("objective.mask_share=1.0")
     chosen.append("objective.random_share=0.0")
     (row,) = rows_of(look, *chosen, num=1)
-    hidden = [place for place, label in enumerate(row["labels"]) if label != IGNORED]
+    hidden = [index for index, label in enumerate(row["labels"]) if label != IGNORED]
     assert hidden
-    assert [row["tokens"][place] for place in hidden] == ["[MASK]"] * len(hidden)
+    assert [row["tokens"][index] for index in hidden] == ["[MASK]"] * len(hidden)
     assert row["text"].count("[MASK]") == row["target_tokens"]
     assert len(re.findall(r"\[MASK\]→", look(*chosen, num=1))) == len(hidden)
 
