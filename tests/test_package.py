@@ -21,8 +21,11 @@ def test_the_wheel_works_away_from_the_clone(tmp_path):
     with zipfile.ZipFile(wheel) as packed:
         packed.extractall(site)
         names = set(packed.namelist())
-    for folder in ("echarts", "comparison_view"):  # what is not Python, and stands beside what reads it
-        here = {path.relative_to(ROOT).as_posix() for path in (ROOT / "instruct_lab/tracking" / folder).iterdir()}
+    for folder in (
+        "comparison/page/echarts",
+        "comparison/page/view",
+    ):  # what is not Python, and stands beside what reads it
+        here = {path.relative_to(ROOT).as_posix() for path in (ROOT / "instruct_lab" / folder).iterdir()}
         assert here
         assert here <= names
     elsewhere = tmp_path / "elsewhere"

@@ -319,7 +319,7 @@ def test_answers_and_references_of_unequal_number_or_kind_are_refused():
 def test_declarations_import_no_heavy_library():
     heavy = "torch torchmetrics numpy sacrebleu rouge_score nltk wandb transformers pytorch_lightning"
     code = (
-        "import sys; from instruct_lab.metrics import *; import instruct_lab.tracking; "
+        "import sys; from instruct_lab.metrics import *; import instruct_lab.tracker; "
         "kinds = (ChrF, BLEU, TER, ROUGE, ExactMatch, Perplexity, SquadF1, SquadExactMatch, DistinctN, SelfBLEU, "
         "AnswerLength, TokenAccuracy, ExpectedCalibrationError, PreferenceAccuracy, RewardMargin); "
         "InstructionFollowing(); "

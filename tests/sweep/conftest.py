@@ -12,7 +12,7 @@ def planted(lab, tiny, monkeypatch):
     monkeypatch.setattr(plan, "MAX_CHECKED", 0)  # checking each point of a large grid takes a tenth of a second each
 
     def run(*overrides, code=0):
-        assert cli.main(["train", "-m", *tiny, "hydra.launcher._target_=planted.Planted", *overrides]) == code
+        assert cli.main(["train", "-m", *tiny, "hydra.launcher._target_=support.planted.Planted", *overrides]) == code
         return sweep_runs(lab)
 
     return run

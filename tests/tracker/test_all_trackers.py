@@ -142,7 +142,7 @@ def test_a_sweep_is_the_group_of_its_runs_in_every_tracker_that_knows_groups(lab
 def test_a_failing_logger_ends_no_run(lab, at, capsys):
     fake_loggers.CALLS.clear()
     (lab / "conf" / "tracker").mkdir()
-    option = f"# bad: fails\nbad:\n  _target_: fake_loggers.WithTables\n  failing: {at}\n"
+    option = f"# bad: fails\nbad:\n  _target_: support.fake_loggers.WithTables\n  failing: {at}\n"
     (lab / "conf" / "tracker" / "bad.yaml").write_text(option, encoding="utf-8")
     assert cli.main(["train", *SMALL, "tracker=[bad,csv]"]) == 0
     run = newest_run(lab)

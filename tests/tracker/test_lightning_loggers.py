@@ -46,7 +46,12 @@ def lightning(kind, **arguments):
 
 
 def test_any_logger_receives_settings_values_and_how_the_run_ended(record):
-    follow(record, "any", ExternalClass("fake_loggers.Plain", {"folder": "{runs_path}/{group}/{run_id}"}), finish=130)
+    follow(
+        record,
+        "any",
+        ExternalClass("support.fake_loggers.Plain", {"folder": "{runs_path}/{group}/{run_id}"}),
+        finish=130,
+    )
     assert fake_loggers.calls("init") == [({"folder": f"{record.path.parent.parent}/sweep-1/{record.id}"},)]
     ((settings,),) = fake_loggers.calls("log_hyperparams")
     assert (settings["seed"], settings["tuning.r"]) == (1, 16)
@@ -55,7 +60,7 @@ def test_any_logger_receives_settings_values_and_how_the_run_ended(record):
 
 
 def test_a_logger_with_tables_receives_them(record):
-    follow(record, "any", ExternalClass("fake_loggers.WithTables", {}))
+    follow(record, "any", ExternalClass("support.fake_loggers.WithTables", {}))
     assert fake_loggers.calls("log_table") == [("predictions", COLUMNS, ROWS)]
     assert fake_loggers.calls("finalize") == [("success",)]
 
@@ -136,7 +141,7 @@ MLFLOW = {
 
 
 def test_mlflow_receives_settings_tags_and_tables_without_mlflow(record):
-    tracker = ExternalClass("fake_loggers.MLFlowLogger", {})
+    tracker = ExternalClass("support.fake_loggers.MLFlowLogger", {})
     where = follow(record, "mlflow", tracker, finish=143)
     assert where == "see it: mlflow ui --backend-store-uri sqlite:///here/mlflow.db"
     ((settings,),) = fake_loggers.calls("log_hyperparams")

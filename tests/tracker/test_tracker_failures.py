@@ -84,7 +84,7 @@ def ours(failing="", hangs=0.0, hangs_at="finalize"):
 
 
 def lightnings(failing="", hangs=0.0):
-    return ExternalClass("fake_loggers.WithTables", {"failing": failing, "hangs": hangs})
+    return ExternalClass("support.fake_loggers.WithTables", {"failing": failing, "hangs": hangs})
 
 
 def whole_life(session, record):

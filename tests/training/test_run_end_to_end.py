@@ -211,7 +211,7 @@ def test_baselines_stand_in_the_table_unless_they_are_switched_off(train):
 
 
 def test_the_weights_that_are_measured_are_the_chosen_ones(train):
-    worse_later = ["tuning=full", "optimizer.lr=0.5", "lr_scheduler=constant", "trainer.max_epochs=4"]
+    worse_later = ["tuning=full", "optimizer.lr=2", "lr_scheduler=constant", "trainer.max_epochs=4"]
     best, last = train(*worse_later), train(*worse_later, "evaluation.checkpoint=last")
     losses = logged(best, "val/loss")
     best_step, last_step = min(losses, key=lambda pair: pair[1])[0], logged(best, "train/loss")[-1][0]

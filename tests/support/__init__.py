@@ -1,0 +1,1 @@
+"""What several test files share: planted runs and sweeps, fake loggers, tokenizers, a headless browser."""
