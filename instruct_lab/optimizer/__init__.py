@@ -1,6 +1,6 @@
 """Optimizers and parameter groups.
 
-In: a model's named parameters and the number of optimizer steps. Out: a torch optimizer.
+In: a model's named parameters. Out: a torch optimizer.
 """
 
 from instruct_lab.optimizer.base import Optimizer

@@ -1,4 +1,4 @@
-"""GaLore with a state of tensors and numbers alone, which a checkpoint can hold and `weights_only` loading accepts."""
+"""GaLore whose state holds only tensors and numbers, so that `weights_only` loading accepts it."""
 
 from __future__ import annotations
 
@@ -7,36 +7,36 @@ from typing import Any
 from pytorch_optimizer import GaLore
 from pytorch_optimizer.optimizer.utils.galore import GaLoreProjector
 
-OF_PROJECTOR = ("ortho_matrix", "last_svd_step")
-"""What a projector remembers."""
+PROJECTOR_STATE = ("ortho_matrix", "last_svd_step")
+"""Attributes of a projector that a checkpoint keeps."""
 
 
 class ProjectedAdamW(GaLore):
-    """The package's optimizer; its projectors are saved as what they remember."""
+    """`pytorch_optimizer.GaLore` that saves the attributes of its projectors instead of the objects."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Without the projectors' class."""
-        told = super().state_dict()
-        told["state"] = {key: _plain(state) for key, state in told["state"].items()}
-        return told
+        """Replace each projector by its state."""
+        saved = super().state_dict()
+        saved["state"] = {key: _to_plain(state) for key, state in saved["state"].items()}
+        return saved
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Make the projectors again."""
+        """Rebuild the projectors from their state."""
         super().load_state_dict(state_dict)
         for group in self.param_groups:
             for parameter in group["params"]:
-                remembered = self.state[parameter].get("projector") if parameter in self.state else None
-                if remembered is None:
+                stored = self.state[parameter].get("projector") if parameter in self.state else None
+                if stored is None:
                     continue
                 options = ("rank", "update_proj_gap", "scale", "projection_type")
                 projector = GaLoreProjector(**{name: group[name] for name in options})
-                for name in OF_PROJECTOR:
-                    setattr(projector, name, remembered[name])
+                for name in PROJECTOR_STATE:
+                    setattr(projector, name, stored[name])
                 self.state[parameter]["projector"] = projector
 
 
-def _plain(state: dict[str, Any]) -> dict[str, Any]:
+def _to_plain(state: dict[str, Any]) -> dict[str, Any]:
     projector = state.get("projector")
     if projector is None:
         return state
-    return {**state, "projector": {name: getattr(projector, name) for name in OF_PROJECTOR}}
+    return {**state, "projector": {name: getattr(projector, name) for name in PROJECTOR_STATE}}

@@ -1,4 +1,4 @@
-"""Two torch optimizers as one: the loop, the schedule and the checkpoint see one list of groups and one state."""
+"""Several torch optimizers as one, with one list of parameter groups and one state."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import torch
 
 
 class Joint(torch.optim.Optimizer):
-    """Optimizers over disjoint parameters; their groups and states are shared with this one, not copied.
+    """Optimizers over disjoint parameters; they share groups and state with this one, without copies.
 
     Args:
-        optimizers: whose groups follow one another, in this order.
+        optimizers: in the order of their groups.
     """
 
     def __init__(self, optimizers: Sequence[torch.optim.Optimizer]) -> None:
@@ -22,7 +22,7 @@ class Joint(torch.optim.Optimizer):
         self._share()
 
     def _share(self) -> None:
-        """Let each optimizer work on this one's groups and state."""
+        """Point each optimizer at its part of this one's groups and at the common state."""
         start = 0
         for optimizer, size in zip(self._optimizers, self._sizes, strict=True):
             optimizer.param_groups = self.param_groups[start : start + size]
@@ -41,6 +41,6 @@ class Joint(torch.optim.Optimizer):
         return loss
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take groups and states over, for all optimizers."""
+        """Load groups and state for all optimizers."""
         super().load_state_dict(state_dict)
         self._share()

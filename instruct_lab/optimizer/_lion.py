@@ -9,7 +9,7 @@ import torch
 
 
 class SignMomentum(torch.optim.Optimizer):
-    """Lion; see `instruct_lab.optimizer.Lion` for its formula."""
+    """Lion; `instruct_lab.optimizer.Lion` has the formula."""
 
     def __init__(self, params: list[dict[str, Any]], lr: float, betas: tuple[float, float]) -> None:
         super().__init__(params, {"lr": lr, "betas": betas, "weight_decay": 0.0})

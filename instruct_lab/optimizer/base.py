@@ -1,4 +1,4 @@
-"""What an optimizer is: named parameters to a torch optimizer over parameter groups."""
+"""The base of optimizers: from named parameters to a torch optimizer over parameter groups."""
 
 from __future__ import annotations
 
@@ -11,9 +11,15 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 from pydantic import Field
 
 from instruct_lab.config import Component, component
-from instruct_lab.errors import Problem, Refusal
-from instruct_lab.optimizer.groups import NO_DECAY, Factor, Group, distances_from_top, parameter_groups
-from instruct_lab.optimizer.groups import pattern_factors as factors_by_pattern
+from instruct_lab.errors import InstructLabError, Problem, Refusal
+from instruct_lab.optimizer.groups import (
+    NO_DECAY,
+    Factor,
+    Group,
+    distances_from_top,
+    factors_by_pattern,
+    parameter_groups,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -23,18 +29,20 @@ if TYPE_CHECKING:
 class Optimizer(Component, ABC):
     """How gradients become updates, and which parameters get which learning rate and weight decay.
 
-    The learning rate of a parameter is `lr` times the tuning method's factor, the first factor of `lr_factors` whose
-    pattern matches its name, and `layer_decay` to the power of its distance from the model's output. A schedule
-    multiplies all of them by one factor, so that their ratios stay.
+    The learning rate of a parameter is `lr` times the tuning method's factor for it, the first factor of `lr_factors`
+    whose pattern matches its name, and `layer_decay` to the power of its distance from the model's output. A schedule
+    multiplies all of them by one factor, so their ratios do not change.
     """
 
     package: ClassVar[tuple[str, str] | None] = None
-    """The optional package that does the work, as it is imported and as it is installed."""
+    """The optional package that does the work: its import name and its name for pip."""
 
     averages_weights: ClassVar[bool] = False
-    """Whether the weights that are measured and kept are an average that the optimizer makes itself."""
+    """Whether evaluation and checkpoints use an average of the weights that the optimizer itself maintains."""
 
-    lr: Annotated[float, Field(gt=0)]  # peak learning rate
+    lr: Annotated[float, Field(gt=0)] | None = (
+        None  # peak learning rate; null: the tuning method's, scaled for the optimizer and the objective
+    )
     weight_decay: Annotated[float, Field(ge=0)] = 0.0  # decoupled, times the learning rate
     no_decay: str = NO_DECAY  # regular expression: parameters whose names match are not decayed
     lr_factors: dict[str, Annotated[float, Field(gt=0)]] = Field(
@@ -51,8 +59,24 @@ class Optimizer(Component, ABC):
             except re.error as error:
                 raise Refusal(field, f"{pattern!r} is not a regular expression: {error}") from error
 
+    @property
+    def learning_rate_scale(self) -> float:
+        """Learning rate that suits this optimizer, as a multiple of the one that suits AdamW."""
+        return 1.0
+
+    @property
+    def peak_lr(self) -> float:
+        """`lr`, for use where updates are made: the config of a run has a number here, see `Experiment.settled`.
+
+        Raises:
+            InstructLabError: it is null.
+        """
+        if self.lr is None:
+            raise InstructLabError("The learning rate is null", where="optimizer.lr", do="set it, such as 1e-4")
+        return self.lr
+
     def problems(self) -> Iterator[Problem]:
-        """The package is not there."""
+        """Report a required package that is not installed."""
         if self.package is not None and importlib.util.find_spec(self.package[0]) is None:
             name = type(self).__name__
             reason = (
@@ -66,11 +90,11 @@ class Optimizer(Component, ABC):
         """A torch optimizer over the named parameters that require gradients.
 
         Args:
-            parameters: all of a model's, frozen ones too: they tell how deep it is.
-            factor: of the learning rate by parameter name, which the tuning method gives.
+            parameters: all of a model's, including frozen ones, which show how deep the model is.
+            factor: the tuning method's factor of the learning rate, by parameter name.
 
         Raises:
-            InstructLabError: nothing trains, or a pattern or `layer_decay` has no effect on these parameters.
+            InstructLabError: no parameter requires gradients, or a pattern or `layer_decay` has no effect on them.
         """
         named = list(parameters)
         by_pattern = factors_by_pattern(self.lr_factors, [name for name, value in named if value.requires_grad])
@@ -78,13 +102,13 @@ class Optimizer(Component, ABC):
         decay = self.layer_decay if self.layer_decay is not None else 1.0
 
         def total(name: str) -> float:
-            given = factor(name) if factor is not None else 1.0
-            return given * by_pattern.get(name, 1.0) * decay ** distances.get(name, 0)
+            by_method = factor(name) if factor is not None else 1.0
+            return by_method * by_pattern.get(name, 1.0) * decay ** distances.get(name, 0)
 
         return self.make(parameter_groups(named, no_decay=self.no_decay, factor=total, part=self.part))
 
     def part(self, name: str, parameter: torch.nn.Parameter) -> str:
-        """Which of the optimizer's rules applies to a parameter; most have one."""
+        """Name of the update rule for a parameter; empty for optimizers with one rule."""
         return ""
 
     @abstractmethod

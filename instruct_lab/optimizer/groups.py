@@ -18,25 +18,24 @@ LAYER = re.compile(r"(?:^|[._])(?:layers?|layer_groups|h|blocks?)\.(\d+)(?=\.|$)
 """A layer's number in a parameter's name: `model.layers.3.`, `transformer.h.3.`, `encoder.block.3.`."""
 
 EMBEDDING = r"embed|(^|\.)(wte|wpe|shared)(\.|$)"
-"""Token and position embeddings of Llama, GPT-2, T5, BART and BERT, and prompts that are trained as embeddings."""
+"""Token and position embeddings of Llama, GPT-2, T5, BART and BERT, and trained prompt embeddings."""
 
 NO_DECAY = rf"bias$|norm|(^|\.)ln_|relative_attention_bias|magnitude_vector|ia3_|{EMBEDDING}"
-"""Biases, norms, embeddings, and the vectors of adapters whose neutral value is not zero."""
+"""Biases, norms, embeddings, and adapter vectors whose neutral value is not zero."""
 
-NamedParameters = Iterable[tuple[str, "torch.nn.Parameter"]]
 Factor = Callable[[str], float]
 """A factor of the learning rate by parameter name."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """Parameters that share everything.
+    """Parameters with the same learning rate, weight decay and update rule.
 
     Args:
         parameters: in the model's order.
         factor: of the learning rate.
         decayed: whether weight decay applies.
-        part: which of an optimizer's rules applies; empty where it has one.
+        part: name of the optimizer's update rule; empty if it has only one.
     """
 
     parameters: list[torch.nn.Parameter]
@@ -45,7 +44,7 @@ class Group:
     part: str
 
     def options(self, lr: float, weight_decay: float) -> dict[str, Any]:
-        """The group as torch's optimizers take it."""
+        """The group as a dictionary for a torch optimizer."""
         return {
             "params": self.parameters,
             "lr": lr * self.factor,
@@ -60,16 +59,16 @@ def parameter_groups(
     factor: Factor,
     part: Callable[[str, torch.nn.Parameter], str],
 ) -> list[Group]:
-    """The parameters that require gradients, grouped; those whose learning rate has no factor come first of a part.
+    """Group the parameters that require gradients; within a part, the group with factor 1 comes first.
 
     Args:
         parameters: all of a model's, by name.
         no_decay: regular expression of names without weight decay.
         factor: of the learning rate, by name.
-        part: which of the optimizer's rules applies to a parameter; parts come in the order of their names.
+        part: name of the update rule for a parameter; groups are sorted by it.
 
     Raises:
-        InstructLabError: nothing trains.
+        InstructLabError: no parameter requires gradients.
     """
     members: dict[tuple[str, float, bool], list[torch.nn.Parameter]] = {}
     for name, parameter in parameters:
@@ -78,21 +77,21 @@ def parameter_groups(
             members.setdefault((part(name, parameter), factor(name), decayed), []).append(parameter)
     if not members:
         raise InstructLabError(
-            "No parameter of the model trains", where="tuning", do="choose a method that trains some"
+            "No parameter of the model requires gradients", where="tuning", do="choose a method that trains some"
         )
     keys = sorted(members, key=lambda key: (key[0], abs(math.log(key[1])), key[1], not key[2]))
     return [Group(members[key], key[1], key[2], key[0]) for key in keys]
 
 
-def pattern_factors(patterns: Mapping[str, float], names: Iterable[str]) -> dict[str, float]:
-    """The factor of every name that a pattern matches; the first pattern that matches wins.
+def factors_by_pattern(patterns: Mapping[str, float], names: Iterable[str]) -> dict[str, float]:
+    """Factors of the parameters whose names match a pattern; the first matching pattern applies.
 
     Args:
         patterns: regular expression, ignoring case, to factor.
-        names: of the parameters that train.
+        names: of the trained parameters.
 
     Raises:
-        InstructLabError: a pattern decides no name's factor.
+        InstructLabError: a pattern matches no name, or only names that an earlier pattern matches.
     """
     names = list(names)
     found: dict[str, float] = {}
@@ -106,9 +105,9 @@ def pattern_factors(patterns: Mapping[str, float], names: Iterable[str]) -> dict
             )
         if all(name in found for name in matched):
             raise InstructLabError(
-                f"Every trained parameter that the pattern {pattern!r} matches is matched by a pattern before it",
+                f"Every trained parameter that the pattern {pattern!r} matches is also matched by an earlier pattern",
                 where="optimizer.lr_factors",
-                do="put the narrower pattern first: the first match wins",
+                do="put the narrower pattern first: the first match applies",
             )
         found |= {name: factor for name in matched if name not in found}
     return found
@@ -122,19 +121,20 @@ def _nearest(pattern: str, names: list[str]) -> list[str]:
 
 
 def distances_from_top(names: Iterable[str]) -> dict[str, int]:
-    """How many layers lie between each parameter and the model's output, from the layer numbers in the names.
+    """Number of layers between each parameter and the model's output, from the layer numbers in the names.
 
-    What stands outside the layers (the last norm, the head) has 0, the top layer 1, the lowest of L layers L, the
-    embeddings L + 1. Encoder and decoder each count from their own top: every decoder layer reads the encoder's top.
+    Parameters outside the layers (the last norm, the head) have distance 0, the top layer 1, the lowest of L layers L,
+    and the embeddings L + 1. Encoder and decoder each count from their own top, because every decoder layer reads the
+    encoder's top.
 
     Raises:
-        InstructLabError: no name holds a layer's number.
+        InstructLabError: no name contains a layer number.
     """
     names = list(names)
     layers = {name: (name[: match.start()], int(match[1])) for name in names if (match := LAYER.search(name))}
     if not layers:
         raise InstructLabError(
-            "No parameter name holds a layer's number, so there is no distance from the top",
+            "No parameter name contains a layer number, so layers have no distance from the output",
             where="optimizer.layer_decay",
             do="set it to null",
         )

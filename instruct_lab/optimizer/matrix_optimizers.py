@@ -1,4 +1,4 @@
-"""Optimizers with a rule of their own for the matrices inside a model, and AdamW's for the rest."""
+"""Optimizers with a special update for the matrices inside a model, and AdamW's update for the rest."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import torch
 
 OUTSIDE = rf"{EMBEDDING}|relative_attention_bias|(^|\.)(lm_head|embed_out|score|classifier|cls)\."
-"""Matrices that are tables or outputs: embeddings, language-model heads, classification heads."""
+"""Matrices at the input or output: embeddings, language-model heads, classification heads."""
 
 MATRIX, REST = "matrix", "rest"
 
@@ -39,7 +39,7 @@ class MatrixOptimizer(Optimizer, ABC):
         try:
             re.compile(self.outside)
         except re.error as error:
-            raise Refusal("outside", f"not a regular expression: {error}") from error
+            raise Refusal("outside", f"is not a regular expression: {error}") from error
 
     def part(self, name: str, parameter: torch.nn.Parameter) -> str:
         """`matrix` for a matrix inside the model, else `rest`."""
@@ -47,14 +47,14 @@ class MatrixOptimizer(Optimizer, ABC):
         return MATRIX if is_matrix and self.takes(parameter) else REST
 
     def takes(self, parameter: torch.nn.Parameter) -> bool:
-        """Whether the matrix has a shape that the rule is for."""
+        """Whether the special update applies to a matrix of this shape."""
         return True
 
     def _split(self, groups: list[Group], wanted: str) -> tuple[list[Group], list[Group]]:
         matrices = [group for group in groups if group.part == MATRIX]
         if not matrices:
             raise InstructLabError(
-                f"None of the trained parameters is {wanted}, so {type(self).__name__} would be AdamW alone",
+                f"None of the trained parameters is {wanted}, so {type(self).__name__} would do the same as AdamW",
                 where="optimizer",
                 do="choose optimizer=adamw, or a tuning method that trains matrices",
             )
@@ -68,7 +68,7 @@ class Muon(MatrixOptimizer):
     m = momentum·m + (1 - momentum)·g; u = momentum·m + (1 - momentum)·g with nesterov, else m; then `iterations` times
     X = a·X + (b·A + c·A²)·X with A = X·Xᵀ, from X = u / |u|, in bfloat16; w [n, m] = w - lr·wd·w - lr·s·X. Here s is
     0.2·sqrt(max(n, m)) where `scale` is `match_rms_adamw`, so that learning rates are AdamW's, and sqrt(max(1, n / m))
-    where it is `original`. Sources: Jordan et al., 2024; Liu et al., 2025; as `torch.optim.Muon` has it.
+    where it is `original`. Sources: Jordan et al., 2024; Liu et al., 2025; implemented by `torch.optim.Muon`.
     """
 
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.95  # decay of the gradient's running mean, for matrices
@@ -77,16 +77,23 @@ class Muon(MatrixOptimizer):
     scale: Literal["match_rms_adamw", "original"] = "match_rms_adamw"  # of the update by the matrix's shape
     adamw_lr: Annotated[float, Field(gt=0)] | None = None  # peak learning rate of the rest; null: lr
 
+    def __post_init__(self) -> None:
+        MatrixOptimizer.__post_init__(self)
+        if self.scale == "original" and self.lr is None:
+            raise Refusal(
+                "lr", "null is a rate for scale=match_rms_adamw; scale=original needs its own, about 0.02"
+            )
+
     def make(self, groups: list[Group]) -> torch.optim.Optimizer:
-        """`torch.optim.Muon` and `torch.optim.AdamW` as one."""
+        """Combine `torch.optim.Muon` and `torch.optim.AdamW`."""
         import torch
 
         from instruct_lab.optimizer._joint import Joint
 
         matrices, rest = self._split(groups, "a matrix inside the model")
         muon = torch.optim.Muon(
-            [group.options(self.lr, self.weight_decay) for group in matrices],
-            lr=self.lr,
+            [group.options(self.peak_lr, self.weight_decay) for group in matrices],
+            lr=self.peak_lr,
             momentum=self.momentum,
             nesterov=self.nesterov,
             ns_steps=self.iterations,
@@ -94,7 +101,7 @@ class Muon(MatrixOptimizer):
         )
         if not rest:
             return muon
-        adamw_lr = self.adamw_lr if self.adamw_lr is not None else self.lr
+        adamw_lr = self.adamw_lr if self.adamw_lr is not None else self.peak_lr
         adamw = torch.optim.AdamW(
             [group.options(adamw_lr, self.weight_decay) for group in rest],
             betas=(self.betas[0], self.betas[1]),
@@ -106,9 +113,9 @@ class Muon(MatrixOptimizer):
 
 @component
 class LowRankGradients(MatrixOptimizer, ABC):
-    """Keeps AdamW's two states of a matrix in a subspace of its gradient."""
+    """Keep AdamW's two states of a matrix in a low-rank subspace of its gradient."""
 
-    rank: Annotated[int, Field(ge=1)] = 128  # of the subspace; matrices with a side no longer get AdamW's update
+    rank: Annotated[int, Field(ge=1)] = 128  # of the subspace; matrices with a shorter or equal side get AdamW's update
     update_every: Annotated[int, Field(ge=1)] = 200  # optimizer steps between two choices of the subspace
 
     def takes(self, parameter: torch.nn.Parameter) -> bool:
@@ -122,20 +129,25 @@ class GaLore(LowRankGradients):
 
     For g [n, m] with n >= m: every `update_every` steps P [rank, m] = the leading right singular vectors of g;
     r = g·Pᵀ; N = AdamW's update from r; w = w - lr·scale·N·P - lr·wd·w. For n < m the left vectors are taken.
-    Source: Zhao et al., 2024; by the package pytorch-optimizer, with a state that checkpoints can hold.
+    Source: Zhao et al., 2024; implemented by the package pytorch-optimizer.
     """
 
     package: ClassVar[tuple[str, str] | None] = ("pytorch_optimizer", "pytorch-optimizer")
 
     scale: Annotated[float, Field(gt=0)] = 0.25  # of the projected update
 
+    @property
+    def learning_rate_scale(self) -> float:
+        """Undo `scale`, which multiplies the learning rate of the projected update."""
+        return 1 / self.scale
+
     def make(self, groups: list[Group]) -> torch.optim.Optimizer:
-        """`pytorch_optimizer.GaLore`."""
+        """`pytorch_optimizer.GaLore` with a state that checkpoints can hold."""
         from instruct_lab.optimizer._galore import ProjectedAdamW
 
         matrices, rest = self._split(groups, f"a matrix with both sides above rank {self.rank}")
-        options = [group.options(self.lr, self.weight_decay) for group in rest]
+        options = [group.options(self.peak_lr, self.weight_decay) for group in rest]
         for group in matrices:
             projected = {"rank": self.rank, "update_proj_gap": self.update_every, "scale": self.scale}
-            options.append({**group.options(self.lr, self.weight_decay), **projected, "projection_type": "std"})
-        return ProjectedAdamW(options, lr=self.lr, betas=(self.betas[0], self.betas[1]), eps=self.eps)
+            options.append({**group.options(self.peak_lr, self.weight_decay), **projected, "projection_type": "std"})
+        return ProjectedAdamW(options, lr=self.peak_lr, betas=(self.betas[0], self.betas[1]), eps=self.eps)

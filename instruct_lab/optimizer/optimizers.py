@@ -1,4 +1,4 @@
-"""Optimizers with one rule for every parameter."""
+"""Optimizers with one update rule for all parameters."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class AdamW(Optimizer):
         default_factory=lambda: [0.9, 0.999]
     )  # decay of the gradient's and of its square's running means, each in [0, 1)
     eps: Annotated[float, Field(gt=0)] = 1e-8  # added to the denominator
-    fused: bool = True  # the fused kernel where there is one: same update, one pass over the parameters
+    fused: bool = True  # use the fused kernel if the device has one: same update, one pass over the parameters
 
     def __post_init__(self) -> None:
         Optimizer.__post_init__(self)
@@ -40,13 +40,17 @@ class AdamW(Optimizer):
         """`torch.optim.AdamW`."""
         import torch
 
-        options = [group.options(self.lr, self.weight_decay) for group in groups]
-        betas = (self.betas[0], self.betas[1])
-        return torch.optim.AdamW(options, lr=self.lr, betas=betas, eps=self.eps, fused=self.fused and can_fuse(groups))
+        return torch.optim.AdamW(
+            [group.options(self.peak_lr, self.weight_decay) for group in groups],
+            lr=self.peak_lr,
+            betas=(self.betas[0], self.betas[1]),
+            eps=self.eps,
+            fused=self.fused and can_fuse(groups),
+        )
 
 
 def can_fuse(groups: list[Group]) -> bool:
-    """Whether torch has a fused kernel for all of these parameters."""
+    """Whether torch has a fused kernel for all of the parameters."""
     return all(
         parameter.device.type in FUSED_DEVICES and parameter.is_floating_point()
         for group in groups
@@ -61,7 +65,7 @@ class Adafactor(Optimizer):
     For a matrix [n, m], step t from 1, b = 1 - t^beta2_decay: R = b·R + (1 - b)·mean of g² over columns; C likewise
     over rows; V = R·C / mean(R); u = g / sqrt(V); w = w - lr·wd·w - max(min_scale, rms(w)) · min(lr, 1 / sqrt(t)) ·
     u / max(1, rms(u) / clip_threshold). Vectors keep their whole second moment.
-    Source: Shazeer and Stern, 2018; as `torch.optim.Adafactor` has it.
+    Source: Shazeer and Stern, 2018; implemented by `torch.optim.Adafactor`.
     """
 
     beta2_decay: Annotated[float, Field(le=0)] = -0.8  # exponent of the second moment's decay over steps
@@ -69,13 +73,18 @@ class Adafactor(Optimizer):
     min_scale: Annotated[float, Field(ge=0)] = 1e-3  # least root mean square of the weights that a step is relative to
     clip_threshold: Annotated[float, Field(ge=1)] = 1.0  # updates of a larger root mean square are scaled down to it
 
+    @property
+    def learning_rate_scale(self) -> float:
+        """Rates are relative to the weights: 1e-3 for full tuning (Raffel et al., 2020) where AdamW's is 2e-5."""
+        return 50.0
+
     def make(self, groups: list[Group]) -> torch.optim.Optimizer:
         """`torch.optim.Adafactor`."""
         import torch
 
         return torch.optim.Adafactor(
-            [group.options(self.lr, self.weight_decay) for group in groups],
-            lr=self.lr,
+            [group.options(self.peak_lr, self.weight_decay) for group in groups],
+            lr=self.peak_lr,
             beta2_decay=self.beta2_decay,
             eps=(self.eps, self.min_scale),
             d=self.clip_threshold,
@@ -93,26 +102,31 @@ class Lion(Optimizer):
         default_factory=lambda: [0.9, 0.99]
     )  # momentum's share of the update, and the momentum's own decay, each in [0, 1)
 
+    @property
+    def learning_rate_scale(self) -> float:
+        """Every number of an update has size 1: 3 to 10 times below AdamW's rate (Chen et al., 2023)."""
+        return 0.15
+
     def __post_init__(self) -> None:
         Optimizer.__post_init__(self)
         check_betas(self.betas)
 
     def make(self, groups: list[Group]) -> torch.optim.Optimizer:
-        """Our own torch optimizer: torch has none."""
+        """Our own implementation: torch has none."""
         from instruct_lab.optimizer._lion import SignMomentum
 
-        options = [group.options(self.lr, self.weight_decay) for group in groups]
-        return SignMomentum(options, lr=self.lr, betas=(self.betas[0], self.betas[1]))
+        options = [group.options(self.peak_lr, self.weight_decay) for group in groups]
+        return SignMomentum(options, lr=self.peak_lr, betas=(self.betas[0], self.betas[1]))
 
 
 @component
 class ScheduleFreeAdamW(Optimizer):
-    """AdamW whose measured weights are a running average, so that no decaying schedule is needed.
+    """AdamW that evaluates a running average of its weights, so that no decaying schedule is needed.
 
     Gradients are taken at y = (1 - b1)·z + b1·x; z = z - lr·(g / (sqrt(v̂) + eps) + wd·y); x = (1 - c)·x + c·z with
-    c = lr_max^2·t^averaging_power over the sum of the same. The model holds y in training and x, the average, when it
-    is measured or written. Use `lr_scheduler=constant`: its warm-up counts in the average, and there is no decay.
-    Source: Defazio et al., 2024.
+    c = lr_max^2·t^averaging_power over the sum of the same. The model holds y in training and x, the average, in
+    evaluation and in checkpoints. Use `lr_scheduler=constant`: its warm-up counts in the average, and there is no
+    decay. Source: Defazio et al., 2024.
     """
 
     package: ClassVar[tuple[str, str] | None] = ("schedulefree", "schedulefree")
@@ -122,24 +136,29 @@ class ScheduleFreeAdamW(Optimizer):
         default_factory=lambda: [0.9, 0.999]
     )  # share of the average in the point of the gradient (above 0), and decay of the gradient's square
     eps: Annotated[float, Field(gt=0)] = 1e-8  # added to the denominator
-    averaging_power: Annotated[float, Field(ge=0)] = 0.0  # later steps weigh step^this more in the average
+    averaging_power: Annotated[float, Field(ge=0)] = 0.0  # weight of a step in the average: step to this power
 
     def __post_init__(self) -> None:
         Optimizer.__post_init__(self)
         check_betas(self.betas)
         if self.betas[0] == 0:
-            raise Refusal("betas", "the first must be above 0: the average is found from it")
+            raise Refusal("betas", "the first must be above 0: the average is computed from it")
+
+    @property
+    def learning_rate_scale(self) -> float:
+        """Defazio et al. (2024) recommend one to ten times AdamW's rate."""
+        return 2.0
 
     def make(self, groups: list[Group]) -> torch.optim.Optimizer:
         """`schedulefree.AdamWScheduleFree`, in training mode."""
         import schedulefree
 
-        made: torch.optim.Optimizer = schedulefree.AdamWScheduleFree(
-            [group.options(self.lr, self.weight_decay) for group in groups],
-            lr=self.lr,
+        optimizer: torch.optim.Optimizer = schedulefree.AdamWScheduleFree(
+            [group.options(self.peak_lr, self.weight_decay) for group in groups],
+            lr=self.peak_lr,
             betas=(self.betas[0], self.betas[1]),
             eps=self.eps,
             r=self.averaging_power,
         )
-        made.train()  # type: ignore[attr-defined]
-        return made
+        optimizer.train()  # type: ignore[attr-defined]
+        return optimizer

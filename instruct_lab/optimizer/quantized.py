@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 @component
 class QuantizedAdamW(Optimizer):
-    """AdamW with its two states in 8 bits, in blocks of 256 numbers; or paged to the computer's memory; or both.
+    """AdamW with its two states in 8 bits (blocks of 256 numbers), paged to the computer's memory, or both.
 
-    Paged states move out of a GPU's memory when it is full, instead of the run ending there; they need a GPU.
-    Source: Dettmers et al., 2022 and 2023; by the package bitsandbytes.
+    Paged states move out of a GPU's memory when it is full, so that the run does not fail; they need a GPU.
+    Source: Dettmers et al., 2022 and 2023; implemented by the package bitsandbytes.
     """
 
     package: ClassVar[tuple[str, str] | None] = ("bitsandbytes", "bitsandbytes")
@@ -39,7 +39,7 @@ class QuantizedAdamW(Optimizer):
         check_betas(self.betas)
 
     def problems(self) -> Iterator[Problem]:
-        """The package is not there, or paging has no GPU to page from."""
+        """Report a missing package, and paging on a machine without a GPU."""
         from instruct_lab.model.hardware import has_gpu
 
         yield from Optimizer.problems(self)
@@ -48,16 +48,16 @@ class QuantizedAdamW(Optimizer):
             yield Problem(key="paged", value=True, reason=f"{reason} to false", kind="unavailable_here")
 
     def make(self, groups: list[Group]) -> torch.optim.Optimizer:
-        """bitsandbytes' AdamW."""
+        """`bitsandbytes.optim.AdamW`."""
         import bitsandbytes
 
-        made: torch.optim.Optimizer = bitsandbytes.optim.AdamW(
-            [group.options(self.lr, self.weight_decay) for group in groups],
-            lr=self.lr,
+        optimizer: torch.optim.Optimizer = bitsandbytes.optim.AdamW(
+            [group.options(self.peak_lr, self.weight_decay) for group in groups],
+            lr=self.peak_lr,
             betas=(self.betas[0], self.betas[1]),
             eps=self.eps,
             optim_bits=self.bits,
             min_8bit_size=self.min_quantized,
             is_paged=self.paged,
         )
-        return made
+        return optimizer

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from instruct_lab.config import component
 from instruct_lab.errors import Refusal
-from instruct_lab.tuning.peft_method import PeftMethod, refuse_new_tokens
+from instruct_lab.tuning.peft_method import PeftMethod
 
 Names = Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)]
 ALL_LINEAR = "all-linear"
@@ -23,6 +23,8 @@ class IA3(PeftMethod):
     Starts at l = 1, the untuned model. The smallest of the adapters; it wants a high learning rate.
     """
 
+    learning_rate: ClassVar[float | None] = 1e-2  # measured: experiments=tuning_methods
+
     target_modules: Names | None = None  # scaled layers; null: PEFT's choice for the architecture
     feedforward_modules: Names | None = None  # those of them whose inputs are scaled instead; null: PEFT's choice
 
@@ -36,7 +38,6 @@ class IA3(PeftMethod):
         """See `PeftMethod.config`."""
         import peft
 
-        refuse_new_tokens("IA3", model)
         scaled, feedforward = self.target_modules, self.feedforward_modules
         if scaled is None and model.config.model_type == "bert":
             scaled, feedforward = IA3_OF_BERT
@@ -51,6 +52,8 @@ class OFT(PeftMethod):
     smaller by PEFT.
     """
 
+    learning_rate: ClassVar[float | None] = 1e-3  # a usual start
+
     block_size: Annotated[int, Field(ge=2)] = 32  # inputs that are turned together
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # share of the blocks left as they are, in training
     target_modules: str | Names = ALL_LINEAR  # all-linear, names, or one regular expression of the full name
@@ -59,7 +62,6 @@ class OFT(PeftMethod):
         """See `PeftMethod.config`."""
         import peft
 
-        refuse_new_tokens("OFT", model)
         return peft.OFTConfig(
             r=0,
             oft_block_size=self.block_size,
@@ -73,6 +75,8 @@ class OFT(PeftMethod):
 class BOFT(PeftMethod):
     r"""Orthogonal butterfly: R of OFT as a product of sparse orthogonal factors. Source: Liu et al., 2024."""
 
+    learning_rate: ClassVar[float | None] = 1e-3  # a usual start
+
     block_size: Annotated[int, Field(ge=2)] = 4  # rows that are turned together; divides every layer's inputs
     butterfly_factors: Annotated[int, Field(ge=1)] = 1  # factors; 1 is OFT
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # share of the blocks left as they are, in training
@@ -82,7 +86,6 @@ class BOFT(PeftMethod):
         """See `PeftMethod.config`."""
         import peft
 
-        refuse_new_tokens("BOFT", model)
         return peft.BOFTConfig(
             boft_block_size=self.block_size,
             boft_n_butterfly_factor=self.butterfly_factors,
@@ -99,6 +102,8 @@ class VeRA(PeftMethod):
     Source: Kopiczko et al., 2024. A and B are drawn from `seed` and kept with the adapter.
     """
 
+    learning_rate: ClassVar[float | None] = 1e-2  # within the range of Kopiczko et al., 2024
+
     r: Annotated[int, Field(ge=1)] = 256  # rank of the random matrices
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # on the adapter's input, in training
     initial_scale: Annotated[float, Field(gt=0)] = 0.1  # what d starts at
@@ -109,7 +114,6 @@ class VeRA(PeftMethod):
         """See `PeftMethod.config`."""
         import peft
 
-        refuse_new_tokens("VeRA", model)
         return peft.VeraConfig(
             r=self.r,
             vera_dropout=self.dropout,
@@ -124,6 +128,8 @@ class VeRA(PeftMethod):
 class FourierFT(PeftMethod):
     r"""W + scaling * IDFT(F), F a spectrum with few trained entries at places drawn by seed. Gao et al., 2024."""
 
+    learning_rate: ClassVar[float | None] = 1e-2  # a usual start
+
     families: ClassVar = frozenset({"decoder", "encoder-decoder", "encoder"})
 
     n_frequency: Annotated[int, Field(ge=1)] = 1000  # trained entries of a layer; at most its inputs times its outputs
@@ -135,7 +141,6 @@ class FourierFT(PeftMethod):
         """See `PeftMethod.config`."""
         import peft
 
-        refuse_new_tokens("FourierFT", model)
         return peft.FourierFTConfig(
             n_frequency=self.n_frequency,
             scaling=self.scaling,

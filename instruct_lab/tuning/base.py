@@ -36,6 +36,23 @@ class Tuning(Component, ABC):
     mergeable: ClassVar[bool] = True
     """Whether `merge` gives a plain model; else the added modules stay, and an export keeps them beside it."""
 
+    learning_rate: ClassVar[float | None] = None
+    """Peak learning rate of AdamW that suits the method; None: a run has to set `optimizer.lr`."""
+
+    trains_new_tokens: ClassVar[bool] = False
+    """True if the embeddings of tokens that are added to the vocabulary are trained and saved."""
+
+    needs_biases: ClassVar[bool] = False
+    """True if only biases are trained, so that a model without any is refused."""
+
+    def learning_rate_for(self, hidden_size: int | None) -> float | None:
+        """The peak learning rate of AdamW that suits the method with these settings, on a model of this width.
+
+        Args:
+            hidden_size: width of the model's hidden states; None if it is not known before loading.
+        """
+        return self.learning_rate
+
     @property
     def keeps_base(self) -> bool:
         """Whether an adapter that is switched off leaves the untuned model."""

@@ -24,7 +24,8 @@ class Full(Tuning):
     Takes the memory of the weights, their gradients and the optimizer's states; a checkpoint holds the whole model.
     """
 
-    is_adapter: ClassVar[bool] = False
+    learning_rate: ClassVar[float | None] = 2e-5  # measured: experiments=tuning_methods
+    trains_new_tokens: ClassVar[bool] = True
 
     def apply(self, model: PreTrainedModel) -> PreTrainedModel:
         """Let every parameter train."""

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 ALL_LINEAR = "all-linear"
+MEASURED_RATE, MEASURED_WIDTH = 2e-3, 576
+"""Learning rate and hidden size of SmolLM2-135M in `experiments=tuning_methods`."""
+WIDTH_POWER = 0.781
+"""How the best learning rate falls with the hidden size: *LoRA Without Regret*, for Llama models."""
 ModuleNames = Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)]
 
 
@@ -36,6 +40,9 @@ class LoRA(PeftMethod):
     """
 
     families: ClassVar = frozenset({"decoder", "encoder-decoder", "encoder"})
+
+    learning_rate: ClassVar[float | None] = MEASURED_RATE  # see `learning_rate_for`
+    trains_new_tokens: ClassVar[bool] = True
 
     r: Annotated[int, Field(ge=1)] = 16  # rank of the update
     alpha: Annotated[float, Field(gt=0)] = 32.0  # scale numerator
@@ -140,6 +147,16 @@ class LoRA(PeftMethod):
     def learning_rate_factor(self, name: str) -> float:
         """See `Tuning.learning_rate_factor`."""
         return self.lr_ratio if ".lora_B." in name else 1.0
+
+    def learning_rate_for(self, hidden_size: int | None) -> float | None:
+        """2e-3 up to the width at which it was measured; above it the rate falls with a power of the width.
+
+        *LoRA Without Regret* (Schulman et al., 2025) finds 5e-4·(2000 / width)^0.781 for Llama models; this is 1.5
+        times that. PiSSA and OLoRA train the largest parts of the weights, at a quarter of the rate; with LoRA+ the
+        geometric mean of the rates of A and B is that of LoRA.
+        """
+        rate = MEASURED_RATE * (MEASURED_WIDTH / max(hidden_size or 0, MEASURED_WIDTH)) ** WIDTH_POWER
+        return rate / self.lr_ratio**0.5 / (1 if self.keeps_base else 4)
 
     @property
     def keeps_base(self) -> bool:

@@ -42,6 +42,13 @@ class PeftMethod(Tuning, ABC):
         """
         import peft
 
+        added = getattr(model, "added_token_ids", [])
+        if added and not self.trains_new_tokens:
+            raise InstructLabError(
+                f"{type(self).__name__} would leave the {len(added)} new tokens of the tokenizer untrained",
+                where="model.tokenizer.extra_tokens",
+                do="choose tuning=lora, which trains them too, or tuning=full",
+            )
         frozen = {id(parameter) for parameter in model.parameters()}
         try:
             config = self.config(model, self._common(model))
@@ -160,20 +167,6 @@ def _take_whole_modules(adapted: Any) -> None:
     for name, module in _whole_modules(adapted):
         parent, _, last = name.rpartition(".")
         setattr(adapted.get_submodule(parent), last, module)
-
-
-def refuse_new_tokens(method: str, model: Any) -> None:
-    """Refuse a model whose tokenizer got new tokens, for a method that would leave their rows untrained.
-
-    Raises:
-        InstructLabError: it has some.
-    """
-    if getattr(model, "added_token_ids", []):
-        raise InstructLabError(
-            f"{method} would leave the {len(model.added_token_ids)} new tokens of the tokenizer untrained",
-            where="model.tokenizer.extra_tokens",
-            do="choose tuning=lora, which trains them too, or tuning=full",
-        )
 
 
 def linear_names(model: Any) -> list[str]:

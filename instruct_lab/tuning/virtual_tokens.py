@@ -11,7 +11,7 @@ from pydantic import Field
 from instruct_lab.config import component
 from instruct_lab.errors import InstructLabError, Refusal
 from instruct_lab.tuning.cache_names import bridged, cache_name
-from instruct_lab.tuning.peft_method import TASK_TYPES, PeftMethod, refuse_new_tokens
+from instruct_lab.tuning.peft_method import TASK_TYPES, PeftMethod
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -38,7 +38,6 @@ class VirtualTokens(PeftMethod, ABC):
         return "FEATURE_EXTRACTION" if scores or family == "encoder" else TASK_TYPES[family]
 
     def _checked(self, model: Any, common: dict[str, Any]) -> dict[str, Any]:
-        refuse_new_tokens(type(self).__name__, model)
         return {**common, "num_virtual_tokens": self.num_virtual_tokens}
 
 
@@ -50,12 +49,18 @@ class PromptTuning(VirtualTokens):
     the vocabulary, or from the embeddings of a text, repeated or cut to their number.
     """
 
+    learning_rate: ClassVar[float | None] = 3e-2  # measured: experiments=tuning_methods
+
     init: Literal["random", "vocabulary", "text"] = "vocabulary"  # what they start from
     init_text: Annotated[str, Field(min_length=1)] | None = None  # with init=text: the text
 
     def __post_init__(self) -> None:
         if (self.init == "text") != (self.init_text is not None):
             raise Refusal("init_text", "init=text needs a text, and no other init takes one")
+
+    def learning_rate_for(self, hidden_size: int | None) -> float | None:
+        """A third of the usual rate for embeddings that start from a text, so that they stay near it."""
+        return 1e-2 if self.init == "text" else self.learning_rate
 
     def config(self, model: Any, common: dict[str, Any]) -> Any:
         """See `PeftMethod.config`."""
@@ -95,6 +100,8 @@ class PromptTuning(VirtualTokens):
 class PTuning(VirtualTokens):
     r"""Virtual tokens made by a small trained network (P-tuning): [MLP(P); E(x)]. Source: Liu et al., 2021."""
 
+    learning_rate: ClassVar[float | None] = 1e-3  # a usual start: it also trains the network
+
     hidden_size: Annotated[int, Field(ge=1)] = 128  # of the network
 
     def config(self, model: Any, common: dict[str, Any]) -> Any:
@@ -112,6 +119,8 @@ class PrefixTuning(VirtualTokens):
 
     In an encoder-decoder they stand in the decoder.
     """
+
+    learning_rate: ClassVar[float | None] = 1e-2  # measured: experiments=tuning_methods
 
     projection: bool = False  # train a network that makes them instead
     hidden_size: Annotated[int, Field(ge=1)] = 128  # of that network
