@@ -14,6 +14,8 @@ from instruct_lab.config.compose import Composition, compose
 from instruct_lab.config.options import GROUPS, STUDIES, options, shadowed
 from instruct_lab.errors import ConfigError, Problem
 from instruct_lab.experiment import rules
+from instruct_lab.experiment.experiment import Experiment
+from instruct_lab.experiment.settled import settle
 
 SEVERAL_VALUES = (
     "several values are a sweep, and this command makes one run: `instruct-lab train -m` makes a run of each; quote a "
@@ -93,7 +95,8 @@ def check(overrides: list[str], settings_only: bool = False) -> Checked:
     warnings = [problem for problem in found if not problem.refuses]
     if problems:
         return Checked(composition, None, problems, warnings=warnings)
-    return Checked(composition, result.root, problems, sweep.root, warnings)
+    experiment = _settled(result.root, composition.config)
+    return Checked(composition, experiment, problems, sweep.root, warnings)
 
 
 def check_config(config: DictConfig) -> Any:
@@ -106,7 +109,17 @@ def check_config(config: DictConfig) -> Any:
     problems = [problem for problem in _problems(result) if problem.refuses]
     if problems:
         raise ConfigError(problems)
-    return result.root
+    return _settled(result.root, config)
+
+
+def _settled(experiment: Any, config: DictConfig) -> Any:
+    """The experiment with every value that follows from its other choices; they are set in the config too."""
+    if not isinstance(experiment, Experiment):
+        return experiment
+    settled, values = settle(experiment)
+    for key, value in values.items():
+        OmegaConf.update(config, key, value)
+    return settled
 
 
 def _problems(result: Build, settings_only: bool = False) -> list[Problem]:

@@ -71,6 +71,9 @@ class Objective(Component, ABC):
     needs_reference: ClassVar[bool] = False
     """Whether the loss compares with the untuned model."""
 
+    learning_rate_scale: ClassVar[float] = 1.0
+    """Learning rate that suits this objective, as a multiple of the one that suits supervised training."""
+
     value_names: ClassVar[frozenset[str]] = frozenset()
     """Names of the further values that the loss tells of each example."""
 

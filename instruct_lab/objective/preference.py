@@ -99,6 +99,7 @@ class WithReference(Preference, ABC):
     """A preference objective that compares with the untuned model."""
 
     needs_reference: ClassVar[bool] = True
+    learning_rate_scale: ClassVar[float] = 0.05  # 1e-6 for full tuning, as in Rafailov et al., 2023
 
     beta: Annotated[float, Field(gt=0)] = 0.1  # how far from the untuned model: small is far
     reference: Literal["precomputed", "adapters_off"] = (

@@ -80,9 +80,7 @@ class Muon(MatrixOptimizer):
     def __post_init__(self) -> None:
         MatrixOptimizer.__post_init__(self)
         if self.scale == "original" and self.lr is None:
-            raise Refusal(
-                "lr", "null is a rate for scale=match_rms_adamw; scale=original needs its own, about 0.02"
-            )
+            raise Refusal("lr", "null is a rate for scale=match_rms_adamw; scale=original needs its own, about 0.02")
 
     def make(self, groups: list[Group]) -> torch.optim.Optimizer:
         """Combine `torch.optim.Muon` and `torch.optim.AdamW`."""

@@ -13,7 +13,7 @@ CASES = {
     "an option after its values": ["tuning.r=4", "tuning=lora", "tuning.alpha=null"],
     "options and values mixed": ["seed=1", "model=tiny_random", "optimizer.lr=1e-3", "optimizer=adamw"],
     "one value twice": ["tuning.r=4", "tuning.r=8"],
-    "taken away, then set": ["~optimizer.lr", "+optimizer.lr=2e-4"],
+    "taken away, then set": ["~tuning.r", "+tuning.r=2"],
     "set, then taken away": ["tuning.r=4", "~tuning.r", "seed=2"],
     "lists and dicts": [
         "evaluation.splits=[validation]",
