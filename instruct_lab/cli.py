@@ -318,7 +318,7 @@ def _init(parsed: argparse.Namespace) -> int:
 
 
 def _cache(parsed: argparse.Namespace) -> int:
-    from instruct_lab.cache.store import Store, select_entries
+    from instruct_lab.cache import Store, select_entries
     from instruct_lab.config.compose import compose
 
     store = Store(Path(parsed.cache or compose([]).config.cache_path).expanduser())
@@ -331,9 +331,9 @@ def _cache(parsed: argparse.Namespace) -> int:
         )
         return 0
     if parsed.json:
-        print(json.dumps([entry.told() for entry in found], indent=2))
+        print(json.dumps([entry.summary() for entry in found], indent=2))
         return 0
-    for told in (entry.told() for entry in found):
+    for told in (entry.summary() for entry in found):
         rows = ", ".join(f"{split} {count:,}" for split, count in told["rows"].items())
         size, days = f"{told['bytes'] / 1e6:8,.1f} MB", f"{told['unused_days']:5.1f} days"
         print(f"{told['key'][:12]}  {size}  {days}  {told['name']}: {rows}")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from instruct_lab.batching.base import Batching
 from instruct_lab.batching.example import Layout
 from instruct_lab.batching.table import to_batches, write_batches
-from instruct_lab.cache.parallel import map_in_order
+from instruct_lab.cache import map_in_order
 from instruct_lab.data import Audit
 from instruct_lab.data.table import ConversationTable
 from instruct_lab.template import Template

@@ -1,4 +1,20 @@
 """Results on disk by content, and the worker processes that compute them.
 
-In: a chain of stages, each with everything its result depends on. Out: a folder for each result, built once.
+In: a chain of stages, each with everything that its result depends on. Out: a folder for each result, built once.
 """
+
+from instruct_lab.cache.keys import describe
+from instruct_lab.cache.parallel import map_in_order, worker_processes
+from instruct_lab.cache.store import Entry, Stage, Store, chain_keys, link, select_entries
+
+__all__ = [
+    "Entry",
+    "Stage",
+    "Store",
+    "chain_keys",
+    "describe",
+    "link",
+    "map_in_order",
+    "select_entries",
+    "worker_processes",
+]

@@ -1,9 +1,12 @@
-"""Work on parts of many rows, in this process and in others beside it; results in the order of the parts.
+"""Work on parts of many rows in several processes; results in the order of the parts.
 
-Python works on one core, and rows are many. The others are plain Python processes that know nothing but what they are
-sent: they need no main program that can be imported, may be started by a worker of a sweep, and share neither threads
-nor locks with this process, as a fork would. A part that another process cannot do (it was killed, or the work raises
-an error) is done again here, so an error is told as if it had always been here.
+Python works on one core, and rows are many. The workers are plain Python processes that know only what they are sent:
+they need no importable main program, may be started by a worker of a sweep, and share neither threads nor locks with
+this process, as forked ones would. A part that a worker cannot do (it was killed, or the work raises an error) is done
+again in this process, so errors are the same as without workers.
+
+joblib's loky was measured instead: with workers that do all the parts it is slower (7 to 33%), and with this process
+working too it needs as much code.
 """
 
 from __future__ import annotations
@@ -28,47 +31,47 @@ R = TypeVar("R")
 
 PATIENCE_SECONDS = 0.4
 """Work that takes less, all parts together, starts no process."""
-MOST_PROCESSES = 4
+MAX_PROCESSES = 4
 PARTS_EACH = 2
-"""Parts that another process has at a time: one in work, and the next."""
+"""Parts that a worker holds at a time: the current one and the next."""
 GC_THRESHOLDS = (200_000, 20, 100)
-"""Python's search for garbage in cycles, seldom: rows are many objects without cycles, and it looks at them all."""
+"""Python's search for reference cycles, less often: rows are many objects without cycles, and it visits them all."""
 READY = -1
 GONE = -2
 CODE = "import sys; sys.path[:] = {path!r}; from instruct_lab.cache.parallel import serve; serve({descriptor})"
 
 
-def map_in_order(work: Callable[[P], R], parts: Iterable[P]) -> Iterator[R]:
-    """`map`, with other processes where there are any (see `worker_processes`) and the work is long enough for them.
+def map_in_order(function: Callable[[P], R], parts: Iterable[P]) -> Iterator[R]:
+    """`map`, by several processes inside a block of `worker_processes` if the work takes long enough.
 
     Args:
-        work: a function of a part alone; what can be pickled (a frozen dataclass that is called, say) is shared.
-        parts: read one after the other in this process, a bounded number ahead.
+        function: depends on the part only; shared if it can be pickled (a frozen dataclass with `__call__`, say).
+        parts: read in this process, a bounded number ahead.
 
     Raises:
-        Exception: what the work raises, for the first part that it does so for.
+        Exception: what the function raises, for the first part that it fails for.
     """
-    known = _others.get()
-    packed = _packed(work) if known is not None else None
-    if known is None or packed is None:
-        yield from map(work, parts)
+    workers = _workers.get()
+    pickled = _pickle(function) if workers is not None else None
+    if workers is None or pickled is None:
+        yield from map(function, parts)
     else:
-        yield from known.map_in_order(work, packed, parts)
+        yield from workers.map_in_order(function, pickled, parts)
 
 
 @contextlib.contextmanager
 def worker_processes() -> Iterator[None]:
-    """For the time of a block, other processes may take part; within another such block, they are its own."""
-    if _others.get() is not None or num_processes() < 2:
+    """Let workers share the work of a block; a nested block uses those of the outer one. None outlives the block."""
+    if _workers.get() is not None or num_processes() < 2:
         yield
         return
-    known = _Others()
-    token = _others.set(known)
+    workers = _Workers()
+    token = _workers.set(workers)
     try:
         yield
     finally:
-        _others.reset(token)
-        known.end()
+        _workers.reset(token)
+        workers.stop()
 
 
 def num_processes() -> int:
@@ -76,105 +79,105 @@ def num_processes() -> int:
     if os.name != "posix" or not sys.executable:
         return 1
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores, MOST_PROCESSES)
+    return min(cores, MAX_PROCESSES)
 
 
-def _packed(value: object) -> bytes | None:
+def _pickle(function: object) -> bytes | None:
     try:
-        return pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
-    except (pickle.PicklingError, AttributeError, TypeError):  # a class or a function within another
+        return pickle.dumps(function, pickle.HIGHEST_PROTOCOL)
+    except (pickle.PicklingError, AttributeError, TypeError):  # defined inside another function
         return None
 
 
 class _Part:
-    """A part that was begun, and what became of it."""
+    """A part that was begun, and its result."""
 
-    __slots__ = ("is_done", "is_failed", "result", "value")
+    __slots__ = ("has_failed", "is_done", "result", "value")
 
     def __init__(self, value: Any) -> None:
         self.value, self.result = value, None
-        self.is_done = self.is_failed = False
+        self.is_done = self.has_failed = False
 
-    def end(self, is_failed: bool, result: Any = None) -> None:
-        self.is_done, self.is_failed, self.result = True, is_failed, result
+    def complete(self, has_failed: bool, result: Any = None) -> None:
+        self.is_done, self.has_failed, self.result = True, has_failed, result
 
 
-class _Others:
-    """The other processes, started when this one has worked for long enough."""
+class _Workers:
+    """The workers of a block, started once this process has worked for long enough."""
 
     def __init__(self) -> None:
-        self._heard: queue.SimpleQueue[tuple[_Process, int, bool, Any]] = queue.SimpleQueue()
-        self._processes: list[_Process] = []
-        self._seconds, self._numbers = 0.0, 0
+        self._answers: queue.SimpleQueue[tuple[_Worker, int, bool, Any]] = queue.SimpleQueue()
+        self._workers: list[_Worker] = []
+        self._seconds, self._num_parts = 0.0, 0
 
-    def map_in_order(self, work: Callable[[Any], Any], packed: bytes, parts: Iterable[Any]) -> Iterator[Any]:
-        """See `map_in_order`."""
+    def map_in_order(self, function: Callable[[Any], Any], pickled: bytes, parts: Iterable[Any]) -> Iterator[Any]:
+        """See the function `map_in_order`."""
         waiting: deque[_Part] = deque()
-        for process in self._processes:
-            process.prepare(packed)
-        coming, failure = iter(parts), None
-        there_are_more = True
-        while there_are_more or waiting:
-            self._hear(wait=False)
+        for worker in self._workers:
+            worker.prepare(pickled)
+        remaining, failure = iter(parts), None
+        has_more = True
+        while has_more or waiting:
+            self._receive(wait=False)
             if waiting and waiting[0].is_done:
                 part = waiting.popleft()
-                yield work(part.value) if part.is_failed else part.result
-            elif there_are_more and len(waiting) <= 2 * PARTS_EACH * len(self._processes):
+                yield function(part.value) if part.has_failed else part.result
+            elif has_more and len(waiting) <= 2 * PARTS_EACH * len(self._workers):
                 try:
-                    waiting.append(_Part(next(coming)))
+                    waiting.append(_Part(next(remaining)))
                 except StopIteration:
-                    there_are_more = False
-                except Exception as error:  # told after what is wrong with the parts before
-                    there_are_more, failure = False, error
+                    has_more = False
+                except Exception as error:  # raised after the results of the parts before
+                    has_more, failure = False, error
                 else:
-                    self._begin(waiting[-1], work, packed)
+                    self._begin(waiting[-1], function, pickled)
             else:
-                self._hear(wait=True)
+                self._receive(wait=True)
         if failure is not None:
             raise failure
 
-    def _begin(self, part: _Part, work: Callable[[Any], Any], packed: bytes) -> None:
-        """Give a part to another process, or do it here."""
-        for process in self._processes:
-            self._numbers += 1
-            if process.has_room and process.give(self._numbers, part):
+    def _begin(self, part: _Part, function: Callable[[Any], Any], pickled: bytes) -> None:
+        """Send a part to a worker, or do it here."""
+        for worker in self._workers:
+            self._num_parts += 1
+            if worker.has_capacity and worker.send_part(self._num_parts, part):
                 return
         started = time.perf_counter()
         try:
-            part.end(False, work(part.value))
+            part.complete(False, function(part.value))
         except Exception:
-            part.end(True)
+            part.complete(True)
         self._seconds += time.perf_counter() - started
-        if self._seconds >= PATIENCE_SECONDS and not self._processes:
-            self._processes = [_Process(self._heard, packed) for _ in range(num_processes() - 1)]
+        if self._seconds >= PATIENCE_SECONDS and not self._workers:
+            self._workers = [_Worker(self._answers, pickled) for _ in range(num_processes() - 1)]
 
-    def _hear(self, wait: bool) -> None:
-        """Take in what the others have done."""
+    def _receive(self, wait: bool) -> None:
+        """Handle the answers that have arrived."""
         with contextlib.suppress(queue.Empty):
             while True:
-                process, number, is_failed, result = self._heard.get(block=wait)
-                process.take(number, is_failed, result)
+                worker, number, has_failed, result = self._answers.get(block=wait)
+                worker.handle(number, has_failed, result)
                 wait = False
 
-    def end(self) -> None:
-        """End the processes: none outlives the block."""
-        for process in self._processes:
-            process.end()
+    def stop(self) -> None:
+        """End the workers, whatever they are doing."""
+        for worker in self._workers:
+            worker.stop()
 
 
-_others: contextvars.ContextVar[_Others | None] = contextvars.ContextVar("others", default=None)
+_workers: contextvars.ContextVar[_Workers | None] = contextvars.ContextVar("workers", default=None)
 
 
-class _Process:
-    """Another Python, with the parts that it was given.
+class _Worker:
+    """Another Python process, with the parts that it was sent.
 
     Args:
-        heard: where its answers go.
-        packed: work that it makes itself ready for.
+        answers: receives its answers.
+        pickled: the function that it loads first.
     """
 
-    def __init__(self, heard: queue.SimpleQueue[tuple[_Process, int, bool, Any]], packed: bytes) -> None:
-        self._given: dict[int, _Part] = {}
+    def __init__(self, answers: queue.SimpleQueue[tuple[_Worker, int, bool, Any]], pickled: bytes) -> None:
+        self._sent: dict[int, _Part] = {}
         self._is_ready = False
         self._connection, its = Pipe()
         with its:
@@ -184,59 +187,59 @@ class _Process:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 pass_fds=[its.fileno()],
-                start_new_session=True,  # Ctrl-C reaches this process alone, which ends the other
+                start_new_session=True,  # Ctrl-C reaches only this process, which ends the worker
             )
-        self._packed = b""
-        self.prepare(packed)
-        self._listener = threading.Thread(target=self._listen, args=[heard], name="parts", daemon=True)
+        self._pickled = b""
+        self.prepare(pickled)
+        self._listener = threading.Thread(target=self._listen, args=[answers], name="parts", daemon=True)
         self._listener.start()
 
     @property
-    def has_room(self) -> bool:
-        """Whether it is there, and waits for parts."""
-        return self._is_ready and len(self._given) < PARTS_EACH
+    def has_capacity(self) -> bool:
+        """Whether it is ready and can be sent another part."""
+        return self._is_ready and len(self._sent) < PARTS_EACH
 
-    def prepare(self, packed: bytes) -> None:
-        """Send work; it is ready for parts when it has read that."""
-        if packed != self._packed:
-            self._is_ready, self._packed = False, packed
-            self._send((READY, packed))
+    def prepare(self, pickled: bytes) -> None:
+        """Send a function; the worker is ready for parts once it has loaded it."""
+        if pickled != self._pickled:
+            self._is_ready, self._pickled = False, pickled
+            self._send((READY, pickled))
 
-    def give(self, number: int, part: _Part) -> bool:
-        """Send a part; whether it arrived."""
-        self._given[number] = part
+    def send_part(self, number: int, part: _Part) -> bool:
+        """Send a part; returns whether that worked."""
+        self._sent[number] = part
         if self._send((number, part.value)):
             return True
-        del self._given[number]
+        del self._sent[number]
         return False
 
-    def take(self, number: int, is_failed: bool, result: Any) -> None:
-        """An answer to a part; or that it is ready, or gone."""
+    def handle(self, number: int, has_failed: bool, result: Any) -> None:
+        """Handle an answer: the result of a part, or that the worker is ready or gone."""
         if number == READY:
-            self._is_ready = not is_failed
+            self._is_ready = not has_failed
         elif number == GONE:
             self._is_ready = False
-            for part in self._given.values():
-                part.end(True)
-            self._given.clear()
+            for part in self._sent.values():
+                part.complete(True)
+            self._sent.clear()
         else:
-            self._given.pop(number).end(is_failed, result)
+            self._sent.pop(number).complete(has_failed, result)
 
     def _send(self, message: Any) -> bool:
         try:
             self._connection.send(message)
-        except Exception:  # it is gone, or the message cannot be written down
+        except Exception:  # the worker is gone, or the message cannot be pickled
             return False
         return True
 
-    def _listen(self, heard: queue.SimpleQueue[tuple[_Process, int, bool, Any]]) -> None:
-        with contextlib.suppress(Exception):  # its end, or an answer that cannot be read
+    def _listen(self, answers: queue.SimpleQueue[tuple[_Worker, int, bool, Any]]) -> None:
+        with contextlib.suppress(Exception):  # the worker ended, or its answer cannot be unpickled
             while True:
-                heard.put((self, *self._connection.recv()))
-        heard.put((self, GONE, True, None))
+                answers.put((self, *self._connection.recv()))
+        answers.put((self, GONE, True, None))
 
-    def end(self) -> None:
-        """End it, whatever it is doing: it holds nothing."""
+    def stop(self) -> None:
+        """End the process, whatever it is doing: it holds nothing that must be saved."""
         self._process.kill()
         self._process.wait()
         self._listener.join()
@@ -244,32 +247,32 @@ class _Process:
 
 
 def serve(descriptor: int) -> None:
-    """What another process does: answer every part that it is sent, until the connection ends.
+    """The main function of a worker: answer every part that is sent, until the connection ends.
 
     Args:
         descriptor: its end of the connection.
     """
     gc.set_threshold(*GC_THRESHOLDS)
     connection = Connection(descriptor)
-    given: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-    threading.Thread(target=_receive, args=[connection, given], daemon=True).start()
-    work: Callable[[Any], Any] = pickle.loads
+    messages: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+    threading.Thread(target=_read_messages, args=[connection, messages], daemon=True).start()
+    function: Callable[[Any], Any] = pickle.loads
     while True:
-        number, value = pickle.loads(given.get())
+        number, value = pickle.loads(messages.get())
         try:
             if number == READY:
-                work, answer = pickle.loads(value), (READY, False, None)
+                function, answer = pickle.loads(value), (READY, False, None)
             else:
-                answer = (number, False, work(value))
-        except Exception:  # the one that asked does the part again, and tells what is wrong
+                answer = (number, False, function(value))
+        except Exception:  # the main process does the part again and raises the error
             answer = (number, True, None)
         connection.send(answer)
 
 
-def _receive(connection: Connection, given: queue.SimpleQueue[bytes]) -> None:
-    """Read what is sent at once, so that the sender never waits; end the process when nobody sends any more."""
+def _read_messages(connection: Connection, messages: queue.SimpleQueue[bytes]) -> None:
+    """Read messages as they arrive, so that the sender never waits; end the process when the connection ends."""
     try:
         while True:
-            given.put(connection.recv_bytes())
+            messages.put(connection.recv_bytes())
     except (EOFError, OSError):
         os._exit(0)

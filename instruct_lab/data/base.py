@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from instruct_lab.assets import Input
-from instruct_lab.cache.store import Entry, Stage, Store, link
+from instruct_lab.cache import Entry, Stage, Store, link
 from instruct_lab.config import Component
 from instruct_lab.data.audit import Audit
 from instruct_lab.data.conversation import Conversation, Supervision

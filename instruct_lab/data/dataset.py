@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from instruct_lab.assets import Input
-from instruct_lab.cache.store import Entry, Stage, describe
+from instruct_lab.cache import Entry, Stage, describe
 from instruct_lab.config import component
 from instruct_lab.data.audit import Audit
 from instruct_lab.data.base import Data, split_path, tables, write_flagged

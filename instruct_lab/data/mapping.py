@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from instruct_lab.cache.parallel import map_in_order
+from instruct_lab.cache import map_in_order
 from instruct_lab.data.audit import Audit
 from instruct_lab.data.conversation import Conversation
 from instruct_lab.data.formats.base import Format

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from instruct_lab.assets import Input
-from instruct_lab.cache.store import Entry, Stage, Store, chain_keys
+from instruct_lab.cache import Entry, Stage, Store, chain_keys
 from instruct_lab.config import component
 from instruct_lab.config.spelling import nearest
 from instruct_lab.data.audit import Audit

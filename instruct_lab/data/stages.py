@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from instruct_lab.cache.store import Entry, Stage
+from instruct_lab.cache import Entry, Stage
 from instruct_lab.data.audit import Audit
 
 AUDIT = "audit"

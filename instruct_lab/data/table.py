@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
+from instruct_lab.cache import map_in_order
 from instruct_lab.cache.arrow import BATCH_ROWS, ArrowFile, BatchWriter
-from instruct_lab.cache.parallel import map_in_order
 from instruct_lab.data.conversation import Conversation, Message
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from instruct_lab.batching.table import ExampleTable
-from instruct_lab.cache.store import Entry, Stage, describe
+from instruct_lab.cache import Entry, Stage, describe
 from instruct_lab.experiment import Experiment
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from instruct_lab.cache.store import Entry, Stage, Store, describe
+from instruct_lab.cache import Entry, Stage, Store, describe
 from instruct_lab.data import Conversation
 from instruct_lab.evaluation.measure import Measurement, measure
 from instruct_lab.evaluation.result import as_json, from_json

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from instruct_lab.cache.parallel import map_in_order
-from instruct_lab.cache.store import Entry, Stage, describe, link
+from instruct_lab.cache import Entry, Stage, describe, link, map_in_order
 from instruct_lab.config import Component, component
 from instruct_lab.data import Audit
 from instruct_lab.data.base import split_path, tables, write_flagged

@@ -10,7 +10,7 @@ from typing import Any
 
 from hydra.core.override_parser.types import Override
 
-from instruct_lab.cache.store import describe
+from instruct_lab.cache import describe
 from instruct_lab.config.build import build
 from instruct_lab.config.compose import Composition, compose, files_read_once
 from instruct_lab.errors import ConfigError, Problem

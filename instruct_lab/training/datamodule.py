@@ -19,7 +19,7 @@ from instruct_lab.batching.fingerprint import tokenizer_fingerprint
 from instruct_lab.batching.reference import ReferencedExamples
 from instruct_lab.batching.table import ExampleTable
 from instruct_lab.batching.token_statistics import token_statistics
-from instruct_lab.cache.store import Entry, Stage, Store, describe
+from instruct_lab.cache import Entry, Stage, Store, describe
 from instruct_lab.data import Audit, Conversation, Input
 from instruct_lab.data.base import split_path, tables
 from instruct_lab.data.stages import audit_of, audited_stage

@@ -17,7 +17,7 @@ import torch
 import xxhash
 
 from instruct_lab.batching.fingerprint import tokenizer_fingerprint
-from instruct_lab.cache.store import describe
+from instruct_lab.cache import describe
 from instruct_lab.experiment import Experiment
 
 logger = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from instruct_lab.cache.store import Store, describe
+from instruct_lab.cache import Store, describe
 from instruct_lab.data.base import tables
 from instruct_lab.experiment import Experiment
 from instruct_lab.training.shared import SharedModels

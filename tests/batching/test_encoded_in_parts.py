@@ -5,6 +5,7 @@ import pydoc_data.topics
 import re
 
 import pytest
+from support.workers import start_workers_at_once
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
@@ -12,8 +13,7 @@ from instruct_lab.batching import Padded
 from instruct_lab.batching.encoded import EncodeRows
 from instruct_lab.batching.example import SUPERVISED_DECODER
 from instruct_lab.batching.table import ExampleTable, to_batches, write_batches
-from instruct_lab.cache import parallel
-from instruct_lab.cache.parallel import worker_processes
+from instruct_lab.cache import worker_processes
 from instruct_lab.data import Audit, Conversation, Message
 from instruct_lab.data.table import ConversationTable
 from instruct_lab.data.writing import write_conversations
@@ -54,23 +54,7 @@ def encode(rows, tokenizer, overlong="truncate_prompt"):
 @pytest.fixture
 def shared(monkeypatch):
     """Another process is started at once and waited for; gives the numbers of the parts that it did."""
-    numbers, begin, take = [], parallel._Others._begin, parallel._Process.take
-    monkeypatch.setattr(parallel, "PATIENCE_SECONDS", 0.0)
-    monkeypatch.setattr(parallel, "num_processes", lambda: 2)
-
-    def begun(self, *arguments):
-        begin(self, *arguments)
-        while any(not process._is_ready and process._process.poll() is None for process in self._processes):
-            self._hear(wait=True)
-
-    def taken(self, number, is_failed, result):
-        if number >= 0 and not is_failed:
-            numbers.append(number)
-        take(self, number, is_failed, result)
-
-    monkeypatch.setattr(parallel._Others, "_begin", begun)
-    monkeypatch.setattr(parallel._Process, "take", taken)
-    return numbers
+    return start_workers_at_once(monkeypatch)
 
 
 def test_examples_and_audit_are_the_same_by_one_process_by_several_and_all_at_once(

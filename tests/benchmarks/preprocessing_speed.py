@@ -16,7 +16,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 
 import synthetic
 
-from instruct_lab.cache.store import Store
+from instruct_lab.cache import Store
 from instruct_lab.data import Audit
 from instruct_lab.data.base import tables
 from instruct_lab.experiment.check import check

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from instruct_lab import cli
-from instruct_lab.cache.store import Store
+from instruct_lab.cache import Store
 from instruct_lab.data import Audit
 from instruct_lab.experiment.check import check
 from instruct_lab.training.datamodule import InstructionData

@@ -1,4 +1,4 @@
-"""The data cache: whole or not there, built once, found again by content."""
+"""The data cache: results are complete or absent, built once, found again by content."""
 
 import multiprocessing
 import os
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from instruct_lab.cache.store import Store, chain_keys, describe
+from instruct_lab.cache import Store, chain_keys, describe
 from instruct_lab.data import Alpaca, Audit, DataSet, Files, HashSplit, PromptCompletion
 from instruct_lab.data.stages import audit_of, audited_stage
 from instruct_lab.errors import InstructLabError
@@ -45,7 +45,7 @@ def test_a_chain_is_built_once_and_a_change_rebuilds_from_there_on(tmp_path) -> 
     assert log.read_text().split() == ["a", "b", "c", "b", "c"]
 
 
-def test_a_result_does_without_those_before_it(tmp_path) -> None:
+def test_a_result_does_not_need_those_before_it(tmp_path) -> None:
     log = tmp_path / "log"
     chain = [stage("a", 1, log), stage("b", 2, log)]
     store = Store(tmp_path)
@@ -56,7 +56,7 @@ def test_a_result_does_without_those_before_it(tmp_path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "remove", "manifest", "manifest removed"])
-def test_a_damaged_result_is_noticed_and_built_again(tmp_path, damage, caplog) -> None:
+def test_a_damaged_result_is_detected_and_built_again(tmp_path, damage, caplog) -> None:
     log = tmp_path / "log"
     chain = [stage("a", 1, log)]
     entry = Store(tmp_path).result(chain)
@@ -88,7 +88,7 @@ def build_slowly(path: Path, seconds: float) -> None:
     Store(path).result([stage("a", 1, path / "log", seconds)])
 
 
-def started(path: Path, seconds: float) -> multiprocessing.Process:
+def start(path: Path, seconds: float) -> multiprocessing.Process:
     process = multiprocessing.get_context("fork").Process(target=build_slowly, args=(path, seconds))
     process.start()
     return process
@@ -101,16 +101,16 @@ def wait_for(condition) -> None:
         time.sleep(0.01)
 
 
-def test_two_processes_that_want_one_result_build_it_once(tmp_path) -> None:
-    processes = [started(tmp_path, 0.5), started(tmp_path, 0.5)]
+def test_two_processes_that_need_one_result_build_it_once(tmp_path) -> None:
+    processes = [start(tmp_path, 0.5), start(tmp_path, 0.5)]
     for process in processes:
         process.join(20)
         assert process.exitcode == 0
     assert (tmp_path / "log").read_text().split() == ["a"]
 
 
-def test_a_killed_build_leaves_nothing_that_is_taken_for_whole(tmp_path) -> None:
-    process = started(tmp_path, 60)
+def test_a_killed_build_leaves_nothing_that_is_taken_for_a_result(tmp_path) -> None:
+    process = start(tmp_path, 60)
     key = chain_keys([stage("a", 1)])[0]
     wait_for((tmp_path / "data" / f".{key}" / "half.txt").is_file)
     os.kill(process.pid, signal.SIGKILL)
@@ -118,10 +118,10 @@ def test_a_killed_build_leaves_nothing_that_is_taken_for_whole(tmp_path) -> None
     assert not Store(tmp_path).entries()
     entry = Store(tmp_path).result([stage("a", 1, tmp_path / "log")])
     assert (entry.path / "text.txt").read_text() == "a1;"
-    assert not list((tmp_path / "data").glob(".*")), "what the killed process left is gone"
+    assert not list((tmp_path / "data").glob(".*")), "the files of the killed process are gone"
 
 
-def test_a_cache_that_cannot_be_written_is_told(tmp_path) -> None:
+def test_a_cache_that_cannot_be_written_is_an_error(tmp_path) -> None:
     (tmp_path / "data").write_text("a file where a folder should be")
     with pytest.raises(InstructLabError, match=r"data cache cannot be used.*cache_path"):
         Store(tmp_path).result([stage("a")])
@@ -140,7 +140,7 @@ def key(path: Path, **fields) -> str:
     return chain_keys([data.stage(path.parent / "cache")])[0]
 
 
-def test_a_changed_byte_counts_and_a_name_and_a_time_do_not(tmp_path) -> None:
+def test_a_changed_byte_changes_the_key_and_a_name_or_time_does_not(tmp_path) -> None:
     file = rows(tmp_path / "rows.jsonl")
     first = key(file)
     os.utime(file, (1, 1))
@@ -150,7 +150,7 @@ def test_a_changed_byte_counts_and_a_name_and_a_time_do_not(tmp_path) -> None:
     other = rows(tmp_path / "renamed.jsonl", "six")
     os.utime(other, ns=(times.st_atime_ns, times.st_mtime_ns))
     assert other.stat().st_size == times.st_size
-    assert key(other) != first, "the same size and time, another byte"
+    assert key(other) != first, "same size and time, different byte"
 
 
 @pytest.mark.parametrize(
@@ -163,24 +163,24 @@ def test_a_changed_byte_counts_and_a_name_and_a_time_do_not(tmp_path) -> None:
         {"max_broken_share": 0.5},
     ],
 )
-def test_every_option_that_decides_the_rows_counts(tmp_path, fields) -> None:
+def test_options_that_affect_the_rows_change_the_key(tmp_path, fields) -> None:
     file = rows(tmp_path / "rows.jsonl")
     assert key(file, **fields) != key(file)
 
 
 @pytest.mark.parametrize("fields", [{"language": "fr"}, {"baselines": {"none": None}}])
-def test_an_option_that_decides_no_row_does_not_count(tmp_path, fields) -> None:
+def test_options_that_affect_no_row_keep_the_key(tmp_path, fields) -> None:
     file = rows(tmp_path / "rows.jsonl")
     assert key(file, **fields) == key(file)
 
 
 @pytest.mark.parametrize("fields", [{"max_rows": 1}, {"shuffle_buffer": 2}, {"shuffle_seed": 2}, {"delimiter": ";"}])
-def test_the_options_of_a_source_count(tmp_path, fields) -> None:
+def test_options_of_a_source_change_the_key(tmp_path, fields) -> None:
     file = rows(tmp_path / "rows.jsonl")
     assert key(file, train={"file": Files(path=str(file), **fields)}) != key(file)
 
 
-def test_a_component_of_a_user_stands_with_its_code(tmp_path, monkeypatch) -> None:
+def test_a_user_s_component_is_described_with_its_code(tmp_path, monkeypatch) -> None:
     for number in (1, 2):
         (tmp_path / f"own{number}.py").write_text(
             "from instruct_lab.config import component\nfrom instruct_lab.data import PromptCompletion\n\n\n"
@@ -199,10 +199,10 @@ def test_the_audit_of_a_reloaded_data_set_is_the_same(tmp_path) -> None:
     file = tmp_path / "rows.jsonl"
     file.write_text('{"prompt": "a", "completion": "x"}\n' * 2 + '{"prompt": 1, "completion": "x"}\n')
     data = DataSet(train={"file": Files(path=str(file))}, format=PromptCompletion(), max_broken_share=1)
-    told = []
+    audits = []
     for _ in range(2):
         audit = Audit()
         data.load(tmp_path / "cache", audit)
-        told.append(audit.to_json())
-    assert told[0] == told[1]
-    assert told[0]["reasons"][0]["count"] == 1
+        audits.append(audit.to_json())
+    assert audits[0] == audits[1]
+    assert audits[0]["reasons"][0]["count"] == 1

@@ -7,7 +7,7 @@ from collections import Counter
 import pydantic
 import pytest
 
-from instruct_lab.cache.store import Store
+from instruct_lab.cache import Store
 from instruct_lab.data import Audit, DataSet, Files, HashSplit, Mixture, PlainText, Preference, PromptCompletion
 from instruct_lab.data.base import tables
 from instruct_lab.data.stages import audit_of

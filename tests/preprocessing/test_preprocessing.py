@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from instruct_lab.cache.store import Store
+from instruct_lab.cache import Store
 from instruct_lab.config import component
 from instruct_lab.data import Audit, Conversation, DataSet, Files, Message, PromptCompletion
 from instruct_lab.data.base import tables

