@@ -124,7 +124,7 @@ def _write(
     if template is not None:
         tokenizer.chat_template = template
     if keep_adapter:
-        experiment.tuning.save(model, path)
+        experiment.tuning.save(loaded.loaded, path)
     else:
         model.generation_config = GenerationConfig(
             eos_token_id=experiment.template.stop_token_ids(tokenizer),

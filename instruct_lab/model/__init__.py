@@ -6,6 +6,7 @@ savable model and a tokenizer whose traps are handled.
 
 from instruct_lab.model.base import Model
 from instruct_lab.model.families import Decoder, Encoder, EncoderDecoder, LanguageModel
+from instruct_lab.model.loaded import LoadedModel
 from instruct_lab.model.quantization import Quantization
 from instruct_lab.model.rope_scaling import RopeScaling
 from instruct_lab.model.tokenizer import Tokenizer
@@ -20,6 +21,7 @@ __all__ = [
     "EncoderDecoder",
     "Hub",
     "LanguageModel",
+    "LoadedModel",
     "LocalFolder",
     "Model",
     "PackageFolder",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 
-def fit_embeddings(model: Any, tokenizer: Any) -> list[int]:
+def fit_embeddings(model: Any, tokenizer: Any) -> tuple[int, ...]:
     """Give every token a row, in the output projection too; rows of new tokens stand at the mean of the old ones.
 
     A row drawn at random can dominate the softmax; the mean can not (Hewitt, 2021, "Initializing new word embeddings
@@ -25,7 +25,7 @@ def fit_embeddings(model: Any, tokenizer: Any) -> list[int]:
     num_rows = model.get_input_embeddings().weight.shape[0]  # [rows, hidden]
     new = set(getattr(tokenizer, "added_token_ids", ())) | set(range(num_rows, num_tokens))
     if not new:
-        return []
+        return ()
     if num_tokens > num_rows:
         with torch.random.fork_rng(devices=[]):
             model.resize_token_embeddings(num_tokens, mean_resizing=False)
@@ -40,4 +40,4 @@ def fit_embeddings(model: Any, tokenizer: Any) -> list[int]:
     with torch.no_grad():
         for part in parts.values():  # tied weights once
             part[rows] = part[old].float().mean(dim=0).to(part.dtype)
-    return rows.tolist()
+    return tuple(rows.tolist())

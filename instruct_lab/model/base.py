@@ -11,21 +11,13 @@ from instruct_lab.assets import Input
 from instruct_lab.config import Component
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase
+
+    from instruct_lab.model.loaded import LoadedModel
 
 
 class Model(Component, ABC):
-    """Weights and a tokenizer of one family.
-
-    A loaded model carries:
-
-    - `family`: that of its `Model`.
-    - `added_token_ids`: the rows of its embeddings that no pretraining has seen, since its tokenizer got new tokens. A
-      tuning method that freezes the embeddings has to train these.
-    - `tokenizer`: what `load_tokenizer` gave.
-    - `new_modules`: names of modules that no pretraining has seen (the head that gives a score). Every tuning method
-      has to train and keep these.
-    """
+    """Weights and a tokenizer of one family."""
 
     family: ClassVar[str]
 
@@ -54,7 +46,7 @@ class Model(Component, ABC):
     @abstractmethod
     def load(
         self, tokenizer: PreTrainedTokenizerBase, cache_path: Path, head: Literal["language", "score"] = "language"
-    ) -> PreTrainedModel:
+    ) -> LoadedModel:
         """The model in evaluation mode, its embeddings resized where the tokenizer has more tokens.
 
         Args:

@@ -15,6 +15,7 @@ from instruct_lab.assets import Input
 from instruct_lab.config import component
 from instruct_lab.errors import InstructLabError, Problem
 from instruct_lab.model.base import Model
+from instruct_lab.model.loaded import LoadedModel
 from instruct_lab.model.quantization import Quantization
 from instruct_lab.model.rope_scaling import RopeScaling
 from instruct_lab.model.tokenizer import Tokenizer
@@ -118,7 +119,7 @@ class LanguageModel(Model, ABC):
 
     def load(
         self, tokenizer: PreTrainedTokenizerBase, cache_path: Path, head: Literal["language", "score"] = "language"
-    ) -> PreTrainedModel:
+    ) -> LoadedModel:
         """The model in evaluation mode, on the CPU.
 
         Embeddings have a row for every token; rows of new tokens stand at the mean of the old ones. The checkpoint's
@@ -147,17 +148,20 @@ class LanguageModel(Model, ABC):
             rope_scaling=self.rope_scaling,
             quantization=self._quantization(),
         )
-        model = self.weights.load_model(loading, tokenizer, cache_path)
-        model.family = self.family
-        model.tokenizer = tokenizer
-        model.new_modules = model.new_modules if head == "score" else []
-        model.added_token_ids = fit_embeddings(model, tokenizer)
+        model, new_modules = self.weights.load_model(loading, tokenizer, cache_path)
+        added_token_ids = fit_embeddings(model, tokenizer)
         model.config.pad_token_id = tokenizer.pad_token_id
         if model.can_generate():
             model.generation_config = plain_generation_config(model, tokenizer)
         if self.gradient_checkpointing:
             self._checkpoint_gradients(model)
-        return model.eval()
+        return LoadedModel(
+            model=model.eval(),
+            tokenizer=tokenizer,
+            family=self.family,
+            added_token_ids=added_token_ids,
+            new_modules=new_modules,
+        )
 
     def _check_loadable(self, head: str) -> None:
         """Refuse what `check` would have told, before anything is brought."""

@@ -1,37 +1,53 @@
-"""The score that a model gives a whole text."""
+"""The score that a model gives to a whole text."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from instruct_lab.model._family import family_of
+from instruct_lab.model.family import family_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-def score(model: Any, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-    """One number for each text, in the model's type, `[rows]`.
-
-    A decoder's stands at the last token by the attention mask. transformers looks for the last token that is not the
-    pad token, and so reads another where a text ends in it.
+def score_modules(model: Any, missing: list[str] | None = None) -> tuple[str, ...]:
+    """Names of the modules between the pretrained body and the score.
 
     Args:
-        model: loaded with the score head, adapted or not.
+        model: a sequence classifier of transformers.
+        missing: names of the tensors that its weights lack; None: all of them.
+    """
+    body = getattr(model, model.base_model_prefix)
+    heads = [
+        name for name, module in model.named_children() if module is not body and any(True for _ in module.parameters())
+    ]
+    pooler = getattr(body, "pooler", None)
+    is_new = missing is None or any(".pooler." in f".{name}" for name in missing)
+    return (*heads, "pooler") if pooler is not None and is_new else tuple(heads)
+
+
+def score(model: Any, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+    """One number for each text, in the model's dtype, `[rows]`.
+
+    A decoder's score is read at the last token by the attention mask. transformers looks for the last token that is not
+    the pad token, and so reads another one if a text ends in the pad token.
+
+    Args:
+        model: loaded with the score head, with or without adapters.
         input_ids: int64 `[rows, seq]`, padded on the right.
         attention_mask: int64 `[rows, seq]`.
     """
     if family_of(model) == "encoder":
         logits: Tensor = model(input_ids=input_ids, attention_mask=attention_mask).logits
         return logits[:, 0]
-    told: list[Tensor] = []
-    (name,) = model.new_modules
+    outputs: list[Tensor] = []
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    hook = getattr(base, name).register_forward_hook(lambda module, arguments, output: told.append(output))
+    (name,) = score_modules(base)
+    hook = getattr(base, name).register_forward_hook(lambda module, arguments, output: outputs.append(output))
     try:
         model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
     finally:
         hook.remove()
-    scores = told[0][..., 0]  # [rows, virtual + seq]
+    scores = outputs[0][..., 0]  # [rows, virtual + seq]
     last = scores.shape[1] - attention_mask.shape[1] + attention_mask.sum(dim=1) - 1
     return scores.gather(1, last[:, None])[:, 0]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from instruct_lab.batching import IGNORED, Batch
-from instruct_lab.objective._target_logits import family_of
+from instruct_lab.model.family import family_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

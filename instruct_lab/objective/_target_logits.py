@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from instruct_lab.batching import IGNORED
+from instruct_lab.model.family import family_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -64,14 +65,6 @@ def _logits(model: Any, batch: Batch, is_target: Tensor) -> Tensor:
     assert logits.dim() == 2, "the output projection was not called on the gathered hidden states"
     assert isinstance(logits, torch.Tensor)
     return logits
-
-
-def family_of(model: Any) -> str:
-    """The family of a loaded model, adapted or not."""
-    known = getattr(model, "family", None)
-    if isinstance(known, str):
-        return known
-    return "encoder-decoder" if model.config.is_encoder_decoder else "decoder"
 
 
 def label_weights(model: Any, batch: Batch) -> Tensor:

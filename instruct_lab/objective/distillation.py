@@ -55,7 +55,7 @@ class Distillation(Objective):
                 where="objective.teacher",
                 do="choose a teacher of the same family of models",
             )
-        return self.teacher.load(own, cache_path).to(device).requires_grad_(False).eval()
+        return self.teacher.load(own, cache_path).model.to(device).requires_grad_(False).eval()
 
     def loss(self, model: PreTrainedModel, batch: Batch, teacher: Any = None) -> Loss:
         """Sums and counts for each row, each `[rows]`."""

@@ -16,6 +16,7 @@ from instruct_lab.batching import IGNORED, Batch
 from instruct_lab.errors import InstructLabError
 from instruct_lab.experiment import Experiment
 from instruct_lab.experiment.rules.monitoring import monitored_direction
+from instruct_lab.model import LoadedModel
 from instruct_lab.objective import Loss
 from instruct_lab.tracker.recorder import Recorder
 from instruct_lab.training.sums import Sums
@@ -36,7 +37,7 @@ class TuningModule(pl.LightningModule):
 
     Args:
         experiment: the run's configuration.
-        model: the model with its tuning method applied.
+        loaded: the model with its tuning method applied.
         recorder: receives every logged value.
         num_steps: optimizer steps of the whole run, for the schedule.
         answer: measured on the model after each validation; none to skip it.
@@ -47,7 +48,7 @@ class TuningModule(pl.LightningModule):
     def __init__(
         self,
         experiment: Experiment,
-        model: Any,
+        loaded: LoadedModel,
         recorder: Recorder,
         num_steps: int,
         answer: Answerer | None = None,
@@ -56,7 +57,8 @@ class TuningModule(pl.LightningModule):
     ) -> None:
         super().__init__()
         self.strict_loading = False  # a checkpoint holds what trains; the rest comes from the pinned base model
-        self.model = model
+        self.loaded = loaded
+        self.model = loaded.model
         self._experiment = experiment
         self._recorder = recorder
         self.num_steps = num_steps
@@ -191,7 +193,7 @@ class TuningModule(pl.LightningModule):
 
     def save_weights(self, path: Path) -> None:
         """Write the trained weights to a new folder."""
-        self._experiment.tuning.save(self.model, path)
+        self._experiment.tuning.save(self.loaded, path)
 
     def direction(self, name: str) -> Literal["min", "max"]:
         """Whether a smaller or a larger logged value of this name is better."""

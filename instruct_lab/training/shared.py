@@ -8,7 +8,7 @@ import gc
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import xxhash
 from instruct_lab.batching.fingerprint import tokenizer_fingerprint
 from instruct_lab.cache import describe
 from instruct_lab.experiment import Experiment
+from instruct_lab.model import LoadedModel
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +79,7 @@ class SharedModels:
             self._tokenizers = {key: _Kept(tokenizer, tokenizer_fingerprint(tokenizer))}
         return tokenizer
 
-    def model(self, key: str, load: Callable[[], Any], private: bool) -> tuple[Any, str]:
+    def model(self, key: str, load: Callable[[], LoadedModel], private: bool) -> tuple[LoadedModel, str]:
         """The model of a key, and the digest of its weights.
 
         Args:
@@ -86,35 +87,12 @@ class SharedModels:
             load: reads it, where it is not kept yet.
             private: whether the caller may change the weights.
         """
-        kept = self._unchanged(self._models, key, weights_digest)
+        kept = self._unchanged(self._models, key, lambda loaded: weights_digest(loaded.model))
         if kept is None:
             self._models.clear()  # before the next one takes its memory
-            model = load()
-            kept = self._models[key] = _Kept(model, weights_digest(model))
-        return _given(kept.value, private), kept.digest
-
-    def stands_under(self, adapted: Any) -> bool:
-        """Whether an adapted model is the kept one, with nothing but an adapter added.
-
-        Its frozen parameters are the kept tensors themselves, which have their hash, and its buffers are equal to the
-        kept ones, so that the forward passes of a training have left no trace in it either.
-
-        Args:
-            adapted: a model of PEFT.
-        """
-        base = adapted.get_base_model()
-        parameters = _by_untuned_names(base.named_parameters(remove_duplicate=False))
-        buffers = _by_untuned_names(base.named_buffers(remove_duplicate=False))
-        for key, kept in [*self._models.items()]:
-            frozen = kept.value.named_parameters(remove_duplicate=False)
-            held = kept.value.named_buffers(remove_duplicate=False)
-            if (
-                all(name in parameters and parameters[name].data_ptr() == ours.data_ptr() for name, ours in frozen)
-                and all(name in buffers and torch.equal(buffers[name], ours) for name, ours in held)
-                and self._unchanged(self._models, key, weights_digest)
-            ):
-                return True
-        return False
+            loaded = load()
+            kept = self._models[key] = _Kept(loaded, weights_digest(loaded.model))
+        return _copied(kept.value, private), kept.digest
 
     def clear(self) -> None:
         """Let everything go."""
@@ -155,15 +133,10 @@ def _content_digest(tensor: torch.Tensor) -> bytes:
     return xxhash.xxh3_128(memoryview(flat.view(torch.uint8).numpy()) if flat.numel() else b"").digest()  # type: ignore[arg-type]
 
 
-def _by_untuned_names(named: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-    """Tensors by the names that they have without an adapter."""
-    return {name.replace(".base_layer.", "."): tensor for name, tensor in named}
-
-
-def _given(model: Any, private: bool) -> Any:
+def _copied(loaded: LoadedModel, private: bool) -> LoadedModel:
     """A copy of a model's modules around the same parameters, or around copies of them."""
-    memo: dict[int, Any] = {id(model.tokenizer): model.tokenizer} if hasattr(model, "tokenizer") else {}
+    memo: dict[int, Any] = {}
     if not private:
-        for parameter in model.parameters():
+        for parameter in loaded.model.parameters():
             memo[id(parameter)] = torch.nn.Parameter(parameter.data, requires_grad=parameter.requires_grad)
-    return copy.deepcopy(model, memo)
+    return loaded.with_model(copy.deepcopy(loaded.model, memo))

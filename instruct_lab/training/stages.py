@@ -71,7 +71,6 @@ class Stages:
         self.audit = Audit()
         self.results: result.Results = {}
         self.costs = Costs()
-        self.trained: Any = None
         self.trainer = self._trainer()
         self.device = self.trainer.strategy.root_device
 
@@ -181,7 +180,8 @@ class Stages:
             self.record.truncate_metrics(after_step=step)
             self.console.print(f"going on after step {step}" if step else "no state was written yet: from the start")
         pl.seed_everything(experiment.seed, workers=True, verbose=False)
-        model = experiment.tuning.apply(self.base.model)
+        loaded = experiment.tuning.apply(self.base.loaded)
+        model = loaded.model
         if experiment.tuning.neftune_alpha is not None:
             add_embedding_noise(model, experiment.tuning.neftune_alpha)
         counts = count_parameters(model)
@@ -192,7 +192,7 @@ class Stages:
         steps = self.data.num_steps(trainer)
         answers = self._validation_answers()
         sources = self.data.sources("validation")
-        module = TuningModule(experiment, model, self.recorder, steps, answers, sources, self.teacher)
+        module = TuningModule(experiment, loaded, self.recorder, steps, answers, sources, self.teacher)
         callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]  # set by its connectors
         chosen = sorted(self._callbacks(module), key=lambda callback: isinstance(callback, EvaluatedWeights))
         if self.on_validation is not None:
@@ -205,15 +205,14 @@ class Stages:
         if self.recorder.is_writer:
             keep_weights(module.save_weights, self.record.checkpoints_path, "last", step=trainer.global_step)
         self.base = None  # type: ignore[assignment]  # the tuning method changed it
-        self.trained = model if self.shared is not None and experiment.tuning.shares_base else None
 
     def _keep_untrained(self) -> None:
         """Where only prompts change: what is measured is the untuned model, at step 0."""
         self.num_steps = self.num_target_tokens = 0
-        model = self.experiment.tuning.apply(self.base.model)
+        loaded = self.experiment.tuning.apply(self.base.loaded)
         if self.recorder.is_writer:
-            self.record.write_manifest(parameters={"total": count_parameters(model).total, "trained": 0})
-            save = functools.partial(self.experiment.tuning.save, model)
+            self.record.write_manifest(parameters={"total": count_parameters(loaded.model).total, "trained": 0})
+            save = functools.partial(self.experiment.tuning.save, loaded)
             keep_weights(save, self.record.checkpoints_path, "last", step=0)
         self.base = None  # type: ignore[assignment]
 
@@ -254,9 +253,7 @@ class Stages:
             device=self.device,
             shared=self.shared,
             tokenizer=self.tokenizer,
-            trained=self.trained,
         )
-        self.trained = None
         for split, chosen in self.chosen.items():
             pl.seed_everything(self.experiment.seed, workers=True, verbose=False)  # for sampled answers
             measured = measure(

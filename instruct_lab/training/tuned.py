@@ -9,21 +9,31 @@ from typing import Any
 from instruct_lab.callbacks.kept_weights import read_weights
 from instruct_lab.errors import InstructLabError
 from instruct_lab.experiment import Experiment
+from instruct_lab.model import LoadedModel
 from instruct_lab.training.shared import SharedModels, model_key
 from instruct_lab.training.tokenizer import load_tokenizer
 
 
 @dataclasses.dataclass(frozen=True)
 class TunedModel:
-    """A model ready to answer, its tokenizer, and the step its weights are from (none: the untuned model).
+    """A model ready to answer, and the step its weights are from (None: the untuned model).
 
-    `digest`: that of its weights, where it is known.
+    `digest`: the hash of its weights, if it is known.
     """
 
-    model: Any
-    tokenizer: Any
+    loaded: LoadedModel
     step: int | None
     digest: str | None = None
+
+    @property
+    def model(self) -> Any:
+        """The model of transformers."""
+        return self.loaded.model
+
+    @property
+    def tokenizer(self) -> Any:
+        """Its tokenizer."""
+        return self.loaded.tokenizer
 
 
 def chosen_weights(experiment: Experiment, run_path: Path, checkpoint: str | None = None) -> tuple[Path, int]:
@@ -69,13 +79,15 @@ def load_base(
     """
     tokenizer = load_tokenizer(experiment, cache_path, shared) if tokenizer is None else tokenizer
 
-    def load() -> Any:
+    def load() -> LoadedModel:
         return experiment.model.load(tokenizer, cache_path, experiment.objective.head)
 
     if shared is None or experiment.model.is_quantized:
-        return TunedModel(load().to(device).eval(), tokenizer, None)
-    model, digest = shared.model(model_key(experiment, tokenizer, cache_path), load, private)
-    return TunedModel(model.to(device).eval(), tokenizer, None, digest)
+        loaded, digest = load(), None
+    else:
+        loaded, digest = shared.model(model_key(experiment, tokenizer, cache_path), load, private)
+    loaded.model.to(device).eval()
+    return TunedModel(loaded, None, digest)
 
 
 def load_adapted(
@@ -86,7 +98,6 @@ def load_adapted(
     device: Any = "cpu",
     shared: SharedModels | None = None,
     tokenizer: Any = None,
-    trained: Any = None,
 ) -> TunedModel:
     """The untuned model with what the run trained read into it, not merged.
 
@@ -98,17 +109,12 @@ def load_adapted(
         device: where the weights are put.
         shared: what earlier runs of this process loaded; none: it is read anew.
         tokenizer: the run's own, where it is there already.
-        trained: the model that the run has just trained. Where it is nothing but an adapter on the shared weights,
-            the written adapter is read into it instead of into a new one; the caller gives it away.
     """
     path, step = chosen_weights(experiment, run_path, checkpoint)
-    tokenizer = load_tokenizer(experiment, cache_path, shared) if tokenizer is None else tokenizer
-    tuning = experiment.tuning
-    if trained is not None and shared is not None and tuning.rereads and shared.stands_under(trained):
-        model = tuning.reread(trained.requires_grad_(False), path)
-    else:
-        model = tuning.load(load_base(experiment, cache_path, shared=shared, tokenizer=tokenizer).model, path)
-    return TunedModel(model.to(device).eval(), tokenizer, step)
+    base = load_base(experiment, cache_path, shared=shared, tokenizer=tokenizer)
+    loaded = experiment.tuning.load(base.loaded, path)
+    loaded.model.to(device).eval()
+    return TunedModel(loaded, step)
 
 
 def load_tuned(
@@ -119,14 +125,12 @@ def load_tuned(
     device: Any = "cpu",
     shared: SharedModels | None = None,
     tokenizer: Any = None,
-    trained: Any = None,
 ) -> TunedModel:
     """The tuned model, as a plain one where its method can be merged: what is measured, used and exported is this.
 
     Args: those of `load_adapted`.
     """
-    adapted = load_adapted(
-        experiment, run_path, cache_path, checkpoint, shared=shared, tokenizer=tokenizer, trained=trained
-    )
-    model = experiment.tuning.merge(adapted.model) if experiment.tuning.mergeable else adapted.model
-    return TunedModel(model.to(device).eval(), adapted.tokenizer, adapted.step)
+    adapted = load_adapted(experiment, run_path, cache_path, checkpoint, shared=shared, tokenizer=tokenizer)
+    loaded = experiment.tuning.merge(adapted.loaded) if experiment.tuning.mergeable else adapted.loaded
+    loaded.model.to(device).eval()
+    return TunedModel(loaded, adapted.step)

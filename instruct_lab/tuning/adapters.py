@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
 
 from instruct_lab.config import component
 from instruct_lab.errors import Refusal
 from instruct_lab.tuning.peft_method import PeftMethod
+
+if TYPE_CHECKING:
+    from instruct_lab.model import LoadedModel
 
 Names = Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)]
 ALL_LINEAR = "all-linear"
@@ -34,12 +37,12 @@ class IA3(PeftMethod):
         if not set(self.feedforward_modules or ()) <= set(self.target_modules or ()):
             raise Refusal("feedforward_modules", "names a layer that is not one of target_modules")
 
-    def config(self, model: Any, common: dict[str, Any]) -> Any:
+    def config(self, loaded: LoadedModel, common: dict[str, Any]) -> Any:
         """See `PeftMethod.config`."""
         import peft
 
         scaled, feedforward = self.target_modules, self.feedforward_modules
-        if scaled is None and model.config.model_type == "bert":
+        if scaled is None and loaded.model.config.model_type == "bert":
             scaled, feedforward = IA3_OF_BERT
         return peft.IA3Config(target_modules=scaled, feedforward_modules=feedforward, **common)
 
@@ -58,7 +61,7 @@ class OFT(PeftMethod):
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # share of the blocks left as they are, in training
     target_modules: str | Names = ALL_LINEAR  # all-linear, names, or one regular expression of the full name
 
-    def config(self, model: Any, common: dict[str, Any]) -> Any:
+    def config(self, loaded: LoadedModel, common: dict[str, Any]) -> Any:
         """See `PeftMethod.config`."""
         import peft
 
@@ -82,7 +85,7 @@ class BOFT(PeftMethod):
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # share of the blocks left as they are, in training
     target_modules: str | Names = ALL_LINEAR  # all-linear, names, or one regular expression of the full name
 
-    def config(self, model: Any, common: dict[str, Any]) -> Any:
+    def config(self, loaded: LoadedModel, common: dict[str, Any]) -> Any:
         """See `PeftMethod.config`."""
         import peft
 
@@ -110,7 +113,7 @@ class VeRA(PeftMethod):
     seed: Annotated[int, Field(ge=0)] = 0  # of A and B
     target_modules: str | Names = ALL_LINEAR  # all-linear, names, or one regular expression of the full name
 
-    def config(self, model: Any, common: dict[str, Any]) -> Any:
+    def config(self, loaded: LoadedModel, common: dict[str, Any]) -> Any:
         """See `PeftMethod.config`."""
         import peft
 
@@ -137,7 +140,7 @@ class FourierFT(PeftMethod):
     seed: Annotated[int, Field(ge=0)] = 777  # of the places
     target_modules: str | Names = ALL_LINEAR  # all-linear, names, or one regular expression of the full name
 
-    def config(self, model: Any, common: dict[str, Any]) -> Any:
+    def config(self, loaded: LoadedModel, common: dict[str, Any]) -> Any:
         """See `PeftMethod.config`."""
         import peft
 

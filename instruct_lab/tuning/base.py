@@ -11,10 +11,9 @@ from pydantic import Field
 
 from instruct_lab.config import Component, component
 from instruct_lab.data import Conversation
-from instruct_lab.errors import InstructLabError
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from instruct_lab.model import LoadedModel
 
 
 @component
@@ -59,37 +58,29 @@ class Tuning(Component, ABC):
         return True
 
     @property
-    def rereads(self) -> bool:
-        """Whether `reread` can be had: whether what is written is what trains, tensor by tensor."""
-        return False
-
-    @property
     def shares_base(self) -> bool:
         """Whether what is trained stands beside weights that stay as they are, so that runs may share these."""
         return (self.is_adapter and self.keeps_base) or not self.trains
 
     @abstractmethod
-    def apply(self, model: PreTrainedModel) -> PreTrainedModel:
+    def apply(self, loaded: LoadedModel) -> LoadedModel:
         """Set `requires_grad` on every parameter, adding parameters where the method has its own."""
 
     @abstractmethod
-    def save(self, model: PreTrainedModel, path: Path) -> None:
-        """Write what was trained to a folder: the adapter alone for adapter methods, else the whole model."""
+    def save(self, loaded: LoadedModel, path: Path) -> None:
+        """Write what was trained to a folder: only the adapter for adapter methods, else the whole model.
 
-    @abstractmethod
-    def load(self, model: PreTrainedModel, path: Path) -> PreTrainedModel:
-        """Read into a freshly loaded base model what `save` wrote; the result generates as the saved one did."""
-
-    def reread(self, model: PreTrainedModel, path: Path) -> PreTrainedModel:
-        """Read into the model that `apply` gave what `save` wrote; afterwards it is what `load` gives.
-
-        Raises:
-            InstructLabError: as `load`.
+        Args:
+            loaded: what `apply` returned.
+            path: the folder.
         """
-        raise InstructLabError(f"{type(self).__name__} reads what it wrote into a new model alone")
 
     @abstractmethod
-    def merge(self, model: PreTrainedModel) -> PreTrainedModel:
+    def load(self, loaded: LoadedModel, path: Path) -> LoadedModel:
+        """Read what `save` wrote into a freshly loaded base model; the result generates as the saved one did."""
+
+    @abstractmethod
+    def merge(self, loaded: LoadedModel) -> LoadedModel:
         """The tuned model as a plain one, without added modules."""
 
     def learning_rate_factor(self, name: str) -> float:

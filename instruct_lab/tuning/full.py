@@ -10,11 +10,7 @@ from instruct_lab.errors import InstructLabError
 from instruct_lab.tuning.base import Tuning
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
-
-CARRIED = ("family", "tokenizer", "added_token_ids", "new_modules")
-"""What a loaded model carries: see `instruct_lab.model.Model`."""
+    from instruct_lab.model import LoadedModel
 
 
 @component
@@ -27,22 +23,24 @@ class Full(Tuning):
     learning_rate: ClassVar[float | None] = 2e-5  # measured: experiments=tuning_methods
     trains_new_tokens: ClassVar[bool] = True
 
-    def apply(self, model: PreTrainedModel) -> PreTrainedModel:
+    def apply(self, loaded: LoadedModel) -> LoadedModel:
         """Let every parameter train."""
-        return model.requires_grad_(True)
+        loaded.model.requires_grad_(True)
+        return loaded
 
-    def save(self, model: PreTrainedModel, path: Path) -> None:
+    def save(self, loaded: LoadedModel, path: Path) -> None:
         """Write the model as `save_pretrained` does, in safetensors."""
-        model.save_pretrained(path)
+        loaded.model.save_pretrained(path)
 
-    def load(self, model: PreTrainedModel, path: Path) -> PreTrainedModel:
-        """The model that `save` wrote, all of its tensors, in the type, on the device and in the mode of `model`.
+    def load(self, loaded: LoadedModel, path: Path) -> LoadedModel:
+        """The model that `save` wrote, with the dtype, the device and the mode of the loaded one.
 
         Raises:
             InstructLabError: the folder holds no weights, damaged ones, or those of another model.
         """
         if not any(path.glob("*.safetensors")):
             raise InstructLabError("The folder holds no trained weights", where=str(path), do="finish the run first")
+        model = loaded.model
         try:
             trained, found = type(model).from_pretrained(
                 path,
@@ -61,15 +59,12 @@ class Full(Tuning):
             ) from error
         self._check(found, path)
         trained.config._name_or_path = trained.name_or_path = model.config._name_or_path
-        for name in CARRIED:
-            if hasattr(model, name):
-                setattr(trained, name, getattr(model, name))
         trained.requires_grad_(True)
-        return trained.to(model.device).train(model.training)
+        return loaded.with_model(trained.to(model.device).train(model.training))
 
-    def merge(self, model: PreTrainedModel) -> PreTrainedModel:
+    def merge(self, loaded: LoadedModel) -> LoadedModel:
         """Nothing was added: the model itself."""
-        return model
+        return loaded
 
     def _check(self, found: dict[str, Any], path: Path) -> None:
         kinds = ("missing_keys", "unexpected_keys", "mismatched_keys")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -15,7 +15,7 @@ from instruct_lab.errors import InstructLabError, Refusal
 from instruct_lab.tuning.peft_method import PeftMethod, linear_names
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from instruct_lab.model import LoadedModel
 
 ALL_LINEAR = "all-linear"
 MEASURED_RATE, MEASURED_WIDTH = 2e-3, 576
@@ -77,7 +77,7 @@ class LoRA(PeftMethod):
                 "init", f"an adapter of {self.init} is kept at twice its rank, which scales otherwise", "default"
             )
 
-    def config(self, model: Any, common: dict[str, Any]) -> Any:
+    def config(self, loaded: LoadedModel, common: dict[str, Any]) -> Any:
         """See `PeftMethod.config`.
 
         Raises:
@@ -85,42 +85,42 @@ class LoRA(PeftMethod):
         """
         import peft
 
-        self._check_names(model)
+        self._check_names(loaded.model)
         return peft.LoraConfig(
             r=self.r,
             lora_alpha=self.alpha,
             lora_dropout=self.dropout,
             target_modules=self.target_modules,
-            exclude_modules=self._excluded(model),
+            exclude_modules=self._excluded(loaded),
             use_rslora=self.use_rslora,
             use_dora=self.use_dora,
             init_lora_weights=True if self.init == "default" else self.init,
             bias=self.bias,
-            trainable_token_indices=_new_rows(model),
+            trainable_token_indices=_new_rows(loaded),
             **common,
         )
 
-    def apply(self, model: PreTrainedModel) -> PreTrainedModel:
+    def apply(self, loaded: LoadedModel) -> LoadedModel:
         """Freeze the model and add trainable adapters beside its linear layers.
 
         Raises:
             InstructLabError: a name matches no module, or one that no adapter can stand beside.
         """
-        adapted: Any = super().apply(model)
-        if not self.keeps_base:  # what was taken out of the frozen weights, to be put back when the adapter is written
-            adapted.initial_adapter = {name: value.clone() for name, value in _state(adapted).items()}
-        return adapted
+        adapted = super().apply(loaded)
+        if self.keeps_base:
+            return adapted
+        initial = {name: value.clone() for name, value in _state(adapted.model).items()}
+        return dataclasses.replace(adapted, initial_adapter=initial)
 
-    def save(self, model: PreTrainedModel, path: Path) -> None:
-        """See `PeftMethod.save`; what was taken out of the frozen weights is added as as many ranks again."""
+    def save(self, loaded: LoadedModel, path: Path) -> None:
+        """See `PeftMethod.save`; what was moved out of the frozen weights is subtracted in as many ranks again."""
         import copy
 
         from safetensors.torch import save_file
 
-        adapted: Any = model
-        initial = getattr(adapted, "initial_adapter", None)
+        adapted, initial = loaded.model, loaded.initial_adapter
         if initial is None:
-            super().save(model, path)
+            super().save(loaded, path)
             return
         import torch
 
@@ -136,13 +136,6 @@ class LoRA(PeftMethod):
         config.inference_mode = True
         config.save_pretrained(path)
         save_file(state, path / "adapter_model.safetensors")
-
-    def merge(self, model: PreTrainedModel) -> PreTrainedModel:
-        """See `PeftMethod.merge`."""
-        _merge_plain_layers(model)
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "All adapters are already merged")
-            return super().merge(model)
 
     def learning_rate_factor(self, name: str) -> float:
         """See `Tuning.learning_rate_factor`."""
@@ -163,9 +156,9 @@ class LoRA(PeftMethod):
         """See `Tuning.keeps_base`."""
         return self.init not in ("pissa", "olora")
 
-    def _excluded(self, model: Any) -> Any:
+    def _excluded(self, loaded: LoadedModel) -> Any:
         """What is never adapted: modules that no pretraining has seen train as a whole."""
-        new = list(getattr(model, "new_modules", []))
+        new = list(loaded.new_modules)
         if not new:
             return self.exclude_modules
         pattern = rf"(.*\.)?({'|'.join(new)})(\..*)?"
@@ -194,31 +187,6 @@ class LoRA(PeftMethod):
                 )
 
 
-def _merge_plain_layers(adapted: Any) -> None:
-    """Merge plain adapters of float32 linear layers; PEFT finds them merged.
-
-    The numbers are PEFT's to the bit, and the frozen weights stay as they are. PEFT copies each matrix, adds to the
-    copy and looks at each of its numbers, which takes twice as long. What is not finite is left for it to refuse.
-    """
-    import torch
-    from peft.tuners.lora.layer import Linear
-
-    for module in adapted.modules():
-        if type(module) is not Linear or type(module.base_layer) is not torch.nn.Linear or module.merged:
-            continue
-        name, weight = "default", module.base_layer.weight
-        if list(module.lora_A) != [name] or name in module.lora_variant or module.lora_bias[name]:
-            continue
-        a, b = module.lora_A[name].weight, module.lora_B[name].weight
-        if not a.dtype == b.dtype == weight.dtype == torch.float32 or module.fan_in_fan_out:
-            continue
-        with torch.no_grad():
-            merged = (b @ a).mul_(module.scaling[name]).add_(weight)
-        if merged.sum().isfinite():
-            weight.data = merged
-            module.merged_adapters.append(name)
-
-
 def _matches(name: str, is_pattern: bool, module: str) -> bool:
     """Whether PEFT adapts this module: a pattern matches the whole name, a name its last parts."""
     if is_pattern:
@@ -226,9 +194,9 @@ def _matches(name: str, is_pattern: bool, module: str) -> bool:
     return module == name or module.endswith(f".{name}")
 
 
-def _new_rows(model: Any) -> dict[str, list[int]] | None:
+def _new_rows(loaded: LoadedModel) -> dict[str, list[int]] | None:
     """Which rows of which embeddings no pretraining has seen; tied ones are named once."""
-    rows = getattr(model, "added_token_ids", None)
+    model, rows = loaded.model, loaded.added_token_ids
     if not rows:
         return None
     layers = [model.get_input_embeddings(), model.get_output_embeddings()]

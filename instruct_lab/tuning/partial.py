@@ -15,7 +15,7 @@ from instruct_lab.errors import InstructLabError, Refusal
 from instruct_lab.tuning.base import Tuning
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from instruct_lab.model import LoadedModel
 
 LAYER = re.compile(r"^(.*?\b(?:layers|layer|h|block|blocks)\.)(\d+)\.")
 """The stack and the number of a layer in a parameter's name: of Llama, GPT-2, T5, BART and BERT."""
@@ -30,45 +30,46 @@ class Partial(Tuning, ABC):
     trains_new_tokens: ClassVar[bool] = True
 
     @abstractmethod
-    def chosen(self, model: Any) -> Collection[str]:
+    def chosen(self, loaded: LoadedModel) -> Collection[str]:
         """Names of the parameters that train, as `named_parameters` tells them."""
 
-    def apply(self, model: PreTrainedModel) -> PreTrainedModel:
+    def apply(self, loaded: LoadedModel) -> LoadedModel:
         """Freeze what is not chosen.
 
         Raises:
             InstructLabError: nothing is chosen.
         """
-        self._choose(model)
+        self._choose(loaded)
+        model = loaded.model
         if not any(parameter.requires_grad for parameter in model.parameters()):
             raise InstructLabError(
                 "None of the model's parameters would train",
                 where="tuning",
                 do=f"choose others; they are named like {next(iter(dict(model.named_parameters())))}",
             )
-        return model
+        return loaded
 
-    def _choose(self, model: Any) -> None:
-        names = set(self.chosen(model))
-        new = tuple(f".{module}." for module in getattr(model, "new_modules", []))
+    def _choose(self, loaded: LoadedModel) -> None:
+        model, names = loaded.model, set(self.chosen(loaded))
+        new = tuple(f".{module}." for module in loaded.new_modules)
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name in names or any(module in f".{name}" for module in new))
-        if getattr(model, "added_token_ids", []):
+        if loaded.added_token_ids:
             model.get_input_embeddings().weight.requires_grad_(True)
             if model.get_output_embeddings() is not None:
                 model.get_output_embeddings().weight.requires_grad_(True)
         if getattr(model, "is_gradient_checkpointing", False):
             model.enable_input_require_grads()
 
-    def save(self, model: PreTrainedModel, path: Path) -> None:
+    def save(self, loaded: LoadedModel, path: Path) -> None:
         """Write the parameters that train, in safetensors."""
         from safetensors.torch import save_file
 
         path.mkdir(parents=True, exist_ok=True)
-        trained = {n: p.detach().cpu().contiguous() for n, p in model.named_parameters() if p.requires_grad}
+        trained = {n: p.detach().cpu().contiguous() for n, p in loaded.model.named_parameters() if p.requires_grad}
         save_file(trained, path / FILE)
 
-    def load(self, model: PreTrainedModel, path: Path) -> PreTrainedModel:
+    def load(self, loaded: LoadedModel, path: Path) -> LoadedModel:
         """Put what was written in the place of the model's own.
 
         Raises:
@@ -87,8 +88,8 @@ class Partial(Tuning, ABC):
                 where=str(path),
                 do="take another checkpoint of the run",
             ) from error
-        model = self.apply(model)
-        own = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+        loaded = self.apply(loaded)
+        own = {name: parameter for name, parameter in loaded.model.named_parameters() if parameter.requires_grad}
         different = sorted(own.keys() ^ trained.keys())
         different += sorted(n for n in own.keys() & trained.keys() if own[n].shape != trained[n].shape)
         if different:
@@ -100,11 +101,11 @@ class Partial(Tuning, ABC):
         with torch.no_grad():
             for name, parameter in own.items():
                 parameter.copy_(trained[name])
-        return model
+        return loaded
 
-    def merge(self, model: PreTrainedModel) -> PreTrainedModel:
+    def merge(self, loaded: LoadedModel) -> LoadedModel:
         """Nothing was added: the model itself."""
-        return model
+        return loaded
 
 
 @component
@@ -125,12 +126,13 @@ class Freeze(Partial):
             except re.error as error:
                 raise Refusal("pattern", f"is not a regular expression: {error}") from error
 
-    def chosen(self, model: Any) -> Collection[str]:
+    def chosen(self, loaded: LoadedModel) -> Collection[str]:
         """See `Partial.chosen`.
 
         Raises:
             InstructLabError: the pattern names no parameter, or the model has fewer layers.
         """
+        model = loaded.model
         names = [name for name, _ in model.named_parameters()]
         depths: dict[str, int] = {}
         for name in names:
@@ -171,13 +173,13 @@ class BitFit(Partial):
     learning_rate: ClassVar[float | None] = 1e-3  # within the range of Ben Zaken et al., 2022
     needs_biases: ClassVar[bool] = True
 
-    def chosen(self, model: Any) -> Collection[str]:
+    def chosen(self, loaded: LoadedModel) -> Collection[str]:
         """See `Partial.chosen`.
 
         Raises:
             InstructLabError: the model has no bias.
         """
-        found = {name for name, _ in model.named_parameters() if name.rpartition(".")[2] == "bias"}
+        found = {name for name, _ in loaded.model.named_parameters() if name.rpartition(".")[2] == "bias"}
         if not found:
             raise InstructLabError(
                 "The model has no biases that could train",
@@ -195,10 +197,11 @@ class HeadOnly(Partial):
     that the model says the same before the first step. It is exported with both.
     """
 
-    def chosen(self, model: Any) -> Collection[str]:
+    def chosen(self, loaded: LoadedModel) -> Collection[str]:
         """See `Partial.chosen`."""
-        if getattr(model, "new_modules", []):
+        if loaded.new_modules:
             return []
+        model = loaded.model
         output = model.get_output_embeddings()
         if output.weight is model.get_input_embeddings().weight:
             _untie(model, output)

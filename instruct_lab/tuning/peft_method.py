@@ -13,7 +13,7 @@ from instruct_lab.errors import InstructLabError
 from instruct_lab.tuning.base import Tuning
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from instruct_lab.model import LoadedModel
 
 TASK_TYPES = {"decoder": "CAUSAL_LM", "encoder-decoder": "SEQ_2_SEQ_LM"}
 """PEFT's names; it has none for a masked language model."""
@@ -26,15 +26,15 @@ class PeftMethod(Tuning, ABC):
     is_adapter: ClassVar[bool] = True
 
     @abstractmethod
-    def config(self, model: Any, common: dict[str, Any]) -> Any:
+    def config(self, loaded: LoadedModel, common: dict[str, Any]) -> Any:
         """PEFT's configuration.
 
         Args:
-            model: to be adapted.
+            loaded: the model that gets the adapter.
             common: arguments that every configuration takes: the task, and modules that train as a whole.
         """
 
-    def apply(self, model: PreTrainedModel) -> PreTrainedModel:
+    def apply(self, loaded: LoadedModel) -> LoadedModel:
         """Freeze the model and add what trains.
 
         Raises:
@@ -42,16 +42,16 @@ class PeftMethod(Tuning, ABC):
         """
         import peft
 
-        added = getattr(model, "added_token_ids", [])
-        if added and not self.trains_new_tokens:
+        model = loaded.model
+        if loaded.added_token_ids and not self.trains_new_tokens:
             raise InstructLabError(
-                f"{type(self).__name__} would leave the {len(added)} new tokens of the tokenizer untrained",
+                f"{type(self).__name__} would leave the {len(loaded.added_token_ids)} new tokens of the tokenizer untrained",
                 where="model.tokenizer.extra_tokens",
                 do="choose tuning=lora, which trains them too, or tuning=full",
             )
         frozen = {id(parameter) for parameter in model.parameters()}
         try:
-            config = self.config(model, self._common(model))
+            config = self.config(loaded, self._common(loaded))
             adapted: Any = peft.get_peft_model(model, config, autocast_adapter_dtype=True)
         except ValueError as error:
             raise InstructLabError(
@@ -65,23 +65,21 @@ class PeftMethod(Tuning, ABC):
         _cast_inputs_of_whole_modules(adapted)
         if getattr(model, "is_gradient_checkpointing", False):
             adapted.enable_input_require_grads()
-        return adapted
+        return loaded.with_model(adapted)
 
-    def _common(self, model: Any) -> dict[str, Any]:
-        family = getattr(model, "family", "encoder-decoder" if model.config.is_encoder_decoder else "decoder")
-        new = list(getattr(model, "new_modules", []))
-        return {"task_type": self._task(family, bool(new)), **({"modules_to_save": new} if new else {})}
+    def _common(self, loaded: LoadedModel) -> dict[str, Any]:
+        new = list(loaded.new_modules)
+        return {"task_type": self._task(loaded.family, bool(new)), **({"modules_to_save": new} if new else {})}
 
     def _task(self, family: str, scores: bool) -> str | None:
         """PEFT's name for what the model puts out: text, or a score."""
         return "SEQ_CLS" if scores else TASK_TYPES.get(family)
 
-    def save(self, model: PreTrainedModel, path: Path) -> None:
-        """Write the adapter alone, as PEFT does."""
-        adapted: Any = model
-        adapted.save_pretrained(path, save_embedding_layers=False)
+    def save(self, loaded: LoadedModel, path: Path) -> None:
+        """Write only the adapter, as PEFT does."""
+        loaded.model.save_pretrained(path, save_embedding_layers=False)
 
-    def load(self, model: PreTrainedModel, path: Path) -> PreTrainedModel:
+    def load(self, loaded: LoadedModel, path: Path) -> LoadedModel:
         """Put the saved adapter on the base model.
 
         Raises:
@@ -90,35 +88,19 @@ class PeftMethod(Tuning, ABC):
         import peft
 
         with _fits(path):
-            adapted: Any = peft.PeftModel.from_pretrained(model, str(path), is_trainable=False)
+            adapted: Any = peft.PeftModel.from_pretrained(loaded.model, str(path), is_trainable=False)
             _read_whole_modules(adapted, path)
         _check_names(adapted, path)
         _cast_inputs_of_whole_modules(adapted)
-        return adapted
+        return loaded.with_model(adapted)
 
-    @property
-    def rereads(self) -> bool:
-        """See `Tuning.rereads`; virtual tokens may be made by a network that trains, and are written themselves."""
-        return self.mergeable and self.keeps_base
-
-    def reread(self, model: PreTrainedModel, path: Path) -> PreTrainedModel:
-        """See `Tuning.reread`."""
-        import peft
-        from safetensors.torch import load_file
-
-        adapted: Any = model
-        with _fits(path):
-            peft.set_peft_model_state_dict(adapted, load_file(path / "adapter_model.safetensors"))
-        _check_names(adapted, path)
-        return adapted
-
-    def merge(self, model: PreTrainedModel) -> PreTrainedModel:
+    def merge(self, loaded: LoadedModel) -> LoadedModel:
         """Work what was added into the frozen weights and take the added modules away.
 
         Raises:
             InstructLabError: the adapter holds numbers that are not finite.
         """
-        adapted: Any = model
+        adapted = loaded.model
         _take_whole_modules(adapted)
         try:
             merged: Any = adapted.merge_and_unload(safe_merge=True)
@@ -127,7 +109,7 @@ class PeftMethod(Tuning, ABC):
                 f"The adapter cannot be merged: {' '.join(str(error).split())[:200]}",
                 do="train with a lower learning rate or gradient clipping, or take an earlier checkpoint",
             ) from error
-        return merged
+        return loaded.with_model(merged, initial_adapter=None)
 
 
 def _whole_modules(adapted: Any) -> list[tuple[str, Any]]:

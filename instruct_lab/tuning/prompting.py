@@ -19,7 +19,7 @@ from instruct_lab.errors import InstructLabError, Refusal
 from instruct_lab.tuning.base import Tuning
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from instruct_lab.model import LoadedModel
 
 MARKER = "prompting.txt"
 K1, B = 1.2, 0.75
@@ -49,22 +49,23 @@ class Prompting(Tuning):
         if self.choose == "similar" and not self.shots:
             raise Refusal("choose", "chooses examples, and shots is 0", "seed")
 
-    def apply(self, model: PreTrainedModel) -> PreTrainedModel:
+    def apply(self, loaded: LoadedModel) -> LoadedModel:
         """Freeze the model."""
-        return model.requires_grad_(False)
+        loaded.model.requires_grad_(False)
+        return loaded
 
-    def save(self, model: PreTrainedModel, path: Path) -> None:
+    def save(self, loaded: LoadedModel, path: Path) -> None:
         """Write a note that the model is the untuned one."""
         path.mkdir(parents=True, exist_ok=True)
         (path / MARKER).write_text("the untuned model; its prompts are changed\n", encoding="utf-8")
 
-    def load(self, model: PreTrainedModel, path: Path) -> PreTrainedModel:
+    def load(self, loaded: LoadedModel, path: Path) -> LoadedModel:
         """The model as it is."""
-        return model
+        return loaded
 
-    def merge(self, model: PreTrainedModel) -> PreTrainedModel:
+    def merge(self, loaded: LoadedModel) -> LoadedModel:
         """The model as it is."""
-        return model
+        return loaded
 
     def prompts(
         self, conversations: Sequence[Conversation], demonstrations: Sequence[Conversation]

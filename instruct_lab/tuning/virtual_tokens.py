@@ -14,7 +14,7 @@ from instruct_lab.tuning.cache_names import bridged, cache_name
 from instruct_lab.tuning.peft_method import TASK_TYPES, PeftMethod
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from instruct_lab.model import LoadedModel
 
 
 @component
@@ -25,19 +25,21 @@ class VirtualTokens(PeftMethod, ABC):
 
     num_virtual_tokens: Annotated[int, Field(ge=1)] = 20  # of each text
 
-    def apply(self, model: PreTrainedModel) -> PreTrainedModel:
+    def apply(self, loaded: LoadedModel) -> LoadedModel:
         """Freeze the model and put what trains before every text."""
-        return bridged(super().apply(model))
+        adapted = super().apply(loaded)
+        return adapted.with_model(bridged(adapted.model))
 
-    def load(self, model: PreTrainedModel, path: Path) -> PreTrainedModel:
+    def load(self, loaded: LoadedModel, path: Path) -> LoadedModel:
         """See `PeftMethod.load`."""
-        return bridged(super().load(model, path))
+        adapted = super().load(loaded, path)
+        return adapted.with_model(bridged(adapted.model))
 
     def _task(self, family: str, scores: bool) -> str | None:
         """Where the model gives no text, PEFT shall call it as it is; it reads no score off a cache by itself."""
         return "FEATURE_EXTRACTION" if scores or family == "encoder" else TASK_TYPES[family]
 
-    def _checked(self, model: Any, common: dict[str, Any]) -> dict[str, Any]:
+    def _checked(self, loaded: LoadedModel, common: dict[str, Any]) -> dict[str, Any]:
         return {**common, "num_virtual_tokens": self.num_virtual_tokens}
 
 
@@ -62,35 +64,35 @@ class PromptTuning(VirtualTokens):
         """A third of the usual rate for embeddings that start from a text, so that they stay near it."""
         return 1e-2 if self.init == "text" else self.learning_rate
 
-    def config(self, model: Any, common: dict[str, Any]) -> Any:
+    def config(self, loaded: LoadedModel, common: dict[str, Any]) -> Any:
         """See `PeftMethod.config`."""
         import peft
 
         return peft.PromptTuningConfig(
-            prompt_tuning_init="RANDOM", num_transformer_submodules=1, **self._checked(model, common)
+            prompt_tuning_init="RANDOM", num_transformer_submodules=1, **self._checked(loaded, common)
         )
 
-    def apply(self, model: PreTrainedModel) -> PreTrainedModel:
+    def apply(self, loaded: LoadedModel) -> LoadedModel:
         """Freeze the model and put trained vectors before every text."""
-        adapted: Any = super().apply(model)
+        adapted = super().apply(loaded)
         if self.init != "random":
             import torch
 
-            ids = torch.tensor(self._initial_ids(model))
+            ids = torch.tensor(self._initial_ids(loaded.tokenizer))
             with torch.no_grad():
-                known = model.get_input_embeddings()(ids)  # [num_virtual_tokens, hidden]
-                adapted.prompt_encoder["default"].embedding.weight.copy_(known)
+                known = loaded.model.get_input_embeddings()(ids)  # [num_virtual_tokens, hidden]
+                adapted.model.prompt_encoder["default"].embedding.weight.copy_(known)
         return adapted
 
-    def _initial_ids(self, model: Any) -> list[int]:
+    def _initial_ids(self, tokenizer: Any) -> list[int]:
         import torch
 
         if self.init == "vocabulary":
-            special = set(model.tokenizer.all_special_ids)
-            ordinary = sorted(number for number in model.tokenizer.get_vocab().values() if number not in special)
+            special = set(tokenizer.all_special_ids)
+            ordinary = sorted(number for number in tokenizer.get_vocab().values() if number not in special)
             drawn = torch.randint(len(ordinary), (self.num_virtual_tokens,)).tolist()
             return [ordinary[place] for place in drawn]
-        ids = model.tokenizer(self.init_text, add_special_tokens=False)["input_ids"]
+        ids: list[int] = tokenizer(self.init_text, add_special_tokens=False)["input_ids"]
         if not ids:
             raise InstructLabError("The text has no tokens", where="tuning.init_text", do="write one that has")
         return (ids * -(-self.num_virtual_tokens // len(ids)))[: self.num_virtual_tokens]
@@ -104,12 +106,12 @@ class PTuning(VirtualTokens):
 
     hidden_size: Annotated[int, Field(ge=1)] = 128  # of the network
 
-    def config(self, model: Any, common: dict[str, Any]) -> Any:
+    def config(self, loaded: LoadedModel, common: dict[str, Any]) -> Any:
         """See `PeftMethod.config`."""
         import peft
 
         return peft.PromptEncoderConfig(
-            encoder_hidden_size=self.hidden_size, num_transformer_submodules=1, **self._checked(model, common)
+            encoder_hidden_size=self.hidden_size, num_transformer_submodules=1, **self._checked(loaded, common)
         )
 
 
@@ -125,10 +127,11 @@ class PrefixTuning(VirtualTokens):
     projection: bool = False  # train a network that makes them instead
     hidden_size: Annotated[int, Field(ge=1)] = 128  # of that network
 
-    def config(self, model: Any, common: dict[str, Any]) -> Any:
+    def config(self, loaded: LoadedModel, common: dict[str, Any]) -> Any:
         """See `PeftMethod.config`."""
         import peft
 
+        model = loaded.model
         if cache_name(model) is None:
             raise InstructLabError(
                 f"A {type(model).__name__} takes no keys and values that stand before a text",
@@ -136,5 +139,5 @@ class PrefixTuning(VirtualTokens):
                 do="choose tuning=prompt_tuning or tuning=p_tuning",
             )
         return peft.PrefixTuningConfig(
-            prefix_projection=self.projection, encoder_hidden_size=self.hidden_size, **self._checked(model, common)
+            prefix_projection=self.projection, encoder_hidden_size=self.hidden_size, **self._checked(loaded, common)
         )

@@ -19,7 +19,7 @@ from instruct_lab.experiment.check import check
 experiment = check([]).or_refuse().experiment
 cache = Path(experiment.cache_path).expanduser()
 tokenizer = experiment.model.load_tokenizer(cache)
-model = experiment.model.load(tokenizer, cache)
+model = experiment.model.load(tokenizer, cache).model
 prompts = [tokenizer("word " * 40)["input_ids"]] * 32
 experiment.generation.generate_ids(model, prompts[:1], [])
 started = time.perf_counter()

@@ -20,7 +20,7 @@ from instruct_lab.experiment.check import check
 experiment = check([]).or_refuse().experiment
 cache = Path(experiment.cache_path).expanduser()
 tokenizer = experiment.model.load_tokenizer(cache)
-model = experiment.tuning.apply(experiment.model.load(tokenizer, cache)).train()
+model = experiment.tuning.apply(experiment.model.load(tokenizer, cache)).model.train()
 trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
 optimizer = torch.optim.AdamW(trained, lr=1e-4, fused=True)
 

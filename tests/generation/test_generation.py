@@ -29,7 +29,7 @@ RAGGED = [[(7 * i + 3 * j) % 256 for j in range(1 + (5 * i) % 23)] for i in rang
 def load(cache, **settings):
     made = Decoder(weights=Random(settings={**SETTINGS, **settings}))
     tokenizer = made.load_tokenizer(cache)
-    return tokenizer, made.load(tokenizer, cache)
+    return tokenizer, made.load(tokenizer, cache).model
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ SLIDING = {"head_dim": 8, "sliding_window": 6, "layer_types": ["sliding_attentio
 def test_other_architectures_answer_as_each_prompt_alone(tmp_path, architecture, settings, alone):
     weights = Random(architecture=architecture, settings=settings)
     made = Decoder(weights=weights, attention="eager" if architecture == "bloom" else "sdpa")
-    model = made.load(made.load_tokenizer(tmp_path), tmp_path)
+    model = made.load(made.load_tokenizer(tmp_path), tmp_path).model
     assert steps_alone(model) is alone
     expected = one_by_one(model, RAGGED, 12, STOPS)
     assert Generation(max_new_tokens=12, batch_size=5).generate_ids(model, RAGGED, STOPS, 258) == expected

@@ -25,7 +25,7 @@ def tiny(tmp_path):
     def load(tied=True, tokenizer=None, **fields):
         made = decoder(tied, tokenizer=tokenizer or Tokenizer(), **fields)
         loaded = made.load_tokenizer(tmp_path)
-        return loaded, made.load(loaded, tmp_path)
+        return loaded, made.load(loaded, tmp_path).model
 
     return load
 

@@ -1,4 +1,4 @@
-"""The three families: their heads, tokenizers, and what a loaded model carries."""
+"""The three families: their heads, their tokenizers, and the facts about a loaded model."""
 
 import copy
 
@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from instruct_lab.errors import InstructLabError
 from instruct_lab.experiment.matrix import component_of
 from instruct_lab.model import GGUF, Encoder, EncoderDecoder, Random, Tokenizer, TrainedTokenizer
+from instruct_lab.model.family import family_of
 from instruct_lab.model.score import score
 
 FAMILIES = {
@@ -25,17 +26,19 @@ TEXTS = ["the cat sat on the mat", "the dog sat on the cat", "été à 中文 \U
 def loaded(option, cache, head="language"):
     made = component_of("model", option)
     tokenizer = made.load_tokenizer(cache)
-    return made.load(tokenizer, cache, head), tokenizer
+    return made.load(tokenizer, cache, head).model, tokenizer
 
 
 @pytest.mark.parametrize("option", FAMILIES)
-def test_a_loaded_model_carries_what_others_need(option, tmp_path):
-    model, tokenizer = loaded(option, tmp_path)
-    assert model.family == FAMILIES[option] == component_of("model", option).family
-    assert model.new_modules == []
-    assert model.tokenizer is tokenizer
-    assert model.get_input_embeddings().weight.shape[0] >= len(tokenizer)
-    assert not model.training
+def test_a_loaded_model_comes_with_the_facts_that_others_need(option, tmp_path):
+    made = component_of("model", option)
+    tokenizer = made.load_tokenizer(tmp_path)
+    found = made.load(tokenizer, tmp_path)
+    assert found.family == FAMILIES[option] == made.family == family_of(found.model)
+    assert found.tokenizer is tokenizer
+    assert (found.new_modules, found.added_token_ids) == ((), ())
+    assert found.model.get_input_embeddings().weight.shape[0] >= len(tokenizer)
+    assert not found.model.training
 
 
 @pytest.mark.parametrize("option", FAMILIES)
@@ -49,7 +52,6 @@ def test_text_comes_back_to_the_letter_between_the_family_s_own_tokens(option, t
 @pytest.mark.parametrize("option", ["tiny_random", "tiny_encoder"])
 def test_a_score_is_one_number_for_a_text_and_does_not_depend_on_padding(option, tmp_path):
     model, tokenizer = loaded(option, tmp_path, "score")
-    assert model.new_modules
     ids = [tokenizer(text)["input_ids"] for text in ("short", "a longer text")]
     width = max(map(len, ids))
     padded = torch.tensor([[*row, *[tokenizer.pad_token_id] * (width - len(row))] for row in ids])
@@ -87,7 +89,7 @@ def test_gradient_checkpointing_changes_no_gradient(tmp_path):
     for on in (False, True):
         made = component_of("model", "tiny_random")
         made = type(made)(weights=made.weights, gradient_checkpointing=on)
-        model = made.load(made.load_tokenizer(tmp_path), tmp_path).train()
+        model = made.load(made.load_tokenizer(tmp_path), tmp_path).model.train()
         assert model.is_gradient_checkpointing is on
         model(input_ids=torch.tensor([[1, 2, 3]]), labels=torch.tensor([[1, 2, 3]])).loss.backward()
         gradients.append([parameter.grad.clone() for parameter in model.parameters()])

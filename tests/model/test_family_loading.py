@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from instruct_lab.errors import InstructLabError
 from instruct_lab.model import GGUF, Decoder, Encoder, EncoderDecoder, LocalFolder, Random
-from instruct_lab.model._family import family_of
+from instruct_lab.model.family import family_of
 
 SIZES = {
     "llama": {
@@ -51,14 +51,14 @@ def random_one(architecture, **fields):
 
 
 def load(made, cache, head="language"):
-    return made.load(made.load_tokenizer(cache), cache, head)
+    return made.load(made.load_tokenizer(cache), cache, head).model
 
 
 def saved(architecture, folder, head="language"):
     """A folder of the family, and the model in it."""
     made = random_one(architecture)
     tokenizer = made.load_tokenizer(folder)
-    model = made.load(tokenizer, folder, head)
+    model = made.load(tokenizer, folder, head).model
     model.save_pretrained(folder / "saved")
     tokenizer.save_pretrained(folder / "saved")
     return folder / "saved", model
@@ -88,11 +88,11 @@ def test_a_saved_folder_gives_the_same_model_and_tokenizer(architecture, tmp_pat
     folder, model = saved(architecture, tmp_path)
     made = local(CLASSES[architecture], folder)
     tokenizer = made.load_tokenizer(tmp_path)
-    again = made.load(tokenizer, tmp_path)
-    assert family_of(again) == model.family
+    again = made.load(tokenizer, tmp_path).model
+    assert family_of(again) == made.family
     torch.testing.assert_close(loss(again), loss(model), rtol=0, atol=0)
     text = "a tag <mask> [MASK] <extra_id_3> é\n"
-    assert tokenizer(text)["input_ids"] == model.tokenizer(text)["input_ids"]
+    assert tokenizer(text)["input_ids"] == random_one(architecture).load_tokenizer(tmp_path)(text)["input_ids"]
 
 
 # ---- another family
@@ -132,7 +132,6 @@ def test_the_family_is_seen_through_an_adapter(tmp_path):
 
     for architecture, kind in KINDS:
         model = load(random_one(architecture), tmp_path)
-        del model.family
         adapted = peft.get_peft_model(model, peft.LoraConfig(target_modules="all-linear"))
         assert family_of(adapted) == kind.family
 
@@ -149,8 +148,8 @@ def test_a_score_of_a_gguf_file_does_not_spoil_its_kept_conversion(write_gguf, t
     file, kept = write_gguf("smollm")
     made = Decoder(weights=GGUF(path=str(file)))
     tokenizer = made.load_tokenizer(tmp_path)
-    assert made.load(tokenizer, tmp_path, "score").new_modules == ["score"]
-    model = made.load(tokenizer, tmp_path)
+    assert made.load(tokenizer, tmp_path, "score").new_modules == ("score",)
+    model = made.load(tokenizer, tmp_path).model
     embeddings = torch.from_numpy(kept["token_embd.weight"])
     assert torch.equal(model.get_output_embeddings().weight, embeddings)
 
@@ -158,25 +157,28 @@ def test_a_score_of_a_gguf_file_does_not_spoil_its_kept_conversion(write_gguf, t
 # ---- the head that gives a score
 
 
-@pytest.mark.parametrize(("architecture", "new"), [("llama", ["score"]), ("bert", ["classifier", "pooler"])])
+@pytest.mark.parametrize(("architecture", "new"), [("llama", ("score",)), ("bert", ("classifier", "pooler"))])
 def test_a_new_head_is_drawn_alike_and_moves_no_random_state(architecture, new, tmp_path):
     folder, _ = saved(architecture, tmp_path)
     made = local(CLASSES[architecture], folder)
     torch.manual_seed(1)
     before = torch.get_rng_state()
-    first = load(made, tmp_path, "score")
+    loaded = made.load(made.load_tokenizer(tmp_path), tmp_path, "score")
+    first = loaded.model
     assert torch.equal(torch.get_rng_state(), before)
     torch.manual_seed(2)
     second = load(made, tmp_path, "score")
-    assert first.new_modules == new
+    assert loaded.new_modules == new
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
     assert first(input_ids=IDS, attention_mask=torch.ones_like(IDS)).logits.shape == (2, 1)
 
 
 def test_a_trained_head_and_pooler_are_read_and_the_pooler_is_not_new(tmp_path):
     folder, model = saved("bert", tmp_path, "score")
-    again = load(local(Encoder, folder), tmp_path, "score")
-    assert again.new_modules == ["classifier"]
+    made = local(Encoder, folder)
+    loaded = made.load(made.load_tokenizer(tmp_path), tmp_path, "score")
+    again = loaded.model
+    assert loaded.new_modules == ("classifier",)
     assert torch.equal(again.classifier.weight, model.classifier.weight)
     assert torch.equal(again.bert.pooler.dense.weight, model.bert.pooler.dense.weight)
 
@@ -271,7 +273,8 @@ def test_code_that_comes_with_the_weights_runs_only_where_it_is_trusted(architec
 
     monkeypatch.setattr(transformers.dynamic_module_utils, "HF_MODULES_CACHE", str(tmp_path / "modules"))
     monkeypatch.syspath_prepend(str(tmp_path / "modules"))
-    folder, model = saved(architecture, tmp_path)
+    folder, _ = saved(architecture, tmp_path)
+    tokenizer = random_one(architecture).load_tokenizer(tmp_path)
     code = "from pathlib import Path\nfrom transformers import PreTrainedConfig\n"
     code += f"Path({str(tmp_path / 'ran')!r}).touch()\n\n\nclass Own(PreTrainedConfig):\n    model_type = 'own'\n"
     (folder / f"configuration_{architecture}_own.py").write_text(code)
@@ -281,10 +284,10 @@ def test_code_that_comes_with_the_weights_runs_only_where_it_is_trusted(architec
     made = local(kind, folder)
     assert not made.runs_remote_code
     with pytest.raises(InstructLabError, match=r"model\.trust_remote_code=true"):
-        made.load(model.tokenizer, tmp_path)
+        made.load(tokenizer, tmp_path)
     assert not (tmp_path / "ran").exists()
     trusting = local(kind, folder, trust_remote_code=True)
     assert trusting.runs_remote_code
     with pytest.raises(InstructLabError):  # its model class is not there
-        trusting.load(model.tokenizer, tmp_path)
+        trusting.load(tokenizer, tmp_path)
     assert (tmp_path / "ran").exists()

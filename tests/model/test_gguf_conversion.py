@@ -17,7 +17,7 @@ from instruct_lab.model.weights import _gguf
 def loaded(file, cache):
     made = Decoder(weights=GGUF(path=str(file)))
     tokenizer = made.load_tokenizer(cache)
-    return tokenizer, made.load(tokenizer, cache)
+    return tokenizer, made.load(tokenizer, cache).model
 
 
 def rotary_order(value, heads):
@@ -164,7 +164,7 @@ def test_loading_moves_no_random_state(write_gguf, tmp_path):
 def test_type_in_memory_is_the_one_asked_for(write_gguf, tmp_path, dtype):
     file, kept = write_gguf()
     made = Decoder(weights=GGUF(path=str(file)), dtype=dtype)
-    model = made.load(made.load_tokenizer(tmp_path), tmp_path)
+    model = made.load(made.load_tokenizer(tmp_path), tmp_path).model
     expected = torch.from_numpy(kept["blk.0.ffn_up.weight"]).to(getattr(torch, dtype))
     assert torch.equal(model.model.layers[0].mlp.up_proj.weight, expected)
 

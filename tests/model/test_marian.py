@@ -54,7 +54,7 @@ def folder(tmp_path):
 def test_source_and_target_are_cut_each_by_its_own_model_and_a_step_trains(folder, tmp_path):
     made = EncoderDecoder(weights=LocalFolder(path=str(folder)))
     tokenizer = made.load_tokenizer(tmp_path)
-    model = made.load(tokenizer, tmp_path)
+    model = made.load(tokenizer, tmp_path).model
     source, target = tokenizer("balo kora"), tokenizer(text_target="olab arok")
     assert tokenizer.unk_token_id not in source["input_ids"] + target["input_ids"]
     assert tokenizer.unk_token_id in tokenizer("olab zzz")["input_ids"]

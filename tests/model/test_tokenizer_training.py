@@ -88,9 +88,9 @@ def test_a_model_from_scratch_takes_the_trained_vocabulary(family, tmp_path):
     weights = Random(architecture=architecture, settings=size)
     made = KINDS[family](weights=weights, tokenizer=TrainedTokenizer(vocab_size=420, extra_tokens=["<tag>"]))
     tokenizer = made.load_tokenizer(tmp_path, lambda: iter(TEXTS))
-    model = made.load(tokenizer, tmp_path)
-    assert model.get_input_embeddings().weight.shape[0] == len(tokenizer)
-    assert model.added_token_ids == [len(tokenizer) - 1]
+    loaded = made.load(tokenizer, tmp_path)
+    assert loaded.model.get_input_embeddings().weight.shape[0] == len(tokenizer)
+    assert loaded.added_token_ids == (len(tokenizer) - 1,)
 
 
 @pytest.mark.parametrize(("family", "least"), [("decoder", 259), ("encoder", 261), ("encoder-decoder", 359)])

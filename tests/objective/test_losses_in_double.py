@@ -20,7 +20,8 @@ from transformers import (
 )
 
 from instruct_lab.batching import IGNORED, Batch
-from instruct_lab.model import Decoder, Random
+from instruct_lab.model import Decoder, LoadedModel, Random
+from instruct_lab.model.family import family_of
 from instruct_lab.objective import (
     CPO,
     DPO,
@@ -41,12 +42,11 @@ from instruct_lab.tuning import LoRA
 VOCABULARY = 40
 
 
-def made(kind, config, family, seed=0, scale=3.0):
+def made(kind, config, seed=0, scale=3.0):
     torch.manual_seed(seed)
     model = kind(config).eval()
     for parameter in model.parameters():
         parameter.data *= scale  # logits that differ, and that float32 still computes to six digits
-    model.family = family
     return model
 
 
@@ -55,7 +55,7 @@ def llama(seed=0):
         vocab_size=VOCABULARY, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2,
         pad_token_id=0, bos_token_id=None, eos_token_id=None,
     )  # fmt: skip
-    return made(LlamaForCausalLM, config, "decoder", seed)
+    return made(LlamaForCausalLM, config, seed)
 
 
 def t5(seed=0):
@@ -63,7 +63,7 @@ def t5(seed=0):
         vocab_size=VOCABULARY, d_model=16, d_kv=8, d_ff=24, num_layers=2, num_heads=2, decoder_start_token_id=0,
         pad_token_id=0, eos_token_id=1,
     )  # fmt: skip
-    return made(T5ForConditionalGeneration, config, "encoder-decoder", seed, scale=0.5)
+    return made(T5ForConditionalGeneration, config, seed, scale=0.5)
 
 
 def bart(seed=0):
@@ -72,7 +72,7 @@ def bart(seed=0):
         decoder_attention_heads=2, encoder_ffn_dim=24, decoder_ffn_dim=24, max_position_embeddings=32,
         pad_token_id=0, bos_token_id=2, eos_token_id=1, decoder_start_token_id=1,
     )  # fmt: skip
-    return made(BartForConditionalGeneration, config, "encoder-decoder", seed)
+    return made(BartForConditionalGeneration, config, seed)
 
 
 def bert():
@@ -80,7 +80,11 @@ def bert():
         vocab_size=VOCABULARY, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2,
         max_position_embeddings=32,
     )  # fmt: skip
-    return made(BertForMaskedLM, config, "encoder")
+    return made(BertForMaskedLM, config)
+
+
+def adapted(method, base):
+    return method.apply(LoadedModel(model=copy.deepcopy(base), tokenizer=None, family=family_of(base))).model
 
 
 def rows(lengths, starts, seed=0, width=None):
@@ -98,7 +102,7 @@ def rows(lengths, starts, seed=0, width=None):
 
 def batch_for(model, paired=False):
     ids, mask, labels = rows([9, 7, 5, 8], [4, 3, 2, 4])
-    if model.family == "encoder-decoder":
+    if family_of(model) == "encoder-decoder":
         answers, answered, _ = rows([4, 6, 3, 5], [0, 0, 0, 0], seed=1)
         labels = answers.masked_fill(answered == 0, IGNORED)
     return Batch(ids, mask, labels, sources=["a"] * (2 if paired else 4), is_paired=paired)
@@ -117,7 +121,7 @@ def told(model, batch):
         length = int(batch.attention_mask[row].sum())
         ids, labels = batch.input_ids[row : row + 1, :length], batch.labels[row].tolist()
         with torch.no_grad():
-            if model.family == "encoder-decoder":
+            if family_of(model) == "encoder-decoder":
                 labels = [label for label in labels if label != IGNORED]
                 start = model.config.decoder_start_token_id
                 decoder = torch.tensor([[start, *labels[:-1]]])
@@ -125,7 +129,7 @@ def told(model, batch):
                 pairs = list(zip(logits, labels, strict=True))
             else:
                 logits = double(input_ids=ids).logits[0].numpy()
-                shift = 1 if model.family == "decoder" else 0
+                shift = 1 if family_of(model) == "decoder" else 0
                 pairs = [(logits[t - shift], labels[t]) for t in range(shift, length) if labels[t] != IGNORED]
         found.append((np.array([p for p, _ in pairs]), [label for _, label in pairs]))
     return found
@@ -299,7 +303,7 @@ def test_orpo_simpo_cpo(make):
 @pytest.mark.parametrize(("seed", "clamped"), [(5, False), (11, True)])
 def test_kto_estimates_its_divergence_from_other_prompts_answers(seed, clamped):
     base = llama()
-    tuned = LoRA(r=2, target_modules=["q_proj", "v_proj"]).apply(copy.deepcopy(base))
+    tuned = adapted(LoRA(r=2, target_modules=["q_proj", "v_proj"]), base)
     torch.manual_seed(seed)
     for name, parameter in tuned.named_parameters():
         if "lora_B" in name:
@@ -308,7 +312,6 @@ def test_kto_estimates_its_divergence_from_other_prompts_answers(seed, clamped):
     objective = KTO(beta=0.3, desirable_weight=1.5, undesirable_weight=0.5)
     loss = objective.loss(tuned.eval(), batch)
     merged = copy.deepcopy(tuned).merge_and_unload()
-    merged.family = "decoder"
     good, bad, *_ = pair_terms(merged, batch)
     good_before, bad_before, *_ = pair_terms(base, batch)
     starts = [4, 3]
@@ -336,7 +339,7 @@ def test_kto_estimates_its_divergence_from_other_prompts_answers(seed, clamped):
 
 def test_the_untuned_model_is_read_with_adapters_off_or_from_the_batch():
     base = llama()
-    tuned = LoRA(r=2, target_modules=["q_proj"]).apply(copy.deepcopy(base))
+    tuned = adapted(LoRA(r=2, target_modules=["q_proj"]), base)
     for name, parameter in tuned.named_parameters():
         if "lora_B" in name:
             parameter.data.normal_(std=0.5)
@@ -355,8 +358,7 @@ def test_reward_reads_the_last_token_by_the_mask():
         vocab_size=VOCABULARY, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2,
         num_labels=1, pad_token_id=7,
     )  # fmt: skip
-    model = made(LlamaForSequenceClassification, config, "decoder")
-    model.new_modules = ["score"]
+    model = made(LlamaForSequenceClassification, config)
     batch = batch_for(llama(), paired=True)
     batch.input_ids[0, 8] = 7  # the text itself ends in the pad token
     double = copy.deepcopy(model).double()

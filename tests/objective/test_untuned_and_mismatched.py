@@ -19,11 +19,11 @@ LABELS = torch.tensor([[IGNORED, IGNORED, 5, 6, 7], [IGNORED, 9, 10, IGNORED, IG
 def test_the_untuned_model_is_read_without_dropout_in_training(tmp_path):
     settings = component_of("model", "tiny_random").weights.settings
     made = Decoder(weights=Random(settings={**settings, "attention_dropout": 0.5}))
-    base = made.load(made.load_tokenizer(tmp_path), tmp_path)
+    loaded = made.load(made.load_tokenizer(tmp_path), tmp_path)
     batch = Batch(IDS, MASK, LABELS, is_paired=True)
     with torch.no_grad():
-        expected, _ = sequence_log_probabilities(base, batch)
-    tuned = LoRA(r=2, dropout=0.5).apply(base).train()
+        expected, _ = sequence_log_probabilities(loaded.model, batch)
+    tuned = LoRA(r=2, dropout=0.5).apply(loaded).model.train()
     found = DPO(reference="adapters_off")._reference(tuned, batch)
     torch.testing.assert_close(found, expected.reshape(2, -1).T)
     assert all(module.training for module in tuned.modules())
@@ -33,7 +33,7 @@ def test_the_untuned_model_is_read_without_dropout_in_training(tmp_path):
 
 def test_a_decoder_reads_each_prompt_with_the_next_row_s_answer(tmp_path):
     made = component_of("model", "tiny_random")
-    found = mismatched(made.load(made.load_tokenizer(tmp_path), tmp_path), Batch(IDS, MASK, LABELS))
+    found = mismatched(made.load(made.load_tokenizer(tmp_path), tmp_path).model, Batch(IDS, MASK, LABELS))
     assert found.input_ids.tolist() == [[3, 4, 9, 10], [8, 5, 6, 7]]
     assert found.labels.tolist() == [[IGNORED, IGNORED, 9, 10], [IGNORED, 5, 6, 7]]
     assert found.attention_mask.tolist() == [[1] * 4, [1] * 4]
@@ -43,6 +43,8 @@ def test_an_encoder_decoder_is_to_write_the_next_row_s_answer(tmp_path):
     made = component_of("model", "tiny_encoder_decoder")
     labels = torch.tensor([[5, 6], [7, IGNORED], [8, 9]])
     ids = torch.arange(6).reshape(3, 2)
-    found = mismatched(made.load(made.load_tokenizer(tmp_path), tmp_path), Batch(ids, torch.ones_like(ids), labels))
+    found = mismatched(
+        made.load(made.load_tokenizer(tmp_path), tmp_path).model, Batch(ids, torch.ones_like(ids), labels)
+    )
     assert torch.equal(found.input_ids, ids)
     assert found.labels.tolist() == [[7, IGNORED], [8, 9], [5, 6]]

@@ -20,7 +20,7 @@ ROWS = [[5, 6, 7, 8, 9, 10], [11, 12, 13]]
 
 def adapted_to(method, option, cache, head="language"):
     made = component_of("model", option)
-    adapted = method.apply(made.load(made.load_tokenizer(cache), cache, head))
+    adapted = method.apply(made.load(made.load_tokenizer(cache), cache, head)).model
     torch.manual_seed(0)
     with torch.no_grad():
         for parameter in adapted.parameters():

@@ -11,6 +11,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from instruct_lab.batching import IGNORED, Example
 from instruct_lab.callbacks.step_log import StepLog
 from instruct_lab.experiment.check import check
+from instruct_lab.model import LoadedModel
 from instruct_lab.tracker.recorder import Recorder
 from instruct_lab.training.module import TuningModule
 
@@ -63,7 +64,8 @@ class Gradients(pl.Callback):
 
 def run(experiment, made, micro_batch, accumulate, clip=None):
     model, gradients = new_model(), Gradients()
-    module = TuningModule(experiment, model, Recorder(Record(), {}), num_steps=100)
+    loaded = LoadedModel(model=model, tokenizer=None, family="decoder")
+    module = TuningModule(experiment, loaded, Recorder(Record(), {}), num_steps=100)
     batching = dataclasses.replace(experiment.batching, evaluation_batch_size=micro_batch)
     loader = batching.loader(made, training=False, seed=0, pad_token_id=0)
     trainer = pl.Trainer(

@@ -19,46 +19,28 @@ def test_weights_are_read_once_and_again_where_a_run_changed_them(lab, tiny):
 
     def load():
         loads.append(1)
-        return load_base(experiment, lab / "cache").model
+        return load_base(experiment, lab / "cache").loaded
 
-    first, expected = shared.model("key", load, private=True)
+    def shared_model(private):
+        loaded, digest = shared.model("key", load, private)
+        return loaded.model, digest
+
+    first, expected = shared_model(private=True)
     assert weights_digest(first) == expected
     with torch.no_grad():
         next(first.parameters()).add_(1)  # its own copy
-    second, digest = shared.model("key", load, private=False)
+    second, digest = shared_model(private=False)
     assert weights_digest(second) == digest == expected
     assert len(loads) == 1
     next(second.parameters()).requires_grad_(False)  # of its own module, around the same numbers
-    third, _ = shared.model("key", load, private=False)
+    third, _ = shared_model(private=False)
     assert next(third.parameters()).requires_grad
     assert next(third.parameters()).data_ptr() == next(second.parameters()).data_ptr()
     assert len(loads) == 1
     with torch.no_grad():
         next(third.parameters()).add_(1)  # which no method that shares weights may do
-    assert weights_digest(shared.model("key", load, private=False)[0]) == expected
+    assert weights_digest(shared_model(private=False)[0]) == expected
     assert len(loads) == 2
-
-
-def test_a_trained_model_counts_as_shared_weights_and_an_adapter_only_where_it_is(lab, tiny):
-    experiment, shared = check(tiny).or_refuse().experiment, SharedModels()
-
-    def adapted():
-        base, _ = shared.model("key", lambda: load_base(experiment, lab / "cache").model, private=False)
-        return experiment.tuning.apply(base)
-
-    assert not SharedModels().stands_under(adapted())
-    assert shared.stands_under(adapted())
-    with_copies = adapted()
-    frozen = next(p for name, p in with_copies.named_parameters() if "lora" not in name)
-    frozen.data = frozen.data.clone()
-    assert not shared.stands_under(with_copies)
-    with_state = adapted()
-    next(with_state.buffers()).add_(1)  # as rotary positions that are stretched while they are used
-    assert not shared.stands_under(with_state)
-    damaged = adapted()
-    frozen = next(p for name, p in damaged.named_parameters() if "lora" not in name)
-    frozen.data.add_(1)
-    assert not shared.stands_under(damaged)
 
 
 def test_the_tokenizer_is_read_once_and_again_where_a_run_changed_it(lab, tiny, monkeypatch):
@@ -116,7 +98,8 @@ def test_a_tokenizer_whose_file_changed_is_read_again(lab, tiny, tmp_path, place
 
 def test_tied_weights_stay_tied_in_what_is_given_out(lab, tiny):
     experiment = check([*tiny, "model=tiny_encoder_decoder", "template=contents"]).or_refuse().experiment
-    given, _ = SharedModels().model("key", lambda: load_base(experiment, lab / "cache").model, private=True)
+    loaded, _ = SharedModels().model("key", lambda: load_base(experiment, lab / "cache").loaded, private=True)
+    given = loaded.model
     assert given.get_input_embeddings().weight is given.get_encoder().embed_tokens.weight
 
 

@@ -45,21 +45,21 @@ def test_new_tokens_train_and_are_kept_or_are_refused(option, tmp_path):
     method, grown = method_of(option), {"tokenizer": Tokenizer(extra_tokens=["<new>"])}
     plain = loaded(tmp_path, option, **grown)
     (number,) = plain.added_token_ids
-    before = rows_of(plain, number)
+    before = rows_of(plain.model, number)
     if option in REFUSE_NEW_TOKENS:
         with pytest.raises(InstructLabError, match=r"1 new tokens.*untrained"):
             method.apply(plain)
         return
     torch.manual_seed(0)
-    model = method.apply(plain)
+    tuned = method.apply(plain)
     if isinstance(method, Prompting):
         return
-    step(model, torch.tensor([[5, number, 6, number, 7]]))
-    after = rows_of(model, number)
+    step(tuned.model, torch.tensor([[5, number, 6, number, 7]]))
+    after = rows_of(tuned.model, number)
     assert not torch.equal(before, after), "trained"
-    method.save(model, tmp_path / "saved")
+    method.save(tuned, tmp_path / "saved")
     again = method.load(loaded(tmp_path, option, **grown), tmp_path / "saved")
-    torch.testing.assert_close(rows_of(again, number), after)
+    torch.testing.assert_close(rows_of(again.model, number), after)
 
 
 @pytest.mark.parametrize("head", ["language", "score"])
@@ -67,7 +67,8 @@ def test_new_tokens_train_and_are_kept_or_are_refused(option, tmp_path):
 def test_what_is_added_is_float32_beside_narrow_weights(option, head, tmp_path):
     made = dataclasses.replace(component_of("model", "tiny_random"), dtype="bfloat16")
     method = method_of(option)
-    model = method.apply(made.load(made.load_tokenizer(tmp_path), tmp_path, head))
+    tuned = method.apply(made.load(made.load_tokenizer(tmp_path), tmp_path, head))
+    model = tuned.model
     trained = {name: p.dtype for name, p in model.named_parameters() if p.requires_grad}
     assert set(trained.values()) == {torch.float32}, trained
     assert {p.dtype for p in model.parameters() if not p.requires_grad} <= {torch.bfloat16, torch.float32}
@@ -76,10 +77,10 @@ def test_what_is_added_is_float32_beside_narrow_weights(option, head, tmp_path):
     model.train()(**inputs).logits.float().sum().backward()
     torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1).step()
     after = model.eval()(**inputs).logits
-    method.save(model, tmp_path / "saved")
-    again = method.load(made.load(made.load_tokenizer(tmp_path), tmp_path, head), tmp_path / "saved").eval()
+    method.save(tuned, tmp_path / "saved")
+    again = method.load(made.load(made.load_tokenizer(tmp_path), tmp_path, head), tmp_path / "saved")
     rounded = {"rtol": 0.05, "atol": 5e-3} if option in ("pissa", "olora") else {}  # what they took out of the weights
-    torch.testing.assert_close(again(**inputs).logits, after, **rounded)
+    torch.testing.assert_close(again.model.eval()(**inputs).logits, after, **rounded)
     if method.mergeable:
-        merged = method.merge(again)(**inputs).logits
+        merged = method.merge(again).model(**inputs).logits
         torch.testing.assert_close(merged.float(), after.float(), rtol=0.1, atol=0.1)

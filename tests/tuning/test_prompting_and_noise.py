@@ -35,7 +35,11 @@ def loaded(tmp_path_factory):
 
 @pytest.fixture
 def model(loaded):
-    return copy.deepcopy(loaded)
+    return copy_of(loaded)
+
+
+def copy_of(loaded):
+    return loaded.with_model(copy.deepcopy(loaded.model))
 
 
 # ---- prompting
@@ -92,6 +96,7 @@ def test_settings_without_effect_are_refused():
 
 def test_noise_is_bounded_by_alpha_and_drawn_in_training_alone(model):
     ids = torch.tensor([[1, 2, 3, 4]])
+    model = model.model
     plain = model.get_input_embeddings()(ids)
     add_embedding_noise(model, 5.0)
     assert torch.equal(model.eval().get_input_embeddings()(ids), plain)
@@ -104,18 +109,18 @@ def test_noise_is_bounded_by_alpha_and_drawn_in_training_alone(model):
 # ---- what trains
 
 
-def trained(model):
-    return {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+def trained(loaded):
+    return {name for name, parameter in loaded.model.named_parameters() if parameter.requires_grad}
 
 
 def test_layers_are_chosen_by_number_from_either_end_by_pattern_and_embeddings(model):
     def layers(**settings):
-        return {name.split(".")[2] for name in trained(Freeze(**settings).apply(copy.deepcopy(model)))}
+        return {name.split(".")[2] for name in trained(Freeze(**settings).apply(copy_of(model)))}
 
     assert layers(first_layers=1) == {"0"}
     assert layers(last_layers=2) == {"1", "2"}
     assert layers(pattern=r"layers\.1\.mlp") == {"1"}
-    assert trained(Freeze(embeddings=True).apply(copy.deepcopy(model))) == {"model.embed_tokens.weight"}
+    assert trained(Freeze(embeddings=True).apply(copy_of(model))) == {"model.embed_tokens.weight"}
     with pytest.raises(InstructLabError, match="has 3 layers"):
         Freeze(last_layers=4).apply(model)
     with pytest.raises(InstructLabError, match="No parameter's name"):
@@ -128,19 +133,18 @@ def test_a_model_without_biases_is_refused_by_bias_only_tuning(model):
 
 
 def test_a_tied_projection_gets_weights_of_its_own(model):
-    before = model.get_output_embeddings().weight.detach().clone()
-    HeadOnly().apply(model)
-    assert trained(model) == {"lm_head.weight"}
-    assert torch.equal(model.get_output_embeddings().weight, before)
-    assert model.get_input_embeddings().weight is not model.get_output_embeddings().weight
+    before = model.model.get_output_embeddings().weight.detach().clone()
+    assert trained(HeadOnly().apply(model)) == {"lm_head.weight"}
+    assert torch.equal(model.model.get_output_embeddings().weight, before)
+    assert model.model.get_input_embeddings().weight is not model.model.get_output_embeddings().weight
 
 
 def test_virtual_tokens_start_from_what_is_asked(model):
-    embeddings = model.get_input_embeddings().weight.detach().clone()
+    embeddings = model.model.get_input_embeddings().weight.detach().clone()
 
     def virtual(**settings):
-        adapted = PromptTuning(num_virtual_tokens=5, **settings).apply(copy.deepcopy(model))
-        return adapted.prompt_encoder["default"].embedding.weight.detach()
+        adapted = PromptTuning(num_virtual_tokens=5, **settings).apply(copy_of(model))
+        return adapted.model.prompt_encoder["default"].embedding.weight.detach()
 
     ids = model.tokenizer("ab", add_special_tokens=False)["input_ids"]
     assert torch.equal(virtual(init="text", init_text="ab"), embeddings[torch.tensor([*ids, *ids, ids[0]])])
@@ -162,15 +166,15 @@ def test_lora_s_second_matrix_can_learn_faster():
 def test_an_adapter_that_changes_the_frozen_weights_fits_the_untuned_model(model, init, tmp_path):
     batch = {"input_ids": torch.tensor([[1, 2, 3, 4, 5]])}
     method = LoRA(r=4, alpha=8.0, init=init)
-    plain = model(**batch).logits.detach()
-    tuned = method.apply(copy.deepcopy(model))
-    torch.testing.assert_close(tuned(**batch).logits, plain, rtol=1e-4, atol=1e-5)
-    for name, parameter in tuned.named_parameters():
+    plain = model.model(**batch).logits.detach()
+    tuned = method.apply(copy_of(model))
+    torch.testing.assert_close(tuned.model(**batch).logits, plain, rtol=1e-4, atol=1e-5)
+    for name, parameter in tuned.model.named_parameters():
         if "lora_" in name:
             parameter.data += 0.05
     method.save(tuned, tmp_path)
-    again = method.load(copy.deepcopy(model), tmp_path)
-    torch.testing.assert_close(again(**batch).logits, tuned(**batch).logits, rtol=1e-4, atol=1e-5)
+    again = method.load(copy_of(model), tmp_path).model
+    torch.testing.assert_close(again(**batch).logits, tuned.model(**batch).logits, rtol=1e-4, atol=1e-5)
     assert not torch.allclose(again(**batch).logits, plain, atol=1e-3)
 
 
@@ -188,12 +192,13 @@ EXPORTED = {
 @pytest.mark.parametrize("option", EXPORTED)
 def test_an_exported_projection_of_its_own_gives_the_same_outputs(option, tmp_path):
     made = component_of("model", option)
-    model = made.load(made.load_tokenizer(tmp_path), tmp_path)
+    loaded = made.load(made.load_tokenizer(tmp_path), tmp_path)
+    model = loaded.model
     batch = {"input_ids": torch.tensor([[5, 6, 7, 8]])}
     if model.config.is_encoder_decoder:
         batch["decoder_input_ids"] = torch.tensor([[1, 9, 10]])
     plain = model(**batch).logits.detach()
-    tuned = HeadOnly().apply(model).eval()
+    tuned = HeadOnly().apply(loaded).model.eval()
     torch.testing.assert_close(tuned(**batch).logits, plain, rtol=1e-4, atol=1e-5)
     torch.manual_seed(0)
     for parameter in tuned.parameters():
@@ -209,7 +214,7 @@ def test_an_exported_projection_of_its_own_gives_the_same_outputs(option, tmp_pa
 @pytest.mark.parametrize("option", EXPORTED)
 def test_noise_reaches_what_every_family_reads(option, tmp_path):
     made = component_of("model", option)
-    model = made.load(made.load_tokenizer(tmp_path), tmp_path)
+    model = made.load(made.load_tokenizer(tmp_path), tmp_path).model
     for module in model.modules():
         for name in ("p", "dropout", "activation_dropout", "attention_dropout"):
             if isinstance(getattr(module, name, None), float):
@@ -228,11 +233,11 @@ def test_noise_reaches_what_every_family_reads(option, tmp_path):
 @pytest.mark.parametrize("option", ["tiny_random", "tiny_encoder_decoder", "tiny_bart"])
 def test_answers_do_not_depend_on_what_is_asked_beside_them(option, method, tmp_path):
     made = component_of("model", option)
-    model = made.load(made.load_tokenizer(tmp_path), tmp_path)
+    loaded = made.load(made.load_tokenizer(tmp_path), tmp_path)
     torch.manual_seed(0)
-    for parameter in model.parameters():
+    for parameter in loaded.model.parameters():
         parameter.data = 0.4 * torch.randn_like(parameter)  # answers that differ from place to place
-    tuned = method(num_virtual_tokens=4).apply(model).eval()
+    tuned = method(num_virtual_tokens=4).apply(loaded).model.eval()
     prompts = [[5, 6, 7], [9, 8, 7, 6, 5, 4, 3, 12, 13], [20, 21, 22, 23, 24, 25]]
     generation = Generation(max_new_tokens=12)
     together = generation.generate_ids(tuned, prompts, [], 0)
@@ -243,7 +248,7 @@ def test_answers_do_not_depend_on_what_is_asked_beside_them(option, method, tmp_
 
 def test_a_decoder_that_shares_its_encoder_s_layer_reads_no_noise(tmp_path):
     made = component_of("model", "tiny_encoder_decoder")
-    model = made.load(made.load_tokenizer(tmp_path), tmp_path).train()
+    model = made.load(made.load_tokenizer(tmp_path), tmp_path).model.train()
     layer = model.get_input_embeddings()
     model.get_encoder().set_input_embeddings(layer)
     model.get_decoder().set_input_embeddings(layer)

@@ -45,14 +45,15 @@ BART = {
 
 def adapted_to(method, made, cache):
     """The model with virtual tokens that are far from where they started, and the model without."""
-    plain = made.load(made.load_tokenizer(cache), cache).eval()
-    adapted = method.apply(copy.deepcopy(plain))
+    plain = made.load(made.load_tokenizer(cache), cache)
+    adapted = method.apply(plain.with_model(copy.deepcopy(plain.model)))
     torch.manual_seed(0)
     with torch.no_grad():
-        for parameter in adapted.parameters():
+        for parameter in adapted.model.parameters():
             if parameter.requires_grad:
                 parameter.normal_(std=3.0)
-    return adapted.eval(), plain
+    adapted.model.eval()
+    return adapted, plain
 
 
 def alone(model, prompt, num_tokens):
@@ -81,12 +82,12 @@ def test_a_decoder_answers_as_in_training(method, architecture, tmp_path):
     attention = "eager" if architecture == "bloom" else "sdpa"
     made = Decoder(weights=Random(architecture=architecture, settings=DECODERS[architecture]), attention=attention)
     adapted, plain = adapted_to(method, made, tmp_path)
-    expected = [alone(adapted, prompt, 6) for prompt in PROMPTS]
-    assert expected != [alone(plain, prompt, 6) for prompt in PROMPTS]
+    expected = [alone(adapted.model, prompt, 6) for prompt in PROMPTS]
+    assert expected != [alone(plain.model, prompt, 6) for prompt in PROMPTS]
     generation = Generation(max_new_tokens=6, batch_size=4)
-    assert generation.generate_ids(adapted, PROMPTS, [], 258) == expected
+    assert generation.generate_ids(adapted.model, PROMPTS, [], 258) == expected
     method.save(adapted, tmp_path / "saved")
-    again = method.load(plain, tmp_path / "saved").eval()
+    again = method.load(plain, tmp_path / "saved").model.eval()
     assert generation.generate_ids(copy.deepcopy(again), PROMPTS, [], 258) == expected
 
 
@@ -95,12 +96,12 @@ def test_a_decoder_answers_as_in_training(method, architecture, tmp_path):
 def test_an_encoder_decoder_writes_as_in_training(method, architecture, tmp_path):
     made = EncoderDecoder(weights=Random(architecture=architecture, settings=T5 if architecture == "t5" else BART))
     adapted, plain = adapted_to(method, made, tmp_path)
-    expected = [written(adapted, prompt, 6) for prompt in PROMPTS]
-    untuned = [written(plain, prompt, 6) for prompt in PROMPTS]
+    expected = [written(adapted.model, prompt, 6) for prompt in PROMPTS]
+    untuned = [written(plain.model, prompt, 6) for prompt in PROMPTS]
     assert expected != untuned
     generation = Generation(max_new_tokens=6, batch_size=4)
-    assert generation.generate_ids(adapted, PROMPTS, [], 258) == expected
-    assert generation.generate_ids(plain, PROMPTS, [], 258) == untuned
+    assert generation.generate_ids(adapted.model, PROMPTS, [], 258) == expected
+    assert generation.generate_ids(plain.model, PROMPTS, [], 258) == untuned
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: type(method).__name__)
@@ -108,17 +109,17 @@ def test_beam_search_with_virtual_tokens_finds_what_a_full_search_finds(method, 
     adapted, _ = adapted_to(method, Decoder(weights=Random(settings=SMALL)), tmp_path)
     prompt = PROMPTS[1]
     with torch.no_grad():
-        first = adapted(input_ids=torch.tensor([prompt])).logits[0, -1].log_softmax(-1)
+        first = adapted.model(input_ids=torch.tensor([prompt])).logits[0, -1].log_softmax(-1)
         batch = torch.tensor([[*prompt, token] for token in range(259)])
-        second = adapted(input_ids=batch, attention_mask=torch.ones_like(batch)).logits[:, -1].log_softmax(-1)
+        second = adapted.model(input_ids=batch, attention_mask=torch.ones_like(batch)).logits[:, -1].log_softmax(-1)
     best = divmod(int((first[:, None] + second).argmax()), 259)
-    assert Generation(max_new_tokens=2, num_beams=259).generate_ids(adapted, [prompt], [], 258) == [list(best)]
+    assert Generation(max_new_tokens=2, num_beams=259).generate_ids(adapted.model, [prompt], [], 258) == [list(best)]
 
 
 def test_keys_and_values_for_a_model_that_takes_none_are_refused(tmp_path):
     settings = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
     made = Encoder(weights=Random(architecture="modernbert", settings=settings))
     model = made.load(made.load_tokenizer(tmp_path), tmp_path)
-    assert cache_name(model) is None
+    assert cache_name(model.model) is None
     with pytest.raises(InstructLabError, match="takes no keys and values"):
         PrefixTuning().apply(model)

@@ -43,8 +43,8 @@ def gguf_tokenizer(file: Path, name: str, sha256: str, cache_path: Path) -> Any:
     return folder_tokenizer(folder, name, False) if folder is not None else named(read_tokenizer(file, name), name)
 
 
-def gguf_model(file: Path, name: str, sha256: str, loading: Loading, cache_path: Path) -> Any:
-    """The model in a GGUF file, de-quantised, from the cache where it was converted before.
+def gguf_model(file: Path, name: str, sha256: str, loading: Loading, cache_path: Path) -> tuple[Any, tuple[str, ...]]:
+    """The de-quantised model of a GGUF file, from the cache if it was converted before, and names of its new modules.
 
     Raises:
         InstructLabError: transformers cannot read the file.
@@ -64,7 +64,7 @@ def gguf_model(file: Path, name: str, sha256: str, loading: Loading, cache_path:
     model.set_attn_implementation(loading.attention)
     model.config._name_or_path = name
     model.name_or_path = name
-    return model.to(getattr(torch, loading.dtype))
+    return model.to(getattr(torch, loading.dtype)), ()
 
 
 def read_tokenizer(file: Path, name: str) -> Any:
@@ -150,7 +150,7 @@ def _convert_weights(file: Path, name: str, target: Path) -> None:
     with quiet():
         model.save_pretrained(target)
     plain = Loading(family="decoder", auto_class="AutoModelForCausalLM")
-    kept = folder_model(target, name, plain).state_dict()
+    kept = folder_model(target, name, plain)[0].state_dict()
     for tensor_name, tensor in model.state_dict().items():
         if not torch.equal(tensor, kept[tensor_name]):
             raise OSError(f"{tensor_name} reads back otherwise than it was written")

@@ -11,15 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from instruct_lab.errors import InstructLabError
-from instruct_lab.model._family import check_family
+from instruct_lab.model.family import check_family
+from instruct_lab.model.score import score_modules
 from instruct_lab.model.weights._folder import weight_files
 from instruct_lab.model.weights.base import Loading
 
 logger = logging.getLogger(__name__)
 
 
-def folder_model(folder: Path, name: str, loading: Loading) -> Any:
-    """The model in a folder, every one of its tensors read from there.
+def folder_model(folder: Path, name: str, loading: Loading) -> tuple[Any, tuple[str, ...]]:
+    """The model in a folder with all tensors that the folder holds, and the names of its new modules.
 
     Args:
         folder: as `save_pretrained` writes it.
@@ -53,10 +54,10 @@ def folder_model(folder: Path, name: str, loading: Loading) -> Any:
     if loading.quantization is not None:
         _fit_for_cpu(model, name)
     missing = sorted(found["missing_keys"])
+    new_modules: tuple[str, ...] = ()
     if loading.gives_score:
-        model.new_modules = score_modules(model, missing)
-        new = tuple(f".{module}." for module in model.new_modules)
-        missing = [key for key in missing if not any(module in f".{key}" for module in new)]
+        new_modules = score_modules(model, missing)
+        missing = [key for key in missing if not any(f".{module}." in f".{key}" for module in new_modules)]
     if missing:  # transformers draws them at random
         raise InstructLabError(
             f"The weights lack {len(missing)} of the model's tensors, such as {missing[0]}",
@@ -65,7 +66,7 @@ def folder_model(folder: Path, name: str, loading: Loading) -> Any:
         )
     model.config._name_or_path = name
     model.name_or_path = name
-    return model
+    return model, new_modules
 
 
 def fit_config(config: Any, loading: Loading, name: str) -> None:
@@ -120,22 +121,6 @@ def _fit_for_cpu(model: Any, name: str) -> None:
                 where=f"model.quantization, {name}",
                 do="choose model.quantization=8bit, or run on a GPU",
             )
-
-
-def score_modules(model: Any, missing: list[str] | None = None) -> list[str]:
-    """Names of the modules between the pretrained body and the score.
-
-    Args:
-        model: a sequence classifier of transformers.
-        missing: names of the tensors that its weights lack; none: all of them.
-    """
-    body = getattr(model, model.base_model_prefix)
-    heads = [
-        name for name, module in model.named_children() if module is not body and any(True for _ in module.parameters())
-    ]
-    pooler = getattr(body, "pooler", None)
-    is_new = missing is None or any(".pooler." in f".{name}" for name in missing)
-    return [*heads, "pooler"] if pooler is not None and is_new else heads
 
 
 @contextlib.contextmanager

@@ -9,7 +9,8 @@ from typing import Any
 
 from instruct_lab.config.spelling import nearest
 from instruct_lab.errors import InstructLabError
-from instruct_lab.model.weights._loading import fit_config, folder_model, quiet, score_modules, seeded
+from instruct_lab.model.score import score_modules
+from instruct_lab.model.weights._loading import fit_config, folder_model, quiet, seeded
 from instruct_lab.model.weights.base import Loading
 
 CHATML = (
@@ -74,8 +75,10 @@ def finished(backend: Any, family: str) -> Any:
     return tokenizer
 
 
-def random_model(architecture: str, settings: dict[str, Any], seed: int, loading: Loading, tokenizer: Any) -> Any:
-    """A model drawn from the seed; the caller's random states stay as they are.
+def random_model(
+    architecture: str, settings: dict[str, Any], seed: int, loading: Loading, tokenizer: Any
+) -> tuple[Any, tuple[str, ...]]:
+    """A model drawn from the seed and the names of its new modules; the caller's random states stay as they are.
 
     Raises:
         InstructLabError: transformers has no such architecture, or its configuration no such field or value.
@@ -100,13 +103,11 @@ def random_model(architecture: str, settings: dict[str, Any], seed: int, loading
         with tempfile.TemporaryDirectory() as folder:
             with quiet():
                 model.save_pretrained(folder)
-            model = folder_model(Path(folder), f"random {architecture}", loading)
+            model, _ = folder_model(Path(folder), f"random {architecture}", loading)
             model.config._name_or_path = model.name_or_path = ""
     else:
         model = model.to(getattr(torch, loading.dtype))
-    if loading.gives_score:
-        model.new_modules = score_modules(model)
-    return model
+    return model, score_modules(model) if loading.gives_score else ()
 
 
 def _config(architecture: str, settings: dict[str, Any], tokenizer: Any) -> Any:

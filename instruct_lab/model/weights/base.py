@@ -21,6 +21,8 @@ from instruct_lab.model.rope_scaling import RopeScaling
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    ModelAndNewModules = tuple[PreTrainedModel, tuple[str, ...]]
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Loading:
@@ -63,8 +65,8 @@ class Weights(Component, ABC):
         """The tokenizer as its makers meant it."""
 
     @abstractmethod
-    def load_model(self, loading: Loading, tokenizer: PreTrainedTokenizerBase, cache_path: Path) -> PreTrainedModel:
-        """The model with every one of its tensors."""
+    def load_model(self, loading: Loading, tokenizer: PreTrainedTokenizerBase, cache_path: Path) -> ModelAndNewModules:
+        """The model with all of its tensors, and the names of modules that were not pretrained (the score's head)."""
 
     @abstractmethod
     def inputs(self, cache_path: Path, allow_pickle: bool) -> list[Input]:
@@ -106,7 +108,7 @@ class LocalFolder(Weights):
             self._check()
         return folder_tokenizer(self.folder, self.path, trust_remote_code)
 
-    def load_model(self, loading: Loading, tokenizer: PreTrainedTokenizerBase, cache_path: Path) -> PreTrainedModel:
+    def load_model(self, loading: Loading, tokenizer: PreTrainedTokenizerBase, cache_path: Path) -> ModelAndNewModules:
         """The model in the folder."""
         from instruct_lab.model.weights._loading import folder_model
 
@@ -155,7 +157,7 @@ class Hub(Weights):
         folder = tokenizer_folder(self.repository, self.revision, trust_remote_code)
         return folder_tokenizer(folder, self.repository, trust_remote_code)
 
-    def load_model(self, loading: Loading, tokenizer: PreTrainedTokenizerBase, cache_path: Path) -> PreTrainedModel:
+    def load_model(self, loading: Loading, tokenizer: PreTrainedTokenizerBase, cache_path: Path) -> ModelAndNewModules:
         """The repository's model."""
         if self.gguf_file is not None:
             return self._gguf().load_model(loading, tokenizer, cache_path)
@@ -215,7 +217,7 @@ class GGUF(Weights):
         file = self.file(cache_path)
         return gguf_tokenizer(file, self._name, self._sha256(file), cache_path)
 
-    def load_model(self, loading: Loading, tokenizer: PreTrainedTokenizerBase, cache_path: Path) -> PreTrainedModel:
+    def load_model(self, loading: Loading, tokenizer: PreTrainedTokenizerBase, cache_path: Path) -> ModelAndNewModules:
         """The model in the file, de-quantised."""
         from instruct_lab.model.weights._gguf import gguf_model
 
@@ -268,7 +270,7 @@ class Random(Weights):
 
         return byte_tokenizer()
 
-    def load_model(self, loading: Loading, tokenizer: PreTrainedTokenizerBase, cache_path: Path) -> PreTrainedModel:
+    def load_model(self, loading: Loading, tokenizer: PreTrainedTokenizerBase, cache_path: Path) -> ModelAndNewModules:
         """A model of this architecture, drawn from the seed."""
         from instruct_lab.model.weights._random import random_model
 

@@ -16,7 +16,9 @@ from instruct_lab.errors import InstructLabError, Refusal
 from instruct_lab.model.weights.base import Loading, Weights
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase
+
+    from instruct_lab.model.weights.base import ModelAndNewModules
 
 LEFT_OUT = ("training_args.bin",)
 """Pickles beside the model that no one needs."""
@@ -60,12 +62,11 @@ class PackageFolder(Weights):
             return folder_tokenizer(folder, self.name, trust_remote_code)
         return pattern_tokenizer(folder / "vocab.txt", self.token_pattern, self.name)
 
-    def load_model(self, loading: Loading, tokenizer: PreTrainedTokenizerBase, cache_path: Path) -> PreTrainedModel:
+    def load_model(self, loading: Loading, tokenizer: PreTrainedTokenizerBase, cache_path: Path) -> ModelAndNewModules:
         """The model in the folder."""
         from instruct_lab.model.weights._loading import folder_model
 
-        model: PreTrainedModel = folder_model(self.unpacked(cache_path), self.name, loading)
-        return model
+        return folder_model(self.unpacked(cache_path), self.name, loading)
 
     def inputs(self, cache_path: Path, allow_pickle: bool) -> list[Input]:
         """The folder's config and every file of weights."""

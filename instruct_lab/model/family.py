@@ -1,4 +1,4 @@
-"""Which family a model belongs to."""
+"""The family that a model's configuration describes."""
 
 from __future__ import annotations
 
@@ -10,31 +10,37 @@ CLASSES = {"decoder": "Decoder", "encoder-decoder": "EncoderDecoder", "encoder":
 
 
 def family_of(model: Any) -> str:
-    """The family of a loaded model, adapted or not: what it carries, else what its configuration says."""
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model  # without what PEFT wrapped around it
-    carried = getattr(base, "family", None)
-    return str(carried) if carried is not None else family_of_config(base.config)
+    """The family of a model of transformers, with or without adapters."""
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model  # without PEFT's wrapper
+    return family_of_config(base.config)
 
 
 def family_of_config(config: Any) -> str:
-    """The family that a configuration of transformers describes."""
+    """The family that a configuration of transformers describes.
+
+    An architecture that transformers does not know, since its code comes with the weights, is an encoder if that code
+    has a masked language model and no causal one.
+    """
     from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
     if getattr(config, "is_encoder_decoder", False):
         return "encoder-decoder"
-    reads_whole = config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(config, "is_decoder", False)
-    return "encoder" if reads_whole else "decoder"
+    own_classes = getattr(config, "auto_map", None) or {}
+    is_masked = config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES or (
+        "AutoModelForMaskedLM" in own_classes and "AutoModelForCausalLM" not in own_classes
+    )
+    return "encoder" if is_masked and not getattr(config, "is_decoder", False) else "decoder"
 
 
 def check_family(config: Any, family: str, name: str) -> None:
     """Refuse a model of another family.
 
     transformers would load it all the same: the decoder half of BART as a causal language model, or BERT as one that
-    sees the tokens it is to predict.
+    sees the tokens it has to predict.
 
     Args:
-        config: of transformers.
-        family: the one that is wanted.
+        config: the configuration of transformers.
+        family: the family that the option loads.
         name: what the user calls the model.
 
     Raises:
@@ -46,8 +52,8 @@ def check_family(config: Any, family: str, name: str) -> None:
     )
 
     found = family_of_config(config)
-    known = config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES | MODEL_FOR_MASKED_LM_MAPPING_NAMES
-    if found != family and (known or found == "encoder-decoder"):  # of others its own code knows
+    is_known = config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES | MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    if found != family and (is_known or found == "encoder-decoder"):  # the code of other architectures knows best
         raise InstructLabError(
             f"The architecture {config.model_type} is an {found}, and this option loads an {family}".replace(
                 "an decoder", "a decoder"
