@@ -10,7 +10,7 @@ from transformers import GenerationConfig
 from instruct_lab.errors import InstructLabError
 from instruct_lab.generation import Generation
 from instruct_lab.generation._decoding import steps_alone
-from instruct_lab.model import Decoder, Random
+from instruct_lab.model import Decoder, LoadedModel, Random
 from instruct_lab.tuning import LoRA
 
 SETTINGS = {
@@ -180,7 +180,8 @@ def test_dropout_does_not_take_part(tmp_path):
 def test_adapted_model_answers_as_its_merged_one(model):
     lora = LoRA(r=4)
     torch.manual_seed(0)
-    adapted = lora.apply(model)
+    tuned = lora.apply(LoadedModel(model=model, tokenizer=None, family="decoder"))
+    adapted = tuned.model
     with torch.no_grad():
         for name, parameter in adapted.named_parameters():
             if "lora_B" in name:
@@ -193,7 +194,7 @@ def test_adapted_model_answers_as_its_merged_one(model):
         if num_beams == 1:
             assert found == one_by_one(adapted.eval(), RAGGED, 10, STOPS)
         expected = found
-    merged = lora.merge(adapted)
+    merged = lora.merge(tuned).model
     assert generation.generate_ids(merged, RAGGED, STOPS, 258) == expected
 
 

@@ -22,7 +22,7 @@ def wheel(tmp_path):
 
     def write(lines=LINES, code="raise RuntimeError"):
         made = Encoder(weights=Random(architecture="bert", settings={**SETTINGS, "vocab_size": len(LINES)}))
-        model = made.weights.load_model(_loading(), made.load_tokenizer(tmp_path), tmp_path)
+        model, _ = made.weights.load_model(_loading(), made.load_tokenizer(tmp_path), tmp_path)
         folder = tmp_path / "made"
         model.save_pretrained(folder)
         torch.save(model.state_dict(), folder / "pytorch_model.bin")
