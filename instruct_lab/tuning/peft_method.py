@@ -45,7 +45,8 @@ class PeftMethod(Tuning, ABC):
         model = loaded.model
         if loaded.added_token_ids and not self.trains_new_tokens:
             raise InstructLabError(
-                f"{type(self).__name__} would leave the {len(loaded.added_token_ids)} new tokens of the tokenizer untrained",
+                f"{type(self).__name__} would leave the {len(loaded.added_token_ids)} new tokens of the tokenizer "
+                "untrained",
                 where="model.tokenizer.extra_tokens",
                 do="choose tuning=lora, which trains them too, or tuning=full",
             )
