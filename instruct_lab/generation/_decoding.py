@@ -65,8 +65,17 @@ def prepared(model: Any) -> Iterator[None]:
             module.generation_config = config
 
 
-def decode(model: Any, prompts: Sequence[Sequence[int]], settings: Settings) -> list[list[int]]:
-    """Answers of one batch, as token ids before the first stop token."""
+def decode(
+    model: Any, prompts: Sequence[Sequence[int]], settings: Settings, seeds: Sequence[int] = ()
+) -> list[list[int]]:
+    """Answers of one batch, as token ids before the first stop token.
+
+    Args:
+        model: in the state that `prepared` brings it into.
+        prompts: token ids.
+        settings: how answers are decoded.
+        seeds: of sampling, one for each prompt.
+    """
     device = next(model.parameters()).device
     width = max(map(len, prompts))
     input_ids = torch.full((len(prompts), width), settings.pad_token_id)  # [batch, seq]
@@ -78,9 +87,9 @@ def decode(model: Any, prompts: Sequence[Sequence[int]], settings: Settings) -> 
         mask[row, place] = 1
     input_ids, mask = input_ids.to(device), mask.to(device)
     if settings.num_beams == 1 and steps_alone(model):
-        rows = _decode_by_token(model, input_ids, mask, settings)
+        rows = _decode_by_token(model, input_ids, mask, settings, seeds)
     else:
-        rows = _decode_by_transformers(model, input_ids, mask, settings)
+        rows = _decode_by_transformers(model, input_ids, mask, settings, seeds)
     return [_before_stop(row, settings.stop_token_ids) for row in rows]
 
 
@@ -112,9 +121,11 @@ def _cache_name(model: Any) -> str | None:
     return next((name for name in CACHE_NAMES if name in taken), None)
 
 
-def _decode_by_token(model: Any, input_ids: torch.Tensor, mask: torch.Tensor, settings: Settings) -> list[list[int]]:
+def _decode_by_token(
+    model: Any, input_ids: torch.Tensor, mask: torch.Tensor, settings: Settings, seeds: Sequence[int]
+) -> list[list[int]]:
     """One forward pass a token; rows leave the batch when they are done, which `generate` of transformers cannot."""
-    choose = _Choice(settings)
+    choose = _Choice(settings, seeds)
     stops = torch.tensor(settings.stop_token_ids, device=input_ids.device, dtype=torch.long)
     answers: list[list[int]] = [[] for _ in range(len(input_ids))]
     rows = list(range(len(input_ids)))  # whose answer each row of the batch is
@@ -132,7 +143,7 @@ def _decode_by_token(model: Any, input_ids: torch.Tensor, mask: torch.Tensor, se
             logits_to_keep=1,
             **{cache_name: cache},
         ).logits[:, -1]  # [batch, vocab]
-        chosen = choose(logits.float(), seen, mask)  # [batch]
+        chosen = choose(logits.float(), seen, mask, rows)  # [batch]
         for row, token, runs in zip(rows, chosen.tolist(), running.tolist(), strict=True):
             if runs:
                 answers[row].append(token)
@@ -152,30 +163,39 @@ def _decode_by_token(model: Any, input_ids: torch.Tensor, mask: torch.Tensor, se
 
 
 def _decode_by_transformers(
-    model: Any, input_ids: torch.Tensor, mask: torch.Tensor, settings: Settings
+    model: Any, input_ids: torch.Tensor, mask: torch.Tensor, settings: Settings, seeds: Sequence[int]
 ) -> list[list[int]]:
+    if settings.sampling is not None and settings.num_beams > 1 and len(input_ids) > 1:  # its draws cannot be seeded
+        one_by_one = zip(input_ids[:, None], mask[:, None], seeds, strict=True)
+        return [_decode_by_transformers(model, ids, row, settings, [seed])[0] for ids, row, seed in one_by_one]
     temperature, top_p, top_k = settings.sampling or (None, None, None)
+    samples_beams = settings.sampling is not None and settings.num_beams > 1
     sampling = {"temperature": temperature or 1.0, "top_p": top_p or 1.0, "top_k": top_k or 0}
     beams = {"length_penalty": settings.length_penalty} if settings.num_beams > 1 else {}
     config = GenerationConfig(
         **settings.decoder_start,
         max_new_tokens=settings.max_new_tokens,
-        do_sample=settings.sampling is not None,
+        do_sample=samples_beams,
         num_beams=settings.num_beams,
         eos_token_id=list(settings.stop_token_ids) or None,
         pad_token_id=settings.pad_token_id,
         use_cache=True,
-        **(sampling if settings.sampling is not None else {}),
+        **(sampling if samples_beams else {}),
         **beams,
     )
     seen = mask[:, :1] if model.config.is_encoder_decoder else mask  # the decoder's own text has no padding before it
-    penalty = [_RepetitionPenalty(settings.repetition_penalty, seen.repeat_interleave(settings.num_beams, dim=0))]
-    output = model.generate(
-        input_ids=input_ids,
-        attention_mask=mask,
-        generation_config=config,
-        logits_processor=LogitsProcessorList(penalty if settings.repetition_penalty != 1 else []),
-    )
+    processors = LogitsProcessorList()
+    if settings.repetition_penalty != 1:
+        seen = seen.repeat_interleave(settings.num_beams, dim=0)
+        processors.append(_RepetitionPenalty(settings.repetition_penalty, seen))
+    if settings.sampling is not None and not samples_beams:
+        processors.append(_Draw(_Choice(settings, seeds)))
+    with torch.random.fork_rng(enabled=samples_beams):
+        if samples_beams:
+            torch.manual_seed(seeds[0])
+        output = model.generate(
+            input_ids=input_ids, attention_mask=mask, generation_config=config, logits_processor=processors
+        )
     start = 1 if model.config.is_encoder_decoder else input_ids.shape[1]  # after the decoder's start token
     rows: list[list[int]] = output[:, start:].tolist()
     return rows
@@ -196,9 +216,10 @@ def decoder_start(model: Any) -> dict[str, Any]:
 
 
 class _Choice:
-    """The next token of every row."""
+    """The next token of every row; a sampled one depends on the seed of its row, not on the other rows."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, seeds: Sequence[int]) -> None:
+        self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         self.samples = settings.sampling is not None
         self.penalty = settings.repetition_penalty
         temperature, top_p, top_k = settings.sampling or (None, None, None)
@@ -210,13 +231,34 @@ class _Choice:
         if top_p is not None and top_p < 1:
             self.warpers.append(TopPLogitsWarper(float(top_p)))
 
-    def __call__(self, scores: torch.Tensor, seen: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    def __call__(
+        self, scores: torch.Tensor, seen: torch.Tensor, mask: torch.Tensor, rows: Sequence[int]
+    ) -> torch.Tensor:
         if self.penalty != 1:
             scores = _RepetitionPenalty(self.penalty, mask)(seen, scores)
         if not self.samples:
             return scores.argmax(dim=-1)
-        warped = self.warpers(seen, scores)
-        return torch.multinomial(warped.softmax(dim=-1), num_samples=1)[:, 0]
+        return self.draw(seen, scores, rows)
+
+    def draw(self, seen: torch.Tensor, scores: torch.Tensor, rows: Sequence[int]) -> torch.Tensor:
+        """Draw a token for each of some rows of the first batch, by inverting the cumulative distribution."""
+        wide = torch.float32 if scores.device.type == "mps" else torch.float64
+        cumulative = self.warpers(seen, scores).softmax(dim=-1).to(wide).cumsum(dim=-1)  # [batch, vocab]
+        uniform = torch.tensor([torch.rand((), generator=self.generators[row], dtype=wide) for row in rows])
+        thresholds = uniform.to(cumulative)[:, None] * cumulative[:, -1:]
+        tokens = torch.searchsorted(cumulative, thresholds, right=True)[:, 0]  # [batch]
+        return tokens.clamp(max=scores.shape[-1] - 1)
+
+
+class _Draw(LogitsProcessor):
+    """Leaves only the drawn token, so that `generate` of transformers takes it where it would take the likeliest."""
+
+    def __init__(self, choice: _Choice) -> None:
+        self.choice = choice
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        drawn = self.choice.draw(input_ids, scores.float(), range(len(scores)))
+        return torch.full_like(scores, -torch.inf).scatter(1, drawn[:, None], 0.0)
 
 
 class _RepetitionPenalty(LogitsProcessor):

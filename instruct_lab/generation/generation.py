@@ -22,7 +22,7 @@ class Generation(Component):
     """How answers are decoded: greedily, by beam search or by sampling.
 
     The checkpoint's own generation defaults never take part: what stands here is all there is. In float32 an answer
-    does not depend on which prompts are decoded beside it, except by sampling.
+    does not depend on which prompts are decoded beside it; neither does a sampled one, since each prompt has a seed.
     """
 
     max_new_tokens: Annotated[int, Field(ge=1)] = 64  # longest answer
@@ -55,6 +55,7 @@ class Generation(Component):
         tokenizer: PreTrainedTokenizerBase,
         prompts: Sequence[Sequence[int]],
         stop_token_ids: Sequence[int],
+        seeds: Sequence[int] | None = None,
     ) -> list[str]:
         """Answers as text, in the order of the prompts, without special tokens; an answer may be empty.
 
@@ -63,12 +64,13 @@ class Generation(Component):
             tokenizer: decodes the answers; its pad token stands beside shorter prompts.
             prompts: token ids, of any lengths.
             stop_token_ids: an answer ends before the first of these.
+            seeds: of sampling, one for each prompt; None: drawn from torch's random state.
 
         Raises:
             InstructLabError: a prompt is empty, or leaves no room in the model's context.
         """
         pad = tokenizer.pad_token_id
-        answers = self.generate_ids(model, prompts, stop_token_ids, pad if isinstance(pad, int) else None)
+        answers = self.generate_ids(model, prompts, stop_token_ids, pad if isinstance(pad, int) else None, seeds)
         return [
             str(tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)) for ids in answers
         ]
@@ -79,11 +81,12 @@ class Generation(Component):
         prompts: Sequence[Sequence[int]],
         stop_token_ids: Sequence[int],
         pad_token_id: int | None = None,
+        seeds: Sequence[int] | None = None,
     ) -> list[list[int]]:
         """Answers as token ids, in the order of the prompts, the stop token left out.
 
         The model's modes (training or evaluation, module by module) and its own generation defaults are as before
-        afterwards. Sampling draws from torch's random state.
+        afterwards.
 
         Args:
             model: a causal language model, or an encoder-decoder, adapted or not.
@@ -91,10 +94,13 @@ class Generation(Component):
             stop_token_ids: an answer ends before the first of these.
             pad_token_id: stands left of shorter prompts (right for an encoder), masked by length; it may equal a stop
                 token. None: 0.
+            seeds: of sampling, one for each prompt; None: drawn from torch's random state.
 
         Raises:
             InstructLabError: a prompt is empty, or leaves no room in the model's context.
         """
+        import torch
+
         from instruct_lab.generation._decoding import Settings, decode, decoder_start, pads_apart, prepared
 
         self._check_lengths(model, prompts)
@@ -109,12 +115,15 @@ class Generation(Component):
             pad_token_id=0 if pad_token_id is None else pad_token_id,
             decoder_start=decoder_start(model),
         )
+        if seeds is None and self.do_sample:
+            seeds = torch.randint(2**63 - 1, (len(prompts),)).tolist()
         answers: list[list[int]] = [[] for _ in prompts]
         longest_first = sorted(range(len(prompts)), key=lambda index: -len(prompts[index]))
         with prepared(model):
             for indices in self._batches(longest_first, prompts, pads_apart(model)):
                 batch = [prompts[index] for index in indices]
-                for index, ids in zip(indices, decode(model, batch, settings), strict=True):
+                of_batch = [seeds[index] for index in indices] if seeds is not None else []
+                for index, ids in zip(indices, decode(model, batch, settings, of_batch), strict=True):
                     answers[index] = ids
         return answers
 

@@ -267,6 +267,16 @@ def test_sampling_repeats_by_the_callers_seed(model):
     assert draw(0) != draw(1)
 
 
+def test_a_sampled_answer_depends_on_its_own_seed_and_not_on_the_batch(model):
+    sampling = Generation(max_new_tokens=10, do_sample=True, temperature=1.5, batch_size=3)
+    seeds = list(range(len(RAGGED)))
+    together = sampling.generate_ids(model, RAGGED, STOPS, 258, seeds)
+    reversed_batch = sampling.generate_ids(model, RAGGED[::-1], STOPS, 258, seeds[::-1])[::-1]
+    one_by_one = [sampling.generate_ids(model, [RAGGED[seed]], STOPS, 258, [seed])[0] for seed in seeds]
+    assert together == reversed_batch == one_by_one
+    assert sampling.generate_ids(model, RAGGED, STOPS, 258, [seed + 99 for seed in seeds]) != together
+
+
 def test_sampling_follows_the_models_distribution(tmp_path):
     _, model = load(tmp_path, initializer_range=0.15)
     prompt = [10, 20, 30]
