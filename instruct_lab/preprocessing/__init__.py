@@ -4,24 +4,27 @@ In: conversations by split. Out: conversations by split, and an audit of every r
 """
 
 from instruct_lab.preprocessing.base import Context, Step
-from instruct_lab.preprocessing.bias.bias_audit import BiasAudit
-from instruct_lab.preprocessing.bias.counterfactual import Counterfactual
-from instruct_lab.preprocessing.duplicates.benchmarks import Benchmark, FileBenchmark, PackageBenchmark
-from instruct_lab.preprocessing.duplicates.decontaminate import Decontaminate
-from instruct_lab.preprocessing.duplicates.deduplicate import DeduplicateExact
-from instruct_lab.preprocessing.duplicates.near_duplicates import NearDuplicates
-from instruct_lab.preprocessing.filters.expression import Expression
-from instruct_lab.preprocessing.filters.language import Language
-from instruct_lab.preprocessing.filters.length import Length
-from instruct_lab.preprocessing.filters.perplexity import Perplexity
-from instruct_lab.preprocessing.filters.quality import Quality
-from instruct_lab.preprocessing.filters.repetition import Repetition
-from instruct_lab.preprocessing.filters.sample import Sample
+from instruct_lab.preprocessing.bias import BiasAudit, Counterfactual
+from instruct_lab.preprocessing.duplicates import (
+    Benchmark,
+    Decontaminate,
+    DeduplicateExact,
+    FileBenchmark,
+    NearDuplicates,
+    PackageBenchmark,
+)
+from instruct_lab.preprocessing.filters import (
+    Expression,
+    Language,
+    Length,
+    PerplexityFilter,
+    Quality,
+    Repetition,
+    Sample,
+)
 from instruct_lab.preprocessing.preprocessing import Preprocessing
-from instruct_lab.preprocessing.privacy.redact import Redact
-from instruct_lab.preprocessing.text.clean import Clean
-from instruct_lab.preprocessing.text.normalize import Normalize
-from instruct_lab.preprocessing.text.segment import Segment
+from instruct_lab.preprocessing.privacy import Redact
+from instruct_lab.preprocessing.text import Clean, Normalize, SegmentWords
 
 __all__ = [
     "Benchmark",
@@ -38,12 +41,12 @@ __all__ = [
     "NearDuplicates",
     "Normalize",
     "PackageBenchmark",
-    "Perplexity",
+    "PerplexityFilter",
     "Preprocessing",
     "Quality",
     "Redact",
     "Repetition",
     "Sample",
-    "Segment",
+    "SegmentWords",
     "Step",
 ]

@@ -1,4 +1,4 @@
-"""What a preprocessing step is."""
+"""The base class of preprocessing steps, and what they share."""
 
 from __future__ import annotations
 
@@ -22,31 +22,31 @@ Need = Literal["rows", "splits", "tokenizer", "data"]
 
 
 def every_split() -> list[SplitName]:
-    """The default of steps that mend rows."""
+    """The default of steps that repair rows."""
     return ["train", "validation", "test"]
 
 
-def train_alone() -> list[SplitName]:
-    """The default of steps that choose rows: what is measured on stays whole."""
+def train_only() -> list[SplitName]:
+    """The default of steps that select rows: validation and test stay complete."""
     return ["train"]
 
 
 def no_tokenizer() -> PreTrainedTokenizerBase:
-    """Stands where a step has declared no need of a tokenizer."""
-    raise RuntimeError("this step does not declare that it needs the tokenizer")
+    """The tokenizer of a step that does not declare that it needs one."""
+    raise RuntimeError("This step uses the tokenizer but does not list 'tokenizer' in `needs`")
 
 
 @dataclasses.dataclass(frozen=True)
 class Context:
-    """What a step may use beside its own rows.
+    """What a step may use besides its own rows.
 
     Args:
-        stage: the name that the audit counts under: `preprocessing/<split>/<step>`.
+        stage: the audit's name for the step: `preprocessing/<split>/<step>`.
         audit: counts what the step does.
-        split: the split that passes through.
-        splits: every split as it stands before this step; only for steps that need `splits`.
-        tokenizer: gives the run's tokenizer; only for steps that need it.
-        cache_path: folder for what is downloaded.
+        split: the split being processed.
+        splits: every split before this step; only for steps that need `splits`.
+        tokenizer: returns the run's tokenizer; only for steps that need it.
+        cache_path: folder for downloads.
     """
 
     stage: str
@@ -56,16 +56,16 @@ class Context:
     tokenizer: Callable[[], PreTrainedTokenizerBase] = no_tokenizer
     cache_path: Path = Path("cache")
 
-    def dropped(self, reason: str, conversation: object) -> None:
-        """Count a row that does not go on."""
+    def count_dropped(self, reason: str, conversation: object) -> None:
+        """Count a row that the step drops."""
         self.audit.record(self.stage, "dropped", reason, conversation)
 
-    def changed(self, reason: str, before: object, after: object) -> None:
-        """Count a row that goes on in another form."""
+    def count_changed(self, reason: str, before: object, after: object) -> None:
+        """Count a row that the step changes."""
         self.audit.record(self.stage, "changed", reason, before, after)
 
-    def added(self, reason: str, before: object, after: object) -> None:
-        """Count a row that the step made out of another, which goes on too."""
+    def count_added(self, reason: str, before: object, after: object) -> None:
+        """Count a row that the step makes from another, which it keeps too."""
         self.audit.record(self.stage, "added", reason, before, after)
 
 
@@ -73,23 +73,23 @@ class Context:
 class Step(Component, ABC):
     """One pass over the conversations of a split: maps, drops, splits or adds them, and counts what it does.
 
-    Rows are many: a step holds one at a time, or a few bytes of each.
+    Data sets may be larger than memory: a step keeps one row at a time, or a few bytes per row.
     """
 
     needs: ClassVar[frozenset[Need]] = frozenset()
-    """What the step uses beside one pass over its rows: `rows` several times or by index, the other `splits`, the
+    """What the step uses besides one pass over its rows: `rows` several times or by index, the other `splits`, the
     `tokenizer`, other `data` on disk or from packages (see `data_fingerprint`)."""
 
     row_by_row: ClassVar[bool] = False
-    """Whether what becomes of a row depends on that row alone: then rows are worked on in parts, by several processes.
-    A row that stays as it is must be yielded itself, and facts that it notes must be counts that add up."""
+    """Whether each result depends only on its own row: then several processes work on parts of the rows. An unchanged
+    row must be yielded as the same object, and facts added to the audit must be counts that can be summed."""
 
-    weight: float = 0.0  # steps run in order of weight, and equal ones in the order of the config
-    splits: Splits = Field(default_factory=every_split)  # which splits pass through
+    weight: float = 0.0  # steps run in order of weight, equal ones in the order of the config
+    splits: Splits = Field(default_factory=every_split)  # splits that the step processes
 
     @abstractmethod
     def apply(self, conversations: Sequence[Conversation], context: Context) -> Iterator[Conversation]:
-        """Yield the conversations that go on, in order.
+        """Yield the resulting conversations, in order.
 
         Args:
             conversations: the split's rows; iterated over once, unless the step needs `rows`.
@@ -97,32 +97,29 @@ class Step(Component, ABC):
         """
 
     def flags(self, conversations: Sequence[Conversation], context: Context) -> bytearray | None:
-        """What `apply` does, of a step that only chooses rows: 1 for each row that goes on, and 0; None of others."""
+        """For a step that only selects rows: 1 for each row that it keeps, else 0; `None` for other steps."""
         return None
 
     def data_fingerprint(self, cache_path: Path) -> str:
-        """A hash of the other data that the step reads (a benchmark, a word list); of steps that need `data`."""
+        """A hash of the other data that the step reads (a benchmark, a word list); for steps that need `data`."""
         return ""
 
 
 def part_text(conversation: Conversation, part: Part) -> str:
-    """The text of a part of a conversation; messages are joined by newlines, the answer is the last one's."""
+    """The text of a part of a conversation: messages joined by newlines, or the final answer."""
     if part == "answer":
         return conversation.answers[0] if conversation.answers else ""
     messages = conversation.messages if part == "conversation" else conversation.prompt
     return "\n".join(message.content for message in messages)
 
 
-def kept(
+def filter_rows(
     conversations: Iterable[Conversation], context: Context, reason_to_drop: Callable[[Conversation], str | None]
 ) -> Iterator[Conversation]:
-    """The conversations for which there is no reason to drop them; the others are counted under theirs."""
+    """Yield the conversations without a reason to drop them; the others are counted by their reason."""
     for conversation in conversations:
         reason = reason_to_drop(conversation)
         if reason is None:
             yield conversation
         else:
-            context.dropped(reason, conversation)
-
-
-shown = str
+            context.count_dropped(reason, conversation)

@@ -1,4 +1,4 @@
-"""The steps in order, over every split, each result kept."""
+"""The pipeline: steps in order, over every split, each result cached."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class RunTokenizer:
-    """The run's tokenizer: loaded when a step asks for it, known by a fingerprint of all that decides its ids."""
+    """The run's tokenizer, loaded when a step needs it, and a fingerprint of everything that decides its ids."""
 
     load: Callable[[], PreTrainedTokenizerBase] = no_tokenizer
     fingerprint: Callable[[], str] = str
@@ -35,24 +35,24 @@ class RunTokenizer:
 
 @component
 class Preprocessing(Component):
-    """Named steps; each passes over every split that it names before the next begins.
+    """Named steps; each processes all of its splits before the next step begins.
 
     They run in order of weight, equal ones in the order of the config. A step set to null is left out.
     """
 
-    steps: dict[str, Step | None] = Field(default_factory=dict)  # named steps
+    steps: dict[str, Step | None] = Field(default_factory=dict)  # steps by name; null: left out
 
     @property
     def active_steps(self) -> dict[str, Step]:
         """The steps that run, in order."""
-        chosen = [(name, step) for name, step in self.steps.items() if step is not None]
-        return dict(sorted(chosen, key=lambda named: named[1].weight))
+        active = [(name, step) for name, step in self.steps.items() if step is not None]
+        return dict(sorted(active, key=lambda named: named[1].weight))
 
     def stages(self, cache_path: Path, tokenizer: RunTokenizer | None = None) -> list[Stage]:
         """One stage of the data cache for each step.
 
         Args:
-            cache_path: folder for what steps download.
+            cache_path: folder for downloads.
             tokenizer: for steps that need it.
         """
         tokenizer = tokenizer or RunTokenizer()
@@ -68,10 +68,10 @@ def _stage(name: str, step: Step, cache_path: Path, tokenizer: RunTokenizer) -> 
 
     def build(before: Entry | None, folder: Path, audit: Audit) -> dict[str, Any]:
         assert before is not None
-        found = tables(before)
+        before_step = tables(before)
         sizes = {}
         for split in SPLIT_NAMES:
-            rows, path = found[split], split_path(folder, split)
+            rows, path = before_step[split], split_path(folder, split)
             if split not in step.splits or not len(rows):
                 link(rows.path, path)
                 sizes[str(split)] = len(rows)
@@ -80,7 +80,7 @@ def _stage(name: str, step: Step, cache_path: Path, tokenizer: RunTokenizer) -> 
                 stage=f"preprocessing/{split}/{name}",
                 audit=audit,
                 split=split,
-                splits=found if "splits" in step.needs else {},
+                splits=before_step if "splits" in step.needs else {},
                 tokenizer=functools.cache(tokenizer.load) if "tokenizer" in step.needs else no_tokenizer,
                 cache_path=cache_path,
             )
@@ -92,13 +92,15 @@ def _stage(name: str, step: Step, cache_path: Path, tokenizer: RunTokenizer) -> 
 
 
 def _write(path: Path, step: Step, rows: ConversationTable, context: Context) -> int:
-    """Write what a step makes of a split's rows; returns their number."""
+    """Write a step's result for one split; returns the number of rows."""
     if step.row_by_row:
         apply = _Apply(step, rows, context.stage, context.split, context.cache_path)
         with ConversationWriter(path) as writer:
-            for batch, (changed, told) in zip(rows.batches, map_in_order(apply, range(len(rows.batches))), strict=True):
+            for batch, (changed, audit) in zip(
+                rows.batches, map_in_order(apply, range(len(rows.batches))), strict=True
+            ):
                 writer.write_batch(batch if changed is None else changed)
-                context.audit.absorb(told)
+                context.audit.absorb(audit)
         return writer.num_rows
     flags = step.flags(rows, context)
     return write_conversations(path, step.apply(rows, context)) if flags is None else write_flagged(rows, flags, path)
@@ -106,7 +108,7 @@ def _write(path: Path, step: Step, rows: ConversationTable, context: Context) ->
 
 @dataclasses.dataclass(frozen=True)
 class _Apply:
-    """A step on one batch of rows: the batch anew (None: as it was), and the audit of it."""
+    """Applies a step to one batch of rows: gives the new batch (`None` if unchanged) and its audit."""
 
     step: Step
     rows: ConversationTable

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from instruct_lab.data import Audit, Conversation, Message
 from instruct_lab.data.words import compared_words
 from instruct_lab.preprocessing.base import Context
-from instruct_lab.preprocessing.bias._bias_terms import CATEGORIES, LANGUAGES, Phrases, shipped, terms
-from instruct_lab.preprocessing.bias.bias_audit import BiasAudit, log_odds_ratio
+from instruct_lab.preprocessing.bias.bias_audit import BiasAudit, all_categories, all_lists, log_odds_ratio
+from instruct_lab.preprocessing.bias.terms import Phrases, load_lists, load_terms
 
 STAGE = "preprocessing/train/bias_audit"
 
@@ -29,10 +29,10 @@ def run(step: BiasAudit, *rows: Conversation, audit: Audit | None = None, stage:
 
 
 def mentions(step: BiasAudit, *texts: str) -> dict[str, dict[str, int]]:
-    told, _ = run(step, *(talk(text) for text in texts))
+    table, _ = run(step, *(talk(text) for text in texts))
     return {
         category: {group: figures["mentions"] for group, figures in groups.items()}
-        for category, groups in told["categories"].items()
+        for category, groups in table["categories"].items()
     }
 
 
@@ -42,7 +42,7 @@ def test_terms_of_every_category_are_counted_in_every_language() -> None:
     chinese = "一位女士和儿子遇见移民、穆斯林、老人、聋人和同性恋者。"
     for text in (english, french, chinese):
         found = mentions(BiasAudit(), text)
-        assert sorted(found) == sorted(CATEGORIES)
+        assert sorted(found) == sorted(all_categories())
         assert found["gender"] == {"female": 2 if text == english else 1, "male": 1}
         assert found["nationality and ethnicity"] == {"immigrant": 1}
         assert found["religion"] == {"muslim": 1}
@@ -52,11 +52,11 @@ def test_terms_of_every_category_are_counted_in_every_language() -> None:
 
 
 def test_figures_are_rates_shares_and_rows() -> None:
-    told, _ = run(
+    table, _ = run(
         BiasAudit(), talk("the man is here", "a man and a woman are here too"), talk("a dog is in the garden")
     )
-    assert (told["words"], told["rows"], told["messages"]) == (18, 2, {"en": 3})
-    male = told["categories"]["gender"]["male"]
+    assert (table["words"], table["rows"], table["messages"]) == (18, 2, {"en": 3})
+    male = table["categories"]["gender"]["male"]
     assert male["mentions"] == 2
     assert male["rows"] == 1
     assert male["per_1000_words"] == round(2000 / 18, 3)
@@ -64,10 +64,10 @@ def test_figures_are_rates_shares_and_rows() -> None:
 
 
 def test_positive_and_negative_words_near_a_term_are_counted_by_mention() -> None:
-    told, reported = run(
+    table, reported = run(
         BiasAudit(), talk("The woman is kind, honest and smart."), talk("The man is lazy."), talk("That man is here.")
     )
-    female, male = told["categories"]["gender"]["female"], told["categories"]["gender"]["male"]
+    female, male = table["categories"]["gender"]["female"], table["categories"]["gender"]["male"]
     assert (female["near_positive"], female["near_negative"]) == (1, 0)
     assert (male["near_positive"], male["near_negative"]) == (0, 1)
     ratio = math.log((1.5 * 1.5) / (0.5 * 0.5))
@@ -81,8 +81,8 @@ def test_positive_and_negative_words_near_a_term_are_counted_by_mention() -> Non
 def test_the_window_decides_and_ends_with_the_message() -> None:
     row = talk("The woman is in the garden and the weather is bad", "terrible")
     for window, near in {8: 0, 9: 1, 50: 1}.items():
-        told, _ = run(BiasAudit(window=window), row)
-        assert told["categories"]["gender"]["female"]["near_negative"] == near
+        table, _ = run(BiasAudit(window=window), row)
+        assert table["categories"]["gender"]["female"]["near_negative"] == near
     assert run(BiasAudit(), talk("the woman", "terrible"))[0]["categories"]["gender"]["female"]["near_negative"] == 0
     assert run(BiasAudit(window=1), talk("a lazy man"))[0]["categories"]["gender"]["male"]["near_negative"] == 1
 
@@ -90,8 +90,8 @@ def test_the_window_decides_and_ends_with_the_message() -> None:
 def test_the_window_is_as_wide_before_a_term() -> None:
     row = talk("The bad weather is in the garden of the woman")
     for window, near in {7: 0, 8: 1}.items():
-        told, _ = run(BiasAudit(window=window), row)
-        assert told["categories"]["gender"]["female"]["near_negative"] == near
+        table, _ = run(BiasAudit(window=window), row)
+        assert table["categories"]["gender"]["female"]["near_negative"] == near
 
 
 def test_negative_mentions_can_go_unreported() -> None:
@@ -105,8 +105,8 @@ def test_a_conversation_is_reported_once_for_a_group() -> None:
 
 def test_words_of_one_language_are_no_terms_of_another() -> None:
     assert mentions(BiasAudit(), "Les filles sont content de la vie") == {"gender": {"female": 1}}
-    told, _ = run(BiasAudit(), talk("The content of the sale is for the woman"))
-    assert told["categories"]["gender"]["female"]["near_negative"] == 0, "sale is dirty in French"
+    table, _ = run(BiasAudit(), talk("The content of the sale is for the woman"))
+    assert table["categories"]["gender"]["female"]["near_negative"] == 0, "sale is dirty in French"
     assert mentions(BiasAudit(lists=["fr"]), "the woman and the man") == {}
     assert mentions(BiasAudit(lists=["en"]), "la femme et le garçon") == {}
 
@@ -153,9 +153,9 @@ def test_rates_before_preprocessing_stand_beside_those_after_it() -> None:
     audit = Audit()
     run(BiasAudit(), talk("the woman is in"), talk("the man is in"), audit=audit, stage="preprocessing/train/before")
     run(BiasAudit(), talk("the boy is in"), audit=audit, stage="preprocessing/test/before")
-    told, _ = run(BiasAudit(), talk("the woman is in"), audit=audit)
-    assert told["categories"]["gender"]["female"]["rate_before"] == 125.0
-    assert told["categories"]["gender"]["female"]["per_1000_words"] == 250.0
+    table, _ = run(BiasAudit(), talk("the woman is in"), audit=audit)
+    assert table["categories"]["gender"]["female"]["rate_before"] == 125.0
+    assert table["categories"]["gender"]["female"]["per_1000_words"] == 250.0
     first, _ = run(BiasAudit(), talk("the woman is in"))
     assert "rate_before" not in first["categories"]["gender"]["female"]
 
@@ -168,20 +168,20 @@ def test_the_log_odds_ratio_is_known_by_hand() -> None:
 
 
 def test_a_group_alone_has_nothing_to_be_compared_with() -> None:
-    told, _ = run(BiasAudit(), talk("the lazy man"))
-    assert "log_odds" not in told["categories"]["gender"]["male"]
+    table, _ = run(BiasAudit(), talk("the lazy man"))
+    assert "log_odds" not in table["categories"]["gender"]["male"]
 
 
-def test_an_empty_split_is_told() -> None:
+def test_an_empty_split_has_an_empty_table() -> None:
     assert run(BiasAudit())[0] == {"words": 0, "rows": 0, "messages": {}, "categories": {}}
 
 
 def test_the_shipped_lists_are_whole_and_no_term_stands_for_two_groups() -> None:
-    assert tuple(shipped()) == LANGUAGES
-    for told in shipped().values():
-        assert tuple(told["groups"]) == CATEGORIES
-        assert not set(told["positive"]) & set(told["negative"])
-        for groups in told["groups"].values():
+    assert tuple(load_lists()) == tuple(all_lists())
+    for lists in load_lists().values():
+        assert tuple(lists["groups"]) == tuple(all_categories())
+        assert not set(lists["positive"]) & set(lists["negative"])
+        for groups in lists["groups"].values():
             listed = [tuple(compared_words(term)) for known in groups.values() for term in known]
             assert all(listed)
             assert len(listed) == len(set(listed))
@@ -190,11 +190,11 @@ def test_the_shipped_lists_are_whole_and_no_term_stands_for_two_groups() -> None
 def test_phrases_are_found_longest_first_and_not_inside_each_other() -> None:
     phrases = Phrases.of({"a b": 1, "a": 2, "b c": 3, "a b d": None})
     assert list(phrases.find("a b c a b d b c a".split())) == [(0, 2, 1), (6, 8, 3), (8, 9, 2)]
-    assert sorted(terms(["en", "zh"], ["age"], {})) == ["en", "zh"]
+    assert sorted(load_terms(["en", "zh"], ["age"], {})) == ["en", "zh"]
 
 
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.text(max_size=40), max_size=6))
 def test_any_text_goes_through(texts) -> None:
-    told, _ = run(BiasAudit(), *(talk(text) for text in texts))
-    assert told["rows"] == len(texts)
+    table, _ = run(BiasAudit(), *(talk(text) for text in texts))
+    assert table["rows"] == len(texts)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from instruct_lab.data import Audit, Conversation, Message
 from instruct_lab.preprocessing.base import Context
-from instruct_lab.preprocessing.bias.counterfactual import Counterfactual, in_case_of, shipped
+from instruct_lab.preprocessing.bias.counterfactual import Counterfactual, load_pairs, match_case
 
 STAGE = "preprocessing/train/counterfactual"
 
@@ -33,7 +33,7 @@ def swapped(text: str, **fields) -> str:
     [
         ("He is her father.", "She is his mother."),
         ("HE and Her husband", "SHE and His wife"),
-        ("I saw her. I told him, and her too.", "I saw him. I told her, and him too."),
+        ("I saw her. I asked him, and her too.", "I saw him. I asked her, and him too."),
         ("Her new book is his.", "His new book is hers."),
         ("It was hers, not his!", "It was his, not hers!"),
         ("his own work by himself", "her own work by herself"),
@@ -128,15 +128,15 @@ def test_what_cannot_be_meant_is_refused() -> None:
 
 
 def test_case_is_kept() -> None:
-    assert in_case_of("HE", "she") == "SHE"
-    assert in_case_of("He", "she") == "She"
-    assert in_case_of("he", "she") == "she"
-    assert in_case_of("french", "Italian") == "italian"
-    assert in_case_of("uk", "USA") == "USA"
+    assert match_case("HE", "she") == "SHE"
+    assert match_case("He", "she") == "She"
+    assert match_case("he", "she") == "she"
+    assert match_case("french", "Italian") == "italian"
+    assert match_case("uk", "USA") == "USA"
 
 
 def test_no_shipped_word_has_two_others() -> None:
-    for name, pairs in shipped().items():
+    for name, pairs in load_pairs().items():
         listed = [word.lower() for pair in pairs for word in pair]
         assert len(listed) == len(set(listed)), name
         assert all(len(pair) == 2 for pair in pairs)

@@ -18,9 +18,7 @@ from instruct_lab.assets import PackageAsset
 from instruct_lab.data import Audit, Conversation, Message
 from instruct_lab.errors import InstructLabError
 from instruct_lab.preprocessing.base import Context
-from instruct_lab.preprocessing.duplicates import _held_out
-from instruct_lab.preprocessing.duplicates.benchmarks import FileBenchmark, PackageBenchmark
-from instruct_lab.preprocessing.duplicates.decontaminate import Decontaminate
+from instruct_lab.preprocessing.duplicates import Decontaminate, FileBenchmark, PackageBenchmark, _held_out_index
 
 STAGE = "preprocessing/train/decontaminate"
 
@@ -59,8 +57,8 @@ PLANTS = {
 
 
 @pytest.mark.parametrize("plant", PLANTS.values(), ids=PLANTS)
-@pytest.mark.parametrize("place", ["prompt", "answer", "system", "earlier turn", "reference", "rejected"])
-def test_nothing_planted_stays_and_nothing_clean_leaves(plant, place) -> None:
+@pytest.mark.parametrize("part", ["prompt", "answer", "system", "earlier turn", "reference", "rejected"])
+def test_nothing_planted_stays_and_nothing_clean_leaves(plant, part) -> None:
     splits = {
         "validation": [talk(text(n, 8 + n), "yes") for n in range(40)],
         "test": [talk(text(n, 8 + n), "yes") for n in range(40, 80)],
@@ -77,14 +75,14 @@ def test_nothing_planted_stays_and_nothing_clean_leaves(plant, place) -> None:
                 "earlier turn": talk(known, "b", "c", "d"),
                 "reference": talk("q", references=("a", known)),
                 "rejected": talk("q", "a", rejected=(Message("assistant", known),)),
-            }[place]
+            }[part]
         )
     random.Random(0).shuffle(rows)
     kept, counts, facts = run(Decontaminate(), rows, splits)
     assert [row.id for row in kept] == ["clean"] * len(clean)
     assert sum(counts.values()) == 80
-    assert {name: told["rows"] for name, told in facts["held_out"].items()} == {"validation": 40, "test": 40}
-    assert {name: told["found"] for name, told in facts["held_out"].items()} == {"validation": 40, "test": 40}
+    assert {name: counts["rows"] for name, counts in facts["held_out"].items()} == {"validation": 40, "test": 40}
+    assert {name: counts["found"] for name, counts in facts["held_out"].items()} == {"validation": 40, "test": 40}
 
 
 def test_short_texts_are_found_as_a_whole_and_those_of_some_words_inside_others() -> None:
@@ -124,7 +122,7 @@ def test_share_and_number_of_matches_decide() -> None:
     assert kept(n=25, min_matches=1) == 1
 
 
-def test_a_template_that_many_texts_share_proves_nothing() -> None:
+def test_n_grams_of_a_template_that_many_texts_share_are_ignored() -> None:
     template = text(5, 30)
     test = [talk(f"{template} {text(100 + n, 20)}") for n in range(12)]
     row = f"{template} {text(999, 20)}"
@@ -136,20 +134,20 @@ def test_a_template_that_many_texts_share_proves_nothing() -> None:
     assert facts["ngrams"]["left out as shared"] == 18
 
 
-def test_a_text_told_many_times_is_no_template() -> None:
+def test_a_repeated_text_is_not_a_template() -> None:
     test = [talk(text(5))] * 50
     assert left(Decontaminate(), f"{text(6)} {text(5)}", test=test) == 0
     assert run(Decontaminate(), [], {"test": test})[2]["held_out"]["test"]["texts"] == 1
 
 
-def test_system_messages_of_held_out_rows_are_not_looked_for() -> None:
+def test_system_messages_of_held_out_rows_are_ignored() -> None:
     system = text(9, 60)
     test = [talk(system, "a question", roles=("system", "user"))]
     row = talk(system, "another", "b", roles=("system", "user", "assistant"))
     assert len(run(Decontaminate(), [row], {"test": test})[0]) == 1
 
 
-def test_the_parts_of_held_out_rows_that_are_named_are_looked_for() -> None:
+def test_the_listed_parts_of_held_out_rows_are_compared() -> None:
     test = [talk(text(1), text(2), references=(text(2), text(3)))]
     for parts, found in {("prompt",): 1, ("answer",): 2, ("prompt", "answer"): 3}.items():
         assert left(Decontaminate(parts=list(parts)), text(1), text(2), text(3), test=test) == 3 - found
@@ -158,7 +156,7 @@ def test_the_parts_of_held_out_rows_that_are_named_are_looked_for() -> None:
     )
 
 
-def test_the_splits_that_are_named_are_looked_at_and_only_those_after_ones_own() -> None:
+def test_only_listed_splits_after_the_own_one_are_compared() -> None:
     splits = {"train": [talk(text(1))], "validation": [talk(text(1)), talk(text(2))], "test": [talk(text(2))]}
     assert left(Decontaminate(), text(1), text(2), **splits) == 0
     assert left(Decontaminate(against=["test"]), text(1), text(2), **splits) == 1
@@ -175,14 +173,14 @@ def test_a_row_can_be_reported_and_stay() -> None:
     assert facts["held_out"] == {"test": {"texts": 1, "found": 1, "rows": 1}}
 
 
-def test_what_only_hashes_say_is_not_believed(monkeypatch) -> None:
-    whole = _held_out.whole_hash
-    monkeypatch.setattr(_held_out, "whole_hash", lambda tokens: 7)
+def test_hash_collisions_are_ruled_out(monkeypatch) -> None:
+    whole = _held_out_index.hash_words
+    monkeypatch.setattr(_held_out_index, "hash_words", lambda tokens: 7)
     assert left(Decontaminate(n=50, min_words_inside=50), "one two", "a b", test=[talk("a b")]) == 1
-    monkeypatch.setattr(_held_out, "whole_hash", whole)
-    monkeypatch.setattr("instruct_lab.preprocessing.duplicates._ngrams.mixed", lambda hashes: hashes * 0)
+    monkeypatch.setattr(_held_out_index, "hash_words", whole)
+    monkeypatch.setattr("instruct_lab.preprocessing.duplicates._ngram_hashes.mix", lambda hashes: hashes * 0)
     assert left(Decontaminate(), text(1), test=[talk(text(2))]) == 1
-    monkeypatch.setattr(_held_out.HeldOut, "_verified", lambda *_: True)
+    monkeypatch.setattr(_held_out_index.HeldOutIndex, "_is_confirmed", lambda *_: True)
     assert left(Decontaminate(), text(1), test=[talk(text(2))]) == 0
 
 
@@ -221,14 +219,14 @@ def test_local_benchmarks_of_texts_need_no_columns(name, tmp_path) -> None:
 @pytest.mark.parametrize(
     ("content", "columns", "expected"),
     [
-        (b'[{"q": "a"}', ["q"], "no JSON"),
-        (b'{"q": "a"}', ["q"], "list of rows was expected and dict"),
-        (b"[]", ["q"], "holds no texts"),
-        (b"[5]", ["q"], "row was expected and int.*row 1"),
-        (b'[{"q": 5}]', ["q"], "Text was expected and int.*row 1, column 'q'"),
+        (b'[{"q": "a"}', ["q"], "Invalid JSON"),
+        (b'{"q": "a"}', ["q"], "Expected a list of rows, found dict"),
+        (b"[]", ["q"], "has no texts"),
+        (b"[5]", ["q"], "Expected a row, found int.*row 1"),
+        (b'[{"q": 5}]', ["q"], "Expected text, found int.*row 1, column 'q'"),
         (b'[{"question": "a"}]', ["questio"], "no column 'questio'.*Did you mean 'question'"),
-        (b'[{"q": "a"}]', [], "No columns are named.*q"),
-        (b'["a"]', ["q"], "Take the columns away"),
+        (b'[{"q": "a"}]', [], "`columns` is not set.*q"),
+        (b'["a"]', ["q"], "remove `columns`"),
         (b"\xff\xfe[", ["q"], "not UTF-8"),
         (b"[" * 100_000, ["q"], "nested too deeply"),
     ],
@@ -250,7 +248,7 @@ def test_a_truncated_compressed_benchmark_and_a_broken_line_are_errors(tmp_path)
         list(FileBenchmark(path=str(tmp_path / "b.jsonl"), columns=["q"]).texts(tmp_path))
 
 
-def test_a_local_benchmark_that_is_not_there_is_a_problem(tmp_path) -> None:
+def test_a_missing_local_benchmark_is_a_problem(tmp_path) -> None:
     path = benchmark_file(tmp_path, "mine.json", ["a"])
     assert list(FileBenchmark(path=path).problems()) == []
     (problem,) = FileBenchmark(path=str(tmp_path / "mime.json")).problems()
@@ -258,7 +256,7 @@ def test_a_local_benchmark_that_is_not_there_is_a_problem(tmp_path) -> None:
     (tmp_path / "folder.json").mkdir()
     (problem,) = FileBenchmark(path=str(tmp_path / "folder.json")).problems()
     assert "folder" in problem.reason
-    with pytest.raises(pydantic.ValidationError, match="tells no format"):
+    with pytest.raises(pydantic.ValidationError, match="unknown file format"):
         FileBenchmark(path="b.parquet")
 
 
@@ -289,8 +287,8 @@ def test_a_benchmark_inside_a_wheel_is_read_and_never_run(packaged, tmp_path) ->
     kept, counts, _ = run(step, rows, {"test": [talk(text(7))]}, cache_path=tmp_path / "cache")
     assert len(kept) == 2
     assert counts == {("dropped", "same text as in fake"): 5, ("dropped", "same text as in test"): 1}
-    told = packaged.input(tmp_path / "cache")
-    assert told.name == "fake-eval-1.0/fake_eval/data/rows.jsonl.gz"
+    found = packaged.input(tmp_path / "cache")
+    assert found.name == "fake-eval-1.0/fake_eval/data/rows.jsonl.gz"
     assert "fake_eval" not in sys.modules
     with pytest.raises(pydantic.ValidationError, match="names no file"):
         PackageBenchmark(asset=PackageAsset(package="a", version="1", sha256="0" * 64))
@@ -306,7 +304,7 @@ def test_the_fingerprint_follows_the_bytes_and_not_the_name(tmp_path) -> None:
     assert FileBenchmark(path=one).location_fields() == {"path"}
 
 
-def test_a_step_says_what_it_needs_and_refuses_what_looks_for_nothing(tmp_path) -> None:
+def test_a_step_declares_its_needs_and_refuses_to_compare_nothing(tmp_path) -> None:
     benchmark = FileBenchmark(path="b.json")
     assert Decontaminate().needs == {"splits"}
     assert Decontaminate(benchmarks={"b": benchmark}).needs == {"splits", "data"}

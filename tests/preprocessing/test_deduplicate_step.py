@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from instruct_lab.data import Audit, Conversation, Message, normalize_text
 from instruct_lab.data.words import compared_words
 from instruct_lab.preprocessing.base import Context
-from instruct_lab.preprocessing.duplicates._key_table import KeyTable, Largest
-from instruct_lab.preprocessing.duplicates.deduplicate import DeduplicateExact
+from instruct_lab.preprocessing.duplicates import DeduplicateExact
+from instruct_lab.preprocessing.duplicates.clusters import LargestClusters
+from instruct_lab.preprocessing.duplicates.key_table import KeyTable
 
 STAGE = "preprocessing/train/deduplicate"
 
@@ -46,10 +47,10 @@ def test_duplicates_are_dropped_by_the_part_that_is_named(keep) -> None:
 def test_the_first_stays_and_the_others_are_counted() -> None:
     kept, counts, _ = run(DeduplicateExact(by="prompt"), ROWS)
     assert kept == [["Hi", "a"], ["Ho", "a"]]
-    assert counts == {"same prompt as before": 2}
+    assert counts == {"exact duplicate of an earlier row (same prompt)": 2}
 
 
-def test_the_longest_stays_in_its_place_and_the_first_of_equal_ones() -> None:
+def test_the_longest_is_kept_at_its_position_and_the_first_of_equal_ones() -> None:
     rows = [
         talk("Q", "short"),
         talk("other", "x"),
@@ -59,11 +60,11 @@ def test_the_longest_stays_in_its_place_and_the_first_of_equal_ones() -> None:
     ]
     kept, counts, _ = run(DeduplicateExact(by="prompt", keep="longest"), rows)
     assert kept == [["other", "x"], ["q", "a longer one"]]
-    assert counts == {"same prompt as in a row at least as long": 3}
+    assert counts == {"exact duplicate of a row at least as long (same prompt)": 3}
     assert run(DeduplicateExact(by="prompt", keep="longest"), [talk("q", "ab"), talk("q", "cd")])[0] == [["q", "ab"]]
 
 
-def test_where_a_message_ends_and_who_speaks_counts() -> None:
+def test_message_boundaries_and_roles_count() -> None:
     assert len(run(DeduplicateExact(), [talk("a b", "c"), talk("a", "b c")])[0]) == 2
     assert len(run(DeduplicateExact(), [talk("a", "b"), talk("a", "b", roles=("system", "user"))])[0]) == 2
 
@@ -74,11 +75,11 @@ def test_what_is_rejected_counts_in_the_whole_and_not_in_the_answer() -> None:
     assert len(run(DeduplicateExact(by="answer"), rows)[0]) == 1
 
 
-def test_a_reference_is_the_answer_where_no_message_is() -> None:
+def test_a_reference_is_the_answer_if_no_message_is() -> None:
     rows = [talk("q", "a"), talk("q", references=("a",)), talk("q", references=("b",))]
     kept, counts, _ = run(DeduplicateExact(), rows)
     assert kept == [["q", "a"], ["q"]]
-    assert counts == {"same conversation as before": 1}
+    assert counts == {"exact duplicate of an earlier row (same conversation)": 1}
 
 
 def test_rows_that_lack_the_part_stay() -> None:
@@ -88,13 +89,13 @@ def test_rows_that_lack_the_part_stay() -> None:
 
 
 @pytest.mark.parametrize("keep", ["first", "longest"])
-def test_rows_of_other_splits_are_given_way_to(keep) -> None:
+def test_rows_of_protected_splits_win(keep) -> None:
     rows = [talk("in test", "a"), talk("in validation", "a"), talk("own", "a"), talk("In test!", "A"), talk("own", "a")]
     others = {"train": rows, "validation": [rows[1]], "test": [rows[0]]}
     kept, counts, _ = run(DeduplicateExact(keep=keep), rows, **others)
     assert kept == [["own", "a"]]
-    assert counts["same conversation as in test"] == 2
-    assert counts["same conversation as in validation"] == 1
+    assert counts["exact duplicate of a test row (same conversation)"] == 2
+    assert counts["exact duplicate of a validation row (same conversation)"] == 1
     assert len(run(DeduplicateExact(keep=keep, across=["test"]), rows, **others)[0]) == 2
     assert len(run(DeduplicateExact(keep=keep, across=[]), rows, **others)[0]) == 3
 
@@ -113,28 +114,28 @@ def test_a_step_says_what_it_needs() -> None:
     assert DeduplicateExact().splits == ["train"]
 
 
-def test_clusters_are_told_with_their_sizes_and_samples() -> None:
+def test_clusters_are_reported_with_their_sizes_and_samples() -> None:
     rows = [talk(f"q{n}", "a") for n in range(8) for _ in range(n + 1)] + [talk("many", "a")] * 25
     for step in (DeduplicateExact(), DeduplicateExact(keep="longest")):
-        told = run(step, rows)[2]["clusters"]
-        assert told["num_clusters"] == 8
-        assert told["num_rows"] == sum(range(2, 9)) + 25
-        assert told["sizes"] == {**{str(size): 1 for size in range(2, 9)}, "10 to 99": 1}
-        assert [cluster["rows"] for cluster in told["largest"]] == [25, 8, 7, 6, 5]
-        assert told["largest"][0]["sample"] == "user: many\nassistant: a"
+        clusters = run(step, rows)[2]["clusters"]
+        assert clusters["num_clusters"] == 8
+        assert clusters["num_rows"] == sum(range(2, 9)) + 25
+        assert clusters["sizes"] == {**{str(size): 1 for size in range(2, 9)}, "10 to 99": 1}
+        assert [cluster["rows"] for cluster in clusters["largest"]] == [25, 8, 7, 6, 5]
+        assert clusters["largest"][0]["sample"] == "user: many\nassistant: a"
 
 
 def test_words_are_compared_in_every_script() -> None:
     assert compared_words("Ｈｅｌｌｏ, “World”…  don’t") == ["hello", "world", "don", "t"]
     assert compared_words("Straße É") == compared_words("STRASSE e\u0301") == ["strasse", "é"]
     assert compared_words("你好，世界 abc") == ["你", "好", "世", "界", "abc"]
-    assert compared_words("किताब") != compared_words("कताब"), "vowel signs are no punctuation"
+    assert compared_words("किताब") != compared_words("कताब"), "vowel signs are not punctuation"
     assert len(compared_words("किताब पढ़ो")) == 2
     assert compared_words("snake_case + 3.5") == ["snake_case", "3", "5"]
     assert compared_words("!?") == []
 
 
-def test_punctuation_alone_is_compared_by_character() -> None:
+def test_texts_of_punctuation_only_are_compared_by_character() -> None:
     rows = [talk("Which smiley?", text) for text in (":-)", ":-(", ": - )")]
     assert [row[1] for row in run(DeduplicateExact(), rows)[0]] == [":-)", ":-("]
 
@@ -160,33 +161,33 @@ def distinct(rows: list[Conversation]) -> set[tuple[str, ...]]:
 def test_the_table_counts_as_a_dictionary_does(numbers) -> None:
     table, counts = KeyTable(len(numbers)), {}
     for number in numbers:
-        key = (number % 3).to_bytes(8, "little") + number.to_bytes(8, "little")  # many begin at the same place
+        key = (number % 3).to_bytes(8, "little") + number.to_bytes(8, "little")  # many start at the same slot
         table.counts[table.slot(key)] += 1
         counts[number] = counts.get(number, 0) + 1
     assert sorted(count for count in table.counts if count) == sorted(counts.values())
 
 
 def test_the_largest_clusters_are_kept_while_they_grow() -> None:
-    largest = Largest(most=2)
+    largest = LargestClusters(most=2)
     for slot, size in [(1, 2), (2, 2), (3, 2), (3, 3), (1, 3), (1, 4), (2, 3)]:
-        largest.saw(slot, size, f"text {slot}")
-    assert largest.told() == [(4, "text 1"), (3, "text 3")]
+        largest.update(slot, size, f"text {slot}")
+    assert largest.descending() == [(4, "text 1"), (3, "text 3")]
 
 
 def test_another_process_with_another_hash_seed_drops_the_same_rows() -> None:
     code = (
         "from instruct_lab.data import *; from instruct_lab.preprocessing.base import Context;"
-        "from instruct_lab.preprocessing.duplicates.deduplicate import DeduplicateExact;"
+        "from instruct_lab.preprocessing import DeduplicateExact;"
         "rows = [Conversation((Message('user', str(n * n % 97)),), str(n)) for n in range(300)];"
         "print([row.id for row in DeduplicateExact().apply(rows, Context('s', Audit()))])"
     )
-    told = [
+    outputs = [
         subprocess.run(
             [sys.executable, "-c", code], env={"PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True
         ).stdout
         for seed in ("1", "2")
     ]
-    assert told[0] == told[1] != ""
+    assert outputs[0] == outputs[1] != ""
 
 
 def test_rows_are_not_changed() -> None:

@@ -106,9 +106,9 @@ def test_columns_may_be_named_plainly_where_they_are_listed():
     assert run(step, PLAIN) == ([], {("dropped", "expression failed: no 'lang'"): 1})
 
 
-@pytest.mark.parametrize(("keep", "told"), [("metadata['absent'] > 1", "no 'absent'"), ("answer < 3", "TypeError")])
-def test_a_row_it_fails_on_is_dropped_or_kept_and_counted(keep, told):
-    reason = f"expression failed: {told}"
+@pytest.mark.parametrize(("keep", "failure"), [("metadata['absent'] > 1", "no 'absent'"), ("answer < 3", "TypeError")])
+def test_a_row_it_fails_on_is_dropped_or_kept_and_counted(keep, failure):
+    reason = f"expression failed: {failure}"
     assert run(Expression(keep=keep), ROW) == ([], {("dropped", reason): 1})
     assert run(Expression(keep=keep, on_error="keep"), ROW) == ([ROW], {("reported", reason): 1})
 
@@ -132,8 +132,8 @@ def refusal(keep, **fields):
     ],
 )
 def test_unknown_names_are_refused_with_the_nearest(keep, nearest):
-    told = refusal(keep, columns=["lang"])
-    assert (told.field, told.suggestion) == ("keep", nearest)
+    refused = refusal(keep, columns=["lang"])
+    assert (refused.field, refused.suggestion) == ("keep", nearest)
 
 
 @pytest.mark.parametrize(
@@ -189,6 +189,6 @@ def test_no_text_raises_and_none_is_lost(prompt, answer):
     assert len(found) + sum(counts.values()) == 1
 
 
-def test_splits_default_to_training_alone():
+def test_splits_default_to_training_only():
     assert Expression(keep="1").splits == ["train"]
     assert Expression(keep="1", splits=["test"]).splits == ["test"]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from instruct_lab.data import Audit, Conversation, Message
 from instruct_lab.preprocessing.base import Context
-from instruct_lab.preprocessing.filters.language import CODES, Language, detector
+from instruct_lab.preprocessing.filters.language import CODES, Language, load_detector
 
 ENGLISH = "The weather is very nice today, so we will walk to the park and eat our lunch there."
 FRENCH = "Il fait très beau aujourd'hui, alors nous allons au parc pour y manger notre déjeuner."
@@ -48,7 +48,7 @@ def test_an_answer_in_the_language_of_its_prompt():
     assert found == [rows[0], rows[2]]
     assert counts == {
         ("dropped", "answer in another language than the prompt"): 1,
-        ("reported", "answer of few letters: no language told"): 1,
+        ("reported", "answer of few letters: language unknown"): 1,
     }
 
 
@@ -56,7 +56,7 @@ def test_short_texts_stay_and_are_reported():
     row = talk(ENGLISH, "Oui, oui")
     assert run(Language(answer=["en"]), row)[:2] == (
         [row],
-        {("reported", "answer of few letters: no language told"): 1},
+        {("reported", "answer of few letters: language unknown"): 1},
     )
     assert run(Language(answer=["en"], min_letters=5), row)[0] == []
     digits = talk("1234 5678 " * 20, "ok")
@@ -66,7 +66,7 @@ def test_short_texts_stay_and_are_reported():
 
 def test_the_probability_is_that_of_the_languages_together(monkeypatch):
     close = {"hr": 0.45, "sr": 0.35, "bs": 0.15}
-    monkeypatch.setattr("instruct_lab.preprocessing.filters.language.detector", lambda: lambda text: close)
+    monkeypatch.setattr("instruct_lab.preprocessing.filters.language.load_detector", lambda: lambda text: close)
     row = talk(ENGLISH, ENGLISH)
     assert run(Language(conversation=["hr", "sr", "bs"], min_probability=0.9), row)[0] == [row]
     assert run(Language(conversation=["sr"], min_probability=0.3), row)[0] == [row]
@@ -87,8 +87,8 @@ def test_code_and_addresses_are_not_looked_at():
     address = "https://www.example.com/this/is/an/english/page/about/the/weather/of/today\n"
     row = talk(code + address + FRENCH, "ok")
     assert run(Language(prompt=["fr"], max_characters=90), row)[0] == [row]
-    alone = talk(code + address, "ok")
-    assert run(Language(prompt=["fr"]), alone)[1] == {("reported", "prompt of few letters: no language told"): 1}
+    code_only = talk(code + address, "ok")
+    assert run(Language(prompt=["fr"]), code_only)[1] == {("reported", "prompt of few letters: language unknown"): 1}
 
 
 def refusal(**fields):
@@ -102,23 +102,23 @@ def test_unknown_codes_are_refused_with_the_nearest():
     assert refusal(prompt=["French"]).suggestion == "fr"
     assert refusal(conversation=["EN"]).suggestion == "en"
     assert refusal(answer=["xx"]).field == "answer"
-    assert "name the languages" in refusal().reason
+    assert "set the languages" in refusal().reason
 
 
 def test_the_codes_are_those_of_the_model():
-    detect = detector()
+    detect = load_detector()
     assert set(detect(ENGLISH)) <= CODES
     assert len(CODES) == 176
 
 
-def test_a_missing_package_is_told(monkeypatch):
+def test_a_missing_package_is_a_problem(monkeypatch):
     step = Language(conversation=["en"])
     assert list(step.problems()) == []
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert "which is not installed" in str(next(step.problems()))
 
 
-def test_splits_default_to_training_alone():
+def test_splits_default_to_training_only():
     assert Language(conversation=["en"]).splits == ["train"]
     assert Language(conversation=["en"], splits=["test"]).splits == ["test"]
 

@@ -10,7 +10,8 @@ from transformers import PreTrainedTokenizerFast
 from instruct_lab.data import Audit, Conversation, Message
 from instruct_lab.preprocessing.base import Context
 from instruct_lab.preprocessing.filters import length as length_module
-from instruct_lab.preprocessing.filters.length import Length, num_tokens, words
+from instruct_lab.preprocessing.filters.length import Length, num_tokens
+from instruct_lab.preprocessing.filters.words import split_words
 
 
 def talk(prompt, answer, **fields):
@@ -103,7 +104,7 @@ def test_batches_of_the_tokenizer_change_nothing(monkeypatch, rows, characters):
     assert found == [text for text in texts if len(text) <= 4]
 
 
-def test_the_tokenizer_is_needed_where_tokens_are_counted_and_there_alone():
+def test_the_tokenizer_is_needed_where_tokens_are_counted_and_only_there():
     assert Length(max_characters=3, max_words=2).needs == frozenset()
     assert Length(min_tokens=1).needs == Length(max_tokens=9).needs == {"tokenizer"}
     list(Length(max_words=2).apply(ROWS, Context(stage="s", audit=Audit())))  # whose tokenizer raises
@@ -123,7 +124,7 @@ def test_bounds_that_let_nothing_through_are_refused(unit):
         Length(**{f"min_{unit}": 5, f"max_{unit}": 4})
 
 
-def test_splits_default_to_training_alone():
+def test_splits_default_to_training_only():
     assert Length().splits == ["train"]
     assert Length(splits=["test"]).splits == ["test"]
 
@@ -140,7 +141,7 @@ def test_splits_default_to_training_alone():
     ],
 )
 def test_scripts_without_spaces_are_counted_by_character(text, expected):
-    assert words(text) == expected
+    assert split_words(text) == expected
 
 
 def test_a_long_chinese_text_is_many_words():
@@ -151,5 +152,5 @@ def test_a_long_chinese_text_is_many_words():
 
 @given(st.text())
 def test_words_lose_nothing_but_white_space_and_punctuation(text):
-    assert sum(map(len, words(text))) <= len(text)
-    assert all(word and not any(letter.isspace() for letter in word) for word in words(text))
+    assert sum(map(len, split_words(text))) <= len(text)
+    assert all(word and not any(letter.isspace() for letter in word) for word in split_words(text))

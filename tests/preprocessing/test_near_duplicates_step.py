@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from instruct_lab.data import Audit, Conversation, Message
 from instruct_lab.preprocessing.base import Context
-from instruct_lab.preprocessing.duplicates.near_duplicates import NearDuplicates
+from instruct_lab.preprocessing.duplicates import NearDuplicates
 
 STAGE = "preprocessing/train/near_duplicates"
 VOCABULARY = [f"w{number}" for number in range(3000)]
@@ -31,7 +31,7 @@ def run(step: NearDuplicates, rows, split="train", **splits):
 
 def grams(text: str, n: int = 5) -> set[tuple[str, ...]]:
     tokens = text.split()
-    return {tuple(tokens[place : place + n]) for place in range(len(tokens) - n + 1)}
+    return {tuple(tokens[start : start + n]) for start in range(len(tokens) - n + 1)}
 
 
 def jaccard(one: str, other: str) -> float:
@@ -42,8 +42,8 @@ def edited(text: str, low: float, high: float, source: random.Random) -> str:
     """A copy with words replaced, one by one, until its similarity is within bounds."""
     while True:
         tokens = text.split()
-        for place in source.sample(range(len(tokens)), len(tokens)):
-            tokens[place] = source.choice(VOCABULARY)
+        for index in source.sample(range(len(tokens)), len(tokens)):
+            tokens[index] = source.choice(VOCABULARY)
             copy = " ".join(tokens)
             if low <= jaccard(text, copy) <= high and source.random() < 0.5:
                 return copy
@@ -79,11 +79,11 @@ def test_recall_and_precision_on_a_planted_set_against_all_pairs(planted) -> Non
     precision = len(dropped & {row for pair in similar for row in pair}) / len(dropped)
     assert recall >= 0.95
     assert precision == 1.0
-    assert counts == {"near duplicate of a row before": len(dropped)}
+    assert counts == {"near duplicate of an earlier row": len(dropped)}
     assert facts["clusters"]["num_rows"] - facts["clusters"]["num_clusters"] == len(dropped)
 
 
-def test_every_row_dropped_is_like_one_before_it(planted) -> None:
+def test_every_dropped_row_is_similar_to_an_earlier_one(planted) -> None:
     rows = [talk(text, id=str(number)) for number, text in enumerate(planted)]
     kept = {int(row.id) for row in run(NearDuplicates(), rows)[0]}
     sets = [grams(text) for text in planted]
@@ -115,7 +115,7 @@ def test_n_decides() -> None:
     assert len(run(NearDuplicates(n=1), rows)[0]) == 1, "58 of 62 words are the same"
 
 
-def test_a_pair_right_at_the_threshold_is_near() -> None:
+def test_a_pair_exactly_at_the_threshold_is_a_near_duplicate() -> None:
     one, other = (" ".join(f"w{number}" for number in range(start, start + 9)) for start in (0, 1))
     assert len(run(NearDuplicates(n=1, threshold=0.8), [talk(one), talk(other)])[0]) == 1, "8 of 10 words"
     assert len(run(NearDuplicates(n=1, threshold=0.81), [talk(one), talk(other)])[0]) == 2
@@ -130,7 +130,7 @@ def test_clusters_join_through_a_row_in_between() -> None:
     assert facts["clusters"]["largest"][0]["sample"].startswith("word0 word1")
 
 
-def test_the_longest_stays_where_it_is_wanted() -> None:
+def test_the_longest_is_kept_with_keep_longest() -> None:
     rows = [talk(NEAR), talk("unlike all of the others here"), talk(BASE + " one two"), talk(BASE)]
     kept, counts, _ = run(NearDuplicates(keep="longest"), rows)
     assert texts_of(kept) == ["unlike all of the others here", BASE + " one two"]
@@ -156,12 +156,12 @@ def test_chinese_is_compared_by_character() -> None:
     assert texts_of(run(NearDuplicates(), [talk(one), talk(other), talk(unlike)])[0]) == [one, unlike]
 
 
-def test_rows_of_other_splits_are_given_way_to_and_join_nothing() -> None:
+def test_rows_of_protected_splits_win_and_join_no_cluster() -> None:
     own = [talk(MIDDLE), talk(BEYOND), talk(MIDDLE), talk("nothing like it at all in here")]
     splits = {"train": own, "validation": [], "test": [talk(BASE)]}
     kept, counts, _ = run(NearDuplicates(), own, **splits)
     assert texts_of(kept) == [BEYOND, own[3].messages[0].content], "the other is only like a row that leaves"
-    assert counts == {"near duplicate of a row in test": 2}
+    assert counts == {"near duplicate of a test row": 2}
     assert texts_of(run(NearDuplicates(across=["validation"]), own, **splits)[0]) == [
         MIDDLE,
         own[3].messages[0].content,
@@ -196,18 +196,18 @@ def test_another_seed_makes_other_candidates() -> None:
 def test_another_process_with_another_hash_seed_drops_the_same_rows() -> None:
     code = (
         "import random; from instruct_lab.data import *; from instruct_lab.preprocessing.base import Context;"
-        "from instruct_lab.preprocessing.duplicates.near_duplicates import NearDuplicates; s = random.Random(1);"
+        "from instruct_lab.preprocessing import NearDuplicates; s = random.Random(1);"
         "base = [str(s.random()) for _ in range(50)];"
         "rows = [Conversation((Message('user', ' '.join(base[:s.randrange(20, 50)])),), str(n)) for n in range(60)];"
         "a = Audit(); print([row.id for row in NearDuplicates().apply(rows, Context('s', a))], a.facts)"
     )
-    told = [
+    outputs = [
         subprocess.run(
             [sys.executable, "-c", code], env={"PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True
         ).stdout
         for seed in ("1", "2")
     ]
-    assert told[0] == told[1] != ""
+    assert outputs[0] == outputs[1] != ""
 
 
 def test_equal_rows_are_compared_once_each_and_not_in_all_pairs() -> None:

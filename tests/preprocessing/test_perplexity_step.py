@@ -11,8 +11,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from instruct_lab.data import Audit, Conversation, Message
 from instruct_lab.errors import InstructLabError
 from instruct_lab.preprocessing.base import Context
-from instruct_lab.preprocessing.filters import perplexity as perplexity_module
-from instruct_lab.preprocessing.filters.perplexity import Perplexity
+from instruct_lab.preprocessing.filters import perplexity_filter as perplexity_module
+from instruct_lab.preprocessing.filters.perplexity_filter import PerplexityFilter
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz .\n"
 TEXTS = [
@@ -65,7 +65,7 @@ ROWS = [talk(text) for text in TEXTS]
 
 def run(folder, rows=ROWS, **fields):
     audit = Audit()
-    step = Perplexity(model=str(folder), device="cpu", **{"of": "answer", "max_perplexity": 1e9, **fields})
+    step = PerplexityFilter(model=str(folder), device="cpu", **{"of": "answer", "max_perplexity": 1e9, **fields})
     found = list(step.apply(rows, Context(stage="s", audit=audit)))
     return found, {(tally.action, tally.reason): tally.count for tally in audit.tallies.values()}, audit
 
@@ -82,9 +82,9 @@ def expected(folder, text, given=""):
 
 
 def measured(folder, *rows, **fields):
-    """The perplexity of each row, found by the band alone: the only row over it is dropped."""
-    step = Perplexity(model=str(folder), device="cpu", of="answer", max_perplexity=1e9, **fields)
-    pairs = [(step._given(row), row.answers[0]) for row in rows]
+    """The perplexity of each row, found by the bound only: the only row over it is dropped."""
+    step = PerplexityFilter(model=str(folder), device="cpu", of="answer", max_perplexity=1e9, **fields)
+    pairs = [(step._context(row), row.answers[0]) for row in rows]
     return step._scorer().perplexities(pairs, 1)
 
 
@@ -101,9 +101,9 @@ def test_the_prompt_may_stand_before_and_is_not_counted(folder):
 
 @pytest.mark.parametrize("batch_tokens", [1, 30, 100_000])
 def test_batches_change_nothing(folder, monkeypatch, batch_tokens):
-    alone = [measured(folder, row)[0] for row in ROWS]
+    one_by_one = [measured(folder, row)[0] for row in ROWS]
     monkeypatch.setattr(perplexity_module, "MAX_LOGITS", 100)
-    assert measured(folder, *ROWS, batch_tokens=batch_tokens) == pytest.approx(alone, rel=1e-4)
+    assert measured(folder, *ROWS, batch_tokens=batch_tokens) == pytest.approx(one_by_one, rel=1e-4)
 
 
 def test_windows_keep_the_order(folder, monkeypatch):
@@ -164,13 +164,13 @@ def test_a_perplexity_that_is_not_a_number_is_dropped(folder, monkeypatch):
 
 
 def test_the_fingerprint_is_of_the_folders_bytes(folder, tmp_path):
-    step = Perplexity(model=str(folder), max_perplexity=9.0)
+    step = PerplexityFilter(model=str(folder), max_perplexity=9.0)
     assert step.needs == {"data"}
     copy = tmp_path / "copy"
     copy.mkdir()
     for file in folder.iterdir():
         (copy / file.name).write_bytes(file.read_bytes())
-    other = Perplexity(model=str(copy), max_perplexity=9.0)
+    other = PerplexityFilter(model=str(copy), max_perplexity=9.0)
     assert step.data_fingerprint(tmp_path) == other.data_fingerprint(tmp_path)
     weights = copy / "model.safetensors"
     content = bytearray(weights.read_bytes())
@@ -178,26 +178,29 @@ def test_the_fingerprint_is_of_the_folders_bytes(folder, tmp_path):
     weights.write_bytes(content)
     assert step.data_fingerprint(tmp_path) != other.data_fingerprint(tmp_path)
     hub = [
-        Perplexity(model="a/b", revision=name, max_perplexity=9.0).data_fingerprint(tmp_path) for name in (None, "v1")
+        PerplexityFilter(model="a/b", revision=name, max_perplexity=9.0).data_fingerprint(tmp_path)
+        for name in (None, "v1")
     ]
     assert hub == ["a/b@main", "a/b@v1"]
 
 
 def test_a_folder_that_is_none_and_one_without_a_model_are_problems(folder, tmp_path):
-    def told(model):
-        return [problem.reason for problem in Perplexity(model=model, max_perplexity=9.0).problems()]
+    def reasons(model):
+        return [problem.reason for problem in PerplexityFilter(model=model, max_perplexity=9.0).problems()]
 
-    assert told(str(folder)) == told("someone/model") == []
-    assert "no such folder" in told("./nowhere")[0]
-    assert "no config.json" in told(str(tmp_path))[0]
+    assert reasons(str(folder)) == reasons("someone/model") == []
+    assert "no such folder" in reasons("./nowhere")[0]
+    assert "no config.json" in reasons(str(tmp_path))[0]
 
 
-def test_what_cannot_be_loaded_is_told(folder, tmp_path):
+def test_a_model_that_cannot_be_loaded_is_refused(folder, tmp_path):
     (tmp_path / "config.json").write_text("{}", encoding="utf-8")
     with pytest.raises(InstructLabError, match="cannot be loaded"):
         run(tmp_path)
     with pytest.raises(InstructLabError, match="device 'nowhere'"):
-        list(Perplexity(model=str(folder), max_perplexity=9.0, device="nowhere").apply(ROWS, Context("s", Audit())))
+        list(
+            PerplexityFilter(model=str(folder), max_perplexity=9.0, device="nowhere").apply(ROWS, Context("s", Audit()))
+        )
 
 
 @pytest.mark.parametrize(
@@ -211,19 +214,19 @@ def test_what_cannot_be_loaded_is_told(folder, tmp_path):
 )
 def test_what_says_nothing_is_refused(fields, field):
     with pytest.raises(pydantic.ValidationError, match=field):
-        Perplexity(model="a/b", **fields)
+        PerplexityFilter(model="a/b", **fields)
 
 
 def test_a_folder_has_no_revision(folder):
     with pytest.raises(pydantic.ValidationError, match="revision"):
-        Perplexity(model=str(folder), revision="v1", max_perplexity=2.0)
+        PerplexityFilter(model=str(folder), revision="v1", max_perplexity=2.0)
 
 
 def test_no_rows_load_no_model():
-    step = Perplexity(model="./nowhere", max_perplexity=2.0)
+    step = PerplexityFilter(model="./nowhere", max_perplexity=2.0)
     assert list(step.apply([], Context("s", Audit()))) == []
 
 
-def test_splits_default_to_training_alone():
-    assert Perplexity(model="a/b", max_perplexity=2.0).splits == ["train"]
-    assert Perplexity(model="a/b", max_perplexity=2.0, splits=["test"]).splits == ["test"]
+def test_splits_default_to_training_only():
+    assert PerplexityFilter(model="a/b", max_perplexity=2.0).splits == ["train"]
+    assert PerplexityFilter(model="a/b", max_perplexity=2.0, splits=["test"]).splits == ["test"]

@@ -27,7 +27,7 @@ class Mark(Step):
     def apply(self, conversations, context):
         for conversation in conversations:
             marked = conversation.map_text(lambda role, text: text + self.letter if role == "assistant" else text)
-            context.changed("marked", conversation, marked)
+            context.count_changed("marked", conversation, marked)
             yield marked
 
 
@@ -118,7 +118,7 @@ def test_a_step_without_the_declaration_gets_no_tokenizer(tmp_path) -> None:
             context.tokenizer()
             yield from conversations
 
-    with pytest.raises(RuntimeError, match="does not declare"):
+    with pytest.raises(RuntimeError, match="does not list"):
         run(tmp_path, {"greedy": Greedy()})
 
 
@@ -147,7 +147,7 @@ def standard_steps():
 
 @given(st.lists(st.tuples(TEXT, TEXT), min_size=1, max_size=12))
 @settings(max_examples=40, deadline=None)
-def test_what_standard_has_cleaned_already_it_leaves_alone(pairs) -> None:
+def test_what_standard_has_cleaned_it_leaves_unchanged(pairs) -> None:
     from instruct_lab.preprocessing.base import Context
 
     rows = [Conversation((Message("user", q), Message("assistant", a)), str(n)) for n, (q, a) in enumerate(pairs)]

@@ -35,10 +35,10 @@ RULES = [
     ({"min_words": 3}, "two words", "now three words", "answer under 3 words"),
     ({"max_words": 3}, "four words in all", "now three words", "answer over 3 words"),
     ({"min_sentences": 2}, "One. and a half", 'One! "Two."', "answer under 2 sentences"),
-    ({"min_mean_word_length": 3}, "a b c d", "some words here", "answer under 3 characters of a word on average"),
-    ({"max_mean_word_length": 10}, "x" * 40, "some words", "answer over 10 characters of a word on average"),
-    ({"max_hashes_per_word": 0.2}, "# a #b #c", "just one sign # in here", "answer over 0.2 number signs a word"),
-    ({"max_ellipses_per_word": 0.2}, "so ... and … so", "so it is … and was so", "answer over 0.2 ellipses a word"),
+    ({"min_mean_word_length": 3}, "a b c d", "some words here", "answer under 3 characters per word on average"),
+    ({"max_mean_word_length": 10}, "x" * 40, "some words", "answer over 10 characters per word on average"),
+    ({"max_hashes_per_word": 0.2}, "# a #b #c", "just one sign # in here", "answer over 0.2 number signs per word"),
+    ({"max_ellipses_per_word": 0.2}, "so ... and … so", "so it is … and was so", "answer over 0.2 ellipses per word"),
     ({"min_letters": 0.5}, "12 + 30 = 42 yes", "it is 42", "answer under 0.5 letters"),
     ({"max_symbols": 0.3}, "|--|--| a |", "a, b and c.", "answer over 0.3 symbols"),
     ({"min_words_with_letters": 0.5}, "1 2 3 go", "go to 3", "answer under 0.5 words with letters"),
@@ -134,7 +134,7 @@ def test_the_options_keep_good_answers_and_drop_bad_ones(name):
     assert run(step, talk(bad[name]))[0] == []
 
 
-def test_splits_default_to_training_alone():
+def test_splits_default_to_training_only():
     assert Quality(min_words=1).splits == ["train"]
     assert Quality(min_words=1, splits=["test"]).splits == ["test"]
 

@@ -39,8 +39,8 @@ def slow_shares(found):
             continue
 
         def covered(starts, n=n):
-            places = {place for start in starts for place in range(start, start + n)}
-            return sum(len(found[place]) for place in places) / total
+            positions = {position for start in starts for position in range(start, start + n)}
+            return sum(len(found[position]) for position in positions) / total
 
         if n <= 4:
             top = [gram for gram, count in counts.items() if count == max(counts.values())]
@@ -103,7 +103,7 @@ def test_every_field_has_its_test():
     assert fields == {*REPEATED, "judged_from_words", "of", "splits", "weight"}
 
 
-def test_short_texts_are_judged_by_the_run_alone():
+def test_short_texts_are_judged_by_the_run_only():
     step = {"max_top_2gram": 0.2, "max_character_run": 5}
     rows = [talk("no no no no"), talk("nooooooo")]
     assert run(Repetition(**step), *rows) == (rows[:1], {"answer with one character over 5 times in a row": 1})
@@ -144,7 +144,7 @@ def test_the_option_keeps_prose_and_lists_and_drops_circles():
     assert run(step, talk(PROSE + circle * 4), talk(f"{PROSE}\n" * 3), talk("Hmm" + "m" * 200))[0] == []
 
 
-def test_splits_default_to_training_alone():
+def test_splits_default_to_training_only():
     assert Repetition(max_top_2gram=1.0).splits == ["train"]
     assert Repetition(max_top_2gram=1.0, splits=["test"]).splits == ["test"]
 

@@ -89,7 +89,7 @@ def test_strata_by_a_column():
     assert set(audit.facts["s"]["strata"]) == {"a", '["x", 1]', "(none)"}
 
 
-def test_a_column_that_no_row_has_is_told_with_the_nearest():
+def test_an_unknown_column_is_refused_with_the_nearest():
     with pytest.raises(InstructLabError, match="Did you mean 'kind'"):
         run(Sample(by="column", column="kinds", share=0.5), [row(1, kind="a")])
 
@@ -108,7 +108,7 @@ def test_strata_by_quantiles_of_length():
 
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=40), st.integers(2, 6), st.sampled_from(["source", "length"]))
 def test_no_more_than_the_caps_and_no_fewer_than_there_are(numbers, cap, by):
-    rows = [row(place, source=str(number), answer="a" * number) for place, number in enumerate(numbers)]
+    rows = [row(index, source=str(number), answer="a" * number) for index, number in enumerate(numbers)]
     for allocation in ("proportional", "equal"):
         found, audit = run(Sample(by=by, max_per_stratum=cap, max_rows=7, allocation=allocation), rows)
         capped = sum(min(cap, counts["in"]) for counts in audit.facts["s"]["strata"].values())
@@ -116,7 +116,7 @@ def test_no_more_than_the_caps_and_no_fewer_than_there_are(numbers, cap, by):
         assert all(counts["out"] <= cap for counts in audit.facts["s"]["strata"].values())
 
 
-def test_rows_told_twice_are_drawn_one_by_one():
+def test_duplicate_rows_are_sampled_one_by_one():
     assert len(ids(Sample(max_rows=3), [row("same")] * 10)) == 3
     assert len(ids(Sample(max_rows=3), [row("", answer=str(number)) for number in range(10)])) == 3
 
@@ -172,7 +172,7 @@ def test_what_says_nothing_is_refused(fields, field):
         Sample(**fields)
 
 
-def test_it_needs_its_rows_twice_and_training_alone():
+def test_it_needs_its_rows_twice_and_training_only():
     assert Sample(share=0.5).needs == {"rows"}
     assert Sample(share=0.5).splits == ["train"]
     assert Sample(share=0.5, splits=["test"]).splits == ["test"]

@@ -111,7 +111,7 @@ def test_a_role_without_a_pattern_is_refused_by_name():
 @pytest.mark.parametrize(
     ("field", "settings"),
     [
-        ("user", {"user": "no place"}),
+        ("user", {"user": "no content"}),
         ("system", {"system": "{content}{content}"}),
         ("assistant_header", {"assistant_header": "A: {content}"}),
         ("turn_end", {"turn_end": ""}),

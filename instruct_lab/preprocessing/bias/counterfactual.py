@@ -1,4 +1,4 @@
-"""The same conversation about other people."""
+"""Counterfactual copies: the same conversation about other people."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from instruct_lab.config import component
 from instruct_lab.data import Conversation
 from instruct_lab.data.words import HAN, KANA
 from instruct_lab.errors import Refusal
-from instruct_lab.preprocessing.base import Context, Splits, Step, train_alone
+from instruct_lab.preprocessing.base import Context, Splits, Step, train_only
 
 FILE = Path(__file__).with_name("counterfactual_pairs.json")
 CODE = re.compile(r"(```.*?(?:```|\Z)|`[^`\n]*`)", re.DOTALL)
@@ -31,14 +31,14 @@ NO_NOUN = (
     "under after before again then there here now today yesterday tomorrow too also a an the this these those his her "
     "its my your our their him it me you us them he she they we i what why how up down out off away back home"
 ).replace(" ", "|")
-"""Words before which `her` is an object (him), and `his` stands for a noun (hers)."""
+"""Words before which `her` is an object (him), and `his` is used without a noun (hers)."""
 NO_PRONOUN = ("其他", "吉他", "利他", "维他", "他乡", "他国", "他日")
-"""Words in which `他` is not he: they stay."""
+"""Words in which `他` does not mean he: never changed."""
 BEFORE_NOUN = re.compile(r"\s+(?!(?:" + NO_NOUN + r")\b)[^\W\d_]", re.IGNORECASE)
 
 
 def gender_lists() -> list[PairList]:
-    """The lists that are swapped by default."""
+    """The packaged lists, all used by default."""
     return ["gender_en", "names_en", "gender_zh"]
 
 
@@ -46,70 +46,71 @@ def gender_lists() -> list[PairList]:
 class Counterfactual(Step):
     """Adds a copy of conversations in which words of pairs are swapped: he and she, father and mother, James and Mary.
 
-    All swaps of a conversation are made together, in every message, so that who is meant stays the same. Case is kept
-    (`He`, `HE`); names are swapped only where they are capitalised. Code between backticks stays as it is. A copy's id
-    is the row's with `suffix`.
+    All words of a conversation are swapped, in every message, so references stay consistent. Case is kept (`He`, `HE`);
+    names are swapped only if capitalised. Code between backticks is unchanged. A copy's id is the row's with `suffix`.
 
-    Grammar: `her` is `his` before what looks like a noun or an adjective and `him` otherwise, `his` is `her` or `hers`
-    likewise: told by the word after, so some are wrong (`told her stories`). Facts are not looked at (`the Queen's
-    husband`, `he was pregnant`). French has no list: articles, adjectives and participles would not agree; give `pairs`
-    where that does not matter. Source: Lu et al., Gender Bias in Neural Natural Language Processing, 2018; Zhao et al.,
-    Gender Bias in Coreference Resolution, 2018.
+    Grammar: `her` becomes `his` before what looks like a noun or an adjective and `him` otherwise; `his` becomes `her`
+    or `hers` likewise. Only the next word decides, so some are wrong (`gave her apples`). Facts are ignored (`the
+    Queen's husband`, `he was pregnant`). French has no list, because articles, adjectives and participles would not
+    agree; use `pairs` if that does not matter. Sources: Lu et al., Gender Bias in Neural Natural Language Processing,
+    2018; Zhao et al., Gender Bias in Coreference Resolution, 2018.
     """
 
-    splits: Splits = Field(default_factory=train_alone)  # which splits pass through
-    lists: list[PairList] = Field(default_factory=gender_lists)  # shipped lists of pairs
-    pairs: list[Pair] = Field(default_factory=list)  # own pairs of words or phrases, swapped both ways
-    mode: Literal["add", "replace"] = "add"  # replace: the copy takes the row's place, with the row's id
-    share: Annotated[float, Field(gt=0, le=1)] = 1.0  # of the rows that hold such words; chosen by a hash of their id
-    seed: Annotated[int, Field(ge=0)] = 0  # of that choice
-    suffix: Annotated[str, Field(min_length=1)] = "-swapped"  # of a copy's id
+    splits: Splits = Field(default_factory=train_only)  # splits that the step processes
+    lists: list[PairList] = Field(default_factory=gender_lists)  # packaged lists of pairs
+    pairs: list[Pair] = Field(default_factory=list)  # further pairs of words or phrases, swapped both ways
+    mode: Literal["add", "replace"] = "add"  # replace: the copy replaces the row and keeps its id
+    share: Annotated[float, Field(gt=0, le=1)] = 1.0  # of the rows with such words; selected by a hash of their id
+    seed: Annotated[int, Field(ge=0)] = 0  # of that selection
+    suffix: Annotated[str, Field(min_length=1)] = "-swapped"  # appended to a copy's id
 
     def __post_init__(self) -> None:
-        """Refuse a step without pairs, and a word with two others."""
+        """Refuse a step without pairs, and a word in two pairs."""
         if not self.lists and not self.pairs:
             raise Refusal("pairs", "is empty, and so is lists: nothing would be swapped")
         seen: set[str] = set()
         for term in (term for pair in self.pairs for term in pair):
             if not any(map(str.isalnum, term)):
-                raise Refusal("pairs", f"{term!r} is no word")
+                raise Refusal("pairs", f"{term!r} is not a word")
             if term.lower() in seen:
-                raise Refusal("pairs", f"{term!r} stands in two pairs, so what it becomes is a guess")
+                raise Refusal("pairs", f"{term!r} is in two pairs, so its replacement is ambiguous")
             seen.add(term.lower())
 
     def apply(self, conversations: Sequence[Conversation], context: Context) -> Iterator[Conversation]:
         """Yield the conversations and their copies, each copy after its row; counts the copies."""
-        swap = self._swap()
+        swap = self._build_swap()
         for conversation in conversations:
-            swapped = conversation.map_text(lambda _, text: swap(text)) if self._chosen(conversation) else conversation
+            swapped = (
+                conversation.map_text(lambda _, text: swap(text)) if self._is_selected(conversation) else conversation
+            )
             if self.mode == "add":
                 yield conversation
             if swapped is conversation:
                 if self.mode == "replace":
                     yield conversation
             elif self.mode == "replace":
-                context.changed("words of pairs swapped", conversation, swapped)
+                context.count_changed("words of pairs swapped", conversation, swapped)
                 yield swapped
             else:
                 swapped = dataclasses.replace(swapped, id=conversation.id + self.suffix)
-                context.added("copy with words of pairs swapped", conversation, swapped)
+                context.count_added("copy with words of pairs swapped", conversation, swapped)
                 yield swapped
 
-    def _chosen(self, conversation: Conversation) -> bool:
+    def _is_selected(self, conversation: Conversation) -> bool:
         if self.share == 1:
             return True
-        known_by = f"{self.seed} {conversation.id or conversation}".encode("utf-8", "surrogatepass")
-        drawn = int.from_bytes(hashlib.blake2b(known_by, digest_size=8).digest(), "big")
-        return drawn < self.share * 2**64
+        key = f"{self.seed} {conversation.id or conversation}".encode("utf-8", "surrogatepass")
+        value = int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big")
+        return value < self.share * 2**64
 
-    def _swap(self) -> Callable[[str], str]:
+    def _build_swap(self) -> Callable[[str], str]:
         names: dict[str, str] = {}
         others: dict[str, str] = {}
         own = {term.lower() for pair in self.pairs for term in pair}
         for name in self.lists:
             known = names if name.startswith("names") else others
-            for one, other in shipped()[name]:
-                if one.lower() not in own and other.lower() not in own:  # own pairs come first
+            for one, other in load_pairs()[name]:
+                if one.lower() not in own and other.lower() not in own:  # pairs from the config win
                     known |= {one.lower(): other, other.lower(): one}
         if "gender_zh" in self.lists:
             others |= {word: word for word in NO_PRONOUN}
@@ -120,19 +121,19 @@ class Counterfactual(Step):
 
 
 @functools.cache
-def shipped() -> dict[str, list[tuple[str, str]]]:
+def load_pairs() -> dict[str, list[tuple[str, str]]]:
     """The lists of pairs of this package."""
-    told: dict[str, list[tuple[str, str]]] = json.loads(FILE.read_text(encoding="utf-8"))
-    return told
+    pairs: dict[str, list[tuple[str, str]]] = json.loads(FILE.read_text(encoding="utf-8"))
+    return pairs
 
 
 class Swap:
     """Swaps words in a text.
 
     Args:
-        terms: words and phrases in lower case, and what each becomes.
-        names: the same, only where they are capitalised.
-        grammar: whether English `her`, `his`, `him` and `hers` are swapped by the word after them.
+        terms: words and phrases in lower case, and their replacements.
+        names: the same, replaced only if capitalised.
+        grammar: whether to swap English `her`, `his`, `him` and `hers` by the next word.
     """
 
     def __init__(self, terms: dict[str, str], names: dict[str, str], grammar: bool) -> None:
@@ -147,32 +148,32 @@ class Swap:
         self._others = re.compile(_any_of([*unspaced, *phrases]), re.IGNORECASE) if unspaced or phrases else None
 
     def __call__(self, text: str) -> str:
-        """The text with its words swapped; code between backticks as it was."""
+        """The text with its words swapped, except code between backticks."""
         if self._quick.isdisjoint(WORD.findall(text.lower())) and not (self._others and self._others.search(text)):
             return text
         if "`" not in text:
-            return self._pattern.sub(self._swapped, text)
+            return self._pattern.sub(self._replace, text)
         parts = CODE.split(text)
-        parts[::2] = [self._pattern.sub(self._swapped, part) for part in parts[::2]]
+        parts[::2] = [self._pattern.sub(self._replace, part) for part in parts[::2]]
         return "".join(parts)
 
-    def _swapped(self, match: re.Match[str]) -> str:
+    def _replace(self, match: re.Match[str]) -> str:
         found = match.group()
         term = found.lower()
         if term in self._terms:
-            return in_case_of(found, self._terms[term])
+            return match_case(found, self._terms[term])
         if term in self._names and found[0].isupper():
-            return in_case_of(found, self._names[term])
+            return match_case(found, self._names[term])
         if self._grammar and term in ("her", "his", "him", "hers"):
             before_noun = BEFORE_NOUN.match(match.string, match.end()) is not None
             masculine = "his" if before_noun else "him"
             feminine = "her" if before_noun else "hers"
-            return in_case_of(found, {"her": masculine, "his": feminine, "him": "her", "hers": "his"}[term])
+            return match_case(found, {"her": masculine, "his": feminine, "him": "her", "hers": "his"}[term])
         return found
 
 
-def in_case_of(model: str, text: str) -> str:
-    """The text in capitals, or with a capital first, where the model is."""
+def match_case(model: str, text: str) -> str:
+    """The text with the case of `model`: in capitals, capitalised, or lower case."""
     if model.isupper() and (len(model) > 1 or len(text) == 1):
         return text.upper()
     if model[0].isupper():

@@ -1,1 +1,18 @@
-"""Exact and near duplicates, and overlap with held-out texts."""
+"""Duplicates within training, and overlap with the texts that a model is evaluated on.
+
+In: the rows of a split, those of later splits, and benchmarks. Out: the rows to keep; the audit counts the others.
+"""
+
+from instruct_lab.preprocessing.duplicates.benchmarks import Benchmark, FileBenchmark, PackageBenchmark
+from instruct_lab.preprocessing.duplicates.decontaminate import Decontaminate
+from instruct_lab.preprocessing.duplicates.deduplicate import DeduplicateExact
+from instruct_lab.preprocessing.duplicates.near_duplicates import NearDuplicates
+
+__all__ = [
+    "Benchmark",
+    "Decontaminate",
+    "DeduplicateExact",
+    "FileBenchmark",
+    "NearDuplicates",
+    "PackageBenchmark",
+]

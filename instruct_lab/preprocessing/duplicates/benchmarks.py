@@ -1,4 +1,4 @@
-"""Held-out texts by name: those of a benchmark inside a published wheel, or of a local file."""
+"""Named held-out texts: a benchmark inside a published wheel, or a local file."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ ENDINGS = (".json", ".jsonl", ".ndjson", ".txt")
 
 @component
 class Benchmark(Component, ABC):
-    """Texts that a model is measured on and must not be trained on.
+    """Texts that a model is evaluated on and must not be trained on.
 
-    They stand in a file of JSON (a list of objects or of texts), JSON lines or plain text (one text a line); it may be
+    The file is JSON (a list of objects or of texts), JSON lines or plain text (one text per line), optionally
     compressed with gzip.
     """
 
-    columns: list[str] = Field(default_factory=list)  # columns whose texts are held out, each by itself
+    columns: list[str] = Field(default_factory=list)  # columns whose texts are held out, each separately
 
     @abstractmethod
     def file(self, cache_path: Path) -> Path:
         """The file on disk.
 
         Args:
-            cache_path: folder for what is downloaded.
+            cache_path: folder for downloads.
 
         Raises:
-            InstructLabError: it is not there, or cannot be brought.
+            InstructLabError: it does not exist, or cannot be downloaded.
         """
 
     @abstractmethod
@@ -47,15 +47,15 @@ class Benchmark(Component, ABC):
         """The file's name, SHA-256 and size.
 
         Raises:
-            InstructLabError: it is not there, or cannot be read or brought.
+            InstructLabError: it does not exist, or cannot be read or downloaded.
         """
 
     def texts(self, cache_path: Path) -> Iterator[str]:
-        """The texts that are held out, one after the other.
+        """Yield the held-out texts.
 
         Raises:
-            InstructLabError: the file cannot be read to its end, or a row lacks a column or has no text in it; names
-                the row. A benchmark that is read in part would let the rest through.
+            InstructLabError: the file cannot be read to its end, or a row lacks a column or text; names the row. A
+                partly read benchmark would miss contaminated rows.
         """
         file = self.file(cache_path)
         found = False
@@ -64,23 +64,19 @@ class Benchmark(Component, ABC):
                 found = True
                 yield text
         if not found:
-            raise InstructLabError(
-                "The benchmark holds no texts", where=str(file), do="Check that it is the right file"
-            )
+            raise InstructLabError("The benchmark has no texts", where=str(file), do="check that it is the right file")
 
     def _of_row(self, value: Any, where: str) -> Iterator[str]:
         if isinstance(value, str):
             if self.columns:
-                raise InstructLabError(
-                    "A row with columns was expected and a text found", where=where, do="Take the columns away"
-                )
+                raise InstructLabError("Expected a row with columns, found a text", where=where, do="remove `columns`")
             yield value
             return
         if not isinstance(value, dict):
-            raise InstructLabError(f"A row was expected and {type(value).__name__} found", where=where)
+            raise InstructLabError(f"Expected a row, found {type(value).__name__}", where=where)
         if not self.columns:
             names = ", ".join(map(str, value))
-            raise InstructLabError("No columns are named", where=where, do=f"Set columns to some of {names}")
+            raise InstructLabError("`columns` is not set", where=where, do=f"set columns to some of {names}")
         for column in self.columns:
             if column not in value:
                 raise InstructLabError(
@@ -96,7 +92,7 @@ class PackageBenchmark(Benchmark):
     asset: PackageAsset  # the file inside the wheel
 
     def __post_init__(self) -> None:
-        """Refuse an asset that names no file, or one that cannot be read."""
+        """Refuse an asset without a file, or with an unknown file format."""
         if self.asset.path is None:
             raise Refusal("asset", "names no file inside the wheel: set asset.path")
         if fault := _unknown_ending(self.asset.path):
@@ -107,7 +103,7 @@ class PackageBenchmark(Benchmark):
         return self.asset.extract(cache_path)
 
     def input(self, cache_path: Path) -> Input:
-        """The file as the run's record names it."""
+        """The file for the run's record."""
         return self.asset.input(self.file(cache_path))
 
 
@@ -115,24 +111,24 @@ class PackageBenchmark(Benchmark):
 class FileBenchmark(Benchmark):
     """A benchmark in a local file."""
 
-    path: Annotated[str, Field(min_length=1)]  # the file, relative to here
+    path: Annotated[str, Field(min_length=1)]  # the file, relative to the working directory
 
     def __post_init__(self) -> None:
-        """Refuse a file whose ending tells no format."""
+        """Refuse an unknown file format."""
         if fault := _unknown_ending(self.path):
             raise Refusal("path", fault)
 
     def location_fields(self) -> set[str]:
-        """The path: a file is known by its bytes."""
+        """The path: a file is identified by its content."""
         return {"path"}
 
     def problems(self) -> Iterator[Problem]:
-        """A file that is not there."""
+        """A missing file, or a folder."""
         path = Path(self.path).expanduser()
         if path.is_file():
             return
         if path.exists():
-            yield Problem(key="path", value=self.path, reason="is a folder where a file is expected")
+            yield Problem(key="path", value=self.path, reason="is a folder; a file is expected")
             return
         siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
         close = nearest(path.name, siblings)
@@ -140,7 +136,7 @@ class FileBenchmark(Benchmark):
         yield Problem(key="path", value=self.path, reason="there is no such file", suggestion=suggestion)
 
     def file(self, cache_path: Path) -> Path:
-        """The path."""
+        """The local file."""
         return Path(self.path).expanduser()
 
     def input(self, cache_path: Path) -> Input:
@@ -155,31 +151,31 @@ def _ending(path: str) -> str:
 def _unknown_ending(path: str) -> str | None:
     if _ending(path) in ENDINGS:
         return None
-    return f"the ending of {path} tells no format (known: {', '.join(ENDINGS)}, and those with .gz)"
+    return f"unknown file format of {path} (known: {', '.join(ENDINGS)}, each also with .gz)"
 
 
 def _rows(file: Path) -> Iterator[tuple[Any, str]]:
-    """The rows of a file, each with the place that it was read from."""
+    """The rows of a file, each with its file and line."""
     try:
         is_compressed = file.suffix.casefold() == ".gz"
         with cast(IO[bytes], gzip.open(file) if is_compressed else file.open("rb")) as stream:
-            yield from _decoded(stream, file)
+            yield from _decode_rows(stream, file)
     except UnicodeDecodeError as error:
         raise InstructLabError(
-            f"The file is not UTF-8 text ({error.reason})", where=str(file), do="Convert it to UTF-8"
+            f"The file is not UTF-8 text ({error.reason})", where=str(file), do="convert it to UTF-8"
         ) from error
     except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or error
         raise InstructLabError(
-            f"The file cannot be read to its end ({reason})", where=str(file), do="Check the path, or bring it again"
+            f"The file cannot be read to its end ({reason})", where=str(file), do="check the path, or download it again"
         ) from error
 
 
-def _decoded(stream: IO[bytes], file: Path) -> Iterator[tuple[Any, str]]:
+def _decode_rows(stream: IO[bytes], file: Path) -> Iterator[tuple[Any, str]]:
     if _ending(file.name) == ".json":
-        rows = _json(stream.read(), str(file))
+        rows = _parse_json(stream.read(), str(file))
         if not isinstance(rows, list):
-            raise InstructLabError(f"A list of rows was expected and {type(rows).__name__} found", where=str(file))
+            raise InstructLabError(f"Expected a list of rows, found {type(rows).__name__}", where=str(file))
         for number, row in enumerate(rows, start=1):
             yield row, f"{file}, row {number}"
         return
@@ -188,21 +184,21 @@ def _decoded(stream: IO[bytes], file: Path) -> Iterator[tuple[Any, str]]:
         line = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
         if line.strip():
             where = f"{file}, line {number}"
-            yield (line.decode().rstrip("\r\n") if is_text else _json(line, where)), where
+            yield (line.decode().rstrip("\r\n") if is_text else _parse_json(line, where)), where
 
 
-def _json(encoded: bytes, where: str) -> Any:
+def _parse_json(encoded: bytes, where: str) -> Any:
     try:
         return json.loads(encoded.decode("utf-8-sig"))
     except json.JSONDecodeError as error:
-        place = f"line {error.lineno}, character {error.colno}"
-        raise InstructLabError(f"This is no JSON ({error.msg}, {place})", where=where) from error
+        position = f"line {error.lineno}, character {error.colno}"
+        raise InstructLabError(f"Invalid JSON ({error.msg}, {position})", where=where) from error
     except RecursionError as error:
         raise InstructLabError("The JSON is nested too deeply", where=where) from error
 
 
 def _texts(value: Any, where: str) -> Iterator[str]:
-    """The text of a column, or its texts; none of null."""
+    """The text or texts of a column; nothing for null."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, list):
@@ -210,5 +206,5 @@ def _texts(value: Any, where: str) -> Iterator[str]:
             yield from _texts(inner, where)
     elif value is not None:
         raise InstructLabError(
-            f"Text was expected and {type(value).__name__} found: {value!r:.60}", where=where, do="Name another column"
+            f"Expected text, found {type(value).__name__}: {value!r:.60}", where=where, do="choose another column"
         )

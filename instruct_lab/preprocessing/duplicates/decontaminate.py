@@ -1,4 +1,4 @@
-"""Training rows that hold what the model is measured on."""
+"""Decontamination: training rows that overlap with evaluation texts."""
 
 from __future__ import annotations
 
@@ -14,19 +14,18 @@ from instruct_lab.config import component
 from instruct_lab.data import Conversation, SplitName
 from instruct_lab.data.words import compared_words
 from instruct_lab.errors import Refusal
-from instruct_lab.preprocessing.base import Context, Need, Part, Splits, Step, train_alone
-from instruct_lab.preprocessing.duplicates._compared import given_way_to
+from instruct_lab.preprocessing.base import Context, Need, Part, Splits, Step, train_only
 from instruct_lab.preprocessing.duplicates.benchmarks import Benchmark
-from instruct_lab.preprocessing.duplicates.deduplicate import measured_splits
+from instruct_lab.preprocessing.duplicates.protected_splits import evaluation_splits, protected_splits
 
 if TYPE_CHECKING:
-    from instruct_lab.preprocessing.duplicates._held_out import HeldOut, TextSet
+    from instruct_lab.preprocessing.duplicates._held_out_index import HeldOutIndex, TextSet
 
 BATCH_ROWS, BATCH_WORDS = 500, 1 << 17
 
 
 def prompts() -> list[Part]:
-    """What of a measured row must not be trained on, by default."""
+    """The default of parts that must not be trained on."""
     return ["prompt"]
 
 
@@ -34,35 +33,35 @@ def prompts() -> list[Part]:
 class Decontaminate(Step):
     """Drops training rows that overlap with the run's own validation and test sets, or with named benchmarks.
 
-    A row overlaps with a held-out text if it has `min_share` of the text's n-grams, or `min_matches` of them, anywhere
-    in its messages; or if one of its messages, its prompt or the whole of it is the text. A text of fewer than n words
-    is looked for as a whole: inside messages too if it has `min_words_inside`, since shorter ones are common phrases.
-    Case, punctuation and white space do not count; Chinese, Japanese, Thai and the like are compared by character.
-    n-grams that more than `max_texts` held-out texts share are a template's, and prove nothing; where fewer texts are
-    held out than that, a long template drops every row that has it (the audit then shows them all). What hashes find is
-    compared word for word before a row is dropped. System messages of held-out rows are not looked for. A text that two
-    sets hold counts for the first of them (validation, test, benchmarks in order).
-    Memory: 16 bytes for each different held-out n-gram (48 while they are sorted) and some 150 for each text; the
-    rows add nothing. Sources: Brown et al., Language Models are Few-Shot Learners, 2020, appendix C (13-grams, and the
-    bound on texts that share one); Lambert et al., Tulu 3, 2024 (the share).
+    A row overlaps with a held-out text if its messages have `min_share` of the text's n-grams, or `min_matches` of
+    them; or if one of its messages, its prompt or the whole row equals the text. A text of fewer than n words is
+    compared as a whole, and searched inside messages only if it has `min_words_inside` words: shorter ones are common
+    phrases. Case, punctuation and white space are ignored; Chinese, Japanese, Thai and similar scripts are compared by
+    character. n-grams in more than `max_texts` held-out texts belong to a template and are ignored; with fewer held-out
+    texts than that, a long template drops every row that has it (the audit then shows them). Matches of hashes are
+    confirmed word for word before a row is dropped. System messages of held-out rows are ignored. A text in two sets
+    counts for the first (validation, test, benchmarks in order).
+    Memory: 16 bytes per distinct held-out n-gram (48 while they are sorted) and about 150 per text; none for the rows.
+    Sources: Brown et al., Language Models are Few-Shot Learners, 2020, appendix C (13-grams, and the bound on texts
+    that share one); Lambert et al., Tulu 3, 2024 (the share).
     """
 
-    splits: Splits = Field(default_factory=train_alone)  # which splits pass through
-    against: list[SplitName] = Field(default_factory=measured_splits)  # of the run's own, those after the one cleaned
-    parts: Annotated[list[Part], Field(min_length=1)] = Field(default_factory=prompts)  # of their rows, each a text
-    benchmarks: dict[str, Benchmark | None] = Field(default_factory=dict)  # named held-out texts; null: left out
-    n: Annotated[int, Field(ge=1)] = 13  # words in an n-gram; under 10, most overlaps are common phrases
-    min_share: Annotated[float, Field(gt=0, le=1)] | None = 0.5  # of a text's n-grams that is enough; null: none is
-    min_matches: Annotated[int, Field(ge=1)] | None = 13  # n-grams of a text that are enough; null: no number is
-    max_texts: Annotated[int, Field(ge=1)] | None = 10  # n-grams that more texts share do not count; null: all count
-    min_words: Annotated[int, Field(ge=1)] = 1  # held-out texts of fewer words are not looked for
-    min_words_inside: Annotated[int, Field(ge=1)] = 8  # held-out texts of fewer words are not looked for inside others
-    action: Literal["drop", "report"] = "drop"  # report: the row stays, and is counted
+    splits: Splits = Field(default_factory=train_only)  # splits that the step processes
+    against: list[SplitName] = Field(default_factory=evaluation_splits)  # only splits after the cleaned one
+    parts: Annotated[list[Part], Field(min_length=1)] = Field(default_factory=prompts)  # of their rows; each is a text
+    benchmarks: dict[str, Benchmark | None] = Field(default_factory=dict)  # held-out texts by name; null: none
+    n: Annotated[int, Field(ge=1)] = 13  # words in an n-gram; below 10, most overlaps are common phrases
+    min_share: Annotated[float, Field(gt=0, le=1)] | None = 0.5  # share of its n-grams that is enough; null: unused
+    min_matches: Annotated[int, Field(ge=1)] | None = 13  # number of its n-grams that is enough; null: unused
+    max_texts: Annotated[int, Field(ge=1)] | None = 10  # ignore n-grams in more texts than this; null: none
+    min_words: Annotated[int, Field(ge=1)] = 1  # shorter held-out texts are ignored
+    min_words_inside: Annotated[int, Field(ge=1)] = 8  # shorter held-out texts are compared only as a whole
+    action: Literal["drop", "report"] = "drop"  # report: the row is kept and counted
 
     def __post_init__(self) -> None:
-        """Refuse a step that looks for nothing, and a benchmark named like a split."""
+        """Refuse a step without held-out texts, and a benchmark named like a split."""
         if not self.against and not any(self.benchmarks.values()):
-            raise Refusal("against", "names no split, and there is no benchmark: nothing would be looked for")
+            raise Refusal("against", "is empty, and there is no benchmark: nothing would be compared")
         for name in self.benchmarks:
             if name in self.against:
                 raise Refusal("benchmarks", f"{name!r} is also a split of the run: choose another name")
@@ -80,54 +79,54 @@ class Decontaminate(Step):
         return frozenset(wanted)
 
     def data_fingerprint(self, cache_path: Path) -> str:
-        """A hash of the benchmarks' bytes."""
-        told = [f"{name} {benchmark.input(cache_path).sha256}" for name, benchmark in self._benchmarks()]
-        return hashlib.sha256("\n".join(told).encode()).hexdigest()
+        """A hash of the benchmarks' content."""
+        hashes = [f"{name} {benchmark.input(cache_path).sha256}" for name, benchmark in self._benchmarks()]
+        return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
 
     def apply(self, conversations: Sequence[Conversation], context: Context) -> Iterator[Conversation]:
-        """Yield the rows that overlap with no held-out text; counts the others by the set that they overlap with."""
-        from instruct_lab.preprocessing.duplicates._held_out import HeldOut, Limits, Rule
+        """Yield the rows that overlap with no held-out text; counts the others by the set of the text."""
+        from instruct_lab.preprocessing.duplicates._held_out_index import HeldOutIndex, Limits, Rule
 
         limits = Limits(self.n, self.min_words, self.min_words_inside, self.max_texts)
-        held_out = HeldOut(self._sets(context), limits, Rule(self.min_matches, self.min_share))
+        index = HeldOutIndex(self._sets(context), limits, Rule(self.min_matches, self.min_share))
         rows_by_set: Counter[str] = Counter()
         for batch in _batches(conversations):
-            overlapping = held_out.overlapping([_all_words(messages) for _, messages in batch])
-            for number, (conversation, messages) in enumerate(batch):
-                equal = held_out.equal(_units(conversation, messages))
-                text = overlapping.get(number) if equal is None else equal
+            overlaps = index.find_overlaps([_all_words(messages) for _, messages in batch])
+            for row, (conversation, messages) in enumerate(batch):
+                equal = index.find_equal(_units(conversation, messages))
+                text = overlaps.get(row) if equal is None else equal
                 if text is None:
                     yield conversation
                     continue
-                name = held_out.name(text)
+                name = index.name(text)
                 rows_by_set[name] += 1
                 reason = f"overlaps with {name}" if equal is None else f"same text as in {name}"
                 if self.action == "drop":
-                    context.dropped(reason, conversation)
+                    context.count_dropped(reason, conversation)
                 else:
                     context.audit.record(context.stage, "reported", reason, conversation)
                     yield conversation
-        self._note(context, held_out, rows_by_set)
+        self._note(context, index, rows_by_set)
 
-    def _note(self, context: Context, held_out: HeldOut, rows_by_set: Counter[str]) -> None:
-        texts, found = held_out.num_texts(), held_out.num_found()
-        told = {name: {"texts": texts[name], "found": found[name], "rows": rows_by_set[name]} for name in texts}
-        context.audit.note(context.stage, held_out=told, ngrams=held_out.num_ngrams())
+    def _note(self, context: Context, index: HeldOutIndex, rows_by_set: Counter[str]) -> None:
+        texts, found = index.num_texts(), index.num_found()
+        counts = {name: {"texts": texts[name], "found": found[name], "rows": rows_by_set[name]} for name in texts}
+        context.audit.note(context.stage, held_out=counts, ngrams=index.num_ngrams())
 
     def _benchmarks(self) -> Iterator[tuple[str, Benchmark]]:
         return ((name, benchmark) for name, benchmark in self.benchmarks.items() if benchmark is not None)
 
     def _sets(self, context: Context) -> list[TextSet]:
-        from instruct_lab.preprocessing.duplicates._held_out import of_rows
+        from instruct_lab.preprocessing.duplicates._held_out_index import text_set
 
-        own = given_way_to(context.split, self.against, context.splits)
-        sets = [of_rows(name, rows, self._held_out_texts) for name, rows in own.items()]
+        splits = protected_splits(context.split, self.against, context.splits)
+        sets = [text_set(name, rows, self._held_out_texts) for name, rows in splits.items()]
         for name, benchmark in self._benchmarks():
-            sets.append(of_rows(name, list(benchmark.texts(context.cache_path)), lambda text: [text]))
+            sets.append(text_set(name, list(benchmark.texts(context.cache_path)), lambda text: [text]))
         return sets
 
     def _held_out_texts(self, conversation: Conversation) -> list[str]:
-        """The texts of a row that is measured on, without system messages."""
+        """The texts of a held-out row, without system messages."""
         prompt = "\n".join(message.content for message in conversation.prompt if message.role != "system")
         texts: list[str] = []
         for part in self.parts:
@@ -144,13 +143,13 @@ Messages = list[tuple[str, list[str]]]
 
 
 def _batches(conversations: Sequence[Conversation]) -> Iterator[list[tuple[Conversation, Messages]]]:
-    """Rows with the roles and words of their messages, what is rejected and the references behind them."""
+    """Rows with the roles and words of their messages, rejected messages and references."""
     batch: list[tuple[Conversation, Messages]] = []
     num_words = 0
     for conversation in conversations:
-        spoken = [(message.role, message.content) for message in (*conversation.messages, *conversation.rejected)]
-        spoken += [("reference", text) for text in conversation.references]
-        messages = [(role, compared_words(text)) for role, text in spoken]
+        texts = [(message.role, message.content) for message in (*conversation.messages, *conversation.rejected)]
+        texts += [("reference", text) for text in conversation.references]
+        messages = [(role, compared_words(text)) for role, text in texts]
         batch.append((conversation, messages))
         num_words += sum(len(tokens) for _, tokens in messages)
         if len(batch) >= BATCH_ROWS or num_words >= BATCH_WORDS:
@@ -165,7 +164,7 @@ def _all_words(messages: Messages) -> list[str]:
 
 
 def _units(conversation: Conversation, messages: Messages) -> Iterator[list[str]]:
-    """What of a row may be a held-out text as a whole: every message, the prompt, the conversation."""
+    """The parts of a row that may equal a held-out text: every message, the prompt, the whole conversation."""
     for _, tokens in messages:
         yield tokens
     num_prompt = len(conversation.prompt)

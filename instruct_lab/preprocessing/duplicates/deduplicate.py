@@ -1,4 +1,4 @@
-"""Conversations told twice."""
+"""Exact deduplication."""
 
 from __future__ import annotations
 
@@ -14,66 +14,64 @@ from pydantic import Field
 from instruct_lab.config import component
 from instruct_lab.data import Conversation, SplitName, normalize_text
 from instruct_lab.data.table import RowText, map_conversations
-from instruct_lab.preprocessing.base import Context, Need, Part, Splits, Step, train_alone
-from instruct_lab.preprocessing.duplicates._compared import clusters_told, given_way_to, num_characters, said
-from instruct_lab.preprocessing.duplicates._key_table import KEY_BYTES, OWN, KeyTable, Largest
+from instruct_lab.preprocessing.base import Context, Need, Part, Splits, Step, train_only
+from instruct_lab.preprocessing.duplicates.clusters import LargestClusters, cluster_report
+from instruct_lab.preprocessing.duplicates.compared_text import compared_turns, num_characters
+from instruct_lab.preprocessing.duplicates.key_table import KEY_BYTES, OWN, KeyTable
+from instruct_lab.preprocessing.duplicates.protected_splits import evaluation_splits, protected_splits
 
-KEPT, GIVEN_WAY = 0, 1
-
-
-def measured_splits() -> list[SplitName]:
-    """The splits that are measured on."""
-    return ["validation", "test"]
+KEPT, SHORTER = 0, 1
+"""What becomes of a row with `keep=longest`; greater numbers: the protected split that has the row."""
 
 
 @component
 class DeduplicateExact(Step):
-    """Drops a conversation whose text is there twice, in its split or in one that is measured on.
+    """Drops exact duplicates of other rows of the split, and of rows in validation and test.
 
-    By words, text is compared in NFKC, case folded, without punctuation: `Stop!` is `stop`, and `a + b` is `a - b`.
-    A row that lacks the part compared stays. Sizes of the clusters are in the audit. Texts are told apart by 128-bit
-    hashes (BLAKE2). Memory: 26 bytes a row; keeping the longest 37, and a second pass.
+    With `compare: words`, texts are compared in NFKC, case folded, without punctuation: `Stop!` equals `stop`, and
+    `a + b` equals `a - b`. A row without the compared part is kept. The audit has the sizes of the clusters. Texts are
+    compared by 128-bit hashes (BLAKE2). Memory: 26 bytes per row; with `keep: longest` 37, and a second pass.
     """
 
-    splits: Splits = Field(default_factory=train_alone)  # which splits pass through
-    by: Part = "conversation"  # what has to be the same
-    compare: Literal["words", "characters"] = "words"  # characters: every one counts, as in code
-    keep: Literal["first", "longest"] = "first"  # which row of a cluster stays; longest: as a whole, in characters
-    across: list[SplitName] = Field(default_factory=measured_splits)  # gives way to their rows, if they come after it
+    splits: Splits = Field(default_factory=train_only)  # splits that the step processes
+    by: Part = "conversation"  # the part that is compared
+    compare: Literal["words", "characters"] = "words"  # characters: every character counts, as in code
+    keep: Literal["first", "longest"] = "first"  # the row of a cluster to keep; longest: in characters
+    across: list[SplitName] = Field(default_factory=evaluation_splits)  # splits whose rows win over this split's
 
     @property
     def needs(self) -> frozenset[Need]:  # type: ignore[override]
-        """A second pass to keep the longest; the other splits where a split gives way."""
+        """A second pass to keep the longest; with `across`, the other splits."""
         wanted: list[Need] = ["rows"] if self.keep == "longest" else []
         return frozenset([*wanted, "splits"] if self.across else wanted)
 
     def apply(self, conversations: Sequence[Conversation], context: Context) -> Iterator[Conversation]:
-        """Yield one row of each cluster; counts the others, and tells the clusters' sizes."""
+        """Yield one row of each cluster; counts the others, and notes the sizes of clusters."""
         return itertools.compress(conversations, self.flags(conversations, context))
 
     def flags(self, conversations: Sequence[Conversation], context: Context) -> bytearray:
-        """See `Step.flags`."""
-        others = given_way_to(context.split, self.across, context.splits)
-        table = KeyTable(len(conversations) + sum(map(len, others.values())))
-        names = dict(enumerate(others, start=OWN + 1))
+        """1 for each row that is kept, else 0."""
+        protected = protected_splits(context.split, self.across, context.splits)
+        table = KeyTable(len(conversations) + sum(map(len, protected.values())))
+        names = dict(enumerate(protected, start=OWN + 1))
         for owner, name in names.items():
-            for key in map_conversations(self._key, others[name]):
+            for key in map_conversations(self._key, protected[name]):
                 if key is not None:
                     table.slot(key, owner)
-        largest = Largest()
-        choose = self._first if self.keep == "first" else self._longest
-        flags = choose(conversations, context, table, names, largest)
+        largest = LargestClusters()
+        select = self._select_first if self.keep == "first" else self._select_longest
+        flags = select(conversations, context, table, names, largest)
         sizes = Counter(count for count in table.counts if count > 1)
-        context.audit.note(context.stage, clusters=clusters_told(sizes, largest.told()))
+        context.audit.note(context.stage, clusters=cluster_report(sizes, largest.descending()))
         return flags
 
-    def _first(
+    def _select_first(
         self,
         conversations: Sequence[Conversation],
         context: Context,
         table: KeyTable,
         names: dict[int, str],
-        largest: Largest,
+        largest: LargestClusters,
     ) -> bytearray:
         flags = bytearray()
         for row, key in enumerate(map_conversations(self._key, conversations)):
@@ -86,20 +84,24 @@ class DeduplicateExact(Step):
             size = table.counts[slot]
             flags.append(owner == OWN and size == 1)
             if size > 1:
-                largest.saw(slot, size, RowText(conversations, row))
+                largest.update(slot, size, RowText(conversations, row))
             if owner != OWN:
-                context.dropped(f"same {self.by} as in {names[owner]}", RowText(conversations, row))
+                context.count_dropped(
+                    f"exact duplicate of a {names[owner]} row (same {self.by})", RowText(conversations, row)
+                )
             elif size > 1:
-                context.dropped(f"same {self.by} as before", RowText(conversations, row))
+                context.count_dropped(
+                    f"exact duplicate of an earlier row (same {self.by})", RowText(conversations, row)
+                )
         return flags
 
-    def _longest(
+    def _select_longest(
         self,
         conversations: Sequence[Conversation],
         context: Context,
         table: KeyTable,
         names: dict[int, str],
-        largest: Largest,
+        largest: LargestClusters,
     ) -> bytearray:
         fates = bytearray(len(conversations))
         best = array("I", [0]) * table.num_slots
@@ -109,28 +111,32 @@ class DeduplicateExact(Step):
                 continue
             slot = table.slot(key)
             table.counts[slot] += 1
-            fates[row] = owner if (owner := table.owners[slot]) != OWN else GIVEN_WAY
+            fates[row] = owner if (owner := table.owners[slot]) != OWN else SHORTER
             if (size := table.counts[slot]) > 1:
-                largest.saw(slot, size, RowText(conversations, row))
+                largest.update(slot, size, RowText(conversations, row))
             if size == 1 or length > lengths[slot]:
                 best[slot], lengths[slot] = row, length
         for slot, owner in enumerate(table.owners):
             if owner == OWN:
                 fates[best[slot]] = KEPT
         for row, fate in enumerate(fates):
-            if fate == GIVEN_WAY:
-                context.dropped(f"same {self.by} as in a row at least as long", RowText(conversations, row))
+            if fate == SHORTER:
+                context.count_dropped(
+                    f"exact duplicate of a row at least as long (same {self.by})", RowText(conversations, row)
+                )
             elif fate != KEPT:
-                context.dropped(f"same {self.by} as in {names[fate]}", RowText(conversations, row))
+                context.count_dropped(
+                    f"exact duplicate of a {names[fate]} row (same {self.by})", RowText(conversations, row)
+                )
         return bytearray(fate == KEPT for fate in fates)
 
     def _key_and_length(self, conversation: Conversation) -> tuple[bytes | None, int]:
         return self._key(conversation), num_characters(conversation)
 
     def _key(self, conversation: Conversation) -> bytes | None:
-        texts = said(conversation, self.by)
-        if not texts:
+        turns = compared_turns(conversation, self.by)
+        if not turns:
             return None
-        compared = normalize_text if self.compare == "words" else repr
-        whole = "\n".join(f"{role} {compared(text)}" for role, text in texts)
+        normal_form = normalize_text if self.compare == "words" else repr
+        whole = "\n".join(f"{role} {normal_form(text)}" for role, text in turns)
         return hashlib.blake2b(whole.encode("utf-8", "surrogatepass"), digest_size=KEY_BYTES).digest()

@@ -1,4 +1,4 @@
-"""Conversations told twice with a few words changed."""
+"""Near duplicates: conversations that differ in a few words."""
 
 from __future__ import annotations
 
@@ -11,58 +11,60 @@ from pydantic import Field
 from instruct_lab.config import component
 from instruct_lab.data import Conversation, SplitName
 from instruct_lab.errors import Refusal
-from instruct_lab.preprocessing.base import Context, Need, Part, Splits, Step, train_alone
-from instruct_lab.preprocessing.duplicates._compared import clusters_told, compared_text, given_way_to
-from instruct_lab.preprocessing.duplicates.deduplicate import measured_splits
+from instruct_lab.preprocessing.base import Context, Need, Part, Splits, Step, train_only
+from instruct_lab.preprocessing.duplicates.clusters import cluster_report
+from instruct_lab.preprocessing.duplicates.compared_text import compared_text
+from instruct_lab.preprocessing.duplicates.protected_splits import evaluation_splits, protected_splits
 
 if TYPE_CHECKING:
-    from instruct_lab.preprocessing.duplicates._near import Flags
-    from instruct_lab.preprocessing.duplicates._ngrams import Numbers
+    from instruct_lab.preprocessing.duplicates._ngram_hashes import Numbers
+    from instruct_lab.preprocessing.duplicates._pair_comparison import Flags
+
 
 NUM_SAMPLES = 5
 
 
 @component
 class NearDuplicates(Step):
-    """Drops all but one of conversations that are nearly the same, in their split or in one that is measured on.
+    """Drops all but one of several near duplicates, and rows that are near duplicates of validation or test rows.
 
-    Two are nearly the same when the n-grams of their words have a Jaccard similarity (n-grams in both, of those in
-    either) of `threshold` or more. MinHash sketches (rensa) find candidate pairs; each pair is then compared exactly,
-    so that none is dropped by an estimate. Pairs make clusters, of which one row stays. Case, punctuation and white
-    space do not count; Chinese, Japanese, Thai and the like are compared by character; of a text that has fewer words
-    than n, all of them have to be the same. A row that lacks the part compared stays.
-    Memory: about 40 bytes a row, and on disk, while it runs, 4 bytes a row and band. Same rows, same result, in every
+    Two conversations are near duplicates if the n-grams of their words have a Jaccard similarity (n-grams in both,
+    divided by n-grams in either) of at least `threshold`. MinHash sketches (rensa) find candidate pairs; each pair is
+    then compared exactly, so no row is dropped by an estimate. Pairs form clusters, of which one row is kept. Case,
+    punctuation and white space are ignored; Chinese, Japanese, Thai and similar scripts are compared by character; a
+    text of fewer than n words has to be equal. A row without the compared part is kept.
+    Memory: about 40 bytes per row, and temporarily 4 bytes per row and band on disk. The result is the same in every
     process. Source: Lee et al., Deduplicating Training Data Makes Language Models Better, 2022.
     """
 
-    splits: Splits = Field(default_factory=train_alone)  # which splits pass through
-    by: Part = "conversation"  # what has to be nearly the same
-    threshold: Annotated[float, Field(gt=0, le=1)] = 0.8  # least Jaccard similarity of near duplicates
+    splits: Splits = Field(default_factory=train_only)  # splits that the step processes
+    by: Part = "conversation"  # the part that is compared
+    threshold: Annotated[float, Field(gt=0, le=1)] = 0.8  # smallest Jaccard similarity of near duplicates
     n: Annotated[int, Field(ge=1)] = 5  # words in an n-gram
-    keep: Literal["first", "longest"] = "first"  # which row of a cluster stays; longest: as a whole, in characters
-    across: list[SplitName] = Field(default_factory=measured_splits)  # gives way to their rows, if they come after it
-    recall: Annotated[float, Field(gt=0, lt=1)] = 0.99  # share of the pairs right at the threshold that are found
-    num_permutations: Annotated[int, Field(ge=1, le=4096)] = 128  # numbers in a sketch, at most
+    keep: Literal["first", "longest"] = "first"  # the row of a cluster to keep; longest: in characters
+    across: list[SplitName] = Field(default_factory=evaluation_splits)  # splits whose rows win over this split's
+    recall: Annotated[float, Field(gt=0, lt=1)] = 0.99  # share of pairs exactly at the threshold that are found
+    num_permutations: Annotated[int, Field(ge=1, le=4096)] = 128  # largest number of values in a sketch
     seed: Annotated[int, Field(ge=0)] = 0  # of the sketches
 
     def __post_init__(self) -> None:
-        """Refuse a recall that sketches of this size cannot have."""
+        """Refuse a recall that sketches of this size cannot reach."""
         if self.bands is None:
-            reason = f"are too few to find pairs of similarity {self.threshold} with a recall of {self.recall}"
+            reason = f"too few to find pairs of similarity {self.threshold} with a recall of {self.recall}"
             raise Refusal("num_permutations", reason)
 
     @property
     def needs(self) -> frozenset[Need]:  # type: ignore[override]
-        """Several passes and rows by index; the other splits where a split gives way."""
+        """Several passes and rows by index; with `across`, the other splits."""
         wanted: list[Need] = ["rows"]
         return frozenset([*wanted, "splits"] if self.across else wanted)
 
     @property
     def bands(self) -> tuple[int, int] | None:
-        """The number of bands, and of rows in a band, that the settings lead to.
+        """The number of bands and of values per band that reach the recall; `None` if there are none.
 
-        A pair of similarity s shares one of b bands of r rows with probability 1 - (1 - s^r)^b. Of all b and r that
-        give the recall at the threshold, those of the greatest r send the fewest other pairs to be compared.
+        A pair of similarity s shares one of b bands of r values with probability 1 - (1 - s^r)^b. Of all b and r that
+        reach the recall at the threshold, those with the largest r give the fewest other candidate pairs.
         """
         for rows in range(self.num_permutations, 0, -1):
             for bands in range(1, self.num_permutations // rows + 1):
@@ -71,44 +73,47 @@ class NearDuplicates(Step):
         return None
 
     def apply(self, conversations: Sequence[Conversation], context: Context) -> Iterator[Conversation]:
-        """Yield one row of each cluster; counts the others, and tells the clusters' sizes."""
-        others = given_way_to(context.split, self.across, context.splits)
-        stays, foreign = self._found(conversations, context, others)
-        before = "a longer row" if self.keep == "longest" else "a row before"
+        """Yield one row of each cluster; counts the others, and notes the sizes of clusters."""
+        protected = protected_splits(context.split, self.across, context.splits)
+        flags, like_protected = self._compare(conversations, context, protected)
+        own = "a longer row" if self.keep == "longest" else "an earlier row"
         for row, conversation in enumerate(conversations):
-            if stays[row]:
+            if flags[row]:
                 yield conversation
             else:
-                context.dropped(f"near duplicate of {foreign.get(row, before)}", conversation)
+                context.count_dropped(f"near duplicate of {like_protected.get(row, own)}", conversation)
 
-    def _found(
-        self, conversations: Sequence[Conversation], context: Context, others: dict[str, Sequence[Conversation]]
+    def _compare(
+        self, conversations: Sequence[Conversation], context: Context, protected: dict[str, Sequence[Conversation]]
     ) -> tuple[Flags, dict[int, str]]:
-        """Flags of the rows that stay; and which others are like a row of another split, and of which."""
-        from instruct_lab.preprocessing.duplicates._near import Comparison, Rows, Shingles, compare, sketches
+        """Flags of the rows to keep; and the description of the protected row for rows that are like one."""
+        from instruct_lab.preprocessing.duplicates._pair_comparison import Comparison, compare
+        from instruct_lab.preprocessing.duplicates._sketches import Rows, Shingles, sketch_rows
 
         assert self.bands is not None
         num_bands, band_rows = self.bands
         lengths = array("I") if self.keep == "longest" else None
-        rows = Rows([*others.values(), conversations], lambda row: compared_text(row, self.by), lengths)
-        num_foreign = rows.starts[-2]
+        rows = Rows([*protected.values(), conversations], lambda row: compared_text(row, self.by), lengths)
+        num_protected = rows.starts[-2]
         shingles = Shingles(self.n)
-        comparison = Comparison(rows, shingles, self.threshold, num_foreign)
+        comparison = Comparison(rows, shingles, self.threshold, num_protected)
         folder = context.cache_path if context.cache_path.is_dir() else None
-        with sketches(rows, shingles, num_bands, band_rows, self.seed, folder) as found:
-            compare(found, comparison)
-        roots = comparison.clusters.roots()[num_foreign:] - num_foreign
+        with sketch_rows(rows, shingles, num_bands, band_rows, self.seed, folder) as sketches:
+            compare(sketches, comparison)
+        roots = comparison.clusters.roots()[num_protected:] - num_protected
         context.audit.note(
             context.stage,
-            clusters=self._clusters(roots, conversations),
+            clusters=self._report(roots, conversations),
             bands={"bands": num_bands, "rows": band_rows},
-            pairs={"compared": comparison.num_compared, "passed over": comparison.num_passed_over},
+            pairs={"compared": comparison.num_compared, "passed over": comparison.num_skipped},
         )
-        names = [f"a row in {name}" for name in others]
-        like = {row - num_foreign: names[rows.part(found)] for row, found in comparison.like_foreign.items()}
+        like = {
+            row - num_protected: f"a {list(protected)[rows.part(other)]} row"
+            for row, other in comparison.like_protected.items()
+        }
         return comparison.one_of_each(roots, rows.lengths), like
 
-    def _clusters(self, roots: Numbers, conversations: Sequence[Conversation]) -> dict[str, object]:
+    def _report(self, roots: Numbers, conversations: Sequence[Conversation]) -> dict[str, object]:
         import numpy as np
 
         sizes = np.bincount(roots)
@@ -116,4 +121,4 @@ class NearDuplicates(Step):
         largest = several[np.argsort(-sizes[several], kind="stable")[:NUM_SAMPLES]]
         samples = [(int(sizes[row]), compared_text(conversations[int(row)], self.by)) for row in largest]
         values, counts = np.unique(sizes[several], return_counts=True)
-        return clusters_told(dict(zip(values.tolist(), counts.tolist(), strict=True)), samples)
+        return cluster_report(dict(zip(values.tolist(), counts.tolist(), strict=True)), samples)

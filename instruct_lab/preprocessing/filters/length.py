@@ -1,8 +1,7 @@
-"""Too short and too long, in characters, words or tokens; and what a word is."""
+"""Limits on length, in characters, words or tokens."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,9 +9,9 @@ from pydantic import Field
 
 from instruct_lab.config import component
 from instruct_lab.data import Conversation
-from instruct_lab.data.words import HAN, KANA, MARKS, SOUTHEAST_ASIAN, UNSPACED
 from instruct_lab.errors import Refusal
-from instruct_lab.preprocessing.base import Context, Need, Part, Splits, Step, kept, part_text, train_alone
+from instruct_lab.preprocessing.base import Context, Need, Part, Splits, Step, filter_rows, part_text, train_only
+from instruct_lab.preprocessing.filters.words import split_words
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -21,69 +20,55 @@ Fewest = Annotated[int, Field(ge=0)]
 Most = Annotated[int, Field(ge=1)] | None
 UNITS = ("characters", "words", "tokens")
 BATCH_ROWS, BATCH_CHARACTERS = 256, 1 << 20
-"""Rows that are tokenized in one call, at most."""
-
-STOPS = "\u3000-\u3004\u3008-\u3030\u30fb\uff01-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff65"
-WORD = re.compile(f"[{HAN}{KANA}]|[{SOUTHEAST_ASIAN}][{MARKS}]*|[^\\s{HAN}{KANA}{SOUTHEAST_ASIAN}{STOPS}]+")
-
-
-def words(text: str) -> list[str]:
-    """The words of a text: what stands between white space.
-
-    Scripts that put no space between words are counted by character: each Chinese or Japanese one is a word, and each
-    Thai, Lao, Burmese or Khmer letter with the marks around it. Chinese and Japanese punctuation is none.
-    """
-    if text.isascii() or not UNSPACED.search(text):
-        return text.split()
-    return WORD.findall(text)
+"""Largest number of rows, and of characters, that are tokenized in one call."""
 
 
 @component
 class Length(Step):
-    """Drops conversations that are shorter or longer than wanted, in characters, words or tokens.
+    """Drops conversations that are too short or too long, in characters, words or tokens.
 
-    Tokens are those of the run's tokenizer, of the text alone: what a template adds is not counted. Words are told by
-    `words`. Of a preference pair, what is rejected has to fit too.
+    Tokens are those of the run's tokenizer, without what a template adds. In scripts without spaces, each character is
+    a word. In a preference pair, the rejected answer has to fit too.
     """
 
-    splits: Splits = Field(default_factory=train_alone)  # which splits pass through
+    splits: Splits = Field(default_factory=train_only)  # splits that the step processes
     of: Part = "conversation"  # what is measured
-    min_characters: Fewest = 0  # fewest characters that stay
-    max_characters: Most = None  # most characters that stay; null: no bound
-    min_words: Fewest = 0  # fewest words that stay
-    max_words: Most = None  # most words that stay; null: no bound
-    min_tokens: Fewest = 0  # fewest tokens that stay
-    max_tokens: Most = None  # most tokens that stay; null: no bound
+    min_characters: Fewest = 0  # fewest characters
+    max_characters: Most = None  # most characters; null: no bound
+    min_words: Fewest = 0  # fewest words
+    max_words: Most = None  # most words; null: no bound
+    min_tokens: Fewest = 0  # fewest tokens
+    max_tokens: Most = None  # most tokens; null: no bound
 
     def __post_init__(self) -> None:
-        """Refuse bounds that let nothing through."""
+        """Refuse bounds that drop every row."""
         for unit in UNITS:
             fewest, most = self._bounds(unit)
             if most is not None and fewest > most:
-                raise Refusal(f"min_{unit}", f"is above max_{unit} ({most}), so nothing would stay")
+                raise Refusal(f"min_{unit}", f"is above max_{unit} ({most}), so every row would be dropped")
 
     @property
     def needs(self) -> frozenset[Need]:  # type: ignore[override]
-        """The tokenizer, where tokens are counted."""
-        return frozenset({"tokenizer"} if self._counts("tokens") else ())
+        """The tokenizer, if tokens are counted."""
+        return frozenset({"tokenizer"} if self._limits("tokens") else ())
 
     @property
     def row_by_row(self) -> bool:  # type: ignore[override]
-        """Where no tokenizer is needed."""
-        return not self._counts("tokens")
+        """True if no tokenizer is needed."""
+        return not self._limits("tokens")
 
     def apply(self, conversations: Sequence[Conversation], context: Context) -> Iterator[Conversation]:
         """Yield the conversations within the bounds; counts the others."""
-        within = kept(conversations, context, self._reason)
-        return self._by_tokens(within, context) if self._counts("tokens") else within
+        within = filter_rows(conversations, context, self._reason)
+        return self._filter_by_tokens(within, context) if self._limits("tokens") else within
 
     def _reason(self, conversation: Conversation) -> str | None:
         texts = _texts(conversation, self.of)
         if reason := self._outside("characters", [len(text) for text in texts]):
             return reason
-        return self._outside("words", [len(words(text)) for text in texts]) if self._counts("words") else None
+        return self._outside("words", [len(split_words(text)) for text in texts]) if self._limits("words") else None
 
-    def _by_tokens(self, conversations: Iterator[Conversation], context: Context) -> Iterator[Conversation]:
+    def _filter_by_tokens(self, conversations: Iterator[Conversation], context: Context) -> Iterator[Conversation]:
         tokenizer = context.tokenizer()
         waiting: list[tuple[Conversation, list[str]]] = []
         num_characters = 0
@@ -92,11 +77,11 @@ class Length(Step):
             waiting.append((conversation, texts))
             num_characters += sum(map(len, texts))
             if len(waiting) >= BATCH_ROWS or num_characters >= BATCH_CHARACTERS:
-                yield from self._tokenized(waiting, context, tokenizer)
+                yield from self._filter_batch(waiting, context, tokenizer)
                 waiting, num_characters = [], 0
-        yield from self._tokenized(waiting, context, tokenizer)
+        yield from self._filter_batch(waiting, context, tokenizer)
 
-    def _tokenized(
+    def _filter_batch(
         self, rows: list[tuple[Conversation, list[str]]], context: Context, tokenizer: PreTrainedTokenizerBase
     ) -> Iterator[Conversation]:
         lengths = iter(num_tokens(tokenizer, [text for _, texts in rows for text in texts]))
@@ -105,7 +90,7 @@ class Length(Step):
             if reason is None:
                 yield conversation
             else:
-                context.dropped(reason, conversation)
+                context.count_dropped(reason, conversation)
 
     def _outside(self, unit: str, lengths: list[int]) -> str | None:
         fewest, most = self._bounds(unit)
@@ -118,12 +103,12 @@ class Length(Step):
     def _bounds(self, unit: str) -> tuple[int, int | None]:
         return getattr(self, f"min_{unit}"), getattr(self, f"max_{unit}")
 
-    def _counts(self, unit: str) -> bool:
+    def _limits(self, unit: str) -> bool:
         return self._bounds(unit) != (0, None)
 
 
 def _texts(conversation: Conversation, part: Part) -> list[str]:
-    """The text of a part; of a preference pair also with what is rejected in the place of what is chosen."""
+    """The text of a part; for a preference pair also the text with the rejected instead of the chosen answer."""
     if part == "prompt" or not conversation.rejected:
         return [part_text(conversation, part)]
     rejected = [message.content for message in conversation.rejected]
@@ -132,7 +117,7 @@ def _texts(conversation: Conversation, part: Part) -> list[str]:
 
 
 def num_tokens(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[int]:
-    """How many tokens each text has; text that spells a special token is ordinary text."""
+    """The number of tokens in each text; text that spells a special token is ordinary text."""
     if not texts:
         return []
     backend = getattr(tokenizer, "backend_tokenizer", None)
@@ -140,7 +125,7 @@ def num_tokens(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[int
         encoded = tokenizer(texts, add_special_tokens=False, split_special_tokens=True, verbose=False)
         return [len(ids) for ids in encoded["input_ids"]]
     before = backend.encode_special_tokens
-    backend.no_truncation()  # transformers leaves here what its last call asked for
+    backend.no_truncation()  # transformers sets both again at each of its own calls
     backend.no_padding()
     backend.encode_special_tokens = True
     try:

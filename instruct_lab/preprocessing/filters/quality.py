@@ -1,4 +1,4 @@
-"""Rules of thumb for texts that are worth learning from."""
+"""Heuristic rules for the quality of texts."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from pydantic import Field
 
 from instruct_lab.config import component
 from instruct_lab.data import Conversation, normalize_text
+from instruct_lab.data.words import UNSPACED
 from instruct_lab.errors import Refusal
-from instruct_lab.preprocessing.base import Context, Part, Splits, Step, kept, part_text, train_alone
-from instruct_lab.preprocessing.filters.length import UNSPACED, words
+from instruct_lab.preprocessing.base import Context, Part, Splits, Step, filter_rows, part_text, train_only
+from instruct_lab.preprocessing.filters.words import split_words
 
 Share = Annotated[float, Field(ge=0, le=1)] | None
 Ratio = Annotated[float, Field(ge=0)] | None
@@ -34,7 +35,7 @@ GOPHER_STOP_WORDS = ("the", "be", "to", "of", "and", "that", "have", "with")
 
 
 class Text:
-    """A text that is judged; what rules look at is made once, when the first of them asks.
+    """A text with its words, lines and character shares, each computed when a rule first needs it.
 
     Args:
         whole: the text.
@@ -46,11 +47,11 @@ class Text:
     @functools.cached_property
     def words(self) -> list[str]:
         """Its words."""
-        return words(self.whole)
+        return split_words(self.whole)
 
     @functools.cached_property
     def lines(self) -> list[str]:
-        """Its lines that are not empty, without white space around them."""
+        """Its non-empty lines, stripped."""
         return [line for line in map(str.strip, self.whole.split("\n")) if line]
 
     @functools.cached_property
@@ -61,77 +62,77 @@ class Text:
 
 @component
 class Quality(Step):
-    """Drops conversations by rules about their text; every rule is off until its bound is set.
+    """Drops conversations by rules about their text; a rule applies only if its field is set.
 
-    Shares and means say little about short texts (`Yes.`, `42`, a title): they are judged from `judged_from_words` on.
-    What an answer is made of is judged on `of`; the last three rules look at prompt and answer together. Words are told
-    by `words`; the rules about words' length and stop words pass over texts in scripts without spaces.
+    Shares and means are not meaningful for short texts (`Yes.`, `42`, a title), so they apply from `judged_from_words`
+    words on. Rules apply to the part `of`; the last three compare prompt and answer. In scripts without spaces each
+    character is a word, and the rules about word length and stop words do not apply.
     Sources: Gopher (Rae et al., 2021, appendix A.1.1) and C4 (Raffel et al., 2020, section 2.2), written for web pages:
-    their own numbers drop most of any instruction data, so the options set others.
+    their thresholds drop most instruction data, so the option files use others.
     """
 
     row_by_row: ClassVar[bool] = True
 
-    splits: Splits = Field(default_factory=train_alone)  # which splits pass through
-    of: Part = "answer"  # what is judged
-    judged_from_words: Fewest = 20  # texts with fewer words are not judged by shares, means and stop words
-    min_words: Fewest = 0  # fewest words that stay
-    max_words: Most = None  # most words that stay; null: no bound, here and below
-    min_sentences: Fewest = 0  # fewest sentences, told by their end
-    min_mean_word_length: Ratio = None  # characters of a word, on average
-    max_mean_word_length: Ratio = None  # the same: more are dropped
-    max_hashes_per_word: Ratio = None  # number signs for each word
-    max_ellipses_per_word: Ratio = None  # ellipses for each word
-    min_letters: Share = None  # share of characters (white space apart) that are letters
-    max_symbols: Share = None  # share of characters (white space apart) that are neither letters nor digits
+    splits: Splits = Field(default_factory=train_only)  # splits that the step processes
+    of: Part = "answer"  # the part that the rules apply to
+    judged_from_words: Fewest = 20  # shares, means and stop words apply from this many words on
+    min_words: Fewest = 0  # fewest words
+    max_words: Most = None  # most words; null: no bound, here and below
+    min_sentences: Fewest = 0  # fewest sentences, counted by their ends
+    min_mean_word_length: Ratio = None  # smallest mean of characters per word
+    max_mean_word_length: Ratio = None  # largest mean
+    max_hashes_per_word: Ratio = None  # number signs per word
+    max_ellipses_per_word: Ratio = None  # ellipses per word
+    min_letters: Share = None  # share of letters among characters other than white space
+    max_symbols: Share = None  # share of symbols among characters other than white space
     min_words_with_letters: Share = None  # share of words with at least one letter
-    min_stop_words: Fewest = 0  # how many of the stop words have to be there
+    min_stop_words: Fewest = 0  # number of different stop words that a text needs
     stop_words: list[str] = Field(default_factory=lambda: list(GOPHER_STOP_WORDS))  # in lower case
     max_bullet_lines: Share = None  # share of lines that begin with a bullet
     max_ellipsis_lines: Share = None  # share of lines that end with an ellipsis
-    min_finished_lines: Share = None  # share of lines of five words or more that end with a punctuation mark
-    max_repeated_lines: Share = None  # share of lines that were there before
+    min_finished_lines: Share = None  # share of lines of five or more words that end with punctuation
+    max_repeated_lines: Share = None  # share of lines that repeat an earlier one
     drop_unfinished: bool = False  # drop a text that ends with an ellipsis
-    phrases: list[Annotated[str, Field(min_length=1)]] = Field(default_factory=list)  # drop where said, in any case
+    phrases: list[Annotated[str, Field(min_length=1)]] = Field(default_factory=list)  # drop rows with one, in any case
     prompt_phrases: list[Annotated[str, Field(min_length=1)]] = Field(default_factory=list)  # the same, in the prompt
-    drop_echoes: bool = False  # drop an answer that only says the last question again
-    min_answer_ratio: Ratio = None  # characters of the answer for each one of the prompt
-    max_answer_ratio: Ratio = None  # the same: more are dropped
+    drop_echoes: bool = False  # drop an answer that repeats the last question
+    min_answer_ratio: Ratio = None  # smallest ratio of answer to prompt, in characters
+    max_answer_ratio: Ratio = None  # largest ratio
 
     def __post_init__(self) -> None:
-        """Refuse bounds that let nothing through, and a step without a rule."""
+        """Refuse bounds that drop every row, and a step without a rule."""
         for name in ("words", "mean_word_length", "answer_ratio"):
             fewest, most = getattr(self, f"min_{name}"), getattr(self, f"max_{name}")
             if fewest is not None and most is not None and fewest > most:
-                raise Refusal(f"min_{name}", f"is above max_{name} ({most}), so nothing would stay")
+                raise Refusal(f"min_{name}", f"is above max_{name} ({most}), so every row would be dropped")
         if self.min_stop_words > len(set(self.stop_words)):
-            raise Refusal("min_stop_words", f"is more than there are stop_words ({len(set(self.stop_words))})")
+            raise Refusal("min_stop_words", f"is more than the number of stop_words ({len(set(self.stop_words))})")
         rules, pair_rules = self._rules(), self._pair_rules()
         if not (rules or pair_rules):
-            raise Refusal("of", "no rule is set, so nothing would be dropped: set one")
+            raise Refusal("of", "no rule is set, so no row would be dropped: set one")
 
     def apply(self, conversations: Sequence[Conversation], context: Context) -> Iterator[Conversation]:
-        """Yield the conversations that keep every rule; counts the others under the first rule that they break."""
+        """Yield the conversations that pass every rule; counts the others by the first rule that fails."""
         rules, pair_rules = self._rules(), self._pair_rules()
 
         def reason(conversation: Conversation) -> str | None:
             text = Text(part_text(conversation, self.of))
-            judged = len(text.words) >= self.judged_from_words
-            for told, always, broken in rules:
-                if (always or judged) and broken(text):
-                    return f"{self.of} {told}"
-            return next((told for told, broken in pair_rules if broken(conversation)), None)
+            is_long = len(text.words) >= self.judged_from_words
+            for description, always, fails in rules:
+                if (always or is_long) and fails(text):
+                    return f"{self.of} {description}"
+            return next((description for description, fails in pair_rules if fails(conversation)), None)
 
-        return kept(conversations, context, reason)
+        return filter_rows(conversations, context, reason)
 
     def _rules(self) -> list[tuple[str, bool, Callable[[Text], bool]]]:
-        """The rules that are set: the reason to drop, whether short texts are judged too, and what breaks it."""
-        holds = _phrases(self.phrases)
+        """The rules that are set: the reason to drop, whether it applies to short texts too, and its test."""
+        has_phrase = _phrase_search(self.phrases)
         measures: list[tuple[str, str, bool, Callable[[Text], float | None]]] = [
             ("words", "words", True, lambda text: len(text.words)),
-            ("mean_word_length", "characters of a word on average", False, _mean_word_length),
-            ("hashes_per_word", "number signs a word", False, lambda text: _per_word(text, "#")),
-            ("ellipses_per_word", "ellipses a word", False, lambda text: _per_word(text, "...", "…")),
+            ("mean_word_length", "characters per word on average", False, _mean_word_length),
+            ("hashes_per_word", "number signs per word", False, lambda text: _per_word(text, "#")),
+            ("ellipses_per_word", "ellipses per word", False, lambda text: _per_word(text, "...", "…")),
             ("letters", "letters", False, lambda text: text.kinds[0]),
             ("symbols", "symbols", False, lambda text: text.kinds[1]),
             ("words_with_letters", "words with letters", False, lambda text: _share(text.words, LETTER.search)),
@@ -143,25 +144,25 @@ class Quality(Step):
             ("sentences", "sentences", False, lambda text: len(SENTENCE_END.findall(text.whole))),
         ]
         rules: list[tuple[str, bool, Callable[[Text], bool]]] = []
-        if holds:
-            rules.append(("with one of the phrases", True, lambda text: holds(text.whole)))
+        if has_phrase:
+            rules.append(("with one of the phrases", True, lambda text: has_phrase(text.whole)))
         if self.drop_unfinished:
             rules.append(("ends with an ellipsis", True, lambda text: text.whole.rstrip().endswith(ELLIPSIS)))
-        for name, told, always, measure in measures:
+        for name, description, always, measure in measures:
             fewest, most = getattr(self, f"min_{name}", None), getattr(self, f"max_{name}", None)
             if fewest:
-                rules.append((f"under {fewest:g} {told}", always, functools.partial(_under, measure, fewest)))
+                rules.append((f"under {fewest:g} {description}", always, functools.partial(_under, measure, fewest)))
             if most is not None:
-                rules.append((f"over {most:g} {told}", always, functools.partial(_over, measure, most)))
+                rules.append((f"over {most:g} {description}", always, functools.partial(_over, measure, most)))
         return rules
 
     def _pair_rules(self) -> list[tuple[str, Callable[[Conversation], bool]]]:
-        """The rules about prompt and answer that are set."""
+        """The rules about prompt and answer that are set: the reason to drop, and the test."""
         rules: list[tuple[str, Callable[[Conversation], bool]]] = []
-        asks = _phrases(self.prompt_phrases)
+        has_phrase = _phrase_search(self.prompt_phrases)
         fewest, most = self.min_answer_ratio, self.max_answer_ratio
-        if asks:
-            rules.append(("prompt with one of the phrases", lambda row: asks(part_text(row, "prompt"))))
+        if has_phrase:
+            rules.append(("prompt with one of the phrases", lambda row: has_phrase(part_text(row, "prompt"))))
         if self.drop_echoes:
             rules.append(("answer equals prompt", _echoes))
         if fewest:
@@ -173,12 +174,12 @@ class Quality(Step):
     def _stop_words(self, text: Text) -> float | None:
         if _is_unspaced(text) and not any(UNSPACED.search(word) for word in self.stop_words):
             return None
-        said = {word.strip(".,;:!?\"'()[]“”‘’").lower() for word in text.words}
-        return sum(word in said for word in set(self.stop_words))
+        words = {word.strip(".,;:!?\"'()[]“”‘’").lower() for word in text.words}
+        return sum(word in words for word in set(self.stop_words))
 
 
 def shares_of_kinds(text: str) -> tuple[float, float]:
-    """The shares of letters (with their marks) and of symbols among the characters of a text, white space apart."""
+    """The shares of letters (with their marks) and of symbols among the characters of a text except white space."""
     if text.isascii():
         spaceless = "".join(text.split()).encode()
         letters = len(spaceless) - len(spaceless.translate(None, LETTERS))
@@ -233,33 +234,33 @@ def _ending(lines: list[str], ends: tuple[str, ...]) -> float | None:
 
 
 def _finished(text: Text) -> float | None:
-    return _ending([line for line in text.lines if len(words(line)) >= FINISHED_FROM_WORDS], TERMINAL)
+    return _ending([line for line in text.lines if len(split_words(line)) >= FINISHED_FROM_WORDS], TERMINAL)
 
 
 def _repeated(text: Text) -> float | None:
-    told = [line for line in text.lines if LETTER.search(line)]
-    return 1 - len(set(told)) / len(told) if told else None
+    lines = [line for line in text.lines if LETTER.search(line)]
+    return 1 - len(set(lines)) / len(lines) if lines else None
 
 
-def _phrases(phrases: list[str]) -> Callable[[str], bool] | None:
-    """A search for any of the phrases, in any case; where one begins or ends with a letter, a word does too."""
+def _phrase_search(phrases: list[str]) -> Callable[[str], bool] | None:
+    """A search for any of the phrases, in any case, at word boundaries if a phrase starts or ends with a letter."""
     if not phrases:
         return None
     lowered = [phrase.lower() for phrase in phrases]
     edges = [(r"\b" if p[0].isalnum() else "", re.escape(p), r"\b" if p[-1].isalnum() else "") for p in lowered]
     pattern = re.compile("|".join(map("".join, edges)))
 
-    def said(text: str) -> bool:
+    def has_phrase(text: str) -> bool:
         text = text.lower()
-        return any(phrase in text for phrase in lowered) and pattern.search(text) is not None  # the cheap test first
+        return any(phrase in text for phrase in lowered) and pattern.search(text) is not None  # the faster test first
 
-    return said
+    return has_phrase
 
 
 def _echoes(row: Conversation) -> bool:
     answer = part_text(row, "answer")
     asked = next((message.content for message in reversed(row.prompt) if message.role == "user"), "")
-    if not answer or abs(len(answer) - len(asked)) > len(asked) // 2 + 8:  # what normalizing takes away is little
+    if not answer or abs(len(answer) - len(asked)) > len(asked) // 2 + 8:  # normalizing removes only a few characters
         return False
     return normalize_text(answer) == normalize_text(asked)
 

@@ -1,4 +1,4 @@
-"""Texts that say the same over and over."""
+"""Filtering by repetition within a text."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from pydantic import Field
 from instruct_lab.config import component
 from instruct_lab.data import Conversation
 from instruct_lab.errors import Refusal
-from instruct_lab.preprocessing.base import Context, Part, Splits, Step, kept, part_text, train_alone
-from instruct_lab.preprocessing.filters.length import words
+from instruct_lab.preprocessing.base import Context, Part, Splits, Step, filter_rows, part_text, train_only
+from instruct_lab.preprocessing.filters.words import split_words
 
 Share = Annotated[float, Field(ge=0, le=1)] | None
 TOP = (2, 3, 4)
 DUPLICATE = (5, 6, 7, 8, 9, 10)
-SAYS_SOMETHING = re.compile(r"[^\W_]")
+LETTER_OR_DIGIT = re.compile(r"[^\W_]")
 
 
 @component
 class Repetition(Step):
     """Drops conversations of which too large a share is repetition.
 
-    Shares are of characters in words or lines, white space apart. A line, paragraph or n-gram is a duplicate where it
-    has been there before: the first one is not counted, and no character is counted twice. Lines without a letter or
-    digit (a closing brace, a ruler) are not compared. Words are told by `words`, so Chinese is compared by character.
-    Time and memory grow with the length of the text, not faster.
+    Shares are of characters in words or lines, without white space. A line, paragraph or n-gram is a duplicate if it
+    occurred before: the first occurrence is not counted, and no character is counted twice. Lines without a letter or
+    digit (a closing brace, a ruler) are ignored. In scripts without spaces each character is a word. Time and memory
+    grow linearly with the length of the text.
     Source: the repetition rules of Gopher (Rae et al., 2021, table A1), whose numbers are for web pages.
     """
 
     row_by_row: ClassVar[bool] = True
 
-    splits: Splits = Field(default_factory=train_alone)  # which splits pass through
-    of: Part = "answer"  # what is judged
-    judged_from_words: Annotated[int, Field(ge=0)] = 30  # texts with fewer words are judged by the run alone
+    splits: Splits = Field(default_factory=train_only)  # splits that the step processes
+    of: Part = "answer"  # the part that is examined
+    judged_from_words: Annotated[int, Field(ge=0)] = 30  # for shorter texts only max_character_run applies
     max_duplicate_lines: Share = None  # share of lines that are duplicates; null: any, here and below
     max_duplicate_line_characters: Share = None  # share of characters in them
     max_duplicate_paragraphs: Share = None  # share of paragraphs (between empty lines) that are duplicates
@@ -51,12 +51,12 @@ class Repetition(Step):
     max_duplicate_8gram: Share = None  # of eight words
     max_duplicate_9gram: Share = None  # of nine words
     max_duplicate_10gram: Share = None  # of ten words
-    max_character_run: Annotated[int, Field(ge=1)] | None = None  # times a letter or digit stands in a row
+    max_character_run: Annotated[int, Field(ge=1)] | None = None  # most repeats of a letter or digit in a row
 
     def __post_init__(self) -> None:
         """Refuse a step without a bound."""
         if self.max_character_run is None and not (self._line_bounds() or self._ngram_bounds()):
-            raise Refusal("max_duplicate_lines", "no bound is set, so nothing would be dropped: set one")
+            raise Refusal("max_duplicate_lines", "no bound is set, so no row would be dropped: set one")
 
     def apply(self, conversations: Sequence[Conversation], context: Context) -> Iterator[Conversation]:
         """Yield the conversations within the bounds; counts the others."""
@@ -68,17 +68,17 @@ class Repetition(Step):
             text = part_text(conversation, self.of)
             if run is not None and run.search(text):
                 return f"{self.of} with one character over {runs} times in a row"
-            found = words(text)
-            if len(found) < self.judged_from_words:
+            words = split_words(text)
+            if len(words) < self.judged_from_words:
                 return None
             over = _over(line_shares(text) if lines and "\n" in text else {}, lines)
-            return over or _over(ngram_shares(found, ngrams), ngrams)
+            return over or _over(ngram_shares(words, ngrams), ngrams)
 
         def _over(shares: dict[str, float], bounds: dict[str, float]) -> str | None:
             name = next((name for name, bound in bounds.items() if shares.get(name, 0) > bound), None)
             return None if name is None else f"{self.of} over {bounds[name]:g} in {name.replace('_', ' ')}"
 
-        return kept(conversations, context, reason)
+        return filter_rows(conversations, context, reason)
 
     def _line_bounds(self) -> dict[str, float]:
         names = [f"duplicate_{what}" for what in ("lines", "line_characters", "paragraphs", "paragraph_characters")]
@@ -93,74 +93,74 @@ class Repetition(Step):
 
 
 def line_shares(text: str) -> dict[str, float]:
-    """Shares of lines and paragraphs that were there before, and of the characters in them, by name."""
+    """Shares of duplicate lines and paragraphs, and of the characters in them, by name."""
     lines = [line.strip() for line in text.split("\n")]
     paragraphs = ["\n".join(block) for filled, block in itertools.groupby(lines, key=bool) if filled]
     shares = {}
     for name, parts in (("line", lines), ("paragraph", paragraphs)):
-        told = [part for part in parts if SAYS_SOMETHING.search(part)]
+        compared = [part for part in parts if LETTER_OR_DIGIT.search(part)]
         seen: set[str] = set()
-        repeated = [part for part in told if part in seen or seen.add(part)]  # type: ignore[func-returns-value]
-        shares[f"duplicate_{name}s"] = len(repeated) / max(1, len(told))
-        shares[f"duplicate_{name}_characters"] = sum(map(len, repeated)) / max(1, sum(map(len, told)))
+        repeated = [part for part in compared if part in seen or seen.add(part)]  # type: ignore[func-returns-value]
+        shares[f"duplicate_{name}s"] = len(repeated) / max(1, len(compared))
+        shares[f"duplicate_{name}_characters"] = sum(map(len, repeated)) / max(1, sum(map(len, compared)))
     return shares
 
 
-def ngram_shares(found: list[str], wanted: dict[str, float] | None = None) -> dict[str, float]:
-    """Shares of the characters of words that stand in repeated n-grams, by name; those that are 0 are left out.
+def ngram_shares(words: list[str], wanted: dict[str, float] | None = None) -> dict[str, float]:
+    """Shares of characters in repeated n-grams, by name; shares of 0 are omitted.
 
-    An n-gram can only be there twice where the shorter one that it begins with is, so each length looks at what the one
-    before left, and ends where nothing is repeated: for ordinary text at two or three words.
+    An n-gram can repeat only if its first n-1 words do, so each length examines only what the shorter one left, and the
+    search ends when nothing repeats: for ordinary text at two or three words.
 
     Args:
-        found: the words.
-        wanted: the names that are asked for (`top_2gram` to `top_4gram`, `duplicate_5gram` to `duplicate_10gram`).
+        words: the words of a text.
+        wanted: names of the shares (`top_2gram` to `top_4gram`, `duplicate_5gram` to `duplicate_10gram`); `None`: all.
     """
     names = {f"top_{n}gram": n for n in TOP} | {f"duplicate_{n}gram": n for n in DUPLICATE}
-    asked = {n: name for name, n in names.items() if wanted is None or name in wanted}
+    requested = {n: name for name, n in names.items() if wanted is None or name in wanted}
     numbers: dict[str, int] = {}
-    ids = [numbers.setdefault(word, len(numbers)) for word in found]
-    ends = [0, *itertools.accumulate(map(len, found))]  # characters before each word
+    ids = [numbers.setdefault(word, len(numbers)) for word in words]
+    ends = [0, *itertools.accumulate(map(len, words))]  # characters before each word
     total, size = ends[-1], len(numbers)
     shares: dict[str, float] = {}
-    places, grams = list(range(len(ids))), ids  # where n-grams that are there twice begin, and their numbers
-    for n in range(2, max(asked, default=0) + 1):
-        while places and places[-1] + n > len(ids):
-            places.pop()
-        keys = [gram * size + ids[place + n - 1] for place, gram in zip(places, grams, strict=False)]
+    starts, grams = list(range(len(ids))), ids  # where repeated n-grams start, and their numbers
+    for n in range(2, max(requested, default=0) + 1):
+        while starts and starts[-1] + n > len(ids):
+            starts.pop()
+        keys = [gram * size + ids[start + n - 1] for start, gram in zip(starts, grams, strict=False)]
         counts = Counter(keys)
         if len(counts) == len(keys):
             break
-        if n in asked:
+        if n in requested:
             covered = _in_top if n in TOP else _in_duplicates
-            shares[asked[n]] = covered(places, keys, counts, ends, n) / total
+            shares[requested[n]] = covered(starts, keys, counts, ends, n) / total
         rank = {key: number for number, (key, count) in enumerate(counts.items()) if count > 1}
-        places, grams = (
-            [place for place, key in zip(places, keys, strict=True) if key in rank],
+        starts, grams = (
+            [start for start, key in zip(starts, keys, strict=True) if key in rank],
             [rank[key] for key in keys if key in rank],
         )
     return shares
 
 
-def _in_top(places: list[int], keys: list[int], counts: Counter[int], ends: list[int], n: int) -> int:
-    """Characters in the most frequent n-gram; of several, in the one with the most."""
+def _in_top(starts: list[int], keys: list[int], counts: Counter[int], ends: list[int], n: int) -> int:
+    """Characters in the most frequent n-gram; of several, in the one with the most characters."""
     most = max(counts.values())
     top: dict[int, list[int]] = {key: [] for key, count in counts.items() if count == most}
-    for place, key in zip(places, keys, strict=True):
+    for start, key in zip(starts, keys, strict=True):
         if key in top:
-            top[key].append(place)
-    return max(_covered(starts, ends, n) for starts in top.values())
+            top[key].append(start)
+    return max(_covered(of_one, ends, n) for of_one in top.values())
 
 
-def _in_duplicates(places: list[int], keys: list[int], counts: Counter[int], ends: list[int], n: int) -> int:
-    """Characters in n-grams that have been there before."""
+def _in_duplicates(starts: list[int], keys: list[int], counts: Counter[int], ends: list[int], n: int) -> int:
+    """Characters in n-grams that occurred before."""
     seen: set[int] = set()
-    repeats = [place for place, key in zip(places, keys, strict=True) if key in seen or seen.add(key)]  # type: ignore[func-returns-value]
+    repeats = [start for start, key in zip(starts, keys, strict=True) if key in seen or seen.add(key)]  # type: ignore[func-returns-value]
     return _covered(repeats, ends, n)
 
 
 def _covered(starts: list[int], ends: list[int], n: int) -> int:
-    """Characters in the n words from each start on, each once."""
+    """Characters in the n words from each start, each counted once."""
     characters = reached = 0
     for start in starts:
         characters += ends[start + n] - ends[max(start, reached)]

@@ -1,4 +1,4 @@
-"""A part of the rows, drawn stratum by stratum."""
+"""Stratified sampling of rows."""
 
 from __future__ import annotations
 
@@ -15,51 +15,51 @@ from instruct_lab.data import Conversation
 from instruct_lab.data.sources.base import suggest_column
 from instruct_lab.data.table import ConversationTable
 from instruct_lab.errors import InstructLabError, Refusal
-from instruct_lab.preprocessing.base import Context, Need, Part, Splits, Step, part_text, train_alone
+from instruct_lab.preprocessing.base import Context, Need, Part, Splits, Step, part_text, train_only
 
 if TYPE_CHECKING:
     import numpy as np
 
 Most = Annotated[int, Field(ge=1)] | None
-MAX_TOLD_STRATA = 100
+MAX_REPORTED_STRATA = 100
 ABSENT = "(none)"
 
 
 @component
 class Sample(Step):
-    """Keeps a part of the rows: a share of each stratum, at most so many of each, at most so many in all.
+    """Keeps a sample of the rows: a share of each stratum, with bounds per stratum and in total.
 
-    A row is drawn by a hash of the seed and its id, the lowest ones of each stratum first. So the same rows are drawn
-    on every machine and in every order, a smaller sample is part of a larger one, and a row that is added moves at most
-    one other. The order of rows stays. 20 to 30 bytes are held for each row.
+    Rows are selected by a hash of the seed and their id, the lowest of each stratum first. So the same rows are
+    selected on every machine and in every order, a smaller sample is part of a larger one, and an added row replaces at
+    most one other. The order of rows does not change. Memory: 20 to 30 bytes per row.
     Source: bottom-k sampling (Cohen and Kaplan, 2007).
     """
 
     needs: ClassVar[frozenset[Need]] = frozenset({"rows"})
 
-    splits: Splits = Field(default_factory=train_alone)  # which splits pass through
-    by: Literal["source", "length", "column"] | None = None  # what strata are told by; null: all rows are one
-    column: Annotated[str, Field(min_length=1)] | None = None  # by column: the metadata column
-    of: Part = "conversation"  # by length: what is measured, in characters
-    num_quantiles: Annotated[int, Field(ge=2, le=1000)] = 4  # by length: strata of equal numbers of rows
-    share: Annotated[float, Field(gt=0, le=1)] | None = None  # of each stratum that is kept; null: all of it
-    max_per_stratum: Most = None  # rows of a stratum at most; null: no bound
-    max_rows: Most = None  # rows in all at most; null: no bound
-    allocation: Literal["proportional", "equal"] = "proportional"  # how strata share max_rows
-    seed: Annotated[int, Field(ge=0)] = 0  # of the draw
+    splits: Splits = Field(default_factory=train_only)  # splits that the step processes
+    by: Literal["source", "length", "column"] | None = None  # what defines the strata; null: one stratum
+    column: Annotated[str, Field(min_length=1)] | None = None  # with by=column: the metadata column
+    of: Part = "conversation"  # with by=length: the part whose characters are counted
+    num_quantiles: Annotated[int, Field(ge=2, le=1000)] = 4  # with by=length: number of strata, equally large
+    share: Annotated[float, Field(gt=0, le=1)] | None = None  # share of each stratum that is kept; null: all of it
+    max_per_stratum: Most = None  # most rows per stratum; null: no bound
+    max_rows: Most = None  # most rows in total; null: no bound
+    allocation: Literal["proportional", "equal"] = "proportional"  # how max_rows is divided among strata
+    seed: Annotated[int, Field(ge=0)] = 0  # of the selection
 
     def __post_init__(self) -> None:
-        """Refuse a sample of everything, and fields that say nothing together."""
+        """Refuse a sample of all rows, and fields that do not fit together."""
         if self.share is None and self.max_per_stratum is None and self.max_rows is None:
-            raise Refusal("share", "all rows would stay: set share, max_per_stratum or max_rows")
+            raise Refusal("share", "every row would be kept: set share, max_per_stratum or max_rows")
         if (self.column is not None) != (self.by == "column"):
-            raise Refusal("column", "names the metadata column of by=column, and is needed there alone")
+            raise Refusal("column", "is the metadata column of by=column: set both or neither")
 
     def apply(self, conversations: Sequence[Conversation], context: Context) -> Iterator[Conversation]:
-        """Yield the rows that are drawn; counts the others, and notes rows before and after by stratum.
+        """Yield the selected rows; counts the others, and notes rows before and after by stratum.
 
         Raises:
-            InstructLabError: no row has the column that tells the strata.
+            InstructLabError: no row has the column that defines the strata.
         """
         import numpy as np
 
@@ -67,18 +67,18 @@ class Sample(Step):
             return
         names, strata, hashes = self._read(conversations)
         before = np.bincount(strata, minlength=len(names))
-        drawn = _lowest(strata, hashes, before, self._quotas(before))
-        after = np.bincount(strata[drawn], minlength=len(names))
+        selected = _lowest(strata, hashes, before, self._quotas(before))
+        after = np.bincount(strata[selected], minlength=len(names))
         self._note(context, names, before, after)
         del strata, hashes
-        for keep, conversation in zip(drawn.tobytes(), conversations, strict=True):
+        for keep, conversation in zip(selected.tobytes(), conversations, strict=True):
             if keep:
                 yield conversation
             else:
-                context.dropped("not drawn", conversation)
+                context.count_dropped("not sampled", conversation)
 
     def _read(self, conversations: Sequence[Conversation]) -> tuple[list[str], np.ndarray, np.ndarray]:
-        """The strata's names, and the stratum's number and the hash of every row."""
+        """The names of the strata, and every row's stratum index and hash."""
         import numpy as np
 
         hashes = array("Q")
@@ -86,22 +86,22 @@ class Sample(Step):
             hashes.extend(_hashes(_ids(conversations), self.seed))
             return ["all"], np.zeros(len(hashes), np.uint32), np.asarray(hashes, np.uint64)
         numbers = array("Q")
-        told: dict[str, int] = {}
+        names: dict[str, int] = {}
         for row in conversations:
             hashes.append(_hash(row.id or str(row), self.seed))
             if self.by == "length":
                 numbers.append(len(part_text(row, self.of)))
             else:
-                numbers.append(told.setdefault(self._name(row), len(told)))
+                numbers.append(names.setdefault(self._name(row), len(names)))
         if self.by == "length":
             return (*_quantiles(np.asarray(numbers), self.num_quantiles), np.asarray(hashes, np.uint64))
-        if self.column is not None and set(told) == {ABSENT}:
+        if self.column is not None and set(names) == {ABSENT}:
             raise InstructLabError(
-                f"No row has the column {self.column!r} that strata are told by",
-                where="column of the step that samples",
+                f"No row has the column {self.column!r}, which defines the strata",
+                where="column of the sampling step",
                 do=suggest_column(self.column, conversations[0].metadata),
             )
-        return list(told), np.asarray(numbers, np.uint32), np.asarray(hashes, np.uint64)
+        return list(names), np.asarray(numbers, np.uint32), np.asarray(hashes, np.uint64)
 
     def _name(self, row: Conversation) -> str:
         value: Any = row.source if self.by == "source" else row.metadata.get(self.column or "")
@@ -110,7 +110,7 @@ class Sample(Step):
         return value if isinstance(value, str) else json.dumps(value, sort_keys=True, default=str)
 
     def _quotas(self, sizes: np.ndarray) -> np.ndarray:
-        """How many rows of each stratum are kept."""
+        """The number of rows to keep of each stratum."""
         import numpy as np
 
         quotas = sizes if self.share is None else np.floor(sizes * self.share + 0.5).astype(sizes.dtype)
@@ -123,10 +123,10 @@ class Sample(Step):
         )
 
     def _note(self, context: Context, names: list[str], before: np.ndarray, after: np.ndarray) -> None:
-        counts = sorted(zip(names, before.tolist(), after.tolist(), strict=True), key=lambda told: -told[1])
-        shown = {name: {"in": rows_in, "out": rows_out} for name, rows_in, rows_out in counts[:MAX_TOLD_STRATA]}
+        counts = sorted(zip(names, before.tolist(), after.tolist(), strict=True), key=lambda counts: -counts[1])
+        strata = {name: {"in": rows_in, "out": rows_out} for name, rows_in, rows_out in counts[:MAX_REPORTED_STRATA]}
         empty = int((after == 0).sum())
-        context.audit.note(context.stage, num_strata=len(names), strata=shown, num_strata_without_rows=empty)
+        context.audit.note(context.stage, num_strata=len(names), strata=strata, num_strata_without_rows=empty)
 
 
 def _ids(conversations: Sequence[Conversation]) -> Iterator[str]:
@@ -147,7 +147,7 @@ def _hash(id_: str, seed: int) -> int:
 
 
 def _quantiles(lengths: np.ndarray, num_quantiles: int) -> tuple[list[str], np.ndarray]:
-    """Strata of about equal numbers of rows by length; fewer where many rows have one length."""
+    """Strata by length with about equally many rows; fewer if many rows have the same length."""
     import numpy as np
 
     inner = np.arange(1, num_quantiles) / num_quantiles
@@ -160,19 +160,19 @@ def _quantiles(lengths: np.ndarray, num_quantiles: int) -> tuple[list[str], np.n
 
 
 def _lowest(strata: np.ndarray, hashes: np.ndarray, sizes: np.ndarray, quotas: np.ndarray) -> np.ndarray:
-    """Which rows are among the lowest hashes of their stratum; of equal ones (rows told twice) the first."""
+    """Flags of the rows with the lowest hashes of their stratum; the first of equal ones (duplicate rows)."""
     import numpy as np
 
     order = np.lexsort((hashes, strata))  # stable
     starts = np.cumsum(sizes) - sizes
-    chosen = np.zeros(len(strata), dtype=bool)
+    flags = np.zeros(len(strata), dtype=bool)
     for start, quota in zip(starts.tolist(), quotas.tolist(), strict=True):
-        chosen[order[start : start + quota]] = True
-    return chosen
+        flags[order[start : start + quota]] = True
+    return flags
 
 
 def _proportional(quotas: np.ndarray, total: int) -> np.ndarray:
-    """The total shared out in proportion, the largest remainders first."""
+    """The total divided in proportion, by largest remainders."""
     import numpy as np
 
     exact = quotas * (total / quotas.sum())
@@ -183,13 +183,13 @@ def _proportional(quotas: np.ndarray, total: int) -> np.ndarray:
 
 
 def _equal(quotas: np.ndarray, total: int) -> np.ndarray:
-    """The total shared out equally; what a small stratum cannot use goes to the others."""
+    """The total divided equally; what a small stratum cannot use goes to the others."""
     import numpy as np
 
     shares = np.zeros_like(quotas)
     left = total
     order = np.argsort(quotas, kind="stable")
-    for place, stratum in enumerate(order):
-        shares[stratum] = min(int(quotas[stratum]), -(-left // (len(order) - place)))
+    for index, stratum in enumerate(order):
+        shares[stratum] = min(int(quotas[stratum]), -(-left // (len(order) - index)))
         left -= int(shares[stratum])
     return shares

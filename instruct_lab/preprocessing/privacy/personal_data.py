@@ -1,4 +1,4 @@
-"""What tells of a person in a text: addresses, phone numbers, cards and accounts."""
+"""Patterns of personal data: addresses, phone numbers, cards and accounts."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import re
 from collections.abc import Callable
 
 Rest = Callable[[re.Match[str], bool], str | None]
-"""Takes a match and whether examples are left; gives what stays of it behind the placeholder (mostly nothing), or None
-where it is not what it looks like."""
+"""Takes a match and whether examples are left; returns the end of the match to keep after the placeholder (usually
+`""`), or `None` if the match is a false positive."""
 
 # ASCII, so that Chinese characters beside a number do not hide it
 _START = r"(?<![A-Za-z0-9_])"
@@ -31,7 +31,7 @@ IP_ADDRESSES = (
         re.compile(":[0-9A-Fa-f]{0,4}:[0-9A-Fa-f]"),
     ),
 )
-"""Versions 4 and 6, each with what is quick to look for."""
+"""Versions 4 and 6, each with a faster pattern to test first."""
 VERSION_BEFORE = re.compile(
     r"(?:version|versions|release|ver\.?|\bv|build|section|[=<>~^]=?|版本|§) *[:：]? *v?$", re.IGNORECASE
 )
@@ -52,8 +52,8 @@ PHONE = re.compile(
     )
 )
 EXAMPLE_PHONE = re.compile(r"(?:1?[2-9]\d\d55501\d\d|(?:0|0?0?33)(?:19900|26191|35301|46571|53649|63998)\d{4})")
-"""Numbers reserved for films and books in North America (NANPA) and France (ARCEP)."""
-NUMBER_LIKE = re.compile(r"\d{6}0{5}$")  # fifteen billion is no phone number
+"""Numbers reserved for fiction in North America (NANPA) and France (ARCEP)."""
+NUMBER_LIKE = re.compile(r"\d{6}0{5}$")  # round numbers such as fifteen billion
 
 CARD = re.compile(
     rf"{_START}(?<![.,+-])(?:\d{{13,19}}|\d{{4}}(?P<by>[ -])\d{{4}}(?P=by)\d{{4}}(?P=by)\d{{1,7}}|"
@@ -84,12 +84,12 @@ IBAN_LENGTHS = {
     "SO": 23, "ST": 25, "SV": 28, "TL": 23, "TN": 24, "TR": 26, "UA": 29, "VA": 22, "VG": 24, "XK": 20, "YE": 30,
 }
 # fmt: on
-"""Characters of an IBAN by country (the registry of ISO 13616)."""
+"""Length of an IBAN by country (the registry of ISO 13616)."""
 EXAMPLE_IBANS = frozenset({"GB82WEST12345698765432", "DE89370400440532013000", "FR1420041010050500013M02606"})
 
 
 def email(match: re.Match[str], leave_examples: bool) -> str | None:
-    """A mail address; not `git@github.com`, `logo@2x.png`, nor (as examples) addresses at example.com."""
+    """An e-mail address; not `git@github.com` or `logo@2x.png`. Examples: addresses at example.com."""
     domain, last = match["domain"], match["last"].lower()
     if match["local"].lower() in LOCAL_ACCOUNTS or last in FILE_ENDS or match["local"].endswith("."):
         return None
@@ -97,11 +97,11 @@ def email(match: re.Match[str], leave_examples: bool) -> str | None:
 
 
 def ip_address(match: re.Match[str], leave_examples: bool) -> str | None:
-    """An address of the internet, version 4 or 6.
+    """An IP address, version 4 or 6.
 
-    Four numbers that all are under 32 are taken for a version or a section (1.2.3.4, 8.8.8.8), as are those after a
-    word such as "version" or a sign such as ==; one in four thousand addresses looks like that. As examples: addresses
-    that are not global (10.0.0.1, 127.0.0.1, 192.0.2.7, ::1).
+    Four numbers below 32 count as a version or a section (1.2.3.4, 8.8.8.8), as do those after a word such as "version"
+    or a sign such as ==; one in four thousand addresses looks like that. Examples: addresses that are not global
+    (10.0.0.1, 127.0.0.1, 192.0.2.7, ::1).
     """
     text = match.group()
     try:
@@ -112,7 +112,7 @@ def ip_address(match: re.Match[str], leave_examples: bool) -> str | None:
         before = match.string[max(0, match.start() - 20) : match.start()]
         if max(address.packed) <= MAX_VERSION_PART or VERSION_BEFORE.search(before):
             return None
-    elif sum(1 for group in text.split(":") if group) < 3:  # `a::b` is C++ more often
+    elif sum(1 for group in text.split(":") if group) < 3:  # `a::b` is usually C++
         return None
     return None if leave_examples and not address.is_global else ""
 
@@ -126,31 +126,30 @@ def phone(match: re.Match[str], leave_examples: bool) -> str | None:
 
 
 def payment_card(match: re.Match[str], leave_examples: bool) -> str | None:
-    """A payment card: a number that an issuer gives out, with the right check digit (ISO/IEC 7812, Luhn)."""
+    """A payment card: a number of a known issuer with a correct check digit (ISO/IEC 7812, Luhn)."""
     digits = re.sub(r"\D", "", match.group())
-    if not ISSUERS.fullmatch(digits) or not luhn(digits):
+    if not ISSUERS.fullmatch(digits) or not has_luhn_digit(digits):
         return None
     return None if leave_examples and digits in EXAMPLE_CARDS else ""
 
 
-def luhn(digits: str) -> bool:
-    """Whether the last digit checks the others."""
+def has_luhn_digit(digits: str) -> bool:
+    """Whether the last digit is the check digit of the others."""
     doubled = (sum(divmod(2 * int(digit), 10)) for digit in digits[-2::-2])
     return (sum(map(int, digits[-1::-2])) + sum(doubled)) % 10 == 0
 
 
 def iban(match: re.Match[str], leave_examples: bool) -> str | None:
-    """An international account number of the length that its country has, with the right check digits (ISO 13616)."""
+    """An international account number with its country's length and correct check digits (ISO 13616)."""
     text = match.group()
-    places = [place for place, character in enumerate(text) if character != " "]
+    positions = [position for position, character in enumerate(text) if character != " "]
     length = IBAN_LENGTHS.get(text[:2])
-    if length is None or len(places) < length:
+    if length is None or len(positions) < length:
         return None
-    stop = places[length - 1] + 1
+    stop = positions[length - 1] + 1
     rest = match.string[match.start() + stop :][:1]
     number = text[:stop].replace(" ", "")
-    if (rest.isascii() and rest.isalnum()) or int(
-        "".join(str(int(sign, 36)) for sign in number[4:] + number[:4])
-    ) % 97 != 1:
+    checked = int("".join(str(int(sign, 36)) for sign in number[4:] + number[:4]))
+    if (rest.isascii() and rest.isalnum()) or checked % 97 != 1:
         return None
     return None if leave_examples and number in EXAMPLE_IBANS else text[stop:]

@@ -1,4 +1,4 @@
-"""Keys, tokens and passwords in a text."""
+"""Patterns of keys, tokens and passwords."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _START = r"(?<![A-Za-z0-9_])"
 _END = r"(?![A-Za-z0-9_])"
 
 API_KEYS: dict[str, str] = {
-    # AWS, by the kinds of its unique identifiers
+    # AWS, by the prefixes of its unique identifiers
     **dict.fromkeys(("AKIA", "ASIA", "AIDA", "AROA", "ABIA", "ACCA"), r"(?:AKIA|ASIA|AIDA|AROA|ABIA|ACCA)[A-Z0-9]{16}"),
     "gh": r"gh[pousr]_[A-Za-z0-9]{36,255}",  # GitHub
     "github_pat_": r"github_pat_[A-Za-z0-9_]{50,255}",
@@ -32,14 +32,14 @@ API_KEYS: dict[str, str] = {
     "SG.": r"SG\.[A-Za-z0-9_-]{22}\.[A-Za-z0-9_-]{43}",  # SendGrid
     ":AA": r"[0-9]{8,10}:AA[A-Za-z0-9_-]{33}",  # Telegram
 }
-"""Keys of known form, by a part of each that is quick to look for."""
+"""Keys of known form, by a part of each that is tested first."""
 API_KEY = re.compile(rf"{_START}(?:{'|'.join(dict.fromkeys(API_KEYS.values()))}){_END}")
 
 PRIVATE_KEY = re.compile(
     r"-----BEGIN [A-Z0-9 ]{0,30}PRIVATE KEY(?: BLOCK)?-----(?:(?:(?!-----)[\s\S])*+-----END [A-Z0-9 ]{0,30}PRIVATE KEY"
     r"(?: BLOCK)?-----|(?:(?:\s|\\[nr])*+[A-Za-z0-9+/=]{16,}+)++)"
 )
-"""A block in PEM or OpenPGP armour; of one that is cut off, the lines of its key."""
+"""A block in PEM or OpenPGP armour; if it is cut off, the lines of its key."""
 
 JWT = re.compile(rf"{_START}eyJ[A-Za-z0-9_-]{{8,}}+\.eyJ[A-Za-z0-9_-]{{8,}}+\.[A-Za-z0-9_-]{{8,}}+")
 """A JSON web token (RFC 7519): three parts, the first two JSON objects in base64."""
@@ -55,55 +55,53 @@ SECRET = re.compile(
     r"(?P<value>[A-Za-z0-9_+/=.~!@#$%^&*-]{16,200}+)(?![(\[])",
     re.IGNORECASE,
 )
-"""A name that tells of a secret, a sign or word that gives it a value, and the value."""
+"""The name of a secret, an assignment (sign or word), and the value."""
 LONG = re.compile(r"[A-Za-z0-9_+/=.~!@#$%^&*-]{16}")
 HINTS = ("key", "secret", "token", "pass", "pwd", "credential", "bearer", "密", "口令", "令牌", "clé")
 URL_PASSWORD = re.compile(
     r"(?P<before>[a-z][a-z0-9+.-]{1,20}://[^\s/:@\"'<>]{0,100}:)(?P<value>[^\s/@\"'<>]{3,200})(?=@)"
 )
-"""A password within the address of a server (RFC 3986)."""
-STAND_IN = re.compile(
+"""A password in the URL of a server (RFC 3986)."""
+PLACEHOLDER_VALUE = re.compile(
     r"pass(?:w(?:or)?d)?|pwd|secret|your|my_?|xxx|\.\.\.|\*\*\*|example|changeme|placeholder|dummy|^[$%{<\[(]|foo|token$",
     re.IGNORECASE,
 )
-"""A value that stands for a secret and is none."""
+"""A value that is a placeholder for a secret."""
+EXAMPLE_KEY = re.compile(r"EXAMPLE|example|[xX]{4}|your|YOUR")
 
 
-STAND_IN_KEY = re.compile(r"EXAMPLE|example|[xX]{4}|your|YOUR")
-
-
-def might_hold_api_key(text: str) -> bool:
-    """A quick look."""
+def might_have_api_key(text: str) -> bool:
+    """A fast test before `API_KEY`."""
     return any(part in text for part in API_KEYS)
 
 
 def api_key(match: re.Match[str], leave_examples: bool) -> str | None:
-    """A key of known form; as examples, those that say so (...EXAMPLE, XXXX)."""
-    return None if leave_examples and STAND_IN_KEY.search(match.group()) else ""
+    """A key of known form. Examples: keys that contain EXAMPLE or XXXX."""
+    return None if leave_examples and EXAMPLE_KEY.search(match.group()) else ""
 
 
-def might_hold_secret(text: str) -> bool:
-    """A quick look."""
+def might_have_secret(text: str) -> bool:
+    """A fast test before `SECRET`."""
     return LONG.search(text) is not None and any(hint in lower for lower in (text.lower(),) for hint in HINTS)
 
 
 CHARACTERS_PER_CHANGE = 5
-"""A random value goes over from letters to digits or to capitals more often than once in so many characters."""
+"""In a random value, the kind of character (digit, upper case, lower case) changes at least once in this many."""
 
 
 def entropy(text: str) -> float:
-    """Shannon entropy of a text's characters, in bits a character."""
+    """Shannon entropy of a text's characters, in bits per character."""
     return -sum(count / len(text) * math.log2(count / len(text)) for count in Counter(text).values())
 
 
 def is_random(value: str, min_entropy: float) -> bool:
-    """Whether a value looks made by chance: letters and digits that change often, enough entropy, and no stand-in.
+    """Whether a value looks random: letters and digits that alternate often, enough entropy, and no placeholder.
 
     Args:
         value: the value.
-        min_entropy: in bits a character; 32 hexadecimal digits have about 3.6, 20 letters and digits about 4.
+        min_entropy: in bits per character; 32 hexadecimal digits have about 3.6, 20 letters and digits about 4.
     """
-    if STAND_IN.search(value) or not any(map(str.isdigit, value)) or not any(map(str.isalpha, value)):
+    if PLACEHOLDER_VALUE.search(value) or not any(map(str.isdigit, value)) or not any(map(str.isalpha, value)):
         return False
     kinds = ["digit" if sign.isdigit() else "upper" if sign.isupper() else "lower" for sign in value if sign.isalnum()]
     changes = sum(first != second for first, second in itertools.pairwise(kinds))

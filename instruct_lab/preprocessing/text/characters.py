@@ -1,14 +1,14 @@
-"""Characters that no text is meant to hold, and white space."""
+"""Control characters, characters that could not be decoded, and white space."""
 
 from __future__ import annotations
 
 import re
 
-from instruct_lab.preprocessing.text.code_spans import outside_code
+from instruct_lab.preprocessing.text.code_spans import change_outside_code
 
 UNWANTED = re.compile("[\x00-\x08\x0b-\x1f\x7f\ufeff\ud800-\udfff]")
 ASCII_LINE_ENDS = re.compile("\r\n?|\x0b|\x0c")
-TERMINAL_ESCAPE = re.compile("\x1b\\[[0-?]*+[ -/]*+[@-~]")  # colours and cursor moves (ECMA-48)
+TERMINAL_ESCAPE = re.compile("\x1b\\[[0-?]*+[ -/]*+[@-~]")  # colours and cursor movements (ECMA-48)
 ASCII_CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f\ufeff]")  # tab and line ends excepted
 SURROGATE = re.compile("[\ud800-\udfff]")
 OTHER_UNWANTED = re.compile("[\x80-\x9f\u2028\u2029]")
@@ -16,12 +16,12 @@ OTHER_LINE_ENDS = re.compile("\r\n?|[\x85\u2028\u2029]")
 OTHER_CONTROL = re.compile("[\x80-\x9f]")
 LOST = "\ufffd"
 
-TRAILING = re.compile(r"(?<![^\S\n])[^\S\n]++(?=\n)")
+TRAILING_SPACES = re.compile(r"(?<![^\S\n])[^\S\n]++(?=\n)")
 INDENTATION = re.compile(r"(?:[^\S\n]*+\n)*+((?: {4}|\t)[ \t]*+)(?=\S)")
 
 
-def without_ascii_control(text: str) -> str:
-    """The text without control characters of ASCII, terminal colours and byte order marks.
+def remove_ascii_control(text: str) -> str:
+    """Remove ASCII control characters, terminal colours and byte order marks.
 
     Line ends of every kind become a newline; halves of a surrogate pair are joined, and single ones become U+FFFD.
     """
@@ -33,42 +33,42 @@ def without_ascii_control(text: str) -> str:
     return ASCII_CONTROL.sub("", text)
 
 
-def without_other_control(text: str) -> str:
-    """The text without the control characters beyond ASCII; looked for after encodings are repaired, which use them."""
+def remove_other_control(text: str) -> str:
+    """Remove control characters beyond ASCII; call it after repairing encodings, which need them."""
     if text.isascii() or not OTHER_UNWANTED.search(text):
         return text
     return OTHER_CONTROL.sub("", OTHER_LINE_ENDS.sub("\n", text))
 
 
-def without_lost(text: str) -> str:
-    """The text without U+FFFD, which stands for what could not be decoded."""
+def remove_lost(text: str) -> str:
+    """Remove U+FFFD, which replaces what could not be decoded."""
     return text.replace(LOST, "")
 
 
-def without_trailing_spaces(text: str) -> str:
-    """The text without spaces at line ends, except in code."""
-    if " \n" not in text and ((text.isascii() and "\t\n" not in text) or not TRAILING.search(text)):
+def remove_trailing_spaces(text: str) -> str:
+    """Remove spaces at line ends, except in code."""
+    if " \n" not in text and ((text.isascii() and "\t\n" not in text) or not TRAILING_SPACES.search(text)):
         return text
-    return outside_code(text, lambda piece: TRAILING.sub("", piece))
+    return change_outside_code(text, lambda piece: TRAILING_SPACES.sub("", piece))
 
 
-def with_blank_lines(text: str, maximum: int) -> str:
-    """The text with at most so many blank lines in a row, except in code."""
+def limit_blank_lines(text: str, maximum: int) -> str:
+    """Keep at most `maximum` consecutive blank lines, except in code."""
     if "\n" not in text:
         return text
     blank_lines = re.compile(rf"\n(?:[^\S\n]*+\n){{{maximum + 1},}}+")
     if not blank_lines.search(text):
         return text
-    return outside_code(text, lambda piece: blank_lines.sub("\n" * (maximum + 1), piece))
+    return change_outside_code(text, lambda piece: blank_lines.sub("\n" * (maximum + 1), piece))
 
 
-def stripped(text: str, keep_indentation: bool) -> str:
-    """The text without white space around it.
+def strip_text(text: str, keep_indentation: bool) -> str:
+    """Remove white space around a text.
 
     Args:
         text: the text.
-        keep_indentation: whether a first line that is indented as code is (by four spaces or a tab, as in Markdown)
-            stays indented: without it the body of a function would no longer run.
+        keep_indentation: whether to keep the indentation of a first line that looks like code (four spaces or a tab,
+            as in Markdown): the body of a function would not run without it.
     """
     if not keep_indentation or not text[:1].isspace():
         return text.strip()

@@ -1,4 +1,4 @@
-"""Texts that are damaged, and rows that say nothing."""
+"""Repair of damaged texts, and removal of empty rows."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from instruct_lab.data.split import is_plain_text
 from instruct_lab.errors import Refusal
 from instruct_lab.preprocessing.base import Context, Need, Step
 from instruct_lab.preprocessing.text import characters, roles
-from instruct_lab.preprocessing.text.markup import without_html
-from instruct_lab.preprocessing.text.mojibake import repaired
-from instruct_lab.preprocessing.text.refusals import AnswerPatterns, compiled
+from instruct_lab.preprocessing.text.markup import remove_html
+from instruct_lab.preprocessing.text.mojibake import repair_encoding
+from instruct_lab.preprocessing.text.refusals import AnswerPatterns, compile_pattern
 
 KINDS = (
     "mojibake",
@@ -32,80 +32,80 @@ KINDS = (
     "empty message",
     "roles",
 )
-"""What a row is changed for, in the order in which an audit's reason names it."""
+"""Kinds of changes, in the order of an audit's reason."""
 Change = tuple[str, Callable[[str], str]]
 
 
 @component
 class Clean(Step):
-    """Mends damaged texts (encoding, control characters, white space, HTML) and turns; drops rows that say nothing.
+    """Repairs damaged texts (encoding, control characters, white space, HTML) and turns; drops empty rows.
 
-    As it stands it changes only what is surely damage, and is safe on code. Invisible format characters (zero-width
-    joiner, direction marks) stay: scripts need them. Mojibake, lost characters, refusals and boilerplate are dropped of
-    training alone; in what is measured on they are reported. What rows were changed for is counted by kind, too. Source
-    of the repair of encodings: ftfy (Speer, 2019).
+    The defaults change only certain damage, and are safe on code. Invisible format characters (zero-width joiner,
+    direction marks) stay: scripts need them. Rows with mojibake, lost characters, refusals or boilerplate are dropped
+    only from training; in validation and test they are reported. The audit also counts changed rows by kind. Source of
+    the repair of encodings: ftfy (Speer, 2019).
     """
 
     needs: ClassVar[frozenset[Need]] = frozenset({"data"})
     row_by_row: ClassVar[bool] = True
 
-    strip: bool = True  # white space around each text
-    keep_indentation: bool = True  # of a first line by four spaces or a tab, which is code; where `strip` is on
+    strip: bool = True  # remove white space around each text
+    keep_indentation: bool = True  # with `strip`: of a first line with four spaces or a tab, which is code
     trailing_spaces: Literal["remove", "keep"] = "keep"  # at line ends outside code; in Markdown, two break the line
-    max_blank_lines: Annotated[int, Field(ge=0, le=100)] | None = None  # in a row, outside code; null: any number
+    max_blank_lines: Annotated[int, Field(ge=0, le=100)] | None = None  # consecutive, outside code; null: any number
     control_characters: Literal["remove", "keep"] = "remove"  # terminal colours, byte order marks, odd line ends too
-    mojibake: Literal["repair", "drop", "keep"] = "repair"  # text in UTF-8 that was read in another encoding
-    lost_characters: Literal["remove", "drop", "keep"] = "keep"  # U+FFFD, where something could not be decoded
+    mojibake: Literal["repair", "drop", "keep"] = "repair"  # UTF-8 text that was decoded with another encoding
+    lost_characters: Literal["remove", "drop", "keep"] = "keep"  # U+FFFD, in place of what could not be decoded
     html: Literal["remove", "keep"] = "keep"  # comments, tags and entities of HTML, outside code
-    repeated_messages: Literal["merge", "drop", "keep"] = "merge"  # one role says the same twice in a row
-    empty_messages: Literal["remove", "drop", "keep"] = "keep"  # those before the last one
-    role_order: Literal["repair", "drop", "keep"] = "keep"  # system first, then user and assistant in turns
+    repeated_messages: Literal["merge", "drop", "keep"] = "merge"  # a role repeats its message directly
+    empty_messages: Literal["remove", "drop", "keep"] = "keep"  # except the last message
+    role_order: Literal["repair", "drop", "keep"] = "keep"  # system first, then user and assistant alternate
     empty_prompt: Literal["drop", "keep"] = "drop"  # a conversation without any text before the answer
     empty_answer: Literal["drop", "keep"] = "drop"  # a conversation whose answer is missing or empty
-    empty_words: list[str] = Field(default_factory=list)  # texts that say as little as none, for example <noinput>
-    refusals: Literal["drop", "report", "keep"] = "keep"  # an answer that declines ("I'm sorry, but I can't")
-    refusal_patterns: list[str] = Field(default_factory=list)  # your own, as regular expressions
-    boilerplate: Literal["drop", "report", "keep"] = "keep"  # an answer that speaks of itself ("As an AI model")
-    boilerplate_patterns: list[str] = Field(default_factory=list)  # your own, as regular expressions
+    empty_words: list[str] = Field(default_factory=list)  # texts that count as empty, for example <noinput>
+    refusals: Literal["drop", "report", "keep"] = "keep"  # answers that decline ("I'm sorry, but I can't")
+    refusal_patterns: list[str] = Field(default_factory=list)  # further ones, as regular expressions
+    boilerplate: Literal["drop", "report", "keep"] = "keep"  # answers about the model itself ("As an AI model")
+    boilerplate_patterns: list[str] = Field(default_factory=list)  # further ones, as regular expressions
 
     def __post_init__(self) -> None:
-        """Refuse patterns that are none, or that nothing would look for."""
+        """Refuse invalid patterns, and patterns that would not be used."""
         for kind in ("refusal", "boilerplate"):
             patterns, policy = getattr(self, f"{kind}_patterns"), "refusals" if kind == "refusal" else kind
             if patterns and getattr(self, policy) == "keep":
-                raise Refusal(f"{kind}_patterns", f"nothing looks for them while {policy} is keep", "drop or report")
+                raise Refusal(f"{kind}_patterns", f"not used while {policy} is keep", "drop or report")
             for pattern in patterns:
                 try:
-                    compiled(pattern)
+                    compile_pattern(pattern)
                 except re.error as error:
-                    reason = f"{pattern!r} is no regular expression: {error}"
+                    reason = f"{pattern!r} is not a regular expression: {error}"
                     raise Refusal(f"{kind}_patterns", reason) from error
 
     def data_fingerprint(self, cache_path: Path) -> str:
-        """The version of ftfy, which decides what is repaired."""
+        """The version of ftfy, which decides the repairs."""
         from importlib.metadata import version
 
         return version("ftfy")
 
     def apply(self, conversations: Sequence[Conversation], context: Context) -> Iterator[Conversation]:
-        """Yield cleaned conversations; counts those changed, dropped and reported."""
+        """Yield the cleaned conversations; counts those changed, dropped and reported."""
         changes, patterns = self._changes(), AnswerPatterns(self.refusal_patterns, self.boilerplate_patterns)
         empty_words = frozenset(word.strip().casefold() for word in self.empty_words)
         rows_of_kind: Counter[str] = Counter()
         for conversation in conversations:
             kinds: dict[str, None] = {}
-            cleaned = self._with_turns(_with_texts(conversation, changes, kinds), kinds, empty_words)
-            if isinstance(cleaned, str) or (reason := self._emptiness(cleaned, empty_words)):
-                context.dropped(cleaned if isinstance(cleaned, str) else reason, conversation)
+            cleaned = self._clean_turns(_clean_texts(conversation, changes, kinds), kinds, empty_words)
+            if isinstance(cleaned, str) or (reason := self._empty_part(cleaned, empty_words)):
+                context.count_dropped(cleaned if isinstance(cleaned, str) else reason, conversation)
                 continue
             flaws = list(self._flaws(cleaned, kinds, patterns))
             to_drop = [flaw for policy, flaw in flaws if policy == "drop" and context.split == "train"]
             if to_drop:
-                context.dropped(to_drop[0], conversation)
+                context.count_dropped(to_drop[0], conversation)
                 continue
             if kinds:
                 rows_of_kind.update(list(kinds))
-                context.changed(", ".join(kind for kind in KINDS if kind in kinds), conversation, cleaned)
+                context.count_changed(", ".join(kind for kind in KINDS if kind in kinds), conversation, cleaned)
             for _, flaw in flaws:
                 context.audit.record(context.stage, "reported", flaw, cleaned)
             yield cleaned
@@ -113,38 +113,38 @@ class Clean(Step):
             context.audit.add(context.stage, rows_changed_for=rows_of_kind)
 
     def _changes(self) -> list[Change]:
-        """What is done to every text, in order, and the kind it is counted as."""
+        """The changes of every text in order, each with the kind that it counts as."""
         changes: list[Change] = []
         if self.control_characters == "remove":
-            changes.append(("control characters", characters.without_ascii_control))
+            changes.append(("control characters", characters.remove_ascii_control))
         if self.mojibake != "keep":
-            changes.append(("mojibake", repaired))
+            changes.append(("mojibake", repair_encoding))
         if self.control_characters == "remove":
-            changes.append(("control characters", self._revealing(characters.without_other_control)))
+            changes.append(("control characters", self._revealing(characters.remove_other_control)))
         if self.lost_characters == "remove":
-            changes.append(("lost characters", characters.without_lost))
+            changes.append(("lost characters", characters.remove_lost))
         if self.html == "remove":
-            changes.append(("HTML", without_html))
+            changes.append(("HTML", remove_html))
         if self.trailing_spaces == "remove":
-            changes.append(("white space", characters.without_trailing_spaces))
+            changes.append(("white space", characters.remove_trailing_spaces))
         if self.max_blank_lines is not None:
-            changes.append(("white space", partial(characters.with_blank_lines, maximum=self.max_blank_lines)))
+            changes.append(("white space", partial(characters.limit_blank_lines, maximum=self.max_blank_lines)))
         if self.strip:
-            stripped = partial(characters.stripped, keep_indentation=self.keep_indentation)
-            changes.append(("white space", self._revealing(stripped)))
+            strip = partial(characters.strip_text, keep_indentation=self.keep_indentation)
+            changes.append(("white space", self._revealing(strip)))
         return changes
 
-    def _revealing(self, mend: Callable[[str], str]) -> Callable[[str], str]:
-        """A change that takes characters away; what their going lets be seen as mojibake is repaired too."""
-        return partial(_settled, mend) if self.mojibake == "repair" else mend
+    def _revealing(self, change: Callable[[str], str]) -> Callable[[str], str]:
+        """A change that removes characters, followed by a repair of mojibake that only then becomes recognisable."""
+        return partial(_change_and_repair, change) if self.mojibake == "repair" else change
 
-    def _with_turns(
+    def _clean_turns(
         self, conversation: Conversation, kinds: dict[str, None], empty_words: frozenset[str]
     ) -> Conversation | str:
-        """The conversation with its turns mended, or why it cannot be."""
+        """The conversation with its turns repaired, or the reason to drop it."""
         messages = conversation.messages
         if self.repeated_messages != "keep":
-            messages = roles.without_repeats(messages)
+            messages = roles.remove_repeats(messages)
             if messages is not conversation.messages:
                 if self.repeated_messages == "drop":
                     return "repeated message"
@@ -153,31 +153,31 @@ class Clean(Step):
             if self.empty_messages == "drop":
                 return "empty message"
             kinds["empty message"] = None
-            said = tuple(message for message in messages[:-1] if not _is_empty(message.content, empty_words))
-            messages = (*said, messages[-1])
+            filled = (message for message in messages[:-1] if not _is_empty(message.content, empty_words))
+            messages = (*filled, messages[-1])
         if messages is not conversation.messages:
             conversation = dataclasses.replace(conversation, messages=messages)
-        return conversation if self.role_order == "keep" else self._with_roles(conversation, kinds)
+        return conversation if self.role_order == "keep" else self._repair_roles(conversation, kinds)
 
-    def _with_roles(self, conversation: Conversation, kinds: dict[str, None]) -> Conversation | str:
+    def _repair_roles(self, conversation: Conversation, kinds: dict[str, None]) -> Conversation | str:
         open_end = bool(conversation.references)
-        ordered = roles.repaired(conversation.messages, open_end)
-        if ordered == conversation.messages and _pair_in_order(conversation):
+        ordered = roles.repair_order(conversation.messages, open_end)
+        if ordered == conversation.messages and _is_pair_in_order(conversation):
             return conversation
         if self.role_order == "drop":
             return "roles out of order"
         if ordered is None:
-            return "roles out of order, beyond repair"
-        mended = dataclasses.replace(conversation, messages=ordered)
-        if conversation.rejected and not (ordered[-1] == conversation.messages[-1] and _pair_in_order(mended)):
-            return "roles out of order, beyond repair"
+            return "roles out of order, not repairable"
+        repaired = dataclasses.replace(conversation, messages=ordered)
+        if conversation.rejected and not (ordered[-1] == conversation.messages[-1] and _is_pair_in_order(repaired)):
+            return "roles out of order, not repairable"
         kinds["roles"] = None
-        return mended
+        return repaired
 
-    def _emptiness(self, conversation: Conversation, empty_words: frozenset[str]) -> str:
-        said = (message.content for message in conversation.prompt if message.role != "system")
-        asks = self.empty_prompt == "drop" and not is_plain_text(conversation)  # a plain text has no prompt to be empty
-        if asks and all(_is_empty(text, empty_words) for text in said):
+    def _empty_part(self, conversation: Conversation, empty_words: frozenset[str]) -> str:
+        questions = (message.content for message in conversation.prompt if message.role != "system")
+        needs_prompt = self.empty_prompt == "drop" and not is_plain_text(conversation)  # a plain text has no prompt
+        if needs_prompt and all(_is_empty(text, empty_words) for text in questions):
             return "empty prompt"
         if self.empty_answer == "drop" and all(_is_empty(answer, empty_words) for answer in conversation.answers):
             return "empty answer"
@@ -186,7 +186,7 @@ class Clean(Step):
     def _flaws(
         self, conversation: Conversation, kinds: dict[str, None], patterns: AnswerPatterns
     ) -> Iterator[tuple[str, str]]:
-        """What a row may be dropped or reported for, with the policy that says so."""
+        """Reasons to drop or report a row, each after its policy."""
         if self.mojibake == "drop" and "mojibake" in kinds:
             yield self.mojibake, "mojibake"
         if self.lost_characters == "drop" and any(characters.LOST in text for text in _texts(conversation)):
@@ -197,23 +197,23 @@ class Clean(Step):
             yield self.boilerplate, "boilerplate"
 
 
-def _with_texts(conversation: Conversation, changes: Sequence[Change], kinds: dict[str, None]) -> Conversation:
-    def change(role: str, text: str) -> str:
-        for kind, mend in changes:
-            mended = mend(text)
-            if mended != text:
+def _clean_texts(conversation: Conversation, changes: Sequence[Change], kinds: dict[str, None]) -> Conversation:
+    def clean(role: str, text: str) -> str:
+        for kind, change in changes:
+            before, text = text, change(text)
+            if text != before:
                 kinds[kind] = None
-                text = mended
         return text
 
-    return conversation.map_text(change)
+    return conversation.map_text(clean)
 
 
-def _settled(mend: Callable[[str], str], text: str) -> str:
-    found = mend(text)
-    while found != text:
-        text, found = found, mend(repaired(found))
-    return found
+def _change_and_repair(change: Callable[[str], str], text: str) -> str:
+    """Change a text and repair its encoding, until nothing changes any more."""
+    result = change(text)
+    while result != text:
+        text, result = result, change(repair_encoding(result))
+    return result
 
 
 def _texts(conversation: Conversation) -> Iterator[str]:
@@ -226,10 +226,10 @@ def _is_empty(text: str, empty_words: frozenset[str]) -> bool:
 
 
 def _answers(conversation: Conversation) -> Iterator[str]:
-    """Everything that stands as an answer; what is rejected may well decline."""
+    """All answers; rejected ones may be refusals."""
     yield from (message.content for message in conversation.messages if message.role == "assistant")
     yield from conversation.references
 
 
-def _pair_in_order(conversation: Conversation) -> bool:
-    return not conversation.rejected or roles.in_order((*conversation.prompt, *conversation.rejected))
+def _is_pair_in_order(conversation: Conversation) -> bool:
+    return not conversation.rejected or roles.is_in_order((*conversation.prompt, *conversation.rejected))

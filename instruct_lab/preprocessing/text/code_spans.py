@@ -1,4 +1,4 @@
-"""Where a text is code: fenced blocks and inline code of Markdown."""
+"""Code in texts: fenced blocks and inline code of Markdown."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ FENCE = re.compile(r"^[ \t]*+(`{3,}+|~{3,}+)([^\n]*+)", re.MULTILINE)
 BACKTICKS = re.compile("`++")
 
 
-def outside_code(text: str, change: Callable[[str], str]) -> str:
-    """The text with what is not code changed, piece by piece."""
+def change_outside_code(text: str, change: Callable[[str], str]) -> str:
+    """Change everything in a text that is not code, piece by piece."""
     if "`" not in text and "~~~" not in text:
         return change(text)
-    return "".join(piece if is_code else change(piece) for is_code, piece in pieces(text))
+    return "".join(piece if is_code else change(piece) for is_code, piece in split_code(text))
 
 
-def pieces(text: str) -> Iterator[tuple[bool, str]]:
-    """The text cut where code begins and ends: whether a piece is code, and the piece; joined they are the text."""
+def split_code(text: str) -> Iterator[tuple[bool, str]]:
+    """Cut a text where code begins and ends: yields whether a piece is code, and the piece."""
     end = 0
     for start, stop in code_spans(text):
         if end < start:
@@ -32,24 +32,24 @@ def pieces(text: str) -> Iterator[tuple[bool, str]]:
 
 
 def code_spans(text: str) -> list[Span]:
-    """Start and end of all code in a text, in order, marks included.
+    """Start and end of all code in a text, in order, with its fences and backticks.
 
-    Fences as CommonMark has them, at any depth of indentation; a fence or a run of three and more backticks that is
-    never closed holds to the end of the text. Inline code ends in the same paragraph.
+    Fences follow CommonMark, at any depth of indentation; a fence, or a run of three or more backticks, that is never
+    closed extends to the end of the text. Inline code ends in the same paragraph.
     """
     if "`" not in text and "~~~" not in text:
         return []
     spans: list[Span] = []
     end = 0
-    for start, stop in _fenced(text):
-        spans += _inline(text, end, start)
+    for start, stop in _fenced_spans(text):
+        spans += _inline_spans(text, end, start)
         spans.append((start, stop))
         end = stop
-    spans += _inline(text, end, len(text))
+    spans += _inline_spans(text, end, len(text))
     return spans
 
 
-def _fenced(text: str) -> Iterator[Span]:
+def _fenced_spans(text: str) -> Iterator[Span]:
     mark, begin = "", 0
     for line in FENCE.finditer(text):
         run, info = line.group(1), line.group(2)
@@ -63,7 +63,7 @@ def _fenced(text: str) -> Iterator[Span]:
         yield begin, len(text)
 
 
-def _inline(text: str, begin: int, end: int) -> Iterator[Span]:
+def _inline_spans(text: str, begin: int, end: int) -> Iterator[Span]:
     runs = [(run.start(), run.end()) for run in BACKTICKS.finditer(text, begin, end)]
     of_length: dict[int, list[int]] = {}
     for number, (start, stop) in enumerate(runs):

@@ -1,17 +1,17 @@
-"""HTML that stayed in a text."""
+"""Removal of HTML from texts."""
 
 from __future__ import annotations
 
 import html
 import re
 
-from instruct_lab.preprocessing.text.code_spans import outside_code
+from instruct_lab.preprocessing.text.code_spans import change_outside_code
 
 BLOCKS = (
     "address|article|aside|blockquote|body|br|center|dd|div|dl|dt|figcaption|figure|footer|form|h[1-6r]|head|header|"
     "html|main|nav|ol|p|pre|section|table|tbody|tfoot|thead|title|tr|ul"
 )
-"""Elements that stand on lines of their own."""
+"""Elements that are on lines of their own."""
 INLINE = (
     "a|abbr|acronym|b|bdi|bdo|big|button|caption|cite|code|col|colgroup|del|dfn|em|embed|font|i|iframe|img|input|ins|"
     "kbd|label|link|mark|meta|object|option|param|q|s|samp|select|small|source|span|strike|strong|sub|sup|td|textarea|"
@@ -28,20 +28,20 @@ INLINE_TAG = re.compile(rf"</?(?:{INLINE})(?:\s[^<>]*+)?/?>", re.IGNORECASE)
 ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
 
 
-def without_html(text: str) -> str:
-    """The text without comments, scripts and tags of HTML, and with its entities as the characters that they name.
+def remove_html(text: str) -> str:
+    """Remove comments, scripts and tags of HTML, and replace entities by their characters.
 
-    Only elements that HTML has are tags: `<EMAIL>`, `List<int>` and `a < b` stay. Code is left as it is. What an
-    entity spells out (`&lt;b&gt;`) is text and stays: so a second pass may find more.
+    Only elements of HTML count as tags: `<EMAIL>`, `List<int>` and `a < b` stay. Code is unchanged. The result of an
+    entity (`&lt;b&gt;`) is text and stays, so a second pass may remove more.
     """
     if "<" not in text and "&" not in text:
         return text
-    return outside_code(text, _without_html)
+    return change_outside_code(text, _remove_html)
 
 
-def _without_html(text: str) -> str:
+def _remove_html(text: str) -> str:
     if "<" in text:
-        last_comment = text.rfind("-->") + 3  # so that every comment which begins also ends, and none is sought twice
+        last_comment = text.rfind("-->") + 3  # from here on no comment is closed: keeps the search linear
         if last_comment > 3:
             text = COMMENT.sub("", text[:last_comment]) + text[last_comment:]
         if "</" in text:

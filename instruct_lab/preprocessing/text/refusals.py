@@ -1,4 +1,4 @@
-"""Answers that decline, and phrases by which a model speaks of itself."""
+"""Patterns of refusals, and of phrases with which a model speaks about itself."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 MAX_CHARACTERS = 400
-"""A refusal begins the answer: so much of it is looked at."""
+"""Length of the start of an answer that is searched: refusals are at the start."""
 
 _SORRY = r"i(?: a|['’])m (?:(?:very|really|so|truly|deeply) )?(?:sorry|afraid)|i (?:do )?apologi[sz]e|(?:my )?apologies"
 _CANNOT = (
@@ -46,7 +46,7 @@ REFUSALS: tuple[str, ...] = (
     r"[^.\n]{0,20} je (?:ne (?:peux|puis|saurais|suis)|n['’]ai)",
     r"je ne (?:peux|puis) pas (?:vous |t['’])?(?:aider|assister|répondre)[^.\n]{0,20}(?:demande|question|requête|cela)",
 )
-"""How an answer that declines begins (English, Chinese, French); case is not looked at."""
+"""Starts of answers that decline (English, French, Chinese); matched without regard to case."""
 
 BOILERPLATE: tuple[str, ...] = (
     r"\bas an? (?:responsible |ethical )?(?:ai|artificial intelligence|(?:large )?language)"
@@ -62,7 +62,7 @@ BOILERPLATE: tuple[str, ...] = (
     r"virtuel)(?! générale)",
     r"\bje (?:ne )?suis (?:qu['’])?(?:une? )?(?:simple )?(?:ia\b|intelligence artificielle|modèle de langage)",
 )
-"""What a model says of itself, anywhere in an answer (English, Chinese, French); case is not looked at."""
+"""What a model says about itself, anywhere in an answer; matched without regard to case."""
 
 HINTS = (
     *(" ai", "artificial", "language model", "large language", "computer program", "my knowledge", "my training"),
@@ -74,11 +74,11 @@ OPENING = re.compile(
     r"|我|很|非常|十分|真的|抱歉|对不起|不好意思|遗憾|作为|身为|无法|不能)",
     re.IGNORECASE,
 )
-"""How every refusal begins: a quick look that spares the others."""
+"""First words of every refusal: a quick test before the longer patterns."""
 
 
 class AnswerPatterns:
-    """Patterns of texts that an answer should not be; the user's own are looked for anywhere.
+    """Patterns of unwanted answers; the user's own are searched anywhere in an answer.
 
     Args:
         own_refusals: further patterns of refusals.
@@ -89,23 +89,27 @@ class AnswerPatterns:
         opening = "|".join(REFUSALS)
         self.refusals = re.compile(rf"[\s\"'“「*_]*(?:{opening})", re.IGNORECASE)
         self.boilerplate = re.compile("|".join(BOILERPLATE), re.IGNORECASE)
-        self.own_refusals = [compiled(pattern) for pattern in own_refusals]
-        self.own_boilerplate = [compiled(pattern) for pattern in own_boilerplate]
+        self.own_refusals = [compile_pattern(pattern) for pattern in own_refusals]
+        self.own_boilerplate = [compile_pattern(pattern) for pattern in own_boilerplate]
 
     def is_refusal(self, text: str) -> bool:
-        """Whether an answer declines."""
+        """Whether an answer is a refusal."""
         if OPENING.match(text) and self.refusals.match(text[:MAX_CHARACTERS]):
             return True
         return any(pattern.search(text) for pattern in self.own_refusals)
 
     def is_boilerplate(self, text: str) -> bool:
-        """Whether a model speaks of itself in an answer."""
+        """Whether a model speaks about itself in an answer."""
         lower = text.lower()
         if any(hint in lower for hint in HINTS) and self.boilerplate.search(text):
             return True
         return any(pattern.search(text) for pattern in self.own_boilerplate)
 
 
-def compiled(pattern: str) -> re.Pattern[str]:
-    """A user's pattern: a regular expression that case does not matter to; raises `re.error`."""
+def compile_pattern(pattern: str) -> re.Pattern[str]:
+    """Compile a user's pattern, which ignores case.
+
+    Raises:
+        re.error: it is not a regular expression.
+    """
     return re.compile(pattern, re.IGNORECASE)

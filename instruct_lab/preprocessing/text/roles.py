@@ -1,4 +1,4 @@
-"""Who speaks after whom."""
+"""The order of roles in a conversation."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ FOLLOWS = {
     "assistant": {"user", "tool"},
     "tool": {"tool", "assistant"},
 }
-"""The roles that may come after a role; the first one comes after none."""
+"""Roles that may follow a role; `""` is before the first message."""
 
 
-def in_order(messages: Sequence[Message]) -> bool:
-    """Whether system, user and assistant take turns as they should, the last one an assistant.
+def is_in_order(messages: Sequence[Message]) -> bool:
+    """Whether system, user and assistant alternate correctly and the last message is an assistant's.
 
-    Tool results follow an assistant, and an assistant follows them. Messages of one role in a row are in order where
-    they are trained differently: they cannot be one message.
+    Tool results follow an assistant, and an assistant follows them. Consecutive messages of one role are in order if
+    they are trained differently, because they cannot be joined.
     """
     last: Message | None = None
     for message in messages:
@@ -33,46 +33,46 @@ def in_order(messages: Sequence[Message]) -> bool:
     return last is not None and last.role == "assistant"
 
 
-def repaired(messages: Sequence[Message], open_end: bool = False) -> tuple[Message, ...] | None:
-    """The messages in order; None where that would take more than moving, joining and leaving out.
+def repair_order(messages: Sequence[Message], open_end: bool = False) -> tuple[Message, ...] | None:
+    """The messages in order; `None` if moving, joining and removing messages is not enough.
 
-    System messages come first, messages of one role in a row are joined, what comes before the first user or after
-    the last assistant is left out.
+    System messages come first, consecutive messages of one role are joined, and everything before the first user or
+    after the last assistant message is removed.
 
     Args:
         messages: the messages of a conversation.
-        open_end: whether the conversation may end with what its references answer.
+        open_end: whether the conversation may end with a question that its references answer.
     """
     system = [message for message in messages if message.role == "system"]
     turns = [message for message in messages if message.role != "system"]
     while turns and not open_end and turns[-1].role != "assistant":
         turns.pop()
     asked = itertools.dropwhile(lambda message: message.role != "user", turns)
-    found = merged([*system, *asked])
-    ended = found if found and found[-1].role == "assistant" else (*found, Message("assistant", ""))
-    return found if in_order(ended) and any(message.role == "user" for message in found) else None
+    merged = merge_consecutive([*system, *asked])
+    complete = merged if merged and merged[-1].role == "assistant" else (*merged, Message("assistant", ""))
+    return merged if is_in_order(complete) and any(message.role == "user" for message in merged) else None
 
 
-def merged(messages: Iterable[Message]) -> tuple[Message, ...]:
-    """Messages of one role in a row joined by an empty line; not tool results, nor what is trained differently."""
-    found: list[Message] = []
+def merge_consecutive(messages: Iterable[Message]) -> tuple[Message, ...]:
+    """Join consecutive messages of one role by an empty line; not tool results, nor messages trained differently."""
+    merged: list[Message] = []
     for _, group in itertools.groupby(messages, key=lambda message: (message.role, *_training(message))):
         together = list(group)
         if len(together) == 1 or together[0].role == "tool":
-            found += together
+            merged += together
         else:
             content = "\n\n".join(message.content for message in together)
-            found.append(dataclasses.replace(together[0], content=content))
-    return tuple(found)
+            merged.append(dataclasses.replace(together[0], content=content))
+    return tuple(merged)
 
 
 def _training(message: Message) -> tuple[bool | None, float]:
-    """Whether a message is trained, and how much its tokens count."""
+    """Whether a message is trained, and the weight of its tokens."""
     return message.trained, message.weight
 
 
-def without_repeats(messages: tuple[Message, ...]) -> tuple[Message, ...]:
-    """The messages without those that say again what the same role said just before; tool results may."""
+def remove_repeats(messages: tuple[Message, ...]) -> tuple[Message, ...]:
+    """Remove messages that repeat the one directly before, by the same role; tool results may repeat."""
     if not any(first == second and first.role != "tool" for first, second in itertools.pairwise(messages)):
         return messages
     pairs = zip((None, *messages), messages, strict=False)

@@ -1,4 +1,4 @@
-"""How surprising a text is to a language model."""
+"""Filtering by the perplexity of a language model."""
 
 from __future__ import annotations
 
@@ -15,69 +15,71 @@ from pydantic import Field
 from instruct_lab.assets import file_sha256
 from instruct_lab.config import component
 from instruct_lab.data import Conversation
-from instruct_lab.errors import InstructLabError, Problem, Refusal
-from instruct_lab.preprocessing.base import Context, Need, Part, Splits, Step, part_text, train_alone
+from instruct_lab.errors import Problem, Refusal, wrap_errors
+from instruct_lab.preprocessing.base import Context, Need, Part, Splits, Step, part_text, train_only
 
 Name = Annotated[str, Field(min_length=1)]
 Bound = Annotated[float, Field(ge=1)] | None
 WINDOW_ROWS = 256
-"""Rows that are sorted by length at a time, so that those of a batch are about as long."""
+"""Rows that are sorted by length together, so that a batch has texts of similar length."""
 MAX_LOGITS = 1 << 24
-"""Numbers of 32 bits that the loss is computed over at a time."""
+"""Largest number of float32 logits that the loss is computed over at once."""
 CHARACTERS_PER_TOKEN = 32
-"""A text is cut to so many characters for each token that is looked at, before it is encoded."""
+"""Texts are cut to this many characters per token of `max_tokens` before they are encoded."""
 MAX_EXPONENT = 700
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 
 
 class Scored(NamedTuple):
-    """Token ids of a text, and how many of them at the beginning are not counted."""
+    """Token ids of a text, and how many of them at the start are not counted."""
 
     ids: list[int]
-    num_given: int
+    num_context: int
 
 
 @component
-class Perplexity(Step):
-    """Drops conversations whose text a language model finds too surprising, or too plain.
+class PerplexityFilter(Step):
+    """Drops conversations whose perplexity under a language model is too high or too low.
 
-    Perplexity is exp of the mean negative log-likelihood of a text's tokens, summed in 32 bits; the first one is
-    predicted from the model's beginning-of-text token, where it has one. Very high is noise, very low is repetition or
-    what the model has by heart. The audit holds its quantiles: read them before choosing a band. One pass of the model
-    over all the text, so the dearest of the steps. Source: CCNet (Wenzek et al., 2020) filters by perplexity.
+    Perplexity is exp of the mean negative log-likelihood of a text's tokens, summed in float32; the first token is
+    predicted from the model's beginning-of-text token, if it has one. Very high values are noise, very low ones
+    repetition or memorised text. The audit has the quantiles: read them before choosing bounds. It needs one pass of
+    the model over all text, which makes it the slowest step. Source: CCNet (Wenzek et al., 2020).
     """
 
     needs: ClassVar[frozenset[Need]] = frozenset({"data"})
 
-    splits: Splits = Field(default_factory=train_alone)  # which splits pass through
+    splits: Splits = Field(default_factory=train_only)  # splits that the step processes
     model: Name  # folder or Hub repository of a causal language model with its tokenizer
     revision: Name | None = None  # commit, tag or branch of that repository; null: its main branch
-    of: Part = "conversation"  # what is judged
-    given_prompt: bool = False  # of the answer: the prompt stands before it, and is not counted
-    min_perplexity: Bound = None  # lowest that stays; null: no bound
-    max_perplexity: Bound = None  # highest that stays; null: no bound
-    min_tokens: Annotated[int, Field(ge=1)] = 10  # texts with fewer tokens cannot be told and stay
-    max_tokens: Annotated[int, Field(ge=2)] = 512  # so many of a text are looked at, from its beginning
-    batch_tokens: Annotated[int, Field(ge=1)] = 2048  # tokens of a batch at most, padding included; one text at least
-    device: Name = "auto"  # cpu, cuda, cuda:1...; auto: a GPU where there is one
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"  # of the model; the loss is in 32 bits in any case
+    of: Part = "conversation"  # the part that is scored
+    given_prompt: bool = False  # with of=answer: the prompt precedes it as context and is not counted
+    min_perplexity: Bound = None  # lowest that is kept; null: no bound
+    max_perplexity: Bound = None  # highest that is kept; null: no bound
+    min_tokens: Annotated[int, Field(ge=1)] = 10  # texts with fewer tokens are kept
+    max_tokens: Annotated[int, Field(ge=2)] = 512  # length of the start of a text that is scored
+    batch_tokens: Annotated[int, Field(ge=1)] = 2048  # most tokens in a batch, with padding; at least one text
+    device: Name = "auto"  # cpu, cuda, cuda:1...; auto: a GPU if there is one
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"  # of the model; the loss is always in float32
 
     def __post_init__(self) -> None:
-        """Refuse a band that is empty or everything, and a prompt that is judged given itself."""
+        """Refuse bounds that keep all or no rows, and fields that do not fit together."""
         if self.min_perplexity is None and self.max_perplexity is None:
-            raise Refusal("max_perplexity", "all rows would stay: set min_perplexity, max_perplexity or both")
+            raise Refusal("max_perplexity", "every row would be kept: set min_perplexity, max_perplexity or both")
         if None not in (self.min_perplexity, self.max_perplexity) and self.min_perplexity > self.max_perplexity:  # type: ignore[operator]
-            raise Refusal("min_perplexity", f"is above max_perplexity ({self.max_perplexity}), so nothing would stay")
+            raise Refusal(
+                "min_perplexity", f"is above max_perplexity ({self.max_perplexity}), so every row would be dropped"
+            )
         if self.given_prompt and self.of != "answer":
-            raise Refusal("given_prompt", f"is for of=answer, and of is {self.of}")
+            raise Refusal("given_prompt", f"needs of=answer, but of is {self.of}")
         if self.revision is not None and self._folder() is not None:
-            raise Refusal("revision", "is that of a Hub repository, and model is a folder")
+            raise Refusal("revision", "applies to a Hub repository, but model is a folder")
 
     def problems(self) -> Iterator[Problem]:
-        """A model that is written as a folder, and is none; a folder without a model."""
+        """A path that is not a folder, and a folder without a model."""
         folder = self._folder()
         if folder is not None and not (folder / "config.json").is_file():
-            yield Problem(key="model", value=self.model, reason="the folder has no config.json, so it holds no model")
+            yield Problem(key="model", value=self.model, reason="the folder has no config.json, so it is not a model")
         elif folder is None and (self.model.startswith((".", "/", "~")) or self.model.count("/") > 1):
             yield Problem(key="model", value=self.model, reason="there is no such folder")
 
@@ -93,7 +95,7 @@ class Perplexity(Step):
         return digest.hexdigest()
 
     def apply(self, conversations: Sequence[Conversation], context: Context) -> Iterator[Conversation]:
-        """Yield the conversations within the band; counts the others, and those that are too short to tell.
+        """Yield the conversations within the bounds; counts the others, and those that are too short.
 
         Raises:
             InstructLabError: the model cannot be loaded.
@@ -101,23 +103,23 @@ class Perplexity(Step):
         if not len(conversations):
             return
         scorer = self._scorer()
-        found = array("d")
+        values = array("d")
         rows = iter(conversations)
         while window := list(itertools.islice(rows, WINDOW_ROWS)):
-            pairs = [(self._given(row), part_text(row, self.of)) for row in window]
+            pairs = [(self._context(row), part_text(row, self.of)) for row in window]
             for row, perplexity in zip(window, scorer.perplexities(pairs, self.min_tokens), strict=True):
                 if perplexity is None:
                     context.audit.record(context.stage, "reported", f"{self.of} under {self.min_tokens} tokens", row)
                 elif reason := self._outside(perplexity):
-                    context.dropped(reason, row)
-                    found.append(perplexity)
+                    context.count_dropped(reason, row)
+                    values.append(perplexity)
                     continue
                 else:
-                    found.append(perplexity)
+                    values.append(perplexity)
                 yield row
-        context.audit.note(context.stage, perplexity=_quantiles(found))
+        context.audit.note(context.stage, perplexity=_quantiles(values))
 
-    def _given(self, row: Conversation) -> str:
+    def _context(self, row: Conversation) -> str:
         return part_text(row, "prompt") + "\n" if self.given_prompt else ""
 
     def _outside(self, perplexity: float) -> str | None:
@@ -139,27 +141,26 @@ class Perplexity(Step):
 
         name, revision = str(self._folder() or self.model), self.revision or "main"
         device = ("cuda" if torch.cuda.is_available() else "cpu") if self.device == "auto" else self.device
-        try:
+        with wrap_errors(
+            *(OSError, ValueError, ImportError, KeyError, RuntimeError, AssertionError),
+            what="The model for perplexity cannot be loaded",
+            where=f"model {self.model!r}, revision {revision!r}, device {device!r}",
+            do="use a folder with a causal language model and its tokenizer, or a readable Hub repository",
+        ):
             tokenizer = AutoTokenizer.from_pretrained(name, revision=revision)
             model = AutoModelForCausalLM.from_pretrained(name, revision=revision, dtype=getattr(torch, self.dtype))
             model = model.to(device).eval()
-        except (OSError, ValueError, ImportError, KeyError, RuntimeError, AssertionError) as error:
-            raise InstructLabError(
-                f"The model that judges perplexity cannot be loaded: {' '.join(str(error).split())[:400]}",
-                where=f"model {self.model!r}, revision {revision!r}, device {device!r}",
-                do="name a folder with a causal language model and its tokenizer, or a Hub repository that can be read",
-            ) from error
         return Scorer(model, tokenizer, self.max_tokens, self.batch_tokens)
 
 
 class Scorer:
-    """A model with its tokenizer, that gives perplexities.
+    """Computes perplexities with a model and its tokenizer.
 
     Args:
         model: a causal language model.
         tokenizer: the model's.
-        max_tokens: so many tokens of a text are looked at; fewer where the model's positions end before.
-        batch_tokens: tokens of a batch at most, padding included.
+        max_tokens: tokens of a text that are scored; fewer if the model has fewer positions.
+        batch_tokens: largest number of tokens in a batch, with padding.
     """
 
     def __init__(self, model: Any, tokenizer: Any, max_tokens: int, batch_tokens: int) -> None:
@@ -170,19 +171,19 @@ class Scorer:
         self.max_tokens = min(max_tokens, positions - len(self.start))
 
     def perplexities(self, pairs: list[tuple[str, str]], min_tokens: int) -> list[float | None]:
-        """The perplexity of each text given the one before it; none where too few tokens are counted."""
-        given = self._ids([before for before, _ in pairs], last=True)
+        """The perplexity of each text after its context; `None` if too few tokens are counted."""
+        contexts = self._ids([context for context, _ in pairs], last=True)
         texts = self._ids([text for _, text in pairs])
-        scored = [self._scored(*ids) for ids in zip(given, texts, strict=True)]
-        enough = [index for index, row in enumerate(scored) if len(row.ids) - row.num_given >= max(1, min_tokens)]
-        found: list[float | None] = [None] * len(pairs)
+        scored = [self._fit(*ids) for ids in zip(contexts, texts, strict=True)]
+        enough = [index for index, row in enumerate(scored) if len(row.ids) - row.num_context >= max(1, min_tokens)]
+        values: list[float | None] = [None] * len(pairs)
         enough.sort(key=lambda index: -len(scored[index].ids))
         while enough:
             size = max(1, self.batch_tokens // len(scored[enough[0]].ids))
             batch, enough = enough[:size], enough[size:]
             for index, value in zip(batch, self._batch([scored[index] for index in batch]), strict=True):
-                found[index] = value
-        return found
+                values[index] = value
+        return values
 
     def _ids(self, texts: list[str], last: bool = False) -> list[list[int]]:
         most = CHARACTERS_PER_TOKEN * self.max_tokens
@@ -191,14 +192,13 @@ class Scorer:
         ids: list[list[int]] = encoded["input_ids"]
         return ids
 
-    def _scored(self, given: list[int], text: list[int]) -> Scored:
+    def _fit(self, context: list[int], text: list[int]) -> Scored:
+        """Context and text within `max_tokens`: the end of the context gets what the text leaves, at least half."""
         text = text[: self.max_tokens]
-        room = max(
-            self.max_tokens - len(text), self.max_tokens // 2
-        )  # for the prompt: all the text leaves, half at least
-        given = self.start + given[len(given) - min(len(given), room) :]
-        ids = (given + text)[: len(self.start) + self.max_tokens]
-        return Scored(ids, max(1, len(given)))
+        space = max(self.max_tokens - len(text), self.max_tokens // 2)
+        context = self.start + context[len(context) - min(len(context), space) :]
+        ids = (context + text)[: len(self.start) + self.max_tokens]
+        return Scored(ids, max(1, len(context)))
 
     def _batch(self, rows: list[Scored]) -> list[float]:
         import torch
@@ -209,7 +209,7 @@ class Scorer:
         mask = torch.tensor([[1] * len(row.ids) + [0] * (longest - len(row.ids)) for row in rows], device=device)
         with torch.inference_mode():
             logits = self.model(input_ids=ids, attention_mask=mask, use_cache=False).logits  # [batch, seq, vocabulary]
-            return [self._perplexity(logits[row], ids[row], *told) for row, told in enumerate(map(_span, rows))]
+            return [self._perplexity(logits[row], ids[row], *span) for row, span in enumerate(map(_span, rows))]
 
     def _perplexity(self, logits: Any, ids: Any, first: int, end: int) -> float:
         from torch.nn.functional import cross_entropy
@@ -224,12 +224,14 @@ class Scorer:
 
 
 def _span(row: Scored) -> tuple[int, int]:
-    """Where the counted tokens of a row begin and end."""
-    return row.num_given, len(row.ids)
+    """Start and end of the counted tokens of a row."""
+    return row.num_context, len(row.ids)
 
 
-def _quantiles(found: array[float]) -> dict[str, float | str]:
-    """Quantiles by name, of those that are numbers, as JSON can hold them."""
-    values = sorted(value for value in found if not math.isnan(value))
-    told = {f"{100 * share:g}%": values[int(share * (len(values) - 1))] for share in QUANTILES} if values else {}
-    return {name: value if math.isfinite(value) else "inf" for name, value in told.items()}
+def _quantiles(perplexities: array[float]) -> dict[str, float | str]:
+    """Quantiles by name, without NaN, as JSON values."""
+    values = sorted(value for value in perplexities if not math.isnan(value))
+    if not values:
+        return {}
+    quantiles = {f"{100 * share:g}%": values[int(share * (len(values) - 1))] for share in QUANTILES}
+    return {name: value if math.isfinite(value) else "inf" for name, value in quantiles.items()}

@@ -1,0 +1,125 @@
+"""The terms of groups and the sentiment words of the bias audit, and how they are found in a text."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from instruct_lab.data.words import compared_words
+
+FILE = Path(__file__).with_name("bias_terms.json")
+LANGUAGE_WORDS = 300
+"""Words at the start of a text that decide its language."""
+
+Group = tuple[str, str]
+"""A category and one of its groups."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Phrases:
+    """Words and phrases, by their first word; at each position the longest one is found.
+
+    Args:
+        by_first: for each first word, its phrases (longest first) with their meanings; `None`: not counted.
+    """
+
+    by_first: Mapping[str, list[tuple[list[str], object]]]
+
+    @classmethod
+    def of(cls, meanings: Mapping[str, object]) -> Phrases:
+        """Phrases from texts with their meanings."""
+        by_first: dict[str, list[tuple[list[str], object]]] = {}
+        for phrase, meaning in meanings.items():
+            tokens = compared_words(phrase)
+            by_first.setdefault(tokens[0], []).append((tokens, meaning))
+        for known in by_first.values():
+            known.sort(key=lambda phrase: -len(phrase[0]))
+        return cls(by_first)
+
+    @functools.cached_property
+    def first_words(self) -> frozenset[str]:
+        """The first words of all phrases."""
+        return frozenset(self.by_first)
+
+    def find(self, tokens: list[str]) -> Iterator[tuple[int, int, object]]:
+        """Start, end and meaning of the phrases in a text, without overlaps."""
+        if self.first_words.isdisjoint(tokens):
+            return
+        position = 0
+        while position < len(tokens):
+            step = 1
+            for phrase, meaning in self.by_first.get(tokens[position], ()):
+                if tokens[position : position + len(phrase)] == phrase:
+                    if meaning is not None:
+                        yield position, position + len(phrase), meaning
+                    step = len(phrase)
+                    break
+            position += step
+
+
+@dataclasses.dataclass(frozen=True)
+class Terms:
+    """What is counted in one language: terms of groups, and positive (True) and negative (False) words."""
+
+    groups: list[Phrases]  # one per category: `old woman` is a term of age and contains one of gender
+    sentiment: Phrases
+    function_words: frozenset[str]
+
+
+@functools.cache
+def load_lists() -> dict[str, dict[str, object]]:
+    """The word lists of this package, by language."""
+    lists: dict[str, dict[str, object]] = json.loads(FILE.read_text(encoding="utf-8"))
+    return lists
+
+
+def load_terms(
+    languages: list[str], categories: list[str], more: Mapping[str, Mapping[str, list[str]]]
+) -> dict[str, Terms]:
+    """The terms of each language.
+
+    Args:
+        languages: codes of the languages.
+        categories: categories of the packaged lists.
+        more: further terms by category and group; counted in every language.
+    """
+    terms = {}
+    for language in languages:
+        lists = load_lists()[language]
+        no_terms: dict[str, object] = dict.fromkeys(_word_list(lists, "no terms"))
+        groups: dict[str, dict[str, object]] = {}
+        for source in (lists["groups"], more):
+            assert isinstance(source, Mapping)
+            for category, by_group in source.items():
+                if category in categories or category in more:
+                    meanings = groups.setdefault(category, dict(no_terms))
+                    meanings |= {term: (category, group) for group, known in by_group.items() for term in known}
+        sentiment = dict.fromkeys(_word_list(lists, "positive"), True) | dict.fromkeys(
+            _word_list(lists, "negative"), False
+        )
+        function_words = frozenset(_word_list(lists, "function words"))
+        terms[language] = Terms([Phrases.of(known) for known in groups.values()], Phrases.of(sentiment), function_words)
+    return terms
+
+
+def _word_list(lists: Mapping[str, object], name: str) -> list[str]:
+    words = lists[name]
+    assert isinstance(words, list)
+    return words
+
+
+def language_of(tokens: list[str], known: Mapping[str, Terms]) -> str:
+    """The language of a text: Chinese by its characters, others by their function words; else the first one.
+
+    Each language has its own terms, because the same word can differ: in French, `sale` is dirty and `content` is glad.
+    """
+    if len(known) == 1:
+        return next(iter(known))
+    head = tokens[:LANGUAGE_WORDS]
+    counts = {language: sum(map(terms.function_words.__contains__, head)) for language, terms in known.items()}
+    if "zh" in known:
+        counts["zh"] = sum("\u4e00" <= token <= "\u9fff" for token in head)
+    return max(counts, key=counts.__getitem__)

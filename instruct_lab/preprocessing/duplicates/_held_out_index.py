@@ -1,0 +1,275 @@
+"""An index of held-out texts: their n-grams as 64-bit hashes in sorted arrays, and a hash of every whole text.
+
+Memory: 16 bytes per distinct n-gram (48 while they are sorted), and about 150 bytes per text.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from array import array
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import xxhash
+
+from instruct_lab.data.words import compared_words
+from instruct_lab.preprocessing.duplicates._ngram_hashes import Hasher, Hashes, Integers, Numbers, in_batches
+
+MAX_SIEVE_BITS = 24
+
+
+@dataclasses.dataclass(frozen=True)
+class TextSet:
+    """A named set of held-out texts.
+
+    Args:
+        name: its name in the audit.
+        texts: yields all texts, each with an address that `text` accepts.
+        text: returns one text again.
+    """
+
+    name: str
+    texts: Callable[[], Iterator[tuple[tuple[int, int], str]]]
+    text: Callable[[tuple[int, int]], str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """When a row overlaps with a text: by the number or the share of its n-grams; `None`: this criterion is unused."""
+
+    min_matches: int | None
+    min_share: float | None
+
+    def is_met(self, matches: int, total: int) -> bool:
+        """Whether `matches` of a text's `total` n-grams are enough."""
+        by_count = self.min_matches is not None and matches >= self.min_matches
+        return by_count or (self.min_share is not None and matches >= self.min_share * total)
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """Which n-grams of held-out texts are searched.
+
+    Args:
+        n: words in an n-gram.
+        min_words: texts of fewer words are ignored.
+        min_words_inside: a text of at least this many but fewer than n words is one n-gram.
+        max_texts: n-grams in more texts than this are ignored; `None`: all count.
+    """
+
+    n: int
+    min_words: int
+    min_words_inside: int
+    max_texts: int | None
+
+    def size(self, num_words: int) -> int | None:
+        """The n-gram size for a text of that many words; `None`: it is compared only as a whole."""
+        if num_words >= self.n:
+            return self.n
+        return num_words if num_words >= self.min_words_inside else None
+
+
+class Postings:
+    """The texts of each n-gram: sorted arrays, 16 bytes per distinct n-gram.
+
+    Args:
+        hashes: n-grams of texts.
+        texts: the text of each n-gram.
+        max_texts: n-grams in more texts than this are ignored; `None`: all count.
+    """
+
+    def __init__(self, hashes: Hashes, texts: Numbers, max_texts: int | None) -> None:
+        order = np.lexsort((texts, hashes))
+        hashes, texts = hashes[order], texts[order]
+        once = np.ones(len(hashes), dtype=bool)
+        once[1:] = (hashes[1:] != hashes[:-1]) | (texts[1:] != texts[:-1])
+        hashes, texts = hashes[once], texts[once]
+        _, inverse, counts = np.unique(hashes, return_inverse=True, return_counts=True)
+        self.num_shared = 0
+        if max_texts is not None:
+            self.num_shared = int(np.count_nonzero(counts > max_texts))
+            rare = counts[inverse] <= max_texts
+            hashes, texts = hashes[rare], texts[rare]
+        self.hashes, starts = np.unique(hashes, return_index=True)
+        self._starts = np.append(starts, len(hashes)).astype(np.int32)
+        self.texts = texts
+        bits = min(MAX_SIEVE_BITS, max(10, (8 * len(self.hashes)).bit_length()))
+        self._shift = np.uint64(64 - bits)
+        self._sieve = np.zeros(1 << bits, dtype=bool)
+        self._sieve[self.hashes >> self._shift] = True
+
+    def find(self, hashes: Hashes) -> tuple[Integers, Integers]:
+        """The positions of the hashes that are in the index, and their indices there."""
+        positions = np.flatnonzero(self._sieve[hashes >> self._shift])
+        indices = np.searchsorted(self.hashes, hashes[positions])
+        indices[indices == len(self.hashes)] = 0
+        known = self.hashes[indices] == hashes[positions] if len(self.hashes) else np.zeros(0, dtype=bool)
+        return positions[known], indices[known]
+
+    def texts_of(self, indices: Integers) -> tuple[Numbers, Integers]:
+        """The texts that contain n-grams; and, for each text, the position of its n-gram in `indices`."""
+        starts = self._starts[indices]
+        counts = self._starts[indices + 1] - starts
+        ngrams = np.repeat(np.arange(len(indices)), counts)
+        within = np.arange(len(ngrams)) - np.repeat(np.cumsum(counts) - counts, counts)
+        return self.texts[starts[ngrams] + within], ngrams
+
+
+WHOLE = Rule(min_matches=1, min_share=None)
+"""The rule for n-grams that are whole texts."""
+
+
+class HeldOutIndex:
+    """Held-out texts, and the search for those that a row overlaps with.
+
+    Args:
+        sets: the texts; a repeated text counts once, for its first set.
+        limits: which n-grams are searched.
+        rule: how much of a text is an overlap.
+    """
+
+    def __init__(self, sets: Sequence[TextSet], limits: Limits, rule: Rule) -> None:
+        self.sets, self._limits, self._rule = sets, limits, rule
+        self._hasher = Hasher()
+        self._whole: dict[int, int] = {}  # hash of all words: the text's index
+        self._lengths: set[int] = set()
+        self._set_of, self._rows, self._parts = array("H"), array("I"), array("I")
+        collected: dict[int, list[tuple[Hashes, Numbers]]] = defaultdict(list)
+        for batch in in_batches(self._new_texts()):
+            self._collect(batch, collected)
+        self._postings = {}
+        self.totals = np.zeros(len(self._rows), dtype=np.int64)
+        for size in sorted(collected):
+            hashes, texts = map(np.concatenate, zip(*collected.pop(size), strict=True))
+            self._postings[size] = Postings(hashes, texts, limits.max_texts)
+            self.totals += np.bincount(self._postings[size].texts, minlength=len(self._rows))
+        self.found = np.zeros(len(self._rows), dtype=bool)
+
+    def _new_texts(self) -> Iterator[list[str]]:
+        for index, held_out in enumerate(self.sets):
+            for (row, part), text in held_out.texts():
+                tokens = compared_words(text)
+                key = hash_words(tokens)
+                if len(tokens) < max(1, self._limits.min_words) or key in self._whole:
+                    continue
+                self._whole[key] = len(self._rows)
+                self._lengths.add(len(tokens))
+                self._set_of.append(index)
+                self._rows.append(row)
+                self._parts.append(part)
+                yield tokens
+
+    def _collect(self, batch: list[list[str]], collected: dict[int, list[tuple[Hashes, Numbers]]]) -> None:
+        first = len(self._rows) - len(batch)
+        by_size: dict[int, list[int]] = defaultdict(list)
+        for index, tokens in enumerate(batch):
+            if (size := self._limits.size(len(tokens))) is not None:
+                by_size[size].append(index)
+        for size, indices in by_size.items():
+            hashes, offsets = self._hasher.texts([batch[index] for index in indices]).ngrams(size)
+            texts = np.repeat(np.array(indices, dtype=np.int32) + np.int32(first), np.diff(offsets))
+            collected[size].append((hashes, texts))
+
+    def num_texts(self) -> dict[str, int]:
+        """The number of distinct texts in each set."""
+        counts = Counter(self._set_of)
+        return {held_out.name: counts[index] for index, held_out in enumerate(self.sets)}
+
+    def num_found(self) -> dict[str, int]:
+        """The number of distinct texts of each set that overlap with a row."""
+        counts = Counter(self._set_of[int(text)] for text in np.flatnonzero(self.found))
+        return {held_out.name: counts[index] for index, held_out in enumerate(self.sets)}
+
+    def num_ngrams(self) -> dict[str, int]:
+        """The number of distinct n-grams that are searched, and of those ignored because too many texts share them."""
+        postings = self._postings.values()
+        return {
+            "looked for": sum(len(known.hashes) for known in postings),
+            "left out as shared": sum(known.num_shared for known in postings),
+        }
+
+    def find_equal(self, units: Iterable[list[str]]) -> int | None:
+        """The first text that equals one of a row's units (lists of words); `None` if there is none."""
+        for unit in units:
+            if len(unit) in self._lengths:
+                text = self._whole.get(hash_words(unit))
+                if text is not None and compared_words(self._text(text)) == unit:
+                    self.found[text] = True
+                    return text
+        return None
+
+    def find_overlaps(self, rows: list[list[str]]) -> dict[int, int]:
+        """The rows with enough n-grams of a text, each with the text that shares the most.
+
+        Args:
+            rows: the words of each row.
+        """
+        hashed = self._hasher.texts(rows)
+        found: dict[int, int] = {}
+        for size, postings in self._postings.items():
+            hashes, offsets = hashed.ngrams(size)
+            positions, indices = postings.find(hashes)
+            in_rows = np.searchsorted(offsets, positions, side="right") - 1
+            for row in np.unique(in_rows).tolist():
+                in_row = in_rows == row
+                distinct, first = np.unique(indices[in_row], return_index=True)
+                starts = (positions[in_row][first] - offsets[row]).tolist()
+                ngrams = [rows[row][start : start + size] for start in starts]
+                text = self._best_match(ngrams, *postings.texts_of(distinct), size)
+                if text is not None:
+                    found[row] = text
+        return found
+
+    def _best_match(self, ngrams: list[list[str]], texts: Numbers, shared: Integers, size: int) -> int | None:
+        """The text that shares the most n-grams with a row, if these are enough.
+
+        Args:
+            ngrams: the row's n-grams that are in the index.
+            texts: texts that contain them.
+            shared: for each of these texts, the position of the shared n-gram in `ngrams`.
+            size: words in an n-gram; one shorter than n is a whole text.
+        """
+        rule = self._rule if size == self._limits.n else WHOLE
+        candidates, matches = np.unique(texts, return_counts=True)
+        best = None
+        for index in np.argsort(-matches, kind="stable").tolist():
+            text, total = int(candidates[index]), int(self.totals[candidates[index]])
+            if rule.is_met(int(matches[index]), total):
+                common = [ngrams[position] for position in shared[texts == text].tolist()]
+                if self._is_confirmed(common, text, rule):
+                    self.found[text] = True
+                    best = text if best is None else best
+        return best
+
+    def _is_confirmed(self, ngrams: list[list[str]], text: int, rule: Rule) -> bool:
+        """Whether the match holds for the actual words, to rule out hash collisions."""
+        whole = f" {' '.join(compared_words(self._text(text)))} "
+        total, count = int(self.totals[text]), 0
+        for ngram in ngrams:
+            count += f" {' '.join(ngram)} " in whole
+            if count and rule.is_met(count, total):
+                return True
+        return False
+
+    def name(self, text: int) -> str:
+        """The name of a text's set."""
+        return self.sets[self._set_of[text]].name
+
+    def _text(self, text: int) -> str:
+        return self.sets[self._set_of[text]].text((self._rows[text], self._parts[text]))
+
+
+def hash_words(tokens: list[str]) -> int:
+    """A hash of all words of a text."""
+    return xxhash.xxh3_64_intdigest(" ".join(tokens).encode("utf-8", "surrogatepass"))
+
+
+def text_set(name: str, rows: Sequence[Any], texts_of: Callable[[Any], list[str]]) -> TextSet:
+    """The texts of rows that can be read again by their index."""
+    return TextSet(
+        name,
+        lambda: (((row, part), text) for row, value in enumerate(rows) for part, text in enumerate(texts_of(value))),
+        lambda address: texts_of(rows[address[0]])[address[1]],
+    )

@@ -1,0 +1,146 @@
+"""MinHash sketches of rows: bands of them on disk, whose equal values are candidate pairs of near duplicates.
+
+Sources: Broder, 1997 (MinHash); Leskovec, Rajaraman, Ullman, Mining of Massive Datasets, chapter 3 (bands).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+import tempfile
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import rensa
+
+from instruct_lab.data import Conversation
+from instruct_lab.data.words import compared_words
+from instruct_lab.preprocessing.duplicates._ngram_hashes import Hasher, Hashes, Integers, Numbers, in_batches, mix
+from instruct_lab.preprocessing.duplicates.compared_text import num_characters
+
+
+class Shingles:
+    """The hashed n-grams of texts; a shorter text has one n-gram of all its words."""
+
+    def __init__(self, n: int) -> None:
+        self._n, self._hasher = n, Hasher()
+
+    def hash_texts(self, texts: list[list[str]]) -> tuple[Hashes, Integers]:
+        """Hashes of the n-grams of all texts, and the offsets of each text's first."""
+        return self._hasher.texts(texts, least=self._n).ngrams(self._n)
+
+
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """The rows of several splits, concatenated: those of protected splits, then the split's own.
+
+    Args:
+        parts: the splits.
+        text: returns the compared text of a conversation.
+        lengths: if given, filled with every row's length in characters while the rows are read.
+    """
+
+    parts: Sequence[Sequence[Conversation]]
+    text: Callable[[Conversation], str]
+    lengths: array[int] | None = None
+
+    @functools.cached_property
+    def starts(self) -> list[int]:
+        """The index of the first row of each part, and the number of all rows."""
+        return [0, *itertools.accumulate(map(len, self.parts))]
+
+    def part(self, row: int) -> int:
+        """The index of the part that contains a row."""
+        return next(index for index, start in enumerate(self.starts[1:]) if row < start)
+
+    def conversation(self, row: int) -> Conversation:
+        """One row."""
+        part = self.part(row)
+        return self.parts[part][row - self.starts[part]]
+
+    def words(self) -> Iterator[list[str]]:
+        """The words of every row."""
+        for part in self.parts:
+            for conversation in part:
+                if self.lengths is not None:
+                    self.lengths.append(num_characters(conversation))
+                yield compared_words(self.text(conversation))
+
+
+class Sketches:
+    """The bands of every row's MinHash sketch in a temporary file, band after band; and a hash of all its shingles.
+
+    Args:
+        num_rows: number of rows.
+        num_bands: bands per sketch.
+        band_rows: values per band.
+        seed: of the permutations.
+        folder: folder of the temporary file (4 bytes per row and band); `None`: the system's temporary folder.
+    """
+
+    def __init__(self, num_rows: int, num_bands: int, band_rows: int, seed: int, folder: Path | None) -> None:
+        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  # closed by `__exit__`
+        self.num_rows, self.num_bands, self._band_rows, self._seed = num_rows, num_bands, band_rows, seed
+        self.whole: Hashes = np.zeros(num_rows, dtype=np.uint64)  # equal for rows of the same words; 0: no words
+        self._written = 0
+
+    def add(self, hashes: Hashes, offsets: Integers) -> None:
+        """Add the next rows, given the hashes of their shingles and the offsets of each row's first."""
+        start, size = self._written, len(offsets) - 1
+        self._written += size
+        has_any = np.flatnonzero(np.diff(offsets))
+        if not len(has_any):
+            return
+        digests = rensa.RMinHash.digest_matrix_from_flat_token_hashes(
+            hashes, offsets.astype(np.uint64), self.num_bands * self._band_rows, self._seed
+        )
+        sketch = np.array(digests.to_rows(), dtype=np.uint64)  # [rows, num_bands * band_rows]
+        keys = np.zeros((size, self.num_bands), dtype=np.uint64)
+        for index in range(self._band_rows):
+            keys = mix(keys + sketch[:, index :: self._band_rows] + np.uint64(index + 1))
+        for band, column in enumerate((keys >> np.uint64(32)).astype(np.uint32).T):
+            self._file.seek(4 * (band * self.num_rows + start))
+            self._file.write(column.tobytes())
+        self.whole[start + has_any] = _sums(hashes, offsets)[has_any]
+
+    def band(self, index: int) -> np.ndarray[tuple[int], np.dtype[np.uint32]]:
+        """One band of every row, as 32-bit keys."""
+        self._file.seek(4 * index * self.num_rows)
+        return np.frombuffer(self._file.read(4 * self.num_rows), dtype=np.uint32)
+
+    def __enter__(self) -> Sketches:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+
+def _sums(hashes: Hashes, offsets: Integers) -> Hashes:
+    """The sum of each text's hashes, never 0."""
+    totals = np.concatenate((np.zeros(1, dtype=np.uint64), np.cumsum(mix(hashes))))
+    return np.maximum(totals[offsets[1:]] - totals[offsets[:-1]], np.uint64(1))
+
+
+def sketch_rows(
+    rows: Rows, shingles: Shingles, num_bands: int, band_rows: int, seed: int, folder: Path | None
+) -> Sketches:
+    """The sketches of all rows, in one pass over them."""
+    sketches = Sketches(rows.starts[-1], num_bands, band_rows, seed, folder)
+    for batch in in_batches(rows.words()):
+        sketches.add(*shingles.hash_texts(batch))
+    return sketches
+
+
+def buckets(keys: np.ndarray, rows: Numbers) -> Iterator[list[int]]:
+    """Groups of two or more rows with an equal key, each ascending."""
+    order = np.argsort(keys, kind="stable").astype(np.int32)
+    ordered = keys[order]
+    same = np.zeros(len(keys) + 1, dtype=np.int8)
+    same[1:-1] = ordered[1:] == ordered[:-1]
+    del ordered
+    edges = np.flatnonzero(np.diff(same))  # start and end of each run of equal keys
+    for start, last in zip(edges[::2], edges[1::2], strict=True):
+        yield rows[order[start : last + 1]].tolist()

@@ -1,0 +1,35 @@
+"""The text of a conversation that is compared: the same for exact and near duplicates."""
+
+from __future__ import annotations
+
+from instruct_lab.data import Conversation
+from instruct_lab.preprocessing.base import Part
+
+
+def compared_turns(conversation: Conversation, by: Part) -> list[tuple[str, str]]:
+    """Roles and texts of the compared part; empty if the conversation lacks it.
+
+    The whole conversation consists of its messages, the first reference if no message answers, and the rejected
+    messages.
+    """
+    if by == "answer":
+        turns = [("assistant", answer) for answer in conversation.answers[:1]]
+    else:
+        messages = conversation.prompt if by == "prompt" else conversation.messages
+        turns = [(message.role, message.content) for message in messages]
+        if by == "conversation":
+            if len(conversation.prompt) == len(conversation.messages):
+                turns += [("assistant", answer) for answer in conversation.answers[:1]]
+            turns += [("rejected", message.content) for message in conversation.rejected]
+    return turns if any(text and not text.isspace() for _, text in turns) else []
+
+
+def compared_text(conversation: Conversation, by: Part) -> str:
+    """The texts of the compared part, joined by newlines."""
+    return "\n".join(text for _, text in compared_turns(conversation, by))
+
+
+def num_characters(conversation: Conversation) -> int:
+    """The length of a conversation, for keeping the longest."""
+    texts = (message.content for message in (*conversation.messages, *conversation.rejected))
+    return sum(map(len, texts)) + sum(map(len, conversation.references))

@@ -1,0 +1,39 @@
+"""A hash table of row keys in arrays: 26 bytes per row, where a Python set takes about 150."""
+
+from __future__ import annotations
+
+import struct
+from array import array
+
+KEY_BYTES = 16
+OWN = 1
+"""The owner of keys of the split itself; other splits have greater numbers."""
+
+
+class KeyTable:
+    """128-bit keys with a count, by open addressing.
+
+    At ten million rows, the probability that two different texts share a key is below one in 10^24.
+
+    Args:
+        num_rows: the largest number of keys.
+    """
+
+    def __init__(self, num_rows: int) -> None:
+        self.num_slots = num_rows + num_rows // 4 + 8
+        self._first = array("Q", [0]) * self.num_slots
+        self._second = array("Q", [0]) * self.num_slots
+        self.owners = array("B", [0]) * self.num_slots  # 0: the slot is empty
+        self.counts = array("I", [0]) * self.num_slots  # rows of the split itself
+
+    def slot(self, key: bytes, owner: int = OWN) -> int:
+        """The index of a key; a new key gets an empty slot and this owner."""
+        first, second = struct.unpack("<QQ", key)
+        firsts, owners = self._first, self.owners
+        slot = first % self.num_slots
+        while owners[slot]:
+            if firsts[slot] == first and self._second[slot] == second:
+                return slot
+            slot = slot + 1 if slot + 1 < self.num_slots else 0
+        firsts[slot], self._second[slot], owners[slot] = first, second, owner
+        return slot

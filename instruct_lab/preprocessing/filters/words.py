@@ -1,0 +1,22 @@
+"""What counts as a word in rules about length, quality and repetition."""
+
+from __future__ import annotations
+
+import re
+
+from instruct_lab.data.words import HAN, KANA, MARKS, SOUTHEAST_ASIAN, UNSPACED
+
+PUNCTUATION = "\u3000-\u3004\u3008-\u3030\u30fb\uff01-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff65"
+"""Chinese and Japanese punctuation."""
+WORD = re.compile(f"[{HAN}{KANA}]|[{SOUTHEAST_ASIAN}][{MARKS}]*|[^\\s{HAN}{KANA}{SOUTHEAST_ASIAN}{PUNCTUATION}]+")
+
+
+def split_words(text: str) -> list[str]:
+    """The words of a text, separated by white space.
+
+    Scripts without spaces between words are counted by character: each Chinese or Japanese character is a word, and
+    each Thai, Lao, Burmese or Khmer letter with its marks. Chinese and Japanese punctuation is not a word.
+    """
+    if text.isascii() or not UNSPACED.search(text):
+        return text.split()
+    return WORD.findall(text)

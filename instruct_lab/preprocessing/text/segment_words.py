@@ -1,0 +1,174 @@
+"""Segmentation into words or subwords, separated by spaces."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+
+from instruct_lab.config import component
+from instruct_lab.data import Conversation
+from instruct_lab.errors import Problem, Refusal
+from instruct_lab.preprocessing.base import Context, Need, Step
+from instruct_lab.preprocessing.text.code_spans import split_code
+from instruct_lab.preprocessing.text.normalize import Roles, every_role
+from instruct_lab.preprocessing.text.spelling import PLACEHOLDER
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+Method = Literal["whitespace", "chinese_characters", "moses", "jieba", "subwords"]
+Splitter = Callable[[str], list[str]]
+
+PACKAGES = {"moses": "sacremoses", "jieba": "jieba"}
+PLACEHOLDERS = re.compile(f"({PLACEHOLDER})")
+HAN = re.compile(
+    "([\u2e80-\u2fdf\u3001-\u3003\u3005-\u3011\u3014-\u301b\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+    "\uff01-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff65\U00020000-\U0003134f])"
+)
+"""Ideographs, kana, and their punctuation."""
+
+
+@component
+class SegmentWords(Step):
+    """Separates words, or subwords, by one space: the input of classic systems and metrics.
+
+    It cannot be reversed. Placeholders such as <EMAIL> stay one word; code is unchanged unless `in_code` is true. Two
+    steps with different `of_roles` segment questions and answers in different languages. Sources: the tokenizer of
+    Moses (Koehn et al., 2007) in sacremoses; jieba; the run's own tokenizer, its pieces marked as in subword-nmt
+    (Sennrich et al., 2016).
+    """
+
+    method: Method = "whitespace"  # moses: words and punctuation; jieba: Chinese words; subwords: the run's tokenizer
+    of_roles: Roles = Field(default_factory=every_role)  # whose texts; assistant: references and rejected answers too
+    language: Annotated[str, Field(pattern="^[a-z]{2,3}$")] = "en"  # the language of moses' rules, for example fr
+    keep_lines: bool = True  # keep line ends; else a text becomes one line
+    continued: Annotated[str, Field(min_length=1)] = "@@"  # ends a subword that the next one continues
+    in_code: bool = False  # segment code too
+
+    @property
+    def needs(self) -> frozenset[Need]:  # type: ignore[override]
+        """The tokenizer for subwords, else the version of the package that segments."""
+        return frozenset({"tokenizer"} if self.method == "subwords" else {"data"})
+
+    def __post_init__(self) -> None:
+        """Refuse a continuation mark with white space."""
+        if re.search(r"\s", self.continued):
+            raise Refusal("continued", "a continuation mark cannot have white space", "@@")
+
+    def problems(self) -> Iterator[Problem]:
+        """The package that segments, if it is not installed."""
+        package = PACKAGES.get(self.method)
+        if package and importlib.util.find_spec(package) is None:
+            install = "pip install 'instruct-lab[preprocessing]'"
+            reason = f"the step segment needs the package {package}, which is not installed: {install}"
+            yield Problem(key="method", value=self.method, reason=reason, kind="unavailable_here")
+
+    def data_fingerprint(self, cache_path: Path) -> str:
+        """The version of the package that segments."""
+        from importlib.metadata import version
+
+        package = PACKAGES.get(self.method)
+        return f"{package} {version(package)}" if package else ""
+
+    def apply(self, conversations: Sequence[Conversation], context: Context) -> Iterator[Conversation]:
+        """Yield the segmented conversations; counts those changed."""
+        split, of_roles = self._splitter(context), frozenset[str](self.of_roles)
+        for conversation in conversations:
+            segmented = conversation.map_text(
+                lambda role, text: self._segment(text, split) if role in of_roles else text
+            )
+            if segmented is not conversation:
+                context.count_changed(f"segmented by {self.method}", conversation, segmented)
+            yield segmented
+
+    def _splitter(self, context: Context) -> Splitter:
+        if self.method == "moses":
+            return moses_splitter(self.language)
+        if self.method == "jieba":
+            return jieba_splitter(context.cache_path)
+        if self.method == "subwords":
+            return partial(split_subwords, tokenizer=context.tokenizer(), continued=self.continued)
+        return split_chinese_characters if self.method == "chinese_characters" else str.split
+
+    def _segment(self, text: str, split: Splitter) -> str:
+        if self.in_code:
+            return self._segment_prose(text, split)
+        parts = [piece if is_code else self._segment_prose(piece, split) for is_code, piece in split_code(text)]
+        if len(parts) == 1:
+            return parts[0]
+        return _join([part for part in parts if part])
+
+    def _segment_prose(self, text: str, split: Splitter) -> str:
+        if not self.keep_lines:
+            return _segment_line(text, split)
+        return "\n".join(_segment_line(line, split) for line in text.split("\n"))
+
+
+def _join(parts: list[str]) -> str:
+    """Join code and the text around it, with a space between them within a line."""
+    pairs = zip(parts, ["\n", *parts], strict=False)
+    return "".join(part if part[0].isspace() or before[-1].isspace() else f" {part}" for part, before in pairs)
+
+
+def _segment_line(text: str, split: Splitter) -> str:
+    if "<" not in text:
+        return " ".join(split(text))
+    words: list[str] = []
+    for index, piece in enumerate(PLACEHOLDERS.split(text)):
+        words += [piece] if index % 2 else split(piece)
+    return " ".join(words)
+
+
+def split_chinese_characters(text: str) -> list[str]:
+    """Each Chinese or Japanese character separately, the rest by white space: as sacrebleu does for Chinese."""
+    return (text if text.isascii() else HAN.sub(r" \1 ", text)).split()
+
+
+def moses_splitter(language: str) -> Splitter:
+    """Words and punctuation by the rules of Moses, without escaping.
+
+    A language without a list of abbreviations in Moses uses the English one.
+    """
+    from sacremoses import MosesTokenizer
+
+    tokenizer = MosesTokenizer(lang=language)
+    return lambda text: list(tokenizer.tokenize(text, escape=False)) if text else []
+
+
+def jieba_splitter(cache_path: Path) -> Splitter:
+    """Chinese words by jieba; other scripts by white space and punctuation.
+
+    Args:
+        cache_path: folder for jieba's compiled dictionary.
+    """
+    import logging
+
+    import jieba
+
+    jieba.setLogLevel(logging.WARNING)
+    tokenizer = jieba.Tokenizer()
+    tokenizer.tmp_dir = str(cache_path / "jieba")
+    (cache_path / "jieba").mkdir(parents=True, exist_ok=True)
+    return lambda text: [word for word in tokenizer.cut(text) if not word.isspace()]
+
+
+def split_subwords(text: str, tokenizer: PreTrainedTokenizerBase, continued: str) -> list[str]:
+    """A tokenizer's pieces of a text; those that the next one continues are marked.
+
+    A character of several tokens is one piece; white space is dropped.
+    """
+    spans: list[tuple[int, int]] = []
+    for start, stop in tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]:
+        start = max(start, spans[-1][1] if spans else 0)
+        piece = text[start:stop]
+        if piece.strip():
+            start += len(piece) - len(piece.lstrip())
+            spans.append((start, start + len(piece.strip())))
+    starts = {start for start, _ in spans}
+    return [text[start:stop] + (continued if stop in starts else "") for start, stop in spans]
