@@ -141,7 +141,7 @@ def reproduce(parsed: argparse.Namespace) -> int:
     record, experiment, config = _recorded(parsed)
     from instruct_lab.training.run import train
 
-    train(experiment, config, record.manifest.get("choices", {}), record.overrides)
+    train(experiment, config, record.manifest.choices, record.overrides)
     return 0
 
 

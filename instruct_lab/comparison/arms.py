@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from instruct_lab.records.config_file import leaves
 from instruct_lab.records.identity import config_hash
 from instruct_lab.records.record import RunRecord
 
@@ -85,25 +86,16 @@ def factors(records: Sequence[RunRecord]) -> list[Factor]:
 
 def choice_differences(records: Sequence[RunRecord]) -> dict[str, list[Any]]:
     """Group to each run's option, for the groups of which the runs chose different ones."""
-    choices = [dict(record.manifest.get("choices") or {}) for record in records]
+    choices = [record.manifest.choices for record in records]
     found = {group: [one.get(group) for one in choices] for group in _keys(choices)}
     return {group: options for group, options in found.items() if _differ(options)}
 
 
 def config_differences(records: Sequence[RunRecord]) -> dict[str, list[Any]]:
     """Full key to each run's value, for the keys whose values are not the same in all runs."""
-    leaves = [dict(flat(record.config)) for record in records]
+    leaves = [dict(leaves(record.config)) for record in records]
     found = {key: [one.get(key) for one in leaves] for key in _keys(leaves) if key.split(".")[0] not in LEFT_OUT}
     return {key: values for key, values in found.items() if _differ(values)}
-
-
-def flat(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Full key and value of each leaf of a config; a list is a leaf."""
-    if isinstance(node, Mapping) and node:
-        for key, inner in node.items():
-            yield from flat(inner, f"{prefix}.{key}" if prefix else str(key))
-    else:
-        yield prefix, node
 
 
 def _keys(mappings: Sequence[Mapping[str, Any]]) -> list[str]:

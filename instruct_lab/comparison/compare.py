@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,13 +18,13 @@ from instruct_lab.comparison.scores import Estimate, Noise, RunScores
 from instruct_lab.config.build import build
 from instruct_lab.config.spelling import nearest
 from instruct_lab.errors import InstructLabError
-from instruct_lab.metrics import Metric
+from instruct_lab.metrics import Metric, MetricValue
+from instruct_lab.records import Measurement, Results, Summary
 from instruct_lab.records.costs import COSTS, cost_of
 from instruct_lab.records.record import RunRecord
+from instruct_lab.records.schema import AFTER, split_of
 
 LEVEL = 0.05
-SPLITS = {"val": "validation", "test": "test"}
-"""A split's name in the record, by the first part of a metric's name."""
 
 
 def verdict(probability: float) -> str:
@@ -84,7 +85,7 @@ class Comparison:
     choices: dict[str, list[Any]]
     config: dict[str, list[Any]]
     costs: dict[str, list[float | None]]
-    metrics: dict[str, list[dict[str, Any] | None]]
+    metrics: dict[str, list[MetricValue | None]]
     means: dict[str, list[Estimate]]
     noise: dict[str, Noise | None]
     best: dict[str, str]
@@ -129,7 +130,7 @@ def compare(records: Sequence[RunRecord], primary: str | None = None, num_disagr
             where=f"the comparison of {len(records)} runs",
             do=f"choose {nearest(primary, names) or 'one of'}: {', '.join(names)}",
         )
-    metrics = {name: [results[record.id].get(name, {}).get("after") for record in records] for name in names}
+    metrics = {name: [results[record.id].get(name, {}).get(AFTER) for record in records] for name in names}
     scores, unpaired = _paired(records, arms, metrics)
     primary = primary or next(iter(scores), None)
     groups = [arm.runs for arm in arms]
@@ -155,13 +156,13 @@ def compare(records: Sequence[RunRecord], primary: str | None = None, num_disagr
     )
 
 
-def _results(record: RunRecord) -> dict[str, Any]:
-    found = (record.summary or {}).get("metrics")
+def _results(record: RunRecord) -> dict[str, dict[str, MetricValue]]:
+    found = (record.summary or Summary()).metrics
     if not found:
         raise InstructLabError(
             "The run has no results to compare", where=f"run {record.id}", do="finish it: instruct-lab resume"
         )
-    return dict(found)
+    return found
 
 
 def _differences(scores: RunScores, arms: list[Arm], best: int) -> list[Difference]:
@@ -178,20 +179,20 @@ def _differences(scores: RunScores, arms: list[Arm], best: int) -> list[Differen
 
 
 def _paired(
-    records: Sequence[RunRecord], arms: Sequence[Arm], metrics: Mapping[str, list[dict[str, Any] | None]]
+    records: Sequence[RunRecord], arms: Sequence[Arm], metrics: Mapping[str, list[MetricValue | None]]
 ) -> tuple[dict[str, RunScores], dict[str, str]]:
     """Each metric's scores, where all runs were measured on the same examples in the same way; else why not."""
-    measured = [Measured(dict(record.read_json("after.json") or {})) for record in records]
+    measured = [Measured(record.read_results(AFTER) or {}) for record in records]
     known = build(OmegaConf.create({"metrics": records[0].config.get("metrics") or {}})).root["metrics"]
     scores, unpaired = {}, {}
     for name, values in metrics.items():
         rows = [one.rows(name) for one in measured]
         metric: Metric | None = known.get(name.rpartition("/")[2])
-        if metric is None or any(value is None or value["value"] is None for value in values):
+        if metric is None or any(value is None or math.isnan(value.value) for value in values):
             unpaired[name] = "not every run was measured by it"
         elif any(not one for one in rows) or len({one.examples(name) for one in measured}) > 1:
             unpaired[name] = "the runs were not measured on the same examples"
-        elif len({value["signature"].split("|empty")[0] for value in values if value}) > 1:
+        elif len({value.signature.split("|empty")[0] for value in values if value}) > 1:
             unpaired[name] = "the runs were not measured in the same way"
         else:
             scores[name] = RunScores(metric, rows, [arm.runs for arm in arms])
@@ -202,32 +203,27 @@ class Measured:
     """What a run was measured on, from its `after.json`.
 
     Args:
-        told: the file's content.
+        results: the measurements of each split.
     """
 
-    def __init__(self, told: Mapping[str, Any]) -> None:
-        self._told = told
+    def __init__(self, results: Results) -> None:
+        self._results = results
         self._examples = functools.cache(self._examples_of)
 
     def rows(self, name: str) -> list[list[float]]:
         """The statistics of each example, by a metric's full name: `split/metric` or `split/source/metric`."""
-        after, places = self._part(name.rpartition("/")[0])
-        rows = after.get("rows", {}).get(name.rpartition("/")[2]) or []
-        return rows if places is None else [rows[place] for place in places if place < len(rows)]
+        return self._part(name.rpartition("/")[0]).rows.get(name.rpartition("/")[2], [])
 
     def examples(self, name: str) -> tuple[tuple[str, ...], ...]:
         """What the examples of a metric are: each one's id and references, white space aside."""
         return self._examples(name.rpartition("/")[0])
 
     def _examples_of(self, prefix: str) -> tuple[tuple[str, ...], ...]:
-        after, places = self._part(prefix)
-        predictions = after.get("predictions", [])
-        chosen = predictions if places is None else [predictions[place] for place in places if place < len(predictions)]
-        return tuple((one["id"], *(" ".join(text.split()) for text in one.get("references", ()))) for one in chosen)
+        predictions = self._part(prefix).predictions
+        return tuple((one.id, *(" ".join(text.split()) for text in one.references)) for one in predictions)
 
-    def _part(self, prefix: str) -> tuple[dict[str, Any], list[int] | None]:
-        """The measurement of a split; and the places of one source's examples, where only those are meant."""
-        short, _, source = prefix.partition("/")
-        after = self._told.get(SPLITS.get(short, short), {}).get("after", {})
-        sources = after.get("sources", [])
-        return after, [place for place, one in enumerate(sources) if one == source] if source else None
+    def _part(self, prefix: str) -> Measurement:
+        """The measurement of a split, or of one source's examples in it."""
+        source = prefix.partition("/")[2]
+        after = self._results.get(split_of(prefix), {}).get(AFTER, Measurement())
+        return after.of_source(source) if source else after

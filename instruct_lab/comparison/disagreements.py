@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from instruct_lab.comparison.arms import Arm
 from instruct_lab.comparison.scores import RunScores
 from instruct_lab.records.record import RunRecord
+from instruct_lab.records.schema import split_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,25 +56,25 @@ def disagreements(
         return -1 if scores.better(first, second) else int(scores.better(second, first))
 
     first, second = (records[arm.runs[0]] for arm in sorted(arms, key=functools.cmp_to_key(order))[:2])
-    split, metric = {"val": "validation"}.get(name.split("/")[0], name.split("/")[0]), name.rpartition("/")[2]
-    others = {one["id"]: one for one in second.read_predictions() if one["split"] == split}
+    split, metric = split_of(name), name.rpartition("/")[2]
+    others = {one.id: one for one in second.read_predictions() if one.split == split}
     found = []
     for one in first.read_predictions():
-        other = others.get(one["id"])
-        if one["split"] != split or other is None:
+        other = others.get(one.id)
+        if one.split != split or other is None:
             continue
-        pair = (one["scores"].get(metric), other["scores"].get(metric))
-        if any(score is None or not math.isfinite(score) for score in pair) or pair[0] == pair[1]:
+        a, b = one.scores.get(metric), other.scores.get(metric)
+        if a is None or b is None or not math.isfinite(a) or not math.isfinite(b) or a == b:
             continue
         found.append(
             Disagreement(
-                id=one["id"],
+                id=one.id,
                 split=split,
-                prompt=one["prompt"],
-                references=list(one["references"]),
+                prompt=one.prompt,
+                references=list(one.references),
                 runs=(first.id, second.id),
-                predictions=(one["prediction"], other["prediction"]),
-                scores=pair,
+                predictions=(one.prediction, other.prediction),
+                scores=(a, b),
             )
         )
     return sorted(found, key=lambda one: (-abs(one.scores[0] - one.scores[1]), one.id))[:count]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -15,6 +16,7 @@ from instruct_lab.comparison.arms import Arm
 from instruct_lab.comparison.compare import Comparison, Difference, verdict
 from instruct_lab.comparison.effects import can_tell_importance
 from instruct_lab.comparison.scores import Estimate
+from instruct_lab.metrics import MetricValue
 from instruct_lab.pages.format import escape_markdown, format_interval, markdown_table, shorten
 from instruct_lab.records.costs import shown_cost
 
@@ -193,5 +195,7 @@ def _judged(difference: Estimate | Difference | None, probability: float | None,
     return f"{text}: {verdict(probability)}" if word else text
 
 
-def _from_summary(value: dict[str, Any] | None) -> str:
-    return "-" if value is None else format_interval(value["value"], value["low"], value["high"])
+def _from_summary(value: MetricValue | None) -> str:
+    if value is None or math.isnan(value.value):
+        return "-"
+    return format_interval(value.value, value.low, value.high)

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import heapq
 import random
+from collections.abc import Mapping
 from typing import Any
 
 from instruct_lab.batching import Example
@@ -13,32 +14,16 @@ from instruct_lab.data import Audit, Conversation
 from instruct_lab.errors import InstructLabError
 from instruct_lab.experiment import Experiment
 from instruct_lab.generation import Prediction
-from instruct_lab.metrics import AnswerMetric, LikelihoodMetric, MetricValue, TokenScores, ValueMetric
+from instruct_lab.metrics import AnswerMetric, LikelihoodMetric, Metric, MetricValue, ValueMetric
 from instruct_lab.metrics.intervals import summarize
+from instruct_lab.objective import TokenScores
+from instruct_lab.records.schema import Measurement
 from instruct_lab.training.datamodule import InstructionData
 
-SHORT_NAMES = {"train": "train", "validation": "val", "test": "test"}
-"""The first part of a metric's name, by split."""
 
-
-@dataclasses.dataclass
-class Measurement:
-    """One model's results on one split: its answers and every metric's statistics for each example."""
-
-    predictions: list[Prediction]
-    rows: dict[str, list[list[float]]]
-    sources: list[str] = dataclasses.field(default_factory=list)  # of each example
-
-    def of_source(self, source: str) -> Measurement:
-        """The results on the examples of one source."""
-        places = [place for place, name in enumerate(self.sources) if name == source]
-        predictions = [self.predictions[place] for place in places] if self.predictions else []
-        rows = {name: [rows[place] for place in places] for name, rows in self.rows.items() if rows}
-        return Measurement(predictions, rows, [source] * len(places))
-
-    def values(self, experiment: Experiment) -> dict[str, MetricValue]:
-        """Each metric's value and interval."""
-        return {name: summarize(experiment.active_metrics[name], rows) for name, rows in self.rows.items() if rows}
+def metric_values(metrics: Mapping[str, Metric], measurement: Measurement) -> dict[str, MetricValue]:
+    """Each metric's value and interval."""
+    return {name: summarize(metrics[name], rows) for name, rows in measurement.rows.items() if rows}
 
 
 def sample(data: InstructionData, split: str, max_examples: int | None, by_source: bool = False) -> list[Conversation]:

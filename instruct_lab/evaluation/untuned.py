@@ -14,9 +14,9 @@ import torch
 
 from instruct_lab.cache import Entry, Stage, Store, describe
 from instruct_lab.data import Conversation
-from instruct_lab.evaluation.measure import Measurement, measure
-from instruct_lab.evaluation.result import as_json, from_json
+from instruct_lab.evaluation.measure import measure
 from instruct_lab.experiment import Experiment
+from instruct_lab.records.schema import BEFORE, Measurement, results_from_json, results_to_json
 from instruct_lab.training.datamodule import InstructionData
 from instruct_lab.training.shared import weights_digest
 from instruct_lab.training.tuned import TunedModel
@@ -54,12 +54,12 @@ def untuned(
 
     def build(before: Entry | None, folder: Path) -> dict[str, Any]:
         measured = measure(experiment, base.model, base.tokenizer, data, split, chosen, teacher)
-        (folder / FILE).write_text(json.dumps(as_json({split: {"before": measured}})), encoding="utf-8")
+        (folder / FILE).write_text(json.dumps(results_to_json({split: {BEFORE: measured}})), encoding="utf-8")
         return {"examples": {split: len(chosen)}}
 
     stage = Stage("untuned model", _depends_on(experiment, base, data, split, chosen), build)
     entry = Store(cache_path).result([stage])
-    return from_json(json.loads((entry.path / FILE).read_text(encoding="utf-8")))[split]["before"]
+    return results_from_json(json.loads((entry.path / FILE).read_text(encoding="utf-8")))[split][BEFORE]
 
 
 def _depends_on(

@@ -2,51 +2,56 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import yaml
 
 from instruct_lab.evaluation.result import HEADINGS
+from instruct_lab.metrics import MetricValue
 from instruct_lab.pages.format import format_interval, markdown_table
-from instruct_lab.records import RunRecord
+from instruct_lab.records import Manifest, RunRecord, Summary
+from instruct_lab.records.schema import DIFFERENCE, InputEntry
 
 
 def model_card(config: dict[str, Any], record: RunRecord, step: int | None, is_adapter: bool) -> str:
     """Markdown with the front matter that model hubs read."""
     manifest = record.manifest
-    choices = manifest.get("choices", {})
+    choices = manifest.choices
     front = {"library_name": "peft" if is_adapter else "transformers", "pipeline_tag": "text-generation"}
     sections = [
         f"---\n{yaml.safe_dump(front)}---",
         f"# {record.name}",
         f"{choices.get('model', 'A model')} tuned with {choices.get('tuning', 'the config below')} on "
         f"{choices.get('data', 'the data below')}; run `{record.id}`, weights of optimizer step {step}.",
-        "## Data\n\n" + _inputs(manifest.get("inputs", [])),
-        "## Metrics\n\n95% bootstrap intervals over held-out examples.\n\n" + _metrics(record.summary or {}),
+        "## Data\n\n" + _inputs(manifest.inputs),
+        "## Metrics\n\n95% bootstrap intervals over held-out examples.\n\n" + _metrics(record.summary or Summary()),
         "## Configuration\n\n```yaml\n" + yaml.safe_dump(config, sort_keys=False, allow_unicode=True) + "```",
         "## Versions\n\n" + _versions(manifest),
     ]
     return "\n\n".join(sections) + "\n"
 
 
-def _inputs(inputs: list[dict[str, Any]]) -> str:
-    rows = ([entry["name"], f"{entry['bytes']:,}", f"`{entry['sha256']}`"] for entry in inputs)
+def _inputs(inputs: list[InputEntry]) -> str:
+    rows = ([entry.name, f"{entry.bytes:,}", f"`{entry.sha256}`"] for entry in inputs)
     return markdown_table(["input", "bytes", "SHA-256"], rows)
 
 
-def _metrics(summary: dict[str, Any]) -> str:
-    metrics = summary.get("metrics", {})
+def _metrics(summary: Summary) -> str:
+    metrics = summary.metrics
     if not metrics:
         return "The run was not measured."
-    systems = list(dict.fromkeys(s for values in metrics.values() for s in values if s != "difference"))
+    systems = list(dict.fromkeys(s for values in metrics.values() for s in values if s != DIFFERENCE))
     rows = ([name, *(_cell(values.get(system)) for system in systems)] for name, values in metrics.items())
     return markdown_table(["metric", *(HEADINGS.get(system, system) for system in systems)], rows)
 
 
-def _cell(value: dict[str, Any] | None) -> str:
-    return "-" if value is None else format_interval(value["value"], value["low"], value["high"])
+def _cell(value: MetricValue | None) -> str:
+    if value is None or math.isnan(value.value):
+        return "-"
+    return format_interval(value.value, value.low, value.high)
 
 
-def _versions(manifest: dict[str, Any]) -> str:
-    versions = {"python": manifest.get("python"), **manifest.get("packages", {})}
+def _versions(manifest: Manifest) -> str:
+    versions = {"python": manifest.python, **manifest.packages}
     return markdown_table(["package", "version"], ([name, version] for name, version in versions.items() if version))

@@ -13,7 +13,6 @@ from instruct_lab.metrics.base import (
     Metric,
     MetricValue,
     RowMetric,
-    TokenScores,
     ValueMetric,
 )
 from instruct_lab.metrics.calibration import ExpectedCalibrationError, TokenAccuracy
@@ -52,7 +51,6 @@ __all__ = [
     "SquadExactMatch",
     "SquadF1",
     "TokenAccuracy",
-    "TokenScores",
     "ValueMetric",
     "corpus_rows",
     "example_scores",

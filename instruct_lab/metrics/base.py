@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from instruct_lab.config import Component
 from instruct_lab.errors import InstructLabError
-from instruct_lab.objective import TokenScores
 
 if TYPE_CHECKING:
     from instruct_lab.generation import Prediction
+    from instruct_lab.objective import TokenScores
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field
 
 from instruct_lab.config import component
-from instruct_lab.metrics.base import LikelihoodMetric, TokenScores
+from instruct_lab.metrics.base import LikelihoodMetric
+
+if TYPE_CHECKING:
+    from instruct_lab.objective import TokenScores
 
 
 @component

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from instruct_lab.config import component
-from instruct_lab.metrics.base import LikelihoodMetric, TokenScores
+from instruct_lab.metrics.base import LikelihoodMetric
+
+if TYPE_CHECKING:
+    from instruct_lab.objective import TokenScores
 
 
 @component

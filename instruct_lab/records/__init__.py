@@ -5,6 +5,18 @@ read a run.
 """
 
 from instruct_lab.records.locate import find_run, list_runs
-from instruct_lab.records.record import STATUSES, RunRecord
+from instruct_lab.records.record import ReadOnlyRecord, RunRecord
+from instruct_lab.records.schema import STATUSES, Manifest, Measurement, PredictionLine, Results, Summary
 
-__all__ = ["STATUSES", "RunRecord", "find_run", "list_runs"]
+__all__ = [
+    "STATUSES",
+    "Manifest",
+    "Measurement",
+    "PredictionLine",
+    "ReadOnlyRecord",
+    "Results",
+    "RunRecord",
+    "Summary",
+    "find_run",
+    "list_runs",
+]

@@ -12,9 +12,9 @@ COSTS = ("seconds", "training_seconds", "peak_memory_bytes", "weights_bytes", "t
 def cost_of(record: RunRecord, name: str) -> float | None:
     """One of `COSTS`; none where the record does not tell it."""
     if name == "trained_parameters":
-        value = (record.manifest.get("parameters") or {}).get("trained")
+        value = record.manifest.parameters.get("trained")
     else:
-        value = (record.summary or {}).get(name)
+        value = getattr(record.summary, name, None)
     return None if value is None else float(value)
 
 

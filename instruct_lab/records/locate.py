@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import math
 import os
 from pathlib import Path
 from typing import Any
 
 from instruct_lab.errors import InstructLabError
 from instruct_lab.records.record import RunRecord
+from instruct_lab.records.schema import BEFORE, CONFIG, MANIFEST, Summary
 
 NUM_CANDIDATES = 3
 UNREADABLE = "unreadable"
@@ -66,26 +68,26 @@ def _listed(path: Path) -> dict[str, Any]:
     try:
         record = RunRecord.open(path)
         manifest = record.manifest
-        run["status"] = str(manifest.get("status", UNREADABLE))
-        run["choices"] = dict(manifest.get("choices") or {})
-        run["metrics"] = _final_values(record.summary or {})
-    except (InstructLabError, OSError, TypeError, ValueError, AttributeError):
+        run["status"] = manifest.status or UNREADABLE
+        run["choices"] = manifest.choices
+        run["metrics"] = _final_values(record.summary or Summary())
+    except (InstructLabError, OSError):
         run["status"] = UNREADABLE
     return run
 
 
-def _final_values(summary: dict[str, Any]) -> dict[str, float | None]:
-    """`split/metric` to the tuned model's value."""
+def _final_values(summary: Summary) -> dict[str, float | None]:
+    """`split/metric` to the tuned model's value; none for one that was not finite."""
     values = {}
-    for name, systems in (summary.get("metrics") or {}).items():
-        final = systems.get("after") or systems.get("before")
+    for name in summary.metrics:
+        final = summary.value(name) or summary.value(name, BEFORE)
         if final is not None:
-            values[name] = final.get("value")
+            values[name] = final.value if math.isfinite(final.value) else None
     return values
 
 
 def _is_record(path: Path) -> bool:
-    return (path / "manifest.json").is_file() or (path / "config.yaml").is_file()
+    return (path / MANIFEST).is_file() or (path / CONFIG).is_file()
 
 
 def _record_paths(runs_path: Path) -> list[Path]:
@@ -95,7 +97,7 @@ def _record_paths(runs_path: Path) -> list[Path]:
 def _started(path: Path) -> tuple[str, float, str]:
     """A key in the order of starting: the id's time, then the config's, which is written once, at the start."""
     try:
-        written = os.stat(path / "config.yaml").st_mtime_ns
+        written = os.stat(path / CONFIG).st_mtime_ns
     except OSError:
         written = 0
     return path.name[: len("20260101-000000")], written, path.name

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from instruct_lab.comparison.arms import flat
 from instruct_lab.config.spelling import nearest
 from instruct_lab.errors import InstructLabError
+from instruct_lab.records.config_file import leaves
 from instruct_lab.records.costs import COSTS, cost_of
 from instruct_lab.records.locate import UNREADABLE, list_runs
 from instruct_lab.records.record import RunRecord
@@ -116,7 +116,7 @@ def facts_of(run: dict[str, Any]) -> dict[str, Any]:
     facts: dict[str, Any] = {}
     if run["status"] != UNREADABLE:
         record = RunRecord.open(run["path"])
-        facts |= dict(flat(record.config))
+        facts |= dict(leaves(record.config))
         facts |= {name: cost_of(record, name) for name in COSTS}
     facts |= run["metrics"] | run["choices"]
     return facts | {name: run[name] for name in ("id", "name", "status")}

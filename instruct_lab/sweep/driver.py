@@ -17,7 +17,7 @@ from typing import Any
 from instruct_lab import files
 from instruct_lab.errors import InstructLabError
 from instruct_lab.records import RunRecord
-from instruct_lab.records.record import LOCK
+from instruct_lab.records.folder import LOCK
 from instruct_lab.sweep import record as records
 from instruct_lab.sweep.plan import Plan, plan
 from instruct_lab.sweep.record import SweepRecord
@@ -107,7 +107,7 @@ class Driver:
                     self._loop(session, table)
             finally:
                 session.close()
-        statuses = [run.manifest.get("status") for run in self.sweep.runs()]
+        statuses = [run.manifest.status for run in self.sweep.runs()]
         if statuses.count("finished") > 1:
             self.console.print(f"compare its runs: instruct-lab compare {_short(self.sweep.path)}", soft_wrap=True)
         return 1 if "failed" in statuses else 0
@@ -226,8 +226,8 @@ class Driver:
         if outcome.status != "failed" or not (path / "manifest.json").is_file():
             return
         run = RunRecord.open(path)
-        if run.manifest.get("status") == "running":
-            run.failed(InstructLabError(outcome.message))
+        if run.manifest.status == "running":
+            run.write_failure(InstructLabError(outcome.message))
 
     def _tell(self, point: Point) -> None:
         import optuna
@@ -257,7 +257,7 @@ class Driver:
     def _fail_runs(self, point: Point, error: InstructLabError) -> None:
         """A run that does not tell the sweep's metric has not done what it was made for."""
         for seed in point.ended:
-            RunRecord.open(self.sweep.path.parent / self._run_id(point, seed)).failed(error)
+            RunRecord.open(self.sweep.path.parent / self._run_id(point, seed)).write_failure(error)
 
 
 def _short(path: Path) -> Path:

@@ -11,9 +11,9 @@ from typing import Any
 
 from instruct_lab import files
 from instruct_lab.errors import InstructLabError
-from instruct_lab.records import RunRecord, list_runs
+from instruct_lab.records import RunRecord, Summary, list_runs
 from instruct_lab.records.costs import COSTS, cost_of
-from instruct_lab.records.record import is_locked, new_folder
+from instruct_lab.records.folder import is_locked, new_folder
 
 FILE = "sweep.json"
 DATABASE = "optuna.db"
@@ -65,7 +65,7 @@ class SweepRecord:
 
     def finished_runs(self) -> list[RunRecord]:
         """Those that ended with results."""
-        return [run for run in self.runs() if run.manifest.get("status") == "finished"]
+        return [run for run in self.runs() if run.manifest.status == "finished"]
 
     def measured_metric(self) -> str | None:
         """The first of the metrics that the sweep looks for which its runs were measured by at their end."""
@@ -75,7 +75,7 @@ class SweepRecord:
 
 
 def _measures(run: RunRecord) -> set[str]:
-    return set((run.summary or {}).get("metrics") or {})
+    return set((run.summary or Summary()).metrics)
 
 
 def create(runs_path: Path, name: str, **entries: Any) -> SweepRecord:
@@ -139,21 +139,19 @@ def final_value(record: RunRecord, metric: str, direction: str) -> float:
     Raises:
         InstructLabError: the run tells no such value.
     """
-    summary = record.summary or {}
+    summary = record.summary or Summary()
     if metric in COSTS:
         cost = cost_of(record, metric)
         if cost is not None:
             return cost
-    found = (summary.get("metrics") or {}).get(metric, {}).get("after")
+    found = summary.value(metric)
     if found is not None:
-        return math.nan if found["value"] is None else float(found["value"])
+        return float(found.value)
     logged = [line[metric] for line in record.read_metrics() if metric in line]
     finite = [value for value in logged if math.isfinite(value)]
     if finite:
         return min(finite) if direction == "minimize" else max(finite)
-    told = sorted(
-        {*(summary.get("metrics") or {}), *(name for line in record.read_metrics() for name in line if "/" in name)}
-    )
+    told = sorted({*summary.metrics, *(name for line in record.read_metrics() for name in line if "/" in name)})
     raise InstructLabError(
         f"The run tells no {metric}",
         where=f"run {record.id}, sweep.metric",

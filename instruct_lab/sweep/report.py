@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,8 +14,9 @@ from instruct_lab.comparison.text import conclusion, markdown
 from instruct_lab.config.options import STUDIES, Option, options
 from instruct_lab.config.spelling import nearest
 from instruct_lab.errors import InstructLabError
+from instruct_lab.metrics import MetricValue
 from instruct_lab.pages.format import escape_markdown, format_interval, markdown_table
-from instruct_lab.records import RunRecord, list_runs
+from instruct_lab.records import RunRecord, Summary, list_runs
 from instruct_lab.sweep.record import SweepRecord, sweeps
 
 FIELD = re.compile(r"(?P<name>[A-Za-z_]+): (?P<text>.*)")
@@ -108,7 +110,7 @@ def _of_sweep(asked: Study, sweep: SweepRecord) -> Iterator[str]:
     yield ""
     yield from _facts(asked, list(sweep.told.get("overrides", [])), finished)
     total = sweep.told["num_points"] * sweep.told["seeds"]
-    statuses = [str(run.manifest.get("status")) for run in runs]
+    statuses = [str(run.manifest.status) for run in runs]
     counts = ", ".join(f"{statuses.count(status)} {status}" for status in dict.fromkeys(statuses))
     yield f"- Runs: {counts}, of {total} planned; sweep `{sweep.id}`"
     yield ""
@@ -119,15 +121,17 @@ def _of_run(asked: Study, run: RunRecord) -> Iterator[str]:
     yield from _facts(asked, run.overrides, [run])
     yield f"- Run: `{run.id}`"
     yield ""
-    metrics = (run.summary or {}).get("metrics", {})
+    metrics = (run.summary or Summary()).metrics
     systems = list(dict.fromkeys(system for values in metrics.values() for system in values))
     rows = ([name, *(_cell(values.get(system)) for system in systems)] for name, values in metrics.items())
     yield markdown_table(["metric", *systems], rows)
     yield ""
 
 
-def _cell(value: dict[str, Any] | None) -> str:
-    return "-" if value is None else format_interval(value["value"], value["low"], value["high"])
+def _cell(value: MetricValue | None) -> str:
+    if value is None or math.isnan(value.value):
+        return "-"
+    return format_interval(value.value, value.low, value.high)
 
 
 def _facts(asked: Study, overrides: list[str], runs: list[RunRecord]) -> Iterator[str]:
@@ -135,11 +139,11 @@ def _facts(asked: Study, overrides: list[str], runs: list[RunRecord]) -> Iterato
     deltas = [text for text in overrides if text != f"{STUDIES}={asked.name}"]
     yield f"- Command: `instruct-lab train {' '.join([f'{STUDIES}={asked.name}', *deltas])}`"
     manifest = runs[0].manifest
-    seconds = sum(float((run.summary or {}).get("seconds") or 0.0) for run in runs)
-    hardware = manifest.get("hardware", {})
+    seconds = sum(float((run.summary or Summary()).seconds or 0.0) for run in runs)
+    hardware = manifest.hardware
     processor = hardware.get("gpus") or [f"{hardware.get('cpu_count_usable', '?')} cores"]
-    packages = manifest.get("packages", {})
+    packages = manifest.packages
     versions = ", ".join(f"{name} {packages[name]}" for name in ("torch", "transformers", "peft") if name in packages)
     yield f"- Cost: {seconds / 60:.0f} minutes in all, on {', '.join(map(str, processor))}"
-    commits = {str((run.manifest.get("code") or {}).get("commit")) for run in runs}
+    commits = {str((run.manifest.code or {}).get("commit")) for run in runs}
     yield f"- Code: {', '.join(sorted(commits))}; {versions}"

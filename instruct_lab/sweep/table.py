@@ -15,6 +15,7 @@ from rich.text import Text
 from instruct_lab.errors import InstructLabError
 from instruct_lab.pages.format import format_duration
 from instruct_lab.records import RunRecord
+from instruct_lab.records.schema import SweepEntry
 from instruct_lab.sweep.record import SweepRecord, final_value
 from instruct_lab.sweep.task import Outcome
 
@@ -68,10 +69,10 @@ class SweepTable:
         if run.id in self._ended:
             return self._ended[run.id]
         manifest = run.manifest
-        status = manifest.get("status", "running")
-        facts = manifest.get("sweep") or {}
-        values = [_shown(facts.get("values", {}).get(key, "-")) for key in told["dimensions"]]
-        seeds = [str(facts.get("seed"))] if told["seeds"] > 1 else []
+        status = manifest.status or "running"
+        trial = manifest.sweep or SweepEntry()
+        values = [_shown(trial.values.get(key, "-")) for key in told["dimensions"]]
+        seeds = [str(trial.seed)] if told["seeds"] > 1 else []
         lines = run.read_metrics()
         step = str(lines[-1]["step"]) if lines else "-"
         losses = [line["train/loss"] for line in lines if "train/loss" in line]
@@ -81,7 +82,7 @@ class SweepTable:
                 found.append(f"{final_value(run, metric, direction):.5g}")
             except InstructLabError:
                 found.append("-")
-        seconds = manifest.get("seconds") or (lines[-1]["seconds"] if lines else 0.0)
+        seconds = manifest.seconds or (lines[-1]["seconds"] if lines else 0.0)
         row = [status, *values, *seeds, step, f"{losses[-1]:.4g}" if losses else "-", *found, f"{seconds:,.0f}"]
         if status in ("finished", "failed", "pruned"):
             self._ended[run.id] = row
@@ -93,9 +94,7 @@ def _shown(value: Any) -> str:
 
 
 def _seconds_left(runs: list[RunRecord], rows: list[list[Any]], total: int, slots: int | None) -> float | None:
-    ended = [
-        float(run.manifest.get("seconds") or 0.0) for run, row in zip(runs, rows, strict=True) if row[0] != "running"
-    ]
+    ended = [float(run.manifest.seconds or 0.0) for run, row in zip(runs, rows, strict=True) if row[0] != "running"]
     if slots is None or not ended:
         return None
     return (total - len(ended)) * sum(ended) / len(ended) / slots

@@ -13,11 +13,12 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from instruct_lab.errors import InstructLabError
 from instruct_lab.records import RunRecord
-from instruct_lab.records.record import is_locked
+from instruct_lab.records.folder import is_locked
+from instruct_lab.records.schema import Status
 
 if TYPE_CHECKING:
     from instruct_lab.experiment.check import Checked
@@ -96,7 +97,7 @@ class Task:
 class Outcome:
     """How a trial ended."""
 
-    status: Literal["finished", "failed", "pruned", "interrupted"]
+    status: Status
     message: str = ""
 
 
@@ -130,7 +131,7 @@ def _ran(task: Task, shared: SharedModels | None) -> Outcome:
     from instruct_lab.training.run import RunContext, resume, train
 
     record = _begun(task)
-    status = record.manifest.get("status") if record is not None else None
+    status = record.manifest.status if record is not None else None
     if record is not None and status in ENDED:
         return Outcome(status, _message(record))
     try:
@@ -177,14 +178,14 @@ def _begun(task: Task) -> RunRecord | None:
 
 
 def _message(record: RunRecord) -> str:
-    exception = record.manifest.get("exception") or {}
-    return f"{exception.get('type')}: {exception.get('message')}" if exception else ""
+    exception = record.manifest.exception
+    return f"{exception.type}: {exception.message}" if exception is not None else ""
 
 
 def _note_failure(task: Task, error: Exception) -> None:
     """Let the record tell of a failure that came before the run could begin."""
     path = task.record_path
-    if (path / "manifest.json").is_file() and RunRecord.open(path).manifest.get("status") in ENDED:
+    if (path / "manifest.json").is_file() and RunRecord.open(path).manifest.status in ENDED:
         return
     if not (path / "manifest.json").is_file():
         from omegaconf import OmegaConf
@@ -198,7 +199,7 @@ def _note_failure(task: Task, error: Exception) -> None:
             config = {}
         facts = {"sweep": task.sweep}
         RunRecord.create(Path(task.runs_path), task.name, config, task.overrides, run_id=task.run_id, **facts)
-    RunRecord.open(path).failed(error)
+    RunRecord.open(path).write_failure(error)
 
 
 def validation_report(task: Task) -> Callable[[int, dict[str, float]], str | None] | None:
@@ -258,7 +259,7 @@ def _needs_own_process(task: Task, experiment: Any, *, resumes: bool) -> Outcome
     command = [sys.executable, "-m", "instruct_lab.sweep.worker", str(file)]
     done = subprocess.run(command, env=environment, check=False)
     record = RunRecord.open(task.record_path) if (task.record_path / "manifest.json").is_file() else None
-    status = record.manifest.get("status") if record is not None else None
+    status = record.manifest.status if record is not None else None
     if record is not None and status in (*ENDED, "interrupted"):
         return Outcome(status, _message(record))
     raise RuntimeError(f"the process of this trial ended with exit code {done.returncode}")

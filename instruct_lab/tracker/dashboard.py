@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from instruct_lab.errors import InstructLabError
+from instruct_lab.records.folder import is_locked
 from instruct_lab.records.locate import list_runs
-from instruct_lab.records.record import RunRecord, is_locked
+from instruct_lab.records.record import RunRecord
+from instruct_lab.records.schema import METRICS
 from instruct_lab.tracker.start import group_of, tags_of
 from instruct_lab.tracker.trackio import FOLDER, INSTALL, Trackio, is_installed
 
@@ -97,7 +99,7 @@ def import_runs(runs_path: Path, seen: dict[Path, str] | None = None) -> int:
             stamp = _state(record)
             if stamp is None or seen.get(path) == stamp:
                 continue
-            choices = record.manifest.get("choices") or {}
+            choices = record.manifest.choices
             count += _tracker(record).import_run(record, tags_of(choices), group_of(record, choices), stamp)
             seen[path] = stamp
         except Exception as error:  # one bad record or a busy file does not take the others away
@@ -110,11 +112,11 @@ def import_runs(runs_path: Path, seen: dict[Path, str] | None = None) -> int:
 def _state(record: RunRecord) -> str | None:
     """When the run ended, or how far one came that was killed; none while it is written."""
     manifest = record.manifest
-    if manifest["status"] != "running":
-        return str(manifest["ended"])
+    if manifest.status != "running":
+        return str(manifest.ended)
     if is_locked(record.path):
         return None
-    metrics = record.path / "metrics.jsonl"
+    metrics = record.path / METRICS
     return f"killed after {metrics.stat().st_size if metrics.is_file() else 0} bytes"
 
 

@@ -141,7 +141,7 @@ class MLflowSession(LightningSession):
     def arguments(cls, name: str, record: RunRecord) -> dict[str, Any]:
         """The id under which MLflow already knows a resumed run."""
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-        known = (record.manifest.get("trackers") or {}).get(name)
+        known = record.manifest.trackers.get(name)
         return {"run_id": known} if known else {}
 
     def begin(self, tags: list[str], group: str) -> None:
@@ -150,8 +150,7 @@ class MLflowSession(LightningSession):
         for key, value in told.items():
             self.client.set_tag(self.run_id, _mlflow_name(key), value)
         self.logger.log_hyperparams({_mlflow_name(key): value for key, value in self.settings.items()})
-        known = self.record.manifest.get("trackers") or {}
-        self.record.write_manifest(trackers={**known, self.name: self.run_id})
+        self.record.write_manifest(trackers={**self.record.manifest.trackers, self.name: self.run_id})
 
     @property
     def client(self) -> Any:

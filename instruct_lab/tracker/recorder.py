@@ -14,20 +14,21 @@ class Recorder:
     """Writes values to the run record and to every tracker; a tracker that fails never ends the run.
 
     Args:
-        record: the run's own record.
+        record: the run's own record; a `ReadOnlyRecord` on the other ranks of a multi-device run.
         sessions: the live trackers, by name.
-        is_writer: whether this process writes; the other ranks of a multi-device run do not.
     """
 
-    def __init__(self, record: RunRecord, sessions: dict[str, TrackerSession], *, is_writer: bool = True) -> None:
+    def __init__(self, record: RunRecord, sessions: dict[str, TrackerSession]) -> None:
         self.record = record
         self.sessions = sessions
-        self.is_writer = is_writer
+
+    @property
+    def is_writer(self) -> bool:
+        """Whether this process writes: the first rank."""
+        return self.record.is_writer
 
     def log(self, values: dict[str, float], *, step: int, epoch: int) -> None:
         """Append values to `metrics.jsonl` and send them to the trackers."""
-        if not self.is_writer:
-            return
         self.record.append_metrics(step=step, epoch=epoch, values=values)
         for session in self.sessions.values():
             session.log(values, step=step)

@@ -49,8 +49,8 @@ def tags_of(choices: Mapping[str, Any]) -> list[str]:
 
 def group_of(record: RunRecord, choices: Mapping[str, Any]) -> str:
     """What a run is listed under: its sweep, else its study, else its name."""
-    sweep = record.manifest.get("sweep") or {}
-    return str(sweep.get("id") or _option(choices.get("experiments")) or record.name)
+    sweep = record.manifest.sweep
+    return str((sweep and sweep.id) or _option(choices.get("experiments")) or record.name)
 
 
 def _option(option: Any) -> str:

@@ -9,7 +9,8 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from instruct_lab.config import component
-from instruct_lab.errors import Problem
+from instruct_lab.errors import InstructLabError, Problem
+from instruct_lab.records.schema import AUDIT, Summary
 from instruct_lab.tracker.base import Tracker, TrackerSession, shown
 from instruct_lab.tracker.values import (
     audit_reasons_table,
@@ -75,12 +76,12 @@ class Trackio(Tracker):
         run = self._stored(record)
         if run.stamp == stamp:
             return False
-        settings = {"status": record.manifest.get("status"), **_choices(tags), **flat_config(record.config)}
+        settings = {"status": record.manifest.status, **_choices(tags), **flat_config(record.config)}
         run.begin(settings, self.group or group, _started(record), stamp)
         step, at = _add_lines(run, record)
-        summary = record.summary or {}  # none for a failed run, which is listed all the same
+        summary = record.summary or Summary()  # none for a failed run, which is listed all the same
         tables = {
-            "audit": audit_reasons_table(record.read_json("audit.json") or {}),
+            "audit": audit_reasons_table(record.read_json(AUDIT) or {}),
             "results": results_table(summary),
             "predictions": predictions_table(record.read_predictions()),
         }
@@ -140,7 +141,10 @@ def _choices(tags: list[str]) -> dict[str, Any]:
 
 
 def _started(record: RunRecord) -> datetime:
-    return datetime.fromisoformat(record.manifest["started"])
+    started = record.manifest.started
+    if started is None:
+        raise InstructLabError("The record does not say when the run started", where=str(record.path))
+    return datetime.fromisoformat(started)
 
 
 def _add_lines(run: StoredRun, record: RunRecord) -> tuple[int, datetime]:

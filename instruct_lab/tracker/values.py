@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from instruct_lab.metrics import MetricValue
+    from instruct_lab.records.schema import PredictionLine, Summary
 
 Scalar = str | int | float | bool | None
 Table = tuple[list[str], list[list[Any]]]
 """Columns, and rows of as many cells."""
 
 INTERVAL = ("low", "high")
+SUMMARY_COSTS = ("seconds", "tokens", "training_seconds", "peak_memory_bytes", "weights_bytes")
 
 
 def flat_config(config: Mapping[str, Any]) -> dict[str, Scalar]:
@@ -31,16 +37,17 @@ def _settings(prefix: str, value: Any) -> Iterator[tuple[str, Scalar]]:
         yield prefix, json.dumps(value, default=str, ensure_ascii=False)
 
 
-def final_values(summary: Mapping[str, Any]) -> dict[str, int | float]:
+def final_values(summary: Summary) -> dict[str, int | float]:
     """The numbers of `summary.json`: `test/chrf/after`, `test/chrf/after_low`, `test/chrf/after_high`, `cost/seconds`.
 
-    Each metric has such three for every system that was measured: `before`, `after`, the baselines, and `difference`.
+    Each metric has three such values for every system that was measured: `before`, `after`, the baselines, and
+    `difference`. Values that are not finite are left out.
     """
-    values = {f"cost/{name}": value for name, value in summary.items() if isinstance(value, int | float)}
-    for name, system, measured in _measured(summary):
-        values[f"{name}/{system}"] = measured["value"]
-        values |= {f"{name}/{system}_{end}": measured[end] for end in INTERVAL if measured.get(end) is not None}
-    return {name: value for name, value in values.items() if value is not None}
+    values = {f"cost/{name}": getattr(summary, name) for name in SUMMARY_COSTS}
+    for name, system, measured in _systems(summary):
+        values[f"{name}/{system}"] = measured.value
+        values |= {f"{name}/{system}_{end}": getattr(measured, end) for end in INTERVAL}
+    return {name: value for name, value in values.items() if _finite(value) is not None}
 
 
 def without_intervals(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -49,30 +56,34 @@ def without_intervals(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if name not in ends}
 
 
-def results_table(summary: Mapping[str, Any]) -> Table:
+def results_table(summary: Summary) -> Table:
     """The metrics of `summary.json`, a row for each system that was measured."""
     columns = ["value", *INTERVAL, "count"]
     rows = [
-        [name, system, *(measured.get(column) for column in columns)] for name, system, measured in _measured(summary)
+        [name, system, *(_finite(getattr(measured, column)) for column in columns)]
+        for name, system, measured in _systems(summary)
     ]
     return ["metric", "system", *columns], rows
 
 
-def _measured(summary: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
-    for name, systems in (summary.get("metrics") or {}).items():
+def _systems(summary: Summary) -> Iterator[tuple[str, str, MetricValue]]:
+    for name, systems in summary.metrics.items():
         for system, measured in systems.items():
             yield name, system, measured
 
 
-def predictions_table(predictions: Sequence[Mapping[str, Any]]) -> Table:
-    """The lines of `predictions.jsonl`: what was asked and expected, both models' answers, and each metric's score."""
-    metrics = list(dict.fromkeys(name for line in predictions for name in line.get("scores") or {}))
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+def predictions_table(predictions: Sequence[PredictionLine]) -> Table:
+    """The lines of `predictions.jsonl`: prompt, references, both models' answers, and each metric's score."""
+    metrics = list(dict.fromkeys(name for line in predictions for name in line.scores))
     columns = ["id", "split", "prompt", "references", "prediction_before", "prediction"]
-    rows = []
+    rows: list[list[Any]] = []
     for line in predictions:
-        told = {**line, "references": "\n".join(line.get("references") or [])}
-        scores = line.get("scores") or {}
-        rows.append([*(told.get(column) for column in columns), *(scores.get(name) for name in metrics)])
+        texts = [line.id, line.split, line.prompt, "\n".join(line.references), line.prediction_before, line.prediction]
+        rows.append([*texts, *(line.scores.get(name) for name in metrics)])
     return [*columns, *metrics], rows
 
 

@@ -16,6 +16,7 @@ from pydantic import Field
 
 from instruct_lab.config import component
 from instruct_lab.errors import Problem
+from instruct_lab.records import schema
 from instruct_lab.tracker.base import Tracker, TrackerSession, shown
 
 if TYPE_CHECKING:
@@ -35,8 +36,8 @@ MODES: dict[str, Mode] = {  # of WANDB_MODE, old names too
 MAX_TAG_CHARACTERS = 64
 MAX_ARTIFACT_NAME = 100
 RECORD_FILES = (
-    *("config.yaml", "overrides.yaml", "manifest.json", "audit.json", "audit.html", "metrics.jsonl", "summary.json"),
-    *("predictions.jsonl", "log.txt"),
+    *(schema.CONFIG, schema.OVERRIDES, schema.MANIFEST, schema.AUDIT, schema.AUDIT_PAGE, schema.METRICS),
+    *(schema.SUMMARY, schema.PREDICTIONS, schema.LOG),
 )
 INIT_SECONDS = 30.0
 FINISH_SECONDS = 300.0  # what is not uploaded by then stays on disk, for `wandb sync`

@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 
+from instruct_lab.records.schema import CHECKPOINTS
+
 PROCESS_STATUS = Path("/proc/self/status")
 RESET_PEAK = "5"  # written to /proc/self/clear_refs, see proc_pid_clear_refs(5)
 
@@ -42,7 +44,7 @@ class Costs:
     def told(self, run_path: Path) -> dict[str, Any]:
         """Entries of `summary.json`: `training_seconds`, `peak_memory_bytes`, and `weights_bytes`, which is how much
         disk the run's last weights take."""
-        kept = [file for folder in (run_path / "checkpoints").glob("last-*") for file in folder.rglob("*")]
+        kept = [file for folder in (run_path / CHECKPOINTS).glob("last-*") for file in folder.rglob("*")]
         return {
             "training_seconds": round(self.seconds, 3),
             "peak_memory_bytes": self.peak_bytes,

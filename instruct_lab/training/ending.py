@@ -46,18 +46,15 @@ def recorded_ending(recorder: Recorder) -> Iterator[None]:
         exit_code = 0
     except Interrupted as interrupted:
         exit_code = interrupted.exit_code
-        if recorder.is_writer:
-            recorder.record.write_manifest(status="interrupted")
+        recorder.record.write_manifest(status="interrupted")
         raise
     except Pruned as pruned:
         exit_code = 0
-        if recorder.is_writer:
-            recorder.record.write_manifest(status="pruned")
-            recorder.record.log(str(pruned))
+        recorder.record.write_manifest(status="pruned")
+        recorder.record.log(str(pruned))
         raise
     except BaseException as error:
-        if recorder.is_writer:
-            recorder.record.failed(error)
+        recorder.record.write_failure(error)
         raise
     finally:
         recorder.finish(exit_code)

@@ -14,9 +14,9 @@ from instruct_lab import files
 from instruct_lab.callbacks.base import OnValidation
 from instruct_lab.errors import InstructLabError
 from instruct_lab.experiment import Experiment
-from instruct_lab.records import RunRecord
+from instruct_lab.records import ReadOnlyRecord, RunRecord
+from instruct_lab.records.folder import LOCK
 from instruct_lab.records.identity import config_hash
-from instruct_lab.records.record import LOCK
 from instruct_lab.tracker.recorder import Recorder
 from instruct_lab.tracker.start import start_trackers
 from instruct_lab.training.ending import recorded_ending, signals_raised
@@ -82,10 +82,11 @@ def resume(
     experiment: Experiment, config: dict[str, Any], record: RunRecord, context: RunContext = RunContext()
 ) -> RunRecord:
     """Go on with a run from its last written state; the same steps follow as if it had never stopped."""
-    if record.manifest.get("status") == "finished":
+    if record.manifest.status == "finished":
         raise InstructLabError(f"Run {record.id} is finished", do="start a new run with `instruct-lab train`")
     os.environ[RUN_PATH_VARIABLE] = str(record.path)
-    _run(experiment, config, record.manifest.get("choices", {}), record, context, resumed=True)
+    own = record if _is_first_process() else ReadOnlyRecord.open(record.path)
+    _run(experiment, config, record.manifest.choices, own, context, resumed=True)
     return record
 
 
@@ -103,7 +104,7 @@ def _own_record(
                 where="the environment",
                 do="start one process with trainer.devices=N: it starts the others itself",
             )
-        return RunRecord.open(Path(os.environ[RUN_PATH_VARIABLE]))
+        return ReadOnlyRecord.open(Path(os.environ[RUN_PATH_VARIABLE]))
     name = context.name or run_name(experiment.name, choices)
     runs_path = Path(experiment.runs_path).expanduser()
     record = RunRecord.create(runs_path, name, config, overrides, run_id=context.run_id, **context.facts)
@@ -121,12 +122,11 @@ def _run(
     resumed: bool,
 ) -> None:
     quiet_libraries()
-    recorder = Recorder(record, {}, is_writer=_is_first_process())
+    recorder = Recorder(record, {})
     console = Console(stderr=True, quiet=not recorder.is_writer, highlight=False)
     console.print(f"run {record.id} in {record.path}", soft_wrap=True)
     with _sole_writer(record), signals_raised(), recorded_ending(recorder):
-        if recorder.is_writer:
-            record.write_manifest(status="running")
+        record.write_manifest(status="running")
         _start_trackers(experiment, config, choices, recorder, console)
         run = Stages(experiment, record, recorder, console, context.shared, context.on_validation)
         run.prepare()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -28,7 +27,7 @@ from instruct_lab.config import ExternalClass
 from instruct_lab.data import Audit, Conversation
 from instruct_lab.errors import InstructLabError
 from instruct_lab.evaluation import result
-from instruct_lab.evaluation.measure import Measurement, answer, answer_rows, baselines, measure, sample
+from instruct_lab.evaluation.measure import answer, answer_rows, baselines, measure, sample
 from instruct_lab.evaluation.untuned import untuned
 from instruct_lab.experiment import Experiment
 from instruct_lab.experiment.rules.monitoring import mode_argument
@@ -36,7 +35,8 @@ from instruct_lab.experiment.rules.trainer import FLOAT16, fixed_arguments
 from instruct_lab.metrics.intervals import summarize
 from instruct_lab.pages import audit_table
 from instruct_lab.pages.audit_page import audit_page
-from instruct_lab.records import RunRecord
+from instruct_lab.records import Measurement, Results, RunRecord, Summary
+from instruct_lab.records.schema import AFTER, AUDIT_PAGE, BEFORE
 from instruct_lab.tracker.recorder import Recorder
 from instruct_lab.tracker.values import audit_reasons_table, final_values, predictions_table, results_table
 from instruct_lab.training.costs import Costs
@@ -69,7 +69,7 @@ class Stages:
         self.console = console
         self.cache_path = Path(experiment.cache_path).expanduser()
         self.audit = Audit()
-        self.results: result.Results = {}
+        self.results: Results = {}
         self.costs = Costs()
         self.trainer = self._trainer()
         self.device = self.trainer.strategy.root_device
@@ -124,12 +124,12 @@ class Stages:
         if not self.recorder.is_writer:
             return
         self.record.write_audit(told)
-        self.record.write_text("audit.html", audit_page(told, f"Data of {self.record.name}"))
+        self.record.write_text(AUDIT_PAGE, audit_page(told, f"Data of {self.record.name}"))
         self.recorder.log_table("audit", *audit_reasons_table(told))
 
     def _check_fingerprint(self) -> None:
         fingerprint = self.data.fingerprint
-        known = self.record.manifest.get("data_fingerprint")
+        known = self.record.manifest.data_fingerprint
         if known is not None and known != fingerprint:
             raise InstructLabError(
                 "The data is not what it was when this run started, so going on would train something else",
@@ -146,11 +146,10 @@ class Stages:
     def measure_before(self, resumed: bool) -> None:
         """Measure the untuned model and the plain baselines, once in the life of a run."""
         evaluation = self.experiment.evaluation
-        path = Path(self.record.path) / "before.json"
         if not self.recorder.is_writer:
             return
-        if resumed and path.is_file():
-            self.results = result.from_json(json.loads(path.read_text(encoding="utf-8")))
+        if resumed and (known := self.record.read_results(BEFORE)) is not None:
+            self.results = known
             return
         started = time.perf_counter()
         for split, chosen in self.chosen.items():
@@ -158,7 +157,7 @@ class Stages:
             systems: dict[str, Measurement] = {}
             if evaluation.before:
                 base = self.base
-                systems["before"] = untuned(
+                systems[BEFORE] = untuned(
                     self.experiment, base, self.data, split, chosen, self.teacher, self.cache_path
                 )
             if evaluation.baselines:
@@ -166,7 +165,7 @@ class Stages:
             self.results[split] = systems
         if evaluation.before and self.chosen:
             self.console.print(f"untuned model measured, or found measured, in {time.perf_counter() - started:.0f} s")
-        self.record.write_json("before.json", result.as_json(self.results))
+        self.record.write_results(BEFORE, self.results)
 
     def fit(self, resumed: bool) -> None:
         """Apply the tuning method and train, if it trains anything."""
@@ -266,20 +265,14 @@ class Stages:
                 self.teacher,
                 self._prompted(chosen),
             )
-            self.results.setdefault(split, {})["after"] = measured
-        self.record.write_json("after.json", result.as_json(self.results, only="after"))
+            self.results.setdefault(split, {})[AFTER] = measured
+        self.record.write_results(AFTER, {split: {AFTER: systems[AFTER]} for split, systems in self.results.items()})
         metrics = result.summary_metrics(self.experiment, self.results)
         seconds = self.record.seconds()
         predictions = result.prediction_rows(self.experiment, self.results)
         self.record.write_predictions(predictions)
         self.record.write_manifest(evaluated_step=tuned.step)
-        summary = {
-            "status": "finished",
-            "seconds": seconds,
-            "tokens": self.num_target_tokens,
-            **self.costs.told(path),
-            "metrics": metrics,
-        }
+        summary = Summary("finished", seconds, self.num_target_tokens, **self.costs.told(path), metrics=metrics)
         self.record.write_summary(summary)
         self.recorder.summarize(final_values(summary))
         self.recorder.log_table("results", *results_table(summary))

@@ -10,6 +10,7 @@ from instruct_lab.callbacks.kept_weights import read_weights
 from instruct_lab.errors import InstructLabError
 from instruct_lab.experiment import Experiment
 from instruct_lab.model import LoadedModel
+from instruct_lab.records.schema import CHECKPOINTS
 from instruct_lab.training.shared import SharedModels, model_key
 from instruct_lab.training.tokenizer import load_tokenizer
 
@@ -44,7 +45,7 @@ def chosen_weights(experiment: Experiment, run_path: Path, checkpoint: str | Non
     Raises:
         InstructLabError: the run has no weights yet.
     """
-    folder = run_path / "checkpoints"
+    folder = run_path / CHECKPOINTS
     wanted = checkpoint or experiment.evaluation.checkpoint
     found = read_weights(folder, wanted)
     if found is None and checkpoint is None:

@@ -44,7 +44,7 @@ def main():
         planted_sweep.sweep(Path(folder), num_runs, num_steps, num_examples, num_names)
         records = find_sweep(Path(folder), planted_sweep.SWEEP).runs()
         started = time.perf_counter()
-        compared = compare([record for record in records if record.manifest["status"] == "finished"])
+        compared = compare([record for record in records if record.manifest.status == "finished"])
         compared_in = time.perf_counter() - started
         path = write_comparison(Path(folder) / "page.html", records, compared)
         written_in = time.perf_counter() - started - compared_in

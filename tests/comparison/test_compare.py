@@ -162,7 +162,7 @@ def test_metrics_of_one_source_are_paired_on_its_own_examples(tmp_path):
         record.write_json("after.json", told)
         summary = record.summary
         for source in ("left", "right"):
-            summary["metrics"][f"test/{source}/exact_match"] = summary["metrics"][NAME]
+            summary.metrics[f"test/{source}/exact_match"] = summary.metrics[NAME]
         record.write_summary(summary)
     compared = compare(records)
     (left,), (right,) = (compared.differences[f"test/{source}/exact_match"] for source in ("left", "right"))

@@ -1,5 +1,6 @@
 """The page of a comparison: what goes into it, that it is bounded, that nothing from the data is taken for markup."""
 
+import dataclasses
 import hashlib
 import html.parser
 import json
@@ -23,7 +24,7 @@ from instruct_lab.comparison.page.examples import PREDICTION_BYTES, predictions
 from instruct_lab.comparison.page.page import ECHARTS, SCRIPTS, VIEW, comparison_page, write_comparison
 from instruct_lab.comparison.page.values import MAX_TEXT
 from instruct_lab.pages.render import script_json
-from instruct_lab.records.record import RunRecord
+from instruct_lab.records import PredictionLine, RunRecord
 from instruct_lab.sweep.record import find_sweep
 
 
@@ -36,7 +37,7 @@ def records(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def compared(records):
-    return compare([record for record in records if record.manifest["status"] == "finished"])
+    return compare([record for record in records if record.manifest.status == "finished"])
 
 
 @pytest.fixture(scope="module")
@@ -267,15 +268,14 @@ def test_many_long_curves_stay_inside_their_bound():
 def lines_of(run, count, words=5, split="test"):
     source = random.Random(run)
     return [
-        {
-            "id": str(place),
-            "split": split,
-            "prompt": f"prompt {place}",
-            "prediction": "same" if place == 0 else " ".join(f"{source.random()}" for _ in range(words)),
-            "prediction_before": None,
-            "references": ["reference"],
-            "scores": {"f1": source.random() if place != 70 else float(run), "exact": None},
-        }
+        PredictionLine(
+            id=str(place),
+            split=split,
+            prompt=f"prompt {place}",
+            prediction="same" if place == 0 else " ".join(f"{source.random()}" for _ in range(words)),
+            references=["reference"],
+            scores={"f1": source.random() if place != 70 else float(run), "exact": None},
+        )
         for place in range(count)
     ]
 
@@ -305,17 +305,17 @@ def test_predictions_stay_inside_their_bound_and_keep_the_largest_disagreements(
 
 
 def test_markup_in_predictions_counts_as_it_is_written():
-    runs = [lines_of(run, 100) for run in range(20)]
-    for place, line in enumerate(line for lines in runs for line in lines):
-        line["prediction"] = "<&>\u202e" * 60 + str(place)
+    runs = [
+        [dataclasses.replace(line, prediction="<&>\u202e" * 60 + f"{run} {line.id}") for line in lines_of(run, 100)]
+        for run in range(20)
+    ]
     told, _ = predictions(runs)
     assert 0.9 * PREDICTION_BYTES < len(script_json(told).encode()) <= PREDICTION_BYTES
 
 
 def test_long_texts_are_cut_and_that_is_told():
-    lines = lines_of(0, 2)
-    lines[1]["prediction"] = "x" * (MAX_TEXT + 1234)
-    told, notes = predictions([lines])
+    first, second = lines_of(0, 2)
+    told, notes = predictions([[first, dataclasses.replace(second, prediction="x" * (MAX_TEXT + 1234))]])
     assert told["test"][1]["texts"] == ["x" * MAX_TEXT + " … (1,234 more characters)"]
     assert notes == [f"Texts of more than {MAX_TEXT:,} characters are cut, in 1 examples."]
 

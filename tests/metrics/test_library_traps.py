@@ -9,8 +9,9 @@ from sacrebleu.metrics import BLEU as SacrebleuBLEU
 from sacrebleu.metrics import CHRF as SacrebleuCHRF
 from sacrebleu.metrics import TER as SacrebleuTER
 
-from instruct_lab.metrics import BLEU, ROUGE, TER, ChrF, Perplexity, TokenScores, corpus_rows, summarize
+from instruct_lab.metrics import BLEU, ROUGE, TER, ChrF, Perplexity, corpus_rows, summarize
 from instruct_lab.metrics.container import ExampleStatistics
+from instruct_lab.objective import TokenScores
 
 
 def ours(metric, answers, references):

@@ -17,7 +17,7 @@ import pytest
 from instruct_lab import files
 from instruct_lab.errors import InstructLabError
 from instruct_lab.metrics import MetricValue
-from instruct_lab.records import RunRecord
+from instruct_lab.records import PredictionLine, ReadOnlyRecord, RunRecord, Summary
 
 CONFIG = {"name": None, "seed": 3, "tuning": {"_target_": "instruct_lab.tuning.LoRA", "r": 16}, "tags": ["a", "b"]}
 
@@ -34,9 +34,10 @@ def test_a_new_record_says_what_the_run_is(record, tmp_path):
     assert (opened.id, opened.name) == (record.id, "study")
     assert opened.config == CONFIG
     assert opened.overrides == ["tuning.r=16"]
-    assert opened.manifest["status"] == "running"
-    assert opened.manifest["choices"] == {"tuning": "lora"}
-    assert {"code", "packages", "python", "platform", "hardware", "started"} <= set(opened.manifest)
+    assert opened.manifest.status == "running"
+    assert opened.manifest.choices == {"tuning": "lora"}
+    entries = opened.read_json("manifest.json")
+    assert {"code", "packages", "python", "platform", "hardware", "started"} <= set(entries)
     assert opened.summary is None
     assert opened.read_metrics() == []
 
@@ -66,7 +67,7 @@ def test_a_name_that_is_not_one_folder_is_refused(tmp_path, name):
 
 
 def _create_many(runs_path: str, count: int, results) -> None:
-    from instruct_lab.records import record as module
+    from instruct_lab.records import folder as module
 
     module.secrets.token_hex = lambda size: f"{random.randrange(4):06x}"  # chance often gives the same
     results.put([str(module.new_folder(Path(runs_path) / "study")) for _ in range(count)])
@@ -87,7 +88,7 @@ def test_records_created_at_once_never_share_a_folder(tmp_path):
 def test_ids_sort_by_time(tmp_path, monkeypatch):
     import datetime
 
-    from instruct_lab.records import record as module
+    from instruct_lab.records import folder as module
 
     times = [
         datetime.datetime(2026, 1, 2, 3, 4, 5),
@@ -185,14 +186,14 @@ def test_a_resumed_run_keeps_the_lines_up_to_its_step_and_its_clock(record):
 def test_the_manifest_merges_and_ends(record):
     record.write_manifest(seeds={"seed": 3}, inputs=[MetricValue(1.0, math.nan, 3.0, 4, "any dataclass")])
     record.write_manifest(status="finished")
-    manifest = record.manifest
-    assert manifest["seeds"] == {"seed": 3}
-    assert manifest["inputs"][0] == {"value": 1.0, "low": None, "high": 3.0, "count": 4, "signature": "any dataclass"}
-    assert manifest["status"] == "finished"
-    assert manifest["seconds"] >= 0
-    assert manifest["ended"] > manifest["started"]
+    manifest, entries = record.manifest, record.read_json("manifest.json")
+    assert manifest.seeds == {"seed": 3}
+    assert entries["inputs"][0] == {"value": 1.0, "low": None, "high": 3.0, "count": 4, "signature": "any dataclass"}
+    assert manifest.status == "finished"
+    assert manifest.seconds >= 0
+    assert manifest.ended > manifest.started
     record.write_manifest(status="running")
-    assert record.manifest["ended"] is None
+    assert record.manifest.ended is None
     with pytest.raises(ValueError, match="status is one of"):
         record.write_manifest(status="done")
 
@@ -201,41 +202,42 @@ def test_a_failure_leaves_its_traceback(record):
     try:
         raise ZeroDivisionError("by nothing")
     except ZeroDivisionError as error:
-        record.failed(error)
+        record.write_failure(error)
     manifest = record.manifest
-    assert manifest["status"] == "failed"
-    assert (manifest["exception"]["type"], manifest["exception"]["message"]) == ("ZeroDivisionError", "by nothing")
-    assert "test_run_record.py" in manifest["exception"]["traceback"]
+    assert manifest.status == "failed"
+    assert (manifest.exception.type, manifest.exception.message) == ("ZeroDivisionError", "by nothing")
+    assert "test_run_record.py" in manifest.exception.traceback
     assert "ZeroDivisionError: by nothing" in (record.path / "log.txt").read_text()
     record.write_manifest(status="running")
-    assert record.manifest["exception"] is None
+    assert record.manifest.exception is None
 
 
 def test_documents_are_written_and_read(record):
     record.write_audit({"stages": {}})
-    record.write_summary({"status": "finished", "metrics": {"test/chrf": {"after": MetricValue(1, 0, 2, 3, "s")}}})
-    rows = [{"id": "1", "prompt": "é中\ud800", "scores": {"bleu": math.nan}}, {"id": "2", "references": ("a", "b")}]
-    record.write_predictions(iter(rows))
+    summary = Summary(metrics={"test/chrf": {"after": MetricValue(1, 0, 2, 3, "s")}})
+    record.write_summary(summary)
+    lines = [PredictionLine("1", prompt="é中\ud800", scores={"bleu": math.nan}), PredictionLine("2", references=["a"])]
+    record.write_predictions(iter(lines))
     assert json.loads((record.path / "audit.json").read_text()) == {"stages": {}}
-    assert record.summary["metrics"]["test/chrf"]["after"]["value"] == 1
-    assert record.read_predictions()[0]["scores"] == {"bleu": None}
-    assert record.read_predictions()[0]["prompt"].startswith("é中")
-    assert record.read_predictions()[1]["references"] == ["a", "b"]
+    assert record.summary == summary
+    assert record.read_predictions()[0].scores == {"bleu": None}
+    assert record.read_predictions()[0].prompt.startswith("é中")
+    assert record.read_predictions()[1] == lines[1]
     (record.path / "summary.json").write_text("{")
     with pytest.raises(InstructLabError, match=r"cannot be read.*summary\.json"):
         _ = record.summary
 
 
 def test_a_write_that_fails_in_the_middle_leaves_the_old_file(record):
-    record.write_predictions([{"id": "old"}])
+    record.write_predictions([PredictionLine("old")])
 
     def rows():
-        yield {"id": "new"}
+        yield PredictionLine("new")
         raise RuntimeError("in the middle")
 
     with pytest.raises(RuntimeError):
         record.write_predictions(rows())
-    assert record.read_predictions() == [{"id": "old"}]
+    assert record.read_predictions() == [PredictionLine("old")]
     assert not list(record.path.glob(".*.tmp"))
 
 
@@ -262,11 +264,29 @@ def test_a_folder_without_a_record_is_told(tmp_path):
         RunRecord.open(tmp_path)
 
 
+def test_a_process_that_does_not_write_reads_the_same_record(record):
+    record.append_metrics(1, 0, {"train/loss": 1.0})
+    files_before = {path: path.read_bytes() for path in record.path.iterdir()}
+    reader = ReadOnlyRecord.open(record.path)
+    assert (record.is_writer, reader.is_writer) == (True, False)
+    reader.append_metrics(2, 0, {"train/loss": 0.5})
+    reader.truncate_metrics(after_step=0)
+    reader.write_manifest(status="finished")
+    reader.write_summary(Summary())
+    reader.write_predictions([PredictionLine("1")])
+    reader.write_text("new.txt", "text")
+    reader.log("text")
+    reader.write_failure(ValueError("text"))
+    assert {path: path.read_bytes() for path in record.path.iterdir()} == files_before
+    assert reader.read_metrics() == record.read_metrics()
+    assert reader.manifest == record.manifest
+
+
 # ---- crash
 
 WRITER = """
 import sys
-from instruct_lab.records import RunRecord
+from instruct_lab.records import PredictionLine, RunRecord
 record = RunRecord.open(sys.argv[1])
 print("writing", flush=True)
 step = 0
@@ -276,7 +296,7 @@ while True:
     if step % 7 == 0:
         record.write_manifest(last=step, filling="y" * (step % 5000))
     if step % 11 == 0:
-        record.write_predictions({"id": str(index), "step": step} for index in range(step % 50))
+        record.write_predictions(PredictionLine(str(index), split=str(step)) for index in range(step % 50))
     if step % 101 == 0:
         record.truncate_metrics(step - 50)
         step -= 50
@@ -295,12 +315,12 @@ def test_a_record_stays_readable_after_a_kill_at_any_moment(record):
         opened = RunRecord.open(record.path)
         steps = [line["step"] for line in opened.read_metrics()]
         assert all(isinstance(step, int) for step in steps)
-        manifest = opened.manifest
+        manifest = opened.read_json("manifest.json")
         assert manifest["id"] == record.id
         assert len(manifest.get("filling", "")) == manifest.get("last", 0) % 5000
         predictions = opened.read_predictions()
-        assert not predictions or [row["id"] for row in predictions] == list(
-            map(str, range(predictions[0]["step"] % 50))
+        assert not predictions or [line.id for line in predictions] == list(
+            map(str, range(int(predictions[0].split) % 50))
         )
         opened.truncate_metrics(after_step=steps[-1] // 2 if steps else 0)
         assert opened.read_metrics() == opened.read_metrics()

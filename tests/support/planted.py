@@ -4,7 +4,7 @@ import math
 from concurrent.futures import Future
 
 from instruct_lab.config import component
-from instruct_lab.records import RunRecord
+from instruct_lab.records import RunRecord, Summary
 from instruct_lab.sweep import Launcher
 from instruct_lab.sweep.launchers import Session
 from instruct_lab.sweep.task import Outcome, validation_report
@@ -61,6 +61,6 @@ def run(task):
             record.write_manifest(status="pruned")
             return Outcome("pruned")
     metrics = {"val/chrf": {"after": {"value": 100 - value, "low": 0, "high": 100, "count": 1, "signature": ""}}}
-    record.write_summary({"status": "finished", "seconds": 1.0, "training_seconds": float(r), "metrics": metrics})
+    record.write_summary(Summary.from_json({"seconds": 1.0, "training_seconds": float(r), "metrics": metrics}))
     record.write_manifest(status="finished", parameters={"total": 1000, "trained": r})
     return Outcome("finished")

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from instruct_lab.metrics import ExactMatch
-from instruct_lab.records.record import RunRecord
+from instruct_lab.metrics import ExactMatch, MetricValue
+from instruct_lab.records import PredictionLine, RunRecord, Summary
 
 METRICS = {"exact_match": {"_target_": "instruct_lab.metrics.ExactMatch"}}
 NAME = "test/exact_match"
@@ -26,21 +26,18 @@ def record_of(
     measured = {"rows": {"exact_match": rows_of(outcomes)}, "predictions": predictions}
     record.write_json("after.json", {"test": {"after": measured}})
     record.write_predictions(
-        {
-            "id": one["id"],
-            "split": "test",
-            "prompt": f"is {one['id']} right?",
-            "prediction": "yes" if right else "no",
-            "prediction_before": None,
-            "references": ["yes"],
-            "scores": {"exact_match": 100.0 * right},
-        }
+        PredictionLine(
+            id=one["id"],
+            split="test",
+            prompt=f"is {one['id']} right?",
+            prediction="yes" if right else "no",
+            references=["yes"],
+            scores={"exact_match": 100.0 * right},
+        )
         for one, right in zip(predictions, outcomes, strict=True)
     )
     value = 100 * float(np.mean(outcomes))
-    summary = {"value": value, "low": value - 5, "high": value + 5, "count": len(outcomes), "signature": "exact"}
-    record.write_summary(
-        {"status": "finished", "seconds": 60.0, "training_seconds": seconds, "metrics": {NAME: {"after": summary}}}
-    )
+    measured = MetricValue(value, value - 5, value + 5, len(outcomes), "exact")
+    record.write_summary(Summary(seconds=60.0, training_seconds=seconds, metrics={NAME: {"after": measured}}))
     record.write_manifest(status="finished", choices=choices or {}, parameters={"trained": trained})
     return record

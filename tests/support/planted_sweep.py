@@ -6,7 +6,7 @@ import random
 
 from instruct_lab.metrics import SquadExactMatch, SquadF1
 from instruct_lab.metrics.intervals import example_scores
-from instruct_lab.records.record import RunRecord
+from instruct_lab.records import PredictionLine, RunRecord, Summary
 
 SWEEP = "20260102-030405-abcd"
 METRICS = {"exact": SquadExactMatch(), "f1": SquadF1()}
@@ -80,10 +80,10 @@ def finish(record, quality, num_examples, number, source):
                 one["scores"][name] = score
         measured[split] = {"after": {"rows": scored, "predictions": [{"id": one["id"]} for one in answers]}}
     record.write_json("after.json", measured)
-    record.write_predictions(rows)
+    record.write_predictions(map(PredictionLine.from_json, rows))
     costs = {"seconds": 70.0 + number, "training_seconds": 60.0 + number, "peak_memory_bytes": 10**9 + number * 10**7}
     costs |= {"tokens": 120_000 + number, "weights_bytes": 4_000_000}
-    record.write_summary({"status": "finished", "metrics": told, **costs})
+    record.write_summary(Summary.from_json({"metrics": told, **costs}))
 
 
 def example(split, place, quality, number, source):

@@ -15,8 +15,8 @@ import pytest
 from filelock import FileLock
 
 from instruct_lab import cli
-from instruct_lab.records import RunRecord
-from instruct_lab.records.record import LOCK
+from instruct_lab.records import PredictionLine, RunRecord, Summary
+from instruct_lab.records.folder import LOCK
 from instruct_lab.tracker import Trackio
 from instruct_lab.tracker.dashboard import import_runs
 from instruct_lab.tracker.start import start_trackers
@@ -49,8 +49,8 @@ def recorded(runs_path, name="study", status="finished", config=None, steps=(1, 
     for step in steps:
         record.append_metrics(step=step, epoch=0, values={"train/loss": 3.0 - step, "val/loss": float("nan")})
     if status == "finished":
-        record.write_summary(SUMMARY)
-        record.write_predictions([PREDICTION])
+        record.write_summary(Summary.from_json(SUMMARY))
+        record.write_predictions([PredictionLine.from_json(PREDICTION)])
     if status != "running":
         record.write_manifest(status=status)
     return record
@@ -85,7 +85,7 @@ def test_a_record_is_shown_with_its_curves_final_values_tables_and_settings(runs
         "finished",
     )
     assert settings["_Group"] == "a_study"
-    assert settings["_Created"] == datetime.fromisoformat(record.manifest["started"]).isoformat()
+    assert settings["_Created"] == datetime.fromisoformat(record.manifest.started).isoformat()
     curve = [(step, values["train/loss"]) for step, values in run["lines"] if "train/loss" in values]
     assert curve == [(1, 2.0), (2, 1.0)]
     rest = {name: value for _, values in run["lines"][2:] for name, value in values.items()}
@@ -192,7 +192,7 @@ def test_a_live_run_is_shown_while_it_runs_and_once_when_it_has_ended(runs_path)
     session.summarize({"test/chrf/after": 20.0, "test/chrf/after_low": 18.0})
     assert session.where() == "see it: instruct-lab dashboard --runs runs"
     session.finish(0)
-    record.write_summary(SUMMARY)
+    record.write_summary(Summary.from_json(SUMMARY))
     record.write_manifest(status="finished")
     assert import_runs(runs_path) == 1
     (run,) = shown(runs_path).values()

@@ -1,5 +1,6 @@
 """What trackers receive: flat settings, final values, tables."""
 
+from instruct_lab.records import PredictionLine, Summary
 from instruct_lab.tracker.values import (
     audit_reasons_table,
     final_values,
@@ -45,7 +46,7 @@ def test_a_config_is_told_by_full_keys():
 
 
 def test_final_values_have_every_system_and_its_interval():
-    assert final_values(SUMMARY) == {
+    assert final_values(Summary.from_json(SUMMARY)) == {
         "cost/seconds": 3.5,
         "cost/tokens": 12,
         "test/chrf/before": 10.0,
@@ -55,11 +56,11 @@ def test_final_values_have_every_system_and_its_interval():
         "test/chrf/after_low": 18.0,
         "test/chrf/after_high": 22.0,
     }
-    assert final_values({}) == {}
+    assert final_values(Summary()) == {}
 
 
 def test_intervals_are_left_out_where_each_would_be_a_chart():
-    assert list(without_intervals(final_values(SUMMARY))) == [
+    assert list(without_intervals(final_values(Summary.from_json(SUMMARY)))) == [
         "cost/seconds",
         "cost/tokens",
         "test/chrf/before",
@@ -69,10 +70,10 @@ def test_intervals_are_left_out_where_each_would_be_a_chart():
 
 
 def test_results_are_a_row_for_each_system():
-    columns, rows = results_table(SUMMARY)
+    columns, rows = results_table(Summary.from_json(SUMMARY))
     assert columns == ["metric", "system", "value", "low", "high", "count"]
     assert rows == [["test/chrf", "before", 10.0, 9.0, 11.0, 4], ["test/chrf", "after", 20.0, 18.0, 22.0, 4]]
-    assert results_table({})[1] == []
+    assert results_table(Summary())[1] == []
 
 
 def test_predictions_come_with_references_and_scores():
@@ -87,7 +88,7 @@ def test_predictions_come_with_references_and_scores():
         },
         {"id": "2", "split": "test", "prompt": "q", "prediction": "b", "prediction_before": "c", "scores": {"f1": 0.5}},
     ]
-    columns, rows = predictions_table(lines)
+    columns, rows = predictions_table([PredictionLine.from_json(line) for line in lines])
     assert columns == ["id", "split", "prompt", "references", "prediction_before", "prediction", "f1"]
     assert rows == [["1", "test", "p", "x\ny", None, "a", None], ["2", "test", "q", "", "c", "b", 0.5]]
 

@@ -13,6 +13,7 @@ from instruct_lab.comparison.arms import choice_differences, config_differences
 from instruct_lab.comparison.compare import Comparison
 from instruct_lab.comparison.page.values import finite, keys_of, shown_text
 from instruct_lab.pages.format import visible
+from instruct_lab.records import Manifest
 from instruct_lab.records.costs import COSTS, cost_of
 from instruct_lab.records.record import RunRecord
 
@@ -84,7 +85,7 @@ def columns(records: Sequence[RunRecord], compared: Comparison) -> list[Column]:
     """The status, the options and config keys that differ, then metrics, the last logged losses and costs."""
     manifests = [record.manifest for record in records]
     return [
-        Column("status", "status", "status", [str(manifest.get("status", "unknown")) for manifest in manifests]),
+        Column("status", "status", "status", [str(manifest.status or "unknown") for manifest in manifests]),
         *_config_columns(records, manifests),
         *_arm_column(records, compared),
         *_metric_columns(records, compared),
@@ -93,12 +94,12 @@ def columns(records: Sequence[RunRecord], compared: Comparison) -> list[Column]:
     ]
 
 
-def _config_columns(records: Sequence[RunRecord], manifests: Sequence[dict[str, Any]]) -> Iterable[Column]:
+def _config_columns(records: Sequence[RunRecord], manifests: Sequence[Manifest]) -> Iterable[Column]:
     choices = choice_differences(records)
     for group, options in choices.items():
         yield Column(f"choice {group}", group, "choice", options)
     below = tuple(f"{group.replace('/', '.')}." for group in choices)
-    swept = {key for manifest in manifests for key in (manifest.get("sweep") or {}).get("values") or {}}
+    swept = {key for manifest in manifests if manifest.sweep for key in manifest.sweep.values}
     found = config_differences(records)
     for key in sorted(found, key=lambda key: key not in swept):
         yield Column(f"config {key}", key, "config", found[key], shown=key in swept or not key.startswith(below))
@@ -116,8 +117,8 @@ def _metric_columns(records: Sequence[RunRecord], compared: Comparison) -> Itera
     arms = {arm.id: arm for arm in compared.arms}
     for name, found in compared.metrics.items():
         by_run = {run: value for run, value in zip(compared.runs, found, strict=True) if value is not None}
-        ordered = [by_run.get(record.id) or {} for record in records]
-        values, low, high = ([finite(one.get(part)) for one in ordered] for part in ("value", "low", "high"))
+        ordered = [by_run.get(record.id) for record in records]
+        values, low, high = ([finite(getattr(one, part, None)) for one in ordered] for part in ("value", "low", "high"))
         best = arms.get(compared.best.get(name, ""))
         runs = [] if best is None else [places[compared.runs[run]] for run in best.runs]
         yield Column(f"metric {name}", name, "metric", values, low, high, runs)

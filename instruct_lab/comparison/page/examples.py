@@ -8,21 +8,22 @@ from typing import Any
 from instruct_lab.comparison.page.values import MAX_TEXT, finite, keys_of, short, shown_text
 from instruct_lab.pages.format import visible
 from instruct_lab.pages.render import script_json
+from instruct_lab.records import PredictionLine
 
 PREDICTION_BYTES = 1_200_000
 
 
-def predictions(runs: Sequence[list[dict[str, Any]]]) -> tuple[dict[str, list[dict[str, Any]]], list[str]]:
+def predictions(runs: Sequence[list[PredictionLine]]) -> tuple[dict[str, list[dict[str, Any]]], list[str]]:
     """Split to examples, each with every run's answer and scores; equal answers are told once.
 
     Args:
         runs: the lines of each run's `predictions.jsonl`.
     """
-    found: dict[str, dict[str, list[dict[str, Any] | None]]] = {}
+    found: dict[str, dict[str, list[PredictionLine | None]]] = {}
     for place, lines in enumerate(runs):
         for line in lines:
-            examples = found.setdefault(str(line.get("split", "")), {})
-            examples.setdefault(str(line.get("id", "")), [None] * len(runs))[place] = line
+            examples = found.setdefault(line.split, {})
+            examples.setdefault(line.id, [None] * len(runs))[place] = line
     told, notes, cut = {}, [], 0
     for split, by_id in found.items():
         left, chosen = PREDICTION_BYTES // len(found), []
@@ -45,9 +46,9 @@ def predictions(runs: Sequence[list[dict[str, Any]]]) -> tuple[dict[str, list[di
     return told, notes
 
 
-def _in_turn(examples: Sequence[Sequence[dict[str, Any] | None]]) -> Iterable[int]:
+def _in_turn(examples: Sequence[Sequence[PredictionLine | None]]) -> Iterable[int]:
     """Every place once: the next in order, then the next by how far the runs' scores differ, and so on."""
-    scored = [[line.get("scores") or {} for line in lines if line is not None] for lines in examples]
+    scored = [[line.scores for line in lines if line is not None] for lines in examples]
     widest: dict[str, float] = {}
     spread: list[dict[str, float]] = []
     for scores in scored:
@@ -65,21 +66,21 @@ def _in_turn(examples: Sequence[Sequence[dict[str, Any] | None]]) -> Iterable[in
     return dict.fromkeys(place for pair in enumerate(ranked) for place in pair)
 
 
-def _example(one: str, lines: Sequence[dict[str, Any] | None]) -> dict[str, Any]:
+def _example(one: str, lines: Sequence[PredictionLine | None]) -> dict[str, Any]:
     texts: dict[str, int] = {}
 
-    def place(line: dict[str, Any] | None, key: str) -> int | None:
-        text = None if line is None else line.get(key)
+    def place(line: PredictionLine | None, key: str) -> int | None:
+        text = getattr(line, key, None)
         return None if text is None else texts.setdefault(shown_text(text), len(texts))
 
     told = [line for line in lines if line is not None]
-    metrics = keys_of(line.get("scores") or {} for line in told)
+    metrics = keys_of(line.scores for line in told)
     after, before = ([place(line, key) for line in lines] for key in ("prediction", "prediction_before"))
     return {
         "id": visible(one),
-        "prompt": shown_text(told[0].get("prompt", "")),
-        "others": any(line.get("prompt") != told[0].get("prompt") for line in told),
-        "references": [shown_text(reference) for reference in told[0].get("references") or []],
+        "prompt": shown_text(told[0].prompt),
+        "others": any(line.prompt != told[0].prompt for line in told),
+        "references": [shown_text(reference) for reference in told[0].references],
         "texts": list(texts),
         "after": after,
         "before": before if any(entry is not None for entry in before) else None,
@@ -87,11 +88,11 @@ def _example(one: str, lines: Sequence[dict[str, Any] | None]) -> dict[str, Any]
     }
 
 
-def _score(line: dict[str, Any] | None, name: str) -> float | int | None:
-    return None if line is None else short((line.get("scores") or {}).get(name))
+def _score(line: PredictionLine | None, name: str) -> float | int | None:
+    return None if line is None else short(line.scores.get(name))
 
 
-def _is_cut(lines: Sequence[dict[str, Any] | None]) -> bool:
-    texts = [line.get(key) or "" for line in lines if line for key in ("prompt", "prediction", "prediction_before")]
-    references = [text for line in lines if line for text in line.get("references") or []]
+def _is_cut(lines: Sequence[PredictionLine | None]) -> bool:
+    texts = [text or "" for line in lines if line for text in (line.prompt, line.prediction, line.prediction_before)]
+    references = [text for line in lines if line for text in line.references]
     return any(len(str(text)) > MAX_TEXT for text in [*texts, *references])

@@ -1,0 +1,52 @@
+"""The config in a run record: written as YAML that reads back as the same values."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from instruct_lab.errors import InstructLabError
+
+
+def to_yaml(config: Any) -> str:
+    """YAML that OmegaConf reads back as the same values: texts that look like numbers or interpolations stay texts."""
+    from omegaconf import OmegaConf
+
+    return OmegaConf.to_yaml(OmegaConf.create(_escape(config)), resolve=False)
+
+
+def _escape(value: Any) -> Any:
+    if isinstance(value, str):
+        return re.sub(r"(\\*)\$\{", r"\1\1\\${", value)
+    if isinstance(value, Mapping):
+        return {key: _escape(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_escape(inner) for inner in value]
+    return value
+
+
+def read_yaml(path: Path) -> Any:
+    """The file's content as plain containers; none if there is no such file.
+
+    Raises:
+        InstructLabError: the file is not YAML, or cannot be read.
+    """
+    from omegaconf import OmegaConf
+
+    try:
+        return OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+    except FileNotFoundError:
+        return None
+    except Exception as error:
+        raise InstructLabError(f"This file of a run record cannot be read ({error})", where=str(path)) from error
+
+
+def leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Full key and value of each leaf of a config; a list or an empty mapping is a leaf."""
+    if isinstance(node, Mapping) and node:
+        for key, inner in node.items():
+            yield from leaves(inner, f"{prefix}.{key}" if prefix else str(key))
+    else:
+        yield prefix, node

@@ -1,0 +1,65 @@
+"""The folder of a run record: its name, which no other process gets too, and its lock."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+
+from instruct_lab import files
+from instruct_lab.errors import InstructLabError
+from instruct_lab.records.schema import MANIFEST
+
+LOCK = ".lock"
+MAX_NAME_BYTES = 200
+
+
+def check_name(name: str) -> str:
+    """The name of a run, which is a folder's.
+
+    Raises:
+        InstructLabError: it cannot be the name of one folder.
+    """
+    wrong = not name or name.startswith((".", " ")) or re.search(r"[/\\\0-\x1f]", name)
+    if wrong or len(name.encode()) > MAX_NAME_BYTES:
+        raise InstructLabError(
+            f"A run cannot be named {name!r}: the name must be that of one folder",
+            where="name",
+            do="Leave out slashes and a leading dot, and keep it below 200 bytes",
+        )
+    return name
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a process is writing the record, or the sweep, in a folder."""
+    return files.is_locked(path / LOCK)
+
+
+def new_folder(parent: Path) -> Path:
+    """Create a folder that no other process has, named by the time in UTC and a random suffix."""
+    with files.disk_errors(parent):
+        parent.mkdir(parents=True, exist_ok=True)
+        while True:
+            path = parent.absolute() / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+            try:
+                os.mkdir(path)
+            except FileExistsError:
+                continue
+            return path
+
+
+def empty_folder(path: Path) -> Path:
+    """Create the folder of one record; remove what a crash left of an incomplete one.
+
+    Raises:
+        InstructLabError: there is a record in it, or it cannot be written.
+    """
+    if (path / MANIFEST).is_file():
+        raise InstructLabError("There is a run record here already", where=str(path), do="Resume it, or remove it")
+    shutil.rmtree(path, ignore_errors=True)
+    with files.disk_errors(path):
+        path.mkdir(parents=True)
+    return path.absolute()

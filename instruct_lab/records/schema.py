@@ -1,0 +1,294 @@
+"""The files of a run record as types: parsed and written here, and nowhere else.
+
+Reading is tolerant, so that records of earlier versions stay readable: unknown entries are ignored, missing ones and
+`null` get the field's default. A number that was not finite is `null` in the files.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+if TYPE_CHECKING:
+    from instruct_lab.generation import Prediction
+    from instruct_lab.metrics import MetricValue
+
+CONFIG = "config.yaml"
+OVERRIDES = "overrides.yaml"
+MANIFEST = "manifest.json"
+AUDIT = "audit.json"
+AUDIT_PAGE = "audit.html"
+METRICS = "metrics.jsonl"
+SUMMARY = "summary.json"
+PREDICTIONS = "predictions.jsonl"
+LOG = "log.txt"
+CHECKPOINTS = "checkpoints"
+RESULTS = {"before": "before.json", "after": "after.json"}
+"""The measurements that are made before training and after it: statistics of every example."""
+
+Status = Literal["running", "finished", "failed", "interrupted", "pruned"]
+"""Of a run."""
+STATUSES: tuple[Status, ...] = get_args(Status)
+
+Stage = Literal["before", "after"]
+BEFORE: Stage = "before"
+"""The system that is measured before training: the base model."""
+AFTER: Stage = "after"
+"""The tuned model."""
+DIFFERENCE = "difference"
+"""The tuned model's value less the base model's, on the same examples."""
+
+SPLITS = ("train", "validation", "test")
+SHORT_NAMES = {"train": "train", "validation": "val", "test": "test"}
+"""The first part of a metric's name, by split."""
+
+
+def split_of(metric: str) -> str:
+    """The split that a metric's full name (`val/chrf`) belongs to."""
+    short = metric.partition("/")[0]
+    return next((split for split, known in SHORT_NAMES.items() if known == short), short)
+
+
+@dataclasses.dataclass(frozen=True)
+class InputEntry:
+    """One pinned input of a run: its name, SHA-256 and size in bytes."""
+
+    name: str = ""
+    sha256: str = ""
+    bytes: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class ExceptionEntry:
+    """What ended a failed run."""
+
+    type: str = ""
+    message: str = ""
+    traceback: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class SweepEntry:
+    """The trial that a run belongs to: its sweep, the point's number and values, the seed."""
+
+    id: str = ""
+    point: int = 0
+    values: dict[str, Any] = dataclasses.field(default_factory=dict)
+    seed: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+    """`manifest.json`: what a run is, and what it depends on.
+
+    Args:
+        id: of the run.
+        name: folder of its record.
+        status: none in a record that was never completely created.
+        started: time in UTC, ISO 8601.
+        ended: the same; none while the run is running.
+        seconds: from start to end, without the time between an interruption and a resumption.
+        exception: what ended a failed run.
+        code: commit of the package's checkout and SHA-256 of what differs from it; none without a checkout.
+        packages: versions of this package and those that it declares.
+        environment: versions of all installed packages.
+        python: its version.
+        platform: the operating system.
+        hardware: processors, memory, GPUs.
+        choices: the chosen option of each group.
+        seeds: by name.
+        config_hash: SHA-256 of the config less paths, trackers and devices.
+        runs_remote_code: true if the model's repository may run code of its own.
+        data_fingerprint: SHA-256 over the prepared data.
+        inputs: every file and package that data and model were read from.
+        parameters: numbers of parameters: `total` and `trained`.
+        evaluated_step: the optimizer step of the weights that were measured after training.
+        trackers: the id of the run in each tracker that chooses ids itself.
+        sweep: the trial; none for a run outside a sweep.
+    """
+
+    id: str = ""
+    name: str = ""
+    status: Status | None = None
+    started: str | None = None
+    ended: str | None = None
+    seconds: float | None = None
+    exception: ExceptionEntry | None = None
+    code: dict[str, str | None] | None = None
+    packages: dict[str, str] = dataclasses.field(default_factory=dict)
+    environment: dict[str, str] = dataclasses.field(default_factory=dict)
+    python: str = ""
+    platform: str = ""
+    hardware: dict[str, Any] = dataclasses.field(default_factory=dict)
+    choices: dict[str, Any] = dataclasses.field(default_factory=dict)
+    seeds: dict[str, int] = dataclasses.field(default_factory=dict)
+    config_hash: str | None = None
+    runs_remote_code: bool = False
+    data_fingerprint: str | None = None
+    inputs: list[InputEntry] = dataclasses.field(default_factory=list)
+    parameters: dict[str, int] = dataclasses.field(default_factory=dict)
+    evaluated_step: int | None = None
+    trackers: dict[str, str] = dataclasses.field(default_factory=dict)
+    sweep: SweepEntry | None = None
+
+    @classmethod
+    def from_json(cls, entries: Mapping[str, Any]) -> Manifest:
+        """The manifest from the file's entries."""
+        known = _known(cls, entries)
+        for name in ("packages", "environment", "hardware", "choices", "seeds", "parameters", "trackers"):
+            known[name] = dict(known.get(name) or {})
+        known["inputs"] = [InputEntry(**_known(InputEntry, entry)) for entry in known.get("inputs", ())]
+        for name, kind in (("exception", ExceptionEntry), ("sweep", SweepEntry)):
+            if known.get(name):
+                known[name] = kind(**_known(kind, known[name]))
+        return cls(**known)
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+    """`summary.json`: what a finished run came to.
+
+    Args:
+        status: of the run.
+        seconds: of the whole run.
+        tokens: target tokens that were trained on.
+        training_seconds: of the training loop.
+        peak_memory_bytes: of the GPU, or of the process where there is none.
+        weights_bytes: size on disk of the last weights.
+        metrics: `split/metric` to system (`before`, the baselines' names, `after`, `difference`) to value.
+    """
+
+    status: Status = "finished"
+    seconds: float | None = None
+    tokens: int | None = None
+    training_seconds: float | None = None
+    peak_memory_bytes: int | None = None
+    weights_bytes: int | None = None
+    metrics: dict[str, dict[str, MetricValue]] = dataclasses.field(default_factory=dict)
+
+    @classmethod
+    def from_json(cls, entries: Mapping[str, Any]) -> Summary:
+        """The summary from the file's entries."""
+        known = _known(cls, entries)
+        metrics = known.get("metrics", {})
+        known["metrics"] = {
+            name: {system: _metric_value(entry) for system, entry in systems.items()}
+            for name, systems in metrics.items()
+        }
+        return cls(**known)
+
+    def value(self, metric: str, system: str = AFTER) -> MetricValue | None:
+        """One system's value by `split/metric`."""
+        return self.metrics.get(metric, {}).get(system)
+
+
+@dataclasses.dataclass(frozen=True)
+class PredictionLine:
+    """A line of `predictions.jsonl`: one example, the answers to it and their scores.
+
+    Args:
+        id: of the conversation.
+        split: it belongs to.
+        prompt: the last message before the answer.
+        prediction: the tuned model's answer.
+        prediction_before: the base model's; none if it was not measured.
+        references: acceptable answers.
+        scores: of the tuned model's answer, by metric; none for a score that was not finite.
+    """
+
+    id: str = ""
+    split: str = ""
+    prompt: str = ""
+    prediction: str = ""
+    prediction_before: str | None = None
+    references: list[str] = dataclasses.field(default_factory=list)
+    scores: dict[str, float | None] = dataclasses.field(default_factory=dict)
+
+    @classmethod
+    def from_json(cls, entries: Mapping[str, Any]) -> PredictionLine:
+        """The line from its entries."""
+        return cls(**_known(cls, entries))
+
+
+@dataclasses.dataclass(frozen=True)
+class Measurement:
+    """One system's results on the examples of one split, in their order.
+
+    Args:
+        predictions: its answers; empty if no metric reads answers.
+        rows: metric to each example's statistics.
+        sources: the data source of each example.
+    """
+
+    predictions: list[Prediction] = dataclasses.field(default_factory=list)
+    rows: dict[str, list[Any]] = dataclasses.field(default_factory=dict)
+    sources: list[str] = dataclasses.field(default_factory=list)
+
+    @classmethod
+    def from_json(cls, entries: Mapping[str, Any]) -> Measurement:
+        """The measurement from a file's entries."""
+        return cls(
+            predictions=[_prediction(entry) for entry in entries.get("predictions", ())],
+            rows={name: [_row(row) for row in rows] for name, rows in entries.get("rows", {}).items()},
+            sources=list(entries.get("sources", ())),
+        )
+
+    def of_source(self, source: str) -> Measurement:
+        """The results on the examples of one source."""
+        chosen = [index for index, name in enumerate(self.sources) if name == source]
+        return Measurement(
+            predictions=[self.predictions[index] for index in chosen if index < len(self.predictions)],
+            rows={name: [rows[index] for index in chosen if index < len(rows)] for name, rows in self.rows.items()},
+            sources=[source] * len(chosen),
+        )
+
+
+Results = dict[str, dict[str, Measurement]]
+"""Split to system (`before`, the baselines' names, `after`) to measurement: `before.json` and `after.json`."""
+
+
+def results_from_json(entries: Mapping[str, Any]) -> Results:
+    """The measurements from a file's entries."""
+    return {
+        split: {system: Measurement.from_json(measured) for system, measured in systems.items()}
+        for split, systems in entries.items()
+    }
+
+
+def results_to_json(results: Results) -> dict[str, Any]:
+    """The measurements as plain containers."""
+    return {
+        split: {system: dataclasses.asdict(measured) for system, measured in systems.items()}
+        for split, systems in results.items()
+    }
+
+
+def _known(kind: type, entries: Mapping[str, Any]) -> dict[str, Any]:
+    """Those entries that are fields of a dataclass and not null."""
+    names = {field.name for field in dataclasses.fields(kind)}
+    return {name: value for name, value in entries.items() if name in names and value is not None}
+
+
+def _metric_value(entry: Mapping[str, Any]) -> MetricValue:
+    from instruct_lab.metrics import MetricValue
+
+    value, low, high = (_number(entry.get(name)) for name in ("value", "low", "high"))
+    return MetricValue(value, low, high, entry.get("count") or 0, entry.get("signature") or "")
+
+
+def _prediction(entry: Mapping[str, Any]) -> Prediction:
+    from instruct_lab.generation import Prediction
+
+    texts = dict.fromkeys(("id", "split", "prompt", "text"), "")
+    groups = {name: tuple(entry.get(name) or ()) for name in ("references", "samples")}
+    return Prediction(**{**texts, **_known(Prediction, entry), **groups})
+
+
+def _row(row: Sequence[Any] | str) -> Any:
+    return row if isinstance(row, str) else [_number(value) for value in row]
+
+
+def _number(value: Any) -> float:
+    return math.nan if value is None else value
