@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 from pydantic import Field
 
 from instruct_lab.config import component
-from instruct_lab.metrics.base import LikelihoodMetric
+from instruct_lab.metrics.base import LikelihoodMetric, Statistics
 
 if TYPE_CHECKING:
     from instruct_lab.objective import TokenScores
@@ -21,11 +21,11 @@ class TokenAccuracy(LikelihoodMetric):
     By the model's own tokens, so models with other tokenizers cannot be compared by it.
     """
 
-    def statistics(self, scores: TokenScores) -> list[float]:
+    def statistics(self, scores: TokenScores) -> Statistics:
         """Target tokens that are the most likely one, and all of them."""
         return [float(sum(scores.correct)), float(len(scores.correct))]
 
-    def value(self, total: list[float]) -> float:
+    def value(self, total: Statistics) -> float:
         """The share, 0 to 100; not a number where there is no token."""
         return 100 * total[0] / total[1] if total[1] else math.nan
 
@@ -47,7 +47,7 @@ class ExpectedCalibrationError(LikelihoodMetric):
     higher_is_better: ClassVar[bool] = False
     bins: Annotated[int, Field(ge=1)] = 15  # bins of equal width
 
-    def statistics(self, scores: TokenScores) -> list[float]:
+    def statistics(self, scores: TokenScores) -> Statistics:
         """For each bin: tokens, the sum of their confidences, and those whose most likely token is the target.
 
         Raises:
@@ -63,7 +63,7 @@ class ExpectedCalibrationError(LikelihoodMetric):
             row[2] += correct
         return [statistic for row in rows for statistic in row]
 
-    def value(self, total: list[float]) -> float:
+    def value(self, total: Statistics) -> float:
         """The mean distance, 0 to 100; not a number where there is no token."""
         tokens = sum(total[::3])
         distances = (abs(sure - right) for sure, right in zip(total[1::3], total[2::3], strict=True))

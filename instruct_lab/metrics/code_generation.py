@@ -14,7 +14,7 @@ from pydantic import Field
 
 from instruct_lab.config import component
 from instruct_lab.errors import InstructLabError, Problem, Refusal
-from instruct_lab.metrics.base import RowMetric, is_empty
+from instruct_lab.metrics.base import RowMetric, Statistics, is_empty
 
 if TYPE_CHECKING:
     from instruct_lab.generation import Prediction
@@ -74,7 +74,7 @@ class PassAtK(RowMetric):
         """pass@k reads at least k answers."""
         return self.k
 
-    def of_prediction(self, prediction: Prediction) -> list[float]:
+    def of_prediction(self, prediction: Prediction) -> Statistics:
         """The estimate for one problem, 0 to 1; 1; and whether its first answer is empty.
 
         Raises:
@@ -95,7 +95,7 @@ class PassAtK(RowMetric):
         estimate = pass_at_k(len(answers), sum(passed[answer] for answer in answers), self.k)
         return [estimate, 1.0, is_empty(prediction.text)]
 
-    def value(self, total: list[float]) -> float:
+    def value(self, total: Statistics) -> float:
         """The mean over problems, 0 to 100."""
         return 100 * total[0] / total[1]
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from instruct_lab.config import component
-from instruct_lab.metrics.base import AnswerMetric, CorpusMetric, is_empty
+from instruct_lab.metrics.base import AnswerMetric, CorpusMetric, Statistics, is_empty
 from instruct_lab.metrics.references import required
 from instruct_lab.metrics.rouge import UnicodeTokenizer
 
@@ -30,7 +30,7 @@ class DistinctN(CorpusMetric):
     n: Annotated[int, Field(ge=1)] = 1  # words in an n-gram
     per: Literal["ngrams", "words"] = "ngrams"  # what is divided by; words: all of them, as the paper has it
 
-    def shares(self, answers: list[str]) -> list[list[float]]:
+    def shares(self, answers: list[str]) -> list[Statistics]:
         """The answer's part of the different n-grams; its n-grams or words; its own different n-grams."""
         tokenizer = UnicodeTokenizer()
         words = [tokenizer.tokenize(answer) for answer in answers]
@@ -44,11 +44,11 @@ class DistinctN(CorpusMetric):
             for own, length, of_answer in zip(alone, lengths, ngrams, strict=True)
         ]
 
-    def value(self, total: list[float]) -> float:
+    def value(self, total: Statistics) -> float:
         """Different n-grams of 100; not a number where no answer is long enough for one."""
         return 100 * total[0] / total[1] if total[1] else math.nan
 
-    def example_score(self, statistics: list[float]) -> float:
+    def example_score(self, statistics: Statistics) -> float:
         """The same of one answer by itself."""
         return self.value([statistics[2], statistics[1]])
 
@@ -70,7 +70,7 @@ class SelfBLEU(CorpusMetric):
     lowercase: bool = False  # ignore case
     max_ngram_order: Annotated[int, Field(ge=1)] = 4  # longest word n-gram
 
-    def shares(self, answers: list[str]) -> list[list[float]]:
+    def shares(self, answers: list[str]) -> list[Statistics]:
         """The answer's BLEU, 0 to 100, and 1; both 0 where there is no other answer."""
         if len(answers) < 2:
             return [[0.0, 0.0] for _ in answers]
@@ -83,7 +83,7 @@ class SelfBLEU(CorpusMetric):
             for index in range(len(answers))
         ]
 
-    def value(self, total: list[float]) -> float:
+    def value(self, total: Statistics) -> float:
         """The mean over answers, 0 to 100."""
         return total[0] / total[1] if total[1] else math.nan
 
@@ -139,16 +139,17 @@ def _ngrams(words: list[str], n: int) -> list[NGram]:
 
 
 @component
-class AnswerLength(AnswerMetric):
+class AnswerLength(AnswerMetric[Statistics]):
     """Answer length: the mean number of words of an answer. Neither more nor less is better in itself.
 
     Words as ROUGE's unicode tokenizer has them. `relative` is the length ratio: all answers' words for each word of
     the references, of several the closest in length; 1 is as long as they are.
     """
 
+    higher_is_better: ClassVar[bool | None] = None
     relative: bool = False  # divide by the words of the references instead of the number of answers
 
-    def statistics(self, prediction: str, references: tuple[str, ...]) -> list[float]:
+    def statistics(self, prediction: str, references: tuple[str, ...]) -> Statistics:
         """Words; words of the reference, or 1; and whether the answer is empty."""
         tokenizer = UnicodeTokenizer()
         words, by = len(tokenizer.tokenize(prediction)), 1
@@ -157,7 +158,7 @@ class AnswerLength(AnswerMetric):
             by = min(lengths, key=lambda length: (abs(length - words), length))
         return [float(words), float(by), is_empty(prediction)]
 
-    def value(self, total: list[float]) -> float:
+    def value(self, total: Statistics) -> float:
         """The mean or the ratio; not a number where no reference has a word."""
         return total[0] / total[1] if total[1] else math.nan
 

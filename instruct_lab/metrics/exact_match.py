@@ -8,14 +8,14 @@ import unicodedata
 from typing import Literal
 
 from instruct_lab.config import component
-from instruct_lab.metrics.base import AnswerMetric, is_empty
+from instruct_lab.metrics.base import AnswerMetric, Statistics, is_empty
 from instruct_lab.metrics.references import required
 
 ARTICLES = re.compile(r"\b(a|an|the)\b", re.IGNORECASE)
 
 
 @component
-class ExactMatch(AnswerMetric):
+class ExactMatch(AnswerMetric[Statistics]):
     """Exact match: how many of 100 answers equal one of their references.
 
     The rule of SQuAD (Rajpurkar et al., 2016) is `ignore_case`, `ignore_punctuation` and `ignore_articles` together.
@@ -27,13 +27,13 @@ class ExactMatch(AnswerMetric):
     ignore_punctuation: bool = False  # leaves out ASCII punctuation and symbols, and every script's punctuation
     ignore_articles: bool = False  # leaves out a, an, the
 
-    def statistics(self, prediction: str, references: tuple[str, ...]) -> list[float]:
+    def statistics(self, prediction: str, references: tuple[str, ...]) -> Statistics:
         """1 where the answer is one of the references and else 0; 1; and whether the answer is empty."""
         answer = self.normalized(prediction)
         matches = any(answer == self.normalized(reference) for reference in required(references))
         return [float(matches), 1.0, is_empty(prediction)]
 
-    def value(self, total: list[float]) -> float:
+    def value(self, total: Statistics) -> float:
         """The share of answers that match, 0 to 100."""
         return 100 * total[0] / total[1]
 

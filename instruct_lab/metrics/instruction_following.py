@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from instruct_lab.config import component
 from instruct_lab.errors import InstructLabError
-from instruct_lab.metrics.base import RowMetric, empty_count, is_empty
+from instruct_lab.metrics.base import RowMetric, Statistics, is_empty
 
 if TYPE_CHECKING:
     from instruct_lab.generation import Prediction
@@ -35,7 +35,7 @@ class InstructionFollowing(RowMetric):
     level: Literal["prompt", "instruction"] = "prompt"  # what is counted
     loose: bool = False  # also accept an answer whose first or last line, or whose asterisks, alone are in the way
 
-    def of_prediction(self, prediction: Prediction) -> list[float]:
+    def of_prediction(self, prediction: Prediction) -> Statistics:
         """Followed; counted; instructions that could not be checked; and whether the answer is empty.
 
         Raises:
@@ -51,7 +51,7 @@ class InstructionFollowing(RowMetric):
         counted = not unchecked
         return [float(counted and all(checked)), float(counted), unchecked, is_empty(prediction.text)]
 
-    def value(self, total: list[float]) -> float:
+    def value(self, total: Statistics) -> float:
         """The share, 0 to 100; not a number where nothing could be checked."""
         return 100 * total[0] / total[1] if total[1] else math.nan
 
@@ -60,10 +60,10 @@ class InstructionFollowing(RowMetric):
         strictness = "loose" if self.loose else "strict"
         return f"instruction_following|level:{self.level}|{strictness}|sentences:rules{_packages()}"
 
-    def signature_of(self, rows: list[list[float]]) -> str:
+    def signature_of(self, rows: list[Statistics]) -> str:
         """The same, with the number of instructions that could not be checked, and of empty answers, if any."""
         unchecked = sum(int(row[2]) for row in rows)
-        return self.signature() + (f"|unchecked:{unchecked}" if unchecked else "") + empty_count(rows)
+        return self.signature() + (f"|unchecked:{unchecked}" if unchecked else "") + self.empty_count(rows)
 
 
 def variants(answer: str) -> list[str]:

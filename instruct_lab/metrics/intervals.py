@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from instruct_lab.errors import InstructLabError
-from instruct_lab.metrics.base import AnswerMetric, Metric, MetricValue
+from instruct_lab.metrics.base import AnswerMetric, Metric, MetricValue, Row, Statistics
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 DRAWS_AT_ONCE = 1 << 22
 TAIL_PERCENT = 2.5
 
-Rows = Sequence[Sequence[float]]
+Rows = Sequence[Any]
+"""What a metric keeps of each example, in the examples' order."""
 
 
 def summarize(metric: Metric, rows: Rows, *, seed: int = 0, resamples: int = 1000) -> MetricValue:
@@ -37,7 +38,7 @@ def summarize(metric: Metric, rows: Rows, *, seed: int = 0, resamples: int = 100
         ValueError: what is summed differs in length.
     """
     low, high = interval(resampled_values(metric, rows, seed=seed, resamples=resamples))
-    signature = metric.signature_of([list(row) for row in rows])
+    signature = metric.signature_of(list(rows))
     return MetricValue(corpus_value(metric, rows), low, high, len(rows), signature)
 
 
@@ -65,7 +66,7 @@ def paired_difference(
     a, b = (resampled_values(metric, rows, seed=seed, resamples=resamples) for rows in (rows_a, rows_b))
     low, high = interval([later - earlier for earlier, later in zip(a, b, strict=True)])
     difference = corpus_value(metric, rows_b) - corpus_value(metric, rows_a)
-    return MetricValue(difference, low, high, len(rows_a), metric.signature_of([list(row) for row in rows_a]))
+    return MetricValue(difference, low, high, len(rows_a), metric.signature_of(list(rows_a)))
 
 
 def resampled_values(metric: Metric, rows: Rows, *, seed: int = 0, resamples: int = 1000) -> list[float]:
@@ -90,10 +91,10 @@ def corpus_value(metric: Metric, rows: Rows) -> float:
 
 def example_scores(metric: Metric, rows: Rows) -> list[float]:
     """The score of each example alone, in order; of a corpus's measure, each example's part of it."""
-    return [metric.example_score(list(part)) for part in metric.parts([list(row) for row in rows])]
+    return [metric.example_score(list(part)) for part in metric.parts(list(rows))]
 
 
-def corpus_rows(metric: AnswerMetric, answers: Sequence[str], references: Sequence[Sequence[str]]) -> list[list[float]]:
+def corpus_rows(metric: AnswerMetric[Row], answers: Sequence[str], references: Sequence[Sequence[str]]) -> list[Row]:
     """Each answer's statistics against its own references.
 
     Args:
@@ -113,23 +114,23 @@ def corpus_rows(metric: AnswerMetric, answers: Sequence[str], references: Sequen
     return [metric.statistics(answer, tuple(group)) for answer, group in zip(answers, references, strict=True)]
 
 
-def _value(metric: Metric, rows: Rows) -> float:
+def _value(metric: Metric, rows: list[Statistics]) -> float:
     """The metric of the summed rows; the sums are exact, so the order of the examples does not matter."""
     return metric.value([math.fsum(column) for column in zip(*rows, strict=True)])
 
 
-def _parts(metric: Metric, rows: Rows) -> list[list[float]]:
+def _parts(metric: Metric, rows: Rows) -> list[Statistics]:
     """What is summed, checked."""
     if not len(rows):
         raise InstructLabError("There is no example to measure", do="Choose a split that has examples")
-    parts = metric.parts([list(row) for row in rows])
+    parts = metric.parts(list(rows))
     lengths = {len(part) for part in parts}
     if len(lengths) != 1:
         raise ValueError(f"every example has the same number of statistics, not {sorted(lengths)}")
     return parts
 
 
-def _resampled_totals(rows: Rows, seed: int, resamples: int) -> Iterator[list[float]]:
+def _resampled_totals(rows: list[Statistics], seed: int, resamples: int) -> Iterator[list[float]]:
     """The summed statistics of each resample."""
     import numpy as np
 

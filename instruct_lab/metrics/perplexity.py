@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, ClassVar
 
 from instruct_lab.config import component
-from instruct_lab.metrics.base import LikelihoodMetric
+from instruct_lab.metrics.base import LikelihoodMetric, Statistics
 
 if TYPE_CHECKING:
     from instruct_lab.objective import TokenScores
@@ -22,11 +22,11 @@ class Perplexity(LikelihoodMetric):
 
     higher_is_better: ClassVar[bool] = False
 
-    def statistics(self, scores: TokenScores) -> list[float]:
+    def statistics(self, scores: TokenScores) -> Statistics:
         """The summed loss and the number of target tokens."""
         return [math.fsum(scores.losses), float(len(scores.losses))]
 
-    def value(self, total: list[float]) -> float:
+    def value(self, total: Statistics) -> float:
         """`exp(loss / tokens)`; infinite where that is too large, not a number where there is no token."""
         loss_sum, num_target_tokens = total
         if not num_target_tokens:

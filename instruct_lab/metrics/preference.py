@@ -6,17 +6,17 @@ from abc import ABC
 from typing import ClassVar
 
 from instruct_lab.config import component
-from instruct_lab.metrics.base import ValueMetric
+from instruct_lab.metrics.base import Statistics, ValueMetric
 
 
 class PairMetric(ValueMetric, ABC):
     """The mean over pairs of a value that the objective tells of each."""
 
-    def statistics(self, value: float) -> list[float]:
+    def statistics(self, value: float) -> Statistics:
         """The value, and 1."""
         return [float(value), 1.0]
 
-    def value(self, total: list[float]) -> float:
+    def value(self, total: Statistics) -> float:
         """The mean over pairs."""
         return total[0] / total[1]
 
@@ -31,7 +31,7 @@ class PreferenceAccuracy(PairMetric):
 
     value_name: ClassVar[str] = "accuracy"
 
-    def value(self, total: list[float]) -> float:
+    def value(self, total: Statistics) -> float:
         """The share of pairs, 0 to 100."""
         return 100 * total[0] / total[1]
 

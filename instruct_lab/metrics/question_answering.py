@@ -10,7 +10,7 @@ from collections import Counter
 from typing import ClassVar, Literal
 
 from instruct_lab.config import component
-from instruct_lab.metrics.base import AnswerMetric, is_empty
+from instruct_lab.metrics.base import AnswerMetric, Statistics, is_empty
 from instruct_lab.metrics.references import required
 from instruct_lab.metrics.rouge import UnicodeTokenizer
 
@@ -19,7 +19,7 @@ ASCII_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 @component
-class SquadMetric(AnswerMetric, ABC):
+class SquadMetric(AnswerMetric[Statistics], ABC):
     """A score between an answer and its best reference, after the script's normalisation; the mean over examples.
 
     Lower case, then without ASCII punctuation, then without a, an and the, then with single spaces. References of which
@@ -37,13 +37,13 @@ class SquadMetric(AnswerMetric, ABC):
     def score(self, answer: list[str], reference: list[str]) -> float:
         """Of two lists of words, 0 to 1."""
 
-    def statistics(self, prediction: str, references: tuple[str, ...]) -> list[float]:
+    def statistics(self, prediction: str, references: tuple[str, ...]) -> Statistics:
         """The best score over the references; 1; and whether the answer is empty."""
         answer = self.words(prediction)
         wanted = [words for words in map(self.words, required(references)) if words] or [[]]
         return [max(self.score(answer, reference) for reference in wanted), 1.0, is_empty(prediction)]
 
-    def value(self, total: list[float]) -> float:
+    def value(self, total: Statistics) -> float:
         """The mean score over examples, 0 to 100."""
         return 100 * total[0] / total[1]
 

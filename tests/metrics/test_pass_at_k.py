@@ -9,7 +9,6 @@ from instruct_lab.errors import InstructLabError, Refusal
 from instruct_lab.generation import Prediction
 from instruct_lab.metrics import PassAtK, paired_difference, summarize
 from instruct_lab.metrics.code_generation import pass_at_k, program
-from instruct_lab.metrics.container import ExampleStatistics
 
 HUMAN_EVAL = {
     "task_id": "HumanEval/0",
@@ -121,13 +120,6 @@ def test_an_empty_answer_is_counted_in_the_signature():
     metric = PassAtK(allow_execution=True)
     rows = [metric.of_prediction(prediction(text)) for text in ("", BODY)]
     assert summarize(metric, rows, resamples=2).signature.endswith("|empty:1")
-
-
-def test_rows_gather_without_a_problem_at_hand():
-    metric = PassAtK(allow_execution=True)
-    gathered = ExampleStatistics(metric)
-    gathered.update(0, [1.0, 1.0, 0.0])
-    assert gathered.value().value == 100
 
 
 def test_any_text_becomes_a_program_or_a_clear_error():

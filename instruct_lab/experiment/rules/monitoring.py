@@ -33,7 +33,7 @@ def direction_of(key: str, metrics: Mapping[str, Metric]) -> Mode | None:
     if name in LOWER_IS_BETTER:
         return "min"
     metric = metrics.get(name) or _metric_of_value(name, metrics)
-    if metric is None:
+    if metric is None or metric.higher_is_better is None:
         return None
     return "max" if metric.higher_is_better else "min"
 
