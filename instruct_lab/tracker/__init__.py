@@ -1,6 +1,6 @@
 """Trackers: they receive the same values as the run record, and never end a run.
 
-In: a run record and its values. Out: the same values in a dashboard, where the user wants one.
+In: a run record and its values. Out: the same values in the dashboards that the user has chosen.
 """
 
 from instruct_lab.tracker.base import Tracker, TrackerSession

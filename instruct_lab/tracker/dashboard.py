@@ -1,4 +1,4 @@
-"""`instruct-lab dashboard`: every recorded run in trackio's page, on this machine alone."""
+"""`instruct-lab dashboard`: every recorded run in trackio's page, served only on this machine."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from instruct_lab.errors import InstructLabError
+from instruct_lab.errors import InstructLabError, wrap_errors
 from instruct_lab.records.folder import is_locked
 from instruct_lab.records.locate import list_runs
 from instruct_lab.records.record import RunRecord
@@ -21,11 +21,11 @@ from instruct_lab.tracker.trackio import FOLDER, INSTALL, Trackio, is_installed
 
 LOOPBACK = "127.0.0.1"
 REFRESH_SECONDS = 5.0
-"""Between two looks for runs that have ended meanwhile."""
+"""Between two imports of runs that have ended meanwhile."""
 CHART_ORDER = "val/loss,val/*,train/loss,train/*,test/*,cost/*"
 TARGET = "instruct_lab.tracker.Trackio"
 FAILED = "failed"
-"""The state of a record that could not be shown: it is tried again, and told once."""
+"""The state of a record that could not be imported: it is tried again, and logged once."""
 logger = logging.getLogger(__name__)
 
 
@@ -43,7 +43,7 @@ def serve(runs_path: Path, port: int | None = None, browser: bool = True) -> Non
     if not is_installed():
         raise InstructLabError("The dashboard needs the package trackio, which is not installed", do=INSTALL)
     runs_path = runs_path.expanduser().absolute()
-    os.environ["HF_HUB_OFFLINE"] = "1"  # trackio imports the hub's client, which then asks for nothing
+    os.environ["HF_HUB_OFFLINE"] = "1"  # trackio imports the hub's client, which then makes no requests
     os.environ.setdefault("TRACKIO_PLOT_ORDER", CHART_ORDER)
     count = len(list_runs(runs_path))
     if not count:
@@ -69,26 +69,25 @@ def _start(folder: Path, port: int | None, browser: bool) -> tuple[Any, str]:
     import trackio
 
     project = Trackio().project
-    chatter = io.StringIO()
-    try:
-        with contextlib.redirect_stdout(chatter):
-            server, _, _, url = trackio.show(
-                project, host=LOOPBACK, share=False, mcp_server=False, server_port=port, open_browser=browser,
-                block_thread=False,
-            )  # fmt: skip
-    except OSError as error:
-        raise InstructLabError(f"The dashboard cannot start: {error}", do="choose another --port") from error
+    with (
+        wrap_errors(OSError, what="The dashboard cannot start", do="choose another --port"),
+        contextlib.redirect_stdout(io.StringIO()),
+    ):
+        server, _, _, url = trackio.show(
+            project, host=LOOPBACK, share=False, mcp_server=False, server_port=port, open_browser=browser,
+            block_thread=False,
+        )  # fmt: skip
     return server, url
 
 
 def import_runs(runs_path: Path, seen: dict[Path, str] | None = None) -> int:
-    """Bring every ended run into trackio as its record tells it, each once; tells how many were new or had changed.
+    """Import every ended run into trackio from its record; return how many were new or had changed.
 
-    Runs that are still written are left to their own tracker. A record that cannot be read is told and left out.
+    Runs that are still running are left to their own tracker. A record that cannot be read is logged and left out.
 
     Args:
         runs_path: the folder of all records.
-        seen: records that were looked at, and their states then; added to.
+        seen: the known records and their states; updated.
     """
     seen = {} if seen is None else seen
     count = 0
@@ -102,7 +101,7 @@ def import_runs(runs_path: Path, seen: dict[Path, str] | None = None) -> int:
             choices = record.manifest.choices
             count += _tracker(record).import_run(record, tags_of(choices), group_of(record, choices), stamp)
             seen[path] = stamp
-        except Exception as error:  # one bad record or a busy file does not take the others away
+        except Exception as error:  # a bad record or a busy file must not hide the others
             if seen.get(path) != FAILED:
                 logger.warning("%s is not shown: %s: %s", path, type(error).__name__, error)
             seen[path] = FAILED
@@ -110,7 +109,7 @@ def import_runs(runs_path: Path, seen: dict[Path, str] | None = None) -> int:
 
 
 def _state(record: RunRecord) -> str | None:
-    """When the run ended, or how far one came that was killed; none while it is written."""
+    """When the run ended, or how much a killed run had logged; none while it is running."""
     manifest = record.manifest
     if manifest.status != "running":
         return str(manifest.ended)
@@ -121,7 +120,7 @@ def _state(record: RunRecord) -> str | None:
 
 
 def _tracker(record: RunRecord) -> Trackio:
-    """As the run's own config names project and group, if it does."""
+    """The tracker in the run's config, which may name a project and a group; else the default."""
     for chosen in (record.config.get("tracker") or {}).values():
         if isinstance(chosen, dict) and chosen.get("_target_") == TARGET:
             return Trackio(**{key: value for key, value in chosen.items() if key != "_target_"})

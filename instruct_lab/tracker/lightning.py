@@ -1,9 +1,11 @@
-"""Loggers of Lightning as trackers: the same values, final values and tables as every other tracker receives."""
+"""Loggers of Lightning as trackers: they receive the same values, final values and tables as every other tracker."""
 
 from __future__ import annotations
 
 import csv
+import dataclasses
 import html
+import importlib.util
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -11,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from instruct_lab.config import ExternalClass
-from instruct_lab.tracker.base import TrackerSession, shown
+from instruct_lab.tracker.base import TrackerSession, short_path
 from instruct_lab.tracker.values import Scalar, flat_config
 
 if TYPE_CHECKING:
@@ -28,23 +30,24 @@ def connect(
 
     Args:
         tracker: the logger's class and arguments; `{run_path}`, `{run_id}`, `{run_name}`, `{runs_path}` and `{group}`
-            in texts are filled in.
+            in its texts are replaced.
         name: its key in the config.
         record: the run's own record.
         config: the whole config, resolved.
-        tags: what the run is found by.
+        tags: of the run.
         group: the study or sweep that it belongs to.
     """
-    kind = KINDS.get(tracker.target.rpartition(".")[2], LightningSession)
-    places = {
+    known = LOGGERS.get(tracker.target.rpartition(".")[2])
+    session_class = known.session if known else LightningSession
+    placeholders = {
         "run_path": str(record.path),
         "runs_path": str(record.path.parent.parent),
         "run_name": record.name,
         "run_id": record.id,
         "group": group,
     }
-    logger = tracker.build(run=places, **kind.arguments(name, record))
-    session = kind(logger, name, record, flat_config(config))
+    logger = tracker.build(run=placeholders, **session_class.arguments(name, record))
+    session = session_class(logger, name, record, flat_config(config))
     session.begin(tags, group)
     return session
 
@@ -65,20 +68,20 @@ class LightningSession(TrackerSession):
 
     @classmethod
     def arguments(cls, name: str, record: RunRecord) -> dict[str, Any]:
-        """Arguments of the logger beside the config's."""
+        """Arguments of the logger in addition to the config's."""
         return {}
 
     def begin(self, tags: list[str], group: str) -> None:
-        """Say what the run is."""
+        """Log the run's settings."""
         self.logger.log_hyperparams(self.settings)
 
     def log(self, values: dict[str, float], step: int) -> None:
-        """Pass values on at an optimizer step."""
+        """Log values at an optimizer step."""
         self.logger.log_metrics(values, step=step)
         self.step = step
 
     def log_table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """Pass a table on, if the logger takes tables."""
+        """Log a table, if the logger accepts tables."""
         if hasattr(self.logger, "log_table"):
             self.logger.log_table(name, columns=list(columns), data=[list(row) for row in rows])
 
@@ -91,23 +94,23 @@ class LightningSession(TrackerSession):
         self.logger.finalize("success" if exit_code == 0 else "failed")
 
     def where(self) -> str | None:
-        """Nothing is known of how to see the run."""
+        """None: how to see the run is not known."""
         return None
 
 
 class CSVSession(LightningSession):
-    """Tables stand as CSV files beside `metrics.csv`."""
+    """Writes tables as CSV files beside `metrics.csv`."""
 
     def log(self, values: dict[str, float], step: int) -> None:
-        """Pass values on; a run that goes on brings its earlier ones, since Lightning begins the file anew."""
+        """Log values; a resumed run logs its earlier ones again, since Lightning starts a new file."""
         if self.step == 0:
-            for line in self.record.read_metrics()[:-1]:  # the last one is what is logged here
+            for line in self.record.read_metrics()[:-1]:  # the last one is logged below
                 earlier = {key: value for key, value in line.items() if key not in ("step", "epoch", "seconds")}
                 self.logger.log_metrics(earlier, step=int(line["step"]))
         super().log(values, step)
 
     def log_table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """Write a file of its own."""
+        """Write the table to a CSV file."""
         folder = Path(self.logger.log_dir)
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / f"{name}.csv").open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
@@ -115,14 +118,14 @@ class CSVSession(LightningSession):
 
 
 class TensorBoardSession(LightningSession):
-    """The settings stand with the final values, as the HParams page wants them; tables stand as text."""
+    """Writes the settings together with the final values, as the HParams page needs them, and tables as text."""
 
     def begin(self, tags: list[str], group: str) -> None:
-        """Nothing yet: TensorBoard takes the settings once, with the final values."""
+        """Nothing yet: the settings are written once, with the final values."""
 
     def log_table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """Pass a table on as Markdown."""
-        lines = [columns, ["---"] * len(columns), *([_markdown(cell) for cell in row] for row in rows)]
+        """Write a table as Markdown."""
+        lines = [columns, ["---"] * len(columns), *([_markdown_cell(cell) for cell in row] for row in rows)]
         self.logger.experiment.add_text(name, "\n".join(f"| {' | '.join(line)} |" for line in lines), self.step)
 
     def summarize(self, values: dict[str, Any]) -> None:
@@ -131,23 +134,23 @@ class TensorBoardSession(LightningSession):
 
     def where(self) -> str | None:
         """How to see all runs."""
-        return f"see it: tensorboard --logdir {shown(Path(self.logger.root_dir))}"
+        return f"see it: tensorboard --logdir {short_path(Path(self.logger.root_dir))}"
 
 
 class MLflowSession(LightningSession):
-    """Tags tell the group and the chosen options; tables stand as artifacts; a resumed run keeps its id."""
+    """Sets the group and the chosen options as tags and stores tables as artifacts; a resumed run keeps its id."""
 
     @classmethod
     def arguments(cls, name: str, record: RunRecord) -> dict[str, Any]:
-        """The id under which MLflow already knows a resumed run."""
+        """The MLflow id of a resumed run."""
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         known = record.manifest.trackers.get(name)
         return {"run_id": known} if known else {}
 
     def begin(self, tags: list[str], group: str) -> None:
-        """Tell settings and tags, and keep MLflow's id of the run."""
-        told = {"group": group, **dict(tag.split("=", 1) for tag in tags if "=" in tag)}
-        for key, value in told.items():
+        """Log settings and tags, and record MLflow's id of the run."""
+        values = {"group": group, **dict(tag.split("=", 1) for tag in tags if "=" in tag)}
+        for key, value in values.items():
             self.client.set_tag(self.run_id, _mlflow_name(key), value)
         self.logger.log_hyperparams({_mlflow_name(key): value for key, value in self.settings.items()})
         self.record.write_manifest(trackers={**self.record.manifest.trackers, self.name: self.run_id})
@@ -163,7 +166,7 @@ class MLflowSession(LightningSession):
         return str(self.logger.run_id)
 
     def log_table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """Keep a table as an artifact, once."""
+        """Store a table as an artifact, once."""
         file = f"{name}.json"
         if file not in {artifact.path for artifact in self.client.list_artifacts(self.run_id)}:
             cells = zip(*rows, strict=True)
@@ -179,20 +182,53 @@ class MLflowSession(LightningSession):
         return uri if uri.startswith("http") else f"see it: mlflow ui --backend-store-uri {uri}"
 
 
-KINDS: dict[str, type[LightningSession]] = {
-    "CSVLogger": CSVSession,
-    "TensorBoardLogger": TensorBoardSession,
-    "MLFlowLogger": MLflowSession,
+@dataclasses.dataclass(frozen=True)
+class KnownLogger:
+    """What is particular to one of Lightning's loggers.
+
+    Args:
+        session: how it receives a run.
+        package: that it needs in addition to Lightning.
+        extra: of this package, that installs it.
+    """
+
+    session: type[LightningSession] = LightningSession
+    package: str | None = None
+    extra: str | None = None
+
+
+LOGGERS = {
+    "CSVLogger": KnownLogger(CSVSession),
+    "TensorBoardLogger": KnownLogger(TensorBoardSession, "tensorboard", "dashboard"),
+    "MLFlowLogger": KnownLogger(MLflowSession, "mlflow", "mlflow"),
+    "CometLogger": KnownLogger(package="comet_ml"),
+    "NeptuneLogger": KnownLogger(package="neptune"),
 }
-"""What is special about a logger, by the name of its class."""
+"""By the name of the class."""
 
 
-def _markdown(cell: Any) -> str:
+def missing_package(target: str) -> str | None:
+    """Which package a logger needs that is not installed, and how to install it; none if nothing is missing.
+
+    Args:
+        target: the dotted name of the logger's class.
+    """
+    module, _, class_name = target.rpartition(".")
+    known = LOGGERS.get(class_name)
+    if not module.startswith("pytorch_lightning.") or known is None or known.package is None:
+        return None
+    if importlib.util.find_spec(known.package) is not None:
+        return None
+    install = f"'instruct-lab[{known.extra}]'" if known.extra else known.package
+    return f"needs the package {known.package}, which is not installed: pip install {install}"
+
+
+def _markdown_cell(cell: Any) -> str:
     text = "" if cell is None else f"{cell:.6g}" if isinstance(cell, float) else str(cell)
-    shown = MARKDOWN.sub(r"\\\1", html.escape(text, quote=False)).replace("|", "&#124;")
-    return "<br>".join(shown.splitlines())
+    escaped = MARKDOWN.sub(r"\\\1", html.escape(text, quote=False)).replace("|", "&#124;")
+    return "<br>".join(escaped.splitlines())
 
 
 def _mlflow_name(key: str) -> str:
-    """MLflow refuses other characters in names."""
+    """The key with the characters that MLflow accepts in names."""
     return re.sub(r"[^\w\-. :/]", "_", key)[:250]

@@ -1,4 +1,4 @@
-"""Start the trackers that a run has chosen."""
+"""Start the trackers of a run."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ def start_trackers(
     config: dict[str, Any],
     choices: Mapping[str, Any],
 ) -> dict[str, TrackerSession]:
-    """Begin to send a run to its trackers; one that fails, now or later, is told once and left out.
+    """Begin to send a run to its trackers; one that fails, now or later, is logged once and left out.
 
     Args:
         chosen: the trackers by their keys in the config.
         record: the run's own record.
         config: the whole config, resolved.
-        choices: the option of each group; each is a tag.
+        choices: the option of each group; each becomes a tag.
     """
     tags, group = tags_of(choices), group_of(record, choices)
     sessions: dict[str, TrackerSession] = {}
@@ -31,27 +31,27 @@ def start_trackers(
         if isinstance(tracker, Tracker):
             sessions[name] = tracker.start(record, config, tags, group)
         elif isinstance(tracker, ExternalClass):
-            sessions[name] = _guarded(name, tracker, record, config, tags, group)
+            sessions[name] = _start_logger(name, tracker, record, config, tags, group)
     return sessions
 
 
-def _guarded(
+def _start_logger(
     name: str, tracker: ExternalClass, record: RunRecord, config: dict[str, Any], tags: list[str], group: str
 ) -> GuardedSession:
-    shown = tracker.target.rpartition(".")[2]
-    return GuardedSession(shown, lambda: lightning.connect(tracker, name, record, config, tags, group), record.log)
+    class_name = tracker.target.rpartition(".")[2]
+    return GuardedSession(class_name, lambda: lightning.connect(tracker, name, record, config, tags, group), record.log)
 
 
 def tags_of(choices: Mapping[str, Any]) -> list[str]:
-    """What a run is found by: the option of each group."""
-    return [f"{key}={_option(option)}" for key, option in choices.items()]
+    """The tags of a run: the option of each group."""
+    return [f"{key}={_option_text(option)}" for key, option in choices.items()]
 
 
 def group_of(record: RunRecord, choices: Mapping[str, Any]) -> str:
-    """What a run is listed under: its sweep, else its study, else its name."""
+    """The group that a run is listed under: its sweep, else its study, else its name."""
     sweep = record.manifest.sweep
-    return str((sweep and sweep.id) or _option(choices.get("experiments")) or record.name)
+    return str((sweep and sweep.id) or _option_text(choices.get("experiments")) or record.name)
 
 
-def _option(option: Any) -> str:
+def _option_text(option: Any) -> str:
     return "+".join(map(str, option)) if isinstance(option, list) else str(option or "")

@@ -1,4 +1,4 @@
-"""trackio: a dashboard on this machine, kept below `runs/`; `instruct-lab dashboard` opens it."""
+"""trackio: a dashboard on this machine, stored below `runs/`; `instruct-lab dashboard` opens it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from instruct_lab.config import component
 from instruct_lab.errors import InstructLabError, Problem
 from instruct_lab.records.schema import AUDIT, Summary
-from instruct_lab.tracker.base import Tracker, TrackerSession, shown
+from instruct_lab.tracker.base import Tracker, TrackerSession, short_path
 from instruct_lab.tracker.values import (
     audit_reasons_table,
     final_values,
@@ -29,11 +29,11 @@ FOLDER = "trackio"
 """Below the folder of all runs."""
 INSTALL = "pip install 'instruct-lab[dashboard]'"
 WRITE_SECONDS = 1.0
-"""Values wait this long, to be written together."""
+"""Values of this period are written together."""
 
 
 def is_installed() -> bool:
-    """Whether trackio is there, decided without importing it."""
+    """Whether trackio is installed; it is not imported."""
     return importlib.util.find_spec("trackio") is not None
 
 
@@ -41,45 +41,45 @@ def is_installed() -> bool:
 class Trackio(Tracker):
     """The embedded dashboard, live: curves, bars of final values, tables of predictions, settings side by side.
 
-    All runs share one SQLite file in `<runs_path>/trackio`. Nothing leaves this machine. Runs that other trackers
-    followed are shown too: `instruct-lab dashboard` imports them from their records.
+    All runs share one SQLite file in `<runs_path>/trackio`. Nothing leaves this machine. `instruct-lab dashboard` also
+    shows runs that had other trackers: it imports them from their records.
     """
 
     project: str = "instruct-lab"  # the project that runs are listed under
     group: str | None = None  # null: the study or sweep
 
     def problems(self) -> Iterator[Problem]:
-        """The package is not there."""
+        """Report a missing package."""
         if not is_installed():
             reason = f"Trackio needs the package trackio, which is not installed: {INSTALL}"
             yield Problem(key="", reason=reason, kind="unavailable_here")
 
     def connect(self, record: RunRecord, config: dict[str, Any], tags: list[str], group: str) -> TrackerSession:
-        """Begin to receive a run; what is known of a resumed one is replaced by its record."""
-        run = self._stored(record)
+        """Begin to receive a run; what is stored of a resumed one is replaced by its record."""
+        run = self._stored_run(record)
         run.begin({**_choices(tags), **flat_config(config)}, self.group or group, _started(record))
         _add_lines(run, record)
-        return TrackioSession(run, f"see it: instruct-lab dashboard --runs {shown(record.path.parent.parent)}")
+        return TrackioSession(run, f"see it: instruct-lab dashboard --runs {short_path(record.path.parent.parent)}")
 
     def import_run(self, record: RunRecord, tags: list[str], group: str, stamp: str) -> bool:
-        """Show a run as its record tells it, whatever tracker followed it.
+        """Store a run from its record, whatever tracker it had while it ran.
 
         Args:
             record: the run's record.
-            tags: what the run is found by.
+            tags: of the run.
             group: the study or sweep that it belongs to.
-            stamp: tells the record's state: a run that was imported under it already is left as it is.
+            stamp: the record's state; a run that was already imported in this state is skipped.
 
         Returns:
-            Whether there was something to do.
+            Whether the run was imported.
         """
-        run = self._stored(record)
+        run = self._stored_run(record)
         if run.stamp == stamp:
             return False
         settings = {"status": record.manifest.status, **_choices(tags), **flat_config(record.config)}
         run.begin(settings, self.group or group, _started(record), stamp)
         step, at = _add_lines(run, record)
-        summary = record.summary or Summary()  # none for a failed run, which is listed all the same
+        summary = record.summary or Summary()  # a failed run has none, and is listed too
         tables = {
             "audit": audit_reasons_table(record.read_json(AUDIT) or {}),
             "results": results_table(summary),
@@ -92,7 +92,7 @@ class Trackio(Tracker):
         run.write()
         return True
 
-    def _stored(self, record: RunRecord) -> StoredRun:
+    def _stored_run(self, record: RunRecord) -> StoredRun:
         from instruct_lab.tracker.trackio_store import StoredRun
 
         return StoredRun(record.path.parent.parent / FOLDER, self.project, record.id, f"{record.name}-{record.id}")
@@ -101,35 +101,35 @@ class Trackio(Tracker):
 class TrackioSession(TrackerSession):
     """A run that trackio is receiving."""
 
-    def __init__(self, run: StoredRun, told: str) -> None:
-        self.run, self.told = run, told
+    def __init__(self, run: StoredRun, hint: str) -> None:
+        self.run, self.hint = run, hint
         self.step = 0
         self.written = 0.0
 
     def log(self, values: dict[str, float], step: int) -> None:
-        """Pass values on at an optimizer step."""
+        """Log values at an optimizer step."""
         self.step = step
         self.run.add(values, step, datetime.now(UTC))
         if time.monotonic() - self.written >= WRITE_SECONDS:
             self._write()
 
     def log_table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """Pass a table on."""
+        """Log a table."""
         self.run.add_table(name, columns, rows, self.step, datetime.now(UTC))
         self._write()
 
     def summarize(self, values: dict[str, Any]) -> None:
-        """Show the final values at the run's last step."""
+        """Log the final values at the run's last step."""
         self.run.add(without_intervals(values), self.step, datetime.now(UTC))
         self._write()
 
     def finish(self, exit_code: int) -> None:
-        """Write what waits; how the run ended is told by its record, which the dashboard reads."""
+        """Write pending values; the dashboard reads from the record how the run ended."""
         self._write()
 
     def where(self) -> str | None:
         """How to see the run."""
-        return self.told
+        return self.hint
 
     def _write(self) -> None:
         self.run.write()
@@ -148,7 +148,7 @@ def _started(record: RunRecord) -> datetime:
 
 
 def _add_lines(run: StoredRun, record: RunRecord) -> tuple[int, datetime]:
-    """What the record logged; tells the last step and when that was."""
+    """Add the record's logged values; return the last step and its time."""
     started = _started(record)
     step, at = 0, started
     for line in record.read_metrics():

@@ -1,26 +1,34 @@
-"""The SQLite files of trackio, written to directly.
+"""The SQLite files of trackio, written through its storage class.
 
-trackio's own `init` keeps to the user's home, prints, starts threads and swallows a full disk as a warning. What it
-calls in the end, as its `import_csv` does, is used here instead: so a failure is seen, and a run keeps its id.
+trackio's `init` prints, starts threads and turns a full disk into a warning; its `import_csv` takes only whole projects
+of numbers. Both end in the storage class that is used here: so a failure is seen, and a run keeps its id.
 """
 
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from instruct_lab.errors import InstructLabError
+from instruct_lab.tracker.values import plain_cell
+
 HUB_VARIABLES = ("TRACKIO_SPACE_ID", "TRACKIO_SERVER_URL", "TRACKIO_BUCKET_ID", "TRACKIO_DATASET_ID")
-"""Each would have trackio talk to a server."""
+"""Each makes trackio send what it receives to a server."""
 STAMP = "_Record"
-"""The setting that says which state of its record a run was imported from; trackio hides such names."""
+"""The setting for the state of the record that a run was imported from; trackio hides names with an underscore."""
 
 
 def open_folder(folder: Path) -> Any:
-    """trackio's storage, in this folder and with no server behind it."""
+    """trackio's storage, in this folder and without a server.
+
+    trackio reads its folder from the environment when it is imported, so a process has one.
+
+    Raises:
+        InstructLabError: trackio was imported for another folder before.
+    """
     folder = folder.absolute()
     folder.mkdir(parents=True, exist_ok=True)
     for name in HUB_VARIABLES:
@@ -28,12 +36,12 @@ def open_folder(folder: Path) -> Any:
     os.environ["TRACKIO_DIR"] = str(folder)
     from trackio import sqlite_storage, utils
 
-    if folder != utils.TRACKIO_DIR:  # it was imported for another folder, and reads the variable only then
-        moved = {"TRACKIO_DIR": folder, "MEDIA_DIR": folder / "media", "ARTIFACTS_DIR": folder / "artifacts"}
-        for name, module in list(sys.modules.items()):
-            if name.partition(".")[0] == "trackio":
-                for constant in moved.keys() & vars(module).keys():
-                    setattr(module, constant, moved[constant])
+    if folder != utils.TRACKIO_DIR.absolute():
+        raise InstructLabError(
+            f"This process already uses trackio with the folder {utils.TRACKIO_DIR}",
+            where=str(folder),
+            do="Start a process of its own for each runs_path",
+        )
     return sqlite_storage.SQLiteStorage
 
 
@@ -44,51 +52,47 @@ class StoredRun:
         folder: where trackio keeps its files.
         project: the project that the run is listed under.
         run_id: the record's id.
-        name: what the run is shown as.
+        name: of the run on the page.
     """
 
     def __init__(self, folder: Path, project: str, run_id: str, name: str) -> None:
         self.storage = open_folder(folder)
         self.project, self.run_id, self.name = project, run_id, name
         self.config: dict[str, Any] | None = None
-        self.waiting: list[tuple[dict[str, Any], int, str]] = []
+        self.pending: list[tuple[dict[str, Any], int, str]] = []
 
     @property
     def stamp(self) -> str | None:
-        """The state of the record that the run was imported from; none where it was not."""
+        """The state of the record that the run was imported from; none if it was not."""
         config = self.storage.get_run_config(self.project, self.name, run_id=self.run_id) or {}
         return config.get(STAMP)
 
     def begin(self, settings: Mapping[str, Any], group: str, started: datetime, stamp: str | None = None) -> None:
-        """Forget what is known of the run, and say what it is."""
+        """Delete what is stored of the run, and set its settings."""
         self.storage.delete_run(self.project, self.name, run_id=self.run_id)
-        shown = {key: value for key, value in settings.items() if not key.startswith("_")}
+        public = {key: value for key, value in settings.items() if not key.startswith("_")}
         own = {"_Created": started.isoformat(), "_Group": group, "_Username": None, STAMP: stamp}
-        self.config = {**shown, **own}
+        self.config = {**public, **own}
 
     def add(self, values: Mapping[str, Any], step: int, at: datetime) -> None:
-        """Values for the next write."""
-        self.waiting.append((dict(values), step, at.isoformat()))
+        """Add values to the next write."""
+        self.pending.append((dict(values), step, at.isoformat()))
 
     def add_table(
         self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], step: int, at: datetime
     ) -> None:
-        """A table for the next write."""
+        """Add a table to the next write."""
         from trackio import Table
 
-        lines = [dict(zip(columns, map(_cell, row), strict=True)) for row in rows]
+        lines = [dict(zip(columns, map(plain_cell, row), strict=True)) for row in rows]
         self.add({name: {"_type": Table.TYPE, "_value": lines}}, step, at)
 
     def write(self) -> None:
-        """Write all that waits, at once or not at all."""
-        if not self.waiting:
+        """Write all pending values, in one transaction."""
+        if not self.pending:
             return
-        values, steps, times = (list(column) for column in zip(*self.waiting, strict=True))
+        values, steps, times = (list(column) for column in zip(*self.pending, strict=True))
         self.storage.bulk_log(
             self.project, self.name, values, steps=steps, timestamps=times, config=self.config, run_id=self.run_id
         )
-        self.config, self.waiting = None, []
-
-
-def _cell(value: Any) -> Any:
-    return value if value is None or isinstance(value, str | int | float) else str(value)
+        self.config, self.pending = None, []

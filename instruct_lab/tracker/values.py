@@ -1,4 +1,4 @@
-"""What trackers receive, in the flat forms that they take: settings, final values, tables."""
+"""The settings, final values and tables of a run in the flat forms that trackers accept."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def _settings(prefix: str, value: Any) -> Iterator[tuple[str, Scalar]]:
         for key, inner in value.items():
             yield from _settings(f"{prefix}.{key}" if prefix else str(key), inner)
     elif isinstance(value, list | tuple) and any(isinstance(inner, Mapping) for inner in value):
-        for place, inner in enumerate(value):
-            yield from _settings(f"{prefix}.{place}", inner)
+        for index, inner in enumerate(value):
+            yield from _settings(f"{prefix}.{index}", inner)
     elif value is None or isinstance(value, str | int | float):
         yield prefix, value
     else:
@@ -51,7 +51,7 @@ def final_values(summary: Summary) -> dict[str, int | float]:
 
 
 def without_intervals(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Final values alone, where each would be a chart of its own."""
+    """Final values without the ends of their intervals, for trackers that draw a chart of each."""
     ends = {f"{name}_{end}" for name in values for end in INTERVAL}
     return {name: value for name, value in values.items() if name not in ends}
 
@@ -85,6 +85,11 @@ def predictions_table(predictions: Sequence[PredictionLine]) -> Table:
         texts = [line.id, line.split, line.prompt, "\n".join(line.references), line.prediction_before, line.prediction]
         rows.append([*texts, *(line.scores.get(name) for name in metrics)])
     return [*columns, *metrics], rows
+
+
+def plain_cell(value: Any) -> Any:
+    """A cell as every tracker accepts it: text, a number, or none; anything else as text."""
+    return value if value is None or isinstance(value, str | int | float) else str(value)
 
 
 def audit_reasons_table(audit: Mapping[str, Any]) -> Table:

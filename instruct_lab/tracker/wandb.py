@@ -17,15 +17,16 @@ from pydantic import Field
 from instruct_lab.config import component
 from instruct_lab.errors import Problem
 from instruct_lab.records import schema
-from instruct_lab.tracker.base import Tracker, TrackerSession, shown
+from instruct_lab.tracker.base import Tracker, TrackerSession, short_path
+from instruct_lab.tracker.values import plain_cell
 
 if TYPE_CHECKING:
     from instruct_lab.records.record import RunRecord
 
 Mode = Literal["online", "offline", "disabled"]
-Kept = Literal["none", "weights", "record", "all"]
+Uploads = Literal["none", "weights", "record", "all"]
 DEFAULT_HOSTS = ("api.wandb.ai", "api.forge.coreweave.com")  # one service under two names
-MODES: dict[str, Mode] = {  # of WANDB_MODE, old names too
+MODES: dict[str, Mode] = {  # by the values of WANDB_MODE, old names included
     "online": "online",
     "run": "online",
     "shared": "online",
@@ -40,7 +41,7 @@ RECORD_FILES = (
     *(schema.SUMMARY, schema.PREDICTIONS, schema.LOG),
 )
 INIT_SECONDS = 30.0
-FINISH_SECONDS = 300.0  # what is not uploaded by then stays on disk, for `wandb sync`
+FINISH_SECONDS = 300.0  # what is not uploaded by then stays on disk for `wandb sync`
 logger = logging.getLogger(__name__)
 
 
@@ -48,38 +49,38 @@ logger = logging.getLogger(__name__)
 class Wandb(Tracker):
     """Weights & Biases (wandb.ai): curves, tables and comparisons, online or offline.
 
-    All runs share one folder, `<runs_path>/wandb`, where `wandb leet` shows those that were not uploaded. `auto` goes
-    online when this machine has a key for the server, and falls back to offline where the server cannot be reached.
+    All runs share one folder, `<runs_path>/wandb`, where `wandb leet` shows those that were not uploaded. `auto` is
+    online if this machine has a key for the server, and falls back to offline if the server cannot be reached.
     """
 
     project: str = "instruct-lab"  # the project that runs are listed under
     entity: str | None = None  # user or team; null: the key's own
     group: str | None = None  # null: the study or sweep
     tags: list[str] = Field(default_factory=list)  # beside those of the chosen options
-    log_artifacts: Kept = "none"  # weights: what was trained (adapters alone); record: the record's files; all: both
+    log_artifacts: Uploads = "none"  # weights: trained ones (of an adapter only those); record: its files; all: both
     mode: Literal["auto", "online", "offline", "disabled"] = (
         "auto"  # auto: WANDB_MODE or `wandb offline`, else online with a key
     )
 
     def problems(self) -> Iterator[Problem]:
-        """Online without a key."""
+        """Report online mode without a key."""
         if self.mode == "online" and not has_key():
             reason = "no key was found for the server: run `wandb login`, or set WANDB_API_KEY"
             yield Problem(key="mode", value="online", reason=reason, suggestion="auto")
 
     def connect(self, record: RunRecord, config: dict[str, Any], tags: list[str], group: str) -> TrackerSession:
-        """Begin to receive a run; a resumed run goes on under the same id."""
+        """Begin to receive a run; a resumed run keeps its id."""
         mode = self.resolved_mode()
         try:
             return self._session(mode, record, config, tags, group)
         except Exception as error:
             if mode != "online" or self.mode != "auto":
                 raise
-            logger.warning("wandb cannot be reached, so this run is kept offline: %s", error)
+            logger.warning("wandb cannot be reached, so this run is logged offline: %s", error)
             return self._session("offline", record, config, tags, group, suffix="-offline")
 
     def resolved_mode(self) -> Mode:
-        """What `auto` comes to on this machine."""
+        """The mode on this machine, with `auto` resolved."""
         if self.mode != "auto":
             return self.mode
         wanted = os.environ.get("WANDB_MODE") or _settings().get("mode") or ""
@@ -88,10 +89,10 @@ class Wandb(Tracker):
     def _session(
         self, mode: Mode, record: RunRecord, config: dict[str, Any], tags: list[str], group: str, suffix: str = ""
     ) -> TrackerSession:
-        """Open the run. wandb's service holds an id after a failed start, so a second try needs a suffix."""
+        """Open the run. wandb's service keeps an id after a failed start, so a second try needs a suffix."""
         import wandb
 
-        wandb.setup(wandb.Settings(silent=True))  # signing in reads these, not the run's own
+        wandb.setup(wandb.Settings(silent=True))  # the login reads these, not the run's
         settings = wandb.Settings(
             silent=True,
             console="off",
@@ -122,19 +123,19 @@ class Wandb(Tracker):
 class WandbSession(TrackerSession):
     """A run that wandb is receiving."""
 
-    def __init__(self, run: Any, mode: Mode, folder: Path, record: RunRecord, kept: Kept) -> None:
+    def __init__(self, run: Any, mode: Mode, folder: Path, record: RunRecord, uploads: Uploads) -> None:
         self.run, self.mode, self.folder = run, mode, folder
-        self.record, self.kept = record, kept
+        self.record, self.uploads = record, uploads
 
     def log(self, values: dict[str, float], step: int) -> None:
-        """Pass values on at an optimizer step."""
+        """Log values at an optimizer step."""
         self.run.log(values, step=step)
 
     def log_table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """Pass a table on; columns may mix types."""
+        """Log a table; columns may mix types."""
         import wandb
 
-        data = [[_cell(value) for value in row] for row in rows]
+        data = [[plain_cell(value) for value in row] for row in rows]
         self.run.log({name: wandb.Table(columns=list(columns), data=data, allow_mixed_types=True)})
 
     def summarize(self, values: dict[str, Any]) -> None:
@@ -142,8 +143,8 @@ class WandbSession(TrackerSession):
         self.run.summary.update(values)
 
     def log_weights(self, path: Path) -> None:
-        """Keep the weights as an artifact, where they are asked for."""
-        if self.kept in ("weights", "all"):
+        """Upload the weights as an artifact, if `log_artifacts` asks for it."""
+        if self.uploads in ("weights", "all"):
             self._log_artifact("weights", "model", [file for file in path.rglob("*") if file.is_file()], path)
 
     def _log_artifact(self, name: str, kind: str, files: list[Path], folder: Path) -> None:
@@ -155,24 +156,24 @@ class WandbSession(TrackerSession):
         self.run.log_artifact(artifact)
 
     def finish(self, exit_code: int) -> None:
-        """Close the run; its record's files are kept as an artifact, where they are asked for."""
-        if self.kept in ("record", "all"):
+        """Upload the record's files as an artifact, if `log_artifacts` asks for it, and close the run."""
+        if self.uploads in ("record", "all"):
             files = [self.record.path / name for name in RECORD_FILES]
             self._log_artifact("record", "run-record", [file for file in files if file.is_file()], self.record.path)
         self.run.finish(exit_code=exit_code)
 
     def where(self) -> str | None:
-        """The run's page; or how to see and upload what is offline."""
+        """The run's page, or the commands that show and upload an offline run."""
         if self.mode == "online":
             return str(self.run.url)
         if self.mode == "disabled":
             return None
-        folder, run_folder = shown(self.folder), shown(Path(self.run.settings.sync_dir))
+        folder, run_folder = short_path(self.folder), short_path(Path(self.run.settings.sync_dir))
         return f"offline; see it: wandb leet {folder}; upload it: wandb sync {run_folder}"
 
 
 def has_key() -> bool:
-    """Whether wandb would find a key for its server, decided without importing it."""
+    """Whether wandb would find a key for its server; wandb is not imported."""
     if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True
     settings = _settings()
@@ -186,11 +187,11 @@ def has_key() -> bool:
 
 def _has_netrc_entry(host: str) -> bool:
     named = os.environ.get("NETRC")
-    places = [Path(named)] if named else [Path("~/.netrc"), Path("~/_netrc")]
-    for place in places:
+    paths = [Path(named)] if named else [Path("~/.netrc"), Path("~/_netrc")]
+    for path in paths:
         try:
-            entry = netrc.netrc(str(place.expanduser())).authenticators(host)
-        except (OSError, netrc.NetrcParseError, RuntimeError):  # none, closed to us, or without a home
+            entry = netrc.netrc(str(path.expanduser())).authenticators(host)
+        except (OSError, netrc.NetrcParseError, RuntimeError):  # missing, unreadable, or without a home
             continue
         return bool(entry and entry[2])
     return False
@@ -208,9 +209,5 @@ def _settings() -> dict[str, str]:
 
 
 def _tags(tags: list[str]) -> list[str]:
-    """Each tag once, none empty, none longer than the server takes."""
+    """Each tag once, without empty ones, cut to the length that the server accepts."""
     return list(dict.fromkeys(tag[:MAX_TAG_CHARACTERS] for tag in tags if tag))
-
-
-def _cell(value: Any) -> Any:
-    return value if value is None or isinstance(value, str | int | float) else str(value)

@@ -24,12 +24,12 @@ from instruct_lab.metrics import (
     SelfBLEU,
     SquadExactMatch,
     SquadF1,
-    TokenScores,
     corpus_rows,
     example_scores,
     summarize,
 )
 from instruct_lab.metrics.rouge import UnicodeTokenizer
+from instruct_lab.objective import TokenScores
 
 Corpus = list[tuple[str, tuple[str, ...]]]
 

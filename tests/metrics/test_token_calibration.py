@@ -11,11 +11,11 @@ from instruct_lab.metrics import (
     PreferenceAccuracy,
     RewardMargin,
     TokenAccuracy,
-    TokenScores,
     example_scores,
     paired_difference,
     summarize,
 )
+from instruct_lab.objective import TokenScores
 
 
 def drawn(seed, size):

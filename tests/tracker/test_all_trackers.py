@@ -149,5 +149,5 @@ def test_a_failing_logger_ends_no_run(lab, at, capsys):
     assert json.loads((run / "manifest.json").read_text())["status"] == "finished"
     assert fake_loggers.calls(at)
     (line,) = (run / "log.txt").read_text().splitlines()
-    assert "The tracker WithTables failed, and the run goes on without it: OSError: [Errno 28] No space left" in line
+    assert "The tracker WithTables failed, and the run continues without it: OSError: [Errno 28] No space left" in line
     assert (run / "csv" / "predictions.csv").is_file()

@@ -166,14 +166,14 @@ def test_a_record_that_cannot_be_read_is_told_and_does_not_hide_the_others(runs_
     assert import_runs(runs_path, seen) == 1
 
 
-def test_two_folders_of_runs_in_one_process_stay_apart(tmp_path, runs_path):
+def test_a_second_folder_of_runs_in_one_process_is_refused(tmp_path, runs_path, caplog):
     recorded(runs_path)
     other = recorded(tmp_path / "elsewhere")
-    import_runs(runs_path)
-    import_runs(tmp_path / "elsewhere")
-    import_runs(runs_path)
+    assert import_runs(runs_path) == 1
+    assert import_runs(tmp_path / "elsewhere") == 0
+    assert f"{other.path} is not shown" in caplog.text
+    assert "already uses trackio with the folder" in caplog.text
     assert len(shown(runs_path)) == 1
-    assert list(shown(tmp_path / "elsewhere")) == [other.id]
 
 
 # ---- live

@@ -221,7 +221,7 @@ def test_a_server_that_cannot_be_reached_leaves_an_offline_run(record, key):
         command = [sys.executable, "-c", UNREACHABLE, str(record.path)]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=120)
     assert done.stdout.startswith("offline; see it: wandb leet runs/wandb;")
-    assert done.stderr.startswith("wandb cannot be reached, so this run is kept offline: ")
+    assert done.stderr.startswith("wandb cannot be reached, so this run is logged offline: ")
     assert list((record.path.parent.parent / "wandb").glob(f"offline-run-*-study-{record.id}-offline/*.wandb"))
 
 

@@ -12,7 +12,7 @@ from instruct_lab.config.spelling import nearest
 from instruct_lab.errors import Problem
 from instruct_lab.experiment.rules.apply import Components
 from instruct_lab.optimizer import AdamW
-from instruct_lab.tracker.requirements import missing_package
+from instruct_lab.tracker.lightning import missing_package
 
 TRAINER = "pytorch_lightning.Trainer"
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps", "tpu")
