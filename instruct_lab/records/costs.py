@@ -1,4 +1,4 @@
-"""What a run cost, as its record tells it; less is better."""
+"""What a run cost: time, memory, disk, parameters, tokens. Lower is better for each."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from instruct_lab.pages.format import format_bytes
 from instruct_lab.records.record import RunRecord
 
 COSTS = ("seconds", "training_seconds", "peak_memory_bytes", "weights_bytes", "trained_parameters", "tokens")
-"""By their names in the record: fit to be a metric of a sweep."""
+"""By their names in the record; each can be a metric of a sweep."""
 
 
 def cost_of(record: RunRecord, name: str) -> float | None:
-    """One of `COSTS`; none where the record does not tell it."""
+    """One of `COSTS`; none if the record does not have it."""
     if name == "trained_parameters":
         value = record.manifest.parameters.get("trained")
     else:

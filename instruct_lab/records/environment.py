@@ -1,4 +1,4 @@
-"""What a run stood on: code, packages, Python, hardware."""
+"""What a run depends on besides its config: code, packages, Python, hardware."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ GIT_SECONDS = 20
 
 
 def environment() -> dict[str, Any]:
-    """The entries of `manifest.json` that the machine tells: code, packages, Python, platform, hardware."""
+    """The entries of `manifest.json` about this machine: code, packages, Python, platform, hardware."""
     installed = installed_packages()
     return {
         "code": code_version(),
@@ -34,11 +34,11 @@ def environment() -> dict[str, Any]:
 def code_version(package_path: Path = PACKAGE_PATH) -> dict[str, str | None] | None:
     """The commit of the package's own git checkout, and the SHA-256 of what differs from it.
 
-    None where the package does not stand in a checkout of its own: installed from a wheel, without git, or in an
-    environment inside another project's repository.
+    None if the package is not in a checkout of its own: installed from a wheel, without git, or in an environment
+    inside another project's repository.
     """
     root = package_path.parent
-    if _git(root, "rev-parse", "--show-prefix") != b"\n":  # the folder that holds the package is not a repository's top
+    if _git(root, "rev-parse", "--show-prefix") != b"\n":  # the package's parent folder is not the top of a repository
         return None
     if not _git(root, "ls-files", "--", f"{package_path.name}/__init__.py"):
         return None
@@ -50,7 +50,7 @@ def code_version(package_path: Path = PACKAGE_PATH) -> dict[str, str | None] | N
 
 
 def _difference_hash(root: Path, package_path: Path, difference: bytes) -> str | None:
-    """SHA-256 of the diff and of new files in the package; none where nothing differs."""
+    """SHA-256 of the diff and of new files in the package; none if nothing differs."""
     listed = _git(root, "ls-files", "--others", "--exclude-standard", "-z", "--", package_path.name, "conf") or b""
     new_files = sorted(name for name in listed.split(b"\0") if name)
     if not difference and not new_files:
@@ -66,7 +66,7 @@ def _difference_hash(root: Path, package_path: Path, difference: bytes) -> str |
 
 
 def _git(root: Path, *arguments: str) -> bytes | None:
-    """What git prints; none where it is missing or refuses."""
+    """The output of a git command; none if git is missing or fails."""
     own = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     command = ["git", "-C", str(root), *arguments]
     try:
@@ -78,17 +78,17 @@ def _git(root: Path, *arguments: str) -> bytes | None:
 
 @functools.cache
 def installed_packages() -> dict[str, str]:
-    """Every installed package and its version, as this process found them first."""
+    """Every installed package and its version; read once in a process."""
     found: dict[str, str] = {}
     for distribution in importlib.metadata.distributions():
         name = distribution.metadata["Name"]
-        if name:  # a half-removed package has none
+        if name:  # an incompletely removed package has none
             found.setdefault(_normalized(name), distribution.version)  # the first on the path is the one imported
     return dict(sorted(found.items()))
 
 
 def _declared(installed: dict[str, str]) -> dict[str, str]:
-    """Of the installed packages, this one and those that it declares; all where it is not installed itself."""
+    """This package and those that it declares, with their versions; all installed ones if it is not installed itself."""
     try:
         requirements = importlib.metadata.requires(DISTRIBUTION) or []
     except importlib.metadata.PackageNotFoundError:
@@ -102,7 +102,7 @@ def _normalized(name: str) -> str:
 
 
 def hardware() -> dict[str, Any]:
-    """Processors, memory in bytes, and GPUs where torch is already there to ask."""
+    """Processors, memory in bytes, and GPUs if torch is already imported."""
     return {
         "cpu_model": _cpu_model(),
         "cpu_count": os.cpu_count(),

@@ -1,4 +1,4 @@
-"""Find a run by what a person would type, and list all runs."""
+"""Find a run by a reference that a user types, and list all runs."""
 
 from __future__ import annotations
 
@@ -17,10 +17,14 @@ UNREADABLE = "unreadable"
 
 
 def find_run(runs_path: str | Path, reference: str | Path) -> RunRecord:
-    """The record that a folder, an id, a unique prefix of an id or of `name/id`, or `latest` names.
+    """The record of a run.
+
+    Args:
+        runs_path: the folder of all records.
+        reference: a folder, an id, a unique prefix of an id or of `name/id`, or `latest`.
 
     Raises:
-        InstructLabError: nothing, or more than one run, goes by this reference; names the nearest.
+        InstructLabError: no run, or more than one, matches the reference; the message names the nearest.
     """
     reference = str(reference)
     folder = Path(reference).expanduser()
@@ -40,13 +44,13 @@ def find_run(runs_path: str | Path, reference: str | Path) -> RunRecord:
     if found:
         newest = ", ".join(names[path] for path in sorted(found, key=_started, reverse=True)[:NUM_CANDIDATES])
         raise InstructLabError(
-            f"{len(found)} runs go by {reference!r}; the newest are {newest}",
+            f"{len(found)} runs match {reference!r}; the newest are {newest}",
             where=str(runs_path),
             do="Type more of the id, or latest",
         )
     nearest = ", ".join(_nearest(wanted, paths, names))
     raise InstructLabError(
-        f"No run goes by {reference!r}; the nearest are {nearest}",
+        f"No run matches {reference!r}; the nearest are {nearest}",
         where=str(runs_path),
         do="List them: instruct-lab runs",
     )
@@ -56,13 +60,13 @@ def list_runs(runs_path: str | Path) -> list[dict[str, Any]]:
     """All runs, the oldest first, in the form of `instruct-lab runs --json`.
 
     A record that cannot be read is listed too, with the status `unreadable`. `metrics` are the final values by
-    `split/metric`: those of the tuned model, where the untuned one was measured too.
+    `split/metric`: those of the tuned model, else those of the base model.
     """
     paths = sorted(_record_paths(Path(runs_path).expanduser()), key=_started)
-    return [_listed(path) for path in paths]
+    return [_entry(path) for path in paths]
 
 
-def _listed(path: Path) -> dict[str, Any]:
+def _entry(path: Path) -> dict[str, Any]:
     run: dict[str, Any] = {"id": path.name, "name": path.parent.name, "status": UNREADABLE, "path": str(path)}
     run |= {"choices": {}, "metrics": {}}
     try:
@@ -95,7 +99,7 @@ def _record_paths(runs_path: Path) -> list[Path]:
 
 
 def _started(path: Path) -> tuple[str, float, str]:
-    """A key in the order of starting: the id's time, then the config's, which is written once, at the start."""
+    """Sort key by time of start: the time in the id, then that of the config, which is written once, at the start."""
     try:
         written = os.stat(path / CONFIG).st_mtime_ns
     except OSError:
@@ -104,14 +108,14 @@ def _started(path: Path) -> tuple[str, float, str]:
 
 
 def _nearest(wanted: str, paths: list[Path], names: dict[Path, str]) -> list[str]:
-    """The runs whose id or name looks most like what was typed; else the newest."""
+    """The runs whose id or name is most similar to what was typed; the newest of equally similar ones."""
     word = wanted.rpartition("/")[2] or wanted
 
-    def likeness(path: Path) -> float:
+    def similarity(path: Path) -> float:
         return max(
             difflib.SequenceMatcher(None, word, known[: max(len(word), 8)]).ratio()
             for known in (path.name, path.name[16:], path.parent.name, names[path])
         )
 
     newest_first = sorted(paths, key=_started, reverse=True)
-    return [names[path] for path in sorted(newest_first, key=likeness, reverse=True)[:NUM_CANDIDATES]]
+    return [names[path] for path in sorted(newest_first, key=similarity, reverse=True)[:NUM_CANDIDATES]]

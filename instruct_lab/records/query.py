@@ -1,4 +1,4 @@
-"""Find and sort recorded runs by anything that their records tell: `tuning=lora optimizer.lr<=1e-3 test/chrf>30`."""
+"""Find and sort recorded runs by any value in their records: `tuning=lora optimizer.lr<=1e-3 test/chrf>30`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
     ">": operator.gt,
     "~": lambda found, wanted: str(wanted).casefold() in str(found).casefold(),
 }
-"""What may stand between a key and a value; `~` asks whether the value is part of the text."""
+"""The operators between a key and a value; `~` tests whether the value is part of the text."""
 TERM = re.compile(r"(?P<key>[^=!<>~\s]+)(?P<sign>!=|<=|>=|=|<|>|~)(?P<value>.*)", re.DOTALL)
 
 
@@ -35,9 +35,9 @@ class Term:
     """One condition.
 
     Args:
-        key: what is asked for.
+        key: whose value is compared.
         sign: one of `OPERATORS`.
-        value: what it is compared with.
+        value: that it is compared with.
     """
 
     key: str
@@ -45,30 +45,30 @@ class Term:
     value: str
 
     def holds(self, facts: dict[str, Any]) -> bool:
-        """Whether a run meets it; one that does not tell the key meets nothing but `!=`."""
+        """Whether a run meets it; a run without the key meets only `!=`."""
         found = facts.get(self.key)
         if found is None and self.value not in ("null", "none"):
             return self.sign == "!="
         pair = comparable(found), comparable(self.value)
-        if self.sign in ("<", "<=", ">", ">=") and not all(isinstance(one, float) for one in pair):
+        if self.sign in ("<", "<=", ">", ">=") and not all(isinstance(side, float) for side in pair):
             return False
-        if self.sign != "~" and not all(isinstance(one, float) for one in pair):
+        if self.sign != "~" and not all(isinstance(side, float) for side in pair):
             pair = str(pair[0]), str(pair[1])
         return OPERATORS[self.sign](*pair)
 
 
-def parsed(texts: Iterable[str]) -> list[Term]:
+def parse_query(texts: Iterable[str]) -> list[Term]:
     """The conditions of a query, all of which must hold.
 
     Raises:
-        InstructLabError: a text is no condition.
+        InstructLabError: a text is not a condition.
     """
     terms = []
     for text in (part for query in texts for part in query.split()):
         match = TERM.fullmatch(text)
         if match is None:
             raise InstructLabError(
-                f"{text!r} is no condition on runs",
+                f"{text!r} is not a condition on runs",
                 where="the query",
                 do=f"write KEY, one of {' '.join(OPERATORS)}, and a value: status=finished test/chrf>30 name~lora",
             )
@@ -79,21 +79,21 @@ def parsed(texts: Iterable[str]) -> list[Term]:
 def find_runs(
     runs_path: Path, query: Sequence[str] = (), sort: str | None = None, reverse: bool = False
 ) -> list[dict[str, Any]]:
-    """The runs that meet a query, in the form of `list_runs`, each with what it tells of the keys asked for.
+    """The runs that meet a query, in the form of `list_runs`, with the values of the query's keys.
 
     Args:
         runs_path: the folder of all records.
         query: conditions on `id`, `name`, `status`, a group's choice, a config key, a metric or a cost.
-        sort: a key to sort by, the smallest first; none: the oldest first. Runs that do not tell it come last.
+        sort: a key to sort by, the smallest first; none: the oldest first. Runs without the key come last.
         reverse: the largest, or the newest, first.
 
     Returns:
-        As `list_runs` gives them, with an entry `asked`: key to value.
+        The entries of `list_runs`, with one more, `asked`: key to value.
 
     Raises:
-        InstructLabError: a text is no condition, or no run tells a key.
+        InstructLabError: a text is not a condition, or no run has a key.
     """
-    terms, runs = parsed(query), list_runs(runs_path)
+    terms, runs = parse_query(query), list_runs(runs_path)
     keys = list(dict.fromkeys([*(term.key for term in terms), *([sort] if sort else [])]))
     facts = [facts_of(run) if keys else {} for run in runs]
     if runs:
@@ -106,13 +106,14 @@ def find_runs(
     if sort is None:
         found = [run for run, _ in chosen]
         return found[::-1] if reverse else found
-    told = [one for one in chosen if not _is_nothing(one[1].get(sort))]
-    ordered = sorted(told, key=lambda one: _order(one[1][sort]), reverse=reverse)
-    return [run for run, _ in [*ordered, *(one for one in chosen if _is_nothing(one[1].get(sort)))]]
+    known = [pair for pair in chosen if not _is_missing(pair[1].get(sort))]
+    ordered = sorted(known, key=lambda pair: _order(pair[1][sort]), reverse=reverse)
+    return [run for run, _ in [*ordered, *(pair for pair in chosen if _is_missing(pair[1].get(sort)))]]
 
 
 def facts_of(run: dict[str, Any]) -> dict[str, Any]:
-    """All that a run tells, by key; where a name means several things: its own fact, its choice, its config's key."""
+    """All values of a run by key. If a key has several meanings, a property of the run comes before a choice, and a
+    choice before a config key."""
     facts: dict[str, Any] = {}
     if run["status"] != UNREADABLE:
         record = RunRecord.open(run["path"])
@@ -123,7 +124,7 @@ def facts_of(run: dict[str, Any]) -> dict[str, Any]:
 
 
 def comparable(value: Any) -> Any:
-    """A number where it can be read as one; true and false as texts."""
+    """The value as a number if it can be read as one; true and false as text."""
     if isinstance(value, bool):
         return str(value).lower()
     try:
@@ -132,23 +133,23 @@ def comparable(value: Any) -> Any:
         return value
 
 
-def _is_nothing(value: Any) -> bool:
+def _is_missing(value: Any) -> bool:
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def _order(value: Any) -> tuple[bool, float, str]:
-    """Numbers before texts."""
+    """Sort key: numbers before texts."""
     number = comparable(value)
     return (False, number, "") if isinstance(number, float) else (True, 0.0, str(value))
 
 
 def _refuse_unknown(keys: Iterable[str], facts: list[dict[str, Any]], runs_path: Path) -> None:
-    known = list(dict.fromkeys(key for one in facts for key in one))
+    known = list(dict.fromkeys(key for values in facts for key in values))
     for key in keys:
         if key not in known:
             hint = nearest(key, known)
             raise InstructLabError(
-                f"No run tells {key}",
+                f"No run has the key {key}",
                 where=str(runs_path),
                 do=f"{f'did you mean {hint}? ' if hint else ''}A key is a group, a full config key, a metric such as"
                 f" test/chrf, or one of: id, name, status, {', '.join(COSTS)}",

@@ -12,28 +12,27 @@ MAX_METRICS = 4
 
 
 def runs_table(runs: Sequence[dict[str, Any]]) -> Table:
-    """Runs as `instruct_lab.records.query.find_runs` gives them: status, the choices that differ, what was asked for,
-    and the first metrics."""
+    """A table of runs from `find_runs`: status, the choices that differ, the keys of the query, and the first metrics."""
     groups = list(dict.fromkeys(group for run in runs for group in run["choices"]))
     asked = list(dict.fromkeys(key for run in runs for key in run["asked"] if key not in ("id", "name", "status")))
     differing = [
         group for group in groups if group not in asked and len({str(run["choices"].get(group)) for run in runs}) > 1
     ]
     metrics = [name for name in dict.fromkeys(name for run in runs for name in run["metrics"]) if name not in asked]
-    told = metrics[:MAX_METRICS]
-    table = Table(Column("id", no_wrap=True), Column("name", overflow="fold"), "status", *differing, *asked, *told)
+    first = metrics[:MAX_METRICS]
+    table = Table(Column("id", no_wrap=True), Column("name", overflow="fold"), "status", *differing, *asked, *first)
     for run in runs:
         cells = [run["choices"].get(group) for group in differing]
         cells += [run["asked"].get(key) for key in asked]
-        cells += [run["metrics"].get(name) for name in told]
-        table.add_row(*map(Text, [run["id"], run["name"], run["status"], *map(_shown, cells)]))
+        cells += [run["metrics"].get(name) for name in first]
+        table.add_row(*map(Text, [run["id"], run["name"], run["status"], *map(_cell_text, cells)]))
     if len(metrics) > MAX_METRICS:
-        table.caption = f"{len(runs)} runs; measured too: {', '.join(metrics[MAX_METRICS:])}"
+        table.caption = f"{len(runs)} runs; also measured: {', '.join(metrics[MAX_METRICS:])}"
         table.caption_justify = "left"
     return table
 
 
-def _shown(value: Any) -> str:
+def _cell_text(value: Any) -> str:
     if value is None:
         return "-"
     if isinstance(value, list):

@@ -50,7 +50,7 @@ def test_an_id_that_begins_another_is_itself(runs):
 
 
 def test_an_ambiguous_reference_names_the_candidates(runs):
-    with pytest.raises(InstructLabError, match="2 runs go by '20260202'") as refused:
+    with pytest.raises(InstructLabError, match="2 runs match '20260202'") as refused:
         find_run(runs, "20260202")
     assert "20260202-000000-cccc" in str(refused.value)
     assert "20260101" not in str(refused.value)

@@ -282,7 +282,7 @@ def test_a_tracker_that_fails_is_told_once_and_left_out(record, caplog, at):
         session.finish(1)
         session.finish(1)
     assert len(caplog.records) == 1
-    assert "Failing failed, and the run goes on without it: OSError: no space left" in caplog.text
+    assert "Failing failed, and the run continues without it: OSError: no space left" in caplog.text
     assert "Failing failed" in (record.path / "log.txt").read_text()
     if at.startswith("log") and at != "log_table":
         assert SESSION.calls == ["log", "finish"]  # closed once all the same
