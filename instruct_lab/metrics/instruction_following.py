@@ -91,13 +91,13 @@ def _is_followed(tried: list[str], instruction: str, arguments: Mapping[str, Any
     from instruct_lab.metrics.verifiers import is_followed, verifiable
 
     if not verifiable(instruction, arguments):
-        _tell_unchecked(instruction)
+        _log_unchecked(instruction)
         return None
     return any(is_followed(instruction, text, arguments) for text in tried)
 
 
 @functools.cache
-def _tell_unchecked(instruction: str) -> None:
+def _log_unchecked(instruction: str) -> None:
     from instruct_lab.metrics.verifiers import missing_package
 
     package = missing_package(instruction)

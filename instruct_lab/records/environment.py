@@ -88,7 +88,7 @@ def installed_packages() -> dict[str, str]:
 
 
 def _declared(installed: dict[str, str]) -> dict[str, str]:
-    """This package and those that it declares, with their versions; all installed ones if it is not installed itself."""
+    """Versions of this package and of those it declares; of all installed ones if it is not installed itself."""
     try:
         requirements = importlib.metadata.requires(DISTRIBUTION) or []
     except importlib.metadata.PackageNotFoundError:

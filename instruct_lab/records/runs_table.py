@@ -12,7 +12,7 @@ MAX_METRICS = 4
 
 
 def runs_table(runs: Sequence[dict[str, Any]]) -> Table:
-    """A table of runs from `find_runs`: status, the choices that differ, the keys of the query, and the first metrics."""
+    """A table of runs from `find_runs`: status, choices that differ, the query's keys, and the first metrics."""
     groups = list(dict.fromkeys(group for run in runs for group in run["choices"]))
     asked = list(dict.fromkeys(key for run in runs for key in run["asked"] if key not in ("id", "name", "status")))
     differing = [

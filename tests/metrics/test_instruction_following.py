@@ -1,4 +1,4 @@
-"""Verifiable instructions: every check says yes and no where it should, and what cannot be checked is told."""
+"""Verifiable instructions: every check accepts and rejects what it should, and what cannot be checked is reported."""
 
 import importlib.util
 import logging
@@ -144,7 +144,7 @@ CASES = [  # instruction, arguments, an answer that follows it, one that does no
 
 
 @pytest.mark.parametrize(("instruction", "arguments", "yes", "no"), CASES, ids=[case[0] for case in CASES])
-def test_a_check_tells_answers_that_follow_from_those_that_do_not(instruction, arguments, yes, no):
+def test_a_check_distinguishes_answers_that_follow_from_those_that_do_not(instruction, arguments, yes, no):
     if instruction in PACKAGES:
         pytest.importorskip(PACKAGES[instruction])
     assert verifiable(instruction, arguments)
@@ -225,8 +225,8 @@ def test_the_loose_measure_forgives_a_first_line_a_last_line_and_asterisks():
     assert variants("1*\n2\n3*") == ["1*\n2\n3*", "2\n3*", "1*\n2", "2", "1\n2\n3", "2\n3", "1\n2", "2"]
 
 
-def test_what_has_no_check_is_neither_passed_nor_failed_but_told(caplog):
-    module._tell_unchecked.cache_clear()
+def test_an_instruction_without_a_check_is_neither_passed_nor_failed_but_logged(caplog):
+    module._log_unchecked.cache_clear()
     answers = [prediction('"a"', QUOTED, UNKNOWN), prediction('"a"', QUOTED), prediction("a", QUOTED, UNKNOWN)]
     with caplog.at_level(logging.WARNING):
         by_prompt = measured(InstructionFollowing(), *answers)
@@ -246,7 +246,7 @@ def test_what_has_no_check_is_neither_passed_nor_failed_but_told(caplog):
 
 @pytest.mark.parametrize("package", sorted(set(PACKAGES.values())))
 def test_a_check_whose_package_is_missing_is_not_counted(monkeypatch, caplog, package):
-    module._tell_unchecked.cache_clear()
+    module._log_unchecked.cache_clear()
     instruction = next(name for name, needed in PACKAGES.items() if needed == package)
     arguments = next(case[1] for case in CASES if case[0] == instruction)
     find = importlib.util.find_spec
@@ -263,7 +263,7 @@ def test_empty_answers_follow_nothing_and_are_counted():
     assert found.signature.endswith("|empty:1")
 
 
-def test_the_signature_tells_the_settings():
+def test_the_signature_has_the_settings():
     plain, other = InstructionFollowing().signature(), InstructionFollowing(level="instruction", loose=True).signature()
     assert plain.startswith("instruction_following|level:prompt|strict|sentences:rules")
     assert other.startswith("instruction_following|level:instruction|loose|sentences:rules")

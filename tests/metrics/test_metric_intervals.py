@@ -62,7 +62,7 @@ def test_resampling_in_pieces_changes_nothing_of_the_value_and_little_of_the_int
     assert abs(pieces.low - whole.low) < 2
 
 
-def test_the_seed_alone_decides_the_interval():
+def test_only_the_seed_decides_the_interval():
     rows = [[float(index % 7), 10.0] for index in range(40)]
     assert summarize(Perplexity(), rows, seed=3) == summarize(Perplexity(), rows, seed=3)
     assert summarize(Perplexity(), rows, seed=3).low != summarize(Perplexity(), rows, seed=4).low

@@ -180,7 +180,7 @@ def test_rouge_keeps_accents_and_every_script():
     assert score("", "") == 0
 
 
-def test_rouge_lsum_splits_on_lines_alone():
+def test_rouge_lsum_splits_only_on_lines():
     metric = ROUGE(variant="rougeLsum")
     lines, joined = ("b one\na two", "b one a two")
     assert metric.statistics(lines, ("a two\nb one",))[0] == pytest.approx(1.0)
@@ -207,7 +207,7 @@ def test_rouge_lsum_splits_on_lines_alone():
         ({}, "", ("x",), False),
     ],
 )
-def test_exact_match_compares_after_the_stated_normalisation_alone(fields, prediction, references, matches):
+def test_exact_match_compares_after_only_the_stated_normalisation(fields, prediction, references, matches):
     metric = ExactMatch(**fields)
     assert metric.statistics(prediction, references) == [float(matches), 1.0, float(not prediction)]
     assert metric.value([float(matches), 1.0]) == 100 * matches

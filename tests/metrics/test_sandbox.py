@@ -1,4 +1,4 @@
-"""What a program in the sandbox cannot do: with every layer that this machine has, and by each layer alone."""
+"""What a program in the sandbox cannot do: with every layer that this machine has, and with each single layer."""
 
 import os
 import socket
@@ -86,7 +86,7 @@ def test_the_standard_library_is_there_and_installed_packages_only_where_asked()
 
 FORK = "import os\npid = os.fork()\nif pid == 0: os._exit(0)"
 SPAWN = f"import subprocess; subprocess.run([{sys.executable!r}, '-c', ''], check=True)"
-DIRECT_SPAWN = "import _posixsubprocess"  # which starts processes below what Python tells of subprocess
+DIRECT_SPAWN = "import _posixsubprocess"  # which starts processes without the audit events of subprocess
 CONNECT = "import socket; socket.create_connection(('127.0.0.1', {port}), timeout=5)"
 
 
@@ -107,20 +107,20 @@ def test_no_connection_is_opened(port):
 
 
 @pytest.mark.parametrize("layer", ["audit", pytest.param("netns", marks=needs("netns"))])
-def test_each_of_these_alone_keeps_a_program_from_the_network(layer, port):
+def test_each_single_layer_keeps_a_program_from_the_network(layer, port):
     assert not finished(CONNECT.format(port=port), (layer,))
 
 
 @needs("seccomp")
-def test_seccomp_alone_keeps_a_program_from_sockets_processes_signals_and_changes_of_modes(port, tmp_path):
-    alone = ("seccomp",)
+def test_seccomp_keeps_a_program_from_sockets_processes_signals_and_changes_of_modes(port, tmp_path):
+    only_seccomp = ("seccomp",)
     (tmp_path / "file").touch()
-    assert not finished(CONNECT.format(port=port), alone)
-    assert not finished(FORK, alone)
-    assert not finished(SPAWN, alone)
-    assert not finished("import os; os.kill(os.getppid(), 0)", alone)
-    assert not finished(f"import os; os.chmod({str(tmp_path / 'file')!r}, 0o600)", alone)
-    assert not finished("import os; os.setsid()", alone)
+    assert not finished(CONNECT.format(port=port), only_seccomp)
+    assert not finished(FORK, only_seccomp)
+    assert not finished(SPAWN, only_seccomp)
+    assert not finished("import os; os.kill(os.getppid(), 0)", only_seccomp)
+    assert not finished(f"import os; os.chmod({str(tmp_path / 'file')!r}, 0o600)", only_seccomp)
+    assert not finished("import os; os.setsid()", only_seccomp)
 
 
 ATTEMPTS = {
@@ -139,7 +139,7 @@ ATTEMPTS = {
 
 @pytest.mark.parametrize("attempt", ATTEMPTS)
 @pytest.mark.parametrize("layer", ["audit", pytest.param("landlock", marks=needs("landlock"))])
-def test_each_of_these_alone_keeps_a_program_from_files_outside(layer, attempt, tmp_path):
+def test_each_single_layer_keeps_a_program_from_files_outside(layer, attempt, tmp_path):
     for wanted, succeeds in ((), True), ((layer,), False):
         folder = tmp_path / ("held" if wanted else "free")
         folder.mkdir()

@@ -81,7 +81,7 @@ def test_scores_are_those_of_the_script_for_the_corpus_and_for_each_example(metr
     rows = corpus_rows(metric, ANSWERS, REFERENCES)
     assert summarize(metric, rows, resamples=5).value == pytest.approx(expected[2 + which], abs=1e-9)
     assert example_scores(metric, rows) == pytest.approx([100 * score for score in expected[which]], abs=1e-9)
-    assert 5 < expected[2 + which] < 95  # the cases tell the difference
+    assert 5 < expected[2 + which] < 95  # the cases distinguish them
 
 
 def test_the_signature_names_the_script_and_every_setting():

@@ -1,4 +1,4 @@
-"""What is measured from the labels' probabilities, and from the values that an objective tells of each pair."""
+"""Metrics of the labels' probabilities, and of an objective's values for each pair."""
 
 import math
 import random
@@ -72,7 +72,7 @@ def test_a_sure_and_right_model_has_no_calibration_error_and_a_sure_and_wrong_on
     assert metric.value(metric.statistics(TokenScores([0.0], [1.0], [True]))) == 0
     assert metric.value(metric.statistics(TokenScores([9.0], [1.0], [False]))) == 100
     edge = metric.statistics(TokenScores([1.0, 1.0, 1.0], [0.2, 0.0, 1 + 1e-7], [True, True, True]))
-    assert [edge[3 * place] for place in (0, 2, 3, 14)] == [1, 1, 0, 1]  # 3/15 is the upper end of the third bin
+    assert [edge[3 * index] for index in (0, 2, 3, 14)] == [1, 1, 0, 1]  # 3/15 is the upper end of the third bin
 
 
 def test_scores_that_are_no_probabilities_or_of_unequal_length_are_refused():

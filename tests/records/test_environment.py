@@ -30,7 +30,7 @@ def checkout(tmp_path):
 
 
 @needs_git
-def test_a_checkout_tells_its_commit(checkout):
+def test_a_checkout_has_its_commit(checkout):
     assert environment.code_version(checkout) == {"commit": git(checkout, "rev-parse", "HEAD"), "diff_sha256": None}
 
 
@@ -47,7 +47,7 @@ def test_what_differs_from_the_commit_is_hashed(checkout):
 
 
 @needs_git
-def test_an_unrelated_repository_around_the_package_is_not_told(checkout):
+def test_an_unrelated_repository_around_the_package_is_ignored(checkout):
     site_packages = checkout.parent / ".venv" / "site-packages"
     shutil.copytree(checkout, site_packages / "instruct_lab")
     assert environment.code_version(site_packages / "instruct_lab") is None  # inside a repository, not its top
@@ -69,7 +69,7 @@ def test_variables_of_git_do_not_mislead(checkout, tmp_path, monkeypatch):
     assert len(found["commit"]) == 40
 
 
-def test_without_git_or_a_checkout_the_code_is_not_told(tmp_path, monkeypatch):
+def test_without_git_or_a_checkout_the_code_is_unknown(tmp_path, monkeypatch):
     (tmp_path / "instruct_lab").mkdir()
     assert environment.code_version(tmp_path / "instruct_lab") is None
     monkeypatch.setenv("PATH", str(tmp_path))

@@ -1,4 +1,4 @@
-"""Runs are found and sorted by anything that their records tell."""
+"""Runs are found and sorted by any value in their records."""
 
 import json
 
@@ -12,10 +12,10 @@ from instruct_lab.records.query import find_runs
 
 @pytest.fixture
 def runs(tmp_path):
-    for place, (tuning, lr, right) in enumerate([("lora", 1e-3, 3), ("dora", 1e-4, 9), ("lora", 1e-2, 6)]):
+    for index, (tuning, lr, right) in enumerate([("lora", 1e-3, 3), ("dora", 1e-4, 9), ("lora", 1e-2, 6)]):
         outcomes = [number < right for number in range(10)]
         record = record_of(
-            tmp_path, f"run-{place}", outcomes, {"optimizer": {"lr": lr, "fused": True}}, {"tuning": tuning}, seconds=lr
+            tmp_path, f"run-{index}", outcomes, {"optimizer": {"lr": lr, "fused": True}}, {"tuning": tuning}, seconds=lr
         )
     record.write_manifest(status="failed")
     (tmp_path / "planted" / "torn").mkdir()
@@ -53,25 +53,29 @@ def test_conditions(runs, query, found):
         (None, True, ["torn", "run-2", "run-1", "run-0"]),
     ],
 )
-def test_sorting_leaves_runs_that_do_not_tell_the_key_last(runs, sort, reverse, found):
+def test_sorting_puts_runs_without_the_key_last(runs, sort, reverse, found):
     assert [run["id"] for run in find_runs(runs, sort=sort, reverse=reverse)] == found
 
 
-@pytest.mark.parametrize(("query", "told"), [(["tunning=lora"], "did you mean tuning"), (["lora"], "not a condition")])
-def test_what_cannot_be_asked_is_refused(runs, query, told):
-    with pytest.raises(InstructLabError, match=told):
+@pytest.mark.parametrize(
+    ("query", "message"), [(["tunning=lora"], "did you mean tuning"), (["lora"], "not a condition")]
+)
+    ("query", "message"), [(["tunning=lora"], "did you mean tuning"), (["lora"], "not a condition")]
+)
+def test_an_impossible_query_is_refused(runs, query, message):
+    with pytest.raises(InstructLabError, match=message):
         find_runs(runs, query)
 
 
 def test_the_command(runs, capsys):
     arguments = ["runs", "tuning=lora", f"{NAME}>=30", "--sort", NAME, "--reverse", "--runs", str(runs)]
     assert cli.main([*arguments, "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert [run["id"] for run in told] == ["run-2", "run-0"]
-    assert set(told[0]) == {"id", "name", "status", "path", "choices", "metrics"}
+    listed = json.loads(capsys.readouterr().out)
+    assert [run["id"] for run in listed] == ["run-2", "run-0"]
+    assert set(listed[0]) == {"id", "name", "status", "path", "choices", "metrics"}
     assert cli.main(arguments) == 0
-    shown = capsys.readouterr().out
-    assert shown.index("run-2") < shown.index("run-0")
-    assert "run-1" not in shown
+    text = capsys.readouterr().out
+    assert text.index("run-2") < text.index("run-0")
+    assert "run-1" not in text
     assert cli.main(["runs", "tunning=lora", "--runs", str(runs)]) == 2
     assert cli.main(["runs", "--runs", str(runs / "nowhere")]) == 0

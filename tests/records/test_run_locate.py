@@ -66,7 +66,7 @@ def test_an_unknown_reference_names_the_nearest(runs):
         find_run(runs, "")
 
 
-def test_no_runs_at_all_is_told(tmp_path):
+def test_a_folder_without_runs(tmp_path):
     with pytest.raises(InstructLabError, match="no runs yet"):
         find_run(tmp_path / "none", "latest")
     assert list_runs(tmp_path / "none") == []

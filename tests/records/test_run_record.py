@@ -241,7 +241,7 @@ def test_a_write_that_fails_in_the_middle_leaves_the_old_file(record):
     assert not list(record.path.glob(".*.tmp"))
 
 
-def test_a_full_disk_is_told_and_leaves_whole_lines(record, monkeypatch):
+def test_a_full_disk_is_reported_and_leaves_whole_lines(record, monkeypatch):
     record.append_metrics(1, 0, {"train/loss": 1.0})
     whole = os.write
     monkeypatch.setattr(files.os, "write", lambda descriptor, content: whole(descriptor, content[:7]))
@@ -253,13 +253,13 @@ def test_a_full_disk_is_told_and_leaves_whole_lines(record, monkeypatch):
     assert [line["step"] for line in record.read_metrics()] == [1, 2]
 
 
-def test_a_folder_that_cannot_be_written_is_told(tmp_path):
+def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
     (tmp_path / "runs").write_text("a file where the folder should be")
     with pytest.raises(InstructLabError, match="cannot be written"):
         RunRecord.create(tmp_path / "runs", "study", {}, [])
 
 
-def test_a_folder_without_a_record_is_told(tmp_path):
+def test_a_folder_without_a_record_is_refused(tmp_path):
     with pytest.raises(InstructLabError, match="no run record"):
         RunRecord.open(tmp_path)
 

@@ -134,7 +134,7 @@ def test_a_sweep_is_the_group_of_its_runs_in_every_tracker_that_knows_groups(lab
         for folder in (runs_path / "wandb").glob("offline-run-*"):
             command = [str(wandb), "leet", "inspect", "--json", str(folder)]
             lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
-            (run,) = [told["run"] for told in map(json.loads, lines) if told["type"] == "run"]
+            (run,) = [entry["run"] for entry in map(json.loads, lines) if entry["type"] == "run"]
             assert run["run_group"] == sweep
 
 

@@ -56,7 +56,7 @@ def recorded(runs_path, name="study", status="finished", config=None, steps=(1, 
     return record
 
 
-def shown(runs_path, project="instruct-lab"):
+def stored_runs(runs_path, project="instruct-lab"):
     """What trackio holds: run id to name, settings and logged lines."""
     with sqlite3.connect(runs_path / "trackio" / f"{project}.db") as database:
         lines = database.execute("select run_id, run_name, step, metrics from metrics order by id").fetchall()
@@ -75,7 +75,7 @@ def shown(runs_path, project="instruct-lab"):
 def test_a_record_is_shown_with_its_curves_final_values_tables_and_settings(runs_path):
     record = recorded(runs_path)
     assert import_runs(runs_path) == 1
-    ((run_id, run),) = shown(runs_path).items()
+    ((run_id, run),) = stored_runs(runs_path).items()
     assert (run_id, run["name"]) == (record.id, f"study-{record.id}")
     settings = run["settings"]
     assert (settings["seed"], settings["tuning.r"], settings["tuning"], settings["status"]) == (
@@ -101,15 +101,15 @@ def test_importing_twice_changes_nothing(runs_path):
     for _ in range(3):
         recorded(runs_path)
     assert import_runs(runs_path) == 3
-    before = shown(runs_path)
+    before = stored_runs(runs_path)
     assert import_runs(runs_path) == 0
-    assert shown(runs_path) == before
+    assert stored_runs(runs_path) == before
     recorded(runs_path)
     assert import_runs(runs_path) == 1
-    assert len(shown(runs_path)) == 4
+    assert len(stored_runs(runs_path)) == 4
 
 
-def test_a_run_that_went_on_is_shown_anew_without_its_old_lines(runs_path):
+def test_a_resumed_run_is_imported_again_without_its_old_lines(runs_path):
     record = recorded(runs_path, status="interrupted")
     import_runs(runs_path)
     record.write_manifest(status="running")
@@ -117,7 +117,7 @@ def test_a_run_that_went_on_is_shown_anew_without_its_old_lines(runs_path):
     record.append_metrics(step=2, epoch=0, values={"train/loss": 0.25})
     record.write_manifest(status="finished")
     assert import_runs(runs_path) == 1
-    (run,) = shown(runs_path).values()
+    (run,) = stored_runs(runs_path).values()
     assert run["settings"]["status"] == "finished"
     curve = [(step, values["train/loss"]) for step, values in run["lines"] if "train/loss" in values]
     assert curve == [(1, 2.0), (2, 0.25)]
@@ -131,7 +131,7 @@ def test_a_run_is_imported_whatever_tracker_followed_it(runs_path, tracker):
     }
     record = recorded(runs_path, config=config)
     assert import_runs(runs_path) == 1
-    assert list(shown(runs_path)) == [record.id]
+    assert list(stored_runs(runs_path)) == [record.id]
 
 
 def test_a_run_keeps_the_project_and_group_of_its_config(runs_path):
@@ -139,28 +139,28 @@ def test_a_run_keeps_the_project_and_group_of_its_config(runs_path):
     recorded(runs_path, config={"tracker": {"trackio": tracker}}, sweep={"id": "sweep-1"})
     recorded(runs_path, sweep={"id": "sweep-1"})
     assert import_runs(runs_path) == 2
-    assert [run["settings"]["_Group"] for run in shown(runs_path, "mine").values()] == ["g"]
-    assert [run["settings"]["_Group"] for run in shown(runs_path).values()] == ["sweep-1"]
+    assert [run["settings"]["_Group"] for run in stored_runs(runs_path, "mine").values()] == ["g"]
+    assert [run["settings"]["_Group"] for run in stored_runs(runs_path).values()] == ["sweep-1"]
 
 
-def test_failed_and_killed_runs_are_shown_and_running_ones_left_alone(runs_path):
+def test_failed_and_killed_runs_are_imported_and_running_ones_are_not(runs_path):
     failed = recorded(runs_path, status="failed", steps=())
     killed = recorded(runs_path, status="running")
     running = recorded(runs_path, status="running")
     with FileLock(running.path / LOCK):
         assert import_runs(runs_path) == 2
-    assert set(shown(runs_path)) == {failed.id, killed.id}
-    assert shown(runs_path)[failed.id]["settings"]["status"] == "failed"
+    assert set(stored_runs(runs_path)) == {failed.id, killed.id}
+    assert stored_runs(runs_path)[failed.id]["settings"]["status"] == "failed"
     assert import_runs(runs_path) == 1  # free now, so it was killed
 
 
-def test_a_record_that_cannot_be_read_is_told_and_does_not_hide_the_others(runs_path, caplog):
+def test_a_record_that_cannot_be_read_is_logged_and_does_not_hide_the_others(runs_path, caplog):
     broken, whole = recorded(runs_path), recorded(runs_path)
     summary = (broken.path / "summary.json").read_text(encoding="utf-8")
     (broken.path / "summary.json").write_text("{", encoding="utf-8")
     seen = {}
     assert [import_runs(runs_path, seen) for _ in range(3)] == [1, 0, 0]
-    assert list(shown(runs_path)) == [whole.id]
+    assert list(stored_runs(runs_path)) == [whole.id]
     assert caplog.text.count(f"{broken.path} is not shown") == 1
     (broken.path / "summary.json").write_text(summary, encoding="utf-8")
     assert import_runs(runs_path, seen) == 1
@@ -173,7 +173,7 @@ def test_a_second_folder_of_runs_in_one_process_is_refused(tmp_path, runs_path, 
     assert import_runs(tmp_path / "elsewhere") == 0
     assert f"{other.path} is not shown" in caplog.text
     assert "already uses trackio with the folder" in caplog.text
-    assert len(shown(runs_path)) == 1
+    assert len(stored_runs(runs_path)) == 1
 
 
 # ---- live
@@ -185,7 +185,7 @@ def test_a_live_run_is_shown_while_it_runs_and_once_when_it_has_ended(runs_path)
     for step in (1, 2):
         record.append_metrics(step=step, epoch=0, values={"train/loss": 3.0 - step})
         session.log({"train/loss": 3.0 - step}, step=step)
-    (run,) = shown(runs_path).values()
+    (run,) = stored_runs(runs_path).values()
     assert run["lines"] == [(1, {"train/loss": 2.0})]  # the second waits to be written with others
     assert (run["settings"]["_Group"], run["settings"]["tuning.r"]) == ("sweep-1", 16)
     session.log_table("predictions", ["a"], [[1]])
@@ -195,7 +195,7 @@ def test_a_live_run_is_shown_while_it_runs_and_once_when_it_has_ended(runs_path)
     record.write_summary(Summary.from_json(SUMMARY))
     record.write_manifest(status="finished")
     assert import_runs(runs_path) == 1
-    (run,) = shown(runs_path).values()
+    (run,) = stored_runs(runs_path).values()
     assert [values["train/loss"] for _, values in run["lines"] if "train/loss" in values] == [2.0, 1.0]
     assert import_runs(runs_path) == 0
     assert not (record.path / "log.txt").exists()
@@ -206,7 +206,7 @@ def test_a_resumed_live_run_begins_with_what_its_record_kept(runs_path):
     (session,) = start_trackers({"trackio": Trackio()}, record, record.config, CHOICES).values()
     session.log({"train/loss": 0.5}, step=3)
     session.finish(0)
-    (run,) = shown(runs_path).values()
+    (run,) = stored_runs(runs_path).values()
     assert [(step, values["train/loss"]) for step, values in run["lines"]] == [(1, 2.0), (2, 1.0), (3, 0.5)]
 
 
@@ -217,9 +217,9 @@ def test_without_trackio_the_command_says_what_to_install(runs_path, monkeypatch
     recorded(runs_path)
     monkeypatch.setattr("instruct_lab.tracker.dashboard.is_installed", lambda: False)
     assert cli.main(["dashboard"]) == 2
-    told = capsys.readouterr().err
-    assert "pip install 'instruct-lab[dashboard]'" in told
-    assert len(told.splitlines()) == 1
+    message = capsys.readouterr().err
+    assert "pip install 'instruct-lab[dashboard]'" in message
+    assert len(message.splitlines()) == 1
 
 
 def test_without_trackio_a_config_that_names_it_is_refused(monkeypatch):
@@ -272,7 +272,7 @@ def test_a_live_run_asks_no_server_whatever_the_environment_names(runs_path):
     command = [sys.executable, "-c", FOLLOWED]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=120)
     assert done.stdout == "0\n"
-    assert list(shown(runs_path)) == ["an id"]
+    assert list(stored_runs(runs_path)) == ["an id"]
 
 
 WATCHED = """
@@ -292,7 +292,7 @@ sys.exit(code)
 """
 
 
-def test_the_page_is_served_to_this_machine_alone_and_asks_no_other(runs_path, tmp_path):
+def test_the_page_is_served_only_to_this_machine_and_makes_no_requests(runs_path, tmp_path):
     record = recorded(runs_path)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -115,10 +115,12 @@ def test_tensorboard_has_settings_with_final_values_and_tables_as_text(record):
     events = EventAccumulator(str(record.path.parent.parent / "tensorboard" / "sweep-1" / record.id)).Reload()
     assert [(event.step, event.value) for event in events.Scalars("train/loss")] == [(1, 2.0), (2, 1.0)]
     assert [event.value for event in events.Scalars("test/chrf/after")] == [20.0]
-    told = {tag: HParamsPluginData.FromString(content) for tag, content in events.PluginTagToContent("hparams").items()}
-    (start,) = [data.session_start_info for data in told.values() if data.HasField("session_start_info")]
+    entries = {
+        tag: HParamsPluginData.FromString(content) for tag, content in events.PluginTagToContent("hparams").items()
+    }
+    (start,) = [data.session_start_info for data in entries.values() if data.HasField("session_start_info")]
     assert start.hparams["tuning.r"].number_value == 16
-    (experiment,) = [data.experiment for data in told.values() if data.HasField("experiment")]
+    (experiment,) = [data.experiment for data in entries.values() if data.HasField("experiment")]
     assert "test/chrf/after" in {info.name.tag for info in experiment.metric_infos}
     (text,) = events.Tensors("predictions/text_summary")
     shown = text.tensor_proto.string_val[0].decode()

@@ -1,4 +1,4 @@
-"""What trackers receive: flat settings, final values, tables."""
+"""The settings, final values and tables that trackers receive."""
 
 from instruct_lab.records import PredictionLine, Summary
 from instruct_lab.tracker.values import (
@@ -24,7 +24,7 @@ SUMMARY = {
 }
 
 
-def test_a_config_is_told_by_full_keys():
+def test_a_config_becomes_settings_by_full_keys():
     config = {
         "seed": 1,
         "name": None,

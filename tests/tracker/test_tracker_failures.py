@@ -1,4 +1,4 @@
-"""A tracker that fails or hangs, ours or Lightning's, never ends a run; the failure is told once, and in the log."""
+"""A tracker that fails or hangs, ours or Lightning's, never ends a run; the failure is logged once."""
 
 import logging
 import os
@@ -28,7 +28,7 @@ def record(tmp_path, monkeypatch) -> RunRecord:
 
 
 class Session(TrackerSession):
-    """Fails at the calls that it is told to fail at, and waits in those that it is told to wait in."""
+    """Fails at the calls in `at`, and waits in those in `waits`."""
 
     released = threading.Event()
     """Ends the waiting; each test has its own."""
@@ -65,7 +65,7 @@ class Session(TrackerSession):
 
 @component
 class Ours(Tracker):
-    """Fails where it is told to."""
+    """Fails at the calls that are named."""
 
     failing: str = ""
     hangs: float = 0.0
@@ -98,7 +98,7 @@ def whole_life(session, record):
     session.finish(0)
 
 
-def told_once(record, caplog, text):
+def failed_once(record, caplog, text):
     lines = (record.path / "log.txt").read_text(encoding="utf-8").splitlines()
     assert [text in line and "the run continues without it" in line for line in lines] == [True]
     assert len([entry for entry in caplog.records if entry.name.startswith("instruct_lab")]) == 1
@@ -106,12 +106,12 @@ def told_once(record, caplog, text):
 
 @pytest.mark.parametrize("kind", [ours, lightnings])
 @pytest.mark.parametrize("at", ["init", "log_metrics", "log_table", "finalize", "log_metrics finalize"])
-def test_a_failure_is_told_once_and_the_others_go_on(record, caplog, kind, at):
+def test_a_failure_is_logged_once_and_other_trackers_continue(record, caplog, kind, at):
     with caplog.at_level(logging.WARNING):
         sessions = start_trackers({"bad": kind(at), "good": ours()}, record, {"seed": 1}, {})
         whole_life(sessions["bad"], record)
     before = len(fake_loggers.CALLS)
-    told_once(record, caplog, "no route to host" if at == "init" and kind is ours else "No space left on device")
+    failed_once(record, caplog, "no route to host" if at == "init" and kind is ours else "No space left on device")
     if at.startswith("log_metrics"):
         assert [len(fake_loggers.calls(name)) for name in ("log_metrics", "log_table", "finalize")] == [1, 0, 1]
     whole_life(sessions["good"], record)
@@ -126,18 +126,18 @@ def test_a_tracker_that_hangs_while_closing_is_left_behind(record, caplog, kind,
         started = time.monotonic()
         whole_life(session, record)
     assert time.monotonic() - started < 2
-    told_once(record, caplog, "it did not close the run within 0.3 s")
+    failed_once(record, caplog, "it did not close the run within 0.3 s")
 
 
-@pytest.mark.parametrize(("at", "told"), [("init", "connect"), ("log_metrics", "answer"), ("log_weights", "answer")])
-def test_a_tracker_that_hangs_is_left_behind_and_closes_when_it_goes_on(record, caplog, monkeypatch, at, told):
+@pytest.mark.parametrize(("at", "action"), [("init", "connect"), ("log_metrics", "answer"), ("log_weights", "answer")])
+def test_the_run_continues_without_a_tracker_that_hangs_and_closes_it_later(record, caplog, monkeypatch, at, action):
     for limit in ("CONNECT_SECONDS", "CALL_SECONDS", "WEIGHTS_SECONDS"):
         monkeypatch.setattr(base, limit, 0.3)
     with caplog.at_level(logging.WARNING):
         (session,) = start_trackers({"slow": ours(hangs=60.0, hangs_at=at)}, record, {}, {}).values()
         assert session.where() is None
         whole_life(session, record)
-        told_once(record, caplog, f"it did not {told} within 0.3 s")
+        failed_once(record, caplog, f"it did not {action} within 0.3 s")
         assert not fake_loggers.calls("finalize")
         Session.released.set()
         deadline = time.monotonic() + 10
@@ -152,7 +152,7 @@ def test_a_tracker_that_ends_the_program_ends_nothing(record, caplog, monkeypatc
     with caplog.at_level(logging.WARNING):
         (session,) = start_trackers({"bad": ours()}, record, {}, {}).values()
         whole_life(session, record)
-    told_once(record, caplog, "SystemExit: 3")
+    failed_once(record, caplog, "SystemExit: 3")
 
 
 def test_its_calls_come_in_order_and_from_one_thread(record, monkeypatch):
@@ -184,7 +184,7 @@ def test_a_logger_whose_package_is_missing_is_left_out(record, caplog):
     with caplog.at_level(logging.WARNING):
         (session,) = start_trackers({"gone": ExternalClass("no_such_package.Logger", {})}, record, {}, {}).values()
         whole_life(session, record)
-    told_once(record, caplog, "no_such_package")
+    failed_once(record, caplog, "no_such_package")
 
 
 # ---- real ones
@@ -200,7 +200,7 @@ def test_a_full_disk_under_lightnings_csv_logger(record, caplog):
         record.append_metrics(step=1, epoch=0, values={"train/loss": 1.0})
         (record.path / "csv" / "metrics.csv").symlink_to("/dev/full")
         whole_life(session, record)
-    told_once(record, caplog, "No space left on device")
+    failed_once(record, caplog, "No space left on device")
 
 
 def test_a_database_that_was_taken_away_under_trackio(record, caplog):
@@ -213,7 +213,7 @@ def test_a_database_that_was_taken_away_under_trackio(record, caplog):
         database.write_bytes(b"no database at all, and long enough to be taken for one" * 100)
         session.log_table("predictions", ["a"], [[1]])
         session.finish(0)
-    told_once(record, caplog, sqlite3.DatabaseError.__name__)
+    failed_once(record, caplog, sqlite3.DatabaseError.__name__)
 
 
 def test_no_server_under_lightnings_mlflow_logger(record, caplog, monkeypatch):
@@ -226,7 +226,7 @@ def test_no_server_under_lightnings_mlflow_logger(record, caplog, monkeypatch):
             tracker = ExternalClass("pytorch_lightning.loggers.MLFlowLogger", arguments)
             (session,) = start_trackers({"mlflow": tracker}, record, {"seed": 1}, {}).values()
             whole_life(session, record)
-    told_once(record, caplog, "Max retries exceeded")
+    failed_once(record, caplog, "Max retries exceeded")
 
 
 KILLED_SERVICE = """

@@ -70,11 +70,11 @@ def test_a_key_counts_for_its_own_server_only(tmp_path, monkeypatch):
     assert has_key()
 
 
-def test_the_environment_decides_for_auto_alone(tmp_path, monkeypatch):
+def test_the_environment_decides_only_for_auto(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
     assert Wandb().resolved_mode() == "online"
-    for said, mode in [("offline", "offline"), ("dryrun", "offline"), ("disabled", "disabled"), ("online", "online")]:
-        monkeypatch.setenv("WANDB_MODE", said)
+    for value, mode in [("offline", "offline"), ("dryrun", "offline"), ("disabled", "disabled"), ("online", "online")]:
+        monkeypatch.setenv("WANDB_MODE", value)
         assert Wandb().resolved_mode() == mode
         assert Wandb(mode="disabled").resolved_mode() == "disabled"
     monkeypatch.delenv("WANDB_MODE")
@@ -165,10 +165,10 @@ def test_weights_and_record_are_kept_as_artifacts_where_asked_for(record, asked,
         pytest.skip("the wandb command is not beside this Python")
     subprocess.run([sys.executable, "-c", KEPT, str(record.path), asked], check=True, timeout=120)
     (folder,) = (record.path.parent.parent / "wandb").glob("offline-run-*")
-    told = raw_records(folder)
-    (run,) = [entry["run"] for entry in told if entry["type"] == "run"]
+    entries = raw_records(folder)
+    (run,) = [entry["run"] for entry in entries if entry["type"] == "run"]
     assert (run["run_group"], run["tags"]) == ("sweep-1", ["tuning=lora"])
-    artifacts = {entry["artifact"]["name"]: entry["artifact"] for entry in told if entry["type"] == "artifact"}
+    artifacts = {entry["artifact"]["name"]: entry["artifact"] for entry in entries if entry["type"] == "artifact"}
     assert list(artifacts) == [f"study-{record.id}-{name}" for name in kept]
     files = {
         name.rpartition("-")[2]: {file["path"]: file["local_path"] for file in artifact["manifest"]["contents"]}
@@ -259,7 +259,7 @@ SESSION = Recording()
 
 @component
 class Failing(Tracker):
-    """Fails where it is told to."""
+    """Fails at the calls that are named."""
 
     at: str = ""
 
@@ -271,7 +271,7 @@ class Failing(Tracker):
 
 
 @pytest.mark.parametrize("at", ["connect", "log", "log finish", "log_table", "summarize", "where", "finish"])
-def test_a_tracker_that_fails_is_told_once_and_left_out(record, caplog, at):
+def test_a_tracker_that_fails_is_logged_once_and_left_out(record, caplog, at):
     with caplog.at_level(logging.WARNING):
         session = Failing(at=at).start(record, {}, [], "study")
         for step in range(3):
