@@ -1,6 +1,6 @@
 """Answers and references to values with confidence intervals.
 
-In: predictions with their references or their rows' columns, the labels' probabilities, or what an objective tells of
+In: predictions with their references or their rows' columns, the labels' probabilities, or an objective's value for
 each pair. Out: `MetricValue`s, scores of single examples and paired differences. The values are those of the reference
 implementations (sacrebleu, rouge-score, the SQuAD 2.0 script), on a scale of 0 to 100; perplexity, lengths and margins
 on their own.

@@ -1,4 +1,4 @@
-"""Starts untrusted Python programs in processes of their own and tells which of them came to their end."""
+"""Run untrusted Python programs in processes of their own and report which of them reached their end."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def run(
         program: Python source.
         timeout_s: seconds until the program and all processes of its group are killed.
         memory_mb: address space in MiB.
-        packages: whether installed packages can be imported, or the standard library alone.
+        packages: whether installed packages can be imported, or only the standard library.
         wanted: the layers to put around it, as far as this machine has them.
     """
     token = secrets.token_hex(16)

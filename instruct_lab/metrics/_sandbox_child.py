@@ -80,7 +80,7 @@ def limit(seconds: int, memory_bytes: int, file_bytes: int) -> str:
 
 
 def limit_one(name: str, value: int) -> None:
-    """One limit, where the system has it; macOS has none of memory."""
+    """Set one limit, if the system supports it; macOS does not support a limit of memory."""
     with contextlib.suppress(AttributeError, ValueError, OSError):
         resource.setrlimit(getattr(resource, name), (value, value))
 
@@ -162,7 +162,7 @@ def watch(folder: str, readable: list[str]) -> str:
 
 
 def main() -> None:
-    """Limit this process, run the program, and tell that it came to its end."""
+    """Limit this process, run the program, and report that it reached its end."""
     task = json.load(sys.stdin)
     folder, report, wanted = task["folder"], task["report"], task["layers"]
     roots = {sys.prefix, sys.base_prefix, sys.exec_prefix, *(path for path in sys.path if path)}

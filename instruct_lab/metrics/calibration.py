@@ -26,7 +26,7 @@ class TokenAccuracy(LikelihoodMetric):
         return [float(sum(scores.correct)), float(len(scores.correct))]
 
     def value(self, total: Statistics) -> float:
-        """The share, 0 to 100; not a number where there is no token."""
+        """The share, 0 to 100; not a number if there is no token."""
         return 100 * total[0] / total[1] if total[1] else math.nan
 
     def signature(self) -> str:
@@ -40,8 +40,8 @@ class ExpectedCalibrationError(LikelihoodMetric):
 
     The probability of the most likely token is the confidence, and whether that token is the target is the accuracy.
     Over bins of equal width, each open below and closed above: the sum of `tokens in bin / tokens * |mean confidence -
-    mean accuracy|`. All tokens of a split fall into the same bins, so the value does not move with batches; it does
-    with the number of bins, and it is biased upwards where bins hold few tokens.
+    mean accuracy|`. All tokens of a split fall into the same bins, so the value does not depend on batches; it does
+    on the number of bins, and it is biased upwards for bins with few tokens.
     """
 
     higher_is_better: ClassVar[bool] = False
@@ -64,7 +64,7 @@ class ExpectedCalibrationError(LikelihoodMetric):
         return [statistic for row in rows for statistic in row]
 
     def value(self, total: Statistics) -> float:
-        """The mean distance, 0 to 100; not a number where there is no token."""
+        """The mean distance, 0 to 100; not a number if there is no token."""
         tokens = sum(total[::3])
         distances = (abs(sure - right) for sure, right in zip(total[1::3], total[2::3], strict=True))
         return 100 * math.fsum(distances) / tokens if tokens else math.nan

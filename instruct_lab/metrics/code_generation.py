@@ -37,7 +37,7 @@ class PassAtK(RowMetric):
     time, memory, file size (16 MiB) and open files; an exit before the tests' end counts as failed. Beyond that, as far
     as the machine has them (the signature names those in force):
 
-    - `netns`: no network (Linux, where user namespaces are allowed).
+    - `netns`: no network (Linux with user namespaces).
     - `landlock`: nothing outside the folder is written, nothing but Python and the system's libraries read, nothing
       executed (Linux 5.13 and later).
     - `seccomp`: no socket, no new process, no signal to others, no change of a file's mode, owner or times (x86-64).
@@ -52,10 +52,10 @@ class PassAtK(RowMetric):
     allow_execution: bool = False  # run programs that a model wrote; nothing is measured without
     timeout_s: Annotated[float, Field(gt=0)] = 10.0  # seconds of a program with its tests
     memory_mb: Annotated[int, Field(ge=64)] = 1024  # MiB of address space
-    packages: bool = False  # programs can import installed packages, not the standard library alone
+    packages: bool = False  # programs can import installed packages, not only the standard library
 
     def __post_init__(self) -> None:
-        """Refuse to execute anything without being told to."""
+        """Refuse to execute anything unless `allow_execution` is set."""
         if not self.allow_execution:
             reason = (
                 "pass@k executes programs that a model wrote, in a sandbox but on this machine; that is for you to say"
@@ -124,7 +124,7 @@ def program(answer: str, metadata: dict[str, Any], where: str = "") -> str:
     Args:
         answer: code, prose with fenced code, or the body that completes HumanEval's prompt.
         metadata: the row's columns.
-        where: names the row in an error.
+        where: the row, for the error message.
 
     Raises:
         InstructLabError: the row has no tests.

@@ -19,47 +19,47 @@ NGram = tuple[str, ...]
 
 @component
 class DistinctN(CorpusMetric):
-    """Distinct-n: how many different n-grams 100 n-grams of all answers hold. Source: Li et al., 2016 (distinct-1, -2).
+    """Distinct-n: the number of different n-grams per 100 n-grams of all answers. Source: Li et al., 2016.
 
-    Words as ROUGE's unicode tokenizer has them: lower case, without punctuation, Chinese by characters. The value falls
-    as answers become more: compare systems on the same examples only. For the interval each answer's part is what would
-    be lost without it, the n-grams that no other answer has, and all share the rest alike; so its width is that of the
-    jackknife. The score of one example is that of the answer by itself.
+    Words are those of ROUGE's unicode tokenizer: lower case, without punctuation, Chinese by characters. The value
+    falls with the number of answers: compare systems only on the same examples. For the interval, each answer's share
+    is what would be lost without it (the n-grams that no other answer has) and an equal part of the rest; so its width
+    is that of the jackknife. The score of one example is that of its answer without the others.
     """
 
     n: Annotated[int, Field(ge=1)] = 1  # words in an n-gram
     per: Literal["ngrams", "words"] = "ngrams"  # what is divided by; words: all of them, as the paper has it
 
     def shares(self, answers: list[str]) -> list[Statistics]:
-        """The answer's part of the different n-grams; its n-grams or words; its own different n-grams."""
+        """The answer's share of the different n-grams; its n-grams or words; its own different n-grams."""
         tokenizer = UnicodeTokenizer()
         words = [tokenizer.tokenize(answer) for answer in answers]
         ngrams = [_ngrams(of_answer, self.n) for of_answer in words]
         answers_with = Counter(ngram for of_answer in ngrams for ngram in set(of_answer))
-        alone = [sum(answers_with[ngram] == 1 for ngram in set(of_answer)) for of_answer in ngrams]
-        shared = (len(answers_with) - sum(alone)) / len(answers)
+        only_here = [sum(answers_with[ngram] == 1 for ngram in set(of_answer)) for of_answer in ngrams]
+        shared = (len(answers_with) - sum(only_here)) / len(answers)
         lengths = [len(by) for by in (words if self.per == "words" else ngrams)]
         return [
             [own + shared, float(length), float(len(set(of_answer)))]
-            for own, length, of_answer in zip(alone, lengths, ngrams, strict=True)
+            for own, length, of_answer in zip(only_here, lengths, ngrams, strict=True)
         ]
 
     def value(self, total: Statistics) -> float:
-        """Different n-grams of 100; not a number where no answer is long enough for one."""
+        """Different n-grams of 100; not a number if no answer is long enough for one."""
         return 100 * total[0] / total[1] if total[1] else math.nan
 
     def example_score(self, statistics: Statistics) -> float:
-        """The same of one answer by itself."""
+        """The same for one answer without the others."""
         return self.value([statistics[2], statistics[1]])
 
     def signature(self) -> str:
-        """What is divided by what, in the form of sacrebleu's signatures."""
+        """The settings, in the form of sacrebleu's signatures."""
         return f"distinct|n:{self.n}|per:{self.per}|tok:unicode|case:lc|over:all answers"
 
 
 @component
 class SelfBLEU(CorpusMetric):
-    """Self-BLEU: each answer's sentence BLEU with all other answers as its references, the mean; low is diverse.
+    """Self-BLEU: the mean of each answer's sentence BLEU with all other answers as references; lower is more diverse.
 
     Sentence BLEU by sacrebleu, with effective order; an empty answer scores 0, as there. Not a number for fewer than
     two answers. The interval resamples examples with their scores against the whole set. Source: Zhu et al., 2018.
@@ -71,12 +71,12 @@ class SelfBLEU(CorpusMetric):
     max_ngram_order: Annotated[int, Field(ge=1)] = 4  # longest word n-gram
 
     def shares(self, answers: list[str]) -> list[Statistics]:
-        """The answer's BLEU, 0 to 100, and 1; both 0 where there is no other answer."""
+        """The answer's BLEU, 0 to 100, and 1; both 0 if there is no other answer."""
         if len(answers) < 2:
             return [[0.0, 0.0] for _ in answers]
         words = [self._scorer._preprocess_segment(answer).split() for answer in answers]
-        counts = [self._counted(of_answer) for of_answer in words]
-        most = _two_most(counts)
+        counts = [self._count_ngrams(of_answer) for of_answer in words]
+        most = _most_frequent(counts)
         lengths = Counter(len(of_answer) for of_answer in words)
         return [
             [self._against_others(index, counts[index], len(words[index]), most, lengths), 1.0]
@@ -104,7 +104,7 @@ class SelfBLEU(CorpusMetric):
             effective_order=True,
         )
 
-    def _counted(self, words: list[str]) -> Counter[NGram]:
+    def _count_ngrams(self, words: list[str]) -> Counter[NGram]:
         return Counter(ngram for n in range(1, self.max_ngram_order + 1) for ngram in _ngrams(words, n))
 
     def _against_others(
@@ -125,7 +125,7 @@ _Most = tuple[int, int, int]
 """Which answer has an n-gram most often, how often it has it, and the most that another has it."""
 
 
-def _two_most(counts: list[Counter[NGram]]) -> dict[NGram, _Most]:
+def _most_frequent(counts: list[Counter[NGram]]) -> dict[NGram, _Most]:
     most: dict[NGram, _Most] = {}
     for index, of_answer in enumerate(counts):
         for ngram, count in of_answer.items():
@@ -142,8 +142,8 @@ def _ngrams(words: list[str], n: int) -> list[NGram]:
 class AnswerLength(AnswerMetric[Statistics]):
     """Answer length: the mean number of words of an answer. Neither more nor less is better in itself.
 
-    Words as ROUGE's unicode tokenizer has them. `relative` is the length ratio: all answers' words for each word of
-    the references, of several the closest in length; 1 is as long as they are.
+    Words are those of ROUGE's unicode tokenizer. `relative` is the length ratio: all answers' words divided by those of
+    the references (of several, the closest in length); 1 is equal length.
     """
 
     higher_is_better: ClassVar[bool | None] = None
@@ -159,9 +159,9 @@ class AnswerLength(AnswerMetric[Statistics]):
         return [float(words), float(by), is_empty(prediction)]
 
     def value(self, total: Statistics) -> float:
-        """The mean or the ratio; not a number where no reference has a word."""
+        """The mean or the ratio; not a number if no reference has a word."""
         return total[0] / total[1] if total[1] else math.nan
 
     def signature(self) -> str:
-        """What is divided by what."""
+        """The numerator and the denominator."""
         return f"length|words per {'reference word|refs:closest' if self.relative else 'answer'}|tok:unicode"

@@ -16,7 +16,7 @@ ARTICLES = re.compile(r"\b(a|an|the)\b", re.IGNORECASE)
 
 @component
 class ExactMatch(AnswerMetric[Statistics]):
-    """Exact match: how many of 100 answers equal one of their references.
+    """Exact match: the percentage of answers that equal one of their references.
 
     The rule of SQuAD (Rajpurkar et al., 2016) is `ignore_case`, `ignore_punctuation` and `ignore_articles` together.
     """
@@ -28,9 +28,9 @@ class ExactMatch(AnswerMetric[Statistics]):
     ignore_articles: bool = False  # leaves out a, an, the
 
     def statistics(self, prediction: str, references: tuple[str, ...]) -> Statistics:
-        """1 where the answer is one of the references and else 0; 1; and whether the answer is empty."""
-        answer = self.normalized(prediction)
-        matches = any(answer == self.normalized(reference) for reference in required(references))
+        """1 if the answer is one of the references, else 0; 1; and whether the answer is empty."""
+        answer = self.normalize(prediction)
+        matches = any(answer == self.normalize(reference) for reference in required(references))
         return [float(matches), 1.0, is_empty(prediction)]
 
     def value(self, total: Statistics) -> float:
@@ -40,11 +40,11 @@ class ExactMatch(AnswerMetric[Statistics]):
     def signature(self) -> str:
         """The settings, in the form of sacrebleu's signatures."""
         case = "lc" if self.ignore_case else "mixed"
-        said = {True: "no", False: "yes"}
-        kept = f"punct:{said[self.ignore_punctuation]}|articles:{said[self.ignore_articles]}"
-        return f"exact_match|case:{case}|{kept}|space:{said[self.ignore_space]}|form:{self.normal_form}"
+        counts = {True: "no", False: "yes"}
+        kept = f"punct:{counts[self.ignore_punctuation]}|articles:{counts[self.ignore_articles]}"
+        return f"exact_match|case:{case}|{kept}|space:{counts[self.ignore_space]}|form:{self.normal_form}"
 
-    def normalized(self, text: str) -> str:
+    def normalize(self, text: str) -> str:
         """The text as it is compared."""
         text = unicodedata.normalize(self.normal_form, text)
         if self.ignore_case:

@@ -20,26 +20,26 @@ logger = logging.getLogger(__name__)
 
 @component
 class InstructionFollowing(RowMetric):
-    """Instruction following: how many of 100 prompts, or of 100 instructions, an answer follows, as programs verify it.
+    """Instruction following: the percentage of prompts, or of instructions, that answers follow, as programs verify it.
 
-    The instructions stand in the row's columns `instruction_id_list` and `kwargs`, as in IFEval (Zhou et al., 2023) and
+    The instructions are in the row's columns `instruction_id_list` and `kwargs`, as in IFEval (Zhou et al., 2023) and
     IFBench (Pyatkin et al., 2025). A prompt is followed if all of its instructions are. `loose` also tries the answer
     without its first line, its last line, both, and without asterisks, and takes the best for each instruction.
 
     Sentences are split by IFEval's rules, not by a downloaded model. Instructions without a check here are not counted
-    (at the level of prompts neither are their prompts), told by name in the log and by number in the signature: of
-    IFBench `ratio:stop_words` and `words:start_verb`, and where the packages langdetect, emoji and syllapy are not
-    installed, those about languages, emoji and syllables.
+    (at the level of prompts neither are their prompts); the log has their names and the signature their number. They
+    are `ratio:stop_words` and `words:start_verb` of IFBench, and those about languages, emoji and syllables if the
+    packages langdetect, emoji and syllapy are not installed.
     """
 
     level: Literal["prompt", "instruction"] = "prompt"  # what is counted
-    loose: bool = False  # also accept an answer whose first or last line, or whose asterisks, alone are in the way
+    loose: bool = False  # also accept an answer that follows without its first or last line, or without asterisks
 
     def of_prediction(self, prediction: Prediction) -> Statistics:
         """Followed; counted; instructions that could not be checked; and whether the answer is empty.
 
         Raises:
-            InstructLabError: the row tells no instructions, or not as many groups of arguments.
+            InstructLabError: the row has no instructions, or not as many groups of arguments.
         """
         instructions = list(_instructions(prediction))
         tried = variants(prediction.text) if self.loose else [prediction.text]
@@ -52,7 +52,7 @@ class InstructionFollowing(RowMetric):
         return [float(counted and all(checked)), float(counted), unchecked, is_empty(prediction.text)]
 
     def value(self, total: Statistics) -> float:
-        """The share, 0 to 100; not a number where nothing could be checked."""
+        """The share, 0 to 100; not a number if nothing could be checked."""
         return 100 * total[0] / total[1] if total[1] else math.nan
 
     def signature(self) -> str:
@@ -79,7 +79,7 @@ def _instructions(prediction: Prediction) -> Iterator[tuple[str, dict[str, Any]]
     arguments = prediction.metadata.get("kwargs")
     if not names or not isinstance(arguments, list) or len(names) != len(arguments):
         raise InstructLabError(
-            "A row does not tell which instructions to verify: columns instruction_id_list and kwargs, of one length",
+            "A row has no instructions to verify: columns instruction_id_list and kwargs, of the same length",
             where=prediction.id,
             do="Choose data with them (data=ifbench), or leave instruction following out",
         )

@@ -31,7 +31,7 @@ def summarize(metric: Metric, rows: Rows, *, seed: int = 0, resamples: int = 100
         metric: what is measured.
         rows: each example's statistics, `[examples, statistics]`.
         seed: of the resampling.
-        resamples: how many times the examples are drawn anew.
+        resamples: the number of bootstrap samples.
 
     Raises:
         InstructLabError: there is no example.
@@ -45,17 +45,17 @@ def summarize(metric: Metric, rows: Rows, *, seed: int = 0, resamples: int = 100
 def paired_difference(
     metric: Metric, rows_a: Rows, rows_b: Rows, *, seed: int = 0, resamples: int = 1000
 ) -> MetricValue:
-    """How much more b has than a, `value(b) - value(a)`, with its 95% interval by paired bootstrap.
+    """The difference `value(b) - value(a)` with its 95% interval by paired bootstrap.
 
-    Both systems are resampled by the same draws of examples, so that what makes an example hard cancels out: a
-    difference can be clear although the two systems' own intervals overlap.
+    Both systems are resampled by the same draws of examples, so that the difficulty of an example cancels out: a
+    difference can be significant although the two systems' intervals overlap.
 
     Args:
         metric: what is measured.
         rows_a: one system's statistics, `[examples, statistics]`.
         rows_b: the other's, of the same examples in the same order.
         seed: of the resampling.
-        resamples: how many times the examples are drawn anew.
+        resamples: the number of bootstrap samples.
 
     Raises:
         InstructLabError: there is no example.
@@ -90,7 +90,7 @@ def corpus_value(metric: Metric, rows: Rows) -> float:
 
 
 def example_scores(metric: Metric, rows: Rows) -> list[float]:
-    """The score of each example alone, in order; of a corpus's measure, each example's part of it."""
+    """The score of each example, in order; for a corpus metric, each example's share of it."""
     return [metric.example_score(list(part)) for part in metric.parts(list(rows))]
 
 
@@ -120,7 +120,12 @@ def _value(metric: Metric, rows: list[Statistics]) -> float:
 
 
 def _parts(metric: Metric, rows: Rows) -> list[Statistics]:
-    """What is summed, checked."""
+    """The statistics to sum.
+
+    Raises:
+        InstructLabError: there is no example.
+        ValueError: they differ in length.
+    """
     if not len(rows):
         raise InstructLabError("There is no example to measure", do="Choose a split that has examples")
     parts = metric.parts(list(rows))
@@ -147,8 +152,8 @@ def _multinomial(generator: np.random.Generator, examples: int, resamples: int) 
     import numpy as np
 
     draws = generator.integers(examples, size=(resamples, examples))
-    places = draws + examples * np.arange(resamples)[:, None]  # one range of places for each resample
-    counts = np.bincount(places.ravel(), minlength=resamples * examples)
+    cells = draws + examples * np.arange(resamples)[:, None]  # one range of numbers for each resample
+    counts = np.bincount(cells.ravel(), minlength=resamples * examples)
     return counts.reshape(resamples, examples).astype(np.float64)
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class Perplexity(LikelihoodMetric):
     """Perplexity: exp of the mean loss of a target token in nats, by the model's own tokens; 1 is best.
 
-    One division over the whole split, in double precision: it does not move with the batch size. Models with other
+    One division over the whole split, in double precision: it does not depend on the batch size. Models with other
     tokenizers cannot be compared by it.
     """
 
@@ -27,7 +27,7 @@ class Perplexity(LikelihoodMetric):
         return [math.fsum(scores.losses), float(len(scores.losses))]
 
     def value(self, total: Statistics) -> float:
-        """`exp(loss / tokens)`; infinite where that is too large, not a number where there is no token."""
+        """`exp(loss / tokens)`; infinite if that is too large, not a number if there is no token."""
         loss_sum, num_target_tokens = total
         if not num_target_tokens:
             return math.nan

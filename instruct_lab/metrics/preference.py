@@ -1,4 +1,4 @@
-"""Whether the wanted answer of a pair scores higher, by the objective's own score."""
+"""Whether the chosen answer of a pair has the higher score, by the objective."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from instruct_lab.metrics.base import Statistics, ValueMetric
 
 
 class PairMetric(ValueMetric, ABC):
-    """The mean over pairs of a value that the objective tells of each."""
+    """The mean over pairs of a value that the objective computes for each."""
 
     def statistics(self, value: float) -> Statistics:
         """The value, and 1."""

@@ -23,15 +23,14 @@ class SquadMetric(AnswerMetric[Statistics], ABC):
     """A score between an answer and its best reference, after the script's normalisation; the mean over examples.
 
     Lower case, then without ASCII punctuation, then without a, an and the, then with single spaces. References of which
-    nothing is left take no part; where none is left, the question has no answer, and only an answer of which nothing is
-    left scores. Source: Rajpurkar et al., 2018, `evaluate-v2.0.py` (its `exact` and `f1`, by its default threshold).
+    nothing is left are ignored; if none is left, the question has no answer, and only an empty answer scores. Source: Rajpurkar et al., 2018, `evaluate-v2.0.py` (its `exact` and `f1`, by its default threshold).
     """
 
     kind: ClassVar[str]
     """The script's name for the score."""
 
     tokenize: Literal["squad", "unicode"] = "squad"  # unicode: any script's punctuation; Chinese by characters
-    no_answer: str = ""  # what the data says where a question has no answer; counts as an empty answer
+    no_answer: str = ""  # what the data has as answer to a question without one; counts as an empty answer
 
     @abstractmethod
     def score(self, answer: list[str], reference: list[str]) -> float:
@@ -69,7 +68,7 @@ class SquadExactMatch(SquadMetric):
     kind: ClassVar[str] = "exact"
 
     def score(self, answer: list[str], reference: list[str]) -> float:
-        """1 where they are equal."""
+        """1 if they are equal, else 0."""
         return float(answer == reference)
 
 
@@ -82,7 +81,7 @@ class SquadF1(SquadMetric):
     kind: ClassVar[str] = "f1"
 
     def score(self, answer: list[str], reference: list[str]) -> float:
-        """The F-measure of the words in common; where either has none, 1 if neither has."""
+        """The F-measure of the words in common; if one has no words, 1 if the other has none either, else 0."""
         if not answer or not reference:
             return float(answer == reference)
         common = sum((Counter(answer) & Counter(reference)).values())

@@ -1,4 +1,4 @@
-"""The one check that every comparison with references makes."""
+"""The check of references that all metrics share."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ def required(references: Sequence[str]) -> list[str]:
     """The references as a list.
 
     Raises:
-        InstructLabError: there is none, and no answer can be compared with nothing.
-        TypeError: one text was given where a group of texts is meant; each of its characters would be a reference.
+        InstructLabError: there is none.
+        TypeError: the references are one text instead of a group of texts.
     """
     if isinstance(references, str):
         raise TypeError(f"references are a group of texts, not one text: {references[:40]!r}")

@@ -22,7 +22,7 @@ class SacrebleuMetric(AnswerMetric[Statistics], ABC):
     """A metric of sacrebleu (Post, 2018).
 
     A row is sacrebleu's own statistics of one segment, then the number of its references and whether the answer is
-    empty, which the signature tells.
+    empty, which are part of the signature.
     """
 
     @abstractmethod
@@ -48,9 +48,9 @@ class SacrebleuMetric(AnswerMetric[Statistics], ABC):
         return self._signature(None)
 
     def signature_of(self, rows: list[Statistics]) -> str:
-        """The signature of sacrebleu, whole, then the number of empty answers where there are any.
+        """The whole signature of sacrebleu, then the number of empty answers if there are any.
 
-        `nrefs:var` says that examples differ in their number of references.
+        `nrefs:var` means that examples differ in their number of references.
         """
         counts = {int(row[-2]) for row in rows}
         return self._signature(counts.pop() if len(counts) == 1 else -1) + self.empty_count(rows)
@@ -92,7 +92,7 @@ class ChrF(SacrebleuMetric):
 class BLEU(SacrebleuMetric):
     """BLEU: n-gram precision with a brevity penalty, 0 to 100. Source: Papineni et al., 2002; sacrebleu: Post, 2018.
 
-    The score of one example alone (`predictions.jsonl`) always counts only the n-gram orders that it is long enough
+    The score of one example (`predictions.jsonl`) always counts only the n-gram orders that it is long enough
     for; a corpus's score does so only with `effective_order`.
     """
 
@@ -154,7 +154,7 @@ class TER(SacrebleuMetric):
     normalized: bool = False  # split punctuation from words first
     no_punct: bool = False  # leave out punctuation
     asian_support: bool = False  # split Chinese and Japanese text by characters; with normalized or no_punct
-    case_sensitive: bool = False  # tell capital letters from small ones
+    case_sensitive: bool = False  # distinguish capital letters from small ones
 
     def __post_init__(self) -> None:
         if self.asian_support and not (self.normalized or self.no_punct):

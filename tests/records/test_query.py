@@ -60,8 +60,6 @@ def test_sorting_puts_runs_without_the_key_last(runs, sort, reverse, found):
 @pytest.mark.parametrize(
     ("query", "message"), [(["tunning=lora"], "did you mean tuning"), (["lora"], "not a condition")]
 )
-    ("query", "message"), [(["tunning=lora"], "did you mean tuning"), (["lora"], "not a condition")]
-)
 def test_an_impossible_query_is_refused(runs, query, message):
     with pytest.raises(InstructLabError, match=message):
         find_runs(runs, query)

@@ -25,7 +25,7 @@ def has_all_marks(answer: str) -> bool:
 
 @checks("format:parentheses")
 def nests_brackets(answer: str) -> bool:
-    """Brackets five deep, the innermost closed; a bracket that closes another kind starts anew."""
+    """Brackets five deep, the innermost closed; a bracket that closes another kind starts the count again."""
     opened: list[str] = []
     deepest = 0
     for character in answer:
@@ -118,11 +118,11 @@ def has_list_with(answer: str, sep: str) -> bool:
 @checks("format:thesis")
 def opens_with_italics(answer: str) -> bool:
     """A part in HTML's italics with text behind it."""
-    starts = [place for place in (answer.find("<i>"), answer.find("<em>")) if place >= 0]
+    starts = [position for position in (answer.find("<i>"), answer.find("<em>")) if position >= 0]
     if not starts:
         return False
     text = answer[starts[0] :]
-    ends = [place for place in (text.find("</i>"), text.find("</em>")) if place >= 0]
+    ends = [position for position in (text.find("</i>"), text.find("</em>")) if position >= 0]
     return bool(ends) and bool(text[3 : ends[0]].strip()) and bool(text[ends[0] + 4 :].strip())
 
 
@@ -172,7 +172,7 @@ def lacks_space(answer: str) -> bool:
 
 @checks("repeat:repeat_change")
 def repeats_with_another_first_word(answer: str, prompt_to_repeat: str) -> bool:
-    """The request, its first word alone changed."""
+    """The request with only its first word changed."""
     return answer != prompt_to_repeat and answer.split()[1:] == prompt_to_repeat.split()[1:]
 
 
@@ -184,5 +184,5 @@ def is_fixed_sentence(answer: str) -> bool:
 
 @checks("repeat:repeat_span")
 def copies_span(answer: str, prompt_to_repeat: str, n_start: float, n_end: float) -> bool:
-    """A span of the request's words, in any case, by their places among the words as IFBench's own code counts."""
+    """A span of the request's words, in any case, by their indices among the words as IFBench's own code counts."""
     return answer.lower().split() == prompt_to_repeat.lower().split()[int(n_start) : int(n_end)]

@@ -43,7 +43,7 @@ def has_unique_words(answer: str, N: float) -> bool:
 
 @checks("count:conjunctions")
 def has_conjunctions(answer: str, small_n: float) -> bool:
-    """At least so many different coordinating conjunctions; other spellings count anew, as there."""
+    """At least so many different coordinating conjunctions; each spelling counts, as in IFBench."""
     return len({word for word in answer.split() if word.strip(EDGES).lower() in CONJUNCTIONS}) >= small_n
 
 

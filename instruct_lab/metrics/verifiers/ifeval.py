@@ -114,7 +114,7 @@ def has_option(answer: str) -> bool:
 
 @checks("detectable_format:number_highlighted_sections")
 def has_highlights(answer: str, num_highlights: float) -> bool:
-    """At least so many *highlighted* parts; **double** ones count anew, as there."""
+    """At least so many *highlighted* parts; **double** ones count again, as in IFEval."""
     single = [part.strip("*") for part in re.findall(r"\*[^\n\*]*\*", answer)]
     double = [part[2:-2] for part in re.findall(r"\*\*[^\n\*]*\*\*", answer)]
     return sum(bool(part.strip()) for part in [*single, *double]) >= num_highlights
@@ -199,7 +199,7 @@ def lacks_commas(answer: str) -> bool:
 
 
 def _language(text: str) -> str | None:
-    """The language by langdetect, always the same for the same text; None where it finds nothing to go by."""
+    """The language by langdetect, always the same for the same text; none if it cannot detect one."""
     import langdetect  # type: ignore[import-not-found, import-untyped, unused-ignore]
 
     langdetect.DetectorFactory.seed = 0
