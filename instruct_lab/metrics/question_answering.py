@@ -23,7 +23,8 @@ class SquadMetric(AnswerMetric[Statistics], ABC):
     """A score between an answer and its best reference, after the script's normalisation; the mean over examples.
 
     Lower case, then without ASCII punctuation, then without a, an and the, then with single spaces. References of which
-    nothing is left are ignored; if none is left, the question has no answer, and only an empty answer scores. Source: Rajpurkar et al., 2018, `evaluate-v2.0.py` (its `exact` and `f1`, by its default threshold).
+    nothing is left are ignored; if none is left, the question has no answer, and only an empty answer scores.
+    Source: Rajpurkar et al., 2018, `evaluate-v2.0.py` (its `exact` and `f1`, by its default threshold).
     """
 
     kind: ClassVar[str]
