@@ -93,8 +93,8 @@ def choice_differences(records: Sequence[RunRecord]) -> dict[str, list[Any]]:
 
 def config_differences(records: Sequence[RunRecord]) -> dict[str, list[Any]]:
     """Full key to each run's value, for the keys whose values are not the same in all runs."""
-    leaves = [dict(leaves(record.config)) for record in records]
-    found = {key: [one.get(key) for one in leaves] for key in _keys(leaves) if key.split(".")[0] not in LEFT_OUT}
+    configs = [dict(leaves(record.config)) for record in records]
+    found = {key: [one.get(key) for one in configs] for key in _keys(configs) if key.split(".")[0] not in LEFT_OUT}
     return {key: values for key, values in found.items() if _differ(values)}
 
 

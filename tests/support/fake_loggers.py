@@ -1,4 +1,4 @@
-"""Stand-ins for loggers of Lightning, which configs of tests name; each keeps what it was called with."""
+"""Stand-ins for loggers of Lightning, named in the configs of tests; each call is kept in `CALLS`."""
 
 import time
 
@@ -6,13 +6,13 @@ CALLS: list[tuple] = []
 
 
 class Plain:
-    """Takes what every logger of Lightning takes."""
+    """Has the methods that every logger of Lightning has."""
 
     def __init__(self, failing: str = "", hangs: float = 0.0, **arguments):
         self.failing, self.hangs = failing.split(), hangs
-        self._called("init", arguments)
+        self._record_call("init", arguments)
 
-    def _called(self, name, *arguments):
+    def _record_call(self, name, *arguments):
         CALLS.append((name, *arguments))
         if name in self.failing:
             raise OSError(28, "No space left on device")
@@ -20,24 +20,24 @@ class Plain:
             time.sleep(self.hangs)
 
     def log_hyperparams(self, params):
-        self._called("log_hyperparams", params)
+        self._record_call("log_hyperparams", params)
 
     def log_metrics(self, metrics, step=None):
-        self._called("log_metrics", metrics, step)
+        self._record_call("log_metrics", metrics, step)
 
     def finalize(self, status):
-        self._called("finalize", status)
+        self._record_call("finalize", status)
 
 
 class WithTables(Plain):
     """Has a method for tables, as Lightning's logger of wandb."""
 
     def log_table(self, key, columns=None, data=None):
-        self._called("log_table", key, columns, data)
+        self._record_call("log_table", key, columns, data)
 
 
 class MLFlowLogger(Plain):
-    """As Lightning's logger of MLflow: an id of its own and a client, here itself."""
+    """Has an id of its own and a client (here itself), like Lightning's logger of MLflow."""
 
     tracking_uri = "sqlite:///here/mlflow.db"
 
@@ -51,14 +51,14 @@ class MLFlowLogger(Plain):
         return self
 
     def set_tag(self, run_id, key, value):
-        self._called("set_tag", run_id, key, value)
+        self._record_call("set_tag", run_id, key, value)
 
     def list_artifacts(self, run_id):
         return [type("File", (), {"path": name}) for name in self.files]
 
     def log_table(self, run_id, data, artifact_file):
         self.files.append(artifact_file)
-        self._called("log_table", run_id, data, artifact_file)
+        self._record_call("log_table", run_id, data, artifact_file)
 
 
 def calls(name):

@@ -46,12 +46,8 @@ def lightning(kind, **arguments):
 
 
 def test_any_logger_receives_settings_values_and_how_the_run_ended(record):
-    follow(
-        record,
-        "any",
-        ExternalClass("support.fake_loggers.Plain", {"folder": "{runs_path}/{group}/{run_id}"}),
-        finish=130,
-    )
+    arguments = {"folder": "{runs_path}/{group}/{run_id}"}
+    follow(record, "any", ExternalClass("support.fake_loggers.Plain", arguments), finish=130)
     assert fake_loggers.calls("init") == [({"folder": f"{record.path.parent.parent}/sweep-1/{record.id}"},)]
     ((settings,),) = fake_loggers.calls("log_hyperparams")
     assert (settings["seed"], settings["tuning.r"]) == (1, 16)
