@@ -18,7 +18,7 @@ from instruct_lab.comparison.effects import can_tell_importance
 from instruct_lab.comparison.scores import Estimate
 from instruct_lab.metrics import MetricValue
 from instruct_lab.pages.format import escape_markdown, format_interval, markdown_table, shorten
-from instruct_lab.records.costs import shown_cost
+from instruct_lab.records.costs import format_cost
 
 MAX_COLUMNS = 6
 """Runs that stand beside each other in columns; of more, the values of a key are counted."""
@@ -67,7 +67,7 @@ def result_tables(compared: Comparison, metrics: Sequence[str] | None = None) ->
     for front in compared.fronts:
         known = dict(zip((arm.id for arm in compared.arms), front.costs, strict=True))
         means = dict(zip((arm.id for arm in compared.arms), compared.means[compared.primary or ""], strict=True))
-        rows = [[labels[arm], shown_cost(front.cost, known[arm]), _estimate(means[arm])] for arm in front.arms]
+        rows = [[labels[arm], format_cost(front.cost, known[arm]), _estimate(means[arm])] for arm in front.arms]
         title = f"Pareto front: {compared.primary} against {front.cost}"
         yield TextTable(title, ["arm", front.cost, str(compared.primary)], rows)
 

@@ -23,7 +23,7 @@ LAYERS = ("rlimits", "netns", "landlock", "seccomp", "audit")
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """Whether a program ran to its end, and which layers held it meanwhile."""
+    """Whether a program ran to its end, and which layers of the sandbox were active."""
 
     finished: bool
     layers: tuple[str, ...]
@@ -37,14 +37,14 @@ def run(
     packages: bool = False,
     wanted: tuple[str, ...] = LAYERS,
 ) -> Outcome:
-    """Run a program; it finished if its last statement was passed, not if it merely exited with status 0.
+    """Run a program; it finished if it passed its last statement; exit status 0 is not enough.
 
     Args:
         program: Python source.
         timeout_s: seconds until the program and all processes of its group are killed.
         memory_mb: address space in MiB.
         packages: whether installed packages can be imported, or only the standard library.
-        wanted: the layers to put around it, as far as this machine has them.
+        wanted: the layers of the sandbox to use, if this machine supports them.
     """
     token = secrets.token_hex(16)
     with tempfile.TemporaryDirectory(prefix="program-", ignore_cleanup_errors=True) as folder:
@@ -104,5 +104,5 @@ def _outcome(report: bytes, token: str) -> Outcome:
 
 @functools.cache
 def layers() -> tuple[str, ...]:
-    """What holds a program on this machine: found out by running an empty one."""
+    """The layers of the sandbox that this machine supports, found by running an empty program."""
     return run("", timeout_s=60, memory_mb=1024).layers

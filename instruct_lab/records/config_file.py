@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from instruct_lab.errors import InstructLabError
+from instruct_lab.errors import wrap_errors
 
 
 def to_yaml(config: Any) -> str:
@@ -35,12 +35,10 @@ def read_yaml(path: Path) -> Any:
     """
     from omegaconf import OmegaConf
 
-    try:
-        return OmegaConf.to_container(OmegaConf.load(path), resolve=True)
-    except FileNotFoundError:
+    if not path.is_file():
         return None
-    except Exception as error:
-        raise InstructLabError(f"This file of a run record cannot be read ({error})", where=str(path)) from error
+    with wrap_errors(what="This file of a run record cannot be read", where=str(path)):
+        return OmegaConf.to_container(OmegaConf.load(path), resolve=True)
 
 
 def leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -18,8 +18,8 @@ def cost_of(record: RunRecord, name: str) -> float | None:
     return None if value is None else float(value)
 
 
-def shown_cost(name: str, value: float | None) -> str:
-    """A cost in words that fit a table."""
+def format_cost(name: str, value: float | None) -> str:
+    """A cost as text for a table."""
     if value is None:
         return "-"
     if name.endswith("_bytes"):

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from instruct_lab.config import Component
+from instruct_lab.errors import one_line
 
 if TYPE_CHECKING:
     from instruct_lab.records.record import RunRecord
@@ -147,7 +148,7 @@ class GuardedSession(TrackerSession):
         try:
             return future.result()
         except (Exception, SystemExit) as error:  # whatever a tracker raises, the run continues
-            self._record_failure(f"{type(error).__name__}: {' '.join(str(error).split())}")
+            self._record_failure(f"{type(error).__name__}: {one_line(error)}")
             return None
 
     def _work(self) -> None:

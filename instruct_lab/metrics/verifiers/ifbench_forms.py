@@ -42,7 +42,7 @@ def nests_brackets(answer: str) -> bool:
 
 @checks("format:quotes")
 def nests_quotes(answer: str) -> bool:
-    """Double and single quotation marks in turn, three deep and closed."""
+    """Alternating double and single quotation marks, nested three deep and closed."""
     opened: list[str] = []
     deepest = 0
     for character in answer:
@@ -111,13 +111,13 @@ def explains_quotes(answer: str) -> bool:
 
 @checks("format:list")
 def has_list_with(answer: str, sep: str) -> bool:
-    """This mark stands in it twice or more."""
+    """It contains this mark twice or more."""
     return answer.count(sep) >= 2
 
 
 @checks("format:thesis")
 def opens_with_italics(answer: str) -> bool:
-    """A part in HTML's italics with text behind it."""
+    """A part in HTML's italics with text after it."""
     starts = [position for position in (answer.find("<i>"), answer.find("<em>")) if position >= 0]
     if not starts:
         return False
@@ -128,13 +128,13 @@ def opens_with_italics(answer: str) -> bool:
 
 @checks("format:sub-bullets")
 def has_sub_bullets(answer: str) -> bool:
-    """A - behind every *."""
+    """A - after every *."""
     return all("-" in part for part in answer.split("*")[1:])
 
 
 @checks("format:no_bullets_bullets")
 def has_sentences_then_bullets(answer: str) -> bool:
-    """Two sentences or more, then two lines or more that begin with *, and nothing behind."""
+    """Two sentences or more, then two lines or more that begin with *, and nothing after."""
     count_sentences = count_bullets = 0
     text_goes_on = True
     for line in (line.strip() for line in answer.split("\n")):
@@ -154,13 +154,13 @@ def has_sentences_then_bullets(answer: str) -> bool:
 
 @checks("format:title_case")
 def is_title_case(answer: str) -> bool:
-    """No word of letters begins small."""
+    """No word begins with a small letter."""
     return not any(token[0].islower() and (token[1:].isupper() or token[1:].islower()) for token in tokens(answer))
 
 
 @checks("format:output_template")
 def fills_template(answer: str) -> bool:
-    """The three headings of the template stand in it."""
+    """It contains the three headings of the template."""
     return all(heading in answer for heading in ("My Answer:", "My Conclusion:", "Future Outlook:"))
 
 
@@ -178,7 +178,7 @@ def repeats_with_another_first_word(answer: str, prompt_to_repeat: str) -> bool:
 
 @checks("repeat:repeat_simple")
 def is_fixed_sentence(answer: str) -> bool:
-    """The one sentence that was to be put out."""
+    """Only the sentence that was asked for."""
     return answer.strip().lower() == SENTENCE_TO_COPY
 
 

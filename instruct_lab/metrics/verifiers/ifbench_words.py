@@ -85,7 +85,7 @@ def has_keywords_so_often(
 
 @checks("ratio:overlap")
 def overlaps(answer: str, reference_text: str, percentage: float) -> bool:
-    """So many of 100 different trigrams of characters, two more or less, stand in a text."""
+    """So many of 100 different trigrams of characters, two more or less, occur in a text."""
     own, other = ({text[start : start + 3] for start in range(len(text) - 2)} for text in (answer, reference_text))
     return abs(100 * len(own & other) / len(own) - percentage) <= 2
 
@@ -106,7 +106,7 @@ def tells_asks_and_exclaims_alike(answer: str) -> bool:
 
 @checks("ratio:sentence_words")
 def has_three_sentences_of_a_length(answer: str) -> bool:
-    """Three sentences with the same number of characters; that their words differ is not checked, nor is it there."""
+    """Three sentences with the same number of characters; that their words differ is not checked, nor does IFBench."""
     found = sentences(answer)
     return len(found) == 3 and len({len(sentence) for sentence in found}) == 1
 
@@ -154,7 +154,7 @@ def repeats_words_seldom(answer: str, small_n: float) -> bool:
 
 @checks("words:odd_even_syllables", package="syllapy")
 def alternates_syllables(answer: str) -> bool:
-    """Words with odd and even numbers of syllables take turns."""
+    """Words with odd and even numbers of syllables alternate."""
     import syllapy  # type: ignore[import-not-found, import-untyped, unused-ignore]
 
     parities = [syllapy.count(word) % 2 for word in words(answer.lower())]
@@ -202,7 +202,7 @@ def has_second_words(answer: str, keyword: str) -> bool:
 
 @checks("sentence:keyword")
 def has_keyword_in_sentence(answer: str, word: str, N: float) -> bool:
-    """A keyword stands in the N-th sentence."""
+    """The N-th sentence contains a keyword."""
     return word.lower() in sentences(answer)[int(N) - 1].lower()
 
 
@@ -221,7 +221,7 @@ def alliterates_more_and_more(answer: str) -> bool:
 
 
 def _alliteration(sentence: str) -> int:
-    """How many words stand in runs of the same first letter."""
+    """How many consecutive words have the same first letter."""
     letters = [word[0] for word in (word.lstrip(EDGES) for word in sentence.lower().split()) if word]
     same = [first == second for first, second in pairwise(letters)]
     return sum(1 if joined and before else 2 if joined else 0 for before, joined in pairwise([False, *same]))

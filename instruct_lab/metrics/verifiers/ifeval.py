@@ -18,13 +18,13 @@ POSTSCRIPTS = {"P.P.S": r"p\.\s?p\.\s?s", "P.S.": r"p\.\s?s\."}
 
 
 def _holds(relation: str, found: int, wanted: float) -> bool:
-    """Whether a number is `at least`, or `less than`, the one that is wanted."""
+    """Whether a number is `at least`, or `less than`, the required one."""
     return found < wanted if relation == "less than" else found >= wanted
 
 
 @checks("keywords:existence")
 def has_keywords(answer: str, keywords: list[str]) -> bool:
-    """Every keyword occurs, in any case; a keyword may be a regular expression, as there."""
+    """Every keyword occurs, in any case; a keyword may be a regular expression, as in the benchmark."""
     return all(re.search(keyword, answer, re.IGNORECASE) for keyword in keywords)
 
 
@@ -48,7 +48,7 @@ def has_letter_times(answer: str, letter: str, let_frequency: float, let_relatio
 
 @checks("language:response_language", package="langdetect")
 def is_in_language(answer: str, language: str) -> bool:
-    """The whole answer is in a language; one in which nothing can be recognised passes, as there."""
+    """The whole answer is in a language; one in which nothing can be recognised passes, as in the benchmark."""
     found = _language(answer)
     return found is None or found == language
 
@@ -67,7 +67,7 @@ def has_words(answer: str, num_words: float, relation: str) -> bool:
 
 @checks("length_constraints:number_paragraphs")
 def has_paragraphs(answer: str, num_paragraphs: float) -> bool:
-    """So many paragraphs between dividers ***, with nothing empty among them but at the ends."""
+    """So many paragraphs between dividers ***, none of them empty except at the ends."""
     paragraphs = [paragraph.strip() for paragraph in re.split(r"\s?\*\*\*\s?", answer)]
     return all(paragraphs[1:-1]) and sum(map(bool, paragraphs)) == num_paragraphs
 
@@ -108,7 +108,7 @@ def has_bullets(answer: str, num_bullets: float) -> bool:
 
 @checks("detectable_format:constrained_response")
 def has_option(answer: str) -> bool:
-    """One of the three fixed answers stands in it."""
+    """It contains one of the three fixed answers."""
     return any(option in answer for option in OPTIONS)
 
 
@@ -169,7 +169,7 @@ def ends_with(answer: str, end_phrase: str) -> bool:
 
 @checks("startend:quotation")
 def is_quoted(answer: str) -> bool:
-    """All of it stands between double quotation marks."""
+    """All of it is between double quotation marks."""
     text = answer.strip()
     return len(text) > 1 and text[0] == text[-1] == '"'
 

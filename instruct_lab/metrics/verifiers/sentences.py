@@ -45,7 +45,7 @@ def sentences(text: str) -> list[str]:
 
 
 def words(text: str) -> list[str]:
-    """What stands between white space, without ASCII punctuation."""
+    """Words separated by white space, without ASCII punctuation."""
     return text.translate(WITHOUT_PUNCTUATION).split()
 
 
