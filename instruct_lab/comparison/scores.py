@@ -102,7 +102,7 @@ class RunScores:
         """Whether one value is better than another; any is better than what is not a number."""
         if math.isnan(a) or math.isnan(b):
             return math.isnan(b) and not math.isnan(a)
-        return a > b if self.metric.higher_is_better else a < b
+        return a < b if self.metric.higher_is_better is False else a > b
 
     def best(self, groups: Sequence[Sequence[int]]) -> int:
         """The place of the group of runs whose mean is best; the first of equals."""

@@ -1,5 +1,6 @@
 """Values against the reference implementations, called directly."""
 
+import inspect
 import math
 import random
 import subprocess
@@ -11,6 +12,7 @@ from sacrebleu.metrics import BLEU as SacrebleuBLEU
 from sacrebleu.metrics import CHRF as SacrebleuCHRF
 from sacrebleu.metrics import TER as SacrebleuTER
 
+from instruct_lab import metrics
 from instruct_lab.errors import InstructLabError, Refusal
 from instruct_lab.metrics import (
     BLEU,
@@ -314,6 +316,14 @@ def test_answers_and_references_of_unequal_number_or_kind_are_refused():
         corpus_rows(ChrF(), ["a cat"], ["a cat"])
     with pytest.raises(TypeError, match="not one text"):
         ROUGE().statistics("a cat", "a cat")
+
+
+def test_every_metric_declares_which_way_it_is_better():
+    lower, neither = {"TER", "Perplexity", "SelfBLEU", "ExpectedCalibrationError"}, {"AnswerLength"}
+    classes = [kind for kind in vars(metrics).values() if isinstance(kind, type) and issubclass(kind, metrics.Metric)]
+    concrete = {kind.__name__: kind.higher_is_better for kind in classes if not inspect.isabstract(kind)}
+    assert {name for name, higher in concrete.items() if higher is False} == lower
+    assert {name for name, higher in concrete.items() if higher is None} == neither
 
 
 def test_declarations_import_no_heavy_library():
