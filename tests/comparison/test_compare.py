@@ -123,7 +123,7 @@ def test_runs_that_differ_in_the_seed_alone_are_one_arm(tmp_path):
         ("x-0008", "tuning.r=8", (3, 4, 5)),
     ]
     assert compared.noise[NAME].freedom == 4
-    values = [compared.metrics[NAME][run]["value"] for run in compared.arms[0].runs]
+    values = [compared.metrics[NAME][run].value for run in compared.arms[0].runs]
     assert compared.means[NAME][0].value == pytest.approx(np.mean(values))
     assert [one.word for one in compared.differences[NAME]] == ["differs"]
     assert "mean of 3 runs" in conclusion(compared)

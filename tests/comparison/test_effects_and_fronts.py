@@ -34,7 +34,7 @@ def test_marginal_means_differences_and_importance(two_by_three):
     assert (rank.key, rate.key) == ("tuning.r", "optimizer.lr")
     assert rank.is_balanced
     assert rate.is_balanced
-    values = [one["value"] for one in compared.metrics[NAME]]
+    values = [one.value for one in compared.metrics[NAME]]
     assert [level.mean.value for level in rate.levels] == pytest.approx([values[0], values[1], values[2]])
     assert [level.runs for level in rate.levels] == [2, 2, 2]
     assert rate.levels[2].difference is None
