@@ -1,8 +1,8 @@
-"""Compose, check and identify a run's config.
+"""Compose a config and build its components.
 
-In: overrides typed by a user, the packaged `conf/` and `experiments/`, and the user's own lab in the working
-directory. Out: a checked `Experiment`, or every problem that was found. Everything here is light: no torch, no
-transformers. Rooms import `component` from here; this room imports no other.
+In: overrides typed by a user, the packaged `conf/` and `experiments/`, and the user's own lab in the working directory.
+Out: components that are built and checked, or every problem that was found. No heavy library is loaded. The other
+packages import `component` from here.
 """
 
 from instruct_lab.config.component import ALL_FAMILIES, Component, component

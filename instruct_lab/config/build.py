@@ -1,10 +1,11 @@
-"""Build every component of a composed config, collecting every problem: checking a config is building it."""
+"""Build every component of a composed config and collect every problem: checking a config is building it."""
 
 from __future__ import annotations
 
 import dataclasses
 import importlib
 import json
+import traceback
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,16 +13,18 @@ import pydantic
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from instruct_lab.config import lab_code
 from instruct_lab.config.component import Component
 from instruct_lab.config.external import ExternalClass, Signature, find_class, is_component, public_names, signature_of
+from instruct_lab.config.lab_code import lab_source
 from instruct_lab.config.spelling import nearest
-from instruct_lab.errors import Problem, Refusal
+from instruct_lab.errors import Problem, Refusal, one_line
 
 TARGET = "_target_"
 
 
 class _Failed:
-    """Stands for a value that could not be built; errors about it are told where it failed, not above."""
+    """Stands for a value that could not be built; the problem is reported where it failed, not in the parts above."""
 
     def __repr__(self) -> str:
         return "<failed>"
@@ -32,7 +35,7 @@ FAILED = _Failed()
 
 @dataclasses.dataclass
 class Build:
-    """What was built, by full key (`""` is the whole run), and every problem found on the way."""
+    """What was built, by full key (`""` is the whole config), and every problem that was found."""
 
     root: Any = FAILED
     built: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -40,10 +43,10 @@ class Build:
 
 
 def build(config: DictConfig) -> Build:
-    """Build a composed config bottom-up; every failure is recorded and the rest goes on."""
+    """Build a composed config from its innermost parts outwards; a failure does not stop the others."""
     result = Build()
-    plain = _resolved(config, "", result.problems)
-    result.root = _built(plain, "", result)
+    plain = _resolve(config, "", result.problems)
+    result.root = _build(plain, "", result)
     for key, component in result.built.items():
         if isinstance(component, Component):
             for problem in component.problems():
@@ -55,8 +58,8 @@ def _join(prefix: str, key: str) -> str:
     return f"{prefix}.{key}" if prefix and key else prefix or key
 
 
-def _resolved(node: Any, key: str, problems: list[Problem]) -> Any:
-    """Plain containers with interpolations resolved; what is missing or cannot be resolved is a problem."""
+def _resolve(node: Any, key: str, problems: list[Problem]) -> Any:
+    """Plain containers with interpolations resolved; a value that is missing or cannot be resolved is a problem."""
     if isinstance(node, DictConfig) and not node._is_none():
         return {str(name): _value(node, name, _join(key, str(name)), problems) for name in node}
     if isinstance(node, ListConfig) and not node._is_none():
@@ -74,16 +77,16 @@ def _value(parent: Any, name: Any, key: str, problems: list[Problem]) -> Any:
         raw = parent._get_node(name)._value()
         problems.append(Problem(key=key, value=str(raw), reason=" ".join(str(error).splitlines()[0].split())))
         return FAILED
-    return _resolved(value, key, problems)
+    return _resolve(value, key, problems)
 
 
-def _built(value: Any, key: str, result: Build) -> Any:
+def _build(value: Any, key: str, result: Build) -> Any:
     if isinstance(value, list):
-        return [_built(element, f"{key}[{index}]", result) for index, element in enumerate(value)]
+        return [_build(element, f"{key}[{index}]", result) for index, element in enumerate(value)]
     if not isinstance(value, dict):
         return value
     if TARGET not in value:
-        return {name: _built(inner, _join(key, name), result) for name, inner in value.items()}
+        return {name: _build(inner, _join(key, name), result) for name, inner in value.items()}
     target = value[TARGET]
     built = _construct(target, value, key, result)
     if built is not FAILED:
@@ -92,9 +95,9 @@ def _built(value: Any, key: str, result: Build) -> Any:
 
 
 def _construct(target: Any, value: dict[str, Any], key: str, result: Build) -> Any:
-    kind = _class_of(target, _join(key, TARGET), result.problems)
+    kind = class_of(target, _join(key, TARGET), result.problems)
     arguments = {
-        name: _built(inner, _join(key, name), result)
+        name: _build(inner, _join(key, name), result)
         for name, inner in value.items()
         if name != TARGET and not name.startswith("_")
     }
@@ -125,43 +128,72 @@ def _contains_failed(value: Any) -> bool:
     return value is FAILED
 
 
-def _class_of(target: Any, key: str, problems: list[Problem]) -> type | Signature | None:
-    """The component class that a `_target_` names, or another library's signature."""
+def class_of(target: Any, key: str, problems: list[Problem]) -> type | Signature | None:
+    """The component class that a `_target_` names, or another library's signature.
+
+    Args:
+        target: the dotted name.
+        key: the full key of the `_target_`, for problems.
+        problems: receives what is wrong with the name; then there is no class.
+    """
     if not isinstance(target, str) or not target.rpartition(".")[0]:
         problems.append(Problem(key=key, value=target, reason="not the dotted name of a class"))
         return None
     module, _, name = target.rpartition(".")
     if module.split(".")[0] == __package__.split(".")[0]:
         return _own_class(module, name, target, key, problems)
-    found = find_class(target)
+    try:
+        found = find_class(target)
+        suggestion = None if found else nearest(name, public_names(module))
+    except SyntaxError as error:
+        reason = f"{error.filename}, line {error.lineno}: not valid Python: {error.msg}"
+        problems.append(Problem(key=key, value=target, reason=reason))
+        return None
     if found is None:
-        suggestion = nearest(name, public_names(module))
-        reason = "no installed library has this class"
+        reason = "no installed library has this class, and no module of this lab"
         problems.append(
             Problem(key=key, value=target, reason=reason, suggestion=suggestion and f"{module}.{suggestion}")
         )
         return None
+    if (source := lab_source(module)) is not None:
+        if not lab_code.is_allowed():
+            reason = f"this class is defined in the lab's own code ({source.name}), which runs only if you allow it"
+            problems.append(Problem(key=key, value=target, reason=f"{reason}: {lab_code.HOW_TO_ALLOW}"))
+            return None
+        lab_code.make_importable()
     if is_component(found[1]):
-        return getattr(importlib.import_module(module), name)
+        return _import_component(module, name, target, key, problems)
     return signature_of(*found)
+
+
+def _import_component(module: str, name: str, target: str, key: str, problems: list[Problem]) -> type | None:
+    """A component of a lab or of another library; whatever its module raises is a problem."""
+    try:
+        kind: type = getattr(importlib.import_module(module), name)
+    except Exception as error:
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        reason = f"{module} cannot be imported: {type(error).__name__}: {one_line(error)}"
+        problems.append(Problem(key=key, value=target, reason=f"{reason} ({frame.filename}, line {frame.lineno})"))
+        return None
+    return kind
 
 
 def _own_class(module: str, name: str, target: str, key: str, problems: list[Problem]) -> type | None:
     try:
-        room = importlib.import_module(module)
+        found = importlib.import_module(module)
     except ModuleNotFoundError:
         import instruct_lab
 
         package = importlib.import_module(module.rpartition(".")[0]) if module.count(".") > 1 else instruct_lab
-        known = [f"{package.__name__}.{part}" for part in _rooms(package)]
+        known = [f"{package.__name__}.{part}" for part in _modules(package)]
         suggestion = nearest(module, known)
         reason = f"there is no module {module}"
         problems.append(Problem(key=key, value=target, reason=reason, suggestion=suggestion and f"{suggestion}.{name}"))
         return None
-    kind = getattr(room, name, None)
+    kind = getattr(found, name, None)
     if isinstance(kind, type) and issubclass(kind, Component):
         return kind
-    known = [n for n, k in vars(room).items() if isinstance(k, type) and issubclass(k, Component)]
+    known = [n for n, k in vars(found).items() if isinstance(k, type) and issubclass(k, Component)]
     suggestion = nearest(name, known)
     problems.append(
         Problem(
@@ -174,7 +206,7 @@ def _own_class(module: str, name: str, target: str, key: str, problems: list[Pro
     return None
 
 
-def _rooms(package: Any) -> Iterator[str]:
+def _modules(package: Any) -> Iterator[str]:
     import pkgutil
 
     yield from (module.name for module in pkgutil.iter_modules(package.__path__))
@@ -192,7 +224,7 @@ def _component_problems(
     for field, details in by_field.items():
         refusal = details[0].get("ctx", {}).get("error")
         if isinstance(refusal, Refusal):
-            value = _shown(arguments.get(refusal.field.split(".")[0]))
+            value = _to_plain(arguments.get(refusal.field.split(".")[0]))
             yield Problem(
                 key=_join(key, refusal.field), value=value, reason=refusal.reason, suggestion=refusal.suggestion
             )
@@ -206,7 +238,7 @@ def _field_problem(kind: type, field: str, details: list[Any], fields: list[str]
     if first["type"] == "unexpected_keyword_argument":
         known = ", ".join(fields) or "none"
         reason = f"{_name(kind)} has no field {field} (fields: {known})"
-        return Problem(key=full, value=_shown(first["input"]), reason=reason, suggestion=nearest(field, fields))
+        return Problem(key=full, value=_to_plain(first["input"]), reason=reason, suggestion=nearest(field, fields))
     if first["type"] in ("missing", "missing_keyword_only_argument", "missing_argument"):
         return Problem(key=full, reason=f"{_name(kind)} requires a value here: set {full}=...")
     inner = [str(part) for part in first["loc"][1:] if not str(part).startswith(("function-", "nullable", "union"))]
@@ -218,11 +250,12 @@ def _field_problem(kind: type, field: str, details: list[Any], fields: list[str]
     suggestion = nearest(value, valid) if isinstance(value, str) and valid else None
     if inner and isinstance(siblings, dict):  # a new entry of a dictionary by name, as a misspelt one is
         suggestion = suggestion or nearest(inner[0], [name for name in siblings if name != inner[0]])
-    return Problem(key=full, value=_shown(value), reason="; or ".join(reasons), suggestion=suggestion)
+    return Problem(key=full, value=_to_plain(value), reason="; or ".join(reasons), suggestion=suggestion)
 
 
 def _name(kind: type) -> str:
-    return "the config" if kind.__name__ == "Experiment" else kind.__name__
+    named = kind.name_in_messages if issubclass(kind, Component) else None
+    return named or kind.__name__
 
 
 def _reason(detail: Any) -> str:
@@ -239,8 +272,8 @@ def _literals(detail: Any) -> list[str]:
     return [word.strip(" '\"") for word in str(expected).replace(" or ", ",").split(",") if word.strip()]
 
 
-def _shown(value: Any) -> Any:
-    """A value as it can stand in a message and in JSON."""
+def _to_plain(value: Any) -> Any:
+    """A value in a form for messages and JSON."""
     try:
         json.dumps(value)
     except TypeError:
@@ -263,7 +296,7 @@ def _external_problems(
             if not signature.takes_any:
                 suggestion = nearest(argument, signature.types)
                 reason = f"{name} takes no argument {argument}"
-                yield Problem(key=full, value=_shown(value), reason=reason, suggestion=suggestion)
+                yield Problem(key=full, value=_to_plain(value), reason=reason, suggestion=suggestion)
             continue
         try:
             pydantic.TypeAdapter(signature.types[argument]).validate_python(value, strict=True)
@@ -272,6 +305,6 @@ def _external_problems(
             reasons = "; or ".join(dict.fromkeys(_reason(detail) for detail in details))
             valid = [word for detail in details for word in _literals(detail)]
             suggestion = nearest(value, valid) if isinstance(value, str) else None
-            yield Problem(key=full, value=_shown(value), reason=reasons, suggestion=suggestion)
+            yield Problem(key=full, value=_to_plain(value), reason=reasons, suggestion=suggestion)
         except pydantic.errors.PydanticUserError:
             continue  # a type that only the library itself can check

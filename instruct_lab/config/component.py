@@ -22,20 +22,23 @@ class Component:
     """
 
     families: ClassVar[frozenset[str]] = ALL_FAMILIES
-    """Model families this choice works with."""
+    """Model families that this choice works with."""
+
+    name_in_messages: ClassVar[str | None] = None
+    """What error messages call this component; `None`: the name of its class."""
 
     def problems(self) -> Iterator[Problem]:
-        """Yield what is wrong outside the config itself (a missing file, an unknown column).
+        """Yield problems that depend on the environment (a missing file, an unknown column).
 
-        Runs after every component is built; reads little (a file's first row), loads no heavy library.
-        Keys are relative to this component.
+        Called after every component is built; reads little (a file's first row) and loads no heavy library. Keys are
+        relative to this component.
         """
         yield from ()
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
 def component(cls: type[T]) -> type[T]:
-    """Make a class a component: frozen, keyword-only, wrong types and unknown keys refused by name."""
+    """Make a class a component: frozen, with keyword-only fields; wrong types and unknown keys are refused by name."""
     settings = pydantic.ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
-    made: Any = dataclass(frozen=True, kw_only=True, config=settings)(cls)
-    return cast(type[T], made)
+    decorated: Any = dataclass(frozen=True, kw_only=True, config=settings)(cls)
+    return cast(type[T], decorated)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -86,19 +87,37 @@ def compose(overrides: list[str]) -> Composition:
 
 
 def compose_option(group: str, option: str) -> dict[str, Any]:
-    """One option's own config, alone.
+    """The config of one option only, without the key of its group.
 
     Raises:
         ConfigError: the file cannot be read or composed.
     """
-    try:
-        with _hydra():
-            config = hydra.compose(f"{group}/{option}")
-            found = OmegaConf.to_container(OmegaConf.select(config, group.replace("/", ".")), resolve=True)
-    except (HydraException, OmegaConfBaseException, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError([_composition_problem(f"{group}={option}", error)]) from error
+    with _option_errors(group, option):
+        config = OmegaConf.create(compose_option_tree(group, option))
+        found = OmegaConf.to_container(OmegaConf.select(config, group.replace("/", ".")), resolve=True)
     assert isinstance(found, dict)
     return {str(key): value for key, value in found.items()}
+
+
+def compose_option_tree(group: str, option: str) -> dict[str, Any]:
+    """What one option sets, by the keys of the whole config; interpolations stay unresolved.
+
+    Raises:
+        ConfigError: the file cannot be read or composed.
+    """
+    with _option_errors(group, option), _hydra(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*missing `_self_`")  # which only a whole config needs
+        tree = OmegaConf.to_container(hydra.compose(f"{group}/{option}"))
+    assert isinstance(tree, dict)
+    return {str(key): value for key, value in tree.items()}
+
+
+@contextmanager
+def _option_errors(group: str, option: str) -> Iterator[None]:
+    try:
+        yield
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError([_composition_problem(f"{group}={option}", error)]) from error
 
 
 def _lists_chosen(overrides: list[str]) -> dict[str, list[str]]:

@@ -17,6 +17,8 @@ from typing import Any
 
 import pydantic
 
+from instruct_lab.config.lab_code import lab_source
+
 _KNOWN_NAMES = {
     **{name: getattr(typing, name) for name in ("Any", "Literal", "Optional", "Union")},
     "Callable": Callable,
@@ -61,14 +63,14 @@ class ExternalClass:
         import hydra.utils
         from hydra.errors import InstantiationException
 
-        arguments = {key: _filled(value, run or {}) for key, value in self.arguments.items()}
+        arguments = {key: _fill_in(value, run or {}) for key, value in self.arguments.items()}
         try:
             return hydra.utils.instantiate({"_target_": self.target, "_convert_": "object"}, **{**arguments, **values})
         except InstantiationException as error:
             raise error.__cause__ or error from None  # what the class itself raised
 
 
-def _filled(value: Any, run: Mapping[str, str]) -> Any:
+def _fill_in(value: Any, run: Mapping[str, str]) -> Any:
     if isinstance(value, str):
         for name, text in run.items():
             value = value.replace("{" + name + "}", text)
@@ -77,11 +79,12 @@ def _filled(value: Any, run: Mapping[str, str]) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class Signature:
-    """The keyword arguments of a class: their types (`Any` where the source does not tell) and which are required."""
+    """The keyword arguments of a class: their types (`Any` if the source does not say) and which are required."""
 
     types: dict[str, Any]
     required: frozenset[str]
     takes_any: bool  # has **kwargs
+    defaults: dict[str, Any] = dataclasses.field(default_factory=dict)  # values, or their source text
 
     def leaves_default(self, name: str, value: Any) -> bool:
         """Whether a value is a null that stands for the argument's own default, as its type takes no `None`."""
@@ -96,27 +99,37 @@ class Signature:
         return False
 
 
+def _parse(path: Path) -> ast.Module:
+    return _parse_version(path, path.stat().st_mtime_ns)
+
+
 @functools.lru_cache(maxsize=256)
-def _parsed(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"))
+def _parse_version(path: Path, modified: int) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), filename=path.name)
 
 
 def _module_file(module: str) -> Path | None:
     """The source file of a module, found without importing any package above it."""
     top, *rest = module.split(".")
-    try:
-        spec = importlib.util.find_spec(top)
-    except (ImportError, ValueError):
+    source = lab_source(module) or _installed_source(top)
+    if source is None:
         return None
-    if spec is None or spec.origin is None:
-        return None
-    if not spec.submodule_search_locations:
-        return Path(spec.origin) if not rest else None
-    path = Path(next(iter(spec.submodule_search_locations))).joinpath(*rest)
+    if source.name != "__init__.py":
+        return None if rest else source
+    path = source.parent.joinpath(*rest)
     for candidate in (path / "__init__.py", path.with_suffix(".py")):
         if candidate.is_file():
             return candidate
     return None
+
+
+def _installed_source(top: str) -> Path | None:
+    try:
+        spec = importlib.util.find_spec(top)
+    except (ImportError, ValueError):
+        return None
+    source = Path(spec.origin) if spec is not None and spec.origin is not None else None
+    return source if source is not None and source.suffix == ".py" else None
 
 
 def _definition(module: str, name: str, hops: int = 0) -> tuple[str, ast.stmt] | None:
@@ -124,7 +137,7 @@ def _definition(module: str, name: str, hops: int = 0) -> tuple[str, ast.stmt] |
     file = _module_file(module)
     if file is None or hops > _MAX_HOPS:
         return None
-    for statement in _parsed(file).body:
+    for statement in _parse(file).body:
         if isinstance(statement, ast.ClassDef | ast.FunctionDef) and statement.name == name:
             return module, statement
         if isinstance(statement, ast.Assign) and any(
@@ -149,7 +162,7 @@ def _absolute(module: str, file: Path, statement: ast.ImportFrom) -> str:
 
 
 class _Namespace(dict[str, Any]):
-    """Names an annotation may use; what cannot be told from the source alone is `Any`."""
+    """Names that an annotation may use; a name that the source does not define is `Any`."""
 
     def __init__(self, module: str) -> None:
         super().__init__(_KNOWN_NAMES)
@@ -159,10 +172,10 @@ class _Namespace(dict[str, Any]):
         found = _definition(self._module, name)
         if found is None or not isinstance(found[1], ast.Assign):
             return Any
-        return _evaluated(found[1].value, found[0])
+        return _evaluate(found[1].value, found[0])
 
 
-def _evaluated(annotation: ast.expr | None, module: str) -> Any:
+def _evaluate(annotation: ast.expr | None, module: str) -> Any:
     if annotation is None:
         return Any
     if any(isinstance(node, ast.Call | ast.Lambda | ast.Await) for node in ast.walk(annotation)):
@@ -188,10 +201,18 @@ def public_names(module: str) -> list[str]:
     file = _module_file(module)
     if file is None:
         return []
-    body = _parsed(file).body
+    body = _parse(file).body
     defined = [statement.name for statement in body if isinstance(statement, ast.ClassDef | ast.FunctionDef)]
     imported = [alias.asname or alias.name for s in body if isinstance(s, ast.ImportFrom) for alias in s.names]
     return [name for name in [*defined, *imported] if not name.startswith("_")]
+
+
+def docstring_of(definition: ast.ClassDef) -> str:
+    """The docstring of a class, or else of its `__init__`."""
+    functions = [statement for statement in definition.body if isinstance(statement, ast.FunctionDef)]
+    initializers = [function for function in functions if function.name == "__init__"]
+    own: list[ast.ClassDef | ast.FunctionDef] = [definition, *initializers]
+    return next((text for statement in own if (text := ast.get_docstring(statement))), "")
 
 
 def is_component(definition: ast.ClassDef) -> bool:
@@ -220,5 +241,16 @@ def _arguments(arguments: ast.arguments, module: str) -> Signature:
         for argument, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
         if default is None
     }
-    types = {argument.arg: _evaluated(argument.annotation, module) for argument in [*positional, *arguments.kwonlyargs]}
-    return Signature(types=types, required=frozenset(required), takes_any=arguments.kwarg is not None)
+    types = {argument.arg: _evaluate(argument.annotation, module) for argument in [*positional, *arguments.kwonlyargs]}
+    values: list[ast.expr | None] = [*arguments.defaults, *arguments.kw_defaults]
+    with_values = [*positional[len(positional) - len(arguments.defaults) :], *arguments.kwonlyargs]
+    pairs = zip(with_values, values, strict=True)
+    defaults = {argument.arg: _default(value) for argument, value in pairs if value is not None}
+    return Signature(types, frozenset(required), takes_any=arguments.kwarg is not None, defaults=defaults)
+
+
+def _default(value: ast.expr) -> Any:
+    try:
+        return ast.literal_eval(value)
+    except ValueError:
+        return ast.unparse(value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,7 +40,8 @@ GROUPS = (
     "hydra/launcher",
     STUDIES,
 )
-SWEEP_GROUPS = ("pruner", "hydra/sweeper", "hydra/launcher")
+HYDRA_GROUPS = ("hydra/sweeper", "hydra/launcher")
+SWEEP_GROUPS = ("pruner", *HYDRA_GROUPS)
 """Groups that say how several runs are made, and nothing of any one of them."""
 
 
@@ -73,13 +75,17 @@ class Option:
 
     @property
     def comment(self) -> str:
-        """The first line of the file's comment, without the option's own name before it."""
-        for line in self.path.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("# @package"):
-                continue
-            text = line.removeprefix("#").strip() if line.startswith("#") else ""
-            return text.removeprefix(f"{self.name}:").strip()
-        return ""
+        """The first line of the file's opening comment, without the option's own name before it."""
+        return next(iter(self.comment_lines), "")
+
+    @property
+    def comment_lines(self) -> list[str]:
+        """The file's opening comment, without the option's own name before it."""
+        lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = [line for line in lines if not line.startswith("# @package")]
+        opening = itertools.takewhile(lambda line: line.startswith("#"), lines)
+        text = [line.removeprefix("#").strip() for line in opening]
+        return [text[0].removeprefix(f"{self.name}:").strip(), *text[1:]] if text else []
 
 
 def options(group: str) -> list[Option]:

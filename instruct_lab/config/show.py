@@ -1,63 +1,99 @@
-"""The composed config as text, each value with the place it came from."""
+"""The composed config as text or JSON, each value with the file or override that set it."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import yaml
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
+from instruct_lab.config.build import TARGET, class_of
+from instruct_lab.config.component import Component
 from instruct_lab.config.compose import Composition, leaves, provenance
+from instruct_lab.config.external import ExternalClass
+from instruct_lab.config.fields import fields_of
 
 
-def shown(composition: Composition) -> str:
-    """The config as YAML, each line ending with the file or override that set it."""
-    origins = provenance(composition)
+def render(composition: Composition, with_unset: bool = False) -> str:
+    """The config as YAML, each line ending with the file or override that set it.
+
+    Args:
+        composition: the composed config.
+        with_unset: show fields that nothing sets too, with their defaults.
+    """
+    config, origins = _with_origins(composition, with_unset)
     lines: list[str] = []
     opened: list[str] = []
-    for key in leaves(composition.config):
+    for key in leaves(config):
         *above, name = key.split(".")
         for depth, part in enumerate(above):
             if opened[depth : depth + 1] != [part]:
                 lines.append(f"{'  ' * depth}{part}:")
                 opened[depth:] = [part]
         opened[len(above) :] = []
-        value = OmegaConf.select(composition.config, key, throw_on_missing=False, throw_on_resolution_failure=False)
-        raw = _raw(composition, key)
-        text = f"{'  ' * len(above)}{name}: {_one_line(raw)}"
+        value = OmegaConf.select(config, key, throw_on_missing=False, throw_on_resolution_failure=False)
+        raw = _raw_value(config, key)
+        text = f"{'  ' * len(above)}{name}: {render_value(raw)}"
         if isinstance(raw, str) and "${" in raw and value is not None:
-            text += f" → {_one_line(OmegaConf.to_container(value) if OmegaConf.is_config(value) else value)}"
-        lines.append(f"{text:<86}  # {_origin(origins, key)}")
+            text += f" → {render_value(OmegaConf.to_container(value) if OmegaConf.is_config(value) else value)}"
+        lines.append(f"{text:<86}  # {_origin_of(origins, key)}")
     return "\n".join(lines)
 
 
-def shown_json(composition: Composition) -> dict[str, Any]:
-    """The same for programs: `{"choices": {group: option}, "config": {...}, "origins": {key: file or "override"}}`."""
-    origins = provenance(composition)
+def to_json(composition: Composition, with_unset: bool = False) -> dict[str, Any]:
+    """The same as `{"choices": {group: option}, "config": {...}, "origins": {key: file, "override" or default}}`."""
+    config, origins = _with_origins(composition, with_unset)
     return {
         "choices": composition.choices,
-        "config": OmegaConf.to_container(composition.config, resolve=False, throw_on_missing=False),
-        "origins": {key: _origin(origins, key) for key in leaves(composition.config)},
+        "config": OmegaConf.to_container(config, resolve=False, throw_on_missing=False),
+        "origins": {key: _origin_of(origins, key) for key in leaves(config)},
     }
 
 
-def _raw(composition: Composition, key: str) -> Any:
-    node: Any = composition.config
-    for part in key.split("."):
-        node = node._get_node(part)
-    return (
-        OmegaConf.to_container(node, resolve=False)
-        if OmegaConf.is_config(node) and not node._is_none()
-        else (None if node is None else node._value())
-    )
-
-
-def _one_line(value: Any) -> str:
+def render_value(value: Any) -> str:
+    """A value as YAML on one line."""
     text = yaml.safe_dump(value, default_flow_style=True, width=10_000, allow_unicode=True).strip()
     return text.removesuffix("...").strip()
 
 
-def _origin(origins: dict[str, str], key: str) -> str:
+def _with_origins(composition: Composition, with_unset: bool) -> tuple[DictConfig, dict[str, str]]:
+    origins = provenance(composition)
+    if not with_unset:
+        return composition.config, origins
+    tree = OmegaConf.to_container(composition.config, resolve=False, throw_on_missing=False)
+    _add_unset(tree, "", origins)
+    config = OmegaConf.create(tree)
+    assert isinstance(config, DictConfig)
+    return config, origins
+
+
+def _add_unset(node: Any, key: str, origins: dict[str, str]) -> None:
+    """Add each component's fields that the config does not set, with their defaults."""
+    if not isinstance(node, dict):
+        return
+    for name, inner in node.items():
+        _add_unset(inner, f"{key}.{name}" if key else str(name), origins)
+    kind = class_of(node[TARGET], key, []) if TARGET in node else None
+    if kind is None:
+        return
+    described: type[Component] | ExternalClass = kind if isinstance(kind, type) else ExternalClass(node[TARGET], {})
+    for field in fields_of(described):
+        if field.name not in node and not field.is_required:
+            node[field.name] = field.default
+            origins[f"{key}.{field.name}" if key else field.name] = f"default of {node[TARGET].rpartition('.')[2]}"
+
+
+def _raw_value(config: DictConfig, key: str) -> Any:
+    """A value without its interpolations resolved."""
+    node: Any = config
+    for part in key.split("."):
+        node = node._get_node(part)
+    if OmegaConf.is_config(node) and not node._is_none():
+        return OmegaConf.to_container(node, resolve=False)
+    return None if node is None else node._value()
+
+
+def _origin_of(origins: dict[str, str], key: str) -> str:
     parts = key.split(".")
     for length in range(len(parts), 0, -1):
         origin = origins.get(".".join(parts[:length]))

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
-from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from instruct_lab.config import lab_code
 from instruct_lab.config.build import Build, build
 from instruct_lab.config.compose import Composition, compose
 from instruct_lab.config.options import GROUPS, STUDIES, options, shadowed
@@ -51,11 +50,6 @@ class Checked:
             raise ConfigError(self.problems)
         return self
 
-    def print_warnings(self) -> None:
-        """Print each warning as one line to standard error."""
-        for warning in self.warnings:
-            print(f"warning: {warning}", file=sys.stderr)
-
     @property
     def resolved(self) -> dict[str, Any]:
         """The config as plain containers without interpolations: what the record keeps."""
@@ -72,15 +66,10 @@ def plain(config: DictConfig) -> dict[str, Any]:
 def check(overrides: list[str], settings_only: bool = False) -> Checked:
     """Compose, build and compare; every problem is collected, none is raised.
 
-    A lab's own classes are importable: the working directory stands on the import path while a lab is there.
-
     Args:
         overrides: in Hydra's syntax.
         settings_only: see `instruct_lab.experiment.rules.problems`.
     """
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.append(here)
     try:
         composition = compose(overrides)
     except ConfigError as error:
@@ -90,7 +79,8 @@ def check(overrides: list[str], settings_only: bool = False) -> Checked:
         Problem(key=override.key_or_group, value=str(override.input_line).partition("=")[2], reason=SEVERAL_VALUES)
         for override in composition.swept
     ]
-    found = [*shadowed(), *composition.problems, *several, *_problems(result, settings_only), *sweep.problems]
+    of_lab = [*shadowed(), *lab_code.settings_problems()]
+    found = [*of_lab, *composition.problems, *several, *_problems(result, settings_only), *sweep.problems]
     problems = [problem for problem in found if problem.refuses]
     warnings = [problem for problem in found if not problem.refuses]
     if problems:

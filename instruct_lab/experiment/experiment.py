@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
@@ -26,6 +26,8 @@ from instruct_lab.tuning import Tuning
 @component
 class Experiment(Component):
     """Everything a run is: what `conf/train.yaml` composes."""
+
+    name_in_messages: ClassVar[str | None] = "the config"
 
     name: str | None  # folder of the run's records; null: data-model-tuning
     seed: Annotated[int, Field(ge=0, lt=2**32)]  # governs initialisation, order, dropout and sampling

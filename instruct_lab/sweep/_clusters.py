@@ -10,6 +10,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
+from instruct_lab.config import lab_code
 from instruct_lab.errors import InstructLabError
 from instruct_lab.sweep import launchers
 from instruct_lab.sweep.launchers import Session
@@ -42,7 +43,7 @@ class RaySession(Session):
         self._ray = ray
         self._owns = not ray.is_initialized()
         search_path = os.pathsep.join(path for path in sys.path if path)
-        environment = {"env_vars": {"PYTHONPATH": search_path}}
+        environment = {"env_vars": {"PYTHONPATH": search_path, **lab_code.inherited()}}
         if self._owns:
             try:
                 ray.init(

@@ -66,6 +66,11 @@ class Plan:
     fingerprint: str
     checked: dict[tuple[str, ...], Checked] = dataclasses.field(default_factory=dict, repr=False)
 
+    @property
+    def warnings(self) -> list[Problem]:
+        """The warnings of the configs that were checked, each once."""
+        return list(dict.fromkeys(warning for checked in self.checked.values() for warning in checked.warnings))
+
     def run_overrides(self, values: dict[str, Any], seed: int) -> list[str]:
         """The whole config of one run."""
         seeds = [f"seed={seed}"] if self.settings.seeds > 1 else []

@@ -175,19 +175,6 @@ def test_an_option_with_a_packaged_ones_name_is_refused(lab):
     assert "rename" in problem.reason
 
 
-def test_a_class_of_the_lab_itself_can_be_used(lab):
-    (lab / "my_tuning.py").write_text(
-        "from instruct_lab.config import component\nfrom instruct_lab.tuning import Full\n\n"
-        "@component\nclass Mine(Full):\n    '''Mine.'''\n    strength: float = 1.0\n"
-    )
-    (lab / "conf" / "tuning").mkdir()
-    (lab / "conf" / "tuning" / "mine.yaml").write_text("# mine: mine\n_target_: my_tuning.Mine\nstrength: 0.5\n")
-    checked = check(["data=mine", "tuning=mine"])
-    assert checked.problems == []
-    assert checked.experiment.tuning.strength == 0.5
-    assert check(["data=mine", "tuning=mine", "tuning.strenght=2"]).problems[0].suggestion == "strength"
-
-
 @pytest.mark.parametrize("arguments", [["train", "--no-such"], ["nothing"], []])
 def test_a_wrong_command_line_exits_with_2(arguments):
     with pytest.raises(SystemExit) as exit_:

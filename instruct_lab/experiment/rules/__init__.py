@@ -21,6 +21,7 @@ COMBINATION_RULES: tuple[Rule, ...] = (
     combinations.check_biases,
     combinations.check_overlong,
     combinations.check_metrics,
+    combinations.check_answers,
     combinations.check_num_samples,
 )
 """What choices of several groups have to agree on. `check --all` skips these: there, one option stands among the
@@ -50,5 +51,13 @@ def problems(built: Mapping[str, Any], settings_only: bool = False) -> Iterator[
         built: components by full key, as `instruct_lab.config.build.Build.built` holds them.
         settings_only: apply `SETTING_RULES` only.
     """
-    for rule in SETTING_RULES if settings_only else (*COMBINATION_RULES, *SETTING_RULES):
+    if not settings_only:
+        yield from combination_problems(built)
+    for rule in SETTING_RULES:
+        yield from apply(rule, built)
+
+
+def combination_problems(built: Mapping[str, Any]) -> Iterator[Problem]:
+    """The same, by `COMBINATION_RULES` only."""
+    for rule in COMBINATION_RULES:
         yield from apply(rule, built)

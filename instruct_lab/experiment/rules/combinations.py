@@ -116,19 +116,33 @@ def check_answer_length(batching: Padded, generation: Generation) -> Iterator[Pr
 # ---- metrics
 
 
-def check_metrics(metrics: dict[str, Metric], objective: Objective, model: Model) -> Iterator[Problem]:
-    """Every metric needs something to read."""
+def check_metrics(metrics: dict[str, Metric], objective: Objective) -> Iterator[Problem]:
+    """Every metric needs something to read of the objective."""
     for name, metric in metrics.items():
-        if reason := metric_reason(metric, objective, model):
-            do = f"; choose other metrics, or leave this one out with ~metrics.{name}"
-            yield Problem(key=f"metrics.{name}", value=type(metric).__name__, reason=reason + do)
+        if reason := metric_reason(metric, objective):
+            yield _unread_metric(name, metric, reason)
 
 
-def metric_reason(metric: Metric, objective: Objective, model: Model) -> str | None:
-    """Why a metric has nothing to read; `None` if it has."""
+def check_answers(metrics: dict[str, Metric], model: Model) -> Iterator[Problem]:
+    """Metrics of answers need a model that writes text."""
+    for name, metric in metrics.items():
+        if not can_answer(metric, model.family):
+            yield _unread_metric(name, metric, "an encoder writes no text, so no answer can be scored")
+
+
+def _unread_metric(name: str, metric: Metric, reason: str) -> Problem:
+    do = f"; choose other metrics, or leave this one out with ~metrics.{name}"
+    return Problem(key=f"metrics.{name}", value=type(metric).__name__, reason=reason + do)
+
+
+def can_answer(metric: Metric, family: str) -> bool:
+    """Whether models of a family write the answers that a metric reads, if it reads any."""
+    return metric.reads != "answers" or family != "encoder"
+
+
+def metric_reason(metric: Metric, objective: Objective) -> str | None:
+    """Why a metric has nothing to read of an objective; `None` if it has."""
     goal = type(objective).__name__
-    if metric.reads == "answers" and model.family == "encoder":
-        return "an encoder writes no text, so no answer can be scored"
     if metric.reads == "answers" and not objective.generates:
         return f"{goal} trains a model that gives no text, so no answer can be scored"
     if metric.reads == "likelihood" and objective.head != "language":

@@ -1,0 +1,32 @@
+"""The command cache: list or clear preprocessed and tokenised data."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+
+def cache(parsed: argparse.Namespace) -> int:
+    """List or clear the results in the data cache."""
+    from instruct_lab.cache import Store, select_entries
+    from instruct_lab.config.compose import compose
+
+    store = Store(Path(parsed.cache or compose([]).config.cache_path).expanduser())
+    entries = select_entries(store.entries(), parsed.keys, parsed.older_than)
+    if parsed.action == "clear":
+        freed = store.remove(entries)
+        removed = {"removed": [entry.key for entry in entries], "bytes": freed}
+        text = f"{len(entries)} results removed, {freed / 1e6:,.1f} MB freed"
+        print(json.dumps(removed, indent=2) if parsed.json else text)
+        return 0
+    summaries = [entry.summary() for entry in entries]
+    if parsed.json:
+        print(json.dumps(summaries, indent=2))
+        return 0
+    for summary in summaries:
+        rows = ", ".join(f"{split} {count:,}" for split, count in summary["rows"].items())
+        size, days = f"{summary['bytes'] / 1e6:8,.1f} MB", f"{summary['unused_days']:5.1f} days"
+        print(f"{summary['key'][:12]}  {size}  {days}  {summary['name']}: {rows}")
+    print(f"{len(entries)} results, {sum(entry.bytes for entry in entries) / 1e6:,.1f} MB")
+    return 0

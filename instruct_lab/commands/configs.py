@@ -1,0 +1,173 @@
+"""Commands on configs: check, show, list, init."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from instruct_lab.commands.console import print_warnings
+from instruct_lab.errors import ConfigError, InstructLabError, Problem
+
+if TYPE_CHECKING:
+    from instruct_lab.config.options import Option
+
+
+def check(parsed: argparse.Namespace) -> int:
+    """Report everything that is wrong with a config, with every option, or with every combination."""
+    if parsed.matrix:
+        return _check_matrix(parsed)
+    if parsed.all:
+        return _check_all(parsed)
+    if parsed.multirun:
+        return _check_sweep(parsed)
+    from instruct_lab.experiment import check
+
+    checked = check.check(parsed.overrides)
+    if parsed.json:
+        _print_problems(checked.problems, checked.warnings)
+        return 2 if checked.problems else 0
+    print_warnings(checked.warnings)
+    checked.or_refuse()
+    choices = ", ".join(f"{group}={_format_choice(option)}" for group, option in checked.composition.choices.items())
+    print(f"ok: {choices}")
+    return 0
+
+
+def _print_problems(errors: list[Problem], warnings: list[Problem], **more: Any) -> None:
+    lists = {"errors": errors, "warnings": warnings}
+    found = {kind: [problem.to_json() for problem in problems] for kind, problems in lists.items()}
+    print(json.dumps({**more, **found}, indent=2, default=str))
+
+
+def _format_choice(option: str | list[str]) -> str:
+    return option if isinstance(option, str) else f"[{','.join(option)}]"
+
+
+def _check_all(parsed: argparse.Namespace) -> int:
+    from instruct_lab.experiment.check import check_all
+
+    results = check_all()
+    failed = [result for result in results if result.problems]
+    if parsed.json:
+        _print_problems([problem for result in failed for problem in result.problems], [], checked=len(results))
+        return 2 if failed else 0
+    for result in results:
+        required = f"  (you set: {', '.join(result.required)})" if result.required else ""
+        print(f"{'wrong' if result.problems else 'ok':<6}{result.group}={result.option}{required}")
+        for problem in result.problems:
+            print(f"        {problem}")
+    print(f"{len(results)} options checked, {len(failed)} wrong")
+    return 2 if failed else 0
+
+
+def _check_sweep(parsed: argparse.Namespace) -> int:
+    from instruct_lab.sweep.plan import plan
+
+    try:
+        planned = plan(parsed.overrides)
+    except ConfigError as error:
+        if not parsed.json:
+            raise
+        _print_problems(error.problems, [])
+        return 2
+    if parsed.json:
+        _print_problems([], planned.warnings)
+        return 0
+    print_warnings(planned.warnings)
+    varying = ", ".join(dimension.key for dimension in planned.space.dimensions) or "seed"
+    count = planned.num_points * planned.settings.seeds
+    goals = ", ".join(f"{d} {m}" for m, d in zip(planned.settings.metrics, planned.directions, strict=True))
+    print(f"ok: {count} runs over {varying}; {type(planned.sampler).__name__}, {goals}")
+    return 0
+
+
+def _check_matrix(parsed: argparse.Namespace) -> int:
+    from instruct_lab.experiment.matrix import matrix
+
+    combinations = list(matrix())
+    if parsed.json:
+        print(json.dumps([combination.to_json() for combination in combinations], indent=2))
+        return 0
+    for one in combinations:
+        print(f"{one.family:<16} {one.objective:<20} {one.tuning:<22} {one.batching:<8} {one.reason or 'trains'}")
+    num_trains = sum(combination.trains for combination in combinations)
+    print(f"{len(combinations)} combinations: {num_trains} train, {len(combinations) - num_trains} are refused")
+    return 0
+
+
+def show(parsed: argparse.Namespace) -> int:
+    """Show the composed config, and where each value came from; with `--all` also the fields that are not set."""
+    from instruct_lab.config.show import render, to_json
+    from instruct_lab.experiment.check import check
+
+    checked = check(parsed.overrides)
+    if not checked.composition.config:
+        checked.or_refuse()
+    composition = checked.composition
+    print(json.dumps(to_json(composition, parsed.all), indent=2) if parsed.json else render(composition, parsed.all))
+    if checked.problems:
+        print(ConfigError(checked.problems), file=sys.stderr)
+    return 2 if checked.problems else 0
+
+
+def list_(parsed: argparse.Namespace) -> int:
+    """List the options of every group, of one group, or all that is known of one option."""
+    from instruct_lab.config.options import GROUPS, options
+
+    if parsed.group is not None:
+        _check_name("group", parsed.group, GROUPS)
+    if parsed.option is not None:
+        return _describe(parsed)
+    found = {group: options(group) for group in (GROUPS if parsed.group is None else (parsed.group,))}
+    if parsed.json:
+        rows = {
+            group: [{"option": o.name, "comment": o.comment, "lab": o.from_lab} for o in of_group]
+            for group, of_group in found.items()
+        }
+        print(json.dumps(rows, indent=2))
+        return 0
+    for group, of_group in found.items():
+        _print_options(group, of_group)
+    return 0
+
+
+def _print_options(group: str, of_group: list[Option]) -> None:
+    print(group)
+    width = max((len(option.name) for option in of_group), default=0)
+    for option in of_group:
+        lab = "  (this lab)" if option.from_lab else ""
+        print(f"  {option.name:<{width}}  {option.comment}{lab}")
+
+
+def _describe(parsed: argparse.Namespace) -> int:
+    """Everything about one option: its comment, its components with their fields, and what it works with."""
+    from instruct_lab.config.options import options
+    from instruct_lab.experiment.reference import describe, render
+
+    of_group = {option.name: option for option in options(parsed.group)}
+    _check_name("option", parsed.option, of_group)
+    description = describe(of_group[parsed.option])
+    print(json.dumps(description, indent=2, default=str) if parsed.json else render(description))
+    return 0
+
+
+def _check_name(kind: str, name: str, known: Any) -> None:
+    from instruct_lab.config.spelling import nearest
+
+    if name not in known:
+        hint = nearest(name, known)
+        raise InstructLabError(f"There is no {kind} {name}", do=f"choose {hint or 'one of'}: {', '.join(known)}")
+
+
+def init(parsed: argparse.Namespace) -> int:
+    """Write a lab: a folder with one commented example of each kind."""
+    from instruct_lab.config.scaffold import write_lab
+
+    path = Path(parsed.path)
+    for file in write_lab(path):
+        print(file)
+    print(f"\nnext: cd {path} && instruct-lab check data=my_data && instruct-lab train experiments=my_study")
+    return 0

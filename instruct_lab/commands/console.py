@@ -1,0 +1,28 @@
+"""Standard output for tables, and standard error for warnings."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from instruct_lab.errors import Problem
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+TABLE_WIDTH = 150
+
+
+def wide_console() -> Console:
+    """Standard output, wide enough for a table if it is not a terminal."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=max(console.width, TABLE_WIDTH))
+
+
+def print_warnings(warnings: Iterable[Problem]) -> None:
+    """Print each warning as one line to standard error."""
+    for warning in warnings:
+        print(f"warning: {warning}", file=sys.stderr)

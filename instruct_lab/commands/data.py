@@ -1,0 +1,29 @@
+"""The command inspect: the data as it will reach the model."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def inspect(parsed: argparse.Namespace) -> int:
+    """Show examples of a split, their tokens and labels, and what was left out."""
+    from instruct_lab.experiment.check import check
+
+    experiment = check(parsed.overrides).or_refuse().experiment
+    from rich.console import Console
+
+    from instruct_lab.inspection.inspection import inspect
+
+    inspect(
+        experiment,
+        split=parsed.split,
+        num=parsed.num,
+        row=parsed.row,
+        dropped=parsed.dropped,
+        ids=parsed.ids,
+        html=Path(parsed.html) if parsed.html else None,
+        as_json=parsed.json,
+        console=Console(),
+    )
+    return 0

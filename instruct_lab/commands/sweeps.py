@@ -1,0 +1,28 @@
+"""Starting and resuming sweeps, for the commands train and resume."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from instruct_lab.commands.console import print_warnings, wide_console
+
+if TYPE_CHECKING:
+    from instruct_lab.sweep.record import SweepRecord
+
+
+def start_sweep(overrides: list[str]) -> int:
+    """Plan a sweep and run its trials; 1 if a trial failed."""
+    from instruct_lab.sweep.plan import plan
+
+    planned = plan(overrides)
+    print_warnings(planned.warnings)
+    from instruct_lab.sweep.driver import start
+
+    return start(planned, wide_console())
+
+
+def resume_sweep(sweep: SweepRecord) -> int:
+    """Run the trials that are missing; 1 if one failed."""
+    from instruct_lab.sweep.driver import resume
+
+    return resume(sweep, wide_console())

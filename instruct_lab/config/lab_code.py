@@ -1,0 +1,93 @@
+"""A lab's own Python: which modules it has, and whether they may run.
+
+The lab is the working directory. A `.py` file or a package beside its `conf/` is imported only if the user allows it:
+by `python: true` in the lab's `lab.yaml`, or by `--allow-lab-code`, which the processes that a command starts inherit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from instruct_lab.config.spelling import nearest
+from instruct_lab.errors import Problem
+
+SETTINGS = "lab.yaml"
+FIELDS = ("python",)
+VARIABLE = "INSTRUCT_LAB_ALLOW_LAB_CODE"
+HOW_TO_ALLOW = f"write `python: true` to {SETTINGS} beside conf/, or add --allow-lab-code"
+
+
+def is_allowed() -> bool:
+    """Whether the lab's own Python may run."""
+    settings = _settings()
+    return os.environ.get(VARIABLE) == "1" or (isinstance(settings, dict) and settings.get("python") is True)
+
+
+def _settings() -> Any:
+    """What `lab.yaml` holds; an empty dictionary without the file, `None` if it is not YAML."""
+    try:
+        return yaml.safe_load(Path(SETTINGS).read_text(encoding="utf-8")) or {}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, yaml.YAMLError):
+        return None
+
+
+def settings_problems() -> Iterator[Problem]:
+    """Yield what is wrong with `lab.yaml`."""
+    settings = _settings()
+    if not isinstance(settings, dict):
+        yield Problem(key=SETTINGS, reason="expected YAML with the field python: true or false")
+        return
+    for name, value in settings.items():
+        if name not in FIELDS:
+            reason = f"{SETTINGS} has no field {name} (fields: {', '.join(FIELDS)})"
+            yield Problem(key=f"{SETTINGS}: {name}", value=value, reason=reason, suggestion=nearest(str(name), FIELDS))
+        elif not isinstance(value, bool):
+            yield Problem(key=f"{SETTINGS}: {name}", value=value, reason="expected true or false")
+
+
+@contextlib.contextmanager
+def allow() -> Iterator[None]:
+    """Allow the lab's Python until the block ends, in this process and those that it starts."""
+    before = os.environ.get(VARIABLE)
+    os.environ[VARIABLE] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop(VARIABLE, None)
+
+
+def inherited() -> dict[str, str]:
+    """The environment variable that allows the lab's Python, for processes that do not inherit this one's."""
+    return {VARIABLE: os.environ[VARIABLE]} if VARIABLE in os.environ else {}
+
+
+def lab_source(module: str) -> Path | None:
+    """The file in the lab that defines the top level of a module; `None` if an installed library has that name."""
+    top = module.partition(".")[0]
+    files = [file for file in (Path.cwd() / top / "__init__.py", Path.cwd() / f"{top}.py") if file.is_file()]
+    if not files:
+        return None
+    try:
+        spec = importlib.util.find_spec(top)
+    except (ImportError, ValueError):
+        spec = None
+    is_installed = spec is not None and spec.origin is not None and Path(spec.origin).resolve() != files[0].resolve()
+    return None if is_installed else files[0]
+
+
+def make_importable() -> None:
+    """Put the lab at the end of the import path."""
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.append(here)

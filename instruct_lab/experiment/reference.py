@@ -1,0 +1,198 @@
+"""Everything about one option, from its file and its classes: comment, fields, documentation, what it works with."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import OmegaConf
+
+from instruct_lab.config import Component, ExternalClass
+from instruct_lab.config.build import TARGET, build, class_of
+from instruct_lab.config.compose import compose_option_tree
+from instruct_lab.config.external import docstring_of, find_class
+from instruct_lab.config.fields import FieldDescription, fields_of
+from instruct_lab.config.options import HYDRA_GROUPS, STUDIES, Option, options
+from instruct_lab.config.show import render_value
+from instruct_lab.errors import Problem
+from instruct_lab.experiment.matrix import FAMILIES, component_of
+from instruct_lab.experiment.rules import combination_problems
+from instruct_lab.experiment.rules.combinations import can_answer
+from instruct_lab.metrics import Metric
+from instruct_lab.model import Model
+
+COMBINED = ("objective", "tuning")
+"""Groups whose options an option is combined with, to say what it works with."""
+
+
+def describe(option: Option) -> dict[str, Any]:
+    """What is known of an option, as JSON.
+
+    Returns:
+        `group`, `option`, `file`, `lab`, `comment` (lines); `components`: each with `key`, `class`, `docstring` and
+        `fields`; `sets`: full key to value for what belongs to no component; `works_with`: `families`, `objective` and
+        `tuning`, each a list of names, or empty for an option that has no component; `problems` (texts).
+
+    Raises:
+        ConfigError: the file cannot be read or composed.
+    """
+    problems: list[Problem] = []
+    tree = _tree(option)
+    targets = dict(_targets(tree, ""))
+    kinds = {key: _kind(node[TARGET], key, problems) for key, node in targets.items()}
+    known = {key: kind for key, kind in kinds.items() if kind is not None}
+    return {
+        "group": option.group,
+        "option": option.name,
+        "file": str(option.path),
+        "lab": option.from_lab,
+        "comment": option.comment_lines,
+        "components": [_describe_component(key, kind, targets[key]) for key, kind in known.items()],
+        "sets": dict(_leaves(tree, "")),
+        "works_with": works_with(tree, [kind for kind in known.values() if isinstance(kind, type)]),
+        "problems": [str(problem) for problem in problems],
+    }
+
+
+def _tree(option: Option) -> dict[str, Any]:
+    """What the option sets, by full key; of a study its own values and the names of the options that it chooses."""
+    if option.group not in (STUDIES, *HYDRA_GROUPS):
+        return compose_option_tree(option.group, option.name)
+    values = yaml.safe_load(option.path.read_text(encoding="utf-8")) or {}
+    if option.group in HYDRA_GROUPS:  # Hydra's own schema has no place for these fields before the run is composed
+        above, _, name = option.group.partition("/")
+        return {above: {name: values}}
+    chosen = {key: value for one in values.pop("defaults", []) if isinstance(one, dict) for key, value in one.items()}
+    choices = {str(key).removeprefix("override ").lstrip("/"): value for key, value in chosen.items()}
+    return {**choices, **{str(key): value for key, value in values.items()}}
+
+
+def _targets(node: Any, key: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every part of a tree that names a class, by full key."""
+    if isinstance(node, dict):
+        if TARGET in node:
+            yield key, node
+        for name, inner in node.items():
+            yield from _targets(inner, f"{key}.{name}" if key else str(name))
+
+
+def _leaves(node: Any, key: str) -> Iterator[tuple[str, Any]]:
+    """Values outside every component, by full key."""
+    if not isinstance(node, dict):
+        yield key, node
+    elif TARGET not in node:
+        for name, inner in node.items():
+            yield from _leaves(inner, f"{key}.{name}" if key else str(name))
+
+
+def _kind(target: Any, key: str, problems: list[Problem]) -> type[Component] | ExternalClass | None:
+    kind = class_of(target, f"{key}.{TARGET}", problems)
+    if kind is None:
+        return None
+    return kind if isinstance(kind, type) else ExternalClass(target, {})
+
+
+def _describe_component(key: str, kind: type[Component] | ExternalClass, node: Mapping[str, Any]) -> dict[str, Any]:
+    fields = [_describe_field(field, node) for field in fields_of(kind)]
+    return {"key": key, "class": node[TARGET], "docstring": _docstring(kind), "fields": fields}
+
+
+def _docstring(kind: type[Component] | ExternalClass) -> str:
+    if not isinstance(kind, ExternalClass):
+        return inspect.getdoc(kind) or ""
+    found = find_class(kind.target)
+    return docstring_of(found[1]) if found else ""
+
+
+def _describe_field(field: FieldDescription, node: Mapping[str, Any]) -> dict[str, Any]:
+    described = {
+        "name": field.name,
+        "type": field.type,
+        "bounds": field.bounds,
+        "required": field.is_required,
+        "default": field.default,
+        "comment": field.comment,
+    }
+    if field.name in node:
+        value = node[field.name]
+        described["value"] = value[TARGET] if isinstance(value, dict) and TARGET in value else value
+    return described
+
+
+def works_with(tree: dict[str, Any], kinds: list[type[Component]]) -> dict[str, list[str]]:
+    """The families, objectives and tuning methods that an option can be combined with, by the rules.
+
+    Args:
+        tree: what the option sets, by the keys of the whole config.
+        kinds: the classes of its components.
+    """
+    if not kinds:
+        return {}
+    built = build(OmegaConf.create(tree)).built
+    families = [family for family in FAMILIES if _fits(family, kinds, built)]
+    found = {"families": families}
+    for group in COMBINED:
+        if group not in tree:
+            found[group] = [other.name for other in options(group) if _combines(group, other.name, families, built)]
+    return found
+
+
+def _fits(family: str, kinds: list[type[Component]], built: Mapping[str, Any]) -> bool:
+    models = [part for part in built.values() if isinstance(part, Model)]
+    metrics = [part for part in built.values() if isinstance(part, Metric)]
+    return (
+        all(family in kind.families for kind in kinds)
+        and all(model.family == family for model in models)
+        and all(can_answer(metric, family) for metric in metrics)
+    )
+
+
+def _combines(group: str, name: str, families: list[str], built: Mapping[str, Any]) -> bool:
+    other = component_of(group, name)
+    together = {**built, group: other}
+    return any(family in other.families for family in families) and not any(
+        problem.refuses for problem in combination_problems(together)
+    )
+
+
+# ---- as text
+
+
+def render(description: dict[str, Any]) -> str:
+    """The description of an option as text."""
+    lines = [f"{description['group']}={description['option']}  ({Path(description['file'])})"]
+    lines += [f"  {line}" for line in description["comment"]]
+    for component in description["components"]:
+        lines += ["", f"{component['key']}: {component['class']}"]
+        lines += [f"  {line}".rstrip() for line in component["docstring"].splitlines()]
+        lines += ["", *_render_fields(component["fields"])]
+    if description["sets"]:
+        lines += ["", "sets", *(f"  {key}: {render_value(value)}" for key, value in description["sets"].items())]
+    if description["works_with"]:
+        lines += ["", "works with"]
+        lines += [f"  {group}: {', '.join(names) or 'none'}" for group, names in description["works_with"].items()]
+    lines += [f"problem: {problem}" for problem in description["problems"]]
+    return "\n".join(lines)
+
+
+def _render_fields(fields: list[dict[str, Any]]) -> list[str]:
+    values = [_render_setting(field) for field in fields]
+    types = [", ".join(filter(None, (field["type"], field["bounds"]))) for field in fields]
+    width = max((len(value) for value in values), default=0)
+    type_width = max((len(text) for text in types), default=0)
+    return [
+        f"  {value:<{width}}  {text:<{type_width}}  {field['comment']}".rstrip()
+        for value, text, field in zip(values, types, fields, strict=True)
+    ]
+
+
+def _render_setting(field: dict[str, Any]) -> str:
+    """A field with its value here, and its default if that is another."""
+    default = "required" if field["required"] else f"default {render_value(field['default'])}"
+    if "value" not in field:
+        return f"{field['name']}: {'(required)' if field['required'] else render_value(field['default'])}"
+    value = f"{field['name']}: {render_value(field['value'])}"
+    return value if not field["required"] and field["value"] == field["default"] else f"{value} ({default})"

@@ -1,0 +1,106 @@
+"""A lab's own Python runs only if the user allows it."""
+
+import json
+
+import pytest
+
+from instruct_lab import cli
+from instruct_lab.config import lab_code
+from instruct_lab.experiment.check import check
+
+SOURCE = '''
+from pathlib import Path
+from instruct_lab.config import component
+from instruct_lab.tuning import Full
+
+Path("it_ran").touch()
+
+
+@component
+class Mine(Full):
+    """Mine."""
+
+    strength: float = 1.0  # how strong
+'''
+
+
+@pytest.fixture
+def option(lab, request):
+    """A tuning option whose class stands in a module beside `conf/`; gives the module's name, another for each test."""
+    module = f"lab_module_{abs(hash(request.node.name))}"
+    (lab / f"{module}.py").write_text(SOURCE, encoding="utf-8")
+    (lab / "conf" / "tuning").mkdir()
+    text = f"# mine: mine\n_target_: {module}.Mine\nstrength: 0.5\n"
+    (lab / "conf" / "tuning" / "mine.yaml").write_text(text, encoding="utf-8")
+    return module
+
+
+def test_without_permission_nothing_of_it_runs(lab, option, capsys):
+    (problem,) = check(["data=mine", "tuning=mine"]).problems
+    assert problem.key == "tuning._target_"
+    assert f"{option}.py" in problem.reason
+    assert "--allow-lab-code" in problem.reason
+    assert "lab.yaml" in problem.reason
+    for command in (["check"], ["train"], ["show"], ["inspect"]):
+        assert cli.main([*command, "data=mine", "tuning=mine"]) == 2
+    assert cli.main(["list", "tuning", "mine"]) == 0
+    assert "which runs only if you allow it" in capsys.readouterr().out
+    assert not (lab / "it_ran").exists()
+
+
+def test_the_lab_allows_it_by_a_file(lab, option):
+    (lab / "lab.yaml").write_text("python: true\n")
+    checked = check(["data=mine", "tuning=mine"])
+    assert checked.problems == []
+    assert checked.experiment.tuning.strength == 0.5
+    assert check(["data=mine", "tuning=mine", "tuning.strenght=2"]).problems[0].suggestion == "strength"
+
+
+def test_the_command_line_allows_it_for_one_command(lab, option, capsys):
+    assert cli.main(["check", "data=mine", "tuning=mine", "--allow-lab-code"]) == 0
+    assert cli.main(["check", "data=mine", "tuning=mine"]) == 2
+    assert cli.main(["list", "tuning", "mine", "--allow-lab-code", "--json"]) == 0
+    (component,) = json.loads(capsys.readouterr().out.partition("\n")[2])["components"]
+    assert component["fields"][-1]["comment"] == "how strong"
+
+
+def test_processes_inherit_the_permission(monkeypatch):
+    monkeypatch.delenv(lab_code.VARIABLE, raising=False)
+    assert lab_code.inherited() == {}
+    with lab_code.allow():
+        assert lab_code.inherited() == {lab_code.VARIABLE: "1"}
+    assert lab_code.inherited() == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "suggestion"),
+    [
+        ("python: yes please\n", "lab.yaml: python", None),
+        ("pyhton: true\n", "lab.yaml: pyhton", "python"),
+        ("[python", "lab.yaml", None),
+        ("- python\n", "lab.yaml", None),
+    ],
+)
+def test_a_mistake_in_lab_yaml_allows_nothing(lab, option, text, key, suggestion):
+    (lab / "lab.yaml").write_text(text)
+    problems = {problem.key: problem for problem in check(["data=mine", "tuning=mine"]).problems}
+    assert problems[key].suggestion == suggestion
+    assert "tuning._target_" in problems
+    assert not (lab / "it_ran").exists()
+
+
+def test_code_that_cannot_be_imported_is_a_problem_with_its_line(lab, option):
+    (lab / "lab.yaml").write_text("python: true\n")
+    path = lab / f"{option}.py"
+    path.write_text(f"import no_such_library\n{SOURCE}")
+    (problem,) = check(["data=mine", "tuning=mine"]).problems
+    assert "no_such_library" in problem.reason
+    assert f"{option}.py, line 1" in problem.reason
+    path.write_text("class Mine(:\n")
+    (problem,) = check(["data=mine", "tuning=mine"]).problems
+    assert "line 1: not valid Python" in problem.reason
+
+
+def test_an_installed_library_is_never_lab_code(lab):
+    (lab / "json.py").write_text("raise SystemExit\n")
+    assert lab_code.lab_source("json") is None
