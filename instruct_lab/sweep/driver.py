@@ -21,9 +21,9 @@ from instruct_lab.records.folder import LOCK
 from instruct_lab.sweep import record as records
 from instruct_lab.sweep.plan import Plan, plan
 from instruct_lab.sweep.record import SweepRecord
-from instruct_lab.sweep.storage import open_storage
+from instruct_lab.sweep.storage import STUDY_NAME, open_storage
 from instruct_lab.sweep.table import LiveTable
-from instruct_lab.sweep.task import STUDY_NAME, Outcome, Report, Task
+from instruct_lab.sweep.task import Outcome, Report, Task
 from instruct_lab.training.ending import Interrupted, signals_raised
 
 

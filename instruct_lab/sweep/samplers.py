@@ -59,7 +59,7 @@ class Grid(Sampler):
 
     def build(self, space: Space, number: int) -> Any:
         """A sampler that knows one point."""
-        from instruct_lab.sweep._fixed import FixedSampler
+        from instruct_lab.sweep.fixed_sampler import FixedSampler
 
         return FixedSampler(space.grid()[number])
 

@@ -1,14 +1,15 @@
-"""The sweep's Optuna study, in an SQLite file that several processes of one machine may write."""
+"""The sweep's Optuna study, in an SQLite file to which several processes of one machine may write."""
 
 from __future__ import annotations
 
 from typing import Any
 
+STUDY_NAME = "sweep"
 BUSY_SECONDS = 120
 
 
 def open_storage(url: str) -> Any:
-    """Optuna's storage behind a URL; waits for other writers instead of failing."""
+    """Optuna's storage at a URL; while another process writes, it waits instead of failing."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)

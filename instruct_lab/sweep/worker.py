@@ -1,4 +1,4 @@
-"""A process that makes runs of a sweep: those that arrive as lines of JSON, or the one of a task file.
+"""A process that makes runs of a sweep: the tasks on its standard input, one line of JSON each, or that of a file.
 
 Used as `python -m instruct_lab.sweep.worker [TASK FILE]`.
 """
@@ -16,14 +16,18 @@ import time
 from pathlib import Path
 from typing import IO
 
-from instruct_lab.sweep._sessions import CORES_VARIABLE
-from instruct_lab.sweep.task import Task, run_task
+from instruct_lab.sweep.task import CORES_VARIABLE, Task
+from instruct_lab.sweep.trial import run_task
 
 ORPHAN_SECONDS = 20.0
 
 
 def main(arguments: list[str]) -> int:
-    """Run tasks; 0, or 130 or 143 after an interruption."""
+    """Run the tasks.
+
+    Returns:
+        The exit code: 0, or 130 or 143 after an interruption.
+    """
     cores = os.environ.get(CORES_VARIABLE)
     if cores and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, map(int, cores.split(",")))
@@ -42,7 +46,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _serve() -> None:
-    """Answer each task with a line of JSON on what was standard output; all else that is printed goes to errors."""
+    """Answer each task with a line of JSON on the original standard output; other output goes to standard error."""
     from instruct_lab.training.shared import SharedModels
 
     answers: IO[str] = os.fdopen(os.dup(1), "w", encoding="utf-8")
@@ -57,11 +61,11 @@ def _serve() -> None:
 
 
 def _read(lines: IO[str], tasks: queue.Queue[Task | None]) -> None:
-    """Pass tasks on; where the sweep's own process has died, end this one too."""
+    """Put tasks into the queue; end this process when the sweep's process has died."""
     for line in lines:
         tasks.put(Task.from_json(json.loads(line)))
     tasks.put(None)
-    time.sleep(1.0)  # a worker without a task has ended by now
+    time.sleep(1.0)  # an idle worker has ended by then
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(ORPHAN_SECONDS)
     os._exit(1)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+RUN_PATH_VARIABLE = "INSTRUCT_LAB_RUN_PATH"
+"""The environment variable that names the record of a multi-device run to its other processes."""
+
 
 def run_name(name: str | None, choices: dict[str, Any]) -> str:
     """The config's own name for it, or its main choices."""

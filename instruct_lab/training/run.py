@@ -20,15 +20,12 @@ from instruct_lab.records.identity import config_hash
 from instruct_lab.tracker.recorder import Recorder
 from instruct_lab.tracker.start import start_trackers
 from instruct_lab.training.ending import recorded_ending, signals_raised
-from instruct_lab.training.names import run_name
+from instruct_lab.training.names import RUN_PATH_VARIABLE, run_name
 from instruct_lab.training.quiet import quiet_libraries
 from instruct_lab.training.stages import Stages
 
 if TYPE_CHECKING:
     from instruct_lab.training.shared import SharedModels
-
-RUN_PATH_VARIABLE = "INSTRUCT_LAB_RUN_PATH"
-"""Tells the other processes of a multi-device run which record is theirs."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""A launcher whose trials are a formula instead of a training: what a sweep decides can be told beforehand."""
+"""A launcher whose trials are a formula instead of a training, so that the decisions of a sweep are predictable."""
 
 import math
 from concurrent.futures import Future
@@ -7,18 +7,19 @@ from instruct_lab.config import component
 from instruct_lab.records import RunRecord, Summary
 from instruct_lab.sweep import Launcher
 from instruct_lab.sweep.launchers import Session
-from instruct_lab.sweep.task import Outcome, validation_report
+from instruct_lab.sweep.reporting import pruning_check
+from instruct_lab.sweep.task import Outcome
 
 STEPS = 27
 
 
 def final_loss(r, lr):
-    """Least at r=16, lr=3e-3."""
+    """Smallest at r=16, lr=3e-3."""
     return 1.0 + 0.15 * abs(math.log2(r / 16)) + 0.4 * abs(math.log10(lr / 3e-3))
 
 
 def loss_at(r, lr, step):
-    """A curve that falls from 5 to its final loss, the faster the higher the learning rate."""
+    """A curve that falls from 5 to its final loss; a higher learning rate makes it faster."""
     final = final_loss(r, lr)
     wave = 0.01 * math.sin(7 * step + r)
     return final + (5 - final) * math.exp(-step / (4 + 2 * abs(math.log10(lr / 3e-3)))) + wave
@@ -53,11 +54,11 @@ def run(task):
     task.record_path.mkdir(exist_ok=True)
     record = RunRecord(task.record_path)
     record.write_manifest(id=task.run_id, status="running", sweep=task.sweep)
-    validated = validation_report(task)
+    check_pruning = None if task.report is None else pruning_check(task.report)
     for step in range(1, STEPS + 1):
         value = loss_at(r, lr, step) + 0.01 * task.sweep["seed"]
         record.append_metrics(step=step, epoch=0, values={"val/loss": value, "train/loss": value})
-        if validated is not None and validated(step, {"val/loss": value}):
+        if check_pruning is not None and check_pruning(step, {"val/loss": value}):
             record.write_manifest(status="pruned")
             return Outcome("pruned")
     metrics = {"val/chrf": {"after": {"value": 100 - value, "low": 0, "high": 100, "count": 1, "signature": ""}}}

@@ -1,4 +1,4 @@
-"""Sessions on this machine: in this process, or in worker processes."""
+"""Trials in worker processes of this machine."""
 
 from __future__ import annotations
 
@@ -9,46 +9,39 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from pathlib import Path
+from typing import Annotated
 
-from instruct_lab.sweep.launchers import Session
-from instruct_lab.sweep.task import Outcome, Task, run_task
+from pydantic import Field
 
-CORES_VARIABLE = "INSTRUCT_LAB_CORES"
+from instruct_lab.config import component
+from instruct_lab.sweep.launchers.base import Launcher, Session
+from instruct_lab.sweep.task import CORES_VARIABLE, Outcome, Task, child_environment
+
 DEFAULT_PROCESSES = 2
 TERMINATE_SECONDS = 30.0
 INTERRUPTED_CODES = (130, 143)
 
 
-class SharedSession(Session):
-    """Runs each task at once, in the caller's thread."""
+@component
+class Processes(Launcher):
+    """Several trials at a time on this machine, each worker process with its share of the cores, or a GPU of its own.
 
-    slots = 1
+    A worker runs many trials, and shares between them what `Shared` does; if it dies, only its current trial fails.
+    """
 
-    def __init__(self) -> None:
-        from instruct_lab.training.shared import SharedModels
+    num_processes: Annotated[int, Field(ge=1)] | None = None  # null: one for each GPU, or two without any
 
-        self._shared = SharedModels.of_process()
-
-    def submit(self, task: Task) -> Future[Outcome]:
-        """Run the trial; the future is done already."""
-        future: Future[Outcome] = Future()
-        future.set_result(run_task(task, self._shared))
-        return future
-
-    def close(self) -> None:
-        """Let the weights go."""
-        self._shared.clear()
+    def open(self, sweep_path: Path) -> Session:
+        """Prepare the workers; each starts with its first trial."""
+        return ProcessSession(self.num_processes)
 
 
 class ProcessSession(Session):
     """Worker processes, each with a share of the cores or a GPU of its own."""
 
     def __init__(self, num_processes: int | None) -> None:
-        gpus = _visible_gpus()
-        cores = (
-            sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
-        )
+        gpus, cores = _visible_gpus(), _usable_cores()
         self.slots = num_processes or len(gpus) or min(DEFAULT_PROCESSES, len(cores))
         self._free: queue.Queue[_Worker] = queue.Queue()
         self._workers = []
@@ -60,7 +53,7 @@ class ProcessSession(Session):
         self._threads = ThreadPoolExecutor(self.slots)
 
     def submit(self, task: Task) -> Future[Outcome]:
-        """Hand the trial to a free worker."""
+        """Give the trial to a free worker."""
         return self._threads.submit(self._run, task)
 
     def _run(self, task: Task) -> Outcome:
@@ -71,14 +64,18 @@ class ProcessSession(Session):
             self._free.put(worker)
 
     def close(self) -> None:
-        """End the workers; a trial that is running is interrupted, and its record says so."""
+        """Stop the workers; a running trial is interrupted, and its record says so."""
         for worker in self._workers:
             worker.terminate()
         self._threads.shutdown(wait=True, cancel_futures=True)
 
 
+def _usable_cores() -> list[int]:
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+
+
 def _visible_gpus() -> list[str]:
-    """What `CUDA_VISIBLE_DEVICES` calls the GPUs that this process may use."""
+    """The names in `CUDA_VISIBLE_DEVICES` of the GPUs that this process may use."""
     import torch
 
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -87,46 +84,38 @@ def _visible_gpus() -> list[str]:
 
 
 class _Worker:
-    """A process that runs one task after another; started when the first arrives, and again after it died."""
+    """A process of `instruct_lab.sweep.worker` that runs one task after another; restarted after it died.
+
+    Each task is a line of JSON on its standard input, each outcome a line on its standard output.
+    """
 
     def __init__(self, cores: list[int], gpu: str | None) -> None:
-        self._environment = {
-            **os.environ,
-            CORES_VARIABLE: ",".join(map(str, cores)),
-            "OMP_NUM_THREADS": str(len(cores)),
-            "MKL_NUM_THREADS": str(len(cores)),
-        }
-        self._environment.pop("INSTRUCT_LAB_RUN_PATH", None)
+        threads = str(len(cores))
+        self._environment = child_environment(
+            **{CORES_VARIABLE: ",".join(map(str, cores)), "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+        )
         if gpu is not None:
             self._environment["CUDA_VISIBLE_DEVICES"] = gpu
         self._process: subprocess.Popen[str] | None = None
         self._lock = threading.Lock()
-        self._closed = False
+        self._is_closed = False
 
     def run(self, task: Task) -> Outcome:
-        """Wait for the outcome; a worker that dies fails the task."""
+        """Wait for the outcome; if the worker dies, the task has failed."""
         with self._lock:
-            if self._closed:
+            if self._is_closed:
                 return Outcome("interrupted", "the sweep was stopped")
-            process = self._started()
-        assert process.stdin is not None
-        assert process.stdout is not None
-        try:
-            process.stdin.write(json.dumps(task.to_json()) + "\n")
-            process.stdin.flush()
-            answer = process.stdout.readline()
-        except OSError:
-            answer = ""
+            process = self._running_process()
+        answer = _ask(process, task)
         if answer:
-            plain: dict[str, Any] = json.loads(answer)
-            return Outcome(**plain)
+            return Outcome(**json.loads(answer))
         code = process.wait()
-        if self._closed or code in INTERRUPTED_CODES:
+        if self._is_closed or code in INTERRUPTED_CODES:
             return Outcome("interrupted", "the sweep was stopped")
         reason = f"signal {-code}" if code < 0 else f"exit code {code}"
         return Outcome("failed", f"the worker process ended with {reason}; see {task.output_path}")
 
-    def _started(self) -> subprocess.Popen[str]:
+    def _running_process(self) -> subprocess.Popen[str]:
         if self._process is None or self._process.poll() is not None:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "instruct_lab.sweep.worker"],
@@ -139,9 +128,9 @@ class _Worker:
         return self._process
 
     def terminate(self) -> None:
-        """End the process, gently first."""
+        """Stop the process; kill it if it does not end in time."""
         with self._lock:
-            self._closed = True
+            self._is_closed = True
             process = self._process
         if process is None or process.poll() is not None:
             return
@@ -150,3 +139,15 @@ class _Worker:
             process.wait(TERMINATE_SECONDS)
         except subprocess.TimeoutExpired:
             process.kill()
+
+
+def _ask(process: subprocess.Popen[str], task: Task) -> str:
+    """Send a task and wait for the answer; empty if the process ended before."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        process.stdin.write(json.dumps(task.to_json()) + "\n")
+        process.stdin.flush()
+        return process.stdout.readline()
+    except OSError:
+        return ""

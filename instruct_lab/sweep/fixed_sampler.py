@@ -1,4 +1,4 @@
-"""A sampler of Optuna that gives one point."""
+"""An Optuna sampler that proposes one given point."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from optuna.samplers import BaseSampler
 
 
 class FixedSampler(BaseSampler):
-    """Gives each dimension its value of one point."""
+    """Proposes the values of one point."""
 
     def __init__(self, point: Mapping[str, Any]) -> None:
         self._point = point
 
     def infer_relative_search_space(self, study: Any, trial: Any) -> dict[str, Any]:
-        """Nothing is sampled together."""
+        """Empty: no dimensions are sampled together."""
         return {}
 
     def sample_relative(self, study: Any, trial: Any, search_space: Any) -> dict[str, Any]:
-        """Nothing is sampled together."""
+        """Empty, see `infer_relative_search_space`."""
         return {}
 
     def sample_independent(self, study: Any, trial: Any, param_name: str, param_distribution: Any) -> Any:
-        """The point's value."""
+        """The point's value of this dimension."""
         return self._point[param_name]

@@ -1,0 +1,9 @@
+"""Launchers: where trials run. Each module has one launcher and the session that it opens."""
+
+from instruct_lab.sweep.launchers.base import Launcher, Session
+from instruct_lab.sweep.launchers.processes import Processes
+from instruct_lab.sweep.launchers.ray import Ray
+from instruct_lab.sweep.launchers.shared import Shared
+from instruct_lab.sweep.launchers.slurm import Slurm
+
+__all__ = ["Launcher", "Processes", "Ray", "Session", "Shared", "Slurm"]

@@ -1,0 +1,38 @@
+"""Tasks in the worker processes of a cluster."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import TYPE_CHECKING, Any
+
+from instruct_lab.sweep.task import Outcome, Task
+from instruct_lab.sweep.trial import run_task
+
+if TYPE_CHECKING:
+    from instruct_lab.training.shared import SharedModels
+
+
+@functools.cache
+def _shared_models() -> SharedModels:
+    from instruct_lab.training.shared import SharedModels
+
+    return SharedModels.of_process()
+
+
+def run_in_worker(entries: dict[str, Any]) -> dict[str, str]:
+    """Run a task in this worker process, which keeps loaded models from one task to the next.
+
+    Args:
+        entries: the task as plain containers.
+
+    Returns:
+        The outcome as plain containers.
+    """
+    from instruct_lab.training.ending import Interrupted
+
+    try:
+        outcome = run_task(Task.from_json(entries), _shared_models())
+    except Interrupted as interrupted:
+        outcome = Outcome("interrupted", str(interrupted))
+    return dataclasses.asdict(outcome)

@@ -1,0 +1,105 @@
+"""Trials on a Ray cluster."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from concurrent.futures import Future
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from instruct_lab.config import component, lab_code
+from instruct_lab.errors import InstructLabError, Problem, wrap_errors
+from instruct_lab.sweep.launchers._cluster import run_in_worker
+from instruct_lab.sweep.launchers.base import Launcher, Session
+from instruct_lab.sweep.task import Outcome, Task
+
+
+@component
+class Ray(Launcher):
+    """Trials as tasks of a Ray cluster: a local one, or an existing one by its address."""
+
+    address: str | None = None  # null: a local cluster, which ends with the sweep
+    num_trials: Annotated[int, Field(ge=1)] | None = None  # trials at a time; null: as many as CPUs and GPUs allow
+    cpus: Annotated[float, Field(gt=0)] = 1  # for each trial
+    gpus: Annotated[float, Field(ge=0)] = 0  # for each trial
+
+    def problems(self) -> Iterator[Problem]:
+        """Ray is not installed."""
+        if find_spec("ray") is None:
+            reason = "needs the package ray, which is not installed: pip install 'instruct-lab[ray]'"
+            yield Problem(key="", reason=reason, kind="unavailable_here")
+
+    def open(self, sweep_path: Path) -> Session:
+        """Connect to the cluster, or start a local one."""
+        return RaySession(self)
+
+
+class RaySession(Session):
+    """Tasks of a Ray cluster."""
+
+    def __init__(self, launcher: Ray) -> None:
+        import ray
+
+        self._ray = ray
+        self._owns_cluster = not ray.is_initialized()
+        if self._owns_cluster:
+            _connect(launcher.address)
+        resources = ray.cluster_resources()
+        capacity = [resources.get("CPU", 1) / launcher.cpus]
+        if launcher.gpus:
+            capacity.append(resources.get("GPU", 0) / launcher.gpus)
+        self.slots = launcher.num_trials or int(min(capacity))
+        if self.slots < 1 or min(capacity) < 1:
+            self.close()
+            raise InstructLabError(
+                f"The Ray cluster has {resources.get('CPU', 0):g} CPUs and {resources.get('GPU', 0):g} GPUs: too few "
+                "for one trial",
+                where="hydra.launcher.cpus and hydra.launcher.gpus",
+                do="lower them",
+            )
+        options = {"num_cpus": launcher.cpus, "num_gpus": launcher.gpus, "max_retries": 0}
+        remote: Any = ray.remote
+        self._run = remote(**options)(run_in_worker)
+
+    def submit(self, task: Task) -> Future[Outcome]:
+        """Start a task."""
+        return _outcome(self._run.remote(task.to_json()).future())
+
+    def close(self) -> None:
+        """Stop a cluster that was started for the sweep, with its tasks."""
+        if self._owns_cluster:
+            self._ray.shutdown()
+
+
+def _connect(address: str | None) -> None:
+    import ray
+
+    where, do = f"hydra.launcher.address={address}", "check the address, or leave it null for a local cluster"
+    search_path = os.pathsep.join(path for path in sys.path if path)
+    with wrap_errors(what="Ray cannot be reached", where=where, do=do):
+        ray.init(
+            address=address,
+            include_dashboard=False if address is None else None,
+            log_to_driver=False,
+            logging_level="ERROR",
+            runtime_env={"env_vars": {"PYTHONPATH": search_path, **lab_code.inherited()}},
+        )
+
+
+def _outcome(entries: Future[dict[str, str]]) -> Future[Outcome]:
+    """The task's outcome; failed if the cluster lost the task."""
+    future: Future[Outcome] = Future()
+
+    def set_outcome(finished: Future[dict[str, str]]) -> None:
+        try:
+            future.set_result(Outcome(**finished.result()))  # type: ignore[arg-type]
+        except Exception as error:  # a worker died, or a node was lost
+            future.set_result(Outcome("failed", f"{type(error).__name__}: {error}"))
+
+    entries.add_done_callback(set_outcome)
+    return future

@@ -1,0 +1,50 @@
+"""A trial's validation values, reported to the sweep's Optuna study, whose pruner may stop the run."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from instruct_lab.errors import InstructLabError
+from instruct_lab.sweep.storage import STUDY_NAME, open_storage
+from instruct_lab.sweep.task import Report
+
+
+def pruning_check(report: Report) -> Callable[[int, dict[str, float]], str | None]:
+    """A function that reports the values of one validation, and returns why the run stops, or `None`.
+
+    Args:
+        report: where to.
+    """
+    open_trial = functools.cache(lambda: _trial(report))
+
+    def report_values(step: int, values: dict[str, float]) -> str | None:
+        if report.metric not in values:
+            raise InstructLabError(
+                f"sweep.metric is {report.metric}, which is not logged during training",
+                do=f"choose one of: {', '.join(sorted(values))}; or pruner=none",
+            )
+        trial, value = open_trial(), values[report.metric]
+        trial.report(value, step)
+        if not trial.should_prune():
+            return None
+        return f"{report.metric} {value:.6g} at step {step}: the sweep's pruner stopped the run"
+
+    return report_values
+
+
+def _trial(report: Report) -> Any:
+    """The Optuna trial, from any process."""
+    import optuna
+    from omegaconf import OmegaConf
+
+    from instruct_lab.config.build import build
+
+    study = optuna.load_study(
+        study_name=STUDY_NAME,
+        storage=open_storage(report.storage),
+        pruner=build(OmegaConf.create(report.pruner)).root.build(),
+        sampler=optuna.samplers.RandomSampler(seed=0),
+    )
+    return optuna.trial.Trial(study, report.trial_id)

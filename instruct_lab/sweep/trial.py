@@ -1,0 +1,177 @@
+"""Runs one task of a sweep: from its overrides to its record, in whatever process a launcher chose."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from instruct_lab.errors import ConfigError
+from instruct_lab.records import RunRecord
+from instruct_lab.records.folder import is_locked
+from instruct_lab.records.schema import MANIFEST
+from instruct_lab.sweep.reporting import pruning_check
+from instruct_lab.sweep.task import Outcome, Task, child_environment
+
+if TYPE_CHECKING:
+    from instruct_lab.training.shared import SharedModels
+
+LOCK_SECONDS = 60.0
+"""How long a trial waits for a process that still writes its record, as a worker of a killed sweep may."""
+ENDED = ("finished", "failed", "pruned")
+TASK_VARIABLE = "INSTRUCT_LAB_TASK"
+"""Names the task file to a process that was started for one trial."""
+
+
+def run_task(task: Task, shared: SharedModels | None = None) -> Outcome:
+    """Make the run of a task, or resume it if its record exists; the record holds whatever went wrong.
+
+    Args:
+        task: what to run.
+        shared: models that earlier trials of this process loaded.
+
+    Raises:
+        Interrupted: a signal arrived; the record says so, and the trial can be resumed.
+    """
+    os.chdir(task.working_path)
+    with output_to(Path(task.output_path)):
+        try:
+            return _train_or_resume(task, shared)
+        except Exception as error:
+            print("".join(traceback.format_exception(error)), file=sys.stderr)
+            _record_failure(task, error)
+            lines = str(error).strip().splitlines()
+            return Outcome("failed", f"{type(error).__name__}: {lines[0] if lines else ''}")
+        finally:
+            if shared is not None:
+                shared.end_run()
+
+
+def _train_or_resume(task: Task, shared: SharedModels | None) -> Outcome:
+    from instruct_lab.callbacks import Pruned
+    from instruct_lab.experiment.check import check
+    from instruct_lab.training.run import RunContext, resume, train
+
+    record = _existing_record(task)
+    if record is not None and record.manifest.status in ENDED:
+        return _outcome_of(record)
+    check_pruning = None if task.report is None else pruning_check(task.report)
+    try:
+        if record is not None and task.resumes is not False:
+            experiment, config = _load_config(record)
+            if _needs_own_process(experiment):
+                return _run_in_own_process(task, resumes=True)
+            resume(experiment, config, record, RunContext(shared=shared, on_validation=check_pruning))
+        else:
+            checked = task.checked or check(task.overrides).or_refuse()
+            if _needs_own_process(checked.experiment):
+                return _run_in_own_process(task, resumes=False)
+            context = RunContext(task.name, task.run_id, {"sweep": task.sweep}, shared, check_pruning)
+            train(checked.experiment, checked.resolved, checked.composition.choices, task.overrides, context)
+    except Pruned as pruned:
+        return Outcome("pruned", str(pruned))
+    return Outcome("finished")
+
+
+def _load_config(record: RunRecord) -> tuple[Any, dict[str, Any]]:
+    from omegaconf import OmegaConf
+
+    from instruct_lab.experiment.check import check_config, plain
+
+    config = OmegaConf.create(record.config)
+    return check_config(config), plain(config)
+
+
+# ---- the record
+
+
+def _existing_record(task: Task) -> RunRecord | None:
+    """The record if an earlier process created it; waits until no process writes it any more."""
+    path = task.record_path
+    if not _has_manifest(path):
+        return None
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        deadline = time.monotonic() + LOCK_SECONDS
+        while is_locked(path) and time.monotonic() < deadline:
+            time.sleep(0.2)
+    return RunRecord.open(path)
+
+
+def _has_manifest(path: Path) -> bool:
+    return (path / MANIFEST).is_file()
+
+
+def _outcome_of(record: RunRecord) -> Outcome:
+    manifest = record.manifest
+    exception = manifest.exception
+    message = f"{exception.type}: {exception.message}" if exception is not None else ""
+    return Outcome(manifest.status or "failed", message)
+
+
+def _record_failure(task: Task, error: Exception) -> None:
+    """Write a failure to the record, which is created if the run did not get that far."""
+    path = task.record_path
+    if not _has_manifest(path):
+        from omegaconf import OmegaConf
+
+        from instruct_lab.config.compose import compose
+
+        try:
+            config: Any = OmegaConf.to_container(compose(task.overrides).config, resolve=False)
+        except ConfigError:
+            config = {}
+        entries = {"sweep": task.sweep}
+        RunRecord.create(Path(task.runs_path), task.name, config, task.overrides, run_id=task.run_id, **entries)
+    record = RunRecord.open(path)
+    if record.manifest.status not in ENDED:
+        record.write_failure(error)
+
+
+# ---- runs of several devices
+
+
+def _needs_own_process(experiment: Any) -> bool:
+    """True for a run of several devices: Lightning starts the command line of the process again for each of them."""
+    devices = experiment.trainer.arguments.get("devices", "auto")
+    nodes = experiment.trainer.arguments.get("num_nodes", 1)
+    return (devices not in ("auto", 1, "1", [0]) or nodes != 1) and TASK_VARIABLE not in os.environ
+
+
+def _run_in_own_process(task: Task, *, resumes: bool) -> Outcome:
+    file = Path(task.output_path).with_suffix(".task.json")
+    file.write_text(json.dumps(dataclasses.replace(task, resumes=resumes).to_json()), encoding="utf-8")
+    command = [sys.executable, "-m", "instruct_lab.sweep.worker", str(file)]
+    done = subprocess.run(command, env=child_environment(**{TASK_VARIABLE: str(file)}), check=False)
+    record = RunRecord.open(task.record_path) if _has_manifest(task.record_path) else None
+    if record is not None and record.manifest.status in (*ENDED, "interrupted"):
+        return _outcome_of(record)
+    raise RuntimeError(f"the process of this trial ended with exit code {done.returncode}")
+
+
+@contextlib.contextmanager
+def output_to(path: Path) -> Iterator[None]:
+    """Append the output of this process, including that of C libraries, to a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    original = [os.dup(number) for number in (1, 2)]
+    opened = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    try:
+        for number in (1, 2):
+            os.dup2(opened, number)
+        yield
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        for number, descriptor in zip((1, 2), original, strict=True):
+            os.dup2(descriptor, number)
+            os.close(descriptor)
+        os.close(opened)
