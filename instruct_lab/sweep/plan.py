@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 
 from instruct_lab.cache import describe
@@ -21,13 +23,13 @@ from instruct_lab.records.identity import config_hash
 from instruct_lab.sweep.launchers import Launcher
 from instruct_lab.sweep.samplers import Sampler
 from instruct_lab.sweep.settings import Sweep
-from instruct_lab.sweep.space import Dimension, Space, SpaceError, dimension_of_override, parsed, space_of
+from instruct_lab.sweep.space import Dimension, Space, SpaceError, dimension_of_override, space_of
 from instruct_lab.training.names import run_name
 
 MAX_CHECKED = 128
-"""Points that are checked beforehand; of a larger grid, and of intervals, a few that hold every choice and bound."""
+"""Points that are checked before a sweep starts. Of larger grids and of intervals, `Space.corners` are checked."""
 NOT_IDENTITY = frozenset({"num_points", "max_hours", "refused_points"})
-"""Settings that may change while a sweep is stopped."""
+"""Settings that may change between stopping and resuming a sweep."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,20 +37,21 @@ class Plan:
     """A sweep that can start.
 
     Args:
-        overrides: what the user typed.
-        base: those of it that every run has.
+        overrides: as typed.
+        base: the overrides that every run has.
         space: what varies.
         settings: the key `sweep`.
         sampler: chooses points.
         launcher: runs trials.
-        num_points: points to try.
+        num_points: number of points to try.
         directions: of each metric, `minimize` or `maximize`.
         seed: of the first run of each point.
         name: folder of the runs' records and of the sweep's own.
         runs_path: the folder of all records.
         choices: the options that the base config chose.
-        fingerprint: covers what decides which runs are made.
-        checked: the configs that were checked beforehand, by their overrides.
+        fingerprint: a hash over everything that decides which runs are made.
+        checked: the configs that were checked, by their overrides.
+        warnings: of these configs.
     """
 
     overrides: list[str]
@@ -65,6 +68,12 @@ class Plan:
     choices: dict[str, Any]
     fingerprint: str
     checked: dict[tuple[str, ...], Checked] = dataclasses.field(default_factory=dict, repr=False)
+    warnings: list[Problem] = dataclasses.field(default_factory=list, repr=False)
+
+    def print_warnings(self) -> None:
+        """Print each warning as one line to standard error."""
+        for warning in self.warnings:
+            print(f"warning: {warning}", file=sys.stderr)
 
     @property
     def warnings(self) -> list[Problem]:
@@ -72,7 +81,7 @@ class Plan:
         return list(dict.fromkeys(warning for checked in self.checked.values() for warning in checked.warnings))
 
     def run_overrides(self, values: dict[str, Any], seed: int) -> list[str]:
-        """The whole config of one run."""
+        """All overrides of one run."""
         seeds = [f"seed={seed}"] if self.settings.seeds > 1 else []
         return [*self.base, *self.space.overrides(values), *seeds]
 
@@ -81,7 +90,7 @@ def plan(overrides: list[str]) -> Plan:
     """Plan a sweep.
 
     Raises:
-        ConfigError: it cannot run; tells every problem, each at the points that have it.
+        ConfigError: it cannot run; lists every problem, and the points that have it.
     """
     with files_read_once():
         return _plan(overrides)
@@ -95,25 +104,13 @@ def _plan(overrides: list[str]) -> Plan:
     settings, sampler = built.root["sweep"], built.root["hydra"]["sweeper"]
     space = _space(settings, composition)
     num_points = _num_points(settings, sampler, space)
-    base = [text for text in overrides if not _parsed(text).is_sweep_override()]
-    seed = composition.config.get("seed", 0)
-    checked = _checked_points(space, base, settings, num_points)
-    experiment = next(iter(checked.values())).experiment
-    names = [] if len(settings.metrics) == 1 or sampler.takes_several_metrics else [type(sampler).__name__]
-    problems = [Problem(key="sweep.metric", reason=f"{name} looks for one metric") for name in names]
-    problems += _pruning_problems(settings)
+    base = [str(override.input_line) for override in _fixed(composition)]
+    points = _check_points(space, base, settings, num_points)
+    experiment = next(iter(points.checked.values())).experiment
+    directions, wrong_directions = _directions(settings, experiment)
+    problems = [*_metric_problems(settings, sampler), *wrong_directions]
     if problems:
         raise ConfigError(problems)
-    identity = {
-        "base": config_hash(plain(composition.config)) if not composition.problems else "",
-        "space": [dataclasses.asdict(dimension) for dimension in space.dimensions],
-        "settings": {
-            field.name: describe(getattr(settings, field.name))
-            for field in dataclasses.fields(settings)
-            if field.name not in NOT_IDENTITY
-        },
-        "sampler": describe(sampler),
-    }
     return Plan(
         overrides=overrides,
         base=base,
@@ -122,39 +119,51 @@ def _plan(overrides: list[str]) -> Plan:
         sampler=sampler,
         launcher=built.root["hydra"]["launcher"],
         num_points=num_points,
-        directions=list(_directions(settings, experiment)),
-        seed=seed,
-        name=run_name(experiment.name, _varied(composition.choices, space)),
+        directions=directions,
+        seed=composition.config.get("seed", 0),
+        name=run_name(experiment.name, _choices_in_name(composition.choices, space)),
         runs_path=experiment.runs_path,
         choices=composition.choices,
-        fingerprint=hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest(),
-        checked=checked,
+        fingerprint=_fingerprint(composition, space, settings, sampler),
+        checked=points.checked,
+        warnings=points.warnings,
     )
 
 
-def _parsed(text: str) -> Override:
-    try:
-        return parsed(text)
-    except SpaceError as error:
-        raise ConfigError([Problem(key=text.partition("=")[0], value=text, reason=str(error))]) from error
+def _fingerprint(composition: Composition, space: Space, settings: Sweep, sampler: Sampler) -> str:
+    identity = {
+        "base": config_hash(plain(composition.config)),
+        "space": [dataclasses.asdict(dimension) for dimension in space.dimensions],
+        "settings": {
+            field.name: describe(getattr(settings, field.name))
+            for field in dataclasses.fields(settings)
+            if field.name not in NOT_IDENTITY
+        },
+        "sampler": describe(sampler),
+    }
+    return hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def varies(settings: Sweep, composition: Composition) -> bool:
     """Whether a study is a sweep with these overrides: something varies that they do not fix."""
-    return settings.seeds > 1 or bool(_free(settings, composition))
+    return settings.seeds > 1 or bool(_study_dimensions(settings, composition))
 
 
-def _free(settings: Sweep, composition: Composition) -> dict[str, Dimension]:
-    """What the study lets vary, less what the command line fixes, by key."""
-    fixed = {
-        override.key_or_group for text in composition.overrides if not (override := _parsed(text)).is_sweep_override()
-    }
+def _fixed(composition: Composition) -> list[Override]:
+    """The overrides with one value."""
+    overrides = OverridesParser.create().parse_overrides(composition.overrides)
+    return [override for override in overrides if not override.is_sweep_override()]
+
+
+def _study_dimensions(settings: Sweep, composition: Composition) -> dict[str, Dimension]:
+    """By key: what varies in the study, without what the command line fixes."""
+    fixed = {override.key_or_group for override in _fixed(composition)}
     return {one.key: one for one in settings.dimensions() if one.key not in fixed}
 
 
 def _space(settings: Sweep, composition: Composition) -> Space:
-    """What the study lets vary, less what the command line fixes, with what the command line lets vary."""
-    dimensions = _free(settings, composition)
+    """What varies in the study or on the command line, without what the command line fixes."""
+    dimensions = _study_dimensions(settings, composition)
     try:
         for override in composition.swept:
             dimensions[override.key_or_group] = dimension_of_override(override)
@@ -165,98 +174,111 @@ def _space(settings: Sweep, composition: Composition) -> Space:
         reason = "nothing varies: give a key several values (tuning.r=4,8), set sweep.space, or sweep.seeds"
         raise ConfigError([Problem(key="sweep", reason=reason)])
     if settings.seeds > 1 and any(one.key == "seed" for one in space.dimensions):
-        raise ConfigError([Problem(key="sweep.seeds", value=settings.seeds, reason="the key seed varies by itself")])
+        reason = "the key seed varies already"
+        raise ConfigError([Problem(key="sweep.seeds", value=settings.seeds, reason=reason)])
     return space
 
 
 def _num_points(settings: Sweep, sampler: Sampler, space: Space) -> int:
     try:
-        there = sampler.num_points(space)
+        available = sampler.num_points(space)
     except SpaceError as error:
         raise ConfigError([Problem(key="sweep.space", reason=str(error))]) from error
-    if there is None and settings.num_points is None:
-        reason = f"{type(sampler).__name__} finds points without end: say how many to try"
+    if available is None and settings.num_points is None:
+        reason = f"{type(sampler).__name__} proposes points without end: say how many to try"
         raise ConfigError([Problem(key="sweep.num_points", reason=reason)])
-    return min(number for number in (there, settings.num_points) if number is not None)
+    return min(number for number in (available, settings.num_points) if number is not None)
 
 
-def _checked_points(space: Space, base: list[str], settings: Sweep, num_points: int) -> dict[tuple[str, ...], Checked]:
-    """Check points; those that are right, by their overrides.
+# ---- points
+
+
+@dataclasses.dataclass(frozen=True)
+class _Points:
+    """Configs of points that can run, by their overrides, and the warnings about them."""
+
+    checked: dict[tuple[str, ...], Checked]
+    warnings: list[Problem]
+
+
+def _check_points(space: Space, base: list[str], settings: Sweep, num_points: int) -> _Points:
+    """Check points before the sweep starts.
 
     Raises:
-        ConfigError: points are wrong, and the settings refuse these; or all are.
+        ConfigError: points have problems, and the settings refuse these; or all points have some.
     """
-    right: dict[tuple[str, ...], Checked] = {}
-    at_points: dict[Problem, list[str]] = {}
+    passed: dict[tuple[str, ...], Checked] = {}
+    problems: dict[Problem, list[str]] = {}
+    warnings: dict[Problem, list[str]] = {}
     count = 0
-    for values in _some_points(space, num_points):
+    for values in _points_to_check(space, num_points):
         count += 1
-        overrides = [*base, *space.overrides(values)]
+        overrides, label = [*base, *space.overrides(values)], ", ".join(f"{k}={v}" for k, v in values.items())
         checked = check(overrides)
         if not checked.problems:
-            right[tuple(overrides)] = checked
-        for problem in checked.problems:
-            at_points.setdefault(problem, []).append(", ".join(f"{key}={value}" for key, value in values.items()))
-    if right and (not at_points or settings.refused_points == "fail"):
-        return right
-    raise ConfigError(list(_told(at_points, count)))
+            passed[tuple(overrides)] = checked
+        for found, at_points in ((checked.problems, problems), (checked.warnings, warnings)):
+            for problem in found:
+                at_points.setdefault(problem, []).append(label)
+    if not passed or (problems and settings.refused_points == "refuse"):
+        raise ConfigError(list(_with_points(problems, count, "; sweep.refused_points=fail runs the others")))
+    return _Points(passed, list(_with_points(warnings, count)))
 
 
-def _some_points(space: Space, num_points: int) -> Iterable[dict[str, Any]]:
+def _points_to_check(space: Space, num_points: int) -> Iterable[dict[str, Any]]:
     if any(dimension.is_interval for dimension in space.dimensions):
         return space.corners()
     points = space.grid()
     return points[:num_points] if len(points) <= MAX_CHECKED else space.corners()
 
 
-def _told(at_points: dict[Problem, list[str]], count: int) -> Iterator[Problem]:
+def _with_points(at_points: dict[Problem, list[str]], count: int, hint: str = "") -> Iterator[Problem]:
+    """Each problem; one that not all points have names those that do."""
     for problem, points in at_points.items():
         if len(points) == count:
             yield problem
             continue
         more = f" and {len(points) - 1} more points" if len(points) > 1 else ""
-        reason = f"{problem.reason.rstrip('.')} (at {points[0]}{more}; sweep.refused_points=fail runs the others)"
-        yield dataclasses.replace(problem, reason=reason)
+        yield dataclasses.replace(problem, reason=f"{problem.reason.rstrip('.')} (at {points[0]}{more}{hint})")
 
 
-def _pruning_problems(settings: Sweep) -> Iterator[Problem]:
+# ---- metrics
+
+
+def _metric_problems(settings: Sweep, sampler: Sampler) -> Iterator[Problem]:
+    if len(settings.metrics) > 1 and not sampler.takes_several_metrics:
+        reason = f"{type(sampler).__name__} optimises only one metric"
+        yield Problem(key="sweep.metric", value=settings.metrics, reason=reason)
     metric = settings.metrics[0]
     if settings.pruner.prunes and not metric.startswith("val/"):
-        reason = "a pruner needs a value that is told during training, which begins with val/"
+        reason = "a pruner needs a value that is logged during training, which begins with val/"
         yield Problem(key="sweep.metric", value=metric, reason=reason, suggestion="val/loss")
 
 
-def _directions(settings: Sweep, experiment: Any) -> Iterator[str]:
-    given = settings.direction
+def _directions(settings: Sweep, experiment: Any) -> tuple[list[str], list[Problem]]:
+    """The direction of each metric: as it declares, else as the settings state; and what is wrong with them."""
+    directions, problems = [], []
     for index, metric in enumerate(settings.metrics):
-        if isinstance(given, list):
-            yield given[index]
-        elif given is not None:
-            yield given
-        else:
-            yield direction_of(metric, experiment)
+        stated = settings.direction[index] if isinstance(settings.direction, list) else settings.direction
+        declared = _declared_direction(metric, experiment)
+        if declared is not None and stated not in (None, declared):
+            better = "lower" if declared == "minimize" else "higher"
+            reason = f"{metric} is better when it is {better}: this direction would look for the worst"
+            problems.append(Problem(key="sweep.direction", value=stated, reason=reason, suggestion=declared))
+        elif declared is None and stated is None:
+            known = ", ".join(["loss", *experiment.active_metrics, *COSTS])
+            reason = f"whether {metric} is better when higher or lower is not known (known: {known}); set it here"
+            problems.append(Problem(key="sweep.direction", reason=reason))
+        directions.append(declared or stated or "minimize")
+    return directions, problems
 
 
-def direction_of(metric: str, experiment: Any) -> str:
-    """Whether more or less of a metric is better.
-
-    Raises:
-        ConfigError: its name tells nothing.
-    """
+def _declared_direction(metric: str, experiment: Any) -> str | None:
     mode = "min" if metric in COSTS else monitored_direction(experiment, metric)
-    if mode is not None:
-        return "minimize" if mode == "min" else "maximize"
-    told = ", ".join(["loss", *experiment.active_metrics, *COSTS])
-    reason = f"whether more of {metric} is better is not known (known: {told}); set sweep.direction"
-    raise ConfigError([Problem(key="sweep.direction", reason=reason)])
+    return None if mode is None else {"min": "minimize", "max": "maximize"}[mode]
 
 
-def _varied(choices: dict[str, Any], space: Space) -> dict[str, Any]:
-    """The choices as they stand in the name of a sweep: what varies is called so."""
-    varying = {
-        parsed(text).key_or_group
-        for dimension in space.dimensions
-        for texts in dimension.choices.values()
-        for text in texts
-    }
+def _choices_in_name(choices: dict[str, Any], space: Space) -> dict[str, Any]:
+    """The choices for the folder's name, with "sweep" for each group that varies."""
+    varying = {key for dimension in space.dimensions for key in dimension.keys}
     return {group: "sweep" if group in varying else option for group, option in choices.items()}

@@ -1,4 +1,4 @@
-"""Pruners: which trials are stopped early, judged by their validation values so far."""
+"""Pruners stop trials early, judged by their validation values so far."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ Steps = Annotated[int, Field(ge=1)]
 
 
 class Pruner(Component, ABC):
-    """Decides at each validation whether a trial goes on; a pruned run keeps its record, with the status `pruned`."""
+    """Decides at each validation whether to stop a trial; a pruned run keeps its record, with the status `pruned`."""
 
     prunes: ClassVar[bool] = True
-    """Whether any trial may be stopped."""
+    """Whether trials can be stopped."""
 
     @abstractmethod
     def build(self) -> Any:
@@ -26,12 +26,12 @@ class Pruner(Component, ABC):
 
 @component
 class NoPruner(Pruner):
-    """Every trial runs to its end."""
+    """No trial is stopped."""
 
     prunes: ClassVar = False
 
     def build(self) -> Any:
-        """Optuna's pruner that stops nothing."""
+        """Optuna's `NopPruner`."""
         from optuna.pruners import NopPruner
 
         return NopPruner()
@@ -39,10 +39,10 @@ class NoPruner(Pruner):
 
 @component
 class Median(Pruner):
-    """Stops a trial that is worse than the median of those before it at the same step (Golovin et al., 2017)."""
+    """Stops a trial that is worse than the median of earlier trials at the same step (Golovin et al., 2017)."""
 
-    first_trials: Annotated[int, Field(ge=0)] = 4  # trials that are never stopped
-    first_steps: Annotated[int, Field(ge=0)] = 0  # optimizer steps in which no trial is stopped
+    first_trials: Annotated[int, Field(ge=0)] = 4  # number of trials that are never stopped
+    first_steps: Annotated[int, Field(ge=0)] = 0  # no trial is stopped before this optimizer step
 
     def build(self) -> Any:
         """Optuna's pruner."""
@@ -53,11 +53,11 @@ class Median(Pruner):
 
 @component
 class SuccessiveHalving(Pruner):
-    """Lets the best 1 / reduction of the trials go on at each rung of steps (asynchronous; Li et al., 2020)."""
+    """Continues only the best 1 / reduction of the trials at each rung of steps (asynchronous; Li et al., 2020)."""
 
-    first_steps: Steps | None = None  # optimizer steps before the first rung; null: as the first trial's length tells
-    reduction: Annotated[int, Field(ge=2)] = 4  # of this many trials one goes on
-    least_trials: Annotated[int, Field(ge=0)] = 0  # a rung is judged only once so many trials more have reached it
+    first_steps: Steps | None = None  # optimizer steps before the first rung; null: from the first trial's length
+    reduction: Annotated[int, Field(ge=2)] = 4  # one of this many trials continues
+    least_trials: Annotated[int, Field(ge=0)] = 0  # a rung stops trials only after this many more have reached it
 
     def build(self) -> Any:
         """Optuna's pruner."""
@@ -72,15 +72,15 @@ class SuccessiveHalving(Pruner):
 
 @component
 class Hyperband(Pruner):
-    """Successive halving with several lengths of the first rung beside each other (Li et al., 2018)."""
+    """Several successive halvings with different first rungs at the same time (Li et al., 2018)."""
 
-    first_steps: Steps = 1  # optimizer steps before the first rung of the most eager bracket
-    last_steps: Steps | None = None  # optimizer steps of a whole run; null: as the first trial's length tells
-    reduction: Annotated[int, Field(ge=2)] = 3  # of this many trials one goes on
+    first_steps: Steps = 1  # optimizer steps before the first rung of the bracket that stops earliest
+    last_steps: Steps | None = None  # optimizer steps of a whole run; null: from the first trial's length
+    reduction: Annotated[int, Field(ge=2)] = 3  # one of this many trials continues
 
     def __post_init__(self) -> None:
         if self.last_steps is not None and self.last_steps <= self.first_steps:
-            raise Refusal("last_steps", "a whole run is longer than first_steps")
+            raise Refusal("last_steps", "it has to be greater than first_steps")
 
     def build(self) -> Any:
         """Optuna's pruner."""

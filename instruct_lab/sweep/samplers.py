@@ -1,4 +1,4 @@
-"""Samplers: which point of the search space is tried next."""
+"""Samplers choose the next point of the search space."""
 
 from __future__ import annotations
 
@@ -19,16 +19,19 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 @component
 class Sampler(Component, ABC):
-    """Chooses points. Made anew for every point from the seed and the point's number, so that a sweep that was killed
-    chooses the same points after as it would have."""
+    """Chooses points.
 
-    seed: Seed = 0  # of the choice of points alone
+    It is seeded for every point by the seed and the point's number, so that a killed sweep, when it is resumed, chooses
+    the same points as it would have.
+    """
+
+    seed: Seed = 0  # of the choice of points, not of the runs
 
     takes_several_metrics: ClassVar[bool] = True
-    """Whether it can look for a front of several metrics."""
+    """Whether it can optimise several metrics (a Pareto front)."""
 
     needs_package: ClassVar[str | None] = None
-    """A package that is not installed by default."""
+    """A package that it needs and that is not installed by default."""
 
     def problems(self) -> Iterator[Problem]:
         """The package that it needs is missing."""
@@ -37,12 +40,12 @@ class Sampler(Component, ABC):
             yield Problem(key="", reason=reason, kind="unavailable_here")
 
     def num_points(self, space: Space) -> int | None:
-        """How many points there are; none where there is no end of them."""
+        """The number of points; `None` if there is no end of them."""
         return None
 
     @abstractmethod
     def build(self, space: Space, number: int) -> Any:
-        """Optuna's sampler for the point of this number, from 0."""
+        """Optuna's sampler for the point of this number, counted from 0."""
 
     def point_seed(self, number: int) -> int:
         """A seed of 31 bits for one point."""
@@ -54,11 +57,11 @@ class Grid(Sampler):
     """Every combination of the listed values, in order."""
 
     def num_points(self, space: Space) -> int | None:
-        """All of them."""
+        """The size of the grid."""
         return len(space.grid())
 
     def build(self, space: Space, number: int) -> Any:
-        """A sampler that knows one point."""
+        """A sampler that proposes this point of the grid."""
         from instruct_lab.sweep.fixed_sampler import FixedSampler
 
         return FixedSampler(space.grid()[number])
@@ -79,8 +82,8 @@ class Random(Sampler):
 class TPE(Sampler):
     """Tree-structured Parzen estimator (Bergstra et al., 2011), of all dimensions together (Falkner et al., 2018)."""
 
-    first_points: Annotated[int, Field(ge=1)] = 8  # points drawn at random before any is estimated
-    candidates: Annotated[int, Field(ge=1)] = 24  # drawn from the estimate, of which the most promising is tried
+    first_points: Annotated[int, Field(ge=1)] = 8  # points drawn at random before the estimate is used
+    candidates: Annotated[int, Field(ge=1)] = 24  # drawn from the estimate; the most promising one is tried
 
     def build(self, space: Space, number: int) -> Any:
         """Optuna's sampler."""
@@ -97,7 +100,7 @@ class TPE(Sampler):
 
 @component
 class CMAES(Sampler):
-    """Covariance matrix adaptation (Hansen and Ostermeier, 2001), for intervals; choices are drawn at random."""
+    """Covariance matrix adaptation (Hansen and Ostermeier, 2001) of intervals; choices are drawn at random."""
 
     takes_several_metrics: ClassVar = False
     needs_package: ClassVar = "cmaes"
@@ -119,7 +122,7 @@ class GaussianProcess(Sampler):
 
     needs_package: ClassVar = "scipy"
 
-    first_points: Annotated[int, Field(ge=1)] = 8  # points drawn at random before the first is fitted
+    first_points: Annotated[int, Field(ge=1)] = 8  # points drawn at random before the process is fitted
 
     def build(self, space: Space, number: int) -> Any:
         """Optuna's sampler."""
@@ -134,7 +137,7 @@ class GaussianProcess(Sampler):
 class NSGA2(Sampler):
     """Non-dominated sorting genetic algorithm (Deb et al., 2002): a front of several metrics."""
 
-    population: Annotated[int, Field(ge=2)] = 12  # points of a generation
+    population: Annotated[int, Field(ge=2)] = 12  # points in a generation
 
     def build(self, space: Space, number: int) -> Any:
         """Optuna's sampler."""

@@ -1,4 +1,4 @@
-"""What a user can choose about a sweep."""
+"""The settings of a sweep."""
 
 from __future__ import annotations
 
@@ -16,23 +16,20 @@ Direction = Literal["minimize", "maximize"]
 
 @component
 class Sweep(Component):
-    """What varies, how often, and what is looked for. See `instruct_lab.sweep.space.dimension_of` for the syntax."""
+    """What varies, how often, and which metric to optimise.
+
+    For the syntax of what varies, see `instruct_lab.sweep.space.dimension_of`.
+    """
 
     space: dict[str, Any] = Field(default_factory=dict)  # what varies: group or full key to values
-    points: list[str | list[str]] = Field(
-        default_factory=list
-    )  # whole points, each an override or a list of them; combined with what varies in space
-    seeds: Annotated[int, Field(ge=1)] = 1  # runs of each point, with seeds from the config's seed upwards
-    num_points: Annotated[int, Field(ge=1)] | None = None  # points to try; null: all, where they have an end
-    metric: str | list[str] = (
-        "val/loss"  # what is looked for: a metric of the results, a logged validation value (its best), or a cost
-    )
-    direction: Direction | list[Direction] | None = None  # null: as the metric's own definition says
-    refused_points: Literal["refuse", "fail"] = (
-        "refuse"  # points whose config is wrong: refuse the whole sweep beforehand, or record each as failed
-    )
-    max_hours: Annotated[float, Field(gt=0)] | None = None  # no trial starts after so many hours
-    pruner: Pruner  # which trials are stopped early
+    points: list[str | list[str]] = Field(default_factory=list)  # whole points: overrides, or lists of them
+    seeds: Annotated[int, Field(ge=1)] = 1  # runs of each point, with seeds counted up from the config's seed
+    num_points: Annotated[int, Field(ge=1)] | None = None  # points to try; null: all points of a grid
+    metric: str | list[str] = "val/loss"  # to optimise: a result, a logged validation value (its best), or a cost
+    direction: Direction | list[Direction] | None = None  # null: as the metric declares
+    refused_points: Literal["refuse", "fail"] = "refuse"  # points with problems: refuse the sweep; fail: record them
+    max_hours: Annotated[float, Field(gt=0)] | None = None  # no further trial starts after this time
+    pruner: Pruner  # stops trials early
 
     def __post_init__(self) -> None:
         try:
@@ -40,19 +37,19 @@ class Sweep(Component):
         except SpaceError as error:
             raise Refusal("space", str(error)) from None
         if not self.metrics or len(set(self.metrics)) < len(self.metrics):
-            raise Refusal("metric", "name one metric, or several that differ")
+            raise Refusal("metric", "give one metric, or several different ones")
         if isinstance(self.direction, list) and len(self.direction) != len(self.metrics):
-            raise Refusal("direction", "there is one for each metric")
+            raise Refusal("direction", "give one direction for each metric")
         if len(self.metrics) > 1 and self.pruner.prunes:
-            raise Refusal("pruner", "a trial is pruned by one metric, and several are looked for")
+            raise Refusal("pruner", "a pruner compares trials by one metric, and sweep.metric has several")
 
     @property
     def metrics(self) -> list[str]:
-        """What is looked for, one or several."""
+        """The metrics to optimise."""
         return [self.metric] if isinstance(self.metric, str) else self.metric
 
     def dimensions(self) -> list[Dimension]:
-        """What varies; an entry that is null does not.
+        """What varies, without the entries that are null.
 
         Raises:
             SpaceError: an entry cannot be read.

@@ -1,8 +1,9 @@
-"""The search space: what varies, in Hydra's own syntax for sweeps."""
+"""The search space: what varies, in Hydra's syntax for sweeps."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,16 +16,16 @@ from hydra.errors import HydraException
 from instruct_lab.config.options import GROUPS, options
 
 POINTS = "points"
-"""The name of the dimension that a list of points makes."""
+"""The key of the dimension made from a list of whole points."""
 
 
 class SpaceError(ValueError):
-    """An entry of a search space that cannot be read; tells why."""
+    """An entry of a search space that cannot be read."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Condition:
-    """Holds where another dimension has one of these values."""
+    """Holds if another dimension has one of these values."""
 
     key: str
     labels: frozenset[str]
@@ -35,13 +36,13 @@ class Dimension:
     """One thing that varies.
 
     Args:
-        key: the group or full key that it sets; a name of its own where its choices set several.
-        choices: what each choice, by its label, sets: overrides in Hydra's syntax. Empty for an interval.
-        low: least value of an interval, included.
-        high: greatest value of an interval, included.
-        log: whether equal ratios count alike.
-        is_integer: whether an interval holds whole numbers alone.
-        when: the dimension exists only where all of these hold; elsewhere the base config decides.
+        key: the group or full key that it sets; a name of its own if its choices set several.
+        choices: label to the overrides, in Hydra's syntax, that the choice sets. Empty for an interval.
+        low: lower bound of an interval, included.
+        high: upper bound of an interval, included.
+        log: whether values are drawn uniformly in the logarithm.
+        is_integer: whether an interval contains only whole numbers.
+        when: the dimension exists only if all of these hold; otherwise the base config decides.
     """
 
     key: str
@@ -54,19 +55,25 @@ class Dimension:
 
     @property
     def is_interval(self) -> bool:
-        """Whether any value between two bounds may be chosen."""
+        """Whether any value between two bounds can be chosen."""
         return not self.choices
 
+    @functools.cached_property
+    def keys(self) -> frozenset[str]:
+        """The groups and full keys that it sets."""
+        texts = [text for texts in self.choices.values() for text in texts]
+        return frozenset(parse_override(text).key_or_group for text in texts) if texts else frozenset([self.key])
+
     def overrides(self, value: Any) -> tuple[str, ...]:
-        """What a label, or a number of the interval, sets."""
+        """The overrides of a label, or of a number of the interval."""
         return (f"{self.key}={value!r}",) if self.is_interval else tuple(self.choices[str(value)])
 
     def holds(self, values: Mapping[str, Any]) -> bool:
-        """Whether the dimension exists beside these values of the dimensions before it."""
+        """Whether the dimension exists, given the values of the dimensions before it."""
         return all(str(values.get(condition.key)) in condition.labels for condition in self.when)
 
     def ends(self) -> list[Any]:
-        """Every choice; of an interval, its bounds."""
+        """All choices, or the bounds of an interval."""
         if not self.is_interval:
             return list(self.choices)
         return [int(end) if self.is_integer else end for end in (self.low, self.high)]
@@ -82,12 +89,12 @@ class Dimension:
 
 @dataclasses.dataclass(frozen=True)
 class Space:
-    """Dimensions in order; one that depends on another stands after it."""
+    """Dimensions in order; one that depends on another comes after it."""
 
     dimensions: tuple[Dimension, ...]
 
     def values(self, ask: Callable[[Dimension], Any]) -> dict[str, Any]:
-        """A value of each dimension that exists, asked for in order."""
+        """A value for each dimension that exists, from calling `ask` in order."""
         values: dict[str, Any] = {}
         for dimension in self.dimensions:
             if dimension.holds(values):
@@ -95,7 +102,7 @@ class Space:
         return values
 
     def overrides(self, values: Mapping[str, Any]) -> list[str]:
-        """What a point sets, in Hydra's syntax."""
+        """The overrides of a point, in Hydra's syntax."""
         return [
             text
             for dimension in self.dimensions
@@ -104,7 +111,7 @@ class Space:
         ]
 
     def grid(self) -> list[dict[str, Any]]:
-        """Every point, the last dimension varying fastest; each once, whatever conditions leave out.
+        """All points, the last dimension varying fastest; points that are equal after conditions occur once.
 
         Raises:
             SpaceError: a dimension is an interval.
@@ -112,8 +119,7 @@ class Space:
         for dimension in self.dimensions:
             if dimension.is_interval:
                 raise SpaceError(
-                    f"{dimension.key} is an interval, of which a grid has no points: list values, or choose another "
-                    "hydra/sweeper"
+                    f"{dimension.key} is an interval, which has no grid: list values, or choose another hydra/sweeper"
                 )
         points: dict[tuple[tuple[str, Any], ...], dict[str, Any]] = {}
         for labels in itertools.product(*(dimension.choices for dimension in self.dimensions)):
@@ -123,12 +129,12 @@ class Space:
         return list(points.values())
 
     def corners(self) -> Iterator[dict[str, Any]]:
-        """A few points in which every choice and every bound occurs at least once, to be checked beforehand."""
+        """A few points in which every choice and every bound occurs at least once."""
         ends = {dimension.key: dimension.ends() for dimension in self.dimensions}
         for index in range(max(map(len, ends.values()), default=0)):
             point = self.values(lambda dimension, index=index: ends[dimension.key][index % len(ends[dimension.key])])  # type: ignore[misc]
             yield point
-        for dimension in self.dimensions:  # a choice that exists only beside certain others
+        for dimension in self.dimensions:  # choices that exist only together with others
             for label in ends[dimension.key] if dimension.when else ():
                 fixed = {condition.key: min(condition.labels) for condition in dimension.when} | {dimension.key: label}
                 yield self.values(lambda one, fixed=fixed: fixed.get(one.key, ends[one.key][0]))  # type: ignore[misc]
@@ -140,8 +146,8 @@ def dimension_of(key: str, entry: Any) -> Dimension:
     Args:
         key: the group or full key that varies.
         entry: a text in Hydra's syntax (`4,8,16`, `choice(a, b)`, `range(1, 9, 2)`, `interval(0, 1)`,
-            `tag(log, interval(1e-5, 1e-3))`, `glob(lora*)`), a list of values, or a mapping with `values` (either of
-            these) and `when` (a text or list such as `tuning=lora,dora`).
+            `tag(log, interval(1e-5, 1e-3))`, `glob(lora*)`), a list of values, or a mapping with `values` (one of the
+            above) and `when` (a text or list such as `tuning=lora,dora`).
 
     Raises:
         SpaceError: it is none of these.
@@ -153,16 +159,16 @@ def dimension_of(key: str, entry: Any) -> Dimension:
             raise SpaceError(f"{key}: a mapping here has the keys values and when, not {', '.join(map(str, entry))}")
         when, entry = tuple(_conditions(key, entry.get("when"))), entry["values"]
     if isinstance(entry, list):
-        entry = ",".join(_written(value) for value in entry)
-    override = parsed(f"{key}={entry}")
+        entry = ",".join(_to_hydra(value) for value in entry)
+    override = parse_override(f"{key}={entry}")
     return dataclasses.replace(dimension_of_override(override), when=when)
 
 
-def parsed(text: str) -> Override:
+def parse_override(text: str) -> Override:
     """One override in Hydra's syntax.
 
     Raises:
-        SpaceError: it is none.
+        SpaceError: the text is not an override.
     """
     try:
         return OverridesParser.create().parse_override(text)
@@ -171,27 +177,27 @@ def parsed(text: str) -> Override:
 
 
 def dimension_of_override(override: Override) -> Dimension:
-    """The dimension that an override with several values makes; one value is a choice of one.
+    """The dimension of an override with several values; one value gives a dimension with one choice.
 
     Raises:
-        SpaceError: it has no values, or an order that no seed repeats.
+        SpaceError: it has no values, or an order that no seed reproduces.
     """
     key, value = override.key_or_group, override.value()
     if isinstance(value, IntervalSweep):
         return _interval(key, value)
     if getattr(value, "shuffle", False):
-        raise SpaceError(f"{key}: shuffle draws an order that no seed repeats; choose hydra/sweeper=random")
+        raise SpaceError(f"{key}: shuffle draws an order that no seed reproduces; choose hydra/sweeper=random")
     if isinstance(value, Glob):
-        labels = _globbed(key, value)
+        labels = _matching_options(key, value)
     elif isinstance(value, ChoiceSweep | RangeSweep):
         labels = list(override.sweep_string_iterator())
     else:
         labels = [str(override.input_line).partition("=")[2]]
     if not labels:
-        raise SpaceError(f"{key}: no value is named")
+        raise SpaceError(f"{key}: no value is given")
     repeated = [label for label in labels if labels.count(label) > 1]
     if repeated:
-        raise SpaceError(f"{key}: the value {repeated[0]} is named twice")
+        raise SpaceError(f"{key}: the value {repeated[0]} is given twice")
     return Dimension(key, {label: (f"{key}={label}",) for label in labels})
 
 
@@ -200,40 +206,41 @@ def _interval(key: str, value: IntervalSweep) -> Dimension:
     assert value.end is not None
     unknown = value.tags - {"log"}
     if unknown:
-        raise SpaceError(f"{key}: the tag {min(unknown)} has no meaning here (log has)")
+        raise SpaceError(f"{key}: the tag {min(unknown)} is not known (known: log)")
     log = "log" in value.tags
     if not value.start < value.end:
-        raise SpaceError(f"{key}: the interval ends where it starts, or before")
+        raise SpaceError(f"{key}: the end of the interval is not above its start")
     if log and value.start <= 0:
-        raise SpaceError(f"{key}: a logarithmic interval starts above 0")
+        raise SpaceError(f"{key}: a logarithmic interval has to start above 0")
     is_integer = isinstance(value.start, int) and isinstance(value.end, int)
     return Dimension(key, low=value.start, high=value.end, log=log, is_integer=is_integer)
 
 
-def _globbed(key: str, glob: Glob) -> list[str]:
+def _matching_options(key: str, glob: Glob) -> list[str]:
     if key not in GROUPS:
-        raise SpaceError(f"{key}: glob names options of a group, and {key} is none")
+        raise SpaceError(f"{key}: glob selects options of a group, and {key} is not a group")
     return list(glob.filter([option.name for option in options(key)]))
 
 
 def _conditions(key: str, when: Any) -> Iterator[Condition]:
     for text in [when] if isinstance(when, str) else when or []:
-        override = parsed(str(text))
+        override = parse_override(str(text))
         yield Condition(override.key_or_group, frozenset(dimension_of_override(override).choices))
 
 
-def _written(value: Any) -> str:
+def _to_hydra(value: Any) -> str:
+    """A value of a list as Hydra's syntax writes it."""
     if value is None:
         return "null"
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str):
-        return value if parsed_safely(value) else "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+        return value if _needs_no_quotes(value) else "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
     return repr(value)
 
 
-def parsed_safely(value: str) -> bool:
-    """Whether a text stands for itself in Hydra's syntax, without quotes."""
+def _needs_no_quotes(value: str) -> bool:
+    """Whether Hydra parses a text without quotes as itself."""
     try:
         return OverridesParser.create().parse_override(f"key={value}").value() == value
     except HydraException:
@@ -244,17 +251,17 @@ def points_dimension(points: Sequence[str | Sequence[str]]) -> Dimension:
     """The dimension whose choices are whole points, each a list of overrides.
 
     Raises:
-        SpaceError: a point is no override, or named twice.
+        SpaceError: a point is not an override, or is given twice.
     """
     choices: dict[str, tuple[str, ...]] = {}
     for point in points:
         texts = tuple([point] if isinstance(point, str) else point)
         for text in texts:
-            if parsed(text).is_sweep_override():
+            if parse_override(text).is_sweep_override():
                 raise SpaceError(f"{text}: a point has one value for each key")
         label = " ".join(texts)
         if label in choices:
-            raise SpaceError(f"the point {label} is named twice")
+            raise SpaceError(f"the point {label} is given twice")
         choices[label] = texts
     return Dimension(POINTS, choices)
 
@@ -263,23 +270,22 @@ def space_of(dimensions: Sequence[Dimension]) -> Space:
     """A space of these dimensions.
 
     Raises:
-        SpaceError: one depends on none of the others, or two set one key.
+        SpaceError: one depends on something that does not vary, or two set the same key.
     """
     known: dict[str, Dimension] = {}
     for dimension in dimensions:
         for condition in dimension.when:
             if condition.key not in known:
-                raise SpaceError(f"{dimension.key} depends on {condition.key}, which does not vary, or varies after it")
+                raise SpaceError(f"{dimension.key} depends on {condition.key}, which does not vary, or only after it")
             wrong = condition.labels - set(known[condition.key].choices)
             if wrong:
                 raise SpaceError(
-                    f"{dimension.key} depends on {condition.key}={min(wrong)}, which is none of its values"
+                    f"{dimension.key} depends on {condition.key}={min(wrong)}, which is not one of its values"
                 )
         known[dimension.key] = dimension
     set_by: dict[str, str] = {}
     for dimension in dimensions:
-        texts = [text for label in dimension.choices for text in dimension.choices[label]] or [f"{dimension.key}=0"]
-        for key in sorted({parsed(text).key_or_group for text in texts}):
+        for key in sorted(dimension.keys):
             if key in set_by:
                 raise SpaceError(f"{key} is set by {set_by[key]} and by {dimension.key}")
             set_by[key] = dimension.key

@@ -7,7 +7,7 @@ from instruct_lab.sweep import plan
 
 @pytest.fixture
 def planted(lab, tiny, monkeypatch):
-    """Run a sweep of planted trials; gives its records' manifests with their last validation loss, in order."""
+    """Run a sweep of planted trials; returns its records' manifests with their metrics' lines, in order."""
 
     monkeypatch.setattr(plan, "MAX_CHECKED", 0)  # checking each point of a large grid takes a tenth of a second each
 

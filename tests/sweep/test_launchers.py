@@ -15,12 +15,12 @@ pytestmark = pytest.mark.launchers
 
 
 @pytest.fixture
-def alone(lab, tiny):
-    """The same sweep in this process."""
+def expected(lab, tiny):
+    """The result of the same sweep in this process."""
     assert cli.main(["train", "-m", *tiny, *SHORT, "tuning.r=2,4"]) == 0
-    expected = final_table(sweep_runs(lab))
+    table = final_table(sweep_runs(lab))
     time.sleep(1.1)  # another second in the next sweep's id
-    return expected
+    return table
 
 
 def settings(launcher):
@@ -32,7 +32,7 @@ def settings(launcher):
 
 
 @pytest.mark.parametrize("launcher", ["processes", "ray", "slurm"])
-def test_two_trials_end_as_in_one_process(lab, tiny, alone, launcher):
+def test_two_trials_give_the_same_as_in_one_process(lab, tiny, expected, launcher):
     if launcher != "processes":
         pytest.importorskip({"ray": "ray", "slurm": "submitit"}[launcher])
     arguments = [*tiny, *SHORT, "tuning.r=2,4", *settings(launcher)]
@@ -40,15 +40,15 @@ def test_two_trials_end_as_in_one_process(lab, tiny, alone, launcher):
     assert done.returncode == 0, done.stderr
     runs = sweep_runs(lab)
     assert [run["status"] for run in runs] == ["finished", "finished"]
-    for mine, expected in zip(final_table(runs), alone, strict=True):
-        assert mine[0] == expected[0]
-        for line, wanted in zip(mine[2], expected[2], strict=True):  # another number of threads, other last digits
-            assert line["step"] == wanted["step"]
+    for mine, wanted in zip(final_table(runs), expected, strict=True):
+        assert mine[0] == wanted[0]
+        for line, wanted_line in zip(mine[2], wanted[2], strict=True):  # threads change the last digits
+            assert line["step"] == wanted_line["step"]
             if "train/loss" in line:
-                assert line["train/loss"] == pytest.approx(wanted["train/loss"], rel=1e-5)
+                assert line["train/loss"] == pytest.approx(wanted_line["train/loss"], rel=1e-5)
 
 
-def test_a_worker_that_dies_takes_its_trial_alone(lab, tiny):
+def test_only_the_trial_of_a_worker_that_dies_fails(lab, tiny):
     (lab / "dying.py").write_text(
         "import os, signal\n"
         "from instruct_lab.config import component\n"
@@ -75,7 +75,7 @@ def test_a_worker_that_dies_takes_its_trial_alone(lab, tiny):
     assert [runs[number]["status"] for number in ("0001", "0002")] == ["finished", "finished"]
 
 
-def test_a_killed_sweep_takes_its_workers_with_it_and_goes_on(lab, tiny):
+def test_the_workers_of_a_killed_sweep_end_and_it_can_be_resumed(lab, tiny):
     arguments = [*tiny, *SHORT, "tuning.r=2,4,8,16", *settings("processes"), "callbacks.checkpoint.every_steps=1"]
     process = subprocess.Popen(command("train", "-m", *arguments), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while ended(lab) < 1 and process.poll() is None:

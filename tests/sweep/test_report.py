@@ -1,4 +1,4 @@
-"""A study's report tells its question, its command, and what its own runs came to."""
+"""A study's report: its question, its command, and the results of its own runs."""
 
 import pytest
 
@@ -25,7 +25,7 @@ def ranks(lab):
     return lab
 
 
-def test_a_study_says_what_it_asks(ranks):
+def test_a_study_has_a_question(ranks):
     asked = study("ranks")
     assert asked.question == "which rank is enough for this?"
     assert asked.fields == {"Command": "instruct-lab train experiments=ranks", "Cost": "a few seconds."}

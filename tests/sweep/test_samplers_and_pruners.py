@@ -1,4 +1,4 @@
-"""Points are found as planned; bad trials stop early; nothing depends on when a sweep was stopped."""
+"""Samplers choose the points they should, and pruners stop bad trials early."""
 
 import pytest
 from support.planted import STEPS, final_loss
@@ -41,7 +41,7 @@ def test_a_pruner_finds_the_best_point_of_the_grid_in_fewer_steps(planted, prune
 
 
 @pytest.mark.parametrize("sampler", ["random", "tpe", "cmaes", "gaussian_process"])
-def test_a_sampler_repeats_itself_and_comes_near_the_best(planted, sampler):
+def test_a_sampler_is_reproducible_and_comes_near_the_best(planted, sampler):
     space = ["tuning.r=tag(log, int(interval(2, 64)))", "optimizer.lr=tag(log, interval(1e-4, 1e-2))"]
     arguments = [*space, f"hydra/sweeper={sampler}", "sweep.num_points=16"]
     first, second = planted(*arguments), planted(*arguments)

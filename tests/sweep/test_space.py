@@ -10,7 +10,7 @@ def overrides(*dimensions):
     return [space.overrides(point) for point in space.grid()]
 
 
-def test_a_grid_holds_every_combination_the_last_varying_fastest():
+def test_a_grid_has_every_combination_with_the_last_dimension_varying_fastest():
     found = overrides(dimension_of("tuning.r", "4,8"), dimension_of("optimizer.lr", "choice(1e-4, 3e-4)"))
     assert found == [
         ["tuning.r=4", "optimizer.lr=0.0001"],
@@ -35,7 +35,7 @@ def test_choices(entry, labels):
     assert list(dimension_of("key", entry).choices) == labels
 
 
-def test_glob_names_options_of_a_group():
+def test_glob_selects_options_of_a_group():
     labels = list(dimension_of("tuning", "glob(*lora*, exclude=[olora, qlora, *plus])").choices)
     assert labels == ["lora", "rslora"]
 
@@ -55,7 +55,7 @@ def test_intervals(entry, expected):
     assert found.is_interval
 
 
-def test_a_condition_leaves_the_dimension_out_elsewhere_and_each_point_is_there_once():
+def test_a_condition_removes_the_dimension_elsewhere_and_no_point_occurs_twice():
     method = dimension_of("tuning", "lora,full")
     rank = dimension_of("tuning.r", {"values": "4,8", "when": "tuning=lora"})
     assert overrides(method, rank) == [["tuning=lora", "tuning.r=4"], ["tuning=lora", "tuning.r=8"], ["tuning=full"]]
@@ -71,7 +71,7 @@ def test_points_are_combined_with_what_varies():
     ]
 
 
-def test_corners_hold_every_choice_and_bound():
+def test_corners_contain_every_choice_and_bound():
     space = space_of(
         [
             dimension_of("tuning", "lora,full,ia3"),
@@ -86,9 +86,9 @@ def test_corners_hold_every_choice_and_bound():
 
 
 @pytest.mark.parametrize(
-    ("make", "told"),
+    ("make", "reason"),
     [
-        (lambda: dimension_of("key", "interval(1, 1)"), "ends where it starts"),
+        (lambda: dimension_of("key", "interval(1, 1)"), "not above its start"),
         (lambda: dimension_of("key", "tag(log, interval(0, 1))"), "above 0"),
         (lambda: dimension_of("key", "tag(lag, interval(1, 2))"), "tag lag"),
         (lambda: dimension_of("key", "shuffle(1,2)"), "shuffle"),
@@ -102,12 +102,12 @@ def test_corners_hold_every_choice_and_bound():
         (lambda: space_of([dimension_of("a", {"values": "1,2", "when": "b=1"})]), "depends on b"),
         (
             lambda: space_of([dimension_of("b", "1,2"), dimension_of("a", {"values": "1,2", "when": "b=3"})]),
-            "none of its values",
+            "not one of its values",
         ),
         (lambda: space_of([points_dimension(["a=1", "a=2"]), dimension_of("a", "1,2")]), "a is set by"),
         (lambda: space_of([dimension_of("a", "interval(1, 2)")]).grid(), "interval"),
     ],
 )
-def test_what_cannot_be_read_is_refused_with_its_reason(make, told):
-    with pytest.raises(SpaceError, match=told):
+def test_an_invalid_space_is_refused_with_the_reason(make, reason):
+    with pytest.raises(SpaceError, match=reason):
         make()

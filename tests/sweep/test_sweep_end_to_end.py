@@ -31,7 +31,7 @@ def command(*arguments):
 
 
 def final_table(runs):
-    """What must not depend on how often a sweep was stopped."""
+    """What must not depend on how often a sweep was interrupted."""
     return [
         (
             run["sweep"]["values"],
@@ -43,11 +43,11 @@ def final_table(runs):
 
 
 def values_of(lab, runs):
-    told = []
+    metrics = []
     for run in runs:
         summary = next(lab.glob(f"*/*/{run['id']}/summary.json"))
-        told.append(json.loads(summary.read_text(encoding="utf-8"))["metrics"])
-    return told
+        metrics.append(json.loads(summary.read_text(encoding="utf-8"))["metrics"])
+    return metrics
 
 
 def test_a_sweep_killed_three_times_ends_as_an_undisturbed_one(lab, tiny):
@@ -93,7 +93,7 @@ def ended(lab):
     return sum(run["status"] == "finished" for run in sweep_runs(lab)) if list(lab.glob("runs/*/*/sweep.json")) else 0
 
 
-def test_three_failing_trials_are_told_and_the_rest_go_on(lab, tiny, capsys):
+def test_three_failing_trials_are_reported_and_the_others_finish(lab, tiny, capsys):
     (lab / "broken.jsonl").write_text('{"instruction": "a", "input": "", "output": "b"}\n' + "not json\n" * 50)
     (lab / "failing.py").write_text(
         "from instruct_lab.config import component\n"
@@ -130,7 +130,7 @@ def test_three_failing_trials_are_told_and_the_rest_go_on(lab, tiny, capsys):
     assert "simulated: no memory is left" in shown.err
 
 
-def test_a_refused_point_is_recorded_as_failed_where_the_settings_say_so(lab, tiny):
+def test_a_refused_point_is_recorded_as_failed_if_the_settings_say_so(lab, tiny):
     arguments = [*tiny, *SHORT, "tuning.r=4,0"]
     assert cli.main(["train", "-m", *arguments]) == 2
     assert not list(lab.glob("runs/*"))
@@ -141,7 +141,7 @@ def test_a_refused_point_is_recorded_as_failed_where_the_settings_say_so(lab, ti
 
 
 @pytest.mark.parametrize("tuning", ["lora", "full", "pissa", "prompt_tuning", "dora", "ia3"])
-def test_a_trial_in_a_shared_process_equals_the_same_run_alone(lab, tiny, tuning):
+def test_a_trial_in_a_shared_process_equals_the_same_run_in_its_own_process(lab, tiny, tuning):
     arguments = [*tiny, *SHORT, f"tuning={tuning}", "metrics=[perplexity,text]"]
     assert cli.main(["train", "-m", *arguments, "seed=3,4"]) == 0
     trials = sweep_runs(lab)
@@ -155,7 +155,7 @@ def test_a_trial_in_a_shared_process_equals_the_same_run_alone(lab, tiny, tuning
 
 
 @pytest.mark.parametrize("first", ["lora", "full", "failing"])
-def test_a_trial_leaves_nothing_of_itself_in_memory(lab, tiny, monkeypatch, first):
+def test_a_trial_leaves_nothing_in_memory(lab, tiny, monkeypatch, first):
     alive, left = weakref.WeakSet(), []
     prepare, make = Stages.prepare, TuningModule.__init__
 
@@ -197,7 +197,7 @@ def test_pruned_runs_keep_their_records(lab, tiny):
         assert next(lab.glob(f"runs/*/{run['id']}/log.txt")).read_text().count("pruner stopped the run") == 1
 
 
-def test_a_sweep_goes_on_only_with_the_config_it_began_with(lab, tiny, capsys):
+def test_a_sweep_is_resumed_only_with_the_config_it_started_with(lab, tiny, capsys):
     assert cli.main(["train", "-m", *tiny, *SHORT, "tuning.r=2,4"]) == 0
     option = lab / "conf" / "data" / "mine.yaml"
     option.write_text(option.read_text().replace("validation: 0.15", "validation: 0.2"))
