@@ -44,7 +44,6 @@ def start(planned: Plan, console: Any) -> int:
         planned: the sweep.
         console: of rich, on which its table is drawn.
     """
-    planned.print_warnings()
     sweep = records.create(
         Path(planned.runs_path).expanduser(),
         planned.name,

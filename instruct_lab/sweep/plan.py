@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -51,7 +50,6 @@ class Plan:
         choices: the options that the base config chose.
         fingerprint: a hash over everything that decides which runs are made.
         checked: the configs that were checked, by their overrides.
-        warnings: of these configs.
     """
 
     overrides: list[str]
@@ -68,12 +66,6 @@ class Plan:
     choices: dict[str, Any]
     fingerprint: str
     checked: dict[tuple[str, ...], Checked] = dataclasses.field(default_factory=dict, repr=False)
-    warnings: list[Problem] = dataclasses.field(default_factory=list, repr=False)
-
-    def print_warnings(self) -> None:
-        """Print each warning as one line to standard error."""
-        for warning in self.warnings:
-            print(f"warning: {warning}", file=sys.stderr)
 
     @property
     def warnings(self) -> list[Problem]:
@@ -105,8 +97,8 @@ def _plan(overrides: list[str]) -> Plan:
     space = _space(settings, composition)
     num_points = _num_points(settings, sampler, space)
     base = [str(override.input_line) for override in _fixed(composition)]
-    points = _check_points(space, base, settings, num_points)
-    experiment = next(iter(points.checked.values())).experiment
+    checked = _check_points(space, base, settings, num_points)
+    experiment = next(iter(checked.values())).experiment
     directions, wrong_directions = _directions(settings, experiment)
     problems = [*_metric_problems(settings, sampler), *wrong_directions]
     if problems:
@@ -125,8 +117,7 @@ def _plan(overrides: list[str]) -> Plan:
         runs_path=experiment.runs_path,
         choices=composition.choices,
         fingerprint=_fingerprint(composition, space, settings, sampler),
-        checked=points.checked,
-        warnings=points.warnings,
+        checked=checked,
     )
 
 
@@ -193,23 +184,17 @@ def _num_points(settings: Sweep, sampler: Sampler, space: Space) -> int:
 # ---- points
 
 
-@dataclasses.dataclass(frozen=True)
-class _Points:
-    """Configs of points that can run, by their overrides, and the warnings about them."""
-
-    checked: dict[tuple[str, ...], Checked]
-    warnings: list[Problem]
-
-
-def _check_points(space: Space, base: list[str], settings: Sweep, num_points: int) -> _Points:
+def _check_points(space: Space, base: list[str], settings: Sweep, num_points: int) -> dict[tuple[str, ...], Checked]:
     """Check points before the sweep starts.
+
+    Returns:
+        The configs that can run, by their overrides.
 
     Raises:
         ConfigError: points have problems, and the settings refuse these; or all points have some.
     """
     passed: dict[tuple[str, ...], Checked] = {}
-    problems: dict[Problem, list[str]] = {}
-    warnings: dict[Problem, list[str]] = {}
+    at_points: dict[Problem, list[str]] = {}
     count = 0
     for values in _points_to_check(space, num_points):
         count += 1
@@ -217,12 +202,11 @@ def _check_points(space: Space, base: list[str], settings: Sweep, num_points: in
         checked = check(overrides)
         if not checked.problems:
             passed[tuple(overrides)] = checked
-        for found, at_points in ((checked.problems, problems), (checked.warnings, warnings)):
-            for problem in found:
-                at_points.setdefault(problem, []).append(label)
-    if not passed or (problems and settings.refused_points == "refuse"):
-        raise ConfigError(list(_with_points(problems, count, "; sweep.refused_points=fail runs the others")))
-    return _Points(passed, list(_with_points(warnings, count)))
+        for problem in checked.problems:
+            at_points.setdefault(problem, []).append(label)
+    if not passed or (at_points and settings.refused_points == "refuse"):
+        raise ConfigError(list(_with_points(at_points, count)))
+    return passed
 
 
 def _points_to_check(space: Space, num_points: int) -> Iterable[dict[str, Any]]:
@@ -232,14 +216,15 @@ def _points_to_check(space: Space, num_points: int) -> Iterable[dict[str, Any]]:
     return points[:num_points] if len(points) <= MAX_CHECKED else space.corners()
 
 
-def _with_points(at_points: dict[Problem, list[str]], count: int, hint: str = "") -> Iterator[Problem]:
+def _with_points(at_points: dict[Problem, list[str]], count: int) -> Iterator[Problem]:
     """Each problem; one that not all points have names those that do."""
     for problem, points in at_points.items():
         if len(points) == count:
             yield problem
             continue
         more = f" and {len(points) - 1} more points" if len(points) > 1 else ""
-        yield dataclasses.replace(problem, reason=f"{problem.reason.rstrip('.')} (at {points[0]}{more}{hint})")
+        hint = f"(at {points[0]}{more}; sweep.refused_points=fail runs the others)"
+        yield dataclasses.replace(problem, reason=f"{problem.reason.rstrip('.')} {hint}")
 
 
 # ---- metrics
