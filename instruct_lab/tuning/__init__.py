@@ -10,6 +10,7 @@ from instruct_lab.tuning.full import Full
 from instruct_lab.tuning.lora import LoRA
 from instruct_lab.tuning.parameters import ParameterCounts, count_parameters, trainable_parameters
 from instruct_lab.tuning.partial import BitFit, Freeze, HeadOnly
+from instruct_lab.tuning.peft_method import PeftMethod
 from instruct_lab.tuning.prompting import Prompting
 from instruct_lab.tuning.virtual_tokens import PrefixTuning, PromptTuning, PTuning
 
@@ -25,6 +26,7 @@ __all__ = [
     "LoRA",
     "PTuning",
     "ParameterCounts",
+    "PeftMethod",
     "PrefixTuning",
     "PromptTuning",
     "Prompting",

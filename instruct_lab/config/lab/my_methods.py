@@ -1,0 +1,28 @@
+"""A tuning method of your own: any method of the library PEFT is one class like this."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+from pydantic import Field
+
+from instruct_lab.config import component
+from instruct_lab.tuning import PeftMethod
+
+if TYPE_CHECKING:
+    from instruct_lab.model import LoadedModel
+
+
+@component
+class LoHa(PeftMethod):
+    """Low-rank Hadamard product: W + (B1·A1) ∘ (B2·A2), all four trained. Source: Hyeon-Woo et al., 2022 (FedPara)."""
+
+    learning_rate: ClassVar[float | None] = 1e-3  # what optimizer.lr is if nobody sets it
+
+    r: Annotated[int, Field(ge=1)] = 4  # rank of both products
+
+    def config(self, loaded: LoadedModel, common: dict[str, Any]) -> Any:
+        """PEFT's configuration."""
+        import peft  # heavy libraries are imported where they are used: then checking a config stays fast
+
+        return peft.LoHaConfig(r=self.r, alpha=self.r, target_modules="all-linear", **common)

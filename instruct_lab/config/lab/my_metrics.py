@@ -1,0 +1,33 @@
+"""A metric of your own: statistics of each example, which are summed, and a function of the sum."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from instruct_lab.config import component
+from instruct_lab.metrics import AnswerMetric
+
+
+@component
+class StartsAlike(AnswerMetric):
+    """The percentage of answers that begin with the first word of a reference."""
+
+    higher_is_better: ClassVar[bool] = True
+
+    ignore_case: bool = True  # Yes and yes are alike
+
+    def statistics(self, prediction: str, references: tuple[str, ...]) -> list[float]:
+        """1 if the answer begins like a reference, else 0; 1; and 1 if it is empty, else 0."""
+        starts = {self._first_word(reference) for reference in references}
+        return [float(self._first_word(prediction) in starts), 1.0, float(not prediction.strip())]
+
+    def value(self, total: list[float]) -> float:
+        """The percentage, from the sums over all examples."""
+        return 100 * total[0] / total[1]
+
+    def signature(self) -> str:
+        """How the value is computed; it is recorded beside the value."""
+        return f"starts_alike|case:{'lc' if self.ignore_case else 'mixed'}"
+
+    def _first_word(self, text: str) -> str:
+        return next(iter((text.casefold() if self.ignore_case else text).split()), "")

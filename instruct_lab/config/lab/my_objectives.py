@@ -1,0 +1,41 @@
+"""An objective of your own: the summed loss and the number of target tokens of each example of a batch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+from pydantic import Field
+
+from instruct_lab.batching import IGNORED, Batch
+from instruct_lab.config import component
+from instruct_lab.objective import Loss, Objective
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+@component
+class Focal(Objective):
+    """Focal loss: -sum_t (1 - p_t)^gamma log p_t over the target tokens. Source: Lin et al., 2017.
+
+    Tokens that the model already predicts well count less. In evaluation gamma is 0, so that the loss is the
+    log-likelihood and its exponential a perplexity.
+    """
+
+    families: ClassVar = frozenset({"decoder"})
+
+    gamma: Annotated[float, Field(ge=0)] = 2.0  # how much less; 0 is cross-entropy
+
+    def loss(self, model: PreTrainedModel, batch: Batch, teacher: Any = None) -> Loss:
+        """Sums of the losses and counts of the target tokens, each `[rows]`; they are divided once a step."""
+        import torch
+
+        logits = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits
+        labels = batch.labels[:, 1:]  # [rows, seq - 1]
+        logits = logits[:, -batch.labels.shape[1] : -1].float()  # [rows, seq - 1, vocab], without virtual tokens
+        losses = torch.nn.functional.cross_entropy(
+            logits.transpose(1, 2), labels, ignore_index=IGNORED, reduction="none"
+        )  # [rows, seq - 1]; 0 where a token is not trained
+        if model.training:
+            losses = losses * (1 - torch.exp(-losses)) ** self.gamma
+        return Loss(losses.sum(dim=1), (labels != IGNORED).sum(dim=1))
