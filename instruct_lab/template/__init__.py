@@ -1,4 +1,4 @@
-"""Conversation to text segments, each marked trained or not.
+"""Conversations to text segments, each marked as trained or not.
 
 In: a `Conversation` and the tokenizer. Out: `Segment`s whose concatenated text is what the model sees.
 """

@@ -1,4 +1,4 @@
-"""What a template is: a conversation as text segments, each marked trained or not."""
+"""The base class of templates, and the segments that they render."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class Segment:
     Args:
         text: the piece.
         trained: whether its tokens are targets.
-        role: whose content this is; `None` for text of the template itself. In content, text that spells a
+        role: the role whose content this is; `None` for text of the template itself. In content, text that spells a
             special token is ordinary text; in template text it is the token.
-        starts_answer: the piece opens an assistant turn's content: tokens never merge across its start, so that
-            the prompt's ids are those seen at inference.
+        starts_answer: whether the piece starts an assistant's content: tokens never merge across its start, so that
+            the prompt's ids are the same as at inference.
     """
 
     text: str
@@ -36,24 +36,24 @@ class Segment:
 
 
 class Template(Component, ABC):
-    """Conversation to segments."""
+    """Renders a conversation as segments."""
 
     @abstractmethod
     def render(self, conversation: Conversation, tokenizer: PreTrainedTokenizerBase) -> list[Segment]:
-        """The whole conversation; trained: assistant content and its end-of-turn token, by `train_on`.
+        """The whole conversation; assistant content and its end-of-turn token are trained, as `train_on` says.
 
         Raises:
-            InstructLabError: the template cannot render these messages, changes their content, or closes an
-                assistant turn without a special token.
+            InstructLabError: the template cannot render these messages, changes their content, or does not end an
+                assistant turn with a special token.
         """
 
     def render_all(
         self, conversations: Sequence[Conversation], tokenizer: PreTrainedTokenizerBase
     ) -> list[list[Segment]]:
-        """`render` of each; what is the same for all of them may be looked up once.
+        """`render` of each conversation; a template may prepare once what they share.
 
         Raises:
-            InstructLabError: as `render`.
+            InstructLabError: see `render`.
         """
         return [self.render(conversation, tokenizer) for conversation in conversations]
 
@@ -63,8 +63,8 @@ class Template(Component, ABC):
 
     @abstractmethod
     def stop_token_ids(self, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-        """Ids that end an answer at generation: the template's end-of-turn token and the tokenizer's eos."""
+        """Ids that end an answer at generation: the template's end-of-turn token and the tokenizer's EOS token."""
 
     def as_jinja(self, tokenizer: PreTrainedTokenizerBase) -> str | None:
-        """This template as a Jinja chat template, for a tokenizer that leaves the house; none: the tokenizer's own."""
+        """This template as a Jinja chat template, for an exported tokenizer; `None`: the tokenizer's own."""
         return None

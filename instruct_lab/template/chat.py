@@ -1,4 +1,4 @@
-"""The tokenizer's own chat template, taken apart into contents and the template's text between them."""
+"""The tokenizer's own chat template, separated into contents and the template's text between them."""
 
 from __future__ import annotations
 
@@ -24,35 +24,38 @@ if TYPE_CHECKING:
 
 Variable = str | bool | int | float
 LLAMA_DATE = "26 Jul 2024"
-"""The date that Llama 3.1's own template falls back to; without it, later ones print today's."""
+"""The default date of Llama 3.1's template; without it, later ones print today's date."""
+
+
+def fixed_date() -> dict[str, Variable]:
+    """The default variables of a template: a fixed date, which keeps Llama 3 from printing today's."""
+    return {"date_string": LLAMA_DATE}
 
 
 SENTINEL = re.compile("\ue000\\d+\ue001")
 
 
 def _sentinel(index: int) -> str:
-    return f"\ue000{index}\ue001"  # private-use characters: no template's text holds them
+    return f"\ue000{index}\ue001"  # private-use characters, which no template's text contains
 
 
 @component
 class ChatTemplate(Template):
-    """The tokenizer's own chat template, or a Jinja text in its place.
+    """The tokenizer's own chat template, or a Jinja template instead.
 
-    Stock templates do not mark what the assistant says. So each is rendered once with a placeholder for every content,
-    which gives the template's own text between the contents; then with the contents, and both must agree to the last
-    character, white space that the template trims around a content excepted. A template that changes, drops, merges
-    or refuses a message is refused here, by role. Placeholders are rendered once for every order of roles; contents
-    are not rendered where the template's syntax tree shows that it copies them (see `copies_contents`).
+    Most templates do not mark what the assistant says. So a conversation is rendered with a placeholder for every
+    content, which gives the template's own text between the contents, and then with the contents. Both must agree to
+    the last character, except for white space that the template trims around a content. A template that changes,
+    drops, merges or refuses a message is an error that names the role. Placeholders are rendered once per order of
+    roles; contents are not rendered if the template's syntax tree shows that it copies them (see `copies_contents`).
     """
 
     train_on: TrainOn = "assistant"  # assistant, last_assistant, or all (template text too)
-    jinja: str | None = None  # a Jinja chat template in place of the tokenizer's own
-    variables: dict[str, Variable] = Field(
-        default_factory=lambda: dict[str, Variable](date_string=LLAMA_DATE)
-    )  # passed to the template, as enable_thinking to Qwen 3; date_string keeps Llama 3 from printing today's date
+    jinja: str | None = None  # a Jinja chat template; null: the tokenizer's own
+    variables: dict[str, Variable] = Field(default_factory=fixed_date)  # for the template, such as enable_thinking
 
     def problems(self) -> Iterator[Problem]:
-        """A Jinja text that cannot be parsed."""
+        """A Jinja template that cannot be parsed."""
         if self.jinja is None or "generation" in self.jinja:  # `{% generation %}` is transformers' own tag
             return
         import jinja2
@@ -63,81 +66,81 @@ class ChatTemplate(Template):
             yield Problem(key="jinja", reason=f"line {error.lineno} is not Jinja: {error.message}")
 
     def render(self, conversation: Conversation, tokenizer: PreTrainedTokenizerBase) -> list[Segment]:
-        """See `Template.render`."""
-        return self._segments(conversation.messages, self._shared(tokenizer), conversation.id)
+        """Contents as segments, and the chat template's text between them."""
+        return self._segments(conversation.messages, self._prepare(tokenizer), conversation.id)
 
     def render_all(
         self, conversations: Sequence[Conversation], tokenizer: PreTrainedTokenizerBase
     ) -> list[list[Segment]]:
-        """See `Template.render_all`."""
-        shared = self._shared(tokenizer)
-        return [self._segments(conversation.messages, shared, conversation.id) for conversation in conversations]
+        """`render` of each; the template is prepared once."""
+        prepared = self._prepare(tokenizer)
+        return [self._segments(conversation.messages, prepared, conversation.id) for conversation in conversations]
 
     def render_prompt(self, conversation: Conversation, tokenizer: PreTrainedTokenizerBase) -> list[Segment]:
-        """See `Template.render_prompt`."""
+        """The segments before the final answer."""
         messages = (*conversation.prompt, Message("assistant", _sentinel(len(conversation.prompt))))
-        return before_last_answer(self._segments(messages, self._shared(tokenizer), conversation.id))
+        return before_last_answer(self._segments(messages, self._prepare(tokenizer), conversation.id))
 
     def stop_token_ids(self, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-        """See `Template.stop_token_ids`."""
-        segments = self._segments((Message("user", "a"), Message("assistant", "b")), self._shared(tokenizer), "")
+        """The token after an answer in the chat template, and the EOS token."""
+        segments = self._segments((Message("user", "a"), Message("assistant", "b")), self._prepare(tokenizer), "")
         answer = next(index for index, segment in enumerate(segments) if segment.starts_answer)
         end_of_turn = special_tokens(tokenizer).ids[segments[answer + 1].text]
         eos = [tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else []
         return list(dict.fromkeys([end_of_turn, *eos]))
 
     def as_jinja(self, tokenizer: PreTrainedTokenizerBase) -> str | None:
-        """See `Template.as_jinja`."""
+        """The template from the config, if there is one."""
         return self.jinja
 
-    def _shared(self, tokenizer: PreTrainedTokenizerBase) -> _Shared:
+    def _prepare(self, tokenizer: PreTrainedTokenizerBase) -> _Prepared:
         variables = tuple(sorted(self.variables.items()))
-        return _Shared(tokenizer, self._text(tokenizer), variables, special_tokens(tokenizer))
+        return _Prepared(tokenizer, self._template_text(tokenizer), variables, special_tokens(tokenizer))
 
-    def _segments(self, messages: Sequence[Message], shared: _Shared, name: str) -> list[Segment]:
+    def _segments(self, messages: Sequence[Message], prepared: _Prepared, name: str) -> list[Segment]:
         where = f"conversation {name or '(unnamed)'}"
         if not messages:
-            raise InstructLabError("The conversation has no messages", where=where, do="leave it out of the data")
-        rendering = _Rendering(shared.tokenizer, shared.jinja, shared.variables, where)
+            raise InstructLabError("The conversation has no messages", where=where, do="remove it from the data")
+        rendering = _Rendering(prepared.tokenizer, prepared.jinja, prepared.variables, where)
         glue = _glue(rendering, tuple(message.role for message in messages))
         if copies_contents(rendering.jinja):
-            return mark(messages, glue, self.train_on, shared.special, where)
-        shown = _contents_as_shown(rendering.text(messages), messages, glue)
-        if shown is None:
-            index = _changed(rendering, messages, glue)
+            return mark(messages, glue, self.train_on, prepared.special, where)
+        contents = _rendered_contents(rendering.text(messages), messages, glue)
+        if contents is None:
+            index = _changed_message(rendering, messages, glue)
             raise InstructLabError(
                 f"The chat template changes the content of message {index + 1} ({messages[index].role}), or its own "
-                "text beside it, so what is trained cannot be told from what is not",
+                "text beside it, so trained text cannot be separated from the rest",
                 where=where,
                 do=f"clean that content, or {ALTERNATIVES}",
             )
-        placed = [
-            dataclasses.replace(message, content=content) for message, content in zip(messages, shown, strict=True)
+        rendered = [
+            dataclasses.replace(message, content=content) for message, content in zip(messages, contents, strict=True)
         ]
-        return mark(placed, glue, self.train_on, shared.special, where)
+        return mark(rendered, glue, self.train_on, prepared.special, where)
 
-    def _text(self, tokenizer: PreTrainedTokenizerBase) -> str:
+    def _template_text(self, tokenizer: PreTrainedTokenizerBase) -> str:
         if self.jinja is not None:
             return self.jinja
         if not tokenizer.chat_template:
             raise InstructLabError(
                 "The tokenizer has no chat template",
                 where="template.jinja",
-                do=f"give one as template.jinja, or {ALTERNATIVES}",
+                do=f"set template.jinja, or {ALTERNATIVES}",
             )
         if isinstance(tokenizer.chat_template, dict) and "default" not in tokenizer.chat_template:
             raise InstructLabError(
-                f"The tokenizer has chat templates named {sorted(tokenizer.chat_template)} and no default",
+                f"The tokenizer has the chat templates {sorted(tokenizer.chat_template)} but no default",
                 where="template.jinja",
-                do=f"give one as template.jinja, or {ALTERNATIVES}",
+                do=f"set template.jinja, or {ALTERNATIVES}",
             )
         text: str = tokenizer.get_chat_template()
         return text
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class _Shared:
-    """What is the same for all conversations that one tokenizer's template renders."""
+class _Prepared:
+    """What all conversations share that one tokenizer's template renders."""
 
     tokenizer: PreTrainedTokenizerBase
     jinja: str
@@ -147,7 +150,7 @@ class _Shared:
 
 @dataclasses.dataclass(frozen=True)
 class _Rendering:
-    """One Jinja text with its tokenizer; equal ones give equal text for equal messages."""
+    """One Jinja template with its tokenizer, hashable so that results can be cached."""
 
     tokenizer: PreTrainedTokenizerBase
     jinja: str
@@ -168,7 +171,7 @@ class _Rendering:
             roles = [message.role for message in messages]
             raise InstructLabError(
                 f"The chat template refuses {self._refused_role(messages)}: {error} "
-                f"(roles of the conversation: {_listed(roles)})",
+                f"(roles of the conversation: {_list_roles(roles)})",
                 where=self.where,
                 do=f"change the conversation's roles, or {ALTERNATIVES}",
             ) from error
@@ -195,63 +198,63 @@ class _Rendering:
 
 @lru_cache(maxsize=1024)
 def _glue(rendering: _Rendering, roles: tuple[str, ...]) -> tuple[str, ...]:
-    """The template's text before, between and after contents, for this order of roles."""
+    """The template's text before, between and after the contents, for one order of roles."""
     text = rendering.text([Message(role, _sentinel(index)) for index, role in enumerate(roles)])
     glue, start = [], 0
     found = Counter(SENTINEL.findall(text))
     for index, role in enumerate(roles):
         sentinel = _sentinel(index)
-        place = text.find(sentinel, start)
-        if found[sentinel] != 1 or place < 0:
+        position = text.find(sentinel, start)
+        if found[sentinel] != 1 or position < 0:
             did = "drops" if not found[sentinel] else "repeats" if found[sentinel] > 1 else "moves"
             raise InstructLabError(
                 f"The chat template {did} the content of message {index + 1} (role {role!r}; roles of the "
-                f"conversation: {_listed(roles)})",
+                f"conversation: {_list_roles(roles)})",
                 where=rendering.where,
                 do=f"change the conversation's roles, or {ALTERNATIVES}",
             )
-        glue.append(text[start:place])
-        start = place + len(sentinel)
+        glue.append(text[start:position])
+        start = position + len(sentinel)
     return (*glue, text[start:])
 
 
-def _listed(roles: Sequence[str]) -> str:
+def _list_roles(roles: Sequence[str]) -> str:
     return ", ".join(roles[:12]) + (f", … {len(roles)} in all" if len(roles) > 12 else "")
 
 
-def _contents_as_shown(text: str, messages: Sequence[Message], glue: Sequence[str]) -> list[str] | None:
-    """Each content as it stands in the text (trimmed or not), if nothing else was changed."""
-    place = len(glue[0])
+def _rendered_contents(text: str, messages: Sequence[Message], glue: Sequence[str]) -> list[str] | None:
+    """Each content as it is in the text (trimmed or not); `None` if anything else was changed."""
+    position = len(glue[0])
     if not text.startswith(glue[0]):
         return None
-    shown = []
+    contents = []
     for index, message in enumerate(messages):
         after = glue[index + 1]
         for content in _trimmings(message.content):
-            end = place + len(content) + len(after)
+            end = position + len(content) + len(after)
             is_last = index == len(messages) - 1
-            if text.startswith(content + after, place) and (end == len(text) if is_last else True):
-                shown.append(content)
-                place = end
+            if text.startswith(content + after, position) and (end == len(text) if is_last else True):
+                contents.append(content)
+                position = end
                 break
         else:
             return None
-    return shown
+    return contents
 
 
 def _trimmings(content: str) -> dict[str, None]:
-    """The content, and what templates make of the white space around it; the longest first."""
+    """The content, and its variants with white space trimmed; the longest first."""
     if content == content.strip():
         return {content: None}
-    ways = [content, content.rstrip("\n"), content.lstrip("\n"), content.strip("\n")]
-    return dict.fromkeys([*ways, content.rstrip(), content.lstrip(), content.strip()])
+    variants = [content, content.rstrip("\n"), content.lstrip("\n"), content.strip("\n")]
+    return dict.fromkeys([*variants, content.rstrip(), content.lstrip(), content.strip()])
 
 
-def _changed(rendering: _Rendering, messages: Sequence[Message], glue: Sequence[str]) -> int:
-    """Which message the template changes: the first that does so among placeholders."""
+def _changed_message(rendering: _Rendering, messages: Sequence[Message], glue: Sequence[str]) -> int:
+    """The index of the first message that the template changes, each tried singly among placeholders."""
     for index, message in enumerate(messages):
-        others = [Message(other.role, _sentinel(place)) for place, other in enumerate(messages)]
+        others = [Message(other.role, _sentinel(position)) for position, other in enumerate(messages)]
         others[index] = message
-        if _contents_as_shown(rendering.text(others), others, glue) is None:
+        if _rendered_contents(rendering.text(others), others, glue) is None:
             return index
     return 0

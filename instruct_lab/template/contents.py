@@ -1,4 +1,4 @@
-"""The messages' contents alone, for models that read no chat."""
+"""Only the contents of messages, for models that are not trained on chats."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 @component
 class Contents(Template):
-    """The contents of the messages, one after the other, without a sign of who speaks.
+    """The contents of the messages, one after the other, without roles.
 
-    For encoder-decoder models, whose decoder starts a text of its own with the answer, and for encoders: the tokenizer
-    puts its special tokens around the whole text, and nothing else closes an answer. A decoder could not tell where an
-    answer ends.
+    For encoder-decoder models, whose decoder starts its own text with the answer, and for encoders: the tokenizer puts
+    its special tokens around the whole text, and nothing else ends an answer. A decoder would not learn where an answer
+    ends.
     """
 
     families: ClassVar = frozenset({"encoder-decoder", "encoder"})
@@ -29,17 +29,17 @@ class Contents(Template):
     train_on: TrainOn = "assistant"  # assistant, last_assistant, or all
 
     def render(self, conversation: Conversation, tokenizer: PreTrainedTokenizerBase) -> list[Segment]:
-        """See `Template.render`."""
+        """The contents, with the prefix and separators as template text."""
         if not conversation.messages:
             raise InstructLabError(
                 "The conversation has no messages",
                 where=f"conversation {conversation.id or '(unnamed)'}",
-                do="leave it out of the data",
+                do="remove it from the data",
             )
         return self._segments(conversation.messages)
 
     def render_prompt(self, conversation: Conversation, tokenizer: PreTrainedTokenizerBase) -> list[Segment]:
-        """See `Template.render_prompt`; where the prompt is empty, an empty text."""
+        """The messages before the final answer; an empty segment if there are none."""
         return self._segments(conversation.prompt) or [Segment("", False)]
 
     def stop_token_ids(self, tokenizer: PreTrainedTokenizerBase) -> list[int]:

@@ -1,6 +1,6 @@
-"""Whether a Jinja chat template is certain to copy every content as it is, whatever the content.
+"""Whether a Jinja chat template is certain to copy every content unchanged, whatever the content.
 
-Where it is, rendering placeholders once for an order of roles tells how every conversation of that order is rendered.
+If so, rendering placeholders once per order of roles is enough for every conversation with that order.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ from jinja2 import nodes
 
 MESSAGES = "messages"
 CONTENT = "content"
-OWN_TAG = re.compile(r"\{%-?\s*generation\b")  # transformers' own, which plain Jinja does not know
-NEIGHBOURS = ("previtem", "nextitem", "changed")  # of a loop: other messages by another name
+OWN_TAG = re.compile(r"\{%-?\s*generation\b")  # transformers' own tag, unknown to plain Jinja
+NEIGHBOURS = ("previtem", "nextitem", "changed")  # of a loop: other messages under another name
 
 
 @functools.lru_cache(maxsize=64)
 def copies_contents(template: str) -> bool:
-    """Whether contents go to the output unchanged, and nothing else depends on them.
+    """Whether contents are output unchanged, and nothing else depends on them.
 
     The proof follows `messages` through the template's syntax tree: loops over it, its elements, and their `content`,
-    which may only be joined to other text in an output. Any other use (a filter, a test, an assignment, a macro or a
-    whole message as a value) is taken for a change: then conversations have to be rendered one by one.
+    which may only be joined to other text in an output. Any other use (a filter, a test, an assignment, a macro, a
+    whole message as a value) counts as a change: then conversations have to be rendered one by one.
 
     Args:
-        template: the Jinja text.
+        template: the Jinja template.
     """
     if OWN_TAG.search(template):
         return False
@@ -55,30 +55,30 @@ class _Proof:
         named_once = all(stored.count(name) == looped.count(name) for name in self._elements) and not (
             others & self._elements
         )
-        alone = not any(node.attr in NEIGHBOURS for node in tree.find_all(nodes.Getattr))
-        self.holds = MESSAGES not in stored and named_once and alone and self._safe(tree)
+        uses_neighbours = any(node.attr in NEIGHBOURS for node in tree.find_all(nodes.Getattr))
+        self.holds = MESSAGES not in stored and named_once and not uses_neighbours and self._is_safe(tree)
 
-    def _safe(self, node: nodes.Node) -> bool:
-        """Whether no content, and no message as a whole, is used in this part but to be written out."""
+    def _is_safe(self, node: nodes.Node) -> bool:
+        """Whether this part uses contents and whole messages only to output them."""
         if isinstance(node, nodes.Output):
-            return all(self._copied(part) for part in node.nodes)
+            return all(self._is_copied(part) for part in node.nodes)
         if isinstance(node, nodes.For) and self._is_messages(node.iter):
-            return all(self._safe(child) for child in node.iter_child_nodes(exclude=("iter", "target")))
+            return all(self._is_safe(child) for child in node.iter_child_nodes(exclude=("iter", "target")))
         if self._is_messages(node) or self._is_message(node) or self._is_content(node):
             return False
         key = self._key(node)
-        if key is not None and key != CONTENT:  # a role, say: the same for every conversation of this order
-            return not hasattr(dict, key)  # but not a method, which gives contents too
+        if key is not None and key != CONTENT:  # for example a role: the same for every conversation with this order
+            return not hasattr(dict, key)  # but not a method, which returns contents too
         if isinstance(node, nodes.Filter) and node.name in ("length", "count") and self._is_messages(node.node):
             return True
-        return all(self._safe(child) for child in node.iter_child_nodes())
+        return all(self._is_safe(child) for child in node.iter_child_nodes())
 
-    def _copied(self, node: nodes.Node) -> bool:
+    def _is_copied(self, node: nodes.Node) -> bool:
         if isinstance(node, nodes.Add):
-            return self._copied(node.left) and self._copied(node.right)
+            return self._is_copied(node.left) and self._is_copied(node.right)
         if isinstance(node, nodes.Concat):
-            return all(self._copied(part) for part in node.nodes)
-        return self._is_content(node) or self._safe(node)
+            return all(self._is_copied(part) for part in node.nodes)
+        return self._is_content(node) or self._is_safe(node)
 
     def _is_messages(self, node: nodes.Node | None) -> bool:
         if isinstance(node, nodes.Getitem) and isinstance(node.arg, nodes.Slice):
@@ -91,7 +91,7 @@ class _Proof:
         return isinstance(node, nodes.Name) and node.name in self._elements and node.ctx == "load"
 
     def _key(self, node: nodes.Node) -> str | None:
-        """The constant key that is read of a message."""
+        """The constant key that is read from a message."""
         if isinstance(node, nodes.Getattr) and self._is_message(node.node):
             return node.attr
         if isinstance(node, nodes.Getitem) and self._is_message(node.node) and isinstance(node.arg, nodes.Const):

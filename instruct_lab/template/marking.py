@@ -1,4 +1,4 @@
-"""Which pieces of a rendered conversation are trained."""
+"""Segments of a rendered conversation, marked as trained or not."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from instruct_lab.template.base import Segment, TrainOn
 from instruct_lab.template.special_tokens import SpecialTokens
 
 ALTERNATIVES = "choose template=chatml, template=alpaca or template=plain"
-"""What to do about a template that does not fit."""
+"""The hint of errors about a template that does not fit."""
 
 
 def mark(
     messages: Sequence[Message], glue: Sequence[str], train_on: TrainOn, special: SpecialTokens, where: str
 ) -> list[Segment]:
-    """Contents and the template's own text between them, as segments.
+    """Contents and the template's own text between them as segments.
 
     Args:
-        messages: in order, their content as the template shows it.
-        glue: the template's text before, between and after the contents: one more than there are messages.
-        train_on: the policy for messages that do not say themselves whether they are trained.
+        messages: in order, with their contents as rendered.
+        glue: the template's text before, between and after the contents: one more than messages.
+        train_on: what is trained, unless a message says so itself.
         special: the tokenizer's special tokens.
         where: named in errors.
 
     Returns:
-        Segments whose text is the whole rendered text. The special token that follows an assistant's content is a
-        segment of its own, trained as that content is. Of other messages, only the content can be trained, unless
-        `train_on` is `all`.
+        Segments whose text is the whole rendered text. The special token after an assistant's content is a separate
+        segment, trained like that content. Of other messages, only the content can be trained, unless `train_on` is
+        `all`.
 
     Raises:
         InstructLabError: the text after an assistant's content does not start with a special token.
@@ -46,8 +46,8 @@ def mark(
             end_of_turn = special.opening(after)
             if end_of_turn is None:
                 raise InstructLabError(
-                    f"The template does not close an assistant's turn with a special token of the tokenizer: "
-                    f"{_shown(after)} follows the answer, so a tuned model would not learn to stop",
+                    f"The template does not end an assistant's turn with a special token of the tokenizer: "
+                    f"{_quote(after)} follows the answer, so a tuned model would not learn to stop",
                     where=where,
                     do=ALTERNATIVES,
                 )
@@ -63,5 +63,5 @@ def before_last_answer(segments: list[Segment]) -> list[Segment]:
     return segments[:last]
 
 
-def _shown(text: str) -> str:
+def _quote(text: str) -> str:
     return repr(text[:40]) if text else "nothing"

@@ -1,4 +1,4 @@
-"""The special tokens of a tokenizer, as text: what ends a turn, and what content may not spell."""
+"""The special tokens of a tokenizer as text: they end turns, and content must not be read as one."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class SpecialTokens:
-    """Text to id of every special token of one tokenizer."""
+    """The special tokens of one tokenizer: text to id."""
 
     ids: dict[str, int]
     swallowing: frozenset[str]
-    """Those that take in the white space beside them (`lstrip` or `rstrip`)."""
+    """Those that absorb white space beside them (`lstrip` or `rstrip`)."""
 
     @functools.cached_property
     def pattern(self) -> re.Pattern[str]:
@@ -31,16 +31,16 @@ class SpecialTokens:
         return sorted(self.ids, key=len, reverse=True)
 
     def opening(self, text: str) -> str | None:
-        """The special token that the text starts with."""
+        """The special token at the start of the text."""
         return self._at_the_start(text[: self._most]) if self.ids else None
 
     def closing(self, text: str) -> str | None:
-        """The special token that the text ends with."""
+        """The special token at the end of the text."""
         return self._at_the_end(text[-self._most :]) if self.ids else None
 
     @functools.cached_property
     def end_of_last(self) -> Callable[[str], int]:
-        """Where the last special token of a text ends; 0 where it has none. For templates' own texts, which are few."""
+        """The end of the last special token in a template's own text, or 0. Cached, because such texts are few."""
         find = self.pattern.finditer
         return functools.lru_cache(1024)(lambda text: max((match.end() for match in find(text)), default=0))
 
@@ -61,7 +61,7 @@ _known: weakref.WeakKeyDictionary[PreTrainedTokenizerBase, tuple[object, Special
 
 
 def special_tokens(tokenizer: PreTrainedTokenizerBase) -> SpecialTokens:
-    """The tokenizer's special tokens, read once for each vocabulary size and named tokens."""
+    """The tokenizer's special tokens, cached until its vocabulary size or named tokens change."""
     state = (len(tokenizer), str(tokenizer.special_tokens_map))
     known = _known.get(tokenizer)
     if known is None or known[0] != state:

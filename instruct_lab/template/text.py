@@ -1,4 +1,4 @@
-"""Templates written as plain text patterns in a YAML file."""
+"""Templates as text patterns in a YAML file."""
 
 from __future__ import annotations
 
@@ -20,49 +20,49 @@ CONTENT = "{content}"
 
 @component
 class TextTemplate(Template):
-    """One text pattern a role, as settings only: needs no chat template in the tokenizer.
+    """One text pattern per role, from settings: the tokenizer needs no chat template.
 
-    An answer follows `assistant_header` and is closed by `turn_end`, which is trained with it. A new wording is a new
-    YAML file.
+    An answer follows `assistant_header` and ends with `turn_end`, which is trained with it. A new wording is a new YAML
+    file.
     """
 
     train_on: TrainOn = "assistant"  # assistant, last_assistant, or all (template text too)
-    system: str | None = "{content}\n\n"  # around a system message; null: conversations may have none
+    system: str | None = "{content}\n\n"  # around a system message; null: system messages are refused
     user: str = "{content}\n"  # around a user message
-    tool: str | None = None  # around a tool's result; null: conversations may have none
-    assistant_header: str = ""  # opens an answer
-    turn_end: str | None = None  # the special token that closes an answer; null: the tokenizer's eos token
-    turn_separator: str = "\n"  # between a closed answer and the next message; untrained
-    default_system: str | None = None  # the system message of a conversation that has none; null: none
+    tool: str | None = None  # around a tool result; null: tool results are refused
+    assistant_header: str = ""  # before an answer
+    turn_end: str | None = None  # the special token that ends an answer; null: the tokenizer's EOS token
+    turn_separator: str = "\n"  # between an answer's end and the next message; not trained
+    default_system: str | None = None  # used if a conversation has no system message; null: none
 
     def __post_init__(self) -> None:
         for field in ("system", "user", "tool"):
             pattern = getattr(self, field)
             if pattern is not None and pattern.count(CONTENT) != 1:
-                raise Refusal(field, f"the pattern must hold {CONTENT} exactly once")
+                raise Refusal(field, f"the pattern must contain {CONTENT} exactly once")
         if CONTENT in self.assistant_header:
-            raise Refusal("assistant_header", f"the answer follows the header: it holds no {CONTENT}")
+            raise Refusal("assistant_header", f"the answer follows the header, which must not contain {CONTENT}")
         if self.turn_end == "":
-            raise Refusal("turn_end", "an answer must be closed by a token", "null")
+            raise Refusal("turn_end", "an answer must end with a token", "null")
         if self.default_system is not None and self.system is None:
-            raise Refusal("default_system", "it needs the pattern of system messages, and system is null")
+            raise Refusal("default_system", "needs a pattern for system messages, but system is null")
 
     def render(self, conversation: Conversation, tokenizer: PreTrainedTokenizerBase) -> list[Segment]:
-        """See `Template.render`."""
+        """Every message in its role's pattern."""
         return self._segments(conversation.messages, tokenizer, conversation.id)
 
     def render_prompt(self, conversation: Conversation, tokenizer: PreTrainedTokenizerBase) -> list[Segment]:
-        """See `Template.render_prompt`."""
+        """The messages before the final answer, and the assistant header."""
         messages = (*conversation.prompt, Message("assistant", ""))
         return before_last_answer(self._segments(messages, tokenizer, conversation.id))
 
     def stop_token_ids(self, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-        """See `Template.stop_token_ids`."""
+        """The ids of `turn_end` and of the EOS token."""
         eos = [tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else []
         return list(dict.fromkeys([special_tokens(tokenizer).ids[self._turn_end(tokenizer)], *eos]))
 
     def as_jinja(self, tokenizer: PreTrainedTokenizerBase) -> str | None:
-        """See `Template.as_jinja`."""
+        """The patterns as a Jinja chat template."""
         header, end = json.dumps(self.assistant_header), json.dumps(self._turn_end(tokenizer))
         separator = json.dumps(self.turn_separator)
         opening = ""
@@ -76,10 +76,10 @@ class TextTemplate(Template):
             for before, after in [map(json.dumps, pattern.split(CONTENT))]
         ]
         bos = tokenizer.bos_token_id
-        begins = bos is not None and list(tokenizer("")["input_ids"])[:1] == [bos]
+        adds_bos = bos is not None and list(tokenizer("")["input_ids"])[:1] == [bos]
         return "".join(
             [
-                "{{ bos_token }}" if begins else "",
+                "{{ bos_token }}" if adds_bos else "",
                 opening,
                 "{% for message in messages %}",
                 "{% if not loop.first and loop.previtem['role'] == 'assistant' %}{{ " + separator + " }}{% endif %}",
@@ -95,7 +95,7 @@ class TextTemplate(Template):
     def _segments(self, messages: tuple[Message, ...], tokenizer: PreTrainedTokenizerBase, name: str) -> list[Segment]:
         where = f"conversation {name or '(unnamed)'}"
         if not messages:
-            raise InstructLabError("The conversation has no messages", where=where, do="leave it out of the data")
+            raise InstructLabError("The conversation has no messages", where=where, do="remove it from the data")
         turn_end = self._turn_end(tokenizer)
         text = ""  # the template's own text since the last content
         if self.default_system is not None and self.system is not None and messages[0].role != "system":
@@ -114,13 +114,11 @@ class TextTemplate(Template):
         patterns = {"system": self.system, "user": self.user, "tool": self.tool}
         pattern = patterns.get(role)
         if pattern is None:
-            known = ", ".join(name for name, known in patterns.items() if known is not None)
+            known = ", ".join(name for name, value in patterns.items() if value is not None)
             raise InstructLabError(
                 f"The template has no pattern for messages of role {role!r} (it has {known}, assistant)",
                 where=where,
-                do=f"give template.{role}, or map the role to another"
-                if role in patterns
-                else "map it to another role",
+                do=f"set template.{role}, or map the role to another" if role in patterns else "map it to another role",
             )
         before, after = pattern.split(CONTENT)
         return before, after
@@ -129,16 +127,16 @@ class TextTemplate(Template):
         token = self.turn_end if self.turn_end is not None else tokenizer.eos_token
         if token is None:
             raise InstructLabError(
-                "The tokenizer has no eos token to close an answer with",
+                "The tokenizer has no EOS token to end an answer with",
                 where="template.turn_end",
-                do="name one of the tokenizer's special tokens as template.turn_end",
+                do="set template.turn_end to one of the tokenizer's special tokens",
             )
         if token not in special_tokens(tokenizer).ids:
             known = ", ".join(list(special_tokens(tokenizer).ids)[:12]) or "none"
             raise InstructLabError(
-                f"{token!r}, which closes an answer, is no special token of this tokenizer (it has {known})",
+                f"{token!r}, which ends an answer, is not a special token of this tokenizer (it has {known})",
                 where="template.turn_end",
-                do="name one of them as template.turn_end, set it to null for the eos token, or choose "
+                do="set template.turn_end to one of them, or to null for the EOS token, or choose "
                 "template=alpaca or template=plain",
             )
         return str(token)

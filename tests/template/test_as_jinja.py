@@ -1,4 +1,4 @@
-"""A text template leaves the house as a Jinja chat template that renders the same text."""
+"""A text template is exported as a Jinja chat template that renders the same text."""
 
 import pytest
 

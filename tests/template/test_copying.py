@@ -14,7 +14,7 @@ COPYING = {
     "subscript": LOOP + "{{ '<|' + m['role'] + '|>' + m['content'] + '<|end|>' }}{% endfor %}",
     "attribute": LOOP + "<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}",
     "concatenated": LOOP + "{{ m.role ~ m.content ~ eos_token }}{% endfor %}",
-    "roles told apart": LOOP
+    "roles distinguished": LOOP
     + "{% if m.role == 'user' %}U {{ m.content }}{% else %}A {{ m.content }}{% endif %}{% endfor %}",
     "first message": "{% if messages[0].role == 'system' %}{{ messages[0]['content'] }}{% endif %}"
     "{% for m in messages[1:] %}{{ m.content }}{% endfor %}",

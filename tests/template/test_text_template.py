@@ -41,7 +41,7 @@ def test_alpaca_is_worded_as_stanford_alpaca():
     assert [segment.text for segment in segments if segment.trained] == ["3", "</s>"]
 
 
-def test_a_system_message_takes_the_place_of_the_alpaca_preamble():
+def test_a_system_message_replaces_the_alpaca_preamble():
     segments = option("alpaca").render(conversation("a", "b", "c", "d", system="Be brief."), unigram("first"))
     assert text_of(segments) == (
         "Be brief.\n\n### Instruction:\na\n\n### Response:b</s>\n\n### Instruction:\nc\n\n### Response:d</s>"
@@ -86,7 +86,7 @@ def test_the_end_of_turn_is_eos_unless_named():
 def test_an_end_of_turn_that_the_tokenizer_lacks_is_refused():
     with pytest.raises(InstructLabError, match=r"'<\|im_end\|>'.*template\.turn_end.*template=alpaca"):
         option("chatml").render(conversation("a", "b"), unigram("first"))
-    with pytest.raises(InstructLabError, match="no special token"):
+    with pytest.raises(InstructLabError, match="not a special token"):
         option("plain", turn_end="a").stop_token_ids(byte_level("chatml"))
 
 
@@ -94,7 +94,7 @@ def test_a_tokenizer_without_eos_is_refused():
     tokenizer = unigram("always")
     tokenizer.eos_token, kept = None, tokenizer.eos_token
     try:
-        with pytest.raises(InstructLabError, match="no eos token"):
+        with pytest.raises(InstructLabError, match="no EOS token"):
             option("plain").render(conversation("a", "b"), tokenizer)
     finally:
         tokenizer.eos_token = kept
