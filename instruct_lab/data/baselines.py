@@ -1,4 +1,4 @@
-"""Plain answers without a model, to stand beside the tuned model's."""
+"""Answers without a model, to compare the tuned model's with."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class Baseline(Component, ABC):
 
         Args:
             train: the training conversations, answers included.
-            prompts: the conversations to answer; their own answers are not looked at.
+            prompts: the conversations to answer; their own answers are not used.
 
         Raises:
-            InstructLabError: a conversation lacks the column that the baseline names.
+            InstructLabError: a conversation lacks the baseline's column.
         """
 
 
@@ -48,24 +48,25 @@ class Copy(Baseline):
 
 @component
 class NearestExample(Baseline):
-    """Answers with the answer of the training example whose question shares most character n-grams with this one.
+    """Answers with the answer of the training example whose question shares the most character n-grams.
 
-    Likeness is the Dice coefficient of the sets of n-grams, over an inverted index; of equals the first is taken. In
-    very large training sets an n-gram that stands in very many questions only ranks, it finds no candidates.
+    Similarity is the Dice coefficient of the sets of n-grams, computed with an inverted index; the first of equally
+    similar examples is used. In very large training sets, n-grams that occur in very many questions are used only to
+    rank candidates, not to find them.
     """
 
     column: Annotated[str, Field(min_length=1)] | None = None  # metadata column to compare; none: the last user message
     num_characters: Annotated[int, Field(ge=1, le=10)] = 3  # of an n-gram
 
     def answers(self, train: Sequence[Conversation], prompts: Sequence[Conversation]) -> list[str]:
-        """The answer of the nearest training example of each prompt; empty where none shares an n-gram."""
+        """The answer of the most similar training example; empty if none shares an n-gram with the prompt."""
         examples = [conversation for conversation in train if conversation.answers]
         if not examples:
-            raise InstructLabError("There is no training example with an answer to be near to", where="data.baselines")
+            raise InstructLabError("No training example has an answer to use as a baseline", where="data.baselines")
         grams = [self._grams(_question(conversation, self.column)) for conversation in examples]
         index: dict[str, list[int]] = defaultdict(list)
-        for number, known in enumerate(grams):
-            for gram in sorted(known):
+        for number, own in enumerate(grams):
+            for gram in sorted(own):
                 index[gram].append(number)
         found = (self._nearest(self._grams(_question(prompt, self.column)), grams, index) for prompt in prompts)
         return ["" if number is None else examples[number].answers[0] for number in found]
@@ -88,9 +89,9 @@ class NearestExample(Baseline):
         best, nearest = 0.0, None
         ranked = sorted(shared.items(), key=lambda pair: (-pair[1] / (len(wanted) + len(grams[pair[0]])), pair[0]))
         for number, _ in ranked[:MAX_CANDIDATES]:
-            likeness = 2 * len(wanted & grams[number]) / (len(wanted) + len(grams[number]))
-            if likeness > best or (likeness == best and nearest is not None and number < nearest):
-                best, nearest = likeness, number
+            similarity = 2 * len(wanted & grams[number]) / (len(wanted) + len(grams[number]))
+            if similarity > best or (similarity == best and nearest is not None and number < nearest):
+                best, nearest = similarity, number
         return nearest
 
 
@@ -99,7 +100,7 @@ def _question(conversation: Conversation, column: str | None) -> str:
         value = conversation.metadata.get(column)
         if not isinstance(value, str):
             raise InstructLabError(
-                f"A baseline names the column {column!r}, which conversation {conversation.id} does not have as text",
+                f"A baseline uses the column {column!r}, and conversation {conversation.id} has no text in it",
                 where="data.baselines",
                 do=suggest_column(column, conversation.metadata),
             )

@@ -1,4 +1,4 @@
-"""The types every room shares: messages and conversations."""
+"""Messages and conversations: the types that all packages share."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class Message:
     """One turn.
 
     Args:
-        role: who speaks.
-        content: what is said.
-        trained: whether it is trained; `None`: the template's policy decides.
-        weight: how much each of its target tokens counts in the loss.
+        role: system, user, assistant or tool.
+        content: the text.
+        trained: whether its tokens are targets; `None`: the template's policy decides.
+        weight: the weight of each of its target tokens in the loss.
     """
 
     role: str
@@ -35,17 +35,17 @@ class Message:
 class Conversation:
     """Messages in order; `references` are the acceptable final answers, `metadata` the row's other columns.
 
-    A single-turn instruction is a two-message conversation. Where `references` is empty, the last assistant
-    message is the reference. In a preference pair the messages end with the chosen answer, and `rejected` is what
-    follows the same prompt and is not wanted.
+    A single-turn instruction is a two-message conversation. If `references` is empty, the last assistant message is
+    the reference. In a preference pair, the messages end with the chosen answer, and `rejected` holds the rejected
+    answer to the same prompt.
 
     Args:
         messages: the turns.
-        id: a short hash of what was said when the row was read; steps keep it.
+        id: a short hash of the texts as they were read; preprocessing keeps it.
         references: acceptable final answers.
-        metadata: the row's other columns, as JSON can hold them.
-        rejected: the continuation of `prompt` that is not wanted; empty where the row is no preference pair.
-        source: the name of the data set's source, or of the mixture's part, that the row came from.
+        metadata: the row's other columns, as JSON values.
+        rejected: the rejected continuation of `prompt`; empty unless the row is a preference pair.
+        source: the name of the data set's source, or of the mixture's part, that the row comes from.
     """
 
     messages: tuple[Message, ...]
@@ -70,25 +70,25 @@ class Conversation:
         return (last.content,) if last is not None and last.role == "assistant" else ()
 
     def map_text(self, change: Callable[[str, str], str]) -> Conversation:
-        """The conversation with every text changed; itself where no text changes.
+        """The conversation with every text changed; the same object if no text changes.
 
         Args:
-            change: takes a role and a text, gives the new text; references are an assistant's.
+            change: takes a role and a text, returns the new text; the role of references is assistant.
         """
-        messages = _mapped(self.messages, change)
-        rejected = _mapped(self.rejected, change)
+        messages = _map_messages(self.messages, change)
+        rejected = _map_messages(self.rejected, change)
         references = tuple([change("assistant", text) for text in self.references])
         if messages is self.messages and rejected is self.rejected and references == self.references:
             return self
         return Conversation(messages, self.id, references, self.metadata, rejected, self.source)
 
     def __str__(self) -> str:
-        """The conversation as samples show it: a line for each message, its role before it."""
-        shown = "\n".join(f"{message.role}: {message.content}" for message in self.messages)
-        return shown + "".join(f"\nrejected {message.role}: {message.content}" for message in self.rejected)
+        """As shown in samples: each message after its role, on a line of its own."""
+        lines = "\n".join(f"{message.role}: {message.content}" for message in self.messages)
+        return lines + "".join(f"\nrejected {message.role}: {message.content}" for message in self.rejected)
 
 
-def _mapped(messages: tuple[Message, ...], change: Callable[[str, str], str]) -> tuple[Message, ...]:
+def _map_messages(messages: tuple[Message, ...], change: Callable[[str, str], str]) -> tuple[Message, ...]:
     texts = [change(message.role, message.content) for message in messages]
     if texts == [message.content for message in messages]:
         return messages
@@ -96,5 +96,5 @@ def _mapped(messages: tuple[Message, ...], change: Callable[[str, str], str]) ->
 
 
 def normalize_text(text: str) -> str:
-    """The text as duplicates are compared: its words with single spaces between; without any, its characters."""
+    """The text as it is compared: its words joined by spaces; if it has none, its characters."""
     return " ".join(compared_words(text)) or "".join(text.casefold().split())

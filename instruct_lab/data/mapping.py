@@ -1,4 +1,4 @@
-"""Rows of a source to conversations of a split, part by part."""
+"""Mapping the rows of a source to conversations, part by part."""
 
 from __future__ import annotations
 
@@ -21,31 +21,31 @@ if TYPE_CHECKING:
     import pyarrow
 
 ALL_BROKEN = 100
-"""When the first so many rows are all broken, reading stops: the format is another."""
+"""If the first so many rows are all broken, reading stops: the format must be wrong."""
 PART_ROWS = 1000
 PART_BYTES = 4 << 20
 Part = tuple[list[Row | BrokenRow], bool]
-"""Rows that follow one another, and whether they are the source's first."""
+"""Successive rows, and whether they are the first of the source."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Mapped:
-    """What came of a part.
+    """The result of a part.
 
     Args:
         batches: conversations by split.
         num_rows: rows of the part.
-        num_kept: conversations made of them.
-        num_broken: rows that were left out since they are broken.
-        first: what is wrong with the first of those.
-        audit: counts what was left out.
+        num_kept: conversations made from them.
+        num_broken: rows that were dropped because they are broken.
+        first_error: the error of the first of them.
+        audit: counts what was dropped.
     """
 
     batches: list[tuple[SplitName, pyarrow.RecordBatch]]
     num_rows: int
     num_kept: int
     num_broken: int
-    first: InstructLabError | None
+    first_error: InstructLabError | None
     audit: Audit
 
 
@@ -55,11 +55,11 @@ class MapRows:
 
     Args:
         format: how a row becomes a conversation.
-        split: the split that the source is of.
-        division: divides its rows among the splits; none: they are of its own.
+        split: the split that the source belongs to.
+        division: divides its rows among the splits; None: all stay in `split`.
         source: the source's name.
         stage: the name that the audit counts under.
-        told: ids that are not to come again, to which those that come are added; none: all may.
+        seen_ids: conversations with these ids are dropped, and new ids are added; None: equal rows are kept.
     """
 
     format: Format
@@ -67,15 +67,15 @@ class MapRows:
     division: HashSplit | None
     source: str
     stage: str
-    told: set[str] | None = None
+    seen_ids: set[str] | None = None
 
-    def all(self, rows: Iterator[Row | BrokenRow]) -> Iterator[Mapped]:
-        """Map every row, unless the first are all broken."""
+    def map_all(self, rows: Iterator[Row | BrokenRow]) -> Iterator[Mapped]:
+        """Map every row; stop if the first `ALL_BROKEN` rows are all broken."""
         opening = self((list(itertools.islice(rows, ALL_BROKEN)), True))
         yield opening
         if opening.num_broken < ALL_BROKEN:
             parts = ((part, False) for part in _parts(rows))
-            yield from map_in_order(self, parts) if self.told is None else map(self, parts)
+            yield from map_in_order(self, parts) if self.seen_ids is None else map(self, parts)
 
     def __call__(self, part: Part) -> Mapped:
         """Map the rows of a part."""
@@ -86,17 +86,17 @@ class MapRows:
         first: InstructLabError | None = None
         for number, row in enumerate(rows):
             try:
-                made = self._conversations(row, check=are_first and number == num_broken)
+                conversations = self._conversations(row, check=are_first and number == num_broken)
             except InstructLabError as error:
                 first, num_broken = first or error, num_broken + 1
                 audit.record(self.stage, "dropped", f"broken row: {_reason(error)}", error)
                 continue
-            for conversation in made:
-                if self.told is not None:
-                    if conversation.id in self.told:
+            for conversation in conversations:
+                if self.seen_ids is not None:
+                    if conversation.id in self.seen_ids:
                         audit.record(self.stage, "dropped", "same text and answer as before", conversation)
                         continue
-                    self.told.add(conversation.id)
+                    self.seen_ids.add(conversation.id)
                 num_kept += 1
                 split = self.division.split_of(conversation) if self.division is not None else self.split
                 columns[split].add(conversation, self.source)
@@ -127,5 +127,5 @@ def _parts(rows: Iterator[Row | BrokenRow]) -> Iterator[list[Row | BrokenRow]]:
 
 
 def _reason(error: InstructLabError) -> str:
-    """What is wrong with a row, without what is of that row alone."""
+    """The error message with row-specific details removed, so that equal faults are counted together."""
     return " ".join(re.sub(r"'(?:[^'\\]|\\.)*'|\"[^\"]*\"|\([^)]*\)|: .*$|(?<![\w-])\d+", "…", error.what).split())

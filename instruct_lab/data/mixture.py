@@ -17,7 +17,7 @@ from instruct_lab.config.spelling import nearest
 from instruct_lab.data.audit import Audit
 from instruct_lab.data.base import Data, split_path, tables, write_flagged
 from instruct_lab.data.conversation import Conversation, Supervision
-from instruct_lab.data.split import SPLIT_NAMES, SplitName, apart
+from instruct_lab.data.split import SPLIT_NAMES, SplitName, select_without_overlap
 from instruct_lab.data.stages import audit_of, audited_stage
 from instruct_lab.data.table import ConversationTable
 from instruct_lab.data.writing import write_conversations
@@ -31,15 +31,15 @@ Weight = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 @component
 class Mixture(Data):
-    """Several data sets trained on together, and measured both together and one by one.
+    """Several data sets for one training, evaluated together and one by one.
 
-    The parts' training rows are preprocessed together, each row once; then they are interleaved: at every place a part
-    is drawn by its weight, from the seed, and gives its next row. A part's weight is its share of the draws; without
-    one, it is the part's number of rows (up to `max_rows`), to the power of 1 / `temperature`: 1 draws in proportion to
-    size, a large number draws all parts alike. Source: Raffel et al., T5, 2020, section 3.5.2 (temperature-scaled and
-    examples-proportional mixing).
+    The parts' training rows are preprocessed together, each row once; then they are interleaved: for each position, a
+    part is drawn by weight, from the seed, and supplies its next row. A part's weight is its share of the draws; by
+    default it is the part's number of rows (up to `max_rows`) to the power of 1 / `temperature`: 1 draws in proportion
+    to size, a large number draws all parts equally. Source: Raffel et al., T5, 2020, section 3.5.2 (temperature-scaled
+    and examples-proportional mixing).
 
-    Held-out rows are not weighted: each stands once. A prompt that stands in a held-out split of one part leaves the
+    Held-out rows are not weighted: each is used once. A prompt in a held-out split of one part is dropped from the
     training rows of every part.
     """
 
@@ -48,26 +48,29 @@ class Mixture(Data):
     temperature: Annotated[float, Field(ge=1)] = 1.0  # of the shares by size, for parts without a weight
     max_rows: dict[str, Annotated[int, Field(ge=1)] | None] = Field(
         default_factory=dict
-    )  # training rows of a part at most, chosen by content hash
+    )  # at most so many training rows of a part, selected by content hash
     epoch: Literal["each_once", "smallest", "largest"] = "each_once"  # when an epoch over the mixture ends
     seed: Annotated[int, Field(ge=0)] = 0  # of the draws
     overlap: Literal["drop", "error", "allow"] = "drop"  # what happens to a prompt that is also in another split
 
     def __post_init__(self) -> None:
-        """Refuse a mixture of one, names that no part has, and weights that nothing would come of."""
+        """Refuse a mixture of one part, names of parts that do not exist, and weights that have no effect."""
         names = [name for name, part in self.parts.items() if part is not None]
         if len(names) < 2:
-            raise Refusal("parts", "a mixture has two parts or more")
+            raise Refusal("parts", "must name two parts or more")
         for field in ("weights", "max_rows"):
             for name in getattr(self, field):
                 if name not in self.parts:
                     raise Refusal(f"{field}.{name}", "there is no such part", nearest(name, names))
         unweighed = [name for name in names if not self.weights.get(name)]
         if unweighed and len(unweighed) < len(names):
-            raise Refusal("weights", f"{unweighed[0]} has none, so shares cannot be compared: weigh every part or none")
+            raise Refusal(
+                "weights",
+                f"{unweighed[0]} has none, so shares cannot be compared: set the weights of all parts or of none",
+            )
         if self.epoch == "each_once" and (self.temperature != 1 or any(self.weights.values())):
             field = "temperature" if self.temperature != 1 else "weights"
-            reason = "has no effect with epoch=each_once, which gives out every row once: choose epoch=smallest (ends "
+            reason = "has no effect with epoch=each_once, which uses every row once: choose epoch=smallest (ends "
             raise Refusal(field, reason + "when a part is used up) or epoch=largest (repeats the smaller parts)")
 
     @property
@@ -82,7 +85,7 @@ class Mixture(Data):
 
     @property
     def by_source(self) -> bool:
-        """A mixture is measured part by part too."""
+        """Mixtures are evaluated part by part too."""
         return True
 
     @property
@@ -90,11 +93,11 @@ class Mixture(Data):
         return {name: part for name, part in self.parts.items() if part is not None}
 
     def inputs(self, cache_path: Path) -> list[Input]:
-        """See `Data.inputs`; those of every part."""
+        """The inputs of every part."""
         return list(dict.fromkeys(found for part in self._parts.values() for found in part.inputs(cache_path)))
 
     def stage(self, cache_path: Path) -> Stage:
-        """See `Data.stage`: the parts' rows, part after part; each part is cached by itself."""
+        """Concatenates the parts' rows; each part is also cached separately."""
         stages = {name: part.stage(cache_path) for name, part in self._parts.items()}
         depends_on = {
             "parts": [[name, *chain_keys([stage])] for name, stage in stages.items()],
@@ -105,17 +108,19 @@ class Mixture(Data):
         def build(_: Entry | None, folder: Path, audit: Audit) -> dict[str, Any]:
             entries = {name: Store(cache_path).result([stage]) for name, stage in stages.items()}
             for name, entry in entries.items():
-                audit.merge(_renamed(audit_of(entry), name))
-            return self._pooled({name: tables(entry) for name, entry in entries.items()}, folder, audit)
+                audit.merge(_rename_stages(audit_of(entry), name))
+            return self._build_pooled({name: tables(entry) for name, entry in entries.items()}, folder, audit)
 
         return audited_stage("mixture", depends_on, build)
 
     def stage_after_preprocessing(self) -> Stage:
-        """See `Data.stage_after_preprocessing`: prompts kept apart, then the interleaving."""
+        """Handles prompts in two splits as `overlap` says, then interleaves the parts."""
         order = [self.overlap, self.weights, self.temperature, self.epoch, self.seed]
         return audited_stage("interleave", [*order, list(self._parts)], self._build_interleaved)
 
-    def _pooled(self, parts: dict[str, dict[str, ConversationTable]], folder: Path, audit: Audit) -> dict[str, Any]:
+    def _build_pooled(
+        self, parts: dict[str, dict[str, ConversationTable]], folder: Path, audit: Audit
+    ) -> dict[str, Any]:
         sizes = {}
         for split in SPLIT_NAMES:
             write_conversations(folder / f"all-{split}.arrow", self._rows(split, parts, audit))
@@ -133,11 +138,11 @@ class Mixture(Data):
         for name, splits in parts.items():
             rows = splits[split]
             most = self.max_rows.get(name) if split == "train" else None
-            chosen = rows.lowest_ids(most) if most is not None and most < len(rows) else None
-            if chosen is not None:
-                audit.rows(f"data/limit/{name}", len(rows), len(chosen))
+            selected = rows.lowest_ids(most) if most is not None and most < len(rows) else None
+            if selected is not None:
+                audit.rows(f"data/limit/{name}", len(rows), len(selected))
             for index, conversation in enumerate(rows):
-                if chosen is None or index in chosen:
+                if selected is None or index in selected:
                     yield dataclasses.replace(conversation, source=name)
 
     def _flags(
@@ -145,7 +150,7 @@ class Mixture(Data):
     ) -> dict[SplitName, bytearray]:
         if self.overlap == "allow":
             return {split: bytearray(b"\1") * len(rows) for split, rows in splits.items()}
-        return apart(splits, self.overlap, audit, stage)
+        return select_without_overlap(splits, self.overlap, audit, stage)
 
     def _build_interleaved(self, before: Entry | None, folder: Path, audit: Audit) -> dict[str, Any]:
         import numpy as np
@@ -165,7 +170,7 @@ class Mixture(Data):
             raise InstructLabError(
                 f"No training row of {empty[0]} is left to mix",
                 where=f"data.parts.{empty[0]}",
-                do="see the audit for what was dropped, or take the part out",
+                do="see the audit for what was dropped, or remove the part",
             )
         order = self._order(by_part)
         sizes["train"] = found["train"].write_rows(split_path(folder, "train"), order)
@@ -174,10 +179,10 @@ class Mixture(Data):
         return {"splits": sizes}
 
     def _order(self, by_part: dict[str, numpy.ndarray]) -> numpy.ndarray:
-        """The rows' numbers in the order of an epoch over the mixture; a part's own rows keep their order."""
+        """The indices of the rows in the order of an epoch over the mixture; each part's rows keep their order."""
         import numpy as np
 
-        source = np.random.RandomState(self.seed % 2**32)  # the one generator whose numbers numpy never changes
+        source = np.random.RandomState(self.seed % 2**32)  # numpy guarantees that its numbers never change
         rows = list(by_part.values())
         sizes = np.array([len(part) for part in rows])
         if self.epoch == "each_once":
@@ -186,51 +191,52 @@ class Mixture(Data):
         else:
             parts = self._draws(list(by_part), sizes, source)
         order = np.empty(len(parts), dtype=np.int64)
-        for number, part in enumerate(rows):
-            places = np.flatnonzero(parts == number)
-            order[places] = part[np.arange(len(places)) % len(part)]
+        for index, part in enumerate(rows):
+            positions = np.flatnonzero(parts == index)
+            order[positions] = part[np.arange(len(positions)) % len(part)]
         return order
 
     def _draws(self, names: list[str], sizes: numpy.ndarray, source: numpy.random.RandomState) -> numpy.ndarray:
-        """The part drawn at each place, up to the place at which the epoch ends."""
+        """The index of the part drawn for each position, up to the end of the epoch."""
         import numpy as np
 
         weights = np.array([self.weights.get(name) or 0.0 for name in names])
         by_size = sizes ** (1 / self.temperature)
         shares = weights if weights.any() else by_size
         shares = shares / shares.sum()
-        places = sizes / shares  # draws that a part lasts, expected
-        expected = places.min() if self.epoch == "smallest" else places.max()
+        num_draws = sizes / shares  # expected until a part is used up
+        expected = num_draws.min() if self.epoch == "smallest" else num_draws.max()
         draws = np.empty(0, dtype=np.int64)
         while True:
-            fresh = source.choice(len(names), size=max(1024, math.ceil(expected / 4)), p=shares)
-            draws = np.concatenate([draws, fresh])
-            used_up = [_place_of(draws, number, size) for number, size in enumerate(sizes)]
-            if self.epoch == "smallest" and any(place is not None for place in used_up):
-                return draws[: min(place for place in used_up if place is not None) + 1]
-            if self.epoch == "largest" and all(place is not None for place in used_up):
-                return draws[: max(place for place in used_up if place is not None) + 1]
+            more = source.choice(len(names), size=max(1024, math.ceil(expected / 4)), p=shares)
+            draws = np.concatenate([draws, more])
+            used_up = [_position_of(draws, index, size) for index, size in enumerate(sizes)]
+            ends = [position + 1 for position in used_up if position is not None]
+            if self.epoch == "smallest" and ends:
+                return draws[: min(ends)]
+            if self.epoch == "largest" and len(ends) == len(used_up):
+                return draws[: max(ends)]
 
 
-def _place_of(draws: numpy.ndarray, number: int, count: int) -> int | None:
-    """Where a part is drawn for the count-th time."""
+def _position_of(draws: numpy.ndarray, part: int, count: int) -> int | None:
+    """The position at which a part is drawn for the count-th time."""
     import numpy as np
 
-    places = np.flatnonzero(draws == number)
-    return int(places[count - 1]) if len(places) >= count else None
+    positions = np.flatnonzero(draws == part)
+    return int(positions[count - 1]) if len(positions) >= count else None
 
 
-def _renamed(told: dict[str, Any], part: str) -> dict[str, Any]:
-    """A part's audit under the part's name: `data/train/file` is `data/train/PART.file`."""
+def _rename_stages(audit: dict[str, Any], part: str) -> dict[str, Any]:
+    """A part's audit with the part's name in its stages: `data/train/file` becomes `data/train/PART.file`."""
 
     def name(stage: str) -> str:
-        room, _, rest = stage.partition("/")
+        package, _, rest = stage.partition("/")
         split, _, source = rest.partition("/")
-        return f"{room}/{split}/{part}.{source}" if source else f"{room}/{split}/{part}"
+        return f"{package}/{split}/{part}.{source}" if source else f"{package}/{split}/{part}"
 
-    reasons = [{**reason, "stage": name(reason["stage"])} for reason in told["reasons"]]
+    reasons = [{**reason, "stage": name(reason["stage"])} for reason in audit["reasons"]]
     return {
-        "stages": {name(stage): counts for stage, counts in told["stages"].items()},
+        "stages": {name(stage): counts for stage, counts in audit["stages"].items()},
         "reasons": reasons,
         "facts": {},
     }

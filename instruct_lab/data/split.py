@@ -1,4 +1,4 @@
-"""Splits by hash, and no prompt in two splits."""
+"""Splits by hash, and keeping every prompt in only one split."""
 
 from __future__ import annotations
 
@@ -24,18 +24,20 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 class HashSplit(Component):
     """Splits the training pool by a seeded hash of each row's prompt.
 
-    A row's split depends on nothing but its own prompt, normalised: adding rows moves no old row, and equal prompts go
-    together. Conversations go by their first user message, so that those that begin alike stay together; plain texts go
-    by all of the text.
+    A row's split depends only on its own normalised prompt: adding rows moves no other row, and rows with equal prompts
+    are in the same split. Conversations are assigned by their first user message, so that those with the same beginning
+    stay together; plain texts by the whole text.
     """
 
     validation: Share = 0.1  # expected share of rows
     test: Share = 0.0  # expected share of rows
-    seed: Annotated[int, Field(ge=0)] = 0  # another seed, another division
-    column: Annotated[str, Field(min_length=1)] | None = None  # metadata whose equal values go together; null: prompts
+    seed: Annotated[int, Field(ge=0)] = 0  # another seed gives another division
+    column: Annotated[str, Field(min_length=1)] | None = (
+        None  # metadata; rows with equal values stay together; null: by prompt
+    )
 
     def __post_init__(self) -> None:
-        """Refuse shares that leave nothing to train on."""
+        """Refuse shares that leave no rows to train on."""
         if self.validation + self.test >= 1:
             raise Refusal(
                 "validation", f"validation and test ({self.validation} + {self.test}) must sum to less than 1"
@@ -51,26 +53,26 @@ class HashSplit(Component):
 
     def _key(self, conversation: Conversation) -> str:
         if self.column is None:
-            return opening(conversation)
+            return first_prompt(conversation)
         if self.column not in conversation.metadata:
-            known = ", ".join(conversation.metadata) or "there is none"
+            known = ", ".join(conversation.metadata) or "there are none"
             raise InstructLabError(
                 f"Rows are split by the column {self.column!r}, which conversation {conversation.id} does not have",
                 where="data.split.column",
-                do=f"name one that the messages do not hold whole: {known}",
+                do=f"name a column that is in the metadata (texts of messages are not): {known}",
             )
         return json.dumps(conversation.metadata[self.column], sort_keys=True, default=str)
 
 
-Prompt = bytes
-"""A hash of the roles and normalised texts of the messages before an answer, system messages left out."""
-PROMPT_BYTES = 16
+PromptHash = bytes
+"""A hash of the roles and normalised texts of the messages before an answer, without system messages."""
+HASH_BYTES = 16
 
 
-def opening(conversation: Conversation) -> str:
-    """The message that every prompt of the conversation begins with, normalised: the first user message.
+def first_prompt(conversation: Conversation) -> str:
+    """The normalised message that every prompt of the conversation begins with: the first user message.
 
-    Of a plain text, the text. Empty where the assistant speaks first, since the first prompt is empty then.
+    For a plain text, the text. Empty if the assistant speaks first, since the first prompt is then empty.
     """
     if is_plain_text(conversation):
         return normalize_text(conversation.messages[0].content)
@@ -79,71 +81,71 @@ def opening(conversation: Conversation) -> str:
 
 
 def is_plain_text(conversation: Conversation) -> bool:
-    """Whether this is a text without a prompt: one message, of the assistant."""
+    """Whether this is a text without a prompt: a single message of the assistant."""
     return len(conversation.messages) == 1 and conversation.messages[0].role == "assistant"
 
 
-def prompts(conversation: Conversation) -> list[Prompt]:
-    """The prompt of each assistant turn, the final one last.
+def prompt_hashes(conversation: Conversation) -> list[PromptHash]:
+    """A hash of the prompt of each assistant turn, in order.
 
-    The prompt of a single-turn conversation is its user message; of a plain text, the text.
+    The prompt of a single-turn conversation is its user message; that of a plain text is the text.
     """
     if is_plain_text(conversation):
         text = f"text\0{normalize_text(conversation.messages[0].content)}"
-        return [hashlib.blake2b(text.encode(), digest_size=PROMPT_BYTES).digest()]
-    said = hashlib.blake2b(digest_size=PROMPT_BYTES)
-    found: list[Prompt] = []
+        return [hashlib.blake2b(text.encode(), digest_size=HASH_BYTES).digest()]
+    so_far = hashlib.blake2b(digest_size=HASH_BYTES)
+    hashes: list[PromptHash] = []
     last = len(conversation.messages) - 1
     for index, message in enumerate(conversation.messages):
         if message.role == "assistant":
-            found.append(said.digest())
+            hashes.append(so_far.digest())
         if message.role != "system" and not (index == last and message.role == "assistant"):
-            said.update(f"{message.role}\0{normalize_text(message.content)}\0".encode())
+            so_far.update(f"{message.role}\0{normalize_text(message.content)}\0".encode())
     if last < 0 or conversation.messages[-1].role != "assistant":
-        found.append(said.digest())
-    return found
+        hashes.append(so_far.digest())
+    return hashes
 
 
-def apart(
+def select_without_overlap(
     splits: Mapping[SplitName, Sequence[Conversation]],
     overlap: Literal["drop", "error"],
     audit: Audit,
     stage: str = "data/overlap",
 ) -> dict[SplitName, bytearray]:
-    """Which rows of each split answer no prompt of a split that comes before it: test, validation, train.
+    """Which rows of each split answer no prompt of a split before it, in the order test, validation, train.
 
     Args:
         splits: conversations by split name.
         overlap: drop and count the row, or raise.
-        audit: counts what leaves.
-        stage: the name it is counted under.
+        audit: counts the dropped rows.
+        stage: the name that they are counted under.
 
     Returns:
-        A flag for each row of each split: 1 where it stays.
+        A flag for each row of each split: 1 if it stays.
 
     Raises:
-        InstructLabError: with `overlap="error"`, on the first row that does.
+        InstructLabError: with `overlap="error"`, for the first row whose prompt is in another split.
     """
-    held: dict[Prompt, SplitName] = {}
+    held: dict[PromptHash, SplitName] = {}
     flags: dict[SplitName, bytearray] = {name: bytearray() for name in SPLIT_NAMES}
     for name in reversed(SPLIT_NAMES):
-        new: set[Prompt] = set()
-        for row, asked in enumerate(map_conversations(prompts, splits[name])):
-            other = next((held[prompt] for prompt in asked if prompt in held), None)
+        new: set[PromptHash] = set()
+        for row, hashes in enumerate(map_conversations(prompt_hashes, splits[name])):
+            other = next((held[prompt] for prompt in hashes if prompt in held), None)
             flags[name].append(other is None)
             if other is None:
                 if name != "train":
-                    new.add(asked[-1])
+                    new.add(hashes[-1])
                 continue
             conversation = splits[name][row]
-            shown = conversation.prompt[-1].content if conversation.prompt else ""
+            text = conversation.prompt[-1].content if conversation.prompt else ""
             if overlap == "error":
                 raise InstructLabError(
-                    f"A prompt of {name} is also in {other}: {shown[:120]!r}",
+                    f"A prompt of {name} is also in {other}: {text[:120]!r}",
                     where=f"conversation {conversation.id}",
                     do="Remove it from one of them, or set the data's overlap=drop",
                 )
-            audit.record(stage, "dropped", f"{name} prompt also in {other}", shown)
+            audit.record(stage, "dropped", f"{name} prompt also in {other}", text)
         held |= dict.fromkeys(new - held.keys(), name)
     audit.rows(stage, sum(map(len, flags.values())), sum(map(sum, flags.values())))
     return flags

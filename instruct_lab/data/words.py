@@ -1,6 +1,6 @@
-"""The words of a text as texts are compared: the same for splits, duplicates and contamination.
+"""The words by which texts are compared: the same for splits, duplicates and contamination.
 
-Case, Unicode form, punctuation and white space do not count. Scripts that put no space between words are compared by
+Case, Unicode form, punctuation and white space are ignored. Scripts without spaces between words are compared by
 character.
 """
 
@@ -16,10 +16,10 @@ KANA = "\u3041-\u309f\u30a1-\u30fa\u30fc-\u30ff\u3105-\u312f\u31f0-\u31ff\uff66-
 SOUTHEAST_ASIAN = "\u0e01-\u0e7f\u0e80-\u0eff\u1000-\u109f\u1780-\u17ff"  # Thai, Lao, Burmese, Khmer
 MARKS = "\u0e31\u0e34-\u0e3a\u0e47-\u0e4e\u0eb1\u0eb4-\u0ebc\u0ec8-\u0ece\u102b-\u103e\u17b4-\u17d3"  # of those four
 UNSPACED = re.compile(f"[{HAN}{KANA}{SOUTHEAST_ASIAN}]")
-HIGH = re.compile("[\u0300-\U0010ffff]")  # where marks and scripts without spaces stand
+HIGH = re.compile("[\u0300-\U0010ffff]")  # the range of combining marks and scripts without spaces
 LETTERS = re.compile(r"\w+")
 ASCII_WORDS = "".join(chr(code).lower() if re.match(r"\w", chr(code)) else " " for code in range(128))
-"""What each ASCII character is compared as: a translation and a split take a third of a regular expression's time."""
+"""Translation of ASCII characters: translating and splitting takes a third of a regular expression's time."""
 
 
 def compared_words(text: str) -> list[str]:
@@ -32,7 +32,7 @@ def compared_words(text: str) -> list[str]:
     beyond = set(HIGH.findall(folded))
     if not any(map(_is_unspaced_or_mark, beyond)):
         for character in beyond:
-            if not character.isalnum():  # a typographic quote or dash: what is left is often ASCII
+            if not character.isalnum():  # a typographic quote or dash: the rest is often ASCII
                 folded = folded.replace(character, " ")
         return folded.translate(ASCII_WORDS).split() if folded.isascii() else LETTERS.findall(folded)
     marks = any(unicodedata.category(character)[0] == "M" for character in beyond)
@@ -41,13 +41,13 @@ def compared_words(text: str) -> list[str]:
 
 @functools.lru_cache(maxsize=4096)
 def _is_unspaced_or_mark(character: str) -> bool:
-    """Whether a character makes a word more than a run of letters and digits."""
+    """Whether a character is a combining mark or of a script without spaces."""
     return unicodedata.category(character)[0] == "M" or UNSPACED.match(character) is not None
 
 
 @functools.cache
 def _word(marks: bool) -> re.Pattern[str]:
-    """A word in any script. Combining marks belong to it: vowels of Devanagari and Thai are such, and `\\w` is not."""
+    """Matches a word in any script; `\\w` does not match combining marks, such as vowels of Devanagari and Thai."""
     unspaced = HAN + KANA + SOUTHEAST_ASIAN
     letter = rf"[^\W{unspaced}]"
     letters = rf"(?:{letter}|[{_combining_marks()}])+" if marks else f"{letter}+"

@@ -85,7 +85,7 @@ def test_a_file_that_is_broken_from_the_start_is_not_read_to_its_end(tmp_path) -
 @pytest.mark.parametrize(
     ("name", "content", "expected"),
     [
-        ("rows.jsonl", b"", "holds no rows"),
+        ("rows.jsonl", b"", "has no rows"),
         ("rows.json", json.dumps(GOOD).encode()[:-30], "cut off"),
         ("rows.json", b'[{"instruction": "a", "output": "b", "output": "c"}]', "'output' twice"),
         ("rows.jsonl", "\n".join(map(json.dumps, GOOD)).encode("utf-16"), "UTF-16"),

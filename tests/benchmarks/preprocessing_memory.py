@@ -1,10 +1,9 @@
-"""Peak memory of reading, preprocessing and tokenising, for ever more rows: it should stay where it is.
+"""Peak memory of reading, preprocessing and tokenising, for growing numbers of rows: it should stay the same.
 
 Command: python tests/benchmarks/preprocessing_memory.py [ROWS ...]
 
-Memory is what the process holds for itself (anonymous pages, sampled every 20 ms): pages of the Arrow files that are
-mapped belong to the system, which takes them back as it needs. Each size is a process of its own; what the processes
-hold that it starts to share the work is told beside it.
+Memory is that of anonymous pages, sampled every 20 ms: the system can reclaim pages of mapped Arrow files at any time.
+Each size is measured in a process of its own; the memory of its worker processes is printed beside it.
 """
 
 import contextlib
@@ -22,7 +21,7 @@ SIZES = (10_000, 100_000, 1_000_000)
 
 
 def anonymous_megabytes(process: str = "self") -> float:
-    """Memory of a process that no file backs; 0 where it has ended."""
+    """Memory of a process without pages of files; 0 if it has ended."""
     with contextlib.suppress(OSError):
         for line in Path(f"/proc/{process}/status").read_text().splitlines():
             if line.startswith("RssAnon:"):
@@ -31,7 +30,7 @@ def anonymous_megabytes(process: str = "self") -> float:
 
 
 def shared_megabytes() -> float:
-    """The same of all processes that this one has started; of those that still are this one in another's name, none."""
+    """The same for all child processes, except those that have forked and not yet started their program."""
     own = Path("/proc/self/cmdline").read_bytes()
     total = 0.0
     for task in Path("/proc/self/task").glob("*/children"):
@@ -77,7 +76,7 @@ def measure(count: int) -> None:
         peak.stopped.set()
         print(
             f"{count:9,} rows of {size:.0f} bytes: {before:5.0f} MB before, peak {peak.megabytes:5.0f} MB "
-            f"and {peak.shared:5.0f} MB of others, "
+            f"and {peak.shared:5.0f} MB in workers, "
             f"{len(data.examples['train']):,} training examples, {seconds:.0f} s",
             flush=True,
         )

@@ -3,7 +3,7 @@
 Command: python tests/benchmarks/preprocessing_speed.py [CONVERSATIONS]
 
 Everything is measured in one run, one after the other, on the same conversations and with the same tokenizer. The
-comparison is what TRL scripts do: `datasets.map` over rows with `apply_chat_template` for each, input ids alone.
+comparison is what TRL scripts do: `datasets.map` over rows with `apply_chat_template` for each, only input ids.
 """
 
 import os
@@ -26,7 +26,7 @@ COMPARED = 20_000
 
 
 def experiment(path: Path) -> object:
-    """The default run, on the file; MODEL and OVERRIDES in the environment change it."""
+    """The default run on the file; the environment variables MODEL and OVERRIDES change it."""
     overrides = [
         "data=local_messages",
         f"data.train.file.path={path}",
@@ -62,7 +62,7 @@ def main() -> None:
 
 
 def compare(conversations: list, tokenizer: object, ours: float) -> None:
-    """The same with `datasets.map`, by one process and by two."""
+    """The same with `datasets.map`, in one process and in two."""
     import datasets
 
     datasets.disable_progress_bars()

@@ -1,7 +1,6 @@
 """Plain answers without a model."""
 
 import random
-import time
 
 import pytest
 
@@ -52,27 +51,17 @@ def test_nearest_equals_a_comparison_with_every_example() -> None:
     prompts = [pair(" ".join(draw.choices(words, k=4))) for _ in range(50)]
     nearest = NearestExample()
 
-    def likeness(left: str, right: str) -> float:
+    def similarity(left: str, right: str) -> float:
         a, b = nearest._grams(left), nearest._grams(right)
         return 2 * len(a & b) / (len(a) + len(b))
 
     for prompt, answer in zip(prompts, nearest.answers(train, prompts), strict=True):
-        scores = [likeness(prompt.messages[1].content, example.messages[1].content) for example in train]
+        scores = [similarity(prompt.messages[1].content, example.messages[1].content) for example in train]
         assert int(answer) == scores.index(max(scores))
 
 
-def test_a_missing_column_and_an_empty_training_set_are_told() -> None:
+def test_a_missing_column_and_an_empty_training_set_are_errors() -> None:
     with pytest.raises(InstructLabError, match="Did you mean 'source'"):
         Copy(column="sorce").answers([], [pair("a", source="b")])
-    with pytest.raises(InstructLabError, match="no training example"):
+    with pytest.raises(InstructLabError, match="No training example"):
         NearestExample().answers([], [pair("a")])
-
-
-def test_nearest_is_quick_enough_for_an_interface() -> None:
-    draw = random.Random(0)
-    letters = "aaabcdeeefghiiijklmnooopqrssttuuvwxyz     "
-    train = [pair("".join(draw.choices(letters, k=40)), "x") for _ in range(4000)]
-    prompts = [pair("".join(draw.choices(letters, k=40))) for _ in range(500)]
-    start = time.perf_counter()
-    NearestExample().answers(train, prompts)
-    assert time.perf_counter() - start < 10

@@ -55,19 +55,19 @@ def test_every_format_gives_the_same_rows(tmp_path, ending) -> None:
 @pytest.mark.parametrize(
     ("ending", "second"), [("json", "row 2"), ("jsonl", "line 3"), ("csv", "line 4"), ("parquet", "row 2")]
 )
-def test_a_row_knows_its_place(tmp_path, ending, second) -> None:
+def test_a_row_knows_its_file_and_line(tmp_path, ending, second) -> None:
     file = write(tmp_path / f"rows.{ending}", ending)
     assert read(file).rows[1].where == f"{file}, {second}"
 
 
-def test_the_file_format_can_be_said(tmp_path) -> None:
+def test_the_file_format_can_be_set(tmp_path) -> None:
     file = write(tmp_path / "rows.txt", "jsonl")
-    with pytest.raises(InstructLabError, match=r"'\.txt' tells no file format"):
+    with pytest.raises(InstructLabError, match=r"'\.txt' is not of a known file format"):
         read(file)
     assert len(read(file, file_format="jsonl").rows) == 2
 
 
-def test_the_delimiter_can_be_said(tmp_path) -> None:
+def test_the_delimiter_can_be_set(tmp_path) -> None:
     file = tmp_path / "rows.csv"
     file.write_text("question;answer\na;b\n")
     assert read(file, delimiter=";").rows[0].columns == {"question": "a", "answer": "b"}
@@ -107,34 +107,34 @@ def test_a_file_whose_name_looks_like_a_pattern_is_a_file(tmp_path) -> None:
         ("a.csv", "q,a\nx,y\nz\n", r"1 values and the header 2 columns.*a\.csv, line 3"),
         ("a.csv", 'q,a\nx,"y', r"not CSV.*line 2"),
         ("a.csv", "q,q\nx,y\n", r"'q' twice"),
-        ("a.parquet", "PAR1 no", "not a whole Parquet file"),
-        ("a.json", "", "holds no rows"),
-        ("a.json", "[]", "holds no rows"),
-        ("a.jsonl", "\n\n", "holds no rows"),
-        ("a.csv", "q,a\n", "holds no rows"),
+        ("a.parquet", "PAR1 no", "not a complete Parquet file"),
+        ("a.json", "", "has no rows"),
+        ("a.json", "[]", "has no rows"),
+        ("a.jsonl", "\n\n", "has no rows"),
+        ("a.csv", "q,a\n", "has no rows"),
     ],
 )
-def test_a_broken_file_is_told_with_its_place(tmp_path, name, content, expected) -> None:
+def test_the_error_of_a_broken_file_names_its_line(tmp_path, name, content, expected) -> None:
     (tmp_path / name).write_text(content)
     with pytest.raises(InstructLabError, match=expected) as caught:
         read(tmp_path / name)
     assert str(tmp_path / name) in str(caught.value)
 
 
-def test_a_truncated_parquet_file_is_told(tmp_path) -> None:
+def test_a_truncated_parquet_file_is_an_error(tmp_path) -> None:
     file = write(tmp_path / "rows.parquet", "parquet")
     file.write_bytes(file.read_bytes()[:-20])
-    with pytest.raises(InstructLabError, match=r"not a whole Parquet file.*rows\.parquet"):
+    with pytest.raises(InstructLabError, match=r"not a complete Parquet file.*rows\.parquet"):
         read(file)
 
 
-def test_another_encoding_is_told_with_its_line(tmp_path) -> None:
+def test_the_error_of_another_encoding_names_its_line(tmp_path) -> None:
     (tmp_path / "a.jsonl").write_bytes('{"q": "x"}\n{"q": "é"}\n'.encode("latin-1"))
     with pytest.raises(InstructLabError, match=r"not UTF-8 text.*a\.jsonl, line 2"):
         read(tmp_path / "a.jsonl")
 
 
-def test_a_file_that_may_not_be_read_is_told(tmp_path, monkeypatch) -> None:
+def test_a_file_without_permissions_is_an_error(tmp_path, monkeypatch) -> None:
     file = write(tmp_path / "rows.jsonl", "jsonl")
 
     def closed(*args, **kwargs):

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from instruct_lab.data import Alpaca, Columns, Message, Messages, PromptCompletion, Row, ShareGPT
-from instruct_lab.data.formats.base import plain
+from instruct_lab.data.formats.base import to_json_value
 from instruct_lab.data.formats.plain_text import PlainText
 from instruct_lab.data.formats.preference import Preference
 from instruct_lab.data.formats.tasks import TaskFile
@@ -28,28 +28,28 @@ def row(**columns) -> Row:
     return Row(columns, "rows.jsonl, line 7")
 
 
-def spoken(conversation) -> list[tuple[str, str]]:
+def roles_and_texts(conversation) -> list[tuple[str, str]]:
     return [(message.role, message.content) for message in conversation.messages]
 
 
 def test_alpaca_puts_the_input_after_the_instruction() -> None:
     with_input = Alpaca().conversation(row(instruction="Add.", input="1 + 2", output="3", topic="sums"))
-    assert spoken(with_input) == [(USER, "Add.\n\n1 + 2"), (ASSISTANT, "3")]
+    assert roles_and_texts(with_input) == [(USER, "Add.\n\n1 + 2"), (ASSISTANT, "3")]
     assert with_input.metadata == {"instruction": "Add.", "input": "1 + 2", "topic": "sums"}
     for nothing in ({"input": ""}, {"input": None}, {}):
         without = Alpaca().conversation(row(instruction="Sing.", output="La", **nothing))
-        assert spoken(without) == [(USER, "Sing."), (ASSISTANT, "La")]
+        assert roles_and_texts(without) == [(USER, "Sing."), (ASSISTANT, "La")]
 
 
 def test_alpaca_columns_can_be_named() -> None:
     named = Alpaca(instruction="task", input=None, output="response", system="persona")
     found = named.conversation(row(task="Hi", input="unused", response="Ho", persona="A pirate"))
-    assert spoken(found) == [(SYSTEM, "A pirate"), (USER, "Hi"), (ASSISTANT, "Ho")]
+    assert roles_and_texts(found) == [(SYSTEM, "A pirate"), (USER, "Hi"), (ASSISTANT, "Ho")]
 
 
 def test_prompt_completion() -> None:
     found = PromptCompletion(prompt="q").conversation(row(q="Hi", completion="Ho", source="web"))
-    assert spoken(found) == [(USER, "Hi"), (ASSISTANT, "Ho")]
+    assert roles_and_texts(found) == [(USER, "Hi"), (ASSISTANT, "Ho")]
     assert found.metadata == {"source": "web"}
 
 
@@ -60,7 +60,7 @@ def test_columns_fill_text_patterns() -> None:
     found = columns.conversation(
         row(**{"source text": "{a}", "target": "b", "language": "French", "all": ["b", "c"], "other": 1})
     )
-    assert spoken(found) == [(SYSTEM, "Speak French."), (USER, "{translate} {a}!"), (ASSISTANT, "b")]
+    assert roles_and_texts(found) == [(SYSTEM, "Speak French."), (USER, "{translate} {a}!"), (ASSISTANT, "b")]
     assert found.references == found.answers == ("b", "c")
     assert found.metadata == {"source text": "{a}", "language": "French", "other": 1}
 
@@ -80,17 +80,17 @@ def test_sharegpt_knows_the_usual_names_of_roles() -> None:
         {"from": "Bot", "value": "B"},
     ]
     found = ShareGPT(roles={"bot": "assistant", "unused": None}).conversation(row(conversations=turns, id="x"))
-    assert [role for role, _ in spoken(found)] == [SYSTEM, USER, ASSISTANT, "tool", ASSISTANT]
+    assert [role for role, _ in roles_and_texts(found)] == [SYSTEM, USER, ASSISTANT, "tool", ASSISTANT]
     assert found.metadata == {"id": "x"}
 
 
 def test_sharegpt_keys_can_be_named_and_the_system_message_stand_outside() -> None:
     named = ShareGPT(conversations="talk", role="who", content="what", system="persona")
     found = named.conversation(row(talk=[{"who": "user", "what": "U"}], persona="P"))
-    assert spoken(found) == [(SYSTEM, "P"), (USER, "U")]
+    assert roles_and_texts(found) == [(SYSTEM, "P"), (USER, "U")]
 
 
-def test_messages_keep_what_is_trained() -> None:
+def test_messages_keep_whether_they_are_trained() -> None:
     turns = [
         {"role": "developer", "content": "S"},
         {"role": "user", "content": [{"type": "text", "text": "U1"}, {"type": "text", "text": "U2"}]},
@@ -113,7 +113,7 @@ def test_messages_keep_what_is_trained() -> None:
     )
 
 
-def test_the_id_is_of_what_is_said_and_of_nothing_else() -> None:
+def test_the_id_depends_only_on_the_texts() -> None:
     first = PromptCompletion().conversation(row(prompt="a", completion="b", other=1))
     second = PromptCompletion().conversation(row(prompt="a", completion="b", other=2))
     third = PromptCompletion().conversation(row(prompt="ab", completion=""))
@@ -152,7 +152,7 @@ U = {"role": "user", "content": "u"}
         (Messages(), {"messages": [{**U, "trained": 0.5}]}, "0.5 was found"),
     ],
 )
-def test_a_row_of_another_shape_is_told_with_file_line_and_column(format, columns, expected) -> None:
+def test_the_error_of_a_row_that_does_not_match_names_file_line_and_column(format, columns, expected) -> None:
     with pytest.raises(InstructLabError, match=expected) as caught:
         format.conversation(Row(columns, "rows.jsonl, line 7"))
     assert "rows.jsonl, line 7" in str(caught.value)
@@ -220,7 +220,7 @@ def test_references_reach_into_lists() -> None:
     columns = Columns(prompt="{translation.en}", completion="{answers.text[0]}", references="answers.text")
     found = columns.conversation(Row(NESTED, "x"))
     assert found.references == ("Paris", "in Paris")
-    assert found.metadata["answers"] == NESTED["answers"]  # not told whole
+    assert found.metadata["answers"] == NESTED["answers"]  # not fully contained in the references
     of_objects = Columns(prompt="{translation.en}", completion="{a.b}", references="turns.text")
     assert of_objects.conversation(Row(NESTED, "x")).references == ("a", "b")
 
@@ -240,15 +240,15 @@ def test_a_row_without_references_is_broken(answers) -> None:
         ("answers.text[2]", r"list has 2 elements.*column 'answers.text'"),
         ("answers.text.x", "object with 'x' was expected and str"),
         ("answers.answer_start[0]", "int found: 3"),
-        ("translation[0]", "list with a number '0' was expected and dict"),
-        ("choices[answer_key]", "'fr' numbers nothing"),
+        ("translation[0]", "list was expected for the index '0' and dict"),
+        ("choices[answer_key]", "'fr' is not an index"),
         ("choices[nothing]", "no column 'nothing'"),
         ("label.x", "object with 'x' was expected and int"),
         ("a.c", "no column 'a.c'"),
         ("translation..en", "no column"),
     ],
 )
-def test_a_name_that_reaches_nothing_is_told(name, expected) -> None:
+def test_a_name_that_refers_to_nothing_is_an_error(name, expected) -> None:
     with pytest.raises(InstructLabError, match=expected) as caught:
         PromptCompletion(prompt=name, completion="a.b").conversation(Row(NESTED, "rows.jsonl, line 7"))
     assert "rows.jsonl, line 7" in str(caught.value)
@@ -263,7 +263,7 @@ def test_only_the_first_part_of_a_name_is_looked_for_in_advance() -> None:
 def test_optional_columns_may_be_nested_too() -> None:
     alpaca = Alpaca(input="extra.text", system="extra.system")
     found = alpaca.conversation(row(instruction="Add.", output="3", extra={"text": "1 + 2", "system": None}))
-    assert spoken(found) == [(USER, "Add.\n\n1 + 2"), (ASSISTANT, "3")]
+    assert roles_and_texts(found) == [(USER, "Add.\n\n1 + 2"), (ASSISTANT, "3")]
 
 
 class Odd:
@@ -302,7 +302,7 @@ class Odd:
     ],
     ids=repr,
 )
-def test_metadata_is_what_json_can_hold(value, expected) -> None:
+def test_metadata_are_json_values(value, expected) -> None:
     found = PromptCompletion().conversation(row(prompt="a", completion="b", other=value)).metadata["other"]
     assert found == expected
     assert type(found) is type(expected)
@@ -311,7 +311,7 @@ def test_metadata_is_what_json_can_hold(value, expected) -> None:
 
 
 def test_metadata_of_any_other_kind_is_the_same_text_in_every_run() -> None:
-    assert " at 0x" not in plain(Odd())
+    assert " at 0x" not in to_json_value(Odd())
     deep: list = []
     for _ in range(100_000):
         deep = [deep]
@@ -327,8 +327,8 @@ JSON_VALUES = st.recursive(
 
 
 @given(value=JSON_VALUES)
-def test_what_is_plain_already_stays(value) -> None:
-    assert plain(value) == value
+def test_json_values_stay_unchanged(value) -> None:
+    assert to_json_value(value) == value
 
 
 FORMATS = [
@@ -358,8 +358,8 @@ TURNS = st.fixed_dictionaries(
 @given(columns=st.dictionaries(st.sampled_from(COLUMN_NAMES), JSON_VALUES | st.lists(TURNS, max_size=4)))
 @pytest.mark.parametrize("format", FORMATS, ids=lambda format: type(format).__name__)
 def test_a_row_is_a_conversation_or_a_broken_row_and_nothing_else(format, columns) -> None:
-    made = []
+    conversations = []
     with contextlib.suppress(InstructLabError):
-        made = list(format.conversations_of(Row(columns, "x")))
-    for conversation in made:
+        conversations = list(format.conversations_of(Row(columns, "x")))
+    for conversation in conversations:
         json.dumps([str(conversation), conversation.metadata], ensure_ascii=False, allow_nan=False).encode()

@@ -1,4 +1,4 @@
-"""The packaged data and preprocessing options are built as they stand."""
+"""The packaged data and preprocessing options can be built."""
 
 import json
 import subprocess
@@ -18,7 +18,7 @@ DATA = sorted(path.stem for path in (CONF / "data").glob("*.yaml"))
 PREPROCESSING = sorted(path.stem for path in (CONF / "preprocessing").glob("*.yaml"))
 
 
-def built(group: str, option: str, **overrides):
+def build_option(group: str, option: str, **overrides):
     changed = [f"{group}.{key}={json.dumps(value)}" for key, value in overrides.items()]
     result = build(compose([f"{group}={option}", *changed]).config)
     return result.built[group]
@@ -32,7 +32,7 @@ def test_the_options_are_all_here() -> None:
 
 @pytest.mark.parametrize("option", [name for name in DATA if not name.startswith("local_")])
 def test_a_data_option_is_a_data_set_without_problems(option) -> None:
-    data = built("data", option)
+    data = build_option("data", option)
     assert isinstance(data, DataSet | Mixture)
     assert not list(data.problems())
 
@@ -43,34 +43,34 @@ def test_a_local_option_asks_for_a_path(option, tmp_path) -> None:
     ((name, source),) = config.train.items()
     assert OmegaConf.is_missing(source, "path")
     pattern = {"format.prompt": "{a}", "format.completion": "{b}"} if option == "local_columns" else {}
-    data = built("data", option, **{f"train.{name}.path": str(tmp_path / "rows.jsonl"), **pattern})
+    data = build_option("data", option, **{f"train.{name}.path": str(tmp_path / "rows.jsonl"), **pattern})
     assert isinstance(data.train[name], Files | NaturalInstructions | TextFiles)
 
 
-def test_the_interface_s_language_is_one_override() -> None:
-    data = built("data", "interface_fr", language="zh_Hans")
+def test_the_interface_language_is_one_override() -> None:
+    data = build_option("data", "interface_fr", language="zh_Hans")
     sources = [*data.train.values(), *data.test.values()]
     assert [source.language for source in sources if isinstance(source, Catalogues)] == ["zh_Hans"] * 3
 
 
 @pytest.mark.parametrize("option", ["alpaca_hub", "dolly_hub"])
 def test_hub_options_are_pinned_to_a_commit(option) -> None:
-    source = built("data", option).train["hub"]
+    source = build_option("data", option).train["hub"]
     assert isinstance(source, HubDataSet)
     assert len(source.revision) == 40
 
 
 @pytest.mark.parametrize("option", PREPROCESSING)
 def test_a_preprocessing_option_is_built(option) -> None:
-    assert isinstance(built("preprocessing", option), Preprocessing)
+    assert isinstance(build_option("preprocessing", option), Preprocessing)
 
 
 @pytest.mark.parametrize("path", sorted(CONF.glob("data/*.yaml")) + sorted(CONF.glob("preprocessing/*.yaml")), ids=str)
-def test_an_option_opens_with_what_it_is(path) -> None:
+def test_an_option_file_begins_with_its_name(path) -> None:
     assert path.read_text().startswith(f"# {path.stem}: ")
 
 
-def test_the_rooms_load_nothing_heavy() -> None:
+def test_the_packages_load_nothing_heavy() -> None:
     heavy = ["torch", "transformers", "datasets", "pyarrow", "numpy", "pandas", "babel", "peft"]
     code = (
         "import sys; import instruct_lab.assets, instruct_lab.data, instruct_lab.preprocessing;"

@@ -26,7 +26,7 @@ from instruct_lab.errors import InstructLabError
 
 @component
 class Given(Source):
-    """Rows said in the config."""
+    """Rows that are given in the config."""
 
     given: list[list[str]]
 
@@ -83,11 +83,11 @@ def test_the_hash_split_divides_the_training_pool() -> None:
 
 
 @pytest.mark.parametrize("name", ["validation", "test"])
-def test_a_split_is_given_or_made_and_not_both(name) -> None:
-    made = HashSplit(**{"validation": 0.0, "test": 0.0, name: 0.1})
+def test_a_split_has_sources_or_is_taken_from_the_training_rows_and_not_both(name) -> None:
+    split = HashSplit(**{"validation": 0.0, "test": 0.0, name: 0.1})
     with pytest.raises(pydantic.ValidationError, match=f"split.{name}"):
-        data_set(train={"a": questions(2)}, split=made, **{name: {"t": questions(1)}})
-    data_set(train={"a": questions(2)}, split=made, **{name: {"t": None}})
+        data_set(train={"a": questions(2)}, split=split, **{name: {"t": questions(1)}})
+    data_set(train={"a": questions(2)}, split=split, **{name: {"t": None}})
 
 
 def test_a_prompt_of_two_splits_stays_in_the_test_set() -> None:
@@ -108,7 +108,7 @@ def test_a_prompt_of_two_splits_stays_in_the_test_set() -> None:
         load(**sources, overlap="error")
 
 
-def test_equal_rows_stay_except_where_a_source_tells_one_twice() -> None:
+def test_equal_rows_are_kept_unless_the_source_keeps_one_of_them() -> None:
     twice = [["Save", "1"], ["Save", "1"], ["Save", "2"]]
     assert len(load(train={"a": Given(given=twice)})["train"]) == 3
     audit = Audit()
@@ -151,14 +151,14 @@ def test_fields_that_cannot_be_right_are_refused(fields, expected) -> None:
         data_set(**{"train": {"a": questions(1)}, **fields})
 
 
-def test_a_source_without_rows_and_a_training_set_without_rows_are_told() -> None:
+def test_a_source_without_rows_and_a_training_set_without_rows_are_errors() -> None:
     with pytest.raises(InstructLabError, match=r"no rows.*data\.test\.empty"):
         load(train={"a": questions(1)}, test={"empty": given()})
     with pytest.raises(InstructLabError, match="No row is left to train on"):
         load(train={"a": given(("Save", "1"))}, test={"t": given(("save", "2"))})
 
 
-def test_a_column_that_is_not_there_is_told_before_any_row_is_mapped() -> None:
+def test_a_missing_column_is_an_error_before_any_row_is_mapped() -> None:
     with pytest.raises(InstructLabError, match=r"prompt names the column 'promt'.*'prompt'\? .*prompt, completion"):
         load(train={"a": questions(1)}, format=Columns(prompt="{promt}", completion="{completion}"))
 
@@ -179,9 +179,9 @@ def test_problems_name_the_format_s_field_once_with_the_nearest_column(tmp_path)
 
 
 def test_baselines_and_language_are_fields() -> None:
-    made = data_set(train={"a": questions(1)}, baselines={"copy": Copy(), "gone": None}, language="fr")
-    assert made.language == "fr"
-    assert made.baselines["copy"].answers([], []) == []
+    data = data_set(train={"a": questions(1)}, baselines={"copy": Copy(), "gone": None}, language="fr")
+    assert data.language == "fr"
+    assert data.baselines["copy"].answers([], []) == []
 
 
 def test_no_prompt_of_real_files_is_in_two_splits(tmp_path) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from instruct_lab.data import Audit, Conversation, HashSplit, Message, normalize_text
-from instruct_lab.data.split import SPLIT_NAMES, apart, prompts
+from instruct_lab.data.split import SPLIT_NAMES, prompt_hashes, select_without_overlap
 from instruct_lab.errors import InstructLabError
 
 WORDS = st.sampled_from(["Save", "save!", "  SAVE ", "ﬁle", "file", "été", "?", "!", "", "a\x00b", "a b", "Open it"])
@@ -20,7 +20,7 @@ SHARES = st.tuples(st.floats(0, 0.49), st.floats(0, 0.49))
 
 
 def separate(splits, overlap, audit):
-    flags = apart(splits, overlap, audit)
+    flags = select_without_overlap(splits, overlap, audit)
     return {name: list(itertools.compress(rows, flags[name])) for name, rows in splits.items()}
 
 
@@ -62,9 +62,9 @@ def test_given_splits_are_separated_and_every_row_is_counted(rows) -> None:
     audit = Audit()
     kept = separate(given_splits, "drop", audit)
     assert kept["test"] == given_splits["test"]
-    measured = {name: {prompts(conversation)[-1] for conversation in kept[name]} for name in SPLIT_NAMES}
+    measured = {name: {prompt_hashes(conversation)[-1] for conversation in kept[name]} for name in SPLIT_NAMES}
     answered = {
-        name: {prompt for conversation in kept[name] for prompt in prompts(conversation)} for name in SPLIT_NAMES
+        name: {prompt for conversation in kept[name] for prompt in prompt_hashes(conversation)} for name in SPLIT_NAMES
     }
     assert not measured["test"] & (answered["train"] | answered["validation"])
     assert not measured["validation"] & answered["train"]
@@ -84,7 +84,7 @@ def test_a_single_turn_s_prompt_is_its_user_message_normalized(rows) -> None:
 @given(WORDS, WORDS)
 def test_a_constant_pattern_compares_as_its_sources_do(first, second) -> None:
     rendered = [
-        prompts(talk(("user", f"Translate to French: {text}"), ("assistant", "")))[0] for text in (first, second)
+        prompt_hashes(talk(("user", f"Translate to French: {text}"), ("assistant", "")))[0] for text in (first, second)
     ]
     if normalize_text(first) == normalize_text(second):
         assert rendered[0] == rendered[1], "equal sources are never in two splits"

@@ -46,7 +46,7 @@ def test_rows_of_the_named_split_and_revision(monkeypatch) -> None:
         (FileNotFoundError("no such revision"), "revision abc"),
     ],
 )
-def test_what_the_hub_refuses_is_told(monkeypatch, error, expected) -> None:
+def test_a_refusal_of_the_hub_is_an_error(monkeypatch, error, expected) -> None:
     def load(*args, **named):
         raise error
 

@@ -43,7 +43,7 @@ def test_a_text_is_one_answer_without_a_prompt() -> None:
         ({"text": "\ud800"}, "surrogate"),
     ],
 )
-def test_a_row_without_a_text_is_told(columns, expected) -> None:
+def test_a_row_without_a_text_is_an_error(columns, expected) -> None:
     with pytest.raises(InstructLabError, match=expected) as caught:
         PlainText().conversation(Row(columns, "rows.jsonl, line 9"))
     assert "rows.jsonl, line 9" in str(caught.value)
@@ -97,7 +97,7 @@ def test_paragraphs_and_lines(tmp_path) -> None:
         ("x" * 40, "x" * 16),
     ],
 )
-def test_a_text_that_is_too_long_is_cut_at_the_best_place(tmp_path, text, first) -> None:
+def test_a_text_that_is_too_long_is_cut_at_the_preferred_break(tmp_path, text, first) -> None:
     file = tmp_path / "a.txt"
     file.write_text(text, encoding="utf-8")
     found = texts(file, max_characters=16)
@@ -110,14 +110,14 @@ def test_a_text_that_is_too_long_is_cut_at_the_best_place(tmp_path, text, first)
 @given(text=st.text(alphabet=" \n\t.a。é", max_size=300), most=st.integers(1, 40), many=st.sampled_from([1, 900]))
 def test_nothing_of_a_text_is_lost(tmp_path_factory, text, most, many) -> None:
     file = tmp_path_factory.mktemp("text") / "a.txt"
-    whole = text * many
-    file.write_text(whole, encoding="utf-8", newline="")
+    document = text * many
+    file.write_text(document, encoding="utf-8", newline="")
     for unit in ("document", "paragraph", "line"):
         found = texts(file, unit=unit, max_characters=most)
         assert all(part.strip() and len(part) <= most for part in found)
-        assert "".join("".join(found).split()) == "".join(whole.split())
-    if whole.strip():
-        assert texts(file, max_characters=len(whole)) == [whole]
+        assert "".join("".join(found).split()) == "".join(document.split())
+    if document.strip():
+        assert texts(file, max_characters=len(document)) == [document]
 
 
 def test_memory_does_not_grow_with_the_file(tmp_path) -> None:
@@ -161,7 +161,7 @@ def test_files_without_text_are_counted(tmp_path) -> None:
     assert audit.count("dropped", "texts") == 2
 
 
-def test_a_path_without_files_is_told(tmp_path) -> None:
+def test_a_path_without_files_is_an_error(tmp_path) -> None:
     (problem,) = TextFiles(path=str(tmp_path)).problems()
     assert problem.key == "path"
     with pytest.raises(InstructLabError, match="No file matches"):

@@ -1,4 +1,4 @@
-"""Preference pairs: the prompt, the wanted answer, the one that is not, and every row that is no pair."""
+"""Preference pairs: prompt, chosen and rejected answer, and every row that is no pair."""
 
 import pytest
 
@@ -14,11 +14,11 @@ def row(**columns) -> Row:
     return Row(columns, "pairs.jsonl, line 3")
 
 
-def said(text: str) -> dict:
+def answer(text: str) -> dict:
     return {"role": "assistant", "content": text}
 
 
-def spoken(messages) -> list[tuple[str, str]]:
+def roles_and_texts(messages) -> list[tuple[str, str]]:
     return [(message.role, message.content) for message in messages]
 
 
@@ -26,37 +26,39 @@ def test_texts_beside_a_prompt() -> None:
     pair = Preference(prompt="question", system="system").conversation(
         row(system="Be brief.", question="Why?", chosen="Because.", rejected="No.", source="orca")
     )
-    assert spoken(pair.messages) == [("system", "Be brief."), ("user", "Why?"), ("assistant", "Because.")]
+    assert roles_and_texts(pair.messages) == [("system", "Be brief."), ("user", "Why?"), ("assistant", "Because.")]
     assert pair.rejected == (Message("assistant", "No."),)
     assert pair.metadata == {"source": "orca"}
-    assert spoken(pair.prompt) == [("system", "Be brief."), ("user", "Why?")]
+    assert roles_and_texts(pair.prompt) == [("system", "Be brief."), ("user", "Why?")]
 
 
 def test_lists_of_messages_that_begin_alike() -> None:
-    opening = [{"role": "user", "content": "Hi"}, said("Hello"), PROMPT]
+    opening = [{"role": "user", "content": "Hi"}, answer("Hello"), PROMPT]
     pair = Preference().conversation(
-        row(prompt="Why is the sky blue?", chosen=[*opening, said("Rayleigh.")], rejected=[*opening, said("Paint.")])
+        row(
+            prompt="Why is the sky blue?", chosen=[*opening, answer("Rayleigh.")], rejected=[*opening, answer("Paint.")]
+        )
     )
-    assert spoken(pair.messages)[-2:] == [("user", "Why is the sky blue?"), ("assistant", "Rayleigh.")]
+    assert roles_and_texts(pair.messages)[-2:] == [("user", "Why is the sky blue?"), ("assistant", "Rayleigh.")]
     assert len(pair.messages) == 4
-    assert spoken(pair.rejected) == [("assistant", "Paint.")]
+    assert roles_and_texts(pair.rejected) == [("assistant", "Paint.")]
     assert pair.metadata == {}
 
 
 def test_the_rejected_side_may_go_on() -> None:
-    rejected = [PROMPT, said("Paint."), {"role": "user", "content": "Sure?"}, said("No.")]
-    pair = Preference().conversation(row(chosen=[PROMPT, said("Rayleigh.")], rejected=rejected))
-    assert [role for role, _ in spoken(pair.rejected)] == ["assistant", "user", "assistant"]
+    rejected = [PROMPT, answer("Paint."), {"role": "user", "content": "Sure?"}, answer("No.")]
+    pair = Preference().conversation(row(chosen=[PROMPT, answer("Rayleigh.")], rejected=rejected))
+    assert [role for role, _ in roles_and_texts(pair.rejected)] == ["assistant", "user", "assistant"]
 
 
 @pytest.mark.parametrize("prompt", ["Why is the sky blue?", [PROMPT]])
 @pytest.mark.parametrize("as_list", [True, False])
-def test_answers_alone_follow_the_prompt_column(prompt, as_list) -> None:
-    chosen, rejected = said("Rayleigh."), said("Paint.")
+def test_answers_without_their_prompt_follow_the_prompt_column(prompt, as_list) -> None:
+    chosen, rejected = answer("Rayleigh."), answer("Paint.")
     columns = {"chosen": [chosen], "rejected": [rejected]} if as_list else {"chosen": chosen, "rejected": rejected}
     pair = Preference().conversation(row(prompt=prompt, **columns))
-    assert spoken(pair.messages) == [("user", "Why is the sky blue?"), ("assistant", "Rayleigh.")]
-    assert spoken(pair.rejected) == [("assistant", "Paint.")]
+    assert roles_and_texts(pair.messages) == [("user", "Why is the sky blue?"), ("assistant", "Rayleigh.")]
+    assert roles_and_texts(pair.rejected) == [("assistant", "Paint.")]
 
 
 def test_messages_with_from_and_value_and_names_of_their_own() -> None:
@@ -67,20 +69,20 @@ def test_messages_with_from_and_value_and_names_of_their_own() -> None:
             rejected={"from": "Bot", "value": "No."},
         )
     )
-    assert spoken(pair.messages) == [("user", "Why?"), ("assistant", "So.")]
-    assert spoken(pair.rejected) == [("assistant", "No.")]
+    assert roles_and_texts(pair.messages) == [("user", "Why?"), ("assistant", "So.")]
+    assert roles_and_texts(pair.rejected) == [("assistant", "No.")]
 
 
 def test_transcripts_of_hh_rlhf() -> None:
     opening = "\n\nHuman: Hi\n\nAssistant: Hello\n\nHuman: A list:\n\nof two"
     pair = Preference().conversation(row(chosen=f"{opening}\n\nAssistant: a", rejected=f"{opening}\n\nAssistant: b"))
-    assert spoken(pair.messages) == [
+    assert roles_and_texts(pair.messages) == [
         ("user", "Hi"),
         ("assistant", "Hello"),
         ("user", "A list:\n\nof two"),
         ("assistant", "a"),
     ]
-    assert spoken(pair.rejected) == [("assistant", "b")]
+    assert roles_and_texts(pair.rejected) == [("assistant", "b")]
 
 
 def test_scores_become_the_margin_and_stay() -> None:
@@ -100,10 +102,10 @@ def test_the_id_covers_the_rejected_answer() -> None:
 
 
 def test_tool_calls_in_a_pair() -> None:
-    calls = said("") | {"tool_calls": [{"function": {"name": "clock", "arguments": "{}"}}]}
+    calls = answer("") | {"tool_calls": [{"function": {"name": "clock", "arguments": "{}"}}]}
     tools = [{"name": "clock", "parameters": {}}]
     pair = Preference(tool_convention="json").conversation(
-        row(tools=tools, prompt=[PROMPT], chosen=[calls], rejected=[said("I do not know.")])
+        row(tools=tools, prompt=[PROMPT], chosen=[calls], rejected=[answer("I do not know.")])
     )
     assert pair.messages[0].role == "system"
     assert pair.messages[-1].content == '[{"name": "clock", "arguments": {}}]'
@@ -123,23 +125,26 @@ def test_tool_calls_in_a_pair() -> None:
         ({"prompt": 7, "chosen": "c", "rejected": "r"}, "int found: 7.*column 'prompt'"),
         ({"chosen": "c", "rejected": "r"}, "no column 'prompt'"),
         ({"chosen": "c"}, "no column 'prompt'"),
-        ({"chosen": [PROMPT, said("c")]}, "no column 'rejected'"),
-        ({"chosen": [], "rejected": [said("r")]}, "list of turns is empty"),
-        ({"chosen": [said("c")], "rejected": [said("r")]}, "no prompt before"),
-        ({"chosen": [PROMPT, said("c")], "rejected": [said("r")]}, "prompts .* differ"),
-        ({"chosen": [PROMPT, said("c")], "rejected": [{**PROMPT, "content": "?"}, said("r")]}, "prompts .* differ"),
-        ({"chosen": [PROMPT, said("c"), PROMPT, said("d")], "rejected": [PROMPT, said("r")]}, "prompts .* differ"),
-        ({"chosen": [PROMPT], "rejected": [PROMPT, said("r")]}, "lacks an answer.*column 'chosen'"),
-        ({"chosen": [PROMPT, said("c")], "rejected": [PROMPT]}, "lacks an answer.*column 'rejected'"),
-        ({"chosen": [PROMPT, said("c")], "rejected": [PROMPT, PROMPT, said("r")]}, "no answer of its own"),
-        ({"chosen": [PROMPT, {"role": "asistant", "content": "c"}], "rejected": [PROMPT, said("r")]}, "'assistant'"),
-        ({"chosen": [PROMPT, 3], "rejected": [PROMPT, said("r")]}, "column 'chosen', turn 2"),
+        ({"chosen": [PROMPT, answer("c")]}, "no column 'rejected'"),
+        ({"chosen": [], "rejected": [answer("r")]}, "list of turns is empty"),
+        ({"chosen": [answer("c")], "rejected": [answer("r")]}, "no prompt before"),
+        ({"chosen": [PROMPT, answer("c")], "rejected": [answer("r")]}, "prompts .* differ"),
+        ({"chosen": [PROMPT, answer("c")], "rejected": [{**PROMPT, "content": "?"}, answer("r")]}, "prompts .* differ"),
+        (
+            {"chosen": [PROMPT, answer("c"), PROMPT, answer("d")], "rejected": [PROMPT, answer("r")]},
+            "prompts .* differ",
+        ),
+        ({"chosen": [PROMPT], "rejected": [PROMPT, answer("r")]}, "lacks an answer.*column 'chosen'"),
+        ({"chosen": [PROMPT, answer("c")], "rejected": [PROMPT]}, "lacks an answer.*column 'rejected'"),
+        ({"chosen": [PROMPT, answer("c")], "rejected": [PROMPT, PROMPT, answer("r")]}, "no answer of its own"),
+        ({"chosen": [PROMPT, {"role": "asistant", "content": "c"}], "rejected": [PROMPT, answer("r")]}, "'assistant'"),
+        ({"chosen": [PROMPT, 3], "rejected": [PROMPT, answer("r")]}, "column 'chosen', turn 2"),
         ({"chosen": "\n\nWho: a", "rejected": "\n\nHuman: b"}, "does not begin with a speaker"),
         ({"chosen": "\n\nHuman: a\n\nAssistant: ", "rejected": "\n\nHuman: a\n\nAssistant: b"}, "lacks an answer"),
         ({"prompt": "p", "chosen": "half \ud83d", "rejected": "r"}, "surrogate pair at character 5"),
     ],
 )
-def test_a_row_that_is_no_pair_is_told_with_its_place(columns, expected) -> None:
+def test_the_error_of_a_row_that_is_no_pair_names_its_line(columns, expected) -> None:
     with pytest.raises(InstructLabError, match=expected) as caught:
         Preference().conversation(row(**columns))
     assert "pairs.jsonl, line 3" in str(caught.value)
@@ -152,7 +157,7 @@ def test_a_score_must_be_a_number(score) -> None:
 
 
 def test_without_a_prompt_column_the_answers_must_hold_their_prompt() -> None:
-    with pytest.raises(InstructLabError, match="names no column of the prompt"):
+    with pytest.raises(InstructLabError, match="has no column of the prompt"):
         Preference(prompt=None).conversation(row(prompt="p", chosen="c", rejected="r"))
 
 
@@ -168,6 +173,6 @@ def test_the_columns_that_a_pair_needs() -> None:
 
 
 def test_a_pair_of_10000_turns() -> None:
-    opening = [PROMPT, said("a")] * 5000 + [PROMPT]
-    pair = Preference().conversation(row(chosen=[*opening, said("c")], rejected=[*opening, said("r")]))
+    opening = [PROMPT, answer("a")] * 5000 + [PROMPT]
+    pair = Preference().conversation(row(chosen=[*opening, answer("c")], rejected=[*opening, answer("r")]))
     assert len(pair.messages) == 10_002

@@ -29,9 +29,9 @@ def wheel(tmp_path, monkeypatch):
             for name, data in files.items():
                 archive.writestr(name.replace("__", "/").replace("_DOT_", "."), data)
         sha = hashlib.sha256(content.read_bytes()).hexdigest()
-        place = tmp_path / "cache" / "packages" / sha
-        place.mkdir(parents=True)
-        content.rename(place / content.name)
+        folder = tmp_path / "cache" / "packages" / sha
+        folder.mkdir(parents=True)
+        content.rename(folder / content.name)
         return PackageAsset(package="fake", version="1.0", sha256=sha, path=path)
 
     return make
@@ -60,8 +60,8 @@ def test_an_asset_without_a_file_is_refused() -> None:
 
 
 def test_dialogues_take_turns(wheel, tmp_path) -> None:
-    told = [["Hi", "Ho"], ["What?", 42, "And?"], ["Alone"], ["Hi", "Ho"]]
-    text = f"categories: [a]\nconversations: {json.dumps(told)}\n"
+    dialogues = [["Hi", "Ho"], ["What?", 42, "And?"], ["Alone"], ["Hi", "Ho"]]
+    text = f"categories: [a]\nconversations: {json.dumps(dialogues)}\n"
     asset = wheel(en__a_DOT_yml=text, fr__b_DOT_yml="conversations:\n- [Salut, Oui]\n", en__c_DOT_yml="- no\n")
     audit = Audit()
     rows = read(Dialogues(asset=asset, patterns=["en/*.yml"]), tmp_path, audit)
@@ -112,7 +112,7 @@ def ruff(monkeypatch):
         ("repair", "f(a=None)", "rule without what repair asks for"),
     ],
 )
-def test_a_rule_is_asked_three_ways_and_placeholders_are_left_out(ruff, tmp_path, task, answer, dropped) -> None:
+def test_a_rule_has_three_tasks_and_placeholders_are_dropped(ruff, tmp_path, task, answer, dropped) -> None:
     audit = Audit()
     (row,) = read(RuffRules(task=task), tmp_path, audit)
     assert row.columns["output"] == answer
@@ -230,7 +230,7 @@ PACKAGED = {
 
 
 @pytest.mark.parametrize("option", PACKAGED)
-def test_the_sizes_that_an_option_tells_are_those_of_its_packages(option, tmp_path) -> None:
+def test_the_sizes_in_an_option_s_comment_are_those_of_its_packages(option, tmp_path) -> None:
     data = check([f"data={option}"]).or_refuse().experiment.data
     sources = [source for split in (data.train, data.test) for source in split.values()]
     if not all((CACHE / "packages" / source.asset.sha256).is_dir() for source in sources):

@@ -8,7 +8,7 @@ import pydantic
 import pytest
 
 from instruct_lab.data import Audit, Files, HubDataSet
-from instruct_lab.data.sources.base import shuffled
+from instruct_lab.data.sources.base import shuffle
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -35,7 +35,7 @@ def test_a_shuffle_buffer_gives_every_row_once_by_seed(read) -> None:
     assert found != list(range(100))
     assert found == read(shuffle_buffer=10)
     assert found != read(shuffle_buffer=10, shuffle_seed=1)
-    assert all(number <= place + 10 for place, number in enumerate(found)), "no row comes before it was read"
+    assert all(number <= index + 10 for index, number in enumerate(found)), "no row is given before it was read"
     assert read(shuffle_buffer=10, max_rows=5) == found[:5], "shuffled first, then cut"
 
 
@@ -48,7 +48,7 @@ def test_a_shuffle_buffer_holds_no_more_rows_than_it_says() -> None:
             most = max(most, number - given_out)
             yield number
 
-    for _ in shuffled(rows(), 16, 0):
+    for _ in shuffle(rows(), 16, 0):
         given_out += 1
     assert (given_out, most) == (200, 16)
 

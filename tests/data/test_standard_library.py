@@ -34,7 +34,7 @@ left
 """
         return self._value
 
-    def alone(self):
+    def only_documented(self):
         """Only a docstring."""
 
 def bare():
@@ -76,13 +76,13 @@ def test_documented_functions_become_rows(library) -> None:
     assert rows["deep"].columns["module"] == "package"
     reasons = {tally.reason for tally in audit.tallies.values()}
     assert reasons == {
-        "function that is a docstring alone",
+        "function with only a docstring",
         "docstring on the line of its def",
         "file that does not parse",
     }
 
 
-def test_the_direction_says_what_is_asked_for(library) -> None:
+def test_the_direction_decides_prompt_and_answer(library) -> None:
     forward = read().rows[0].columns
     assert (forward["input"], forward["output"]) == (forward["code"], forward["docstring"])
     backward = read(direction="docstring_to_function").rows[0].columns
@@ -102,7 +102,7 @@ def test_the_fingerprint_moves_with_names_and_contents(library) -> None:
     assert before.bytes == read().inputs[0].bytes
 
 
-def test_a_python_without_sources_is_told(tmp_path, monkeypatch) -> None:
+def test_a_python_without_source_files_is_an_error(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr("sysconfig.get_path", lambda name: str(tmp_path))
     with pytest.raises(InstructLabError, match="no source files"):
         read()

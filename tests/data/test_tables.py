@@ -1,4 +1,4 @@
-"""Conversations on disk are those that were written."""
+"""Conversations read from disk equal those that were written."""
 
 import json
 
@@ -27,7 +27,7 @@ CONVERSATIONS = st.builds(
 
 @given(st.lists(CONVERSATIONS, max_size=8))
 @settings(max_examples=60, deadline=None)
-def test_what_is_read_is_what_was_written(tmp_path_factory, conversations) -> None:
+def test_conversations_read_equal_those_written(tmp_path_factory, conversations) -> None:
     path = tmp_path_factory.mktemp("table") / "rows.arrow"
     assert write_conversations(path, conversations) == len(conversations)
     table = ConversationTable(path)

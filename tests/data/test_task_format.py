@@ -130,7 +130,7 @@ def test_explanations_and_names_of_columns() -> None:
         (b"\xff\xfe{", "not UTF-8"),
     ],
 )
-def test_a_file_that_is_no_task_is_told(tmp_path, content, expected) -> None:
+def test_a_file_that_is_no_task_is_an_error(tmp_path, content, expected) -> None:
     file = tmp_path / "task.json"
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(InstructLabError, match=expected) as caught:
@@ -138,7 +138,7 @@ def test_a_file_that_is_no_task_is_told(tmp_path, content, expected) -> None:
     assert "task.json" in str(caught.value)
 
 
-def test_a_path_without_files_is_told(tmp_path) -> None:
+def test_a_path_without_files_is_an_error(tmp_path) -> None:
     (problem,) = NaturalInstructions(path=str(tmp_path)).problems()
     assert problem.key == "path"
     with pytest.raises(InstructLabError, match="No file matches"):

@@ -61,12 +61,12 @@ def test_a_further_template_takes_rows_and_moves_none_between_the_others() -> No
 
 def test_all_templates_make_a_conversation_each() -> None:
     format = Templates(templates=THREE, each="all")
-    made = list(format.conversations_of(row(q="1", r="2")))
-    assert [conversation.metadata["template"] for conversation in made] == ["a", "b", "c"]
-    assert len({conversation.id for conversation in made}) == 3
-    assert len({conversation.metadata["row"] for conversation in made}) == 1
+    conversations = list(format.conversations_of(row(q="1", r="2")))
+    assert [conversation.metadata["template"] for conversation in conversations] == ["a", "b", "c"]
+    assert len({conversation.id for conversation in conversations}) == 3
+    assert len({conversation.metadata["row"] for conversation in conversations}) == 1
     (one,) = Templates(templates=THREE).conversations_of(row(q="1", r="2"))
-    assert one in made
+    assert one in conversations
 
 
 def test_answer_choices() -> None:
@@ -105,7 +105,7 @@ def test_a_template_of_p3() -> None:
     found = format.conversation(row(premise="It rains ||| now", hypothesis="{{ wet }}", label=2))
     assert texts(found) == ["Premise: It rains ||| now\nHypothesis: {{ wet }}. Yes or Maybe or No?", "No"]
     assert format.required() == {"templates.nli": ["hypothesis", "label", "premise"], "answer_choices": []}
-    with pytest.raises(InstructLabError, match=r"No template makes a prompt and an answer.*line 2"):
+    with pytest.raises(InstructLabError, match=r"No template gives both a prompt and an answer.*line 2"):
         format.conversation(row(premise="a", hypothesis="b", label=-1))
 
 
@@ -134,8 +134,8 @@ def test_a_template_that_does_not_fit_is_passed_over() -> None:
 @pytest.mark.parametrize("draws", ["{{ [1,2,3,4,5,6,7,8] | choice }}", "{{ range(100) | random }}"])
 def test_a_random_choice_in_a_template_is_the_row_s(draws) -> None:
     format = Templates(syntax="jinja", templates={"t": f"{{{{ q }}}} {draws} ||| x"})
-    first = [texts(format.conversation(made))[0].split()[1] for made in rows(30)]
-    assert first == [texts(format.conversation(made))[0].split()[1] for made in rows(30)]
+    first = [texts(format.conversation(one))[0].split()[1] for one in rows(30)]
+    assert first == [texts(format.conversation(one))[0].split()[1] for one in rows(30)]
     assert len(set(first)) > 3
 
 
@@ -211,7 +211,7 @@ def test_the_columns_that_templates_need() -> None:
     ("columns", "expected"),
     [({"q": "1"}, "no column 'r'"), ({"q": 1, "r": "x"}, "int found"), ({"q": None, "r": "x"}, "NoneType")],
 )
-def test_a_row_of_another_shape_is_told(columns, expected) -> None:
+def test_a_row_that_does_not_match_is_an_error(columns, expected) -> None:
     with pytest.raises(InstructLabError, match=expected) as caught:
         Templates(templates=THREE).conversation(row(**columns))
     assert "rows.jsonl, line 2" in str(caught.value)

@@ -36,7 +36,7 @@ def result(content="12 °C", **more) -> dict:
     return {"role": "tool", "content": content, **more}
 
 
-def spoken(conversation: Conversation) -> list[tuple[str, str]]:
+def roles_and_texts(conversation: Conversation) -> list[tuple[str, str]]:
     return [(message.role, message.content) for message in conversation.messages]
 
 
@@ -44,7 +44,7 @@ def test_a_call_and_its_result() -> None:
     found = Messages().conversation(
         row([ASK, calling(call()), result(tool_call_id="c1"), {"role": "assistant", "content": "12 °C."}])
     )
-    assert spoken(found) == [
+    assert roles_and_texts(found) == [
         ("user", "Weather in Évry?"),
         ("assistant", '<tool_call>\n{"name": "weather", "arguments": {"city": "Évry"}}\n</tool_call>'),
         ("tool", "12 °C"),
@@ -54,13 +54,13 @@ def test_a_call_and_its_result() -> None:
 
 @pytest.mark.parametrize("arguments", ['{"city":"Évry"}', {"city": "Évry"}, '{\n "city": "\\u00c9vry"}'])
 def test_arguments_are_an_object_or_json_of_one(arguments) -> None:
-    (_, _), (_, text) = spoken(Messages().conversation(row([ASK, calling(call(arguments=arguments))])))
+    (_, _), (_, text) = roles_and_texts(Messages().conversation(row([ASK, calling(call(arguments=arguments))])))
     assert '"arguments": {"city": "Évry"}}' in text
 
 
 @pytest.mark.parametrize("arguments", [None, "{}", {}])
 def test_a_call_without_arguments(arguments) -> None:
-    (_, _), (_, text) = spoken(Messages().conversation(row([ASK, calling(call("clock", arguments))])))
+    (_, _), (_, text) = roles_and_texts(Messages().conversation(row([ASK, calling(call("clock", arguments))])))
     assert '{"name": "clock", "arguments": {}}' in text
 
 
@@ -71,15 +71,15 @@ def test_parallel_calls_and_text_beside_them() -> None:
         result("13", tool_call_id="c2", name="weather"),
         result("12", tool_call_id="c1"),
     ]
-    (_, _), (_, hermes), *_ = spoken(Messages().conversation(row(turns)))
+    (_, _), (_, hermes), *_ = roles_and_texts(Messages().conversation(row(turns)))
     assert hermes == (
         'Both:\n<tool_call>\n{"name": "weather", "arguments": {"city": "Évry"}}\n</tool_call>\n'
         '<tool_call>\n{"name": "weather", "arguments": {"city": "Lyon"}}\n</tool_call>'
     )
-    (_, _), (_, as_json), *_ = spoken(Messages(tool_convention="json").conversation(row(turns)))
+    (_, _), (_, as_json), *_ = roles_and_texts(Messages(tool_convention="json").conversation(row(turns)))
     text, listed = as_json.split("\n")
     assert text == "Both:"
-    assert [made["arguments"]["city"] for made in json.loads(listed)] == ["Évry", "Lyon"]
+    assert [one["arguments"]["city"] for one in json.loads(listed)] == ["Évry", "Lyon"]
 
 
 @pytest.mark.parametrize("as_text", [True, False])
@@ -87,19 +87,19 @@ def test_the_tools_stand_in_the_system_message(as_text) -> None:
     tools = [WEATHER, CLOCK]
     columns = {"tools": json.dumps(tools) if as_text else tools}
     found = Messages().conversation(row([{"role": "system", "content": "Be brief."}, ASK], **columns))
-    (role, text), _ = spoken(found)
+    (role, text), _ = roles_and_texts(found)
     assert role == "system"
     assert text.startswith("Be brief.\n\n# Tools\n\nYou may call one or more functions")
     listed = text.split("<tools>\n")[1].split("\n</tools>")[0].split("\n")
     assert [json.loads(line) for line in listed] == [WEATHER, {"type": "function", "function": CLOCK}]
     assert "Météo" in text
     assert found.metadata == {}
-    alone = Messages(tool_convention="json").conversation(row([ASK], **columns))
-    assert [role for role, _ in spoken(alone)] == ["system", "user"]
-    assert alone.messages[0].content.startswith("# Tools\n\nYou may call these functions:\n{")
+    without_calls = Messages(tool_convention="json").conversation(row([ASK], **columns))
+    assert [role for role, _ in roles_and_texts(without_calls)] == ["system", "user"]
+    assert without_calls.messages[0].content.startswith("# Tools\n\nYou may call these functions:\n{")
 
 
-def test_the_column_of_the_tools_can_be_named_or_left_alone() -> None:
+def test_the_column_of_the_tools_can_be_set_or_not_used() -> None:
     assert Messages(tools="functions").conversation(row([ASK], functions=[CLOCK])).messages[0].role == "system"
     left = Messages(tools=None).conversation(row([ASK], tools=["hammer"]))
     assert (len(left.messages), left.metadata) == (1, {"tools": ["hammer"]})
@@ -117,24 +117,24 @@ QWEN = """
  ~ '<args-json-object>}\\n</tool_call><|im_end|>\\n' }}
 {%- elif messages[0].role == 'system' %}{{ block('system\\n') ~ messages[0].content ~ '<|im_end|>\\n' }}{% endif %}
 {%- for m in (messages[1:] if messages[0].role == 'system' else messages) %}{{ block(m.role ~ '\\n') }}
-{{- m.content or '' }}{% set said = m.content %}{% for c in m.tool_calls or [] %}
-{{- '\\n' if said or not loop.first }}{{ '<tool_call>\\n{"name": "' ~ c.function.name ~ '", "arguments": ' ~
+{{- m.content or '' }}{% set text = m.content %}{% for c in m.tool_calls or [] %}
+{{- '\\n' if text or not loop.first }}{{ '<tool_call>\\n{"name": "' ~ c.function.name ~ '", "arguments": ' ~
  c.function.arguments | json ~ '}\\n</tool_call>' }}{% endfor %}
 {{- '<|im_end|>\\n' }}{% endfor %}"""
 
 
 @pytest.mark.parametrize("system", ["", "Be brief."])
 @pytest.mark.parametrize("content", [None, "I look."])
-def test_hermes_text_is_what_a_qwen_template_writes(system, content) -> None:
+def test_hermes_text_is_that_of_a_qwen_template(system, content) -> None:
     environment = jinja2.Environment(autoescape=False)
     environment.filters["json"] = lambda value: json.dumps(value, ensure_ascii=False)
     template = environment.from_string(QWEN)
     opening = [{"role": "system", "content": system}] if system else []
-    made = calling(call(arguments={"city": "Évry"}), call(arguments={"city": "Lyon"}, id_="c2"), content=content)
-    turns = [*opening, ASK, made, result(tool_call_id="c1"), result(tool_call_id="c2")]
+    calls = calling(call(arguments={"city": "Évry"}), call(arguments={"city": "Lyon"}, id_="c2"), content=content)
+    turns = [*opening, ASK, calls, result(tool_call_id="c1"), result(tool_call_id="c2")]
     with_calls = template.render(messages=turns, tools=[WEATHER])
     found = Messages().conversation(row(turns, tools=[WEATHER]))
-    as_text = [{"role": role, "content": text} for role, text in spoken(found)]
+    as_text = [{"role": role, "content": text} for role, text in roles_and_texts(found)]
     assert template.render(messages=as_text, tools=None) == with_calls
 
 
@@ -149,7 +149,7 @@ def test_nulls_that_a_table_adds_are_left_out() -> None:
 def test_the_older_function_call_of_openai() -> None:
     older = {"role": "assistant", "content": None, "function_call": {"name": "clock", "arguments": "{}"}}
     found = Messages().conversation(row([ASK, older, {"role": "function", "name": "clock", "content": "12:00"}]))
-    assert [role for role, _ in spoken(found)] == ["user", "assistant", "tool"]
+    assert [role for role, _ in roles_and_texts(found)] == ["user", "assistant", "tool"]
     assert '"clock"' in found.messages[1].content
 
 
@@ -166,7 +166,7 @@ def test_sharegpt_calls_and_observations() -> None:
     found = ShareGPT(system="s").conversation(
         Row({"conversations": turns, "tools": json.dumps([CLOCK]), "s": "Be exact."}, "x")
     )
-    assert [role for role, _ in spoken(found)] == [
+    assert [role for role, _ in roles_and_texts(found)] == [
         "system",
         "user",
         "assistant",
@@ -184,10 +184,13 @@ def test_sharegpt_calls_and_observations() -> None:
 
 
 def test_calls_that_are_text_already_stay_as_they_are() -> None:
-    written = '<tool_call>\n{"name": "clock", "arguments": {}}\n</tool_call>'
+    rendered = '<tool_call>\n{"name": "clock", "arguments": {}}\n</tool_call>'
     for caller in ("gpt", "function_call"):
-        turns = [{"from": "human", "value": "?"}, {"from": caller, "value": written}, {"from": "tool", "value": "12"}]
-        assert spoken(ShareGPT().conversation(Row({"conversations": turns}, "x")))[1] == ("assistant", written)
+        turns = [{"from": "human", "value": "?"}, {"from": caller, "value": rendered}, {"from": "tool", "value": "12"}]
+        assert roles_and_texts(ShareGPT().conversation(Row({"conversations": turns}, "x")))[1] == (
+            "assistant",
+            rendered,
+        )
     named = [{"from": "human", "value": "?"}, {"from": "context", "value": "A page."}]
     assert (
         ShareGPT(roles={"Context": "tool"}).conversation(Row({"conversations": named}, "x")).messages[1].role == "tool"
@@ -203,7 +206,7 @@ def test_calls_that_are_text_already_stay_as_they_are() -> None:
         ([ASK, calling(call(arguments=""))], None, "not JSON"),
         ([ASK, calling(call(arguments='{"a": NaN}'))], None, "NaN is not JSON"),
         ([ASK, calling(call(arguments={"a": float("inf")}))], None, "not JSON"),
-        ([ASK, calling(call(arguments='{"a": 1, "a": 2}'))], None, "a key stands twice"),
+        ([ASK, calling(call(arguments='{"a": 1, "a": 2}'))], None, "a key occurs twice"),
         ([ASK, calling(call(arguments='{"a": ' + "9" * 5000 + "}"))], None, "not JSON"),
         ([ASK, calling(call(arguments='{"a": ' + "[" * 100_000))], None, "nested too deeply"),
         ([ASK, calling(call(arguments="[1]"))], None, "object of arguments was expected.*list"),
@@ -217,14 +220,14 @@ def test_calls_that_are_text_already_stay_as_they_are() -> None:
         ([ASK, {**calling(), "tool_calls": 3}], None, "list of calls was expected and int"),
         ([ASK, {**calling(), "tool_calls": "weather()"}], None, "call is not JSON"),
         ([ASK, calling(call(id_=7))], None, "int found: 7.*id of a call"),
-        ([{**calling(call()), "role": "user"}], None, "Only an assistant calls"),
+        ([{**calling(call()), "role": "user"}], None, "Only the assistant may call"),
         ([ASK, {"role": "assistant", "content": None, "tool_calls": []}], None, "NoneType"),
-        ([ASK, result()], None, "result stands without a call.*turn 2"),
-        ([ASK, {"role": "assistant", "content": "Hm."}, result()], None, "without a call"),
-        ([ASK, {"role": "assistant", "content": "f(x)"}, result(tool_call_id="c1")], None, "without a call"),
-        ([ASK, calling(call()), result(tool_call_id="c9")], None, "without a call.*turn 3"),
+        ([ASK, result()], None, "result has no call before it.*turn 2"),
+        ([ASK, {"role": "assistant", "content": "Hm."}, result()], None, "no call before"),
+        ([ASK, {"role": "assistant", "content": "f(x)"}, result(tool_call_id="c1")], None, "no call before"),
+        ([ASK, calling(call()), result(tool_call_id="c9")], None, "no call before.*turn 3"),
         ([ASK, calling(call()), result(tool_call_id="c1"), result(tool_call_id="c1")], None, "turn 4"),
-        ([ASK, calling(call()), result(name="clock")], None, "without a call"),
+        ([ASK, calling(call()), result(name="clock")], None, "no call before"),
         ([ASK, calling(call()), result(tool_call_id="c1", name="clock")], None, "'clock' and the call of 'weather'"),
         ([ASK, calling(call()), result(tool_call_id=1)], None, "int found: 1"),
         ([ASK, calling(call()), result(12, tool_call_id="c1")], None, "int found: 12.*turn 3"),
@@ -238,7 +241,7 @@ def test_calls_that_are_text_already_stay_as_they_are() -> None:
         ([ASK], [{"name": "x", "description": "\ud800"}], "surrogate pair"),
     ],
 )
-def test_what_is_no_call_and_no_result_is_told_with_its_place(messages, tools, expected) -> None:
+def test_the_error_of_an_invalid_call_or_result_names_its_turn(messages, tools, expected) -> None:
     with pytest.raises(InstructLabError, match=expected) as caught:
         Messages().conversation(row(messages, tools=tools))
     assert "calls.jsonl, line 5" in str(caught.value)
@@ -260,7 +263,7 @@ def test_an_id_used_again_in_a_later_turn() -> None:
 @pytest.mark.parametrize("parallel", [False, True])
 def test_a_row_of_10000_calls_and_results(parallel) -> None:
     calls = [call(id_=f"c{index}" if index % 2 else None) for index in range(5000)]
-    results = [result(tool_call_id=made["id"]) for made in calls]
-    pairs = [turn for pair in zip([calling(made) for made in calls], results, strict=True) for turn in pair]
+    results = [result(tool_call_id=one["id"]) for one in calls]
+    pairs = [turn for pair in zip([calling(one) for one in calls], results, strict=True) for turn in pair]
     turns = [ASK, calling(*calls), *results] if parallel else [ASK, *pairs]
     assert len(Messages().conversation(row(turns)).messages) == len(turns)

@@ -11,7 +11,7 @@ from instruct_lab.errors import InstructLabError
 GOOD = json.dumps({"instruction": "a", "input": "", "output": "b"})
 
 ROWS = {
-    "an empty file": (b"", "holds no rows"),
+    "an empty file": (b"", "has no rows"),
     "truncated JSON": (GOOD.encode() + b'\n{"instruction": "a", "inp', "line 2"),
     "a row that is a list": (GOOD.encode() + b"\n[1, 2]\n", "line 2"),
     "a row without the column": (GOOD.encode() + b'\n{"instruction": "a", "input": ""}\n', "line 2"),

@@ -1,4 +1,4 @@
-"""Preference pairs: one prompt, an answer that is wanted and one that is not."""
+"""Preference pairs: a prompt with a chosen and a rejected answer."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from instruct_lab.data.conversation import Conversation, Message, Role
 from instruct_lab.data.formats.base import Column, Format, has_column, optional_text, value_of
 from instruct_lab.data.formats.chat import (
     SHAREGPT_ROLES,
+    custom_names,
+    locate_turns,
     openai_messages,
-    own_names,
-    placed_turns,
     sharegpt_messages,
     with_system,
 )
@@ -29,42 +29,44 @@ SPEAKERS = {"Human": "user", "Assistant": "assistant"}
 
 @component
 class Preference(Format):
-    """A prompt with a chosen and a rejected answer, as DPO and reward models train on.
+    """A prompt with a chosen and a rejected answer, for objectives such as DPO and reward modelling.
 
-    Three shapes are told apart row by row:
+    Three layouts are recognised row by row:
 
     - prompt, chosen and rejected are texts (Orca pairs);
-    - chosen and rejected are lists of messages that begin alike (UltraFeedback, LMSYS), or only the answers' messages
-      after a prompt column (a text or a list of messages);
-    - chosen and rejected are transcripts that begin alike, with `\\n\\nHuman:` and `\\n\\nAssistant:` before the turns.
-      Source: Bai et al., HH-RLHF, 2022.
+    - chosen and rejected are lists of messages with the same beginning (UltraFeedback, LMSYS), or only the answers'
+      messages after a prompt column (a text or a list of messages);
+    - chosen and rejected are transcripts with the same beginning, with `\\n\\nHuman:` and `\\n\\nAssistant:` before the
+      turns. Source: Bai et al., HH-RLHF, 2022.
 
-    Messages have `role` and `content`, or `from` and `value`. What the chosen side holds before its last answer is the
-    prompt, with which the rejected side must begin. A pair whose prompts differ, whose answers are the same but for
-    white space around them, or that lacks one of them is a broken row.
+    Messages have `role` and `content`, or `from` and `value`. The prompt is everything before the last answer of the
+    chosen side; the rejected side must begin with it. A pair is a broken row if its prompts differ, if an answer is
+    missing, or if the answers differ only in surrounding white space.
     """
 
-    gives: ClassVar = frozenset({"pairs", "answers"})  # the chosen answer is one to train on, too
+    gives: ClassVar = frozenset({"pairs", "answers"})  # supervised objectives train on the chosen answer
 
-    prompt: Column | None = "prompt"  # column of the prompt, where chosen and rejected do not hold it
-    chosen: Column = "chosen"  # column of the wanted answer, or of the conversation that ends with it
-    rejected: Column = "rejected"  # the same, of the answer that is not wanted
-    system: Column | None = None  # column of a system message, where the rows have one outside the prompt
-    chosen_score: Column | None = None  # column of the wanted answer's score, a number
-    rejected_score: Column | None = None  # column of the other's; with both, their difference is the pair's margin
-    margin: Column | None = None  # column of the margin itself; in the metadata as `margin`
-    tools: Column | None = "tools"  # column of the tools' JSON schemas (a list, or JSON of one), where the rows have it
+    prompt: Column | None = "prompt"  # column of the prompt, unless chosen and rejected contain it
+    chosen: Column = "chosen"  # column of the chosen answer, or of the conversation that ends with it
+    rejected: Column = "rejected"  # the same, for the rejected answer
+    system: Column | None = None  # column of a system message outside the prompt
+    chosen_score: Column | None = None  # column of the chosen answer's score, a number
+    rejected_score: Column | None = None  # column of the rejected answer's score; the margin is the difference
+    margin: Column | None = None  # column of the margin itself; stored as `margin` in the metadata
+    tools: Column | None = "tools"  # column of the tools' JSON schemas: a list, or JSON of one; may be missing
     tool_convention: ToolConvention = "hermes"  # how calls and tools are written: hermes (Qwen, Hermes), or json
-    roles: dict[str, Role | None] = Field(default_factory=dict)  # further names of roles, for example {bot: assistant}
+    roles: dict[str, Role | None] = Field(
+        default_factory=dict
+    )  # additional names of roles, for example {bot: assistant}
 
     def required(self) -> dict[str, list[str]]:
-        """Both answers, and the columns of scores and of a system message where they are named."""
+        """Both answers, and the columns of scores and of a system message that are set."""
         optional = ("system", "chosen_score", "rejected_score", "margin")
         named = {field: [name] for field in optional if (name := getattr(self, field))}
         return {"chosen": [self.chosen], "rejected": [self.rejected]} | named
 
     def consumed_columns(self) -> set[str | None]:
-        """Prompt, answers, system message and tools; scores stay."""
+        """Prompt, answers, system message and tools; scores stay in the metadata."""
         return {self.prompt, self.chosen, self.rejected, self.system, self.tools}
 
     def turns(self, row: Row) -> list[Message]:
@@ -72,7 +74,7 @@ class Preference(Format):
         return self._side(row, self.chosen)
 
     def conversation(self, row: Row) -> Conversation:
-        """The prompt with the chosen answer, and the rejected continuation; `id` covers both.
+        """The prompt with the chosen answer, and the rejected one; both are part of the `id`.
 
         Raises:
             InstructLabError: the row is not a pair of different answers to one prompt.
@@ -92,7 +94,7 @@ class Preference(Format):
         return self.make_conversation(row, chosen, (), other, self._margin(row))
 
     def _side(self, row: Row, column: str) -> list[Message]:
-        """The prompt and the answer of one column, the last message an answer that says something."""
+        """The prompt and the answer of one column; the last message is a non-empty answer."""
         value = value_of(row, column)
         value = [value] if isinstance(value, dict) else value  # one message
         tools = ToolUse(row, self.tools, self.tool_convention)
@@ -110,25 +112,25 @@ class Preference(Format):
 
     def _prompt(self, row: Row, tools: ToolUse) -> list[Message]:
         if self.prompt is None:
-            raise row.error("The answers are texts, and the format names no column of the prompt", do="Name it")
+            raise row.error("The answers are texts, and the format has no column of the prompt", do="Set its prompt")
         value = value_of(row, self.prompt)
         if isinstance(value, list):
             return self._turns(row, value, self.prompt, tools)
         return [Message("user", row.check_text(value, f"column {self.prompt!r}"))]
 
     def _is_answer(self, turns: list[Any]) -> bool:
-        """Whether a list of messages begins with an answer, so that its prompt stands elsewhere."""
+        """Whether a list of messages begins with an answer, so that the prompt is in another column."""
         first = turns[0] if turns and isinstance(turns[0], dict) else {}
         name = str(first.get("role", first.get("from"))).strip().casefold()
-        return (SHAREGPT_ROLES | own_names(self.roles)).get(name) == "assistant"
+        return (SHAREGPT_ROLES | custom_names(self.roles)).get(name) == "assistant"
 
     def _turns(self, row: Row, value: list[Any], column: str, tools: ToolUse) -> list[Message]:
         is_sharegpt = bool(value) and isinstance(value[0], dict) and "role" not in value[0] and "from" in value[0]
         read = sharegpt_messages if is_sharegpt else openai_messages
-        return read(row, placed_turns(row, value, column), self.roles, tools)
+        return read(row, locate_turns(row, value, column), self.roles, tools)
 
     def _margin(self, row: Row) -> dict[str, float]:
-        """How much better the chosen answer is, where the rows tell."""
+        """By how much the chosen answer is better, if the rows have that."""
         if self.margin:
             return {"margin": _number(row, self.margin)}
         if self.chosen_score and self.rejected_score:
@@ -143,15 +145,17 @@ def _number(row: Row, column: str) -> float:
     except OverflowError:
         number = math.inf
     if not math.isfinite(number):
-        raise row.error(f"A number was expected and {type(value).__name__} found", f"column {column!r}", "Mend the row")
+        raise row.error(
+            f"A number was expected and {type(value).__name__} found", f"column {column!r}", "Correct the row"
+        )
     return number
 
 
 def _transcript(row: Row, text: str, column: str) -> list[Message]:
-    """The turns of one text, each after its speaker's name."""
+    """The turns of one text, each preceded by its speaker."""
     before, *parts = TRANSCRIPT.split(text)
     if before.strip() or not parts:
-        told = "The transcript does not begin with a speaker (Human: or Assistant:)"
-        raise row.error(told, f"column {column!r}", "Mend the row, or name the column of the prompt")
-    said = zip(parts[::2], parts[1::2], strict=True)
-    return [Message(SPEAKERS[speaker], content.strip()) for speaker, content in said]
+        what = "The transcript does not begin with a speaker (Human: or Assistant:)"
+        raise row.error(what, f"column {column!r}", "Correct the row, or name the column of the prompt")
+    turns = zip(parts[::2], parts[1::2], strict=True)
+    return [Message(SPEAKERS[speaker], content.strip()) for speaker, content in turns]

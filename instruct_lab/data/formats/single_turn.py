@@ -1,4 +1,4 @@
-"""Formats of one question and one answer: alpaca, prompt and completion, named columns with text patterns."""
+"""Formats of one question and one answer: Alpaca, prompt and completion, named columns in text patterns."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from instruct_lab.errors import Refusal
 class Alpaca(Format):
     """Instruction, optional input, output. Source: Taori et al., Stanford Alpaca, 2023.
 
-    The input, where there is one, follows the instruction after an empty line.
+    The input, if there is one, follows the instruction after an empty line.
     """
 
     instruction: Column = "instruction"  # column of the task
-    input: Column | None = "input"  # column of what the task is about; empty, absent or none: there is none
+    input: Column | None = "input"  # column of the task's input; may be missing or empty
     output: Column = "output"  # column of the answer
-    system: Column | None = None  # column of a system message, where the rows have one
+    system: Column | None = None  # column of a system message
 
     def required(self) -> dict[str, list[str]]:
-        """Instruction and output, and the system column where one is named."""
+        """Instruction and output, and the system column if one is set."""
         columns = {"instruction": [self.instruction], "output": [self.output]}
         return columns | ({"system": [self.system]} if self.system else {})
 
     def consumed_columns(self) -> set[str | None]:
-        """The output; instruction and input stay, to be referred to."""
+        """The output; instruction and input stay in the metadata."""
         return {self.output}
 
     def turns(self, row: Row) -> list[Message]:
-        """System message (where there is one), instruction with input, output."""
+        """System message if there is one, instruction with input, output."""
         prompt, given = text_of(row, self.instruction), optional_text(row, self.input)
         if given.strip():
             prompt = f"{prompt}\n\n{given}"
@@ -63,9 +63,9 @@ class PromptCompletion(Format):
 
 @component
 class Columns(Format):
-    """Any named columns, put into text patterns such as `Translate to French: {translation.en}`.
+    """Any named columns, inserted into text patterns such as `Translate to French: {translation.en}`.
 
-    A column's name stands in braces, and may reach into objects and lists (see `Format`); a brace of the text itself is
+    A column's name is written in braces, and may reach into objects and lists (see `Format`); literal braces are
     doubled. A row whose list of references is empty, such as a question of SQuAD 2.0 without an answer, is broken.
     """
 
@@ -75,13 +75,13 @@ class Columns(Format):
     references: Column | None = None  # column of the acceptable answers: a text, or a list of texts
 
     def __post_init__(self) -> None:
-        """Refuse a pattern with unbalanced braces or an empty name, and a question that is the same for every row."""
+        """Refuse a pattern with unbalanced braces or an empty name, and a prompt that is the same for every row."""
         for field in ("prompt", "completion", "system"):
             pattern = getattr(self, field)
             if pattern is not None:
                 column_names(pattern, field)
         if not column_names(self.prompt, "prompt"):
-            raise Refusal("prompt", "names no column, so every row would ask the same", "{column}")
+            raise Refusal("prompt", "names no column, so every row would have the same prompt", "{column}")
 
     def required(self) -> dict[str, list[str]]:
         """Every column that a pattern names."""
@@ -90,37 +90,37 @@ class Columns(Format):
         return columns | ({"references": [self.references]} if self.references else {})
 
     def consumed_columns(self) -> set[str | None]:
-        """Those of the answer; those of the question stay, to be referred to."""
+        """The columns of the answer; those of the prompt stay in the metadata."""
         answer = {self.references, *column_names(self.completion, "completion")}
         return answer - {*column_names(self.prompt, "prompt")}
 
     def turns(self, row: Row) -> list[Message]:
-        """System message (where there is a pattern), prompt, completion."""
-        system = filled(self.system, row) if self.system else ""
-        return single_turn(system, filled(self.prompt, row), filled(self.completion, row))
+        """System message if there is a pattern, prompt, completion."""
+        system = fill(self.system, row) if self.system else ""
+        return single_turn(system, fill(self.prompt, row), fill(self.completion, row))
 
     def reference_texts(self, row: Row) -> tuple[str, ...]:
         """The texts of the references column.
 
         Raises:
-            InstructLabError: there is none, or another value than text.
+            InstructLabError: the list is empty, or holds other values than texts.
         """
         if self.references is None:
             return ()
-        value, place = value_of(row, self.references), f"column {self.references!r}"
+        value, location = value_of(row, self.references), f"column {self.references!r}"
         if isinstance(value, list) and not value:
-            raise row.error("The row has no acceptable answer", place, "Remove the row")
-        return tuple(row.check_text(text, place) for text in (value if isinstance(value, list) else [value]))
+            raise row.error("The row has no acceptable answer", location, "Remove the row")
+        return tuple(row.check_text(text, location) for text in (value if isinstance(value, list) else [value]))
 
 
 def single_turn(system: str, prompt: str, answer: str) -> list[Message]:
-    """System message (where it says something), prompt, answer."""
+    """The messages: system message unless it is blank, prompt, answer."""
     opening = [Message("system", system)] if system.strip() else []
     return [*opening, Message("user", prompt), Message("assistant", answer)]
 
 
 @functools.lru_cache(maxsize=4096)
-def _parsed(pattern: str) -> tuple[tuple[str, str | None, str | None, str | None], ...]:
+def _parse_pattern(pattern: str) -> tuple[tuple[str, str | None, str | None, str | None], ...]:
     return tuple(string.Formatter().parse(pattern))
 
 
@@ -128,26 +128,28 @@ def column_names(pattern: str, field: str) -> list[str]:
     """The columns that a pattern names, in order, each once.
 
     Raises:
-        Refusal: it is no pattern.
+        Refusal: the pattern is not valid.
     """
     try:
-        parts = _parsed(pattern)
+        parts = _parse_pattern(pattern)
     except ValueError as error:
-        raise Refusal(field, f"is not a pattern ({error}); double a brace that is text: {{{{ }}}}") from error
+        raise Refusal(field, f"is not a pattern ({error}); double literal braces: {{{{ }}}}") from error
     names = []
     for _, name, specification, conversion in parts:
         if name is None:
             continue
         if not name.strip() or specification or conversion:
-            raise Refusal(field, "a pattern holds column names in braces and nothing else in them", "{column}")
+            raise Refusal(field, "must have only column names in braces", "{column}")
         names.append(name)
     return list(dict.fromkeys(names))
 
 
-def filled(pattern: str, row: Row) -> str:
-    """The pattern with the row's texts in it.
+def fill(pattern: str, row: Row) -> str:
+    """The pattern with the row's texts inserted.
 
     Raises:
-        InstructLabError: a column is not there, or holds no text.
+        InstructLabError: a column is missing, or holds no text.
     """
-    return "".join(text + (text_of(row, name) if name is not None else "") for text, name, _, _ in _parsed(pattern))
+    return "".join(
+        text + (text_of(row, name) if name is not None else "") for text, name, _, _ in _parse_pattern(pattern)
+    )

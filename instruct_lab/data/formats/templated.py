@@ -1,4 +1,4 @@
-"""Several templates a task, one drawn for each row: lists as those of FLAN and P3."""
+"""Several templates for a task, one drawn for each row, as in FLAN and P3."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from pydantic import Field
 from instruct_lab.config import component
 from instruct_lab.config.spelling import nearest
 from instruct_lab.data.conversation import Conversation, Message
-from instruct_lab.data.formats.base import Format, plain
-from instruct_lab.data.formats.single_turn import column_names, filled, single_turn
+from instruct_lab.data.formats.base import Format, to_json_value
+from instruct_lab.data.formats.single_turn import column_names, fill, single_turn
 from instruct_lab.data.sources.base import Row
-from instruct_lab.errors import Refusal
+from instruct_lab.errors import Refusal, one_line
 
 if TYPE_CHECKING:
     import jinja2
 
 SEPARATOR = "|||"
-PARTED = "\ue000|||\ue001"  # stands for the separator of a template's own, which a row's text cannot be taken for
+PARTED = "\ue000|||\ue001"  # replaces the template's separators, so that a row's text cannot contain one
 CHOICES = "answer_choices"
 CHOICE = re.compile(rf"{CHOICES}\[([^\[\]]+)\]")
 NUMBER = re.compile(r"-?\d+")
@@ -33,28 +33,30 @@ NUMBER = re.compile(r"-?\d+")
 
 @component
 class Templates(Format):
-    """Named templates of one task; each row is put into one of them, drawn by its content and the seed, or into all.
+    """Named templates of one task; each row uses one of them, drawn by its content and the seed, or all.
 
-    A template is a text: prompt, `|||`, answer; what follows further `|||` are other acceptable answers. Texts between
-    them lose the white space around them. With `syntax: columns`, column names stand in braces, as in `Columns`. With
-    `syntax: jinja`, it is a Jinja template as promptsource holds them (Bach et al., PromptSource, 2022), with its
-    filters `choice` and `most_frequent` and the functions `zip` and `enumerate`, rendered in a sandbox; `choice` and
-    `random` draw by the row too, so that a row is always rendered alike.
+    A template is a text: prompt, `|||`, answer; further answers after more `|||` are also acceptable. Surrounding white
+    space is removed from each. With `syntax: columns`, column names are written in braces, as in `Columns`. With
+    `syntax: jinja`, it is a Jinja template as in promptsource (Bach et al., PromptSource, 2022), with its filters
+    `choice` and `most_frequent` and the functions `zip` and `enumerate`, rendered in a sandbox; `choice` and `random`
+    also depend only on the row and the seed, so that a row is always rendered the same.
 
-    A template that renders no prompt or no answer for a row, as those of P3 do where they do not fit, is passed over
-    for the next in the row's own order; a row that fits none is broken. Adding or removing a template changes the draw
-    only of rows that draw it. The name of the template stands in the metadata as `template`, the choices as
-    `answer_choices`, and a hash of the row, which its conversations share, as `row`.
+    A template that renders an empty prompt or answer for a row, as those of P3 do for rows that they do not fit, is
+    skipped for the next in the row's order; a row that fits none is broken. Adding or removing a template changes only
+    the rows that draw it. The metadata hold the template's name as `template`, the choices as `answer_choices`, and a
+    hash of the row, which all its conversations share, as `row`.
     """
 
     templates: dict[str, Annotated[str, Field(min_length=1)] | None]  # by name: prompt ||| answer; null removes one
     syntax: Literal["columns", "jinja"] = "columns"  # {column}, or Jinja as P3's templates
-    answer_choices: str | dict[str, str | None] | None = None  # choices with ||| between them: one list, or by template
-    each: Literal["one", "all"] = "one"  # conversations of a row: of the template drawn, or of every one
+    answer_choices: str | dict[str, str | None] | None = (
+        None  # choices separated by |||: one list, or one for each template
+    )
+    each: Literal["one", "all"] = "one"  # a conversation from the template drawn, or one from each template
     seed: Annotated[int, Field(ge=0)] = 0  # of the draw
 
     def __post_init__(self) -> None:
-        """Refuse a list without templates, one without answer, a broken pattern, choices of a template not there."""
+        """Refuse an empty list, a template without an answer, an invalid pattern, choices of a missing template."""
         if not self._texts():
             raise Refusal("templates", "names no template")
         for name, text in self._texts().items():
@@ -82,23 +84,23 @@ class Templates(Format):
         return {field: list(dict.fromkeys(names)) for field, names in columns.items()}
 
     def consumed_columns(self) -> set[str | None]:
-        """None: what a template says of a column is not the column."""
+        """None: a template may use only a part of a column."""
         return set()
 
     def turns(self, row: Row) -> list[Message]:
-        """The messages of the template that is drawn."""
+        """The messages of the template drawn for the row."""
         return list(self.conversation(row).messages)
 
     def conversation(self, row: Row) -> Conversation:
-        """The row in the template that is drawn for it.
+        """The row in the template drawn for it.
 
         Raises:
-            InstructLabError: no template fits the row, or one names what the row does not have.
+            InstructLabError: no template fits the row, or one uses a column that the row does not have.
         """
         return next(self._fitting(row))
 
     def conversations_of(self, row: Row) -> Iterator[Conversation]:
-        """The row in the template drawn, or in all that fit, in the order of the config.
+        """The row in the template drawn for it, or in all that fit, in the order of the config.
 
         Raises:
             InstructLabError: as `conversation`.
@@ -107,14 +109,14 @@ class Templates(Format):
             yield self.conversation(row)
             return
         order = {name: number for number, name in enumerate(self._texts())}
-        yield from sorted(self._fitting(row), key=lambda made: order[made.metadata["template"]])
+        yield from sorted(self._fitting(row), key=lambda conversation: order[conversation.metadata["template"]])
 
     def _fitting(self, row: Row) -> Iterator[Conversation]:
-        """The row in every template that fits, in the row's own order."""
+        """The row in every template that fits, in the row's order."""
         identity = _row_hash(row)
         fits = False
-        for name in sorted(self._texts(), key=lambda name: _drawn(self.seed, identity, name), reverse=True):
-            draw = random.Random(_drawn(self.seed, identity, name)) if self.syntax == "jinja" else None
+        for name in sorted(self._texts(), key=lambda name: _draw_key(self.seed, identity, name), reverse=True):
+            draw = random.Random(_draw_key(self.seed, identity, name)) if self.syntax == "jinja" else None
             choices = self._choices(name, row, draw)
             values = row if choices is None else Row({**row.columns, CHOICES: choices}, row.where)
             prompt, *answers = self._parts(name, str(self.templates[name]), values, draw)
@@ -123,17 +125,17 @@ class Templates(Format):
                 continue
             fits = True
             references = tuple(dict.fromkeys(answers)) if len(answers) > 1 else ()
-            told = {"template": name, "row": identity} | ({} if choices is None else {CHOICES: choices})
-            yield self.make_conversation(row, single_turn("", prompt, answers[0]), references, told=told)
+            metadata = {"template": name, "row": identity} | ({} if choices is None else {CHOICES: choices})
+            yield self.make_conversation(row, single_turn("", prompt, answers[0]), references, metadata=metadata)
         if not fits:
             raise row.error(
-                "No template makes a prompt and an answer of the row", do="Remove the row, or add templates"
+                "No template gives both a prompt and an answer for the row", do="Remove the row, or add templates"
             )
 
     def _parts(self, name: str, text: str, row: Row, draw: random.Random | None) -> list[str]:
         if draw is None:
-            return [filled(part.strip(), row).strip() for part in text.split(SEPARATOR)]
-        return [part.strip() for part in _rendered(text, row, draw, name).split(PARTED)]
+            return [fill(part.strip(), row).strip() for part in text.split(SEPARATOR)]
+        return [part.strip() for part in _render(text, row, draw, name).split(PARTED)]
 
     def _choices(self, name: str, row: Row, draw: random.Random | None) -> list[str] | None:
         text = self._choices_text(name)
@@ -146,10 +148,10 @@ class Templates(Format):
         return self.answer_choices.get(name) if isinstance(self.answer_choices, dict) else self.answer_choices
 
     def _names(self, text: str, field: str) -> list[str]:
-        """The columns that a template names, without the choices themselves.
+        """The columns that a template uses, without the choices themselves.
 
         Raises:
-            Refusal: it is no template of its syntax.
+            Refusal: the template is not valid in its syntax.
         """
         if self.syntax == "jinja":
             return _jinja_names(text, field)
@@ -159,16 +161,16 @@ class Templates(Format):
 
 
 def _row_hash(row: Row) -> str:
-    """A short hash of all that the row holds, the same in every run."""
+    """A short hash of the row's columns, the same in every run."""
     try:
-        encoded = json.dumps(plain(row.columns), sort_keys=True).encode()
+        encoded = json.dumps(to_json_value(row.columns), sort_keys=True).encode()
     except RecursionError as error:
         raise row.error("A column is nested too deeply", do="Remove the column") from error
     return hashlib.sha256(encoded).hexdigest()[:16]
 
 
-def _drawn(seed: int, identity: str, name: str) -> bytes:
-    """What a template draws for a row: the highest wins (rendezvous hashing)."""
+def _draw_key(seed: int, identity: str, name: str) -> bytes:
+    """The template's sort key for a row: the highest is drawn (rendezvous hashing)."""
     return hashlib.sha256(f"{seed}\n{identity}\n{name}".encode()).digest()
 
 
@@ -184,13 +186,13 @@ def _choice(context: jinja2.runtime.Context, values: Sequence[Any]) -> Any:
 
 @functools.cache
 def _environment() -> jinja2.Environment:
-    """Jinja's sandbox, in which a template can neither change the row's values nor reach Python's insides."""
+    """Jinja's sandbox: templates can neither change the row's values nor reach Python's internals."""
     import jinja2
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
     environment = ImmutableSandboxedEnvironment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
     environment.globals.update(zip=zip, enumerate=enumerate)
-    environment.globals.pop("lipsum")  # draws words of its own
+    environment.globals.pop("lipsum")  # draws random words, whatever the seed
     draw = jinja2.pass_context(_choice)
     environment.filters.update(choice=draw, random=draw, most_frequent=_most_frequent)
     return environment
@@ -201,17 +203,17 @@ def _compiled(text: str) -> jinja2.Template:
     return _environment().from_string(text.replace(SEPARATOR, PARTED))
 
 
-def _rendered(text: str, row: Row, draw: random.Random, name: str) -> str:
+def _render(text: str, row: Row, draw: random.Random, name: str) -> str:
     import jinja2
 
-    place = f"template {name!r}"
+    location = f"template {name!r}"
     try:
-        return row.check_text(_compiled(text).render({**row.columns, "__draw__": draw}), place)
+        return row.check_text(_compiled(text).render({**row.columns, "__draw__": draw}), location)
     except (jinja2.TemplateError, TypeError, ValueError, LookupError, ArithmeticError, AttributeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise row.error(f"The template cannot be rendered ({reason})", place, "Mend the template or the row") from error
+        what = f"The template cannot be rendered ({one_line(error, 200)})"
+        raise row.error(what, location, "Correct the template or the row") from error
     except RecursionError as error:
-        raise row.error("The template recurs too deeply", place, "Mend the template") from error
+        raise row.error("The template recurs too deeply", location, "Correct the template") from error
 
 
 def _jinja_names(text: str, field: str) -> list[str]:

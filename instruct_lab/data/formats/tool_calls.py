@@ -1,13 +1,13 @@
-"""Tool calls as text: what an assistant calls, the tools it may call, and which result answers which call.
+"""Tool calls as text: the assistant's calls, the tools it may call, and which result belongs to which call.
 
-Conversations hold text, so a call is written into the assistant's message by a convention, and the tools into the
+Conversations hold text, so calls are rendered into the assistant's message by a convention, and the tools into the
 system message:
 
-- `hermes`: as the chat templates of Qwen 2.5, Qwen 3 and Hermes write them: `<tool_call>`, a line of JSON with name and
-  arguments, `</tool_call>`; one such block a call, on lines of their own.
+- `hermes`: as the chat templates of Qwen 2.5, Qwen 3 and Hermes do: for each call a line `<tool_call>`, a line of JSON
+  with name and arguments, and a line `</tool_call>`.
 - `json`: a list of all calls, `[{"name": ..., "arguments": {...}}, ...]`, without markers.
 
-A result stays what it is, in a message of role tool: how it is marked is the template's to say.
+A result stays unchanged in a message of role tool; the template decides how it is marked.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ You may call these functions:
 To call functions, answer with a JSON list of calls:
 [{{"name": <function-name>, "arguments": <args-json-object>}}]"""
 WRITTEN_CALL = re.compile(r"[(\[{<]")
-"""What text must hold to be a call in any convention: arguments stand in brackets."""
+"""Matches a bracket, which every call written as text contains."""
 
 
 class ToolUse:
@@ -50,66 +50,66 @@ class ToolUse:
 
     Args:
         row: named in errors.
-        column: of the tools' JSON schemas; none, no such column, or null or empty text in it: any tool may be called.
+        column: of the tools' JSON schemas; if it is None, missing or empty, any tool may be called.
         convention: how calls and tools are written.
     """
 
     def __init__(self, row: Row, column: str | None, convention: ToolConvention) -> None:
         self._row, self._convention = row, convention
-        self._tools = _declared(row, column) if column else None
-        self._waiting: dict[str | int, str] = {}  # names of the calls without a result, by id or else by number
+        self._tools = _parse_tools(row, column) if column else None
+        self._waiting: dict[str | int, str] = {}  # names of the calls without a result, by id or else index
         self._num_calls = 0
-        self._may_hold_call = False  # the assistant's text since the last user message
+        self._may_hold_call = False  # in the assistant's text since the last user message
 
-    def system(self, said: str) -> str:
-        """The system message: what it says by itself, and the tools; empty where there is neither."""
+    def render_system(self, text: str) -> str:
+        """The system message: its own text and the tools; empty if there is neither."""
         if not self._tools:
-            return said
+            return text
         listed = "\n".join(_json(tool) for tool in self._tools.values())
-        text = (HERMES_SYSTEM if self._convention == "hermes" else JSON_SYSTEM).format(tools=listed)
-        return self._row.check_text(f"{said}\n\n{text}" if said.strip() else text, "tools")
+        tools = (HERMES_SYSTEM if self._convention == "hermes" else JSON_SYSTEM).format(tools=listed)
+        return self._row.check_text(f"{text}\n\n{tools}" if text.strip() else tools, "tools")
 
-    def calls(self, said: str, calls: Any, place: str) -> str:
-        """The assistant's message: what it says, then its calls.
+    def render_calls(self, text: str, calls: Any, location: str) -> str:
+        """The assistant's message: its text, then its calls.
 
         Args:
-            said: its text beside the calls; may be empty.
-            calls: the list of calls (or JSON of it): `{"function": {"name", "arguments"}, "id"}`, or name and arguments
-                alone. Arguments are an object, or JSON of one; none are an empty object.
-            place: named in errors.
+            text: may be empty.
+            calls: the list of calls (or JSON of it): `{"function": {"name", "arguments"}, "id"}`, or only name and
+                arguments. Arguments are an object, or JSON of one; if missing, an empty object.
+            location: named in errors.
 
         Raises:
-            InstructLabError: a call has no name, names a tool that the row does not, or its arguments are not JSON.
+            InstructLabError: a call has no name or names a tool that the row lacks, or its arguments are not JSON.
         """
         if isinstance(calls, str):
-            calls = self._decoded(calls, "The call is", place)
+            calls = self._decode(calls, "The call is", location)
         if isinstance(calls, dict):
             calls = [calls]
         if not isinstance(calls, list):
-            raise self._row.error(f"A list of calls was expected and {type(calls).__name__} found", place)
-        written = [self._call(call, place) for call in calls]
+            raise self._row.error(f"A list of calls was expected and {type(calls).__name__} found", location)
+        parsed = [self._parse_call(call, location) for call in calls]
         if self._convention == "hermes":
-            text = "\n".join(f"<tool_call>\n{_json(call)}\n</tool_call>" for call in written)
+            rendered = "\n".join(f"<tool_call>\n{_json(call)}\n</tool_call>" for call in parsed)
         else:
-            text = _json(written)
-        return self._row.check_text(f"{said}\n{text}" if said else text, place)
+            rendered = _json(parsed)
+        return self._row.check_text(f"{text}\n{rendered}" if text else rendered, location)
 
-    def says(self, role: str, text: str) -> None:
-        """A message without calls: an assistant's text may hold one that is written already."""
+    def add_text(self, role: str, text: str) -> None:
+        """Follow a message without separate calls; the text of an assistant may contain calls."""
         if role == "assistant":
             self._may_hold_call = self._may_hold_call or WRITTEN_CALL.search(text) is not None
         elif role == "user":
             self._may_hold_call = False
 
-    def result(self, identity: Any, name: Any, place: str) -> None:
-        """A tool's result answers a call: that of its id, or else of its name, or else the first that waits.
+    def add_result(self, identity: Any, name: Any, location: str) -> None:
+        """Match a tool's result with a call: the one with its id, else its name, else the first without a result.
 
         Raises:
-            InstructLabError: no call waits for it.
+            InstructLabError: there is no such call.
         """
-        identity, name = self._name(identity, place), self._name(name, place)
+        identity, name = self._name(identity, location), self._name(name, location)
         call: str | int | None
-        if identity and (identity in self._waiting or not self._is_unnamed()):
+        if identity and (identity in self._waiting or not self._has_calls_without_id()):
             call = identity if identity in self._waiting else None
         elif name:
             call = next((key for key, called in self._waiting.items() if called == name), None)
@@ -117,54 +117,56 @@ class ToolUse:
             call = next(iter(self._waiting), None)
         if call is not None:
             if name and self._waiting[call] != name:
-                told = f"The result is of the tool {name!r} and the call of {self._waiting[call]!r}"
-                raise self._row.error(told, place, "Mend the row")
+                what = f"The result is of the tool {name!r} and the call of {self._waiting[call]!r}"
+                raise self._row.error(what, location, "Correct the row")
             del self._waiting[call]
         elif self._num_calls or identity or not self._may_hold_call:
-            raise self._row.error("A tool's result stands without a call before it", place, "Remove or mend the row")
+            raise self._row.error("A tool's result has no call before it", location, "Remove or correct the row")
 
-    def _name(self, told: Any, place: str) -> str:
-        """An id or a name; empty where there is none."""
-        return "" if told is None else self._row.check_text(told, f"{place}, name or id of a call")
+    def _name(self, value: Any, location: str) -> str:
+        """An id or a name; empty if there is none."""
+        return "" if value is None else self._row.check_text(value, f"{location}, name or id of a call")
 
-    def _is_unnamed(self) -> bool:
-        """Whether calls wait that have no id, which a result's id may then mean."""
+    def _has_calls_without_id(self) -> bool:
+        """Whether a call without an id has no result yet, so that a result with any id may belong to it."""
         return any(isinstance(key, int) for key in self._waiting)
 
-    def _call(self, call: Any, place: str) -> dict[str, Any]:
+    def _parse_call(self, call: Any, location: str) -> dict[str, Any]:
         function = call.get("function") or call if isinstance(call, dict) else None
         if not isinstance(function, dict):
-            raise self._row.error(f"An object was expected as a call and {_kind(function or call)} found", place)
-        name = self._row.check_text(function.get("name"), f"{place}, name of the called tool")
+            raise self._row.error(f"An object was expected as a call and {_kind(function or call)} found", location)
+        name = self._row.check_text(function.get("name"), f"{location}, name of the called tool")
         if not name.strip():
-            raise self._row.error("A call names no tool", place, "Mend the row")
+            raise self._row.error("A call names no tool", location, "Correct the row")
         if self._tools is not None and name not in self._tools:
             close = nearest(name, self._tools)
             hint = f"Did you mean {close!r}? " if close else ""
             known = ", ".join(self._tools) or "none"
             raise self._row.error(
-                f"The tool {name!r} is called, which the row's tools do not name", place, hint + known
+                f"The tool {name!r} is called, which is not among the row's tools", location, hint + known
             )
         arguments = function.get("arguments")
         if isinstance(arguments, str):
-            arguments = self._decoded(arguments, f"The arguments of {name!r} are", place)
+            arguments = self._decode(arguments, f"The arguments of {name!r} are", location)
         if arguments is None:
             arguments = {}
         if not isinstance(arguments, dict):
-            told = f"An object of arguments was expected for {name!r} and {_kind(arguments)} found"
-            raise self._row.error(told, place, "Mend the row")
-        identity = self._name(call.get("id"), place)
+            what = f"An object of arguments was expected for {name!r} and {_kind(arguments)} found"
+            raise self._row.error(what, location, "Correct the row")
+        identity = self._name(call.get("id"), location)
         self._waiting[identity if identity and identity not in self._waiting else self._num_calls] = name
         self._num_calls += 1
-        written = {"name": name, "arguments": self._named_arguments(name, arguments)}
+        parsed = {"name": name, "arguments": self._drop_padding(name, arguments)}
         try:
-            _json(written)
+            _json(parsed)
         except (ValueError, TypeError, RecursionError) as error:
-            raise self._row.error(f"The arguments of {name!r} are not JSON ({error})", place, "Mend the row") from error
-        return written
+            raise self._row.error(
+                f"The arguments of {name!r} are not JSON ({error})", location, "Correct the row"
+            ) from error
+        return parsed
 
-    def _named_arguments(self, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
-        """Without the nulls that a column of one type for all rows gives to arguments which the tool does not have."""
+    def _drop_padding(self, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        """The arguments without nulls that only pad a table's type: those of arguments that the tool does not have."""
         if self._tools is None or None not in arguments.values():
             return arguments
         schema = self._tools[name]["function"].get("parameters")
@@ -173,42 +175,42 @@ class ToolUse:
             return arguments
         return {key: value for key, value in arguments.items() if value is not None or key in known}
 
-    def _decoded(self, text: str, what: str, place: str) -> Any:
+    def _decode(self, text: str, what: str, location: str) -> Any:
         try:
             return STRICT.decode(text)
         except RecursionError as error:
-            raise self._row.error(f"{what} nested too deeply", place, "Mend the row") from error
+            raise self._row.error(f"{what} nested too deeply", location, "Correct the row") from error
         except ValueError as error:
-            raise self._row.error(f"{what} not JSON ({error})", place, "Mend the row") from error
+            raise self._row.error(f"{what} not JSON ({error})", location, "Correct the row") from error
 
 
-def _declared(row: Row, column: str) -> dict[str, dict[str, Any]] | None:
-    """The row's tools by name, as `{"type": "function", "function": {...}}`; none where the row says nothing of tools.
+def _parse_tools(row: Row, column: str) -> dict[str, dict[str, Any]] | None:
+    """The row's tools by name, as `{"type": "function", "function": {...}}`; None if the row has no tools.
 
-    Nulls in them are left out: tables give every object all keys that any has.
+    Nulls in them are dropped: in a table, every object has all keys that any object has.
     """
     if not has_column(row, column):
         return None
-    value, place = value_of(row, column), f"column {column!r}"
+    value, location = value_of(row, column), f"column {column!r}"
     if value is None or (isinstance(value, str) and not value.strip()):
         return None
-    do = "Mend the row, or set the format's tools to null"
+    do = "Correct the row, or set the format's tools to null"
     try:
         value = STRICT.decode(value) if isinstance(value, str) else value
         if not isinstance(value, list):
-            raise row.error(f"A list of tools was expected and {_kind(value)} found", place, do)
+            raise row.error(f"A list of tools was expected and {_kind(value)} found", location, do)
         tools = [_without_nulls(STRICT.decode(tool) if isinstance(tool, str) else tool) for tool in value]
         _json(tools)
     except (ValueError, TypeError, RecursionError) as error:
-        raise row.error(f"The tools are not JSON ({error})", place, do) from error
-    declared = {}
+        raise row.error(f"The tools are not JSON ({error})", location, do) from error
+    by_name = {}
     for tool in tools:
         function = tool.get("function", tool) if isinstance(tool, dict) else None
         name = function.get("name") if isinstance(function, dict) else None
         if not isinstance(name, str) or not name.strip():
-            raise row.error("A tool has no name", place, do)
-        declared[name] = tool if "function" in tool else {"type": "function", "function": tool}
-    return declared
+            raise row.error("A tool has no name", location, do)
+        by_name[name] = tool if "function" in tool else {"type": "function", "function": tool}
+    return by_name
 
 
 def _without_nulls(value: Any) -> Any:
@@ -217,17 +219,17 @@ def _without_nulls(value: Any) -> Any:
     return [_without_nulls(inner) for inner in value] if isinstance(value, list) else value
 
 
-def _refuse(constant: str) -> Any:
+def _refuse_constant(constant: str) -> Any:
     raise ValueError(f"{constant} is not JSON")
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found := dict(pairs)) < len(pairs):
-        raise ValueError("a key stands twice")
+        raise ValueError("a key occurs twice")
     return found
 
 
-STRICT = json.JSONDecoder(parse_constant=_refuse, object_pairs_hook=_object)
+STRICT = json.JSONDecoder(parse_constant=_refuse_constant, object_pairs_hook=_unique_object)
 
 
 def _json(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""What a source is: named rows, each with the place it was read from."""
+"""The base class of sources, and the rows that they give."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ T = TypeVar("T")
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Row:
-    """One row: its columns, where it was read (file and line, or file and row), and its bytes there, if there are many.
+    """One row.
 
     Args:
-        columns: by name.
-        where: for errors.
-        size: about so many bytes; 0: not counted.
+        columns: values by name.
+        where: the file and line (or row) it was read from, for errors.
+        size: its approximate bytes in the file; 0: unknown.
     """
 
     columns: dict[str, Any]
@@ -39,36 +39,40 @@ class Row:
         """The text of a column.
 
         Raises:
-            InstructLabError: the row lacks the column, or it holds no text.
+            InstructLabError: the row lacks the column, or its value is not text.
         """
         if column not in self.columns:
             raise self.error(f"The row has no column {column!r}", do=suggest_column(column, self.columns))
         return self.check_text(self.columns[column], f"column {column!r}")
 
-    def check_text(self, value: Any, place: str) -> str:
-        """The value, if it is text that can be written as UTF-8.
+    def check_text(self, value: Any, location: str) -> str:
+        """Return the value if it is text that can be encoded as UTF-8.
+
+        Args:
+            value: the value.
+            location: where it is in the row, for errors.
 
         Raises:
             InstructLabError: it is not.
         """
         if not isinstance(value, str):
-            shown = repr(value)[:60]
-            raise self.error(f"Text was expected and {type(value).__name__} found: {shown}", place, "Mend the row")
+            what = f"Text was expected and {type(value).__name__} found: {repr(value)[:60]}"
+            raise self.error(what, location, "Correct the row")
         if not value.isascii():
             try:
                 value.encode()
             except UnicodeEncodeError as error:
-                broken = f"The text holds half of a surrogate pair at character {error.start}"
-                raise self.error(broken, place, "Mend the row") from error
+                what = f"The text contains half of a surrogate pair at character {error.start}"
+                raise self.error(what, location, "Correct the row") from error
         return value
 
-    def error(self, what: str, place: str = "", do: str = "") -> InstructLabError:
-        """An error about this row that names its file, line and column."""
-        return InstructLabError(what, where=f"{self.where}, {place}" if place else self.where, do=do)
+    def error(self, what: str, location: str = "", do: str = "") -> InstructLabError:
+        """An error about this row that names its file and line, and the location in the row."""
+        return InstructLabError(what, where=f"{self.where}, {location}" if location else self.where, do=do)
 
 
 def suggest_column(column: str, available: Iterable[str]) -> str:
-    """What to do about a column that is not there: the nearest spelling, and all that there are."""
+    """A hint for a missing column: the nearest spelling, and all columns that exist."""
     names = [str(name) for name in available]
     close = nearest(column, names)
     return (f"Did you mean {close!r}? " if close else "") + f"Name one of the columns: {', '.join(names) or 'none'}"
@@ -76,7 +80,7 @@ def suggest_column(column: str, available: Iterable[str]) -> str:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class BrokenRow:
-    """A place where a row should be and something else is; counted, or an error, as the data set says."""
+    """Something in the source that should be a row and is not; the data set counts it or raises the error."""
 
     error: InstructLabError
 
@@ -86,56 +90,58 @@ class Source(Component, ABC):
     """Where rows come from."""
 
     keeps_one_of_equal_rows: ClassVar[bool] = False
-    """Whether equal examples are one example told twice, so that a split's pool keeps only the first."""
+    """Whether equal rows are duplicates by nature, so that a split keeps only the first of them."""
 
     max_rows: Annotated[int, Field(ge=1)] | None = None  # rows to read at most; null: all
-    shuffle_buffer: Annotated[int, Field(ge=0)] = 0  # rows held to be given out in random order; 0: as they stand
-    shuffle_seed: Annotated[int, Field(ge=0)] = 0  # of that order
+    shuffle_buffer: Annotated[int, Field(ge=0)] = (
+        0  # rows held in memory to shuffle them; 0: in the order of the source
+    )
+    shuffle_seed: Annotated[int, Field(ge=0)] = 0  # seed of the shuffling
 
     @abstractmethod
     def inputs(self, cache_path: Path) -> list[Input]:
-        """The pinned inputs that the rows are read from, with the SHA-256 of their bytes; no row is read.
+        """The pinned inputs that the rows are read from, with the SHA-256 of their bytes; reads no rows.
 
         Args:
-            cache_path: folder for what is downloaded.
+            cache_path: folder for downloads.
 
         Raises:
-            InstructLabError: an input is not there, or cannot be read or brought.
+            InstructLabError: an input is missing, or cannot be read or downloaded.
         """
 
     @abstractmethod
     def rows(self, cache_path: Path, audit: Audit, stage: str) -> Iterator[Row | BrokenRow]:
-        """Read the rows one after the other, a bounded number in memory at a time.
+        """Read the rows one by one, with a bounded number in memory at a time.
 
         Args:
-            cache_path: folder for what is downloaded.
-            audit: counts what the source leaves out by its own rules.
+            cache_path: folder for downloads.
+            audit: counts what the source drops by its own rules.
             stage: the name that the audit counts under.
 
         Raises:
-            InstructLabError: the source cannot be read on.
+            InstructLabError: the source cannot be read to its end.
         """
 
     def read(self, cache_path: Path, audit: Audit, stage: str) -> Iterator[Row | BrokenRow]:
-        """The rows that are used: shuffled through a buffer, up to `max_rows`."""
+        """The rows, shuffled through the buffer if there is one, up to `max_rows`."""
         rows = self.rows(cache_path, audit, stage)
         if self.shuffle_buffer:
-            rows = shuffled(rows, self.shuffle_buffer, self.shuffle_seed)
+            rows = shuffle(rows, self.shuffle_buffer, self.shuffle_seed)
         return itertools.islice(rows, self.max_rows)
 
     def location_fields(self) -> set[str]:
-        """Fields that only say where the inputs are, not what is read: they do not count when rows are looked up."""
+        """Fields that say where the inputs are and not what they contain: cache keys do not depend on them."""
         return set()
 
     def known_columns(self) -> list[str] | None:
-        """The column names, where a light look tells them; none where only reading does."""
+        """The column names if they are known without reading the source, else None."""
         return None
 
 
-def shuffled(rows: Iterable[T], buffer: int, seed: int) -> Iterator[T]:
-    """Rows in random order, with so many of them in memory: each gives its place to a later one.
+def shuffle(rows: Iterable[T], buffer: int, seed: int) -> Iterator[T]:
+    """Rows in random order, with `buffer` of them in memory; each is reindexd by a later one.
 
-    Source: the bounded shuffle buffer of `tf.data` and WebDataset. A function of the seed and the rows alone.
+    Source: the bounded shuffle buffer of `tf.data` and WebDataset. Depends only on the seed and the rows.
     """
     source = random.Random(seed)
     held: list[T] = []
@@ -143,10 +149,10 @@ def shuffled(rows: Iterable[T], buffer: int, seed: int) -> Iterator[T]:
         if len(held) < buffer:
             held.append(row)
             continue
-        place = int(source.random() * buffer)
-        yield held[place]
-        held[place] = row
+        index = int(source.random() * buffer)
+        yield held[index]
+        held[index] = row
     while held:
-        place = int(source.random() * len(held))
-        held[place], held[-1] = held[-1], held[place]
+        index = int(source.random() * len(held))
+        held[index], held[-1] = held[-1], held[index]
         yield held.pop()

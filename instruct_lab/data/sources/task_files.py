@@ -15,7 +15,7 @@ from instruct_lab.assets import Input, file_input
 from instruct_lab.config import component
 from instruct_lab.data.audit import Audit
 from instruct_lab.data.sources.base import BrokenRow, Row, Source
-from instruct_lab.data.sources.file_formats import read_errors
+from instruct_lab.data.sources.file_formats import wrap_read_errors
 from instruct_lab.data.sources.files import Files, expand_folders
 from instruct_lab.errors import InstructLabError, Problem
 
@@ -94,7 +94,7 @@ class NaturalInstructions(Source):
 
 
 def _read_task(file: Path) -> dict[str, Any]:
-    with read_errors(file):
+    with wrap_read_errors(file):
         text = file.read_text(encoding="utf-8-sig")
     do = "Correct it, or exclude it from the path"
     try:

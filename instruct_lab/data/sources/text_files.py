@@ -14,7 +14,7 @@ from instruct_lab.assets import Input, file_input
 from instruct_lab.config import component
 from instruct_lab.data.audit import Audit
 from instruct_lab.data.sources.base import BrokenRow, Row, Source
-from instruct_lab.data.sources.file_formats import read_errors
+from instruct_lab.data.sources.file_formats import wrap_read_errors
 from instruct_lab.data.sources.files import Files, expand_folders
 from instruct_lab.errors import InstructLabError, Problem, Refusal
 
@@ -66,7 +66,7 @@ class TextFiles(Source):
         """
         for file in self._files().files():
             number = 0
-            with read_errors(file):
+            with wrap_read_errors(file):
                 try:
                     for text in self._texts(file):
                         number += 1

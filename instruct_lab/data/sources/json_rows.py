@@ -1,0 +1,200 @@
+"""Rows of JSON lists and JSON lines, decoded one by one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import IO, Any
+
+from instruct_lab.data.sources.base import BrokenRow, Row
+from instruct_lab.errors import InstructLabError
+
+CHUNK_CHARACTERS = 1 << 20
+BYTE_ORDER_MARKS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
+"""First bytes of text files that are not in UTF-8."""
+
+
+class _DuplicateKey(ValueError):
+    pass
+
+
+def _unique_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise _DuplicateKey(next(key for key in keys if keys.count(key) > 1))
+    return value
+
+
+DECODER = json.JSONDecoder(object_pairs_hook=_unique_object)
+
+
+def _row(value: Any, where: str, size: int) -> Row | BrokenRow:
+    if isinstance(value, dict):
+        return Row(value, where, size)
+    return BrokenRow(
+        InstructLabError(
+            f"An object of named columns was expected and {type(value).__name__} found",
+            where=where,
+            do='Write every row as {"column": "text", ...}',
+        )
+    )
+
+
+def _duplicate_key(error: _DuplicateKey, where: str) -> InstructLabError:
+    return InstructLabError(
+        f"An object has the key {str(error)!r} twice, so its value is ambiguous",
+        where=where,
+        do="Correct the row",
+    )
+
+
+def _nested(where: str) -> InstructLabError:
+    return InstructLabError("The JSON is nested too deeply", where=where)
+
+
+def read_json_list(text: IO[str], name: str) -> Iterator[Row | BrokenRow]:
+    """The elements of a JSON list, decoded one by one from a buffer that grows to the size of the longest.
+
+    Raises:
+        InstructLabError: the file is no JSON list of objects with unique keys; names the line or row.
+    """
+    buffer = _Buffer(text)
+    opening = buffer.next_character()
+    if not opening:
+        return
+    if opening != "[":
+        raise _not_a_list(buffer, name)
+    buffer.position += 1
+    number = 0
+    while (character := buffer.next_character()) != "]":
+        if number:
+            if character != ",":
+                raise _broken_json(buffer.error("Expecting ',' delimiter"), buffer, name)
+            buffer.position += 1
+            buffer.next_character()
+        number += 1
+        where = f"{name}, row {number}"
+        try:
+            value, size = buffer.value()
+            yield _row(value, where, size)
+        except _DuplicateKey as error:
+            raise _duplicate_key(error, where) from error
+        except json.JSONDecodeError as error:
+            raise _broken_json(error, buffer, name) from error
+        except RecursionError as error:
+            raise _nested(where) from error
+    buffer.position += 1
+    if buffer.next_character():
+        raise _broken_json(buffer.error("Extra data"), buffer, name)
+
+
+class _Buffer:
+    """The part of a text that is being decoded, read in chunks."""
+
+    def __init__(self, text: IO[str]) -> None:
+        self._text = text
+        self._buffer, self._has_ended = "", False
+        self.position = 0
+        self.lines_before = 0  # line ends before the buffer
+
+    def _read_more(self, characters: int = CHUNK_CHARACTERS) -> bool:
+        chunk = "" if self._has_ended else self._text.read(characters)
+        self._has_ended = not chunk
+        self.lines_before += self._buffer.count("\n", 0, self.position)
+        self._buffer, self.position = self._buffer[self.position :] + chunk, 0
+        return bool(chunk)
+
+    def next_character(self) -> str:
+        """Skip white space; return the character that follows, empty at the end."""
+        while True:
+            while self.position < len(self._buffer):
+                if self._buffer[self.position] not in " \t\n\r":
+                    return self._buffer[self.position]
+                self.position += 1
+            if not self._read_more():
+                return ""
+
+    def value(self) -> tuple[Any, int]:
+        """Decode the value at the position; return it and its number of characters."""
+        while True:
+            try:
+                value, end = DECODER.raw_decode(self._buffer, self.position)
+            except json.JSONDecodeError:
+                if not self._read_more(max(CHUNK_CHARACTERS, len(self._buffer))):
+                    raise
+                continue
+            if end == len(self._buffer) and self._read_more():  # a number may continue
+                continue
+            size, self.position = end - self.position, end
+            return value, size
+
+    def error(self, what: str) -> json.JSONDecodeError:
+        return json.JSONDecodeError(what, self._buffer, self.position)
+
+
+def _not_a_list(buffer: _Buffer, name: str) -> InstructLabError:
+    try:
+        found, _ = buffer.value()
+        if buffer.next_character():
+            return _broken_json(buffer.error("Extra data"), buffer, name)
+    except (json.JSONDecodeError, _DuplicateKey) as error:
+        broken = error if isinstance(error, json.JSONDecodeError) else buffer.error("an object has a key twice")
+        return _broken_json(broken, buffer, name)
+    except RecursionError:
+        return _nested(name)
+    return InstructLabError(
+        f"A list of rows was expected and {type(found).__name__} found",
+        where=name,
+        do="Write the file as [{...}, {...}], or one object a line with file_format=jsonl",
+    )
+
+
+def _broken_json(error: json.JSONDecodeError, buffer: _Buffer, name: str) -> InstructLabError:
+    where = f"{name}, line {buffer.lines_before + error.lineno}"
+    return _not_json(error, where, len(error.doc))
+
+
+def read_json_lines(lines: IO[bytes], name: str) -> Iterator[Row | BrokenRow]:
+    """The objects of a file of JSON lines; an invalid line is a `BrokenRow`.
+
+    Raises:
+        InstructLabError: the file is UTF-16.
+    """
+    for number, encoded in enumerate(lines, start=1):  # only \n ends a line: strings may contain U+2028
+        if number == 1:
+            if encoding := BYTE_ORDER_MARKS.get(encoded[:2]):
+                raise InstructLabError(
+                    f"The file is {encoding} and not UTF-8 text", where=name, do="Convert it to UTF-8"
+                )
+            encoded = encoded.removeprefix(b"\xef\xbb\xbf")
+        if not encoded.strip():
+            continue
+        where = f"{name}, line {number}"
+        try:
+            line = encoded.decode("utf-8").strip("\r\n \t")
+            value, end = DECODER.raw_decode(line)
+            if end != len(line):
+                raise json.JSONDecodeError("Extra data", line, end)
+            yield _row(value, where, len(encoded))
+        except UnicodeDecodeError as error:
+            reason = f"The line is not UTF-8 text ({error.reason})"
+            yield BrokenRow(InstructLabError(reason, where=where, do="Convert it to UTF-8, for example with iconv"))
+        except _DuplicateKey as error:
+            yield BrokenRow(_duplicate_key(error, where))
+        except json.JSONDecodeError as error:
+            yield BrokenRow(_not_json(error, where, len(line)))
+        except RecursionError:
+            yield BrokenRow(_nested(where))
+
+
+def _not_json(error: json.JSONDecodeError, where: str, length: int) -> InstructLabError:
+    cut = error.pos >= length - 1 or error.msg.startswith("Unterminated string")
+    hint = "; it seems to be cut off" if cut else ""
+    if error.msg == "Extra data":
+        hint = "; one object a line is file_format=jsonl"
+    return InstructLabError(
+        f"This is not JSON ({error.msg} at character {error.colno}){hint}",
+        where=where,
+        do="Correct or re-create the file",
+    )
