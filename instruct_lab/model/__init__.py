@@ -1,18 +1,18 @@
-"""Weights and tokenizers.
+"""Models: weights and tokenizers.
 
-In: a source of weights (Hub, local folder, GGUF file, pinned package asset, random from a config). Out: a plain,
-savable model and a tokenizer whose traps are handled.
+In: a source of weights (Hub, local folder, GGUF file, pinned package asset, random from a config). Out: a plain model
+that can be saved, with its tokenizer and the facts about it (`LoadedModel`).
 """
 
 from instruct_lab.model.base import Model
-from instruct_lab.model.families import Decoder, Encoder, EncoderDecoder, LanguageModel
+from instruct_lab.model.facts import ModelFacts
+from instruct_lab.model.families import Decoder, Encoder, EncoderDecoder
 from instruct_lab.model.loaded import LoadedModel
 from instruct_lab.model.quantization import Quantization
 from instruct_lab.model.rope_scaling import RopeScaling
 from instruct_lab.model.tokenizer import Tokenizer
 from instruct_lab.model.trained_tokenizer import TrainedTokenizer
-from instruct_lab.model.weights.base import GGUF, Hub, LocalFolder, Random, Weights
-from instruct_lab.model.weights.package_folder import PackageFolder
+from instruct_lab.model.weights import GGUF, Hub, LocalFolder, PackageFolder, Random, Weights
 
 __all__ = [
     "GGUF",
@@ -20,10 +20,10 @@ __all__ = [
     "Encoder",
     "EncoderDecoder",
     "Hub",
-    "LanguageModel",
     "LoadedModel",
     "LocalFolder",
     "Model",
+    "ModelFacts",
     "PackageFolder",
     "Quantization",
     "Random",

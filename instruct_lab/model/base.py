@@ -1,64 +1,206 @@
-"""What a model is to the rest of the house."""
+"""What a model is: weights, a tokenizer, and how they are loaded."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+import dataclasses
+import importlib.util
+from abc import ABC
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from pydantic import Field
+
 from instruct_lab.assets import Input
-from instruct_lab.config import Component
+from instruct_lab.config import Component, component
+from instruct_lab.errors import InstructLabError, Problem
+from instruct_lab.model.facts import ModelFacts
+from instruct_lab.model.loaded import LoadedModel
+from instruct_lab.model.quantization import Quantization
+from instruct_lab.model.rope_scaling import RopeScaling
+from instruct_lab.model.tokenizer import Tokenizer
+from instruct_lab.model.weights.base import Loading, Weights
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
-    from instruct_lab.model.loaded import LoadedModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
+@component
 class Model(Component, ABC):
-    """Weights and a tokenizer of one family."""
+    """Weights and a tokenizer of one family, and how they are loaded."""
 
     family: ClassVar[str]
+    """`decoder`, `encoder-decoder` or `encoder`."""
+
+    auto_class: ClassVar[str]
+    """The class of transformers that chooses the architecture."""
+
+    weights: Weights  # where the weights and their tokenizer come from
+    tokenizer: Tokenizer = Field(default_factory=Tokenizer)  # what is changed about the tokenizer
+    attention: Literal["sdpa", "eager", "flash_attention_2", "flex_attention"] = "sdpa"  # which implementation
+    dtype: Literal["float32", "bfloat16"] = "float32"  # of the weights in memory
+    gradient_checkpointing: bool = False  # compute activations twice instead of keeping them: less memory, more time
+    rope_scaling: RopeScaling | None = None  # stretch rotary positions, for longer texts than in pretraining
+    quantization: Literal["8bit", "4bit"] | Quantization | None = None  # of frozen weights; by name: default settings
+    allow_pickle: bool = False  # read pickled weights if there are no safetensors: unpickling can run code
+    trust_remote_code: bool = False  # run the Python files that come with the weights
+    declared_facts: ModelFacts | None = None  # until the weights are downloaded: see ModelFacts
 
     @property
     def runs_remote_code(self) -> bool:
         """Whether Python files that come with the weights may run."""
-        return False
+        return self.trust_remote_code
 
     @property
     def is_quantized(self) -> bool:
-        """Whether weights are quantised, so that adapters alone can train."""
-        return False
+        """Whether frozen weights are quantised, so that they cannot train."""
+        return self.quantization is not None
 
-    @abstractmethod
+    @property
+    def tokenizer_reason(self) -> str | None:
+        """Why the tokenizer does not go with these weights; None if it does."""
+        return self.tokenizer.misfit(self.weights, self.family)
+
+    def facts(self, cache_path: Path) -> ModelFacts:
+        """What is known of the model without downloading anything and without reading weights.
+
+        Read from the files that are on this machine (`config.json`, the header of a GGUF file) or the settings of
+        random weights; before the model is downloaded, the declared facts. Loads neither torch nor transformers.
+
+        Args:
+            cache_path: folder for downloads and conversions.
+        """
+        unknown = ModelFacts()
+        found = self.weights.facts(cache_path)
+        return found if found != unknown else self.declared_facts or unknown
+
+    def problems(self) -> Iterator[Problem]:
+        """What cannot run on this machine, and weights that this family or these permissions do not allow."""
+        if self.attention in ("flash_attention_2", "flex_attention") and (reason := self._attention_reason()):
+            yield Problem(
+                key="attention", value=self.attention, reason=reason, suggestion="sdpa", kind="unavailable_here"
+            )
+        elif self.attention == "flash_attention_2" and self.dtype == "float32":
+            reason = "computes only in 16 bits: set model.dtype=bfloat16"
+            yield Problem(key="attention", value=self.attention, reason=reason, suggestion="sdpa")
+        quantization = self._quantization()
+        if quantization is not None and quantization is not self.quantization:  # a component reports its own problems
+            for problem in quantization.problems():
+                yield dataclasses.replace(problem, key="quantization", value=self.quantization)
+        yield from self.weights.problems_in_model(self.family, self.allow_pickle)
+
+    def _attention_reason(self) -> str | None:
+        """Why an attention implementation for GPUs cannot run here."""
+        from instruct_lab.model.hardware import no_gpu
+
+        if self.attention == "flash_attention_2" and importlib.util.find_spec("flash_attn") is None:
+            return "needs the package flash_attn, which is not installed"
+        if reason := no_gpu():
+            return f"trains only on a GPU, and {reason}"
+        return None
+
+    def _quantization(self) -> Quantization | None:
+        """The settings that a name stands for."""
+        if isinstance(self.quantization, str):
+            return Quantization(bits=8 if self.quantization == "8bit" else 4)
+        return self.quantization
+
     def load_tokenizer(
         self, cache_path: Path, texts: Callable[[], Iterable[str]] | None = None
     ) -> PreTrainedTokenizerBase:
-        """The tokenizer alone, without reading weights.
+        """The tokenizer with its settings applied, without reading weights.
 
         Args:
-            cache_path: folder for what is downloaded or made.
-            texts: gives the texts of the run's training data, for a tokenizer that is trained on them; called only
-                then.
-        """
+            cache_path: folder for downloads and conversions.
+            texts: returns the texts of the run's training data; called only for a tokenizer that is trained on them.
 
-    @abstractmethod
+        Raises:
+            InstructLabError: it does not exist, cannot be downloaded or read, does not go with the weights, or has no
+                token that could pad.
+        """
+        reason = self.tokenizer_reason
+        if reason:
+            raise InstructLabError(reason, where="model.tokenizer", do="choose tokenizer=own, or change what is named")
+        return self.tokenizer.load(self.weights, cache_path, self.trust_remote_code, self.family, texts)
+
     def load(
         self, tokenizer: PreTrainedTokenizerBase, cache_path: Path, head: Literal["language", "score"] = "language"
     ) -> LoadedModel:
-        """The model in evaluation mode, its embeddings resized where the tokenizer has more tokens.
+        """The model in evaluation mode, on the CPU.
+
+        The embeddings have a row for every token; rows of new tokens start at the mean of the others. Of the
+        checkpoint's own defaults for generation only its special tokens are kept: `generation` decides the rest.
 
         Args:
-            tokenizer: what `load_tokenizer` gave.
-            cache_path: folder for what is downloaded or converted.
-            head: `language`: logits over the vocabulary; `score`: one number for a whole text, by a head that is new.
-        """
+            tokenizer: what `load_tokenizer` returned.
+            cache_path: folder for downloads and conversions.
+            head: `language`: logits over the vocabulary; `score`: one number for a whole text, by a new head.
 
-    @abstractmethod
+        Raises:
+            InstructLabError: the weights do not exist, cannot be downloaded or read, are pickled, or lack a tensor; or
+                this family has no such head.
+        """
+        from instruct_lab.model.embeddings import fit_embeddings
+        from instruct_lab.model.generation_defaults import special_tokens_config
+
+        self._check_loadable(head)
+        loading = Loading(
+            family=self.family,
+            auto_class=self.auto_class if head == "language" else "AutoModelForSequenceClassification",
+            dtype=self.dtype,
+            attention=self.attention,
+            allow_pickle=self.allow_pickle,
+            trust_remote_code=self.trust_remote_code,
+            rope_scaling=self.rope_scaling,
+            quantization=self._quantization(),
+        )
+        model, new_modules = self.weights.load_model(loading, tokenizer, cache_path)
+        added_token_ids = fit_embeddings(model, tokenizer)
+        model.config.pad_token_id = tokenizer.pad_token_id
+        if model.can_generate():
+            model.generation_config = special_tokens_config(model, tokenizer)
+        if self.gradient_checkpointing:
+            _checkpoint_gradients(model)
+        return LoadedModel(
+            model=model.eval(),
+            tokenizer=tokenizer,
+            family=self.family,
+            added_token_ids=added_token_ids,
+            new_modules=new_modules,
+        )
+
+    def _check_loadable(self, head: str) -> None:
+        """Refuse what `check` would have reported, before anything is downloaded."""
+        if head == "score" and self.family == "encoder-decoder":
+            raise InstructLabError(
+                "An encoder-decoder gives no score of a whole text",
+                where="model",
+                do="choose a decoder or an encoder, or another objective",
+            )
+        own = self.quantization.problems() if isinstance(self.quantization, Quantization) else ()
+        for problem in (*self.problems(), *own):
+            key = problem.key or "quantization"
+            raise InstructLabError(
+                f"The model cannot be loaded: {key}: {problem.reason}", where=f"model.{key}", do="change it"
+            )
+
     def inputs(self, cache_path: Path) -> list[Input]:
-        """The pinned files that the weights come from."""
+        """The pinned files that the weights come from, downloaded if they are not here yet."""
+        return self.weights.inputs(cache_path, self.allow_pickle)
 
     def tokenizer_inputs(self, cache_path: Path) -> list[Input]:
-        """Files of this machine that the tokenizer comes from, which may change from one moment to the next."""
-        return []
+        """Local files that the tokenizer is read from, which the user may change between runs."""
+        return self.tokenizer.inputs(self.weights, cache_path)
+
+
+def _checkpoint_gradients(model: PreTrainedModel) -> None:
+    """Keep few activations and compute the others again in the backward pass."""
+    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    try:
+        enable({"use_reentrant": False})  # gradients then pass through frozen embeddings, too
+    except ValueError as error:
+        raise InstructLabError(
+            f"Models of the class {model.config.model_type} keep all their activations",
+            where="model.gradient_checkpointing",
+            do="set it to false",
+        ) from error

@@ -1,4 +1,4 @@
-"""What this machine has, found out without loading a heavy library."""
+"""What hardware this machine has, found without loading a heavy library."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 DEVICES = ("/dev/nvidia[0-9]*", "/dev/kfd", "/dev/dxg")
-"""Where the drivers of NVIDIA and AMD, and of Windows' Linux, show a GPU."""
+"""Files of the GPU drivers: NVIDIA, AMD, and Windows Subsystem for Linux."""
 
 
 def has_gpu() -> bool:
@@ -16,7 +16,7 @@ def has_gpu() -> bool:
 
 
 def no_gpu() -> str | None:
-    """Why no GPU can be used here; none where one can."""
+    """Why no GPU can be used here; None if one can."""
     root = Path("/")
     if not any(True for device in DEVICES for _ in root.glob(device.lstrip("/"))):
         return "there is no GPU here"

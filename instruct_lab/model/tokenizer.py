@@ -1,4 +1,4 @@
-"""A tokenizer's settings, and the traps they close."""
+"""Settings of a tokenizer."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from pydantic import Field
 
 from instruct_lab.config import Component, component
 from instruct_lab.errors import InstructLabError, Problem, Refusal
+from instruct_lab.model.weights.base import Weights
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from instruct_lab.assets import Input
-    from instruct_lab.model.weights.base import Weights
 
 Token = Annotated[str, Field(min_length=1)]
 RESERVED_FOR_PADDING = (
@@ -27,21 +27,21 @@ RESERVED_FOR_PADDING = (
     "<|padding|>",
     "<|PAD_TOKEN|>",
 )
-"""Tokens that vocabularies keep for padding, sometimes without naming them as such."""
+"""Tokens that vocabularies reserve for padding, sometimes without declaring them as pad tokens."""
 
 
 @component
 class Tokenizer(Component):
     """What is changed about a model's tokenizer.
 
-    Padding is masked by length everywhere, so a pad token that is also the end of a turn does no harm and stays as the
-    model has it. A tokenizer without one gets a token that its vocabulary reserves for padding, else its unknown token,
-    else its end-of-sequence token: none of them grows the vocabulary.
+    Padding is masked by length everywhere, so a pad token that is also the end of a turn does no harm and is kept. A
+    tokenizer without a pad token gets a token that its vocabulary reserves for padding, else its unknown token, else
+    its end-of-sequence token: none of these adds a token to the vocabulary.
     """
 
     source: Token | None = None  # folder or Hub repository of another tokenizer; null: the one of the weights
     revision: Token | None = None  # commit, tag or branch of that repository; null: its main branch
-    pad_token: Token | None = None  # pads shorter examples, added where the vocabulary lacks it; null: see above
+    pad_token: Token | None = None  # pads shorter examples, added if the vocabulary lacks it; null: see above
     extra_tokens: list[Token] = Field(default_factory=list)  # new words; text that spells them is encoded as them
     extra_special_tokens: list[Token] = Field(default_factory=list)  # new control tokens; never seen in content
 
@@ -51,14 +51,18 @@ class Tokenizer(Component):
         if both:
             raise Refusal("extra_tokens", f"{sorted(both)[0]!r} is also one of extra_special_tokens")
         if self.revision is not None and self.source is None:
-            raise Refusal("revision", "is that of source, and source is null")
+            raise Refusal("revision", "belongs to source, and source is null")
 
     def problems(self) -> Iterator[Problem]:
-        """A source that is written as a folder, and is none."""
+        """A source that is written as a folder, and does not exist."""
         if self.source is None or Path(self.source).expanduser().is_dir():
             return
         if self.source.startswith((".", "/", "~")) or self.source.count("/") > 1:
             yield Problem(key="source", value=self.source, reason="there is no such folder")
+
+    def misfit(self, weights: Weights, family: str) -> str | None:
+        """Why this tokenizer does not go with weights of a family; None if it does."""
+        return None
 
     def load(
         self,
@@ -71,21 +75,21 @@ class Tokenizer(Component):
         """The tokenizer of the weights, or of `source`, with the settings applied.
 
         Args:
-            weights: of the model.
-            cache_path: folder for what is downloaded or made.
+            weights: the weights of the model.
+            cache_path: folder for downloads and conversions.
             trust_remote_code: whether Python files that come with it are run.
-            family: of the model.
-            texts: gives the texts of the run's training data.
+            family: the family of the model.
+            texts: returns the texts of the run's training data.
         """
-        return self.prepare(self._own(self._from(weights), cache_path, trust_remote_code, family))
+        return self.prepare(self._source(weights).load_tokenizer(cache_path, trust_remote_code, family))
 
     def inputs(self, weights: Weights, cache_path: Path) -> list[Input]:
-        """Files of this machine that the tokenizer comes from; see `Model.tokenizer_inputs`."""
-        return self._from(weights).tokenizer_inputs(cache_path)
+        """Local files that the tokenizer is read from; see `Model.tokenizer_inputs`."""
+        return self._source(weights).tokenizer_inputs(cache_path)
 
-    def _from(self, weights: Weights) -> Weights:
-        """Where the tokenizer stands: beside the weights, or in `source`."""
-        from instruct_lab.model.weights.base import Hub, LocalFolder
+    def _source(self, weights: Weights) -> Weights:
+        """Where the tokenizer is read from: the source of the weights, or `source`."""
+        from instruct_lab.model.weights import Hub, LocalFolder
 
         if self.source is None:
             return weights
@@ -93,22 +97,13 @@ class Tokenizer(Component):
             return LocalFolder(path=self.source)
         return Hub(repository=self.source, revision=self.revision or "main")
 
-    def _own(self, weights: Weights, cache_path: Path, trust_remote_code: bool, family: str) -> PreTrainedTokenizerBase:
-        from instruct_lab.model.weights.base import Random
-
-        if isinstance(weights, Random):
-            from instruct_lab.model.weights._random import byte_tokenizer
-
-            return byte_tokenizer(family)
-        return weights.load_tokenizer(cache_path, trust_remote_code)
-
     def prepare(self, tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
-        """Add the new tokens and see to the pad token.
+        """Add the new tokens, and choose the pad token.
 
-        The ids of the tokens that are new to the vocabulary stand in the tokenizer's `added_token_ids`.
+        The ids of tokens that are new to the vocabulary are kept in the tokenizer's `added_token_ids`.
 
         Raises:
-            InstructLabError: the tokenizer has no token that could pad, or cannot write a new token back.
+            InstructLabError: the tokenizer has no token that could pad, or cannot decode a new token.
         """
         before = tokenizer.get_vocab()
         tokenizer.add_tokens(self.extra_tokens)
@@ -124,12 +119,12 @@ class Tokenizer(Component):
         return tokenizer
 
     def _check_spelling(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        """Byte-level tokenizers take letters such as ï in a new token for bytes, and write something else back."""
+        """Byte-level tokenizers read letters such as ï in a new token as bytes, and decode them to something else."""
         for token in (*self.extra_tokens, *self.extra_special_tokens):
-            written = str(tokenizer.decode(tokenizer.convert_tokens_to_ids([token])))
-            if written.strip() != token.strip():
+            decoded = str(tokenizer.decode(tokenizer.convert_tokens_to_ids([token])))
+            if decoded.strip() != token.strip():
                 raise InstructLabError(
-                    f"The tokenizer would write the new token {token!r} back as {written!r}",
+                    f"The tokenizer would decode the new token {token!r} as {decoded!r}",
                     where="model.tokenizer.extra_tokens",
                     do="spell it in ASCII",
                 )

@@ -11,7 +11,7 @@ import torch
 
 from instruct_lab.errors import InstructLabError
 from instruct_lab.model import GGUF, Decoder
-from instruct_lab.model.weights import _gguf
+from instruct_lab.model.weights import gguf
 
 
 def loaded(file, cache):
@@ -47,8 +47,8 @@ def test_weights_are_the_dequantised_ones_bit_for_bit(write_gguf, tmp_path):
 def test_second_load_reads_the_folder_and_gives_the_same(write_gguf, tmp_path, monkeypatch):
     file, _ = write_gguf()
     tokenizer, model = loaded(file, tmp_path)
-    monkeypatch.setattr(_gguf, "read_model", lambda *_: pytest.fail("converted again"))
-    monkeypatch.setattr(_gguf, "read_tokenizer", lambda *_: pytest.fail("converted again"))
+    monkeypatch.setattr(gguf, "read_model", lambda *_: pytest.fail("converted again"))
+    monkeypatch.setattr(gguf, "read_tokenizer", lambda *_: pytest.fail("converted again"))
     again, same = loaded(file, tmp_path)
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), same.parameters(), strict=True))
     assert again.backend_tokenizer.to_str() == tokenizer.backend_tokenizer.to_str()
@@ -101,8 +101,8 @@ def test_folder_without_its_marker_is_made_again(write_gguf, tmp_path, monkeypat
     assert set(json.loads(marker.read_text())["bytes"]) >= {"model.safetensors", "config.json"}
     marker.unlink()
     calls = []
-    read = _gguf.read_model
-    monkeypatch.setattr(_gguf, "read_model", lambda *a: (calls.append(1), read(*a))[1])
+    read = gguf.read_model
+    monkeypatch.setattr(gguf, "read_model", lambda *a: (calls.append(1), read(*a))[1])
     loaded(file, tmp_path)
     assert calls == [1]
     assert marker.is_file()

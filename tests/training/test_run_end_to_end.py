@@ -173,7 +173,7 @@ def test_bfloat16_arithmetic_trains(train):
 def test_prompts_that_cleaning_makes_equal_do_not_stand_in_two_splits(lab):
     from instruct_lab.data import Audit, Conversation, Message
     from instruct_lab.experiment.check import check
-    from instruct_lab.model.weights._random import byte_tokenizer
+    from instruct_lab.model.byte_tokenizer import byte_tokenizer
     from instruct_lab.training.datamodule import InstructionData
 
     experiment = check(["data=mine", "model=tiny_random"]).or_refuse().experiment

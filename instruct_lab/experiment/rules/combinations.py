@@ -11,7 +11,7 @@ from instruct_lab.errors import Problem
 from instruct_lab.experiment.rules.apply import Components
 from instruct_lab.generation import Generation
 from instruct_lab.metrics import Metric, ValueMetric
-from instruct_lab.model import LanguageModel, Model
+from instruct_lab.model import Model
 from instruct_lab.objective import Objective
 from instruct_lab.optimizer import Optimizer
 from instruct_lab.tuning import LoRA, Tuning
@@ -39,14 +39,14 @@ def _with_article(word: str) -> str:
 # ---- model and tuning
 
 
-def check_quantization(model: LanguageModel, tuning: Tuning) -> Iterator[Problem]:
+def check_quantization(model: Model, tuning: Tuning) -> Iterator[Problem]:
     """Quantised weights cannot be trained, so the method has to add parameters."""
     if model.is_quantized and tuning.trains and not tuning.is_adapter:
         reason = f"quantised weights cannot be trained, and {type(tuning).__name__} adds none: choose an adapter"
         yield Problem(key="model.quantization", value=str(model.quantization), reason=reason)
 
 
-def check_trained_tokenizer(model: LanguageModel) -> Iterator[Problem]:
+def check_trained_tokenizer(model: Model) -> Iterator[Problem]:
     """A tokenizer can be trained for random weights only."""
     if reason := model.tokenizer_reason:
         yield Problem(key="model.tokenizer", value="TrainedTokenizer", reason=reason, suggestion="tokenizer=own")

@@ -1,6 +1,10 @@
-"""Where weights and tokenizers come from."""
+"""Sources of weights and tokenizers."""
 
-from instruct_lab.model.weights.base import GGUF, Hub, LocalFolder, Random, Weights
+from instruct_lab.model.weights.base import Weights
+from instruct_lab.model.weights.gguf import GGUF
+from instruct_lab.model.weights.hub import Hub
+from instruct_lab.model.weights.local_folder import LocalFolder
 from instruct_lab.model.weights.package_folder import PackageFolder
+from instruct_lab.model.weights.random import Random
 
 __all__ = ["GGUF", "Hub", "LocalFolder", "PackageFolder", "Random", "Weights"]

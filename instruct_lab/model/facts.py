@@ -1,0 +1,96 @@
+"""What is known of a model before its weights are read, without torch and transformers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from instruct_lab.config import Component, component
+
+WIDTHS = ("hidden_size", "d_model", "n_embd", "dim")
+"""What configurations call the width of the residual stream."""
+
+TABLE_LENGTHS = ("max_position_embeddings", "n_positions")
+"""What configurations call the number of rows of a table of positions."""
+
+WITH_TABLE = frozenset({
+    "albert", "bart", "bert", "bigbird_pegasus", "blenderbot", "blenderbot-small", "camembert", "deberta", "deberta-v2",
+    "distilbert", "electra", "ernie", "gpt2", "gpt_bigcode", "gpt_neo", "marian", "mbart", "mpnet", "openai-gpt", "opt",
+    "pegasus", "roberta", "xlm-roberta",
+})  # fmt: skip
+"""Architectures (model types of transformers) with absolute positions in a table, learned or not, which limits the
+length of a text."""
+
+ROWS_FOR_PADDING = {"roberta": 2, "xlm-roberta": 2, "camembert": 2, "mpnet": 2}
+"""Rows of that table that no token uses, since positions are counted from the padding's own."""
+
+WITH_BIASES = WITH_TABLE | {
+    "bloom", "codegen", "gpt_neox", "gptj", "led", "m2m_100", "persimmon", "phi", "qwen2", "qwen2_moe", "stablelm",
+    "starcoder2",
+}  # fmt: skip
+"""Architectures that have biases whatever their settings."""
+
+BIAS_SETTINGS = (
+    "attention_bias", "attention_in_bias", "attention_out_bias", "bias", "classifier_bias", "decoder_bias", "mlp_bias",
+    "norm_bias", "qkv_bias", "use_bias",
+)  # fmt: skip
+"""Settings that add biases."""
+
+WITHOUT_BIASES = frozenset({
+    "gemma", "gemma2", "gemma3_text", "granite", "llama", "mistral", "mixtral", "mt5", "olmo2", "phi3",
+    "qwen3", "qwen3_moe", "smollm3", "t5", "umt5",
+})  # fmt: skip
+"""Architectures that have no biases but those that a setting adds."""
+
+
+@component
+class ModelFacts(Component):
+    """Facts about a model that are known before it is loaded; null: unknown.
+
+    Absolute positions in a table (BERT, BART, GPT-2) limit the length of a text; rotary and relative ones (Llama, T5)
+    do not. An option declares facts that cannot be read from a file until the model is downloaded.
+    """
+
+    hidden_size: Annotated[int, Field(ge=1)] | None = None  # width of the residual stream
+    max_positions: Annotated[int, Field(ge=1)] | None = None  # longest text, in tokens; null too if it has no limit
+    has_biases: bool | None = None  # whether any parameter is a bias
+
+
+def facts_of_config(config: Mapping[str, Any]) -> ModelFacts:
+    """Facts that a configuration of transformers gives.
+
+    Args:
+        config: the content of a `config.json`; fields that it lacks are unknown.
+    """
+    config = {**config, **(config.get("text_config") or {})}
+    architecture = str(config.get("model_type", ""))
+    has_table = architecture in WITH_TABLE and config.get("position_biased_input", True)  # a setting of DeBERTa
+    rows = _first_count(config, TABLE_LENGTHS) if has_table else None
+    has_biases = None
+    if architecture in WITH_BIASES or any(config.get(name) is True for name in BIAS_SETTINGS):
+        has_biases = True
+    elif architecture in WITHOUT_BIASES:
+        has_biases = False
+    return ModelFacts(
+        hidden_size=_first_count(config, WIDTHS),
+        max_positions=None if rows is None else max(1, rows - ROWS_FOR_PADDING.get(architecture, 0)),
+        has_biases=has_biases,
+    )
+
+
+def facts_of_folder(folder: Path) -> ModelFacts:
+    """Facts that the `config.json` of a model folder gives; all unknown if there is none that can be read."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return ModelFacts()
+    return facts_of_config(config) if isinstance(config, dict) else ModelFacts()
+
+
+def _first_count(config: Mapping[str, Any], names: tuple[str, ...]) -> int | None:
+    found = [config[name] for name in names if isinstance(config.get(name), int) and config[name] > 0]
+    return found[0] if found else None

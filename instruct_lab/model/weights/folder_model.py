@@ -1,0 +1,124 @@
+"""Models from folders, with what transformers gets wrong corrected or refused."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from instruct_lab.errors import InstructLabError
+from instruct_lab.model.family import check_family
+from instruct_lab.model.score import score_modules
+from instruct_lab.model.weights.base import Loading
+from instruct_lab.model.weights.folder_contents import weight_files
+from instruct_lab.model.weights.library_calls import (
+    loading_errors,
+    own_seed,
+    without_load_report,
+    without_progress_bars,
+)
+
+
+def folder_model(folder: Path, name: str, loading: Loading) -> tuple[Any, tuple[str, ...]]:
+    """The model in a folder with all tensors that the folder holds, and the names of its new modules.
+
+    Args:
+        folder: as `save_pretrained` writes it.
+        name: what the user calls it; an exported model or adapter names it as its base.
+        loading: dtypes and permissions.
+
+    Raises:
+        InstructLabError: the weights are missing, pickled, damaged or incomplete, or the architecture is unknown.
+    """
+    import torch
+    import transformers
+
+    is_pickled = weight_files(folder, name, loading.allow_pickle)[0].suffix != ".safetensors"
+    # a new head is drawn from the same seed in every run
+    with loading_errors(name), without_progress_bars(), without_load_report(), own_seed(0):
+        config = transformers.AutoConfig.from_pretrained(
+            str(folder), trust_remote_code=loading.trust_remote_code, local_files_only=True
+        )
+        adjust_config(config, loading, name)
+        auto = getattr(transformers, loading.auto_class)
+        model, found = auto.from_pretrained(
+            str(folder),
+            config=config,
+            dtype=getattr(torch, loading.dtype),
+            attn_implementation=loading.attention,
+            use_safetensors=not is_pickled,
+            trust_remote_code=loading.trust_remote_code,
+            local_files_only=True,
+            output_loading_info=True,
+            **_quantization_arguments(auto, config, loading),
+        )
+    if loading.quantization is not None:
+        _correct_on_cpu(model, name)
+    missing = sorted(found["missing_keys"])
+    new_modules: tuple[str, ...] = ()
+    if loading.gives_score:
+        new_modules = score_modules(model, missing)
+        missing = [key for key in missing if not any(f".{module}." in f".{key}" for module in new_modules)]
+    if missing:  # transformers draws them at random
+        raise InstructLabError(
+            f"The weights lack {len(missing)} of the model's tensors, such as {missing[0]}",
+            where=name,
+            do=f"bring the whole model, or one that {loading.auto_class} loads without new parameters",
+        )
+    model.config._name_or_path = name
+    model.name_or_path = name
+    return model, new_modules
+
+
+def adjust_config(config: Any, loading: Loading, name: str) -> None:
+    """Check a configuration of transformers, and change it for this loading.
+
+    Raises:
+        InstructLabError: it is of another family, or its positions cannot be scaled.
+    """
+    check_family(config, loading.family, name)
+    if loading.rope_scaling is not None:
+        loading.rope_scaling.apply(config, name)
+    if loading.gives_score:
+        config.num_labels = 1
+
+
+def _quantization_arguments(auto: Any, config: Any, loading: Loading) -> dict[str, Any]:
+    """Arguments that quantise the body while it is read, on the device that it will run on."""
+    import torch
+
+    if loading.quantization is None:
+        return {}
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it reports a cast at every product
+    kept = None
+    if loading.gives_score:
+        with torch.device("meta"):
+            model = auto.from_config(config)
+        new = tuple(f".{module}" for module in score_modules(model))
+        kept = [name for name, _ in model.named_modules() if f".{name}".endswith(new)]
+    device = torch.cuda.current_device() if torch.cuda.is_available() else "cpu"
+    dtype = getattr(torch, loading.dtype)
+    return {"quantization_config": loading.quantization.config(dtype, kept), "device_map": {"": device}}
+
+
+def _correct_on_cpu(model: Any, name: str) -> None:
+    """Keep 4-bit layers on a CPU correct, or refuse them.
+
+    bitsandbytes 0.50 packs their weights for its inference kernel at the first evaluation and uses it in training too,
+    where it has no gradient: everything before the last quantised layer would silently stop learning. It also reads
+    weights incorrectly if their rows are not a whole number of blocks.
+
+    Raises:
+        InstructLabError: the rows of a layer are not a whole number of blocks.
+    """
+    for layer, module in model.named_modules():
+        if not hasattr(module, "support_avx512bf16_for_cpu") or module.weight.device.type != "cpu":
+            continue
+        module.support_avx512bf16_for_cpu = False
+        if module.in_features % module.weight.blocksize:
+            raise InstructLabError(
+                f"On a CPU, 4-bit weights are read incorrectly if a layer's width is not a multiple of "
+                f"{module.weight.blocksize} ({layer}: {module.in_features})",
+                where=f"model.quantization, {name}",
+                do="choose model.quantization=8bit, or run on a GPU",
+            )

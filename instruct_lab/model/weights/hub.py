@@ -1,0 +1,179 @@
+"""Model repositories of the Hugging Face Hub."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
+
+from instruct_lab.assets import Input, file_input
+from instruct_lab.config import component
+from instruct_lab.errors import InstructLabError, one_line
+from instruct_lab.model.facts import ModelFacts, facts_of_folder
+from instruct_lab.model.weights.base import Loading, Weights
+from instruct_lab.model.weights.folder_contents import weight_files
+from instruct_lab.model.weights.folder_model import folder_model
+from instruct_lab.model.weights.gguf import GGUF
+from instruct_lab.model.weights.tokenizers import folder_tokenizer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from instruct_lab.model.weights.base import ModelAndNewModules
+
+SETTINGS = ["*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken", "merges.txt", "vocab.*"]
+SAFE = ["*.safetensors"]
+PICKLED = ["*.bin", "*.pt", "*.pth"]
+LEFT_OUT = ["*/*", "consolidated*", "adapter_*", "training_args.bin", "optimizer.*"]
+"""Copies of the same weights in other formats, and files that are not part of the model."""
+
+
+@component
+class Hub(Weights):
+    """A model repository of the Hugging Face Hub, kept in the Hub's own cache (`HF_HOME`).
+
+    With `HF_HUB_OFFLINE=1` only that cache is read.
+    """
+
+    repository: Annotated[str, Field(pattern=r"^[\w.-]+(/[\w.-]+)?$")]  # owner/name
+    revision: Annotated[str, Field(min_length=1)] = "main"  # commit (40 hex digits: pinned), tag or branch (may move)
+    gguf_file: Annotated[str, Field(pattern=r"\.gguf$")] | None = None  # use this file instead of the safetensors
+
+    def load_tokenizer(self, cache_path: Path, trust_remote_code: bool, family: str) -> PreTrainedTokenizerBase:
+        """The repository's tokenizer; weights are downloaded only if they are a GGUF file."""
+        if self.gguf_file is not None:
+            return self._gguf().load_tokenizer(cache_path, trust_remote_code, family)
+        folder = self._download(SETTINGS + (["*.py"] if trust_remote_code else []))
+        return folder_tokenizer(folder, self.repository, trust_remote_code)
+
+    def load_model(self, loading: Loading, tokenizer: PreTrainedTokenizerBase, cache_path: Path) -> ModelAndNewModules:
+        """The repository's model."""
+        if self.gguf_file is not None:
+            return self._gguf().load_model(loading, tokenizer, cache_path)
+        folder = self._model_folder(loading.allow_pickle, loading.trust_remote_code)
+        return folder_model(folder, self.repository, loading)
+
+    def inputs(self, cache_path: Path, allow_pickle: bool) -> list[Input]:
+        """The weight files, named with the commit that the revision stands for."""
+        if self.gguf_file is not None:
+            files = [self._gguf_path()]
+            commit = files[0].parents[len(Path(self.gguf_file).parts) - 1].name
+        else:
+            folder = self._model_folder(allow_pickle, trust_remote_code=False)
+            files, commit = weight_files(folder, self.repository, allow_pickle), folder.name
+        return [_input(file, f"{self.repository}@{commit}/{file.name}") for file in files]
+
+    def facts(self, cache_path: Path) -> ModelFacts:
+        """Read from the Hub's cache, if it has the repository's config or its GGUF file."""
+        import huggingface_hub
+
+        name = self.gguf_file or "config.json"
+        file = huggingface_hub.try_to_load_from_cache(self.repository, name, revision=self.revision)
+        if not isinstance(file, str):
+            return ModelFacts()
+        return facts_of_folder(Path(file).parent) if self.gguf_file is None else GGUF(path=file).facts(cache_path)
+
+    def _gguf(self) -> GGUF:
+        return GGUF(path=str(self._gguf_path()))
+
+    def _gguf_path(self) -> Path:
+        import huggingface_hub
+
+        assert self.gguf_file is not None
+        with self._errors():
+            return Path(huggingface_hub.hf_hub_download(self.repository, self.gguf_file, revision=self.revision))
+
+    def _model_folder(self, allow_pickle: bool, trust_remote_code: bool) -> Path:
+        """Configuration and weights; pickled ones only if they are allowed and there are no others."""
+        patterns = SETTINGS + SAFE + (["*.py"] if trust_remote_code else [])
+        folder = self._download(patterns)
+        if allow_pickle and not any(folder.glob("*.safetensors")):
+            folder = self._download(patterns + PICKLED)
+        elif not any(folder.glob("*.safetensors")):
+            self._refuse_pickled()
+        return folder
+
+    def _download(self, patterns: list[str]) -> Path:
+        """Files of the repository, as a folder named by the commit."""
+        import huggingface_hub
+
+        with self._errors():
+            folder: str = huggingface_hub.snapshot_download(
+                self.repository, revision=self.revision, allow_patterns=patterns, ignore_patterns=LEFT_OUT
+            )
+        return Path(folder)
+
+    def _refuse_pickled(self) -> None:
+        """Distinguish pickled weights, which were not downloaded, from none at all, if the Hub can be asked."""
+        import huggingface_hub
+
+        try:
+            names = huggingface_hub.list_repo_files(self.repository, revision=self.revision)
+        except (OSError, ValueError):
+            return
+        pickled = [name for name in names if name.endswith((".bin", ".pt", ".pth")) and "/" not in name]
+        if pickled:
+            raise InstructLabError(
+                f"The weights are pickled ({pickled[0]}), and unpickling can run any code",
+                where=self._where,
+                do="choose a repository with safetensors; or, if you trust its makers, set model.allow_pickle=true",
+            )
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Raise errors of the Hub's library with the step that fixes them; show progress bars only in a terminal."""
+        from huggingface_hub.utils import disable_progress_bars
+
+        if not sys.stderr.isatty():
+            disable_progress_bars()
+        try:
+            yield
+        except Exception as error:
+            what, do = _explain(error)
+            raise InstructLabError(what, where=self._where, do=do) from error
+
+    @property
+    def _where(self) -> str:
+        return f"{self.repository}, revision {self.revision}"
+
+
+def _input(file: Path, name: str) -> Input:
+    """A file of the Hub's cache, which stores large files under their SHA-256."""
+    blob = file.resolve()
+    if re.fullmatch(r"[0-9a-f]{64}", blob.name):
+        return Input(name, blob.name, blob.stat().st_size)
+    return file_input(file, name)
+
+
+def _explain(error: Exception) -> tuple[str, str]:
+    """What an error of the Hub's library means, and the step that fixes it."""
+    from huggingface_hub import constants, errors
+
+    reason = one_line(error)
+    if isinstance(error, errors.GatedRepoError):
+        do = "accept its terms on its page on the Hub, then log in with `hf auth login`"
+        return "The model is gated: its makers ask you to accept their terms first", do
+    if isinstance(error, errors.RevisionNotFoundError):
+        return "The model repository has no such revision", "correct model.weights.revision: a commit, tag or branch"
+    if isinstance(error, errors.RepositoryNotFoundError):
+        do = "correct model.weights.repository; for a private one log in with `hf auth login`"
+        return "The Hub has no such model repository, or it is private", do
+    if isinstance(error, errors.RemoteEntryNotFoundError):
+        return f"The model repository lacks a file ({reason})", "correct its name"
+    if isinstance(error, errors.HFValidationError):
+        return f"This is not the name of a model repository ({reason})", "write it as owner/name"
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "The disk is full, so the model cannot be downloaded", "free some space, or move the cache with HF_HOME"
+    if constants.HF_HUB_OFFLINE and isinstance(error, errors.LocalEntryNotFoundError | errors.OfflineModeIsEnabled):
+        do = "unset HF_HUB_OFFLINE to download it, copy the Hub's cache (HF_HOME) here, or use a local folder"
+        return "The Hub is switched off (HF_HUB_OFFLINE), and its cache does not hold the whole model", do
+    if isinstance(error, PermissionError):
+        return f"The Hub's cache cannot be used ({reason})", "correct its permissions, or move it with HF_HOME"
+    do = "check the network and try again, copy the Hub's cache (HF_HOME) here, or use a local folder"
+    return f"The Hub cannot be reached, and its cache does not hold the whole model ({reason})", do

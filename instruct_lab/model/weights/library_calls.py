@@ -1,0 +1,79 @@
+"""Calls of transformers without its own output, random numbers or kinds of errors."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+from collections.abc import Iterator
+
+from instruct_lab.errors import InstructLabError, one_line
+
+
+@contextlib.contextmanager
+def without_progress_bars() -> Iterator[None]:
+    """Switch the progress bars of transformers off."""
+    from transformers.utils import logging as transformers_logging
+
+    was_enabled = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            transformers_logging.enable_progress_bar()
+
+
+@contextlib.contextmanager
+def without_load_report() -> Iterator[None]:
+    """Switch off transformers' table of missing and unexpected tensors: missing ones are refused here."""
+    from transformers.utils import logging as transformers_logging
+
+    before = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(before)
+
+
+@contextlib.contextmanager
+def own_seed(seed: int) -> Iterator[None]:
+    """Draw on the CPU from this seed, and restore every random state afterwards, those of GPUs included."""
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed every GPU as well
+        yield
+
+
+@contextlib.contextmanager
+def loading_errors(name: str, part: str = "model") -> Iterator[None]:
+    """Raise what goes wrong while a model is read as an `InstructLabError` with the step that fixes it.
+
+    Args:
+        name: what the user calls the model.
+        part: what is read, as the message says it.
+    """
+    try:
+        yield
+    except InstructLabError:
+        raise
+    except Exception as error:
+        raise InstructLabError(
+            f"The {part} cannot be loaded ({one_line(error, 400)})", where=name, do=_next_step(error)
+        ) from error
+
+
+def _next_step(error: Exception) -> str:
+    message = str(error)
+    if isinstance(error, OSError) and error.errno == errno.EACCES:
+        return "correct the file's permissions"
+    if isinstance(error, ImportError):
+        return "install what is named, or choose another option"
+    if "attn_implementation" in message:
+        return "set model.attention=eager"
+    if "trust_remote_code" in message:
+        return "read the Python files that come with it; if you trust them, set model.trust_remote_code=true"
+    if any(sign in message for sign in ("model_type", "architecture", "Unrecognized")):
+        return "choose a model of this family, or a newer transformers that knows its architecture"
+    return "bring its files again, whole, or choose another model"

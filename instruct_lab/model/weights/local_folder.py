@@ -1,0 +1,88 @@
+"""A model folder on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
+
+from instruct_lab.assets import Input, file_input
+from instruct_lab.config import component
+from instruct_lab.errors import InstructLabError, Problem
+from instruct_lab.model.facts import ModelFacts, facts_of_folder
+from instruct_lab.model.weights.base import Loading, Weights
+from instruct_lab.model.weights.folder_contents import TEXTS, weight_files
+from instruct_lab.model.weights.folder_model import folder_model
+from instruct_lab.model.weights.tokenizers import folder_tokenizer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from instruct_lab.model.weights.base import ModelAndNewModules
+
+
+@component
+class LocalFolder(Weights):
+    """A model folder, as `save_pretrained`, `instruct-lab export` or a download from the Hub writes it."""
+
+    path: Annotated[str, Field(min_length=1)]  # the folder
+
+    @property
+    def folder(self) -> Path:
+        """The folder, with `~` resolved."""
+        return Path(self.path).expanduser()
+
+    def problems(self) -> Iterator[Problem]:
+        """No such folder, or one that contains no model."""
+        if not self.folder.is_dir():
+            reason = "is a file, and a folder is needed" if self.folder.exists() else "there is no such folder"
+            yield Problem(key="path", value=self.path, reason=reason)
+        elif not (self.folder / "config.json").is_file():
+            is_adapter = (self.folder / "adapter_config.json").is_file()
+            reason = (
+                "holds only an adapter: name its base model, or a merged export" if is_adapter else "has no config.json"
+            )
+            yield Problem(key="path", value=self.path, reason=reason)
+
+    def problems_in_model(self, family: str, allow_pickle: bool) -> Iterator[Problem]:
+        """No weights in the folder, or pickled ones that are not allowed."""
+        if any(self.problems()):
+            return
+        try:
+            weight_files(self.folder, self.path, allow_pickle)
+        except InstructLabError as error:
+            reason = f"{error.what[0].lower()}{error.what[1:]}: {error.do}"
+            yield Problem(key="weights.path", value=self.path, reason=reason)
+
+    def load_tokenizer(self, cache_path: Path, trust_remote_code: bool, family: str) -> PreTrainedTokenizerBase:
+        """The tokenizer in the folder."""
+        if not self.folder.is_dir():
+            self._check()
+        return folder_tokenizer(self.folder, self.path, trust_remote_code)
+
+    def load_model(self, loading: Loading, tokenizer: PreTrainedTokenizerBase, cache_path: Path) -> ModelAndNewModules:
+        """The model in the folder."""
+        self._check()
+        return folder_model(self.folder, self.path, loading)
+
+    def inputs(self, cache_path: Path, allow_pickle: bool) -> list[Input]:
+        """The folder's config and every file of weights."""
+        self._check()
+        files = [self.folder / "config.json", *weight_files(self.folder, self.path, allow_pickle)]
+        return [file_input(file, f"{self.folder.name}/{file.name}") for file in files]
+
+    def tokenizer_inputs(self, cache_path: Path) -> list[Input]:
+        """The folder's text files: its configs, its tokenizer and their templates."""
+        files = sorted(file for pattern in TEXTS for file in self.folder.glob(pattern) if file.is_file())
+        return [file_input(file, f"{self.folder.name}/{file.name}") for file in files]
+
+    def facts(self, cache_path: Path) -> ModelFacts:
+        """Read from the folder's config."""
+        return facts_of_folder(self.folder)
+
+    def _check(self) -> None:
+        for problem in self.problems():
+            what = f"The model cannot be loaded: {problem.reason}"
+            raise InstructLabError(what, where=self.path, do="correct the path")
