@@ -1,4 +1,4 @@
-"""Runs one untrusted program inside its own limits; started by `_sandbox`, never imported.
+"""Run one untrusted program with limits; started as a process by `_sandbox`, never imported.
 
 In, on stdin: JSON with the program, its limits and a token. Out, on a file descriptor of its own: a line of JSON that
 names the layers in force, and the token once the program has come to its end.
@@ -67,7 +67,7 @@ libc: Any = ctypes.CDLL(None, use_errno=True) if LINUX else None
 
 
 def limit(seconds: int, memory_bytes: int, file_bytes: int) -> str:
-    """Processor time, memory, file size, open files."""
+    """Limit processor time, memory, file size and open files."""
     for name, value in {
         "RLIMIT_CPU": seconds,
         "RLIMIT_AS": memory_bytes,
@@ -86,7 +86,7 @@ def limit_one(name: str, value: int) -> None:
 
 
 def leave_network() -> str | None:
-    """A network namespace of its own, which has no interface that is up."""
+    """Enter a new network namespace, in which no interface is up."""
     for flags in (CLONE_NEWNET | CLONE_NEWIPC, CLONE_NEWUSER | CLONE_NEWNET | CLONE_NEWIPC):
         if libc.unshare(flags) == 0:
             return "netns"
@@ -94,7 +94,7 @@ def leave_network() -> str | None:
 
 
 def shut_files(folder: str, readable: list[str]) -> str | None:
-    """Landlock: nothing is read but the interpreter, nothing written but the folder, nothing executed."""
+    """Landlock: allow reading only the interpreter and writing only the folder; no execution."""
     version = libc.syscall(LANDLOCK_CREATE, None, 0, 1)
     if version < 1:
         return None
@@ -119,7 +119,7 @@ def shut_files(folder: str, readable: list[str]) -> str | None:
 
 
 def refuse_calls() -> str | None:
-    """seccomp: no socket, no new process (threads are), no signal to another process."""
+    """seccomp: no socket, no new process (threads are allowed), no signal to another process."""
     if platform.machine() != "x86_64" or sys.maxsize < 1 << 32:
         return None
     equal, above, bit, load, give = 0x15, 0x35, 0x45, 0x20, 0x06
@@ -137,7 +137,7 @@ def refuse_calls() -> str | None:
 
 
 def watch(folder: str, readable: list[str]) -> str:
-    """An audit hook, which Python code cannot take off: the same by Python's own events, on every system."""
+    """An audit hook, which Python code cannot remove: the same restrictions by Python's events, on every system."""
     folders = [os.path.realpath(folder), os.devnull]
     readable = [*folders, *map(os.path.realpath, readable)]
 

@@ -25,31 +25,31 @@ BODY_INDENT = "    "
 
 @component
 class PassAtK(RowMetric):
-    """pass@k: how likely it is that one of k answers passes all tests of its problem; the mean over problems, 0 to 100.
+    """pass@k: the probability that one of k answers passes all tests of its problem; the mean over problems, 0 to 100.
 
     Estimated without bias from n answers of which c pass: `1 - C(n - c, k) / C(n, k)`; n is the answer and its further
     samples. Source: Chen et al., 2021. Tests come from the rows' columns: HumanEval's `prompt`, `test`, `entry_point`,
     or MBPP's `test_list` with `test_setup_code` or `test_imports`. Of an answer with fenced code, the block that
     defines the function counts, or else the first.
 
-    This executes what a model wrote, so it is never on by itself. Each program runs in a process group of its own,
+    This executes programs that a model wrote, so it has to be allowed. Each program runs in a process group of its own,
     killed as a whole after `timeout_s`, in a temporary folder, without environment variables, with limits of processor
-    time, memory, file size (16 MiB) and open files; an exit before the tests' end counts as failed. Beyond that, as far
-    as the machine has them (the signature names those in force):
+    time, memory, file size (16 MiB) and open files; an exit before the tests' end counts as failed. In addition, if the
+    machine supports them (the signature names those in force):
 
     - `netns`: no network (Linux with user namespaces).
     - `landlock`: nothing outside the folder is written, nothing but Python and the system's libraries read, nothing
       executed (Linux 5.13 and later).
     - `seccomp`: no socket, no new process, no signal to others, no change of a file's mode, owner or times (x86-64).
-    - `audit`: the same by Python's own events, everywhere; it stops what Python code tries, and not native code.
+    - `audit`: the same by Python's audit events, on every system; it stops Python code, but not native code.
 
-    What is not prevented: reading the interpreter's folders and what lies in them; filling the temporary folder until
-    the time is over; heating the processor until then; a program written to cheat that finds the harness's token in the
-    interpreter's own frames; flaws of the kernel. For programs from a hostile source use a virtual machine.
+    Not prevented: reading the interpreter's folders and their content; filling the temporary folder or using the
+    processor until the time is over; a program written to cheat that finds the harness's token in the interpreter's
+    frames; vulnerabilities of the kernel. For programs from a hostile source use a virtual machine.
     """
 
-    k: Annotated[int, Field(ge=1)] = 1  # answers of which one has to pass
-    allow_execution: bool = False  # run programs that a model wrote; nothing is measured without
+    k: Annotated[int, Field(ge=1)] = 1  # answers, of which one has to pass
+    allow_execution: bool = False  # allow executing programs that a model wrote; required
     timeout_s: Annotated[float, Field(gt=0)] = 10.0  # seconds of a program with its tests
     memory_mb: Annotated[int, Field(ge=64)] = 1024  # MiB of address space
     packages: bool = False  # programs can import installed packages, not only the standard library
@@ -58,12 +58,12 @@ class PassAtK(RowMetric):
         """Refuse to execute anything unless `allow_execution` is set."""
         if not self.allow_execution:
             reason = (
-                "pass@k executes programs that a model wrote, in a sandbox but on this machine; that is for you to say"
+                "pass@k executes programs that a model wrote, in a sandbox on this machine, so it has to be allowed"
             )
             raise Refusal("allow_execution", reason, "true")
 
     def problems(self) -> Iterator[Problem]:
-        """A system that cannot limit a process."""
+        """Report a system that cannot limit a process."""
         if os.name == "nt":
             yield Problem(
                 key="allow_execution", reason="needs the process limits of Linux or macOS; leave this metric out"
@@ -85,7 +85,7 @@ class PassAtK(RowMetric):
         answers = [prediction.text, *prediction.samples]
         if len(answers) < self.k:
             raise InstructLabError(
-                f"pass@{self.k} needs {self.k} answers to each prompt, and there is {len(answers)}",
+                f"pass@{self.k} needs {self.k} answers to each prompt, but there is {len(answers)}",
                 where=prediction.id,
                 do="Draw more samples (see the generation group), or lower k",
             )
@@ -132,7 +132,7 @@ def program(answer: str, metadata: dict[str, Any], where: str = "") -> str:
     entry_point = str(metadata.get("entry_point") or "")
     code = _code(answer, entry_point)
     if entry_point and metadata.get("test"):
-        solution = _completed(str(metadata.get("prompt") or ""), code, entry_point)
+        solution = _complete(str(metadata.get("prompt") or ""), code, entry_point)
         return f"{solution}\n\n{metadata['test']}\n\ncheck({entry_point})\n"
     if metadata.get("test_list"):
         setup = [*(metadata.get("test_imports") or []), str(metadata.get("test_setup_code") or "")]
@@ -156,7 +156,7 @@ def _defines(code: str, name: str) -> bool:
     return re.search(rf"^(async\s+)?def\s+{re.escape(name)}\b", code, re.MULTILINE) is not None
 
 
-def _completed(prompt: str, code: str, entry_point: str) -> str:
+def _complete(prompt: str, code: str, entry_point: str) -> str:
     """The whole function: the prompt's imports and helpers before an answer that defines it, else the prompt's body."""
     if _defines(code, entry_point):
         return f"{prompt}\n\n{code}" if _compiles(f"{prompt}\n\n{code}") else code

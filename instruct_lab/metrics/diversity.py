@@ -11,7 +11,7 @@ from pydantic import Field
 
 from instruct_lab.config import component
 from instruct_lab.metrics.base import AnswerMetric, CorpusMetric, Statistics, is_empty
-from instruct_lab.metrics.references import required
+from instruct_lab.metrics.references import require_references
 from instruct_lab.metrics.rouge import UnicodeTokenizer
 
 NGram = tuple[str, ...]
@@ -154,7 +154,7 @@ class AnswerLength(AnswerMetric[Statistics]):
         tokenizer = UnicodeTokenizer()
         words, by = len(tokenizer.tokenize(prediction)), 1
         if self.relative:
-            lengths = [len(tokenizer.tokenize(reference)) for reference in required(references)]
+            lengths = [len(tokenizer.tokenize(reference)) for reference in require_references(references)]
             by = min(lengths, key=lambda length: (abs(length - words), length))
         return [float(words), float(by), is_empty(prediction)]
 

@@ -9,7 +9,7 @@ from typing import Literal
 
 from instruct_lab.config import component
 from instruct_lab.metrics.base import AnswerMetric, Statistics, is_empty
-from instruct_lab.metrics.references import required
+from instruct_lab.metrics.references import require_references
 
 ARTICLES = re.compile(r"\b(a|an|the)\b", re.IGNORECASE)
 
@@ -30,7 +30,7 @@ class ExactMatch(AnswerMetric[Statistics]):
     def statistics(self, prediction: str, references: tuple[str, ...]) -> Statistics:
         """1 if the answer is one of the references, else 0; 1; and whether the answer is empty."""
         answer = self.normalize(prediction)
-        matches = any(answer == self.normalize(reference) for reference in required(references))
+        matches = any(answer == self.normalize(reference) for reference in require_references(references))
         return [float(matches), 1.0, is_empty(prediction)]
 
     def value(self, total: Statistics) -> float:

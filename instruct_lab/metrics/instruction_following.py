@@ -88,9 +88,9 @@ def _instructions(prediction: Prediction) -> Iterator[tuple[str, dict[str, Any]]
 
 
 def _is_followed(tried: list[str], instruction: str, arguments: Mapping[str, Any]) -> bool | None:
-    from instruct_lab.metrics.verifiers import is_followed, verifiable
+    from instruct_lab.metrics.verifiers import is_followed, is_verifiable
 
-    if not verifiable(instruction, arguments):
+    if not is_verifiable(instruction, arguments):
         _log_unchecked(instruction)
         return None
     return any(is_followed(instruction, text, arguments) for text in tried)

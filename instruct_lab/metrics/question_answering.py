@@ -11,7 +11,7 @@ from typing import ClassVar, Literal
 
 from instruct_lab.config import component
 from instruct_lab.metrics.base import AnswerMetric, Statistics, is_empty
-from instruct_lab.metrics.references import required
+from instruct_lab.metrics.references import require_references
 from instruct_lab.metrics.rouge import UnicodeTokenizer
 
 ARTICLES = re.compile(r"\b(a|an|the)\b", re.UNICODE)
@@ -40,7 +40,7 @@ class SquadMetric(AnswerMetric[Statistics], ABC):
     def statistics(self, prediction: str, references: tuple[str, ...]) -> Statistics:
         """The best score over the references; 1; and whether the answer is empty."""
         answer = self.words(prediction)
-        wanted = [words for words in map(self.words, required(references)) if words] or [[]]
+        wanted = [words for words in map(self.words, require_references(references)) if words] or [[]]
         return [max(self.score(answer, reference) for reference in wanted), 1.0, is_empty(prediction)]
 
     def value(self, total: Statistics) -> float:

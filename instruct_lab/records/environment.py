@@ -23,7 +23,7 @@ def environment() -> dict[str, Any]:
     installed = installed_packages()
     return {
         "code": code_version(),
-        "packages": _declared(installed),
+        "packages": _declared_versions(installed),
         "environment": installed,
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -83,21 +83,21 @@ def installed_packages() -> dict[str, str]:
     for distribution in importlib.metadata.distributions():
         name = distribution.metadata["Name"]
         if name:  # an incompletely removed package has none
-            found.setdefault(_normalized(name), distribution.version)  # the first on the path is the one imported
+            found.setdefault(_normalize(name), distribution.version)  # the first on the path is the one imported
     return dict(sorted(found.items()))
 
 
-def _declared(installed: dict[str, str]) -> dict[str, str]:
+def _declared_versions(installed: dict[str, str]) -> dict[str, str]:
     """Versions of this package and of those it declares; of all installed ones if it is not installed itself."""
     try:
         requirements = importlib.metadata.requires(DISTRIBUTION) or []
     except importlib.metadata.PackageNotFoundError:
         return installed
-    names = {_normalized(re.split(r"[^A-Za-z0-9._-]", requirement, maxsplit=1)[0]) for requirement in requirements}
+    names = {_normalize(re.split(r"[^A-Za-z0-9._-]", requirement, maxsplit=1)[0]) for requirement in requirements}
     return {name: version for name, version in installed.items() if name in names or name == DISTRIBUTION}
 
 
-def _normalized(name: str) -> str:
+def _normalize(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 

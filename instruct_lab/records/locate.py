@@ -34,7 +34,7 @@ def find_run(runs_path: str | Path, reference: str | Path) -> RunRecord:
     if not paths:
         raise InstructLabError("There are no runs yet", where=str(runs_path), do="Start one: instruct-lab train")
     if reference == "latest":
-        return RunRecord.open(max(paths, key=_started))
+        return RunRecord.open(max(paths, key=_start_order))
     wanted = reference.rstrip("/")
     names = {path: f"{path.parent.name}/{path.name}" for path in paths}
     exact = [path for path in paths if wanted in (path.name, names[path])]
@@ -42,7 +42,7 @@ def find_run(runs_path: str | Path, reference: str | Path) -> RunRecord:
     if len(found) == 1 and wanted:
         return RunRecord.open(found[0])
     if found:
-        newest = ", ".join(names[path] for path in sorted(found, key=_started, reverse=True)[:NUM_CANDIDATES])
+        newest = ", ".join(names[path] for path in sorted(found, key=_start_order, reverse=True)[:NUM_CANDIDATES])
         raise InstructLabError(
             f"{len(found)} runs match {reference!r}; the newest are {newest}",
             where=str(runs_path),
@@ -62,7 +62,7 @@ def list_runs(runs_path: str | Path) -> list[dict[str, Any]]:
     A record that cannot be read is listed too, with the status `unreadable`. `metrics` are the final values by
     `split/metric`: those of the tuned model, else those of the base model.
     """
-    paths = sorted(_record_paths(Path(runs_path).expanduser()), key=_started)
+    paths = sorted(_record_paths(Path(runs_path).expanduser()), key=_start_order)
     return [_entry(path) for path in paths]
 
 
@@ -98,7 +98,7 @@ def _record_paths(runs_path: Path) -> list[Path]:
     return sorted(path for path in runs_path.absolute().glob("*/*") if _is_record(path))
 
 
-def _started(path: Path) -> tuple[str, float, str]:
+def _start_order(path: Path) -> tuple[str, float, str]:
     """Sort key by time of start: the time in the id, then that of the config, which is written once, at the start."""
     try:
         written = os.stat(path / CONFIG).st_mtime_ns
@@ -117,5 +117,5 @@ def _nearest(wanted: str, paths: list[Path], names: dict[Path, str]) -> list[str
             for known in (path.name, path.name[16:], path.parent.name, names[path])
         )
 
-    newest_first = sorted(paths, key=_started, reverse=True)
+    newest_first = sorted(paths, key=_start_order, reverse=True)
     return [names[path] for path in sorted(newest_first, key=similarity, reverse=True)[:NUM_CANDIDATES]]

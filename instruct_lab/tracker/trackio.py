@@ -57,7 +57,7 @@ class Trackio(Tracker):
     def connect(self, record: RunRecord, config: dict[str, Any], tags: list[str], group: str) -> TrackerSession:
         """Begin to receive a run; what is stored of a resumed one is replaced by its record."""
         run = self._stored_run(record)
-        run.begin({**_choices(tags), **flat_config(config)}, self.group or group, _started(record))
+        run.begin({**_choices(tags), **flat_config(config)}, self.group or group, _start_time(record))
         _add_lines(run, record)
         return TrackioSession(run, f"see it: instruct-lab dashboard --runs {short_path(record.path.parent.parent)}")
 
@@ -77,7 +77,7 @@ class Trackio(Tracker):
         if run.stamp == stamp:
             return False
         settings = {"status": record.manifest.status, **_choices(tags), **flat_config(record.config)}
-        run.begin(settings, self.group or group, _started(record), stamp)
+        run.begin(settings, self.group or group, _start_time(record), stamp)
         step, at = _add_lines(run, record)
         summary = record.summary or Summary()  # a failed run has none, and is listed too
         tables = {
@@ -140,7 +140,7 @@ def _choices(tags: list[str]) -> dict[str, Any]:
     return dict(tag.split("=", 1) for tag in tags if "=" in tag)
 
 
-def _started(record: RunRecord) -> datetime:
+def _start_time(record: RunRecord) -> datetime:
     started = record.manifest.started
     if started is None:
         raise InstructLabError("The record does not say when the run started", where=str(record.path))
@@ -149,7 +149,7 @@ def _started(record: RunRecord) -> datetime:
 
 def _add_lines(run: StoredRun, record: RunRecord) -> tuple[int, datetime]:
     """Add the record's logged values; return the last step and its time."""
-    started = _started(record)
+    started = _start_time(record)
     step, at = 0, started
     for line in record.read_metrics():
         step, at = int(line.pop("step")), started + timedelta(seconds=float(line.pop("seconds", 0.0)))

@@ -10,7 +10,7 @@ from instruct_lab.generation import Prediction
 from instruct_lab.metrics import InstructionFollowing, example_scores, summarize
 from instruct_lab.metrics import instruction_following as module
 from instruct_lab.metrics.instruction_following import variants
-from instruct_lab.metrics.verifiers import is_followed, verifiable
+from instruct_lab.metrics.verifiers import is_followed, is_verifiable
 from instruct_lab.metrics.verifiers.registry import CHECKS, PACKAGES
 from instruct_lab.metrics.verifiers.sentences import sentences, tokens
 
@@ -147,7 +147,7 @@ CASES = [  # instruction, arguments, an answer that follows it, one that does no
 def test_a_check_distinguishes_answers_that_follow_from_those_that_do_not(instruction, arguments, yes, no):
     if instruction in PACKAGES:
         pytest.importorskip(PACKAGES[instruction])
-    assert verifiable(instruction, arguments)
+    assert is_verifiable(instruction, arguments)
     assert is_followed(instruction, yes, arguments)
     assert not is_followed(instruction, no, arguments)
     assert not is_followed(instruction, " \n", arguments)
@@ -240,8 +240,8 @@ def test_an_instruction_without_a_check_is_neither_passed_nor_failed_but_logged(
     ]
     only_unknown = measured(InstructionFollowing(), prediction("a", UNKNOWN))
     assert only_unknown.value != only_unknown.value  # not a number
-    assert not verifiable("startend:end_checker", {})  # its argument is missing: nothing to check
-    assert not verifiable("punctuation:no_comma", {"mark": ","})
+    assert not is_verifiable("startend:end_checker", {})  # its argument is missing: nothing to check
+    assert not is_verifiable("punctuation:no_comma", {"mark": ","})
 
 
 @pytest.mark.parametrize("package", sorted(set(PACKAGES.values())))

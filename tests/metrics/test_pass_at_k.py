@@ -100,7 +100,7 @@ def test_samples_count_and_the_value_is_a_mean_over_problems():
 
 
 def test_too_few_samples_and_rows_without_tests_are_refused():
-    with pytest.raises(InstructLabError, match="needs 3 answers to each prompt, and there is 2"):
+    with pytest.raises(InstructLabError, match="needs 3 answers to each prompt, but there is 2"):
         PassAtK(k=3, allow_execution=True).of_prediction(prediction(BODY, samples=[BODY]))
     with pytest.raises(InstructLabError, match="no tests"):
         PassAtK(allow_execution=True).of_prediction(prediction(BODY, {"prompt": "def f():"}))

@@ -6,7 +6,7 @@ split by IFEval's rules wherever it has a choice, and what needs a tagger or a w
 """
 
 from instruct_lab.metrics.verifiers import ifbench_forms, ifbench_tasks, ifbench_words, ifeval
-from instruct_lab.metrics.verifiers.registry import is_followed, missing_package, verifiable
+from instruct_lab.metrics.verifiers.registry import is_followed, is_verifiable, missing_package
 
 __all__ = [
     "ifbench_forms",
@@ -14,6 +14,6 @@ __all__ = [
     "ifbench_words",
     "ifeval",
     "is_followed",
+    "is_verifiable",
     "missing_package",
-    "verifiable",
 ]

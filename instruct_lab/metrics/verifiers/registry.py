@@ -45,7 +45,7 @@ def missing_package(instruction: str) -> str | None:
     return package if package and importlib.util.find_spec(package) is None else None
 
 
-def verifiable(instruction: str, arguments: Mapping[str, Any]) -> bool:
+def is_verifiable(instruction: str, arguments: Mapping[str, Any]) -> bool:
     """Whether there is a check for this instruction, what it needs is installed, and these are its arguments."""
     check = CHECKS.get(instruction)
     if check is None or missing_package(instruction):
