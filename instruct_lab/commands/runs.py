@@ -58,7 +58,7 @@ def runs(parsed: argparse.Namespace) -> int:
 
     found = find_runs(Path(parsed.runs), parsed.query, parsed.sort, parsed.reverse)
     if parsed.json:
-        print(json.dumps([{key: value for key, value in run.items() if key != "asked"} for run in found], indent=2))
+        print(json.dumps([one.run.to_json() for one in found], indent=2))
     else:
         wide_console().print(runs_table(found))
     return 0

@@ -20,7 +20,7 @@ from instruct_lab.config.spelling import nearest
 from instruct_lab.errors import InstructLabError
 from instruct_lab.metrics import Metric, MetricValue
 from instruct_lab.records import Measurement, Results, Summary
-from instruct_lab.records.costs import COSTS, cost_of
+from instruct_lab.records.costs import COSTS, costs_of
 from instruct_lab.records.record import RunRecord
 from instruct_lab.records.schema import AFTER, split_of
 
@@ -135,7 +135,8 @@ def compare(records: Sequence[RunRecord], primary: str | None = None, num_disagr
     primary = primary or next(iter(scores), None)
     groups = [arm.runs for arm in arms]
     best = {name: scored.best(groups) for name, scored in scores.items()}
-    costs = {name: [cost_of(record, name) for record in records] for name in COSTS}
+    by_run = [costs_of(record) for record in records]
+    costs = {name: [run[name] for run in by_run] for name in COSTS}
     chosen = scores.get(primary or "")
     return Comparison(
         runs=[record.id for record in records],

@@ -13,8 +13,6 @@ from instruct_lab.experiment import Experiment
 if TYPE_CHECKING:
     import numpy
 
-SPLITS = ("train", "validation", "test")
-
 
 def reference_stage(
     experiment: Experiment, model: Any, tokenizer: Any, cache_path: Path, examples: Mapping[str, ExampleTable]

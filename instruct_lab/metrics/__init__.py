@@ -13,6 +13,7 @@ from instruct_lab.metrics.base import (
     Metric,
     MetricValue,
     RowMetric,
+    Statistics,
     ValueMetric,
 )
 from instruct_lab.metrics.calibration import ExpectedCalibrationError, TokenAccuracy
@@ -50,6 +51,7 @@ __all__ = [
     "SelfBLEU",
     "SquadExactMatch",
     "SquadF1",
+    "Statistics",
     "TokenAccuracy",
     "ValueMetric",
     "corpus_rows",

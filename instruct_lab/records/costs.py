@@ -9,13 +9,17 @@ COSTS = ("seconds", "training_seconds", "peak_memory_bytes", "weights_bytes", "t
 """By their names in the record; each can be a metric of a sweep."""
 
 
+def costs_of(record: RunRecord) -> dict[str, float | None]:
+    """All `COSTS` of a run; none for those that the record does not have."""
+    summary = record.summary
+    found = {name: getattr(summary, name, None) for name in COSTS}
+    found["trained_parameters"] = record.manifest.parameters.get("trained")
+    return {name: None if value is None else float(value) for name, value in found.items()}
+
+
 def cost_of(record: RunRecord, name: str) -> float | None:
     """One of `COSTS`; none if the record does not have it."""
-    if name == "trained_parameters":
-        value = record.manifest.parameters.get("trained")
-    else:
-        value = getattr(record.summary, name, None)
-    return None if value is None else float(value)
+    return costs_of(record)[name]
 
 
 def format_cost(name: str, value: float | None) -> str:

@@ -33,6 +33,11 @@ def check_name(name: str) -> str:
     return name
 
 
+def has_manifest(path: Path) -> bool:
+    """Whether the record of a run was created in a folder."""
+    return (path / MANIFEST).is_file()
+
+
 def is_locked(path: Path) -> bool:
     """Whether a process is writing the record, or the sweep, in a folder."""
     return files.is_locked(path / LOCK)
@@ -57,7 +62,7 @@ def empty_folder(path: Path) -> Path:
     Raises:
         InstructLabError: there is a record in it, or it cannot be written.
     """
-    if (path / MANIFEST).is_file():
+    if has_manifest(path):
         raise InstructLabError("There is a run record here already", where=str(path), do="Resume it, or remove it")
     shutil.rmtree(path, ignore_errors=True)
     with files.disk_errors(path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import math
 import os
@@ -14,6 +15,31 @@ from instruct_lab.records.schema import BEFORE, CONFIG, MANIFEST, Summary
 
 NUM_CANDIDATES = 3
 UNREADABLE = "unreadable"
+
+
+@dataclasses.dataclass(frozen=True)
+class ListedRun:
+    """One run in a list: an entry of `instruct-lab runs --json`.
+
+    Args:
+        id: of the run.
+        name: folder of its record.
+        status: one of `STATUSES`, or `unreadable`.
+        path: of the record.
+        choices: the chosen option of each group.
+        metrics: `split/metric` to final value: of the tuned model, else of the base model; none if it was not finite.
+    """
+
+    id: str
+    name: str
+    status: str
+    path: Path
+    choices: dict[str, Any] = dataclasses.field(default_factory=dict)
+    metrics: dict[str, float | None] = dataclasses.field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """The entry as plain containers."""
+        return {**dataclasses.asdict(self), "path": str(self.path)}
 
 
 def find_run(runs_path: str | Path, reference: str | Path) -> RunRecord:
@@ -56,28 +82,19 @@ def find_run(runs_path: str | Path, reference: str | Path) -> RunRecord:
     )
 
 
-def list_runs(runs_path: str | Path) -> list[dict[str, Any]]:
-    """All runs, the oldest first, in the form of `instruct-lab runs --json`.
-
-    A record that cannot be read is listed too, with the status `unreadable`. `metrics` are the final values by
-    `split/metric`: those of the tuned model, else those of the base model.
-    """
+def list_runs(runs_path: str | Path) -> list[ListedRun]:
+    """All runs, the oldest first; a record that cannot be read is listed too, with the status `unreadable`."""
     paths = sorted(_record_paths(Path(runs_path).expanduser()), key=_start_order)
-    return [_entry(path) for path in paths]
+    return [_listed_run(path) for path in paths]
 
 
-def _entry(path: Path) -> dict[str, Any]:
-    run: dict[str, Any] = {"id": path.name, "name": path.parent.name, "status": UNREADABLE, "path": str(path)}
-    run |= {"choices": {}, "metrics": {}}
+def _listed_run(path: Path) -> ListedRun:
     try:
         record = RunRecord.open(path)
-        manifest = record.manifest
-        run["status"] = manifest.status or UNREADABLE
-        run["choices"] = manifest.choices
-        run["metrics"] = _final_values(record.summary or Summary())
+        manifest, values = record.manifest, _final_values(record.summary or Summary())
     except (InstructLabError, OSError):
-        run["status"] = UNREADABLE
-    return run
+        return ListedRun(path.name, path.parent.name, UNREADABLE, path)
+    return ListedRun(path.name, path.parent.name, manifest.status or UNREADABLE, path, manifest.choices, values)
 
 
 def _final_values(summary: Summary) -> dict[str, float | None]:

@@ -13,8 +13,8 @@ from typing import Any
 from instruct_lab.config.spelling import nearest
 from instruct_lab.errors import InstructLabError
 from instruct_lab.records.config_file import leaves
-from instruct_lab.records.costs import COSTS, cost_of
-from instruct_lab.records.locate import UNREADABLE, list_runs
+from instruct_lab.records.costs import COSTS, costs_of
+from instruct_lab.records.locate import UNREADABLE, ListedRun, list_runs
 from instruct_lab.records.record import RunRecord
 
 OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
@@ -57,6 +57,19 @@ class Term:
         return OPERATORS[self.sign](*pair)
 
 
+@dataclasses.dataclass(frozen=True)
+class FoundRun:
+    """A run that meets a query.
+
+    Args:
+        run: as it is listed.
+        values: of the keys in the query; none for a key that the run does not have.
+    """
+
+    run: ListedRun
+    values: dict[str, Any]
+
+
 def parse_query(texts: Iterable[str]) -> list[Term]:
     """The conditions of a query, all of which must hold.
 
@@ -78,17 +91,14 @@ def parse_query(texts: Iterable[str]) -> list[Term]:
 
 def find_runs(
     runs_path: Path, query: Sequence[str] = (), sort: str | None = None, reverse: bool = False
-) -> list[dict[str, Any]]:
-    """The runs that meet a query, in the form of `list_runs`, with the values of the query's keys.
+) -> list[FoundRun]:
+    """The runs that meet a query, with the values of the query's keys.
 
     Args:
         runs_path: the folder of all records.
         query: conditions on `id`, `name`, `status`, a group's choice, a config key, a metric or a cost.
         sort: a key to sort by, the smallest first; none: the oldest first. Runs without the key come last.
         reverse: the largest, or the newest, first.
-
-    Returns:
-        The entries of `list_runs`, with one more, `asked`: key to value.
 
     Raises:
         InstructLabError: a text is not a condition, or no run has a key.
@@ -98,29 +108,28 @@ def find_runs(
     facts = [facts_of(run) if keys else {} for run in runs]
     if runs:
         _refuse_unknown(keys, facts, runs_path)
-    chosen = [
-        ({**run, "asked": {key: known.get(key) for key in keys}}, known)
+    found = [
+        FoundRun(run, {key: known.get(key) for key in keys})
         for run, known in zip(runs, facts, strict=True)
         if all(term.holds(known) for term in terms)
     ]
     if sort is None:
-        found = [run for run, _ in chosen]
         return found[::-1] if reverse else found
-    known = [pair for pair in chosen if not _is_missing(pair[1].get(sort))]
-    ordered = sorted(known, key=lambda pair: _order(pair[1][sort]), reverse=reverse)
-    return [run for run, _ in [*ordered, *(pair for pair in chosen if _is_missing(pair[1].get(sort)))]]
+    with_key = [one for one in found if not _is_missing(one.values[sort])]
+    without_key = [one for one in found if _is_missing(one.values[sort])]
+    return sorted(with_key, key=lambda one: _order(one.values[sort]), reverse=reverse) + without_key
 
 
-def facts_of(run: dict[str, Any]) -> dict[str, Any]:
+def facts_of(run: ListedRun) -> dict[str, Any]:
     """All values of a run by key. If a key has several meanings, a property of the run comes before a choice, and a
     choice before a config key."""
     facts: dict[str, Any] = {}
-    if run["status"] != UNREADABLE:
-        record = RunRecord.open(run["path"])
+    if run.status != UNREADABLE:
+        record = RunRecord.open(run.path)
         facts |= dict(leaves(record.config))
-        facts |= {name: cost_of(record, name) for name in COSTS}
-    facts |= run["metrics"] | run["choices"]
-    return facts | {name: run[name] for name in ("id", "name", "status")}
+        facts |= costs_of(record)
+    facts |= run.metrics | run.choices
+    return facts | {"id": run.id, "name": run.name, "status": run.status}
 
 
 def comparable(value: Any) -> Any:

@@ -8,26 +8,28 @@ from typing import Any
 from rich.table import Column, Table
 from rich.text import Text
 
+from instruct_lab.records.query import FoundRun
+
 MAX_METRICS = 4
 
 
-def runs_table(runs: Sequence[dict[str, Any]]) -> Table:
+def runs_table(found: Sequence[FoundRun]) -> Table:
     """A table of runs from `find_runs`: status, choices that differ, the query's keys, and the first metrics."""
-    groups = list(dict.fromkeys(group for run in runs for group in run["choices"]))
-    asked = list(dict.fromkeys(key for run in runs for key in run["asked"] if key not in ("id", "name", "status")))
+    groups = list(dict.fromkeys(group for one in found for group in one.run.choices))
+    asked = list(dict.fromkeys(key for one in found for key in one.values if key not in ("id", "name", "status")))
     differing = [
-        group for group in groups if group not in asked and len({str(run["choices"].get(group)) for run in runs}) > 1
+        group for group in groups if group not in asked and len({str(one.run.choices.get(group)) for one in found}) > 1
     ]
-    metrics = [name for name in dict.fromkeys(name for run in runs for name in run["metrics"]) if name not in asked]
+    metrics = [name for name in dict.fromkeys(name for one in found for name in one.run.metrics) if name not in asked]
     first = metrics[:MAX_METRICS]
     table = Table(Column("id", no_wrap=True), Column("name", overflow="fold"), "status", *differing, *asked, *first)
-    for run in runs:
-        cells = [run["choices"].get(group) for group in differing]
-        cells += [run["asked"].get(key) for key in asked]
-        cells += [run["metrics"].get(name) for name in first]
-        table.add_row(*map(Text, [run["id"], run["name"], run["status"], *map(_cell_text, cells)]))
+    for one in found:
+        cells = [one.run.choices.get(group) for group in differing]
+        cells += [one.values.get(key) for key in asked]
+        cells += [one.run.metrics.get(name) for name in first]
+        table.add_row(*map(Text, [one.run.id, one.run.name, one.run.status, *map(_cell_text, cells)]))
     if len(metrics) > MAX_METRICS:
-        table.caption = f"{len(runs)} runs; also measured: {', '.join(metrics[MAX_METRICS:])}"
+        table.caption = f"{len(found)} runs; also measured: {', '.join(metrics[MAX_METRICS:])}"
         table.caption_justify = "left"
     return table
 

@@ -17,7 +17,7 @@ from typing import Any
 from instruct_lab import files
 from instruct_lab.errors import InstructLabError
 from instruct_lab.records import RunRecord
-from instruct_lab.records.folder import LOCK
+from instruct_lab.records.folder import LOCK, has_manifest
 from instruct_lab.sweep import record as records
 from instruct_lab.sweep.plan import Plan, plan
 from instruct_lab.sweep.record import SweepRecord
@@ -223,7 +223,7 @@ class Driver:
     def _note_death(self, point: Point, seed: int, outcome: Outcome) -> None:
         """Where a run's process died, its record cannot say so itself."""
         path = self.sweep.path.parent / self._run_id(point, seed)
-        if outcome.status != "failed" or not (path / "manifest.json").is_file():
+        if outcome.status != "failed" or not has_manifest(path):
             return
         run = RunRecord.open(path)
         if run.manifest.status == "running":

@@ -13,7 +13,7 @@ from instruct_lab import files
 from instruct_lab.errors import InstructLabError
 from instruct_lab.records import RunRecord, Summary, list_runs
 from instruct_lab.records.costs import COSTS, cost_of
-from instruct_lab.records.folder import is_locked, new_folder
+from instruct_lab.records.folder import has_manifest, is_locked, new_folder
 
 FILE = "sweep.json"
 DATABASE = "optuna.db"
@@ -123,11 +123,11 @@ def sweep_to_resume(runs_path: Path, reference: str) -> SweepRecord | None:
     `latest` is the sweep of the latest run, where that belongs to one.
     """
     if reference != "latest":
-        is_run = (Path(reference).expanduser() / "manifest.json").is_file()
+        is_run = has_manifest(Path(reference).expanduser())
         return None if is_run else find_sweep(runs_path, reference)
     sweep = find_sweep(runs_path, "latest")
     runs = list_runs(runs_path)
-    newest = runs[-1]["id"] if runs else ""
+    newest = runs[-1].id if runs else ""
     return sweep if sweep is not None and (newest.startswith(sweep.id) or newest[:15] < sweep.id[:15]) else None
 
 

@@ -80,13 +80,13 @@ def report(name: str, runs_path: Path) -> str:
     asked = study(name)
     sweep = next((one for one in reversed(list(sweeps(runs_path))) if _is_of(one.told.get("choices"), name)), None)
     single = next(
-        (run for run in reversed(list_runs(runs_path)) if run["status"] == "finished" and _is_of(run["choices"], name)),
+        (run for run in reversed(list_runs(runs_path)) if run.status == "finished" and _is_of(run.choices, name)),
         None,
     )
     if sweep is not None and len(sweep.finished_runs()) > 1:
         return "\n".join([*_opening(asked), *_of_sweep(asked, sweep)])
     if single is not None:
-        return "\n".join([*_opening(asked), *_of_run(asked, RunRecord.open(single["path"]))])
+        return "\n".join([*_opening(asked), *_of_run(asked, RunRecord.open(single.path))])
     command = f"instruct-lab train {STUDIES}={name}"
     raise InstructLabError(f"No run of the study {name} has finished", where=str(runs_path), do=f"run it: {command}")
 

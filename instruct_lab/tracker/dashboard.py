@@ -92,7 +92,7 @@ def import_runs(runs_path: Path, seen: dict[Path, str] | None = None) -> int:
     seen = {} if seen is None else seen
     count = 0
     for listed in list_runs(runs_path):
-        path = Path(listed["path"])
+        path = listed.path
         try:
             record = RunRecord.open(path)
             stamp = _state(record)

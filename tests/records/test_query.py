@@ -40,7 +40,7 @@ def runs(tmp_path):
     ],
 )
 def test_conditions(runs, query, found):
-    assert [run["id"] for run in find_runs(runs, query)] == found
+    assert [one.run.id for one in find_runs(runs, query)] == found
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_conditions(runs, query, found):
     ],
 )
 def test_sorting_puts_runs_without_the_key_last(runs, sort, reverse, found):
-    assert [run["id"] for run in find_runs(runs, sort=sort, reverse=reverse)] == found
+    assert [one.run.id for one in find_runs(runs, sort=sort, reverse=reverse)] == found
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,7 @@ def test_runs_are_listed_with_choices_and_final_metrics(tmp_path):
     (path / "summary.json").write_text(
         json.dumps({"metrics": {"test/chrf": measured, "test/bleu": {"before": {"value": 2.0}}}})
     )
-    assert list_runs(tmp_path) == [
+    assert [run.to_json() for run in list_runs(tmp_path)] == [
         {
             "id": "20260101-000000-aaaa",
             "name": "lora",
@@ -105,7 +105,7 @@ def test_runs_are_listed_with_choices_and_final_metrics(tmp_path):
 def test_a_broken_record_hides_no_other(runs, file, content):
     broken = runs / "lora" / "20260101-000000-aaaa"
     (broken / file).write_text(content, encoding="latin-1")
-    listed = {run["id"]: run["status"] for run in list_runs(runs)}
+    listed = {run.id: run.status for run in list_runs(runs)}
     assert len(listed) == 4
     assert listed.pop(broken.name) == ("finished" if file == "metrics.jsonl" else "unreadable")
     assert set(listed.values()) == {"finished"}
@@ -113,4 +113,4 @@ def test_a_broken_record_hides_no_other(runs, file, content):
 
 def test_a_record_without_a_manifest_is_listed_as_unreadable(runs):
     (runs / "full" / "20260101-000001-bbbb" / "manifest.json").unlink()
-    assert [run["status"] for run in list_runs(runs)].count("unreadable") == 1
+    assert [run.status for run in list_runs(runs)].count("unreadable") == 1

@@ -14,7 +14,7 @@ from instruct_lab.comparison.compare import Comparison
 from instruct_lab.comparison.page.values import finite, keys_of, shown_text
 from instruct_lab.pages.format import visible
 from instruct_lab.records import Manifest
-from instruct_lab.records.costs import COSTS, cost_of
+from instruct_lab.records.costs import COSTS, costs_of
 from instruct_lab.records.record import RunRecord
 
 FACTOR = 8
@@ -135,9 +135,10 @@ def _logged_columns(records: Sequence[RunRecord], compared: Comparison) -> Itera
 
 
 def _cost_columns(records: Sequence[RunRecord]) -> Iterable[Column]:
+    by_run = [costs_of(record) for record in records]
     for name in COSTS:
         label, unit = COST_LABELS.get(name, (name.replace("_", " "), 1.0))
-        values = [finite(cost_of(record, name), unit) for record in records]
+        values = [finite(run[name], unit) for run in by_run]
         if any(value is not None for value in values):
             yield Column(f"cost {name}", label, "cost", values, shown=name not in ("seconds", "weights_bytes"))
 
