@@ -39,7 +39,6 @@ class RunRecord:
         self.path = path
         self.id = path.name
         self.name = path.parent.name
-        self._seconds_before = self._recorded_seconds()
         self._opened = time.monotonic()
         self._checked_ends: set[str] = set()
 
@@ -252,7 +251,9 @@ class RunRecord:
             self._checked_ends.add(name)
         files.append_text(self.path / name, text)
 
-    def _recorded_seconds(self) -> float:
+    @functools.cached_property
+    def _seconds_before(self) -> float:
+        """Seconds that are recorded already when this process first asks for the time."""
         try:
             ended = self.manifest.seconds
         except InstructLabError:
