@@ -1,4 +1,4 @@
-"""Files that a crash at any byte leaves readable: written beside and renamed, or appended line by line."""
+"""Files that stay readable if the process dies at any byte: written to a temporary file and renamed, or appended."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ TEMPORARY_SUFFIX = ".tmp"
 def to_json(value: Any, *, indent: int | None = None) -> str:
     """Strict JSON: dataclasses as objects, paths as text, numbers of other libraries as numbers.
 
-    A number that is not finite becomes `null`, since JSON has no word for it.
+    A number that is not finite becomes `null`, since JSON cannot express it.
     """
     return json.dumps(to_plain(value), indent=indent, ensure_ascii=False, allow_nan=False)
 
 
 def to_plain(value: Any) -> Any:
-    """A value as strict JSON can hold it: see `to_json`."""
+    """A value in a form that strict JSON can express, as `to_json` writes it."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if value is None or isinstance(value, str | int):
@@ -48,34 +48,34 @@ def to_plain(value: Any) -> Any:
 
 
 def encode(text: str) -> bytes:
-    """UTF-8; half a surrogate pair, which UTF-8 cannot hold, as its escape."""
+    """UTF-8; half a surrogate pair, which UTF-8 cannot express, as its escape."""
     return text.encode("utf-8", errors="backslashreplace")
 
 
 def write_atomically(path: Path, chunks: Iterable[str]) -> None:
-    """Put a whole file in place, or leave the old one untouched.
+    """Write a whole file, or leave the old one unchanged.
 
     Raises:
         InstructLabError: the disk is full, or the folder cannot be written.
     """
     with disk_errors(path):
-        beside = path.with_name(f".{path.name}.{secrets.token_hex(6)}{TEMPORARY_SUFFIX}")
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}{TEMPORARY_SUFFIX}")
         try:
-            with beside.open("xb") as stream:
+            with temporary.open("xb") as stream:
                 for chunk in chunks:
                     stream.write(encode(chunk))
                 stream.flush()
                 os.fsync(stream.fileno())
-            os.replace(beside, path)
+            os.replace(temporary, path)
         except BaseException:
             with contextlib.suppress(OSError):
-                beside.unlink()
+                temporary.unlink()
             raise
         _sync_folder(path.parent)
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make a rename last over a power failure, where the system can."""
+    """Make a rename survive a power failure, on systems that can."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -90,7 +90,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """The document, or `None` where there is no such file.
+    """The document, or `None` if there is no such file.
 
     Raises:
         InstructLabError: the file is not JSON, or cannot be read.
@@ -104,7 +104,7 @@ def read_json(path: Path) -> Any:
 
 
 def append_text(path: Path, text: str) -> None:
-    """Add to the end in one write; what a failed write left behind is taken back.
+    """Append in one write; what a failed write left behind is removed.
 
     Raises:
         InstructLabError: the disk is full, or the file cannot be written.
@@ -122,7 +122,7 @@ def append_text(path: Path, text: str) -> None:
 
 
 def drop_torn_end(path: Path) -> None:
-    """Cut off a last line without an end, which a crash in the middle of a write leaves."""
+    """Remove an incomplete last line, which a crash in the middle of a write leaves."""
     with disk_errors(path), contextlib.suppress(FileNotFoundError), path.open("rb+") as stream:
         content = stream.read()
         whole = content.rfind(b"\n") + 1
@@ -131,7 +131,7 @@ def drop_torn_end(path: Path) -> None:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The objects of a file of JSON lines; a torn last line is left out, and so, with a warning, is a damaged one."""
+    """The objects of a file of JSON lines, without an incomplete last line and, with a warning, damaged ones."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:
@@ -154,7 +154,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 @contextlib.contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Raise an error of the disk as one that the user can mend.
+    """Raise an error of the disk as one that the user can fix.
 
     Raises:
         InstructLabError: the disk is full, or the file cannot be written.
@@ -165,7 +165,7 @@ def disk_errors(path: Path) -> Iterator[None]:
         raise
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            what, do = "The disk is full; what was written before is whole", "Free some space, then resume the run"
+            what, do = "The disk is full; what was written before is complete", "Free some space, then resume the run"
         else:
             what = f"A run record cannot be written ({error.strerror or error})"
             do = "Check the folder's permissions, or choose another with runs_path"
@@ -174,11 +174,11 @@ def disk_errors(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def lock(path: Path, what: str, do: str = "wait for it, or stop it first") -> Iterator[None]:
-    """Hold a lock file until the block ends; the system frees it when this process ends, however it ends.
+    """Hold a lock file until the block ends; the system releases it if this process dies.
 
     Args:
         path: the lock file; its folder is named in the error.
-        what: what the other process does, as the error says it ("writing this run").
+        what: what the other process is doing, for the error ("writing this run").
         do: what the user can do about it.
 
     Raises:

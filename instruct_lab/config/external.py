@@ -1,7 +1,7 @@
-"""A class of another library named in a config: its arguments are checked without importing that library.
+"""A class of another library that a config names: its arguments are checked without importing the library.
 
-The signature is read from the installed source with `ast`, so it never drifts from the library and costs milliseconds
-where an import would cost seconds.
+The signature is read from the installed source with `ast`: it always agrees with the installed version, and takes
+milliseconds where an import would take seconds.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class Signature:
     defaults: dict[str, Any] = dataclasses.field(default_factory=dict)  # values, or their source text
 
     def leaves_default(self, name: str, value: Any) -> bool:
-        """Whether a value is a null that stands for the argument's own default, as its type takes no `None`."""
+        """Whether a value is null for an argument whose type takes no `None`: then the argument keeps its default."""
         if value is not None or name in self.required or name not in self.types:
             return False
         try:
@@ -109,7 +109,7 @@ def _parse_version(path: Path, modified: int) -> ast.Module:
 
 
 def _module_file(module: str) -> Path | None:
-    """The source file of a module, found without importing any package above it."""
+    """The source file of a module, found without importing its parent packages."""
     top, *rest = module.split(".")
     source = lab_source(module) or _installed_source(top)
     if source is None:
@@ -133,7 +133,7 @@ def _installed_source(top: str) -> Path | None:
 
 
 def _definition(module: str, name: str, hops: int = 0) -> tuple[str, ast.stmt] | None:
-    """The statement that defines a name, followed through re-exports; with the module it stands in."""
+    """The statement that defines a name, found through re-exports, and the module that contains it."""
     file = _module_file(module)
     if file is None or hops > _MAX_HOPS:
         return None
@@ -188,7 +188,7 @@ def _evaluate(annotation: ast.expr | None, module: str) -> Any:
 
 
 def find_class(target: str) -> tuple[str, ast.ClassDef] | None:
-    """The definition of a class by its dotted name, and the module it stands in; nothing is imported."""
+    """The module that defines a class, by its dotted name, and the definition; nothing is imported."""
     module, _, name = target.rpartition(".")
     found = _definition(module, name) if module else None
     if found is None or not isinstance(found[1], ast.ClassDef):
@@ -197,7 +197,7 @@ def find_class(target: str) -> tuple[str, ast.ClassDef] | None:
 
 
 def public_names(module: str) -> list[str]:
-    """Names that a module defines or re-exports, read from its source; none where there is no such module."""
+    """Names that a module defines or re-exports, read from its source; an empty list if there is no such module."""
     file = _module_file(module)
     if file is None:
         return []

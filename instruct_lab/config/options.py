@@ -1,4 +1,4 @@
-"""Where options come from: the packaged `conf/` and `experiments/`, and the user's own lab beside them."""
+"""The options of every group: the packaged `conf/` and `experiments/`, and those of the user's own lab."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ GROUPS = (
 )
 HYDRA_GROUPS = ("hydra/sweeper", "hydra/launcher")
 SWEEP_GROUPS = ("pruner", *HYDRA_GROUPS)
-"""Groups that say how several runs are made, and nothing of any one of them."""
+"""Groups that configure a sweep, and no single run."""
 
 
 def _packaged_root() -> Path:
@@ -105,7 +105,7 @@ def _options_under(root: Path, group: str) -> Iterator[Option]:
 
 
 def shadowed() -> Iterator[Problem]:
-    """A lab's option whose name is a packaged one's: which of the two runs would be a guess."""
+    """Yield the options of a lab that have the name of a packaged one, since it is not clear which is meant."""
     for group in GROUPS:
         packaged = {option.name: option for option in options(group) if not option.from_lab}
         for option in options(group):
@@ -120,7 +120,7 @@ def shadowed() -> Iterator[Problem]:
 
 
 class StudySource(FileConfigSource):
-    """A Hydra config source that shows a folder of studies as the group `experiments`, and nothing else beside it."""
+    """A Hydra config source that serves a folder of studies as the group `experiments`, and nothing else."""
 
     @staticmethod
     def scheme() -> str:
@@ -171,7 +171,7 @@ class LabSearchPath(SearchPathPlugin):
     """Adds the packaged studies and the working directory's own lab to Hydra's search path."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        """Append each root's `conf/` and `experiments/` that Hydra does not have yet."""
+        """Append the folders `conf/` and `experiments/` that Hydra does not have yet."""
         for index, root in enumerate(roots()):
             provider = "instruct_lab" if index == 0 else "lab"
             if index and (root / "conf").is_dir():

@@ -7,11 +7,12 @@ from typing import Any
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
-from instruct_lab.config.build import TARGET, class_of
+from instruct_lab.config.classes import TARGET, class_of
 from instruct_lab.config.component import Component
-from instruct_lab.config.compose import Composition, leaves, provenance
+from instruct_lab.config.compose import Composition
 from instruct_lab.config.external import ExternalClass
 from instruct_lab.config.fields import fields_of
+from instruct_lab.config.provenance import leaves, provenance
 
 
 def render(composition: Composition, with_unset: bool = False) -> str:

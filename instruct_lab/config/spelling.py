@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 def nearest(word: str, valid: Iterable[str]) -> str | None:
-    """The valid name that is closest to what was typed, or none that is close."""
+    """The valid name that is closest to what was typed; `None` if it is valid itself, or if no name is close."""
     names = list(valid)
     if word in names:
         return None

@@ -26,7 +26,7 @@ def summary_metrics(experiment: Experiment, results: Results) -> Metrics:
     for split, systems in results.items():
         metrics |= _named(experiment, SHORT_NAMES[split], systems)
         sources = sorted({source for measurement in systems.values() for source in measurement.sources})
-        if experiment.tells_by_source and len(sources) > 1:
+        if experiment.reports_by_source and len(sources) > 1:
             for source in sources:
                 of_source = {system: measurement.of_source(source) for system, measurement in systems.items()}
                 metrics |= _named(experiment, f"{SHORT_NAMES[split]}/{source}", of_source)

@@ -72,7 +72,7 @@ class Experiment(Component):
 
     @property
     def cannot_answer(self) -> str | None:
-        """Why the model answers no prompts; none where it does."""
+        """Why the model cannot answer prompts; `None` if it can."""
         if self.model.family == "encoder":
             return "an encoder fills in masked tokens, and writes no text from left to right"
         if not self.objective.generates:
@@ -80,7 +80,7 @@ class Experiment(Component):
         return None
 
     @property
-    def tells_by_source(self) -> bool:
-        """Whether held-out results are told source by source too."""
+    def reports_by_source(self) -> bool:
+        """Whether held-out results are also reported for each source."""
         chosen = self.evaluation.by_source
         return self.data.by_source if chosen is None else chosen

@@ -1,4 +1,4 @@
-"""Every combination of model family, objective, tuning method and batching: whether it trains, from declarations."""
+"""Every combination of model family, objective, tuning method and batching, and whether it trains."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from instruct_lab.batching import Batching
 from instruct_lab.config.build import FAILED, build
 from instruct_lab.config.component import ALL_FAMILIES
 from instruct_lab.config.compose import compose_option
 from instruct_lab.config.options import options
 from instruct_lab.errors import ConfigError
 from instruct_lab.experiment.rules.combinations import batching_reason, family_reason, tuning_reason
+from instruct_lab.objective import Objective
+from instruct_lab.tuning import Tuning
 
 FAMILIES = ("decoder", "encoder-decoder", "encoder")
 AXES = ("objective", "tuning", "batching")
@@ -21,7 +24,7 @@ AXES = ("objective", "tuning", "batching")
 
 @dataclasses.dataclass(frozen=True)
 class Combination:
-    """One option of each group and a family; it trains, or `reason` says why it does not."""
+    """A family and one option of each group; `reason` says why they do not train, if they do not."""
 
     family: str
     objective: str
@@ -31,7 +34,7 @@ class Combination:
 
     @property
     def trains(self) -> bool:
-        """Whether nothing speaks against it."""
+        """Whether the combination trains."""
         return self.reason is None
 
     def to_json(self) -> dict[str, Any]:
@@ -40,7 +43,7 @@ class Combination:
 
 
 def component_of(group: str, option: str) -> Any:
-    """The component of an option as it stands in the packaged or the user's own configs.
+    """The component of a packaged option or of one of the user's own.
 
     Raises:
         ConfigError: it does not compose or build.
@@ -63,8 +66,8 @@ def matrix() -> Iterator[Combination]:
                     yield Combination(family, objective_name, tuning_name, batching_name, reason)
 
 
-def combination_reason(family: str, objective: Any, tuning: Any, batching: Any) -> str | None:
-    """Why these do not go together; none where they do."""
+def combination_reason(family: str, objective: Objective, tuning: Tuning, batching: Batching) -> str | None:
+    """Why these do not go together; `None` if they do."""
     for chosen in (objective, tuning, batching):
         if reason := family_reason(chosen, family):
             return reason

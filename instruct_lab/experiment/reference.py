@@ -11,7 +11,8 @@ import yaml
 from omegaconf import OmegaConf
 
 from instruct_lab.config import Component, ExternalClass
-from instruct_lab.config.build import TARGET, build, class_of
+from instruct_lab.config.build import build
+from instruct_lab.config.classes import TARGET, class_of
 from instruct_lab.config.compose import compose_option_tree
 from instruct_lab.config.external import docstring_of, find_class
 from instruct_lab.config.fields import FieldDescription, fields_of

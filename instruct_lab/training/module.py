@@ -173,7 +173,7 @@ class TuningModule(pl.LightningModule):
         by_source = self._summed_over_devices(self._validation.table)
         is_likelihood = self._experiment.objective.is_likelihood
         values = self._validation.means("val", by_source.sum(dim=0), is_likelihood)
-        if self._experiment.tells_by_source and len(self._sources) > 1:
+        if self._experiment.reports_by_source and len(self._sources) > 1:
             for source, sums in zip(self._sources, by_source, strict=True):
                 values |= self._validation.means(f"val/{source}", sums, is_likelihood)
         if self._answer is not None:

@@ -103,7 +103,7 @@ class Stages:
                 self.record.write_audit(self.audit.to_json())
             raise
         self.chosen = {
-            split: sample(self.data, split, experiment.evaluation.max_examples, experiment.tells_by_source)
+            split: sample(self.data, split, experiment.evaluation.max_examples, experiment.reports_by_source)
             for split in experiment.evaluation.splits
             if self.data.examples.get(split)
         }

@@ -1,11 +1,12 @@
-"""Values set in what the option files give: the same config as Hydra's own composition of all overrides at once."""
+"""Setting values after composing the option files gives the config that Hydra composes from all overrides at once."""
 
 import hydra
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
-from instruct_lab.config import compose as room
+from instruct_lab.config import compose as composing
 from instruct_lab.config.compose import PRIMARY, compose, files_read_once
 
 CASES = {
@@ -27,21 +28,21 @@ CASES = {
 }
 
 
-def whole(overrides):
-    """What Hydra composes from everything, in the form that it is handed to it."""
-    usable = [room._usable(text, [], []) for text in overrides]
-    with room._hydra():
-        return hydra.compose(PRIMARY, overrides=usable, return_hydra_config=True)
+def compose_with_hydra(overrides):
+    """What Hydra composes from all overrides, in the form in which they are applied."""
+    applied = [str(override.input_line) for override in compose(overrides).applied]
+    with composing.initialized_hydra():
+        return hydra.compose(PRIMARY, overrides=applied, return_hydra_config=True)
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_config_is_what_hydra_composes(lab, name):
-    expected = whole(CASES[name])
+    expected = compose_with_hydra(CASES[name])
     for _ in range(2):
         composed = compose(CASES[name])
         assert not composed.problems
-        told = OmegaConf.to_container(composed.config, resolve=False)
-        assert told == {k: v for k, v in OmegaConf.to_container(expected).items() if k not in ("hydra", "sweep")}
+        config = OmegaConf.to_container(composed.config, resolve=False)
+        assert config == {k: v for k, v in OmegaConf.to_container(expected).items() if k not in ("hydra", "sweep")}
         sweeper = OmegaConf.to_container(composed.sweep.hydra.sweeper)
         assert sweeper == OmegaConf.to_container(expected.hydra.sweeper)
         chosen = {key: value for key, value in expected.hydra.runtime.choices.items() if key in composed.choices}
@@ -55,21 +56,21 @@ def test_points_share_what_the_files_give_and_nothing_else(lab, monkeypatch):
     monkeypatch.setattr(hydra, "compose", lambda *a, **k: (composed.append(k["overrides"]), of_hydra(*a, **k))[1])
     rates, options = ["1e-4", "2e-4", "3e-4"], ["lora", "full"]
     points = [[f"optimizer.lr={rate}", f"tuning={option}", "seed=5"] for rate in rates for option in options]
-    alone = [compose(point) for point in points]
+    apart = [compose(point) for point in points]
     assert len(composed) == len(points)
     composed.clear()
     with files_read_once():
         together = [compose(point) for point in points]
         together[0].config.optimizer.lr = 7  # its own
-        assert compose(points[0]).config == alone[0].config
+        assert compose(points[0]).config == apart[0].config
     assert composed == [["tuning=lora"], ["tuning=full"]]
-    assert [one.config for one in together[1:]] == [one.config for one in alone[1:]]
-    assert [one.choices for one in together] == [one.choices for one in alone]
+    assert [one.config for one in together[1:]] == [one.config for one in apart[1:]]
+    assert [one.choices for one in together] == [one.choices for one in apart]
     composed.clear()
     compose(points[0])  # files may have changed since
     assert len(composed) == 1
 
 
 def test_an_override_that_adds_a_group_is_hydras_to_refuse(lab):
-    with room._hydra(), pytest.raises(HydraException):
-        room._compose(["++tuning=lora"])
+    with composing.initialized_hydra(), pytest.raises(HydraException):
+        composing._compose(OverridesParser.create().parse_overrides(["++tuning=lora"]))

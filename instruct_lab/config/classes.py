@@ -1,0 +1,99 @@
+"""The class that a `_target_` names: a component of ours or of a lab, or another library's class by its signature."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import traceback
+from typing import Any
+
+from instruct_lab.config import lab_code
+from instruct_lab.config.component import Component
+from instruct_lab.config.external import Signature, find_class, is_component, public_names, signature_of
+from instruct_lab.config.lab_code import lab_source
+from instruct_lab.config.spelling import nearest
+from instruct_lab.errors import Problem, one_line
+
+TARGET = "_target_"
+
+
+def class_of(target: Any, key: str, problems: list[Problem]) -> type | Signature | None:
+    """The component class that a `_target_` names, or another library's signature.
+
+    Args:
+        target: the dotted name.
+        key: the full key of the `_target_`, for problems.
+        problems: receives what is wrong with the name; then there is no class.
+    """
+    if not isinstance(target, str) or not target.rpartition(".")[0]:
+        problems.append(Problem(key=key, value=target, reason="not the dotted name of a class"))
+        return None
+    module, _, name = target.rpartition(".")
+    if module.split(".")[0] == __package__.split(".")[0]:
+        return _own_class(module, name, target, key, problems)
+    try:
+        found = find_class(target)
+        suggestion = None if found else nearest(name, public_names(module))
+    except SyntaxError as error:
+        reason = f"{error.filename}, line {error.lineno}: not valid Python: {error.msg}"
+        problems.append(Problem(key=key, value=target, reason=reason))
+        return None
+    if found is None:
+        reason = "no installed library has this class, and no module of this lab"
+        problems.append(
+            Problem(key=key, value=target, reason=reason, suggestion=suggestion and f"{module}.{suggestion}")
+        )
+        return None
+    if (source := lab_source(module)) is not None:
+        if not lab_code.is_allowed():
+            reason = f"this class is defined in the lab's own code ({source.name}), which runs only if you allow it"
+            problems.append(Problem(key=key, value=target, reason=f"{reason}: {lab_code.HOW_TO_ALLOW}"))
+            return None
+        lab_code.make_importable()
+    if is_component(found[1]):
+        return _import_component(module, name, target, key, problems)
+    return signature_of(*found)
+
+
+def _import_component(module: str, name: str, target: str, key: str, problems: list[Problem]) -> type | None:
+    """A component of a lab or of another library; whatever its module raises is a problem."""
+    try:
+        kind: type = getattr(importlib.import_module(module), name)
+    except Exception as error:
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        reason = f"{module} cannot be imported: {type(error).__name__}: {one_line(error)}"
+        problems.append(Problem(key=key, value=target, reason=f"{reason} ({frame.filename}, line {frame.lineno})"))
+        return None
+    return kind
+
+
+def _own_class(module: str, name: str, target: str, key: str, problems: list[Problem]) -> type | None:
+    try:
+        found = importlib.import_module(module)
+    except ModuleNotFoundError:
+        import instruct_lab
+
+        package = importlib.import_module(module.rpartition(".")[0]) if module.count(".") > 1 else instruct_lab
+        known = [f"{package.__name__}.{part}" for part in _module_names(package)]
+        suggestion = nearest(module, known)
+        reason = f"there is no module {module}"
+        problems.append(Problem(key=key, value=target, reason=reason, suggestion=suggestion and f"{suggestion}.{name}"))
+        return None
+    kind = getattr(found, name, None)
+    if isinstance(kind, type) and issubclass(kind, Component):
+        return kind
+    known = [n for n, k in vars(found).items() if isinstance(k, type) and issubclass(k, Component)]
+    suggestion = nearest(name, known)
+    problems.append(
+        Problem(
+            key=key,
+            value=target,
+            reason=f"{module} has no component {name}",
+            suggestion=suggestion and f"{module}.{suggestion}",
+        )
+    )
+    return None
+
+
+def _module_names(package: Any) -> list[str]:
+    return [module.name for module in pkgutil.iter_modules(package.__path__)]

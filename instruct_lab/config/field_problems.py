@@ -1,0 +1,119 @@
+"""What is wrong with the fields of a component, or with the arguments of another library's class, as problems."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pydantic
+
+from instruct_lab.config.component import Component
+from instruct_lab.config.external import Signature
+from instruct_lab.config.spelling import nearest
+from instruct_lab.errors import Problem, Refusal
+
+
+def join_key(prefix: str, key: str) -> str:
+    """The full key of a key below a prefix; either may be empty."""
+    return f"{prefix}.{key}" if prefix and key else prefix or key
+
+
+def component_problems(
+    error: pydantic.ValidationError, kind: type, arguments: dict[str, Any], failed: set[str], key: str
+) -> Iterator[Problem]:
+    """Pydantic's errors as problems: one for each field, with the reasons of every type of a union."""
+    fields = [field.name for field in dataclasses.fields(kind)]
+    by_field: dict[str, list[Any]] = {}
+    for detail in error.errors(include_url=False):
+        location = detail["loc"]
+        by_field.setdefault(str(location[0]) if location else "", []).append(detail)
+    for field, details in by_field.items():
+        refusal = details[0].get("ctx", {}).get("error")
+        if isinstance(refusal, Refusal):
+            value = _to_plain(arguments.get(refusal.field.split(".")[0]))
+            yield Problem(
+                key=join_key(key, refusal.field), value=value, reason=refusal.reason, suggestion=refusal.suggestion
+            )
+        elif field not in failed:
+            yield _field_problem(kind, field, details, fields, key, arguments.get(field))
+
+
+def _field_problem(kind: type, field: str, details: list[Any], fields: list[str], key: str, siblings: Any) -> Problem:
+    first = details[0]
+    full = join_key(key, field)
+    if first["type"] == "unexpected_keyword_argument":
+        known = ", ".join(fields) or "none"
+        reason = f"{_name(kind)} has no field {field} (fields: {known})"
+        return Problem(key=full, value=_to_plain(first["input"]), reason=reason, suggestion=nearest(field, fields))
+    if first["type"] in ("missing", "missing_keyword_only_argument", "missing_argument"):
+        return Problem(key=full, reason=f"{_name(kind)} requires a value here: set {full}=...")
+    inner = [str(part) for part in first["loc"][1:] if not str(part).startswith(("function-", "nullable", "union"))]
+    if len(details) == 1 and inner:
+        full = join_key(full, ".".join(inner))
+    reasons = list(dict.fromkeys(_reason(detail) for detail in details))
+    valid = [value for detail in details for value in _literals(detail)]
+    value = first["input"]
+    suggestion = nearest(value, valid) if isinstance(value, str) and valid else None
+    if inner and isinstance(siblings, dict):  # a new entry of a dictionary by name, as a misspelt one is
+        suggestion = suggestion or nearest(inner[0], [name for name in siblings if name != inner[0]])
+    return Problem(key=full, value=_to_plain(value), reason="; or ".join(reasons), suggestion=suggestion)
+
+
+def _name(kind: type) -> str:
+    named = kind.name_in_messages if issubclass(kind, Component) else None
+    return named or kind.__name__
+
+
+def _reason(detail: Any) -> str:
+    if detail["type"] in ("is_instance_of", "dataclass_type", "dataclass_exact_type"):
+        wanted = detail["ctx"].get("class") or detail["ctx"].get("class_name")
+        if isinstance(detail["input"], dict):
+            return f"there is no {wanted} by this name to change: choose an option of the group, or give a _target_"
+        return f"expected one of the {wanted} components"
+    return str(detail["msg"]).removeprefix("Value error, ").replace("Input should be", "expected")
+
+
+def _literals(detail: Any) -> list[str]:
+    expected = detail.get("ctx", {}).get("expected", "") if detail["type"] == "literal_error" else ""
+    return [word.strip(" '\"") for word in str(expected).replace(" or ", ",").split(",") if word.strip()]
+
+
+def _to_plain(value: Any) -> Any:
+    """A value in a form for messages and JSON."""
+    try:
+        json.dumps(value)
+    except TypeError:
+        return type(value).__name__ if dataclasses.is_dataclass(value) else repr(value)
+    return value
+
+
+def external_problems(
+    signature: Signature, arguments: dict[str, Any], failed: set[str], target: str, key: str
+) -> Iterator[Problem]:
+    """Arguments that another library's class does not take, requires, or takes with another type."""
+    name = target.rpartition(".")[2]
+    for argument in sorted(signature.required - arguments.keys()):
+        full = join_key(key, argument)
+        yield Problem(key=full, reason=f"{name} requires a value here: set {full}=...")
+    for argument, value in arguments.items():
+        full = join_key(key, argument)
+        if argument in failed:
+            continue
+        if argument not in signature.types:
+            if not signature.takes_any:
+                suggestion = nearest(argument, signature.types)
+                reason = f"{name} takes no argument {argument}"
+                yield Problem(key=full, value=_to_plain(value), reason=reason, suggestion=suggestion)
+            continue
+        try:
+            pydantic.TypeAdapter(signature.types[argument]).validate_python(value, strict=True)
+        except pydantic.ValidationError as error:
+            details = error.errors(include_url=False)
+            reasons = "; or ".join(dict.fromkeys(_reason(detail) for detail in details))
+            valid = [word for detail in details for word in _literals(detail)]
+            suggestion = nearest(value, valid) if isinstance(value, str) else None
+            yield Problem(key=full, value=_to_plain(value), reason=reasons, suggestion=suggestion)
+        except pydantic.errors.PydanticUserError:
+            continue  # a type that only the library itself can check

@@ -1,0 +1,56 @@
+"""Which file or override set each value of a composed config."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.types import Override
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from instruct_lab.config.compose import PRIMARY, Composition, initialized_hydra
+from instruct_lab.config.options import GROUPS
+
+
+def provenance(composition: Composition) -> dict[str, str]:
+    """Where each value came from: the full key of every leaf to a file below `conf/`, or to the word override."""
+    usable = [str(override.input_line) for override in composition.applied]
+    origins: dict[str, str] = {}
+    with initialized_hydra():
+        loader: Any = GlobalHydra.instance().config_loader()
+        parsed, repository = loader._parse_overrides_and_create_caching_repo(PRIMARY, usable)
+        defaults = loader.compute_defaults_list(PRIMARY, usable, RunMode.RUN)
+        for default in defaults.defaults:
+            if default.config_path is None or default.config_path.startswith("hydra"):
+                continue
+            loaded = loader._load_single_config(default=default, repo=repository)
+            for key in leaves(loaded.config):
+                origins[key] = f"{default.config_path}.yaml"
+    for override in parsed:
+        if override.key_or_group not in GROUPS:
+            _record_override(origins, override)
+    return origins
+
+
+def _record_override(origins: dict[str, str], override: Override) -> None:
+    key = override.key_or_group
+    for known in [known for known in origins if known == key or known.startswith(f"{key}.")]:
+        del origins[known]
+    value = override.value()
+    if isinstance(value, dict):
+        for leaf in leaves(OmegaConf.create({key: value})):
+            origins[leaf] = "override"
+    origins[key] = "override"
+
+
+def leaves(config: Any, prefix: str = "") -> Iterator[str]:
+    """Full keys of the values of a tree; a list is one value."""
+    for key in config:
+        full = f"{prefix}.{key}" if prefix else str(key)
+        node = config._get_node(key)
+        if isinstance(node, DictConfig) and not node._is_none() and not node._is_interpolation() and len(node):
+            yield from leaves(node, full)
+        else:
+            yield full
