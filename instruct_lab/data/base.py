@@ -33,6 +33,10 @@ class Data(Component, ABC):
         """What training can use of the conversations; compared with what the objective needs."""
         return frozenset({"answers"})
 
+    def gives_any(self, needed: frozenset[Supervision]) -> bool:
+        """Whether every row gives at least one of these."""
+        return not self.gives.isdisjoint(needed)
+
     @property
     def has_validation(self) -> bool:
         """Whether the config provides a validation split."""

@@ -78,6 +78,10 @@ class Mixture(Data):
         """What every part gives."""
         return frozenset.intersection(*(part.gives for part in self._parts.values()))
 
+    def gives_any(self, needed: frozenset[Supervision]) -> bool:
+        """Whether every part gives at least one of these, not all of them the same one."""
+        return all(part.gives_any(needed) for part in self._parts.values())
+
     @property
     def has_validation(self) -> bool:
         """Whether any part has a validation split."""

@@ -55,17 +55,6 @@ class Experiment(Component):
         return {name: metric for name, metric in self.metrics.items() if metric is not None}
 
     @property
-    def suitable_learning_rate(self) -> float | None:
-        """The peak learning rate that suits the tuning method, the optimizer and the objective.
-
-        `None` if nothing is trained, or if the method declares no rate.
-        """
-        rate = self.tuning.learning_rate_for(None)
-        if rate is None:
-            return None
-        return float(f"{rate * self.optimizer.learning_rate_scale * self.objective.learning_rate_scale:.4g}")
-
-    @property
     def layout(self) -> Layout:
         """How examples are laid out for the objective and the model's family."""
         return Layout(self.objective.reads, self.model.family)

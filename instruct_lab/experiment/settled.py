@@ -1,4 +1,4 @@
-"""Values of a run's config that follow from its other choices: the learning rate of the chosen tuning method."""
+"""Values of a run's config that follow from its other choices."""
 
 from __future__ import annotations
 
@@ -6,17 +6,19 @@ import dataclasses
 from typing import Any
 
 from instruct_lab.experiment.experiment import Experiment
+from instruct_lab.experiment.rules.declarations import suitable_learning_rate
 
 
 def settle(experiment: Experiment) -> tuple[Experiment, dict[str, Any]]:
-    """Fill in what a config leaves open.
+    """Fill in the learning rate that suits the chosen components if `optimizer.lr` is null.
 
     Returns:
         The experiment with these values, and the values by full key, for the record.
     """
     values: dict[str, Any] = {}
     optimizer = experiment.optimizer
-    if optimizer.lr is None and experiment.suitable_learning_rate is not None:
-        values["optimizer.lr"] = experiment.suitable_learning_rate
-        optimizer = dataclasses.replace(optimizer, lr=experiment.suitable_learning_rate)
+    suitable = suitable_learning_rate(experiment.tuning, experiment.objective, optimizer)
+    if optimizer.lr is None and suitable is not None:
+        values["optimizer.lr"] = suitable
+        optimizer = dataclasses.replace(optimizer, lr=suitable)
     return dataclasses.replace(experiment, optimizer=optimizer), values

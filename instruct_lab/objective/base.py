@@ -6,17 +6,21 @@ import dataclasses
 import random
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from instruct_lab.batching import Batch, Example, Reads
 from instruct_lab.config import Component
+from instruct_lab.data.conversation import Supervision
 
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 Head = Literal["language", "score"]
-"""What the model puts out: logits over the vocabulary, or one number for a whole text."""
+"""The model's output: logits over the vocabulary, or one number for a whole text."""
+
+ANY_SUPERVISION = frozenset(get_args(Supervision))
+"""For objectives that read the whole text of a conversation."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -57,6 +61,9 @@ class Objective(Component, ABC):
 
     reads: ClassVar[Reads] = "answers"
     """What of a conversation an example holds."""
+
+    needs: ClassVar[frozenset[Supervision]] = frozenset({"answers", "text"})
+    """What the data has to give; any one of these suffices. See `instruct_lab.data.Data.gives`."""
 
     head: ClassVar[Head] = "language"
     """What the model has to put out."""

@@ -14,7 +14,7 @@ from instruct_lab.batching import Batch, Example, Reads
 from instruct_lab.config import component
 from instruct_lab.errors import InstructLabError
 from instruct_lab.objective._vocabulary import vocabulary_of
-from instruct_lab.objective.base import Loss, Objective
+from instruct_lab.objective.base import ANY_SUPERVISION, Loss, Objective
 from instruct_lab.objective.masked import mask_token_id
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ class Denoising(Objective, ABC):
 
     families: ClassVar = frozenset({"encoder-decoder"})
     reads: ClassVar[Reads] = "text"
+    needs: ClassVar = ANY_SUPERVISION
 
     def loss(self, model: PreTrainedModel, batch: Batch, teacher: Any = None) -> Loss:
         """Sums and counts for each row, each `[rows]`."""

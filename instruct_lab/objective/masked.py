@@ -11,7 +11,7 @@ from instruct_lab.batching import IGNORED, Batch, Example, Reads
 from instruct_lab.config import component
 from instruct_lab.errors import InstructLabError, Refusal
 from instruct_lab.objective._vocabulary import CONTINUES, vocabulary_of
-from instruct_lab.objective.base import Loss, Objective
+from instruct_lab.objective.base import ANY_SUPERVISION, Loss, Objective
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -32,6 +32,7 @@ class Masked(Objective):
 
     families: ClassVar = frozenset({"encoder"})
     reads: ClassVar[Reads] = "text"
+    needs: ClassVar = ANY_SUPERVISION
     generates: ClassVar[bool] = False
 
     probability: Annotated[float, Field(gt=0, le=1)] = 0.15  # share of the tokens that are predicted

@@ -29,6 +29,7 @@ class Preference(Objective, ABC):
 
     families: ClassVar = frozenset({"decoder", "encoder-decoder"})
     reads: ClassVar[Reads] = "pairs"
+    needs: ClassVar = frozenset({"pairs"})
     is_likelihood: ClassVar[bool] = False
     value_names: ClassVar[frozenset[str]] = frozenset({"accuracy", "margin", "chosen_reward", "rejected_reward"})
 

@@ -26,6 +26,7 @@ class Reward(Objective):
 
     families: ClassVar = frozenset({"decoder", "encoder"})
     reads: ClassVar[Reads] = "pairs"
+    needs: ClassVar = frozenset({"pairs"})
     head: ClassVar[Head] = "score"
     is_likelihood: ClassVar[bool] = False
     generates: ClassVar[bool] = False

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from instruct_lab.batching import Batch, Reads
 from instruct_lab.config import component
-from instruct_lab.objective.base import Loss, Objective
+from instruct_lab.objective.base import ANY_SUPERVISION, Loss, Objective
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -57,3 +57,4 @@ class Causal(Supervised):
 
     families: ClassVar = frozenset({"decoder"})
     reads: ClassVar[Reads] = "text"
+    needs: ClassVar = ANY_SUPERVISION

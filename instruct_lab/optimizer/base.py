@@ -66,7 +66,7 @@ class Optimizer(Component, ABC):
 
     @property
     def peak_lr(self) -> float:
-        """`lr`, for use where updates are made: the config of a run has a number here, see `Experiment.settled`.
+        """`lr` as a number. A run's config always has one: see `instruct_lab.experiment.settled`.
 
         Raises:
             InstructLabError: it is null.
@@ -105,7 +105,10 @@ class Optimizer(Component, ABC):
             by_method = factor(name) if factor is not None else 1.0
             return by_method * by_pattern.get(name, 1.0) * decay ** distances.get(name, 0)
 
-        return self.make(parameter_groups(named, no_decay=self.no_decay, factor=total, part=self.part))
+        optimizer = self.make(parameter_groups(named, no_decay=self.no_decay, factor=total, part=self.part))
+        # fused kernels can unscale float16 gradients in the step, which is too late for clipping and for logging norms
+        optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
+        return optimizer
 
     def part(self, name: str, parameter: torch.nn.Parameter) -> str:
         """Name of the update rule for a parameter; empty for optimizers with one rule."""

@@ -79,8 +79,6 @@ class TuningModule(pl.LightningModule):
         """The optimizer over what trains, and its schedule stepped once per optimizer step."""
         factor = self._experiment.tuning.learning_rate_factor
         optimizer: Any = self._experiment.optimizer.build(self.model.named_parameters(), factor)
-        if self.trainer.precision != "16-mixed":  # without a loss scaler, a fused step leaves clipping to Lightning
-            optimizer._step_supports_amp_scaling = False
         scheduler = self._experiment.lr_scheduler.build(optimizer, self.num_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from instruct_lab.errors import Problem
-from instruct_lab.experiment.rules import combinations, monitoring, trainer
+from instruct_lab.experiment.rules import combinations, declarations, monitoring, trainer
 from instruct_lab.experiment.rules.apply import Rule, apply
 
 COMBINATION_RULES: tuple[Rule, ...] = (
@@ -23,6 +23,8 @@ COMBINATION_RULES: tuple[Rule, ...] = (
     combinations.check_metrics,
     combinations.check_answers,
     combinations.check_num_samples,
+    declarations.check_supervision,
+    declarations.check_new_tokens,
 )
 """What choices of several groups have to agree on. `check --all` skips these: there, one option stands among the
 defaults of all other groups, and it need not suit their family, objective and metrics."""
@@ -36,10 +38,10 @@ SETTING_RULES: tuple[Rule, ...] = (
     trainer.check_devices,
     trainer.check_bound,
     trainer.check_float16,
-    trainer.check_fused,
     trainer.check_loggers,
     monitoring.check_monitors,
     monitoring.check_modes,
+    declarations.check_learning_rate,
 )
 """What single settings have to agree on."""
 

@@ -11,7 +11,6 @@ from instruct_lab.config import ExternalClass
 from instruct_lab.config.spelling import nearest
 from instruct_lab.errors import Problem
 from instruct_lab.experiment.rules.apply import Components
-from instruct_lab.optimizer import AdamW
 from instruct_lab.tracker.lightning import missing_package
 
 TRAINER = "pytorch_lightning.Trainer"
@@ -110,14 +109,6 @@ def check_float16(trainer: ExternalClass) -> Iterator[Problem]:
         precision = trainer.arguments["precision"]
         reason = "float16 needs a GPU, and trainer.accelerator is cpu: Lightning would silently use bfloat16"
         yield Problem(key="trainer.precision", value=precision, reason=reason, suggestion="bf16-mixed")
-
-
-def check_fused(trainer: ExternalClass, optimizer: AdamW) -> Iterator[Problem]:
-    """A fused optimizer unscales float16 gradients itself, so that they cannot be clipped before its step."""
-    if _uses_float16(trainer) and optimizer.fused and trainer.arguments.get("gradient_clip_val"):
-        precision = trainer.arguments["precision"]
-        reason = f"with trainer.precision={precision} and trainer.gradient_clip_val the optimizer cannot be fused"
-        yield Problem(key="optimizer.fused", value=True, reason=reason, suggestion="false")
 
 
 def _uses_float16(trainer: ExternalClass) -> bool:
