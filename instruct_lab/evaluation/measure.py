@@ -195,12 +195,11 @@ def score_examples(
     """
     import torch
 
-    from instruct_lab.objective._token_scores import token_scores
+    from instruct_lab.objective.log_probabilities import token_scores
 
     batching, objective = experiment.batching, experiment.objective
     drawn = [
-        objective.corrupted(example, tokenizer, random.Random(f"{experiment.seed}:{example.id}"))
-        for example in examples
+        objective.corrupt(example, tokenizer, random.Random(f"{experiment.seed}:{example.id}")) for example in examples
     ]
     by_length = sorted(range(len(drawn)), key=lambda index: len(drawn[index].input_ids))
     scored: list[Scored] = [Scored(None, {})] * len(drawn)

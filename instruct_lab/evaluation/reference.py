@@ -46,7 +46,7 @@ def _log_probabilities(experiment: Experiment, model: Any, tokenizer: Any, table
     import numpy as np
     import torch
 
-    from instruct_lab.objective._sequences import sequence_log_probabilities
+    from instruct_lab.objective.log_probabilities import sequence_log_probabilities
 
     batching, device = experiment.batching, next(model.parameters()).device
     found = np.zeros((len(table), 2))

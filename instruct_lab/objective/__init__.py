@@ -1,14 +1,15 @@
-"""What is minimised.
+"""What training minimises.
 
-In: a batch and a model. Out: a summed loss and what it is divided by, for each example: target tokens, or one for a
-pair. The division happens once per optimizer step.
+In: a batch and a model. Out: for each example, a summed loss and the count it is divided by: its target tokens, or 1
+for a pair. The division happens once per optimizer step.
 """
 
 from instruct_lab.objective.base import Head, Loss, Objective, TokenScores
 from instruct_lab.objective.denoising import SpanCorruption, TextInfilling
 from instruct_lab.objective.distillation import Distillation
 from instruct_lab.objective.masked import Masked
-from instruct_lab.objective.preference import CPO, DPO, KTO, ORPO, Preference, SimPO
+from instruct_lab.objective.preference import PreferenceObjective
+from instruct_lab.objective.preference_losses import CPO, DPO, KTO, ORPO, SimPO
 from instruct_lab.objective.reward import Reward
 from instruct_lab.objective.supervised import Causal, Supervised
 
@@ -23,7 +24,7 @@ __all__ = [
     "Loss",
     "Masked",
     "Objective",
-    "Preference",
+    "PreferenceObjective",
     "Reward",
     "SimPO",
     "SpanCorruption",

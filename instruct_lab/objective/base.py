@@ -1,4 +1,4 @@
-"""What an objective is: batch and model to (loss sum, target count)."""
+"""The base of objectives: from a batch and a model to a summed loss and the count it is divided by."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ ANY_SUPERVISION = frozenset(get_args(Supervision))
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Loss:
-    """Summed losses and what they are divided by, one of each for every example of a batch.
+    """Summed losses and their counts, one of each for every example of a batch.
 
-    Nothing is divided here: the sums of all micro-batches and devices are divided once, by all their counts, at the
-    optimizer step.
+    Nothing is divided here: at the optimizer step, the sum over all micro-batches and devices is divided once by the
+    sum of all counts.
 
     Args:
         sums: float32 `[examples]`, nats where the loss is a likelihood.
         counts: `[examples]`: target tokens (int64), the sum of their weights (float32), or 1 for a pair.
-        values: what else is told of each example, float32 `[examples]`, without gradients; logged as a mean.
+        values: further values of each example, float32 `[examples]`, without gradients; their means are logged.
     """
 
     sums: Tensor
@@ -43,7 +43,7 @@ class Loss:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class TokenScores:
-    """What the model says of one example's labels when it is given all that stands before each of them.
+    """How well the model predicts each label of one example, given the tokens before it.
 
     Args:
         losses: -log p of each label, in nats.
@@ -57,65 +57,64 @@ class TokenScores:
 
 
 class Objective(Component, ABC):
-    """What is minimised."""
+    """What training minimises."""
 
     reads: ClassVar[Reads] = "answers"
-    """What of a conversation an example holds."""
+    """The part of a conversation that an example holds."""
 
     needs: ClassVar[frozenset[Supervision]] = frozenset({"answers", "text"})
     """What the data has to give; any one of these suffices. See `instruct_lab.data.Data.gives`."""
 
     head: ClassVar[Head] = "language"
-    """What the model has to put out."""
+    """The output that the model needs."""
 
     is_likelihood: ClassVar[bool] = True
-    """Whether the loss, in evaluation, is the negative log-likelihood of the labels, so that its exponential is a
-    perplexity."""
+    """True if the loss in evaluation is the negative log-likelihood of the labels: its exponential is a perplexity."""
 
     generates: ClassVar[bool] = True
-    """Whether a model trained so can answer prompts."""
+    """True if a model that is trained with this objective can answer prompts."""
 
     needs_reference: ClassVar[bool] = False
-    """Whether the loss compares with the untuned model."""
+    """True if the loss compares with the base model."""
 
     learning_rate_scale: ClassVar[float] = 1.0
     """Learning rate that suits this objective, as a multiple of the one that suits supervised training."""
 
     value_names: ClassVar[frozenset[str]] = frozenset()
-    """Names of the further values that the loss tells of each example."""
+    """Names in `Loss.values`."""
 
     @abstractmethod
     def loss(self, model: PreTrainedModel, batch: Batch, teacher: Any = None) -> Loss:
         """The summed loss and the count of every example of the batch.
 
         Args:
-            model: of the families that this objective works with, adapted or not; its mode says whether this is
-                training (smoothing and the like apply) or evaluation.
+            model: of one of `families`, with or without adapters; its mode decides between training (label smoothing
+                applies) and evaluation.
             batch: in the layout of `reads` and the model's family.
-            teacher: what `load_teacher` gave.
+            teacher: the result of `load_teacher`.
         """
 
-    def corrupted(self, example: Example, tokenizer: PreTrainedTokenizerBase, source: random.Random) -> Example:
-        """The example as the model gets it this time: masked or noised, by the given source of chance alone.
+    def corrupt(self, example: Example, tokenizer: PreTrainedTokenizerBase, source: random.Random) -> Example:
+        """Mask or damage an example, with random numbers only from `source`.
 
-        Called for each example whenever it is put into a batch; the source depends on the run's seed, the epoch and the
-        example's index, so that what is drawn does not move with the batch size or the number of devices. In evaluation
-        it is the same every time.
+        Called for each example whenever it is put into a batch. The source depends on the run's seed, the epoch and the
+        example's index, so that its numbers do not depend on the batch size or the number of devices. In evaluation
+        they are the same every time.
         """
         return example
 
     def check_tokenizer(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        """Refuse a tokenizer that lacks a token which this objective needs.
+        """Refuse a tokenizer without a token that this objective needs.
 
         Raises:
-            InstructLabError: naming the token.
+            InstructLabError: the tokenizer does not have it.
         """
 
     @property
     def takes_reference_from_batch(self) -> bool:
-        """Whether log-probabilities under the untuned model have to be computed before training."""
+        """Whether log-probabilities under the base model have to be computed before training."""
         return False
 
     def load_teacher(self, tokenizer: PreTrainedTokenizerBase, cache_path: Path, device: Any) -> Any:
-        """Another model that the loss needs, frozen and in evaluation mode; none for most objectives."""
+        """Load another model that the loss needs, frozen and in evaluation mode; `None` for most objectives."""
         return None

@@ -1,4 +1,4 @@
-"""Denoising: an encoder-decoder restores a text that was damaged."""
+"""Denoising: an encoder-decoder restores a damaged text."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from pydantic import Field
 from instruct_lab.batching import Batch, Example, Reads
 from instruct_lab.config import component
 from instruct_lab.errors import InstructLabError
-from instruct_lab.objective._vocabulary import vocabulary_of
 from instruct_lab.objective.base import ANY_SUPERVISION, Loss, Objective
 from instruct_lab.objective.masked import mask_token_id
+from instruct_lab.objective.vocabulary import vocabulary_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 class Denoising(Objective, ABC):
-    """The cross-entropy of what is to be restored, given the damaged text; drawn anew in every epoch."""
+    """The cross-entropy of the removed text, given the damaged one; the damage is drawn again in every epoch."""
 
     families: ClassVar = frozenset({"encoder-decoder"})
     reads: ClassVar[Reads] = "text"
@@ -30,14 +30,9 @@ class Denoising(Objective, ABC):
 
     def loss(self, model: PreTrainedModel, batch: Batch, teacher: Any = None) -> Loss:
         """Sums and counts for each row, each `[rows]`."""
-        import torch
+        from instruct_lab.objective.target_logits import summed_cross_entropy
 
-        from instruct_lab.objective._target_logits import summed_by_row, target_logits, token_losses
-
-        logits, targets, rows = target_logits(model, batch)
-        count = len(batch.labels)
-        sums = summed_by_row(token_losses(logits, targets), rows, count)
-        return Loss(sums, torch.bincount(rows, minlength=count))
+        return summed_cross_entropy(model, batch)
 
 
 @component
@@ -46,8 +41,8 @@ class SpanCorruption(Denoising):
 
     Each span becomes one sentinel `<extra_id_i>`; y is each sentinel with its span, a last sentinel and the end token.
     Source: Raffel et al., 2020 (T5), section 3.1.4: `noise_density` of the tokens in spans of `mean_span_length`.
-    Spans never touch, so their number is what fits. For encoder-decoders with sentinels: the other families have no
-    second text to write the spans into.
+    Spans never touch, which limits their number. For encoder-decoders with sentinels: the other families have no second
+    text to write the spans into.
     """
 
     noise_density: Annotated[float, Field(gt=0, lt=1)] = 0.15  # share of the tokens in spans
@@ -57,8 +52,8 @@ class SpanCorruption(Denoising):
         """Refuse a tokenizer without sentinels."""
         sentinel_ids(tokenizer)
 
-    def corrupted(self, example: Example, tokenizer: PreTrainedTokenizerBase, source: random.Random) -> Example:
-        """Take spans out of the text."""
+    def corrupt(self, example: Example, tokenizer: PreTrainedTokenizerBase, source: random.Random) -> Example:
+        """Replace spans of the text by sentinels."""
         sentinels = sentinel_ids(tokenizer)
         body, ending = _without_end(example.input_ids, tokenizer)
         if len(body) < 2:
@@ -66,8 +61,8 @@ class SpanCorruption(Denoising):
         num_noise = min(max(1, round(self.noise_density * len(body))), len(body) - 1)
         num_spans = min(max(1, round(num_noise / self.mean_span_length)), num_noise, len(body) - num_noise)
         num_spans = min(num_spans, len(sentinels) - 1)
-        noise = _parts(num_noise, num_spans, source)
-        kept = _parts(len(body) - num_noise, num_spans, source)
+        noise = _split(num_noise, num_spans, source)
+        kept = _split(len(body) - num_noise, num_spans, source)
         read: list[int] = []
         target: list[int] = []
         at = 0
@@ -89,13 +84,13 @@ class TextInfilling(Denoising):
 
     mask_ratio: Annotated[float, Field(gt=0, lt=1)] = 0.3  # share of the tokens that are masked
     mean_span_length: Annotated[float, Field(gt=0)] = 3.0  # lambda of the Poisson distribution
-    permute_sentences: bool = False  # shuffle the sentences that are read
+    permute_sentences: bool = False  # shuffle the sentences of the input
 
     def check_tokenizer(self, tokenizer: PreTrainedTokenizerBase) -> None:
         """Refuse a tokenizer without a mask token."""
         mask_token_id(tokenizer)
 
-    def corrupted(self, example: Example, tokenizer: PreTrainedTokenizerBase, source: random.Random) -> Example:
+    def corrupt(self, example: Example, tokenizer: PreTrainedTokenizerBase, source: random.Random) -> Example:
         """Mask spans of the text."""
         mask = mask_token_id(tokenizer)
         body, ending = _without_end(example.input_ids, tokenizer)
@@ -110,11 +105,11 @@ class TextInfilling(Denoising):
         left = max(1, round(self.mask_ratio * len(body)))
         while left > 0:
             length = min(_poisson(self.mean_span_length, source), left)
-            places = [p for p in range(len(read) - length + 1) if None not in read[p : p + length]]
-            if not places:
+            positions = [p for p in range(len(read) - length + 1) if None not in read[p : p + length]]
+            if not positions:
                 break
-            place = places[int(source.random() * len(places))]
-            read[place : place + length] = [None]
+            position = positions[int(source.random() * len(positions))]
+            read[position : position + length] = [None]
             left -= max(1, length)
         masked = [mask if token is None else token for token in read]
         return Example([*start, *masked, *ending], target, example.id, example.source)
@@ -124,7 +119,7 @@ def sentinel_ids(tokenizer: Any) -> list[int]:
     """Ids of `<extra_id_0>`, `<extra_id_1>`, ... in this order.
 
     Raises:
-        InstructLabError: there are none.
+        InstructLabError: the tokenizer has none.
     """
     found = vocabulary_of(tokenizer).sentinels
     if len(found) < 2:
@@ -141,14 +136,14 @@ def _without_end(input_ids: list[int], tokenizer: Any) -> tuple[list[int], list[
     return (input_ids[:-1], input_ids[-1:]) if has_end else (list(input_ids), [])
 
 
-def _parts(total: int, count: int, source: random.Random) -> list[int]:
-    """A number as so many numbers of at least 1, each way alike."""
+def _split(total: int, count: int, source: random.Random) -> list[int]:
+    """Split a number into so many parts of at least 1, all splits equally likely."""
     cuts = [0, *sorted(source.sample(range(1, total), count - 1)), total]
     return [end - start for start, end in itertools.pairwise(cuts)]
 
 
 def _poisson(mean: float, source: random.Random) -> int:
-    """Knuth's method."""
+    """A number from a Poisson distribution, by Knuth's method."""
     limit, number, product = math.exp(-mean), 0, source.random()
     while product > limit:
         number += 1

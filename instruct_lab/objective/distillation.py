@@ -23,20 +23,20 @@ class Distillation(Objective):
 
     D_t is KL(p_t || q_t) (forward; Hinton et al., 2015) or KL(q_t || p_t) (reverse; Gu et al., 2024, MiniLLM), with p_t
     the teacher's and q_t the student's distribution of the next token, both at temperature T. With `top_k`, both are
-    restricted to the teacher's k most likely tokens and normalised anew. Logits `[targets, vocab]`.
+    restricted to the teacher's k most likely tokens and normalised again. Logits `[targets, vocab]`.
 
-    Its value in evaluation is this divergence, no perplexity. Teacher and student have one vocabulary. For models that
-    write from left to right; an encoder predicts masks, which supervised targets are not.
+    In evaluation its value is this divergence, not a perplexity. Teacher and student need the same vocabulary. Encoders
+    are refused: they predict masked tokens.
     """
 
     families: ClassVar = frozenset({"decoder", "encoder-decoder"})
     is_likelihood: ClassVar[bool] = False
 
-    teacher: Model  # the other model; it is frozen
-    divergence: Literal["forward", "reverse"] = "forward"  # which way round
-    temperature: Annotated[float, Field(gt=0)] = 1.0  # T: above 1 shows the teacher's unlikely tokens more
+    teacher: Model  # the model to learn from; it is frozen
+    divergence: Literal["forward", "reverse"] = "forward"  # forward: KL(p || q); reverse: KL(q || p)
+    temperature: Annotated[float, Field(gt=0)] = 1.0  # T: above 1, the teacher's unlikely tokens weigh more
     target_weight: Annotated[float, Field(ge=0, lt=1)] = 0.0  # a: share of the targets' own cross-entropy
-    top_k: Annotated[int, Field(ge=2)] | None = None  # the teacher's most likely tokens alone; null: all
+    top_k: Annotated[int, Field(ge=2)] | None = None  # only the teacher's most likely tokens; null: all
 
     def __post_init__(self) -> None:
         if self.teacher.family not in self.families:
@@ -46,12 +46,12 @@ class Distillation(Objective):
         """The teacher, frozen and in evaluation mode.
 
         Raises:
-            InstructLabError: its vocabulary is another.
+            InstructLabError: it has a different vocabulary.
         """
         own = self.teacher.load_tokenizer(cache_path)
         if own.get_vocab() != tokenizer.get_vocab():
             raise InstructLabError(
-                "The teacher has another vocabulary than the model, so their distributions cannot be compared",
+                "The teacher's vocabulary differs from the model's, so their distributions cannot be compared",
                 where="objective.teacher",
                 do="choose a teacher of the same family of models",
             )
@@ -62,17 +62,17 @@ class Distillation(Objective):
         import torch
         from torch.nn import functional
 
-        from instruct_lab.objective._target_logits import summed_by_row, target_logits, token_losses
+        from instruct_lab.objective.target_logits import sum_by_row, target_logits, token_losses
 
         logits, targets, rows = target_logits(model, batch)
         with torch.no_grad():
             wanted, _, _ = target_logits(teacher, batch)
         student, known = logits.float() / self.temperature, wanted.float() / self.temperature
-        vocabulary = min(student.shape[-1], known.shape[-1])  # rows in reserve may differ
+        vocabulary = min(student.shape[-1], known.shape[-1])  # numbers of unused rows may differ
         student, known = student[:, :vocabulary], known[:, :vocabulary]
         if self.top_k is not None:
-            known, places = known.topk(min(self.top_k, vocabulary), dim=-1)
-            student = student.gather(1, places)
+            known, indices = known.topk(min(self.top_k, vocabulary), dim=-1)
+            student = student.gather(1, indices)
         p, q = known.log_softmax(dim=-1), student.log_softmax(dim=-1)
         one, other = (q, p) if self.divergence == "forward" else (p, q)
         divergence = functional.kl_div(one, other, reduction="none", log_target=True).sum(dim=-1)  # [targets]
@@ -80,4 +80,4 @@ class Distillation(Objective):
         if self.target_weight:
             losses = losses + self.target_weight * token_losses(logits, targets)
         count = len(batch.labels)
-        return Loss(summed_by_row(losses, rows, count), torch.bincount(rows, minlength=count))
+        return Loss(sum_by_row(losses, rows, count), torch.bincount(rows, minlength=count))

@@ -10,14 +10,14 @@ from pydantic import Field
 from instruct_lab.batching import IGNORED, Batch, Example, Reads
 from instruct_lab.config import component
 from instruct_lab.errors import InstructLabError, Refusal
-from instruct_lab.objective._vocabulary import CONTINUES, vocabulary_of
 from instruct_lab.objective.base import ANY_SUPERVISION, Loss, Objective
+from instruct_lab.objective.vocabulary import CONTINUES, vocabulary_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-OPENS = ("Ġ", "▁", " ")
-"""Begins a byte-level or SentencePiece token that opens a word."""
+WORD_STARTS = ("Ġ", "▁", " ")
+"""Prefixes of a byte-level or SentencePiece token that starts a word."""
 
 
 @component
@@ -25,9 +25,9 @@ class Masked(Objective):
     r"""Cross-entropy of masked tokens, -sum_{t in M} log p(x_t | x with M masked). Source: Devlin et al., 2019 (BERT).
 
     Of the tokens, `probability` are chosen, at least one; of these `mask_share` become the mask token, `random_share`
-    a token drawn from the vocabulary, and the rest stay as they are. What is chosen depends on the run's seed, the
-    epoch and the example alone. For encoders: a decoder cannot read what follows a mask, and an encoder-decoder is
-    trained by `SpanCorruption` or `TextInfilling`.
+    a random token of the vocabulary, and the rest do not change. The choice depends only on the run's seed, the
+    epoch and the example. For encoders: a decoder cannot read what follows a mask, and an encoder-decoder is trained by
+    `SpanCorruption` or `TextInfilling`.
     """
 
     families: ClassVar = frozenset({"encoder"})
@@ -42,19 +42,19 @@ class Masked(Objective):
 
     def __post_init__(self) -> None:
         if self.mask_share + self.random_share > 1:
-            raise Refusal("random_share", f"with mask_share={self.mask_share} it is more than all")
+            raise Refusal("random_share", f"with mask_share={self.mask_share} the sum is above 1")
 
     def check_tokenizer(self, tokenizer: PreTrainedTokenizerBase) -> None:
         """Refuse a tokenizer without a mask token."""
         mask_token_id(tokenizer)
 
-    def corrupted(self, example: Example, tokenizer: PreTrainedTokenizerBase, source: random.Random) -> Example:
-        """Mask tokens; labels are kept at those chosen."""
-        places = [place for place, label in enumerate(example.labels) if label != IGNORED]
-        if not places:
+    def corrupt(self, example: Example, tokenizer: PreTrainedTokenizerBase, source: random.Random) -> Example:
+        """Mask tokens and keep labels only at the chosen positions."""
+        positions = [position for position, label in enumerate(example.labels) if label != IGNORED]
+        if not positions:
             return example
-        groups = self._words(example.input_ids, places, tokenizer) if self.whole_words else [[p] for p in places]
-        wanted = max(1, round(self.probability * len(places)))
+        groups = self._words(example.input_ids, positions, tokenizer) if self.whole_words else [[p] for p in positions]
+        wanted = max(1, round(self.probability * len(positions)))
         chosen: list[int] = []
         for group in source.sample(groups, len(groups)):
             if len(chosen) >= wanted:
@@ -62,45 +62,40 @@ class Masked(Objective):
             chosen += group
         input_ids, labels = list(example.input_ids), [IGNORED] * len(example.labels)
         mask, ordinary = mask_token_id(tokenizer), vocabulary_of(tokenizer).ordinary
-        for place in sorted(chosen):
-            labels[place] = example.labels[place]
+        for position in sorted(chosen):
+            labels[position] = example.labels[position]
             drawn, replacement = source.random(), ordinary[int(source.random() * len(ordinary))]
             if drawn < self.mask_share:
-                input_ids[place] = mask
+                input_ids[position] = mask
             elif drawn < self.mask_share + self.random_share:
-                input_ids[place] = replacement
+                input_ids[position] = replacement
         return Example(input_ids, labels, example.id, example.source)
 
-    def _words(self, input_ids: list[int], places: list[int], tokenizer: Any) -> list[list[int]]:
-        """Places of the tokens of each word."""
-        tokens = tokenizer.convert_ids_to_tokens([input_ids[place] for place in places])
-        by_piece = vocabulary_of(tokenizer).has_pieces
+    def _words(self, input_ids: list[int], positions: list[int], tokenizer: Any) -> list[list[int]]:
+        """Positions of the tokens of each word."""
+        tokens = tokenizer.convert_ids_to_tokens([input_ids[position] for position in positions])
+        marks_continuations = vocabulary_of(tokenizer).marks_continuations
         words: list[list[int]] = []
-        for place, token, before in zip(places, tokens, [None, *places], strict=False):
-            opens = not token.startswith(CONTINUES) if by_piece else token.startswith(OPENS)
-            if opens or not words or before != place - 1:
-                words.append([place])
+        for position, token, before in zip(positions, tokens, [None, *positions], strict=False):
+            starts = not token.startswith(CONTINUES) if marks_continuations else token.startswith(WORD_STARTS)
+            if starts or not words or before != position - 1:
+                words.append([position])
             else:
-                words[-1].append(place)
+                words[-1].append(position)
         return words
 
     def loss(self, model: PreTrainedModel, batch: Batch, teacher: Any = None) -> Loss:
         """Sums and counts for each row, each `[rows]`."""
-        import torch
+        from instruct_lab.objective.target_logits import summed_cross_entropy
 
-        from instruct_lab.objective._target_logits import summed_by_row, target_logits, token_losses
-
-        logits, targets, rows = target_logits(model, batch)
-        count = len(batch.labels)
-        sums = summed_by_row(token_losses(logits, targets), rows, count)
-        return Loss(sums, torch.bincount(rows, minlength=count))
+        return summed_cross_entropy(model, batch)
 
 
 def mask_token_id(tokenizer: Any) -> int:
     """The id of the mask token.
 
     Raises:
-        InstructLabError: there is none.
+        InstructLabError: the tokenizer has none.
     """
     number = tokenizer.mask_token_id
     if not isinstance(number, int):

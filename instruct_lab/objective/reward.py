@@ -9,7 +9,7 @@ from pydantic import Field
 from instruct_lab.batching import Batch, Reads
 from instruct_lab.config import component
 from instruct_lab.objective.base import Head, Loss, Objective
-from instruct_lab.objective.preference import Preference, preference_values
+from instruct_lab.objective.preference import PreferenceObjective, preference_values
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -20,8 +20,9 @@ class Reward(Objective):
     r"""Pairwise reward model: -log s(r_c - r_r) + c (r_c + r_r)^2, s the logistic function, r the score of a text.
 
     Source: Ouyang et al., 2022, after Bradley and Terry, 1952; the second term keeps scores around 0 (Eisenstein et
-    al., 2023). A score is read off the last token of a decoder, and the first of an encoder. An encoder-decoder's
-    is read at its end token by transformers, of which every text of a batch must hold equally many: refused.
+    al., 2023). The score is computed from the last token of a decoder, and from the first of an encoder.
+    Encoder-decoders are refused: transformers reads their score at the end token, and needs the same number of end
+    tokens in every text of a batch.
     """
 
     families: ClassVar = frozenset({"decoder", "encoder"})
@@ -30,7 +31,7 @@ class Reward(Objective):
     head: ClassVar[Head] = "score"
     is_likelihood: ClassVar[bool] = False
     generates: ClassVar[bool] = False
-    value_names: ClassVar[frozenset[str]] = Preference.value_names
+    value_names: ClassVar[frozenset[str]] = PreferenceObjective.value_names
 
     centering: Annotated[float, Field(ge=0)] = 0.0  # c above; 0.01 is usual
 

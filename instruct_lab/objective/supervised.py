@@ -1,4 +1,4 @@
-"""Cross-entropy of labels that follow one another: supervised fine-tuning and causal language modelling."""
+"""Next-token cross-entropy: supervised fine-tuning and causal language modelling."""
 
 from __future__ import annotations
 
@@ -20,39 +20,39 @@ class Supervised(Objective):
 
     With label smoothing e, each target's loss is (1 - e) times its cross-entropy plus e times the mean cross-entropy
     over the vocabulary (Szegedy et al., 2016). The z-loss adds c (log Z_t)^2 to each, Z_t the softmax's denominator,
-    which keeps logits from drifting (Chowdhery et al., 2022, PaLM). Both in training alone: reported perplexities are
-    those of the plain loss. Logits `[targets, vocab]` are computed at target positions only.
+    which keeps logits from drifting (Chowdhery et al., 2022, PaLM). Both apply only in training: reported perplexities
+    are those of the plain loss. Logits `[targets, vocab]` are computed at target positions only.
 
-    An encoder reads every token at once, so the token that it should predict stands before its eyes: refused.
+    Encoders are refused: they read every token at once, also the one that they would have to predict.
     """
 
     families: ClassVar = frozenset({"decoder", "encoder-decoder"})
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0  # e above
     z_loss: Annotated[float, Field(ge=0)] = 0.0  # c above; 1e-4 is usual
-    message_weights: bool = True  # w_t: the weight of the token's message, where the data gives any; false: 1
+    message_weights: bool = True  # w_t: the weight of the token's message, if the data has weights; false: 1
 
     def loss(self, model: PreTrainedModel, batch: Batch, teacher: Any = None) -> Loss:
         """Sums and counts for each row, each `[rows]`; a weighted row counts the sum of its weights."""
         import torch
 
-        from instruct_lab.objective._target_logits import label_weights, summed_by_row, target_logits, token_losses
+        from instruct_lab.objective.target_logits import label_weights, sum_by_row, target_logits, token_losses
 
         logits, targets, rows = target_logits(model, batch)  # [targets, vocab], [targets], [targets]
         smoothing, z_loss = (self.label_smoothing, self.z_loss) if model.training else (0.0, 0.0)
         losses = token_losses(logits, targets, smoothing, z_loss)
         count = len(batch.labels)
         if batch.weights is None or not self.message_weights:
-            return Loss(summed_by_row(losses, rows, count), torch.bincount(rows, minlength=count))
+            return Loss(sum_by_row(losses, rows, count), torch.bincount(rows, minlength=count))
         weights = label_weights(model, batch)  # [targets]
-        return Loss(summed_by_row(losses * weights, rows, count), summed_by_row(weights, rows, count))
+        return Loss(sum_by_row(losses * weights, rows, count), sum_by_row(weights, rows, count))
 
 
 @component
 class Causal(Supervised):
     r"""Next-token cross-entropy of every token of a text: -sum_t log p(x_t | x_<t). For continued pretraining.
 
-    The loss of `Supervised`, read off the whole text whatever the template marks (Radford et al., 2019). For decoders:
-    an encoder-decoder's decoder would repeat what its encoder reads, and an encoder sees every token at once.
+    The loss of `Supervised` over the whole text, whatever the template marks as trained (Radford et al., 2019). For
+    decoders: an encoder-decoder's decoder would repeat the encoder's input, and an encoder reads every token at once.
     """
 
     families: ClassVar = frozenset({"decoder"})

@@ -182,7 +182,7 @@ class InstructionData(pl.LightningDataModule):
 
     def drawn(self, example: Example, source: random.Random) -> Example:
         """An example as the objective gives it to the model this time."""
-        return self._experiment.objective.corrupted(example, self._tokenizer, source)
+        return self._experiment.objective.corrupt(example, self._tokenizer, source)
 
     def add_reference(self, model: Any) -> None:
         """Compute every pair's log-probabilities under the untuned model, or take them from the data cache.

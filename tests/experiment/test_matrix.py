@@ -20,7 +20,7 @@ from instruct_lab.data import Audit, Conversation, Message
 from instruct_lab.experiment.matrix import FAMILIES, combination_reason, component_of, matrix
 from instruct_lab.generation import Generation
 from instruct_lab.model import Decoder, Random
-from instruct_lab.objective._sequences import sequence_log_probabilities
+from instruct_lab.objective.log_probabilities import sequence_log_probabilities
 from instruct_lab.template import ChatTemplate, Contents
 
 MODELS = {"decoder": "tiny_random", "encoder-decoder": "tiny_encoder_decoder", "encoder": "tiny_encoder"}
@@ -119,7 +119,7 @@ class Trial:
 
     def examples(self):
         rows = encoded(self.family, self.objective.reads, self.batching_option, self.cache)
-        return [self.objective.corrupted(row, self.tokenizer, random.Random(row.id)) for row in rows]
+        return [self.objective.corrupt(row, self.tokenizer, random.Random(row.id)) for row in rows]
 
     batching_option = "padded"
 

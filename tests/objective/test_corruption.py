@@ -31,7 +31,7 @@ def whole(text):
 @given(texts, seeds, st.booleans())
 def test_masked_labels_are_the_text_and_everything_else_is_as_it_was(text, seed, whole_words):
     example = masked_example(text)
-    found = Masked(whole_words=whole_words).corrupted(example, BERT, random.Random(seed))
+    found = Masked(whole_words=whole_words).corrupt(example, BERT, random.Random(seed))
     assert len(found.input_ids) == len(found.labels) == len(example.input_ids)
     chosen = [place for place, label in enumerate(found.labels) if label != IGNORED]
     assert chosen, "at least one"
@@ -41,7 +41,7 @@ def test_masked_labels_are_the_text_and_everything_else_is_as_it_was(text, seed,
             assert found.labels[place] == before
         else:
             assert after == before
-    assert found == Masked(whole_words=whole_words).corrupted(example, BERT, random.Random(seed))
+    assert found == Masked(whole_words=whole_words).corrupt(example, BERT, random.Random(seed))
 
 
 def test_the_shares_are_those_that_were_asked_for():
@@ -49,7 +49,7 @@ def test_the_shares_are_those_that_were_asked_for():
     example, source = masked_example(text), random.Random(0)
     chosen = masked = changed = 0
     for _ in range(20):
-        found = Masked(probability=0.2, mask_share=0.5, random_share=0.3).corrupted(example, BERT, source)
+        found = Masked(probability=0.2, mask_share=0.5, random_share=0.3).corrupt(example, BERT, source)
         places = [place for place, label in enumerate(found.labels) if label != IGNORED]
         chosen += len(places)
         masked += sum(found.input_ids[place] == BERT.mask_token_id for place in places)
@@ -62,7 +62,7 @@ def test_the_shares_are_those_that_were_asked_for():
 def test_whole_words_are_chosen_whole():
     text = "alpha beta gamma delta epsilon"
     example = masked_example(text)
-    found = Masked(probability=0.2, mask_share=1.0, random_share=0.0, whole_words=True).corrupted(
+    found = Masked(probability=0.2, mask_share=1.0, random_share=0.0, whole_words=True).corrupt(
         example, BERT, random.Random(3)
     )
     places = [place - 1 for place, label in enumerate(found.labels) if label != IGNORED]
@@ -75,7 +75,7 @@ def test_whole_words_are_chosen_whole():
 @given(texts, seeds)
 def test_the_text_is_what_is_read_with_the_spans_put_back(text, seed):
     example = whole(text)
-    found = SpanCorruption().corrupted(example, T5, random.Random(seed))
+    found = SpanCorruption().corrupt(example, T5, random.Random(seed))
     if len(example.input_ids) < 3:
         assert found == example
         return
@@ -99,7 +99,7 @@ def test_the_text_is_what_is_read_with_the_spans_put_back(text, seed):
 def test_density_and_length_of_spans():
     example = whole("the quick brown fox jumps over the lazy dog " * 10)
     for density, length in ((0.15, 3.0), (0.5, 10.0)):
-        found = SpanCorruption(noise_density=density, mean_span_length=length).corrupted(example, T5, random.Random(1))
+        found = SpanCorruption(noise_density=density, mean_span_length=length).corrupt(example, T5, random.Random(1))
         total, read = len(example.input_ids) - 1, len(found.input_ids) - 1
         spans = len(found.labels) - 1 - round(density * total) - 1
         assert read == total - round(density * total) + spans
@@ -110,7 +110,7 @@ def test_density_and_length_of_spans():
 @given(texts, seeds, st.booleans())
 def test_infilling_predicts_the_whole_text(text, seed, permute):
     example = whole(text)
-    found = TextInfilling(permute_sentences=permute).corrupted(example, T5, random.Random(seed))
+    found = TextInfilling(permute_sentences=permute).corrupt(example, T5, random.Random(seed))
     assert found.labels == example.input_ids
     assert T5.mask_token_id in found.input_ids
     if not permute:
@@ -124,7 +124,7 @@ def test_sentences_are_permuted_only_when_asked():
 
     def orders(permute):
         read = [
-            TextInfilling(mask_ratio=0.02, permute_sentences=permute).corrupted(example, T5, random.Random(s))
+            TextInfilling(mask_ratio=0.02, permute_sentences=permute).corrupt(example, T5, random.Random(s))
             for s in range(8)
         ]
         return {T5.decode(found.input_ids).lstrip(" <mask>")[:1] for found in read}
@@ -134,8 +134,8 @@ def test_sentences_are_permuted_only_when_asked():
 
 def test_longer_spans_are_masked_by_fewer_tokens():
     example = whole("the quick brown fox " * 20)
-    short = TextInfilling(mean_span_length=1.0).corrupted(example, T5, random.Random(0))
-    long = TextInfilling(mean_span_length=8.0).corrupted(example, T5, random.Random(0))
+    short = TextInfilling(mean_span_length=1.0).corrupt(example, T5, random.Random(0))
+    long = TextInfilling(mean_span_length=8.0).corrupt(example, T5, random.Random(0))
     assert long.input_ids.count(T5.mask_token_id) < short.input_ids.count(T5.mask_token_id)
 
 
@@ -160,8 +160,8 @@ def test_the_vocabulary_is_read_once_and_again_when_it_has_grown(monkeypatch):
     monkeypatch.setattr(tokenizer, "get_vocab", lambda: read.append(1) or whole_vocabulary())
     example = whole("the quick brown fox jumps over the lazy dog")
     for _ in range(5):
-        SpanCorruption().corrupted(example, tokenizer, random.Random(0))
+        SpanCorruption().corrupt(example, tokenizer, random.Random(0))
     assert len(read) == 1
     tokenizer.add_tokens(["new"])
-    SpanCorruption().corrupted(example, tokenizer, random.Random(0))
+    SpanCorruption().corrupt(example, tokenizer, random.Random(0))
     assert len(read) == 2

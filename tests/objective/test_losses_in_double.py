@@ -35,8 +35,7 @@ from instruct_lab.objective import (
     SpanCorruption,
     Supervised,
 )
-from instruct_lab.objective._sequences import sequence_log_probabilities
-from instruct_lab.objective._token_scores import token_scores
+from instruct_lab.objective.log_probabilities import sequence_log_probabilities, token_scores
 from instruct_lab.tuning import LoRA
 
 VOCABULARY = 40

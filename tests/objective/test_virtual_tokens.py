@@ -9,7 +9,7 @@ from torch.nn import functional
 from instruct_lab.batching import IGNORED, Batch
 from instruct_lab.experiment.matrix import component_of
 from instruct_lab.model.score import score
-from instruct_lab.objective._target_logits import target_logits
+from instruct_lab.objective.target_logits import target_logits
 from instruct_lab.tuning import PrefixTuning, PromptTuning, PTuning
 
 VIRTUAL = 3

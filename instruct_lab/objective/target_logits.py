@@ -1,4 +1,4 @@
-"""Logits at chosen positions only: the vocabulary projection is most of a small model's cost."""
+"""Logits at target positions only, because the vocabulary projection is most of a small model's cost."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from instruct_lab.batching import IGNORED
 from instruct_lab.model.family import family_of
+from instruct_lab.objective.base import Loss
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -18,12 +19,12 @@ if TYPE_CHECKING:
 
 
 def target_logits(model: PreTrainedModel, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-    """The model's own logits where a label stands, given all that stands before it.
+    """The model's logits at the positions that have a label.
 
-    A decoder predicts the label of the next position, an encoder-decoder's decoder that of its own (its input is the
-    labels, shifted right), an encoder fills in its own. The hidden states are gathered as they enter the output
-    projection, so that whatever the architecture does around it (scaling, soft-capping, adapters) still happens.
-    Virtual tokens that an adapter puts on the left are left out.
+    A decoder predicts the label of the next position; an encoder, and the decoder of an encoder-decoder (its input is
+    the labels, shifted right), that of the same position. The hidden states are selected as they enter the output
+    projection, so that everything that the architecture does around it (scaling, soft-capping, adapters) still happens.
+    Virtual tokens that an adapter prepends are left out.
 
     Args:
         model: a language model of transformers, adapted or not.
@@ -60,7 +61,7 @@ def _logits(model: Any, batch: Batch, is_target: Tensor) -> Tensor:
     finally:
         hook.remove()
     logits: Tensor = outputs.logits
-    if logits.dim() == 3:  # a bias that was added afterwards, [1, vocab], gave it a first dimension
+    if logits.dim() == 3:  # an output bias of shape [1, vocab] adds a dimension
         logits = logits[0]
     assert logits.dim() == 2, "the output projection was not called on the gathered hidden states"
     assert isinstance(logits, torch.Tensor)
@@ -68,7 +69,7 @@ def _logits(model: Any, batch: Batch, is_target: Tensor) -> Tensor:
 
 
 def label_weights(model: Any, batch: Batch) -> Tensor:
-    """How much each label counts, `[targets]`, in the order of `target_logits`."""
+    """The weight of each label, `[targets]`, in the order of `target_logits`."""
     labels, weights = batch.labels, batch.weights
     assert weights is not None
     if family_of(model) == "decoder":
@@ -78,7 +79,7 @@ def label_weights(model: Any, batch: Batch) -> Tensor:
 
 
 def token_losses(logits: Tensor, targets: Tensor, label_smoothing: float = 0.0, z_loss: float = 0.0) -> Tensor:
-    """Cross-entropy of each target in nats, float32 `[targets]`, with smoothing and z-loss where asked for."""
+    """Cross-entropy of each target in nats, float32 `[targets]`, with label smoothing and z-loss if not 0."""
     logits = logits.float()
     losses = functional.cross_entropy(logits, targets, reduction="none", label_smoothing=label_smoothing)
     if z_loss:
@@ -86,6 +87,13 @@ def token_losses(logits: Tensor, targets: Tensor, label_smoothing: float = 0.0, 
     return losses
 
 
-def summed_by_row(values: Tensor, rows: Tensor, count: int) -> Tensor:
-    """Values `[targets]` summed by the row that each stands in: `[count]`."""
+def summed_cross_entropy(model: PreTrainedModel, batch: Batch) -> Loss:
+    """Cross-entropy of the labels of each row, and their number, each `[rows]`."""
+    logits, targets, rows = target_logits(model, batch)
+    count = len(batch.labels)
+    return Loss(sum_by_row(token_losses(logits, targets), rows, count), torch.bincount(rows, minlength=count))
+
+
+def sum_by_row(values: Tensor, rows: Tensor, count: int) -> Tensor:
+    """Sum values `[targets]` by the row that each belongs to: `[count]`."""
     return torch.zeros(count, device=values.device, dtype=values.dtype).index_add(0, rows, values)

@@ -1,4 +1,4 @@
-"""What objectives that damage a text ask of a tokenizer's vocabulary, found out once."""
+"""The parts of a tokenizer's vocabulary that masking and denoising need, computed once."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import weakref
 from typing import Any
 
 CONTINUES = "##"
-"""Begins a WordPiece token that continues a word."""
+"""Prefix of a WordPiece token that continues a word."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,21 +15,22 @@ class Vocabulary:
     """A tokenizer's vocabulary.
 
     Args:
-        ordinary: ids of all tokens that are no special tokens, in order.
+        ordinary: ids of all tokens except special tokens, sorted.
         sentinels: ids of `<extra_id_0>`, `<extra_id_1>`, ... in this order.
-        has_pieces: whether tokens that continue a word are marked, as WordPiece does, and not those that open one.
+        marks_continuations: whether tokens that continue a word are marked, as in WordPiece, instead of tokens that
+            start one.
     """
 
     ordinary: list[int]
     sentinels: list[int]
-    has_pieces: bool
+    marks_continuations: bool
 
 
 _known: weakref.WeakKeyDictionary[Any, tuple[int, Vocabulary]] = weakref.WeakKeyDictionary()
 
 
 def vocabulary_of(tokenizer: Any) -> Vocabulary:
-    """The vocabulary of a tokenizer; it is read again when tokens were added."""
+    """The vocabulary of a tokenizer; it is read again after tokens were added."""
     size = len(tokenizer)
     known = _known.get(tokenizer)
     if known is None or known[0] != size:

@@ -1,4 +1,4 @@
-"""Prompts with the answers to other prompts, for an estimate of how far a model has moved."""
+"""Prompts paired with the answers to other prompts, for KTO's estimate of the divergence from the base model."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-def mismatched(model: Any, batch: Batch) -> Batch:
+def mismatch_answers(model: Any, batch: Batch) -> Batch:
     """Each row's prompt with the next row's answer; the last takes the first's.
 
     Args:
-        model: its family tells whether prompt and answer are one text.
-        batch: `[rows, seq]`, the answer standing at the end of each row.
+        model: of a family that decides whether prompt and answer are one text.
+        batch: `[rows, seq]`, with the answer at the end of each row.
     """
     rows = len(batch.input_ids)
     if family_of(model) == "encoder-decoder":
@@ -35,8 +35,8 @@ def mismatched(model: Any, batch: Batch) -> Batch:
         ignored = torch.full_like(batch.labels[row, : starts[row]], IGNORED)
         labels.append(torch.cat([ignored, batch.labels[other, answer]]))
     mask = [torch.ones_like(text) for text in texts]
-    return Batch(_padded(texts, 0), _padded(mask, 0), _padded(labels, IGNORED))
+    return Batch(_pad(texts, 0), _pad(mask, 0), _pad(labels, IGNORED))
 
 
-def _padded(rows: Sequence[Tensor], value: int) -> Tensor:
+def _pad(rows: Sequence[Tensor], value: int) -> Tensor:
     return torch.nn.utils.rnn.pad_sequence(list(rows), batch_first=True, padding_value=value)

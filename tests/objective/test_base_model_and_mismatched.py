@@ -1,4 +1,4 @@
-"""The untuned model that a tuned one is compared with, and prompts with the answers to other prompts."""
+"""The base model that a tuned one is compared with, and prompts with the answers to other prompts."""
 
 import torch
 
@@ -6,9 +6,9 @@ from instruct_lab.batching import IGNORED, Batch
 from instruct_lab.experiment.matrix import component_of
 from instruct_lab.model import Decoder, Random
 from instruct_lab.objective import DPO
-from instruct_lab.objective._mismatched import mismatched
-from instruct_lab.objective._sequences import sequence_log_probabilities
-from instruct_lab.objective.preference import untuned
+from instruct_lab.objective.log_probabilities import sequence_log_probabilities
+from instruct_lab.objective.mismatched_answers import mismatch_answers
+from instruct_lab.objective.preference import without_adapters
 from instruct_lab.tuning import LoRA
 
 IDS = torch.tensor([[3, 4, 5, 6, 7], [8, 9, 10, 0, 0]])
@@ -16,7 +16,7 @@ MASK = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]])
 LABELS = torch.tensor([[IGNORED, IGNORED, 5, 6, 7], [IGNORED, 9, 10, IGNORED, IGNORED]])
 
 
-def test_the_untuned_model_is_read_without_dropout_in_training(tmp_path):
+def test_the_base_model_is_read_without_dropout_in_training(tmp_path):
     settings = component_of("model", "tiny_random").weights.settings
     made = Decoder(weights=Random(settings={**settings, "attention_dropout": 0.5}))
     loaded = made.load(made.load_tokenizer(tmp_path), tmp_path)
@@ -27,13 +27,13 @@ def test_the_untuned_model_is_read_without_dropout_in_training(tmp_path):
     found = DPO(reference="adapters_off")._reference(tuned, batch)
     torch.testing.assert_close(found, expected.reshape(2, -1).T)
     assert all(module.training for module in tuned.modules())
-    with untuned(tuned):
+    with without_adapters(tuned):
         assert not any(module.training for module in tuned.modules())
 
 
 def test_a_decoder_reads_each_prompt_with_the_next_row_s_answer(tmp_path):
     made = component_of("model", "tiny_random")
-    found = mismatched(made.load(made.load_tokenizer(tmp_path), tmp_path).model, Batch(IDS, MASK, LABELS))
+    found = mismatch_answers(made.load(made.load_tokenizer(tmp_path), tmp_path).model, Batch(IDS, MASK, LABELS))
     assert found.input_ids.tolist() == [[3, 4, 9, 10], [8, 5, 6, 7]]
     assert found.labels.tolist() == [[IGNORED, IGNORED, 9, 10], [IGNORED, 5, 6, 7]]
     assert found.attention_mask.tolist() == [[1] * 4, [1] * 4]
@@ -43,7 +43,7 @@ def test_an_encoder_decoder_is_to_write_the_next_row_s_answer(tmp_path):
     made = component_of("model", "tiny_encoder_decoder")
     labels = torch.tensor([[5, 6], [7, IGNORED], [8, 9]])
     ids = torch.arange(6).reshape(3, 2)
-    found = mismatched(
+    found = mismatch_answers(
         made.load(made.load_tokenizer(tmp_path), tmp_path).model, Batch(ids, torch.ones_like(ids), labels)
     )
     assert torch.equal(found.input_ids, ids)

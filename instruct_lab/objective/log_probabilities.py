@@ -1,0 +1,53 @@
+"""Log-probabilities of labels under a model: of whole answers, and token by token."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from instruct_lab.objective.base import TokenScores
+from instruct_lab.objective.target_logits import sum_by_row, target_logits
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from instruct_lab.batching import Batch
+
+
+def sequence_log_probabilities(model: PreTrainedModel, batch: Batch) -> tuple[Tensor, Tensor]:
+    """The log-probability of each row's labels under the model, all rows in one forward pass.
+
+    Args:
+        model: a decoder or an encoder-decoder.
+        batch: `[rows, seq]`.
+
+    Returns:
+        Sums in nats, float32 `[rows]`, and numbers of labels, int64 `[rows]`.
+    """
+    logits, targets, rows = target_logits(model, batch)
+    chosen = logits.float().log_softmax(dim=-1).gather(1, targets[:, None])[:, 0]  # [targets]
+    count = len(batch.input_ids)
+    return sum_by_row(chosen, rows, count), torch.bincount(rows, minlength=count)
+
+
+def token_scores(model: PreTrainedModel, batch: Batch) -> list[TokenScores]:
+    """Loss, confidence and correctness of every label of each example; of pairs, of the chosen answers.
+
+    Args:
+        model: in evaluation mode.
+        batch: `[rows, seq]`.
+    """
+    chosen = batch.chosen
+    logits, targets, rows = target_logits(model, chosen)  # [targets, vocab], [targets], [targets]
+    log_probabilities = logits.float().log_softmax(dim=-1)
+    losses = -log_probabilities.gather(1, targets[:, None])[:, 0]
+    best, likeliest = log_probabilities.max(dim=-1)
+    table = torch.stack([losses.double(), best.double().exp(), (likeliest == targets).double()], dim=1).cpu()
+    scores = []
+    for row in range(len(chosen.input_ids)):
+        of_row = table[(rows == row).cpu()]  # [targets of the row, 3]
+        correct = [bool(value) for value in of_row[:, 2].tolist()]
+        scores.append(TokenScores(of_row[:, 0].tolist(), of_row[:, 1].tolist(), correct))
+    return scores

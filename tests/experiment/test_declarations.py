@@ -1,0 +1,109 @@
+"""What components declare of themselves, compared before anything is loaded."""
+
+import subprocess
+import sys
+
+import pytest
+
+from instruct_lab.config.options import options
+from instruct_lab.experiment.check import check
+from instruct_lab.experiment.matrix import component_of
+from instruct_lab.experiment.rules.declarations import suitable_learning_rate
+from instruct_lab.objective import Objective, Supervised
+from instruct_lab.tuning import Full, LoRA
+
+OPTIONS = [option.name for option in options("tuning")]
+TRAINING = [name for name in OPTIONS if component_of("tuning", name).trains]
+
+
+def problems(*overrides):
+    return {problem.key: str(problem) for problem in check(list(overrides)).problems}
+
+
+@pytest.mark.parametrize("option", TRAINING)
+def test_every_method_declares_a_learning_rate_and_a_run_takes_it(option):
+    checked = check([f"tuning={option}"])
+    rate = component_of("tuning", option).learning_rate_for(None)
+    if checked.experiment is not None:  # some methods do not go with the default model
+        assert checked.resolved["optimizer"]["lr"] == checked.experiment.optimizer.lr == rate
+
+
+def test_the_default_run_and_full_tuning_have_the_rates_of_the_readme():
+    assert check([]).experiment.optimizer.lr == 2e-3
+    assert check(["tuning=full"]).experiment.optimizer.lr == 2e-5
+
+
+def test_a_set_learning_rate_is_kept():
+    checked = check(["optimizer.lr=3e-4"])
+    assert checked.experiment.optimizer.lr == checked.resolved["optimizer"]["lr"] == 3e-4
+    assert not checked.warnings
+
+
+def test_optimizer_and_objective_scale_the_learning_rate():
+    assert check(["optimizer=lion"]).experiment.optimizer.lr == 3e-4
+    assert check(["optimizer=galore", "optimizer.scale=0.5", "tuning=full"]).experiment.optimizer.lr == 4e-5
+    dpo, adamw = component_of("objective", "dpo"), component_of("optimizer", "adamw")
+    assert suitable_learning_rate(LoRA(), dpo, adamw) == 1e-4
+    assert suitable_learning_rate(Full(), dpo, adamw) == 1e-6
+    assert problems("optimizer=muon", "optimizer.scale=original")["optimizer.lr"].count("scale=original") == 1
+
+
+@pytest.mark.parametrize(
+    ("overrides", "ratio"),
+    [(["tuning=full", "optimizer.lr=2e-3"], "100 times above"), (["optimizer.lr=2e-4"], "10 times below")],
+)
+def test_a_learning_rate_that_is_ten_times_off_is_reported_with_both_rates(overrides, ratio, capsys):
+    checked = check(overrides)
+    (warning,) = checked.warnings
+    assert (warning.key, warning.refuses, checked.problems) == ("optimizer.lr", False, [])
+    assert ratio in str(warning)
+    checked.print_warnings()
+    printed = capsys.readouterr().err
+    assert printed.count("\n") == 1
+    assert "2e-05" in printed or "0.002" in printed
+
+
+def test_rates_of_lora_fall_with_the_hidden_size():
+    rates = [LoRA().learning_rate_for(size) for size in (None, 64, 576, 2048, 4096)]
+    assert rates[0] == rates[1] == rates[2] == 2e-3
+    assert rates[2] > rates[3] > rates[4] > 2e-4
+    assert LoRA(lr_ratio=16.0).learning_rate_for(None) == 5e-4
+
+
+def test_a_method_without_a_rate_needs_one(monkeypatch):
+    monkeypatch.setattr(Full, "learning_rate", None)
+    assert "Full declares no learning rate" in problems("tuning=full")["optimizer.lr"]
+    assert not problems("tuning=full", "optimizer.lr=1e-5")
+
+
+@pytest.mark.parametrize("option", TRAINING)
+@pytest.mark.parametrize("field", ["extra_tokens", "extra_special_tokens"])
+def test_new_tokens_are_refused_if_the_method_does_not_train_them(option, field):
+    found = problems(f"tuning={option}", f"model.tokenizer.{field}=[twelve]")
+    refused = f"model.tokenizer.{field}" in found
+    assert refused is not component_of("tuning", option).trains_new_tokens
+
+
+def test_data_has_to_give_what_the_objective_needs():
+    assert (
+        "DPO needs pairs; data is a DataSet with format Columns, which gives answers"
+        in problems("objective=dpo")["objective"]
+    )
+    assert "objective" not in problems("objective=causal")
+
+
+@pytest.mark.parametrize("option", [option.name for option in options("objective")])
+def test_objectives_of_pairs_need_pairs(option):
+    objective = component_of("objective", option)
+    assert isinstance(objective, Objective)
+    assert (objective.needs == {"pairs"}) is (objective.reads == "pairs")
+    assert Supervised.needs <= objective.needs or "answers" not in objective.needs
+
+
+def test_refusals_load_no_torch():
+    code = (
+        "import sys; from instruct_lab.experiment.check import check; "
+        "check(['tuning=ia3', 'model.tokenizer.extra_tokens=[x]', 'objective=dpo']); print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
