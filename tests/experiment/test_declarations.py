@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from instruct_lab.commands.console import print_warnings
 from instruct_lab.config.options import options
 from instruct_lab.experiment.check import check
 from instruct_lab.experiment.matrix import component_of
@@ -57,7 +58,7 @@ def test_a_learning_rate_that_is_ten_times_off_is_reported_with_both_rates(overr
     (warning,) = checked.warnings
     assert (warning.key, warning.refuses, checked.problems) == ("optimizer.lr", False, [])
     assert ratio in str(warning)
-    checked.print_warnings()
+    print_warnings(checked.warnings)
     printed = capsys.readouterr().err
     assert printed.count("\n") == 1
     assert "2e-05" in printed or "0.002" in printed

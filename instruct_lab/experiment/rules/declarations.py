@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from instruct_lab.data import Data, DataSet
 from instruct_lab.errors import Problem
-from instruct_lab.model import LanguageModel
+from instruct_lab.model import Model
 from instruct_lab.objective import Objective
 from instruct_lab.optimizer import Optimizer
 from instruct_lab.tuning import Tuning
@@ -26,7 +26,7 @@ def check_supervision(data: Data, objective: Objective) -> Iterator[Problem]:
         yield Problem(key="objective", value=goal, reason=f"{reason}: choose other data, or another objective")
 
 
-def check_new_tokens(model: LanguageModel, tuning: Tuning) -> Iterator[Problem]:
+def check_new_tokens(model: Model, tuning: Tuning) -> Iterator[Problem]:
     """Embeddings of new tokens have to be trained."""
     if not tuning.trains or tuning.trains_new_tokens:
         return
