@@ -63,7 +63,7 @@ class Batching(Component, ABC):
         split: str,
         layout: Layout = SUPERVISED_DECODER,
     ) -> Iterator[Example]:
-        """Token ids and labels of every usable conversation, in order; holds a bounded number in memory.
+        """Token ids and labels of every usable conversation, in order; keeps a limited number in memory.
 
         Each result depends only on its own conversation, so several processes can encode parts of a split.
 

@@ -213,7 +213,7 @@ class SegmentEncoder:
         return [ids if ids is not None else [] for ids in result]
 
     def _split_special(self, text: str, after: str | None) -> list[int]:
-        """Ids of a text where the vocabulary has special tokens as ordinary pieces: each is cut in two."""
+        """Ids of a text whose special tokens are also ordinary pieces of the vocabulary: each is cut in two."""
         cuts = [
             (match.start() + match.end()) // 2 for match in self._special.pattern.finditer(text) if len(match[0]) > 1
         ]

@@ -1,4 +1,4 @@
-"""Examples: token ids and labels of one conversation, laid out as the objective and the model family need them."""
+"""Examples: token ids and labels of one conversation, in the layout of the objective and the model family."""
 
 from __future__ import annotations
 

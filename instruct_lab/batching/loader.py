@@ -110,7 +110,7 @@ class BatchLoader:
         if not self._shuffle:
             return np.arange(len(self._examples))
         source = random.Random(f"{self._seed}:{epoch}")
-        order = _shuffled(len(self._examples), source)
+        order = _shuffle(len(self._examples), source)
         if not self._group_by_length:
             return order
         lengths = self._lengths
@@ -119,7 +119,7 @@ class BatchLoader:
             window = order[start : start + WINDOW]
             window = window[np.argsort(lengths[window], kind="stable")]
             groups = np.split(window, range(GROUP, len(window), GROUP))
-            grouped += [groups[group] for group in _shuffled(len(groups), source)]
+            grouped += [groups[group] for group in _shuffle(len(groups), source)]
         return np.concatenate(grouped) if grouped else order
 
     @functools.cached_property
@@ -189,7 +189,7 @@ def _without_target(example: Example) -> Example:
     return dataclasses.replace(example, labels=[IGNORED] * len(example.labels), rejected=rejected)
 
 
-def _shuffled(count: int, source: random.Random) -> numpy.ndarray:
+def _shuffle(count: int, source: random.Random) -> numpy.ndarray:
     """The numbers below `count` in random order."""
     import numpy as np
 

@@ -1,4 +1,4 @@
-"""Token ids of plain texts: the one place that calls a tokenizer's backend."""
+"""Token ids of plain texts, by words where the tokenizer allows it."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ class TokenReader:
         return "".join(span.text for span in self._spans(ids, ids))
 
     def spans(self, input_ids: Sequence[int], labels: Sequence[int]) -> list[Span]:
-        """The spans of an example, in order; no span holds both trained and untrained tokens.
+        """The spans of an example, in order; no span has both trained and untrained tokens.
 
         Args:
             input_ids: the example's.

@@ -1,4 +1,4 @@
-"""Token ids word by word, for tokenizers that encode a word the same way wherever it stands: byte-level BPE.
+"""Token ids word by word, for tokenizers that encode a word the same way in every text: byte-level BPE.
 
 Such a tokenizer first cuts a text into words by a regular expression, then looks up the ids of each word. Texts repeat
 their words, so most lookups are repeated. Here the same regular expression cuts the text, and the tokenizer encodes

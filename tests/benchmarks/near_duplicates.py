@@ -1,9 +1,9 @@
-"""Near duplicates: recall and precision on a planted set, beside other ways, and the cost of a million rows.
+"""Near duplicates: recall and precision on a planted set, compared with other methods, and the cost of a million rows.
 
 Commands: python tests/benchmarks/near_duplicates.py quality [NUM_TEXTS]
           python tests/benchmarks/near_duplicates.py cost [NUM_ROWS]
 
-Truth is the Jaccard similarity of word 5-grams of all pairs that share any, by Python sets: not the code measured.
+The truth is the Jaccard similarity of word 5-grams of all pairs that share any, computed with Python sets.
 """
 
 import itertools
@@ -19,8 +19,7 @@ from instruct_lab.data import Audit, Conversation, Message
 from instruct_lab.data.table import ConversationTable
 from instruct_lab.data.writing import write_conversations
 from instruct_lab.preprocessing.base import Context
-from instruct_lab.preprocessing.duplicates.deduplicate import DeduplicateExact
-from instruct_lab.preprocessing.duplicates.near_duplicates import NearDuplicates
+from instruct_lab.preprocessing.duplicates import DeduplicateExact, NearDuplicates
 
 N = 5
 THRESHOLD = 0.8
@@ -33,12 +32,12 @@ def grams(text: str) -> frozenset[tuple[str, ...]]:
 
 
 def jaccard(one: frozenset, other: frozenset) -> float:
-    """Of what is in either, the share that is in both."""
+    """Elements in both, divided by elements in either."""
     return len(one & other) / len(one | other)
 
 
 def planted_texts(num_texts: int, seed: int = 0) -> list[str]:
-    """Distinct texts; a tenth have a copy edited to similarity 0.8 and more, a tenth one of 0.6 to 0.75."""
+    """Distinct texts; a tenth have an edited copy of similarity 0.8 or more, another tenth one of 0.6 to 0.75."""
     source = random.Random(seed)
     vocabulary = [f"w{number}" for number in range(20_000)]
     weights = list(itertools.accumulate(1 / (rank + 10) for rank in range(len(vocabulary))))
@@ -47,19 +46,19 @@ def planted_texts(num_texts: int, seed: int = 0) -> list[str]:
     ]
     for number in range(num_texts // 5):
         low, high = (THRESHOLD, 0.9999) if number % 2 else (0.6, 0.75)
-        texts.append(edited(texts[number], low, high, source, vocabulary))
+        texts.append(edit(texts[number], low, high, source, vocabulary))
     source.shuffle(texts)
     return texts
 
 
-def edited(text: str, low: float, high: float, source: random.Random, vocabulary: list[str]) -> str:
-    """The text with words replaced, put in and taken out until its similarity lies within bounds (drawn evenly)."""
+def edit(text: str, low: float, high: float, source: random.Random, vocabulary: list[str]) -> str:
+    """Replace, insert and remove words until the similarity is within the bounds (uniformly distributed)."""
     goal = source.uniform(low, high)
     original, words = grams(text), text.split()
     while True:
         tried = list(words)
-        place = source.randrange(len(tried))
-        tried[place : place + source.choice((0, 1, 1, 1))] = source.choices(vocabulary, k=source.choice((0, 1, 1, 1)))
+        start = source.randrange(len(tried))
+        tried[start : start + source.choice((0, 1, 1, 1))] = source.choices(vocabulary, k=source.choice((0, 1, 1, 1)))
         similarity = jaccard(original, grams(" ".join(tried)))
         if similarity < low:
             tried, similarity = list(text.split()), 1.0
@@ -69,7 +68,7 @@ def edited(text: str, low: float, high: float, source: random.Random, vocabulary
 
 
 def similar_pairs(texts: list[str], least: float) -> dict[tuple[int, int], float]:
-    """The similarity of all pairs that have at least this one: every pair that shares a 5-gram is compared."""
+    """All pairs of at least this similarity: every pair that shares a 5-gram is compared."""
     sets = [grams(text) for text in texts]
     holders: dict[tuple, list[int]] = defaultdict(list)
     found: dict[tuple[int, int], float] = {}
@@ -83,7 +82,7 @@ def similar_pairs(texts: list[str], least: float) -> dict[tuple[int, int], float
 
 
 def conversations(texts: list[str]) -> list[Conversation]:
-    """One-message conversations, the row's number as their id."""
+    """One-message conversations with the row's index as id."""
     return [Conversation((Message("assistant", text),), str(row)) for row, text in enumerate(texts)]
 
 
@@ -96,7 +95,7 @@ def dropped_by_step(texts: list[str]) -> tuple[set[int], float]:
 
 
 def dropped_by_datasketch(texts: list[str]) -> tuple[set[int], float]:
-    """The rows that datasketch's index (128 permutations) calls like one before."""
+    """The rows that datasketch's index (128 permutations) finds similar to an earlier one."""
     from datasketch import MinHash, MinHashLSH
 
     started = time.perf_counter()
@@ -110,8 +109,8 @@ def dropped_by_datasketch(texts: list[str]) -> tuple[set[int], float]:
     return dropped, time.perf_counter() - started
 
 
-def dropped_by_rensa_alone(texts: list[str]) -> tuple[set[int], float]:
-    """The rows that rensa's own index (128 permutations, 16 bands) calls like one before."""
+def dropped_by_rensa(texts: list[str]) -> tuple[set[int], float]:
+    """The rows that rensa's own index (128 permutations, 16 bands) finds similar to an earlier one."""
     from rensa import RMinHash, RMinHashLSH
 
     started = time.perf_counter()
@@ -126,7 +125,7 @@ def dropped_by_rensa_alone(texts: list[str]) -> tuple[set[int], float]:
 
 
 def quality(num_texts: int) -> None:
-    """Print recall (planted pairs of which one row was dropped) and precision (dropped rows that are like another)."""
+    """Print recall (pairs of which one row was dropped) and precision (dropped rows that are similar to another)."""
     texts = planted_texts(num_texts)
     started = time.perf_counter()
     pairs = similar_pairs(texts, 0.5)
@@ -135,12 +134,12 @@ def quality(num_texts: int) -> None:
     print("pairs by similarity:", {f"{low:.2f}": count for low, count in sorted(bins.items())})
     true = {pair for pair, similarity in pairs.items() if similarity >= THRESHOLD}
     like_another = {row for pair in true for row in pair}
-    for name, ways in (
+    for name, method in (
         ("near_duplicates", dropped_by_step),
-        ("rensa's own index", dropped_by_rensa_alone),
+        ("rensa's own index", dropped_by_rensa),
         ("datasketch's index", dropped_by_datasketch),
     ):
-        dropped, seconds = ways(texts)
+        dropped, seconds = method(texts)
         recall = sum(bool(dropped & {*pair}) for pair in true) / len(true)
         precision = len(dropped & like_another) / max(1, len(dropped))
         print(
@@ -150,20 +149,20 @@ def quality(num_texts: int) -> None:
 
 
 class PeakMemory:
-    """The peak of this process's own memory (without mapped files) while the block runs, above what it had before."""
+    """The peak memory of this process (without mapped files) during the block, minus its memory before."""
 
     def __enter__(self) -> "PeakMemory":
-        self.megabytes, self._going, self._before = 0.0, True, self._now()
+        self.megabytes, self._is_running, self._before = 0.0, True, self._now()
         self._thread = threading.Thread(target=self._watch)
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._going = False
+        self._is_running = False
         self._thread.join()
 
     def _watch(self) -> None:
-        while self._going:
+        while self._is_running:
             self.megabytes = max(self.megabytes, self._now() - self._before)
             time.sleep(0.005)
 
@@ -174,22 +173,22 @@ class PeakMemory:
 
 
 def short_rows(num_rows: int):
-    """Short conversations; every tenth is the one before it, told again."""
+    """Short conversations; every tenth repeats the one before it."""
     source = random.Random(1)
-    before = None
+    messages = None
     for number in range(num_rows):
-        if number % 10 or before is None:
+        if number % 10 or messages is None:
             question = " ".join(f"word{source.randrange(50_000)}" for _ in range(8))
-            before = (Message("user", question), Message("assistant", f"{question[::-1]} {source.random()}"))
-        yield Conversation(before, f"id{number}")
+            messages = (Message("user", question), Message("assistant", f"{question[::-1]} {source.random()}"))
+        yield Conversation(messages, f"id{number}")
 
 
 def cost(num_rows: int) -> None:
-    """Print rows a second and peak memory of both steps over conversations on disk, read and counted."""
+    """Print rows per second and peak memory of both steps over conversations on disk, including reading."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "rows.arrow"
         write_conversations(path, short_rows(num_rows))
-        for row in ConversationTable(path):  # warms up what reading needs
+        for row in ConversationTable(path):  # warm up
             assert row.messages
         list(DeduplicateExact().apply(list(short_rows(1000)), Context("warm", Audit())))
         list(NearDuplicates().apply(list(short_rows(1000)), Context("warm", Audit())))

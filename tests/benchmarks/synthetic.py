@@ -1,4 +1,4 @@
-"""Conversations to measure with: real English sentences in random order, lengths like those of instruction data."""
+"""Conversations for benchmarks: real English sentences in random order, with lengths like instruction data."""
 
 import json
 import pydoc_data.topics
@@ -22,7 +22,7 @@ def sentences() -> list[str]:
 
 
 def conversations(count: int, *, short: bool = False, seed: int = 0) -> Iterator[list[dict[str, str]]]:
-    """Two messages each, all distinct."""
+    """Distinct conversations of two messages."""
     source, known = random.Random(seed), sentences()
 
     def text(characters: tuple[float, float]) -> str:
@@ -42,7 +42,7 @@ def conversations(count: int, *, short: bool = False, seed: int = 0) -> Iterator
 
 
 def write(path: Path, count: int, **fields: Any) -> float:
-    """Write them as JSON lines; returns the mean bytes of a line."""
+    """Write conversations as JSON lines; returns the mean number of bytes per line."""
     with path.open("w", encoding="utf-8") as stream:
         size = sum(stream.write(json.dumps({"messages": one}) + "\n") for one in conversations(count, **fields))
     return size / count

@@ -1,4 +1,4 @@
-"""Small tokenizers with the chat templates of well-known families, and what each template writes, in plain Python."""
+"""Small tokenizers with the chat templates of well-known families, and the same templates in plain Python."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ TEXTS = [
 
 
 def conversation(*turns: str, system: str | None = None, name: str = "") -> Conversation:
-    """User and assistant in turn, after a system message where one is given."""
+    """User and assistant alternate, after a system message if one is given."""
     messages = [Message("system", system)] if system is not None else []
     for index, text in enumerate(turns):
         messages.append(Message("user" if index % 2 == 0 else "assistant", text))
@@ -101,7 +101,7 @@ PLAIN = [
     conversation(" ", "two", system="\n"),
     conversation("Hello", "How are you today?", "I am well, thank you."),
 ]
-"""Tokens of the whole text do not reach across the start of an answer."""
+"""No token of the whole text crosses the start of an answer."""
 
 INDENTED = [
     conversation("Sum: 1+1", "    x = 1"),
@@ -109,12 +109,12 @@ INDENTED = [
     conversation("Hello", " a leading space", "a", "\n\n\ttabbed", system="You are terse."),
     conversation("Hello", "\n", "a", " ", "a", "two"),
 ]
-"""Tokens of the whole text may reach across the start of an answer."""
+"""Tokens of the whole text may cross the start of an answer."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Family:
-    """A chat template in Jinja and what it writes in Python: text, and for each message the span of its content."""
+    """A chat template in Jinja, and in Python: the text, and the span of each message's content."""
 
     jinja: str
     write: Callable[[Sequence[Message]], tuple[str, list[tuple[int, int]]]]
@@ -123,14 +123,14 @@ class Family:
     eos: str
     bos: str | None = None
     adds_bos: bool = False
-    pattern: str | None = None  # of the pre-tokenizer; none: that of GPT-2
+    pattern: str | None = None  # of the pre-tokenizer; None: that of GPT-2
     has_system: bool = True
 
 
 def writer(
     opening: str, header: Callable[[str], str], closing: str, *, trims: bool = False, default_system: str | None = None
 ) -> Callable[[Sequence[Message]], tuple[str, list[tuple[int, int]]]]:
-    """A template of the form: opening, then header, content and closing of each message."""
+    """A template of an opening, then the header, content and closing of each message."""
 
     def write(messages: Sequence[Message]) -> tuple[str, list[tuple[int, int]]]:
         text, spans = opening, []
@@ -232,7 +232,7 @@ ALL = [*PLAIN, *INDENTED]
 
 
 def allowed(family: Family, conversations: Sequence[Conversation]) -> list[Conversation]:
-    """The conversations that a family's template can write."""
+    """The conversations that a family's template can render."""
     return [
         found
         for found in conversations
@@ -280,7 +280,7 @@ ZEPHYR = (
 
 @cache
 def unigram(prepend_scheme: str) -> PreTrainedTokenizerFast:
-    """A Unigram over words marked by ▁, as sentencepiece makes them, which adds BOS; `</s>` is in its vocabulary."""
+    """A Unigram model over words marked by ▁, as in sentencepiece, which adds BOS; `</s>` is in its vocabulary."""
     backend = Tokenizer(models.Unigram())
     backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=prepend_scheme)
     backend.decoder = decoders.Metaspace(prepend_scheme=prepend_scheme)
@@ -301,5 +301,5 @@ def unigram(prepend_scheme: str) -> PreTrainedTokenizerFast:
 
 
 def messages_of(found: Conversation) -> list[dict[str, str]]:
-    """As `apply_chat_template` takes them."""
+    """The messages as dictionaries for `apply_chat_template`."""
     return [{"role": message.role, "content": message.content} for message in found.messages]

@@ -92,7 +92,7 @@ class Comparison:
                     self.like_protected.setdefault(row, known[int(whole[row])])
 
     def one_of_each(self, roots: Numbers, lengths: Sequence[int] | None) -> Flags:
-        """Flags `[num_rows]` of the split's own rows to keep: one of each cluster, and none like a protected row.
+        """Flags `[num_rows]` of the split's own rows to keep: one of each cluster, without those like a protected row.
 
         Args:
             roots: the first row of each own row's cluster, counted from the first own row.

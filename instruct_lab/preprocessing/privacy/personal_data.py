@@ -10,7 +10,7 @@ Rest = Callable[[re.Match[str], bool], str | None]
 """Takes a match and whether examples are left; returns the end of the match to keep after the placeholder (usually
 `""`), or `None` if the match is a false positive."""
 
-# ASCII, so that Chinese characters beside a number do not hide it
+# only ASCII, so that a number next to Chinese characters is found
 _START = r"(?<![A-Za-z0-9_])"
 _END = r"(?![A-Za-z0-9_])"
 

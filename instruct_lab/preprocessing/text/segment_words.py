@@ -159,7 +159,7 @@ def jieba_splitter(cache_path: Path) -> Splitter:
 
 
 def split_subwords(text: str, tokenizer: PreTrainedTokenizerBase, continued: str) -> list[str]:
-    """A tokenizer's pieces of a text; those that the next one continues are marked.
+    """A tokenizer's pieces of a text, with a mark on pieces that the next one continues.
 
     A character of several tokens is one piece; white space is dropped.
     """
