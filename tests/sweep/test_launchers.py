@@ -49,6 +49,7 @@ def test_two_trials_give_the_same_as_in_one_process(lab, tiny, expected, launche
 
 
 def test_only_the_trial_of_a_worker_that_dies_fails(lab, tiny):
+    (lab / "lab.yaml").write_text("python: true\n")
     (lab / "dying.py").write_text(
         "import os, signal\n"
         "from instruct_lab.config import component\n"

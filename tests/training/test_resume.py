@@ -138,6 +138,7 @@ def test_a_run_stopped_anywhere_goes_on_exactly(lab, tiny, bound, stop):
     expected = {name: logged(undisturbed, name) for name in SAME[:-1]}
     assert [step for step, _ in expected["train/loss"]] == list(range(1, 11 if bound != "epochs" else 13))
     shutil.rmtree(lab / "runs")
+    (lab / "lab.yaml").write_text("python: true\n")
     (lab / f"stopper_{bound}_{stop}.py").write_text(STOPPER)
     stopper = f"+callbacks.stop={{_target_:stopper_{bound}_{stop}.StopOnce,step:{stop}}}"
     assert cli.main(["train", *tiny, *quick, *every, stopper]) == 143
