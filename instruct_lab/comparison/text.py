@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -16,8 +15,7 @@ from instruct_lab.comparison.arms import Arm
 from instruct_lab.comparison.compare import Comparison, Difference, verdict
 from instruct_lab.comparison.effects import can_tell_importance
 from instruct_lab.comparison.scores import Estimate
-from instruct_lab.metrics import MetricValue
-from instruct_lab.pages.format import escape_markdown, format_interval, markdown_table, shorten
+from instruct_lab.pages.format import escape_markdown, format_interval, format_metric, markdown_table, shorten
 from instruct_lab.records.costs import format_cost
 
 MAX_COLUMNS = 6
@@ -96,7 +94,7 @@ def _config(compared: Comparison) -> TextTable:
 def _metric(compared: Comparison, name: str) -> TextTable:
     means = compared.means.get(name)
     if means is None:
-        told = [_from_summary(value) for value in compared.metrics[name]]
+        told = [format_metric(value) for value in compared.metrics[name]]
         rows = [[run, value] for run, value in zip(compared.runs, told, strict=True)]
         return TextTable(f"{name} (not paired: {compared.unpaired[name]})", ["run", "value"], rows)
     differences = {one.arm: one for one in compared.differences[name]}
@@ -193,9 +191,3 @@ def _judged(difference: Estimate | Difference | None, probability: float | None,
     interval = format_interval(difference.value, difference.low, difference.high, signed=True)
     text = f"{interval}, p = {probability:.2g}"
     return f"{text}: {verdict(probability)}" if word else text
-
-
-def _from_summary(value: MetricValue | None) -> str:
-    if value is None or math.isnan(value.value):
-        return "-"
-    return format_interval(value.value, value.low, value.high)

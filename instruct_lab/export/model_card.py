@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import yaml
 
 from instruct_lab.evaluation.result import HEADINGS
-from instruct_lab.metrics import MetricValue
-from instruct_lab.pages.format import format_interval, markdown_table
+from instruct_lab.pages.format import format_metric, markdown_table
 from instruct_lab.records import Manifest, RunRecord, Summary
 from instruct_lab.records.schema import DIFFERENCE, InputEntry
 
@@ -42,14 +40,8 @@ def _metrics(summary: Summary) -> str:
     if not metrics:
         return "The run was not measured."
     systems = list(dict.fromkeys(s for values in metrics.values() for s in values if s != DIFFERENCE))
-    rows = ([name, *(_cell(values.get(system)) for system in systems)] for name, values in metrics.items())
+    rows = ([name, *(format_metric(values.get(system)) for system in systems)] for name, values in metrics.items())
     return markdown_table(["metric", *(HEADINGS.get(system, system) for system in systems)], rows)
-
-
-def _cell(value: MetricValue | None) -> str:
-    if value is None or math.isnan(value.value):
-        return "-"
-    return format_interval(value.value, value.low, value.high)
 
 
 def _versions(manifest: Manifest) -> str:

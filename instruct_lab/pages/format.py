@@ -5,6 +5,10 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from instruct_lab.metrics import MetricValue
 
 INVISIBLE = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u034f\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff"
@@ -42,29 +46,27 @@ def format_percent(share: float | None) -> str:
 
 
 def format_interval(
-    value: float | None,
-    low: float | None,
-    high: float | None,
-    *,
-    digits: int = 2,
-    signed: bool = False,
-    separator: str = " ",
+    value: float, low: float, high: float, *, digits: int = 2, signed: bool = False, separator: str = " "
 ) -> str:
     """A value with its interval: `31.20 [30.05, 32.41]`.
 
     Args:
-        value: `None` where nothing was measured: the result is a dash.
-        low: end of the interval; `None` (as JSON writes what is not finite) is shown as `nan`.
+        value: what was measured.
+        low: end of the interval.
         high: the other end.
         digits: after the decimal point.
         signed: also write a plus sign, as for differences.
         separator: between the value and its interval.
     """
-    if value is None:
-        return "-"
     form = f"{'+' if signed else ''}.{digits}f"
-    ends = ", ".join(f"{math.nan if end is None else end:{form}}" for end in (low, high))
-    return f"{value:{form}}{separator}[{ends}]"
+    return f"{value:{form}}{separator}[{low:{form}}, {high:{form}}]"
+
+
+def format_metric(value: MetricValue | None) -> str:
+    """A metric's value with its interval, with two digits; a dash if there is none or it is not a number."""
+    if value is None or math.isnan(value.value):
+        return "-"
+    return format_interval(value.value, value.low, value.high)
 
 
 def format_duration(seconds: float) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,8 +13,7 @@ from instruct_lab.comparison.text import conclusion, markdown
 from instruct_lab.config.options import STUDIES, Option, options
 from instruct_lab.config.spelling import nearest
 from instruct_lab.errors import InstructLabError
-from instruct_lab.metrics import MetricValue
-from instruct_lab.pages.format import escape_markdown, format_interval, markdown_table
+from instruct_lab.pages.format import escape_markdown, format_metric, markdown_table
 from instruct_lab.records import RunRecord, Summary, list_runs
 from instruct_lab.sweep.record import SweepRecord, sweeps
 
@@ -123,15 +121,9 @@ def _of_run(asked: Study, run: RunRecord) -> Iterator[str]:
     yield ""
     metrics = (run.summary or Summary()).metrics
     systems = list(dict.fromkeys(system for values in metrics.values() for system in values))
-    rows = ([name, *(_cell(values.get(system)) for system in systems)] for name, values in metrics.items())
+    rows = ([name, *(format_metric(values.get(system)) for system in systems)] for name, values in metrics.items())
     yield markdown_table(["metric", *systems], rows)
     yield ""
-
-
-def _cell(value: MetricValue | None) -> str:
-    if value is None or math.isnan(value.value):
-        return "-"
-    return format_interval(value.value, value.low, value.high)
 
 
 def _facts(asked: Study, overrides: list[str], runs: list[RunRecord]) -> Iterator[str]:
