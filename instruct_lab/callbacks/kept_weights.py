@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -62,7 +63,29 @@ def keep_weights(save: Callable[[Path], None], folder: Path, name: str, *, step:
             shutil.rmtree(old, ignore_errors=True)
 
 
-def read_weights(folder: Path, name: str) -> tuple[Path, dict[str, Any]] | None:
-    """The folder that `name.json` points at, and the entries of that file; None if there are no such weights."""
+@dataclasses.dataclass(frozen=True)
+class KeptWeights:
+    """Weights that a run has kept.
+
+    Args:
+        name: `best` or `last`.
+        path: their folder.
+        step: their optimizer step.
+        monitor: the logged value that they are the best by.
+    """
+
+    name: str
+    path: Path
+    step: int
+    monitor: str | None = None
+
+    def __str__(self) -> str:
+        return f"step {self.step} ({self.name} {self.monitor})" if self.monitor else f"step {self.step} ({self.name})"
+
+
+def read_weights(folder: Path, name: str) -> KeptWeights | None:
+    """The weights that `name.json` points at; None if there are none."""
     facts = read_json(folder / f"{name}.json")
-    return None if facts is None else (folder / facts["path"], facts)
+    if facts is None:
+        return None
+    return KeptWeights(name, folder / facts["path"], int(facts["step"]), facts.get("monitor"))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @component
 class WeightAverage(Callback):
-    """Exponential moving average of the trained weights, evaluated and kept in place of the last step's weights.
+    """Exponential moving average of the trained weights, evaluated and kept instead of the last step's weights.
 
     average = decay·average + (1 - decay)·weights, from the weights after step `start_step` on, in float32 or wider.
     Validation, the best and the last weights use the average; training and the state that an interrupted run resumes

@@ -12,7 +12,7 @@ from instruct_lab.errors import InstructLabError
 def generate(parsed: argparse.Namespace) -> int:
     """Print the tuned model's answer to each prompt."""
     record, experiment, _ = load_recorded(parsed)
-    from instruct_lab.export.use import generate
+    from instruct_lab.export.generate import generate
 
     if parsed.base and parsed.checkpoint:
         raise InstructLabError("--base is the untuned model, which has no checkpoint", do="leave one of them out")
@@ -25,7 +25,7 @@ def generate(parsed: argparse.Namespace) -> int:
 def export(parsed: argparse.Namespace) -> int:
     """Write the tuned model as a plain Hugging Face folder."""
     record, experiment, config = load_recorded(parsed)
-    from instruct_lab.export.use import export
+    from instruct_lab.export.export import export
 
     folder = export(
         experiment, config, record, Path(parsed.path), keep_adapter=parsed.keep_adapter, checkpoint=parsed.checkpoint

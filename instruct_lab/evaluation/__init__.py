@@ -1,8 +1,10 @@
-"""A model measured on held-out examples: answers, likelihoods, baselines, results.
+"""A model evaluated on held-out examples: answers, likelihoods, baselines, results.
 
-In: a model and examples. Out: a measurement, its table, `summary.json` and `predictions.jsonl`.
+In: an `EvaluationSetup`, a loaded model and examples. Out: a measurement, and from all measurements of a run its table,
+the metrics of `summary.json` and the lines of `predictions.jsonl`.
 """
 
 from instruct_lab.evaluation.evaluation import Evaluation
+from instruct_lab.evaluation.setup import EvaluationSetup
 
-__all__ = ["Evaluation"]
+__all__ = ["Evaluation", "EvaluationSetup"]

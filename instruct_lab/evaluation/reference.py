@@ -1,4 +1,4 @@
-"""Log-probabilities of preference pairs under the untuned model, computed once and kept in the data cache."""
+"""Log-probabilities of preference pairs under the base model, computed once and kept in the data cache."""
 
 from __future__ import annotations
 
@@ -8,24 +8,25 @@ from typing import TYPE_CHECKING, Any
 
 from instruct_lab.batching.table import ExampleTable
 from instruct_lab.cache import Entry, Stage, describe
-from instruct_lab.experiment import Experiment
+from instruct_lab.evaluation.setup import EvaluationSetup
+from instruct_lab.model import LoadedModel
 
 if TYPE_CHECKING:
     import numpy
 
 
 def reference_stage(
-    experiment: Experiment, model: Any, tokenizer: Any, cache_path: Path, examples: Mapping[str, ExampleTable]
+    setup: EvaluationSetup, loaded: LoadedModel, cache_path: Path, examples: Mapping[str, ExampleTable]
 ) -> Stage:
-    """The stage of the data cache that follows batching: it depends on the model's configuration and weights."""
-    inputs = [[one.name, one.sha256] for one in experiment.model.inputs(cache_path)]
-    depends_on = {"model": describe(experiment.model), "inputs": inputs}
+    """The stage of the data cache after batching; it depends on the model's configuration and files."""
+    inputs = [[one.name, one.sha256] for one in setup.model.inputs(cache_path)]
+    depends_on = {"model": describe(setup.model), "inputs": inputs}
 
     def build(before: Entry | None, folder: Path) -> dict[str, Any]:
         import numpy as np
 
         for split, table in examples.items():
-            np.save(_path(folder, split), _log_probabilities(experiment, model, tokenizer, table))
+            np.save(_path(folder, split), _log_probabilities(setup, loaded, table))
         return {"examples": {split: len(table) for split, table in examples.items()}}
 
     return Stage("reference", depends_on, build)
@@ -42,19 +43,19 @@ def _path(folder: Path, split: str) -> Path:
     return folder / f"reference-{split}.npy"
 
 
-def _log_probabilities(experiment: Experiment, model: Any, tokenizer: Any, table: ExampleTable) -> numpy.ndarray:
+def _log_probabilities(setup: EvaluationSetup, loaded: LoadedModel, table: ExampleTable) -> numpy.ndarray:
     import numpy as np
     import torch
 
     from instruct_lab.objective.log_probabilities import sequence_log_probabilities
 
-    batching, device = experiment.batching, next(model.parameters()).device
+    batching, device = setup.batching, next(loaded.model.parameters()).device
     found = np.zeros((len(table), 2))
     order, size = np.argsort(table.lengths, kind="stable"), batching.evaluation_batch_size
     with torch.inference_mode():
         for start in range(0, len(order), size):
-            places = order[start : start + size]
-            batch = batching.collate([table[int(place)] for place in places], tokenizer.pad_token_id).to(device)
-            sums, _ = sequence_log_probabilities(model, batch)  # [2 * examples]
-            found[places] = sums.double().cpu().numpy().reshape(2, len(places)).T
+            indices = order[start : start + size]
+            batch = batching.collate([table[int(index)] for index in indices], loaded.tokenizer.pad_token_id).to(device)
+            sums, _ = sequence_log_probabilities(loaded.model, batch)  # [2 * examples]
+            found[indices] = sums.double().cpu().numpy().reshape(2, len(indices)).T
     return found

@@ -1,4 +1,4 @@
-"""What a run came to: the table, `summary.json` and `predictions.jsonl`."""
+"""The results of a run: the printed table, the metrics of `summary.json`, the lines of `predictions.jsonl`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from instruct_lab.evaluation.measure import metric_values
-from instruct_lab.experiment import Experiment
+from instruct_lab.evaluation.setup import EvaluationSetup
 from instruct_lab.metrics import MetricValue
 from instruct_lab.metrics.intervals import example_scores, paired_difference
 from instruct_lab.pages.format import format_interval, shorten
@@ -17,52 +17,52 @@ Metrics = dict[str, dict[str, MetricValue]]
 """`split/metric` to system to value: the metrics of a summary."""
 
 
-def summary_metrics(experiment: Experiment, results: Results) -> Metrics:
+def summary_metrics(setup: EvaluationSetup, results: Results) -> Metrics:
     """The `metrics` of `summary.json`: `split/metric` to system to value, interval, count and signature.
 
-    Where results are told by source too, `split/source/metric` holds those of each source.
+    If results are reported by source too, `split/source/metric` holds those of each source.
     """
     metrics: Metrics = {}
     for split, systems in results.items():
-        metrics |= _named(experiment, SHORT_NAMES[split], systems)
+        metrics |= _named(setup, SHORT_NAMES[split], systems)
         sources = sorted({source for measurement in systems.values() for source in measurement.sources})
-        if experiment.reports_by_source and len(sources) > 1:
+        if setup.by_source and len(sources) > 1:
             for source in sources:
                 of_source = {system: measurement.of_source(source) for system, measurement in systems.items()}
-                metrics |= _named(experiment, f"{SHORT_NAMES[split]}/{source}", of_source)
+                metrics |= _named(setup, f"{SHORT_NAMES[split]}/{source}", of_source)
     return metrics
 
 
-def _named(experiment: Experiment, prefix: str, systems: dict[str, Measurement]) -> Metrics:
+def _named(setup: EvaluationSetup, prefix: str, systems: dict[str, Measurement]) -> Metrics:
     metrics: Metrics = {}
     for system, measurement in systems.items():
-        for name, value in metric_values(experiment.active_metrics, measurement).items():
+        for name, value in metric_values(setup.metrics, measurement).items():
             metrics.setdefault(f"{prefix}/{name}", {})[system] = value
-    for name, difference in _differences(experiment, systems).items():
+    for name, difference in _differences(setup, systems).items():
         metrics[f"{prefix}/{name}"][DIFFERENCE] = difference
     return metrics
 
 
-def _differences(experiment: Experiment, systems: dict[str, Measurement]) -> dict[str, MetricValue]:
+def _differences(setup: EvaluationSetup, systems: dict[str, Measurement]) -> dict[str, MetricValue]:
     """After minus before on the same examples, with the interval of a paired bootstrap."""
     if BEFORE not in systems or AFTER not in systems:
         return {}
     before, after = systems[BEFORE].rows, systems[AFTER].rows
     return {
-        name: paired_difference(experiment.active_metrics[name], before[name], after[name])
+        name: paired_difference(setup.metrics[name], before[name], after[name])
         for name in after
         if after[name] and len(before.get(name, [])) == len(after[name])
     }
 
 
-def prediction_rows(experiment: Experiment, results: Results) -> list[PredictionLine]:
+def prediction_lines(setup: EvaluationSetup, results: Results) -> list[PredictionLine]:
     """The lines of `predictions.jsonl`."""
     lines = []
     for split, systems in results.items():
         after = systems[AFTER]
         before = systems.get(BEFORE)
         scores = {
-            name: example_scores(experiment.active_metrics[name], rows)
+            name: example_scores(setup.metrics[name], rows)
             for name, rows in after.rows.items()
             if len(rows) == len(after.predictions)
         }
@@ -81,20 +81,20 @@ def prediction_rows(experiment: Experiment, results: Results) -> list[Prediction
     return lines
 
 
-def show(console: Console, experiment: Experiment, results: Results, metrics: Metrics) -> None:
+def show(console: Console, setup: EvaluationSetup, results: Results, metrics: Metrics) -> None:
     """Print the final table of each split, and sample predictions below."""
     for split, systems in results.items():
         count = max((len(rows) for m in systems.values() for rows in m.rows.values()), default=0)
         console.print(_table(split, count, list(systems), metrics, between=" " if console.width >= WIDE else "\n"))
     for split, systems in results.items():
-        for index in range(min(experiment.evaluation.show_samples, len(systems[AFTER].predictions))):
+        for index in range(min(setup.show_samples, len(systems[AFTER].predictions))):
             _show_sample(console, split, index, systems)
         break  # samples of the first split only
 
 
 HEADINGS: dict[str, str] = {BEFORE: "untuned", AFTER: "tuned"}
 WIDE = 130
-"""Columns of a terminal that holds a value and its interval in one line, for five systems."""
+"""From this width on, a terminal has room for the values and intervals of five systems on one line."""
 
 
 def _table(split: str, count: int, systems: list[str], metrics: Metrics, between: str) -> Table:
@@ -103,11 +103,11 @@ def _table(split: str, count: int, systems: list[str], metrics: Metrics, between
     for system in systems:
         table.add_column(HEADINGS.get(system, system), justify="right")
     prefix = SHORT_NAMES[split] + "/"
-    shown = {name: values for name, values in metrics.items() if name.startswith(prefix)}
-    has_difference = any(DIFFERENCE in values for values in shown.values())
+    of_split = {name: values for name, values in metrics.items() if name.startswith(prefix)}
+    has_difference = any(DIFFERENCE in values for values in of_split.values())
     if has_difference:
         table.add_column("tuned - untuned", justify="right")
-    for name, values in shown.items():
+    for name, values in of_split.items():
         cells = [_cell(values.get(system), between) for system in systems]
         if has_difference:
             cells.append(_cell(values.get(DIFFERENCE), between, signed=True))

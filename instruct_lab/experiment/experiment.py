@@ -10,7 +10,7 @@ from instruct_lab.batching import Batching, Layout
 from instruct_lab.callbacks import Callback
 from instruct_lab.config import Component, ExternalClass, component
 from instruct_lab.data import Data
-from instruct_lab.evaluation import Evaluation
+from instruct_lab.evaluation import Evaluation, EvaluationSetup
 from instruct_lab.generation import Generation
 from instruct_lab.lr_scheduler import LRScheduler
 from instruct_lab.metrics import Metric
@@ -70,6 +70,24 @@ class Experiment(Component):
 
     @property
     def reports_by_source(self) -> bool:
-        """Whether held-out results are also reported for each source."""
+        """Whether held-out results are reported for each data source too."""
         chosen = self.evaluation.by_source
         return self.data.by_source if chosen is None else chosen
+
+    @property
+    def evaluation_setup(self) -> EvaluationSetup:
+        """The parts that decide how a model is evaluated."""
+        precision = self.trainer.arguments.get("precision")
+        return EvaluationSetup(
+            model=self.model,
+            template=self.template,
+            batching=self.batching,
+            layout=self.layout,
+            objective=self.objective,
+            generation=self.generation,
+            metrics=self.active_metrics,
+            seed=self.seed,
+            precision=None if precision is None else str(precision),
+            by_source=self.reports_by_source,
+            show_samples=self.evaluation.show_samples,
+        )

@@ -12,8 +12,15 @@ from instruct_lab.records import Manifest, RunRecord, Summary
 from instruct_lab.records.schema import DIFFERENCE, InputEntry
 
 
-def model_card(config: dict[str, Any], record: RunRecord, step: int | None, is_adapter: bool) -> str:
-    """Markdown with the front matter that model hubs read."""
+def model_card(config: dict[str, Any], record: RunRecord, step: int, is_adapter: bool) -> str:
+    """Markdown with the front matter that model hubs read.
+
+    Args:
+        config: of the run, as plain containers.
+        record: the run.
+        step: the optimizer step of the exported weights.
+        is_adapter: whether an adapter is exported instead of a whole model.
+    """
     manifest = record.manifest
     choices = manifest.choices
     front = {"library_name": "peft" if is_adapter else "transformers", "pipeline_tag": "text-generation"}
@@ -38,7 +45,7 @@ def _inputs(inputs: list[InputEntry]) -> str:
 def _metrics(summary: Summary) -> str:
     metrics = summary.metrics
     if not metrics:
-        return "The run was not measured."
+        return "The run was not evaluated."
     systems = list(dict.fromkeys(s for values in metrics.values() for s in values if s != DIFFERENCE))
     rows = ([name, *(format_metric(values.get(system)) for system in systems)] for name, values in metrics.items())
     return markdown_table(["metric", *(HEADINGS.get(system, system) for system in systems)], rows)

@@ -22,7 +22,7 @@ from instruct_lab.experiment import Experiment
 from instruct_lab.inspection.inspected import InspectedRow, cuts
 from instruct_lab.pages.audit_stages import NAMED_SPLIT, parse_stage
 from instruct_lab.training.quiet import quiet_libraries
-from instruct_lab.training.tokenizer import load_tokenizer
+from instruct_lab.training.workspace import Workspace
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -124,7 +124,7 @@ class Inspector:
         """
         from instruct_lab.training.datamodule import InstructionData
 
-        self._tokenizer = load_tokenizer(self._experiment, self._cache_path)
+        self._tokenizer = Workspace(self._experiment).tokenizer
         self._reader = TokenReader(self._tokenizer)
         self._encoder = layout_encoder(self._experiment.layout, self._experiment.template, self._tokenizer)
         self._data = InstructionData(self._experiment, self._tokenizer, self._cache_path, self._audit)
@@ -153,12 +153,13 @@ class Inspector:
         assert self._data is not None
         example = _with_python_ints(self._data.examples[split][index])
         conversation, whole = self._origin(split, index, example)
-        drawn = self._data.drawn(example, random.Random(f"{self._experiment.seed}:{example.id}"))  # as measured
-        spans, further = self._texts(drawn)
+        source = random.Random(f"{self._experiment.seed}:{example.id}")  # as in an evaluation
+        corrupted = self._data.corrupt(example, source)
+        spans, further = self._texts(corrupted)
         return InspectedRow(
             spans=spans,
             further=further,
-            example=drawn,
+            example=corrupted,
             split=split,
             index=index,
             source=conversation.source if conversation is not None else "",

@@ -24,7 +24,7 @@ from instruct_lab.sweep.record import SweepRecord
 from instruct_lab.sweep.storage import STUDY_NAME, open_storage
 from instruct_lab.sweep.table import LiveTable
 from instruct_lab.sweep.task import Outcome, Report, Task
-from instruct_lab.training.ending import Interrupted, signals_raised
+from instruct_lab.training.ending import Interrupted, raise_on_signals
 
 
 @dataclasses.dataclass
@@ -96,7 +96,7 @@ class Driver:
         """
         with (
             files.lock(self.sweep.path / LOCK, "running this sweep", "watch it with `instruct-lab watch`"),
-            signals_raised(),
+            raise_on_signals(),
             self._recorded_ending(),
         ):
             self.study = self._study()

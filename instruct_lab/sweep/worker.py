@@ -47,13 +47,13 @@ def main(arguments: list[str]) -> int:
 
 def _serve() -> None:
     """Answer each task with a line of JSON on the original standard output; other output goes to standard error."""
-    from instruct_lab.training.shared import SharedModels
+    from instruct_lab.training.process import shared_models
 
     answers: IO[str] = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     tasks: queue.Queue[Task | None] = queue.Queue()
     threading.Thread(target=_read, args=(sys.stdin, tasks), daemon=True).start()
-    shared = SharedModels.of_process()
+    shared = shared_models()
     while (task := tasks.get()) is not None:
         outcome = run_task(task, shared)
         answers.write(json.dumps(dataclasses.asdict(outcome)) + "\n")

@@ -1,4 +1,4 @@
-"""What a run took: seconds of training, the most memory that was held, the size of what it keeps."""
+"""The costs of a run: seconds of training, peak memory, size of the kept weights."""
 
 from __future__ import annotations
 
@@ -13,8 +13,6 @@ from typing import Any
 
 import torch
 
-from instruct_lab.records.schema import CHECKPOINTS
-
 PROCESS_STATUS = Path("/proc/self/status")
 RESET_PEAK = "5"  # written to /proc/self/clear_refs, see proc_pid_clear_refs(5)
 
@@ -22,8 +20,8 @@ RESET_PEAK = "5"  # written to /proc/self/clear_refs, see proc_pid_clear_refs(5)
 class Costs:
     """Measured while a run trains.
 
-    Of memory the peak is told in bytes: of the GPU where there is one, else of this process. A process that made other
-    runs before counts anew from here where the system allows it (Linux), so that what this run held is told.
+    Peak memory is that of the GPU, or of this process if there is none. On Linux the peak of the process is reset when
+    training starts, so that earlier runs of the same process do not count.
     """
 
     def __init__(self) -> None:
@@ -32,7 +30,7 @@ class Costs:
 
     @contextlib.contextmanager
     def training(self) -> Iterator[None]:
-        """Measure what is done inside."""
+        """Measure what happens inside the block."""
         _reset_peak()
         started = time.perf_counter()
         try:
@@ -41,10 +39,9 @@ class Costs:
             self.seconds += time.perf_counter() - started
             self.peak_bytes = _peak_bytes()
 
-    def told(self, run_path: Path) -> dict[str, Any]:
-        """Entries of `summary.json`: `training_seconds`, `peak_memory_bytes`, and `weights_bytes`, which is how much
-        disk the run's last weights take."""
-        kept = [file for folder in (run_path / CHECKPOINTS).glob("last-*") for file in folder.rglob("*")]
+    def entries(self, checkpoints_path: Path) -> dict[str, Any]:
+        """The entries of `summary.json`; `weights_bytes` is the size of the run's last weights on disk."""
+        kept = [file for folder in checkpoints_path.glob("last-*") for file in folder.rglob("*")]
         return {
             "training_seconds": round(self.seconds, 3),
             "peak_memory_bytes": self.peak_bytes,

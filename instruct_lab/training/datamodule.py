@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import math
 import random
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,31 +16,35 @@ from instruct_lab.batching import BatchLoader, Example
 from instruct_lab.batching.efficiency import packed_share, padding_share
 from instruct_lab.batching.encoded import EncodeRows
 from instruct_lab.batching.fingerprint import tokenizer_fingerprint
+from instruct_lab.batching.layouts import train_last_answer
 from instruct_lab.batching.reference import ReferencedExamples
 from instruct_lab.batching.table import ExampleTable
 from instruct_lab.batching.token_statistics import token_statistics
 from instruct_lab.cache import Entry, Stage, Store, describe
-from instruct_lab.data import Audit, Conversation, Input
+from instruct_lab.data import Audit, Input
 from instruct_lab.data.base import split_path, tables
 from instruct_lab.data.stages import audit_of, audited_stage
 from instruct_lab.data.table import ConversationTable
 from instruct_lab.errors import InstructLabError
+from instruct_lab.evaluation.examples import EvaluatedExamples, sample
 from instruct_lab.evaluation.reference import read_references, reference_stage
 from instruct_lab.experiment import Experiment
+from instruct_lab.model import LoadedModel
 from instruct_lab.preprocessing.preprocessing import RunTokenizer
+from instruct_lab.tuning import Tuning
 
 
 class InstructionData(pl.LightningDataModule):
-    """Loads, preprocesses, renders and tokenises every split, or takes them from the data cache, in the constructor.
+    """Load, preprocess, render and tokenise every split in the constructor, or take them from the data cache.
 
-    Attributes `conversations` and `examples` hold every split as a sequence on disk, `inputs` the pinned inputs, and
-    `fingerprint` the SHA-256 over every split's token ids and labels, in order.
+    The attributes `conversations` and `examples` hold every split as a sequence on disk, `inputs` the pinned inputs,
+    and `fingerprint` the SHA-256 over the token ids and labels of every split, in order.
 
     Args:
         experiment: the run's configuration.
         tokenizer: the model's tokenizer.
-        cache_path: folder for downloads.
-        audit: counts what is left out on the way.
+        cache_path: folder for downloads and cached results.
+        audit: counts what is dropped or changed on the way.
 
     Raises:
         InstructLabError: bad input, or a split without any usable example.
@@ -74,14 +78,14 @@ class InstructionData(pl.LightningDataModule):
             )
 
     def _note_efficiency(self, audit: Audit) -> None:
-        """What batches of the training split are made of; not cached, for it depends on the size of a batch."""
+        """Note the padding of the training batches; it depends on the batch size and so is not cached."""
         batching, lengths = self._experiment.batching, self.examples["train"].lengths
         loader = self._loader("train", 1, 0)
         order = loader.order(0)
-        told = audit.facts["tokens"]["train"]
-        told["padding_share"] = padding_share(lengths[order], batching.batch_size)
+        facts = audit.facts["tokens"]["train"]
+        facts["padding_share"] = padding_share(lengths[order], batching.batch_size)
         limit = batching.max_tokens or int(lengths.max(initial=1))
-        told["packed_efficiency"] = packed_share(lengths, limit)
+        facts["packed_efficiency"] = packed_share(lengths, limit)
 
     def _conversation_stages(self, cache_path: Path) -> list[Stage]:
         experiment = self._experiment
@@ -124,14 +128,14 @@ class InstructionData(pl.LightningDataModule):
         return {"fingerprint": digest.hexdigest(), "examples": audit.facts["examples"]}
 
     def sources(self, split: str) -> list[str]:
-        """The names of the sources that a split's conversations came from, in alphabetical order."""
+        """The names of the data sources of a split, in alphabetical order."""
         return sorted(self.conversations[split].sources())
 
     def num_steps(self, trainer: pl.Trainer) -> int:
-        """Optimizer steps of the whole run, from the loader's own length.
+        """Optimizer steps of the whole run.
 
-        `trainer.estimated_stepping_batches` is never read: it sets up the loaders early and so drops the position that
-        a checkpoint holds.
+        Computed from the length of the loader: Lightning's `trainer.estimated_stepping_batches` would set up the
+        loaders before a checkpoint is read, and so lose the position that it holds.
         """
         batches: float = len(self._loader("train", trainer.world_size, trainer.global_rank))
         limit = trainer.limit_train_batches
@@ -155,51 +159,85 @@ class InstructionData(pl.LightningDataModule):
 
     def _loader(self, split: str, world_size: int, rank: int) -> BatchLoader:
         batching = self._experiment.batching
-        examples: Any = self.examples[split]
-        if split in self._references:
-            examples = ReferencedExamples(examples, self._references[split])
         return batching.loader(
-            examples,
+            self._referenced(split),
             training=split == "train",
             seed=self._experiment.seed,
             rank=rank,
             world_size=world_size,
             pad_token_id=self._tokenizer.pad_token_id,
-            transform=self.drawn,
+            transform=self.corrupt,
         )
 
-    def some(self, split: str, chosen: Iterable[Conversation]) -> list[Example]:
-        """The examples of some of a split's conversations, in their order, with references where there are any."""
-        places = {conversation.id: place for place, conversation in enumerate(chosen)}
-        found: dict[int, Example] = {}
-        examples: Any = self.examples[split]
-        if split in self._references:
-            examples = ReferencedExamples(examples, self._references[split])
-        for index, name in enumerate(self.examples[split].ids()):
-            if name in places:
-                found[places[name]] = examples[index]
-        return [found[place] for place in sorted(found)]
+    def _referenced(self, split: str) -> Sequence[Example]:
+        """A split's examples, with the base model's log-probabilities if there are any."""
+        examples = self.examples[split]
+        return ReferencedExamples(examples, self._references[split]) if split in self._references else examples
 
-    def drawn(self, example: Example, source: random.Random) -> Example:
-        """An example as the objective gives it to the model this time."""
-        return self._experiment.objective.corrupt(example, self._tokenizer, source)
-
-    def add_reference(self, model: Any) -> None:
-        """Compute every pair's log-probabilities under the untuned model, or take them from the data cache.
+    def evaluated_examples(
+        self, split: str, max_examples: int | None = None, by_source: bool = False
+    ) -> EvaluatedExamples:
+        """The examples of a split to evaluate on, chosen by a hash of their ids.
 
         Args:
-            model: untuned, in evaluation mode.
+            split: that they belong to.
+            max_examples: how many at most; None: all.
+            by_source: choose up to `max_examples` of each data source.
         """
-        stage = reference_stage(self._experiment, model, self._tokenizer, self._cache_path, self.examples)
+        ids = list(self.examples[split].ids())
+        sources = self.sources(split) if by_source else None
+        chosen = sample(self.conversations[split], set(ids), max_examples, sources)
+        wanted = {conversation.id for conversation in chosen}
+        indices: dict[str, list[int]] = {}
+        for index, name in enumerate(ids):
+            if name in wanted:
+                indices.setdefault(name, []).append(index)
+        examples = self._referenced(split)
+        found = [indices[c.id].pop(0) if len(indices[c.id]) > 1 else indices[c.id][0] for c in chosen]
+        return EvaluatedExamples(split, chosen, [examples[index] for index in found], chosen)
+
+    def with_prompts(self, examples: EvaluatedExamples, tuning: Tuning) -> EvaluatedExamples:
+        """The examples with the prompts that a tuned model gets; their labels cover only the final answer.
+
+        Raises:
+            InstructLabError: a prompt is too long.
+        """
+        chosen = list(examples.conversations)
+        prompts = tuning.prompts(chosen, self.conversations["train"])
+        if prompts == chosen:
+            return examples
+        prompts = [train_last_answer(conversation) for conversation in prompts]
+        batching, template, audit = self._experiment.batching, self._experiment.template, Audit()
+        encoded = list(batching.encode(prompts, template, self._tokenizer, audit, "prompted", self._experiment.layout))
+        num_too_long = len(prompts) - len(encoded) or audit.count("truncated")
+        if num_too_long:
+            raise InstructLabError(
+                f"{num_too_long} of {len(prompts)} prompts are too long with what the tuning method adds before them",
+                where="batching.max_tokens",
+                do="raise it, or lower tuning.shots",
+            )
+        return EvaluatedExamples(examples.split, chosen, encoded, prompts)
+
+    def corrupt(self, example: Example, source: random.Random) -> Example:
+        """An example as the objective gives it to the model, with masks or noise drawn from a random source."""
+        return self._experiment.objective.corrupt(example, self._tokenizer, source)
+
+    def add_reference(self, loaded: LoadedModel) -> None:
+        """Compute every pair's log-probabilities under the base model, or take them from the data cache.
+
+        Args:
+            loaded: the base model, in evaluation mode.
+        """
+        stage = reference_stage(self._experiment.evaluation_setup, loaded, self._cache_path, self.examples)
         self._references = read_references(Store(self._cache_path).result([*self._stages, stage]).path, self.examples)
 
     def train_dataloader(self) -> Any:
-        """The training split, shuffled by seed and epoch, its position part of a checkpoint."""
+        """The training split, shuffled by seed and epoch; its position is part of a checkpoint."""
         assert self.trainer is not None
         return self._loader("train", self.trainer.world_size, self.trainer.global_rank)
 
     def val_dataloader(self) -> Any:
-        """The validation split in order; nothing where the data has none."""
+        """The validation split in order; empty if the data has none."""
         assert self.trainer is not None
         if not self.examples.get("validation"):
             return []

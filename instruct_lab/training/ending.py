@@ -1,4 +1,4 @@
-"""However a run ends, its record says so: finished, failed, interrupted or pruned."""
+"""How a run ends: signals, and the status that its record gets."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Interrupted(BaseException):
-    """SIGINT or SIGTERM arrived. Not an `Exception`, so that nothing on the way takes it for a failure."""
+    """SIGINT or SIGTERM arrived. Not an `Exception`, so that no handler of failures catches it."""
 
     def __init__(self, number: int) -> None:
         self.exit_code = 128 + number  # 130 for SIGINT, 143 for SIGTERM
@@ -23,8 +23,8 @@ class Interrupted(BaseException):
 
 
 @contextmanager
-def signals_raised() -> Iterator[None]:
-    """SIGINT and SIGTERM raise `Interrupted` at once; without it Lightning ends a terminated run with exit code 0."""
+def raise_on_signals() -> Iterator[None]:
+    """Raise `Interrupted` on SIGINT and SIGTERM; Lightning itself would end a terminated run with exit code 0."""
 
     def raise_interrupted(number: int, frame: FrameType | None) -> None:
         raise Interrupted(number)
@@ -38,8 +38,8 @@ def signals_raised() -> Iterator[None]:
 
 
 @contextmanager
-def recorded_ending(recorder: Recorder) -> Iterator[None]:
-    """Write the status, the traceback of a failure, and close the trackers."""
+def record_ending(recorder: Recorder) -> Iterator[None]:
+    """Write the status of a run that does not finish and the traceback of a failure, and close the trackers."""
     exit_code = 1
     try:
         yield

@@ -1,4 +1,23 @@
-"""The LightningModule: exact losses over any split of a step into micro-batches and devices."""
+"""The LightningModule: how batches become one optimizer step.
+
+    Lightning's loop                  this module
+    for each micro-batch of a step:
+      training_step(batch)      ───▶  objective.loss(model, batch) -> Loss(sums, counts), one entry an example, in nats
+                                      add sums and counts to those of the step (`_window`)
+                                ◀───  the sum of the losses, not their mean
+      loss / accumulate_grad_batches, backward; DDP averages the gradients over the ranks
+    once a step:
+      on_before_optimizer_step  ───▶  count = target tokens of all micro-batches and ranks
+                                      gradient *= accumulate_grad_batches * ranks / count
+                                      norm of the gradient
+      configure_gradient_clipping ─▶  scale the gradient down to `trainer.gradient_clip_val`
+      optimizer.step, lr_scheduler.step
+      callbacks, `StepLog` first ──▶  log_step: loss, learning rate, norm, tokens
+
+The factor in `on_before_optimizer_step` undoes the divisions of Lightning and DDP and divides once by the number of
+target tokens in the whole step. So batch size, accumulation (an incomplete last step too), padding and the number of
+devices do not change what is trained.
+"""
 
 from __future__ import annotations
 
@@ -22,27 +41,22 @@ from instruct_lab.tracker.recorder import Recorder
 from instruct_lab.training.sums import Sums
 
 CLIP_EPSILON = 1e-6
-"""What torch adds to a norm before it divides by it."""
-Answerer = Callable[[Any], dict[str, float]]
-"""Measures a model's answers on a few validation examples: metric name to value."""
+"""torch adds it to a norm before it divides by the norm."""
+AnswerMetrics = Callable[[], dict[str, float]]
+"""Evaluates the model's answers to a few validation examples: metric name to value."""
 
 
 class TuningModule(pl.LightningModule):
-    """One model, one objective; the loss of an optimizer step is divided once, by all that it counts.
-
-    `training_step` returns the summed loss of a micro-batch. Lightning divides it by `accumulate_grad_batches` and the
-    strategy averages gradients over devices; before each optimizer step both are undone and the gradient is divided by
-    the number of target tokens in the whole step, so batch size, accumulation (a partial last window too), padding and
-    the number of devices do not change the trajectory.
+    """Trains one model with one objective.
 
     Args:
         experiment: the run's configuration.
         loaded: the model with its tuning method applied.
-        recorder: receives every logged value.
+        recorder: writes every logged value.
         num_steps: optimizer steps of the whole run, for the schedule.
-        answer: measured on the model after each validation; none to skip it.
-        sources: names of the sources of the validation examples, in an order that all devices share.
-        teacher: the other model that the objective needs, if it needs one.
+        answer_metrics: evaluated at each validation; None to skip it.
+        sources: names of the data sources of the validation examples, in the same order on all ranks.
+        teacher: the second model that some objectives need.
     """
 
     def __init__(
@@ -51,19 +65,19 @@ class TuningModule(pl.LightningModule):
         loaded: LoadedModel,
         recorder: Recorder,
         num_steps: int,
-        answer: Answerer | None = None,
+        answer_metrics: AnswerMetrics | None = None,
         sources: Sequence[str] = (),
         teacher: Any = None,
     ) -> None:
         super().__init__()
-        self.strict_loading = False  # a checkpoint holds what trains; the rest comes from the pinned base model
+        self.strict_loading = False  # a checkpoint holds only trained weights; the others are the base model's
         self.loaded = loaded
         self.model = loaded.model
         self._experiment = experiment
         self._recorder = recorder
         self.num_steps = num_steps
-        self._answer = answer
-        self._teacher = [teacher]  # in a list: it is no part of this module's state
+        self._answer_metrics = answer_metrics
+        self._teacher = [teacher]  # in a list, so that it is not a submodule
         self._window = Sums()  # of this step so far
         self._window_tokens = 0
         self._sources = {source: row for row, source in enumerate(sources or [""])}
@@ -76,7 +90,7 @@ class TuningModule(pl.LightningModule):
         self._train_values: dict[str, float] = {}
 
     def configure_optimizers(self) -> Any:
-        """The optimizer over what trains, and its schedule stepped once per optimizer step."""
+        """The optimizer of the trained parameters, and its schedule, which is stepped once an optimizer step."""
         factor = self._experiment.tuning.learning_rate_factor
         optimizer: Any = self._experiment.optimizer.build(self.model.named_parameters(), factor)
         scheduler = self._experiment.lr_scheduler.build(optimizer, self.num_steps)
@@ -85,12 +99,12 @@ class TuningModule(pl.LightningModule):
     # ---- training
 
     def on_train_start(self) -> None:
-        """Dropout on."""
+        """Switch to training mode."""
         self.model.train()
         self._step_started = time.perf_counter()
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
-        """The micro-batch's summed loss, a float32 scalar in nats."""
+        """The summed loss of a micro-batch, a scalar in nats."""
         loss = self._loss(batch)
         self._window.add(loss)
         self._window_tokens += int((batch.chosen.labels != IGNORED).sum())
@@ -100,7 +114,11 @@ class TuningModule(pl.LightningModule):
         return self._experiment.objective.loss(self.model, batch, self._teacher[0])
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Divide the gradient once, by the target tokens of all micro-batches and devices; runs before clipping."""
+        """Divide the gradient by the number of target tokens of the step; runs before clipping.
+
+        Raises:
+            InstructLabError: the loss is not finite.
+        """
         totals = self._summed_over_devices(self._window.table)[0]
         num_tokens = int(self._summed_over_devices(torch.tensor([float(self._window_tokens)]))[0])
         loss_sum, count = totals[:2].tolist()
@@ -131,14 +149,14 @@ class TuningModule(pl.LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip as Lightning does, by the norm that is known already; gradients of a smaller one stay as they are."""
+        """Clip as Lightning does, but with the known norm; a gradient with a smaller norm stays unchanged."""
         if not gradient_clip_val or gradient_clip_algorithm != "norm" or self.trainer.precision == "16-mixed":
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
         elif not self._gradient_norm <= gradient_clip_val - CLIP_EPSILON:
             torch.nn.utils.clip_grads_with_norm_(parameters_of(optimizer), gradient_clip_val, self._gradient_norm)
 
     def log_step(self) -> None:
-        """Log the optimizer step that just ended, if one did; called before a checkpoint of it is written."""
+        """Log the optimizer step that just ended, if one did; called before its checkpoint is written."""
         if not self.step_ended:
             return
         values = {
@@ -153,29 +171,29 @@ class TuningModule(pl.LightningModule):
 
     @property
     def step_ended(self) -> bool:
-        """Whether the batch in hand completed an optimizer step."""
+        """Whether the current batch completed an optimizer step."""
         return not self.trainer.fit_loop.epoch_loop._should_accumulate()
 
     # ---- validation
 
     def on_validation_epoch_start(self) -> None:
-        """Start the sums."""
+        """Reset the sums."""
         self._validation.clear()
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
-        """Add a batch's summed loss and target count."""
+        """Add the summed loss and the target count of a batch."""
         self._validation.add(self._loss(batch), torch.tensor([self._sources.get(name, 0) for name in batch.sources]))
 
     def on_validation_epoch_end(self) -> None:
-        """Log the token-weighted loss and perplexity, and the answers' metrics."""
+        """Log the loss and the perplexity per target token, and the metrics of the answers."""
         by_source = self._summed_over_devices(self._validation.table)
         is_likelihood = self._experiment.objective.is_likelihood
         values = self._validation.means("val", by_source.sum(dim=0), is_likelihood)
         if self._experiment.reports_by_source and len(self._sources) > 1:
             for source, sums in zip(self._sources, by_source, strict=True):
                 values |= self._validation.means(f"val/{source}", sums, is_likelihood)
-        if self._answer is not None:
-            values |= {f"val/{name}": value for name, value in self._answer(self.model).items()}
+        if self._answer_metrics is not None:
+            values |= {f"val/{name}": value for name, value in self._answer_metrics().items()}
         for name, value in values.items():  # callbacks such as early stopping read these
             self.log(name, torch.tensor(value, dtype=torch.float64), logger=False, sync_dist=False)
         self._recorder.log(values, step=self.trainer.global_step, epoch=self.trainer.current_epoch)
@@ -198,13 +216,17 @@ class TuningModule(pl.LightningModule):
         return monitored_direction(self._experiment, name) or "min"
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep what trains, and the counts that the log continues from."""
+        """Keep only the trained weights, and the number of tokens that the log continues from."""
         trained = {f"model.{name}" for name, parameter in self.model.named_parameters() if parameter.requires_grad}
         checkpoint["state_dict"] = {key: value for key, value in checkpoint["state_dict"].items() if key in trained}
         checkpoint["num_target_tokens"] = self.num_target_tokens
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint that lacks a parameter which trains."""
+        """Check that the checkpoint has every trained parameter.
+
+        Raises:
+            InstructLabError: it lacks one.
+        """
         trained = {f"model.{name}" for name, parameter in self.model.named_parameters() if parameter.requires_grad}
         missing = trained - set(checkpoint["state_dict"])
         if missing:
@@ -216,5 +238,5 @@ class TuningModule(pl.LightningModule):
 
 
 def parameters_of(optimizer: torch.optim.Optimizer) -> list[torch.nn.Parameter]:
-    """What an optimizer trains, in its order."""
+    """The parameters of an optimizer, in its order."""
     return [parameter for group in optimizer.param_groups for parameter in group["params"]]

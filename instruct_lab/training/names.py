@@ -9,6 +9,6 @@ RUN_PATH_VARIABLE = "INSTRUCT_LAB_RUN_PATH"
 
 
 def run_name(name: str | None, choices: dict[str, Any]) -> str:
-    """The config's own name for it, or its main choices."""
+    """The name that the config gives, or one made of the chosen data, model and tuning method."""
     parts = [str(choices.get(group, "custom")) for group in ("data", "model", "tuning")]
     return name or "-".join(parts).replace("/", "_")

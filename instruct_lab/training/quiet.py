@@ -1,4 +1,4 @@
-"""The libraries' own chatter, kept out of the terminal: what matters of it is told by the rooms that use them."""
+"""Keep notices of libraries out of the terminal."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import warnings
 
 
 def quiet_libraries() -> None:
-    """Silence notices, progress bars and deprecation warnings of the libraries underneath, for this process."""
+    """Silence notices, progress bars and deprecation warnings of libraries, for this process."""
     from transformers.utils.logging import disable_progress_bar
 
     for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric", "bitsandbytes"):

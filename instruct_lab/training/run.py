@@ -1,4 +1,4 @@
-"""Start a run or go on with one: its record, its lock, its trackers, and its ending."""
+"""Start or resume a run: its record, its lock, its trackers, its stages, its ending."""
 
 from __future__ import annotations
 
@@ -19,10 +19,12 @@ from instruct_lab.records.folder import LOCK
 from instruct_lab.records.identity import config_hash
 from instruct_lab.tracker.recorder import Recorder
 from instruct_lab.tracker.start import start_trackers
-from instruct_lab.training.ending import recorded_ending, signals_raised
+from instruct_lab.training.ending import raise_on_signals, record_ending
 from instruct_lab.training.names import RUN_PATH_VARIABLE, run_name
 from instruct_lab.training.quiet import quiet_libraries
-from instruct_lab.training.stages import Stages
+from instruct_lab.training.stages import Run, fit, measure_after, measure_before, prepare
+from instruct_lab.training.trainer import build_trainer, start_other_ranks, stop_other_ranks
+from instruct_lab.training.workspace import Workspace
 
 if TYPE_CHECKING:
     from instruct_lab.training.shared import SharedModels
@@ -54,11 +56,11 @@ def train(
     overrides: list[str],
     context: RunContext = RunContext(),
 ) -> RunRecord:
-    """Train, measure and record.
+    """Train a model, evaluate it before and after, and record everything.
 
     Args:
         experiment: the checked configuration.
-        config: the same as plain containers, resolved; written to the record, replayable as it is.
+        config: the same as plain containers, resolved; it is written to the record and can be run again.
         choices: the option of each group.
         overrides: what the user typed.
         context: how the run relates to its sweep.
@@ -67,23 +69,22 @@ def train(
         InstructLabError: bad input; the record says `failed`.
         Pruned: `context.on_validation` stopped the run; the record says `pruned`.
     """
-    record = _own_record(experiment, config, choices, overrides, context)
-    if _is_first_process():
-        record.write_manifest(choices=choices, seeds={"seed": experiment.seed}, config_hash=config_hash(config))
-        record.write_manifest(runs_remote_code=experiment.model.runs_remote_code)
-    _run(experiment, config, choices, record, context, resumed=False)
+    record = _new_record(experiment, config, choices, overrides, context)
+    record.write_manifest(choices=choices, seeds={"seed": experiment.seed}, config_hash=config_hash(config))
+    record.write_manifest(runs_remote_code=experiment.model.runs_remote_code)
+    _run(experiment, config, choices, record, context, is_resumed=False)
     return record
 
 
 def resume(
     experiment: Experiment, config: dict[str, Any], record: RunRecord, context: RunContext = RunContext()
 ) -> RunRecord:
-    """Go on with a run from its last written state; the same steps follow as if it had never stopped."""
+    """Continue a run from its last training state; the same steps follow as if it had never stopped."""
     if record.manifest.status == "finished":
         raise InstructLabError(f"Run {record.id} is finished", do="start a new run with `instruct-lab train`")
     os.environ[RUN_PATH_VARIABLE] = str(record.path)
     own = record if _is_first_process() else ReadOnlyRecord.open(record.path)
-    _run(experiment, config, record.manifest.choices, own, context, resumed=True)
+    _run(experiment, config, record.manifest.choices, own, context, is_resumed=True)
     return record
 
 
@@ -91,13 +92,13 @@ def _is_first_process() -> bool:
     return os.environ.get("LOCAL_RANK", "0") == "0"
 
 
-def _own_record(
+def _new_record(
     experiment: Experiment, config: dict[str, Any], choices: dict[str, Any], overrides: list[str], context: RunContext
 ) -> RunRecord:
     if not _is_first_process():
         if RUN_PATH_VARIABLE not in os.environ:
             raise InstructLabError(
-                "LOCAL_RANK is set, and no first process has opened a record for this one",
+                "LOCAL_RANK is set, but no first process has created a run record",
                 where="the environment",
                 do="start one process with trainer.devices=N: it starts the others itself",
             )
@@ -116,35 +117,35 @@ def _run(
     record: RunRecord,
     context: RunContext,
     *,
-    resumed: bool,
+    is_resumed: bool,
 ) -> None:
     quiet_libraries()
     recorder = Recorder(record, {})
-    console = Console(stderr=True, quiet=not recorder.is_writer, highlight=False)
+    console = Console(stderr=True, quiet=not record.is_writer, highlight=False)
     console.print(f"run {record.id} in {record.path}", soft_wrap=True)
-    with _sole_writer(record), signals_raised(), recorded_ending(recorder):
+    with contextlib.ExitStack() as after, _lock(record), raise_on_signals(), record_ending(recorder):
         record.write_manifest(status="running")
-        _start_trackers(experiment, config, choices, recorder, console)
-        run = Stages(experiment, record, recorder, console, context.shared, context.on_validation)
-        run.prepare()
-        run.measure_before(resumed)
-        run.fit(resumed)
-        if recorder.is_writer:
-            run.measure_after()
+        if record.is_writer:
+            _start_trackers(experiment, config, choices, recorder, console)
+        trainer = build_trainer(experiment, record.path)
+        workspace = Workspace(experiment, trainer.strategy.root_device, context.shared)
+        run = Run(experiment, recorder, console, trainer, workspace, context.on_validation, is_resumed)
+        prepared = prepare(run)
+        after.push(lambda error, *_: stop_other_ranks(trainer) if error else None)
+        start_other_ranks(trainer)
+        before = measure_before(run, prepared)
+        trained = fit(run, prepared)
+        measure_after(run, prepared, before, trained)
 
 
-def _sole_writer(record: RunRecord) -> contextlib.AbstractContextManager[None]:
-    """The record's lock, held by the process that writes."""
-    if not _is_first_process():
-        return contextlib.nullcontext()
-    return files.lock(Path(record.path) / LOCK, "writing this run")
+def _lock(record: RunRecord) -> contextlib.AbstractContextManager[None]:
+    """Lock the record against other processes that would write it."""
+    return files.lock(record.path / LOCK, "writing this run") if record.is_writer else contextlib.nullcontext()
 
 
 def _start_trackers(
     experiment: Experiment, config: dict[str, Any], choices: Any, recorder: Recorder, console: Console
 ) -> None:
-    if not recorder.is_writer:
-        return
     recorder.sessions |= start_trackers(experiment.tracker, recorder.record, config, choices)
     for name, session in recorder.sessions.items():
         if where := session.where():

@@ -1,24 +1,19 @@
-"""Tokenizers and base weights that the runs of one process share."""
+"""Tokenizers and base models that the runs of one process share."""
 
 from __future__ import annotations
 
 import copy
 import dataclasses
 import gc
-import hashlib
-import json
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import torch
 import xxhash
 
 from instruct_lab.batching.fingerprint import tokenizer_fingerprint
-from instruct_lab.cache import describe
-from instruct_lab.experiment import Experiment
 from instruct_lab.model import LoadedModel
 
 logger = logging.getLogger(__name__)
@@ -31,11 +26,11 @@ class _Kept:
 
 
 class SharedModels:
-    """Tokenizers and untuned models, loaded once and given out again and again.
+    """Tokenizers and base models, loaded once for several runs.
 
-    What is given out of a model is one of its own, with the kept tensors where the caller leaves them alone and with
-    copies where not. Before each use what is kept is compared with its hash: a run can never start from what another
-    one changed. One model and one tokenizer are kept at a time, on the CPU.
+    Each run gets a model of its own, around the shared tensors if it does not change them, else around copies. Before
+    each use the shared weights are compared with their hash, so that no run starts from weights that another one has
+    changed. One model and one tokenizer are kept at a time, on the CPU.
     """
 
     def __init__(self) -> None:
@@ -43,21 +38,10 @@ class SharedModels:
         self._models: dict[str, _Kept] = {}
         self._ended_one = False
 
-    @classmethod
-    def of_process(cls) -> SharedModels:
-        """For a process that makes one run after the other: the libraries are shared too.
-
-        The garbage collector leaves their objects alone from now on: `end_run` would look through a million of them.
-        """
-        import instruct_lab.training.run  # noqa: F401
-
-        gc.freeze()
-        return cls()
-
     def end_run(self) -> None:
-        """Free what a run leaves behind: its model and its trainer refer to each other, and wait for the collector.
+        """Free the memory of a run, whose model and trainer refer to each other and so need the garbage collector.
 
-        The first run has loaded more libraries, which the collector leaves alone from then on too.
+        After the first run, which has loaded more libraries, their objects are excluded from later collections.
         """
         gc.collect()
         if not self._ended_one:
@@ -69,13 +53,13 @@ class SharedModels:
 
         Args:
             key: covers all that decides it.
-            load: makes it, where it is not kept yet, and says whether later runs may take it.
+            load: loads it if it is not kept yet, and says whether later runs may use it.
         """
         kept = self._unchanged(self._tokenizers, key, tokenizer_fingerprint)
         if kept is not None:
             return kept.value
-        tokenizer, lasts = load()
-        if lasts:
+        tokenizer, can_share = load()
+        if can_share:
             self._tokenizers = {key: _Kept(tokenizer, tokenizer_fingerprint(tokenizer))}
         return tokenizer
 
@@ -84,7 +68,7 @@ class SharedModels:
 
         Args:
             key: covers all that decides its weights.
-            load: reads it, where it is not kept yet.
+            load: loads it if it is not kept yet.
             private: whether the caller may change the weights.
         """
         kept = self._unchanged(self._models, key, lambda loaded: weights_digest(loaded.model))
@@ -95,26 +79,19 @@ class SharedModels:
         return _copied(kept.value, private), kept.digest
 
     def clear(self) -> None:
-        """Let everything go."""
+        """Drop all cached models and tokenizers."""
         gc.unfreeze()
         self._tokenizers.clear()
         self._models.clear()
 
     def _unchanged(self, kept: dict[str, _Kept], key: str, digest: Callable[[Any], str]) -> _Kept | None:
-        """What is kept under a key, where it still has its hash."""
+        """What is kept under a key, unless it has changed."""
         found = kept.get(key)
         if found is not None and digest(found.value) != found.digest:
-            logger.warning("A run changed the model that runs share; it is read again.")
+            logger.warning("A run has changed a model or tokenizer that runs share; it is loaded again.")
             del kept[key]
             return None
         return found
-
-
-def model_key(experiment: Experiment, tokenizer: Any, cache_path: Path) -> str:
-    """What decides the untuned weights: the model's settings, its files' content, its tokenizer and its head."""
-    files = [dataclasses.astuple(file) for file in experiment.model.inputs(cache_path)]
-    parts = [describe(experiment.model), files, tokenizer_fingerprint(tokenizer), experiment.objective.head]
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def weights_digest(model: Any) -> str:

@@ -1,21 +1,17 @@
-"""Sums of what an objective tells of each example, by source; divided once, when they are logged."""
+"""Sums of losses, counts and other values of examples, by data source; divided once, when they are logged."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from instruct_lab.objective import Loss
 
-Reduce = Callable[[Tensor], Tensor]
-"""Sums a tensor over all devices."""
-
 
 class Sums:
-    """A row for each source: summed losses, counts, examples, and the sums of the objective's further values.
+    """A table with a row for each data source: summed loss, count, number of examples, and the objective's values.
 
     Args:
         num_rows: how many sources.
@@ -27,7 +23,7 @@ class Sums:
         self.clear()
 
     def clear(self) -> None:
-        """Start anew."""
+        """Set all sums to zero."""
         self.table = torch.zeros(self._num_rows, 3 + len(self.names), dtype=torch.float64)
 
     def add(self, loss: Loss, rows: Tensor | None = None) -> None:
@@ -35,24 +31,32 @@ class Sums:
 
         Args:
             loss: of the batch.
-            rows: the source of each example, int64 `[examples]`; none: the first.
+            rows: index of the data source of each example, int64 `[examples]`; None: all belong to the first.
         """
         if not self.names and loss.values:
             self.names = sorted(loss.values)
             self.table = torch.cat([self.table, self.table.new_zeros(self._num_rows, len(self.names))], dim=1)
         columns = [loss.sums, loss.counts, torch.ones_like(loss.sums), *(loss.values[name] for name in self.names)]
-        told = torch.stack([column.detach().double().cpu() for column in columns], dim=1)  # [examples, columns]
+        table = torch.stack([column.detach().double().cpu() for column in columns], dim=1)  # [examples, columns]
         if rows is None:
-            self.table[0] += told.sum(dim=0)
+            self.table[0] += table.sum(dim=0)
         else:
-            self.table.index_add_(0, rows, told)
+            self.table.index_add_(0, rows, table)
 
     def means(self, prefix: str, totals: Tensor, is_likelihood: bool) -> dict[str, float]:
-        """The values to log of one row: the mean loss, its perplexity where it is a likelihood, and the other means."""
+        """The means to log.
+
+        Args:
+            prefix: of their names, such as `val`.
+            totals: a row of the table, or a sum of rows.
+            is_likelihood: whether the loss is a negative log-likelihood, so that its perplexity is logged too.
+        """
         loss_sum, count, examples, *values = totals.tolist()
         loss = loss_sum / count if count else 0.0
-        told = {f"{prefix}/loss": loss}
+        means = {f"{prefix}/loss": loss}
         if is_likelihood:
-            told[f"{prefix}/perplexity"] = math.exp(min(loss, 700.0))
-        told |= {f"{prefix}/{name}": value / max(1.0, examples) for name, value in zip(self.names, values, strict=True)}
-        return told
+            means[f"{prefix}/perplexity"] = math.exp(min(loss, 700.0))
+        means |= {
+            f"{prefix}/{name}": value / max(1.0, examples) for name, value in zip(self.names, values, strict=True)
+        }
+        return means

@@ -32,12 +32,12 @@ def load(lab, tiny):
 STEPS = ["preprocessing/clean", "preprocessing/deduplicate", "preprocessing/normalize"]
 
 
-def test_the_second_time_nothing_is_built_and_all_is_the_same(load) -> None:
-    first, built, told = load()
+def test_the_second_time_nothing_is_built_and_the_data_is_the_same(load) -> None:
+    first, built, facts = load()
     assert built == ["batching", "data", "overlap", *STEPS]
-    again, built, told_again = load()
+    again, built, facts_again = load()
     assert built == []
-    assert told_again == told
+    assert facts_again == facts
     assert again.fingerprint == first.fingerprint
     for split in ("train", "validation", "test"):
         assert list(again.examples[split]) == list(first.examples[split])
@@ -63,7 +63,7 @@ def test_the_second_time_nothing_is_built_and_all_is_the_same(load) -> None:
         ("data.split.seed=3", ["batching", "data", "overlap", *STEPS]),
     ],
 )
-def test_a_changed_option_builds_from_its_stage_on(load, override, rebuilt) -> None:
+def test_a_changed_option_rebuilds_from_its_stage_on(load, override, rebuilt) -> None:
     load()
     assert load(override)[1] == rebuilt
 
@@ -74,7 +74,7 @@ def test_a_changed_byte_rebuilds_and_a_renamed_file_does_not(load, lab) -> None:
     file.rename(lab / "renamed.jsonl")
     same, built, _ = load("data.train.mine.path=renamed.jsonl")
     assert built == []
-    assert [found.name for found in same.inputs] == ["renamed.jsonl"], "the record tells the name of now"
+    assert [found.name for found in same.inputs] == ["renamed.jsonl"], "the record has the current name"
     text = (lab / "renamed.jsonl").read_text()
     file.write_text(text.replace("red", "rod", 1))
     changed, built, _ = load()
@@ -82,7 +82,7 @@ def test_a_changed_byte_rebuilds_and_a_renamed_file_does_not(load, lab) -> None:
     assert changed.fingerprint != first.fingerprint
 
 
-def test_a_changed_tokenizer_rebuilds_the_examples_alone(load, monkeypatch) -> None:
+def test_a_changed_tokenizer_rebuilds_only_the_examples(load, monkeypatch) -> None:
     load()
     from instruct_lab.model import Decoder
 

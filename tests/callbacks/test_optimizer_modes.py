@@ -1,4 +1,4 @@
-"""Schedule-free optimizers in their right mode: the average is measured and kept, the other point trains."""
+"""Schedule-free optimizers are in the right mode: the average is evaluated and kept, the other weights train."""
 
 import pytest
 import pytorch_lightning as pl
@@ -74,7 +74,7 @@ def fit(settings, callbacks, path=None, **arguments):
 SCHEDULE_FREE = ScheduleFreeAdamW(lr=0.1, betas=[0.8, 0.9])
 
 
-def test_the_average_is_measured_and_kept():
+def test_the_average_is_evaluated_and_kept():
     keeper = Keeper()
     module, trainer = fit(SCHEDULE_FREE, [keeper, OptimizerModes()])
     (optimizer,) = trainer.optimizers
@@ -84,13 +84,13 @@ def test_the_average_is_measured_and_kept():
     assert all(not torch.equal(seen, y) for seen, y in zip(module.seen, module.course[4::4], strict=False))
     # the average is (y - (1 - b1)·z) / b1, and the last validation saw what is kept at the end
     torch.testing.assert_close(module.seen[-1], module.dense.weight.detach())
-    alone = fit(SCHEDULE_FREE, [])[0].dense.weight.detach()  # y: without the callback nobody calls eval()
+    without_callback = fit(SCHEDULE_FREE, [])[0].dense.weight.detach()  # y: without the callback nobody calls eval()
     z = optimizer.state[module.dense.weight]["z"]
-    torch.testing.assert_close(module.dense.weight.detach(), (alone - 0.2 * z) / 0.8)
-    assert not torch.allclose(module.dense.weight.detach(), alone)
+    torch.testing.assert_close(module.dense.weight.detach(), (without_callback - 0.2 * z) / 0.8)
+    assert not torch.allclose(module.dense.weight.detach(), without_callback)
 
 
-def test_how_often_a_run_is_measured_does_not_change_what_it_trains():
+def test_the_number_of_validations_does_not_change_training():
     often = fit(SCHEDULE_FREE, [OptimizerModes()], val_check_interval=1)[0]
     never = fit(SCHEDULE_FREE, [OptimizerModes()], limit_val_batches=0)[0]
     assert len(often.seen) == STEPS
@@ -98,7 +98,7 @@ def test_how_often_a_run_is_measured_does_not_change_what_it_trains():
 
 
 @pytest.mark.parametrize("step", [3, 4, 7])
-def test_a_run_that_goes_on_is_the_same_to_the_last_bit(tmp_path, step):
+def test_a_resumed_run_is_the_same_to_the_last_bit(tmp_path, step):
     path = tmp_path / "state.ckpt"
     whole = fit(SCHEDULE_FREE, [Keeper(path, step), OptimizerModes()])[0]
     state = torch.load(path, weights_only=True)
@@ -117,7 +117,7 @@ def test_a_run_that_has_no_step_left_keeps_the_average(tmp_path):
     assert torch.equal(resumed.dense.weight, whole.dense.weight)
 
 
-def test_other_optimizers_are_left_alone():
+def test_other_optimizers_are_not_touched():
     callback = OptimizerModes()
     copied = []
     callback.swap_in = lambda *_: copied.append(True)

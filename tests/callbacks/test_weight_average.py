@@ -1,4 +1,4 @@
-"""The running average of the weights: measured and kept, and never in the way of training or of going on exactly."""
+"""The running average of the weights is evaluated and kept, and changes neither training nor its exact resumption."""
 
 import pytest
 import pytorch_lightning as pl
@@ -15,7 +15,7 @@ GRADIENTS = torch.randn(STEPS, 2, generator=torch.Generator().manual_seed(3))
 
 
 class Toy(pl.LightningModule):
-    """Two trained numbers and a frozen one; the gradient is its step's, so that courses can be told beforehand."""
+    """Two trained numbers and a frozen one; the gradient is its step's, so that the weights of every step are known."""
 
     def __init__(self, dtype=torch.float32):
         super().__init__()
@@ -86,7 +86,7 @@ def plain():
 
 
 @pytest.mark.parametrize(("decay", "every", "start"), [(0.9, 1, 0), (0.5, 1, 0), (0.9, 3, 0), (0.9, 1, 3), (0.8, 2, 3)])
-def test_what_is_measured_and_kept_is_the_average(plain, decay, every, start):
+def test_the_average_is_evaluated_and_kept(plain, decay, every, start):
     module = fit(Toy(), [average(decay=decay, every_steps=every, start_step=start)])
     course = [*plain.course, plain.trained.detach()]
     for step, seen in zip((4, 8, 12), module.seen, strict=True):
@@ -95,7 +95,7 @@ def test_what_is_measured_and_kept_is_the_average(plain, decay, every, start):
     assert not torch.equal(module.trained, plain.trained)
 
 
-def test_before_its_start_what_trains_is_measured(plain):
+def test_before_its_start_the_training_weights_are_evaluated(plain):
     module = fit(Toy(), [average(start_step=9)])
     assert torch.equal(module.seen[0], plain.seen[0])
     assert torch.equal(module.seen[1], plain.seen[1])
@@ -110,7 +110,7 @@ def test_training_is_the_same_to_the_last_bit(plain):
 @pytest.mark.parametrize("writes_first", [True, False])
 @pytest.mark.parametrize("step", [3, 4, 7])  # right before a validation, at one, and between two
 @pytest.mark.parametrize("start", [0, 5])
-def test_a_run_that_goes_on_has_the_same_average(tmp_path, writes_first, step, start):
+def test_a_resumed_run_has_the_same_average(tmp_path, writes_first, step, start):
     settings = {"decay": 0.9, "every_steps": 2, "start_step": start}
     path = tmp_path / "state.ckpt"
     undisturbed = average(**settings), SaveAt(path, step)

@@ -1,4 +1,4 @@
-"""Held-out results told source by source."""
+"""Evaluation results for each data source."""
 
 import json
 
@@ -27,7 +27,7 @@ def both(lab):
     (lab / "sums.jsonl").write_text("\n".join(map(json.dumps, rows)))
 
 
-def test_a_mixture_is_measured_part_by_part_before_during_and_after(both, train) -> None:
+def test_a_mixture_is_evaluated_source_by_source_before_during_and_after_training(both, train) -> None:
     record = train("data=both", "trainer.max_steps=3", "trainer.val_check_interval=2")
     metrics = json.loads((record / "summary.json").read_text())["metrics"]
     for split in ("val", "test"):
@@ -46,7 +46,7 @@ def test_a_mixture_is_measured_part_by_part_before_during_and_after(both, train)
     assert set(audit["facts"]["sources"]["train"]) == {"words", "sums"}
 
 
-def test_it_can_be_left_out_and_asked_for(both, train) -> None:
+def test_results_by_source_can_be_switched_off_and_on(both, train) -> None:
     record = train("data=both", "trainer.max_steps=1", "evaluation.by_source=false")
     assert not [name for name in json.loads((record / "summary.json").read_text())["metrics"] if "sums" in name]
     record = train("trainer.max_steps=1", "evaluation.by_source=true")

@@ -15,8 +15,8 @@ from support.sweeps import sweep_runs
 
 from instruct_lab import cli
 from instruct_lab.experiment import check as check_room
+from instruct_lab.training import run as run_module
 from instruct_lab.training.module import TuningModule
-from instruct_lab.training.stages import Stages
 
 FIRST = {
     "lora": ["tuning.r=2,4"],
@@ -158,17 +158,17 @@ def test_a_trial_in_a_shared_process_equals_the_same_run_in_its_own_process(lab,
 @pytest.mark.parametrize("first", ["lora", "full", "failing"])
 def test_a_trial_leaves_nothing_in_memory(lab, tiny, monkeypatch, first):
     alive, left = weakref.WeakSet(), []
-    prepare, make = Stages.prepare, TuningModule.__init__
+    prepare, make = run_module.prepare, TuningModule.__init__
 
-    def prepared(stages):
+    def counted(run):
         left.append(len(alive))
-        prepare(stages)
+        return prepare(run)
 
     def made(module, *arguments):
         make(module, *arguments)
         alive.add(module)
 
-    monkeypatch.setattr(Stages, "prepare", prepared)
+    monkeypatch.setattr(run_module, "prepare", counted)
     monkeypatch.setattr(TuningModule, "__init__", made)
     gc.disable()  # what was left would wait for its turn
     try:

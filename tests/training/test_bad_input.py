@@ -22,13 +22,13 @@ ROWS = {
 
 def refused(capsys, *arguments):
     assert cli.main(list(arguments)) == 2
-    told = capsys.readouterr().err
-    assert "Traceback" not in told
-    return told
+    message = capsys.readouterr().err
+    assert "Traceback" not in message
+    return message
 
 
 @pytest.mark.parametrize(("content", "named"), ROWS.values(), ids=ROWS)
-def test_bad_rows_are_told_with_their_place(lab, tiny, capsys, content, named):
+def test_bad_rows_are_reported_with_file_and_line(lab, tiny, capsys, content, named):
     (lab / "rows.jsonl").write_bytes(content)
     assert named in refused(capsys, "train", *tiny)
 
@@ -39,19 +39,19 @@ def test_debug_shows_the_traceback(lab, tiny):
         cli.main(["train", "--debug", *tiny])
 
 
-def test_a_missing_file_is_told_before_anything_is_written(lab, tiny, capsys):
+def test_a_missing_file_is_refused_before_anything_is_written(lab, tiny, capsys):
     (lab / "rows.jsonl").unlink()
     assert "rows.jsonl" in refused(capsys, "train", *tiny)
     assert not (lab / "runs").exists()
 
 
-def test_a_hub_that_cannot_be_reached_is_told(lab, tiny, capsys, monkeypatch):
+def test_an_unreachable_hub_is_refused(lab, tiny, capsys, monkeypatch):
     monkeypatch.setenv("HF_HOME", str(lab / "hub"))
-    told = refused(capsys, "train", *tiny, "model=qwen3_0_6b_hub")
-    assert "Qwen/Qwen3-0.6B" in told
+    message = refused(capsys, "train", *tiny, "model=qwen3_0_6b_hub")
+    assert "Qwen/Qwen3-0.6B" in message
 
 
-def test_a_wrong_checksum_is_told_and_nothing_is_kept(lab, tiny, capsys, monkeypatch):
+def test_a_wrong_checksum_is_refused_and_nothing_is_kept(lab, tiny, capsys, monkeypatch):
     import sys
 
     import instruct_lab.assets
@@ -61,13 +61,13 @@ def test_a_wrong_checksum_is_told_and_nothing_is_kept(lab, tiny, capsys, monkeyp
         return [sys.executable, "-c", code]
 
     monkeypatch.setattr(instruct_lab.assets, "download_command", fake)
-    told = refused(capsys, "train", *tiny, "data=interface_fr")
-    assert "SHA-256" in told
-    assert "horizon" in told
+    message = refused(capsys, "train", *tiny, "data=interface_fr")
+    assert "SHA-256" in message
+    assert "horizon" in message
     assert not list((lab / "cache").rglob("*.whl"))
 
 
-def test_a_full_disk_while_saving_is_told_and_the_record_stays_readable(lab, tiny, capsys, monkeypatch):
+def test_a_full_disk_while_saving_is_reported_and_the_record_stays_readable(lab, tiny, capsys, monkeypatch):
     import torch
 
     def full(*arguments, **options):
@@ -76,15 +76,15 @@ def test_a_full_disk_while_saving_is_told_and_the_record_stays_readable(lab, tin
     monkeypatch.setattr(torch, "save", full)
     code = cli.main(["train", *tiny, "callbacks.checkpoint.every_steps=1"])
     assert code == 2
-    told = capsys.readouterr().err
-    assert "No space left" in told
-    assert "Traceback" not in told
+    message = capsys.readouterr().err
+    assert "No space left" in message
+    assert "Traceback" not in message
     (manifest,) = lab.glob("runs/*/*/manifest.json")
     assert json.loads(manifest.read_text())["status"] == "failed"
     assert not list(lab.rglob("last.ckpt"))
 
 
-def test_a_damaged_checkpoint_is_told(lab, tiny, capsys):
+def test_a_damaged_checkpoint_is_refused(lab, tiny, capsys):
     overrides = ["callbacks.checkpoint.every_steps=1", "optimizer.lr=1.0e+30", "trainer.gradient_clip_val=null"]
     cli.main(["train", *tiny, *overrides])
     (manifest,) = lab.glob("runs/*/*/manifest.json")
@@ -95,7 +95,7 @@ def test_a_damaged_checkpoint_is_told(lab, tiny, capsys):
     assert "last.ckpt" in refused(capsys, "resume", "latest")
 
 
-def test_an_unknown_run_is_told(lab, capsys):
+def test_an_unknown_run_is_refused(lab, capsys):
     assert "no runs yet" in refused(capsys, "generate", "latest", "hello")
     assert "runs" in refused(capsys, "resume", "20990101")
 
@@ -111,16 +111,16 @@ def test_two_processes_do_not_write_one_run(lab, tiny, capsys):
 
 
 @pytest.mark.parametrize("override", ["trainer.accelerator=gpu", "trainer.accelerator=tpu"])
-def test_a_device_that_is_not_there_is_told_before_data_is_loaded(lab, tiny, capsys, override):
+def test_a_missing_device_is_refused_before_data_is_loaded(lab, tiny, capsys, override):
     import torch
 
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
-    told = refused(capsys, "train", *tiny, override)
-    assert "trainer" in told
+    message = refused(capsys, "train", *tiny, override)
+    assert "trainer" in message
 
 
-def test_a_precision_that_the_trainer_would_replace_is_told(lab, tiny, capsys):
+def test_a_precision_that_the_trainer_would_replace_is_refused(lab, tiny, capsys):
     import torch
 
     if torch.cuda.is_available():

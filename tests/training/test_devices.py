@@ -1,5 +1,6 @@
-"""Two processes make the optimizer steps that one would."""
+"""Two processes train and evaluate as one does, and each of them does half of the work."""
 
+import json
 import subprocess
 import sys
 
@@ -14,20 +15,63 @@ SETTINGS = [
     "trainer.accumulate_grad_batches=2",
     "evaluation.baselines=false",
     "evaluation.during_examples=2",
+    "metrics=[text,perplexity]",
+    "+metrics.counted._target_=counted.Counted",
 ]
+COUNTED = '''
+import os
+from instruct_lab.config import component
+from instruct_lab.metrics import ExactMatch
+
+@component
+class Counted(ExactMatch):
+    """Exact match that notes which process scored which example."""
+
+    def of_prediction(self, prediction):
+        with open(f"scored-by-{os.environ.get('LOCAL_RANK', '0')}.txt", "a") as file:
+            file.write(f"{prediction.split} {prediction.id}\\n")
+        return super().of_prediction(prediction)
+'''
 
 
-def test_two_processes_train_as_one(lab, tiny):
+def scored_by(lab, rank):
+    path = lab / f"scored-by-{rank}.txt"
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def results(record):
+    predictions = [json.loads(line) for line in (record / "predictions.jsonl").read_text().splitlines()]
+    return predictions, json.loads((record / "summary.json").read_text())["metrics"]
+
+
+def test_two_processes_train_and_evaluate_as_one(lab, tiny):
+    (lab / "counted.py").write_text(COUNTED)
+    (lab / "lab.yaml").write_text("python: true\n")
     assert cli.main(["train", *tiny, *SETTINGS, "batching.batch_size=6"]) == 0
     one = newest_run(lab)
+    by_one = scored_by(lab, 0)
+    (lab / "scored-by-0.txt").unlink()
     command = [sys.executable, "-m", "instruct_lab.cli", "train", "--debug", *tiny, *SETTINGS]
     two_devices = ["trainer.strategy=ddp", "trainer.devices=2", "batching.batch_size=3"]
     done = subprocess.run([*command, *two_devices], capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert len(list(lab.glob("runs/*/*"))) == 2  # the second process opened no record of its own
+    assert len(list(lab.glob("runs/*/*"))) == 2  # the second process created no record
     two = newest_run(lab)
     assert two != one
-    for name in ("train/loss", "train/gradient_norm", "train/target_tokens", "val/loss"):
+    for name in ("train/loss", "train/gradient_norm", "train/target_tokens", "val/loss", "val/chrf"):
         first, second = logged(one, name), logged(two, name)
+        assert first, name
         assert [step for step, _ in first] == [step for step, _ in second]
         assert [v for _, v in second] == pytest.approx([v for _, v in first], rel=1e-4), name
+    (predictions, metrics), (shared_predictions, shared_metrics) = results(one), results(two)
+    texts = [(p["id"], p["prediction_before"], p["prediction"]) for p in predictions]
+    assert [(p["id"], p["prediction_before"], p["prediction"]) for p in shared_predictions] == texts
+    assert len(texts) == 8
+    assert list(shared_metrics) == list(metrics)
+    for name, systems in metrics.items():
+        for system in ("before", "after"):
+            assert shared_metrics[name][system]["value"] == pytest.approx(systems[system]["value"], rel=1e-4), name
+            assert shared_metrics[name][system]["count"] == systems[system]["count"] == 4
+    by_first, by_second = scored_by(lab, 0), scored_by(lab, 1)
+    assert len(by_first) == len(by_second) == len(by_one) / 2
+    assert sorted(by_first + by_second) == sorted(by_one)

@@ -37,7 +37,7 @@ def test_an_encoder_decoder_with_a_tokenizer_of_its_own(train, capsys):
     assert cli.main(["generate", "latest", "Turn around number 1\nred green"]) == 0
 
 
-def test_an_encoder_is_measured_on_the_same_masks_before_and_after(train):
+def test_an_encoder_is_evaluated_with_the_same_masks_before_and_after(train):
     masked = ["model=tiny_encoder", "template=contents", "objective=masked", "metrics=masked"]
     masked += [f"+model.weights.settings.{part}_dropout_prob=0.0" for part in ("hidden", "attention_probs")]
     first = train(*masked)
@@ -49,18 +49,18 @@ def test_an_encoder_is_measured_on_the_same_masks_before_and_after(train):
     assert before[0] == pytest.approx(before[1], rel=1e-5)
 
 
-def test_preferences_move_the_margin_and_say_so_during_training(train, pairs):
+def test_preferences_increase_the_margin_and_it_is_logged_during_training(train, pairs):
     run = train(*pairs, "objective=dpo", "optimizer.lr=1e-2", "trainer.max_epochs=2")
     margin = summary(run)["test/margin"]
     assert margin["before"]["value"] == pytest.approx(0.0, abs=1e-4), "the untuned model against itself"
     assert margin["after"]["value"] > 0
-    told = [line for line in steps(run) if "val/margin" in line]
-    assert told
-    assert "val/perplexity" not in told[0], "the loss is no likelihood"
+    lines = [line for line in steps(run) if "val/margin" in line]
+    assert lines
+    assert "val/perplexity" not in lines[0], "the loss is no likelihood"
     assert any("train/accuracy" in line for line in steps(run))
 
 
-def test_references_that_were_computed_before_are_those_with_adapters_off(train, pairs):
+def test_references_computed_before_training_equal_those_with_the_adapter_disabled(train, pairs):
     runs = [train(*pairs, "objective=dpo", f"objective.reference={how}") for how in ("precomputed", "adapters_off")]
     losses = [[line["train/loss"] for line in steps(run) if "train/loss" in line] for run in runs]
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
@@ -69,7 +69,7 @@ def test_references_that_were_computed_before_are_those_with_adapters_off(train,
     assert margins[0] != 0
 
 
-def test_a_reward_model_is_trained_measured_and_answers_nothing(train, pairs, capsys):
+def test_a_reward_model_is_trained_and_evaluated_and_answers_nothing(train, pairs, capsys):
     run = train(*pairs, "objective=reward", "optimizer.lr=1e-2")
     assert summary(run)["test/accuracy"]["after"]["value"] >= summary(run)["test/accuracy"]["before"]["value"]
     assert cli.main(["generate", "latest", "x"]) == 2
@@ -90,10 +90,10 @@ def test_virtual_tokens_are_exported_beside_the_model(train, lab):
     assert (lab / "out" / "adapter_config.json").is_file()
 
 
-def test_a_teacher_is_read_and_not_kept(train):
+def test_a_teacher_is_used_and_not_saved(train):
     run = train("objective=distillation", "model@objective.teacher=tiny_random", "+objective.teacher.weights.seed=1")
-    told = steps(run)
-    assert "val/perplexity" not in next(line for line in told if "val/loss" in line)
+    lines = steps(run)
+    assert "val/perplexity" not in next(line for line in lines if "val/loss" in line)
     saved = list((run / "checkpoints").glob("last-*/*.safetensors"))
     assert saved
     assert sum(path.stat().st_size for path in saved) < 200_000
@@ -129,7 +129,7 @@ def test_the_record_says_whether_code_came_with_the_weights(train):
         assert json.loads((run / "manifest.json").read_text(encoding="utf-8"))["runs_remote_code"] is trusted
 
 
-def test_the_weight_of_a_message_in_the_data_is_that_of_its_tokens_in_the_loss(lab, train):
+def test_the_weight_of_a_message_weights_its_tokens_in_the_loss(lab, train):
     text = (lab / "conf" / "data" / "mine.yaml").read_text(encoding="utf-8")
     text = (
         text.replace("# mine: ", "# weighted: ").replace("rows.jsonl", "weighted.jsonl").replace("Alpaca", "Messages")
@@ -149,8 +149,8 @@ def test_the_weight_of_a_message_in_the_data_is_that_of_its_tokens_in_the_loss(l
             for n in range(60)
         ]
         (lab / "weighted.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-        told = steps(train("data=weighted", "metrics=none", "trainer.max_steps=1", *overrides))
-        return next(line["train/loss"] for line in told if "train/loss" in line)
+        lines = steps(train("data=weighted", "metrics=none", "trainer.max_steps=1", *overrides))
+        return next(line["train/loss"] for line in lines if "train/loss" in line)
 
     plain, halved, uneven = first_loss((1, 1)), first_loss((0.5, 0.5)), first_loss((8, 0.5))
     assert halved == pytest.approx(plain, rel=1e-6)
@@ -190,11 +190,11 @@ def test_a_check_refuses_a_folder_of_pickled_weights(lab, capsys):
     assert cli.main([*chosen, "model.allow_pickle=true"]) == 0
 
 
-def test_the_example_of_the_tutorials_is_learnt_and_answered(lab, train, capsys):
-    told = {
+def test_the_example_of_the_tutorials_is_learned_and_answered(lab, train, capsys):
+    french = {
         "I love NLP.": "J'aime le TAL.", "Good morning.": "Bonjour.", "Where is he?": "Où est-il ?"
     }  # fmt: skip
-    rows = [{"instruction": f"Translate this sentence to French: {text}", "output": told[text]} for text in told]
+    rows = [{"instruction": f"Translate this sentence to French: {text}", "output": french[text]} for text in french]
     (lab / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     option = (lab / "conf" / "data" / "mine.yaml").read_text(encoding="utf-8").partition("split:")[0]
     (lab / "conf" / "data" / "mine.yaml").write_text(option, encoding="utf-8")

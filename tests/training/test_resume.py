@@ -1,4 +1,4 @@
-"""A killed run that is continued logs what a run that was not would have logged, to the last digit."""
+"""A killed and resumed run logs the same values, to the last digit, as an undisturbed one."""
 
 import json
 import os
@@ -44,7 +44,7 @@ def kill_after(command, folder, lines):
 SAME = ("train/loss", "train/lr", "train/gradient_norm", "train/target_tokens", "val/loss", "val/chrf")
 
 
-def test_a_killed_run_goes_on_to_the_last_digit(lab, tiny, capfd):
+def test_a_killed_run_resumes_to_the_last_digit(lab, tiny, capfd):
     assert cli.main(["train", *tiny, *LONG]) == 0
     undisturbed = newest_run(lab)
     expected = {name: logged(undisturbed, name) for name in SAME}
@@ -68,17 +68,17 @@ def test_a_killed_run_goes_on_to_the_last_digit(lab, tiny, capfd):
     assert cli.main(["resume", "latest"]) == 2  # it is finished
 
 
-def test_changed_data_is_not_trained_on_without_a_word(lab, tiny, capsys):
+def test_a_run_is_not_resumed_with_changed_data(lab, tiny, capsys):
     stop = ["evaluation.before=false", "evaluation.baselines=false", "optimizer.lr=1.0e+30"]
     assert cli.main(["train", *tiny, *stop, "trainer.gradient_clip_val=null"]) in (1, 2)  # the loss becomes NaN
     rows = (lab / "rows.jsonl").read_text().splitlines()
     (lab / "rows.jsonl").write_text("\n".join(rows[:-5]) + "\n")
     assert cli.main(["resume", "latest"]) == 2
-    assert "not what it was" in capsys.readouterr().err
+    assert "has changed since this run started" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_an_interrupted_run_says_so(lab, tiny, number):
+def test_an_interrupted_run_has_that_status(lab, tiny, number):
     command = [*COMMAND, "train", *tiny, *LONG, "trainer.max_epochs=200"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=dict(os.environ))
     deadline = time.monotonic() + 120
@@ -125,7 +125,7 @@ BOUNDS = {
 
 @pytest.mark.parametrize("bound", BOUNDS)
 @pytest.mark.parametrize("stop", [3, 4, 8])  # in mid-epoch, and at the ends of the first and the second epoch of four
-def test_a_run_stopped_anywhere_goes_on_exactly(lab, tiny, bound, stop):
+def test_a_run_stopped_anywhere_resumes_exactly(lab, tiny, bound, stop):
     quick = [
         "evaluation.before=false",
         "evaluation.baselines=false",
@@ -146,7 +146,7 @@ def test_a_run_stopped_anywhere_goes_on_exactly(lab, tiny, bound, stop):
     assert {name: logged(newest_run(lab), name) for name in SAME[:-1]} == expected
 
 
-def test_a_run_that_ended_after_its_last_step_is_measured_when_it_goes_on(lab, tiny):
+def test_a_run_that_ended_after_its_last_step_is_evaluated_when_resumed(lab, tiny):
     assert cli.main(["train", *tiny, "callbacks.checkpoint.every_steps=1", "trainer.max_epochs=2"]) == 0
     record = newest_run(lab)
     losses = logged(record, "train/loss")
@@ -159,7 +159,7 @@ def test_a_run_that_ended_after_its_last_step_is_measured_when_it_goes_on(lab, t
     assert json.loads((record / "summary.json").read_text())["metrics"] == table
 
 
-def test_a_process_of_another_launcher_is_told_how_to_start(lab, tiny, monkeypatch, capsys):
+def test_a_process_of_another_launcher_gets_a_hint(lab, tiny, monkeypatch, capsys):
     monkeypatch.setenv("LOCAL_RANK", "1")
     monkeypatch.delenv("INSTRUCT_LAB_RUN_PATH", raising=False)
     assert cli.main(["train", *tiny]) == 2

@@ -56,7 +56,7 @@ def test_a_recorded_config_runs_again_to_the_same_digits(train, lab):
     assert read(first / "manifest.json")["config_hash"] == read(second / "manifest.json")["config_hash"]
 
 
-def test_an_adapter_checkpoint_holds_the_adapter_alone(train):
+def test_an_adapter_checkpoint_holds_only_the_adapter(train):
     record = train("callbacks.checkpoint.every_steps=1", "tuning=lora")
     state = torch.load(record / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
     assert state
@@ -70,13 +70,13 @@ def test_only_the_adapter_changes_under_lora_and_everything_under_full(train, la
     from omegaconf import OmegaConf
 
     from instruct_lab.experiment.check import check_config
-    from instruct_lab.training.tuned import load_base, load_tuned
+    from instruct_lab.training.workspace import Workspace
 
     for overrides, all_change in ((["tuning=lora"], False), (FULL, True)):
         record = train(*overrides)
         experiment = check_config(OmegaConf.load(record / "config.yaml"))
-        base = load_base(experiment, lab / "cache").model.state_dict()
-        tuned = load_tuned(experiment, record, lab / "cache").model.state_dict()
+        base = Workspace(experiment).base().loaded.model.state_dict()
+        tuned = Workspace(experiment).tuned(record).loaded.model.state_dict()
         changed = {name for name in base if not torch.equal(base[name], tuned[name])}
         norms = {name for name in base if "norm" in name or "embed" in name}
         assert changed
@@ -109,7 +109,7 @@ def test_the_exported_folder_reproduces_the_runs_predictions_token_for_token(tra
     assert capsys.readouterr().out.strip() == line["prediction_before"].strip()
 
 
-def test_an_adapter_can_be_kept_apart(train, lab):
+def test_an_adapter_can_be_exported_unmerged(train, lab):
     from peft import PeftConfig
 
     train("tuning=lora")
@@ -170,7 +170,7 @@ def test_bfloat16_arithmetic_trains(train):
     assert losses[-1] < losses[0]
 
 
-def test_prompts_that_cleaning_makes_equal_do_not_stand_in_two_splits(lab):
+def test_prompts_that_become_equal_by_cleaning_are_in_one_split(lab):
     from instruct_lab.data import Audit, Conversation, Message
     from instruct_lab.experiment.check import check
     from instruct_lab.model.byte_tokenizer import byte_tokenizer
@@ -182,14 +182,14 @@ def test_prompts_that_cleaning_makes_equal_do_not_stand_in_two_splits(lab):
     for index, prompt in enumerate([clean, dirty]):
         rows += [{"instruction": prompt, "input": "", "output": f"answer {index}"}]
     (lab / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    places = [experiment.data.split.split_of(Conversation((Message("user", p),))) for p in (clean, dirty)]
-    assert len(set(places)) == 2, "the hash must put them apart for this test to say anything"
+    splits = [experiment.data.split.split_of(Conversation((Message("user", p),))) for p in (clean, dirty)]
+    assert len(set(splits)) == 2, "the hash must put them into two splits, or this test shows nothing"
     data = InstructionData(experiment, byte_tokenizer(), lab / "cache", Audit())
     holding = [s for s, found in data.conversations.items() if any(c.prompt[-1].content == clean for c in found)]
     assert len(holding) == 1
 
 
-def test_every_setting_of_evaluation_has_its_effect(train, capsys):
+def test_every_setting_of_evaluation_has_an_effect(train, capsys):
     record = train("evaluation.before=false", "evaluation.splits=[test]", "evaluation.during_examples=0")
     metrics = read(record / "summary.json")["metrics"]
     assert {name.split("/")[0] for name in metrics} == {"test"}
@@ -203,14 +203,14 @@ def test_every_setting_of_evaluation_has_its_effect(train, capsys):
     assert "2 held-out examples" in shown
 
 
-def test_baselines_stand_in_the_table_unless_they_are_switched_off(train):
+def test_baselines_are_evaluated_unless_they_are_switched_off(train):
     nearest = "+data.baselines={nearest:{_target_:instruct_lab.data.NearestExample}}"
     assert "nearest" in read(train(nearest) / "summary.json")["metrics"]["test/chrf"]
     off = train(nearest, "evaluation.baselines=false")
     assert "nearest" not in read(off / "summary.json")["metrics"]["test/chrf"]
 
 
-def test_the_weights_that_are_measured_are_the_chosen_ones(train):
+def test_the_chosen_weights_are_evaluated(train):
     worse_later = ["tuning=full", "optimizer.lr=2", "lr_scheduler=constant", "trainer.max_epochs=4"]
     best, last = train(*worse_later), train(*worse_later, "evaluation.checkpoint=last")
     losses = logged(best, "val/loss")

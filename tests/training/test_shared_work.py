@@ -1,4 +1,4 @@
-"""What runs share, and what they must not: base weights and the untuned model's measurement."""
+"""What the runs of one process share, and what they must not: base weights and the base model's evaluation."""
 
 import json
 from dataclasses import replace
@@ -6,20 +6,19 @@ from dataclasses import replace
 import pytest
 import torch
 
-from instruct_lab.evaluation import untuned as untuned_room
+from instruct_lab.evaluation import base_model
 from instruct_lab.experiment.check import check
 from instruct_lab.model import Decoder, LocalFolder, Tokenizer
-from instruct_lab.training.shared import SharedModels, model_key, weights_digest
-from instruct_lab.training.tokenizer import load_tokenizer
-from instruct_lab.training.tuned import load_base
+from instruct_lab.training.shared import SharedModels, weights_digest
+from instruct_lab.training.workspace import Workspace
 
 
-def test_weights_are_read_once_and_again_where_a_run_changed_them(lab, tiny):
+def test_weights_are_loaded_once_and_again_after_a_run_changed_them(lab, tiny):
     experiment, shared, loads = check(tiny).or_refuse().experiment, SharedModels(), []
 
     def load():
         loads.append(1)
-        return load_base(experiment, lab / "cache").loaded
+        return Workspace(experiment).base().loaded
 
     def shared_model(private):
         loaded, digest = shared.model("key", load, private)
@@ -38,79 +37,79 @@ def test_weights_are_read_once_and_again_where_a_run_changed_them(lab, tiny):
     assert next(third.parameters()).data_ptr() == next(second.parameters()).data_ptr()
     assert len(loads) == 1
     with torch.no_grad():
-        next(third.parameters()).add_(1)  # which no method that shares weights may do
+        next(third.parameters()).add_(1)  # which no method that shares weights does
     assert weights_digest(shared_model(private=False)[0]) == expected
     assert len(loads) == 2
 
 
-def test_the_tokenizer_is_read_once_and_again_where_a_run_changed_it(lab, tiny, monkeypatch):
+def test_the_tokenizer_is_loaded_once_and_again_after_a_run_changed_it(lab, tiny, monkeypatch):
     experiment, shared = check(tiny).or_refuse().experiment, SharedModels()
-    first = load_tokenizer(experiment, lab / "cache", shared)
-    assert load_tokenizer(experiment, lab / "cache", shared) is first
+    first = Workspace(experiment, shared=shared).tokenizer
+    assert Workspace(experiment, shared=shared).tokenizer is first
     other = check([*tiny, "model.tokenizer.extra_tokens=[twelve]"]).or_refuse().experiment
-    assert load_tokenizer(other, lab / "cache", shared) is not first
-    first = load_tokenizer(experiment, lab / "cache", shared)
+    assert Workspace(other, shared=shared).tokenizer is not first
+    first = Workspace(experiment, shared=shared).tokenizer
     first.add_tokens(["elf"])
-    again = load_tokenizer(experiment, lab / "cache", shared)
+    again = Workspace(experiment, shared=shared).tokenizer
     assert again is not first
     assert "elf" not in again.get_vocab()
 
 
-def test_a_tokenizer_that_is_trained_on_the_data_is_of_each_run_alone(lab, tiny):
+def test_a_tokenizer_that_is_trained_on_the_data_is_not_shared(lab, tiny):
     experiment, shared = check([*tiny, "tokenizer=train"]).or_refuse().experiment, SharedModels()
-    first = load_tokenizer(experiment, lab / "cache", shared)
-    assert load_tokenizer(experiment, lab / "cache", shared) is not first
+    first = Workspace(experiment, shared=shared).tokenizer
+    assert Workspace(experiment, shared=shared).tokenizer is not first
 
 
 def test_weights_whose_file_changed_are_not_the_shared_ones(lab, tiny, tmp_path):
     experiment = check(tiny).or_refuse().experiment
-    loaded = load_base(experiment, lab / "cache")
+    loaded = Workspace(experiment).base().loaded
     loaded.model.save_pretrained(tmp_path)
     loaded.tokenizer.save_pretrained(tmp_path)
     model = Decoder(weights=LocalFolder(path=str(tmp_path)))
     experiment = replace(experiment, model=model)
-    first = model_key(experiment, loaded.tokenizer, lab / "cache")
-    assert model_key(experiment, loaded.tokenizer, lab / "cache") == first
+    first = Workspace(experiment).base_key()
+    assert Workspace(experiment).base_key() == first
     with torch.no_grad():
         next(loaded.model.parameters()).add_(1)
     loaded.model.save_pretrained(tmp_path)
-    assert model_key(experiment, loaded.tokenizer, lab / "cache") != first
+    assert Workspace(experiment).base_key() != first
 
 
-@pytest.mark.parametrize("place", ["beside the weights", "elsewhere"])
-def test_a_tokenizer_whose_file_changed_is_read_again(lab, tiny, tmp_path, place):
+@pytest.mark.parametrize("folder", ["of the weights", "its own"])
+def test_a_tokenizer_whose_file_changed_is_loaded_again(lab, tiny, tmp_path, folder):
     experiment, shared = check(tiny).or_refuse().experiment, SharedModels()
-    loaded = load_base(experiment, lab / "cache")
+    loaded = Workspace(experiment).base().loaded
     loaded.model.save_pretrained(tmp_path)
     loaded.tokenizer.save_pretrained(tmp_path)
-    if place == "elsewhere":
+    if folder == "its own":
         experiment = replace(experiment, model=replace(experiment.model, tokenizer=Tokenizer(source=str(tmp_path))))
     else:
         experiment = replace(experiment, model=Decoder(weights=LocalFolder(path=str(tmp_path))))
-    first = load_tokenizer(experiment, lab / "cache", shared)
-    assert load_tokenizer(experiment, lab / "cache", shared) is first
+    first = Workspace(experiment, shared=shared).tokenizer
+    assert Workspace(experiment, shared=shared).tokenizer is first
     loaded.tokenizer.add_tokens(["elf"])
     loaded.tokenizer.save_pretrained(tmp_path)
-    again = load_tokenizer(experiment, lab / "cache", shared)
+    again = Workspace(experiment, shared=shared).tokenizer
     assert "elf" in again.get_vocab()
     assert "elf" not in first.get_vocab()
 
 
-def test_tied_weights_stay_tied_in_what_is_given_out(lab, tiny):
+def test_tied_weights_stay_tied_in_a_shared_model(lab, tiny):
     experiment = check([*tiny, "model=tiny_encoder_decoder", "template=contents"]).or_refuse().experiment
-    loaded, _ = SharedModels().model("key", lambda: load_base(experiment, lab / "cache").loaded, private=True)
+    loaded, _ = SharedModels().model("key", lambda: Workspace(experiment).base().loaded, private=True)
     given = loaded.model
     assert given.get_input_embeddings().weight is given.get_encoder().embed_tokens.weight
 
 
-def test_the_untuned_model_is_measured_once_for_the_same_question(train, lab, monkeypatch):
+def test_the_base_model_is_evaluated_once_for_the_same_question(train, lab, monkeypatch):
     measured = []
-    measure = untuned_room.measure
-    monkeypatch.setattr(untuned_room, "measure", lambda *a, **k: (measured.append(1), measure(*a, **k))[1])
+    measure = base_model.measure
+    monkeypatch.setattr(base_model, "measure", lambda *a, **k: (measured.append(1), measure(*a, **k))[1])
     first = train("trainer.max_steps=2", "tuning.r=2")
     count = len(measured)
     assert count == 2  # validation and test
-    second = train("trainer.max_steps=2", "tuning.r=4")  # another run, the same untuned model
+    second = train("trainer.max_steps=2", "tuning.r=4")  # another run, the same base model
     assert len(measured) == count
     assert json.loads((second / "before.json").read_text()) == json.loads((first / "before.json").read_text())
     train("trainer.max_steps=2", "generation.max_new_tokens=4")
@@ -121,7 +120,7 @@ def test_the_untuned_model_is_measured_once_for_the_same_question(train, lab, mo
     assert len(measured) == 4 * count
 
 
-def test_a_record_tells_what_the_run_took(train):
+def test_a_record_has_the_costs_of_its_run(train):
     record = train("trainer.max_steps=2", "trainer.val_check_interval=null")
     summary = json.loads((record / "summary.json").read_text())
     assert summary["training_seconds"] > 0

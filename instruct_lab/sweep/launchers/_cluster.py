@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 @functools.cache
 def _shared_models() -> SharedModels:
-    from instruct_lab.training.shared import SharedModels
+    from instruct_lab.training.process import shared_models
 
-    return SharedModels.of_process()
+    return shared_models()
 
 
 def run_in_worker(entries: dict[str, Any]) -> dict[str, str]:

@@ -30,9 +30,9 @@ class SharedSession(Session):
     slots = 1
 
     def __init__(self) -> None:
-        from instruct_lab.training.shared import SharedModels
+        from instruct_lab.training.process import shared_models
 
-        self._shared = SharedModels.of_process()
+        self._shared = shared_models()
 
     def submit(self, task: Task) -> Future[Outcome]:
         """Run the trial; the future that is returned is done."""

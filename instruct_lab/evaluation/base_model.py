@@ -1,0 +1,106 @@
+"""The evaluation of the base model, before training: computed once, then taken from the cache."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import json
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from instruct_lab.cache import Entry, Stage, Store, describe
+from instruct_lab.evaluation.examples import EvaluatedExamples
+from instruct_lab.evaluation.measure import measure
+from instruct_lab.evaluation.ranks import first_rank_value, is_first_rank, num_ranks
+from instruct_lab.evaluation.setup import EvaluationSetup
+from instruct_lab.model import LoadedModel
+from instruct_lab.records.schema import BEFORE, Measurement, results_from_json, results_to_json
+
+FILE = "measurement.json"
+PACKAGES = ("model", "template", "batching", "objective", "generation", "metrics", "evaluation")
+"""The code that an evaluation depends on."""
+LIBRARIES = ("torch", "transformers", "tokenizers", "sacrebleu", "rouge-score", "numpy")
+"""Libraries whose version an evaluation depends on."""
+
+
+def measure_base_model(
+    setup: EvaluationSetup,
+    loaded: LoadedModel,
+    digest: str,
+    examples: EvaluatedExamples,
+    teacher: Any,
+    cache_path: Path,
+) -> Measurement:
+    """Evaluate the base model, or take the results of an earlier run from the cache.
+
+    The cache key covers the weights, the examples, how they are answered and scored, the code, the libraries, and the
+    machine's device, threads and number of ranks, so that cached results equal those that would be computed.
+
+    Args:
+        setup: how the model is evaluated.
+        loaded: the base model.
+        digest: hash of its weights.
+        examples: that it is evaluated on.
+        teacher: the second model that some objectives need.
+        cache_path: folder of the cache.
+    """
+    measured: list[Measurement] = []
+
+    def build(before: Entry | None, folder: Path) -> dict[str, Any]:
+        first_rank_value(True)  # the results are not in the cache: the other ranks evaluate their shares too
+        measured.append(measure(setup, loaded, examples, teacher))
+        results = results_to_json({examples.split: {BEFORE: measured[0]}})
+        (folder / FILE).write_text(json.dumps(results), encoding="utf-8")
+        return {"examples": {examples.split: len(examples)}}
+
+    depends_on = _depends_on(setup, loaded, digest, examples)
+    if not is_first_rank() and first_rank_value(False):
+        return measure(setup, loaded, examples, teacher)
+    entry = Store(cache_path).result([Stage("base model", depends_on, build)])
+    if is_first_rank() and not measured:
+        first_rank_value(False)
+    return results_from_json(json.loads((entry.path / FILE).read_text(encoding="utf-8")))[examples.split][BEFORE]
+
+
+def _depends_on(
+    setup: EvaluationSetup, loaded: LoadedModel, digest: str, examples: EvaluatedExamples
+) -> dict[str, Any]:
+    content = hashlib.sha256()
+    for conversation in examples.conversations:
+        content.update(json.dumps(dataclasses.asdict(conversation), sort_keys=True, default=str).encode())
+    for example in examples.examples:
+        content.update(repr((example.input_ids, example.labels, example.rejected)).encode())
+    return {
+        "weights": digest,
+        "model": describe(setup.model),
+        "examples": content.hexdigest(),
+        "template": describe(setup.template),
+        "batching": describe(setup.batching),
+        "objective": describe(setup.objective),
+        "generation": describe(setup.generation),
+        "metrics": describe(setup.metrics),
+        "precision": setup.precision,
+        "seed": setup.seed,
+        "code": _code_fingerprint(),
+        "libraries": {name: metadata.version(name) for name in LIBRARIES},
+        "machine": [
+            str(next(loaded.model.parameters()).device),
+            torch.get_num_threads(),
+            torch.backends.cpu.get_cpu_capability(),
+            num_ranks(),
+        ],
+    }
+
+
+@functools.cache
+def _code_fingerprint() -> str:
+    """SHA-256 of the source code that evaluates."""
+    digest, package = hashlib.sha256(), Path(__file__).resolve().parent.parent
+    for folder in PACKAGES:
+        for file in sorted((package / folder).rglob("*.py")):
+            digest.update(file.relative_to(package).as_posix().encode() + b"\0" + file.read_bytes())
+    return digest.hexdigest()

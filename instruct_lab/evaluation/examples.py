@@ -1,0 +1,78 @@
+"""The examples that a model is evaluated on."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import heapq
+from collections.abc import Iterable, Sequence
+
+from instruct_lab.batching import Example
+from instruct_lab.data import Conversation
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluatedExamples:
+    """Examples of one split, in the order in which results are reported.
+
+    Args:
+        split: that they belong to.
+        conversations: with the references that answers are compared with.
+        examples: the same conversations as token ids and labels; empty if no metric needs them.
+        prompts: the same conversations as the model is asked them. A tuning method may add worked examples.
+    """
+
+    split: str
+    conversations: Sequence[Conversation]
+    examples: Sequence[Example]
+    prompts: Sequence[Conversation]
+
+    def __len__(self) -> int:
+        return len(self.conversations)
+
+    @property
+    def sources(self) -> list[str]:
+        """The data source of each example."""
+        return [conversation.source for conversation in self.conversations]
+
+    def take(self, indices: Iterable[int]) -> EvaluatedExamples:
+        """Some of the examples, in the order of the indices."""
+        chosen = list(indices)
+        return EvaluatedExamples(
+            self.split,
+            [self.conversations[index] for index in chosen],
+            [self.examples[index] for index in chosen] if self.examples else [],
+            [self.prompts[index] for index in chosen],
+        )
+
+
+def sample(
+    conversations: Iterable[Conversation],
+    encoded: set[str],
+    max_examples: int | None,
+    sources: Sequence[str] | None = None,
+) -> list[Conversation]:
+    """Choose the conversations to evaluate on: those with an answer, in the order of a hash of their ids.
+
+    Whether a conversation is chosen depends on its id, not on its position, so that runs over the same data are
+    evaluated on the same examples.
+
+    Args:
+        conversations: of one split.
+        encoded: ids of those that became an example.
+        max_examples: how many at most; None: all.
+        sources: choose up to `max_examples` of each of these data sources; None: of all together.
+    """
+    usable = [c for c in conversations if c.answers and c.id in encoded]
+    if max_examples is None:
+        return sorted(usable, key=_hash)
+    if sources is None:
+        return heapq.nsmallest(max_examples, usable, key=_hash)
+    chosen: list[Conversation] = []
+    for source in sources:
+        chosen += heapq.nsmallest(max_examples, (c for c in usable if c.source == source), key=_hash)
+    return sorted(chosen, key=_hash)
+
+
+def _hash(conversation: Conversation) -> bytes:
+    return hashlib.sha256(conversation.id.encode()).digest()

@@ -1,0 +1,80 @@
+"""Score examples without generating: the likelihood of their labels, and the objective's values."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from collections.abc import Sequence
+from typing import Any
+
+from instruct_lab.batching import Example
+from instruct_lab.evaluation.setup import EvaluationSetup
+from instruct_lab.model import LoadedModel
+from instruct_lab.objective import TokenScores
+
+
+@dataclasses.dataclass(frozen=True)
+class ExampleScores:
+    """One example's scores under a model.
+
+    Args:
+        tokens: log-probabilities of its labels; None if they were not requested.
+        values: the objective's values for it, such as the accuracy of a preference; empty if not requested.
+    """
+
+    tokens: TokenScores | None = None
+    values: dict[str, float] = dataclasses.field(default_factory=dict)
+
+
+def score_examples(
+    setup: EvaluationSetup,
+    loaded: LoadedModel,
+    examples: Sequence[Example],
+    *,
+    tokens: bool,
+    values: bool,
+    teacher: Any = None,
+) -> list[ExampleScores]:
+    """Run the model over examples in batches of similar length and score each of them.
+
+    An objective that masks or corrupts its examples does so as in validation: by the run's seed and the example's id.
+    The model is in evaluation mode while it runs, and in its previous mode afterwards.
+
+    Args:
+        setup: how the model is evaluated.
+        loaded: the evaluated model.
+        examples: token ids and labels.
+        tokens: compute the log-probabilities of the labels.
+        values: compute the objective's values.
+        teacher: the second model that some objectives need.
+
+    Returns:
+        Scores in the order of the examples.
+    """
+    import torch
+
+    from instruct_lab.objective.log_probabilities import token_scores
+
+    objective, batching, model, tokenizer = setup.objective, setup.batching, loaded.model, loaded.tokenizer
+    corrupted = [
+        objective.corrupt(example, tokenizer, random.Random(f"{setup.seed}:{example.id}")) for example in examples
+    ]
+    by_length = sorted(range(len(corrupted)), key=lambda index: len(corrupted[index].input_ids))
+    scores: list[ExampleScores] = [ExampleScores()] * len(corrupted)
+    was_training = model.training
+    model.eval()
+    size = batching.evaluation_batch_size
+    device = next(model.parameters()).device
+    with torch.inference_mode():
+        for start in range(0, len(by_length), size):
+            indices = by_length[start : start + size]
+            batch = batching.collate([corrupted[index] for index in indices], tokenizer.pad_token_id).to(device)
+            of_tokens = token_scores(model, batch) if tokens else [None] * len(indices)
+            columns = objective.loss(model, batch, teacher).values if values else {}
+            of_objective = {name: column.tolist() for name, column in columns.items()}
+            for row, index in enumerate(indices):
+                scores[index] = ExampleScores(
+                    of_tokens[row], {name: column[row] for name, column in of_objective.items()}
+                )
+    model.train(was_training)
+    return scores

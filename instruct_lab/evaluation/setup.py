@@ -1,0 +1,54 @@
+"""The parts of an experiment that decide how a model is evaluated."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from instruct_lab.batching import Batching, Layout
+    from instruct_lab.generation import Generation
+    from instruct_lab.metrics import Metric
+    from instruct_lab.model import Model
+    from instruct_lab.objective import Objective
+    from instruct_lab.template import Template
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EvaluationSetup:
+    """How a model is evaluated; `Experiment.evaluation_setup` collects it.
+
+    Args:
+        model: the component that loads the evaluated model.
+        template: renders prompts.
+        batching: encodes and collates examples.
+        layout: of examples, for the objective and the model's family.
+        objective: gives the values that some metrics read.
+        generation: decodes answers.
+        metrics: by name.
+        seed: of sampled answers, and of masks and noise in examples.
+        precision: the trainer's, which the base model's cached evaluation depends on; None: its default.
+        by_source: whether results are reported for each data source too.
+        show_samples: how many predictions are printed below the results.
+    """
+
+    model: Model
+    template: Template
+    batching: Batching
+    layout: Layout
+    objective: Objective
+    generation: Generation
+    metrics: dict[str, Metric[Any]]
+    seed: int
+    precision: str | None = None
+    by_source: bool = False
+    show_samples: int = 0
+
+    def with_answer_metrics(self) -> EvaluationSetup:
+        """The same with only those metrics that read answers."""
+        from instruct_lab.metrics import AnswerMetric
+
+        answers: dict[str, Metric[Any]] = {
+            name: metric for name, metric in self.metrics.items() if isinstance(metric, AnswerMetric)
+        }
+        return dataclasses.replace(self, metrics=answers)

@@ -1,0 +1,96 @@
+"""Write a recorded run's model as a plain Hugging Face folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from instruct_lab.errors import InstructLabError, wrap_errors
+from instruct_lab.experiment import Experiment
+from instruct_lab.export.model_card import model_card
+from instruct_lab.records import RunRecord
+from instruct_lab.training.quiet import quiet_libraries
+from instruct_lab.training.workspace import TunedModel, Workspace
+
+
+def export(
+    experiment: Experiment,
+    config: dict[str, Any],
+    record: RunRecord,
+    path: Path,
+    *,
+    keep_adapter: bool = False,
+    checkpoint: str | None = None,
+) -> Path:
+    """Write the tuned model, its tokenizer and a model card to a new folder; all of it or nothing.
+
+    Args:
+        experiment: the run's configuration.
+        config: the same as plain containers.
+        record: the run.
+        path: the new folder.
+        keep_adapter: write the adapter instead of merging it into the model.
+        checkpoint: `best` or `last`; None: the weights that the run was evaluated with.
+
+    Raises:
+        InstructLabError: the folder is not empty, the run has no such weights, or the folder cannot be written.
+    """
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise InstructLabError("The export folder is not empty", where=str(path), do="name a new folder")
+    if not experiment.tuning.trains:
+        raise InstructLabError(
+            f"{type(experiment.tuning).__name__} trains nothing, so there is no tuned model to export",
+            do="use the base model that the run names",
+        )
+    keep_adapter = keep_adapter or not experiment.tuning.mergeable
+    if keep_adapter and not experiment.tuning.is_adapter:
+        raise InstructLabError(
+            f"{type(experiment.tuning).__name__} has no adapter to keep: it trained the model's own weights",
+            do="leave out --keep-adapter",
+        )
+    quiet_libraries()
+    tuned = Workspace(experiment).tuned(record.path, checkpoint, merged=not keep_adapter)
+    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    do = "free disk space, or name another folder"
+    try:
+        with wrap_errors(OSError, what="The model cannot be written", where=str(path), do=do):
+            _write(experiment, config, record, tuned, partial, keep_adapter)
+            if path.exists():
+                path.rmdir()
+            partial.rename(path)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return path
+
+
+def _write(
+    experiment: Experiment,
+    config: dict[str, Any],
+    record: RunRecord,
+    tuned: TunedModel,
+    path: Path,
+    keep_adapter: bool,
+) -> None:
+    from transformers import GenerationConfig
+
+    path.mkdir(parents=True)
+    tokenizer, model = tuned.loaded.tokenizer, tuned.loaded.model
+    template = experiment.template.as_jinja(tokenizer)
+    if template is not None:
+        tokenizer.chat_template = template
+    if keep_adapter:
+        experiment.tuning.save(tuned.loaded, path)
+    else:
+        model.generation_config = GenerationConfig(
+            eos_token_id=experiment.template.stop_token_ids(tokenizer),
+            pad_token_id=tokenizer.pad_token_id,
+            bos_token_id=tokenizer.bos_token_id,
+            max_new_tokens=experiment.generation.max_new_tokens,
+        )
+        model.save_pretrained(path)
+    tokenizer.save_pretrained(path)
+    (path / "instruct_lab_config.json").write_text(json.dumps(config, indent=2, default=str), encoding="utf-8")
+    (path / "README.md").write_text(model_card(config, record, tuned.weights.step, keep_adapter), encoding="utf-8")

@@ -1,0 +1,58 @@
+"""Write and print what a run achieved."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from instruct_lab.callbacks.kept_weights import KeptWeights
+from instruct_lab.evaluation import result
+from instruct_lab.experiment import Experiment
+from instruct_lab.records import Results, Summary
+from instruct_lab.records.schema import AFTER
+from instruct_lab.tracker.recorder import Recorder
+from instruct_lab.tracker.values import final_values, predictions_table, results_table
+
+if TYPE_CHECKING:
+    from instruct_lab.training.stages import Trained
+
+
+def write_results(
+    experiment: Experiment, recorder: Recorder, results: Results, trained: Trained, weights: KeptWeights
+) -> None:
+    """Write the results to the record and the trackers, and print them.
+
+    Args:
+        experiment: the run's configuration.
+        recorder: writes to the record and the trackers.
+        results: of every system, by split.
+        trained: what training did.
+        weights: that were evaluated.
+    """
+    record, setup = recorder.record, experiment.evaluation_setup
+    record.write_results(AFTER, {split: {AFTER: systems[AFTER]} for split, systems in results.items()})
+    metrics = result.summary_metrics(setup, results)
+    seconds = record.seconds()
+    predictions = result.prediction_lines(setup, results)
+    record.write_predictions(predictions)
+    record.write_manifest(evaluated_step=weights.step)
+    costs = trained.costs.entries(record.checkpoints_path)
+    summary = Summary("finished", seconds, trained.num_target_tokens, **costs, metrics=metrics)
+    record.write_summary(summary)
+    recorder.summarize(final_values(summary))
+    recorder.log_table("results", *results_table(summary))
+    recorder.log_table("predictions", *predictions_table(predictions))
+    recorder.log_weights(weights.path)
+    record.write_manifest(status="finished")
+    console = _wide_console()
+    result.show(console, setup, results, metrics)
+    console.print(f"{trained.num_steps} steps, {trained.num_target_tokens:,} target tokens, {seconds:.0f} s")
+    console.print(f"evaluated checkpoint: {weights}")
+    console.print(f"record: {record.path}", soft_wrap=True)
+
+
+def _wide_console() -> Console:
+    """Standard output; wide enough for the table if it is not a terminal."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=max(console.width, 150))

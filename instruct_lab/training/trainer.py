@@ -1,0 +1,109 @@
+"""Lightning's trainer as a run uses it: its construction, its callbacks, its processes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
+
+from instruct_lab.callbacks import Callback
+from instruct_lab.callbacks.base import OnValidation
+from instruct_lab.callbacks.evaluated_weights import EvaluatedWeights
+from instruct_lab.callbacks.optimizer_modes import OptimizerModes
+from instruct_lab.callbacks.pruning import StopWhenPruned
+from instruct_lab.callbacks.random_states import RandomStates
+from instruct_lab.callbacks.step_log import StepLog
+from instruct_lab.config import ExternalClass
+from instruct_lab.errors import InstructLabError, wrap_errors
+from instruct_lab.experiment import Experiment
+from instruct_lab.experiment.rules.monitoring import mode_argument
+from instruct_lab.experiment.rules.trainer import FLOAT16, fixed_arguments
+from instruct_lab.tracker.recorder import Recorder
+from instruct_lab.training.module import TuningModule
+
+
+def build_trainer(experiment: Experiment, run_path: Path) -> pl.Trainer:
+    """Create the trainer that the config describes.
+
+    Raises:
+        InstructLabError: this machine lacks what it needs.
+    """
+    arguments: dict[str, Any] = dict(fixed_arguments(), default_root_dir=str(run_path), callbacks=[])
+    refusals = (MisconfigurationException, ValueError, RuntimeError, ImportError, TypeError)
+    with wrap_errors(
+        *refusals, what="The trainer cannot run here", where="trainer", do="choose another trainer option"
+    ):
+        trainer: pl.Trainer = experiment.trainer.build(**arguments)
+    if str(experiment.trainer.arguments.get("precision")) in FLOAT16 and trainer.precision not in FLOAT16:
+        raise InstructLabError(
+            f"The trainer would compute in {trainer.precision}, because Lightning supports float16 only on a GPU",
+            where="trainer.precision",
+            do="choose bf16-mixed or 32-true",
+        )
+    return trainer
+
+
+def start_other_ranks(trainer: pl.Trainer) -> None:
+    """Start the other processes of a multi-device run, so that they share the evaluation before training.
+
+    Lightning would start them later, in `trainer.fit`. Each of them executes the same command from its beginning and
+    joins the process group here.
+    """
+    launcher = trainer.strategy.launcher
+    if isinstance(launcher, _SubprocessScriptLauncher):
+        launcher.launch(trainer.strategy.setup_environment, trainer=trainer)
+
+
+def stop_other_ranks(trainer: pl.Trainer) -> None:
+    """Kill the other processes of a failed run, which may wait for results of this one."""
+    launcher = trainer.strategy.launcher
+    if isinstance(launcher, _SubprocessScriptLauncher):
+        for process in launcher.procs:
+            process.kill()
+
+
+def set_callbacks(
+    trainer: pl.Trainer,
+    experiment: Experiment,
+    module: TuningModule,
+    recorder: Recorder,
+    on_validation: OnValidation | None,
+) -> None:
+    """Give the trainer the config's callbacks and those of every run, in the order that they depend on."""
+    chosen: list[pl.Callback] = []
+    for callback in experiment.callbacks.values():
+        if isinstance(callback, Callback):
+            chosen.append(callback.build(module, recorder))
+        elif isinstance(callback, ExternalClass):
+            chosen.append(callback.build(**mode_argument(callback, experiment)))
+    chosen.sort(key=lambda callback: isinstance(callback, EvaluatedWeights))  # after those that write weights
+    if on_validation is not None:
+        chosen.append(StopWhenPruned(on_validation))
+    callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]  # set by its connectors
+    callbacks[:] = [StepLog(module), RandomStates(), *callbacks, *chosen, OptimizerModes()]
+
+
+def bound_by_steps(trainer: pl.Trainer, num_steps: int) -> None:
+    """If both `max_steps` and `max_epochs` are set, keep only the bound that is reached first, in steps.
+
+    With both, Lightning runs an empty epoch after resuming from the end of one, and so stops too early.
+    """
+    if trainer.max_steps >= 0 and trainer.max_epochs not in (None, -1):
+        trainer.fit_loop.epoch_loop.max_steps = num_steps
+        trainer.fit_loop.max_epochs = -1
+
+
+def step_of_state(path: Path) -> int:
+    """The optimizer step of a training state; 0 if there is no such file.
+
+    Raises:
+        InstructLabError: the file cannot be read.
+    """
+    if not path.is_file():
+        return 0
+    with wrap_errors(what="The checkpoint cannot be read", where=str(path), do="start a new run"):
+        return int(torch.load(path, map_location="cpu", weights_only=True, mmap=True)["global_step"])

@@ -1,0 +1,163 @@
+"""Load what a run works with: its tokenizer, its base model, and the tuned model of its record."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from instruct_lab.batching.fingerprint import tokenizer_fingerprint
+from instruct_lab.cache import Store, describe
+from instruct_lab.callbacks.kept_weights import KeptWeights, read_weights
+from instruct_lab.data.base import tables
+from instruct_lab.errors import InstructLabError
+from instruct_lab.experiment import Experiment
+from instruct_lab.model import LoadedModel
+from instruct_lab.records.schema import CHECKPOINTS
+from instruct_lab.training.shared import SharedModels, weights_digest
+
+
+@dataclasses.dataclass(frozen=True)
+class BaseModel:
+    """The base model and the hash of its weights, if it is known already."""
+
+    loaded: LoadedModel
+    known_digest: str | None = None
+
+    def digest(self) -> str:
+        """The hash of its weights."""
+        return self.known_digest or weights_digest(self.loaded.model)
+
+
+@dataclasses.dataclass(frozen=True)
+class TunedModel:
+    """A tuned model and the recorded weights that it was loaded from."""
+
+    loaded: LoadedModel
+    weights: KeptWeights
+
+
+@dataclasses.dataclass(frozen=True)
+class Workspace:
+    """Loads the tokenizer and the models of one experiment.
+
+    Args:
+        experiment: the run's configuration.
+        device: where weights are put.
+        shared: what earlier runs of this process loaded; None: everything is read from disk.
+    """
+
+    experiment: Experiment
+    device: Any = "cpu"
+    shared: SharedModels | None = None
+
+    @property
+    def cache_path(self) -> Path:
+        """Folder for downloads, converted models and cached results."""
+        return Path(self.experiment.cache_path).expanduser()
+
+    @functools.cached_property
+    def tokenizer(self) -> Any:
+        """The model's tokenizer.
+
+        Raises:
+            InstructLabError: it cannot be loaded, or the data that it is trained on cannot be read.
+        """
+        if self.shared is None:
+            return self._load_tokenizer()[0]
+        model = self.experiment.model
+        files = [dataclasses.astuple(file) for file in model.tokenizer_inputs(self.cache_path)]
+        key = json.dumps([describe(model), str(self.cache_path), files], default=str)
+        return self.shared.tokenizer(key, self._load_tokenizer)
+
+    def _load_tokenizer(self) -> tuple[Any, bool]:
+        """The tokenizer, and whether other runs may use it: not if it was trained on this run's data."""
+        reads_data = []
+
+        def texts() -> Iterator[str]:
+            reads_data.append(True)
+            return self._training_texts()
+
+        tokenizer = self.experiment.model.load_tokenizer(self.cache_path, texts)
+        return tokenizer, not reads_data
+
+    def _training_texts(self) -> Iterator[str]:
+        """Every message of the training split before preprocessing, some steps of which need the tokenizer."""
+        prepared = Store(self.cache_path).result([self.experiment.data.stage(self.cache_path)])
+        for conversation in tables(prepared)["train"]:
+            for message in (*conversation.messages, *conversation.rejected):
+                yield message.content
+
+    def base(self, *, private: bool = True) -> BaseModel:
+        """The base model, in evaluation mode.
+
+        Args:
+            private: whether the caller may change the weights, so that it gets a copy of shared ones.
+        """
+        base = self._load_base(private)
+        base.loaded.model.to(self.device).eval()
+        return base
+
+    def _load_base(self, private: bool = True) -> BaseModel:
+        model = self.experiment.model
+
+        def load() -> LoadedModel:
+            return model.load(self.tokenizer, self.cache_path, self.experiment.objective.head)
+
+        if self.shared is None or model.is_quantized:
+            return BaseModel(load())
+        return BaseModel(*self.shared.model(self.base_key(), load, private))
+
+    def base_key(self) -> str:
+        """What decides the base weights: the model's settings, its files, its tokenizer and its head."""
+        model = self.experiment.model
+        files = [dataclasses.astuple(file) for file in model.inputs(self.cache_path)]
+        parts = [describe(model), files, tokenizer_fingerprint(self.tokenizer), self.experiment.objective.head]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+
+    def tuned(self, run_path: Path, checkpoint: str | None = None, *, merged: bool = True) -> TunedModel:
+        """The tuned model of a recorded run, in evaluation mode.
+
+        Args:
+            run_path: folder of the record.
+            checkpoint: `best` or `last`; None: the weights that the run is evaluated with.
+            merged: merge an adapter into the base weights where the method can. An unmerged one can be switched off.
+        """
+        weights = evaluated_weights(self.experiment, run_path, checkpoint)
+        tuning = self.experiment.tuning
+        base = self._load_base().loaded
+        base.model.eval()
+        loaded = tuning.load(base, weights.path)
+        if merged and tuning.mergeable:
+            loaded = tuning.merge(loaded)
+        loaded.model.to(self.device).eval()
+        return TunedModel(loaded, weights)
+
+
+def evaluated_weights(experiment: Experiment, run_path: Path, checkpoint: str | None = None) -> KeptWeights:
+    """The weights that a run is evaluated with; the last ones if it has no best ones.
+
+    Args:
+        experiment: the run's configuration.
+        run_path: folder of the record.
+        checkpoint: `best` or `last`; None: as `evaluation.checkpoint` says.
+
+    Raises:
+        InstructLabError: the run has no such weights.
+    """
+    folder = run_path / CHECKPOINTS
+    wanted = checkpoint or experiment.evaluation.checkpoint
+    found = read_weights(folder, wanted)
+    if found is None and checkpoint is None:
+        found = read_weights(folder, "last")
+    if found is None:
+        raise InstructLabError(
+            f"The run has no {wanted} weights",
+            where=str(folder),
+            do=f"finish it first with `instruct-lab resume {run_path}`, or choose another run",
+        )
+    return found
