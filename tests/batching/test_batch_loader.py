@@ -1,4 +1,4 @@
-"""The order of batches, and continuing in it."""
+"""The order of batches, and resuming in it."""
 
 import pytest
 import torch
@@ -128,7 +128,7 @@ def test_a_device_without_an_example_gets_one_without_a_target():
     assert batches[2][0].labels == [IGNORED, IGNORED]
 
 
-def test_the_position_counts_batches_given_out():
+def test_the_position_counts_yielded_batches():
     loader = loader_of([1] * 10)
     assert position(loader) == (0, 0)
     iterator = iter(loader)

@@ -6,7 +6,7 @@ import pytest
 from instruct_lab.batching.efficiency import packed_share, padding_share
 
 
-def test_padding_is_what_batches_are_filled_up_with() -> None:
+def test_padding_share_follows_its_definition() -> None:
     lengths = np.array([4, 2, 3, 3, 5])
     assert padding_share(lengths, 2) == pytest.approx(1 - 17 / (4 * 2 + 3 * 2 + 5))
     assert padding_share(lengths, 1) == 0

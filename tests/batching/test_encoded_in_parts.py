@@ -1,4 +1,4 @@
-"""Examples of conversations on disk: the same by one process and by several, errors included."""
+"""Encoding conversations on disk gives the same examples and errors in one process and in several."""
 
 import json
 import pydoc_data.topics

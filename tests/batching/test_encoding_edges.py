@@ -1,4 +1,4 @@
-"""BOS, slow tokenizers, and what the encoder leaves behind."""
+"""BOS tokens, slow tokenizers, and the state of the tokenizer after encoding."""
 
 import pytest
 from support.chat_tokenizers import FAMILIES, byte_level, conversation, unigram
@@ -15,12 +15,12 @@ def encode(tokenizer, template):
     return next(iter(Padded().encode([HELLO], template, tokenizer, Audit(), "train")))
 
 
-def test_one_bos_where_the_template_writes_it():
+def test_one_bos_if_the_template_writes_it():
     tokenizer = byte_level("llama3")
     assert encode(tokenizer, ChatTemplate()).input_ids.count(tokenizer.bos_token_id) == 1
 
 
-def test_one_untrained_bos_where_the_template_does_not_write_it():
+def test_one_untrained_bos_if_the_template_does_not_write_it():
     tokenizer = byte_level("llama3")
     example = encode(tokenizer, TextTemplate())
     assert example.input_ids[0] == tokenizer.bos_token_id
@@ -30,7 +30,7 @@ def test_one_untrained_bos_where_the_template_does_not_write_it():
     assert prompt == example.input_ids[: len(prompt)]
 
 
-def test_no_bos_where_the_tokenizer_adds_none():
+def test_no_bos_if_the_tokenizer_adds_none():
     tokenizer = byte_level("qwen")
     assert tokenizer.decode(encode(tokenizer, TextTemplate()).input_ids) == "Hello\ntwo<|im_end|>"
 
@@ -67,7 +67,7 @@ def test_the_tokenizer_treats_special_tokens_as_before(tokenizer):
     assert tokenizer.backend_tokenizer.encode(text, add_special_tokens=False).ids == before
 
 
-def test_tokens_do_not_reach_across_a_change_of_trained():
+def test_tokens_do_not_cross_a_change_of_trained():
     tokenizer = byte_level("chatml")
     joined = SegmentEncoder(tokenizer).encode([[Segment("Hel", False), Segment("lo", False)]])[0]
     apart = SegmentEncoder(tokenizer).encode([[Segment("Hel", False), Segment("lo", True)]])[0]
@@ -75,7 +75,7 @@ def test_tokens_do_not_reach_across_a_change_of_trained():
     assert tokenizer.decode([label for label in apart.labels if label != IGNORED]) == "lo"
 
 
-def test_tokens_do_not_reach_across_the_start_of_an_answer_even_where_all_is_trained():
+def test_tokens_do_not_cross_the_start_of_an_answer_even_if_all_is_trained():
     tokenizer = byte_level("chatml")
     whole = [Segment("Hel", True), Segment("lo", True, "assistant", starts_answer=True)]
     (example,) = SegmentEncoder(tokenizer).encode([whole])
@@ -83,7 +83,7 @@ def test_tokens_do_not_reach_across_the_start_of_an_answer_even_where_all_is_tra
     assert example.input_ids == [*ids[0], *ids[1]]
 
 
-def test_an_example_without_a_target_is_counted_and_not_given_out():
+def test_an_example_without_a_target_is_counted_and_dropped():
     audit = Audit()
     examples = list(
         Padded().encode([HELLO, conversation("only a question")], ChatTemplate(), byte_level("chatml"), audit, "train")

@@ -24,7 +24,7 @@ def write(path, examples):
 
 
 @pytest.mark.parametrize("batch", [1, 7, 1000])
-def test_what_is_read_is_what_was_write(tmp_path, monkeypatch, batch) -> None:
+def test_examples_read_equal_those_written(tmp_path, monkeypatch, batch) -> None:
     monkeypatch.setattr(tables, "BATCH_EXAMPLES", batch)
     found = write(tmp_path / "examples.arrow", EXAMPLES)
     assert list(found) == EXAMPLES

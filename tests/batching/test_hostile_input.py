@@ -1,4 +1,4 @@
-"""Input that is broken, enormous or meant to break: what survives is trained on, what does not is counted."""
+"""Broken, enormous and malicious input: valid rows are trained on, the others are counted."""
 
 import json
 import time
@@ -92,7 +92,7 @@ def test_a_file_that_is_broken_from_the_start_is_not_read_to_its_end(tmp_path) -
         ("rows.csv", "instruction,output\né,x\n".encode("latin-1"), "not UTF-8.*line 2"),
     ],
 )
-def test_what_leaves_the_rest_in_doubt_is_an_error(tmp_path, name, content, expected) -> None:
+def test_damage_that_affects_the_whole_file_is_an_error(tmp_path, name, content, expected) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(InstructLabError, match=expected):
         load(tmp_path / name, tmp_path)

@@ -65,7 +65,7 @@ def test_labels_equal_those_of_the_whole_text_by_character_offsets(name):
 
 
 @pytest.mark.parametrize("name", ["chatml", "llama3", "gemma", "qwen"])
-def test_where_the_whole_text_merges_across_the_header_ids_are_those_of_prompt_and_answer(name):
+def test_ids_are_those_of_prompt_and_answer_if_the_whole_text_merges_across_the_header(name):
     family, tokenizer = FAMILIES[name], byte_level(name)
     for found in allowed(family, INDENTED):
         text, spans = trained_spans(family, found)

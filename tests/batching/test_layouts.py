@@ -70,7 +70,7 @@ def test_a_conversation_without_a_final_answer_is_counted():
 
 
 @pytest.mark.parametrize("layout", [Layout("text", "encoder"), Layout("text", "encoder-decoder")])
-def test_a_whole_text_stands_between_the_tokenizer_s_special_tokens(layout):
+def test_a_whole_text_is_between_the_tokenizer_s_special_tokens(layout):
     tokenizer = BERT if layout.family == "encoder" else T5
     example = only(dialogue("Hi", "Hello"), layout, tokenizer)
     assert example.input_ids == tokenizer("Hi\nHello")["input_ids"]

@@ -93,7 +93,7 @@ def test_the_longest_content_is_cut_first():
     assert "You are terse." in text
 
 
-def test_several_contents_are_cut_where_one_is_not_enough():
+def test_several_contents_are_cut_if_one_is_not_enough():
     tokenizer = TOKENIZERS["chatml"]
     found = conversation(WORDS * 5, "a", WORDS * 5, "b")
     (example,), audit = encode([found], tokenizer, max_tokens=60, overlong="truncate_prompt")
@@ -105,7 +105,7 @@ def test_several_contents_are_cut_where_one_is_not_enough():
     ("policy", "found"),
     [("truncate_prompt", conversation("a", WORDS * 9)), ("truncate_response", conversation(WORDS * 9, "a"))],
 )
-def test_what_cannot_be_made_to_fit_is_dropped_and_counted(policy, found):
+def test_conversations_that_cannot_fit_are_dropped_and_counted(policy, found):
     examples, audit = encode([found], TOKENIZERS["chatml"], max_tokens=50, overlong=policy)
     assert not examples
     assert audit.count("dropped", "batching") == 1

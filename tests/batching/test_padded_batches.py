@@ -1,4 +1,4 @@
-"""Padding, and what it must not touch."""
+"""Padding and collation."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ def test_padding_is_on_the_right_and_masked_by_length_not_by_id():
     assert {batch.input_ids.dtype, batch.attention_mask.dtype, batch.labels.dtype} == {torch.int64}
 
 
-def test_the_end_of_turn_token_stays_attended_and_trained_where_it_is_the_pad_token():
+def test_the_end_of_turn_token_stays_attended_and_trained_if_it_is_the_pad_token():
     tokenizer = byte_level("chatml")
     assert tokenizer.pad_token_id == tokenizer.eos_token_id
     found = [conversation("Hello", "two"), conversation("Hello", "a much longer answer than that")]

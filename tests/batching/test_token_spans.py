@@ -36,7 +36,7 @@ def text_of(spans):
 
 
 @pytest.mark.parametrize("family", [name for name in FAMILIES if name != "phi"])
-def test_spans_write_exactly_what_the_template_wrote(family):
+def test_spans_have_exactly_the_text_of_the_template(family):
     tokenizer = byte_level(family)
     for found in allowed(FAMILIES[family], ALL):
         segments = ChatTemplate().render(found, tokenizer)
@@ -48,7 +48,7 @@ def test_spans_write_exactly_what_the_template_wrote(family):
         assert trained == "".join(segment.text for segment in segments if segment.trained)
 
 
-def test_white_space_that_a_special_token_swallows_is_not_shown_since_the_model_does_not_see_it():
+def test_white_space_absorbed_by_a_special_token_is_not_shown():
     tokenizer = byte_level("phi")  # `<|user|>` takes in the line break after it
     segments = ChatTemplate().render(conversation("Hello", "two"), tokenizer)
     (example,) = SegmentEncoder(tokenizer).encode([segments])
@@ -65,7 +65,7 @@ def test_spans_of_other_tokenizers_have_the_decoded_text(tokenizer, text):
 
 @given(st.text(max_size=30))
 @settings(max_examples=200, deadline=None)
-def test_no_text_is_lost_and_every_id_stands_in_one_span(text):
+def test_no_text_is_lost_and_every_id_is_in_one_span(text):
     tokenizer = byte_level("chatml")
     ids = tokenizer.backend_tokenizer.encode(text, add_special_tokens=False).ids
     spans = read(tokenizer, ids)

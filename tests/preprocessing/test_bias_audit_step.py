@@ -1,4 +1,4 @@
-"""The bias audit: what is counted, near what, in which language, and that nothing is changed."""
+"""The bias audit: counts by group and language, nearby words, and unchanged rows."""
 
 import math
 
@@ -149,7 +149,7 @@ def test_speakers_can_be_chosen() -> None:
     assert found == {"user": 1, "assistant": 2, "reference": 1}
 
 
-def test_rates_before_preprocessing_stand_beside_those_after_it() -> None:
+def test_rates_before_preprocessing_are_reported_with_those_after_it() -> None:
     audit = Audit()
     run(BiasAudit(), talk("the woman is in"), talk("the man is in"), audit=audit, stage="preprocessing/train/before")
     run(BiasAudit(), talk("the boy is in"), audit=audit, stage="preprocessing/test/before")
@@ -176,7 +176,7 @@ def test_an_empty_split_has_an_empty_table() -> None:
     assert run(BiasAudit())[0] == {"words": 0, "rows": 0, "messages": {}, "categories": {}}
 
 
-def test_the_shipped_lists_are_whole_and_no_term_stands_for_two_groups() -> None:
+def test_the_packaged_lists_are_complete_and_no_term_has_two_groups() -> None:
     assert tuple(load_lists()) == tuple(all_lists())
     for lists in load_lists().values():
         assert tuple(lists["groups"]) == tuple(all_categories())

@@ -54,7 +54,7 @@ def test_words_of_pairs_are_swapped_together_with_their_case(text, expected) -> 
     assert swapped(text) == expected
 
 
-def test_a_copy_stands_after_its_row_with_its_own_id_and_is_counted() -> None:
+def test_a_copy_follows_its_row_with_its_own_id_and_is_counted() -> None:
     row = talk("who is he?", "the king", source="s", metadata={"a": 1})
     kept, counts = run(Counterfactual(), row, talk("nobody", "there", id="y"))
     assert [known.id for known in kept] == ["x", "x-swapped", "y"]
@@ -112,7 +112,7 @@ def test_a_share_of_the_rows_is_chosen_by_their_id_and_the_seed() -> None:
     assert {row.id for row in reversed_rows if row.id.endswith("-swapped")} == third
 
 
-def test_what_cannot_be_meant_is_refused() -> None:
+def test_invalid_settings_are_refused() -> None:
     for wrong in (
         {"lists": []},
         {"pairs": [["a"]]},

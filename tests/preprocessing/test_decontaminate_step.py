@@ -1,4 +1,4 @@
-"""Decontamination: nothing planted stays, nothing clean leaves, and every option has its effect."""
+"""Decontamination: every planted row is dropped, every clean row kept, and every option has its effect."""
 
 import gzip
 import hashlib
@@ -322,7 +322,7 @@ def test_a_step_declares_its_needs_and_refuses_to_compare_nothing(tmp_path) -> N
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.text(max_size=30), max_size=8), st.lists(st.text(max_size=30), max_size=8))
-def test_any_text_goes_through_and_an_equal_one_never_stays(train, test) -> None:
+def test_any_text_is_accepted_and_an_equal_one_is_always_dropped(train, test) -> None:
     kept, counts, _ = run(Decontaminate(), [talk(known) for known in train], {"test": [talk(known) for known in test]})
     assert len(kept) + sum(counts.values()) == len(train)
     assert not {row.messages[0].content for row in kept} & {known for known in test if any(map(str.isalnum, known))}

@@ -1,4 +1,4 @@
-"""Exact duplicates: by which part, as which text, which row stays, and across splits."""
+"""Exact duplicates: the compared part and text, the row that is kept, and other splits."""
 
 import dataclasses
 import subprocess
@@ -69,7 +69,7 @@ def test_message_boundaries_and_roles_count() -> None:
     assert len(run(DeduplicateExact(), [talk("a", "b"), talk("a", "b", roles=("system", "user"))])[0]) == 2
 
 
-def test_what_is_rejected_counts_in_the_whole_and_not_in_the_answer() -> None:
+def test_rejected_answers_count_for_the_conversation_but_not_for_the_answer() -> None:
     rows = [talk("q", "a", rejected=(Message("assistant", text),)) for text in "xyx"]
     assert len(run(DeduplicateExact(), rows)[0]) == 2
     assert len(run(DeduplicateExact(by="answer"), rows)[0]) == 1
@@ -82,7 +82,7 @@ def test_a_reference_is_the_answer_if_no_message_is() -> None:
     assert counts == {"exact duplicate of an earlier row (same conversation)": 1}
 
 
-def test_rows_that_lack_the_part_stay() -> None:
+def test_rows_without_the_part_are_kept() -> None:
     rows = [talk("a"), talk("b"), talk("c", " "), talk("d", "")]
     assert len(run(DeduplicateExact(by="answer"), rows)[0]) == 4
     assert len(run(DeduplicateExact(by="answer", keep="longest"), rows)[0]) == 4
@@ -107,7 +107,7 @@ def test_a_row_in_validation_and_test_leaves_only_validation() -> None:
     assert run(step, [row], "test", **splits)[0] == [["q", "a"]]
 
 
-def test_a_step_says_what_it_needs() -> None:
+def test_a_step_declares_its_needs() -> None:
     assert DeduplicateExact().needs == {"splits"}
     assert DeduplicateExact(across=[]).needs == frozenset()
     assert DeduplicateExact(keep="longest").needs == {"rows", "splits"}

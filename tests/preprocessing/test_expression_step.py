@@ -1,4 +1,4 @@
-"""Expression: what may be named, what is refused when it is built, what happens to rows it fails on, no way to hang."""
+"""Expression: names, what is refused when it is built, rows on which it fails, and that it cannot hang."""
 
 import time
 
@@ -69,7 +69,7 @@ TRUE = {
 
 
 @pytest.mark.parametrize("name", TRUE)
-def test_what_an_expression_may_name(name):
+def test_names_of_an_expression(name):
     assert true_of(TRUE[name])
     assert not true_of(f"not ({TRUE[name]})")
 
@@ -100,7 +100,7 @@ def test_rows_for_which_it_is_false_are_dropped_and_counted():
     assert (found, counts) == ([ROW], {("dropped", "expression is false"): 1})
 
 
-def test_columns_may_be_named_plainly_where_they_are_listed():
+def test_listed_columns_are_names():
     assert true_of("lang == 'en' and score > 4", columns=["lang", "score"])
     step = Expression(keep="lang == 'en'", columns=["lang"])
     assert run(step, PLAIN) == ([], {("dropped", "expression failed: no 'lang'"): 1})
@@ -146,7 +146,7 @@ def test_unknown_names_are_refused_with_the_nearest(keep, nearest):
         *("-" * 200 + "1", "__import__('os')", "eval('1')", "print", "x" * 3000, "answer @ answer"),
     ],
 )
-def test_what_is_not_of_the_language_is_refused_when_it_is_built(keep):
+def test_syntax_outside_the_language_is_refused_when_built(keep):
     with pytest.raises(pydantic.ValidationError, match="keep"):
         Expression(keep=keep)
 
@@ -164,7 +164,7 @@ def test_a_column_cannot_take_the_name_of_something_else():
         *("abs(answer) > 1", "roles[99] == ''", "max() > 1", "max(1, answer) > 1", "metadata['a']['b'] == 1"),
     ],
 )
-def test_what_could_hang_or_cannot_be_worked_out_fails_at_once(keep):
+def test_expressions_that_could_hang_or_fail_stop_at_once(keep):
     started = time.perf_counter()
     found, counts = run(Expression(keep=keep), ROW)
     assert found == []

@@ -1,4 +1,4 @@
-"""Language: lists of codes for each part, probability, short texts, code that is looked over."""
+"""Language: codes for each part, probability, short texts, ignored code."""
 
 import importlib.util
 
@@ -27,7 +27,7 @@ def run(step, *rows):
     return found, {(tally.action, tally.reason): tally.count for tally in audit.tallies.values()}, audit
 
 
-def test_languages_that_are_not_named_are_dropped_and_counted_by_language():
+def test_other_languages_are_dropped_and_counted_by_language():
     rows = [talk(text, text) for text in (ENGLISH, FRENCH, GERMAN, CHINESE)]
     found, counts, audit = run(Language(conversation=["en", "zh"]), *rows)
     assert found == [rows[0], rows[3]]
@@ -76,13 +76,13 @@ def test_the_probability_is_that_of_the_languages_together(monkeypatch):
     assert run(Language(conversation=["sr"]), row)[1] == {("dropped", "conversation in hr"): 1}
 
 
-def test_so_much_of_a_text_is_looked_at():
+def test_only_the_start_of_a_text_is_examined():
     row = talk(ENGLISH + " " + FRENCH * 10, "ok")
     assert run(Language(prompt=["en"], max_characters=80), row)[0] == [row]
     assert run(Language(prompt=["en"], max_characters=900), row)[0] == []
 
 
-def test_code_and_addresses_are_not_looked_at():
+def test_code_and_addresses_are_ignored():
     code = "```python\nfor index in range(number_of_words):\n    print(words[index], end=separator)\n```\n"
     address = "https://www.example.com/this/is/an/english/page/about/the/weather/of/today\n"
     row = talk(code + address + FRENCH, "ok")

@@ -1,4 +1,4 @@
-"""Length: every bound, every unit, every part; what a word is."""
+"""Length: every bound, unit and part; and what counts as a word."""
 
 import pydantic
 import pytest
@@ -72,7 +72,7 @@ def test_text_that_spells_a_special_token_is_counted_as_text():
     assert answers(Length(of="answer", min_tokens=7), talk("a", "<|end|>"), talk("a", "abc")) == ["<|end|>"]
 
 
-def test_what_the_tokenizer_was_asked_before_changes_nothing_nor_is_it_changed():
+def test_earlier_tokenizer_calls_change_nothing_and_the_tokenizer_is_not_changed():
     tokenizer = letters_tokenizer()
     tokenizer("abcdef", truncation=True, max_length=2)
     tokenizer.pad_token = "?"
@@ -104,13 +104,13 @@ def test_batches_of_the_tokenizer_change_nothing(monkeypatch, rows, characters):
     assert found == [text for text in texts if len(text) <= 4]
 
 
-def test_the_tokenizer_is_needed_where_tokens_are_counted_and_only_there():
+def test_the_tokenizer_is_needed_only_if_tokens_are_counted():
     assert Length(max_characters=3, max_words=2).needs == frozenset()
     assert Length(min_tokens=1).needs == Length(max_tokens=9).needs == {"tokenizer"}
     list(Length(max_words=2).apply(ROWS, Context(stage="s", audit=Audit())))  # whose tokenizer raises
 
 
-def test_what_is_rejected_has_to_fit_too():
+def test_rejected_answers_have_to_fit_too():
     pair = talk("q", "a", rejected=(Message("assistant", "a very long answer"),))
     assert kept(Length(max_characters=10), pair)[0] == []
     assert kept(Length(of="answer", max_words=3), pair)[0] == []

@@ -1,4 +1,4 @@
-"""Perplexity: values against the model's own loss, the band, batches that change nothing, the fingerprint."""
+"""Perplexity: values against the model's own loss, bounds, batches, the fingerprint."""
 
 import math
 
@@ -92,7 +92,7 @@ def test_values_are_exp_of_the_models_own_mean_loss(folder):
     assert measured(folder, *ROWS) == pytest.approx([expected(folder, text) for text in TEXTS], rel=1e-4)
 
 
-def test_the_prompt_may_stand_before_and_is_not_counted(folder):
+def test_the_prompt_may_precede_and_is_not_counted(folder):
     row = talk("the cat sat.", prompt="who sat")
     (found,) = measured(folder, row, given_prompt=True)
     assert found == pytest.approx(expected(folder, "the cat sat.", given="who sat\n"), rel=1e-4)
@@ -130,7 +130,7 @@ def test_short_texts_stay_and_are_reported(folder):
     assert run(folder, rows=[talk("")], min_tokens=1)[1] == {("reported", "answer under 1 tokens"): 1}
 
 
-def test_so_many_tokens_are_looked_at(folder):
+def test_only_the_first_tokens_are_scored(folder):
     text = "the cat sat on the mat."
     assert measured(folder, talk(text), max_tokens=7)[0] == pytest.approx(expected(folder, text[:7]), rel=1e-4)
     long = talk("ab " * 5000, prompt="cd " * 5000)  # more than the model's positions, and a given prompt
@@ -184,7 +184,7 @@ def test_the_fingerprint_is_of_the_folders_bytes(folder, tmp_path):
     assert hub == ["a/b@main", "a/b@v1"]
 
 
-def test_a_folder_that_is_none_and_one_without_a_model_are_problems(folder, tmp_path):
+def test_a_missing_folder_and_one_without_a_model_are_problems(folder, tmp_path):
     def reasons(model):
         return [problem.reason for problem in PerplexityFilter(model=model, max_perplexity=9.0).problems()]
 
@@ -212,7 +212,7 @@ def test_a_model_that_cannot_be_loaded_is_refused(folder, tmp_path):
         ({"max_perplexity": 0.5}, "max_perplexity"),
     ],
 )
-def test_what_says_nothing_is_refused(fields, field):
+def test_settings_without_effect_are_refused(fields, field):
     with pytest.raises(pydantic.ValidationError, match=field):
         PerplexityFilter(model="a/b", **fields)
 

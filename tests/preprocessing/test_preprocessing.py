@@ -1,4 +1,4 @@
-"""Steps together: their order, the splits they pass over, what they are given, and the presets."""
+"""The pipeline: order of steps, their splits and needs, and the presets."""
 
 import dataclasses
 import functools
@@ -87,14 +87,14 @@ def test_a_step_passes_over_the_splits_it_names(tmp_path) -> None:
     assert audit["stages"]["preprocessing/test/mark"] == {"in": 1, "out": 1}
 
 
-def test_a_step_gets_what_it_declares(tmp_path) -> None:
+def test_a_step_gets_its_declared_needs(tmp_path) -> None:
     tokenizer = RunTokenizer(lambda: "the tokenizer", lambda: "its fingerprint")
     run(tmp_path, {"look": Look()}, tokenizer=tokenizer, test=["c"])
     assert Look.seen["train"] == {"train": 2, "validation": 0, "test": 1}
 
 
 @pytest.mark.parametrize("changed", ["tokenizer", "data"])
-def test_what_a_step_declares_is_part_of_its_key(tmp_path, monkeypatch, changed) -> None:
+def test_declared_needs_are_part_of_the_key(tmp_path, monkeypatch, changed) -> None:
     def keys(fingerprint="its fingerprint"):
         tokenizer = RunTokenizer(lambda: "the tokenizer", lambda: fingerprint)
         stages = Preprocessing(steps={"mark": Mark(letter="1"), "look": Look()}).stages(tmp_path, tokenizer)

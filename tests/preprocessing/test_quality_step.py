@@ -1,4 +1,4 @@
-"""Quality: every rule drops what it is for, keeps what it is not, and counts its own reason."""
+"""Quality: every rule drops only what fails it, and counts its own reason."""
 
 import dataclasses
 import time
@@ -58,7 +58,7 @@ RULES = [
 @pytest.mark.parametrize(
     ("fields", "bad", "good", "reason"), RULES, ids=lambda value: next(iter(value)) if isinstance(value, dict) else ""
 )
-def test_a_rule_drops_what_breaks_it_and_nothing_else(fields, bad, good, reason):
+def test_a_rule_drops_only_what_fails_it(fields, bad, good, reason):
     found, counts = run(Quality(**OFF, **fields), talk(bad), talk(good))
     assert [row.answers[0] for row in found] == [good]
     assert counts == {reason: 1}

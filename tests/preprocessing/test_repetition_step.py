@@ -88,7 +88,7 @@ BOUNDS = {name: 10 if name == "max_character_run" else 0.25 for name in REPEATED
 
 
 @pytest.mark.parametrize("name", REPEATED)
-def test_a_bound_drops_what_is_over_it_and_nothing_else(name):
+def test_a_bound_drops_only_what_exceeds_it(name):
     step = Repetition(judged_from_words=0, **{name: BOUNDS[name]})
     found, counts = run(step, talk(REPEATED[name]), talk(PROSE))
     assert found == [talk(PROSE)]

@@ -1,4 +1,4 @@
-"""Sample: shares, caps, strata and their even allocation; a row added moves at most one other."""
+"""Sample: shares, bounds, strata and their allocation; an added row replaces at most one other."""
 
 import tracemalloc
 from collections import Counter
@@ -50,7 +50,7 @@ def test_caps_hold_for_each_stratum_and_in_all():
     assert by_source(max_rows=5000) == {"big": 900, "small": 100}
 
 
-def test_the_order_stays_and_what_is_left_out_is_counted():
+def test_the_order_is_kept_and_dropped_rows_are_counted():
     found, audit = run(Sample(by="source", max_rows=100), ROWS)
     numbers = [int(kept.id) for kept in found]
     assert numbers == sorted(numbers)
@@ -167,7 +167,7 @@ def test_a_few_bytes_are_held_for_each_row():
         ({"max_rows": 0}, "max_rows"),
     ],
 )
-def test_what_says_nothing_is_refused(fields, field):
+def test_settings_without_effect_are_refused(fields, field):
     with pytest.raises(pydantic.ValidationError, match=field):
         Sample(**fields)
 

@@ -112,14 +112,14 @@ def test_clean_mends_turns(fields, turns, expected) -> None:
     assert shown == expected
 
 
-def test_clean_drops_what_asks_nothing_and_spares_a_plain_text() -> None:
+def test_clean_drops_empty_prompts_but_keeps_plain_texts() -> None:
     nothing = talk(("user", " "), ("assistant", "x"))
     assert run(Clean(), nothing)[0] == []
     assert len(run(Clean(empty_prompt="keep"), nothing)[0]) == 1
     assert len(run(Clean(), talk(("assistant", "A text for continued pretraining.")))[0]) == 1
 
 
-def test_clean_refuses_patterns_that_are_none_or_that_nothing_looks_for() -> None:
+def test_clean_refuses_invalid_and_unused_patterns() -> None:
     with pytest.raises(pydantic.ValidationError, match="not used while"):
         Clean(refusal_patterns=["x"])
     with pytest.raises(pydantic.ValidationError, match="not a regular expression"):
@@ -135,7 +135,7 @@ def test_clean_counts_rows_by_kind() -> None:
 
 @given(ANY_TEXT, st.sampled_from([Clean(), Clean(html="remove", role_order="repair", trailing_spaces="remove")]))
 @settings(max_examples=150, deadline=None)
-def test_what_is_clean_stays_as_it_is(text, step) -> None:
+def test_clean_text_is_unchanged(text, step) -> None:
     found, _ = run(step, talk(("user", text), ("assistant", text)))
     again, counts = run(step, *found)
     assert again == found
@@ -226,7 +226,7 @@ def test_a_mask_that_would_be_masked_is_refused() -> None:
 
 @given(ANY_TEXT)
 @settings(max_examples=150, deadline=None)
-def test_what_is_normal_stays_as_it_is(text) -> None:
+def test_normal_text_is_unchanged(text) -> None:
     step = Normalize(form="NFKC", quotes="ascii", dashes="ascii", lower_case=True, numbers="mask")
     found, _ = run(step, talk(("user", "q"), ("assistant", text)))
     again, _ = run(step, *found)
@@ -315,7 +315,7 @@ def test_redact_finds_private_keys() -> None:
     "text",
     ["git clone git@github.com:a/b.git", "@pytest.mark.skip", "version 1.2.3.4", "room 12345", "4111 1111 1111 1112"],
 )
-def test_what_looks_alike_stays(text) -> None:
+def test_similar_text_is_kept(text) -> None:
     assert answered(Redact(), text) == (text, [])
 
 
@@ -354,6 +354,6 @@ def test_the_audit_never_shows_what_was_redacted() -> None:
     "fields",
     [{"placeholder": "X"}, {"extra": {"low": "x"}}, {"extra": {"A": "("}}, {"extra": {"A": "x*"}}],
 )
-def test_redact_refuses_what_cannot_be_meant(fields) -> None:
+def test_redact_refuses_invalid_settings(fields) -> None:
     with pytest.raises(pydantic.ValidationError):
         Redact(**fields)

@@ -1,4 +1,4 @@
-"""Templates that are settings: the shipped ones, word for word."""
+"""Text templates: the packaged ones, word for word."""
 
 from pathlib import Path
 
