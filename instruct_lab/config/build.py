@@ -28,7 +28,7 @@ FAILED = _Failed()
 
 @dataclasses.dataclass
 class Build:
-    """What was built, by full key (`""` is the whole config), and every problem that was found."""
+    """What was built and the strings at the top level, by full key (`""`: the whole), and every problem found."""
 
     root: Any = FAILED
     built: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -40,6 +40,7 @@ def build(config: DictConfig) -> Build:
     result = Build()
     plain = _resolve(config, "", result.problems)
     result.root = _build(plain, "", result)
+    result.built |= {name: value for name, value in plain.items() if isinstance(value, str)}
     for key, component in result.built.items():
         if isinstance(component, Component):
             for problem in component.problems():

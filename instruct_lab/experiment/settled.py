@@ -6,19 +6,24 @@ import dataclasses
 from typing import Any
 
 from instruct_lab.experiment.experiment import Experiment
-from instruct_lab.experiment.rules.declarations import suitable_learning_rate
+from instruct_lab.experiment.rules.declarations import longest_example, suitable_learning_rate
 
 
 def settle(experiment: Experiment) -> tuple[Experiment, dict[str, Any]]:
-    """Fill in the learning rate that suits the chosen components if `optimizer.lr` is null.
+    """Set the learning rate if it is null, and limit the length of examples to the model's positions.
 
     Returns:
         The experiment with these values, and the values by full key, for the record.
     """
+    model, tuning, cache_path = experiment.model, experiment.tuning, experiment.cache_path
+    batching, optimizer = experiment.batching, experiment.optimizer
     values: dict[str, Any] = {}
-    optimizer = experiment.optimizer
-    suitable = suitable_learning_rate(experiment.tuning, experiment.objective, optimizer)
-    if optimizer.lr is None and suitable is not None:
-        values["optimizer.lr"] = suitable
-        optimizer = dataclasses.replace(optimizer, lr=suitable)
-    return dataclasses.replace(experiment, optimizer=optimizer), values
+    rate = suitable_learning_rate(tuning, experiment.objective, optimizer, model, cache_path)
+    if optimizer.lr is None and rate is not None:
+        values["optimizer.lr"] = rate
+        optimizer = dataclasses.replace(optimizer, lr=rate)
+    longest = longest_example(model, tuning, cache_path)
+    if longest is not None and (batching.max_tokens is None or batching.max_tokens > longest):
+        values["batching.max_tokens"] = longest
+        batching = dataclasses.replace(batching, max_tokens=longest)
+    return dataclasses.replace(experiment, optimizer=optimizer, batching=batching), values

@@ -44,13 +44,19 @@ class Tuning(Component, ABC):
     needs_biases: ClassVar[bool] = False
     """True if only biases are trained, so that a model without any is refused."""
 
-    def learning_rate_for(self, hidden_size: int | None) -> float | None:
-        """The peak learning rate of AdamW that suits the method with these settings, on a model of this width.
+    def learning_rate_for(self, hidden_size: int | None, pretrained: bool = True) -> float | None:
+        """The peak learning rate of AdamW that suits the method with these settings, on a given model.
 
         Args:
             hidden_size: width of the model's hidden states; None if it is not known before loading.
+            pretrained: False for a model with random weights.
         """
         return self.learning_rate
+
+    @property
+    def num_added_positions(self) -> int:
+        """Positions that the method takes before each text, of those that the model has."""
+        return 0
 
     @property
     def keeps_base(self) -> bool:

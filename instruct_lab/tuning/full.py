@@ -23,6 +23,10 @@ class Full(Tuning):
     learning_rate: ClassVar[float | None] = 2e-5  # measured: experiments=tuning_methods
     trains_new_tokens: ClassVar[bool] = True
 
+    def learning_rate_for(self, hidden_size: int | None, pretrained: bool = True) -> float | None:
+        """From random weights 1e-3, as in `experiments=translation_from_scratch`."""
+        return self.learning_rate if pretrained else 1e-3
+
     def apply(self, loaded: LoadedModel) -> LoadedModel:
         """Let every parameter train."""
         loaded.model.requires_grad_(True)

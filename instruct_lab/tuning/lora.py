@@ -141,7 +141,7 @@ class LoRA(PeftMethod):
         """See `Tuning.learning_rate_factor`."""
         return self.lr_ratio if ".lora_B." in name else 1.0
 
-    def learning_rate_for(self, hidden_size: int | None) -> float | None:
+    def learning_rate_for(self, hidden_size: int | None, pretrained: bool = True) -> float | None:
         """2e-3 up to the width at which it was measured; above it the rate falls with a power of the width.
 
         *LoRA Without Regret* (Schulman et al., 2025) finds 5e-4·(2000 / width)^0.781 for Llama models; this is 1.5

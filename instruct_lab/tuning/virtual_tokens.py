@@ -23,7 +23,12 @@ class VirtualTokens(PeftMethod, ABC):
 
     mergeable: ClassVar[bool] = False
 
-    num_virtual_tokens: Annotated[int, Field(ge=1)] = 20  # of each text
+    num_virtual_tokens: Annotated[int, Field(ge=1)] = 20  # before each text
+
+    @property
+    def num_added_positions(self) -> int:
+        """One for each virtual token."""
+        return self.num_virtual_tokens
 
     def apply(self, loaded: LoadedModel) -> LoadedModel:
         """Freeze the model and put what trains before every text."""
@@ -60,7 +65,7 @@ class PromptTuning(VirtualTokens):
         if (self.init == "text") != (self.init_text is not None):
             raise Refusal("init_text", "init=text needs a text, and no other init takes one")
 
-    def learning_rate_for(self, hidden_size: int | None) -> float | None:
+    def learning_rate_for(self, hidden_size: int | None, pretrained: bool = True) -> float | None:
         """A third of the usual rate for embeddings that start from a text, so that they stay near it."""
         return 1e-2 if self.init == "text" else self.learning_rate
 

@@ -44,8 +44,9 @@ def test_optimizer_and_objective_scale_the_learning_rate():
     assert check(["optimizer=lion"]).experiment.optimizer.lr == 3e-4
     assert check(["optimizer=galore", "optimizer.scale=0.5", "tuning=full"]).experiment.optimizer.lr == 4e-5
     dpo, adamw = component_of("objective", "dpo"), component_of("optimizer", "adamw")
-    assert suitable_learning_rate(LoRA(), dpo, adamw) == 1e-4
-    assert suitable_learning_rate(Full(), dpo, adamw) == 1e-6
+    smollm2 = component_of("model", "smollm2_135m")
+    assert suitable_learning_rate(LoRA(), dpo, adamw, smollm2, "absent") == 1e-4
+    assert suitable_learning_rate(Full(), dpo, adamw, smollm2, "absent") == 1e-6
     assert problems("optimizer=muon", "optimizer.scale=original")["optimizer.lr"].count("scale=original") == 1
 
 
@@ -69,6 +70,37 @@ def test_rates_of_lora_fall_with_the_hidden_size():
     assert rates[0] == rates[1] == rates[2] == 2e-3
     assert rates[2] > rates[3] > rates[4] > 2e-4
     assert LoRA(lr_ratio=16.0).learning_rate_for(None) == 5e-4
+
+
+def test_the_width_of_the_model_decides_the_rate_of_lora():
+    assert check(["model=smollm2_1_7b_hub"]).experiment.optimizer.lr == 7.4e-4
+    wide = ["model=smollm2_1_7b_hub", "model.declared_facts=null"]
+    (warning,) = check(wide).warnings
+    assert "hidden size" in str(warning)
+    assert not check([*wide, "optimizer.lr=1e-3"]).warnings
+
+
+def test_random_weights_have_a_rate_of_their_own_in_full_tuning():
+    assert check(["model=tiny_random", "tuning=full"]).experiment.optimizer.lr == 1e-3
+
+
+ENCODER = ["objective=masked", "metrics=masked", "template=contents"]
+
+
+@pytest.mark.parametrize(("tuning", "longest"), [("lora", 512), ("prompt_tuning", 492)])
+def test_examples_are_limited_to_the_positions_of_the_model(tuning, longest):
+    checked = check(["model=small_encoder", f"tuning={tuning}", *ENCODER])
+    (warning,) = checked.warnings
+    assert f"lowered to {longest}" in str(warning)
+    assert checked.experiment.batching.max_tokens == checked.resolved["batching"]["max_tokens"] == longest
+    shorter = check(["model=small_encoder", f"tuning={tuning}", *ENCODER, "batching.max_tokens=100"])
+    assert (shorter.warnings, shorter.experiment.batching.max_tokens) == ([], 100)
+    assert check([]).experiment.batching.max_tokens == 1024
+
+
+def test_bias_tuning_needs_biases():
+    assert "BitFit trains only biases, and the model has none" in problems("tuning=bitfit")["tuning"]
+    assert "tuning" not in problems("tuning=bitfit", "model=bart_base_hub", "template=contents")
 
 
 def test_a_method_without_a_rate_needs_one(monkeypatch):
@@ -104,7 +136,8 @@ def test_objectives_of_pairs_need_pairs(option):
 def test_refusals_load_no_torch():
     code = (
         "import sys; from instruct_lab.experiment.check import check; "
-        "check(['tuning=ia3', 'model.tokenizer.extra_tokens=[x]', 'objective=dpo']); print('torch' in sys.modules)"
+        "check(['tuning=ia3', 'model.tokenizer.extra_tokens=[x]', 'objective=dpo']); check(['tuning=bitfit']); "
+        "print('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

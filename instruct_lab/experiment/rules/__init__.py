@@ -25,6 +25,8 @@ COMBINATION_RULES: tuple[Rule, ...] = (
     combinations.check_num_samples,
     declarations.check_supervision,
     declarations.check_new_tokens,
+    declarations.check_biases_exist,
+    declarations.check_positions,
 )
 """What choices of several groups have to agree on. `check --all` skips these: there, one option stands among the
 defaults of all other groups, and it need not suit their family, objective and metrics."""

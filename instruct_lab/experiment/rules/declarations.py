@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
+from instruct_lab.batching import Batching
 from instruct_lab.data import Data, DataSet
 from instruct_lab.errors import Problem
-from instruct_lab.model import Model
+from instruct_lab.model import Model, ModelFacts, Random
 from instruct_lab.objective import Objective
 from instruct_lab.optimizer import Optimizer
 from instruct_lab.tuning import Tuning
@@ -39,26 +41,67 @@ def check_new_tokens(model: Model, tuning: Tuning) -> Iterator[Problem]:
             yield Problem(key=f"model.tokenizer.{field}", value=", ".join(tokens), reason=reason)
 
 
-def suitable_learning_rate(tuning: Tuning, objective: Objective, optimizer: Optimizer) -> float | None:
-    """The peak learning rate that suits the tuning method, the objective and the optimizer.
+def check_biases_exist(model: Model, tuning: Tuning, cache_path: str) -> Iterator[Problem]:
+    """A method that trains only biases needs some."""
+    if tuning.needs_biases and facts_of(model, cache_path).has_biases is False:
+        method = type(tuning).__name__
+        reason = f"{method} trains only biases, and the model has none: choose another method; tuning=ia3 is as small"
+        yield Problem(key="tuning", value=method, reason=reason)
 
-    `None` if nothing is trained, or if the method declares no rate.
+
+def facts_of(model: Model, cache_path: str) -> ModelFacts:
+    """What is known of the model before it is loaded."""
+    return model.facts(Path(cache_path).expanduser())
+
+
+def longest_example(model: Model, tuning: Tuning, cache_path: str) -> int | None:
+    """The number of tokens that fit the model's positions; `None` if there is no limit, or if it is unknown."""
+    positions = facts_of(model, cache_path).max_positions
+    return None if positions is None else max(2, positions - tuning.num_added_positions)
+
+
+def check_positions(model: Model, tuning: Tuning, batching: Batching, cache_path: str) -> Iterator[Problem]:
+    """Examples that are longer than the model's positions are handled as `batching.overlong` says."""
+    longest, set_to = longest_example(model, tuning, cache_path), batching.max_tokens
+    if longest is not None and (set_to is None or set_to > longest):
+        taken = f", {tuning.num_added_positions} of them for virtual tokens" if tuning.num_added_positions else ""
+        reason = f"the model has {longest + tuning.num_added_positions} positions{taken}: lowered to {longest}"
+        yield Problem(key="batching.max_tokens", value=set_to, reason=reason, kind="warning")
+
+
+def suitable_learning_rate(
+    tuning: Tuning, objective: Objective, optimizer: Optimizer, model: Model, cache_path: str
+) -> float | None:
+    """The peak learning rate that suits the tuning method, the objective, the optimizer and the model.
+
+    `None` if nothing is trained, or if the method declares no rate. Two digits: it is an estimate.
     """
-    rate = tuning.learning_rate_for(None)
+    is_pretrained = not isinstance(model.weights, Random)
+    rate = tuning.learning_rate_for(facts_of(model, cache_path).hidden_size, is_pretrained)
     if rate is None:
         return None
-    return float(f"{rate * optimizer.learning_rate_scale * objective.learning_rate_scale:.4g}")
+    return float(f"{rate * optimizer.learning_rate_scale * objective.learning_rate_scale:.2g}")
 
 
-def check_learning_rate(tuning: Tuning, objective: Objective, optimizer: Optimizer) -> Iterator[Problem]:
+def check_learning_rate(
+    tuning: Tuning, objective: Objective, optimizer: Optimizer, model: Model, cache_path: str
+) -> Iterator[Problem]:
     """A rate is set if the method declares none; one that is far from the declared one is reported."""
-    suitable = suitable_learning_rate(tuning, objective, optimizer)
+    suitable = suitable_learning_rate(tuning, objective, optimizer, model, cache_path)
     method, rate = type(tuning).__name__, optimizer.lr
     if suitable is None:
         if tuning.trains and rate is None:
             yield Problem(key="optimizer.lr", reason=f"{method} declares no learning rate: set optimizer.lr=...")
-    elif rate is not None and not suitable / FAR_OFF < rate < suitable * FAR_OFF:
+    elif rate is None:
+        if facts_of(model, cache_path).hidden_size is None and _depends_on_width(tuning):
+            reason = f"{method}'s rate depends on the model's hidden size, which is unknown before the download: using"
+            yield Problem(key="optimizer.lr", reason=f"{reason} {suitable:g}, which may be too high", kind="warning")
+    elif not suitable / FAR_OFF < rate < suitable * FAR_OFF:
         ratio = max(rate / suitable, suitable / rate)
         compared = "above" if rate > suitable else "below"
         reason = f"this is {ratio:.3g} times {compared} {suitable:g}, which suits {method} here: null takes that rate"
         yield Problem(key="optimizer.lr", value=rate, reason=reason, kind="warning")
+
+
+def _depends_on_width(tuning: Tuning) -> bool:
+    return tuning.learning_rate_for(None) != tuning.learning_rate_for(10**6)
