@@ -16,8 +16,7 @@ if TYPE_CHECKING:
 
 BATCH_ROWS = 1000
 BATCH_BYTES = 32 << 20
-"""Most bytes of a record batch that is built up from smaller ones: a bound on memory that does not depend on the number
-of rows."""
+"""Limit on the bytes of a record batch, so that memory does not depend on the number of rows."""
 
 
 class ArrowFile:

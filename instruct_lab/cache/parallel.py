@@ -35,7 +35,7 @@ MAX_PROCESSES = 4
 PARTS_EACH = 2
 """Parts that a worker holds at a time: the current one and the next."""
 GC_THRESHOLDS = (200_000, 20, 100)
-"""Python's search for reference cycles, less often: rows are many objects without cycles, and it visits them all."""
+"""Make Python search for reference cycles less often: it visits all the many rows, which have none."""
 READY = -1
 GONE = -2
 CODE = "import sys; sys.path[:] = {path!r}; from instruct_lab.cache.parallel import serve; serve({descriptor})"

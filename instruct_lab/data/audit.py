@@ -22,7 +22,7 @@ def _format_sample(sample: object) -> str | None:
 
 @dataclasses.dataclass
 class Tally:
-    """The rows that one stage treated for one reason, with up to five samples (before and after)."""
+    """The rows that one stage handled for one reason, with up to five samples (before and after)."""
 
     stage: str
     action: str  # "dropped", "changed", "truncated", "added" or "reported"
@@ -76,7 +76,7 @@ class Audit:
             self._sums[stage, name] = None
 
     def count(self, action: str | None = None, stage: str | None = None) -> int:
-        """How many rows were treated by an action (default: any) at a stage (default: all)."""
+        """How many rows were counted under an action (default: any) at a stage (default: all)."""
         return sum(
             tally.count
             for tally in self.tallies.values()

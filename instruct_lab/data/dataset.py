@@ -47,9 +47,7 @@ class DataSet(Data):
     limit: dict[SplitName, Annotated[int, Field(ge=1)] | None] = Field(
         default_factory=dict
     )  # at most so many rows of a split, selected by content hash
-    language: Annotated[str, Field(min_length=2)] | None = (
-        None  # locale code of the answers; metrics and steps refer to it
-    )
+    language: Annotated[str, Field(min_length=2)] | None = None  # locale code of the answers, used by metrics and steps
     baselines: dict[str, Baseline | None] = Field(default_factory=dict)  # answers without a model, to compare with
 
     def __post_init__(self) -> None:
@@ -85,7 +83,7 @@ class DataSet(Data):
         """Handles prompts that preprocessing made equal as `overlap` says."""
         if self.overlap == "allow":
             return None
-        return audited_stage("overlap", self.overlap, self._build_apart)
+        return audited_stage("overlap", self.overlap, self._build_without_overlap)
 
     @property
     def gives(self) -> frozenset[Supervision]:
@@ -146,7 +144,7 @@ class DataSet(Data):
         audit.facts["splits"] = sizes
         return {"splits": sizes}
 
-    def _build_apart(self, before: Entry | None, folder: Path, audit: Audit) -> dict[str, Any]:
+    def _build_without_overlap(self, before: Entry | None, folder: Path, audit: Audit) -> dict[str, Any]:
         assert before is not None
         assert self.overlap != "allow"
         found = tables(before)

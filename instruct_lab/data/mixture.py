@@ -129,7 +129,7 @@ class Mixture(Data):
         for split in SPLIT_NAMES:
             write_conversations(folder / f"all-{split}.arrow", self._rows(split, parts, audit))
         pools = {split: ConversationTable(folder / f"all-{split}.arrow") for split in SPLIT_NAMES}
-        flags = self._flags(pools, audit, "data/overlap")
+        flags = self._select_rows(pools, audit, "data/overlap")
         for split, rows in pools.items():
             sizes[str(split)] = write_flagged(rows, flags[split], split_path(folder, split))
             rows.path.unlink()
@@ -149,7 +149,7 @@ class Mixture(Data):
                 if selected is None or index in selected:
                     yield dataclasses.replace(conversation, source=name)
 
-    def _flags(
+    def _select_rows(
         self, splits: dict[SplitName, ConversationTable], audit: Audit, stage: str
     ) -> dict[SplitName, bytearray]:
         if self.overlap == "allow":
@@ -161,7 +161,7 @@ class Mixture(Data):
 
         assert before is not None
         found = tables(before)
-        flags = self._flags({split: found[split] for split in SPLIT_NAMES}, audit, "preprocessing/overlap")
+        flags = self._select_rows({split: found[split] for split in SPLIT_NAMES}, audit, "preprocessing/overlap")
         sizes = {}
         for split in SPLIT_NAMES:
             if split != "train":

@@ -84,7 +84,7 @@ class Templates(Format):
         return {field: list(dict.fromkeys(names)) for field, names in columns.items()}
 
     def consumed_columns(self) -> set[str | None]:
-        """None: a template may use only a part of a column."""
+        """No column: a template may use only a part of one."""
         return set()
 
     def turns(self, row: Row) -> list[Message]:

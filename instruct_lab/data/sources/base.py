@@ -93,9 +93,7 @@ class Source(Component, ABC):
     """Whether equal rows are duplicates by nature, so that a split keeps only the first of them."""
 
     max_rows: Annotated[int, Field(ge=1)] | None = None  # rows to read at most; null: all
-    shuffle_buffer: Annotated[int, Field(ge=0)] = (
-        0  # rows held in memory to shuffle them; 0: in the order of the source
-    )
+    shuffle_buffer: Annotated[int, Field(ge=0)] = 0  # rows held in memory for shuffling; 0: not shuffled
     shuffle_seed: Annotated[int, Field(ge=0)] = 0  # seed of the shuffling
 
     @abstractmethod
@@ -139,7 +137,7 @@ class Source(Component, ABC):
 
 
 def shuffle(rows: Iterable[T], buffer: int, seed: int) -> Iterator[T]:
-    """Rows in random order, with `buffer` of them in memory; each is reindexd by a later one.
+    """Rows in random order, with `buffer` of them in memory; each is replaced by a later one.
 
     Source: the bounded shuffle buffer of `tf.data` and WebDataset. Depends only on the seed and the rows.
     """

@@ -32,9 +32,7 @@ FileFormat = Literal["auto", "json", "jsonl", "csv", "parquet"]
 class Files(Source):
     """Local files: one path, or several, or patterns with `*`, `?` and `**`; read in order of name."""
 
-    path: (
-        Annotated[str, Field(min_length=1)] | Annotated[list[str], Field(min_length=1)]
-    )  # files, relative to the working directory
+    path: Annotated[str, Field(min_length=1)] | Annotated[list[str], Field(min_length=1)]  # files or patterns
     file_format: FileFormat = "auto"  # auto: by the file's ending
     delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = None  # of CSV; null: tab for .tsv, else comma
 
