@@ -187,7 +187,7 @@ class PackageAsset(Component):
 
     def _member_sha256(self, wheel: Path, path: str) -> str:
         with self._member(wheel, path) as stream:
-            return _digest(stream)
+            return hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type]  # ZipExtFile has readinto
 
     @contextlib.contextmanager
     def _member(self, wheel: Path, path: str) -> Iterator[IO[bytes]]:
@@ -292,10 +292,3 @@ def _sha256(file: Path) -> str | None:
         return file_sha256(file)
     except FileNotFoundError:
         return None
-
-
-def _digest(stream: IO[bytes]) -> str:
-    digest = hashlib.sha256()
-    while chunk := stream.read(CHUNK_BYTES):
-        digest.update(chunk)
-    return digest.hexdigest()

@@ -5,7 +5,7 @@ the SHA-256 of every input, and an audit of every row that was dropped.
 """
 
 from instruct_lab.data.audit import Audit, Tally
-from instruct_lab.data.base import Data, DataSplits, Input
+from instruct_lab.data.base import Data, Input
 from instruct_lab.data.baselines import Baseline, Copy, NearestExample
 from instruct_lab.data.conversation import Conversation, Message, Role, normalize_text
 from instruct_lab.data.dataset import DataSet
@@ -49,7 +49,6 @@ __all__ = [
     "Copy",
     "Data",
     "DataSet",
-    "DataSplits",
     "Dialogues",
     "Files",
     "Format",

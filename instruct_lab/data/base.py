@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from pathlib import Path
 
 from instruct_lab.assets import Input
-from instruct_lab.cache import Entry, Stage, Store, link
+from instruct_lab.cache import Entry, Stage, link
 from instruct_lab.config import Component
-from instruct_lab.data.audit import Audit
-from instruct_lab.data.conversation import Conversation, Supervision
+from instruct_lab.data.conversation import Supervision
 from instruct_lab.data.split import SPLIT_NAMES
-from instruct_lab.data.stages import audit_of
 from instruct_lab.data.table import ConversationTable
-
-
-@dataclasses.dataclass(frozen=True)
-class DataSplits:
-    """Conversations by split name (`train`, `validation`, `test`) and the inputs they came from."""
-
-    splits: dict[str, Sequence[Conversation]]
-    inputs: list[Input]
 
 
 class Data(Component, ABC):
@@ -72,20 +60,6 @@ class Data(Component, ABC):
         Preprocessing may make prompts equal, so data sets use it to keep prompts from occurring in two splits.
         """
         return None
-
-    def load(self, cache_path: Path, audit: Audit) -> DataSplits:
-        """Read, map and split the rows, or load them from the cache; all three splits exist, possibly empty.
-
-        Args:
-            cache_path: folder for downloads and results.
-            audit: counts every row that is dropped, with the reason.
-
-        Raises:
-            InstructLabError: a source cannot be read, or a row does not match the format.
-        """
-        entry = Store(cache_path).result([self.stage(cache_path)])
-        audit.merge(audit_of(entry))
-        return DataSplits(dict(tables(entry)), self.inputs(cache_path))
 
 
 def tables(entry: Entry) -> dict[str, ConversationTable]:

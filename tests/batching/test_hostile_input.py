@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from support.chat_tokenizers import byte_level
+from support.data import load_splits
 
 from instruct_lab.batching import Padded
 from instruct_lab.data import Alpaca, Audit, DataSet, Files, Messages
@@ -27,7 +28,7 @@ def write(path: Path, *lines: bytes | str | dict) -> Path:
 def load(path, tmp_path, **fields):
     audit = Audit()
     data = DataSet(**{"train": {"file": Files(path=str(path))}, "format": Alpaca(), "max_broken_share": 0.5, **fields})
-    return data.load(tmp_path / "cache", audit).splits["train"], audit
+    return load_splits(data, tmp_path / "cache", audit)["train"], audit
 
 
 @pytest.mark.parametrize(

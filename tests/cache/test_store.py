@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+from support.data import load_splits
 
 from instruct_lab.cache import Store, chain_keys, describe
 from instruct_lab.data import Alpaca, Audit, DataSet, Files, HashSplit, PromptCompletion
@@ -202,7 +203,7 @@ def test_the_audit_of_a_reloaded_data_set_is_the_same(tmp_path) -> None:
     audits = []
     for _ in range(2):
         audit = Audit()
-        data.load(tmp_path / "cache", audit)
+        load_splits(data, tmp_path / "cache", audit)
         audits.append(audit.to_json())
     assert audits[0] == audits[1]
     assert audits[0]["reasons"][0]["count"] == 1

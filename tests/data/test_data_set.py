@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pydantic
 import pytest
+from support.data import load_splits
 
 from instruct_lab.assets import Input
 from instruct_lab.config import component
@@ -39,8 +40,8 @@ class Given(Source):
 
 
 @component
-class Told(Given):
-    """Rows of which equal ones are one."""
+class DistinctlyGiven(Given):
+    """A source that keeps one of equal rows."""
 
     keeps_one_of_equal_rows = True
 
@@ -59,7 +60,7 @@ def data_set(**fields) -> DataSet:
 
 def load(audit: Audit | None = None, **fields) -> dict[str, list[str]]:
     with tempfile.TemporaryDirectory() as cache:
-        splits = data_set(**fields).load(Path(cache), audit or Audit()).splits
+        splits = load_splits(data_set(**fields), Path(cache), audit)
     return {name: [conversation.messages[0].content for conversation in rows] for name, rows in splits.items()}
 
 
@@ -112,7 +113,11 @@ def test_equal_rows_are_kept_unless_the_source_keeps_one_of_them() -> None:
     twice = [["Save", "1"], ["Save", "1"], ["Save", "2"]]
     assert len(load(train={"a": Given(given=twice)})["train"]) == 3
     audit = Audit()
-    found = load(audit, train={"a": Told(given=twice), "b": Told(given=twice[:1])}, test={"t": questions(1)})
+    found = load(
+        audit,
+        train={"a": DistinctlyGiven(given=twice), "b": DistinctlyGiven(given=twice[:1])},
+        test={"t": questions(1)},
+    )
     assert found["train"] == ["Save", "Save"]
     assert audit.count("dropped", "data/train/a") == audit.count("dropped", "data/train/b") == 1
     assert audit.stages["data/train/b"] == {"in": 1, "out": 0}
@@ -129,8 +134,8 @@ def test_a_limit_takes_the_same_rows_whatever_their_order() -> None:
 
 
 def test_inputs_are_listed_once(tmp_path) -> None:
-    found = data_set(train={"a": questions(1), "b": questions(1)}).load(tmp_path, Audit())
-    assert found.inputs == [Input("given", "0" * 64, 1)]
+    data = data_set(train={"a": questions(1), "b": questions(1)})
+    assert data.inputs(tmp_path) == [Input("given", "0" * 64, 1)]
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,10 @@ from collections import Counter
 
 import pydantic
 import pytest
+from support.data import load_splits
 
 from instruct_lab.cache import Store
-from instruct_lab.data import Audit, DataSet, Files, HashSplit, Mixture, PlainText, Preference, PromptCompletion
+from instruct_lab.data import DataSet, Files, HashSplit, Mixture, PlainText, Preference, PromptCompletion
 from instruct_lab.data.base import tables
 from instruct_lab.data.stages import audit_of
 from instruct_lab.errors import InstructLabError
@@ -92,7 +93,7 @@ def test_a_part_is_capped_by_content(tmp_path, part) -> None:
 
 def test_a_prompt_that_one_part_is_tested_on_leaves_the_training_of_the_other(tmp_path, part) -> None:
     tested = part("tested", 200, split=HashSplit(validation=0, test=0.5))
-    splits = tested.load(tmp_path / "cache", Audit()).splits
+    splits = load_splits(tested, tmp_path / "cache")
     prompt = splits["test"][0].messages[0].content
     parts = {"tested": tested, "other": part("other", 0, prompts=[prompt.upper(), "free"])}
     found, audit = mixed(tmp_path, parts=parts)

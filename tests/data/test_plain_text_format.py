@@ -8,6 +8,7 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.data import load_splits
 
 from instruct_lab.data import Audit, BrokenRow, DataSet, HashSplit, Message, PlainText, Row, TextFiles
 from instruct_lab.errors import InstructLabError
@@ -173,4 +174,4 @@ def test_a_data_set_of_text_files(tmp_path) -> None:
     source = TextFiles(path=str(tmp_path), unit="paragraph")
     data = DataSet(train={"texts": source}, format=PlainText(), split=HashSplit(validation=0))
     assert not list(data.problems())
-    assert [row.answers for row in data.load(tmp_path / "cache", Audit()).splits["train"]] == [("One.",), ("Two.",)]
+    assert [row.answers for row in load_splits(data, tmp_path / "cache")["train"]] == [("One.",), ("Two.",)]

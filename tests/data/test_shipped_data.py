@@ -9,6 +9,7 @@ from pathlib import Path
 import datasets
 import pydantic
 import pytest
+from support.data import load_splits
 
 from instruct_lab.assets import PackageAsset
 from instruct_lab.data import Audit, BrokenRow, Dialogues, PackageRows, RuffRules
@@ -206,7 +207,7 @@ def test_a_hub_option_maps_rows_of_its_documented_shape(option, monkeypatch, tmp
     monkeypatch.setattr(datasets, "load_dataset", load)
     monkeypatch.setenv("INSTRUCT_LAB_CACHE", str(tmp_path))
     experiment = check([f"data={option}"]).or_refuse().experiment
-    splits = experiment.data.load(tmp_path, Audit()).splits
+    splits = load_splits(experiment.data, tmp_path)
     found = splits["train"][0]
     assert "Question" in found.prompt[-1].content
     expected = prompt.replace("Q1", "Question ")
@@ -236,5 +237,5 @@ def test_the_sizes_in_an_option_s_comment_are_those_of_its_packages(option, tmp_
     if not all((CACHE / "packages" / source.asset.sha256).is_dir() for source in sources):
         pytest.skip("the packages are not in the cache")
     (tmp_path / "packages").symlink_to(CACHE / "packages")
-    splits = data.load(tmp_path, Audit()).splits
+    splits = load_splits(data, tmp_path)
     assert tuple(map(len, splits.values())) == PACKAGED[option]

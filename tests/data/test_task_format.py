@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from support.data import load_splits
 
 from instruct_lab.data import Audit, BrokenRow, DataSet, HashSplit, NaturalInstructions, Row, TaskFile
 from instruct_lab.errors import InstructLabError
@@ -187,5 +188,5 @@ def test_a_data_set_of_task_files(tmp_path) -> None:
         train={"tasks": NaturalInstructions(path=str(tmp_path))}, format=TaskFile(), split=HashSplit(validation=0)
     )
     assert not list(data.problems())
-    found = data.load(tmp_path / "cache", Audit()).splits["train"]
+    found = load_splits(data, tmp_path / "cache")["train"]
     assert [row.answers[0] for row in found] == ["0", "2", "4", "6", "8"]
