@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from instruct_lab.config import lab_code
-from instruct_lab.config.build import Build, build
+from instruct_lab.config.build import FAILED, Build, build
+from instruct_lab.config.classes import TARGET
 from instruct_lab.config.compose import Composition, compose
 from instruct_lab.config.options import GROUPS, STUDIES, options, shadowed
 from instruct_lab.errors import ConfigError, Problem
@@ -28,17 +30,28 @@ class Checked:
 
     Args:
         composition: the composed config.
-        experiment: the `Experiment`; `None` if there is a problem.
         problems: what refuses the run.
-        sweep: the keys `sweep`, `hydra.sweeper` and `hydra.launcher`, built; `None` if there is a problem.
         warnings: problems that do not refuse the run.
+        built: the experiment; `None` if there is a problem.
+        sweep: the keys `sweep`, `hydra.sweeper` and `hydra.launcher`, built; `None` if there is a problem.
     """
 
     composition: Composition
-    experiment: Any
     problems: list[Problem]
-    sweep: Any = None
     warnings: list[Problem] = dataclasses.field(default_factory=list)
+    built: Experiment | None = None
+    sweep: Any = None
+
+    @property
+    def experiment(self) -> Experiment:
+        """The experiment.
+
+        Raises:
+            ConfigError: there is a problem.
+        """
+        if self.built is None:
+            raise ConfigError(self.problems)
+        return self.built
 
     def or_refuse(self) -> Checked:
         """Itself.
@@ -73,7 +86,7 @@ def check(overrides: list[str], settings_only: bool = False) -> Checked:
     try:
         composition = compose(overrides)
     except ConfigError as error:
-        return Checked(Composition(OmegaConf.create({}), {}, overrides, error.problems), None, error.problems)
+        return Checked(Composition(OmegaConf.create({}), {}, overrides, error.problems), error.problems)
     result, sweep = build(composition.config), build(composition.sweep)
     several = [
         Problem(key=override.key_or_group, value=str(override.input_line).partition("=")[2], reason=SEVERAL_VALUES)
@@ -84,12 +97,12 @@ def check(overrides: list[str], settings_only: bool = False) -> Checked:
     problems = [problem for problem in found if problem.refuses]
     warnings = [problem for problem in found if not problem.refuses]
     if problems:
-        return Checked(composition, None, problems, warnings=warnings)
-    experiment = _settled(result.root, composition.config)
-    return Checked(composition, experiment, problems, sweep.root, warnings)
+        return Checked(composition, problems, warnings)
+    experiment = _settle(result, composition.config)
+    return Checked(composition, problems, warnings, experiment, sweep.root)
 
 
-def check_config(config: DictConfig) -> Any:
+def check_config(config: DictConfig) -> Experiment:
     """Build a whole config that is already composed (a run's record).
 
     Raises:
@@ -99,14 +112,13 @@ def check_config(config: DictConfig) -> Any:
     problems = [problem for problem in _problems(result) if problem.refuses]
     if problems:
         raise ConfigError(problems)
-    return _settled(result.root, config)
+    return _settle(result, config)
 
 
-def _settled(experiment: Any, config: DictConfig) -> Any:
+def _settle(result: Build, config: DictConfig) -> Experiment:
     """The experiment with every value that follows from its other choices; they are set in the config too."""
-    if not isinstance(experiment, Experiment):
-        return experiment
-    settled, values = settle(experiment)
+    assert isinstance(result.root, Experiment)
+    settled, values = settle(result.root)
     for key, value in values.items():
         OmegaConf.update(config, key, value)
     return settled
@@ -114,8 +126,16 @@ def _settled(experiment: Any, config: DictConfig) -> Any:
 
 def _problems(result: Build, settings_only: bool = False) -> list[Problem]:
     """Every problem of the components and between them, each once."""
-    problems = [*result.problems, *rules.problems(result.built, settings_only)]
+    problems = [*result.problems, *_root_problems(result), *rules.problems(result.built, settings_only)]
     return list(dict.fromkeys(_hashable(problem) for problem in problems))
+
+
+def _root_problems(result: Build) -> Iterator[Problem]:
+    """The whole config has to build an experiment."""
+    if result.root is not FAILED and not isinstance(result.root, Experiment):
+        target = f"{Experiment.__module__.rpartition('.')[0]}.{Experiment.__name__}"
+        found = type(result.root).__name__
+        yield Problem(key=TARGET, value=found, reason=f"the config builds a {found}, not a run", suggestion=target)
 
 
 def _hashable(problem: Problem) -> Problem:

@@ -17,7 +17,7 @@ CONFIGS = [
 
 
 def main():
-    """Print the median and the maximum over five runs of each config, after one that warms the disk."""
+    """Print the median and the maximum over five runs of each config, after a first one that fills the disk cache."""
     for overrides in CONFIGS:
         seconds = []
         for _ in range(6):
@@ -25,8 +25,8 @@ def main():
             command = [sys.executable, "-m", "instruct_lab.cli", "check", *overrides]
             subprocess.run(command, capture_output=True, check=False)
             seconds.append(time.perf_counter() - started)
-        shown = " ".join(overrides) or "(the default)"
-        print(f"median {statistics.median(seconds[1:]):.2f} s, max {max(seconds[1:]):.2f} s: {shown}")
+        name = " ".join(overrides) or "(the default)"
+        print(f"median {statistics.median(seconds[1:]):.2f} s, max {max(seconds[1:]):.2f} s: {name}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
-"""list, show, check, init: what can be chosen, where values came from, what is wrong, a lab of one's own."""
+"""The commands list, show, check and init, and their exit codes."""
 
+import argparse
 import importlib
 import json
+import shlex
 import subprocess
 import sys
 
@@ -47,7 +49,7 @@ def test_list_of_an_unknown_group_names_the_nearest(capsys):
 # ---- show
 
 
-def test_show_tells_where_each_value_came_from(lab, capsys):
+def test_show_names_the_origin_of_each_value(lab, capsys):
     shown = json.loads(output(capsys, "show", "--json", "data=mine", "tuning.r=4", "trainer=cpu", "debug=fast"))
     origins = shown["origins"]
     assert origins["tuning.r"] == "override"
@@ -94,9 +96,9 @@ def few_groups(monkeypatch):
 
 
 def test_check_all_counts_what_it_checked(capsys, few_groups):
-    told = json.loads(output(capsys, "check", "--all", "--json"))
-    assert told["errors"] == []
-    assert told["checked"] == sum(len(options(group)) for group in few_groups)
+    report = json.loads(output(capsys, "check", "--all", "--json"))
+    assert report["errors"] == []
+    assert report["checked"] == sum(len(options(group)) for group in few_groups)
 
 
 def test_a_broken_option_file_does_not_hide_the_others(lab, capsys, few_groups):
@@ -125,7 +127,7 @@ def test_the_hash_of_a_config_leaves_out_what_is_not_science():
         assert config_hash(check([override]).resolved) != plain
 
 
-# ---- a lab of one's own
+# ---- a lab
 
 
 def test_a_new_lab_is_found_listed_checked_and_trained(tmp_path, monkeypatch, capsys):
@@ -156,7 +158,7 @@ def test_init_overwrites_nothing(tmp_path, capsys):
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [precious]
 
 
-def test_a_lab_may_hold_studies_alone(tmp_path, monkeypatch):
+def test_a_lab_may_hold_only_studies(tmp_path, monkeypatch):
     (tmp_path / "experiments").mkdir()
     study = "# @package _global_\n# small: rank 2\ntuning:\n  r: 2\n"
     (tmp_path / "experiments" / "small.yaml").write_text(study)
@@ -186,3 +188,32 @@ def test_stopping_on_a_validation_that_never_happens_is_refused():
     assert check([stop]).problems == []
     for override in ("data.split.validation=0.0", "trainer.limit_val_batches=0"):
         assert [problem.key for problem in check([stop, override]).problems] == ["callbacks.early_stopping.monitor"]
+
+
+# ---- help
+
+
+def parsers():
+    (commands,) = (action for action in cli._parser()._actions if action.dest == argparse.SUPPRESS and action.choices)
+    return commands.choices
+
+
+@pytest.mark.parametrize("name", parsers())
+def test_the_examples_of_every_help_can_be_parsed(name):
+    lines = parsers()[name].epilog.splitlines()
+    assert lines[0] == "examples:"
+    examples = [shlex.split(line) for line in lines[1:]]
+    assert examples
+    for program, *arguments in examples:
+        assert program == "instruct-lab"
+        assert arguments[0] == name
+        cli._parser().parse_args(arguments)
+
+
+def test_parsing_a_command_line_imports_no_library():
+    code = (
+        "import sys; from instruct_lab import cli; cli._parser().parse_args(['train', 'tuning=lora']); "
+        "print([name for name in ('pydantic', 'hydra', 'yaml', 'rich', 'torch') if name in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"

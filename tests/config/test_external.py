@@ -1,4 +1,4 @@
-"""Other libraries' classes are checked from their source, without importing them."""
+"""Classes of other libraries are checked from their source, without importing them."""
 
 import inspect
 import subprocess

@@ -26,7 +26,7 @@ class Mine(Full):
 
 @pytest.fixture
 def option(lab, request):
-    """A tuning option whose class stands in a module beside `conf/`; gives the module's name, another for each test."""
+    """A tuning option whose class is in a module beside `conf/`; gives the module's name, another for each test."""
     module = f"lab_module_{abs(hash(request.node.name))}"
     (lab / f"{module}.py").write_text(SOURCE, encoding="utf-8")
     (lab / "conf" / "tuning").mkdir()

@@ -1,4 +1,4 @@
-"""Every planted mistake is refused before anything is loaded, with its key named."""
+"""Every planted mistake is refused before anything is loaded, and its key is named."""
 
 import json
 
