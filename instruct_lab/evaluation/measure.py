@@ -9,7 +9,7 @@ from typing import Any
 from instruct_lab.data import Conversation
 from instruct_lab.data.baselines import Baseline
 from instruct_lab.evaluation.examples import EvaluatedExamples
-from instruct_lab.evaluation.ranks import gather, num_ranks, share_of
+from instruct_lab.evaluation.ranks import evaluate_shared, num_ranks
 from instruct_lab.evaluation.scores import score_examples
 from instruct_lab.evaluation.setup import EvaluationSetup
 from instruct_lab.generation import Prediction
@@ -39,13 +39,15 @@ def measure(
     """
     if num_ranks() == 1 or not len(examples):
         return _measure(setup, loaded, examples, teacher)
-    indices = share_of(len(examples))
-    own = _measure(setup, loaded, examples.take(indices), teacher)
-    results = [
-        (own.predictions[i] if own.predictions else None, {name: rows[i] for name, rows in own.rows.items()})
-        for i in range(len(indices))
-    ]
-    gathered = gather(indices, results, next(loaded.model.parameters()).device)
+
+    def evaluate(indices: range) -> list[tuple[Prediction | None, dict[str, Any]]]:
+        own = _measure(setup, loaded, examples.take(indices), teacher)
+        return [
+            (own.predictions[i] if own.predictions else None, {name: rows[i] for name, rows in own.rows.items()})
+            for i in range(len(indices))
+        ]
+
+    gathered = evaluate_shared(len(examples), evaluate, next(loaded.model.parameters()).device)
     names = [name for name in setup.metrics if name in gathered[0][1]]
     return Measurement(
         [prediction for prediction, _ in gathered if prediction is not None],

@@ -6,12 +6,14 @@ before the process group exists, all of this does nothing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 
+from instruct_lab.errors import InstructLabError
 from instruct_lab.metrics.gathered_rows import GatheredRows
 
 T = TypeVar("T")
@@ -36,17 +38,38 @@ def share_of(count: int) -> range:
     return range(dist.get_rank(), count, dist.get_world_size()) if _is_distributed() else range(count)
 
 
-def gather(indices: Sequence[int], values: Sequence[T], device: torch.device) -> list[T]:
-    """The values of all ranks, in the order of the indices; every rank must call this.
+@dataclasses.dataclass(frozen=True)
+class _Failure:
+    error: Exception
+
+
+def evaluate_shared(count: int, evaluate: Callable[[range], Sequence[T]], device: torch.device) -> list[T]:
+    """Evaluate examples on all ranks and return the results of all of them; every rank must call this.
+
+    An error on one rank is raised on every rank, so that none waits for results that do not come.
 
     Args:
-        indices: of the examples of this rank.
-        values: as many, which can be pickled.
-        device: where tensors can be exchanged.
+        count: of the examples.
+        evaluate: takes the indices of this rank's examples; returns as many results, which can be pickled.
+        device: on which the ranks can exchange tensors.
     """
+    error: Exception | None = None
     gathered = GatheredRows().to(device)
-    gathered.update(indices, values)
-    return list(gathered.rows().values())
+    indices = share_of(count)
+    try:
+        gathered.update(indices, evaluate(indices))
+    except Exception as raised:
+        error = raised
+        known = isinstance(raised, InstructLabError)  # others may not be picklable
+        failure = raised if known else RuntimeError(f"{type(raised).__name__} on rank {dist.get_rank()}: {raised}")
+        gathered.update([-1 - dist.get_rank()], [_Failure(failure)])
+    results = list(gathered.rows().values())
+    if error is not None:
+        raise error
+    for result in results:
+        if isinstance(result, _Failure):
+            raise result.error
+    return results
 
 
 def wait_for_first_rank() -> None:

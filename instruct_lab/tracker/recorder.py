@@ -22,11 +22,6 @@ class Recorder:
         self.record = record
         self.sessions = sessions
 
-    @property
-    def is_writer(self) -> bool:
-        """Whether this process writes: the first rank."""
-        return self.record.is_writer
-
     def log(self, values: dict[str, float], *, step: int, epoch: int) -> None:
         """Append values to `metrics.jsonl` and send them to the trackers."""
         self.record.append_metrics(step=step, epoch=epoch, values=values)

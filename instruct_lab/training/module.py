@@ -7,16 +7,16 @@
                                 ◀───  the sum of the losses, not their mean
       loss / accumulate_grad_batches, backward; DDP averages the gradients over the ranks
     once a step:
-      on_before_optimizer_step  ───▶  count = target tokens of all micro-batches and ranks
+      on_before_optimizer_step  ───▶  count = sum of all counts, over micro-batches and ranks
                                       gradient *= accumulate_grad_batches * ranks / count
                                       norm of the gradient
       configure_gradient_clipping ─▶  scale the gradient down to `trainer.gradient_clip_val`
       optimizer.step, lr_scheduler.step
       callbacks, `StepLog` first ──▶  log_step: loss, learning rate, norm, tokens
 
-The factor in `on_before_optimizer_step` undoes the divisions of Lightning and DDP and divides once by the number of
-target tokens in the whole step. So batch size, accumulation (an incomplete last step too), padding and the number of
-devices do not change what is trained.
+The factor in `on_before_optimizer_step` undoes the divisions of Lightning and DDP and divides once by the count of the
+whole step: its target tokens, or whatever the objective counts. So batch size, accumulation (an incomplete last step
+too), padding and the number of devices do not change what is trained.
 """
 
 from __future__ import annotations
