@@ -75,3 +75,34 @@ def test_two_processes_train_and_evaluate_as_one(lab, tiny):
     by_first, by_second = scored_by(lab, 0), scored_by(lab, 1)
     assert len(by_first) == len(by_second) == len(by_one) / 2
     assert sorted(by_first + by_second) == sorted(by_one)
+
+
+FAILING = '''
+import os
+from instruct_lab.config import component
+from instruct_lab.errors import InstructLabError
+from instruct_lab.metrics import ExactMatch
+
+@component
+class FailsOnSecondRank(ExactMatch):
+    """Exact match that one of two processes cannot compute."""
+
+    def of_prediction(self, prediction):
+        if os.environ["LOCAL_RANK"] == "1":
+            raise InstructLabError("This example cannot be scored", where=prediction.id)
+        return super().of_prediction(prediction)
+'''
+
+
+def test_an_error_of_one_rank_ends_the_run_on_all(lab, tiny):
+    (lab / "failing.py").write_text(FAILING)
+    (lab / "lab.yaml").write_text("python: true\n")
+    failing = "+metrics.fails._target_=failing.FailsOnSecondRank"
+    command = [sys.executable, "-m", "instruct_lab.cli", "train", *tiny, failing]
+    two_devices = ["trainer.accelerator=cpu", "trainer.strategy=ddp", "trainer.devices=2"]
+    done = subprocess.run([*command, *two_devices], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 2, done.stderr[-3000:]
+    assert "This example cannot be scored" in done.stderr
+    manifest = json.loads((newest_run(lab) / "manifest.json").read_text())
+    assert manifest["status"] == "failed"
+    assert "This example cannot be scored" in manifest["exception"]["message"]
