@@ -1,4 +1,4 @@
-"""Longer texts than the weights were trained with, by rotary positions that stand closer together."""
+"""Longer texts than in pretraining, by rotary positions that are closer together."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from instruct_lab.config import Component, component
-from instruct_lab.errors import InstructLabError
+from instruct_lab.errors import InstructLabError, wrap_errors
 
 UNSCALED = ("default", None)
 
@@ -17,22 +17,24 @@ class RopeScaling(Component):
     """Rotary positions are stretched, so that a text may be `factor` times as long as in pretraining.
 
     `linear` divides every position by the factor (Chen et al., 2023); `dynamic` raises the base of the frequencies once
-    a text is longer than in pretraining (NTK-aware); `yarn` stretches low frequencies alone (Peng et al., 2023). Works
-    with models that have rotary positions (Llama, Qwen, Gemma, ModernBERT); where some layers look at a window of the
-    text, those that see all of it are stretched. Some training at the new length is needed to profit.
+    a text is longer than in pretraining (NTK-aware); `yarn` stretches only low frequencies (Peng et al., 2023). Works
+    with models that have rotary positions (Llama, Qwen, Gemma, ModernBERT); if some layers attend to a window of the
+    text, only the others are stretched. Some training at the new length is needed to benefit.
     """
 
     type: Literal["linear", "dynamic", "yarn"] = "linear"  # how positions are stretched
     factor: Annotated[float, Field(gt=1)]  # how many times as long
-    original_max_position_embeddings: Annotated[int, Field(ge=1)] | None = None  # length in pretraining; null: as told
+    original_max_position_embeddings: Annotated[int, Field(ge=1)] | None = (
+        None  # length in pretraining; null: from the config
+    )
 
     def apply(self, config: Any, name: str) -> Any:
         """The model's configuration, changed in place; `max_position_embeddings` is the new length.
 
-        A model that was already scaled so (an export of such a run) stays as it is.
+        A model that was already scaled in this way (an export of such a run) is not changed.
 
         Args:
-            config: of transformers.
+            config: the configuration of transformers.
             name: what the user calls the model.
 
         Raises:
@@ -46,8 +48,11 @@ class RopeScaling(Component):
                 do="leave model.rope_scaling at null",
             )
         parameters = self._parameters(rope)
-        told = config.max_position_embeddings
-        original = self.original_max_position_embeddings or parameters.get("original_max_position_embeddings") or told
+        original = (
+            self.original_max_position_embeddings
+            or parameters.get("original_max_position_embeddings")
+            or config.max_position_embeddings
+        )
         if parameters.get("rope_type") in UNSCALED:
             self._scale(config, parameters, original)
             self._check(config, name)
@@ -60,7 +65,7 @@ class RopeScaling(Component):
         return config
 
     def _parameters(self, rope: dict[str, Any]) -> dict[str, Any]:
-        """Those of the layers that see the whole text, where each kind of layer has its own."""
+        """The parameters of the layers that attend to the whole text, if each kind of layer has its own."""
         nested = [value for value in rope.values() if isinstance(value, dict)]
         return rope.get("full_attention") or nested[0] if nested else rope
 
@@ -74,14 +79,12 @@ class RopeScaling(Component):
             config.max_position_embeddings = int(original * self.factor)
 
     def _check(self, config: Any, name: str) -> None:
-        try:
+        with wrap_errors(
+            what=f"Models of the class {config.model_type} refuse this scaling",
+            where=f"model.rope_scaling, {name}",
+            do="choose another type, or leave model.rope_scaling at null",
+        ):
             config.validate_rope()
-        except Exception as error:
-            raise InstructLabError(
-                f"Models of the class {config.model_type} refuse this scaling ({' '.join(str(error).split())[-200:]})",
-                where=f"model.rope_scaling, {name}",
-                do="choose another type, or leave model.rope_scaling at null",
-            ) from error
 
     def _is_applied(self, config: Any, parameters: dict[str, Any]) -> bool:
         return (parameters["rope_type"], parameters.get("factor")) == (self.type, self.factor)
