@@ -1,4 +1,4 @@
-"""What generation gives to the metrics."""
+"""The answers that metrics score."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Any
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Prediction:
-    """One answer, with what it is compared against.
+    """One answer, with what it is compared to.
 
     Args:
-        id: the conversation's.
-        split: where it stands.
+        id: that of the conversation.
+        split: the split of the conversation.
         prompt: the last message before the answer.
         text: the answer.
         references: acceptable answers.
         metadata: the conversation's other columns (a program's tests, instructions to verify).
-        samples: further answers to the same prompt, drawn independently, where the run asks for several.
+        samples: further answers to the same prompt, drawn independently, if the run asks for several.
     """
 
     id: str

@@ -21,19 +21,19 @@ SAMPLING_FIELDS = ("temperature", "top_p", "top_k")
 class Generation(Component):
     """How answers are decoded: greedily, by beam search or by sampling.
 
-    The checkpoint's own generation defaults never take part: what stands here is all there is. In float32 an answer
-    does not depend on which prompts are decoded beside it; neither does a sampled one, since each prompt has a seed.
+    The checkpoint's own generation defaults are not used. In float32 an answer does not depend on which prompts are
+    decoded in the same batch; nor does a sampled one, since each prompt has its own seed.
     """
 
     max_new_tokens: Annotated[int, Field(ge=1)] = 64  # longest answer
     do_sample: bool = False  # draw from the distribution instead of taking its maximum
-    temperature: Annotated[float, Field(gt=0)] | None = None  # of sampling; null: 1
+    temperature: Annotated[float, Field(gt=0)] | None = None  # sampling: below 1 favours likely tokens; null: 1
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None  # sampling: smallest set with this probability; null: all
     top_k: Annotated[int, Field(ge=1)] | None = None  # sampling: the k most likely; null: all
     num_beams: Annotated[int, Field(ge=1)] = 1  # beams of beam search; 1: none
     length_penalty: float | None = None  # beam search: above 0 favours longer answers; null: 1
     repetition_penalty: Annotated[float, Field(gt=0)] = (
-        1.0  # above 1: a token seen before, in the prompt too, is less likely
+        1.0  # above 1: tokens seen before, in the prompt too, become less likely
     )
     num_samples: Annotated[int, Field(ge=1)] = 1  # answers to each prompt; more than 1 needs do_sample
     batch_size: Annotated[int, Field(ge=1)] = 64  # prompts decoded together
@@ -43,11 +43,11 @@ class Generation(Component):
         if not self.do_sample:
             for field in SAMPLING_FIELDS:
                 if getattr(self, field) is not None:
-                    raise Refusal(field, "shapes sampling, and do_sample is false", "null")
+                    raise Refusal(field, "only affects sampling, and do_sample is false", "null")
             if self.num_samples > 1:
                 raise Refusal("num_samples", "all answers would be the same, since do_sample is false", "1")
         if self.num_beams == 1 and self.length_penalty is not None:
-            raise Refusal("length_penalty", "ranks beams, and num_beams is 1", "null")
+            raise Refusal("length_penalty", "only affects beam search, and num_beams is 1", "null")
 
     def generate(
         self,
@@ -60,8 +60,8 @@ class Generation(Component):
         """Answers as text, in the order of the prompts, without special tokens; an answer may be empty.
 
         Args:
-            model: a causal language model, or an encoder-decoder, adapted or not.
-            tokenizer: decodes the answers; its pad token stands beside shorter prompts.
+            model: a causal language model or an encoder-decoder, with or without adapters.
+            tokenizer: decodes the answers; its pad token fills up shorter prompts.
             prompts: token ids, of any lengths.
             stop_token_ids: an answer ends before the first of these.
             seeds: of sampling, one for each prompt; None: drawn from torch's random state.
@@ -83,17 +83,16 @@ class Generation(Component):
         pad_token_id: int | None = None,
         seeds: Sequence[int] | None = None,
     ) -> list[list[int]]:
-        """Answers as token ids, in the order of the prompts, the stop token left out.
+        """Answers as token ids, in the order of the prompts, without the stop token.
 
-        The model's modes (training or evaluation, module by module) and its own generation defaults are as before
-        afterwards.
+        The model's modes (training or evaluation, of each module) and its own generation defaults are restored.
 
         Args:
-            model: a causal language model, or an encoder-decoder, adapted or not.
+            model: a causal language model or an encoder-decoder, with or without adapters.
             prompts: token ids, of any lengths.
             stop_token_ids: an answer ends before the first of these.
-            pad_token_id: stands left of shorter prompts (right for an encoder), masked by length; it may equal a stop
-                token. None: 0.
+            pad_token_id: fills up shorter prompts on the left (on the right for an encoder), masked by length; it may
+                equal a stop token. None: 0.
             seeds: of sampling, one for each prompt; None: drawn from torch's random state.
 
         Raises:
@@ -101,10 +100,12 @@ class Generation(Component):
         """
         import torch
 
-        from instruct_lab.generation._decoding import Settings, decode, decoder_start, pads_apart, prepared
+        from instruct_lab.generation.decoding import Settings, decode, evaluation_mode, has_prefix_before_padding
+        from instruct_lab.generation.library_names import decoder_start
+        from instruct_lab.generation.next_token import Sampling
 
         self._check_lengths(model, prompts)
-        sampling = (self.temperature, self.top_p, self.top_k)
+        sampling = Sampling(self.temperature, self.top_p, self.top_k)
         settings = Settings(
             max_new_tokens=self.max_new_tokens,
             sampling=sampling if self.do_sample else None,
@@ -119,8 +120,8 @@ class Generation(Component):
             seeds = torch.randint(2**63 - 1, (len(prompts),)).tolist()
         answers: list[list[int]] = [[] for _ in prompts]
         longest_first = sorted(range(len(prompts)), key=lambda index: -len(prompts[index]))
-        with prepared(model):
-            for indices in self._batches(longest_first, prompts, pads_apart(model)):
+        with evaluation_mode(model):
+            for indices in self._batches(longest_first, prompts, has_prefix_before_padding(model)):
                 batch = [prompts[index] for index in indices]
                 of_batch = [seeds[index] for index in indices] if seeds is not None else []
                 for index, ids in zip(indices, decode(model, batch, settings, of_batch), strict=True):
@@ -130,7 +131,7 @@ class Generation(Component):
     def _batches(
         self, indices: list[int], prompts: Sequence[Sequence[int]], of_one_length: bool
     ) -> Iterator[list[int]]:
-        """The indices in batches, of prompts of one length where padding would change an answer."""
+        """The indices in batches; each of prompts of one length if padding would change an answer."""
         groups: Iterable[list[int]] = [indices]
         if of_one_length:
             groups = (list(group) for _, group in itertools.groupby(indices, key=lambda index: len(prompts[index])))

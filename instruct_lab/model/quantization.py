@@ -22,8 +22,9 @@ class Quantization(Component):
     """The body's linear layers in 8 or 4 bits; embeddings, norms and the output layer keep `dtype`.
 
     For adapters on models that would not fit otherwise (QLoRA: `tuning=lora model.quantization=4bit`): the quantised
-    weights cannot train, and an adapter that is merged into them is rounded. 8 bits: LLM.int8() (Dettmers et al., 2022). 4
-    bits: blocks of 64 numbers with 16 levels (Dettmers et al., 2023, QLoRA). Runs on a GPU, and slowly on a CPU.
+    weights cannot train, and an adapter that is merged into them is rounded. 8 bits: LLM.int8() (Dettmers et al.,
+    2022). 4 bits: blocks of 64 numbers with 16 levels (Dettmers et al., 2023, QLoRA). Runs on a GPU, and slowly on a
+    CPU.
     """
 
     bits: Literal[4, 8] = 4  # of each weight

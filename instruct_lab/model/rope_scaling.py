@@ -24,9 +24,7 @@ class RopeScaling(Component):
 
     type: Literal["linear", "dynamic", "yarn"] = "linear"  # how positions are stretched
     factor: Annotated[float, Field(gt=1)]  # how many times as long
-    original_max_position_embeddings: Annotated[int, Field(ge=1)] | None = (
-        None  # length in pretraining; null: from the config
-    )
+    original_max_position_embeddings: Annotated[int, Field(ge=1)] | None = None  # in pretraining; null: from the config
 
     def apply(self, config: Any, name: str) -> Any:
         """The model's configuration, changed in place; `max_position_embeddings` is the new length.

@@ -38,21 +38,20 @@ def main():
     best = json.loads((record / "checkpoints" / "best.json").read_text(encoding="utf-8"))["path"]
     tuned = experiment.tuning.merge(experiment.tuning.load(loaded, record / "checkpoints" / best))
     models = {"tuned": tuned.model, "base": experiment.model.load(tokenizer, cache).model}
-    can_leave = decoding.can_leave_batch
+    original = decoding.can_remove_rows
     for name, model in models.items():
         seconds, answers = {True: [], False: []}, {}
         for _ in range(ROUNDS):
             for own in (True, False):
-                decoding.can_leave_batch = can_leave if own else lambda _: False
+                decoding.can_remove_rows = original if own else lambda _: False
                 started = time.perf_counter()
                 answers[own] = experiment.generation.generate_ids(model, prompts, stops, tokenizer.pad_token_id)
                 seconds[own].append(time.perf_counter() - started)
         assert answers[True] == answers[False]
         tokens = sum(map(len, answers[True]))
         ours, theirs = min(seconds[True]), min(seconds[False])
-        print(
-            f"{name}: {len(prompts)} prompts, {tokens} tokens: {ours:.1f} s against {theirs:.1f} s, {theirs / ours:.2f} times faster"
-        )
+        ratio = f"{ours:.1f} s against {theirs:.1f} s, {theirs / ours:.2f} times faster"
+        print(f"{name} model: {len(prompts)} prompts, {tokens} tokens: {ratio}")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,107 @@
+"""The choice of the next token: the most likely one, or one that is drawn."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from transformers import (
+    LogitsProcessor,
+    LogitsProcessorList,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampling:
+    """The distribution that tokens are drawn from; None: no change of it."""
+
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+
+    @property
+    def warpers(self) -> LogitsProcessorList:
+        """The changes of the logits, in the order of transformers."""
+        warpers = LogitsProcessorList()
+        if self.temperature is not None and self.temperature != 1:
+            warpers.append(TemperatureLogitsWarper(float(self.temperature)))
+        if self.top_k is not None:
+            warpers.append(TopKLogitsWarper(self.top_k))
+        if self.top_p is not None and self.top_p < 1:
+            warpers.append(TopPLogitsWarper(float(self.top_p)))
+        return warpers
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Arguments of a generation config of transformers."""
+        return {"temperature": self.temperature or 1.0, "top_p": self.top_p or 1.0, "top_k": self.top_k or 0}
+
+
+class Sampler:
+    """Draws tokens for the rows of a batch; each row has its own seed, so that a draw does not depend on other rows.
+
+    Args:
+        sampling: the distribution.
+        seeds: one for each row.
+    """
+
+    def __init__(self, sampling: Sampling, seeds: Sequence[int]) -> None:
+        self._generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        self._warpers = sampling.warpers
+
+    def draw(self, seen: torch.Tensor, scores: torch.Tensor, rows: Sequence[int]) -> torch.Tensor:
+        """Draw a token for each of some rows of the first batch, by inverting the cumulative distribution.
+
+        Args:
+            seen: prompt and answer so far, `[rows, seq]`.
+            scores: float32 logits `[rows, vocab]`.
+            rows: indices of these rows in the first batch.
+        """
+        wide = torch.float32 if scores.device.type == "mps" else torch.float64
+        cumulative = self._warpers(seen, scores).softmax(dim=-1).to(wide).cumsum(dim=-1)  # [rows, vocab]
+        uniform = torch.tensor([torch.rand((), generator=self._generators[row], dtype=wide) for row in rows])
+        thresholds = uniform.to(cumulative)[:, None] * cumulative[:, -1:]
+        tokens = torch.searchsorted(cumulative, thresholds, right=True)[:, 0]  # [rows]
+        return tokens.clamp(max=scores.shape[-1] - 1)
+
+
+class OnlyDrawnToken(LogitsProcessor):
+    """Leaves only the drawn token, so that the greedy search of transformers chooses it."""
+
+    def __init__(self, sampler: Sampler) -> None:
+        self._sampler = sampler
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """Logits `[rows, vocab]`: 0 for the drawn token, minus infinity for all others."""
+        drawn = self._sampler.draw(input_ids, scores.float(), range(len(scores)))
+        return torch.full_like(scores, -torch.inf).scatter(1, drawn[:, None], 0.0)
+
+
+class RepetitionPenalty(LogitsProcessor):
+    """The penalty of Keskar et al., 2019 (CTRL), over the prompt and the answer, but not over the padding.
+
+    The one of transformers counts padding as seen: if the pad token ends a turn, answers to shorter prompts would run
+    on, and depend on the batch.
+
+    Args:
+        penalty: above 1: seen tokens become less likely.
+        mask: int64 `[rows, seq]`, 0 for the padding on the left.
+    """
+
+    def __init__(self, penalty: float, mask: torch.Tensor) -> None:
+        self._penalty = penalty
+        self._padding = (mask == 0).sum(dim=-1, keepdim=True)  # [rows, 1]
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """Logits `[rows, vocab]` with seen tokens penalised."""
+        position = torch.arange(input_ids.shape[1], device=input_ids.device)
+        last = input_ids[:, -1:]  # used instead of padding: it is seen anyway
+        tokens = torch.where(position < self._padding, last, input_ids)
+        found = scores.gather(1, tokens)
+        found = torch.where(found < 0, found * self._penalty, found / self._penalty)
+        return scores.scatter(1, tokens, found)
