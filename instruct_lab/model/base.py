@@ -100,7 +100,7 @@ class Model(Component, ABC):
         return None
 
     def _quantization(self) -> Quantization | None:
-        """The settings that a name stands for."""
+        """The settings of `quantization`, if it is given by name."""
         if isinstance(self.quantization, str):
             return Quantization(bits=8 if self.quantization == "8bit" else 4)
         return self.quantization

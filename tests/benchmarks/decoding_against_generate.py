@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 from instruct_lab.data import Conversation, Message
 from instruct_lab.experiment.check import check_config
 from instruct_lab.generation import decoding
+from instruct_lab.records import RunRecord
 
 ROUNDS = 3
 
@@ -29,7 +30,7 @@ def prompts_of(experiment, tokenizer, record):
 def main():
     """Print the seconds of each way of decoding, for each model."""
     record = Path(sys.argv[1])
-    experiment = check_config(OmegaConf.load(record / "config.yaml"))
+    experiment = check_config(OmegaConf.create(RunRecord.open(record).config))
     cache = Path(experiment.cache_path).expanduser()
     tokenizer = experiment.model.load_tokenizer(cache)
     prompts = prompts_of(experiment, tokenizer, record)

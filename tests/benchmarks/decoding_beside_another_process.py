@@ -43,9 +43,9 @@ def seconds(spins, processes):
 def main():
     """Print one row for each setting."""
     for name, spins in SETTINGS.items():
-        (alone,) = seconds(spins, 1)
+        (single,) = seconds(spins, 1)
         together = max(seconds(spins, 2))
-        print(f"{name:<28} alone {alone:6.1f} s   two at once {together:6.1f} s   ratio {together / alone:5.1f}")
+        print(f"{name:<28} one {single:6.1f} s   two at once {together:6.1f} s   ratio {together / single:5.1f}")
         time.sleep(1)
 
 

@@ -62,7 +62,7 @@ def one_by_one(model, prompts, max_new_tokens, stops):
 def test_ragged_batch_gives_the_tokens_of_each_prompt_alone(model, batch_size, pad):
     expected = one_by_one(model, RAGGED, 20, STOPS)
     lengths = {len(answer) for answer in expected}
-    assert len(lengths) > 3, "the answers stop at different places"
+    assert len(lengths) > 3, "the answers have different lengths"
     found = Generation(max_new_tokens=20, batch_size=batch_size).generate_ids(model, RAGGED, STOPS, pad)
     assert found == expected
 
@@ -126,7 +126,7 @@ def test_repetition_penalty_is_that_of_transformers_where_nothing_is_padded(mode
     prompt = [[5, 6, 7, 8]]
     config = GenerationConfig(max_new_tokens=15, repetition_penalty=1.7, eos_token_id=STOPS, pad_token_id=258)
     output = model.generate(torch.tensor(prompt), generation_config=config)[0, 4:].tolist()
-    ends = [place for place, token in enumerate(output) if token in STOPS]
+    ends = [index for index, token in enumerate(output) if token in STOPS]
     found = Generation(max_new_tokens=15, repetition_penalty=1.7).generate_ids(model, prompt, STOPS, 258)
     assert found == [output[: ends[0]] if ends else output]
 

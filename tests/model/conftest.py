@@ -42,7 +42,7 @@ def folder(tiny, tmp_path):
 
 @pytest.fixture
 def write_gguf(tmp_path):
-    """Writes a tiny llama as GGUF, its matrices in 4 bits; gives the file and the float32 tensors it stands for."""
+    """Writes a tiny llama as GGUF, its matrices in 4 bits; returns the file and the float32 tensors in it."""
     return lambda pre="smollm": _write_gguf(tmp_path / f"tiny-{pre}.gguf", pre)
 
 

@@ -58,9 +58,11 @@ def test_a_score_is_one_number_for_a_text_and_does_not_depend_on_padding(option,
     mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in ids])
     with torch.no_grad():
         together = score(model, padded, mask)
-        alone = torch.cat([score(model, torch.tensor([row]), torch.ones(1, len(row), dtype=torch.long)) for row in ids])
+        one_by_one = torch.cat(
+            [score(model, torch.tensor([row]), torch.ones(1, len(row), dtype=torch.long)) for row in ids]
+        )
     assert together.shape == (2,)
-    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(together, one_by_one, rtol=1e-4, atol=1e-6)
     again, _ = loaded(option, tmp_path, "score")
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True)), "a new head too"
 

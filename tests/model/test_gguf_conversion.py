@@ -75,7 +75,7 @@ def test_digits_are_split_where_the_file_says_so(write_gguf, tmp_path, pre, toke
         assert made.load_tokenizer(tmp_path).tokenize("12ab") == tokens
 
 
-def test_unknown_pre_tokenizer_is_told(write_gguf, tmp_path, caplog):
+def test_unknown_pre_tokenizer_is_reported(write_gguf, tmp_path, caplog):
     file, _ = write_gguf("somebodys-own")
     with caplog.at_level(logging.WARNING):
         Decoder(weights=GGUF(path=str(file))).load_tokenizer(tmp_path)
@@ -89,9 +89,9 @@ def test_half_written_folder_is_made_again(write_gguf, tmp_path):
     whole = weights.read_bytes()
     weights.unlink()  # the loaded model still reads from the old one
     weights.write_bytes(whole[: len(whole) // 2])
-    _, mended = loaded(file, tmp_path)
+    _, again = loaded(file, tmp_path)
     assert weights.read_bytes() == whole
-    assert torch.equal(mended.model.norm.weight, model.model.norm.weight)
+    assert torch.equal(again.model.norm.weight, model.model.norm.weight)
 
 
 def test_folder_without_its_marker_is_made_again(write_gguf, tmp_path, monkeypatch):
@@ -125,7 +125,7 @@ def test_full_disk_loads_without_the_cache_and_keeps_nothing_half_written(write_
     assert not list((tmp_path / "cache").rglob("model.safetensors"))
 
 
-def test_cache_that_cannot_be_made_is_told_and_the_model_loads(write_gguf, tmp_path, caplog):
+def test_a_warning_is_logged_if_the_cache_cannot_be_made_and_the_model_loads(write_gguf, tmp_path, caplog):
     file, _ = write_gguf()
     (tmp_path / "cache").write_text("a file where a folder should be")
     with caplog.at_level(logging.WARNING):

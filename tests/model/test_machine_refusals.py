@@ -75,7 +75,7 @@ def test_quantization_says_what_it_lacks(quantization, machine, tmp_path):
         made.load(made.load_tokenizer(tmp_path), tmp_path)
 
 
-def test_a_gpu_is_told_from_its_driver_what_hides_it_and_how_torch_is_built(monkeypatch):
+def test_a_gpu_is_found_by_its_driver_unless_it_is_hidden_or_torch_is_built_for_the_cpu(monkeypatch):
     there = [Path("/dev/nvidia3")]
     monkeypatch.setattr(Path, "glob", lambda self, pattern: there if "nvidia" in pattern else [])
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)

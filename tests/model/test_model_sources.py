@@ -1,4 +1,4 @@
-"""Folders, the Hub and random weights: what loads, and how what cannot load is told."""
+"""Folders, the Hub and random weights: what loads, and the errors of what cannot."""
 
 import json
 import os
@@ -250,7 +250,7 @@ class _FakeHub(BaseHTTPRequestHandler):
         pass
 
 
-def test_hub_errors_are_told_apart(tmp_path):
+def test_hub_errors_have_different_messages(tmp_path):
     server = HTTPServer(("127.0.0.1", 0), _FakeHub)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     code = textwrap.dedent(
@@ -273,10 +273,10 @@ def test_hub_errors_are_told_apart(tmp_path):
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=120)
     finally:
         server.shutdown()
-    told = dict(line.split(" | ", 1) for line in done.stdout.strip().splitlines())
-    assert "no such model repository" in told["unknown"]
-    assert "gated" in told["gated"]
-    assert "no such revision" in told["moved"]
+    messages = dict(line.split(" | ", 1) for line in done.stdout.strip().splitlines())
+    assert "no such model repository" in messages["unknown"]
+    assert "gated" in messages["gated"]
+    assert "no such revision" in messages["moved"]
 
 
 @pytest.fixture

@@ -73,8 +73,8 @@ def test_what_was_kept_is_read_back_as_it_was_trained(tmp_path):
     assert asked == [1], "read once, for its checksum"
     assert again.backend_tokenizer.to_str() == first.backend_tokenizer.to_str()
     (folder / "tokenizer.json").write_text("{")
-    mended = trained(tmp_path, "encoder")
-    assert mended.backend_tokenizer.to_str() == first.backend_tokenizer.to_str(), "a damaged one is made again"
+    again = trained(tmp_path, "encoder")
+    assert again.backend_tokenizer.to_str() == first.backend_tokenizer.to_str(), "a damaged one is made again"
     assert json.loads((folder / "tokenizer.json").read_text())
 
 
@@ -110,7 +110,7 @@ def test_weights_that_know_another_vocabulary_are_refused_before_any_text_is_rea
         made.load_tokenizer(tmp_path, lambda: pytest.fail("read"))
 
 
-def test_no_data_is_told_apart_from_empty_data(tmp_path):
+def test_no_data_and_empty_data_have_different_messages(tmp_path):
     made = Decoder(weights=Random(), tokenizer=TrainedTokenizer())
     with pytest.raises(InstructLabError, match="there is none here"):
         made.load_tokenizer(tmp_path)
