@@ -2,3 +2,7 @@
 
 In: run records. Out: what differs, estimates with intervals, and a conclusion.
 """
+
+from instruct_lab.comparison.compare import Comparison, Difference, compare
+
+__all__ = ["Comparison", "Difference", "compare"]

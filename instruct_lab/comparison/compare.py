@@ -1,4 +1,4 @@
-"""Compare finished runs honestly: what differs in their configs, each metric with its interval, paired differences."""
+"""Compare finished runs: what differs in their configs, each metric with its interval, paired differences."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from instruct_lab.comparison.arms import Arm, arms_of, choice_differences, config_differences, factors
+from instruct_lab.comparison.arms import Arm, choice_differences, config_differences, factors, group_arms
 from instruct_lab.comparison.disagreements import Disagreement, disagreements
 from instruct_lab.comparison.effects import Effect, effects
 from instruct_lab.comparison.fronts import Front, fronts
@@ -25,24 +25,25 @@ from instruct_lab.records.record import RunRecord
 from instruct_lab.records.schema import AFTER, split_of
 
 LEVEL = 0.05
+"""Significance level of a difference."""
 
 
 def verdict(probability: float) -> str:
-    """What may be said of a difference that has such a probability where there is none."""
+    """The verdict on a difference with this p-value."""
     return "differs" if probability < LEVEL else "not distinguishable"
 
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
-    """How much more one arm has than the best, on the same examples.
+    """The difference of one configuration from the best, on the same examples.
 
     Args:
-        arm: its id.
-        value: its metric less that of the best arm.
-        low: of the 95% interval, see `instruct_lab.comparison.scores`.
-        high: of the same.
-        probability: two-sided, of such a difference where there is none; corrected for all pairs of arms.
-        count: examples.
+        arm: the configuration's id.
+        value: its metric minus that of the best configuration.
+        low: lower end of the 95% interval, see `instruct_lab.comparison.scores`.
+        high: upper end.
+        probability: two-sided p-value, corrected for all pairs of configurations.
+        count: number of examples.
     """
 
     arm: str
@@ -53,31 +54,34 @@ class Difference:
     count: int
 
     @property
-    def word(self) -> str:
-        """What may be said of it."""
+    def verdict(self) -> str:
+        """`differs` or `not distinguishable`."""
         return verdict(self.probability)
 
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """Several runs beside each other.
+    """A comparison of several runs.
+
+    Runs that differ only in the seed are one configuration; the code calls it an arm, as in a clinical trial. A metric
+    is paired if all runs were measured by it in the same way on the same examples.
 
     Args:
         runs: ids, in the order given.
-        arms: the runs by config; runs of one arm differ in the seed alone.
-        choices: group to each run's option, for the groups of which different ones were chosen.
+        arms: the configurations.
+        choices: group to each run's option, for the groups whose options differ.
         config: full key to each run's value, for the keys that differ.
         costs: name to each run's cost.
-        metrics: `split/metric` to each run's value with its interval, as in `summary.json`; none where it has none.
-        means: `split/metric` to each arm's mean with its interval; empty where runs cannot be paired.
-        noise: `split/metric` to how much it varies with the seed alone; none where no arm has several runs.
-        best: `split/metric` to the id of the best arm.
-        differences: `split/metric` to each other arm's difference from the best; empty where runs cannot be paired.
-        unpaired: `split/metric` to why runs cannot be paired.
-        primary: the metric that what follows is about; none where no metric can be paired.
-        effects: of each choice, the means over all runs that made it.
-        fronts: of quality against each cost: the arms that no other arm beats in both.
-        disagreements: the examples on which the two best arms differ most.
+        metrics: `split/metric` to each run's value with its interval, as in `summary.json`; `None` if not measured.
+        means: `split/metric` to each configuration's mean with its interval; only paired metrics.
+        noise: `split/metric` to its variation with the seed; `None` if no configuration has several runs.
+        best: `split/metric` to the id of the best configuration; only paired metrics.
+        differences: `split/metric` to each other configuration's difference from the best.
+        unpaired: `split/metric` to the reason why the runs cannot be paired.
+        primary: the metric of the following fields; `None` if no metric is paired.
+        effects: of each choice: the means over all runs that made it.
+        fronts: the Pareto front of the metric against each cost.
+        disagreements: the examples on which the two best configurations differ most.
     """
 
     runs: list[str]
@@ -98,30 +102,30 @@ class Comparison:
 
     def to_json(self) -> dict[str, Any]:
         """As plain containers."""
-        told = dataclasses.asdict(self)
+        plain = dataclasses.asdict(self)
         for name, differences in self.differences.items():
-            told["differences"][name] = [{**dataclasses.asdict(one), "word": one.word} for one in differences]
-        return told
+            plain["differences"][name] = [{**dataclasses.asdict(one), "verdict": one.verdict} for one in differences]
+        return plain
 
 
 def compare(records: Sequence[RunRecord], primary: str | None = None, num_disagreements: int = 5) -> Comparison:
     """Compare runs on the examples that they were measured on.
 
-    Every other arm is compared with the best of each metric.
+    For each metric, every configuration is compared with the best one.
 
     Args:
-        records: of finished runs, two at least.
-        primary: the metric that effects, fronts and disagreements are about; none: the first that can be paired.
-        num_disagreements: how many examples to show.
+        records: of at least two finished runs.
+        primary: the metric of effects, fronts and disagreements; `None`: the first that is paired.
+        num_disagreements: maximum number of examples in `disagreements`.
 
     Raises:
-        InstructLabError: there are fewer runs, one has no results, or none tells the primary metric.
+        InstructLabError: there are fewer runs, one has no results, or none was measured by the primary metric.
     """
     if len(records) < 2:
         raise InstructLabError(
             "There is nothing to compare: fewer than two finished runs", do="name several, or a sweep"
         )
-    arms = arms_of(records)
+    arms = group_arms(records)
     results = {record.id: _results(record) for record in records}
     names = list(dict.fromkeys(name for metrics in results.values() for name in metrics))
     if primary is not None and primary not in names:
@@ -147,7 +151,7 @@ def compare(records: Sequence[RunRecord], primary: str | None = None, num_disagr
         metrics=metrics,
         means={name: [scored.mean(group) for group in groups] for name, scored in scores.items()},
         noise={name: scored.noise for name, scored in scores.items()},
-        best={name: arms[place].id for name, place in best.items()},
+        best={name: arms[index].id for name, index in best.items()},
         differences={name: _differences(scored, arms, best[name]) for name, scored in scores.items()},
         unpaired=unpaired,
         primary=primary,
@@ -167,7 +171,7 @@ def _results(record: RunRecord) -> dict[str, dict[str, MetricValue]]:
 
 
 def _differences(scores: RunScores, arms: list[Arm], best: int) -> list[Difference]:
-    others = [arm for place, arm in enumerate(arms) if place != best]
+    others = [arm for index, arm in enumerate(arms) if index != best]
     return [
         Difference(arm.id, difference.value, difference.low, difference.high, probability, scores.count)
         for arm, (difference, probability) in zip(
@@ -182,7 +186,7 @@ def _differences(scores: RunScores, arms: list[Arm], best: int) -> list[Differen
 def _paired(
     records: Sequence[RunRecord], arms: Sequence[Arm], metrics: Mapping[str, list[MetricValue | None]]
 ) -> tuple[dict[str, RunScores], dict[str, str]]:
-    """Each metric's scores, where all runs were measured on the same examples in the same way; else why not."""
+    """The scores of each paired metric, and the reasons why others are not paired."""
     measured = [Measured(record.read_results(AFTER) or {}) for record in records]
     known = build(OmegaConf.create({"metrics": records[0].config.get("metrics") or {}})).root["metrics"]
     scores, unpaired = {}, {}
@@ -201,10 +205,10 @@ def _paired(
 
 
 class Measured:
-    """What a run was measured on, from its `after.json`.
+    """The tuned model's measurements in one record.
 
     Args:
-        results: the measurements of each split.
+        results: by split and system.
     """
 
     def __init__(self, results: Results) -> None:
@@ -212,11 +216,11 @@ class Measured:
         self._examples = functools.cache(self._examples_of)
 
     def rows(self, name: str) -> list[list[float]]:
-        """The statistics of each example, by a metric's full name: `split/metric` or `split/source/metric`."""
+        """The row of each example for a metric's full name: `split/metric` or `split/source/metric`."""
         return self._part(name.rpartition("/")[0]).rows.get(name.rpartition("/")[2], [])
 
     def examples(self, name: str) -> tuple[tuple[str, ...], ...]:
-        """What the examples of a metric are: each one's id and references, white space aside."""
+        """What identifies the examples of a metric: each one's id and references, ignoring white space."""
         return self._examples(name.rpartition("/")[0])
 
     def _examples_of(self, prefix: str) -> tuple[tuple[str, ...], ...]:
@@ -224,7 +228,7 @@ class Measured:
         return tuple((one.id, *(" ".join(text.split()) for text in one.references)) for one in predictions)
 
     def _part(self, prefix: str) -> Measurement:
-        """The measurement of a split, or of one source's examples in it."""
+        """The measurement of a split, or of the examples of one source in it."""
         source = prefix.partition("/")[2]
         after = self._results.get(split_of(prefix), {}).get(AFTER, Measurement())
         return after.of_source(source) if source else after

@@ -1,4 +1,4 @@
-"""The predictions on which two arms differ most."""
+"""The predictions on which two configurations differ most."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ class Disagreement:
 
     Args:
         id: of the example.
-        split: where it stands.
-        prompt: what was asked.
+        split: of the example.
+        prompt: of the example.
         references: acceptable answers.
-        runs: ids of the two.
-        predictions: of each.
-        scores: of each, by the chief metric.
+        runs: ids of the two runs.
+        predictions: of each run.
+        scores: of each prediction, by the primary metric.
     """
 
     id: str
@@ -39,14 +39,14 @@ class Disagreement:
 def disagreements(
     records: Sequence[RunRecord], arms: Sequence[Arm], name: str, scores: RunScores, count: int
 ) -> list[Disagreement]:
-    """The examples whose scores by a metric are farthest apart between the two best arms' first runs.
+    """The examples with the largest difference of scores between the first runs of the two best configurations.
 
     Args:
         records: of all runs.
-        arms: of the comparison.
+        arms: the configurations.
         name: the metric, `split/metric`.
-        scores: its scores.
-        count: examples at most.
+        scores: of the metric.
+        count: maximum number of examples.
     """
     if len(arms) < 2 or not count:
         return []

@@ -1,7 +1,7 @@
-"""What each choice of a sweep did: means over all runs that made it, and how much of the metric's variance it explains.
+"""The effect of each choice of a sweep: means over all runs that made it, and its share of the metric's variance.
 
-A mean over runs is fair between the values of a choice only where the other choices are the same on both sides, as in a
-grid; where they are not, the effect says so.
+Means compare the values of a choice fairly only if the other choices are the same for each of them, as in a grid;
+otherwise the effect is marked as not balanced.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from instruct_lab.comparison.arms import Factor
 from instruct_lab.comparison.scores import Estimate, RunScores
 
 MAX_LEVELS = 8
-"""Values of a choice that are told one by one; of more numbers than that, as intervals draw, as many ranges."""
+"""Values of a choice that are listed one by one. More numbers than that, as intervals give, are grouped into ranges."""
 NUM_RANGES = 4
 MIN_RUNS = 4
-"""Runs below which nothing is said of importance."""
+"""With fewer runs, importance is not computed."""
 IMPORTANCE_SEED = 0
 
 
@@ -29,10 +29,10 @@ class Level:
 
     Args:
         value: as text.
-        runs: how many made it.
-        mean: of the metric over them.
-        difference: from the best value's mean; none for the best itself.
-        probability: of such a difference where there is none, corrected for all pairs of values.
+        runs: number of runs with it.
+        mean: of the metric over these runs.
+        difference: from the best value's mean; `None` for the best value.
+        probability: p-value of the difference, corrected for all pairs of values.
     """
 
     value: str
@@ -50,8 +50,8 @@ class Effect:
         key: the group or the full key.
         levels: its values, in the order of the runs.
         is_balanced: whether the other choices are the same for every value.
-        importance: its share of the metric's variance over the runs (fANOVA: Hutter et al., 2014); none where it cannot
-            be told: few runs, or scikit-learn is not installed.
+        importance: its share of the metric's variance over the runs (fANOVA: Hutter et al., 2014); `None` with few runs
+            or without scikit-learn.
     """
 
     key: str
@@ -61,21 +61,21 @@ class Effect:
 
 
 def effects(scores: RunScores, factors: Sequence[Factor]) -> list[Effect]:
-    """The effect of each choice in which the runs differ; without those that give every run another value.
+    """The effect of each choice in which the runs differ, without choices that have another value in every run.
 
-    Where the runs differ in one choice alone, it is what the arms tell already, and there is none.
+    Empty if the runs differ in only one choice: then the configurations already show its effect.
     """
     if len(factors) < 2:
         return []
     importances = _importances(scores, factors)
-    told = []
-    for place, factor in enumerate(factors):
+    found = []
+    for index, factor in enumerate(factors):
         values = _in_ranges(factor.values)
         levels = list(dict.fromkeys(values))
         if not 1 < len(levels) <= MAX_LEVELS or len(levels) == len(values):
             continue
-        others = [one for other, one in enumerate(factors) if other != place]
-        told.append(
+        others = [one for other, one in enumerate(factors) if other != index]
+        found.append(
             Effect(
                 factor.key,
                 _levels(scores, values, levels),
@@ -83,22 +83,22 @@ def effects(scores: RunScores, factors: Sequence[Factor]) -> list[Effect]:
                 importances.get(factor.key),
             )
         )
-    return told
+    return found
 
 
 def _levels(scores: RunScores, values: Sequence[str], levels: Sequence[str]) -> list[Level]:
     groups = [[run for run, value in enumerate(values) if value == level] for level in levels]
     best = scores.best(groups)
     differences = iter(scores.differences(groups, best))
-    told = []
-    for place, (level, group) in enumerate(zip(levels, groups, strict=True)):
-        difference, probability = (None, None) if place == best else next(differences)
-        told.append(Level(level, len(group), scores.mean(group), difference, probability))
-    return told
+    found = []
+    for index, (level, group) in enumerate(zip(levels, groups, strict=True)):
+        difference, probability = (None, None) if index == best else next(differences)
+        found.append(Level(level, len(group), scores.mean(group), difference, probability))
+    return found
 
 
 def _is_balanced(values: Sequence[str], levels: Sequence[str], others: Sequence[Factor]) -> bool:
-    """Whether the runs of every value make the other choices equally often."""
+    """Whether the other choices are distributed equally over the values."""
     shares = []
     for level in levels:
         runs = [run for run, value in enumerate(values) if value == level]
@@ -108,7 +108,7 @@ def _is_balanced(values: Sequence[str], levels: Sequence[str], others: Sequence[
 
 
 def _in_ranges(values: Sequence[str]) -> list[str]:
-    """Many different numbers as a few ranges of equally many runs; anything else as it is."""
+    """The values; if they are many different numbers, as a few ranges with equally many runs."""
     numbers = _numbers(values)
     if numbers is None or len(set(numbers)) <= MAX_LEVELS:
         return list(values)
@@ -131,12 +131,12 @@ def _numbers(values: Sequence[str]) -> list[float] | None:
 
 
 def _importances(scores: RunScores, factors: Sequence[Factor]) -> dict[str, float]:
-    """By Optuna's fANOVA over the runs' own values; nothing where there is too little to tell from."""
+    """Importances by Optuna's fANOVA over the runs' values; empty if there are too few or equal values."""
     if len(scores.values) < MIN_RUNS or not all(map(math.isfinite, scores.values)):
         return {}
     if len(set(scores.values)) == 1:
         return {}
-    if not can_tell_importance():
+    if not can_compute_importance():
         return {}
     import optuna
 
@@ -154,8 +154,8 @@ def _importances(scores: RunScores, factors: Sequence[Factor]) -> dict[str, floa
     return dict(optuna.importance.get_param_importances(study, evaluator=evaluator))
 
 
-def can_tell_importance() -> bool:
-    """Whether what Optuna's fANOVA stands on is installed."""
+def can_compute_importance() -> bool:
+    """Whether scikit-learn, which Optuna's fANOVA needs, is installed."""
     return find_spec("sklearn") is not None
 
 

@@ -1,4 +1,4 @@
-"""Pareto fronts: the arms that no other arm beats both in quality and in a cost."""
+"""Pareto fronts: the configurations that no other one beats in both quality and a cost."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from instruct_lab.comparison.arms import Arm
 from instruct_lab.comparison.scores import RunScores
 
 OF_COSTS = ("training_seconds", "peak_memory_bytes", "trained_parameters")
-"""The costs that quality is set against."""
+"""The costs for which there is a front."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,8 +19,8 @@ class Front:
 
     Args:
         cost: its name.
-        costs: of each arm, the mean over its runs; none where a run does not tell it.
-        arms: ids of those on the front, the cheapest first.
+        costs: of each configuration, the mean over its runs; `None` if a run did not record it.
+        arms: ids of the configurations on the front, the cheapest first.
     """
 
     cost: str
@@ -29,13 +29,13 @@ class Front:
 
 
 def fronts(scores: RunScores, arms: Sequence[Arm], costs: Mapping[str, Sequence[float | None]]) -> list[Front]:
-    """The front of each cost that tells at least two arms apart."""
-    told = []
+    """The front of each cost in which configurations differ."""
+    found = []
     for name in OF_COSTS:
         means = [_mean([costs[name][run] for run in arm.runs]) for arm in arms]
         if len({mean for mean in means if mean is not None}) > 1:
-            told.append(Front(name, means, _front(scores, arms, means)))
-    return told
+            found.append(Front(name, means, _front(scores, arms, means)))
+    return found
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
@@ -44,16 +44,16 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 
 def _front(scores: RunScores, arms: Sequence[Arm], means: Sequence[float | None]) -> list[str]:
-    told = [
+    candidates = [
         (mean, scores.mean(arm.runs).value, arm.id) for arm, mean in zip(arms, means, strict=True) if mean is not None
     ]
     kept = [
         one
-        for one in told
+        for one in candidates
         if not any(
             (other[0] <= one[0] and scores.better(other[1], one[1]))
             or (other[0] < one[0] and not scores.better(one[1], other[1]))
-            for other in told
+            for other in candidates
         )
     ]
     return [name for _, _, name in sorted(kept, key=lambda one: one[0])]

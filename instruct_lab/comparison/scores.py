@@ -1,10 +1,11 @@
-"""One metric of several runs on the same examples, and what may be said of means and differences of them.
+"""One metric of several runs on the same examples: means and differences with intervals and p-values.
 
-Two things make a run's value uncertain: which examples it was measured on, and chance in its training (the seed). The
-first is told by resampling the examples, alike for all runs (paired bootstrap). The second is told by runs that differ
-in nothing but the seed: their standard deviation, pooled over all arms that have several, is drawn anew for each
-resample with the uncertainty that so few runs leave in it (sigma^2 = s^2 * f / chi^2_f with f degrees of freedom, as in
-a t test), and each run's value moves by it. Where every arm has one run, only the first is told.
+A run's value is uncertain for two reasons: the sample of examples, and randomness in training (the seed). The first is
+estimated by resampling the examples, the same for all runs (paired bootstrap). The second is estimated from runs that
+differ only in the seed: for each resample, a standard deviation is drawn around the one pooled over all configurations
+with several runs, with the uncertainty of so few runs (sigma^2 = s^2 * f / chi^2_f with f degrees of freedom, as in a t
+test), and each run's value is shifted by a normal deviate of it. If every configuration has one run, only the first is
+included.
 """
 
 from __future__ import annotations
@@ -37,11 +38,11 @@ class Estimate:
 
 @dataclasses.dataclass(frozen=True)
 class Noise:
-    """How much a metric varies between runs that differ in the seed alone.
+    """How much a metric varies between runs that differ only in the seed.
 
     Args:
-        deviation: standard deviation, pooled over arms.
-        freedom: degrees of freedom: runs less arms, of those with several runs.
+        deviation: standard deviation, pooled over configurations.
+        freedom: degrees of freedom: runs minus configurations, of the configurations with several runs.
     """
 
     deviation: float
@@ -52,10 +53,10 @@ class RunScores:
     """A metric of several runs on the same examples.
 
     Args:
-        metric: what is measured.
+        metric: the metric.
         rows: each run's statistics of each example, `[runs][examples][statistics]`.
-        arms: places of the runs of each arm.
-        resamples: how many times the examples are drawn anew.
+        arms: indices of the runs of each configuration.
+        resamples: number of resamples of the examples.
     """
 
     def __init__(
@@ -74,44 +75,40 @@ class RunScores:
         return Estimate(_mean([self.values[run] for run in runs]), *interval(self._mean_resampled(runs).tolist()))
 
     def differences(self, groups: Sequence[Sequence[int]], base: int) -> list[tuple[Estimate, float]]:
-        """How much more the mean of each group of runs is than that of one of them, in order; without that one.
+        """The difference of each group's mean from that of the group `base`, in order, without `base` itself.
 
-        With each its two-sided probability where no group differs, corrected for all pairs of groups: the base may have
-        been chosen for being best. It is the share of resamples in which the largest of all pairs' deviations, each in
-        its own standard errors, is as large as this difference (max-T: Westfall and Young, 1993; Romano and Wolf,
-        2005), with one resample more, so that it is never 0.
+        Each comes with a two-sided p-value that is corrected for all pairs of groups, since the base may have been
+        chosen because it is best: the share of resamples in which the largest deviation over all pairs, in standard
+        errors, is at least as large as this difference (max-T: Westfall and Young, 1993; Romano and Wolf, 2005). One
+        resample is added, so that it is never 0.
         """
         means = [self._mean_resampled(runs) for runs in groups]
         values = [self.mean(runs).value for runs in groups]
         largest, pairs = _largest_deviations(means, values), len(groups) * (len(groups) - 1) // 2
-        told = []
-        for place in range(len(groups)):
-            if place == base:
+        found = []
+        for index in range(len(groups)):
+            if index == base:
                 continue
-            resampled = means[place] - means[base]
-            difference = values[place] - values[base]
-            told.append(
-                (
-                    Estimate(difference, *interval(resampled.tolist())),
-                    _probability(difference, resampled, largest, pairs),
-                )
-            )
-        return told
+            resampled = means[index] - means[base]
+            difference = values[index] - values[base]
+            estimate = Estimate(difference, *interval(resampled.tolist()))
+            found.append((estimate, _probability(difference, resampled, largest, pairs)))
+        return found
 
     def better(self, a: float, b: float) -> bool:
-        """Whether one value is better than another; any is better than what is not a number."""
+        """Whether one value is better than another; any number is better than NaN."""
         if math.isnan(a) or math.isnan(b):
             return math.isnan(b) and not math.isnan(a)
         return a < b if self.metric.higher_is_better is False else a > b
 
     def best(self, groups: Sequence[Sequence[int]]) -> int:
-        """The place of the group of runs whose mean is best; the first of equals."""
+        """The index of the group of runs with the best mean; the first of equal ones."""
         means = [_mean([self.values[run] for run in group]) for group in groups]
-        place = 0
-        for other, mean in enumerate(means):
-            if self.better(mean, means[place]):
-                place = other
-        return place
+        best = 0
+        for index, mean in enumerate(means):
+            if self.better(mean, means[best]):
+                best = index
+        return best
 
     def _mean_resampled(self, runs: Sequence[int]) -> Resampled:
         means: Resampled = self._resampled[list(runs)].mean(axis=0)
@@ -129,7 +126,7 @@ class RunScores:
 
 
 def noise_of(values: Sequence[float], arms: Sequence[Sequence[int]]) -> Noise | None:
-    """The pooled standard deviation within arms; none where no arm has several runs, or a value is not finite."""
+    """The pooled standard deviation within configurations; `None` without several runs, or if a value is not finite."""
     several = [[values[run] for run in arm] for arm in arms if len(arm) > 1]
     if not several or not all(math.isfinite(value) for arm in several for value in arm):
         return None
@@ -143,12 +140,12 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _largest_deviations(means: Sequence[Resampled], values: Sequence[float]) -> Resampled:
-    """Of each resample, the largest deviation of any pair's difference from what was found, in standard errors."""
+    """For each resample, the largest deviation of any pair's difference from the observed one, in standard errors."""
     import numpy as np
 
     largest = np.zeros(len(means[0]))
-    for place, (mean, value) in enumerate(zip(means, values, strict=True)):
-        for other, found in zip(means[place + 1 :], values[place + 1 :], strict=True):
+    for index, (mean, value) in enumerate(zip(means, values, strict=True)):
+        for other, found in zip(means[index + 1 :], values[index + 1 :], strict=True):
             difference = other - mean
             error = difference.std()
             if np.isfinite(error) and error > 0:
@@ -157,7 +154,7 @@ def _largest_deviations(means: Sequence[Resampled], values: Sequence[float]) -> 
 
 
 def _probability(difference: float, resampled: Resampled, largest: Resampled, pairs: int) -> float:
-    """See `RunScores.differences`; where resamples are not finite, by their signs, corrected as Bonferroni did."""
+    """See `RunScores.differences`; if resamples are not finite, from their signs, with Bonferroni's correction."""
     import numpy as np
 
     error = resampled.std()

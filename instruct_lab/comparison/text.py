@@ -1,4 +1,4 @@
-"""A comparison in words and tables: for the terminal, as Markdown, and its conclusion in a few sentences."""
+"""A comparison as tables and sentences, for the terminal and as Markdown."""
 
 from __future__ import annotations
 
@@ -13,22 +13,23 @@ from rich.text import Text
 
 from instruct_lab.comparison.arms import Arm
 from instruct_lab.comparison.compare import Comparison, Difference, verdict
-from instruct_lab.comparison.effects import can_tell_importance
+from instruct_lab.comparison.effects import Effect, can_compute_importance
+from instruct_lab.comparison.fronts import Front
 from instruct_lab.comparison.scores import Estimate
 from instruct_lab.pages.format import escape_markdown, format_interval, format_metric, markdown_table, shorten
 from instruct_lab.records.costs import format_cost
 
 MAX_COLUMNS = 6
-"""Runs that stand beside each other in columns; of more, the values of a key are counted."""
+"""Runs that get a column each; with more runs, the values of a key are counted."""
 MAX_NAMED = 6
-"""Arms that a sentence names."""
+"""Configurations that a sentence names."""
 MAX_TEXT = 300
-"""Characters of a prediction that are shown."""
+"""Characters of a text that are shown."""
 
 
 @dataclasses.dataclass(frozen=True)
 class TextTable:
-    """A table of texts, however it is shown."""
+    """A table of texts, for any output."""
 
     title: str
     headings: list[str]
@@ -38,7 +39,7 @@ class TextTable:
 def tables(compared: Comparison, metrics: Sequence[str] | None = None) -> Iterator[TextTable]:
     """What differs in the configs, then the results."""
     if compared.config:
-        yield _config(compared)
+        yield _config_table(compared)
     yield from result_tables(compared, metrics)
 
 
@@ -51,27 +52,35 @@ def result_tables(compared: Comparison, metrics: Sequence[str] | None = None) ->
     """
     for name in compared.metrics:
         if metrics is None or name in metrics:
-            yield _metric(compared, name)
-    for effect in compared.effects:
-        rows = [
-            [level.value, str(level.runs), _estimate(level.mean), _judged(level.difference, level.probability)]
-            for level in effect.levels
-        ]
-        share = "" if effect.importance is None else f"; importance {effect.importance:.0%}"
-        balance = "" if effect.is_balanced else "; not balanced: the other choices differ between its values too"
-        title = f"Effect of {effect.key} on {compared.primary}{share}{balance}"
-        yield TextTable(title, [effect.key, "runs", "mean", "difference from the best"], rows)
-    labels = {arm.id: arm.label for arm in compared.arms}
-    for front in compared.fronts:
-        known = dict(zip((arm.id for arm in compared.arms), front.costs, strict=True))
-        means = dict(zip((arm.id for arm in compared.arms), compared.means[compared.primary or ""], strict=True))
-        rows = [[labels[arm], format_cost(front.cost, known[arm]), _estimate(means[arm])] for arm in front.arms]
-        title = f"Pareto front: {compared.primary} against {front.cost}"
-        yield TextTable(title, ["arm", front.cost, str(compared.primary)], rows)
+            yield _metric_table(compared, name)
+    yield from (_effect_table(compared, effect) for effect in compared.effects)
+    yield from (_front_table(compared, front) for front in compared.fronts)
 
 
-def _config(compared: Comparison) -> TextTable:
-    """The choices that differ, then the keys; below a choice that differs, those that all its options have."""
+def _effect_table(compared: Comparison, effect: Effect) -> TextTable:
+    rows = []
+    for level in effect.levels:
+        difference = _format_difference(level.difference, level.probability)
+        rows.append([level.value, str(level.runs), _format_mean(level.mean), difference])
+    share = "" if effect.importance is None else f"; importance {effect.importance:.0%}"
+    balance = "" if effect.is_balanced else "; not balanced: the other choices differ between its values too"
+    title = f"Effect of {effect.key} on {compared.primary}{share}{balance}"
+    return TextTable(title, [effect.key, "runs", "mean", "difference from the best"], rows)
+
+
+def _front_table(compared: Comparison, front: Front) -> TextTable:
+    means = compared.means[compared.primary or ""]
+    rows = {
+        arm.id: [arm.label, format_cost(front.cost, cost), _format_mean(mean)]
+        for arm, cost, mean in zip(compared.arms, front.costs, means, strict=True)
+    }
+    title = f"Pareto front: {compared.primary} against {front.cost}"
+    headings = ["configuration", front.cost, str(compared.primary)]
+    return TextTable(title, headings, [rows[name] for name in front.arms])
+
+
+def _config_table(compared: Comparison) -> TextTable:
+    """The choices that differ, then the keys; of the keys below such a choice, only those that all its options have."""
     below = tuple(f"{group}." for group in compared.choices)
     keys = {
         key: values
@@ -79,35 +88,38 @@ def _config(compared: Comparison) -> TextTable:
         if not key.startswith(below) or all(value is not None for value in values)
     }
     keys = {key: values for key, values in keys.items() if not key.endswith("._target_") or not key.startswith(below)}
-    told = {**compared.choices, **{key: values for key, values in keys.items() if key not in compared.choices}}
-    left_out = len(compared.config) - len([key for key in told if key in compared.config])
-    title = "What differs" + (f" ({left_out} keys that not all of these options have: --json)" if left_out else "")
+    differing = {**compared.choices, **{key: values for key, values in keys.items() if key not in compared.choices}}
+    left_out = len(compared.config) - len([key for key in differing if key in compared.config])
+    title = "What differs"
+    if left_out:
+        title += f" (without {left_out} key{'s' * (left_out > 1)} that only some options have: --json)"
     if len(compared.runs) <= MAX_COLUMNS:
-        return TextTable(title, ["key", *compared.runs], [[key, *map(_shown, values)] for key, values in told.items()])
+        rows = [[key, *map(_format, values)] for key, values in differing.items()]
+        return TextTable(title, ["key", *compared.runs], rows)
     rows = []
-    for key, values in told.items():
-        counts = Counter(map(_shown, values))
+    for key, values in differing.items():
+        counts = Counter(map(_format, values))
         rows.append([key, ", ".join(f"{value} ({count} run{'s' * (count > 1)})" for value, count in counts.items())])
     return TextTable(title, ["key", "values"], rows)
 
 
-def _metric(compared: Comparison, name: str) -> TextTable:
+def _metric_table(compared: Comparison, name: str) -> TextTable:
     means = compared.means.get(name)
     if means is None:
-        told = [format_metric(value) for value in compared.metrics[name]]
-        rows = [[run, value] for run, value in zip(compared.runs, told, strict=True)]
+        values = map(format_metric, compared.metrics[name])
+        rows = [[run, value] for run, value in zip(compared.runs, values, strict=True)]
         return TextTable(f"{name} (not paired: {compared.unpaired[name]})", ["run", "value"], rows)
     differences = {one.arm: one for one in compared.differences[name]}
     rows = []
     for arm, mean in zip(compared.arms, means, strict=True):
         one = differences.get(arm.id)
-        judged = "best" if one is None else _judged(one, one.probability)
-        rows.append([arm.label, str(len(arm.runs)), _estimate(mean), judged])
-    return TextTable(name, ["arm", "runs", "mean", "difference from the best, paired"], rows)
+        difference = "best" if one is None else _format_difference(one, one.probability)
+        rows.append([arm.label, str(len(arm.runs)), _format_mean(mean), difference])
+    return TextTable(name, ["configuration", "runs", "mean", "difference from the best, paired"], rows)
 
 
 def conclusion(compared: Comparison, name: str | None = None) -> str:
-    """What the comparison says of a metric, in a few sentences; of the primary one where none is named."""
+    """The conclusion about a metric, by default the primary one, in a few sentences."""
     name = name or compared.primary
     if name is None or name not in compared.means:
         return "The runs cannot be compared example by example: " + "; ".join(sorted(set(compared.unpaired.values())))
@@ -115,22 +127,26 @@ def conclusion(compared: Comparison, name: str | None = None) -> str:
     arms = {arm.id: arm for arm in compared.arms}
     best = arms[compared.best[name]]
     runs = f", mean of {len(best.runs)} runs" if len(best.runs) > 1 else ""
-    said = [f"{name}: best is {best.label} with {_estimate(means[best.id])}{runs}."]
-    alike = [one for one in compared.differences[name] if one.word != "differs"]
-    others = [one for one in compared.differences[name] if one.word == "differs"]
+    sentences = [f"{name}: best is {best.label} with {_format_mean(means[best.id])}{runs}."]
+    alike = [one for one in compared.differences[name] if one.verdict != "differs"]
+    others = [one for one in compared.differences[name] if one.verdict == "differs"]
     if alike:
-        said.append(f"Not distinguishable from it: {_listed(alike, arms)}.")
+        sentences.append(f"Not distinguishable from it: {_list_nearest(alike, arms)}.")
     if others:
-        said.append(f"It differs from {_listed(others, arms)}.")
+        sentences.append(f"It differs from {_list_nearest(others, arms)}.")
     if compared.noise[name] is None:
-        said.append("One run each: chance in training is not in these intervals (sweep.seeds=3 would tell it).")
-    return " ".join(said)
+        sentences.append(
+            "One run each: the intervals leave out the randomness of training (sweep.seeds=3 includes it)."
+        )
+    return " ".join(sentences)
 
 
-def _listed(differences: Sequence[Difference], arms: dict[str, Arm]) -> str:
-    """The arms that come nearest to the best, by name; the others by their number."""
+def _list_nearest(differences: Sequence[Difference], arms: dict[str, Arm]) -> str:
+    """The configurations nearest to the best by name, and the number of others."""
     nearest = sorted(differences, key=lambda one: abs(one.value))[:MAX_NAMED]
-    named = [f"{arms[one.arm].label} ({_judged(one, one.probability, word=False)})" for one in nearest]
+    named = [
+        f"{arms[one.arm].label} ({_format_difference(one, one.probability, with_verdict=False)})" for one in nearest
+    ]
     left_out = len(differences) - len(named)
     return ", ".join(named) + (f" and {left_out} more" if left_out else "")
 
@@ -147,12 +163,12 @@ def show(compared: Comparison, console: Console, metrics: Sequence[str] | None =
         width = max(len(name) for name, _ in lines)
         for name, text in lines:
             console.print(Text(f"  {name:<{width}}  {text}"))
-    if compared.effects and not can_tell_importance():
-        hint = "The importance of each choice is told with scikit-learn: pip install 'instruct-lab[report]'"
+    if compared.effects and not can_compute_importance():
+        hint = "The importance of each choice can be computed with scikit-learn: pip install 'instruct-lab[report]'"
         console.print(Text(hint), soft_wrap=True)
     left_out = [name for name in compared.metrics if metrics is not None and name not in metrics]
     if left_out:
-        console.print(Text(f"Measured too (--metric NAME): {', '.join(left_out)}"), soft_wrap=True)
+        console.print(Text(f"Also measured (--metric NAME): {', '.join(left_out)}"), soft_wrap=True)
     console.print(Text(conclusion(compared)), soft_wrap=True)
 
 
@@ -176,18 +192,20 @@ def _disagreements(compared: Comparison) -> Iterator[tuple[str, list[tuple[str, 
         yield title, [(name, shorten(text, MAX_TEXT)) for name, text in lines]
 
 
-def _shown(value: Any) -> str:
+def _format(value: Any) -> str:
     return "-" if value is None else str(value)
 
 
-def _estimate(one: Estimate) -> str:
+def _format_mean(one: Estimate) -> str:
     return format_interval(one.value, one.low, one.high)
 
 
-def _judged(difference: Estimate | Difference | None, probability: float | None, *, word: bool = True) -> str:
-    """A difference with its interval, its probability and the word for it."""
+def _format_difference(
+    difference: Estimate | Difference | None, probability: float | None, *, with_verdict: bool = True
+) -> str:
+    """A difference with its interval, its p-value and the verdict."""
     if difference is None or probability is None:
         return "best"
     interval = format_interval(difference.value, difference.low, difference.high, signed=True)
     text = f"{interval}, p = {probability:.2g}"
-    return f"{text}: {verdict(probability)}" if word else text
+    return f"{text}: {verdict(probability)}" if with_verdict else text

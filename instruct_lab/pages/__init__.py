@@ -1,1 +1,9 @@
-"""Building blocks of self-contained HTML pages, and the pages and tables of an audit."""
+"""What reports are made of: formats of values, Markdown tables, HTML pages from templates; and the reports of an audit.
+
+In: plain values, an audit. Out: text for a terminal, Markdown, self-contained HTML pages.
+
+- `format`: one text form for each kind of value
+- `render`: HTML from the templates in `templates/`
+- `histogram`, `facts`, `word_difference`: parts of pages
+- `audit_stages`, `audit_table`, `audit_page`: an audit in the terminal and as a page
+"""

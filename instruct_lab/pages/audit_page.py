@@ -157,7 +157,7 @@ def _length_figures(tokens: dict[str, dict[str, Any]]) -> list[Markup]:
 
 
 def _render_facts(facts: dict[str, Any]) -> list[Markup]:
-    """Each fact; in place of one that does not fit any more, a line that says so."""
+    """Each fact; if the page is full, a line that says so instead."""
     rendered, left = [], FACT_BYTES
     for name, value in facts.items():
         fact = render_part("searchable", name, render_fact(value, name), True)

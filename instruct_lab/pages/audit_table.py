@@ -1,4 +1,4 @@
-"""What preprocessing did, as a short table for the terminal."""
+"""The audit of the data as a short table for the terminal."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 MAX_STAGES = 12
-"""More stages than these: sources are put together, and what did least is left to the page."""
+"""With more stages, sources are merged, and the stages with the fewest rows are summed up in one row."""
 MAX_REASONS = 3
 MAX_LINES = 18
-"""Of the table of stages; more than these, and each stage tells its first reason alone."""
+"""With more lines in the table of stages, each stage shows only its first reason."""
 LAYOUT: dict[str, Any] = {"box": None, "padding": (0, 2, 0, 0), "pad_edge": False, "header_style": "dim"}
 STYLES = {"dropped": "red", "truncated": "yellow", "added": "green"}
 
 
 def show(console: Console, audit: dict[str, Any]) -> None:
-    """Print a row for each stage that did something, and the tokens of each split; one line where nothing was done.
+    """Print a row for each stage that changed something, and the tokens of each split; one line if nothing changed.
 
     Args:
-        console: where to; narrow ones and ones without Unicode are served.
+        console: may be narrow, or lack Unicode.
         audit: the content of `audit.json`.
     """
-    stages = _fewer([stage for stage in read_stages(audit) if stage.did_something])
+    stages = _limit_stages([stage for stage in read_stages(audit) if stage.did_something])
     tokens: dict[str, Any] = audit.get("facts", {}).get("tokens", {})
     ascii_only = console.options.ascii_only
     if not stages:
-        console.out(_encodable(f"data: {_nothing_done(tokens)}", console), highlight=False)
+        console.out(_to_encoding(f"data: {_describe_unchanged(tokens)}", console), highlight=False)
         return
     console.print(_stage_table(stages, console))
     if tokens:
@@ -41,52 +41,52 @@ def show(console: Console, audit: dict[str, Any]) -> None:
         console.print(_token_table(tokens, ascii_only))
 
 
-def _nothing_done(tokens: dict[str, Any]) -> str:
+def _describe_unchanged(tokens: dict[str, Any]) -> str:
     counts = ", ".join(
-        f"{split} {format_number(told['examples'])} examples, {format_number(told['tokens'])} tokens, "
-        f"{format_percent(told.get('target_share'))} targets"
-        for split, told in tokens.items()
-        if told.get("examples")
+        f"{split} {format_number(numbers['examples'])} examples, {format_number(numbers['tokens'])} tokens, "
+        f"{format_percent(numbers.get('target_share'))} targets"
+        for split, numbers in tokens.items()
+        if numbers.get("examples")
     )
     return "every row kept as it was" + (f"; {counts}" if counts else "")
 
 
-def _fewer(stages: list[Stage]) -> list[Stage]:
-    """The stages, few enough to read."""
-    stages = _joined_sources(stages)
+def _limit_stages(stages: list[Stage]) -> list[Stage]:
+    """At most `MAX_STAGES` stages: sources merged, and the smallest stages as one."""
+    stages = _merge_sources(stages)
     if len(stages) <= MAX_STAGES:
         return stages
     by_rows = sorted(stages, key=lambda stage: -sum(reason.count for reason in stage.reasons))
     most, least = by_rows[: MAX_STAGES - 1], by_rows[MAX_STAGES - 1 :]
-    together = Stage("", f"{len(least)} more stages")
-    together.reasons = [_together(reason for stage in least for reason in stage.reasons)]
-    return [*(stage for stage in stages if stage in most), together]
+    merged = Stage("", f"{len(least)} more stages")
+    merged.reasons = [_sum_reasons(reason for stage in least for reason in stage.reasons)]
+    return [*(stage for stage in stages if stage in most), merged]
 
 
-def _together(reasons: Iterable[Reason]) -> Reason:
+def _sum_reasons(reasons: Iterable[Reason]) -> Reason:
     total = Reason("touched", "rows: see audit.json")
     total.counts[""] = sum(reason.count for reason in reasons)
     return total
 
 
-def _joined_sources(stages: list[Stage]) -> list[Stage]:
+def _merge_sources(stages: list[Stage]) -> list[Stage]:
     sources = [stage for stage in stages if stage.name.startswith("source ")]
     if len(stages) <= MAX_STAGES or len(sources) < 2:
         return stages
-    together = Stage("data", f"{len(sources)} sources")
+    merged = Stage("data", f"{len(sources)} sources")
     for source in sources:
         for split, (rows_in, rows_out) in source.counts.items():
-            known = together.counts.get(split, (0, 0))
-            together.counts[split] = (known[0] + rows_in, known[1] + rows_out)
+            known = merged.counts.get(split, (0, 0))
+            merged.counts[split] = (known[0] + rows_in, known[1] + rows_out)
         for reason in source.reasons:
-            same = (r for r in together.reasons if (r.action, r.reason) == (reason.action, reason.reason))
+            same = (r for r in merged.reasons if (r.action, r.reason) == (reason.action, reason.reason))
             known_reason = next(same, None)
             if known_reason is None:
-                together.reasons.append(known_reason := Reason(reason.action, reason.reason))
+                merged.reasons.append(known_reason := Reason(reason.action, reason.reason))
             for split, count in reason.counts.items():
                 known_reason.counts[split] = known_reason.counts.get(split, 0) + count
-    together.reasons.sort(key=lambda reason: -reason.count)
-    return [together, *(stage for stage in stages if stage not in sources)]
+    merged.reasons.sort(key=lambda reason: -reason.count)
+    return [merged, *(stage for stage in stages if stage not in sources)]
 
 
 def _stage_table(stages: list[Stage], console: Console) -> Table:
@@ -100,11 +100,11 @@ def _stage_table(stages: list[Stage], console: Console) -> Table:
     brief = sum(max(1, min(len(stage.reasons), MAX_REASONS + 1)) for stage in stages) > MAX_LINES
     for stage in stages:
         done = Text()
-        num_told = 1 if brief else MAX_REASONS
-        for reason in stage.reasons[:num_told]:
+        num_shown = 1 if brief else MAX_REASONS
+        for reason in stage.reasons[:num_shown]:
             done.append(f"{reason.action} {reason.count:,}", style=STYLES.get(reason.action, ""))
-            done.append(_encodable(f" {visible(reason.reason)}" + ("" if brief else "\n"), console))
-        if left := stage.reasons[num_told:]:
+            done.append(_to_encoding(f" {visible(reason.reason)}" + ("" if brief else "\n"), console))
+        if left := stage.reasons[num_shown:]:
             done.append(
                 f"{'; ' if brief else ''}{sum(reason.count for reason in left):,} rows for {len(left)} more reasons"
             )
@@ -112,12 +112,12 @@ def _stage_table(stages: list[Stage], console: Console) -> Table:
             rows_in, rows_out = stage.rows
             done.append(f"left out {rows_in - rows_out:,}" if rows_out <= rows_in else f"added {rows_out - rows_in:,}")
         done.rstrip()
-        grid.add_row(Text(_encodable(visible(stage.name), console)), _rows(stage, splits, arrow), done)
+        grid.add_row(Text(_to_encoding(visible(stage.name), console)), _format_rows(stage, splits, arrow), done)
     return grid
 
 
-def _rows(stage: Stage, splits: list[str], arrow: str) -> str:
-    """Such as `512→510 / 128 / –`: rows in and out of each split, once where they are equal."""
+def _format_rows(stage: Stage, splits: list[str], arrow: str) -> str:
+    """Rows in and out of each split, or one number if they are equal: `512→510 / 128 / -`."""
     shown = {
         split: f"{rows_in:,}" if rows_in == rows_out else f"{rows_in:,}{arrow}{rows_out:,}"
         for split, (rows_in, rows_out) in stage.counts.items()
@@ -134,20 +134,20 @@ def _token_table(tokens: dict[str, Any], ascii_only: bool) -> Table:
     titles = ("examples", "tokens", "targets", "cut", "longest", "padding")
     numbers = (Column(title, justify="right", no_wrap=True) for title in titles)
     grid = Table(Column("split", no_wrap=True), *numbers, Column("lengths", no_wrap=True), **LAYOUT)
-    for split, told in tokens.items():
-        counts = (told.get("lengths") or {}).get("counts", [])
+    for split, numbers in tokens.items():
+        lengths = (numbers.get("lengths") or {}).get("counts", [])
         grid.add_row(
             Text(split),
-            *(format_count(told.get(key)) for key in ("examples", "tokens")),
-            format_percent(told.get("target_share")),
-            *(format_count(told.get(key)) for key in ("truncated", "longest")),
-            format_percent(told.get("padding_share")),
-            sparkline(counts, 15, ascii_only=ascii_only),
+            *(format_count(numbers.get(key)) for key in ("examples", "tokens")),
+            format_percent(numbers.get("target_share")),
+            *(format_count(numbers.get(key)) for key in ("truncated", "longest")),
+            format_percent(numbers.get("padding_share")),
+            sparkline(lengths, 15, ascii_only=ascii_only),
         )
     return grid
 
 
-def _encodable(text: str, console: Console) -> str:
-    """The text as the terminal's encoding can write it."""
+def _to_encoding(text: str, console: Console) -> str:
+    """The text with escapes for what the terminal's encoding lacks."""
     encoding = console.encoding or "utf-8"
     return text.encode(encoding, "backslashreplace").decode(encoding, "replace")

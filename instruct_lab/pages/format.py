@@ -87,7 +87,7 @@ def shorten(text: str, max_characters: int) -> str:
 
 
 def visible(text: str) -> str:
-    """The text with a sign in place of each invisible character: `␀`, `␛`, `⟨U+202E⟩`; safe to print."""
+    """The text with a sign for each invisible character, such as `␀` or `⟨U+202E⟩`; safe to print."""
     return INVISIBLE.sub(lambda match: character_sign(match[0]), text)
 
 

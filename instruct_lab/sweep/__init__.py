@@ -1,8 +1,8 @@
-"""Sweeps: many runs of one config with some choices varied; sampled, pruned, launched, continued and shown.
+"""Sweeps: many runs of one config in which some choices vary.
 
 In: a base config, a search space in Hydra's syntax, a sampler, a pruner and a launcher. Out: one run record for each
-point and seed, and the sweep's own folder beside them (`sweep.json`, `optuna.db`, each trial's output). Whatever kills
-a sweep, what was done is kept: it goes on with the trial it was in, from that run's last written state.
+point and seed, and the sweep's own folder beside them (`sweep.json`, `optuna.db`, the output of each trial). A sweep
+that was killed can be resumed: the runs that had not finished continue from their last checkpoints.
 """
 
 from instruct_lab.sweep.launchers import Launcher, Processes, Ray, Shared, Slurm

@@ -1,4 +1,4 @@
-"""Runs a sweep: asks for points, hands their runs to the launcher, tells what they came to, until all is done."""
+"""Runs a sweep: asks the sampler for points, gives their runs to the launcher, reports results back to Optuna."""
 
 from __future__ import annotations
 
@@ -18,9 +18,8 @@ from instruct_lab import files
 from instruct_lab.errors import InstructLabError
 from instruct_lab.records import RunRecord
 from instruct_lab.records.folder import LOCK, has_manifest
-from instruct_lab.sweep import record as records
 from instruct_lab.sweep.plan import Plan, plan
-from instruct_lab.sweep.record import SweepRecord
+from instruct_lab.sweep.record import SweepRecord, create_sweep, final_value
 from instruct_lab.sweep.storage import STUDY_NAME, open_storage
 from instruct_lab.sweep.table import LiveTable
 from instruct_lab.sweep.task import Outcome, Report, Task
@@ -29,7 +28,14 @@ from instruct_lab.training.ending import Interrupted, raise_on_signals
 
 @dataclasses.dataclass
 class Point:
-    """A point that is being tried: its number, its Optuna trial, its values, and how its runs ended, by seed."""
+    """A point that is being tried.
+
+    Args:
+        number: counted from 0.
+        trial: the Optuna trial.
+        values: by dimension.
+        ended: how its runs ended, by seed.
+    """
 
     number: int
     trial: Any
@@ -38,13 +44,16 @@ class Point:
 
 
 def start(planned: Plan, console: Any) -> int:
-    """Run a new sweep; the exit code.
+    """Run a new sweep.
 
     Args:
         planned: the sweep.
-        console: of rich, on which its table is drawn.
+        console: of rich, for the final table.
+
+    Returns:
+        The exit code.
     """
-    sweep = records.create(
+    sweep = create_sweep(
         Path(planned.runs_path).expanduser(),
         planned.name,
         overrides=planned.overrides,
@@ -61,24 +70,27 @@ def start(planned: Plan, console: Any) -> int:
 
 
 def resume(sweep: SweepRecord, console: Any) -> int:
-    """Go on with a sweep that was stopped or killed; the exit code.
+    """Continue a sweep that was stopped or killed.
+
+    Returns:
+        The exit code.
 
     Raises:
-        InstructLabError: its config is not what it was.
+        InstructLabError: its config has changed.
     """
-    told = sweep.told
-    planned = plan(list(told["overrides"]))
-    if planned.fingerprint != told["fingerprint"]:
+    info = sweep.info
+    planned = plan(list(info.overrides))
+    if planned.fingerprint != info.fingerprint:
         raise InstructLabError(
-            "The sweep's config is not what it was when it started, so going on would compare different things",
-            where=f"sweep {sweep.id}, started in {told['working_path']}",
-            do="go on in the same folder with the same files, or start a new sweep",
+            "The config has changed since the sweep started, so continuing would compare different things",
+            where=f"sweep {sweep.id}, started in {info.working_path}",
+            do="resume in the same folder with the same files, or start a new sweep",
         )
     return Driver(planned, sweep, console).run()
 
 
 class Driver:
-    """One sweep in the hands of this process."""
+    """One sweep that this process runs."""
 
     def __init__(self, planned: Plan, sweep: SweepRecord, console: Any) -> None:
         self.plan = planned
@@ -89,18 +101,21 @@ class Driver:
         self._started = time.monotonic()
 
     def run(self) -> int:
-        """Try every point that is left; 0, or 1 where a run failed.
+        """Try all remaining points.
+
+        Returns:
+            The exit code: 0, or 1 if a run failed.
 
         Raises:
-            Interrupted: a signal arrived; the sweep can go on later.
+            Interrupted: a signal arrived; the sweep can be resumed.
         """
         with (
             files.lock(self.sweep.path / LOCK, "running this sweep", "watch it with `instruct-lab watch`"),
             raise_on_signals(),
-            self._recorded_ending(),
+            self._record_ending(),
         ):
             self.study = self._study()
-            self._take_up()
+            self._resume_points()
             session = self.plan.launcher.open(self.sweep.path)
             try:
                 with LiveTable(self.sweep, self.console, session.slots) as table:
@@ -109,11 +124,13 @@ class Driver:
                 session.close()
         statuses = [run.manifest.status for run in self.sweep.runs()]
         if statuses.count("finished") > 1:
-            self.console.print(f"compare its runs: instruct-lab compare {_short(self.sweep.path)}", soft_wrap=True)
+            self.console.print(
+                f"compare its runs: instruct-lab compare {_shorten_path(self.sweep.path)}", soft_wrap=True
+            )
         return 1 if "failed" in statuses else 0
 
     @contextlib.contextmanager
-    def _recorded_ending(self) -> Iterator[None]:
+    def _record_ending(self) -> Iterator[None]:
         self.sweep.update(status="running", ended=None)
         status = "interrupted"
         try:
@@ -136,8 +153,8 @@ class Driver:
 
     # ---- points
 
-    def _take_up(self) -> None:
-        """Points that were asked for before, and whose end was not told."""
+    def _resume_points(self) -> None:
+        """Reopen the points that were started, but not completed, before the sweep was stopped."""
         import optuna
 
         for frozen in self.study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.RUNNING]):
@@ -149,11 +166,11 @@ class Driver:
         point = Point(trial.number, trial, values)
         pruned = self.plan.settings.pruner.prunes
         seeds = range(self.plan.settings.seeds)
-        for seed in seeds[:1] if pruned else seeds:  # the first run alone decides whether a point is pruned
+        for seed in seeds[:1] if pruned else seeds:  # only the first run decides whether a point is pruned
             self._waiting.append((point, seed))
 
-    def _next(self) -> tuple[Point, int] | None:
-        """The next run to start; none where there is nothing left to start."""
+    def _next_run(self) -> tuple[Point, int] | None:
+        """The next run to start; `None` if none is left."""
         if not self._waiting and not self._stopped_by_time():
             number = len(self.study.get_trials(deepcopy=False))
             if number < self.plan.num_points:
@@ -171,7 +188,7 @@ class Driver:
 
     def _loop(self, session: Any, table: LiveTable) -> None:
         while True:
-            while len(self._running) < session.slots and (chosen := self._next()) is not None:
+            while len(self._running) < session.slots and (chosen := self._next_run()) is not None:
                 self._running[session.submit(self._task(*chosen))] = chosen
             if not self._running:
                 return
@@ -182,7 +199,7 @@ class Driver:
                 if outcome.status == "interrupted":
                     raise Interrupted(2)
                 self._settle(point, seed, outcome)
-                table.ended(self._run_id(point, seed), outcome)
+                table.print_outcome(self._run_id(point, seed), outcome)
 
     def _run_id(self, point: Point, seed: int) -> str:
         return self.sweep.run_id(point.number, seed if self.plan.settings.seeds > 1 else None)
@@ -192,7 +209,7 @@ class Driver:
         overrides = self.plan.run_overrides(point.values, self.plan.seed + seed)
         report = None
         if settings.pruner.prunes and seed == 0:
-            report = Report(self.sweep.storage, point.trial._trial_id, settings.metrics[0], _config_of(settings.pruner))
+            report = Report(self.sweep.storage, point.trial._trial_id, settings.metrics[0], _to_config(settings.pruner))
         return Task(
             runs_path=str(self.sweep.runs_path),
             name=self.sweep.path.parent.name,
@@ -206,22 +223,22 @@ class Driver:
         )
 
     def _settle(self, point: Point, seed: int, outcome: Outcome) -> None:
-        """Keep how a run ended; tell the point's end once all its runs have ended."""
-        self._note_death(point, seed, outcome)
+        """Keep how a run ended; report the point once all its runs have ended."""
+        self._record_death(point, seed, outcome)
         point.ended[seed] = outcome
         seeds = self.plan.settings.seeds
         if outcome.status == "finished" and seed == 0 and self.plan.settings.pruner.prunes:
             self._waiting.extendleft((point, later) for later in reversed(range(1, seeds)))
-        if len(point.ended) < seeds and outcome.status != "pruned" and not self._gave_up(point):
+        if len(point.ended) < seeds and outcome.status != "pruned" and not self._is_abandoned(point):
             return
-        self._tell(point)
+        self._report(point)
 
-    def _gave_up(self, point: Point) -> bool:
-        """Whether no further run of the point will start: the one that decides failed."""
+    def _is_abandoned(self, point: Point) -> bool:
+        """Whether no further run of the point starts, since the one that decides has failed."""
         return self.plan.settings.pruner.prunes and point.ended[0].status == "failed"
 
-    def _note_death(self, point: Point, seed: int, outcome: Outcome) -> None:
-        """Where a run's process died, its record cannot say so itself."""
+    def _record_death(self, point: Point, seed: int, outcome: Outcome) -> None:
+        """Write the failure to the record of a run whose process died."""
         path = self.sweep.path.parent / self._run_id(point, seed)
         if outcome.status != "failed" or not has_manifest(path):
             return
@@ -229,7 +246,7 @@ class Driver:
         if run.manifest.status == "running":
             run.write_failure(InstructLabError(outcome.message))
 
-    def _tell(self, point: Point) -> None:
+    def _report(self, point: Point) -> None:
         import optuna
 
         states = optuna.trial.TrialState
@@ -249,23 +266,24 @@ class Driver:
         self.study.tell(point.trial, state=states.FAIL)
 
     def _values(self, point: Point) -> list[float]:
-        """The mean over seeds of each metric."""
+        """Each metric, averaged over seeds."""
         runs = [RunRecord.open(self.sweep.path.parent / self._run_id(point, seed)) for seed in point.ended]
         pairs = zip(self.plan.settings.metrics, self.plan.directions, strict=True)
-        return [statistics.fmean(records.final_value(run, *pair) for run in runs) for pair in pairs]
+        return [statistics.fmean(final_value(run, *pair) for run in runs) for pair in pairs]
 
     def _fail_runs(self, point: Point, error: InstructLabError) -> None:
-        """A run that does not tell the sweep's metric has not done what it was made for."""
+        """Mark the runs as failed because they lack the sweep's metric."""
         for seed in point.ended:
             RunRecord.open(self.sweep.path.parent / self._run_id(point, seed)).write_failure(error)
 
 
-def _short(path: Path) -> Path:
-    """A path as it is typed from here."""
+def _shorten_path(path: Path) -> Path:
+    """A path relative to the working directory if it is below it."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
-def _config_of(component: Any) -> dict[str, Any]:
+def _to_config(component: Any) -> dict[str, Any]:
+    """The config from which a component can be built again."""
     kind = type(component)
     fields = {field.name: getattr(component, field.name) for field in dataclasses.fields(component)}
     return {"_target_": f"{kind.__module__}.{kind.__qualname__}", **fields}

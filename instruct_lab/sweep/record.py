@@ -1,4 +1,4 @@
-"""A sweep's own folder, which stands beside the records of its runs; and what these records tell of it."""
+"""A sweep's own folder, beside the records of its runs, and the results of these runs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from instruct_lab import files
 from instruct_lab.errors import InstructLabError
@@ -20,8 +20,56 @@ DATABASE = "optuna.db"
 
 
 @dataclasses.dataclass(frozen=True)
+class SweepInfo:
+    """`sweep.json`: what a sweep is.
+
+    Args:
+        id: of the sweep.
+        name: folder of its record and of its runs' records.
+        status: `running`, `finished` or `interrupted`.
+        started: time in UTC, ISO 8601.
+        ended: the same; `None` while it runs.
+        overrides: as typed.
+        working_path: the working directory.
+        fingerprint: see `instruct_lab.sweep.plan.Plan`.
+        metrics: to optimise.
+        directions: of each metric, `minimize` or `maximize`.
+        dimensions: the keys of what varies.
+        num_points: number of points to try.
+        seeds: runs of each point.
+        choices: the options that the base config chose.
+    """
+
+    id: str = ""
+    name: str = ""
+    status: Literal["running", "finished", "interrupted"] = "interrupted"
+    started: str | None = None
+    ended: str | None = None
+    overrides: list[str] = dataclasses.field(default_factory=list)
+    working_path: str = ""
+    fingerprint: str = ""
+    metrics: list[str] = dataclasses.field(default_factory=list)
+    directions: list[str] = dataclasses.field(default_factory=list)
+    dimensions: list[str] = dataclasses.field(default_factory=list)
+    num_points: int = 0
+    seeds: int = 1
+    choices: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def num_runs(self) -> int:
+        """Planned runs."""
+        return self.num_points * self.seeds
+
+    @classmethod
+    def from_json(cls, entries: dict[str, Any]) -> SweepInfo:
+        """The content of the file; unknown entries are ignored."""
+        names = {field.name for field in dataclasses.fields(cls)}
+        return cls(**{name: value for name, value in entries.items() if name in names})
+
+
+@dataclasses.dataclass(frozen=True)
 class SweepRecord:
-    """`<runs_path>/<name>/<sweep id>/`; each run's record stands at `<sweep id>-<point>[-s<seed>]` beside it."""
+    """`<runs_path>/<name>/<sweep id>/`, with the runs' records `<sweep id>-<point>[-s<seed>]` beside it."""
 
     path: Path
 
@@ -31,9 +79,9 @@ class SweepRecord:
         return self.path.name
 
     @property
-    def told(self) -> dict[str, Any]:
-        """The content of `sweep.json`."""
-        return dict(files.read_json(self.path / FILE) or {})
+    def info(self) -> SweepInfo:
+        """The content of `sweep.json`, read at each access."""
+        return SweepInfo.from_json(files.read_json(self.path / FILE) or {})
 
     @property
     def storage(self) -> str:
@@ -47,11 +95,11 @@ class SweepRecord:
 
     def update(self, **entries: Any) -> None:
         """Replace or add entries of `sweep.json`."""
-        files.write_json(self.path / FILE, {**self.told, **entries})
+        files.write_json(self.path / FILE, {**(files.read_json(self.path / FILE) or {}), **entries})
 
     def status(self) -> str:
-        """`running`, `finished` or `interrupted`; a sweep whose process died is interrupted too."""
-        status = str(self.told.get("status", "interrupted"))
+        """`running`, `finished` or `interrupted`; also interrupted if the sweep's process died."""
+        status = self.info.status
         return "interrupted" if status == "running" and not is_locked(self.path) else status
 
     def run_id(self, point: int, seed: int | None) -> str:
@@ -59,43 +107,49 @@ class SweepRecord:
         return f"{self.id}-{point:04d}" + ("" if seed is None else f"-s{seed}")
 
     def runs(self) -> list[RunRecord]:
-        """The records of the sweep's runs that were begun, in order."""
+        """The records of the runs that have started, in order."""
         found = sorted(self.path.parent.glob(f"{self.id}-*/manifest.json"))
         return [RunRecord.open(manifest.parent) for manifest in found]
 
     def finished_runs(self) -> list[RunRecord]:
-        """Those that ended with results."""
+        """The records of the runs that have results."""
         return [run for run in self.runs() if run.manifest.status == "finished"]
 
     def measured_metric(self) -> str | None:
-        """The first of the metrics that the sweep looks for which its runs were measured by at their end."""
+        """The first of the sweep's metrics that all finished runs have in their results."""
         finished = self.finished_runs()
-        measured = set.intersection(*map(_measures, finished)) if finished else set()
-        return next((name for name in self.told.get("metrics", []) if name in measured), None)
+        measured = set.intersection(*map(_metrics_of, finished)) if finished else set()
+        return next((name for name in self.info.metrics if name in measured), None)
 
 
-def _measures(run: RunRecord) -> set[str]:
+def _metrics_of(run: RunRecord) -> set[str]:
     return set((run.summary or Summary()).metrics)
 
 
-def create(runs_path: Path, name: str, **entries: Any) -> SweepRecord:
-    """The folder of a new sweep."""
+def create_sweep(runs_path: Path, name: str, **entries: Any) -> SweepRecord:
+    """Create the folder of a new sweep.
+
+    Args:
+        runs_path: the folder of all records.
+        name: folder of the sweep's and its runs' records.
+        entries: further fields of `SweepInfo`.
+    """
     record = SweepRecord(new_folder(runs_path / name))
     record.update(id=record.id, name=name, status="running", started=datetime.now(UTC).isoformat(), **entries)
     return record
 
 
 def sweeps(runs_path: Path) -> Iterator[SweepRecord]:
-    """Every sweep, the oldest first."""
+    """All sweeps, the oldest first."""
     found = sorted(runs_path.expanduser().absolute().glob(f"*/*/{FILE}"), key=lambda path: path.parent.name)
     yield from (SweepRecord(path.parent) for path in found)
 
 
 def find_sweep(runs_path: Path, reference: str) -> SweepRecord | None:
-    """The sweep that a folder, an id, or a unique beginning of an id or of `name/id` names; none if there is none.
+    """The sweep with this folder, id, or unique beginning of an id or of `name/id`; `None` if there is none.
 
     Raises:
-        InstructLabError: several sweeps go by it.
+        InstructLabError: several sweeps match.
     """
     folder = Path(reference).expanduser()
     if (folder / FILE).is_file():
@@ -112,15 +166,15 @@ def find_sweep(runs_path: Path, reference: str) -> SweepRecord | None:
     ]
     if len(begins) > 1:
         raise InstructLabError(
-            f"{len(begins)} sweeps go by {reference!r}", where=str(runs_path), do="Type more of the id"
+            f"{len(begins)} sweeps match {reference!r}", where=str(runs_path), do="Type more of the id"
         )
     return begins[0] if begins else None
 
 
 def sweep_to_resume(runs_path: Path, reference: str) -> SweepRecord | None:
-    """The sweep that `instruct-lab resume` goes on with; none where the reference is a run's.
+    """The sweep that `instruct-lab resume` continues; `None` if the reference is that of a run.
 
-    `latest` is the sweep of the latest run, where that belongs to one.
+    `latest` is the sweep of the latest run if it belongs to one.
     """
     if reference != "latest":
         is_run = has_manifest(Path(reference).expanduser())
@@ -132,12 +186,13 @@ def sweep_to_resume(runs_path: Path, reference: str) -> SweepRecord | None:
 
 
 def final_value(record: RunRecord, metric: str, direction: str) -> float:
-    """What a finished run came to by one metric.
+    """The final value of one metric for a finished run.
 
-    A metric of the results is the tuned model's; a value that is logged in validation alone is the best of the run.
+    For a metric of the results, it is the tuned model's value; for a value that is only logged during training, it is
+    the best one of the run.
 
     Raises:
-        InstructLabError: the run tells no such value.
+        InstructLabError: the run has no such value.
     """
     summary = record.summary or Summary()
     if metric in COSTS:
@@ -151,9 +206,9 @@ def final_value(record: RunRecord, metric: str, direction: str) -> float:
     finite = [value for value in logged if math.isfinite(value)]
     if finite:
         return min(finite) if direction == "minimize" else max(finite)
-    told = sorted({*summary.metrics, *(name for line in record.read_metrics() for name in line if "/" in name)})
+    known = sorted({*summary.metrics, *(name for line in record.read_metrics() for name in line if "/" in name)})
     raise InstructLabError(
-        f"The run tells no {metric}",
+        f"The run has no value of {metric}",
         where=f"run {record.id}, sweep.metric",
-        do=f"choose one of: {', '.join([*told, *COSTS])}",
+        do=f"choose one of: {', '.join([*known, *COSTS])}",
     )

@@ -1,4 +1,4 @@
-"""A study as Markdown: its question, its command, what its newest runs came to, and what may be concluded."""
+"""The report of a study as Markdown: its question, its command, the results of its newest runs, a conclusion."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ FIELD = re.compile(r"(?P<name>[A-Za-z_]+): (?P<text>.*)")
 
 @dataclasses.dataclass(frozen=True)
 class Study:
-    """What a study's file says of it.
+    """The description in a study's file.
 
     Args:
-        name: as it is typed.
-        question: what it asks.
-        fields: the other parts of its opening comment by their names: `Command`, `Cost`, `Result`.
+        name: as typed.
+        question: that it answers.
+        fields: the other parts of its opening comment by name: `Command`, `Cost`, `Result`.
     """
 
     name: str
@@ -35,8 +35,8 @@ class Study:
     fields: dict[str, str]
 
 
-def study(name: str) -> Study:
-    """The study by a name.
+def read_study(name: str) -> Study:
+    """The study with this name.
 
     Raises:
         InstructLabError: there is none.
@@ -50,7 +50,7 @@ def study(name: str) -> Study:
 
 
 def _fields(option: Option) -> Iterator[tuple[str, str]]:
-    """The parts of the opening comment; a line that names none goes on with the part before it."""
+    """The parts of the opening comment; a line without a name continues the part before it."""
     name, texts = "", list[str]()
     for line in option.path.read_text(encoding="utf-8").splitlines():
         if not line.startswith("#"):
@@ -70,53 +70,50 @@ def _fields(option: Option) -> Iterator[tuple[str, str]]:
 
 
 def report(name: str, runs_path: Path) -> str:
-    """The study's report, from its newest sweep, or its newest finished run where it makes one run.
+    """The study's report, from its newest sweep, or else from its newest finished run.
 
     Raises:
         InstructLabError: there is no such study, or no finished run of it.
     """
-    asked = study(name)
-    sweep = next((one for one in reversed(list(sweeps(runs_path))) if _is_of(one.told.get("choices"), name)), None)
-    single = next(
-        (run for run in reversed(list_runs(runs_path)) if run.status == "finished" and _is_of(run.choices, name)),
-        None,
-    )
+    study = read_study(name)
+    newest_sweeps, newest_runs = reversed(list(sweeps(runs_path))), reversed(list_runs(runs_path))
+    sweep = next((one for one in newest_sweeps if _has_chosen(one.info.choices, name)), None)
     if sweep is not None and len(sweep.finished_runs()) > 1:
-        return "\n".join([*_opening(asked), *_of_sweep(asked, sweep)])
-    if single is not None:
-        return "\n".join([*_opening(asked), *_of_run(asked, RunRecord.open(single.path))])
+        return "\n".join([*_opening(study), *_sweep_report(study, sweep)])
+    run = next((r for r in newest_runs if r.status == "finished" and _has_chosen(r.choices, name)), None)
+    if run is not None:
+        return "\n".join([*_opening(study), *_run_report(study, RunRecord.open(run.path))])
     command = f"instruct-lab train {STUDIES}={name}"
     raise InstructLabError(f"No run of the study {name} has finished", where=str(runs_path), do=f"run it: {command}")
 
 
-def _is_of(choices: Any, name: str) -> bool:
+def _has_chosen(choices: Any, name: str) -> bool:
     chosen = (choices or {}).get(STUDIES)
     return name in chosen if isinstance(chosen, list) else chosen == name
 
 
-def _opening(asked: Study) -> Iterator[str]:
-    yield f"# {asked.name}"
+def _opening(study: Study) -> Iterator[str]:
+    yield f"# {study.name}"
     yield ""
-    yield asked.question
+    yield study.question
     yield ""
 
 
-def _of_sweep(asked: Study, sweep: SweepRecord) -> Iterator[str]:
+def _sweep_report(study: Study, sweep: SweepRecord) -> Iterator[str]:
     runs, finished, metric = sweep.runs(), sweep.finished_runs(), sweep.measured_metric()
     compared = compare(finished, metric)
     yield f"**Conclusion.** {escape_markdown(conclusion(compared))}"
     yield ""
-    yield from _facts(asked, list(sweep.told.get("overrides", [])), finished)
-    total = sweep.told["num_points"] * sweep.told["seeds"]
+    yield from _facts(study, sweep.info.overrides, finished)
     statuses = [str(run.manifest.status) for run in runs]
     counts = ", ".join(f"{statuses.count(status)} {status}" for status in dict.fromkeys(statuses))
-    yield f"- Runs: {counts}, of {total} planned; sweep `{sweep.id}`"
+    yield f"- Runs: {counts}, of {sweep.info.num_runs} planned; sweep `{sweep.id}`"
     yield ""
     yield markdown(compared, None if metric is None else [metric])
 
 
-def _of_run(asked: Study, run: RunRecord) -> Iterator[str]:
-    yield from _facts(asked, run.overrides, [run])
+def _run_report(study: Study, run: RunRecord) -> Iterator[str]:
+    yield from _facts(study, run.overrides, [run])
     yield f"- Run: `{run.id}`"
     yield ""
     metrics = (run.summary or Summary()).metrics
@@ -126,10 +123,10 @@ def _of_run(asked: Study, run: RunRecord) -> Iterator[str]:
     yield ""
 
 
-def _facts(asked: Study, overrides: list[str], runs: list[RunRecord]) -> Iterator[str]:
-    """How it was run, and what it took."""
-    deltas = [text for text in overrides if text != f"{STUDIES}={asked.name}"]
-    yield f"- Command: `instruct-lab train {' '.join([f'{STUDIES}={asked.name}', *deltas])}`"
+def _facts(study: Study, overrides: list[str], runs: list[RunRecord]) -> Iterator[str]:
+    """Command, cost, and versions."""
+    deltas = [text for text in overrides if text != f"{STUDIES}={study.name}"]
+    yield f"- Command: `instruct-lab train {' '.join([f'{STUDIES}={study.name}', *deltas])}`"
     manifest = runs[0].manifest
     seconds = sum(float((run.summary or Summary()).seconds or 0.0) for run in runs)
     hardware = manifest.hardware

@@ -1,4 +1,4 @@
-"""The table of a sweep: in the terminal while it runs, from another one, and at its end."""
+"""The table of a sweep in the terminal: while it runs, from another terminal, and at its end."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from instruct_lab.errors import InstructLabError
 from instruct_lab.pages.format import format_duration
 from instruct_lab.records import RunRecord
 from instruct_lab.records.schema import SweepEntry
-from instruct_lab.sweep.record import SweepRecord, final_value
+from instruct_lab.sweep.record import SweepInfo, SweepRecord, final_value
 from instruct_lab.sweep.task import Outcome
 
 STYLES = {"finished": "green", "failed": "red", "pruned": "yellow", "running": "cyan", "interrupted": "magenta"}
@@ -25,59 +25,56 @@ MAX_ROWS = 40
 
 
 class SweepTable:
-    """Reads the records of a sweep's runs; those that have ended once."""
+    """The table, built from the records of the sweep's runs; a run that has ended is read only once."""
 
     def __init__(self, sweep: SweepRecord) -> None:
         self.sweep = sweep
-        self._ended: dict[str, list[Any]] = {}
+        self._ended: dict[str, list[str]] = {}
 
     def render(self, slots: int | None = None, limit: int | None = MAX_ROWS) -> Table:
-        """The table as it stands.
+        """The current table.
 
         Args:
-            slots: trials that run beside each other, for the time left; none: no time is told.
-            limit: rows at most; the last are shown.
+            slots: trials that run at the same time, to estimate the remaining time; `None`: no estimate.
+            limit: maximum number of rows, of which the last are shown; `None`: all.
         """
-        told = self.sweep.told
-        dimensions, metrics = told["dimensions"], told["metrics"]
-        runs = self.sweep.runs()
-        rows = [self._row(run, told) for run in runs]
-        total = told["num_points"] * told["seeds"]
+        info, runs = self.sweep.info, self.sweep.runs()
+        rows = [self._row(run, info) for run in runs]
         counts = {status: sum(row[0] == status for row in rows) for status in STYLES}
         done = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
-        title = f"sweep {self.sweep.id}: {len(rows)} of {total} runs begun; {done or 'none yet'}"
-        left = _seconds_left(runs, rows, total, slots)
+        title = f"sweep {self.sweep.id}: {len(rows)} of {info.num_runs} runs started; {done or 'none yet'}"
+        left = _seconds_left(runs, rows, info.num_runs, slots)
         if left:
             title += f"; about {format_duration(left)} left"
         table = Table(title=title, title_justify="left")
         table.add_column("run", no_wrap=True)
-        for name in [*dimensions, *(["seed"] if told["seeds"] > 1 else [])]:
+        for name in [*info.dimensions, *(["seed"] if info.seeds > 1 else [])]:
             table.add_column(name, overflow="fold")
         table.add_column("step", justify="right")
         table.add_column("train/loss", justify="right")
-        for metric in metrics:
+        for metric in info.metrics:
             table.add_column(metric, justify="right")
         table.add_column("seconds", justify="right")
-        table.add_column("state")
+        table.add_column("status")
         for run, row in list(zip(runs, rows, strict=True))[-limit if limit else 0 :]:
             status, *cells = row
             table.add_row(run.id.removeprefix(f"{self.sweep.id}-"), *cells, Text(status, STYLES.get(status, "")))
         return table
 
-    def _row(self, run: RunRecord, told: dict[str, Any]) -> list[Any]:
-        """Its status, then its cells."""
+    def _row(self, run: RunRecord, info: SweepInfo) -> list[str]:
+        """The status of a run, then its cells."""
         if run.id in self._ended:
             return self._ended[run.id]
         manifest = run.manifest
         status = manifest.status or "running"
         trial = manifest.sweep or SweepEntry()
-        values = [_shown(trial.values.get(key, "-")) for key in told["dimensions"]]
-        seeds = [str(trial.seed)] if told["seeds"] > 1 else []
+        values = [_format(trial.values.get(key, "-")) for key in info.dimensions]
+        seeds = [str(trial.seed)] if info.seeds > 1 else []
         lines = run.read_metrics()
         step = str(lines[-1]["step"]) if lines else "-"
         losses = [line["train/loss"] for line in lines if "train/loss" in line]
         found = []
-        for metric, direction in zip(told["metrics"], told["directions"], strict=True):
+        for metric, direction in zip(info.metrics, info.directions, strict=True):
             try:
                 found.append(f"{final_value(run, metric, direction):.5g}")
             except InstructLabError:
@@ -89,11 +86,11 @@ class SweepTable:
         return row
 
 
-def _shown(value: Any) -> str:
+def _format(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _seconds_left(runs: list[RunRecord], rows: list[list[Any]], total: int, slots: int | None) -> float | None:
+def _seconds_left(runs: list[RunRecord], rows: list[list[str]], total: int, slots: int | None) -> float | None:
     ended = [float(run.manifest.seconds or 0.0) for run, row in zip(runs, rows, strict=True) if row[0] != "running"]
     if slots is None or not ended:
         return None
@@ -101,9 +98,9 @@ def _seconds_left(runs: list[RunRecord], rows: list[list[Any]], total: int, slot
 
 
 class LiveTable:
-    """Draws the table while trials run; where there is no terminal, a line for each trial that ends.
+    """Draws the table while trials run; without a terminal, prints a line for each trial that ends.
 
-    It keeps its own copy of the terminal: trials send what they print elsewhere.
+    It writes to its own copy of standard error, since the output of trials is redirected.
     """
 
     def __init__(self, sweep: SweepRecord, console: Any, slots: int) -> None:
@@ -127,8 +124,8 @@ class LiveTable:
             self._live.start()
         return self
 
-    def ended(self, run_id: str, outcome: Outcome) -> None:
-        """Tell how a trial ended."""
+    def print_outcome(self, run_id: str, outcome: Outcome) -> None:
+        """Print how a trial ended, unless the table shows it."""
         if self._live is None:
             message = f": {outcome.message}" if outcome.message else ""
             self._console.print(f"run {run_id}: {outcome.status}{message}", soft_wrap=True)
@@ -142,7 +139,7 @@ class LiveTable:
 
 
 def watch(sweep: SweepRecord, console: Console) -> None:
-    """Show a sweep's table until it ends; once, where there is no terminal."""
+    """Show a sweep's table until it ends; without a terminal, print it once."""
     table = SweepTable(sweep)
     if not console.is_terminal:
         console.print(table.render(limit=None))

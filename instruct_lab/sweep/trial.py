@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from instruct_lab.errors import ConfigError
 from instruct_lab.records import RunRecord
-from instruct_lab.records.folder import is_locked
-from instruct_lab.records.schema import MANIFEST
+from instruct_lab.records.folder import has_manifest, is_locked
 from instruct_lab.sweep.reporting import pruning_check
 from instruct_lab.sweep.task import Outcome, Task, child_environment
 
@@ -96,17 +95,13 @@ def _load_config(record: RunRecord) -> tuple[Any, dict[str, Any]]:
 def _existing_record(task: Task) -> RunRecord | None:
     """The record if an earlier process created it; waits until no process writes it any more."""
     path = task.record_path
-    if not _has_manifest(path):
+    if not has_manifest(path):
         return None
     if os.environ.get("LOCAL_RANK", "0") == "0":
         deadline = time.monotonic() + LOCK_SECONDS
         while is_locked(path) and time.monotonic() < deadline:
             time.sleep(0.2)
     return RunRecord.open(path)
-
-
-def _has_manifest(path: Path) -> bool:
-    return (path / MANIFEST).is_file()
 
 
 def _outcome_of(record: RunRecord) -> Outcome:
@@ -119,7 +114,7 @@ def _outcome_of(record: RunRecord) -> Outcome:
 def _record_failure(task: Task, error: Exception) -> None:
     """Write a failure to the record, which is created if the run did not get that far."""
     path = task.record_path
-    if not _has_manifest(path):
+    if not has_manifest(path):
         from omegaconf import OmegaConf
 
         from instruct_lab.config.compose import compose
@@ -150,7 +145,7 @@ def _run_in_own_process(task: Task, *, resumes: bool) -> Outcome:
     file.write_text(json.dumps(dataclasses.replace(task, resumes=resumes).to_json()), encoding="utf-8")
     command = [sys.executable, "-m", "instruct_lab.sweep.worker", str(file)]
     done = subprocess.run(command, env=child_environment(**{TASK_VARIABLE: str(file)}), check=False)
-    record = RunRecord.open(task.record_path) if _has_manifest(task.record_path) else None
+    record = RunRecord.open(task.record_path) if has_manifest(task.record_path) else None
     if record is not None and record.manifest.status in (*ENDED, "interrupted"):
         return _outcome_of(record)
     raise RuntimeError(f"the process of this trial ended with exit code {done.returncode}")

@@ -1,8 +1,8 @@
-"""What checking the points of a sweep takes, with the option files read once and read for every point.
+"""Seconds to check the points of a sweep, with the option files read once and read for every point.
 
     python tests/benchmarks/planning_seconds.py [POINTS]
 
-Points of the default study that differ in the learning rate (default: 64), checked both ways in turns, three times.
+Points of the default study that differ in the learning rate (default: 64), checked both ways alternately, three times.
 """
 
 import contextlib

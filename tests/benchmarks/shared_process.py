@@ -1,10 +1,10 @@
 """A sweep in one process against a process for each of its runs.
 
 Used as `python tests/benchmarks/shared_process.py [ROUNDS [TOKENS]]`. Eight trials of LoRA on SmolLM2-135M, 20 steps
-each of one string of at most TOKENS tokens (default: 16); both sides in one invocation, data and untuned measurement
-cached for both beforehand. Half of the processes run before the sweep and half after it, so that a machine that gets
-slower or faster meanwhile favours neither side. Prints each round's seconds and CPU seconds with their ratios, the
-median ratio, and whether every metric is the same to the bit.
+each of one string of at most TOKENS tokens (default: 16). Both sides run in one invocation; data and the measurement
+before training are cached first. Half of the processes run before the sweep and half after it, so that a machine that
+gets slower or faster in between favours neither side. Prints each round's seconds and CPU seconds with their ratios,
+the median ratio, and whether every metric is the same to the bit.
 """
 
 import dataclasses
@@ -39,13 +39,13 @@ RATES = ["1e-4", "2e-4", "3e-4", "5e-4", "1e-3", "2e-3", "3e-3", "5e-3"]
 
 @dataclasses.dataclass
 class Clock:
-    """Seconds of the wall, and of the CPU in processes that have ended."""
+    """Wall seconds, and CPU seconds of processes that have ended."""
 
     wall: float = 0.0
     cpu: float = 0.0
 
     def run(self, *arguments, folder):
-        """Train, and wait for it."""
+        """Train in a process and wait for it."""
         before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
         command = [sys.executable, "-m", "instruct_lab.cli", "train", *arguments, *SETTINGS]
         subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -54,7 +54,7 @@ class Clock:
         self.cpu += after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-def told(folder):
+def read_results(folder):
     paths = sorted(Path(folder).glob("runs/*/*/summary.json"))
     runs = []
     for path in paths:
@@ -65,7 +65,7 @@ def told(folder):
 
 
 def one_round(limit):
-    """The ratio of wall seconds, and whether all that was measured is the same."""
+    """The ratio of wall seconds, and whether all metrics are the same."""
     one, many, half = Clock(), Clock(), len(RATES) // 2
     with tempfile.TemporaryDirectory() as together, tempfile.TemporaryDirectory() as apart:
         for rate in RATES[:half]:
@@ -73,7 +73,7 @@ def one_round(limit):
         one.run("-m", f"optimizer.lr={','.join(RATES)}", limit, folder=together)
         for rate in RATES[half:]:
             many.run(f"optimizer.lr={rate}", limit, folder=apart)
-        same = told(together) == told(apart)
+        same = read_results(together) == read_results(apart)
     print(
         f"{len(RATES)} trials: one process {one.wall:.1f} s ({one.cpu:.0f} of CPU), {len(RATES)} processes "
         f"{many.wall:.1f} s ({many.cpu:.0f}), ratio {one.wall / many.wall:.3f} ({one.cpu / many.cpu:.3f})",

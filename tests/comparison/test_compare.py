@@ -25,12 +25,12 @@ def outcomes_of(generator, hardness, ability=0.0):
 
 
 def scores_of(groups, resamples=400):
-    """Scores of runs, and the groups of places they stand in."""
-    places, rows = [], []
+    """Scores of runs, and the indices of the runs of each configuration."""
+    groups_of_runs, rows = [], []
     for group in groups:
-        places.append(range(len(rows), len(rows) + len(group)))
+        groups_of_runs.append(range(len(rows), len(rows) + len(group)))
         rows += [rows_of(outcomes) for outcomes in group]
-    return RunScores(ExactMatch(), rows, places, resamples=resamples), places
+    return RunScores(ExactMatch(), rows, groups_of_runs, resamples=resamples), groups_of_runs
 
 
 def test_a_thousand_null_pairs_differ_in_one_of_twenty():
@@ -38,15 +38,15 @@ def test_a_thousand_null_pairs_differ_in_one_of_twenty():
     false = 0
     for _ in range(1000):
         hardness = generator.normal(size=NUM_EXAMPLES)
-        scores, places = scores_of([[outcomes_of(generator, hardness)] for _ in range(2)])
-        ((_, probability),) = scores.differences(places, scores.best(places))
+        scores, groups_of_runs = scores_of([[outcomes_of(generator, hardness)] for _ in range(2)])
+        ((_, probability),) = scores.differences(groups_of_runs, scores.best(groups_of_runs))
         false += probability < 0.05
     print(f"false positives: {false / 10:.1f} %")
     assert 30 <= false <= 70
 
 
 @pytest.mark.parametrize(("arms", "seeds"), [(8, 1), (3, 3)])
-def test_of_several_equal_arms_one_differs_from_the_best_in_one_of_twenty_comparisons(arms, seeds):
+def test_of_several_equal_configurations_one_differs_from_the_best_in_one_of_twenty_comparisons(arms, seeds):
     generator = np.random.default_rng(1)
     false, count = 0, 200
     for _ in range(count):
@@ -55,30 +55,30 @@ def test_of_several_equal_arms_one_differs_from_the_best_in_one_of_twenty_compar
         groups = [
             [outcomes_of(generator, hardness, chance * generator.normal()) for _ in range(seeds)] for _ in range(arms)
         ]
-        scores, places = scores_of(groups)
-        told = scores.differences(places, scores.best(places))
-        false += any(probability < 0.05 for _, probability in told)
+        scores, groups_of_runs = scores_of(groups)
+        plain = scores.differences(groups_of_runs, scores.best(groups_of_runs))
+        false += any(probability < 0.05 for _, probability in plain)
     print(f"{arms} arms of {seeds} runs: {false / count:.1%} of comparisons tell a difference")
     assert 0.01 * count <= false <= 0.09 * count
 
 
-def test_chance_in_training_is_told_by_seeds_alone():
-    """Two configs whose runs differ by luck: one seed of each looks like a difference, several do not."""
+def test_the_randomness_of_training_is_estimated_from_seeds():
+    """Two configs whose runs differ by chance: one seed of each looks like a difference, several do not."""
     generator = np.random.default_rng(2)
     hardness = generator.normal(size=400)
     luck = (1.0, -1.2, 0.1)
     groups = [[outcomes_of(generator, hardness, one) for one in order] for order in (luck, luck[1:] + luck[:1])]
-    one, places = scores_of([groups[0][:1], groups[1][:1]])
+    one, groups_of_runs = scores_of([groups[0][:1], groups[1][:1]])
     assert one.noise is None
-    assert one.differences(places, 0)[0][1] < 0.05
-    several, places = scores_of(groups)
+    assert one.differences(groups_of_runs, 0)[0][1] < 0.05
+    several, groups_of_runs = scores_of(groups)
     assert several.noise.freedom == 4
-    assert several.differences(places, several.best(places))[0][1] > 0.05
+    assert several.differences(groups_of_runs, several.best(groups_of_runs))[0][1] > 0.05
     narrow, wide = one.mean([0]), several.mean([0])
     assert wide.high - wide.low > 2 * (narrow.high - narrow.low)
 
 
-def test_the_noise_is_the_pooled_deviation_within_arms():
+def test_the_noise_is_the_pooled_deviation_within_configurations():
     noise = noise_of([1.0, 3.0, 10.0, 10.0, 16.0, 99.0], [(0, 1), (2, 3, 4), (5,)])
     assert noise.freedom == 3
     assert noise.deviation == pytest.approx(math.sqrt((2 + 24) / 3))
@@ -96,7 +96,7 @@ def test_a_real_difference_is_found_though_the_intervals_overlap(tmp_path):
     compared = compare(records)
     (difference,) = compared.differences[NAME]
     assert compared.best[NAME] == "b"
-    assert difference.word == "differs"
+    assert difference.verdict == "differs"
     expected = paired_difference(ExactMatch(), rows_of(second), rows_of(first))
     assert (difference.value, difference.low, difference.high) == (expected.value, expected.low, expected.high)
     alone = summarize(ExactMatch(), rows_of(first))
@@ -109,7 +109,7 @@ def test_a_real_difference_is_found_though_the_intervals_overlap(tmp_path):
     assert "One run each" in conclusion(compared)
 
 
-def test_runs_that_differ_in_the_seed_alone_are_one_arm(tmp_path):
+def test_runs_that_differ_only_in_the_seed_are_one_configuration(tmp_path):
     generator = np.random.default_rng(3)
     hardness = generator.normal(size=NUM_EXAMPLES)
     records = []
@@ -125,7 +125,7 @@ def test_runs_that_differ_in_the_seed_alone_are_one_arm(tmp_path):
     assert compared.noise[NAME].freedom == 4
     values = [compared.metrics[NAME][run].value for run in compared.arms[0].runs]
     assert compared.means[NAME][0].value == pytest.approx(np.mean(values))
-    assert [one.word for one in compared.differences[NAME]] == ["differs"]
+    assert [one.verdict for one in compared.differences[NAME]] == ["differs"]
     assert "mean of 3 runs" in conclusion(compared)
     assert "One run each" not in conclusion(compared)
 
@@ -133,7 +133,7 @@ def test_runs_that_differ_in_the_seed_alone_are_one_arm(tmp_path):
 def test_equal_runs_are_not_distinguishable_and_other_examples_are_not_paired(tmp_path):
     outcomes = [number % 3 == 0 for number in range(NUM_EXAMPLES)]
     same = compare([record_of(tmp_path, "a", outcomes), record_of(tmp_path, "b", outcomes[::-1], {"x": 1})])
-    assert [one.word for one in same.differences[NAME]] == ["not distinguishable"]
+    assert [one.verdict for one in same.differences[NAME]] == ["not distinguishable"]
     other = record_of(tmp_path, "c", outcomes, ids=range(1000, 1000 + NUM_EXAMPLES))
     apart = compare([RunRecord.open(tmp_path / "planted" / "a"), other])
     assert apart.differences == {}
@@ -144,12 +144,12 @@ def test_equal_runs_are_not_distinguishable_and_other_examples_are_not_paired(tm
 def test_examples_whose_references_changed_are_not_the_same(tmp_path):
     outcomes = [True, False] * 20
     records = [record_of(tmp_path, name, outcomes, {"x": name}) for name in ("a", "b")]
-    told = records[1].read_json("after.json")
-    told["test"]["after"]["predictions"][7]["references"] = ["  yes \n"]
-    records[1].write_json("after.json", told)
+    plain = records[1].read_json("after.json")
+    plain["test"]["after"]["predictions"][7]["references"] = ["  yes \n"]
+    records[1].write_json("after.json", plain)
     assert compare(records).unpaired == {}
-    told["test"]["after"]["predictions"][7]["references"] = ["Yes"]
-    records[1].write_json("after.json", told)
+    plain["test"]["after"]["predictions"][7]["references"] = ["Yes"]
+    records[1].write_json("after.json", plain)
     assert "same examples" in compare(records).unpaired[NAME]
 
 
@@ -157,9 +157,9 @@ def test_metrics_of_one_source_are_paired_on_its_own_examples(tmp_path):
     outcomes = [number % 2 == 0 for number in range(40)]
     records = [record_of(tmp_path, name, outcomes, {"x": name}) for name in ("a", "b")]
     for record, right in zip(records, (outcomes, [True] * 20 + outcomes[20:]), strict=True):
-        told = record.read_json("after.json")
-        told["test"]["after"] |= {"sources": ["left"] * 20 + ["right"] * 20, "rows": {"exact_match": rows_of(right)}}
-        record.write_json("after.json", told)
+        plain = record.read_json("after.json")
+        plain["test"]["after"] |= {"sources": ["left"] * 20 + ["right"] * 20, "rows": {"exact_match": rows_of(right)}}
+        record.write_json("after.json", plain)
         summary = record.summary
         for source in ("left", "right"):
             summary.metrics[f"test/{source}/exact_match"] = summary.metrics[NAME]
@@ -184,12 +184,12 @@ def test_the_command(tmp_path, capsys, form):
     assert cli.main(["compare", "a", "b", "--runs", str(tmp_path), *form]) == 0
     shown = capsys.readouterr().out
     if form == ["--json"]:
-        told = json.loads(shown)
-        assert told["runs"] == ["a", "b"]
-        (one,) = told["differences"][NAME]
-        assert one["word"] in ("differs", "not distinguishable")
+        plain = json.loads(shown)
+        assert plain["runs"] == ["a", "b"]
+        (one,) = plain["differences"][NAME]
+        assert one["verdict"] in ("differs", "not distinguishable")
         assert math.isfinite(one["probability"])
-        assert len(told["disagreements"]) == 3
+        assert len(plain["disagreements"]) == 3
     else:
         assert NAME in shown
         assert "best" in shown

@@ -32,12 +32,12 @@ def browser(path):
 
 
 def drawing(browser, name):
-    """What a chart shows, as a picture's bytes."""
+    """The picture of a chart, as bytes."""
     return browser.run(f"document.querySelector('#{name} canvas').toDataURL()")
 
 
 def put(browser, name, value):
-    """Give a control a value, as a person would."""
+    """Set the value of a control as a user would."""
     browser.run(
         f"""(() => {{ const one = document.getElementById("{name}");
         if (one.type === "checkbox") one.checked = {str(bool(value)).lower()}; else one.value = {value!r};
@@ -115,7 +115,7 @@ def test_every_control_redraws_its_chart(browser):
     assert redraws(browser, "parallel", "colour", "choice tuning")
 
 
-def test_a_smoothed_curve_lies_between_what_was_logged_which_stays_faintly(browser):
+def test_a_smoothed_curve_lies_between_the_logged_values_which_are_drawn_faintly(browser):
     def series():
         found = 'echarts.getInstanceByDom(document.getElementById("curves")).getOption().series'
         return browser.run(f"{found}.map((one) => [one.lineStyle.opacity ?? 1, one.data.map((point) => point[1])])")
@@ -135,13 +135,13 @@ def test_a_smoothed_curve_lies_between_what_was_logged_which_stays_faintly(brows
     assert steps(smooth) < steps(logged) / 3
 
 
-def test_brushing_an_axis_leaves_the_runs_inside_it(browser):
+def test_brushing_an_axis_keeps_the_runs_inside_the_range(browser):
     chart = 'echarts.getInstanceByDom(document.getElementById("parallel"))'
     browser.run('document.getElementById("parallel").scrollIntoView({ block: "center" })')
     box = browser.run('(({ x, y }) => [x, y])(document.getElementById("parallel").getBoundingClientRect())')
     names = browser.run(f"{chart}.getOption().parallelAxis.map((axis) => axis.name)")
-    place = names.index("val/exact")
-    layout = f'{chart}.getModel().getComponent("parallel").coordinateSystem.getAxisLayout("dim{place}").position'
+    index = names.index("val/exact")
+    layout = f'{chart}.getModel().getComponent("parallel").coordinateSystem.getAxisLayout("dim{index}").position'
     x, y = browser.run(layout)
     before = drawing(browser, "curves")
     drag(browser, box[0] + x, box[1] + y - 4, box[0] + x, box[1] + y - 150)
@@ -154,7 +154,7 @@ def test_brushing_an_axis_leaves_the_runs_inside_it(browser):
     browser.wait('document.getElementById("drawn").textContent.startsWith("50")')
 
 
-def test_predictions_of_two_runs_stand_beside_each_other(browser):
+def test_predictions_of_two_runs_are_shown_side_by_side(browser):
     def shown():
         return browser.run('[...document.querySelectorAll(".example")].map((one) => one.textContent)')
 
@@ -181,12 +181,12 @@ def test_pointing_at_a_curve_names_the_nearest_runs(browser):
     box = browser.run('(({ x, y }) => [x, y])(document.getElementById("curves").getBoundingClientRect())')
     browser.call("Input.dispatchMouseEvent", type="mouseMoved", x=box[0] + 600, y=box[1] + 200)
     browser.wait('document.querySelector("#curves .tip .near")')
-    told = browser.run('document.querySelector("#curves .tip").textContent')
-    assert told.startswith("step ")
-    assert "more" in told
+    text = browser.run('document.querySelector("#curves .tip").textContent')
+    assert text.startswith("step ")
+    assert "more" in text
 
 
-def test_the_page_is_dark_where_that_is_asked_for(path):
+def test_the_page_is_dark_if_the_user_prefers_it(path):
     with Browser(dark=True) as opened:
         opened.open(path)
         opened.wait("document.documentElement.dataset.ready")

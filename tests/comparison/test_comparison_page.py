@@ -1,4 +1,4 @@
-"""The page of a comparison: what goes into it, that it is bounded, that nothing from the data is taken for markup."""
+"""The page of a comparison: its data, its size limits, and that text of the data is never markup."""
 
 import dataclasses
 import hashlib
@@ -67,14 +67,14 @@ class Elements(html.parser.HTMLParser):
 # ---- the document
 
 
-def test_hostile_texts_reach_the_page_as_text_alone(text):
+def test_hostile_texts_stay_text_on_the_page(text):
     read = Elements(text)
     assert [tag for tag, _ in read.found if tag in ("img", "iframe", "object", "embed", "link")] == ["link"]  # its icon
     assert not [name for _, attributes in read.found for name in attributes if name.startswith("on")]
     assert len([tag for tag, _ in read.found if tag == "script"]) == 4  # data, every page's, the library's, this page's
     assert planted_sweep.HOSTILE.split()[0] + " src=x" not in text
-    told = embedded(text)["predictions"]["test"]
-    (attacked,) = [example for example in told if example["id"] == "test-3"]
+    kept = embedded(text)["predictions"]["test"]
+    (attacked,) = [example for example in kept if example["id"] == "test-3"]
     assert attacked["prompt"].startswith(planted_sweep.HOSTILE.replace("\u202e", "⟨U+202E⟩"))
 
 
@@ -87,12 +87,12 @@ def test_data_cannot_end_its_element(value):
     assert json.loads(block)
 
 
-def test_a_number_that_is_not_finite_is_no_data():
+def test_a_number_that_is_not_finite_is_refused():
     with pytest.raises(ValueError, match="JSON compliant"):
         script_json(math.nan)
 
 
-def test_the_policy_names_each_script_and_style_and_lets_nothing_else_in(text):
+def test_the_policy_lists_each_script_and_style_and_nothing_else(text):
     import base64
 
     (policy,) = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]*)"', text)
@@ -105,7 +105,7 @@ def test_the_policy_names_each_script_and_style_and_lets_nothing_else_in(text):
     assert "style=" not in text.replace(ECHARTS.read_text(encoding="utf-8"), "")
 
 
-def test_the_library_is_the_one_its_authors_publish_and_nothing_of_ours_names_an_address(text):
+def test_the_library_is_the_published_one_and_nothing_else_has_an_address(text):
     digest = "b66b25aeb4df84e33199dc21694014d336d222cbd9deb0e5a7c14bd6aa0d0fd0"  # echarts 6.1.0, dist/echarts.min.js
     assert hashlib.sha256(ECHARTS.read_bytes()).hexdigest() == digest
     assert "Apache License" in (ECHARTS.parent / "LICENSE").read_text(encoding="utf-8")
@@ -113,14 +113,14 @@ def test_the_library_is_the_one_its_authors_publish_and_nothing_of_ours_names_an
     assert "http" not in rest
 
 
-def test_the_script_makes_elements_from_text_alone():
+def test_the_script_creates_elements_only_from_text():
     own = "".join((VIEW / f"{name}.js").read_text(encoding="utf-8") for name in SCRIPTS)
     assert sorted(path.stem for path in VIEW.glob("*.js")) == sorted(SCRIPTS)
     for word in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "new Function", "fetch("):
         assert word not in own
 
 
-def test_the_page_tells_what_differs_and_what_may_be_said_of_differences(text, compared):
+def test_the_page_shows_what_differs_and_the_verdicts(text, compared):
     read = Elements(text)
     for shown in ("optimizer.lr", "tuning.r", "test/exact", "best", "not distinguishable", "corrected for all pairs"):
         assert shown in read.text, shown
@@ -128,7 +128,7 @@ def test_the_page_tells_what_differs_and_what_may_be_said_of_differences(text, c
     assert "What differs in the configs" in read.text
 
 
-def test_equal_runs_are_said_not_to_be_distinguishable(tmp_path):
+def test_equal_runs_are_not_distinguishable(tmp_path):
     for number in range(2):
         planted_sweep.run(tmp_path, number, "finished", 5, 10, 4, random.Random(1))
     records = [RunRecord.open(path.parent) for path in sorted(tmp_path.glob("*/*/manifest.json"))]
@@ -157,11 +157,11 @@ def test_columns_are_what_differs_then_metrics_with_intervals_then_costs(records
     assert found["cost trained_parameters"].values[2] == 134_515_008
     assert found["status"].values[-2:] == ["pruned", "failed"]
     assert found["last train/loss"].values[-1] is not None  # unfinished runs have curves
-    told = json.dumps([column.to_json() for column in found.values()], allow_nan=False)
-    assert "[0.9, 0.95]" in told
+    kept = json.dumps([column.to_json() for column in found.values()], allow_nan=False)
+    assert "[0.9, 0.95]" in kept
 
 
-def test_runs_that_differ_in_the_seed_alone_are_one_arm_and_best_together(records, tmp_path):
+def test_runs_that_differ_only_in_the_seed_are_one_configuration_and_best_together(records, tmp_path):
     for number in (0, 1):
         for seed in (0, 1):
             path = tmp_path / "arms" / f"x-{number}-s{seed}"
@@ -171,19 +171,19 @@ def test_runs_that_differ_in_the_seed_alone_are_one_arm_and_best_together(record
     copies = [RunRecord.open(path) for path in sorted((tmp_path / "arms").iterdir())]
     together = compare(copies)
     found = {column.key: column for column in columns(copies, together)}
-    assert len(set(found["arm"].values)) == 2
+    assert len(set(found["configuration"].values)) == 2
     assert len(found["metric test/f1"].best) == 2
     assert len(comparison_page(copies, together)) < 2_000_000
 
 
-def test_the_arms_of_a_metric_stand_with_the_best_first(compared, text):
+def test_the_configurations_of_a_metric_are_ordered_from_the_best(compared, text):
     read = Elements(text).text
-    place = read.index("difference from the best, paired")
+    start = read.index("difference from the best, paired")
     means = dict(zip((arm.label for arm in compared.arms), compared.means["val/exact"], strict=True))
     ordered = sorted(means, key=lambda label: -means[label].value)
-    places = [read.index(label, place) for label in ordered[:1] + ordered[-1:]]
-    assert places == sorted(places)
-    assert read.index(ordered[0], place) - place < 50
+    positions = [read.index(label, start) for label in ordered[:1] + ordered[-1:]]
+    assert positions == sorted(positions)
+    assert read.index(ordered[0], start) - start < 50
 
 
 @pytest.mark.parametrize(
@@ -203,11 +203,11 @@ def test_the_arms_of_a_metric_stand_with_the_best_first(compared, text):
         ([], False),
     ],
 )
-def test_values_that_vary_by_factors_get_a_logarithmic_axis(values, is_log):
+def test_values_spaced_by_factors_get_a_logarithmic_axis(values, is_log):
     assert Column("k", "k", "config", values).is_log is is_log
 
 
-def test_labels_leave_out_what_all_ids_share():
+def test_labels_leave_out_the_shared_start_of_ids():
     assert short_labels(["x-1-0001-s1", "x-1-0002-s1"]) == ["0001-s1", "0002-s1"]
     assert short_labels(["a", "b"]) == ["a", "b"]
     assert short_labels(["x-1", "x-1-s"]) == ["x-1", "x-1-s"]
@@ -225,12 +225,12 @@ def test_a_thinned_curve_keeps_its_ends_and_extremes(values, most):
     assert {0, len(values) - 1} <= set(kept)
     finite = [value for value in values if math.isfinite(value)]
     if len(finite) == len(values):
-        assert {min(values), max(values)} <= {values[place] for place in kept}
+        assert {min(values), max(values)} <= {values[index] for index in kept}
     elif len(values) > most:
-        assert any(not math.isfinite(values[place]) for place in kept)
+        assert any(not math.isfinite(values[index]) for index in kept)
 
 
-def test_curves_hold_what_was_logged_and_say_what_was_thinned():
+def test_curves_have_the_logged_values_and_a_note_about_thinning():
     lines = [{"step": step, "epoch": 0, "seconds": step / 3, "train/loss": 1 / (step + 1)} for step in range(2000)]
     lines[1234]["train/loss"] = 50.0
     lines[17]["train/loss"] = math.nan
@@ -249,17 +249,17 @@ def test_curves_hold_what_was_logged_and_say_what_was_thinned():
     assert curves([lines[:10]])[1] == []
 
 
-def test_many_long_curves_stay_inside_their_bound():
+def test_many_long_curves_stay_within_their_limit():
     source = random.Random(0)
     names = [f"train/name_{number}" for number in range(40)]
     lines = [
         {"step": step, "seconds": step * 0.1234567, **{name: source.gauss(0, 1) for name in names}}
         for step in range(300)
     ]
-    told, notes = curves([lines] * 50)
-    assert len(json.dumps(told, separators=(",", ":"))) < 1.2 * CURVE_BYTES
+    kept, notes = curves([lines] * 50)
+    assert len(json.dumps(kept, separators=(",", ":"))) < 1.2 * CURVE_BYTES
     assert notes
-    assert all(len(group["step"]) >= 20 for groups in told for group in groups)
+    assert all(len(group["step"]) >= 20 for groups in kept for group in groups)
 
 
 # ---- predictions
@@ -269,20 +269,20 @@ def lines_of(run, count, words=5, split="test"):
     source = random.Random(run)
     return [
         PredictionLine(
-            id=str(place),
+            id=str(index),
             split=split,
-            prompt=f"prompt {place}",
-            prediction="same" if place == 0 else " ".join(f"{source.random()}" for _ in range(words)),
+            prompt=f"prompt {index}",
+            prediction="same" if index == 0 else " ".join(f"{source.random()}" for _ in range(words)),
             references=["reference"],
-            scores={"f1": source.random() if place != 70 else float(run), "exact": None},
+            scores={"f1": source.random() if index != 70 else float(run), "exact": None},
         )
-        for place in range(count)
+        for index in range(count)
     ]
 
 
-def test_equal_answers_are_told_once_and_runs_without_an_answer_have_none():
-    told, notes = predictions([lines_of(0, 3), lines_of(1, 2), []])
-    first, second, third = told["test"]
+def test_equal_answers_are_stored_once_and_runs_without_an_answer_have_none():
+    kept, notes = predictions([lines_of(0, 3), lines_of(1, 2), []])
+    first, second, third = kept["test"]
     assert first["texts"] == ["same"]
     assert first["after"] == [0, 0, None]
     assert second["after"] == [0, 1, None]
@@ -292,31 +292,31 @@ def test_equal_answers_are_told_once_and_runs_without_an_answer_have_none():
     assert notes == []
 
 
-def test_predictions_stay_inside_their_bound_and_keep_the_largest_disagreements():
+def test_predictions_stay_within_their_limit_and_include_the_largest_disagreements():
     runs = [lines_of(run, 100, words=60) for run in range(20)]
-    told, notes = predictions(runs)
-    assert len(script_json(told).encode()) <= PREDICTION_BYTES
-    assert 20 < len(told["test"]) < 70
-    ids = [example["id"] for example in told["test"]]
+    kept, notes = predictions(runs)
+    assert len(script_json(kept).encode()) <= PREDICTION_BYTES
+    assert 20 < len(kept["test"]) < 70
+    ids = [example["id"] for example in kept["test"]]
     assert "70" in ids  # of which the scores differ most
     assert ids[:5] == ["0", "1", "2", "3", "4"]
     assert ids == sorted(ids, key=int)
     assert f"{len(ids)} of the 100 test examples are here" in notes[0]
 
 
-def test_markup_in_predictions_counts_as_it_is_written():
+def test_the_size_of_predictions_includes_their_escaping():
     runs = [
         [dataclasses.replace(line, prediction="<&>\u202e" * 60 + f"{run} {line.id}") for line in lines_of(run, 100)]
         for run in range(20)
     ]
-    told, _ = predictions(runs)
-    assert 0.9 * PREDICTION_BYTES < len(script_json(told).encode()) <= PREDICTION_BYTES
+    kept, _ = predictions(runs)
+    assert 0.9 * PREDICTION_BYTES < len(script_json(kept).encode()) <= PREDICTION_BYTES
 
 
-def test_long_texts_are_cut_and_that_is_told():
+def test_long_texts_are_cut_with_a_note():
     first, second = lines_of(0, 2)
-    told, notes = predictions([[first, dataclasses.replace(second, prediction="x" * (MAX_TEXT + 1234))]])
-    assert told["test"][1]["texts"] == ["x" * MAX_TEXT + " … (1,234 more characters)"]
+    kept, notes = predictions([[first, dataclasses.replace(second, prediction="x" * (MAX_TEXT + 1234))]])
+    assert kept["test"][1]["texts"] == ["x" * MAX_TEXT + " … (1,234 more characters)"]
     assert notes == [f"Texts of more than {MAX_TEXT:,} characters are cut, in 1 examples."]
 
 
@@ -331,8 +331,8 @@ def test_the_command_writes_the_page_and_prints_where_it_is(records, tmp_path, c
     path = tmp_path / "new" / "page.html"
     assert cli.main(["compare", *names, "--runs", str(runs_path), "--html", str(path)]) == 0
     assert capsys.readouterr().out.strip() == str(path)
-    told = embedded(path.read_text(encoding="utf-8"))
-    assert len(told["runs"]) == (7 if len(names) == 1 else 2)
+    kept = embedded(path.read_text(encoding="utf-8"))
+    assert len(kept["runs"]) == (7 if len(names) == 1 else 2)
 
 
 def test_a_file_that_cannot_be_written_is_refused(records, compared, tmp_path, capsys):

@@ -10,14 +10,14 @@ from instruct_lab.comparison.text import tables
 
 
 def grid(runs_path, cells, num_examples=200):
-    """A run for each (r, lr, share of right answers, seconds)."""
+    """A run for each (r, lr, share of correct answers, seconds)."""
     generator = np.random.default_rng(0)
     hardness = generator.random(num_examples)
     records = []
-    for place, (r, lr, share, seconds) in enumerate(cells):
+    for index, (r, lr, share, seconds) in enumerate(cells):
         config = {"tuning": {"r": r}, "optimizer": {"lr": lr}}
         outcomes = (hardness < share).tolist()
-        records.append(record_of(runs_path, f"x-{place:04d}", outcomes, config, seconds=seconds, trained=r))
+        records.append(record_of(runs_path, f"x-{index:04d}", outcomes, config, seconds=seconds, trained=r))
     return records
 
 
@@ -47,7 +47,7 @@ def test_marginal_means_differences_and_importance(two_by_three):
     assert any(title.startswith(f"Effect of optimizer.lr on {NAME}; importance 9") for title in titles)
 
 
-def test_without_scikit_learn_importance_is_left_out_and_said_so(two_by_three, monkeypatch, capsys):
+def test_without_scikit_learn_importance_is_left_out_with_a_hint(two_by_three, monkeypatch, capsys):
     monkeypatch.setattr("instruct_lab.comparison.effects.find_spec", lambda name: None)
     runs_path = two_by_three[0].path.parent.parent
     assert cli.main(["compare", *(record.id for record in two_by_three), "--runs", str(runs_path)]) == 0
@@ -57,15 +57,15 @@ def test_without_scikit_learn_importance_is_left_out_and_said_so(two_by_three, m
     assert "importance 9" not in shown
 
 
-def test_an_effect_over_other_choices_that_differ_says_so(tmp_path):
+def test_an_effect_over_other_choices_that_differ_is_marked_as_not_balanced(tmp_path):
     records = grid(tmp_path, [(4, 1e-4, 0.3, 1), (4, 1e-3, 0.6, 1), (16, 1e-3, 0.6, 1)])
     rank = next(effect for effect in compare(records).effects if effect.key == "tuning.r")
     assert not rank.is_balanced
     assert any("not balanced" in table.title for table in tables(compare(records)))
 
 
-def test_many_numbers_stand_in_ranges(tmp_path):
-    records = grid(tmp_path, [(4 + place % 2, 1e-4 * (1 + place), 0.02 * place, 1) for place in range(24)])
+def test_many_numbers_are_grouped_into_ranges(tmp_path):
+    records = grid(tmp_path, [(4 + index % 2, 1e-4 * (1 + index), 0.02 * index, 1) for index in range(24)])
     rate = next(effect for effect in compare(records).effects if effect.key == "optimizer.lr")
     assert [level.value for level in rate.levels] == [
         "0.0001 to 0.0006",
@@ -76,18 +76,18 @@ def test_many_numbers_stand_in_ranges(tmp_path):
     assert [level.runs for level in rate.levels] == [6, 6, 6, 6]
 
 
-def test_the_front_holds_what_nothing_beats_in_both(tmp_path):
+def test_the_front_has_the_configurations_that_none_beats_in_both(tmp_path):
     cells = [(4, 1e-4, 0.3, 10), (8, 1e-4, 0.2, 20), (16, 1e-4, 0.8, 30), (32, 1e-4, 0.8, 40), (2, 1e-4, 0.1, 5)]
     compared = compare(grid(tmp_path, cells))
     fronts = {front.cost: front for front in compared.fronts}
-    assert set(fronts) == {"training_seconds", "trained_parameters"}  # no run tells its memory
+    assert set(fronts) == {"training_seconds", "trained_parameters"}  # no run has recorded its memory
     assert fronts["training_seconds"].arms == ["x-0004", "x-0000", "x-0002"]
     assert fronts["trained_parameters"].costs == [4, 8, 16, 32, 2]
 
 
 def test_disagreements_are_the_examples_that_one_of_the_two_best_gets_right(tmp_path):
     right = [[True] * 10, [True] * 7 + [False] * 3, [False] * 10]
-    records = [record_of(tmp_path, f"run-{place}", one, {"x": place}) for place, one in enumerate(right)]
+    records = [record_of(tmp_path, f"run-{index}", one, {"x": index}) for index, one in enumerate(right)]
     compared = compare(records, num_disagreements=2)
     assert [one.id for one in compared.disagreements] == ["example-7", "example-8"]
     first = compared.disagreements[0]
@@ -97,7 +97,7 @@ def test_disagreements_are_the_examples_that_one_of_the_two_best_gets_right(tmp_
 
 def test_choices_that_always_vary_together_are_one_factor(tmp_path):
     records = [
-        record_of(tmp_path, f"{place}", [True, False] * 10, {"tuning": {"r": r, "alpha": 2 * r}, "x": x})
-        for place, (r, x) in enumerate([(4, 0), (8, 0), (4, 1), (8, 1)])
+        record_of(tmp_path, f"{index}", [True, False] * 10, {"tuning": {"r": r, "alpha": 2 * r}, "x": x})
+        for index, (r, x) in enumerate([(4, 0), (8, 0), (4, 1), (8, 1)])
     ]
     assert [effect.key for effect in compare(records).effects] == ["tuning.r", "x"]

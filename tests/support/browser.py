@@ -1,4 +1,4 @@
-"""A headless Chromium for tests of pages, spoken to over a pipe in its own DevTools protocol: no driver, no port."""
+"""A headless Chromium for tests of pages, controlled over a pipe with the DevTools protocol: no driver, no port."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ SECONDS = 60
 
 
 def chromium() -> str | None:
-    """Where Chromium is; none where there is none."""
+    """The path of Chromium; `None` if it is not installed."""
     named = os.environ.get("CHROMIUM")
     return shutil.which(named) if named else next((path for name in NAMES if (path := shutil.which(name))), None)
 
 
 class Browser:
-    """One Chromium with one page. It records every request and everything that goes wrong in the page.
+    """One Chromium with one page, which records every request and every error of the page.
 
     Args:
         width: of the window, in pixels.
-        height: of the same.
-        dark: whether pages are asked to be dark.
+        height: of the window, in pixels.
+        dark: whether the preferred colour scheme is dark.
     """
 
     def __init__(self, width: int = 1280, height: int = 900, *, dark: bool = False) -> None:
@@ -94,7 +94,7 @@ class Browser:
         return dict(answer["result"])
 
     def open(self, path: Path) -> float:
-        """Open a file; returns the seconds until its `load` event has passed and a frame was drawn after it."""
+        """Open a file; returns the seconds until a frame was drawn after its `load` event."""
         self._events.clear()
         started = time.perf_counter()
         self.call("Page.navigate", url=path.absolute().as_uri())
@@ -103,7 +103,7 @@ class Browser:
         return time.perf_counter() - started
 
     def run(self, script: str) -> Any:
-        """What an expression comes to in the page; a promise is waited for."""
+        """Evaluate an expression in the page, and wait for it if it is a promise."""
         answer = self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
         if "exceptionDetails" in answer:
             raise RuntimeError(str(answer["exceptionDetails"].get("exception", {}).get("description", answer)))
@@ -123,7 +123,7 @@ class Browser:
         return base64.b64decode(answer["data"])
 
     def colours(self, png: bytes) -> int:
-        """How many colours a picture has."""
+        """The number of colours of a picture."""
         url = "data:image/png;base64," + base64.b64encode(png).decode()
         script = """(async (url) => { const image = new Image(); image.src = url; await image.decode();
           const canvas = new OffscreenCanvas(image.width, image.height), pen = canvas.getContext("2d");
@@ -131,7 +131,7 @@ class Browser:
           return new Set(new Uint32Array(pen.getImageData(0, 0, image.width, image.height).data.buffer)).size; })"""
         before = list(self.requests)
         found = int(self.run(f"{script}({json.dumps(url)})"))
-        self.requests[:] = before  # this picture is no request of the page
+        self.requests[:] = before  # the picture is not a request of the page
         return found
 
     def _until(self, done: Any, what: str) -> None:
@@ -151,13 +151,13 @@ class Browser:
         if "id" in message:
             self._answers[message["id"]] = message
             return
-        name, told = message["method"], message.get("params", {})
+        name, parameters = message["method"], message.get("params", {})
         self._events.append(name)
         if name == "Network.requestWillBeSent":
-            self.requests.append(told["request"]["url"])
+            self.requests.append(parameters["request"]["url"])
         elif name == "Runtime.exceptionThrown":
-            self.errors.append(str(told["exceptionDetails"].get("exception", {}).get("description", told)))
-        elif name == "Log.entryAdded" and told["entry"]["level"] in ("error", "warning"):
-            self.errors.append(told["entry"]["text"])
-        elif name == "Runtime.consoleAPICalled" and told["type"] in ("error", "warning", "assert"):
-            self.errors.append(str([one.get("value") or one.get("description") for one in told["args"]]))
+            self.errors.append(str(parameters["exceptionDetails"].get("exception", {}).get("description", parameters)))
+        elif name == "Log.entryAdded" and parameters["entry"]["level"] in ("error", "warning"):
+            self.errors.append(parameters["entry"]["text"])
+        elif name == "Runtime.consoleAPICalled" and parameters["type"] in ("error", "warning", "assert"):
+            self.errors.append(str([one.get("value") or one.get("description") for one in parameters["args"]]))

@@ -19,8 +19,8 @@ def record_of(
     runs_path, run_id, outcomes, config=None, choices=None, seed=0, ids=None, trained=8, seconds=1.0, **facts
 ):
     """A finished run, right on the examples whose outcome is true."""
-    told = {"tuning": {"r": 8}, **(config or {}), "metrics": METRICS, "name": run_id, "seed": seed}
-    record = RunRecord.create(runs_path, "planted", told, [], run_id=run_id)
+    entries = {"tuning": {"r": 8}, **(config or {}), "metrics": METRICS, "name": run_id, "seed": seed}
+    record = RunRecord.create(runs_path, "planted", entries, [], run_id=run_id)
     ids = ids or range(len(outcomes))
     predictions = [{"id": f"example-{number}", "references": ["yes"]} for number in ids]
     measured = {"rows": {"exact_match": rows_of(outcomes)}, "predictions": predictions}

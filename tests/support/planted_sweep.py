@@ -1,4 +1,4 @@
-"""Records of a sweep whose runs are a formula, with everything that a trained one has: curves, answers, costs."""
+"""Records of a sweep whose runs are a formula, with all that trained ones have: curves, answers, costs."""
 
 import json
 import math
@@ -65,17 +65,17 @@ def run(runs_path, number, status, num_steps, num_examples, num_names, source):
 
 
 def finish(record, quality, num_examples, number, source):
-    """Write what a run came to on two splits."""
-    told, measured, rows = {}, {}, []
+    """Write the results of a run on two splits."""
+    values_by_name, measured, rows = {}, {}, []
     for split, short in (("validation", "val"), ("test", "test")):
-        answers = [example(split, place, quality, number, source) for place in range(num_examples)]
+        answers = [example(split, index, quality, number, source) for index in range(num_examples)]
         rows += answers
         scored = {}
         for name, metric in METRICS.items():
             scored[name] = [metric.statistics(one["prediction"], tuple(one["references"])) for one in answers]
             value = metric.value([sum(column) for column in zip(*scored[name], strict=True)])
             interval = {"value": value, "low": max(0, value - 5), "high": min(100, value + 5), "count": num_examples}
-            told[f"{short}/{name}"] = {"after": {**interval, "signature": metric.signature()}}
+            values_by_name[f"{short}/{name}"] = {"after": {**interval, "signature": metric.signature()}}
             for one, score in zip(answers, example_scores(metric, scored[name]), strict=True):
                 one["scores"][name] = score
         measured[split] = {"after": {"rows": scored, "predictions": [{"id": one["id"]} for one in answers]}}
@@ -83,21 +83,21 @@ def finish(record, quality, num_examples, number, source):
     record.write_predictions(map(PredictionLine.from_json, rows))
     costs = {"seconds": 70.0 + number, "training_seconds": 60.0 + number, "peak_memory_bytes": 10**9 + number * 10**7}
     costs |= {"tokens": 120_000 + number, "weights_bytes": 4_000_000}
-    record.write_summary(Summary.from_json({"metrics": told, **costs}))
+    record.write_summary(Summary.from_json({"metrics": values_by_name, **costs}))
 
 
-def example(split, place, quality, number, source):
+def example(split, index, quality, number, source):
     """One answer: words of the reference, some of them wrong."""
-    words = random.Random(f"{split} {place}")
+    words = random.Random(f"{split} {index}")
     reference = [words.choice(WORDS) for _ in range(words.randint(1, 12))]
     hardness = words.random()
     right = [word if source.random() < quality - 0.6 * hardness else source.choice(WORDS) for word in reference]
-    prompt = f"Name the words of line {place}: " + " ".join(words.choice(WORDS) for _ in range(30))
-    text = HOSTILE if place == 3 else " ".join(right)
+    prompt = f"Name the words of line {index}: " + " ".join(words.choice(WORDS) for _ in range(30))
+    text = HOSTILE if index == 3 else " ".join(right)
     return {
-        "id": f"{split}-{place}",
+        "id": f"{split}-{index}",
         "split": split,
-        "prompt": HOSTILE + prompt if place == 3 else prompt,
+        "prompt": HOSTILE + prompt if index == 3 else prompt,
         "prediction": text,
         "prediction_before": "I cannot say.",
         "references": [" ".join(reference)],

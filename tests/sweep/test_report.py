@@ -3,7 +3,7 @@
 import pytest
 
 from instruct_lab import cli
-from instruct_lab.sweep.report import study
+from instruct_lab.sweep.report import read_study
 
 STUDY = """# @package _global_
 # ranks: which rank is enough
@@ -26,9 +26,9 @@ def ranks(lab):
 
 
 def test_a_study_has_a_question(ranks):
-    asked = study("ranks")
-    assert asked.question == "which rank is enough for this?"
-    assert asked.fields == {"Command": "instruct-lab train experiments=ranks", "Cost": "a few seconds."}
+    study = read_study("ranks")
+    assert study.question == "which rank is enough for this?"
+    assert study.fields == {"Command": "instruct-lab train experiments=ranks", "Cost": "a few seconds."}
 
 
 def test_the_report_of_a_sweep_and_of_one_run(ranks, tiny, capsys):

@@ -76,7 +76,7 @@ def test_a_sweep_killed_three_times_ends_as_an_undisturbed_one(lab, tiny):
         arguments_now = ["resume", "latest"]
     done = subprocess.run(command("resume", "latest"), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "12 of 12 runs begun; 12 finished" in done.stdout
+    assert "12 of 12 runs started; 12 finished" in done.stdout
     runs = sweep_runs(lab)
     assert len(runs) == 12
     assert final_table(runs) == expected
@@ -203,7 +203,7 @@ def test_a_sweep_is_resumed_only_with_the_config_it_started_with(lab, tiny, caps
     option = lab / "conf" / "data" / "mine.yaml"
     option.write_text(option.read_text().replace("validation: 0.15", "validation: 0.2"))
     assert cli.main(["resume", "latest"]) == 2
-    assert "not what it was" in capsys.readouterr().err
+    assert "has changed since the sweep started" in capsys.readouterr().err
 
 
 def test_watch_shows_the_table_of_a_sweep(lab, tiny, capsys):
@@ -212,7 +212,7 @@ def test_watch_shows_the_table_of_a_sweep(lab, tiny, capsys):
     capsys.readouterr()
     assert cli.main(["watch"]) == 0
     shown = capsys.readouterr().out
-    assert "2 of 2 runs begun; 2 finished" in shown
+    assert "2 of 2 runs started; 2 finished" in shown
     assert "tuning.r" in shown
 
 

@@ -1,1 +1,1 @@
-"""The HTML page of a comparison: its data, its columns and the scripts that draw it."""
+"""The HTML page of a comparison: its data, columns, template and scripts."""

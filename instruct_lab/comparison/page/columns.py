@@ -1,4 +1,4 @@
-"""The columns of a table of runs: what differs in their configs, what they came to, what they cost."""
+"""The columns of the table of runs: what differs in their configs, their results and costs."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import Any
 
 from instruct_lab.comparison.arms import choice_differences, config_differences
 from instruct_lab.comparison.compare import Comparison
-from instruct_lab.comparison.page.values import finite, keys_of, shown_text
+from instruct_lab.comparison.page.values import finite, keys_of, limit_text
 from instruct_lab.pages.format import visible
 from instruct_lab.records import Manifest
 from instruct_lab.records.costs import COSTS, costs_of
 from instruct_lab.records.record import RunRecord
 
 FACTOR = 8
-"""Between the ends of a column that may get a logarithmic axis."""
+"""The least ratio of largest to smallest value for a logarithmic axis."""
 MAX_VALUE = 200
 """Characters of a config value."""
 COST_LABELS = {
@@ -37,13 +37,13 @@ class Column:
 
     Args:
         key: unique.
-        label: what is shown above it.
+        label: its heading.
         kind: `choice`, `config`, `metric`, `logged`, `cost` or `status`.
-        values: each run's; none where it has none.
-        low: ends of the values' intervals, for metrics.
-        high: the other ends.
-        best: the runs that are best by it: one, or several that differ in the seed alone.
-        shown: whether the page shows it at first.
+        values: of each run; `None` if it has none.
+        low: for metrics, the lower ends of the values' intervals.
+        high: the upper ends.
+        best: indices of the runs of the best configuration.
+        shown: whether the page shows it initially.
     """
 
     key: str
@@ -58,27 +58,27 @@ class Column:
     @property
     def is_numeric(self) -> bool:
         """Whether all its values are numbers."""
-        told = [value for value in self.values if value is not None]
-        return bool(told) and all(isinstance(value, int | float) and not isinstance(value, bool) for value in told)
+        known = [value for value in self.values if value is not None]
+        return bool(known) and all(isinstance(value, int | float) and not isinstance(value, bool) for value in known)
 
     @property
     def is_log(self) -> bool:
-        """Whether its values are better seen on a logarithmic axis: positive, far apart, and rather by factors."""
-        told = sorted({value for value in self.values if value is not None}) if self.is_numeric else []
-        if len(told) < 2 or told[0] <= 0 or told[-1] / told[0] < FACTOR:
+        """Whether a logarithmic axis suits its values: positive, far apart, and spaced by factors, not by steps."""
+        levels = sorted({value for value in self.values if value is not None}) if self.is_numeric else []
+        if len(levels) < 2 or levels[0] <= 0 or levels[-1] / levels[0] < FACTOR:
             return False
-        if len(told) == 2:
+        if len(levels) == 2:
             return True
-        middle = math.log(statistics.median(told))
-        by_factors, by_steps = math.log(told[0] * told[-1]) / 2, math.log((told[0] + told[-1]) / 2)
+        middle = math.log(statistics.median(levels))
+        by_factors, by_steps = math.log(levels[0] * levels[-1]) / 2, math.log((levels[0] + levels[-1]) / 2)
         return abs(middle - by_factors) < abs(middle - by_steps)
 
     def to_json(self) -> dict[str, Any]:
         """As the page's script reads it."""
-        told = dataclasses.asdict(self)
+        plain = dataclasses.asdict(self)
         if not self.is_numeric:
-            told["values"] = [None if value is None else _told(value) for value in self.values]
-        return {**told, "label": visible(self.label), "numeric": self.is_numeric, "log": self.is_log}
+            plain["values"] = [None if value is None else _format(value) for value in self.values]
+        return {**plain, "label": visible(self.label), "numeric": self.is_numeric, "log": self.is_log}
 
 
 def columns(records: Sequence[RunRecord], compared: Comparison) -> list[Column]:
@@ -106,21 +106,27 @@ def _config_columns(records: Sequence[RunRecord], manifests: Sequence[Manifest])
 
 
 def _arm_column(records: Sequence[RunRecord], compared: Comparison) -> Iterable[Column]:
-    """Which runs differ in the seed alone, where some do."""
+    """The configuration of each run, if some runs differ only in the seed."""
     labels = {compared.runs[run]: arm.label for arm in compared.arms for run in arm.runs}
     if len(compared.arms) < len(compared.runs):
-        yield Column("arm", "arm (all but the seed)", "choice", [labels.get(one.id) for one in records], shown=False)
+        yield Column(
+            "configuration",
+            "configuration (all but the seed)",
+            "choice",
+            [labels.get(one.id) for one in records],
+            shown=False,
+        )
 
 
 def _metric_columns(records: Sequence[RunRecord], compared: Comparison) -> Iterable[Column]:
-    places = {record.id: place for place, record in enumerate(records)}
+    indices = {record.id: index for index, record in enumerate(records)}
     arms = {arm.id: arm for arm in compared.arms}
     for name, found in compared.metrics.items():
         by_run = {run: value for run, value in zip(compared.runs, found, strict=True) if value is not None}
         ordered = [by_run.get(record.id) for record in records]
         values, low, high = ([finite(getattr(one, part, None)) for one in ordered] for part in ("value", "low", "high"))
         best = arms.get(compared.best.get(name, ""))
-        runs = [] if best is None else [places[compared.runs[run]] for run in best.runs]
+        runs = [] if best is None else [indices[compared.runs[run]] for run in best.runs]
         yield Column(f"metric {name}", name, "metric", values, low, high, runs)
 
 
@@ -143,6 +149,6 @@ def _cost_columns(records: Sequence[RunRecord]) -> Iterable[Column]:
             yield Column(f"cost {name}", label, "cost", values, shown=name not in ("seconds", "weights_bytes"))
 
 
-def _told(value: Any) -> str:
+def _format(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-    return shown_text(text, MAX_VALUE)
+    return limit_text(text, MAX_VALUE)

@@ -1,6 +1,6 @@
-"""What the page of a comparison shows, as plain data; all bounded.
+"""The data of the page of a comparison, limited in size.
 
-What does not fit is left out by a rule, and the rule is told in a note for the page.
+What does not fit is left out by a rule, which a note on the page explains.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from instruct_lab.records.record import RunRecord
 
 
 def comparison_data(records: Sequence[RunRecord], compared: Comparison) -> tuple[dict[str, Any], list[str]]:
-    """The data of the page, and notes on what is not in it.
+    """The data of the page, and notes about what is left out.
 
     Args:
-        records: every run that the page shows; those of the comparison are among them.
-        compared: the finished ones beside each other.
+        records: all runs on the page, including those of the comparison.
+        compared: the comparison of the finished ones.
     """
     lines, curve_notes = curves([record.read_metrics() for record in records])
     answers, answer_notes = predictions([record.read_predictions() for record in records])
@@ -33,8 +33,8 @@ def comparison_data(records: Sequence[RunRecord], compared: Comparison) -> tuple
 
 
 def short_labels(ids: Sequence[str]) -> list[str]:
-    """The ids without the whole parts that all of them begin with."""
+    """The ids without the parts between hyphens that all of them start with."""
     parts = [one.split("-") for one in ids]
-    shared = next((place for place, names in enumerate(zip(*parts, strict=False)) if len(set(names)) > 1), 0)
+    shared = next((index for index, names in enumerate(zip(*parts, strict=False)) if len(set(names)) > 1), 0)
     labels = [visible("-".join(one[shared:])) for one in parts]
     return labels if all(labels) and len(set(labels)) == len(ids) > 1 else [visible(one) for one in ids]

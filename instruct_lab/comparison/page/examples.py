@@ -1,11 +1,11 @@
-"""Runs' answers to the same examples, for a page: as many as fit, and which is told."""
+"""The runs' answers to the same examples, as many as fit on the page, and which ones these are."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from instruct_lab.comparison.page.values import MAX_TEXT, finite, keys_of, short, shown_text
+from instruct_lab.comparison.page.values import MAX_TEXT, finite, keys_of, limit_text, short
 from instruct_lab.pages.format import visible
 from instruct_lab.pages.render import script_json
 from instruct_lab.records import PredictionLine
@@ -14,40 +14,42 @@ PREDICTION_BYTES = 1_200_000
 
 
 def predictions(runs: Sequence[list[PredictionLine]]) -> tuple[dict[str, list[dict[str, Any]]], list[str]]:
-    """Split to examples, each with every run's answer and scores; equal answers are told once.
+    """Split to examples with each run's answer and scores, and notes about what is left out.
+
+    Equal answers are stored once.
 
     Args:
         runs: the lines of each run's `predictions.jsonl`.
     """
     found: dict[str, dict[str, list[PredictionLine | None]]] = {}
-    for place, lines in enumerate(runs):
+    for run, lines in enumerate(runs):
         for line in lines:
             examples = found.setdefault(line.split, {})
-            examples.setdefault(line.id, [None] * len(runs))[place] = line
-    told, notes, cut = {}, [], 0
+            examples.setdefault(line.id, [None] * len(runs))[run] = line
+    kept, notes, cut = {}, [], 0
     for split, by_id in found.items():
         left, chosen = PREDICTION_BYTES // len(found), []
-        for place in _in_turn(list(by_id.values())):
-            one = list(by_id)[place]
-            example = _example(one, by_id[one])
-            left -= len(script_json(example).encode())  # as it will stand in the page
+        ids = list(by_id)
+        for index in _by_importance(list(by_id.values())):
+            example = _example(ids[index], by_id[ids[index]])
+            left -= len(script_json(example).encode())  # its size on the page
             if left < 0:
                 break
-            cut += _is_cut(by_id[one])
-            chosen.append((place, example))
-        told[visible(split)] = [example for _, example in sorted(chosen, key=lambda pair: pair[0])]
+            cut += _is_cut(by_id[ids[index]])
+            chosen.append((index, example))
+        kept[visible(split)] = [example for _, example in sorted(chosen, key=lambda pair: pair[0])]
         if len(chosen) < len(by_id):
             notes.append(
-                f"{len(chosen):,} of the {len(by_id):,} {split} examples are here: in turn the next in order and the "
-                "next by how far the runs' scores differ. predictions.jsonl of each run has all of them."
+                f"{len(chosen):,} of the {len(by_id):,} {split} examples are here: alternately the next in order and "
+                "the one whose scores differ most between runs. predictions.jsonl of each run has all of them."
             )
     if cut:
         notes.append(f"Texts of more than {MAX_TEXT:,} characters are cut, in {cut:,} examples.")
-    return told, notes
+    return kept, notes
 
 
-def _in_turn(examples: Sequence[Sequence[PredictionLine | None]]) -> Iterable[int]:
-    """Every place once: the next in order, then the next by how far the runs' scores differ, and so on."""
+def _by_importance(examples: Sequence[Sequence[PredictionLine | None]]) -> Iterable[int]:
+    """Each index once: alternately the next in order and the next by how far the runs' scores differ."""
     scored = [[line.scores for line in lines if line is not None] for lines in examples]
     widest: dict[str, float] = {}
     spread: list[dict[str, float]] = []
@@ -59,32 +61,31 @@ def _in_turn(examples: Sequence[Sequence[PredictionLine | None]]) -> Iterable[in
         for name, width in spread[-1].items():
             widest[name] = max(widest.get(name, 0.0), width)
 
-    def apart(place: int) -> float:
-        return max((width / widest[name] for name, width in spread[place].items() if widest[name]), default=0.0)
+    def largest_difference(index: int) -> float:
+        return max((width / widest[name] for name, width in spread[index].items() if widest[name]), default=0.0)
 
-    ranked = sorted(range(len(examples)), key=apart, reverse=True)
-    return dict.fromkeys(place for pair in enumerate(ranked) for place in pair)
+    ranked = sorted(range(len(examples)), key=largest_difference, reverse=True)
+    return dict.fromkeys(index for pair in enumerate(ranked) for index in pair)
 
 
-def _example(one: str, lines: Sequence[PredictionLine | None]) -> dict[str, Any]:
+def _example(id_: str, lines: Sequence[PredictionLine | None]) -> dict[str, Any]:
     texts: dict[str, int] = {}
 
-    def place(line: PredictionLine | None, key: str) -> int | None:
-        text = getattr(line, key, None)
-        return None if text is None else texts.setdefault(shown_text(text), len(texts))
+    def text_index(text: str | None) -> int | None:
+        return None if text is None else texts.setdefault(limit_text(text), len(texts))
 
-    told = [line for line in lines if line is not None]
-    metrics = keys_of(line.scores for line in told)
-    after, before = ([place(line, key) for line in lines] for key in ("prediction", "prediction_before"))
+    known = [line for line in lines if line is not None]
+    after = [text_index(line.prediction if line else None) for line in lines]
+    before = [text_index(line.prediction_before if line else None) for line in lines]
     return {
-        "id": visible(one),
-        "prompt": shown_text(told[0].prompt),
-        "others": any(line.prompt != told[0].prompt for line in told),
-        "references": [shown_text(reference) for reference in told[0].references],
+        "id": visible(id_),
+        "prompt": limit_text(known[0].prompt),
+        "others": any(line.prompt != known[0].prompt for line in known),
+        "references": [limit_text(reference) for reference in known[0].references],
         "texts": list(texts),
         "after": after,
         "before": before if any(entry is not None for entry in before) else None,
-        "scores": {name: [_score(line, name) for line in lines] for name in metrics},
+        "scores": {name: [_score(line, name) for line in lines] for name in keys_of(line.scores for line in known)},
     }
 
 

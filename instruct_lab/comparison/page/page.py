@@ -89,7 +89,7 @@ def _short_conclusion(compared: Comparison) -> str:
     if name is None or name not in compared.means or len(compared.arms) <= MAX_COLUMNS:
         return ""
     best = next(arm for arm in compared.arms if arm.id == compared.best[name])
-    counts = Counter(one.word for one in compared.differences[name])
+    counts = Counter(one.verdict for one in compared.differences[name])
     others = ", ".join(f"{counts[word]} {text}" for word, text in VERDICTS.items() if counts[word])
     return f"{name}: best is {best.label}. Of the others, {others}."
 

@@ -1,4 +1,4 @@
-"""Numbers and texts as the page of a comparison holds them: short, finite, without what cannot be seen."""
+"""Numbers and texts for the page's data: short, finite, and without invisible characters."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Any
 from instruct_lab.pages.format import visible
 
 WHOLE = 2**53
-"""Up to which a script tells whole numbers apart."""
+"""Up to here, JavaScript represents integers exactly."""
 MAX_TEXT = 1_500
 """Characters of a prompt, an answer or a reference."""
 
 
 def finite(value: Any, unit: float = 1.0) -> float | int | None:
-    """A number of at most six digits, since more are noise and bytes, or a whole one; none where it is not finite.
+    """An integer, or a number rounded to six significant digits; `None` for anything else.
 
     Args:
-        value: anything.
-        unit: what it is multiplied with.
+        value: of any type.
+        unit: factor for the number.
     """
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return None
@@ -28,13 +28,13 @@ def finite(value: Any, unit: float = 1.0) -> float | int | None:
 
 
 def short(value: Any) -> float | int | None:
-    """A number with at most five digits, as curves and scores have it."""
+    """A number with at most five digits, for curves and scores."""
     number = finite(value)
     return number if number is None or isinstance(number, int) else float(f"{number:.5g}")
 
 
-def shown_text(value: Any, most: int = MAX_TEXT) -> str:
-    """A text of at most so many characters; it says how many more there were."""
+def limit_text(value: Any, most: int = MAX_TEXT) -> str:
+    """A text cut to `most` characters, which says how many were cut."""
     text = str(value)
     left = len(text) - most
     return visible(text if left <= 0 else f"{text[:most]} … ({left:,} more characters)")

@@ -1,14 +1,14 @@
-/* What the three charts share. */
+/* Shared by the three charts. */
 const charts = [];
 
-/** A chart in a box; it follows the box's width. `series` gives the places of a run in it. */
-function makeChart(id, places) {
+/** Create a chart in a box and resize it with the box. `targets` gives the chart's elements that belong to a run. */
+function createChart(id, targets) {
   const one = echarts.init(byId(id), null, { renderer: "canvas", locale: "EN" });
   new ResizeObserver(() => one.resize()).observe(byId(id));
   charts.push(one);
   onChange((what) => {
     for (const type of ["highlight", "downplay"]) {
-      if (typeof what === "object" && type in what) places(what[type]).forEach((place) => one.dispatchAction({ type, ...place }));
+      if (typeof what === "object" && type in what) targets(what[type]).forEach((target) => one.dispatchAction({ type, ...target }));
     }
   });
   return one;
@@ -18,7 +18,7 @@ function axisOf(name, isLog, extra = {}) {
   const dim = css("--dim"), line = css("--line");
   return {
     type: isLog ? "log" : "value", name, nameLocation: "middle", nameGap: 30, scale: true, nameTextStyle: { color: dim },
-    axisLabel: { color: dim, formatter: shownNumber, hideOverlap: true }, axisLine: { show: true, lineStyle: { color: line } },
+    axisLabel: { color: dim, formatter: formatValue, hideOverlap: true }, axisLine: { show: true, lineStyle: { color: line } },
     splitLine: { lineStyle: { color: line, opacity: 0.6 } }, ...extra,
   };
 }
@@ -37,14 +37,14 @@ function tooltip() {
   return { confine: true, backgroundColor: css("--back"), borderColor: css("--line"), textStyle: { color: css("--text") }, padding: 8 };
 }
 
-/** What is shown beside the pointer: a heading, then lines of a swatch, a name and a value. */
+/** The tooltip: a heading, then lines with a swatch, a name and a value. */
 function tip(title, lines) {
-  const box = make("div", "", "tip");
-  box.append(make("strong", title), ...lines.map(([name, value, colour, near]) => {
-    const line = make("div", "", near ? "near" : ""), left = make("span");
+  const box = create("div", "", "tip");
+  box.append(create("strong", title), ...lines.map(([name, value, colour, near]) => {
+    const line = create("div", "", near ? "near" : ""), left = create("span");
     if (colour) left.append(swatch(colour));
     left.append(name);
-    line.append(left, make("span", value));
+    line.append(left, create("span", value));
     return line;
   }));
   return box;

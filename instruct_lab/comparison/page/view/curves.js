@@ -1,15 +1,15 @@
-/* Learning curves: what was logged over steps or seconds, smoothed. */
+/* Learning curves: logged values over steps or seconds, smoothed. */
 const curves = { chart: null, runs: [], pointer: 0 };
-const NEAREST = 8; // curves told beside the pointer
+const NEAREST = 8; // curves listed in the tooltip
 
-/** [x, y] of one run; null where it did not log the metric. */
+/** The points [x, y] of one run; null if it did not log the metric. */
 function points(run, metric, axis) {
   const group = data.curves[run].find((one) => metric in one.values);
-  return group ? group[axis].map((x, place) => [x, group.values[metric][place]]) : null;
+  return group ? group[axis].map((x, index) => [x, group.values[metric][index]]) : null;
 }
 
-/** Exponential moving average, corrected for its start; gaps stay gaps. */
-function smoothed(found, weight) {
+/** Exponential moving average with bias correction; gaps remain gaps. */
+function smooth(found, weight) {
   let sum = 0, mass = 0;
   return found.map(([x, y]) => {
     if (y === null) return [x, null];
@@ -32,32 +32,32 @@ function drawCurves() {
     const line = (points_, more) => ({ type: "line", name: runs[run].label, data: points_, symbol: points_.length < 30 ? "circle" : "none", symbolSize: 4, itemStyle: { color: colours[run] }, ...more });
     if (weight > 0) series.push(line(usable, { silent: true, symbol: "none", lineStyle: { color: colours[run], width: 1, opacity: 0.22 }, z: 1 }));
     curves.runs.push([run, series.length]);
-    series.push(line(smoothed(usable, weight), { lineStyle: { color: colours[run], width: 1.6 }, emphasis: { lineStyle: { width: 4 } }, triggerLineEvent: true, z: 2 }));
+    series.push(line(smooth(usable, weight), { lineStyle: { color: colours[run], width: 1.6 }, emphasis: { lineStyle: { width: 4 } }, triggerLineEvent: true, z: 2 }));
   }
-  const told = { trigger: "axis", axisPointer: { type: "line", triggerEmphasis: false, lineStyle: { color: css("--dim") } }, formatter: nearest };
+  const nearby = { trigger: "axis", axisPointer: { type: "line", triggerEmphasis: false, lineStyle: { color: css("--dim") } }, formatter: nearest };
   curves.chart.setOption({
-    ...baseOption(), tooltip: { ...tooltip(), ...told },
+    ...baseOption(), tooltip: { ...tooltip(), ...nearby },
     xAxis: axisOf(axis, false, { scale: false, min: "dataMin", max: "dataMax" }), yAxis: axisOf(metric, isLog, { nameGap: 50 }), series,
     title: series.length ? [] : { text: "no drawn run logged this", left: "center", top: "middle", textStyle: { color: css("--dim"), fontSize: 14 } },
   }, { notMerge: true });
 }
 
-/** The curves that are nearest to the pointer. */
+/** The tooltip with the curves nearest to the pointer. */
 function nearest(parameters) {
-  const places = new Map(curves.runs.map(([run, place]) => [place, run]));
-  const found = parameters.filter((one) => places.has(one.seriesIndex) && one.value[1] !== null);
+  const runBySeries = new Map(curves.runs.map(([run, series]) => [series, run]));
+  const found = parameters.filter((one) => runBySeries.has(one.seriesIndex) && one.value[1] !== null);
   const height = (one) => curves.chart.convertToPixel({ yAxisIndex: 0 }, one.value[1]);
   const ordered = found.map((one) => [Math.abs(height(one) - curves.pointer), one]).sort((a, b) => a[0] - b[0]).slice(0, NEAREST);
-  const lines = ordered.map(([, one], place) => [runs[places.get(one.seriesIndex)].label, shownNumber(one.value[1]), one.color, place === 0]);
+  const lines = ordered.map(([, one], index) => [runs[runBySeries.get(one.seriesIndex)].label, formatValue(one.value[1]), one.color, index === 0]);
   const more = found.length - lines.length;
-  return tip(`${byId("curve-x").value} ${shownNumber(parameters[0]?.axisValue)}`, more > 0 ? [...lines, [`and ${more} more`, ""]] : lines);
+  return tip(`${byId("curve-x").value} ${formatValue(parameters[0]?.axisValue)}`, more > 0 ? [...lines, [`and ${more} more`, ""]] : lines);
 }
 
-function setUpCurves() {
+function initCurves() {
   const names = [...new Set(data.curves.flatMap((groups) => groups.flatMap((group) => Object.keys(group.values))))].sort();
   const first = ["val/loss", "train/loss"].find((name) => names.includes(name)) ?? names[0];
-  choices(byId("curve-metric"), names.map((name) => [name, name]), names.includes("train/loss") ? "train/loss" : first);
-  curves.chart = makeChart("curves", (run) => curves.runs.filter(([one]) => one === run).map(([, seriesIndex]) => ({ seriesIndex })));
+  fillSelect(byId("curve-metric"), names.map((name) => [name, name]), names.includes("train/loss") ? "train/loss" : first);
+  curves.chart = createChart("curves", (run) => curves.runs.filter(([one]) => one === run).map(([, seriesIndex]) => ({ seriesIndex })));
   curves.chart.getZr().on("mousemove", (event) => { curves.pointer = event.offsetY; });
   for (const id of ["curve-metric", "curve-x", "smoothing", "curve-log"]) byId(id).addEventListener("input", drawCurves);
   onChange((what) => {

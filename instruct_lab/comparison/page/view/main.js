@@ -1,7 +1,7 @@
-/* Puts the parts together: what is read first is drawn first, the rest after the page has been shown. */
-function setUp() {
+/* Starts the parts: the first sections are drawn at once, the others after the page is shown. */
+function init() {
   state.colour = runs.length > FEW && primary && varies(primary) ? primary.key : null;
-  choices(byId("colour"), [["", "each run"], ...columns.filter(varies).map((column) => [column.key, column.label])], state.colour ?? "");
+  fillSelect(byId("colour"), [["", "each run"], ...columns.filter(varies).map((column) => [column.key, column.label])], state.colour ?? "");
   setColours();
   byId("colour").addEventListener("input", () => {
     state.colour = byId("colour").value || null;
@@ -16,18 +16,18 @@ function setUp() {
   onChange((what) => {
     if (what === "brushed") drawTable();
   });
-  setUpTable();
-  setUpPredictions();
-  setUpCurves();
+  initTable();
+  initPredictions();
+  initCurves();
   drawTable();
   drawCurves();
   setTimeout(() => {
-    setUpParallel();
+    initParallel();
     drawParallel();
-    setUpScatter();
+    initScatter();
     drawScatter();
     if (!byId("predictions").hidden) drawExamples();
     document.documentElement.dataset.ready = "yes";
   });
 }
-setUp();
+init();

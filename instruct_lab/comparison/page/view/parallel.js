@@ -1,5 +1,5 @@
 /* Parallel coordinates over config keys, metrics and costs. */
-const MOST_AXES = 9;
+const MAX_AXES = 9;
 const parallel = { chart: null, runs: [], axes: new Set() };
 
 const axisColumns = () => columns.filter((column) => parallel.axes.has(column.key));
@@ -7,23 +7,23 @@ const axisColumns = () => columns.filter((column) => parallel.axes.has(column.ke
 function drawParallel() {
   const dim = css("--dim"), line = css("--line");
   const halo = { color: css("--text"), textBorderColor: css("--back"), textBorderWidth: 4 };
-  const axes = axisColumns().map((column, place) => ({
-    dim: place, name: column.label.length > 24 ? "…" + column.label.slice(-23) : column.label, nameGap: 14,
-    ...(column.numeric ? { type: column.log ? "log" : "value", scale: true, axisLabel: { ...halo, formatter: shownNumber } }
+  const axes = axisColumns().map((column, index) => ({
+    dim: index, name: column.label.length > 24 ? "…" + column.label.slice(-23) : column.label, nameGap: 14,
+    ...(column.numeric ? { type: column.log ? "log" : "value", scale: true, axisLabel: { ...halo, formatter: formatValue } }
       : { type: "category", data: categoriesOf(column), axisLabel: { ...halo, width: 90, overflow: "truncate" } }),
     nameTextStyle: { color: css("--text"), fontSize: 11 }, axisLine: { lineStyle: { color: dim } }, axisTick: { lineStyle: { color: line } },
     splitLine: { show: false }, z: 10, areaSelectStyle: { width: 18, borderColor: css("--accent"), color: css("--accent"), opacity: 0.25 },
   }));
   state.brushed = null;
   parallel.chart.setOption({
-    animation: false, textStyle: { fontFamily: "system-ui, sans-serif" }, parallelAxis: axes, series: [linesOfRuns()],
+    animation: false, textStyle: { fontFamily: "system-ui, sans-serif" }, parallelAxis: axes, series: [runLines()],
     parallel: { left: 60, right: 110, top: 40, bottom: 24, axisExpandable: false },
     tooltip: { ...tooltip(), trigger: "item", formatter: (one) => tipOfRun(parallel.runs[one.dataIndex], axisColumns()) },
   }, { notMerge: true });
 }
 
-function linesOfRuns() {
-  parallel.runs = allRuns().filter(isAsked);
+function runLines() {
+  parallel.runs = allRuns().filter(isSelected);
   const shown = axisColumns();
   return {
     type: "parallel", id: "runs", smooth: false, inactiveOpacity: 0.06, activeOpacity: 0.95,
@@ -37,34 +37,34 @@ function linesOfRuns() {
 
 function tipOfRun(run, shown) {
   if (run === undefined) return "";
-  return tip(runs[run].label, shown.map((column) => [column.label, shownNumber(column.values[run])]));
+  return tip(runs[run].label, shown.map((column) => [column.label, formatValue(column.values[run])]));
 }
 
-function brushed() {
+function updateBrushed() {
   const series = parallel.chart.getModel().getSeriesByIndex(0);
   const active = series.getRawIndicesByActiveState("active"), inactive = series.getRawIndicesByActiveState("inactive");
-  state.brushed = active.length + inactive.length === 0 ? null : new Set(active.map((place) => parallel.runs[place]));
+  state.brushed = active.length + inactive.length === 0 ? null : new Set(active.map((index) => parallel.runs[index]));
   changed("brushed");
 }
 
-function setUpParallel() {
+function initParallel() {
   const usable = columns.filter(varies);
-  const settings = usable.filter((column) => ["choice", "config"].includes(column.kind) && column.shown && column.label !== "seed").slice(0, MOST_AXES - 4);
+  const settings = usable.filter((column) => ["choice", "config"].includes(column.kind) && column.shown && column.label !== "seed").slice(0, MAX_AXES - 4);
   const metrics = usable.filter((column) => column.kind === "metric" && column !== primary);
   const results = [...usable.filter((column) => column === primary), ...metrics].slice(0, 3);
   const costs = usable.filter((column) => ["logged", "cost"].includes(column.kind) && column.shown);
-  parallel.axes = new Set([...settings, ...costs.slice(0, MOST_AXES - settings.length - results.length), ...results].map((column) => column.key));
-  parallel.chart = makeChart("parallel", (run) => {
+  parallel.axes = new Set([...settings, ...costs.slice(0, MAX_AXES - settings.length - results.length), ...results].map((column) => column.key));
+  parallel.chart = createChart("parallel", (run) => {
     const dataIndex = parallel.runs.indexOf(run);
     return dataIndex < 0 ? [] : [{ seriesIndex: 0, dataIndex }];
   });
-  parallel.chart.on("axisareaselected", brushed);
-  tickBoxes(byId("axis-choice"), usable, parallel.axes, () => {
+  parallel.chart.on("axisareaselected", updateBrushed);
+  createCheckboxes(byId("axis-choice"), usable, parallel.axes, () => {
     drawParallel();
     changed("brushed");
   });
   onChange((what) => {
-    if (what === "colour" || what === "drawn") parallel.chart.setOption({ series: [linesOfRuns()] });
+    if (what === "colour" || what === "drawn") parallel.chart.setOption({ series: [runLines()] });
     if (what === "unbrush" || what === "dark") {
       drawParallel();
       changed("brushed");

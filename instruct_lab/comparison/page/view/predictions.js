@@ -1,10 +1,10 @@
-/* Predictions: two runs' answers to the same prompts beside each other, or every run's. */
+/* Predictions: two runs' answers to the same prompts side by side, or every run's. */
 const PAGE = 15;
 const browser = { count: PAGE };
 
 const chosenRun = (id) => Number(byId(id).value);
 
-/** How far the second run's score is above the first's; null where one has none. */
+/** The second run's score minus the first's; null if one has none. */
 function difference(example) {
   const scores = example.scores[byId("score").value];
   const [one, other] = [scores?.[chosenRun("first-run")], scores?.[chosenRun("second-run")]];
@@ -23,54 +23,54 @@ function chosenExamples() {
 
 function drawExamples() {
   const found = chosenExamples();
-  byId("examples").replaceChildren(...found.slice(0, browser.count).map(exampleBox));
+  byId("examples").replaceChildren(...found.slice(0, browser.count).map(createExample));
   byId("example-count").textContent = `${Math.min(browser.count, found.length)} of ${found.length} examples`;
   byId("more-examples").hidden = browser.count >= found.length;
 }
 
-function exampleBox(example) {
-  const box = make("article", "", "example"), apart = difference(example);
-  const told = apart === null ? "" : ` · ${byId("score").value} ${apart > 0 ? "+" : ""}${shownNumber(apart)} in the second run`;
-  box.append(make("h3", example.id + told + (example.others ? " · some runs were prompted otherwise" : "")));
-  box.append(make("div", example.prompt, "text"));
-  const answers = make("div", "", "answers"), [first, second] = [chosenRun("first-run"), chosenRun("second-run")];
-  answers.append(...example.references.map((text, place) => answer(place ? `reference ${place + 1}` : "reference", "", text)));
+function createExample(example) {
+  const box = create("article", "", "example"), apart = difference(example);
+  const note = apart === null ? "" : ` · ${byId("score").value} ${apart > 0 ? "+" : ""}${formatValue(apart)} in the second run`;
+  box.append(create("h3", example.id + note + (example.others ? " · some runs had another prompt" : "")));
+  box.append(create("div", example.prompt, "text"));
+  const answers = create("div", "", "answers"), [first, second] = [chosenRun("first-run"), chosenRun("second-run")];
+  answers.append(...example.references.map((text, index) => createAnswer(index ? `reference ${index + 1}` : "reference", "", text)));
   const before = example.before?.[first] ?? example.before?.[second];
-  if (before !== undefined && before !== null) answers.append(answer("untuned", "", example.texts[before]));
+  if (before !== undefined && before !== null) answers.append(createAnswer("before training", "", example.texts[before]));
   const shown = byId("all-answers").checked ? allRuns().filter(isDrawn) : [...new Set([first, second])];
-  answers.append(...shown.filter((run) => example.after[run] !== null).map((run) => answer(runs[run].label, scoresOf(example, run), example.texts[example.after[run]], colours[run])));
+  answers.append(...shown.filter((run) => example.after[run] !== null).map((run) => createAnswer(runs[run].label, scoresOf(example, run), example.texts[example.after[run]], colours[run])));
   box.append(answers);
   return box;
 }
 
-function answer(name, scores, text, colour) {
-  const box = make("div"), title = make("h4");
+function createAnswer(name, scores, text, colour) {
+  const box = create("div"), title = create("h4");
   if (colour) title.append(swatch(colour));
-  title.append(name + " ", make("span", scores));
-  box.append(title, make("div", text === "" ? "(empty)" : text, text === "" ? "text dim" : "text"));
+  title.append(name + " ", create("span", scores));
+  box.append(title, create("div", text === "" ? "(empty)" : text, text === "" ? "text dim" : "text"));
   return box;
 }
 
-const scoresOf = (example, run) => Object.entries(example.scores).map(([name, values]) => `${name} ${shownNumber(values[run])}`).join(" · ");
+const scoresOf = (example, run) => Object.entries(example.scores).map(([name, values]) => `${name} ${formatValue(values[run])}`).join(" · ");
 
 function setScores() {
   const examples = data.predictions[byId("split").value] ?? [];
   const names = [...new Set(examples.flatMap((one) => Object.keys(one.scores)))];
   const first = [byId("score").value, data.primary?.split("/").pop()].find((name) => names.includes(name)) ?? names[0];
-  choices(byId("score"), names.map((name) => [name, name]), first);
+  fillSelect(byId("score"), names.map((name) => [name, name]), first);
 }
 
-function setUpPredictions() {
+function initPredictions() {
   const splits = Object.keys(data.predictions);
   const answered = allRuns().filter((run) => splits.some((split) => data.predictions[split].some((one) => one.after[run] !== null)));
   if (answered.length === 0) {
     byId("predictions").hidden = true;
     return;
   }
-  choices(byId("split"), splits.map((name) => [name, name]), splits.includes("test") ? "test" : splits[0]);
+  fillSelect(byId("split"), splits.map((name) => [name, name]), splits.includes("test") ? "test" : splits[0]);
   const ordered = orderedRuns().filter((run) => answered.includes(run)), pairs = ordered.map((run) => [run, runs[run].label]);
-  choices(byId("first-run"), pairs, ordered[ordered.length - 1]);
-  choices(byId("second-run"), pairs, ordered[0]);
+  fillSelect(byId("first-run"), pairs, ordered[ordered.length - 1]);
+  fillSelect(byId("second-run"), pairs, ordered[0]);
   setScores();
   const redraw = () => {
     browser.count = PAGE;

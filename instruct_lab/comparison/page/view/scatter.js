@@ -30,24 +30,24 @@ function drawScatter() {
 
 const scatterTip = (across, up) => [...new Set([across, up, ...columns.filter((column) => ["choice", "config"].includes(column.kind) && column.shown).slice(0, 8)])];
 
-/** The ends of a value's interval; where there is none, the value itself. */
+/** The ends of a value's interval; without an interval, the value itself. */
 function ends(column, run) {
   const value = column.values[run];
   return [column.low?.[run] ?? value, column.high?.[run] ?? value];
 }
 
 function bars(_, api) {
-  const [x, y, left, right, low, high, run] = [0, 1, 2, 3, 4, 5, 6].map((place) => api.value(place));
+  const [x, y, left, right, low, high, run] = [0, 1, 2, 3, 4, 5, 6].map((index) => api.value(index));
   const line = ([x1, y1], [x2, y2]) => ({ type: "line", shape: { x1, y1, x2, y2 }, style: { stroke: colours[run], opacity: 0.4, lineWidth: 1.5 } });
   return { type: "group", children: [line(api.coord([left, y]), api.coord([right, y])), line(api.coord([x, low]), api.coord([x, high]))] };
 }
 
-function setUpScatter() {
+function initScatter() {
   const numeric = columns.filter((column) => column.numeric);
   const metric = primary?.numeric ? primary : numeric[0];
   const other = numeric.find((column) => column.kind === "config" && column.shown && varies(column)) ?? numeric.find((column) => column.kind === "cost") ?? numeric[0];
   for (const [axis, column] of [["x", other], ["y", metric]]) {
-    choices(byId(`scatter-${axis}`), numeric.map((one) => [one.key, one.label]), column?.key);
+    fillSelect(byId(`scatter-${axis}`), numeric.map((one) => [one.key, one.label]), column?.key);
     const setLog = () => { byId(`scatter-${axis}-log`).checked = byKey.get(byId(`scatter-${axis}`).value)?.log ?? false; };
     setLog();
     byId(`scatter-${axis}`).addEventListener("input", () => {
@@ -56,7 +56,7 @@ function setUpScatter() {
     });
     byId(`scatter-${axis}-log`).addEventListener("input", drawScatter);
   }
-  scatter.chart = makeChart("scatter", (run) => {
+  scatter.chart = createChart("scatter", (run) => {
     const dataIndex = scatter.runs.indexOf(run);
     return dataIndex < 0 ? [] : [{ seriesIndex: 0, dataIndex }];
   });

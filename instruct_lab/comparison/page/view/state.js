@@ -1,15 +1,15 @@
 "use strict";
-/* What all parts of the page share: the data, which runs are drawn, their colours. */
+/* State shared by all parts of the page: the data, which runs are drawn, their colours. */
 const data = JSON.parse(document.getElementById("data").textContent);
 const { runs, columns } = data;
 const byKey = new Map(columns.map((column) => [column.key, column]));
-const primary = byKey.get(`metric ${data.primary}`) ?? columns.find((column) => column.kind === "metric"); // what the comparison is about
-const FEW = 10; // runs that are told apart by colour
+const primary = byKey.get(`metric ${data.primary}`) ?? columns.find((column) => column.kind === "metric"); // the metric of the comparison
+const FEW = 10; // runs that can be distinguished by colour
 
 const state = {
   ticked: new Set(runs.keys()),
   matching: new Set(runs.keys()),
-  brushed: null, // null: no range is brushed
+  brushed: null, // null: no range is selected
   colour: null, // a column's key; null: a colour for each run
   shown: new Set(columns.filter((column) => column.shown && varies(column)).map((column) => column.key)),
   sort: null, // [key, 1 or -1]
@@ -18,36 +18,36 @@ const listeners = [];
 const onChange = (listener) => listeners.push(listener);
 const changed = (what) => listeners.forEach((listener) => listener(what));
 
-const isDrawn = (run) => isAsked(run) && (state.brushed === null || state.brushed.has(run));
-const isAsked = (run) => state.ticked.has(run) && state.matching.has(run);
+const isDrawn = (run) => isSelected(run) && (state.brushed === null || state.brushed.has(run));
+const isSelected = (run) => state.ticked.has(run) && state.matching.has(run);
 const allRuns = () => [...runs.keys()];
 
 const byId = (id) => document.getElementById(id);
 const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const isDark = matchMedia("(prefers-color-scheme: dark)");
 
-/** An element with text; nothing from the data is ever taken for markup. */
-function make(tag, text = "", name = "") {
-  const made = document.createElement(tag);
-  if (text !== "") made.textContent = text;
-  if (name) made.className = name;
-  return made;
+/** Create an element with text; nothing from the data is parsed as markup. */
+function create(tag, text = "", name = "") {
+  const element = document.createElement(tag);
+  if (text !== "") element.textContent = text;
+  if (name) element.className = name;
+  return element;
 }
 
 /** Fill a select with [value, label] pairs. */
-function choices(select, pairs, chosen) {
+function fillSelect(select, pairs, chosen) {
   select.replaceChildren(...pairs.map(([value, label]) => {
-    const option = make("option", label);
+    const option = create("option", label);
     option.value = value;
     return option;
   }));
   if (chosen !== undefined) select.value = chosen;
 }
 
-/** A labelled checkbox for each column, in a box. */
-function tickBoxes(box, offered, chosen, then) {
+/** Fill a box with a labelled checkbox for each column. */
+function createCheckboxes(box, offered, chosen, then) {
   box.replaceChildren(...offered.map((column) => {
-    const label = make("label"), input = make("input");
+    const label = create("label"), input = create("input");
     input.type = "checkbox";
     input.checked = chosen.has(column.key);
     input.addEventListener("change", () => {
@@ -63,7 +63,7 @@ function varies(column) {
   return column.values.some((value) => value !== column.values[0]);
 }
 
-function shownNumber(value) {
+function formatValue(value) {
   if (value === null || value === undefined) return "–";
   if (typeof value !== "number") return String(value);
   const size = Math.abs(value);
@@ -76,18 +76,18 @@ function shownNumber(value) {
 const CATEGORIES = ["#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#e08020", "#7a6ad8", "#8a8a8a", "#20a090"];
 const SCALE = [[68, 1, 84], [71, 44, 122], [59, 81, 139], [44, 113, 142], [33, 144, 141], [39, 173, 129], [92, 200, 99], [170, 220, 50], [253, 231, 37]]; // viridis
 
-const category = (place) => (place < CATEGORIES.length ? CATEGORIES[place] : `hsl(${Math.round(place * 137.5) % 360}, 55%, 55%)`);
+const category = (index) => (index < CATEGORIES.length ? CATEGORIES[index] : `hsl(${Math.round(index * 137.5) % 360}, 55%, 55%)`);
 
-/** A colour for a share of the scale; its ends that do not stand out from the page are left out. */
-function graded(share) {
-  const place = (isDark.matches ? 0.22 + 0.78 * share : 0.9 * share) * (SCALE.length - 1);
-  const low = Math.min(Math.floor(place), SCALE.length - 2), part = place - low;
+/** The colour at a share of the scale, without the end that has too little contrast with the page. */
+function gradedColour(share) {
+  const position = (isDark.matches ? 0.22 + 0.78 * share : 0.9 * share) * (SCALE.length - 1);
+  const low = Math.min(Math.floor(position), SCALE.length - 2), part = position - low;
   return `rgb(${SCALE[low].map((from, i) => Math.round(from + part * (SCALE[low + 1][i] - from))).join(", ")})`;
 }
 
 function range(column) {
-  const told = column.values.filter((value) => value !== null);
-  return [Math.min(...told), Math.max(...told)];
+  const known = column.values.filter((value) => value !== null);
+  return [Math.min(...known), Math.max(...known)];
 }
 
 const categoriesOf = (column) => [...new Set(column.values.filter((value) => value !== null))].sort();
@@ -98,9 +98,9 @@ function setColours() {
   if (!column) {
     colours = runs.map((_, run) => category(run));
   } else if (column.numeric) {
-    const place = column.log ? Math.log : (value) => value;
-    const [low, high] = range(column).map(place);
-    colours = column.values.map((value) => (value === null ? css("--dim") : graded(high > low ? (place(value) - low) / (high - low) : 0.5)));
+    const scaled = column.log ? Math.log : (value) => value;
+    const [low, high] = range(column).map(scaled);
+    colours = column.values.map((value) => (value === null ? css("--dim") : gradedColour(high > low ? (scaled(value) - low) / (high - low) : 0.5)));
   } else {
     const found = categoriesOf(column);
     colours = column.values.map((value) => (value === null ? css("--dim") : category(found.indexOf(value))));
@@ -113,16 +113,16 @@ function drawLegend(column) {
   box.replaceChildren();
   if (!column) return;
   if (column.numeric) {
-    const [low, high] = range(column), bar = make("span", "", "scale");
-    bar.style.background = `linear-gradient(90deg, ${[0, 0.25, 0.5, 0.75, 1].map(graded).join(", ")})`;
-    box.append(shownNumber(low), bar, shownNumber(high), column.log ? " (logarithmic)" : "");
+    const [low, high] = range(column), bar = create("span", "", "scale");
+    bar.style.background = `linear-gradient(90deg, ${[0, 0.25, 0.5, 0.75, 1].map(gradedColour).join(", ")})`;
+    box.append(formatValue(low), bar, formatValue(high), column.log ? " (logarithmic)" : "");
   } else {
-    categoriesOf(column).slice(0, 12).forEach((value, place) => box.append(swatch(category(place)), value));
+    categoriesOf(column).slice(0, 12).forEach((value, index) => box.append(swatch(category(index)), value));
   }
 }
 
 function swatch(colour) {
-  const made = make("span", "", "swatch");
-  made.style.background = colour;
-  return made;
+  const element = create("span", "", "swatch");
+  element.style.background = colour;
+  return element;
 }

@@ -1,4 +1,4 @@
-/* The table of runs: sorted, filtered, ticked. */
+/* The table of runs: sorting, filtering, ticking. */
 const LABEL = { key: "label", label: "run", numeric: false, values: runs.map((run) => run.label) };
 
 function orderedRuns() {
@@ -6,13 +6,13 @@ function orderedRuns() {
   const [key, sign] = state.sort, { values } = byKey.get(key) ?? LABEL;
   return allRuns().sort((a, b) => {
     const [one, other] = [values[a], values[b]];
-    if (one === null || other === null) return (one === null) - (other === null); // those without a value stand last
+    if (one === null || other === null) return (one === null) - (other === null); // runs without a value come last
     const order = typeof one === "number" ? one - other : String(one).localeCompare(String(other), "en", { numeric: true });
     return sign * order || a - b;
   });
 }
 
-/** Whether a run matches every word: somewhere in its row, or `key=value` in one column. */
+/** Whether a run matches every word: anywhere in its row, or as `key=value` in one column. */
 function matches(run, words) {
   const whole = [runs[run].id, ...columns.map((column) => column.values[run])].join("\n").toLowerCase();
   return words.every((word) => {
@@ -24,24 +24,24 @@ function matches(run, words) {
 
 function drawTable() {
   const shown = columns.filter((column) => state.shown.has(column.key));
-  const head = make("tr");
-  head.append(...[LABEL, ...shown].map(heading));
+  const head = create("tr");
+  head.append(...[LABEL, ...shown].map(createHeading));
   byId("runs").tHead.replaceChildren(head);
-  const rows = orderedRuns().filter((run) => state.matching.has(run)).map((run) => row(run, shown));
+  const rows = orderedRuns().filter((run) => state.matching.has(run)).map((run) => createRow(run, shown));
   byId("runs").tBodies[0].replaceChildren(...rows);
   const count = allRuns().filter(isDrawn).length;
   byId("drawn").textContent = `${count} of ${runs.length} runs drawn`;
 }
 
-/** The direction of sorting that puts the best run first: falling where the best has more than the middle. */
+/** The sort direction that puts the best run first: descending if its value is above the middle. */
 function bestFirst(column) {
   if (!column.best?.length) return 1;
   const [low, high] = range(column), best = column.best.map((run) => column.values[run]);
   return best.reduce((sum, value) => sum + value, 0) / best.length > (low + high) / 2 ? -1 : 1;
 }
 
-function heading(column) {
-  const cell = make("th", "", column.numeric ? "number" : ""), button = make("button");
+function createHeading(column) {
+  const cell = create("th", "", column.numeric ? "number" : ""), button = create("button");
   const sign = state.sort !== null && state.sort[0] === column.key ? state.sort[1] : 0;
   button.textContent = column.label.replace(/([./])(?=[^./]*$)/, "$1\n") + (sign ? (sign > 0 ? " ▲" : " ▼") : "");
   button.title = column.label;
@@ -55,8 +55,8 @@ function heading(column) {
   return cell;
 }
 
-function row(run, shown) {
-  const line = make("tr", "", isDrawn(run) ? "" : "apart"), first = make("td"), tick = make("input");
+function createRow(run, shown) {
+  const line = create("tr", "", isDrawn(run) ? "" : "apart"), first = create("td"), tick = create("input");
   line.dataset.run = run;
   tick.type = "checkbox";
   tick.checked = state.ticked.has(run);
@@ -67,23 +67,23 @@ function row(run, shown) {
   });
   first.title = runs[run].id;
   first.append(tick, swatch(colours[run]), runs[run].label);
-  line.append(first, ...shown.map((column) => cell(column, run)));
+  line.append(first, ...shown.map((column) => createCell(column, run)));
   line.addEventListener("mouseenter", () => changed({ highlight: run }));
   line.addEventListener("mouseleave", () => changed({ downplay: run }));
   return line;
 }
 
-function cell(column, run) {
-  const made = make("td", shownNumber(column.values[run]), column.numeric ? "number" : "");
-  if (column.best?.includes(run)) made.classList.add("best");
+function createCell(column, run) {
+  const element = create("td", formatValue(column.values[run]), column.numeric ? "number" : "");
+  if (column.best?.includes(run)) element.classList.add("best");
   if (column.low && column.low[run] !== null && column.values[run] !== null) {
-    made.append(" ", make("small", `[${shownNumber(column.low[run])}, ${shownNumber(column.high[run])}]`));
+    element.append(" ", create("small", `[${formatValue(column.low[run])}, ${formatValue(column.high[run])}]`));
   }
-  if (!column.numeric) made.title = String(column.values[run]);
-  return made;
+  if (!column.numeric) element.title = String(column.values[run]);
+  return element;
 }
 
-function setUpTable() {
+function initTable() {
   byId("words").addEventListener("input", () => {
     const words = byId("words").value.toLowerCase().split(/\s+/).filter(Boolean);
     state.matching = new Set(allRuns().filter((run) => matches(run, words)));
@@ -103,7 +103,7 @@ function setUpTable() {
     tick(allRuns());
     changed("unbrush");
   });
-  tickBoxes(byId("column-choice"), columns, state.shown, drawTable);
+  createCheckboxes(byId("column-choice"), columns, state.shown, drawTable);
   if (primary) state.sort = [primary.key, bestFirst(primary)];
   onChange((what) => {
     if (what === "drawn" || what === "colour") drawTable();
