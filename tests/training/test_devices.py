@@ -16,6 +16,7 @@ SETTINGS = [
     "evaluation.baselines=false",
     "evaluation.during_examples=2",
     "metrics=[text,perplexity]",
+    "generation.do_sample=true",  # each example has its own seed
     "+metrics.counted._target_=counted.Counted",
 ]
 COUNTED = '''

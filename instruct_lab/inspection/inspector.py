@@ -1,0 +1,224 @@
+"""Read examples back from their token ids, and find the rows that were dropped."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from instruct_lab.batching import IGNORED, Example
+from instruct_lab.batching.layouts import layout_encoder
+from instruct_lab.batching.token_spans import Span, TokenReader
+from instruct_lab.config.spelling import nearest
+from instruct_lab.data import Audit, Conversation
+from instruct_lab.data.audit import MAX_SAMPLE_CHARACTERS
+from instruct_lab.errors import InstructLabError
+from instruct_lab.experiment import Experiment
+from instruct_lab.inspection.inspected import InspectedRow, cuts
+from instruct_lab.pages.audit_stages import NAMED_SPLIT, parse_stage
+from instruct_lab.training.workspace import Workspace
+
+if TYPE_CHECKING:
+    from instruct_lab.training.datamodule import InstructionData
+
+STAGE = "batching"
+MAX_EQUAL_IDS = 50
+"""How many conversations with the id of an example are compared with it."""
+
+
+class Inspector:
+    """Reads the prepared data of one experiment.
+
+    Args:
+        experiment: the checked configuration.
+        audit: `load` counts in it what is dropped.
+    """
+
+    def __init__(self, experiment: Experiment, audit: Audit) -> None:
+        self._experiment = experiment
+        self._audit = audit
+        self._cache_path = Path(experiment.cache_path).expanduser()
+        self._data: InstructionData | None = None
+
+    def load(self) -> None:
+        """Load the tokenizer and prepare the data.
+
+        Raises:
+            InstructLabError: bad input, or no example is left; the audit holds what was dropped.
+        """
+        from instruct_lab.training.datamodule import InstructionData
+
+        self._tokenizer = Workspace(self._experiment).tokenizer
+        self._reader = TokenReader(self._tokenizer)
+        self._encoder = layout_encoder(self._experiment.layout, self._experiment.template, self._tokenizer)
+        self._data = InstructionData(self._experiment, self._tokenizer, self._cache_path, self._audit)
+
+    # ---- examples
+
+    def examples(self, split: str, rows: range) -> list[InspectedRow]:
+        """Examples of a split; fewer than asked for where the split ends.
+
+        Raises:
+            InstructLabError: there is no such split, or no such first row.
+        """
+        assert self._data is not None
+        counts = {name: len(found) for name, found in self._data.examples.items()}
+        if split not in counts:
+            close = nearest(split, counts)
+            do = f"choose {close}" if close else f"choose one of {', '.join(counts)}"
+            raise InstructLabError(f"There is no split {split!r}", where="--split", do=do)
+        if not 0 <= rows.start < counts[split]:
+            last = f"name one from 0 to {counts[split] - 1}" if counts[split] else "choose another split"
+            what = f"The {split} split has {counts[split]} examples, and so no row {rows.start}"
+            raise InstructLabError(what, where="--row", do=last)
+        return [self._example(split, index) for index in range(rows.start, min(rows.stop, counts[split]))]
+
+    def _example(self, split: str, index: int) -> InspectedRow:
+        assert self._data is not None
+        example = _with_python_ints(self._data.examples[split][index])
+        conversation, whole = self._origin(split, index, example)
+        source = random.Random(f"{self._experiment.seed}:{example.id}")  # as in an evaluation
+        corrupted = self._data.corrupt(example, source)
+        spans, further = self._texts(corrupted)
+        return InspectedRow(
+            spans=spans,
+            further=further,
+            example=corrupted,
+            split=split,
+            index=index,
+            source=conversation.source if conversation is not None else "",
+            cuts=cuts(whole, example.input_ids) if whole is not None else (),
+        )
+
+    def _texts(self, example: Example) -> tuple[list[Span], dict[str, list[Span]]]:
+        """What the model reads of an example, and its other texts by name."""
+        read, written = self._read_and_written(example)
+        further = {"decoder writes": written} if written else {}
+        if example.rejected is not None:
+            read_again, written_again = self._read_and_written(example.rejected)
+            further["rejected"] = written_again or read_again
+        return read, further
+
+    def _read_and_written(self, example: Example) -> tuple[list[Span], list[Span]]:
+        if self._experiment.layout.family != "encoder-decoder":
+            return self._reader.spans(example.input_ids, example.labels), []
+        read = self._reader.spans(example.input_ids, [IGNORED] * len(example.input_ids))
+        return read, self._reader.spans(example.labels, example.labels)
+
+    def _origin(self, split: str, index: int, example: Example) -> tuple[Conversation | None, list[int] | None]:
+        """The conversation that an example was made from, and its ids before any was cut.
+
+        Examples are in the order of their conversations, but batching may have dropped some of these: the conversation
+        is found between the example's own index and that index plus the number of dropped ones. Of conversations with
+        the same id, the one with the same tokens is taken, else the first.
+        """
+        assert self._data is not None
+        conversations, num_examples = self._data.conversations[split], len(self._data.examples[split])
+        found: tuple[Conversation | None, list[int] | None] = (None, None)
+        num_equal = 0
+        for candidate in range(index, index + len(conversations) - num_examples + 1):
+            conversation = conversations[candidate]
+            if conversation.id != example.id:
+                continue
+            whole = self._encode(conversation)
+            if whole is None:
+                continue
+            if whole.input_ids == example.input_ids:
+                return conversation, whole.input_ids
+            num_equal += 1
+            if found[0] is None:
+                found = conversation, whole.input_ids
+            if num_equal == MAX_EQUAL_IDS:
+                break
+        return found
+
+    def _encode(self, conversation: Conversation) -> Example | None:
+        return self._encoder.encode([conversation])[0]
+
+    # ---- dropped rows
+
+    def dropped(self, text: str, split: str | None, num: int) -> Iterator[InspectedRow]:
+        """Samples of the dropped rows whose reason contains a text; upper and lower case are the same.
+
+        Raises:
+            InstructLabError: no reason contains it; the message lists the reasons.
+        """
+        tallies = [tally for tally in self._audit.tallies.values() if tally.action == "dropped"]
+        wanted = text.casefold()
+        splits = {id(tally): _split_of(tally.stage, tally.reason) for tally in tallies}
+        matching = [
+            t for t in tallies if wanted in t.reason.casefold() and splits[id(t)] in (split or splits[id(t)], "")
+        ]
+        if not matching:
+            known = "".join(f"\n  {tally.count:>8,}  {tally.reason}  ({tally.stage})" for tally in tallies)
+            raise InstructLabError(
+                f"No row of {'the ' + split if split else 'any'} split was dropped for a reason that contains {text!r}",
+                do=f"name a part of one of these:{known}" if known else "nothing to do: no row was dropped at all",
+            )
+        for tally in matching:
+            of_split = splits[id(tally)]
+            samples = [str(sample["before"]) for sample in tally.samples[:num]]
+            origins = self._dropped_by_batching(of_split, samples) if tally.stage.split("/")[0] == STAGE else {}
+            for number, sample in enumerate(samples):
+                conversation = origins.get(number)
+                example = (self._encode(conversation) if conversation is not None else None) or Example([], [])
+                spans, further = self._texts(example) if example.input_ids else ([], {})
+                yield InspectedRow(
+                    spans=spans,
+                    further=further,
+                    example=example,
+                    split=of_split,
+                    source=conversation.source if conversation is not None else _source_of(tally.stage),
+                    dropped=tally.reason,
+                    stage=tally.stage,
+                    sample=sample,
+                )
+
+    def _dropped_by_batching(self, split: str, samples: Sequence[str]) -> dict[int, Conversation]:
+        """The conversations that batching dropped, by the number of their sample in the audit."""
+        if self._data is None or split not in self._data.conversations:
+            return {}
+        wanted: dict[str, list[int]] = {}
+        for number, sample in enumerate(samples):
+            wanted.setdefault(sample[:MAX_SAMPLE_CHARACTERS], []).append(number)
+        found: dict[int, Conversation] = {}
+        for conversation in _without(self._data.conversations[split], self._data.examples[split]):
+            numbers = wanted.get(_first_characters(conversation))
+            if numbers:
+                found[numbers.pop(0)] = conversation
+                if len(found) == len(samples):
+                    break
+        return found
+
+
+def _without(conversations: Sequence[Conversation], examples: Sequence[Example]) -> Iterator[Conversation]:
+    """The conversations that no example was made from; both are in the same order."""
+    kept = iter(examples)
+    current = next(kept, None)
+    for conversation in conversations:
+        if current is not None and current.id == conversation.id:
+            current = next(kept, None)
+        else:
+            yield conversation
+
+
+def _first_characters(conversation: Conversation) -> str:
+    """The start of a conversation's text, which its sample in the audit begins with."""
+    return str(conversation).encode("utf-8", "replace").decode()[:MAX_SAMPLE_CHARACTERS]
+
+
+def _with_python_ints(example: Example) -> Example:
+    """The example with Python's own integers, which JSON can hold."""
+    rejected = None if example.rejected is None else _with_python_ints(example.rejected)
+    return Example([int(i) for i in example.input_ids], [int(i) for i in example.labels], example.id, rejected=rejected)
+
+
+def _split_of(stage: str, reason: str) -> str:
+    named = NAMED_SPLIT.match(reason)
+    return parse_stage(stage)[1] or (named[1] if named is not None and stage.split("/")[0] == STAGE else "")
+
+
+def _source_of(stage: str) -> str:
+    package, _, name = parse_stage(stage)
+    return name.removeprefix("source ") if package == "data" and name.startswith("source ") else ""
