@@ -1,7 +1,7 @@
-"""Which parameters train, and which are added.
+"""Which parameters are trained, and which are added.
 
-In: a loaded model. Out: the same model with `requires_grad` set everywhere, and folders of what was trained; or, where
-nothing trains, prompts with worked examples.
+In: a `LoadedModel`. Out: the same model with `requires_grad` set on every parameter, and folders with the trained
+parameters; for methods that train nothing, prompts with worked examples.
 """
 
 from instruct_lab.tuning.adapters import BOFT, IA3, OFT, FourierFT, VeRA

@@ -1,4 +1,4 @@
-"""Adapters that scale or turn the frozen layers' weights and outputs."""
+"""Adapters that scale or rotate weights, inputs or outputs of frozen layers."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 Names = Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)]
 ALL_LINEAR = "all-linear"
 IA3_OF_BERT = (["key", "value", "output.dense"], ["output.dense"])
-"""PEFT names the layers of most architectures, and not of this one."""
+"""Scaled and feed-forward layers of BERT, which PEFT does not know by default."""
 
 
 @component
 class IA3(PeftMethod):
     r"""Learned scales of keys, values and feed-forward activations: y = l * (W x). Source: Liu et al., 2022.
 
-    Starts at l = 1, the untuned model. The smallest of the adapters; it wants a high learning rate.
+    Starts at l = 1, the base model. The smallest of the adapters; it needs a high learning rate.
     """
 
     learning_rate: ClassVar[float | None] = 1e-2  # measured: experiments=tuning_methods
@@ -38,7 +38,7 @@ class IA3(PeftMethod):
             raise Refusal("feedforward_modules", "names a layer that is not one of target_modules")
 
     def config(self, loaded: LoadedModel, common: dict[str, Any]) -> Any:
-        """See `PeftMethod.config`."""
+        """PEFT's configuration."""
         import peft
 
         scaled, feedforward = self.target_modules, self.feedforward_modules
@@ -51,18 +51,18 @@ class IA3(PeftMethod):
 class OFT(PeftMethod):
     r"""Orthogonal fine-tuning: y = W (R x), R block-diagonal and orthogonal. Source: Qiu et al., 2023.
 
-    Turns what goes into a layer and keeps angles between neurons. Blocks that do not divide a layer's inputs are made
-    smaller by PEFT.
+    Rotates the input of a layer, which keeps the angles between neurons. PEFT reduces the size of blocks that do not
+    divide a layer's inputs.
     """
 
     learning_rate: ClassVar[float | None] = 1e-3  # a usual start
 
-    block_size: Annotated[int, Field(ge=2)] = 32  # inputs that are turned together
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # share of the blocks left as they are, in training
+    block_size: Annotated[int, Field(ge=2)] = 32  # inputs that are rotated together
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # share of the blocks without effect, in training
     target_modules: str | Names = ALL_LINEAR  # all-linear, names, or one regular expression of the full name
 
     def config(self, loaded: LoadedModel, common: dict[str, Any]) -> Any:
-        """See `PeftMethod.config`."""
+        """PEFT's configuration."""
         import peft
 
         return peft.OFTConfig(
@@ -80,13 +80,13 @@ class BOFT(PeftMethod):
 
     learning_rate: ClassVar[float | None] = 1e-3  # a usual start
 
-    block_size: Annotated[int, Field(ge=2)] = 4  # rows that are turned together; divides every layer's inputs
+    block_size: Annotated[int, Field(ge=2)] = 4  # rows that are rotated together; divides every layer's inputs
     butterfly_factors: Annotated[int, Field(ge=1)] = 1  # factors; 1 is OFT
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # share of the blocks left as they are, in training
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # share of the blocks without effect, in training
     target_modules: str | Names = ALL_LINEAR  # all-linear, names, or one regular expression of the full name
 
     def config(self, loaded: LoadedModel, common: dict[str, Any]) -> Any:
-        """See `PeftMethod.config`."""
+        """PEFT's configuration."""
         import peft
 
         return peft.BOFTConfig(
@@ -109,12 +109,12 @@ class VeRA(PeftMethod):
 
     r: Annotated[int, Field(ge=1)] = 256  # rank of the random matrices
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # on the adapter's input, in training
-    initial_scale: Annotated[float, Field(gt=0)] = 0.1  # what d starts at
+    initial_scale: Annotated[float, Field(gt=0)] = 0.1  # initial value of d
     seed: Annotated[int, Field(ge=0)] = 0  # of A and B
     target_modules: str | Names = ALL_LINEAR  # all-linear, names, or one regular expression of the full name
 
     def config(self, loaded: LoadedModel, common: dict[str, Any]) -> Any:
-        """See `PeftMethod.config`."""
+        """PEFT's configuration."""
         import peft
 
         return peft.VeraConfig(
@@ -129,7 +129,7 @@ class VeRA(PeftMethod):
 
 @component
 class FourierFT(PeftMethod):
-    r"""W + scaling * IDFT(F), F a spectrum with few trained entries at places drawn by seed. Gao et al., 2024."""
+    r"""W + scaling * IDFT(F), F with few trained entries at random positions. Source: Gao et al., 2024."""
 
     learning_rate: ClassVar[float | None] = 1e-2  # a usual start
 
@@ -137,11 +137,11 @@ class FourierFT(PeftMethod):
 
     n_frequency: Annotated[int, Field(ge=1)] = 1000  # trained entries of a layer; at most its inputs times its outputs
     scaling: Annotated[float, Field(gt=0)] = 150.0  # of the update; 100 to 300
-    seed: Annotated[int, Field(ge=0)] = 777  # of the places
+    seed: Annotated[int, Field(ge=0)] = 777  # of the random positions
     target_modules: str | Names = ALL_LINEAR  # all-linear, names, or one regular expression of the full name
 
     def config(self, loaded: LoadedModel, common: dict[str, Any]) -> Any:
-        """See `PeftMethod.config`."""
+        """PEFT's configuration."""
         import peft
 
         return peft.FourierFTConfig(

@@ -1,4 +1,4 @@
-"""What a tuning method is: which parameters train, and which are added."""
+"""The base of tuning methods: which parameters are trained, and which are added."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ if TYPE_CHECKING:
 
 @component
 class Tuning(Component, ABC):
-    """Decides what trains, and what a checkpoint of it holds."""
+    """Decides which parameters are trained, and what a checkpoint holds."""
 
     neftune_alpha: Annotated[float, Field(gt=0)] | None = None  # noise on the embeddings in training; 5 is usual
 
     is_adapter: ClassVar[bool] = False
-    """Whether only added parameters train, so that a checkpoint holds them alone and the untuned model is had by
-    switching them off."""
+    """True if only added parameters are trained: checkpoints store just those, and disabling them restores the base
+    model."""
 
     heads: ClassVar[frozenset[str]] = frozenset({"language", "score"})
-    """What the model may put out: see `instruct_lab.objective.Head`."""
+    """Outputs of the model that the method works with: see `instruct_lab.objective.Head`."""
 
     trains: ClassVar[bool] = True
-    """Whether anything trains; else the model is measured as it is, with prompts changed by `prompts`."""
+    """False if nothing is trained: the base model is evaluated, with the prompts that `prompts` returns."""
 
     mergeable: ClassVar[bool] = True
-    """Whether `merge` gives a plain model; else the added modules stay, and an export keeps them beside it."""
+    """True if `merge` returns a model without added modules; else an export holds adapter and base model."""
 
     learning_rate: ClassVar[float | None] = None
     """Peak learning rate of AdamW that suits the method; None: a run has to set `optimizer.lr`."""
@@ -60,17 +60,17 @@ class Tuning(Component, ABC):
 
     @property
     def keeps_base(self) -> bool:
-        """Whether an adapter that is switched off leaves the untuned model."""
+        """True if disabling the adapter restores the base model."""
         return True
 
     @property
     def shares_base(self) -> bool:
-        """Whether what is trained stands beside weights that stay as they are, so that runs may share these."""
+        """True if the base model's weights never change, so that runs may share them in memory."""
         return (self.is_adapter and self.keeps_base) or not self.trains
 
     @abstractmethod
     def apply(self, loaded: LoadedModel) -> LoadedModel:
-        """Set `requires_grad` on every parameter, adding parameters where the method has its own."""
+        """Set `requires_grad` on every parameter; add the parameters of the method."""
 
     @abstractmethod
     def save(self, loaded: LoadedModel, path: Path) -> None:
@@ -87,19 +87,19 @@ class Tuning(Component, ABC):
 
     @abstractmethod
     def merge(self, loaded: LoadedModel) -> LoadedModel:
-        """The tuned model as a plain one, without added modules."""
+        """The tuned model without added modules."""
 
     def learning_rate_factor(self, name: str) -> float:
-        """What the learning rate of the parameter of this name is multiplied by."""
+        """The factor of the learning rate of the parameter with this name."""
         return 1.0
 
     def prompts(
         self, conversations: Sequence[Conversation], demonstrations: Sequence[Conversation]
     ) -> list[Conversation]:
-        """The conversations as the tuned model is asked them; for most methods, as they are.
+        """The conversations from which the tuned model's prompts are rendered; unchanged by most methods.
 
         Args:
-            conversations: those whose final answer is wanted.
+            conversations: those whose final answer the model generates.
             demonstrations: the training split, from which a method may take worked examples.
         """
         return list(conversations)

@@ -1,8 +1,8 @@
-"""The cache of keys and values between PEFT and transformers, which call it by different names.
+"""The cache of keys and values, which PEFT and transformers call by different names.
 
-PEFT hands keys and values that stand before a text to the model as `past_key_values`. transformers called its cache so
-until 5.23, and `cache` since: in decoding PEFT then no longer finds it, puts its virtual tokens in again at every step,
-and transformers takes its own cache in their place.
+PEFT passes prepended keys and values to the model as `past_key_values`, the name that transformers used until 5.23;
+since then transformers calls it `cache`. Without this module PEFT does not find the cache in decoding: it prepends its
+virtual tokens again at every step, and transformers uses its own cache instead of theirs.
 """
 
 from __future__ import annotations
@@ -12,45 +12,45 @@ from types import MethodType
 from typing import Any
 
 NAMES = ("cache", "past_key_values")
-"""What transformers calls its cache, the newest name first."""
+"""Names of the cache in transformers, the newest first."""
 PEFT_NAME = "past_key_values"
 
 
 def cache_name(model: Any) -> str | None:
-    """The name by which a plain model, or the layers under its head, take a cache; none if they take none."""
-    taken = {*inspect.signature(model.forward).parameters, *inspect.signature(model.base_model.forward).parameters}
-    return next((name for name in NAMES if name in taken), None)
+    """The parameter of a model's `forward`, or of the layers under its head, for the cache; None if there is none."""
+    parameters = {*inspect.signature(model.forward).parameters, *inspect.signature(model.base_model.forward).parameters}
+    return next((name for name in NAMES if name in parameters), None)
 
 
-def bridged(adapted: Any) -> Any:
-    """Let PEFT find the cache whatever its name, and the model take what PEFT hands it by its own name."""
+def bridge_cache_names(adapted: Any) -> Any:
+    """Translate the name of the cache in both directions between PEFT and the model."""
     base = adapted.get_base_model()
-    if _named_as_taken not in base._forward_pre_hooks.values():
-        base.register_forward_pre_hook(_named_as_taken, with_kwargs=True)
+    if _rename_for_model not in base._forward_pre_hooks.values():
+        base.register_forward_pre_hook(_rename_for_model, with_kwargs=True)
     if hasattr(adapted, "base_model_prepare_inputs_for_generation"):
-        adapted.base_model_prepare_inputs_for_generation = MethodType(_by_every_name, base)
-        adapted.prepare_inputs_for_generation = MethodType(_with_one_cache, adapted)
+        adapted.base_model_prepare_inputs_for_generation = MethodType(_prepare_with_every_name, base)
+        adapted.prepare_inputs_for_generation = MethodType(_prepare_with_one_cache, adapted)
     return adapted
 
 
-def _by_every_name(base: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
+def _prepare_with_every_name(base: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
     inputs: dict[str, Any] = type(base).prepare_inputs_for_generation(base, *args, **kwargs)
     cache = next((inputs[name] for name in NAMES if inputs.get(name) is not None), None)
     return {**inputs, **dict.fromkeys(NAMES, cache)}
 
 
-def _with_one_cache(adapted: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
-    """What PEFT prepares, with one cache alone: its own where it put one in, else the one there was."""
+def _prepare_with_one_cache(adapted: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
+    """PEFT's inputs with a single cache: the one that PEFT created, if it did, else the previous one."""
     before = next((kwargs[name] for name in NAMES if kwargs.get(name) is not None), None)
     inputs: dict[str, Any] = type(adapted).prepare_inputs_for_generation(adapted, *args, **kwargs)
     found = [inputs.pop(name, before) for name in NAMES]
     return {**inputs, PEFT_NAME: next((cache for cache in found if cache is not before), before)}
 
 
-def _named_as_taken(module: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]] | None:
-    """A hook before the model's forward pass."""
-    handed = kwargs.get(PEFT_NAME)
-    if handed is None:
+def _rename_for_model(module: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]] | None:
+    """Before the model's forward pass, pass PEFT's cache under the name that the model takes."""
+    cache = kwargs.get(PEFT_NAME)
+    if cache is None:
         return None
     rest = {name: value for name, value in kwargs.items() if name not in NAMES}
-    return args, {**rest, cache_name(module) or PEFT_NAME: handed}
+    return args, {**rest, cache_name(module) or PEFT_NAME: cache}

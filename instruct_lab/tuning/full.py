@@ -1,4 +1,4 @@
-"""Full fine-tuning: every parameter trains."""
+"""Full fine-tuning: every parameter is trained."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from instruct_lab.config import component
-from instruct_lab.errors import InstructLabError
+from instruct_lab.errors import InstructLabError, wrap_errors
 from instruct_lab.tuning.base import Tuning
 
 if TYPE_CHECKING:
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 @component
 class Full(Tuning):
-    """Every parameter of the model trains.
+    """Every parameter of the model is trained.
 
-    Takes the memory of the weights, their gradients and the optimizer's states; a checkpoint holds the whole model.
+    Needs memory for the weights, their gradients and the optimizer's states; a checkpoint holds the whole model.
     """
 
     learning_rate: ClassVar[float | None] = 2e-5  # measured: experiments=tuning_methods
@@ -28,7 +28,7 @@ class Full(Tuning):
         return self.learning_rate if pretrained else 1e-3
 
     def apply(self, loaded: LoadedModel) -> LoadedModel:
-        """Let every parameter train."""
+        """Set `requires_grad` on every parameter."""
         loaded.model.requires_grad_(True)
         return loaded
 
@@ -40,12 +40,13 @@ class Full(Tuning):
         """The model that `save` wrote, with the dtype, the device and the mode of the loaded one.
 
         Raises:
-            InstructLabError: the folder holds no weights, damaged ones, or those of another model.
+            InstructLabError: the folder holds no weights, damaged weights, or weights of another model.
         """
         if not any(path.glob("*.safetensors")):
             raise InstructLabError("The folder holds no trained weights", where=str(path), do="finish the run first")
         model = loaded.model
-        try:
+        do = "take another checkpoint of the run"
+        with wrap_errors(what="The trained weights cannot be read", where=str(path), do=do):
             trained, found = type(model).from_pretrained(
                 path,
                 config=model.config,
@@ -55,19 +56,13 @@ class Full(Tuning):
                 local_files_only=True,
                 output_loading_info=True,
             )
-        except Exception as error:
-            raise InstructLabError(
-                f"The trained weights cannot be read ({' '.join(str(error).split())[:300]})",
-                where=str(path),
-                do="take another checkpoint of the run",
-            ) from error
         self._check(found, path)
         trained.config._name_or_path = trained.name_or_path = model.config._name_or_path
         trained.requires_grad_(True)
         return loaded.with_model(trained.to(model.device).train(model.training))
 
     def merge(self, loaded: LoadedModel) -> LoadedModel:
-        """Nothing was added: the model itself."""
+        """The model itself, since nothing was added."""
         return loaded
 
     def _check(self, found: dict[str, Any], path: Path) -> None:

@@ -29,13 +29,13 @@ ModuleNames = Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_len
 class LoRA(PeftMethod):
     r"""Low-rank adaptation: W + (alpha / r)·B·A with W frozen, A and B trained. Source: Hu et al., 2021.
 
-    B starts at zero, so training starts from the untuned model; A is drawn from torch's random state. Where the
-    tokenizer got new tokens, their rows of the embeddings train too, and are kept with the adapter.
+    B starts at zero, so training starts from the base model; A is drawn from torch's random state. If the tokenizer has
+    new tokens, their rows of the embeddings are trained too, and saved with the adapter.
 
-    DoRA trains the length of each column of W beside its direction (Liu et al., 2024). PiSSA starts A and B from the
-    principal singular vectors of W, and OLoRA from its QR decomposition, taking them out of the frozen weights (Meng et
-    al., 2024; Büyükakyüz, 2024); their adapters are written as plain ones of twice the rank, which the untuned model
-    takes: exactly in float32, and up to the rounding of its weights in bfloat16. LoRA+ gives B a higher learning rate
+    DoRA also trains the length of each column of W (Liu et al., 2024). PiSSA initialises A and B with the principal
+    singular vectors of W, and OLoRA with its QR decomposition, and subtract their product from the frozen weights (Meng
+    et al., 2024; Büyükakyüz, 2024). Their adapters are saved as LoRA adapters of twice the rank for the original base
+    model: exact in float32, and up to the rounding of its weights in bfloat16. LoRA+ gives B a higher learning rate
     than A (Hayou et al., 2024).
     """
 
@@ -52,13 +52,13 @@ class LoRA(PeftMethod):
     )
     exclude_modules: str | ModuleNames | None = None  # names, or one regular expression; never adapted
     use_rslora: bool = False  # scale by alpha / sqrt(r) instead (Kalajdzievski, 2023)
-    use_dora: bool = False  # lengths and directions apart (DoRA)
-    init: Literal["default", "gaussian", "pissa", "olora"] = "default"  # what A and B start from
-    lr_ratio: Annotated[float, Field(ge=1)] = 1.0  # learning rate of B for each of A (LoRA+); 16 is usual
-    bias: Literal["none", "all", "lora_only"] = "none"  # which biases train too
+    use_dora: bool = False  # train lengths and directions separately (DoRA)
+    init: Literal["default", "gaussian", "pissa", "olora"] = "default"  # initial values of A and B
+    lr_ratio: Annotated[float, Field(ge=1)] = 1.0  # learning rate of B divided by that of A (LoRA+); 16 is usual
+    bias: Literal["none", "all", "lora_only"] = "none"  # which biases are trained too
 
     def __post_init__(self) -> None:
-        """Refuse an empty name and what is no regular expression."""
+        """Refuse an empty name, an invalid regular expression, and options that exclude each other."""
         for field in ("target_modules", "exclude_modules"):
             value = getattr(self, field)
             if value == "":
@@ -74,11 +74,13 @@ class LoRA(PeftMethod):
             raise Refusal("init", f"{self.init} changes the frozen weights, whose lengths DoRA trains", "default")
         if self.init in ("pissa", "olora") and self.use_rslora:
             raise Refusal(
-                "init", f"an adapter of {self.init} is kept at twice its rank, which scales otherwise", "default"
+                "init",
+                f"an adapter of {self.init} is saved at twice its rank, which changes its scale",
+                "default",
             )
 
     def config(self, loaded: LoadedModel, common: dict[str, Any]) -> Any:
-        """See `PeftMethod.config`.
+        """PEFT's configuration.
 
         Raises:
             InstructLabError: a name matches no module.
@@ -91,7 +93,7 @@ class LoRA(PeftMethod):
             lora_alpha=self.alpha,
             lora_dropout=self.dropout,
             target_modules=self.target_modules,
-            exclude_modules=self._excluded(loaded),
+            exclude_modules=self._modules_to_exclude(loaded),
             use_rslora=self.use_rslora,
             use_dora=self.use_dora,
             init_lora_weights=True if self.init == "default" else self.init,
@@ -101,10 +103,10 @@ class LoRA(PeftMethod):
         )
 
     def apply(self, loaded: LoadedModel) -> LoadedModel:
-        """Freeze the model and add trainable adapters beside its linear layers.
+        """Freeze the model and add adapters to its linear layers.
 
         Raises:
-            InstructLabError: a name matches no module, or one that no adapter can stand beside.
+            InstructLabError: a name matches no module, or a module that cannot have an adapter.
         """
         adapted = super().apply(loaded)
         if self.keeps_base:
@@ -113,7 +115,7 @@ class LoRA(PeftMethod):
         return dataclasses.replace(adapted, initial_adapter=initial)
 
     def save(self, loaded: LoadedModel, path: Path) -> None:
-        """See `PeftMethod.save`; what was moved out of the frozen weights is subtracted in as many ranks again."""
+        """Write the adapter; for PiSSA and OLoRA with its initial values subtracted, in as many additional ranks."""
         import copy
 
         from safetensors.torch import save_file
@@ -138,7 +140,7 @@ class LoRA(PeftMethod):
         save_file(state, path / "adapter_model.safetensors")
 
     def learning_rate_factor(self, name: str) -> float:
-        """See `Tuning.learning_rate_factor`."""
+        """`lr_ratio` for B, 1 for all other parameters."""
         return self.lr_ratio if ".lora_B." in name else 1.0
 
     def learning_rate_for(self, hidden_size: int | None, pretrained: bool = True) -> float | None:
@@ -153,11 +155,11 @@ class LoRA(PeftMethod):
 
     @property
     def keeps_base(self) -> bool:
-        """See `Tuning.keeps_base`."""
+        """False for PiSSA and OLoRA, which change the frozen weights."""
         return self.init not in ("pissa", "olora")
 
-    def _excluded(self, loaded: LoadedModel) -> Any:
-        """What is never adapted: modules that no pretraining has seen train as a whole."""
+    def _modules_to_exclude(self, loaded: LoadedModel) -> Any:
+        """`exclude_modules` and new modules, which are trained without an adapter."""
         new = list(loaded.new_modules)
         if not new:
             return self.exclude_modules
@@ -167,7 +169,7 @@ class LoRA(PeftMethod):
         return pattern if self.exclude_modules is None else f"({self.exclude_modules})|{pattern}"
 
     def _check_names(self, model: Any) -> None:
-        """Every name has to match: PEFT says nothing of those that do not, as long as one does."""
+        """Refuse names that match no module, which PEFT ignores as long as one name matches."""
         for field in ("target_modules", "exclude_modules"):
             value = getattr(self, field)
             if value is None or value == ALL_LINEAR:
@@ -195,7 +197,7 @@ def _matches(name: str, is_pattern: bool, module: str) -> bool:
 
 
 def _new_rows(loaded: LoadedModel) -> dict[str, list[int]] | None:
-    """Which rows of which embeddings no pretraining has seen; tied ones are named once."""
+    """Rows of new tokens by the name of the embeddings; tied embeddings are named once."""
     model, rows = loaded.model, loaded.added_token_ids
     if not rows:
         return None

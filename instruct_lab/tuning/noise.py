@@ -1,4 +1,4 @@
-"""Noise on the embeddings in training."""
+"""Noise on the embeddings during training (NEFTune)."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from typing import Any
 
 
 def add_embedding_noise(model: Any, alpha: float) -> None:
-    """Add uniform noise in [-1, 1] times alpha / sqrt(L d) to the embeddings of the input, in training alone.
+    """Add uniform noise in [-1, 1] times alpha / sqrt(L d) to the embeddings of the input, only in training mode.
 
-    L is the length of the padded batch and d the width of the embeddings, as in transformers and TRL. An
-    encoder-decoder gets it where the encoder reads, virtual tokens get none. The noise is drawn from torch's random
-    state; nothing is added to the model's parameters, so nothing of it is saved, and in evaluation mode it is off.
+    L is the length of the padded batch and d the width of the embeddings, as in transformers and TRL. In an
+    encoder-decoder it is added to the encoder's input; virtual tokens get none. The noise is drawn from torch's random
+    state; no parameter changes, so nothing of it is saved.
     Source: Jain et al., 2024 (NEFTune).
 
     Args:
-        model: adapted or not; hooks are put on its embeddings.
+        model: with or without adapters; hooks are registered on its embeddings.
         alpha: above 0; 5 is usual.
     """
     import torch
 
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    layers = [base.get_input_embeddings()]  # what virtual tokens are put before
+    layers = [base.get_input_embeddings()]  # without virtual tokens
     in_decoder: list[bool] = []
-    if base.config.is_encoder_decoder:  # its encoder and decoder may have layers of their own with the same weights
+    if base.config.is_encoder_decoder:  # encoder and decoder may have separate layers with the same weights
         layers.append(base.get_encoder().get_input_embeddings())
         decoder = base.get_decoder()
         decoder.register_forward_pre_hook(lambda module, arguments: in_decoder.append(True))

@@ -1,4 +1,4 @@
-"""Some of the model's own parameters train, and the rest is frozen."""
+"""Some of the model's own parameters are trained, and the rest is frozen."""
 
 from __future__ import annotations
 
@@ -11,46 +11,46 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from pydantic import Field
 
 from instruct_lab.config import component
-from instruct_lab.errors import InstructLabError, Refusal
+from instruct_lab.errors import InstructLabError, Refusal, wrap_errors
 from instruct_lab.tuning.base import Tuning
 
 if TYPE_CHECKING:
     from instruct_lab.model import LoadedModel
 
 LAYER = re.compile(r"^(.*?\b(?:layers|layer|h|block|blocks)\.)(\d+)\.")
-"""The stack and the number of a layer in a parameter's name: of Llama, GPT-2, T5, BART and BERT."""
+"""The stack and the number of a layer in a parameter's name, in Llama, GPT-2, T5, BART and BERT."""
 FILE = "trained.safetensors"
 
 
 @component
 class Partial(Tuning, ABC):
-    """Chosen parameters of the model itself train; a checkpoint holds only these."""
+    """Selected parameters of the model itself are trained; a checkpoint holds only these."""
 
     learning_rate: ClassVar[float | None] = 1e-4  # measured: experiments=tuning_methods, for the last two layers
     trains_new_tokens: ClassVar[bool] = True
 
     @abstractmethod
-    def chosen(self, loaded: LoadedModel) -> Collection[str]:
-        """Names of the parameters that train, as `named_parameters` tells them."""
+    def select_parameters(self, loaded: LoadedModel) -> Collection[str]:
+        """Names of the parameters to train, among those of `named_parameters`."""
 
     def apply(self, loaded: LoadedModel) -> LoadedModel:
-        """Freeze what is not chosen.
+        """Freeze all but the selected parameters, new modules and the embeddings of new tokens.
 
         Raises:
-            InstructLabError: nothing is chosen.
+            InstructLabError: no parameter is selected.
         """
-        self._choose(loaded)
+        self._freeze_others(loaded)
         model = loaded.model
         if not any(parameter.requires_grad for parameter in model.parameters()):
             raise InstructLabError(
-                "None of the model's parameters would train",
+                "The method selects none of the model's parameters",
                 where="tuning",
                 do=f"choose others; they are named like {next(iter(dict(model.named_parameters())))}",
             )
         return loaded
 
-    def _choose(self, loaded: LoadedModel) -> None:
-        model, names = loaded.model, set(self.chosen(loaded))
+    def _freeze_others(self, loaded: LoadedModel) -> None:
+        model, names = loaded.model, set(self.select_parameters(loaded))
         new = tuple(f".{module}." for module in loaded.new_modules)
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name in names or any(module in f".{name}" for module in new))
@@ -62,7 +62,7 @@ class Partial(Tuning, ABC):
             model.enable_input_require_grads()
 
     def save(self, loaded: LoadedModel, path: Path) -> None:
-        """Write the parameters that train, in safetensors."""
+        """Write the trained parameters, in safetensors."""
         from safetensors.torch import save_file
 
         path.mkdir(parents=True, exist_ok=True)
@@ -70,24 +70,19 @@ class Partial(Tuning, ABC):
         save_file(trained, path / FILE)
 
     def load(self, loaded: LoadedModel, path: Path) -> LoadedModel:
-        """Put what was written in the place of the model's own.
+        """Replace the model's parameters by those that `save` wrote.
 
         Raises:
-            InstructLabError: the folder holds none, damaged ones, or those of another model.
+            InstructLabError: the folder holds none, damaged ones, or parameters of another model.
         """
         import torch
         from safetensors.torch import load_file
 
         if not (path / FILE).is_file():
             raise InstructLabError("The folder holds no trained weights", where=str(path), do="finish the run first")
-        try:
+        do = "take another checkpoint of the run"
+        with wrap_errors(what="The trained weights cannot be read", where=str(path), do=do):
             trained = load_file(path / FILE)
-        except Exception as error:
-            raise InstructLabError(
-                f"The trained weights cannot be read ({' '.join(str(error).split())[:300]})",
-                where=str(path),
-                do="take another checkpoint of the run",
-            ) from error
         loaded = self.apply(loaded)
         own = {name: parameter for name, parameter in loaded.model.named_parameters() if parameter.requires_grad}
         different = sorted(own.keys() ^ trained.keys())
@@ -104,33 +99,35 @@ class Partial(Tuning, ABC):
         return loaded
 
     def merge(self, loaded: LoadedModel) -> LoadedModel:
-        """Nothing was added: the model itself."""
+        """The model itself, since nothing was added."""
         return loaded
 
 
 @component
 class Freeze(Partial):
-    """Chosen layers train: the first or last of each stack, those that a pattern names, the embeddings."""
+    """Selected layers are trained: the first or last of each stack, those that match a pattern, the embeddings."""
 
-    first_layers: Annotated[int, Field(ge=0)] = 0  # of each stack (encoder, decoder), counted from the input
-    last_layers: Annotated[int, Field(ge=0)] = 0  # of each stack, counted from the output
-    pattern: Annotated[str, Field(min_length=1)] | None = None  # regular expression found in parameters' names
-    embeddings: bool = False  # of the input, and of the output where they are one
+    first_layers: Annotated[int, Field(ge=0)] = (
+        0  # trained layers of each stack (encoder, decoder), counted from the input
+    )
+    last_layers: Annotated[int, Field(ge=0)] = 0  # trained layers of each stack, counted from the output
+    pattern: Annotated[str, Field(min_length=1)] | None = None  # regular expression of the names of trained parameters
+    embeddings: bool = False  # train the input embeddings, and the output embeddings if both are one tensor
 
     def __post_init__(self) -> None:
         if not (self.first_layers or self.last_layers or self.pattern or self.embeddings):
-            raise Refusal("last_layers", "nothing would train", "2")
+            raise Refusal("last_layers", "no parameter would be trained", "2")
         if self.pattern is not None:
             try:
                 re.compile(self.pattern)
             except re.error as error:
                 raise Refusal("pattern", f"is not a regular expression: {error}") from error
 
-    def chosen(self, loaded: LoadedModel) -> Collection[str]:
-        """See `Partial.chosen`.
+    def select_parameters(self, loaded: LoadedModel) -> Collection[str]:
+        """Names of the parameters to train.
 
         Raises:
-            InstructLabError: the pattern names no parameter, or the model has fewer layers.
+            InstructLabError: the pattern matches no parameter, or the model has fewer layers.
         """
         model = loaded.model
         names = [name for name, _ in model.named_parameters()]
@@ -142,16 +139,16 @@ class Freeze(Partial):
         if most > min(depths.values(), default=0):
             field = "first_layers" if self.first_layers >= self.last_layers else "last_layers"
             raise InstructLabError(
-                f"The model has {min(depths.values(), default=0)} layers, and {most} are named",
+                f"The model has {min(depths.values(), default=0)} layers, and {most} are to be trained",
                 where=f"tuning.{field}",
-                do="name fewer",
+                do="set a lower number",
             )
-        found = {name for name in names if (match := LAYER.match(name)) and self._is_meant(match, depths)}
+        found = {name for name in names if (match := LAYER.match(name)) and self._is_selected(match, depths)}
         if self.pattern is not None:
             matching = {name for name in names if re.search(self.pattern, name)}
             if not matching:
                 raise InstructLabError(
-                    f"No parameter's name holds {self.pattern!r}",
+                    f"No parameter's name matches {self.pattern!r}",
                     where="tuning.pattern",
                     do=f"they are named like {names[len(names) // 2]}",
                 )
@@ -161,20 +158,20 @@ class Freeze(Partial):
             found |= {name for name, parameter in model.named_parameters() if parameter is weight}
         return found
 
-    def _is_meant(self, match: re.Match[str], depths: dict[str, int]) -> bool:
+    def _is_selected(self, match: re.Match[str], depths: dict[str, int]) -> bool:
         number = int(match[2])
         return number < self.first_layers or number >= depths[match[1]] - self.last_layers
 
 
 @component
 class BitFit(Partial):
-    """Only biases train (Ben Zaken et al., 2022). Models without biases (Llama, T5) are refused."""
+    """Only biases are trained (Ben Zaken et al., 2022). Models without biases (Llama, T5) are refused."""
 
     learning_rate: ClassVar[float | None] = 1e-3  # within the range of Ben Zaken et al., 2022
     needs_biases: ClassVar[bool] = True
 
-    def chosen(self, loaded: LoadedModel) -> Collection[str]:
-        """See `Partial.chosen`.
+    def select_parameters(self, loaded: LoadedModel) -> Collection[str]:
+        """Names of the parameters to train.
 
         Raises:
             InstructLabError: the model has no bias.
@@ -182,7 +179,7 @@ class BitFit(Partial):
         found = {name for name, _ in loaded.model.named_parameters() if name.rpartition(".")[2] == "bias"}
         if not found:
             raise InstructLabError(
-                "The model has no biases that could train",
+                "The model has no biases to train",
                 where="tuning",
                 do="choose another method: tuning=ia3 is as small",
             )
@@ -191,14 +188,14 @@ class BitFit(Partial):
 
 @component
 class HeadOnly(Partial):
-    """Only the output projection trains, or the head that gives a score (linear probing).
+    """Only the output projection is trained, or the head of a reward model (linear probing).
 
-    Where the projection is tied to the embeddings of the input, it gets weights of its own, which start from these, so
-    that the model says the same before the first step. It is exported with both.
+    A projection that is tied to the input embeddings gets its own copy of these weights, so that the model's output
+    does not change before the first step. The model is exported with both.
     """
 
-    def chosen(self, loaded: LoadedModel) -> Collection[str]:
-        """See `Partial.chosen`."""
+    def select_parameters(self, loaded: LoadedModel) -> Collection[str]:
+        """Names of the parameters to train."""
         if loaded.new_modules:
             return []
         model = loaded.model
@@ -210,15 +207,15 @@ class HeadOnly(Partial):
 
 
 def _untie(model: Any, output: Any) -> None:
-    """Give the output projection weights of its own."""
+    """Give the output projection its own copy of the weights."""
     import torch
 
     weight = output.weight.detach().clone()
-    if getattr(model.config, "scale_decoder_outputs", False):  # T5, where both are one: what would be scaled is scaled
+    if getattr(model.config, "scale_decoder_outputs", False):  # T5 scales the output of a tied projection
         weight *= model.config.d_model**-0.5
         model.config.scale_decoder_outputs = False
     output.weight = torch.nn.Parameter(weight)
     if sum(len(getattr(module, "_tied_weights_keys", None) or ()) for module in model.modules()) < 2:
         model.config.tie_word_embeddings = False
-    # else more is tied than this (BART's encoder and decoder, BERT's bias), and has to be tied again where an exported
-    # model is read; transformers does not tie what stands in the file with weights of its own
+    # else other weights are tied too (BART's encoder and decoder, BERT's bias), and have to be tied again when an
+    # exported model is read; transformers does not tie weights that are both in the file

@@ -1,4 +1,4 @@
-"""What the methods of PEFT share: added parameters train, and a checkpoint holds them alone."""
+"""What the methods of PEFT share: only added parameters are trained and saved."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from instruct_lab.config import component
-from instruct_lab.errors import InstructLabError
+from instruct_lab.errors import InstructLabError, wrap_errors
 from instruct_lab.tuning.base import Tuning
 
 if TYPE_CHECKING:
     from instruct_lab.model import LoadedModel
 
 TASK_TYPES = {"decoder": "CAUSAL_LM", "encoder-decoder": "SEQ_2_SEQ_LM"}
-"""PEFT's names; it has none for a masked language model."""
+"""PEFT's names of tasks by family; it has none for masked language models."""
 
 
 @component
 class PeftMethod(Tuning, ABC):
-    """A method of the library PEFT. Added weights are float32 whatever the model's type."""
+    """A method of the library PEFT. Added parameters are float32, whatever the model's dtype."""
 
     is_adapter: ClassVar[bool] = True
 
@@ -31,14 +31,14 @@ class PeftMethod(Tuning, ABC):
 
         Args:
             loaded: the model that gets the adapter.
-            common: arguments that every configuration takes: the task, and modules that train as a whole.
+            common: arguments of every configuration: the task, and modules that are trained without an adapter.
         """
 
     def apply(self, loaded: LoadedModel) -> LoadedModel:
-        """Freeze the model and add what trains.
+        """Freeze the model and add the method's parameters.
 
         Raises:
-            InstructLabError: nothing can be added to this model.
+            InstructLabError: the method does not fit the model, or would leave new tokens untrained.
         """
         import peft
 
@@ -51,15 +51,10 @@ class PeftMethod(Tuning, ABC):
                 do="choose tuning=lora, which trains them too, or tuning=full",
             )
         frozen = {id(parameter) for parameter in model.parameters()}
-        try:
+        do = f"name some of this model's linear layers: {', '.join(linear_names(model))}"
+        with wrap_errors(ValueError, what="No adapter can be added", where="tuning.target_modules", do=do):
             config = self.config(loaded, self._common(loaded))
             adapted: Any = peft.get_peft_model(model, config, autocast_adapter_dtype=True)
-        except ValueError as error:
-            raise InstructLabError(
-                f"No adapter can be added: {' '.join(str(error).split())[:300]}",
-                where="tuning.target_modules",
-                do=f"name some of this model's linear layers: {', '.join(linear_names(model))}",
-            ) from error
         for parameter in adapted.parameters():
             if parameter.requires_grad and id(parameter) not in frozen:
                 parameter.data = parameter.data.float()
@@ -73,7 +68,7 @@ class PeftMethod(Tuning, ABC):
         return {"task_type": self._task(loaded.family, bool(new)), **({"modules_to_save": new} if new else {})}
 
     def _task(self, family: str, scores: bool) -> str | None:
-        """PEFT's name for what the model puts out: text, or a score."""
+        """PEFT's name for the task: text, or a score."""
         return "SEQ_CLS" if scores else TASK_TYPES.get(family)
 
     def save(self, loaded: LoadedModel, path: Path) -> None:
@@ -84,11 +79,11 @@ class PeftMethod(Tuning, ABC):
         """Put the saved adapter on the base model.
 
         Raises:
-            InstructLabError: the folder holds no adapter, a damaged one, or that of another model.
+            InstructLabError: the folder holds no adapter, a damaged one, or one of another model.
         """
         import peft
 
-        with _fits(path):
+        with _read_errors(path):
             adapted: Any = peft.PeftModel.from_pretrained(loaded.model, str(path), is_trainable=False)
             _read_whole_modules(adapted, path)
         _check_names(adapted, path)
@@ -96,25 +91,21 @@ class PeftMethod(Tuning, ABC):
         return loaded.with_model(adapted)
 
     def merge(self, loaded: LoadedModel) -> LoadedModel:
-        """Work what was added into the frozen weights and take the added modules away.
+        """Merge the adapter into the frozen weights and remove its modules.
 
         Raises:
             InstructLabError: the adapter holds numbers that are not finite.
         """
         adapted = loaded.model
-        _take_whole_modules(adapted)
-        try:
+        _unwrap_whole_modules(adapted)
+        do = "train with a lower learning rate or gradient clipping, or take an earlier checkpoint"
+        with wrap_errors(ValueError, what="The adapter cannot be merged", do=do):
             merged: Any = adapted.merge_and_unload(safe_merge=True)
-        except ValueError as error:
-            raise InstructLabError(
-                f"The adapter cannot be merged: {' '.join(str(error).split())[:200]}",
-                do="train with a lower learning rate or gradient clipping, or take an earlier checkpoint",
-            ) from error
         return loaded.with_model(merged, initial_adapter=None)
 
 
 def _whole_modules(adapted: Any) -> list[tuple[str, Any]]:
-    """Modules that train as a whole, and where they stand."""
+    """Modules that are trained without an adapter, by name."""
     from peft.utils import ModulesToSaveWrapper
 
     found = [(name, m) for name, m in adapted.named_modules() if isinstance(m, ModulesToSaveWrapper)]
@@ -122,7 +113,7 @@ def _whole_modules(adapted: Any) -> list[tuple[str, Any]]:
 
 
 def _read_whole_modules(adapted: Any, path: Path) -> None:
-    """Give modules that trained as a whole the float32 that was saved: PEFT rounds it to the model's type."""
+    """Load modules without an adapter in float32, as they were saved: PEFT rounds them to the model's dtype."""
     import peft
     from safetensors.torch import load_file
 
@@ -134,26 +125,25 @@ def _read_whole_modules(adapted: Any, path: Path) -> None:
 
 
 def _cast_inputs_of_whole_modules(adapted: Any) -> None:
-    """Let modules of float32 read what a model of a narrower type hands them; PEFT casts for its adapters alone."""
+    """Cast the inputs of float32 modules in a model of a narrower dtype; PEFT does so only for its adapters."""
     for _, module in _whole_modules(adapted):
-        module.register_forward_pre_hook(_as_weights)
+        module.register_forward_pre_hook(_cast_to_weights)
 
 
-def _as_weights(module: Any, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+def _cast_to_weights(module: Any, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
     weight = next(module.parameters())
     return tuple(a.to(weight.dtype) if getattr(a, "is_floating_point", bool)() else a for a in arguments)
 
 
-def _take_whole_modules(adapted: Any) -> None:
-    """Put modules that trained as a whole in the place of their untuned ones; PEFT does it for layers with one weight
-    alone."""
+def _unwrap_whole_modules(adapted: Any) -> None:
+    """Replace the original modules by those that were trained; PEFT does so only for layers with a single weight."""
     for name, module in _whole_modules(adapted):
         parent, _, last = name.rpartition(".")
         setattr(adapted.get_submodule(parent), last, module)
 
 
 def linear_names(model: Any) -> list[str]:
-    """Last parts of the names of a model's linear layers, its output layer left out."""
+    """Last parts of the names of a model's linear layers, without its output layer."""
     import torch
 
     output = model.get_output_embeddings()
@@ -162,28 +152,23 @@ def linear_names(model: Any) -> list[str]:
 
 
 @contextlib.contextmanager
-def _fits(path: Path) -> Iterator[None]:
-    """Tell what is wrong with an adapter that is read from a folder."""
+def _read_errors(path: Path) -> Iterator[None]:
+    """Report errors of reading an adapter from a folder."""
     if not (path / "adapter_config.json").is_file() or not (path / "adapter_model.safetensors").is_file():
         raise InstructLabError("The folder holds no adapter", where=str(path), do="finish the run first")
-    try:
+    do = "use the model that the run was made with, or take another checkpoint of the run"
+    with wrap_errors(what="The adapter cannot be put on this model", where=str(path), do=do):
         yield
-    except Exception as error:
-        raise InstructLabError(
-            f"The adapter cannot be put on this model ({' '.join(str(error).split())[:300]})",
-            where=str(path),
-            do="use the model that the run was made with, or take another checkpoint of the run",
-        ) from error
 
 
 def _check_names(adapted: Any, path: Path) -> None:
-    """Refuse an adapter that lacks a tensor, or has one too many: PEFT says nothing of them."""
+    """Refuse an adapter with a missing or an additional tensor, which PEFT ignores."""
     import peft
     from safetensors import safe_open
 
-    with _fits(path), safe_open(path / "adapter_model.safetensors", framework="pt") as file:
-        kept = set(file.keys())
-    different = kept ^ set(peft.get_peft_model_state_dict(adapted, save_embedding_layers=False))
+    with _read_errors(path), safe_open(path / "adapter_model.safetensors", framework="pt") as file:
+        saved = set(file.keys())
+    different = saved ^ set(peft.get_peft_model_state_dict(adapted, save_embedding_layers=False))
     if different:
         raise InstructLabError(
             f"The adapter does not fit this model: {len(different)} tensors differ, such as {min(different)}",

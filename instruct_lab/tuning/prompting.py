@@ -1,4 +1,4 @@
-"""Prompting: nothing trains, the prompt changes."""
+"""Prompting: nothing is trained, the prompt changes."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ K1, B = 1.2, 0.75
 class Prompting(Tuning):
     """Zero-shot or k-shot prompting: worked examples of the training split as earlier turns. Brown et al., 2020.
 
-    So that an untrained model with good prompts stands in one comparison with tuned ones. An example that asks the same
-    is never shown. An encoder writes no answer, and a score has no prompt: both are refused.
+    A baseline for tuned models: the base model with good prompts. An example with the same prompt as the one to answer
+    is never used. Encoders and reward models are refused: they generate no answer.
     """
 
     families: ClassVar = frozenset({"decoder", "encoder-decoder"})
@@ -39,13 +39,13 @@ class Prompting(Tuning):
     trains: ClassVar[bool] = False
 
     shots: Annotated[int, Field(ge=0)] = 0  # worked examples before each prompt
-    choose: Literal["seed", "similar"] = "seed"  # the same for all, drawn by seed; or each prompt's most similar (BM25)
+    choose: Literal["seed", "similar"] = "seed"  # at random, the same for all prompts; or the most similar (BM25)
     seed: Annotated[int, Field(ge=0)] = 0  # of the draw
-    instruction: Annotated[str, Field(min_length=1)] | None = None  # a system message before everything
+    instruction: Annotated[str, Field(min_length=1)] | None = None  # a system message before each prompt
 
     def __post_init__(self) -> None:
         if self.neftune_alpha is not None:
-            raise Refusal("neftune_alpha", "is noise in training, and nothing trains", "null")
+            raise Refusal("neftune_alpha", "is noise in training, and nothing is trained", "null")
         if self.choose == "similar" and not self.shots:
             raise Refusal("choose", "chooses examples, and shots is 0", "seed")
 
@@ -55,33 +55,33 @@ class Prompting(Tuning):
         return loaded
 
     def save(self, loaded: LoadedModel, path: Path) -> None:
-        """Write a note that the model is the untuned one."""
+        """Write a note that the model is the base model."""
         path.mkdir(parents=True, exist_ok=True)
-        (path / MARKER).write_text("the untuned model; its prompts are changed\n", encoding="utf-8")
+        (path / MARKER).write_text("the base model; its prompts are changed\n", encoding="utf-8")
 
     def load(self, loaded: LoadedModel, path: Path) -> LoadedModel:
-        """The model as it is."""
+        """The model, unchanged."""
         return loaded
 
     def merge(self, loaded: LoadedModel) -> LoadedModel:
-        """The model as it is."""
+        """The model, unchanged."""
         return loaded
 
     def prompts(
         self, conversations: Sequence[Conversation], demonstrations: Sequence[Conversation]
     ) -> list[Conversation]:
-        """The conversations with the instruction and worked examples before them.
+        """The conversations, with the instruction and worked examples added before them.
 
         Raises:
-            InstructLabError: there are too few worked examples.
+            InstructLabError: the training split has too few single-turn examples.
         """
         if not self.shots:
             return [self._with((), conversation) for conversation in conversations]
         single = [one for one in demonstrations if one.answers and [m.role for m in one.prompt] == ["user"]]
         if len(single) <= self.shots:
             raise InstructLabError(
-                f"The training split has {len(single)} single-turn examples to show, and {self.shots} are wanted "
-                "beside the one that is asked",
+                f"The training split has {len(single)} single-turn examples; tuning.shots={self.shots} needs at least "
+                f"{self.shots + 1}",
                 where="tuning.shots",
                 do="lower it",
             )
@@ -90,24 +90,24 @@ class Prompting(Tuning):
         random.Random(f"{self.seed}:shots").shuffle(order)
         prompted = []
         for conversation in conversations:
-            asked = _asked(conversation)
-            places = ranked.order(asked) if ranked is not None else order
-            shown = [single[place] for place in places if _asked(single[place]) != asked][: self.shots]
-            prompted.append(self._with(shown[::-1] if ranked is not None else shown, conversation))
+            question = _question(conversation)
+            indices = ranked.order(question) if ranked is not None else order
+            examples = [single[index] for index in indices if _question(single[index]) != question][: self.shots]
+            prompted.append(self._with(examples[::-1] if ranked is not None else examples, conversation))
         return prompted
 
-    def _with(self, shown: Sequence[Conversation], conversation: Conversation) -> Conversation:
-        """The instruction, the worked examples, the conversation; the most similar example stands nearest."""
+    def _with(self, examples: Sequence[Conversation], conversation: Conversation) -> Conversation:
+        """Put the instruction and the worked examples before a conversation."""
         turns = [
             message
-            for one in shown
+            for one in examples
             for message in (Message("user", one.prompt[0].content), Message("assistant", one.answers[0]))
         ]
         messages = conversation.messages
         system = [message for message in messages[:1] if message.role == "system"]
         if self.instruction is not None:
-            told = "\n\n".join([self.instruction, *(message.content for message in system)])
-            opening = [Message("system", told)]
+            text = "\n\n".join([self.instruction, *(message.content for message in system)])
+            opening = [Message("system", text)]
         else:
             opening = system
         rest = messages[len(system) :]
@@ -116,30 +116,30 @@ class Prompting(Tuning):
         return dataclasses.replace(conversation, messages=(*opening, *turns, *rest))
 
 
-def _asked(conversation: Conversation) -> str:
+def _question(conversation: Conversation) -> str:
     return "\n".join(message.content for message in conversation.prompt if message.role != "system")
 
 
 class _Similar:
-    """BM25 over the prompts (Robertson et al., 1995); ties by place."""
+    """BM25 over the prompts (Robertson et al., 1995); ties in the order of the prompts."""
 
     def __init__(self, demonstrations: Sequence[Conversation]) -> None:
-        self._words = [Counter(compared_words(_asked(one))) for one in demonstrations]
+        self._words = [Counter(compared_words(_question(one))) for one in demonstrations]
         self._lengths = [sum(words.values()) for words in self._words]
         self._mean = sum(self._lengths) / len(self._lengths) or 1.0
-        self._places: dict[str, list[int]] = {}
-        for place, words in enumerate(self._words):
+        self._indices: dict[str, list[int]] = {}
+        for index, words in enumerate(self._words):
             for word in words:
-                self._places.setdefault(word, []).append(place)
+                self._indices.setdefault(word, []).append(index)
 
     def order(self, text: str) -> list[int]:
-        """Places of the prompts, the most similar first."""
+        """Indices of the prompts, the most similar first."""
         scores = [0.0] * len(self._words)
         for word in set(compared_words(text)):
-            places = self._places.get(word, [])
-            rarity = math.log(1 + (len(self._words) - len(places) + 0.5) / (len(places) + 0.5))
-            for place in places:
-                count = self._words[place][word]
-                size = K1 * (1 - B + B * self._lengths[place] / self._mean)
-                scores[place] += rarity * count * (K1 + 1) / (count + size)
-        return sorted(range(len(scores)), key=lambda place: (-scores[place], place))
+            indices = self._indices.get(word, [])
+            rarity = math.log(1 + (len(self._words) - len(indices) + 0.5) / (len(indices) + 0.5))
+            for index in indices:
+                count = self._words[index][word]
+                size = K1 * (1 - B + B * self._lengths[index] / self._mean)
+                scores[index] += rarity * count * (K1 + 1) / (count + size)
+        return sorted(range(len(scores)), key=lambda index: (-scores[index], index))

@@ -1,4 +1,4 @@
-"""Virtual tokens that stand before the text: prompt tuning, P-tuning, prefix tuning."""
+"""Virtual tokens before the text: prompt tuning, P-tuning, prefix tuning."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import Field
 
 from instruct_lab.config import component
 from instruct_lab.errors import InstructLabError, Refusal
-from instruct_lab.tuning.cache_names import bridged, cache_name
+from instruct_lab.tuning.cache_names import bridge_cache_names, cache_name
 from instruct_lab.tuning.peft_method import TASK_TYPES, PeftMethod
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @component
 class VirtualTokens(PeftMethod, ABC):
-    """Trained vectors before the text, the model frozen. Nothing to merge: they stay beside the model."""
+    """Trained vectors before the text; the model is frozen. They cannot be merged into the model."""
 
     mergeable: ClassVar[bool] = False
 
@@ -31,20 +31,20 @@ class VirtualTokens(PeftMethod, ABC):
         return self.num_virtual_tokens
 
     def apply(self, loaded: LoadedModel) -> LoadedModel:
-        """Freeze the model and put what trains before every text."""
+        """Freeze the model and prepend trained vectors to every text."""
         adapted = super().apply(loaded)
-        return adapted.with_model(bridged(adapted.model))
+        return adapted.with_model(bridge_cache_names(adapted.model))
 
     def load(self, loaded: LoadedModel, path: Path) -> LoadedModel:
-        """See `PeftMethod.load`."""
+        """Put the saved virtual tokens on the base model."""
         adapted = super().load(loaded, path)
-        return adapted.with_model(bridged(adapted.model))
+        return adapted.with_model(bridge_cache_names(adapted.model))
 
     def _task(self, family: str, scores: bool) -> str | None:
-        """Where the model gives no text, PEFT shall call it as it is; it reads no score off a cache by itself."""
+        """PEFT's name for the task; for models that generate no text one that does not change their forward pass."""
         return "FEATURE_EXTRACTION" if scores or family == "encoder" else TASK_TYPES[family]
 
-    def _checked(self, loaded: LoadedModel, common: dict[str, Any]) -> dict[str, Any]:
+    def _arguments(self, loaded: LoadedModel, common: dict[str, Any]) -> dict[str, Any]:
         return {**common, "num_virtual_tokens": self.num_virtual_tokens}
 
 
@@ -52,13 +52,13 @@ class VirtualTokens(PeftMethod, ABC):
 class PromptTuning(VirtualTokens):
     r"""Trained embeddings before those of the text: [P; E(x)]. Source: Lester et al., 2021.
 
-    An encoder-decoder gets them before what its encoder reads. They start from random numbers, from tokens drawn from
-    the vocabulary, or from the embeddings of a text, repeated or cut to their number.
+    In an encoder-decoder they precede the encoder's input. They are initialised at random, with the embeddings
+    of random tokens of the vocabulary, or with those of a text, repeated or cut to their number.
     """
 
     learning_rate: ClassVar[float | None] = 3e-2  # measured: experiments=tuning_methods
 
-    init: Literal["random", "vocabulary", "text"] = "vocabulary"  # what they start from
+    init: Literal["random", "vocabulary", "text"] = "vocabulary"  # initial values
     init_text: Annotated[str, Field(min_length=1)] | None = None  # with init=text: the text
 
     def __post_init__(self) -> None:
@@ -70,15 +70,15 @@ class PromptTuning(VirtualTokens):
         return 1e-2 if self.init == "text" else self.learning_rate
 
     def config(self, loaded: LoadedModel, common: dict[str, Any]) -> Any:
-        """See `PeftMethod.config`."""
+        """PEFT's configuration."""
         import peft
 
         return peft.PromptTuningConfig(
-            prompt_tuning_init="RANDOM", num_transformer_submodules=1, **self._checked(loaded, common)
+            prompt_tuning_init="RANDOM", num_transformer_submodules=1, **self._arguments(loaded, common)
         )
 
     def apply(self, loaded: LoadedModel) -> LoadedModel:
-        """Freeze the model and put trained vectors before every text."""
+        """Freeze the model and prepend trained embeddings to every text."""
         adapted = super().apply(loaded)
         if self.init != "random":
             import torch
@@ -96,7 +96,7 @@ class PromptTuning(VirtualTokens):
             special = set(tokenizer.all_special_ids)
             ordinary = sorted(number for number in tokenizer.get_vocab().values() if number not in special)
             drawn = torch.randint(len(ordinary), (self.num_virtual_tokens,)).tolist()
-            return [ordinary[place] for place in drawn]
+            return [ordinary[index] for index in drawn]
         ids: list[int] = tokenizer(self.init_text, add_special_tokens=False)["input_ids"]
         if not ids:
             raise InstructLabError("The text has no tokens", where="tuning.init_text", do="write one that has")
@@ -105,18 +105,18 @@ class PromptTuning(VirtualTokens):
 
 @component
 class PTuning(VirtualTokens):
-    r"""Virtual tokens made by a small trained network (P-tuning): [MLP(P); E(x)]. Source: Liu et al., 2021."""
+    r"""Virtual tokens computed by a small trained network (P-tuning): [MLP(P); E(x)]. Source: Liu et al., 2021."""
 
     learning_rate: ClassVar[float | None] = 1e-3  # a usual start: it also trains the network
 
     hidden_size: Annotated[int, Field(ge=1)] = 128  # of the network
 
     def config(self, loaded: LoadedModel, common: dict[str, Any]) -> Any:
-        """See `PeftMethod.config`."""
+        """PEFT's configuration."""
         import peft
 
         return peft.PromptEncoderConfig(
-            encoder_hidden_size=self.hidden_size, num_transformer_submodules=1, **self._checked(loaded, common)
+            encoder_hidden_size=self.hidden_size, num_transformer_submodules=1, **self._arguments(loaded, common)
         )
 
 
@@ -124,25 +124,25 @@ class PTuning(VirtualTokens):
 class PrefixTuning(VirtualTokens):
     r"""Trained keys and values before those of the text, in every layer. Source: Li and Liang, 2021.
 
-    In an encoder-decoder they stand in the decoder.
+    In an encoder-decoder they belong to the decoder.
     """
 
     learning_rate: ClassVar[float | None] = 1e-2  # measured: experiments=tuning_methods
 
-    projection: bool = False  # train a network that makes them instead
+    projection: bool = False  # train a network that computes them instead
     hidden_size: Annotated[int, Field(ge=1)] = 128  # of that network
 
     def config(self, loaded: LoadedModel, common: dict[str, Any]) -> Any:
-        """See `PeftMethod.config`."""
+        """PEFT's configuration."""
         import peft
 
         model = loaded.model
         if cache_name(model) is None:
             raise InstructLabError(
-                f"A {type(model).__name__} takes no keys and values that stand before a text",
+                f"A {type(model).__name__} takes no keys and values before a text",
                 where="tuning",
                 do="choose tuning=prompt_tuning or tuning=p_tuning",
             )
         return peft.PrefixTuningConfig(
-            prefix_projection=self.projection, encoder_hidden_size=self.hidden_size, **self._checked(loaded, common)
+            prefix_projection=self.projection, encoder_hidden_size=self.hidden_size, **self._arguments(loaded, common)
         )

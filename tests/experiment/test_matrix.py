@@ -22,14 +22,10 @@ from instruct_lab.generation import Generation
 from instruct_lab.model import Decoder, Random
 from instruct_lab.objective.log_probabilities import sequence_log_probabilities
 from instruct_lab.template import ChatTemplate, Contents
+from tests.support.small_methods import small_method
 
 MODELS = {"decoder": "tiny_random", "encoder-decoder": "tiny_encoder_decoder", "encoder": "tiny_encoder"}
-OTHER_MODELS = {  # methods that need what these architectures lack
-    ("bitfit", "decoder"): "with_biases",
-    ("bitfit", "encoder-decoder"): "tiny_bart",
-}
-SMALLER = {"fourierft": {"n_frequency": 50}}
-"""Settings of real models that these are too small for."""
+MODELS_WITH_BIASES = {**MODELS, "decoder": "with_biases", "encoder-decoder": "tiny_bart"}
 STEPS = 3
 COMBINATIONS = list(matrix())
 
@@ -51,7 +47,7 @@ def part(group, option):
 
 @functools.cache
 def model_of(family, tuning):
-    name = OTHER_MODELS.get((tuning, family), MODELS[family])
+    name = (MODELS_WITH_BIASES if tuning_of(tuning).needs_biases else MODELS)[family]
     if name != "with_biases":
         return part("model", name)
     settings = part("model", "tiny_random").weights.settings
@@ -60,7 +56,7 @@ def model_of(family, tuning):
 
 @functools.cache
 def tuning_of(option):
-    return dataclasses.replace(part("tuning", option), **SMALLER.get(option, {}))
+    return small_method(option)
 
 
 @functools.cache

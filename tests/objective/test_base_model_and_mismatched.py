@@ -18,8 +18,8 @@ LABELS = torch.tensor([[IGNORED, IGNORED, 5, 6, 7], [IGNORED, 9, 10, IGNORED, IG
 
 def test_the_base_model_is_read_without_dropout_in_training(tmp_path):
     settings = component_of("model", "tiny_random").weights.settings
-    made = Decoder(weights=Random(settings={**settings, "attention_dropout": 0.5}))
-    loaded = made.load(made.load_tokenizer(tmp_path), tmp_path)
+    chosen = Decoder(weights=Random(settings={**settings, "attention_dropout": 0.5}))
+    loaded = chosen.load(chosen.load_tokenizer(tmp_path), tmp_path)
     batch = Batch(IDS, MASK, LABELS, is_paired=True)
     with torch.no_grad():
         expected, _ = sequence_log_probabilities(loaded.model, batch)
@@ -32,19 +32,20 @@ def test_the_base_model_is_read_without_dropout_in_training(tmp_path):
 
 
 def test_a_decoder_reads_each_prompt_with_the_next_row_s_answer(tmp_path):
-    made = component_of("model", "tiny_random")
-    found = mismatch_answers(made.load(made.load_tokenizer(tmp_path), tmp_path).model, Batch(IDS, MASK, LABELS))
+    chosen = component_of("model", "tiny_random")
+    found = mismatch_answers(chosen.load(chosen.load_tokenizer(tmp_path), tmp_path).model, Batch(IDS, MASK, LABELS))
     assert found.input_ids.tolist() == [[3, 4, 9, 10], [8, 5, 6, 7]]
     assert found.labels.tolist() == [[IGNORED, IGNORED, 9, 10], [IGNORED, 5, 6, 7]]
     assert found.attention_mask.tolist() == [[1] * 4, [1] * 4]
 
 
 def test_an_encoder_decoder_is_to_write_the_next_row_s_answer(tmp_path):
-    made = component_of("model", "tiny_encoder_decoder")
+    chosen = component_of("model", "tiny_encoder_decoder")
     labels = torch.tensor([[5, 6], [7, IGNORED], [8, 9]])
     ids = torch.arange(6).reshape(3, 2)
     found = mismatch_answers(
-        made.load(made.load_tokenizer(tmp_path), tmp_path).model, Batch(ids, torch.ones_like(ids), labels)
+        chosen.load(chosen.load_tokenizer(tmp_path), tmp_path).model,
+        Batch(ids, torch.ones_like(ids), labels),
     )
     assert torch.equal(found.input_ids, ids)
     assert found.labels.tolist() == [[7, IGNORED], [8, 9], [5, 6]]

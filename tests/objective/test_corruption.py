@@ -1,4 +1,4 @@
-"""What masked and denoising objectives do to a text: what was there can be told from what is read and predicted."""
+"""What masked and denoising objectives do to a text: the original follows from inputs and labels."""
 
 import random
 
@@ -33,12 +33,12 @@ def test_masked_labels_are_the_text_and_everything_else_is_as_it_was(text, seed,
     example = masked_example(text)
     found = Masked(whole_words=whole_words).corrupt(example, BERT, random.Random(seed))
     assert len(found.input_ids) == len(found.labels) == len(example.input_ids)
-    chosen = [place for place, label in enumerate(found.labels) if label != IGNORED]
+    chosen = [position for position, label in enumerate(found.labels) if label != IGNORED]
     assert chosen, "at least one"
     assert not {0, len(example.input_ids) - 1} & set(chosen), "never a special token"
-    for place, (before, after) in enumerate(zip(example.input_ids, found.input_ids, strict=True)):
-        if place in chosen:
-            assert found.labels[place] == before
+    for position, (before, after) in enumerate(zip(example.input_ids, found.input_ids, strict=True)):
+        if position in chosen:
+            assert found.labels[position] == before
         else:
             assert after == before
     assert found == Masked(whole_words=whole_words).corrupt(example, BERT, random.Random(seed))
@@ -50,10 +50,10 @@ def test_the_shares_are_those_that_were_asked_for():
     chosen = masked = changed = 0
     for _ in range(20):
         found = Masked(probability=0.2, mask_share=0.5, random_share=0.3).corrupt(example, BERT, source)
-        places = [place for place, label in enumerate(found.labels) if label != IGNORED]
-        chosen += len(places)
-        masked += sum(found.input_ids[place] == BERT.mask_token_id for place in places)
-        changed += sum(found.input_ids[p] not in (BERT.mask_token_id, example.input_ids[p]) for p in places)
+        positions = [position for position, label in enumerate(found.labels) if label != IGNORED]
+        chosen += len(positions)
+        masked += sum(found.input_ids[position] == BERT.mask_token_id for position in positions)
+        changed += sum(found.input_ids[p] not in (BERT.mask_token_id, example.input_ids[p]) for p in positions)
     assert chosen == 20 * round(0.2 * (len(example.input_ids) - 2))
     assert masked / chosen == pytest.approx(0.5, abs=0.03)
     assert changed / chosen == pytest.approx(0.3, abs=0.03)
@@ -65,10 +65,10 @@ def test_whole_words_are_chosen_whole():
     found = Masked(probability=0.2, mask_share=1.0, random_share=0.0, whole_words=True).corrupt(
         example, BERT, random.Random(3)
     )
-    places = [place - 1 for place, label in enumerate(found.labels) if label != IGNORED]
-    words = [match for match in text.split(" ") if text.index(match) in places or text.index(match) - 1 in places]
+    positions = [position - 1 for position, label in enumerate(found.labels) if label != IGNORED]
+    words = [match for match in text.split(" ") if text.index(match) in positions or text.index(match) - 1 in positions]
     covered = {i for word in words for i in range(text.index(word), text.index(word) + len(word))}
-    assert covered == {place for place in places if text[place] != " "}
+    assert covered == {position for position in positions if text[position] != " "}
 
 
 @settings(max_examples=60, deadline=None)

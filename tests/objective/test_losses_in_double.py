@@ -41,7 +41,7 @@ from instruct_lab.tuning import LoRA
 VOCABULARY = 40
 
 
-def made(kind, config, seed=0, scale=3.0):
+def build_model(kind, config, seed=0, scale=3.0):
     torch.manual_seed(seed)
     model = kind(config).eval()
     for parameter in model.parameters():
@@ -54,7 +54,7 @@ def llama(seed=0):
         vocab_size=VOCABULARY, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2,
         pad_token_id=0, bos_token_id=None, eos_token_id=None,
     )  # fmt: skip
-    return made(LlamaForCausalLM, config, seed)
+    return build_model(LlamaForCausalLM, config, seed)
 
 
 def t5(seed=0):
@@ -62,7 +62,7 @@ def t5(seed=0):
         vocab_size=VOCABULARY, d_model=16, d_kv=8, d_ff=24, num_layers=2, num_heads=2, decoder_start_token_id=0,
         pad_token_id=0, eos_token_id=1,
     )  # fmt: skip
-    return made(T5ForConditionalGeneration, config, seed, scale=0.5)
+    return build_model(T5ForConditionalGeneration, config, seed, scale=0.5)
 
 
 def bart(seed=0):
@@ -71,7 +71,7 @@ def bart(seed=0):
         decoder_attention_heads=2, encoder_ffn_dim=24, decoder_ffn_dim=24, max_position_embeddings=32,
         pad_token_id=0, bos_token_id=2, eos_token_id=1, decoder_start_token_id=1,
     )  # fmt: skip
-    return made(BartForConditionalGeneration, config, seed)
+    return build_model(BartForConditionalGeneration, config, seed)
 
 
 def bert():
@@ -79,7 +79,7 @@ def bert():
         vocab_size=VOCABULARY, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2,
         max_position_embeddings=32,
     )  # fmt: skip
-    return made(BertForMaskedLM, config)
+    return build_model(BertForMaskedLM, config)
 
 
 def adapted(method, base):
@@ -112,7 +112,7 @@ def log_softmax(logits):
     return logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
 
 
-def told(model, batch):
+def labelled_logits(model, batch):
     """By row: logits in float64 where a label is predicted, `[targets, vocab]`, and the labels."""
     double = copy.deepcopy(model).double().eval()
     found = []
@@ -138,7 +138,7 @@ def log_probabilities(model, batch):
     """By row: the log-probability of each label."""
     return [
         [log_softmax(one)[label] for one, label in zip(logits, labels, strict=True)]
-        for logits, labels in told(model, batch)
+        for logits, labels in labelled_logits(model, batch)
     ]
 
 
@@ -178,7 +178,7 @@ def test_supervised_with_smoothing_z_loss_and_weights(make):
     batch.weights = torch.rand(batch.labels.shape, generator=torch.Generator().manual_seed(3))
     objective = Supervised(label_smoothing=0.2, z_loss=0.01)
     expected, counts = [], []
-    for row, (logits, labels) in enumerate(told(model, batch)):
+    for row, (logits, labels) in enumerate(labelled_logits(model, batch)):
         at = [t for t, label in enumerate(batch.labels[row].tolist()) if label != IGNORED]
         weights = batch.weights[row, at].double().tolist()
         total = 0.0
@@ -336,7 +336,7 @@ def test_kto_estimates_its_divergence_from_other_prompts_answers(seed, clamped):
     close(loss, expected)
 
 
-def test_the_untuned_model_is_read_with_adapters_off_or_from_the_batch():
+def test_the_base_model_is_read_with_adapters_off_or_from_the_batch():
     base = llama()
     tuned = adapted(LoRA(r=2, target_modules=["q_proj"]), base)
     for name, parameter in tuned.named_parameters():
@@ -357,7 +357,7 @@ def test_reward_reads_the_last_token_by_the_mask():
         vocab_size=VOCABULARY, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2,
         num_labels=1, pad_token_id=7,
     )  # fmt: skip
-    model = made(LlamaForSequenceClassification, config)
+    model = build_model(LlamaForSequenceClassification, config)
     batch = batch_for(llama(), paired=True)
     batch.input_ids[0, 8] = 7  # the text itself ends in the pad token
     double = copy.deepcopy(model).double()
@@ -391,7 +391,9 @@ def test_distillation(make, settings):
     batch = batch_for(student)
     objective = Distillation(teacher=Decoder(weights=Random()), **settings)
     t, expected = objective.temperature, []
-    for (ours, labels), (theirs, _) in zip(told(student, batch), told(teacher, batch), strict=True):
+    for (ours, labels), (theirs, _) in zip(
+        labelled_logits(student, batch), labelled_logits(teacher, batch), strict=True
+    ):
         total = 0.0
         for one, other, label in zip(ours, theirs, labels, strict=True):
             kept = np.argsort(-other)[: objective.top_k] if objective.top_k else np.arange(VOCABULARY)
@@ -409,7 +411,7 @@ def test_distillation(make, settings):
 def test_token_scores(make):
     model = make()
     batch = batch_for(model)
-    for score, (logits, labels) in zip(token_scores(model, batch), told(model, batch), strict=True):
+    for score, (logits, labels) in zip(token_scores(model, batch), labelled_logits(model, batch), strict=True):
         p = [log_softmax(one) for one in logits]
         assert score.losses == pytest.approx([-one[label] for one, label in zip(p, labels, strict=True)], rel=1e-5)
         assert score.confidences == pytest.approx([math.exp(one.max()) for one in p], rel=1e-5)

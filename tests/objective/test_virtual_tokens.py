@@ -19,8 +19,8 @@ ROWS = [[5, 6, 7, 8, 9, 10], [11, 12, 13]]
 
 
 def adapted_to(method, option, cache, head="language"):
-    made = component_of("model", option)
-    adapted = method.apply(made.load(made.load_tokenizer(cache), cache, head)).model
+    chosen_model = component_of("model", option)
+    adapted = method.apply(chosen_model.load(chosen_model.load_tokenizer(cache), cache, head)).model
     torch.manual_seed(0)
     with torch.no_grad():
         for parameter in adapted.parameters():
@@ -44,19 +44,19 @@ def test_logits_are_those_of_each_text_alone(method, option, tmp_path):
     found, targets, _ = target_logits(model, batch)
     expected, wanted = [], []
     for row, label in zip(ROWS, labels, strict=True):
-        alone = {"input_ids": torch.tensor([row]), "attention_mask": torch.ones(1, len(row), dtype=torch.long)}
-        chosen = [place for place, target in enumerate(label) if target != IGNORED]
-        wanted += [label[place] for place in chosen]
+        single = {"input_ids": torch.tensor([row]), "attention_mask": torch.ones(1, len(row), dtype=torch.long)}
+        chosen = [position for position, target in enumerate(label) if target != IGNORED]
+        wanted += [label[position] for position in chosen]
         if option == "tiny_encoder_decoder":
             start = torch.tensor([[model.config.decoder_start_token_id, *row[2:-1]]])
-            expected.append(model(**alone, decoder_input_ids=start).logits[0])
+            expected.append(model(**single, decoder_input_ids=start).logits[0])
             continue
-        logits = model(**alone).logits[0]
+        logits = model(**single).logits[0]
         logits = logits[len(logits) - len(row) :]  # without the virtual tokens' own
-        expected.append(logits[[place - (option == "tiny_random") for place in chosen]])
+        expected.append(logits[[position - (option == "tiny_random") for position in chosen]])
     assert targets.tolist() == wanted
     torch.testing.assert_close(found, torch.cat(expected), rtol=1e-4, atol=1e-4)
-    assert not torch.allclose(found, functional.pad(found, (0, 0, 1, 0))[:-1]), "each place has its own"
+    assert not torch.allclose(found, functional.pad(found, (0, 0, 1, 0))[:-1]), "each position has its own logits"
 
 
 @pytest.mark.parametrize("option", ["tiny_random", "tiny_encoder"])
@@ -64,8 +64,8 @@ def test_logits_are_those_of_each_text_alone(method, option, tmp_path):
 def test_scores_are_those_of_each_text_alone_and_depend_on_the_virtual_tokens(method, option, tmp_path):
     model = adapted_to(method, option, tmp_path, "score")
     together = score(model, padded(ROWS, 0), padded([[1] * len(row) for row in ROWS], 0))
-    alone = [score(model, torch.tensor([row]), torch.ones(1, len(row), dtype=torch.long)) for row in ROWS]
-    torch.testing.assert_close(together, torch.cat(alone), rtol=1e-4, atol=1e-4)
+    single = [score(model, torch.tensor([row]), torch.ones(1, len(row), dtype=torch.long)) for row in ROWS]
+    torch.testing.assert_close(together, torch.cat(single), rtol=1e-4, atol=1e-4)
     other = copy.deepcopy(model)
     with torch.no_grad():
         other.prompt_encoder["default"].embedding.weight.mul_(-1)

@@ -207,7 +207,7 @@ def test_galore_is_adamw_among_the_leading_singular_vectors(shape):
     once = dataclasses.replace(settings, update_every=100)
     kept = run(once, gradients, start, dtype=torch.float32)
     assert np.allclose(kept[1], course[1])
-    assert not np.allclose(kept[2], course[2])  # the third step chose the directions anew
+    assert not np.allclose(kept[2], course[2])  # the third step chose the directions again
 
 
 @pytest.mark.parametrize(("kind", "rank"), [(GaLore, 3)])

@@ -54,7 +54,7 @@ MODELS = {
 }
 
 
-def made(name):
+def build_model(name):
     with torch.device("meta"):
         return MODELS[name]()
 
@@ -72,7 +72,7 @@ def expected_undecayed(model):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_exactly_norms_biases_and_embeddings_are_not_decayed(name):
-    model = made(name)
+    model = build_model(name)
     optimizer = AdamW(lr=0.1, weight_decay=0.5).build(model.named_parameters())
     decay = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
     undecayed = {name for name, parameter in model.named_parameters() if decay[id(parameter)] == 0.0}
@@ -112,7 +112,7 @@ LAYERS = {
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_layer_decay_lowers_the_rate_from_the_output_down(name):
-    model = made(name)
+    model = build_model(name)
     found = rates(AdamW(lr=0.1, layer_decay=0.5).build(model.named_parameters()), model)
     for prefix, distance in LAYERS[name].items():
         matched = [rate for parameter, rate in found.items() if parameter.startswith(prefix)]

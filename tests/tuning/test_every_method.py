@@ -1,4 +1,4 @@
-"""What holds of every tuning option: new tokens are trained and kept or refused, and what is added is float32."""
+"""Properties of every tuning option: new tokens are trained and saved or refused; added parameters are float32."""
 
 import dataclasses
 
@@ -9,22 +9,16 @@ from instruct_lab.config.options import options
 from instruct_lab.errors import InstructLabError
 from instruct_lab.experiment.matrix import component_of
 from instruct_lab.model import Tokenizer
-from instruct_lab.tuning import Prompting
+from tests.support.small_methods import small_method
 
 OPTIONS = [option.name for option in options("tuning")]
-SMALLER = {"fourierft": {"n_frequency": 50}}
-REFUSE_NEW_TOKENS = {"ia3", "oft", "boft", "vera", "fourierft", "prompt_tuning", "prompt_tuning_text", "p_tuning"}
-REFUSE_NEW_TOKENS |= {"prefix_tuning"}
+METHODS = {option: small_method(option) for option in OPTIONS}
 
 
-def method_of(option):
-    return dataclasses.replace(component_of("tuning", option), **SMALLER.get(option, {}))
-
-
-def loaded(cache, option, **fields):
-    made = component_of("model", "tiny_bart" if option == "bitfit" else "tiny_random")  # one that has biases
-    made = dataclasses.replace(made, **fields)
-    return made.load(made.load_tokenizer(cache), cache)
+def load_model(cache, method, head="language", **fields):
+    with_biases = component_of("model", "tiny_bart" if method.needs_biases else "tiny_random")
+    chosen = dataclasses.replace(with_biases, **fields)
+    return chosen.load(chosen.load_tokenizer(cache), cache, head)
 
 
 def step(model, ids):
@@ -34,40 +28,37 @@ def step(model, ids):
     torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=1.0).step()
 
 
-def rows_of(model, place):
+def embedding_of(model, token):
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     layer = base.get_input_embeddings()
-    return layer(torch.tensor([place])).detach()
+    return layer(torch.tensor([token])).detach()
 
 
-@pytest.mark.parametrize("option", OPTIONS)
-def test_new_tokens_train_and_are_kept_or_are_refused(option, tmp_path):
-    method, grown = method_of(option), {"tokenizer": Tokenizer(extra_tokens=["<new>"])}
-    plain = loaded(tmp_path, option, **grown)
-    (number,) = plain.added_token_ids
-    before = rows_of(plain.model, number)
-    if option in REFUSE_NEW_TOKENS:
+@pytest.mark.parametrize("option", [option for option, method in METHODS.items() if method.trains])
+def test_new_tokens_are_trained_and_saved_or_refused(option, tmp_path):
+    method, tokenizer = METHODS[option], Tokenizer(extra_tokens=["<new>"])
+    loaded = load_model(tmp_path, method, tokenizer=tokenizer)
+    (token,) = loaded.added_token_ids
+    before = embedding_of(loaded.model, token)
+    if not method.trains_new_tokens:
         with pytest.raises(InstructLabError, match=r"1 new tokens.*untrained"):
-            method.apply(plain)
+            method.apply(loaded)
         return
     torch.manual_seed(0)
-    tuned = method.apply(plain)
-    if isinstance(method, Prompting):
-        return
-    step(tuned.model, torch.tensor([[5, number, 6, number, 7]]))
-    after = rows_of(tuned.model, number)
-    assert not torch.equal(before, after), "trained"
+    tuned = method.apply(loaded)
+    step(tuned.model, torch.tensor([[5, token, 6, token, 7]]))
+    after = embedding_of(tuned.model, token)
+    assert not torch.equal(before, after)
     method.save(tuned, tmp_path / "saved")
-    again = method.load(loaded(tmp_path, option, **grown), tmp_path / "saved")
-    torch.testing.assert_close(rows_of(again.model, number), after)
+    again = method.load(load_model(tmp_path, method, tokenizer=tokenizer), tmp_path / "saved")
+    torch.testing.assert_close(embedding_of(again.model, token), after)
 
 
 @pytest.mark.parametrize("head", ["language", "score"])
-@pytest.mark.parametrize("option", [name for name in OPTIONS if component_of("tuning", name).is_adapter])
-def test_what_is_added_is_float32_beside_narrow_weights(option, head, tmp_path):
-    made = dataclasses.replace(component_of("model", "tiny_random"), dtype="bfloat16")
-    method = method_of(option)
-    tuned = method.apply(made.load(made.load_tokenizer(tmp_path), tmp_path, head))
+@pytest.mark.parametrize("option", [option for option, method in METHODS.items() if method.is_adapter])
+def test_added_parameters_are_float32_in_a_model_of_bfloat16(option, head, tmp_path):
+    method = METHODS[option]
+    tuned = method.apply(load_model(tmp_path, method, head, dtype="bfloat16"))
     model = tuned.model
     trained = {name: p.dtype for name, p in model.named_parameters() if p.requires_grad}
     assert set(trained.values()) == {torch.float32}, trained
@@ -78,8 +69,8 @@ def test_what_is_added_is_float32_beside_narrow_weights(option, head, tmp_path):
     torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1).step()
     after = model.eval()(**inputs).logits
     method.save(tuned, tmp_path / "saved")
-    again = method.load(made.load(made.load_tokenizer(tmp_path), tmp_path, head), tmp_path / "saved")
-    rounded = {"rtol": 0.05, "atol": 5e-3} if option in ("pissa", "olora") else {}  # what they took out of the weights
+    again = method.load(load_model(tmp_path, method, head, dtype="bfloat16"), tmp_path / "saved")
+    rounded = {"rtol": 0.05, "atol": 5e-3} if not method.keeps_base else {}  # the weights they changed are rounded
     torch.testing.assert_close(again.model.eval()(**inputs).logits, after, **rounded)
     if method.mergeable:
         merged = method.merge(again).model(**inputs).logits

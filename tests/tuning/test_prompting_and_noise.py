@@ -29,8 +29,8 @@ SHOWN = [
 def loaded(tmp_path_factory):
     cache = tmp_path_factory.mktemp("cache")
     settings = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2}
-    made = Decoder(weights=Random(architecture="llama", settings={**settings, "tie_word_embeddings": True}))
-    return made.load(made.load_tokenizer(cache), cache)
+    chosen = Decoder(weights=Random(architecture="llama", settings={**settings, "tie_word_embeddings": True}))
+    return chosen.load(chosen.load_tokenizer(cache), cache)
 
 
 @pytest.fixture
@@ -103,7 +103,7 @@ def test_noise_is_bounded_by_alpha_and_drawn_in_training_alone(model):
     noise = model.train().get_input_embeddings()(ids) - plain
     bound = 5.0 / (4 * 16) ** 0.5
     assert 0.8 * bound < float(noise.abs().max()) <= bound
-    assert not torch.equal(model.get_input_embeddings()(ids) - plain, noise), "drawn anew"
+    assert not torch.equal(model.get_input_embeddings()(ids) - plain, noise), "drawn again"
 
 
 # ---- what trains
@@ -191,8 +191,8 @@ EXPORTED = {
 
 @pytest.mark.parametrize("option", EXPORTED)
 def test_an_exported_projection_of_its_own_gives_the_same_outputs(option, tmp_path):
-    made = component_of("model", option)
-    loaded = made.load(made.load_tokenizer(tmp_path), tmp_path)
+    chosen = component_of("model", option)
+    loaded = chosen.load(chosen.load_tokenizer(tmp_path), tmp_path)
     model = loaded.model
     batch = {"input_ids": torch.tensor([[5, 6, 7, 8]])}
     if model.config.is_encoder_decoder:
@@ -213,8 +213,8 @@ def test_an_exported_projection_of_its_own_gives_the_same_outputs(option, tmp_pa
 
 @pytest.mark.parametrize("option", EXPORTED)
 def test_noise_reaches_what_every_family_reads(option, tmp_path):
-    made = component_of("model", option)
-    model = made.load(made.load_tokenizer(tmp_path), tmp_path).model
+    chosen = component_of("model", option)
+    model = chosen.load(chosen.load_tokenizer(tmp_path), tmp_path).model
     for module in model.modules():
         for name in ("p", "dropout", "activation_dropout", "attention_dropout"):
             if isinstance(getattr(module, name, None), float):
@@ -232,11 +232,11 @@ def test_noise_reaches_what_every_family_reads(option, tmp_path):
 @pytest.mark.parametrize("method", [PromptTuning, PTuning, PrefixTuning], ids=lambda method: method.__name__)
 @pytest.mark.parametrize("option", ["tiny_random", "tiny_encoder_decoder", "tiny_bart"])
 def test_answers_do_not_depend_on_what_is_asked_beside_them(option, method, tmp_path):
-    made = component_of("model", option)
-    loaded = made.load(made.load_tokenizer(tmp_path), tmp_path)
+    chosen = component_of("model", option)
+    loaded = chosen.load(chosen.load_tokenizer(tmp_path), tmp_path)
     torch.manual_seed(0)
     for parameter in loaded.model.parameters():
-        parameter.data = 0.4 * torch.randn_like(parameter)  # answers that differ from place to place
+        parameter.data = 0.4 * torch.randn_like(parameter)  # answers that differ from position to position
     tuned = method(num_virtual_tokens=4).apply(loaded).model.eval()
     prompts = [[5, 6, 7], [9, 8, 7, 6, 5, 4, 3, 12, 13], [20, 21, 22, 23, 24, 25]]
     generation = Generation(max_new_tokens=12)
@@ -247,8 +247,8 @@ def test_answers_do_not_depend_on_what_is_asked_beside_them(option, method, tmp_
 
 
 def test_a_decoder_that_shares_its_encoder_s_layer_reads_no_noise(tmp_path):
-    made = component_of("model", "tiny_encoder_decoder")
-    model = made.load(made.load_tokenizer(tmp_path), tmp_path).model.train()
+    chosen = component_of("model", "tiny_encoder_decoder")
+    model = chosen.load(chosen.load_tokenizer(tmp_path), tmp_path).model.train()
     layer = model.get_input_embeddings()
     model.get_encoder().set_input_embeddings(layer)
     model.get_decoder().set_input_embeddings(layer)
@@ -259,4 +259,4 @@ def test_a_decoder_that_shares_its_encoder_s_layer_reads_no_noise(tmp_path):
     )
     ids = torch.tensor([[1, 2, 3]])
     model(input_ids=ids, decoder_input_ids=ids)
-    assert read == [False, True], "the encoder's tokens alone have noise"
+    assert read == [False, True], "only the encoder's tokens have noise"

@@ -29,8 +29,8 @@ def base(tmp_path):
 
     def load(tied=True, tokenizer=None, dtype="float32", **settings):
         weights = Random(settings={**SETTINGS, "tie_word_embeddings": tied, **settings})
-        made = Decoder(weights=weights, tokenizer=tokenizer or Tokenizer(), dtype=dtype)
-        return made.load(made.load_tokenizer(tmp_path), tmp_path)
+        chosen = Decoder(weights=weights, tokenizer=tokenizer or Tokenizer(), dtype=dtype)
+        return chosen.load(chosen.load_tokenizer(tmp_path), tmp_path)
 
     return load
 
@@ -168,7 +168,7 @@ def test_lora_adapts_the_modules_that_are_named(base, fields, expected):
 
 
 @pytest.mark.parametrize(
-    ("fields", "said"),
+    ("fields", "message"),
     [
         ({"target_modules": ["q_proj", "w_proj"]}, "w_proj"),
         ({"target_modules": ["query"]}, LINEAR),
@@ -178,8 +178,8 @@ def test_lora_adapts_the_modules_that_are_named(base, fields, expected):
         ({"target_modules": ["input_layernorm"]}, LINEAR),
     ],
 )
-def test_name_that_matches_nothing_is_an_error_that_lists_the_linear_layers(base, fields, said):
-    with pytest.raises(InstructLabError, match=said):
+def test_name_that_matches_nothing_is_an_error_that_lists_the_linear_layers(base, fields, message):
+    with pytest.raises(InstructLabError, match=message):
         LoRA(**fields).apply(base(tied=False))
 
 
@@ -224,14 +224,14 @@ def test_training_moves_the_adapter_and_leaves_the_model(base):
 
 @pytest.mark.parametrize("tokens", [[], ["<new>"]])
 def test_adapter_is_float32_beside_a_bfloat16_model(base, tokens, tmp_path):
-    made = Tokenizer(extra_tokens=tokens)
+    tokenizer = Tokenizer(extra_tokens=tokens)
     lora = LoRA(r=2, bias="none")
-    model = lora.apply(base(dtype="bfloat16", tokenizer=made))
+    model = lora.apply(base(dtype="bfloat16", tokenizer=tokenizer))
     assert {p.dtype for p in model.model.parameters() if p.requires_grad} == {torch.float32}
     assert {p.dtype for p in model.model.parameters() if not p.requires_grad} == {torch.bfloat16}
     train(model)
     lora.save(model, tmp_path / "saved")
-    again = lora.load(base(dtype="bfloat16", tokenizer=made), tmp_path / "saved")
+    again = lora.load(base(dtype="bfloat16", tokenizer=tokenizer), tmp_path / "saved")
     assert torch.equal(logits(again), logits(model))
 
 
@@ -241,17 +241,17 @@ def test_adapter_is_float32_beside_a_bfloat16_model(base, tokens, tmp_path):
 @pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize("tokens", [[], ["<a>", "<b>"]], ids=["plain", "new tokens"])
 def test_adapter_and_merged_model_generate_as_the_trained_one(base, tmp_path, tied, tokens):
-    made, lora = Tokenizer(extra_tokens=tokens), LoRA(r=4, dropout=0.1)
+    tokenizer, lora = Tokenizer(extra_tokens=tokens), LoRA(r=4, dropout=0.1)
     torch.manual_seed(0)
-    model = train(lora.apply(base(tied, made)), (9, 8, 7, 258, 3, 258 + len(tokens)))
+    model = train(lora.apply(base(tied, tokenizer)), (9, 8, 7, 258, 3, 258 + len(tokens)))
     lora.save(model, tmp_path / "saved")
-    again = lora.load(base(tied, made), tmp_path / "saved")
+    again = lora.load(base(tied, tokenizer), tmp_path / "saved")
     assert torch.equal(logits(again), logits(model))
     expected = answers(model)
     assert answers(again) == expected
-    assert expected != answers(base(tied, made))
+    assert expected != answers(base(tied, tokenizer))
     merged = lora.merge(again)
-    assert type(merged.model) is type(base(tied, made).model)
+    assert type(merged.model) is type(base(tied, tokenizer).model)
     torch.testing.assert_close(logits(merged), logits(model), atol=1e-4, rtol=1e-4)
     assert answers(merged) == expected
     same = merged.model.get_output_embeddings().weight is merged.model.get_input_embeddings().weight
@@ -271,9 +271,9 @@ def test_folder_holds_the_adapter_alone(base, tmp_path):
 
 @pytest.mark.parametrize("tied", [True, False])
 def test_rows_of_new_tokens_train_and_no_others(base, tied):
-    made, lora = Tokenizer(extra_tokens=["<a>"]), LoRA(r=2)
-    plain = base(tied, made)
-    merged = lora.merge(train(lora.apply(base(tied, made)), (5, 259, 6, 259)))
+    tokenizer, lora = Tokenizer(extra_tokens=["<a>"]), LoRA(r=2)
+    plain = base(tied, tokenizer)
+    merged = lora.merge(train(lora.apply(base(tied, tokenizer)), (5, 259, 6, 259)))
     for get in ("get_input_embeddings", "get_output_embeddings"):
         before, after = getattr(plain.model, get)().weight, getattr(merged.model, get)().weight
         assert torch.equal(before[:259], after[:259])
@@ -314,8 +314,8 @@ def test_merging_leaves_the_frozen_weights(base, settings, dtype):
     before = {name: value.clone() for name, value in frozen.items()}
     merged = lora.merge(model).model
     assert [name for name, value in before.items() if not value.equal(frozen[name])] == []
-    untuned = base(dtype=dtype).model
-    assert not merged.model.layers[0].mlp.up_proj.weight.equal(untuned.model.layers[0].mlp.up_proj.weight)
+    original = base(dtype=dtype).model
+    assert not merged.model.layers[0].mlp.up_proj.weight.equal(original.model.layers[0].mlp.up_proj.weight)
 
 
 def test_adapter_with_numbers_that_are_not_finite_is_not_merged(base):

@@ -12,7 +12,7 @@ from instruct_lab.tuning import PrefixTuning, PromptTuning, PTuning
 from instruct_lab.tuning.cache_names import cache_name
 
 METHODS = [PrefixTuning(num_virtual_tokens=5), PromptTuning(num_virtual_tokens=5), PTuning(num_virtual_tokens=5)]
-PROMPTS = [[(7 * row + 3 * place) % 250 for place in range(2 + 4 * row)] for row in range(4)]
+PROMPTS = [[(7 * row + 3 * position) % 250 for position in range(2 + 4 * row)] for row in range(4)]
 SMALL = {
     "hidden_size": 32,
     "intermediate_size": 48,
@@ -43,9 +43,9 @@ BART = {
 }
 
 
-def adapted_to(method, made, cache):
+def adapted_to(method, chosen, cache):
     """The model with virtual tokens that are far from where they started, and the model without."""
-    plain = made.load(made.load_tokenizer(cache), cache)
+    plain = chosen.load(chosen.load_tokenizer(cache), cache)
     adapted = method.apply(plain.with_model(copy.deepcopy(plain.model)))
     torch.manual_seed(0)
     with torch.no_grad():
@@ -56,7 +56,7 @@ def adapted_to(method, made, cache):
     return adapted, plain
 
 
-def alone(model, prompt, num_tokens):
+def generate_one(model, prompt, num_tokens):
     """The most likely tokens, each from a forward pass over all of the text: as in training, without a cache."""
     ids = list(prompt)
     with torch.no_grad():
@@ -80,10 +80,10 @@ def written(model, prompt, num_tokens):
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: type(method).__name__)
 def test_a_decoder_answers_as_in_training(method, architecture, tmp_path):
     attention = "eager" if architecture == "bloom" else "sdpa"
-    made = Decoder(weights=Random(architecture=architecture, settings=DECODERS[architecture]), attention=attention)
-    adapted, plain = adapted_to(method, made, tmp_path)
-    expected = [alone(adapted.model, prompt, 6) for prompt in PROMPTS]
-    assert expected != [alone(plain.model, prompt, 6) for prompt in PROMPTS]
+    chosen = Decoder(weights=Random(architecture=architecture, settings=DECODERS[architecture]), attention=attention)
+    adapted, plain = adapted_to(method, chosen, tmp_path)
+    expected = [generate_one(adapted.model, prompt, 6) for prompt in PROMPTS]
+    assert expected != [generate_one(plain.model, prompt, 6) for prompt in PROMPTS]
     generation = Generation(max_new_tokens=6, batch_size=4)
     assert generation.generate_ids(adapted.model, PROMPTS, [], 258) == expected
     method.save(adapted, tmp_path / "saved")
@@ -94,14 +94,14 @@ def test_a_decoder_answers_as_in_training(method, architecture, tmp_path):
 @pytest.mark.parametrize("architecture", ["t5", "bart"])
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: type(method).__name__)
 def test_an_encoder_decoder_writes_as_in_training(method, architecture, tmp_path):
-    made = EncoderDecoder(weights=Random(architecture=architecture, settings=T5 if architecture == "t5" else BART))
-    adapted, plain = adapted_to(method, made, tmp_path)
+    chosen = EncoderDecoder(weights=Random(architecture=architecture, settings=T5 if architecture == "t5" else BART))
+    adapted, plain = adapted_to(method, chosen, tmp_path)
     expected = [written(adapted.model, prompt, 6) for prompt in PROMPTS]
-    untuned = [written(plain.model, prompt, 6) for prompt in PROMPTS]
-    assert expected != untuned
+    plain_answers = [written(plain.model, prompt, 6) for prompt in PROMPTS]
+    assert expected != plain_answers
     generation = Generation(max_new_tokens=6, batch_size=4)
     assert generation.generate_ids(adapted.model, PROMPTS, [], 258) == expected
-    assert generation.generate_ids(plain.model, PROMPTS, [], 258) == untuned
+    assert generation.generate_ids(plain.model, PROMPTS, [], 258) == plain_answers
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: type(method).__name__)
@@ -118,8 +118,8 @@ def test_beam_search_with_virtual_tokens_finds_what_a_full_search_finds(method, 
 
 def test_keys_and_values_for_a_model_that_takes_none_are_refused(tmp_path):
     settings = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
-    made = Encoder(weights=Random(architecture="modernbert", settings=settings))
-    model = made.load(made.load_tokenizer(tmp_path), tmp_path)
+    chosen = Encoder(weights=Random(architecture="modernbert", settings=settings))
+    model = chosen.load(chosen.load_tokenizer(tmp_path), tmp_path)
     assert cache_name(model.model) is None
     with pytest.raises(InstructLabError, match="takes no keys and values"):
         PrefixTuning().apply(model)
