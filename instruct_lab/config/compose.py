@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
 import hydra
 import yaml
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException, MissingConfigException
@@ -26,6 +23,7 @@ from instruct_lab.errors import ConfigError, Problem, one_line
 
 PRIMARY = "train"
 SWEEP = "sweep"
+Load = Callable[[list[Override]], DictConfig]
 COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, yaml.YAMLError, UnicodeDecodeError)
 
 
@@ -62,11 +60,21 @@ def initialized_hydra() -> Iterator[None]:
         yield
 
 
-def compose(overrides: list[str]) -> Composition:
+def load_config(overrides: list[Override]) -> DictConfig:
+    """Hydra's composition of `conf/train.yaml`; called inside `initialized_hydra`."""
+    texts = [str(override.input_line) for override in overrides]
+    return hydra.compose(PRIMARY, overrides=texts, return_hydra_config=True)
+
+
+def compose(overrides: list[str], load: Load = load_config) -> Composition:
     """Compose `conf/train.yaml` with overrides in Hydra's syntax.
 
     Overrides that name no group, option or syntax that exists are collected as problems and left out, so that the rest
     of the config can still be checked. Keys that no component has are kept: building refuses them by name.
+
+    Args:
+        overrides: as typed.
+        load: composes the overrides that can be applied; a sweep shares work between its points.
 
     Raises:
         ConfigError: an option file itself cannot be read or composed.
@@ -77,7 +85,7 @@ def compose(overrides: list[str]) -> Composition:
     single = [override for override in parsed if not override.is_sweep_override()]
     applied = [applicable for one in single if (applicable := to_applicable(one, problems)) is not None]
     with initialized_hydra():
-        config = _compose_usable(applied, problems)
+        config = _compose_usable(applied, problems, load)
     chosen = config.hydra.runtime.choices
     of_runs = [group for group in GROUPS if group not in SWEEP_GROUPS]
     choices = {group: _to_plain(chosen[group]) for group in of_runs if chosen.get(group) not in (None, "null")}
@@ -128,65 +136,22 @@ def _to_plain(choice: Any) -> Any:
     return list(choice) if OmegaConf.is_list(choice) else choice
 
 
-def _compose_usable(overrides: list[Override], problems: list[Problem]) -> DictConfig:
+def _compose_usable(overrides: list[Override], problems: list[Problem], load: Load) -> DictConfig:
     """Compose with every override that can be applied; report each that cannot."""
     try:
-        return _compose(overrides)
+        return load(overrides)
     except COMPOSITION_ERRORS as first:
         usable: list[Override] = []
         for override in overrides:  # one by one: which of them cannot be applied?
             try:
-                _compose([*usable, override])
+                load([*usable, override])
                 usable.append(override)
             except COMPOSITION_ERRORS as error:
                 problems.append(_composition_problem(str(override.input_line), error))
         try:
-            return _compose(usable)
+            return load(usable)
         except COMPOSITION_ERRORS as error:
             raise ConfigError([*problems, _composition_problem("", error)]) from first
-
-
-def _compose(overrides: list[Override]) -> DictConfig:
-    """What the option files give, with values set in it afterwards and in their order, as Hydra sets them."""
-    loader: Any = GlobalHydra.instance().config_loader()
-    files: list[str] = []
-    values: list[Override] = []
-    for override in overrides:
-        key = override.key_or_group
-        is_option = "." not in key and bool(loader.get_group_options(key))
-        if override.is_force_add() and not is_option:
-            values.append(override)
-        else:
-            if not is_option:  # such as a deletion: it applies to what was set before it
-                files += [str(value.input_line) for value in values]
-                values.clear()
-            files.append(str(override.input_line))
-    config = _compose_files(tuple(files))
-    for value in values:
-        OmegaConf.update(config, value.key_or_group, value.value(), merge=True, force_add=True)
-    return config
-
-
-_composed_files: ContextVar[dict[tuple[str, ...], DictConfig] | None] = ContextVar("composed files", default=None)
-
-
-@contextmanager
-def files_read_once() -> Iterator[None]:
-    """Until the block ends, configs that differ only in values share what their option files give, read once."""
-    token = _composed_files.set({})
-    try:
-        yield
-    finally:
-        _composed_files.reset(token)
-
-
-def _compose_files(overrides: tuple[str, ...]) -> DictConfig:
-    known = _composed_files.get()
-    if known is None:
-        return hydra.compose(PRIMARY, overrides=[*overrides], return_hydra_config=True)
-    if overrides not in known:
-        known[overrides] = hydra.compose(PRIMARY, overrides=[*overrides], return_hydra_config=True)
-    return copy.deepcopy(known[overrides])
 
 
 def _composition_problem(override: str, error: Exception) -> Problem:

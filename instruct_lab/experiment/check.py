@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from instruct_lab.config import lab_code
 from instruct_lab.config.build import FAILED, Build, build
 from instruct_lab.config.classes import TARGET
-from instruct_lab.config.compose import Composition, compose
+from instruct_lab.config.compose import Composition, Load, compose, load_config
 from instruct_lab.config.options import GROUPS, STUDIES, options, shadowed
 from instruct_lab.errors import ConfigError, Problem
 from instruct_lab.experiment import rules
@@ -76,15 +76,16 @@ def plain(config: DictConfig) -> dict[str, Any]:
     return {str(key): value for key, value in container.items()}
 
 
-def check(overrides: list[str], settings_only: bool = False) -> Checked:
+def check(overrides: list[str], settings_only: bool = False, load: Load = load_config) -> Checked:
     """Compose, build and compare; every problem is collected, none is raised.
 
     Args:
         overrides: in Hydra's syntax.
         settings_only: see `instruct_lab.experiment.rules.problems`.
+        load: see `instruct_lab.config.compose.compose`.
     """
     try:
-        composition = compose(overrides)
+        composition = compose(overrides, load)
     except ConfigError as error:
         return Checked(Composition(OmegaConf.create({}), {}, overrides, error.problems), error.problems)
     result, sweep = build(composition.config), build(composition.sweep)

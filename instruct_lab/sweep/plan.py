@@ -13,7 +13,7 @@ from hydra.core.override_parser.types import Override
 
 from instruct_lab.cache import describe
 from instruct_lab.config.build import build
-from instruct_lab.config.compose import Composition, compose, files_read_once
+from instruct_lab.config.compose import Composition, compose
 from instruct_lab.errors import ConfigError, Problem
 from instruct_lab.experiment.check import Checked, check, plain
 from instruct_lab.experiment.rules.monitoring import monitored_direction
@@ -22,6 +22,7 @@ from instruct_lab.records.identity import config_hash
 from instruct_lab.sweep.launchers import Launcher
 from instruct_lab.sweep.samplers import Sampler
 from instruct_lab.sweep.settings import Sweep
+from instruct_lab.sweep.shared_files import SharedFiles
 from instruct_lab.sweep.space import Dimension, Space, SpaceError, dimension_of_override, space_of
 from instruct_lab.training.names import run_name
 
@@ -84,12 +85,8 @@ def plan(overrides: list[str]) -> Plan:
     Raises:
         ConfigError: it cannot run; lists every problem, and the points that have it.
     """
-    with files_read_once():
-        return _plan(overrides)
-
-
-def _plan(overrides: list[str]) -> Plan:
-    composition = compose(overrides)
+    files = SharedFiles()
+    composition = compose(overrides, files.load)
     built = build(composition.sweep)
     if built.problems or composition.problems:
         raise ConfigError([*composition.problems, *built.problems])
@@ -97,7 +94,7 @@ def _plan(overrides: list[str]) -> Plan:
     space = _space(settings, composition)
     num_points = _num_points(settings, sampler, space)
     base = [str(override.input_line) for override in _fixed(composition)]
-    checked = _check_points(space, base, settings, num_points)
+    checked = _check_points(space, base, settings, num_points, files)
     experiment = next(iter(checked.values())).experiment
     directions, wrong_directions = _directions(settings, experiment)
     problems = [*_metric_problems(settings, sampler), *wrong_directions]
@@ -184,7 +181,9 @@ def _num_points(settings: Sweep, sampler: Sampler, space: Space) -> int:
 # ---- points
 
 
-def _check_points(space: Space, base: list[str], settings: Sweep, num_points: int) -> dict[tuple[str, ...], Checked]:
+def _check_points(
+    space: Space, base: list[str], settings: Sweep, num_points: int, files: SharedFiles
+) -> dict[tuple[str, ...], Checked]:
     """Check points before the sweep starts.
 
     Returns:
@@ -199,7 +198,7 @@ def _check_points(space: Space, base: list[str], settings: Sweep, num_points: in
     for values in _points_to_check(space, num_points):
         count += 1
         overrides, label = [*base, *space.overrides(values)], ", ".join(f"{k}={v}" for k, v in values.items())
-        checked = check(overrides)
+        checked = check(overrides, load=files.load)
         if not checked.problems:
             passed[tuple(overrides)] = checked
         for problem in checked.problems:

@@ -5,28 +5,28 @@
 Points of the default study that differ in the learning rate (default: 64), checked both ways alternately, three times.
 """
 
-import contextlib
 import statistics
 import sys
 import time
 
-from instruct_lab.config.compose import files_read_once
+from instruct_lab.config.compose import load_config
 from instruct_lab.experiment.check import check
+from instruct_lab.sweep.shared_files import SharedFiles
 
 
-def seconds(num_points, scope):
+def seconds(num_points, load):
     started = time.perf_counter()
-    with scope():
-        for number in range(num_points):
-            check([f"optimizer.lr={(number + 1) * 1e-5}", "trainer.max_steps=20", "metrics=perplexity"]).or_refuse()
+    for number in range(num_points):
+        overrides = [f"optimizer.lr={(number + 1) * 1e-5}", "trainer.max_steps=20", "metrics=perplexity"]
+        check(overrides, load=load).or_refuse()
     return time.perf_counter() - started
 
 
 def main():
     """Print both and their ratio."""
     num_points = int(sys.argv[1]) if len(sys.argv) > 1 else 64
-    seconds(1, contextlib.nullcontext)
-    rounds = [(seconds(num_points, contextlib.nullcontext), seconds(num_points, files_read_once)) for _ in range(3)]
+    seconds(1, load_config)
+    rounds = [(seconds(num_points, load_config), seconds(num_points, SharedFiles().load)) for _ in range(3)]
     each, once = (statistics.median(column) for column in zip(*rounds, strict=True))
     print(f"{num_points} points: {each:.2f} s, files read once {once:.2f} s, ratio {each / once:.1f}")
 

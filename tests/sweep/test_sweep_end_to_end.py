@@ -14,7 +14,7 @@ import pytest
 from support.sweeps import sweep_runs
 
 from instruct_lab import cli
-from instruct_lab.experiment import check as check_room
+from instruct_lab.experiment import check as check_module
 from instruct_lab.training import run as run_module
 from instruct_lab.training.module import TuningModule
 
@@ -181,8 +181,10 @@ def test_a_trial_leaves_nothing_in_memory(lab, tiny, monkeypatch, first):
 
 def test_a_planned_trial_is_composed_once(lab, tiny, monkeypatch):
     composed = []
-    compose = check_room.compose
-    monkeypatch.setattr(check_room, "compose", lambda overrides: (composed.append(overrides), compose(overrides))[1])
+    compose = check_module.compose
+    monkeypatch.setattr(
+        check_module, "compose", lambda overrides, load: (composed.append(overrides), compose(overrides, load))[1]
+    )
     assert cli.main(["train", "-m", *tiny, *SHORT, "tuning.r=2,4"]) == 0
     assert [sum(f"tuning.r={r}" in overrides for overrides in composed) for r in (2, 4)] == [1, 1]
     assert [run["status"] for run in sweep_runs(lab)] == ["finished", "finished"]

@@ -7,7 +7,8 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
 from instruct_lab.config import compose as composing
-from instruct_lab.config.compose import PRIMARY, compose, files_read_once
+from instruct_lab.config.compose import PRIMARY, compose
+from instruct_lab.sweep.shared_files import SharedFiles
 
 CASES = {
     "values": ["optimizer.lr=3e-4", "tuning.r=4", "seed=3"],
@@ -37,9 +38,9 @@ def compose_with_hydra(overrides):
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_config_is_what_hydra_composes(lab, name):
-    expected = compose_with_hydra(CASES[name])
+    expected, files = compose_with_hydra(CASES[name]), SharedFiles()
     for _ in range(2):
-        composed = compose(CASES[name])
+        composed = compose(CASES[name], files.load)
         assert not composed.problems
         config = OmegaConf.to_container(composed.config, resolve=False)
         assert config == {k: v for k, v in OmegaConf.to_container(expected).items() if k not in ("hydra", "sweep")}
@@ -51,7 +52,7 @@ def test_a_config_is_what_hydra_composes(lab, name):
         }
 
 
-def test_points_share_what_the_files_give_and_nothing_else(lab, monkeypatch):
+def test_points_share_the_composed_files_and_nothing_else(lab, monkeypatch):
     composed, of_hydra = [], hydra.compose
     monkeypatch.setattr(hydra, "compose", lambda *a, **k: (composed.append(k["overrides"]), of_hydra(*a, **k))[1])
     rates, options = ["1e-4", "2e-4", "3e-4"], ["lora", "full"]
@@ -59,18 +60,15 @@ def test_points_share_what_the_files_give_and_nothing_else(lab, monkeypatch):
     apart = [compose(point) for point in points]
     assert len(composed) == len(points)
     composed.clear()
-    with files_read_once():
-        together = [compose(point) for point in points]
-        together[0].config.optimizer.lr = 7  # its own
-        assert compose(points[0]).config == apart[0].config
+    files = SharedFiles()
+    together = [compose(point, files.load) for point in points]
+    together[0].config.optimizer.lr = 7  # does not change what is shared
+    assert compose(points[0], files.load).config == apart[0].config
     assert composed == [["tuning=lora"], ["tuning=full"]]
     assert [one.config for one in together[1:]] == [one.config for one in apart[1:]]
     assert [one.choices for one in together] == [one.choices for one in apart]
-    composed.clear()
-    compose(points[0])  # files may have changed since
-    assert len(composed) == 1
 
 
 def test_an_override_that_adds_a_group_is_hydras_to_refuse(lab):
     with composing.initialized_hydra(), pytest.raises(HydraException):
-        composing._compose(OverridesParser.create().parse_overrides(["++tuning=lora"]))
+        SharedFiles().load(OverridesParser.create().parse_overrides(["++tuning=lora"]))
