@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Position:
-    """Where a run stands after its warm-up.
+    """The position of a step in a run whose warm-up has ended.
 
     Args:
         step: index of the optimizer step, from 0.
@@ -32,24 +32,24 @@ class Position:
 
     @property
     def progress(self) -> float:
-        """The share of the steps after warm-up that are done, in [0, 1]."""
+        """Share of the steps after warm-up that are finished, in [0, 1]."""
         return min(1.0, (self.step - self.warmup) / max(1, self.num_steps - self.warmup))
 
 
 @component
 class LRScheduler(Component, ABC):
-    """A warm-up from 0 to the peak rate, then the schedule's own course."""
+    """A linear warm-up from 0 to the peak rate, then the schedule."""
 
     warmup_steps: Annotated[int, Field(ge=0)] | None = None  # optimizer steps of linear warm-up
-    warmup_ratio: Annotated[float, Field(ge=0, lt=1)] | None = None  # the same as a share of all steps
+    warmup_ratio: Annotated[float, Field(ge=0, lt=1)] | None = None  # the same, as a share of all optimizer steps
 
     def __post_init__(self) -> None:
         if self.warmup_steps is not None and self.warmup_ratio is not None:
-            raise Refusal("warmup_steps", "give warmup_steps or warmup_ratio, not both: set the other to null")
+            raise Refusal("warmup_steps", "excludes warmup_ratio: set one of both to null")
 
     @abstractmethod
     def after_warmup(self, at: Position) -> float:
-        """The factor of the peak rate at a position after warm-up."""
+        """The factor of the peak rate after warm-up."""
 
     def factor(self, step: int, num_steps: int) -> float:
         """The factor of the peak rate for the optimizer step with this index, from 0, of `num_steps`."""
@@ -118,14 +118,14 @@ class CosineRestarts(LRScheduler):
     """Several half cosines, each from the peak rate again. Source: Loshchilov and Hutter, 2017 (SGDR)."""
 
     cycles: Annotated[int, Field(ge=1)] = 3  # half cosines in the run
-    growth: Annotated[float, Field(gt=0)] = 1.0  # length of each cycle by the one before it
-    peak_decay: Annotated[float, Field(gt=0, le=1)] = 1.0  # peak of each cycle by the one before it
+    growth: Annotated[float, Field(gt=0)] = 1.0  # length of each cycle divided by that of the previous one
+    peak_decay: Annotated[float, Field(gt=0, le=1)] = 1.0  # peak of each cycle divided by that of the previous one
     min_ratio: Annotated[float, Field(ge=0, le=1)] = 0.0  # the factor at the end of each cycle
 
     def __post_init__(self) -> None:
         LRScheduler.__post_init__(self)
         if self.peak_decay ** (self.cycles - 1) < self.min_ratio:
-            raise Refusal("peak_decay", f"the last cycle's peak would lie below min_ratio, {self.min_ratio}")
+            raise Refusal("peak_decay", f"the peak of the last cycle would be below min_ratio, {self.min_ratio}")
 
     def after_warmup(self, at: Position) -> float:
         """min_ratio + (peak - min_ratio)·(1 + cos(pi · progress within the cycle)) / 2."""
@@ -141,10 +141,10 @@ class CosineRestarts(LRScheduler):
 
 @component
 class InverseSquareRoot(LRScheduler):
-    """The peak rate, then falling with one over the root of the steps. Source: Vaswani et al., 2017.
+    """The peak rate, then falling with the inverse square root of the steps. Source: Vaswani et al., 2017.
 
-    sqrt(timescale / (timescale + steps since warm-up)), which with the warm-up as timescale is the Transformer's own.
-    Does not depend on the number of steps.
+    sqrt(timescale / (timescale + steps since warm-up)); with the warm-up as timescale it is the schedule of the paper.
+    It does not depend on the number of steps.
     """
 
     timescale: Annotated[int, Field(ge=1)] | None = (
@@ -165,17 +165,17 @@ class WarmupStableDecay(LRScheduler):
     (1 + cos(pi·t)) / 2; scaled so that it ends at `min_ratio`.
     """
 
-    decay_ratio: Annotated[float, Field(ge=0, le=1)] = 0.2  # share of all steps, the last ones, that decay
-    decay_shape: Literal["1-sqrt", "linear", "cosine"] = "1-sqrt"  # of the fall
+    decay_ratio: Annotated[float, Field(ge=0, le=1)] = 0.2  # share of all steps that decay, at the end
+    decay_shape: Literal["1-sqrt", "linear", "cosine"] = "1-sqrt"  # shape of the decay
     min_ratio: Annotated[float, Field(ge=0, le=1)] = 0.0  # the last step's factor
 
     def __post_init__(self) -> None:
         LRScheduler.__post_init__(self)
         if self.decay_ratio + (self.warmup_ratio or 0) > 1:
-            raise Refusal("decay_ratio", f"with warmup_ratio {self.warmup_ratio} it is more than all steps")
+            raise Refusal("decay_ratio", f"the sum with warmup_ratio {self.warmup_ratio} is above 1")
 
     def after_warmup(self, at: Position) -> float:
-        """1, then the decay."""
+        """1, then the decay to `min_ratio`."""
         start = max(at.warmup, at.num_steps - math.ceil(self.decay_ratio * at.num_steps))
         if at.step < start:
             return 1.0

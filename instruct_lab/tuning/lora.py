@@ -151,6 +151,7 @@ class LoRA(PeftMethod):
         geometric mean of the rates of A and B is that of LoRA.
         """
         rate = MEASURED_RATE * (MEASURED_WIDTH / max(hidden_size or 0, MEASURED_WIDTH)) ** WIDTH_POWER
+        rate = float(f"{rate:.2g}")  # an estimate
         return rate / self.lr_ratio**0.5 / (1 if self.keeps_base else 4)
 
     @property

@@ -116,7 +116,7 @@ def test_infilling_predicts_the_whole_text(text, seed, permute):
     if not permute:
         rest = iter(example.input_ids)
         kept = [token for token in found.input_ids if token != T5.mask_token_id]
-        assert all(token in rest for token in kept), "what is read stands in order"
+        assert all(token in rest for token in kept), "the input keeps the order of the text"
 
 
 def test_sentences_are_permuted_only_when_asked():

@@ -443,7 +443,7 @@ def test_micro_batches_sum_to_the_batch(objective):
 
 
 @pytest.mark.parametrize("kind", [DPO, CPO], ids=lambda kind: kind.__name__)
-def test_labels_of_pairs_are_smoothed_in_training_alone(kind):
+def test_labels_of_pairs_are_smoothed_only_in_training(kind):
     model = llama().eval()
     batch = batch_for(model, paired=True)
     batch.reference = REFERENCE

@@ -1,4 +1,4 @@
-"""Losses and scores of models with virtual tokens are read where the text's own tokens stand."""
+"""Losses and scores of models with virtual tokens are computed at the positions of the text's own tokens."""
 
 import copy
 
@@ -35,7 +35,7 @@ def padded(rows, value):
 
 @pytest.mark.parametrize("option", MODELS)
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: type(method).__name__)
-def test_logits_are_those_of_each_text_alone(method, option, tmp_path):
+def test_logits_equal_those_of_single_texts(method, option, tmp_path):
     model = adapted_to(method, option, tmp_path)
     labels = [[IGNORED, IGNORED, *row[2:]] for row in ROWS]
     batch = Batch(padded(ROWS, 0), padded([[1] * len(row) for row in ROWS], 0), padded(labels, IGNORED))
@@ -61,7 +61,7 @@ def test_logits_are_those_of_each_text_alone(method, option, tmp_path):
 
 @pytest.mark.parametrize("option", ["tiny_random", "tiny_encoder"])
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: type(method).__name__)
-def test_scores_are_those_of_each_text_alone_and_depend_on_the_virtual_tokens(method, option, tmp_path):
+def test_scores_equal_those_of_single_texts_and_depend_on_the_virtual_tokens(method, option, tmp_path):
     model = adapted_to(method, option, tmp_path, "score")
     together = score(model, padded(ROWS, 0), padded([[1] * len(row) for row in ROWS], 0))
     single = [score(model, torch.tensor([row]), torch.ones(1, len(row), dtype=torch.long)) for row in ROWS]

@@ -195,7 +195,7 @@ def test_every_optimizer_takes_its_groups_from_the_same_place(kind):
     assert [found[id(parameter)] for _, parameter in parameters] == expected
 
 
-def test_a_package_that_is_not_there_is_told(monkeypatch):
+def test_a_missing_package_is_reported(monkeypatch):
     import importlib.util
 
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)

@@ -80,7 +80,7 @@ def test_the_most_similar_example_stands_nearest():
     ]
 
 
-def test_too_few_examples_are_told():
+def test_too_few_examples_are_refused():
     with pytest.raises(InstructLabError, match="4 single-turn examples"):
         Prompting(shots=4).prompts([asked("one")], SHOWN)
 
@@ -94,7 +94,7 @@ def test_settings_without_effect_are_refused():
 # ---- noise
 
 
-def test_noise_is_bounded_by_alpha_and_drawn_in_training_alone(model):
+def test_noise_is_bounded_by_alpha_and_drawn_only_in_training(model):
     ids = torch.tensor([[1, 2, 3, 4]])
     model = model.model
     plain = model.get_input_embeddings()(ids)
@@ -163,7 +163,7 @@ def test_lora_s_second_matrix_can_learn_faster():
 
 
 @pytest.mark.parametrize("init", ["pissa", "olora"])
-def test_an_adapter_that_changes_the_frozen_weights_fits_the_untuned_model(model, init, tmp_path):
+def test_an_adapter_that_changes_the_frozen_weights_fits_the_base_model(model, init, tmp_path):
     batch = {"input_ids": torch.tensor([[1, 2, 3, 4, 5]])}
     method = LoRA(r=4, alpha=8.0, init=init)
     plain = model.model(**batch).logits.detach()

@@ -183,12 +183,12 @@ def test_name_that_matches_nothing_is_an_error_that_lists_the_linear_layers(base
         LoRA(**fields).apply(base(tied=False))
 
 
-def test_lora_starts_from_the_untuned_model(base):
+def test_lora_starts_from_the_base_model(base):
     plain = logits(base())
     assert torch.equal(logits(LoRA().apply(base())), plain)
 
 
-def test_lora_draws_from_the_callers_random_state_alone(base):
+def test_lora_draws_only_from_the_callers_random_state(base):
     def weights(seed):
         torch.manual_seed(seed)
         return [
@@ -258,7 +258,7 @@ def test_adapter_and_merged_model_generate_as_the_trained_one(base, tmp_path, ti
     assert same is tied
 
 
-def test_folder_holds_the_adapter_alone(base, tmp_path):
+def test_folder_holds_only_the_adapter(base, tmp_path):
     from safetensors import safe_open
 
     lora = LoRA(r=2)

@@ -74,13 +74,13 @@ def suitable_learning_rate(
 ) -> float | None:
     """The peak learning rate that suits the tuning method, the objective, the optimizer and the model.
 
-    `None` if nothing is trained, or if the method declares no rate. Two digits: it is an estimate.
+    `None` if nothing is trained, or if the method declares no rate.
     """
     is_pretrained = not isinstance(model.weights, Random)
     rate = tuning.learning_rate_for(facts_of(model, cache_path).hidden_size, is_pretrained)
     if rate is None:
         return None
-    return float(f"{rate * optimizer.learning_rate_scale * objective.learning_rate_scale:.2g}")
+    return float(f"{rate * optimizer.learning_rate_scale * objective.learning_rate_scale:.6g}")
 
 
 def check_learning_rate(
