@@ -1,8 +1,4 @@
-"""Batched decoding with padding on the left: token by token here, or by `generate` of transformers.
-
-Token by token, rows leave the batch when their answer is complete; `generate` computes all rows until the last one is.
-The seconds of both are compared by tests/benchmarks/decoding_against_generate.py.
-"""
+"""Batched decoding by `generate` of transformers, with every setting of its own."""
 
 from __future__ import annotations
 
@@ -12,13 +8,13 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from transformers import DynamicCache, GenerationConfig, LogitsProcessorList
+from transformers import GenerationConfig, LogitsProcessorList
 
-from instruct_lab.generation.library_names import cache_argument, can_remove_rows
-from instruct_lab.generation.next_token import OnlyDrawnToken, RepetitionPenalty, Sampler, Sampling
+from instruct_lab.generation.next_token import DrawnToken, RepetitionPenalty, Sampling
 
-MAX_RUNNING_SHARE = 0.75
-"""Finished rows are removed once at most this share of the batch is running: removing copies the cache."""
+FIRST_AND_FORBIDDEN_TOKENS = ("forced_bos_token_id", "bad_words_ids")
+"""Fields of an encoder-decoder's generation config that decide, beside its start token, which token comes first and
+which never."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -29,7 +25,7 @@ class Settings:
         sampling: the distribution that tokens are drawn from; None: the most likely token is chosen.
         stop_token_ids: an answer ends before the first of these.
         pad_token_id: fills up shorter prompts.
-        decoder_start: arguments of a generation config; see `library_names.decoder_start`.
+        decoder_start: what `decoder_start` returns.
     """
 
     max_new_tokens: int
@@ -40,6 +36,11 @@ class Settings:
     stop_token_ids: tuple[int, ...]
     pad_token_id: int
     decoder_start: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def samples_beams(self) -> bool:
+        """Whether beams are drawn, which only transformers' own sampling does."""
+        return self.sampling is not None and self.num_beams > 1
 
 
 @contextlib.contextmanager
@@ -70,6 +71,23 @@ def has_prefix_before_padding(model: Any) -> bool:
     return bool(has_virtual_tokens) and not model.config.is_encoder_decoder
 
 
+def decoder_start(model: Any) -> dict[str, Any]:
+    """Arguments of a generation config with which an encoder-decoder starts its text, and what it must not write.
+
+    Call it before `evaluation_mode`: transformers keeps some of these values in the model's own generation config.
+
+    Returns:
+        An empty dict for other models.
+    """
+    if not model.config.is_encoder_decoder:
+        return {}
+    own = getattr(model, "generation_config", None)
+    found = {name: getattr(own, name, None) or getattr(model.config, name, None) for name in FIRST_AND_FORBIDDEN_TOKENS}
+    start = getattr(own, "decoder_start_token_id", None)
+    found["decoder_start_token_id"] = model.config.decoder_start_token_id if start is None else start
+    return {name: value for name, value in found.items() if value is not None}
+
+
 def decode(
     model: Any, prompts: Sequence[Sequence[int]], settings: Settings, seeds: Sequence[int] = ()
 ) -> list[list[int]]:
@@ -81,102 +99,62 @@ def decode(
         settings: how answers are decoded.
         seeds: of sampling, one for each prompt.
     """
-    device = next(model.parameters()).device
+    if settings.samples_beams and len(prompts) > 1:  # transformers draws all rows of a batch from one random state
+        return [decode(model, [prompt], settings, [seed])[0] for prompt, seed in zip(prompts, seeds, strict=True)]
+    is_encoder_decoder = model.config.is_encoder_decoder
     width = max(map(len, prompts))
     input_ids = torch.full((len(prompts), width), settings.pad_token_id)  # [batch, seq]
     mask = torch.zeros_like(input_ids)
     for row, prompt in enumerate(prompts):
-        start = 0 if model.config.is_encoder_decoder else width - len(prompt)  # an encoder is padded on the right
+        start = 0 if is_encoder_decoder else width - len(prompt)  # an encoder is padded on the right
         input_ids[row, start : start + len(prompt)] = torch.tensor(prompt)
         mask[row, start : start + len(prompt)] = 1
+    device = next(model.parameters()).device
     input_ids, mask = input_ids.to(device), mask.to(device)
-    if settings.num_beams == 1 and can_remove_rows(model):
-        rows = _decode_by_token(model, input_ids, mask, settings, seeds)
-    else:
-        rows = _decode_by_transformers(model, input_ids, mask, settings, seeds)
-    return [_before_stop(row, settings.stop_token_ids) for row in rows]
-
-
-def _decode_by_token(
-    model: Any, input_ids: torch.Tensor, mask: torch.Tensor, settings: Settings, seeds: Sequence[int]
-) -> list[list[int]]:
-    """One forward pass per token, in which only unfinished rows remain."""
-    sampler = None if settings.sampling is None else Sampler(settings.sampling, seeds)
-    stops = torch.tensor(settings.stop_token_ids, device=input_ids.device, dtype=torch.long)
-    answers: list[list[int]] = [[] for _ in range(len(input_ids))]
-    rows = list(range(len(input_ids)))  # which answer each row of the batch belongs to
-    seen = input_ids  # [batch, seq], prompt and answer so far
-    cache_name = cache_argument(model)
-    assert cache_name is not None
-    cache = DynamicCache(config=model.config.get_text_config(decoder=True))
-    new, running = input_ids, torch.ones(len(input_ids), dtype=torch.bool, device=input_ids.device)
-    for step in range(settings.max_new_tokens):
-        positions = (mask.cumsum(dim=-1) - 1).clamp(min=0)[:, -new.shape[1] :]  # [batch, new]
-        outputs = model(
-            input_ids=new,
+    with torch.random.fork_rng(enabled=settings.samples_beams):
+        if settings.samples_beams:
+            torch.manual_seed(seeds[0])
+        output = model.generate(
+            input_ids=input_ids,
             attention_mask=mask,
-            position_ids=positions,
-            use_cache=True,
-            logits_to_keep=1,
-            **{cache_name: cache},
+            generation_config=_generation_config(settings),
+            logits_processor=_logits_processors(settings, mask[:, :1] if is_encoder_decoder else mask, seeds),
         )
-        scores = outputs.logits[:, -1].float()  # [batch, vocab]
-        if settings.repetition_penalty != 1:
-            scores = RepetitionPenalty(settings.repetition_penalty, mask)(seen, scores)
-        chosen = scores.argmax(dim=-1) if sampler is None else sampler.draw(seen, scores, rows)  # [batch]
-        for row, token, runs in zip(rows, chosen.tolist(), running.tolist(), strict=True):
-            if runs:
-                answers[row].append(token)
-        running = running & ~torch.isin(chosen, stops)
-        num_running = int(running.sum())
-        if num_running == 0 or step == settings.max_new_tokens - 1:
-            break
-        new = chosen[:, None]  # [batch, 1]
-        mask = torch.cat([mask, torch.ones_like(new)], dim=1)
-        seen = torch.cat([seen, new], dim=1)
-        if num_running <= MAX_RUNNING_SHARE * len(rows):
-            kept = running.nonzero()[:, 0]
-            cache.batch_select_indices(kept)
-            new, mask, seen, running = new[kept], mask[kept], seen[kept], running[kept]
-            rows = [rows[index] for index in kept.tolist()]
-    return answers
+    first = 1 if is_encoder_decoder else width  # after the decoder's start token, or after the prompt
+    return [_before_stop(row, settings.stop_token_ids) for row in output[:, first:].tolist()]
 
 
-def _decode_by_transformers(
-    model: Any, input_ids: torch.Tensor, mask: torch.Tensor, settings: Settings, seeds: Sequence[int]
-) -> list[list[int]]:
-    """Beam search, encoder-decoders, and models that `can_remove_rows` excludes."""
-    samples_beams = settings.sampling is not None and settings.num_beams > 1
-    if samples_beams and len(input_ids) > 1:  # transformers draws all rows of a batch from one random state
-        one_by_one = zip(input_ids[:, None], mask[:, None], seeds, strict=True)
-        return [_decode_by_transformers(model, ids, row, settings, [seed])[0] for ids, row, seed in one_by_one]
-    config = GenerationConfig(
+def _generation_config(settings: Settings) -> GenerationConfig:
+    sampling = settings.sampling.arguments if settings.sampling is not None and settings.samples_beams else {}
+    beams = {"length_penalty": settings.length_penalty} if settings.num_beams > 1 else {}
+    return GenerationConfig(
         **settings.decoder_start,
         max_new_tokens=settings.max_new_tokens,
-        do_sample=samples_beams,
+        do_sample=settings.samples_beams,
         num_beams=settings.num_beams,
         eos_token_id=list(settings.stop_token_ids) or None,
         pad_token_id=settings.pad_token_id,
         use_cache=True,
-        **(settings.sampling.arguments if settings.sampling is not None and samples_beams else {}),
-        **({"length_penalty": settings.length_penalty} if settings.num_beams > 1 else {}),
+        **sampling,
+        **beams,
     )
+
+
+def _logits_processors(settings: Settings, mask: torch.Tensor, seeds: Sequence[int]) -> LogitsProcessorList:
+    """The repetition penalty, and the drawn tokens.
+
+    Args:
+        settings: how answers are decoded.
+        mask: int64 `[batch, seq]`, of the text that the model continues.
+        seeds: of sampling, one for each row.
+    """
     processors = LogitsProcessorList()
     if settings.repetition_penalty != 1:
-        seen = mask[:, :1] if model.config.is_encoder_decoder else mask  # a decoder's own text starts without padding
-        seen = seen.repeat_interleave(settings.num_beams, dim=0)
-        processors.append(RepetitionPenalty(settings.repetition_penalty, seen))
-    if settings.sampling is not None and not samples_beams:
-        processors.append(OnlyDrawnToken(Sampler(settings.sampling, seeds)))
-    with torch.random.fork_rng(enabled=samples_beams):
-        if samples_beams:
-            torch.manual_seed(seeds[0])
-        output = model.generate(
-            input_ids=input_ids, attention_mask=mask, generation_config=config, logits_processor=processors
-        )
-    start = 1 if model.config.is_encoder_decoder else input_ids.shape[1]  # after the decoder's start token
-    rows: list[list[int]] = output[:, start:].tolist()
-    return rows
+        beams_mask = mask.repeat_interleave(settings.num_beams, dim=0)
+        processors.append(RepetitionPenalty(settings.repetition_penalty, beams_mask))
+    if settings.sampling is not None and not settings.samples_beams:
+        processors.append(DrawnToken(settings.sampling, seeds))
+    return processors
 
 
 def _before_stop(row: list[int], stop_token_ids: Sequence[int]) -> list[int]:

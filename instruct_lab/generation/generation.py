@@ -100,8 +100,13 @@ class Generation(Component):
         """
         import torch
 
-        from instruct_lab.generation.decoding import Settings, decode, evaluation_mode, has_prefix_before_padding
-        from instruct_lab.generation.library_names import decoder_start
+        from instruct_lab.generation.decoding import (
+            Settings,
+            decode,
+            decoder_start,
+            evaluation_mode,
+            has_prefix_before_padding,
+        )
         from instruct_lab.generation.next_token import Sampling
 
         self._check_lengths(model, prompts)

@@ -42,8 +42,11 @@ class Sampling:
         return {"temperature": self.temperature or 1.0, "top_p": self.top_p or 1.0, "top_k": self.top_k or 0}
 
 
-class Sampler:
-    """Draws tokens for the rows of a batch; each row has its own seed, so that a draw does not depend on other rows.
+class DrawnToken(LogitsProcessor):
+    """Draws a token for each row and leaves only that one, so that greedy search chooses it.
+
+    Each row has its own seed, so that its tokens do not depend on the other rows, which transformers' own sampling does
+    not offer.
 
     Args:
         sampling: the distribution.
@@ -54,32 +57,15 @@ class Sampler:
         self._generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         self._warpers = sampling.warpers
 
-    def draw(self, seen: torch.Tensor, scores: torch.Tensor, rows: Sequence[int]) -> torch.Tensor:
-        """Draw a token for each of some rows of the first batch, by inverting the cumulative distribution.
-
-        Args:
-            seen: prompt and answer so far, `[rows, seq]`.
-            scores: float32 logits `[rows, vocab]`.
-            rows: indices of these rows in the first batch.
-        """
-        wide = torch.float32 if scores.device.type == "mps" else torch.float64
-        cumulative = self._warpers(seen, scores).softmax(dim=-1).to(wide).cumsum(dim=-1)  # [rows, vocab]
-        uniform = torch.tensor([torch.rand((), generator=self._generators[row], dtype=wide) for row in rows])
-        thresholds = uniform.to(cumulative)[:, None] * cumulative[:, -1:]
-        tokens = torch.searchsorted(cumulative, thresholds, right=True)[:, 0]  # [rows]
-        return tokens.clamp(max=scores.shape[-1] - 1)
-
-
-class OnlyDrawnToken(LogitsProcessor):
-    """Leaves only the drawn token, so that the greedy search of transformers chooses it."""
-
-    def __init__(self, sampler: Sampler) -> None:
-        self._sampler = sampler
-
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         """Logits `[rows, vocab]`: 0 for the drawn token, minus infinity for all others."""
-        drawn = self._sampler.draw(input_ids, scores.float(), range(len(scores)))
-        return torch.full_like(scores, -torch.inf).scatter(1, drawn[:, None], 0.0)
+        wide = torch.float32 if scores.device.type == "mps" else torch.float64
+        warped = self._warpers(input_ids, scores.float())
+        cumulative = warped.softmax(dim=-1).to(wide).cumsum(dim=-1)  # [rows, vocab]
+        uniform = torch.tensor([torch.rand((), generator=generator, dtype=wide) for generator in self._generators])
+        thresholds = uniform.to(cumulative)[:, None] * cumulative[:, -1:]  # inverse of the cumulative distribution
+        drawn = torch.searchsorted(cumulative, thresholds, right=True).clamp(max=scores.shape[-1] - 1)  # [rows, 1]
+        return torch.full_like(scores, -torch.inf).scatter(1, drawn, 0.0)
 
 
 class RepetitionPenalty(LogitsProcessor):
