@@ -89,13 +89,13 @@ def _stage_table(stages: list[Stage], counted: list[Stage]) -> Markup:
                 stage.package,
                 stage.name,
                 _format_rows(stage.counts.get("", stage.rows)),
-                share_bar(rows_out / highest, f"{rows_out:,} rows go on"),
+                share_bar(rows_out / highest, f"{rows_out:,} rows kept"),
                 f"{100 * rows_out / rows_in:.3g}\u00a0%" if rows_in else "–",
                 *(_format_rows(stage.counts.get(split)) for split in splits),
                 *(stage.count(action) or None for action in actions),
             ]
         )
-    return render_table(["package", "stage", "rows", "", "go on", *splits, *actions], rows)
+    return render_table(["package", "stage", "rows", "", "kept", *splits, *actions], rows)
 
 
 def _format_rows(counts: tuple[int, int] | None) -> str:

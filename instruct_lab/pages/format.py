@@ -1,4 +1,4 @@
-"""Values and tables as text: each kind of value has one format, in whichever report it stands."""
+"""Values and tables as text: each kind of value has one format, in every report."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ class Grid(Sampler):
 
 @component
 class Random(Sampler):
-    """Points drawn uniformly (uniformly in the logarithm where an interval says so; Bergstra and Bengio, 2012)."""
+    """Points drawn uniformly (in the logarithm if an interval has the tag log; Bergstra and Bengio, 2012)."""
 
     def build(self, space: Space, number: int) -> Any:
         """Optuna's sampler."""

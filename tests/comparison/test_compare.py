@@ -58,7 +58,7 @@ def test_of_several_equal_configurations_one_differs_from_the_best_in_one_of_twe
         scores, groups_of_runs = scores_of(groups)
         plain = scores.differences(groups_of_runs, scores.best(groups_of_runs))
         false += any(probability < 0.05 for _, probability in plain)
-    print(f"{arms} arms of {seeds} runs: {false / count:.1%} of comparisons tell a difference")
+    print(f"{arms} configurations of {seeds} runs: {false / count:.1%} of comparisons find a difference")
     assert 0.01 * count <= false <= 0.09 * count
 
 
@@ -99,8 +99,8 @@ def test_a_real_difference_is_found_though_the_intervals_overlap(tmp_path):
     assert difference.verdict == "differs"
     expected = paired_difference(ExactMatch(), rows_of(second), rows_of(first))
     assert (difference.value, difference.low, difference.high) == (expected.value, expected.low, expected.high)
-    alone = summarize(ExactMatch(), rows_of(first))
-    assert (compared.means[NAME][0].low, compared.means[NAME][0].high) == (alone.low, alone.high)
+    summary = summarize(ExactMatch(), rows_of(first))
+    assert (compared.means[NAME][0].low, compared.means[NAME][0].high) == (summary.low, summary.high)
     assert compared.config == {"tuning.kind": ["lora", "dora"]}
     assert compared.choices == {"tuning": ["lora", "dora"]}
     assert [arm.label for arm in compared.arms] == ["tuning=lora", "tuning=dora"]

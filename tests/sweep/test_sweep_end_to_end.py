@@ -1,4 +1,4 @@
-"""Real sweeps of tiny trainings: killed and continued, with failing trials, shared and alone."""
+"""Real sweeps of tiny trainings: killed and continued, with failing trials, in one process and in several."""
 
 import gc
 import json
