@@ -17,7 +17,7 @@ from instruct_lab.errors import Problem
 
 
 class _Failed:
-    """Stands for a value that could not be built; the problem is reported where it failed, not in the parts above."""
+    """Marks a value that could not be built; the problem is reported where it failed, not in the parts above."""
 
     def __repr__(self) -> str:
         return "<failed>"

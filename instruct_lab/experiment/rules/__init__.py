@@ -28,7 +28,7 @@ COMBINATION_RULES: tuple[Rule, ...] = (
     declarations.check_biases_exist,
     declarations.check_positions,
 )
-"""What choices of several groups have to agree on. `check --all` skips these: there, one option stands among the
+"""What choices of several groups have to agree on. `check --all` skips these, since it combines one option with the
 defaults of all other groups, and it need not suit their family, objective and metrics."""
 
 SETTING_RULES: tuple[Rule, ...] = (
