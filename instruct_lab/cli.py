@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -122,8 +123,8 @@ def _add(
 
 
 def _add_config_commands(commands: Any) -> None:
-    check = _add(
-        commands,
+    add = functools.partial(_add, commands)
+    check = add(
         "check",
         configs.check,
         "report everything that is wrong with a config",
@@ -139,8 +140,7 @@ def _add_config_commands(commands: Any) -> None:
         "--matrix", action="store_true", help="list every combination of model family, objective, tuning and batching"
     )
     _add_multirun(check)
-    show = _add(
-        commands,
+    show = add(
         "show",
         configs.show,
         "show the composed config, and where each value came from",
@@ -151,8 +151,7 @@ def _add_config_commands(commands: Any) -> None:
     )
     _add_overrides(show)
     show.add_argument("--all", action="store_true", help="show fields that are not set too, with their defaults")
-    inspect = _add(
-        commands,
+    inspect = add(
         "inspect",
         data.inspect,
         "show the data as it will reach the model",
@@ -168,8 +167,7 @@ def _add_config_commands(commands: Any) -> None:
     inspect.add_argument("--dropped", metavar="REASON", help="rows left out for a reason that contains this text")
     inspect.add_argument("--ids", action="store_true", help="show token ids too")
     inspect.add_argument("--html", metavar="FILE", help="write a page instead of printing")
-    listing = _add(
-        commands,
+    listing = add(
         "list",
         configs.list_,
         "list the options of all groups, of one group, or everything about one option",
@@ -181,16 +179,14 @@ def _add_config_commands(commands: Any) -> None:
     )
     listing.add_argument("group", nargs="?", metavar="GROUP")
     listing.add_argument("option", nargs="?", metavar="OPTION", help="its fields, and what it works with")
-    init = _add(
-        commands,
+    init = add(
         "init",
         configs.init,
         "write a lab of your own: a folder with one commented example of each kind",
         "instruct-lab init my_lab",
     )
     init.add_argument("path", metavar="DIR")
-    stored = _add(
-        commands,
+    stored = add(
         "cache",
         cache.cache,
         "list or clear the data cache: preprocessed and tokenised data",
@@ -205,8 +201,8 @@ def _add_config_commands(commands: Any) -> None:
 
 
 def _add_run_commands(commands: Any) -> None:
-    train = _add(
-        commands,
+    add = functools.partial(_add, commands)
+    train = add(
         "train",
         runs.train,
         "train, evaluate and record one run, or a sweep of them",
@@ -217,8 +213,7 @@ def _add_run_commands(commands: Any) -> None:
     )
     _add_overrides(train)
     _add_multirun(train)
-    resume = _add(
-        commands,
+    resume = add(
         "resume",
         runs.resume,
         "continue a run, or a sweep, that was interrupted",
@@ -226,8 +221,7 @@ def _add_run_commands(commands: Any) -> None:
         code=True,
     )
     _add_run(resume)
-    reproduce = _add(
-        commands,
+    reproduce = add(
         "reproduce",
         runs.reproduce,
         "run a recorded config again, as a new run",
@@ -235,8 +229,7 @@ def _add_run_commands(commands: Any) -> None:
         code=True,
     )
     _add_run(reproduce)
-    listing = _add(
-        commands,
+    listing = add(
         "runs",
         runs.runs,
         "list the recorded runs",
@@ -250,20 +243,14 @@ def _add_run_commands(commands: Any) -> None:
     listing.add_argument("--sort", metavar="KEY", help=order)
     listing.add_argument("--reverse", action="store_true", help="the largest, or the newest, first")
     _add_runs_path(listing)
-    watch = _add(
-        commands,
-        "watch",
-        runs.watch,
-        "show a sweep's table while it runs",
-        "instruct-lab watch latest",
-    )
+    watch = add("watch", runs.watch, "show a sweep's table while it runs", "instruct-lab watch latest")
     watch.add_argument("sweep", metavar="SWEEP", nargs="?", default="latest", help="its id or folder (default: latest)")
     _add_runs_path(watch)
 
 
 def _add_comparing_commands(commands: Any) -> None:
-    comparing = _add(
-        commands,
+    add = functools.partial(_add, commands)
+    comparing = add(
         "compare",
         compare.compare,
         "compare runs, or those of a sweep, on the examples they share",
@@ -281,8 +268,7 @@ def _add_comparing_commands(commands: Any) -> None:
     page = "write one self-contained page with charts instead of printing"
     comparing.add_argument("--html", metavar="FILE", help=page)
     _add_runs_path(comparing)
-    report = _add(
-        commands,
+    report = add(
         "report",
         compare.report,
         "write a study's report in Markdown: question, command, results, conclusion",
@@ -291,8 +277,7 @@ def _add_comparing_commands(commands: Any) -> None:
     report.add_argument("study", metavar="STUDY", help="its name: instruct-lab list experiments")
     report.add_argument("--output", metavar="FILE", help="write a file instead of printing")
     _add_runs_path(report)
-    dashboard = _add(
-        commands,
+    dashboard = add(
         "dashboard",
         compare.dashboard,
         "open every recorded run in a page on this machine",
@@ -304,8 +289,8 @@ def _add_comparing_commands(commands: Any) -> None:
 
 
 def _add_using_commands(commands: Any) -> None:
-    generate = _add(
-        commands,
+    add = functools.partial(_add, commands)
+    generate = add(
         "generate",
         use.generate,
         "print the tuned model's answer",
@@ -318,8 +303,7 @@ def _add_using_commands(commands: Any) -> None:
     generate.add_argument("--system", default=None, help="a system message before the prompt")
     generate.add_argument("--base", action="store_true", help="answer with the untuned model")
     _add_checkpoint(generate)
-    export = _add(
-        commands,
+    export = add(
         "export",
         use.export,
         "write the tuned model as a plain Hugging Face folder",
