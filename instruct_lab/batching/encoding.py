@@ -130,7 +130,8 @@ class SegmentEncoder:
             must_cut = must_cut or segment.starts_answer
             if not segment.text:
                 continue
-            ordinary = segment.role is not None and self._spells_special(segment.text)
+            is_text = segment.role is not None and not segment.has_tokens
+            ordinary = is_text and self._spells_special(segment.text)
             if must_cut or ordinary or current != (segment.trained, ordinary):
                 close()
             current, must_cut = (segment.trained, ordinary), False
@@ -144,7 +145,7 @@ class SegmentEncoder:
                 closing, text = self._special.closing(text[:end]), text[end:]
                 close()
             texts.append(text)
-            closing = self._special.closing(text) if segment.role is None else None
+            closing = None if is_text else self._special.closing(text)
         close()
         return pieces
 

@@ -27,12 +27,14 @@ class Segment:
             special token is ordinary text; in template text it is the token.
         starts_answer: whether the piece starts an assistant's content: tokens never merge across its start, so that
             the prompt's ids are the same as at inference.
+        has_tokens: whether special tokens spelled in content are these tokens.
     """
 
     text: str
     trained: bool
     role: str | None = None
     starts_answer: bool = False
+    has_tokens: bool = False
 
 
 class Template(Component, ABC):

@@ -2,59 +2,91 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 from instruct_lab.data import Message
 from instruct_lab.errors import InstructLabError
 from instruct_lab.template.base import Segment, TrainOn
+from instruct_lab.template.locating import Located
 from instruct_lab.template.special_tokens import SpecialTokens
 
 ALTERNATIVES = "choose template=chatml, template=alpaca or template=plain"
 """The hint of errors about a template that does not fit."""
 
 
-def mark(
-    messages: Sequence[Message], glue: Sequence[str], train_on: TrainOn, special: SpecialTokens, where: str
-) -> list[Segment]:
-    """Contents and the template's own text between them as segments.
+@dataclasses.dataclass(frozen=True)
+class Marker:
+    """Marks the segments of conversations.
 
     Args:
-        messages: in order, with their contents as rendered.
-        glue: the template's text before, between and after the contents: one more than messages.
         train_on: what is trained, unless a message says so itself.
         special: the tokenizer's special tokens.
         where: named in errors.
-
-    Returns:
-        Segments whose text is the whole rendered text. The special token after an assistant's content is a separate
-        segment, trained like that content. Of other messages, only the content can be trained, unless `train_on` is
-        `all`.
-
-    Raises:
-        InstructLabError: the text after an assistant's content does not start with a special token.
+        opening: text of the template before an assistant's content that belongs to the answer.
     """
-    whole = train_on == "all"
-    answers = [index for index, message in enumerate(messages) if message.role == "assistant"]
-    by_policy = set(range(len(messages)) if whole else answers[-1:] if train_on == "last_assistant" else answers)
-    segments = [Segment(glue[0], whole)]
-    for index, message in enumerate(messages):
-        trained = index in by_policy if message.trained is None else message.trained
-        is_answer = message.role == "assistant"
-        segments.append(Segment(message.content, trained, message.role, starts_answer=is_answer))
-        after = glue[index + 1]
-        if is_answer:
-            end_of_turn = special.opening(after)
-            if end_of_turn is None:
-                raise InstructLabError(
-                    f"The template does not end an assistant's turn with a special token of the tokenizer: "
-                    f"{_quote(after)} follows the answer, so a tuned model would not learn to stop",
-                    where=where,
-                    do=ALTERNATIVES,
-                )
-            segments.append(Segment(end_of_turn, trained))
-            after = after.removeprefix(end_of_turn)
-        segments.append(Segment(after, whole))
-    return [segment for segment in segments if segment.text or segment.role is not None]
+
+    train_on: TrainOn
+    special: SpecialTokens
+    where: str
+    opening: str = ""
+
+    def mark(self, messages: Sequence[Message], glue: Sequence[str], located: Located | None = None) -> list[Segment]:
+        """Contents and the template's own text between them as segments.
+
+        Args:
+            messages: in order, with their contents as rendered.
+            glue: the template's text before, between and after the contents: one more than messages.
+            located: how the contents were found, if the template re-wraps them.
+
+        Returns:
+            Segments whose text is the whole rendered text. The special token after an assistant's content, with white
+            space before it, is a separate segment, trained like that content. Of other messages, only the content can
+            be trained, unless `train_on` is `all`.
+
+        Raises:
+            InstructLabError: the text after an assistant's content does not start with a special token.
+        """
+        whole = self.train_on == "all"
+        answers = [index for index, message in enumerate(messages) if message.role == "assistant"]
+        last_only = self.train_on == "last_assistant"
+        by_policy = set(range(len(messages)) if whole else answers[-1:] if last_only else answers)
+        segments, before = [], glue[0]
+        for index, message in enumerate(messages):
+            trained = index in by_policy if message.trained is None else message.trained
+            is_answer = message.role == "assistant"
+            opening = self.opening if is_answer and before.endswith(self.opening) else ""
+            segments.append(Segment(before.removesuffix(opening), whole))
+            segments.append(Segment(opening, trained, starts_answer=bool(opening)))
+            has_tokens = is_answer and located is not None and self._writes_tokens(located, index)
+            segments.append(
+                Segment(message.content, trained, message.role, is_answer and not opening, has_tokens=has_tokens)
+            )
+            before = glue[index + 1]
+            if is_answer:
+                closing = self._closing(before)
+                segments.append(Segment(closing, trained))
+                before = before.removeprefix(closing)
+        segments.append(Segment(before, whole))
+        return [segment for segment in segments if segment.text or segment.role is not None]
+
+    def _closing(self, after: str) -> str:
+        """White space and the special token at the start of the text after an answer."""
+        stripped = after.lstrip()
+        end_of_turn = self.special.opening(stripped)
+        if end_of_turn is None:
+            raise InstructLabError(
+                f"The template does not end an assistant's turn with a special token of the tokenizer: "
+                f"{_quote(after)} follows the answer, so a tuned model would not learn to stop",
+                where=self.where,
+                do=ALTERNATIVES,
+            )
+        return after[: len(after) - len(stripped)] + end_of_turn
+
+    def _writes_tokens(self, located: Located, index: int) -> bool:
+        """Whether the template wrote special tokens (such as `<think>`) inside a content, which itself has none."""
+        search = self.special.pattern.search
+        return bool(search(located.markup[index])) and not search(located.parts[index])
 
 
 def before_last_answer(segments: list[Segment]) -> list[Segment]:

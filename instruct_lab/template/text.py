@@ -9,7 +9,7 @@ from instruct_lab.config import component
 from instruct_lab.data import Conversation, Message
 from instruct_lab.errors import InstructLabError, Refusal
 from instruct_lab.template.base import Segment, Template, TrainOn
-from instruct_lab.template.marking import before_last_answer, mark
+from instruct_lab.template.marking import Marker, before_last_answer
 from instruct_lab.template.special_tokens import special_tokens
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ class TextTemplate(Template):
             separator = self.turn_separator if index and messages[index - 1].role == "assistant" else ""
             glue.append(text + separator + before)
             text = after
-        return mark(messages, [*glue, text], self.train_on, special_tokens(tokenizer), where)
+        return Marker(self.train_on, special_tokens(tokenizer), where).mark(messages, [*glue, text])
 
     def _around(self, role: str, turn_end: str, where: str) -> tuple[str, str]:
         if role == "assistant":

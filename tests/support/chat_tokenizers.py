@@ -243,7 +243,11 @@ def allowed(family: Family, conversations: Sequence[Conversation]) -> list[Conve
 @cache
 def byte_level(name: str) -> PreTrainedTokenizerFast:
     """A byte-level BPE with a family's chat template."""
-    family = FAMILIES[name]
+    return byte_level_of(FAMILIES[name])
+
+
+def byte_level_of(family: Family) -> PreTrainedTokenizerFast:
+    """The same for a family that is not one of `FAMILIES`."""
     backend = Tokenizer(models.BPE())
     if family.pattern is None:
         backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

@@ -3,6 +3,7 @@
 import pytest
 from support.chat_tokenizers import ALL, FAMILIES, PLAIN, allowed, byte_level, conversation, messages_of, unigram
 
+from instruct_lab.cache import describe
 from instruct_lab.data import Conversation, Message
 from instruct_lab.errors import InstructLabError
 from instruct_lab.template import ChatTemplate
@@ -126,7 +127,7 @@ def test_a_moved_system_message_is_refused():
     assert "content of message" in refused(conversation("a", "b", system="c"), jinja=jinja)
 
 
-@pytest.mark.parametrize("changed", ["| upper", "| replace('l', 'L')", ".split('</think>')[-1]", "[:3]", "| e"])
+@pytest.mark.parametrize("changed", ["| upper", "| replace('l', 'L')", "[:3]", "| e"])
 def test_a_changed_content_is_refused_with_its_message(changed):
     jinja = CHATML.replace("message['content']", f"(message['content'] {changed})")
     found = conversation("Hello", "a <b> </think> well", system="You all are terse.")
@@ -174,15 +175,39 @@ def test_jinja_that_cannot_be_parsed_is_a_problem_of_the_config():
     refused(conversation("a", "b"), jinja="{% for message in messages %}")
 
 
-def test_templates_that_print_the_date_print_a_fixed_one():
-    jinja = "{% if date_string is not defined %}{% set date_string = strftime_now('%H:%M:%S.%f') %}{% endif %}" + (
+DATED = "Today: {{ strftime_now('%d.%m.%Y %H:%M') }}, {{ strftime_now(\"%B\") }}\n" + CHATML
+
+
+def test_a_template_that_prints_the_date_prints_a_fixed_one():
+    assert render(conversation("a", "b"), jinja=DATED)[0].text.startswith("Today: 26.07.2024 00:00, July\n")
+    later = render(conversation("a", "b"), jinja=DATED, date="2025-03-01")
+    assert later[0].text.startswith("Today: 01.03.2025 00:00, March\n")
+    prompt = ChatTemplate(jinja=DATED, date="2025-03-01").render_prompt(conversation("a", "b"), byte_level("chatml"))
+    assert prompt == later[: len(prompt)]
+
+
+def test_the_date_is_what_llamas_template_prints_unless_a_variable_says_otherwise():
+    jinja = "{% if date_string is not defined %}{% set date_string = strftime_now('%d') %}{% endif %}" + (
         "Today: {{ date_string }}\n" + CHATML
     )
-    first = render(conversation("a", "b"), jinja=jinja)[0].text
-    assert first.startswith("Today: 26 Jul 2024\n")
-    assert render(conversation("a", "b"), jinja=jinja, variables={"date_string": "1 May"})[0].text.startswith(
-        "Today: 1 May\n"
-    )
+    for settings, date in [
+        ({}, "26 Jul 2024"),
+        ({"date": "2025-03-01"}, "01 Mar 2025"),
+        ({"variables": {"date_string": "1 May"}}, "1 May"),
+    ]:
+        assert render(conversation("a", "b"), jinja=jinja, **settings)[0].text.startswith(f"Today: {date}\n")
+
+
+def test_a_date_that_is_none_and_a_format_that_the_template_computes_are_refused():
+    with pytest.raises(Exception, match="not a date"):
+        ChatTemplate(date="tomorrow")
+    computed = "{% set format = '%d' %}{{ strftime_now(format) }}" + CHATML
+    with pytest.raises(InstructLabError, match="format that it computes"):
+        render(conversation("a", "b"), jinja=computed)
+
+
+def test_the_date_decides_the_key_of_cached_examples():
+    assert describe(ChatTemplate()) != describe(ChatTemplate(date="2025-03-01"))
 
 
 def test_a_conversation_without_messages_is_refused():

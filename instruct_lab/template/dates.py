@@ -1,0 +1,33 @@
+"""Today's date in chat templates, fixed so that a run renders the same text on every day."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import re
+
+from instruct_lab.errors import InstructLabError
+
+CALL = re.compile(r"""\bstrftime_now\s*\(\s*('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")\s*\)""")
+ANY_CALL = re.compile(r"\bstrftime_now\s*\(")
+
+
+def fix_date(jinja: str, date: datetime.date) -> str:
+    """The template with every call of `strftime_now`, which gives the time of rendering, replaced by a fixed date.
+
+    Args:
+        jinja: the template.
+        date: as of its first second.
+
+    Raises:
+        InstructLabError: the format of a date is computed by the template.
+    """
+    moment = datetime.datetime.combine(date, datetime.time())
+    fixed = CALL.sub(lambda call: json.dumps(moment.strftime(call[1][1:-1]), ensure_ascii=False), jinja)
+    if ANY_CALL.search(fixed):
+        raise InstructLabError(
+            "The chat template calls strftime_now with a format that it computes, so its date cannot be fixed",
+            where="the tokenizer's chat template",
+            do="set template.jinja to a template that calls strftime_now with a text in quotes",
+        )
+    return fixed

@@ -1,0 +1,193 @@
+"""Contents that a chat template re-wraps or shortens, located in the rendered conversation.
+
+Templates of reasoning models look for markup in a content, such as `</think>`, and move, drop or re-wrap its parts.
+So a conversation is rendered a second time with a placeholder for every part of a content between such markup. Where
+the placeholders stand shows what is left of each content; put back, the parts must give the rendered conversation to
+the last character.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+import re
+from collections.abc import Callable, Iterator, Sequence
+
+import jinja2
+from jinja2 import nodes
+
+from instruct_lab.data import Message
+
+GENERATION_TAG = re.compile(r"\{%-?\s*(?:end)?generation\s*-?%\}")  # transformers' own tag, unknown to plain Jinja
+PLACEHOLDER = re.compile("\ue000(\\d+)\ue001")
+
+
+def parse_template(jinja: str) -> nodes.Template:
+    """The syntax tree of a chat template, without transformers' tag around what is generated.
+
+    Raises:
+        jinja2.TemplateSyntaxError: it is not Jinja.
+    """
+    return jinja2.Environment(extensions=["jinja2.ext.loopcontrols"]).parse(GENERATION_TAG.sub("", jinja))
+
+
+def placeholder(index: int) -> str:
+    """A text to find again in a rendered conversation: private-use characters, which no template's text contains."""
+    return f"\ue000{index}\ue001"
+
+
+@dataclasses.dataclass(frozen=True)
+class Located:
+    """A rendered conversation, divided into contents and the template's text.
+
+    Args:
+        contents: what is left of each message's content.
+        glue: the template's text before, between and after them: one more than contents.
+        markup: of each content, the text between its parts, which the template may have written.
+        parts: of each content, the parts that the template copied.
+    """
+
+    contents: list[str]
+    glue: list[str]
+    markup: list[str]
+    parts: list[str]
+
+
+def locate(
+    render: Callable[[Sequence[Message]], str], messages: Sequence[Message], text: str, jinja: str
+) -> Located | None:
+    """What is left of each content in a rendered conversation; `None` if that cannot be said with certainty.
+
+    Args:
+        render: gives a conversation's text.
+        messages: the conversation.
+        text: its text, `render(messages)`.
+        jinja: the template that `render` uses.
+    """
+    pattern = _markup(jinja)
+    for strip_answer, strip_other in itertools.product(_STRIPS, repeat=2):
+        contents = [(strip_answer if m.role == "assistant" else strip_other)(m.content) for m in messages]
+        skeleton = _Skeleton(contents, pattern)
+        changed = [dataclasses.replace(m, content=c) for m, c in zip(messages, skeleton.contents, strict=True)]
+        found = skeleton.find(render(changed), text)
+        if found is not None:
+            return found
+    return None
+
+
+_STRIPS: tuple[Callable[[str], str], ...] = (str, lambda text: text.strip("\n"), str.strip)
+"""How templates trim contents."""
+
+
+@functools.lru_cache(maxsize=64)
+def _markup(jinja: str) -> re.Pattern[str]:
+    """Matches the markup that a template looks for: arguments of its calls and filters, and operands of `in`."""
+    constants = {
+        str(node.value).strip() for node in _looked_for(parse_template(jinja)) if isinstance(node, nodes.Const)
+    }
+    markup = [text for text in constants if len(text) > 1 and not all(c.isalnum() or c.isspace() for c in text)]
+    return re.compile(f"({'|'.join(map(re.escape, sorted(markup, key=len, reverse=True)))})" if markup else "((?!))")
+
+
+def _looked_for(tree: nodes.Template) -> Iterator[nodes.Node]:
+    for call in tree.find_all(nodes.Call):
+        yield from call.args
+    for applied in tree.find_all(nodes.Filter):
+        yield from applied.args
+    for comparison in tree.find_all(nodes.Compare):
+        if any(operand.op in ("in", "notin") for operand in comparison.ops):
+            yield comparison.expr
+    for assignment in tree.find_all(nodes.Assign):
+        yield assignment.node
+
+
+@dataclasses.dataclass(frozen=True)
+class _Piece:
+    """A piece of a content: markup or white space, or a part that a placeholder stands for."""
+
+    text: str
+    index: int | None = None  # of its placeholder
+
+
+class _Skeleton:
+    """Contents with a placeholder for every part between markup."""
+
+    def __init__(self, contents: Sequence[str], pattern: re.Pattern[str]) -> None:
+        self._parts: list[str] = []
+        split = [pattern.split(content) for content in contents]
+        self._messages = [
+            list(self._pieces(parts if any(map(str.strip, parts[::2])) else [content]))  # not only markup
+            for content, parts in zip(contents, split, strict=True)
+        ]
+
+    def _pieces(self, parts: list[str]) -> Iterator[_Piece]:
+        """Markup and parts; the white space beside markup belongs to neither."""
+        for number, part in enumerate(parts):
+            if number % 2:
+                yield _Piece(part)
+            elif part.strip() or len(parts) == 1:
+                start = 0 if number == 0 else len(part) - len(part.lstrip())
+                end = len(part) if number == len(parts) - 1 else len(part.rstrip())
+                yield _Piece(part[:start])
+                yield _Piece(part[start:end], len(self._parts))
+                self._parts.append(part[start:end])
+                yield _Piece(part[end:])
+            else:
+                yield _Piece(part)
+
+    @property
+    def contents(self) -> list[str]:
+        """The contents with placeholders."""
+        return [
+            "".join(piece.text if piece.index is None else placeholder(piece.index) for piece in pieces)
+            for pieces in self._messages
+        ]
+
+    def find(self, rendered: str, text: str) -> Located | None:
+        """The contents in a text.
+
+        Args:
+            rendered: the conversation with placeholders as the template renders it.
+            text: the conversation itself as the template renders it.
+        """
+        found = [int(match[1]) for match in PLACEHOLDER.finditer(rendered)]
+        if found != sorted(set(found)):
+            return None
+        between = PLACEHOLDER.split(rendered)[::2]
+        spans, position = {}, 0
+        for index, before in zip(found, between, strict=False):
+            start = position + len(before)
+            position = start + len(self._parts[index])
+            spans[index] = (start, position)
+        filled = itertools.chain.from_iterable(
+            zip(between, [*(self._parts[index] for index in found), ""], strict=True)
+        )
+        if "".join(filled) != text:
+            return None
+        return self._divide(text, spans)
+
+    def _divide(self, text: str, spans: dict[int, tuple[int, int]]) -> Located | None:
+        contents, glue, markup, parts, position = [], [], [], [], 0
+        for pieces in self._messages:
+            numbers = [number for number, piece in enumerate(pieces) if piece.index in spans]
+            if not numbers:
+                return None
+            start = spans[pieces[numbers[0]].index or 0][0]
+            for piece in reversed(pieces[: numbers[0]]):
+                before = text[position:start].rstrip()
+                if piece.index is None and piece.text.strip() and before.endswith(piece.text):
+                    start = position + len(before) - len(piece.text)
+            end = spans[pieces[numbers[-1]].index or 0][1]
+            for piece in pieces[numbers[-1] + 1 :]:
+                after = text[end:].lstrip()
+                if piece.index is None and piece.text.strip() and after.startswith(piece.text):
+                    end = len(text) - len(after) + len(piece.text)
+            own = [spans[pieces[number].index or 0] for number in numbers]
+            edges = [start, *itertools.chain.from_iterable(own), end]
+            markup.append("\n".join(text[a:b] for a, b in zip(edges[::2], edges[1::2], strict=True)))
+            parts.append("\n".join(text[a:b] for a, b in own))
+            glue.append(text[position:start])
+            contents.append(text[start:end])
+            position = end
+        return Located(contents, [*glue, text[position:]], markup, parts)
