@@ -66,6 +66,7 @@ def write_qwen(messages, writer):
             thought = thought.rpartition("<think>")[2].strip("\n")
             writer.write("<think>\n", trained="<think>" in m.content)
             writer.write(f"{thought}\n</think>\n\n", trained=thinks)
+            answer = answer.lstrip("\n")
         writer.write(answer, trained=True)
         writer.write("<|im_end|>", trained=True)
         writer.write("\n")
