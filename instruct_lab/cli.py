@@ -1,4 +1,4 @@
-"""The command line: one command for each thing that a user does; parsing it imports nothing heavy."""
+"""The command line: one command for each user task. Parsing the arguments imports no heavy library."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from instruct_lab.errors import InstructLabError
 Command = Callable[[argparse.Namespace], int]
 
 SPIN_COUNT = "10000"
-"""How often torch's CPU threads look for work before they sleep (libgomp; read when torch is imported).
+"""How often torch's CPU threads look for work before they sleep (`GOMP_SPINCOUNT`, read when torch is imported).
 
-With the default of 300,000, every operation waits for a thread that another process has displaced, which is slow on a
-shared machine. With a few thousand, threads sleep between the operations of a short training step, and waking them
-costs a sixth of the step. See tests/benchmarks/README.md.
+libgomp's default is 300,000: on a shared machine every operation then waits for threads that another process has
+displaced. With a few thousand, threads sleep between the operations of a short training step, and waking them takes a
+sixth of the step. See tests/benchmarks/README.md.
 """
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns its exit code.
+    """Run one command and return its exit code.
 
-    0 done, 1 failed while running, 2 refused before anything ran, 130 and 143 interrupted.
+    The codes are 0: done; 1: failed while running; 2: refused before anything ran; 130 and 143: interrupted.
     """
     parsed, unknown = _parser().parse_known_args(arguments)
     if unknown:
@@ -97,13 +97,13 @@ def _add(
     """Add a command.
 
     Args:
-        commands: of the parser.
-        name: as it is typed.
-        command: what it does.
-        text: what it is for, in one sentence.
-        examples: whole command lines for its `--help`.
-        json: it has `--json`.
-        code: it builds a config, so that the lab's own Python may have to run.
+        commands: the parser's collection of commands.
+        name: name of the command.
+        command: function that runs the command.
+        text: one-sentence description for `--help`.
+        examples: complete command lines for `--help`.
+        json: whether to add the option `--json`.
+        code: whether to add the option `--allow-lab-code`, for commands that build a config.
     """
     sub = commands.add_parser(
         name,
@@ -150,7 +150,7 @@ def _add_config_commands(commands: Any) -> None:
         code=True,
     )
     _add_overrides(show)
-    show.add_argument("--all", action="store_true", help="show fields that are not set too, with their defaults")
+    show.add_argument("--all", action="store_true", help="also show fields that are not set, with their defaults")
     inspect = add(
         "inspect",
         data.inspect,
@@ -163,7 +163,7 @@ def _add_config_commands(commands: Any) -> None:
     _add_overrides(inspect)
     inspect.add_argument("--num", type=int, default=3, metavar="N", help="how many examples (default: 3)")
     inspect.add_argument("--split", choices=("train", "validation", "test"), help="default: train")
-    inspect.add_argument("--row", type=int, metavar="K", help="the K-th example of the split, from 0")
+    inspect.add_argument("--row", type=int, metavar="K", help="the K-th example of the split, counted from 0")
     inspect.add_argument("--dropped", metavar="REASON", help="rows left out for a reason that contains this text")
     inspect.add_argument("--ids", action="store_true", help="show token ids too")
     inspect.add_argument("--html", metavar="FILE", help="write a page instead of printing")
@@ -178,7 +178,7 @@ def _add_config_commands(commands: Any) -> None:
         code=True,
     )
     listing.add_argument("group", nargs="?", metavar="GROUP")
-    listing.add_argument("option", nargs="?", metavar="OPTION", help="its fields, and what it works with")
+    listing.add_argument("option", nargs="?", metavar="OPTION", help="show its fields, and what it works with")
     init = add(
         "init",
         configs.init,
@@ -195,8 +195,8 @@ def _add_config_commands(commands: Any) -> None:
         json=True,
     )
     stored.add_argument("action", choices=("list", "clear"))
-    stored.add_argument("keys", nargs="*", metavar="KEY", help="only these results (their keys, or beginnings of them)")
-    stored.add_argument("--older-than", type=float, metavar="DAYS", help="only results not used for so many days")
+    stored.add_argument("keys", nargs="*", metavar="KEY", help="only results whose keys begin with these texts")
+    stored.add_argument("--older-than", type=float, metavar="DAYS", help="only results unused for more than DAYS days")
     stored.add_argument("--cache", metavar="DIR", help="default: cache_path of the config")
 
 
@@ -237,11 +237,11 @@ def _add_run_commands(commands: Any) -> None:
         "instruct-lab runs tuning=lora 'test/chrf>30' --sort test/chrf --reverse",
         json=True,
     )
-    conditions = "on any key, choice, metric or cost: tuning=lora test/chrf>30"
+    conditions = "conditions on any key, choice, metric or cost: tuning=lora test/chrf>30"
     listing.add_argument("query", nargs="*", metavar="CONDITION", help=conditions)
-    order = "by any of these, the smallest first (default: the oldest first)"
+    order = "sort by any of these, smallest first (default: oldest first)"
     listing.add_argument("--sort", metavar="KEY", help=order)
-    listing.add_argument("--reverse", action="store_true", help="the largest, or the newest, first")
+    listing.add_argument("--reverse", action="store_true", help="reverse the order: largest, or newest, first")
     _add_runs_path(listing)
     watch = add("watch", runs.watch, "show a sweep's table while it runs", "instruct-lab watch latest")
     watch.add_argument("sweep", metavar="SWEEP", nargs="?", default="latest", help="its id or folder (default: latest)")
@@ -253,17 +253,17 @@ def _add_comparing_commands(commands: Any) -> None:
     comparing = add(
         "compare",
         compare.compare,
-        "compare runs, or those of a sweep, on the examples they share",
+        "compare runs, or the runs of a sweep, on the examples they share",
         "instruct-lab compare runs/first/RUN_ID runs/second/RUN_ID",
         "instruct-lab compare SWEEP_ID --html comparison.html",
         json=True,
     )
-    named = "runs, or one sweep, by folder, id or its beginning"
+    named = "runs, or one sweep: folder, id or beginning of an id"
     comparing.add_argument("runs_compared", metavar="RUN", nargs="+", help=named)
     comparing.add_argument("--markdown", action="store_true", help="print Markdown")
-    metric = "only this one, such as test/chrf (default: all; the sweep's)"
+    metric = "compare only this metric, such as test/chrf (default: all metrics, or the sweep's)"
     comparing.add_argument("--metric", metavar="NAME", help=metric)
-    differing = "examples on which the two best differ (default: 3)"
+    differing = "show N examples on which the two best runs differ (default: 3)"
     comparing.add_argument("--disagreements", type=int, default=3, metavar="N", help=differing)
     page = "write one self-contained page with charts instead of printing"
     comparing.add_argument("--html", metavar="FILE", help=page)
@@ -283,7 +283,7 @@ def _add_comparing_commands(commands: Any) -> None:
         "open every recorded run in a page on this machine",
         "instruct-lab dashboard --port 7861 --no-browser",
     )
-    dashboard.add_argument("--port", type=int, metavar="N", help="of the page (default: the first free one from 7860)")
+    dashboard.add_argument("--port", type=int, metavar="N", help="port (default: the first free one from 7860)")
     dashboard.add_argument("--no-browser", action="store_true", help="only print the address")
     _add_runs_path(dashboard)
 
@@ -321,7 +321,7 @@ def _add_overrides(parser: Any) -> None:
 
 
 def _add_multirun(parser: Any) -> None:
-    parser.add_argument("-m", "--multirun", action="store_true", help="a run of each value: tuning.r=4,8,16")
+    parser.add_argument("-m", "--multirun", action="store_true", help="make one run for each value: tuning.r=4,8,16")
 
 
 def _add_runs_path(parser: Any) -> None:
@@ -334,7 +334,7 @@ def _add_run(parser: Any) -> None:
 
 
 def _add_checkpoint(parser: Any) -> None:
-    used = "default: the one that the run was evaluated with"
+    used = "which checkpoint to use (default: the one that the run was evaluated with)"
     parser.add_argument("--checkpoint", choices=("best", "last"), help=used)
 
 

@@ -12,9 +12,9 @@ class InstructLabError(Exception):
     """An error that the user can fix, reported in one paragraph.
 
     Args:
-        what: what was found, in one sentence.
-        where: the key, file, line or row that it was found at.
-        do: the next step that fixes it.
+        what: one sentence about what is wrong.
+        where: the key, file, line or row with the error.
+        do: the next step that fixes the error.
     """
 
     def __init__(self, what: str, *, where: str = "", do: str = "") -> None:
@@ -37,18 +37,18 @@ def _restore(kind: type[InstructLabError], args: tuple[Any, ...], fields: dict[s
 
 
 ProblemKind = Literal["error", "missing", "unavailable_here", "warning"]
-"""What kind of problem a config has.
+"""The kind of a problem in a config. All kinds except `warning` refuse the run.
 
 - `error`: the config is wrong, or its choices do not go together.
-- `missing`: an option leaves a value to the user (`???`), and it is not set.
+- `missing`: a value that the user must set (`???`) is not set.
 - `unavailable_here`: this machine lacks a package, a program or a GPU that the config needs.
-- `warning`: the run can start, and its result may not be what is expected. All other kinds refuse the run.
+- `warning`: the run can start, but its result may not be the expected one.
 """
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Problem:
-    """One problem with a config: the full key, the value found, the reason, the nearest valid spelling."""
+    """One problem with a config: its full key, the value found there, the reason and the closest valid value."""
 
     key: str
     value: Any = None
@@ -58,7 +58,7 @@ class Problem:
 
     @property
     def refuses(self) -> bool:
-        """Whether a run with this problem is not started."""
+        """Whether the problem prevents the run from starting."""
         return self.kind != "warning"
 
     def __str__(self) -> str:
@@ -67,12 +67,12 @@ class Problem:
         return f"{self.key}{found}: {self.reason.rstrip('.')}.{hint}"
 
     def to_json(self) -> dict[str, Any]:
-        """The form that `check --json` prints."""
+        """Return the dictionary that `check --json` prints."""
         return {"key": self.key, "value": self.value, "reason": self.reason, "suggestion": self.suggestion}
 
 
 class ConfigError(InstructLabError):
-    """A config that cannot run, with every problem that was found in it."""
+    """Raised for a config that cannot run, with every problem found in it."""
 
     def __init__(self, problems: list[Problem]) -> None:
         self.problems = problems
@@ -87,9 +87,9 @@ class Refusal(ValueError):
     """Raised in a component's `__post_init__` to refuse the value of one of its fields.
 
     Args:
-        field: the field's name, or the path of a value inside it.
+        field: the field's name, or the path of a value inside the field.
         reason: why the value is refused.
-        suggestion: the nearest valid value.
+        suggestion: the closest valid value.
     """
 
     def __init__(self, field: str, reason: str, suggestion: str | None = None) -> None:
@@ -98,20 +98,20 @@ class Refusal(ValueError):
 
 
 def one_line(error: BaseException | str, max_characters: int = 300) -> str:
-    """The message of an error on one line, shortened; the name of its class if it has no message."""
+    """Return an error's message on one line, shortened; an error without a message gives its class name."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= max_characters else text[: max_characters - 1] + "…"
 
 
 @contextlib.contextmanager
 def wrap_errors(*kinds: type[Exception], what: str, where: str = "", do: str = "") -> Iterator[None]:
-    """Raise errors of the disk and of libraries as `InstructLabError`; an `InstructLabError` passes unchanged.
+    """Raise exceptions of other libraries as `InstructLabError`; an `InstructLabError` passes unchanged.
 
     Args:
-        kinds: the exceptions that are wrapped; by default every `Exception`.
-        what: what could not be done, as a sentence; the error's own message follows in brackets.
+        kinds: the exceptions to wrap; by default every `Exception`.
+        what: sentence about what failed; the exception's own message follows in brackets.
         where: the key, file, line or row.
-        do: the next step that fixes it.
+        do: the next step that fixes the error.
     """
     try:
         yield

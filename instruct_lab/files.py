@@ -1,4 +1,4 @@
-"""Files that stay readable if the process dies at any byte: written to a temporary file and renamed, or appended."""
+"""Write files so that they stay readable if the process dies at any byte: by renaming a temporary file or appending."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ TEMPORARY_SUFFIX = ".tmp"
 
 
 def to_json(value: Any, *, indent: int | None = None) -> str:
-    """Strict JSON: dataclasses as objects, paths as text, numbers of other libraries as numbers.
+    """Encode a value as strict JSON; see `to_plain` for values that JSON does not have.
 
-    A number that is not finite becomes `null`, since JSON cannot express it.
+    NaN and infinities become `null`, since JSON cannot express them.
     """
     return json.dumps(to_plain(value), indent=indent, ensure_ascii=False, allow_nan=False)
 
 
 def to_plain(value: Any) -> Any:
-    """A value in a form that strict JSON can express, as `to_json` writes it."""
+    """Convert a value to JSON types: dataclasses to objects, tensors and arrays to lists, paths to strings."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if value is None or isinstance(value, str | int):
@@ -48,15 +48,15 @@ def to_plain(value: Any) -> Any:
 
 
 def encode(text: str) -> bytes:
-    """UTF-8; half a surrogate pair, which UTF-8 cannot express, as its escape."""
+    """Encode text as UTF-8; unpaired surrogates, which UTF-8 cannot express, become backslash escapes."""
     return text.encode("utf-8", errors="backslashreplace")
 
 
 def write_atomically(path: Path, chunks: Iterable[str]) -> None:
-    """Write a whole file, or leave the old one unchanged.
+    """Write a whole file; if that fails, the old file stays unchanged.
 
     Raises:
-        InstructLabError: the disk is full, or the folder cannot be written.
+        InstructLabError: the disk is full, or the folder is not writable.
     """
     with disk_errors(path):
         temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}{TEMPORARY_SUFFIX}")
@@ -75,7 +75,7 @@ def write_atomically(path: Path, chunks: Iterable[str]) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make a rename survive a power failure, on systems that can."""
+    """Make a rename in this folder survive a power failure, if the system supports that."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -90,10 +90,10 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """The document, or `None` if there is no such file.
+    """Read a JSON document; return `None` if the file does not exist.
 
     Raises:
-        InstructLabError: the file is not JSON, or cannot be read.
+        InstructLabError: the file is not JSON, or is not readable.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -104,10 +104,10 @@ def read_json(path: Path) -> Any:
 
 
 def append_text(path: Path, text: str) -> None:
-    """Append in one write; what a failed write left behind is removed.
+    """Append text to a file in one write; if the write is cut short, remove the incomplete text.
 
     Raises:
-        InstructLabError: the disk is full, or the file cannot be written.
+        InstructLabError: the disk is full, or the file is not writable.
     """
     content = encode(text)
     with disk_errors(path):
@@ -122,7 +122,7 @@ def append_text(path: Path, text: str) -> None:
 
 
 def drop_torn_end(path: Path) -> None:
-    """Remove an incomplete last line, which a crash in the middle of a write leaves."""
+    """Remove an incomplete last line, left by a crash during a write."""
     with disk_errors(path), contextlib.suppress(FileNotFoundError), path.open("rb+") as stream:
         content = stream.read()
         whole = content.rfind(b"\n") + 1
@@ -131,7 +131,7 @@ def drop_torn_end(path: Path) -> None:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The objects of a file of JSON lines, without an incomplete last line and, with a warning, damaged ones."""
+    """Read the objects of a JSON Lines file; skip an incomplete last line, and damaged lines with a warning."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:
@@ -154,10 +154,10 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 @contextlib.contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Raise an error of the disk as one that the user can fix.
+    """Raise an `OSError` of the block as an `InstructLabError`; a `FileNotFoundError` passes unchanged.
 
     Raises:
-        InstructLabError: the disk is full, or the file cannot be written.
+        InstructLabError: the disk is full, or the file is not writable.
     """
     try:
         yield
@@ -174,15 +174,15 @@ def disk_errors(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def lock(path: Path, what: str, do: str = "wait for it, or stop it first") -> Iterator[None]:
-    """Hold a lock file until the block ends; the system releases it if this process dies.
+    """Hold a lock file until the block ends; the system releases the lock if this process dies.
 
     Args:
-        path: the lock file; its folder is named in the error.
-        what: what the other process is doing, for the error ("writing this run").
-        do: what the user can do about it.
+        path: the lock file; the error names its folder.
+        what: activity of the other process, for the error ("writing this run").
+        do: what the user can do about the error.
 
     Raises:
-        InstructLabError: another process holds it.
+        InstructLabError: another process holds the lock.
     """
     from filelock import FileLock, Timeout
 

@@ -1,4 +1,4 @@
-"""Results on disk by content, and the worker processes that compute them.
+"""The data cache: results stored under a hash of everything they depend on, and worker processes to compute them.
 
 In: a chain of stages, each with everything that its result depends on. Out: a folder for each result, built once.
 """

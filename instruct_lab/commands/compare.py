@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def compare(parsed: argparse.Namespace) -> int:
-    """Compare runs, or those of a sweep, on the examples that they share."""
+    """Compare runs, or the runs of a sweep, on the examples that they share."""
     from instruct_lab.comparison.compare import compare
     from instruct_lab.comparison.text import markdown, show
 
@@ -37,14 +37,14 @@ def compare(parsed: argparse.Namespace) -> int:
 
 
 def _named_sweep(parsed: argparse.Namespace) -> SweepRecord | None:
-    """The sweep whose runs are compared; `None` if runs are named."""
+    """Return the sweep that the command line names; `None` if it names runs."""
     from instruct_lab.sweep.record import find_sweep
 
     return find_sweep(Path(parsed.runs), parsed.runs_compared[0]) if len(parsed.runs_compared) == 1 else None
 
 
 def _compared(parsed: argparse.Namespace, sweep: SweepRecord | None) -> tuple[list[RunRecord], str | None]:
-    """The records to compare, and the primary metric: the one that is named, or the sweep's."""
+    """Return the records to compare and the primary metric, which is `--metric` or else the sweep's."""
     from instruct_lab.records import find_run
 
     if sweep is None:
@@ -53,7 +53,7 @@ def _compared(parsed: argparse.Namespace, sweep: SweepRecord | None) -> tuple[li
 
 
 def report(parsed: argparse.Namespace) -> int:
-    """Write a study's report."""
+    """Write a study's report to a file, or print it."""
     from instruct_lab.files import write_atomically
     from instruct_lab.sweep.report import report
 

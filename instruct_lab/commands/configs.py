@@ -99,7 +99,7 @@ def _check_matrix(parsed: argparse.Namespace) -> int:
 
 
 def show(parsed: argparse.Namespace) -> int:
-    """Show the composed config, and where each value came from; with `--all` also the fields that are not set."""
+    """Show the composed config and the source of each value; with `--all` also the fields that are not set."""
     from instruct_lab.config.show import render, to_json
     from instruct_lab.experiment.check import check
 
@@ -114,7 +114,7 @@ def show(parsed: argparse.Namespace) -> int:
 
 
 def list_(parsed: argparse.Namespace) -> int:
-    """List the options of every group, of one group, or all that is known of one option."""
+    """List the options of every group or of one group, or describe one option."""
     from instruct_lab.config.options import GROUPS, options
 
     if parsed.group is not None:
@@ -143,7 +143,7 @@ def _print_options(group: str, of_group: list[Option]) -> None:
 
 
 def _describe(parsed: argparse.Namespace) -> int:
-    """Everything about one option: its comment, its components with their fields, and what it works with."""
+    """Print one option's comment, its components with their fields, and the choices it works with."""
     from instruct_lab.config.options import options
     from instruct_lab.experiment.reference import describe, render
 

@@ -15,7 +15,7 @@ TABLE_WIDTH = 150
 
 
 def wide_console() -> Console:
-    """Standard output, wide enough for a table if it is not a terminal."""
+    """Return a console on standard output; if that is not a terminal, the console is wide enough for tables."""
     from rich.console import Console
 
     console = Console(highlight=False)

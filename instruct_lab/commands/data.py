@@ -1,4 +1,4 @@
-"""The command inspect: the data as it will reach the model."""
+"""The command `inspect`: show the data as the model will receive it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def inspect(parsed: argparse.Namespace) -> int:
-    """Show examples of a split, their tokens and labels, and what was left out."""
+    """Show examples of a split with their tokens and labels, or the rows that were left out."""
     from instruct_lab.experiment.check import check
 
     experiment = check(parsed.overrides).or_refuse().experiment

@@ -1,4 +1,4 @@
-"""The run that a command names: its record, and the experiment that its config builds."""
+"""Load the run that a command names: its record, and the experiment built from the recorded config."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 
 def load_recorded(parsed: argparse.Namespace) -> tuple[RunRecord, Experiment, dict[str, Any]]:
-    """A run's record, its experiment, and its config as plain containers.
+    """Load a run's record, the experiment built from its config, and that config as plain containers.
 
     Raises:
-        InstructLabError: there is no such run, or its config does not build with this version.
+        InstructLabError: there is no such run, or this version cannot build its config.
     """
     from omegaconf import OmegaConf
 

@@ -1,4 +1,4 @@
-"""Commands on runs: train, resume, reproduce, runs, and watch for a sweep of them."""
+"""Commands on runs (train, resume, reproduce, runs), and watch for a sweep of runs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from instruct_lab.errors import InstructLabError
 
 
 def train(parsed: argparse.Namespace) -> int:
-    """Train, evaluate and record one run, or a sweep if something varies."""
+    """Train, evaluate and record one run, or several runs if the config describes a sweep."""
     from instruct_lab.experiment.check import check
     from instruct_lab.sweep.plan import varies
 

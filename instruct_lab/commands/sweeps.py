@@ -1,4 +1,4 @@
-"""Starting and resuming sweeps, for the commands train and resume."""
+"""Start and resume sweeps, for the commands `train` and `resume`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def start_sweep(overrides: list[str]) -> int:
-    """Plan a sweep and run its trials; 1 if a trial failed."""
+    """Plan a sweep and run its trials; return 1 if a trial failed, else 0."""
     from instruct_lab.sweep.plan import plan
 
     planned = plan(overrides)
@@ -22,7 +22,7 @@ def start_sweep(overrides: list[str]) -> int:
 
 
 def resume_sweep(sweep: SweepRecord) -> int:
-    """Run the trials that are missing; 1 if one failed."""
+    """Run the remaining trials of a sweep; return 1 if a trial failed, else 0."""
     from instruct_lab.sweep.driver import resume
 
     return resume(sweep, wide_console())
