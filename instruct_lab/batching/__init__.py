@@ -1,6 +1,6 @@
-"""Segments to token ids and labels, to batches, in a resumable order.
+"""Encoding of segments as token ids and labels, and batches of them in a resumable order.
 
-In: the segments of each conversation. Out: `Example`s, and a `BatchLoader` of `Batch`es whose position can be saved.
+In: the segments of each conversation. Out: `Example`s, and a `BatchLoader` that yields `Batch`es and can be resumed.
 """
 
 from instruct_lab.batching.base import Batching

@@ -1,4 +1,4 @@
-"""What every batching shares: encoding conversations, handling overlong ones, and the resumable loader."""
+"""The base class of batchings: encodes conversations, handles overlong ones, and builds the resumable loader."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ if TYPE_CHECKING:
 
 STAGE = "batching"
 CHUNK = 1000
-"""Conversations that are rendered and encoded together."""
+"""Number of conversations that are rendered and encoded together."""
 
 
 @component
 class Batching(Component, ABC):
-    """Conversations to examples, and examples to batches.
+    """Encodes conversations as examples and joins examples to batches.
 
-    Encoding, the length limit and the order of examples are the same for every batching; a subclass says how examples
-    become one batch. Every conversation that is cut or left out is counted in the audit. An example without a target
-    token is never used.
+    Encoding, the length limit and the order of examples are the same for every batching; a subclass defines how
+    examples become one batch. Every conversation that is cut or left out is counted in the audit. An example without a
+    target token is never used.
     """
 
     batch_size: Annotated[int, Field(ge=1)] = 8  # examples per device and micro-batch, in training
     evaluation_batch_size: Annotated[int, Field(ge=1)] = 16  # examples per device and batch, in evaluation
-    max_tokens: Annotated[int, Field(ge=2)] | None = 1024  # tokens of the longest example; null: no limit
-    overlong: Overlong = "drop"  # longer ones: error, drop, truncate_prompt (its middle), truncate_response (its end)
+    max_tokens: Annotated[int, Field(ge=2)] | None = 1024  # maximum number of tokens in an example; null: no limit
+    overlong: Overlong = "drop"  # error, drop, truncate_prompt (cuts its middle), truncate_response (cuts its end)
 
     @abstractmethod
     def collate(self, examples: Sequence[Example], pad_token_id: int | None) -> Batch:
-        """Examples as one batch; the attention mask is by length, never by pad id."""
+        """Join examples to one batch; the attention mask depends on their lengths, never on the pad id."""
 
     @property
     def groups_by_length(self) -> bool:
@@ -51,7 +51,7 @@ class Batching(Component, ABC):
         return False
 
     def encoding_settings(self) -> dict[str, Any]:
-        """What decides the examples, for the key of their cache; a class that overrides `encode` adds its own."""
+        """Return the settings that affect examples, for their cache key; a class that overrides `encode` adds its own."""
         return {"max_tokens": self.max_tokens, "overlong": self.overlong}
 
     def encode(
@@ -63,17 +63,17 @@ class Batching(Component, ABC):
         split: str,
         layout: Layout = SUPERVISED_DECODER,
     ) -> Iterator[Example]:
-        """Token ids and labels of every usable conversation, in order; keeps a limited number in memory.
+        """Encode every usable conversation, in order, with a limited number in memory.
 
         Each result depends only on its own conversation, so several processes can encode parts of a split.
 
         Args:
-            conversations: what to encode.
-            template: gives the text and says what is trained.
-            tokenizer: gives the ids.
-            audit: counts what is cut or left out, with its reason, at stage `batching`.
-            split: named in the reasons.
-            layout: what the objective reads, and the model family.
+            conversations: the conversations to encode.
+            template: renders the text and marks the trained parts.
+            tokenizer: encodes the text.
+            audit: counts conversations that are cut or left out, by reason, at stage `batching`.
+            split: name of the split, for the reasons.
+            layout: the objective's input and the model family.
 
         Raises:
             InstructLabError: the template or the tokenizer cannot be used, or an overlong conversation is an error.
@@ -106,7 +106,7 @@ class Batching(Component, ABC):
         tokenizer: PreTrainedTokenizerBase,
         layout: Layout = SUPERVISED_DECODER,
     ) -> list[list[int]]:
-        """Token ids up to the header that opens the final answer: a prefix of the (possibly cut) example's ids."""
+        """Encode prompts up to the header that opens the answer: a prefix of the ids of the (possibly cut) example."""
         encoder = layout_encoder(layout, template, tokenizer)
         return encoder.prompts(self._cut_to_fit(conversations, encoder))
 
@@ -121,16 +121,16 @@ class Batching(Component, ABC):
         world_size: int = 1,
         transform: ExampleTransform | None = None,
     ) -> BatchLoader:
-        """Batches of one device's share of the examples.
+        """Return a loader of one device's share of the examples.
 
         Args:
             examples: all examples, the same on every device.
-            training: whether to shuffle and use `batch_size`; else the given order and `evaluation_batch_size`.
-            seed: of the order and of `transform`.
-            pad_token_id: fills up `input_ids`; `None`: 0.
-            rank: this device's number.
+            training: whether to shuffle and use `batch_size`; otherwise keep the order and use `evaluation_batch_size`.
+            seed: random seed for the order and for `transform`.
+            pad_token_id: token that pads shorter rows of `input_ids`; `None` means 0.
+            rank: index of this device.
             world_size: number of devices.
-            transform: changes each example every time it is used.
+            transform: function that changes an example each time it is used.
         """
         return BatchLoader(
             examples,
@@ -147,7 +147,7 @@ class Batching(Component, ABC):
     def _fit(
         self, conversation: Conversation, example: Example, encoder: LayoutEncoder, audit: Audit, split: str
     ) -> Example | None:
-        """An overlong example as `overlong` says: cut, or `None` if it is dropped."""
+        """Handle an overlong example as `overlong` says: return a shorter example, or `None` if it is dropped."""
         limit = self.max_tokens
         assert limit is not None
         if self.overlong == "error":
@@ -171,7 +171,7 @@ class Batching(Component, ABC):
         return short.example
 
     def _cut_to_fit(self, conversations: Sequence[Conversation], encoder: LayoutEncoder) -> list[Conversation]:
-        """The conversations, each cut as its example is."""
+        """Cut each conversation in the same way as its example."""
         if self.max_tokens is None or self.overlong in ("error", "drop"):
             return list(conversations)
         cut = []

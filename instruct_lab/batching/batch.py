@@ -13,17 +13,17 @@ if TYPE_CHECKING:
 class Batch:
     """Padded tensors of several examples.
 
-    Pairs take twice as many rows: first all chosen answers, then all rejected answers in the same order.
+    A batch of preference pairs first has a row for each chosen answer, then the rejected answers in the same order.
 
     Args:
         input_ids: int64 `[rows, seq]`.
-        attention_mask: int64 `[rows, seq]`, by length.
+        attention_mask: int64 `[rows, seq]`; 1 for tokens, 0 for padding.
         labels: int64 `[rows, seq]`; for encoder-decoder models `[rows, target_seq]`.
         sources: the source of each example, `[examples]`.
-        weights: float32, in the shape of `labels`; `None`: 1 each.
-        reference: float32 `[examples, 2]`, log-probabilities of the chosen and of the rejected labels under the base
-            model, in nats; `None`: not computed before training.
-        is_paired: whether rows are pairs.
+        weights: float32, in the shape of `labels`; `None` means that every weight is 1.
+        reference: float32 `[examples, 2]`, log-probabilities of the chosen and the rejected labels under the base
+            model, in nats; `None` if they were not computed before training.
+        is_paired: whether the examples are preference pairs.
     """
 
     input_ids: Tensor
@@ -35,7 +35,7 @@ class Batch:
     is_paired: bool = False
 
     def to(self, device: device | str, **options: Any) -> Batch:
-        """The batch on a device; Lightning calls this."""
+        """Copy the batch to a device; called by Lightning."""
         moved = {
             field.name: value.to(device, **options) if hasattr(value, "to") else value
             for field in dataclasses.fields(self)
@@ -44,7 +44,7 @@ class Batch:
         return Batch(**moved)
 
     def rows(self, start: int, end: int) -> Batch:
-        """Some of the rows as a batch that is not paired."""
+        """Return the rows from `start` to `end` as a batch without pairs."""
         return Batch(
             input_ids=self.input_ids[start:end],
             attention_mask=self.attention_mask[start:end],

@@ -1,4 +1,4 @@
-"""The share of padding in batches, and the share of tokens if examples were packed."""
+"""The share of padding in padded batches, and the share of tokens in packed rows."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ if TYPE_CHECKING:
     from numpy import ndarray
 
 MAX_PACKED = 20_000
-"""Examples that packing is simulated for; the share hardly changes with more."""
+"""Number of examples in the simulation of packing; the share hardly changes with more."""
 
 
 def padding_share(lengths: ndarray, batch_size: int) -> float:
-    """The share of padding in padded batches.
+    """Compute the share of padding in padded batches.
 
     Args:
-        lengths: tokens of each example, in the order of an epoch: integers `[examples]`.
+        lengths: number of tokens of each example, in the order of an epoch: integers `[examples]`.
         batch_size: examples per batch.
     """
     import numpy as np
@@ -29,12 +29,12 @@ def padding_share(lengths: ndarray, batch_size: int) -> float:
 
 
 def packed_share(lengths: ndarray, row_tokens: int) -> float:
-    """The share of tokens in rows of `row_tokens`, filled with whole examples by best fit, longest first.
+    """Compute the share of tokens in rows that are filled with whole examples by best fit, longest examples first.
 
     Source: best-fit decreasing bin packing (Johnson et al., 1974).
 
     Args:
-        lengths: tokens of each example, none above `row_tokens`; the first 20,000 are used.
+        lengths: number of tokens of each example, at most `row_tokens`; only the first 20,000 examples are used.
         row_tokens: length of a row.
     """
     import numpy as np
@@ -42,7 +42,7 @@ def packed_share(lengths: ndarray, row_tokens: int) -> float:
     lengths = lengths[:MAX_PACKED]
     if not len(lengths):
         return 1.0
-    free = np.zeros(row_tokens + 1, dtype=np.int64)  # number of rows by their free tokens
+    free = np.zeros(row_tokens + 1, dtype=np.int64)  # number of rows with each number of free tokens
     num_rows = 0
     for length, count in sorted(zip(*np.unique(lengths, return_counts=True), strict=True), reverse=True):
         left = int(count)

@@ -1,4 +1,4 @@
-"""Conversations on disk to examples on disk, in parts that several processes may share."""
+"""Encoding of conversations on disk as examples on disk; several processes can share the work."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class EncodeRows:
     """Renders and encodes the conversations of a split.
 
     Args:
-        batching: encodes them.
-        template: gives the text and says what is trained.
-        tokenizer: gives the ids.
-        layout: what the objective reads, and the model family.
+        batching: encodes the conversations.
+        template: renders the text and marks the trained parts.
+        tokenizer: encodes the text.
+        layout: the objective's input and the model family.
         rows: the conversations.
         split: the name of their split.
     """
@@ -43,7 +43,7 @@ class EncodeRows:
     split: str
 
     def write(self, path: Path, audit: Audit) -> int:
-        """Write the examples; returns their number.
+        """Write the examples and return their number.
 
         Raises:
             InstructLabError: see `Batching.encode`.
@@ -56,7 +56,7 @@ class EncodeRows:
             yield from record_batches
 
     def __call__(self, piece: tuple[int, int, int]) -> tuple[list[pyarrow.RecordBatch], Audit]:
-        """The examples of some of the rows, and their audit."""
+        """Encode a piece of the rows; return its examples and its audit."""
         audit = Audit()
         rows = self.rows.read_piece(*piece)
         examples = self.batching.encode(rows, self.template, self.tokenizer, audit, self.split, self.layout)

@@ -1,8 +1,8 @@
-"""Segments to token ids and labels.
+"""Encoding of segments as token ids and labels.
 
-Text is cut where no token may cross: where `trained` changes, and where an answer starts, so that the ids of a prompt
-are the same as at inference. Between these cuts, adjacent segments are encoded as one text, so that tokens merge as at
-inference too. Content that spells a special token is cut out and encoded as ordinary text.
+Text is cut where `trained` changes and where an answer starts, so that no token crosses these positions and the ids of
+a prompt are the same as at inference. Between the cuts, adjacent segments are encoded as one text, so that tokens merge
+as at inference. Content that spells a special token is cut out and encoded as ordinary text.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 Key = tuple[str, bool, str | None]
-"""What decides the ids of a piece: its text, `ordinary` and `after`."""
+"""The values that determine the ids of a piece: its text, `ordinary` and `after`."""
 
 ANCHORS = ("\n", ".", ";", "0", "~", "a")
-"""Texts to put before a piece, and remove again, for a tokenizer that treats the start of a text differently."""
+"""Texts that are encoded before a piece and then removed, if a tokenizer treats the start of a text differently."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Piece:
-    """A text that is encoded as one.
+    """A text that is encoded in one go.
 
     Args:
-        text: never empty.
+        text: the text, never empty.
         trained: whether its tokens are targets.
         ordinary: whether text that spells a special token is ordinary text.
-        after: the special token right before it; `""` at the start of the whole text, `None` after other text.
+        after: the special token right before the piece; `""` at the start of the whole text, `None` after other text.
     """
 
     text: str
@@ -44,7 +44,7 @@ class Piece:
 
     @property
     def key(self) -> Key:
-        """What decides its ids."""
+        """The values that determine the ids of the piece."""
         return self.text, self.ordinary, self.after
 
 
@@ -52,10 +52,10 @@ class SegmentEncoder:
     """Encodes the segments of many conversations in few calls of one tokenizer.
 
     Args:
-        tokenizer: a fast one (of the `tokenizers` library).
+        tokenizer: a fast tokenizer (from the `tokenizers` library).
 
     Raises:
-        InstructLabError: the tokenizer is a slow one.
+        InstructLabError: the tokenizer is slow.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -76,7 +76,7 @@ class SegmentEncoder:
         at_start, after_newline, newline = self._texts.ids_of(["a b", "\na b", "\n"])
         self._marks_start = after_newline != [*newline, *at_start]
         self._is_contextual = self._marks_start or bool(self._special.swallowing)
-        # the tokenizer itself takes special tokens out first and encodes the text between them piece by piece
+        # the tokenizer itself first takes out special tokens and then encodes the texts between them separately
         self._cuts_at_special = not self._is_contextual and self._normalizer is None
         self._anchors = list(ANCHORS)
         if self._marks_start:
@@ -87,11 +87,11 @@ class SegmentEncoder:
                     break
 
     def encode(self, conversations: Sequence[Sequence[Segment]], names: Sequence[str] | None = None) -> list[Example]:
-        """One example for each list of segments, in order.
+        """Encode each list of segments as one example.
 
         Args:
-            conversations: segments of each.
-            names: the examples' ids.
+            conversations: the segments of each conversation.
+            names: the ids of the examples.
 
         Raises:
             InstructLabError: the text begins with two BOS tokens, or content cannot be distinguished from a special
@@ -112,7 +112,7 @@ class SegmentEncoder:
         return examples
 
     def pieces(self, segments: Sequence[Segment]) -> list[Piece]:
-        """Segments joined into texts that no token needs to cross."""
+        """Join segments to pieces that can be encoded independently."""
         pieces: list[Piece] = []
         texts: list[str] = []
         current: tuple[bool, bool] | None = None  # trained, ordinary
@@ -141,7 +141,7 @@ class SegmentEncoder:
                 and segment.role is None
                 and 0 < (end := self._special.end_of_last(text)) < len(text)
             ):
-                texts.append(text[:end])  # the same in many conversations, so it is encoded once
+                texts.append(text[:end])  # this text is the same in many conversations, so it is encoded only once
                 closing, text = self._special.closing(text[:end]), text[end:]
                 close()
             texts.append(text)
@@ -172,7 +172,7 @@ class SegmentEncoder:
         return Example(ids, labels, example.id)
 
     def _ids_by_key(self, pieces: Iterable[Piece]) -> dict[Key, list[int]]:
-        """The ids of every piece; equal ones are encoded once."""
+        """Encode every piece; equal pieces are encoded once."""
         known: dict[Key, list[int]] = {}
         wanted = dict.fromkeys(piece.key for piece in pieces)
         for ordinary in (False, True):
@@ -187,9 +187,13 @@ class SegmentEncoder:
         return known
 
     def _ids_inside(self, texts: Sequence[tuple[str, str | None]], ordinary: bool) -> list[list[int]]:
-        """Ids of texts that do not start the whole text, each with the special token before it, if there is one.
+        """Encode texts that are not at the start of the whole text.
 
-        Each is encoded after something else, whose own ids are then removed.
+        Each is encoded after a special token or another text, whose own ids are then removed.
+
+        Args:
+            texts: each text with the special token before it, if there is one.
+            ordinary: whether text that spells a special token is ordinary text.
         """
         if not texts:
             return []
@@ -214,7 +218,7 @@ class SegmentEncoder:
         return [ids if ids is not None else [] for ids in result]
 
     def _split_special(self, text: str, after: str | None) -> list[int]:
-        """Ids of a text whose special tokens are also ordinary pieces of the vocabulary: each is cut in two."""
+        """Encode a text whose special tokens are also ordinary entries of the vocabulary, by cutting each in two."""
         cuts = [
             (match.start() + match.end()) // 2 for match in self._special.pattern.finditer(text) if len(match[0]) > 1
         ]

@@ -1,4 +1,4 @@
-"""Identity of a tokenizer, for the keys of cached examples."""
+"""Fingerprint of a tokenizer, for the keys of cached examples."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
-    """SHA-256 over everything in a tokenizer that decides text and ids: its files' content and its chat template."""
+    """Return the SHA-256 of everything in a tokenizer that affects text and ids, such as its vocabulary and template."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     content = backend.to_str() if backend is not None else json.dumps(tokenizer.get_vocab())
     special = {name: str(token) for name, token in tokenizer.special_tokens_map.items()}
@@ -23,5 +23,5 @@ def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
 @functools.lru_cache(maxsize=4)
 def _fingerprint(name: str, content: str, settings: str) -> str:
     backend = json.loads(content)
-    backend |= {"truncation": None, "padding": None}  # what the last call of transformers left behind
+    backend |= {"truncation": None, "padding": None}  # transformers leaves the settings of its last call in here
     return hashlib.sha256(json.dumps([name, backend, *json.loads(settings)], sort_keys=True).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Conversations to examples in the layout that an objective reads, for each model family."""
+"""Encoding of conversations as examples, in the layout that the objective and the model family need."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ class LayoutEncoder(ABC):
     """Encodes conversations in one layout.
 
     Args:
-        template: gives the text and says what is trained.
-        tokenizer: gives the ids.
+        template: renders the text and marks the trained parts.
+        tokenizer: encodes the text.
     """
 
     nothing: str = "nothing to read"
-    """Why a conversation gives no example."""
+    """The reason why a conversation gives no example."""
 
     def __init__(self, template: Template, tokenizer: PreTrainedTokenizerBase) -> None:
         self.template, self.tokenizer = template, tokenizer
@@ -34,29 +34,29 @@ class LayoutEncoder(ABC):
 
     @abstractmethod
     def encode(self, conversations: Sequence[Conversation]) -> list[Example | None]:
-        """One example for each conversation, in order; `None` if it has nothing to read in this layout."""
+        """Encode each conversation, in order; `None` for a conversation without text for this layout."""
 
     @abstractmethod
     def prompts(self, conversations: Sequence[Conversation]) -> list[list[int]]:
-        """Token ids of everything before each final answer, as the model reads it at generation."""
+        """Encode the part before each final answer, as the model reads it at generation."""
 
     def segments(self, conversation: Conversation) -> list[Segment]:
-        """The rendered text, whose contents can be cut."""
+        """Render the conversation; the contents of these segments can be cut."""
         return self.template.render(conversation, self.tokenizer)
 
     def content_spans(self, content: str) -> list[tuple[int, int]]:
-        """Start and end of each token in a content, in characters."""
+        """Return the start and end of each token in a content, in characters."""
         return self.texts.content_spans(content)
 
     def excess(self, example: Example, limit: int | None) -> tuple[int, int]:
-        """By how many tokens the input and the target exceed the limit; 0 or less if they fit."""
+        """Return the number of tokens by which the input and the target exceed the limit; 0 or less if they fit."""
         if limit is None:
             return 0, 0
         return len(example.input_ids) - limit, 0
 
 
 def layout_encoder(layout: Layout, template: Template, tokenizer: PreTrainedTokenizerBase) -> LayoutEncoder:
-    """The encoder of a layout."""
+    """Return the encoder of a layout."""
     if layout.family == "encoder-decoder":
         whole: LayoutEncoder = PromptAndAnswer(template, tokenizer)
         if layout.reads == "text":
@@ -67,12 +67,12 @@ def layout_encoder(layout: Layout, template: Template, tokenizer: PreTrainedToke
 
 
 class Aligned(LayoutEncoder):
-    """One text: labels have the length of the ids that the model reads.
+    """Encodes a conversation as one text, with one label for each token.
 
     Args:
-        template: gives the text and says what is trained.
-        tokenizer: gives the ids.
-        every_token: whether every token may be trained, whatever the template says.
+        template: renders the text and marks the trained parts.
+        tokenizer: encodes the text.
+        every_token: whether every token may be trained, even if the template does not mark it.
         wrapped: whether to put the text between the tokenizer's own special tokens, which are never trained.
     """
 
@@ -84,13 +84,13 @@ class Aligned(LayoutEncoder):
         self._wrapped = wrapped
 
     def encode(self, conversations: Sequence[Conversation]) -> list[Example | None]:
-        """Render, encode, then weight and wrap each."""
+        """Render, encode, weight and wrap each conversation."""
         rendered = self.template.render_all(conversations, self.tokenizer)
         encoded = self.texts.encoder.encode(rendered, [conversation.id for conversation in conversations])
         return [self._finish(c, example) for c, example in zip(conversations, encoded, strict=True)]
 
     def prompts(self, conversations: Sequence[Conversation]) -> list[list[int]]:
-        """The ids of each rendered prompt."""
+        """Render and encode each prompt."""
         rendered = [self.template.render_prompt(conversation, self.tokenizer) for conversation in conversations]
         return [example.input_ids for example in self.texts.encoder.encode(rendered)]
 
@@ -108,7 +108,7 @@ class Aligned(LayoutEncoder):
         return Example(input_ids, labels, conversation.id, conversation.source, weights)
 
     def _weights(self, conversation: Conversation, input_ids: list[int]) -> list[float]:
-        """The weight of each token's message, 1 outside messages: rendered once per weight to mark its messages."""
+        """Return the weight of each token's message, 1 outside messages; render the conversation once for each weight."""
         weights = [1.0] * len(input_ids)
         for weight in {message.weight for message in conversation.messages}:
             marked_messages = tuple(dataclasses.replace(m, trained=m.weight == weight) for m in conversation.messages)
@@ -125,12 +125,12 @@ class Aligned(LayoutEncoder):
 
 
 class PromptAndAnswer(LayoutEncoder):
-    """Two texts: the encoder reads everything before the final answer, the decoder predicts the answer."""
+    """Encodes two texts: the encoder reads everything before the final answer, and the decoder predicts the answer."""
 
     nothing = "no final answer"
 
     def encode(self, conversations: Sequence[Conversation]) -> list[Example | None]:
-        """The prompt as input, the final answer as target."""
+        """Encode each prompt as input and its final answer as target."""
         answered = [c for c in conversations if c.messages and c.messages[-1].role == "assistant"]
         prompts = self.prompts(answered)
         answers = self.texts.target_ids([c.messages[-1].content for c in answered])
@@ -141,35 +141,35 @@ class PromptAndAnswer(LayoutEncoder):
         return [examples.get(id(conversation)) for conversation in conversations]
 
     def prompts(self, conversations: Sequence[Conversation]) -> list[list[int]]:
-        """The ids that the encoder reads."""
+        """Encode the prompts for the encoder."""
         return self.texts.source_ids([self.template.render_prompt(c, self.tokenizer) for c in conversations])
 
     def segments(self, conversation: Conversation) -> list[Segment]:
-        """The prompt, untrained, and the answer."""
+        """Render the prompt, which is not trained, and the answer."""
         opening = self.template.render_prompt(conversation, self.tokenizer)
         prompt = [dataclasses.replace(segment, trained=False) for segment in opening]
         return [*prompt, Segment(conversation.messages[-1].content, True, "assistant", starts_answer=True)]
 
     def excess(self, example: Example, limit: int | None) -> tuple[int, int]:
-        """The limit applies to the prompt and to the answer separately."""
+        """Apply the limit to the prompt and to the answer separately."""
         return (0, 0) if limit is None else (len(example.input_ids) - limit, len(example.labels) - limit)
 
 
 class WholeText(LayoutEncoder):
-    """One text that the encoder reads; an objective takes from it what the decoder predicts."""
+    """Encodes one text for the encoder; the objective selects the part that the decoder predicts."""
 
     def encode(self, conversations: Sequence[Conversation]) -> list[Example | None]:
-        """The whole text as input and as labels."""
+        """Encode the whole text as input and as labels."""
         texts = self.texts.source_ids(self.template.render_all(conversations, self.tokenizer))
         return [Example(ids, list(ids), c.id, c.source) for c, ids in zip(conversations, texts, strict=True)]
 
     def prompts(self, conversations: Sequence[Conversation]) -> list[list[int]]:
-        """The ids that the encoder reads."""
+        """Encode the prompts for the encoder."""
         return self.texts.source_ids([self.template.render_prompt(c, self.tokenizer) for c in conversations])
 
 
 class Pairs(LayoutEncoder):
-    """The chosen and the rejected answer to one prompt; nothing else of the conversation is trained.
+    """Encodes the chosen and the rejected answer to one prompt; only these two answers are trained.
 
     Args:
         single: encodes each of the two conversations.
@@ -182,7 +182,7 @@ class Pairs(LayoutEncoder):
         self._single = single
 
     def encode(self, conversations: Sequence[Conversation]) -> list[Example | None]:
-        """The chosen example, with the rejected one as its `rejected`."""
+        """Encode the chosen answers, each with the rejected answer in `rejected`."""
         paired = [c for c in conversations if c.rejected and len(c.prompt) < len(c.messages)]
         chosen = [train_last_answer(c) for c in paired]
         rejected = [_with_answer(c, c.rejected) for c in paired]
@@ -192,23 +192,23 @@ class Pairs(LayoutEncoder):
         return [examples.get(id(conversation)) for conversation in conversations]
 
     def prompts(self, conversations: Sequence[Conversation]) -> list[list[int]]:
-        """The prompts that both answers share."""
+        """Encode the prompts, which both answers share."""
         return self._single.prompts(conversations)
 
     def excess(self, example: Example, limit: int | None) -> tuple[int, int]:
-        """That of the longer of the two."""
+        """Return the excess of the longer one of the two answers."""
         assert example.rejected is not None
         both = [self._single.excess(one, limit) for one in (example, example.rejected)]
         return max(read for read, _ in both), max(predicted for _, predicted in both)
 
 
 def train_last_answer(conversation: Conversation) -> Conversation:
-    """The conversation with only its final answer trained."""
+    """Return the conversation with only its final answer trained."""
     return _with_answer(conversation, conversation.messages[len(conversation.prompt) :])
 
 
 def _with_answer(conversation: Conversation, answer: Sequence[Message]) -> Conversation:
-    """The prompt, untrained, and one answer, trained."""
+    """Return the conversation with this answer; its last message is trained, the prompt is not."""
     prompt = (dataclasses.replace(message, trained=False) for message in conversation.prompt)
     trained = (dataclasses.replace(message, trained=True) for message in answer[-1:])
     return dataclasses.replace(conversation, messages=(*prompt, *answer[:-1], *trained), rejected=())

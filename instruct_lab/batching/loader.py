@@ -1,4 +1,4 @@
-"""The loader: batches in an order whose position can be saved."""
+"""A loader of batches that can be resumed at any position."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     import numpy
 
 WINDOW = 1024
-"""With `group_by_length`: consecutive examples that are sorted by length together."""
+"""With `group_by_length`: number of consecutive examples that are sorted by length together."""
 
 GROUP = 32
-"""Neighbours by length that stay together when a sorted window is shuffled again."""
+"""Number of examples of similar length that stay together when a sorted window is shuffled again."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,34 +30,34 @@ class _BatchSampler:
 class BatchLoader:
     """Yields the batches of one epoch each time it is iterated over.
 
-    Order: depends only on seed and epoch, so it is the same for every batch size and number of devices; batches are
+    Order: it depends only on seed and epoch, so it is the same for every batch size and number of devices. Batches are
     consecutive slices of it. Device `rank` of `world_size` takes every `world_size`-th example of a slice of
-    `batch_size * world_size`, so together the devices see the batch that one device with a larger batch would see.
+    `batch_size * world_size`, so all devices together see the batch that one device with a larger batch would see.
 
     Every device gets the same number of batches, and over all devices every example is used exactly once per epoch.
-    If the last slice has fewer examples than there are devices, a device without one gets a copy of another's with no
-    target: it adds nothing to any sum or count.
+    If the last slice has fewer examples than devices, a device without an example gets a copy of another device's
+    example without targets, which adds nothing to any sum or count.
 
-    Position: `state_dict` counts the batches yielded so far in the epoch. After `load_state_dict` the next iteration
-    continues with the very next batch; `len` stays that of the whole epoch. Iterating again after the last batch
-    starts the next epoch; iterating again in mid-epoch restarts the same one, unless `set_epoch` was called for
-    another. An iterator that yielded nothing changes nothing. Only the latest iterator may be used.
+    Position: `state_dict` counts the batches yielded so far in the epoch. After `load_state_dict`, the next iteration
+    continues with the next batch; `len` is always the length of the whole epoch. Iterating again after the last batch
+    starts the next epoch. Iterating again in the middle of an epoch restarts it, unless `set_epoch` was called for
+    another epoch. An iterator that yielded nothing changes nothing. Only the latest iterator may be used.
 
-    In Lightning: the Trainer saves and loads the state, but does not load that of the end of an epoch; it calls
-    `set_epoch` before every epoch (through `batch_sampler`), which corrects that. So a run whose epochs are limited
-    (`limit_train_batches`) sees other examples in each epoch, and `overfit_batches` does not keep them fixed.
+    In Lightning: the Trainer saves and loads the state, except that it does not load a state saved at the end of an
+    epoch. Its call of `set_epoch` before every epoch (through `batch_sampler`) corrects this. So a run with
+    `limit_train_batches` sees other examples in each epoch, and `overfit_batches` does not keep the examples fixed.
 
     Args:
         examples: all examples, the same on every device.
-        collate: makes a batch of examples.
+        collate: function that joins examples to a batch.
         batch_size: examples per device.
-        seed: of the order.
-        shuffle: whether to shuffle; else the given order.
+        seed: random seed for the order and for `transform`.
+        shuffle: whether to shuffle the examples.
         group_by_length: with `shuffle`, whether batches hold examples of similar length.
-        rank: this device's number.
+        rank: index of this device.
         world_size: number of devices.
-        transform: changes an example each time it is used. Its random numbers depend only on the seed, the epoch
-            (with `shuffle`) and the example's index, so they are the same for every batch size and number of devices.
+        transform: function that changes an example each time it is used. Its random numbers depend only on the seed,
+            the epoch (with `shuffle`) and the index of the example, not on the batch size or the number of devices.
     """
 
     def __init__(
@@ -84,15 +84,15 @@ class BatchLoader:
         self._rank, self._world_size = rank, world_size
         self._transform = transform
         self._epoch, self._position = 0, 0
-        self._announced = -1  # the last epoch that `set_epoch` was called for
+        self._announced = -1  # last epoch passed to `set_epoch`
         self._continues = False  # whether the next iteration starts at a loaded position
 
     def __len__(self) -> int:
-        """Batches per device in an epoch."""
+        """Return the number of batches per device in an epoch."""
         return -(-len(self._examples) // (self._batch_size * self._world_size))
 
     def __iter__(self) -> Iterator[Batch]:
-        """The batches of an epoch, or the rest of it."""
+        """Yield the batches of an epoch, or the rest of it."""
         if self._position >= len(self) and len(self):
             epoch, start = self._epoch + 1, 0
         else:
@@ -104,7 +104,7 @@ class BatchLoader:
             yield batch
 
     def order(self, epoch: int) -> numpy.ndarray:
-        """Indices of all examples in the order of an epoch, over all devices: int64 `[examples]`."""
+        """Return the indices of all examples in the order of an epoch, over all devices: int64 `[examples]`."""
         import numpy as np
 
         if not self._shuffle:
@@ -130,14 +130,14 @@ class BatchLoader:
         return known if known is not None else np.array([len(example.input_ids) for example in self._examples])
 
     def state_dict(self) -> dict[str, int]:
-        """The epoch, the number of batches yielded in it, and the last epoch of `set_epoch` (-1: none)."""
+        """Return the epoch, the number of batches yielded in it, and the last epoch passed to `set_epoch`, or -1."""
         return {"epoch": self._epoch, "position": self._position, "announced": self._announced}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         """Continue after the batches that had been yielded when the state was saved.
 
         Raises:
-            InstructLabError: the epoch has fewer batches.
+            InstructLabError: an epoch has fewer batches than the saved position.
         """
         epoch, position = int(state_dict["epoch"]), int(state_dict["position"])
         if epoch < 0 or not 0 <= position <= len(self):
@@ -151,8 +151,8 @@ class BatchLoader:
     def set_epoch(self, epoch: int) -> None:
         """Start the next epoch if `epoch` changed and batches of the current one were yielded.
 
-        The number itself is used only before the first batch of a new loader: a resumed run of Lightning can announce
-        two epochs before one batch, and then counts one too many.
+        The number itself is used only before the first batch of a new loader, because a resumed Lightning run can
+        announce two epochs before one batch and then counts one epoch too many.
         """
         if epoch == self._announced:
             return
@@ -164,7 +164,7 @@ class BatchLoader:
 
     @property
     def batch_sampler(self) -> _BatchSampler:
-        """Lightning calls `set_epoch` on its `sampler`."""
+        """An object with this loader as its `sampler`, on which Lightning calls `set_epoch`."""
         return _BatchSampler(self)
 
     def _share(self, order: numpy.ndarray, position: int, epoch: int) -> list[Example]:
@@ -184,14 +184,14 @@ class BatchLoader:
 
 
 def _without_target(example: Example) -> Example:
-    """The example with nothing to predict."""
+    """Return the example with all labels ignored."""
     rejected = None if example.rejected is None else _without_target(example.rejected)
     return dataclasses.replace(example, labels=[IGNORED] * len(example.labels), rejected=rejected)
 
 
 def _shuffle(count: int, source: random.Random) -> numpy.ndarray:
-    """The numbers below `count` in random order."""
+    """Return the integers below `count` in random order."""
     import numpy as np
 
-    keys = np.fromiter((source.random() for _ in range(count)), np.float64, count)  # the same between versions
+    keys = np.fromiter((source.random() for _ in range(count)), np.float64, count)  # equal in all versions
     return np.argsort(keys, kind="stable")

@@ -1,7 +1,7 @@
-"""Cutting a conversation that is longer than the limit.
+"""Cutting of conversations that are longer than the limit.
 
-Text is cut, at token boundaries of one content at a time, and the shorter conversation is rendered and encoded again.
-So the result is what the template gives for the shorter text, with complete headers and end-of-turn tokens.
+One content at a time is cut at token boundaries, and the shorter conversation is rendered and encoded again. So the
+result always has complete headers and end-of-turn tokens.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from instruct_lab.template import Segment
 
 Overlong = Literal["error", "drop", "truncate_prompt", "truncate_response"]
 MIN_TOKENS = {"truncate_prompt": 2, "truncate_response": 1}
-"""Fewest tokens that are left of a content: both its ends, or its beginning."""
+"""Fewest tokens that remain of a content: one at each end, or one at the beginning."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Shortened:
-    """A conversation cut to fit, its example, and the first content that was cut, before and after."""
+    """A conversation that was cut to fit, its example, and the first cut content before and after the cut."""
 
     conversation: Conversation
     example: Example
@@ -31,15 +31,15 @@ class Shortened:
 
 
 def shorten(conversation: Conversation, policy: Overlong, max_tokens: int, encoder: LayoutEncoder) -> Shortened | None:
-    """Cut contents, the longest first, until the conversation fits.
+    """Cut contents, starting with the longest, until the conversation fits.
 
     `truncate_prompt` cuts the middle of untrained contents and keeps both ends, where instructions usually are (Bai et
     al., LongBench, 2023). `truncate_response` cuts the end of trained contents.
 
     Returns:
-        `None` if the conversation is still too long when nothing is left that may be cut.
+        The shorter conversation, or `None` if it is still too long when nothing more may be cut.
     """
-    cut: list[tuple[int, str]] = []  # message index, its content before
+    cut: list[tuple[int, str]] = []  # index of each cut message, and its content before the cut
     exhausted: set[int] = set()
     while True:
         (example,) = encoder.encode([conversation])
@@ -64,7 +64,7 @@ def shorten(conversation: Conversation, policy: Overlong, max_tokens: int, encod
 
 
 def _excess(excess: tuple[int, int], policy: Overlong) -> int | None:
-    """Tokens to cut by this policy; `None` if the part that it does not cut is too long by itself."""
+    """Return the number of tokens to cut; `None` if the part that the policy does not cut is too long by itself."""
     read, predicted = excess
     if policy == "truncate_prompt":
         return None if predicted > 0 else read
@@ -74,7 +74,7 @@ def _excess(excess: tuple[int, int], policy: Overlong) -> int | None:
 def _longest(
     contents: Sequence[Segment], policy: Overlong, exhausted: set[int], encoder: LayoutEncoder
 ) -> tuple[int, list[tuple[int, int]]]:
-    """The index of the message with the most tokens among those that may be cut, and its tokens' spans."""
+    """Find the message with the most tokens among those that may be cut; return its index and its tokens' spans."""
     cuts_trained = policy == "truncate_response"
     best, best_spans = 0, list[tuple[int, int]]()
     for index, segment in enumerate(contents):
@@ -86,7 +86,7 @@ def _longest(
 
 
 def _cut_to(content: str, spans: list[tuple[int, int]], keep: int, policy: Overlong) -> str | None:
-    """The content with `keep` tokens, or fewer as a character may be several tokens; `None`: it cannot be shorter."""
+    """Cut a content to `keep` tokens, or fewer if a character has several tokens; `None` if it cannot be cut."""
     for fewer in range(max(keep, MIN_TOKENS[policy]), MIN_TOKENS[policy] - 1, -1):
         shorter = _cut(content, spans, fewer, policy)
         if len(shorter) < len(content):
@@ -99,7 +99,7 @@ def _cut(content: str, spans: list[tuple[int, int]], keep: int, policy: Overlong
         return content[: spans[keep - 1][1]]
     tail = keep // 2
     head_end = spans[keep - tail - 1][1]
-    tail_start = spans[len(spans) - tail - 1][1] if tail else len(content)  # from the end of the last token cut
+    tail_start = spans[len(spans) - tail - 1][1] if tail else len(content)  # the end of the last token that is cut
     return content[:head_end] + content[max(head_end, tail_start) :]
 
 

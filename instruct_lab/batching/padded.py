@@ -1,4 +1,4 @@
-"""One example per row, padded to the longest."""
+"""Batching with one example per row, padded to the longest."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
 
 @component
 class Padded(Batching):
-    """One example per row, padded on the right to the longest of its batch."""
+    """One example per row, padded on the right to the longest example of the batch."""
 
-    pad_to_multiple_of: Annotated[int, Field(ge=1)] = 1  # pad batches up to a multiple of this; 8 suits GPUs
-    group_by_length: bool = True  # batch examples of similar length in training: less padding
+    pad_to_multiple_of: Annotated[int, Field(ge=1)] = 1  # pad the length of a batch to a multiple of this; 8 suits GPUs
+    group_by_length: bool = True  # in training, batch examples of similar length, which needs less padding
 
     @property
     def groups_by_length(self) -> bool:
-        """As `group_by_length` says."""
+        """The value of `group_by_length`."""
         return self.group_by_length
 
     def collate(self, examples: Sequence[Example], pad_token_id: int | None) -> Batch:
-        """One row per example; pairs take a second row each, after all first ones."""
+        """Pad each example to one row; the rejected answers of pairs follow as further rows."""
         import torch
 
         pad = pad_token_id if pad_token_id is not None else 0
@@ -56,7 +56,7 @@ class Padded(Batching):
         )
 
     def _pad(self, rows: Sequence[Sequence[float]], padding: float) -> Tensor:
-        """Rows filled up to one length, in the type of the padding: `[rows, seq]`."""
+        """Pad rows to one length; the result `[rows, seq]` has the type of the padding."""
         import torch
 
         width = -(-max(map(len, rows)) // self.pad_to_multiple_of) * self.pad_to_multiple_of

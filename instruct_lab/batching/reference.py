@@ -1,4 +1,4 @@
-"""Examples joined with their log-probabilities under the base model."""
+"""Examples with their log-probabilities under the base model."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 
 class ReferencedExamples(Sequence[Example]):
-    """Examples, each with its `reference`.
+    """A sequence of examples with their `reference` set.
 
     Args:
-        examples: without references.
-        reference: float64 `[examples, 2]`, in nats.
+        examples: the examples without references.
+        reference: log-probabilities in nats, float64 `[examples, 2]`.
     """
 
     def __init__(self, examples: Sequence[Example], reference: numpy.ndarray) -> None:
@@ -44,5 +44,5 @@ class ReferencedExamples(Sequence[Example]):
 
     @property
     def lengths(self) -> Any:
-        """Tokens of every example, int32 `[examples]`."""
+        """The number of tokens of each example, int32 `[examples]`."""
         return self._examples.lengths  # type: ignore[attr-defined]

@@ -1,6 +1,6 @@
 """Examples on disk: a memory-mapped Arrow file, read as a sequence and written in record batches.
 
-Source of the format: Apache Arrow IPC file format.
+File format: Apache Arrow IPC.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 BATCH_EXAMPLES = 1000
 BATCH_TOKENS = 1 << 20
 MODEL_COLUMNS = ("input_ids", "labels", "weights", "rejected_input_ids", "rejected_labels")
-"""Columns that decide what the model sees."""
+"""The columns that affect training and evaluation."""
 
 
 def schema() -> pyarrow.Schema:
-    """The columns of a file of examples."""
+    """Return the schema of a file of examples."""
     import pyarrow as pa
 
     return pa.schema(
@@ -36,7 +36,7 @@ def schema() -> pyarrow.Schema:
             ("input_ids", pa.list_(pa.int32())),
             ("labels", pa.list_(pa.int32())),
             ("num_target_tokens", pa.int32()),
-            ("weights", pa.list_(pa.float32())),  # null: 1 each
+            ("weights", pa.list_(pa.float32())),  # null: every weight is 1
             ("rejected_input_ids", pa.list_(pa.int32())),  # null: no pair
             ("rejected_labels", pa.list_(pa.int32())),
         ]
@@ -44,7 +44,7 @@ def schema() -> pyarrow.Schema:
 
 
 class ExampleTable(Sequence[Example]):
-    """The examples of an Arrow file, read on access."""
+    """The examples of an Arrow file; each is decoded when it is accessed."""
 
     def __init__(self, path: Path) -> None:
         self._file = ArrowFile(path)
@@ -72,18 +72,18 @@ class ExampleTable(Sequence[Example]):
         return f"<{len(self):,} examples in {self.path.name}>"
 
     def ids(self) -> Iterator[str]:
-        """The id of every example, in order."""
+        """Yield the id of every example, in order."""
         for batch in self._file.batches:
             yield from batch.column("id").to_pylist()
 
     @functools.cached_property
     def lengths(self) -> numpy.ndarray:
-        """Tokens of every example, int32 `[examples]`."""
+        """The number of tokens of each example, int32 `[examples]`."""
         return self._column(lambda batch: batch.column("input_ids").value_lengths())
 
     @functools.cached_property
     def target_lengths(self) -> numpy.ndarray:
-        """Target tokens of every example, int32 `[examples]`."""
+        """The number of target tokens of each example, int32 `[examples]`."""
         return self._column(lambda batch: batch.column("num_target_tokens"))
 
     def _column(self, of: Any) -> numpy.ndarray:
@@ -93,7 +93,7 @@ class ExampleTable(Sequence[Example]):
         return np.concatenate([np.zeros(0, np.int32), *parts]).astype(np.int32)
 
     def fingerprint(self) -> str:
-        """SHA-256 over everything that the model sees of all examples, in order: ids, labels, weights and pairs."""
+        """Return the SHA-256 of the ids, labels, weights and pairs of all examples, in order."""
         digests = {name: (hashlib.sha256(), hashlib.sha256()) for name in MODEL_COLUMNS}
         for batch in self._file.batches:
             for name, (lengths, values) in digests.items():
@@ -104,7 +104,7 @@ class ExampleTable(Sequence[Example]):
 
 
 def write_batches(path: Path, record_batches: Iterable[pyarrow.RecordBatch]) -> int:
-    """Write record batches of examples to an Arrow file; returns the number of examples."""
+    """Write record batches of examples to an Arrow file and return the number of examples."""
     import pyarrow as pa
 
     count = 0
@@ -116,7 +116,7 @@ def write_batches(path: Path, record_batches: Iterable[pyarrow.RecordBatch]) -> 
 
 
 def to_batches(examples: Iterable[Example]) -> Iterator[pyarrow.RecordBatch]:
-    """Examples as record batches of a bounded size."""
+    """Convert examples to record batches of a bounded size."""
     held: list[Example] = []
     tokens = 0
     for example in examples:
@@ -155,7 +155,7 @@ def _batch(examples: list[Example]) -> pyarrow.RecordBatch:
 
 
 def _lists(rows: list[list[int]]) -> pyarrow.ListArray:
-    """Lists of integers; much faster than Arrow's own conversion of nested lists."""
+    """Convert lists of integers to an Arrow array, much faster than Arrow's own conversion of nested lists."""
     import numpy as np
     import pyarrow as pa
 

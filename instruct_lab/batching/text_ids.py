@@ -1,4 +1,4 @@
-"""Token ids of plain texts, by words where the tokenizer allows it."""
+"""Token ids of plain texts; encoded word by word if the tokenizer allows it."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 MANY_TEXTS = 256
-"""Texts in one call from which looking up words is faster than the tokenizer, including finding out how it cuts."""
+"""With this number of texts or more in one call, looking up words is faster than calling the tokenizer."""
 
 
 def is_fast(tokenizer: Any) -> bool:
-    """Whether a tokenizer is one of the `tokenizers` library, with batches and character offsets."""
+    """Whether a tokenizer is a fast one (from the `tokenizers` library), with batches and character offsets."""
     return hasattr(getattr(tokenizer, "backend_tokenizer", None), "encode_batch_fast")
 
 
 class TextIds:
-    """Ids of texts by one tokenizer: nothing added, cut or padded, whatever its earlier callers configured.
+    """Encodes texts without special tokens, truncation or padding, even if an earlier caller switched them on.
 
     Args:
-        tokenizer: a fast one (of the `tokenizers` library).
+        tokenizer: a fast tokenizer (from the `tokenizers` library).
 
     Raises:
-        InstructLabError: the tokenizer is a slow one.
+        InstructLabError: the tokenizer is slow.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -42,10 +42,10 @@ class TextIds:
         self._backend: Any = tokenizer.backend_tokenizer
 
     def ids_of(self, texts: Sequence[str], *, ordinary: bool = False) -> list[list[int]]:
-        """The ids of each text.
+        """Encode each text separately.
 
         Args:
-            texts: each encoded by itself.
+            texts: the texts.
             ordinary: whether text that spells a special token is ordinary text.
         """
         if not ordinary and len(texts) >= MANY_TEXTS:
@@ -55,7 +55,7 @@ class TextIds:
         return self._encode(texts, ordinary)
 
     def offsets(self, text: str) -> list[tuple[int, int]]:
-        """Start and end of each token in an ordinary text, in characters."""
+        """Return the start and end of each token in an ordinary text, in characters."""
         with self._configured(ordinary=True):
             offsets: list[tuple[int, int]] = self._backend.encode(text, add_special_tokens=False).offsets
         return offsets
@@ -70,7 +70,7 @@ class TextIds:
     @contextlib.contextmanager
     def _configured(self, ordinary: bool) -> Iterator[None]:
         """Switch off truncation and padding, and choose how text that spells a special token is read."""
-        self._backend.no_truncation()  # transformers sets both again at each of its own calls
+        self._backend.no_truncation()  # transformers sets both again in each of its own calls
         self._backend.no_padding()
         self._backend.encode_special_tokens = ordinary
         try:

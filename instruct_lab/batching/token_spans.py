@@ -1,7 +1,7 @@
-"""Examples decoded token by token: the text of each token, whether it is trained, and whether it is a special token.
+"""Decoding of examples token by token: the text of each token, whether it is trained, and whether it is special.
 
-Only the ids are decoded, so the text is what the model sees. A character of several tokens belongs to the token that
-completes it, and these tokens are one span.
+Only the ids are decoded, so the text is the text that the model sees. A character that consists of several tokens
+belongs to the token that completes it, and these tokens form one span.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Span:
-    """Adjacent tokens that can only be shown together: one token, or those of a character made of several.
+    """Adjacent tokens that can only be shown together: one token, or the tokens of one character.
 
     Args:
-        texts: the text of each token; empty if it only begins a character. Joined, they are the text.
+        texts: the text of each token; empty for a token that only begins a character.
         ids: the id of each token.
-        trained: whether they are targets.
-        special: whether it is a special token; text that only spells one is not.
-        predicts: the text of the labels, if these differ from the tokens (a masked token, for example).
+        trained: whether the tokens are targets.
+        special: whether the span is a special token; text that only spells one is not.
+        predicts: the text of the labels if they differ from the tokens (a masked token, for example).
     """
 
     texts: tuple[str, ...]
@@ -41,7 +41,7 @@ class Span:
 
     @property
     def text(self) -> str:
-        """The text of all tokens."""
+        """The text of all tokens of the span."""
         return "".join(self.texts)
 
 
@@ -49,7 +49,7 @@ class TokenReader:
     """Decodes ids with one tokenizer, byte-level or not, with special tokens as text.
 
     Args:
-        tokenizer: a fast one.
+        tokenizer: a fast tokenizer.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -63,15 +63,15 @@ class TokenReader:
         self._bytes_of_letters = _bytes_of_letters() if self._byte_level else {}
 
     def text(self, ids: Sequence[int]) -> str:
-        """The text of ids, with special tokens as text."""
+        """Decode ids, with special tokens as text."""
         return "".join(span.text for span in self._spans(ids, ids))
 
     def spans(self, input_ids: Sequence[int], labels: Sequence[int]) -> list[Span]:
-        """The spans of an example, in order; no span has both trained and untrained tokens.
+        """Divide an example into spans, in order; no span has both trained and untrained tokens.
 
         Args:
-            input_ids: the example's.
-            labels: as many, not shifted.
+            input_ids: the token ids of the example.
+            labels: the label of each token, not shifted.
         """
         spans, start = self._spans(input_ids, labels), 0
         for index, span in enumerate(spans):
@@ -114,7 +114,7 @@ class TokenReader:
         return spans
 
     def _decode(self, number: int, previous: int | None) -> bytes | str:
-        """What a token adds to the text; as bytes if it may be a part of a character."""
+        """Return the text that a token adds, as bytes if it may be a part of a character."""
         if number in self._added:
             return str(self._added[number])
         token = str(self._backend.id_to_token(number) or "")
@@ -130,7 +130,7 @@ class TokenReader:
 
 
 def _bytes_of_letters() -> dict[str, bytes]:
-    """The letters that byte-level tokenizers use for bytes (as in GPT-2), and the byte of each."""
+    """Return the byte of each letter that stands for a byte in byte-level tokenizers (as in GPT-2)."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in set(printable)]
     letters = {chr(byte): bytes([byte]) for byte in printable}

@@ -1,4 +1,4 @@
-"""How long examples are, and how much of them is trained."""
+"""Statistics of the lengths and target tokens of examples."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ if TYPE_CHECKING:
 
 MAX_BINS = 30
 TAIL_SHARE = 0.99
-"""If the longest 1 % of the examples would squeeze the others, it gets one last, wide bin."""
+"""If the longest 1 % of the examples are much longer than the others, they share one last, wide bin."""
 
 
 def token_statistics(lengths: ndarray, target_lengths: ndarray) -> dict[str, Any]:
-    """The token statistics of one split's audit.
+    """Compute the token statistics of one split for the audit.
 
     Args:
-        lengths: tokens of each example, integers `[examples]`.
-        target_lengths: target tokens of each example, `[examples]`.
+        lengths: number of tokens of each example, integers `[examples]`.
+        target_lengths: number of target tokens of each example, `[examples]`.
 
     Returns:
-        `examples`, `tokens`, `target_tokens`, `target_share` (None without tokens), `longest`, `median`, and the
+        `examples`, `tokens`, `target_tokens`, `target_share` (`None` without tokens), `longest`, `median`, and the
         histograms `lengths` and `target_lengths`: `{"bounds": [...], "counts": [...]}`, integers, at most 30 bins.
-        A bin includes its lower bound, the last bin its upper bound too.
+        Every bin includes its lower bound; the last bin also includes its upper bound.
     """
     import numpy
 
@@ -41,7 +41,7 @@ def token_statistics(lengths: ndarray, target_lengths: ndarray) -> dict[str, Any
 
 
 def length_histogram(lengths: ndarray) -> dict[str, list[int]]:
-    """Counts in bins of one round width (1, 2 or 5 times a power of ten); the last one is wider if there is a tail."""
+    """Count lengths in bins of equal width (1, 2 or 5 times a power of ten); a long tail shares one last, wider bin."""
     import numpy
 
     if not len(lengths):

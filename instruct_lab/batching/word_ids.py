@@ -1,12 +1,12 @@
-"""Token ids word by word, for tokenizers that encode a word the same way in every text: byte-level BPE.
+"""Encoding word by word, for tokenizers that encode a word in the same way in every text: byte-level BPE.
 
-Such a tokenizer first cuts a text into words by a regular expression, then looks up the ids of each word. Texts repeat
-their words, so most lookups are repeated. Here the same regular expression cuts the text, and the tokenizer encodes
-each word only once; added tokens count as words, because no word crosses them.
+Such a tokenizer first cuts a text into words with a regular expression and then encodes each word. Texts repeat their
+words, so here the same regular expression cuts the text, and the tokenizer encodes each word only once. Added tokens
+count as words, because no word crosses them.
 
-Whether a tokenizer cuts by a known expression is tested by running it on every sequence of four kinds of characters,
-and on every character handled here. A text with any other character (another script, a control character) goes to the
-tokenizer whole. So the ids are the tokenizer's own in every case.
+To test whether a tokenizer uses a known expression, it is run on every sequence of four kinds of characters, and on
+every character handled here. A text with any other character (another script, a control character) is encoded whole by
+the tokenizer. So the ids are always the tokenizer's own.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ CUTS = tuple(
         rf"'(?:[sdmt]|ll|ve|re)| ?[{LETTERS}]+| ?[{NUMBERS}]+| ?{OTHER}+|\s+(?!\S)|\s+",  # GPT-2
     )
 )
-"""How byte-level tokenizers cut texts into words."""
+"""Regular expressions with which byte-level tokenizers cut texts into words."""
 KINDS = "asDt0'- _\n\t\r"
-"""One character of each kind that an expression may distinguish, and more of those in contractions."""
+"""One character of each kind that an expression may distinguish, and further letters of contractions."""
 MAX_WORDS = 200_000
 MAX_CHARACTERS = 40
-"""Longest word that is kept."""
+"""Most characters in a word that is kept."""
 
 
 Encode = Callable[[Sequence[str]], list[list[int]]]
@@ -44,7 +44,7 @@ _known: weakref.WeakKeyDictionary[Any, tuple[object, WordIds | None]] = weakref.
 
 
 def word_ids(tokenizer: Any) -> WordIds | None:
-    """A tokenizer's word cache, kept as long as the tokenizer; `None` if it does not encode words independently."""
+    """Return a tokenizer's word cache, kept as long as the tokenizer; `None` if words are not encoded independently."""
     backend = tokenizer.backend_tokenizer
     state = (len(tokenizer), str(tokenizer.special_tokens_map), str(backend.pre_tokenizer), str(backend.normalizer))
     known = _known.get(tokenizer)
@@ -56,10 +56,10 @@ def word_ids(tokenizer: Any) -> WordIds | None:
 
 
 def known_cut(backend: Any) -> re.Pattern[str] | None:
-    """The expression by which a tokenizer cuts texts; `None` if it is not one of `CUTS`, or words are not independent.
+    """Find the expression in `CUTS` with which a tokenizer cuts texts; `None` if there is none.
 
-    Words are not independent if the start of a text is treated differently (`pre_tokenize_str` then adds a space), if
-    the text is normalized first, or if an added token takes in what is beside it.
+    It is also `None` if words are not independent: if the start of a text is treated differently (`pre_tokenize_str`
+    then adds a space), if the text is normalized first, or if an added token absorbs the text beside it.
     """
     is_bpe = type(backend.model).__name__ == "BPE" and backend.model.dropout is None
     takes_in_neighbours = (
@@ -76,7 +76,7 @@ def known_cut(backend: Any) -> re.Pattern[str] | None:
 
 def _questions() -> Iterable[str]:
     yield _every_sequence(KINDS, 4)
-    yield from map("".join, itertools.product(KINDS, repeat=2))  # every start and end of a text
+    yield from map("".join, itertools.product(KINDS, repeat=2))  # every possible start and end of a text
     for code in range(0x250):
         character = chr(code)
         if PLAIN.fullmatch(character):
@@ -86,7 +86,7 @@ def _questions() -> Iterable[str]:
 
 
 def _every_sequence(alphabet: str, length: int) -> str:
-    """A text with every sequence of `length` characters (de Bruijn, 1946; by joining Lyndon words)."""
+    """Return a text that contains every sequence of `length` characters (de Bruijn, 1946; by joining Lyndon words)."""
     found: list[int] = []
     word = [-1]
     while word:
@@ -102,12 +102,12 @@ def _every_sequence(alphabet: str, length: int) -> str:
 
 
 class WordIds:
-    """The ids of texts, joined from those of their words.
+    """Encodes texts by joining the ids of their words.
 
     Args:
-        cut: how texts are cut into words.
-        added: tokens that were added to the vocabulary: they are taken out of a text first, the longest if several
-            begin at the same position.
+        cut: regular expression that matches words.
+        added: tokens that were added to the vocabulary. They are taken out of a text first; if several begin at the
+            same position, the longest is taken.
     """
 
     def __init__(self, cut: re.Pattern[str], added: Iterable[str]) -> None:
@@ -117,11 +117,11 @@ class WordIds:
         self._known: dict[str, list[int]] = {}
 
     def __call__(self, texts: Sequence[str], encode: Encode) -> list[list[int]]:
-        """The ids of each text.
+        """Encode each text separately.
 
         Args:
-            texts: each encoded by itself.
-            encode: the tokenizer's own encoding of texts, for new words and for texts with other characters.
+            texts: the texts.
+            encode: function that calls the tokenizer, for new words and for texts with other characters.
         """
         words_of = {index: self._words(text) for index, text in enumerate(texts) if _is_plain(text)}
         result = {index: self._join(words) for index, words in words_of.items()}
@@ -133,7 +133,7 @@ class WordIds:
         return [result[index] or [] for index in range(len(texts))]
 
     def _words(self, text: str) -> list[str]:
-        """The words of a text; an added token is one, and the parts before and after it are cut separately."""
+        """Cut a text into words; an added token is a word, and the parts before and after it are cut separately."""
         if not self._added.search(text):
             return self._cut.findall(text)
         words: list[str] = []
@@ -142,21 +142,21 @@ class WordIds:
         return words
 
     def _join(self, words: list[str]) -> list[int] | None:
-        """The ids of a sequence of words; `None` if one is not known."""
+        """Join the ids of a sequence of words; `None` if a word is not known."""
         try:
             return list(itertools.chain.from_iterable(map(self._known.__getitem__, words)))
         except KeyError:
             return None
 
     def _learn(self, words: Iterable[str], encode: Encode) -> None:
-        """Keep the ids of new words, as long as there is space."""
+        """Encode new words and keep their ids, as long as there is space."""
         new = [word for word in words if word not in self._known and len(word) <= MAX_CHARACTERS]
         kept = new[: MAX_WORDS - len(self._known)]
         self._known |= zip(kept, encode(kept), strict=True)
 
 
 def _is_plain(text: str) -> bool:
-    """Whether a text has only characters whose kind is certain."""
+    """Whether a text has only characters of known kind (`CHARACTERS`)."""
     if text.isascii():
         encoded = text.encode()
         return len(encoded.translate(None, CONTROL)) == len(encoded)

@@ -1,4 +1,4 @@
-"""Whole texts to ids, between the special tokens that a tokenizer puts around a text."""
+"""Encoding of whole texts between the special tokens that a tokenizer puts around a text."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 
 class WrappedTexts:
-    """Encodes whole texts with one tokenizer, which may be a slow one.
+    """Encodes whole texts with one tokenizer, fast or slow.
 
     Args:
-        tokenizer: gives the ids.
+        tokenizer: encodes the texts.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -29,15 +29,15 @@ class WrappedTexts:
 
     @functools.cached_property
     def encoder(self) -> SegmentEncoder:
-        """Encodes segments.
+        """The encoder of segments.
 
         Raises:
-            InstructLabError: the tokenizer is a slow one.
+            InstructLabError: the tokenizer is slow.
         """
         return SegmentEncoder(self._tokenizer)
 
     def wrap(self, input_ids: list[int], labels: list[int]) -> tuple[list[int], list[int]]:
-        """Ids and labels with the special tokens before and after, added only where missing; these are ignored."""
+        """Add the special tokens before and after the ids, unless they are there already; their labels are ignored."""
         before, after = self._special_ids
         has_start = input_ids[: len(before)] == before
         has_end = bool(after) and input_ids[-len(after) :] == after
@@ -50,20 +50,20 @@ class WrappedTexts:
         return input_ids, labels
 
     def source_ids(self, rendered: Sequence[Sequence[Segment]]) -> list[list[int]]:
-        """Ids of what an encoder reads."""
+        """Encode texts for an encoder."""
         if not is_fast(self._tokenizer):
             return self._call(["".join(segment.text for segment in segments) for segments in rendered], "text")
         return [self.wrap(e.input_ids, e.input_ids)[0] for e in self.encoder.encode(rendered)]
 
     def target_ids(self, texts: Sequence[str]) -> list[list[int]]:
-        """Ids of what a decoder predicts, with the end token."""
+        """Encode the texts that a decoder predicts, with the end token."""
         if not is_fast(self._tokenizer):
             return self._call(texts, "text_target")
         encoded = self.encoder.encode([[Segment(text, True, "assistant")] for text in texts])
         return [self.wrap(e.input_ids, e.input_ids)[0] for e in encoded]
 
     def content_spans(self, content: str) -> list[tuple[int, int]]:
-        """Start and end of each token in a content, in characters; of each word if the tokenizer has no offsets."""
+        """Return the start and end of each token, in characters; of each word if the tokenizer is slow."""
         if is_fast(self._tokenizer):
             return TextIds(self._tokenizer).offsets(content)
         return [match.span() for match in re.finditer(r"\S+\s*", content)]
@@ -76,7 +76,7 @@ class WrappedTexts:
 
     @functools.cached_property
     def _special_ids(self) -> tuple[list[int], list[int]]:
-        """What the tokenizer puts before and after a text."""
+        """The special tokens that the tokenizer puts before and after a text."""
         whole = list(self._tokenizer("a")["input_ids"])
         inside = list(self._tokenizer("a", add_special_tokens=False)["input_ids"])
         starts = (at for at in range(len(whole) + 1) if whole[at : at + len(inside)] == inside and inside)

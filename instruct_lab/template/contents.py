@@ -1,4 +1,4 @@
-"""Only the contents of messages, for models that are not trained on chats."""
+"""A template of contents only, for models that are not trained on chats."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 @component
 class Contents(Template):
-    """The contents of the messages, one after the other, without roles.
+    """The contents of the messages, joined without roles.
 
-    For encoder-decoder models, whose decoder starts its own text with the answer, and for encoders: the tokenizer puts
-    its special tokens around the whole text, and nothing else ends an answer. A decoder would not learn where an answer
-    ends.
+    For encoders, and for encoder-decoder models, whose decoder generates only the answer. The tokenizer puts its
+    special tokens around the whole text, and nothing else ends an answer. A decoder-only model would not learn where
+    an answer ends.
     """
 
     families: ClassVar = frozenset({"encoder-decoder", "encoder"})
@@ -29,7 +29,7 @@ class Contents(Template):
     train_on: TrainOn = "assistant"  # assistant, last_assistant, or all
 
     def render(self, conversation: Conversation, tokenizer: PreTrainedTokenizerBase) -> list[Segment]:
-        """The contents, with the prefix and separators as template text."""
+        """Render the contents, with the prefix and separators as template text."""
         if not conversation.messages:
             raise InstructLabError(
                 "The conversation has no messages",
@@ -39,11 +39,11 @@ class Contents(Template):
         return self._segments(conversation.messages)
 
     def render_prompt(self, conversation: Conversation, tokenizer: PreTrainedTokenizerBase) -> list[Segment]:
-        """The messages before the final answer; an empty segment if there are none."""
+        """Render the messages before the final answer, or one empty segment if there are none."""
         return self._segments(conversation.prompt) or [Segment("", False)]
 
     def stop_token_ids(self, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-        """The tokenizer's end-of-sequence token."""
+        """Return the id of the tokenizer's EOS token."""
         return [tokenizer.eos_token_id] if isinstance(tokenizer.eos_token_id, int) else []
 
     def _segments(self, messages: tuple[Message, ...]) -> list[Segment]:

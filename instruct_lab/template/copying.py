@@ -1,6 +1,6 @@
-"""Whether a Jinja chat template is certain to copy every content unchanged, whatever the content.
+"""A proof that a Jinja chat template copies every content unchanged.
 
-If so, rendering placeholders once per order of roles is enough for every conversation with that order.
+If the proof succeeds, rendering placeholders once is enough for all conversations with the same order of roles.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from jinja2 import nodes
 
 MESSAGES = "messages"
 CONTENT = "content"
-OWN_TAG = re.compile(r"\{%-?\s*generation\b")  # transformers' own tag, unknown to plain Jinja
-NEIGHBOURS = ("previtem", "nextitem", "changed")  # of a loop: other messages under another name
+OWN_TAG = re.compile(r"\{%-?\s*generation\b")  # a tag of transformers that plain Jinja does not know
+NEIGHBOURS = ("previtem", "nextitem", "changed")  # attributes of a Jinja loop that give access to other messages
 
 
 @functools.lru_cache(maxsize=64)
 def copies_contents(template: str) -> bool:
-    """Whether contents are output unchanged, and nothing else depends on them.
+    """Whether a template outputs contents unchanged and nothing else depends on them.
 
-    The proof follows `messages` through the template's syntax tree: loops over it, its elements, and their `content`,
-    which may only be joined to other text in an output. Any other use (a filter, a test, an assignment, a macro, a
-    whole message as a value) counts as a change: then conversations have to be rendered one by one.
+    The proof follows `messages` through the template's syntax tree: loops over the list, its elements, and their
+    `content`. A content may only be joined to other text in an output. Any other use (a filter, a test, an assignment,
+    a macro, a whole message as a value) counts as a change. Then conversations have to be rendered one by one.
 
     Args:
         template: the Jinja template.
@@ -43,8 +43,8 @@ def copies_contents(template: str) -> bool:
 
 class _Proof:
     def __init__(self, tree: nodes.Template) -> None:
-        self._messages = {MESSAGES}  # names of lists of messages
-        self._elements: set[str] = set()  # names of one message
+        self._messages = {MESSAGES}  # names of variables that hold a list of messages
+        self._elements: set[str] = set()  # names of variables that hold one message
         for loop in tree.find_all(nodes.For):
             if self._is_messages(loop.iter) and isinstance(loop.target, nodes.Name):
                 self._elements.add(loop.target.name)
@@ -67,8 +67,8 @@ class _Proof:
         if self._is_messages(node) or self._is_message(node) or self._is_content(node):
             return False
         key = self._key(node)
-        if key is not None and key != CONTENT:  # for example a role: the same for every conversation with this order
-            return not hasattr(dict, key)  # but not a method, which returns contents too
+        if key is not None and key != CONTENT:  # a role, for example, does not depend on the contents
+            return not hasattr(dict, key)  # a method of dict, such as `items`, would return contents too
         if isinstance(node, nodes.Filter) and node.name in ("length", "count") and self._is_messages(node.node):
             return True
         return all(self._is_safe(child) for child in node.iter_child_nodes())
@@ -91,7 +91,7 @@ class _Proof:
         return isinstance(node, nodes.Name) and node.name in self._elements and node.ctx == "load"
 
     def _key(self, node: nodes.Node) -> str | None:
-        """The constant key that is read from a message."""
+        """Return the constant key that this node reads from a message; `None` for any other node."""
         if isinstance(node, nodes.Getattr) and self._is_message(node.node):
             return node.attr
         if isinstance(node, nodes.Getitem) and self._is_message(node.node) and isinstance(node.arg, nodes.Const):

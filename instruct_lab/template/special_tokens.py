@@ -1,4 +1,4 @@
-"""The special tokens of a tokenizer as text: they end turns, and content must not be read as one."""
+"""The special tokens of a tokenizer as text: they end turns, and content that spells one is ordinary text."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class SpecialTokens:
-    """The special tokens of one tokenizer: text to id."""
+    """The special tokens of one tokenizer: `ids` maps the text of each to its id."""
 
     ids: dict[str, int]
     swallowing: frozenset[str]
-    """Those that absorb white space beside them (`lstrip` or `rstrip`)."""
+    """The special tokens that absorb the white space beside them (`lstrip` or `rstrip`)."""
 
     @functools.cached_property
     def pattern(self) -> re.Pattern[str]:
-        """Matches any special token, the longest first."""
+        """Matches any special token; longer tokens take precedence."""
         return re.compile("|".join(map(re.escape, self._longest_first)) or r"(?!)")
 
     @functools.cached_property
@@ -31,16 +31,16 @@ class SpecialTokens:
         return sorted(self.ids, key=len, reverse=True)
 
     def opening(self, text: str) -> str | None:
-        """The special token at the start of the text."""
+        """Return the special token at the start of the text, if there is one."""
         return self._at_the_start(text[: self._most]) if self.ids else None
 
     def closing(self, text: str) -> str | None:
-        """The special token at the end of the text."""
+        """Return the special token at the end of the text, if there is one."""
         return self._at_the_end(text[-self._most :]) if self.ids else None
 
     @functools.cached_property
     def end_of_last(self) -> Callable[[str], int]:
-        """The end of the last special token in a template's own text, or 0. Cached, because such texts are few."""
+        """A cached function that finds the end of the last special token in a template's own text, or 0."""
         find = self.pattern.finditer
         return functools.lru_cache(1024)(lambda text: max((match.end() for match in find(text)), default=0))
 
@@ -61,7 +61,7 @@ _known: weakref.WeakKeyDictionary[PreTrainedTokenizerBase, tuple[object, Special
 
 
 def special_tokens(tokenizer: PreTrainedTokenizerBase) -> SpecialTokens:
-    """The tokenizer's special tokens, cached until its vocabulary size or named tokens change."""
+    """Return the tokenizer's special tokens, cached until its vocabulary size or named tokens change."""
     state = (len(tokenizer), str(tokenizer.special_tokens_map))
     known = _known.get(tokenizer)
     if known is None or known[0] != state:

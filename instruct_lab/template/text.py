@@ -1,4 +1,4 @@
-"""Templates as text patterns in a YAML file."""
+"""Templates that are defined as text patterns in a YAML file."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ CONTENT = "{content}"
 
 @component
 class TextTemplate(Template):
-    """One text pattern per role, from settings: the tokenizer needs no chat template.
+    """One text pattern per role, defined in the config; the tokenizer needs no chat template.
 
-    An answer follows `assistant_header` and ends with `turn_end`, which is trained with it. A new wording is a new YAML
-    file.
+    An answer follows `assistant_header` and ends with `turn_end`, which is trained like the answer. To change the
+    wording, write a new YAML file.
     """
 
     train_on: TrainOn = "assistant"  # assistant, last_assistant, or all (template text too)
@@ -32,8 +32,8 @@ class TextTemplate(Template):
     tool: str | None = None  # around a tool result; null: tool results are refused
     assistant_header: str = ""  # before an answer
     turn_end: str | None = None  # the special token that ends an answer; null: the tokenizer's EOS token
-    turn_separator: str = "\n"  # between an answer's end and the next message; not trained
-    default_system: str | None = None  # used if a conversation has no system message; null: none
+    turn_separator: str = "\n"  # between the end of an answer and the next message; not trained
+    default_system: str | None = None  # system message of conversations that have none; null: no system message
 
     def __post_init__(self) -> None:
         for field in ("system", "user", "tool"):
@@ -48,21 +48,21 @@ class TextTemplate(Template):
             raise Refusal("default_system", "needs a pattern for system messages, but system is null")
 
     def render(self, conversation: Conversation, tokenizer: PreTrainedTokenizerBase) -> list[Segment]:
-        """Every message in its role's pattern."""
+        """Render every message in the pattern of its role."""
         return self._segments(conversation.messages, tokenizer, conversation.id)
 
     def render_prompt(self, conversation: Conversation, tokenizer: PreTrainedTokenizerBase) -> list[Segment]:
-        """The messages before the final answer, and the assistant header."""
+        """Render the messages before the final answer, and the assistant header."""
         messages = (*conversation.prompt, Message("assistant", ""))
         return before_last_answer(self._segments(messages, tokenizer, conversation.id))
 
     def stop_token_ids(self, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-        """The ids of `turn_end` and of the EOS token."""
+        """Return the ids of `turn_end` and of the EOS token."""
         eos = [tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else []
         return list(dict.fromkeys([special_tokens(tokenizer).ids[self._turn_end(tokenizer)], *eos]))
 
     def as_jinja(self, tokenizer: PreTrainedTokenizerBase) -> str | None:
-        """The patterns as a Jinja chat template."""
+        """Return the patterns as a Jinja chat template."""
         header, end = json.dumps(self.assistant_header), json.dumps(self._turn_end(tokenizer))
         separator = json.dumps(self.turn_separator)
         opening = ""
