@@ -51,7 +51,7 @@ class Batching(Component, ABC):
         return False
 
     def encoding_settings(self) -> dict[str, Any]:
-        """Return the settings that affect examples, for their cache key; a class that overrides `encode` adds its own."""
+        """Return the settings that affect examples, for the cache key; a class that overrides `encode` adds its own."""
         return {"max_tokens": self.max_tokens, "overlong": self.overlong}
 
     def encode(

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Return the SHA-256 of everything in a tokenizer that affects text and ids, such as its vocabulary and template."""
+    """Return the SHA-256 of everything in a tokenizer that affects text and ids: its backend and its chat template."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     content = backend.to_str() if backend is not None else json.dumps(tokenizer.get_vocab())
     special = {name: str(token) for name, token in tokenizer.special_tokens_map.items()}

@@ -108,7 +108,7 @@ class Aligned(LayoutEncoder):
         return Example(input_ids, labels, conversation.id, conversation.source, weights)
 
     def _weights(self, conversation: Conversation, input_ids: list[int]) -> list[float]:
-        """Return the weight of each token's message, 1 outside messages; render the conversation once for each weight."""
+        """Return the weight of each token's message, 1 outside messages; render the conversation once per weight."""
         weights = [1.0] * len(input_ids)
         for weight in {message.weight for message in conversation.messages}:
             marked_messages = tuple(dataclasses.replace(m, trained=m.weight == weight) for m in conversation.messages)

@@ -21,13 +21,13 @@ class Segment:
     """A piece of the rendered text.
 
     Args:
-        text: the piece.
+        text: the text of the piece.
         trained: whether its tokens are targets.
         role: the role whose content this is; `None` for text of the template itself. In content, text that spells a
-            special token is ordinary text; in template text it is the token.
-        starts_answer: whether the piece starts an assistant's content: tokens never merge across its start, so that
-            the prompt's ids are the same as at inference.
-        has_tokens: whether special tokens spelled in content are these tokens.
+            special token is ordinary text; in template text, it is the special token.
+        starts_answer: whether the piece starts an assistant's content. Tokens never merge across that start, so the
+            ids of the prompt are the same as at inference.
+        has_tokens: whether text in this content that spells a special token is the special token.
     """
 
     text: str

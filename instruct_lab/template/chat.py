@@ -1,4 +1,4 @@
-"""The tokenizer's own chat template, separated into contents and the template's text between them."""
+"""The tokenizer's own chat template, with its text separated from the contents of the messages."""
 
 from __future__ import annotations
 
@@ -35,36 +35,36 @@ Variable = str | bool | int | float
 
 @component
 class ChatTemplate(Template):
-    """The tokenizer's own chat template, or a Jinja template instead.
+    """The tokenizer's own chat template, or another Jinja template.
 
-    Most templates do not mark what the assistant says. So a conversation is rendered with a placeholder for every
-    content, which gives the template's own text between the contents, and then with the contents. Placeholders are
-    rendered once per order of roles; contents are not rendered if the template's syntax tree shows that it copies them
-    (see `copies_contents`). What is left of a content that the template trims, shortens or re-wraps (such as a
-    `<think>` block) is located in the rendered conversation (see `locate`), so what is trained is a part of the text
-    that the template gives. A template that drops, repeats or refuses a message, or changes it so that it cannot be
-    located, is an error that names the role.
+    Most templates do not mark the assistant's text. So each conversation is rendered twice: once with a placeholder for
+    every content, to find the template's own text, and once with the contents. Placeholders are rendered only once for
+    each order of roles. Contents are not rendered if the template's syntax tree shows that it copies them (see
+    `copies_contents`). If the template trims, shortens or re-wraps a content (such as a `<think>` block), the rest of
+    the content is located in the rendered conversation (see `locate`), so the trained text is always a part of the
+    rendered text. A template that drops, repeats or refuses a message, or changes it so that it cannot be located,
+    causes an error that names the role.
 
-    Text that a template puts between its generation prompt and an answer by itself, such as an empty `<think>` block,
-    is not trained, and stands before generated answers too. With `answers_from: generation_prompt` it is trained and
-    generated as the beginning of the answer: set it to train on thoughts with such a template.
+    A template may put text of its own, such as an empty `<think>` block, between its generation prompt and an answer.
+    This text is not trained, and it also precedes generated answers. With `answers_from: generation_prompt`, it is
+    trained and generated as the beginning of the answer; use this to train on thoughts with such a template.
     """
 
     train_on: TrainOn = "assistant"  # assistant, last_assistant, or all (template text too)
-    jinja: str | None = None  # a Jinja chat template; null: the tokenizer's own
-    variables: dict[str, Variable] = Field(default_factory=dict)  # for the template, such as enable_thinking
-    date: str = "2024-07-26"  # what a template prints as today's date, so that the text is the same every day
-    answers_from: AnswersFrom = "content"  # where an answer starts: content, or generation_prompt (right after it)
+    jinja: str | None = None  # Jinja chat template; null: the tokenizer's own
+    variables: dict[str, Variable] = Field(default_factory=dict)  # variables for the template, such as enable_thinking
+    date: str = "2024-07-26"  # the date that a template prints as today's, so that texts do not change daily
+    answers_from: AnswersFrom = "content"  # the start of an answer: content, or right after the generation_prompt
 
     def __post_init__(self) -> None:
-        """Refuse a date that is not one."""
+        """Refuse a text that is not a date."""
         try:
             datetime.date.fromisoformat(self.date)
         except ValueError as error:
             raise Refusal("date", f"not a date, year-month-day: {error}", "2024-07-26") from error
 
     def problems(self) -> Iterator[Problem]:
-        """A Jinja template that cannot be parsed."""
+        """Report a Jinja template that cannot be parsed."""
         if self.jinja is None:
             return
         import jinja2
@@ -75,24 +75,24 @@ class ChatTemplate(Template):
             yield Problem(key="jinja", reason=f"line {error.lineno} is not Jinja: {error.message}")
 
     def render(self, conversation: Conversation, tokenizer: PreTrainedTokenizerBase) -> list[Segment]:
-        """Contents as segments, and the chat template's text between them."""
+        """Render the contents, and the chat template's text between them, as segments."""
         return self._segments(conversation.messages, self._prepare(tokenizer), conversation.id)
 
     def render_all(
         self, conversations: Sequence[Conversation], tokenizer: PreTrainedTokenizerBase
     ) -> list[list[Segment]]:
-        """`render` of each; the template is prepared once."""
+        """Render several conversations; the template is prepared only once."""
         prepared = self._prepare(tokenizer)
         return [self._segments(conversation.messages, prepared, conversation.id) for conversation in conversations]
 
     def render_prompt(self, conversation: Conversation, tokenizer: PreTrainedTokenizerBase) -> list[Segment]:
-        """The segments before the final answer."""
+        """Render the segments before the final answer."""
         answer = conversation.messages[len(conversation.prompt) :] or (Message("assistant", placeholder(0)),)
         prepared = self._prepare(tokenizer)
         return before_last_answer(self._segments((*conversation.prompt, *answer), prepared, conversation.id))
 
     def stop_token_ids(self, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-        """The token after an answer in the chat template, and the EOS token."""
+        """Return the ids of the token that ends an answer in the chat template, and of the EOS token."""
         segments = self._segments((Message("user", "a"), Message("assistant", "b")), self._prepare(tokenizer), "")
         answer = next(index for index, segment in enumerate(segments) if segment.role == "assistant")
         end_of_turn = special_tokens(tokenizer).ids[segments[answer + 1].text.lstrip()]
@@ -100,7 +100,7 @@ class ChatTemplate(Template):
         return list(dict.fromkeys([end_of_turn, *eos]))
 
     def as_jinja(self, tokenizer: PreTrainedTokenizerBase) -> str | None:
-        """The template from the config, if there is one."""
+        """Return the template from the config, if there is one."""
         return self.jinja
 
     def _prepare(self, tokenizer: PreTrainedTokenizerBase) -> _Prepared:
@@ -154,7 +154,7 @@ class ChatTemplate(Template):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Prepared:
-    """What all conversations share that one tokenizer's template renders."""
+    """A tokenizer, its chat template and variables: the inputs of rendering that all conversations share."""
 
     tokenizer: PreTrainedTokenizerBase
     jinja: str

@@ -1,4 +1,4 @@
-"""Today's date in chat templates, fixed so that a run renders the same text on every day."""
+"""Replacing today's date in chat templates by a fixed date, so that a run renders the same text on every day."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ ANY_CALL = re.compile(r"\bstrftime_now\s*\(")
 
 
 def fix_date(jinja: str, date: datetime.date) -> str:
-    """The template with every call of `strftime_now`, which gives the time of rendering, replaced by a fixed date.
+    """Replace every call of `strftime_now`, which returns the current time, by a fixed date.
 
     Args:
         jinja: the template.
-        date: as of its first second.
+        date: the fixed date; the time is midnight.
 
     Raises:
-        InstructLabError: the format of a date is computed by the template.
+        InstructLabError: the template computes the format of a date.
     """
     moment = datetime.datetime.combine(date, datetime.time())
     fixed = CALL.sub(lambda call: json.dumps(moment.strftime(call[1][1:-1]), ensure_ascii=False), jinja)

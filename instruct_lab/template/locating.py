@@ -1,9 +1,9 @@
-"""Contents that a chat template re-wraps or shortens, located in the rendered conversation.
+"""Locating contents in a rendered conversation if the chat template re-wraps or shortens them.
 
-Templates of reasoning models look for markup in a content, such as `</think>`, and move, drop or re-wrap its parts.
-So a conversation is rendered a second time with a placeholder for every part of a content between such markup. Where
-the placeholders stand shows what is left of each content; put back, the parts must give the rendered conversation to
-the last character.
+Templates of reasoning models look for markup in a content, such as `</think>`, and move, drop or re-wrap the parts
+around it. So a conversation is rendered a second time, with a placeholder for every part of a content between such
+markup. The positions of the placeholders show the parts that remain of each content. As a check, the parts are put
+back: the result must equal the rendered conversation to the last character.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from jinja2 import nodes
 
 from instruct_lab.data import Message
 
-GENERATION_TAG = re.compile(r"\{%-?\s*(?:end)?generation\s*-?%\}")  # transformers' own tag, unknown to plain Jinja
+GENERATION_TAG = re.compile(r"\{%-?\s*(?:end)?generation\s*-?%\}")  # a tag of transformers, not of Jinja
 PLACEHOLDER = re.compile("\ue000(\\d+)\ue001")
 
 
 def parse_template(jinja: str) -> nodes.Template:
-    """The syntax tree of a chat template, without transformers' tag around what is generated.
+    """Parse a chat template, without the tag `generation` of transformers.
 
     Raises:
-        jinja2.TemplateSyntaxError: it is not Jinja.
+        jinja2.TemplateSyntaxError: the template is not valid Jinja.
     """
     return jinja2.Environment(extensions=["jinja2.ext.loopcontrols"]).parse(GENERATION_TAG.sub("", jinja))
 
 
 def placeholder(index: int) -> str:
-    """A text to find again in a rendered conversation: private-use characters, which no template's text contains."""
+    """Return a text to search for in a rendered conversation: private-use characters, which no template contains."""
     return f"\ue000{index}\ue001"
 
 
@@ -42,10 +42,10 @@ class Located:
     """A rendered conversation, divided into contents and the template's text.
 
     Args:
-        contents: what is left of each message's content.
-        glue: the template's text before, between and after them: one more than contents.
-        markup: of each content, the text between its parts, which the template may have written.
-        parts: of each content, the parts that the template copied.
+        contents: the rest of each message's content.
+        glue: the template's text before, between and after the contents; one more item than `contents`.
+        markup: for each content, the text between its parts, which the template may have written.
+        parts: for each content, the parts that the template copied.
     """
 
     contents: list[str]
@@ -57,12 +57,12 @@ class Located:
 def locate(
     render: Callable[[Sequence[Message]], str], messages: Sequence[Message], text: str, jinja: str
 ) -> Located | None:
-    """What is left of each content in a rendered conversation; `None` if that cannot be said with certainty.
+    """Locate the rest of each content in a rendered conversation; `None` if it cannot be located with certainty.
 
     Args:
-        render: gives a conversation's text.
-        messages: the conversation.
-        text: its text, `render(messages)`.
+        render: function that renders a conversation as text.
+        messages: the messages of the conversation.
+        text: the rendered conversation, `render(messages)`.
         jinja: the template that `render` uses.
     """
     pattern = _markup(jinja)
@@ -77,12 +77,12 @@ def locate(
 
 
 _STRIPS: tuple[Callable[[str], str], ...] = (str, lambda text: text.strip("\n"), str.strip)
-"""How templates trim contents."""
+"""The ways in which templates trim contents."""
 
 
 @functools.lru_cache(maxsize=64)
 def _markup(jinja: str) -> re.Pattern[str]:
-    """Matches the markup that a template looks for: arguments of its calls and filters, and operands of `in`."""
+    """Return a pattern of the markup that a template looks for: arguments of calls and filters, operands of `in`."""
     constants = {
         str(node.value).strip() for node in _looked_for(parse_template(jinja)) if isinstance(node, nodes.Const)
     }
@@ -104,10 +104,10 @@ def _looked_for(tree: nodes.Template) -> Iterator[nodes.Node]:
 
 @dataclasses.dataclass(frozen=True)
 class _Piece:
-    """A piece of a content: markup or white space, or a part that a placeholder stands for."""
+    """A piece of a content: markup, white space, or a part that a placeholder replaces."""
 
     text: str
-    index: int | None = None  # of its placeholder
+    index: int | None = None  # index of its placeholder
 
 
 class _Skeleton:
@@ -117,12 +117,12 @@ class _Skeleton:
         self._parts: list[str] = []
         split = [pattern.split(content) for content in contents]
         self._messages = [
-            list(self._pieces(parts if any(map(str.strip, parts[::2])) else [content]))  # not only markup
+            list(self._pieces(parts if any(map(str.strip, parts[::2])) else [content]))  # unless it is only markup
             for content, parts in zip(contents, split, strict=True)
         ]
 
     def _pieces(self, parts: list[str]) -> Iterator[_Piece]:
-        """Markup and parts; the white space beside markup belongs to neither."""
+        """Yield markup and parts; the white space beside markup is a piece of its own."""
         for number, part in enumerate(parts):
             if number % 2:
                 yield _Piece(part)
@@ -145,11 +145,11 @@ class _Skeleton:
         ]
 
     def find(self, rendered: str, text: str) -> Located | None:
-        """The contents in a text.
+        """Find the contents in a rendered conversation.
 
         Args:
-            rendered: the conversation with placeholders as the template renders it.
-            text: the conversation itself as the template renders it.
+            rendered: the rendered conversation with placeholders.
+            text: the rendered conversation.
         """
         found = [int(match[1]) for match in PLACEHOLDER.finditer(rendered)]
         if found != sorted(set(found)):

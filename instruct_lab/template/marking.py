@@ -1,4 +1,4 @@
-"""Segments of a rendered conversation, marked as trained or not."""
+"""Marking the segments of a rendered conversation as trained or not."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from instruct_lab.template.locating import Located
 from instruct_lab.template.special_tokens import SpecialTokens
 
 ALTERNATIVES = "choose template=chatml, template=alpaca or template=plain"
-"""The hint of errors about a template that does not fit."""
+"""The hint in errors about a template that does not suit the data."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,9 +20,9 @@ class Marker:
     """Marks the segments of conversations.
 
     Args:
-        train_on: what is trained, unless a message says so itself.
+        train_on: the contents that are trained; a message's own `trained` takes precedence.
         special: the tokenizer's special tokens.
-        where: named in errors.
+        where: the conversation, for error messages.
         opening: text of the template before an assistant's content that belongs to the answer.
     """
 
@@ -32,17 +32,17 @@ class Marker:
     opening: str = ""
 
     def mark(self, messages: Sequence[Message], glue: Sequence[str], located: Located | None = None) -> list[Segment]:
-        """Contents and the template's own text between them as segments.
+        """Join contents and the template's own text to segments, each marked as trained or not.
 
         Args:
-            messages: in order, with their contents as rendered.
-            glue: the template's text before, between and after the contents: one more than messages.
-            located: how the contents were found, if the template re-wraps them.
+            messages: the messages in order, with their contents as rendered.
+            glue: the template's text before, between and after the contents; one more item than `messages`.
+            located: the result of `locate`, if the template re-wraps contents.
 
         Returns:
             Segments whose text is the whole rendered text. The special token after an assistant's content, with white
-            space before it, is a separate segment, trained like that content. Of other messages, only the content can
-            be trained, unless `train_on` is `all`.
+            space before it, is a separate segment, trained like that content. Other text of the template is trained
+            only if `train_on` is `all`.
 
         Raises:
             InstructLabError: the text after an assistant's content does not start with a special token.
@@ -71,7 +71,7 @@ class Marker:
         return [segment for segment in segments if segment.text or segment.role is not None]
 
     def _closing(self, after: str) -> str:
-        """White space and the special token at the start of the text after an answer."""
+        """Return the white space and the special token at the start of the text after an answer."""
         stripped = after.lstrip()
         end_of_turn = self.special.opening(stripped)
         if end_of_turn is None:
@@ -84,13 +84,13 @@ class Marker:
         return after[: len(after) - len(stripped)] + end_of_turn
 
     def _writes_tokens(self, located: Located, index: int) -> bool:
-        """Whether the template wrote special tokens (such as `<think>`) inside a content, which itself has none."""
+        """Whether the template wrote special tokens (such as `<think>`) inside a content that itself has none."""
         search = self.special.pattern.search
         return bool(search(located.markup[index])) and not search(located.parts[index])
 
 
 def before_last_answer(segments: list[Segment]) -> list[Segment]:
-    """The segments up to the content of the last answer."""
+    """Return the segments before the last answer."""
     last = max(index for index, segment in enumerate(segments) if segment.starts_answer)
     return segments[:last]
 

@@ -1,4 +1,4 @@
-"""A tokenizer's chat template applied to messages, and the template's own text between contents."""
+"""Rendering messages with a chat template, and finding the template's own text between contents."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ AnswersFrom = Literal["content", "generation_prompt"]
 
 @dataclasses.dataclass(frozen=True)
 class Rendering:
-    """One Jinja template with its tokenizer, hashable so that results can be cached."""
+    """A Jinja template with its tokenizer; hashable, so that results can be cached."""
 
     tokenizer: PreTrainedTokenizerBase
     jinja: str
@@ -29,14 +29,14 @@ class Rendering:
     where: str = dataclasses.field(compare=False)
 
     def text(self, messages: Sequence[Message], generation_prompt: bool = False) -> str:
-        """The messages as the template renders them.
+        """Render messages as text.
 
         Args:
-            messages: the conversation.
-            generation_prompt: whether to append what opens the next answer, if the template knows of it.
+            messages: the messages of a conversation.
+            generation_prompt: whether to append the header of the next answer, if the template supports it.
 
         Raises:
-            InstructLabError: the template refuses them.
+            InstructLabError: the template refuses the messages.
         """
         import jinja2
 
@@ -77,7 +77,7 @@ class Rendering:
 
 @lru_cache(maxsize=1024)
 def glue_of(rendering: Rendering, roles: tuple[str, ...]) -> tuple[str, ...]:
-    """The template's text before, between and after the contents, for one order of roles."""
+    """Return the template's own text before, between and after the contents, for one order of roles."""
     text = rendering.text([Message(role, placeholder(index)) for index, role in enumerate(roles)])
     glue, start = [], 0
     found = Counter(match[0] for match in PLACEHOLDER.finditer(text))
@@ -99,9 +99,9 @@ def glue_of(rendering: Rendering, roles: tuple[str, ...]) -> tuple[str, ...]:
 
 @lru_cache(maxsize=256)
 def opening_of(rendering: Rendering, answers_from: AnswersFrom) -> str:
-    """The text before an answer's content that a model writes itself at generation, as the template does not open it.
+    """Return the text before an answer's content that the model itself generates, after the generation prompt.
 
-    White space there (`[/INST] answer`) belongs to the answer's first token, and so always to the answer.
+    White space there (`[/INST] answer`) always belongs to the answer, because it is a part of the first token.
     """
     question = Message("user", placeholder(0))
     try:
@@ -116,12 +116,12 @@ def opening_of(rendering: Rendering, answers_from: AnswersFrom) -> str:
 
 
 def list_roles(roles: Sequence[str]) -> str:
-    """The roles for a message, shortened."""
+    """List the roles for an error message, at most twelve."""
     return ", ".join(roles[:12]) + (f", … {len(roles)} in all" if len(roles) > 12 else "")
 
 
 def match_contents(text: str, messages: Sequence[Message], glue: Sequence[str]) -> list[str] | None:
-    """Each content as it is in the text (trimmed or not); `None` if anything else was changed."""
+    """Find each content in the rendered text, trimmed or not; `None` if the template changed anything else."""
     position = len(glue[0])
     if not text.startswith(glue[0]):
         return None
@@ -141,7 +141,7 @@ def match_contents(text: str, messages: Sequence[Message], glue: Sequence[str]) 
 
 
 def _trimmings(content: str) -> dict[str, None]:
-    """The content, and its variants with white space trimmed; the longest first."""
+    """Return the content and its variants with white space trimmed, from the longest to the shortest."""
     if content == content.strip():
         return {content: None}
     variants = [content, content.rstrip("\n"), content.lstrip("\n"), content.strip("\n")]
@@ -149,7 +149,7 @@ def _trimmings(content: str) -> dict[str, None]:
 
 
 def changed_message(rendering: Rendering, messages: Sequence[Message], glue: Sequence[str]) -> int:
-    """The index of the first message that the template changes, each tried singly among placeholders."""
+    """Find the index of the first message that the template changes; all other contents are placeholders."""
     for index, message in enumerate(messages):
         others = [Message(other.role, placeholder(position)) for position, other in enumerate(messages)]
         others[index] = message
