@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Self, TypeVar
 
 from instruct_lab.config import Component
 from instruct_lab.errors import InstructLabError
@@ -33,6 +33,7 @@ class MetricValue:
     high: float
     count: int  # examples
     signature: str  # how it was computed, in the reference library's own words
+    notes: tuple[str, ...] = ()  # why it cannot mean what it seems to mean; one line each
 
 
 class Metric(Component, ABC, Generic[Row]):
@@ -65,6 +66,15 @@ class Metric(Component, ABC, Generic[Row]):
         """The signature with what depends on the examples (such as how many references each had)."""
         return self.signature()
 
+    def notes(self, rows: Sequence[Row], predictions: Sequence[Prediction]) -> list[str]:
+        """Why the value of these examples cannot mean what it seems to mean; one line each, without the metric's name.
+
+        Args:
+            rows: of the examples.
+            predictions: their answers with references; empty for a metric that reads none.
+        """
+        return []
+
     def parts(self, rows: list[Row]) -> list[Statistics]:
         """The statistics to sum, one list for each example, from the rows of the whole set.
 
@@ -85,6 +95,14 @@ class AnswerMetric(Metric[Row], ABC):
     """
 
     reads: ClassVar = "answers"
+
+    def for_references(self, references: Sequence[str]) -> Self:
+        """The metric with every setting chosen that it leaves to the references, such as the tokenizer.
+
+        Args:
+            references: of all examples that are measured together.
+        """
+        return self
 
     @abstractmethod
     def statistics(self, prediction: str, references: tuple[str, ...]) -> Row:

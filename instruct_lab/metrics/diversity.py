@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from collections import Counter
-from typing import Annotated, Any, ClassVar, Literal
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field
 
 from instruct_lab.config import component
+from instruct_lab.errors import Problem
 from instruct_lab.metrics.base import AnswerMetric, CorpusMetric, Statistics, is_empty
-from instruct_lab.metrics.references import require_references
+from instruct_lab.metrics.references import all_references, require_references
 from instruct_lab.metrics.rouge import UnicodeTokenizer
+from instruct_lab.metrics.scripts import tokenizer_for, tokenizer_problems, unsplit_note
+
+if TYPE_CHECKING:
+    from instruct_lab.generation import Prediction
 
 NGram = tuple[str, ...]
 
@@ -66,9 +73,25 @@ class SelfBLEU(CorpusMetric):
     """
 
     higher_is_better: ClassVar[bool] = False
-    tokenize: Literal["13a", "intl", "zh", "char", "none"] = "13a"  # zh for Chinese answers
+    tokenize: Literal["13a", "intl", "zh", "ja-mecab", "ko-mecab", "char", "none"] | None = (
+        None  # null: as BLEU chooses, by the references' script
+    )
     lowercase: bool = False  # ignore case
     max_ngram_order: Annotated[int, Field(ge=1)] = 4  # longest word n-gram
+
+    def problems(self) -> Iterator[Problem]:
+        """A tokenizer whose package is not installed."""
+        yield from tokenizer_problems(self.tokenize)
+
+    def for_references(self, references: Sequence[str]) -> Self:
+        """The metric with the tokenizer for the references' script, unless one is set."""
+        if self.tokenize is not None:
+            return self
+        return dataclasses.replace(self, tokenize=tokenizer_for(references))  # type: ignore[type-var]
+
+    def notes(self, rows: Sequence[str], predictions: Sequence[Prediction]) -> list[str]:
+        """A note if words of a script without spaces are not split."""
+        return unsplit_note(self.tokenize, all_references(predictions))
 
     def shares(self, answers: list[str]) -> list[Statistics]:
         """The answer's BLEU, 0 to 100, and 1; both 0 if there is no other answer."""
@@ -99,7 +122,7 @@ class SelfBLEU(CorpusMetric):
         return BLEU(
             lowercase=self.lowercase,
             force=True,
-            tokenize=self.tokenize,
+            tokenize=self.tokenize or "13a",
             max_ngram_order=self.max_ngram_order,
             effective_order=True,
         )

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import string
 import unicodedata
 from abc import ABC, abstractmethod
 from collections import Counter
-from typing import ClassVar, Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from instruct_lab.config import component
 from instruct_lab.metrics.base import AnswerMetric, Statistics, is_empty
-from instruct_lab.metrics.references import require_references
+from instruct_lab.metrics.references import all_references, require_references
 from instruct_lab.metrics.rouge import UnicodeTokenizer
+from instruct_lab.metrics.scripts import script_of
+
+if TYPE_CHECKING:
+    from instruct_lab.generation import Prediction
 
 ARTICLES = re.compile(r"\b(a|an|the)\b", re.UNICODE)
 ASCII_PUNCTUATION = str.maketrans("", "", string.punctuation)
@@ -30,8 +36,23 @@ class SquadMetric(AnswerMetric[Statistics], ABC):
     kind: ClassVar[str]
     """The script's name for the score."""
 
-    tokenize: Literal["squad", "unicode"] = "squad"  # unicode: any script's punctuation; Chinese by characters
+    tokenize: Literal["squad", "unicode"] | None = (
+        None  # unicode: any script's punctuation, Chinese by characters; null: by the references' script
+    )
     no_answer: str = ""  # what the data has as answer to a question without one; counts as an empty answer
+
+    def for_references(self, references: Sequence[str]) -> Self:
+        """The metric with the tokenizer for the references' script, unless one is set."""
+        if self.tokenize is not None:
+            return self
+        return dataclasses.replace(self, tokenize="unicode" if _is_unspaced(references) else "squad")
+
+    def notes(self, rows: Sequence[Statistics], predictions: Sequence[Prediction]) -> list[str]:
+        """A note if words of a script without spaces are not split."""
+        if self.tokenize != "squad" or not _is_unspaced(all_references(predictions)):
+            return []
+        cure = "set tokenize=unicode, or leave it unset"
+        return [f"most letters of the references are of a script without spaces; tok:squad splits at spaces: {cure}"]
 
     @abstractmethod
     def score(self, answer: list[str], reference: list[str]) -> float:
@@ -50,7 +71,7 @@ class SquadMetric(AnswerMetric[Statistics], ABC):
     def signature(self) -> str:
         """The script and the settings, in the form of sacrebleu's signatures."""
         silent = f"|no_answer:{self.no_answer}" if self.no_answer else ""
-        return f"{self.kind}|squad-v2.0|tok:{self.tokenize}|refs:best{silent}"
+        return f"{self.kind}|squad-v2.0|tok:{self.tokenize or 'squad'}|refs:best{silent}"
 
     def words(self, text: str) -> list[str]:
         """The words that are compared."""
@@ -60,6 +81,11 @@ class SquadMetric(AnswerMetric[Statistics], ABC):
             text = "".join(c for c in text.lower() if unicodedata.category(c)[0] != "P" and c not in string.punctuation)
             return UnicodeTokenizer().tokenize(ARTICLES.sub(" ", text))
         return ARTICLES.sub(" ", text.lower().translate(ASCII_PUNCTUATION)).split()
+
+
+def _is_unspaced(references: Sequence[str]) -> bool:
+    """Whether most letters are of a script without spaces between words."""
+    return script_of(references) in ("Chinese", "Japanese", "unspaced")
 
 
 @component

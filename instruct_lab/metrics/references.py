@@ -1,10 +1,14 @@
-"""The check of references that all metrics share."""
+"""The references of examples."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from instruct_lab.errors import InstructLabError
+
+if TYPE_CHECKING:
+    from instruct_lab.generation import Prediction
 
 
 def require_references(references: Sequence[str]) -> list[str]:
@@ -22,3 +26,8 @@ def require_references(references: Sequence[str]) -> list[str]:
             do="Give every held-out row an answer, or choose metrics=none",
         )
     return list(references)
+
+
+def all_references(predictions: Sequence[Prediction]) -> list[str]:
+    """The references of all predictions in one list."""
+    return [reference for prediction in predictions for reference in prediction.references]

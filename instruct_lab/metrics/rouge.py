@@ -5,25 +5,16 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import unicodedata
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 from instruct_lab.config import component
 from instruct_lab.metrics.base import AnswerMetric, Statistics, is_empty
-from instruct_lab.metrics.references import require_references
+from instruct_lab.metrics.references import all_references, require_references
+from instruct_lab.metrics.scripts import WITHOUT_SPACES, is_in
 
-WITHOUT_SPACES = (  # scripts written without spaces between words: each of their characters is a word of its own
-    (0x0E00, 0x0EFF),  # Thai, Lao
-    (0x1000, 0x109F),  # Myanmar
-    (0x1780, 0x17FF),  # Khmer
-    (0x3005, 0x3007),  # ideographic marks
-    (0x3040, 0x30FF),  # Hiragana, Katakana
-    (0x31F0, 0x31FF),
-    (0x3400, 0x4DBF),  # Han
-    (0x4E00, 0x9FFF),
-    (0xF900, 0xFAFF),
-    (0xFF66, 0xFF9F),
-    (0x20000, 0x3FFFF),
-)
+if TYPE_CHECKING:
+    from instruct_lab.generation import Prediction
 
 
 @component
@@ -53,6 +44,13 @@ class ROUGE(AnswerMetric[Statistics]):
         stemmer = "porter" if self.stemmer else "no"
         version = importlib.metadata.version("rouge-score")
         return f"rouge-score|type:{self.variant}|tok:{self.tokenize}|stem:{stemmer}|refs:best|version:{version}"
+
+    def notes(self, rows: Sequence[Statistics], predictions: Sequence[Prediction]) -> list[str]:
+        """A note if the tokenizer drops most letters of the references."""
+        letters = [character for text in all_references(predictions) for character in text if character.isalpha()]
+        if self.tokenize != "ascii" or 2 * sum(map(str.isascii, letters)) >= len(letters):
+            return []
+        return ["tok:ascii drops most letters of the references, all but a to z: set tokenize=unicode"]
 
     @functools.cached_property
     def _scorer(self) -> Any:
@@ -99,5 +97,4 @@ class UnicodeTokenizer:
 
 
 def _stands_alone(character: str) -> bool:
-    point = ord(character)
-    return point >= WITHOUT_SPACES[0][0] and any(first <= point <= last for first, last in WITHOUT_SPACES)
+    return is_in(ord(character), WITHOUT_SPACES)

