@@ -18,6 +18,8 @@ from instruct_lab.errors import InstructLabError
 
 logger = logging.getLogger(__name__)
 TEMPORARY_SUFFIX = ".tmp"
+OMIT_EMPTY = {"omit_empty": True}
+"""Metadata of a dataclass's field that is written only if it holds something."""
 
 
 def to_json(value: Any, *, indent: int | None = None) -> str:
@@ -35,7 +37,7 @@ def to_plain(value: Any) -> Any:
     if value is None or isinstance(value, str | int):
         return value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return to_plain(dataclasses.asdict(value))
+        return to_plain(fields_to_write(value))
     if isinstance(value, dict):
         return {str(key): to_plain(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
@@ -45,6 +47,12 @@ def to_plain(value: Any) -> Any:
     if hasattr(value, "tolist"):  # tensors and arrays
         return to_plain(value.tolist())
     return str(value)
+
+
+def fields_to_write(value: Any) -> dict[str, Any]:
+    """The fields of a dataclass by name, without those of `OMIT_EMPTY` that are empty or 0."""
+    fields = {field: getattr(value, field.name) for field in dataclasses.fields(value)}
+    return {field.name: one for field, one in fields.items() if one or not field.metadata.get("omit_empty")}
 
 
 def encode(text: str) -> bytes:

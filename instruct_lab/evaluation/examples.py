@@ -35,6 +35,11 @@ class EvaluatedExamples:
         """The data source of each example."""
         return [conversation.source for conversation in self.conversations]
 
+    @property
+    def references(self) -> list[str]:
+        """The acceptable answers of all examples in one list."""
+        return [answer for conversation in self.conversations for answer in conversation.answers]
+
     def take(self, indices: Iterable[int]) -> EvaluatedExamples:
         """Some of the examples, in the order of the indices."""
         chosen = list(indices)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,16 +13,27 @@ from instruct_lab.evaluation.examples import EvaluatedExamples
 from instruct_lab.evaluation.ranks import evaluate_shared, num_ranks
 from instruct_lab.evaluation.scores import score_examples
 from instruct_lab.evaluation.setup import EvaluationSetup
-from instruct_lab.generation import Prediction
+from instruct_lab.generation import Answer, Prediction
 from instruct_lab.metrics import AnswerMetric, LikelihoodMetric, Metric, MetricValue, ValueMetric
 from instruct_lab.metrics.intervals import summarize
+from instruct_lab.metrics.references import all_references
 from instruct_lab.model import LoadedModel
 from instruct_lab.records.schema import Measurement
 
 
-def metric_values(metrics: Mapping[str, Metric[Any]], measurement: Measurement) -> dict[str, MetricValue]:
-    """Each metric's value and interval."""
-    return {name: summarize(metrics[name], rows) for name, rows in measurement.rows.items() if rows}
+def metric_values(
+    metrics: Mapping[str, Metric[Any]], measurement: Measurement, resamples: int = 1000
+) -> dict[str, MetricValue]:
+    """Each metric's value and interval.
+
+    Args:
+        metrics: by name, as `EvaluationSetup.for_references` gives them.
+        measurement: the results.
+        resamples: the number of bootstrap samples.
+    """
+    return {
+        name: summarize(metrics[name], rows, resamples=resamples) for name, rows in measurement.rows.items() if rows
+    }
 
 
 def measure(
@@ -37,6 +49,7 @@ def measure(
         examples: that it is evaluated on.
         teacher: the second model that some objectives need.
     """
+    setup = setup.for_references(examples.references)
     if num_ranks() == 1 or not len(examples):
         return _measure(setup, loaded, examples, teacher)
 
@@ -80,9 +93,20 @@ def _predict(setup: EvaluationSetup, loaded: LoadedModel, examples: EvaluatedExa
     count = setup.generation.num_samples
     prompts = [prompt for prompt in examples.prompts for _ in range(count)]
     seeds = [seed_of(setup.seed, one.id, number) for one in examples.conversations for number in range(count)]
-    texts = generate_answers(setup, loaded, prompts, seeds)
-    samples = [texts[start : start + count] for start in range(0, len(texts), count)]
-    return _predictions(examples.split, examples.conversations, samples)
+    answers = generate_answers(setup, loaded, prompts, seeds)
+    samples = [answers[start : start + count] for start in range(0, len(answers), count)]
+    predictions = _predictions(examples.split, examples.conversations, samples)
+    lengths = _reference_tokens(loaded.tokenizer, predictions)
+    return [dataclasses.replace(one, reference_tokens=tokens) for one, tokens in zip(predictions, lengths, strict=True)]
+
+
+def _reference_tokens(tokenizer: Any, predictions: Sequence[Prediction]) -> list[int]:
+    """The number of tokens of each prediction's longest reference."""
+    references = all_references(predictions)
+    if not references:
+        return [0] * len(predictions)
+    lengths = iter(map(len, tokenizer(references, add_special_tokens=False)["input_ids"]))
+    return [max((next(lengths) for _ in one.references), default=0) for one in predictions]
 
 
 def seed_of(seed: int, name: str, number: int = 0) -> int:
@@ -98,7 +122,7 @@ def seed_of(seed: int, name: str, number: int = 0) -> int:
 
 def generate_answers(
     setup: EvaluationSetup, loaded: LoadedModel, prompts: Sequence[Conversation], seeds: Sequence[int]
-) -> list[str]:
+) -> list[Answer]:
     """The model's answers to the conversations' prompts, decoded with the run's generation settings.
 
     Args:
@@ -116,7 +140,7 @@ def generate_answers(
 
 
 def _predictions(
-    split: str, conversations: Sequence[Conversation], samples: Sequence[Sequence[str]]
+    split: str, conversations: Sequence[Conversation], samples: Sequence[Sequence[Answer]]
 ) -> list[Prediction]:
     """Answers with the references they are compared with; of several answers to one prompt, the first counts."""
     return [
@@ -124,12 +148,13 @@ def _predictions(
             id=conversation.id,
             split=split,
             prompt=conversation.prompt[-1].content if conversation.prompt else "",
-            text=texts[0],
+            text=answers[0].text,
             references=conversation.answers,
             metadata=conversation.metadata,
-            samples=tuple(texts[1:]),
+            samples=tuple(answer.text for answer in answers[1:]),
+            num_cut=sum(answer.is_cut for answer in answers),
         )
-        for conversation, texts in zip(conversations, samples, strict=True)
+        for conversation, answers in zip(conversations, samples, strict=True)
     ]
 
 
@@ -156,10 +181,12 @@ def measure_baselines(
         training: the training split, which a baseline may look at.
         examples: that are answered.
     """
-    measured = {}
+    setup, measured = setup.for_references(examples.references), {}
     for name, baseline in baselines.items():
         if baseline is not None and len(examples):
             texts = baseline.answers(training, list(examples.conversations))
-            predictions = _predictions(examples.split, examples.conversations, [[text] for text in texts])
+            predictions = _predictions(
+                examples.split, examples.conversations, [[Answer(text, is_cut=False)] for text in texts]
+            )
             measured[name] = Measurement(predictions, answer_rows(setup.metrics, predictions), examples.sources)
     return measured

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from instruct_lab.evaluation.measure import metric_values
+from instruct_lab.evaluation.notes import count_notes, note_lines, selection_notes, value_notes
 from instruct_lab.evaluation.setup import EvaluationSetup
 from instruct_lab.metrics import MetricValue
 from instruct_lab.metrics.intervals import example_scores, paired_difference
+from instruct_lab.metrics.references import all_references
 from instruct_lab.pages.format import format_interval, shorten
 from instruct_lab.records.schema import AFTER, BEFORE, DIFFERENCE, SHORT_NAMES, Measurement, PredictionLine, Results
 
@@ -24,22 +28,27 @@ def summary_metrics(setup: EvaluationSetup, results: Results) -> Metrics:
     """
     metrics: Metrics = {}
     for split, systems in results.items():
-        metrics |= _named(setup, SHORT_NAMES[split], systems)
+        references = next((all_references(one.predictions) for one in systems.values() if one.predictions), [])
+        of_split = setup.for_references(references)
+        metrics |= _named(of_split, split, "", systems)
         sources = sorted({source for measurement in systems.values() for source in measurement.sources})
         if setup.by_source and len(sources) > 1:
             for source in sources:
                 of_source = {system: measurement.of_source(source) for system, measurement in systems.items()}
-                metrics |= _named(setup, f"{SHORT_NAMES[split]}/{source}", of_source)
+                metrics |= _named(of_split, split, f"{source}/", of_source)
     return metrics
 
 
-def _named(setup: EvaluationSetup, prefix: str, systems: dict[str, Measurement]) -> Metrics:
+def _named(setup: EvaluationSetup, split: str, source: str, systems: dict[str, Measurement]) -> Metrics:
     metrics: Metrics = {}
+    prefix = f"{SHORT_NAMES[split]}/{source}"
     for system, measurement in systems.items():
         for name, value in metric_values(setup.metrics, measurement).items():
-            metrics.setdefault(f"{prefix}/{name}", {})[system] = value
+            notes = value_notes(setup, split, system, name, measurement)
+            metrics.setdefault(f"{prefix}{name}", {})[system] = dataclasses.replace(value, notes=tuple(notes))
     for name, difference in _differences(setup, systems).items():
-        metrics[f"{prefix}/{name}"][DIFFERENCE] = difference
+        notes = [*count_notes(difference.count), *selection_notes(setup, split)]
+        metrics[f"{prefix}{name}"][DIFFERENCE] = dataclasses.replace(difference, notes=tuple(notes))
     return metrics
 
 
@@ -82,10 +91,12 @@ def prediction_lines(setup: EvaluationSetup, results: Results) -> list[Predictio
 
 
 def show(console: Console, setup: EvaluationSetup, results: Results, metrics: Metrics) -> None:
-    """Print the final table of each split, and sample predictions below."""
+    """Print the final table of each split with the notes on its values, and sample predictions below."""
     for split, systems in results.items():
         count = max((len(rows) for m in systems.values() for rows in m.rows.values()), default=0)
         console.print(_table(split, count, list(systems), metrics, between=" " if console.width >= WIDE else "\n"))
+        for line in note_lines(metrics, f"{SHORT_NAMES[split]}/", HEADINGS):
+            console.print(Text(f"note: {line}"), soft_wrap=True)
     for split, systems in results.items():
         for index in range(min(setup.show_samples, len(systems[AFTER].predictions))):
             _show_sample(console, split, index, systems)

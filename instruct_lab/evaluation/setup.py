@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ class EvaluationSetup:
         precision: the trainer's, which the base model's cached evaluation depends on; None: its default.
         by_source: whether results are reported for each data source too.
         show_samples: how many predictions are printed below the results.
+        selected_by: the logged value, such as `val/loss`, by which the evaluated weights are the best;
+            None: they are the last ones.
     """
 
     model: Model
@@ -43,6 +46,21 @@ class EvaluationSetup:
     precision: str | None = None
     by_source: bool = False
     show_samples: int = 0
+    selected_by: str | None = None
+
+    def for_references(self, references: Sequence[str]) -> EvaluationSetup:
+        """The same with the settings of each metric that depend on the references.
+
+        Args:
+            references: of all examples of a split.
+        """
+        from instruct_lab.metrics import AnswerMetric
+
+        metrics: dict[str, Metric[Any]] = {
+            name: metric.for_references(references) if isinstance(metric, AnswerMetric) else metric
+            for name, metric in self.metrics.items()
+        }
+        return dataclasses.replace(self, metrics=metrics)
 
     def with_answer_metrics(self) -> EvaluationSetup:
         """The same with only those metrics that read answers."""

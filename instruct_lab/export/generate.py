@@ -52,4 +52,5 @@ def generate(
     if weights != "base" and not experiment.tuning.trains:
         data = InstructionData(experiment, workspace.tokenizer, workspace.cache_path, Audit())
         conversations = experiment.tuning.prompts(conversations, data.conversations["train"])
-    return generate_answers(experiment.evaluation_setup, loaded, conversations, seeds)
+    answers = generate_answers(experiment.evaluation_setup, loaded, conversations, seeds)
+    return [answer.text for answer in answers]

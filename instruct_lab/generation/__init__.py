@@ -1,9 +1,9 @@
 """Batched decoding.
 
-In: a model, its tokenizer and prompts as token ids. Out: answers as text.
+In: a model, its tokenizer and prompts as token ids. Out: answers as text, and which were cut at the length limit.
 """
 
-from instruct_lab.generation.base import Prediction
+from instruct_lab.generation.base import Answer, Prediction
 from instruct_lab.generation.generation import Generation
 
-__all__ = ["Generation", "Prediction"]
+__all__ = ["Answer", "Generation", "Prediction"]

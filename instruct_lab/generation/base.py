@@ -5,6 +5,21 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from instruct_lab.files import OMIT_EMPTY
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Answer:
+    """A decoded answer.
+
+    Args:
+        text: without special tokens.
+        is_cut: whether it ended at `max_new_tokens` instead of a stop token.
+    """
+
+    text: str
+    is_cut: bool
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Prediction:
@@ -18,6 +33,8 @@ class Prediction:
         references: acceptable answers.
         metadata: the conversation's other columns (a program's tests, instructions to verify).
         samples: further answers to the same prompt, drawn independently, if the run asks for several.
+        num_cut: how many of these answers ended at the length limit instead of a stop token.
+        reference_tokens: tokens of the longest reference.
     """
 
     id: str
@@ -27,3 +44,5 @@ class Prediction:
     references: tuple[str, ...]
     metadata: dict[str, Any] = dataclasses.field(default_factory=dict)
     samples: tuple[str, ...] = ()
+    num_cut: int = dataclasses.field(default=0, metadata=OMIT_EMPTY)
+    reference_tokens: int = dataclasses.field(default=0, metadata=OMIT_EMPTY)

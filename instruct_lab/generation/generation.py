@@ -10,6 +10,7 @@ from pydantic import Field
 
 from instruct_lab.config import Component, component
 from instruct_lab.errors import InstructLabError, Refusal
+from instruct_lab.generation.base import Answer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -56,7 +57,7 @@ class Generation(Component):
         prompts: Sequence[Sequence[int]],
         stop_token_ids: Sequence[int],
         seeds: Sequence[int] | None = None,
-    ) -> list[str]:
+    ) -> list[Answer]:
         """Answers as text, in the order of the prompts, without special tokens; an answer may be empty.
 
         Args:
@@ -72,7 +73,11 @@ class Generation(Component):
         pad = tokenizer.pad_token_id
         answers = self.generate_ids(model, prompts, stop_token_ids, pad if isinstance(pad, int) else None, seeds)
         return [
-            str(tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)) for ids in answers
+            Answer(
+                str(tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)),
+                is_cut=len(ids) >= self.max_new_tokens,  # a stop token, left out, is one of the new ones
+            )
+            for ids in answers
         ]
 
     def generate_ids(

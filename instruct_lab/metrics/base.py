@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Self, TypeVar
 
 from instruct_lab.config import Component
 from instruct_lab.errors import InstructLabError
+from instruct_lab.files import OMIT_EMPTY
 
 if TYPE_CHECKING:
     from instruct_lab.generation import Prediction
@@ -33,7 +34,7 @@ class MetricValue:
     high: float
     count: int  # examples
     signature: str  # how it was computed, in the reference library's own words
-    notes: tuple[str, ...] = ()  # why it cannot mean what it seems to mean; one line each
+    notes: tuple[str, ...] = dataclasses.field(default=(), metadata=OMIT_EMPTY)  # why it may not mean what it seems to
 
 
 class Metric(Component, ABC, Generic[Row]):

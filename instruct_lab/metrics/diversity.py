@@ -16,7 +16,7 @@ from instruct_lab.errors import Problem
 from instruct_lab.metrics.base import AnswerMetric, CorpusMetric, Statistics, is_empty
 from instruct_lab.metrics.references import all_references, require_references
 from instruct_lab.metrics.rouge import UnicodeTokenizer
-from instruct_lab.metrics.scripts import tokenizer_for, tokenizer_problems, unsplit_note
+from instruct_lab.metrics.scripts import Tokenizer, tokenizer_for, tokenizer_problems, unsplit_note
 
 if TYPE_CHECKING:
     from instruct_lab.generation import Prediction
@@ -73,9 +73,7 @@ class SelfBLEU(CorpusMetric):
     """
 
     higher_is_better: ClassVar[bool] = False
-    tokenize: Literal["13a", "intl", "zh", "ja-mecab", "ko-mecab", "char", "none"] | None = (
-        None  # null: as BLEU chooses, by the references' script
-    )
+    tokenize: Tokenizer | None = None  # null: as BLEU chooses, by the references' script
     lowercase: bool = False  # ignore case
     max_ngram_order: Annotated[int, Field(ge=1)] = 4  # longest word n-gram
 
@@ -87,7 +85,7 @@ class SelfBLEU(CorpusMetric):
         """The metric with the tokenizer for the references' script, unless one is set."""
         if self.tokenize is not None:
             return self
-        return dataclasses.replace(self, tokenize=tokenizer_for(references))  # type: ignore[type-var]
+        return dataclasses.replace(self, tokenize=tokenizer_for(references))
 
     def notes(self, rows: Sequence[str], predictions: Sequence[Prediction]) -> list[str]:
         """A note if words of a script without spaces are not split."""

@@ -14,7 +14,7 @@ from instruct_lab.config import component
 from instruct_lab.errors import Problem, Refusal
 from instruct_lab.metrics.base import AnswerMetric, Statistics, is_empty
 from instruct_lab.metrics.references import all_references, require_references
-from instruct_lab.metrics.scripts import script_of, tokenizer_for, tokenizer_problems, unsplit_note
+from instruct_lab.metrics.scripts import Tokenizer, script_of, tokenizer_for, tokenizer_problems, unsplit_note
 
 if TYPE_CHECKING:
     from instruct_lab.generation import Prediction
@@ -106,7 +106,7 @@ class BLEU(SacrebleuMetric):
     for; a corpus's score does so only with `effective_order`.
     """
 
-    tokenize: Literal["13a", "intl", "zh", "ja-mecab", "ko-mecab", "char", "none"] | None = (
+    tokenize: Tokenizer | None = (
         None  # null: 13a; by the references' script zh, ja-mecab or ko-mecab (char if not installed), or char
     )
     lowercase: bool = False  # ignore case
@@ -127,7 +127,7 @@ class BLEU(SacrebleuMetric):
         """The metric with the tokenizer for the references' script, unless one is set."""
         if self.tokenize is not None:
             return self
-        return dataclasses.replace(self, tokenize=tokenizer_for(references))  # type: ignore[type-var]
+        return dataclasses.replace(self, tokenize=tokenizer_for(references))
 
     def notes(self, rows: Sequence[Statistics], predictions: Sequence[Prediction]) -> list[str]:
         """Notes if the texts are too short for an n-gram order, or their script is not split into words."""

@@ -24,7 +24,9 @@ WITHOUT_SPACES: Ranges = tuple(sorted((*OTHERS, *KANA, *HAN)))
 KANA_SHARE = 0.1
 """From this share of kana on, texts of Han characters and kana are Japanese."""
 
-TOKENIZERS: dict[Script, str] = {
+Tokenizer = Literal["13a", "intl", "zh", "ja-mecab", "ko-mecab", "char", "none"]
+"""A tokenizer of sacrebleu's BLEU."""
+TOKENIZERS: dict[Script, Tokenizer] = {
     "spaced": "13a",
     "Chinese": "zh",
     "Japanese": "ja-mecab",
@@ -69,7 +71,7 @@ def is_in(point: int, ranges: Ranges) -> bool:
     return point >= ranges[0][0] and any(first <= point <= last for first, last in ranges)
 
 
-def tokenizer_for(texts: Iterable[str]) -> str:
+def tokenizer_for(texts: Iterable[str]) -> Tokenizer:
     """sacrebleu's tokenizer for the texts' script; `char` where the script's own one is not installed."""
     tokenizer = TOKENIZERS[script_of(texts)]
     return "char" if missing_modules(tokenizer) else tokenizer

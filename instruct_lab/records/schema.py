@@ -11,6 +11,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from instruct_lab.files import fields_to_write
+
 if TYPE_CHECKING:
     from instruct_lab.generation import Prediction
     from instruct_lab.metrics import MetricValue
@@ -260,7 +262,14 @@ def results_from_json(entries: Mapping[str, Any]) -> Results:
 def results_to_json(results: Results) -> dict[str, Any]:
     """The measurements as plain containers."""
     return {
-        split: {system: dataclasses.asdict(measured) for system, measured in systems.items()}
+        split: {
+            system: {
+                "predictions": [fields_to_write(prediction) for prediction in measured.predictions],
+                "rows": measured.rows,
+                "sources": measured.sources,
+            }
+            for system, measured in systems.items()
+        }
         for split, systems in results.items()
     }
 
@@ -275,7 +284,8 @@ def _metric_value(entry: Mapping[str, Any]) -> MetricValue:
     from instruct_lab.metrics import MetricValue
 
     value, low, high = (_number(entry.get(name)) for name in ("value", "low", "high"))
-    return MetricValue(value, low, high, entry.get("count") or 0, entry.get("signature") or "")
+    notes = tuple(entry.get("notes") or ())  # none in records of earlier versions
+    return MetricValue(value, low, high, entry.get("count") or 0, entry.get("signature") or "", notes)
 
 
 def _prediction(entry: Mapping[str, Any]) -> Prediction:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from instruct_lab.config import ExternalClass
 from instruct_lab.tracker.base import TrackerSession, short_path
-from instruct_lab.tracker.values import Scalar, flat_config
+from instruct_lab.tracker.values import Scalar, estimates_of, flat_config, tracker_names
 
 if TYPE_CHECKING:
     from instruct_lab.records.record import RunRecord
@@ -104,9 +104,10 @@ class CSVSession(LightningSession):
     def log(self, values: dict[str, float], step: int) -> None:
         """Log values; a resumed run logs its earlier ones again, since Lightning starts a new file."""
         if self.step == 0:
+            estimates = estimates_of(self.record.config)
             for line in self.record.read_metrics()[:-1]:  # the last one is logged below
                 earlier = {key: value for key, value in line.items() if key not in ("step", "epoch", "seconds")}
-                self.logger.log_metrics(earlier, step=int(line["step"]))
+                self.logger.log_metrics(tracker_names(earlier, estimates), step=int(line["step"]))
         super().log(values, step)
 
     def log_table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

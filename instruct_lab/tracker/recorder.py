@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from instruct_lab.records import RunRecord
 from instruct_lab.tracker.base import TrackerSession
+from instruct_lab.tracker.values import estimates_of, tracker_names
 
 
 class Recorder:
@@ -22,11 +24,15 @@ class Recorder:
         self.record = record
         self.sessions = sessions
 
+    @functools.cached_property
+    def _estimates(self) -> frozenset[str]:
+        return estimates_of(self.record.config)
+
     def log(self, values: dict[str, float], *, step: int, epoch: int) -> None:
-        """Append values to `metrics.jsonl` and send them to the trackers."""
+        """Append values to `metrics.jsonl` and send them to the trackers, estimates as `val/chrf_estimate`."""
         self.record.append_metrics(step=step, epoch=epoch, values=values)
         for session in self.sessions.values():
-            session.log(values, step=step)
+            session.log(tracker_names(values, self._estimates), step=step)
 
     def log_table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         """Send a table to the trackers, unless it has no rows."""

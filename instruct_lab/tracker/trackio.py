@@ -14,10 +14,12 @@ from instruct_lab.records.schema import AUDIT, Summary
 from instruct_lab.tracker.base import Tracker, TrackerSession, short_path
 from instruct_lab.tracker.values import (
     audit_reasons_table,
+    estimates_of,
     final_values,
     flat_config,
     predictions_table,
     results_table,
+    tracker_names,
     without_intervals,
 )
 
@@ -151,8 +153,9 @@ def _add_lines(run: StoredRun, record: RunRecord) -> tuple[int, datetime]:
     """Add the record's logged values; return the last step and its time."""
     started = _start_time(record)
     step, at = 0, started
+    estimates = estimates_of(record.config)
     for line in record.read_metrics():
         step, at = int(line.pop("step")), started + timedelta(seconds=float(line.pop("seconds", 0.0)))
         line.pop("epoch", None)
-        run.add(line, step, at)
+        run.add(tracker_names(line, estimates), step, at)
     return step, at

@@ -7,6 +7,11 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from omegaconf import OmegaConf
+
+from instruct_lab.config.build import build
+from instruct_lab.metrics import AnswerMetric
+
 if TYPE_CHECKING:
     from instruct_lab.metrics import MetricValue
     from instruct_lab.records.schema import PredictionLine, Summary
@@ -50,6 +55,30 @@ def final_values(summary: Summary) -> dict[str, int | float]:
     return {name: value for name, value in values.items() if _finite(value) is not None}
 
 
+def estimates_of(config: Mapping[str, Any]) -> frozenset[str]:
+    """The names that a run logs during training for answers to only a few validation examples: `val/chrf`.
+
+    Args:
+        config: of the run, resolved.
+    """
+    if not (config.get("evaluation") or {}).get("during_examples"):
+        return frozenset()
+    metrics = build(OmegaConf.create({"metrics": config.get("metrics") or {}})).root["metrics"]
+    return frozenset(f"val/{name}" for name, metric in metrics.items() if isinstance(metric, AnswerMetric))
+
+
+def tracker_names(values: Mapping[str, Any], estimates: frozenset[str]) -> dict[str, Any]:
+    """Logged values by their names in trackers: `val/chrf_estimate` for an estimate, others as in `metrics.jsonl`.
+
+    A tracker lists the last value of each name beside the final `val/chrf/after`, and runs are sorted by it.
+
+    Args:
+        values: by `split/metric`.
+        estimates: names of those that `estimates_of` lists.
+    """
+    return {f"{name}_estimate" if name in estimates else name: value for name, value in values.items()}
+
+
 def without_intervals(values: Mapping[str, Any]) -> dict[str, Any]:
     """Final values without the ends of their intervals, for trackers that draw a chart of each."""
     ends = {f"{name}_{end}" for name in values for end in INTERVAL}
@@ -57,13 +86,13 @@ def without_intervals(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def results_table(summary: Summary) -> Table:
-    """The metrics of `summary.json`, a row for each system that was measured."""
+    """The metrics of `summary.json` with the notes on them, a row for each system that was measured."""
     columns = ["value", *INTERVAL, "count"]
     rows = [
-        [name, system, *(_finite(getattr(measured, column)) for column in columns)]
+        [name, system, *(_finite(getattr(measured, column)) for column in columns), "; ".join(measured.notes)]
         for name, system, measured in _systems(summary)
     ]
-    return ["metric", "system", *columns], rows
+    return ["metric", "system", *columns, "notes"], rows
 
 
 def _systems(summary: Summary) -> Iterator[tuple[str, str, MetricValue]]:

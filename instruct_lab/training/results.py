@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -30,7 +31,8 @@ def write_results(
         trained: what training did.
         weights: that were evaluated.
     """
-    record, setup = recorder.record, experiment.evaluation_setup
+    record = recorder.record
+    setup = dataclasses.replace(experiment.evaluation_setup, selected_by=weights.monitor)
     record.write_results(AFTER, {split: {AFTER: systems[AFTER]} for split, systems in results.items()})
     metrics = result.summary_metrics(setup, results)
     seconds = record.seconds()

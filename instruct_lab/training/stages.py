@@ -22,10 +22,9 @@ from instruct_lab.data import Audit
 from instruct_lab.errors import InstructLabError
 from instruct_lab.evaluation.base_model import measure_base_model
 from instruct_lab.evaluation.examples import EvaluatedExamples
-from instruct_lab.evaluation.measure import measure, measure_baselines
+from instruct_lab.evaluation.measure import measure, measure_baselines, metric_values
 from instruct_lab.evaluation.ranks import is_first_rank, wait_for_first_rank
 from instruct_lab.experiment import Experiment
-from instruct_lab.metrics.intervals import summarize
 from instruct_lab.model import LoadedModel
 from instruct_lab.pages import audit_table
 from instruct_lab.pages.audit_page import audit_page
@@ -226,8 +225,9 @@ def _validation_metrics(run: Run, prepared: Prepared, loaded: LoadedModel) -> Ca
         return None
 
     def evaluate() -> dict[str, float]:
-        rows = measure(setup, loaded, examples).rows
-        return {name: summarize(setup.metrics[name], rows[name], resamples=0).value for name in rows}
+        measured = measure(setup, loaded, examples)
+        values = metric_values(setup.for_references(examples.references).metrics, measured, resamples=0)
+        return {name: value.value for name, value in values.items()}
 
     return evaluate
 

@@ -209,8 +209,8 @@ def test_text_has_no_prompt_and_no_special_token_and_may_be_empty(model, tokeniz
         return CausalLMOutput(logits=scores)
 
     monkeypatch.setattr(model, "forward", forward)
-    texts = Generation(max_new_tokens=30).generate(model, tokenizer, [[1], [2, 3]], [258])
-    assert texts == ["Né .\nNé .\n", ""]
+    answers = Generation(max_new_tokens=30).generate(model, tokenizer, [[1], [2, 3]], [258])
+    assert [answer.text for answer in answers] == ["Né .\nNé .\n", ""]
 
 
 def test_answers_come_in_the_order_of_the_prompts(model, tokenizer):
@@ -219,6 +219,16 @@ def test_answers_come_in_the_order_of_the_prompts(model, tokenizer):
     backwards = generation.generate(model, tokenizer, RAGGED[::-1], STOPS)
     assert forwards == backwards[::-1]
     assert len(set(forwards)) > 3
+
+
+@pytest.mark.parametrize("num_beams", [1, 2])
+@pytest.mark.parametrize("max_new_tokens", [1, 4, 9])
+def test_an_answer_that_meets_no_stop_token_is_cut(model, tokenizer, num_beams, max_new_tokens):
+    generation = Generation(max_new_tokens=max_new_tokens, num_beams=num_beams)
+    assert all(answer.is_cut for answer in generation.generate(model, tokenizer, RAGGED, []))
+    ids = generation.generate_ids(model, RAGGED, STOPS, 258)
+    answers = generation.generate(model, tokenizer, RAGGED, STOPS)
+    assert [answer.is_cut for answer in answers] == [len(one) == max_new_tokens for one in ids]
 
 
 def test_nothing_to_answer(model, tokenizer):

@@ -91,7 +91,15 @@ def test_a_record_is_shown_with_its_curves_final_values_tables_and_settings(runs
     rest = {name: value for _, values in run["lines"][2:] for name, value in values.items()}
     assert (rest["test/chrf/after"], rest["cost/seconds"]) == (20.0, 2.0)
     assert not [name for name in rest if name.endswith(("_low", "_high"))]
-    result = {"metric": "test/chrf", "system": "after", "value": 20.0, "low": 18.0, "high": 22.0, "count": 2}
+    result = {
+        "metric": "test/chrf",
+        "system": "after",
+        "value": 20.0,
+        "low": 18.0,
+        "high": 22.0,
+        "count": 2,
+        "notes": "",
+    }
     assert rest["results"] == {"_type": "trackio.table", "_value": [result]}
     (row,) = rest["predictions"]["_value"]
     assert (row["prompt"], row["prediction"], row["references"], row["f1"]) == ("p", "<b>é", "x", 0.5)

@@ -1,12 +1,19 @@
 """The settings, final values and tables that trackers receive."""
 
-from instruct_lab.records import PredictionLine, Summary
+from types import SimpleNamespace
+
+import pytest
+
+from instruct_lab.records import PredictionLine, RunRecord, Summary
+from instruct_lab.tracker.recorder import Recorder
 from instruct_lab.tracker.values import (
     audit_reasons_table,
+    estimates_of,
     final_values,
     flat_config,
     predictions_table,
     results_table,
+    tracker_names,
     without_intervals,
 )
 
@@ -70,9 +77,14 @@ def test_intervals_are_left_out_where_each_would_be_a_chart():
 
 
 def test_results_are_a_row_for_each_system():
-    columns, rows = results_table(Summary.from_json(SUMMARY))
-    assert columns == ["metric", "system", "value", "low", "high", "count"]
-    assert rows == [["test/chrf", "before", 10.0, 9.0, 11.0, 4], ["test/chrf", "after", 20.0, 18.0, 22.0, 4]]
+    after = SUMMARY["metrics"]["test/chrf"]["after"]
+    noted = {"metrics": {"test/chrf": {**SUMMARY["metrics"]["test/chrf"], "after": {**after, "notes": ["a", "b"]}}}}
+    columns, rows = results_table(Summary.from_json(noted))
+    assert columns == ["metric", "system", "value", "low", "high", "count", "notes"]
+    assert rows == [
+        ["test/chrf", "before", 10.0, 9.0, 11.0, 4, ""],
+        ["test/chrf", "after", 20.0, 18.0, 22.0, 4, "a; b"],
+    ]
     assert results_table(Summary())[1] == []
 
 
@@ -98,3 +110,39 @@ def test_an_audit_is_a_row_for_each_reason_with_its_first_sample():
     audit = {"reasons": [{**reason, "samples": [{"before": "a", "after": None}, {"before": "b"}]}]}
     assert audit_reasons_table(audit)[1] == [["data", "dropped", "empty", 3, "a", None]]
     assert audit_reasons_table({}) == (["stage", "action", "reason", "count", "before", "after"], [])
+
+
+METRICS = {
+    "chrf": {"_target_": "instruct_lab.metrics.ChrF"},
+    "accuracy": {"_target_": "instruct_lab.metrics.PreferenceAccuracy"},
+    "perplexity": {"_target_": "instruct_lab.metrics.Perplexity"},
+    "bleu": None,
+}
+
+
+def test_metrics_of_answers_are_estimates_during_training_and_likelihoods_are_not():
+    estimates = estimates_of({"evaluation": {"during_examples": 16}, "metrics": METRICS})
+    assert estimates == {"val/chrf"}
+    values = {"val/chrf": 1.0, "val/perplexity": 2.0, "val/accuracy": 3.0, "val/loss": 4.0, "train/loss": 5.0}
+    named = tracker_names(values, estimates)
+    assert named == {"val/chrf_estimate": 1.0, **{name: values[name] for name in list(values)[1:]}}
+    assert not set(named) & {name.rpartition("/")[0] for name in final_values(Summary.from_json(SUMMARY))}
+
+
+@pytest.mark.parametrize(
+    "config",
+    [{}, {"evaluation": {}}, {"evaluation": {"during_examples": 0}, "metrics": METRICS}, {"evaluation": None}],
+    ids=["earlier version", "none set", "none answered", "null"],
+)
+def test_without_answers_during_training_nothing_is_an_estimate(config):
+    assert estimates_of(config) == frozenset()
+
+
+def test_the_record_keeps_the_name_that_monitors_read_and_trackers_get_the_estimate(tmp_path):
+    config = {"evaluation": {"during_examples": 2}, "metrics": METRICS}
+    record = RunRecord.create(tmp_path, "run", config, [])
+    received = []
+    session = SimpleNamespace(log=lambda values, step: received.append((step, values)))
+    Recorder(record, {"one": session}).log({"val/chrf": 3.0, "val/loss": 1.0}, step=4, epoch=0)
+    assert received == [(4, {"val/chrf_estimate": 3.0, "val/loss": 1.0})]
+    assert record.read_metrics()[0]["val/chrf"] == 3.0

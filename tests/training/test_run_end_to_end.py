@@ -26,7 +26,7 @@ def test_a_run_leaves_a_complete_record(train, tuning, capsys):
     assert manifest["choices"]["tuning"] == tuning
     assert {"validation", "test"} == {name.split("/")[0].replace("val", "validation") for name in summary["metrics"]}
     after = summary["metrics"]["test/chrf"]["after"]
-    assert set(after) == {"value", "low", "high", "count", "signature"}
+    assert set(after) == {"value", "low", "high", "count", "signature", "notes"}
     assert after["low"] <= after["value"] <= after["high"]
     assert {"before", "after", "difference"} <= set(summary["metrics"]["test/perplexity"])
     assert audit["facts"]["examples"]["train"] > 0

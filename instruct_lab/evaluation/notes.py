@@ -1,0 +1,100 @@
+"""Notes on values that cannot mean what they seem to mean; they stand beside the values wherever these are shown."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from instruct_lab.evaluation.setup import EvaluationSetup
+from instruct_lab.generation import Prediction
+from instruct_lab.metrics import AnswerMetric, Metric, MetricValue
+from instruct_lab.metrics.intervals import example_scores
+from instruct_lab.records.schema import AFTER, DIFFERENCE, SHORT_NAMES, Measurement
+
+FEW_EXAMPLES = 20
+"""With fewer examples a bootstrap interval is too narrow."""
+
+
+def value_notes(setup: EvaluationSetup, split: str, system: str, name: str, measurement: Measurement) -> list[str]:
+    """The notes on one metric's value.
+
+    Args:
+        setup: how it was measured, with the metrics for these references.
+        split: that was measured.
+        system: that was measured.
+        name: of the metric.
+        measurement: the system's results on the examples.
+    """
+    metric, rows = setup.metrics[name], measurement.rows[name]
+    predictions = measurement.predictions if isinstance(metric, AnswerMetric) else []
+    return [
+        *metric.notes(rows, predictions),
+        *_cut_answers(predictions, setup.generation.max_new_tokens),
+        *_equal_scores(metric, rows),
+        *count_notes(len(rows)),
+        *(selection_notes(setup, split) if system == AFTER else ()),
+    ]
+
+
+def count_notes(count: int) -> Iterator[str]:
+    """A note if there are too few examples for an interval."""
+    if count < FEW_EXAMPLES:
+        examples = f"{count} example{'s' * (count != 1)}"
+        yield f"measured on {examples}: the interval of fewer than {FEW_EXAMPLES} is too narrow, so compare with care"
+
+
+def selection_notes(setup: EvaluationSetup, split: str) -> Iterator[str]:
+    """A note if the evaluated weights were chosen by a value of the same split."""
+    if setup.selected_by is not None and setup.selected_by.startswith(f"{SHORT_NAMES[split]}/"):
+        yield f"the evaluated checkpoint was chosen by {setup.selected_by}, on this split: the value is optimistic"
+
+
+def _cut_answers(predictions: Sequence[Prediction], max_new_tokens: int) -> Iterator[str]:
+    """A note if answers ended at the length limit, with the longest reference beside it."""
+    num_cut = sum(one.num_cut for one in predictions)
+    if num_cut:
+        share = 100 * num_cut / sum(1 + len(one.samples) for one in predictions)
+        longest = max(one.reference_tokens for one in predictions)
+        yield (
+            f"{share:.3g} % of the answers ended at the length limit (generation.max_new_tokens={max_new_tokens}); "
+            f"the longest reference has {longest} tokens"
+        )
+
+
+def _equal_scores(metric: Metric[Any], rows: Sequence[Any]) -> Iterator[str]:
+    """A note if all examples have the same score, so that the interval has no width."""
+    scores = example_scores(metric, rows)
+    if len(scores) > 1 and not math.isnan(scores[0]) and len(set(scores)) == 1:
+        yield f"all {len(scores)} examples score {scores[0]:.4g}: the interval has no width, which is not certainty"
+
+
+# ---- below a table
+
+
+def note_lines(
+    metrics: Mapping[str, Mapping[str, MetricValue]], prefix: str, headings: Mapping[str, str]
+) -> Iterator[str]:
+    """The notes on the values of a split, each once, after the metrics and systems that it is about.
+
+    Args:
+        metrics: `split/metric` to system to value.
+        prefix: of the metrics' names, such as `val/`.
+        headings: what the systems are called.
+    """
+    systems_of: dict[str, list[str]] = {}
+    about: dict[str, dict[tuple[str, ...], list[str]]] = {}  # note to systems to metrics
+    for full_name, values in metrics.items():
+        if not full_name.startswith(prefix):
+            continue
+        name = full_name.removeprefix(prefix)
+        systems_of[name] = [system for system in values if system != DIFFERENCE]
+        for note in dict.fromkeys(note for system in systems_of[name] for note in values[system].notes):
+            systems = tuple(system for system in systems_of[name] if note in values[system].notes)
+            about.setdefault(note, {}).setdefault(systems, []).append(name)
+    for note, groups in about.items():
+        for systems, names in groups.items():
+            which = "all metrics" if len(names) == len(systems_of) > 1 else ", ".join(names)
+            if any(len(systems) < len(systems_of[name]) for name in names):
+                which += f" ({', '.join(headings.get(system, system) for system in systems)})"
+            yield f"{which}: {note}"
