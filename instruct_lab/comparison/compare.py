@@ -11,6 +11,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from instruct_lab.comparison.arms import Arm, choice_differences, config_differences, factors, group_arms
+from instruct_lab.comparison.baselines import Baseline, find_baselines, notes_on
 from instruct_lab.comparison.disagreements import Disagreement, disagreements
 from instruct_lab.comparison.effects import Effect, effects
 from instruct_lab.comparison.fronts import Front, fronts
@@ -18,7 +19,8 @@ from instruct_lab.comparison.scores import Estimate, Noise, RunScores
 from instruct_lab.config.build import build
 from instruct_lab.config.spelling import nearest
 from instruct_lab.errors import InstructLabError
-from instruct_lab.metrics import Metric, MetricValue
+from instruct_lab.metrics import AnswerMetric, Metric, MetricValue
+from instruct_lab.metrics.references import all_references
 from instruct_lab.records import Measurement, Results, Summary
 from instruct_lab.records.costs import COSTS, costs_of
 from instruct_lab.records.record import RunRecord
@@ -73,6 +75,8 @@ class Comparison:
         config: full key to each run's value, for the keys that differ.
         costs: name to each run's cost.
         metrics: `split/metric` to each run's value with its interval, as in `summary.json`; `None` if not measured.
+        notes: `split/metric` to why the runs' values cannot mean what they seem to mean.
+        baselines: the model before training and the data set's baselines.
         means: `split/metric` to each configuration's mean with its interval; only paired metrics.
         noise: `split/metric` to its variation with the seed; `None` if no configuration has several runs.
         best: `split/metric` to the id of the best configuration; only paired metrics.
@@ -90,6 +94,8 @@ class Comparison:
     config: dict[str, list[Any]]
     costs: dict[str, list[float | None]]
     metrics: dict[str, list[MetricValue | None]]
+    notes: dict[str, list[str]]
+    baselines: list[Baseline]
     means: dict[str, list[Estimate]]
     noise: dict[str, Noise | None]
     best: dict[str, str]
@@ -142,16 +148,20 @@ def compare(records: Sequence[RunRecord], primary: str | None = None, num_disagr
     by_run = [costs_of(record) for record in records]
     costs = {name: [run[name] for run in by_run] for name in COSTS}
     chosen = scores.get(primary or "")
+    runs = [record.id for record in records]
+    best_arms = {name: arms[index].id for name, index in best.items()}
     return Comparison(
-        runs=[record.id for record in records],
+        runs=runs,
         arms=arms,
         choices=choice_differences(records),
         config=config_differences(records),
         costs={name: values for name, values in costs.items() if any(value is not None for value in values)},
         metrics=metrics,
+        notes={name: notes_on(runs, values) for name, values in metrics.items()},
+        baselines=find_baselines(runs, [results[run] for run in runs], arms, best_arms),
         means={name: [scored.mean(group) for group in groups] for name, scored in scores.items()},
         noise={name: scored.noise for name, scored in scores.items()},
-        best={name: arms[index].id for name, index in best.items()},
+        best=best_arms,
         differences={name: _differences(scored, arms, best[name]) for name, scored in scores.items()},
         unpaired=unpaired,
         primary=primary,
@@ -200,6 +210,8 @@ def _paired(
         elif len({value.signature.split("|empty")[0] for value in values if value}) > 1:
             unpaired[name] = "the runs were not measured in the same way"
         else:
+            if isinstance(metric, AnswerMetric):
+                metric = metric.for_references(measured[0].references(name))
             scores[name] = RunScores(metric, rows, [arm.runs for arm in arms])
     return scores, unpaired
 
@@ -222,6 +234,10 @@ class Measured:
     def examples(self, name: str) -> tuple[tuple[str, ...], ...]:
         """What identifies the examples of a metric: each one's id and references, ignoring white space."""
         return self._examples(name.rpartition("/")[0])
+
+    def references(self, name: str) -> list[str]:
+        """The references of the split that a metric's full name belongs to."""
+        return all_references(self._part(split_of(name)).predictions)
 
     def _examples_of(self, prefix: str) -> tuple[tuple[str, ...], ...]:
         predictions = self._part(prefix).predictions

@@ -29,11 +29,21 @@ MAX_TEXT = 300
 
 @dataclasses.dataclass(frozen=True)
 class TextTable:
-    """A table of texts, for any output."""
+    """A table of texts, for any output.
+
+    Args:
+        title: above it.
+        headings: of its columns.
+        rows: texts, one for each column.
+        baseline_rows: more rows: the model before training, and the data set's baselines.
+        notes: on the values, shown below it.
+    """
 
     title: str
     headings: list[str]
     rows: list[list[str]]
+    baseline_rows: list[list[str]] = dataclasses.field(default_factory=list)
+    notes: list[str] = dataclasses.field(default_factory=list)
 
 
 def tables(compared: Comparison, metrics: Sequence[str] | None = None) -> Iterator[TextTable]:
@@ -108,14 +118,27 @@ def _metric_table(compared: Comparison, name: str) -> TextTable:
     if means is None:
         values = map(format_metric, compared.metrics[name])
         rows = [[run, value] for run, value in zip(compared.runs, values, strict=True)]
-        return TextTable(f"{name} (not paired: {compared.unpaired[name]})", ["run", "value"], rows)
+        baselines = [[one.label, format_metric(one.metrics[name])] for one in compared.baselines if name in one.metrics]
+        title = f"{name} (not paired: {compared.unpaired[name]})"
+        return TextTable(title, ["run", "value"], rows, baselines, compared.notes[name])
     differences = {one.arm: one for one in compared.differences[name]}
     rows = []
     for arm, mean in zip(compared.arms, means, strict=True):
         one = differences.get(arm.id)
         difference = "best" if one is None else _format_difference(one, one.probability)
         rows.append([arm.label, str(len(arm.runs)), _format_mean(mean), difference])
-    return TextTable(name, ["configuration", "runs", "mean", "difference from the best, paired"], rows)
+    headings = ["configuration", "runs", "mean", "difference from the best, paired"]
+    return TextTable(name, headings, rows, _baseline_rows(compared, name), compared.notes[name])
+
+
+def _baseline_rows(compared: Comparison, name: str) -> list[list[str]]:
+    rows = []
+    for one in compared.baselines:
+        if name in one.metrics:
+            gain = one.differences.get(name)
+            difference = "-" if gain is None else format_interval(gain.value, gain.low, gain.high, signed=True)
+            rows.append([one.label, "-", format_metric(one.metrics[name]), difference])
+    return rows
 
 
 def conclusion(compared: Comparison, name: str | None = None) -> str:
@@ -155,9 +178,11 @@ def show(compared: Comparison, console: Console, metrics: Sequence[str] | None =
     """Print the comparison."""
     for one in tables(compared, metrics):
         table = Table(*one.headings, title=one.title, title_justify="left")
-        for row in one.rows:
+        for row in (*one.rows, *one.baseline_rows):
             table.add_row(*map(Text, row))
         console.print(table)
+        for note in one.notes:
+            console.print(Text(f"note: {note}"), soft_wrap=True)
     for title, lines in _disagreements(compared):
         console.print(Text(title, style="bold"))
         width = max(len(name) for name, _ in lines)
@@ -176,7 +201,8 @@ def markdown(compared: Comparison, metrics: Sequence[str] | None = None) -> str:
     """The comparison as Markdown."""
     parts = []
     for one in tables(compared, metrics):
-        parts.append(f"### {one.title}\n\n{markdown_table(one.headings, one.rows)}\n")
+        parts.append(f"### {one.title}\n\n{markdown_table(one.headings, [*one.rows, *one.baseline_rows])}\n")
+        parts += [f"Note: {escape_markdown(note)}\n" for note in one.notes]
     for title, lines in _disagreements(compared):
         parts.append(f"### {title}\n\n" + "".join(f"- {name}: {escape_markdown(text)}\n" for name, text in lines))
     return "\n".join([*parts, escape_markdown(conclusion(compared))])

@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from instruct_lab.comparison.baselines import Baseline
 from instruct_lab.comparison.compare import Comparison
 from instruct_lab.comparison.page.columns import columns
 from instruct_lab.comparison.page.curves import curves
 from instruct_lab.comparison.page.examples import predictions
+from instruct_lab.comparison.page.values import finite
 from instruct_lab.pages.format import visible
 from instruct_lab.records.record import RunRecord
 
@@ -28,8 +30,24 @@ def comparison_data(records: Sequence[RunRecord], compared: Comparison) -> tuple
     labels = short_labels([record.id for record in records])
     runs = [{"id": record.id, "label": label} for record, label in zip(records, labels, strict=True)]
     table = [column.to_json() for column in columns(records, compared)]
-    data = {"runs": runs, "columns": table, "primary": compared.primary, "curves": lines, "predictions": answers}
+    data = {
+        "runs": runs,
+        "columns": table,
+        "baselines": [_baseline(one) for one in compared.baselines],
+        "primary": compared.primary,
+        "curves": lines,
+        "predictions": answers,
+    }
     return data, [*curve_notes, *answer_notes]
+
+
+def _baseline(baseline: Baseline) -> dict[str, Any]:
+    """A row below the runs: its label, and value and interval by the key of the column."""
+    values = {
+        f"metric {name}": [finite(value.value), finite(value.low), finite(value.high)]
+        for name, value in baseline.metrics.items()
+    }
+    return {"label": visible(baseline.label), "values": values}
 
 
 def short_labels(ids: Sequence[str]) -> list[str]:

@@ -135,11 +135,12 @@ def _format_value(value: Any) -> str:
 # ---- differences
 
 
-def _results(compared: Comparison) -> Iterator[tuple[str, Markup, int]]:
-    """Title, table and the number of rows left out of each result."""
+def _results(compared: Comparison) -> Iterator[tuple[str, Markup, int, list[str]]]:
+    """Title, table, the number of rows left out and the notes of each result."""
     for one in result_tables(compared):
         rows = _best_first(compared, one.title, one.rows)
-        yield one.title, render_table(one.headings, rows[:MAX_ROWS]), len(rows[MAX_ROWS:])
+        table = render_table(one.headings, [*rows[:MAX_ROWS], *one.baseline_rows])
+        yield one.title, table, len(rows[MAX_ROWS:]), one.notes
 
 
 def _best_first(compared: Comparison, name: str, rows: list[list[str]]) -> list[list[str]]:

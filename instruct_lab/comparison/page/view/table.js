@@ -28,9 +28,21 @@ function drawTable() {
   head.append(...[LABEL, ...shown].map(createHeading));
   byId("runs").tHead.replaceChildren(head);
   const rows = orderedRuns().filter((run) => state.matching.has(run)).map((run) => createRow(run, shown));
-  byId("runs").tBodies[0].replaceChildren(...rows);
+  byId("runs").tBodies[0].replaceChildren(...rows, ...data.baselines.map((baseline) => createBaselineRow(baseline, shown)));
   const count = allRuns().filter(isDrawn).length;
   byId("drawn").textContent = `${count} of ${runs.length} runs drawn`;
+}
+
+/** A row below the runs: the model before training, or a baseline of the data set. */
+function createBaselineRow(baseline, shown) {
+  const line = create("tr", "", "baseline");
+  line.append(create("td", baseline.label), ...shown.map((column) => {
+    const [value, low, high] = baseline.values[column.key] ?? [null, null, null];
+    const cell = create("td", formatValue(value), column.numeric ? "number" : "");
+    if (value !== null && low !== null) cell.append(" ", create("small", `[${formatValue(low)}, ${formatValue(high)}]`));
+    return cell;
+  }));
+  return line;
 }
 
 /** The sort direction that puts the best run first: descending if its value is above the middle. */

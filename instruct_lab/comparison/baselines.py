@@ -1,0 +1,102 @@
+"""What the compared runs are better than: the model before training, and the data set's baselines."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+
+from instruct_lab.comparison.arms import Arm
+from instruct_lab.comparison.scores import Estimate
+from instruct_lab.metrics import MetricValue
+from instruct_lab.records.schema import AFTER, BEFORE, DIFFERENCE
+
+MAX_NAMED = 3
+"""Runs that a label names."""
+Metrics = Mapping[str, Mapping[str, MetricValue]]
+"""`split/metric` to system to value: the metrics of a summary."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Baseline:
+    """A system that was evaluated without training; runs of one model share it.
+
+    Args:
+        label: `before training` or `baseline NAME`; with its runs if the runs have different ones.
+        runs: indices of the runs that it was evaluated in.
+        metrics: `split/metric` to its value.
+        differences: `split/metric` to its value minus that of the best configuration, with a paired interval; only
+            for the model before training, and only if the best configuration is one of these runs.
+    """
+
+    label: str
+    runs: list[int]
+    metrics: dict[str, MetricValue]
+    differences: dict[str, Estimate]
+
+
+def find_baselines(
+    runs: Sequence[str], results: Sequence[Metrics], arms: Iterable[Arm], best: Mapping[str, str]
+) -> list[Baseline]:
+    """The different baselines of the runs; values that agree to six digits are the same.
+
+    Args:
+        runs: ids.
+        results: the metrics of each run's summary.
+        arms: the configurations.
+        best: `split/metric` to the id of the best configuration.
+    """
+    found: dict[str, dict[tuple[object, ...], list[int]]] = {}  # system to values to runs
+    for index, metrics in enumerate(results):
+        for system in dict.fromkeys(system for values in metrics.values() for system in values):
+            if system not in (AFTER, DIFFERENCE):
+                values = _of_system(metrics, system)
+                key = tuple((name, f"{value.value:.6g}", value.count) for name, value in values.items())
+                found.setdefault(system, {}).setdefault(key, []).append(index)
+    best_runs = {
+        name: arm.runs[0] for arm in arms for name, one in best.items() if one == arm.id and len(arm.runs) == 1
+    }
+    return [
+        Baseline(
+            _label(system, [runs[index] for index in indices] if len(groups) > 1 else []),
+            indices,
+            _of_system(results[indices[0]], system),
+            _differences(results, indices, best_runs) if system == BEFORE else {},
+        )
+        for system, groups in found.items()
+        for indices in groups.values()
+    ]
+
+
+def _of_system(metrics: Metrics, system: str) -> dict[str, MetricValue]:
+    return {name: values[system] for name, values in metrics.items() if system in values}
+
+
+def _label(system: str, runs: Sequence[str]) -> str:
+    label = "before training" if system == BEFORE else f"baseline {system}"
+    more = f" and {len(runs) - MAX_NAMED} more" if len(runs) > MAX_NAMED else ""
+    return f"{label} ({', '.join(runs[:MAX_NAMED])}{more})" if runs else label
+
+
+def _differences(
+    results: Sequence[Metrics], indices: Sequence[int], best_runs: Mapping[str, int]
+) -> dict[str, Estimate]:
+    gains = {name: results[run].get(name, {}).get(DIFFERENCE) for name, run in best_runs.items() if run in indices}
+    return {name: Estimate(-gain.value, -gain.high, -gain.low) for name, gain in gains.items() if gain is not None}
+
+
+def notes_on(runs: Sequence[str], values: Sequence[MetricValue | None]) -> list[str]:
+    """The notes on one metric's values, each once, after its runs if not all have it.
+
+    Args:
+        runs: ids.
+        values: of the runs.
+    """
+    found: dict[str, list[str]] = {}
+    for run, value in zip(runs, values, strict=True):
+        for note in value.notes if value is not None else ():
+            found.setdefault(note, []).append(run)
+    lines = []
+    for note, having in found.items():
+        more = f" and {len(having) - MAX_NAMED} more" if len(having) > MAX_NAMED else ""
+        lines.append(note if len(having) == len(runs) else f"{', '.join(having[:MAX_NAMED])}{more}: {note}")
+    return lines
