@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,7 +18,7 @@ from instruct_lab.batching.overlong import Overlong, shorten
 from instruct_lab.config import Component, component
 from instruct_lab.data import Audit, Conversation
 from instruct_lab.errors import InstructLabError
-from instruct_lab.template import Template
+from instruct_lab.template import RefusedConversation, Template
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -62,6 +63,7 @@ class Batching(Component, ABC):
         audit: Audit,
         split: str,
         layout: Layout = SUPERVISED_DECODER,
+        refused: list[RefusedConversation] | None = None,
     ) -> Iterator[Example]:
         """Encode every usable conversation, in order, with a limited number in memory.
 
@@ -74,6 +76,8 @@ class Batching(Component, ABC):
             audit: counts conversations that are cut or left out, by reason, at stage `batching`.
             split: name of the split, for the reasons.
             layout: the objective's input and the model family.
+            refused: gets the errors of conversations that the template refuses, which are counted as broken; None:
+                the first such error is raised.
 
         Raises:
             InstructLabError: the template or the tokenizer cannot be used, or an overlong conversation is an error.
@@ -83,7 +87,13 @@ class Batching(Component, ABC):
         rows = iter(conversations)
         while chunk := list(itertools.islice(rows, CHUNK)):
             rows_in += len(chunk)
-            for conversation, example in zip(chunk, encoder.encode(chunk), strict=True):
+            for conversation, example in zip(chunk, _encode_chunk(chunk, encoder), strict=True):
+                if isinstance(example, RefusedConversation):
+                    if refused is None:
+                        raise example
+                    refused.append(example)
+                    audit.record(STAGE, "dropped", f"{split}: broken row: {_summarize(example)}", example)
+                    continue
                 if example is None:
                     audit.record(STAGE, "dropped", f"{split}: {encoder.nothing}", conversation)
                     continue
@@ -181,3 +191,21 @@ class Batching(Component, ABC):
                 short = shorten(conversation, self.overlong, self.max_tokens, encoder)
             cut.append(short.conversation if short is not None else conversation)
         return cut
+
+
+def _encode_chunk(
+    chunk: Sequence[Conversation], encoder: LayoutEncoder
+) -> Sequence[Example | RefusedConversation | None]:
+    """What `encoder` gives for each conversation, or its error; a chunk with an error is halved to find the others."""
+    try:
+        return encoder.encode(chunk)
+    except RefusedConversation as error:
+        if len(chunk) == 1:
+            return [error]
+    half = len(chunk) // 2
+    return [*_encode_chunk(chunk[:half], encoder), *_encode_chunk(chunk[half:], encoder)]
+
+
+def _summarize(error: RefusedConversation) -> str:
+    """The error without details of the row, so that equal faults are counted together."""
+    return re.sub(r" \(role.*|(?<=message )\d+ ", "", error.what)

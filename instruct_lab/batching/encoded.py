@@ -12,14 +12,25 @@ from instruct_lab.batching.example import Layout
 from instruct_lab.batching.table import to_batches, write_batches
 from instruct_lab.cache import map_in_order
 from instruct_lab.data import Audit
+from instruct_lab.data.dataset import too_many_broken
 from instruct_lab.data.table import ConversationTable
-from instruct_lab.template import Template
+from instruct_lab.template import RefusedConversation, Template
 
 if TYPE_CHECKING:
     import pyarrow
     from transformers import PreTrainedTokenizerBase
 
 PART_ROWS = 500
+
+
+@dataclasses.dataclass(frozen=True)
+class EncodedPart:
+    """The examples of some rows, their audit, and how many rows the template refused, with the first one's error."""
+
+    batches: list[pyarrow.RecordBatch]
+    audit: Audit
+    num_broken: int
+    first_error: RefusedConversation | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +44,7 @@ class EncodeRows:
         layout: the objective's input and the model family.
         rows: the conversations.
         split: the name of their split.
+        max_broken_share: the share of them that the template may refuse; above it, they are an error.
     """
 
     batching: Batching
@@ -41,23 +53,33 @@ class EncodeRows:
     layout: Layout
     rows: ConversationTable
     split: str
+    max_broken_share: float = 0.0
 
     def write(self, path: Path, audit: Audit) -> int:
         """Write the examples and return their number.
 
         Raises:
-            InstructLabError: see `Batching.encode`.
+            InstructLabError: see `Batching.encode`; or the template refuses too many conversations.
         """
         return write_batches(path, self._encode_parts(audit))
 
     def _encode_parts(self, audit: Audit) -> Iterator[pyarrow.RecordBatch]:
-        for record_batches, part_audit in map_in_order(self, self.rows.pieces(PART_ROWS)):
-            audit.absorb(part_audit)
-            yield from record_batches
+        first: RefusedConversation | None = None
+        num_rows = num_broken = 0
+        pieces = list(self.rows.pieces(PART_ROWS))
+        for piece, encoded in zip(pieces, map_in_order(self, pieces), strict=True):
+            num_rows, num_broken = num_rows + piece[2], num_broken + encoded.num_broken
+            audit.absorb(encoded.audit)
+            first = first or encoded.first_error
+            yield from encoded.batches
+            if num_broken == num_rows and self.max_broken_share < 1:
+                break  # the template does not fit the data
+        if first is not None and num_broken > self.max_broken_share * num_rows:
+            raise too_many_broken(first, num_broken, num_rows, self.max_broken_share)
 
-    def __call__(self, piece: tuple[int, int, int]) -> tuple[list[pyarrow.RecordBatch], Audit]:
+    def __call__(self, piece: tuple[int, int, int]) -> EncodedPart:
         """Encode a piece of the rows; return its examples and its audit."""
-        audit = Audit()
+        audit, refused = Audit(), list[RefusedConversation]()
         rows = self.rows.read_piece(*piece)
-        examples = self.batching.encode(rows, self.template, self.tokenizer, audit, self.split, self.layout)
-        return list(to_batches(examples)), audit
+        examples = self.batching.encode(rows, self.template, self.tokenizer, audit, self.split, self.layout, refused)
+        return EncodedPart(list(to_batches(examples)), audit, len(refused), refused[0] if refused else None)

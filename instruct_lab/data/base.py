@@ -26,6 +26,11 @@ class Data(Component, ABC):
         return not self.gives.isdisjoint(needed)
 
     @property
+    def allowed_broken_share(self) -> float:
+        """The share of rows that may be broken, as they are dropped and counted; above it, they are an error."""
+        return 0.0
+
+    @property
     def has_validation(self) -> bool:
         """Whether the config provides a validation split."""
         return True

@@ -86,6 +86,11 @@ class DataSet(Data):
         return audited_stage("overlap", self.overlap, self._build_without_overlap)
 
     @property
+    def allowed_broken_share(self) -> float:
+        """As configured."""
+        return self.max_broken_share
+
+    @property
     def gives(self) -> frozenset[Supervision]:
         """What its format gives."""
         return self.format.gives
@@ -180,7 +185,7 @@ class DataSet(Data):
                 first, num_broken = first or part.first_error, num_broken + part.num_broken
                 of_rows.absorb(part.audit)
             if first is not None and num_broken > self.max_broken_share * num_rows:
-                raise _too_many_broken(first, num_broken, num_rows, self.max_broken_share)
+                raise too_many_broken(first, num_broken, num_rows, self.max_broken_share)
             if not num_rows:
                 raise InstructLabError(
                     "The source has no rows", where=f"data.{split}.{name}", do="Choose another source"
@@ -200,7 +205,8 @@ class DataSet(Data):
         audit.rows(f"data/limit/{split}", kept, most)
 
 
-def _too_many_broken(first: InstructLabError, broken: int, rows: int, share: float) -> InstructLabError:
+def too_many_broken(first: InstructLabError, broken: int, rows: int, share: float) -> InstructLabError:
+    """The error of the first broken row, with how many there are and the setting that drops them."""
     if broken == rows == 1:
         return first
     more = f"; {broken:,} of {rows:,} rows are broken, more than data.max_broken_share ({share:.3g}) of them"

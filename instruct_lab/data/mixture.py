@@ -74,6 +74,11 @@ class Mixture(Data):
             raise Refusal(field, reason + "when a part is used up) or epoch=largest (repeats the smaller parts)")
 
     @property
+    def allowed_broken_share(self) -> float:
+        """That of the part that allows most."""
+        return max(part.allowed_broken_share for part in self._parts.values())
+
+    @property
     def gives(self) -> frozenset[Supervision]:
         """What every part gives."""
         return frozenset.intersection(*(part.gives for part in self._parts.values()))

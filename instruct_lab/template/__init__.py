@@ -3,7 +3,7 @@
 In: a `Conversation` and the tokenizer. Out: `Segment`s; their concatenated text is the text that the model sees.
 """
 
-from instruct_lab.template.base import Segment, Template, TrainOn
+from instruct_lab.template.base import RefusedConversation, Segment, Template, TrainOn
 from instruct_lab.template.chat import ChatTemplate
 from instruct_lab.template.contents import Contents
 from instruct_lab.template.special_tokens import SpecialTokens, special_tokens
@@ -12,6 +12,7 @@ from instruct_lab.template.text import TextTemplate
 __all__ = [
     "ChatTemplate",
     "Contents",
+    "RefusedConversation",
     "Segment",
     "SpecialTokens",
     "Template",

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from instruct_lab.config import Component
-from instruct_lab.data import Conversation
+from instruct_lab.data import Conversation, Message
+from instruct_lab.errors import InstructLabError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -37,6 +38,10 @@ class Segment:
     has_tokens: bool = False
 
 
+class RefusedConversation(InstructLabError):
+    """A conversation that a template cannot render; others may be fine."""
+
+
 class Template(Component, ABC):
     """Renders a conversation as segments."""
 
@@ -45,8 +50,8 @@ class Template(Component, ABC):
         """The whole conversation; assistant content and its end-of-turn token are trained, as `train_on` says.
 
         Raises:
-            InstructLabError: the template cannot render these messages, changes their content, or does not end an
-                assistant turn with a special token.
+            RefusedConversation: the template cannot render these messages, or changes their content.
+            InstructLabError: it does not end an assistant turn with a special token.
         """
 
     def render_all(
@@ -70,3 +75,15 @@ class Template(Component, ABC):
     def as_jinja(self, tokenizer: PreTrainedTokenizerBase) -> str | None:
         """This template as a Jinja chat template, for an exported tokenizer; `None`: the tokenizer's own."""
         return None
+
+
+def locate_row(messages: Sequence[Message], name: str) -> str:
+    """A conversation's id and the beginning of its text, for errors.
+
+    Raises:
+        RefusedConversation: it has no messages.
+    """
+    where = f"conversation {name or '(unnamed)'}"
+    if not messages:
+        raise RefusedConversation("The conversation has no messages", where=where, do="remove it from the data")
+    return f"{where}: {messages[0].content[:60]!r}"

@@ -12,11 +12,11 @@ from pydantic import Field
 from instruct_lab.config import component
 from instruct_lab.data import Conversation, Message
 from instruct_lab.errors import InstructLabError, Problem, Refusal
-from instruct_lab.template.base import Segment, Template, TrainOn
+from instruct_lab.template.base import RefusedConversation, Segment, Template, TrainOn, locate_row
 from instruct_lab.template.copying import copies_contents
 from instruct_lab.template.dates import fix_date
 from instruct_lab.template.locating import locate, parse_template, placeholder
-from instruct_lab.template.marking import ALTERNATIVES, Marker, before_last_answer
+from instruct_lab.template.marking import Marker, alternatives, before_last_answer
 from instruct_lab.template.rendering import (
     AnswersFrom,
     Rendering,
@@ -110,9 +110,7 @@ class ChatTemplate(Template):
         return _Prepared(tokenizer, jinja, tuple(sorted(variables.items())), special_tokens(tokenizer))
 
     def _segments(self, messages: Sequence[Message], prepared: _Prepared, name: str) -> list[Segment]:
-        where = f"conversation {name or '(unnamed)'}"
-        if not messages:
-            raise InstructLabError("The conversation has no messages", where=where, do="remove it from the data")
+        where = locate_row(messages, name)
         rendering = Rendering(prepared.tokenizer, prepared.jinja, prepared.variables, where)
         glue: Sequence[str] = glue_of(rendering, tuple(message.role for message in messages))
         marker = Marker(self.train_on, prepared.special, where, opening_of(rendering, self.answers_from))
@@ -126,11 +124,11 @@ class ChatTemplate(Template):
         if located is not None:
             return marker.mark(_with_contents(messages, located.contents), located.glue, located)
         index = changed_message(rendering, messages, glue)
-        raise InstructLabError(
+        raise RefusedConversation(
             f"The chat template changes the content of message {index + 1} ({messages[index].role}), or its own "
             "text beside it, so trained text cannot be separated from the rest",
             where=where,
-            do=f"clean that content, or {ALTERNATIVES}",
+            do=f"clean that content, or {alternatives(prepared.special)}",
         )
 
     def _template_text(self, tokenizer: PreTrainedTokenizerBase) -> str:
@@ -140,13 +138,13 @@ class ChatTemplate(Template):
             raise InstructLabError(
                 "The tokenizer has no chat template",
                 where="template.jinja",
-                do=f"set template.jinja, or {ALTERNATIVES}",
+                do=f"set template.jinja, or {alternatives(special_tokens(tokenizer))}",
             )
         if isinstance(tokenizer.chat_template, dict) and "default" not in tokenizer.chat_template:
             raise InstructLabError(
                 f"The tokenizer has the chat templates {sorted(tokenizer.chat_template)} but no default",
                 where="template.jinja",
-                do=f"set template.jinja, or {ALTERNATIVES}",
+                do=f"set template.jinja, or {alternatives(special_tokens(tokenizer))}",
             )
         text: str = tokenizer.get_chat_template()
         return text

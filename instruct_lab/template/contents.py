@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from instruct_lab.config import component
 from instruct_lab.data import Conversation, Message
-from instruct_lab.errors import InstructLabError
-from instruct_lab.template.base import Segment, Template, TrainOn
+from instruct_lab.template.base import Segment, Template, TrainOn, locate_row
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -30,12 +29,7 @@ class Contents(Template):
 
     def render(self, conversation: Conversation, tokenizer: PreTrainedTokenizerBase) -> list[Segment]:
         """Render the contents, with the prefix and separators as template text."""
-        if not conversation.messages:
-            raise InstructLabError(
-                "The conversation has no messages",
-                where=f"conversation {conversation.id or '(unnamed)'}",
-                do="remove it from the data",
-            )
+        locate_row(conversation.messages, conversation.id)
         return self._segments(conversation.messages)
 
     def render_prompt(self, conversation: Conversation, tokenizer: PreTrainedTokenizerBase) -> list[Segment]:

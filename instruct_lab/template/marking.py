@@ -11,8 +11,19 @@ from instruct_lab.template.base import Segment, TrainOn
 from instruct_lab.template.locating import Located
 from instruct_lab.template.special_tokens import SpecialTokens
 
-ALTERNATIVES = "choose template=chatml, template=alpaca or template=plain"
-"""The hint in errors about a template that does not suit the data."""
+
+def alternatives(special: SpecialTokens) -> str:
+    """Return the hint in errors about a template that does not suit the data: templates that fit the tokenizer."""
+    chatml = "template=chatml, " if "<|im_end|>" in special.ids else ""
+    return f"choose {chatml}template=alpaca or template=plain"
+
+
+def rename_role(role: str) -> str:
+    """Return the hint in errors about a role that a template lacks."""
+    return (
+        f"set preprocessing.steps.normalize.roles={{{role}:user}} and preprocessing.steps.normalize."
+        "merge_consecutive=true to make such messages part of the user's"
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +90,7 @@ class Marker:
                 f"The template does not end an assistant's turn with a special token of the tokenizer: "
                 f"{_quote(after)} follows the answer, so a tuned model would not learn to stop",
                 where=self.where,
-                do=ALTERNATIVES,
+                do=alternatives(self.special),
             )
         return after[: len(after) - len(stripped)] + end_of_turn
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
@@ -10,8 +11,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from instruct_lab.data import Message
 from instruct_lab.errors import InstructLabError
+from instruct_lab.template.base import RefusedConversation
 from instruct_lab.template.locating import PLACEHOLDER, placeholder
-from instruct_lab.template.marking import ALTERNATIVES
+from instruct_lab.template.marking import alternatives, rename_role
+from instruct_lab.template.special_tokens import special_tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -44,12 +47,18 @@ class Rendering:
             return self._text(messages, generation_prompt)
         except (jinja2.TemplateError, TypeError, ValueError, KeyError, IndexError) as error:
             roles = [message.role for message in messages]
-            raise InstructLabError(
-                f"The chat template refuses {self._refused_role(messages)}: {error} "
-                f"(roles of the conversation: {list_roles(roles)})",
+            role = self._refused_role(messages)
+            refused = f"messages of role {role!r}" if role is not None else "these messages"
+            raise RefusedConversation(
+                f"The chat template refuses {refused}: {error} (roles of the conversation: {list_roles(roles)})",
                 where=self.where,
-                do=f"change the conversation's roles, or {ALTERNATIVES}",
+                do=f"{rename_role(role) if role is not None else order_roles(roles)}, or {self.alternatives}",
             ) from error
+
+    @property
+    def alternatives(self) -> str:
+        """The hint of errors: other templates."""
+        return alternatives(special_tokens(self.tokenizer))
 
     def _text(self, messages: Sequence[Message], generation_prompt: bool = False) -> str:
         plain = [{"role": message.role, "content": message.content} for message in messages]
@@ -62,7 +71,8 @@ class Rendering:
         )
         return text
 
-    def _refused_role(self, messages: Sequence[Message]) -> str:
+    def _refused_role(self, messages: Sequence[Message]) -> str | None:
+        """A role without whose messages the template renders the rest."""
         import jinja2
 
         for role in sorted({message.role for message in messages} - {"user", "assistant"}):
@@ -71,8 +81,8 @@ class Rendering:
                 self._text(others)
             except (jinja2.TemplateError, TypeError, ValueError, KeyError, IndexError):
                 continue
-            return f"messages of role {role!r}"
-        return "these messages"
+            return role
+        return None
 
 
 @lru_cache(maxsize=1024)
@@ -86,11 +96,11 @@ def glue_of(rendering: Rendering, roles: tuple[str, ...]) -> tuple[str, ...]:
         position = text.find(stands_for, start)
         if found[stands_for] != 1 or position < 0:
             did = "drops" if not found[stands_for] else "repeats" if found[stands_for] > 1 else "moves"
-            raise InstructLabError(
+            raise RefusedConversation(
                 f"The chat template {did} the content of message {index + 1} (role {role!r}; roles of the "
                 f"conversation: {list_roles(roles)})",
                 where=rendering.where,
-                do=f"change the conversation's roles, or {ALTERNATIVES}",
+                do=f"{order_roles(roles)}, or {rendering.alternatives}",
             )
         glue.append(text[start:position])
         start = position + len(stands_for)
@@ -113,6 +123,13 @@ def opening_of(rendering: Rendering, answers_from: AnswersFrom) -> str:
     written = before_answer.removeprefix(prompt) if before_answer.startswith(prompt) else ""
     opens_answers = answers_from == "generation_prompt" and "add_generation_prompt" in rendering.jinja
     return written if opens_answers or written.isspace() else ""
+
+
+def order_roles(roles: Sequence[str]) -> str:
+    """The hint of errors about the order of roles: the step that mends it."""
+    if any(first == second for first, second in itertools.pairwise(roles)):
+        return "set preprocessing.steps.normalize.merge_consecutive=true to join consecutive messages of one role"
+    return "set preprocessing.steps.clean.role_order=repair to bring the messages into order"
 
 
 def list_roles(roles: Sequence[str]) -> str:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from instruct_lab.config import component
 from instruct_lab.data import Conversation, Message
 from instruct_lab.errors import InstructLabError, Refusal
-from instruct_lab.template.base import Segment, Template, TrainOn
-from instruct_lab.template.marking import Marker, before_last_answer
+from instruct_lab.template.base import RefusedConversation, Segment, Template, TrainOn, locate_row
+from instruct_lab.template.marking import Marker, before_last_answer, rename_role
 from instruct_lab.template.special_tokens import special_tokens
 
 if TYPE_CHECKING:
@@ -93,9 +93,7 @@ class TextTemplate(Template):
         )
 
     def _segments(self, messages: tuple[Message, ...], tokenizer: PreTrainedTokenizerBase, name: str) -> list[Segment]:
-        where = f"conversation {name or '(unnamed)'}"
-        if not messages:
-            raise InstructLabError("The conversation has no messages", where=where, do="remove it from the data")
+        where = locate_row(messages, name)
         turn_end = self._turn_end(tokenizer)
         text = ""  # the template's own text since the last content
         if self.default_system is not None and self.system is not None and messages[0].role != "system":
@@ -115,10 +113,10 @@ class TextTemplate(Template):
         pattern = patterns.get(role)
         if pattern is None:
             known = ", ".join(name for name, value in patterns.items() if value is not None)
-            raise InstructLabError(
+            raise RefusedConversation(
                 f"The template has no pattern for messages of role {role!r} (it has {known}, assistant)",
                 where=where,
-                do=f"set template.{role}, or map the role to another" if role in patterns else "map it to another role",
+                do=(f"set template.{role}, or " if role in patterns else "") + rename_role(role),
             )
         before, after = pattern.split(CONTENT)
         return before, after

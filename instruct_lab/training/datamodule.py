@@ -112,7 +112,13 @@ class InstructionData(pl.LightningDataModule):
         for split, conversations in tables(before).items():
             path = split_path(folder, split)
             encode = EncodeRows(
-                experiment.batching, experiment.template, self._tokenizer, experiment.layout, conversations, split
+                experiment.batching,
+                experiment.template,
+                self._tokenizer,
+                experiment.layout,
+                conversations,
+                split,
+                experiment.data.allowed_broken_share,
             )
             encode.write(path, audit)
             written = ExampleTable(path)
