@@ -1,4 +1,4 @@
-"""Steps over conversations: clean, normalize, segment, redact, deduplicate, filter, decontaminate, sample, audit bias.
+"""Preprocessing steps: clean, normalize, segment, redact, deduplicate, filter, decontaminate, sample, audit bias.
 
 In: conversations by split. Out: conversations by split, and an audit of every row changed, dropped or added.
 """

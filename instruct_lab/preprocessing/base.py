@@ -1,4 +1,4 @@
-"""The base class of preprocessing steps, and what they share."""
+"""The base class of preprocessing steps, and functions that several steps use."""
 
 from __future__ import annotations
 
@@ -22,30 +22,30 @@ Need = Literal["rows", "splits", "tokenizer", "data"]
 
 
 def every_split() -> list[SplitName]:
-    """The default of steps that repair rows."""
+    """Return all splits: the default for steps that repair rows."""
     return ["train", "validation", "test"]
 
 
 def train_only() -> list[SplitName]:
-    """The default of steps that select rows: validation and test stay complete."""
+    """Return only `train`: the default for steps that select rows, so that validation and test stay complete."""
     return ["train"]
 
 
 def no_tokenizer() -> PreTrainedTokenizerBase:
-    """The tokenizer of a step that does not declare that it needs one."""
+    """Raise an error: a step that does not list `tokenizer` in `needs` has no tokenizer."""
     raise RuntimeError("This step uses the tokenizer but does not list 'tokenizer' in `needs`")
 
 
 @dataclasses.dataclass(frozen=True)
 class Context:
-    """What a step may use besides its own rows.
+    """The audit and the other data that a step may use besides its own rows.
 
     Args:
-        stage: the audit's name for the step: `preprocessing/<split>/<step>`.
-        audit: counts what the step does.
+        stage: name of the step in the audit, `preprocessing/<split>/<step>`.
+        audit: counts the rows that the step changes, drops or adds.
         split: the split being processed.
-        splits: every split before this step; only for steps that need `splits`.
-        tokenizer: returns the run's tokenizer; only for steps that need it.
+        splits: all splits before this step; empty unless the step needs `splits`.
+        tokenizer: returns the run's tokenizer; raises an error unless the step needs `tokenizer`.
         cache_path: folder for downloads.
     """
 
@@ -65,26 +65,26 @@ class Context:
         self.audit.record(self.stage, "changed", reason, before, after)
 
     def count_added(self, reason: str, before: object, after: object) -> None:
-        """Count a row that the step makes from another, which it keeps too."""
+        """Count a row that the step adds as a changed copy of another row."""
         self.audit.record(self.stage, "added", reason, before, after)
 
 
 @component
 class Step(Component, ABC):
-    """One pass over the conversations of a split: maps, drops, splits or adds them, and counts what it does.
+    """One pass over the conversations of a split: changes, drops or adds rows, and counts them in the audit.
 
-    Data sets may be larger than memory: a step keeps one row at a time, or a few bytes per row.
+    A data set may be larger than memory, so a step holds one row at a time, or a few bytes per row.
     """
 
     needs: ClassVar[frozenset[Need]] = frozenset()
-    """What the step uses besides one pass over its rows: `rows` several times or by index, the other `splits`, the
-    `tokenizer`, other `data` on disk or from packages (see `data_fingerprint`)."""
+    """Requirements besides one pass over the step's rows. `rows`: several passes, or access by index; `splits`: the
+    other splits; `tokenizer`: the run's tokenizer; `data`: files or packages (see `data_fingerprint`)."""
 
     row_by_row: ClassVar[bool] = False
-    """Whether each result depends only on its own row: then several processes work on parts of the rows. An unchanged
-    row must be yielded as the same object, and facts added to the audit must be counts that can be summed."""
+    """Whether each result depends only on its own row, so that several processes can share the rows. Such a step must
+    yield an unchanged row as the same object, and may add only counts that can be summed to the audit."""
 
-    weight: float = 0.0  # steps run in order of weight, equal ones in the order of the config
+    weight: float = 0.0  # steps run in order of weight; steps of equal weight run in the order of the config
     splits: Splits = Field(default_factory=every_split)  # splits that the step processes
 
     @abstractmethod
@@ -93,20 +93,20 @@ class Step(Component, ABC):
 
         Args:
             conversations: the split's rows; iterated over once, unless the step needs `rows`.
-            context: what else the step may use.
+            context: the audit and the other data that the step may use.
         """
 
     def flags(self, conversations: Sequence[Conversation], context: Context) -> bytearray | None:
-        """For a step that only selects rows: 1 for each row that it keeps, else 0; `None` for other steps."""
+        """Return 1 for each row to keep and 0 for each row to drop; `None` if the step implements only `apply`."""
         return None
 
     def data_fingerprint(self, cache_path: Path) -> str:
-        """A hash of the other data that the step reads (a benchmark, a word list); for steps that need `data`."""
+        """Return a hash or version of the other data that the step reads; used if the step needs `data`."""
         return ""
 
 
 def part_text(conversation: Conversation, part: Part) -> str:
-    """The text of a part of a conversation: messages joined by newlines, or the final answer."""
+    """Return the text of a part of a conversation: its messages joined by newlines, or the final answer."""
     if part == "answer":
         return conversation.answers[0] if conversation.answers else ""
     messages = conversation.messages if part == "conversation" else conversation.prompt
@@ -116,7 +116,7 @@ def part_text(conversation: Conversation, part: Part) -> str:
 def filter_rows(
     conversations: Iterable[Conversation], context: Context, reason_to_drop: Callable[[Conversation], str | None]
 ) -> Iterator[Conversation]:
-    """Yield the conversations without a reason to drop them; the others are counted by their reason."""
+    """Yield the conversations for which `reason_to_drop` returns `None`; count the others by reason."""
     for conversation in conversations:
         reason = reason_to_drop(conversation)
         if reason is None:

@@ -1,4 +1,4 @@
-"""The pipeline: steps in order, over every split, each result cached."""
+"""The preprocessing pipeline: its steps run in order over every split, and each result is cached."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class RunTokenizer:
-    """The run's tokenizer, loaded when a step needs it, and a fingerprint of everything that decides its ids."""
+    """The run's tokenizer, loaded when a step needs it, and a fingerprint of everything that determines its ids."""
 
     load: Callable[[], PreTrainedTokenizerBase] = no_tokenizer
     fingerprint: Callable[[], str] = str
@@ -35,25 +35,25 @@ class RunTokenizer:
 
 @component
 class Preprocessing(Component):
-    """Named steps; each processes all of its splits before the next step begins.
+    """A pipeline of named steps; each processes all of its splits before the next step begins.
 
-    They run in order of weight, equal ones in the order of the config. A step set to null is left out.
+    Steps run in order of weight; steps of equal weight run in the order of the config. A step set to null is left out.
     """
 
     steps: dict[str, Step | None] = Field(default_factory=dict)  # steps by name; null: left out
 
     @property
     def active_steps(self) -> dict[str, Step]:
-        """The steps that run, in order."""
+        """The steps that are not null, in the order in which they run."""
         active = [(name, step) for name, step in self.steps.items() if step is not None]
         return dict(sorted(active, key=lambda named: named[1].weight))
 
     def stages(self, cache_path: Path, tokenizer: RunTokenizer | None = None) -> list[Stage]:
-        """One stage of the data cache for each step.
+        """Return one stage of the data cache for each step.
 
         Args:
             cache_path: folder for downloads.
-            tokenizer: for steps that need it.
+            tokenizer: the run's tokenizer, for steps that need it.
         """
         tokenizer = tokenizer or RunTokenizer()
         return [_stage(name, step, cache_path, tokenizer) for name, step in self.active_steps.items()]
@@ -92,7 +92,7 @@ def _stage(name: str, step: Step, cache_path: Path, tokenizer: RunTokenizer) -> 
 
 
 def _write(path: Path, step: Step, rows: ConversationTable, context: Context) -> int:
-    """Write a step's result for one split; returns the number of rows."""
+    """Write a step's result for one split and return its number of rows."""
     if step.row_by_row:
         apply = _Apply(step, rows, context.stage, context.split, context.cache_path)
         with ConversationWriter(path) as writer:
@@ -108,7 +108,7 @@ def _write(path: Path, step: Step, rows: ConversationTable, context: Context) ->
 
 @dataclasses.dataclass(frozen=True)
 class _Apply:
-    """Applies a step to one batch of rows: gives the new batch (`None` if unchanged) and its audit."""
+    """Applies a step to one batch of rows; returns the new batch (`None` if unchanged) and the batch's audit."""
 
     step: Step
     rows: ConversationTable

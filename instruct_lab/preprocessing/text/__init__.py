@@ -1,6 +1,6 @@
 """Steps that change the text of messages, and the functions that they share.
 
-In: conversations. Out: conversations with other texts, or none if nothing is left; the audit counts the changes.
+In: conversations. Out: conversations with changed texts, some dropped; the audit counts changed and dropped rows.
 """
 
 from instruct_lab.preprocessing.text.clean import Clean

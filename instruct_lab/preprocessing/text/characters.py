@@ -9,7 +9,7 @@ from instruct_lab.preprocessing.text.code_spans import change_outside_code
 UNWANTED = re.compile("[\x00-\x08\x0b-\x1f\x7f\ufeff\ud800-\udfff]")
 ASCII_LINE_ENDS = re.compile("\r\n?|\x0b|\x0c")
 TERMINAL_ESCAPE = re.compile("\x1b\\[[0-?]*+[ -/]*+[@-~]")  # colours and cursor movements (ECMA-48)
-ASCII_CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f\ufeff]")  # tab and line ends excepted
+ASCII_CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f\ufeff]")  # except tab and line ends
 SURROGATE = re.compile("[\ud800-\udfff]")
 OTHER_UNWANTED = re.compile("[\x80-\x9f\u2028\u2029]")
 OTHER_LINE_ENDS = re.compile("\r\n?|[\x85\u2028\u2029]")
@@ -23,7 +23,8 @@ INDENTATION = re.compile(r"(?:[^\S\n]*+\n)*+((?: {4}|\t)[ \t]*+)(?=\S)")
 def remove_ascii_control(text: str) -> str:
     """Remove ASCII control characters, terminal colours and byte order marks.
 
-    Line ends of every kind become a newline; halves of a surrogate pair are joined, and single ones become U+FFFD.
+    ASCII line ends (also vertical tab and form feed) become a newline. Halves of a surrogate pair are joined, and
+    unpaired halves become U+FFFD.
     """
     if not UNWANTED.search(text):
         return text
@@ -34,14 +35,14 @@ def remove_ascii_control(text: str) -> str:
 
 
 def remove_other_control(text: str) -> str:
-    """Remove control characters beyond ASCII; call it after repairing encodings, which need them."""
+    """Remove non-ASCII control characters; repair encodings first, because the repair needs these characters."""
     if text.isascii() or not OTHER_UNWANTED.search(text):
         return text
     return OTHER_CONTROL.sub("", OTHER_LINE_ENDS.sub("\n", text))
 
 
 def remove_lost(text: str) -> str:
-    """Remove U+FFFD, which replaces what could not be decoded."""
+    """Remove U+FFFD, which replaces undecodable bytes."""
     return text.replace(LOST, "")
 
 

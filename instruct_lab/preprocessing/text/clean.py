@@ -32,41 +32,41 @@ KINDS = (
     "empty message",
     "roles",
 )
-"""Kinds of changes, in the order of an audit's reason."""
+"""Kinds of changes, in the order in which the audit names them."""
 Change = tuple[str, Callable[[str], str]]
 
 
 @component
 class Clean(Step):
-    """Repairs damaged texts (encoding, control characters, white space, HTML) and turns; drops empty rows.
+    """Repairs damaged texts (encoding, control characters, white space, HTML) and the order of roles; drops empty rows.
 
-    The defaults change only certain damage, and are safe on code. Invisible format characters (zero-width joiner,
-    direction marks) stay: scripts need them. Rows with mojibake, lost characters, refusals or boilerplate are dropped
-    only from training; in validation and test they are reported. The audit also counts changed rows by kind. Source of
-    the repair of encodings: ftfy (Speer, 2019).
+    The defaults repair only unambiguous damage and are safe on code. Invisible format characters (zero-width joiner,
+    direction marks) stay, because some scripts need them. Rows with mojibake, lost characters, refusals or boilerplate
+    are dropped only from training; in validation and test they are reported. The audit also counts changed rows by kind
+    of change. Source of the encoding repair: ftfy (Speer, 2019).
     """
 
     needs: ClassVar[frozenset[Need]] = frozenset({"data"})
     row_by_row: ClassVar[bool] = True
 
     strip: bool = True  # remove white space around each text
-    keep_indentation: bool = True  # with `strip`: of a first line with four spaces or a tab, which is code
+    keep_indentation: bool = True  # with `strip`: keep a first line's indentation of four spaces or a tab (code)
     trailing_spaces: Literal["remove", "keep"] = "keep"  # at line ends outside code; in Markdown, two break the line
-    max_blank_lines: Annotated[int, Field(ge=0, le=100)] | None = None  # consecutive, outside code; null: any number
-    control_characters: Literal["remove", "keep"] = "remove"  # terminal colours, byte order marks, odd line ends too
+    max_blank_lines: Annotated[int, Field(ge=0, le=100)] | None = None  # most in a row, outside code; null: no bound
+    control_characters: Literal["remove", "keep"] = "remove"  # also terminal colours, byte order marks, odd line ends
     mojibake: Literal["repair", "drop", "keep"] = "repair"  # UTF-8 text that was decoded with another encoding
-    lost_characters: Literal["remove", "drop", "keep"] = "keep"  # U+FFFD, in place of what could not be decoded
+    lost_characters: Literal["remove", "drop", "keep"] = "keep"  # U+FFFD, which replaces undecodable bytes
     html: Literal["remove", "keep"] = "keep"  # comments, tags and entities of HTML, outside code
-    repeated_messages: Literal["merge", "drop", "keep"] = "merge"  # a role repeats its message directly
-    empty_messages: Literal["remove", "drop", "keep"] = "keep"  # except the last message
+    repeated_messages: Literal["merge", "drop", "keep"] = "merge"  # equal messages of one role in a row
+    empty_messages: Literal["remove", "drop", "keep"] = "keep"  # messages without text, except the last
     role_order: Literal["repair", "drop", "keep"] = "keep"  # system first, then user and assistant alternate
     empty_prompt: Literal["drop", "keep"] = "drop"  # a conversation without any text before the answer
     empty_answer: Literal["drop", "keep"] = "drop"  # a conversation whose answer is missing or empty
     empty_words: list[str] = Field(default_factory=list)  # texts that count as empty, for example <noinput>
     refusals: Literal["drop", "report", "keep"] = "keep"  # answers that decline ("I'm sorry, but I can't")
-    refusal_patterns: list[str] = Field(default_factory=list)  # further ones, as regular expressions
+    refusal_patterns: list[str] = Field(default_factory=list)  # further patterns, as regular expressions
     boilerplate: Literal["drop", "report", "keep"] = "keep"  # answers about the model itself ("As an AI model")
-    boilerplate_patterns: list[str] = Field(default_factory=list)  # further ones, as regular expressions
+    boilerplate_patterns: list[str] = Field(default_factory=list)  # further patterns, as regular expressions
 
     def __post_init__(self) -> None:
         """Refuse invalid patterns, and patterns that would not be used."""
@@ -82,13 +82,13 @@ class Clean(Step):
                     raise Refusal(f"{kind}_patterns", reason) from error
 
     def data_fingerprint(self, cache_path: Path) -> str:
-        """The version of ftfy, which decides the repairs."""
+        """Return the version of ftfy, which determines the repairs."""
         from importlib.metadata import version
 
         return version("ftfy")
 
     def apply(self, conversations: Sequence[Conversation], context: Context) -> Iterator[Conversation]:
-        """Yield the cleaned conversations; counts those changed, dropped and reported."""
+        """Yield the cleaned conversations; count the changed, dropped and reported rows."""
         changes, patterns = self._changes(), AnswerPatterns(self.refusal_patterns, self.boilerplate_patterns)
         empty_words = frozenset(word.strip().casefold() for word in self.empty_words)
         rows_of_kind: Counter[str] = Counter()
@@ -113,7 +113,7 @@ class Clean(Step):
             context.audit.add(context.stage, rows_changed_for=rows_of_kind)
 
     def _changes(self) -> list[Change]:
-        """The changes of every text in order, each with the kind that it counts as."""
+        """List the changes to apply to every text, in order, each with its kind."""
         changes: list[Change] = []
         if self.control_characters == "remove":
             changes.append(("control characters", characters.remove_ascii_control))
@@ -135,13 +135,13 @@ class Clean(Step):
         return changes
 
     def _revealing(self, change: Callable[[str], str]) -> Callable[[str], str]:
-        """A change that removes characters, followed by a repair of mojibake that only then becomes recognisable."""
+        """Add a repair of mojibake to a change that removes characters, because these can hide mojibake."""
         return partial(_change_and_repair, change) if self.mojibake == "repair" else change
 
     def _clean_turns(
         self, conversation: Conversation, kinds: dict[str, None], empty_words: frozenset[str]
     ) -> Conversation | str:
-        """The conversation with its turns repaired, or the reason to drop it."""
+        """Return the conversation with repaired messages and roles, or the reason to drop it."""
         messages = conversation.messages
         if self.repeated_messages != "keep":
             messages = roles.remove_repeats(messages)
@@ -186,7 +186,7 @@ class Clean(Step):
     def _flaws(
         self, conversation: Conversation, kinds: dict[str, None], patterns: AnswerPatterns
     ) -> Iterator[tuple[str, str]]:
-        """Reasons to drop or report a row, each after its policy."""
+        """Yield each flaw of a row after the policy for it: drop or report."""
         if self.mojibake == "drop" and "mojibake" in kinds:
             yield self.mojibake, "mojibake"
         if self.lost_characters == "drop" and any(characters.LOST in text for text in _texts(conversation)):
@@ -209,7 +209,7 @@ def _clean_texts(conversation: Conversation, changes: Sequence[Change], kinds: d
 
 
 def _change_and_repair(change: Callable[[str], str], text: str) -> str:
-    """Change a text and repair its encoding, until nothing changes any more."""
+    """Change a text and repair its encoding, repeatedly until nothing changes."""
     result = change(text)
     while result != text:
         text, result = result, change(repair_encoding(result))
@@ -226,7 +226,7 @@ def _is_empty(text: str, empty_words: frozenset[str]) -> bool:
 
 
 def _answers(conversation: Conversation) -> Iterator[str]:
-    """All answers; rejected ones may be refusals."""
+    """Yield the assistant's messages and the references; rejected answers are excluded, as they may be refusals."""
     yield from (message.content for message in conversation.messages if message.role == "assistant")
     yield from conversation.references
 

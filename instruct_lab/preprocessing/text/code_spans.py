@@ -1,4 +1,4 @@
-"""Code in texts: fenced blocks and inline code of Markdown."""
+"""Code in Markdown texts: fenced blocks and inline code."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ BACKTICKS = re.compile("`++")
 
 
 def change_outside_code(text: str, change: Callable[[str], str]) -> str:
-    """Change everything in a text that is not code, piece by piece."""
+    """Apply a change to every piece of a text that is not code."""
     if "`" not in text and "~~~" not in text:
         return change(text)
     return "".join(piece if is_code else change(piece) for is_code, piece in split_code(text))
 
 
 def split_code(text: str) -> Iterator[tuple[bool, str]]:
-    """Cut a text where code begins and ends: yields whether a piece is code, and the piece."""
+    """Split a text where code begins and ends; yield for each piece whether it is code, and the piece."""
     end = 0
     for start, stop in code_spans(text):
         if end < start:
@@ -32,10 +32,10 @@ def split_code(text: str) -> Iterator[tuple[bool, str]]:
 
 
 def code_spans(text: str) -> list[Span]:
-    """Start and end of all code in a text, in order, with its fences and backticks.
+    """Return the start and end of all code in a text, in order; fences and backticks are included.
 
-    Fences follow CommonMark, at any depth of indentation; a fence, or a run of three or more backticks, that is never
-    closed extends to the end of the text. Inline code ends in the same paragraph.
+    Fences follow CommonMark, but with any indentation. A fence or a run of three or more backticks that is never closed
+    extends to the end of the text. Inline code in one or two backticks ends in the same paragraph.
     """
     if "`" not in text and "~~~" not in text:
         return []

@@ -11,7 +11,7 @@ BLOCKS = (
     "address|article|aside|blockquote|body|br|center|dd|div|dl|dt|figcaption|figure|footer|form|h[1-6r]|head|header|"
     "html|main|nav|ol|p|pre|section|table|tbody|tfoot|thead|title|tr|ul"
 )
-"""Elements that are on lines of their own."""
+"""HTML elements whose tags become line breaks."""
 INLINE = (
     "a|abbr|acronym|b|bdi|bdo|big|button|caption|cite|code|col|colgroup|del|dfn|em|embed|font|i|iframe|img|input|ins|"
     "kbd|label|link|mark|meta|object|option|param|q|s|samp|select|small|source|span|strike|strong|sub|sup|td|textarea|"
@@ -31,8 +31,8 @@ ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{
 def remove_html(text: str) -> str:
     """Remove comments, scripts and tags of HTML, and replace entities by their characters.
 
-    Only elements of HTML count as tags: `<EMAIL>`, `List<int>` and `a < b` stay. Code is unchanged. The result of an
-    entity (`&lt;b&gt;`) is text and stays, so a second pass may remove more.
+    Only elements of HTML count as tags: `<EMAIL>`, `List<int>` and `a < b` stay. Code is unchanged. Tags that
+    arise from entities (`&lt;b&gt;`) stay, so a second pass may remove more.
     """
     if "<" not in text and "&" not in text:
         return text
@@ -41,7 +41,7 @@ def remove_html(text: str) -> str:
 
 def _remove_html(text: str) -> str:
     if "<" in text:
-        last_comment = text.rfind("-->") + 3  # from here on no comment is closed: keeps the search linear
+        last_comment = text.rfind("-->") + 3  # no comment ends after this index: keeps the search linear
         if last_comment > 3:
             text = COMMENT.sub("", text[:last_comment]) + text[last_comment:]
         if "</" in text:

@@ -34,18 +34,18 @@ KINDS = (
     "punctuation",
     "roles",
 )
-"""Kinds of changes, in the order of an audit's reason."""
+"""Kinds of changes, in the order in which the audit names them."""
 Roles = Annotated[list[Role], Field(min_length=1)]
 
 
 def every_role() -> list[Role]:
-    """The default of steps that change the messages of every role."""
+    """Return all roles: the default for steps that change messages."""
     return ["system", "user", "assistant", "tool"]
 
 
 @component
 class Normalize(Step):
-    """Unifies the spelling of texts: Unicode form, quotes, dashes, widths, case, punctuation, numbers; and roles.
+    """Unifies texts (Unicode form, quotes, dashes, spaces, widths, case, punctuation, numbers) and renames roles.
 
     NFC changes how characters are stored, not how they look; NFKC also replaces look-alikes (full-width letters,
     ligatures, superscripts), which changes about 8% of texts. NFC applies to code too; everything else skips fenced
@@ -56,14 +56,14 @@ class Normalize(Step):
     needs: ClassVar[frozenset[Need]] = frozenset({"data"})
     row_by_row: ClassVar[bool] = True
 
-    of_roles: Roles = Field(default_factory=every_role)  # whose texts; assistant: references and rejected answers too
+    of_roles: Roles = Field(default_factory=every_role)  # roles to change; assistant: also references, rejected answers
     form: Literal["NFC", "NFKC", "none"] = "NFC"  # Unicode normal form
     quotes: Literal["ascii", "keep"] = "keep"  # ascii: “ ” « » ‘ ’ and similar become " and '
     dashes: Literal["ascii", "keep"] = "keep"  # ascii: – — − and similar become -
     spaces: Literal["ascii", "keep"] = "keep"  # ascii: no-break, thin and ideographic spaces become an ordinary space
     full_width: Literal["letters", "all", "keep"] = "keep"  # letters: Ａ１ become ASCII; all: the punctuation ，！ too
     lower_case: bool = False  # by Unicode's rules, independent of the language
-    punctuation: Literal["space", "remove", "keep"] = "keep"  # with symbols; inside a word (don't, 3.5) they stay
+    punctuation: Literal["space", "remove", "keep"] = "keep"  # also symbols; both stay inside a word (don't, 3.5)
     numbers: Literal["mask", "digits", "keep"] = "keep"  # mask: becomes number_mask; digits: each digit becomes 0
     number_mask: Annotated[str, Field(min_length=1)] = "<NUM>"  # replaces a number
     in_code: bool = False  # change code too
@@ -76,11 +76,11 @@ class Normalize(Step):
             raise Refusal("number_mask", "it has a digit, so a second pass would mask it again", "<NUM>")
 
     def data_fingerprint(self, cache_path: Path) -> str:
-        """The version of Unicode's tables, which decide the normal forms."""
+        """Return the version of Unicode's tables, which determine the normal forms."""
         return unicodedata.unidata_version
 
     def apply(self, conversations: Sequence[Conversation], context: Context) -> Iterator[Conversation]:
-        """Yield the normalized conversations; counts those changed, by the kind of change."""
+        """Yield the normalized conversations; count the changed rows by kind of change."""
         changes = self._changes()
         rows_of_kind: Counter[str] = Counter()
         for conversation in conversations:
@@ -97,7 +97,7 @@ class Normalize(Step):
             context.audit.add(context.stage, rows_changed_for=rows_of_kind)
 
     def _changes(self) -> list[Change]:
-        """The changes outside code in order, each with its kind; NFC follows and applies to code too."""
+        """List the changes other than NFC, in order, each with its kind."""
         mask = partial(spelling.mask_numbers, mask=self.number_mask)
         remove = partial(spelling.remove_punctuation, instead=" " if self.punctuation == "space" else "")
         chosen: list[tuple[str, bool, Callable[[str], str]]] = [

@@ -1,4 +1,4 @@
-"""Patterns of refusals, and of phrases with which a model speaks about itself."""
+"""Patterns of refusals, and of phrases in which a model speaks about itself."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 MAX_CHARACTERS = 400
-"""Length of the start of an answer that is searched: refusals are at the start."""
+"""Number of characters at the start of an answer in which built-in refusal patterns are searched."""
 
 _SORRY = r"i(?: a|['’])m (?:(?:very|really|so|truly|deeply) )?(?:sorry|afraid)|i (?:do )?apologi[sz]e|(?:my )?apologies"
 _CANNOT = (
@@ -46,7 +46,7 @@ REFUSALS: tuple[str, ...] = (
     r"[^.\n]{0,20} je (?:ne (?:peux|puis|saurais|suis)|n['’]ai)",
     r"je ne (?:peux|puis) pas (?:vous |t['’])?(?:aider|assister|répondre)[^.\n]{0,20}(?:demande|question|requête|cela)",
 )
-"""Starts of answers that decline (English, French, Chinese); matched without regard to case."""
+"""Starts of answers that decline (English, French, Chinese); case is ignored."""
 
 BOILERPLATE: tuple[str, ...] = (
     r"\bas an? (?:responsible |ethical )?(?:ai|artificial intelligence|(?:large )?language)"
@@ -62,7 +62,7 @@ BOILERPLATE: tuple[str, ...] = (
     r"virtuel)(?! générale)",
     r"\bje (?:ne )?suis (?:qu['’])?(?:une? )?(?:simple )?(?:ia\b|intelligence artificielle|modèle de langage)",
 )
-"""What a model says about itself, anywhere in an answer; matched without regard to case."""
+"""Phrases in which a model speaks about itself, anywhere in an answer; case is ignored."""
 
 HINTS = (
     *(" ai", "artificial", "language model", "large language", "computer program", "my knowledge", "my training"),
@@ -74,15 +74,15 @@ OPENING = re.compile(
     r"|我|很|非常|十分|真的|抱歉|对不起|不好意思|遗憾|作为|身为|无法|不能)",
     re.IGNORECASE,
 )
-"""First words of every refusal: a quick test before the longer patterns."""
+"""First words of every built-in refusal: a fast check that skips other answers."""
 
 
 class AnswerPatterns:
-    """Patterns of unwanted answers; the user's own are searched anywhere in an answer.
+    """Finds refusals and boilerplate in answers; the user's own patterns match anywhere in an answer.
 
     Args:
-        own_refusals: further patterns of refusals.
-        own_boilerplate: further patterns of boilerplate.
+        own_refusals: the user's patterns of refusals.
+        own_boilerplate: the user's patterns of boilerplate.
     """
 
     def __init__(self, own_refusals: Sequence[str] = (), own_boilerplate: Sequence[str] = ()) -> None:
@@ -99,7 +99,7 @@ class AnswerPatterns:
         return any(pattern.search(text) for pattern in self.own_refusals)
 
     def is_boilerplate(self, text: str) -> bool:
-        """Whether a model speaks about itself in an answer."""
+        """Whether the model speaks about itself in an answer."""
         lower = text.lower()
         if any(hint in lower for hint in HINTS) and self.boilerplate.search(text):
             return True
@@ -107,9 +107,9 @@ class AnswerPatterns:
 
 
 def compile_pattern(pattern: str) -> re.Pattern[str]:
-    """Compile a user's pattern, which ignores case.
+    """Compile a user's pattern so that it ignores case.
 
     Raises:
-        re.error: it is not a regular expression.
+        re.error: the pattern is not a regular expression.
     """
     return re.compile(pattern, re.IGNORECASE)

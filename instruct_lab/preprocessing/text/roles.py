@@ -19,10 +19,9 @@ FOLLOWS = {
 
 
 def is_in_order(messages: Sequence[Message]) -> bool:
-    """Whether system, user and assistant alternate correctly and the last message is an assistant's.
+    """Whether the roles follow each other as in `FOLLOWS` and the last message is the assistant's.
 
-    Tool results follow an assistant, and an assistant follows them. Consecutive messages of one role are in order if
-    they are trained differently, because they cannot be joined.
+    Consecutive messages of one role are in order if `trained` or `weight` differs, because they cannot be joined.
     """
     last: Message | None = None
     for message in messages:
@@ -34,7 +33,7 @@ def is_in_order(messages: Sequence[Message]) -> bool:
 
 
 def repair_order(messages: Sequence[Message], open_end: bool = False) -> tuple[Message, ...] | None:
-    """The messages in order; `None` if moving, joining and removing messages is not enough.
+    """Put messages in order by moving, joining and removing them; return `None` if that is not enough.
 
     System messages come first, consecutive messages of one role are joined, and everything before the first user or
     after the last assistant message is removed.
@@ -54,7 +53,7 @@ def repair_order(messages: Sequence[Message], open_end: bool = False) -> tuple[M
 
 
 def merge_consecutive(messages: Iterable[Message]) -> tuple[Message, ...]:
-    """Join consecutive messages of one role by an empty line; not tool results, nor messages trained differently."""
+    """Join consecutive messages of one role by an empty line, except tool results and messages trained differently."""
     merged: list[Message] = []
     for _, group in itertools.groupby(messages, key=lambda message: (message.role, *_training(message))):
         together = list(group)
@@ -67,12 +66,12 @@ def merge_consecutive(messages: Iterable[Message]) -> tuple[Message, ...]:
 
 
 def _training(message: Message) -> tuple[bool | None, float]:
-    """Whether a message is trained, and the weight of its tokens."""
+    """Return whether a message is trained on, and the weight of its tokens."""
     return message.trained, message.weight
 
 
 def remove_repeats(messages: tuple[Message, ...]) -> tuple[Message, ...]:
-    """Remove messages that repeat the one directly before, by the same role; tool results may repeat."""
+    """Remove messages that equal the message directly before them, except tool results."""
     if not any(first == second and first.role != "tool" for first, second in itertools.pairwise(messages)):
         return messages
     pairs = zip((None, *messages), messages, strict=False)

@@ -31,29 +31,29 @@ HAN = re.compile(
     "([\u2e80-\u2fdf\u3001-\u3003\u3005-\u3011\u3014-\u301b\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
     "\uff01-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff65\U00020000-\U0003134f])"
 )
-"""Ideographs, kana, and their punctuation."""
+"""A Chinese or Japanese character (ideograph, kana) or punctuation mark."""
 
 
 @component
 class SegmentWords(Step):
-    """Separates words, or subwords, by one space: the input of classic systems and metrics.
+    """Separates words or subwords by one space, the input format of classic systems and metrics.
 
-    It cannot be reversed. Placeholders such as <EMAIL> stay one word; code is unchanged unless `in_code` is true. Two
-    steps with different `of_roles` segment questions and answers in different languages. Sources: the tokenizer of
-    Moses (Koehn et al., 2007) in sacremoses; jieba; the run's own tokenizer, its pieces marked as in subword-nmt
-    (Sennrich et al., 2016).
+    The step cannot be reversed. Placeholders such as <EMAIL> stay one word; code is unchanged unless `in_code` is true.
+    To segment questions and answers in different languages, use two steps with different `of_roles`. Sources: the
+    tokenizer of Moses (Koehn et al., 2007) in sacremoses; jieba; the run's own tokenizer, with pieces marked as in
+    subword-nmt (Sennrich et al., 2016).
     """
 
     method: Method = "whitespace"  # moses: words and punctuation; jieba: Chinese words; subwords: the run's tokenizer
-    of_roles: Roles = Field(default_factory=every_role)  # whose texts; assistant: references and rejected answers too
-    language: Annotated[str, Field(pattern="^[a-z]{2,3}$")] = "en"  # the language of moses' rules, for example fr
-    keep_lines: bool = True  # keep line ends; else a text becomes one line
-    continued: Annotated[str, Field(min_length=1)] = "@@"  # ends a subword that the next one continues
+    of_roles: Roles = Field(default_factory=every_role)  # roles to change; assistant: also references, rejected answers
+    language: Annotated[str, Field(pattern="^[a-z]{2,3}$")] = "en"  # language of the Moses rules, for example fr
+    keep_lines: bool = True  # keep line ends; if false, a text becomes one line
+    continued: Annotated[str, Field(min_length=1)] = "@@"  # mark at the end of a subword that continues in the next
     in_code: bool = False  # segment code too
 
     @property
     def needs(self) -> frozenset[Need]:  # type: ignore[override]
-        """The tokenizer for subwords, else the version of the package that segments."""
+        """`tokenizer` for subwords; otherwise `data`, the version of the package that segments."""
         return frozenset({"tokenizer"} if self.method == "subwords" else {"data"})
 
     def __post_init__(self) -> None:
@@ -62,7 +62,7 @@ class SegmentWords(Step):
             raise Refusal("continued", "a continuation mark cannot have white space", "@@")
 
     def problems(self) -> Iterator[Problem]:
-        """The package that segments, if it is not installed."""
+        """Report the package that segments if it is not installed."""
         package = PACKAGES.get(self.method)
         if package and importlib.util.find_spec(package) is None:
             install = "pip install 'instruct-lab[preprocessing]'"
@@ -70,14 +70,14 @@ class SegmentWords(Step):
             yield Problem(key="method", value=self.method, reason=reason, kind="unavailable_here")
 
     def data_fingerprint(self, cache_path: Path) -> str:
-        """The version of the package that segments."""
+        """Return the name and version of the package that segments."""
         from importlib.metadata import version
 
         package = PACKAGES.get(self.method)
         return f"{package} {version(package)}" if package else ""
 
     def apply(self, conversations: Sequence[Conversation], context: Context) -> Iterator[Conversation]:
-        """Yield the segmented conversations; counts those changed."""
+        """Yield the segmented conversations; count the changed rows."""
         split, of_roles = self._splitter(context), frozenset[str](self.of_roles)
         for conversation in conversations:
             segmented = conversation.map_text(
@@ -111,7 +111,7 @@ class SegmentWords(Step):
 
 
 def _join(parts: list[str]) -> str:
-    """Join code and the text around it, with a space between them within a line."""
+    """Join code and the text around it; add a space where no white space separates them."""
     pairs = zip(parts, ["\n", *parts], strict=False)
     return "".join(part if part[0].isspace() or before[-1].isspace() else f" {part}" for part, before in pairs)
 
@@ -126,14 +126,14 @@ def _segment_line(text: str, split: Splitter) -> str:
 
 
 def split_chinese_characters(text: str) -> list[str]:
-    """Each Chinese or Japanese character separately, the rest by white space: as sacrebleu does for Chinese."""
+    """Split off each Chinese or Japanese character and split the rest at white space, as sacrebleu does."""
     return (text if text.isascii() else HAN.sub(r" \1 ", text)).split()
 
 
 def moses_splitter(language: str) -> Splitter:
-    """Words and punctuation by the rules of Moses, without escaping.
+    """Return a function that splits words and punctuation by the rules of Moses, without escaping.
 
-    A language without a list of abbreviations in Moses uses the English one.
+    A language for which Moses has no list of abbreviations uses the English list.
     """
     from sacremoses import MosesTokenizer
 
@@ -142,7 +142,7 @@ def moses_splitter(language: str) -> Splitter:
 
 
 def jieba_splitter(cache_path: Path) -> Splitter:
-    """Chinese words by jieba; other scripts by white space and punctuation.
+    """Return a function that splits Chinese into words by jieba, other scripts at white space and punctuation.
 
     Args:
         cache_path: folder for jieba's compiled dictionary.
@@ -159,9 +159,9 @@ def jieba_splitter(cache_path: Path) -> Splitter:
 
 
 def split_subwords(text: str, tokenizer: PreTrainedTokenizerBase, continued: str) -> list[str]:
-    """A tokenizer's pieces of a text, with a mark on pieces that the next one continues.
+    """Split a text into the tokenizer's pieces and mark each piece that continues in the next.
 
-    A character of several tokens is one piece; white space is dropped.
+    A character that takes several tokens is one piece. White space is dropped.
     """
     spans: list[tuple[int, int]] = []
     for start, stop in tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]:

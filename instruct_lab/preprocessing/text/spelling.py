@@ -17,9 +17,9 @@ ASCII_FORMS = {0xFF01 + offset: 0x21 + offset for offset in range(94)} | {0x3000
 LETTER_FORMS = {form: plain for form, plain in ASCII_FORMS.items() if chr(plain).isalnum()}
 
 PLACEHOLDER = "<[A-Z][A-Z0-9_]{0,40}>"
-"""A typed placeholder, such as those of the step redact: one word, never changed."""
+"""A typed placeholder, such as those that the step redact inserts; it counts as one word and never changes."""
 NUMBER = re.compile(r"\d(?<![A-Za-z_\u00c0-\u024f\u0370-\u052f\d].)(?<!\d[.,].)\d*+(?:[.,]\d++)*+")
-"""Digits with separators between them; not after a letter, as part of a name (B2B, gpt4, v1.5)."""
+"""Digits with separators between them, except after a letter, as in a name (B2B, gpt4, v1.5)."""
 DIGIT = re.compile(r"\d")
 INNER_PUNCTUATION = re.compile(r"(['’-](?<=[^\W_].)(?=[^\W_])|[.,](?<=\d.)(?=\d))")
 """Punctuation inside a word or a number."""
@@ -51,12 +51,12 @@ def narrow_forms(text: str) -> str:
 
 
 def change_outside_placeholders(text: str, change: Callable[[str], str], also: str = "") -> str:
-    """Change everything in a text except its placeholders.
+    """Apply a change to a text except its placeholders.
 
     Args:
         text: the text.
         change: returns the new text of a piece.
-        also: another text to leave unchanged.
+        also: another string to leave unchanged.
     """
     if "<" not in text and not (also and also in text):
         return change(text)
@@ -75,7 +75,7 @@ def mask_numbers(text: str, mask: str) -> str:
 
 
 def zero_digits(text: str) -> str:
-    """Replace every digit by zero, which keeps only the shape of a number."""
+    """Replace every digit by zero, so that only the shape of a number stays."""
     return DIGIT.sub("0", text)
 
 
@@ -84,7 +84,7 @@ def remove_punctuation(text: str, instead: str) -> str:
 
     Args:
         text: the text.
-        instead: replaces each of them.
+        instead: the replacement for each removed character.
     """
     table, pieces = _punctuation(instead), INNER_PUNCTUATION.split(text)
     return "".join(piece if index % 2 else piece.translate(table) for index, piece in enumerate(pieces))
@@ -92,5 +92,5 @@ def remove_punctuation(text: str, instead: str) -> str:
 
 @functools.cache
 def _punctuation(instead: str) -> dict[int, str]:
-    """Unicode's categories P and S, which are all in its first two planes."""
+    """Map each character of Unicode's categories P and S, all in the first two planes, to `instead`."""
     return {code: instead for code in range(0x20000) if unicodedata.category(chr(code))[0] in "PS"}
