@@ -1,4 +1,4 @@
-"""Sweeps: many runs of one config in which some choices vary.
+"""Sweeps: many runs of one config with different choices.
 
 In: a base config, a search space in Hydra's syntax, a sampler, a pruner and a launcher. Out: one run record for each
 point and seed, and the sweep's own folder beside them (`sweep.json`, `optuna.db`, the output of each trial). A sweep

@@ -1,4 +1,4 @@
-"""Runs a sweep: asks the sampler for points, gives their runs to the launcher, reports results back to Optuna."""
+"""Run a sweep: ask the sampler for points, give their runs to the launcher, report the results to Optuna."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from instruct_lab.training.ending import Interrupted, raise_on_signals
 
 @dataclasses.dataclass
 class Point:
-    """A point that is being tried.
+    """A point of the search space whose runs are in progress.
 
     Args:
-        number: counted from 0.
-        trial: the Optuna trial.
-        values: by dimension.
-        ended: how its runs ended, by seed.
+        number: index of the point, counted from 0.
+        trial: the point's Optuna trial.
+        values: value of each dimension.
+        ended: outcome of each run that has ended, by seed.
     """
 
     number: int
@@ -47,8 +47,8 @@ def start(planned: Plan, console: Any) -> int:
     """Run a new sweep.
 
     Args:
-        planned: the sweep.
-        console: of rich, for the final table.
+        planned: the plan of the sweep.
+        console: Rich console for the final table.
 
     Returns:
         The exit code.
@@ -76,7 +76,7 @@ def resume(sweep: SweepRecord, console: Any) -> int:
         The exit code.
 
     Raises:
-        InstructLabError: its config has changed.
+        InstructLabError: the sweep's config has changed.
     """
     info = sweep.info
     planned = plan(list(info.overrides))
@@ -90,7 +90,7 @@ def resume(sweep: SweepRecord, console: Any) -> int:
 
 
 class Driver:
-    """One sweep that this process runs."""
+    """Starts the runs of one sweep and records their results."""
 
     def __init__(self, planned: Plan, sweep: SweepRecord, console: Any) -> None:
         self.plan = planned
@@ -170,7 +170,7 @@ class Driver:
             self._waiting.append((point, seed))
 
     def _next_run(self) -> tuple[Point, int] | None:
-        """The next run to start; `None` if none is left."""
+        """Return the next run to start; `None` if no run is left."""
         if not self._waiting and not self._stopped_by_time():
             number = len(self.study.get_trials(deepcopy=False))
             if number < self.plan.num_points:
@@ -223,7 +223,7 @@ class Driver:
         )
 
     def _settle(self, point: Point, seed: int, outcome: Outcome) -> None:
-        """Keep how a run ended; report the point once all its runs have ended."""
+        """Store the outcome of a run; report the point once all its runs have ended."""
         self._record_death(point, seed, outcome)
         point.ended[seed] = outcome
         seeds = self.plan.settings.seeds
@@ -234,11 +234,11 @@ class Driver:
         self._report(point)
 
     def _is_abandoned(self, point: Point) -> bool:
-        """Whether no further run of the point starts, since the one that decides has failed."""
+        """Whether a pruner is used and the point's first run failed, so that its other runs do not start."""
         return self.plan.settings.pruner.prunes and point.ended[0].status == "failed"
 
     def _record_death(self, point: Point, seed: int, outcome: Outcome) -> None:
-        """Write the failure to the record of a run whose process died."""
+        """If the process of a run died, write the failure to the run's record."""
         path = self.sweep.path.parent / self._run_id(point, seed)
         if outcome.status != "failed" or not has_manifest(path):
             return
@@ -266,7 +266,7 @@ class Driver:
         self.study.tell(point.trial, state=states.FAIL)
 
     def _values(self, point: Point) -> list[float]:
-        """Each metric, averaged over seeds."""
+        """Return each metric's mean over the seeds."""
         runs = [RunRecord.open(self.sweep.path.parent / self._run_id(point, seed)) for seed in point.ended]
         pairs = zip(self.plan.settings.metrics, self.plan.directions, strict=True)
         return [statistics.fmean(final_value(run, *pair) for run in runs) for pair in pairs]
@@ -278,12 +278,12 @@ class Driver:
 
 
 def _shorten_path(path: Path) -> Path:
-    """A path relative to the working directory if it is below it."""
+    """Make a path relative to the working directory if it lies inside."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def _to_config(component: Any) -> dict[str, Any]:
-    """The config from which a component can be built again."""
+    """Convert a component to a config from which it can be built again."""
     kind = type(component)
     fields = {field.name: getattr(component, field.name) for field in dataclasses.fields(component)}
     return {"_target_": f"{kind.__module__}.{kind.__qualname__}", **fields}

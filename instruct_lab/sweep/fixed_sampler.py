@@ -15,13 +15,13 @@ class FixedSampler(BaseSampler):
         self._point = point
 
     def infer_relative_search_space(self, study: Any, trial: Any) -> dict[str, Any]:
-        """Empty: no dimensions are sampled together."""
+        """Return an empty space: no dimensions are sampled together."""
         return {}
 
     def sample_relative(self, study: Any, trial: Any, search_space: Any) -> dict[str, Any]:
-        """Empty, see `infer_relative_search_space`."""
+        """Return no values, see `infer_relative_search_space`."""
         return {}
 
     def sample_independent(self, study: Any, trial: Any, param_name: str, param_distribution: Any) -> Any:
-        """The point's value of this dimension."""
+        """Return the point's value of this dimension."""
         return self._point[param_name]

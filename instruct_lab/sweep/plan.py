@@ -1,4 +1,4 @@
-"""From overrides to a planned sweep: what varies, which points there are, and whether each of them can run."""
+"""Plan a sweep from overrides: build the search space, list the points, and check that each of them can run."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from instruct_lab.sweep.space import Dimension, Space, SpaceError, dimension_of_
 from instruct_lab.training.names import run_name
 
 MAX_CHECKED = 128
-"""Points that are checked before a sweep starts. Of larger grids and of intervals, `Space.corners` are checked."""
+"""Maximum number of points checked before a sweep starts; of larger grids and intervals, only `Space.corners`."""
 NOT_IDENTITY = frozenset({"num_points", "max_hours", "refused_points"})
 """Settings that may change between stopping and resuming a sweep."""
 
@@ -37,20 +37,20 @@ class Plan:
     """A sweep that can start.
 
     Args:
-        overrides: as typed.
-        base: the overrides that every run has.
-        space: what varies.
-        settings: the key `sweep`.
+        overrides: the overrides as typed.
+        base: the overrides that all runs have.
+        space: the search space.
+        settings: the settings under the key `sweep`.
         sampler: chooses points.
         launcher: runs trials.
         num_points: number of points to try.
-        directions: of each metric, `minimize` or `maximize`.
-        seed: of the first run of each point.
-        name: folder of the runs' records and of the sweep's own.
+        directions: `minimize` or `maximize`, for each metric.
+        seed: seed of the first run of each point.
+        name: folder that holds the records of the sweep and of its runs.
         runs_path: the folder of all records.
-        choices: the options that the base config chose.
-        fingerprint: a hash over everything that decides which runs are made.
-        checked: the configs that were checked, by their overrides.
+        choices: the option that the base config chose for each group.
+        fingerprint: hash of all settings that decide which runs are made.
+        checked: the checked configs, by their overrides.
     """
 
     overrides: list[str]
@@ -70,11 +70,11 @@ class Plan:
 
     @property
     def warnings(self) -> list[Problem]:
-        """The warnings of the configs that were checked, each once."""
+        """The distinct warnings of the checked configs."""
         return list(dict.fromkeys(warning for checked in self.checked.values() for warning in checked.warnings))
 
     def run_overrides(self, values: dict[str, Any], seed: int) -> list[str]:
-        """All overrides of one run."""
+        """Return all overrides of one run."""
         seeds = [f"seed={seed}"] if self.settings.seeds > 1 else []
         return [*self.base, *self.space.overrides(values), *seeds]
 
@@ -83,7 +83,7 @@ def plan(overrides: list[str]) -> Plan:
     """Plan a sweep.
 
     Raises:
-        ConfigError: it cannot run; lists every problem, and the points that have it.
+        ConfigError: the sweep cannot run; the message lists every problem and the points that have it.
     """
     files = SharedFiles()
     composition = compose(overrides, files.load)
@@ -133,24 +133,24 @@ def _fingerprint(composition: Composition, space: Space, settings: Sweep, sample
 
 
 def varies(settings: Sweep, composition: Composition) -> bool:
-    """Whether a study is a sweep with these overrides: something varies that they do not fix."""
+    """Whether a study is a sweep: it has several seeds, or a dimension that the overrides do not fix."""
     return settings.seeds > 1 or bool(_study_dimensions(settings, composition))
 
 
 def _fixed(composition: Composition) -> list[Override]:
-    """The overrides with one value."""
+    """Return the overrides that have only one value."""
     overrides = OverridesParser.create().parse_overrides(composition.overrides)
     return [override for override in overrides if not override.is_sweep_override()]
 
 
 def _study_dimensions(settings: Sweep, composition: Composition) -> dict[str, Dimension]:
-    """By key: what varies in the study, without what the command line fixes."""
+    """Return the study's dimensions by key, without those that the command line fixes."""
     fixed = {override.key_or_group for override in _fixed(composition)}
     return {one.key: one for one in settings.dimensions() if one.key not in fixed}
 
 
 def _space(settings: Sweep, composition: Composition) -> Space:
-    """What varies in the study or on the command line, without what the command line fixes."""
+    """Build the search space from the study and the command line, without the keys that the command line fixes."""
     dimensions = _study_dimensions(settings, composition)
     try:
         for override in composition.swept:
@@ -190,7 +190,7 @@ def _check_points(
         The configs that can run, by their overrides.
 
     Raises:
-        ConfigError: points have problems, and the settings refuse these; or all points have some.
+        ConfigError: points have problems and `sweep.refused_points` is `refuse`, or no point can run.
     """
     passed: dict[tuple[str, ...], Checked] = {}
     at_points: dict[Problem, list[str]] = {}
@@ -216,7 +216,7 @@ def _points_to_check(space: Space, num_points: int) -> Iterable[dict[str, Any]]:
 
 
 def _with_points(at_points: dict[Problem, list[str]], count: int) -> Iterator[Problem]:
-    """Each problem; one that not all points have names those that do."""
+    """Yield each problem; if only some points have it, add one of them and the number of others to its reason."""
     for problem, points in at_points.items():
         if len(points) == count:
             yield problem
@@ -240,7 +240,7 @@ def _metric_problems(settings: Sweep, sampler: Sampler) -> Iterator[Problem]:
 
 
 def _directions(settings: Sweep, experiment: Any) -> tuple[list[str], list[Problem]]:
-    """The direction of each metric: as it declares, else as the settings state; and what is wrong with them."""
+    """Return the direction of each metric, declared by the metric or set in the config, and the problems found."""
     directions, problems = [], []
     for index, metric in enumerate(settings.metrics):
         stated = settings.direction[index] if isinstance(settings.direction, list) else settings.direction
@@ -263,6 +263,6 @@ def _declared_direction(metric: str, experiment: Any) -> str | None:
 
 
 def _choices_in_name(choices: dict[str, Any], space: Space) -> dict[str, Any]:
-    """The choices for the folder's name, with "sweep" for each group that varies."""
+    """Return the choices for the folder's name, with "sweep" for each group that varies."""
     varying = {key for dimension in space.dimensions for key in dimension.keys}
     return {group: "sweep" if group in varying else option for group, option in choices.items()}

@@ -1,4 +1,4 @@
-"""Pruners stop trials early, judged by their validation values so far."""
+"""Pruners stop trials early, depending on their validation values so far."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ class Pruner(Component, ABC):
 
     @abstractmethod
     def build(self) -> Any:
-        """Optuna's pruner."""
+        """Create Optuna's pruner."""
 
 
 @component
 class NoPruner(Pruner):
-    """No trial is stopped."""
+    """Stops no trial."""
 
     prunes: ClassVar = False
 
     def build(self) -> Any:
-        """Optuna's `NopPruner`."""
+        """Create Optuna's `NopPruner`."""
         from optuna.pruners import NopPruner
 
         return NopPruner()
@@ -45,7 +45,7 @@ class Median(Pruner):
     first_steps: Annotated[int, Field(ge=0)] = 0  # no trial is stopped before this optimizer step
 
     def build(self) -> Any:
-        """Optuna's pruner."""
+        """Create Optuna's pruner."""
         from optuna.pruners import MedianPruner
 
         return MedianPruner(n_startup_trials=self.first_trials, n_warmup_steps=self.first_steps)
@@ -56,11 +56,11 @@ class SuccessiveHalving(Pruner):
     """Continues only the best 1 / reduction of the trials at each rung of steps (asynchronous; Li et al., 2020)."""
 
     first_steps: Steps | None = None  # optimizer steps before the first rung; null: from the first trial's length
-    reduction: Annotated[int, Field(ge=2)] = 4  # one of this many trials continues
-    least_trials: Annotated[int, Field(ge=0)] = 0  # a rung stops trials only after this many more have reached it
+    reduction: Annotated[int, Field(ge=2)] = 4  # one in this many trials continues
+    least_trials: Annotated[int, Field(ge=0)] = 0  # this many trials are stopped at a rung before any continues
 
     def build(self) -> Any:
-        """Optuna's pruner."""
+        """Create Optuna's pruner."""
         from optuna.pruners import SuccessiveHalvingPruner
 
         return SuccessiveHalvingPruner(
@@ -72,18 +72,18 @@ class SuccessiveHalving(Pruner):
 
 @component
 class Hyperband(Pruner):
-    """Several successive halvings with different first rungs at the same time (Li et al., 2018)."""
+    """Runs several successive halvings with different first rungs at the same time (Li et al., 2018)."""
 
     first_steps: Steps = 1  # optimizer steps before the first rung of the bracket that stops earliest
     last_steps: Steps | None = None  # optimizer steps of a whole run; null: from the first trial's length
-    reduction: Annotated[int, Field(ge=2)] = 3  # one of this many trials continues
+    reduction: Annotated[int, Field(ge=2)] = 3  # one in this many trials continues
 
     def __post_init__(self) -> None:
         if self.last_steps is not None and self.last_steps <= self.first_steps:
             raise Refusal("last_steps", "it has to be greater than first_steps")
 
     def build(self) -> Any:
-        """Optuna's pruner."""
+        """Create Optuna's pruner."""
         from optuna.pruners import HyperbandPruner
 
         return HyperbandPruner(

@@ -1,4 +1,4 @@
-"""A sweep's own folder, beside the records of its runs, and the results of these runs."""
+"""The record of a sweep: its folder, beside the records of its runs, and the results of these runs."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ DATABASE = "optuna.db"
 
 @dataclasses.dataclass(frozen=True)
 class SweepInfo:
-    """`sweep.json`: what a sweep is.
+    """The content of `sweep.json`.
 
     Args:
-        id: of the sweep.
-        name: folder of its record and of its runs' records.
+        id: id of the sweep.
+        name: folder that holds the records of the sweep and of its runs.
         status: `running`, `finished` or `interrupted`.
         started: time in UTC, ISO 8601.
-        ended: the same; `None` while it runs.
-        overrides: as typed.
+        ended: time in UTC, ISO 8601; `None` while the sweep runs.
+        overrides: the overrides as typed.
         working_path: the working directory.
         fingerprint: see `instruct_lab.sweep.plan.Plan`.
-        metrics: to optimise.
-        directions: of each metric, `minimize` or `maximize`.
-        dimensions: the keys of what varies.
+        metrics: the metrics to optimise.
+        directions: `minimize` or `maximize`, for each metric.
+        dimensions: the keys of the dimensions.
         num_points: number of points to try.
-        seeds: runs of each point.
-        choices: the options that the base config chose.
+        seeds: number of runs of each point.
+        choices: the option that the base config chose for each group.
     """
 
     id: str = ""
@@ -57,12 +57,12 @@ class SweepInfo:
 
     @property
     def num_runs(self) -> int:
-        """Planned runs."""
+        """Number of planned runs."""
         return self.num_points * self.seeds
 
     @classmethod
     def from_json(cls, entries: dict[str, Any]) -> SweepInfo:
-        """The content of the file; unknown entries are ignored."""
+        """Create it from the content of the file; ignore unknown entries."""
         names = {field.name for field in dataclasses.fields(cls)}
         return cls(**{name: value for name, value in entries.items() if name in names})
 
@@ -98,25 +98,25 @@ class SweepRecord:
         files.write_json(self.path / FILE, {**(files.read_json(self.path / FILE) or {}), **entries})
 
     def status(self) -> str:
-        """`running`, `finished` or `interrupted`; also interrupted if the sweep's process died."""
+        """Return `running`, `finished` or `interrupted`; a sweep whose process died is interrupted."""
         status = self.info.status
         return "interrupted" if status == "running" and not is_locked(self.path) else status
 
     def run_id(self, point: int, seed: int | None) -> str:
-        """The id of a run's record."""
+        """Return the id of a run's record."""
         return f"{self.id}-{point:04d}" + ("" if seed is None else f"-s{seed}")
 
     def runs(self) -> list[RunRecord]:
-        """The records of the runs that have started, in order."""
+        """Return the records of the runs that have started, ordered by id."""
         found = sorted(self.path.parent.glob(f"{self.id}-*/manifest.json"))
         return [RunRecord.open(manifest.parent) for manifest in found]
 
     def finished_runs(self) -> list[RunRecord]:
-        """The records of the runs that have results."""
+        """Return the records of the finished runs."""
         return [run for run in self.runs() if run.manifest.status == "finished"]
 
     def measured_metric(self) -> str | None:
-        """The first of the sweep's metrics that all finished runs have in their results."""
+        """Return the first of the sweep's metrics that all finished runs have measured; `None` if there is none."""
         finished = self.finished_runs()
         measured = set.intersection(*map(_metrics_of, finished)) if finished else set()
         return next((name for name in self.info.metrics if name in measured), None)
@@ -131,7 +131,7 @@ def create_sweep(runs_path: Path, name: str, **entries: Any) -> SweepRecord:
 
     Args:
         runs_path: the folder of all records.
-        name: folder of the sweep's and its runs' records.
+        name: folder that holds the records of the sweep and of its runs.
         entries: further fields of `SweepInfo`.
     """
     record = SweepRecord(new_folder(runs_path / name))
@@ -140,13 +140,13 @@ def create_sweep(runs_path: Path, name: str, **entries: Any) -> SweepRecord:
 
 
 def sweeps(runs_path: Path) -> Iterator[SweepRecord]:
-    """All sweeps, the oldest first."""
+    """Yield all sweeps, from the oldest to the newest."""
     found = sorted(runs_path.expanduser().absolute().glob(f"*/*/{FILE}"), key=lambda path: path.parent.name)
     yield from (SweepRecord(path.parent) for path in found)
 
 
 def find_sweep(runs_path: Path, reference: str) -> SweepRecord | None:
-    """The sweep with this folder, id, or unique beginning of an id or of `name/id`; `None` if there is none.
+    """Find a sweep by its folder, its id, or a unique prefix of its id or `name/id`; `None` if no sweep matches.
 
     Raises:
         InstructLabError: several sweeps match.
@@ -172,9 +172,9 @@ def find_sweep(runs_path: Path, reference: str) -> SweepRecord | None:
 
 
 def sweep_to_resume(runs_path: Path, reference: str) -> SweepRecord | None:
-    """The sweep that `instruct-lab resume` continues; `None` if the reference is that of a run.
+    """Find the sweep that `instruct-lab resume` continues; `None` if the reference names a run.
 
-    `latest` is the sweep of the latest run if it belongs to one.
+    `latest` names the newest sweep, unless a run outside this sweep is newer.
     """
     if reference != "latest":
         is_run = has_manifest(Path(reference).expanduser())
@@ -186,10 +186,10 @@ def sweep_to_resume(runs_path: Path, reference: str) -> SweepRecord | None:
 
 
 def final_value(record: RunRecord, metric: str, direction: str) -> float:
-    """The final value of one metric for a finished run.
+    """Return a finished run's value of one metric.
 
-    For a metric of the results, it is the tuned model's value; for a value that is only logged during training, it is
-    the best one of the run.
+    For a metric of the results, this is the tuned model's value; for a value that is only logged during training, it
+    is the best logged value.
 
     Raises:
         InstructLabError: the run has no such value.

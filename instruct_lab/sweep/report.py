@@ -25,9 +25,9 @@ class Study:
     """The description in a study's file.
 
     Args:
-        name: as typed.
-        question: that it answers.
-        fields: the other parts of its opening comment by name: `Command`, `Cost`, `Result`.
+        name: name of the study.
+        question: the question that the study answers.
+        fields: the other parts of the file's opening comment by name: `Command`, `Cost`, `Result`.
     """
 
     name: str
@@ -36,10 +36,10 @@ class Study:
 
 
 def read_study(name: str) -> Study:
-    """The study with this name.
+    """Read the study with this name.
 
     Raises:
-        InstructLabError: there is none.
+        InstructLabError: no study has this name.
     """
     known = {option.name: option for option in options(STUDIES)}
     if name not in known:
@@ -50,7 +50,7 @@ def read_study(name: str) -> Study:
 
 
 def _fields(option: Option) -> Iterator[tuple[str, str]]:
-    """The parts of the opening comment; a line without a name continues the part before it."""
+    """Yield the named parts of the opening comment; a line without a name continues the part before it."""
     name, texts = "", list[str]()
     for line in option.path.read_text(encoding="utf-8").splitlines():
         if not line.startswith("#"):
@@ -70,10 +70,10 @@ def _fields(option: Option) -> Iterator[tuple[str, str]]:
 
 
 def report(name: str, runs_path: Path) -> str:
-    """The study's report, from its newest sweep, or else from its newest finished run.
+    """Write the study's report from its newest sweep or, without results of a sweep, from its newest finished run.
 
     Raises:
-        InstructLabError: there is no such study, or no finished run of it.
+        InstructLabError: there is no such study, or none of its runs has finished.
     """
     study = read_study(name)
     newest_sweeps, newest_runs = reversed(list(sweeps(runs_path))), reversed(list_runs(runs_path))
@@ -124,7 +124,7 @@ def _run_report(study: Study, run: RunRecord) -> Iterator[str]:
 
 
 def _facts(study: Study, overrides: list[str], runs: list[RunRecord]) -> Iterator[str]:
-    """Command, cost, and versions."""
+    """Yield the command, the cost, and the versions."""
     deltas = [text for text in overrides if text != f"{STUDIES}={study.name}"]
     yield f"- Command: `instruct-lab train {' '.join([f'{STUDIES}={study.name}', *deltas])}`"
     manifest = runs[0].manifest

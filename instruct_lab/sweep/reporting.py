@@ -1,4 +1,4 @@
-"""A trial's validation values, reported to the sweep's Optuna study, whose pruner may stop the run."""
+"""Report a trial's validation values to the sweep's Optuna study, whose pruner may stop the run."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from instruct_lab.sweep.task import Report
 
 
 def pruning_check(report: Report) -> Callable[[int, dict[str, float]], str | None]:
-    """A function that reports the values of one validation, and returns why the run stops, or `None`.
+    """Create a function that reports validation values and returns the reason to stop the run, or `None`.
 
     Args:
-        report: where to.
+        report: the trial and the metric to report.
     """
     open_trial = functools.cache(lambda: _trial(report))
 
@@ -35,7 +35,7 @@ def pruning_check(report: Report) -> Callable[[int, dict[str, float]], str | Non
 
 
 def _trial(report: Report) -> Any:
-    """The Optuna trial, from any process."""
+    """Load the Optuna trial, in any process."""
     import optuna
     from omegaconf import OmegaConf
 

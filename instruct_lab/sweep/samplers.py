@@ -19,49 +19,49 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 @component
 class Sampler(Component, ABC):
-    """Chooses points.
+    """Chooses the points of a sweep.
 
-    It is seeded for every point by the seed and the point's number, so that a killed sweep, when it is resumed, chooses
-    the same points as it would have.
+    The random seed of each point is derived from `seed` and the point's number, so that a resumed sweep chooses the
+    same points as an uninterrupted one.
     """
 
-    seed: Seed = 0  # of the choice of points, not of the runs
+    seed: Seed = 0  # random seed for the choice of points; runs have their own
 
     takes_several_metrics: ClassVar[bool] = True
-    """Whether it can optimise several metrics (a Pareto front)."""
+    """Whether the sampler can optimise several metrics (a Pareto front)."""
 
     needs_package: ClassVar[str | None] = None
-    """A package that it needs and that is not installed by default."""
+    """An optional package that the sampler needs."""
 
     def problems(self) -> Iterator[Problem]:
-        """The package that it needs is missing."""
+        """Report that the package it needs is not installed."""
         if self.needs_package is not None and find_spec(self.needs_package) is None:
             reason = f"{type(self).__name__} needs the package {self.needs_package}, which is not installed"
             yield Problem(key="", reason=reason, kind="unavailable_here")
 
     def num_points(self, space: Space) -> int | None:
-        """The number of points; `None` if there is no end of them."""
+        """Return the number of points; `None` if it is unlimited."""
         return None
 
     @abstractmethod
     def build(self, space: Space, number: int) -> Any:
-        """Optuna's sampler for the point of this number, counted from 0."""
+        """Create Optuna's sampler for point `number`, counted from 0."""
 
     def point_seed(self, number: int) -> int:
-        """A seed of 31 bits for one point."""
+        """Return the random seed of one point, 31 bits."""
         return int.from_bytes(hashlib.sha256(f"{self.seed}:{number}".encode()).digest()[:4], "big") >> 1
 
 
 @component
 class Grid(Sampler):
-    """Every combination of the listed values, in order."""
+    """Tries every combination of the listed values, in order."""
 
     def num_points(self, space: Space) -> int | None:
-        """The size of the grid."""
+        """Return the size of the grid."""
         return len(space.grid())
 
     def build(self, space: Space, number: int) -> Any:
-        """A sampler that proposes this point of the grid."""
+        """Create a sampler that proposes this point of the grid."""
         from instruct_lab.sweep.fixed_sampler import FixedSampler
 
         return FixedSampler(space.grid()[number])
@@ -69,10 +69,10 @@ class Grid(Sampler):
 
 @component
 class Random(Sampler):
-    """Points drawn uniformly (in the logarithm if an interval has the tag log; Bergstra and Bengio, 2012)."""
+    """Draws points uniformly (in the logarithm if an interval has the tag log; Bergstra and Bengio, 2012)."""
 
     def build(self, space: Space, number: int) -> Any:
-        """Optuna's sampler."""
+        """Create Optuna's sampler."""
         from optuna.samplers import RandomSampler
 
         return RandomSampler(seed=self.point_seed(number))
@@ -80,13 +80,13 @@ class Random(Sampler):
 
 @component
 class TPE(Sampler):
-    """Tree-structured Parzen estimator (Bergstra et al., 2011), of all dimensions together (Falkner et al., 2018)."""
+    """Tree-structured Parzen estimator (Bergstra et al., 2011) of all dimensions jointly (Falkner et al., 2018)."""
 
     first_points: Annotated[int, Field(ge=1)] = 8  # points drawn at random before the estimate is used
-    candidates: Annotated[int, Field(ge=1)] = 24  # drawn from the estimate; the most promising one is tried
+    candidates: Annotated[int, Field(ge=1)] = 24  # points drawn from the estimate; the most promising one is tried
 
     def build(self, space: Space, number: int) -> Any:
-        """Optuna's sampler."""
+        """Create Optuna's sampler."""
         import optuna
 
         return optuna.samplers.TPESampler(
@@ -100,7 +100,7 @@ class TPE(Sampler):
 
 @component
 class CMAES(Sampler):
-    """Covariance matrix adaptation (Hansen and Ostermeier, 2001) of intervals; choices are drawn at random."""
+    """Covariance matrix adaptation (Hansen and Ostermeier, 2001) for intervals; choices are drawn at random."""
 
     takes_several_metrics: ClassVar = False
     needs_package: ClassVar = "cmaes"
@@ -108,7 +108,7 @@ class CMAES(Sampler):
     first_points: Annotated[int, Field(ge=1)] = 1  # points drawn at random before the first generation
 
     def build(self, space: Space, number: int) -> Any:
-        """Optuna's sampler."""
+        """Create Optuna's sampler."""
         from optuna.samplers import CmaEsSampler
 
         return CmaEsSampler(
@@ -125,7 +125,7 @@ class GaussianProcess(Sampler):
     first_points: Annotated[int, Field(ge=1)] = 8  # points drawn at random before the process is fitted
 
     def build(self, space: Space, number: int) -> Any:
-        """Optuna's sampler."""
+        """Create Optuna's sampler."""
         from optuna.samplers import GPSampler
 
         return GPSampler(
@@ -135,12 +135,12 @@ class GaussianProcess(Sampler):
 
 @component
 class NSGA2(Sampler):
-    """Non-dominated sorting genetic algorithm (Deb et al., 2002): a front of several metrics."""
+    """Non-dominated sorting genetic algorithm (Deb et al., 2002); finds a Pareto front of several metrics."""
 
     population: Annotated[int, Field(ge=2)] = 12  # points in a generation
 
     def build(self, space: Space, number: int) -> Any:
-        """Optuna's sampler."""
+        """Create Optuna's sampler."""
         from optuna.samplers import NSGAIISampler
 
         return NSGAIISampler(seed=self.point_seed(number), population_size=self.population)

@@ -25,7 +25,7 @@ class Sweep(Component):
     points: list[str | list[str]] = Field(default_factory=list)  # whole points: overrides, or lists of them
     seeds: Annotated[int, Field(ge=1)] = 1  # runs of each point, with seeds counted up from the config's seed
     num_points: Annotated[int, Field(ge=1)] | None = None  # points to try; null: all points of a grid
-    metric: str | list[str] = "val/loss"  # to optimise: a result, a logged validation value (its best), or a cost
+    metric: str | list[str] = "val/loss"  # metric to optimise: a result, a validation value (its best), or a cost
     direction: Direction | list[Direction] | None = None  # null: as the metric declares
     refused_points: Literal["refuse", "fail"] = "refuse"  # points with problems: refuse the sweep; fail: record them
     max_hours: Annotated[float, Field(gt=0)] | None = None  # no further trial starts after this time
@@ -49,7 +49,7 @@ class Sweep(Component):
         return [self.metric] if isinstance(self.metric, str) else self.metric
 
     def dimensions(self) -> list[Dimension]:
-        """What varies, without the entries that are null.
+        """Return the dimensions that vary; entries that are null are left out.
 
         Raises:
             SpaceError: an entry cannot be read.

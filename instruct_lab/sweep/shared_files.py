@@ -1,4 +1,4 @@
-"""Composes the configs of many points, of which those that differ only in values read their option files once."""
+"""Compose the configs of many points; points that use the same option files read these only once."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from instruct_lab.config.compose import load_config
 
 
 class SharedFiles:
-    """Loads configs as `instruct_lab.config.compose.load_config` does, from option files that are read once.
+    """Loads configs like `instruct_lab.config.compose.load_config`, but reads the same option files only once.
 
-    Values are set afterwards, in their order and in the way in which Hydra sets them. Use one for a short time: it does
+    Values are set afterwards, in the given order, as Hydra would set them. Use an object only for a short time: it does
     not notice files that change.
     """
 
@@ -23,7 +23,7 @@ class SharedFiles:
         self._composed: dict[tuple[str, ...], DictConfig] = {}
 
     def load(self, overrides: list[Override]) -> DictConfig:
-        """The config; it can be changed without an effect on later ones."""
+        """Load a config; the caller may change it without affecting later ones."""
         loader: Any = GlobalHydra.instance().config_loader()
         files: list[Override] = []
         values: list[Override] = []
@@ -33,7 +33,7 @@ class SharedFiles:
             if override.is_force_add() and not is_option:
                 values.append(override)
             else:
-                if not is_option:  # such as a deletion: it applies to what was set before it
+                if not is_option:  # such as a deletion, which applies to values set before it
                     files += values
                     values.clear()
                 files.append(override)

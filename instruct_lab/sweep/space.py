@@ -1,4 +1,4 @@
-"""The search space: what varies, in Hydra's syntax for sweeps."""
+"""The search space of a sweep, written in Hydra's syntax."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class SpaceError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Condition:
-    """Holds if another dimension has one of these values."""
+    """A condition that holds if another dimension has one of these values."""
 
     key: str
     labels: frozenset[str]
@@ -33,16 +33,16 @@ class Condition:
 
 @dataclasses.dataclass(frozen=True)
 class Dimension:
-    """One thing that varies.
+    """A choice or a number that varies.
 
     Args:
-        key: the group or full key that it sets; a name of its own if its choices set several.
-        choices: label to the overrides, in Hydra's syntax, that the choice sets. Empty for an interval.
+        key: the group or full key that varies; a unique name if a choice sets several keys.
+        choices: the overrides of each choice in Hydra's syntax, by the choice's label; empty for an interval.
         low: lower bound of an interval, included.
         high: upper bound of an interval, included.
         log: whether values are drawn uniformly in the logarithm.
         is_integer: whether an interval contains only whole numbers.
-        when: the dimension exists only if all of these hold; otherwise the base config decides.
+        when: conditions that must all hold for the dimension to exist; otherwise the base config's value is used.
     """
 
     key: str
@@ -60,12 +60,12 @@ class Dimension:
 
     @functools.cached_property
     def keys(self) -> frozenset[str]:
-        """The groups and full keys that it sets."""
+        """The groups and full keys that the dimension sets."""
         texts = [text for texts in self.choices.values() for text in texts]
         return frozenset(parse_override(text).key_or_group for text in texts) if texts else frozenset([self.key])
 
     def overrides(self, value: Any) -> tuple[str, ...]:
-        """The overrides of a label, or of a number of the interval."""
+        """Return the overrides for a label, or for a number of the interval."""
         return (f"{self.key}={value!r}",) if self.is_interval else tuple(self.choices[str(value)])
 
     def holds(self, values: Mapping[str, Any]) -> bool:
@@ -73,7 +73,7 @@ class Dimension:
         return all(str(values.get(condition.key)) in condition.labels for condition in self.when)
 
     def ends(self) -> list[Any]:
-        """All choices, or the bounds of an interval."""
+        """Return all choices, or the two bounds of an interval."""
         if not self.is_interval:
             return list(self.choices)
         return [int(end) if self.is_integer else end for end in (self.low, self.high)]
@@ -94,7 +94,7 @@ class Space:
     dimensions: tuple[Dimension, ...]
 
     def values(self, ask: Callable[[Dimension], Any]) -> dict[str, Any]:
-        """A value for each dimension that exists, from calling `ask` in order."""
+        """Call `ask` for each dimension that exists, in order, and return the values by key."""
         values: dict[str, Any] = {}
         for dimension in self.dimensions:
             if dimension.holds(values):
@@ -102,7 +102,7 @@ class Space:
         return values
 
     def overrides(self, values: Mapping[str, Any]) -> list[str]:
-        """The overrides of a point, in Hydra's syntax."""
+        """Return the overrides of a point, in Hydra's syntax."""
         return [
             text
             for dimension in self.dimensions
@@ -111,7 +111,7 @@ class Space:
         ]
 
     def grid(self) -> list[dict[str, Any]]:
-        """All points, the last dimension varying fastest; points that are equal after conditions occur once.
+        """List all points; the last dimension varies fastest, and points made equal by conditions are listed once.
 
         Raises:
             SpaceError: a dimension is an interval.
@@ -129,7 +129,7 @@ class Space:
         return list(points.values())
 
     def corners(self) -> Iterator[dict[str, Any]]:
-        """A few points in which every choice and every bound occurs at least once."""
+        """Yield a few points in which every choice and every bound occurs at least once."""
         ends = {dimension.key: dimension.ends() for dimension in self.dimensions}
         for index in range(max(map(len, ends.values()), default=0)):
             point = self.values(lambda dimension, index=index: ends[dimension.key][index % len(ends[dimension.key])])  # type: ignore[misc]
@@ -150,7 +150,7 @@ def dimension_of(key: str, entry: Any) -> Dimension:
             above) and `when` (a text or list such as `tuning=lora,dora`).
 
     Raises:
-        SpaceError: it is none of these.
+        SpaceError: the entry has none of these forms.
     """
     when: tuple[Condition, ...] = ()
     if isinstance(entry, Mapping):
@@ -165,7 +165,7 @@ def dimension_of(key: str, entry: Any) -> Dimension:
 
 
 def parse_override(text: str) -> Override:
-    """One override in Hydra's syntax.
+    """Parse one override in Hydra's syntax.
 
     Raises:
         SpaceError: the text is not an override.
@@ -177,10 +177,10 @@ def parse_override(text: str) -> Override:
 
 
 def dimension_of_override(override: Override) -> Dimension:
-    """The dimension of an override with several values; one value gives a dimension with one choice.
+    """Convert an override to a dimension; a single value gives a dimension with one choice.
 
     Raises:
-        SpaceError: it has no values, or an order that no seed reproduces.
+        SpaceError: the override has no values, or shuffles them, which no seed reproduces.
     """
     key, value = override.key_or_group, override.value()
     if isinstance(value, IntervalSweep):
@@ -229,7 +229,7 @@ def _conditions(key: str, when: Any) -> Iterator[Condition]:
 
 
 def _to_hydra(value: Any) -> str:
-    """A value of a list as Hydra's syntax writes it."""
+    """Write a value in Hydra's syntax."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -240,7 +240,7 @@ def _to_hydra(value: Any) -> str:
 
 
 def _needs_no_quotes(value: str) -> bool:
-    """Whether Hydra parses a text without quotes as itself."""
+    """Whether Hydra parses the text without quotes to the same text."""
     try:
         return OverridesParser.create().parse_override(f"key={value}").value() == value
     except HydraException:
@@ -248,7 +248,7 @@ def _needs_no_quotes(value: str) -> bool:
 
 
 def points_dimension(points: Sequence[str | Sequence[str]]) -> Dimension:
-    """The dimension whose choices are whole points, each a list of overrides.
+    """Create the dimension whose choices are whole points, each a list of overrides.
 
     Raises:
         SpaceError: a point is not an override, or is given twice.
@@ -267,10 +267,10 @@ def points_dimension(points: Sequence[str | Sequence[str]]) -> Dimension:
 
 
 def space_of(dimensions: Sequence[Dimension]) -> Space:
-    """A space of these dimensions.
+    """Create a search space of these dimensions.
 
     Raises:
-        SpaceError: one depends on something that does not vary, or two set the same key.
+        SpaceError: a dimension depends on a key that does not vary before it, or two dimensions set the same key.
     """
     known: dict[str, Dimension] = {}
     for dimension in dimensions:

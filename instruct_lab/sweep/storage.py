@@ -9,7 +9,7 @@ BUSY_SECONDS = 120
 
 
 def open_storage(url: str) -> Any:
-    """Optuna's storage at a URL; while another process writes, it waits instead of failing."""
+    """Open Optuna's storage at a URL; while another process writes, it waits instead of failing."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)

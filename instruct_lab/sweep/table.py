@@ -1,4 +1,4 @@
-"""The table of a sweep in the terminal: while it runs, from another terminal, and at its end."""
+"""The table of a sweep in the terminal: while the sweep runs, from another terminal, and at the end."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ class SweepTable:
         self._ended: dict[str, list[str]] = {}
 
     def render(self, slots: int | None = None, limit: int | None = MAX_ROWS) -> Table:
-        """The current table.
+        """Build the current table.
 
         Args:
-            slots: trials that run at the same time, to estimate the remaining time; `None`: no estimate.
-            limit: maximum number of rows, of which the last are shown; `None`: all.
+            slots: number of trials that run at the same time, to estimate the remaining time; `None`: no estimate.
+            limit: show only this many of the last rows; `None`: all rows.
         """
         info, runs = self.sweep.info, self.sweep.runs()
         rows = [self._row(run, info) for run in runs]
@@ -62,7 +62,7 @@ class SweepTable:
         return table
 
     def _row(self, run: RunRecord, info: SweepInfo) -> list[str]:
-        """The status of a run, then its cells."""
+        """Return the status of a run, followed by its cells."""
         if run.id in self._ended:
             return self._ended[run.id]
         manifest = run.manifest

@@ -1,4 +1,4 @@
-"""What a launcher receives for each run of a sweep, and what it returns."""
+"""The task that a launcher receives for each run of a sweep, and the outcome that it returns."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from instruct_lab.experiment.check import Checked
 
 CORES_VARIABLE = "INSTRUCT_LAB_CORES"
-"""Names the cores that a worker process may use."""
+"""Environment variable that lists the cores a worker process may use."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,9 +23,9 @@ class Report:
 
     Args:
         storage: URL of the sweep's Optuna storage.
-        trial_id: the trial's id in it.
+        trial_id: the trial's id in the storage.
         metric: the logged value that is reported.
-        pruner: config of the pruner.
+        pruner: the pruner's config.
     """
 
     storage: str
@@ -36,19 +36,19 @@ class Report:
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """All that another process needs to make one run of a sweep.
+    """Everything that a process needs to make one run of a sweep.
 
     Args:
         runs_path: the folder of all records.
-        name: the folder of this run's record.
-        run_id: the record's own folder, fixed beforehand so that a resumed sweep finds it.
+        name: folder that holds the records of the sweep and of its runs.
+        run_id: the record's own folder, chosen in advance so that a resumed sweep finds it.
         overrides: the run's config.
         sweep: the sweep's entry in the record's manifest.
         working_path: the working directory.
         output_path: the file that receives whatever the run prints.
-        report: null if the trial cannot be pruned.
-        resumes: whether to continue an existing record; null: if there is one.
-        checked: the config if it was checked before; not passed to other processes, which check it again.
+        report: where validation values are reported; `None` if the trial cannot be pruned.
+        resumes: whether to continue an existing record; `None`: continue it if it exists.
+        checked: the checked config, if there is one; other processes do not receive it and check again.
     """
 
     runs_path: str
@@ -68,12 +68,12 @@ class Task:
         return Path(self.runs_path) / self.name / self.run_id
 
     def to_json(self) -> dict[str, Any]:
-        """As plain containers, for another process."""
+        """Convert the task to plain containers, for another process."""
         return dataclasses.asdict(dataclasses.replace(self, checked=None))
 
     @classmethod
     def from_json(cls, entries: dict[str, Any]) -> Task:
-        """From plain containers."""
+        """Create a task from plain containers."""
         report = entries.get("report")
         return cls(**{**entries, "report": Report(**report) if report else None})
 
@@ -83,8 +83,8 @@ class Outcome:
     """How the run of a task ended.
 
     Args:
-        status: as in the run's record.
-        message: why it did not finish.
+        status: the status in the run's record.
+        message: why the run did not finish.
     """
 
     status: Status
@@ -92,7 +92,7 @@ class Outcome:
 
 
 def child_environment(**entries: str) -> dict[str, str]:
-    """Environment variables for a new process that makes runs of its own.
+    """Return the environment variables for a new process that makes its own runs.
 
     Args:
         entries: further variables.

@@ -1,4 +1,4 @@
-"""Runs one task of a sweep: from its overrides to its record, in whatever process a launcher chose."""
+"""Run one task of a sweep, from its overrides to its record, in the process that the launcher chose."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
     from instruct_lab.training.shared import SharedModels
 
 LOCK_SECONDS = 60.0
-"""How long a trial waits for a process that still writes its record, as a worker of a killed sweep may."""
+"""Maximum time to wait for another process that still writes the record, such as a worker of a killed sweep."""
 ENDED = ("finished", "failed", "pruned")
 TASK_VARIABLE = "INSTRUCT_LAB_TASK"
-"""Names the task file to a process that was started for one trial."""
+"""Environment variable with the path of the task file, in a process that was started for one trial."""
 
 
 def run_task(task: Task, shared: SharedModels | None = None) -> Outcome:
-    """Make the run of a task, or resume it if its record exists; the record holds whatever went wrong.
+    """Run a task, or resume it if its record exists; errors are written to the record.
 
     Args:
-        task: what to run.
+        task: the task to run.
         shared: models that earlier trials of this process loaded.
 
     Raises:
@@ -93,7 +93,7 @@ def _load_config(record: RunRecord) -> tuple[Any, dict[str, Any]]:
 
 
 def _existing_record(task: Task) -> RunRecord | None:
-    """The record if an earlier process created it; waits until no process writes it any more."""
+    """Open the record if it exists; first wait until no other process writes it."""
     path = task.record_path
     if not has_manifest(path):
         return None
@@ -112,7 +112,7 @@ def _outcome_of(record: RunRecord) -> Outcome:
 
 
 def _record_failure(task: Task, error: Exception) -> None:
-    """Write a failure to the record, which is created if the run did not get that far."""
+    """Write a failure to the record; create the record if the run did not get that far."""
     path = task.record_path
     if not has_manifest(path):
         from omegaconf import OmegaConf
@@ -134,7 +134,7 @@ def _record_failure(task: Task, error: Exception) -> None:
 
 
 def _needs_own_process(experiment: Any) -> bool:
-    """True for a run of several devices: Lightning starts the command line of the process again for each of them."""
+    """Whether the run uses several devices: Lightning then runs the process's command line again for each of them."""
     devices = experiment.trainer.arguments.get("devices", "auto")
     nodes = experiment.trainer.arguments.get("num_nodes", 1)
     return (devices not in ("auto", 1, "1", [0]) or nodes != 1) and TASK_VARIABLE not in os.environ

@@ -1,4 +1,4 @@
-"""A process that makes runs of a sweep: the tasks on its standard input, one line of JSON each, or that of a file.
+"""A worker process: runs tasks of a sweep, read from standard input (one line of JSON each) or from a file.
 
 Used as `python -m instruct_lab.sweep.worker [TASK FILE]`.
 """
@@ -23,7 +23,7 @@ ORPHAN_SECONDS = 20.0
 
 
 def main(arguments: list[str]) -> int:
-    """Run the tasks.
+    """Run the tasks from the given file, or from standard input.
 
     Returns:
         The exit code: 0, or 130 or 143 after an interruption.
@@ -61,7 +61,7 @@ def _serve() -> None:
 
 
 def _read(lines: IO[str], tasks: queue.Queue[Task | None]) -> None:
-    """Put tasks into the queue; end this process when the sweep's process has died."""
+    """Put tasks into the queue; end this process if the sweep's process dies."""
     for line in lines:
         tasks.put(Task.from_json(json.loads(line)))
     tasks.put(None)

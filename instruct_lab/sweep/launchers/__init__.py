@@ -1,4 +1,4 @@
-"""Launchers: where trials run. Each module has one launcher and the session that it opens."""
+"""Launchers decide where trials run. Each module defines one launcher and the session that it opens."""
 
 from instruct_lab.sweep.launchers.base import Launcher, Session
 from instruct_lab.sweep.launchers.processes import Processes

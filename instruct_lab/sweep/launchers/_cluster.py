@@ -1,4 +1,4 @@
-"""Tasks in the worker processes of a cluster."""
+"""Run tasks in the worker processes of a cluster."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _shared_models() -> SharedModels:
 
 
 def run_in_worker(entries: dict[str, Any]) -> dict[str, str]:
-    """Run a task in this worker process, which keeps loaded models from one task to the next.
+    """Run a task in this worker process, which keeps loaded models for later tasks.
 
     Args:
         entries: the task as plain containers.

@@ -1,4 +1,4 @@
-"""What every launcher and its session offer."""
+"""Base classes of launchers and their sessions."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from instruct_lab.sweep.task import Outcome, Task
 
 
 class Session(ABC):
-    """An open launcher: takes tasks, at most `slots` at a time."""
+    """An open launcher: runs tasks, at most `slots` at a time."""
 
     slots: int
-    """How many trials run at the same time."""
+    """Maximum number of trials that run at the same time."""
 
     @abstractmethod
     def submit(self, task: Task) -> Future[Outcome]:
@@ -22,15 +22,15 @@ class Session(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Stop running trials, and whatever was started for the sweep."""
+        """Stop running trials and everything that was started for them."""
 
 
 class Launcher(Component, ABC):
-    """Runs trials, each by `instruct_lab.sweep.trial.run_task`."""
+    """Runs trials; each one calls `instruct_lab.sweep.trial.run_task`."""
 
     @abstractmethod
     def open(self, sweep_path: Path) -> Session:
-        """Start whatever trials run in.
+        """Open a session: start the processes, or connect to the cluster, in which trials run.
 
         Args:
             sweep_path: the sweep's folder, for logs.

@@ -1,4 +1,4 @@
-"""Trials in worker processes of this machine."""
+"""Run trials in worker processes on this machine."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ INTERRUPTED_CODES = (130, 143)
 
 @component
 class Processes(Launcher):
-    """Several trials at a time on this machine, each worker process with its share of the cores, or a GPU of its own.
+    """Runs several trials at a time on this machine; each worker process has its share of the cores, or its own GPU.
 
-    A worker runs many trials, and shares between them what `Shared` does; if it dies, only its current trial fails.
+    A worker runs many trials and, like `Shared`, loads models only once. If it dies, only its current trial fails.
     """
 
-    num_processes: Annotated[int, Field(ge=1)] | None = None  # null: one for each GPU, or two without any
+    num_processes: Annotated[int, Field(ge=1)] | None = None  # null: one for each GPU; two without a GPU
 
     def open(self, sweep_path: Path) -> Session:
         """Prepare the workers; each starts with its first trial."""
@@ -38,7 +38,7 @@ class Processes(Launcher):
 
 
 class ProcessSession(Session):
-    """Worker processes, each with a share of the cores or a GPU of its own."""
+    """Worker processes, each with a share of the cores or its own GPU."""
 
     def __init__(self, num_processes: int | None) -> None:
         gpus, cores = _visible_gpus(), _usable_cores()
@@ -75,7 +75,7 @@ def _usable_cores() -> list[int]:
 
 
 def _visible_gpus() -> list[str]:
-    """The names in `CUDA_VISIBLE_DEVICES` of the GPUs that this process may use."""
+    """List the GPUs that this process may use, by their names in `CUDA_VISIBLE_DEVICES`."""
     import torch
 
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -84,9 +84,9 @@ def _visible_gpus() -> list[str]:
 
 
 class _Worker:
-    """A process of `instruct_lab.sweep.worker` that runs one task after another; restarted after it died.
+    """A worker process (`instruct_lab.sweep.worker`) that runs one task after another; it is restarted if it dies.
 
-    Each task is a line of JSON on its standard input, each outcome a line on its standard output.
+    Its standard input receives tasks and its standard output returns outcomes, each as one line of JSON.
     """
 
     def __init__(self, cores: list[int], gpu: str | None) -> None:
@@ -101,7 +101,7 @@ class _Worker:
         self._is_closed = False
 
     def run(self, task: Task) -> Outcome:
-        """Wait for the outcome; if the worker dies, the task has failed."""
+        """Run a task and return its outcome; if the worker dies, the task has failed."""
         with self._lock:
             if self._is_closed:
                 return Outcome("interrupted", "the sweep was stopped")
@@ -142,7 +142,7 @@ class _Worker:
 
 
 def _ask(process: subprocess.Popen[str], task: Task) -> str:
-    """Send a task and wait for the answer; empty if the process ended before."""
+    """Send a task and return the answer; empty if the process ended before it answered."""
     assert process.stdin is not None
     assert process.stdout is not None
     try:

@@ -1,4 +1,4 @@
-"""Trials on a Ray cluster."""
+"""Run trials on a Ray cluster."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from instruct_lab.sweep.task import Outcome, Task
 
 @component
 class Ray(Launcher):
-    """Trials as tasks of a Ray cluster: a local one, or an existing one by its address."""
+    """Runs trials as tasks of a Ray cluster: a new local one, or the existing one at `address`."""
 
     address: str | None = None  # null: a local cluster, which ends with the sweep
     num_trials: Annotated[int, Field(ge=1)] | None = None  # trials at a time; null: as many as CPUs and GPUs allow
@@ -29,7 +29,7 @@ class Ray(Launcher):
     gpus: Annotated[float, Field(ge=0)] = 0  # for each trial
 
     def problems(self) -> Iterator[Problem]:
-        """Ray is not installed."""
+        """Report that Ray is not installed."""
         if find_spec("ray") is None:
             reason = "needs the package ray, which is not installed: pip install 'instruct-lab[ray]'"
             yield Problem(key="", reason=reason, kind="unavailable_here")
@@ -40,7 +40,7 @@ class Ray(Launcher):
 
 
 class RaySession(Session):
-    """Tasks of a Ray cluster."""
+    """Runs trials as tasks of a Ray cluster."""
 
     def __init__(self, launcher: Ray) -> None:
         import ray
@@ -71,7 +71,7 @@ class RaySession(Session):
         return _outcome(self._run.remote(task.to_json()).future())
 
     def close(self) -> None:
-        """Stop a cluster that was started for the sweep, with its tasks."""
+        """Stop the cluster and its tasks if it was started for the sweep."""
         if self._owns_cluster:
             self._ray.shutdown()
 
@@ -92,7 +92,7 @@ def _connect(address: str | None) -> None:
 
 
 def _outcome(entries: Future[dict[str, str]]) -> Future[Outcome]:
-    """The task's outcome; failed if the cluster lost the task."""
+    """Convert a Ray future to a future of the outcome, which is `failed` if the cluster lost the task."""
     future: Future[Outcome] = Future()
 
     def set_outcome(finished: Future[dict[str, str]]) -> None:

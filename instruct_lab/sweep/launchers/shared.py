@@ -1,4 +1,4 @@
-"""Trials one after the other in this process."""
+"""Run trials one after the other in this process."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from instruct_lab.sweep.trial import run_task
 
 @component
 class Shared(Launcher):
-    """One trial after the other in this process.
+    """Runs one trial after the other in this process.
 
     Libraries, tokenizer and base weights are loaded once; before each use, the weights are compared with their hash. A
-    trial gives the same numbers, to the last bit, as in a process of its own, and leaves nothing in memory.
+    trial gives exactly the same numbers as in its own process, and leaves nothing in memory.
     """
 
     def open(self, sweep_path: Path) -> Session:
-        """A session without any workers."""
+        """Open a session without worker processes."""
         return SharedSession()
 
 
@@ -35,7 +35,7 @@ class SharedSession(Session):
         self._shared = shared_models()
 
     def submit(self, task: Task) -> Future[Outcome]:
-        """Run the trial; the future that is returned is done."""
+        """Run the trial and return a completed future."""
         future: Future[Outcome] = Future()
         future.set_result(run_task(task, self._shared))
         return future

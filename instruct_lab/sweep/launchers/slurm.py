@@ -1,4 +1,4 @@
-"""Trials as Slurm jobs."""
+"""Run trials as Slurm jobs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Count = Annotated[int, Field(ge=1)]
 
 @component
 class Slurm(Launcher):
-    """Each trial as a Slurm job, through submitit."""
+    """Runs each trial as a Slurm job, through submitit."""
 
     cluster: Literal["slurm", "local"] = "slurm"  # local: processes on this machine, to try it without Slurm
     num_trials: Count = 8  # jobs at a time
@@ -38,7 +38,7 @@ class Slurm(Launcher):
     options: dict[str, Any] = Field(default_factory=dict)  # further options of sbatch, such as account or constraint
 
     def problems(self) -> Iterator[Problem]:
-        """Submitit or Slurm is missing."""
+        """Report that submitit or Slurm is not installed."""
         if find_spec("submitit") is None:
             reason = "needs the package submitit, which is not installed: pip install 'instruct-lab[slurm]'"
             yield Problem(key="", reason=reason, kind="unavailable_here")
@@ -47,12 +47,12 @@ class Slurm(Launcher):
             yield Problem(key="cluster", value="slurm", reason=reason, kind="unavailable_here")
 
     def open(self, sweep_path: Path) -> Session:
-        """Jobs whose files are written to `jobs` in the sweep's folder."""
+        """Open a session; the files of jobs are written to `jobs` in the sweep's folder."""
         return SlurmSession(self, sweep_path / "jobs")
 
 
 class SlurmSession(Session):
-    """Jobs of submitit, polled by a thread."""
+    """Submits jobs through submitit; a thread polls them."""
 
     def __init__(self, launcher: Slurm, folder: Path) -> None:
         import submitit
