@@ -23,7 +23,9 @@ class Evaluation(Component):
     max_examples: Annotated[int, Field(ge=1)] | None = None  # examples of a split (of a source, by_source); null: all
     before: bool = True  # evaluate the base model too
     baselines: bool = True  # evaluate the data set's baselines too
-    during_examples: Annotated[int, Field(ge=0)] = 0  # validation examples answered at each validation
+    during_examples: Annotated[int, Field(ge=0)] = (
+        0  # validation examples answered at each validation; trackers list their metrics as val/chrf_estimate
+    )
     by_source: bool | None = None  # report results of each data source too; null: if the data is a mixture
     checkpoint: Literal["best", "last"] = "best"  # the weights that are evaluated, used and exported
     show_samples: Annotated[int, Field(ge=0)] = 3  # predictions printed below the final table

@@ -85,7 +85,7 @@ def test_all_trackers_at_once_receive_the_same_values(lab):
     if HAS_MLFLOW:
         (followed,) = runs_of_mlflow(runs_path)
         assert followed.data.metrics["test/perplexity/after_low"] == pytest.approx(final["after"]["low"])
-        assert followed.data.params["model.weights.seed"]
+        assert followed.data.params["model.weights.settings.hidden_size"] == "16"
         assert list((runs_path / "mlflow").rglob("predictions.json"))
 
     wandb = Path(sys.executable).parent / "wandb"
