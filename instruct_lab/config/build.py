@@ -1,4 +1,4 @@
-"""Build every component of a composed config and collect every problem: checking a config is building it."""
+"""Build every component of a composed config and collect every problem. A config is checked by building it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from instruct_lab.errors import Problem
 
 
 class _Failed:
-    """Marks a value that could not be built; the problem is reported where it failed, not in the parts above."""
+    """Mark a value that could not be built, so that its problem is not reported again for the enclosing parts."""
 
     def __repr__(self) -> str:
         return "<failed>"
@@ -28,7 +28,13 @@ FAILED = _Failed()
 
 @dataclasses.dataclass
 class Build:
-    """What was built and the strings at the top level, by full key (`""`: the whole), and every problem found."""
+    """The result of building a config.
+
+    Args:
+        root: the object built from the whole config, or `FAILED`.
+        built: every built component by full key (`""` for the whole config), and the strings at the top level.
+        problems: every problem found.
+    """
 
     root: Any = FAILED
     built: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -36,7 +42,7 @@ class Build:
 
 
 def build(config: DictConfig) -> Build:
-    """Build a composed config from its innermost parts outwards; a failure does not stop the others."""
+    """Build a composed config from its innermost parts outwards; if one part fails, the others are still built."""
     result = Build()
     plain = _resolve(config, "", result.problems)
     result.root = _build(plain, "", result)
@@ -49,7 +55,7 @@ def build(config: DictConfig) -> Build:
 
 
 def _resolve(node: Any, key: str, problems: list[Problem]) -> Any:
-    """Plain containers with interpolations resolved; a value that is missing or cannot be resolved is a problem."""
+    """Convert to plain containers with interpolations resolved; report values that are missing or do not resolve."""
     if isinstance(node, DictConfig) and not node._is_none():
         return {str(name): _value(node, name, join_key(key, str(name)), problems) for name in node}
     if isinstance(node, ListConfig) and not node._is_none():

@@ -1,4 +1,4 @@
-"""The class that a `_target_` names: a component of ours or of a lab, or another library's class by its signature."""
+"""Find the class that a `_target_` names: a component class, or the signature of another library's class."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ TARGET = "_target_"
 
 
 def class_of(target: Any, key: str, problems: list[Problem]) -> type | Signature | None:
-    """The component class that a `_target_` names, or another library's signature.
+    """Return the component class that a `_target_` names, or the signature of another library's class.
 
     Args:
         target: the dotted name.
-        key: the full key of the `_target_`, for problems.
-        problems: receives what is wrong with the name; then there is no class.
+        key: full key of the `_target_`, for problems.
+        problems: list to which a problem is added if there is no such class; the result is then `None`.
     """
     if not isinstance(target, str) or not target.rpartition(".")[0]:
         problems.append(Problem(key=key, value=target, reason="not the dotted name of a class"))
@@ -56,7 +56,7 @@ def class_of(target: Any, key: str, problems: list[Problem]) -> type | Signature
 
 
 def _import_component(module: str, name: str, target: str, key: str, problems: list[Problem]) -> type | None:
-    """A component of a lab or of another library; whatever its module raises is a problem."""
+    """Import a component of a lab or of another library; an exception of its module is reported as a problem."""
     try:
         kind: type = getattr(importlib.import_module(module), name)
     except Exception as error:

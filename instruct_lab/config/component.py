@@ -1,4 +1,4 @@
-"""What a component is: a frozen dataclass whose fields are its configuration and whose types are its schema."""
+"""Components: frozen dataclasses whose fields are the configuration and whose types are the schema."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ ALL_FAMILIES = frozenset({"decoder", "encoder-decoder", "encoder"})
 
 
 class Component:
-    """The base of every configurable choice.
+    """The base class of every configurable choice.
 
-    Building a component does nothing but check it. What it needs from other choices it declares in class
-    variables, which are compared in one place (`instruct_lab.experiment.rules`).
+    Building a component only checks it. Class variables declare what the component needs from other choices;
+    `instruct_lab.experiment.rules` compares them.
     """
 
     families: ClassVar[frozenset[str]] = ALL_FAMILIES
     """Model families that this choice works with."""
 
     name_in_messages: ClassVar[str | None] = None
-    """What error messages call this component; `None`: the name of its class."""
+    """The component's name in error messages; `None`: the name of its class."""
 
     def problems(self) -> Iterator[Problem]:
         """Yield problems that depend on the environment (a missing file, an unknown column).
 
-        Called after every component is built; reads little (a file's first row) and loads no heavy library. Keys are
-        relative to this component.
+        The method is called once all components are built. It must be fast (read a file's first row at most) and load
+        no heavy library. Keys of the problems are relative to this component.
         """
         yield from ()
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
 def component(cls: type[T]) -> type[T]:
-    """Make a class a component: frozen, with keyword-only fields; wrong types and unknown keys are refused by name."""
+    """Make a class a component: frozen, with keyword-only fields, refusing wrong types and unknown keys."""
     settings = pydantic.ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
     decorated: Any = dataclass(frozen=True, kw_only=True, config=settings)(cls)
     return cast(type[T], decorated)

@@ -1,4 +1,4 @@
-"""Compose the config of a run from option files and overrides; what cannot be composed is collected as problems."""
+"""Compose the config of a run from option files and overrides, and collect problems with the overrides."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, yaml.YAMLError, Un
 
 @dataclasses.dataclass(frozen=True)
 class Composition:
-    """A composed config, the option chosen in each group, and what could not be composed.
+    """A composed config, the option chosen in each group, and the problems with the overrides.
 
     Args:
-        config: the composed tree of one run, interpolations unresolved.
-        choices: group to option (a list where several were chosen; groups without a choice are left out).
-        overrides: what the user typed.
-        problems: overrides that were left out of `config`, and why.
-        sweep: the keys `sweep`, `hydra.sweeper` and `hydra.launcher`, which say how several runs are made.
+        config: the composed tree of one run, with interpolations unresolved.
+        choices: group to chosen option (a list for several options); groups without a choice are left out.
+        overrides: the overrides that the user typed.
+        problems: one for each override that was left out of `config`, with the reason.
+        sweep: the keys `sweep`, `hydra.sweeper` and `hydra.launcher`, which configure a sweep.
         swept: the overrides with several values, in order.
-        applied: the overrides with one value, as Hydra applies them, in order.
+        applied: the overrides with one value, in the form that Hydra applies, in order.
     """
 
     config: DictConfig
@@ -52,7 +52,7 @@ class Composition:
 
 @contextmanager
 def initialized_hydra() -> Iterator[None]:
-    """Make Hydra find the packaged options, the studies and the lab, until the block ends."""
+    """Initialise Hydra with the packaged options, the studies and the lab, until the block ends."""
     plugins = Plugins.instance()
     for plugin in (LabSearchPath, StudySource):
         plugins.register(plugin)
@@ -61,7 +61,7 @@ def initialized_hydra() -> Iterator[None]:
 
 
 def load_config(overrides: list[Override]) -> DictConfig:
-    """Hydra's composition of `conf/train.yaml`; called inside `initialized_hydra`."""
+    """Compose `conf/train.yaml` with Hydra; must be called inside `initialized_hydra`."""
     texts = [str(override.input_line) for override in overrides]
     return hydra.compose(PRIMARY, overrides=texts, return_hydra_config=True)
 
@@ -69,15 +69,15 @@ def load_config(overrides: list[Override]) -> DictConfig:
 def compose(overrides: list[str], load: Load = load_config) -> Composition:
     """Compose `conf/train.yaml` with overrides in Hydra's syntax.
 
-    Overrides that name no group, option or syntax that exists are collected as problems and left out, so that the rest
-    of the config can still be checked. Keys that no component has are kept: building refuses them by name.
+    Overrides with an unknown group, an unknown option or wrong syntax are collected as problems and left out, so that
+    the rest of the config can still be checked. Unknown keys are kept, because building reports them.
 
     Args:
-        overrides: as typed.
-        load: composes the overrides that can be applied; a sweep shares work between its points.
+        overrides: the overrides that the user typed.
+        load: function that composes the applicable overrides; a sweep passes one that shares work between its points.
 
     Raises:
-        ConfigError: an option file itself cannot be read or composed.
+        ConfigError: an option file is not readable or does not compose.
     """
     problems: list[Problem] = []
     parsed = [override for text in overrides if (override := parse(text, problems)) is not None]
@@ -99,10 +99,10 @@ def compose(overrides: list[str], load: Load = load_config) -> Composition:
 
 
 def compose_option(group: str, option: str) -> dict[str, Any]:
-    """The config of one option only, without the key of its group.
+    """Compose the config of one option only, without the key of its group.
 
     Raises:
-        ConfigError: the file cannot be read or composed.
+        ConfigError: the option's file is not readable or does not compose.
     """
     with _option_errors(group, option):
         config = OmegaConf.create(compose_option_tree(group, option))
@@ -112,13 +112,13 @@ def compose_option(group: str, option: str) -> dict[str, Any]:
 
 
 def compose_option_tree(group: str, option: str) -> dict[str, Any]:
-    """What one option sets, by the keys of the whole config; interpolations stay unresolved.
+    """Compose the values that one option sets, by the keys of the whole config, with interpolations unresolved.
 
     Raises:
-        ConfigError: the file cannot be read or composed.
+        ConfigError: the option's file is not readable or does not compose.
     """
     with _option_errors(group, option), initialized_hydra(), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*missing `_self_`")  # which only a whole config needs
+        warnings.filterwarnings("ignore", ".*missing `_self_`")  # only a whole config needs it
         tree = OmegaConf.to_container(hydra.compose(f"{group}/{option}"))
     assert isinstance(tree, dict)
     return {str(key): value for key, value in tree.items()}
@@ -137,12 +137,12 @@ def _to_plain(choice: Any) -> Any:
 
 
 def _compose_usable(overrides: list[Override], problems: list[Problem], load: Load) -> DictConfig:
-    """Compose with every override that can be applied; report each that cannot."""
+    """Compose with every override that can be applied, and report the others as problems."""
     try:
         return load(overrides)
     except COMPOSITION_ERRORS as first:
         usable: list[Override] = []
-        for override in overrides:  # one by one: which of them cannot be applied?
+        for override in overrides:  # one by one, to find those that cannot be applied
             try:
                 load([*usable, override])
                 usable.append(override)

@@ -1,7 +1,7 @@
-"""A class of another library that a config names: its arguments are checked without importing the library.
+"""Classes of other libraries that a config names, whose arguments are checked without importing the library.
 
-The signature is read from the installed source with `ast`: it always agrees with the installed version, and takes
-milliseconds where an import would take seconds.
+The signature is read from the installed source with `ast`. It therefore agrees with the installed version, and reading
+it takes milliseconds, whereas an import would take seconds.
 """
 
 from __future__ import annotations
@@ -42,24 +42,28 @@ _MAX_HOPS = 12
 
 @dataclasses.dataclass(frozen=True)
 class ExternalClass:
-    """A class of another library and the arguments that the config gives it, to be called later.
+    """A class of another library and its arguments from the config; `build` calls it.
 
     Args:
         target: the dotted name of the class.
-        arguments: its keyword arguments. `build` replaces names in braces in texts, such as `{run_path}` in a
-            tracker's.
+        arguments: keyword arguments. `build` fills in placeholders such as `{run_path}` in their texts.
     """
 
     target: str
     arguments: dict[str, Any]
 
     def accepts(self, argument: str) -> bool:
-        """Whether the class has an argument of this name; its source is read, and nothing is imported."""
+        """Whether the class has an argument of this name, according to its source; nothing is imported."""
         found = find_class(self.target)
         return found is not None and argument in signature_of(*found).types
 
     def build(self, *, run: Mapping[str, str] | None = None, **values: Any) -> Any:
-        """Import the class and call it with the config's arguments and `values`."""
+        """Import the class and call it.
+
+        Args:
+            run: texts that replace placeholders, by the name inside the braces.
+            values: further arguments; they take precedence over the config's.
+        """
         import hydra.utils
         from hydra.errors import InstantiationException
 
@@ -67,7 +71,7 @@ class ExternalClass:
         try:
             return hydra.utils.instantiate({"_target_": self.target, "_convert_": "object"}, **{**arguments, **values})
         except InstantiationException as error:
-            raise error.__cause__ or error from None  # what the class itself raised
+            raise error.__cause__ or error from None  # the exception of the class itself
 
 
 def _fill_in(value: Any, run: Mapping[str, str]) -> Any:
@@ -79,15 +83,15 @@ def _fill_in(value: Any, run: Mapping[str, str]) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class Signature:
-    """The keyword arguments of a class: their types (`Any` if the source does not say) and which are required."""
+    """The keyword arguments of a class: their types (`Any` if the source gives none), and which are required."""
 
     types: dict[str, Any]
     required: frozenset[str]
-    takes_any: bool  # has **kwargs
+    takes_any: bool  # whether the class takes **kwargs
     defaults: dict[str, Any] = dataclasses.field(default_factory=dict)  # values, or their source text
 
     def leaves_default(self, name: str, value: Any) -> bool:
-        """Whether a value is null for an argument whose type takes no `None`: then the argument keeps its default."""
+        """Whether an argument keeps its default because its value is `None`, which its type does not accept."""
         if value is not None or name in self.required or name not in self.types:
             return False
         try:
@@ -109,7 +113,7 @@ def _parse_version(path: Path, modified: int) -> ast.Module:
 
 
 def _module_file(module: str) -> Path | None:
-    """The source file of a module, found without importing its parent packages."""
+    """Find the source file of a module without importing its parent packages."""
     top, *rest = module.split(".")
     source = lab_source(module) or _installed_source(top)
     if source is None:
@@ -133,7 +137,7 @@ def _installed_source(top: str) -> Path | None:
 
 
 def _definition(module: str, name: str, hops: int = 0) -> tuple[str, ast.stmt] | None:
-    """The statement that defines a name, found through re-exports, and the module that contains it."""
+    """Find the statement that defines a name, following re-exports, and the module that contains it."""
     file = _module_file(module)
     if file is None or hops > _MAX_HOPS:
         return None
@@ -162,7 +166,7 @@ def _absolute(module: str, file: Path, statement: ast.ImportFrom) -> str:
 
 
 class _Namespace(dict[str, Any]):
-    """Names that an annotation may use; a name that the source does not define is `Any`."""
+    """The names that an annotation may use; a name that the module does not define is `Any`."""
 
     def __init__(self, module: str) -> None:
         super().__init__(_KNOWN_NAMES)
@@ -188,7 +192,7 @@ def _evaluate(annotation: ast.expr | None, module: str) -> Any:
 
 
 def find_class(target: str) -> tuple[str, ast.ClassDef] | None:
-    """The module that defines a class, by its dotted name, and the definition; nothing is imported."""
+    """Find the module that defines a class, and its definition, by the class's dotted name; nothing is imported."""
     module, _, name = target.rpartition(".")
     found = _definition(module, name) if module else None
     if found is None or not isinstance(found[1], ast.ClassDef):
@@ -197,7 +201,7 @@ def find_class(target: str) -> tuple[str, ast.ClassDef] | None:
 
 
 def public_names(module: str) -> list[str]:
-    """Names that a module defines or re-exports, read from its source; an empty list if there is no such module."""
+    """List the public names that a module defines or re-exports, from its source; empty if there is no such module."""
     file = _module_file(module)
     if file is None:
         return []
@@ -208,7 +212,7 @@ def public_names(module: str) -> list[str]:
 
 
 def docstring_of(definition: ast.ClassDef) -> str:
-    """The docstring of a class, or else of its `__init__`."""
+    """Return the docstring of a class, or else of its `__init__`."""
     functions = [statement for statement in definition.body if isinstance(statement, ast.FunctionDef)]
     initializers = [function for function in functions if function.name == "__init__"]
     own: list[ast.ClassDef | ast.FunctionDef] = [definition, *initializers]
@@ -222,7 +226,7 @@ def is_component(definition: ast.ClassDef) -> bool:
 
 
 def signature_of(module: str, definition: ast.ClassDef, hops: int = 0) -> Signature:
-    """The arguments of a class's `__init__`, its own or the nearest base's."""
+    """Return the arguments of a class's own or inherited `__init__`."""
     for statement in definition.body:
         if isinstance(statement, ast.FunctionDef) and statement.name == "__init__":
             return _arguments(statement.args, module)

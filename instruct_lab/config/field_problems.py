@@ -1,4 +1,4 @@
-"""What is wrong with the fields of a component, or with the arguments of another library's class, as problems."""
+"""Describe errors in the fields of a component, or in the arguments of another library's class, as problems."""
 
 from __future__ import annotations
 
@@ -16,14 +16,22 @@ from instruct_lab.errors import Problem, Refusal
 
 
 def join_key(prefix: str, key: str) -> str:
-    """The full key of a key below a prefix; either may be empty."""
+    """Join a prefix and a key to a full key; either may be empty."""
     return f"{prefix}.{key}" if prefix and key else prefix or key
 
 
 def component_problems(
     error: pydantic.ValidationError, kind: type, arguments: dict[str, Any], failed: set[str], key: str
 ) -> Iterator[Problem]:
-    """Pydantic's errors as problems: one for each field, with the reasons of every type of a union."""
+    """Yield one problem for each field with errors of pydantic; for a union, it gives each type's reason.
+
+    Args:
+        error: pydantic's error.
+        kind: the component's class.
+        arguments: the values of its fields.
+        failed: fields whose values could not be built; their problems are already reported.
+        key: full key of the component.
+    """
     fields = [field.name for field in dataclasses.fields(kind)]
     by_field: dict[str, list[Any]] = {}
     for detail in error.errors(include_url=False):
@@ -56,7 +64,7 @@ def _field_problem(kind: type, field: str, details: list[Any], fields: list[str]
     valid = [value for detail in details for value in _literals(detail)]
     value = first["input"]
     suggestion = nearest(value, valid) if isinstance(value, str) and valid else None
-    if inner and isinstance(siblings, dict):  # a new entry of a dictionary by name, as a misspelt one is
+    if inner and isinstance(siblings, dict):  # an entry of a dictionary by name: its name may be misspelt
         suggestion = suggestion or nearest(inner[0], [name for name in siblings if name != inner[0]])
     return Problem(key=full, value=_to_plain(value), reason="; or ".join(reasons), suggestion=suggestion)
 
@@ -81,7 +89,7 @@ def _literals(detail: Any) -> list[str]:
 
 
 def _to_plain(value: Any) -> Any:
-    """A value in a form for messages and JSON."""
+    """Convert a value to a form for messages and JSON."""
     try:
         json.dumps(value)
     except TypeError:
@@ -92,7 +100,7 @@ def _to_plain(value: Any) -> Any:
 def external_problems(
     signature: Signature, arguments: dict[str, Any], failed: set[str], target: str, key: str
 ) -> Iterator[Problem]:
-    """Arguments that another library's class does not take, requires, or takes with another type."""
+    """Yield problems with the arguments of another library's class: missing, unknown, or of the wrong type."""
     name = target.rpartition(".")[2]
     for argument in sorted(signature.required - arguments.keys()):
         full = join_key(key, argument)

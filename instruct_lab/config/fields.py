@@ -1,4 +1,4 @@
-"""What is known of a class from its source: the fields with their types, bounds, defaults and comments."""
+"""Describe the fields of a class from its source: their types, bounds, defaults and comments."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ class FieldDescription:
 
     Args:
         name: the key in YAML.
-        type: its type, in the words of YAML.
-        bounds: what a valid value satisfies, such as `≥ 1`.
-        is_required: whether the config has to set it.
-        default: its value if the config does not set it; text for a value that JSON cannot hold.
-        comment: what it means.
+        type: the type in YAML terms, such as `null` for `None`.
+        bounds: condition on valid values, such as `≥ 1`.
+        is_required: whether the config has to set the field.
+        default: the value if the config does not set the field; text for a value that JSON cannot hold.
+        comment: the meaning of the field.
     """
 
     name: str
@@ -49,7 +49,7 @@ class FieldDescription:
 
 
 def fields_of(kind: type[Component] | ExternalClass) -> list[FieldDescription]:
-    """The fields of a component, or the arguments of another library's class, in the order of their definition."""
+    """List the fields of a component, or the arguments of another library's class, in order of definition."""
     if isinstance(kind, ExternalClass):
         return _arguments(kind)
     comments = {name: text for base in reversed(kind.__mro__) for name, text in _comments(base).items()}
@@ -66,7 +66,7 @@ def _describe_field(name: str, info: FieldInfo, comment: str) -> FieldDescriptio
 
 
 def _plain(value: Any) -> Any:
-    """A default as JSON can hold it; a component by the name of its class."""
+    """Convert a default to JSON values; a component becomes the name of its class."""
     if isinstance(value, Component):
         return type(value).__name__
     if isinstance(value, list | tuple):
@@ -93,7 +93,7 @@ def _arguments(external: ExternalClass) -> list[FieldDescription]:
 
 
 def _type_and_bounds(annotation: Any, metadata: Iterable[Any]) -> tuple[str, str]:
-    """A type in the words of YAML, and its bounds."""
+    """Return a type in YAML terms, and its bounds."""
     origin, inner = get_origin(annotation), get_args(annotation)
     bounds = [text for one in metadata for text in _bounds(one)]
     if origin is Annotated:
@@ -130,7 +130,7 @@ def _bounds(constraint: Any) -> list[str]:
 
 
 def _comments(kind: type) -> dict[str, str]:
-    """The comment beside each field that a class itself defines; nothing if its source is not there."""
+    """Return the comment beside each field that a class itself defines; empty if its source is not available."""
     try:
         source = textwrap.dedent(inspect.getsource(kind))
     except (OSError, TypeError):

@@ -1,7 +1,8 @@
-"""A lab's own Python: which modules it has, and whether they may run.
+"""Find a lab's own Python modules, and decide whether they may run.
 
-The lab is the working directory. A `.py` file or a package beside its `conf/` is imported only if the user allows it:
-by `python: true` in the lab's `lab.yaml`, or by `--allow-lab-code`, which the processes that a command starts inherit.
+The lab is the working directory. A `.py` file or package beside its `conf/` is imported only if the user allows it,
+with `python: true` in the lab's `lab.yaml` or with `--allow-lab-code`. Processes that a command starts inherit the
+permission.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def is_allowed() -> bool:
 
 
 def _settings() -> Any:
-    """What `lab.yaml` holds; an empty dictionary without the file, `None` if it is not YAML."""
+    """Read `lab.yaml`; return an empty dictionary without the file, and `None` if it is not YAML."""
     try:
         return yaml.safe_load(Path(SETTINGS).read_text(encoding="utf-8")) or {}
     except FileNotFoundError:
@@ -42,7 +43,7 @@ def _settings() -> Any:
 
 
 def settings_problems() -> Iterator[Problem]:
-    """Yield what is wrong with `lab.yaml`."""
+    """Yield the problems with `lab.yaml`."""
     settings = _settings()
     if not isinstance(settings, dict):
         yield Problem(key=SETTINGS, reason="expected YAML with the field python: true or false")
@@ -57,7 +58,7 @@ def settings_problems() -> Iterator[Problem]:
 
 @contextlib.contextmanager
 def allow() -> Iterator[None]:
-    """Allow the lab's Python until the block ends, in this process and those that it starts."""
+    """Allow the lab's Python until the block ends, in this process and in processes that it starts."""
     before = os.environ.get(VARIABLE)
     os.environ[VARIABLE] = "1"
     try:
@@ -68,12 +69,12 @@ def allow() -> Iterator[None]:
 
 
 def inherited() -> dict[str, str]:
-    """The environment variable that allows the lab's Python, for processes that do not inherit this one's."""
+    """Return the environment variable that allows the lab's Python, for processes that do not inherit it."""
     return {VARIABLE: os.environ[VARIABLE]} if VARIABLE in os.environ else {}
 
 
 def lab_source(module: str) -> Path | None:
-    """The file in the lab that defines the top level of a module; `None` if an installed library has that name."""
+    """Return the lab's file for a module's top level; `None` without one, or if an installed library has that name."""
     top = module.partition(".")[0]
     files = [file for file in (Path.cwd() / top / "__init__.py", Path.cwd() / f"{top}.py") if file.is_file()]
     if not files:

@@ -1,4 +1,4 @@
-"""The options of every group: the packaged `conf/` and `experiments/`, and those of the user's own lab."""
+"""Find the options of every group in `conf/` and `experiments/`, both of the package and of the user's own lab."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ STUDIES = "experiments"
 GROUPS = (
     "data",
     "preprocessing",
-    "preprocessing/step",  # its options set one key of preprocessing.steps each
+    "preprocessing/step",  # each option sets one key of preprocessing.steps
     "template",
     "batching",
     "model",
@@ -42,7 +42,7 @@ GROUPS = (
 )
 HYDRA_GROUPS = ("hydra/sweeper", "hydra/launcher")
 SWEEP_GROUPS = ("pruner", *HYDRA_GROUPS)
-"""Groups that configure a sweep, and no single run."""
+"""Groups that configure a sweep, not a single run."""
 
 
 def _packaged_root() -> Path:
@@ -52,12 +52,12 @@ def _packaged_root() -> Path:
 
 
 def packaged_conf() -> Path:
-    """The folder of the options that come with the package."""
+    """Return the folder of the packaged options."""
     return _packaged_root() / "conf"
 
 
 def roots() -> list[Path]:
-    """Folders that hold `conf/` and `experiments/`: the packaged one, then the lab in the working directory."""
+    """Return the folders that hold `conf/` and `experiments/`: the packaged one, then the lab if there is one."""
     packaged = _packaged_root()
     lab = Path.cwd()
     is_lab = (lab / "conf").is_dir() or (lab / STUDIES).is_dir()
@@ -75,12 +75,12 @@ class Option:
 
     @property
     def comment(self) -> str:
-        """The first line of the file's opening comment, without the option's own name before it."""
+        """The first line of the file's opening comment, without the option's name."""
         return next(iter(self.comment_lines), "")
 
     @property
     def comment_lines(self) -> list[str]:
-        """The file's opening comment, without the option's own name before it."""
+        """The lines of the file's opening comment, without the option's name."""
         lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines()
         lines = [line for line in lines if not line.startswith("# @package")]
         opening = itertools.takewhile(lambda line: line.startswith("#"), lines)
@@ -89,7 +89,7 @@ class Option:
 
 
 def options(group: str) -> list[Option]:
-    """Every option of a group, found recursively, the packaged ones first."""
+    """Find every option of a group recursively; packaged options come first."""
     return [option for root in roots() for option in _options_under(root, group)]
 
 
@@ -105,7 +105,7 @@ def _options_under(root: Path, group: str) -> Iterator[Option]:
 
 
 def shadowed() -> Iterator[Problem]:
-    """Yield the options of a lab that have the name of a packaged one, since it is not clear which is meant."""
+    """Report options of a lab that have the name of a packaged option but other content."""
     for group in GROUPS:
         packaged = {option.name: option for option in options(group) if not option.from_lab}
         for option in options(group):
@@ -120,11 +120,11 @@ def shadowed() -> Iterator[Problem]:
 
 
 class StudySource(FileConfigSource):
-    """A Hydra config source that serves a folder of studies as the group `experiments`, and nothing else."""
+    """A Hydra config source that serves a folder of studies as the group `experiments`."""
 
     @staticmethod
     def scheme() -> str:
-        """The scheme of search-path entries that this source serves."""
+        """Return the scheme of the search-path entries that this source serves."""
         return "studies"
 
     def __init__(self, provider: str, path: str) -> None:
@@ -144,7 +144,7 @@ class StudySource(FileConfigSource):
         return os.path.isdir(self.path)
 
     def is_group(self, config_path: str) -> bool:
-        """Whether a path is the group, or a folder inside it."""
+        """Whether a path is the group or a folder inside the group."""
         inside = self._inside(config_path)
         return inside is not None and super().is_group(inside)
 
@@ -154,7 +154,7 @@ class StudySource(FileConfigSource):
         return inside not in (None, "") and super().is_config(inside or "")
 
     def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
-        """Names inside the group; at the root, the group itself."""
+        """List the names inside the group; at the root, the group itself."""
         if not config_path:
             return [] if results_filter == ObjectType.CONFIG else [STUDIES]
         inside = self._inside(config_path)
@@ -168,10 +168,10 @@ class StudySource(FileConfigSource):
 
 
 class LabSearchPath(SearchPathPlugin):
-    """Adds the packaged studies and the working directory's own lab to Hydra's search path."""
+    """Add the packaged studies and the lab in the working directory to Hydra's search path."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        """Append the folders `conf/` and `experiments/` that Hydra does not have yet."""
+        """Append the folders `conf/` and `experiments/` that are not yet on Hydra's search path."""
         for index, root in enumerate(roots()):
             provider = "instruct_lab" if index == 0 else "lab"
             if index and (root / "conf").is_dir():

@@ -1,4 +1,4 @@
-"""Overrides as a user types them, parsed once and checked against the options that there are."""
+"""Parse the overrides that a user types, and check them against the known options."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ OWN_HYDRA_KEYS = ("hydra.sweeper.", "hydra.launcher.")
 
 
 def parse(text: str, problems: list[Problem]) -> Override | None:
-    """An override in Hydra's syntax; `None`, with a problem, if it is not one."""
+    """Parse an override in Hydra's syntax; if that fails, add a problem and return `None`."""
     try:
         override = OverridesParser.create().parse_override(text)
     except HydraException as error:
@@ -31,9 +31,9 @@ def parse(text: str, problems: list[Problem]) -> Override | None:
 
 
 def to_applicable(override: Override, problems: list[Problem]) -> Override | None:
-    """The override in the form that Hydra applies; `None`, with a problem, if it names no option of its group.
+    """Convert an override to the form that Hydra applies; for an unknown option, add a problem and return `None`.
 
-    A value is set whether its key exists or not (`++key=value`): building refuses keys that no component has.
+    A value becomes `++key=value`, which sets the key even if it does not exist: building reports unknown keys.
     """
     key, text = override.key_or_group, str(override.input_line)
     if key in GROUPS and override.package is None and not override.is_delete():
@@ -62,7 +62,7 @@ def _reparse(text: str) -> Override:
 
 
 def unknown_option(group: str, name: Any, known: list[str]) -> Problem:
-    """The problem of an option that a group does not have."""
+    """Return the problem for an option that a group does not have."""
     return Problem(
         key=group,
         value=name,
@@ -72,7 +72,7 @@ def unknown_option(group: str, name: Any, known: list[str]) -> Problem:
 
 
 def chosen_lists(overrides: list[Override]) -> dict[str, list[str]]:
-    """The groups of which several options are chosen: Hydra does not list these among its choices."""
+    """Return the options of groups with several chosen options, which Hydra does not list among its choices."""
     found = {}
     for override in overrides:
         value = None if override.is_delete() else override.value()

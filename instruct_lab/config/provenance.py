@@ -1,4 +1,4 @@
-"""Which file or override set each value of a composed config."""
+"""Find the file or override that set each value of a composed config."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from instruct_lab.config.options import GROUPS
 
 
 def provenance(composition: Composition) -> dict[str, str]:
-    """Where each value came from: the full key of every leaf to a file below `conf/`, or to the word override."""
+    """Map the full key of every value to the source that set it: a file below `conf/`, or the word `override`."""
     usable = [str(override.input_line) for override in composition.applied]
     origins: dict[str, str] = {}
     with initialized_hydra():
@@ -46,7 +46,7 @@ def _record_override(origins: dict[str, str], override: Override) -> None:
 
 
 def leaves(config: Any, prefix: str = "") -> Iterator[str]:
-    """Full keys of the values of a tree; a list is one value."""
+    """Yield the full keys of the values of a tree; a list is one value."""
     for key in config:
         full = f"{prefix}.{key}" if prefix else str(key)
         node = config._get_node(key)

@@ -1,4 +1,4 @@
-"""Write a lab: a folder of the user's own with one commented example of each kind."""
+"""Write a lab: a folder for the user's own options and classes, with one commented example of each kind."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ def write_lab(path: Path) -> list[Path]:
     """Copy the examples to a folder; existing files are never overwritten.
 
     Returns:
-        The files that were written.
+        The written files.
 
     Raises:
-        InstructLabError: one of the files exists, and nothing was written; or the folder cannot be written.
+        InstructLabError: one of the files exists (nothing is written then), or the folder is not writable.
     """
     sources = sorted(source for source in EXAMPLES.rglob("*") if source.is_file() and "__pycache__" not in source.parts)
     targets = [path / source.relative_to(EXAMPLES) for source in sources]

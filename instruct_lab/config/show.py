@@ -1,4 +1,4 @@
-"""The composed config as text or JSON, each value with the file or override that set it."""
+"""Render the composed config as text or JSON, each value with the file or override that set it."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from instruct_lab.config.provenance import leaves, provenance
 
 
 def render(composition: Composition, with_unset: bool = False) -> str:
-    """The config as YAML, each line ending with the file or override that set it.
+    """Render the config as YAML; each line ends with the file or override that set its value.
 
     Args:
         composition: the composed config.
-        with_unset: show fields that nothing sets too, with their defaults.
+        with_unset: whether to show fields that nothing sets, with their defaults.
     """
     config, origins = _with_origins(composition, with_unset)
     lines: list[str] = []
@@ -42,7 +42,7 @@ def render(composition: Composition, with_unset: bool = False) -> str:
 
 
 def to_json(composition: Composition, with_unset: bool = False) -> dict[str, Any]:
-    """The same as `{"choices": {group: option}, "config": {...}, "origins": {key: file, "override" or default}}`."""
+    """Like `render`, but as JSON: `choices` (group to option), `config`, and `origins` (key to file or override)."""
     config, origins = _with_origins(composition, with_unset)
     return {
         "choices": composition.choices,
@@ -52,7 +52,7 @@ def to_json(composition: Composition, with_unset: bool = False) -> dict[str, Any
 
 
 def render_value(value: Any) -> str:
-    """A value as YAML on one line."""
+    """Render a value as YAML on one line."""
     text = yaml.safe_dump(value, default_flow_style=True, width=10_000, allow_unicode=True).strip()
     return text.removesuffix("...").strip()
 
@@ -69,7 +69,7 @@ def _with_origins(composition: Composition, with_unset: bool) -> tuple[DictConfi
 
 
 def _add_unset(node: Any, key: str, origins: dict[str, str]) -> None:
-    """Add each component's fields that the config does not set, with their defaults."""
+    """Add the fields of each component that the config does not set, with their defaults."""
     if not isinstance(node, dict):
         return
     for name, inner in node.items():
@@ -85,7 +85,7 @@ def _add_unset(node: Any, key: str, origins: dict[str, str]) -> None:
 
 
 def _raw_value(config: DictConfig, key: str) -> Any:
-    """A value without its interpolations resolved."""
+    """Return a value with its interpolations unresolved."""
     node: Any = config
     for part in key.split("."):
         node = node._get_node(part)

@@ -1,4 +1,4 @@
-"""The nearest valid spelling."""
+"""Suggest the closest valid spelling of a name."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 def nearest(word: str, valid: Iterable[str]) -> str | None:
-    """The valid name that is closest to what was typed; `None` if it is valid itself, or if no name is close."""
+    """Return the valid name closest to a word; `None` if the word is valid itself, or if no name is close."""
     names = list(valid)
     if word in names:
         return None

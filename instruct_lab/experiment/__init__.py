@@ -1,4 +1,4 @@
-"""The typed whole of a run: `Experiment`, the rules of what goes together, and checking them."""
+"""The typed config of a run (`Experiment`), the rules for combining choices, and the check of a config."""
 
 from instruct_lab.experiment.experiment import Experiment
 

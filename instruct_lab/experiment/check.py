@@ -1,4 +1,4 @@
-"""Check a config by building it; check every option and every study the same way."""
+"""Check a config, every option or every study by building it."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from instruct_lab.experiment.experiment import Experiment
 from instruct_lab.experiment.settled import settle
 
 SEVERAL_VALUES = (
-    "several values are a sweep, and this command makes one run: `instruct-lab train -m` makes a run of each; quote a "
-    "text, put a list in [ ]"
+    "several values make a sweep, but this command makes one run: `instruct-lab train -m` makes a run for each value; "
+    "if one value is meant, quote a text with commas, and put a list in [ ]"
 )
 
 
 @dataclasses.dataclass(frozen=True)
 class Checked:
-    """A config that was composed and built, and every problem with it.
+    """A composed and built config, and every problem with it.
 
     Args:
         composition: the composed config.
-        problems: what refuses the run.
+        problems: problems that refuse the run.
         warnings: problems that do not refuse the run.
-        built: the experiment; `None` if there is a problem.
-        sweep: the keys `sweep`, `hydra.sweeper` and `hydra.launcher`, built; `None` if there is a problem.
+        built: the experiment; `None` if `problems` is not empty.
+        sweep: the components of `sweep`, `hydra.sweeper` and `hydra.launcher`; `None` if `problems` is not empty.
     """
 
     composition: Composition
@@ -47,17 +47,17 @@ class Checked:
         """The experiment.
 
         Raises:
-            ConfigError: there is a problem.
+            ConfigError: the config has problems.
         """
         if self.built is None:
             raise ConfigError(self.problems)
         return self.built
 
     def or_refuse(self) -> Checked:
-        """Itself.
+        """Return this object, or raise an error if the config has problems.
 
         Raises:
-            ConfigError: with all problems, if there are any.
+            ConfigError: the config has problems; the error holds all of them.
         """
         if self.problems:
             raise ConfigError(self.problems)
@@ -65,22 +65,22 @@ class Checked:
 
     @property
     def resolved(self) -> dict[str, Any]:
-        """The config as plain containers without interpolations: what the record keeps."""
+        """The config as plain containers with interpolations resolved, as the run record stores it."""
         return plain(self.composition.config)
 
 
 def plain(config: DictConfig) -> dict[str, Any]:
-    """A config as plain containers, interpolations resolved."""
+    """Convert a config to plain containers with interpolations resolved."""
     container = OmegaConf.to_container(config, resolve=True)
     assert isinstance(container, dict)
     return {str(key): value for key, value in container.items()}
 
 
 def check(overrides: list[str], settings_only: bool = False, load: Load = load_config) -> Checked:
-    """Compose, build and compare; every problem is collected, none is raised.
+    """Compose a config, build it and apply the rules; problems are collected, not raised.
 
     Args:
-        overrides: in Hydra's syntax.
+        overrides: overrides in Hydra's syntax.
         settings_only: see `instruct_lab.experiment.rules.problems`.
         load: see `instruct_lab.config.compose.compose`.
     """
@@ -104,10 +104,10 @@ def check(overrides: list[str], settings_only: bool = False, load: Load = load_c
 
 
 def check_config(config: DictConfig) -> Experiment:
-    """Build a whole config that is already composed (a run's record).
+    """Build a whole config that is already composed, such as the config in a run record.
 
     Raises:
-        ConfigError: it does not build with this version.
+        ConfigError: this version cannot build the config.
     """
     result = build(config)
     problems = [problem for problem in _problems(result) if problem.refuses]
@@ -117,7 +117,7 @@ def check_config(config: DictConfig) -> Experiment:
 
 
 def _settle(result: Build, config: DictConfig) -> Experiment:
-    """The experiment with every value that follows from its other choices; they are set in the config too."""
+    """Set the values that follow from other choices, both in the experiment and in the config."""
     assert isinstance(result.root, Experiment)
     settled, values = settle(result.root)
     for key, value in values.items():
@@ -126,13 +126,13 @@ def _settle(result: Build, config: DictConfig) -> Experiment:
 
 
 def _problems(result: Build, settings_only: bool = False) -> list[Problem]:
-    """Every problem of the components and between them, each once."""
+    """Return every problem of single components and of their combination, without duplicates."""
     problems = [*result.problems, *_root_problems(result), *rules.problems(result.built, settings_only)]
     return list(dict.fromkeys(_hashable(problem) for problem in problems))
 
 
 def _root_problems(result: Build) -> Iterator[Problem]:
-    """The whole config has to build an experiment."""
+    """Report a whole config that does not build an `Experiment`."""
     if result.root is not FAILED and not isinstance(result.root, Experiment):
         target = f"{Experiment.__module__.rpartition('.')[0]}.{Experiment.__name__}"
         found = type(result.root).__name__
@@ -149,18 +149,18 @@ def _hashable(problem: Problem) -> Problem:
 
 @dataclasses.dataclass(frozen=True)
 class OptionCheck:
-    """One option or study, composed into the default config and built."""
+    """The result of checking one option or study, composed into the default config and built."""
 
     group: str
     option: str
     problems: list[Problem]
-    required: list[str]  # keys the option leaves for the user to fill
+    required: list[str]  # keys that the user must set
 
 
 def check_all() -> list[OptionCheck]:
     """Check every option of every group and every study, found recursively.
 
-    A value that an option leaves to the user (`???`) is not a problem here: it is listed as required.
+    A value that the user must set (`???`) is not a problem here; its key is listed as required.
     """
     results = []
     for group in GROUPS:

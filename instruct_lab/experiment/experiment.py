@@ -1,4 +1,4 @@
-"""The whole of a run's configuration: one component for each group."""
+"""The whole configuration of a run: one component for each group."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from instruct_lab.tuning import Tuning
 
 @component
 class Experiment(Component):
-    """Everything a run is: what `conf/train.yaml` composes."""
+    """The whole configuration of a run, as `conf/train.yaml` composes it."""
 
     name_in_messages: ClassVar[str | None] = "the config"
 
     name: str | None  # folder of the run's records; null: data-model-tuning
-    seed: Annotated[int, Field(ge=0, lt=2**32)]  # governs initialisation, order, dropout and sampling
+    seed: Annotated[int, Field(ge=0, lt=2**32)]  # for initialisation, order of the examples, dropout and sampling
     runs_path: str  # where run records are written
     cache_path: str  # where downloads and converted models are kept
     data: Data
@@ -56,12 +56,12 @@ class Experiment(Component):
 
     @property
     def layout(self) -> Layout:
-        """How examples are laid out for the objective and the model's family."""
+        """The layout of examples for the objective and the model's family."""
         return Layout(self.objective.reads, self.model.family)
 
     @property
     def cannot_answer(self) -> str | None:
-        """Why the model cannot answer prompts; `None` if it can."""
+        """The reason why the model cannot answer prompts; `None` if it can."""
         if self.model.family == "encoder":
             return "an encoder fills in masked tokens, and writes no text from left to right"
         if not self.objective.generates:
@@ -70,13 +70,13 @@ class Experiment(Component):
 
     @property
     def reports_by_source(self) -> bool:
-        """Whether held-out results are reported for each data source too."""
+        """Whether held-out results are also reported for each data source."""
         chosen = self.evaluation.by_source
         return self.data.by_source if chosen is None else chosen
 
     @property
     def evaluation_setup(self) -> EvaluationSetup:
-        """The parts that decide how a model is evaluated."""
+        """The components and settings that evaluation depends on."""
         precision = self.trainer.arguments.get("precision")
         return EvaluationSetup(
             model=self.model,

@@ -1,4 +1,4 @@
-"""Every combination of model family, objective, tuning method and batching, and whether it trains."""
+"""List every combination of model family, objective, tuning method and batching, and whether it can be trained."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ AXES = ("objective", "tuning", "batching")
 
 @dataclasses.dataclass(frozen=True)
 class Combination:
-    """A family and one option of each group; `reason` says why they do not train, if they do not."""
+    """A family and one option of each group; `reason` is `None`, or says why the combination is refused."""
 
     family: str
     objective: str
@@ -34,19 +34,19 @@ class Combination:
 
     @property
     def trains(self) -> bool:
-        """Whether the combination trains."""
+        """Whether the combination can be trained."""
         return self.reason is None
 
     def to_json(self) -> dict[str, Any]:
-        """The form that other tools read."""
+        """Return the dictionary that `check --matrix --json` prints."""
         return {**dataclasses.asdict(self), "trains": self.trains, "reason": self.reason or ""}
 
 
 def component_of(group: str, option: str) -> Any:
-    """The component of a packaged option or of one of the user's own.
+    """Build the component of an option, of the package or of the user's own lab.
 
     Raises:
-        ConfigError: it does not compose or build.
+        ConfigError: the option does not compose or build.
     """
     result = build(OmegaConf.create(compose_option(group, option)))
     if result.root is FAILED:
@@ -55,7 +55,7 @@ def component_of(group: str, option: str) -> Any:
 
 
 def matrix() -> Iterator[Combination]:
-    """Every combination, in the order of families and of the options' names."""
+    """Yield every combination, ordered by family and by the options' names."""
     assert set(FAMILIES) == ALL_FAMILIES
     built = {group: {option.name: component_of(group, option.name) for option in options(group)} for group in AXES}
     for family in FAMILIES:
@@ -67,7 +67,7 @@ def matrix() -> Iterator[Combination]:
 
 
 def combination_reason(family: str, objective: Objective, tuning: Tuning, batching: Batching) -> str | None:
-    """Why these do not go together; `None` if they do."""
+    """Return why a combination is refused; `None` if it can be trained."""
     for chosen in (objective, tuning, batching):
         if reason := family_reason(chosen, family):
             return reason

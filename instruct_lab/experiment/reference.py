@@ -1,4 +1,4 @@
-"""Everything about one option, from its file and its classes: comment, fields, documentation, what it works with."""
+"""Describe an option from its file and its classes: comment, fields, documentation and the choices it works with."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ from instruct_lab.metrics import Metric
 from instruct_lab.model import Model
 
 COMBINED = ("objective", "tuning")
-"""Groups whose options an option is combined with, to say what it works with."""
+"""Groups that are tested for options that the described option works with."""
 
 
 def describe(option: Option) -> dict[str, Any]:
-    """What is known of an option, as JSON.
+    """Describe an option as a JSON object.
 
     Returns:
-        `group`, `option`, `file`, `lab`, `comment` (lines); `components`: each with `key`, `class`, `docstring` and
-        `fields`; `sets`: full key to value for what belongs to no component; `works_with`: `families`, `objective` and
-        `tuning`, each a list of names, or empty for an option that has no component; `problems` (texts).
+        `group`, `option`, `file`, `lab` and `comment` (lines); `components`: each with `key`, `class`, `docstring` and
+        `fields`; `sets`: full key to value, for values outside every component; `works_with`: `families`, `objective`
+        and `tuning`, each a list of names (empty for an option without a component); `problems` (texts).
 
     Raises:
-        ConfigError: the file cannot be read or composed.
+        ConfigError: the option's file is not readable or does not compose.
     """
     problems: list[Problem] = []
     tree = _tree(option)
@@ -59,11 +59,11 @@ def describe(option: Option) -> dict[str, Any]:
 
 
 def _tree(option: Option) -> dict[str, Any]:
-    """What the option sets, by full key; of a study its own values and the names of the options that it chooses."""
+    """Return the values that an option sets; for a study, its own values and the names of its chosen options."""
     if option.group not in (STUDIES, *HYDRA_GROUPS):
         return compose_option_tree(option.group, option.name)
     values = yaml.safe_load(option.path.read_text(encoding="utf-8")) or {}
-    if option.group in HYDRA_GROUPS:  # Hydra's own schema has no place for these fields before the run is composed
+    if option.group in HYDRA_GROUPS:  # Hydra's own schema lacks these fields until a run is composed
         above, _, name = option.group.partition("/")
         return {above: {name: values}}
     chosen = {key: value for one in values.pop("defaults", []) if isinstance(one, dict) for key, value in one.items()}
@@ -72,7 +72,7 @@ def _tree(option: Option) -> dict[str, Any]:
 
 
 def _targets(node: Any, key: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every part of a tree that names a class, by full key."""
+    """Yield every part of a tree that names a class, with its full key."""
     if isinstance(node, dict):
         if TARGET in node:
             yield key, node
@@ -81,7 +81,7 @@ def _targets(node: Any, key: str) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _leaves(node: Any, key: str) -> Iterator[tuple[str, Any]]:
-    """Values outside every component, by full key."""
+    """Yield the values outside every component, with their full keys."""
     if not isinstance(node, dict):
         yield key, node
     elif TARGET not in node:
@@ -124,11 +124,11 @@ def _describe_field(field: FieldDescription, node: Mapping[str, Any]) -> dict[st
 
 
 def works_with(tree: dict[str, Any], kinds: list[type[Component]]) -> dict[str, list[str]]:
-    """The families, objectives and tuning methods that an option can be combined with, by the rules.
+    """List the families, objectives and tuning methods that the rules allow an option to be combined with.
 
     Args:
-        tree: what the option sets, by the keys of the whole config.
-        kinds: the classes of its components.
+        tree: the values that the option sets, by the keys of the whole config.
+        kinds: the classes of the option's components.
     """
     if not kinds:
         return {}
@@ -163,7 +163,7 @@ def _combines(group: str, name: str, families: list[str], built: Mapping[str, An
 
 
 def render(description: dict[str, Any]) -> str:
-    """The description of an option as text."""
+    """Render the description of an option as text."""
     lines = [f"{description['group']}={description['option']}  ({Path(description['file'])})"]
     lines += [f"  {line}" for line in description["comment"]]
     for component in description["components"]:
@@ -191,7 +191,7 @@ def _render_fields(fields: list[dict[str, Any]]) -> list[str]:
 
 
 def _render_setting(field: dict[str, Any]) -> str:
-    """A field with its value here, and its default if that is another."""
+    """Render a field with the value that the option sets, and with its default if that differs."""
     default = "required" if field["required"] else f"default {render_value(field['default'])}"
     if "value" not in field:
         return f"{field['name']}: {'(required)' if field['required'] else render_value(field['default'])}"

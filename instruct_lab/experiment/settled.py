@@ -1,4 +1,4 @@
-"""Values of a run's config that follow from its other choices."""
+"""Set values of a run's config that follow from its other choices."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def settle(experiment: Experiment) -> tuple[Experiment, dict[str, Any]]:
     """Set the learning rate if it is null, and limit the length of examples to the model's positions.
 
     Returns:
-        The experiment with these values, and the values by full key, for the record.
+        The experiment with these values, and the changed values by full key, for the record.
     """
     model, tuning, cache_path = experiment.model, experiment.tuning, experiment.cache_path
     batching, optimizer = experiment.batching, experiment.optimizer

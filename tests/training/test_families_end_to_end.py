@@ -106,7 +106,7 @@ def test_a_teacher_is_used_and_not_saved(train):
         (["objective=reward"], "metrics.bleu", "gives no text"),
         (["tuning=zero_shot", "objective=causal"], "tuning", "trains nothing"),
         (["objective=kto", "tuning=full"], "tuning", "switching adapters off"),
-        (["objective=kto", "tuning=pissa"], "tuning", "changed what is left"),
+        (["objective=kto", "tuning=pissa"], "tuning", "changes the base weights"),
         (["objective=kto", "tuning.bias=all"], "tuning.bias", "leaves trained biases on"),
         (["objective=dpo", "batching.overlong=truncate_prompt"], "batching.overlong", "cannot be cut alike"),
         (["metrics=preference"], "metrics.accuracy", "computes no accuracy"),

@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 @component
 class LoHa(PeftMethod):
-    """Low-rank Hadamard product: W + (B1·A1) ∘ (B2·A2), all four trained. Source: Hyeon-Woo et al., 2022 (FedPara)."""
+    """Low-rank Hadamard product: W + (B1·A1) ∘ (B2·A2), training A and B. Source: Hyeon-Woo et al., 2022 (FedPara)."""
 
-    learning_rate: ClassVar[float | None] = 1e-3  # what optimizer.lr is if nobody sets it
+    learning_rate: ClassVar[float | None] = 1e-3  # value of optimizer.lr if the config sets none
 
     r: Annotated[int, Field(ge=1)] = 4  # rank of both products
 
     def config(self, loaded: LoadedModel, common: dict[str, Any]) -> Any:
-        """PEFT's configuration."""
-        import peft  # heavy libraries are imported where they are used: then checking a config stays fast
+        """Return the configuration that PEFT reads."""
+        import peft  # heavy libraries are imported only where they are used, so that checking a config stays fast
 
         return peft.LoHaConfig(r=self.r, alpha=self.r, target_modules="all-linear", **common)

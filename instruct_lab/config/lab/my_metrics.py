@@ -17,16 +17,16 @@ class StartsAlike(AnswerMetric):
     ignore_case: bool = True  # Yes and yes are alike
 
     def statistics(self, prediction: str, references: tuple[str, ...]) -> list[float]:
-        """1 if the answer begins like a reference, else 0; 1; and 1 if it is empty, else 0."""
+        """Return `[begins like a reference, 1, is empty]` for one answer, each as 0 or 1."""
         starts = {self._first_word(reference) for reference in references}
         return [float(self._first_word(prediction) in starts), 1.0, float(not prediction.strip())]
 
     def value(self, total: list[float]) -> float:
-        """The percentage, from the sums over all examples."""
+        """Return the percentage, from the statistics summed over all examples."""
         return 100 * total[0] / total[1]
 
     def signature(self) -> str:
-        """How the value is computed; it is recorded beside the value."""
+        """Return a text that says how the value is computed; it is recorded with the value."""
         return f"starts_alike|case:{'lc' if self.ignore_case else 'mixed'}"
 
     def _first_word(self, text: str) -> str:

@@ -24,10 +24,10 @@ class Focal(Objective):
 
     families: ClassVar = frozenset({"decoder"})
 
-    gamma: Annotated[float, Field(ge=0)] = 2.0  # how much less; 0 is cross-entropy
+    gamma: Annotated[float, Field(ge=0)] = 2.0  # weight of well predicted tokens: larger is less; 0 is cross-entropy
 
     def loss(self, model: PreTrainedModel, batch: Batch, teacher: Any = None) -> Loss:
-        """Sums of the losses and counts of the target tokens, each `[rows]`; they are divided once a step."""
+        """Return each example's summed loss and number of target tokens, both `[rows]`; each step divides them once."""
         import torch
 
         logits = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits
@@ -35,7 +35,7 @@ class Focal(Objective):
         logits = logits[:, -batch.labels.shape[1] : -1].float()  # [rows, seq - 1, vocab], without virtual tokens
         losses = torch.nn.functional.cross_entropy(
             logits.transpose(1, 2), labels, ignore_index=IGNORED, reduction="none"
-        )  # [rows, seq - 1]; 0 where a token is not trained
+        )  # [rows, seq - 1]; 0 for tokens without a target
         if model.training:
             losses = losses * (1 - torch.exp(-losses)) ** self.gamma
         return Loss(losses.sum(dim=1), (labels != IGNORED).sum(dim=1))

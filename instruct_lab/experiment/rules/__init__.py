@@ -1,7 +1,7 @@
-"""What the choices of a run have to agree on, checked before anything is loaded.
+"""Rules that check whether the choices of a run go together, before anything is loaded.
 
-In: the components that were built. Out: problems, each with the full key that it is about. To add a rule, write a
-function whose parameters are fields of `Experiment` (see `apply.py`) and add it to one of the two lists below.
+In: the built components. Out: problems, each with its full key. To add a rule, write a function whose parameters are
+fields of `Experiment` (see `apply.py`) and add it to one of the two lists below.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ COMBINATION_RULES: tuple[Rule, ...] = (
     declarations.check_biases_exist,
     declarations.check_positions,
 )
-"""What choices of several groups have to agree on. `check --all` skips these, since it combines one option with the
-defaults of all other groups, and it need not suit their family, objective and metrics."""
+"""Rules that compare choices of several groups. `check --all` skips them: it combines each option with the default
+options of all other groups, and an option need not suit the default family, objective and metrics."""
 
 SETTING_RULES: tuple[Rule, ...] = (
     combinations.check_averages,
@@ -45,15 +45,15 @@ SETTING_RULES: tuple[Rule, ...] = (
     monitoring.check_modes,
     declarations.check_learning_rate,
 )
-"""What single settings have to agree on."""
+"""Rules about single settings."""
 
 
 def problems(built: Mapping[str, Any], settings_only: bool = False) -> Iterator[Problem]:
-    """Yield what does not go together among the components that were built.
+    """Apply the rules to the built components and yield the problems.
 
     Args:
-        built: components by full key, as `instruct_lab.config.build.Build.built` holds them.
-        settings_only: apply `SETTING_RULES` only.
+        built: components by full key; see `instruct_lab.config.build.Build`.
+        settings_only: whether to apply only `SETTING_RULES`.
     """
     if not settings_only:
         yield from combination_problems(built)
@@ -62,6 +62,6 @@ def problems(built: Mapping[str, Any], settings_only: bool = False) -> Iterator[
 
 
 def combination_problems(built: Mapping[str, Any]) -> Iterator[Problem]:
-    """The same, by `COMBINATION_RULES` only."""
+    """Like `problems`, but apply only `COMBINATION_RULES`."""
     for rule in COMBINATION_RULES:
         yield from apply(rule, built)

@@ -1,8 +1,8 @@
-"""Apply a rule to the components that were built.
+"""Apply a rule to the built components.
 
-A rule is a function whose parameters have the names and types of fields of `Experiment`; one more, `components`, takes
-every component of the config by its full key. It yields a `Problem` for each thing that does not go together, and runs
-only if all components that it compares could be built: what is wrong with the others is reported where they failed.
+A rule is a function that yields a `Problem` for each conflict. Its parameters have the names and types of fields of
+`Experiment`; a parameter `components` receives every component of the config by its full key. A rule runs only if all
+components that it compares could be built; failures of the build are reported separately.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ Components = Mapping[str, Component | ExternalClass]
 
 
 def apply(rule: Rule, built: Mapping[str, Any]) -> Iterator[Problem]:
-    """Call a rule with the components that it names; yield nothing if one of them was not built.
+    """Call a rule with the components that its parameters name; yield nothing if one of them could not be built.
 
-    A dictionary by name (metrics, callbacks, trackers) holds those of its entries that were built.
+    A dictionary (metrics, callbacks, trackers) is passed with only the entries that could be built.
 
     Args:
-        rule: the function.
+        rule: the rule.
         built: components by full key.
     """
     arguments: dict[str, Any] = {}
@@ -42,7 +42,7 @@ def apply(rule: Rule, built: Mapping[str, Any]) -> Iterator[Problem]:
 
 
 def _entries(built: Mapping[str, Any], group: str, kind: Any) -> dict[str, Any]:
-    """The built components one level below a group, by name."""
+    """Return the built components directly below a group, by name."""
     found = {}
     for key, part in built.items():
         above, _, name = key.rpartition(".")
@@ -53,7 +53,7 @@ def _entries(built: Mapping[str, Any], group: str, kind: Any) -> dict[str, Any]:
 
 @functools.cache
 def parameter_types(rule: Rule) -> dict[str, Any]:
-    """The parameters of a rule and their types."""
+    """Return the types of a rule's parameters, by name."""
     hints = get_type_hints(rule)
     hints.pop("return", None)
     return hints

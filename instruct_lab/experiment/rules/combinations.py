@@ -1,4 +1,4 @@
-"""What model, data, tuning method, objective, batching and metrics have to agree on."""
+"""Rules that compare model, tuning method, objective, batching, generation, metrics, optimizer and callbacks."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from instruct_lab.tuning import LoRA, Tuning
 
 
 def check_families(model: Model, components: Components) -> Iterator[Problem]:
-    """Every component has to work with the model's family."""
+    """Report components that do not work with the model's family."""
     for key, chosen in components.items():
         if isinstance(chosen, Component) and (reason := family_reason(chosen, model.family)):
             yield Problem(key=key, value=type(chosen).__name__, reason=reason)
 
 
 def family_reason(chosen: Component, family: str) -> str | None:
-    """Why a component does not work with models of a family; `None` if it does."""
+    """Return why a component does not work with models of a family; `None` if it does."""
     if family in chosen.families:
         return None
     name, works = type(chosen).__name__, " and ".join(sorted(chosen.families))
@@ -40,14 +40,14 @@ def _with_article(word: str) -> str:
 
 
 def check_quantization(model: Model, tuning: Tuning) -> Iterator[Problem]:
-    """Quantised weights cannot be trained, so the method has to add parameters."""
+    """Report a quantised model whose tuning method adds no parameters, since quantised weights cannot be trained."""
     if model.is_quantized and tuning.trains and not tuning.is_adapter:
         reason = f"quantised weights cannot be trained, and {type(tuning).__name__} adds none: choose an adapter"
         yield Problem(key="model.quantization", value=str(model.quantization), reason=reason)
 
 
 def check_trained_tokenizer(model: Model) -> Iterator[Problem]:
-    """A tokenizer can be trained for random weights only."""
+    """Report a trained tokenizer for a model whose weights are not random."""
     if reason := model.tokenizer_reason:
         yield Problem(key="model.tokenizer", value="TrainedTokenizer", reason=reason, suggestion="tokenizer=own")
 
@@ -56,13 +56,13 @@ def check_trained_tokenizer(model: Model) -> Iterator[Problem]:
 
 
 def check_tuning(tuning: Tuning, objective: Objective) -> Iterator[Problem]:
-    """The tuning method has to train what the objective needs, and to keep the base model if it is compared with."""
+    """Report a tuning method that does not go together with the objective."""
     if reason := tuning_reason(tuning, objective):
         yield Problem(key="tuning", value=type(tuning).__name__, reason=reason)
 
 
 def tuning_reason(tuning: Tuning, objective: Objective) -> str | None:
-    """Why a tuning method and an objective do not go together; `None` if they do."""
+    """Return why a tuning method and an objective do not go together; `None` if they do."""
     method, goal = type(tuning).__name__, type(objective).__name__
     if objective.head not in tuning.heads:
         return f"{method} tunes models that give text; {goal} trains one that gives a score"
@@ -71,7 +71,7 @@ def tuning_reason(tuning: Tuning, objective: Objective) -> str | None:
     if disables_adapters(objective) and not tuning.is_adapter:
         return f"{goal} reads the untuned model by switching adapters off, and {method} adds none"
     if disables_adapters(objective) and not tuning.keeps_base:
-        return f"{goal} reads the untuned model by switching adapters off, and this {method} changed what is left"
+        return f"{goal} reads the untuned model by switching adapters off, but this {method} changes the base weights"
     return None
 
 
@@ -81,7 +81,7 @@ def disables_adapters(objective: Objective) -> bool:
 
 
 def check_biases(tuning: LoRA, objective: Objective) -> Iterator[Problem]:
-    """Trained biases stay on when adapters are switched off."""
+    """Report trained biases for an objective that switches adapters off, since biases stay on."""
     if disables_adapters(objective) and tuning.bias != "none" and tuning_reason(tuning, objective) is None:
         reason = "the untuned model is read by switching adapters off, which leaves trained biases on"
         yield Problem(key="tuning.bias", value=tuning.bias, reason=reason, suggestion="none")
@@ -91,13 +91,13 @@ def check_biases(tuning: LoRA, objective: Objective) -> Iterator[Problem]:
 
 
 def check_overlong(batching: Padded, objective: Objective) -> Iterator[Problem]:
-    """Pairs cannot be truncated."""
+    """Report truncation of pairs, which cannot be truncated."""
     if reason := batching_reason(batching, objective):
         yield Problem(key="batching.overlong", value=batching.overlong, reason=reason, suggestion="drop")
 
 
 def batching_reason(batching: Batching, objective: Objective) -> str | None:
-    """Why examples of an objective cannot be batched in this way; `None` if they can."""
+    """Return why examples of an objective cannot be batched in this way; `None` if they can."""
     if isinstance(batching, Padded) and objective.reads == "pairs" and batching.overlong.startswith("truncate"):
         return (
             f"two answers to one prompt cannot be cut alike, so pairs are not truncated (overlong={batching.overlong})"
@@ -106,7 +106,7 @@ def batching_reason(batching: Batching, objective: Objective) -> str | None:
 
 
 def check_answer_length(batching: Padded, generation: Generation) -> Iterator[Problem]:
-    """An answer may not be longer than the longest training example."""
+    """Report answers that may be longer than the longest training example."""
     longest, new = batching.max_tokens, generation.max_new_tokens
     if longest is not None and new > longest:
         reason = f"an answer may not be longer than batching.max_tokens ({longest}), which it was trained on"
@@ -117,14 +117,14 @@ def check_answer_length(batching: Padded, generation: Generation) -> Iterator[Pr
 
 
 def check_metrics(metrics: dict[str, Metric], objective: Objective) -> Iterator[Problem]:
-    """Every metric needs something to read of the objective."""
+    """Report metrics that cannot be computed with the objective."""
     for name, metric in metrics.items():
         if reason := metric_reason(metric, objective):
             yield _unread_metric(name, metric, reason)
 
 
 def check_answers(metrics: dict[str, Metric], model: Model) -> Iterator[Problem]:
-    """Metrics of answers need a model that writes text."""
+    """Report metrics of answers for a model that writes no text."""
     for name, metric in metrics.items():
         if not can_answer(metric, model.family):
             yield _unread_metric(name, metric, "an encoder writes no text, so no answer can be scored")
@@ -136,12 +136,12 @@ def _unread_metric(name: str, metric: Metric, reason: str) -> Problem:
 
 
 def can_answer(metric: Metric, family: str) -> bool:
-    """Whether models of a family write the answers that a metric reads, if it reads any."""
+    """Whether models of a family can write the answers that a metric reads; true if it reads none."""
     return metric.reads != "answers" or family != "encoder"
 
 
 def metric_reason(metric: Metric, objective: Objective) -> str | None:
-    """Why a metric has nothing to read of an objective; `None` if it has."""
+    """Return why a metric cannot be computed with an objective; `None` if it can."""
     goal = type(objective).__name__
     if metric.reads == "answers" and not objective.generates:
         return f"{goal} trains a model that gives no text, so no answer can be scored"
@@ -154,7 +154,7 @@ def metric_reason(metric: Metric, objective: Objective) -> str | None:
 
 
 def check_num_samples(metrics: dict[str, Metric], generation: Generation) -> Iterator[Problem]:
-    """Every metric needs as many answers to a prompt as it reads."""
+    """Report metrics that need more answers to each prompt than are generated."""
     needed = max((metric.num_answers for metric in metrics.values()), default=1)
     if generation.num_samples < needed:
         name = next(name for name, metric in metrics.items() if metric.num_answers == needed)
@@ -166,7 +166,7 @@ def check_num_samples(metrics: dict[str, Metric], generation: Generation) -> Ite
 
 
 def check_averages(optimizer: Optimizer, callbacks: dict[str, Callback | ExternalClass]) -> Iterator[Problem]:
-    """Weights are averaged once: by the optimizer, or by a callback."""
+    """Report weights that both the optimizer and a callback average."""
     for name, callback in callbacks.items():
         if optimizer.averages_weights and isinstance(callback, WeightAverage):
             reason = "the optimizer averages the weights itself: leave the callback out, or choose another optimizer"

@@ -1,4 +1,4 @@
-"""What components declare of themselves, compared with what the others are or give."""
+"""Rules that compare the needs that one component declares with the properties of others."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from instruct_lab.optimizer import Optimizer
 from instruct_lab.tuning import Tuning
 
 FAR_OFF = 10
-"""Ratio of two learning rates, one set and one suitable, from which a warning is printed."""
+"""Ratio between the set and the suitable learning rate from which a warning is printed."""
 
 
 def check_supervision(data: Data, objective: Objective) -> Iterator[Problem]:
-    """The data has to give something that the objective can learn from."""
+    """Report data without anything that the objective can learn from."""
     if not data.gives_any(objective.needs):
         goal, source = type(objective).__name__, type(data).__name__
         if isinstance(data, DataSet):
@@ -29,7 +29,7 @@ def check_supervision(data: Data, objective: Objective) -> Iterator[Problem]:
 
 
 def check_new_tokens(model: Model, tuning: Tuning) -> Iterator[Problem]:
-    """Embeddings of new tokens have to be trained."""
+    """Report new tokens whose embeddings the tuning method does not train."""
     if not tuning.trains or tuning.trains_new_tokens:
         return
     for field, tokens in (
@@ -42,7 +42,7 @@ def check_new_tokens(model: Model, tuning: Tuning) -> Iterator[Problem]:
 
 
 def check_biases_exist(model: Model, tuning: Tuning, cache_path: str) -> Iterator[Problem]:
-    """A method that trains only biases needs some."""
+    """Report a method that trains only biases for a model that has none."""
     if tuning.needs_biases and facts_of(model, cache_path).has_biases is False:
         method = type(tuning).__name__
         reason = f"{method} trains only biases, and the model has none: choose another method; tuning=ia3 is as small"
@@ -50,18 +50,18 @@ def check_biases_exist(model: Model, tuning: Tuning, cache_path: str) -> Iterato
 
 
 def facts_of(model: Model, cache_path: str) -> ModelFacts:
-    """What is known of the model before it is loaded."""
+    """Return the facts about the model that are known before it is loaded."""
     return model.facts(Path(cache_path).expanduser())
 
 
 def longest_example(model: Model, tuning: Tuning, cache_path: str) -> int | None:
-    """The number of tokens that fit the model's positions; `None` if there is no limit, or if it is unknown."""
+    """Return the number of tokens that fit the model's positions; `None` if there is no limit or it is unknown."""
     positions = facts_of(model, cache_path).max_positions
     return None if positions is None else max(2, positions - tuning.num_added_positions)
 
 
 def check_positions(model: Model, tuning: Tuning, batching: Batching, cache_path: str) -> Iterator[Problem]:
-    """Examples that are longer than the model's positions are handled as `batching.overlong` says."""
+    """Warn that `batching.max_tokens` is lowered to the model's positions."""
     longest, set_to = longest_example(model, tuning, cache_path), batching.max_tokens
     if longest is not None and (set_to is None or set_to > longest):
         taken = f", {tuning.num_added_positions} of them for virtual tokens" if tuning.num_added_positions else ""
@@ -72,9 +72,9 @@ def check_positions(model: Model, tuning: Tuning, batching: Batching, cache_path
 def suitable_learning_rate(
     tuning: Tuning, objective: Objective, optimizer: Optimizer, model: Model, cache_path: str
 ) -> float | None:
-    """The peak learning rate that suits the tuning method, the objective, the optimizer and the model.
+    """Return the peak learning rate that suits the tuning method, the objective, the optimizer and the model.
 
-    `None` if nothing is trained, or if the method declares no rate.
+    The result is `None` if nothing is trained or the method declares no rate.
     """
     is_pretrained = not isinstance(model.weights, Random)
     rate = tuning.learning_rate_for(facts_of(model, cache_path).hidden_size, is_pretrained)
@@ -86,7 +86,7 @@ def suitable_learning_rate(
 def check_learning_rate(
     tuning: Tuning, objective: Objective, optimizer: Optimizer, model: Model, cache_path: str
 ) -> Iterator[Problem]:
-    """A rate is set if the method declares none; one that is far from the declared one is reported."""
+    """Report a learning rate that is neither set nor declared; warn of one far from the suitable rate."""
     suitable = suitable_learning_rate(tuning, objective, optimizer, model, cache_path)
     method, rate = type(tuning).__name__, optimizer.lr
     if suitable is None:
@@ -99,7 +99,7 @@ def check_learning_rate(
     elif not suitable / FAR_OFF < rate < suitable * FAR_OFF:
         ratio = max(rate / suitable, suitable / rate)
         compared = "above" if rate > suitable else "below"
-        reason = f"this is {ratio:.3g} times {compared} {suitable:g}, which suits {method} here: null takes that rate"
+        reason = f"this is {ratio:.3g} times {compared} {suitable:g}, which suits {method} here: null selects that rate"
         yield Problem(key="optimizer.lr", value=rate, reason=reason, kind="warning")
 
 

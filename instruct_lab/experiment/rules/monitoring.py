@@ -1,4 +1,4 @@
-"""Values that callbacks monitor: whether they are logged, and which direction is better."""
+"""Rules about the values that callbacks monitor: whether they are logged, and whether lower or higher is better."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ LOWER_IS_BETTER = ("loss", "perplexity")
 
 
 def monitored_direction(experiment: Experiment, key: str) -> Mode | None:
-    """Whether a small or a large value of a logged key is better; `None` if no declaration says so."""
+    """Return `min` if lower values of a logged key are better, `max` if higher ones are, `None` if it is unknown."""
     return direction_of(key, experiment.active_metrics)
 
 
 def direction_of(key: str, metrics: Mapping[str, Metric]) -> Mode | None:
-    """The same, from the metrics of a run by name."""
+    """Like `monitored_direction`, but with the run's metrics by name."""
     name = key.rpartition("/")[2]
     if name in LOWER_IS_BETTER:
         return "min"
@@ -39,13 +39,13 @@ def direction_of(key: str, metrics: Mapping[str, Metric]) -> Mode | None:
 
 
 def _metric_of_value(name: str, metrics: Mapping[str, Metric]) -> Metric | None:
-    """The metric that reads a value which the objective logs by this name."""
+    """Return the metric that reads the objective's value of this name."""
     reading = (m for m in metrics.values() if isinstance(m, ValueMetric) and m.value_name == name)
     return next(reading, None)
 
 
 def mode_argument(callback: ExternalClass, experiment: Experiment) -> dict[str, Any]:
-    """The argument `mode` of another library's callback, if it monitors a value and the config does not set it."""
+    """Return the argument `mode` for another library's callback that monitors a value, unless the config sets it."""
     watched = _watched_by(callback)
     if watched is None or not watched.takes_mode or watched.mode is not None:
         return {}
@@ -55,7 +55,7 @@ def mode_argument(callback: ExternalClass, experiment: Experiment) -> dict[str, 
 
 @dataclasses.dataclass(frozen=True)
 class _Watched:
-    """What a callback monitors: the logged key, the mode if it is set, and whether the callback has a mode at all."""
+    """The logged key that a callback monitors, the mode if it is set, and whether the callback takes a mode."""
 
     monitor: str
     mode: str | None
@@ -78,7 +78,7 @@ def check_monitors(
     data: Data,
     trainer: ExternalClass,
 ) -> Iterator[Problem]:
-    """A monitored value has to be logged."""
+    """Report monitored values that are not logged."""
     logged = logged_values(objective, evaluation, metrics)
     is_validated = data.has_validation and trainer.arguments.get("limit_val_batches") != 0
     for name, callback in callbacks.items():
@@ -95,7 +95,7 @@ def check_monitors(
 
 
 def logged_values(objective: Objective, evaluation: Evaluation, metrics: Mapping[str, Metric]) -> list[str]:
-    """The keys that training and validation log and that a callback can monitor."""
+    """List the keys that training and validation log, and that a callback can monitor."""
     logged = ["train/loss", "val/loss"]
     if objective.is_likelihood:
         logged.append("val/perplexity")
@@ -111,7 +111,7 @@ def check_modes(
     objective: Objective,
     evaluation: Evaluation,
 ) -> Iterator[Problem]:
-    """A stated mode has to agree with the monitored value's direction, and a mode is needed if that is not known."""
+    """Report a mode that contradicts the monitored value's direction, or a missing mode if the direction is unknown."""
     logged = logged_values(objective, evaluation, metrics)
     for name, callback in callbacks.items():
         watched = _watched_by(callback)

@@ -1,4 +1,4 @@
-"""What may be set on the trainer, and what other groups decide instead."""
+"""Rules about the trainer's arguments: which can be set, and which values are valid."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from instruct_lab.tracker.lightning import missing_package
 TRAINER = "pytorch_lightning.Trainer"
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps", "tpu")
 FLOAT16 = ("16", "16-mixed")
-"""What Lightning calls half precision over weights in full precision."""
+"""Lightning's names for computing in float16 with weights in float32."""
 
 
 @dataclasses.dataclass(frozen=True)
 class OwnedArgument:
-    """An argument of the trainer that a config may not set.
+    """An argument of the trainer that a config must not set.
 
     Args:
-        reason: what decides it instead.
-        value: what it is set to for every run; `None` leaves Lightning's default.
+        reason: why the argument cannot be set, or what to use instead.
+        value: the argument's value in every run; `None`: Lightning's default.
     """
 
     reason: str
@@ -50,18 +50,18 @@ OWNED_ARGUMENTS = {
 
 
 def fixed_arguments() -> dict[str, Any]:
-    """The owned arguments that have one value for every run, with that value."""
+    """Return the owned arguments that have the same value in every run, with that value."""
     return {name: owned.value for name, owned in OWNED_ARGUMENTS.items() if owned.value is not None}
 
 
 def check_target(trainer: ExternalClass) -> Iterator[Problem]:
-    """The trainer is Lightning's."""
+    """Report a trainer that is not Lightning's."""
     if trainer.target != TRAINER:
         yield Problem(key="trainer._target_", value=trainer.target, reason=f"the trainer has to be {TRAINER}")
 
 
 def check_owned_arguments(trainer: ExternalClass) -> Iterator[Problem]:
-    """Arguments that other groups decide are not set here."""
+    """Report arguments of the trainer that a config must not set."""
     for name, owned in OWNED_ARGUMENTS.items():
         if name in trainer.arguments:
             reason = f"this argument cannot be set: {owned.reason}"
@@ -73,7 +73,7 @@ UNLIMITED = {"max_epochs": -1, "max_steps": -1}
 
 
 def check_counts(trainer: ExternalClass) -> Iterator[Problem]:
-    """Counts and bounds are not below their lowest value."""
+    """Report counts and limits below their lowest valid value."""
     for name, lowest in LOWEST.items():
         value = trainer.arguments.get(name)
         if not isinstance(value, int | float) or isinstance(value, bool):
@@ -83,7 +83,7 @@ def check_counts(trainer: ExternalClass) -> Iterator[Problem]:
 
 
 def check_devices(trainer: ExternalClass) -> Iterator[Problem]:
-    """Accelerator and devices can be read by Lightning."""
+    """Report an accelerator or devices that Lightning does not accept."""
     accelerator = trainer.arguments.get("accelerator", "auto")
     devices = trainer.arguments.get("devices", "auto")
     if isinstance(accelerator, str) and accelerator not in ACCELERATORS:
@@ -96,7 +96,7 @@ def check_devices(trainer: ExternalClass) -> Iterator[Problem]:
 
 
 def check_bound(trainer: ExternalClass) -> Iterator[Problem]:
-    """Training has an end."""
+    """Report a run without a limit on epochs or steps."""
     epochs, steps = trainer.arguments.get("max_epochs"), trainer.arguments.get("max_steps", -1)
     if epochs in (None, -1) and steps in (None, -1):
         reason = "the schedule needs the length of the run: set trainer.max_epochs or trainer.max_steps"
@@ -104,7 +104,7 @@ def check_bound(trainer: ExternalClass) -> Iterator[Problem]:
 
 
 def check_float16(trainer: ExternalClass) -> Iterator[Problem]:
-    """Float16 needs a GPU."""
+    """Report float16 on the CPU, since it needs a GPU."""
     if _uses_float16(trainer) and trainer.arguments.get("accelerator") == "cpu":
         precision = trainer.arguments["precision"]
         reason = "float16 needs a GPU, and trainer.accelerator is cpu: Lightning would silently use bfloat16"
@@ -116,7 +116,7 @@ def _uses_float16(trainer: ExternalClass) -> bool:
 
 
 def check_loggers(components: Components) -> Iterator[Problem]:
-    """Lightning's loggers need a package each."""
+    """Report loggers of Lightning whose packages are not installed."""
     for key, chosen in components.items():
         if isinstance(chosen, ExternalClass) and (reason := missing_package(chosen.target)):
             name = chosen.target.rpartition(".")[2]
