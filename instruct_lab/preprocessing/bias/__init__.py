@@ -1,6 +1,6 @@
-"""How groups of people are mentioned, and copies of conversations about other people.
+"""Steps about bias: an audit of how groups are mentioned, and copies of conversations with swapped words.
 
-In: conversations. Out: unchanged conversations with a report, or conversations with swapped words.
+In: conversations. Out: the same conversations and a report, or conversations with swapped words.
 """
 
 from instruct_lab.preprocessing.bias.bias_audit import BiasAudit

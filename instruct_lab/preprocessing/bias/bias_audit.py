@@ -1,4 +1,4 @@
-"""How often groups of people are mentioned, and near which words."""
+"""An audit of how often groups of people are mentioned, and near which words."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ DIGITS = 3
 
 
 def all_categories() -> list[Category]:
-    """All categories of the packaged lists."""
+    """Return all categories of the packaged lists."""
     return ["gender", "nationality and ethnicity", "religion", "age", "disability", "orientation"]
 
 
 def all_lists() -> list[WordList]:
-    """All languages of the packaged lists."""
+    """Return all languages of the packaged lists."""
     return ["en", "fr", "zh"]
 
 
@@ -39,23 +39,23 @@ class BiasAudit(Step):
     """Counts terms of groups of people by category, and the positive and negative words near them; changes nothing.
 
     For each group, the audit has the number of mentions and of conversations, the rate per 1,000 words, the share of
-    its category, and how many mentions have a positive or a negative word within `window` words. `log_odds` is the
-    logarithm of the odds of positive against negative mentions, divided by those of the category's other groups, if
-    there are any (half a mention added to each count); `z` is that divided by its standard error: beyond 2 in either
-    direction, chance is unlikely. If this step ran before on the same split (with another name and a smaller weight),
-    `rate_before` shows what preprocessing changed. Conversations that mention a group near negative words are counted
-    as reported, with samples.
+    its category's mentions, and the number of mentions with a positive or a negative word within `window` words.
+    `log_odds` is the logarithm of an odds ratio: the odds of positive against negative mentions of the group, divided
+    by the odds for the category's other groups, with 0.5 added to each count. `z` is `log_odds` divided by its standard
+    error; beyond 2 in either direction, chance is unlikely. If another bias audit ran earlier on the same split
+    (another name, a smaller weight), `rate_before` is its rate. Conversations that mention a group near negative words
+    are counted as reported, with samples.
 
-    The lists are small and the context of a word is ignored (`not lazy` is negative): use it as a report to read, not
-    as a measure of a model. A message's language is detected by its function words. Your own terms: `terms`.
+    The lists are small and the context of a word is ignored (`not lazy` is negative), so read the audit as a report,
+    not as a measure of a model. A message's language is detected by its function words. Add your own terms in `terms`.
     Source: counts and smoothing after Monroe, Colaresi, Quinn, Fightin' Words, 2008.
     """
 
-    splits: Splits = Field(default_factory=train_only)  # which splits are counted
+    splits: Splits = Field(default_factory=train_only)  # splits that are counted
     lists: Annotated[list[WordList], Field(min_length=1)] = Field(default_factory=all_lists)  # word lists, by language
-    categories: list[Category] = Field(default_factory=all_categories)  # of the packaged lists
+    categories: list[Category] = Field(default_factory=all_categories)  # categories of the packaged lists
     terms: dict[str, dict[str, list[str]]] = Field(default_factory=dict)  # further terms, by category and group
-    speakers: Annotated[list[Speaker], Field(min_length=1)] = Field(default_factory=lambda: list(ALL_SPEAKERS))  # whose
+    speakers: Annotated[list[Speaker], Field(min_length=1)] = Field(default_factory=lambda: list(ALL_SPEAKERS))  # roles
     window: Annotated[int, Field(ge=1)] = 10  # words before and after a term (characters in Chinese)
     report_negative: bool = True  # report conversations that mention a group near negative words
 
@@ -69,7 +69,7 @@ class BiasAudit(Step):
                     raise Refusal("terms", f"{category}.{group} must be a list of words or phrases")
 
     def apply(self, conversations: Sequence[Conversation], context: Context) -> Iterator[Conversation]:
-        """Yield every conversation unchanged; notes the table at the end."""
+        """Yield every conversation unchanged; add the table of counts to the audit at the end."""
         known = load_terms(list(self.lists), list(self.categories), self.terms)
         counts = Counts()
         for conversation in conversations:
@@ -80,7 +80,7 @@ class BiasAudit(Step):
         context.audit.note(context.stage, bias=counts.table(before))
 
     def _count(self, conversation: Conversation, context: Context, known: dict[str, Terms], counts: Counts) -> None:
-        mentioned: dict[Group, Mention | None] = {}  # the first mention near a negative word, if there is one
+        mentioned: dict[Group, Mention | None] = {}  # the first mention near a negative word, or `None`
         for role, text in _texts(conversation):
             if role not in self.speakers:
                 continue
@@ -110,7 +110,7 @@ class BiasAudit(Step):
 
 @dataclasses.dataclass(frozen=True)
 class Mention:
-    """The words around a term, joined only when they are shown."""
+    """The words around a term; joined to a text only when displayed."""
 
     tokens: list[str]
 
@@ -131,13 +131,13 @@ class Counts:
     negative: Counter[Group] = dataclasses.field(default_factory=Counter)
 
     def mention(self, group: Group, near: set[bool]) -> None:
-        """Count one mention, and whether positive and negative words are near it."""
+        """Count one mention, and whether positive or negative words are near it."""
         self.mentions[group] += 1
         self.positive[group] += True in near
         self.negative[group] += False in near
 
     def table(self, before: dict[str, Any]) -> dict[str, Any]:
-        """The counts by category and group, with rates."""
+        """Return the counts and rates by category and group; `before` is the table of an earlier audit."""
         categories: dict[str, dict[str, Any]] = {}
         for group in sorted(self.mentions, key=lambda known: (known[0], -self.mentions[known], known[1])):
             categories.setdefault(group[0], {})[group[1]] = self._figures(group, before)
@@ -170,7 +170,7 @@ class Counts:
 
 
 def log_odds_ratio(positive: int, negative: int, other_positive: int, other_negative: int) -> tuple[float, float]:
-    """The logarithm of an odds ratio, with 0.5 added to each count, and the same in standard errors.
+    """Return the logarithm of an odds ratio, with 0.5 added to each count, and its quotient by the standard error.
 
     Source: Haldane, 1956; Anscombe, 1956.
     """
@@ -187,7 +187,7 @@ def _texts(conversation: Conversation) -> Iterator[tuple[str, str]]:
 
 
 def _before(audit: Audit, stage: str) -> dict[str, Any]:
-    """The table of the last bias audit of the same split before this one; empty if there is none."""
+    """Find the table of the last earlier bias audit of the same split; empty if there is none."""
     split = stage.rpartition("/")[0]
     found: dict[str, Any] = {}
     for name, facts in audit.facts.items():

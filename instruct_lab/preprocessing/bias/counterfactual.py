@@ -1,4 +1,4 @@
-"""Counterfactual copies: the same conversation about other people."""
+"""Counterfactual copies: the same conversations with words such as he and she swapped."""
 
 from __future__ import annotations
 
@@ -31,37 +31,37 @@ NO_NOUN = (
     "under after before again then there here now today yesterday tomorrow too also a an the this these those his her "
     "its my your our their him it me you us them he she they we i what why how up down out off away back home"
 ).replace(" ", "|")
-"""Words before which `her` is an object (him), and `his` is used without a noun (hers)."""
+"""Words that do not follow a possessive: before them, `her` becomes `him` and `his` becomes `hers`."""
 NO_PRONOUN = ("其他", "吉他", "利他", "维他", "他乡", "他国", "他日")
-"""Words in which `他` does not mean he: never changed."""
+"""Words in which `他` does not mean he; they are never changed."""
 BEFORE_NOUN = re.compile(r"\s+(?!(?:" + NO_NOUN + r")\b)[^\W\d_]", re.IGNORECASE)
 
 
 def gender_lists() -> list[PairList]:
-    """The packaged lists, all used by default."""
+    """Return the packaged lists of pairs: all are used by default."""
     return ["gender_en", "names_en", "gender_zh"]
 
 
 @component
 class Counterfactual(Step):
-    """Adds a copy of conversations in which words of pairs are swapped: he and she, father and mother, James and Mary.
+    """Adds copies of conversations with the words of pairs swapped: he and she, father and mother, James and Mary.
 
-    All words of a conversation are swapped, in every message, so references stay consistent. Case is kept (`He`, `HE`);
-    names are swapped only if capitalised. Code between backticks is unchanged. A copy's id is the row's with `suffix`.
+    Words are swapped in every message, so a person keeps one gender throughout. Case is kept (`He`, `HE`); names are
+    swapped only if capitalised. Code between backticks is unchanged. A copy's id is the row's id followed by `suffix`.
 
-    Grammar: `her` becomes `his` before what looks like a noun or an adjective and `him` otherwise; `his` becomes `her`
-    or `hers` likewise. Only the next word decides, so some are wrong (`gave her apples`). Facts are ignored (`the
-    Queen's husband`, `he was pregnant`). French has no list, because articles, adjectives and participles would not
-    agree; use `pairs` if that does not matter. Sources: Lu et al., Gender Bias in Neural Natural Language Processing,
-    2018; Zhao et al., Gender Bias in Coreference Resolution, 2018.
+    Grammar: `her` becomes `his` before a word that may be a noun or an adjective, otherwise `him`; `his` becomes `her`
+    or `hers` by the same rule. Only the next word decides, so some results are wrong (`gave her apples`). Facts are
+    ignored (`the Queen's husband`, `he was pregnant`). French has no list, because
+    articles, adjectives and participles would not agree; use `pairs` if that does not matter. Sources: Lu et al.,
+    Gender Bias in Neural Natural Language Processing, 2018; Zhao et al., Gender Bias in Coreference Resolution, 2018.
     """
 
     splits: Splits = Field(default_factory=train_only)  # splits that the step processes
     lists: list[PairList] = Field(default_factory=gender_lists)  # packaged lists of pairs
     pairs: list[Pair] = Field(default_factory=list)  # further pairs of words or phrases, swapped both ways
     mode: Literal["add", "replace"] = "add"  # replace: the copy replaces the row and keeps its id
-    share: Annotated[float, Field(gt=0, le=1)] = 1.0  # of the rows with such words; selected by a hash of their id
-    seed: Annotated[int, Field(ge=0)] = 0  # of that selection
+    share: Annotated[float, Field(gt=0, le=1)] = 1.0  # share of the rows with such words; selected by a hash of the id
+    seed: Annotated[int, Field(ge=0)] = 0  # seed of the selection
     suffix: Annotated[str, Field(min_length=1)] = "-swapped"  # appended to a copy's id
 
     def __post_init__(self) -> None:
@@ -77,7 +77,7 @@ class Counterfactual(Step):
             seen.add(term.lower())
 
     def apply(self, conversations: Sequence[Conversation], context: Context) -> Iterator[Conversation]:
-        """Yield the conversations and their copies, each copy after its row; counts the copies."""
+        """Yield each conversation, followed or replaced by its copy if it has one; count the copies."""
         swap = self._build_swap()
         for conversation in conversations:
             swapped = (
@@ -122,7 +122,7 @@ class Counterfactual(Step):
 
 @functools.cache
 def load_pairs() -> dict[str, list[tuple[str, str]]]:
-    """The lists of pairs of this package."""
+    """Load the lists of pairs of this package."""
     pairs: dict[str, list[tuple[str, str]]] = json.loads(FILE.read_text(encoding="utf-8"))
     return pairs
 
@@ -132,8 +132,8 @@ class Swap:
 
     Args:
         terms: words and phrases in lower case, and their replacements.
-        names: the same, replaced only if capitalised.
-        grammar: whether to swap English `her`, `his`, `him` and `hers` by the next word.
+        names: like `terms`, but replaced only if capitalised.
+        grammar: whether to swap English `her`, `his`, `him` and `hers` depending on the next word.
     """
 
     def __init__(self, terms: dict[str, str], names: dict[str, str], grammar: bool) -> None:
@@ -148,7 +148,7 @@ class Swap:
         self._others = re.compile(_any_of([*unspaced, *phrases]), re.IGNORECASE) if unspaced or phrases else None
 
     def __call__(self, text: str) -> str:
-        """The text with its words swapped, except code between backticks."""
+        """Swap the words of a text, except in code between backticks."""
         if self._quick.isdisjoint(WORD.findall(text.lower())) and not (self._others and self._others.search(text)):
             return text
         if "`" not in text:
@@ -173,7 +173,7 @@ class Swap:
 
 
 def match_case(model: str, text: str) -> str:
-    """The text with the case of `model`: in capitals, capitalised, or lower case."""
+    """Give a text the case of `model`: capitals, capitalised or lower case."""
     if model.isupper() and (len(model) > 1 or len(text) == 1):
         return text.upper()
     if model[0].isupper():

@@ -1,4 +1,4 @@
-"""The terms of groups and the sentiment words of the bias audit, and how they are found in a text."""
+"""Word lists of the bias audit (terms of groups, sentiment words), and the search for them in a text."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from instruct_lab.data.words import compared_words
 
 FILE = Path(__file__).with_name("bias_terms.json")
 LANGUAGE_WORDS = 300
-"""Words at the start of a text that decide its language."""
+"""Number of words at the start of a text from which its language is detected."""
 
 Group = tuple[str, str]
 """A category and one of its groups."""
@@ -20,17 +20,17 @@ Group = tuple[str, str]
 
 @dataclasses.dataclass(frozen=True)
 class Phrases:
-    """Words and phrases, by their first word; at each position the longest one is found.
+    """Words and phrases to find in texts; at each position, only the longest match is found.
 
     Args:
-        by_first: for each first word, its phrases (longest first) with their meanings; `None`: not counted.
+        by_first: phrases by their first word, longest first, with their meanings; `None`: the phrase is not counted.
     """
 
     by_first: Mapping[str, list[tuple[list[str], object]]]
 
     @classmethod
     def of(cls, meanings: Mapping[str, object]) -> Phrases:
-        """Phrases from texts with their meanings."""
+        """Build phrases from a mapping of each phrase to its meaning."""
         by_first: dict[str, list[tuple[list[str], object]]] = {}
         for phrase, meaning in meanings.items():
             tokens = compared_words(phrase)
@@ -45,7 +45,7 @@ class Phrases:
         return frozenset(self.by_first)
 
     def find(self, tokens: list[str]) -> Iterator[tuple[int, int, object]]:
-        """Start, end and meaning of the phrases in a text, without overlaps."""
+        """Yield start, end and meaning of each phrase in a text, without overlaps."""
         if self.first_words.isdisjoint(tokens):
             return
         position = 0
@@ -62,16 +62,16 @@ class Phrases:
 
 @dataclasses.dataclass(frozen=True)
 class Terms:
-    """What is counted in one language: terms of groups, and positive (True) and negative (False) words."""
+    """The words counted in one language: terms of groups, and positive (True) and negative (False) words."""
 
-    groups: list[Phrases]  # one per category: `old woman` is a term of age and contains one of gender
+    groups: list[Phrases]  # one per category, because `old woman` (age) contains a term of gender
     sentiment: Phrases
     function_words: frozenset[str]
 
 
 @functools.cache
 def load_lists() -> dict[str, dict[str, object]]:
-    """The word lists of this package, by language."""
+    """Load the word lists of this package, by language."""
     lists: dict[str, dict[str, object]] = json.loads(FILE.read_text(encoding="utf-8"))
     return lists
 
@@ -79,7 +79,7 @@ def load_lists() -> dict[str, dict[str, object]]:
 def load_terms(
     languages: list[str], categories: list[str], more: Mapping[str, Mapping[str, list[str]]]
 ) -> dict[str, Terms]:
-    """The terms of each language.
+    """Load the terms of each language.
 
     Args:
         languages: codes of the languages.
@@ -112,9 +112,9 @@ def _word_list(lists: Mapping[str, object], name: str) -> list[str]:
 
 
 def language_of(tokens: list[str], known: Mapping[str, Terms]) -> str:
-    """The language of a text: Chinese by its characters, others by their function words; else the first one.
+    """Detect the language of a text, Chinese by its characters and others by function words; ties go to the first.
 
-    Each language has its own terms, because the same word can differ: in French, `sale` is dirty and `content` is glad.
+    Each language has its own terms, because a word can have another meaning: in French, `sale` is dirty.
     """
     if len(known) == 1:
         return next(iter(known))

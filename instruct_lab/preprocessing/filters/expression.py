@@ -45,7 +45,7 @@ METHODS: dict[type | None, set[str]] = {
     dict: {"get", "keys", "values"},
     list: {"count", "index"},
 }
-"""Methods that may be called on a value: none whose result can be much larger than its input."""
+"""Methods that may be called on a value; their results are never much larger than the value."""
 
 NODES = (
     *(ast.Constant, ast.Name, ast.Load, ast.UnaryOp, ast.BinOp, ast.BoolOp, ast.Compare, ast.IfExp, ast.Call),
@@ -79,7 +79,7 @@ def _power(base: Any, exponent: Any) -> Any:
 
 
 def _numeric(operation: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-    """The operation restricted to numbers: on text, `%` formats and `*` repeats to any size."""
+    """Restrict an operation to numbers: on text, `%` formats and `*` repeats to any size."""
     return lambda left, right: operation(_number(left), _number(right))
 
 
@@ -123,12 +123,12 @@ OPERATORS: dict[type, Callable[..., Any]] = {
 
 @component
 class Expression(Step):
-    """Keeps the conversations for which an expression over their fields is true; it needs no Python code.
+    """Keeps the conversations for which an expression over their fields is true.
 
     Names: `prompt`, `question` (the last user message), `answer`, `rejected`, `system`, `source`, `id`, `roles`,
     `num_messages`, `num_turns` (user messages), `num_references`, `metadata['column']`, and every column listed in
     `columns`. Functions: `len`, `words`, `lines`, `lower`, `upper`, `int`, `float`, `bool`, `abs`, `round`, `min`,
-    `max`; methods of texts that do not build larger ones (`startswith`, `count`, `strip`...). Operators as in Python:
+    `max`; methods of strings that do not enlarge them (`startswith`, `count`, `strip`...). Operators as in Python:
     `and or not`, `< <= == != in`, `+ - * / // % **`, `a if b else c`, `text[:100]`.
     An expression is evaluated by simpleeval, never by `eval`: it can read only the row, and it cannot run for long,
     because there are no loops, powers are bounded and text cannot be repeated or formatted.
@@ -137,9 +137,9 @@ class Expression(Step):
     row_by_row: ClassVar[bool] = True
 
     splits: Splits = Field(default_factory=train_only)  # splits that the step processes
-    keep: Annotated[str, Field(min_length=1, max_length=MAX_CHARACTERS)]  # keep the rows for which it is true
+    keep: Annotated[str, Field(min_length=1, max_length=MAX_CHARACTERS)]  # expression that is true for the rows to keep
     columns: list[Annotated[str, Field(min_length=1)]] = Field(default_factory=list)  # metadata columns to use as names
-    on_error: Literal["drop", "keep"] = "drop"  # for a row where it fails (a missing column, text < 3)
+    on_error: Literal["drop", "keep"] = "drop"  # for rows on which the expression fails (a missing column, text < 3)
 
     def __post_init__(self) -> None:
         """Refuse invalid expressions and unknown names."""
@@ -149,7 +149,7 @@ class Expression(Step):
         _check(_parse(self.keep), [*NAMES, *self.columns])
 
     def apply(self, conversations: Sequence[Conversation], context: Context) -> Iterator[Conversation]:
-        """Yield the conversations for which the expression is true; counts the others and the failures."""
+        """Yield the conversations for which the expression is true; count the others and the failures."""
         tree = _parse(self.keep)
         evaluator = _evaluator()
         used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} - FUNCTIONS.keys()
@@ -185,7 +185,7 @@ def _evaluator() -> Any:
 
 
 def _failure(error: Exception) -> str:
-    """An error as a reason that rows share: its kind, or the missing column."""
+    """Describe an error without details of its row: the missing column, or the kind of error."""
     return f"no {error}" if isinstance(error, KeyError) else type(error).__name__
 
 
@@ -234,5 +234,5 @@ def _check(tree: ast.expr, names: list[str]) -> None:
 def _source(node: ast.AST) -> str:
     try:
         return repr(ast.unparse(node)[:60])
-    except Exception:  # a node that has no source of its own
+    except Exception:  # a node without source text
         return type(node).__name__

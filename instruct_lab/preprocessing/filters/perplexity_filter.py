@@ -21,17 +21,17 @@ from instruct_lab.preprocessing.base import Context, Need, Part, Splits, Step, p
 Name = Annotated[str, Field(min_length=1)]
 Bound = Annotated[float, Field(ge=1)] | None
 WINDOW_ROWS = 256
-"""Rows that are sorted by length together, so that a batch has texts of similar length."""
+"""Number of rows that are sorted by length together, so that a batch has texts of similar length."""
 MAX_LOGITS = 1 << 24
 """Largest number of float32 logits that the loss is computed over at once."""
 CHARACTERS_PER_TOKEN = 32
-"""Texts are cut to this many characters per token of `max_tokens` before they are encoded."""
+"""Before a text is encoded, it is cut to `max_tokens` times this many characters."""
 MAX_EXPONENT = 700
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 
 
 class Scored(NamedTuple):
-    """Token ids of a text, and how many of them at the start are not counted."""
+    """Token ids of a context and a text, and the number of context ids, which are not scored."""
 
     ids: list[int]
     num_context: int
@@ -41,10 +41,10 @@ class Scored(NamedTuple):
 class PerplexityFilter(Step):
     """Drops conversations whose perplexity under a language model is too high or too low.
 
-    Perplexity is exp of the mean negative log-likelihood of a text's tokens, summed in float32; the first token is
-    predicted from the model's beginning-of-text token, if it has one. Very high values are noise, very low ones
-    repetition or memorised text. The audit has the quantiles: read them before choosing bounds. It needs one pass of
-    the model over all text, which makes it the slowest step. Source: CCNet (Wenzek et al., 2020).
+    Perplexity is exp of the mean negative log-likelihood of a text's tokens, computed in float32. The first token is
+    predicted from the tokenizer's beginning-of-text or else end-of-text token, if it has one. Very high values suggest
+    noise, very low values repetition or memorised text. Read the quantiles in the audit before choosing bounds. This is
+    the slowest step, because the model reads all text once. Source: CCNet (Wenzek et al., 2020).
     """
 
     needs: ClassVar[frozenset[Need]] = frozenset({"data"})
@@ -54,13 +54,13 @@ class PerplexityFilter(Step):
     revision: Name | None = None  # commit, tag or branch of that repository; null: its main branch
     of: Part = "conversation"  # the part that is scored
     given_prompt: bool = False  # with of=answer: the prompt precedes it as context and is not counted
-    min_perplexity: Bound = None  # lowest that is kept; null: no bound
-    max_perplexity: Bound = None  # highest that is kept; null: no bound
+    min_perplexity: Bound = None  # lowest perplexity that is kept; null: no bound
+    max_perplexity: Bound = None  # highest perplexity that is kept; null: no bound
     min_tokens: Annotated[int, Field(ge=1)] = 10  # texts with fewer tokens are kept
-    max_tokens: Annotated[int, Field(ge=2)] = 512  # length of the start of a text that is scored
-    batch_tokens: Annotated[int, Field(ge=1)] = 2048  # most tokens in a batch, with padding; at least one text
+    max_tokens: Annotated[int, Field(ge=2)] = 512  # number of tokens at the start of a text that are scored
+    batch_tokens: Annotated[int, Field(ge=1)] = 2048  # most tokens in a batch, with padding; at least one row
     device: Name = "auto"  # cpu, cuda, cuda:1...; auto: a GPU if there is one
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"  # of the model; the loss is always in float32
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"  # dtype of the model; the loss is in float32
 
     def __post_init__(self) -> None:
         """Refuse bounds that keep all or no rows, and fields that do not fit together."""
@@ -76,7 +76,7 @@ class PerplexityFilter(Step):
             raise Refusal("revision", "applies to a Hub repository, but model is a folder")
 
     def problems(self) -> Iterator[Problem]:
-        """A path that is not a folder, and a folder without a model."""
+        """Report a path that is not a folder, and a folder without a model."""
         folder = self._folder()
         if folder is not None and not (folder / "config.json").is_file():
             yield Problem(key="model", value=self.model, reason="the folder has no config.json, so it is not a model")
@@ -84,7 +84,7 @@ class PerplexityFilter(Step):
             yield Problem(key="model", value=self.model, reason="there is no such folder")
 
     def data_fingerprint(self, cache_path: Path) -> str:
-        """SHA-256 of the folder's files, or the repository's name and revision."""
+        """Return the SHA-256 of the folder's files, or the repository's name and revision."""
         folder = self._folder()
         if folder is None:
             return f"{self.model}@{self.revision or 'main'}"
@@ -95,7 +95,7 @@ class PerplexityFilter(Step):
         return digest.hexdigest()
 
     def apply(self, conversations: Sequence[Conversation], context: Context) -> Iterator[Conversation]:
-        """Yield the conversations within the bounds; counts the others, and those that are too short.
+        """Yield the conversations within the bounds; count the dropped rows and those with too few tokens.
 
         Raises:
             InstructLabError: the model cannot be loaded.
@@ -158,8 +158,8 @@ class Scorer:
 
     Args:
         model: a causal language model.
-        tokenizer: the model's.
-        max_tokens: tokens of a text that are scored; fewer if the model has fewer positions.
+        tokenizer: the model's tokenizer.
+        max_tokens: largest number of tokens of a text that are scored; fewer if the model has fewer positions.
         batch_tokens: largest number of tokens in a batch, with padding.
     """
 
@@ -171,7 +171,7 @@ class Scorer:
         self.max_tokens = min(max_tokens, positions - len(self.start))
 
     def perplexities(self, pairs: list[tuple[str, str]], min_tokens: int) -> list[float | None]:
-        """The perplexity of each text after its context; `None` if too few tokens are counted."""
+        """Compute the perplexity of each text after its context; `None` if too few tokens are scored."""
         contexts = self._ids([context for context, _ in pairs], last=True)
         texts = self._ids([text for _, text in pairs])
         scored = [self._fit(*ids) for ids in zip(contexts, texts, strict=True)]
@@ -193,7 +193,7 @@ class Scorer:
         return ids
 
     def _fit(self, context: list[int], text: list[int]) -> Scored:
-        """Context and text within `max_tokens`: the end of the context gets what the text leaves, at least half."""
+        """Cut context and text to `max_tokens`; the context's end gets the space after the text, at least half."""
         text = text[: self.max_tokens]
         space = max(self.max_tokens - len(text), self.max_tokens // 2)
         context = self.start + context[len(context) - min(len(context), space) :]
@@ -224,12 +224,12 @@ class Scorer:
 
 
 def _span(row: Scored) -> tuple[int, int]:
-    """Start and end of the counted tokens of a row."""
+    """Return the start and end of the scored tokens of a row."""
     return row.num_context, len(row.ids)
 
 
 def _quantiles(perplexities: array[float]) -> dict[str, float | str]:
-    """Quantiles by name, without NaN, as JSON values."""
+    """Compute quantiles by name as JSON values; ignore NaN."""
     values = sorted(value for value in perplexities if not math.isnan(value))
     if not values:
         return {}

@@ -38,7 +38,7 @@ class Text:
     """A text with its words, lines and character shares, each computed when a rule first needs it.
 
     Args:
-        whole: the text.
+        whole: the full text.
     """
 
     def __init__(self, whole: str) -> None:
@@ -46,17 +46,17 @@ class Text:
 
     @functools.cached_property
     def words(self) -> list[str]:
-        """Its words."""
+        """The words of the text."""
         return split_words(self.whole)
 
     @functools.cached_property
     def lines(self) -> list[str]:
-        """Its non-empty lines, stripped."""
+        """The non-empty lines of the text, stripped."""
         return [line for line in map(str.strip, self.whole.split("\n")) if line]
 
     @functools.cached_property
     def kinds(self) -> tuple[float, float]:
-        """Its shares of letters and of symbols."""
+        """The shares of letters and of symbols among the characters other than white space."""
         return shares_of_kinds(self.whole)
 
 
@@ -64,40 +64,41 @@ class Text:
 class Quality(Step):
     """Drops conversations by rules about their text; a rule applies only if its field is set.
 
-    Shares and means are not meaningful for short texts (`Yes.`, `42`, a title), so they apply from `judged_from_words`
-    words on. Rules apply to the part `of`; the last three compare prompt and answer. In scripts without spaces each
-    character is a word, and the rules about word length and stop words do not apply.
-    Sources: Gopher (Rae et al., 2021, appendix A.1.1) and C4 (Raffel et al., 2020, section 2.2), written for web pages:
-    their thresholds drop most instruction data, so the option files use others.
+    Shares and means are not meaningful for short texts (`Yes.`, `42`, a title), so rules about them skip texts of fewer
+    than `judged_from_words` words. Rules apply to the part `of`, except `prompt_phrases` (the prompt), `drop_echoes`
+    and the bounds of the answer ratio (prompt and answer). In scripts without spaces each character is a word; rules
+    about word length and about stop words of other scripts do not apply.
+    Sources: Gopher (Rae et al., 2021, appendix A.1.1) and C4 (Raffel et al., 2020, section 2.2). Their thresholds are
+    for web pages and drop most instruction data, so the option files use others.
     """
 
     row_by_row: ClassVar[bool] = True
 
     splits: Splits = Field(default_factory=train_only)  # splits that the step processes
     of: Part = "answer"  # the part that the rules apply to
-    judged_from_words: Fewest = 20  # shares, means and stop words apply from this many words on
+    judged_from_words: Fewest = 20  # texts with fewer words skip rules about shares, means and stop words
     min_words: Fewest = 0  # fewest words
     max_words: Most = None  # most words; null: no bound, here and below
-    min_sentences: Fewest = 0  # fewest sentences, counted by their ends
+    min_sentences: Fewest = 0  # fewest sentences, counted by their final punctuation
     min_mean_word_length: Ratio = None  # smallest mean of characters per word
-    max_mean_word_length: Ratio = None  # largest mean
-    max_hashes_per_word: Ratio = None  # number signs per word
-    max_ellipses_per_word: Ratio = None  # ellipses per word
-    min_letters: Share = None  # share of letters among characters other than white space
-    max_symbols: Share = None  # share of symbols among characters other than white space
-    min_words_with_letters: Share = None  # share of words with at least one letter
+    max_mean_word_length: Ratio = None  # largest mean of characters per word
+    max_hashes_per_word: Ratio = None  # most number signs (#) per word
+    max_ellipses_per_word: Ratio = None  # most ellipses per word
+    min_letters: Share = None  # smallest share of letters among characters other than white space
+    max_symbols: Share = None  # largest share of symbols among characters other than white space
+    min_words_with_letters: Share = None  # smallest share of words with at least one letter
     min_stop_words: Fewest = 0  # number of different stop words that a text needs
     stop_words: list[str] = Field(default_factory=lambda: list(GOPHER_STOP_WORDS))  # in lower case
-    max_bullet_lines: Share = None  # share of lines that begin with a bullet
-    max_ellipsis_lines: Share = None  # share of lines that end with an ellipsis
-    min_finished_lines: Share = None  # share of lines of five or more words that end with punctuation
-    max_repeated_lines: Share = None  # share of lines that repeat an earlier one
+    max_bullet_lines: Share = None  # largest share of lines that begin with a bullet
+    max_ellipsis_lines: Share = None  # largest share of lines that end with an ellipsis
+    min_finished_lines: Share = None  # smallest share of lines of five or more words that end with punctuation
+    max_repeated_lines: Share = None  # largest share of lines that repeat an earlier line
     drop_unfinished: bool = False  # drop a text that ends with an ellipsis
-    phrases: list[Annotated[str, Field(min_length=1)]] = Field(default_factory=list)  # drop rows with one, in any case
-    prompt_phrases: list[Annotated[str, Field(min_length=1)]] = Field(default_factory=list)  # the same, in the prompt
+    phrases: list[Annotated[str, Field(min_length=1)]] = Field(default_factory=list)  # drop rows with one; case ignored
+    prompt_phrases: list[Annotated[str, Field(min_length=1)]] = Field(default_factory=list)  # phrases in the prompt
     drop_echoes: bool = False  # drop an answer that repeats the last question
     min_answer_ratio: Ratio = None  # smallest ratio of answer to prompt, in characters
-    max_answer_ratio: Ratio = None  # largest ratio
+    max_answer_ratio: Ratio = None  # largest ratio of answer to prompt, in characters
 
     def __post_init__(self) -> None:
         """Refuse bounds that drop every row, and a step without a rule."""
@@ -112,7 +113,7 @@ class Quality(Step):
             raise Refusal("of", "no rule is set, so no row would be dropped: set one")
 
     def apply(self, conversations: Sequence[Conversation], context: Context) -> Iterator[Conversation]:
-        """Yield the conversations that pass every rule; counts the others by the first rule that fails."""
+        """Yield the conversations that pass every rule; count the others by the first rule that fails."""
         rules, pair_rules = self._rules(), self._pair_rules()
 
         def reason(conversation: Conversation) -> str | None:
@@ -126,7 +127,7 @@ class Quality(Step):
         return filter_rows(conversations, context, reason)
 
     def _rules(self) -> list[tuple[str, bool, Callable[[Text], bool]]]:
-        """The rules that are set: the reason to drop, whether it applies to short texts too, and its test."""
+        """List the rules that are set: reason to drop, whether the rule applies to short texts too, and test."""
         has_phrase = _phrase_search(self.phrases)
         measures: list[tuple[str, str, bool, Callable[[Text], float | None]]] = [
             ("words", "words", True, lambda text: len(text.words)),
@@ -157,7 +158,7 @@ class Quality(Step):
         return rules
 
     def _pair_rules(self) -> list[tuple[str, Callable[[Conversation], bool]]]:
-        """The rules about prompt and answer that are set: the reason to drop, and the test."""
+        """List the rules about prompt and answer that are set: reason to drop, and test."""
         rules: list[tuple[str, Callable[[Conversation], bool]]] = []
         has_phrase = _phrase_search(self.prompt_phrases)
         fewest, most = self.min_answer_ratio, self.max_answer_ratio
@@ -179,7 +180,7 @@ class Quality(Step):
 
 
 def shares_of_kinds(text: str) -> tuple[float, float]:
-    """The shares of letters (with their marks) and of symbols among the characters of a text except white space."""
+    """Compute the shares of letters (with marks) and of symbols among a text's characters other than white space."""
     if text.isascii():
         spaceless = "".join(text.split()).encode()
         letters = len(spaceless) - len(spaceless.translate(None, LETTERS))
@@ -243,7 +244,7 @@ def _repeated(text: Text) -> float | None:
 
 
 def _phrase_search(phrases: list[str]) -> Callable[[str], bool] | None:
-    """A search for any of the phrases, in any case, at word boundaries if a phrase starts or ends with a letter."""
+    """Return a case-insensitive search for phrases; their ends that are letters or digits match at word boundaries."""
     if not phrases:
         return None
     lowered = [phrase.lower() for phrase in phrases]
@@ -252,7 +253,7 @@ def _phrase_search(phrases: list[str]) -> Callable[[str], bool] | None:
 
     def has_phrase(text: str) -> bool:
         text = text.lower()
-        return any(phrase in text for phrase in lowered) and pattern.search(text) is not None  # the faster test first
+        return any(phrase in text for phrase in lowered) and pattern.search(text) is not None  # the faster check first
 
     return has_phrase
 

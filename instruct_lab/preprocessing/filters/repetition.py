@@ -24,33 +24,33 @@ LETTER_OR_DIGIT = re.compile(r"[^\W_]")
 
 @component
 class Repetition(Step):
-    """Drops conversations of which too large a share is repetition.
+    """Drops conversations in which too much of the text is repetition.
 
-    Shares are of characters in words or lines, without white space. A line, paragraph or n-gram is a duplicate if it
-    occurred before: the first occurrence is not counted, and no character is counted twice. Lines without a letter or
-    digit (a closing brace, a ruler) are ignored. In scripts without spaces each character is a word. Time and memory
-    grow linearly with the length of the text.
-    Source: the repetition rules of Gopher (Rae et al., 2021, table A1), whose numbers are for web pages.
+    White space between words and around lines does not count in shares of characters. A line, paragraph or
+    n-gram is a duplicate if it occurred before: the first occurrence is not counted, and no character is counted twice.
+    Lines without a letter or digit (a closing brace, a ruler) are ignored. In scripts without spaces each character is
+    a word. Time and memory grow linearly with the length of the text.
+    Source: the repetition rules of Gopher (Rae et al., 2021, table A1), whose thresholds are for web pages.
     """
 
     row_by_row: ClassVar[bool] = True
 
     splits: Splits = Field(default_factory=train_only)  # splits that the step processes
     of: Part = "answer"  # the part that is examined
-    judged_from_words: Annotated[int, Field(ge=0)] = 30  # for shorter texts only max_character_run applies
-    max_duplicate_lines: Share = None  # share of lines that are duplicates; null: any, here and below
-    max_duplicate_line_characters: Share = None  # share of characters in them
-    max_duplicate_paragraphs: Share = None  # share of paragraphs (between empty lines) that are duplicates
-    max_duplicate_paragraph_characters: Share = None  # share of characters in them
-    max_top_2gram: Share = None  # share of characters in the most frequent pair of words
-    max_top_3gram: Share = None  # in the most frequent three words
-    max_top_4gram: Share = None  # in the most frequent four words
-    max_duplicate_5gram: Share = None  # share of characters in duplicates of five words
-    max_duplicate_6gram: Share = None  # of six words
-    max_duplicate_7gram: Share = None  # of seven words
-    max_duplicate_8gram: Share = None  # of eight words
-    max_duplicate_9gram: Share = None  # of nine words
-    max_duplicate_10gram: Share = None  # of ten words
+    judged_from_words: Annotated[int, Field(ge=0)] = 30  # to texts with fewer words, only max_character_run applies
+    max_duplicate_lines: Share = None  # largest share of lines that are duplicates; null: no bound, here and below
+    max_duplicate_line_characters: Share = None  # largest share of characters in duplicate lines
+    max_duplicate_paragraphs: Share = None  # largest share of duplicates among paragraphs (between empty lines)
+    max_duplicate_paragraph_characters: Share = None  # largest share of characters in duplicate paragraphs
+    max_top_2gram: Share = None  # largest share of characters in the most frequent pair of words
+    max_top_3gram: Share = None  # largest share of characters in the most frequent three words
+    max_top_4gram: Share = None  # largest share of characters in the most frequent four words
+    max_duplicate_5gram: Share = None  # largest share of characters in duplicate sequences of five words
+    max_duplicate_6gram: Share = None  # largest share of characters in duplicate sequences of six words
+    max_duplicate_7gram: Share = None  # largest share of characters in duplicate sequences of seven words
+    max_duplicate_8gram: Share = None  # largest share of characters in duplicate sequences of eight words
+    max_duplicate_9gram: Share = None  # largest share of characters in duplicate sequences of nine words
+    max_duplicate_10gram: Share = None  # largest share of characters in duplicate sequences of ten words
     max_character_run: Annotated[int, Field(ge=1)] | None = None  # most repeats of a letter or digit in a row
 
     def __post_init__(self) -> None:
@@ -59,7 +59,7 @@ class Repetition(Step):
             raise Refusal("max_duplicate_lines", "no bound is set, so no row would be dropped: set one")
 
     def apply(self, conversations: Sequence[Conversation], context: Context) -> Iterator[Conversation]:
-        """Yield the conversations within the bounds; counts the others."""
+        """Yield the conversations within the bounds; count the others."""
         lines, ngrams = self._line_bounds(), self._ngram_bounds()
         runs = self.max_character_run
         run = re.compile(rf"([^\W_])\1{{{runs},}}") if runs is not None else None
@@ -93,7 +93,7 @@ class Repetition(Step):
 
 
 def line_shares(text: str) -> dict[str, float]:
-    """Shares of duplicate lines and paragraphs, and of the characters in them, by name."""
+    """Compute the shares of duplicate lines and paragraphs, and of the characters in them, by name."""
     lines = [line.strip() for line in text.split("\n")]
     paragraphs = ["\n".join(block) for filled, block in itertools.groupby(lines, key=bool) if filled]
     shares = {}
@@ -107,10 +107,10 @@ def line_shares(text: str) -> dict[str, float]:
 
 
 def ngram_shares(words: list[str], wanted: dict[str, float] | None = None) -> dict[str, float]:
-    """Shares of characters in repeated n-grams, by name; shares of 0 are omitted.
+    """Compute the shares of characters in repeated n-grams, by name; omit shares of 0.
 
-    An n-gram can repeat only if its first n-1 words do, so each length examines only what the shorter one left, and the
-    search ends when nothing repeats: for ordinary text at two or three words.
+    An n-gram can repeat only if its first n-1 words repeat. So each length examines only n-grams whose start repeated
+    at the length before, and the search ends when nothing repeats: in ordinary text, at two or three words.
 
     Args:
         words: the words of a text.
@@ -123,7 +123,7 @@ def ngram_shares(words: list[str], wanted: dict[str, float] | None = None) -> di
     ends = [0, *itertools.accumulate(map(len, words))]  # characters before each word
     total, size = ends[-1], len(numbers)
     shares: dict[str, float] = {}
-    starts, grams = list(range(len(ids))), ids  # where repeated n-grams start, and their numbers
+    starts, grams = list(range(len(ids))), ids  # start and id of each repeated n-gram
     for n in range(2, max(requested, default=0) + 1):
         while starts and starts[-1] + n > len(ids):
             starts.pop()
@@ -143,7 +143,7 @@ def ngram_shares(words: list[str], wanted: dict[str, float] | None = None) -> di
 
 
 def _in_top(starts: list[int], keys: list[int], counts: Counter[int], ends: list[int], n: int) -> int:
-    """Characters in the most frequent n-gram; of several, in the one with the most characters."""
+    """Count the characters in the most frequent n-gram; ties go to the n-gram that covers the most characters."""
     most = max(counts.values())
     top: dict[int, list[int]] = {key: [] for key, count in counts.items() if count == most}
     for start, key in zip(starts, keys, strict=True):
@@ -153,14 +153,14 @@ def _in_top(starts: list[int], keys: list[int], counts: Counter[int], ends: list
 
 
 def _in_duplicates(starts: list[int], keys: list[int], counts: Counter[int], ends: list[int], n: int) -> int:
-    """Characters in n-grams that occurred before."""
+    """Count the characters in n-grams that occurred before."""
     seen: set[int] = set()
     repeats = [start for start, key in zip(starts, keys, strict=True) if key in seen or seen.add(key)]  # type: ignore[func-returns-value]
     return _covered(repeats, ends, n)
 
 
 def _covered(starts: list[int], ends: list[int], n: int) -> int:
-    """Characters in the n words from each start, each counted once."""
+    """Count the characters in the n words from each start; count overlaps once."""
     characters = reached = 0
     for start in starts:
         characters += ends[start + n] - ends[max(start, reached)]

@@ -29,9 +29,9 @@ ABSENT = "(none)"
 class Sample(Step):
     """Keeps a sample of the rows: a share of each stratum, with bounds per stratum and in total.
 
-    Rows are selected by a hash of the seed and their id, the lowest of each stratum first. So the same rows are
-    selected on every machine and in every order, a smaller sample is part of a larger one, and an added row replaces at
-    most one other. The order of rows does not change. Memory: 20 to 30 bytes per row.
+    In each stratum, the rows with the lowest hashes of seed and id are selected. So the selection is the same on every
+    machine and for every order of the rows, a smaller sample is part of a larger one, and an added row replaces at most
+    one other row. The order of rows does not change. Memory: 20 to 30 bytes per row.
     Source: bottom-k sampling (Cohen and Kaplan, 2007).
     """
 
@@ -41,12 +41,12 @@ class Sample(Step):
     by: Literal["source", "length", "column"] | None = None  # what defines the strata; null: one stratum
     column: Annotated[str, Field(min_length=1)] | None = None  # with by=column: the metadata column
     of: Part = "conversation"  # with by=length: the part whose characters are counted
-    num_quantiles: Annotated[int, Field(ge=2, le=1000)] = 4  # with by=length: number of strata, equally large
-    share: Annotated[float, Field(gt=0, le=1)] | None = None  # share of each stratum that is kept; null: all of it
+    num_quantiles: Annotated[int, Field(ge=2, le=1000)] = 4  # with by=length: number of strata of equal size
+    share: Annotated[float, Field(gt=0, le=1)] | None = None  # share of each stratum to keep; null: all rows
     max_per_stratum: Most = None  # most rows per stratum; null: no bound
     max_rows: Most = None  # most rows in total; null: no bound
     allocation: Literal["proportional", "equal"] = "proportional"  # how max_rows is divided among strata
-    seed: Annotated[int, Field(ge=0)] = 0  # of the selection
+    seed: Annotated[int, Field(ge=0)] = 0  # seed of the selection
 
     def __post_init__(self) -> None:
         """Refuse a sample of all rows, and fields that do not fit together."""
@@ -56,7 +56,7 @@ class Sample(Step):
             raise Refusal("column", "is the metadata column of by=column: set both or neither")
 
     def apply(self, conversations: Sequence[Conversation], context: Context) -> Iterator[Conversation]:
-        """Yield the selected rows; counts the others, and notes rows before and after by stratum.
+        """Yield the selected rows; count the others, and the rows of each stratum before and after.
 
         Raises:
             InstructLabError: no row has the column that defines the strata.
@@ -78,7 +78,7 @@ class Sample(Step):
                 context.count_dropped("not sampled", conversation)
 
     def _read(self, conversations: Sequence[Conversation]) -> tuple[list[str], np.ndarray, np.ndarray]:
-        """The names of the strata, and every row's stratum index and hash."""
+        """Return the names of the strata, and every row's stratum index and hash."""
         import numpy as np
 
         hashes = array("Q")
@@ -110,7 +110,7 @@ class Sample(Step):
         return value if isinstance(value, str) else json.dumps(value, sort_keys=True, default=str)
 
     def _quotas(self, sizes: np.ndarray) -> np.ndarray:
-        """The number of rows to keep of each stratum."""
+        """Return the number of rows to keep in each stratum."""
         import numpy as np
 
         quotas = sizes if self.share is None else np.floor(sizes * self.share + 0.5).astype(sizes.dtype)
@@ -147,7 +147,7 @@ def _hash(id_: str, seed: int) -> int:
 
 
 def _quantiles(lengths: np.ndarray, num_quantiles: int) -> tuple[list[str], np.ndarray]:
-    """Strata by length with about equally many rows; fewer if many rows have the same length."""
+    """Divide rows by length into strata of about equal size; into fewer if many rows have the same length."""
     import numpy as np
 
     inner = np.arange(1, num_quantiles) / num_quantiles
@@ -160,7 +160,7 @@ def _quantiles(lengths: np.ndarray, num_quantiles: int) -> tuple[list[str], np.n
 
 
 def _lowest(strata: np.ndarray, hashes: np.ndarray, sizes: np.ndarray, quotas: np.ndarray) -> np.ndarray:
-    """Flags of the rows with the lowest hashes of their stratum; the first of equal ones (duplicate rows)."""
+    """Flag the rows with the lowest hashes of their stratum; ties (duplicate rows) go to the first."""
     import numpy as np
 
     order = np.lexsort((hashes, strata))  # stable
@@ -172,7 +172,7 @@ def _lowest(strata: np.ndarray, hashes: np.ndarray, sizes: np.ndarray, quotas: n
 
 
 def _proportional(quotas: np.ndarray, total: int) -> np.ndarray:
-    """The total divided in proportion, by largest remainders."""
+    """Divide the total among strata in proportion to their quotas, by largest remainders."""
     import numpy as np
 
     exact = quotas * (total / quotas.sum())
@@ -183,7 +183,7 @@ def _proportional(quotas: np.ndarray, total: int) -> np.ndarray:
 
 
 def _equal(quotas: np.ndarray, total: int) -> np.ndarray:
-    """The total divided equally; what a small stratum cannot use goes to the others."""
+    """Divide the total equally among strata; rows that a small stratum cannot fill go to the others."""
     import numpy as np
 
     shares = np.zeros_like(quotas)

@@ -1,4 +1,4 @@
-"""What counts as a word in rules about length, quality and repetition."""
+"""The definition of a word in rules about length, quality and repetition."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ WORD = re.compile(f"[{HAN}{KANA}]|[{SOUTHEAST_ASIAN}][{MARKS}]*|[^\\s{HAN}{KANA}
 
 
 def split_words(text: str) -> list[str]:
-    """The words of a text, separated by white space.
+    """Split a text into words at white space.
 
-    Scripts without spaces between words are counted by character: each Chinese or Japanese character is a word, and
+    Scripts without spaces between words are split by character: each Chinese or Japanese character is a word, and
     each Thai, Lao, Burmese or Khmer letter with its marks. Chinese and Japanese punctuation is not a word.
     """
     if text.isascii() or not UNSPACED.search(text):
