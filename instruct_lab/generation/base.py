@@ -1,4 +1,4 @@
-"""The answers that metrics score."""
+"""The predictions that metrics score."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ class Answer:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Prediction:
-    """One answer, with what it is compared to.
+    """One generated answer and its references.
 
     Args:
-        id: that of the conversation.
+        id: the id of the conversation.
         split: the split of the conversation.
         prompt: the last message before the answer.
-        text: the answer.
+        text: the generated answer.
         references: acceptable answers.
-        metadata: the conversation's other columns (a program's tests, instructions to verify).
+        metadata: other columns of the conversation, such as a program's tests.
         samples: further answers to the same prompt, drawn independently, if the run asks for several.
         num_cut: how many of these answers ended at the length limit instead of a stop token.
         reference_tokens: tokens of the longest reference.

@@ -1,4 +1,4 @@
-"""Batched decoding by `generate` of transformers, with every setting of its own."""
+"""Batched decoding with the `generate` method of transformers; every setting is passed explicitly."""
 
 from __future__ import annotations
 
@@ -13,19 +13,18 @@ from transformers import GenerationConfig, LogitsProcessorList
 from instruct_lab.generation.next_token import DrawnToken, RepetitionPenalty, Sampling
 
 FIRST_AND_FORBIDDEN_TOKENS = ("forced_bos_token_id", "bad_words_ids")
-"""Fields of an encoder-decoder's generation config that decide, beside its start token, which token comes first and
-which never."""
+"""Fields of an encoder-decoder's generation config for a forced first token and for tokens that must not occur."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How a batch is decoded; the fields are those of `Generation`, except for these.
+    """Decoding settings of a batch. Fields that are not described here have the same meaning as in `Generation`.
 
     Args:
         sampling: the distribution that tokens are drawn from; None: the most likely token is chosen.
-        stop_token_ids: an answer ends before the first of these.
-        pad_token_id: fills up shorter prompts.
-        decoder_start: what `decoder_start` returns.
+        stop_token_ids: an answer ends before the first stop token.
+        pad_token_id: pads shorter prompts.
+        decoder_start: the result of the function `decoder_start`.
     """
 
     max_new_tokens: int
@@ -39,13 +38,13 @@ class Settings:
 
     @property
     def samples_beams(self) -> bool:
-        """Whether beams are drawn, which only transformers' own sampling does."""
+        """Whether beam search samples its tokens; only transformers' own sampling can do this."""
         return self.sampling is not None and self.num_beams > 1
 
 
 @contextlib.contextmanager
 def evaluation_mode(model: Any) -> Iterator[None]:
-    """Evaluation mode, no gradients, and none of the model's own generation defaults; all are restored afterwards."""
+    """Switch to evaluation mode, without gradients and the model's generation defaults; restore all three on exit."""
     modes = [(module, module.training) for module in model.modules()]
     own = [
         (module, module.generation_config)
@@ -66,18 +65,18 @@ def evaluation_mode(model: Any) -> Iterator[None]:
 
 
 def has_prefix_before_padding(model: Any) -> bool:
-    """Whether virtual tokens come before the text, so that padding would separate them and count as distance."""
+    """Whether virtual tokens precede the text. Padding between them and the text would change the positions."""
     has_virtual_tokens = getattr(getattr(model, "active_peft_config", None), "is_prompt_learning", False)
     return bool(has_virtual_tokens) and not model.config.is_encoder_decoder
 
 
 def decoder_start(model: Any) -> dict[str, Any]:
-    """Arguments of a generation config with which an encoder-decoder starts its text, and what it must not write.
+    """Return the generation-config arguments for an encoder-decoder's first tokens and its forbidden tokens.
 
-    Call it before `evaluation_mode`: transformers keeps some of these values in the model's own generation config.
+    Call this before `evaluation_mode`: transformers keeps some of these values in the model's own generation config.
 
     Returns:
-        An empty dict for other models.
+        The arguments; an empty dict for other models.
     """
     if not model.config.is_encoder_decoder:
         return {}
@@ -91,13 +90,13 @@ def decoder_start(model: Any) -> dict[str, Any]:
 def decode(
     model: Any, prompts: Sequence[Sequence[int]], settings: Settings, seeds: Sequence[int] = ()
 ) -> list[list[int]]:
-    """Answers of one batch, as token ids before the first stop token.
+    """Generate the answers of one batch, as token ids before the first stop token.
 
     Args:
-        model: inside `evaluation_mode`.
+        model: a model inside `evaluation_mode`.
         prompts: token ids.
         settings: how answers are decoded.
-        seeds: of sampling, one for each prompt.
+        seeds: random seed for each prompt; used only for sampling.
     """
     if settings.samples_beams and len(prompts) > 1:  # transformers draws all rows of a batch from one random state
         return [decode(model, [prompt], settings, [seed])[0] for prompt, seed in zip(prompts, seeds, strict=True)]
@@ -141,12 +140,12 @@ def _generation_config(settings: Settings) -> GenerationConfig:
 
 
 def _logits_processors(settings: Settings, mask: torch.Tensor, seeds: Sequence[int]) -> LogitsProcessorList:
-    """The repetition penalty, and the drawn tokens.
+    """Return the processors for the repetition penalty and for sampling, if the settings use them.
 
     Args:
         settings: how answers are decoded.
-        mask: int64 `[batch, seq]`, of the text that the model continues.
-        seeds: of sampling, one for each row.
+        mask: attention mask of the text that the model continues, int64 `[batch, seq]`.
+        seeds: random seed for each row; used only for sampling.
     """
     processors = LogitsProcessorList()
     if settings.repetition_penalty != 1:

@@ -1,4 +1,4 @@
-"""How answers are decoded."""
+"""Settings of decoding."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ SAMPLING_FIELDS = ("temperature", "top_p", "top_k")
 class Generation(Component):
     """How answers are decoded: greedily, by beam search or by sampling.
 
-    The checkpoint's own generation defaults are not used. In float32 an answer does not depend on which prompts are
-    decoded in the same batch; nor does a sampled one, since each prompt has its own seed.
+    The checkpoint's own generation defaults are not used. In float32 an answer does not depend on the other prompts in
+    its batch. This also holds for sampled answers, because each prompt has its own seed.
     """
 
-    max_new_tokens: Annotated[int, Field(ge=1)] = 64  # longest answer
-    do_sample: bool = False  # draw from the distribution instead of taking its maximum
+    max_new_tokens: Annotated[int, Field(ge=1)] = 64  # maximum number of tokens in an answer
+    do_sample: bool = False  # sample tokens instead of choosing the most likely one
     temperature: Annotated[float, Field(gt=0)] | None = None  # sampling: below 1 favours likely tokens; null: 1
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None  # sampling: smallest set with this probability; null: all
-    top_k: Annotated[int, Field(ge=1)] | None = None  # sampling: the k most likely; null: all
-    num_beams: Annotated[int, Field(ge=1)] = 1  # beams of beam search; 1: none
+    top_k: Annotated[int, Field(ge=1)] | None = None  # sampling: only the k most likely tokens; null: all
+    num_beams: Annotated[int, Field(ge=1)] = 1  # number of beams; 1: no beam search
     length_penalty: float | None = None  # beam search: above 0 favours longer answers; null: 1
     repetition_penalty: Annotated[float, Field(gt=0)] = (
-        1.0  # above 1: tokens seen before, in the prompt too, become less likely
+        1.0  # above 1: tokens that occur in the prompt or the answer become less likely
     )
     num_samples: Annotated[int, Field(ge=1)] = 1  # answers to each prompt; more than 1 needs do_sample
     batch_size: Annotated[int, Field(ge=1)] = 64  # prompts decoded together
@@ -58,17 +58,17 @@ class Generation(Component):
         stop_token_ids: Sequence[int],
         seeds: Sequence[int] | None = None,
     ) -> list[Answer]:
-        """Answers as text, in the order of the prompts, without special tokens; an answer may be empty.
+        """Generate answers as text without special tokens, in the order of the prompts. An answer may be empty.
 
         Args:
             model: a causal language model or an encoder-decoder, with or without adapters.
-            tokenizer: decodes the answers; its pad token fills up shorter prompts.
-            prompts: token ids, of any lengths.
-            stop_token_ids: an answer ends before the first of these.
-            seeds: of sampling, one for each prompt; None: drawn from torch's random state.
+            tokenizer: decodes the answers; its pad token pads shorter prompts.
+            prompts: token ids; lengths may differ.
+            stop_token_ids: an answer ends before the first stop token.
+            seeds: random seed for each prompt, for sampling; None: drawn from torch's random state.
 
         Raises:
-            InstructLabError: a prompt is empty, or leaves no room in the model's context.
+            InstructLabError: a prompt is empty, or leaves too little room in the model's context.
         """
         pad = tokenizer.pad_token_id
         answers = self.generate_ids(model, prompts, stop_token_ids, pad if isinstance(pad, int) else None, seeds)
@@ -88,20 +88,20 @@ class Generation(Component):
         pad_token_id: int | None = None,
         seeds: Sequence[int] | None = None,
     ) -> list[list[int]]:
-        """Answers as token ids, in the order of the prompts, without the stop token.
+        """Generate answers as token ids without the stop token, in the order of the prompts.
 
-        The model's modes (training or evaluation, of each module) and its own generation defaults are restored.
+        Each module's mode (training or evaluation) and the model's own generation defaults are restored afterwards.
 
         Args:
             model: a causal language model or an encoder-decoder, with or without adapters.
-            prompts: token ids, of any lengths.
-            stop_token_ids: an answer ends before the first of these.
-            pad_token_id: fills up shorter prompts on the left (on the right for an encoder), masked by length; it may
-                equal a stop token. None: 0.
-            seeds: of sampling, one for each prompt; None: drawn from torch's random state.
+            prompts: token ids; lengths may differ.
+            stop_token_ids: an answer ends before the first stop token.
+            pad_token_id: pads shorter prompts on the left, or on the right for an encoder-decoder. Padding is masked
+                by length, so this may be a stop token. None: 0.
+            seeds: random seed for each prompt, for sampling; None: drawn from torch's random state.
 
         Raises:
-            InstructLabError: a prompt is empty, or leaves no room in the model's context.
+            InstructLabError: a prompt is empty, or leaves too little room in the model's context.
         """
         import torch
 
@@ -141,7 +141,7 @@ class Generation(Component):
     def _batches(
         self, indices: list[int], prompts: Sequence[Sequence[int]], of_one_length: bool
     ) -> Iterator[list[int]]:
-        """The indices in batches; each of prompts of one length if padding would change an answer."""
+        """Split the indices into batches; with `of_one_length`, all prompts of a batch have the same length."""
         groups: Iterable[list[int]] = [indices]
         if of_one_length:
             groups = (list(group) for _, group in itertools.groupby(indices, key=lambda index: len(prompts[index])))
@@ -158,7 +158,7 @@ class Generation(Component):
                     f"Prompt {index + 1} of {len(prompts)} has no tokens", do="leave its conversation out of the data"
                 )
             longest = len(prompt) + self.max_new_tokens
-            if model.config.is_encoder_decoder:  # two texts, each with the whole context
+            if model.config.is_encoder_decoder:  # encoder and decoder can each use the whole context
                 longest = max(len(prompt), self.max_new_tokens)
             if context is not None and longest > context:
                 raise InstructLabError(

@@ -1,4 +1,4 @@
-"""The choice of the next token: the most likely one, or one that is drawn."""
+"""The choice of the next token: sampling with a seed for each row, and the repetition penalty."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from transformers import (
 
 @dataclasses.dataclass(frozen=True)
 class Sampling:
-    """The distribution that tokens are drawn from; None: no change of it."""
+    """Settings of the distribution that tokens are drawn from; None leaves the distribution unchanged."""
 
     temperature: float | None = None
     top_p: float | None = None
@@ -26,7 +26,7 @@ class Sampling:
 
     @property
     def warpers(self) -> LogitsProcessorList:
-        """The changes of the logits, in the order of transformers."""
+        """The logits processors for these settings, in the order that transformers applies them."""
         warpers = LogitsProcessorList()
         if self.temperature is not None and self.temperature != 1:
             warpers.append(TemperatureLogitsWarper(float(self.temperature)))
@@ -38,19 +38,19 @@ class Sampling:
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """Arguments of a generation config of transformers."""
+        """These settings as arguments of transformers' `GenerationConfig`."""
         return {"temperature": self.temperature or 1.0, "top_p": self.top_p or 1.0, "top_k": self.top_k or 0}
 
 
 class DrawnToken(LogitsProcessor):
-    """Draws a token for each row and leaves only that one, so that greedy search chooses it.
+    """Draw a token for each row and exclude all others, so that greedy search chooses the drawn token.
 
-    Each row has its own seed, so that its tokens do not depend on the other rows, which transformers' own sampling does
-    not offer.
+    Each row has its own seed, so its tokens do not depend on the other rows. transformers' own sampling does not offer
+    this.
 
     Args:
-        sampling: the distribution.
-        seeds: one for each row.
+        sampling: the distribution that tokens are drawn from.
+        seeds: random seed for each row.
     """
 
     def __init__(self, sampling: Sampling, seeds: Sequence[int]) -> None:
@@ -58,24 +58,24 @@ class DrawnToken(LogitsProcessor):
         self._warpers = sampling.warpers
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        """Logits `[rows, vocab]`: 0 for the drawn token, minus infinity for all others."""
+        """Return logits `[rows, vocab]`: 0 for the drawn token, minus infinity for all others."""
         wide = torch.float32 if scores.device.type == "mps" else torch.float64
         warped = self._warpers(input_ids, scores.float())
         cumulative = warped.softmax(dim=-1).to(wide).cumsum(dim=-1)  # [rows, vocab]
         uniform = torch.tensor([torch.rand((), generator=generator, dtype=wide) for generator in self._generators])
-        thresholds = uniform.to(cumulative)[:, None] * cumulative[:, -1:]  # inverse of the cumulative distribution
+        thresholds = uniform.to(cumulative)[:, None] * cumulative[:, -1:]  # for inverse transform sampling
         drawn = torch.searchsorted(cumulative, thresholds, right=True).clamp(max=scores.shape[-1] - 1)  # [rows, 1]
         return torch.full_like(scores, -torch.inf).scatter(1, drawn, 0.0)
 
 
 class RepetitionPenalty(LogitsProcessor):
-    """The penalty of Keskar et al., 2019 (CTRL), over the prompt and the answer, but not over the padding.
+    """The repetition penalty of Keskar et al., 2019 (CTRL), for tokens of the prompt and the answer.
 
-    The one of transformers counts padding as seen: if the pad token ends a turn, answers to shorter prompts would run
-    on, and depend on the batch.
+    transformers' own penalty also applies to padding. If the pad token ends a turn, answers to shorter prompts would
+    then not end, and they would depend on the batch.
 
     Args:
-        penalty: above 1: seen tokens become less likely.
+        penalty: above 1, tokens that already occur become less likely.
         mask: int64 `[rows, seq]`, 0 for the padding on the left.
     """
 
@@ -84,9 +84,9 @@ class RepetitionPenalty(LogitsProcessor):
         self._padding = (mask == 0).sum(dim=-1, keepdim=True)  # [rows, 1]
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        """Logits `[rows, vocab]` with seen tokens penalised."""
+        """Return logits `[rows, vocab]` in which tokens that already occur are penalised."""
         position = torch.arange(input_ids.shape[1], device=input_ids.device)
-        last = input_ids[:, -1:]  # used instead of padding: it is seen anyway
+        last = input_ids[:, -1:]  # replaces padding: it is penalised even without this
         tokens = torch.where(position < self._padding, last, input_ids)
         found = scores.gather(1, tokens)
         found = torch.where(found < 0, found * self._penalty, found / self._penalty)

@@ -1,4 +1,4 @@
-"""Learning-rate schedules: a factor of the peak rate for each optimizer step."""
+"""Learning-rate schedules: the factor by which each optimizer step multiplies the peak learning rate."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Position:
 
     Args:
         step: index of the optimizer step, from 0.
-        num_steps: of the whole run.
-        warmup: steps of warm-up, at most `step`.
+        num_steps: number of optimizer steps in the whole run.
+        warmup: number of warm-up steps; at most `step`.
     """
 
     step: int
@@ -32,16 +32,16 @@ class Position:
 
     @property
     def progress(self) -> float:
-        """Share of the steps after warm-up that are finished, in [0, 1]."""
+        """Finished share of the steps after warm-up, in [0, 1]."""
         return min(1.0, (self.step - self.warmup) / max(1, self.num_steps - self.warmup))
 
 
 @component
 class LRScheduler(Component, ABC):
-    """A linear warm-up from 0 to the peak rate, then the schedule."""
+    """Base class: the learning rate rises linearly from 0 to its peak during warm-up, then follows the schedule."""
 
-    warmup_steps: Annotated[int, Field(ge=0)] | None = None  # optimizer steps of linear warm-up
-    warmup_ratio: Annotated[float, Field(ge=0, lt=1)] | None = None  # the same, as a share of all optimizer steps
+    warmup_steps: Annotated[int, Field(ge=0)] | None = None  # number of optimizer steps of linear warm-up
+    warmup_ratio: Annotated[float, Field(ge=0, lt=1)] | None = None  # linear warm-up as a share of all optimizer steps
 
     def __post_init__(self) -> None:
         if self.warmup_steps is not None and self.warmup_ratio is not None:
@@ -49,17 +49,17 @@ class LRScheduler(Component, ABC):
 
     @abstractmethod
     def after_warmup(self, at: Position) -> float:
-        """The factor of the peak rate after warm-up."""
+        """Return the factor of the peak learning rate at a step after warm-up."""
 
     def factor(self, step: int, num_steps: int) -> float:
-        """The factor of the peak rate for the optimizer step with this index, from 0, of `num_steps`."""
+        """Return the factor of the peak learning rate at optimizer step `step` (counted from 0) of `num_steps`."""
         warmup = self.warmup_steps if self.warmup_steps is not None else math.ceil((self.warmup_ratio or 0) * num_steps)
         if step < warmup:
             return (step + 1) / (warmup + 1)
         return self.after_warmup(Position(step, num_steps, warmup))
 
     def build(self, optimizer: torch.optim.Optimizer, num_steps: int) -> torch.optim.lr_scheduler.LRScheduler:
-        """A torch schedule, to be stepped once after every optimizer step."""
+        """Build a torch scheduler; call its `step` once after every optimizer step."""
         from torch.optim.lr_scheduler import LambdaLR
 
         return LambdaLR(optimizer, lambda step: self.factor(step, num_steps))
@@ -67,60 +67,60 @@ class LRScheduler(Component, ABC):
 
 @component
 class Constant(LRScheduler):
-    """The peak rate throughout."""
+    """Keep the peak learning rate after warm-up."""
 
     def after_warmup(self, at: Position) -> float:
-        """Always 1."""
+        """Return 1."""
         return 1.0
 
 
 @component
 class Linear(LRScheduler):
-    """A straight line from the peak rate down to `min_ratio` of it."""
+    """Linear decay from the peak learning rate to `min_ratio` times the peak."""
 
-    min_ratio: Annotated[float, Field(ge=0, le=1)] = 0.0  # the last step's factor
+    min_ratio: Annotated[float, Field(ge=0, le=1)] = 0.0  # final learning rate, as a share of the peak
 
     def after_warmup(self, at: Position) -> float:
-        """From 1 to `min_ratio`, linearly."""
+        """Return the linear decay from 1 to `min_ratio`."""
         return 1 - (1 - self.min_ratio) * at.progress
 
 
 @component
 class Polynomial(LRScheduler):
-    """From the peak rate down to `min_ratio` of it along (1 - progress)^power; power 1 is `Linear`."""
+    """Polynomial decay to `min_ratio` times the peak, along (1 - progress)^power; power 1 equals `Linear`."""
 
-    power: Annotated[float, Field(gt=0)] = 2.0  # above 1 falls fast at first, below 1 at the end
-    min_ratio: Annotated[float, Field(ge=0, le=1)] = 0.0  # the last step's factor
+    power: Annotated[float, Field(gt=0)] = 2.0  # above 1: falls fastest at the start; below 1: at the end
+    min_ratio: Annotated[float, Field(ge=0, le=1)] = 0.0  # final learning rate, as a share of the peak
 
     def after_warmup(self, at: Position) -> float:
-        """min_ratio + (1 - min_ratio)·(1 - progress)^power."""
+        """Return min_ratio + (1 - min_ratio)·(1 - progress)^power."""
         return self.min_ratio + (1 - self.min_ratio) * (1 - at.progress) ** self.power
 
 
 @component
 class Cosine(LRScheduler):
-    """Half a cosine from the peak rate down to `min_ratio` of it. Source: Loshchilov and Hutter, 2017."""
+    """Half-cosine decay to `min_ratio` times the peak learning rate. Source: Loshchilov and Hutter, 2017."""
 
-    min_ratio: Annotated[float, Field(ge=0, le=1)] = 0.0  # the last step's factor
+    min_ratio: Annotated[float, Field(ge=0, le=1)] = 0.0  # final learning rate, as a share of the peak
 
     def after_warmup(self, at: Position) -> float:
-        """From 1 to `min_ratio`, along half a cosine."""
+        """Return the half-cosine decay from 1 to `min_ratio`."""
         return self.min_ratio + (1 - self.min_ratio) * half_cosine(at.progress)
 
 
 def half_cosine(progress: float) -> float:
-    """From 1 at progress 0 to 0 at progress 1."""
+    """Half-cosine decay: 1 when progress is 0, 0 when it is 1."""
     return 0.5 * (1 + math.cos(math.pi * progress))
 
 
 @component
 class CosineRestarts(LRScheduler):
-    """Several half cosines, each from the peak rate again. Source: Loshchilov and Hutter, 2017 (SGDR)."""
+    """Several half-cosine decays, each from a new peak. Source: Loshchilov and Hutter, 2017 (SGDR)."""
 
-    cycles: Annotated[int, Field(ge=1)] = 3  # half cosines in the run
+    cycles: Annotated[int, Field(ge=1)] = 3  # number of half-cosine decays in the run
     growth: Annotated[float, Field(gt=0)] = 1.0  # length of each cycle divided by that of the previous one
     peak_decay: Annotated[float, Field(gt=0, le=1)] = 1.0  # peak of each cycle divided by that of the previous one
-    min_ratio: Annotated[float, Field(ge=0, le=1)] = 0.0  # the factor at the end of each cycle
+    min_ratio: Annotated[float, Field(ge=0, le=1)] = 0.0  # end of each cycle, as a share of the first peak
 
     def __post_init__(self) -> None:
         LRScheduler.__post_init__(self)
@@ -128,7 +128,7 @@ class CosineRestarts(LRScheduler):
             raise Refusal("peak_decay", f"the peak of the last cycle would be below min_ratio, {self.min_ratio}")
 
     def after_warmup(self, at: Position) -> float:
-        """min_ratio + (peak - min_ratio)·(1 + cos(pi · progress within the cycle)) / 2."""
+        """Return min_ratio + (peak - min_ratio)·(1 + cos(pi · progress within the cycle)) / 2."""
         lengths = [self.growth**cycle for cycle in range(self.cycles)]
         done = at.progress * sum(lengths)
         cycle = 0
@@ -141,33 +141,34 @@ class CosineRestarts(LRScheduler):
 
 @component
 class InverseSquareRoot(LRScheduler):
-    """The peak rate, then falling with the inverse square root of the steps. Source: Vaswani et al., 2017.
+    """Decay with the inverse square root of the step. Source: Vaswani et al., 2017.
 
-    sqrt(timescale / (timescale + steps since warm-up)); with the warm-up as timescale it is the schedule of the paper.
-    It does not depend on the number of steps.
+    The factor is sqrt(timescale / (timescale + steps since warm-up)); with `timescale` equal to the number of warm-up
+    steps this is the schedule of the paper. The factor does not depend on the total number of steps unless
+    `warmup_ratio` is set.
     """
 
     timescale: Annotated[int, Field(ge=1)] | None = (
-        None  # steps after warm-up until the square of the rate has halved; null: as many as the warm-up (at least 1)
+        None  # steps after warm-up until the rate is 1/sqrt(2) of the peak; null: the warm-up steps (at least 1)
     )
 
     def after_warmup(self, at: Position) -> float:
-        """sqrt(timescale / (timescale + steps since warm-up))."""
+        """Return sqrt(timescale / (timescale + steps since warm-up))."""
         timescale = self.timescale if self.timescale is not None else max(1, at.warmup)
         return math.sqrt(timescale / (timescale + at.step - at.warmup))
 
 
 @component
 class WarmupStableDecay(LRScheduler):
-    """Warm-up, the peak rate, and a decay over the last share of the steps. Source: Hu et al., 2024 (MiniCPM).
+    """Warm-up, then the peak learning rate, then a decay in the last steps. Source: Hu et al., 2024 (MiniCPM).
 
-    With t in [0, 1] the progress of the decay, `1-sqrt` is 1 - sqrt(t) (Hägele et al., 2024), `linear` 1 - t, `cosine`
-    (1 + cos(pi·t)) / 2; scaled so that it ends at `min_ratio`.
+    With t in [0, 1] the progress of the decay, the shapes are `1-sqrt`: 1 - sqrt(t) (Hägele et al., 2024); `linear`:
+    1 - t; `cosine`: (1 + cos(pi·t)) / 2. The decay is scaled to end at `min_ratio`.
     """
 
-    decay_ratio: Annotated[float, Field(ge=0, le=1)] = 0.2  # share of all steps that decay, at the end
+    decay_ratio: Annotated[float, Field(ge=0, le=1)] = 0.2  # length of the decay, as a share of all steps
     decay_shape: Literal["1-sqrt", "linear", "cosine"] = "1-sqrt"  # shape of the decay
-    min_ratio: Annotated[float, Field(ge=0, le=1)] = 0.0  # the last step's factor
+    min_ratio: Annotated[float, Field(ge=0, le=1)] = 0.0  # final learning rate, as a share of the peak
 
     def __post_init__(self) -> None:
         LRScheduler.__post_init__(self)
@@ -175,7 +176,7 @@ class WarmupStableDecay(LRScheduler):
             raise Refusal("decay_ratio", f"the sum with warmup_ratio {self.warmup_ratio} is above 1")
 
     def after_warmup(self, at: Position) -> float:
-        """1, then the decay to `min_ratio`."""
+        """Return 1 before the decay starts, then the decay from 1 to `min_ratio`."""
         start = max(at.warmup, at.num_steps - math.ceil(self.decay_ratio * at.num_steps))
         if at.step < start:
             return 1.0

@@ -1,4 +1,4 @@
-"""GaLore whose state holds only tensors and numbers, so that `weights_only` loading accepts it."""
+"""GaLore with a state of tensors and numbers only, so that `torch.load(weights_only=True)` accepts it."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from pytorch_optimizer import GaLore
 from pytorch_optimizer.optimizer.utils.galore import GaLoreProjector
 
 PROJECTOR_STATE = ("ortho_matrix", "last_svd_step")
-"""Attributes of a projector that a checkpoint keeps."""
+"""Attributes of a projector that are saved in checkpoints."""
 
 
 class ProjectedAdamW(GaLore):
-    """`pytorch_optimizer.GaLore` that saves the attributes of its projectors instead of the objects."""
+    """`pytorch_optimizer.GaLore` that saves its projectors' attributes instead of the projector objects."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Replace each projector by its state."""
+        """Return the state, with each projector replaced by its attributes."""
         saved = super().state_dict()
         saved["state"] = {key: _to_plain(state) for key, state in saved["state"].items()}
         return saved
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Rebuild the projectors from their state."""
+        """Load the state and rebuild the projectors from their saved attributes."""
         super().load_state_dict(state_dict)
         for group in self.param_groups:
             for parameter in group["params"]:

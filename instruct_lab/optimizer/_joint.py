@@ -1,4 +1,4 @@
-"""Several torch optimizers as one, with one list of parameter groups and one state."""
+"""Several torch optimizers combined into one, with one list of parameter groups and one state."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import torch
 
 
 class Joint(torch.optim.Optimizer):
-    """Optimizers over disjoint parameters; they share groups and state with this one, without copies.
+    """Several optimizers used as one. They share their groups and state with this optimizer, without copies.
 
     Args:
-        optimizers: in the order of their groups.
+        optimizers: optimizers of disjoint parameters, in the order of their parameter groups.
     """
 
     def __init__(self, optimizers: Sequence[torch.optim.Optimizer]) -> None:
@@ -22,7 +22,7 @@ class Joint(torch.optim.Optimizer):
         self._share()
 
     def _share(self) -> None:
-        """Point each optimizer at its part of this one's groups and at the common state."""
+        """Give each optimizer its part of the parameter groups, and the common state."""
         start = 0
         for optimizer, size in zip(self._optimizers, self._sizes, strict=True):
             optimizer.param_groups = self.param_groups[start : start + size]
@@ -31,7 +31,7 @@ class Joint(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """One update of every parameter."""
+        """Update every parameter once."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -41,6 +41,6 @@ class Joint(torch.optim.Optimizer):
         return loss
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load groups and state for all optimizers."""
+        """Load the parameter groups and the state of all optimizers."""
         super().load_state_dict(state_dict)
         self._share()

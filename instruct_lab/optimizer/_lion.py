@@ -9,14 +9,14 @@ import torch
 
 
 class SignMomentum(torch.optim.Optimizer):
-    """Lion; `instruct_lab.optimizer.Lion` has the formula."""
+    """The optimizer Lion. Formula: see `instruct_lab.optimizer.Lion`."""
 
     def __init__(self, params: list[dict[str, Any]], lr: float, betas: tuple[float, float]) -> None:
         super().__init__(params, {"lr": lr, "betas": betas, "weight_decay": 0.0})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """One update."""
+        """Update every parameter once."""
         loss = None
         if closure is not None:
             with torch.enable_grad():

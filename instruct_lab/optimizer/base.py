@@ -1,4 +1,4 @@
-"""The base of optimizers: from named parameters to a torch optimizer over parameter groups."""
+"""The base class of optimizers, which build a torch optimizer over groups of named parameters."""
 
 from __future__ import annotations
 
@@ -27,29 +27,29 @@ if TYPE_CHECKING:
 
 @component
 class Optimizer(Component, ABC):
-    """How gradients become updates, and which parameters get which learning rate and weight decay.
+    """Base class: the update rule, and the learning rate and weight decay of each parameter.
 
-    The learning rate of a parameter is `lr` times the tuning method's factor for it, the first factor of `lr_factors`
-    whose pattern matches its name, and `layer_decay` to the power of its distance from the model's output. A schedule
-    multiplies all of them by one factor, so their ratios do not change.
+    A parameter's learning rate is the product of `lr`, the tuning method's factor for it, the first factor in
+    `lr_factors` whose pattern matches its name, and `layer_decay` to the power of its distance from the model's output.
+    A schedule multiplies all learning rates by the same factor, so their ratios do not change.
     """
 
     package: ClassVar[tuple[str, str] | None] = None
-    """The optional package that does the work: its import name and its name for pip."""
+    """The optional package that implements the optimizer: import name and pip name."""
 
     averages_weights: ClassVar[bool] = False
-    """Whether evaluation and checkpoints use an average of the weights that the optimizer itself maintains."""
+    """Whether evaluation and checkpoints use an average of the weights, which the optimizer maintains."""
 
     lr: Annotated[float, Field(gt=0)] | None = (
-        None  # peak learning rate; null: the tuning method's, scaled for the optimizer and the objective
+        None  # peak learning rate; null: the tuning method's default, scaled for the optimizer and the objective
     )
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0  # decoupled, times the learning rate
-    no_decay: str = NO_DECAY  # regular expression: parameters whose names match are not decayed
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0  # decoupled weight decay, multiplied by the learning rate
+    no_decay: str = NO_DECAY  # regular expression: no weight decay for parameters whose names match
     lr_factors: dict[str, Annotated[float, Field(gt=0)]] = Field(
         default_factory=dict
-    )  # regular expression of parameter names to a factor of lr; the first match wins
+    )  # factor of lr by regular expression of parameter names; the first match applies
     layer_decay: Annotated[float, Field(gt=0, le=1)] | None = (
-        None  # layer-wise decay: factor of lr for each layer further from the output; embeddings get the lowest
+        None  # factor of lr for each layer of distance from the output; embeddings get the lowest learning rate
     )
 
     def __post_init__(self) -> None:
@@ -61,15 +61,15 @@ class Optimizer(Component, ABC):
 
     @property
     def learning_rate_scale(self) -> float:
-        """Learning rate that suits this optimizer, as a multiple of the one that suits AdamW."""
+        """Suitable learning rate for this optimizer, as a multiple of AdamW's."""
         return 1.0
 
     @property
     def peak_lr(self) -> float:
-        """`lr` as a number. A run's config always has one: see `instruct_lab.experiment.settled`.
+        """The peak learning rate, `lr`. It is always set in the config of a run: see `instruct_lab.experiment.settled`.
 
         Raises:
-            InstructLabError: it is null.
+            InstructLabError: `lr` is null.
         """
         if self.lr is None:
             raise InstructLabError("The learning rate is null", where="optimizer.lr", do="set it, such as 1e-4")
@@ -87,14 +87,14 @@ class Optimizer(Component, ABC):
     def build(
         self, parameters: Iterable[tuple[str, torch.nn.Parameter]], factor: Factor | None = None
     ) -> torch.optim.Optimizer:
-        """A torch optimizer over the named parameters that require gradients.
+        """Build a torch optimizer over the named parameters that require gradients.
 
         Args:
-            parameters: all of a model's, including frozen ones, which show how deep the model is.
-            factor: the tuning method's factor of the learning rate, by parameter name.
+            parameters: all named parameters of a model. The frozen ones are needed to count the layers.
+            factor: returns the tuning method's factor of the learning rate for a parameter name.
 
         Raises:
-            InstructLabError: no parameter requires gradients, or a pattern or `layer_decay` has no effect on them.
+            InstructLabError: no parameter requires gradients, or a pattern or `layer_decay` has no effect.
         """
         named = list(parameters)
         by_pattern = factors_by_pattern(self.lr_factors, [name for name, value in named if value.requires_grad])
@@ -106,28 +106,28 @@ class Optimizer(Component, ABC):
             return by_method * by_pattern.get(name, 1.0) * decay ** distances.get(name, 0)
 
         optimizer = self.make(parameter_groups(named, no_decay=self.no_decay, factor=total, part=self.part))
-        # fused kernels can unscale float16 gradients in the step, which is too late for clipping and for logging norms
+        # fused kernels can unscale float16 gradients in the step, too late for clipping and for logging their norms
         optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
         return optimizer
 
     def part(self, name: str, parameter: torch.nn.Parameter) -> str:
-        """Name of the update rule for a parameter; empty for optimizers with one rule."""
+        """Return the name of a parameter's update rule; empty for optimizers with one rule."""
         return ""
 
     @abstractmethod
     def make(self, groups: list[Group]) -> torch.optim.Optimizer:
-        """The torch optimizer over these groups."""
+        """Build the torch optimizer for these parameter groups."""
 
 
 def check_betas(betas: list[float]) -> None:
-    """Refuse decays of running means outside [0, 1).
+    """Refuse betas outside [0, 1).
 
     Raises:
-        Refusal: of the field `betas`.
+        Refusal: a value is outside this range.
     """
     if not all(0 <= beta < 1 for beta in betas):
         raise Refusal("betas", "each must be at least 0 and below 1")
 
 
 Betas = Annotated[list[float], Field(min_length=2, max_length=2)]
-"""Two decays of running means, each in [0, 1)."""
+"""Decay rates of two running means, each in [0, 1)."""

@@ -1,4 +1,4 @@
-"""Parameter groups: which parameters share a learning rate and a weight decay, by the names of the parameters."""
+"""Parameter groups, chosen by parameter name: parameters with the same learning rate and weight decay."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
     import torch
 
 LAYER = re.compile(r"(?:^|[._])(?:layers?|layer_groups|h|blocks?)\.(\d+)(?=\.|$)")
-"""A layer's number in a parameter's name: `model.layers.3.`, `transformer.h.3.`, `encoder.block.3.`."""
+"""Matches the layer number in a parameter name: `model.layers.3.`, `transformer.h.3.`, `encoder.block.3.`."""
 
 EMBEDDING = r"embed|(^|\.)(wte|wpe|shared)(\.|$)"
-"""Token and position embeddings of Llama, GPT-2, T5, BART and BERT, and trained prompt embeddings."""
+"""Matches token and position embeddings of Llama, GPT-2, T5, BART and BERT, and trained prompt embeddings."""
 
 NO_DECAY = rf"bias$|norm|(^|\.)ln_|relative_attention_bias|magnitude_vector|ia3_|{EMBEDDING}"
-"""Biases, norms, embeddings, and adapter vectors whose neutral value is not zero."""
+"""Matches biases, norms, embeddings, and adapter vectors whose neutral value is not zero."""
 
 Factor = Callable[[str], float]
-"""A factor of the learning rate by parameter name."""
+"""Returns the factor of the learning rate for a parameter name."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,8 +32,8 @@ class Group:
     """Parameters with the same learning rate, weight decay and update rule.
 
     Args:
-        parameters: in the model's order.
-        factor: of the learning rate.
+        parameters: the parameters, in the model's order.
+        factor: factor of the learning rate.
         decayed: whether weight decay applies.
         part: name of the optimizer's update rule; empty if it has only one.
     """
@@ -44,7 +44,7 @@ class Group:
     part: str
 
     def options(self, lr: float, weight_decay: float) -> dict[str, Any]:
-        """The group as a dictionary for a torch optimizer."""
+        """Return the group as a dictionary for a torch optimizer."""
         return {
             "params": self.parameters,
             "lr": lr * self.factor,
@@ -59,13 +59,13 @@ def parameter_groups(
     factor: Factor,
     part: Callable[[str, torch.nn.Parameter], str],
 ) -> list[Group]:
-    """Group the parameters that require gradients; within a part, the group with factor 1 comes first.
+    """Group the parameters that require gradients. Within an update rule, the group with factor 1 comes first.
 
     Args:
-        parameters: all of a model's, by name.
-        no_decay: regular expression of names without weight decay.
-        factor: of the learning rate, by name.
-        part: name of the update rule for a parameter; groups are sorted by it.
+        parameters: all parameters of a model, with their names.
+        no_decay: regular expression; no weight decay for parameters whose names match.
+        factor: returns the factor of the learning rate for a parameter name.
+        part: returns the name of a parameter's update rule; groups are sorted by this name.
 
     Raises:
         InstructLabError: no parameter requires gradients.
@@ -84,11 +84,11 @@ def parameter_groups(
 
 
 def factors_by_pattern(patterns: Mapping[str, float], names: Iterable[str]) -> dict[str, float]:
-    """Factors of the parameters whose names match a pattern; the first matching pattern applies.
+    """Return the factor of each parameter whose name matches a pattern; the first matching pattern applies.
 
     Args:
-        patterns: regular expression, ignoring case, to factor.
-        names: of the trained parameters.
+        patterns: factors by regular expression; case is ignored.
+        names: names of the trained parameters.
 
     Raises:
         InstructLabError: a pattern matches no name, or only names that an earlier pattern matches.
@@ -121,11 +121,11 @@ def _nearest(pattern: str, names: list[str]) -> list[str]:
 
 
 def distances_from_top(names: Iterable[str]) -> dict[str, int]:
-    """Number of layers between each parameter and the model's output, from the layer numbers in the names.
+    """Return each parameter's distance from the model's output, counted in layers.
 
-    Parameters outside the layers (the last norm, the head) have distance 0, the top layer 1, the lowest of L layers L,
-    and the embeddings L + 1. Encoder and decoder each count from their own top, because every decoder layer reads the
-    encoder's top.
+    Parameters outside the layers (the last norm, the head) have distance 0, the top layer has 1, the lowest of L layers
+    has L, and the embeddings have L + 1. Encoder and decoder each count from their own top layer, because every decoder
+    layer reads the encoder's output.
 
     Raises:
         InstructLabError: no name contains a layer number.

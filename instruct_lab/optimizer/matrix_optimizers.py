@@ -1,4 +1,4 @@
-"""Optimizers with a special update for the matrices inside a model, and AdamW's update for the rest."""
+"""Optimizers with a special update rule for matrices inside the model; other parameters use AdamW."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
     import torch
 
 OUTSIDE = rf"{EMBEDDING}|relative_attention_bias|(^|\.)(lm_head|embed_out|score|classifier|cls)\."
-"""Matrices at the input or output: embeddings, language-model heads, classification heads."""
+"""Matches matrices at the input or output: embeddings, language-model heads, classification heads."""
 
 MATRIX, REST = "matrix", "rest"
 
 
 @component
 class MatrixOptimizer(Optimizer, ABC):
-    """Splits the trained parameters into the matrices inside the model and the rest, which gets AdamW's update."""
+    """Base class: a special update rule for matrices inside the model, and AdamW for all other trained parameters."""
 
-    outside: str = OUTSIDE  # regular expression: matrices whose names match get AdamW's update
+    outside: str = OUTSIDE  # regular expression: AdamW also updates matrices whose names match
     betas: Betas = Field(
         default_factory=lambda: [0.9, 0.999]
-    )  # AdamW's decay of the gradient's and of its square's running means, each in [0, 1)
-    eps: Annotated[float, Field(gt=0)] = 1e-8  # AdamW's, added to the denominator
+    )  # AdamW: decay rates of the running means of the gradient and of its square, each in [0, 1)
+    eps: Annotated[float, Field(gt=0)] = 1e-8  # AdamW: added to the denominator
 
     def __post_init__(self) -> None:
         Optimizer.__post_init__(self)
@@ -42,12 +42,12 @@ class MatrixOptimizer(Optimizer, ABC):
             raise Refusal("outside", f"is not a regular expression: {error}") from error
 
     def part(self, name: str, parameter: torch.nn.Parameter) -> str:
-        """`matrix` for a matrix inside the model, else `rest`."""
+        """Return `matrix` if the special update rule applies to the parameter, else `rest`."""
         is_matrix = parameter.ndim == 2 and not re.search(self.outside, name, re.IGNORECASE)
         return MATRIX if is_matrix and self.takes(parameter) else REST
 
     def takes(self, parameter: torch.nn.Parameter) -> bool:
-        """Whether the special update applies to a matrix of this shape."""
+        """Whether the special update rule applies to a matrix of this shape."""
         return True
 
     def _split(self, groups: list[Group], wanted: str) -> tuple[list[Group], list[Group]]:
@@ -63,19 +63,20 @@ class MatrixOptimizer(Optimizer, ABC):
 
 @component
 class Muon(MatrixOptimizer):
-    """Momentum, made orthogonal by a Newton-Schulz iteration, for matrices; AdamW for the rest.
+    """Muon: momentum, made orthogonal by a Newton-Schulz iteration, for matrices; AdamW for other parameters.
 
-    m = momentum·m + (1 - momentum)·g; u = momentum·m + (1 - momentum)·g with nesterov, else m; then `iterations` times
-    X = a·X + (b·A + c·A²)·X with A = X·Xᵀ, from X = u / |u|, in bfloat16; w [n, m] = w - lr·wd·w - lr·s·X. Here s is
-    0.2·sqrt(max(n, m)) where `scale` is `match_rms_adamw`, so that learning rates are AdamW's, and sqrt(max(1, n / m))
-    where it is `original`. Sources: Jordan et al., 2024; Liu et al., 2025; implemented by `torch.optim.Muon`.
+    With g the gradient: m = momentum·m + (1 - momentum)·g; u = momentum·m + (1 - momentum)·g with `nesterov`, else
+    u = m; from X = u / |u|, in bfloat16, `iterations` times X = a·X + (b·A + c·A²)·X with A = X·Xᵀ;
+    w [n, m] = w - lr·wd·w - lr·s·X. If `scale` is `match_rms_adamw`, s = 0.2·sqrt(max(n, m)), so that learning rates
+    of AdamW can be used. If it is `original`, s = sqrt(max(1, n / m)). Sources: Jordan et al., 2024; Liu et al., 2025;
+    implemented by `torch.optim.Muon`.
     """
 
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.95  # decay of the gradient's running mean, for matrices
-    nesterov: bool = True  # look one step ahead along the momentum
-    iterations: Annotated[int, Field(ge=1, lt=100)] = 5  # of Newton-Schulz
-    scale: Literal["match_rms_adamw", "original"] = "match_rms_adamw"  # of the update by the matrix's shape
-    adamw_lr: Annotated[float, Field(gt=0)] | None = None  # peak learning rate of the rest; null: lr
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.95  # decay rate of the gradient's running mean, for matrices
+    nesterov: bool = True  # use Nesterov momentum
+    iterations: Annotated[int, Field(ge=1, lt=100)] = 5  # number of Newton-Schulz iterations
+    scale: Literal["match_rms_adamw", "original"] = "match_rms_adamw"  # how the matrix's shape scales its update
+    adamw_lr: Annotated[float, Field(gt=0)] | None = None  # peak learning rate of other parameters; null: lr
 
     def __post_init__(self) -> None:
         MatrixOptimizer.__post_init__(self)
@@ -111,10 +112,10 @@ class Muon(MatrixOptimizer):
 
 @component
 class LowRankGradients(MatrixOptimizer, ABC):
-    """Keep AdamW's two states of a matrix in a low-rank subspace of its gradient."""
+    """Base class: AdamW's two states of a matrix are kept in a low-rank subspace of its gradient."""
 
-    rank: Annotated[int, Field(ge=1)] = 128  # of the subspace; matrices with a shorter or equal side get AdamW's update
-    update_every: Annotated[int, Field(ge=1)] = 200  # optimizer steps between two choices of the subspace
+    rank: Annotated[int, Field(ge=1)] = 128  # rank of the subspace; AdamW updates matrices with a side of this size or less
+    update_every: Annotated[int, Field(ge=1)] = 200  # optimizer steps between updates of the subspace
 
     def takes(self, parameter: torch.nn.Parameter) -> bool:
         """Whether the subspace is smaller than the matrix."""
@@ -123,24 +124,24 @@ class LowRankGradients(MatrixOptimizer, ABC):
 
 @component
 class GaLore(LowRankGradients):
-    """AdamW on the gradient's projection to its own leading singular vectors, for matrices; AdamW for the rest.
+    """GaLore: AdamW on projections of the gradients of matrices; plain AdamW for other parameters.
 
-    For g [n, m] with n >= m: every `update_every` steps P [rank, m] = the leading right singular vectors of g;
-    r = g·Pᵀ; N = AdamW's update from r; w = w - lr·scale·N·P - lr·wd·w. For n < m the left vectors are taken.
-    Source: Zhao et al., 2024; implemented by the package pytorch-optimizer.
+    For a gradient g [n, m] with n >= m: every `update_every` steps, P [rank, m] = the leading right singular vectors
+    of g; r = g·Pᵀ; N = AdamW's update from r; w = w - lr·scale·N·P - lr·wd·w. For n < m the left singular vectors are
+    used. Source: Zhao et al., 2024; implemented by the package pytorch-optimizer.
     """
 
     package: ClassVar[tuple[str, str] | None] = ("pytorch_optimizer", "pytorch-optimizer")
 
-    scale: Annotated[float, Field(gt=0)] = 0.25  # of the projected update
+    scale: Annotated[float, Field(gt=0)] = 0.25  # scale of the projected update
 
     @property
     def learning_rate_scale(self) -> float:
-        """Undo `scale`, which multiplies the learning rate of the projected update."""
+        """The inverse of `scale`, which multiplies the learning rate of projected updates."""
         return 1 / self.scale
 
     def make(self, groups: list[Group]) -> torch.optim.Optimizer:
-        """`pytorch_optimizer.GaLore` with a state that checkpoints can hold."""
+        """Build `pytorch_optimizer.GaLore`, with a state that can be saved in checkpoints."""
         from instruct_lab.optimizer._galore import ProjectedAdamW
 
         matrices, rest = self._split(groups, f"a matrix with both sides above rank {self.rank}")

@@ -15,29 +15,29 @@ if TYPE_CHECKING:
     import torch
 
 FUSED_DEVICES = frozenset({"cpu", "cuda", "mps", "xpu"})
-"""Device types that torch has a fused AdamW kernel for."""
+"""Device types for which torch has a fused AdamW kernel."""
 
 
 @component
 class AdamW(Optimizer):
     """Adam with decoupled weight decay. Source: Loshchilov and Hutter, 2019.
 
-    With g the gradient, step t from 1: m = b1·m + (1 - b1)·g; v = b2·v + (1 - b2)·g²;
+    With g the gradient and t the step, counted from 1: m = b1·m + (1 - b1)·g; v = b2·v + (1 - b2)·g²;
     w = w - lr·wd·w - lr·(m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps).
     """
 
     betas: Betas = Field(
         default_factory=lambda: [0.9, 0.999]
-    )  # decay of the gradient's and of its square's running means, each in [0, 1)
+    )  # decay rates of the running means of the gradient and of its square, each in [0, 1)
     eps: Annotated[float, Field(gt=0)] = 1e-8  # added to the denominator
-    fused: bool = True  # use the fused kernel if the device has one: same update, one pass over the parameters
+    fused: bool = True  # use the fused kernel if the device has one: faster, with the same update
 
     def __post_init__(self) -> None:
         Optimizer.__post_init__(self)
         check_betas(self.betas)
 
     def make(self, groups: list[Group]) -> torch.optim.Optimizer:
-        """`torch.optim.AdamW`."""
+        """Build `torch.optim.AdamW`."""
         import torch
 
         return torch.optim.AdamW(
@@ -50,7 +50,7 @@ class AdamW(Optimizer):
 
 
 def can_fuse(groups: list[Group]) -> bool:
-    """Whether torch has a fused kernel for all of the parameters."""
+    """Whether torch has a fused AdamW kernel for all parameters of the groups."""
     return all(
         parameter.device.type in FUSED_DEVICES and parameter.is_floating_point()
         for group in groups
@@ -60,26 +60,26 @@ def can_fuse(groups: list[Group]) -> bool:
 
 @component
 class Adafactor(Optimizer):
-    """Adam's second moment as an outer product of row and column means, no first moment, steps relative to the weights.
+    """Adafactor: a factored second moment, no first moment, and steps relative to the size of the weights.
 
-    For a matrix [n, m], step t from 1, b = 1 - t^beta2_decay: R = b·R + (1 - b)·mean of g² over columns; C likewise
-    over rows; V = R·C / mean(R); u = g / sqrt(V); w = w - lr·wd·w - max(min_scale, rms(w)) · min(lr, 1 / sqrt(t)) ·
-    u / max(1, rms(u) / clip_threshold). Vectors keep their whole second moment.
+    For a matrix [n, m] at step t, counted from 1, with b = 1 - t^beta2_decay: R = b·R + (1 - b)·mean of g² over
+    columns; C likewise over rows; V = R·C / mean(R); u = g / sqrt(V); w = w - lr·wd·w - max(min_scale, rms(w)) ·
+    min(lr, 1 / sqrt(t)) · u / max(1, rms(u) / clip_threshold). The second moment of a vector is not factored.
     Source: Shazeer and Stern, 2018; implemented by `torch.optim.Adafactor`.
     """
 
     beta2_decay: Annotated[float, Field(le=0)] = -0.8  # exponent of the second moment's decay over steps
-    eps: Annotated[float, Field(gt=0)] | None = None  # least second moment's root; null: the dtype's own
-    min_scale: Annotated[float, Field(ge=0)] = 1e-3  # least root mean square of the weights that a step is relative to
-    clip_threshold: Annotated[float, Field(ge=1)] = 1.0  # updates of a larger root mean square are scaled down to it
+    eps: Annotated[float, Field(gt=0)] | None = None  # lower bound of the second moment's root; null: set by the dtype
+    min_scale: Annotated[float, Field(ge=0)] = 1e-3  # lower bound of rms(w), the root mean square of the weights
+    clip_threshold: Annotated[float, Field(ge=1)] = 1.0  # upper bound of an update's root mean square
 
     @property
     def learning_rate_scale(self) -> float:
-        """Rates are relative to the weights: 1e-3 for full tuning (Raffel et al., 2020) where AdamW's is 2e-5."""
+        """50: rates are relative to the weights; for full tuning 1e-3 (Raffel et al., 2020) instead of AdamW's 2e-5."""
         return 50.0
 
     def make(self, groups: list[Group]) -> torch.optim.Optimizer:
-        """`torch.optim.Adafactor`."""
+        """Build `torch.optim.Adafactor`."""
         import torch
 
         return torch.optim.Adafactor(
@@ -93,18 +93,18 @@ class Adafactor(Optimizer):
 
 @component
 class Lion(Optimizer):
-    """The sign of an interpolated momentum: one state for each parameter. Source: Chen et al., 2023.
+    """Lion: updates by the sign of the momentum, with one state for each parameter. Source: Chen et al., 2023.
 
-    w = w - lr·wd·w - lr·sign(b1·m + (1 - b1)·g); then m = b2·m + (1 - b2)·g.
+    With g the gradient: w = w - lr·wd·w - lr·sign(b1·m + (1 - b1)·g); then m = b2·m + (1 - b2)·g.
     """
 
     betas: Betas = Field(
         default_factory=lambda: [0.9, 0.99]
-    )  # momentum's share of the update, and the momentum's own decay, each in [0, 1)
+    )  # share of the momentum in the update, and decay rate of the momentum, each in [0, 1)
 
     @property
     def learning_rate_scale(self) -> float:
-        """Every number of an update has size 1: 3 to 10 times below AdamW's rate (Chen et al., 2023)."""
+        """0.15: Chen et al. (2023) recommend a learning rate 3 to 10 times lower than AdamW's."""
         return 0.15
 
     def __post_init__(self) -> None:
@@ -112,7 +112,7 @@ class Lion(Optimizer):
         check_betas(self.betas)
 
     def make(self, groups: list[Group]) -> torch.optim.Optimizer:
-        """Our own implementation: torch has none."""
+        """Build this package's implementation of Lion, since torch has none."""
         from instruct_lab.optimizer._lion import SignMomentum
 
         options = [group.options(self.peak_lr, self.weight_decay) for group in groups]
@@ -121,12 +121,12 @@ class Lion(Optimizer):
 
 @component
 class ScheduleFreeAdamW(Optimizer):
-    """AdamW that evaluates a running average of its weights, so that no decaying schedule is needed.
+    """AdamW with a running average of the weights, so that the learning rate does not have to decay.
 
-    Gradients are taken at y = (1 - b1)·z + b1·x; z = z - lr·(g / (sqrt(v̂) + eps) + wd·y); x = (1 - c)·x + c·z with
-    c = lr_max^2·t^averaging_power over the sum of the same. The model holds y in training and x, the average, in
-    evaluation and in checkpoints. Use `lr_scheduler=constant`: its warm-up counts in the average, and there is no
-    decay. Source: Defazio et al., 2024.
+    The gradient g is taken at y = (1 - b1)·z + b1·x; z = z - lr·(g / (sqrt(v̂) + eps) + wd·y); x = (1 - c)·x + c·z,
+    where c is lr_max^2·t^averaging_power, divided by its sum over all steps so far. The model holds y in training, and
+    the average x in evaluation and in checkpoints. Use `lr_scheduler=constant`, with or without warm-up.
+    Source: Defazio et al., 2024.
     """
 
     package: ClassVar[tuple[str, str] | None] = ("schedulefree", "schedulefree")
@@ -134,9 +134,9 @@ class ScheduleFreeAdamW(Optimizer):
 
     betas: Betas = Field(
         default_factory=lambda: [0.9, 0.999]
-    )  # share of the average in the point of the gradient (above 0), and decay of the gradient's square
+    )  # share of the average x in y (above 0), and decay rate of the running mean of the gradient's square
     eps: Annotated[float, Field(gt=0)] = 1e-8  # added to the denominator
-    averaging_power: Annotated[float, Field(ge=0)] = 0.0  # weight of a step in the average: step to this power
+    averaging_power: Annotated[float, Field(ge=0)] = 0.0  # a step's weight in the average is its number to this power
 
     def __post_init__(self) -> None:
         Optimizer.__post_init__(self)
@@ -146,11 +146,11 @@ class ScheduleFreeAdamW(Optimizer):
 
     @property
     def learning_rate_scale(self) -> float:
-        """Defazio et al. (2024) recommend one to ten times AdamW's rate."""
+        """2: Defazio et al. (2024) recommend one to ten times AdamW's learning rate."""
         return 2.0
 
     def make(self, groups: list[Group]) -> torch.optim.Optimizer:
-        """`schedulefree.AdamWScheduleFree`, in training mode."""
+        """Build `schedulefree.AdamWScheduleFree`, in training mode."""
         import schedulefree
 
         optimizer: torch.optim.Optimizer = schedulefree.AdamWScheduleFree(

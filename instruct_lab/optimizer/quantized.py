@@ -1,4 +1,4 @@
-"""Optimizers whose states are quantised or paged, through bitsandbytes."""
+"""Optimizers with quantised or paged states, implemented by bitsandbytes."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 @component
 class QuantizedAdamW(Optimizer):
-    """AdamW with its two states in 8 bits (blocks of 256 numbers), paged to the computer's memory, or both.
+    """AdamW with its two states quantised to 8 bits (in blocks of 256 numbers), paged to CPU memory, or both.
 
-    Paged states move out of a GPU's memory when it is full, so that the run does not fail; they need a GPU.
+    Paged states move to CPU memory when the GPU's memory is full, so that the run does not fail.
     Source: Dettmers et al., 2022 and 2023; implemented by the package bitsandbytes.
     """
 
@@ -28,18 +28,18 @@ class QuantizedAdamW(Optimizer):
 
     betas: Betas = Field(
         default_factory=lambda: [0.9, 0.999]
-    )  # decay of the gradient's and of its square's running means, each in [0, 1)
+    )  # decay rates of the running means of the gradient and of its square, each in [0, 1)
     eps: Annotated[float, Field(gt=0)] = 1e-8  # added to the denominator
-    bits: Literal[8, 32] = 8  # of each number of a state
-    paged: bool = False  # let the states move to the computer's memory; needs a GPU
-    min_quantized: Annotated[int, Field(ge=0)] = 4096  # parameters of fewer numbers keep 32 bits
+    bits: Literal[8, 32] = 8  # bits of each number in the states
+    paged: bool = False  # let the states move to CPU memory; needs a GPU
+    min_quantized: Annotated[int, Field(ge=0)] = 4096  # the states of smaller parameters keep 32 bits
 
     def __post_init__(self) -> None:
         Optimizer.__post_init__(self)
         check_betas(self.betas)
 
     def problems(self) -> Iterator[Problem]:
-        """Report a missing package, and paging on a machine without a GPU."""
+        """Report a package that is not installed, and paging on a machine without a GPU."""
         from instruct_lab.model.hardware import has_gpu
 
         yield from Optimizer.problems(self)
@@ -48,7 +48,7 @@ class QuantizedAdamW(Optimizer):
             yield Problem(key="paged", value=True, reason=f"{reason} to false", kind="unavailable_here")
 
     def make(self, groups: list[Group]) -> torch.optim.Optimizer:
-        """`bitsandbytes.optim.AdamW`."""
+        """Build `bitsandbytes.optim.AdamW`."""
         import bitsandbytes
 
         optimizer: torch.optim.Optimizer = bitsandbytes.optim.AdamW(
