@@ -1,4 +1,4 @@
-"""The base of objectives: from a batch and a model to a summed loss and the count it is divided by."""
+"""The base class of objectives, which compute summed losses and their counts from a batch and a model."""
 
 from __future__ import annotations
 
@@ -20,19 +20,18 @@ Head = Literal["language", "score"]
 """The model's output: logits over the vocabulary, or one number for a whole text."""
 
 ANY_SUPERVISION = frozenset(get_args(Supervision))
-"""For objectives that read the whole text of a conversation."""
+"""Value of `Objective.needs` for objectives that read the whole text of a conversation."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Loss:
-    """Summed losses and their counts, one of each for every example of a batch.
+    """The summed loss and the count of every example of a batch.
 
-    Nothing is divided here: at the optimizer step, the sum over all micro-batches and devices is divided once by the
-    sum of all counts.
+    At the optimizer step, the sum over all micro-batches and devices is divided once by the sum of all counts.
 
     Args:
-        sums: float32 `[examples]`, nats where the loss is a likelihood.
-        counts: `[examples]`: target tokens (int64), the sum of their weights (float32), or 1 for a pair.
+        sums: summed losses, float32 `[examples]`; in nats if the loss is a negative log-likelihood.
+        counts: `[examples]`: the number of target tokens (int64), the sum of their weights (float32), or 1 for a pair.
         values: further values of each example, float32 `[examples]`, without gradients; their means are logged.
     """
 
@@ -43,12 +42,12 @@ class Loss:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class TokenScores:
-    """How well the model predicts each label of one example, given the tokens before it.
+    """The model's prediction of each label of one example.
 
     Args:
         losses: -log p of each label, in nats.
-        confidences: p of the most likely token at each of these positions.
-        correct: whether that token is the label.
+        confidences: probability of the most likely token at each label's position.
+        correct: whether the most likely token is the label.
     """
 
     losses: list[float]
@@ -57,64 +56,64 @@ class TokenScores:
 
 
 class Objective(Component, ABC):
-    """What training minimises."""
+    """Base class of the losses that training minimises."""
 
     reads: ClassVar[Reads] = "answers"
     """The part of a conversation that an example holds."""
 
     needs: ClassVar[frozenset[Supervision]] = frozenset({"answers", "text"})
-    """What the data has to give; any one of these suffices. See `instruct_lab.data.Data.gives`."""
+    """Kinds of supervision; the data has to provide at least one. See `instruct_lab.data.Data.gives`."""
 
     head: ClassVar[Head] = "language"
     """The output that the model needs."""
 
     is_likelihood: ClassVar[bool] = True
-    """True if the loss in evaluation is the negative log-likelihood of the labels: its exponential is a perplexity."""
+    """True if the evaluation loss is the labels' negative log-likelihood, so that its exponential is a perplexity."""
 
     generates: ClassVar[bool] = True
-    """True if a model that is trained with this objective can answer prompts."""
+    """True if a model trained with this objective can answer prompts."""
 
     needs_reference: ClassVar[bool] = False
-    """True if the loss compares with the base model."""
+    """True if the loss compares the model with its base model."""
 
     learning_rate_scale: ClassVar[float] = 1.0
-    """Learning rate that suits this objective, as a multiple of the one that suits supervised training."""
+    """Suitable learning rate for this objective, as a multiple of the one for supervised training."""
 
     value_names: ClassVar[frozenset[str]] = frozenset()
-    """Names in `Loss.values`."""
+    """Keys of `Loss.values`."""
 
     @abstractmethod
     def loss(self, model: PreTrainedModel, batch: Batch, teacher: Any = None) -> Loss:
-        """The summed loss and the count of every example of the batch.
+        """Compute the summed loss and the count of every example of the batch.
 
         Args:
-            model: of one of `families`, with or without adapters; its mode decides between training (label smoothing
-                applies) and evaluation.
-            batch: in the layout of `reads` and the model's family.
+            model: a model of one of `families`, with or without adapters. Label smoothing and similar terms apply only
+                in its training mode.
+            batch: a batch in the layout for `reads` and the model's family.
             teacher: the result of `load_teacher`.
         """
 
     def corrupt(self, example: Example, tokenizer: PreTrainedTokenizerBase, source: random.Random) -> Example:
-        """Mask or damage an example, with random numbers only from `source`.
+        """Mask or corrupt an example, with random numbers only from `source`.
 
-        Called for each example whenever it is put into a batch. The source depends on the run's seed, the epoch and the
-        example's index, so that its numbers do not depend on the batch size or the number of devices. In evaluation
-        they are the same every time.
+        This is called each time an example is put into a batch. `source` depends on the run's seed, the epoch and the
+        example's index, so the random numbers do not depend on the batch size or the number of devices. In evaluation
+        they are always the same.
         """
         return example
 
     def check_tokenizer(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        """Refuse a tokenizer without a token that this objective needs.
+        """Refuse a tokenizer that lacks a token that this objective needs.
 
         Raises:
-            InstructLabError: the tokenizer does not have it.
+            InstructLabError: the tokenizer lacks the token.
         """
 
     @property
     def takes_reference_from_batch(self) -> bool:
-        """Whether log-probabilities under the base model have to be computed before training."""
+        """Whether the batch has to hold log-probabilities under the base model, computed before training."""
         return False
 
     def load_teacher(self, tokenizer: PreTrainedTokenizerBase, cache_path: Path, device: Any) -> Any:
-        """Load another model that the loss needs, frozen and in evaluation mode; `None` for most objectives."""
+        """Load a further model that the loss needs, frozen and in evaluation mode; return None if it needs none."""
         return None

@@ -1,4 +1,4 @@
-"""Denoising: an encoder-decoder restores a damaged text."""
+"""Denoising: an encoder-decoder reconstructs a corrupted text."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 
 class Denoising(Objective, ABC):
-    """The cross-entropy of the removed text, given the damaged one; the damage is drawn again in every epoch."""
+    """Base class: the cross-entropy of the target text, given a corrupted text. Corruption differs in every epoch."""
 
     families: ClassVar = frozenset({"encoder-decoder"})
     reads: ClassVar[Reads] = "text"
     needs: ClassVar = ANY_SUPERVISION
 
     def loss(self, model: PreTrainedModel, batch: Batch, teacher: Any = None) -> Loss:
-        """Sums and counts for each row, each `[rows]`."""
+        """Compute the summed cross-entropy and the number of labels of each row."""
         from instruct_lab.objective.target_logits import summed_cross_entropy
 
         return summed_cross_entropy(model, batch)
@@ -37,23 +37,23 @@ class Denoising(Objective, ABC):
 
 @component
 class SpanCorruption(Denoising):
-    r"""Span corruption: -sum_t log p(y_t | y_<t, x~), the text x~ with spans replaced by sentinels, y the spans.
+    r"""Span corruption: -sum_t log p(y_t | y_<t, x~), where x~ is the text with spans replaced by sentinel tokens.
 
-    Each span becomes one sentinel `<extra_id_i>`; y is each sentinel with its span, a last sentinel and the end token.
-    Source: Raffel et al., 2020 (T5), section 3.1.4: `noise_density` of the tokens in spans of `mean_span_length`.
-    Spans never touch, which limits their number. For encoder-decoders with sentinels: the other families have no second
-    text to write the spans into.
+    Each span is replaced by one sentinel `<extra_id_i>`. The target y lists each sentinel with its span, then a last
+    sentinel and the end token. Adjacent spans are separated by at least one token, which limits their number. For
+    encoder-decoders with sentinels: the other families have no second text to write the spans into. Source: Raffel et
+    al., 2020 (T5), section 3.1.4.
     """
 
     noise_density: Annotated[float, Field(gt=0, lt=1)] = 0.15  # share of the tokens in spans
-    mean_span_length: Annotated[float, Field(ge=1)] = 3.0  # tokens of a span, on average
+    mean_span_length: Annotated[float, Field(ge=1)] = 3.0  # mean number of tokens in a span
 
     def check_tokenizer(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        """Refuse a tokenizer without sentinels."""
+        """Refuse a tokenizer without sentinel tokens."""
         sentinel_ids(tokenizer)
 
     def corrupt(self, example: Example, tokenizer: PreTrainedTokenizerBase, source: random.Random) -> Example:
-        """Replace spans of the text by sentinels."""
+        """Replace spans of the text by sentinels, and make the spans the target."""
         sentinels = sentinel_ids(tokenizer)
         body, ending = _without_end(example.input_ids, tokenizer)
         if len(body) < 2:
@@ -75,15 +75,16 @@ class SpanCorruption(Denoising):
 
 @component
 class TextInfilling(Denoising):
-    r"""Text infilling: -sum_t log p(x_t | x_<t, x~), the text x~ with spans replaced by one mask token each.
+    r"""Text infilling: -sum_t log p(x_t | x_<t, x~), where x~ is the text x with one mask token for each span.
 
-    Span lengths are drawn from Poisson(`mean_span_length`), 0 inserts a mask, until `mask_ratio` of the tokens are
-    masked; x is the whole text. Source: Lewis et al., 2020 (BART), with its sentence permutation (a sentence ends
-    with a token that ends in . ! or ?) by option. For encoder-decoders with a mask token: a decoder has no second text.
+    Spans are masked until they hold `mask_ratio` of the tokens. Their lengths are drawn from
+    Poisson(`mean_span_length`); length 0 inserts a mask token. With `permute_sentences`, sentences are shuffled first;
+    a sentence ends with a token that ends in . ! or ?. For encoder-decoders with a mask token: a decoder has no second
+    text. Source: Lewis et al., 2020 (BART).
     """
 
     mask_ratio: Annotated[float, Field(gt=0, lt=1)] = 0.3  # share of the tokens that are masked
-    mean_span_length: Annotated[float, Field(gt=0)] = 3.0  # lambda of the Poisson distribution
+    mean_span_length: Annotated[float, Field(gt=0)] = 3.0  # mean of the Poisson distribution of span lengths
     permute_sentences: bool = False  # shuffle the sentences of the input
 
     def check_tokenizer(self, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -91,7 +92,7 @@ class TextInfilling(Denoising):
         mask_token_id(tokenizer)
 
     def corrupt(self, example: Example, tokenizer: PreTrainedTokenizerBase, source: random.Random) -> Example:
-        """Mask spans of the text."""
+        """Mask spans of the text, and make the whole text the target."""
         mask = mask_token_id(tokenizer)
         body, ending = _without_end(example.input_ids, tokenizer)
         if not body:
@@ -116,10 +117,10 @@ class TextInfilling(Denoising):
 
 
 def sentinel_ids(tokenizer: Any) -> list[int]:
-    """Ids of `<extra_id_0>`, `<extra_id_1>`, ... in this order.
+    """Return the ids of `<extra_id_0>`, `<extra_id_1>`, ... in this order.
 
     Raises:
-        InstructLabError: the tokenizer has none.
+        InstructLabError: the tokenizer has fewer than two sentinels.
     """
     found = vocabulary_of(tokenizer).sentinels
     if len(found) < 2:
@@ -137,13 +138,13 @@ def _without_end(input_ids: list[int], tokenizer: Any) -> tuple[list[int], list[
 
 
 def _split(total: int, count: int, source: random.Random) -> list[int]:
-    """Split a number into so many parts of at least 1, all splits equally likely."""
+    """Split `total` into `count` parts of at least 1; all splits are equally likely."""
     cuts = [0, *sorted(source.sample(range(1, total), count - 1)), total]
     return [end - start for start, end in itertools.pairwise(cuts)]
 
 
 def _poisson(mean: float, source: random.Random) -> int:
-    """A number from a Poisson distribution, by Knuth's method."""
+    """Draw a number from a Poisson distribution by Knuth's method."""
     limit, number, product = math.exp(-mean), 0, source.random()
     while product > limit:
         number += 1

@@ -1,4 +1,4 @@
-"""Distillation: learn another model's distribution."""
+"""Distillation: training towards the distribution of another model."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 class Distillation(Objective):
     r"""Divergence from a teacher at the target tokens: sum_t (1 - a) T^2 D_t + a (-log q(y_t)).
 
-    D_t is KL(p_t || q_t) (forward; Hinton et al., 2015) or KL(q_t || p_t) (reverse; Gu et al., 2024, MiniLLM), with p_t
-    the teacher's and q_t the student's distribution of the next token, both at temperature T. With `top_k`, both are
-    restricted to the teacher's k most likely tokens and normalised again. Logits `[targets, vocab]`.
+    D_t is KL(p_t || q_t) (forward; Hinton et al., 2015) or KL(q_t || p_t) (reverse; Gu et al., 2024, MiniLLM). Here p_t
+    and q_t are the teacher's and the student's distributions of the next token, both at temperature T. With `top_k`,
+    both are restricted to the teacher's k most likely tokens and normalised again.
 
-    In evaluation its value is this divergence, not a perplexity. Teacher and student need the same vocabulary. Encoders
-    are refused: they predict masked tokens.
+    The loss in evaluation is the same sum, so it gives no perplexity. Teacher and student need the same vocabulary.
+    Encoders are refused, because they predict masked tokens.
     """
 
     families: ClassVar = frozenset({"decoder", "encoder-decoder"})
@@ -35,7 +35,7 @@ class Distillation(Objective):
     teacher: Model  # the model to learn from; it is frozen
     divergence: Literal["forward", "reverse"] = "forward"  # forward: KL(p || q); reverse: KL(q || p)
     temperature: Annotated[float, Field(gt=0)] = 1.0  # T: above 1, the teacher's unlikely tokens weigh more
-    target_weight: Annotated[float, Field(ge=0, lt=1)] = 0.0  # a: share of the targets' own cross-entropy
+    target_weight: Annotated[float, Field(ge=0, lt=1)] = 0.0  # a: weight of the cross-entropy of the target tokens
     top_k: Annotated[int, Field(ge=2)] | None = None  # only the teacher's most likely tokens; null: all
 
     def __post_init__(self) -> None:
@@ -43,10 +43,10 @@ class Distillation(Objective):
             raise Refusal("teacher", f"is an {self.teacher.family}, which predicts masks")
 
     def load_teacher(self, tokenizer: PreTrainedTokenizerBase, cache_path: Path, device: Any) -> Any:
-        """The teacher, frozen and in evaluation mode.
+        """Load the teacher, frozen and in evaluation mode.
 
         Raises:
-            InstructLabError: it has a different vocabulary.
+            InstructLabError: the teacher has a different vocabulary.
         """
         own = self.teacher.load_tokenizer(cache_path)
         if own.get_vocab() != tokenizer.get_vocab():
@@ -58,7 +58,7 @@ class Distillation(Objective):
         return self.teacher.load(own, cache_path).model.to(device).requires_grad_(False).eval()
 
     def loss(self, model: PreTrainedModel, batch: Batch, teacher: Any = None) -> Loss:
-        """Sums and counts for each row, each `[rows]`."""
+        """Compute the summed loss and the number of labels of each row."""
         import torch
         from torch.nn import functional
 
@@ -68,7 +68,7 @@ class Distillation(Objective):
         with torch.no_grad():
             wanted, _, _ = target_logits(teacher, batch)
         student, known = logits.float() / self.temperature, wanted.float() / self.temperature
-        vocabulary = min(student.shape[-1], known.shape[-1])  # numbers of unused rows may differ
+        vocabulary = min(student.shape[-1], known.shape[-1])  # the models may have different numbers of unused rows
         student, known = student[:, :vocabulary], known[:, :vocabulary]
         if self.top_k is not None:
             known, indices = known.topk(min(self.top_k, vocabulary), dim=-1)

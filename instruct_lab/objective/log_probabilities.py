@@ -1,4 +1,4 @@
-"""Log-probabilities of labels under a model: of whole answers, and token by token."""
+"""Log-probabilities of labels under a model, for whole answers and for single tokens."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 
 def sequence_log_probabilities(model: PreTrainedModel, batch: Batch) -> tuple[Tensor, Tensor]:
-    """The log-probability of each row's labels under the model, all rows in one forward pass.
+    """Compute the log-probability of each row's labels in one forward pass.
 
     Args:
         model: a decoder or an encoder-decoder.
-        batch: `[rows, seq]`.
+        batch: rows `[rows, seq]`.
 
     Returns:
-        Sums in nats, float32 `[rows]`, and numbers of labels, int64 `[rows]`.
+        The sum over each row's labels in nats, float32 `[rows]`, and the number of labels, int64 `[rows]`.
     """
     logits, targets, rows = target_logits(model, batch)
     chosen = logits.float().log_softmax(dim=-1).gather(1, targets[:, None])[:, 0]  # [targets]
@@ -33,11 +33,11 @@ def sequence_log_probabilities(model: PreTrainedModel, batch: Batch) -> tuple[Te
 
 
 def token_scores(model: PreTrainedModel, batch: Batch) -> list[TokenScores]:
-    """Loss, confidence and correctness of every label of each example; of pairs, of the chosen answers.
+    """Compute the loss, confidence and correctness of every label of each example; for pairs, of the chosen answers.
 
     Args:
-        model: in evaluation mode.
-        batch: `[rows, seq]`.
+        model: a model in evaluation mode.
+        batch: rows `[rows, seq]`.
     """
     chosen = batch.chosen
     logits, targets, rows = target_logits(model, chosen)  # [targets, vocab], [targets], [targets]

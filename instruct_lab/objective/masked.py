@@ -17,17 +17,17 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 WORD_STARTS = ("Ġ", "▁", " ")
-"""Prefixes of a byte-level or SentencePiece token that starts a word."""
+"""Prefixes that mark the first token of a word in byte-level and SentencePiece vocabularies."""
 
 
 @component
 class Masked(Objective):
     r"""Cross-entropy of masked tokens, -sum_{t in M} log p(x_t | x with M masked). Source: Devlin et al., 2019 (BERT).
 
-    Of the tokens, `probability` are chosen, at least one; of these `mask_share` become the mask token, `random_share`
-    a random token of the vocabulary, and the rest do not change. The choice depends only on the run's seed, the
-    epoch and the example. For encoders: a decoder cannot read what follows a mask, and an encoder-decoder is trained by
-    `SpanCorruption` or `TextInfilling`.
+    M is a random share `probability` of the tokens, at least one. A share `mask_share` of M is replaced by the mask
+    token and `random_share` by random tokens of the vocabulary; the rest is not changed. The choice depends only on the
+    run's seed, the epoch and the example. For encoders: a decoder cannot read the text after a mask, and
+    `SpanCorruption` and `TextInfilling` are for encoder-decoders.
     """
 
     families: ClassVar = frozenset({"encoder"})
@@ -36,9 +36,9 @@ class Masked(Objective):
     generates: ClassVar[bool] = False
 
     probability: Annotated[float, Field(gt=0, le=1)] = 0.15  # share of the tokens that are predicted
-    mask_share: Annotated[float, Field(ge=0, le=1)] = 0.8  # of those, replaced by the mask token
-    random_share: Annotated[float, Field(ge=0, le=1)] = 0.1  # of those, replaced by a random token
-    whole_words: bool = False  # choose words, and all tokens of each (whole-word masking)
+    mask_share: Annotated[float, Field(ge=0, le=1)] = 0.8  # share of the predicted tokens that become the mask token
+    random_share: Annotated[float, Field(ge=0, le=1)] = 0.1  # share of the predicted tokens that become a random token
+    whole_words: bool = False  # choose whole words instead of single tokens (whole-word masking)
 
     def __post_init__(self) -> None:
         if self.mask_share + self.random_share > 1:
@@ -49,7 +49,7 @@ class Masked(Objective):
         mask_token_id(tokenizer)
 
     def corrupt(self, example: Example, tokenizer: PreTrainedTokenizerBase, source: random.Random) -> Example:
-        """Mask tokens and keep labels only at the chosen positions."""
+        """Mask some tokens, and keep labels only at the chosen positions."""
         positions = [position for position, label in enumerate(example.labels) if label != IGNORED]
         if not positions:
             return example
@@ -72,7 +72,7 @@ class Masked(Objective):
         return Example(input_ids, labels, example.id, example.source)
 
     def _words(self, input_ids: list[int], positions: list[int], tokenizer: Any) -> list[list[int]]:
-        """Positions of the tokens of each word."""
+        """Return the positions of the tokens of each word."""
         tokens = tokenizer.convert_ids_to_tokens([input_ids[position] for position in positions])
         marks_continuations = vocabulary_of(tokenizer).marks_continuations
         words: list[list[int]] = []
@@ -85,17 +85,17 @@ class Masked(Objective):
         return words
 
     def loss(self, model: PreTrainedModel, batch: Batch, teacher: Any = None) -> Loss:
-        """Sums and counts for each row, each `[rows]`."""
+        """Compute the summed cross-entropy and the number of labels of each row."""
         from instruct_lab.objective.target_logits import summed_cross_entropy
 
         return summed_cross_entropy(model, batch)
 
 
 def mask_token_id(tokenizer: Any) -> int:
-    """The id of the mask token.
+    """Return the id of the mask token.
 
     Raises:
-        InstructLabError: the tokenizer has none.
+        InstructLabError: the tokenizer has no mask token.
     """
     number = tokenizer.mask_token_id
     if not isinstance(number, int):

@@ -1,4 +1,4 @@
-"""Prompts paired with the answers to other prompts, for KTO's estimate of the divergence from the base model."""
+"""Prompts combined with answers to other prompts, for KTO's estimate of the divergence from the base model."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 
 def mismatch_answers(model: Any, batch: Batch) -> Batch:
-    """Each row's prompt with the next row's answer; the last takes the first's.
+    """Combine each row's prompt with the next row's answer, and the last row's prompt with the first row's answer.
 
     Args:
-        model: of a family that decides whether prompt and answer are one text.
-        batch: `[rows, seq]`, with the answer at the end of each row.
+        model: a model; its family decides whether prompt and answer are one text.
+        batch: rows `[rows, seq]`, each with the answer at its end.
     """
     rows = len(batch.input_ids)
     if family_of(model) == "encoder-decoder":

@@ -1,4 +1,4 @@
-"""The base of objectives over pairs of answers to one prompt, one chosen and one rejected."""
+"""Base classes of objectives that compare a chosen and a rejected answer to the same prompt."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ if TYPE_CHECKING:
 
 
 class PreferenceObjective(Objective, ABC):
-    """Compares the log-probabilities of a chosen and a rejected answer; each pair counts 1.
+    """Base class: compares the log-probabilities of a chosen and a rejected answer; the count of a pair is 1.
 
-    Both are read in one forward pass: rows `[2 * examples, seq]`. For each pair, the model's implicit rewards of both
-    answers are logged, with their margin and whether the chosen one's is higher (a tie is half).
+    Both answers are read in one forward pass: rows `[2 * examples, seq]`. For each pair, the implicit rewards of both
+    answers, their margin and an accuracy are logged. The accuracy is 1 if the chosen answer has the higher reward, and
+    0.5 for a tie.
 
-    Encoders are refused: they compute no probability of a text from left to right.
+    Encoders are refused, because they give no probability of a text from left to right.
     """
 
     families: ClassVar = frozenset({"decoder", "encoder-decoder"})
@@ -35,19 +36,19 @@ class PreferenceObjective(Objective, ABC):
     value_names: ClassVar[frozenset[str]] = frozenset({"accuracy", "margin", "chosen_reward", "rejected_reward"})
 
     def _reference(self, model: Any, batch: Batch) -> Tensor | None:
-        """Log-probabilities under the base model, `[examples, 2]`, if the objective compares with it."""
+        """Return log-probabilities under the base model, `[examples, 2]`; None if the objective does not use them."""
         return None
 
 
 class PairObjective(PreferenceObjective, ABC):
-    """A preference objective whose loss of a pair depends only on that pair."""
+    """Base class of preference objectives in which the loss of a pair depends only on that pair."""
 
     @abstractmethod
     def compare(self, chosen: Answers, rejected: Answers, training: bool) -> tuple[Tensor, Tensor, Tensor]:
-        """The loss and the rewards of the chosen and the rejected answers, each `[examples]`."""
+        """Compute the losses, the chosen answers' rewards and the rejected answers' rewards, each `[examples]`."""
 
     def loss(self, model: PreTrainedModel, batch: Batch, teacher: Any = None) -> Loss:
-        """Sums and counts for each pair, each `[examples]`."""
+        """Compute the loss of each pair, with a count of 1."""
         import torch
 
         from instruct_lab.objective.log_probabilities import sequence_log_probabilities
@@ -65,9 +66,9 @@ class Answers:
     """The chosen or the rejected answers of a batch.
 
     Args:
-        sums: log-probabilities, `[examples]`, in nats.
-        lengths: numbers of target tokens, `[examples]`.
-        reference: log-probabilities under the base model, `[examples]`.
+        sums: log-probability of each answer, `[examples]`, in nats.
+        lengths: number of target tokens of each answer, `[examples]`.
+        reference: log-probability of each answer under the base model, `[examples]`; None if it is not used.
     """
 
     def __init__(self, sums: Tensor, lengths: Tensor, reference: Tensor | None) -> None:
@@ -75,18 +76,18 @@ class Answers:
 
     @property
     def means(self) -> Tensor:
-        """Mean log-probability of a token of each answer."""
+        """Mean log-probability per token of each answer, `[examples]`."""
         return self.sums / self.lengths.clamp(min=1)
 
     @property
     def ratios(self) -> Tensor:
-        """log(p / p_base), `[examples]`."""
+        """Log-ratio log(p / p_base) of each answer, `[examples]`."""
         assert self._reference is not None
         return self.sums - self._reference.to(self.sums)
 
 
 def preference_values(chosen: Tensor, rejected: Tensor) -> dict[str, Tensor]:
-    """The logged values of each pair, float32 `[examples]`, from the rewards of its answers."""
+    """Compute the logged values of each pair from the rewards of its answers, float32 `[examples]`."""
     margin = chosen - rejected
     return {
         "accuracy": (margin.sign() + 1).float() / 2,
@@ -98,19 +99,19 @@ def preference_values(chosen: Tensor, rejected: Tensor) -> dict[str, Tensor]:
 
 @component
 class ReferenceObjective(PreferenceObjective, ABC):
-    """A preference objective that compares with the base model."""
+    """Base class of preference objectives that compare the model with its base model."""
 
     needs_reference: ClassVar[bool] = True
     learning_rate_scale: ClassVar[float] = 0.05  # 1e-6 for full tuning, as in Rafailov et al., 2023
 
     beta: Annotated[float, Field(gt=0)] = 0.1  # smaller values allow a larger distance from the base model
     reference: Literal["precomputed", "adapters_off"] = (
-        "precomputed"  # precomputed: once for all data, kept in the cache; adapters_off: at each step
+        "precomputed"  # precomputed: run the base model once, and cache the results; adapters_off: at each step
     )
 
     @property
     def takes_reference_from_batch(self) -> bool:
-        """Whether log-probabilities under the base model have to be computed before training."""
+        """Whether the batch has to hold log-probabilities under the base model, computed before training."""
         return self.reference == "precomputed"
 
     def _reference(self, model: Any, batch: Batch) -> Tensor | None:
@@ -133,12 +134,12 @@ class ReferenceObjective(PreferenceObjective, ABC):
 
 @contextlib.contextmanager
 def without_adapters(model: Any) -> Iterator[None]:
-    """Use the model as its base model: adapters disabled, in evaluation mode.
+    """Use the model as its base model, with adapters disabled and in evaluation mode.
 
-    A model without adapters is accepted if no gradients are recorded: then it is a base model that is evaluated.
+    If no gradients are recorded, a model without adapters is accepted: it is an evaluated base model.
 
     Raises:
-        InstructLabError: the model is trained, and has no adapters that could be disabled.
+        InstructLabError: the model is being trained and has no adapters to disable.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""Losses of pairs of answers to one prompt: DPO and its variants, KTO, ORPO, SimPO, CPO."""
+"""Losses for pairs of answers to the same prompt: DPO and its variants, KTO, ORPO, SimPO, CPO."""
 
 from __future__ import annotations
 
@@ -25,17 +25,19 @@ if TYPE_CHECKING:
 
 @component
 class DPO(ReferenceObjective, PairObjective):
-    r"""Direct preference optimisation. With h = log-ratio of the chosen minus that of the rejected answer:
+    r"""Direct preference optimisation. The log-ratio of an answer y is log p(y|x) - log p_base(y|x).
+
+    h is the log-ratio of the chosen answer minus the log-ratio of the rejected one, and s the logistic function:
 
     - sigmoid: -(1 - e) log s(beta h) - e log s(-beta h) (Rafailov et al., 2023; e: conservative DPO, Mitchell, 2023);
       with `smoothing=robust` (-(1 - e) log s(beta h) + e log s(-beta h)) / (1 - 2e) (Chowdhury et al., 2024)
-    - ipo: (h' - 1 / (2 beta))^2, h' of log-ratios for each token (Azar et al., 2023)
+    - ipo: (h' - 1 / (2 beta))^2, where h' uses log-ratios per token (Azar et al., 2023)
     - hinge: max(0, 1 - beta h) (Zhao et al., 2023, SLiC)
 
-    s is the logistic function; a log-ratio is log p(y|x) - log p_base(y|x). Rewards are beta times log-ratios.
+    Rewards are beta times log-ratios.
     """
 
-    loss_type: Literal["sigmoid", "ipo", "hinge"] = "sigmoid"  # see above
+    loss_type: Literal["sigmoid", "ipo", "hinge"] = "sigmoid"  # formula of the loss
     label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] = 0.0  # e: assumed share of swapped labels
     smoothing: Literal["conservative", "robust"] = "conservative"  # how e enters the loss
 
@@ -46,7 +48,7 @@ class DPO(ReferenceObjective, PairObjective):
             raise Refusal("smoothing", "needs label_smoothing above 0", "conservative")
 
     def compare(self, chosen: Answers, rejected: Answers, training: bool) -> tuple[Tensor, Tensor, Tensor]:
-        """The losses and the rewards of both answers, each `[examples]`."""
+        """Compute the losses, the chosen answers' rewards and the rejected answers' rewards, each `[examples]`."""
         from torch.nn import functional
 
         good, bad = chosen.ratios, rejected.ratios
@@ -68,21 +70,21 @@ class DPO(ReferenceObjective, PairObjective):
 
 @component
 class KTO(ReferenceObjective):
-    r"""Kahneman-Tversky optimisation of single answers: the chosen are desirable, the rejected undesirable.
+    r"""Kahneman-Tversky optimisation of single answers: chosen answers are desirable, rejected ones undesirable.
 
-    Loss of a pair: d (1 - s(beta (r_c - z))) + u (1 - s(beta (z - r_r))), r the log-ratio of an answer to the base
-    model, and z = max(0, mean over the batch of the log-ratio of another prompt's chosen answer), without gradient.
-    Source: Ethayarajh et al., 2024. Since z is estimated within a micro-batch, the loss depends on its size, and a
-    batch of one pair estimates z from its own answer. The base model reads the mismatched answers too, so adapters
-    are disabled for it.
+    The loss of a pair is d (1 - s(beta (r_c - z))) + u (1 - s(beta (z - r_r))), with s the logistic function and r_c
+    and r_r the answers' log-ratios to the base model. z is the mean log-ratio of chosen answers that are combined with
+    other prompts of the micro-batch, at least 0 and without gradient. The loss therefore depends on the size of the
+    micro-batch; for a single pair, z uses its own prompt. The base model also reads the mismatched answers, so it is
+    run at each step, with adapters disabled. Source: Ethayarajh et al., 2024.
     """
 
-    reference: Literal["adapters_off"] = "adapters_off"  # the base model reads pairs that are formed in each batch
-    desirable_weight: Annotated[float, Field(gt=0)] = 1.0  # d
-    undesirable_weight: Annotated[float, Field(gt=0)] = 1.0  # u
+    reference: Literal["adapters_off"] = "adapters_off"  # the base model is run at each step
+    desirable_weight: Annotated[float, Field(gt=0)] = 1.0  # d: weight of the chosen answer's loss
+    undesirable_weight: Annotated[float, Field(gt=0)] = 1.0  # u: weight of the rejected answer's loss
 
     def loss(self, model: PreTrainedModel, batch: Batch, teacher: Any = None) -> Loss:
-        """Sums and counts for each pair, each `[examples]`."""
+        """Compute the loss of each pair, with a count of 1."""
         import torch
 
         from instruct_lab.objective.log_probabilities import sequence_log_probabilities
@@ -107,17 +109,17 @@ class KTO(ReferenceObjective):
 
 @component
 class ORPO(PairObjective):
-    r"""Odds-ratio preference optimisation: L_c - w log s(log odds(y_c) - log odds(y_r)); no base model.
+    r"""Odds-ratio preference optimisation: L_c - w log s(log odds(y_c) - log odds(y_r)), without a base model.
 
-    L_c is the chosen answer's mean cross-entropy a token, odds(y) = P / (1 - P) with P the exponential of the mean
-    log-probability a token, s the logistic function. Source: Hong et al., 2024. Rewards are w times the mean
-    log-probabilities.
+    L_c is the chosen answer's mean cross-entropy per token, and s the logistic function. odds(y) = P / (1 - P), where P
+    is the exponential of the mean log-probability per token. Rewards are w times the mean log-probabilities. Source:
+    Hong et al., 2024.
     """
 
-    weight: Annotated[float, Field(gt=0)] = 0.1  # w
+    weight: Annotated[float, Field(gt=0)] = 0.1  # w: weight of the odds-ratio term
 
     def compare(self, chosen: Answers, rejected: Answers, training: bool) -> tuple[Tensor, Tensor, Tensor]:
-        """The losses and the rewards of both answers, each `[examples]`."""
+        """Compute the losses, the chosen answers' rewards and the rejected answers' rewards, each `[examples]`."""
         import torch
         from torch.nn import functional
 
@@ -131,17 +133,17 @@ class ORPO(PairObjective):
 
 @component
 class SimPO(PairObjective):
-    r"""Simple preference optimisation: -log s(beta (m_c - m_r) - gamma), m the mean log-probability a token.
+    r"""Simple preference optimisation: -log s(beta (m_c - m_r) - gamma), without a base model.
 
-    gamma = `gamma_ratio` * beta is the required margin. No base model, and no reward for length. Source:
-    Meng et al., 2024. Rewards are beta times m.
+    m_c and m_r are the answers' mean log-probabilities per token, s is the logistic function, and
+    gamma = `gamma_ratio` * beta is the required margin. Rewards are beta times m. Source: Meng et al., 2024.
     """
 
     beta: Annotated[float, Field(gt=0)] = 2.0  # scale of the rewards
     gamma_ratio: Annotated[float, Field(ge=0)] = 0.5  # margin, as a share of beta
 
     def compare(self, chosen: Answers, rejected: Answers, training: bool) -> tuple[Tensor, Tensor, Tensor]:
-        """The losses and the rewards of both answers, each `[examples]`."""
+        """Compute the losses, the chosen answers' rewards and the rejected answers' rewards, each `[examples]`."""
         from torch.nn import functional
 
         good, bad = self.beta * chosen.means, self.beta * rejected.means
@@ -150,18 +152,19 @@ class SimPO(PairObjective):
 
 @component
 class CPO(PairObjective):
-    r"""Contrastive preference optimisation: -log s(beta (log p_c - log p_r)) - a m_c, m_c the chosen's mean a token.
+    r"""Contrastive preference optimisation: -log s(beta (log p_c - log p_r)) - a m_c, without a base model.
 
-    The first term compares without a base model, the second clones the chosen answer. Source: Xu et al., 2024.
-    Rewards are beta times log-probabilities.
+    The first term compares the two answers, with s the logistic function. The second is supervised training on the
+    chosen answer, with m_c its mean log-probability per token. Rewards are beta times log-probabilities. Source: Xu et
+    al., 2024.
     """
 
-    beta: Annotated[float, Field(gt=0)] = 0.1  # scale of the preference
-    cloning_weight: Annotated[float, Field(ge=0)] = 1.0  # a
+    beta: Annotated[float, Field(gt=0)] = 0.1  # scale of the rewards
+    cloning_weight: Annotated[float, Field(ge=0)] = 1.0  # a: weight of the second term
     label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] = 0.0  # assumed share of swapped labels
 
     def compare(self, chosen: Answers, rejected: Answers, training: bool) -> tuple[Tensor, Tensor, Tensor]:
-        """The losses and the rewards of both answers, each `[examples]`."""
+        """Compute the losses, the chosen answers' rewards and the rejected answers' rewards, each `[examples]`."""
         from torch.nn import functional
 
         e = self.label_smoothing if training else 0.0

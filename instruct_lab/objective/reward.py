@@ -1,4 +1,4 @@
-"""Reward models: one number for a whole answer."""
+"""Reward models, which give one score to a whole text."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 @component
 class Reward(Objective):
-    r"""Pairwise reward model: -log s(r_c - r_r) + c (r_c + r_r)^2, s the logistic function, r the score of a text.
+    r"""Pairwise loss of a reward model: -log s(r_c - r_r) + c (r_c + r_r)^2.
 
-    Source: Ouyang et al., 2022, after Bradley and Terry, 1952; the second term keeps scores around 0 (Eisenstein et
-    al., 2023). The score is computed from the last token of a decoder, and from the first of an encoder.
-    Encoder-decoders are refused: transformers reads their score at the end token, and needs the same number of end
-    tokens in every text of a batch.
+    r_c and r_r are the scores of the chosen and the rejected text, and s is the logistic function (Ouyang et al., 2022,
+    after Bradley and Terry, 1952). The second term keeps scores around 0 (Eisenstein et al., 2023). Decoders compute
+    the score at the last token, encoders at the first. Encoder-decoders are refused: transformers computes their score
+    at the end token and requires the same number of end tokens in every text of a batch.
     """
 
     families: ClassVar = frozenset({"decoder", "encoder"})
@@ -33,10 +33,10 @@ class Reward(Objective):
     generates: ClassVar[bool] = False
     value_names: ClassVar[frozenset[str]] = PreferenceObjective.value_names
 
-    centering: Annotated[float, Field(ge=0)] = 0.0  # c above; 0.01 is usual
+    centering: Annotated[float, Field(ge=0)] = 0.0  # c: weight of the second term; 0.01 is usual
 
     def loss(self, model: PreTrainedModel, batch: Batch, teacher: Any = None) -> Loss:
-        """Sums and counts for each pair, each `[examples]`."""
+        """Compute the loss of each pair, with a count of 1."""
         import torch
         from torch.nn import functional
 

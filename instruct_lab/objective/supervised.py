@@ -19,20 +19,20 @@ class Supervised(Objective):
     r"""Next-token cross-entropy of the target tokens: -sum_t w_t log p(y_t | y_<t, x), summed in float32.
 
     With label smoothing e, each target's loss is (1 - e) times its cross-entropy plus e times the mean cross-entropy
-    over the vocabulary (Szegedy et al., 2016). The z-loss adds c (log Z_t)^2 to each, Z_t the softmax's denominator,
-    which keeps logits from drifting (Chowdhery et al., 2022, PaLM). Both apply only in training: reported perplexities
-    are those of the plain loss. Logits `[targets, vocab]` are computed at target positions only.
+    over the vocabulary (Szegedy et al., 2016). The z-loss adds c (log Z_t)^2 to each target's loss, where Z_t is the
+    denominator of the softmax. It keeps logits from drifting (Chowdhery et al., 2022, PaLM). Both apply only in
+    training, so perplexities are computed from the plain loss.
 
-    Encoders are refused: they read every token at once, also the one that they would have to predict.
+    Encoders are refused, because they read every token at once, including the token to predict.
     """
 
     families: ClassVar = frozenset({"decoder", "encoder-decoder"})
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0  # e above
-    z_loss: Annotated[float, Field(ge=0)] = 0.0  # c above; 1e-4 is usual
-    message_weights: bool = True  # w_t: the weight of the token's message, if the data has weights; false: 1
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0  # e: label smoothing in training
+    z_loss: Annotated[float, Field(ge=0)] = 0.0  # c: weight of the z-loss in training; 1e-4 is usual
+    message_weights: bool = True  # w_t is the weight of the token's message, if the data has weights; false: w_t is 1
 
     def loss(self, model: PreTrainedModel, batch: Batch, teacher: Any = None) -> Loss:
-        """Sums and counts for each row, each `[rows]`; a weighted row counts the sum of its weights."""
+        """Compute the summed loss and the count of each row: its number of labels, or the sum of their weights."""
         import torch
 
         from instruct_lab.objective.target_logits import label_weights, sum_by_row, target_logits, token_losses
@@ -51,8 +51,8 @@ class Supervised(Objective):
 class Causal(Supervised):
     r"""Next-token cross-entropy of every token of a text: -sum_t log p(x_t | x_<t). For continued pretraining.
 
-    The loss of `Supervised` over the whole text, whatever the template marks as trained (Radford et al., 2019). For
-    decoders: an encoder-decoder's decoder would repeat the encoder's input, and an encoder reads every token at once.
+    This is the loss of `Supervised`, but every token of the text is a target token (Radford et al., 2019). For
+    decoders: an encoder-decoder would copy its input, and an encoder reads every token at once.
     """
 
     families: ClassVar = frozenset({"decoder"})

@@ -1,4 +1,4 @@
-"""Logits at target positions only, because the vocabulary projection is most of a small model's cost."""
+"""Logits at target positions only, because the output projection is most of the cost of a small model."""
 
 from __future__ import annotations
 
@@ -19,19 +19,18 @@ if TYPE_CHECKING:
 
 
 def target_logits(model: PreTrainedModel, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-    """The model's logits at the positions that have a label.
+    """Compute the model's logits at the positions that have a label.
 
-    A decoder predicts the label of the next position; an encoder, and the decoder of an encoder-decoder (its input is
-    the labels, shifted right), that of the same position. The hidden states are selected as they enter the output
-    projection, so that everything that the architecture does around it (scaling, soft-capping, adapters) still happens.
-    Virtual tokens that an adapter prepends are left out.
+    A decoder predicts the label of the next position. An encoder predicts the label of the same position. So does an
+    encoder-decoder, because its decoder reads the labels shifted right. The hidden states are selected at the input of
+    the output projection, so that scaling, soft-capping and adapters still apply. Virtual tokens are left out.
 
     Args:
-        model: a language model of transformers, adapted or not.
-        batch: `[rows, seq]`.
+        model: a language model of transformers, with or without adapters.
+        batch: rows `[rows, seq]`.
 
     Returns:
-        Logits `[targets, vocab]`, labels `[targets]` and rows `[targets]`, in the order of the rows.
+        Logits `[targets, vocab]`, labels `[targets]` and row indices `[targets]`, in the order of the rows.
     """
     labels = batch.labels
     if family_of(model) == "decoder":
@@ -69,7 +68,7 @@ def _logits(model: Any, batch: Batch, is_target: Tensor) -> Tensor:
 
 
 def label_weights(model: Any, batch: Batch) -> Tensor:
-    """The weight of each label, `[targets]`, in the order of `target_logits`."""
+    """Return the weight of each label, `[targets]`, in the order of `target_logits`."""
     labels, weights = batch.labels, batch.weights
     assert weights is not None
     if family_of(model) == "decoder":
@@ -79,7 +78,7 @@ def label_weights(model: Any, batch: Batch) -> Tensor:
 
 
 def token_losses(logits: Tensor, targets: Tensor, label_smoothing: float = 0.0, z_loss: float = 0.0) -> Tensor:
-    """Cross-entropy of each target in nats, float32 `[targets]`, with label smoothing and z-loss if not 0."""
+    """Compute the cross-entropy of each target in nats, float32 `[targets]`, with label smoothing and z-loss."""
     logits = logits.float()
     losses = functional.cross_entropy(logits, targets, reduction="none", label_smoothing=label_smoothing)
     if z_loss:
@@ -88,12 +87,12 @@ def token_losses(logits: Tensor, targets: Tensor, label_smoothing: float = 0.0, 
 
 
 def summed_cross_entropy(model: PreTrainedModel, batch: Batch) -> Loss:
-    """Cross-entropy of the labels of each row, and their number, each `[rows]`."""
+    """Compute the summed cross-entropy and the number of labels of each row, each `[rows]`."""
     logits, targets, rows = target_logits(model, batch)
     count = len(batch.labels)
     return Loss(sum_by_row(token_losses(logits, targets), rows, count), torch.bincount(rows, minlength=count))
 
 
 def sum_by_row(values: Tensor, rows: Tensor, count: int) -> Tensor:
-    """Sum values `[targets]` by the row that each belongs to: `[count]`."""
+    """Sum `values` `[targets]` by their row indices `rows`; return the sums of `count` rows, `[count]`."""
     return torch.zeros(count, device=values.device, dtype=values.dtype).index_add(0, rows, values)

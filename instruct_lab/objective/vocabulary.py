@@ -17,8 +17,8 @@ class Vocabulary:
     Args:
         ordinary: ids of all tokens except special tokens, sorted.
         sentinels: ids of `<extra_id_0>`, `<extra_id_1>`, ... in this order.
-        marks_continuations: whether tokens that continue a word are marked, as in WordPiece, instead of tokens that
-            start one.
+        marks_continuations: whether a prefix marks tokens that continue a word, as in WordPiece, instead of tokens that
+            start a word.
     """
 
     ordinary: list[int]
@@ -30,7 +30,7 @@ _known: weakref.WeakKeyDictionary[Any, tuple[int, Vocabulary]] = weakref.WeakKey
 
 
 def vocabulary_of(tokenizer: Any) -> Vocabulary:
-    """The vocabulary of a tokenizer; it is read again after tokens were added."""
+    """Return the vocabulary of a tokenizer; it is cached until tokens are added."""
     size = len(tokenizer)
     known = _known.get(tokenizer)
     if known is None or known[0] != size:
