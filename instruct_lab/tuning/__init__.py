@@ -1,7 +1,7 @@
-"""Which parameters are trained, and which are added.
+"""Tuning methods: which parameters are trained, and which are added.
 
 In: a `LoadedModel`. Out: the same model with `requires_grad` set on every parameter, and folders with the trained
-parameters; for methods that train nothing, prompts with worked examples.
+parameters. Prompting trains nothing and adds worked examples to the prompts.
 """
 
 from instruct_lab.tuning.adapters import BOFT, IA3, OFT, FourierFT, VeRA

@@ -16,20 +16,20 @@ if TYPE_CHECKING:
 Names = Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)]
 ALL_LINEAR = "all-linear"
 IA3_OF_BERT = (["key", "value", "output.dense"], ["output.dense"])
-"""Scaled and feed-forward layers of BERT, which PEFT does not know by default."""
+"""`target_modules` and `feedforward_modules` for BERT, for which PEFT has no default."""
 
 
 @component
 class IA3(PeftMethod):
-    r"""Learned scales of keys, values and feed-forward activations: y = l * (W x). Source: Liu et al., 2022.
+    r"""IA3: learned scales of keys, values and feed-forward activations: y = l * (W x). Source: Liu et al., 2022.
 
-    Starts at l = 1, the base model. The smallest of the adapters; it needs a high learning rate.
+    Training starts from the base model, with l = 1. IA3 adds very few parameters and needs a high learning rate.
     """
 
     learning_rate: ClassVar[float | None] = 1e-2  # measured: experiments=tuning_methods
 
     target_modules: Names | None = None  # scaled layers; null: PEFT's choice for the architecture
-    feedforward_modules: Names | None = None  # those of them whose inputs are scaled instead; null: PEFT's choice
+    feedforward_modules: Names | None = None  # target modules whose inputs are scaled instead; null: PEFT's choice
 
     def __post_init__(self) -> None:
         if (self.target_modules is None) != (self.feedforward_modules is None):
@@ -38,7 +38,7 @@ class IA3(PeftMethod):
             raise Refusal("feedforward_modules", "names a layer that is not one of target_modules")
 
     def config(self, loaded: LoadedModel, common: dict[str, Any]) -> Any:
-        """PEFT's configuration."""
+        """Build PEFT's configuration."""
         import peft
 
         scaled, feedforward = self.target_modules, self.feedforward_modules
@@ -51,18 +51,18 @@ class IA3(PeftMethod):
 class OFT(PeftMethod):
     r"""Orthogonal fine-tuning: y = W (R x), R block-diagonal and orthogonal. Source: Qiu et al., 2023.
 
-    Rotates the input of a layer, which keeps the angles between neurons. PEFT reduces the size of blocks that do not
-    divide a layer's inputs.
+    R rotates the input of a layer, which keeps the angles between neurons. If `block_size` does not divide the number
+    of a layer's inputs, PEFT uses another block size for this layer.
     """
 
-    learning_rate: ClassVar[float | None] = 1e-3  # a usual start
+    learning_rate: ClassVar[float | None] = 1e-3  # a common choice, not measured
 
-    block_size: Annotated[int, Field(ge=2)] = 32  # inputs that are rotated together
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # share of the blocks without effect, in training
+    block_size: Annotated[int, Field(ge=2)] = 32  # number of inputs that are rotated together
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # share of the blocks that are not rotated, in training
     target_modules: str | Names = ALL_LINEAR  # all-linear, names, or one regular expression of the full name
 
     def config(self, loaded: LoadedModel, common: dict[str, Any]) -> Any:
-        """PEFT's configuration."""
+        """Build PEFT's configuration."""
         import peft
 
         return peft.OFTConfig(
@@ -76,17 +76,17 @@ class OFT(PeftMethod):
 
 @component
 class BOFT(PeftMethod):
-    r"""Orthogonal butterfly: R of OFT as a product of sparse orthogonal factors. Source: Liu et al., 2024."""
+    r"""Orthogonal butterfly: OFT with R as a product of sparse orthogonal factors. Source: Liu et al., 2024."""
 
-    learning_rate: ClassVar[float | None] = 1e-3  # a usual start
+    learning_rate: ClassVar[float | None] = 1e-3  # a common choice, not measured
 
-    block_size: Annotated[int, Field(ge=2)] = 4  # rows that are rotated together; divides every layer's inputs
-    butterfly_factors: Annotated[int, Field(ge=1)] = 1  # factors; 1 is OFT
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # share of the blocks without effect, in training
+    block_size: Annotated[int, Field(ge=2)] = 4  # inputs that are rotated together; divides every layer's inputs
+    butterfly_factors: Annotated[int, Field(ge=1)] = 1  # number of factors; 1 is OFT
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # share of the blocks that are not rotated, in training
     target_modules: str | Names = ALL_LINEAR  # all-linear, names, or one regular expression of the full name
 
     def config(self, loaded: LoadedModel, common: dict[str, Any]) -> Any:
-        """PEFT's configuration."""
+        """Build PEFT's configuration."""
         import peft
 
         return peft.BOFTConfig(
@@ -100,21 +100,22 @@ class BOFT(PeftMethod):
 
 @component
 class VeRA(PeftMethod):
-    r"""Vector-based random matrices: W + b * B (d * A), A and B random and shared, b and d trained.
+    r"""Vector-based random matrix adaptation: W + b * B (d * A), where only the vectors b and d are trained.
 
-    Source: Kopiczko et al., 2024. A and B are drawn from `seed` and kept with the adapter.
+    The random matrices A and B are shared by the layers. They are drawn from `seed` and saved with the adapter.
+    Source: Kopiczko et al., 2024.
     """
 
     learning_rate: ClassVar[float | None] = 1e-2  # within the range of Kopiczko et al., 2024
 
     r: Annotated[int, Field(ge=1)] = 256  # rank of the random matrices
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # on the adapter's input, in training
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # dropout on the adapter's input, in training
     initial_scale: Annotated[float, Field(gt=0)] = 0.1  # initial value of d
-    seed: Annotated[int, Field(ge=0)] = 0  # of A and B
+    seed: Annotated[int, Field(ge=0)] = 0  # random seed of A and B
     target_modules: str | Names = ALL_LINEAR  # all-linear, names, or one regular expression of the full name
 
     def config(self, loaded: LoadedModel, common: dict[str, Any]) -> Any:
-        """PEFT's configuration."""
+        """Build PEFT's configuration."""
         import peft
 
         return peft.VeraConfig(
@@ -129,19 +130,22 @@ class VeRA(PeftMethod):
 
 @component
 class FourierFT(PeftMethod):
-    r"""W + scaling * IDFT(F), F with few trained entries at random positions. Source: Gao et al., 2024."""
+    r"""Fourier tuning: W + scaling * IDFT(F), F with few trained entries at random positions. Source: Gao et al., 2024.
 
-    learning_rate: ClassVar[float | None] = 1e-2  # a usual start
+    IDFT is the inverse discrete Fourier transform.
+    """
+
+    learning_rate: ClassVar[float | None] = 1e-2  # a common choice, not measured
 
     families: ClassVar = frozenset({"decoder", "encoder-decoder", "encoder"})
 
-    n_frequency: Annotated[int, Field(ge=1)] = 1000  # trained entries of a layer; at most its inputs times its outputs
-    scaling: Annotated[float, Field(gt=0)] = 150.0  # of the update; 100 to 300
-    seed: Annotated[int, Field(ge=0)] = 777  # of the random positions
+    n_frequency: Annotated[int, Field(ge=1)] = 1000  # trained entries per layer; at most inputs times outputs
+    scaling: Annotated[float, Field(gt=0)] = 150.0  # scale of the update; 100 to 300 is usual
+    seed: Annotated[int, Field(ge=0)] = 777  # random seed of the positions
     target_modules: str | Names = ALL_LINEAR  # all-linear, names, or one regular expression of the full name
 
     def config(self, loaded: LoadedModel, common: dict[str, Any]) -> Any:
-        """PEFT's configuration."""
+        """Build PEFT's configuration."""
         import peft
 
         return peft.FourierFTConfig(

@@ -1,4 +1,4 @@
-"""The base of tuning methods: which parameters are trained, and which are added."""
+"""The base class of tuning methods, which decide which parameters are trained and which are added."""
 
 from __future__ import annotations
 
@@ -18,88 +18,87 @@ if TYPE_CHECKING:
 
 @component
 class Tuning(Component, ABC):
-    """Decides which parameters are trained, and what a checkpoint holds."""
+    """Base class: decides which parameters are trained and what a checkpoint holds."""
 
-    neftune_alpha: Annotated[float, Field(gt=0)] | None = None  # noise on the embeddings in training; 5 is usual
+    neftune_alpha: Annotated[float, Field(gt=0)] | None = None  # scale of NEFTune noise on the embeddings; 5 is usual
 
     is_adapter: ClassVar[bool] = False
-    """True if only added parameters are trained: checkpoints store just those, and disabling them restores the base
-    model."""
+    """True if the trained parameters are an adapter: checkpoints hold only the adapter, not the base model."""
 
     heads: ClassVar[frozenset[str]] = frozenset({"language", "score"})
-    """Outputs of the model that the method works with: see `instruct_lab.objective.Head`."""
+    """Model outputs that the method supports; see `instruct_lab.objective.Head`."""
 
     trains: ClassVar[bool] = True
-    """False if nothing is trained: the base model is evaluated, with the prompts that `prompts` returns."""
+    """False if nothing is trained; the base model is then evaluated with the prompts that `prompts` returns."""
 
     mergeable: ClassVar[bool] = True
-    """True if `merge` returns a model without added modules; else an export holds adapter and base model."""
+    """True if `merge` returns a model without added modules; else an export holds both the adapter and the base model."""
 
     learning_rate: ClassVar[float | None] = None
-    """Peak learning rate of AdamW that suits the method; None: a run has to set `optimizer.lr`."""
+    """Default peak learning rate of the method with AdamW; None: a run has to set `optimizer.lr`."""
 
     trains_new_tokens: ClassVar[bool] = False
-    """True if the embeddings of tokens that are added to the vocabulary are trained and saved."""
+    """True if the embeddings of new tokens are trained and saved."""
 
     needs_biases: ClassVar[bool] = False
-    """True if only biases are trained, so that a model without any is refused."""
+    """True if only biases are trained; models without biases are refused."""
 
     def learning_rate_for(self, hidden_size: int | None, pretrained: bool = True) -> float | None:
-        """The peak learning rate of AdamW that suits the method with these settings, on a given model.
+        """Return the default peak learning rate of the method with AdamW, for these settings and a given model.
 
         Args:
-            hidden_size: width of the model's hidden states; None if it is not known before loading.
+            hidden_size: width of the model's hidden states; None if it is unknown before loading.
             pretrained: False for a model with random weights.
         """
         return self.learning_rate
 
     @property
     def num_added_positions(self) -> int:
-        """Positions that the method takes before each text, of those that the model has."""
+        """Number of the model's positions that the method uses before each text."""
         return 0
 
     @property
     def keeps_base(self) -> bool:
-        """True if disabling the adapter restores the base model."""
+        """Whether disabling the adapter restores the base model."""
         return True
 
     @property
     def shares_base(self) -> bool:
-        """True if the base model's weights never change, so that runs may share them in memory."""
+        """Whether the base model's weights never change, so that runs can share them in memory."""
         return (self.is_adapter and self.keeps_base) or not self.trains
 
     @abstractmethod
     def apply(self, loaded: LoadedModel) -> LoadedModel:
-        """Set `requires_grad` on every parameter; add the parameters of the method."""
+        """Add the parameters of the method, if it has any, and set `requires_grad` on every parameter."""
 
     @abstractmethod
     def save(self, loaded: LoadedModel, path: Path) -> None:
-        """Write what was trained to a folder: only the adapter for adapter methods, else the whole model.
+        """Write the trained parameters to a folder: the adapter, the selected parameters or the whole model.
 
         Args:
-            loaded: what `apply` returned.
+            loaded: the model that `apply` returned.
             path: the folder.
         """
 
     @abstractmethod
     def load(self, loaded: LoadedModel, path: Path) -> LoadedModel:
-        """Read what `save` wrote into a freshly loaded base model; the result generates as the saved one did."""
+        """Load the parameters that `save` wrote into a freshly loaded base model, which restores the saved model."""
 
     @abstractmethod
     def merge(self, loaded: LoadedModel) -> LoadedModel:
-        """The tuned model without added modules."""
+        """Merge the adapter into the weights; no added modules remain."""
 
     def learning_rate_factor(self, name: str) -> float:
-        """The factor of the learning rate of the parameter with this name."""
+        """Return the factor of the learning rate for the parameter with this name."""
         return 1.0
 
     def prompts(
         self, conversations: Sequence[Conversation], demonstrations: Sequence[Conversation]
     ) -> list[Conversation]:
-        """The conversations from which the tuned model's prompts are rendered; unchanged by most methods.
+        """Return the conversations from which prompts are rendered; most methods do not change them.
 
         Args:
-            conversations: those whose final answer the model generates.
+            conversations: the conversations whose final answer the model generates.
             demonstrations: the training split, from which a method may take worked examples.
         """
         return list(conversations)

@@ -1,8 +1,8 @@
-"""The cache of keys and values, which PEFT and transformers call by different names.
+"""The cache of keys and values, for which PEFT and transformers use different names.
 
 PEFT passes prepended keys and values to the model as `past_key_values`, the name that transformers used until 5.23;
-since then transformers calls it `cache`. Without this module PEFT does not find the cache in decoding: it prepends its
-virtual tokens again at every step, and transformers uses its own cache instead of theirs.
+since then transformers calls it `cache`. Without this module, PEFT would not find the cache in decoding: it would
+prepend its virtual tokens again at every step, and transformers would ignore PEFT's cache.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from types import MethodType
 from typing import Any
 
 NAMES = ("cache", "past_key_values")
-"""Names of the cache in transformers, the newest first."""
+"""Names of the cache in transformers, newest first."""
 PEFT_NAME = "past_key_values"
 
 
 def cache_name(model: Any) -> str | None:
-    """The parameter of a model's `forward`, or of the layers under its head, for the cache; None if there is none."""
+    """Return the name of the cache parameter of a model's `forward`, or of its body's; None if there is none."""
     parameters = {*inspect.signature(model.forward).parameters, *inspect.signature(model.base_model.forward).parameters}
     return next((name for name in NAMES if name in parameters), None)
 
@@ -40,7 +40,7 @@ def _prepare_with_every_name(base: Any, *args: Any, **kwargs: Any) -> dict[str, 
 
 
 def _prepare_with_one_cache(adapted: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
-    """PEFT's inputs with a single cache: the one that PEFT created, if it did, else the previous one."""
+    """Return PEFT's inputs with a single cache: PEFT's new cache if it created one, else the previous cache."""
     before = next((kwargs[name] for name in NAMES if kwargs.get(name) is not None), None)
     inputs: dict[str, Any] = type(adapted).prepare_inputs_for_generation(adapted, *args, **kwargs)
     found = [inputs.pop(name, before) for name in NAMES]
@@ -48,7 +48,7 @@ def _prepare_with_one_cache(adapted: Any, *args: Any, **kwargs: Any) -> dict[str
 
 
 def _rename_for_model(module: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]] | None:
-    """Before the model's forward pass, pass PEFT's cache under the name that the model takes."""
+    """Rename PEFT's cache to the name that the model's forward pass expects."""
     cache = kwargs.get(PEFT_NAME)
     if cache is None:
         return None

@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 
 @component
 class Full(Tuning):
-    """Every parameter of the model is trained.
+    """Full fine-tuning: every parameter of the model is trained.
 
-    Needs memory for the weights, their gradients and the optimizer's states; a checkpoint holds the whole model.
+    It needs memory for the weights, their gradients and the optimizer's states. A checkpoint holds the whole model.
     """
 
     learning_rate: ClassVar[float | None] = 2e-5  # measured: experiments=tuning_methods
     trains_new_tokens: ClassVar[bool] = True
 
     def learning_rate_for(self, hidden_size: int | None, pretrained: bool = True) -> float | None:
-        """From random weights 1e-3, as in `experiments=translation_from_scratch`."""
+        """Return 1e-3 for random weights, as in `experiments=translation_from_scratch`, else `learning_rate`."""
         return self.learning_rate if pretrained else 1e-3
 
     def apply(self, loaded: LoadedModel) -> LoadedModel:
@@ -37,7 +37,7 @@ class Full(Tuning):
         loaded.model.save_pretrained(path)
 
     def load(self, loaded: LoadedModel, path: Path) -> LoadedModel:
-        """The model that `save` wrote, with the dtype, the device and the mode of the loaded one.
+        """Load the model that `save` wrote, with the dtype, device and mode of `loaded`.
 
         Raises:
             InstructLabError: the folder holds no weights, damaged weights, or weights of another model.
@@ -62,7 +62,7 @@ class Full(Tuning):
         return loaded.with_model(trained.to(model.device).train(model.training))
 
     def merge(self, loaded: LoadedModel) -> LoadedModel:
-        """The model itself, since nothing was added."""
+        """Return the model unchanged, since nothing was added."""
         return loaded
 
     def _check(self, found: dict[str, Any], path: Path) -> None:

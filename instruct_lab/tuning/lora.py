@@ -21,7 +21,7 @@ ALL_LINEAR = "all-linear"
 MEASURED_RATE, MEASURED_WIDTH = 2e-3, 576
 """Learning rate and hidden size of SmolLM2-135M in `experiments=tuning_methods`."""
 WIDTH_POWER = 0.781
-"""How the best learning rate falls with the hidden size: *LoRA Without Regret*, for Llama models."""
+"""The best learning rate falls with the hidden size to this power: *LoRA Without Regret*, for Llama models."""
 ModuleNames = Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)]
 
 
@@ -30,13 +30,13 @@ class LoRA(PeftMethod):
     r"""Low-rank adaptation: W + (alpha / r)·B·A with W frozen, A and B trained. Source: Hu et al., 2021.
 
     B starts at zero, so training starts from the base model; A is drawn from torch's random state. If the tokenizer has
-    new tokens, their rows of the embeddings are trained too, and saved with the adapter.
+    new tokens, their embeddings are also trained, and saved with the adapter.
 
-    DoRA also trains the length of each column of W (Liu et al., 2024). PiSSA initialises A and B with the principal
-    singular vectors of W, and OLoRA with its QR decomposition, and subtract their product from the frozen weights (Meng
-    et al., 2024; Büyükakyüz, 2024). Their adapters are saved as LoRA adapters of twice the rank for the original base
-    model: exact in float32, and up to the rounding of its weights in bfloat16. LoRA+ gives B a higher learning rate
-    than A (Hayou et al., 2024).
+    DoRA also trains the length of each column of W (Liu et al., 2024). PiSSA (Meng et al., 2024) initialises A and B
+    with the principal singular vectors of W, OLoRA (Büyükakyüz, 2024) with its QR decomposition; both subtract the
+    initial product from W. Their adapters are saved as LoRA adapters of twice the rank for the original base model.
+    This is exact in float32; in bfloat16, the weights are rounded. LoRA+ gives B a higher learning rate than A (Hayou
+    et al., 2024).
     """
 
     families: ClassVar = frozenset({"decoder", "encoder-decoder", "encoder"})
@@ -45,20 +45,20 @@ class LoRA(PeftMethod):
     trains_new_tokens: ClassVar[bool] = True
 
     r: Annotated[int, Field(ge=1)] = 16  # rank of the update
-    alpha: Annotated[float, Field(gt=0)] = 32.0  # scale numerator
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # on the adapter's input, in training
+    alpha: Annotated[float, Field(gt=0)] = 32.0  # the update is scaled by alpha / r
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # dropout on the adapter's input, in training
     target_modules: str | ModuleNames = (
         ALL_LINEAR  # all-linear (every linear layer but the output), names, or one regular expression of the full name
     )
-    exclude_modules: str | ModuleNames | None = None  # names, or one regular expression; never adapted
-    use_rslora: bool = False  # scale by alpha / sqrt(r) instead (Kalajdzievski, 2023)
-    use_dora: bool = False  # train lengths and directions separately (DoRA)
+    exclude_modules: str | ModuleNames | None = None  # modules without adapters: names, or one regular expression
+    use_rslora: bool = False  # scale the update by alpha / sqrt(r) instead (Kalajdzievski, 2023)
+    use_dora: bool = False  # train lengths and directions of the weights separately (DoRA)
     init: Literal["default", "gaussian", "pissa", "olora"] = "default"  # initial values of A and B
-    lr_ratio: Annotated[float, Field(ge=1)] = 1.0  # learning rate of B divided by that of A (LoRA+); 16 is usual
-    bias: Literal["none", "all", "lora_only"] = "none"  # which biases are trained too
+    lr_ratio: Annotated[float, Field(ge=1)] = 1.0  # ratio of B's learning rate to A's (LoRA+); 16 is usual
+    bias: Literal["none", "all", "lora_only"] = "none"  # biases that are also trained
 
     def __post_init__(self) -> None:
-        """Refuse an empty name, an invalid regular expression, and options that exclude each other."""
+        """Refuse an empty name, an invalid regular expression, and settings that exclude each other."""
         for field in ("target_modules", "exclude_modules"):
             value = getattr(self, field)
             if value == "":
@@ -80,7 +80,7 @@ class LoRA(PeftMethod):
             )
 
     def config(self, loaded: LoadedModel, common: dict[str, Any]) -> Any:
-        """PEFT's configuration.
+        """Build PEFT's configuration.
 
         Raises:
             InstructLabError: a name matches no module.
@@ -106,7 +106,7 @@ class LoRA(PeftMethod):
         """Freeze the model and add adapters to its linear layers.
 
         Raises:
-            InstructLabError: a name matches no module, or a module that cannot have an adapter.
+            InstructLabError: a name matches no module, or matches a module that cannot have an adapter.
         """
         adapted = super().apply(loaded)
         if self.keeps_base:
@@ -115,7 +115,7 @@ class LoRA(PeftMethod):
         return dataclasses.replace(adapted, initial_adapter=initial)
 
     def save(self, loaded: LoadedModel, path: Path) -> None:
-        """Write the adapter; for PiSSA and OLoRA with its initial values subtracted, in as many additional ranks."""
+        """Write the adapter; for PiSSA and OLoRA, subtract its initial product by doubling the rank."""
         import copy
 
         from safetensors.torch import save_file
@@ -140,18 +140,18 @@ class LoRA(PeftMethod):
         save_file(state, path / "adapter_model.safetensors")
 
     def learning_rate_factor(self, name: str) -> float:
-        """`lr_ratio` for B, 1 for all other parameters."""
+        """Return `lr_ratio` for B, 1 for all other parameters."""
         return self.lr_ratio if ".lora_B." in name else 1.0
 
     def learning_rate_for(self, hidden_size: int | None, pretrained: bool = True) -> float | None:
-        """2e-3 up to the width at which it was measured; above it the rate falls with a power of the width.
+        """Return 2e-3 for widths up to `MEASURED_WIDTH`; above it, the rate falls with a power of the width.
 
-        *LoRA Without Regret* (Schulman et al., 2025) finds 5e-4·(2000 / width)^0.781 for Llama models; this is 1.5
-        times that. PiSSA and OLoRA train the largest parts of the weights, at a quarter of the rate; with LoRA+ the
-        geometric mean of the rates of A and B is that of LoRA.
+        The rate is 1.5 times the one that *LoRA Without Regret* (Schulman et al., 2025) finds for Llama models:
+        5e-4·(2000 / width)^0.781. PiSSA and OLoRA use a quarter of it, because they train the largest parts of the
+        weights. With LoRA+, it is the geometric mean of the rates of A and B.
         """
         rate = MEASURED_RATE * (MEASURED_WIDTH / max(hidden_size or 0, MEASURED_WIDTH)) ** WIDTH_POWER
-        rate = float(f"{rate:.2g}")  # an estimate
+        rate = float(f"{rate:.2g}")  # two digits: the rate is an estimate
         return rate / self.lr_ratio**0.5 / (1 if self.keeps_base else 4)
 
     @property
@@ -160,7 +160,7 @@ class LoRA(PeftMethod):
         return self.init not in ("pissa", "olora")
 
     def _modules_to_exclude(self, loaded: LoadedModel) -> Any:
-        """`exclude_modules` and new modules, which are trained without an adapter."""
+        """Return `exclude_modules` together with new modules, which are trained without an adapter."""
         new = list(loaded.new_modules)
         if not new:
             return self.exclude_modules
@@ -170,7 +170,7 @@ class LoRA(PeftMethod):
         return pattern if self.exclude_modules is None else f"({self.exclude_modules})|{pattern}"
 
     def _check_names(self, model: Any) -> None:
-        """Refuse names that match no module, which PEFT ignores as long as one name matches."""
+        """Refuse names that match no module; PEFT ignores them if at least one name matches."""
         for field in ("target_modules", "exclude_modules"):
             value = getattr(self, field)
             if value is None or value == ALL_LINEAR:
@@ -191,14 +191,14 @@ class LoRA(PeftMethod):
 
 
 def _matches(name: str, is_pattern: bool, module: str) -> bool:
-    """Whether PEFT adapts this module: a pattern matches the whole name, a name its last parts."""
+    """Whether `name` selects this module in PEFT: a pattern matches its whole name, a name the name's last parts."""
     if is_pattern:
         return re.fullmatch(name, module) is not None
     return module == name or module.endswith(f".{name}")
 
 
 def _new_rows(loaded: LoadedModel) -> dict[str, list[int]] | None:
-    """Rows of new tokens by the name of the embeddings; tied embeddings are named once."""
+    """Return the rows of new tokens by name of the embedding layer; tied embeddings are named once."""
     model, rows = loaded.model, loaded.added_token_ids
     if not rows:
         return None

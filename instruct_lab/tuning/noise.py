@@ -7,16 +7,15 @@ from typing import Any
 
 
 def add_embedding_noise(model: Any, alpha: float) -> None:
-    """Add uniform noise in [-1, 1] times alpha / sqrt(L d) to the embeddings of the input, only in training mode.
+    """Add noise to the input embeddings in training mode: alpha / sqrt(L d) times uniform noise in [-1, 1].
 
     L is the length of the padded batch and d the width of the embeddings, as in transformers and TRL. In an
-    encoder-decoder it is added to the encoder's input; virtual tokens get none. The noise is drawn from torch's random
-    state; no parameter changes, so nothing of it is saved.
-    Source: Jain et al., 2024 (NEFTune).
+    encoder-decoder, the noise is added only to the encoder's input. Virtual tokens get no noise. The noise is drawn
+    from torch's random state and does not change any parameter. Source: Jain et al., 2024 (NEFTune).
 
     Args:
-        model: with or without adapters; hooks are registered on its embeddings.
-        alpha: above 0; 5 is usual.
+        model: a model with or without adapters; hooks are registered on its embeddings.
+        alpha: scale of the noise, above 0; 5 is usual.
     """
     import torch
 

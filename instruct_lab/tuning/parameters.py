@@ -1,4 +1,4 @@
-"""Which parameters of a model are trained."""
+"""Names and counts of the trained parameters of a model."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class ParameterCounts:
-    """Numbers of scalars in a model: all, and those that are trained. Tied parameters count once."""
+    """Number of scalars in a model's parameters, in total and trained. Tied parameters count once."""
 
     total: int
     trained: int
 
     @property
     def share(self) -> float:
-        """Share of the scalars that are trained, in [0, 1]."""
+        """Trained share of the scalars, in [0, 1]."""
         return self.trained / self.total if self.total else 0.0
 
 
 def trainable_parameters(model: nn.Module) -> dict[str, int]:
-    """Name and number of scalars of every trained parameter, in the model's order."""
+    """Return the number of scalars of every trained parameter by name, in the model's order."""
     return {name: parameter.numel() for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
 def count_parameters(model: nn.Module) -> ParameterCounts:
-    """Count the scalars of the model and those that are trained."""
+    """Count all scalars and the trained scalars of the model."""
     total = sum(parameter.numel() for parameter in model.parameters())
     return ParameterCounts(total=total, trained=sum(trainable_parameters(model).values()))

@@ -1,4 +1,4 @@
-"""Some of the model's own parameters are trained, and the rest is frozen."""
+"""Methods that train some of the model's own parameters and freeze the rest."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ if TYPE_CHECKING:
     from instruct_lab.model import LoadedModel
 
 LAYER = re.compile(r"^(.*?\b(?:layers|layer|h|block|blocks)\.)(\d+)\.")
-"""The stack and the number of a layer in a parameter's name, in Llama, GPT-2, T5, BART and BERT."""
+"""Matches the stack and the number of a layer in a parameter name, in Llama, GPT-2, T5, BART and BERT."""
 FILE = "trained.safetensors"
 
 
 @component
 class Partial(Tuning, ABC):
-    """Selected parameters of the model itself are trained; a checkpoint holds only these."""
+    """Base class: only selected parameters of the model are trained and saved in checkpoints."""
 
     learning_rate: ClassVar[float | None] = 1e-4  # measured: experiments=tuning_methods, for the last two layers
     trains_new_tokens: ClassVar[bool] = True
 
     @abstractmethod
     def select_parameters(self, loaded: LoadedModel) -> Collection[str]:
-        """Names of the parameters to train, among those of `named_parameters`."""
+        """Return the names of the parameters to train, as in `named_parameters`."""
 
     def apply(self, loaded: LoadedModel) -> LoadedModel:
-        """Freeze all but the selected parameters, new modules and the embeddings of new tokens.
+        """Freeze everything except the selected parameters, new modules and, if there are new tokens, the embeddings.
 
         Raises:
             InstructLabError: no parameter is selected.
@@ -70,10 +70,10 @@ class Partial(Tuning, ABC):
         save_file(trained, path / FILE)
 
     def load(self, loaded: LoadedModel, path: Path) -> LoadedModel:
-        """Replace the model's parameters by those that `save` wrote.
+        """Replace the model's parameters by the parameters that `save` wrote.
 
         Raises:
-            InstructLabError: the folder holds none, damaged ones, or parameters of another model.
+            InstructLabError: the folder holds no parameters, damaged parameters, or parameters of another model.
         """
         import torch
         from safetensors.torch import load_file
@@ -99,19 +99,19 @@ class Partial(Tuning, ABC):
         return loaded
 
     def merge(self, loaded: LoadedModel) -> LoadedModel:
-        """The model itself, since nothing was added."""
+        """Return the model unchanged, since nothing was added."""
         return loaded
 
 
 @component
 class Freeze(Partial):
-    """Selected layers are trained: the first or last of each stack, those that match a pattern, the embeddings."""
+    """Train selected parameters: the first or last layers of each stack, names that match a pattern, the embeddings."""
 
     first_layers: Annotated[int, Field(ge=0)] = (
-        0  # trained layers of each stack (encoder, decoder), counted from the input
+        0  # number of trained layers at the input of each stack (encoder, decoder)
     )
-    last_layers: Annotated[int, Field(ge=0)] = 0  # trained layers of each stack, counted from the output
-    pattern: Annotated[str, Field(min_length=1)] | None = None  # regular expression of the names of trained parameters
+    last_layers: Annotated[int, Field(ge=0)] = 0  # number of trained layers at the output of each stack
+    pattern: Annotated[str, Field(min_length=1)] | None = None  # regular expression: train parameters that match
     embeddings: bool = False  # train the input embeddings, and the output embeddings if both are one tensor
 
     def __post_init__(self) -> None:
@@ -124,10 +124,10 @@ class Freeze(Partial):
                 raise Refusal("pattern", f"is not a regular expression: {error}") from error
 
     def select_parameters(self, loaded: LoadedModel) -> Collection[str]:
-        """Names of the parameters to train.
+        """Return the names of the parameters to train.
 
         Raises:
-            InstructLabError: the pattern matches no parameter, or the model has fewer layers.
+            InstructLabError: the pattern matches no parameter, or the model has fewer layers than are to be trained.
         """
         model = loaded.model
         names = [name for name, _ in model.named_parameters()]
@@ -165,16 +165,16 @@ class Freeze(Partial):
 
 @component
 class BitFit(Partial):
-    """Only biases are trained (Ben Zaken et al., 2022). Models without biases (Llama, T5) are refused."""
+    """Train only biases (Ben Zaken et al., 2022). Models without biases (Llama, T5) are refused."""
 
     learning_rate: ClassVar[float | None] = 1e-3  # within the range of Ben Zaken et al., 2022
     needs_biases: ClassVar[bool] = True
 
     def select_parameters(self, loaded: LoadedModel) -> Collection[str]:
-        """Names of the parameters to train.
+        """Return the names of the parameters to train.
 
         Raises:
-            InstructLabError: the model has no bias.
+            InstructLabError: the model has no biases.
         """
         found = {name for name, _ in loaded.model.named_parameters() if name.rpartition(".")[2] == "bias"}
         if not found:
@@ -188,14 +188,14 @@ class BitFit(Partial):
 
 @component
 class HeadOnly(Partial):
-    """Only the output projection is trained, or the head of a reward model (linear probing).
+    """Train only the output projection, or the head of a reward model (linear probing).
 
-    A projection that is tied to the input embeddings gets its own copy of these weights, so that the model's output
-    does not change before the first step. The model is exported with both.
+    A projection that is tied to the input embeddings gets its own copy of their weights, so training starts from the
+    same model. An exported model holds both.
     """
 
     def select_parameters(self, loaded: LoadedModel) -> Collection[str]:
-        """Names of the parameters to train."""
+        """Return the names of the parameters to train."""
         if loaded.new_modules:
             return []
         model = loaded.model
@@ -217,5 +217,5 @@ def _untie(model: Any, output: Any) -> None:
     output.weight = torch.nn.Parameter(weight)
     if sum(len(getattr(module, "_tied_weights_keys", None) or ()) for module in model.modules()) < 2:
         model.config.tie_word_embeddings = False
-    # else other weights are tied too (BART's encoder and decoder, BERT's bias), and have to be tied again when an
-    # exported model is read; transformers does not tie weights that are both in the file
+    # Otherwise other weights are also tied (BART's encoder and decoder, BERT's bias). They have to be tied again when
+    # an exported model is loaded. transformers does not tie weights that are both in the file.

@@ -1,4 +1,4 @@
-"""What the methods of PEFT share: only added parameters are trained and saved."""
+"""The base class of methods from the library PEFT: only added parameters are trained and saved."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ if TYPE_CHECKING:
     from instruct_lab.model import LoadedModel
 
 TASK_TYPES = {"decoder": "CAUSAL_LM", "encoder-decoder": "SEQ_2_SEQ_LM"}
-"""PEFT's names of tasks by family; it has none for masked language models."""
+"""PEFT's task name for each family; PEFT has no name for masked language models."""
 
 
 @component
 class PeftMethod(Tuning, ABC):
-    """A method of the library PEFT. Added parameters are float32, whatever the model's dtype."""
+    """Base class of methods from the library PEFT. Added parameters are float32, whatever the model's dtype."""
 
     is_adapter: ClassVar[bool] = True
 
     @abstractmethod
     def config(self, loaded: LoadedModel, common: dict[str, Any]) -> Any:
-        """PEFT's configuration.
+        """Build PEFT's configuration.
 
         Args:
             loaded: the model that gets the adapter.
-            common: arguments of every configuration: the task, and modules that are trained without an adapter.
+            common: arguments that all methods share: the task, and modules that are trained without an adapter.
         """
 
     def apply(self, loaded: LoadedModel) -> LoadedModel:
@@ -68,7 +68,7 @@ class PeftMethod(Tuning, ABC):
         return {"task_type": self._task(loaded.family, bool(new)), **({"modules_to_save": new} if new else {})}
 
     def _task(self, family: str, scores: bool) -> str | None:
-        """PEFT's name for the task: text, or a score."""
+        """Return PEFT's name for the task; None if it has no name."""
         return "SEQ_CLS" if scores else TASK_TYPES.get(family)
 
     def save(self, loaded: LoadedModel, path: Path) -> None:
@@ -76,10 +76,10 @@ class PeftMethod(Tuning, ABC):
         loaded.model.save_pretrained(path, save_embedding_layers=False)
 
     def load(self, loaded: LoadedModel, path: Path) -> LoadedModel:
-        """Put the saved adapter on the base model.
+        """Add the saved adapter to the base model.
 
         Raises:
-            InstructLabError: the folder holds no adapter, a damaged one, or one of another model.
+            InstructLabError: the folder holds no adapter, a damaged adapter, or an adapter of another model.
         """
         import peft
 
@@ -105,7 +105,7 @@ class PeftMethod(Tuning, ABC):
 
 
 def _whole_modules(adapted: Any) -> list[tuple[str, Any]]:
-    """Modules that are trained without an adapter, by name."""
+    """Return the modules that are trained without an adapter, with their names."""
     from peft.utils import ModulesToSaveWrapper
 
     found = [(name, m) for name, m in adapted.named_modules() if isinstance(m, ModulesToSaveWrapper)]
@@ -113,7 +113,7 @@ def _whole_modules(adapted: Any) -> list[tuple[str, Any]]:
 
 
 def _read_whole_modules(adapted: Any, path: Path) -> None:
-    """Load modules without an adapter in float32, as they were saved: PEFT rounds them to the model's dtype."""
+    """Load modules without an adapter in float32, as they were saved; PEFT would round them to the model's dtype."""
     import peft
     from safetensors.torch import load_file
 
@@ -125,7 +125,7 @@ def _read_whole_modules(adapted: Any, path: Path) -> None:
 
 
 def _cast_inputs_of_whole_modules(adapted: Any) -> None:
-    """Cast the inputs of float32 modules in a model of a narrower dtype; PEFT does so only for its adapters."""
+    """Cast the inputs of modules that are trained without an adapter to the modules' dtype."""
     for _, module in _whole_modules(adapted):
         module.register_forward_pre_hook(_cast_to_weights)
 
@@ -136,14 +136,14 @@ def _cast_to_weights(module: Any, arguments: tuple[Any, ...]) -> tuple[Any, ...]
 
 
 def _unwrap_whole_modules(adapted: Any) -> None:
-    """Replace the original modules by those that were trained; PEFT does so only for layers with a single weight."""
+    """Replace the original modules by their trained copies; PEFT does so only for layers with a single weight."""
     for name, module in _whole_modules(adapted):
         parent, _, last = name.rpartition(".")
         setattr(adapted.get_submodule(parent), last, module)
 
 
 def linear_names(model: Any) -> list[str]:
-    """Last parts of the names of a model's linear layers, without its output layer."""
+    """Return the last parts of the names of a model's linear layers, without the output layer."""
     import torch
 
     output = model.get_output_embeddings()
@@ -153,7 +153,7 @@ def linear_names(model: Any) -> list[str]:
 
 @contextlib.contextmanager
 def _read_errors(path: Path) -> Iterator[None]:
-    """Report errors of reading an adapter from a folder."""
+    """Report errors while an adapter is read from a folder as an `InstructLabError`."""
     if not (path / "adapter_config.json").is_file() or not (path / "adapter_model.safetensors").is_file():
         raise InstructLabError("The folder holds no adapter", where=str(path), do="finish the run first")
     do = "use the model that the run was made with, or take another checkpoint of the run"
@@ -162,7 +162,7 @@ def _read_errors(path: Path) -> Iterator[None]:
 
 
 def _check_names(adapted: Any, path: Path) -> None:
-    """Refuse an adapter with a missing or an additional tensor, which PEFT ignores."""
+    """Refuse an adapter with missing or additional tensors; PEFT would ignore the difference."""
     import peft
     from safetensors import safe_open
 

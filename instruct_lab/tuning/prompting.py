@@ -1,4 +1,4 @@
-"""Prompting: nothing is trained, the prompt changes."""
+"""Prompting: nothing is trained, only the prompt is changed."""
 
 from __future__ import annotations
 
@@ -28,20 +28,21 @@ K1, B = 1.2, 0.75
 
 @component
 class Prompting(Tuning):
-    """Zero-shot or k-shot prompting: worked examples of the training split as earlier turns. Brown et al., 2020.
+    """Zero-shot or k-shot prompting: worked examples from the training split are added as earlier turns.
 
-    A baseline for tuned models: the base model with good prompts. An example with the same prompt as the one to answer
-    is never used. Encoders and reward models are refused: they generate no answer.
+    This gives a baseline for tuned models: the base model with good prompts. An example with the same prompt as the
+    conversation to answer is never used. Encoders and reward models are refused, because they generate no answers.
+    Source: Brown et al., 2020.
     """
 
     families: ClassVar = frozenset({"decoder", "encoder-decoder"})
     heads: ClassVar[frozenset[str]] = frozenset({"language"})
     trains: ClassVar[bool] = False
 
-    shots: Annotated[int, Field(ge=0)] = 0  # worked examples before each prompt
-    choose: Literal["seed", "similar"] = "seed"  # at random, the same for all prompts; or the most similar (BM25)
-    seed: Annotated[int, Field(ge=0)] = 0  # of the draw
-    instruction: Annotated[str, Field(min_length=1)] | None = None  # a system message before each prompt
+    shots: Annotated[int, Field(ge=0)] = 0  # number of worked examples before each prompt
+    choose: Literal["seed", "similar"] = "seed"  # seed: random examples; similar: most similar to the prompt (BM25)
+    seed: Annotated[int, Field(ge=0)] = 0  # random seed for the choice of examples
+    instruction: Annotated[str, Field(min_length=1)] | None = None  # system message before each prompt
 
     def __post_init__(self) -> None:
         if self.neftune_alpha is not None:
@@ -60,17 +61,17 @@ class Prompting(Tuning):
         (path / MARKER).write_text("the base model; its prompts are changed\n", encoding="utf-8")
 
     def load(self, loaded: LoadedModel, path: Path) -> LoadedModel:
-        """The model, unchanged."""
+        """Return the model unchanged."""
         return loaded
 
     def merge(self, loaded: LoadedModel) -> LoadedModel:
-        """The model, unchanged."""
+        """Return the model unchanged."""
         return loaded
 
     def prompts(
         self, conversations: Sequence[Conversation], demonstrations: Sequence[Conversation]
     ) -> list[Conversation]:
-        """The conversations, with the instruction and worked examples added before them.
+        """Return the conversations, with the instruction and the worked examples added before each.
 
         Raises:
             InstructLabError: the training split has too few single-turn examples.
@@ -121,7 +122,7 @@ def _question(conversation: Conversation) -> str:
 
 
 class _Similar:
-    """BM25 over the prompts (Robertson et al., 1995); ties in the order of the prompts."""
+    """Ranks prompts by BM25 (Robertson et al., 1995); ties go to the earlier prompt."""
 
     def __init__(self, demonstrations: Sequence[Conversation]) -> None:
         self._words = [Counter(compared_words(_question(one))) for one in demonstrations]
@@ -133,7 +134,7 @@ class _Similar:
                 self._indices.setdefault(word, []).append(index)
 
     def order(self, text: str) -> list[int]:
-        """Indices of the prompts, the most similar first."""
+        """Return the indices of the prompts by falling similarity to `text`."""
         scores = [0.0] * len(self._words)
         for word in set(compared_words(text)):
             indices = self._indices.get(word, [])

@@ -1,4 +1,4 @@
-"""Virtual tokens before the text: prompt tuning, P-tuning, prefix tuning."""
+"""Methods that train virtual tokens before the text: prompt tuning, P-tuning, prefix tuning."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 
 @component
 class VirtualTokens(PeftMethod, ABC):
-    """Trained vectors before the text; the model is frozen. They cannot be merged into the model."""
+    """Base class: trained vectors before the text of a frozen model. They cannot be merged into the model."""
 
     mergeable: ClassVar[bool] = False
 
-    num_virtual_tokens: Annotated[int, Field(ge=1)] = 20  # before each text
+    num_virtual_tokens: Annotated[int, Field(ge=1)] = 20  # number of virtual tokens before each text
 
     @property
     def num_added_positions(self) -> int:
-        """One for each virtual token."""
+        """Number of the model's positions that the virtual tokens use."""
         return self.num_virtual_tokens
 
     def apply(self, loaded: LoadedModel) -> LoadedModel:
@@ -36,12 +36,12 @@ class VirtualTokens(PeftMethod, ABC):
         return adapted.with_model(bridge_cache_names(adapted.model))
 
     def load(self, loaded: LoadedModel, path: Path) -> LoadedModel:
-        """Put the saved virtual tokens on the base model."""
+        """Add the saved virtual tokens to the base model."""
         adapted = super().load(loaded, path)
         return adapted.with_model(bridge_cache_names(adapted.model))
 
     def _task(self, family: str, scores: bool) -> str | None:
-        """PEFT's name for the task; for models that generate no text one that does not change their forward pass."""
+        """Return PEFT's name for the task; for models that do not generate, one that keeps their forward pass."""
         return "FEATURE_EXTRACTION" if scores or family == "encoder" else TASK_TYPES[family]
 
     def _arguments(self, loaded: LoadedModel, common: dict[str, Any]) -> dict[str, Any]:
@@ -50,27 +50,27 @@ class VirtualTokens(PeftMethod, ABC):
 
 @component
 class PromptTuning(VirtualTokens):
-    r"""Trained embeddings before those of the text: [P; E(x)]. Source: Lester et al., 2021.
+    r"""Prompt tuning: trained embeddings P before the embeddings of the text, [P; E(x)]. Source: Lester et al., 2021.
 
-    In an encoder-decoder they precede the encoder's input. They are initialised at random, with the embeddings
-    of random tokens of the vocabulary, or with those of a text, repeated or cut to their number.
+    In an encoder-decoder, P precedes the encoder's input. P is initialised at random, with the embeddings of random
+    tokens of the vocabulary, or with the embeddings of a text, repeated or cut to the number of virtual tokens.
     """
 
     learning_rate: ClassVar[float | None] = 3e-2  # measured: experiments=tuning_methods
 
-    init: Literal["random", "vocabulary", "text"] = "vocabulary"  # initial values
-    init_text: Annotated[str, Field(min_length=1)] | None = None  # with init=text: the text
+    init: Literal["random", "vocabulary", "text"] = "vocabulary"  # initial embeddings
+    init_text: Annotated[str, Field(min_length=1)] | None = None  # initial text; only with init=text
 
     def __post_init__(self) -> None:
         if (self.init == "text") != (self.init_text is not None):
             raise Refusal("init_text", "init=text needs a text, and no other init takes one")
 
     def learning_rate_for(self, hidden_size: int | None, pretrained: bool = True) -> float | None:
-        """A third of the usual rate for embeddings that start from a text, so that they stay near it."""
+        """Return a third of the usual rate for `init=text`, so that the embeddings stay near the text's."""
         return 1e-2 if self.init == "text" else self.learning_rate
 
     def config(self, loaded: LoadedModel, common: dict[str, Any]) -> Any:
-        """PEFT's configuration."""
+        """Build PEFT's configuration."""
         import peft
 
         return peft.PromptTuningConfig(
@@ -105,14 +105,14 @@ class PromptTuning(VirtualTokens):
 
 @component
 class PTuning(VirtualTokens):
-    r"""Virtual tokens computed by a small trained network (P-tuning): [MLP(P); E(x)]. Source: Liu et al., 2021."""
+    r"""P-tuning: virtual tokens are computed by a small trained network, [MLP(P); E(x)]. Source: Liu et al., 2021."""
 
-    learning_rate: ClassVar[float | None] = 1e-3  # a usual start: it also trains the network
+    learning_rate: ClassVar[float | None] = 1e-3  # a common choice, not measured; the network is trained too
 
-    hidden_size: Annotated[int, Field(ge=1)] = 128  # of the network
+    hidden_size: Annotated[int, Field(ge=1)] = 128  # hidden size of the network
 
     def config(self, loaded: LoadedModel, common: dict[str, Any]) -> Any:
-        """PEFT's configuration."""
+        """Build PEFT's configuration."""
         import peft
 
         return peft.PromptEncoderConfig(
@@ -122,18 +122,18 @@ class PTuning(VirtualTokens):
 
 @component
 class PrefixTuning(VirtualTokens):
-    r"""Trained keys and values before those of the text, in every layer. Source: Li and Liang, 2021.
+    r"""Prefix tuning: trained keys and values before the text's, in every layer. Source: Li and Liang, 2021.
 
-    In an encoder-decoder they belong to the decoder.
+    In an encoder-decoder, they are added to the decoder.
     """
 
     learning_rate: ClassVar[float | None] = 1e-2  # measured: experiments=tuning_methods
 
-    projection: bool = False  # train a network that computes them instead
-    hidden_size: Annotated[int, Field(ge=1)] = 128  # of that network
+    projection: bool = False  # train a network that computes the keys and values instead
+    hidden_size: Annotated[int, Field(ge=1)] = 128  # hidden size of the network; only with projection
 
     def config(self, loaded: LoadedModel, common: dict[str, Any]) -> Any:
-        """PEFT's configuration."""
+        """Build PEFT's configuration."""
         import peft
 
         model = loaded.model
