@@ -13,8 +13,8 @@ class Answer:
     """A decoded answer.
 
     Args:
-        text: without special tokens.
-        is_cut: whether it ended at `max_new_tokens` instead of a stop token.
+        text: the answer without special tokens.
+        is_cut: whether the answer ended at `max_new_tokens` instead of a stop token.
     """
 
     text: str
@@ -33,8 +33,8 @@ class Prediction:
         references: acceptable answers.
         metadata: other columns of the conversation, such as a program's tests.
         samples: further answers to the same prompt, drawn independently, if the run asks for several.
-        num_cut: how many of these answers ended at the length limit instead of a stop token.
-        reference_tokens: tokens of the longest reference.
+        num_cut: number of answers, samples included, that ended at the length limit instead of a stop token.
+        reference_tokens: number of tokens in the longest reference.
     """
 
     id: str

@@ -75,7 +75,7 @@ class Generation(Component):
         return [
             Answer(
                 str(tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)),
-                is_cut=len(ids) >= self.max_new_tokens,  # a stop token, left out, is one of the new ones
+                is_cut=len(ids) >= self.max_new_tokens,  # `ids` lacks the stop token, which also counts as a new token
             )
             for ids in answers
         ]

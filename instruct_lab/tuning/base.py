@@ -32,7 +32,7 @@ class Tuning(Component, ABC):
     """False if nothing is trained; the base model is then evaluated with the prompts that `prompts` returns."""
 
     mergeable: ClassVar[bool] = True
-    """True if `merge` returns a model without added modules; else an export holds both the adapter and the base model."""
+    """True if `merge` returns a model without added modules; else an export holds both adapter and base model."""
 
     learning_rate: ClassVar[float | None] = None
     """Default peak learning rate of the method with AdamW; None: a run has to set `optimizer.lr`."""
