@@ -1,7 +1,7 @@
-"""The run record: one folder for each run, readable after a crash at any byte.
+"""The run record: one folder for each run, which stays readable after a crash at any byte.
 
-In: a run's config and what it logs. Out: `runs/<name>/<id>/`, found and queried again. No command needs a tracker to
-read a run.
+In: a run's config and its logged values. Out: the folder `runs/<name>/<id>/`, and functions to find and query records.
+No command needs a tracker to read a run.
 """
 
 from instruct_lab.records.locate import ListedRun, find_run, list_runs

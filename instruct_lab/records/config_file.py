@@ -1,4 +1,4 @@
-"""The config in a run record: written as YAML that reads back as the same values."""
+"""Write the config in a run record as YAML, and read the same values back."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from instruct_lab.errors import wrap_errors
 
 
 def to_yaml(config: Any) -> str:
-    """YAML that OmegaConf reads back as the same values: texts that look like numbers or interpolations stay texts."""
+    """Encode a config as YAML that OmegaConf reads back unchanged, even texts that look like numbers or `${...}`."""
     from omegaconf import OmegaConf
 
     return OmegaConf.to_yaml(OmegaConf.create(_escape(config)), resolve=False)
@@ -28,10 +28,10 @@ def _escape(value: Any) -> Any:
 
 
 def read_yaml(path: Path) -> Any:
-    """The file's content as plain containers; none if there is no such file.
+    """Read a YAML file as plain containers; return `None` if the file does not exist.
 
     Raises:
-        InstructLabError: the file is not YAML, or cannot be read.
+        InstructLabError: the file is not YAML, or is not readable.
     """
     from omegaconf import OmegaConf
 
@@ -42,7 +42,7 @@ def read_yaml(path: Path) -> Any:
 
 
 def leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Full key and value of each leaf of a config; a list or an empty mapping is a leaf."""
+    """Yield the full key and value of each leaf of a config; a list or an empty mapping is a leaf."""
     if isinstance(node, Mapping) and node:
         for key, inner in node.items():
             yield from leaves(inner, f"{prefix}.{key}" if prefix else str(key))

@@ -1,4 +1,4 @@
-"""What a run cost: time, memory, disk, parameters, tokens. Lower is better for each."""
+"""The costs of a run: time, memory, disk space, trained parameters and tokens. Lower is better for each."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from instruct_lab.pages.format import format_bytes
 from instruct_lab.records.record import RunRecord
 
 COSTS = ("seconds", "training_seconds", "peak_memory_bytes", "weights_bytes", "trained_parameters", "tokens")
-"""By their names in the record; each can be a metric of a sweep."""
+"""Names of the costs, as in the record; each can be a metric of a sweep."""
 
 
 def costs_of(record: RunRecord) -> dict[str, float | None]:
-    """All `COSTS` of a run; none for those that the record does not have."""
+    """Return all `COSTS` of a run; a cost that the record lacks is `None`."""
     summary = record.summary
     found = {name: getattr(summary, name, None) for name in COSTS}
     found["trained_parameters"] = record.manifest.parameters.get("trained")
@@ -18,12 +18,12 @@ def costs_of(record: RunRecord) -> dict[str, float | None]:
 
 
 def cost_of(record: RunRecord, name: str) -> float | None:
-    """One of `COSTS`; none if the record does not have it."""
+    """Return one of the `COSTS` of a run; `None` if the record lacks it."""
     return costs_of(record)[name]
 
 
 def format_cost(name: str, value: float | None) -> str:
-    """A cost as text for a table."""
+    """Format a cost as text for a table."""
     if value is None:
         return "-"
     if name.endswith("_bytes"):

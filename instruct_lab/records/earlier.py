@@ -1,4 +1,4 @@
-"""Records of earlier versions: the names of classes that have moved since, translated when a record is read."""
+"""Read records of earlier versions: translate the names of classes that have moved since."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ CLASSES = {
     "instruct_lab.preprocessing.Segment": "instruct_lab.preprocessing.SegmentWords",
     "instruct_lab.preprocessing.Perplexity": "instruct_lab.preprocessing.PerplexityFilter",
 }
-"""Classes by their earlier names."""
+"""Current names of classes by their earlier names."""
 PACKAGES = {
     "instruct_lab.optimization": "instruct_lab.optimizer",
     "instruct_lab.tracking": "instruct_lab.tracker",
     "instruct_lab.training": "instruct_lab.callbacks",
 }
-"""Packages whose other components moved together."""
+"""Current names of packages by their earlier names, for all other components."""
 
 
 def translate(value: Any) -> Any:
-    """A recorded config with the names that its classes have now.
+    """Replace the class names in a recorded config by their current names.
 
     Args:
-        value: the config, or any part of it, as plain containers.
+        value: the config, or a part of the config, as plain containers.
     """
     if isinstance(value, dict):
         return {key: _class_name(inner) if key == "_target_" else translate(inner) for key, inner in value.items()}

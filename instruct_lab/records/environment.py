@@ -1,4 +1,4 @@
-"""What a run depends on besides its config: code, packages, Python, hardware."""
+"""Describe the environment of a run: code, packages, Python and hardware."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ GIT_SECONDS = 20
 
 
 def environment() -> dict[str, Any]:
-    """The entries of `manifest.json` about this machine: code, packages, Python, platform, hardware."""
+    """Return the entries of `manifest.json` about this machine: code, packages, Python, platform, hardware."""
     installed = installed_packages()
     return {
         "code": code_version(),
@@ -32,10 +32,10 @@ def environment() -> dict[str, Any]:
 
 
 def code_version(package_path: Path = PACKAGE_PATH) -> dict[str, str | None] | None:
-    """The commit of the package's own git checkout, and the SHA-256 of what differs from it.
+    """Return the commit of the package's own git checkout, and the SHA-256 of changes since that commit.
 
-    None if the package is not in a checkout of its own: installed from a wheel, without git, or in an environment
-    inside another project's repository.
+    The result is `None` if git is missing or the package has no checkout of its own: it was installed from a wheel, or
+    is in an environment inside another project's repository.
     """
     root = package_path.parent
     if _git(root, "rev-parse", "--show-prefix") != b"\n":  # the package's parent folder is not the top of a repository
@@ -50,7 +50,7 @@ def code_version(package_path: Path = PACKAGE_PATH) -> dict[str, str | None] | N
 
 
 def _difference_hash(root: Path, package_path: Path, difference: bytes) -> str | None:
-    """SHA-256 of the diff and of new files in the package; none if nothing differs."""
+    """Hash the diff and the new files of the package with SHA-256; return `None` if nothing has changed."""
     listed = _git(root, "ls-files", "--others", "--exclude-standard", "-z", "--", package_path.name, "conf") or b""
     new_files = sorted(name for name in listed.split(b"\0") if name)
     if not difference and not new_files:
@@ -66,7 +66,7 @@ def _difference_hash(root: Path, package_path: Path, difference: bytes) -> str |
 
 
 def _git(root: Path, *arguments: str) -> bytes | None:
-    """The output of a git command; none if git is missing or fails."""
+    """Return the output of a git command; `None` if git is missing or fails."""
     own = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     command = ["git", "-C", str(root), *arguments]
     try:
@@ -78,17 +78,17 @@ def _git(root: Path, *arguments: str) -> bytes | None:
 
 @functools.cache
 def installed_packages() -> dict[str, str]:
-    """Every installed package and its version; read once in a process."""
+    """Return the version of every installed package; they are read once per process."""
     found: dict[str, str] = {}
     for distribution in importlib.metadata.distributions():
         name = distribution.metadata["Name"]
-        if name:  # an incompletely removed package has none
-            found.setdefault(_normalize(name), distribution.version)  # the first on the path is the one imported
+        if name:  # an incompletely removed package has no name
+            found.setdefault(_normalize(name), distribution.version)  # Python imports the first one on the path
     return dict(sorted(found.items()))
 
 
 def _declared_versions(installed: dict[str, str]) -> dict[str, str]:
-    """Versions of this package and of those it declares; of all installed ones if it is not installed itself."""
+    """Return versions of this package and its declared dependencies, or all versions if it is not installed."""
     try:
         requirements = importlib.metadata.requires(DISTRIBUTION) or []
     except importlib.metadata.PackageNotFoundError:
@@ -102,7 +102,7 @@ def _normalize(name: str) -> str:
 
 
 def hardware() -> dict[str, Any]:
-    """Processors, memory in bytes, and GPUs if torch is already imported."""
+    """Describe processors, memory and, if torch is already imported, GPUs."""
     return {
         "cpu_model": _cpu_model(),
         "cpu_count": os.cpu_count(),

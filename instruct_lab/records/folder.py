@@ -1,4 +1,4 @@
-"""The folder of a run record: its name, which no other process gets too, and its lock."""
+"""Create and check the folder of a run record: its unique name, and its lock."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ MAX_NAME_BYTES = 200
 
 
 def check_name(name: str) -> str:
-    """The name of a run, which is a folder's.
+    """Return a run's name if it is a valid folder name.
 
     Raises:
-        InstructLabError: it cannot be the name of one folder.
+        InstructLabError: the name is not a valid folder name.
     """
     wrong = not name or name.startswith((".", " ")) or re.search(r"[/\\\0-\x1f]", name)
     if wrong or len(name.encode()) > MAX_NAME_BYTES:
         raise InstructLabError(
-            f"A run cannot be named {name!r}: the name must be that of one folder",
+            f"A run cannot be named {name!r}: the name must be a valid folder name",
             where="name",
             do="Leave out slashes and a leading dot, and keep it below 200 bytes",
         )
@@ -34,17 +34,17 @@ def check_name(name: str) -> str:
 
 
 def has_manifest(path: Path) -> bool:
-    """Whether the record of a run was created in a folder."""
+    """Whether a folder holds a completely created run record."""
     return (path / MANIFEST).is_file()
 
 
 def is_locked(path: Path) -> bool:
-    """Whether a process is writing the record, or the sweep, in a folder."""
+    """Whether a process is writing the run record or the sweep in a folder."""
     return files.is_locked(path / LOCK)
 
 
 def new_folder(parent: Path) -> Path:
-    """Create a folder that no other process has, named by the time in UTC and a random suffix."""
+    """Create a folder with a unique name: the time in UTC and a random suffix."""
     with files.disk_errors(parent):
         parent.mkdir(parents=True, exist_ok=True)
         while True:
@@ -57,10 +57,10 @@ def new_folder(parent: Path) -> Path:
 
 
 def empty_folder(path: Path) -> Path:
-    """Create the folder of one record; remove what a crash left of an incomplete one.
+    """Create the folder of one record; an incomplete record, left by a crash, is removed first.
 
     Raises:
-        InstructLabError: there is a record in it, or it cannot be written.
+        InstructLabError: the folder holds a complete record, or is not writable.
     """
     if has_manifest(path):
         raise InstructLabError("There is a run record here already", where=str(path), do="Resume it, or remove it")

@@ -19,15 +19,16 @@ UNREADABLE = "unreadable"
 
 @dataclasses.dataclass(frozen=True)
 class ListedRun:
-    """One run in a list: an entry of `instruct-lab runs --json`.
+    """One run in the list of runs, an entry of `instruct-lab runs --json`.
 
     Args:
-        id: of the run.
-        name: folder of its record.
+        id: id of the run.
+        name: name of the run, the folder above its record.
         status: one of `STATUSES`, or `unreadable`.
-        path: of the record.
+        path: folder of the record.
         choices: the chosen option of each group.
-        metrics: `split/metric` to final value: of the tuned model, else of the base model; none if it was not finite.
+        metrics: `split/metric` to the final value of the tuned model, or else of the base model; `None` for a value
+            that is not finite.
     """
 
     id: str
@@ -38,19 +39,19 @@ class ListedRun:
     metrics: dict[str, float | None] = dataclasses.field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """The entry as plain containers."""
+        """Return the entry as plain containers."""
         return {**dataclasses.asdict(self), "path": str(self.path)}
 
 
 def find_run(runs_path: str | Path, reference: str | Path) -> RunRecord:
-    """The record of a run.
+    """Find the record of a run.
 
     Args:
         runs_path: the folder of all records.
         reference: a folder, an id, a unique prefix of an id or of `name/id`, or `latest`.
 
     Raises:
-        InstructLabError: no run, or more than one, matches the reference; the message names the nearest.
+        InstructLabError: no run, or more than one, matches; the message names the most similar or the newest runs.
     """
     reference = str(reference)
     folder = Path(reference).expanduser()
@@ -76,14 +77,14 @@ def find_run(runs_path: str | Path, reference: str | Path) -> RunRecord:
         )
     nearest = ", ".join(_nearest(wanted, paths, names))
     raise InstructLabError(
-        f"No run matches {reference!r}; the nearest are {nearest}",
+        f"No run matches {reference!r}; the most similar are {nearest}",
         where=str(runs_path),
         do="List them: instruct-lab runs",
     )
 
 
 def list_runs(runs_path: str | Path) -> list[ListedRun]:
-    """All runs, the oldest first; a record that cannot be read is listed too, with the status `unreadable`."""
+    """List all runs, oldest first; a record that cannot be read has the status `unreadable`."""
     paths = sorted(_record_paths(Path(runs_path).expanduser()), key=_start_order)
     return [_listed_run(path) for path in paths]
 
@@ -98,7 +99,7 @@ def _listed_run(path: Path) -> ListedRun:
 
 
 def _final_values(summary: Summary) -> dict[str, float | None]:
-    """`split/metric` to the tuned model's value; none for one that was not finite."""
+    """Return the tuned model's metrics, or else the base model's; a value that is not finite becomes `None`."""
     values = {}
     for name in summary.metrics:
         final = summary.value(name) or summary.value(name, BEFORE)
@@ -116,7 +117,7 @@ def _record_paths(runs_path: Path) -> list[Path]:
 
 
 def _start_order(path: Path) -> tuple[str, float, str]:
-    """Sort key by time of start: the time in the id, then that of the config, which is written once, at the start."""
+    """Return a sort key for the start of a run: the time in its id, then the time when its config was written."""
     try:
         written = os.stat(path / CONFIG).st_mtime_ns
     except OSError:
@@ -125,7 +126,7 @@ def _start_order(path: Path) -> tuple[str, float, str]:
 
 
 def _nearest(wanted: str, paths: list[Path], names: dict[Path, str]) -> list[str]:
-    """The runs whose id or name is most similar to what was typed; the newest of equally similar ones."""
+    """Return the runs whose id or name is most similar to the given text; among equally similar runs, the newest."""
     word = wanted.rpartition("/")[2] or wanted
 
     def similarity(path: Path) -> float:

@@ -26,18 +26,18 @@ OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
     ">": operator.gt,
     "~": lambda found, wanted: str(wanted).casefold() in str(found).casefold(),
 }
-"""The operators between a key and a value; `~` tests whether the value is part of the text."""
+"""The operators between a key and a value; `~` tests whether the run's value contains the text, ignoring case."""
 TERM = re.compile(r"(?P<key>[^=!<>~\s]+)(?P<sign>!=|<=|>=|=|<|>|~)(?P<value>.*)", re.DOTALL)
 
 
 @dataclasses.dataclass(frozen=True)
 class Term:
-    """One condition.
+    """One condition on runs.
 
     Args:
-        key: whose value is compared.
+        key: key of the compared value.
         sign: one of `OPERATORS`.
-        value: that it is compared with.
+        value: text or number that the run's value is compared with.
     """
 
     key: str
@@ -45,7 +45,7 @@ class Term:
     value: str
 
     def holds(self, facts: dict[str, Any]) -> bool:
-        """Whether a run meets it; a run without the key meets only `!=`."""
+        """Whether a run meets the condition; a run without the key meets only `!=`, and comparisons with `null`."""
         found = facts.get(self.key)
         if found is None and self.value not in ("null", "none"):
             return self.sign == "!="
@@ -62,8 +62,8 @@ class FoundRun:
     """A run that meets a query.
 
     Args:
-        run: as it is listed.
-        values: of the keys in the query; none for a key that the run does not have.
+        run: the run's entry in the list of runs.
+        values: values of the query's keys; `None` for a key that the run does not have.
     """
 
     run: ListedRun
@@ -71,7 +71,7 @@ class FoundRun:
 
 
 def parse_query(texts: Iterable[str]) -> list[Term]:
-    """The conditions of a query, all of which must hold.
+    """Parse a query into its conditions, all of which must hold.
 
     Raises:
         InstructLabError: a text is not a condition.
@@ -92,16 +92,16 @@ def parse_query(texts: Iterable[str]) -> list[Term]:
 def find_runs(
     runs_path: Path, query: Sequence[str] = (), sort: str | None = None, reverse: bool = False
 ) -> list[FoundRun]:
-    """The runs that meet a query, with the values of the query's keys.
+    """Find the runs that meet a query, with the values of the query's keys.
 
     Args:
         runs_path: the folder of all records.
         query: conditions on `id`, `name`, `status`, a group's choice, a config key, a metric or a cost.
-        sort: a key to sort by, the smallest first; none: the oldest first. Runs without the key come last.
-        reverse: the largest, or the newest, first.
+        sort: key to sort by, smallest value first; runs without the key come last. `None`: oldest run first.
+        reverse: whether to reverse the order, to largest value or newest run first.
 
     Raises:
-        InstructLabError: a text is not a condition, or no run has a key.
+        InstructLabError: a text is not a condition, or a key of the query occurs in no run.
     """
     terms, runs = parse_query(query), list_runs(runs_path)
     keys = list(dict.fromkeys([*(term.key for term in terms), *([sort] if sort else [])]))
@@ -121,8 +121,10 @@ def find_runs(
 
 
 def facts_of(run: ListedRun) -> dict[str, Any]:
-    """All values of a run by key. If a key has several meanings, a property of the run comes before a choice, and a
-    choice before a config key."""
+    """Return all values of a run by key.
+
+    If names clash, `id`, `name` and `status` come first, then choices, metrics, costs and config keys.
+    """
     facts: dict[str, Any] = {}
     if run.status != UNREADABLE:
         record = RunRecord.open(run.path)
@@ -133,7 +135,7 @@ def facts_of(run: ListedRun) -> dict[str, Any]:
 
 
 def comparable(value: Any) -> Any:
-    """The value as a number if it can be read as one; true and false as text."""
+    """Convert a value to a number if possible, and a boolean to the text `true` or `false`."""
     if isinstance(value, bool):
         return str(value).lower()
     try:
@@ -147,7 +149,7 @@ def _is_missing(value: Any) -> bool:
 
 
 def _order(value: Any) -> tuple[bool, float, str]:
-    """Sort key: numbers before texts."""
+    """Return a sort key that puts numbers before texts."""
     number = comparable(value)
     return (False, number, "") if isinstance(number, float) else (True, 0.0, str(value))
 

@@ -1,4 +1,4 @@
-"""The run record: one folder a run, with everything that happened in it."""
+"""The run record: one folder for each run, with its config, results, checkpoints and log."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ Read = TypeVar("Read")
 class RunRecord:
     """`<runs_path>/<name>/<id>/`: config, manifest, metrics, results, checkpoints and log of one run.
 
-    Whatever is written can be read after a crash at any byte: files are replaced whole, or grow by whole lines. One
-    process writes at a time; any number may read. `RunRecord.create` begins a record, `RunRecord.open` finds it again.
-    The forms of the files are in `instruct_lab.records.schema`.
+    The record stays readable after a crash at any byte: files are replaced whole, or grow by whole lines. Only one
+    process can write at a time; any number can read. `RunRecord.create` creates a record, and `RunRecord.open` opens an
+    existing one. `instruct_lab.records.schema` describes the files.
     """
 
     is_writer: ClassVar[bool] = True
-    """False for a record whose writes do nothing."""
+    """Whether this process writes the record; writes of other processes do nothing."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -54,18 +54,18 @@ class RunRecord:
         run_id: str | None = None,
         **facts: Any,
     ) -> RunRecord:
-        """Create the folder of a new run and write in it what the run is.
+        """Create the folder of a new run, and write its config, overrides and manifest.
 
         Args:
             runs_path: the folder of all records; created if it is missing.
-            name: the folder of this run's records.
-            config: the whole config, resolved; `config.yaml` replays it unchanged.
-            overrides: what the user typed.
-            run_id: the folder below it; none: a new one. An incomplete record by this id is removed.
-            facts: further entries of the manifest, such as `choices`, `seeds`, `config_hash`, `inputs`.
+            name: name of the run, a folder below `runs_path`.
+            config: the whole config, resolved; it is stored unchanged in `config.yaml`.
+            overrides: the overrides that the user typed.
+            run_id: id of the run, a folder below `name` (an incomplete record in it is removed); `None`: a new id.
+            facts: further entries of the manifest, such as `choices`, `seeds`, `config_hash` and `inputs`.
 
         Raises:
-            InstructLabError: the name cannot be a folder's, or the folder cannot be written.
+            InstructLabError: `name` is not a valid folder name, or the folder is not writable.
         """
         parent = Path(runs_path) / check_name(name)
         record = cls(new_folder(parent) if run_id is None else empty_folder(parent / run_id))
@@ -83,10 +83,10 @@ class RunRecord:
 
     @classmethod
     def open(cls, path: str | Path) -> Self:
-        """The record in a folder.
+        """Open the record in a folder.
 
         Raises:
-            InstructLabError: there is none in it.
+            InstructLabError: the folder holds no record.
         """
         path = Path(path).expanduser().absolute()
         if not (path / schema.CONFIG).is_file() and not (path / schema.MANIFEST).is_file():
@@ -99,22 +99,22 @@ class RunRecord:
 
     @property
     def manifest(self) -> Manifest:
-        """What the run is, read from `manifest.json` at each access; all defaults if there is none."""
+        """The run's manifest, read from `manifest.json` at each access; all defaults if the file does not exist."""
         return self._read(schema.MANIFEST, Manifest.from_json) or Manifest()
 
     @functools.cached_property
     def config(self) -> dict[str, Any]:
-        """The resolved config, with the names that its classes have now; it is written once, and read once."""
+        """The resolved config, with the current names of its classes; it is read once, since it never changes."""
         return dict(translate(read_yaml(self.path / schema.CONFIG) or {}))
 
     @property
     def overrides(self) -> list[str]:
-        """What the user typed."""
+        """The overrides that the user typed."""
         return list(read_yaml(self.path / schema.OVERRIDES) or [])
 
     @property
     def summary(self) -> Summary | None:
-        """What the run came to; none before it has finished."""
+        """The results of the run; `None` before it has finished."""
         return self._read(schema.SUMMARY, Summary.from_json)
 
     @property
@@ -123,30 +123,30 @@ class RunRecord:
         return self.path / schema.CHECKPOINTS
 
     def seconds(self) -> float:
-        """Seconds since the run started, without the time between an interruption and a resumption."""
+        """Return the seconds since the run started, without the time between an interruption and its resumption."""
         return self._seconds_before + time.monotonic() - self._opened
 
     def read_json(self, name: str) -> Any:
-        """One of the record's documents; none if it was not written.
+        """Read one of the record's JSON files; return `None` if the file does not exist.
 
         Raises:
-            InstructLabError: it is not JSON, or cannot be read.
+            InstructLabError: the file is not JSON, or is not readable.
         """
         return files.read_json(self.path / name)
 
     def read_results(self, stage: Stage) -> Results | None:
-        """The measurements of every example, before training (`before`) or after it (`after`); none if not written."""
+        """Read the measurements of every example made before or after training; `None` if they were not written."""
         return self._read(schema.RESULTS[stage], schema.results_from_json)
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """The lines of `metrics.jsonl`; a value that was not finite is `nan`, a torn last line is left out."""
+        """Read the lines of `metrics.jsonl`; `null` becomes NaN, and an incomplete last line is left out."""
         return [
             {name: math.nan if value is None else value for name, value in line.items()}
             for line in files.read_lines(self.path / schema.METRICS)
         ]
 
     def read_predictions(self) -> list[PredictionLine]:
-        """The lines of `predictions.jsonl`."""
+        """Read the lines of `predictions.jsonl`."""
         return [PredictionLine.from_json(line) for line in files.read_lines(self.path / schema.PREDICTIONS)]
 
     def _read(self, name: str, parse: Callable[[Mapping[str, Any]], Read]) -> Read | None:
@@ -155,7 +155,7 @@ class RunRecord:
             return None
         with wrap_errors(
             *(AttributeError, KeyError, TypeError, ValueError),
-            what="This file of a run record has another form than this version reads",
+            what="This file of a run record has a form that this version cannot read",
             where=str(self.path / name),
         ):
             return parse(entries)
@@ -163,10 +163,10 @@ class RunRecord:
     # ---- write
 
     def write_manifest(self, **updates: Any) -> None:
-        """Replace or add entries of `manifest.json`; a status that ends the run sets its end too.
+        """Replace or add entries of `manifest.json`; a status other than `running` also sets the end of the run.
 
         Raises:
-            ValueError: the status is none of `STATUSES`.
+            ValueError: the status is not one of `STATUSES`.
         """
         status = updates.get("status")
         if status is not None and status not in STATUSES:
@@ -184,11 +184,11 @@ class RunRecord:
 
         Args:
             step: optimizer step.
-            epoch: passes over the training data.
-            values: by `split/metric`; one that is not finite is written as `null`.
+            epoch: number of passes over the training data.
+            values: values by `split/metric`; a value that is not finite is written as `null`.
 
         Raises:
-            InstructLabError: the disk is full, or the file cannot be written.
+            InstructLabError: the disk is full, or the file is not writable.
             ValueError: a value is named `step`, `epoch` or `seconds`.
         """
         if clash := NOT_VALUES & set(values):
@@ -197,18 +197,18 @@ class RunRecord:
         self._append(schema.METRICS, files.to_json(line) + "\n")
 
     def truncate_metrics(self, after_step: int) -> None:
-        """Keep the lines up to a step, from which the run is resumed; its clock continues from the last of them."""
+        """Remove the lines after the step from which the run resumes; `seconds` continues from the last kept line."""
         path = self.path / schema.METRICS
         kept = [line for line in files.read_lines(path) if line.get("step", 0) <= after_step]
         if path.is_file():
             self._write(schema.METRICS, (files.to_json(line) + "\n" for line in kept))
-        for left_behind in self.path.glob(f".*{files.TEMPORARY_SUFFIX}"):  # by a process that was killed
+        for left_behind in self.path.glob(f".*{files.TEMPORARY_SUFFIX}"):  # left by a killed process
             left_behind.unlink(missing_ok=True)
         self._seconds_before = float(kept[-1].get("seconds", 0.0)) if kept else 0.0
         self._opened = time.monotonic()
 
     def write_json(self, name: str, value: Any) -> None:
-        """Write one document into the record, whole or not at all."""
+        """Write one JSON file of the record, whole or not at all."""
         self.write_text(name, files.to_json(value, indent=2) + "\n")
 
     def write_text(self, name: str, text: str) -> None:
@@ -216,27 +216,27 @@ class RunRecord:
         self._write(name, [text])
 
     def write_audit(self, audit: Mapping[str, Any]) -> None:
-        """Write `audit.json`: what happened to every row."""
+        """Write `audit.json`, which counts the rows that preprocessing changed, dropped or added."""
         self.write_json(schema.AUDIT, audit)
 
     def write_results(self, stage: Stage, results: Results) -> None:
-        """Write the measurements of every example, made before training or after it."""
+        """Write the measurements of every example made before or after training."""
         self.write_json(schema.RESULTS[stage], schema.results_to_json(results))
 
     def write_summary(self, summary: Summary) -> None:
-        """Write `summary.json`: the final metrics with their intervals."""
+        """Write `summary.json`, which holds the final metrics with their intervals."""
         self.write_json(schema.SUMMARY, summary)
 
     def write_predictions(self, lines: Iterable[PredictionLine]) -> None:
-        """Write `predictions.jsonl`, one object for each example."""
+        """Write `predictions.jsonl`, with one line for each example."""
         self._write(schema.PREDICTIONS, (files.to_json(line) + "\n" for line in lines))
 
     def log(self, text: str) -> None:
-        """Add to `log.txt`, after the time."""
+        """Append a text to `log.txt`, with the time before it."""
         self._append(schema.LOG, f"{datetime.now(UTC).isoformat(timespec='seconds')} {text}\n")
 
     def write_failure(self, exception: BaseException) -> None:
-        """Record that the run failed: the traceback goes to `manifest.json` and `log.txt`."""
+        """Record that the run failed, with the traceback in `manifest.json` and `log.txt`."""
         text = "".join(traceback.format_exception(exception))
         entry = schema.ExceptionEntry(type(exception).__name__, str(exception), text)
         self.write_manifest(status="failed", exception=entry)
@@ -253,7 +253,7 @@ class RunRecord:
 
     @functools.cached_property
     def _seconds_before(self) -> float:
-        """Seconds that are recorded already when this process first asks for the time."""
+        """Seconds that earlier processes recorded for this run."""
         try:
             ended = self.manifest.seconds
         except InstructLabError:
@@ -263,15 +263,15 @@ class RunRecord:
 
 
 class ReadOnlyRecord(RunRecord):
-    """A record that another process writes: reading works, every write does nothing.
+    """A record that another process writes: reading works, but every write does nothing.
 
-    In a multi-device run all ranks but the first have this one.
+    In a multi-device run, all ranks but the first use this class.
     """
 
     is_writer = False
 
     def truncate_metrics(self, after_step: int) -> None:
-        """Nothing: the writing process does it."""
+        """Do nothing, since the writing process truncates the file."""
 
     def _write(self, name: str, chunks: Iterable[str]) -> None:
         pass

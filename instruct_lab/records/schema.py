@@ -1,7 +1,7 @@
-"""The files of a run record as types: parsed and written here, and nowhere else.
+"""Types for the files of a run record, with the only code that parses them.
 
-Reading is tolerant, so that records of earlier versions stay readable: unknown entries are ignored, missing ones and
-`null` get the field's default. A number that was not finite is `null` in the files.
+Unknown entries are ignored, and missing entries and `null` get the field's default, so that records of earlier versions
+stay readable. A number that is not finite is `null` in the files.
 """
 
 from __future__ import annotations
@@ -28,34 +28,34 @@ PREDICTIONS = "predictions.jsonl"
 LOG = "log.txt"
 CHECKPOINTS = "checkpoints"
 RESULTS = {"before": "before.json", "after": "after.json"}
-"""The measurements that are made before training and after it: statistics of every example."""
+"""Files of the measurements before and after training, which hold the statistics of every example."""
 
 Status = Literal["running", "finished", "failed", "interrupted", "pruned"]
-"""Of a run."""
+"""The status of a run."""
 STATUSES: tuple[Status, ...] = get_args(Status)
 
 Stage = Literal["before", "after"]
 BEFORE: Stage = "before"
-"""The system that is measured before training: the base model."""
+"""The system measured before training: the base model."""
 AFTER: Stage = "after"
-"""The tuned model."""
+"""The system measured after training: the tuned model."""
 DIFFERENCE = "difference"
-"""The tuned model's value less the base model's, on the same examples."""
+"""The tuned model's value minus the base model's, on the same examples."""
 
 SPLITS = ("train", "validation", "test")
 SHORT_NAMES = {"train": "train", "validation": "val", "test": "test"}
-"""The first part of a metric's name, by split."""
+"""The first part of a metric's full name (`val/chrf`), by split."""
 
 
 def split_of(metric: str) -> str:
-    """The split that a metric's full name (`val/chrf`) belongs to."""
+    """Return the split that a metric's full name (`val/chrf`) belongs to."""
     short = metric.partition("/")[0]
     return next((split for split, known in SHORT_NAMES.items() if known == short), short)
 
 
 @dataclasses.dataclass(frozen=True)
 class InputEntry:
-    """One pinned input of a run: its name, SHA-256 and size in bytes."""
+    """The name, SHA-256 and size in bytes of one input of a run."""
 
     name: str = ""
     sha256: str = ""
@@ -64,7 +64,7 @@ class InputEntry:
 
 @dataclasses.dataclass(frozen=True)
 class ExceptionEntry:
-    """What ended a failed run."""
+    """The exception that ended a failed run."""
 
     type: str = ""
     message: str = ""
@@ -73,7 +73,7 @@ class ExceptionEntry:
 
 @dataclasses.dataclass(frozen=True)
 class SweepEntry:
-    """The trial that a run belongs to: its sweep, the point's number and values, the seed."""
+    """The trial that a run belongs to: the sweep's id, the point's number and values, and the seed."""
 
     id: str = ""
     point: int = 0
@@ -83,32 +83,32 @@ class SweepEntry:
 
 @dataclasses.dataclass(frozen=True)
 class Manifest:
-    """`manifest.json`: what a run is, and what it depends on.
+    """The content of `manifest.json`: the identity of a run, its status and its environment.
 
     Args:
-        id: of the run.
-        name: folder of its record.
-        status: none in a record that was never completely created.
-        started: time in UTC, ISO 8601.
-        ended: the same; none while the run is running.
-        seconds: from start to end, without the time between an interruption and a resumption.
-        exception: what ended a failed run.
-        code: commit of the package's checkout and SHA-256 of what differs from it; none without a checkout.
-        packages: versions of this package and those that it declares.
+        id: id of the run.
+        name: name of the run, the folder above its record.
+        status: status of the run; `None` if its record was never completely created.
+        started: time in UTC, in ISO 8601.
+        ended: time in UTC, in ISO 8601; `None` while the run is running.
+        seconds: duration of the run, without the time between an interruption and its resumption.
+        exception: the exception that ended a failed run.
+        code: commit of the package's checkout and SHA-256 of changes since then; `None` without a checkout.
+        packages: versions of this package and of its declared dependencies.
         environment: versions of all installed packages.
-        python: its version.
+        python: version of Python.
         platform: the operating system.
-        hardware: processors, memory, GPUs.
+        hardware: processors, memory and GPUs.
         choices: the chosen option of each group.
-        seeds: by name.
-        config_hash: SHA-256 of the config less paths, trackers and devices.
-        runs_remote_code: true if the model's repository may run code of its own.
-        data_fingerprint: SHA-256 over the prepared data.
+        seeds: random seeds by name.
+        config_hash: SHA-256 of the config without paths, trackers and devices.
+        runs_remote_code: whether Python files that come with the model may run.
+        data_fingerprint: SHA-256 of the prepared data.
         inputs: every file and package that data and model were read from.
-        parameters: numbers of parameters: `total` and `trained`.
-        evaluated_step: the optimizer step of the weights that were measured after training.
-        trackers: the id of the run in each tracker that chooses ids itself.
-        sweep: the trial; none for a run outside a sweep.
+        parameters: numbers of parameters, `total` and `trained`.
+        evaluated_step: optimizer step of the weights measured after training.
+        trackers: id of the run in each tracker that chooses its own ids.
+        sweep: the run's trial; `None` for a run outside a sweep.
     """
 
     id: str = ""
@@ -137,7 +137,7 @@ class Manifest:
 
     @classmethod
     def from_json(cls, entries: Mapping[str, Any]) -> Manifest:
-        """The manifest from the file's entries."""
+        """Parse the entries of the file."""
         known = _known(cls, entries)
         for name in ("packages", "environment", "hardware", "choices", "seeds", "parameters", "trackers"):
             known[name] = dict(known.get(name) or {})
@@ -150,15 +150,15 @@ class Manifest:
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-    """`summary.json`: what a finished run came to.
+    """The content of `summary.json`: the results and costs of a finished run.
 
     Args:
-        status: of the run.
-        seconds: of the whole run.
-        tokens: target tokens that were trained on.
-        training_seconds: of the training loop.
-        peak_memory_bytes: of the GPU, or of the process where there is none.
-        weights_bytes: size on disk of the last weights.
+        status: status of the run.
+        seconds: duration of the whole run.
+        tokens: number of target tokens that the model was trained on.
+        training_seconds: duration of the training loop.
+        peak_memory_bytes: peak memory of the GPU, or of the process without a GPU.
+        weights_bytes: size of the last weights on disk.
         metrics: `split/metric` to system (`before`, the baselines' names, `after`, `difference`) to value.
     """
 
@@ -172,7 +172,7 @@ class Summary:
 
     @classmethod
     def from_json(cls, entries: Mapping[str, Any]) -> Summary:
-        """The summary from the file's entries."""
+        """Parse the entries of the file."""
         known = _known(cls, entries)
         metrics = known.get("metrics", {})
         known["metrics"] = {
@@ -182,22 +182,22 @@ class Summary:
         return cls(**known)
 
     def value(self, metric: str, system: str = AFTER) -> MetricValue | None:
-        """One system's value by `split/metric`."""
+        """Return a system's value of a metric (`split/metric`); `None` if it was not measured."""
         return self.metrics.get(metric, {}).get(system)
 
 
 @dataclasses.dataclass(frozen=True)
 class PredictionLine:
-    """A line of `predictions.jsonl`: one example, the answers to it and their scores.
+    """A line of `predictions.jsonl`: one example with its answers and scores.
 
     Args:
-        id: of the conversation.
-        split: it belongs to.
+        id: id of the conversation.
+        split: split of the conversation.
         prompt: the last message before the answer.
         prediction: the tuned model's answer.
-        prediction_before: the base model's; none if it was not measured.
+        prediction_before: the base model's answer; `None` if the base model was not measured.
         references: acceptable answers.
-        scores: of the tuned model's answer, by metric; none for a score that was not finite.
+        scores: scores of the tuned model's answer, by metric; `None` for a score that is not finite.
     """
 
     id: str = ""
@@ -210,18 +210,18 @@ class PredictionLine:
 
     @classmethod
     def from_json(cls, entries: Mapping[str, Any]) -> PredictionLine:
-        """The line from its entries."""
+        """Parse the entries of a line."""
         return cls(**_known(cls, entries))
 
 
 @dataclasses.dataclass(frozen=True)
 class Measurement:
-    """One system's results on the examples of one split, in their order.
+    """The results of one system on the examples of one split, in the order of the examples.
 
     Args:
-        predictions: its answers; empty if no metric reads answers.
-        rows: metric to each example's statistics.
-        sources: the data source of each example.
+        predictions: the system's answers; empty if no metric reads answers.
+        rows: metric to the statistics of each example.
+        sources: data source of each example.
     """
 
     predictions: list[Prediction] = dataclasses.field(default_factory=list)
@@ -230,7 +230,7 @@ class Measurement:
 
     @classmethod
     def from_json(cls, entries: Mapping[str, Any]) -> Measurement:
-        """The measurement from a file's entries."""
+        """Parse the entries of a measurement."""
         return cls(
             predictions=[_prediction(entry) for entry in entries.get("predictions", ())],
             rows={name: [_row(row) for row in rows] for name, rows in entries.get("rows", {}).items()},
@@ -238,7 +238,7 @@ class Measurement:
         )
 
     def of_source(self, source: str) -> Measurement:
-        """The results on the examples of one source."""
+        """Return the results on the examples of one data source."""
         chosen = [index for index, name in enumerate(self.sources) if name == source]
         return Measurement(
             predictions=[self.predictions[index] for index in chosen if index < len(self.predictions)],
@@ -252,7 +252,7 @@ Results = dict[str, dict[str, Measurement]]
 
 
 def results_from_json(entries: Mapping[str, Any]) -> Results:
-    """The measurements from a file's entries."""
+    """Parse the entries of `before.json` or `after.json`."""
     return {
         split: {system: Measurement.from_json(measured) for system, measured in systems.items()}
         for split, systems in entries.items()
@@ -260,7 +260,7 @@ def results_from_json(entries: Mapping[str, Any]) -> Results:
 
 
 def results_to_json(results: Results) -> dict[str, Any]:
-    """The measurements as plain containers."""
+    """Convert measurements to plain containers."""
     return {
         split: {
             system: {
@@ -275,7 +275,7 @@ def results_to_json(results: Results) -> dict[str, Any]:
 
 
 def _known(kind: type, entries: Mapping[str, Any]) -> dict[str, Any]:
-    """Those entries that are fields of a dataclass and not null."""
+    """Return the entries that are fields of a dataclass and not null."""
     names = {field.name for field in dataclasses.fields(kind)}
     return {name: value for name, value in entries.items() if name in names and value is not None}
 

@@ -1,4 +1,4 @@
-"""Trackers receive the values of a run beside its record; whatever they do, they never end the run."""
+"""The base class of trackers, and the guard that lets a run continue if its tracker fails."""
 
 from __future__ import annotations
 
@@ -20,74 +20,74 @@ if TYPE_CHECKING:
     from instruct_lab.records.record import RunRecord
 
 CONNECT_SECONDS = 240.0
-"""How long a tracker may take to begin a run before the run continues without it."""
+"""Time that a tracker has to begin a run; after a timeout the run continues without the tracker."""
 CALL_SECONDS = 120.0
-"""The same to receive values or a table."""
+"""Time that a tracker has to receive values or a table."""
 WEIGHTS_SECONDS = 3600.0
-"""The same to receive weights, which may be many gigabytes."""
+"""Time that a tracker has to receive weights, which may be many gigabytes."""
 FINISH_SECONDS = 330.0
-"""The same to close a run; wandb waits 300 s for its last upload."""
+"""Time that a tracker has to close a run; wandb waits 300 s for its last upload."""
 BROKEN_FINISH_SECONDS = 10.0
-"""The same to close a run after an earlier failure."""
+"""Time that a tracker has to close a run after an earlier failure."""
 logger = logging.getLogger(__name__)
 
 
 class TrackerSession(ABC):
-    """A tracker that is receiving one run."""
+    """The connection of one run to a tracker."""
 
     @abstractmethod
     def log(self, values: dict[str, float], step: int) -> None:
-        """Receive values by `split/metric` at an optimizer step."""
+        """Log values, by `split/metric`, at an optimizer step."""
 
     @abstractmethod
     def log_table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """Receive a table."""
+        """Log a table."""
 
     @abstractmethod
     def summarize(self, values: dict[str, Any]) -> None:
-        """Receive the run's final values."""
+        """Log the run's final values."""
 
     def log_weights(self, path: Path) -> None:  # noqa: B027  # not every tracker stores weights
-        """Receive the folder of the evaluated weights."""
+        """Log the folder of the evaluated weights, if the tracker stores weights."""
 
     @abstractmethod
     def finish(self, exit_code: int) -> None:
-        """Close the run: 0 done, 1 failed, 130 and 143 interrupted."""
+        """Close the run; the exit code is 0 if it is done, 1 if it failed, 130 or 143 if it was interrupted."""
 
     @abstractmethod
     def where(self) -> str | None:
-        """One line on how to see the run."""
+        """Return one line that says how to view the run; `None` if the tracker has no view."""
 
 
 class Tracker(Component, ABC):
-    """Receives what a run logs."""
+    """The base class of trackers, which receive the values that a run logs."""
 
     @abstractmethod
     def connect(self, record: RunRecord, config: dict[str, Any], tags: list[str], group: str) -> TrackerSession:
-        """Begin to receive a run; may raise whatever the tracker's library raises."""
+        """Begin to receive a run; exceptions of the tracker's library are not caught."""
 
     def start(self, record: RunRecord, config: dict[str, Any], tags: list[str], group: str) -> TrackerSession:
-        """Begin to receive a run; whatever the tracker does, now or later, the run continues.
+        """Begin to receive a run; if the tracker fails now or later, the run continues without it.
 
         Args:
-            record: the run's own record.
+            record: the run's record.
             config: the whole config, resolved.
-            tags: of the run, such as `tuning=lora`.
-            group: the study or sweep that it belongs to.
+            tags: tags of the run, such as `tuning=lora`.
+            group: the study or sweep that the run belongs to.
         """
         return GuardedSession(type(self).__name__, lambda: self.connect(record, config, tags, group), record.log)
 
 
 class GuardedSession(TrackerSession):
-    """A session whose first failure is logged once, after which the run continues without it.
+    """A session that logs its first failure; after that the run continues without the tracker.
 
-    Its tracker works in a thread of its own, one call after the other. The run waits for each call, so that nothing
-    happens concurrently, and continues without a tracker that takes too long.
+    The tracker works in its own thread, one call after the other. The run waits for each call, so that nothing happens
+    concurrently, but after a timeout it continues without the tracker.
 
     Args:
-        name: of the tracker.
-        connect: begins the session that is guarded.
-        log_failure: receives the failure's message, besides the program's log.
+        name: name of the tracker.
+        connect: function that begins the guarded session.
+        log_failure: function that receives the failure's message, which also goes to the program's log.
     """
 
     def __init__(self, name: str, connect: Callable[[], TrackerSession], log_failure: Callable[[str], None]) -> None:
@@ -103,7 +103,7 @@ class GuardedSession(TrackerSession):
         self._call(begin, CONNECT_SECONDS, "connect")
 
     def log(self, values: dict[str, float], step: int) -> None:
-        """Log values."""
+        """Log values at an optimizer step."""
         self._forward(lambda session: session.log(values, step), CALL_SECONDS)
 
     def log_table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
@@ -111,15 +111,15 @@ class GuardedSession(TrackerSession):
         self._forward(lambda session: session.log_table(name, columns, rows), CALL_SECONDS)
 
     def summarize(self, values: dict[str, Any]) -> None:
-        """Set final values."""
+        """Log the run's final values."""
         self._forward(lambda session: session.summarize(values), CALL_SECONDS)
 
     def log_weights(self, path: Path) -> None:
-        """Log the folder of the weights."""
+        """Log the folder of the evaluated weights."""
         self._forward(lambda session: session.log_weights(path), WEIGHTS_SECONDS)
 
     def finish(self, exit_code: int) -> None:
-        """Close the run, also after a failure; a tracker that hangs closes it when it continues."""
+        """Close the run, also after a failure; a tracker that hangs closes the run once it responds again."""
         if self._is_closed:
             return
         self._is_closed = True
@@ -128,7 +128,7 @@ class GuardedSession(TrackerSession):
         self._calls.put(None)
 
     def where(self) -> str | None:
-        """One line on how to see the run; none if there is nothing to see."""
+        """Return one line that says how to view the run; `None` if there is no view or the tracker has failed."""
         line: str | None = self._forward(lambda session: session.where(), CALL_SECONDS)
         return line
 
@@ -138,7 +138,7 @@ class GuardedSession(TrackerSession):
         return self._call(lambda: self._session and call(self._session), seconds, "answer")
 
     def _call(self, call: Callable[[], Any], seconds: float, what: str) -> Any:
-        """Run `call` in the tracker's thread; return its result, or none after a failure or a timeout."""
+        """Run `call` in the tracker's thread; return its result, or `None` after a failure or a timeout."""
         future: Future[Any] = Future()
         self._calls.put((future, call))
         if future not in wait([future], seconds).done:
@@ -147,12 +147,12 @@ class GuardedSession(TrackerSession):
             return None
         try:
             return future.result()
-        except (Exception, SystemExit) as error:  # whatever a tracker raises, the run continues
+        except (Exception, SystemExit) as error:  # the run continues after any exception of a tracker
             self._record_failure(f"{type(error).__name__}: {one_line(error)}")
             return None
 
     def _work(self) -> None:
-        """Run queued calls, in the thread, until `None` comes."""
+        """Run the queued calls until `None` is queued; this is the thread's function."""
         while (item := self._calls.get()) is not None:
             future, call = item
             try:
@@ -161,7 +161,7 @@ class GuardedSession(TrackerSession):
                 future.set_exception(error)
 
     def _record_failure(self, reason: str) -> None:
-        """Log the first failure."""
+        """Log the first failure, and mark the tracker as broken."""
         if self.is_broken:
             return
         self.is_broken = True
@@ -174,6 +174,6 @@ class GuardedSession(TrackerSession):
 
 
 def short_path(path: Path) -> str:
-    """A path to paste into a shell: relative if that is shorter."""
+    """Quote a path for a shell; the path is relative if that is shorter."""
     relative = os.path.relpath(path)
     return shlex.quote(min(relative, str(path.absolute()), key=len))

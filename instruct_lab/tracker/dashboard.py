@@ -1,4 +1,4 @@
-"""`instruct-lab dashboard`: every recorded run in trackio's page, served only on this machine."""
+"""Serve `instruct-lab dashboard`, trackio's page with every recorded run, only on this machine."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from instruct_lab.tracker.trackio import FOLDER, INSTALL, Trackio, is_installed
 
 LOOPBACK = "127.0.0.1"
 REFRESH_SECONDS = 5.0
-"""Between two imports of runs that have ended meanwhile."""
+"""Time between two imports of runs that have ended meanwhile."""
 CHART_ORDER = "val/loss,val/*,train/loss,train/*,test/*,cost/*"
 TARGET = "instruct_lab.tracker.Trackio"
 FAILED = "failed"
-"""The state of a record that could not be imported: it is tried again, and logged once."""
+"""The state of a record that could not be imported; the import is tried again, but the failure is logged once."""
 logger = logging.getLogger(__name__)
 
 
@@ -34,8 +34,8 @@ def serve(runs_path: Path, port: int | None = None, browser: bool = True) -> Non
 
     Args:
         runs_path: the folder of all records.
-        port: of the page; none: the first free one from 7860.
-        browser: open the page in one.
+        port: port of the page; `None`: the first free port from 7860.
+        browser: whether to open the page in a browser.
 
     Raises:
         InstructLabError: trackio is not installed, there is no run, or the port is taken.
@@ -81,13 +81,13 @@ def _start(folder: Path, port: int | None, browser: bool) -> tuple[Any, str]:
 
 
 def import_runs(runs_path: Path, seen: dict[Path, str] | None = None) -> int:
-    """Import every ended run into trackio from its record; return how many were new or had changed.
+    """Import every ended run into trackio from its record, and return the number of new or changed runs.
 
-    Runs that are still running are left to their own tracker. A record that cannot be read is logged and left out.
+    A run that is still running is not imported. A record that cannot be imported is logged and skipped.
 
     Args:
         runs_path: the folder of all records.
-        seen: the known records and their states; updated.
+        seen: state of each record that was already imported; updated in place.
     """
     seen = {} if seen is None else seen
     count = 0
@@ -109,7 +109,7 @@ def import_runs(runs_path: Path, seen: dict[Path, str] | None = None) -> int:
 
 
 def _state(record: RunRecord) -> str | None:
-    """When the run ended, or how much a killed run had logged; none while it is running."""
+    """Return the state of an ended run: its end, or the size of a killed run's metrics; `None` while it is running."""
     manifest = record.manifest
     if manifest.status != "running":
         return str(manifest.ended)
@@ -120,7 +120,7 @@ def _state(record: RunRecord) -> str | None:
 
 
 def _tracker(record: RunRecord) -> Trackio:
-    """The tracker in the run's config, which may name a project and a group; else the default."""
+    """Return the trackio tracker of the run's config, which may set a project and a group, or else the default."""
     for chosen in (record.config.get("tracker") or {}).values():
         if isinstance(chosen, dict) and chosen.get("_target_") == TARGET:
             return Trackio(**{key: value for key, value in chosen.items() if key != "_target_"})

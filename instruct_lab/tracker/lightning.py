@@ -1,4 +1,4 @@
-"""Loggers of Lightning as trackers: they receive the same values, final values and tables as every other tracker."""
+"""Use Lightning's loggers as trackers; they receive the same values and tables as every other tracker."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ MARKDOWN = re.compile(r"([\\`*_\[\]#~])")
 def connect(
     tracker: ExternalClass, name: str, record: RunRecord, config: Mapping[str, Any], tags: list[str], group: str
 ) -> TrackerSession:
-    """Begin to send a run to a logger of Lightning; may raise whatever its library raises.
+    """Begin to send a run to a logger of Lightning; exceptions of the logger's library are not caught.
 
     Args:
         tracker: the logger's class and arguments; `{run_path}`, `{run_id}`, `{run_name}`, `{runs_path}` and `{group}`
-            in its texts are replaced.
-        name: its key in the config.
-        record: the run's own record.
+            in their texts are replaced.
+        name: the logger's key in the config.
+        record: the run's record.
         config: the whole config, resolved.
-        tags: of the run.
-        group: the study or sweep that it belongs to.
+        tags: tags of the run.
+        group: the study or sweep that the run belongs to.
     """
     known = LOGGERS.get(tracker.target.rpartition(".")[2])
     session_class = known.session if known else LightningSession
@@ -53,13 +53,13 @@ def connect(
 
 
 class LightningSession(TrackerSession):
-    """A run that a logger of Lightning is receiving.
+    """The connection of a run to a logger of Lightning.
 
     Args:
         logger: Lightning's logger.
-        name: its key in the config.
-        record: the run's own record.
-        settings: the config by full keys.
+        name: the logger's key in the config.
+        record: the run's record.
+        settings: the config's values by full key.
     """
 
     def __init__(self, logger: Any, name: str, record: RunRecord, settings: dict[str, Scalar]) -> None:
@@ -68,7 +68,7 @@ class LightningSession(TrackerSession):
 
     @classmethod
     def arguments(cls, name: str, record: RunRecord) -> dict[str, Any]:
-        """Arguments of the logger in addition to the config's."""
+        """Return arguments for the logger in addition to the config's."""
         return {}
 
     def begin(self, tags: list[str], group: str) -> None:
@@ -94,18 +94,18 @@ class LightningSession(TrackerSession):
         self.logger.finalize("success" if exit_code == 0 else "failed")
 
     def where(self) -> str | None:
-        """None: how to see the run is not known."""
+        """Return `None`: how to view the run depends on the logger."""
         return None
 
 
 class CSVSession(LightningSession):
-    """Writes tables as CSV files beside `metrics.csv`."""
+    """Write tables as CSV files beside `metrics.csv`."""
 
     def log(self, values: dict[str, float], step: int) -> None:
-        """Log values; a resumed run logs its earlier ones again, since Lightning starts a new file."""
+        """Log values; a resumed run first logs its earlier values again, since Lightning starts a new file."""
         if self.step == 0:
             estimates = estimates_of(self.record.config)
-            for line in self.record.read_metrics()[:-1]:  # the last one is logged below
+            for line in self.record.read_metrics()[:-1]:  # the last line is logged below
                 earlier = {key: value for key, value in line.items() if key not in ("step", "epoch", "seconds")}
                 self.logger.log_metrics(tracker_names(earlier, estimates), step=int(line["step"]))
         super().log(values, step)
@@ -119,10 +119,10 @@ class CSVSession(LightningSession):
 
 
 class TensorBoardSession(LightningSession):
-    """Writes the settings together with the final values, as the HParams page needs them, and tables as text."""
+    """Write settings together with the final values, as the HParams page needs them, and tables as text."""
 
     def begin(self, tags: list[str], group: str) -> None:
-        """Nothing yet: the settings are written once, with the final values."""
+        """Do nothing: `summarize` writes the settings together with the final values."""
 
     def log_table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         """Write a table as Markdown."""
@@ -134,22 +134,22 @@ class TensorBoardSession(LightningSession):
         self.logger.log_hyperparams(self.settings, metrics=values, step=self.step)
 
     def where(self) -> str | None:
-        """How to see all runs."""
+        """Return the command that shows all runs."""
         return f"see it: tensorboard --logdir {short_path(Path(self.logger.root_dir))}"
 
 
 class MLflowSession(LightningSession):
-    """Sets the group and the chosen options as tags and stores tables as artifacts; a resumed run keeps its id."""
+    """Set the group and the chosen options as tags, and store tables as artifacts; a resumed run keeps its id."""
 
     @classmethod
     def arguments(cls, name: str, record: RunRecord) -> dict[str, Any]:
-        """The MLflow id of a resumed run."""
+        """Return MLflow's id of a resumed run."""
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         known = record.manifest.trackers.get(name)
         return {"run_id": known} if known else {}
 
     def begin(self, tags: list[str], group: str) -> None:
-        """Log settings and tags, and record MLflow's id of the run."""
+        """Log settings and tags, and write MLflow's id of the run to the record."""
         values = {"group": group, **dict(tag.split("=", 1) for tag in tags if "=" in tag)}
         for key, value in values.items():
             self.client.set_tag(self.run_id, _mlflow_name(key), value)
@@ -167,7 +167,7 @@ class MLflowSession(LightningSession):
         return str(self.logger.run_id)
 
     def log_table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """Store a table as an artifact, once."""
+        """Store a table as an artifact, unless it is already stored."""
         file = f"{name}.json"
         if file not in {artifact.path for artifact in self.client.list_artifacts(self.run_id)}:
             cells = zip(*rows, strict=True)
@@ -178,19 +178,19 @@ class MLflowSession(LightningSession):
         self.logger.finalize("KILLED" if exit_code >= INTERRUPTED else "success" if exit_code == 0 else "failed")
 
     def where(self) -> str | None:
-        """How to see all runs."""
+        """Return the server's address, or the command that shows all runs."""
         uri = str(self.client.tracking_uri)
         return uri if uri.startswith("http") else f"see it: mlflow ui --backend-store-uri {uri}"
 
 
 @dataclasses.dataclass(frozen=True)
 class KnownLogger:
-    """What is particular to one of Lightning's loggers.
+    """Properties of one of Lightning's loggers.
 
     Args:
-        session: how it receives a run.
-        package: that it needs in addition to Lightning.
-        extra: of this package, that installs it.
+        session: class of the logger's sessions.
+        package: package that the logger needs in addition to Lightning.
+        extra: extra of `instruct-lab` that installs the package.
     """
 
     session: type[LightningSession] = LightningSession
@@ -205,14 +205,14 @@ LOGGERS = {
     "CometLogger": KnownLogger(package="comet_ml"),
     "NeptuneLogger": KnownLogger(package="neptune"),
 }
-"""By the name of the class."""
+"""Lightning's loggers with a session class or a package of their own, by class name."""
 
 
 def missing_package(target: str) -> str | None:
-    """Which package a logger needs that is not installed, and how to install it; none if nothing is missing.
+    """Return which missing package a logger needs, and how to install it; `None` if nothing is missing.
 
     Args:
-        target: the dotted name of the logger's class.
+        target: dotted name of the logger's class.
     """
     module, _, class_name = target.rpartition(".")
     known = LOGGERS.get(class_name)
@@ -231,5 +231,5 @@ def _markdown_cell(cell: Any) -> str:
 
 
 def _mlflow_name(key: str) -> str:
-    """The key with the characters that MLflow accepts in names."""
+    """Replace the characters of a key that MLflow does not accept in names."""
     return re.sub(r"[^\w\-. :/]", "_", key)[:250]

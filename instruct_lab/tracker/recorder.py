@@ -13,11 +13,11 @@ from instruct_lab.tracker.values import estimates_of, tracker_names
 
 
 class Recorder:
-    """Writes values to the run record and to every tracker; a tracker that fails never ends the run.
+    """Write values to the run record and to every tracker.
 
     Args:
-        record: the run's own record; a `ReadOnlyRecord` on the other ranks of a multi-device run.
-        sessions: the live trackers, by name.
+        record: the run's record; a `ReadOnlyRecord` on all ranks but the first of a multi-device run.
+        sessions: the tracker sessions by name.
     """
 
     def __init__(self, record: RunRecord, sessions: dict[str, TrackerSession]) -> None:

@@ -17,13 +17,13 @@ def start_trackers(
     config: dict[str, Any],
     choices: Mapping[str, Any],
 ) -> dict[str, TrackerSession]:
-    """Begin to send a run to its trackers; one that fails, now or later, is logged once and left out.
+    """Begin to send a run to its trackers; a tracker that fails now or later is logged once and left out.
 
     Args:
         chosen: the trackers by their keys in the config.
-        record: the run's own record.
+        record: the run's record.
         config: the whole config, resolved.
-        choices: the option of each group; each becomes a tag.
+        choices: the chosen option of each group; each becomes a tag.
     """
     tags, group = tags_of(choices), group_of(record, choices)
     sessions: dict[str, TrackerSession] = {}
@@ -43,12 +43,12 @@ def _start_logger(
 
 
 def tags_of(choices: Mapping[str, Any]) -> list[str]:
-    """The tags of a run: the option of each group."""
+    """Return the tags of a run, one for the chosen option of each group."""
     return [f"{key}={_option_text(option)}" for key, option in choices.items()]
 
 
 def group_of(record: RunRecord, choices: Mapping[str, Any]) -> str:
-    """The group that a run is listed under: its sweep, else its study, else its name."""
+    """Return the group that a run is listed under: its sweep, or else its study, or else its name."""
     sweep = record.manifest.sweep
     return str((sweep and sweep.id) or _option_text(choices.get("experiments")) or record.name)
 

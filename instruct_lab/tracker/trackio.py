@@ -1,4 +1,4 @@
-"""trackio: a dashboard on this machine, stored below `runs/`; `instruct-lab dashboard` opens it."""
+"""trackio, a dashboard on this machine that is stored below `runs/` and opened with `instruct-lab dashboard`."""
 
 from __future__ import annotations
 
@@ -28,27 +28,27 @@ if TYPE_CHECKING:
     from instruct_lab.tracker.trackio_store import StoredRun
 
 FOLDER = "trackio"
-"""Below the folder of all runs."""
+"""trackio's folder inside the folder of all runs."""
 INSTALL = "pip install 'instruct-lab[dashboard]'"
 WRITE_SECONDS = 1.0
-"""Values of this period are written together."""
+"""Minimum time between two writes of logged values; values are collected until then."""
 
 
 def is_installed() -> bool:
-    """Whether trackio is installed; it is not imported."""
+    """Whether trackio is installed, found out without importing it."""
     return importlib.util.find_spec("trackio") is not None
 
 
 @component
 class Trackio(Tracker):
-    """The embedded dashboard, live: curves, bars of final values, tables of predictions, settings side by side.
+    """A local dashboard, updated during the run: curves, bars of final values, tables of predictions, settings.
 
     All runs share one SQLite file in `<runs_path>/trackio`. Nothing leaves this machine. `instruct-lab dashboard` also
-    shows runs that had other trackers: it imports them from their records.
+    shows runs with other trackers, because it imports them from their records.
     """
 
     project: str = "instruct-lab"  # the project that runs are listed under
-    group: str | None = None  # null: the study or sweep
+    group: str | None = None  # the group that runs are listed under; null: the study or sweep
 
     def problems(self) -> Iterator[Problem]:
         """Report a missing package."""
@@ -57,20 +57,20 @@ class Trackio(Tracker):
             yield Problem(key="", reason=reason, kind="unavailable_here")
 
     def connect(self, record: RunRecord, config: dict[str, Any], tags: list[str], group: str) -> TrackerSession:
-        """Begin to receive a run; what is stored of a resumed one is replaced by its record."""
+        """Begin to receive a run; the stored data of a resumed run is replaced by the values in its record."""
         run = self._stored_run(record)
         run.begin({**_choices(tags), **flat_config(config)}, self.group or group, _start_time(record))
         _add_lines(run, record)
         return TrackioSession(run, f"see it: instruct-lab dashboard --runs {short_path(record.path.parent.parent)}")
 
     def import_run(self, record: RunRecord, tags: list[str], group: str, stamp: str) -> bool:
-        """Store a run from its record, whatever tracker it had while it ran.
+        """Store a run from its record, also if it had another tracker.
 
         Args:
             record: the run's record.
-            tags: of the run.
-            group: the study or sweep that it belongs to.
-            stamp: the record's state; a run that was already imported in this state is skipped.
+            tags: tags of the run.
+            group: the study or sweep that the run belongs to.
+            stamp: state of the record; a run that was already imported in this state is skipped.
 
         Returns:
             Whether the run was imported.
@@ -81,7 +81,7 @@ class Trackio(Tracker):
         settings = {"status": record.manifest.status, **_choices(tags), **flat_config(record.config)}
         run.begin(settings, self.group or group, _start_time(record), stamp)
         step, at = _add_lines(run, record)
-        summary = record.summary or Summary()  # a failed run has none, and is listed too
+        summary = record.summary or Summary()  # a failed run has no summary, but is listed too
         tables = {
             "audit": audit_reasons_table(record.read_json(AUDIT) or {}),
             "results": results_table(summary),
@@ -101,7 +101,7 @@ class Trackio(Tracker):
 
 
 class TrackioSession(TrackerSession):
-    """A run that trackio is receiving."""
+    """The connection of a run to trackio."""
 
     def __init__(self, run: StoredRun, hint: str) -> None:
         self.run, self.hint = run, hint
@@ -126,11 +126,11 @@ class TrackioSession(TrackerSession):
         self._write()
 
     def finish(self, exit_code: int) -> None:
-        """Write pending values; the dashboard reads from the record how the run ended."""
+        """Write pending values; the dashboard reads the run's status from its record."""
         self._write()
 
     def where(self) -> str | None:
-        """How to see the run."""
+        """Return the command that shows the run."""
         return self.hint
 
     def _write(self) -> None:

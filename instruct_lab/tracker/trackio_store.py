@@ -1,7 +1,7 @@
-"""The SQLite files of trackio, written through its storage class.
+"""Write trackio's SQLite files through its storage class.
 
-trackio's `init` prints, starts threads and turns a full disk into a warning; its `import_csv` takes only whole projects
-of numbers. Both end in the storage class that is used here: so a failure is seen, and a run keeps its id.
+trackio's `init` prints text, starts threads and turns a full disk into a warning; its `import_csv` accepts only whole
+projects of numbers. Both write through the storage class. Using that class directly raises failures and keeps run ids.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from instruct_lab.errors import InstructLabError
 from instruct_lab.tracker.values import plain_cell
 
 HUB_VARIABLES = ("TRACKIO_SPACE_ID", "TRACKIO_SERVER_URL", "TRACKIO_BUCKET_ID", "TRACKIO_DATASET_ID")
-"""Each makes trackio send what it receives to a server."""
+"""Environment variables that make trackio send its data to a server."""
 STAMP = "_Record"
-"""The setting for the state of the record that a run was imported from; trackio hides names with an underscore."""
+"""Setting that holds the state of the imported record; trackio hides settings that begin with an underscore."""
 
 
 def open_folder(folder: Path) -> Any:
-    """trackio's storage, in this folder and without a server.
+    """Return trackio's storage class, set up for a folder and without a server.
 
-    trackio reads its folder from the environment when it is imported, so a process has one.
+    trackio reads its folder from the environment when it is imported, so a process can use only one folder.
 
     Raises:
-        InstructLabError: trackio was imported for another folder before.
+        InstructLabError: this process already uses another folder.
     """
     folder = folder.absolute()
     folder.mkdir(parents=True, exist_ok=True)
@@ -46,13 +46,13 @@ def open_folder(folder: Path) -> Any:
 
 
 class StoredRun:
-    """One run in a project's file.
+    """A run stored in the SQLite file of a project.
 
     Args:
-        folder: where trackio keeps its files.
-        project: the project that the run is listed under.
-        run_id: the record's id.
-        name: of the run on the page.
+        folder: folder of trackio's files.
+        project: project that the run is listed under.
+        run_id: id of the record.
+        name: name of the run on the page.
     """
 
     def __init__(self, folder: Path, project: str, run_id: str, name: str) -> None:
@@ -63,12 +63,12 @@ class StoredRun:
 
     @property
     def stamp(self) -> str | None:
-        """The state of the record that the run was imported from; none if it was not."""
+        """The state of the record that the run was imported from; `None` if it was not imported."""
         config = self.storage.get_run_config(self.project, self.name, run_id=self.run_id) or {}
         return config.get(STAMP)
 
     def begin(self, settings: Mapping[str, Any], group: str, started: datetime, stamp: str | None = None) -> None:
-        """Delete what is stored of the run, and set its settings."""
+        """Delete the run's stored data, and set its settings."""
         self.storage.delete_run(self.project, self.name, run_id=self.run_id)
         public = {key: value for key, value in settings.items() if not key.startswith("_")}
         own = {"_Created": started.isoformat(), "_Group": group, "_Username": None, STAMP: stamp}
@@ -88,7 +88,7 @@ class StoredRun:
         self.add({name: {"_type": Table.TYPE, "_value": lines}}, step, at)
 
     def write(self) -> None:
-        """Write all pending values, in one transaction."""
+        """Write all pending values in one transaction."""
         if not self.pending:
             return
         values, steps, times = (list(column) for column in zip(*self.pending, strict=True))

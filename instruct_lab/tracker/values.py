@@ -1,4 +1,4 @@
-"""The settings, final values and tables of a run in the flat forms that trackers accept."""
+"""Convert the settings, final values and tables of a run to the flat forms that trackers accept."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 Scalar = str | int | float | bool | None
 Table = tuple[list[str], list[list[Any]]]
-"""Columns, and rows of as many cells."""
+"""Column names, and rows with one cell for each column."""
 
 INTERVAL = ("low", "high")
 SUMMARY_COSTS = ("seconds", "tokens", "training_seconds", "peak_memory_bytes", "weights_bytes")
 
 
 def flat_config(config: Mapping[str, Any]) -> dict[str, Scalar]:
-    """The config as single settings by full key (`tuning.r`); a list of plain values is one setting, as JSON."""
+    """Flatten the config to settings by full key (`tuning.r`); a list of plain values is one setting, as JSON."""
     return dict(_settings("", config))
 
 
@@ -43,10 +43,10 @@ def _settings(prefix: str, value: Any) -> Iterator[tuple[str, Scalar]]:
 
 
 def final_values(summary: Summary) -> dict[str, int | float]:
-    """The numbers of `summary.json`: `test/chrf/after`, `test/chrf/after_low`, `test/chrf/after_high`, `cost/seconds`.
+    """Return the numbers of a summary by name, such as `cost/seconds`, `test/chrf/after` and `test/chrf/after_low`.
 
-    Each metric has three such values for every system that was measured: `before`, `after`, the baselines, and
-    `difference`. Values that are not finite are left out.
+    Each metric has a value and both ends of its interval (`_low`, `_high`) for every system: `before`, the baselines,
+    `after` and `difference`. Values that are not finite are left out.
     """
     values = {f"cost/{name}": getattr(summary, name) for name in SUMMARY_COSTS}
     for name, system, measured in _systems(summary):
@@ -80,13 +80,13 @@ def tracker_names(values: Mapping[str, Any], estimates: frozenset[str]) -> dict[
 
 
 def without_intervals(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Final values without the ends of their intervals, for trackers that draw a chart of each."""
+    """Remove the ends of intervals from final values, for trackers that draw a chart of each value."""
     ends = {f"{name}_{end}" for name in values for end in INTERVAL}
     return {name: value for name, value in values.items() if name not in ends}
 
 
 def results_table(summary: Summary) -> Table:
-    """The metrics of `summary.json` with the notes on them, a row for each system that was measured."""
+    """Return a table of a summary's metrics and their notes, with a row for each metric and system."""
     columns = ["value", *INTERVAL, "count"]
     rows = [
         [name, system, *(_finite(getattr(measured, column)) for column in columns), "; ".join(measured.notes)]
@@ -106,7 +106,7 @@ def _finite(value: float | None) -> float | None:
 
 
 def predictions_table(predictions: Sequence[PredictionLine]) -> Table:
-    """The lines of `predictions.jsonl`: prompt, references, both models' answers, and each metric's score."""
+    """Return a table of predictions: prompt, references, both models' answers, and each metric's score."""
     metrics = list(dict.fromkeys(name for line in predictions for name in line.scores))
     columns = ["id", "split", "prompt", "references", "prediction_before", "prediction"]
     rows: list[list[Any]] = []
@@ -117,12 +117,12 @@ def predictions_table(predictions: Sequence[PredictionLine]) -> Table:
 
 
 def plain_cell(value: Any) -> Any:
-    """A cell as every tracker accepts it: text, a number, or none; anything else as text."""
+    """Convert a cell to a value that every tracker accepts: `None`, texts and numbers stay, others become text."""
     return value if value is None or isinstance(value, str | int | float) else str(value)
 
 
 def audit_reasons_table(audit: Mapping[str, Any]) -> Table:
-    """A row for each reason of `audit.json`, with its first sample."""
+    """Return a table with a row for each reason in `audit.json`, with its first sample."""
     rows = [
         [
             reason["stage"],

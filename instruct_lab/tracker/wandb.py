@@ -1,4 +1,4 @@
-"""Weights & Biases: a dashboard on a server, or the same files offline."""
+"""Weights & Biases, a dashboard on a server; offline, the same files are stored on this machine."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 Mode = Literal["online", "offline", "disabled"]
 Uploads = Literal["none", "weights", "record", "all"]
 DEFAULT_HOSTS = ("api.wandb.ai", "api.forge.coreweave.com")  # one service under two names
-MODES: dict[str, Mode] = {  # by the values of WANDB_MODE, old names included
+MODES: dict[str, Mode] = {  # values of WANDB_MODE, including old names
     "online": "online",
     "run": "online",
     "shared": "online",
@@ -41,7 +41,7 @@ RECORD_FILES = (
     *(schema.SUMMARY, schema.PREDICTIONS, schema.LOG),
 )
 INIT_SECONDS = 30.0
-FINISH_SECONDS = 300.0  # what is not uploaded by then stays on disk for `wandb sync`
+FINISH_SECONDS = 300.0  # data not uploaded by then stays on disk for `wandb sync`
 logger = logging.getLogger(__name__)
 
 
@@ -49,17 +49,17 @@ logger = logging.getLogger(__name__)
 class Wandb(Tracker):
     """Weights & Biases (wandb.ai): curves, tables and comparisons, online or offline.
 
-    All runs share one folder, `<runs_path>/wandb`, where `wandb leet` shows those that were not uploaded. `auto` is
-    online if this machine has a key for the server, and falls back to offline if the server cannot be reached.
+    All runs share the folder `<runs_path>/wandb`; `wandb leet` shows runs in it that were not uploaded. In mode `auto`,
+    a run is online if this machine has a key for the server, and offline if the server cannot be reached.
     """
 
     project: str = "instruct-lab"  # the project that runs are listed under
-    entity: str | None = None  # user or team; null: the key's own
-    group: str | None = None  # null: the study or sweep
-    tags: list[str] = Field(default_factory=list)  # beside those of the chosen options
-    log_artifacts: Uploads = "none"  # weights: trained ones (of an adapter only those); record: its files; all: both
+    entity: str | None = None  # user or team; null: the default entity of the key
+    group: str | None = None  # the group that runs are listed under; null: the study or sweep
+    tags: list[str] = Field(default_factory=list)  # in addition to one tag for each chosen option
+    log_artifacts: Uploads = "none"  # weights: the trained weights; record: the files of the run record; all: both
     mode: Literal["auto", "online", "offline", "disabled"] = (
-        "auto"  # auto: WANDB_MODE or `wandb offline`, else online with a key
+        "auto"  # auto: mode set by WANDB_MODE or `wandb offline`, else online if there is a key
     )
 
     def problems(self) -> Iterator[Problem]:
@@ -69,7 +69,7 @@ class Wandb(Tracker):
             yield Problem(key="mode", value="online", reason=reason, suggestion="auto")
 
     def connect(self, record: RunRecord, config: dict[str, Any], tags: list[str], group: str) -> TrackerSession:
-        """Begin to receive a run; a resumed run keeps its id."""
+        """Begin to receive a run; a resumed run keeps its wandb id."""
         mode = self.resolved_mode()
         try:
             return self._session(mode, record, config, tags, group)
@@ -80,7 +80,7 @@ class Wandb(Tracker):
             return self._session("offline", record, config, tags, group, suffix="-offline")
 
     def resolved_mode(self) -> Mode:
-        """The mode on this machine, with `auto` resolved."""
+        """Return the mode on this machine, with `auto` resolved."""
         if self.mode != "auto":
             return self.mode
         wanted = os.environ.get("WANDB_MODE") or _settings().get("mode") or ""
@@ -89,10 +89,10 @@ class Wandb(Tracker):
     def _session(
         self, mode: Mode, record: RunRecord, config: dict[str, Any], tags: list[str], group: str, suffix: str = ""
     ) -> TrackerSession:
-        """Open the run. wandb's service keeps an id after a failed start, so a second try needs a suffix."""
+        """Open the run; wandb's service keeps an id after a failed start, so a second try needs a suffix."""
         import wandb
 
-        wandb.setup(wandb.Settings(silent=True))  # the login reads these, not the run's
+        wandb.setup(wandb.Settings(silent=True))  # the login reads these settings, not the run's
         settings = wandb.Settings(
             silent=True,
             console="off",
@@ -121,7 +121,7 @@ class Wandb(Tracker):
 
 
 class WandbSession(TrackerSession):
-    """A run that wandb is receiving."""
+    """The connection of a run to wandb."""
 
     def __init__(self, run: Any, mode: Mode, folder: Path, record: RunRecord, uploads: Uploads) -> None:
         self.run, self.mode, self.folder = run, mode, folder
@@ -132,7 +132,7 @@ class WandbSession(TrackerSession):
         self.run.log(values, step=step)
 
     def log_table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """Log a table; columns may mix types."""
+        """Log a table, whose columns may mix types."""
         import wandb
 
         data = [[plain_cell(value) for value in row] for row in rows]
@@ -151,7 +151,7 @@ class WandbSession(TrackerSession):
         import wandb
 
         artifact = wandb.Artifact(f"{re.sub(r'[^A-Za-z0-9_.-]', '_', self.run.id)[:MAX_ARTIFACT_NAME]}-{name}", kind)
-        for file in sorted(files):  # immutable: read from the record, not copied first
+        for file in sorted(files):  # immutable: wandb reads the files where they are, without a copy
             artifact.add_file(str(file), name=file.relative_to(folder).as_posix(), policy="immutable")
         self.run.log_artifact(artifact)
 
@@ -163,7 +163,7 @@ class WandbSession(TrackerSession):
         self.run.finish(exit_code=exit_code)
 
     def where(self) -> str | None:
-        """The run's page, or the commands that show and upload an offline run."""
+        """Return the address of the run's page, or the commands that show and upload an offline run."""
         if self.mode == "online":
             return str(self.run.url)
         if self.mode == "disabled":
@@ -173,7 +173,7 @@ class WandbSession(TrackerSession):
 
 
 def has_key() -> bool:
-    """Whether wandb would find a key for its server; wandb is not imported."""
+    """Whether wandb would find a key for its server, found out without importing wandb."""
     if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True
     settings = _settings()
@@ -191,14 +191,14 @@ def _has_netrc_entry(host: str) -> bool:
     for path in paths:
         try:
             entry = netrc.netrc(str(path.expanduser())).authenticators(host)
-        except (OSError, netrc.NetrcParseError, RuntimeError):  # missing, unreadable, or without a home
+        except (OSError, netrc.NetrcParseError, RuntimeError):  # missing, unreadable, or no home folder
             continue
         return bool(entry and entry[2])
     return False
 
 
 def _settings() -> dict[str, str]:
-    """What `wandb login` and `wandb init` wrote."""
+    """Read the settings that `wandb login` and `wandb init` wrote."""
     folder = Path(os.environ.get("WANDB_CONFIG_DIR") or "~/.config/wandb")
     parser = configparser.ConfigParser(interpolation=None)
     try:
@@ -209,5 +209,5 @@ def _settings() -> dict[str, str]:
 
 
 def _tags(tags: list[str]) -> list[str]:
-    """Each tag once, without empty ones, cut to the length that the server accepts."""
+    """Remove empty and repeated tags, and cut tags to the length that the server accepts."""
     return list(dict.fromkeys(tag[:MAX_TAG_CHARACTERS] for tag in tags if tag))

@@ -57,10 +57,10 @@ def test_an_ambiguous_reference_names_the_candidates(runs):
 
 
 def test_an_unknown_reference_names_the_nearest(runs):
-    with pytest.raises(InstructLabError, match=r"the nearest are full/20260101-000001-bbbb") as refused:
+    with pytest.raises(InstructLabError, match=r"the most similar are full/20260101-000001-bbbb") as refused:
         find_run(runs, "20260101-000001-bbbc")
     assert "instruct-lab runs" in str(refused.value)
-    with pytest.raises(InstructLabError, match="nearest are full/"):
+    with pytest.raises(InstructLabError, match="most similar are full/"):
         find_run(runs, "ful1")
     with pytest.raises(InstructLabError):
         find_run(runs, "")
