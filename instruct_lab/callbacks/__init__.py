@@ -1,4 +1,4 @@
-"""What runs beside the training loop: checkpoints, the progress line, averages of the weights, pruning.
+"""Callbacks of the training loop: checkpoints, the progress line, averages of the weights, pruning.
 
 In: a component of the config group `callbacks`. Out: a Lightning callback.
 """

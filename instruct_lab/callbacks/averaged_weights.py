@@ -14,7 +14,7 @@ from instruct_lab.errors import InstructLabError
 
 
 class AveragedWeights(EvaluatedWeights):
-    """Update the average right after each optimizer step, before any callback can write a checkpoint of it.
+    """Updates the average right after each optimizer step, before another callback can write a checkpoint.
 
     Args:
         decay: share of the average that is kept at an update.
@@ -29,7 +29,7 @@ class AveragedWeights(EvaluatedWeights):
         self._average: dict[str, Tensor] = {}
 
     def state_dict(self) -> dict[str, Any]:
-        """The average and the optimizer step it belongs to."""
+        """Return the average and its optimizer step."""
         return {"step": self._step, "average": self._average}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

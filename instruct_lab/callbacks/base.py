@@ -1,4 +1,4 @@
-"""What a callback of the config is, and what it may ask of the module that trains."""
+"""The base class of callbacks, and the part of the LightningModule that they may use."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ if TYPE_CHECKING:
     from instruct_lab.tracker.recorder import Recorder
 
 OnValidation = Callable[[int, dict[str, float]], str | None]
-"""Called after each validation with the optimizer step and the logged values; returns the reason to stop, or None."""
+"""Called after each validation with the optimizer step and the logged values; returns the reason to stop or `None`."""
 
 
 class Pruned(Exception):
-    """The sweep stops the run early; the message names the value that decided it."""
+    """Raised when the sweep stops the run early; the message names the value that decided it."""
 
 
 class TrainingModule(Protocol):
-    """What a callback may use of the LightningModule that trains."""
+    """The part of the LightningModule that callbacks may use."""
 
     num_steps: int  # optimizer steps of the whole run
-    num_target_tokens: int  # trained on since the start of the run, all devices together
-    tokens_per_second: float  # target tokens, over the last optimizer step
-    train_loss: float  # of the last optimizer step
+    num_target_tokens: int  # target tokens trained on since the start of the run, on all devices
+    tokens_per_second: float  # target tokens per second in the last optimizer step
+    train_loss: float  # loss of the last optimizer step
 
     @property
     def step_ended(self) -> bool:
@@ -41,7 +41,7 @@ class TrainingModule(Protocol):
         """Write the trained weights to a new folder."""
 
     def direction(self, name: str) -> Literal["min", "max"]:
-        """Whether a smaller or a larger logged value of this name is better."""
+        """Return `min` if smaller logged values of this name are better, otherwise `max`."""
 
 
 class Callback(Component, ABC):

@@ -20,8 +20,8 @@ class Checkpoint(Callback):
     """Write the state that an interrupted run resumes from, and the best weights by a monitored value.
 
     `checkpoints/last.ckpt` is the whole training state (trained weights, optimizer, schedule, data position, random
-    states); `checkpoints/best-STEP/` holds only the trained weights, which for an adapter method is the adapter. Each
-    is written under a temporary name and then renamed, so that a crash leaves the previous one whole.
+    states); `checkpoints/best-STEP/` holds only the trained weights (for adapter methods, the adapter). Each is
+    written under a temporary name and then renamed, so that a crash leaves the previous one whole.
     """
 
     every_steps: Annotated[int, Field(ge=1)] = 50  # optimizer steps between two training states

@@ -17,16 +17,16 @@ LAST_STATE = "last.ckpt"
 
 
 class CheckpointWriter(pl.Callback):
-    """Write `last.ckpt` every so many optimizer steps, and a `best-STEP` folder when the monitored value improves.
+    """Writes `last.ckpt` every `every_steps` optimizer steps, and `best-STEP` when the monitored value improves.
 
-    A state is written between two training batches, never between a batch and its validation, so that a resumed run
-    repeats neither: a state that is due there is written at the next step, or at the end of the epoch.
+    A training state is written between two batches, never between a batch and its validation, so that a resumed run
+    repeats neither. A state that is due there is written at the next step, or at the end of the epoch.
 
     Args:
         module: trains the model.
         folder: the run's `checkpoints/`.
         every_steps: optimizer steps between two states.
-        monitor: the logged value that decides which weights are best; None to keep no best weights.
+        monitor: the logged value that decides which weights are best; `None` to keep no best weights.
         mode: whether the smallest or the largest value is best.
     """
 
@@ -42,7 +42,7 @@ class CheckpointWriter(pl.Callback):
         self._saved_step = 0
 
     def state_dict(self) -> dict[str, Any]:
-        """The best value so far."""
+        """Return the best value so far."""
         return {"best": self._best}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

@@ -11,16 +11,16 @@ from torch import Tensor
 
 
 def trained_parameters(module: pl.LightningModule) -> dict[str, torch.nn.Parameter]:
-    """The parameters that require gradients, by name."""
+    """Return the parameters that require gradients, by name."""
     return {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
 
 
 class EvaluatedWeights(pl.Callback, ABC):
-    """Use other weights during validation, and keep them when training is over.
+    """Base class of callbacks that use other weights during validation, and keep them at the end of training.
 
-    Must come after the callbacks that write weights at the end of a validation. Training states are written between
-    two training steps, so they hold the training weights. These are restored from a copy, not recomputed, so that the
-    number of validations does not change the training.
+    It must come after the callbacks that write weights at the end of a validation. Training states are written between
+    two training steps, so they hold the training weights. After validation, the training weights are restored from a
+    copy, not recomputed, so that the number of validations does not change the training.
     """
 
     def __init__(self) -> None:
@@ -28,14 +28,14 @@ class EvaluatedWeights(pl.Callback, ABC):
 
     @abstractmethod
     def has_weights(self, trainer: pl.Trainer) -> bool:
-        """Whether there are evaluation weights yet."""
+        """Whether evaluation weights exist already."""
 
     @abstractmethod
     def swap_in(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Load the evaluation weights into the model."""
 
     def before_restore(self, trainer: pl.Trainer) -> None:
-        """Hook: called before the training weights are copied back."""
+        """Prepare to copy the training weights back; does nothing by default."""
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keep a copy of the training weights and swap in the evaluation weights."""

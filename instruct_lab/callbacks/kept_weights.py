@@ -1,4 +1,4 @@
-"""The weights a run keeps: `checkpoints/best-STEP/` and `last-STEP/`, each with a JSON file that points at it."""
+"""The weights that a run keeps: `checkpoints/best-STEP/` and `last-STEP/`, each with a JSON file that points at it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def removed_on_error(partial: Path) -> Iterator[None]:
     """Remove an unfinished file or folder when writing it fails.
 
     Raises:
-        InstructLabError: it cannot be written.
+        InstructLabError: the file or folder cannot be written.
     """
     try:
         with wrap_errors(  # torch and safetensors report a full disk in their own ways
@@ -46,7 +46,7 @@ def keep_weights(save: Callable[[Path], None], folder: Path, name: str, *, step:
         facts: further entries of `name.json`.
 
     Raises:
-        InstructLabError: they cannot be written.
+        InstructLabError: the weights cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"{name}-{step:06d}"
@@ -69,9 +69,9 @@ class KeptWeights:
 
     Args:
         name: `best` or `last`.
-        path: their folder.
-        step: their optimizer step.
-        monitor: the logged value that they are the best by.
+        path: folder of the weights.
+        step: optimizer step of the weights.
+        monitor: the logged value by which the weights are best; `None` for the last weights.
     """
 
     name: str
@@ -84,7 +84,7 @@ class KeptWeights:
 
 
 def read_weights(folder: Path, name: str) -> KeptWeights | None:
-    """The weights that `name.json` points at; None if there are none."""
+    """Find the weights that `name.json` points at; `None` if the file does not exist."""
     facts = read_json(folder / f"{name}.json")
     if facts is None:
         return None

@@ -1,4 +1,4 @@
-"""Optimizers that evaluate other weights than they train, such as schedule-free ones."""
+"""Support optimizers whose evaluation weights differ from the trained ones, such as schedule-free optimizers."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ def has_modes(optimizer: Any) -> bool:
 
 
 class OptimizerModes(EvaluatedWeights):
-    """Call the optimizer's `eval()` for validation and at the end of training, and its `train()` for training.
+    """Calls the optimizer's `eval()` for validation and at the end of training, and its `train()` for training.
 
-    Does nothing for optimizers without these modes. Must come after the callbacks that write weights.
+    It does nothing for optimizers without these modes, and must come after the callbacks that write weights.
     """
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Switch to training mode, in which a loaded optimizer state may not be."""
+        """Switch to training mode; a loaded optimizer state may be in evaluation mode."""
         self.before_restore(trainer)
 
     def has_weights(self, trainer: pl.Trainer) -> bool:

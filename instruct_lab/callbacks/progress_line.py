@@ -1,4 +1,4 @@
-"""The progress line."""
+"""The Lightning callback of `Progress`."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from instruct_lab.callbacks.base import TrainingModule
 
 
 class ProgressLine(pl.Callback):
-    """Show step, loss, target tokens per second and time left.
+    """Shows step, loss, target tokens per second and time left.
 
     Args:
         module: trains the model.
-        every_steps: optimizer steps between two plain lines, where there is no terminal.
+        every_steps: optimizer steps between two plain lines, if there is no terminal.
     """
 
     def __init__(self, module: TrainingModule, every_steps: int) -> None:

@@ -13,14 +13,14 @@ class StopWhenPruned(pl.Callback):
     """After each validation, report the logged values and stop all ranks if the pruner says so.
 
     Args:
-        on_validation: receives the optimizer step and the values; returns the reason to stop, or None.
+        on_validation: receives the optimizer step and the values; returns the reason to stop or `None`.
     """
 
     def __init__(self, on_validation: OnValidation) -> None:
         self._on_validation = on_validation
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """Report the values.
+        """Report the logged values.
 
         Raises:
             Pruned: the run stops here.

@@ -16,7 +16,7 @@ class RandomStates(pl.Callback):
         self._restored: dict[str, Any] | None = None
 
     def state_dict(self) -> dict[str, Any]:
-        """The states, in types that `torch.load(weights_only=True)` accepts."""
+        """Return the states, in types that `torch.load(weights_only=True)` accepts."""
         import numpy
 
         name, keys, position, has_gauss, cached = numpy.random.get_state()
@@ -29,7 +29,7 @@ class RandomStates(pl.Callback):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Hold the states until the loop is set up, which draws random numbers itself."""
+        """Keep the states for the first batch, because setting up the loop draws random numbers too."""
         self._restored = state_dict
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:

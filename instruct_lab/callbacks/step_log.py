@@ -10,7 +10,7 @@ from instruct_lab.callbacks.base import TrainingModule
 
 
 class StepLog(pl.Callback):
-    """Log each optimizer step; must be the first of the callbacks."""
+    """Logs each optimizer step; must be the first callback."""
 
     def __init__(self, module: TrainingModule) -> None:
         self._module = module

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class WeightAverage(Callback):
     """Exponential moving average of the trained weights, evaluated and kept instead of the last step's weights.
 
-    average = decay·average + (1 - decay)·weights, from the weights after step `start_step` on, in float32 or wider.
+    average = decay·average + (1 - decay)·weights in float32 or wider, starting with the weights after `start_step`.
     Validation, the best and the last weights use the average; training and the state that an interrupted run resumes
     from do not. Memory: one copy of the trained parameters, and a second one during validation.
     Source: Polyak and Juditsky, 1992; Tarvainen and Valpola, 2017.

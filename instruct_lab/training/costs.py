@@ -18,10 +18,10 @@ RESET_PEAK = "5"  # written to /proc/self/clear_refs, see proc_pid_clear_refs(5)
 
 
 class Costs:
-    """Measured while a run trains.
+    """Measures the costs of training.
 
-    Peak memory is that of the GPU, or of this process if there is none. On Linux the peak of the process is reset when
-    training starts, so that earlier runs of the same process do not count.
+    Peak memory is GPU memory or, without a GPU, the memory of this process. On Linux, the peak of the process is reset
+    when training starts, so that earlier runs of the same process do not count.
     """
 
     def __init__(self) -> None:
@@ -30,7 +30,7 @@ class Costs:
 
     @contextlib.contextmanager
     def training(self) -> Iterator[None]:
-        """Measure what happens inside the block."""
+        """Measure the time and the memory of the block."""
         _reset_peak()
         started = time.perf_counter()
         try:
@@ -40,7 +40,7 @@ class Costs:
             self.peak_bytes = _peak_bytes()
 
     def entries(self, checkpoints_path: Path) -> dict[str, Any]:
-        """The entries of `summary.json`; `weights_bytes` is the size of the run's last weights on disk."""
+        """Return the entries of `summary.json`; `weights_bytes` is the size of the run's last weights on disk."""
         kept = [file for folder in checkpoints_path.glob("last-*") for file in folder.rglob("*")]
         return {
             "training_seconds": round(self.seconds, 3),

@@ -35,7 +35,7 @@ from instruct_lab.tuning import Tuning
 
 
 class InstructionData(pl.LightningDataModule):
-    """Load, preprocess, render and tokenise every split in the constructor, or take them from the data cache.
+    """Loads, preprocesses, renders and tokenises every split in the constructor, or reads it from the data cache.
 
     The attributes `conversations` and `examples` hold every split as a sequence on disk, `inputs` the pinned inputs,
     and `fingerprint` the SHA-256 over the token ids and labels of every split, in order.
@@ -44,7 +44,7 @@ class InstructionData(pl.LightningDataModule):
         experiment: the run's configuration.
         tokenizer: the model's tokenizer.
         cache_path: folder for downloads and cached results.
-        audit: counts what is dropped or changed on the way.
+        audit: counts the rows that are dropped or changed.
 
     Raises:
         InstructLabError: bad input, or a split without any usable example.
@@ -78,7 +78,7 @@ class InstructionData(pl.LightningDataModule):
             )
 
     def _note_efficiency(self, audit: Audit) -> None:
-        """Note the padding of the training batches; it depends on the batch size and so is not cached."""
+        """Add the padding of the training batches to the audit; it depends on the batch size, so it is not cached."""
         batching, lengths = self._experiment.batching, self.examples["train"].lengths
         loader = self._loader("train", 1, 0)
         order = loader.order(0)
@@ -134,14 +134,14 @@ class InstructionData(pl.LightningDataModule):
         return {"fingerprint": digest.hexdigest(), "examples": audit.facts["examples"]}
 
     def sources(self, split: str) -> list[str]:
-        """The names of the data sources of a split, in alphabetical order."""
+        """Return the names of a split's data sources, in alphabetical order."""
         return sorted(self.conversations[split].sources())
 
     def num_steps(self, trainer: pl.Trainer) -> int:
-        """Optimizer steps of the whole run.
+        """Compute the number of optimizer steps of the whole run.
 
-        Computed from the length of the loader: Lightning's `trainer.estimated_stepping_batches` would set up the
-        loaders before a checkpoint is read, and so lose the position that it holds.
+        It uses the length of the loader: Lightning's `trainer.estimated_stepping_batches` would set up the loaders
+        before a checkpoint is read, and so lose the position stored in the checkpoint.
         """
         batches: float = len(self._loader("train", trainer.world_size, trainer.global_rank))
         limit = trainer.limit_train_batches
@@ -176,18 +176,18 @@ class InstructionData(pl.LightningDataModule):
         )
 
     def _referenced(self, split: str) -> Sequence[Example]:
-        """A split's examples, with the base model's log-probabilities if there are any."""
+        """Return a split's examples, with the base model's log-probabilities if they were computed."""
         examples = self.examples[split]
         return ReferencedExamples(examples, self._references[split]) if split in self._references else examples
 
     def evaluated_examples(
         self, split: str, max_examples: int | None = None, by_source: bool = False
     ) -> EvaluatedExamples:
-        """The examples of a split to evaluate on, chosen by a hash of their ids.
+        """Choose the examples of a split to evaluate on, by a hash of their ids.
 
         Args:
-            split: that they belong to.
-            max_examples: how many at most; None: all.
+            split: the split to choose from.
+            max_examples: maximum number of examples; `None`: all.
             by_source: choose up to `max_examples` of each data source.
         """
         ids = list(self.examples[split].ids())
@@ -203,7 +203,7 @@ class InstructionData(pl.LightningDataModule):
         return EvaluatedExamples(split, chosen, [examples[index] for index in found], chosen)
 
     def with_prompts(self, examples: EvaluatedExamples, tuning: Tuning) -> EvaluatedExamples:
-        """The examples with the prompts that a tuned model gets; their labels cover only the final answer.
+        """Return the examples with the tuned model's prompts; only the final answers are labelled.
 
         Raises:
             InstructLabError: a prompt is too long.
@@ -225,11 +225,11 @@ class InstructionData(pl.LightningDataModule):
         return EvaluatedExamples(examples.split, chosen, encoded, prompts)
 
     def corrupt(self, example: Example, source: random.Random) -> Example:
-        """An example as the objective gives it to the model, with masks or noise drawn from a random source."""
+        """Apply the objective's masks or noise, drawn from a random source, to an example."""
         return self._experiment.objective.corrupt(example, self._tokenizer, source)
 
     def add_reference(self, loaded: LoadedModel) -> None:
-        """Compute every pair's log-probabilities under the base model, or take them from the data cache.
+        """Compute every pair's log-probabilities under the base model, or read them from the data cache.
 
         Args:
             loaded: the base model, in evaluation mode.
@@ -238,12 +238,12 @@ class InstructionData(pl.LightningDataModule):
         self._references = read_references(Store(self._cache_path).result([*self._stages, stage]).path, self.examples)
 
     def train_dataloader(self) -> Any:
-        """The training split, shuffled by seed and epoch; its position is part of a checkpoint."""
+        """Create the loader of the training split, shuffled by seed and epoch; checkpoints store its position."""
         assert self.trainer is not None
         return self._loader("train", self.trainer.world_size, self.trainer.global_rank)
 
     def val_dataloader(self) -> Any:
-        """The validation split in order; empty if the data has none."""
+        """Create the loader of the validation split, in order; return an empty list without validation data."""
         assert self.trainer is not None
         if not self.examples.get("validation"):
             return []

@@ -1,4 +1,4 @@
-"""How a run ends: signals, and the status that its record gets."""
+"""The end of a run: signals, and the status in its record."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Interrupted(BaseException):
-    """SIGINT or SIGTERM arrived. Not an `Exception`, so that no handler of failures catches it."""
+    """Raised on SIGINT or SIGTERM; not an `Exception`, so that handlers of failures do not catch it."""
 
     def __init__(self, number: int) -> None:
         self.exit_code = 128 + number  # 130 for SIGINT, 143 for SIGTERM
@@ -39,7 +39,7 @@ def raise_on_signals() -> Iterator[None]:
 
 @contextmanager
 def record_ending(recorder: Recorder) -> Iterator[None]:
-    """Write the status of a run that does not finish and the traceback of a failure, and close the trackers."""
+    """Write the status of an unfinished run and the traceback of a failure to the record; close the trackers."""
     exit_code = 1
     try:
         yield

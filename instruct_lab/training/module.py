@@ -2,7 +2,7 @@
 
     Lightning's loop                  this module
     for each micro-batch of a step:
-      training_step(batch)      ───▶  objective.loss(model, batch) -> Loss(sums, counts), one entry an example, in nats
+      training_step(batch)      ───▶  objective.loss(model, batch) -> Loss(sums, counts), one entry per example, nats
                                       add sums and counts to those of the step (`_window`)
                                 ◀───  the sum of the losses, not their mean
       loss / accumulate_grad_batches, backward; DDP averages the gradients over the ranks
@@ -41,9 +41,9 @@ from instruct_lab.tracker.recorder import Recorder
 from instruct_lab.training.sums import Sums
 
 CLIP_EPSILON = 1e-6
-"""torch adds it to a norm before it divides by the norm."""
+"""Number that torch adds to a norm before dividing by the norm."""
 AnswerMetrics = Callable[[], dict[str, float]]
-"""Evaluates the model's answers to a few validation examples: metric name to value."""
+"""Function that evaluates the model's answers to a few validation examples; returns metric name to value."""
 
 
 class TuningModule(pl.LightningModule):
@@ -54,7 +54,7 @@ class TuningModule(pl.LightningModule):
         loaded: the model with its tuning method applied.
         recorder: writes every logged value.
         num_steps: optimizer steps of the whole run, for the schedule.
-        answer_metrics: evaluated at each validation; None to skip it.
+        answer_metrics: called at each validation; `None` to skip it.
         sources: names of the data sources of the validation examples, in the same order on all ranks.
         teacher: the second model that some objectives need.
     """
@@ -78,19 +78,19 @@ class TuningModule(pl.LightningModule):
         self.num_steps = num_steps
         self._answer_metrics = answer_metrics
         self._teacher = [teacher]  # in a list, so that it is not a submodule
-        self._window = Sums()  # of this step so far
+        self._window = Sums()  # sums of the current step
         self._window_tokens = 0
         self._sources = {source: row for row, source in enumerate(sources or [""])}
         self._validation = Sums(len(self._sources))
         self._gradient_norm = torch.tensor(0.0)
-        self.num_target_tokens = 0  # trained on since the start of the run, all devices
+        self.num_target_tokens = 0  # target tokens trained on since the start of the run, on all devices
         self._step_started = time.perf_counter()
         self.tokens_per_second = 0.0
         self.train_loss = math.nan
         self._train_values: dict[str, float] = {}
 
     def configure_optimizers(self) -> Any:
-        """The optimizer of the trained parameters, and its schedule, which is stepped once an optimizer step."""
+        """Create the optimizer of the trained parameters, and its schedule, which advances every optimizer step."""
         factor = self._experiment.tuning.learning_rate_factor
         optimizer: Any = self._experiment.optimizer.build(self.model.named_parameters(), factor)
         scheduler = self._experiment.lr_scheduler.build(optimizer, self.num_steps)
@@ -104,7 +104,7 @@ class TuningModule(pl.LightningModule):
         self._step_started = time.perf_counter()
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
-        """The summed loss of a micro-batch, a scalar in nats."""
+        """Compute the summed loss of a micro-batch, a scalar in nats."""
         loss = self._loss(batch)
         self._window.add(loss)
         self._window_tokens += int((batch.chosen.labels != IGNORED).sum())
@@ -114,7 +114,7 @@ class TuningModule(pl.LightningModule):
         return self._experiment.objective.loss(self.model, batch, self._teacher[0])
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Divide the gradient by the number of target tokens of the step; runs before clipping.
+        """Divide the gradient by the step's count (of target tokens, by default); runs before clipping.
 
         Raises:
             InstructLabError: the loss is not finite.
@@ -149,7 +149,7 @@ class TuningModule(pl.LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip as Lightning does, but with the known norm; a gradient with a smaller norm stays unchanged."""
+        """Clip like Lightning, but reuse the computed norm; a gradient with a smaller norm stays unchanged."""
         if not gradient_clip_val or gradient_clip_algorithm != "norm" or self.trainer.precision == "16-mixed":
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
         elif not self._gradient_norm <= gradient_clip_val - CLIP_EPSILON:
@@ -177,7 +177,7 @@ class TuningModule(pl.LightningModule):
     # ---- validation
 
     def on_validation_epoch_start(self) -> None:
-        """Reset the sums."""
+        """Reset the validation sums."""
         self._validation.clear()
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
@@ -212,11 +212,11 @@ class TuningModule(pl.LightningModule):
         self._experiment.tuning.save(self.loaded, path)
 
     def direction(self, name: str) -> Literal["min", "max"]:
-        """Whether a smaller or a larger logged value of this name is better."""
+        """Return `min` if smaller logged values of this name are better, otherwise `max`."""
         return monitored_direction(self._experiment, name) or "min"
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep only the trained weights, and the number of tokens that the log continues from."""
+        """Keep only the trained weights, and store the number of target tokens so that a resumed run continues it."""
         trained = {f"model.{name}" for name, parameter in self.model.named_parameters() if parameter.requires_grad}
         checkpoint["state_dict"] = {key: value for key, value in checkpoint["state_dict"].items() if key in trained}
         checkpoint["num_target_tokens"] = self.num_target_tokens
@@ -225,7 +225,7 @@ class TuningModule(pl.LightningModule):
         """Check that the checkpoint has every trained parameter.
 
         Raises:
-            InstructLabError: it lacks one.
+            InstructLabError: a trained parameter is missing.
         """
         trained = {f"model.{name}" for name, parameter in self.model.named_parameters() if parameter.requires_grad}
         missing = trained - set(checkpoint["state_dict"])
@@ -238,5 +238,5 @@ class TuningModule(pl.LightningModule):
 
 
 def parameters_of(optimizer: torch.optim.Optimizer) -> list[torch.nn.Parameter]:
-    """The parameters of an optimizer, in its order."""
+    """Return the parameters of an optimizer, in its order."""
     return [parameter for group in optimizer.param_groups for parameter in group["params"]]

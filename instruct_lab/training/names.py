@@ -1,14 +1,14 @@
-"""The folder of a run's records."""
+"""The name of the folder that holds a run's record."""
 
 from __future__ import annotations
 
 from typing import Any
 
 RUN_PATH_VARIABLE = "INSTRUCT_LAB_RUN_PATH"
-"""The environment variable that names the record of a multi-device run to its other processes."""
+"""Environment variable that passes the record's path to the other processes of a multi-device run."""
 
 
 def run_name(name: str | None, choices: dict[str, Any]) -> str:
-    """The name that the config gives, or one made of the chosen data, model and tuning method."""
+    """Return the configured name, or a name composed of the chosen data, model and tuning method."""
     parts = [str(choices.get(group, "custom")) for group in ("data", "model", "tuning")]
     return name or "-".join(parts).replace("/", "_")

@@ -1,4 +1,4 @@
-"""A process that makes one run after another."""
+"""Prepare a process for several runs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from instruct_lab.training.shared import SharedModels
 
 
 def shared_models() -> SharedModels:
-    """Load the libraries that all runs need, and return the models that they share.
+    """Load the libraries that all runs need, and return the storage for the models that they share.
 
     The objects of the libraries, about a million, are excluded from later garbage collections.
     """

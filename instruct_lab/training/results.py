@@ -1,4 +1,4 @@
-"""Write and print what a run achieved."""
+"""Write and print the results of a run."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def write_results(
     Args:
         experiment: the run's configuration.
         recorder: writes to the record and the trackers.
-        results: of every system, by split.
-        trained: what training did.
-        weights: that were evaluated.
+        results: measurements of every system, by split.
+        trained: steps, tokens and costs of the training.
+        weights: the evaluated weights.
     """
     record = recorder.record
     setup = dataclasses.replace(experiment.evaluation_setup, selected_by=weights.monitor)
@@ -55,6 +55,6 @@ def write_results(
 
 
 def _wide_console() -> Console:
-    """Standard output; wide enough for the table if it is not a terminal."""
+    """Create a console for standard output; if it is not a terminal, make it wide enough for the table."""
     console = Console(highlight=False)
     return console if console.is_terminal else Console(highlight=False, width=max(console.width, 150))

@@ -35,11 +35,11 @@ class RunContext:
     """How a run relates to its sweep.
 
     Args:
-        name: folder of the record; None: as the config says.
-        run_id: the record's own folder; None: a new one.
+        name: folder that holds the record; `None`: named by the config.
+        run_id: the record's own folder; `None`: a new one.
         facts: further entries of the manifest.
-        shared: models that earlier runs of this process loaded; None: the run loads its own.
-        on_validation: may stop the run after a validation; None: the run is not pruned.
+        shared: models that earlier runs of this process loaded; `None`: the run loads its own.
+        on_validation: may stop the run after a validation; `None`: the run is not pruned.
     """
 
     name: str | None = None
@@ -60,8 +60,8 @@ def train(
 
     Args:
         experiment: the checked configuration.
-        config: the same as plain containers, resolved; it is written to the record and can be run again.
-        choices: the option of each group.
+        config: the configuration as plain containers, resolved; it is written to the record and can be run again.
+        choices: the chosen option of each group.
         overrides: what the user typed.
         context: how the run relates to its sweep.
 
@@ -139,7 +139,7 @@ def _run(
 
 
 def _lock(record: RunRecord) -> contextlib.AbstractContextManager[None]:
-    """Lock the record against other processes that would write it."""
+    """Lock the record, so that no other process writes it."""
     return files.lock(record.path / LOCK, "writing this run") if record.is_writer else contextlib.nullcontext()
 
 

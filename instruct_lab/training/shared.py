@@ -28,9 +28,9 @@ class _Kept:
 class SharedModels:
     """Tokenizers and base models, loaded once for several runs.
 
-    Each run gets a model of its own, around the shared tensors if it does not change them, else around copies. Before
-    each use the shared weights are compared with their hash, so that no run starts from weights that another one has
-    changed. One model and one tokenizer are kept at a time, on the CPU.
+    Each run gets its own model object, which uses the shared tensors if the run does not change them, otherwise copies.
+    Before each use, the shared weights are compared with their hash, so that no run starts from weights that another
+    run has changed. One model and one tokenizer are kept at a time, on the CPU.
     """
 
     def __init__(self) -> None:
@@ -39,9 +39,9 @@ class SharedModels:
         self._ended_one = False
 
     def end_run(self) -> None:
-        """Free the memory of a run, whose model and trainer refer to each other and so need the garbage collector.
+        """Free the memory of a run; since its model and trainer refer to each other, this runs the garbage collector.
 
-        After the first run, which has loaded more libraries, their objects are excluded from later collections.
+        The first run loads further libraries; afterwards, their objects are excluded from later collections.
         """
         gc.collect()
         if not self._ended_one:
@@ -49,11 +49,11 @@ class SharedModels:
         self._ended_one = True
 
     def tokenizer(self, key: str, load: Callable[[], tuple[Any, bool]]) -> Any:
-        """The tokenizer of a key.
+        """Return the tokenizer that is kept under a key; load it if needed.
 
         Args:
-            key: covers all that decides it.
-            load: loads it if it is not kept yet, and says whether later runs may use it.
+            key: identifies the tokenizer.
+            load: loads the tokenizer, and returns it with whether later runs may use it.
         """
         kept = self._unchanged(self._tokenizers, key, tokenizer_fingerprint)
         if kept is not None:
@@ -64,16 +64,16 @@ class SharedModels:
         return tokenizer
 
     def model(self, key: str, load: Callable[[], LoadedModel], private: bool) -> tuple[LoadedModel, str]:
-        """The model of a key, and the digest of its weights.
+        """Return the model that is kept under a key, and the hash of its weights; load it if needed.
 
         Args:
-            key: covers all that decides its weights.
-            load: loads it if it is not kept yet.
+            key: identifies the weights.
+            load: loads the model.
             private: whether the caller may change the weights.
         """
         kept = self._unchanged(self._models, key, lambda loaded: weights_digest(loaded.model))
         if kept is None:
-            self._models.clear()  # before the next one takes its memory
+            self._models.clear()  # to free its memory before the next model is loaded
             loaded = load()
             kept = self._models[key] = _Kept(loaded, weights_digest(loaded.model))
         return _copied(kept.value, private), kept.digest
@@ -85,7 +85,7 @@ class SharedModels:
         self._models.clear()
 
     def _unchanged(self, kept: dict[str, _Kept], key: str, digest: Callable[[Any], str]) -> _Kept | None:
-        """What is kept under a key, unless it has changed."""
+        """Return the object that is kept under a key; if it has changed, drop it and return `None`."""
         found = kept.get(key)
         if found is not None and digest(found.value) != found.digest:
             logger.warning("A run has changed a model or tokenizer that runs share; it is loaded again.")
@@ -95,9 +95,9 @@ class SharedModels:
 
 
 def weights_digest(model: Any) -> str:
-    """A hash over the names, types, shapes and bytes of every parameter and buffer."""
+    """Hash the names, types, shapes and bytes of every parameter and buffer."""
     named = [*model.named_parameters(), *model.named_buffers()]
-    with ThreadPoolExecutor(torch.get_num_threads()) as threads:  # hashing lets other threads run
+    with ThreadPoolExecutor(torch.get_num_threads()) as threads:  # hashing releases the interpreter lock
         contents = threads.map(_content_digest, [tensor for _, tensor in named])
         digest = xxhash.xxh3_128()
         for (name, tensor), content in zip(named, contents, strict=True):
@@ -111,7 +111,7 @@ def _content_digest(tensor: torch.Tensor) -> bytes:
 
 
 def _copied(loaded: LoadedModel, private: bool) -> LoadedModel:
-    """A copy of a model's modules around the same parameters, or around copies of them."""
+    """Copy a model's modules; the copy uses the same parameters or, if `private`, copies of them."""
     memo: dict[int, Any] = {}
     if not private:
         for parameter in loaded.model.parameters():

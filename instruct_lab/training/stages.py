@@ -1,7 +1,7 @@
 """The stages of a run: prepare, evaluate the base model, train, evaluate the tuned model.
 
-Each is a function that returns what the next ones need; `run.py` calls them in order. In a multi-device run every rank
-executes all of them: the ranks share training and evaluation, and only the first one's record is written.
+Each stage is a function whose result the next stages use; `run.py` calls them in order. In a multi-device run, every
+rank executes all stages: the ranks share training and evaluation, and only the first rank writes the record.
 """
 
 from __future__ import annotations
@@ -44,15 +44,15 @@ from instruct_lab.tuning.noise import add_embedding_noise
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """What every stage of a run uses.
+    """The objects that every stage of a run uses.
 
     Args:
         experiment: the run's configuration.
         recorder: writes to the run record and the trackers.
-        console: for messages; quiet on all ranks but the first.
-        trainer: Lightning's.
+        console: prints messages; quiet on all ranks but the first.
+        trainer: Lightning's trainer.
         workspace: loads the tokenizer and the models.
-        on_validation: may stop the run after a validation; None: the run is not pruned.
+        on_validation: may stop the run after a validation; `None`: the run is not pruned.
         is_resumed: whether the run continues from its last written state.
     """
 
@@ -78,7 +78,7 @@ class Prepared:
         data: every split as conversations and examples.
         base: the base model. Training changes it.
         teacher: the second model that some objectives need.
-        evaluated: the examples that are evaluated, by split.
+        evaluated: the examples to evaluate on, by split.
     """
 
     data: InstructionData
@@ -89,12 +89,12 @@ class Prepared:
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-    """What training did; the weights are in the record.
+    """The outcome of training; the weights are in the record.
 
     Args:
         num_steps: optimizer steps since the start of the run.
-        num_target_tokens: trained on since the start of the run.
-        costs: seconds and memory.
+        num_target_tokens: target tokens trained on since the start of the run.
+        costs: seconds and peak memory of the training.
     """
 
     num_steps: int = 0
@@ -106,7 +106,7 @@ def prepare(run: Run) -> Prepared:
     """Prepare the data and load the base model.
 
     Raises:
-        InstructLabError: bad input, or other data than when the run started.
+        InstructLabError: bad input, or the data has changed since the run started.
     """
     experiment, workspace, audit = run.experiment, run.workspace, Audit()
     try:
@@ -126,7 +126,7 @@ def prepare(run: Run) -> Prepared:
 
 
 def _report_audit(run: Run, audit: Audit) -> None:
-    """Report what preprocessing did: a table on the console, a page in the record, a table for the trackers."""
+    """Report the audit: a table on the console, a page in the record, a table for the trackers."""
     content = audit.to_json()
     audit_table.show(run.console, content)
     run.record.write_text(AUDIT_PAGE, audit_page(content, f"Data of {run.record.name}"))
@@ -172,7 +172,7 @@ def measure_before(run: Run, prepared: Prepared) -> Results:
 
 
 def fit(run: Run, prepared: Prepared) -> Trained:
-    """Apply the tuning method and train; the last weights are written to the record."""
+    """Apply the tuning method, train, and write the last weights to the record."""
     tuning, trainer, record = run.experiment.tuning, run.trainer, run.record
     state = record.checkpoints_path / LAST_STATE
     step = step_of_state(state) if run.is_resumed else 0
@@ -215,7 +215,7 @@ def _keep_last_weights(run: Run, save: Callable[[Any], None], step: int) -> None
 
 
 def _validation_metrics(run: Run, prepared: Prepared, loaded: LoadedModel) -> Callable[[], dict[str, float]] | None:
-    """Evaluates the model's answers to a few validation examples; None if the config asks for none."""
+    """Create a function that evaluates answers to a few validation examples; `None` if there are none."""
     count = run.experiment.evaluation.during_examples
     if not count or not prepared.data.examples.get("validation"):
         return None

@@ -14,7 +14,7 @@ class Sums:
     """A table with a row for each data source: summed loss, count, number of examples, and the objective's values.
 
     Args:
-        num_rows: how many sources.
+        num_rows: number of data sources.
     """
 
     def __init__(self, num_rows: int = 1) -> None:
@@ -30,8 +30,8 @@ class Sums:
         """Add a batch.
 
         Args:
-            loss: of the batch.
-            rows: index of the data source of each example, int64 `[examples]`; None: all belong to the first.
+            loss: losses, counts and other values of the batch.
+            rows: index of the data source of each example, int64 `[examples]`; `None`: all belong to the first.
         """
         if not self.names and loss.values:
             self.names = sorted(loss.values)
@@ -44,10 +44,10 @@ class Sums:
             self.table.index_add_(0, rows, table)
 
     def means(self, prefix: str, totals: Tensor, is_likelihood: bool) -> dict[str, float]:
-        """The means to log.
+        """Compute the means to log.
 
         Args:
-            prefix: of their names, such as `val`.
+            prefix: start of the logged names, such as `val`.
             totals: a row of the table, or a sum of rows.
             is_likelihood: whether the loss is a negative log-likelihood, so that its perplexity is logged too.
         """

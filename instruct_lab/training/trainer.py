@@ -1,4 +1,4 @@
-"""Lightning's trainer as a run uses it: its construction, its callbacks, its processes."""
+"""Build Lightning's trainer, set its callbacks, and start and stop its processes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def build_trainer(experiment: Experiment, run_path: Path) -> pl.Trainer:
     """Create the trainer that the config describes.
 
     Raises:
-        InstructLabError: this machine lacks what it needs.
+        InstructLabError: the trainer cannot run on this machine.
     """
     arguments: dict[str, Any] = dict(fixed_arguments(), default_root_dir=str(run_path), callbacks=[])
     refusals = (MisconfigurationException, ValueError, RuntimeError, ImportError, TypeError)
@@ -59,7 +59,7 @@ def start_other_ranks(trainer: pl.Trainer) -> None:
 
 
 def stop_other_ranks(trainer: pl.Trainer) -> None:
-    """Kill the other processes of a failed run, which may wait for results of this one."""
+    """Kill the other processes of a failed run, which may be waiting for this process."""
     launcher = trainer.strategy.launcher
     if isinstance(launcher, _SubprocessScriptLauncher):
         for process in launcher.procs:
@@ -73,7 +73,7 @@ def set_callbacks(
     recorder: Recorder,
     on_validation: OnValidation | None,
 ) -> None:
-    """Give the trainer the config's callbacks and those of every run, in the order that they depend on."""
+    """Set the callbacks of the config and the callbacks that every run has, in the order that they require."""
     chosen: list[pl.Callback] = []
     for callback in experiment.callbacks.values():
         if isinstance(callback, Callback):
@@ -98,7 +98,7 @@ def bound_by_steps(trainer: pl.Trainer, num_steps: int) -> None:
 
 
 def step_of_state(path: Path) -> int:
-    """The optimizer step of a training state; 0 if there is no such file.
+    """Read the optimizer step of a training state; 0 if the file does not exist.
 
     Raises:
         InstructLabError: the file cannot be read.

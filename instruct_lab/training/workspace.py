@@ -1,4 +1,4 @@
-"""Load what a run works with: its tokenizer, its base model, and the tuned model of its record."""
+"""Load a run's tokenizer, its base model, and the tuned model of its record."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class BaseModel:
     known_digest: str | None = None
 
     def digest(self) -> str:
-        """The hash of its weights."""
+        """Return the hash of the weights; compute it if it is not known."""
         return self.known_digest or weights_digest(self.loaded.model)
 
 
@@ -47,8 +47,8 @@ class Workspace:
 
     Args:
         experiment: the run's configuration.
-        device: where weights are put.
-        shared: what earlier runs of this process loaded; None: everything is read from disk.
+        device: device of the weights.
+        shared: models that earlier runs of this process loaded; `None`: everything is read from disk.
     """
 
     experiment: Experiment
@@ -65,7 +65,7 @@ class Workspace:
         """The model's tokenizer.
 
         Raises:
-            InstructLabError: it cannot be loaded, or the data that it is trained on cannot be read.
+            InstructLabError: the tokenizer cannot be loaded, or the data to train it cannot be read.
         """
         if self.shared is None:
             return self._load_tokenizer()[0]
@@ -75,7 +75,7 @@ class Workspace:
         return self.shared.tokenizer(key, self._load_tokenizer)
 
     def _load_tokenizer(self) -> tuple[Any, bool]:
-        """The tokenizer, and whether other runs may use it: not if it was trained on this run's data."""
+        """Load the tokenizer; other runs may use it (the second value) unless this run's data trained it."""
         reads_data = []
 
         def texts() -> Iterator[str]:
@@ -86,17 +86,17 @@ class Workspace:
         return tokenizer, not reads_data
 
     def _training_texts(self) -> Iterator[str]:
-        """Every message of the training split before preprocessing, some steps of which need the tokenizer."""
+        """Yield all messages of the training split before preprocessing, which itself may need the tokenizer."""
         prepared = Store(self.cache_path).result([self.experiment.data.stage(self.cache_path)])
         for conversation in tables(prepared)["train"]:
             for message in (*conversation.messages, *conversation.rejected):
                 yield message.content
 
     def base(self, *, private: bool = True) -> BaseModel:
-        """The base model, in evaluation mode.
+        """Load the base model, in evaluation mode.
 
         Args:
-            private: whether the caller may change the weights, so that it gets a copy of shared ones.
+            private: whether the caller may change the weights, so that it needs a copy of shared ones.
         """
         base = self._load_base(private)
         base.loaded.model.to(self.device).eval()
@@ -113,19 +113,19 @@ class Workspace:
         return BaseModel(*self.shared.model(self.base_key(), load, private))
 
     def base_key(self) -> str:
-        """What decides the base weights: the model's settings, its files, its tokenizer and its head."""
+        """Hash everything that determines the base weights: the model's settings, files, tokenizer and head."""
         model = self.experiment.model
         files = [dataclasses.astuple(file) for file in model.inputs(self.cache_path)]
         parts = [describe(model), files, tokenizer_fingerprint(self.tokenizer), self.experiment.objective.head]
         return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
     def tuned(self, run_path: Path, checkpoint: str | None = None, *, merged: bool = True) -> TunedModel:
-        """The tuned model of a recorded run, in evaluation mode.
+        """Load the tuned model of a recorded run, in evaluation mode.
 
         Args:
             run_path: folder of the record.
-            checkpoint: `best` or `last`; None: the weights that the run is evaluated with.
-            merged: merge an adapter into the base weights where the method can. An unmerged one can be switched off.
+            checkpoint: `best` or `last`; `None`: the weights that the run is evaluated with.
+            merged: merge an adapter into the base weights, if the method can. An unmerged adapter can be disabled.
         """
         weights = evaluated_weights(self.experiment, run_path, checkpoint)
         tuning = self.experiment.tuning
@@ -139,12 +139,12 @@ class Workspace:
 
 
 def evaluated_weights(experiment: Experiment, run_path: Path, checkpoint: str | None = None) -> KeptWeights:
-    """The weights that a run is evaluated with; the last ones if it has no best ones.
+    """Find the weights that a run is evaluated with: the last weights if it has no best ones.
 
     Args:
         experiment: the run's configuration.
         run_path: folder of the record.
-        checkpoint: `best` or `last`; None: as `evaluation.checkpoint` says.
+        checkpoint: `best` or `last`; `None`: the value of `evaluation.checkpoint`.
 
     Raises:
         InstructLabError: the run has no such weights.
