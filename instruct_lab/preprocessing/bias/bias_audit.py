@@ -170,7 +170,7 @@ class Counts:
 
 
 def log_odds_ratio(positive: int, negative: int, other_positive: int, other_negative: int) -> tuple[float, float]:
-    """Return the logarithm of an odds ratio, with 0.5 added to each count, and its quotient by the standard error.
+    """Return the logarithm of an odds ratio, with 0.5 added to each count, and the same in units of its standard error.
 
     Source: Haldane, 1956; Anscombe, 1956.
     """

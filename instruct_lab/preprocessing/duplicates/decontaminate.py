@@ -1,4 +1,4 @@
-"""Decontamination: training rows that overlap with evaluation texts."""
+"""Decontamination: removal of training rows that overlap with evaluation texts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ BATCH_ROWS, BATCH_WORDS = 500, 1 << 17
 
 
 def prompts() -> list[Part]:
-    """The default of parts that must not be trained on."""
+    """Return only the prompt: the default of parts that must not be trained on."""
     return ["prompt"]
 
 
@@ -33,30 +33,30 @@ def prompts() -> list[Part]:
 class Decontaminate(Step):
     """Drops training rows that overlap with the run's own validation and test sets, or with named benchmarks.
 
-    A row overlaps with a held-out text if its messages have `min_share` of the text's n-grams, or `min_matches` of
-    them; or if one of its messages, its prompt or the whole row equals the text. A text of fewer than n words is
-    compared as a whole, and searched inside messages only if it has `min_words_inside` words: shorter ones are common
-    phrases. Case, punctuation and white space are ignored; Chinese, Japanese, Thai and similar scripts are compared by
-    character. n-grams in more than `max_texts` held-out texts belong to a template and are ignored; with fewer held-out
-    texts than that, a long template drops every row that has it (the audit then shows them). Matches of hashes are
-    confirmed word for word before a row is dropped. System messages of held-out rows are ignored. A text in two sets
-    counts for the first (validation, test, benchmarks in order).
+    A row overlaps with a held-out text if its messages contain `min_share` or `min_matches` of the text's n-grams, or
+    if one of its messages, its prompt or the whole conversation equals the text. A text of fewer than n words is
+    compared as a whole. It is searched inside messages only if it has at least `min_words_inside` words, because
+    shorter texts are common phrases. Case, punctuation and white space are ignored; Chinese, Japanese, Thai and similar
+    scripts are compared by character. n-grams in more than `max_texts` held-out texts belong to a template and are
+    ignored. With fewer held-out texts than that, a long template drops every row that contains it; the audit shows
+    such rows. Matches of hashes are confirmed word for word before a row is dropped. System messages of held-out rows
+    are ignored. A text in two sets counts for the first (validation, test, benchmarks in order).
     Memory: 16 bytes per distinct held-out n-gram (48 while they are sorted) and about 150 per text; none for the rows.
-    Sources: Brown et al., Language Models are Few-Shot Learners, 2020, appendix C (13-grams, and the bound on texts
-    that share one); Lambert et al., Tulu 3, 2024 (the share).
+    Sources: Brown et al., Language Models are Few-Shot Learners, 2020, appendix C (13-grams, `max_texts`); Lambert et
+    al., Tulu 3, 2024 (`min_share`).
     """
 
     splits: Splits = Field(default_factory=train_only)  # splits that the step processes
-    against: list[SplitName] = Field(default_factory=evaluation_splits)  # only splits after the cleaned one
-    parts: Annotated[list[Part], Field(min_length=1)] = Field(default_factory=prompts)  # of their rows; each is a text
-    benchmarks: dict[str, Benchmark | None] = Field(default_factory=dict)  # held-out texts by name; null: none
+    against: list[SplitName] = Field(default_factory=evaluation_splits)  # only splits after the processed one are used
+    parts: Annotated[list[Part], Field(min_length=1)] = Field(default_factory=prompts)  # held-out parts of their rows
+    benchmarks: dict[str, Benchmark | None] = Field(default_factory=dict)  # held-out texts by name; null: left out
     n: Annotated[int, Field(ge=1)] = 13  # words in an n-gram; below 10, most overlaps are common phrases
-    min_share: Annotated[float, Field(gt=0, le=1)] | None = 0.5  # share of its n-grams that is enough; null: unused
-    min_matches: Annotated[int, Field(ge=1)] | None = 13  # number of its n-grams that is enough; null: unused
-    max_texts: Annotated[int, Field(ge=1)] | None = 10  # ignore n-grams in more texts than this; null: none
-    min_words: Annotated[int, Field(ge=1)] = 1  # shorter held-out texts are ignored
-    min_words_inside: Annotated[int, Field(ge=1)] = 8  # shorter held-out texts are compared only as a whole
-    action: Literal["drop", "report"] = "drop"  # report: the row is kept and counted
+    min_share: Annotated[float, Field(gt=0, le=1)] | None = 0.5  # sufficient share of a text's n-grams; null: unused
+    min_matches: Annotated[int, Field(ge=1)] | None = 13  # sufficient number of a text's n-grams; null: unused
+    max_texts: Annotated[int, Field(ge=1)] | None = 10  # ignore n-grams in more texts than this; null: ignore none
+    min_words: Annotated[int, Field(ge=1)] = 1  # held-out texts with fewer words are ignored
+    min_words_inside: Annotated[int, Field(ge=1)] = 8  # held-out texts with fewer words are compared only as a whole
+    action: Literal["drop", "report"] = "drop"  # report: count the row and keep it
 
     def __post_init__(self) -> None:
         """Refuse a step without held-out texts, and a benchmark named like a split."""
@@ -70,7 +70,7 @@ class Decontaminate(Step):
 
     @property
     def needs(self) -> frozenset[Need]:  # type: ignore[override]
-        """The other splits, and the benchmarks' files."""
+        """`splits` if `against` is set; `data` for the benchmarks' files."""
         wanted: list[Need] = []
         if self.against:
             wanted.append("splits")
@@ -79,12 +79,12 @@ class Decontaminate(Step):
         return frozenset(wanted)
 
     def data_fingerprint(self, cache_path: Path) -> str:
-        """A hash of the benchmarks' content."""
+        """Return a hash of the benchmarks' content."""
         hashes = [f"{name} {benchmark.input(cache_path).sha256}" for name, benchmark in self._benchmarks()]
         return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
 
     def apply(self, conversations: Sequence[Conversation], context: Context) -> Iterator[Conversation]:
-        """Yield the rows that overlap with no held-out text; counts the others by the set of the text."""
+        """Yield the rows that overlap with no held-out text; drop or report the others, counted by set of texts."""
         from instruct_lab.preprocessing.duplicates._held_out_index import HeldOutIndex, Limits, Rule
 
         limits = Limits(self.n, self.min_words, self.min_words_inside, self.max_texts)
@@ -126,7 +126,7 @@ class Decontaminate(Step):
         return sets
 
     def _held_out_texts(self, conversation: Conversation) -> list[str]:
-        """The texts of a held-out row, without system messages."""
+        """Return the texts of a held-out row, without system messages."""
         prompt = "\n".join(message.content for message in conversation.prompt if message.role != "system")
         texts: list[str] = []
         for part in self.parts:
@@ -143,7 +143,7 @@ Messages = list[tuple[str, list[str]]]
 
 
 def _batches(conversations: Sequence[Conversation]) -> Iterator[list[tuple[Conversation, Messages]]]:
-    """Rows with the roles and words of their messages, rejected messages and references."""
+    """Yield batches of rows, each with the roles and words of its messages, rejected messages and references."""
     batch: list[tuple[Conversation, Messages]] = []
     num_words = 0
     for conversation in conversations:
@@ -164,7 +164,7 @@ def _all_words(messages: Messages) -> list[str]:
 
 
 def _units(conversation: Conversation, messages: Messages) -> Iterator[list[str]]:
-    """The parts of a row that may equal a held-out text: every message, the prompt, the whole conversation."""
+    """Yield the parts of a row that may equal a held-out text: every message, the prompt, the whole conversation."""
     for _, tokens in messages:
         yield tokens
     num_prompt = len(conversation.prompt)

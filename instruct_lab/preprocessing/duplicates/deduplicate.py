@@ -21,16 +21,16 @@ from instruct_lab.preprocessing.duplicates.key_table import KEY_BYTES, OWN, KeyT
 from instruct_lab.preprocessing.duplicates.protected_splits import evaluation_splits, protected_splits
 
 KEPT, SHORTER = 0, 1
-"""What becomes of a row with `keep=longest`; greater numbers: the protected split that has the row."""
+"""Outcomes for a row with `keep=longest`; a greater number identifies the protected split that has the row."""
 
 
 @component
 class DeduplicateExact(Step):
     """Drops exact duplicates of other rows of the split, and of rows in validation and test.
 
-    With `compare: words`, texts are compared in NFKC, case folded, without punctuation: `Stop!` equals `stop`, and
-    `a + b` equals `a - b`. A row without the compared part is kept. The audit has the sizes of the clusters. Texts are
-    compared by 128-bit hashes (BLAKE2). Memory: 26 bytes per row; with `keep: longest` 37, and a second pass.
+    With `compare: words`, texts are compared in NFKC and case folded, without punctuation and symbols: `Stop!` equals
+    `stop`, and `a + b` equals `a - b`. A row without the compared part is kept. The audit has the sizes of clusters.
+    Texts are compared by 128-bit hashes (BLAKE2). Memory: 26 bytes per row; `keep: longest` takes 37 and a second pass.
     """
 
     splits: Splits = Field(default_factory=train_only)  # splits that the step processes
@@ -41,16 +41,16 @@ class DeduplicateExact(Step):
 
     @property
     def needs(self) -> frozenset[Need]:  # type: ignore[override]
-        """A second pass to keep the longest; with `across`, the other splits."""
+        """`rows` to keep the longest row; `splits` if `across` is set."""
         wanted: list[Need] = ["rows"] if self.keep == "longest" else []
         return frozenset([*wanted, "splits"] if self.across else wanted)
 
     def apply(self, conversations: Sequence[Conversation], context: Context) -> Iterator[Conversation]:
-        """Yield one row of each cluster; counts the others, and notes the sizes of clusters."""
+        """Yield one row of each cluster; count the others, and add the cluster sizes to the audit."""
         return itertools.compress(conversations, self.flags(conversations, context))
 
     def flags(self, conversations: Sequence[Conversation], context: Context) -> bytearray:
-        """1 for each row that is kept, else 0."""
+        """Return 1 for each row to keep and 0 for each row to drop."""
         protected = protected_splits(context.split, self.across, context.splits)
         table = KeyTable(len(conversations) + sum(map(len, protected.values())))
         names = dict(enumerate(protected, start=OWN + 1))

@@ -7,11 +7,11 @@ from array import array
 
 KEY_BYTES = 16
 OWN = 1
-"""The owner of keys of the split itself; other splits have greater numbers."""
+"""The owner number of keys from the split itself; other splits have greater numbers."""
 
 
 class KeyTable:
-    """128-bit keys with a count, by open addressing.
+    """A hash table of 128-bit keys with an owner and a count, by open addressing.
 
     At ten million rows, the probability that two different texts share a key is below one in 10^24.
 
@@ -24,10 +24,10 @@ class KeyTable:
         self._first = array("Q", [0]) * self.num_slots
         self._second = array("Q", [0]) * self.num_slots
         self.owners = array("B", [0]) * self.num_slots  # 0: the slot is empty
-        self.counts = array("I", [0]) * self.num_slots  # rows of the split itself
+        self.counts = array("I", [0]) * self.num_slots  # number of rows of the split itself
 
     def slot(self, key: bytes, owner: int = OWN) -> int:
-        """The index of a key; a new key gets an empty slot and this owner."""
+        """Return the slot of a key; a new key gets an empty slot and the given owner."""
         first, second = struct.unpack("<QQ", key)
         firsts, owners = self._first, self.owners
         slot = first % self.num_slots

@@ -1,4 +1,4 @@
-"""Which split keeps a row that is in two: test before validation, validation before training."""
+"""The choice of the split that keeps a row found in two: test before validation, validation before training."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ ORDER: tuple[SplitName, ...] = ("train", "validation", "test")
 
 
 def evaluation_splits() -> list[SplitName]:
-    """The default of steps that compare rows with other splits."""
+    """Return validation and test: the default for steps that compare rows with other splits."""
     return ["validation", "test"]
 
 
 def protected_splits(
     split: str, names: Iterable[SplitName], splits: Mapping[str, Sequence[Conversation]]
 ) -> dict[str, Sequence[Conversation]]:
-    """Later splits, among `names`, whose rows win over this split's duplicates."""
+    """Return the splits in `names` that come after this split: their rows win over its duplicates."""
     later = ORDER[ORDER.index(split) + 1 :] if split in ORDER else ()
     return {name: splits[name] for name in later if name in names and name in splits}

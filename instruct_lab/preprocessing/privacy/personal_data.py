@@ -7,10 +7,10 @@ import re
 from collections.abc import Callable
 
 Rest = Callable[[re.Match[str], bool], str | None]
-"""Takes a match and whether examples are left; returns the end of the match to keep after the placeholder (usually
-`""`), or `None` if the match is a false positive."""
+"""Takes a match and whether to leave examples unchanged. Returns the end of the match to keep after the placeholder
+(usually `""`), or `None` if the whole match stays."""
 
-# only ASCII, so that a number next to Chinese characters is found
+# only ASCII characters continue a word, so that a number next to Chinese characters is found
 _START = r"(?<![A-Za-z0-9_])"
 _END = r"(?![A-Za-z0-9_])"
 
@@ -31,7 +31,7 @@ IP_ADDRESSES = (
         re.compile(":[0-9A-Fa-f]{0,4}:[0-9A-Fa-f]"),
     ),
 )
-"""Versions 4 and 6, each with a faster pattern to test first."""
+"""IP addresses, versions 4 and 6, each with a faster pattern that is searched first."""
 VERSION_BEFORE = re.compile(
     r"(?:version|versions|release|ver\.?|\bv|build|section|[=<>~^]=?|版本|§) *[:：]? *v?$", re.IGNORECASE
 )
@@ -89,7 +89,7 @@ EXAMPLE_IBANS = frozenset({"GB82WEST12345698765432", "DE89370400440532013000", "
 
 
 def email(match: re.Match[str], leave_examples: bool) -> str | None:
-    """An e-mail address; not `git@github.com` or `logo@2x.png`. Examples: addresses at example.com."""
+    """Confirm an e-mail address; `git@github.com` and `logo@2x.png` stay. Examples are addresses at example.com."""
     domain, last = match["domain"], match["last"].lower()
     if match["local"].lower() in LOCAL_ACCOUNTS or last in FILE_ENDS or match["local"].endswith("."):
         return None
@@ -97,11 +97,11 @@ def email(match: re.Match[str], leave_examples: bool) -> str | None:
 
 
 def ip_address(match: re.Match[str], leave_examples: bool) -> str | None:
-    """An IP address, version 4 or 6.
+    """Confirm an IP address, version 4 or 6.
 
-    Four numbers below 32 count as a version or a section (1.2.3.4, 8.8.8.8), as do those after a word such as "version"
-    or a sign such as ==; one in four thousand addresses looks like that. Examples: addresses that are not global
-    (10.0.0.1, 127.0.0.1, 192.0.2.7, ::1).
+    Four numbers below 32 (1.2.3.4, 8.8.8.8) are taken for a version or a section, although one in four thousand
+    addresses has only such numbers. So are four numbers after a word such as "version" or a sign such as ==. Examples
+    are addresses that are not global (10.0.0.1, 127.0.0.1, 192.0.2.7, ::1).
     """
     text = match.group()
     try:
@@ -118,7 +118,7 @@ def ip_address(match: re.Match[str], leave_examples: bool) -> str | None:
 
 
 def phone(match: re.Match[str], leave_examples: bool) -> str | None:
-    """A phone number: international, North American, French, Chinese (mobile and fixed)."""
+    """Confirm a phone number: international, North American, French, Chinese (mobile and fixed)."""
     digits = re.sub(r"\D", "", match.group())
     if not 8 <= len(digits) <= 17 or NUMBER_LIKE.search(digits) or digits == "0123456789":
         return None
@@ -126,7 +126,7 @@ def phone(match: re.Match[str], leave_examples: bool) -> str | None:
 
 
 def payment_card(match: re.Match[str], leave_examples: bool) -> str | None:
-    """A payment card: a number of a known issuer with a correct check digit (ISO/IEC 7812, Luhn)."""
+    """Confirm a payment card: a number of a known issuer with a correct check digit (ISO/IEC 7812, Luhn)."""
     digits = re.sub(r"\D", "", match.group())
     if not ISSUERS.fullmatch(digits) or not has_luhn_digit(digits):
         return None
@@ -134,13 +134,13 @@ def payment_card(match: re.Match[str], leave_examples: bool) -> str | None:
 
 
 def has_luhn_digit(digits: str) -> bool:
-    """Whether the last digit is the check digit of the others."""
+    """Whether the last digit is the Luhn check digit of the other digits."""
     doubled = (sum(divmod(2 * int(digit), 10)) for digit in digits[-2::-2])
     return (sum(map(int, digits[-1::-2])) + sum(doubled)) % 10 == 0
 
 
 def iban(match: re.Match[str], leave_examples: bool) -> str | None:
-    """An international account number with its country's length and correct check digits (ISO 13616)."""
+    """Confirm an international bank account number: its country's length and correct check digits (ISO 13616)."""
     text = match.group()
     positions = [position for position, character in enumerate(text) if character != " "]
     length = IBAN_LENGTHS.get(text[:2])

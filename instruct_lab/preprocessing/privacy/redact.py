@@ -21,7 +21,7 @@ from instruct_lab.preprocessing.text.normalize import Roles, every_role
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Finder:
-    """Finds one kind: a fast test of a whole text, and a function that redacts a piece and counts by kind."""
+    """Finds one kind: `might_match` is a fast check of a text; `redact` replaces and counts the matches in a piece."""
 
     might_match: Callable[[str], object]
     redact: Callable[[str, Counter[str]], str]
@@ -34,32 +34,32 @@ MAX_EXCERPT = 60
 
 @component
 class Redact(Step):
-    """Replaces e-mail, phone, IP, card and account numbers, keys and passwords by typed placeholders such as <EMAIL>.
+    """Replaces e-mail and IP addresses, phone, card and account numbers, keys and passwords by placeholders.
 
-    It works by rules, so it finds only what has a fixed form; names of people and postal addresses do not. In fenced
-    blocks and inline code only secrets are redacted (`code`). Similar text is kept: `git@github.com`, `@pytest`,
+    The rules find only data with a fixed form, so not names of people or postal addresses. In fenced blocks and inline
+    code only secrets are redacted, unless `code` is set. Similar text is kept: `git@github.com`, `@pytest`,
     `logo@2x.png`, versions such as 1.2.3.4 (four numbers below 32, or after a word such as "version"), numbers with
     wrong check digits, and with `leave_examples` well-known examples. The audit counts rows and matches by kind and
-    shows the text around a placeholder, never what it replaced. Metadata is not redacted: leave out columns with
-    personal data.
+    shows the text around a placeholder, never the text that it replaced. Metadata is not redacted: leave out columns
+    with personal data.
     """
 
     row_by_row: ClassVar[bool] = True
 
-    of_roles: Roles = Field(default_factory=every_role)  # whose texts; assistant: references and rejected answers too
+    of_roles: Roles = Field(default_factory=every_role)  # roles to redact; assistant: also references, rejected answers
     policy: Literal["replace", "report", "drop"] = "replace"  # report: count only; drop: drop the row
     email: bool = True  # e-mail addresses: <EMAIL>
     phone: bool = True  # international, North American, French and Chinese (mobile and fixed) numbers: <PHONE>
-    ip_address: bool = True  # version 4 and 6: <IP_ADDRESS>
-    payment_card: bool = True  # by issuer and check digit: <PAYMENT_CARD>
-    iban: bool = True  # by country and check digits: <IBAN>
+    ip_address: bool = True  # IP addresses, version 4 and 6: <IP_ADDRESS>
+    payment_card: bool = True  # card numbers, recognised by issuer and check digit: <PAYMENT_CARD>
+    iban: bool = True  # account numbers, recognised by country and check digits: <IBAN>
     api_key: bool = True  # keys of known form (AWS, GitHub, OpenAI, Slack, Google, Alibaba and others): <API_KEY>
-    private_key: bool = True  # blocks in PEM or OpenPGP armour: <PRIVATE_KEY>
+    private_key: bool = True  # private keys in PEM or OpenPGP armour: <PRIVATE_KEY>
     jwt: bool = True  # JSON web tokens: <JWT>
-    secret: bool = True  # random values of names such as password or token, passwords in URLs: <SECRET>
-    min_entropy: Annotated[float, Field(ge=0, le=6)] = 3.2  # smallest entropy of such a value, in bits per character
+    secret: bool = True  # random values after names such as password or token, passwords in URLs: <SECRET>
+    min_entropy: Annotated[float, Field(ge=0, le=6)] = 3.2  # smallest entropy of a random value, in bits per character
     extra: dict[str, str] = Field(default_factory=dict)  # further kinds: name and regular expression
-    code: Literal["secrets", "leave", "all"] = "secrets"  # what is redacted in code
+    code: Literal["secrets", "leave", "all"] = "secrets"  # kinds that are redacted in code
     leave_examples: bool = True  # example.com, private and documentation addresses, 555-01xx, test cards, ...EXAMPLE
     placeholder: str = "<{kind}>"  # the replacement; {kind} is the kind's name
 
@@ -82,7 +82,7 @@ class Redact(Step):
             raise Refusal("email", "every kind is switched off, so nothing would be redacted")
 
     def apply(self, conversations: Sequence[Conversation], context: Context) -> Iterator[Conversation]:
-        """Yield the redacted conversations; counts rows by their kinds, and matches by kind."""
+        """Yield the redacted conversations; count rows by their kinds, and matches by kind."""
         everywhere = self._finders(with_personal_data=True)
         in_code = [] if self.code == "leave" else self._finders(with_personal_data=self.code == "all")
         of_roles, finds = frozenset[str](self.of_roles), Counter[str]()
@@ -107,7 +107,7 @@ class Redact(Step):
             context.audit.add(context.stage, finds=finds)
 
     def _finders(self, with_personal_data: bool) -> list[Finder]:
-        """The finders of all kinds, secrets first: they are the most certain and may contain what looks like others."""
+        """List the finders, secrets first, because these are the most certain and may contain other kinds."""
         finders: list[Finder] = []
         if self.private_key:
             finders.append(self._finder("PRIVATE_KEY", secrets.PRIVATE_KEY, lambda text: "PRIVATE KEY" in text))
@@ -142,7 +142,7 @@ class Redact(Step):
         might_match: Callable[[str], object] = bool,
         rest: personal_data.Rest = lambda match, leave_examples: "",
     ) -> Finder:
-        """Replaces the matches of a pattern that `rest` confirms, in texts that might have any."""
+        """Build a finder that replaces the matches of a pattern that `rest` confirms."""
         placeholder, leave_examples = self._placeholder(kind), self.leave_examples
 
         def redact(text: str, found: Counter[str]) -> str:
@@ -158,7 +158,7 @@ class Redact(Step):
         return Finder(might_match, redact)
 
     def _secret_finders(self) -> Iterator[Finder]:
-        """Replace random values of names such as password, and passwords in URLs."""
+        """Yield finders of random values after names such as password, and of passwords in URLs."""
         placeholder = self._placeholder("SECRET")
 
         def redact_named(text: str, found: Counter[str]) -> str:
@@ -204,7 +204,7 @@ def _has_digits(text: str) -> bool:
 
 
 def _excerpt(conversation: Conversation, placeholders: Sequence[str]) -> str:
-    """The redacted text around the first placeholder of each kind."""
+    """Return the redacted text around the first placeholder of each kind."""
     text = "\n".join((str(conversation), *conversation.references))
     starts = sorted(start for placeholder in placeholders if (start := text.find(placeholder)) >= 0)
     around = (text[max(0, start - MAX_EXCERPT) : start + MAX_EXCERPT] for start in starts)

@@ -32,14 +32,14 @@ API_KEYS: dict[str, str] = {
     "SG.": r"SG\.[A-Za-z0-9_-]{22}\.[A-Za-z0-9_-]{43}",  # SendGrid
     ":AA": r"[0-9]{8,10}:AA[A-Za-z0-9_-]{33}",  # Telegram
 }
-"""Keys of known form, by a part of each that is tested first."""
+"""Patterns of keys with a known form, by a substring that is searched first."""
 API_KEY = re.compile(rf"{_START}(?:{'|'.join(dict.fromkeys(API_KEYS.values()))}){_END}")
 
 PRIVATE_KEY = re.compile(
     r"-----BEGIN [A-Z0-9 ]{0,30}PRIVATE KEY(?: BLOCK)?-----(?:(?:(?!-----)[\s\S])*+-----END [A-Z0-9 ]{0,30}PRIVATE KEY"
     r"(?: BLOCK)?-----|(?:(?:\s|\\[nr])*+[A-Za-z0-9+/=]{16,}+)++)"
 )
-"""A block in PEM or OpenPGP armour; if it is cut off, the lines of its key."""
+"""A block in PEM or OpenPGP armour; if the block is cut off, its header and the lines of its key."""
 
 JWT = re.compile(rf"{_START}eyJ[A-Za-z0-9_-]{{8,}}+\.eyJ[A-Za-z0-9_-]{{8,}}+\.[A-Za-z0-9_-]{{8,}}+")
 """A JSON web token (RFC 7519): three parts, the first two JSON objects in base64."""
@@ -71,26 +71,26 @@ EXAMPLE_KEY = re.compile(r"EXAMPLE|example|[xX]{4}|your|YOUR")
 
 
 def might_have_api_key(text: str) -> bool:
-    """A fast test before `API_KEY`."""
+    """Fast check that skips texts in which `API_KEY` cannot match."""
     return any(part in text for part in API_KEYS)
 
 
 def api_key(match: re.Match[str], leave_examples: bool) -> str | None:
-    """A key of known form. Examples: keys that contain EXAMPLE or XXXX."""
+    """Confirm a key of known form. Examples are keys that contain EXAMPLE or XXXX."""
     return None if leave_examples and EXAMPLE_KEY.search(match.group()) else ""
 
 
 def might_have_secret(text: str) -> bool:
-    """A fast test before `SECRET`."""
+    """Fast check that skips texts in which `SECRET` cannot match."""
     return LONG.search(text) is not None and any(hint in lower for lower in (text.lower(),) for hint in HINTS)
 
 
 CHARACTERS_PER_CHANGE = 5
-"""In a random value, the kind of character (digit, upper case, lower case) changes at least once in this many."""
+"""In a random value, the kind of character (digit, upper, lower case) changes once in this many, or more often."""
 
 
 def entropy(text: str) -> float:
-    """Shannon entropy of a text's characters, in bits per character."""
+    """Compute the Shannon entropy of a text's characters, in bits per character."""
     return -sum(count / len(text) * math.log2(count / len(text)) for count in Counter(text).values())
 
 
@@ -98,8 +98,9 @@ def is_random(value: str, min_entropy: float) -> bool:
     """Whether a value looks random: letters and digits that alternate often, enough entropy, and no placeholder.
 
     Args:
-        value: the value.
-        min_entropy: in bits per character; 32 hexadecimal digits have about 3.6, 20 letters and digits about 4.
+        value: the value that follows the name of a secret.
+        min_entropy: smallest entropy in bits per character; 32 hexadecimal digits have about 3.6,
+            20 letters and digits 4.
     """
     if PLACEHOLDER_VALUE.search(value) or not any(map(str.isdigit, value)) or not any(map(str.isalpha, value)):
         return False

@@ -186,7 +186,7 @@ class Clean(Step):
     def _flaws(
         self, conversation: Conversation, kinds: dict[str, None], patterns: AnswerPatterns
     ) -> Iterator[tuple[str, str]]:
-        """Yield each flaw of a row after the policy for it: drop or report."""
+        """Yield pairs of a policy (drop or report) and the flaw to which it applies."""
         if self.mojibake == "drop" and "mojibake" in kinds:
             yield self.mojibake, "mojibake"
         if self.lost_characters == "drop" and any(characters.LOST in text for text in _texts(conversation)):
