@@ -15,6 +15,7 @@ from instruct_lab.batching.example import SUPERVISED_DECODER, Example, ExampleTr
 from instruct_lab.batching.layouts import LayoutEncoder, layout_encoder
 from instruct_lab.batching.loader import BatchLoader
 from instruct_lab.batching.overlong import Overlong, shorten
+from instruct_lab.batching.spelled_tokens import REASON, SpecialTokensInText, spells_special_token
 from instruct_lab.config import Component, component
 from instruct_lab.data import Audit, Conversation
 from instruct_lab.errors import InstructLabError
@@ -42,6 +43,8 @@ class Batching(Component, ABC):
     max_tokens: Annotated[int, Field(ge=2)] | None = 1024  # maximum number of tokens in an example; null: no limit
     overlong: Overlong = "drop"  # error, drop, truncate_prompt (cuts its middle), truncate_response (cuts its end)
 
+    special_tokens_in_text: SpecialTokensInText = "ordinary"  # spelled in messages: ordinary text, or (parse) tokens
+
     @abstractmethod
     def collate(self, examples: Sequence[Example], pad_token_id: int | None) -> Batch:
         """Join examples to one batch; the attention mask depends on their lengths, never on the pad id."""
@@ -53,7 +56,15 @@ class Batching(Component, ABC):
 
     def encoding_settings(self) -> dict[str, Any]:
         """Return the settings that affect examples, for the cache key; a class that overrides `encode` adds its own."""
-        return {"max_tokens": self.max_tokens, "overlong": self.overlong}
+        return {
+            "max_tokens": self.max_tokens,
+            "overlong": self.overlong,
+            "special_tokens_in_text": self.special_tokens_in_text,
+        }
+
+    def layout_encoder(self, layout: Layout, template: Template, tokenizer: PreTrainedTokenizerBase) -> LayoutEncoder:
+        """Return what encodes conversations in a layout."""
+        return layout_encoder(layout, template, tokenizer, self.special_tokens_in_text == "parse")
 
     def encode(
         self,
@@ -82,12 +93,14 @@ class Batching(Component, ABC):
         Raises:
             InstructLabError: the template or the tokenizer cannot be used, or an overlong conversation is an error.
         """
-        encoder = layout_encoder(layout, template, tokenizer)
+        encoder = self.layout_encoder(layout, template, tokenizer)
         rows_in = rows_out = 0
         rows = iter(conversations)
         while chunk := list(itertools.islice(rows, CHUNK)):
             rows_in += len(chunk)
             for conversation, example in zip(chunk, _encode_chunk(chunk, encoder), strict=True):
+                if spells_special_token(conversation, tokenizer):
+                    audit.record(STAGE, "reported", f"{split}: {REASON}", conversation)
                 if isinstance(example, RefusedConversation):
                     if refused is None:
                         raise example
@@ -117,7 +130,7 @@ class Batching(Component, ABC):
         layout: Layout = SUPERVISED_DECODER,
     ) -> list[list[int]]:
         """Encode prompts up to the header that opens the answer: a prefix of the ids of the (possibly cut) example."""
-        encoder = layout_encoder(layout, template, tokenizer)
+        encoder = self.layout_encoder(layout, template, tokenizer)
         return encoder.prompts(self._cut_to_fit(conversations, encoder))
 
     def loader(

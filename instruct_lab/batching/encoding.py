@@ -53,12 +53,14 @@ class SegmentEncoder:
 
     Args:
         tokenizer: a fast tokenizer (from the `tokenizers` library).
+        parses_special: whether special tokens spelled in contents are these tokens instead of ordinary text.
 
     Raises:
         InstructLabError: the tokenizer is slow.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, parses_special: bool = False) -> None:
+        self._parses_special = parses_special
         self._texts = TextIds(tokenizer)
         self._normalizer = tokenizer.backend_tokenizer.normalizer
         self._special = special_tokens(tokenizer)
@@ -130,7 +132,7 @@ class SegmentEncoder:
             must_cut = must_cut or segment.starts_answer
             if not segment.text:
                 continue
-            is_text = segment.role is not None and not segment.has_tokens
+            is_text = segment.role is not None and not segment.has_tokens and not self._parses_special
             ordinary = is_text and self._spells_special(segment.text)
             if must_cut or ordinary or current != (segment.trained, ordinary):
                 close()

@@ -23,14 +23,14 @@ class LayoutEncoder(ABC):
     Args:
         template: renders the text and marks the trained parts.
         tokenizer: encodes the text.
+        texts: encodes segments with the tokenizer.
     """
 
     nothing: str = "nothing to read"
     """The reason why a conversation gives no example."""
 
-    def __init__(self, template: Template, tokenizer: PreTrainedTokenizerBase) -> None:
-        self.template, self.tokenizer = template, tokenizer
-        self.texts = WrappedTexts(tokenizer)
+    def __init__(self, template: Template, tokenizer: PreTrainedTokenizerBase, texts: WrappedTexts) -> None:
+        self.template, self.tokenizer, self.texts = template, tokenizer, texts
 
     @abstractmethod
     def encode(self, conversations: Sequence[Conversation]) -> list[Example | None]:
@@ -55,14 +55,25 @@ class LayoutEncoder(ABC):
         return len(example.input_ids) - limit, 0
 
 
-def layout_encoder(layout: Layout, template: Template, tokenizer: PreTrainedTokenizerBase) -> LayoutEncoder:
-    """Return the encoder of a layout."""
+def layout_encoder(
+    layout: Layout, template: Template, tokenizer: PreTrainedTokenizerBase, parses_special: bool = False
+) -> LayoutEncoder:
+    """Return the encoder of a layout.
+
+    Args:
+        layout: the objective's input and the model family.
+        template: renders the text and marks the trained parts.
+        tokenizer: encodes the text.
+        parses_special: whether special tokens spelled in contents are these tokens instead of ordinary text.
+    """
+    texts = WrappedTexts(tokenizer, parses_special)
     if layout.family == "encoder-decoder":
-        whole: LayoutEncoder = PromptAndAnswer(template, tokenizer)
         if layout.reads == "text":
-            return WholeText(template, tokenizer)
+            return WholeText(template, tokenizer, texts)
+        whole: LayoutEncoder = PromptAndAnswer(template, tokenizer, texts)
     else:
-        whole = Aligned(template, tokenizer, every_token=layout.reads == "text", wrapped=layout.family == "encoder")
+        is_text, is_encoder = layout.reads == "text", layout.family == "encoder"
+        whole = Aligned(template, tokenizer, texts, every_token=is_text, wrapped=is_encoder)
     return Pairs(whole) if layout.reads == "pairs" else whole
 
 
@@ -72,14 +83,20 @@ class Aligned(LayoutEncoder):
     Args:
         template: renders the text and marks the trained parts.
         tokenizer: encodes the text.
+        texts: encodes segments with the tokenizer.
         every_token: whether every token may be trained, even if the template does not mark it.
         wrapped: whether to put the text between the tokenizer's own special tokens, which are never trained.
     """
 
     def __init__(
-        self, template: Template, tokenizer: PreTrainedTokenizerBase, every_token: bool, wrapped: bool
+        self,
+        template: Template,
+        tokenizer: PreTrainedTokenizerBase,
+        texts: WrappedTexts,
+        every_token: bool,
+        wrapped: bool,
     ) -> None:
-        super().__init__(template, tokenizer)
+        super().__init__(template, tokenizer, texts)
         self._every_token = every_token
         self._wrapped = wrapped
 
@@ -178,7 +195,7 @@ class Pairs(LayoutEncoder):
     nothing = "no chosen and rejected answer"
 
     def __init__(self, single: LayoutEncoder) -> None:
-        super().__init__(single.template, single.tokenizer)
+        super().__init__(single.template, single.tokenizer, single.texts)
         self._single = single
 
     def encode(self, conversations: Sequence[Conversation]) -> list[Example | None]:

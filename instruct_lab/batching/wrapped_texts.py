@@ -22,10 +22,12 @@ class WrappedTexts:
 
     Args:
         tokenizer: encodes the texts.
+        parses_special: whether special tokens spelled in contents are these tokens instead of ordinary text.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, parses_special: bool = False) -> None:
         self._tokenizer: Any = tokenizer
+        self._parses_special = parses_special
 
     @functools.cached_property
     def encoder(self) -> SegmentEncoder:
@@ -34,7 +36,7 @@ class WrappedTexts:
         Raises:
             InstructLabError: the tokenizer is slow.
         """
-        return SegmentEncoder(self._tokenizer)
+        return SegmentEncoder(self._tokenizer, self._parses_special)
 
     def wrap(self, input_ids: list[int], labels: list[int]) -> tuple[list[int], list[int]]:
         """Add the special tokens before and after the ids, unless they are there already; their labels are ignored."""
@@ -71,7 +73,9 @@ class WrappedTexts:
     def _call(self, texts: Sequence[str], argument: str) -> list[list[int]]:
         if not texts:
             return []
-        encoded = self._tokenizer(**{argument: list(texts)}, add_special_tokens=True, split_special_tokens=True)
+        encoded = self._tokenizer(
+            **{argument: list(texts)}, add_special_tokens=True, split_special_tokens=not self._parses_special
+        )
         return [list(ids) for ids in encoded["input_ids"]]
 
     @functools.cached_property

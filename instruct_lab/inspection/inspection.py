@@ -69,6 +69,8 @@ def inspect(
     else:
         rows = inspector.examples(split or "train", range(row, row + 1) if row is not None else range(num))
     _show(rows, ids=ids, html=html, as_json=as_json, console=console)
+    for warning in audit.facts.get("warnings", []) if not as_json else []:
+        console.print(f"warning: {warning}", style="yellow", markup=False, highlight=False)
     if error is not None:
         raise error
 

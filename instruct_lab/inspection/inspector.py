@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from instruct_lab.batching import IGNORED, Example
-from instruct_lab.batching.layouts import layout_encoder
 from instruct_lab.batching.token_spans import Span, TokenReader
 from instruct_lab.config.spelling import nearest
 from instruct_lab.data import Audit, Conversation
@@ -51,7 +50,9 @@ class Inspector:
 
         self._tokenizer = Workspace(self._experiment).tokenizer
         self._reader = TokenReader(self._tokenizer)
-        self._encoder = layout_encoder(self._experiment.layout, self._experiment.template, self._tokenizer)
+        self._encoder = self._experiment.batching.layout_encoder(
+            self._experiment.layout, self._experiment.template, self._tokenizer
+        )
         self._data = InstructionData(self._experiment, self._tokenizer, self._cache_path, self._audit)
 
     # ---- examples

@@ -23,7 +23,9 @@ STYLES = {"dropped": "red", "truncated": "yellow", "added": "green"}
 
 
 def show(console: Console, audit: dict[str, Any]) -> None:
-    """Print a row for each stage that changed something, and the tokens of each split; one line if nothing changed.
+    """Print a row for each stage that changed something, the tokens of each split, and warnings.
+
+    If nothing changed, it is one line.
 
     Args:
         console: may be narrow, or lack Unicode.
@@ -39,6 +41,8 @@ def show(console: Console, audit: dict[str, Any]) -> None:
     if tokens:
         console.print()
         console.print(_token_table(tokens, ascii_only))
+    for warning in audit.get("facts", {}).get("warnings", []):
+        console.print(_to_encoding(f"warning: {warning}", console), style="yellow", markup=False, highlight=False)
 
 
 def _describe_unchanged(tokens: dict[str, Any]) -> str:

@@ -13,11 +13,13 @@ from typing import Any
 import pytorch_lightning as pl
 
 from instruct_lab.batching import BatchLoader, Example
+from instruct_lab.batching.base import STAGE as BATCHING
 from instruct_lab.batching.efficiency import packed_share, padding_share
 from instruct_lab.batching.encoded import EncodeRows
 from instruct_lab.batching.fingerprint import tokenizer_fingerprint
 from instruct_lab.batching.layouts import train_last_answer
 from instruct_lab.batching.reference import ReferencedExamples
+from instruct_lab.batching.spelled_tokens import warn_of_spelled_tokens
 from instruct_lab.batching.table import ExampleTable
 from instruct_lab.batching.token_statistics import token_statistics
 from instruct_lab.cache import Entry, Stage, Store, describe
@@ -121,6 +123,9 @@ class InstructionData(pl.LightningDataModule):
                 experiment.data.allowed_broken_share,
             )
             encode.write(path, audit)
+            if experiment.batching.special_tokens_in_text == "ordinary":
+                warning = warn_of_spelled_tokens(audit, BATCHING, split, len(conversations))
+                audit.facts.setdefault("warnings", []).extend([warning] if warning else [])
             written = ExampleTable(path)
             digest.update(f"{split}:{written.fingerprint()};".encode())
             audit.facts.setdefault("examples", {})[split] = len(written)

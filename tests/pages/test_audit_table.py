@@ -156,3 +156,9 @@ def test_a_sparkline_shows_every_bin_that_holds_something():
     assert len(sparkline(range(30), 15)) == 15
     assert sparkline([1, 2], ascii_only=True).isascii()
     assert sparkline([]) == ""
+
+
+def test_warnings_stand_below_the_tables_as_they_are():
+    audit = default_run()
+    audit["facts"]["warnings"] = ["train: [bold] 3 of 10 texts"]
+    assert "warning: train: [bold] 3 of 10 texts" in printed(audit).splitlines()[-1]

@@ -1,0 +1,40 @@
+"""Texts that spell special tokens, as a text to which a chat template was applied already does."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from instruct_lab.data import Audit, Conversation
+from instruct_lab.template import special_tokens
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+SpecialTokensInText = Literal["ordinary", "parse"]
+REASON = "text spells special tokens of the tokenizer"
+WARNED_SHARE = 0.1
+"""The share of a split's texts above which a template was probably applied to them already."""
+
+
+def spells_special_token(conversation: Conversation, tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether a message contains the text of a special token."""
+    search = special_tokens(tokenizer).pattern.search
+    return any(search(message.content) for message in (*conversation.messages, *conversation.rejected))
+
+
+def warn_of_spelled_tokens(audit: Audit, stage: str, split: str, num_rows: int) -> str | None:
+    """Return a warning if many texts of a split spell special tokens, which are encoded as ordinary text.
+
+    Args:
+        audit: has the texts counted for `REASON`.
+        stage: the stage that counted them.
+        split: the split.
+        num_rows: the number of its texts.
+    """
+    tally = audit.tallies.get((stage, "reported", f"{split}: {REASON}"))
+    if tally is None or tally.count <= WARNED_SHARE * num_rows:
+        return None
+    return (
+        f"{split}: {tally.count:,} of {num_rows:,} texts spell special tokens, as if a chat template had been applied "
+        "to them already. They are encoded as ordinary text; batching.special_tokens_in_text=parse makes them tokens."
+    )
