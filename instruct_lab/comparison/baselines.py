@@ -81,7 +81,9 @@ def _differences(
     results: Sequence[Metrics], indices: Sequence[int], best_runs: Mapping[str, int]
 ) -> dict[str, Estimate]:
     gains = {name: results[run].get(name, {}).get(DIFFERENCE) for name, run in best_runs.items() if run in indices}
-    return {name: Estimate(-gain.value, -gain.high, -gain.low) for name, gain in gains.items() if gain is not None}
+    return {
+        name: Estimate(0 - gain.value, 0 - gain.high, 0 - gain.low) for name, gain in gains.items() if gain is not None
+    }
 
 
 def notes_on(runs: Sequence[str], values: Sequence[MetricValue | None]) -> list[str]:

@@ -105,7 +105,7 @@ def _reference_tokens(tokenizer: Any, predictions: Sequence[Prediction]) -> list
     references = all_references(predictions)
     if not references:
         return [0] * len(predictions)
-    lengths = iter(map(len, tokenizer(references, add_special_tokens=False)["input_ids"]))
+    lengths = iter(map(len, tokenizer(references, add_special_tokens=False, verbose=False)["input_ids"]))
     return [max((next(lengths) for _ in one.references), default=0) for one in predictions]
 
 
