@@ -1,4 +1,4 @@
-"""What a model is: weights, a tokenizer, and how they are loaded."""
+"""The base class of models: weights, a tokenizer, and settings for loading them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @component
 class Model(Component, ABC):
-    """Weights and a tokenizer of one family, and how they are loaded."""
+    """Base class of the model families: weights, a tokenizer, and settings for loading them."""
 
     family: ClassVar[str]
     """`decoder`, `encoder-decoder` or `encoder`."""
@@ -35,16 +35,16 @@ class Model(Component, ABC):
     auto_class: ClassVar[str]
     """The class of transformers that chooses the architecture."""
 
-    weights: Weights  # where the weights and their tokenizer come from
-    tokenizer: Tokenizer = Field(default_factory=Tokenizer)  # what is changed about the tokenizer
-    attention: Literal["sdpa", "eager", "flash_attention_2", "flex_attention"] = "sdpa"  # which implementation
-    dtype: Literal["float32", "bfloat16"] = "float32"  # of the weights in memory
+    weights: Weights  # source of the weights and their tokenizer
+    tokenizer: Tokenizer = Field(default_factory=Tokenizer)  # changes to the tokenizer
+    attention: Literal["sdpa", "eager", "flash_attention_2", "flex_attention"] = "sdpa"  # attention implementation
+    dtype: Literal["float32", "bfloat16"] = "float32"  # dtype of the weights in memory
     gradient_checkpointing: bool = False  # compute activations twice instead of keeping them: less memory, more time
     rope_scaling: RopeScaling | None = None  # stretch rotary positions, for longer texts than in pretraining
-    quantization: Literal["8bit", "4bit"] | Quantization | None = None  # of frozen weights; by name: default settings
-    allow_pickle: bool = False  # read pickled weights if there are no safetensors: unpickling can run code
+    quantization: Literal["8bit", "4bit"] | Quantization | None = None  # quantise frozen weights; null: no quantisation
+    allow_pickle: bool = False  # read pickled weights if there are no safetensors; unpickling can run any code
     trust_remote_code: bool = False  # run the Python files that come with the weights
-    declared_facts: ModelFacts | None = None  # until the weights are downloaded: see ModelFacts
+    declared_facts: ModelFacts | None = None  # facts that are used until the model is downloaded; see ModelFacts
 
     @property
     def runs_remote_code(self) -> bool:
@@ -53,19 +53,20 @@ class Model(Component, ABC):
 
     @property
     def is_quantized(self) -> bool:
-        """Whether frozen weights are quantised, so that they cannot train."""
+        """Whether the weights are quantised, so that they cannot be trained."""
         return self.quantization is not None
 
     @property
     def tokenizer_reason(self) -> str | None:
-        """Why the tokenizer does not go with these weights; None if it does."""
+        """Reason why the tokenizer does not fit these weights; None if it fits."""
         return self.tokenizer.misfit(self.weights, self.family)
 
     def facts(self, cache_path: Path) -> ModelFacts:
-        """What is known of the model without downloading anything and without reading weights.
+        """Return the facts that are known without downloading anything and without reading weights.
 
-        Read from the files that are on this machine (`config.json`, the header of a GGUF file) or the settings of
-        random weights; before the model is downloaded, the declared facts. Loads neither torch nor transformers.
+        They are read from files on this machine (`config.json`, the header of a GGUF file) or from the settings of
+        random weights. Until the model is downloaded, they are the declared facts. Neither torch nor transformers is
+        loaded.
 
         Args:
             cache_path: folder for downloads and conversions.
@@ -75,7 +76,7 @@ class Model(Component, ABC):
         return found if found != unknown else self.declared_facts or unknown
 
     def problems(self) -> Iterator[Problem]:
-        """What cannot run on this machine, and weights that this family or these permissions do not allow."""
+        """Report settings that cannot run on this machine, and weights that the family or the permissions exclude."""
         if self.attention in ("flash_attention_2", "flex_attention") and (reason := self._attention_reason()):
             yield Problem(
                 key="attention", value=self.attention, reason=reason, suggestion="sdpa", kind="unavailable_here"
@@ -90,7 +91,7 @@ class Model(Component, ABC):
         yield from self.weights.problems_in_model(self.family, self.allow_pickle)
 
     def _attention_reason(self) -> str | None:
-        """Why an attention implementation for GPUs cannot run here."""
+        """Return why the attention implementation cannot run on this machine; None if it can."""
         from instruct_lab.model.hardware import no_gpu
 
         if self.attention == "flash_attention_2" and importlib.util.find_spec("flash_attn") is None:
@@ -100,7 +101,7 @@ class Model(Component, ABC):
         return None
 
     def _quantization(self) -> Quantization | None:
-        """The settings of `quantization`, if it is given by name."""
+        """Return the settings of `quantization`; a name stands for the default settings."""
         if isinstance(self.quantization, str):
             return Quantization(bits=8 if self.quantization == "8bit" else 4)
         return self.quantization
@@ -108,15 +109,15 @@ class Model(Component, ABC):
     def load_tokenizer(
         self, cache_path: Path, texts: Callable[[], Iterable[str]] | None = None
     ) -> PreTrainedTokenizerBase:
-        """The tokenizer with its settings applied, without reading weights.
+        """Load the tokenizer and apply its settings, without reading weights.
 
         Args:
             cache_path: folder for downloads and conversions.
             texts: returns the texts of the run's training data; called only for a tokenizer that is trained on them.
 
         Raises:
-            InstructLabError: it does not exist, cannot be downloaded or read, does not go with the weights, or has no
-                token that could pad.
+            InstructLabError: the tokenizer does not exist, cannot be downloaded or read, does not fit the weights, or
+                has no token that can be used for padding.
         """
         reason = self.tokenizer_reason
         if reason:
@@ -126,19 +127,19 @@ class Model(Component, ABC):
     def load(
         self, tokenizer: PreTrainedTokenizerBase, cache_path: Path, head: Literal["language", "score"] = "language"
     ) -> LoadedModel:
-        """The model in evaluation mode, on the CPU.
+        """Load the model in evaluation mode; it is on the CPU unless its weights are quantised.
 
-        The embeddings have a row for every token; rows of new tokens start at the mean of the others. Of the
-        checkpoint's own defaults for generation only its special tokens are kept: `generation` decides the rest.
+        The embeddings have a row for every token; rows of new tokens start at the mean of the others. The checkpoint's
+        own defaults for generation are dropped, except special tokens: the config group `generation` sets the others.
 
         Args:
-            tokenizer: what `load_tokenizer` returned.
+            tokenizer: the tokenizer that `load_tokenizer` returned.
             cache_path: folder for downloads and conversions.
-            head: `language`: logits over the vocabulary; `score`: one number for a whole text, by a new head.
+            head: `language`: logits over the vocabulary; `score`: one number for a whole text, from a new head.
 
         Raises:
             InstructLabError: the weights do not exist, cannot be downloaded or read, are pickled, or lack a tensor; or
-                this family has no such head.
+                the family does not support the head.
         """
         from instruct_lab.model.embeddings import fit_embeddings
         from instruct_lab.model.generation_defaults import special_tokens_config
@@ -170,7 +171,7 @@ class Model(Component, ABC):
         )
 
     def _check_loadable(self, head: str) -> None:
-        """Refuse what `check` would have reported, before anything is downloaded."""
+        """Refuse an unsupported head and any setting that `problems` reports, before anything is downloaded."""
         if head == "score" and self.family == "encoder-decoder":
             raise InstructLabError(
                 "An encoder-decoder gives no score of a whole text",
@@ -185,19 +186,19 @@ class Model(Component, ABC):
             )
 
     def inputs(self, cache_path: Path) -> list[Input]:
-        """The pinned files that the weights come from, downloaded if they are not here yet."""
+        """Return the files that the weights are read from; download them if they are not on this machine."""
         return self.weights.inputs(cache_path, self.allow_pickle)
 
     def tokenizer_inputs(self, cache_path: Path) -> list[Input]:
-        """Local files that the tokenizer is read from, which the user may change between runs."""
+        """Return the local files that the tokenizer is read from; the user may change them between runs."""
         return self.tokenizer.inputs(self.weights, cache_path)
 
 
 def _checkpoint_gradients(model: PreTrainedModel) -> None:
-    """Keep few activations and compute the others again in the backward pass."""
+    """Switch on gradient checkpointing: most activations are computed again in the backward pass."""
     enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
     try:
-        enable({"use_reentrant": False})  # gradients then pass through frozen embeddings, too
+        enable({"use_reentrant": False})  # gradients then also pass through frozen embeddings
     except ValueError as error:
         raise InstructLabError(
             f"Models of the class {model.config.model_type} keep all their activations",

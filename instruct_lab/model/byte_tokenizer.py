@@ -1,4 +1,4 @@
-"""A tokenizer made of the 256 bytes, and the special tokens of models with random weights."""
+"""A tokenizer of the 256 bytes, and the special tokens of models with random weights."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ ENCODER_DECODER_TOKENS = ("<pad>", "</s>", "<mask>", *(f"<extra_id_{number}>" fo
 
 
 def special_tokens_of(family: str) -> tuple[str, ...]:
-    """The special tokens of a random model: those of ChatML, of BERT, or of T5 and BART together."""
+    """Return the special tokens of random models of a family: ChatML's, BERT's, or T5's together with BART's."""
     tokens = {"decoder": DECODER_TOKENS, "encoder": ENCODER_TOKENS, "encoder-decoder": ENCODER_DECODER_TOKENS}
     return tokens[family]
 
 
 def byte_tokenizer(family: str = "decoder") -> Any:
-    """A byte-level tokenizer with the family's special tokens: a text is its UTF-8 bytes, so nothing is unknown."""
+    """Build a tokenizer of UTF-8 bytes with the family's special tokens; it can encode every text."""
     from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
 
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())  # one printable letter for each of the 256 bytes
@@ -32,7 +32,7 @@ def byte_tokenizer(family: str = "decoder") -> Any:
 
 
 def wrap_backend(backend: Any, family: str) -> Any:
-    """A tokenizer of transformers around a byte-level one; it adds the family's special tokens around each text."""
+    """Wrap a byte-level tokenizer as a transformers tokenizer that adds the family's special tokens to each text."""
     from tokenizers import decoders, processors
     from transformers import PreTrainedTokenizerFast
 

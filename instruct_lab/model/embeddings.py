@@ -1,4 +1,4 @@
-"""Rows of the embeddings for tokens that were not pretrained."""
+"""Embedding rows of tokens that were not pretrained."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from typing import Any
 
 
 def fit_embeddings(model: Any, tokenizer: Any) -> tuple[int, ...]:
-    """Give every token a row, in the output projection too; rows of new tokens start at the mean of the others.
+    """Add rows for new tokens to the embeddings and the output projection; they start at the mean of the others.
 
-    A row drawn at random can dominate the softmax; the mean cannot (Hewitt, 2021, "Initializing new word embeddings for
-    pretrained language models"). A row that the weights keep in reserve counts as new once a new token uses it. No
-    random number is drawn.
+    A random row can dominate the softmax; the mean cannot (Hewitt, 2021, "Initializing new word embeddings for
+    pretrained language models"). A spare row of the weights counts as new once a new token uses it. No random number is
+    drawn.
 
     Args:
-        model: changed in place; its input and output embeddings may be one tensor.
-        tokenizer: with `added_token_ids`, if tokens were added.
+        model: the model, which is changed in place; its input and output embeddings may be one tensor.
+        tokenizer: the tokenizer; it has `added_token_ids` if tokens were added.
 
     Returns:
-        The ids of the new rows, in order.
+        The indices of the new rows, in order.
     """
     import torch
 
@@ -38,6 +38,6 @@ def fit_embeddings(model: Any, tokenizer: Any) -> tuple[int, ...]:
             bias = getattr(layer, "bias", None)
             parts |= {} if bias is None else {id(bias): bias}
     with torch.no_grad():
-        for part in parts.values():  # tied weights only once
+        for part in parts.values():  # tied weights are changed only once
             part[rows] = part[old].float().mean(dim=0).to(part.dtype)
     return tuple(rows.tolist())

@@ -1,4 +1,4 @@
-"""What is known of a model before its weights are read, without torch and transformers."""
+"""Facts about a model that are known before its weights are read, without torch and transformers."""
 
 from __future__ import annotations
 
@@ -12,59 +12,59 @@ from pydantic import Field
 from instruct_lab.config import Component, component
 
 WIDTHS = ("hidden_size", "d_model", "n_embd", "dim")
-"""What configurations call the width of the residual stream."""
+"""Names of the width of the residual stream in configurations."""
 
 TABLE_LENGTHS = ("max_position_embeddings", "n_positions")
-"""What configurations call the number of rows of a table of positions."""
+"""Names of the number of position embeddings in configurations."""
 
 WITH_TABLE = frozenset({
     "albert", "bart", "bert", "bigbird_pegasus", "blenderbot", "blenderbot-small", "camembert", "deberta", "deberta-v2",
     "distilbert", "electra", "ernie", "gpt2", "gpt_bigcode", "gpt_neo", "marian", "mbart", "mpnet", "openai-gpt", "opt",
     "pegasus", "roberta", "xlm-roberta",
 })  # fmt: skip
-"""Architectures (model types of transformers) with absolute positions in a table, learned or not, which limits the
-length of a text."""
+"""Architectures (model types of transformers) with a table of position embeddings, learned or fixed. The table limits
+the length of a text."""
 
 ROWS_FOR_PADDING = {"roberta": 2, "xlm-roberta": 2, "camembert": 2, "mpnet": 2}
-"""Rows of that table that no token uses, since positions are counted from the padding's own."""
+"""Number of unused rows in the table of position embeddings, since positions start after the pad token's id."""
 
 WITH_BIASES = WITH_TABLE | {
     "bloom", "codegen", "gpt_neox", "gptj", "led", "m2m_100", "persimmon", "phi", "qwen2", "qwen2_moe", "stablelm",
     "starcoder2",
 }  # fmt: skip
-"""Architectures that have biases whatever their settings."""
+"""Architectures that have biases with any settings."""
 
 BIAS_SETTINGS = (
     "attention_bias", "attention_in_bias", "attention_out_bias", "bias", "classifier_bias", "decoder_bias", "mlp_bias",
     "norm_bias", "qkv_bias", "use_bias",
 )  # fmt: skip
-"""Settings that add biases."""
+"""Settings in configurations that add biases."""
 
 WITHOUT_BIASES = frozenset({
     "gemma", "gemma2", "gemma3_text", "granite", "llama", "mistral", "mixtral", "mt5", "olmo2", "phi3",
     "qwen3", "qwen3_moe", "smollm3", "t5", "umt5",
 })  # fmt: skip
-"""Architectures that have no biases but those that a setting adds."""
+"""Architectures that have no biases unless a setting adds them."""
 
 
 @component
 class ModelFacts(Component):
-    """Facts about a model that are known before it is loaded; null: unknown.
+    """Facts about a model that are known before it is loaded. Null means unknown.
 
-    Absolute positions in a table (BERT, BART, GPT-2) limit the length of a text; rotary and relative ones (Llama, T5)
-    do not. An option declares facts that cannot be read from a file until the model is downloaded.
+    A table of position embeddings (BERT, BART, GPT-2) limits the length of a text; rotary and relative positions
+    (Llama, T5) do not. The option of a model that is downloaded declares the facts, for use before the download.
     """
 
     hidden_size: Annotated[int, Field(ge=1)] | None = None  # width of the residual stream
-    max_positions: Annotated[int, Field(ge=1)] | None = None  # longest text, in tokens; null too if it has no limit
+    max_positions: Annotated[int, Field(ge=1)] | None = None  # longest text, in tokens; null: unknown or no limit
     has_biases: bool | None = None  # whether any parameter is a bias
 
 
 def facts_of_config(config: Mapping[str, Any]) -> ModelFacts:
-    """Facts that a configuration of transformers gives.
+    """Return the facts that can be read from a configuration of transformers.
 
     Args:
-        config: the content of a `config.json`; fields that it lacks are unknown.
+        config: the content of a `config.json`; missing fields are unknown facts.
     """
     config = {**config, **(config.get("text_config") or {})}
     architecture = str(config.get("model_type", ""))
@@ -83,7 +83,7 @@ def facts_of_config(config: Mapping[str, Any]) -> ModelFacts:
 
 
 def facts_of_folder(folder: Path) -> ModelFacts:
-    """Facts that the `config.json` of a model folder gives; all unknown if there is none that can be read."""
+    """Return the facts in the `config.json` of a model folder; all are unknown if it cannot be read."""
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -10,7 +10,7 @@ from instruct_lab.model.base import Model
 
 @component
 class Decoder(Model):
-    """A causal language model: reads from left to right and predicts the next token."""
+    """A causal language model (Llama, GPT-2), which reads from left to right and predicts the next token."""
 
     family: ClassVar[str] = "decoder"
     auto_class: ClassVar[str] = "AutoModelForCausalLM"
@@ -18,7 +18,7 @@ class Decoder(Model):
 
 @component
 class EncoderDecoder(Model):
-    """A sequence-to-sequence model (T5, BART, Marian): reads a whole text, then writes another from left to right."""
+    """A sequence-to-sequence model (T5, BART, Marian), which reads a text and writes another one from left to right."""
 
     family: ClassVar[str] = "encoder-decoder"
     auto_class: ClassVar[str] = "AutoModelForSeq2SeqLM"
@@ -26,7 +26,7 @@ class EncoderDecoder(Model):
 
 @component
 class Encoder(Model):
-    """A masked language model (BERT): reads a whole text at once and fills in masked tokens."""
+    """A masked language model (BERT), which reads a whole text at once and predicts masked tokens."""
 
     family: ClassVar[str] = "encoder"
     auto_class: ClassVar[str] = "AutoModelForMaskedLM"

@@ -1,4 +1,4 @@
-"""The family that a model's configuration describes."""
+"""The family of a model: decoder, encoder-decoder or encoder."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ CLASSES = {"decoder": "Decoder", "encoder-decoder": "EncoderDecoder", "encoder":
 
 
 def family_of(model: Any) -> str:
-    """The family of a model of transformers, with or without adapters."""
+    """Return the family of a model of transformers, with or without adapters."""
     base = model.get_base_model() if hasattr(model, "get_base_model") else model  # without PEFT's wrapper
     return family_of_config(base.config)
 
 
 def family_of_config(config: Any) -> str:
-    """The family that a configuration of transformers describes.
+    """Return the family of the model that a configuration of transformers describes.
 
-    An architecture that transformers does not know, since its code comes with the weights, is an encoder if that code
-    has a masked language model and no causal one.
+    If the code of an architecture comes with the weights, the model is an encoder if this code has a masked language
+    model and no causal one.
     """
     from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
@@ -35,13 +35,13 @@ def family_of_config(config: Any) -> str:
 def check_family(config: Any, family: str, name: str) -> None:
     """Refuse a model of another family.
 
-    transformers would load it all the same: the decoder half of BART as a causal language model, or BERT as one that
-    sees the tokens it has to predict.
+    transformers would load it without an error: only the decoder of BART, or BERT as a causal language model that sees
+    the tokens it has to predict.
 
     Args:
         config: the configuration of transformers.
-        family: the family that the option loads.
-        name: what the user calls the model.
+        family: the expected family.
+        name: name of the model in error messages.
 
     Raises:
         InstructLabError: the configuration describes another family.
@@ -53,7 +53,7 @@ def check_family(config: Any, family: str, name: str) -> None:
 
     found = family_of_config(config)
     is_known = config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES | MODEL_FOR_MASKED_LM_MAPPING_NAMES
-    if found != family and (is_known or found == "encoder-decoder"):  # the code of other architectures knows best
+    if found != family and (is_known or found == "encoder-decoder"):  # for other architectures their own code decides
         raise InstructLabError(
             f"The architecture {config.model_type} is an {found}, and this option loads an {family}".replace(
                 "an decoder", "a decoder"

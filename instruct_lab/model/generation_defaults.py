@@ -1,16 +1,16 @@
-"""The defaults for generation that stay with a loaded model."""
+"""The generation defaults that a loaded model keeps."""
 
 from __future__ import annotations
 
 from typing import Any
 
 KEPT = ("decoder_start_token_id", "forced_bos_token_id", "forced_eos_token_id", "bad_words_ids")
-"""What an encoder-decoder needs to generate as it was trained: Marian must not generate its pad token, which starts its
-text; BART was trained to begin with a certain token."""
+"""Fields that an encoder-decoder needs to generate as it was trained: Marian must not generate its pad token, which is
+its start token, and BART has a forced first token."""
 
 
 def special_tokens_config(model: Any, tokenizer: Any) -> Any:
-    """A generation config with the checkpoint's special tokens, without its temperature, top_p or length."""
+    """Return a generation config with only the checkpoint's special tokens, without its other settings."""
     from transformers import GenerationConfig
 
     own = getattr(model, "generation_config", None)

@@ -1,4 +1,4 @@
-"""What hardware this machine has, found without loading a heavy library."""
+"""Detection of GPUs without loading torch."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import os
 from pathlib import Path
 
 DEVICES = ("/dev/nvidia[0-9]*", "/dev/kfd", "/dev/dxg")
-"""Files of the GPU drivers: NVIDIA, AMD, and Windows Subsystem for Linux."""
+"""Device files of GPU drivers: NVIDIA, AMD, and Windows Subsystem for Linux."""
 
 
 def has_gpu() -> bool:
-    """Whether torch can use a GPU here."""
+    """Whether torch can use a GPU on this machine."""
     return no_gpu() is None
 
 
 def no_gpu() -> str | None:
-    """Why no GPU can be used here; None if one can."""
+    """Return why torch cannot use a GPU on this machine; None if it can."""
     root = Path("/")
     if not any(True for device in DEVICES for _ in root.glob(device.lstrip("/"))):
         return "there is no GPU here"

@@ -13,18 +13,18 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LoadedModel:
-    """What `Model.load` returns, and what a tuning method takes and returns.
+    """A model that `Model.load` or a tuning method returns, with its tokenizer.
 
     Args:
-        model: the model of transformers, inside PEFT's wrapper once an adapter was added.
-        tokenizer: the tokenizer that it was loaded with.
+        model: the model of transformers, inside PEFT's wrapper if an adapter was added.
+        tokenizer: the tokenizer with which the model was loaded.
         family: `decoder`, `encoder-decoder` or `encoder`.
-        added_token_ids: rows of the embeddings that were not pretrained, because the tokenizer has new tokens. A method
-            that freezes the embeddings has to train these rows.
-        new_modules: names of modules that were not pretrained (the head that gives a score). Every tuning method trains
-            and saves them.
-        initial_adapter: the adapter's tensors before training, if the method moved part of the frozen weights into
-            them; None otherwise.
+        added_token_ids: embedding rows of new tokens, which were not pretrained. A tuning method that freezes the
+            embeddings has to train these rows.
+        new_modules: names of modules that were not pretrained, such as a score head. Every tuning method trains and
+            saves them.
+        initial_adapter: the adapter's tensors before training, if they were subtracted from the frozen weights; else
+            None.
     """
 
     model: Any
@@ -35,10 +35,10 @@ class LoadedModel:
     initial_adapter: Mapping[str, Tensor] | None = None
 
     def with_model(self, model: Any, **changes: Any) -> LoadedModel:
-        """The same facts about another model.
+        """Return a copy with another model.
 
         Args:
             model: the other model.
-            changes: fields that differ for it.
+            changes: other fields to change.
         """
         return dataclasses.replace(self, model=model, **changes)

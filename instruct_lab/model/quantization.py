@@ -1,4 +1,4 @@
-"""Weights in 8 or 4 bits while they are frozen, through bitsandbytes."""
+"""Quantisation of frozen weights to 8 or 4 bits, implemented by bitsandbytes."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ if TYPE_CHECKING:
     from transformers import BitsAndBytesConfig
 
 ON_CPU = (0, 50)
-"""The first version of bitsandbytes whose 4- and 8-bit layers train on a CPU."""
+"""First version of bitsandbytes that supports training with 4- and 8-bit layers on a CPU."""
 
 
 @component
 class Quantization(Component):
-    """The body's linear layers in 8 or 4 bits; embeddings, norms and the output layer keep `dtype`.
+    """Quantises linear layers to 8 or 4 bits; embeddings, norms and the output layer keep the model's `dtype`.
 
-    For adapters on models that would not fit otherwise (QLoRA: `tuning=lora model.quantization=4bit`): the quantised
-    weights cannot train, and an adapter that is merged into them is rounded. 8 bits: LLM.int8() (Dettmers et al.,
-    2022). 4 bits: blocks of 64 numbers with 16 levels (Dettmers et al., 2023, QLoRA). Runs on a GPU, and slowly on a
-    CPU.
+    For adapters on models that would not fit into memory otherwise (QLoRA: `tuning=lora model.quantization=4bit`).
+    Quantised weights cannot be trained, and merging an adapter into them rounds the result. 8 bits: LLM.int8()
+    (Dettmers et al., 2022). 4 bits: blocks of 64 weights with 16 levels (Dettmers et al., 2023, QLoRA). Works on a GPU,
+    and slowly on a CPU.
     """
 
-    bits: Literal[4, 8] = 4  # of each weight
-    levels: Literal["nf4", "fp4"] = "nf4"  # 4 bits: levels of a normal distribution, or floating point
-    double: bool = True  # 4 bits: quantise the scales of the blocks too, which saves 0.4 bits per weight
-    compute_dtype: Literal["float32", "bfloat16", "float16"] | None = None  # of products; null: the dtype of the model
+    bits: Literal[4, 8] = 4  # bits of each weight
+    levels: Literal["nf4", "fp4"] = "nf4"  # 4 bits: nf4, levels for normally distributed weights; fp4, floating point
+    double: bool = True  # 4 bits: also quantise the scales of the blocks, which saves 0.4 bits per weight
+    compute_dtype: Literal["float32", "bfloat16", "float16"] | None = None  # 4 bits: dtype of products; null: model's
 
     def __post_init__(self) -> None:
-        """Refuse settings for 4 bits if the weights have 8."""
+        """Refuse settings for 4 bits if `bits` is 8."""
         if self.bits == 8:
             for field, default in (("levels", "nf4"), ("double", True), ("compute_dtype", None)):
                 if getattr(self, field) != default:
                     raise Refusal(field, "applies to 4 bits, and bits is 8")
 
     def problems(self) -> Iterator[Problem]:
-        """A missing package, or one that cannot work without a GPU."""
+        """Report a package that is not installed, or that needs a GPU on a machine without one."""
         for package in ("bitsandbytes", "accelerate"):
             if importlib.util.find_spec(package) is None:
                 reason = f"needs the package {package}, which is not installed"
@@ -56,11 +56,11 @@ class Quantization(Component):
             yield Problem(key="", reason=reason, kind="unavailable_here")
 
     def config(self, dtype: Any, kept: list[str] | None) -> BitsAndBytesConfig:
-        """The configuration for transformers.
+        """Build the configuration for transformers.
 
         Args:
             dtype: torch dtype of the weights that are not quantised.
-            kept: names of modules that are not quantised; None: the output layer.
+            kept: names of modules that are not quantised; None: only the output layer.
         """
         import torch
         from transformers import BitsAndBytesConfig

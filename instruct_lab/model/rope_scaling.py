@@ -1,4 +1,4 @@
-"""Longer texts than in pretraining, by rotary positions that are closer together."""
+"""Scaling of rotary positions, for longer texts than in pretraining."""
 
 from __future__ import annotations
 
@@ -14,29 +14,31 @@ UNSCALED = ("default", None)
 
 @component
 class RopeScaling(Component):
-    """Rotary positions are stretched, so that a text may be `factor` times as long as in pretraining.
+    """Stretches rotary positions, so that a text can be `factor` times as long as in pretraining.
 
-    `linear` divides every position by the factor (Chen et al., 2023); `dynamic` raises the base of the frequencies once
-    a text is longer than in pretraining (NTK-aware); `yarn` stretches only low frequencies (Peng et al., 2023). Works
-    with models that have rotary positions (Llama, Qwen, Gemma, ModernBERT); if some layers attend to a window of the
-    text, only the others are stretched. Some training at the new length is needed to benefit.
+    `linear` divides every position by the factor (Chen et al., 2023). `dynamic` raises the base of the frequencies when
+    a text is longer than in pretraining (NTK-aware scaling). `yarn` stretches only low frequencies (Peng et al., 2023).
+    The model needs rotary positions (Llama, Qwen, Gemma, ModernBERT). In models with sliding-window layers, only the
+    other layers are stretched. Some training at the new length is needed to benefit.
     """
 
     type: Literal["linear", "dynamic", "yarn"] = "linear"  # how positions are stretched
-    factor: Annotated[float, Field(gt=1)]  # how many times as long
-    original_max_position_embeddings: Annotated[int, Field(ge=1)] | None = None  # in pretraining; null: from the config
+    factor: Annotated[float, Field(gt=1)]  # new maximum length divided by the length in pretraining
+    original_max_position_embeddings: Annotated[int, Field(ge=1)] | None = (
+        None  # maximum length in pretraining; null: from the model's configuration
+    )
 
     def apply(self, config: Any, name: str) -> Any:
-        """The model's configuration, changed in place; `max_position_embeddings` is the new length.
+        """Change the model's configuration in place and return it.
 
-        A model that was already scaled in this way (an export of such a run) is not changed.
+        A configuration that is already scaled in the same way, such as that of an exported model, is not changed.
 
         Args:
             config: the configuration of transformers.
-            name: what the user calls the model.
+            name: name of the model in error messages.
 
         Raises:
-            InstructLabError: the model has no rotary positions, or is scaled in another way.
+            InstructLabError: the model has no rotary positions, or is already scaled in another way.
         """
         rope = getattr(config, "rope_parameters", None)
         if not rope:
@@ -63,7 +65,7 @@ class RopeScaling(Component):
         return config
 
     def _parameters(self, rope: dict[str, Any]) -> dict[str, Any]:
-        """The parameters of the layers that attend to the whole text, if each kind of layer has its own."""
+        """Return the rotary parameters; if kinds of layers differ, those of layers that attend to the whole text."""
         nested = [value for value in rope.values() if isinstance(value, dict)]
         return rope.get("full_attention") or nested[0] if nested else rope
 
@@ -71,7 +73,7 @@ class RopeScaling(Component):
         parameters |= {"rope_type": self.type, "factor": self.factor}
         if self.type == "yarn":
             parameters["original_max_position_embeddings"] = original
-        if self.type == "dynamic":  # transformers takes the length in pretraining from here
+        if self.type == "dynamic":  # transformers reads the length in pretraining from this field
             config.max_position_embeddings = original
         else:
             config.max_position_embeddings = int(original * self.factor)

@@ -1,4 +1,4 @@
-"""The score that a model gives to a whole text."""
+"""The score of a whole text, from a model with a score head."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ if TYPE_CHECKING:
 
 
 def score_modules(model: Any, missing: list[str] | None = None) -> tuple[str, ...]:
-    """Names of the modules between the pretrained body and the score.
+    """Return the names of the modules that compute the score from the pretrained body's output.
 
     Args:
         model: a sequence classifier of transformers.
-        missing: names of the tensors that its weights lack; None: all of them.
+        missing: names of the tensors that the weights lack; None: all tensors.
     """
     body = getattr(model, model.base_model_prefix)
     heads = [
@@ -27,13 +27,13 @@ def score_modules(model: Any, missing: list[str] | None = None) -> tuple[str, ..
 
 
 def score(model: Any, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-    """One number for each text, in the model's dtype, `[rows]`.
+    """Compute the score of each text, `[rows]`, in the model's dtype.
 
-    A decoder's score is read at the last token by the attention mask. transformers looks for the last token that is not
-    the pad token, and so reads another one if a text ends in the pad token.
+    A decoder's score is read at the last token, which the attention mask determines. transformers instead reads it at
+    the last token that is not the pad token, which is wrong if a text ends with the pad token.
 
     Args:
-        model: loaded with the score head, with or without adapters.
+        model: a model with the score head, with or without adapters.
         input_ids: int64 `[rows, seq]`, padded on the right.
         attention_mask: int64 `[rows, seq]`.
     """

@@ -32,21 +32,21 @@ RESERVED_FOR_PADDING = (
 
 @component
 class Tokenizer(Component):
-    """What is changed about a model's tokenizer.
+    """Changes to a model's tokenizer.
 
-    Padding is masked by length everywhere, so a pad token that is also the end of a turn does no harm and is kept. A
-    tokenizer without a pad token gets a token that its vocabulary reserves for padding, else its unknown token, else
-    its end-of-sequence token: none of these adds a token to the vocabulary.
+    Padding is always masked by length, so a pad token that also ends a turn does no harm and is kept. A tokenizer
+    without a pad token gets a token that its vocabulary reserves for padding, else its unknown token, else its
+    end-of-sequence token. None of these adds a token to the vocabulary.
     """
 
-    source: Token | None = None  # folder or Hub repository of another tokenizer; null: the one of the weights
+    source: Token | None = None  # folder or Hub repository of another tokenizer; null: the weights' own tokenizer
     revision: Token | None = None  # commit, tag or branch of that repository; null: its main branch
-    pad_token: Token | None = None  # pads shorter examples, added if the vocabulary lacks it; null: see above
-    extra_tokens: list[Token] = Field(default_factory=list)  # new words; text that spells them is encoded as them
-    extra_special_tokens: list[Token] = Field(default_factory=list)  # new control tokens; never seen in content
+    pad_token: Token | None = None  # pads shorter examples; added if the vocabulary lacks it; null: a known token
+    extra_tokens: list[Token] = Field(default_factory=list)  # new tokens that are recognised in any text
+    extra_special_tokens: list[Token] = Field(default_factory=list)  # new control tokens; not recognised in content
 
     def __post_init__(self) -> None:
-        """Refuse a token that is named twice, and a revision without a repository."""
+        """Refuse a token that is in both lists of new tokens, and a revision without a source."""
         both = set(self.extra_tokens) & set(self.extra_special_tokens)
         if both:
             raise Refusal("extra_tokens", f"{sorted(both)[0]!r} is also one of extra_special_tokens")
@@ -54,14 +54,14 @@ class Tokenizer(Component):
             raise Refusal("revision", "belongs to source, and source is null")
 
     def problems(self) -> Iterator[Problem]:
-        """A source that is written as a folder, and does not exist."""
+        """Report a source that looks like the path of a folder but does not exist."""
         if self.source is None or Path(self.source).expanduser().is_dir():
             return
         if self.source.startswith((".", "/", "~")) or self.source.count("/") > 1:
             yield Problem(key="source", value=self.source, reason="there is no such folder")
 
     def misfit(self, weights: Weights, family: str) -> str | None:
-        """Why this tokenizer does not go with weights of a family; None if it does."""
+        """Return why this tokenizer does not fit the weights and the family; None if it fits."""
         return None
 
     def load(
@@ -72,23 +72,23 @@ class Tokenizer(Component):
         family: str = "decoder",
         texts: Callable[[], Iterable[str]] | None = None,
     ) -> PreTrainedTokenizerBase:
-        """The tokenizer of the weights, or of `source`, with the settings applied.
+        """Load the tokenizer of the weights, or of `source`, and apply the settings.
 
         Args:
             weights: the weights of the model.
             cache_path: folder for downloads and conversions.
-            trust_remote_code: whether Python files that come with it are run.
+            trust_remote_code: whether Python files that come with the tokenizer are run.
             family: the family of the model.
             texts: returns the texts of the run's training data.
         """
         return self.prepare(self._source(weights).load_tokenizer(cache_path, trust_remote_code, family))
 
     def inputs(self, weights: Weights, cache_path: Path) -> list[Input]:
-        """Local files that the tokenizer is read from; see `Model.tokenizer_inputs`."""
+        """Return the local files that the tokenizer is read from; see `Model.tokenizer_inputs`."""
         return self._source(weights).tokenizer_inputs(cache_path)
 
     def _source(self, weights: Weights) -> Weights:
-        """Where the tokenizer is read from: the source of the weights, or `source`."""
+        """Return the weights whose tokenizer is loaded: `weights`, or the folder or repository named by `source`."""
         from instruct_lab.model.weights import Hub, LocalFolder
 
         if self.source is None:
@@ -98,12 +98,12 @@ class Tokenizer(Component):
         return Hub(repository=self.source, revision=self.revision or "main")
 
     def prepare(self, tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
-        """Add the new tokens, and choose the pad token.
+        """Add the new tokens and choose the pad token.
 
-        The ids of tokens that are new to the vocabulary are kept in the tokenizer's `added_token_ids`.
+        The tokenizer's attribute `added_token_ids` is set to the ids of tokens that are new to the vocabulary.
 
         Raises:
-            InstructLabError: the tokenizer has no token that could pad, or cannot decode a new token.
+            InstructLabError: the tokenizer has no token that can be used for padding, or cannot decode a new token.
         """
         before = tokenizer.get_vocab()
         tokenizer.add_tokens(self.extra_tokens)
@@ -119,7 +119,7 @@ class Tokenizer(Component):
         return tokenizer
 
     def _check_spelling(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        """Byte-level tokenizers read letters such as ï in a new token as bytes, and decode them to something else."""
+        """Refuse new tokens that are decoded differently: byte-level tokenizers read letters such as ï as bytes."""
         for token in (*self.extra_tokens, *self.extra_special_tokens):
             decoded = str(tokenizer.decode(tokenizer.convert_tokens_to_ids([token])))
             if decoded.strip() != token.strip():

@@ -24,24 +24,24 @@ if TYPE_CHECKING:
 
 NUM_BYTES = 256
 TRAINING = 1
-"""Increased when the training changes, so that tokenizers of an earlier version are not taken from the cache."""
+"""Version of the training; increased with every change, so that older tokenizers in the cache are not used."""
 
 
 @component
 class TrainedTokenizer(Tokenizer):
-    """A vocabulary learned from the texts of the training split, for models that start from random weights.
+    """A tokenizer trained on the texts of the training split, for models with random weights.
 
-    Byte-level, so that nothing is unknown and every text is decoded exactly. The same texts and settings give the same
-    vocabulary; it is kept in the cache under their SHA-256. Special tokens and chat template are those of random models
-    of the family. Sources: Sennrich et al., 2016 (BPE); Kudo, 2018 (Unigram).
+    The tokenizer is byte-level, so it encodes every text and decodes it exactly. The same texts and settings give the
+    same vocabulary, which is cached under their SHA-256. Special tokens and chat template are the same as for random
+    weights of the family. Sources: Sennrich et al., 2016 (BPE); Kudo, 2018 (Unigram).
     """
 
-    algorithm: Literal["bpe", "unigram"] = "bpe"  # how pieces are found: merged pairs, or the likeliest set
-    vocab_size: Annotated[int, Field(ge=300)] = 4000  # pieces, including the 256 bytes and the special tokens
-    min_frequency: Annotated[int, Field(ge=1)] = 2  # bpe: how often a pair must occur in the texts
+    algorithm: Literal["bpe", "unigram"] = "bpe"  # algorithm that learns the vocabulary
+    vocab_size: Annotated[int, Field(ge=300)] = 4000  # size of the vocabulary, with the 256 bytes and special tokens
+    min_frequency: Annotated[int, Field(ge=1)] = 2  # bpe: minimum number of occurrences of a pair that is merged
 
     def __post_init__(self) -> None:
-        """Refuse another tokenizer's repository beside it, and settings without effect."""
+        """Refuse the source of another tokenizer, and settings without effect."""
         super().__post_init__()
         if self.source is not None:
             raise Refusal("source", "names another tokenizer, and this one is trained", "null")
@@ -49,7 +49,7 @@ class TrainedTokenizer(Tokenizer):
             raise Refusal("min_frequency", "belongs to bpe, and algorithm is unigram", "2")
 
     def misfit(self, weights: Weights, family: str) -> str | None:
-        """Weights that were trained with another tokenizer, and too few pieces."""
+        """Return why the tokenizer does not fit: the weights are pretrained, or `vocab_size` is too small."""
         if not weights.is_random:
             return "A tokenizer that is trained now does not fit weights that were trained with another"
         least = NUM_BYTES + len(special_tokens_of(family))
@@ -65,7 +65,7 @@ class TrainedTokenizer(Tokenizer):
         family: str = "decoder",
         texts: Callable[[], Iterable[str]] | None = None,
     ) -> PreTrainedTokenizerBase:
-        """The trained tokenizer; see `Tokenizer.load`.
+        """Train the tokenizer, or load it from the cache; see `Tokenizer.load`.
 
         Raises:
             InstructLabError: the weights are not random, there is no text, or the tokenizer cannot be written.
@@ -83,7 +83,7 @@ class TrainedTokenizer(Tokenizer):
     def _trained_once(
         self, texts: Callable[[], Iterable[str]], family: str, cache_path: Path
     ) -> PreTrainedTokenizerBase:
-        """From the cache, or trained and written there."""
+        """Load the tokenizer from the cache; train and write it first if it is missing."""
         from transformers import PreTrainedTokenizerFast
 
         digest, has_text = self._digest(texts, family)
@@ -106,7 +106,7 @@ class TrainedTokenizer(Tokenizer):
         return tokenizer
 
     def _digest(self, texts: Callable[[], Iterable[str]], family: str) -> tuple[str, bool]:
-        """SHA-256 of everything that the training depends on, and whether there is any text."""
+        """Return the SHA-256 of the settings and the texts, and whether there is any text."""
         import tokenizers
 
         settings = [self.algorithm, self.vocab_size, self.min_frequency, family, tokenizers.__version__, TRAINING]
@@ -137,11 +137,11 @@ class TrainedTokenizer(Tokenizer):
 
 
 def _reproducible_unigram(backend: Any, special: tuple[str, ...]) -> Any:
-    """A trained Unigram model that is the same in every process.
+    """Return the trained Unigram model with scores and an order that are the same in every process.
 
-    The library sums in the order of a hash table with a random seed, so that likelihoods differ in their last digits
-    and pieces of equal likelihood change places. It also gives letters that no piece needs the lowest score of all,
-    plus 0.0001 for each in that order; here they share the lowest.
+    The library sums in the order of a hash table with a random seed, so the last digits of scores and the order of
+    equal scores differ between processes. Here scores are rounded and the pieces sorted. The library also gives unused
+    letters scores that rise in steps of 0.0001 from the lowest score, in that order; here they all get the lowest.
     """
     from tokenizers import models
 
@@ -156,6 +156,6 @@ def _reproducible_unigram(backend: Any, special: tuple[str, ...]) -> Any:
 
 
 def _valid_texts(texts: Iterable[str]) -> Iterator[str]:
-    """Texts without halves of surrogate pairs, which UTF-8 cannot encode."""
+    """Yield the texts, with unpaired surrogates, which UTF-8 cannot encode, replaced by `?`."""
     for text in texts:
         yield text.encode("utf-8", "replace").decode()

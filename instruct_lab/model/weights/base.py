@@ -1,4 +1,4 @@
-"""What a source of weights is."""
+"""The base class of sources of weights."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Loading:
-    """How a model is loaded, whatever its weights come from.
+    """Settings for loading a model from any source of weights.
 
     Args:
         family: the family of the model.
         auto_class: name of the class of transformers that chooses the architecture, such as AutoModelForCausalLM.
-        dtype: name of a torch dtype, of the weights in memory.
+        dtype: name of the torch dtype of the weights in memory.
         attention: name of the attention implementation.
         allow_pickle: whether pickled weights are read if there are no safetensors.
         trust_remote_code: whether Python files that come with the weights are run.
-        rope_scaling: how rotary positions are stretched.
-        quantization: how frozen weights are quantised.
+        rope_scaling: how rotary positions are stretched; None: not stretched.
+        quantization: how frozen weights are quantised; None: not quantised.
     """
 
     family: str
@@ -53,10 +53,9 @@ class Loading:
 
 
 class Weights(Component, ABC):
-    """A source of weights and of the tokenizer that belongs to them.
+    """Base class of sources of weights and their tokenizer.
 
-    Every method that reads raises an `InstructLabError` if the source does not exist, cannot be downloaded or cannot be
-    read.
+    Methods that read the source raise an `InstructLabError` if it does not exist, or cannot be downloaded or read.
     """
 
     is_random: ClassVar[bool] = False
@@ -64,32 +63,32 @@ class Weights(Component, ABC):
 
     @abstractmethod
     def load_tokenizer(self, cache_path: Path, trust_remote_code: bool, family: str) -> PreTrainedTokenizerBase:
-        """The tokenizer that belongs to the weights.
+        """Load the tokenizer of the weights.
 
         Args:
             cache_path: folder for downloads and conversions.
-            trust_remote_code: whether Python files that come with it are run.
+            trust_remote_code: whether Python files that come with the tokenizer are run.
             family: the family of the model.
         """
 
     @abstractmethod
     def load_model(self, loading: Loading, tokenizer: PreTrainedTokenizerBase, cache_path: Path) -> ModelAndNewModules:
-        """The model with all of its tensors, and the names of its modules that were not pretrained."""
+        """Load the model; return it with the names of its modules that were not pretrained."""
 
     @abstractmethod
     def inputs(self, cache_path: Path, allow_pickle: bool) -> list[Input]:
-        """The pinned files that the weights come from."""
+        """Return the files that the weights are read from, with their SHA-256."""
 
     def tokenizer_inputs(self, cache_path: Path) -> list[Input]:
-        """Local files that the tokenizer is read from, which the user may change between runs."""
+        """Return the local files that the tokenizer is read from; the user may change them between runs."""
         return []
 
     def facts(self, cache_path: Path) -> ModelFacts:
-        """What is known of the model from files that are already on this machine; see `Model.facts`."""
+        """Return the facts that files on this machine give about the model; see `Model.facts`."""
         return ModelFacts()
 
     def problems_in_model(self, family: str, allow_pickle: bool) -> Iterator[Problem]:
-        """Problems that depend on other fields of the model; their keys are relative to the model.
+        """Report problems that depend on other fields of the model; their keys are relative to the model.
 
         Args:
             family: the family of the model.

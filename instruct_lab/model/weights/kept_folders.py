@@ -1,4 +1,4 @@
-"""Folders in the cache that are made once, completely or not at all."""
+"""Folders in the cache that are made once; an incomplete folder is never used."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ MARKER = "complete.json"
 
 
 def make_once(folder: Path, make: Callable[[Path], None]) -> Path:
-    """The folder, filled by `make(empty folder)` unless it is already complete.
+    """Make the folder with `make`, unless it is already complete; return it.
 
-    Filled under a lock in a folder beside it, which is renamed once every file and a list of their sizes are on the
-    disk. A folder without that list, or with a file of another size, is made again.
+    `make` fills a temporary folder under a lock. The temporary folder is renamed when every file and a list of file
+    sizes are on the disk. A folder without this list, or with a file of another size, is made again.
 
     Args:
-        folder: its name identifies what it is made from.
-        make: fills an empty folder; if it raises, nothing is kept.
+        folder: the folder; its name identifies the content.
+        make: fills an empty folder; if it raises an error, nothing is kept.
 
     Raises:
-        OSError: the disk refuses.
+        OSError: the folder cannot be written.
     """
     from filelock import FileLock
 
@@ -36,7 +36,7 @@ def make_once(folder: Path, make: Callable[[Path], None]) -> Path:
     with FileLock(folder.parent / f"{folder.name}.lock"):
         if is_complete(folder):  # another process made it while this one waited
             return folder
-        for stale in folder.parent.glob(f"{prefix}*"):  # of a killed process: the lock is ours now
+        for stale in folder.parent.glob(f"{prefix}*"):  # left by a killed process, since this process holds the lock
             shutil.rmtree(stale, ignore_errors=True)
         if folder.exists():
             logger.warning("%s is incomplete; it is made again.", folder)
@@ -52,7 +52,7 @@ def make_once(folder: Path, make: Callable[[Path], None]) -> Path:
 
 
 def is_complete(folder: Path) -> bool:
-    """Whether every file that was written to the folder is there, at its full size."""
+    """Whether every file that was written to the folder exists with its full size."""
     try:
         sizes = json.loads((folder / MARKER).read_text(encoding="utf-8"))["bytes"]
         return all((folder / name).stat().st_size == size for name, size in sizes.items())
@@ -61,7 +61,7 @@ def is_complete(folder: Path) -> bool:
 
 
 def _write_marker(folder: Path) -> None:
-    """Flush every file to the disk, then list them with their sizes."""
+    """Flush every file to the disk, then write the list of file sizes."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     for file in files:
         _sync(file)

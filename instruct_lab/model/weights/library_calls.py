@@ -1,4 +1,4 @@
-"""Calls of transformers without its own output, random numbers or kinds of errors."""
+"""Context managers for calls of transformers: they control its output, its random numbers and its errors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from instruct_lab.errors import InstructLabError, one_line
 
 @contextlib.contextmanager
 def without_progress_bars() -> Iterator[None]:
-    """Switch the progress bars of transformers off."""
+    """Switch off the progress bars of transformers."""
     from transformers.utils import logging as transformers_logging
 
     was_enabled = transformers_logging.is_progress_bar_enabled()
@@ -25,7 +25,7 @@ def without_progress_bars() -> Iterator[None]:
 
 @contextlib.contextmanager
 def without_load_report() -> Iterator[None]:
-    """Switch off transformers' table of missing and unexpected tensors: missing ones are refused here."""
+    """Switch off transformers' report of missing and unexpected tensors; missing tensors are refused by the caller."""
     from transformers.utils import logging as transformers_logging
 
     before = transformers_logging.get_verbosity()
@@ -38,7 +38,7 @@ def without_load_report() -> Iterator[None]:
 
 @contextlib.contextmanager
 def own_seed(seed: int) -> Iterator[None]:
-    """Draw on the CPU from this seed, and restore every random state afterwards, those of GPUs included."""
+    """Seed random numbers on the CPU, and restore the CPU's random state on exit; GPUs keep their random states."""
     import torch
 
     with torch.random.fork_rng(devices=[]):
@@ -48,11 +48,11 @@ def own_seed(seed: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def loading_errors(name: str, part: str = "model") -> Iterator[None]:
-    """Raise what goes wrong while a model is read as an `InstructLabError` with the step that fixes it.
+    """Turn errors while a model is read into an `InstructLabError` with the step that fixes them.
 
     Args:
-        name: what the user calls the model.
-        part: what is read, as the message says it.
+        name: name of the model in error messages.
+        part: the part that is read, for the message, such as `tokenizer`.
     """
     try:
         yield

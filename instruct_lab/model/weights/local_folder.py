@@ -1,4 +1,4 @@
-"""A model folder on this machine."""
+"""Weights from a model folder on this machine."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 @component
 class LocalFolder(Weights):
-    """A model folder, as `save_pretrained`, `instruct-lab export` or a download from the Hub writes it."""
+    """Weights from a folder that `save_pretrained`, `instruct-lab export` or a download from the Hub wrote."""
 
-    path: Annotated[str, Field(min_length=1)]  # the folder
+    path: Annotated[str, Field(min_length=1)]  # path of the folder
 
     @property
     def folder(self) -> Path:
@@ -35,7 +35,7 @@ class LocalFolder(Weights):
         return Path(self.path).expanduser()
 
     def problems(self) -> Iterator[Problem]:
-        """No such folder, or one that contains no model."""
+        """Report a folder that does not exist, or contains no model."""
         if not self.folder.is_dir():
             reason = "is a file, and a folder is needed" if self.folder.exists() else "there is no such folder"
             yield Problem(key="path", value=self.path, reason=reason)
@@ -47,7 +47,7 @@ class LocalFolder(Weights):
             yield Problem(key="path", value=self.path, reason=reason)
 
     def problems_in_model(self, family: str, allow_pickle: bool) -> Iterator[Problem]:
-        """No weights in the folder, or pickled ones that are not allowed."""
+        """Report a folder without weights, or with pickled weights that are not allowed."""
         if any(self.problems()):
             return
         try:
@@ -57,29 +57,29 @@ class LocalFolder(Weights):
             yield Problem(key="weights.path", value=self.path, reason=reason)
 
     def load_tokenizer(self, cache_path: Path, trust_remote_code: bool, family: str) -> PreTrainedTokenizerBase:
-        """The tokenizer in the folder."""
+        """Load the tokenizer in the folder."""
         if not self.folder.is_dir():
             self._check()
         return folder_tokenizer(self.folder, self.path, trust_remote_code)
 
     def load_model(self, loading: Loading, tokenizer: PreTrainedTokenizerBase, cache_path: Path) -> ModelAndNewModules:
-        """The model in the folder."""
+        """Load the model in the folder."""
         self._check()
         return folder_model(self.folder, self.path, loading)
 
     def inputs(self, cache_path: Path, allow_pickle: bool) -> list[Input]:
-        """The folder's config and every file of weights."""
+        """Return the folder's config and weight files, with their SHA-256."""
         self._check()
         files = [self.folder / "config.json", *weight_files(self.folder, self.path, allow_pickle)]
         return [file_input(file, f"{self.folder.name}/{file.name}") for file in files]
 
     def tokenizer_inputs(self, cache_path: Path) -> list[Input]:
-        """The folder's text files: its configs, its tokenizer and their templates."""
+        """Return the folder's text files: configs, tokenizer files and chat templates."""
         files = sorted(file for pattern in TEXTS for file in self.folder.glob(pattern) if file.is_file())
         return [file_input(file, f"{self.folder.name}/{file.name}") for file in files]
 
     def facts(self, cache_path: Path) -> ModelFacts:
-        """Read from the folder's config."""
+        """Read the facts from the folder's config."""
         return facts_of_folder(self.folder)
 
     def _check(self) -> None:

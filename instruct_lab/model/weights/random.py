@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 
 @component
 class Random(Weights):
-    """Random weights of any architecture, with a byte-level tokenizer of its family that needs no download.
+    """Random weights of any architecture, with a byte-level tokenizer for the family. Nothing is downloaded.
 
-    For training from scratch, tests and dry runs. The same seed gives the same weights on every machine, and the run's
-    random states are not touched.
+    For training from scratch, tests and dry runs. The same seed gives the same weights on every machine. The run's
+    random states do not change.
     """
 
     is_random: ClassVar[bool] = True
@@ -40,19 +40,19 @@ class Random(Weights):
     architecture: Annotated[str, Field(min_length=1)] = "llama"  # model type of transformers
     settings: dict[str, bool | int | float | str | list[Any] | None] = Field(
         default_factory=dict
-    )  # fields of its configuration class; vocab_size follows the tokenizer
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0  # of the weights
+    )  # fields of the architecture's configuration; vocab_size defaults to the tokenizer's
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0  # random seed of the weights
 
     def load_tokenizer(self, cache_path: Path, trust_remote_code: bool, family: str) -> PreTrainedTokenizerBase:
-        """The 256 bytes and the special tokens of the family."""
+        """Build a tokenizer of the 256 bytes and the family's special tokens."""
         tokenizer: PreTrainedTokenizerBase = byte_tokenizer(family)
         return tokenizer
 
     def load_model(self, loading: Loading, tokenizer: PreTrainedTokenizerBase, cache_path: Path) -> ModelAndNewModules:
-        """A model of this architecture, drawn from the seed.
+        """Build a model of this architecture with weights drawn from the seed.
 
         Raises:
-            InstructLabError: transformers has no such architecture, or its configuration no such field or value.
+            InstructLabError: transformers does not know the architecture, a field or a value.
         """
         import torch
         import transformers
@@ -81,12 +81,12 @@ class Random(Weights):
         return model, score_modules(model) if loading.gives_score else ()
 
     def inputs(self, cache_path: Path, allow_pickle: bool) -> list[Input]:
-        """One entry with the hash of the settings, which determine the weights."""
+        """Return one entry with the SHA-256 of the architecture, settings and seed, which determine the weights."""
         text = json.dumps([self.architecture, self.settings, self.seed], sort_keys=True)
         return [Input(f"random {self.architecture}", hashlib.sha256(text.encode()).hexdigest(), len(text))]
 
     def facts(self, cache_path: Path) -> ModelFacts:
-        """Read from the settings; the defaults of transformers' configuration class are not known here."""
+        """Read the facts from the settings; defaults of transformers count as unknown."""
         return facts_of_config({"model_type": self.architecture, **self.settings})
 
     def _config(self, tokenizer: Any) -> Any:
@@ -111,7 +111,7 @@ class Random(Weights):
                     else f"name a field of the configuration of {self.architecture}",
                 )
         tokens = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
-        added = set(getattr(tokenizer, "added_token_ids", ()))  # their rows are added as in any other model
+        added = set(getattr(tokenizer, "added_token_ids", ()))  # `fit_embeddings` adds their rows
         size = {"vocab_size": max(number for number in tokenizer.get_vocab().values() if number not in added) + 1}
         start = {}
         if "decoder_start_token_id" in known or known.get("is_encoder_decoder"):

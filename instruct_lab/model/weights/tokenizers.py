@@ -1,4 +1,4 @@
-"""Tokenizers from folders, with the text processing that their files describe."""
+"""Loading of tokenizers from folders, with the text processing that their files describe."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ logger = logging.getLogger(__name__)
 
 
 def folder_tokenizer(folder: Path, name: str, trust_remote_code: bool) -> Any:
-    """The tokenizer in a folder, as its `tokenizer.json` describes it.
+    """Load the tokenizer in a folder, with the text processing in its `tokenizer.json`.
 
     Raises:
-        InstructLabError: there is none, or it cannot be read.
+        InstructLabError: the folder has no tokenizer, or it cannot be read.
     """
     from transformers import AutoTokenizer
 
@@ -33,7 +33,7 @@ def folder_tokenizer(folder: Path, name: str, trust_remote_code: bool) -> Any:
 
 
 def rename_tokenizer(tokenizer: Any, name: str) -> Any:
-    """Give the tokenizer the name that the user knows, and remove traces of where it was read."""
+    """Set the tokenizer's name, and remove references to the folder from which it was read."""
     tokenizer.name_or_path = name
     for trace in ("is_local", "local_files_only", "name_or_path"):
         tokenizer.init_kwargs.pop(trace, None)
@@ -41,11 +41,11 @@ def rename_tokenizer(tokenizer: Any, name: str) -> Any:
 
 
 def restore_text_processing(tokenizer: Any, file: Path) -> None:
-    """Take normalizer, pre-tokenizer and decoder from `tokenizer.json` if transformers replaced them.
+    """Restore normalizer, pre-tokenizer and decoder from `tokenizer.json` if transformers replaced them.
 
-    A tokenizer class with a constructor of its own builds these parts itself and keeps only the file's vocabulary and
-    merges. SmolLM2's GPT2Tokenizer would no longer split digits, so that text with numbers would be tokenised
-    differently than in pretraining.
+    Some tokenizer classes build these parts themselves and use only the vocabulary and merges of the file. SmolLM2's
+    GPT2Tokenizer, for example, would no longer split digits, so numbers would be tokenised differently than in
+    pretraining.
     """
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None or not file.is_file():
@@ -62,7 +62,7 @@ def restore_text_processing(tokenizer: Any, file: Path) -> None:
 
 
 def _text_processing(file: Path) -> Any:
-    """The tokenizer of a `tokenizer.json`; without its vocabulary if that is quicker to read."""
+    """Read the tokenizer in a `tokenizer.json`, for BPE without its vocabulary, which is faster."""
     from tokenizers import Tokenizer
 
     content = json.loads(file.read_text(encoding="utf-8"))
