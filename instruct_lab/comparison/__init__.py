@@ -1,4 +1,4 @@
-"""Paired statistics between recorded runs, as text, Markdown and one HTML page.
+"""Compare recorded runs by paired statistics; reports as text, Markdown or one HTML page.
 
 In: run records. Out: what differs, estimates with intervals, and a conclusion.
 """

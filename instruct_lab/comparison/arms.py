@@ -1,4 +1,4 @@
-"""The configurations of a comparison (arms): groups of runs that differ only in the seed; and how they differ."""
+"""Group runs that differ only in the seed into configurations (arms), and find how configurations differ."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Arm:
     """One configuration: runs that differ only in the seed.
 
     Args:
-        id: of its run; with several runs, the part that their ids share.
+        id: id of its run; for several runs, their shared prefix, or the first id and a count.
         label: the values that distinguish it from the other configurations, as `key=value`.
         runs: indices of its runs in the comparison.
     """
@@ -36,7 +36,7 @@ class Factor:
 
     Args:
         key: a group if the runs chose different options of it; otherwise a full key.
-        values: of each run, as text.
+        values: each run's value, as text.
     """
 
     key: str
@@ -44,7 +44,7 @@ class Factor:
 
 
 def group_arms(records: Sequence[RunRecord]) -> list[Arm]:
-    """The runs grouped by their configs without the seed, in the order of the first run of each."""
+    """Group the runs by their configs without the seed, in the order of each group's first run."""
     groups: dict[str, list[int]] = {}
     for index, record in enumerate(records):
         groups.setdefault(config_hash({**record.config, "seed": None}), []).append(index)
@@ -58,7 +58,7 @@ def group_arms(records: Sequence[RunRecord]) -> list[Arm]:
 
 
 def _shared_id(ids: list[str]) -> str:
-    """`<sweep>-<point>` for runs `<sweep>-<point>-s<seed>`; for runs outside a sweep, the first id and a count."""
+    """Return `<sweep>-<point>` for runs `<sweep>-<point>-s<seed>`, otherwise the first id and a count."""
     stems = {name.rpartition("-s")[0] for name in ids}
     if len(ids) == 1:
         return ids[0]
@@ -66,10 +66,10 @@ def _shared_id(ids: list[str]) -> str:
 
 
 def factors(records: Sequence[RunRecord]) -> list[Factor]:
-    """The choices and keys in which the runs differ, without the seed.
+    """Return the choices and keys in which the runs differ, except the seed.
 
-    A group whose options differ represents the keys below it; of several keys that always vary together, only the first
-    is returned.
+    A group whose options differ represents the keys below it. If several keys always vary together, only the first is
+    returned.
     """
     choices = choice_differences(records)
     config = config_differences(records)
@@ -85,14 +85,14 @@ def factors(records: Sequence[RunRecord]) -> list[Factor]:
 
 
 def choice_differences(records: Sequence[RunRecord]) -> dict[str, list[Any]]:
-    """Group to each run's option, for the groups whose options differ."""
+    """Map each group whose options differ to the option of each run."""
     choices = [record.manifest.choices for record in records]
     found = {group: [one.get(group) for one in choices] for group in _keys(choices)}
     return {group: options for group, options in found.items() if _differ(options)}
 
 
 def config_differences(records: Sequence[RunRecord]) -> dict[str, list[Any]]:
-    """Full key to each run's value, for the keys whose values differ."""
+    """Map each full key whose values differ to the value of each run."""
     configs = [dict(leaves(record.config)) for record in records]
     found = {key: [one.get(key) for one in configs] for key in _keys(configs) if key.split(".")[0] not in LEFT_OUT}
     return {key: values for key, values in found.items() if _differ(values)}

@@ -31,7 +31,7 @@ LEVEL = 0.05
 
 
 def verdict(probability: float) -> str:
-    """The verdict on a difference with this p-value."""
+    """Return the verdict on a difference with this p-value."""
     return "differs" if probability < LEVEL else "not distinguishable"
 
 
@@ -43,7 +43,7 @@ class Difference:
         arm: the configuration's id.
         value: its metric minus that of the best configuration.
         low: lower end of the 95% interval, see `instruct_lab.comparison.scores`.
-        high: upper end.
+        high: upper end of the interval.
         probability: two-sided p-value, corrected for all pairs of configurations.
         count: number of examples.
     """
@@ -69,22 +69,22 @@ class Comparison:
     is paired if all runs were measured by it in the same way on the same examples.
 
     Args:
-        runs: ids, in the order given.
+        runs: ids of the runs, in the given order.
         arms: the configurations.
-        choices: group to each run's option, for the groups whose options differ.
-        config: full key to each run's value, for the keys that differ.
-        costs: name to each run's cost.
-        metrics: `split/metric` to each run's value with its interval, as in `summary.json`; `None` if not measured.
+        choices: each run's option, by group; only groups whose options differ.
+        config: each run's value, by full key; only keys whose values differ.
+        costs: each run's cost, by name.
+        metrics: each run's value with its interval, by `split/metric`, as in `summary.json`; `None` if not measured.
         notes: `split/metric` to why the runs' values cannot mean what they seem to mean.
         baselines: the model before training and the data set's baselines.
-        means: `split/metric` to each configuration's mean with its interval; only paired metrics.
-        noise: `split/metric` to its variation with the seed; `None` if no configuration has several runs.
-        best: `split/metric` to the id of the best configuration; only paired metrics.
-        differences: `split/metric` to each other configuration's difference from the best.
-        unpaired: `split/metric` to the reason why the runs cannot be paired.
+        means: each configuration's mean with its interval, by `split/metric`; only paired metrics.
+        noise: variation with the seed, by `split/metric`; `None` if no configuration has several runs.
+        best: id of the best configuration, by `split/metric`; only paired metrics.
+        differences: each other configuration's difference from the best, by `split/metric`.
+        unpaired: the reason why the runs cannot be paired, by `split/metric`.
         primary: the metric of the following fields; `None` if no metric is paired.
-        effects: of each choice: the means over all runs that made it.
-        fronts: the Pareto front of the metric against each cost.
+        effects: the effect of each choice on the primary metric.
+        fronts: the Pareto front of the primary metric against each cost.
         disagreements: the examples on which the two best configurations differ most.
     """
 
@@ -107,7 +107,7 @@ class Comparison:
     disagreements: list[Disagreement]
 
     def to_json(self) -> dict[str, Any]:
-        """As plain containers."""
+        """Convert the comparison to plain containers."""
         plain = dataclasses.asdict(self)
         for name, differences in self.differences.items():
             plain["differences"][name] = [{**dataclasses.asdict(one), "verdict": one.verdict} for one in differences]
@@ -120,12 +120,12 @@ def compare(records: Sequence[RunRecord], primary: str | None = None, num_disagr
     For each metric, every configuration is compared with the best one.
 
     Args:
-        records: of at least two finished runs.
-        primary: the metric of effects, fronts and disagreements; `None`: the first that is paired.
+        records: records of two or more finished runs.
+        primary: the metric of effects, fronts and disagreements; `None`: the first paired metric.
         num_disagreements: maximum number of examples in `disagreements`.
 
     Raises:
-        InstructLabError: there are fewer runs, one has no results, or none was measured by the primary metric.
+        InstructLabError: fewer than two runs are given, a run has no results, or no run has the primary metric.
     """
     if len(records) < 2:
         raise InstructLabError(
@@ -196,7 +196,7 @@ def _differences(scores: RunScores, arms: list[Arm], best: int) -> list[Differen
 def _paired(
     records: Sequence[RunRecord], arms: Sequence[Arm], metrics: Mapping[str, list[MetricValue | None]]
 ) -> tuple[dict[str, RunScores], dict[str, str]]:
-    """The scores of each paired metric, and the reasons why others are not paired."""
+    """Compute the scores of each paired metric, and the reasons why the other metrics are not paired."""
     measured = [Measured(record.read_results(AFTER) or {}) for record in records]
     known = build(OmegaConf.create({"metrics": records[0].config.get("metrics") or {}})).root["metrics"]
     scores, unpaired = {}, {}
@@ -220,7 +220,7 @@ class Measured:
     """The tuned model's measurements in one record.
 
     Args:
-        results: by split and system.
+        results: measurements by split and system.
     """
 
     def __init__(self, results: Results) -> None:
@@ -228,11 +228,11 @@ class Measured:
         self._examples = functools.cache(self._examples_of)
 
     def rows(self, name: str) -> list[list[float]]:
-        """The row of each example for a metric's full name: `split/metric` or `split/source/metric`."""
+        """Return each example's row for a metric, named `split/metric` or `split/source/metric`."""
         return self._part(name.rpartition("/")[0]).rows.get(name.rpartition("/")[2], [])
 
     def examples(self, name: str) -> tuple[tuple[str, ...], ...]:
-        """What identifies the examples of a metric: each one's id and references, ignoring white space."""
+        """Identify the examples of a metric by their ids and references, ignoring white space."""
         return self._examples(name.rpartition("/")[0])
 
     def references(self, name: str) -> list[str]:
@@ -244,7 +244,7 @@ class Measured:
         return tuple((one.id, *(" ".join(text.split()) for text in one.references)) for one in predictions)
 
     def _part(self, prefix: str) -> Measurement:
-        """The measurement of a split, or of the examples of one source in it."""
+        """Return the measurement of a split, or of the split's examples from one source."""
         source = prefix.partition("/")[2]
         after = self._results.get(split_of(prefix), {}).get(AFTER, Measurement())
         return after.of_source(source) if source else after

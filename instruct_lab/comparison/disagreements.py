@@ -1,4 +1,4 @@
-"""The predictions on which two configurations differ most."""
+"""Find the examples on which the predictions of two configurations differ most."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ class Disagreement:
     """One example on which two runs differ.
 
     Args:
-        id: of the example.
-        split: of the example.
-        prompt: of the example.
+        id: id of the example.
+        split: split of the example.
+        prompt: prompt of the example.
         references: acceptable answers.
         runs: ids of the two runs.
-        predictions: of each run.
-        scores: of each prediction, by the primary metric.
+        predictions: the prediction of each run.
+        scores: the score of each prediction, by the primary metric.
     """
 
     id: str
@@ -39,13 +39,13 @@ class Disagreement:
 def disagreements(
     records: Sequence[RunRecord], arms: Sequence[Arm], name: str, scores: RunScores, count: int
 ) -> list[Disagreement]:
-    """The examples with the largest difference of scores between the first runs of the two best configurations.
+    """Find the examples with the largest score differences between the first runs of the two best configurations.
 
     Args:
-        records: of all runs.
+        records: records of all runs.
         arms: the configurations.
-        name: the metric, `split/metric`.
-        scores: of the metric.
+        name: the metric, as `split/metric`.
+        scores: the runs' scores by the metric.
         count: maximum number of examples.
     """
     if len(arms) < 2 or not count:

@@ -1,4 +1,4 @@
-"""The effect of each choice of a sweep: means over all runs that made it, and its share of the metric's variance.
+"""The effect of each choice of a sweep: the mean of each of its values, and its share of the metric's variance.
 
 Means compare the values of a choice fairly only if the other choices are the same for each of them, as in a grid;
 otherwise the effect is marked as not balanced.
@@ -16,7 +16,7 @@ from instruct_lab.comparison.arms import Factor
 from instruct_lab.comparison.scores import Estimate, RunScores
 
 MAX_LEVELS = 8
-"""Values of a choice that are listed one by one. More numbers than that, as intervals give, are grouped into ranges."""
+"""Maximum number of values listed one by one; more numbers, such as points of an interval, are grouped into ranges."""
 NUM_RANGES = 4
 MIN_RUNS = 4
 """With fewer runs, importance is not computed."""
@@ -28,11 +28,11 @@ class Level:
     """One value of a choice.
 
     Args:
-        value: as text.
-        runs: number of runs with it.
-        mean: of the metric over these runs.
-        difference: from the best value's mean; `None` for the best value.
-        probability: p-value of the difference, corrected for all pairs of values.
+        value: the value, as text.
+        runs: number of runs with this value.
+        mean: mean of the metric over these runs.
+        difference: difference from the best value's mean; `None` for the best value.
+        probability: p-value of the difference, corrected for all pairs of values; `None` for the best value.
     """
 
     value: str
@@ -44,12 +44,12 @@ class Level:
 
 @dataclasses.dataclass(frozen=True)
 class Effect:
-    """One choice.
+    """The effect of one choice on the primary metric.
 
     Args:
         key: the group or the full key.
         levels: its values, in the order of the runs.
-        is_balanced: whether the other choices are the same for every value.
+        is_balanced: whether the other choices are distributed equally for every value.
         importance: its share of the metric's variance over the runs (fANOVA: Hutter et al., 2014); `None` with few runs
             or without scikit-learn.
     """
@@ -61,9 +61,9 @@ class Effect:
 
 
 def effects(scores: RunScores, factors: Sequence[Factor]) -> list[Effect]:
-    """The effect of each choice in which the runs differ, without choices that have another value in every run.
+    """Compute the effect of each choice in which the runs differ, except choices with a different value in every run.
 
-    Empty if the runs differ in only one choice: then the configurations already show its effect.
+    The list is empty if the runs differ in only one choice, because the configurations already show its effect.
     """
     if len(factors) < 2:
         return []
@@ -98,7 +98,7 @@ def _levels(scores: RunScores, values: Sequence[str], levels: Sequence[str]) -> 
 
 
 def _is_balanced(values: Sequence[str], levels: Sequence[str], others: Sequence[Factor]) -> bool:
-    """Whether the other choices are distributed equally over the values."""
+    """Whether the other choices are distributed equally for every value."""
     shares = []
     for level in levels:
         runs = [run for run, value in enumerate(values) if value == level]
@@ -108,7 +108,7 @@ def _is_balanced(values: Sequence[str], levels: Sequence[str], others: Sequence[
 
 
 def _in_ranges(values: Sequence[str]) -> list[str]:
-    """The values; if they are many different numbers, as a few ranges with equally many runs."""
+    """Return the values, or group many different numbers into a few ranges with about equally many runs."""
     numbers = _numbers(values)
     if numbers is None or len(set(numbers)) <= MAX_LEVELS:
         return list(values)
@@ -131,7 +131,7 @@ def _numbers(values: Sequence[str]) -> list[float] | None:
 
 
 def _importances(scores: RunScores, factors: Sequence[Factor]) -> dict[str, float]:
-    """Importances by Optuna's fANOVA over the runs' values; empty if there are too few or equal values."""
+    """Compute importances by Optuna's fANOVA over the runs' values; empty for too few or equal values."""
     if len(scores.values) < MIN_RUNS or not all(map(math.isfinite, scores.values)):
         return {}
     if len(set(scores.values)) == 1:

@@ -15,12 +15,12 @@ OF_COSTS = ("training_seconds", "peak_memory_bytes", "trained_parameters")
 
 @dataclasses.dataclass(frozen=True)
 class Front:
-    """Quality against one cost.
+    """The Pareto front of the primary metric against one cost.
 
     Args:
-        cost: its name.
-        costs: of each configuration, the mean over its runs; `None` if a run did not record it.
-        arms: ids of the configurations on the front, the cheapest first.
+        cost: name of the cost.
+        costs: each configuration's mean cost over its runs; `None` if a run did not record it.
+        arms: ids of the configurations on the front, in order of increasing cost.
     """
 
     cost: str
@@ -29,7 +29,7 @@ class Front:
 
 
 def fronts(scores: RunScores, arms: Sequence[Arm], costs: Mapping[str, Sequence[float | None]]) -> list[Front]:
-    """The front of each cost in which configurations differ."""
+    """Compute the front for each cost in which configurations differ."""
     found = []
     for name in OF_COSTS:
         means = [_mean([costs[name][run] for run in arm.runs]) for arm in arms]

@@ -42,7 +42,7 @@ class Noise:
 
     Args:
         deviation: standard deviation, pooled over configurations.
-        freedom: degrees of freedom: runs minus configurations, of the configurations with several runs.
+        freedom: degrees of freedom: number of runs minus configurations, counting configurations with several runs.
     """
 
     deviation: float
@@ -71,16 +71,16 @@ class RunScores:
         self._resampled = drawn + self._training_noise(*drawn.shape)  # [runs, resamples]
 
     def mean(self, runs: Sequence[int]) -> Estimate:
-        """The mean of some runs' values."""
+        """Return the mean of some runs' values, with its interval."""
         return Estimate(_mean([self.values[run] for run in runs]), *interval(self._mean_resampled(runs).tolist()))
 
     def differences(self, groups: Sequence[Sequence[int]], base: int) -> list[tuple[Estimate, float]]:
-        """The difference of each group's mean from that of the group `base`, in order, without `base` itself.
+        """Compute the difference of each other group's mean from the mean of the group `base`, in order.
 
-        Each comes with a two-sided p-value that is corrected for all pairs of groups, since the base may have been
-        chosen because it is best: the share of resamples in which the largest deviation over all pairs, in standard
-        errors, is at least as large as this difference (max-T: Westfall and Young, 1993; Romano and Wolf, 2005). One
-        resample is added, so that it is never 0.
+        Each difference has a two-sided p-value that is corrected for all pairs of groups, since the base may have been
+        chosen because it is best. It is the share of resamples in which the largest deviation over all pairs, in
+        standard errors, is at least as large as this difference (max-T: Westfall and Young, 1993; Romano and Wolf,
+        2005). One resample is added, so that the p-value is never 0.
         """
         means = [self._mean_resampled(runs) for runs in groups]
         values = [self.mean(runs).value for runs in groups]
@@ -102,7 +102,7 @@ class RunScores:
         return a < b if self.metric.higher_is_better is False else a > b
 
     def best(self, groups: Sequence[Sequence[int]]) -> int:
-        """The index of the group of runs with the best mean; the first of equal ones."""
+        """Return the index of the group of runs with the best mean; ties go to the first."""
         means = [_mean([self.values[run] for run in group]) for group in groups]
         best = 0
         for index, mean in enumerate(means):
@@ -126,7 +126,7 @@ class RunScores:
 
 
 def noise_of(values: Sequence[float], arms: Sequence[Sequence[int]]) -> Noise | None:
-    """The pooled standard deviation within configurations; `None` without several runs, or if a value is not finite."""
+    """Pool the standard deviation within configurations; `None` without several runs, or if a value is not finite."""
     several = [[values[run] for run in arm] for arm in arms if len(arm) > 1]
     if not several or not all(math.isfinite(value) for arm in several for value in arm):
         return None
@@ -140,7 +140,7 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _largest_deviations(means: Sequence[Resampled], values: Sequence[float]) -> Resampled:
-    """For each resample, the largest deviation of any pair's difference from the observed one, in standard errors."""
+    """Compute each resample's largest deviation of a pair's difference from the observed one, in standard errors."""
     import numpy as np
 
     largest = np.zeros(len(means[0]))
@@ -154,7 +154,7 @@ def _largest_deviations(means: Sequence[Resampled], values: Sequence[float]) -> 
 
 
 def _probability(difference: float, resampled: Resampled, largest: Resampled, pairs: int) -> float:
-    """See `RunScores.differences`; if resamples are not finite, from their signs, with Bonferroni's correction."""
+    """Compute the p-value of `RunScores.differences`; without a finite standard error, use signs and Bonferroni."""
     import numpy as np
 
     error = resampled.std()

@@ -20,11 +20,11 @@ from instruct_lab.pages.format import escape_markdown, format_interval, format_m
 from instruct_lab.records.costs import format_cost
 
 MAX_COLUMNS = 6
-"""Runs that get a column each; with more runs, the values of a key are counted."""
+"""Maximum number of runs that get a column each; with more runs, the values of a key are counted."""
 MAX_NAMED = 6
-"""Configurations that a sentence names."""
+"""Maximum number of configurations that a sentence names."""
 MAX_TEXT = 300
-"""Characters of a text that are shown."""
+"""Maximum number of characters of a text that are shown."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,18 +47,18 @@ class TextTable:
 
 
 def tables(compared: Comparison, metrics: Sequence[str] | None = None) -> Iterator[TextTable]:
-    """What differs in the configs, then the results."""
+    """Yield the table of what differs in the configs, then the tables of results."""
     if compared.config:
         yield _config_table(compared)
     yield from result_tables(compared, metrics)
 
 
 def result_tables(compared: Comparison, metrics: Sequence[str] | None = None) -> Iterator[TextTable]:
-    """The metrics with differences from the best, effects and fronts.
+    """Yield the tables of metrics with their differences from the best, then of effects and fronts.
 
     Args:
         compared: the comparison.
-        metrics: the metrics to show; none: all.
+        metrics: the metrics to show; `None`: all.
     """
     for name in compared.metrics:
         if metrics is None or name in metrics:
@@ -90,7 +90,7 @@ def _front_table(compared: Comparison, front: Front) -> TextTable:
 
 
 def _config_table(compared: Comparison) -> TextTable:
-    """The choices that differ, then the keys; of the keys below such a choice, only those that all its options have."""
+    """Build the table of differing choices and keys; below such a choice, only keys that all its options have."""
     below = tuple(f"{group}." for group in compared.choices)
     keys = {
         key: values
@@ -142,7 +142,7 @@ def _baseline_rows(compared: Comparison, name: str) -> list[list[str]]:
 
 
 def conclusion(compared: Comparison, name: str | None = None) -> str:
-    """The conclusion about a metric, by default the primary one, in a few sentences."""
+    """Write the conclusion about a metric, by default the primary one, in a few sentences."""
     name = name or compared.primary
     if name is None or name not in compared.means:
         return "The runs cannot be compared example by example: " + "; ".join(sorted(set(compared.unpaired.values())))
@@ -165,7 +165,7 @@ def conclusion(compared: Comparison, name: str | None = None) -> str:
 
 
 def _list_nearest(differences: Sequence[Difference], arms: dict[str, Arm]) -> str:
-    """The configurations nearest to the best by name, and the number of others."""
+    """List the configurations nearest to the best, and the number of others."""
     nearest = sorted(differences, key=lambda one: abs(one.value))[:MAX_NAMED]
     named = [
         f"{arms[one.arm].label} ({_format_difference(one, one.probability, with_verdict=False)})" for one in nearest
@@ -198,7 +198,7 @@ def show(compared: Comparison, console: Console, metrics: Sequence[str] | None =
 
 
 def markdown(compared: Comparison, metrics: Sequence[str] | None = None) -> str:
-    """The comparison as Markdown."""
+    """Format the comparison as Markdown."""
     parts = []
     for one in tables(compared, metrics):
         parts.append(f"### {one.title}\n\n{markdown_table(one.headings, [*one.rows, *one.baseline_rows])}\n")
@@ -229,7 +229,7 @@ def _format_mean(one: Estimate) -> str:
 def _format_difference(
     difference: Estimate | Difference | None, probability: float | None, *, with_verdict: bool = True
 ) -> str:
-    """A difference with its interval, its p-value and the verdict."""
+    """Format a difference with its interval, its p-value and the verdict."""
     if difference is None or probability is None:
         return "best"
     interval = format_interval(difference.value, difference.low, difference.high, signed=True)

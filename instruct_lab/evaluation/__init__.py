@@ -1,4 +1,4 @@
-"""A model evaluated on held-out examples: answers, likelihoods, baselines, results.
+"""Evaluate a model on held-out examples: answers, likelihoods, baselines, results.
 
 In: an `EvaluationSetup`, a loaded model and examples. Out: a measurement, and from all measurements of a run its table,
 the metrics of `summary.json` and the lines of `predictions.jsonl`.

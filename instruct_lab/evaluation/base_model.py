@@ -1,4 +1,4 @@
-"""The evaluation of the base model, before training: computed once, then taken from the cache."""
+"""Evaluate the base model before training, or read its results from the cache."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from instruct_lab.records.schema import BEFORE, Measurement, results_from_json, 
 
 FILE = "measurement.json"
 PACKAGES = ("model", "template", "batching", "objective", "generation", "metrics", "evaluation")
-"""The code that an evaluation depends on."""
+"""Packages whose code an evaluation depends on."""
 LIBRARIES = ("torch", "transformers", "tokenizers", "sacrebleu", "rouge-score", "numpy")
-"""Libraries whose version an evaluation depends on."""
+"""Libraries whose versions an evaluation depends on."""
 
 
 def measure_base_model(
@@ -44,7 +44,7 @@ def measure_base_model(
         setup: how the model is evaluated.
         loaded: the base model.
         digest: hash of its weights.
-        examples: that it is evaluated on.
+        examples: the examples to evaluate on.
         teacher: the second model that some objectives need.
         cache_path: folder of the cache.
     """
@@ -98,7 +98,7 @@ def _depends_on(
 
 @functools.cache
 def _code_fingerprint() -> str:
-    """SHA-256 of the source code that evaluates."""
+    """Compute the SHA-256 of the source code that an evaluation depends on."""
     digest, package = hashlib.sha256(), Path(__file__).resolve().parent.parent
     for folder in PACKAGES:
         for file in sorted((package / folder).rglob("*.py")):

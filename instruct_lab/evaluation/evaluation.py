@@ -1,4 +1,4 @@
-"""The component that chooses what is evaluated."""
+"""The settings of evaluation."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ HELD_OUT: tuple[HeldOut, ...] = ("validation", "test")
 
 @component
 class Evaluation(Component):
-    """What is evaluated on held-out examples: before training, during training and after it."""
+    """Settings of the evaluation on held-out examples, before, during and after training."""
 
     splits: list[HeldOut] = Field(
         default_factory=lambda: list(HELD_OUT)
     )  # splits to evaluate; those that the data does not have are skipped
-    max_examples: Annotated[int, Field(ge=1)] | None = None  # examples of a split (of a source, by_source); null: all
+    max_examples: Annotated[int, Field(ge=1)] | None = None  # examples per split (per source with by_source); null: all
     before: bool = True  # evaluate the base model too
     baselines: bool = True  # evaluate the data set's baselines too
     during_examples: Annotated[int, Field(ge=0)] = (

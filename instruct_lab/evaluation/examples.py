@@ -13,13 +13,13 @@ from instruct_lab.data import Conversation
 
 @dataclasses.dataclass(frozen=True)
 class EvaluatedExamples:
-    """Examples of one split, in the order in which results are reported.
+    """Examples of one split, in the order of the reported results.
 
     Args:
-        split: that they belong to.
-        conversations: with the references that answers are compared with.
+        split: the split of the examples.
+        conversations: the conversations, with the references for the answers.
         examples: the same conversations as token ids and labels; empty if no metric needs them.
-        prompts: the same conversations as the model is asked them. A tuning method may add worked examples.
+        prompts: the conversations as prompts for the model; a tuning method may add worked examples.
     """
 
     split: str
@@ -41,7 +41,7 @@ class EvaluatedExamples:
         return [answer for conversation in self.conversations for answer in conversation.answers]
 
     def take(self, indices: Iterable[int]) -> EvaluatedExamples:
-        """Some of the examples, in the order of the indices."""
+        """Return the examples at the given indices, in that order."""
         chosen = list(indices)
         return EvaluatedExamples(
             self.split,
@@ -63,10 +63,10 @@ def sample(
     evaluated on the same examples.
 
     Args:
-        conversations: of one split.
-        encoded: ids of those that became an example.
-        max_examples: how many at most; None: all.
-        sources: choose up to `max_examples` of each of these data sources; None: of all together.
+        conversations: conversations of one split.
+        encoded: ids of the conversations that became examples.
+        max_examples: maximum number of conversations; `None`: all.
+        sources: choose up to `max_examples` of each of these data sources; `None`: of all together.
     """
     usable = [c for c in conversations if c.answers and c.id in encoded]
     if max_examples is None:

@@ -46,7 +46,7 @@ def measure(
     Args:
         setup: how the model is evaluated.
         loaded: the evaluated model.
-        examples: that it is evaluated on.
+        examples: the examples to evaluate on.
         teacher: the second model that some objectives need.
     """
     setup = setup.for_references(examples.references)
@@ -87,7 +87,7 @@ def _measure(setup: EvaluationSetup, loaded: LoadedModel, examples: EvaluatedExa
 
 
 def _predict(setup: EvaluationSetup, loaded: LoadedModel, examples: EvaluatedExamples) -> list[Prediction]:
-    """The model's answers, in the order of the examples; empty if no metric reads answers."""
+    """Generate the model's answers, in the order of the examples; return no answers if no metric reads them."""
     if not len(examples) or not any(isinstance(metric, AnswerMetric) for metric in setup.metrics.values()):
         return []
     count = setup.generation.num_samples
@@ -110,12 +110,12 @@ def _reference_tokens(tokenizer: Any, predictions: Sequence[Prediction]) -> list
 
 
 def seed_of(seed: int, name: str, number: int = 0) -> int:
-    """The seed of a sampled answer.
+    """Compute the random seed of a sampled answer.
 
     Args:
-        seed: of the run.
+        seed: seed of the run.
         name: the id of the conversation.
-        number: of the answer, among several to the same prompt.
+        number: index of the answer among several to the same prompt.
     """
     return int.from_bytes(hashlib.sha256(f"{seed}:{name}:{number}".encode()).digest()[:7])
 
@@ -123,13 +123,13 @@ def seed_of(seed: int, name: str, number: int = 0) -> int:
 def generate_answers(
     setup: EvaluationSetup, loaded: LoadedModel, prompts: Sequence[Conversation], seeds: Sequence[int]
 ) -> list[Answer]:
-    """The model's answers to the conversations' prompts, decoded with the run's generation settings.
+    """Generate answers to the conversations' prompts with the run's generation settings.
 
     Args:
         setup: how the model is evaluated.
         loaded: the model.
-        prompts: conversations; a final answer of theirs is left out.
-        seeds: of sampled answers, one for each prompt.
+        prompts: conversations; a final answer is left out.
+        seeds: random seed for each prompt.
     """
     tokenizer = loaded.tokenizer
     encoded = setup.batching.encode_prompts(list(prompts), setup.template, tokenizer, setup.layout)
@@ -142,7 +142,7 @@ def generate_answers(
 def _predictions(
     split: str, conversations: Sequence[Conversation], samples: Sequence[Sequence[Answer]]
 ) -> list[Prediction]:
-    """Answers with the references they are compared with; of several answers to one prompt, the first counts."""
+    """Pair answers with references; of several answers to one prompt, the first is the prediction."""
     return [
         Prediction(
             id=conversation.id,
@@ -159,7 +159,7 @@ def _predictions(
 
 
 def answer_rows(metrics: Mapping[str, Metric[Any]], predictions: Sequence[Prediction]) -> dict[str, list[Any]]:
-    """The row of every answer metric for each prediction."""
+    """Compute the row of every answer metric for each prediction."""
     return {
         name: [metric.of_prediction(prediction) for prediction in predictions]
         for name, metric in metrics.items()
@@ -173,13 +173,13 @@ def measure_baselines(
     training: Sequence[Conversation],
     examples: EvaluatedExamples,
 ) -> dict[str, Measurement]:
-    """The scores of the data set's baselines, such as the most frequent answer.
+    """Score the data set's baselines, such as the most frequent answer.
 
     Args:
         setup: how answers are scored.
-        baselines: by name.
-        training: the training split, which a baseline may look at.
-        examples: that are answered.
+        baselines: the baselines, by name.
+        training: the training split, which a baseline may use.
+        examples: the examples to answer.
     """
     setup, measured = setup.for_references(examples.references), {}
     for name, baseline in baselines.items():

@@ -1,7 +1,7 @@
-"""The processes of a multi-device run, which share an evaluation.
+"""Share an evaluation between the processes of a multi-device run.
 
-Each rank evaluates every n-th example; the results of all ranks are gathered to each of them. With one process, or
-before the process group exists, all of this does nothing.
+Each of n ranks evaluates every n-th example, and every rank receives the results of all ranks. With one process, or
+before the process group exists, nothing is exchanged.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ def _is_distributed() -> bool:
 
 
 def num_ranks() -> int:
-    """How many processes share the evaluation."""
+    """Return the number of processes that share the evaluation."""
     return dist.get_world_size() if _is_distributed() else 1
 
 
 def is_first_rank() -> bool:
-    """Whether this process is the one that writes results."""
+    """Whether this process is the rank that writes results."""
     return not _is_distributed() or dist.get_rank() == 0
 
 
 def share_of(count: int) -> range:
-    """The indices of the examples that this rank evaluates."""
+    """Return the indices of the examples that this rank evaluates."""
     return range(dist.get_rank(), count, dist.get_world_size()) if _is_distributed() else range(count)
 
 
@@ -46,12 +46,12 @@ class _Failure:
 def evaluate_shared(count: int, evaluate: Callable[[range], Sequence[T]], device: torch.device) -> list[T]:
     """Evaluate examples on all ranks and return the results of all of them; every rank must call this.
 
-    An error on one rank is raised on every rank, so that none waits for results that do not come.
+    An error on one rank is raised on every rank, so that no rank waits forever.
 
     Args:
-        count: of the examples.
-        evaluate: takes the indices of this rank's examples; returns as many results, which can be pickled.
-        device: on which the ranks can exchange tensors.
+        count: number of examples.
+        evaluate: evaluates the examples at the given indices; returns one picklable result for each.
+        device: device on which the ranks can exchange tensors.
     """
     error: Exception | None = None
     gathered = GatheredRows().to(device)
@@ -78,7 +78,7 @@ def wait_for_first_rank() -> None:
 
 
 def first_rank_value(value: T) -> T:
-    """The first rank's value, on every rank; every rank must call this."""
+    """Return the first rank's value on every rank; every rank must call this."""
     if not _is_distributed():
         return value
     values: list[Any] = [value]

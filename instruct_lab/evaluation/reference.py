@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def reference_stage(
     setup: EvaluationSetup, loaded: LoadedModel, cache_path: Path, examples: Mapping[str, ExampleTable]
 ) -> Stage:
-    """The stage of the data cache after batching; it depends on the model's configuration and files."""
+    """Create the stage of the data cache that follows batching; it depends on the model's configuration and files."""
     inputs = [[one.name, one.sha256] for one in setup.model.inputs(cache_path)]
     depends_on = {"model": describe(setup.model), "inputs": inputs}
 
@@ -33,7 +33,7 @@ def reference_stage(
 
 
 def read_references(folder: Path, examples: Mapping[str, ExampleTable]) -> dict[str, numpy.ndarray]:
-    """Each split's log-probabilities in nats, float64 `[examples, 2]`: of the chosen and of the rejected answers."""
+    """Read each split's log-probabilities in nats, float64 `[examples, 2]`: chosen answer, rejected answer."""
     import numpy as np
 
     return {split: np.load(_path(folder, split), mmap_mode="r") for split in examples}

@@ -18,13 +18,13 @@ from instruct_lab.pages.format import format_interval, shorten
 from instruct_lab.records.schema import AFTER, BEFORE, DIFFERENCE, SHORT_NAMES, Measurement, PredictionLine, Results
 
 Metrics = dict[str, dict[str, MetricValue]]
-"""`split/metric` to system to value: the metrics of a summary."""
+"""The metrics of a summary, by `split/metric` and then by system."""
 
 
 def summary_metrics(setup: EvaluationSetup, results: Results) -> Metrics:
-    """The `metrics` of `summary.json`: `split/metric` to system to value, interval, count and signature.
+    """Compute the `metrics` of `summary.json`: the value of each system, by `split/metric`.
 
-    If results are reported by source too, `split/source/metric` holds those of each source.
+    If results are reported by source too, `split/source/metric` holds the results of each source.
     """
     metrics: Metrics = {}
     for split, systems in results.items():
@@ -53,7 +53,7 @@ def _named(setup: EvaluationSetup, split: str, source: str, systems: dict[str, M
 
 
 def _differences(setup: EvaluationSetup, systems: dict[str, Measurement]) -> dict[str, MetricValue]:
-    """After minus before on the same examples, with the interval of a paired bootstrap."""
+    """Compute after minus before on the same examples, with the interval of a paired bootstrap."""
     if BEFORE not in systems or AFTER not in systems:
         return {}
     before, after = systems[BEFORE].rows, systems[AFTER].rows
@@ -65,7 +65,7 @@ def _differences(setup: EvaluationSetup, systems: dict[str, Measurement]) -> dic
 
 
 def prediction_lines(setup: EvaluationSetup, results: Results) -> list[PredictionLine]:
-    """The lines of `predictions.jsonl`."""
+    """Create the lines of `predictions.jsonl`."""
     lines = []
     for split, systems in results.items():
         after = systems[AFTER]
@@ -105,7 +105,7 @@ def show(console: Console, setup: EvaluationSetup, results: Results, metrics: Me
 
 HEADINGS: dict[str, str] = {BEFORE: "untuned", AFTER: "tuned"}
 WIDE = 130
-"""From this width on, a terminal has room for the values and intervals of five systems on one line."""
+"""Minimum width of a terminal for the values and intervals of five systems on one line."""
 
 
 def _table(split: str, count: int, systems: list[str], metrics: Metrics, between: str) -> Table:

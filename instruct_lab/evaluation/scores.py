@@ -18,7 +18,7 @@ class ExampleScores:
     """One example's scores under a model.
 
     Args:
-        tokens: log-probabilities of its labels; None if they were not requested.
+        tokens: log-probabilities of its labels; `None` if they were not requested.
         values: the objective's values for it, such as the accuracy of a preference; empty if not requested.
     """
 
@@ -37,7 +37,7 @@ def score_examples(
 ) -> list[ExampleScores]:
     """Run the model over examples in batches of similar length and score each of them.
 
-    An objective that masks or corrupts its examples does so as in validation: by the run's seed and the example's id.
+    An objective that masks or corrupts examples does so as in validation, with the run's seed and the example's id.
     The model is in evaluation mode while it runs, and in its previous mode afterwards.
 
     Args:

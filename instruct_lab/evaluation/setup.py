@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EvaluationSetup:
-    """How a model is evaluated; `Experiment.evaluation_setup` collects it.
+    """The settings with which a model is evaluated; `Experiment.evaluation_setup` creates them.
 
     Args:
         model: the component that loads the evaluated model.
         template: renders prompts.
         batching: encodes and collates examples.
-        layout: of examples, for the objective and the model's family.
-        objective: gives the values that some metrics read.
+        layout: layout of examples for the objective and the model's family.
+        objective: computes the values that some metrics read.
         generation: decodes answers.
-        metrics: by name.
-        seed: of sampled answers, and of masks and noise in examples.
-        precision: the trainer's, which the base model's cached evaluation depends on; None: its default.
+        metrics: the metrics, by name.
+        seed: random seed of sampled answers, and of masks and noise in examples.
+        precision: the trainer's precision, on which the base model's cached evaluation depends; `None`: the default.
         by_source: whether results are reported for each data source too.
         show_samples: how many predictions are printed below the results.
         selected_by: the logged value, such as `val/loss`, by which the evaluated weights are the best;
@@ -63,7 +63,7 @@ class EvaluationSetup:
         return dataclasses.replace(self, metrics=metrics)
 
     def with_answer_metrics(self) -> EvaluationSetup:
-        """The same with only those metrics that read answers."""
+        """Return a copy with only the metrics that read answers."""
         from instruct_lab.metrics import AnswerMetric
 
         answers: dict[str, Metric[Any]] = {

@@ -1,1 +1,1 @@
-"""What a recorded run is used for: answers to prompts, and a plain Hugging Face folder with a model card."""
+"""Use a recorded run's model: answer prompts, or write a plain Hugging Face folder with a model card."""

@@ -25,15 +25,15 @@ def export(
     keep_adapter: bool = False,
     checkpoint: str | None = None,
 ) -> Path:
-    """Write the tuned model, its tokenizer and a model card to a new folder; all of it or nothing.
+    """Write the tuned model, its tokenizer and a model card to a new folder; on failure, write nothing.
 
     Args:
         experiment: the run's configuration.
-        config: the same as plain containers.
+        config: the configuration as plain containers.
         record: the run.
         path: the new folder.
         keep_adapter: write the adapter instead of merging it into the model.
-        checkpoint: `best` or `last`; None: the weights that the run was evaluated with.
+        checkpoint: `best` or `last`; `None`: the weights that the run was evaluated with.
 
     Raises:
         InstructLabError: the folder is not empty, the run has no such weights, or the folder cannot be written.

@@ -35,11 +35,11 @@ def generate(
         experiment: the run's configuration.
         record: the run.
         prompts: user messages, one conversation each.
-        system: a system message before each.
-        weights: `best`, `last`, `base` (the model before training), or None for those that the run was evaluated with.
+        system: a system message before each prompt.
+        weights: `best`, `last`, `base` (the model before training), `None`: the weights the run was evaluated with.
 
     Raises:
-        InstructLabError: the model gives no answers, or the run has no such weights.
+        InstructLabError: the model cannot answer prompts, or the run has no such weights.
     """
     if reason := experiment.cannot_answer:
         raise InstructLabError(f"This run's model answers no prompts: {reason}", do="choose another run")

@@ -13,10 +13,10 @@ from instruct_lab.records.schema import DIFFERENCE, InputEntry
 
 
 def model_card(config: dict[str, Any], record: RunRecord, step: int, is_adapter: bool) -> str:
-    """Markdown with the front matter that model hubs read.
+    """Write the model card as Markdown, with the front matter that model hubs read.
 
     Args:
-        config: of the run, as plain containers.
+        config: the run's configuration as plain containers.
         record: the run.
         step: the optimizer step of the exported weights.
         is_adapter: whether an adapter is exported instead of a whole model.

@@ -1,4 +1,4 @@
-"""What `instruct-lab inspect` shows: an example as the model sees it, or a row that was dropped."""
+"""The rows that `instruct-lab inspect` shows: examples as the model sees them, and dropped rows."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from instruct_lab.batching import Example
 from instruct_lab.batching.token_spans import Span
 
 MAX_COMPARED = 20_000
-"""Longer differences than this many tokens are reported as one cut instead of being aligned token by token."""
+"""Differences of more than this many tokens are reported as one cut, without aligning single tokens."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Cut:
-    """Tokens that were cut out.
+    """A stretch of tokens that was cut out.
 
     Args:
-        at: index of the example's token that follows them.
-        tokens: how many.
+        at: index of the example's token that follows the cut.
+        tokens: number of tokens.
     """
 
     at: int
@@ -33,14 +33,14 @@ class InspectedRow:
 
     Args:
         spans: the tokens in order; empty if the row was dropped before it was tokenised.
-        example: ids and labels.
-        split: that it belongs to; empty if it was dropped before the data was split.
-        index: of the example within the split.
-        source: of the row; empty if unknown.
+        example: token ids and labels.
+        split: split of the row; empty if the row was dropped before the data was split.
+        index: index of the example within the split; `None` for a dropped row.
+        source: data source of the row; empty if unknown.
         cuts: where the conversation was shortened.
-        dropped: the reason, for a dropped row.
-        stage: that dropped it.
-        sample: its text from the audit, for rows without tokens.
+        dropped: the reason why the row was dropped; `None` for an example.
+        stage: the stage that dropped the row.
+        sample: the row's text from the audit, for rows without tokens.
         further: other texts that the model sees, by name: `decoder writes` for an encoder-decoder, `rejected` for the
             rejected answer of a pair.
     """
@@ -58,11 +58,11 @@ class InspectedRow:
 
     @property
     def text(self) -> str:
-        """What the model sees, with special tokens as text; for rows without tokens, the audit's sample."""
+        """The text that the model sees, special tokens included; for rows without tokens, the audit's sample."""
         return "".join(span.text for span in self.spans) if self.spans else self.sample
 
     def to_json(self) -> dict[str, Any]:
-        """The row for other tools; labels are not shifted, and `-100` marks what is not trained."""
+        """Convert the row for other tools; labels are not shifted, and `-100` marks tokens that are not trained."""
         rejected = self.example.rejected
         return {
             "text": self.text,
@@ -85,11 +85,11 @@ class InspectedRow:
 
 
 def cuts(whole: Sequence[int], kept: Sequence[int]) -> tuple[Cut, ...]:
-    """Where tokens are missing.
+    """Find where tokens are missing.
 
     Args:
         whole: token ids before cutting.
-        kept: token ids after it.
+        kept: token ids after cutting.
     """
     shortest = min(len(whole), len(kept))
     head = next((i for i in range(shortest) if whole[i] != kept[i]), shortest)

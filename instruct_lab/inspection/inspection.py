@@ -1,6 +1,6 @@
 """Show the data as it reaches the model: examples, or rows that were dropped.
 
-Loads the tokenizer, but no weights.
+This loads the tokenizer, but no weights.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ def inspect(
 
     Args:
         experiment: the checked configuration.
-        split: that is shown; None: train, or every split for dropped rows.
-        num: how many examples, from the first one on, or how many rows of each reason.
+        split: the split to show; `None`: train, or every split for dropped rows.
+        num: number of examples, starting with the first, or of dropped rows for each reason.
         row: show only this example, counted from 0 within its split.
-        dropped: show samples of dropped rows whose reason contains this text instead.
+        dropped: instead of examples, show dropped rows whose reason contains this text.
         ids: show token ids.
-        html: write a page here instead of printing.
+        html: write a page to this file instead of printing.
         as_json: print the machine-readable form.
-        console: where to print.
+        console: prints the rows.
 
     Raises:
-        InstructLabError: bad input, no such split, row or reason.
+        InstructLabError: bad input, or no such split, row or reason.
     """
     if num < 1:
         raise InstructLabError(f"There is nothing to show: --num is {num}", do="give 1 or more")

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 STAGE = "batching"
 MAX_EQUAL_IDS = 50
-"""How many conversations with the id of an example are compared with it."""
+"""Maximum number of conversations with an example's id that are compared with the example."""
 
 
 class Inspector:
@@ -31,7 +31,7 @@ class Inspector:
 
     Args:
         experiment: the checked configuration.
-        audit: `load` counts in it what is dropped.
+        audit: `load` adds the dropped rows to it.
     """
 
     def __init__(self, experiment: Experiment, audit: Audit) -> None:
@@ -44,7 +44,7 @@ class Inspector:
         """Load the tokenizer and prepare the data.
 
         Raises:
-            InstructLabError: bad input, or no example is left; the audit holds what was dropped.
+            InstructLabError: bad input, or no example is left; the audit then lists the dropped rows.
         """
         from instruct_lab.training.datamodule import InstructionData
 
@@ -58,7 +58,7 @@ class Inspector:
     # ---- examples
 
     def examples(self, split: str, rows: range) -> list[InspectedRow]:
-        """Examples of a split; fewer than asked for where the split ends.
+        """Return examples of a split; fewer than requested if the split ends before.
 
         Raises:
             InstructLabError: there is no such split, or no such first row.
@@ -93,7 +93,7 @@ class Inspector:
         )
 
     def _texts(self, example: Example) -> tuple[list[Span], dict[str, list[Span]]]:
-        """What the model reads of an example, and its other texts by name."""
+        """Return the text that the model reads, and the example's other texts by name."""
         read, written = self._read_and_written(example)
         further = {"decoder writes": written} if written else {}
         if example.rejected is not None:
@@ -108,11 +108,11 @@ class Inspector:
         return read, self._reader.spans(example.labels, example.labels)
 
     def _origin(self, split: str, index: int, example: Example) -> tuple[Conversation | None, list[int] | None]:
-        """The conversation that an example was made from, and its ids before any was cut.
+        """Find the conversation of an example, and its token ids before any were cut.
 
-        Examples are in the order of their conversations, but batching may have dropped some of these: the conversation
-        is found between the example's own index and that index plus the number of dropped ones. Of conversations with
-        the same id, the one with the same tokens is taken, else the first.
+        Examples are in the order of their conversations, but batching may have dropped some conversations. So the
+        conversation lies between the example's own index and that index plus the number of dropped conversations. Of
+        conversations with the same id, the one with the same tokens is taken, otherwise the first.
         """
         assert self._data is not None
         conversations, num_examples = self._data.conversations[split], len(self._data.examples[split])
@@ -140,10 +140,10 @@ class Inspector:
     # ---- dropped rows
 
     def dropped(self, text: str, split: str | None, num: int) -> Iterator[InspectedRow]:
-        """Samples of the dropped rows whose reason contains a text; upper and lower case are the same.
+        """Yield samples of the dropped rows whose reason contains a text; case is ignored.
 
         Raises:
-            InstructLabError: no reason contains it; the message lists the reasons.
+            InstructLabError: no reason contains the text; the message lists the reasons.
         """
         tallies = [tally for tally in self._audit.tallies.values() if tally.action == "dropped"]
         wanted = text.casefold()
@@ -177,7 +177,7 @@ class Inspector:
                 )
 
     def _dropped_by_batching(self, split: str, samples: Sequence[str]) -> dict[int, Conversation]:
-        """The conversations that batching dropped, by the number of their sample in the audit."""
+        """Find the conversations that batching dropped, by the index of their sample in the audit."""
         if self._data is None or split not in self._data.conversations:
             return {}
         wanted: dict[str, list[int]] = {}
@@ -194,7 +194,7 @@ class Inspector:
 
 
 def _without(conversations: Sequence[Conversation], examples: Sequence[Example]) -> Iterator[Conversation]:
-    """The conversations that no example was made from; both are in the same order."""
+    """Yield the conversations that became no example; examples have the same order as conversations."""
     kept = iter(examples)
     current = next(kept, None)
     for conversation in conversations:
@@ -205,12 +205,12 @@ def _without(conversations: Sequence[Conversation], examples: Sequence[Example])
 
 
 def _first_characters(conversation: Conversation) -> str:
-    """The start of a conversation's text, which its sample in the audit begins with."""
+    """Return the start of a conversation's text, with which its sample in the audit begins."""
     return str(conversation).encode("utf-8", "replace").decode()[:MAX_SAMPLE_CHARACTERS]
 
 
 def _with_python_ints(example: Example) -> Example:
-    """The example with Python's own integers, which JSON can hold."""
+    """Convert an example's integers to Python integers, which can be written as JSON."""
     rejected = None if example.rejected is None else _with_python_ints(example.rejected)
     return Example([int(i) for i in example.input_ids], [int(i) for i in example.labels], example.id, rejected=rejected)
 

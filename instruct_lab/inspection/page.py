@@ -1,4 +1,4 @@
-"""Inspected rows as a self-contained HTML page."""
+"""Render inspected rows as a self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Token:
-    """One span as the page shows it; a line break at its end comes after its border and its ids."""
+    """One span on the page; if it ends with a line break, this comes after the span's border and ids."""
 
     text: str
     kind: str
@@ -26,7 +26,7 @@ class Token:
 
 
 def inspection_page(rows: Sequence[InspectedRow], *, ids: bool) -> str:
-    """The page.
+    """Render the page.
 
     Args:
         rows: examples, and rows that were dropped.

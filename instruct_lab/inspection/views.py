@@ -1,4 +1,4 @@
-"""Inspected examples for a terminal."""
+"""Print inspected rows in a terminal."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ ASCII_SIGNS = str.maketrans(
     {"⟦": "[[", "⟧": "]]", "⟨": "<", "⟩": ">", "↵": "\\n", "⇥": "\\t", "✂": "...", "→": "->", "─": "-", "·": "|"}
     | {sign: f"_{digit}" for digit, sign in enumerate("₀₁₂₃₄₅₆₇₈₉")}
 )
-"""For terminals without Unicode."""
+"""Replacements for terminals without Unicode."""
 
 
 def describe(row: InspectedRow) -> str:
-    """One line about a row: its split and number, its id and source, its numbers of tokens."""
+    """Describe a row in one line: split, index, id, source and numbers of tokens."""
     parts = [" ".join([row.split or "all splits", *([str(row.index)] if row.index is not None else [])])]
     if row.example.id:
         parts.append(f"id {row.example.id}")
@@ -48,7 +48,7 @@ def describe(row: InspectedRow) -> str:
 
 
 def print_inspected(console: Console, rows: Sequence[InspectedRow], *, ids: bool) -> None:
-    """Print rows below a legend; without colours, brackets mark what is trained or special."""
+    """Print rows below a legend; without colours, brackets mark trained and special tokens."""
     from rich.text import Text
 
     plain = console.color_system is None or console.no_color
@@ -126,13 +126,13 @@ class _Writer:
 
 
 def _signs(text: str) -> str:
-    """The text with visible line breaks, without the last one, which is printed after the token's id."""
+    """Make tabs and line breaks visible; remove a final line break, which is printed after the token's id."""
     whole = visible(text).replace("\t", "⇥\t").replace("\n", "↵\n")
     return whole.removesuffix("\n")
 
 
 def _printable(text: str, console: Console) -> str:
-    """The text with characters that the terminal's encoding cannot write replaced."""
+    """Replace the characters that the terminal's encoding cannot write."""
     encoding = console.encoding or "utf-8"
     if console.options.ascii_only:
         text = text.translate(ASCII_SIGNS)
@@ -140,7 +140,7 @@ def _printable(text: str, console: Console) -> str:
 
 
 def with_cuts(row: InspectedRow) -> Iterable[tuple[Span | None, Cut | None]]:
-    """Each span with the cut before it, then the cuts after the last span."""
+    """Yield each span with the cut before it, then the cuts after the last span."""
     waiting = sorted(row.cuts, key=lambda cut: cut.at)
     position = 0
     for span in row.spans:

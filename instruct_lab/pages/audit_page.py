@@ -1,4 +1,4 @@
-"""An audit as one self-contained HTML page: what happened to every row, with samples, and how long the examples are."""
+"""Render an audit as one self-contained HTML page: the changes to rows, with samples, and lengths of examples."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from instruct_lab.pages.word_difference import Words, word_difference
 
 TEMPLATE = "pages/templates/audit.html"
 REASON_BYTES, FACT_BYTES = 450_000, 200_000
-"""Limits for reasons with their samples, and for facts. The page says what it leaves out; `audit.json` has all."""
+"""Size limits for reasons with samples, and for facts. The page says what it omits; `audit.json` is complete."""
 MAX_STAGES, MAX_REASONS = 300, 500
 TOKEN_NAMES = {
     "examples": "examples",
@@ -29,15 +29,15 @@ TOKEN_NAMES = {
 }
 LENGTHS = {"lengths": "tokens of an example", "target_lengths": "target tokens of an example"}
 SECTIONS = {"tokens", "sources", "splits", "examples", "target_tokens"}
-"""Facts that have a section of their own, or stand in another one."""
+"""Facts that have their own section, or appear in another one."""
 
 
 def audit_page(audit: dict[str, Any], title: str) -> str:
-    """The page: everything from the data is escaped, and no request leaves the page.
+    """Render the page; all data is escaped, and the page makes no requests.
 
     Args:
         audit: the content of `audit.json`.
-        title: the run or the data set.
+        title: name of the run or the data set.
 
     Returns:
         An HTML document of less than a megabyte for any audit.
@@ -75,7 +75,7 @@ def _summary(stages: list[Stage], facts: dict[str, Any]) -> str:
 
 
 def _stage_table(stages: list[Stage], counted: list[Stage]) -> Markup:
-    """Rows in and out of each stage; empty if no stage counted rows."""
+    """Build the table of rows in and out of each stage; empty if no stage counted rows."""
     if not counted:
         return Markup()
     splits = [split for split in SPLITS if any(split in stage.counts for stage in stages)]
@@ -109,7 +109,7 @@ def _format_rows(counts: tuple[int, int] | None) -> str:
 
 
 def _render_reasons(reasons: list[tuple[Stage, Reason]]) -> list[tuple[Markup, list[Markup], int]]:
-    """Each reason's summary, its samples while they fit, and the number of samples left out."""
+    """Render each reason's summary and the samples that fit; also return the number of omitted samples."""
     summaries = [_reason_summary(stage, reason) for stage, reason in reasons]
     left = REASON_BYTES - sum(len(summary.encode()) for summary in summaries)  # summaries come before samples
     rendered = []
@@ -138,7 +138,7 @@ def _render_sample(sample: Sample) -> Markup:
 
 
 def _token_table(tokens: dict[str, dict[str, Any]]) -> Markup:
-    """The numbers of each split; empty if there are none."""
+    """Build the table of each split's token counts; empty if there are none."""
     if not tokens:
         return Markup()
     known = {key for counts in tokens.values() for key, value in counts.items() if not isinstance(value, dict | list)}
@@ -157,7 +157,7 @@ def _length_figures(tokens: dict[str, dict[str, Any]]) -> list[Markup]:
 
 
 def _render_facts(facts: dict[str, Any]) -> list[Markup]:
-    """Each fact; if the page is full, a line that says so instead."""
+    """Render each fact, or a line that says that the fact does not fit."""
     rendered, left = [], FACT_BYTES
     for name, value in facts.items():
         fact = render_part("searchable", name, render_fact(value, name), True)

@@ -8,7 +8,7 @@ from typing import Any
 
 SPLITS = ("train", "validation", "test")
 ACTIONS = ("dropped", "truncated", "changed", "added", "reported")
-"""In the order in which reports list them."""
+"""Actions, in the order of reports."""
 NAMED_SPLIT = re.compile(rf"({'|'.join(SPLITS)}): ")
 
 Counts = tuple[int, int]
@@ -16,7 +16,7 @@ Counts = tuple[int, int]
 
 @dataclasses.dataclass
 class Sample:
-    """One row of a reason: its split (empty if unknown), the row before, and after unless it was dropped."""
+    """A sample row: its split (empty if unknown), its text before, and after (`None` if it was dropped)."""
 
     split: str
     before: str
@@ -25,7 +25,7 @@ class Sample:
 
 @dataclasses.dataclass
 class Reason:
-    """What happened to rows for one reason at one stage, over all splits."""
+    """One action on rows, such as dropping, for one reason at one stage; counted over all splits."""
 
     action: str
     reason: str
@@ -34,7 +34,7 @@ class Reason:
 
     @property
     def count(self) -> int:
-        """Rows of all splits."""
+        """Number of rows in all splits."""
         return sum(self.counts.values())
 
 
@@ -45,8 +45,8 @@ class Stage:
     Args:
         package: the first part of its name: data, preprocessing, batching.
         name: the rest of the name without the split.
-        counts: rows in and out by split; under the empty name if the stage processes all splits together.
-        reasons: in the order of `ACTIONS`, the most frequent first.
+        counts: rows in and out by split; the name is empty if the stage processes all splits together.
+        reasons: sorted by `ACTIONS`, then by decreasing count.
     """
 
     package: str
@@ -65,12 +65,12 @@ class Stage:
         return bool(self.reasons) or any(rows_in != rows_out for rows_in, rows_out in self.counts.values())
 
     def count(self, action: str) -> int:
-        """Number of rows with this action."""
+        """Count the rows with this action."""
         return sum(reason.count for reason in self.reasons if reason.action == action)
 
 
 def read_stages(audit: dict[str, Any]) -> list[Stage]:
-    """The stages of `audit.json`, in the order in which rows pass through them."""
+    """Read the stages of `audit.json`, in the order in which rows pass through them."""
     stages: dict[tuple[str, str], Stage] = {}
 
     def stage_of(name: str) -> tuple[Stage, str]:
@@ -90,7 +90,7 @@ def read_stages(audit: dict[str, Any]) -> list[Stage]:
 
 
 def parse_stage(name: str) -> tuple[str, str, str]:
-    """Package, split and the rest of a stage's name; the split is empty if the stage processes all splits together."""
+    """Divide a stage's name into package, split (empty if the stage processes all splits together), and the rest."""
     package, *parts = name.split("/")
     if package == "data" and len(parts) > 1 and parts[0] in SPLITS:
         return package, parts[0], f"source {'/'.join(parts[1:])}"

@@ -1,4 +1,4 @@
-"""The audit of the data as a short table for the terminal."""
+"""Print the audit of the data as a short table in the terminal."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def show(console: Console, audit: dict[str, Any]) -> None:
     If nothing changed, it is one line.
 
     Args:
-        console: may be narrow, or lack Unicode.
+        console: the console, which may be narrow or lack Unicode.
         audit: the content of `audit.json`.
     """
     stages = _limit_stages([stage for stage in read_stages(audit) if stage.did_something])
@@ -56,7 +56,7 @@ def _describe_unchanged(tokens: dict[str, Any]) -> str:
 
 
 def _limit_stages(stages: list[Stage]) -> list[Stage]:
-    """At most `MAX_STAGES` stages: sources merged, and the smallest stages as one."""
+    """Limit the table to `MAX_STAGES` stages: merge the sources, and merge the smallest stages into one."""
     stages = _merge_sources(stages)
     if len(stages) <= MAX_STAGES:
         return stages
@@ -121,7 +121,7 @@ def _stage_table(stages: list[Stage], console: Console) -> Table:
 
 
 def _format_rows(stage: Stage, splits: list[str], arrow: str) -> str:
-    """Rows in and out of each split, or one number if they are equal: `512→510 / 128 / -`."""
+    """Format rows in and out of each split, or one number if they are equal: `512→510 / 128 / -`."""
     shown = {
         split: f"{rows_in:,}" if rows_in == rows_out else f"{rows_in:,}{arrow}{rows_out:,}"
         for split, (rows_in, rows_out) in stage.counts.items()
@@ -152,6 +152,6 @@ def _token_table(tokens: dict[str, Any], ascii_only: bool) -> Table:
 
 
 def _to_encoding(text: str, console: Console) -> str:
-    """The text with escapes for what the terminal's encoding lacks."""
+    """Escape the characters that the terminal's encoding lacks."""
     encoding = console.encoding or "utf-8"
     return text.encode(encoding, "backslashreplace").decode(encoding, "replace")

@@ -1,4 +1,4 @@
-"""Facts of an audit, of any shape that JSON can hold, as tables, histograms and lists."""
+"""Render facts of an audit, which are any JSON values, as tables, histograms and lists."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ MAX_CHARACTERS = 2000
 
 
 def render_fact(value: Any, label: str = "", depth: int = 0) -> Markup:
-    """One fact; what is too long for a page is cut, and the page says so.
+    """Render one fact; values too long for a page are cut, and the page says so.
 
     Args:
         value: plain containers. A dictionary of dictionaries becomes a table with a row for each; a dictionary of
             counts gets bars; `{"bounds", "counts"}` becomes a histogram.
-        label: its name in figures.
+        label: name of the fact in figures.
         depth: nesting level inside other facts.
     """
     if is_histogram(value):
@@ -61,7 +61,7 @@ def _render_list(value: list[Any], label: str, depth: int) -> Markup:
 
 
 def _render_scalars(value: dict[str, Any]) -> Markup:
-    """A table of names and values, with bars beside counts."""
+    """Render a table of names and values, with bars beside counts."""
     rows = list(value.items())[:MAX_ROWS]
     counts = [v for _, v in rows if isinstance(v, int | float) and not isinstance(v, bool)]
     highest = max(counts, default=0)

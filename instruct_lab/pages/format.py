@@ -1,4 +1,4 @@
-"""Values and tables as text: each kind of value has one format, in every report."""
+"""Format values and tables as text: each kind of value has the same format in every report."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Line breaks and tabs are not included, nor the joiners that emoji and several sc
 
 
 def format_number(value: object) -> str:
-    """A value as tables show it: thousands separated, four significant digits, a dash for `None`; other text as is."""
+    """Format a value for tables: thousands separated, four significant digits, a dash for `None`."""
     if value is None:
         return "–"
     if isinstance(value, bool):
@@ -32,7 +32,7 @@ def format_number(value: object) -> str:
 
 
 def format_count(value: float | None) -> str:
-    """A count in at most seven characters: `12,345`, `1.2 M`."""
+    """Format a count in at most seven characters: `12,345`, `1.2 M`."""
     if value is None:
         return "-"
     if value < 1e6:
@@ -41,58 +41,58 @@ def format_count(value: float | None) -> str:
 
 
 def format_percent(share: float | None) -> str:
-    """A share between 0 and 1 in percent, three significant digits."""
+    """Format a share between 0 and 1 in percent, with three significant digits."""
     return "-" if share is None else f"{100 * share:.3g} %"
 
 
 def format_interval(
     value: float, low: float, high: float, *, digits: int = 2, signed: bool = False, separator: str = " "
 ) -> str:
-    """A value with its interval: `31.20 [30.05, 32.41]`.
+    """Format a value with its interval: `31.20 [30.05, 32.41]`.
 
     Args:
-        value: what was measured.
-        low: end of the interval.
-        high: the other end.
-        digits: after the decimal point.
+        value: the measured value.
+        low: lower end of the interval.
+        high: upper end of the interval.
+        digits: number of digits after the decimal point.
         signed: also write a plus sign, as for differences.
-        separator: between the value and its interval.
+        separator: text between the value and its interval.
     """
     form = f"{'+' if signed else ''}.{digits}f"
     return f"{value:{form}}{separator}[{low:{form}}, {high:{form}}]"
 
 
 def format_metric(value: MetricValue | None) -> str:
-    """A metric's value with its interval, with two digits; a dash if there is none or it is not a number."""
+    """Format a metric's value and interval with two digits; a dash if the value is missing or NaN."""
     if value is None or math.isnan(value.value):
         return "-"
     return format_interval(value.value, value.low, value.high)
 
 
 def format_duration(seconds: float) -> str:
-    """`2 h 5 min`, `12 min` or `8 s`."""
+    """Format seconds as `2 h 5 min`, `12 min` or `8 s`."""
     hours, minutes = divmod(round(seconds / 60), 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min" if minutes else f"{seconds:.0f} s"
 
 
 def format_bytes(count: float) -> str:
-    """`1.5 GB` or `12.34 MB`, in powers of ten."""
+    """Format bytes as `1.5 GB` or `12.34 MB`, in powers of ten."""
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.2f} MB"
 
 
 def shorten(text: str, max_characters: int) -> str:
-    """The text on one line, cut to its first characters."""
+    """Put a text on one line, and cut it to its first characters."""
     line = " ".join(text.split())
     return line if len(line) <= max_characters else f"{line[:max_characters]}…"
 
 
 def visible(text: str) -> str:
-    """The text with a sign for each invisible character, such as `␀` or `⟨U+202E⟩`; safe to print."""
+    """Replace invisible characters by signs such as `␀` or `⟨U+202E⟩`, so that the text is safe to print."""
     return INVISIBLE.sub(lambda match: character_sign(match[0]), text)
 
 
 def character_sign(character: str) -> str:
-    """The sign that stands for one invisible character."""
+    """Return the sign for one invisible character."""
     code = ord(character)
     if code < 0x20:
         return chr(0x2400 + code)
@@ -100,11 +100,11 @@ def character_sign(character: str) -> str:
 
 
 def escape_markdown(text: str) -> str:
-    """The text without what Markdown would read as the border of a cell or as HTML."""
+    """Escape the characters that Markdown would read as the border of a cell or as HTML."""
     return text.replace("|", "\\|").replace("<", "&lt;")
 
 
 def markdown_table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table; its cells are escaped."""
+    """Format a Markdown table; its cells are escaped."""
     lines = [headers, ["---"] * len(headers), *rows]
     return "\n".join("| " + " | ".join(map(escape_markdown, line)) + " |" for line in lines)

@@ -1,4 +1,4 @@
-"""Histograms as SVG for a page and as a line of block characters for a terminal.
+"""Draw histograms as SVG for a page, or as a line of block characters for a terminal.
 
 A histogram is `{"bounds": [...], "counts": [...]}` with one bound more than counts. A bin includes its lower bound; the
 last one includes its upper bound too.
@@ -17,7 +17,7 @@ from instruct_lab.pages.render import render_part
 BLOCKS = "▁▂▃▄▅▆▇█"
 ASCII_BLOCKS = "_.-=+*%#"
 WIDTH, HEIGHT, FOOT = 360, 120, 18
-"""Size of the drawing, in its own units, and of the space below its bars; the page scales it."""
+"""Width and height of the drawing, and height of the space below its bars; the page scales them."""
 MAX_TICKS = 6
 
 
@@ -35,10 +35,10 @@ def is_histogram(value: object) -> bool:
 
 
 def sparkline(counts: Sequence[float], width: int = 24, *, ascii_only: bool = False) -> str:
-    """Counts as blocks of eight heights; a bin that is not empty is never blank.
+    """Draw counts as blocks of eight heights; a bin that is not empty is never blank.
 
     Args:
-        counts: of the bins, in order.
+        counts: counts of the bins, in order.
         width: maximum number of characters; with more bins, neighbours are added up.
         ascii_only: for terminals that have no block characters.
     """
@@ -50,12 +50,12 @@ def sparkline(counts: Sequence[float], width: int = 24, *, ascii_only: bool = Fa
 
 
 def histogram_svg(histogram: dict[str, Any], label: str, unit: str = "") -> Markup:
-    """A figure with one bar for each bin; pointing at a bar shows its bounds and count.
+    """Draw a figure with one bar for each bin; pointing at a bar shows its bounds and count.
 
     Args:
         histogram: see `is_histogram`.
         label: the caption.
-        unit: of the bounds, such as `tokens`.
+        unit: unit of the bounds, such as `tokens`.
     """
     bounds, counts = histogram["bounds"], histogram["counts"]
     highest, step = max(counts) or 1, WIDTH / len(counts)
@@ -98,5 +98,5 @@ def _ticks(bounds: Sequence[float], step: float) -> list[dict[str, str]]:
 
 
 def share_bar(share: float, label: str) -> Markup:
-    """A short bar that is filled to a share between 0 and 1."""
+    """Draw a short bar that is filled to a share between 0 and 1."""
     return render_part("share_bar", max(0.0, min(1.0, share)), label)

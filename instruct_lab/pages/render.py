@@ -1,9 +1,9 @@
-"""Self-contained HTML pages from Jinja2 templates: one file each, which makes no requests.
+"""Render self-contained HTML pages from Jinja2 templates: each page is one file and makes no requests.
 
-Templates, styles and scripts are files of the package, named by their paths in it. Whatever a template writes is
-escaped, and invisible characters are replaced by signs; the only markup taken as such is what templates themselves
-produce (`Markup`). The content security policy of a page lists its own scripts and styles by their hashes, so a browser
-runs nothing else and loads nothing.
+Templates, styles and scripts are files of the package, named by their paths in it. All values in a template are
+escaped, and their invisible characters are replaced by signs; only markup that templates themselves produce (`Markup`)
+is inserted unchanged. The content security policy of a page lists its own scripts and styles by their hashes, so a
+browser runs nothing else and loads nothing.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 PACKAGE = Path(__file__).parent.parent
 PARTS = "pages/templates/parts.html"
 STYLE, SCRIPT = "pages/static/page.css", "pages/static/search.js"
-"""What every page has."""
+"""The style sheet and the script of every page."""
 
 
 @functools.cache
 def environment() -> Environment:
-    """Jinja2's environment over the package's files, with everything escaped."""
+    """Create Jinja2's environment over the package's files; all values are escaped."""
     import jinja2
 
     created = jinja2.Environment(
@@ -53,7 +53,7 @@ def _replace_invisible(value: object) -> object:
 
 
 def mark_invisible(value: object) -> Markup:
-    """The template filter `text`: escaped text in which the signs of invisible characters stand out."""
+    """Escape a text and highlight the signs of invisible characters (template filter `text`)."""
     if isinstance(value, Markup):
         return value
     text, parts, end = str(value), [], 0
@@ -65,12 +65,12 @@ def mark_invisible(value: object) -> Markup:
 
 
 def format_cell(value: object) -> Markup:
-    """The template filter `cell`: a value of a table."""
+    """Format a value of a table (template filter `cell`)."""
     return value if isinstance(value, Markup) else mark_invisible(format_number(value))
 
 
 def script_json(value: object) -> Markup:
-    """The template filter `script_json`: JSON that can neither end its script element nor open another.
+    """Write JSON that can neither end its script element nor open another (template filter `script_json`).
 
     Args:
         value: plain containers with finite numbers.
@@ -82,18 +82,18 @@ def script_json(value: object) -> Markup:
 
 
 def render_part(name: str, *arguments: object) -> Markup:
-    """Markup from the macro of this name in `templates/parts.html`."""
+    """Call the macro of this name in `templates/parts.html`."""
     macro: Any = getattr(environment().get_template(PARTS).module, name)
     return Markup(macro(*arguments))
 
 
 def render_table(headers: Sequence[str], rows: Iterable[Sequence[object]], caption: str = "") -> Markup:
-    """A table; numbers are written by `format_number`, and columns of numbers are aligned to the right.
+    """Render a table; numbers are written by `format_number`, and columns of numbers are aligned to the right.
 
     Args:
-        headers: one for each column.
-        rows: of cells: numbers, texts or markup.
-        caption: above the table.
+        headers: the heading of each column.
+        rows: the cells of each row: numbers, texts or markup.
+        caption: text above the table.
     """
     cells = [list(row) for row in rows]
     kinds = ["number" if _is_numeric([row[column] for row in cells]) else "" for column in range(len(headers))]
@@ -108,14 +108,14 @@ def _is_numeric(cells: Sequence[object]) -> bool:
 def render_page(
     template: str, title: str, *, styles: Sequence[str] = (), scripts: Sequence[str] = (), **values: object
 ) -> str:
-    """A whole HTML document that can always be written as UTF-8.
+    """Render a whole HTML document that can always be written as UTF-8.
 
     Args:
         template: path in the package; it extends `pages/templates/page.html`.
         title: heading and window title.
-        styles: texts of style sheets that come after the one of all pages.
-        scripts: texts of scripts that come after the one of all pages.
-        values: what the template uses.
+        styles: texts of further style sheets.
+        scripts: texts of further scripts.
+        values: values that the template uses.
     """
     sheets = [(PACKAGE / STYLE).read_text(encoding="utf-8"), *styles]
     programs = [(PACKAGE / SCRIPT).read_text(encoding="utf-8"), *scripts]

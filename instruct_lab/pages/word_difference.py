@@ -1,4 +1,4 @@
-"""Which words differ between two versions of a text."""
+"""Find the words that differ between two versions of a text."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import re
 WORDS = re.compile(r"[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|\w+|\s|[^\w\s]+")
 """Words; in scripts that write no spaces, single characters."""
 MAX_WORDS = 600
-"""Longer texts are marked as a whole, since the comparison is quadratic."""
+"""Texts with more words are marked as a whole, since the comparison takes quadratic time."""
 SPACES = {" ": "·", "\u00a0": "⍽", "\t": "⇥\t", "\n": "↵\n", "\r": "␍"}
 """Signs for white space that differs."""
 
@@ -19,9 +19,9 @@ class Words:
     """A stretch of a text.
 
     Args:
-        text: with the signs of `SPACES` where it differs.
-        differs: whether the other version has something else here.
-        code_points: listed where the stretch is short and not ASCII, since its characters may look like others.
+        text: the text; if it differs, white space is replaced by the signs in `SPACES`.
+        differs: whether the other version differs here.
+        code_points: code points of a short non-ASCII stretch that differs, since different characters may look alike.
     """
 
     text: str
@@ -30,7 +30,7 @@ class Words:
 
 
 def word_difference(before: str, after: str) -> tuple[list[Words], list[Words]]:
-    """Both versions as stretches that are equal or differ."""
+    """Divide both versions into stretches that are equal or differ."""
     old, new = WORDS.findall(before), WORDS.findall(after)
     if len(old) > MAX_WORDS or len(new) > MAX_WORDS:
         return [Words(before, differs=True)], [Words(after, differs=True)]

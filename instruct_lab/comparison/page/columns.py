@@ -18,9 +18,9 @@ from instruct_lab.records.costs import COSTS, costs_of
 from instruct_lab.records.record import RunRecord
 
 FACTOR = 8
-"""The least ratio of largest to smallest value for a logarithmic axis."""
+"""Minimum ratio of the largest to the smallest value for a logarithmic axis."""
 MAX_VALUE = 200
-"""Characters of a config value."""
+"""Maximum number of characters of a config value."""
 COST_LABELS = {
     "training_seconds": ("training, s", 1.0),
     "seconds": ("whole run, s", 1.0),
@@ -36,14 +36,14 @@ class Column:
     """One property of every run.
 
     Args:
-        key: unique.
-        label: its heading.
+        key: unique name of the column.
+        label: heading of the column.
         kind: `choice`, `config`, `metric`, `logged`, `cost` or `status`.
-        values: of each run; `None` if it has none.
+        values: each run's value; `None` if the run has none.
         low: for metrics, the lower ends of the values' intervals.
-        high: the upper ends.
+        high: for metrics, the upper ends of the values' intervals.
         best: indices of the runs of the best configuration.
-        shown: whether the page shows it initially.
+        shown: whether the page shows the column initially.
     """
 
     key: str
@@ -74,7 +74,7 @@ class Column:
         return abs(middle - by_factors) < abs(middle - by_steps)
 
     def to_json(self) -> dict[str, Any]:
-        """As the page's script reads it."""
+        """Convert the column to the form that the page's script reads."""
         plain = dataclasses.asdict(self)
         if not self.is_numeric:
             plain["values"] = [None if value is None else _format(value) for value in self.values]
@@ -82,7 +82,7 @@ class Column:
 
 
 def columns(records: Sequence[RunRecord], compared: Comparison) -> list[Column]:
-    """The status, the options and config keys that differ, then metrics, the last logged losses and costs."""
+    """Create the columns: status, differing options and config keys, metrics, last logged values, costs."""
     manifests = [record.manifest for record in records]
     return [
         Column("status", "status", "status", [str(manifest.status or "unknown") for manifest in manifests]),
@@ -106,7 +106,7 @@ def _config_columns(records: Sequence[RunRecord], manifests: Sequence[Manifest])
 
 
 def _arm_column(records: Sequence[RunRecord], compared: Comparison) -> Iterable[Column]:
-    """The configuration of each run, if some runs differ only in the seed."""
+    """Yield the configuration of each run, if some runs differ only in the seed."""
     labels = {compared.runs[run]: arm.label for arm in compared.arms for run in arm.runs}
     if len(compared.arms) < len(compared.runs):
         yield Column(

@@ -1,4 +1,4 @@
-"""Learning curves for the page: logged values, reduced to a number of points that fits."""
+"""Learning curves for the page: logged values, thinned if they have too many points."""
 
 from __future__ import annotations
 
@@ -9,20 +9,21 @@ from typing import Any
 from instruct_lab.comparison.page.values import short
 
 MAX_POINTS, MIN_POINTS = 500, 20
-"""Limits for the points of one curve."""
+"""Limits for the number of points of one curve."""
 CURVE_BYTES = 1_500_000
 NUMBER_BYTES = 8
 """Approximate size of a number with five digits."""
 
 
 def curves(runs: Sequence[list[dict[str, Any]]]) -> tuple[list[list[dict[str, Any]]], list[str]]:
-    """Each run's logged values, thinned, and a note if curves were thinned.
+    """Collect each run's logged values; thin curves with too many points, and add a note about them.
 
     Args:
         runs: the lines of each run's `metrics.jsonl`.
 
     Returns:
-        For each run a list of `{"step", "seconds", "values": {name: [...]}}`, one for the names logged together.
+        For each run, a list of `{"step", "seconds", "values": {name: [...]}}`, one entry for names logged together;
+        and the notes.
     """
     grouped = [_groups(lines) for lines in runs]
     width = sum(len(names) + 2 for groups in grouped for names in groups.values())
@@ -47,7 +48,7 @@ def curves(runs: Sequence[list[dict[str, Any]]]) -> tuple[list[list[dict[str, An
 
 
 def _groups(lines: Sequence[Mapping[str, Any]]) -> dict[tuple[int, ...], list[str]]:
-    """Indices of lines to the names that were logged in exactly these lines."""
+    """Group the names by the indices of the lines in which they were logged."""
     by_name: dict[str, list[int]] = {}
     for index, line in enumerate(lines):
         for name, value in line.items():
@@ -60,7 +61,7 @@ def _groups(lines: Sequence[Mapping[str, Any]]) -> dict[tuple[int, ...], list[st
 
 
 def thin(values: Sequence[float], most: int) -> list[int]:
-    """Indices of about `most` values: the first and the last, and the lowest and the highest of each stretch.
+    """Choose about `most` indices: of the first and last value, and of the lowest and highest in each stretch.
 
     A value that is not finite counts as the highest, so that it remains visible.
     """

@@ -1,6 +1,6 @@
-"""The data of the page of a comparison, limited in size.
+"""The data of the comparison page, limited in size.
 
-What does not fit is left out by a rule, which a note on the page explains.
+Curves are thinned and examples left out until the data fits; notes on the page explain this.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from instruct_lab.records.record import RunRecord
 
 
 def comparison_data(records: Sequence[RunRecord], compared: Comparison) -> tuple[dict[str, Any], list[str]]:
-    """The data of the page, and notes about what is left out.
+    """Collect the data of the page, and notes about thinned curves and omitted examples.
 
     Args:
         records: all runs on the page, including those of the comparison.
-        compared: the comparison of the finished ones.
+        compared: the comparison of the finished runs.
     """
     lines, curve_notes = curves([record.read_metrics() for record in records])
     answers, answer_notes = predictions([record.read_predictions() for record in records])
@@ -51,7 +51,7 @@ def _baseline(baseline: Baseline) -> dict[str, Any]:
 
 
 def short_labels(ids: Sequence[str]) -> list[str]:
-    """The ids without the parts between hyphens that all of them start with."""
+    """Shorten the ids: remove the hyphen-separated parts with which all of them start."""
     parts = [one.split("-") for one in ids]
     shared = next((index for index, names in enumerate(zip(*parts, strict=False)) if len(set(names)) > 1), 0)
     labels = [visible("-".join(one[shared:])) for one in parts]

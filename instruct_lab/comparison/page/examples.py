@@ -1,4 +1,4 @@
-"""The runs' answers to the same examples, as many as fit on the page, and which ones these are."""
+"""Choose the examples, with the runs' answers, that fit on the page."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PREDICTION_BYTES = 1_200_000
 
 
 def predictions(runs: Sequence[list[PredictionLine]]) -> tuple[dict[str, list[dict[str, Any]]], list[str]]:
-    """Split to examples with each run's answer and scores, and notes about what is left out.
+    """Return the examples of each split with each run's answer and scores, and notes about omitted examples.
 
     Equal answers are stored once.
 
@@ -49,7 +49,7 @@ def predictions(runs: Sequence[list[PredictionLine]]) -> tuple[dict[str, list[di
 
 
 def _by_importance(examples: Sequence[Sequence[PredictionLine | None]]) -> Iterable[int]:
-    """Each index once: alternately the next in order and the next by how far the runs' scores differ."""
+    """Yield each index once, alternating between the next in order and the largest difference of scores."""
     scored = [[line.scores for line in lines if line is not None] for lines in examples]
     widest: dict[str, float] = {}
     spread: list[dict[str, float]] = []

@@ -31,19 +31,19 @@ ECHARTS = HERE / "echarts" / "echarts.min.js"
 VIEW = HERE / "view"
 SCRIPTS = ("state", "table", "charts", "curves", "parallel", "scatter", "predictions", "main")
 MAX_COLUMNS = 6
-"""Runs whose configs have a column each; with more runs, each value is listed with its runs."""
+"""Maximum number of runs with a column each; with more runs, each config value is listed with its runs."""
 VERDICTS = {"not distinguishable": "not distinguishable from it", "differs": "differ"}
 MAX_NAMED = 8
 MAX_ROWS = 200
 
 
 def write_comparison(path: Path, records: Sequence[RunRecord], compared: Comparison) -> Path:
-    """Write the page; returns its path.
+    """Write the page and return its path.
 
     Args:
-        path: of the file.
+        path: path of the file.
         records: all runs on the page, unfinished ones included.
-        compared: the comparison of the finished ones.
+        compared: the comparison of the finished runs.
 
     Raises:
         InstructLabError: the file cannot be written.
@@ -53,7 +53,7 @@ def write_comparison(path: Path, records: Sequence[RunRecord], compared: Compari
 
 
 def comparison_page(records: Sequence[RunRecord], compared: Comparison) -> str:
-    """The page: everything from the data is escaped, and no request leaves the page."""
+    """Render the page; all data is escaped, and the page makes no requests."""
     data, notes = comparison_data(records, compared)
     labels = dict(zip((record.id for record in records), (run["label"] for run in data["runs"]), strict=True))
     names = list(dict.fromkeys(record.name for record in records))
@@ -84,7 +84,7 @@ def _unfinished(records: Sequence[RunRecord], compared: Comparison) -> Iterator[
 
 
 def _short_conclusion(compared: Comparison) -> str:
-    """The conclusion in one line where the full one would name many configurations; else empty."""
+    """Write the conclusion in one line if the full one would name many configurations; else return ""."""
     name = compared.primary
     if name is None or name not in compared.means or len(compared.arms) <= MAX_COLUMNS:
         return ""
@@ -102,7 +102,7 @@ def _config_table(values: dict[str, list[Any]], runs: Sequence[str]) -> Markup:
 
 
 def _values_with_runs(key: str, values: Sequence[Any], runs: Sequence[str]) -> dict[str, Any]:
-    """One row of the table of settings: each value with its runs, or the range of many numbers."""
+    """Build one row of the table of settings: each value with its runs, or the range of many numbers."""
     found: dict[str, list[str]] = {}
     for value, run in zip(values, runs, strict=True):
         found.setdefault(_format_value(value), []).append(run)
@@ -121,7 +121,7 @@ def _list_runs(runs: Sequence[str]) -> str:
 
 
 def _sort_key(text: str) -> tuple[int, float, str]:
-    """Sorts numbers by value, before other texts."""
+    """Sort numbers by value, before other texts."""
     try:
         return 0, float(text), text
     except ValueError:
@@ -144,7 +144,7 @@ def _results(compared: Comparison) -> Iterator[tuple[str, Markup, int, list[str]
 
 
 def _best_first(compared: Comparison, name: str, rows: list[list[str]]) -> list[list[str]]:
-    """The rows of a metric's table, ordered from the best configuration; other tables unchanged."""
+    """Sort the rows of a metric's table, the best configuration first; return other tables unchanged."""
     means = [one.value for one in compared.means.get(name, [])]
     if len(means) != len(rows):
         return rows

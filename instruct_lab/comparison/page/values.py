@@ -9,17 +9,17 @@ from typing import Any
 from instruct_lab.pages.format import visible
 
 WHOLE = 2**53
-"""Up to here, JavaScript represents integers exactly."""
+"""JavaScript represents integers up to this one exactly."""
 MAX_TEXT = 1_500
-"""Characters of a prompt, an answer or a reference."""
+"""Maximum number of characters of a prompt, an answer or a reference."""
 
 
 def finite(value: Any, unit: float = 1.0) -> float | int | None:
-    """An integer, or a number rounded to six significant digits; `None` for anything else.
+    """Return an integer, or a number rounded to six significant digits; `None` if it is not a finite number.
 
     Args:
-        value: of any type.
-        unit: factor for the number.
+        value: a value of any type.
+        unit: factor by which the number is multiplied.
     """
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return None
@@ -28,18 +28,18 @@ def finite(value: Any, unit: float = 1.0) -> float | int | None:
 
 
 def short(value: Any) -> float | int | None:
-    """A number with at most five digits, for curves and scores."""
+    """Round a number to five significant digits, for curves and scores; leave integers unchanged."""
     number = finite(value)
     return number if number is None or isinstance(number, int) else float(f"{number:.5g}")
 
 
 def limit_text(value: Any, most: int = MAX_TEXT) -> str:
-    """A text cut to `most` characters, which says how many were cut."""
+    """Cut a text to `most` characters, and append how many were cut."""
     text = str(value)
     left = len(text) - most
     return visible(text if left <= 0 else f"{text[:most]} … ({left:,} more characters)")
 
 
 def keys_of(rows: Iterable[Mapping[str, Any]]) -> list[str]:
-    """All keys of several mappings, in the order of their first appearance."""
+    """Return all keys of several mappings, in the order of their first appearance."""
     return list(dict.fromkeys(key for row in rows for key in row))
