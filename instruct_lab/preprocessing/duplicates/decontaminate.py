@@ -41,7 +41,7 @@ class Decontaminate(Step):
     ignored. With fewer held-out texts than that, a long template drops every row that contains it; the audit shows
     such rows. Matches of hashes are confirmed word for word before a row is dropped. System messages of held-out rows
     are ignored. A text in two sets counts for the first (validation, test, benchmarks in order).
-    Memory: 16 bytes per distinct held-out n-gram (48 while they are sorted) and about 150 per text; none for the rows.
+    Memory: 16 bytes per distinct held-out n-gram (48 while they are sorted) and 150 per text; nothing for the rows.
     Sources: Brown et al., Language Models are Few-Shot Learners, 2020, appendix C (13-grams, `max_texts`); Lambert et
     al., Tulu 3, 2024 (`min_share`).
     """

@@ -211,7 +211,7 @@ def _check(tree: ast.expr, names: list[str]) -> None:
     called = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
     for node in ast.walk(tree):
         if isinstance(node, ast.keyword):
-            raise Refusal("keep", "arguments are positional, not by name")
+            raise Refusal("keep", "arguments must be positional, not named")
         if not isinstance(node, NODES):
             raise Refusal("keep", f"{_source(node)} is not allowed in expressions")
         if isinstance(node, ast.Constant) and not isinstance(node.value, str | int | float | bool | None):

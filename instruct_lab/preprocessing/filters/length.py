@@ -125,7 +125,7 @@ def num_tokens(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[int
         encoded = tokenizer(texts, add_special_tokens=False, split_special_tokens=True, verbose=False)
         return [len(ids) for ids in encoded["input_ids"]]
     before = backend.encode_special_tokens
-    backend.no_truncation()  # transformers sets both again at each of its own calls
+    backend.no_truncation()  # transformers sets truncation and padding again in each of its calls
     backend.no_padding()
     backend.encode_special_tokens = True
     try:

@@ -53,7 +53,7 @@ class PerplexityFilter(Step):
     model: Name  # folder or Hub repository of a causal language model with its tokenizer
     revision: Name | None = None  # commit, tag or branch of that repository; null: its main branch
     of: Part = "conversation"  # the part that is scored
-    given_prompt: bool = False  # with of=answer: the prompt precedes it as context and is not counted
+    given_prompt: bool = False  # with of=answer: the prompt precedes it as context and is not scored
     min_perplexity: Bound = None  # lowest perplexity that is kept; null: no bound
     max_perplexity: Bound = None  # highest perplexity that is kept; null: no bound
     min_tokens: Annotated[int, Field(ge=1)] = 10  # texts with fewer tokens are kept

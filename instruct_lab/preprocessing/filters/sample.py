@@ -38,7 +38,7 @@ class Sample(Step):
     needs: ClassVar[frozenset[Need]] = frozenset({"rows"})
 
     splits: Splits = Field(default_factory=train_only)  # splits that the step processes
-    by: Literal["source", "length", "column"] | None = None  # what defines the strata; null: one stratum
+    by: Literal["source", "length", "column"] | None = None  # criterion that defines the strata; null: one stratum
     column: Annotated[str, Field(min_length=1)] | None = None  # with by=column: the metadata column
     of: Part = "conversation"  # with by=length: the part whose characters are counted
     num_quantiles: Annotated[int, Field(ge=2, le=1000)] = 4  # with by=length: number of strata of equal size

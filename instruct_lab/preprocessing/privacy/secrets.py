@@ -100,7 +100,7 @@ def is_random(value: str, min_entropy: float) -> bool:
     Args:
         value: the value that follows the name of a secret.
         min_entropy: smallest entropy in bits per character; 32 hexadecimal digits have about 3.6,
-            20 letters and digits 4.
+            20 letters and digits about 4.
     """
     if PLACEHOLDER_VALUE.search(value) or not any(map(str.isdigit, value)) or not any(map(str.isalpha, value)):
         return False
