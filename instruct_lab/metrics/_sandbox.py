@@ -1,4 +1,4 @@
-"""Run untrusted Python programs in processes of their own and report which of them reached their end."""
+"""Run an untrusted Python program in its own process and report whether it reached its end."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LAYERS = ("rlimits", "netns", "landlock", "seccomp", "audit")
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """Whether a program ran to its end, and which layers of the sandbox were active."""
+    """Whether a program reached its end, and the active layers of the sandbox."""
 
     finished: bool
     layers: tuple[str, ...]
@@ -37,14 +37,14 @@ def run(
     packages: bool = False,
     wanted: tuple[str, ...] = LAYERS,
 ) -> Outcome:
-    """Run a program; it finished if it passed its last statement; exit status 0 is not enough.
+    """Run a program. It counts as finished only if it passed its last statement; exit status 0 is not enough.
 
     Args:
-        program: Python source.
+        program: Python source code.
         timeout_s: seconds until the program and all processes of its group are killed.
-        memory_mb: address space in MiB.
-        packages: whether installed packages can be imported, or only the standard library.
-        wanted: the layers of the sandbox to use, if this machine supports them.
+        memory_mb: limit of the address space in MiB.
+        packages: whether the program can import installed packages, not only the standard library.
+        wanted: the layers of the sandbox to use if this machine supports them.
     """
     token = secrets.token_hex(16)
     with tempfile.TemporaryDirectory(prefix="program-", ignore_cleanup_errors=True) as folder:
@@ -82,7 +82,7 @@ def _start_and_end(task: bytes, folder: str, report: int, timeout_s: float, pack
             cwd=folder,
             env=environment,
             pass_fds=(report,),
-            start_new_session=True,  # a process group of its own, killed as a whole
+            start_new_session=True,  # the process has its own group, so that all its children can be killed
         )
     finally:
         os.close(report)
@@ -104,5 +104,5 @@ def _outcome(report: bytes, token: str) -> Outcome:
 
 @functools.cache
 def layers() -> tuple[str, ...]:
-    """The layers of the sandbox that this machine supports, found by running an empty program."""
+    """Run an empty program to find the layers of the sandbox that this machine supports."""
     return run("", timeout_s=60, memory_mb=1024).layers

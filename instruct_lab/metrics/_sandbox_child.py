@@ -1,7 +1,7 @@
 """Run one untrusted program with limits; started as a process by `_sandbox`, never imported.
 
-In, on stdin: JSON with the program, its limits and a token. Out, on a file descriptor of its own: a line of JSON that
-names the layers in force, and the token once the program has come to its end.
+In, on stdin: JSON with the program, its limits and a token. Out, on a separate file descriptor: a line of JSON with the
+active layers, then the token if the program reached its end.
 """
 
 import contextlib
@@ -17,11 +17,11 @@ from typing import Any
 
 CLONE_NEWUSER, CLONE_NEWNET, CLONE_NEWIPC, CLONE_THREAD = 0x10000000, 0x40000000, 0x08000000, 0x00010000
 SET_PDEATHSIG, SET_NO_NEW_PRIVS, SET_SECCOMP, SECCOMP_MODE_FILTER = 1, 38, 22, 2
-LANDLOCK_CREATE, LANDLOCK_ADD, LANDLOCK_RESTRICT = 444, 445, 446  # numbers of system calls, on every architecture
+LANDLOCK_CREATE, LANDLOCK_ADD, LANDLOCK_RESTRICT = 444, 445, 446  # system call numbers, the same on every architecture
 READ_FILE, READ_FOLDER, WRITE_FILE, EXECUTE, IOCTL = 1 << 2, 1 << 3, 1 << 1, 1 << 0, 1 << 15
 RIGHTS_OF_VERSION = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 5: (1 << 16) - 1}
 X86_64 = 0xC000003E
-REFUSED_CALLS = (  # of x86-64
+REFUSED_CALLS = (  # system call numbers of x86-64
     *(41, 425),  # socket, io_uring_setup
     *(57, 58, 59, 322),  # fork, vfork, execve, execveat
     *(62, 200, 424, 101, 311),  # kill, tkill, pidfd_send_signal, ptrace, process_vm_writev
@@ -67,7 +67,7 @@ libc: Any = ctypes.CDLL(None, use_errno=True) if LINUX else None
 
 
 def limit(seconds: int, memory_bytes: int, file_bytes: int) -> str:
-    """Limit processor time, memory, file size and open files."""
+    """Limit processor time, memory, file size and the number of open files."""
     for name, value in {
         "RLIMIT_CPU": seconds,
         "RLIMIT_AS": memory_bytes,
@@ -80,13 +80,13 @@ def limit(seconds: int, memory_bytes: int, file_bytes: int) -> str:
 
 
 def limit_one(name: str, value: int) -> None:
-    """Set one limit, if the system supports it; macOS does not support a limit of memory."""
+    """Set one limit if the system supports it; macOS does not support limits of memory."""
     with contextlib.suppress(AttributeError, ValueError, OSError):
         resource.setrlimit(getattr(resource, name), (value, value))
 
 
 def leave_network() -> str | None:
-    """Enter a new network namespace, in which no interface is up."""
+    """Enter a new network namespace without any active network interface."""
     for flags in (CLONE_NEWNET | CLONE_NEWIPC, CLONE_NEWUSER | CLONE_NEWNET | CLONE_NEWIPC):
         if libc.unshare(flags) == 0:
             return "netns"
@@ -94,7 +94,7 @@ def leave_network() -> str | None:
 
 
 def shut_files(folder: str, readable: list[str]) -> str | None:
-    """Landlock: allow reading only the interpreter and writing only the folder; no execution."""
+    """Use Landlock to allow reading only the interpreter and the folder, writing only the folder, and no execution."""
     version = libc.syscall(LANDLOCK_CREATE, None, 0, 1)
     if version < 1:
         return None
@@ -119,7 +119,7 @@ def shut_files(folder: str, readable: list[str]) -> str | None:
 
 
 def refuse_calls() -> str | None:
-    """seccomp: no socket, no new process (threads are allowed), no signal to another process."""
+    """Use seccomp to refuse sockets, new processes (threads are allowed) and signals to other processes."""
     if platform.machine() != "x86_64" or sys.maxsize < 1 << 32:
         return None
     equal, above, bit, load, give = 0x15, 0x35, 0x45, 0x20, 0x06
@@ -128,7 +128,7 @@ def refuse_calls() -> str | None:
     steps += [(above, 0, 1, 0x40000000), (give, 0, 0, refuse)]  # the same calls under other numbers
     for number in REFUSED_CALLS:
         steps += [(equal, 0, 1, number), (give, 0, 0, refuse)]
-    steps += [(equal, 0, 1, CLONE3), (give, 0, 0, absent)]  # the C library then takes clone, whose flags can be read
+    steps += [(equal, 0, 1, CLONE3), (give, 0, 0, absent)]  # the C library then calls clone, whose flags can be read
     steps += [(equal, 0, 3, CLONE), (load, 0, 0, 16), (bit, 1, 0, CLONE_THREAD), (give, 0, 0, refuse)]
     steps += [(give, 0, 0, allow)]
     code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in steps))
@@ -137,7 +137,7 @@ def refuse_calls() -> str | None:
 
 
 def watch(folder: str, readable: list[str]) -> str:
-    """An audit hook, which Python code cannot remove: the same restrictions by Python's events, on every system."""
+    """Enforce the same restrictions with an audit hook, on every system; Python code cannot remove the hook."""
     folders = [os.path.realpath(folder), os.devnull]
     readable = [*folders, *map(os.path.realpath, readable)]
 
@@ -179,9 +179,9 @@ def main() -> None:
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     layers = [steps[name]() for name in steps if name in wanted]
     if "rlimits" in layers and "seccomp" not in layers:
-        limit_one("RLIMIT_NPROC", 0)  # no thread either; not in force for root
+        limit_one("RLIMIT_NPROC", 0)  # this also refuses threads; it has no effect for root
     for name in [name for name in sys.modules if name.partition(".")[0] in ("ctypes", "_ctypes")]:
-        del sys.modules[name]  # a program that wants it has to load it again, which is refused
+        del sys.modules[name]  # a program would have to load it again, which is refused
     os.write(report, json.dumps([layer for layer in layers if layer]).encode() + b"\n")
     code = compile(task["program"], "program.py", "exec")
     exec(code, {"__name__": "__main__", "__builtins__": __builtins__})

@@ -1,7 +1,7 @@
-"""What a metric is: sufficient statistics for each example, summed, turned into a value once.
+"""The base classes of metrics. A metric sums sufficient statistics over examples and computes a value from the sums.
 
-A measure that is no function of sums (how many different words all answers together have) first turns the rows of all
-examples into each example's share of it: `Metric.parts`.
+A measure that is not a function of sums (for example the number of different words in all answers) first computes the
+share of each example from the rows of all examples: `Metric.parts`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Statistics = list[float]
 """The sufficient statistics of one example, or their sum over several."""
 Row = TypeVar("Row", bound=Sequence[Any])
-"""What a metric keeps of one example: its `Statistics`, or the answer itself; JSON holds it as a list or a text."""
+"""The stored data of one example: its `Statistics` (a list in JSON) or the answer itself (a text)."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -40,31 +40,31 @@ class MetricValue:
 class Metric(Component, ABC, Generic[Row]):
     """A sum of sufficient statistics over examples, and a function of that sum.
 
-    So the value does not depend on the batch size or the number of devices, and an interval is one resampling of rows.
-    `Row` is the type of what is kept of each example.
+    So the value does not depend on the batch size or the number of devices, and intervals only need to resample rows.
+    `Row` is the type of the data stored for each example.
     """
 
     higher_is_better: ClassVar[bool | None] = True
-    """Which way a metric is better: false where a lower value is, none where neither is."""
+    """Whether a higher value is better; `False` if a lower value is better, `None` if neither is."""
 
     reads: ClassVar[Literal["answers", "likelihood", "value"]]
-    """What an example is scored by: a generated answer, its labels' likelihood, or a value of the objective."""
+    """The input of the metric: a generated answer, the likelihood of the labels, or a value of the objective."""
 
     @property
     def num_answers(self) -> int:
-        """How many answers to each prompt the metric reads."""
+        """The number of answers to each prompt that the metric reads."""
         return 1
 
     @abstractmethod
     def value(self, total: Statistics) -> float:
-        """The metric from the summed statistics of any set of examples."""
+        """Compute the metric from the summed statistics of a set of examples."""
 
     @abstractmethod
     def signature(self) -> str:
-        """How the value is computed: the library, its version and its settings."""
+        """Describe how the value is computed: the library, its version and its settings."""
 
     def signature_of(self, rows: list[Row]) -> str:
-        """The signature with what depends on the examples (such as how many references each had)."""
+        """Return the signature with facts about the examples, such as the number of references."""
         return self.signature()
 
     def notes(self, rows: Sequence[Row], predictions: Sequence[Prediction]) -> list[str]:
@@ -77,22 +77,22 @@ class Metric(Component, ABC, Generic[Row]):
         return []
 
     def parts(self, rows: list[Row]) -> list[Statistics]:
-        """The statistics to sum, one list for each example, from the rows of the whole set.
+        """Compute the statistics to sum, one list for each example, from the rows of the whole set.
 
-        For most metrics these are the rows.
+        For most metrics, the rows themselves are these statistics.
         """
-        return rows  # type: ignore[return-value]  # a metric with other rows overrides this
+        return rows  # type: ignore[return-value]  # metrics with other rows override this
 
     def example_score(self, statistics: Statistics) -> float:
-        """The score of one example; overridden where a corpus's formula needs a change to be of use on one."""
+        """Compute the score of one example; override this if the formula of `value` does not suit a single example."""
         return self.value(statistics)
 
 
 class AnswerMetric(Metric[Row], ABC):
     """Scores a generated answer against references.
 
-    The last statistic of an example is 1 if its answer is empty, else 0 (`is_empty`): empty answers are scored as the
-    reference implementation scores them, and counted in the signature.
+    The last statistic of an example is 1 if its answer is empty, else 0 (`is_empty`). Empty answers are scored as in
+    the reference implementation; the signature contains their number.
     """
 
     reads: ClassVar = "answers"
@@ -107,65 +107,66 @@ class AnswerMetric(Metric[Row], ABC):
 
     @abstractmethod
     def statistics(self, prediction: str, references: tuple[str, ...]) -> Row:
-        """One example's row; sufficient statistics have the same length for all, and end with `is_empty(prediction)`.
+        """Compute the row of one example; statistics have the same length for all and end with `is_empty(prediction)`.
 
         Raises:
             InstructLabError: the example has no reference.
         """
 
     def of_prediction(self, prediction: Prediction) -> Row:
-        """The same, for a metric that needs more of a prediction than its text (further samples, metadata)."""
+        """Compute the row of a prediction; override this to read its further samples or its metadata."""
         return self.statistics(prediction.text, prediction.references)
 
     def has_empty_answer(self, row: Row) -> bool:
-        """Whether the answer of an example was empty."""
+        """Whether the answer of an example is empty."""
         return bool(row[-1])
 
     def signature_of(self, rows: list[Row]) -> str:
-        """The signature, with the number of empty answers if there are any."""
+        """Return the signature, with the number of empty answers if there are any."""
         return self.signature() + self.empty_count(rows)
 
     def empty_count(self, rows: list[Row]) -> str:
-        """The part of a signature that counts empty answers; empty if there are none."""
+        """Return the part of a signature that counts empty answers, or an empty text if there are none."""
         count = sum(map(self.has_empty_answer, rows))
         return f"|empty:{count}" if count else ""
 
 
 class RowMetric(AnswerMetric[Statistics], ABC):
-    """Scores an answer by the columns of its data row beside references: a program's tests, instructions to verify."""
+    """Scores an answer with the columns of its data row, such as the tests of a program or instructions to verify."""
 
     def statistics(self, prediction: str, references: tuple[str, ...]) -> Statistics:
-        """Not for this metric.
+        """Not supported: a text and its references are not enough, see `of_prediction`.
 
         Raises:
-            InstructLabError: always; a text and its references are not enough, see `of_prediction`.
+            InstructLabError: always.
         """
         raise InstructLabError(f"{type(self).__name__} needs the columns of a row, not only an answer and references")
 
     @abstractmethod
     def of_prediction(self, prediction: Prediction) -> Statistics:
-        """One example's sufficient statistics, from the prediction's metadata."""
+        """Compute the sufficient statistics of one example from the prediction and its metadata."""
 
 
 class CorpusMetric(AnswerMetric[str], ABC):
-    """A measure of all answers together that is no function of sums over examples, such as their diversity.
+    """A measure of all answers together that is not a function of sums over examples, such as their diversity.
 
-    An example's row is its answer. From all answers of a set, `shares` gives each one's share; the measure is their
-    sum, turned into a value. The interval resamples examples with their shares of the whole set: if the shares were
-    computed for each resample, every resample would be less diverse than the set, as it holds examples twice.
+    The row of an example is its answer. `shares` computes the share of each answer from all answers of a set; the value
+    is computed from the sum of the shares. The interval resamples examples with their shares of the whole set. If the
+    shares were computed for each resample, every resample would be less diverse than the set, because it contains some
+    examples twice.
     """
 
     def statistics(self, prediction: str, references: tuple[str, ...]) -> str:
-        """The answer; references are not used."""
+        """Return the answer; references are not used."""
         return prediction
 
     def parts(self, rows: list[str]) -> list[Statistics]:
-        """Each example's share, from the answers of all."""
+        """Compute the share of each example from all answers."""
         return self.shares([_text(row) for row in rows])
 
     @abstractmethod
     def shares(self, answers: list[str]) -> list[Statistics]:
-        """Each answer's statistics within the set, `[answers, statistics]`, to be summed."""
+        """Compute the statistics of each answer within the set, `[answers, statistics]`, to be summed."""
 
     def has_empty_answer(self, row: str) -> bool:
         """Whether the answer is empty or white space."""
@@ -173,17 +174,17 @@ class CorpusMetric(AnswerMetric[str], ABC):
 
 
 class LikelihoodMetric(Metric[Statistics], ABC):
-    """Scores the references' own tokens under the model: no answer is generated."""
+    """Scores the tokens of the references under the model, without generating an answer."""
 
     reads: ClassVar = "likelihood"
 
     @abstractmethod
     def statistics(self, scores: TokenScores) -> Statistics:
-        """One example's sufficient statistics, always of the same length."""
+        """Compute the sufficient statistics of one example, always of the same length."""
 
 
 class ValueMetric(Metric[Statistics], ABC):
-    """Reads a value that the objective computes for each example, such as whether the chosen answer scores higher.
+    """Reads a value that the objective computes for each example, for example whether the chosen answer scores higher.
 
     See `instruct_lab.objective.Loss.values`.
     """
@@ -191,18 +192,18 @@ class ValueMetric(Metric[Statistics], ABC):
     reads: ClassVar = "value"
 
     value_name: ClassVar[str]
-    """The name of that value."""
+    """The name of the value that the metric reads."""
 
     @abstractmethod
     def statistics(self, value: float) -> Statistics:
-        """One example's sufficient statistics."""
+        """Compute the sufficient statistics of one example."""
 
 
 def is_empty(answer: str) -> float:
-    """1 if an answer is empty or white space, else 0."""
+    """Return 1 if an answer is empty or white space, else 0."""
     return float(not answer.strip())
 
 
 def _text(row: str | Sequence[float]) -> str:
-    """The answer; records of earlier versions hold it as code points."""
+    """Return the answer as text; records of earlier versions store it as code points."""
     return row if isinstance(row, str) else "".join(chr(int(point)) for point in row)

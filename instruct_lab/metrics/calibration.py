@@ -1,4 +1,4 @@
-"""How well the model's probabilities of the answer tokens agree with the answers."""
+"""Metrics of how well the model's probabilities agree with the answer tokens."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ if TYPE_CHECKING:
 
 @component
 class TokenAccuracy(LikelihoodMetric):
-    """Token accuracy: how many of 100 target tokens are the model's most likely one, given all tokens before.
+    """Token accuracy: the percentage of target tokens to which the model gives the highest probability.
 
-    By the model's own tokens, so models with other tokenizers cannot be compared by it.
+    Tokens are the model's own, so models with different tokenizers cannot be compared.
     """
 
     def statistics(self, scores: TokenScores) -> Statistics:
-        """Target tokens that are the most likely one, and all of them."""
+        """Count the target tokens that are the most likely token, and all target tokens."""
         return [float(sum(scores.correct)), float(len(scores.correct))]
 
     def value(self, total: Statistics) -> float:
-        """The share, 0 to 100; not a number if there is no token."""
+        """Compute the percentage of correct tokens; NaN if there is no token."""
         return 100 * total[0] / total[1] if total[1] else math.nan
 
     def signature(self) -> str:
-        """What is divided by what."""
+        """Describe the numerator and the denominator."""
         return "token_accuracy|most likely tokens / target tokens|by:model tokens"
 
 
@@ -38,20 +38,20 @@ class TokenAccuracy(LikelihoodMetric):
 class ExpectedCalibrationError(LikelihoodMetric):
     """Expected calibration error of the target tokens, 0 to 100; 0 is best. Source: Guo et al., 2017.
 
-    The probability of the most likely token is the confidence, and whether that token is the target is the accuracy.
-    Over bins of equal width, each open below and closed above: the sum of `tokens in bin / tokens * |mean confidence -
-    mean accuracy|`. All tokens of a split fall into the same bins, so the value does not depend on batches; it does
-    on the number of bins, and it is biased upwards for bins with few tokens.
+    The confidence of a token is the probability of the most likely token; its accuracy is 1 if that token is the
+    target, else 0. The error is the sum of `tokens in bin / tokens * |mean confidence - mean accuracy|` over bins of
+    equal width, each open below and closed above. The bins hold all tokens of a split, so the value does not depend on
+    batches. It depends on the number of bins, and bins with few tokens bias it upwards.
     """
 
     higher_is_better: ClassVar[bool] = False
-    bins: Annotated[int, Field(ge=1)] = 15  # bins of equal width
+    bins: Annotated[int, Field(ge=1)] = 15  # number of bins of equal width
 
     def statistics(self, scores: TokenScores) -> Statistics:
-        """For each bin: tokens, the sum of their confidences, and those whose most likely token is the target.
+        """Compute for each bin: the number of tokens, the sum of their confidences, and the number of correct tokens.
 
         Raises:
-            ValueError: the lists differ in length, or a confidence is no probability.
+            ValueError: the lists differ in length, or a confidence is not a probability.
         """
         rows = [[0.0, 0.0, 0.0] for _ in range(self.bins)]
         for confidence, correct in zip(scores.confidences, scores.correct, strict=True):
@@ -64,11 +64,11 @@ class ExpectedCalibrationError(LikelihoodMetric):
         return [statistic for row in rows for statistic in row]
 
     def value(self, total: Statistics) -> float:
-        """The mean distance, 0 to 100; not a number if there is no token."""
+        """Compute the mean difference between confidence and accuracy, 0 to 100; NaN if there is no token."""
         tokens = sum(total[::3])
         distances = (abs(sure - right) for sure, right in zip(total[1::3], total[2::3], strict=True))
         return 100 * math.fsum(distances) / tokens if tokens else math.nan
 
     def signature(self) -> str:
-        """The bins, in the form of sacrebleu's signatures."""
+        """Describe the bins, in the form of sacrebleu's signatures."""
         return f"ece|bins:{self.bins}|width:equal|confidence:most likely token|by:model tokens"

@@ -1,4 +1,4 @@
-"""Whether programs that a model wrote pass their tests."""
+"""A metric that runs programs written by a model with their tests."""
 
 from __future__ import annotations
 
@@ -27,32 +27,33 @@ BODY_INDENT = "    "
 class PassAtK(RowMetric):
     """pass@k: the probability that one of k answers passes all tests of its problem; the mean over problems, 0 to 100.
 
-    Estimated without bias from n answers of which c pass: `1 - C(n - c, k) / C(n, k)`; n is the answer and its further
-    samples. Source: Chen et al., 2021. Tests come from the rows' columns: HumanEval's `prompt`, `test`, `entry_point`,
-    or MBPP's `test_list` with `test_setup_code` or `test_imports`. Of an answer with fenced code, the block that
-    defines the function counts, or else the first.
+    The estimate is unbiased: if c of n answers pass, it is `1 - C(n - c, k) / C(n, k)`; the n answers are the answer
+    and its further samples. Source: Chen et al., 2021. The tests are columns of the row: HumanEval's `prompt`, `test`
+    and `entry_point`, or MBPP's `test_list` with `test_setup_code` or `test_imports`. If an answer has fenced code, the
+    block that defines the function is used, otherwise the first block.
 
-    This executes programs that a model wrote, so it has to be allowed. Each program runs in a process group of its own,
-    killed as a whole after `timeout_s`, in a temporary folder, without environment variables, with limits of processor
-    time, memory, file size (16 MiB) and open files; an exit before the tests' end counts as failed. In addition, if the
-    machine supports them (the signature names those in force):
+    This metric executes programs that a model wrote, so it must be allowed. Each program runs in its own process group,
+    which is killed after `timeout_s`, in a temporary folder, without the lab's environment variables, and with limits
+    of processor time, memory, file size (16 MiB) and open files. A program that exits before the end of its tests
+    fails. Further layers are used if the machine supports them; the signature lists the active layers:
 
     - `netns`: no network (Linux with user namespaces).
-    - `landlock`: nothing outside the folder is written, nothing but Python and the system's libraries read, nothing
-      executed (Linux 5.13 and later).
-    - `seccomp`: no socket, no new process, no signal to others, no change of a file's mode, owner or times (x86-64).
-    - `audit`: the same by Python's audit events, on every system; it stops Python code, but not native code.
+    - `landlock`: no writing outside the folder, no reading except the folder, Python and the system's libraries, no
+      execution of files (Linux 5.13 and later).
+    - `seccomp`: no sockets, no new processes, no signals to other processes, no change of a file's mode, owner or times
+      (x86-64).
+    - `audit`: the same restrictions by Python's audit events, on every system; stops Python code but not native code.
 
-    Not prevented: reading the interpreter's folders and their content; filling the temporary folder or using the
-    processor until the time is over; a program written to cheat that finds the harness's token in the interpreter's
-    frames; vulnerabilities of the kernel. For programs from a hostile source use a virtual machine.
+    Not prevented: reading the folders of the interpreter; filling the temporary folder or using the processor until the
+    timeout; a program written to cheat that finds the harness's token in the interpreter's frames; vulnerabilities of
+    the kernel. Use a virtual machine for programs from a hostile source.
     """
 
-    k: Annotated[int, Field(ge=1)] = 1  # answers, of which one has to pass
+    k: Annotated[int, Field(ge=1)] = 1  # number of answers, at least one of which has to pass
     allow_execution: bool = False  # allow executing programs that a model wrote; required
-    timeout_s: Annotated[float, Field(gt=0)] = 10.0  # seconds of a program with its tests
-    memory_mb: Annotated[int, Field(ge=64)] = 1024  # MiB of address space
-    packages: bool = False  # programs can import installed packages, not only the standard library
+    timeout_s: Annotated[float, Field(gt=0)] = 10.0  # seconds until a program with its tests is killed
+    memory_mb: Annotated[int, Field(ge=64)] = 1024  # limit of the address space in MiB
+    packages: bool = False  # allow importing installed packages, not only the standard library
 
     def __post_init__(self) -> None:
         """Refuse to execute anything unless `allow_execution` is set."""
@@ -71,11 +72,11 @@ class PassAtK(RowMetric):
 
     @property
     def num_answers(self) -> int:
-        """pass@k reads at least k answers."""
+        """The number of answers to each prompt that the metric needs: k."""
         return self.k
 
     def of_prediction(self, prediction: Prediction) -> Statistics:
-        """The estimate for one problem, 0 to 1; 1; and whether its first answer is empty.
+        """Run the answers of one problem; return the estimate (0 to 1), 1, and whether the first answer is empty.
 
         Raises:
             InstructLabError: there are fewer than k answers, or the row has no tests.
@@ -96,11 +97,11 @@ class PassAtK(RowMetric):
         return [estimate, 1.0, is_empty(prediction.text)]
 
     def value(self, total: Statistics) -> float:
-        """The mean over problems, 0 to 100."""
+        """Compute the mean over problems, 0 to 100."""
         return 100 * total[0] / total[1]
 
     def signature(self) -> str:
-        """The limits, and which layers of the sandbox are in force on this machine."""
+        """Describe the limits and the active layers of the sandbox on this machine."""
         from instruct_lab.metrics import _sandbox
 
         python = ".".join(map(str, sys.version_info[:2]))
@@ -114,16 +115,16 @@ class PassAtK(RowMetric):
 
 
 def pass_at_k(answers: int, passed: int, k: int) -> float:
-    """The unbiased estimate of Chen et al. (2021): the share of all choices of k answers that hold one that passed."""
+    """Compute the share of all selections of k answers that contain a passing one (Chen et al., 2021)."""
     return 1 - math.comb(answers - passed, k) / math.comb(answers, k)
 
 
 def program(answer: str, metadata: dict[str, Any], where: str = "") -> str:
-    """An answer with its problem's tests, as one program.
+    """Join an answer and the tests of its problem to one program.
 
     Args:
-        answer: code, prose with fenced code, or the body that completes HumanEval's prompt.
-        metadata: the row's columns.
+        answer: code, prose with fenced code, or the function body that completes HumanEval's prompt.
+        metadata: the columns of the row.
         where: the row, for the error message.
 
     Raises:
@@ -157,11 +158,11 @@ def _defines(code: str, name: str) -> bool:
 
 
 def _complete(prompt: str, code: str, entry_point: str) -> str:
-    """The whole function: the prompt's imports and helpers before an answer that defines it, else the prompt's body."""
+    """Build the whole function: put the prompt before an answer that defines it, else append the answer as its body."""
     if _defines(code, entry_point):
         return f"{prompt}\n\n{code}" if _compiles(f"{prompt}\n\n{code}") else code
     if not _compiles(prompt + code) and code.strip():
-        indented = prompt + BODY_INDENT + code.lstrip()  # the first line's indentation is often lost on the way
+        indented = prompt + BODY_INDENT + code.lstrip()  # models often omit the indentation of the first line
         return indented if _compiles(indented) else prompt + code
     return prompt + code
 

@@ -1,4 +1,4 @@
-"""How much answers differ from each other, and how long they are."""
+"""Metrics of the diversity and the length of answers."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ NGram = tuple[str, ...]
 class DistinctN(CorpusMetric):
     """Distinct-n: the number of different n-grams per 100 n-grams of all answers. Source: Li et al., 2016.
 
-    Words are those of ROUGE's unicode tokenizer: lower case, without punctuation, Chinese by characters. The value
-    falls with the number of answers: compare systems only on the same examples. For the interval, each answer's share
-    is what would be lost without it (the n-grams that no other answer has) and an equal part of the rest; so its width
-    is that of the jackknife. The score of one example is that of its answer without the others.
+    Words are the tokens of ROUGE's unicode tokenizer: lower case, without punctuation, Chinese by characters. The value
+    falls with the number of answers, so compare systems only on the same examples. For the interval, the share of an
+    answer is the number of n-grams that no other answer has, plus an equal part of the remaining n-grams; the width
+    then equals the jackknife's. The score of one example is computed from its answer only.
     """
 
-    n: Annotated[int, Field(ge=1)] = 1  # words in an n-gram
-    per: Literal["ngrams", "words"] = "ngrams"  # what is divided by; words: all of them, as the paper has it
+    n: Annotated[int, Field(ge=1)] = 1  # number of words in an n-gram
+    per: Literal["ngrams", "words"] = "ngrams"  # denominator: all n-grams, or all words (as in the paper)
 
     def shares(self, answers: list[str]) -> list[Statistics]:
-        """The answer's share of the different n-grams; its n-grams or words; its own different n-grams."""
+        """Compute for each answer: its share of the different n-grams, its n-grams or words, its own different n-grams."""
         tokenizer = UnicodeTokenizer()
         words = [tokenizer.tokenize(answer) for answer in answers]
         ngrams = [_ngrams(of_answer, self.n) for of_answer in words]
@@ -52,15 +52,15 @@ class DistinctN(CorpusMetric):
         ]
 
     def value(self, total: Statistics) -> float:
-        """Different n-grams of 100; not a number if no answer is long enough for one."""
+        """Compute the number of different n-grams per 100; NaN if no answer is long enough for one."""
         return 100 * total[0] / total[1] if total[1] else math.nan
 
     def example_score(self, statistics: Statistics) -> float:
-        """The same for one answer without the others."""
+        """Compute the value of one answer without the others."""
         return self.value([statistics[2], statistics[1]])
 
     def signature(self) -> str:
-        """The settings, in the form of sacrebleu's signatures."""
+        """Describe the settings, in the form of sacrebleu's signatures."""
         return f"distinct|n:{self.n}|per:{self.per}|tok:unicode|case:lc|over:all answers"
 
 
@@ -68,8 +68,8 @@ class DistinctN(CorpusMetric):
 class SelfBLEU(CorpusMetric):
     """Self-BLEU: the mean of each answer's sentence BLEU with all other answers as references; lower is more diverse.
 
-    Sentence BLEU by sacrebleu, with effective order; an empty answer scores 0, as there. Not a number for fewer than
-    two answers. The interval resamples examples with their scores against the whole set. Source: Zhu et al., 2018.
+    Sentence BLEU is sacrebleu's, with effective order; an empty answer scores 0. The value is NaN for fewer than two
+    answers. The interval resamples examples with their scores against the whole set. Source: Zhu et al., 2018.
     """
 
     higher_is_better: ClassVar[bool] = False
@@ -92,7 +92,7 @@ class SelfBLEU(CorpusMetric):
         return unsplit_note(self.tokenize, all_references(predictions))
 
     def shares(self, answers: list[str]) -> list[Statistics]:
-        """The answer's BLEU, 0 to 100, and 1; both 0 if there is no other answer."""
+        """Compute the BLEU of each answer (0 to 100), and 1; both are 0 if there is no other answer."""
         if len(answers) < 2:
             return [[0.0, 0.0] for _ in answers]
         words = [self._scorer._preprocess_segment(answer).split() for answer in answers]
@@ -105,11 +105,11 @@ class SelfBLEU(CorpusMetric):
         ]
 
     def value(self, total: Statistics) -> float:
-        """The mean over answers, 0 to 100."""
+        """Compute the mean over answers, 0 to 100."""
         return total[0] / total[1] if total[1] else math.nan
 
     def signature(self) -> str:
-        """sacrebleu's signature, and that the references are the other answers."""
+        """Return sacrebleu's signature, with a note that the references are the other answers."""
         self._scorer.num_refs = None
         return f"self-bleu|order:{self.max_ngram_order}|refs:other answers|{self._scorer.get_signature().format()}"
 
@@ -131,7 +131,7 @@ class SelfBLEU(CorpusMetric):
     def _against_others(
         self, index: int, counts: Counter[NGram], length: int, most: dict[NGram, _Most], lengths: Counter[int]
     ) -> float:
-        """One answer's BLEU, from sacrebleu's statistics: lengths, then clipped and all n-grams of each order."""
+        """Compute the BLEU of one answer from sacrebleu's statistics: lengths, then matching and all n-grams."""
         correct, total = [0] * self.max_ngram_order, [0] * self.max_ngram_order
         for ngram, count in counts.items():
             owner, first, second = most[ngram]
@@ -143,7 +143,7 @@ class SelfBLEU(CorpusMetric):
 
 
 _Most = tuple[int, int, int]
-"""Which answer has an n-gram most often, how often it has it, and the most that another has it."""
+"""The answer with the most occurrences of an n-gram (index), their number, and the most in another answer."""
 
 
 def _most_frequent(counts: list[Counter[NGram]]) -> dict[NGram, _Most]:
@@ -161,17 +161,18 @@ def _ngrams(words: list[str], n: int) -> list[NGram]:
 
 @component
 class AnswerLength(AnswerMetric[Statistics]):
-    """Answer length: the mean number of words of an answer. Neither more nor less is better in itself.
+    """Answer length: the mean number of words of an answer. Neither longer nor shorter is better in itself.
 
-    Words are those of ROUGE's unicode tokenizer. `relative` is the length ratio: all answers' words divided by those of
-    the references (of several, the closest in length); 1 is equal length.
+    Words are the tokens of ROUGE's unicode tokenizer. With `relative`, the value is the length ratio: the number of
+    words in all answers divided by the number in the references; 1 is equal length. If an example has several
+    references, the one closest in length counts.
     """
 
     higher_is_better: ClassVar[bool | None] = None
     relative: bool = False  # divide by the words of the references instead of the number of answers
 
     def statistics(self, prediction: str, references: tuple[str, ...]) -> Statistics:
-        """Words; words of the reference, or 1; and whether the answer is empty."""
+        """Count the words of the answer and of the reference (or 1), and whether the answer is empty."""
         tokenizer = UnicodeTokenizer()
         words, by = len(tokenizer.tokenize(prediction)), 1
         if self.relative:
@@ -180,9 +181,9 @@ class AnswerLength(AnswerMetric[Statistics]):
         return [float(words), float(by), is_empty(prediction)]
 
     def value(self, total: Statistics) -> float:
-        """The mean or the ratio; not a number if no reference has a word."""
+        """Compute the mean or the ratio; NaN if no reference has a word."""
         return total[0] / total[1] if total[1] else math.nan
 
     def signature(self) -> str:
-        """The numerator and the denominator."""
+        """Describe the numerator and the denominator."""
         return f"length|words per {'reference word|refs:closest' if self.relative else 'answer'}|tok:unicode"

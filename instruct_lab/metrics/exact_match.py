@@ -1,4 +1,4 @@
-"""Whether an answer is a reference, to the letter or after a stated normalisation."""
+"""Exact match of answers and references, with optional normalisation."""
 
 from __future__ import annotations
 
@@ -21,31 +21,31 @@ class ExactMatch(AnswerMetric[Statistics]):
     The rule of SQuAD (Rajpurkar et al., 2016) is `ignore_case`, `ignore_punctuation` and `ignore_articles` together.
     """
 
-    normal_form: Literal["NFC", "NFKC"] = "NFC"  # Unicode form; NFKC also takes full-width letters as plain ones
-    ignore_space: bool = True  # white space at the ends is left out, and inside counts as one space
+    normal_form: Literal["NFC", "NFKC"] = "NFC"  # Unicode form; NFKC also equates full-width and plain letters
+    ignore_space: bool = True  # remove white space at the ends, reduce it inside to one space
     ignore_case: bool = False
-    ignore_punctuation: bool = False  # leaves out ASCII punctuation and symbols, and every script's punctuation
-    ignore_articles: bool = False  # leaves out a, an, the
+    ignore_punctuation: bool = False  # remove ASCII punctuation and symbols, and punctuation of every script
+    ignore_articles: bool = False  # remove a, an, the
 
     def statistics(self, prediction: str, references: tuple[str, ...]) -> Statistics:
-        """1 if the answer is one of the references, else 0; 1; and whether the answer is empty."""
+        """Return 1 if the answer equals a reference, else 0; then 1, and whether the answer is empty."""
         answer = self.normalize(prediction)
         matches = any(answer == self.normalize(reference) for reference in require_references(references))
         return [float(matches), 1.0, is_empty(prediction)]
 
     def value(self, total: Statistics) -> float:
-        """The share of answers that match, 0 to 100."""
+        """Compute the percentage of answers that match."""
         return 100 * total[0] / total[1]
 
     def signature(self) -> str:
-        """The settings, in the form of sacrebleu's signatures."""
+        """Describe the settings, in the form of sacrebleu's signatures."""
         case = "lc" if self.ignore_case else "mixed"
         counts = {True: "no", False: "yes"}
         kept = f"punct:{counts[self.ignore_punctuation]}|articles:{counts[self.ignore_articles]}"
         return f"exact_match|case:{case}|{kept}|space:{counts[self.ignore_space]}|form:{self.normal_form}"
 
     def normalize(self, text: str) -> str:
-        """The text as it is compared."""
+        """Normalise a text for the comparison."""
         text = unicodedata.normalize(self.normal_form, text)
         if self.ignore_case:
             text = unicodedata.normalize(self.normal_form, text.casefold())

@@ -1,4 +1,4 @@
-"""Rows of examples that every rank of a multi-device run measured for itself, gathered to all ranks.
+"""Gathering of rows that each rank of a multi-device run measured, so that every rank has all of them.
 
 Heavy: imports torch and torchmetrics.
 """
@@ -16,12 +16,12 @@ from torch import Tensor
 
 
 class GatheredRows(torchmetrics.Metric):
-    """Values by example, gathered across ranks and put into the order of the examples.
+    """Gathers one value for each example from all ranks, in the order of the examples.
 
-    A value is whatever can be pickled: a metric's row, a prediction, a dictionary of both. The values travel as bytes,
-    since ranks can only exchange tensors, and are gathered by torchmetrics' own synchronisation. Ranks may have
-    different numbers of examples, or none; each must call `rows`. An index that several ranks have (a sampler that pads
-    the last batch) counts once. Backends that exchange only GPU tensors (nccl) need `GatheredRows().to(device)`.
+    A value is any object that can be pickled: the row of a metric, a prediction, a dictionary of both. Ranks can only
+    exchange tensors, so values are sent as bytes, by torchmetrics' own synchronisation. Ranks may have different
+    numbers of examples, or none; every rank must call `rows`. An index that occurs on several ranks (because a sampler
+    pads the last batch) counts once. Backends that exchange only GPU tensors (nccl) need `GatheredRows().to(device)`.
 
     Example:
         >>> gathered = GatheredRows()
@@ -43,11 +43,11 @@ class GatheredRows(torchmetrics.Metric):
         """Add examples of this rank.
 
         Args:
-            indices: of the examples in the whole set.
-            values: as many, of any type that can be pickled.
+            indices: indices of the examples in the whole set.
+            values: one object for each index, of any type that can be pickled.
 
         Raises:
-            ValueError: there are more indices than values, or fewer.
+            ValueError: the numbers of indices and values differ.
         """
         added = dict(zip(indices, values, strict=True))
         content = bytearray(pickle.dumps(added)) if added else bytearray()
@@ -55,11 +55,11 @@ class GatheredRows(torchmetrics.Metric):
         self.pickled.append(tensor.to(self.device))  # [bytes]
 
     def compute(self) -> Tensor:
-        """The bytes of all ranks."""
+        """Concatenate the bytes of all ranks."""
         return self.pickled if isinstance(self.pickled, Tensor) else torch.cat(self.pickled)
 
     def rows(self) -> dict[int, Any]:
-        """The values of all ranks by example index, in ascending order, the same on every rank."""
+        """Return the values of all ranks by example index, in ascending order; equal on every rank."""
         content = self.compute().cpu().numpy().tobytes()
         stream, found = io.BytesIO(content), dict[int, Any]()
         while stream.tell() < len(content):

@@ -1,4 +1,4 @@
-"""Whether answers follow instructions that a program can verify."""
+"""A metric of whether answers follow instructions that a program can verify."""
 
 from __future__ import annotations
 
@@ -20,26 +20,30 @@ logger = logging.getLogger(__name__)
 
 @component
 class InstructionFollowing(RowMetric):
-    """Instruction following: the percentage of prompts, or of instructions, that answers follow, as programs verify it.
+    """Instruction following: the percentage of prompts, or of instructions, that answers follow, checked by programs.
 
     The instructions are in the row's columns `instruction_id_list` and `kwargs`, as in IFEval (Zhou et al., 2023) and
-    IFBench (Pyatkin et al., 2025). A prompt is followed if all of its instructions are. `loose` also tries the answer
-    without its first line, its last line, both, and without asterisks, and takes the best for each instruction.
+    IFBench (Pyatkin et al., 2025). A prompt is followed if all its instructions are followed. With `loose`, the answer
+    is also checked without its first line, its last line, both, and asterisks; an instruction is followed if any of
+    these variants follows it.
 
-    Sentences are split by IFEval's rules, not by a downloaded model. Instructions without a check here are not counted
-    (at the level of prompts neither are their prompts); the log has their names and the signature their number. They
-    are `ratio:stop_words` and `words:start_verb` of IFBench, and those about languages, emoji and syllables if the
-    packages langdetect, emoji and syllapy are not installed.
+    Sentences are split by IFEval's rules, not by a downloaded model. Instructions without a check here are not counted;
+    at level `prompt`, neither are their prompts. The log contains their names and the signature their number. There is
+    no check for IFBench's `ratio:stop_words` and `words:start_verb`; checks of languages, emoji and syllables need the
+    packages langdetect, emoji and syllapy.
     """
 
-    level: Literal["prompt", "instruction"] = "prompt"  # what is counted
-    loose: bool = False  # also accept an answer that follows without its first or last line, or without asterisks
+    level: Literal["prompt", "instruction"] = "prompt"  # whether to count prompts or instructions
+    loose: bool = False  # also check the answer without its first or last line, and without asterisks
 
     def of_prediction(self, prediction: Prediction) -> Statistics:
-        """Followed; counted; instructions that could not be checked; and whether the answer is empty.
+        """Check the instructions of one prompt.
+
+        Returns:
+            The number followed, the number counted, the number of unchecked instructions, and 1 for an empty answer.
 
         Raises:
-            InstructLabError: the row has no instructions, or not as many groups of arguments.
+            InstructLabError: the row has no instructions, or a different number of groups of arguments.
         """
         instructions = list(_instructions(prediction))
         tried = variants(prediction.text) if self.loose else [prediction.text]
@@ -52,29 +56,29 @@ class InstructionFollowing(RowMetric):
         return [float(counted and all(checked)), float(counted), unchecked, is_empty(prediction.text)]
 
     def value(self, total: Statistics) -> float:
-        """The share, 0 to 100; not a number if nothing could be checked."""
+        """Compute the percentage; NaN if nothing could be checked."""
         return 100 * total[0] / total[1] if total[1] else math.nan
 
     def signature(self) -> str:
-        """The settings, and the versions of the packages that some checks need."""
+        """Describe the settings and the versions of the packages that some checks need."""
         strictness = "loose" if self.loose else "strict"
         return f"instruction_following|level:{self.level}|{strictness}|sentences:rules{_packages()}"
 
     def signature_of(self, rows: list[Statistics]) -> str:
-        """The same, with the number of instructions that could not be checked, and of empty answers, if any."""
+        """Return the signature, with the numbers of unchecked instructions and of empty answers if there are any."""
         unchecked = sum(int(row[2]) for row in rows)
         return self.signature() + (f"|unchecked:{unchecked}" if unchecked else "") + self.empty_count(rows)
 
 
 def variants(answer: str) -> list[str]:
-    """What the loose measure tries: the answer, less its first line, its last, both; each also without asterisks."""
+    """Return the answer and its variants without the first line, the last line, both; then each without asterisks."""
     lines = answer.split("\n")
     cut = [answer, *("\n".join(some).strip() for some in (lines[1:], lines[:-1], lines[1:-1]))]
     return [*cut, *(text.replace("*", "") for text in cut)]
 
 
 def _instructions(prediction: Prediction) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each instruction's id with the arguments it has."""
+    """Yield the id of each instruction with its arguments."""
     names = prediction.metadata.get("instruction_id_list")
     arguments = prediction.metadata.get("kwargs")
     if not names or not isinstance(arguments, list) or len(names) != len(arguments):

@@ -1,8 +1,9 @@
-"""From rows of statistics to values with bootstrap intervals, and to paired differences.
+"""Values with bootstrap intervals, and paired differences, computed from rows of statistics.
 
-Percentile bootstrap over examples (Efron, 1979; Koehn, 2004, for corpus scores): each resample draws as many examples
-as there are, with replacement; its statistics are summed and turned into one value. The draws depend on nothing but
-the seed and the number of examples, so that two systems measured on the same examples are resampled alike.
+The intervals are percentile bootstrap intervals over examples (Efron, 1979; for corpus scores: Koehn, 2004). Each
+resample draws examples with replacement, up to the size of the whole set, and computes one value from their summed
+statistics. The draws depend only on the seed and the number of examples, so two systems measured on the same examples
+are resampled in the same way.
 """
 
 from __future__ import annotations
@@ -21,21 +22,21 @@ DRAWS_AT_ONCE = 1 << 22
 TAIL_PERCENT = 2.5
 
 Rows = Sequence[Any]
-"""What a metric keeps of each example, in the examples' order."""
+"""The row of each example, in the order of the examples."""
 
 
 def summarize(metric: Metric, rows: Rows, *, seed: int = 0, resamples: int = 1000) -> MetricValue:
-    """The value of all examples together, with its 95% bootstrap interval.
+    """Compute the value of all examples together, with its 95% bootstrap interval.
 
     Args:
-        metric: what is measured.
-        rows: each example's statistics, `[examples, statistics]`.
-        seed: of the resampling.
+        metric: the metric to compute.
+        rows: the statistics of each example, `[examples, statistics]`.
+        seed: random seed for the resampling.
         resamples: the number of bootstrap samples.
 
     Raises:
         InstructLabError: there is no example.
-        ValueError: what is summed differs in length.
+        ValueError: examples differ in their number of statistics.
     """
     low, high = interval(resampled_values(metric, rows, seed=seed, resamples=resamples))
     signature = metric.signature_of(list(rows))
@@ -45,21 +46,21 @@ def summarize(metric: Metric, rows: Rows, *, seed: int = 0, resamples: int = 100
 def paired_difference(
     metric: Metric, rows_a: Rows, rows_b: Rows, *, seed: int = 0, resamples: int = 1000
 ) -> MetricValue:
-    """The difference `value(b) - value(a)` with its 95% interval by paired bootstrap.
+    """Compute the difference `value(b) - value(a)` with its 95% interval by paired bootstrap.
 
-    Both systems are resampled by the same draws of examples, so that the difficulty of an example cancels out: a
-    difference can be significant although the two systems' intervals overlap.
+    Both systems are resampled with the same draws of examples, so that the difficulty of an example cancels out. A
+    difference can be significant although the intervals of the two systems overlap.
 
     Args:
-        metric: what is measured.
-        rows_a: one system's statistics, `[examples, statistics]`.
-        rows_b: the other's, of the same examples in the same order.
-        seed: of the resampling.
+        metric: the metric to compute.
+        rows_a: the statistics of one system, `[examples, statistics]`.
+        rows_b: the statistics of the other system for the same examples in the same order.
+        seed: random seed for the resampling.
         resamples: the number of bootstrap samples.
 
     Raises:
         InstructLabError: there is no example.
-        ValueError: the two have different numbers of examples, or what is summed differs in length.
+        ValueError: the systems differ in their number of examples, or examples in their number of statistics.
     """
     if len(rows_a) != len(rows_b):
         raise ValueError(f"paired systems need the same examples: {len(rows_a)} rows against {len(rows_b)}")
@@ -70,42 +71,42 @@ def paired_difference(
 
 
 def resampled_values(metric: Metric, rows: Rows, *, seed: int = 0, resamples: int = 1000) -> list[float]:
-    """The metric of each resample; the same seed and number of examples draw the same examples.
+    """Compute the metric of each resample; the same seed and number of examples draw the same examples.
 
     Raises:
         InstructLabError: there is no example.
-        ValueError: what is summed differs in length.
+        ValueError: examples differ in their number of statistics.
     """
     return [metric.value(total) for total in _resampled_totals(_parts(metric, rows), seed, resamples)]
 
 
 def corpus_value(metric: Metric, rows: Rows) -> float:
-    """The metric of all examples together.
+    """Compute the metric of all examples together.
 
     Raises:
         InstructLabError: there is no example.
-        ValueError: what is summed differs in length.
+        ValueError: examples differ in their number of statistics.
     """
     return _value(metric, _parts(metric, rows))
 
 
 def example_scores(metric: Metric, rows: Rows) -> list[float]:
-    """The score of each example, in order; for a corpus metric, each example's share of it."""
+    """Compute the score of each example, in order."""
     return [metric.example_score(list(part)) for part in metric.parts(list(rows))]
 
 
 def corpus_rows(metric: AnswerMetric[Row], answers: Sequence[str], references: Sequence[Sequence[str]]) -> list[Row]:
-    """Each answer's statistics against its own references.
+    """Compute the row of each answer against its own references.
 
     Args:
-        metric: what is measured.
-        answers: one for each example.
-        references: the acceptable answers of each example, as many groups as there are answers.
+        metric: the metric to compute.
+        answers: one answer for each example.
+        references: one group of acceptable answers for each example.
 
     Raises:
         InstructLabError: an example has no reference.
-        ValueError: there are more answers than groups of references, or fewer.
-        TypeError: an example's references are one text instead of a group of them.
+        ValueError: the numbers of answers and of groups of references differ.
+        TypeError: the references of an example are one text instead of a group of texts.
     """
     if len(answers) != len(references):
         raise ValueError(f"every answer needs its references: {len(answers)} answers against {len(references)} groups")
@@ -115,16 +116,16 @@ def corpus_rows(metric: AnswerMetric[Row], answers: Sequence[str], references: S
 
 
 def _value(metric: Metric, rows: list[Statistics]) -> float:
-    """The metric of the summed rows; the sums are exact, so the order of the examples does not matter."""
+    """Compute the metric of the summed rows; the sums are exact, so the order of the examples does not matter."""
     return metric.value([math.fsum(column) for column in zip(*rows, strict=True)])
 
 
 def _parts(metric: Metric, rows: Rows) -> list[Statistics]:
-    """The statistics to sum.
+    """Return the statistics to sum.
 
     Raises:
         InstructLabError: there is no example.
-        ValueError: they differ in length.
+        ValueError: examples differ in their number of statistics.
     """
     if not len(rows):
         raise InstructLabError("There is no example to measure", do="Choose a split that has examples")
@@ -136,7 +137,7 @@ def _parts(metric: Metric, rows: Rows) -> list[Statistics]:
 
 
 def _resampled_totals(rows: list[Statistics], seed: int, resamples: int) -> Iterator[list[float]]:
-    """The summed statistics of each resample."""
+    """Yield the summed statistics of each resample."""
     import numpy as np
 
     matrix = np.asarray(rows, dtype=np.float64)  # [examples, statistics]
@@ -148,23 +149,23 @@ def _resampled_totals(rows: list[Statistics], seed: int, resamples: int) -> Iter
 
 
 def _multinomial(generator: np.random.Generator, examples: int, resamples: int) -> np.ndarray:
-    """How often each resample draws each example: `[resamples, examples]`, every row sums to `examples`."""
+    """Draw examples for each resample; return counts `[resamples, examples]`, whose rows sum to `examples`."""
     import numpy as np
 
     draws = generator.integers(examples, size=(resamples, examples))
-    cells = draws + examples * np.arange(resamples)[:, None]  # one range of numbers for each resample
+    cells = draws + examples * np.arange(resamples)[:, None]  # a separate range of numbers for each resample
     counts = np.bincount(cells.ravel(), minlength=resamples * examples)
     return counts.reshape(resamples, examples).astype(np.float64)
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:
-    """The middle 95% of the values; values that are not a number are left out."""
+    """Return the bounds of the middle 95% of the values; NaN values are left out."""
     import numpy as np
 
     known = [value for value in values if not math.isnan(value)]
     if not known:
         return math.nan, math.nan
-    # Percentiles that are values themselves: between finite and infinite ones nothing can be interpolated.
+    # With infinite values, percentiles cannot be interpolated, so an existing value is used.
     method = "linear" if all(map(math.isfinite, known)) else "nearest"
     low, high = np.percentile(known, [TAIL_PERCENT, 100 - TAIL_PERCENT], method=method)  # type: ignore[call-overload]
     return float(low), float(high)

@@ -14,20 +14,20 @@ if TYPE_CHECKING:
 
 @component
 class Perplexity(LikelihoodMetric):
-    """Perplexity: exp of the mean loss of a target token in nats, by the model's own tokens; 1 is best.
+    """Perplexity: exp of the mean loss of the target tokens, in nats; 1 is best.
 
-    One division over the whole split, in double precision: it does not depend on the batch size. Models with other
-    tokenizers cannot be compared by it.
+    The mean is taken once over the whole split, in double precision, so it does not depend on the batch size. Tokens
+    are the model's own, so models with different tokenizers cannot be compared.
     """
 
     higher_is_better: ClassVar[bool] = False
 
     def statistics(self, scores: TokenScores) -> Statistics:
-        """The summed loss and the number of target tokens."""
+        """Return the summed loss and the number of target tokens."""
         return [math.fsum(scores.losses), float(len(scores.losses))]
 
     def value(self, total: Statistics) -> float:
-        """`exp(loss / tokens)`; infinite if that is too large, not a number if there is no token."""
+        """Compute `exp(loss / tokens)`; infinite if this is too large, NaN if there is no token."""
         loss_sum, num_target_tokens = total
         if not num_target_tokens:
             return math.nan
@@ -37,5 +37,5 @@ class Perplexity(LikelihoodMetric):
             return math.inf
 
     def signature(self) -> str:
-        """What is divided by what."""
+        """Describe the formula."""
         return "perplexity|exp(sum of losses / target tokens)|log:e|by:model tokens"

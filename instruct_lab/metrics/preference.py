@@ -1,4 +1,4 @@
-"""Whether the chosen answer of a pair has the higher score, by the objective."""
+"""Metrics that compare the objective's scores of the chosen and the rejected answer."""
 
 from __future__ import annotations
 
@@ -10,45 +10,45 @@ from instruct_lab.metrics.base import Statistics, ValueMetric
 
 
 class PairMetric(ValueMetric, ABC):
-    """The mean over pairs of a value that the objective computes for each."""
+    """The mean of a value that the objective computes for each pair."""
 
     def statistics(self, value: float) -> Statistics:
-        """The value, and 1."""
+        """Return the value, and 1."""
         return [float(value), 1.0]
 
     def value(self, total: Statistics) -> float:
-        """The mean over pairs."""
+        """Compute the mean over pairs."""
         return total[0] / total[1]
 
 
 @component
 class PreferenceAccuracy(PairMetric):
-    """Preference accuracy: how many of 100 pairs have the higher score for the chosen answer.
+    """Preference accuracy: the percentage of pairs whose chosen answer has the higher score.
 
-    The score is the objective's: the implicit reward of DPO (Rafailov et al., 2023) and its kin, or that of a reward
-    model. Chance is 50.
+    The objective defines the score: the implicit reward of DPO (Rafailov et al., 2023) and similar objectives, or the
+    output of a reward model. Chance is 50.
     """
 
     value_name: ClassVar[str] = "accuracy"
 
     def value(self, total: Statistics) -> float:
-        """The share of pairs, 0 to 100."""
+        """Compute the percentage of pairs."""
         return 100 * total[0] / total[1]
 
     def signature(self) -> str:
-        """What is compared."""
+        """Describe the comparison."""
         return "preference_accuracy|chosen > rejected|by:objective's score"
 
 
 @component
 class RewardMargin(PairMetric):
-    """Reward margin: the chosen answer's score less the rejected one's, the mean over pairs; unbounded.
+    """Reward margin: the score of the chosen answer minus the score of the rejected answer, the mean over pairs.
 
-    In the objective's own unit, so only runs of one objective with the same settings compare by it.
+    It is unbounded and in the objective's own unit, so compare only runs of one objective with the same settings.
     """
 
     value_name: ClassVar[str] = "margin"
 
     def signature(self) -> str:
-        """What is subtracted."""
+        """Describe the subtraction."""
         return "reward_margin|chosen - rejected|by:objective's score"

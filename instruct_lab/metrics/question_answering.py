@@ -1,4 +1,4 @@
-"""The measures of SQuAD 2.0's evaluation script, on a scale of 0 to 100."""
+"""The metrics of SQuAD 2.0's evaluation script, on a scale of 0 to 100."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ ASCII_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 @component
 class SquadMetric(AnswerMetric[Statistics], ABC):
-    """A score between an answer and its best reference, after the script's normalisation; the mean over examples.
+    """The mean score of answers against their best reference, after the script's normalisation.
 
-    Lower case, then without ASCII punctuation, then without a, an and the, then with single spaces. References of which
-    nothing is left are ignored; if none is left, the question has no answer, and only an empty answer scores.
-    Source: Rajpurkar et al., 2018, `evaluate-v2.0.py` (its `exact` and `f1`, by its default threshold).
+    The normalisation converts to lower case, then removes ASCII punctuation, the words a, an and the, and repeated
+    spaces. References that are then empty are ignored. If all are empty, the question has no answer, and only an empty
+    answer scores. Source: Rajpurkar et al., 2018, `evaluate-v2.0.py` (`exact` and `f1`, with the default threshold).
     """
 
     kind: ClassVar[str]
@@ -56,25 +56,25 @@ class SquadMetric(AnswerMetric[Statistics], ABC):
 
     @abstractmethod
     def score(self, answer: list[str], reference: list[str]) -> float:
-        """Of two lists of words, 0 to 1."""
+        """Compare two lists of words; return a score from 0 to 1."""
 
     def statistics(self, prediction: str, references: tuple[str, ...]) -> Statistics:
-        """The best score over the references; 1; and whether the answer is empty."""
+        """Return the best score over the references, 1, and whether the answer is empty."""
         answer = self.words(prediction)
         wanted = [words for words in map(self.words, require_references(references)) if words] or [[]]
         return [max(self.score(answer, reference) for reference in wanted), 1.0, is_empty(prediction)]
 
     def value(self, total: Statistics) -> float:
-        """The mean score over examples, 0 to 100."""
+        """Compute the mean score over examples, 0 to 100."""
         return 100 * total[0] / total[1]
 
     def signature(self) -> str:
-        """The script and the settings, in the form of sacrebleu's signatures."""
+        """Describe the script and the settings, in the form of sacrebleu's signatures."""
         silent = f"|no_answer:{self.no_answer}" if self.no_answer else ""
         return f"{self.kind}|squad-v2.0|tok:{self.tokenize or 'squad'}|refs:best{silent}"
 
     def words(self, text: str) -> list[str]:
-        """The words that are compared."""
+        """Split a text into normalised words."""
         if self.no_answer and text.strip() == self.no_answer.strip():
             return []
         if self.tokenize == "unicode":
@@ -90,25 +90,26 @@ def _is_unspaced(references: Sequence[str]) -> bool:
 
 @component
 class SquadExactMatch(SquadMetric):
-    """SQuAD exact match: how many of 100 answers have the words of one of their references, in order."""
+    """SQuAD exact match: the percentage of answers that have the same words as one of their references, in order."""
 
     kind: ClassVar[str] = "exact"
 
     def score(self, answer: list[str], reference: list[str]) -> float:
-        """1 if they are equal, else 0."""
+        """Return 1 if the lists are equal, else 0."""
         return float(answer == reference)
 
 
 @component
 class SquadF1(SquadMetric):
-    """SQuAD F1: harmonic mean of precision and recall over the words of answer and best reference, each word as often
-    as both have it.
+    """SQuAD F1: the harmonic mean of precision and recall over the words of the answer and its best reference.
+
+    A word that occurs several times in both counts several times.
     """
 
     kind: ClassVar[str] = "f1"
 
     def score(self, answer: list[str], reference: list[str]) -> float:
-        """The F-measure of the words in common; if one has no words, 1 if the other has none either, else 0."""
+        """Compute the F-measure of the common words; without words in a list, 1 if both lists are empty, else 0."""
         if not answer or not reference:
             return float(answer == reference)
         common = sum((Counter(answer) & Counter(reference)).values())

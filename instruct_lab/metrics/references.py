@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 
 def require_references(references: Sequence[str]) -> list[str]:
-    """The references as a list.
+    """Return the references as a list.
 
     Raises:
-        InstructLabError: there is none.
+        InstructLabError: there is no reference.
         TypeError: the references are one text instead of a group of texts.
     """
     if isinstance(references, str):

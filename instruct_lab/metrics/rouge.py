@@ -1,4 +1,4 @@
-"""ROUGE by the reference implementation, rouge-score, with a tokenizer that keeps every script."""
+"""ROUGE by the reference implementation, rouge-score, with a tokenizer for every script."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ if TYPE_CHECKING:
 class ROUGE(AnswerMetric[Statistics]):
     """ROUGE: overlap with the reference, the mean F-measure over examples, 0 to 100. Source: Lin, 2004.
 
-    Of several references, the one with the best F-measure counts. `rougeLsum` takes each line as a sentence.
+    If there are several references, the one with the best F-measure counts. `rougeLsum` treats each line as a sentence.
     """
 
     variant: Literal["rouge1", "rouge2", "rougeL", "rougeLsum"] = (
         "rougeL"  # words, word pairs, longest common subsequence of the text or of its lines
     )
-    tokenize: Literal["unicode", "ascii"] = "unicode"  # ascii: rouge-score's own, which drops é and all of 中文
-    stemmer: bool = False  # Porter's, for English words of more than three letters
+    tokenize: Literal["unicode", "ascii"] = "unicode"  # ascii: rouge-score's own, which drops all of é and 中文
+    stemmer: bool = False  # Porter stemmer, for English words of more than three letters
 
     def statistics(self, prediction: str, references: tuple[str, ...]) -> Statistics:
-        """The F-measure against the best reference; 1; and whether the answer is empty."""
+        """Return the F-measure against the best reference, 1, and whether the answer is empty."""
         score = self._scorer.score_multi(require_references(references), prediction)[self.variant]
         return [float(score.fmeasure), 1.0, is_empty(prediction)]
 
     def value(self, total: Statistics) -> float:
-        """The mean F-measure over examples, 0 to 100."""
+        """Compute the mean F-measure over examples, 0 to 100."""
         return 100 * total[0] / total[1]
 
     def signature(self) -> str:
-        """The settings, in the form of sacrebleu's signatures."""
+        """Describe the settings, in the form of sacrebleu's signatures."""
         stemmer = "porter" if self.stemmer else "no"
         version = importlib.metadata.version("rouge-score")
         return f"rouge-score|type:{self.variant}|tok:{self.tokenize}|stem:{stemmer}|refs:best|version:{version}"
@@ -65,9 +65,10 @@ class ROUGE(AnswerMetric[Statistics]):
 
 
 class UnicodeTokenizer:
-    """Lowercased words of letters, marks and digits of any script; on ASCII text, exactly rouge-score's own tokens.
+    """Splits text into lower-case words of letters, marks and digits of any script.
 
-    A character of a script that is written without spaces is a word of its own, together with its marks.
+    On ASCII text, the words equal rouge-score's own tokens. Each character of a script without spaces is a separate
+    word, together with its marks.
     """
 
     def __init__(self, stemmer: bool = False) -> None:
@@ -78,7 +79,7 @@ class UnicodeTokenizer:
             self._stem = PorterStemmer().stem
 
     def tokenize(self, text: str) -> list[str]:
-        """The words of a text, in order."""
+        """Split a text into words."""
         words = [""]
         for character in unicodedata.normalize("NFC", text.lower()):
             kind = unicodedata.category(character)[0]

@@ -1,4 +1,4 @@
-"""Metrics whose values are sacrebleu's own, from its own sufficient statistics."""
+"""Metrics that are computed by sacrebleu, from its own sufficient statistics."""
 
 from __future__ import annotations
 
@@ -23,34 +23,34 @@ if TYPE_CHECKING:
 class SacrebleuMetric(AnswerMetric[Statistics], ABC):
     """A metric of sacrebleu (Post, 2018).
 
-    A row is sacrebleu's own statistics of one segment, then the number of its references and whether the answer is
-    empty, which are part of the signature.
+    A row holds sacrebleu's own statistics of one segment, then the number of references and whether the answer is
+    empty; the last two are used for the signature.
     """
 
     @abstractmethod
     def build_scorer(self) -> Any:
-        """The sacrebleu metric with this component's settings."""
+        """Build the sacrebleu metric with this component's settings."""
 
     @functools.cached_property
     def _scorer(self) -> Any:
         return self.build_scorer()
 
     def statistics(self, prediction: str, references: tuple[str, ...]) -> Statistics:
-        """One segment's statistics, its number of references, and whether the answer is empty."""
+        """Return the statistics of one segment, its number of references, and whether the answer is empty."""
         streams = [[reference] for reference in require_references(references)]  # a stream for each reference
         row = self._scorer._extract_corpus_statistics([prediction], streams)[0]
         return [float(statistic) for statistic in (*row, len(references), is_empty(prediction))]
 
     def value(self, total: Statistics) -> float:
-        """The corpus score, 0 to 100."""
+        """Compute the corpus score, 0 to 100."""
         return float(self._scorer._compute_score_from_stats(list(total[:-2])).score)
 
     def signature(self) -> str:
-        """The signature of sacrebleu, without the number of references."""
+        """Return sacrebleu's signature, without the number of references."""
         return self._signature(None)
 
     def signature_of(self, rows: list[Statistics]) -> str:
-        """The whole signature of sacrebleu, then the number of empty answers if there are any.
+        """Return sacrebleu's whole signature, then the number of empty answers if there are any.
 
         `nrefs:var` means that examples differ in their number of references.
         """
@@ -66,15 +66,15 @@ class SacrebleuMetric(AnswerMetric[Statistics], ABC):
 class ChrF(SacrebleuMetric):
     """chrF: F-score over character n-grams, 0 to 100; chrF++ with `word_order: 2`. Source: Popović, 2015 and 2017.
 
-    Needs no tokenizer, so it suits every language, and short answers too.
+    It needs no tokenizer, so it suits every language, and it also suits short answers.
     """
 
     char_order: Annotated[int, Field(ge=1)] = 6  # longest character n-gram
     word_order: Annotated[int, Field(ge=0)] = 0  # longest word n-gram; 2 is chrF++
-    beta: Annotated[int, Field(ge=1)] = 2  # how many times recall counts as much as precision
+    beta: Annotated[int, Field(ge=1)] = 2  # recall counts this many times as much as precision
     lowercase: bool = False  # ignore case
     whitespace: bool = False  # count white space inside n-grams
-    eps_smoothing: bool = False  # smooth by a small constant, instead of counting only orders that both texts have
+    eps_smoothing: bool = False  # smooth with a small constant instead of counting only orders that both texts have
 
     def notes(self, rows: Sequence[Statistics], predictions: Sequence[Prediction]) -> list[str]:
         """A note if there are word n-grams in a script without spaces."""
@@ -85,7 +85,7 @@ class ChrF(SacrebleuMetric):
         return [f"most letters of the references are {letters}, and word n-grams split at spaces: set word_order=0"]
 
     def build_scorer(self) -> Any:
-        """`sacrebleu.metrics.CHRF`."""
+        """Build `sacrebleu.metrics.CHRF`."""
         from sacrebleu.metrics import CHRF
 
         return CHRF(
@@ -102,18 +102,18 @@ class ChrF(SacrebleuMetric):
 class BLEU(SacrebleuMetric):
     """BLEU: n-gram precision with a brevity penalty, 0 to 100. Source: Papineni et al., 2002; sacrebleu: Post, 2018.
 
-    The score of one example (`predictions.jsonl`) always counts only the n-gram orders that it is long enough
-    for; a corpus's score does so only with `effective_order`.
+    The score of one example (`predictions.jsonl`) always counts only the n-gram orders for which the answer is long
+    enough; the score of a corpus does so only with `effective_order`.
     """
 
     tokenize: Tokenizer | None = (
         None  # null: 13a; by the references' script zh, ja-mecab or ko-mecab (char if not installed), or char
     )
     lowercase: bool = False  # ignore case
-    smooth_method: Literal["exp", "floor", "add-k", "none"] = "exp"  # smoothing of an n-gram order without a match
-    smooth_value: Annotated[float, Field(gt=0)] | None = None  # of floor and add-k; null: sacrebleu's (0.1 and 1)
+    smooth_method: Literal["exp", "floor", "add-k", "none"] = "exp"  # smoothing of n-gram orders without a match
+    smooth_value: Annotated[float, Field(gt=0)] | None = None  # value of floor or add-k; null: sacrebleu's (0.1 and 1)
     max_ngram_order: Annotated[int, Field(ge=1)] = 4  # longest word n-gram
-    effective_order: bool = False  # leave out orders that all answers together are too short for
+    effective_order: bool = False  # leave out n-gram orders for which all answers are too short
 
     def __post_init__(self) -> None:
         if self.smooth_value is not None and self.smooth_method not in ("floor", "add-k"):
@@ -144,11 +144,11 @@ class BLEU(SacrebleuMetric):
         return notes
 
     def build_scorer(self) -> Any:
-        """`sacrebleu.metrics.BLEU`."""
+        """Build `sacrebleu.metrics.BLEU`."""
         return self._build(self.effective_order)
 
     def example_score(self, statistics: Statistics) -> float:
-        """Sentence BLEU: with effective order, as sacrebleu advises."""
+        """Compute sentence BLEU with effective order, as sacrebleu advises."""
         return float(self._sentence_scorer._compute_score_from_stats(list(statistics[:-2])).score)
 
     @functools.cached_property
@@ -171,16 +171,16 @@ class BLEU(SacrebleuMetric):
 
 @component
 class TER(SacrebleuMetric):
-    """Translation edit rate: word edits and shifts for each 100 words of reference; 0 is best. Source: Snover, 2006.
+    """Translation edit rate: word edits and shifts per 100 words of the reference; 0 is best. Source: Snover, 2006.
 
-    Slow on long answers: its search for shifts grows faster than the square of the length.
+    It is slow on long answers: the time of its search for shifts grows faster than the square of the length.
     """
 
     higher_is_better: ClassVar[bool] = False
     normalized: bool = False  # split punctuation from words first
     no_punct: bool = False  # leave out punctuation
-    asian_support: bool = False  # split Chinese and Japanese text by characters; with normalized or no_punct
-    case_sensitive: bool = False  # distinguish capital letters from small ones
+    asian_support: bool = False  # split Chinese and Japanese text by characters; needs normalized or no_punct
+    case_sensitive: bool = False  # distinguish upper and lower case
 
     def __post_init__(self) -> None:
         if self.asian_support and not (self.normalized or self.no_punct):
@@ -197,7 +197,7 @@ class TER(SacrebleuMetric):
         return [f"most letters of the references are {script}, and TER splits at spaces: {cure}"]
 
     def build_scorer(self) -> Any:
-        """`sacrebleu.metrics.TER`."""
+        """Build `sacrebleu.metrics.TER`."""
         from sacrebleu.metrics import TER as SacrebleuTER
 
         return SacrebleuTER(
