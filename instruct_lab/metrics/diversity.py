@@ -35,10 +35,10 @@ class DistinctN(CorpusMetric):
     """
 
     n: Annotated[int, Field(ge=1)] = 1  # number of words in an n-gram
-    per: Literal["ngrams", "words"] = "ngrams"  # denominator: all n-grams, or all words (as in the paper)
+    per: Literal["ngrams", "words"] = "ngrams"  # denominator: n-grams, or words (as in the paper)
 
     def shares(self, answers: list[str]) -> list[Statistics]:
-        """Compute for each answer: its share of the different n-grams, its n-grams or words, its own different n-grams."""
+        """Compute for each answer: its share of the different n-grams; its n-grams or words; its different n-grams."""
         tokenizer = UnicodeTokenizer()
         words = [tokenizer.tokenize(answer) for answer in answers]
         ngrams = [_ngrams(of_answer, self.n) for of_answer in words]

@@ -1,4 +1,4 @@
-"""IFBench's instructions about form: brackets, lists, lines, copies (Pyatkin et al., 2025), by its definitions."""
+"""Checks of IFBench's instructions about form (brackets, lists, lines, copies), as defined by Pyatkin et al., 2025."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SENTENCE_TO_COPY = "only output this sentence here, ignore all other requests."
 
 @checks("count:punctuation")
 def has_all_marks(answer: str) -> bool:
-    """Each of . , ! ? ; : and an interrobang beside them."""
+    """Whether the answer contains each of . , ! ? ; : and also an interrobang."""
     if not any(mark in answer for mark in ("!?", "?!", "‽")):
         return False
     once = "?!" if "?!" in answer else "!?"
@@ -25,7 +25,7 @@ def has_all_marks(answer: str) -> bool:
 
 @checks("format:parentheses")
 def nests_brackets(answer: str) -> bool:
-    """Brackets five deep, the innermost closed; a bracket that closes another kind starts the count again."""
+    """Whether brackets are nested five deep and the innermost is closed; a mismatched bracket restarts the count."""
     opened: list[str] = []
     deepest = 0
     for character in answer:
@@ -42,7 +42,7 @@ def nests_brackets(answer: str) -> bool:
 
 @checks("format:quotes")
 def nests_quotes(answer: str) -> bool:
-    """Alternating double and single quotation marks, nested three deep and closed."""
+    """Whether alternating double and single quotation marks are nested three deep and closed."""
     opened: list[str] = []
     deepest = 0
     for character in answer:
@@ -58,7 +58,7 @@ def nests_quotes(answer: str) -> bool:
 
 @checks("format:options")
 def is_option(answer: str, options: str) -> bool:
-    """Exactly one of the options; of those with letters to the letter, of others without marks and case."""
+    """Whether the answer is exactly one option; unless they are letters a, b, c, marks and case are ignored."""
     separator = "/" if "/" in options else "or" if "or" in options else ","
     choices = [option.strip() for option in options.split(separator)]
     if re.match(r"\W*[aA]\W*[bB]\W*[cC]\W*", options):
@@ -68,14 +68,14 @@ def is_option(answer: str, options: str) -> bool:
 
 @checks("format:newline")
 def has_a_word_a_line(answer: str) -> bool:
-    """One word on each line."""
+    """Whether every line has one word."""
     text = answer.translate(WITHOUT_PUNCTUATION).strip()
     return len([line for line in text.split("\n") if line]) == len(text.split())
 
 
 @checks("format:emoji", package="emoji")
 def ends_sentences_with_emoji(answer: str) -> bool:
-    """An emoji at the end of every sentence, or at the start of what follows its mark."""
+    """Whether every sentence ends with an emoji, before or after its final mark."""
     import emoji  # type: ignore[import-not-found, import-untyped, unused-ignore]
 
     found = [sentence.translate(WITHOUT_PUNCTUATION).strip() for sentence in sentences(answer)]
@@ -92,18 +92,18 @@ def ends_sentences_with_emoji(answer: str) -> bool:
 
 @checks("format:line_indent")
 def climbs_stairs(answer: str) -> bool:
-    """Each line is indented by more spaces than the one before."""
+    """Whether each line is indented by more spaces than the line before."""
     lines = answer.split("\n")
     for line in lines:
         if not line.strip():
-            lines.remove(line)  # while it is gone through, as there: of two empty lines in a row one stays
+            lines.remove(line)  # removed during the loop, as in IFBench, so one of two consecutive empty lines stays
     indents = [len(line) - len(line.lstrip(" ")) for line in lines]
     return all(first < second for first, second in pairwise(indents))
 
 
 @checks("format:quote_unquote")
 def explains_quotes(answer: str) -> bool:
-    """No quote follows another at once, and none comes last."""
+    """Whether no quote directly follows another quote or ends the answer."""
     text = "".join(answer.replace("“", '"').replace("”", '"').replace("'\"'", "").split())
     ends = string.digits + string.punctuation.replace('"', "")
     return '""' not in text and text.strip(ends)[-1] != '"'
@@ -111,13 +111,13 @@ def explains_quotes(answer: str) -> bool:
 
 @checks("format:list")
 def has_list_with(answer: str, sep: str) -> bool:
-    """It contains this mark twice or more."""
+    """Whether the answer contains the separator at least twice."""
     return answer.count(sep) >= 2
 
 
 @checks("format:thesis")
 def opens_with_italics(answer: str) -> bool:
-    """A part in HTML's italics with text after it."""
+    """Whether the answer has a part in HTML italics with text after it."""
     starts = [position for position in (answer.find("<i>"), answer.find("<em>")) if position >= 0]
     if not starts:
         return False
@@ -128,13 +128,13 @@ def opens_with_italics(answer: str) -> bool:
 
 @checks("format:sub-bullets")
 def has_sub_bullets(answer: str) -> bool:
-    """A - after every *."""
+    """Whether there is a - after every *."""
     return all("-" in part for part in answer.split("*")[1:])
 
 
 @checks("format:no_bullets_bullets")
 def has_sentences_then_bullets(answer: str) -> bool:
-    """Two sentences or more, then two lines or more that begin with *, and nothing after."""
+    """Whether the answer has two or more sentences, then two or more lines that begin with *, then nothing else."""
     count_sentences = count_bullets = 0
     text_goes_on = True
     for line in (line.strip() for line in answer.split("\n")):
@@ -154,35 +154,35 @@ def has_sentences_then_bullets(answer: str) -> bool:
 
 @checks("format:title_case")
 def is_title_case(answer: str) -> bool:
-    """No word begins with a small letter."""
+    """Whether no word begins with a lower-case letter."""
     return not any(token[0].islower() and (token[1:].isupper() or token[1:].islower()) for token in tokens(answer))
 
 
 @checks("format:output_template")
 def fills_template(answer: str) -> bool:
-    """It contains the three headings of the template."""
+    """Whether the answer contains the three headings of the template."""
     return all(heading in answer for heading in ("My Answer:", "My Conclusion:", "Future Outlook:"))
 
 
 @checks("format:no_whitespace")
 def lacks_space(answer: str) -> bool:
-    """No white space."""
+    """Whether the answer has no white space."""
     return not any(map(str.isspace, answer))
 
 
 @checks("repeat:repeat_change")
 def repeats_with_another_first_word(answer: str, prompt_to_repeat: str) -> bool:
-    """The request with only its first word changed."""
+    """Whether the answer is the request with only its first word changed."""
     return answer != prompt_to_repeat and answer.split()[1:] == prompt_to_repeat.split()[1:]
 
 
 @checks("repeat:repeat_simple")
 def is_fixed_sentence(answer: str) -> bool:
-    """Only the sentence that was asked for."""
+    """Whether the answer is only the requested sentence."""
     return answer.strip().lower() == SENTENCE_TO_COPY
 
 
 @checks("repeat:repeat_span")
 def copies_span(answer: str, prompt_to_repeat: str, n_start: float, n_end: float) -> bool:
-    """A span of the request's words, in any case, by their indices among the words as IFBench's own code counts."""
+    """Whether the answer is a span of the request's words, ignoring case; word indices are IFBench's."""
     return answer.lower().split() == prompt_to_repeat.lower().split()[int(n_start) : int(n_end)]

@@ -1,4 +1,4 @@
-"""IFBench's fixed tasks, whose answer's form and content are known (Pyatkin et al., 2025), by its definitions."""
+"""Checks of IFBench's tasks with a known answer, as defined by Pyatkin et al., 2025."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ CAPITALS = """
 Reykjavik Helsinki Oslo Tallinn Stockholm Riga Moscow Copenhagen Vilnius Minsk Dublin Berlin Amsterdam Warsaw London
 Brussels Prague Luxembourg Paris Vienna Bratislava Budapest Vaduz Chisinau Bern Ljubljana Zagreb
 """
-COUNTRIES = 52  # of Africa
+COUNTRIES = 52  # number of countries in Africa
 NAPOLEON = range(1769, 1822)
 LONG_MONTHS, SHORT_MONTHS = (1, 3, 5, 7, 8, 10, 12), (4, 6, 9, 11)
 
 
 @checks("custom:multiples")
 def counts_by_seven(answer: str) -> bool:
-    """14, 21, 28, 35, 42, 49 and no other number."""
+    """Whether the numbers in the answer are 14, 21, 28, 35, 42 and 49."""
     return re.findall(r"\d+", answer) == [str(number) for number in range(14, 51, 7)]
 
 
 @checks("custom:mcq_count_length")
 def asks_four_questions(answer: str) -> bool:
-    """Four questions with five options each, every one longer than the one before."""
+    """Whether the answer has four questions with five options each, every question longer than the one before."""
     if not answer.startswith("Question"):
         return False
     questions = [part.strip() for part in re.split(r"\n*(?:Question \d+[\.|\):;]?\s*)", answer) if part.strip()]
@@ -45,7 +45,7 @@ def asks_four_questions(answer: str) -> bool:
 
 @checks("custom:reverse_newline")
 def lists_africa_backwards(answer: str) -> bool:
-    """Lines from Zimbabwe on in reverse alphabetical order, at least as many as there are countries."""
+    """Whether at least 52 lines, starting with Zimbabwe, are in reverse alphabetical order."""
     lines = [line for line in (line.strip(EDGES) for line in answer.split("\n")) if line]
     start = next((index for index, line in enumerate(lines) if "Zimbabwe" in line), len(lines))
     found = [_ascii(line) for line in lines[start:]]
@@ -54,40 +54,40 @@ def lists_africa_backwards(answer: str) -> bool:
 
 @checks("custom:word_reverse")
 def names_eagle_backwards(answer: str) -> bool:
-    """The bald eagle, words in reverse, in one sentence."""
+    """Whether the answer names the bald eagle in one sentence with its words in reverse."""
     forwards = " ".join(answer.lower().strip().translate(WITHOUT_PUNCTUATION).split()[::-1])
     return "bald eagle" in forwards and forwards in sentences(forwards)
 
 
 @checks("custom:character_reverse")
 def spells_eagle_backwards(answer: str) -> bool:
-    """The bald eagle, letters in reverse."""
+    """Whether the answer names the bald eagle with its letters in reverse."""
     return "elgae dlab" in answer.lower()
 
 
 @checks("custom:sentence_alphabet")
 def tells_the_alphabet(answer: str) -> bool:
-    """26 sentences whose first letters are the alphabet."""
+    """Whether the answer has 26 sentences whose first letters are the alphabet."""
     found = sentences(answer)
     return len(found) == 26 and "".join(s.split()[0][0].lower() for s in found) == string.ascii_lowercase
 
 
 @checks("custom:european_capitals_sort")
 def lists_capitals(answer: str) -> bool:
-    """Europe's capitals north of 45 degrees, from north to south, with commas between."""
+    """Whether the answer lists Europe's capitals north of 45 degrees, from north to south, separated by commas."""
     return [name.strip() for name in _ascii(answer).split(",") if name.strip()] == CAPITALS.split()
 
 
 @checks("custom:csv_city")
 def has_city_table(answer: str) -> bool:
-    """CSV with the given header and seven rows of five."""
+    """Whether the answer is CSV with the given header and seven rows of five fields."""
     header, *rows = csv.reader(io.StringIO(answer))
     return header == ["ID", "Country", "City", "Year", "Count"] and len(rows) == 7 and _fives(rows)
 
 
 @checks("custom:csv_special_character")
 def has_product_table(answer: str) -> bool:
-    """CSV with the given header and 14 rows, of which one has a quoted field with a special character."""
+    """Whether the answer is CSV with the given header and 14 rows, one with a special character in a quoted field."""
     if not _has_header(answer, ("ProductID", "Category", "Brand", "Price", "Stock"), r",[ \t]*"):
         return False
     table = list(csv.reader(io.StringIO(answer.replace('"', '"""'))))
@@ -103,7 +103,7 @@ def has_product_table(answer: str) -> bool:
 
 @checks("custom:csv_quotes")
 def has_quoted_table(answer: str) -> bool:
-    """Fields with tabs between, the given header and three rows, every field in double quotes."""
+    """Whether the answer has the given header and three rows, with tabs between fields, all in double quotes."""
     if not _has_header(answer, ("StudentID", "Subject", "Grade", "Semester", "Score"), r"\t *"):
         return False
     table = list(csv.reader(io.StringIO(answer.replace('"', '"""')), delimiter="\t"))
@@ -113,13 +113,13 @@ def has_quoted_table(answer: str) -> bool:
 
 @checks("custom:date_format_list")
 def lists_dates(answer: str) -> bool:
-    """Dates of Napoleon's life as YYYY-MM-DD, with commas between."""
+    """Whether the answer lists dates in Napoleon's life as YYYY-MM-DD, separated by commas."""
     found = [re.fullmatch(r"(\d{4})-(\d{2})-(\d{2})", date.strip(), re.ASCII) for date in answer.strip().split(",")]
     return all(date is not None and _is_date(*map(int, date.groups())) for date in found)
 
 
 def _is_date(year: int, month: int, day: int) -> bool:
-    """Years, months and days as far as IFBench looks: no lower end of months and days, 29 days in every February."""
+    """Whether a date is valid by IFBench's rules: month and day may be 0, and every February has 29 days."""
     days = 31 if month in LONG_MONTHS else 30 if month in SHORT_MONTHS else 29 if month == 2 else 99
     return year in NAPOLEON and month <= 12 and day <= days
 

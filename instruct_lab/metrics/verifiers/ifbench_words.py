@@ -1,6 +1,6 @@
-"""IFBench's instructions about words and sentences (Pyatkin et al., 2025), by its definitions.
+"""Checks of IFBench's instructions about words and sentences, as defined by Pyatkin et al., 2025.
 
-Not here, since its code loads data for them: `ratio:stop_words` (nltk's list), `words:start_verb` (nltk's tagger).
+There is no check for `ratio:stop_words` (needs nltk's word list) and `words:start_verb` (needs nltk's tagger).
 """
 
 from __future__ import annotations
@@ -31,44 +31,44 @@ KEYWORD_COUNTS = (1, 2, 3, 5, 7)
 
 @checks("count:word_count_range")
 def has_words_between(answer: str, min_words: float, max_words: float) -> bool:
-    """A number of words within a range."""
+    """Whether the number of words is within a range."""
     return min_words <= len(re.findall(r"\w+", answer)) <= max_words
 
 
 @checks("count:unique_word_count")
 def has_unique_words(answer: str, N: float) -> bool:
-    """At least so many different words."""
+    """Whether the answer has at least N different words."""
     return len({word.strip(EDGES) for word in answer.lower().split()}) >= N
 
 
 @checks("count:conjunctions")
 def has_conjunctions(answer: str, small_n: float) -> bool:
-    """At least so many different coordinating conjunctions; each spelling counts, as in IFBench."""
+    """Whether the answer has at least `small_n` coordinating conjunctions; each spelling counts, as in IFBench."""
     return len({word for word in answer.split() if word.strip(EDGES).lower() in CONJUNCTIONS}) >= small_n
 
 
 @checks("count:person_names")
 def has_names(answer: str, N: float) -> bool:
-    """At least so many names of the list."""
+    """Whether the answer contains at least N names from the list."""
     return sum(name in answer for name in NAMES.split()) >= N
 
 
 @checks("count:numbers")
 def has_numbers(answer: str, N: float) -> bool:
-    """Exactly so many numbers."""
+    """Whether the answer contains exactly N numbers."""
     return len(re.findall(r"\d+", answer.translate(WITHOUT_PUNCTUATION))) == N
 
 
 @checks("count:pronouns")
 def has_pronouns(answer: str, N: float) -> bool:
-    """At least so many personal and possessive pronouns."""
+    """Whether the answer contains at least N personal and possessive pronouns."""
     pronouns = set(PRONOUNS.split())
     return sum(word in pronouns for word in words(answer.replace("/", " ").lower())) >= N
 
 
 @checks("count:words_japanese")
 def has_japanese_words(answer: str, N: float) -> bool:
-    """Every N-th word has a Japanese character, but for numbers and marks."""
+    """Whether every N-th word has a Japanese character, except numbers and punctuation."""
     every = [word.strip(EDGES) for word in answer.split()][int(N) - 1 :: int(N)]
     return all(JAPANESE.search(word) for word in every if word and not word.isdigit())
 
@@ -77,7 +77,7 @@ def has_japanese_words(answer: str, N: float) -> bool:
 def has_keywords_so_often(
     answer: str, keyword1: str, keyword2: str, keyword3: str, keyword4: str, keyword5: str
 ) -> bool:
-    """Five keywords, exactly once, twice, three, five and seven times."""
+    """Whether five keywords occur exactly once, twice, three, five and seven times."""
     keywords = (keyword1, keyword2, keyword3, keyword4, keyword5)
     text = answer.lower()
     return all(text.count(word.strip().lower()) == count for word, count in zip(keywords, KEYWORD_COUNTS, strict=True))
@@ -85,35 +85,35 @@ def has_keywords_so_often(
 
 @checks("ratio:overlap")
 def overlaps(answer: str, reference_text: str, percentage: float) -> bool:
-    """So many of 100 different trigrams of characters, two more or less, occur in a text."""
+    """Whether `percentage` percent (plus or minus 2) of the answer's character trigrams occur in a reference text."""
     own, other = ({text[start : start + 3] for start in range(len(text) - 2)} for text in (answer, reference_text))
     return abs(100 * len(own & other) / len(own) - percentage) <= 2
 
 
 @checks("ratio:sentence_type")
 def tells_twice_as_often_as_it_asks(answer: str) -> bool:
-    """Two sentences with a full stop for each with a question mark."""
+    """Whether twice as many sentences end with a full stop as with a question mark."""
     ends = Counter(sentence[-1:] for sentence in sentences(answer))
     return ends["."] == 2 * ends["?"]
 
 
 @checks("ratio:sentence_balance")
 def tells_asks_and_exclaims_alike(answer: str) -> bool:
-    """As many sentences with . as with ? and with !."""
+    """Whether equal numbers of sentences end with a full stop, a question mark and an exclamation mark."""
     ends = Counter(sentence[-1:] for sentence in sentences(answer))
     return ends["."] == ends["?"] == ends["!"]
 
 
 @checks("ratio:sentence_words")
 def has_three_sentences_of_a_length(answer: str) -> bool:
-    """Three sentences with the same number of characters; that their words differ is not checked, nor does IFBench."""
+    """Whether there are three sentences of equal length; like IFBench, this does not check that their words differ."""
     found = sentences(answer)
     return len(found) == 3 and len({len(sentence) for sentence in found}) == 1
 
 
 @checks("words:alphabet")
 def goes_through_the_alphabet(answer: str) -> bool:
-    """Each word begins with the next letter, after z with a."""
+    """Whether each word begins with the next letter of the alphabet; a follows z."""
     letters = [word[0].lower() for word in words(answer)]
     if not letters or letters[0] not in string.ascii_lowercase:
         return False
@@ -123,38 +123,38 @@ def goes_through_the_alphabet(answer: str) -> bool:
 
 @checks("words:vowel")
 def has_three_vowels(answer: str) -> bool:
-    """One paragraph with at most three kinds of vowels."""
+    """Whether the answer is one paragraph with at most three different vowels."""
     text = answer.strip()
     return "\n" not in text and len(set("aeiou") & set(text.lower())) <= 3
 
 
 @checks("words:consonants")
 def has_clusters(answer: str) -> bool:
-    """Two consonants together in each word."""
+    """Whether every word has two consecutive consonants."""
     return all(CLUSTER.search(word) for word in answer.lower().split())
 
 
 @checks("words:palindrome")
 def has_palindromes(answer: str) -> bool:
-    """At least ten palindromes of five letters or more."""
+    """Whether the answer has at least ten palindromes of five or more letters."""
     return sum(len(word) >= 5 and word == word[::-1] for word in words(answer.lower())) >= 10
 
 
 @checks("words:prime_lengths")
 def has_prime_lengths(answer: str) -> bool:
-    """The length of each word is a prime number."""
+    """Whether the length of every word is a prime number."""
     return all(len(word) in PRIMES for word in words(answer))
 
 
 @checks("words:repeats")
 def repeats_words_seldom(answer: str, small_n: float) -> bool:
-    """No word more often than that."""
+    """Whether no word occurs more than `small_n` times."""
     return max(Counter(words(answer.lower())).values(), default=0) <= small_n
 
 
 @checks("words:odd_even_syllables", package="syllapy")
 def alternates_syllables(answer: str) -> bool:
-    """Words with odd and even numbers of syllables alternate."""
+    """Whether words with odd and even numbers of syllables alternate."""
     import syllapy  # type: ignore[import-not-found, import-untyped, unused-ignore]
 
     parities = [syllapy.count(word) % 2 for word in words(answer.lower())]
@@ -163,7 +163,7 @@ def alternates_syllables(answer: str) -> bool:
 
 @checks("words:last_first")
 def chains_sentences(answer: str) -> bool:
-    """The last word of each sentence is the first of the next."""
+    """Whether the last word of each sentence is the first word of the next sentence."""
     return all(
         first.rstrip(EDGES).split()[-1].lower() == second.lstrip(EDGES).split()[0].lower()
         for first, second in pairwise(sentences(answer))
@@ -172,7 +172,7 @@ def chains_sentences(answer: str) -> bool:
 
 @checks("words:paragraph_last_first")
 def closes_paragraphs_as_they_open(answer: str) -> bool:
-    """Each line ends with the word that it begins with."""
+    """Whether each line ends with its first word."""
     lines = [line.strip().lower() for line in answer.split("\n")]
     return all(_same_ends(line.strip(EDGES).split()) for line in lines if line)
 
@@ -183,45 +183,45 @@ def _same_ends(found: list[str]) -> bool:
 
 @checks("words:no_consecutive")
 def changes_first_letters(answer: str) -> bool:
-    """No two words that follow each other begin with the same letter."""
+    """Whether no two consecutive words begin with the same letter."""
     return all(first[0] != second[0] for first, second in pairwise(words(answer.lower())))
 
 
 @checks("words:keywords_specific_position")
 def has_keyword_at(answer: str, keyword: str, n: float, m: float) -> bool:
-    """A keyword is the m-th word of the n-th sentence."""
+    """Whether the m-th word of the n-th sentence is the keyword."""
     return tokens(sentences(answer)[int(n) - 1])[int(m) - 1] == keyword.strip()
 
 
 @checks("words:words_position")
 def has_second_words(answer: str, keyword: str) -> bool:
-    """A keyword is the second word, and the second to last."""
+    """Whether the second word and the second-to-last word are the keyword."""
     found = tokens(answer)
     return found[1] == found[-2] == keyword.strip()
 
 
 @checks("sentence:keyword")
 def has_keyword_in_sentence(answer: str, word: str, N: float) -> bool:
-    """The N-th sentence contains a keyword."""
+    """Whether the N-th sentence contains a keyword."""
     return word.lower() in sentences(answer)[int(N) - 1].lower()
 
 
 @checks("sentence:increment")
 def grows_by(answer: str, small_n: float) -> bool:
-    """Each sentence has exactly so many words more than the one before."""
+    """Whether each sentence has exactly `small_n` words more than the sentence before."""
     counts = [len(words(sentence)) for sentence in sentences(answer)]
     return all(second == first + small_n for first, second in pairwise(counts))
 
 
 @checks("sentence:alliteration_increment")
 def alliterates_more_and_more(answer: str) -> bool:
-    """Each sentence has more words than the one before that begin as their neighbour does."""
+    """Whether each sentence has more alliterating words than the sentence before."""
     counts = [_alliteration(sentence) for sentence in sentences(answer)]
     return all(first < second for first, second in pairwise(counts))
 
 
 def _alliteration(sentence: str) -> int:
-    """How many consecutive words have the same first letter."""
+    """Count the words that begin with the same letter as a neighbour."""
     letters = [word[0] for word in (word.lstrip(EDGES) for word in sentence.lower().split()) if word]
     same = [first == second for first, second in pairwise(letters)]
     return sum(1 if joined and before else 2 if joined else 0 for before, joined in pairwise([False, *same]))

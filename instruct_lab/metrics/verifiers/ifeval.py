@@ -1,7 +1,7 @@
-"""IFEval's 25 kinds of instructions (Zhou et al., 2023), by its definitions.
+"""Checks of IFEval's 25 kinds of instructions, as defined by Zhou et al., 2023.
 
-Two differ where its code loads models: sentences are counted by its own rules instead of nltk's Punkt, and words in
-capitals are those of nltk's word tokenizer over these sentences.
+Two checks differ, because IFEval's code loads a model for them: sentences are split by IFEval's own rules instead of
+nltk's Punkt, and words in capitals are the tokens of nltk's word tokenizer within these sentences.
 """
 
 from __future__ import annotations
@@ -18,63 +18,63 @@ POSTSCRIPTS = {"P.P.S": r"p\.\s?p\.\s?s", "P.S.": r"p\.\s?s\."}
 
 
 def _holds(relation: str, found: int, wanted: float) -> bool:
-    """Whether a number is `at least`, or `less than`, the required one."""
+    """Whether a number is `at least`, or `less than`, the required number."""
     return found < wanted if relation == "less than" else found >= wanted
 
 
 @checks("keywords:existence")
 def has_keywords(answer: str, keywords: list[str]) -> bool:
-    """Every keyword occurs, in any case; a keyword may be a regular expression, as in the benchmark."""
+    """Whether every keyword occurs, ignoring case; a keyword may be a regular expression, as in IFEval."""
     return all(re.search(keyword, answer, re.IGNORECASE) for keyword in keywords)
 
 
 @checks("keywords:frequency")
 def has_keyword_times(answer: str, keyword: str, frequency: float, relation: str) -> bool:
-    """A keyword occurs often enough, or seldom enough."""
+    """Whether a keyword occurs at least, or less than, `frequency` times."""
     return _holds(relation, len(re.findall(keyword.strip(), answer, re.IGNORECASE)), frequency)
 
 
 @checks("keywords:forbidden_words")
 def lacks_words(answer: str, forbidden_words: list[str]) -> bool:
-    """None of these occurs as a whole word."""
+    """Whether no forbidden word occurs as a whole word."""
     return not any(re.search(rf"\b{word}\b", answer, re.IGNORECASE) for word in forbidden_words)
 
 
 @checks("keywords:letter_frequency")
 def has_letter_times(answer: str, letter: str, let_frequency: float, let_relation: str) -> bool:
-    """A letter occurs often enough, or seldom enough, in either case."""
+    """Whether a letter occurs at least, or less than, `let_frequency` times, ignoring case."""
     return _holds(let_relation, answer.lower().count(letter.strip().lower()), let_frequency)
 
 
 @checks("language:response_language", package="langdetect")
 def is_in_language(answer: str, language: str) -> bool:
-    """The whole answer is in a language; one in which nothing can be recognised passes, as in the benchmark."""
+    """Whether the answer is in a language; an answer of unrecognisable language passes, as in IFEval."""
     found = _language(answer)
     return found is None or found == language
 
 
 @checks("length_constraints:number_sentences")
 def has_sentences(answer: str, num_sentences: float, relation: str) -> bool:
-    """Enough sentences, or few enough."""
+    """Whether there are at least, or less than, `num_sentences` sentences."""
     return _holds(relation, len(sentences(answer)), num_sentences)
 
 
 @checks("length_constraints:number_words")
 def has_words(answer: str, num_words: float, relation: str) -> bool:
-    """Enough words, or few enough."""
+    """Whether there are at least, or less than, `num_words` words."""
     return _holds(relation, len(re.findall(r"\w+", answer)), num_words)
 
 
 @checks("length_constraints:number_paragraphs")
 def has_paragraphs(answer: str, num_paragraphs: float) -> bool:
-    """So many paragraphs between dividers ***, none of them empty except at the ends."""
+    """Whether dividers *** separate `num_paragraphs` paragraphs; only the first and the last may be empty."""
     paragraphs = [paragraph.strip() for paragraph in re.split(r"\s?\*\*\*\s?", answer)]
     return all(paragraphs[1:-1]) and sum(map(bool, paragraphs)) == num_paragraphs
 
 
 @checks("length_constraints:nth_paragraph_first_word")
 def starts_paragraph_with(answer: str, num_paragraphs: float, nth_paragraph: float, first_word: str) -> bool:
-    """So many paragraphs between empty lines, and one of them begins with a word."""
+    """Whether there are `num_paragraphs` paragraphs between empty lines, and the n-th begins with a given word."""
     paragraphs = answer.split("\n\n")
     count = sum(bool(paragraph.strip()) for paragraph in paragraphs)
     if nth_paragraph > count:
@@ -88,33 +88,33 @@ def starts_paragraph_with(answer: str, num_paragraphs: float, nth_paragraph: flo
 
 @checks("detectable_content:number_placeholders")
 def has_placeholders(answer: str, num_placeholders: float) -> bool:
-    """At least so many [placeholders]."""
+    """Whether there are at least `num_placeholders` [placeholders]."""
     return len(re.findall(r"\[.*?\]", answer)) >= num_placeholders
 
 
 @checks("detectable_content:postscript")
 def has_postscript(answer: str, postscript_marker: str) -> bool:
-    """A postscript with this mark."""
+    """Whether there is a postscript with the given marker."""
     marker = postscript_marker.strip()
     return re.search(POSTSCRIPTS.get(marker, marker.lower()), answer.lower()) is not None
 
 
 @checks("detectable_format:number_bullet_lists")
 def has_bullets(answer: str, num_bullets: float) -> bool:
-    """Exactly so many lines with a bullet, * or -."""
+    """Whether there are exactly `num_bullets` lines with a bullet, * or -."""
     starred = re.findall(r"^\s*\*[^\*].*$", answer, re.MULTILINE)
     return len(starred) + len(re.findall(r"^\s*-.*$", answer, re.MULTILINE)) == num_bullets
 
 
 @checks("detectable_format:constrained_response")
 def has_option(answer: str) -> bool:
-    """It contains one of the three fixed answers."""
+    """Whether the answer contains one of the three fixed options."""
     return any(option in answer for option in OPTIONS)
 
 
 @checks("detectable_format:number_highlighted_sections")
 def has_highlights(answer: str, num_highlights: float) -> bool:
-    """At least so many *highlighted* parts; **double** ones count again, as in IFEval."""
+    """Whether there are at least `num_highlights` *highlighted* or **highlighted** parts."""
     single = [part.strip("*") for part in re.findall(r"\*[^\n\*]*\*", answer)]
     double = [part[2:-2] for part in re.findall(r"\*\*[^\n\*]*\*\*", answer)]
     return sum(bool(part.strip()) for part in [*single, *double]) >= num_highlights
@@ -122,13 +122,13 @@ def has_highlights(answer: str, num_highlights: float) -> bool:
 
 @checks("detectable_format:multiple_sections")
 def has_sections(answer: str, section_spliter: str, num_sections: float) -> bool:
-    """At least so many sections with a heading such as Section 1."""
+    """Whether there are at least `num_sections` sections with a heading such as Section 1."""
     return len(re.findall(rf"\s?{section_spliter.strip()}\s?\d+\s?", answer)) >= num_sections
 
 
 @checks("detectable_format:json_format")
 def is_json(answer: str) -> bool:
-    """All of it is JSON, inside a fence or not."""
+    """Whether the whole answer is JSON, inside a code fence or not."""
     text = answer.strip()
     for fence in ("```json", "```Json", "```JSON", "```"):
         text = text.removeprefix(fence)
@@ -141,13 +141,13 @@ def is_json(answer: str) -> bool:
 
 @checks("detectable_format:title")
 def has_title(answer: str) -> bool:
-    """A title in <<double angular brackets>>."""
+    """Whether there is a title in <<double angular brackets>>."""
     return any(title.lstrip("<").rstrip(">").strip() for title in re.findall(r"<<[^\n]+>>", answer))
 
 
 @checks("combination:two_responses")
 def has_two_answers(answer: str) -> bool:
-    """Two different answers, with ****** between them."""
+    """Whether there are two different answers, separated by ******."""
     parts = [part.strip() for part in answer.split("******")]
     if not all(parts[1:-1]):
         return False
@@ -157,49 +157,49 @@ def has_two_answers(answer: str) -> bool:
 
 @checks("combination:repeat_prompt")
 def repeats_prompt(answer: str, prompt_to_repeat: str) -> bool:
-    """The request comes first, word for word, in any case."""
+    """Whether the answer begins with the request, word for word, ignoring case."""
     return answer.strip().lower().startswith(prompt_to_repeat.strip().lower())
 
 
 @checks("startend:end_checker")
 def ends_with(answer: str, end_phrase: str) -> bool:
-    """Its last words are these, in any case, inside quotes or not."""
+    """Whether the answer ends with a phrase, ignoring case and double quotation marks around the answer."""
     return answer.strip().strip('"').lower().endswith(end_phrase.strip().lower())
 
 
 @checks("startend:quotation")
 def is_quoted(answer: str) -> bool:
-    """All of it is between double quotation marks."""
+    """Whether the whole answer is between double quotation marks."""
     text = answer.strip()
     return len(text) > 1 and text[0] == text[-1] == '"'
 
 
 @checks("change_case:capital_word_frequency")
 def has_capital_words(answer: str, capital_frequency: float, capital_relation: str) -> bool:
-    """Enough words in capitals, or few enough."""
+    """Whether there are at least, or less than, `capital_frequency` words in capitals."""
     return _holds(capital_relation, sum(token.isupper() for token in tokens(answer)), capital_frequency)
 
 
 @checks("change_case:english_capital", package="langdetect")
 def is_english_in_capitals(answer: str) -> bool:
-    """English, and no small letter."""
+    """Whether the answer is English without lower-case letters."""
     return answer.isupper() and _language(answer) in ("en", None)
 
 
 @checks("change_case:english_lowercase", package="langdetect")
 def is_english_in_small_letters(answer: str) -> bool:
-    """English, and no capital letter."""
+    """Whether the answer is English without capital letters."""
     return answer.islower() and _language(answer) in ("en", None)
 
 
 @checks("punctuation:no_comma")
 def lacks_commas(answer: str) -> bool:
-    """No comma."""
+    """Whether the answer has no comma."""
     return "," not in answer
 
 
 def _language(text: str) -> str | None:
-    """The language by langdetect, always the same for the same text; none if it cannot detect one."""
+    """Detect the language with langdetect, deterministically; `None` if it cannot be detected."""
     import langdetect  # type: ignore[import-not-found, import-untyped, unused-ignore]
 
     langdetect.DetectorFactory.seed = 0

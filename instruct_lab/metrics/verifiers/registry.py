@@ -1,4 +1,4 @@
-"""Which instruction is checked by which function."""
+"""The registry of checks by instruction."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ CheckFunction = TypeVar("CheckFunction", bound=Callable[..., bool])
 
 
 class Check(Protocol):
-    """Takes an answer, and an instruction's arguments by their names in the benchmark."""
+    """A function of an answer and of an instruction's arguments, named as in the benchmark."""
 
     def __call__(self, answer: str, **arguments: Any) -> bool:
         """Whether the answer follows the instruction."""
@@ -23,11 +23,11 @@ PACKAGES: dict[str, str] = {}
 
 
 def checks(instruction: str, package: str | None = None) -> Callable[[CheckFunction], CheckFunction]:
-    """Register a function for an instruction's id.
+    """Register a function as the check of an instruction.
 
     Args:
-        instruction: its id in the benchmark, `family:name`.
-        package: what has to be installed for it.
+        instruction: the instruction's id in the benchmark, `family:name`.
+        package: the package that the check needs.
     """
 
     def register(check: CheckFunction) -> CheckFunction:
@@ -40,13 +40,13 @@ def checks(instruction: str, package: str | None = None) -> Callable[[CheckFunct
 
 
 def missing_package(instruction: str) -> str | None:
-    """The package that this instruction's check needs and that is not installed."""
+    """Return the package that the check of an instruction needs, if it is not installed."""
     package = PACKAGES.get(instruction)
     return package if package and importlib.util.find_spec(package) is None else None
 
 
 def is_verifiable(instruction: str, arguments: Mapping[str, Any]) -> bool:
-    """Whether there is a check for this instruction, what it needs is installed, and these are its arguments."""
+    """Whether an instruction has a check that accepts these arguments and whose package is installed."""
     check = CHECKS.get(instruction)
     if check is None or missing_package(instruction):
         return False
@@ -58,10 +58,10 @@ def is_verifiable(instruction: str, arguments: Mapping[str, Any]) -> bool:
 
 
 def is_followed(instruction: str, answer: str, arguments: Mapping[str, Any]) -> bool:
-    """Whether an answer follows a verifiable instruction; an empty one follows none."""
+    """Whether an answer follows a verifiable instruction; an empty answer follows none."""
     if not answer.strip():
         return False
     try:
         return bool(CHECKS[instruction](answer, **arguments))
-    except (IndexError, ZeroDivisionError, csv.Error):  # too short or too broken to be looked at
+    except (IndexError, ZeroDivisionError, csv.Error):  # the answer is too short or malformed for the check
         return False

@@ -1,4 +1,4 @@
-"""Sentences and tokens, by IFEval's rules and without a model."""
+"""Splitting text into sentences and tokens by IFEval's rules, without a model."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 PUNCTUATION = string.punctuation
 EDGES = string.punctuation + " "
 WITHOUT_PUNCTUATION = str.maketrans("", "", string.punctuation)
-DOT, END = "\ue000", "\ue001"  # a full stop that ends nothing, and the end of a sentence
+DOT, END = "\ue000", "\ue001"  # a full stop within a sentence, and the end of a sentence
 LETTER = "([A-Za-z])"
 STARTERS = r"(Mr|Mrs|Ms|Dr|Prof|Capt|Cpt|Lt|Wherever|(?:He|She|It|They|Their|Our|We|But|However|That|This)\s)"
 COMPANIES = "(Inc|Ltd|Jr|Sr|Co)"
-RULES: tuple[tuple[str, Any], ...] = (  # in this order
+RULES: tuple[tuple[str, Any], ...] = (  # applied in this order
     (r"(Mr|St|Mrs|Ms|Dr)\.", rf"\1{DOT}"),
     (r"\.(com|net|org|io|gov|edu|me)", rf"{DOT}\1"),
     (r"([0-9])\.([0-9])", rf"\1{DOT}\2"),
@@ -27,7 +27,7 @@ RULES: tuple[tuple[str, Any], ...] = (  # in this order
     (rf" {COMPANIES}\. {STARTERS}", rf" \1{END} \2"),
     (rf" {COMPANIES}\.", rf" \1{DOT}"),
     (rf" {LETTER}\.", rf" \1{DOT}"),
-    (r"\.”", "”."),  # the mark behind its closing quote
+    (r"\.”", "”."),  # moves the full stop behind the closing quote
     (r"\.\"", '".'),
     (r"!\"", '"!'),
     (r"\?\"", '"?'),
@@ -36,7 +36,7 @@ RULES: tuple[tuple[str, Any], ...] = (  # in this order
 
 
 def sentences(text: str) -> list[str]:
-    """The sentences of a text, each with the mark that ends it."""
+    """Split a text into sentences, each with its final punctuation mark."""
     text = f" {text}  ".replace("\n", " ")
     for pattern, replacement in RULES:
         text = re.sub(pattern, replacement, text)
@@ -45,12 +45,12 @@ def sentences(text: str) -> list[str]:
 
 
 def words(text: str) -> list[str]:
-    """Words separated by white space, without ASCII punctuation."""
+    """Split a text at white space into words without ASCII punctuation."""
     return text.translate(WITHOUT_PUNCTUATION).split()
 
 
 def tokens(text: str) -> list[str]:
-    """Words and marks by nltk's Treebank tokenizer, sentence by sentence."""
+    """Split each sentence of a text into words and punctuation marks with nltk's Treebank tokenizer."""
     return [token for sentence in sentences(text) for token in _treebank().tokenize(sentence)]
 
 
