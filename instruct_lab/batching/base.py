@@ -87,8 +87,8 @@ class Batching(Component, ABC):
             audit: counts conversations that are cut or left out, by reason, at stage `batching`.
             split: name of the split, for the reasons.
             layout: the objective's input and the model family.
-            refused: gets the errors of conversations that the template refuses, which are counted as broken; None:
-                the first such error is raised.
+            refused: list that collects the errors of conversations that the template refuses; these conversations
+                count as broken. With `None`, the first such error is raised.
 
         Raises:
             InstructLabError: the template or the tokenizer cannot be used, or an overlong conversation is an error.
@@ -170,7 +170,7 @@ class Batching(Component, ABC):
     def _fit(
         self, conversation: Conversation, example: Example, encoder: LayoutEncoder, audit: Audit, split: str
     ) -> Example | None:
-        """Handle an overlong example as `overlong` says: return a shorter example, or `None` if it is dropped."""
+        """Handle an overlong example as `overlong` says: shorten it, or return `None` to drop it."""
         limit = self.max_tokens
         assert limit is not None
         if self.overlong == "error":
@@ -209,7 +209,7 @@ class Batching(Component, ABC):
 def _encode_chunk(
     chunk: Sequence[Conversation], encoder: LayoutEncoder
 ) -> Sequence[Example | RefusedConversation | None]:
-    """What `encoder` gives for each conversation, or its error; a chunk with an error is halved to find the others."""
+    """Encode each conversation, or return its error; a chunk with an error is halved to isolate the error."""
     try:
         return encoder.encode(chunk)
     except RefusedConversation as error:
@@ -220,5 +220,5 @@ def _encode_chunk(
 
 
 def _summarize(error: RefusedConversation) -> str:
-    """The error without details of the row, so that equal faults are counted together."""
+    """Return the error message without details of the row, so that equal faults are counted together."""
     return re.sub(r" \(role.*|(?<=message )\d+ ", "", error.what)

@@ -25,7 +25,7 @@ PART_ROWS = 500
 
 @dataclasses.dataclass(frozen=True)
 class EncodedPart:
-    """The examples of some rows, their audit, and how many rows the template refused, with the first one's error."""
+    """The examples of some rows, their audit, the number of rows that the template refused, and the first error."""
 
     batches: list[pyarrow.RecordBatch]
     audit: Audit
@@ -44,7 +44,7 @@ class EncodeRows:
         layout: the objective's input and the model family.
         rows: the conversations.
         split: the name of their split.
-        max_broken_share: the share of them that the template may refuse; above it, they are an error.
+        max_broken_share: the share of conversations that the template may refuse; a larger share is an error.
     """
 
     batching: Batching
@@ -59,7 +59,7 @@ class EncodeRows:
         """Write the examples and return their number.
 
         Raises:
-            InstructLabError: see `Batching.encode`; or the template refuses too many conversations.
+            InstructLabError: as `Batching.encode`, or the template refuses too many conversations.
         """
         return write_batches(path, self._encode_parts(audit))
 

@@ -1,4 +1,4 @@
-"""What happened to every row: counts by stage and reason, with a few samples each."""
+"""The audit: counts of rows that stages dropped or changed, by stage and reason, with a few samples."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _format_sample(sample: object) -> str | None:
 
 @dataclasses.dataclass
 class Tally:
-    """The rows that one stage handled for one reason, with up to five samples (before and after)."""
+    """The number of rows that one stage handled for one reason, with up to five samples (before and after)."""
 
     stage: str
     action: str  # "dropped", "changed", "truncated", "added" or "reported"
@@ -32,23 +32,23 @@ class Tally:
 
 
 class Audit:
-    """Counts what happened to rows; passed from stage to stage and written to `audit.json`."""
+    """Counts rows that stages drop or change; passed from stage to stage and written to `audit.json`."""
 
     def __init__(self) -> None:
         self.tallies: dict[tuple[str, str, str], Tally] = {}
         self.stages: dict[str, dict[str, int]] = {}
         self.facts: dict[str, Any] = {}
-        self._sums: dict[tuple[str, str], None] = {}  # facts that are summed
+        self._sums: dict[tuple[str, str], None] = {}  # names of facts that are summed
 
     def record(self, stage: str, action: str, reason: str, before: object, after: object = None) -> None:
-        """Count one row, and keep it as a sample if there are fewer than five.
+        """Count one row, and keep it as a sample if the reason has fewer than five.
 
         Args:
             stage: the name of the stage.
-            action: dropped, changed, truncated, added, or reported (the row stays as it is).
-            reason: why, in a few words without row-specific details, so that equal reasons are counted together.
-            before: the row, as text or as an object with `__str__` (a `Conversation`): only samples are rendered.
-            after: the row afterwards.
+            action: dropped, changed, truncated, added, or reported (the row is unchanged).
+            reason: the reason, in a few words without details of the row, so that equal reasons are counted together.
+            before: the row, as text or as an object with `__str__` (a `Conversation`); only samples are converted.
+            after: the row after the stage.
         """
         key = (stage, action, reason)
         tally = self.tallies.get(key)
@@ -59,24 +59,24 @@ class Audit:
             tally.samples.append({"before": _format_sample(before), "after": _format_sample(after)})
 
     def rows(self, stage: str, rows_in: int, rows_out: int) -> None:
-        """Record how many rows entered and left a stage; calls for the same stage add up."""
+        """Record how many rows entered and left a stage; several calls for one stage are summed."""
         counts = self.stages.setdefault(stage, {"in": 0, "out": 0})
         counts["in"] += rows_in
         counts["out"] += rows_out
 
     def note(self, stage: str, **facts: Any) -> None:
-        """Record findings of a stage other than counts of rows, as JSON values; stored in `facts` under its name."""
+        """Record other findings of a stage than counts of rows, as JSON values, in `facts` under the stage's name."""
         self.facts.setdefault(stage, {}).update(facts)
 
     def add(self, stage: str, **counts: Mapping[str, int]) -> None:
-        """Record counts by name, as `note` does; repeated calls for a stage are summed, and sorted by count."""
+        """Record counts by name in `facts`; several calls for one stage are summed and sorted by count."""
         facts = self.facts.setdefault(stage, {})
         for name, more in counts.items():
             facts[name] = dict((Counter(facts.get(name, {})) + Counter(more)).most_common())
             self._sums[stage, name] = None
 
     def count(self, action: str | None = None, stage: str | None = None) -> int:
-        """How many rows were counted under an action (default: any) at a stage (default: all)."""
+        """Return the number of rows counted for an action (default: any) at a stage (default: all)."""
         return sum(
             tally.count
             for tally in self.tallies.values()
@@ -84,7 +84,7 @@ class Audit:
         )
 
     def merge(self, content: dict[str, Any]) -> None:
-        """Add another audit, given as `to_json` returned it."""
+        """Add another audit, in the form that `to_json` returns."""
         for stage, counts in content["stages"].items():
             self.rows(stage, counts["in"], counts["out"])
         for reason in content["reasons"]:
@@ -103,7 +103,7 @@ class Audit:
         self.merge(later.to_json())
 
     def to_json(self) -> dict[str, Any]:
-        """The content of `audit.json`."""
+        """Return the content of `audit.json`."""
         return {
             "stages": self.stages,
             "reasons": [dataclasses.asdict(tally) for tally in self.tallies.values()],

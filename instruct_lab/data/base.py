@@ -1,4 +1,4 @@
-"""The interface of data sets, and the files that they write."""
+"""The base class of data sets, and the files that they write."""
 
 from __future__ import annotations
 
@@ -14,35 +14,35 @@ from instruct_lab.data.table import ConversationTable
 
 
 class Data(Component, ABC):
-    """A data set: where rows come from and how a row becomes a `Conversation`."""
+    """A data set: reads rows and converts them to conversations."""
 
     @property
     def gives(self) -> frozenset[Supervision]:
-        """What training can use of the conversations; compared with what the objective needs."""
+        """The kinds of supervision that the conversations contain; compared with the needs of the objective."""
         return frozenset({"answers"})
 
     def gives_any(self, needed: frozenset[Supervision]) -> bool:
-        """Whether every row gives at least one of these."""
+        """Whether every row gives at least one of these kinds of supervision."""
         return not self.gives.isdisjoint(needed)
 
     @property
     def allowed_broken_share(self) -> float:
-        """The share of rows that may be broken, as they are dropped and counted; above it, they are an error."""
+        """The share of rows that may be broken: these rows are dropped and counted. A larger share is an error."""
         return 0.0
 
     @property
     def has_validation(self) -> bool:
-        """Whether the config provides a validation split."""
+        """Whether the data set has a validation split."""
         return True
 
     @property
     def by_source(self) -> bool:
-        """Whether evaluation also reports results by source unless it is configured otherwise."""
+        """Whether evaluation reports results by source by default."""
         return False
 
     @abstractmethod
     def inputs(self, cache_path: Path) -> list[Input]:
-        """The pinned inputs, each once; reads no rows.
+        """Return the pinned inputs, each once, without reading rows.
 
         Raises:
             InstructLabError: an input is missing, or cannot be read or downloaded.
@@ -50,7 +50,7 @@ class Data(Component, ABC):
 
     @abstractmethod
     def stage(self, cache_path: Path) -> Stage:
-        """The stage that reads, maps and splits the rows: it writes one file of conversations for each split.
+        """Return the stage that reads, converts and splits the rows and writes a file of conversations for each split.
 
         Args:
             cache_path: folder for downloads.
@@ -60,25 +60,25 @@ class Data(Component, ABC):
         """
 
     def stage_after_preprocessing(self) -> Stage | None:
-        """The stage that follows preprocessing, if there is one.
+        """Return the stage that follows preprocessing, if there is one.
 
-        Preprocessing may make prompts equal, so data sets use it to keep prompts from occurring in two splits.
+        Preprocessing may make prompts equal, so this stage removes prompts that now occur in two splits.
         """
         return None
 
 
 def tables(entry: Entry) -> dict[str, ConversationTable]:
-    """The conversations of a cached result, by split."""
+    """Return the conversations of a cached result, by split."""
     return {str(name): ConversationTable(split_path(entry.path, name)) for name in SPLIT_NAMES}
 
 
 def split_path(folder: Path, split: str) -> Path:
-    """The file of a split in the folder of a cached result."""
+    """Return the path of a split's file in the folder of a cached result."""
     return folder / f"{split}.arrow"
 
 
 def write_flagged(rows: ConversationTable, flags: bytearray, path: Path) -> int:
-    """Write the rows whose flag is 1 to another file (a link if all are); returns their number."""
+    """Write the rows whose flag is 1 to another file and return their number; link the file if all flags are 1."""
     if all(flags):
         link(rows.path, path)
         return len(rows)

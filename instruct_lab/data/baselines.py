@@ -1,4 +1,4 @@
-"""Answers without a model, to compare the tuned model's with."""
+"""Baselines that answer without a model, for comparison with the tuned model."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class Baseline(Component, ABC):
 
     @abstractmethod
     def answers(self, train: Sequence[Conversation], prompts: Sequence[Conversation]) -> list[str]:
-        """One answer for each prompt, in order.
+        """Return one answer for each prompt, in order.
 
         Args:
-            train: the training conversations, answers included.
+            train: the training conversations, including answers.
             prompts: the conversations to answer; their own answers are not used.
 
         Raises:
@@ -39,27 +39,27 @@ class Baseline(Component, ABC):
 class Copy(Baseline):
     """Answers with the question itself, or with one column of its row."""
 
-    column: Annotated[str, Field(min_length=1)] | None = None  # metadata column; none: the last user message
+    column: Annotated[str, Field(min_length=1)] | None = None  # metadata column; null: the last user message
 
     def answers(self, train: Sequence[Conversation], prompts: Sequence[Conversation]) -> list[str]:
-        """The column, or the last user message, of each prompt."""
+        """Return the column, or the last user message, of each prompt."""
         return [_question(conversation, self.column) for conversation in prompts]
 
 
 @component
 class NearestExample(Baseline):
-    """Answers with the answer of the training example whose question shares the most character n-grams.
+    """Answers with the answer of the training example whose question is most similar.
 
-    Similarity is the Dice coefficient of the sets of n-grams, computed with an inverted index; the first of equally
-    similar examples is used. In very large training sets, n-grams that occur in very many questions are used only to
-    rank candidates, not to find them.
+    Similarity is the Dice coefficient of the sets of character n-grams, computed with an inverted index; ties go to
+    the first example. In very large training sets, n-grams that occur in very many questions are used only to rank
+    candidates, not to find them.
     """
 
-    column: Annotated[str, Field(min_length=1)] | None = None  # metadata column to compare; none: the last user message
-    num_characters: Annotated[int, Field(ge=1, le=10)] = 3  # of an n-gram
+    column: Annotated[str, Field(min_length=1)] | None = None  # metadata column to compare; null: the last user message
+    num_characters: Annotated[int, Field(ge=1, le=10)] = 3  # number of characters in an n-gram
 
     def answers(self, train: Sequence[Conversation], prompts: Sequence[Conversation]) -> list[str]:
-        """The answer of the most similar training example; empty if none shares an n-gram with the prompt."""
+        """Return the answer of the most similar training example, or an empty text if no n-gram is shared."""
         examples = [conversation for conversation in train if conversation.answers]
         if not examples:
             raise InstructLabError("No training example has an answer to use as a baseline", where="data.baselines")

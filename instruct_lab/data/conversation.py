@@ -10,8 +10,8 @@ from instruct_lab.data.words import compared_words
 
 Role = Literal["system", "user", "assistant", "tool"]
 Supervision = Literal["answers", "pairs", "labels", "text"]
-"""What training can use of a data set's rows: prompts with an answer, prompts with a chosen and a rejected answer,
-answers marked good or bad, or plain text for continued pretraining."""
+"""The kind of supervision in a row: a prompt with an answer, a prompt with a chosen and a rejected answer, an answer
+marked good or bad, or plain text for continued pretraining."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class Message:
     Args:
         role: system, user, assistant or tool.
         content: the text.
-        trained: whether its tokens are targets; `None`: the template's policy decides.
+        trained: whether its tokens are targets; `None` leaves this to the template's `train_on`.
         weight: the weight of each of its target tokens in the loss.
     """
 
@@ -33,19 +33,19 @@ class Message:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Conversation:
-    """Messages in order; `references` are the acceptable final answers, `metadata` the row's other columns.
+    """Messages in order, with acceptable final answers and the row's other columns.
 
-    A single-turn instruction is a two-message conversation. If `references` is empty, the last assistant message is
-    the reference. In a preference pair, the messages end with the chosen answer, and `rejected` holds the rejected
+    A single-turn instruction is a conversation of two messages. If `references` is empty, the last assistant message
+    is the reference. In a preference pair, the messages end with the chosen answer, and `rejected` holds the rejected
     answer to the same prompt.
 
     Args:
-        messages: the turns.
-        id: a short hash of the texts as they were read; preprocessing keeps it.
-        references: acceptable final answers.
+        messages: the messages.
+        id: a short hash of the texts before preprocessing, which keeps it.
+        references: the acceptable final answers.
         metadata: the row's other columns, as JSON values.
         rejected: the rejected continuation of `prompt`; empty unless the row is a preference pair.
-        source: the name of the data set's source, or of the mixture's part, that the row comes from.
+        source: the name of the row's source, or of its part of a mixture.
     """
 
     messages: tuple[Message, ...]
@@ -70,10 +70,10 @@ class Conversation:
         return (last.content,) if last is not None and last.role == "assistant" else ()
 
     def map_text(self, change: Callable[[str, str], str]) -> Conversation:
-        """The conversation with every text changed; the same object if no text changes.
+        """Apply a function to every text; return the same object if no text changes.
 
         Args:
-            change: takes a role and a text, returns the new text; the role of references is assistant.
+            change: function of a role and a text that returns the new text; references have the role assistant.
         """
         messages = _map_messages(self.messages, change)
         rejected = _map_messages(self.rejected, change)
@@ -83,7 +83,7 @@ class Conversation:
         return Conversation(messages, self.id, references, self.metadata, rejected, self.source)
 
     def __str__(self) -> str:
-        """As shown in samples: each message after its role, on a line of its own."""
+        """Format for samples: each message on a new line, after its role."""
         lines = "\n".join(f"{message.role}: {message.content}" for message in self.messages)
         return lines + "".join(f"\nrejected {message.role}: {message.content}" for message in self.rejected)
 
@@ -96,5 +96,5 @@ def _map_messages(messages: tuple[Message, ...], change: Callable[[str, str], st
 
 
 def normalize_text(text: str) -> str:
-    """The text as it is compared: its words joined by spaces; if it has none, its characters."""
+    """Normalise a text for comparison: join its words with spaces; if it has no words, keep its other characters."""
     return " ".join(compared_words(text)) or "".join(text.casefold().split())

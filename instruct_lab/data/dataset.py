@@ -1,4 +1,4 @@
-"""The data set: named sources for each split, a format, a division into splits, no prompt in two splits."""
+"""The data set of named sources for each split, with a format, a division into splits, and no prompt in two splits."""
 
 from __future__ import annotations
 
@@ -29,26 +29,26 @@ from instruct_lab.errors import InstructLabError, Problem, Refusal
 
 @component
 class DataSet(Data):
-    """Rows of named sources, pooled for each split and mapped to conversations.
+    """Rows of named sources, pooled for each split and converted to conversations.
 
-    If a normalised prompt occurs in two splits, its row is dropped from the later one in the order test, validation,
-    train. Equal rows within a split are kept (preprocessing removes them), except that equal strings of a catalogue
-    are one example. Broken rows (not JSON, numbers instead of text, an unknown role) are dropped and counted, up to
-    `max_broken_share` of a source's rows.
+    If a normalised prompt occurs in two splits, its row is dropped from the later split in the order test, validation,
+    train. Equal rows within a split are kept (preprocessing can remove them), except in sources of which equal rows
+    are duplicates by nature, such as catalogues. Broken rows (not JSON, numbers instead of text, an unknown role) are
+    dropped and counted, up to `max_broken_share` of a source's rows.
     """
 
     train: dict[str, Source | None]  # named sources, pooled; null removes one
-    validation: dict[str, Source | None] = Field(default_factory=dict)  # the same, for validation rows
-    test: dict[str, Source | None] = Field(default_factory=dict)  # the same, for test rows
+    validation: dict[str, Source | None] = Field(default_factory=dict)  # named sources of validation rows
+    test: dict[str, Source | None] = Field(default_factory=dict)  # named sources of test rows
     format: Format  # how a row becomes a conversation
     split: HashSplit | None = None  # takes validation and test rows from the training rows
     overlap: Literal["drop", "error", "allow"] = "drop"  # what happens to a prompt that is also in another split
-    max_broken_share: Annotated[float, Field(ge=0, le=1)] = 0.01  # of a source's rows; above it, they are an error
+    max_broken_share: Annotated[float, Field(ge=0, le=1)] = 0.01  # share of a source's rows; a larger share is an error
     limit: dict[SplitName, Annotated[int, Field(ge=1)] | None] = Field(
         default_factory=dict
-    )  # at most so many rows of a split, selected by content hash
+    )  # maximum number of rows of a split, selected by content hash
     language: Annotated[str, Field(min_length=2)] | None = None  # locale code of the answers, used by metrics and steps
-    baselines: dict[str, Baseline | None] = Field(default_factory=dict)  # answers without a model, to compare with
+    baselines: dict[str, Baseline | None] = Field(default_factory=dict)  # answer without a model, for comparison
 
     def __post_init__(self) -> None:
         """Refuse a data set without training rows, or with a split both given and taken from the training rows."""
@@ -60,15 +60,15 @@ class DataSet(Data):
                 raise Refusal(f"split.{name}", reason, "0")
 
     def inputs(self, cache_path: Path) -> list[Input]:
-        """The inputs of every split."""
+        """Return the inputs of every split."""
         found = [found for _, _, source in self._every_source() for found in source.inputs(cache_path)]
         return list(dict.fromkeys(found))
 
     def stage(self, cache_path: Path) -> Stage:
-        """See `Data.stage`.
+        """Return the stage that reads the rows, see `Data.stage`.
 
-        Its build raises an error if a source cannot be read or is empty, if more than `max_broken_share` of a source's
-        rows are broken, or if no row is left to train on.
+        Building the stage raises an error if a source cannot be read or is empty, if more than `max_broken_share` of a
+        source's rows are broken, or if no row is left to train on.
         """
         depends_on = {
             "data": describe(self, {"baselines", "language"}),
@@ -80,28 +80,28 @@ class DataSet(Data):
         return audited_stage("data", depends_on, lambda _, folder, audit: self._build(folder, audit, cache_path))
 
     def stage_after_preprocessing(self) -> Stage | None:
-        """Handles prompts that preprocessing made equal as `overlap` says."""
+        """Return a stage that applies `overlap` to prompts that preprocessing made equal."""
         if self.overlap == "allow":
             return None
         return audited_stage("overlap", self.overlap, self._build_without_overlap)
 
     @property
     def allowed_broken_share(self) -> float:
-        """As configured."""
+        """The configured `max_broken_share`."""
         return self.max_broken_share
 
     @property
     def gives(self) -> frozenset[Supervision]:
-        """What its format gives."""
+        """The kinds of supervision that the format gives."""
         return self.format.gives
 
     @property
     def has_validation(self) -> bool:
-        """Whether it has validation sources or takes validation rows from the training rows."""
+        """Whether there are validation sources, or validation rows are taken from the training rows."""
         return bool(self._sources("validation")) or (self.split is not None and self.split.validation > 0)
 
     def problems(self) -> Iterator[Problem]:
-        """Columns of the format that a source lacks, if that can be determined without reading it."""
+        """Report columns of the format that a source lacks, if its columns are known without reading it."""
         seen = set()
         for name in SPLIT_NAMES:
             for source in self._sources(name).values():
@@ -195,7 +195,7 @@ class DataSet(Data):
             audit.rows(stage, num_rows, num_kept)
 
     def _limit(self, split: SplitName, rows: ConversationTable, flags: bytearray, audit: Audit) -> None:
-        """Keep the flags of the rows with the lowest content hash only, so that new rows replace few others."""
+        """Keep only the flags of the rows with the lowest content hash, so that new rows replace few others."""
         most, kept = self.limit.get(split), sum(flags)
         if most is None or kept <= most:
             return
@@ -206,7 +206,7 @@ class DataSet(Data):
 
 
 def too_many_broken(first: InstructLabError, broken: int, rows: int, share: float) -> InstructLabError:
-    """The error of the first broken row, with how many there are and the setting that drops them."""
+    """Return the error of the first broken row, with the number of broken rows and the setting that drops them."""
     if broken == rows == 1:
         return first
     more = f"; {broken:,} of {rows:,} rows are broken, more than data.max_broken_share ({share:.3g}) of them"

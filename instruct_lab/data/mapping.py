@@ -1,4 +1,4 @@
-"""Mapping the rows of a source to conversations, part by part."""
+"""Conversion of a source's rows to conversations, part by part."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pyarrow
 
 ALL_BROKEN = 100
-"""If the first so many rows are all broken, reading stops: the format must be wrong."""
+"""If this number of first rows are all broken, reading stops, because the format must be wrong."""
 PART_ROWS = 1000
 PART_BYTES = 4 << 20
 Part = tuple[list[Row | BrokenRow], bool]
@@ -30,15 +30,15 @@ Part = tuple[list[Row | BrokenRow], bool]
 
 @dataclasses.dataclass(frozen=True)
 class Mapped:
-    """The result of a part.
+    """The conversations of a part of the rows.
 
     Args:
         batches: conversations by split.
-        num_rows: rows of the part.
-        num_kept: conversations made from them.
-        num_broken: rows that were dropped because they are broken.
-        first_error: the error of the first of them.
-        audit: counts what was dropped.
+        num_rows: number of rows in the part.
+        num_kept: number of conversations.
+        num_broken: number of rows that were dropped because they are broken.
+        first_error: the error of the first broken row.
+        audit: counts the dropped rows.
     """
 
     batches: list[tuple[SplitName, pyarrow.RecordBatch]]
@@ -51,15 +51,15 @@ class Mapped:
 
 @dataclasses.dataclass(frozen=True)
 class MapRows:
-    """Maps the rows of one source.
+    """Converts the rows of one source.
 
     Args:
-        format: how a row becomes a conversation.
-        split: the split that the source belongs to.
-        division: divides its rows among the splits; None: all stay in `split`.
-        source: the source's name.
-        stage: the name that the audit counts under.
-        seen_ids: conversations with these ids are dropped, and new ids are added; None: equal rows are kept.
+        format: converts a row to conversations.
+        split: the split of the source.
+        division: divides the rows among the splits; with `None`, all rows belong to `split`.
+        source: the name of the source.
+        stage: the name of the stage in the audit.
+        seen_ids: conversations with these ids are dropped, and new ids are added; with `None`, equal rows are kept.
     """
 
     format: Format
@@ -70,7 +70,7 @@ class MapRows:
     seen_ids: set[str] | None = None
 
     def map_all(self, rows: Iterator[Row | BrokenRow]) -> Iterator[Mapped]:
-        """Map every row; stop if the first `ALL_BROKEN` rows are all broken."""
+        """Convert every row; stop if the first `ALL_BROKEN` rows are all broken."""
         opening = self((list(itertools.islice(rows, ALL_BROKEN)), True))
         yield opening
         if opening.num_broken < ALL_BROKEN:
@@ -78,7 +78,7 @@ class MapRows:
             yield from map_in_order(self, parts) if self.seen_ids is None else map(self, parts)
 
     def __call__(self, part: Part) -> Mapped:
-        """Map the rows of a part."""
+        """Convert the rows of a part."""
         rows, are_first = part
         audit, batches = Audit(), []
         columns = {name: BatchBuilder() for name in SPLIT_NAMES}
@@ -127,5 +127,5 @@ def _parts(rows: Iterator[Row | BrokenRow]) -> Iterator[list[Row | BrokenRow]]:
 
 
 def _reason(error: InstructLabError) -> str:
-    """The error message with row-specific details removed, so that equal faults are counted together."""
+    """Return the error message without details of the row, so that equal faults are counted together."""
     return " ".join(re.sub(r"'(?:[^'\\]|\\.)*'|\"[^\"]*\"|\([^)]*\)|: .*$|(?<![\w-])\d+", "…", error.what).split())

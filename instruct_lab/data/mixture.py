@@ -1,4 +1,4 @@
-"""Several data sets in one run: pooled, preprocessed together, interleaved by weight."""
+"""A mixture of several data sets: pooled, preprocessed together, and interleaved by weight."""
 
 from __future__ import annotations
 
@@ -31,30 +31,30 @@ Weight = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 @component
 class Mixture(Data):
-    """Several data sets for one training, evaluated together and one by one.
+    """Several data sets for one training, evaluated together and separately.
 
-    The parts' training rows are preprocessed together, each row once; then they are interleaved: for each position, a
-    part is drawn by weight, from the seed, and supplies its next row. A part's weight is its share of the draws; by
-    default it is the part's number of rows (up to `max_rows`) to the power of 1 / `temperature`: 1 draws in proportion
-    to size, a large number draws all parts equally. Source: Raffel et al., T5, 2020, section 3.5.2 (temperature-scaled
-    and examples-proportional mixing).
+    The training rows of all parts are preprocessed together, each row once, and then interleaved: for each position, a
+    part is drawn by weight and supplies its next row. The weight of a part is its share of the draws. By default it is
+    the number of rows (up to `max_rows`) to the power of 1 / `temperature`: 1 draws in proportion to size, a large
+    temperature draws all parts equally often. Source: Raffel et al., T5, 2020, section 3.5.2 (temperature-scaled and
+    examples-proportional mixing).
 
-    Held-out rows are not weighted: each is used once. A prompt in a held-out split of one part is dropped from the
+    Held-out rows are not weighted; each is used once. A prompt in a held-out split of one part is dropped from the
     training rows of every part.
     """
 
     parts: dict[str, Data | None]  # named data sets; null removes one
-    weights: dict[str, Weight | None] = Field(default_factory=dict)  # share of a part, relative to the others'
-    temperature: Annotated[float, Field(ge=1)] = 1.0  # of the shares by size, for parts without a weight
+    weights: dict[str, Weight | None] = Field(default_factory=dict)  # share of a part, relative to the other parts
+    temperature: Annotated[float, Field(ge=1)] = 1.0  # temperature of shares by size, used if no weights are set
     max_rows: dict[str, Annotated[int, Field(ge=1)] | None] = Field(
         default_factory=dict
-    )  # at most so many training rows of a part, selected by content hash
+    )  # maximum number of training rows of a part, selected by content hash
     epoch: Literal["each_once", "smallest", "largest"] = "each_once"  # when an epoch over the mixture ends
-    seed: Annotated[int, Field(ge=0)] = 0  # of the draws
+    seed: Annotated[int, Field(ge=0)] = 0  # seed of the draws
     overlap: Literal["drop", "error", "allow"] = "drop"  # what happens to a prompt that is also in another split
 
     def __post_init__(self) -> None:
-        """Refuse a mixture of one part, names of parts that do not exist, and weights that have no effect."""
+        """Refuse a mixture with fewer than two parts, names of missing parts, and weights that have no effect."""
         names = [name for name, part in self.parts.items() if part is not None]
         if len(names) < 2:
             raise Refusal("parts", "must name two parts or more")
@@ -75,16 +75,16 @@ class Mixture(Data):
 
     @property
     def allowed_broken_share(self) -> float:
-        """That of the part that allows most."""
+        """The largest share that any part allows."""
         return max(part.allowed_broken_share for part in self._parts.values())
 
     @property
     def gives(self) -> frozenset[Supervision]:
-        """What every part gives."""
+        """The kinds of supervision that all parts give."""
         return frozenset.intersection(*(part.gives for part in self._parts.values()))
 
     def gives_any(self, needed: frozenset[Supervision]) -> bool:
-        """Whether every part gives at least one of these, not all of them the same one."""
+        """Whether every part gives at least one of these kinds of supervision; it may differ between parts."""
         return all(part.gives_any(needed) for part in self._parts.values())
 
     @property
@@ -94,7 +94,7 @@ class Mixture(Data):
 
     @property
     def by_source(self) -> bool:
-        """Mixtures are evaluated part by part too."""
+        """Whether evaluation reports results by source by default: always for mixtures."""
         return True
 
     @property
@@ -102,11 +102,11 @@ class Mixture(Data):
         return {name: part for name, part in self.parts.items() if part is not None}
 
     def inputs(self, cache_path: Path) -> list[Input]:
-        """The inputs of every part."""
+        """Return the inputs of every part."""
         return list(dict.fromkeys(found for part in self._parts.values() for found in part.inputs(cache_path)))
 
     def stage(self, cache_path: Path) -> Stage:
-        """Concatenates the parts' rows; each part is also cached separately."""
+        """Return the stage that concatenates the rows of all parts; each part is also cached separately."""
         stages = {name: part.stage(cache_path) for name, part in self._parts.items()}
         depends_on = {
             "parts": [[name, *chain_keys([stage])] for name, stage in stages.items()],
@@ -123,7 +123,7 @@ class Mixture(Data):
         return audited_stage("mixture", depends_on, build)
 
     def stage_after_preprocessing(self) -> Stage:
-        """Handles prompts in two splits as `overlap` says, then interleaves the parts."""
+        """Return a stage that applies `overlap` to prompts in two splits and then interleaves the parts."""
         order = [self.overlap, self.weights, self.temperature, self.epoch, self.seed]
         return audited_stage("interleave", [*order, list(self._parts)], self._build_interleaved)
 
@@ -188,7 +188,7 @@ class Mixture(Data):
         return {"splits": sizes}
 
     def _order(self, by_part: dict[str, numpy.ndarray]) -> numpy.ndarray:
-        """The indices of the rows in the order of an epoch over the mixture; each part's rows keep their order."""
+        """Return the indices of rows in the order of an epoch over the mixture; the rows of a part keep their order."""
         import numpy as np
 
         source = np.random.RandomState(self.seed % 2**32)  # numpy guarantees that its numbers never change
@@ -206,14 +206,14 @@ class Mixture(Data):
         return order
 
     def _draws(self, names: list[str], sizes: numpy.ndarray, source: numpy.random.RandomState) -> numpy.ndarray:
-        """The index of the part drawn for each position, up to the end of the epoch."""
+        """Draw the index of a part for each position, up to the end of the epoch."""
         import numpy as np
 
         weights = np.array([self.weights.get(name) or 0.0 for name in names])
         by_size = sizes ** (1 / self.temperature)
         shares = weights if weights.any() else by_size
         shares = shares / shares.sum()
-        num_draws = sizes / shares  # expected until a part is used up
+        num_draws = sizes / shares  # expected number of draws until a part is used up
         expected = num_draws.min() if self.epoch == "smallest" else num_draws.max()
         draws = np.empty(0, dtype=np.int64)
         while True:
@@ -228,7 +228,7 @@ class Mixture(Data):
 
 
 def _position_of(draws: numpy.ndarray, part: int, count: int) -> int | None:
-    """The position at which a part is drawn for the count-th time."""
+    """Return the position at which a part is drawn for the count-th time."""
     import numpy as np
 
     positions = np.flatnonzero(draws == part)
@@ -236,7 +236,7 @@ def _position_of(draws: numpy.ndarray, part: int, count: int) -> int | None:
 
 
 def _rename_stages(audit: dict[str, Any], part: str) -> dict[str, Any]:
-    """A part's audit with the part's name in its stages: `data/train/file` becomes `data/train/PART.file`."""
+    """Insert the name of a part into the stages of its audit: `data/train/file` becomes `data/train/PART.file`."""
 
     def name(stage: str) -> str:
         package, _, rest = stage.partition("/")

@@ -1,4 +1,4 @@
-"""Splits by hash, and keeping every prompt in only one split."""
+"""Splitting by hash, and removal of prompts that occur in several splits."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 class HashSplit(Component):
     """Splits the training pool by a seeded hash of each row's prompt.
 
-    A row's split depends only on its own normalised prompt: adding rows moves no other row, and rows with equal prompts
-    are in the same split. Conversations are assigned by their first user message, so that those with the same beginning
-    stay together; plain texts by the whole text.
+    The split of a row depends only on its own normalised prompt: adding rows moves no other row, and rows with equal
+    prompts are in the same split. The prompt is the first user message, so that conversations with the same beginning
+    stay together; for a plain text, it is the whole text.
     """
 
     validation: Share = 0.1  # expected share of rows
     test: Share = 0.0  # expected share of rows
-    seed: Annotated[int, Field(ge=0)] = 0  # another seed gives another division
+    seed: Annotated[int, Field(ge=0)] = 0  # a different seed gives a different division
     column: Annotated[str, Field(min_length=1)] | None = (
-        None  # metadata; rows with equal values stay together; null: by prompt
+        None  # metadata column; rows with equal values stay together; null: by prompt
     )
 
     def __post_init__(self) -> None:
@@ -44,7 +44,7 @@ class HashSplit(Component):
             )
 
     def split_of(self, conversation: Conversation) -> SplitName:
-        """The split that a conversation belongs to."""
+        """Return the split of a conversation."""
         digest = hashlib.sha256(f"{self.seed}\n{self._key(conversation)}".encode()).digest()
         position = int.from_bytes(digest[:8], "big") / 2**64
         if position < self.test:
@@ -70,9 +70,9 @@ HASH_BYTES = 16
 
 
 def first_prompt(conversation: Conversation) -> str:
-    """The normalised message that every prompt of the conversation begins with: the first user message.
+    """Return the normalised first user message, with which every prompt of the conversation begins.
 
-    For a plain text, the text. Empty if the assistant speaks first, since the first prompt is then empty.
+    For a plain text, return the text. The result is empty if the assistant speaks first.
     """
     if is_plain_text(conversation):
         return normalize_text(conversation.messages[0].content)
@@ -81,14 +81,14 @@ def first_prompt(conversation: Conversation) -> str:
 
 
 def is_plain_text(conversation: Conversation) -> bool:
-    """Whether this is a text without a prompt: a single message of the assistant."""
+    """Whether the conversation is a text without a prompt: a single assistant message."""
     return len(conversation.messages) == 1 and conversation.messages[0].role == "assistant"
 
 
 def prompt_hashes(conversation: Conversation) -> list[PromptHash]:
-    """A hash of the prompt of each assistant turn, in order.
+    """Hash the prompt of each assistant turn, in order.
 
-    The prompt of a single-turn conversation is its user message; that of a plain text is the text.
+    The prompt of a single-turn conversation is its user message; the prompt of a plain text is the text.
     """
     if is_plain_text(conversation):
         text = f"text\0{normalize_text(conversation.messages[0].content)}"
@@ -112,16 +112,16 @@ def select_without_overlap(
     audit: Audit,
     stage: str = "data/overlap",
 ) -> dict[SplitName, bytearray]:
-    """Which rows of each split answer no prompt of a split before it, in the order test, validation, train.
+    """Select the rows whose prompts occur in no earlier split, in the order test, validation, train.
 
     Args:
         splits: conversations by split name.
-        overlap: drop and count the row, or raise.
+        overlap: whether to drop and count other rows, or to raise an error.
         audit: counts the dropped rows.
-        stage: the name that they are counted under.
+        stage: the name of the stage in the audit.
 
     Returns:
-        A flag for each row of each split: 1 if it stays.
+        A flag for each row of each split: 1 if the row stays.
 
     Raises:
         InstructLabError: with `overlap="error"`, for the first row whose prompt is in another split.

@@ -1,4 +1,4 @@
-"""Stages of the data cache that count rows: each one's audit continues that of the previous stage."""
+"""Stages of the data cache with an audit: each audit continues the audit of the previous stage."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ AUDIT = "audit"
 
 
 def audited_stage(name: str, depends_on: Any, build: Callable[[Entry | None, Path, Audit], dict[str, Any]]) -> Stage:
-    """A stage whose result holds an audit: that of the stages before it and its own counts.
+    """Return a stage whose result includes an audit: the audit of the stages before it and its own counts.
 
     Args:
-        name: the stage's name in the list of the cache.
-        depends_on: everything that its result depends on beside the previous stage, as JSON values.
-        build: writes the result's files into a folder, given the previous stage's result, and counts in the audit;
-            returns facts to keep, as JSON values.
+        name: the name of the stage in the list of the cache.
+        depends_on: everything that affects the result, except the previous stage, as JSON values.
+        build: function of the previous stage's result, a folder and an audit; writes files into the folder, counts
+            rows in the audit, and returns facts to store, as JSON values.
     """
 
     def build_and_count(before: Entry | None, folder: Path) -> dict[str, Any]:
@@ -33,6 +33,6 @@ def audited_stage(name: str, depends_on: Any, build: Callable[[Entry | None, Pat
 
 
 def audit_of(entry: Entry) -> dict[str, Any]:
-    """The audit of a result and of the stages before it, as returned by `Audit.to_json`."""
+    """Return the audit of a result and of the stages before it, in the form of `Audit.to_json`."""
     audit: dict[str, Any] = entry.facts[AUDIT]
     return audit

@@ -22,12 +22,12 @@ T = TypeVar("T")
 
 COLUMNS = (
     *("id", "source", "roles", "contents", "trained", "references", "rejected_roles", "rejected", "metadata"),
-    "weights",  # of the messages; an empty list if each counts 1
+    "weights",  # weights of the messages; an empty list if every weight is 1
 )
 
 
 def schema() -> pyarrow.Schema:
-    """The columns of a file of conversations; messages are parallel lists, metadata is JSON."""
+    """Return the schema of a file of conversations; messages are parallel lists, metadata is JSON."""
     import pyarrow as pa
 
     texts = pa.list_(pa.string())
@@ -80,22 +80,22 @@ class ConversationTable(Sequence[Conversation]):
         return self._file.batches
 
     def pieces(self, num_rows: int) -> Iterator[tuple[int, int, int]]:
-        """Pieces of at most `num_rows` rows, none across two batches: index of the batch, first row in it, rows."""
+        """Yield pieces of at most `num_rows` rows of one batch: batch index, first row, number of rows."""
         for index, batch in enumerate(self.batches):
             for start in range(0, batch.num_rows, num_rows):
                 yield index, start, min(num_rows, batch.num_rows - start)
 
     def read_piece(self, batch: int, start: int, num_rows: int) -> Iterator[Conversation]:
-        """The conversations of one of `pieces`."""
+        """Read the conversations of one of `pieces`."""
         return read_batch(self.batches[batch].slice(start, num_rows))
 
     def ids(self) -> Iterator[str]:
-        """The id of every conversation, in order; reads no other column."""
+        """Yield the id of every conversation, in order, without reading other columns."""
         for batch in self.batches:
             yield from batch.column("id").to_pylist()
 
     def sources(self) -> dict[str, int]:
-        """How many conversations came from each source."""
+        """Count the conversations of each source."""
         counts: dict[str, int] = {}
         for batch in self.batches:
             for entry in batch.column("source").value_counts().to_pylist():
@@ -103,19 +103,19 @@ class ConversationTable(Sequence[Conversation]):
         return counts
 
     def source_names(self) -> numpy.ndarray:
-        """The source of every conversation, in order: str `[conversations]`."""
+        """Return the source of every conversation, in order: str `[conversations]`."""
         import numpy as np
 
         parts = [batch.column("source").to_numpy(zero_copy_only=False) for batch in self.batches]
         return np.concatenate(parts) if parts else np.zeros(0, dtype=object)
 
     def lowest_ids(self, count: int, flags: bytearray | None = None) -> set[int]:
-        """The indices of the `count` rows with the lowest ids (content hashes), among those whose flag is 1."""
+        """Return the indices of the `count` rows with the lowest ids (content hashes) among those with flag 1."""
         ids = ((id_, index) for index, id_ in enumerate(self.ids()) if flags is None or flags[index])
         return {index for _, index in heapq.nsmallest(count, ids)}
 
     def write_rows(self, path: Path, indices: numpy.ndarray) -> int:
-        """Write the rows with these indices to another file, in this order, repeated ones too; returns their number."""
+        """Write the rows with these indices to another file, in this order, with repetitions; return their number."""
         import pyarrow as pa
 
         table = pa.Table.from_batches(self.batches, schema())
@@ -126,7 +126,7 @@ class ConversationTable(Sequence[Conversation]):
         return len(indices)
 
     def write_selected(self, path: Path, flags: bytearray) -> int:
-        """Write the rows whose flag is 1 to another file, without decoding them; returns their number."""
+        """Write the rows whose flag is 1 to another file, without decoding them, and return their number."""
         import numpy as np
         import pyarrow as pa
 
@@ -138,7 +138,7 @@ class ConversationTable(Sequence[Conversation]):
 
 
 def read_batch(batch: pyarrow.RecordBatch) -> Iterator[Conversation]:
-    """The conversations of a record batch."""
+    """Decode the conversations of a record batch."""
     columns = [batch.column(name).to_pylist() for name in COLUMNS]
     for id_, source, roles, contents, trained, references, rejected_roles, rejected, metadata, weights in zip(*columns):  # noqa: B905
         yield Conversation(
@@ -152,7 +152,7 @@ def read_batch(batch: pyarrow.RecordBatch) -> Iterator[Conversation]:
 
 
 def map_conversations(function: Callable[[Conversation], T], rows: Sequence[Conversation]) -> Iterator[T]:
-    """`map` over conversations; over those of a table batch by batch, with `map_in_order`."""
+    """Apply a function to every conversation; the batches of a table are processed by `map_in_order`."""
     if not isinstance(rows, ConversationTable):
         return map(function, rows)
     return itertools.chain.from_iterable(map_in_order(_MapBatch(function, rows), range(len(rows.batches))))
@@ -171,7 +171,7 @@ class _MapBatch:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RowText:
-    """The text of a row, decoded only if it is needed: the audit keeps few of them as samples."""
+    """The text of a row, decoded only on demand, because the audit keeps only few samples."""
 
     rows: Sequence[Conversation]
     index: int

@@ -1,4 +1,4 @@
-"""The words by which texts are compared: the same for splits, duplicates and contamination.
+"""Splitting text into words for comparisons in splits, duplicates and contamination.
 
 Case, Unicode form, punctuation and white space are ignored. Scripts without spaces between words are compared by
 character.
@@ -19,11 +19,11 @@ UNSPACED = re.compile(f"[{HAN}{KANA}{SOUTHEAST_ASIAN}]")
 HIGH = re.compile("[\u0300-\U0010ffff]")  # the range of combining marks and scripts without spaces
 LETTERS = re.compile(r"\w+")
 ASCII_WORDS = "".join(chr(code).lower() if re.match(r"\w", chr(code)) else " " for code in range(128))
-"""Translation of ASCII characters: translating and splitting takes a third of a regular expression's time."""
+"""Translation table of ASCII characters; translating and splitting is three times as fast as a regular expression."""
 
 
 def compared_words(text: str) -> list[str]:
-    """The words of a text: NFKC, case folded, without punctuation; single characters where a script has no spaces."""
+    """Split a text into case-folded NFKC words without punctuation; in scripts without spaces, into characters."""
     if text.isascii():
         return text.translate(ASCII_WORDS).split()
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
@@ -32,7 +32,7 @@ def compared_words(text: str) -> list[str]:
     beyond = set(HIGH.findall(folded))
     if not any(map(_is_unspaced_or_mark, beyond)):
         for character in beyond:
-            if not character.isalnum():  # a typographic quote or dash: the rest is often ASCII
+            if not character.isalnum():  # a typographic quote or dash; the other characters are often ASCII
                 folded = folded.replace(character, " ")
         return folded.translate(ASCII_WORDS).split() if folded.isascii() else LETTERS.findall(folded)
     marks = any(unicodedata.category(character)[0] == "M" for character in beyond)
@@ -41,13 +41,13 @@ def compared_words(text: str) -> list[str]:
 
 @functools.lru_cache(maxsize=4096)
 def _is_unspaced_or_mark(character: str) -> bool:
-    """Whether a character is a combining mark or of a script without spaces."""
+    """Whether a character is a combining mark or belongs to a script without spaces."""
     return unicodedata.category(character)[0] == "M" or UNSPACED.match(character) is not None
 
 
 @functools.cache
 def _word(marks: bool) -> re.Pattern[str]:
-    """Matches a word in any script; `\\w` does not match combining marks, such as vowels of Devanagari and Thai."""
+    """Return a pattern of words in any script; `\\w` does not match combining marks, such as Devanagari vowels."""
     unspaced = HAN + KANA + SOUTHEAST_ASIAN
     letter = rf"[^\W{unspaced}]"
     letters = rf"(?:{letter}|[{_combining_marks()}])+" if marks else f"{letter}+"

@@ -1,4 +1,4 @@
-"""Writing conversations to Arrow files, one by one or by record batches."""
+"""Writing conversations to Arrow files, one by one or in record batches."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class BatchBuilder:
 
     @property
     def is_full(self) -> bool:
-        """Whether the batch has reached its number of rows or bytes."""
+        """Whether the batch has reached its limit of rows or bytes."""
         return len(self) >= BATCH_ROWS or self.num_characters >= BATCH_BYTES
 
     def add(self, conversation: Conversation, source: str | None = None) -> None:
@@ -36,7 +36,7 @@ class BatchBuilder:
 
         Args:
             conversation: the row.
-            source: replaces the name of its source.
+            source: name of the source; `None` keeps the conversation's own.
         """
         ids, sources, roles, contents, trained, references, rejected_roles, rejected, metadata, weights = self._columns
         ids.append(conversation.id)
@@ -53,7 +53,7 @@ class BatchBuilder:
         self.num_characters += sum(map(len, contents[-1]))
 
     def take(self) -> pyarrow.RecordBatch:
-        """The rows as a record batch, possibly without any; the builder is empty afterwards."""
+        """Return the rows as a record batch, which may be empty, and clear the builder."""
         import pyarrow as pa
 
         kinds = schema()
@@ -63,10 +63,10 @@ class BatchBuilder:
 
 
 class ConversationWriter:
-    """Writes conversations to an Arrow file; those not yet written stay under a bound.
+    """Writes conversations to an Arrow file, with a limited number in memory.
 
     Args:
-        path: the file; it is complete once the writer is closed.
+        path: the file; it is complete when the writer is closed.
     """
 
     def __init__(self, path: Path) -> None:
@@ -82,7 +82,7 @@ class ConversationWriter:
 
     @property
     def num_rows(self) -> int:
-        """How many conversations were written."""
+        """The number of conversations written."""
         return self._writer.num_rows + len(self._builder)
 
     def write(self, conversation: Conversation) -> None:
@@ -92,14 +92,14 @@ class ConversationWriter:
             self._writer.write(self._builder.take())
 
     def write_batch(self, batch: pyarrow.RecordBatch) -> None:
-        """Add the rows of a record batch, possibly none."""
+        """Add the rows of a record batch, which may be empty."""
         if len(self._builder):
             self._writer.write(self._builder.take())
         self._writer.write(batch)
 
 
 def write_conversations(path: Path, conversations: Iterable[Conversation]) -> int:
-    """Write conversations to an Arrow file; returns their number."""
+    """Write conversations to an Arrow file and return their number."""
     with ConversationWriter(path) as writer:
         for conversation in conversations:
             writer.write(conversation)
@@ -109,9 +109,9 @@ def write_conversations(path: Path, conversations: Iterable[Conversation]) -> in
 def rewrite_batch(
     batch: pyarrow.RecordBatch, change: Callable[[list[Conversation]], Iterable[Conversation]]
 ) -> pyarrow.RecordBatch | None:
-    """The batch with its rows changed; None if they all stay as they are.
+    """Change the rows of a batch; return `None` if no row changes.
 
-    A conversation that `change` returns unchanged (the same object) is copied from the batch without being encoded.
+    A conversation that `change` returns unchanged (the same object) is copied from the batch without encoding it.
     """
     import pyarrow as pa
 
@@ -130,7 +130,7 @@ def rewrite_batch(
 
 
 def _array(column: list[Any], kind: Any) -> pyarrow.Array:
-    """An Arrow array; one of lists is built from all their elements at once, which is faster than list by list."""
+    """Build an Arrow array; lists are built from all their elements at once, which is faster than list by list."""
     import pyarrow as pa
 
     if not pa.types.is_list(kind):

@@ -33,8 +33,8 @@ class MetricValue:
     low: float
     high: float
     count: int  # examples
-    signature: str  # how it was computed, in the reference library's own words
-    notes: tuple[str, ...] = dataclasses.field(default=(), metadata=OMIT_EMPTY)  # why it may not mean what it seems to
+    signature: str  # how it was computed, in the format of the reference library
+    notes: tuple[str, ...] = dataclasses.field(default=(), metadata=OMIT_EMPTY)  # reasons why the value may mislead
 
 
 class Metric(Component, ABC, Generic[Row]):
@@ -68,11 +68,11 @@ class Metric(Component, ABC, Generic[Row]):
         return self.signature()
 
     def notes(self, rows: Sequence[Row], predictions: Sequence[Prediction]) -> list[str]:
-        """Why the value of these examples cannot mean what it seems to mean; one line each, without the metric's name.
+        """Return reasons why the value of these examples is misleading, each as one line without the metric's name.
 
         Args:
-            rows: of the examples.
-            predictions: their answers with references; empty for a metric that reads none.
+            rows: the rows of the examples.
+            predictions: the answers with references; empty for a metric that does not read answers.
         """
         return []
 
@@ -98,10 +98,10 @@ class AnswerMetric(Metric[Row], ABC):
     reads: ClassVar = "answers"
 
     def for_references(self, references: Sequence[str]) -> Self:
-        """The metric with every setting chosen that it leaves to the references, such as the tokenizer.
+        """Return the metric with all settings chosen that depend on the references, such as the tokenizer.
 
         Args:
-            references: of all examples that are measured together.
+            references: the references of all examples that are measured together.
         """
         return self
 

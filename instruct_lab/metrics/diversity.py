@@ -73,22 +73,22 @@ class SelfBLEU(CorpusMetric):
     """
 
     higher_is_better: ClassVar[bool] = False
-    tokenize: Tokenizer | None = None  # null: as BLEU chooses, by the references' script
+    tokenize: Tokenizer | None = None  # null: chosen by the script of the references, as for BLEU
     lowercase: bool = False  # ignore case
     max_ngram_order: Annotated[int, Field(ge=1)] = 4  # longest word n-gram
 
     def problems(self) -> Iterator[Problem]:
-        """A tokenizer whose package is not installed."""
+        """Report a tokenizer whose package is not installed."""
         yield from tokenizer_problems(self.tokenize)
 
     def for_references(self, references: Sequence[str]) -> Self:
-        """The metric with the tokenizer for the references' script, unless one is set."""
+        """Return the metric with the tokenizer for the script of the references, unless one is set."""
         if self.tokenize is not None:
             return self
         return dataclasses.replace(self, tokenize=tokenizer_for(references))
 
     def notes(self, rows: Sequence[str], predictions: Sequence[Prediction]) -> list[str]:
-        """A note if words of a script without spaces are not split."""
+        """Return a note if words of a script without spaces are not split."""
         return unsplit_note(self.tokenize, all_references(predictions))
 
     def shares(self, answers: list[str]) -> list[Statistics]:

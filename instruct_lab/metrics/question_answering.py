@@ -37,18 +37,18 @@ class SquadMetric(AnswerMetric[Statistics], ABC):
     """The script's name for the score."""
 
     tokenize: Literal["squad", "unicode"] | None = (
-        None  # unicode: any script's punctuation, Chinese by characters; null: by the references' script
+        None  # unicode: punctuation of every script, Chinese by characters; null: by the script of the references
     )
-    no_answer: str = ""  # what the data has as answer to a question without one; counts as an empty answer
+    no_answer: str = ""  # the data's answer to questions without one; counts as an empty answer
 
     def for_references(self, references: Sequence[str]) -> Self:
-        """The metric with the tokenizer for the references' script, unless one is set."""
+        """Return the metric with the tokenizer for the script of the references, unless one is set."""
         if self.tokenize is not None:
             return self
         return dataclasses.replace(self, tokenize="unicode" if _is_unspaced(references) else "squad")
 
     def notes(self, rows: Sequence[Statistics], predictions: Sequence[Prediction]) -> list[str]:
-        """A note if words of a script without spaces are not split."""
+        """Return a note if words of a script without spaces are not split."""
         if self.tokenize != "squad" or not _is_unspaced(all_references(predictions)):
             return []
         cure = "set tokenize=unicode, or leave it unset"

@@ -1,4 +1,4 @@
-"""The references of examples."""
+"""Functions that read the references of examples."""
 
 from __future__ import annotations
 
@@ -29,5 +29,5 @@ def require_references(references: Sequence[str]) -> list[str]:
 
 
 def all_references(predictions: Sequence[Prediction]) -> list[str]:
-    """The references of all predictions in one list."""
+    """Return the references of all predictions in one list."""
     return [reference for prediction in predictions for reference in prediction.references]

@@ -46,7 +46,7 @@ class ROUGE(AnswerMetric[Statistics]):
         return f"rouge-score|type:{self.variant}|tok:{self.tokenize}|stem:{stemmer}|refs:best|version:{version}"
 
     def notes(self, rows: Sequence[Statistics], predictions: Sequence[Prediction]) -> list[str]:
-        """A note if the tokenizer drops most letters of the references."""
+        """Return a note if the tokenizer drops most letters of the references."""
         letters = [character for text in all_references(predictions) for character in text if character.isalpha()]
         if self.tokenize != "ascii" or 2 * sum(map(str.isascii, letters)) >= len(letters):
             return []

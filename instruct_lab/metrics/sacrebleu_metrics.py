@@ -77,7 +77,7 @@ class ChrF(SacrebleuMetric):
     eps_smoothing: bool = False  # smooth with a small constant instead of counting only orders that both texts have
 
     def notes(self, rows: Sequence[Statistics], predictions: Sequence[Prediction]) -> list[str]:
-        """A note if there are word n-grams in a script without spaces."""
+        """Return a note if word n-grams are counted in a script without spaces."""
         script = script_of(all_references(predictions))
         if not self.word_order or script in ("spaced", "Korean"):
             return []
@@ -107,7 +107,7 @@ class BLEU(SacrebleuMetric):
     """
 
     tokenize: Tokenizer | None = (
-        None  # null: 13a; by the references' script zh, ja-mecab or ko-mecab (char if not installed), or char
+        None  # null: 13a, or by script of the references: zh, ja-mecab or ko-mecab (char if not installed), char
     )
     lowercase: bool = False  # ignore case
     smooth_method: Literal["exp", "floor", "add-k", "none"] = "exp"  # smoothing of n-gram orders without a match
@@ -120,17 +120,17 @@ class BLEU(SacrebleuMetric):
             raise Refusal("smooth_value", f"smooth_method {self.smooth_method} takes no value", "null")
 
     def problems(self) -> Iterator[Problem]:
-        """A tokenizer whose package is not installed."""
+        """Report a tokenizer whose package is not installed."""
         yield from tokenizer_problems(self.tokenize)
 
     def for_references(self, references: Sequence[str]) -> Self:
-        """The metric with the tokenizer for the references' script, unless one is set."""
+        """Return the metric with the tokenizer for the script of the references, unless one is set."""
         if self.tokenize is not None:
             return self
         return dataclasses.replace(self, tokenize=tokenizer_for(references))
 
     def notes(self, rows: Sequence[Statistics], predictions: Sequence[Prediction]) -> list[str]:
-        """Notes if the texts are too short for an n-gram order, or their script is not split into words."""
+        """Return notes if the texts are too short for an n-gram order, or if their script is not split into words."""
         references, order = all_references(predictions), self.max_ngram_order
         notes = unsplit_note(self.tokenize, references)
         words = f"{order} words (tok:{self.tokenize or '13a'})"
@@ -160,7 +160,7 @@ class BLEU(SacrebleuMetric):
 
         return SacrebleuBLEU(
             lowercase=self.lowercase,
-            force=True,  # a warning about answers that end in " ." is not for short strings
+            force=True,  # suppresses a warning about answers that end in " ."
             tokenize=self.tokenize or "13a",
             smooth_method=self.smooth_method,
             smooth_value=self.smooth_value,
@@ -187,7 +187,7 @@ class TER(SacrebleuMetric):
             raise Refusal("asian_support", "has no effect without normalized or no_punct", "false")
 
     def notes(self, rows: Sequence[Statistics], predictions: Sequence[Prediction]) -> list[str]:
-        """A note if words of a script without spaces are not split."""
+        """Return a note if words of a script without spaces are not split."""
         script = script_of(all_references(predictions))
         if self.asian_support or script in ("spaced", "Korean"):
             return []

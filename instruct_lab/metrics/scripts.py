@@ -1,4 +1,4 @@
-"""The script that texts are written in, and which of sacrebleu's tokenizers splits it into words."""
+"""Detection of the script of texts, and the tokenizer of sacrebleu that splits this script into words."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Literal
 from instruct_lab.errors import Problem
 
 Script = Literal["spaced", "Chinese", "Japanese", "Korean", "unspaced"]
-"""Spaced: words stand between spaces, as in Latin, Cyrillic or Arabic; unspaced: Thai, Lao, Myanmar, Khmer."""
+"""Spaced: words are separated by spaces, as in Latin, Cyrillic or Arabic. Unspaced: Thai, Lao, Myanmar, Khmer."""
 
 Ranges = tuple[tuple[int, int], ...]
 KANA: Ranges = ((0x3040, 0x30FF), (0x31F0, 0x31FF), (0xFF66, 0xFF9F))
@@ -19,10 +19,10 @@ HAN: Ranges = ((0x3005, 0x3007), (0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xF900, 0x
 OTHERS: Ranges = ((0x0E00, 0x0EFF), (0x1000, 0x109F), (0x1780, 0x17FF))  # Thai and Lao, Myanmar, Khmer
 HANGUL: Ranges = ((0x1100, 0x11FF), (0x3130, 0x318F), (0xA960, 0xA97F), (0xAC00, 0xD7FF), (0xFFA0, 0xFFDC))
 WITHOUT_SPACES: Ranges = tuple(sorted((*OTHERS, *KANA, *HAN)))
-"""Scripts that are written without spaces between words."""
+"""The code points of scripts without spaces between words."""
 
 KANA_SHARE = 0.1
-"""From this share of kana on, texts of Han characters and kana are Japanese."""
+"""Texts of Han characters and kana with at least this share of kana are Japanese."""
 
 Tokenizer = Literal["13a", "intl", "zh", "ja-mecab", "ko-mecab", "char", "none"]
 """A tokenizer of sacrebleu's BLEU."""
@@ -39,7 +39,7 @@ TOKENIZER_MODULES = {"ja-mecab": ("MeCab", "ipadic"), "ko-mecab": ("mecab_ko", "
 
 
 def script_of(texts: Iterable[str]) -> Script:
-    """The script of most letters of the texts; `spaced` if none has a majority."""
+    """Determine the script of most letters of the texts; `spaced` if no script has a majority."""
     characters: Counter[str] = Counter()
     for text in texts:
         characters.update(text)
@@ -58,7 +58,7 @@ def script_of(texts: Iterable[str]) -> Script:
 
 
 def _kind(character: str) -> str:
-    """The group of scripts that a letter or mark belongs to; empty for digits, punctuation and white space."""
+    """Return the group of scripts of a letter or mark; empty for digits, punctuation and white space."""
     point = ord(character)
     for kind, ranges in (("han", HAN), ("kana", KANA), ("others", OTHERS), ("hangul", HANGUL)):
         if is_in(point, ranges):
@@ -72,18 +72,18 @@ def is_in(point: int, ranges: Ranges) -> bool:
 
 
 def tokenizer_for(texts: Iterable[str]) -> Tokenizer:
-    """sacrebleu's tokenizer for the texts' script; `char` where the script's own one is not installed."""
+    """Return sacrebleu's tokenizer for the script of the texts, or `char` if that tokenizer is not installed."""
     tokenizer = TOKENIZERS[script_of(texts)]
     return "char" if missing_modules(tokenizer) else tokenizer
 
 
 def missing_modules(tokenizer: str | None) -> list[str]:
-    """The modules of a tokenizer that are not installed."""
+    """Return the modules of a tokenizer that are not installed."""
     return [name for name in TOKENIZER_MODULES.get(tokenizer or "", ()) if importlib.util.find_spec(name) is None]
 
 
 def tokenizer_problems(tokenizer: str | None) -> Iterator[Problem]:
-    """A tokenizer whose package is not installed."""
+    """Report a tokenizer whose package is not installed."""
     missing = missing_modules(tokenizer)
     if tokenizer is not None and missing:
         install = f"pip install 'sacrebleu[{tokenizer[:2]}]'"
@@ -92,7 +92,7 @@ def tokenizer_problems(tokenizer: str | None) -> Iterator[Problem]:
 
 
 def unsplit_note(tokenizer: str | None, texts: Sequence[str]) -> list[str]:
-    """A note if a tokenizer that splits at spaces meets texts without spaces between words."""
+    """Return a note if a tokenizer splits at spaces but the texts have no spaces between words."""
     script = script_of(texts)
     if tokenizer not in ("13a", "intl", "none") or script == "spaced":
         return []

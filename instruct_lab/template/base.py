@@ -39,7 +39,7 @@ class Segment:
 
 
 class RefusedConversation(InstructLabError):
-    """A conversation that a template cannot render; others may be fine."""
+    """A template cannot render a conversation; other conversations may be fine."""
 
 
 class Template(Component, ABC):
@@ -47,7 +47,7 @@ class Template(Component, ABC):
 
     @abstractmethod
     def render(self, conversation: Conversation, tokenizer: PreTrainedTokenizerBase) -> list[Segment]:
-        """The whole conversation; assistant content and its end-of-turn token are trained, as `train_on` says.
+        """Render the whole conversation; `train_on` selects the answers to train, with their end-of-turn tokens.
 
         Raises:
             RefusedConversation: the template cannot render these messages, or changes their content.
@@ -57,7 +57,7 @@ class Template(Component, ABC):
     def render_all(
         self, conversations: Sequence[Conversation], tokenizer: PreTrainedTokenizerBase
     ) -> list[list[Segment]]:
-        """`render` of each conversation; a template may prepare once what they share.
+        """Render several conversations; a template may override this to do shared work only once.
 
         Raises:
             InstructLabError: see `render`.
@@ -66,22 +66,22 @@ class Template(Component, ABC):
 
     @abstractmethod
     def render_prompt(self, conversation: Conversation, tokenizer: PreTrainedTokenizerBase) -> list[Segment]:
-        """The messages before the final answer, up to and including the header that opens it."""
+        """Render the messages before the final answer, and the header that opens the answer."""
 
     @abstractmethod
     def stop_token_ids(self, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-        """Ids that end an answer at generation: the template's end-of-turn token and the tokenizer's EOS token."""
+        """Return the ids that end an answer at generation: the end-of-turn token and the tokenizer's EOS token."""
 
     def as_jinja(self, tokenizer: PreTrainedTokenizerBase) -> str | None:
-        """This template as a Jinja chat template, for an exported tokenizer; `None`: the tokenizer's own."""
+        """Return this template as a Jinja chat template for an exported tokenizer; `None` keeps the tokenizer's own."""
         return None
 
 
 def locate_row(messages: Sequence[Message], name: str) -> str:
-    """A conversation's id and the beginning of its text, for errors.
+    """Return the id of a conversation and the beginning of its text, for error messages.
 
     Raises:
-        RefusedConversation: it has no messages.
+        RefusedConversation: the conversation has no messages.
     """
     where = f"conversation {name or '(unnamed)'}"
     if not messages:

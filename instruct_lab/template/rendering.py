@@ -57,7 +57,7 @@ class Rendering:
 
     @property
     def alternatives(self) -> str:
-        """The hint of errors: other templates."""
+        """The hint in errors: other templates."""
         return alternatives(special_tokens(self.tokenizer))
 
     def _text(self, messages: Sequence[Message], generation_prompt: bool = False) -> str:
@@ -72,7 +72,7 @@ class Rendering:
         return text
 
     def _refused_role(self, messages: Sequence[Message]) -> str | None:
-        """A role without whose messages the template renders the rest."""
+        """Find a role that the template refuses: it renders the other messages without it."""
         import jinja2
 
         for role in sorted({message.role for message in messages} - {"user", "assistant"}):
@@ -126,7 +126,7 @@ def opening_of(rendering: Rendering, answers_from: AnswersFrom) -> str:
 
 
 def order_roles(roles: Sequence[str]) -> str:
-    """The hint of errors about the order of roles: the step that mends it."""
+    """Return the hint in errors about the order of roles: a preprocessing step that corrects it."""
     if any(first == second for first, second in itertools.pairwise(roles)):
         return "set preprocessing.steps.normalize.merge_consecutive=true to join consecutive messages of one role"
     return "set preprocessing.steps.clean.role_order=repair to bring the messages into order"
