@@ -42,7 +42,7 @@ NETWORK_SIGNS = (
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 SETTLED_NANOSECONDS = 2_000_000_000
 """Digests of more recently modified files are not remembered: such a file can change again and keep its times."""
-_KNOWN_DIGESTS: dict[tuple[int, ...], str] = {}  # by device, file, size and times
+_KNOWN_DIGESTS: dict[tuple[int, ...], str] = {}  # keyed by device, inode, size and times
 logger = logging.getLogger(__name__)
 
 
@@ -64,9 +64,9 @@ class PackageAsset(Component):
 
     package: Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$")]  # name on the package index
     version: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.!+_]*$")]  # exact version
-    sha256: Sha256  # of the wheel
-    path: str | None = None  # of the file inside the wheel; null: the whole wheel
-    path_sha256: Sha256 | None = None  # of the file inside the wheel
+    sha256: Sha256  # SHA-256 of the wheel
+    path: str | None = None  # path of the file inside the wheel; null: the whole wheel
+    path_sha256: Sha256 | None = None  # SHA-256 of the file inside the wheel
 
     def __post_init__(self) -> None:
         """Refuse a path outside the wheel, and a file's checksum without a path."""

@@ -19,7 +19,7 @@ from instruct_lab.errors import InstructLabError
 logger = logging.getLogger(__name__)
 TEMPORARY_SUFFIX = ".tmp"
 OMIT_EMPTY = {"omit_empty": True}
-"""Metadata of a dataclass's field that is written only if it holds something."""
+"""Metadata of a dataclass field that is written only if its value is not empty."""
 
 
 def to_json(value: Any, *, indent: int | None = None) -> str:
@@ -50,7 +50,7 @@ def to_plain(value: Any) -> Any:
 
 
 def fields_to_write(value: Any) -> dict[str, Any]:
-    """The fields of a dataclass by name, without those of `OMIT_EMPTY` that are empty or 0."""
+    """Return the fields of a dataclass by name, without empty or zero fields that are marked `OMIT_EMPTY`."""
     fields = {field: getattr(value, field.name) for field in dataclasses.fields(value)}
     return {field.name: one for field, one in fields.items() if one or not field.metadata.get("omit_empty")}
 

@@ -30,12 +30,12 @@ P = TypeVar("P")
 R = TypeVar("R")
 
 PATIENCE_SECONDS = 0.4
-"""Working time of this process after which workers are started, so that short work starts none."""
+"""Working time of this process after which it starts workers; shorter work needs no workers."""
 MAX_PROCESSES = 4
 PARTS_EACH = 2
 """Number of parts that a worker holds at a time: the current part and the next."""
 GC_THRESHOLDS = (200_000, 20, 100)
-"""Thresholds of Python's garbage collector. A search for cycles visits every row, and rows have none: search rarely."""
+"""Thresholds of Python's garbage collector, high because a search for cycles visits every row and finds none."""
 READY = -1
 GONE = -2
 CODE = "import sys; sys.path[:] = {path!r}; from instruct_lab.cache.parallel import serve; serve({descriptor})"

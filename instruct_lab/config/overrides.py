@@ -48,7 +48,7 @@ def to_applicable(override: Override, problems: list[Problem]) -> Override | Non
 
 def _to_choice(override: Override, problems: list[Problem]) -> Override | None:
     group, value, text = override.key_or_group, override.value(), str(override.input_line).lstrip("+")
-    if isinstance(value, dict):  # a group's whole content given inline
+    if isinstance(value, dict):  # the content of a group, written inline
         return _reparse(f"++{text}")
     chosen = value if isinstance(value, list) else [value]
     known = [option.name for option in options(group)]

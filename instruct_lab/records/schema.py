@@ -284,7 +284,7 @@ def _metric_value(entry: Mapping[str, Any]) -> MetricValue:
     from instruct_lab.metrics import MetricValue
 
     value, low, high = (_number(entry.get(name)) for name in ("value", "low", "high"))
-    notes = tuple(entry.get("notes") or ())  # none in records of earlier versions
+    notes = tuple(entry.get("notes") or ())  # records of earlier versions have no notes
     return MetricValue(value, low, high, entry.get("count") or 0, entry.get("signature") or "", notes)
 
 

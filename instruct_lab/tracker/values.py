@@ -56,10 +56,10 @@ def final_values(summary: Summary) -> dict[str, int | float]:
 
 
 def estimates_of(config: Mapping[str, Any]) -> frozenset[str]:
-    """The names that a run logs during training for answers to only a few validation examples: `val/chrf`.
+    """Return the names of metrics that a run computes during training from only a few answers, such as `val/chrf`.
 
     Args:
-        config: of the run, resolved.
+        config: the run's config, resolved.
     """
     if not (config.get("evaluation") or {}).get("during_examples"):
         return frozenset()
@@ -68,13 +68,13 @@ def estimates_of(config: Mapping[str, Any]) -> frozenset[str]:
 
 
 def tracker_names(values: Mapping[str, Any], estimates: frozenset[str]) -> dict[str, Any]:
-    """Logged values by their names in trackers: `val/chrf_estimate` for an estimate, others as in `metrics.jsonl`.
+    """Rename logged values for trackers: an estimate becomes `val/chrf_estimate`, other values keep their names.
 
-    A tracker lists the last value of each name beside the final `val/chrf/after`, and runs are sorted by it.
+    A tracker shows the last value of each name beside the final `val/chrf/after`, and can sort runs by it.
 
     Args:
-        values: by `split/metric`.
-        estimates: names of those that `estimates_of` lists.
+        values: logged values by `split/metric`.
+        estimates: the result of `estimates_of`.
     """
     return {f"{name}_estimate" if name in estimates else name: value for name, value in values.items()}
 

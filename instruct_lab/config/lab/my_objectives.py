@@ -24,7 +24,7 @@ class Focal(Objective):
 
     families: ClassVar = frozenset({"decoder"})
 
-    gamma: Annotated[float, Field(ge=0)] = 2.0  # weight of well predicted tokens: larger is less; 0 is cross-entropy
+    gamma: Annotated[float, Field(ge=0)] = 2.0  # how strongly well predicted tokens are weighted down; 0: cross-entropy
 
     def loss(self, model: PreTrainedModel, batch: Batch, teacher: Any = None) -> Loss:
         """Return each example's summed loss and number of target tokens, both `[rows]`; each step divides them once."""

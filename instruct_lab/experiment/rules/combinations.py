@@ -109,7 +109,7 @@ def check_answer_length(batching: Padded, generation: Generation) -> Iterator[Pr
     """Report answers that may be longer than the longest training example."""
     longest, new = batching.max_tokens, generation.max_new_tokens
     if longest is not None and new > longest:
-        reason = f"an answer may not be longer than batching.max_tokens ({longest}), which it was trained on"
+        reason = f"an answer must not be longer than batching.max_tokens ({longest}), the limit in training"
         yield Problem(key="generation.max_new_tokens", value=new, reason=reason)
 
 
