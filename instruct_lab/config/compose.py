@@ -39,6 +39,7 @@ class Composition:
         sweep: the keys `sweep`, `hydra.sweeper` and `hydra.launcher`, which configure a sweep.
         swept: the overrides with several values, in order.
         applied: the overrides with one value, in the form that Hydra applies, in order.
+        derived: for each value that neither a file nor an override sets, what it follows from, by full key.
     """
 
     config: DictConfig
@@ -48,6 +49,7 @@ class Composition:
     sweep: DictConfig = dataclasses.field(default_factory=lambda: OmegaConf.create({}))
     swept: list[Override] = dataclasses.field(default_factory=list)
     applied: list[Override] = dataclasses.field(default_factory=list)
+    derived: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 @contextmanager

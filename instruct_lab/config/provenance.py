@@ -15,7 +15,7 @@ from instruct_lab.config.options import GROUPS
 
 
 def provenance(composition: Composition) -> dict[str, str]:
-    """Map the full key of every value to the source that set it: a file below `conf/`, or the word `override`."""
+    """Map the full key of every value to its source: a file below `conf/`, `override`, or what it follows from."""
     usable = [str(override.input_line) for override in composition.applied]
     origins: dict[str, str] = {}
     with initialized_hydra():
@@ -31,7 +31,7 @@ def provenance(composition: Composition) -> dict[str, str]:
     for override in parsed:
         if override.key_or_group not in GROUPS:
             _record_override(origins, override)
-    return origins
+    return origins | composition.derived
 
 
 def _record_override(origins: dict[str, str], override: Override) -> None:

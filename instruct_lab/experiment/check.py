@@ -99,7 +99,8 @@ def check(overrides: list[str], settings_only: bool = False, load: Load = load_c
     warnings = [problem for problem in found if not problem.refuses]
     if problems:
         return Checked(composition, problems, warnings)
-    experiment = _settle(result, composition.config)
+    experiment, derived = _settle(result, composition.config)
+    composition = dataclasses.replace(composition, derived=derived)
     return Checked(composition, problems, warnings, experiment, sweep.root)
 
 
@@ -113,16 +114,16 @@ def check_config(config: DictConfig) -> Experiment:
     problems = [problem for problem in _problems(result) if problem.refuses]
     if problems:
         raise ConfigError(problems)
-    return _settle(result, config)
+    return _settle(result, config)[0]
 
 
-def _settle(result: Build, config: DictConfig) -> Experiment:
-    """Set the values that follow from other choices, both in the experiment and in the config."""
+def _settle(result: Build, config: DictConfig) -> tuple[Experiment, dict[str, str]]:
+    """Set the values that follow from other choices in experiment and config; return what each follows from."""
     assert isinstance(result.root, Experiment)
     settled, values = settle(result.root)
-    for key, value in values.items():
-        OmegaConf.update(config, key, value)
-    return settled
+    for key, derived in values.items():
+        OmegaConf.update(config, key, derived.value)
+    return settled, {key: derived.origin for key, derived in values.items()}
 
 
 def _problems(result: Build, settings_only: bool = False) -> list[Problem]:

@@ -59,6 +59,7 @@ def test_show_names_the_origin_of_each_value(lab, capsys):
     assert origins["trainer.max_steps"] == "debug/fast.yaml"
     assert origins["data.train.mine.path"] == "data/mine.yaml"
     assert origins["seed"] == "train.yaml"
+    assert origins["optimizer.lr"] == "the rate that suits LoRA"
     assert shown["config"]["tuning"]["r"] == 4
     assert shown["choices"]["data"] == "mine"
 
