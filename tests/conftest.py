@@ -7,6 +7,7 @@ os.environ["HF_DATASETS_OFFLINE"] = "1"
 os.environ["WANDB_MODE"] = "offline"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # here and in started processes alike: some sums depend on it
 os.environ.pop("WANDB_API_KEY", None)
 
 import json

@@ -66,6 +66,7 @@ def test_importing_a_package_loads_no_heavy_library(package):
     assert result.stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 def test_checking_a_config_loads_no_heavy_library():
     code = (
         "import sys; from instruct_lab.cli import main; code = main(['check']); "
@@ -75,6 +76,7 @@ def test_checking_a_config_loads_no_heavy_library():
     assert result.stdout.splitlines()[-1] == "0 []"
 
 
+@pytest.mark.slow
 def test_every_option_of_every_group_and_every_study_is_built():
     results = check_all()
     assert {(r.group, r.option): [str(p) for p in r.problems] for r in results if r.problems} == {}
@@ -188,6 +190,7 @@ def test_code_is_formatted_and_linted():
         assert result.returncode == 0, result.stdout[-3000:]
 
 
+@pytest.mark.slow
 @pytest.mark.static
 def test_types_hold():
     command = [sys.executable, "-m", "mypy", "--cache-dir", "/dev/null"]

@@ -7,11 +7,14 @@ import sys
 import zipfile
 from pathlib import Path
 
+import pytest
+
 from instruct_lab.config.options import GROUPS, options
 
 ROOT = Path(__file__).parent.parent
 
 
+@pytest.mark.slow
 def test_the_wheel_works_away_from_the_clone(tmp_path):
     built = tmp_path / "built"
     command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(built)]

@@ -57,6 +57,7 @@ def shared(monkeypatch):
     return start_workers_at_once(monkeypatch)
 
 
+@pytest.mark.slow
 def test_examples_and_audit_are_the_same_by_one_process_by_several_and_all_at_once(
     tmp_path, rows, tokenizer, shared
 ) -> None:
@@ -80,6 +81,7 @@ def test_examples_and_audit_are_the_same_by_one_process_by_several_and_all_at_on
     assert audit.count("truncated") > 100
 
 
+@pytest.mark.slow
 def test_the_error_is_that_of_the_first_row_that_has_one(tmp_path, rows, tokenizer, shared) -> None:
     messages = []
     for share in (True, False):

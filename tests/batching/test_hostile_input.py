@@ -118,6 +118,7 @@ def encoded(rows, audit, **fields):
     return list(Padded(**fields).encode(rows, ChatTemplate(), byte_level("chatml"), audit, "train"))
 
 
+@pytest.mark.slow
 def test_a_message_of_ten_megabytes_is_dropped_for_its_length_in_seconds(tmp_path) -> None:
     rows, audit = load(write(tmp_path / "rows.jsonl", {"instruction": "word " * 2_000_000, "output": "x"}), tmp_path)
     assert len(rows) == 21
@@ -129,6 +130,7 @@ def test_a_message_of_ten_megabytes_is_dropped_for_its_length_in_seconds(tmp_pat
     assert time.perf_counter() - started < 60  # hours, if it grew with the square of the length
 
 
+@pytest.mark.slow
 def test_a_conversation_of_ten_thousand_turns_survives(tmp_path) -> None:
     turns = [{"role": ["user", "assistant"][n % 2], "content": f"turn {n}"} for n in range(10_000)]
     (tmp_path / "rows.jsonl").write_text(json.dumps({"messages": turns}))

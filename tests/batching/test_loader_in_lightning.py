@@ -49,11 +49,6 @@ def fit(path, *, resume=None, every=None, stop=None, epochs=3, epoch_ends=False,
     return module.seen
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    torch.set_num_threads(1)
-
-
 def test_epochs_are_whole_and_differ(tmp_path):
     seen = fit(tmp_path)
     assert len(seen) == 18
@@ -62,6 +57,7 @@ def test_epochs_are_whole_and_differ(tmp_path):
     assert [batch for epoch, batch in seen if epoch == 0] != [batch for epoch, batch in seen if epoch == 1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", range(1, 18))
 def test_a_run_resumed_from_any_step_sees_the_batches_of_the_uninterrupted_one(tmp_path, step):
     whole = fit(tmp_path / "whole")

@@ -63,6 +63,7 @@ def test_spans_of_other_tokenizers_have_the_decoded_text(tokenizer, text):
     assert text_of(read(tokenizer, ids)) == whole
 
 
+@pytest.mark.slow
 @given(st.text(max_size=30))
 @settings(max_examples=200, deadline=None)
 def test_no_text_is_lost_and_every_id_is_in_one_span(text):

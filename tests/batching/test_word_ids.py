@@ -77,6 +77,7 @@ TOKENS = st.sampled_from(["<|end|>", "<|end|>>", "<s>", "don't", "we'll", " 12",
 PARTS = st.lists(PLAIN_TEXT | TOKENS, min_size=1, max_size=6) | st.lists(PLAIN_TEXT | TOKENS | ANY_TEXT, max_size=6)
 
 
+@pytest.mark.slow
 @given(st.lists(PARTS.map("".join), max_size=30))
 @settings(max_examples=150, deadline=None)
 def test_ids_are_the_tokenizer_s_own_whatever_the_texts(tokenizer, texts) -> None:
@@ -84,6 +85,7 @@ def test_ids_are_the_tokenizer_s_own_whatever_the_texts(tokenizer, texts) -> Non
     assert by_words == encode(tokenizer, texts)
 
 
+@pytest.mark.slow
 def test_ids_of_long_texts_are_the_tokenizer_s_own_and_few_are_encoded_whole(tokenizer, monkeypatch) -> None:
     monkeypatch.setattr(text_ids, "MANY_TEXTS", 1)
     whole = encode(tokenizer, TEXTS)

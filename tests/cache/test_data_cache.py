@@ -44,6 +44,7 @@ def test_the_second_time_nothing_is_built_and_the_data_is_the_same(load) -> None
         assert list(again.conversations[split]) == list(first.conversations[split])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("override", "rebuilt"),
     [
@@ -109,6 +110,7 @@ def test_a_damaged_table_is_built_again(load, lab, caplog) -> None:
     assert again.fingerprint == fingerprint
 
 
+@pytest.mark.slow
 def test_cache_list_and_clear(load, lab, capsys) -> None:
     load()
     capsys.readouterr()

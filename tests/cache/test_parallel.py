@@ -63,6 +63,7 @@ def test_little_work_starts_no_process(monkeypatch) -> None:
         assert len(list(map_in_order(PartAndProcess(), range(1000)))) == 1000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fails_at", [0, 7, 29])
 def test_an_error_is_raised_after_the_results_before_it_in_whatever_process_it_occurred(shared, fails_at) -> None:
     found = []
@@ -83,6 +84,7 @@ def test_an_error_in_reading_the_parts_is_raised_after_the_results_before_it(sha
     assert found == list(range(9))
 
 
+@pytest.mark.slow
 def test_the_parts_of_a_killed_worker_are_done_in_this_process(shared) -> None:
     found = []
     with worker_processes():
@@ -139,6 +141,7 @@ def start(tmp_path, count):
     return subprocess.Popen([sys.executable, str(program)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
+@pytest.mark.slow
 def test_a_main_program_that_cannot_be_imported_shares_its_work(tmp_path) -> None:
     with start(tmp_path, 400) as program:
         out, err = program.communicate(timeout=60)
@@ -146,6 +149,7 @@ def test_a_main_program_that_cannot_be_imported_shares_its_work(tmp_path) -> Non
     assert out.split()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_a_program_that_is_killed_leaves_no_worker_behind(tmp_path, number) -> None:
     with start(tmp_path, 100_000) as program:
@@ -210,6 +214,7 @@ def write_rows(tmp_path):
     return path
 
 
+@pytest.mark.slow
 def test_every_stage_gives_the_same_bytes_and_audit_in_one_process_and_in_several(
     tmp_path, shared, monkeypatch
 ) -> None:
@@ -224,6 +229,7 @@ def test_every_stage_gives_the_same_bytes_and_audit_in_one_process_and_in_severa
             assert (mine.path / name).read_bytes() == (theirs.path / name).read_bytes(), (mine.manifest["name"], name)
 
 
+@pytest.mark.slow
 def test_a_broken_row_gives_the_same_error_in_a_worker_as_in_this_process(tmp_path, shared, monkeypatch) -> None:
     path, errors = write_rows(tmp_path), []
     for number in (1, 2):

@@ -102,6 +102,7 @@ def wait_for(condition) -> None:
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 def test_two_processes_that_need_one_result_build_it_once(tmp_path) -> None:
     processes = [start(tmp_path, 0.5), start(tmp_path, 0.5)]
     for process in processes:

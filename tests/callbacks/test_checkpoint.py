@@ -15,6 +15,7 @@ OFTEN = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("monitor", "best"), [("val/chrf", max), ("val/loss", min)])
 def test_the_best_weights_follow_the_direction_of_the_monitored_value(train, monitor, best):
     record = train(*OFTEN, f"callbacks.checkpoint.monitor={monitor}")

@@ -8,7 +8,6 @@ from instruct_lab.callbacks.optimizer_modes import OptimizerModes
 from instruct_lab.optimizer import AdamW, ScheduleFreeAdamW
 
 pytest.importorskip("schedulefree")
-torch.set_num_threads(1)
 STEPS = 12
 INPUTS = torch.randn(STEPS, 3, generator=torch.Generator().manual_seed(3))
 

@@ -9,7 +9,6 @@ from instruct_lab import cli
 from instruct_lab.callbacks import WeightAverage
 from instruct_lab.errors import InstructLabError
 
-torch.set_num_threads(1)
 STEPS = 12
 GRADIENTS = torch.randn(STEPS, 2, generator=torch.Generator().manual_seed(3))
 
@@ -107,6 +106,7 @@ def test_training_is_the_same_to_the_last_bit(plain):
     assert all(torch.equal(a, b) for a, b in zip(module.course, plain.course, strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("writes_first", [True, False])
 @pytest.mark.parametrize("step", [3, 4, 7])  # right before a validation, at one, and between two
 @pytest.mark.parametrize("start", [0, 5])
@@ -162,6 +162,7 @@ def test_an_optimizer_that_averages_by_itself_is_refused():
         fit(Averaging(), [average()])
 
 
+@pytest.mark.slow
 def test_a_run_keeps_the_average_and_trains_as_without_it(lab, tiny, monkeypatch):
     quick = [
         "evaluation.before=false",

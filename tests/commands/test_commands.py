@@ -64,6 +64,7 @@ def test_show_names_the_origin_of_each_value(lab, capsys):
     assert shown["choices"]["data"] == "mine"
 
 
+@pytest.mark.slow
 def test_show_prints_yaml_that_is_the_config(lab, capsys):
     text = output(capsys, "show", "data=mine", "tuning.r=4")
     config = json.loads(output(capsys, "show", "--json", "data=mine", "tuning.r=4"))["config"]
@@ -82,6 +83,7 @@ def test_show_shows_a_config_that_is_wrong_too(capsys):
 # ---- check
 
 
+@pytest.mark.slow
 def test_check_imports_no_torch():
     command = [sys.executable, "-X", "importtime", "-m", "instruct_lab.cli", "check"]
     result = subprocess.run(command, capture_output=True, check=True)
@@ -96,12 +98,14 @@ def few_groups(monkeypatch):
     return few
 
 
+@pytest.mark.slow
 def test_check_all_counts_what_it_checked(capsys, few_groups):
     report = json.loads(output(capsys, "check", "--all", "--json"))
     assert report["errors"] == []
     assert report["checked"] == sum(len(options(group)) for group in few_groups)
 
 
+@pytest.mark.slow
 def test_a_broken_option_file_does_not_hide_the_others(lab, capsys, few_groups):
     (lab / "conf" / "data" / "broken.yaml").write_text("# broken: not YAML\na: [\n")
     assert cli.main(["check", "--all"]) == 2
@@ -119,6 +123,7 @@ def test_a_group_can_be_changed_by_adding_and_removing_named_entries():
     assert changed.experiment.callbacks["progress"].every_steps == 3
 
 
+@pytest.mark.slow
 def test_the_hash_of_a_config_leaves_out_what_is_not_science():
     plain = config_hash(check([]).resolved)
     same = ["runs_path=elsewhere", "cache_path=/x", "tracker=none", "name=other", "trainer=cpu"]
@@ -131,6 +136,7 @@ def test_the_hash_of_a_config_leaves_out_what_is_not_science():
 # ---- a lab
 
 
+@pytest.mark.slow
 def test_a_new_lab_is_found_listed_checked_and_trained(tmp_path, monkeypatch, capsys):
     lab = tmp_path / "my_lab"
     assert cli.main(["init", str(lab)]) == 0

@@ -33,6 +33,7 @@ def scores_of(groups, resamples=400):
     return RunScores(ExactMatch(), rows, groups_of_runs, resamples=resamples), groups_of_runs
 
 
+@pytest.mark.slow
 def test_a_thousand_null_pairs_differ_in_one_of_twenty():
     generator = np.random.default_rng(0)
     false = 0
@@ -45,6 +46,7 @@ def test_a_thousand_null_pairs_differ_in_one_of_twenty():
     assert 30 <= false <= 70
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("arms", "seeds"), [(8, 1), (3, 3)])
 def test_of_several_equal_configurations_one_differs_from_the_best_in_one_of_twenty_comparisons(arms, seeds):
     generator = np.random.default_rng(1)

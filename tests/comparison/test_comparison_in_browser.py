@@ -68,6 +68,7 @@ def drag(browser, x, y, to_x, to_y):
         browser.call("Input.dispatchMouseEvent", type=kind, x=at_x, y=at_y, **button)
 
 
+@pytest.mark.slow
 def test_everything_is_drawn_and_nothing_hostile_ran(browser):
     assert len(rows(browser)) == 50
     assert browser.run("document.title").startswith("50 runs of planted")
@@ -80,6 +81,7 @@ def test_everything_is_drawn_and_nothing_hostile_ran(browser):
         assert name in browser.run("document.body.innerText")
 
 
+@pytest.mark.slow
 def test_headings_sort_and_words_filter(browser):
     first = rows(browser)
     heading = '[...document.querySelectorAll("#runs th button")].find((one) => one.title === "optimizer.lr")'
@@ -102,6 +104,7 @@ def test_headings_sort_and_words_filter(browser):
     assert len(rows(browser)) == 50
 
 
+@pytest.mark.slow
 def test_every_control_redraws_its_chart(browser):
     assert redraws(browser, "curves", "curve-metric", "val/loss")
     assert redraws(browser, "curves", "curve-metric", "train/gradient_norm")
@@ -115,6 +118,7 @@ def test_every_control_redraws_its_chart(browser):
     assert redraws(browser, "parallel", "colour", "choice tuning")
 
 
+@pytest.mark.slow
 def test_a_smoothed_curve_lies_between_the_logged_values_which_are_drawn_faintly(browser):
     def series():
         found = 'echarts.getInstanceByDom(document.getElementById("curves")).getOption().series'
@@ -135,6 +139,7 @@ def test_a_smoothed_curve_lies_between_the_logged_values_which_are_drawn_faintly
     assert steps(smooth) < steps(logged) / 3
 
 
+@pytest.mark.slow
 def test_brushing_an_axis_keeps_the_runs_inside_the_range(browser):
     chart = 'echarts.getInstanceByDom(document.getElementById("parallel"))'
     browser.run('document.getElementById("parallel").scrollIntoView({ block: "center" })')
@@ -154,6 +159,7 @@ def test_brushing_an_axis_keeps_the_runs_inside_the_range(browser):
     browser.wait('document.getElementById("drawn").textContent.startsWith("50")')
 
 
+@pytest.mark.slow
 def test_predictions_of_two_runs_are_shown_side_by_side(browser):
     def shown():
         return browser.run('[...document.querySelectorAll(".example")].map((one) => one.textContent)')
@@ -176,6 +182,7 @@ def test_predictions_of_two_runs_are_shown_side_by_side(browser):
     assert browser.run("document.title").startswith("50 runs")
 
 
+@pytest.mark.slow
 def test_pointing_at_a_curve_names_the_nearest_runs(browser):
     browser.run('document.getElementById("curves").scrollIntoView({ block: "center" })')
     box = browser.run('(({ x, y }) => [x, y])(document.getElementById("curves").getBoundingClientRect())')
@@ -186,6 +193,7 @@ def test_pointing_at_a_curve_names_the_nearest_runs(browser):
     assert "more" in text
 
 
+@pytest.mark.slow
 def test_the_page_is_dark_if_the_user_prefers_it(path):
     with Browser(dark=True) as opened:
         opened.open(path)
@@ -195,6 +203,7 @@ def test_the_page_is_dark_if_the_user_prefers_it(path):
         assert opened.errors == []
 
 
+@pytest.mark.slow
 def test_two_runs_and_a_phone(tmp_path):
     planted_sweep.sweep(tmp_path, num_runs=2, num_steps=20, num_examples=5)
     names = [f"{planted_sweep.SWEEP}-{number:04d}" for number in range(2)]

@@ -28,6 +28,7 @@ def two_by_three(tmp_path):
     return grid(tmp_path, cells)
 
 
+@pytest.mark.slow
 def test_marginal_means_differences_and_importance(two_by_three):
     compared = compare(two_by_three)
     rank, rate = compared.effects
@@ -47,6 +48,7 @@ def test_marginal_means_differences_and_importance(two_by_three):
     assert any(title.startswith(f"Effect of optimizer.lr on {NAME}; importance 9") for title in titles)
 
 
+@pytest.mark.slow
 def test_without_scikit_learn_importance_is_left_out_with_a_hint(two_by_three, monkeypatch, capsys):
     monkeypatch.setattr("instruct_lab.comparison.effects.find_spec", lambda name: None)
     runs_path = two_by_three[0].path.parent.parent
@@ -64,6 +66,7 @@ def test_an_effect_over_other_choices_that_differ_is_marked_as_not_balanced(tmp_
     assert any("not balanced" in table.title for table in tables(compare(records)))
 
 
+@pytest.mark.slow
 def test_many_numbers_are_grouped_into_ranges(tmp_path):
     records = grid(tmp_path, [(4 + index % 2, 1e-4 * (1 + index), 0.02 * index, 1) for index in range(24)])
     rate = next(effect for effect in compare(records).effects if effect.key == "optimizer.lr")

@@ -355,6 +355,7 @@ TURNS = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.slow
 @given(columns=st.dictionaries(st.sampled_from(COLUMN_NAMES), JSON_VALUES | st.lists(TURNS, max_size=4)))
 @pytest.mark.parametrize("format", FORMATS, ids=lambda format: type(format).__name__)
 def test_a_row_is_a_conversation_or_a_broken_row_and_nothing_else(format, columns) -> None:

@@ -30,6 +30,7 @@ def test_the_options_are_all_here() -> None:
     assert {"none", "standard"} <= set(PREPROCESSING)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", [name for name in DATA if not name.startswith("local_")])
 def test_a_data_option_is_a_data_set_without_problems(option) -> None:
     data = build_option("data", option)
@@ -37,6 +38,7 @@ def test_a_data_option_is_a_data_set_without_problems(option) -> None:
     assert not list(data.problems())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", [name for name in DATA if name.startswith("local_")])
 def test_a_local_option_asks_for_a_path(option, tmp_path) -> None:
     config = OmegaConf.load(CONF / "data" / f"{option}.yaml")
@@ -60,6 +62,7 @@ def test_hub_options_are_pinned_to_a_commit(option) -> None:
     assert len(source.revision) == 40
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", PREPROCESSING)
 def test_a_preprocessing_option_is_built(option) -> None:
     assert isinstance(build_option("preprocessing", option), Preprocessing)

@@ -121,6 +121,7 @@ def test_nothing_of_a_text_is_lost(tmp_path_factory, text, most, many) -> None:
         assert texts(file, max_characters=len(document)) == [document]
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_file(tmp_path) -> None:
     file = tmp_path / "a.txt"
     file.write_text("word " * 1_000_000, encoding="utf-8")  # 5 MB in one line

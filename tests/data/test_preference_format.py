@@ -172,6 +172,7 @@ def test_the_columns_that_a_pair_needs() -> None:
     }
 
 
+@pytest.mark.slow
 def test_a_pair_of_10000_turns() -> None:
     opening = [PROMPT, answer("a")] * 5000 + [PROMPT]
     pair = Preference().conversation(row(chosen=[*opening, answer("c")], rejected=[*opening, answer("r")]))

@@ -194,6 +194,7 @@ def numbered(value, number):
     return json.loads(json.dumps(value).replace("Q1", f"Question {number}"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", HUB)
 def test_a_hub_option_maps_rows_of_its_documented_shape(option, monkeypatch, tmp_path) -> None:
     row, prompt, answer = HUB[option]
@@ -230,6 +231,7 @@ PACKAGED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", PACKAGED)
 def test_the_sizes_in_an_option_s_comment_are_those_of_its_packages(option, tmp_path) -> None:
     data = check([f"data={option}"]).or_refuse().experiment.data

@@ -108,6 +108,7 @@ def test_a_python_without_source_files_is_an_error(tmp_path, monkeypatch) -> Non
         read()
 
 
+@pytest.mark.slow
 def test_this_python_s_library_is_read_and_not_imported() -> None:
     loaded = set(sys.modules)
     found = read()

@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -25,6 +26,7 @@ CONVERSATIONS = st.builds(
 )
 
 
+@pytest.mark.slow
 @given(st.lists(CONVERSATIONS, max_size=8))
 @settings(max_examples=60, deadline=None)
 def test_conversations_read_equal_those_written(tmp_path_factory, conversations) -> None:

@@ -260,6 +260,7 @@ def test_an_id_used_again_in_a_later_turn() -> None:
     assert len(Messages().conversation(row(twice)).messages) == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("parallel", [False, True])
 def test_a_row_of_10000_calls_and_results(parallel) -> None:
     calls = [call(id_=f"c{index}" if index % 2 else None) for index in range(5000)]

@@ -27,6 +27,7 @@ def both(lab):
     (lab / "sums.jsonl").write_text("\n".join(map(json.dumps, rows)))
 
 
+@pytest.mark.slow
 def test_a_mixture_is_evaluated_source_by_source_before_during_and_after_training(both, train) -> None:
     record = train("data=both", "trainer.max_steps=3", "trainer.val_check_interval=2")
     metrics = json.loads((record / "summary.json").read_text())["metrics"]
@@ -46,6 +47,7 @@ def test_a_mixture_is_evaluated_source_by_source_before_during_and_after_trainin
     assert set(audit["facts"]["sources"]["train"]) == {"words", "sums"}
 
 
+@pytest.mark.slow
 def test_results_by_source_can_be_switched_off_and_on(both, train) -> None:
     record = train("data=both", "trainer.max_steps=1", "evaluation.by_source=false")
     assert not [name for name in json.loads((record / "summary.json").read_text())["metrics"] if "sums" in name]

@@ -21,6 +21,7 @@ def problems(*overrides):
     return {problem.key: str(problem) for problem in check(list(overrides)).problems}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", TRAINING)
 def test_every_method_declares_a_learning_rate_and_a_run_takes_it(option):
     checked = check([f"tuning={option}"])
@@ -87,6 +88,7 @@ def test_random_weights_have_a_rate_of_their_own_in_full_tuning():
 ENCODER = ["objective=masked", "metrics=masked", "template=contents"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("tuning", "longest"), [("lora", 512), ("prompt_tuning", 492)])
 def test_examples_are_limited_to_the_positions_of_the_model(tuning, longest):
     checked = check(["model=small_encoder", f"tuning={tuning}", *ENCODER])
@@ -109,6 +111,7 @@ def test_a_method_without_a_rate_needs_one(monkeypatch):
     assert not problems("tuning=full", "optimizer.lr=1e-5")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", TRAINING)
 @pytest.mark.parametrize("field", ["extra_tokens", "extra_special_tokens"])
 def test_new_tokens_are_refused_if_the_method_does_not_train_them(option, field):
@@ -125,6 +128,7 @@ def test_data_has_to_give_what_the_objective_needs():
     assert "objective" not in problems("objective=causal")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", [option.name for option in options("objective")])
 def test_objectives_of_pairs_need_pairs(option):
     objective = component_of("objective", option)
@@ -133,6 +137,7 @@ def test_objectives_of_pairs_need_pairs(option):
     assert Supervised.needs <= objective.needs or "answers" not in objective.needs
 
 
+@pytest.mark.slow
 def test_refusals_load_no_torch():
     code = (
         "import sys; from instruct_lab.experiment.check import check; "

@@ -30,6 +30,7 @@ def extended(lab):
     return lab
 
 
+@pytest.mark.slow
 def test_a_run_trains_with_all_three(extended, capsys):
     assert cli.main(["train", "data=mine", *ADDED, *SMALL]) == 2
     assert "my_methods.py" in capsys.readouterr().err
@@ -47,6 +48,7 @@ def test_a_run_trains_with_all_three(extended, capsys):
     assert cli.main(["generate", record.name, "Turn around number 3"]) == 2
 
 
+@pytest.mark.slow
 def test_the_command_line_knows_them_at_once(extended, capsys):
     (extended / "lab.yaml").write_text("python: true\n")
     assert cli.main(["list", "tuning"]) == 0

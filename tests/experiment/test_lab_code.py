@@ -35,6 +35,7 @@ def option(lab, request):
     return module
 
 
+@pytest.mark.slow
 def test_without_permission_nothing_of_it_runs(lab, option, capsys):
     (problem,) = check(["data=mine", "tuning=mine"]).problems
     assert problem.key == "tuning._target_"
@@ -56,6 +57,7 @@ def test_the_lab_allows_it_by_a_file(lab, option):
     assert check(["data=mine", "tuning=mine", "tuning.strenght=2"]).problems[0].suggestion == "strength"
 
 
+@pytest.mark.slow
 def test_the_command_line_allows_it_for_one_command(lab, option, capsys):
     assert cli.main(["check", "data=mine", "tuning=mine", "--allow-lab-code"]) == 0
     assert cli.main(["check", "data=mine", "tuning=mine"]) == 2
@@ -72,6 +74,7 @@ def test_processes_inherit_the_permission(monkeypatch):
     assert lab_code.inherited() == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "key", "suggestion"),
     [
@@ -89,6 +92,7 @@ def test_a_mistake_in_lab_yaml_allows_nothing(lab, option, text, key, suggestion
     assert not (lab / "it_ran").exists()
 
 
+@pytest.mark.slow
 def test_code_that_cannot_be_imported_is_a_problem_with_its_line(lab, option):
     (lab / "lab.yaml").write_text("python: true\n")
     path = lab / f"{option}.py"

@@ -71,7 +71,6 @@ def loaded(family, tuning, head, cache):
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory):
-    torch.set_num_threads(1)
     return tmp_path_factory.mktemp("cache")
 
 
@@ -181,6 +180,7 @@ def test_the_matrix_is_whole():
     assert len(COMBINATIONS) == len(FAMILIES) * axes[0] * axes[1] * axes[2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("combination", TRAINING, ids=name_of)
 def test_a_combination_that_claims_to_train_trains(combination, cache, tmp_path):
     trial = Trial(combination, cache)
@@ -217,6 +217,7 @@ def test_a_combination_that_trains_nothing_answers(combination, cache):
     assert len(trial.answers(trial.model, ROWS[:2])) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("combination", REFUSED, ids=name_of)
 def test_a_combination_that_is_refused_fails_or_makes_no_sense(combination, cache, tmp_path):
     try:

@@ -85,6 +85,7 @@ MISTAKES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("overrides", "key", "suggestion"), MISTAKES, ids=[" ".join(m[0]) for m in MISTAKES])
 def test_a_planted_mistake_is_refused_with_its_key(overrides, key, suggestion):
     problems = check(overrides).problems
@@ -120,6 +121,7 @@ FILES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("old", "new", "key"), FILES.values(), ids=FILES)
 def test_a_mistake_in_an_option_file_is_refused_with_its_key(lab, old, new, key):
     path = lab / "conf" / "data" / "mine.yaml"

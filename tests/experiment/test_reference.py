@@ -14,6 +14,7 @@ def described(capsys, *arguments):
     return json.loads(capsys.readouterr().out)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("group", GROUPS)
 def test_an_option_of_every_group_is_described(group):
     option = options(group)[-1]
@@ -25,6 +26,7 @@ def test_an_option_of_every_group_is_described(group):
         assert component["docstring"]
 
 
+@pytest.mark.slow
 def test_a_field_is_described_with_type_bounds_default_and_comment(capsys):
     (lora,) = described(capsys, "tuning", "lora")["components"]
     fields = {field["name"]: field for field in lora["fields"]}
@@ -36,6 +38,7 @@ def test_a_field_is_described_with_type_bounds_default_and_comment(capsys):
     assert "Hu et al., 2021" in lora["docstring"]
 
 
+@pytest.mark.slow
 def test_what_the_option_sets_stands_beside_the_default(capsys):
     text = cli.main(["list", "tuning", "qlora"]) or capsys.readouterr().out
     assert "tuning: instruct_lab.tuning.LoRA" in text
@@ -52,6 +55,7 @@ def test_a_class_of_another_library_is_described_by_its_signature(capsys):
     assert stopping["docstring"].startswith("Monitor a metric")
 
 
+@pytest.mark.slow
 def test_what_an_option_works_with_follows_the_rules(capsys):
     works = described(capsys, "objective", "reward")["works_with"]
     assert works["families"] == ["decoder", "encoder"]
@@ -66,6 +70,7 @@ def test_a_misspelt_option_names_the_nearest(capsys):
     assert "choose lora" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_show_all_shows_what_nothing_sets(capsys):
     assert cli.main(["show", "--all", "--json", "tuning.r=4"]) == 0
     shown = json.loads(capsys.readouterr().out)

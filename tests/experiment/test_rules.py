@@ -37,6 +37,7 @@ def test_a_rule_is_applied_only_if_its_components_were_built():
     assert list(apply(compares, {"tuning": object(), "seed": 1})) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("key", "direction"),
     [
@@ -75,6 +76,7 @@ def warned(monkeypatch):
     monkeypatch.setattr(rules, "SETTING_RULES", (*rules.SETTING_RULES, warns))
 
 
+@pytest.mark.slow
 def test_a_warning_is_printed_and_refuses_nothing(warned, lab, tiny, capsys):
     line = "warning: tuning = 'LoRA': for a test.\n"
     assert cli.main(["check"]) == 0

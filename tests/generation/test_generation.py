@@ -57,6 +57,7 @@ def one_by_one(model, prompts, max_new_tokens, stops):
     return answers
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [1, 4, 64])
 @pytest.mark.parametrize("pad", [258, 256, None], ids=["pad ends a turn", "pad of its own", "no pad"])
 def test_ragged_batch_gives_the_tokens_of_each_prompt_alone(model, batch_size, pad):
@@ -73,6 +74,7 @@ GPT2 = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 96, "initializer
 SLIDING = {"head_dim": 8, "sliding_window": 6, "layer_types": ["sliding_attention", "full_attention"]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("architecture", "settings"),
     [

@@ -160,6 +160,7 @@ def test_a_terminal_without_unicode(look, lab):
 # ---- cuts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("policy", "part"), [("truncate_prompt", "user"), ("truncate_response", "assistant")])
 def test_the_position_of_a_cut_is_shown(look, lab, policy, part):
     long = " ".join(f"word{n}" for n in range(20))
@@ -239,6 +240,7 @@ def test_a_row_that_preprocessing_dropped_is_shown_as_the_audit_sampled_it(look,
     assert "same conversation" in rows[0]["dropped"]
 
 
+@pytest.mark.slow
 def test_as_many_rows_of_a_reason_are_shown_as_asked_for(look, lab):
     long = " ".join(f"word{n}" for n in range(20))
     write_rows(lab, ("go", "yes"), *((f"row {n} {long}", "yes") for n in range(7)))
@@ -298,6 +300,7 @@ def test_a_page_that_cannot_be_written_is_refused(look, lab):
 # ---- bad input
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -349,6 +352,7 @@ def test_spans_that_became_sentinels_are_what_the_decoder_writes(look):
     assert row["further"]["decoder writes"].startswith("<extra_id_0>")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", [["model=tiny_random"], ["model=tiny_encoder_decoder", "template=contents"]])
 def test_the_rejected_answer_of_a_pair_is_shown(lab, look, model, tmp_path):
     option = (lab / "conf" / "data" / "mine.yaml").read_text(encoding="utf-8").replace("Alpaca", "Preference")

@@ -52,6 +52,7 @@ def _gather(rank: int, address: str, results) -> None:
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_processes_have_the_rows_of_both(tmp_path):
     context = multiprocessing.get_context("spawn")
     results = context.Queue()

@@ -108,6 +108,7 @@ def test_too_few_samples_and_rows_without_tests_are_refused():
         PassAtK(allow_execution=True).statistics(BODY, ("reference",))
 
 
+@pytest.mark.slow
 def test_the_limits_are_those_of_the_config():
     assert not passes("    import time; time.sleep(1)\n" + BODY, timeout_s=0.5)
     assert passes("    y = bytearray(200 << 20)\n" + BODY)

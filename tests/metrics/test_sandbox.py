@@ -47,6 +47,7 @@ def test_leaving_early_with_status_0_is_not_an_end(program):
     assert not finished(program + "\nassert False")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("program", ["while True: pass", "import time; time.sleep(99)", "input()\nwhile True: pass"])
 def test_an_endless_program_is_killed_when_its_time_is_over(program):
     started = time.monotonic()
@@ -137,6 +138,7 @@ ATTEMPTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attempt", ATTEMPTS)
 @pytest.mark.parametrize("layer", ["audit", pytest.param("landlock", marks=needs("landlock"))])
 def test_each_single_layer_keeps_a_program_from_files_outside(layer, attempt, tmp_path):
@@ -160,6 +162,7 @@ def test_without_layers_processes_start():
     assert finished(DIRECT_SPAWN, ())
 
 
+@pytest.mark.slow
 def test_processes_that_a_program_started_are_killed_with_it(tmp_path):
     seen = tmp_path / "alive"
     program = (

@@ -40,6 +40,7 @@ def test_a_text_as_long_as_the_table_runs_and_a_longer_one_does_not(tmp_path):
         model(input_ids=torch.ones(1, longest + 1, dtype=torch.long))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", sorted(WITH_BIASES | WITHOUT_BIASES))
 def test_known_architectures_have_the_biases_and_tables_that_are_declared(architecture):
     few = dict.fromkeys(("num_hidden_layers", "encoder_layers", "decoder_layers", "num_layers", "n_layer"), 2)
@@ -98,6 +99,7 @@ def test_declared_facts_hold_until_files_tell_otherwise(folder, tmp_path):
     assert downloaded.facts(tmp_path).hidden_size == 32
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", [option.name for option in options("model") if not option.name.startswith("local")])
 def test_every_option_knows_its_model_before_it_is_downloaded(option, tmp_path):
     facts = component_of("model", option).facts(tmp_path / "empty")
@@ -105,6 +107,7 @@ def test_every_option_knows_its_model_before_it_is_downloaded(option, tmp_path):
     assert facts.has_biases is not None
 
 
+@pytest.mark.slow
 def test_the_default_model_is_known_without_a_heavy_library(tmp_path):
     code = (
         "import sys, pathlib; from instruct_lab.experiment.matrix import component_of; "

@@ -267,6 +267,7 @@ def test_an_allowed_pickle_may_hold_tensors_alone(architecture, kind, tmp_path):
     assert (tmp_path / "ran").exists(), "the attack works where pickles are simply read"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("architecture", "kind"), KINDS)
 def test_code_that_comes_with_the_weights_runs_only_where_it_is_trusted(architecture, kind, tmp_path, monkeypatch):
     import transformers.dynamic_module_utils

@@ -69,6 +69,7 @@ def test_source_and_target_are_cut_each_by_its_own_model_and_a_step_trains(folde
     assert (own.decoder_start_token_id, own.bad_words_ids) == (tokenizer.pad_token_id, [[tokenizer.pad_token_id]])
 
 
+@pytest.mark.slow
 def test_without_sentencepiece_it_is_refused_by_the_package_s_name(folder, tmp_path):
     code = (
         "import sys, pathlib; sys.modules['sentencepiece'] = None\n"  # as where it is not installed

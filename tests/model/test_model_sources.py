@@ -250,6 +250,7 @@ class _FakeHub(BaseHTTPRequestHandler):
         pass
 
 
+@pytest.mark.slow
 def test_hub_errors_have_different_messages(tmp_path):
     server = HTTPServer(("127.0.0.1", 0), _FakeHub)
     threading.Thread(target=server.serve_forever, daemon=True).start()

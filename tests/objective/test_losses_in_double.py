@@ -218,6 +218,7 @@ def test_masked_reads_labels_in_their_own_places():
     assert loss.counts.tolist() == (labels != IGNORED).sum(dim=1).tolist()
 
 
+@pytest.mark.slow
 def test_denoising_is_the_cross_entropy_of_what_is_restored():
     model = t5()
     batch = batch_for(model)

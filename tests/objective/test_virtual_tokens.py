@@ -33,6 +33,7 @@ def padded(rows, value):
     return torch.tensor([row + [value] * (max(map(len, rows)) - len(row)) for row in rows])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", MODELS)
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: type(method).__name__)
 def test_logits_equal_those_of_single_texts(method, option, tmp_path):

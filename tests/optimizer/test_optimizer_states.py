@@ -8,7 +8,6 @@ import torch
 from instruct_lab.lr_scheduler import Cosine
 from instruct_lab.optimizer import Adafactor, AdamW, GaLore, Lion, Muon, QuantizedAdamW, ScheduleFreeAdamW
 
-torch.set_num_threads(1)
 SETTINGS = {
     "adamw": AdamW(lr=0.01, weight_decay=0.1),
     "adamw_unfused": AdamW(lr=0.01, weight_decay=0.1, fused=False),

@@ -9,7 +9,6 @@ import torch
 
 from instruct_lab.optimizer import Adafactor, AdamW, GaLore, Lion, Muon, QuantizedAdamW, ScheduleFreeAdamW
 
-torch.set_num_threads(1)
 SHAPE = (5, 3)
 GRADIENTS = [np.random.default_rng(step).normal(size=SHAPE) for step in range(4)]
 START = np.random.default_rng(99).normal(size=SHAPE)

@@ -151,6 +151,7 @@ def test_every_reason_and_fact_can_be_searched_for():
     assert [a["id"] for a in read.tags("input")] == ["search"]
 
 
+@pytest.mark.slow
 def test_a_large_audit_stays_below_a_megabyte_and_the_page_says_what_it_leaves_out():
     audit = Audit()
     for stage in range(60):
@@ -281,6 +282,7 @@ def test_numbers_are_short():
     assert shown == ["1,234,567", "0.1235", "–", "yes", "text"]
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 @pytest.mark.skipif(chromium() is None, reason=MISSING)
 def test_the_page_opens_in_a_browser_and_its_search_hides_what_does_not_match(tmp_path):

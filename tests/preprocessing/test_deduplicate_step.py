@@ -174,6 +174,7 @@ def test_the_largest_clusters_are_kept_while_they_grow() -> None:
     assert largest.descending() == [(4, "text 1"), (3, "text 3")]
 
 
+@pytest.mark.slow
 def test_another_process_with_another_hash_seed_drops_the_same_rows() -> None:
     code = (
         "from instruct_lab.data import *; from instruct_lab.preprocessing.base import Context;"

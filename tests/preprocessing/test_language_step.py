@@ -123,6 +123,7 @@ def test_splits_default_to_training_only():
     assert Language(conversation=["en"], splits=["test"]).splits == ["test"]
 
 
+@pytest.mark.slow
 @settings(max_examples=50)
 @given(st.text(alphabet=st.characters()), st.text())
 def test_no_text_raises_and_none_is_lost(prompt, answer):

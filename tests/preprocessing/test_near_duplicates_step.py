@@ -193,6 +193,7 @@ def test_another_seed_makes_other_candidates() -> None:
     assert compared[0] != compared[1]
 
 
+@pytest.mark.slow
 def test_another_process_with_another_hash_seed_drops_the_same_rows() -> None:
     code = (
         "import random; from instruct_lab.data import *; from instruct_lab.preprocessing.base import Context;"

@@ -126,6 +126,7 @@ def preset(name, *overrides):
     return check([f"preprocessing={name}", *overrides]).or_refuse().experiment.preprocessing
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["none", "standard", "strict", "classic_nlp"])
 def test_a_preset_is_built_and_a_step_can_be_added_switched_off_and_moved(name) -> None:
     steps = preset(name).active_steps

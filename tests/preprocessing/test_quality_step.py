@@ -150,6 +150,7 @@ def test_no_text_raises_and_none_is_lost(prompt, answer):
     assert len(found) + sum(counts.values()) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unit", ["a", "...", ".", "\n", " ", "- x\n", "你", "{", "\"!'", '. "', "\u0301"])
 def test_long_texts_take_time_by_their_length(unit):
     text = (unit * (1_000_000 // len(unit.encode()))) + "x"
@@ -159,5 +160,6 @@ def test_long_texts_take_time_by_their_length(unit):
         assert time.perf_counter() - started < 10, fields
 
 
+@pytest.mark.slow
 def test_ten_megabytes_survive():
     run(everything(), talk(PROSE * 100_000), talk("你好。" * 1_100_000))

@@ -160,6 +160,7 @@ LONG = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LONG)
 def test_long_texts_take_time_by_their_length(name):
     step = Repetition(**{bound: 150 if bound == "max_character_run" else 1.0 for bound in REPEATED})
@@ -168,6 +169,7 @@ def test_long_texts_take_time_by_their_length(name):
     assert time.perf_counter() - started < 20
 
 
+@pytest.mark.slow
 def test_ten_megabytes_survive():
     step = Repetition(max_top_2gram=0.3, max_duplicate_10gram=0.3)
     assert run(step, talk(PROSE * 95_000))[0] == []

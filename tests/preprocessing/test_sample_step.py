@@ -146,6 +146,7 @@ class Rows:
         return (row(number, source=str(number % 3)) for number in range(self.count))
 
 
+@pytest.mark.slow
 def test_a_few_bytes_are_held_for_each_row():
     list(Sample(by="source", share=0.1).apply(Rows(10), Context(stage="s", audit=Audit())))  # imports
     tracemalloc.start()

@@ -236,6 +236,7 @@ def test_normal_text_is_unchanged(text) -> None:
 # ---- segment
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fields", "text", "expected"),
     [
@@ -258,6 +259,7 @@ def test_segment(fields, text, expected, tmp_path) -> None:
         assert found == expected
 
 
+@pytest.mark.slow
 def test_segment_cuts_chinese_words_and_the_roles_it_names(tmp_path) -> None:
     step = SegmentWords(method="jieba", of_roles=["assistant"])
     found, _ = run(step, talk(("user", "我喜欢翻译"), ("assistant", "我喜欢翻译")), cache_path=tmp_path)

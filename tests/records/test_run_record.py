@@ -42,6 +42,7 @@ def test_a_new_record_says_what_the_run_is(record, tmp_path):
     assert opened.read_metrics() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "value",
     [
@@ -73,6 +74,7 @@ def _create_many(runs_path: str, count: int, results) -> None:
     results.put([str(module.new_folder(Path(runs_path) / "study")) for _ in range(count)])
 
 
+@pytest.mark.slow
 def test_records_created_at_once_never_share_a_folder(tmp_path):
     context = multiprocessing.get_context("fork")
     results = context.Queue()
@@ -303,6 +305,7 @@ while True:
 """
 
 
+@pytest.mark.slow
 def test_a_record_stays_readable_after_a_kill_at_any_moment(record):
     draw = random.Random(0)
     for _ in range(6):

@@ -31,6 +31,7 @@ def settings(launcher):
     }[launcher]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["processes", "ray", "slurm"])
 def test_two_trials_give_the_same_as_in_one_process(lab, tiny, expected, launcher):
     if launcher != "processes":
@@ -48,6 +49,7 @@ def test_two_trials_give_the_same_as_in_one_process(lab, tiny, expected, launche
                 assert line["train/loss"] == pytest.approx(wanted_line["train/loss"], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_only_the_trial_of_a_worker_that_dies_fails(lab, tiny):
     (lab / "lab.yaml").write_text("python: true\n")
     (lab / "dying.py").write_text(
@@ -76,6 +78,7 @@ def test_only_the_trial_of_a_worker_that_dies_fails(lab, tiny):
     assert [runs[number]["status"] for number in ("0001", "0002")] == ["finished", "finished"]
 
 
+@pytest.mark.slow
 def test_the_workers_of_a_killed_sweep_end_and_it_can_be_resumed(lab, tiny):
     arguments = [*tiny, *SHORT, "tuning.r=2,4,8,16", *settings("processes"), "callbacks.checkpoint.every_steps=1"]
     process = subprocess.Popen(command("train", "-m", *arguments), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

@@ -14,6 +14,7 @@ def problems(capsys, *overrides):
     return {problem["key"]: problem["reason"] for problem in json.loads(capsys.readouterr().out)["errors"]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("overrides", "key", "reason"),
     [
@@ -76,6 +77,7 @@ def test_a_study_whose_choices_are_all_fixed_is_one_run(lab, tiny):
     assert not list(lab.glob("runs/*/*/sweep.json"))
 
 
+@pytest.mark.slow
 def test_the_config_of_a_run_has_no_sweep_settings():
     composition = compose(["sweep.seeds=3", "hydra/sweeper=tpe", "pruner=median"])
     assert "sweep" not in composition.config

@@ -31,6 +31,7 @@ def test_a_study_has_a_question(ranks):
     assert study.fields == {"Command": "instruct-lab train experiments=ranks", "Cost": "a few seconds."}
 
 
+@pytest.mark.slow
 def test_the_report_of_a_sweep_and_of_one_run(ranks, tiny, capsys):
     assert cli.main(["report", "ranks"]) == 2
     assert "run it: instruct-lab train experiments=ranks" in capsys.readouterr().err
@@ -52,6 +53,7 @@ def test_an_unknown_study_is_refused_with_the_nearest(ranks, capsys):
     assert "ranks" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("header", ["", "# @package _global_\n"])
 def test_a_study_needs_no_package_header(ranks, tiny, header):
     (ranks / "experiments" / "plain.yaml").write_text(f"{header}# plain: is it?\ntuning:\n  r: 3\n")

@@ -16,6 +16,7 @@ def best_of(runs):
     return min(finished, key=lambda run: run["lines"][-1]["val/loss"])["sweep"]["values"]
 
 
+@pytest.mark.slow
 def test_the_grid_tries_every_point_once(planted):
     runs = planted(*GRID)
     assert len(runs) == 30
@@ -23,6 +24,7 @@ def test_the_grid_tries_every_point_once(planted):
     assert best_of(runs) == BEST
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pruner", ["successive_halving", "hyperband", "median"])
 def test_a_pruner_finds_the_best_point_of_the_grid_in_fewer_steps(planted, pruner):
     settings = {
@@ -40,6 +42,7 @@ def test_a_pruner_finds_the_best_point_of_the_grid_in_fewer_steps(planted, prune
     assert share <= {"successive_halving": 0.4, "hyperband": 0.75, "median": 0.75}[pruner]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["random", "tpe", "cmaes", "gaussian_process"])
 def test_a_sampler_is_reproducible_and_comes_near_the_best(planted, sampler):
     space = ["tuning.r=tag(log, int(interval(2, 64)))", "optimizer.lr=tag(log, interval(1e-4, 1e-2))"]
@@ -53,6 +56,7 @@ def test_a_sampler_is_reproducible_and_comes_near_the_best(planted, sampler):
     assert min(losses) < 1.35
 
 
+@pytest.mark.slow
 def test_several_metrics_give_a_front(planted):
     metrics = "sweep.metric=[val/loss,trained_parameters]"
     runs = planted(*GRID, "hydra/sweeper=nsga2", "hydra.sweeper.population=6", "sweep.num_points=18", metrics)
@@ -60,6 +64,7 @@ def test_several_metrics_give_a_front(planted):
     assert {run["status"] for run in runs} == {"finished"}
 
 
+@pytest.mark.slow
 def test_conditions_reach_the_trials(planted):
     space = 'sweep.space={tuning: "lora,rslora", tuning.alpha: {values: "1.0,2.0", when: "tuning=lora"}}'
     runs = planted(space)
@@ -70,6 +75,7 @@ def test_conditions_reach_the_trials(planted):
     ]
 
 
+@pytest.mark.slow
 def test_seeds_are_runs_of_each_point(planted):
     runs = planted("tuning.r=4,16", "sweep.seeds=3", "seed=5")
     found = [(run["sweep"]["values"]["tuning.r"], run["sweep"]["seed"]) for run in runs]
@@ -77,6 +83,7 @@ def test_seeds_are_runs_of_each_point(planted):
     assert [run["id"].rpartition("-")[2] for run in runs] == ["s0", "s1", "s2"] * 2
 
 
+@pytest.mark.slow
 def test_a_pruned_point_makes_no_further_seeds(planted):
     runs = planted(*GRID[:1], "sweep.seeds=2", "pruner=successive_halving", "sweep.pruner.first_steps=2")
     by_point = {}

@@ -36,6 +36,7 @@ def compose_with_hydra(overrides):
         return hydra.compose(PRIMARY, overrides=applied, return_hydra_config=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_a_config_is_what_hydra_composes(lab, name):
     expected, files = compose_with_hydra(CASES[name]), SharedFiles()
@@ -52,6 +53,7 @@ def test_a_config_is_what_hydra_composes(lab, name):
         }
 
 
+@pytest.mark.slow
 def test_points_share_the_composed_files_and_nothing_else(lab, monkeypatch):
     composed, of_hydra = [], hydra.compose
     monkeypatch.setattr(hydra, "compose", lambda *a, **k: (composed.append(k["overrides"]), of_hydra(*a, **k))[1])

@@ -50,6 +50,7 @@ def values_of(lab, runs):
     return metrics
 
 
+@pytest.mark.slow
 def test_a_sweep_killed_three_times_ends_as_an_undisturbed_one(lab, tiny):
     space = ["tuning.r=2,4,8", "optimizer.lr=1e-4,1e-3,3e-3,1e-2"]
     arguments = [*tiny, *SHORT, *space, "callbacks.checkpoint.every_steps=1"]
@@ -93,6 +94,7 @@ def ended(lab):
     return sum(run["status"] == "finished" for run in sweep_runs(lab)) if list(lab.glob("runs/*/*/sweep.json")) else 0
 
 
+@pytest.mark.slow
 def test_three_failing_trials_are_reported_and_the_others_finish(lab, tiny, capsys):
     (lab / "broken.jsonl").write_text('{"instruction": "a", "input": "", "output": "b"}\n' + "not json\n" * 50)
     (lab / "lab.yaml").write_text("python: true\n")
@@ -131,6 +133,7 @@ def test_three_failing_trials_are_reported_and_the_others_finish(lab, tiny, caps
     assert "simulated: no memory is left" in shown.err
 
 
+@pytest.mark.slow
 def test_a_refused_point_is_recorded_as_failed_if_the_settings_say_so(lab, tiny):
     arguments = [*tiny, *SHORT, "tuning.r=4,0"]
     assert cli.main(["train", "-m", *arguments]) == 2
@@ -141,6 +144,7 @@ def test_a_refused_point_is_recorded_as_failed_if_the_settings_say_so(lab, tiny)
     assert failed["exception"]["type"] == "ConfigError"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tuning", ["lora", "full", "pissa", "prompt_tuning", "dora", "ia3"])
 def test_a_trial_in_a_shared_process_equals_the_same_run_in_its_own_process(lab, tiny, tuning):
     arguments = [*tiny, *SHORT, f"tuning={tuning}", "metrics=[perplexity,text]"]
@@ -155,6 +159,7 @@ def test_a_trial_in_a_shared_process_equals_the_same_run_in_its_own_process(lab,
         assert json.loads((path / "summary.json").read_text())["metrics"] == values_of(lab, [trial])[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", ["lora", "full", "failing"])
 def test_a_trial_leaves_nothing_in_memory(lab, tiny, monkeypatch, first):
     alive, left = weakref.WeakSet(), []
@@ -179,6 +184,7 @@ def test_a_trial_leaves_nothing_in_memory(lab, tiny, monkeypatch, first):
     assert set(left) == {0}
 
 
+@pytest.mark.slow
 def test_a_planned_trial_is_composed_once(lab, tiny, monkeypatch):
     composed = []
     compose = check_module.compose
@@ -190,6 +196,7 @@ def test_a_planned_trial_is_composed_once(lab, tiny, monkeypatch):
     assert [run["status"] for run in sweep_runs(lab)] == ["finished", "finished"]
 
 
+@pytest.mark.slow
 def test_pruned_runs_keep_their_records(lab, tiny):
     validated = ["trainer.val_check_interval=1", "trainer.max_steps=6", "pruner=median", "sweep.pruner.first_trials=1"]
     assert cli.main(["train", "-m", *tiny, *SHORT, *validated, "optimizer.lr=1e-2,1e-6,3e-7"]) == 0
@@ -200,6 +207,7 @@ def test_pruned_runs_keep_their_records(lab, tiny):
         assert next(lab.glob(f"runs/*/{run['id']}/log.txt")).read_text().count("pruner stopped the run") == 1
 
 
+@pytest.mark.slow
 def test_a_sweep_is_resumed_only_with_the_config_it_started_with(lab, tiny, capsys):
     assert cli.main(["train", "-m", *tiny, *SHORT, "tuning.r=2,4"]) == 0
     option = lab / "conf" / "data" / "mine.yaml"
@@ -208,6 +216,7 @@ def test_a_sweep_is_resumed_only_with_the_config_it_started_with(lab, tiny, caps
     assert "has changed since the sweep started" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_watch_shows_the_table_of_a_sweep(lab, tiny, capsys):
     assert cli.main(["watch"]) == 2
     assert cli.main(["train", "-m", *tiny, *SHORT, "tuning.r=2,4", "sweep.metric=[val/loss,seconds]"]) == 0
@@ -218,6 +227,7 @@ def test_watch_shows_the_table_of_a_sweep(lab, tiny, capsys):
     assert "tuning.r" in shown
 
 
+@pytest.mark.slow
 def test_a_sweep_says_how_its_runs_are_compared(lab, tiny, capsys):
     assert cli.main(["train", "-m", *tiny, *SHORT, "tuning.r=2,4"]) == 0
     command = capsys.readouterr().out.rpartition("compare its runs: instruct-lab ")[2].split()

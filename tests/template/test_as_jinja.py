@@ -12,6 +12,7 @@ CONVERSATIONS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", ["alpaca", "plain", "chatml"])
 @pytest.mark.parametrize("turns", CONVERSATIONS)
 def test_the_jinja_text_renders_what_the_template_renders(option, turns):

@@ -61,6 +61,7 @@ def test_a_template_that_may_change_a_content_is_not(name) -> None:
     assert not copies_contents(CHANGING[name])
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.tuples(st.sampled_from(["user", "assistant", "system"]), st.text(max_size=12)), min_size=1, max_size=4)
 )

@@ -56,6 +56,7 @@ def runs_of_mlflow(runs_path):
     return client.search_runs(experiments)
 
 
+@pytest.mark.slow
 def test_all_trackers_at_once_receive_the_same_values(lab):
     chosen = ",".join(["wandb", *LOCAL])
     assert cli.main(["train", *SMALL, f"tracker=[{chosen}]", "tracker.wandb.log_artifacts=all"]) == 0
@@ -117,6 +118,7 @@ def hparams_of(folder):
     return tags
 
 
+@pytest.mark.slow
 def test_a_sweep_is_the_group_of_its_runs_in_every_tracker_that_knows_groups(lab):
     chosen = ",".join(["wandb", *LOCAL])
     varied = ["-m", "tuning.r=2,4", "sweep.metric=test/perplexity"]
@@ -138,6 +140,7 @@ def test_a_sweep_is_the_group_of_its_runs_in_every_tracker_that_knows_groups(lab
             assert run["run_group"] == sweep
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at", ["init", "log_metrics", "log_table", "finalize"])
 def test_a_failing_logger_ends_no_run(lab, at, capsys):
     fake_loggers.CALLS.clear()

@@ -270,6 +270,7 @@ print(len(heard))
 """
 
 
+@pytest.mark.slow
 def test_a_live_run_asks_no_server_whatever_the_environment_names(runs_path):
     hub = {
         "TRACKIO_SPACE_ID": "someone/space",
@@ -300,6 +301,7 @@ sys.exit(code)
 """
 
 
+@pytest.mark.slow
 def test_the_page_is_served_only_to_this_machine_and_makes_no_requests(runs_path, tmp_path):
     record = recorded(runs_path)
     with socket.socket() as free:

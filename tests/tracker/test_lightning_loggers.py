@@ -154,6 +154,7 @@ def test_mlflow_receives_settings_tags_and_tables_without_mlflow(record):
     assert [arguments["run_id"] for (arguments,) in fake_loggers.calls("init")] == [None, "new"]
 
 
+@pytest.mark.slow
 def test_mlflow_keeps_all_in_one_sqlite_file(record):
     pytest.importorskip("mlflow", reason="MLflow is not installed")
     tracker = lightning("MLFlowLogger", **MLFLOW)

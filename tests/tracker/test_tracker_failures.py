@@ -118,6 +118,7 @@ def test_a_failure_is_logged_once_and_other_trackers_continue(record, caplog, ki
     assert len(fake_loggers.CALLS) - before >= 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [ours, lightnings])
 def test_a_tracker_that_hangs_while_closing_is_left_behind(record, caplog, kind, monkeypatch):
     monkeypatch.setattr(base, "FINISH_SECONDS", 0.3)
@@ -129,6 +130,7 @@ def test_a_tracker_that_hangs_while_closing_is_left_behind(record, caplog, kind,
     failed_once(record, caplog, "it did not close the run within 0.3 s")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("at", "action"), [("init", "connect"), ("log_metrics", "answer"), ("log_weights", "answer")])
 def test_the_run_continues_without_a_tracker_that_hangs_and_closes_it_later(record, caplog, monkeypatch, at, action):
     for limit in ("CONNECT_SECONDS", "CALL_SECONDS", "WEIGHTS_SECONDS"):
@@ -253,6 +255,7 @@ print("the run goes on")
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="the service is found through /proc")
 def test_the_killed_service_of_wandb(record):
     command = [sys.executable, "-c", KILLED_SERVICE, str(record.path)]

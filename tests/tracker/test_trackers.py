@@ -116,6 +116,7 @@ def read_back(folder: Path) -> dict:
     return json.loads(subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout)
 
 
+@pytest.mark.slow
 def test_an_offline_run_can_be_read_back(record):
     line = offline_run(record, exit_code=1)
     (folder,) = (record.path.parent.parent / "wandb").glob("offline-run-*")
@@ -156,6 +157,7 @@ def raw_records(folder: Path) -> list[dict]:
     return [json.loads(line) for line in lines]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("asked", "kept"),
     [("none", []), ("weights", ["weights"]), ("record", ["record"]), ("all", ["weights", "record"])],
@@ -181,6 +183,7 @@ def test_weights_and_record_are_kept_as_artifacts_where_asked_for(record, asked,
         assert set(files["record"]) == {"config.yaml", "overrides.yaml", "manifest.json"}
 
 
+@pytest.mark.slow
 def test_all_runs_share_one_folder(tmp_path):
     records = [RunRecord.create(tmp_path / "runs", name, {}, []) for name in ("one", "two words")]
     for record in records:
@@ -189,6 +192,7 @@ def test_all_runs_share_one_folder(tmp_path):
     assert [any(name.endswith(record.id) for name in folders) for record in records] == [True, True]
 
 
+@pytest.mark.slow
 def test_a_disabled_run_writes_nothing_and_shows_nothing(record):
     session = Wandb(mode="disabled", log_artifacts="all").start(record, {}, [], "study")
     session.log({"train/loss": 1.0}, step=1)
@@ -212,6 +216,7 @@ session.finish(0)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", ["0" * 40, "too short"])
 def test_a_server_that_cannot_be_reached_leaves_an_offline_run(record, key):
     with socket.socket() as taken:

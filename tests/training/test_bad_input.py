@@ -27,6 +27,7 @@ def refused(capsys, *arguments):
     return message
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("content", "named"), ROWS.values(), ids=ROWS)
 def test_bad_rows_are_reported_with_file_and_line(lab, tiny, capsys, content, named):
     (lab / "rows.jsonl").write_bytes(content)

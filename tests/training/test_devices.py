@@ -45,6 +45,7 @@ def results(record):
     return predictions, json.loads((record / "summary.json").read_text())["metrics"]
 
 
+@pytest.mark.slow
 def test_two_processes_train_and_evaluate_as_one(lab, tiny):
     (lab / "counted.py").write_text(COUNTED)
     (lab / "lab.yaml").write_text("python: true\n")
@@ -95,6 +96,7 @@ class FailsOnSecondRank(ExactMatch):
 '''
 
 
+@pytest.mark.slow
 def test_an_error_of_one_rank_ends_the_run_on_all(lab, tiny):
     (lab / "failing.py").write_text(FAILING)
     (lab / "lab.yaml").write_text("python: true\n")

@@ -100,6 +100,7 @@ def relative_error(first, second):
     return float((first - second).norm() / second.norm())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("micro_batch", "accumulate"), [(8, 1), (4, 2), (2, 4), (1, 8)])
 def test_a_step_has_the_same_gradient_however_it_is_split(experiment, micro_batch, accumulate):
     made = examples(LENGTHS)
@@ -134,6 +135,7 @@ def test_the_logged_loss_is_that_of_the_whole_step(experiment):
         assert one["train/target_tokens"] == other["train/target_tokens"]
 
 
+@pytest.mark.slow
 def test_a_config_cannot_set_what_the_loop_sets_itself():
     from instruct_lab.experiment.rules.trainer import OWNED_ARGUMENTS
 

@@ -27,6 +27,7 @@ def pairs(lab):
     return ["data=pairs", "metrics=preference"]
 
 
+@pytest.mark.slow
 def test_an_encoder_decoder_with_a_tokenizer_of_its_own(train, capsys):
     run = train(
         "model=tiny_encoder_decoder", "tokenizer=train", "model.tokenizer.vocab_size=420", "template=contents",
@@ -37,6 +38,7 @@ def test_an_encoder_decoder_with_a_tokenizer_of_its_own(train, capsys):
     assert cli.main(["generate", "latest", "Turn around number 1\nred green"]) == 0
 
 
+@pytest.mark.slow
 def test_an_encoder_is_evaluated_with_the_same_masks_before_and_after(train):
     masked = ["model=tiny_encoder", "template=contents", "objective=masked", "metrics=masked"]
     masked += [f"+model.weights.settings.{part}_dropout_prob=0.0" for part in ("hidden", "attention_probs")]
@@ -49,6 +51,7 @@ def test_an_encoder_is_evaluated_with_the_same_masks_before_and_after(train):
     assert before[0] == pytest.approx(before[1], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_preferences_increase_the_margin_and_it_is_logged_during_training(train, pairs):
     run = train(*pairs, "objective=dpo", "optimizer.lr=1e-2", "trainer.max_epochs=2")
     margin = summary(run)["test/margin"]
@@ -60,6 +63,7 @@ def test_preferences_increase_the_margin_and_it_is_logged_during_training(train,
     assert any("train/accuracy" in line for line in steps(run))
 
 
+@pytest.mark.slow
 def test_references_computed_before_training_equal_those_with_the_adapter_disabled(train, pairs):
     runs = [train(*pairs, "objective=dpo", f"objective.reference={how}") for how in ("precomputed", "adapters_off")]
     losses = [[line["train/loss"] for line in steps(run) if "train/loss" in line] for run in runs]
@@ -84,12 +88,14 @@ def test_prompting_trains_nothing_and_shows_examples(train):
     assert metrics["before"]["value"] != metrics["after"]["value"], "the prompts differ"
 
 
+@pytest.mark.slow
 def test_virtual_tokens_are_exported_beside_the_model(train, lab):
     train("tuning=prompt_tuning")
     assert cli.main(["export", "latest", str(lab / "out")]) == 0
     assert (lab / "out" / "adapter_config.json").is_file()
 
 
+@pytest.mark.slow
 def test_a_teacher_is_used_and_not_saved(train):
     run = train("objective=distillation", "model@objective.teacher=tiny_random", "+objective.teacher.weights.seed=1")
     lines = steps(run)
@@ -99,6 +105,7 @@ def test_a_teacher_is_used_and_not_saved(train):
     assert sum(path.stat().st_size for path in saved) < 200_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("overrides", "key", "reason"),
     [
@@ -123,12 +130,14 @@ def test_what_cannot_work_is_refused_with_its_reason(capsys, overrides, key, rea
     assert reason in errors.get(key, ""), errors
 
 
+@pytest.mark.slow
 def test_the_record_says_whether_code_came_with_the_weights(train):
     for trusted in (False, True):
         run = train(f"model.trust_remote_code={str(trusted).lower()}", "evaluation.before=false")
         assert json.loads((run / "manifest.json").read_text(encoding="utf-8"))["runs_remote_code"] is trusted
 
 
+@pytest.mark.slow
 def test_the_weight_of_a_message_weights_its_tokens_in_the_loss(lab, train):
     text = (lab / "conf" / "data" / "mine.yaml").read_text(encoding="utf-8")
     text = (
@@ -162,6 +171,7 @@ WIDE = [f"model.weights.settings.{name}_size=64" for name in ("hidden", "interme
 """What weights in 4 bits need on a CPU."""
 
 
+@pytest.mark.slow
 def test_qlora_trains_adapters_on_weights_of_four_bits(train):
     run = train("tuning=qlora", *WIDE, "optimizer.lr=1e-2")
     losses = [line["train/loss"] for line in steps(run) if "train/loss" in line]
@@ -190,6 +200,7 @@ def test_a_check_refuses_a_folder_of_pickled_weights(lab, capsys):
     assert cli.main([*chosen, "model.allow_pickle=true"]) == 0
 
 
+@pytest.mark.slow
 def test_the_example_of_the_tutorials_is_learned_and_answered(lab, train, capsys):
     french = {
         "I love NLP.": "J'aime le TAL.", "Good morning.": "Bonjour.", "Where is he?": "Où est-il ?"

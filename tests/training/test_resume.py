@@ -44,6 +44,7 @@ def kill_after(command, folder, lines):
 SAME = ("train/loss", "train/lr", "train/gradient_norm", "train/target_tokens", "val/loss", "val/chrf")
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes_to_the_last_digit(lab, tiny, capfd):
     assert cli.main(["train", *tiny, *LONG]) == 0
     undisturbed = newest_run(lab)
@@ -77,6 +78,7 @@ def test_a_run_is_not_resumed_with_changed_data(lab, tiny, capsys):
     assert "has changed since this run started" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_an_interrupted_run_has_that_status(lab, tiny, number):
     command = [*COMMAND, "train", *tiny, *LONG, "trainer.max_epochs=200"]
@@ -123,6 +125,7 @@ BOUNDS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bound", BOUNDS)
 @pytest.mark.parametrize("stop", [3, 4, 8])  # in mid-epoch, and at the ends of the first and the second epoch of four
 def test_a_run_stopped_anywhere_resumes_exactly(lab, tiny, bound, stop):
@@ -146,6 +149,7 @@ def test_a_run_stopped_anywhere_resumes_exactly(lab, tiny, bound, stop):
     assert {name: logged(newest_run(lab), name) for name in SAME[:-1]} == expected
 
 
+@pytest.mark.slow
 def test_a_run_that_ended_after_its_last_step_is_evaluated_when_resumed(lab, tiny):
     assert cli.main(["train", *tiny, "callbacks.checkpoint.every_steps=1", "trainer.max_epochs=2"]) == 0
     record = newest_run(lab)

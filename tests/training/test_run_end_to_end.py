@@ -15,6 +15,7 @@ def read(path):
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tuning", ["lora", "full"])
 def test_a_run_leaves_a_complete_record(train, tuning, capsys):
     record = train(f"tuning={tuning}", "trainer.max_epochs=2")
@@ -39,6 +40,7 @@ def test_a_run_leaves_a_complete_record(train, tuning, capsys):
     assert logged(record, "val/chrf")
 
 
+@pytest.mark.slow
 def test_the_same_config_and_seed_give_the_same_digits(train):
     first, second = train("trainer.max_epochs=1"), train("trainer.max_epochs=1")
     assert logged(first, "train/loss") == logged(second, "train/loss")
@@ -47,6 +49,7 @@ def test_the_same_config_and_seed_give_the_same_digits(train):
     assert logged(other, "train/loss") != logged(first, "train/loss")
 
 
+@pytest.mark.slow
 def test_a_recorded_config_runs_again_to_the_same_digits(train, lab):
     first = train("trainer.max_epochs=1", "optimizer.lr=0.01")
     assert cli.main(["reproduce", first.name]) == 0
@@ -56,6 +59,7 @@ def test_a_recorded_config_runs_again_to_the_same_digits(train, lab):
     assert read(first / "manifest.json")["config_hash"] == read(second / "manifest.json")["config_hash"]
 
 
+@pytest.mark.slow
 def test_an_adapter_checkpoint_holds_only_the_adapter(train):
     record = train("callbacks.checkpoint.every_steps=1", "tuning=lora")
     state = torch.load(record / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
@@ -66,6 +70,7 @@ def test_an_adapter_checkpoint_holds_only_the_adapter(train):
     assert not (best / "model.safetensors").exists()
 
 
+@pytest.mark.slow
 def test_only_the_adapter_changes_under_lora_and_everything_under_full(train, lab):
     from omegaconf import OmegaConf
 
@@ -83,6 +88,7 @@ def test_only_the_adapter_changes_under_lora_and_everything_under_full(train, la
         assert bool(changed & norms) is all_change
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tuning", ["lora", "full"])
 def test_the_exported_folder_reproduces_the_runs_predictions_token_for_token(train, lab, tuning, capsys):
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -109,6 +115,7 @@ def test_the_exported_folder_reproduces_the_runs_predictions_token_for_token(tra
     assert capsys.readouterr().out.strip() == line["prediction_before"].strip()
 
 
+@pytest.mark.slow
 def test_an_adapter_can_be_exported_unmerged(train, lab):
     from peft import PeftConfig
 
@@ -117,6 +124,7 @@ def test_an_adapter_can_be_exported_unmerged(train, lab):
     assert PeftConfig.from_pretrained(lab / "adapter").peft_type == "LORA"
 
 
+@pytest.mark.slow
 def test_an_export_never_overwrites(train, lab, capsys):
     train("tuning=lora")
     (lab / "mine").mkdir()
@@ -134,6 +142,7 @@ def test_a_failed_run_keeps_its_traceback(lab, tiny, capsys):
     assert "loss is" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tracker", ["csv", "tensorboard", "wandb"])
 def test_a_tracker_receives_the_values(train, lab, tracker):
     train(f"tracker={tracker}", "runs_path=tracked")
@@ -141,12 +150,14 @@ def test_a_tracker_receives_the_values(train, lab, tracker):
     assert list(lab.glob(patterns.get(tracker, "tracked/wandb/**/*.wandb")))
 
 
+@pytest.mark.slow
 def test_several_trackers_at_once_and_one_removed(train, lab):
     train("tracker=[csv,tensorboard]", "tracker.tensorboard=null", "runs_path=tracked")
     assert list(lab.glob("tracked/*/*/csv/metrics.csv"))
     assert not list(lab.glob("tracked/tensorboard"))
 
 
+@pytest.mark.slow
 def test_a_metric_can_be_removed_and_a_callback_added(train):
     record = train("metrics.chrf=null", "callbacks=[default,early_stopping]")
     metrics = read(record / "summary.json")["metrics"]
@@ -154,6 +165,7 @@ def test_a_metric_can_be_removed_and_a_callback_added(train):
     assert "test/bleu" in metrics
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("debug", ["fast", "overfit", "profile", "anomaly"])
 def test_a_debug_option_runs(train, debug):
     record = train(f"debug={debug}")
@@ -164,6 +176,7 @@ def test_a_debug_option_runs(train, debug):
         assert losses[-1] < losses[0]
 
 
+@pytest.mark.slow
 def test_bfloat16_arithmetic_trains(train):
     record = train("trainer.precision=bf16-mixed")
     losses = [loss for _, loss in logged(record, "train/loss")]
@@ -189,6 +202,7 @@ def test_prompts_that_become_equal_by_cleaning_are_in_one_split(lab):
     assert len(holding) == 1
 
 
+@pytest.mark.slow
 def test_every_setting_of_evaluation_has_an_effect(train, capsys):
     record = train("evaluation.before=false", "evaluation.splits=[test]", "evaluation.during_examples=0")
     metrics = read(record / "summary.json")["metrics"]
@@ -203,6 +217,7 @@ def test_every_setting_of_evaluation_has_an_effect(train, capsys):
     assert "2 held-out examples" in shown
 
 
+@pytest.mark.slow
 def test_baselines_are_evaluated_unless_they_are_switched_off(train):
     nearest = "+data.baselines={nearest:{_target_:instruct_lab.data.NearestExample}}"
     assert "nearest" in read(train(nearest) / "summary.json")["metrics"]["test/chrf"]
@@ -210,6 +225,7 @@ def test_baselines_are_evaluated_unless_they_are_switched_off(train):
     assert "nearest" not in read(off / "summary.json")["metrics"]["test/chrf"]
 
 
+@pytest.mark.slow
 def test_the_chosen_weights_are_evaluated(train):
     worse_later = ["tuning=full", "optimizer.lr=2", "lr_scheduler=constant", "trainer.max_epochs=4"]
     best, last = train(*worse_later), train(*worse_later, "evaluation.checkpoint=last")

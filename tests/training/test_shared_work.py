@@ -42,6 +42,7 @@ def test_weights_are_loaded_once_and_again_after_a_run_changed_them(lab, tiny):
     assert len(loads) == 2
 
 
+@pytest.mark.slow
 def test_the_tokenizer_is_loaded_once_and_again_after_a_run_changed_it(lab, tiny, monkeypatch):
     experiment, shared = check(tiny).or_refuse().experiment, SharedModels()
     first = Workspace(experiment, shared=shared).tokenizer
@@ -76,6 +77,7 @@ def test_weights_whose_file_changed_are_not_the_shared_ones(lab, tiny, tmp_path)
     assert Workspace(experiment).base_key() != first
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", ["of the weights", "its own"])
 def test_a_tokenizer_whose_file_changed_is_loaded_again(lab, tiny, tmp_path, folder):
     experiment, shared = check(tiny).or_refuse().experiment, SharedModels()
@@ -102,6 +104,7 @@ def test_tied_weights_stay_tied_in_a_shared_model(lab, tiny):
     assert given.get_input_embeddings().weight is given.get_encoder().embed_tokens.weight
 
 
+@pytest.mark.slow
 def test_the_base_model_is_evaluated_once_for_the_same_question(train, lab, monkeypatch):
     measured = []
     measure = base_model.measure
@@ -120,6 +123,7 @@ def test_the_base_model_is_evaluated_once_for_the_same_question(train, lab, monk
     assert len(measured) == 4 * count
 
 
+@pytest.mark.slow
 def test_a_record_has_the_costs_of_its_run(train):
     record = train("trainer.max_steps=2", "trainer.val_check_interval=null")
     summary = json.loads((record / "summary.json").read_text())

@@ -34,6 +34,7 @@ def embedding_of(model, token):
     return layer(torch.tensor([token])).detach()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", [option for option, method in METHODS.items() if method.trains])
 def test_new_tokens_are_trained_and_saved_or_refused(option, tmp_path):
     method, tokenizer = METHODS[option], Tokenizer(extra_tokens=["<new>"])
@@ -54,6 +55,7 @@ def test_new_tokens_are_trained_and_saved_or_refused(option, tmp_path):
     torch.testing.assert_close(embedding_of(again.model, token), after)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", ["language", "score"])
 @pytest.mark.parametrize("option", [option for option, method in METHODS.items() if method.is_adapter])
 def test_added_parameters_are_float32_in_a_model_of_bfloat16(option, head, tmp_path):

@@ -229,6 +229,7 @@ def test_noise_reaches_what_every_family_reads(option, tmp_path):
     torch.testing.assert_close(model.eval()(**batch).logits, plain)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [PromptTuning, PTuning, PrefixTuning], ids=lambda method: method.__name__)
 @pytest.mark.parametrize("option", ["tiny_random", "tiny_encoder_decoder", "tiny_bart"])
 def test_answers_do_not_depend_on_what_is_asked_beside_them(option, method, tmp_path):

@@ -146,6 +146,7 @@ def adapted(loaded):
     return {name.rpartition(".")[2] for name in names}
 
 
+@pytest.mark.slow
 def test_lora_adapts_every_linear_layer_but_the_output(base):
     model = LoRA(r=2).apply(base(tied=False))
     assert ", ".join(sorted(adapted(model))) == LINEAR

@@ -76,6 +76,7 @@ def written(model, prompt, num_tokens):
     return ids[1:]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", DECODERS)
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: type(method).__name__)
 def test_a_decoder_answers_as_in_training(method, architecture, tmp_path):
@@ -91,6 +92,7 @@ def test_a_decoder_answers_as_in_training(method, architecture, tmp_path):
     assert generation.generate_ids(copy.deepcopy(again), PROMPTS, [], 258) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["t5", "bart"])
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: type(method).__name__)
 def test_an_encoder_decoder_writes_as_in_training(method, architecture, tmp_path):
