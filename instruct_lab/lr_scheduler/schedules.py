@@ -118,9 +118,9 @@ class CosineRestarts(LRScheduler):
     """Several half-cosine decays, each from a new peak. Source: Loshchilov and Hutter, 2017 (SGDR)."""
 
     cycles: Annotated[int, Field(ge=1)] = 3  # number of half-cosine decays in the run
-    growth: Annotated[float, Field(gt=0)] = 1.0  # length of each cycle divided by that of the previous one
-    peak_decay: Annotated[float, Field(gt=0, le=1)] = 1.0  # peak of each cycle divided by that of the previous one
-    min_ratio: Annotated[float, Field(ge=0, le=1)] = 0.0  # end of each cycle, as a share of the first peak
+    growth: Annotated[float, Field(gt=0)] = 1.0  # length of each cycle, relative to the previous cycle
+    peak_decay: Annotated[float, Field(gt=0, le=1)] = 1.0  # peak of each cycle, relative to the previous peak
+    min_ratio: Annotated[float, Field(ge=0, le=1)] = 0.0  # rate at the end of a cycle, as a share of the first peak
 
     def __post_init__(self) -> None:
         LRScheduler.__post_init__(self)

@@ -121,7 +121,7 @@ class Model(Component, ABC):
         """
         reason = self.tokenizer_reason
         if reason:
-            raise InstructLabError(reason, where="model.tokenizer", do="choose tokenizer=own, or change what is named")
+            raise InstructLabError(reason, where="model.tokenizer", do="choose tokenizer=own, or correct the setting")
         return self.tokenizer.load(self.weights, cache_path, self.trust_remote_code, self.family, texts)
 
     def load(

@@ -30,7 +30,7 @@ class Quantization(Component):
     bits: Literal[4, 8] = 4  # bits of each weight
     levels: Literal["nf4", "fp4"] = "nf4"  # 4 bits: nf4, levels for normally distributed weights; fp4, floating point
     double: bool = True  # 4 bits: also quantise the scales of the blocks, which saves 0.4 bits per weight
-    compute_dtype: Literal["float32", "bfloat16", "float16"] | None = None  # 4 bits: dtype of products; null: model's
+    compute_dtype: Literal["float32", "bfloat16", "float16"] | None = None  # 4 bits: dtype of products; null: as model
 
     def __post_init__(self) -> None:
         """Refuse settings for 4 bits if `bits` is 8."""

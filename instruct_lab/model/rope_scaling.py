@@ -31,7 +31,7 @@ class RopeScaling(Component):
     def apply(self, config: Any, name: str) -> Any:
         """Change the model's configuration in place and return it.
 
-        A configuration that is already scaled in the same way, such as that of an exported model, is not changed.
+        A configuration that is already scaled in the same way, such as an exported model's, is not changed.
 
         Args:
             config: the configuration of transformers.
@@ -65,7 +65,7 @@ class RopeScaling(Component):
         return config
 
     def _parameters(self, rope: dict[str, Any]) -> dict[str, Any]:
-        """Return the rotary parameters; if kinds of layers differ, those of layers that attend to the whole text."""
+        """Return the rotary parameters of the layers that attend to the whole text, if kinds of layers differ."""
         nested = [value for value in rope.values() if isinstance(value, dict)]
         return rope.get("full_attention") or nested[0] if nested else rope
 

@@ -41,7 +41,7 @@ class Tokenizer(Component):
 
     source: Token | None = None  # folder or Hub repository of another tokenizer; null: the weights' own tokenizer
     revision: Token | None = None  # commit, tag or branch of that repository; null: its main branch
-    pad_token: Token | None = None  # pads shorter examples; added if the vocabulary lacks it; null: a known token
+    pad_token: Token | None = None  # pads shorter examples; added if the vocabulary lacks it; null: chosen as above
     extra_tokens: list[Token] = Field(default_factory=list)  # new tokens that are recognised in any text
     extra_special_tokens: list[Token] = Field(default_factory=list)  # new control tokens; not recognised in content
 

@@ -114,7 +114,7 @@ class Muon(MatrixOptimizer):
 class LowRankGradients(MatrixOptimizer, ABC):
     """Base class: AdamW's two states of a matrix are kept in a low-rank subspace of its gradient."""
 
-    rank: Annotated[int, Field(ge=1)] = 128  # rank of the subspace; matrices with a side of at most this use AdamW
+    rank: Annotated[int, Field(ge=1)] = 128  # rank of the subspace; matrices with a side up to this use AdamW
     update_every: Annotated[int, Field(ge=1)] = 200  # optimizer steps between updates of the subspace
 
     def takes(self, parameter: torch.nn.Parameter) -> bool:

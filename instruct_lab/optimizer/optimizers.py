@@ -69,7 +69,7 @@ class Adafactor(Optimizer):
     """
 
     beta2_decay: Annotated[float, Field(le=0)] = -0.8  # exponent of the second moment's decay over steps
-    eps: Annotated[float, Field(gt=0)] | None = None  # lower bound of the second moment's root; null: set by the dtype
+    eps: Annotated[float, Field(gt=0)] | None = None  # lower bound of sqrt(V); null: chosen by dtype
     min_scale: Annotated[float, Field(ge=0)] = 1e-3  # lower bound of rms(w), the root mean square of the weights
     clip_threshold: Annotated[float, Field(ge=1)] = 1.0  # upper bound of an update's root mean square
 

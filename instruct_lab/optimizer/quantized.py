@@ -32,7 +32,7 @@ class QuantizedAdamW(Optimizer):
     eps: Annotated[float, Field(gt=0)] = 1e-8  # added to the denominator
     bits: Literal[8, 32] = 8  # bits of each number in the states
     paged: bool = False  # let the states move to CPU memory; needs a GPU
-    min_quantized: Annotated[int, Field(ge=0)] = 4096  # the states of smaller parameters keep 32 bits
+    min_quantized: Annotated[int, Field(ge=0)] = 4096  # states of parameters with fewer elements keep 32 bits
 
     def __post_init__(self) -> None:
         Optimizer.__post_init__(self)

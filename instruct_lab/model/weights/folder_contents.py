@@ -45,5 +45,5 @@ def weight_files(folder: Path, name: str, allow_pickle: bool) -> list[Path]:
     raise InstructLabError(
         "The model has no weights: there is no *.safetensors file",
         where=name,
-        do="bring its weights too, or choose another model",
+        do="add its weights to the folder, or choose another model",
     )

@@ -63,7 +63,7 @@ def folder_model(folder: Path, name: str, loading: Loading) -> tuple[Any, tuple[
         raise InstructLabError(
             f"The weights lack {len(missing)} of the model's tensors, such as {missing[0]}",
             where=name,
-            do=f"bring the whole model, or one that {loading.auto_class} loads without new parameters",
+            do=f"provide all weight files, or choose a model that {loading.auto_class} loads without new parameters",
         )
     model.config._name_or_path = name
     model.name_or_path = name

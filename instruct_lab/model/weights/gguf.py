@@ -235,7 +235,7 @@ def _reading_errors(file: Path, name: str) -> contextlib.AbstractContextManager[
     return wrap_errors(
         what=f"{name} cannot be read as a GGUF model",
         where=str(file),
-        do="bring the file again, or choose one of an architecture and a quantisation that transformers reads",
+        do="copy or download the file again, or choose an architecture and quantisation that transformers reads",
     )
 
 

@@ -69,11 +69,11 @@ def _next_step(error: Exception) -> str:
     if isinstance(error, OSError) and error.errno == errno.EACCES:
         return "correct the file's permissions"
     if isinstance(error, ImportError):
-        return "install what is named, or choose another option"
+        return "install the package that is named, or choose another option"
     if "attn_implementation" in message:
         return "set model.attention=eager"
     if "trust_remote_code" in message:
         return "read the Python files that come with it; if you trust them, set model.trust_remote_code=true"
     if any(sign in message for sign in ("model_type", "architecture", "Unrecognized")):
         return "choose a model of this family, or a newer transformers that knows its architecture"
-    return "bring its files again, whole, or choose another model"
+    return "copy or download all its files again, or choose another model"

@@ -26,7 +26,7 @@ def folder_tokenizer(folder: Path, name: str, trust_remote_code: bool) -> Any:
             str(folder), trust_remote_code=trust_remote_code, local_files_only=True
         )
     if not tokenizer.get_vocab():
-        raise InstructLabError("The tokenizer has no vocabulary", where=name, do="bring its tokenizer.json too")
+        raise InstructLabError("The tokenizer has no vocabulary", where=name, do="add its tokenizer.json")
     if not trust_remote_code:
         restore_text_processing(tokenizer, folder / "tokenizer.json")
     return rename_tokenizer(tokenizer, name)
