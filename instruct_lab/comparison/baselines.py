@@ -1,4 +1,4 @@
-"""What the compared runs are better than: the model before training, and the data set's baselines."""
+"""Collect the baselines of the compared runs: the model before training, and the data set's baselines."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from instruct_lab.metrics import MetricValue
 from instruct_lab.records.schema import AFTER, BEFORE, DIFFERENCE
 
 MAX_NAMED = 3
-"""Runs that a label names."""
+"""Maximum number of runs that a label names."""
 Metrics = Mapping[str, Mapping[str, MetricValue]]
-"""`split/metric` to system to value: the metrics of a summary."""
+"""The metrics of a summary, by `split/metric` and then by system."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,11 +21,11 @@ class Baseline:
     """A system that was evaluated without training; runs of one model share it.
 
     Args:
-        label: `before training` or `baseline NAME`; with its runs if the runs have different ones.
-        runs: indices of the runs that it was evaluated in.
-        metrics: `split/metric` to its value.
-        differences: `split/metric` to its value minus that of the best configuration, with a paired interval; only
-            for the model before training, and only if the best configuration is one of these runs.
+        label: `before training` or `baseline NAME`, followed by its runs if other runs have different values.
+        runs: indices of the runs in which the system was evaluated.
+        metrics: the system's value, by `split/metric`.
+        differences: the system's value minus the best configuration's value, with a paired interval, by `split/metric`;
+            only for the model before training, and only if the best configuration is one of these runs.
     """
 
     label: str
@@ -37,13 +37,13 @@ class Baseline:
 def find_baselines(
     runs: Sequence[str], results: Sequence[Metrics], arms: Iterable[Arm], best: Mapping[str, str]
 ) -> list[Baseline]:
-    """The different baselines of the runs; values that agree to six digits are the same.
+    """Find the distinct baselines of the runs; values that agree to six digits count as equal.
 
     Args:
-        runs: ids.
+        runs: ids of the runs.
         results: the metrics of each run's summary.
         arms: the configurations.
-        best: `split/metric` to the id of the best configuration.
+        best: id of the best configuration, by `split/metric`.
     """
     found: dict[str, dict[tuple[object, ...], list[int]]] = {}  # system to values to runs
     for index, metrics in enumerate(results):
@@ -87,11 +87,11 @@ def _differences(
 
 
 def notes_on(runs: Sequence[str], values: Sequence[MetricValue | None]) -> list[str]:
-    """The notes on one metric's values, each once, after its runs if not all have it.
+    """List the distinct notes on one metric's values; if only some runs have a note, put their ids before it.
 
     Args:
-        runs: ids.
-        values: of the runs.
+        runs: ids of the runs.
+        values: the value of each run.
     """
     found: dict[str, list[str]] = {}
     for run, value in zip(runs, values, strict=True):

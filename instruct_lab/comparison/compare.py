@@ -41,7 +41,7 @@ class Difference:
 
     Args:
         arm: the configuration's id.
-        value: its metric minus that of the best configuration.
+        value: its metric minus the metric of the best configuration.
         low: lower end of the 95% interval, see `instruct_lab.comparison.scores`.
         high: upper end of the interval.
         probability: two-sided p-value, corrected for all pairs of configurations.
@@ -75,7 +75,7 @@ class Comparison:
         config: each run's value, by full key; only keys whose values differ.
         costs: each run's cost, by name.
         metrics: each run's value with its interval, by `split/metric`, as in `summary.json`; `None` if not measured.
-        notes: `split/metric` to why the runs' values cannot mean what they seem to mean.
+        notes: warnings about misleading values, by `split/metric`.
         baselines: the model before training and the data set's baselines.
         means: each configuration's mean with its interval, by `split/metric`; only paired metrics.
         noise: variation with the seed, by `split/metric`; `None` if no configuration has several runs.
@@ -236,7 +236,7 @@ class Measured:
         return self._examples(name.rpartition("/")[0])
 
     def references(self, name: str) -> list[str]:
-        """The references of the split that a metric's full name belongs to."""
+        """Return the references of the split that a metric's full name begins with."""
         return all_references(self._part(split_of(name)).predictions)
 
     def _examples_of(self, prefix: str) -> tuple[tuple[str, ...], ...]:

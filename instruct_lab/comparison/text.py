@@ -32,11 +32,11 @@ class TextTable:
     """A table of texts, for any output.
 
     Args:
-        title: above it.
-        headings: of its columns.
-        rows: texts, one for each column.
-        baseline_rows: more rows: the model before training, and the data set's baselines.
-        notes: on the values, shown below it.
+        title: text above the table.
+        headings: headings of the columns.
+        rows: the cells of each row.
+        baseline_rows: further rows, for the model before training and the data set's baselines.
+        notes: notes on the values, shown below the table.
     """
 
     title: str

@@ -51,7 +51,7 @@ def measure_base_model(
     measured: list[Measurement] = []
 
     def build(before: Entry | None, folder: Path) -> dict[str, Any]:
-        first_rank_value(True)  # the results are not in the cache: the other ranks evaluate their shares too
+        first_rank_value(True)  # not in the cache: the other ranks evaluate their shares too
         measured.append(measure(setup, loaded, examples, teacher))
         results = results_to_json({examples.split: {BEFORE: measured[0]}})
         (folder / FILE).write_text(json.dumps(results), encoding="utf-8")

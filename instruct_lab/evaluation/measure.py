@@ -24,12 +24,12 @@ from instruct_lab.records.schema import Measurement
 def metric_values(
     metrics: Mapping[str, Metric[Any]], measurement: Measurement, resamples: int = 1000
 ) -> dict[str, MetricValue]:
-    """Each metric's value and interval.
+    """Compute each metric's value and interval.
 
     Args:
-        metrics: by name, as `EvaluationSetup.for_references` gives them.
+        metrics: the metrics by name, from `EvaluationSetup.for_references`.
         measurement: the results.
-        resamples: the number of bootstrap samples.
+        resamples: number of bootstrap samples.
     """
     return {
         name: summarize(metrics[name], rows, resamples=resamples) for name, rows in measurement.rows.items() if rows
@@ -101,7 +101,7 @@ def _predict(setup: EvaluationSetup, loaded: LoadedModel, examples: EvaluatedExa
 
 
 def _reference_tokens(tokenizer: Any, predictions: Sequence[Prediction]) -> list[int]:
-    """The number of tokens of each prediction's longest reference."""
+    """Count the tokens of each prediction's longest reference."""
     references = all_references(predictions)
     if not references:
         return [0] * len(predictions)

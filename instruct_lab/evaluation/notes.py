@@ -1,4 +1,4 @@
-"""Notes on values that cannot mean what they seem to mean; they stand beside the values wherever these are shown."""
+"""Notes that warn about misleading values; every report shows them with the values."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from instruct_lab.metrics.intervals import example_scores
 from instruct_lab.records.schema import AFTER, DIFFERENCE, SHORT_NAMES, Measurement
 
 FEW_EXAMPLES = 20
-"""With fewer examples a bootstrap interval is too narrow."""
+"""With fewer examples, a bootstrap interval is too narrow."""
 
 
 def value_notes(setup: EvaluationSetup, split: str, system: str, name: str, measurement: Measurement) -> list[str]:
-    """The notes on one metric's value.
+    """List the notes on one metric's value.
 
     Args:
-        setup: how it was measured, with the metrics for these references.
-        split: that was measured.
-        system: that was measured.
-        name: of the metric.
+        setup: how the model was evaluated, with the metrics for these references.
+        split: the evaluated split.
+        system: the evaluated system.
+        name: name of the metric.
         measurement: the system's results on the examples.
     """
     metric, rows = setup.metrics[name], measurement.rows[name]
@@ -38,20 +38,20 @@ def value_notes(setup: EvaluationSetup, split: str, system: str, name: str, meas
 
 
 def count_notes(count: int) -> Iterator[str]:
-    """A note if there are too few examples for an interval."""
+    """Yield a note if there are too few examples for an interval."""
     if count < FEW_EXAMPLES:
         examples = f"{count} example{'s' * (count != 1)}"
         yield f"measured on {examples}: the interval of fewer than {FEW_EXAMPLES} is too narrow, so compare with care"
 
 
 def selection_notes(setup: EvaluationSetup, split: str) -> Iterator[str]:
-    """A note if the evaluated weights were chosen by a value of the same split."""
+    """Yield a note if the evaluated weights were chosen by a value of the same split."""
     if setup.selected_by is not None and setup.selected_by.startswith(f"{SHORT_NAMES[split]}/"):
         yield f"the evaluated checkpoint was chosen by {setup.selected_by}, on this split: the value is optimistic"
 
 
 def _cut_answers(predictions: Sequence[Prediction], max_new_tokens: int) -> Iterator[str]:
-    """A note if answers ended at the length limit, with the longest reference beside it."""
+    """Yield a note if answers ended at the length limit, with the length of the longest reference."""
     num_cut = sum(one.num_cut for one in predictions)
     if num_cut:
         share = 100 * num_cut / sum(1 + len(one.samples) for one in predictions)
@@ -63,7 +63,7 @@ def _cut_answers(predictions: Sequence[Prediction], max_new_tokens: int) -> Iter
 
 
 def _equal_scores(metric: Metric[Any], rows: Sequence[Any]) -> Iterator[str]:
-    """A note if all examples have the same score, so that the interval has no width."""
+    """Yield a note if all examples have the same score, so that the interval has no width."""
     scores = example_scores(metric, rows)
     if len(scores) > 1 and not math.isnan(scores[0]) and len(set(scores)) == 1:
         yield f"all {len(scores)} examples score {scores[0]:.4g}: the interval has no width, which is not certainty"
@@ -75,12 +75,12 @@ def _equal_scores(metric: Metric[Any], rows: Sequence[Any]) -> Iterator[str]:
 def note_lines(
     metrics: Mapping[str, Mapping[str, MetricValue]], prefix: str, headings: Mapping[str, str]
 ) -> Iterator[str]:
-    """The notes on the values of a split, each once, after the metrics and systems that it is about.
+    """Yield each distinct note on the values of a split, after the names of the metrics and systems concerned.
 
     Args:
-        metrics: `split/metric` to system to value.
-        prefix: of the metrics' names, such as `val/`.
-        headings: what the systems are called.
+        metrics: values by `split/metric` and then by system.
+        prefix: start of the metrics' names, such as `val/`.
+        headings: the displayed name of each system.
     """
     systems_of: dict[str, list[str]] = {}
     about: dict[str, dict[tuple[str, ...], list[str]]] = {}  # note to systems to metrics

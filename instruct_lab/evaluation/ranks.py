@@ -60,7 +60,7 @@ def evaluate_shared(count: int, evaluate: Callable[[range], Sequence[T]], device
         gathered.update(indices, evaluate(indices))
     except Exception as raised:
         error = raised
-        known = isinstance(raised, InstructLabError)  # others may not be picklable
+        known = isinstance(raised, InstructLabError)  # other errors may not be picklable
         failure = raised if known else RuntimeError(f"{type(raised).__name__} on rank {dist.get_rank()}: {raised}")
         gathered.update([-1 - dist.get_rank()], [_Failure(failure)])
     results = list(gathered.rows().values())

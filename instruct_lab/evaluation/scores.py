@@ -38,7 +38,7 @@ def score_examples(
     """Run the model over examples in batches of similar length and score each of them.
 
     An objective that masks or corrupts examples does so as in validation, with the run's seed and the example's id.
-    The model is in evaluation mode while it runs, and in its previous mode afterwards.
+    The model runs in evaluation mode; its previous mode is restored afterwards.
 
     Args:
         setup: how the model is evaluated.

@@ -30,9 +30,9 @@ class EvaluationSetup:
         seed: random seed of sampled answers, and of masks and noise in examples.
         precision: the trainer's precision, on which the base model's cached evaluation depends; `None`: the default.
         by_source: whether results are reported for each data source too.
-        show_samples: how many predictions are printed below the results.
+        show_samples: number of predictions printed below the results.
         selected_by: the logged value, such as `val/loss`, by which the evaluated weights are the best;
-            None: they are the last ones.
+            `None`: the evaluated weights are the last ones.
     """
 
     model: Model
@@ -49,10 +49,10 @@ class EvaluationSetup:
     selected_by: str | None = None
 
     def for_references(self, references: Sequence[str]) -> EvaluationSetup:
-        """The same with the settings of each metric that depend on the references.
+        """Return a copy in which each answer metric has the settings that depend on the references.
 
         Args:
-            references: of all examples of a split.
+            references: references of all examples of a split.
         """
         from instruct_lab.metrics import AnswerMetric
 

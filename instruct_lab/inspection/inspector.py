@@ -79,7 +79,7 @@ class Inspector:
         assert self._data is not None
         example = _with_python_ints(self._data.examples[split][index])
         conversation, whole = self._origin(split, index, example)
-        source = random.Random(f"{self._experiment.seed}:{example.id}")  # as in an evaluation
+        source = random.Random(f"{self._experiment.seed}:{example.id}")  # the same random numbers as in evaluation
         corrupted = self._data.corrupt(example, source)
         spans, further = self._texts(corrupted)
         return InspectedRow(

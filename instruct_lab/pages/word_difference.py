@@ -36,7 +36,7 @@ def word_difference(before: str, after: str) -> tuple[list[Words], list[Words]]:
         return [Words(before, differs=True)], [Words(after, differs=True)]
     removed: list[Words] = []
     added: list[Words] = []
-    matcher = difflib.SequenceMatcher(str.isspace, old, new, autojunk=False)  # matching white space does not count
+    matcher = difflib.SequenceMatcher(str.isspace, old, new, autojunk=False)  # white space is not enough for a match
     for kind, old_start, old_end, new_start, new_end in matcher.get_opcodes():
         for found, text in ((removed, "".join(old[old_start:old_end])), (added, "".join(new[new_start:new_end]))):
             if text:

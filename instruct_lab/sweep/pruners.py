@@ -55,7 +55,7 @@ class Median(Pruner):
 class SuccessiveHalving(Pruner):
     """Continues only the best 1 / reduction of the trials at each rung of steps (asynchronous; Li et al., 2020)."""
 
-    first_steps: Steps | None = None  # optimizer steps before the first rung; null: from the first trial's length
+    first_steps: Steps | None = None  # optimizer steps before the first rung; null: derived from the first trial
     reduction: Annotated[int, Field(ge=2)] = 4  # one in this many trials continues
     least_trials: Annotated[int, Field(ge=0)] = 0  # this many trials are stopped at a rung before any continues
 
@@ -75,7 +75,7 @@ class Hyperband(Pruner):
     """Runs several successive halvings with different first rungs at the same time (Li et al., 2018)."""
 
     first_steps: Steps = 1  # optimizer steps before the first rung of the bracket that stops earliest
-    last_steps: Steps | None = None  # optimizer steps of a whole run; null: from the first trial's length
+    last_steps: Steps | None = None  # optimizer steps of a whole run; null: derived from the first trial
     reduction: Annotated[int, Field(ge=2)] = 3  # one in this many trials continues
 
     def __post_init__(self) -> None:

@@ -21,9 +21,9 @@ class Sweep(Component):
     For the syntax of what varies, see `instruct_lab.sweep.space.dimension_of`.
     """
 
-    space: dict[str, Any] = Field(default_factory=dict)  # what varies: group or full key to values
+    space: dict[str, Any] = Field(default_factory=dict)  # values that vary, by group or full key
     points: list[str | list[str]] = Field(default_factory=list)  # whole points: overrides, or lists of them
-    seeds: Annotated[int, Field(ge=1)] = 1  # runs of each point, with seeds counted up from the config's seed
+    seeds: Annotated[int, Field(ge=1)] = 1  # runs of each point, with seeds counting up from the config's seed
     num_points: Annotated[int, Field(ge=1)] | None = None  # points to try; null: all points of a grid
     metric: str | list[str] = "val/loss"  # metric to optimise: a result, a validation value (its best), or a cost
     direction: Direction | list[Direction] | None = None  # null: as the metric declares

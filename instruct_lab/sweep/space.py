@@ -134,7 +134,7 @@ class Space:
         for index in range(max(map(len, ends.values()), default=0)):
             point = self.values(lambda dimension, index=index: ends[dimension.key][index % len(ends[dimension.key])])  # type: ignore[misc]
             yield point
-        for dimension in self.dimensions:  # choices that exist only together with others
+        for dimension in self.dimensions:  # choices that exist only if a condition holds
             for label in ends[dimension.key] if dimension.when else ():
                 fixed = {condition.key: min(condition.labels) for condition in dimension.when} | {dimension.key: label}
                 yield self.values(lambda one, fixed=fixed: fixed.get(one.key, ends[one.key][0]))  # type: ignore[misc]

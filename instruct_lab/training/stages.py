@@ -236,7 +236,7 @@ def measure_after(run: Run, prepared: Prepared, before: Results, trained: Traine
     """Evaluate the tuned model as it will be used, and write and print the results of the run."""
     objective, setup = run.experiment.objective, run.experiment.evaluation_setup
     reads_base = objective.needs_reference and not objective.takes_reference_from_batch
-    tuned = run.workspace.tuned(run.record.path, merged=not reads_base)  # a merged adapter cannot be switched off
+    tuned = run.workspace.tuned(run.record.path, merged=not reads_base)  # a merged adapter cannot be disabled
     results = {split: dict(systems) for split, systems in before.items()}
     for split, examples in prepared.evaluated.items():
         prompted = prepared.data.with_prompts(examples, run.experiment.tuning)

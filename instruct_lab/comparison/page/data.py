@@ -42,7 +42,7 @@ def comparison_data(records: Sequence[RunRecord], compared: Comparison) -> tuple
 
 
 def _baseline(baseline: Baseline) -> dict[str, Any]:
-    """A row below the runs: its label, and value and interval by the key of the column."""
+    """Build a row below the runs: its label, and each value with its interval, by the column's key."""
     values = {
         f"metric {name}": [finite(value.value), finite(value.low), finite(value.high)]
         for name, value in baseline.metrics.items()

@@ -1,8 +1,8 @@
 """A comparison of runs as one self-contained HTML page: table, curves, parallel coordinates, scatter, predictions.
 
-The charts are drawn by Apache ECharts 6.1.0, which is stored beside this file as its authors publish it (`echarts/`,
-with its licence) and embedded in the page; so the page needs no further package and no network. Measured against it
-(figures in `tests/benchmarks/README.md`): plotly takes more than two seconds to open and needs WebGL for parallel
+The charts are drawn by Apache ECharts 6.1.0, which is stored unchanged beside this file (`echarts/`, with its licence)
+and embedded in the page, so that the page needs no other package and no network. Alternatives were measured (figures in
+`tests/benchmarks/README.md`): plotly takes more than two seconds to open and needs WebGL for parallel
 coordinates; Bokeh and Vega-Lite have no parallel coordinates, and their Python packages are larger than the library.
 To update it, replace the three files by those of the npm package `echarts`, and the hash in the page's test.
 
@@ -84,7 +84,7 @@ def _unfinished(records: Sequence[RunRecord], compared: Comparison) -> Iterator[
 
 
 def _short_conclusion(compared: Comparison) -> str:
-    """Write the conclusion in one line if the full one would name many configurations; else return ""."""
+    """Write the conclusion in one line if the full one would name many configurations; otherwise return no text."""
     name = compared.primary
     if name is None or name not in compared.means or len(compared.arms) <= MAX_COLUMNS:
         return ""
@@ -136,7 +136,7 @@ def _format_value(value: Any) -> str:
 
 
 def _results(compared: Comparison) -> Iterator[tuple[str, Markup, int, list[str]]]:
-    """Title, table, the number of rows left out and the notes of each result."""
+    """Yield the title, the table, the number of omitted rows and the notes of each result."""
     for one in result_tables(compared):
         rows = _best_first(compared, one.title, one.rows)
         table = render_table(one.headings, [*rows[:MAX_ROWS], *one.baseline_rows])
