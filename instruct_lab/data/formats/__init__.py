@@ -1,4 +1,4 @@
-"""Formats: how a row becomes one conversation or several."""
+"""Formats, which convert a row to one or more conversations."""
 
 from instruct_lab.data.formats.base import Format
 from instruct_lab.data.formats.chat import Messages, ShareGPT

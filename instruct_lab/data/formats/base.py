@@ -1,4 +1,4 @@
-"""The base class of formats; columns whose names reach into nested rows."""
+"""The base class of formats, and access to columns by names that may reach into nested values."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from instruct_lab.data.sources.base import Row, suggest_column
 from instruct_lab.errors import InstructLabError, Problem
 
 Column = Annotated[str, Field(min_length=1)]
-"""A column's name, which may reach into objects and lists: see `Format`."""
+"""The name of a column, which may reach into objects and lists: see `Format`."""
 ID_CHARACTERS = 16
 STEP = re.compile(r"\.(?P<key>[^.\[\]]+)|\[(?P<index>[^.\[\]]+)\]")
 ADDRESS = re.compile(r" at 0x[0-9A-Fa-f]+")
@@ -31,39 +31,39 @@ NUMBERS = (bool, int, type(None))
 
 @component
 class Format(Component, ABC):
-    """How a row becomes a conversation, and which columns that needs.
+    """Converts a row to a conversation, and names the columns that this needs.
 
-    A column's name may reach into objects and lists: `translation.en` is the `en` of the object in the column
-    `translation`; if `answers` is a list of objects, `answers.text` is the list of their texts and `answers.text[0]`
-    the first of them; `choices[label]` is the element whose index is in the column `label`. A column that literally
-    has such a name takes precedence.
+    The name of a column may reach into objects and lists. `translation.en` is the value of `en` in the object in the
+    column `translation`. If `answers` is a list of objects, `answers.text` is the list of their texts and
+    `answers.text[0]` is the first text. `choices[label]` is the element whose index is in the column `label`. A column
+    that literally has such a name takes precedence.
     """
 
     gives: ClassVar[frozenset[Supervision]] = frozenset({"answers"})
-    """What training can use of the conversations; compared with what the objective needs."""
+    """The kinds of supervision that the conversations contain; compared with the needs of the objective."""
 
     @abstractmethod
     def required(self) -> dict[str, list[str]]:
-        """The columns that every row must have, by the field of this format that names them."""
+        """Return the columns that every row must have, by the field of this format that names them."""
 
     @abstractmethod
     def turns(self, row: Row) -> list[Message]:
-        """The row's messages in order.
+        """Return the messages of a row, in order.
 
         Raises:
             InstructLabError: the row does not match this format.
         """
 
     def reference_texts(self, row: Row) -> tuple[str, ...]:
-        """The acceptable final answers if they are not just the last message."""
+        """Return the acceptable final answers; empty if only the last message is acceptable."""
         return ()
 
     @abstractmethod
     def consumed_columns(self) -> set[str | None]:
-        """The columns that are fully contained in messages or references: the metadata omits them."""
+        """Return the columns that messages and references contain completely; the metadata omits them."""
 
     def conversation(self, row: Row) -> Conversation:
-        """The row as a conversation; its `id` is a hash of the messages and references.
+        """Convert a row to a conversation; its `id` is a hash of the messages and references.
 
         Raises:
             InstructLabError: the row does not match this format.
@@ -71,7 +71,7 @@ class Format(Component, ABC):
         return self.make_conversation(row, self.turns(row), self.reference_texts(row))
 
     def conversations_of(self, row: Row) -> Iterator[Conversation]:
-        """The row's conversations: one, unless the format makes several from a row.
+        """Yield the conversations of a row: one, unless the format makes several from a row.
 
         Raises:
             InstructLabError: the row does not match this format.
@@ -86,7 +86,7 @@ class Format(Component, ABC):
         rejected: Iterable[Message] = (),
         metadata: Mapping[str, Any] | None = None,
     ) -> Conversation:
-        """A conversation of these texts; its metadata are the row's other columns and `metadata`, as JSON values.
+        """Build a conversation; its metadata are the row's other columns and `metadata`, as JSON values.
 
         Raises:
             InstructLabError: a column is nested too deeply.
@@ -105,10 +105,10 @@ class Format(Component, ABC):
         )
 
     def check_columns(self, row: Row) -> None:
-        """Check that a source's first row has the columns that this format names.
+        """Check that the first row of a source has the columns that this format names.
 
         Raises:
-            InstructLabError: one is missing; lists those that exist.
+            InstructLabError: a column is missing; the error lists the existing columns.
         """
         for problem in self.column_problems(list(row.columns)):
             raise InstructLabError(
@@ -118,7 +118,7 @@ class Format(Component, ABC):
             )
 
     def column_problems(self, available: list[str]) -> Iterator[Problem]:
-        """One problem for each required column that is not available, keyed by the field that names it.
+        """Report each required column that is not available, with the field that names it as the key.
 
         If a name reaches into a column, only the column is checked.
         """
@@ -130,7 +130,7 @@ class Format(Component, ABC):
 
 
 def content_id(messages: tuple[Message, ...], references: tuple[str, ...], rejected: tuple[Message, ...] = ()) -> str:
-    """A short hash of the texts, the same in every run and on every machine."""
+    """Return a short hash of the texts, equal in every run and on every machine."""
     content: list[Any] = [[message.role, message.content, message.trained] for message in messages]
     hashed: list[Any] = [content, references]
     if rejected:
@@ -140,10 +140,10 @@ def content_id(messages: tuple[Message, ...], references: tuple[str, ...], rejec
 
 
 def text_of(row: Row, name: str) -> str:
-    """The text that a column's name refers to.
+    """Return the text to which the name of a column refers.
 
     Raises:
-        InstructLabError: it does not refer to a text.
+        InstructLabError: the name does not refer to a text.
     """
     if name in row.columns:
         return row.text(name)
@@ -154,7 +154,7 @@ def text_of(row: Row, name: str) -> str:
 
 
 def optional_text(row: Row, name: str | None) -> str:
-    """The text that a column's name refers to; empty if there is no name, no such column, or null in it.
+    """Return the text to which the name of a column refers; empty without a name or column, or if the value is null.
 
     Raises:
         InstructLabError: the value is not text.
@@ -165,15 +165,15 @@ def optional_text(row: Row, name: str | None) -> str:
 
 
 def has_column(row: Row, name: str | None) -> bool:
-    """Whether the row has the column that a name refers to or reaches into."""
+    """Whether the row has the column to which a name refers."""
     return name is not None and (name in row.columns or _parse_name(name, row.columns) is not None)
 
 
 def value_of(row: Row, name: str) -> Any:
-    """The value that a column's name refers to: the column, or a value inside it.
+    """Return the value to which the name of a column refers: the column, or a value inside it.
 
     Raises:
-        InstructLabError: there is no such value; names the step that fails.
+        InstructLabError: there is no such value; the error names the step that fails.
     """
     if name in row.columns:
         return row.columns[name]
@@ -188,12 +188,12 @@ def value_of(row: Row, name: str) -> Any:
 
 
 Steps = tuple[tuple[str | None, str, str], ...]
-"""Each step's key, or else its index, and the location it starts from, for errors."""
+"""The key or the index of each step, and the location where the step starts, for error messages."""
 
 
 @functools.lru_cache(maxsize=4096)
 def _interpretations(name: str) -> tuple[tuple[str, Steps], ...]:
-    """Every way to interpret a name as a column and the steps into it, the longest column first."""
+    """Return all interpretations of a name as a column and steps into it; longer column names come first."""
     found = []
     for start in reversed([match.start() for match in re.finditer(r"[.\[]", name)]):
         steps, position = [], start
@@ -210,7 +210,7 @@ def _parse_name(name: str, columns: Iterable[str] | Mapping[str, Any]) -> tuple[
 
 
 def _key_of(row: Row, value: Any, key: str, location: str) -> Any:
-    """The value of an object's key, or the list of them for a list of objects."""
+    """Return the value of a key in an object, or the list of these values for a list of objects."""
     if isinstance(value, list):
         return [_key_of(row, element, key, location) for element in value]
     if not isinstance(value, dict):
@@ -223,7 +223,7 @@ def _key_of(row: Row, value: Any, key: str, location: str) -> Any:
 
 
 def _element_of(row: Row, value: Any, index: str, location: str) -> Any:
-    """A list's element; the index is a number, or the column that holds it."""
+    """Return an element of a list; the index is a number, or the name of the column that holds the number."""
     key = int(index) if re.fullmatch(r"-?\d{1,9}", index) else value_of(row, index)
     if isinstance(value, dict) and isinstance(key, str):
         return _key_of(row, value, key, location)
@@ -237,9 +237,10 @@ def _element_of(row: Row, value: Any, index: str, location: str) -> Any:
 
 
 def to_json_value(value: Any) -> Any:
-    """The value as JSON represents it: dates, bytes, numpy's scalars and arrays become text, numbers or lists.
+    """Convert a value to JSON: dates, bytes, numpy scalars and arrays become text, numbers or lists.
 
-    Half a surrogate pair becomes U+FFFD; bytes become UTF-8 text or else base64; NaN and infinity become text.
+    Half a surrogate pair becomes U+FFFD; bytes become UTF-8 text or, if that fails, base64; NaN and infinity become
+    text.
     """
     if type(value) in NUMBERS:
         return value
@@ -266,9 +267,9 @@ def _other_to_json_value(value: Any) -> Any:
             return bytes(value).decode()
         except UnicodeDecodeError:
             return base64.b64encode(value).decode()
-    if isinstance(value, int):  # an enumeration's member
+    if isinstance(value, int):  # a member of an enumeration
         return int(value)
-    for conversion in ("tolist", "item"):  # of numpy's arrays and scalars, and those of libraries that follow it
+    for conversion in ("tolist", "item"):  # methods of numpy arrays and scalars, and of similar libraries
         if callable(convert := getattr(value, conversion, None)) and not isinstance(value, type):
             converted = convert()
             return str(value) if type(converted) is type(value) else to_json_value(converted)

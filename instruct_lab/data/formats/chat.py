@@ -39,31 +39,31 @@ MESSAGES_ROLES: dict[str, Role] = {**STANDARD_ROLES, "developer": "system", "fun
 class ShareGPT(Format):
     """A list of turns with `from` and `value`. Roles: human, gpt, system, tool, and their usual synonyms.
 
-    The value of a `function_call` is JSON of one call or a list of calls, each with name and arguments; an
-    `observation` is a tool's result.
+    The value of a `function_call` is JSON: one call or a list of calls, each with name and arguments. An `observation`
+    is the result of a tool.
     """
 
     conversations: Column = "conversations"  # column of the list of turns
     role: Column = "from"  # key of the role in a turn
     content: Column = "value"  # key of the text in a turn
     system: Column | None = None  # column of a system message outside the list
-    tools: Column | None = "tools"  # column of the tools' JSON schemas: a list, or JSON of one; may be missing
-    tool_convention: ToolConvention = "hermes"  # how calls and tools are written: hermes (Qwen, Hermes), or json
+    tools: Column | None = "tools"  # column of the tools' JSON schemas: a list or JSON text; may be missing
+    tool_convention: ToolConvention = "hermes"  # format of calls and tools: hermes (Qwen, Hermes), or json
     roles: dict[str, Role | None] = Field(
         default_factory=dict
     )  # additional names of roles, for example {bot: assistant}
 
     def required(self) -> dict[str, list[str]]:
-        """The list of turns, and the system column if one is set."""
+        """Return the column of turns, and the system column if one is set."""
         columns = {"conversations": [self.conversations]}
         return columns | ({"system": [self.system]} if self.system else {})
 
     def consumed_columns(self) -> set[str | None]:
-        """The columns of turns, system message and tools."""
+        """Return the columns of turns, system message and tools."""
         return {self.conversations, self.system, self.tools}
 
     def turns(self, row: Row) -> list[Message]:
-        """The system message with the tools, then the turns."""
+        """Return the system message with the tools, then the turns."""
         tools = ToolUse(row, self.tools, self.tool_convention)
         turns = locate_turns(row, value_of(row, self.conversations), self.conversations)
         messages = sharegpt_messages(row, turns, self.roles, tools, self.role, self.content)
@@ -75,28 +75,28 @@ class ShareGPT(Format):
 class Messages(Format):
     """OpenAI messages: `role` and `content`, optionally `trained` (true or false) or `weight` (a number) in each.
 
-    A message of weight 0 is not trained; with another weight it is, and the weight multiplies its tokens in the loss.
-    Content given as a list of text parts is joined; parts that are not text are refused. `tool_calls` are rendered into
-    the content; messages of role tool are their results.
+    A message of weight 0 is not trained. A message with another weight is trained, and the weight multiplies the loss
+    of its tokens. Content that is a list of text parts is joined; other parts are refused. `tool_calls` are rendered
+    into the content; messages of role tool are their results.
     """
 
     messages: Column = "messages"  # column of the list of messages
-    tools: Column | None = "tools"  # column of the tools' JSON schemas: a list, or JSON of one; may be missing
-    tool_convention: ToolConvention = "hermes"  # how calls and tools are written: hermes (Qwen, Hermes), or json
+    tools: Column | None = "tools"  # column of the tools' JSON schemas: a list or JSON text; may be missing
+    tool_convention: ToolConvention = "hermes"  # format of calls and tools: hermes (Qwen, Hermes), or json
     roles: dict[str, Role | None] = Field(
         default_factory=dict
     )  # additional names of roles, for example {bot: assistant}
 
     def required(self) -> dict[str, list[str]]:
-        """The list of messages."""
+        """Return the column of messages."""
         return {"messages": [self.messages]}
 
     def consumed_columns(self) -> set[str | None]:
-        """The columns of messages and tools."""
+        """Return the columns of messages and tools."""
         return {self.messages, self.tools}
 
     def turns(self, row: Row) -> list[Message]:
-        """The messages, with calls as text and tools in the system message."""
+        """Return the messages, with calls as text and tools in the system message."""
         tools = ToolUse(row, self.tools, self.tool_convention)
         turns = locate_turns(row, value_of(row, self.messages), self.messages)
         return with_system(openai_messages(row, turns, self.roles, tools), tools)
@@ -106,10 +106,10 @@ Turns = Iterator[tuple[dict[str, Any], str]]
 
 
 def locate_turns(row: Row, turns: Any, column: str) -> Turns:
-    """Each turn of a list, with its location for errors.
+    """Yield each turn of a list, with its location for error messages.
 
     Raises:
-        InstructLabError: the value is no list, is empty, or holds values other than objects.
+        InstructLabError: the value is not a list, is empty, or holds values other than objects.
     """
     if not isinstance(turns, list):
         raise row.error(f"A list of turns was expected and {type(turns).__name__} found", f"column {column!r}")
@@ -130,10 +130,10 @@ def sharegpt_messages(
     role_key: str = "from",
     content_key: str = "value",
 ) -> list[Message]:
-    """The messages of turns with `from` and `value`.
+    """Convert turns with `from` and `value` to messages.
 
     Raises:
-        InstructLabError: a turn lacks one of them, or `ToolUse` refuses a call or a result.
+        InstructLabError: a turn lacks one of these keys, or `ToolUse` refuses a call or a result.
     """
     custom, messages = custom_names(roles), []
     names = SHAREGPT_ROLES | custom
@@ -151,10 +151,10 @@ def sharegpt_messages(
 
 
 def openai_messages(row: Row, turns: Turns, roles: dict[str, Role | None], tools: ToolUse) -> list[Message]:
-    """The messages of turns with `role` and `content`.
+    """Convert turns with `role` and `content` to messages.
 
     Raises:
-        InstructLabError: a turn lacks one of them, or `ToolUse` refuses a call or a result.
+        InstructLabError: a turn lacks one of these keys, or `ToolUse` refuses a call or a result.
     """
     custom, messages = custom_names(roles), []
     names = MESSAGES_ROLES | custom
@@ -177,7 +177,7 @@ def openai_messages(row: Row, turns: Turns, roles: dict[str, Role | None], tools
 
 
 def with_system(messages: list[Message], tools: ToolUse) -> list[Message]:
-    """The messages, with the tools added to the system message at the start."""
+    """Add the tools to the system message at the start."""
     first = messages[0] if messages[0].role == "system" else None
     system = tools.render_system(first.content if first else "")
     if first is None:
@@ -194,12 +194,12 @@ def _value(turn: dict[str, Any], key: str, row: Row, location: str) -> Any:
 
 
 def custom_names(roles: dict[str, Role | None]) -> dict[str, Role]:
-    """The names of roles that the config adds; their texts are used unchanged."""
+    """Return the names of roles that the config adds; texts of these roles are used unchanged."""
     return {name.casefold(): role for name, role in roles.items() if role is not None}
 
 
 def _role(turn: dict[str, Any], key: str, names: dict[str, Role], row: Row, location: str) -> tuple[str, Role]:
-    """The role's name in the row, case-folded, and the role."""
+    """Return the case-folded name of the role in the row, and the role."""
     spelled = row.check_text(_value(turn, key, row, location), location)
     name = spelled.strip().casefold()
     role = names.get(name)
@@ -224,9 +224,9 @@ def _join_parts(content: Any, row: Row, location: str) -> str:
 
 
 def _training_of(turn: dict[str, Any], row: Row, location: str) -> tuple[bool | None, float]:
-    """A turn's `trained`, None if it does not set it, and the weight of its tokens."""
+    """Return the `trained` of a turn (`None` if it is not set) and the weight of its tokens."""
     trained, weight = turn.get("trained"), turn.get("weight")
-    if trained not in (None, 0, 1):  # True and False too
+    if trained not in (None, 0, 1):  # 0 and 1 equal False and True
         raise row.error(f"trained must be true or false; {trained!r} was found", location, "Correct the row")
     if weight is None:
         return None if trained is None else bool(trained), 1.0

@@ -1,4 +1,4 @@
-"""Format of plain texts for continued pretraining."""
+"""A format of plain texts for continued pretraining."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from instruct_lab.data.sources.base import Row
 class PlainText(Format):
     """A text for continued pretraining: one assistant message without a prompt, trained from its first token.
 
-    Use it with template=plain, which adds the end-of-text token and nothing else.
+    Use it with template=plain, which adds only the end-of-text token.
     """
 
     gives: ClassVar = frozenset({"text"})
@@ -22,15 +22,15 @@ class PlainText(Format):
     text: Column = "text"  # column of the text
 
     def required(self) -> dict[str, list[str]]:
-        """The text."""
+        """Return the column of the text."""
         return {"text": [self.text]}
 
     def consumed_columns(self) -> set[str | None]:
-        """The text."""
+        """Return the column of the text."""
         return {self.text}
 
     def turns(self, row: Row) -> list[Message]:
-        """The text, as an assistant's message.
+        """Return the text as an assistant message.
 
         Raises:
             InstructLabError: the text is missing or empty.

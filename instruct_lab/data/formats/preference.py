@@ -1,4 +1,4 @@
-"""Preference pairs: a prompt with a chosen and a rejected answer."""
+"""A format of preference pairs: a prompt with a chosen and a rejected answer."""
 
 from __future__ import annotations
 
@@ -31,50 +31,50 @@ SPEAKERS = {"Human": "user", "Assistant": "assistant"}
 class Preference(Format):
     """A prompt with a chosen and a rejected answer, for objectives such as DPO and reward modelling.
 
-    Three layouts are recognised row by row:
+    Each row may have one of three layouts:
 
     - prompt, chosen and rejected are texts (Orca pairs);
-    - chosen and rejected are lists of messages with the same beginning (UltraFeedback, LMSYS), or only the answers'
-      messages after a prompt column (a text or a list of messages);
+    - chosen and rejected are lists of messages with the same beginning (UltraFeedback, LMSYS), or lists with only the
+      answer, if the prompt is in another column (a text or a list of messages);
     - chosen and rejected are transcripts with the same beginning, with `\\n\\nHuman:` and `\\n\\nAssistant:` before the
       turns. Source: Bai et al., HH-RLHF, 2022.
 
     Messages have `role` and `content`, or `from` and `value`. The prompt is everything before the last answer of the
-    chosen side; the rejected side must begin with it. A pair is a broken row if its prompts differ, if an answer is
-    missing, or if the answers differ only in surrounding white space.
+    chosen side; the rejected side must begin with the same prompt. A pair is a broken row if its prompts differ, if an
+    answer is missing, or if the answers differ only in surrounding white space.
     """
 
     gives: ClassVar = frozenset({"pairs", "answers"})  # supervised objectives train on the chosen answer
 
     prompt: Column | None = "prompt"  # column of the prompt, unless chosen and rejected contain it
     chosen: Column = "chosen"  # column of the chosen answer, or of the conversation that ends with it
-    rejected: Column = "rejected"  # the same, for the rejected answer
+    rejected: Column = "rejected"  # column of the rejected answer, or of the conversation that ends with it
     system: Column | None = None  # column of a system message outside the prompt
     chosen_score: Column | None = None  # column of the chosen answer's score, a number
     rejected_score: Column | None = None  # column of the rejected answer's score; the margin is the difference
-    margin: Column | None = None  # column of the margin itself; stored as `margin` in the metadata
-    tools: Column | None = "tools"  # column of the tools' JSON schemas: a list, or JSON of one; may be missing
-    tool_convention: ToolConvention = "hermes"  # how calls and tools are written: hermes (Qwen, Hermes), or json
+    margin: Column | None = None  # column of the margin; stored as `margin` in the metadata
+    tools: Column | None = "tools"  # column of the tools' JSON schemas: a list or JSON text; may be missing
+    tool_convention: ToolConvention = "hermes"  # format of calls and tools: hermes (Qwen, Hermes), or json
     roles: dict[str, Role | None] = Field(
         default_factory=dict
     )  # additional names of roles, for example {bot: assistant}
 
     def required(self) -> dict[str, list[str]]:
-        """Both answers, and the columns of scores and of a system message that are set."""
+        """Return the columns of both answers, and the columns of scores and system message that are set."""
         optional = ("system", "chosen_score", "rejected_score", "margin")
         named = {field: [name] for field in optional if (name := getattr(self, field))}
         return {"chosen": [self.chosen], "rejected": [self.rejected]} | named
 
     def consumed_columns(self) -> set[str | None]:
-        """Prompt, answers, system message and tools; scores stay in the metadata."""
+        """Return the columns of prompt, answers, system message and tools; scores stay in the metadata."""
         return {self.prompt, self.chosen, self.rejected, self.system, self.tools}
 
     def turns(self, row: Row) -> list[Message]:
-        """The prompt and the chosen answer."""
+        """Return the prompt and the chosen answer."""
         return self._side(row, self.chosen)
 
     def conversation(self, row: Row) -> Conversation:
-        """The prompt with the chosen answer, and the rejected one; both are part of the `id`.
+        """Return the prompt with the chosen and the rejected answer; both answers affect the `id`.
 
         Raises:
             InstructLabError: the row is not a pair of different answers to one prompt.
@@ -94,9 +94,9 @@ class Preference(Format):
         return self.make_conversation(row, chosen, (), other, self._margin(row))
 
     def _side(self, row: Row, column: str) -> list[Message]:
-        """The prompt and the answer of one column; the last message is a non-empty answer."""
+        """Return the prompt and the answer of one column; the last message is a non-empty answer."""
         value = value_of(row, column)
-        value = [value] if isinstance(value, dict) else value  # one message
+        value = [value] if isinstance(value, dict) else value  # a single message
         tools = ToolUse(row, self.tools, self.tool_convention)
         if isinstance(value, list):
             prompt = self._prompt(row, tools) if has_column(row, self.prompt) and self._is_answer(value) else []
@@ -130,7 +130,7 @@ class Preference(Format):
         return read(row, locate_turns(row, value, column), self.roles, tools)
 
     def _margin(self, row: Row) -> dict[str, float]:
-        """By how much the chosen answer is better, if the rows have that."""
+        """Return the margin by which the chosen answer is better, if the format names its columns."""
         if self.margin:
             return {"margin": _number(row, self.margin)}
         if self.chosen_score and self.rejected_score:
@@ -152,7 +152,7 @@ def _number(row: Row, column: str) -> float:
 
 
 def _transcript(row: Row, text: str, column: str) -> list[Message]:
-    """The turns of one text, each preceded by its speaker."""
+    """Split a transcript into turns, each preceded by its speaker."""
     before, *parts = TRANSCRIPT.split(text)
     if before.strip() or not parts:
         what = "The transcript does not begin with a speaker (Human: or Assistant:)"

@@ -1,4 +1,4 @@
-"""Formats of one question and one answer: Alpaca, prompt and completion, named columns in text patterns."""
+"""Formats of one question and one answer: Alpaca, prompt and completion, and text patterns with columns."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from instruct_lab.errors import Refusal
 
 @component
 class Alpaca(Format):
-    """Instruction, optional input, output. Source: Taori et al., Stanford Alpaca, 2023.
+    """An instruction, an optional input, and an output. Source: Taori et al., Stanford Alpaca, 2023.
 
     The input, if there is one, follows the instruction after an empty line.
     """
@@ -25,16 +25,16 @@ class Alpaca(Format):
     system: Column | None = None  # column of a system message
 
     def required(self) -> dict[str, list[str]]:
-        """Instruction and output, and the system column if one is set."""
+        """Return the columns of instruction and output, and the system column if one is set."""
         columns = {"instruction": [self.instruction], "output": [self.output]}
         return columns | ({"system": [self.system]} if self.system else {})
 
     def consumed_columns(self) -> set[str | None]:
-        """The output; instruction and input stay in the metadata."""
+        """Return the output column; instruction and input stay in the metadata."""
         return {self.output}
 
     def turns(self, row: Row) -> list[Message]:
-        """System message if there is one, instruction with input, output."""
+        """Return the system message if there is one, the instruction with its input, and the output."""
         prompt, given = text_of(row, self.instruction), optional_text(row, self.input)
         if given.strip():
             prompt = f"{prompt}\n\n{given}"
@@ -49,30 +49,30 @@ class PromptCompletion(Format):
     completion: Column = "completion"  # column of the answer
 
     def required(self) -> dict[str, list[str]]:
-        """Both columns."""
+        """Return both columns."""
         return {"prompt": [self.prompt], "completion": [self.completion]}
 
     def consumed_columns(self) -> set[str | None]:
-        """Both columns."""
+        """Return both columns."""
         return {self.prompt, self.completion}
 
     def turns(self, row: Row) -> list[Message]:
-        """The prompt, then the completion."""
+        """Return the prompt, then the completion."""
         return single_turn("", text_of(row, self.prompt), text_of(row, self.completion))
 
 
 @component
 class Columns(Format):
-    """Any named columns, inserted into text patterns such as `Translate to French: {translation.en}`.
+    """Columns that are inserted into text patterns such as `Translate to French: {translation.en}`.
 
-    A column's name is written in braces, and may reach into objects and lists (see `Format`); literal braces are
-    doubled. A row whose list of references is empty, such as a question of SQuAD 2.0 without an answer, is broken.
+    Write the name of a column in braces; it may reach into objects and lists (see `Format`). Double literal braces. A
+    row with an empty list of references, such as a question of SQuAD 2.0 without an answer, is broken.
     """
 
     prompt: str  # pattern of the question
     completion: str  # pattern of the answer
     system: str | None = None  # pattern of a system message
-    references: Column | None = None  # column of the acceptable answers: a text, or a list of texts
+    references: Column | None = None  # column of the acceptable answers: a text or a list of texts
 
     def __post_init__(self) -> None:
         """Refuse a pattern with unbalanced braces or an empty name, and a prompt that is the same for every row."""
@@ -84,26 +84,26 @@ class Columns(Format):
             raise Refusal("prompt", "names no column, so every row would have the same prompt", "{column}")
 
     def required(self) -> dict[str, list[str]]:
-        """Every column that a pattern names."""
+        """Return every column that a pattern names."""
         patterns = {"prompt": self.prompt, "completion": self.completion, "system": self.system}
         columns = {field: column_names(pattern, field) for field, pattern in patterns.items() if pattern is not None}
         return columns | ({"references": [self.references]} if self.references else {})
 
     def consumed_columns(self) -> set[str | None]:
-        """The columns of the answer; those of the prompt stay in the metadata."""
+        """Return the columns of the answer; the columns of the prompt stay in the metadata."""
         answer = {self.references, *column_names(self.completion, "completion")}
         return answer - {*column_names(self.prompt, "prompt")}
 
     def turns(self, row: Row) -> list[Message]:
-        """System message if there is a pattern, prompt, completion."""
+        """Return the system message if it has a pattern, the prompt, and the completion."""
         system = fill(self.system, row) if self.system else ""
         return single_turn(system, fill(self.prompt, row), fill(self.completion, row))
 
     def reference_texts(self, row: Row) -> tuple[str, ...]:
-        """The texts of the references column.
+        """Return the texts of the references column.
 
         Raises:
-            InstructLabError: the list is empty, or holds other values than texts.
+            InstructLabError: the list is empty, or holds values other than texts.
         """
         if self.references is None:
             return ()
@@ -114,7 +114,7 @@ class Columns(Format):
 
 
 def single_turn(system: str, prompt: str, answer: str) -> list[Message]:
-    """The messages: system message unless it is blank, prompt, answer."""
+    """Return the system message unless it is blank, the prompt, and the answer."""
     opening = [Message("system", system)] if system.strip() else []
     return [*opening, Message("user", prompt), Message("assistant", answer)]
 
@@ -125,7 +125,7 @@ def _parse_pattern(pattern: str) -> tuple[tuple[str, str | None, str | None, str
 
 
 def column_names(pattern: str, field: str) -> list[str]:
-    """The columns that a pattern names, in order, each once.
+    """Return the columns that a pattern names, in order, each once.
 
     Raises:
         Refusal: the pattern is not valid.
@@ -145,10 +145,10 @@ def column_names(pattern: str, field: str) -> list[str]:
 
 
 def fill(pattern: str, row: Row) -> str:
-    """The pattern with the row's texts inserted.
+    """Insert the texts of a row into a pattern.
 
     Raises:
-        InstructLabError: a column is missing, or holds no text.
+        InstructLabError: a column is missing or is not text.
     """
     return "".join(
         text + (text_of(row, name) if name is not None else "") for text, name, _, _ in _parse_pattern(pattern)

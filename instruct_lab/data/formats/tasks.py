@@ -1,4 +1,4 @@
-"""Format of Super-NaturalInstructions' instances. Source: Wang et al., Super-NaturalInstructions, 2022."""
+"""A format of instances of Super-NaturalInstructions. Source: Wang et al., Super-NaturalInstructions, 2022."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from instruct_lab.data.sources.base import Row
 
 @component
 class TaskFile(Format):
-    """Definition, worked examples and input as the prompt; the first output is the answer, all are references.
+    """An instance of a task: definition, examples and input form the prompt, and outputs are the acceptable answers.
 
-    The prompt's wording is that of Tk-Instruct, including the full stop added to a text that does not end in
-    punctuation.
+    The first output is the answer. The prompt has the wording of Tk-Instruct, including a full stop after each text
+    that does not end in punctuation.
     """
 
-    definition: Column = "definition"  # column of the task's definition: a text, or a list whose first is taken
-    positive_examples: Column | None = "positive_examples"  # column of worked examples, objects with input and output
+    definition: Column = "definition"  # column of the task's definition: a text, or a list of texts (first used)
+    positive_examples: Column | None = "positive_examples"  # column of examples: objects with input and output
     input: Column = "input"  # column of the instance's input
-    output: Column = "output"  # column of the acceptable answers: a list of texts, or one text
-    explanations: bool = False  # includes the explanations of the examples that have one
+    output: Column = "output"  # column of the acceptable answers: a list of texts or one text
+    explanations: bool = False  # include the explanations of examples
 
     def required(self) -> dict[str, list[str]]:
-        """Definition, input and output."""
+        """Return the columns of definition, input and output."""
         return {"definition": [self.definition], "input": [self.input], "output": [self.output]}
 
     def consumed_columns(self) -> set[str | None]:
-        """Definition, examples and output; the input stays in the metadata."""
+        """Return the columns of definition, examples and output; the input stays in the metadata."""
         return {self.definition, self.positive_examples, self.output}
 
     def turns(self, row: Row) -> list[Message]:
-        """The prompt, then the first output."""
+        """Return the prompt, then the first output."""
         definition, location = value_of(row, self.definition), f"column {self.definition!r}"
         first = definition[0] if isinstance(definition, list) and definition else definition
         parts = [f"Definition: {_end_sentence(row.check_text(first, location))}", *self._format_examples(row)]
@@ -44,10 +44,10 @@ class TaskFile(Format):
         return single_turn("", "\n\n".join(parts), self.reference_texts(row)[0])
 
     def reference_texts(self, row: Row) -> tuple[str, ...]:
-        """All outputs, each once.
+        """Return all outputs, each once.
 
         Raises:
-            InstructLabError: there is none.
+            InstructLabError: there is no output.
         """
         outputs, location = value_of(row, self.output), f"column {self.output!r}"
         outputs = outputs if isinstance(outputs, list) else [outputs]
@@ -75,6 +75,6 @@ class TaskFile(Format):
 
 
 def _end_sentence(text: str) -> str:
-    """The text without surrounding white space, with a full stop added if it does not end in punctuation."""
+    """Strip white space around a text, and add a full stop if it does not end in punctuation."""
     text = text.strip()
     return text if not text or unicodedata.category(text[-1])[0] in "PS" else f"{text}."

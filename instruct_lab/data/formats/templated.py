@@ -1,4 +1,4 @@
-"""Several templates for a task, one drawn for each row, as in FLAN and P3."""
+"""A format with several templates for a task, one of which is drawn for each row, as in FLAN and P3."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import jinja2
 
 SEPARATOR = "|||"
-PARTED = "\ue000|||\ue001"  # replaces the template's separators, so that a row's text cannot contain one
+PARTED = "\ue000|||\ue001"  # replaces separators in templates, because a row's text may contain |||
 CHOICES = "answer_choices"
 CHOICE = re.compile(rf"{CHOICES}\[([^\[\]]+)\]")
 NUMBER = re.compile(r"-?\d+")
@@ -33,30 +33,30 @@ NUMBER = re.compile(r"-?\d+")
 
 @component
 class Templates(Format):
-    """Named templates of one task; each row uses one of them, drawn by its content and the seed, or all.
+    """Named templates of one task; each row uses one template, drawn by its content and the seed, or all templates.
 
-    A template is a text: prompt, `|||`, answer; further answers after more `|||` are also acceptable. Surrounding white
-    space is removed from each. With `syntax: columns`, column names are written in braces, as in `Columns`. With
-    `syntax: jinja`, it is a Jinja template as in promptsource (Bach et al., PromptSource, 2022), with its filters
-    `choice` and `most_frequent` and the functions `zip` and `enumerate`, rendered in a sandbox; `choice` and `random`
-    also depend only on the row and the seed, so that a row is always rendered the same.
+    A template is a text: prompt, `|||`, answer. Further answers after more `|||` are also acceptable. White space
+    around each part is removed. With `syntax: columns`, column names are written in braces, as in `Columns`. With
+    `syntax: jinja`, a template is a Jinja template as in promptsource (Bach et al., PromptSource, 2022), with its
+    filters `choice` and `most_frequent` and the functions `zip` and `enumerate`, rendered in a sandbox. The filters
+    `choice` and `random` depend only on the row and the seed, so that a row is always rendered in the same way.
 
-    A template that renders an empty prompt or answer for a row, as those of P3 do for rows that they do not fit, is
-    skipped for the next in the row's order; a row that fits none is broken. Adding or removing a template changes only
-    the rows that draw it. The metadata hold the template's name as `template`, the choices as `answer_choices`, and a
-    hash of the row, which all its conversations share, as `row`.
+    A template may render an empty prompt or answer for a row that it does not fit, as in P3. The next template in the
+    order of the row is then used; a row that fits no template is broken. Adding or removing a template changes only the
+    rows that draw it. The metadata hold the name of the template as `template`, the choices as `answer_choices`, and a
+    hash of the row as `row`, which is the same for all conversations of the row.
     """
 
     templates: dict[str, Annotated[str, Field(min_length=1)] | None]  # by name: prompt ||| answer; null removes one
-    syntax: Literal["columns", "jinja"] = "columns"  # {column}, or Jinja as P3's templates
+    syntax: Literal["columns", "jinja"] = "columns"  # {column}, or Jinja as in P3
     answer_choices: str | dict[str, str | None] | None = (
-        None  # choices separated by |||: one list, or one for each template
+        None  # choices separated by |||: one list for all templates, or one for each
     )
-    each: Literal["one", "all"] = "one"  # a conversation from the template drawn, or one from each template
-    seed: Annotated[int, Field(ge=0)] = 0  # of the draw
+    each: Literal["one", "all"] = "one"  # use the template drawn for a row, or all templates
+    seed: Annotated[int, Field(ge=0)] = 0  # seed of the draw
 
     def __post_init__(self) -> None:
-        """Refuse an empty list, a template without an answer, an invalid pattern, choices of a missing template."""
+        """Refuse an empty set of templates, a template without an answer, invalid patterns and unused choices."""
         if not self._texts():
             raise Refusal("templates", "names no template")
         for name, text in self._texts().items():
@@ -75,7 +75,7 @@ class Templates(Format):
                 )
 
     def required(self) -> dict[str, list[str]]:
-        """The columns that the templates and the choices name; not those whose presence a Jinja template tests."""
+        """Return the columns that templates and choices name, except columns whose presence a Jinja template tests."""
         columns: dict[str, list[str]] = {}
         for name, text in self._texts().items():
             columns[f"templates.{name}"] = self._names(text, f"templates.{name}")
@@ -84,23 +84,23 @@ class Templates(Format):
         return {field: list(dict.fromkeys(names)) for field, names in columns.items()}
 
     def consumed_columns(self) -> set[str | None]:
-        """No column: a template may use only a part of one."""
+        """Return no column, because a template may use only a part of a column."""
         return set()
 
     def turns(self, row: Row) -> list[Message]:
-        """The messages of the template drawn for the row."""
+        """Return the messages of the template drawn for the row."""
         return list(self.conversation(row).messages)
 
     def conversation(self, row: Row) -> Conversation:
-        """The row in the template drawn for it.
+        """Convert a row with the template drawn for it.
 
         Raises:
-            InstructLabError: no template fits the row, or one uses a column that the row does not have.
+            InstructLabError: no template fits the row, or a template uses a column that the row does not have.
         """
         return next(self._fitting(row))
 
     def conversations_of(self, row: Row) -> Iterator[Conversation]:
-        """The row in the template drawn for it, or in all that fit, in the order of the config.
+        """Yield the row in the template drawn for it, or in all templates that fit, in the order of the config.
 
         Raises:
             InstructLabError: as `conversation`.
@@ -112,7 +112,7 @@ class Templates(Format):
         yield from sorted(self._fitting(row), key=lambda conversation: order[conversation.metadata["template"]])
 
     def _fitting(self, row: Row) -> Iterator[Conversation]:
-        """The row in every template that fits, in the row's order."""
+        """Yield the row in every template that fits, in the order of the row."""
         identity = _row_hash(row)
         fits = False
         for name in sorted(self._texts(), key=lambda name: _draw_key(self.seed, identity, name), reverse=True):
@@ -148,7 +148,7 @@ class Templates(Format):
         return self.answer_choices.get(name) if isinstance(self.answer_choices, dict) else self.answer_choices
 
     def _names(self, text: str, field: str) -> list[str]:
-        """The columns that a template uses, without the choices themselves.
+        """Return the columns that a template uses, without `answer_choices`.
 
         Raises:
             Refusal: the template is not valid in its syntax.
@@ -161,7 +161,7 @@ class Templates(Format):
 
 
 def _row_hash(row: Row) -> str:
-    """A short hash of the row's columns, the same in every run."""
+    """Return a short hash of the row's columns, equal in every run."""
     try:
         encoded = json.dumps(to_json_value(row.columns), sort_keys=True).encode()
     except RecursionError as error:
@@ -170,7 +170,7 @@ def _row_hash(row: Row) -> str:
 
 
 def _draw_key(seed: int, identity: str, name: str) -> bytes:
-    """The template's sort key for a row: the highest is drawn (rendezvous hashing)."""
+    """Return the sort key of a template for a row; the template with the highest key is drawn (rendezvous hashing)."""
     return hashlib.sha256(f"{seed}\n{identity}\n{name}".encode()).digest()
 
 
@@ -186,13 +186,13 @@ def _choice(context: jinja2.runtime.Context, values: Sequence[Any]) -> Any:
 
 @functools.cache
 def _environment() -> jinja2.Environment:
-    """Jinja's sandbox: templates can neither change the row's values nor reach Python's internals."""
+    """Return Jinja's sandbox, in which templates cannot change a row's values or access Python's internals."""
     import jinja2
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
     environment = ImmutableSandboxedEnvironment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
     environment.globals.update(zip=zip, enumerate=enumerate)
-    environment.globals.pop("lipsum")  # draws random words, whatever the seed
+    environment.globals.pop("lipsum")  # draws random words, regardless of the seed
     draw = jinja2.pass_context(_choice)
     environment.filters.update(choice=draw, random=draw, most_frequent=_most_frequent)
     return environment

@@ -1,13 +1,13 @@
-"""Tool calls as text: the assistant's calls, the tools it may call, and which result belongs to which call.
+"""Rendering of tools and tool calls as text, and matching of results with calls.
 
-Conversations hold text, so calls are rendered into the assistant's message by a convention, and the tools into the
-system message:
+Conversations hold text, so calls are rendered into the assistant's message and tools into the system message, in one of
+two conventions:
 
-- `hermes`: as the chat templates of Qwen 2.5, Qwen 3 and Hermes do: for each call a line `<tool_call>`, a line of JSON
+- `hermes`: as in the chat templates of Qwen 2.5, Qwen 3 and Hermes: for each call a line `<tool_call>`, a line of JSON
   with name and arguments, and a line `</tool_call>`.
 - `json`: a list of all calls, `[{"name": ..., "arguments": {...}}, ...]`, without markers.
 
-A result stays unchanged in a message of role tool; the template decides how it is marked.
+A result stays unchanged in a message of role tool; the template adds its markers.
 """
 
 from __future__ import annotations
@@ -42,27 +42,27 @@ You may call these functions:
 To call functions, answer with a JSON list of calls:
 [{{"name": <function-name>, "arguments": <args-json-object>}}]"""
 WRITTEN_CALL = re.compile(r"[(\[{<]")
-"""Matches a bracket, which every call written as text contains."""
+"""Matches an opening bracket, which every call in text contains."""
 
 
 class ToolUse:
-    """Follows the calls and results of one row, in order.
+    """Tracks the calls and results of one row, in order.
 
     Args:
-        row: named in errors.
-        column: of the tools' JSON schemas; if it is None, missing or empty, any tool may be called.
-        convention: how calls and tools are written.
+        row: the row.
+        column: column of the tools' JSON schemas; if it is `None`, missing or empty, any tool may be called.
+        convention: the format of calls and tools.
     """
 
     def __init__(self, row: Row, column: str | None, convention: ToolConvention) -> None:
         self._row, self._convention = row, convention
         self._tools = _parse_tools(row, column) if column else None
-        self._waiting: dict[str | int, str] = {}  # names of the calls without a result, by id or else index
+        self._waiting: dict[str | int, str] = {}  # names of the called tools without a result, by id or index
         self._num_calls = 0
-        self._may_hold_call = False  # in the assistant's text since the last user message
+        self._may_hold_call = False  # whether the assistant's text since the last user message may hold a call
 
     def render_system(self, text: str) -> str:
-        """The system message: its own text and the tools; empty if there is neither."""
+        """Return the system message with its own text and the tools; empty if there is neither."""
         if not self._tools:
             return text
         listed = "\n".join(_json(tool) for tool in self._tools.values())
@@ -70,13 +70,13 @@ class ToolUse:
         return self._row.check_text(f"{text}\n\n{tools}" if text.strip() else tools, "tools")
 
     def render_calls(self, text: str, calls: Any, location: str) -> str:
-        """The assistant's message: its text, then its calls.
+        """Render the assistant's message: its text, then its calls.
 
         Args:
-            text: may be empty.
-            calls: the list of calls (or JSON of it): `{"function": {"name", "arguments"}, "id"}`, or only name and
-                arguments. Arguments are an object, or JSON of one; if missing, an empty object.
-            location: named in errors.
+            text: the assistant's text, which may be empty.
+            calls: the list of calls, or its JSON text. A call is `{"function": {"name", "arguments"}, "id"}`, or only
+                name and arguments. Arguments are an object or its JSON text; if they are missing, an empty object.
+            location: location in the row, for error messages.
 
         Raises:
             InstructLabError: a call has no name or names a tool that the row lacks, or its arguments are not JSON.
@@ -95,14 +95,14 @@ class ToolUse:
         return self._row.check_text(f"{text}\n{rendered}" if text else rendered, location)
 
     def add_text(self, role: str, text: str) -> None:
-        """Follow a message without separate calls; the text of an assistant may contain calls."""
+        """Track a message without separate calls; the text of an assistant may contain calls."""
         if role == "assistant":
             self._may_hold_call = self._may_hold_call or WRITTEN_CALL.search(text) is not None
         elif role == "user":
             self._may_hold_call = False
 
     def add_result(self, identity: Any, name: Any, location: str) -> None:
-        """Match a tool's result with a call: the one with its id, else its name, else the first without a result.
+        """Match a tool's result with a call: the call with its id, else its name, else the first without a result.
 
         Raises:
             InstructLabError: there is no such call.
@@ -124,7 +124,7 @@ class ToolUse:
             raise self._row.error("A tool's result has no call before it", location, "Remove or correct the row")
 
     def _name(self, value: Any, location: str) -> str:
-        """An id or a name; empty if there is none."""
+        """Return an id or a name as text; empty for `None`."""
         return "" if value is None else self._row.check_text(value, f"{location}, name or id of a call")
 
     def _has_calls_without_id(self) -> bool:
@@ -166,7 +166,7 @@ class ToolUse:
         return parsed
 
     def _drop_padding(self, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
-        """The arguments without nulls that only pad a table's type: those of arguments that the tool does not have."""
+        """Remove nulls for arguments that the tool does not have: tables add them to give all objects equal keys."""
         if self._tools is None or None not in arguments.values():
             return arguments
         schema = self._tools[name]["function"].get("parameters")
@@ -185,9 +185,9 @@ class ToolUse:
 
 
 def _parse_tools(row: Row, column: str) -> dict[str, dict[str, Any]] | None:
-    """The row's tools by name, as `{"type": "function", "function": {...}}`; None if the row has no tools.
+    """Return the row's tools by name, as `{"type": "function", "function": {...}}`; `None` if there are no tools.
 
-    Nulls in them are dropped: in a table, every object has all keys that any object has.
+    Nulls are dropped, because every object in a table has the keys of all objects.
     """
     if not has_column(row, column):
         return None

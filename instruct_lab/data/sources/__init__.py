@@ -1,4 +1,4 @@
-"""Sources: where rows come from; every row knows the file and line it was read from."""
+"""Sources, which read rows; every row stores its file and line for error messages."""
 
 from instruct_lab.data.sources.base import BrokenRow, Row, Source
 from instruct_lab.data.sources.catalogues import Catalogues

@@ -1,4 +1,4 @@
-"""The base class of sources, and the rows that they give."""
+"""The base class of sources, and the rows that they read."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ T = TypeVar("T")
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Row:
-    """One row.
+    """One row of a source.
 
     Args:
         columns: values by name.
-        where: the file and line (or row) it was read from, for errors.
-        size: its approximate bytes in the file; 0: unknown.
+        where: the file and line (or row number), for error messages.
+        size: the approximate size in the file, in bytes; 0 if unknown.
     """
 
     columns: dict[str, Any]
@@ -36,7 +36,7 @@ class Row:
     size: int = 0
 
     def text(self, column: str) -> str:
-        """The text of a column.
+        """Return the text of a column.
 
         Raises:
             InstructLabError: the row lacks the column, or its value is not text.
@@ -50,10 +50,10 @@ class Row:
 
         Args:
             value: the value.
-            location: where it is in the row, for errors.
+            location: its location in the row, for error messages.
 
         Raises:
-            InstructLabError: it is not.
+            InstructLabError: the value is not such a text.
         """
         if not isinstance(value, str):
             what = f"Text was expected and {type(value).__name__} found: {repr(value)[:60]}"
@@ -67,12 +67,12 @@ class Row:
         return value
 
     def error(self, what: str, location: str = "", do: str = "") -> InstructLabError:
-        """An error about this row that names its file and line, and the location in the row."""
+        """Return an error about this row that names its file and line, and the location in the row."""
         return InstructLabError(what, where=f"{self.where}, {location}" if location else self.where, do=do)
 
 
 def suggest_column(column: str, available: Iterable[str]) -> str:
-    """A hint for a missing column: the nearest spelling, and all columns that exist."""
+    """Return a hint for a missing column: the column with the nearest spelling, and all columns."""
     names = [str(name) for name in available]
     close = nearest(column, names)
     return (f"Did you mean {close!r}? " if close else "") + f"Name one of the columns: {', '.join(names) or 'none'}"
@@ -80,25 +80,25 @@ def suggest_column(column: str, available: Iterable[str]) -> str:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class BrokenRow:
-    """Something in the source that should be a row and is not; the data set counts it or raises the error."""
+    """The error of a row that cannot be read; the data set counts it or raises it."""
 
     error: InstructLabError
 
 
 @component
 class Source(Component, ABC):
-    """Where rows come from."""
+    """Reads rows."""
 
     keeps_one_of_equal_rows: ClassVar[bool] = False
-    """Whether equal rows are duplicates by nature, so that a split keeps only the first of them."""
+    """Whether a split keeps only the first of equal rows."""
 
-    max_rows: Annotated[int, Field(ge=1)] | None = None  # rows to read at most; null: all
-    shuffle_buffer: Annotated[int, Field(ge=0)] = 0  # rows held in memory for shuffling; 0: not shuffled
+    max_rows: Annotated[int, Field(ge=1)] | None = None  # maximum number of rows to read; null: all
+    shuffle_buffer: Annotated[int, Field(ge=0)] = 0  # number of rows in memory for shuffling; 0: no shuffling
     shuffle_seed: Annotated[int, Field(ge=0)] = 0  # seed of the shuffling
 
     @abstractmethod
     def inputs(self, cache_path: Path) -> list[Input]:
-        """The pinned inputs that the rows are read from, with the SHA-256 of their bytes; reads no rows.
+        """Return the pinned inputs with the SHA-256 of their bytes, without reading rows.
 
         Args:
             cache_path: folder for downloads.
@@ -113,33 +113,33 @@ class Source(Component, ABC):
 
         Args:
             cache_path: folder for downloads.
-            audit: counts what the source drops by its own rules.
-            stage: the name that the audit counts under.
+            audit: counts rows that the source drops by its own rules.
+            stage: the name of the stage in the audit.
 
         Raises:
             InstructLabError: the source cannot be read to its end.
         """
 
     def read(self, cache_path: Path, audit: Audit, stage: str) -> Iterator[Row | BrokenRow]:
-        """The rows, shuffled through the buffer if there is one, up to `max_rows`."""
+        """Yield up to `max_rows` rows, shuffled through the buffer if there is one."""
         rows = self.rows(cache_path, audit, stage)
         if self.shuffle_buffer:
             rows = shuffle(rows, self.shuffle_buffer, self.shuffle_seed)
         return itertools.islice(rows, self.max_rows)
 
     def location_fields(self) -> set[str]:
-        """Fields that say where the inputs are and not what they contain: cache keys do not depend on them."""
+        """Return the fields that only locate the inputs; cache keys do not depend on them."""
         return set()
 
     def known_columns(self) -> list[str] | None:
-        """The column names if they are known without reading the source, else None."""
+        """Return the column names, or `None` if they are not known without reading the source."""
         return None
 
 
 def shuffle(rows: Iterable[T], buffer: int, seed: int) -> Iterator[T]:
-    """Rows in random order, with `buffer` of them in memory; each is replaced by a later one.
+    """Yield rows in random order, with at most `buffer` rows in memory; a later row replaces each yielded row.
 
-    Source: the bounded shuffle buffer of `tf.data` and WebDataset. Depends only on the seed and the rows.
+    The order depends only on the seed and the rows. Source: the shuffle buffer of `tf.data` and WebDataset.
     """
     source = random.Random(seed)
     held: list[T] = []

@@ -1,4 +1,4 @@
-"""Rows from gettext message catalogues (`.po` and `.mo` files) inside a pinned wheel."""
+"""A source of gettext message catalogues (`.po` and `.mo` files) inside a pinned wheel."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ CATALOGUE = re.compile(r"(?:^|.*/)(?P<folder>[A-Za-z]{2,3}(?:[_-][A-Za-z0-9]+)*)
 class Catalogues(Source):
     """Translated interface strings from the gettext catalogues of a package, read without importing it.
 
-    Plural, fuzzy, obsolete and untranslated entries are dropped and counted. Format of the files: GNU gettext.
+    Plural, fuzzy, obsolete and untranslated entries are dropped and counted. File format: GNU gettext.
     """
 
     keeps_one_of_equal_rows = True
@@ -39,18 +39,18 @@ class Catalogues(Source):
     language: Annotated[str, Field(min_length=2)]  # locale code of the translations: fr, pt_BR, zh_Hans
     patterns: Annotated[list[str], Field(min_length=1)] = Field(
         default_factory=lambda: ["*.po"]
-    )  # which files inside the wheel
+    )  # files inside the wheel
 
     def inputs(self, cache_path: Path) -> list[Input]:
-        """The wheel.
+        """Return the wheel.
 
         Raises:
-            InstructLabError: it cannot be downloaded.
+            InstructLabError: the wheel cannot be downloaded.
         """
         return [self.asset.input(self.asset.fetch(cache_path))]
 
     def rows(self, cache_path: Path, audit: Audit, stage: str) -> Iterator[Row]:
-        """Every translated string: columns source, target, project, language, language_name, file.
+        """Yield every translated string, with columns source, target, project, language, language_name, file.
 
         Raises:
             InstructLabError: the wheel cannot be downloaded, or has no catalogue for the language or the patterns.
@@ -66,17 +66,17 @@ class Catalogues(Source):
                     yield row
 
     def known_columns(self) -> list[str]:
-        """The columns that every catalogue has."""
+        """Return the columns that every catalogue has."""
         return ["source", "target", "file", "project", "language", "language_name"]
 
     def problems(self) -> Iterator[Problem]:
-        """A language that is not a locale code."""
+        """Report a language that is not a locale code."""
         if _locale(self.language) is None:
             reason = "is not a locale code such as fr, pt_BR or zh_Hans"
             yield Problem(key="language", value=self.language, reason=reason)
 
     def _files(self, archive: zipfile.ZipFile) -> list[str]:
-        """The catalogues of the nearest locale folder, by name."""
+        """Return the catalogues of the nearest locale folder, sorted by name."""
         folders: dict[str, list[str]] = {}
         for file in sorted(archive.namelist()):
             found = CATALOGUE.match(file)
@@ -136,10 +136,10 @@ def _source_text(message: Message) -> str:
 
 
 def nearest_locale(language: str, folders: Iterable[str]) -> str | None:
-    """The locale folder nearest to a language: its own, its parent, the language's usual region, another region.
+    """Find the locale folder nearest to a language: its own, its parent, the language's usual region, another region.
 
-    A folder in another script is never used, nor one for another region if both name one: `zh_Hant` is not used for
-    `zh_Hans`, nor `pt_BR` for `pt_PT`.
+    A folder for another script is never used, such as `zh_Hant` for `zh_Hans`. If both name a region, a folder for
+    another region is never used, such as `pt_BR` for `pt_PT`.
     """
     wanted = _locale(language)
     candidates = []
@@ -171,7 +171,7 @@ def _locale(code: str) -> Locale | None:
 
 
 def _likely(locale: Locale) -> tuple[str, str | None, str | None]:
-    """Language, script and region, filled in from Unicode's likely subtags: zh is zh, Hans, CN."""
+    """Return language, script and region, completed with Unicode's likely subtags: zh becomes zh, Hans, CN."""
     from babel.core import get_global
 
     known = get_global("likely_subtags")

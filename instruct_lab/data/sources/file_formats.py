@@ -1,7 +1,7 @@
-"""The rows of one file, read incrementally; errors name the line or row.
+"""Incremental reading of the rows of a file; errors name the line or row.
 
-An invalid row of JSON lines or CSV is a `BrokenRow`, and reading continues; a fault that makes the rest of the file
-unreadable (a JSON list that breaks off, a Parquet file without its end) is an error.
+An invalid row of JSON lines or CSV is a `BrokenRow`, and reading continues. A fault that makes the rest of the file
+unreadable (a truncated JSON list or Parquet file) is an error.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ FIRST_LOOK_BYTES = 1 << 20
 
 
 def read_rows(file: Path, file_format: str, delimiter: str = ",") -> Iterator[Row | BrokenRow]:
-    """The rows of one file, in order.
+    """Yield the rows of one file, in order.
 
     Args:
         file: the file.
         file_format: json, jsonl, csv or parquet.
-        delimiter: of CSV.
+        delimiter: the delimiter of CSV.
 
     Raises:
-        InstructLabError: the file cannot be read to its end; names the line or row.
+        InstructLabError: the file cannot be read to its end; the error names the line or row.
     """
     with wrap_read_errors(file):
         if file_format == "parquet":
@@ -49,7 +49,7 @@ def read_rows(file: Path, file_format: str, delimiter: str = ",") -> Iterator[Ro
 
 @contextlib.contextmanager
 def wrap_read_errors(file: Path) -> Iterator[None]:
-    """Raise errors of the disk, and text that is not UTF-8, as `InstructLabError`."""
+    """Raise disk errors and decoding errors as `InstructLabError`."""
     try:
         with wrap_errors(
             OSError, what="The file cannot be read", where=str(file), do="Check the path and its permissions"
@@ -75,7 +75,7 @@ def _first_undecodable_line(file: Path) -> int:
 
 
 def first_columns(file: Path, file_format: str, delimiter: str) -> list[str] | None:
-    """The column names of a file's first row, from its first megabyte; None if they cannot be determined."""
+    """Read the column names of a file from its first megabyte; `None` if they cannot be determined."""
     if file_format == "parquet":
         return None
     with file.open("rb") as stream:

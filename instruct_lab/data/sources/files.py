@@ -1,4 +1,4 @@
-"""Rows from local files: JSON, JSON lines, CSV, Parquet."""
+"""A source of local files: JSON, JSON lines, CSV, Parquet."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ FileFormat = Literal["auto", "json", "jsonl", "csv", "parquet"]
 
 @component
 class Files(Source):
-    """Local files: one path, or several, or patterns with `*`, `?` and `**`; read in order of name."""
+    """Local files, given as paths or patterns with `*`, `?` and `**`; matches of a pattern are sorted by name."""
 
     path: Annotated[str, Field(min_length=1)] | Annotated[list[str], Field(min_length=1)]  # files or patterns
-    file_format: FileFormat = "auto"  # auto: by the file's ending
-    delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = None  # of CSV; null: tab for .tsv, else comma
+    file_format: FileFormat = "auto"  # auto: by the file's extension
+    delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = None  # of CSV files; null: by extension
 
     def inputs(self, cache_path: Path) -> list[Input]:
-        """Every file, with the SHA-256 of its bytes.
+        """Return every file, with the SHA-256 of its bytes.
 
         Raises:
             InstructLabError: no file matches, or a file cannot be read.
@@ -45,10 +45,10 @@ class Files(Source):
         return [file_input(file) for file in self.files()]
 
     def rows(self, cache_path: Path, audit: Audit, stage: str) -> Iterator[Row | BrokenRow]:
-        """The rows of every file, file after file.
+        """Yield the rows of all files, one file after the other.
 
         Raises:
-            InstructLabError: no file matches, or a file cannot be read, is empty, or breaks off.
+            InstructLabError: no file matches, or a file cannot be read, is empty, or is truncated.
         """
         for file in self.files():
             is_empty = True
@@ -59,14 +59,14 @@ class Files(Source):
                 raise InstructLabError("The file has no rows", where=str(file), do="Check that it is the right file")
 
     def location_fields(self) -> set[str]:
-        """The path: files are identified by their bytes."""
+        """Return the path, because files are identified by their bytes."""
         return {"path"}
 
     def files(self) -> list[Path]:
-        """The files that the paths and patterns match, each once.
+        """Return the files that the paths and patterns match, each once.
 
         Raises:
-            InstructLabError: one of them matches no file, or is a folder.
+            InstructLabError: a path or pattern matches no file, or is a folder.
         """
         found: dict[Path, None] = {}
         for pattern in self._patterns():
@@ -79,7 +79,7 @@ class Files(Source):
         return list(found)
 
     def problems(self) -> Iterator[Problem]:
-        """A path that matches no file or is a folder, an unknown ending, a file that cannot be opened."""
+        """Report paths that match no file or are folders, unknown extensions, and files that cannot be opened."""
         for pattern in self._patterns():
             matches = _matches(pattern)
             reason, suggestion = _find_fault(pattern, matches)
@@ -97,7 +97,7 @@ class Files(Source):
                     yield Problem(key="path", value=str(file), reason=f"the file cannot be read: {error.strerror}")
 
     def known_columns(self) -> list[str] | None:
-        """The columns of the first file's first row; None for Parquet or a broken file."""
+        """Return the columns of the first file's first row; `None` for Parquet or a broken file."""
         try:
             file = self.files()[0]
             return file_formats.first_columns(file, self._format(file), self._delimiter(file))
@@ -124,7 +124,7 @@ class Files(Source):
 
 
 def expand_folders(path: str | list[str], ending: str) -> list[str]:
-    """Paths and patterns; a folder becomes the pattern of all files in and below it that have the ending."""
+    """Replace folders by patterns that match all files with an extension in the folder and its subfolders."""
     patterns = [path] if isinstance(path, str) else path
     return [
         str(Path(glob.escape(str(Path(pattern).expanduser()))) / "**" / f"*.{ending}")
@@ -142,7 +142,7 @@ def _matches(pattern: str) -> list[Path]:
 
 
 def _find_fault(pattern: str, matches: list[Path]) -> tuple[str | None, str | None]:
-    """Why a path or pattern matches no file, and the nearest path that does."""
+    """Return the reason why a path or pattern matches no file, and the nearest path that does."""
     if not matches:
         return "no file matches the pattern", None
     path = matches[0]

@@ -1,4 +1,4 @@
-"""Rows from a data set on the Hugging Face Hub."""
+"""A source of data sets on the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -27,14 +27,12 @@ class HubDataSet(Source):
 
     repository: Annotated[str, Field(pattern=r"^[\w.-]+(/[\w.-]+)?$")]  # owner/name
     revision: Annotated[str, Field(min_length=1)]  # commit (40 hex digits: pinned), tag or branch
-    configuration: str | None = None  # named subset, where the repository has several
+    configuration: str | None = None  # named subset, if the repository has several
     split: Annotated[str, Field(min_length=1)] = "train"  # the Hub's split to read; slices such as train[:100] work
-    streaming: bool = (
-        False  # reads rows over the network as they are needed, without downloading all; requires max_rows
-    )
+    streaming: bool = False  # read rows over the network on demand instead of downloading all; requires max_rows
 
     def __post_init__(self) -> None:
-        """Refuse a stream that is not pinned to a commit or not limited."""
+        """Refuse a stream that is not pinned to a commit or has no limit of rows."""
         if self.streaming and not PINNED.fullmatch(self.revision):
             raise Refusal(
                 "revision", "must be a commit (40 hex digits) with streaming, since its rows have no checksum"
@@ -43,9 +41,10 @@ class HubDataSet(Source):
             raise Refusal("max_rows", "must be set with streaming: how many rows to read")
 
     def inputs(self, cache_path: Path) -> list[Input]:
-        """One input with the SHA-256 of the rows as JSON lines, which changes if a branch moves.
+        """Return one input with the SHA-256 of the rows as JSON lines, which changes if a branch moves.
 
-        For a pinned commit it is computed once; for a stream it is that of the data set's name and commit.
+        For a pinned commit, the hash is computed once. For a stream, the name and the commit of the data set are hashed
+        instead.
 
         Raises:
             InstructLabError: the Hub cannot be reached, or has no such data set, revision, subset or split.
@@ -73,7 +72,7 @@ class HubDataSet(Source):
         return [Input(name, digest.hexdigest(), size)]
 
     def rows(self, cache_path: Path, audit: Audit, stage: str) -> Iterator[Row | BrokenRow]:
-        """Every row, from the data set's memory-mapped files or as a stream.
+        """Yield every row, from the data set's memory-mapped files or as a stream.
 
         Raises:
             InstructLabError: as `inputs`.

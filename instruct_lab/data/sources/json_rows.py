@@ -1,4 +1,4 @@
-"""Rows of JSON lists and JSON lines, decoded one by one."""
+"""Decoding the rows of JSON lists and JSON lines one by one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from instruct_lab.errors import InstructLabError
 
 CHUNK_CHARACTERS = 1 << 20
 BYTE_ORDER_MARKS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
-"""First bytes of text files that are not in UTF-8."""
+"""First bytes of text files in other encodings than UTF-8."""
 
 
 class _DuplicateKey(ValueError):
@@ -54,10 +54,10 @@ def _nested(where: str) -> InstructLabError:
 
 
 def read_json_list(text: IO[str], name: str) -> Iterator[Row | BrokenRow]:
-    """The elements of a JSON list, decoded one by one from a buffer that grows to the size of the longest.
+    """Decode the elements of a JSON list one by one from a buffer that grows to the size of the longest element.
 
     Raises:
-        InstructLabError: the file is no JSON list of objects with unique keys; names the line or row.
+        InstructLabError: the file is not a JSON list of objects with unique keys; the error names the line or row.
     """
     buffer = _Buffer(text)
     opening = buffer.next_character()
@@ -96,7 +96,7 @@ class _Buffer:
         self._text = text
         self._buffer, self._has_ended = "", False
         self.position = 0
-        self.lines_before = 0  # line ends before the buffer
+        self.lines_before = 0  # number of line ends before the buffer
 
     def _read_more(self, characters: int = CHUNK_CHARACTERS) -> bool:
         chunk = "" if self._has_ended else self._text.read(characters)
@@ -106,7 +106,7 @@ class _Buffer:
         return bool(chunk)
 
     def next_character(self) -> str:
-        """Skip white space; return the character that follows, empty at the end."""
+        """Skip white space and return the next character, or an empty text at the end."""
         while True:
             while self.position < len(self._buffer):
                 if self._buffer[self.position] not in " \t\n\r":
@@ -116,7 +116,7 @@ class _Buffer:
                 return ""
 
     def value(self) -> tuple[Any, int]:
-        """Decode the value at the position; return it and its number of characters."""
+        """Decode the value at the position; return the value and its number of characters."""
         while True:
             try:
                 value, end = DECODER.raw_decode(self._buffer, self.position)
@@ -156,7 +156,7 @@ def _broken_json(error: json.JSONDecodeError, buffer: _Buffer, name: str) -> Ins
 
 
 def read_json_lines(lines: IO[bytes], name: str) -> Iterator[Row | BrokenRow]:
-    """The objects of a file of JSON lines; an invalid line is a `BrokenRow`.
+    """Decode the objects of a file of JSON lines; an invalid line is a `BrokenRow`.
 
     Raises:
         InstructLabError: the file is UTF-16.

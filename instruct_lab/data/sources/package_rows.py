@@ -1,4 +1,4 @@
-"""Rows from files inside a pinned wheel: JSON lines, and dialogues in YAML. Nothing in the wheel is run."""
+"""Sources of files inside a pinned wheel: JSON lines, and dialogues in YAML. No code of the wheel is run."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ class PackageRows(Source):
             raise Refusal("asset.path", "names no file inside the wheel")
 
     def inputs(self, cache_path: Path) -> list[Input]:
-        """The file.
+        """Return the file.
 
         Raises:
-            InstructLabError: it cannot be downloaded.
+            InstructLabError: the file cannot be downloaded.
         """
         return [self.asset.input(self.asset.extract(cache_path))]
 
     def rows(self, cache_path: Path, audit: Audit, stage: str) -> Iterator[Row | BrokenRow]:
-        """The file's rows with the additional columns.
+        """Yield the file's rows with the additional columns.
 
         Raises:
             InstructLabError: the file cannot be downloaded or read.
@@ -60,7 +60,7 @@ class PackageRows(Source):
                 yield Row(columns, where)
 
     def problems(self) -> Iterator[Problem]:
-        """A pattern with unbalanced braces."""
+        """Report a pattern with unbalanced braces."""
         for name, pattern in self.add.items():
             try:
                 list(string.Formatter().parse(pattern))
@@ -72,8 +72,8 @@ class PackageRows(Source):
 class Dialogues(Source):
     """Dialogues from YAML files inside a wheel: each file has a list `conversations` of lists of turns.
 
-    User and assistant alternate; if a dialogue ends with the user's turn, that turn is dropped. Equal dialogues are
-    used once. A turn that YAML does not read as text (a number, a date) is converted to text.
+    User and assistant alternate; if a dialogue ends with a turn of the user, that turn is dropped. Equal dialogues are
+    used once. Turns that YAML reads as other values (a number, a date) are converted to text.
     """
 
     keeps_one_of_equal_rows = True
@@ -81,22 +81,22 @@ class Dialogues(Source):
     asset: PackageAsset  # the wheel
     patterns: Annotated[list[str], Field(min_length=1)] = Field(
         default_factory=lambda: ["*.yml", "*.yaml"]
-    )  # which files inside the wheel
+    )  # files inside the wheel
 
     def inputs(self, cache_path: Path) -> list[Input]:
-        """The wheel.
+        """Return the wheel.
 
         Raises:
-            InstructLabError: it cannot be downloaded.
+            InstructLabError: the wheel cannot be downloaded.
         """
         return [self.asset.input(self.asset.fetch(cache_path))]
 
     def known_columns(self) -> list[str]:
-        """The columns that every dialogue has."""
+        """Return the columns that every dialogue has."""
         return ["messages", "file"]
 
     def rows(self, cache_path: Path, audit: Audit, stage: str) -> Iterator[Row | BrokenRow]:
-        """One row a dialogue: columns messages, file.
+        """Yield one row for each dialogue, with columns messages, file.
 
         Raises:
             InstructLabError: the wheel cannot be downloaded, or no file in it matches.

@@ -1,6 +1,6 @@
-"""Rows from the rule texts of ruff, a linter for Python: the only source that runs a program.
+"""A source of the rule texts of ruff, a linter for Python. It is the only source that runs a program.
 
-The program, its version and its arguments are fixed here, not configured, and its output is checked against a SHA-256.
+The program, its version and its arguments are constants, not settings, and its output is checked against a SHA-256.
 """
 
 from __future__ import annotations
@@ -39,33 +39,33 @@ INSTRUCTIONS = {
 class RuffRules(Source):
     """Rules of ruff 0.17.6, as `ruff rule --all` prints them. Licence of the texts: MIT.
 
-    `why` asks for the reason of a rule (question answering), `summary` for a rule's one-sentence summary from its
-    explanation (summarisation), `repair` for good code from bad (code repair). Rules that lack the part asked for, or
-    whose answer contains a placeholder such as `{name}`, are dropped and counted.
+    `why` asks for the reason of a rule (question answering), `summary` for a one-sentence summary of its explanation
+    (summarisation), and `repair` for a correction of bad code (code repair). Rules without the requested part are
+    dropped and counted; except with `repair`, so are answers with a placeholder such as `{name}`.
     """
 
-    task: Literal["why", "summary", "repair"] = "repair"  # what the prompts ask for
+    task: Literal["why", "summary", "repair"] = "repair"  # the task of the prompts
 
     def inputs(self, cache_path: Path) -> list[Input]:
-        """The program's output.
+        """Return the output of the program.
 
         Raises:
-            InstructLabError: this version of ruff is not installed, or prints something else.
+            InstructLabError: this version of ruff is not installed, or its output differs.
         """
         return [Input(f"ruff-{VERSION}-rules", OUTPUT_SHA256, len(output()))]
 
     def known_columns(self) -> list[str]:
-        """The columns that every rule has."""
+        """Return the columns that every rule has."""
         return ["instruction", "input", "output", "code", "name", "linter"]
 
     def problems(self) -> Iterator[Problem]:
-        """The program is not installed."""
+        """Report that the program is not installed."""
         if program() is None:
             reason = f"needs the package ruff {VERSION}, which is not installed: {INSTALL}"
             yield Problem(key="task", value=self.task, reason=reason, kind="unavailable_here")
 
     def rows(self, cache_path: Path, audit: Audit, stage: str) -> Iterator[Row | BrokenRow]:
-        """One row a rule, or for `repair` a pair of examples.
+        """Yield one row for each rule, or with `repair` for each pair of examples.
 
         Raises:
             InstructLabError: as `inputs`.
@@ -100,7 +100,7 @@ def _sections(explanation: str) -> dict[str, str]:
 
 
 def _repairs(sections: dict[str, str]) -> Iterator[tuple[str, str]]:
-    """Pairs of bad code and the good code after "Use instead"."""
+    """Yield pairs of bad code and the good code after "Use instead"."""
     for name in ("Example", "Examples", "Example:"):
         bad, found, good = sections.get(name, "").partition("Use instead")
         while found:
@@ -114,7 +114,7 @@ def _repairs(sections: dict[str, str]) -> Iterator[tuple[str, str]]:
 
 
 def program() -> Path | None:
-    """The `ruff` beside this Python, if it is installed."""
+    """Return the `ruff` program in the scripts folder of this Python, if it is installed."""
     for name in ("ruff", "ruff.exe"):
         path = Path(sysconfig.get_path("scripts")) / name
         if path.is_file():
@@ -124,10 +124,10 @@ def program() -> Path | None:
 
 @functools.cache
 def output() -> bytes:
-    """The verified output of the program.
+    """Return the verified output of the program.
 
     Raises:
-        InstructLabError: it is not installed, cannot be run, or is another version.
+        InstructLabError: the program is not installed, cannot be run, or has another version.
     """
     found = program()
     if found is None:

@@ -1,4 +1,4 @@
-"""Rows from the running Python's own standard library: documented functions, read as text."""
+"""A source of documented functions in the standard library of the running Python, read as text."""
 
 from __future__ import annotations
 
@@ -42,17 +42,17 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 @component
 class StandardLibrary(Source):
-    """Documented functions of the running Python's own standard library, read with `ast` and never imported.
+    """Documented functions in the standard library of the running Python, read with `ast` and never imported.
 
-    The functions differ by Python version, so the run's record holds their fingerprint. Licence of the text: PSF-2.0.
+    The functions differ between Python versions, so the record of a run holds their fingerprint. Licence: PSF-2.0.
     """
 
     direction: Literal["function_to_docstring", "docstring_to_function"] = (
-        "function_to_docstring"  # what the prompts ask for
+        "function_to_docstring"  # the task of the prompts
     )
 
     def inputs(self, cache_path: Path) -> list[Input]:
-        """All source files of the library as one input.
+        """Return all source files of the library as one input.
 
         Raises:
             InstructLabError: this Python has no readable source files of its standard library.
@@ -76,17 +76,17 @@ class StandardLibrary(Source):
         return [Input(f"python-{platform.python_version()}-standard-library", digest.hexdigest(), size)]
 
     def rows(self, cache_path: Path, audit: Audit, stage: str) -> Iterator[Row]:
-        """One row for each documented function or method.
+        """Yield one row for each documented function or method.
 
-        Columns: instruction, input, output (as `direction` says), name, signature, code (without the docstring),
-        docstring, module.
+        Columns: instruction, input and output (which depend on `direction`), name, signature, code (without the
+        docstring), docstring, module.
         """
         root = Path(sysconfig.get_path("stdlib"))
         for file in _files(root):
             yield from self._rows(file, file.relative_to(root).as_posix(), audit, stage)
 
     def known_columns(self) -> list[str]:
-        """The columns that every function has."""
+        """Return the columns that every function has."""
         return ["instruction", "input", "output", "name", "signature", "code", "docstring", "module"]
 
     def _rows(self, file: Path, name: str, audit: Audit, stage: str) -> Iterator[Row]:
@@ -97,7 +97,7 @@ class StandardLibrary(Source):
         except (SyntaxError, ValueError) as error:
             audit.record(stage, "dropped", "file that does not parse", f"{name}: {error}")
             return
-        lines = text.split("\n")  # not splitlines: to `ast`, a form feed is no line break
+        lines = text.split("\n")  # not splitlines, because a form feed is not a line break for `ast`
         module = name.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
         for qualified, function in _functions(tree):
             docstring = ast.get_docstring(function)
@@ -130,7 +130,7 @@ class StandardLibrary(Source):
 
 
 def _files(root: Path) -> list[Path]:
-    """The library's modules by name, without tests, vendored packages and generated build settings."""
+    """Return the library's modules sorted by name, without tests, vendored packages and generated build settings."""
     found = [
         file
         for file in root.rglob("*.py")
@@ -142,7 +142,7 @@ def _files(root: Path) -> list[Path]:
 
 
 def _functions(tree: ast.AST, prefix: str = "") -> Iterator[tuple[str, Function]]:
-    """Functions and methods with their qualified names, in order of appearance; also nested functions."""
+    """Yield functions, methods and nested functions with their qualified names, in order of appearance."""
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, Function):
             yield prefix + node.name, node
@@ -153,7 +153,7 @@ def _functions(tree: ast.AST, prefix: str = "") -> Iterator[tuple[str, Function]
 
 
 def _header(lines: list[str], function: Function) -> str:
-    """The lines from `def` up to the docstring."""
+    """Return the lines from `def` up to the docstring."""
     return _dedent(lines[function.lineno - 1 : function.body[0].lineno - 1], function.col_offset)
 
 
@@ -164,6 +164,6 @@ def _without_docstring(lines: list[str], function: Function) -> str:
 
 
 def _dedent(lines: list[str], columns: int) -> str:
-    """The lines without the function's indentation; lines of a string that are indented less stay unchanged."""
+    """Remove the function's indentation; lines of a string that are indented less stay unchanged."""
     indent = " " * columns
     return "\n".join(line.removeprefix(indent) for line in lines).rstrip()

@@ -1,4 +1,4 @@
-"""Rows from the task files of Super-NaturalInstructions. Source: Wang et al., Super-NaturalInstructions, 2022."""
+"""A source of task files of Super-NaturalInstructions. Source: Wang et al., Super-NaturalInstructions, 2022."""
 
 from __future__ import annotations
 
@@ -22,35 +22,35 @@ from instruct_lab.errors import InstructLabError, Problem
 COLUMNS = ("task", "id", "definition", "input", "output", "positive_examples")
 TASK_COLUMNS = {"Categories": "categories", "Domains": "domains", "Source": "source", "Reasoning": "reasoning"}
 TASK_COLUMNS |= {f"{side}_language": f"{side.lower()}_language" for side in ("Input", "Output", "Instruction")}
-"""Keys of a task file and the columns of its rows that repeat them, so that rows can be selected by them."""
+"""Keys of a task file, and the columns with their values, by which rows can be selected."""
 
 
 @component
 class NaturalInstructions(Source):
-    """Task files of Super-NaturalInstructions: one JSON object a file, with a definition, examples and many instances.
+    """Task files of Super-NaturalInstructions: a JSON object with a definition, examples and many instances.
 
-    A row is an instance: columns task (the file's name without its ending), id, definition, input, output (a list of
-    texts), positive_examples (objects with input, output, explanation), and the task's categories, domains, source,
-    reasoning and languages if the file has them. One file is in memory at a time.
+    A row is an instance, with columns task (the name of the file without its extension), id, definition, input, output
+    (a list of texts), positive_examples (objects with input, output, explanation), and the task's categories, domains,
+    source, reasoning and languages if the file has them. One file is in memory at a time.
     """
 
     path: Annotated[str, Field(min_length=1)] | Annotated[list[str], Field(min_length=1)]  # folder, files or patterns
-    max_instances: Annotated[int, Field(ge=1)] | None = None  # of a task at most, chosen by content hash; null: all
-    num_positive_examples: Annotated[int, Field(ge=0)] = 2  # worked examples of the task in each row: k-shot
+    max_instances: Annotated[int, Field(ge=1)] | None = None  # maximum per task, selected by content hash; null: all
+    num_positive_examples: Annotated[int, Field(ge=0)] = 2  # number of examples of the task in each row (k-shot)
 
     def inputs(self, cache_path: Path) -> list[Input]:
-        """Every file, with the SHA-256 of its bytes.
+        """Return every file, with the SHA-256 of its bytes.
 
         Raises:
-            InstructLabError: no file matches, or one cannot be read.
+            InstructLabError: no file matches, or a file cannot be read.
         """
         return [file_input(file) for file in self._files().files()]
 
     def rows(self, cache_path: Path, audit: Audit, stage: str) -> Iterator[Row | BrokenRow]:
-        """The instances of every task, file after file.
+        """Yield the instances of every task, one file after the other.
 
         Raises:
-            InstructLabError: no file matches, or one cannot be read or is no task file.
+            InstructLabError: no file matches, or a file cannot be read or is not a task file.
         """
         for file in self._files().files():
             task = _read_task(file)
@@ -69,22 +69,22 @@ class NaturalInstructions(Source):
                     yield BrokenRow(InstructLabError(what, where=where, do="Correct the file"))
 
     def location_fields(self) -> set[str]:
-        """The path: files are identified by their bytes."""
+        """Return the path, because files are identified by their bytes."""
         return {"path"}
 
     def known_columns(self) -> list[str]:
-        """The columns that every instance has."""
+        """Return the columns that every instance has."""
         return list(COLUMNS)
 
     def problems(self) -> Iterator[Problem]:
-        """A path that names no file, or a file that cannot be opened."""
+        """Report a path that matches no file, or a file that cannot be opened."""
         yield from self._files().problems()
 
     def _files(self) -> Files:
         return Files(path=expand_folders(self.path, "json"), file_format="json")
 
     def _select(self, instances: list[Any], audit: Audit, stage: str) -> list[int]:
-        """The indices of the instances that are used: those with the lowest content hash, in the order of the file."""
+        """Select the instances with the lowest content hash; return their indices in the order of the file."""
         if self.max_instances is None or len(instances) <= self.max_instances:
             return list(range(len(instances)))
         lowest = heapq.nsmallest(self.max_instances, range(len(instances)), key=lambda index: _digest(instances[index]))

@@ -1,4 +1,4 @@
-"""Rows from text files: a document, a paragraph or a line each."""
+"""A source of text files, with one row for each document, paragraph or line."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ CHUNK_CHARACTERS = 1 << 16
 PARAGRAPH_END = re.compile(r"\n[ \t\r]*\n\s*")
 LINE_END = re.compile(r"\n")
 BREAKS = (PARAGRAPH_END, LINE_END, re.compile(r"[.!?]\s+|[。！？]"), re.compile(r"\s"))
-"""Where a text that is too long is cut, the preferred break first."""
+"""Breaks at which a text that is too long is cut, in order of preference."""
 
 
 @component
 class TextFiles(Source):
-    """Text files: each row is a file, a paragraph or a line; longer ones are cut, so that memory stays bounded.
+    """Text files: each row is a file, a paragraph or a line; long texts are cut, so that memory stays bounded.
 
-    A text is cut at the last end of a paragraph before the limit, or else of a line, a sentence, a word; the white
-    space there belongs to the first part, so that the parts of a document joined are the document. Columns: text, file
-    (its name), part (the row's number in the file). A file in another encoding is a broken row.
+    A text is cut at the last end of a paragraph before the limit, or else at the end of a line, a sentence or a word.
+    White space at the cut belongs to the first part, so joining the parts of a document restores it. Columns: text,
+    file (the name of the file), part (the number of the row in the file). A file in another encoding is a broken row.
     """
 
     path: (
         Annotated[str, Field(min_length=1)] | Annotated[list[str], Field(min_length=1)]
-    )  # folder (*.txt), files, patterns
-    unit: Literal["document", "paragraph", "line"] = "document"  # what a row is; paragraphs end at empty lines
-    max_characters: Annotated[int, Field(ge=1)] = 100_000  # of a row; a longer document or paragraph is several rows
-    encoding: Annotated[str, Field(min_length=1)] = "utf-8"  # of the files, as Python names it: utf-8, gb18030, utf-16
+    )  # folder (its *.txt files), files, patterns
+    unit: Literal["document", "paragraph", "line"] = "document"  # the text of a row; paragraphs end at empty lines
+    max_characters: Annotated[int, Field(ge=1)] = 100_000  # maximum length of a row; longer texts become several rows
+    encoding: Annotated[str, Field(min_length=1)] = "utf-8"  # encoding of the files in Python's names: utf-8, gb18030
 
     def __post_init__(self) -> None:
-        """Refuse an encoding that does not exist or is not of text."""
+        """Refuse an encoding that does not exist or is not a text encoding."""
         try:
             is_text = codecs.lookup(self.encoding)._is_text_encoding
         except (LookupError, ValueError):
@@ -51,18 +51,18 @@ class TextFiles(Source):
             raise Refusal("encoding", "is no encoding of text", "utf-8")
 
     def inputs(self, cache_path: Path) -> list[Input]:
-        """Every file, with the SHA-256 of its bytes.
+        """Return every file, with the SHA-256 of its bytes.
 
         Raises:
-            InstructLabError: no file matches, or one cannot be read.
+            InstructLabError: no file matches, or a file cannot be read.
         """
         return [file_input(file) for file in self._files().files()]
 
     def rows(self, cache_path: Path, audit: Audit, stage: str) -> Iterator[Row | BrokenRow]:
-        """The texts of every file, file after file; slightly more than `max_characters` are in memory at a time.
+        """Yield the texts of all files, with slightly more than `max_characters` in memory at a time.
 
         Raises:
-            InstructLabError: no file matches, or one cannot be opened.
+            InstructLabError: no file matches, or a file cannot be opened.
         """
         for file in self._files().files():
             number = 0
@@ -80,15 +80,15 @@ class TextFiles(Source):
                     audit.record(stage, "dropped", "file without text", file.name)
 
     def location_fields(self) -> set[str]:
-        """The path: files are identified by their bytes."""
+        """Return the path, because files are identified by their bytes."""
         return {"path"}
 
     def known_columns(self) -> list[str]:
-        """The columns of every text file."""
+        """Return the columns that every row has."""
         return ["text", "file", "part"]
 
     def problems(self) -> Iterator[Problem]:
-        """A path that names no file, or a file that cannot be opened."""
+        """Report a path that matches no file, or a file that cannot be opened."""
         yield from self._files().problems()
 
     def _files(self) -> Files:
@@ -106,12 +106,12 @@ class TextFiles(Source):
 
 
 def _split_text(stream: IO[str], ends: re.Pattern[str] | None, max_characters: int) -> Iterator[str]:
-    """The parts of a text, which joined are the text: each up to an end, and none longer than `max_characters`.
+    """Split a text at ends into parts of at most `max_characters`; joining the parts restores the text.
 
     Args:
         stream: the text.
-        ends: matches the end of a part; None: the text is one part.
-        max_characters: of a part.
+        ends: pattern that matches the end of a part; with `None`, the text is one part.
+        max_characters: maximum length of a part.
     """
     buffer, has_more = "", True
     while has_more or buffer:
@@ -127,7 +127,7 @@ def _split_text(stream: IO[str], ends: re.Pattern[str] | None, max_characters: i
 
 
 def _find_end(text: str, start: int, ends: re.Pattern[str] | None, max_characters: int, is_last: bool) -> int:
-    """The end position of the part that begins at `start`."""
+    """Find the end position of the part that begins at `start`."""
     limit = start + max_characters
     match = ends.search(text, start, limit + CHUNK_CHARACTERS // 64) if ends is not None else None
     if match is not None and match.start() <= limit:
@@ -141,7 +141,7 @@ def _find_end(text: str, start: int, ends: re.Pattern[str] | None, max_character
 
 
 def _find_last(pattern: re.Pattern[str], text: str, start: int, limit: int) -> int | None:
-    """The end position of a pattern's last match; searches the end of the text first, where it usually is."""
+    """Find the end position of a pattern's last match; search the end of the text first, where it usually is."""
     if pattern.pattern.startswith(r"\n") and text.find("\n", start, limit) < 0:
         return None
     width = 256
