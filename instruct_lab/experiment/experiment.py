@@ -29,7 +29,7 @@ class Experiment(Component):
 
     name_in_messages: ClassVar[str | None] = "the config"
 
-    name: str | None  # folder of the run's records; null: named by the options data-model-tuning
+    name: str | None  # folder of the run's records; null: the chosen options as DATA-MODEL-TUNING
     seed: Annotated[int, Field(ge=0, lt=2**32)]  # for initialisation, order of the examples, dropout and sampling
     runs_path: str  # where run records are written
     cache_path: str  # where downloads and converted models are kept
