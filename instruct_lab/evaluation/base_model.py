@@ -38,7 +38,7 @@ def measure_base_model(
     """Evaluate the base model, or take the results of an earlier run from the cache.
 
     The cache key covers the weights, the examples, how they are answered and scored, the code, the libraries, and the
-    machine's device, threads and number of ranks, so that cached results equal those that would be computed.
+    machine's device, threads and number of ranks, so that cached results equal newly computed ones.
 
     Args:
         setup: how the model is evaluated.

@@ -37,7 +37,7 @@ class InspectedRow:
         split: split of the row; empty if the row was dropped before the data was split.
         index: index of the example within the split; `None` for a dropped row.
         source: data source of the row; empty if unknown.
-        cuts: where the conversation was shortened.
+        cuts: the tokens cut out of the conversation.
         dropped: the reason why the row was dropped; `None` for an example.
         stage: the stage that dropped the row.
         sample: the row's text from the audit, for rows without tokens.

@@ -27,7 +27,7 @@ from instruct_lab.sweep.space import Dimension, Space, SpaceError, dimension_of_
 from instruct_lab.training.names import run_name
 
 MAX_CHECKED = 128
-"""Maximum number of points checked before a sweep starts; of larger grids and intervals, only `Space.corners`."""
+"""Maximum number of points to check before a sweep; of larger grids and intervals, `Space.corners` are checked."""
 NOT_IDENTITY = frozenset({"num_points", "max_hours", "refused_points"})
 """Settings that may change between stopping and resuming a sweep."""
 

@@ -62,7 +62,7 @@ class SweepInfo:
 
     @classmethod
     def from_json(cls, entries: dict[str, Any]) -> SweepInfo:
-        """Create it from the content of the file; ignore unknown entries."""
+        """Create an object from the content of the file; ignore unknown entries."""
         names = {field.name for field in dataclasses.fields(cls)}
         return cls(**{name: value for name, value in entries.items() if name in names})
 

@@ -16,9 +16,9 @@ Direction = Literal["minimize", "maximize"]
 
 @component
 class Sweep(Component):
-    """What varies, how often, and which metric to optimise.
+    """Settings of a sweep: the values that vary, the number of runs, and the metric to optimise.
 
-    For the syntax of what varies, see `instruct_lab.sweep.space.dimension_of`.
+    For the syntax of `space`, see `instruct_lab.sweep.space.dimension_of`.
     """
 
     space: dict[str, Any] = Field(default_factory=dict)  # values that vary, by group or full key

@@ -15,8 +15,8 @@ from instruct_lab.config.compose import load_config
 class SharedFiles:
     """Loads configs like `instruct_lab.config.compose.load_config`, but reads the same option files only once.
 
-    Values are set afterwards, in the given order, as Hydra would set them. Use an object only for a short time: it does
-    not notice files that change.
+    Values are set afterwards, in the given order, as Hydra would set them. Use an instance only for a short
+    time: it does not notice files that change.
     """
 
     def __init__(self) -> None:

@@ -62,7 +62,7 @@ def train(
         experiment: the checked configuration.
         config: the configuration as plain containers, resolved; it is written to the record and can be run again.
         choices: the chosen option of each group.
-        overrides: what the user typed.
+        overrides: the overrides as typed.
         context: how the run relates to its sweep.
 
     Raises:

@@ -75,7 +75,7 @@ class Workspace:
         return self.shared.tokenizer(key, self._load_tokenizer)
 
     def _load_tokenizer(self) -> tuple[Any, bool]:
-        """Load the tokenizer; other runs may use it (the second value) unless this run's data trained it."""
+        """Load the tokenizer, and return whether other runs may use it: not if it was trained on this run's data."""
         reads_data = []
 
         def texts() -> Iterator[str]:
