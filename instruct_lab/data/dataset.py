@@ -32,9 +32,9 @@ class DataSet(Data):
     """Rows of named sources, pooled for each split and converted to conversations.
 
     If a normalised prompt occurs in two splits, its row is dropped from the later split in the order test, validation,
-    train. Equal rows within a split are kept (preprocessing can remove them), except in sources of which equal rows
-    are duplicates by nature, such as catalogues. Broken rows (not JSON, numbers instead of text, an unknown role) are
-    dropped and counted, up to `max_broken_share` of a source's rows.
+    train. Equal rows within a split are kept (preprocessing can remove them), except in sources such as catalogues,
+    which repeat their texts. Broken rows (not JSON, numbers instead of text, an unknown role) are dropped and counted,
+    up to `max_broken_share` of a source's rows.
     """
 
     train: dict[str, Source | None]  # named sources, pooled; null removes one

@@ -25,7 +25,7 @@ ALL_BROKEN = 100
 PART_ROWS = 1000
 PART_BYTES = 4 << 20
 Part = tuple[list[Row | BrokenRow], bool]
-"""Successive rows, and whether they are the first of the source."""
+"""Successive rows, and whether they are the source's first rows."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""A format with several templates for a task, one of which is drawn for each row, as in FLAN and P3."""
+"""A format that draws one of several templates of a task for each row, as in FLAN and P3."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Templates(Format):
     seed: Annotated[int, Field(ge=0)] = 0  # seed of the draw
 
     def __post_init__(self) -> None:
-        """Refuse an empty set of templates, a template without an answer, invalid patterns and unused choices."""
+        """Refuse an empty set of templates, a template without an answer, invalid patterns, unknown names."""
         if not self._texts():
             raise Refusal("templates", "names no template")
         for name, text in self._texts().items():
