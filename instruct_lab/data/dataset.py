@@ -101,14 +101,18 @@ class DataSet(Data):
         return bool(self._sources("validation")) or (self.split is not None and self.split.validation > 0)
 
     def problems(self) -> Iterator[Problem]:
-        """Report columns of the format that a source lacks, if its columns are known without reading it."""
+        """Report columns of the format that a source lacks, and columns with content that the format does not read.
+
+        Both as far as a source's first rows show them.
+        """
         seen = set()
         for name in SPLIT_NAMES:
             for source in self._sources(name).values():
                 columns = source.known_columns()
-                for problem in self.format.column_problems(columns) if columns is not None else ():
-                    if problem not in seen:
-                        seen.add(problem)
+                missing = self.format.column_problems(columns) if columns is not None else ()
+                for problem in (*missing, *self.format.content_problems(source.first_rows())):
+                    if str(problem) not in seen:
+                        seen.add(str(problem))
                         yield Problem(
                             key=f"format.{problem.key}",
                             value=problem.value,

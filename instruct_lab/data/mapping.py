@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import re
+from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -83,6 +84,7 @@ class MapRows:
         audit, batches = Audit(), []
         columns = {name: BatchBuilder() for name in SPLIT_NAMES}
         num_kept = num_broken = 0
+        unused: Counter[str] = Counter()
         first: InstructLabError | None = None
         for number, row in enumerate(rows):
             try:
@@ -91,6 +93,8 @@ class MapRows:
                 first, num_broken = first or error, num_broken + 1
                 audit.record(self.stage, "dropped", f"broken row: {_reason(error)}", error)
                 continue
+            if isinstance(row, Row):
+                unused.update(map(str, self.format.unused_columns(row)))
             for conversation in conversations:
                 if self.seen_ids is not None:
                     if conversation.id in self.seen_ids:
@@ -103,6 +107,10 @@ class MapRows:
                 if columns[split].is_full:
                     batches.append((split, columns[split].take()))
         batches += [(split, kept.take()) for split, kept in columns.items() if len(kept)]
+        if self.division is not None:
+            unused.pop(self.division.column or "", None)
+        if unused:
+            audit.add(self.stage, unused_columns=unused)
         return Mapped(batches, len(rows), num_kept, num_broken, first, audit)
 
     def _conversations(self, row: Row | BrokenRow, check: bool) -> list[Conversation]:

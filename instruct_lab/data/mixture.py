@@ -247,5 +247,9 @@ def _rename_stages(audit: dict[str, Any], part: str) -> dict[str, Any]:
     return {
         "stages": {name(stage): counts for stage, counts in audit["stages"].items()},
         "reasons": reasons,
-        "facts": {},
+        "facts": {
+            name(stage): facts
+            for stage, facts in audit["facts"].items()
+            if isinstance(facts, dict) and "unused_columns" in facts
+        },
     }

@@ -14,6 +14,7 @@ from instruct_lab.errors import InstructLabError
 from instruct_lab.experiment import Experiment
 from instruct_lab.inspection.inspected import InspectedRow
 from instruct_lab.inspection.inspector import Inspector
+from instruct_lab.pages.audit_table import show_unused_columns
 from instruct_lab.training.quiet import quiet_libraries
 
 if TYPE_CHECKING:
@@ -69,6 +70,8 @@ def inspect(
     else:
         rows = inspector.examples(split or "train", range(row, row + 1) if row is not None else range(num))
     _show(rows, ids=ids, html=html, as_json=as_json, console=console)
+    if html is None and not as_json:
+        show_unused_columns(console, audit.to_json())
     for warning in audit.facts.get("warnings", []) if not as_json else []:
         console.print(f"warning: {warning}", style="yellow", markup=False, highlight=False)
     if error is not None:

@@ -36,13 +36,23 @@ def show(console: Console, audit: dict[str, Any]) -> None:
     ascii_only = console.options.ascii_only
     if not stages:
         console.out(_to_encoding(f"data: {_describe_unchanged(tokens)}", console), highlight=False)
-        return
-    console.print(_stage_table(stages, console))
-    if tokens:
+    else:
+        console.print(_stage_table(stages, console))
+    if stages and tokens:
         console.print()
         console.print(_token_table(tokens, ascii_only))
+    show_unused_columns(console, audit)
     for warning in audit.get("facts", {}).get("warnings", []):
         console.print(_to_encoding(f"warning: {warning}", console), style="yellow", markup=False, highlight=False)
+
+
+def show_unused_columns(console: Console, audit: dict[str, Any]) -> None:
+    """Print one line that names the columns whose values no conversation contains; nothing if there are none."""
+    facts = [facts for facts in audit.get("facts", {}).values() if isinstance(facts, dict)]
+    names = dict.fromkeys(name for found in facts for name in found.get("unused_columns", ()))
+    if names:
+        listed = ", ".join(visible(name) for name in names)
+        console.out(_to_encoding(f"columns not used: {listed} (kept as metadata)", console), highlight=False)
 
 
 def _describe_unchanged(tokens: dict[str, Any]) -> str:

@@ -53,6 +53,29 @@ def test_prompt_completion() -> None:
     assert found.metadata == {"source": "web"}
 
 
+def test_prompt_and_completion_may_be_lists_of_messages() -> None:
+    turns = [
+        {"role": "system", "content": "S"},
+        {"role": "user", "content": "q1"},
+        {"role": "assistant", "content": "a1"},
+        {"role": "user", "content": "q2"},
+    ]
+    answer = {"role": "assistant", "content": "a2"}
+    for completion in ([answer], answer, "a2"):
+        found = PromptCompletion().conversation(row(prompt=turns, completion=completion))
+        assert [message.content for message in found.messages] == ["S", "q1", "a1", "q2", "a2"]
+        assert [message.trained for message in found.messages] == [None, None, False, None, None]
+    sharegpt = [{"from": "human", "value": "q"}]
+    found = PromptCompletion().conversation(row(prompt=sharegpt, completion=[{"from": "gpt", "value": "a"}]))
+    assert roles_and_texts(found) == [(USER, "q"), (ASSISTANT, "a")]
+    flagged = [{**turns[2], "trained": True}, turns[3]]
+    found = PromptCompletion().conversation(row(prompt=flagged, completion="a2"))
+    assert found.messages[0].trained is True
+    for broken in ([], [turns[1]], ["a"], [{"role": "assistant"}], 1):
+        with pytest.raises(InstructLabError, match=r"line 7.*completion"):
+            PromptCompletion().conversation(row(prompt="q", completion=broken))
+
+
 def test_columns_fill_text_patterns() -> None:
     columns = Columns(
         system="Speak {language}.", prompt="{{translate}} {source text}!", completion="{target}", references="all"

@@ -177,3 +177,71 @@ def test_a_pair_of_10000_turns() -> None:
     opening = [PROMPT, answer("a")] * 5000 + [PROMPT]
     pair = Preference().conversation(row(chosen=[*opening, answer("c")], rejected=[*opening, answer("r")]))
     assert len(pair.messages) == 10_002
+
+
+TREE = "Name a tree that grows here."
+
+
+def texts_of(pair) -> list[str]:
+    return [message.content for message in (*pair.messages, *pair.rejected)]
+
+
+@pytest.mark.parametrize("between", [" ", "\n\n", ""])
+@pytest.mark.parametrize("before", ["", " \n"])
+def test_a_prompt_that_both_answers_repeat_is_cut(before, between) -> None:
+    sides = {"chosen": f"{before}{TREE}{between}Oak", "rejected": f"{TREE}{between}No"}
+    assert texts_of(Preference().conversation(row(prompt=TREE, **sides))) == [TREE, "Oak", "No"]
+    as_messages = {name: [answer(text)] for name, text in sides.items()}
+    assert texts_of(Preference().conversation(row(prompt=TREE, **as_messages))) == [TREE, "Oak", "No"]
+    kept = Preference(repeated_prompt="keep").conversation(row(prompt=TREE, **sides))
+    assert kept.messages[-1].content == sides["chosen"]
+
+
+def test_a_transcript_beside_its_prompt_is_read_once() -> None:
+    transcript = f"\n\nHuman: {TREE}\n\nAssistant:"
+    sides = {"chosen": f"{transcript} Oak", "rejected": f"{transcript} No"}
+    assert texts_of(Preference().conversation(row(prompt=TREE, **sides))) == [TREE, "Oak", "No"]
+    assert texts_of(Preference().conversation(row(prompt=transcript, **sides))) == [TREE, "Oak", "No"]
+    assert texts_of(Preference().conversation(row(prompt=transcript, chosen="Oak", rejected="No"))) == [
+        TREE,
+        "Oak",
+        "No",
+    ]
+    with pytest.raises(InstructLabError, match=r"does not begin with the prompt.*line 3.*prompt=null"):
+        Preference().conversation(row(prompt="Another question?", **sides))
+    assert texts_of(Preference(prompt=None).conversation(row(prompt="Left out", **sides))) == [TREE, "Oak", "No"]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "rejected", "reason"),
+    [
+        (f"{TREE} Oak", "No", "Only the chosen answer begins"),
+        ("Oak", f"{TREE} No", "Only the rejected answer begins"),
+        (f"{TREE} Oak", TREE, "An answer only repeats"),
+        (f"User: {TREE}\nBot: Oak", f"User: {TREE}\nBot: No", "a text that repeats the prompt"),
+        (
+            f"### Instruction:\n{TREE}\n### Response:\nOak",
+            f"### Instruction:\n{TREE}\n### Response:\nNo",
+            "repeats the",
+        ),
+    ],
+)
+def test_a_prompt_that_cannot_be_cut_makes_a_broken_row(chosen, rejected, reason) -> None:
+    with pytest.raises(InstructLabError, match=f"{reason}.*line 3.*repeated_prompt=keep"):
+        Preference().conversation(row(prompt=TREE, chosen=chosen, rejected=rejected))
+
+
+@pytest.mark.parametrize(
+    ("prompt", "chosen", "rejected"),
+    [("Hi", "Hi there", "Hi you"), ("Say 1", "Say 10", "Say 11"), ("Good morning", "Good morning! Yes?", "What?")],
+)
+def test_answers_that_only_happen_to_begin_like_the_prompt_stay(prompt, chosen, rejected) -> None:
+    pair = Preference().conversation(row(prompt=prompt, chosen=chosen, rejected=rejected))
+    assert texts_of(pair) == [prompt, chosen, rejected]
+
+
+def test_a_pair_without_prompt_names_the_column_that_may_hold_it() -> None:
+    for column, value in (("conversations", [{"from": "human", "value": "Why?"}]), ("question", "Why?")):
+        for sides in ({"chosen": "a", "rejected": "b"}, {"chosen": [answer("a")], "rejected": [answer("b")]}):
+            with pytest.raises(InstructLabError, match=f"line 3.*data.format.prompt={column}"):
+                Preference().conversation(row(**{column: value}, **sides))

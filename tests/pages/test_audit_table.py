@@ -162,3 +162,9 @@ def test_warnings_stand_below_the_tables_as_they_are():
     audit = default_run()
     audit["facts"]["warnings"] = ["train: [bold] 3 of 10 texts"]
     assert "warning: train: [bold] 3 of 10 texts" in printed(audit).splitlines()[-1]
+
+
+def test_columns_that_are_not_used_are_one_line() -> None:
+    unused = {"data/train/a": {"unused_columns": {"id": 3, "[bold]": 1}}, "data/test/a": {"unused_columns": {"id": 1}}}
+    lines = printed({"stages": {}, "reasons": [], "facts": unused}).splitlines()
+    assert lines[1:] == ["columns not used: id, [bold] (kept as metadata)"]

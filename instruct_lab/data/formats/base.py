@@ -1,8 +1,9 @@
-"""The base class of formats, and access to columns by names that may reach into nested values."""
+"""The base class of formats: how a row becomes conversations, and what of it is not read."""
 
 from __future__ import annotations
 
 import base64
+import dataclasses
 import datetime
 import functools
 import hashlib
@@ -11,20 +12,19 @@ import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
 from pydantic import Field
 
 from instruct_lab.config import Component, component
 from instruct_lab.config.spelling import nearest
 from instruct_lab.data.conversation import Conversation, Message, Supervision
+from instruct_lab.data.formats.columns import optional_text, parse_name, possible_columns
+from instruct_lab.data.formats.unused import CONTENT_COLUMNS, how_to_read, is_empty
 from instruct_lab.data.sources.base import Row, suggest_column
 from instruct_lab.errors import InstructLabError, Problem
 
-Column = Annotated[str, Field(min_length=1)]
-"""The name of a column, which may reach into objects and lists: see `Format`."""
 ID_CHARACTERS = 16
-STEP = re.compile(r"\.(?P<key>[^.\[\]]+)|\[(?P<index>[^.\[\]]+)\]")
 ADDRESS = re.compile(r" at 0x[0-9A-Fa-f]+")
 NUMBERS = (bool, int, type(None))
 
@@ -41,6 +41,11 @@ class Format(Component, ABC):
 
     gives: ClassVar[frozenset[Supervision]] = frozenset({"answers"})
     """The kinds of supervision that the conversations contain; compared with the needs of the objective."""
+    content_columns: ClassVar[dict[str, str]] = CONTENT_COLUMNS
+    """Columns that by convention hold content or training flags, so that a row with a value in one that is not read is
+    an error; and the field that reads them, if the format has it."""
+
+    ignore_columns: list[str] = Field(default_factory=list)  # columns that are not read
 
     @abstractmethod
     def required(self) -> dict[str, list[str]]:
@@ -61,6 +66,44 @@ class Format(Component, ABC):
     @abstractmethod
     def consumed_columns(self) -> set[str | None]:
         """Return the columns that messages and references contain completely; the metadata omits them."""
+
+    def used_columns(self) -> set[str | None]:
+        """Return the columns that the format reads, or reaches into; all others only become metadata."""
+        return {*self.consumed_columns(), *(name for names in self.required().values() for name in names)}
+
+    def named(self, column: str | None) -> str | None:
+        """Return the name of an optional column; None if there is none, or if it is to be ignored."""
+        return None if column in self.ignore_columns else column
+
+    def system_text(self, row: Row) -> str:
+        """Return the text of the column that the field `system` names; empty if there is none."""
+        return optional_text(row, self.named(getattr(self, "system", None)))
+
+    def required_if_named(self, *fields: str) -> dict[str, list[str]]:
+        """Return the columns of optional fields that the user named: those of the defaults may be missing."""
+        defaults = {field.name: field.default for field in dataclasses.fields(self) if field.name in fields}
+        columns = {field: getattr(self, field) for field in fields}
+        return {field: [name] for field, name in columns.items() if name and name != defaults[field]}
+
+    def unused_columns(self, row: Row) -> list[str]:
+        """Return the row's columns with a value that this format does not read and the user has not chosen to ignore."""
+        known = self._known_columns
+        return [name for name, value in row.columns.items() if name not in known and not is_empty(value)]
+
+    @functools.cached_property
+    def _known_columns(self) -> frozenset[str]:
+        used = [possible_columns(name) for name in self.used_columns() if name]
+        fields = [field for field in dataclasses.fields(self) if getattr(self, field.name) is None]
+        set_to_null = {field.default for field in fields if isinstance(field.default, str)}
+        return frozenset().union(self.ignore_columns, set_to_null, *used)
+
+    def how_to_read(self, column: str) -> str | None:
+        """Return what to set for a column that by convention holds content or flags; None for another column."""
+        field = self.content_columns.get(str(column).casefold())
+        if field is None:
+            return None
+        fields = {known.name for known in dataclasses.fields(self)}
+        return how_to_read(column, field if field in fields else None)
 
     def conversation(self, row: Row) -> Conversation:
         """Convert a row to a conversation; its `id` is a hash of the messages and references.
@@ -89,8 +132,11 @@ class Format(Component, ABC):
         """Build a conversation; its metadata are the row's other columns and `metadata`, as JSON values.
 
         Raises:
-            InstructLabError: a column is nested too deeply.
+            InstructLabError: a column is nested too deeply, or holds content or a flag and is not read.
         """
+        for name in self.unused_columns(row):
+            if (do := self.how_to_read(name)) is not None:
+                raise row.error(f"The column {name!r} has a value that would not be used", f"column {name!r}", do)
         messages, rejected, consumed = tuple(messages), tuple(rejected), self.consumed_columns()
         try:
             others = {str(name): to_json_value(value) for name, value in row.columns.items() if name not in consumed}
@@ -117,6 +163,14 @@ class Format(Component, ABC):
                 do=suggest_column(str(problem.value), row.columns),
             )
 
+    def content_problems(self, rows: Iterable[Row]) -> Iterator[Problem]:
+        """Report each column with a value in these rows that holds content or a flag and is not read."""
+        seen = dict.fromkeys(name for row in rows for name in self.unused_columns(row))
+        for name in seen:
+            if (do := self.how_to_read(name)) is not None:
+                reason = f"the column {name!r} has values that would not be used. {do}"
+                yield Problem(key="ignore_columns", value=self.ignore_columns, reason=reason)
+
     def column_problems(self, available: list[str]) -> Iterator[Problem]:
         """Report each required column that is not available, with the field that names it as the key.
 
@@ -124,7 +178,7 @@ class Format(Component, ABC):
         """
         for field, columns in self.required().items():
             for column in columns:
-                if column not in available and _parse_name(column, available) is None:
+                if column not in available and parse_name(column, available) is None:
                     reason = f"there is no column {column!r} (columns: {', '.join(map(str, available)) or 'none'})"
                     yield Problem(key=field, value=column, reason=reason, suggestion=nearest(column, available))
 
@@ -137,103 +191,6 @@ def content_id(messages: tuple[Message, ...], references: tuple[str, ...], rejec
         hashed.append([[message.role, message.content] for message in rejected])
     encoded = json.dumps(hashed, ensure_ascii=False).encode()
     return hashlib.sha256(encoded).hexdigest()[:ID_CHARACTERS]
-
-
-def text_of(row: Row, name: str) -> str:
-    """Return the text to which the name of a column refers.
-
-    Raises:
-        InstructLabError: the name does not refer to a text.
-    """
-    if name in row.columns:
-        return row.text(name)
-    value, location = value_of(row, name), f"column {name!r}"
-    if isinstance(value, list):
-        raise row.error("Text was expected and a list found", location, f"Name one of its texts, such as {name}[0]")
-    return row.check_text(value, location)
-
-
-def optional_text(row: Row, name: str | None) -> str:
-    """Return the text to which the name of a column refers; empty without a name or column, or if the value is null.
-
-    Raises:
-        InstructLabError: the value is not text.
-    """
-    if not name or (name not in row.columns and _parse_name(name, row.columns) is None):
-        return ""
-    return text_of(row, name) if value_of(row, name) is not None else ""
-
-
-def has_column(row: Row, name: str | None) -> bool:
-    """Whether the row has the column to which a name refers."""
-    return name is not None and (name in row.columns or _parse_name(name, row.columns) is not None)
-
-
-def value_of(row: Row, name: str) -> Any:
-    """Return the value to which the name of a column refers: the column, or a value inside it.
-
-    Raises:
-        InstructLabError: there is no such value; the error names the step that fails.
-    """
-    if name in row.columns:
-        return row.columns[name]
-    parsed = _parse_name(name, row.columns)
-    if parsed is None:
-        raise row.error(f"The row has no column {name!r}", do=suggest_column(name, row.columns))
-    column, steps = parsed
-    value = row.columns[column]
-    for key, index, location in steps:
-        value = _key_of(row, value, key, location) if key is not None else _element_of(row, value, index, location)
-    return value
-
-
-Steps = tuple[tuple[str | None, str, str], ...]
-"""The key or the index of each step, and the location where the step starts, for error messages."""
-
-
-@functools.lru_cache(maxsize=4096)
-def _interpretations(name: str) -> tuple[tuple[str, Steps], ...]:
-    """Return all interpretations of a name as a column and steps into it; longer column names come first."""
-    found = []
-    for start in reversed([match.start() for match in re.finditer(r"[.\[]", name)]):
-        steps, position = [], start
-        while start and (match := STEP.match(name, position)):
-            steps.append((match["key"], match["index"] or "", f"column {name[:position]!r}"))
-            position = match.end()
-        if steps and position == len(name):
-            found.append((name[:start], tuple(steps)))
-    return tuple(found)
-
-
-def _parse_name(name: str, columns: Iterable[str] | Mapping[str, Any]) -> tuple[str, Steps] | None:
-    return next((parsed for parsed in _interpretations(name) if parsed[0] in columns), None)
-
-
-def _key_of(row: Row, value: Any, key: str, location: str) -> Any:
-    """Return the value of a key in an object, or the list of these values for a list of objects."""
-    if isinstance(value, list):
-        return [_key_of(row, element, key, location) for element in value]
-    if not isinstance(value, dict):
-        raise row.error(
-            f"An object with {key!r} was expected and {type(value).__name__} found", location, "Correct the row"
-        )
-    if key not in value:
-        raise row.error(f"The object has no {key!r}", location, suggest_column(key, value).replace("columns", "keys"))
-    return value[key]
-
-
-def _element_of(row: Row, value: Any, index: str, location: str) -> Any:
-    """Return an element of a list; the index is a number, or the name of the column that holds the number."""
-    key = int(index) if re.fullmatch(r"-?\d{1,9}", index) else value_of(row, index)
-    if isinstance(value, dict) and isinstance(key, str):
-        return _key_of(row, value, key, location)
-    if not isinstance(value, list) or not isinstance(key, int) or isinstance(key, bool):
-        if isinstance(value, list):
-            raise row.error(f"{key!r} is not an index of a list", location)
-        raise row.error(f"A list was expected for the index {index!r} and {type(value).__name__} found", location)
-    if not -len(value) <= key < len(value):
-        raise row.error(f"The list has {len(value)} elements and none at [{index}]", location, "Remove the row")
-    return value[key]
 
 
 def to_json_value(value: Any) -> Any:

@@ -6,7 +6,8 @@ from typing import ClassVar
 
 from instruct_lab.config import component
 from instruct_lab.data.conversation import Message
-from instruct_lab.data.formats.base import Column, Format, text_of
+from instruct_lab.data.formats.base import Format
+from instruct_lab.data.formats.columns import Column, text_of
 from instruct_lab.data.sources.base import Row
 
 

@@ -5,30 +5,25 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from typing import Any, ClassVar
-
-from pydantic import Field
+from typing import Any, ClassVar, Literal
 
 from instruct_lab.config import component
-from instruct_lab.data.conversation import Conversation, Message, Role
-from instruct_lab.data.formats.base import Column, Format, has_column, optional_text, value_of
-from instruct_lab.data.formats.chat import (
-    SHAREGPT_ROLES,
-    custom_names,
-    locate_turns,
-    openai_messages,
-    sharegpt_messages,
-    with_system,
-)
-from instruct_lab.data.formats.tool_calls import ToolConvention, ToolUse
+from instruct_lab.data.conversation import Conversation, Message
+from instruct_lab.data.formats.columns import Column, has_column, value_of
+from instruct_lab.data.formats.tool_calls import ToolUse
+from instruct_lab.data.formats.turns import SHAREGPT_ROLES, TurnFormat, custom_names
 from instruct_lab.data.sources.base import Row
 
 TRANSCRIPT = re.compile(r"\n\n(Human|Assistant):")
+PROMPT_COLUMNS = ("prompt", "question", "instruction", "conversations", "messages", "conversation", "input", "query")
+"""Names that columns of prompts usually have."""
+MIN_REPEATED = 8
+"""Characters of a prompt of one word that an answer repeats only if its author copied it."""
 SPEAKERS = {"Human": "user", "Assistant": "assistant"}
 
 
 @component
-class Preference(Format):
+class Preference(TurnFormat):
     """A prompt with a chosen and a rejected answer, for objectives such as DPO and reward modelling.
 
     Each row may have one of three layouts:
@@ -40,8 +35,9 @@ class Preference(Format):
       turns. Source: Bai et al., HH-RLHF, 2022.
 
     Messages have `role` and `content`, or `from` and `value`. The prompt is everything before the last answer of the
-    chosen side; the rejected side must begin with the same prompt. A pair is a broken row if its prompts differ, if an
-    answer is missing, or if the answers differ only in surrounding white space.
+    chosen side; the rejected side must begin with the same prompt. A pair is a broken row if its prompts differ, if an answer is
+    missing, or if the answers differ only in surrounding white space. Where both answers begin with the prompt, it is
+    cut from them; where only one does, or a transcript before them repeats it, the row is broken.
     """
 
     gives: ClassVar = frozenset({"pairs", "answers"})  # supervised objectives train on the chosen answer
@@ -49,20 +45,14 @@ class Preference(Format):
     prompt: Column | None = "prompt"  # column of the prompt, unless chosen and rejected contain it
     chosen: Column = "chosen"  # column of the chosen answer, or of the conversation that ends with it
     rejected: Column = "rejected"  # column of the rejected answer, or of the conversation that ends with it
-    system: Column | None = None  # column of a system message outside the prompt
     chosen_score: Column | None = None  # column of the chosen answer's score, a number
     rejected_score: Column | None = None  # column of the rejected answer's score; the margin is the difference
     margin: Column | None = None  # column of the margin; stored as `margin` in the metadata
-    tools: Column | None = "tools"  # column of the tools' JSON schemas: a list or JSON text; may be missing
-    tool_convention: ToolConvention = "hermes"  # format of calls and tools: hermes (Qwen, Hermes), or json
-    roles: dict[str, Role | None] = Field(
-        default_factory=dict
-    )  # additional names of roles, for example {bot: assistant}
+    repeated_prompt: Literal["cut", "keep"] = "cut"  # when both answers begin with the prompt: cut it, or keep them
 
     def required(self) -> dict[str, list[str]]:
         """Return the columns of both answers, and the columns of scores and system message that are set."""
-        optional = ("system", "chosen_score", "rejected_score", "margin")
-        named = {field: [name] for field in optional if (name := getattr(self, field))}
+        named = self.required_if_named("system", "chosen_score", "rejected_score", "margin")
         return {"chosen": [self.chosen], "rejected": [self.rejected]} | named
 
     def consumed_columns(self) -> set[str | None]:
@@ -73,6 +63,10 @@ class Preference(Format):
         """Return the prompt and the chosen answer."""
         return self._side(row, self.chosen)
 
+    def used_columns(self) -> set[str | None]:
+        """Return these columns, and the columns of the margin."""
+        return {*self.consumed_columns(), self.chosen_score, self.rejected_score, self.margin}
+
     def conversation(self, row: Row) -> Conversation:
         """Return the prompt with the chosen and the rejected answer; both answers affect the `id`.
 
@@ -82,52 +76,61 @@ class Preference(Format):
         chosen, rejected = self._side(row, self.chosen), self._side(row, self.rejected)
         prompt = chosen[:-1]
         if not any(message.role != "system" and message.content.strip() for message in prompt):
-            raise row.error("The pair has no prompt before its answers", f"column {self.chosen!r}", "Remove the row")
+            raise row.error(
+                "The pair has no prompt before its answers",
+                f"column {self.chosen!r}",
+                _suggest_prompt(row, self.prompt),
+            )
         if [(m.role, m.content) for m in rejected[: len(prompt)]] != [(m.role, m.content) for m in prompt]:
             raise row.error("The prompts of the chosen and the rejected answer differ", do="Remove the row")
         answer, other = chosen[len(prompt) :], rejected[len(prompt) :]
         if not other or other[0].role != "assistant":
             raise row.error("The rejected side has no answer of its own", f"column {self.rejected!r}", "Remove the row")
+        if self.repeated_prompt == "cut" and prompt[-1].role == "user":
+            answer, other = _without_prompt(row, prompt[-1].content, answer, other)
         if [message.content.strip() for message in answer] == [message.content.strip() for message in other]:
             raise row.error("The chosen and the rejected answer are the same", do="Remove the row")
         other = [dataclasses.replace(message, trained=None) for message in other]
-        return self.make_conversation(row, chosen, (), other, self._margin(row))
+        return self.make_conversation(row, [*prompt, *answer], (), other, self._margin(row))
 
     def _side(self, row: Row, column: str) -> list[Message]:
         """Return the prompt and the answer of one column; the last message is a non-empty answer."""
         value = value_of(row, column)
         value = [value] if isinstance(value, dict) else value  # a single message
-        tools = ToolUse(row, self.tools, self.tool_convention)
+        tools, has_prompt = self.tool_use(row), has_column(row, self.prompt)
         if isinstance(value, list):
-            prompt = self._prompt(row, tools) if has_column(row, self.prompt) and self._is_answer(value) else []
-            messages = [*prompt, *self._turns(row, value, column, tools)]
-        elif not has_column(row, self.prompt) and row.check_text(value, f"column {column!r}").startswith("\n\n"):
+            prompt = self._prompt(row, tools) if has_prompt and self._is_answer(value) else []
+            messages = [*prompt, *self.read_turns(row, value, column, tools)]
+        elif row.check_text(value, f"column {column!r}").startswith("\n\n") and (
+            not has_prompt or TRANSCRIPT.match(value)
+        ):
             messages = _transcript(row, value, column)
+            if has_prompt:
+                _check_prompt(row, self._prompt(row, self.tool_use(row)), messages[:-1], column)
         else:
-            messages = [*self._prompt(row, tools), Message("assistant", row.check_text(value, f"column {column!r}"))]
+            messages = [*self._prompt(row, tools), Message("assistant", value)]
         if messages[-1].role != "assistant" or not messages[-1].content.strip():
             raise row.error("The pair lacks an answer", f"column {column!r}", "Remove the row")
-        system = optional_text(row, self.system)
-        return with_system([Message("system", system), *messages] if system.strip() else messages, tools)
+        return self.with_system(row, messages, tools)
 
     def _prompt(self, row: Row, tools: ToolUse) -> list[Message]:
         if self.prompt is None:
             raise row.error("The answers are texts, and the format has no column of the prompt", do="Set its prompt")
-        value = value_of(row, self.prompt)
+        if not has_column(row, self.prompt):
+            raise row.error(f"The row has no column {self.prompt!r}", do=_suggest_prompt(row, self.prompt))
+        value, location = value_of(row, self.prompt), f"column {self.prompt!r}"
         if isinstance(value, list):
-            return self._turns(row, value, self.prompt, tools)
-        return [Message("user", row.check_text(value, f"column {self.prompt!r}"))]
+            return self.read_turns(row, value, self.prompt, tools)
+        if TRANSCRIPT.match(row.check_text(value, location)):
+            messages = _transcript(row, value, self.prompt)
+            return messages[:-1] if messages[-1] == Message("assistant", "") else messages
+        return [Message("user", value)]
 
     def _is_answer(self, turns: list[Any]) -> bool:
         """Whether a list of messages begins with an answer, so that the prompt is in another column."""
         first = turns[0] if turns and isinstance(turns[0], dict) else {}
         name = str(first.get("role", first.get("from"))).strip().casefold()
         return (SHAREGPT_ROLES | custom_names(self.roles)).get(name) == "assistant"
-
-    def _turns(self, row: Row, value: list[Any], column: str, tools: ToolUse) -> list[Message]:
-        is_sharegpt = bool(value) and isinstance(value[0], dict) and "role" not in value[0] and "from" in value[0]
-        read = sharegpt_messages if is_sharegpt else openai_messages
-        return read(row, locate_turns(row, value, column), self.roles, tools)
 
     def _margin(self, row: Row) -> dict[str, float]:
         """Return the margin by which the chosen answer is better, if the format names its columns."""
@@ -149,6 +152,68 @@ def _number(row: Row, column: str) -> float:
             f"A number was expected and {type(value).__name__} found", f"column {column!r}", "Correct the row"
         )
     return number
+
+
+def _suggest_prompt(row: Row, prompt: str | None) -> str:
+    """Return what to do about a row without a prompt: name a column that may hold it, if there is one."""
+    found = next((name for name in PROMPT_COLUMNS if name in row.columns and name != prompt), None)
+    if found is not None:
+        return f"Set data.format.prompt={found} if that column holds the prompt"
+    return (
+        f"Remove the row, or name the column of the prompt with data.format.prompt (columns: {', '.join(row.columns)})"
+    )
+
+
+def _check_prompt(row: Row, prompt: list[Message], repeated: list[Message], column: str) -> None:
+    """Check that a transcript begins with the prompt that another column holds."""
+    texts = [[message.content.strip() for message in messages] for messages in (prompt, repeated)]
+    if texts[0] != texts[1][-len(texts[0]) :]:
+        what = "The transcript does not begin with the prompt of its own column"
+        raise row.error(
+            what, f"column {column!r}", "Correct the row, or leave the column out with data.format.prompt=null"
+        )
+
+
+def _without_prompt(
+    row: Row, prompt: str, chosen: list[Message], rejected: list[Message]
+) -> tuple[list[Message], list[Message]]:
+    """Remove the prompt from the beginning of both answers.
+
+    Raises:
+        InstructLabError: only one of them begins with it, it is all of one, or both begin with a text that contains it.
+    """
+    prompt, do = (
+        prompt.strip(),
+        "Correct the row, or keep the answers as they are with data.format.repeated_prompt=keep",
+    )
+    if len(prompt) < MIN_REPEATED and len(prompt.split()) < 2:  # an answer to "Hi" may begin with it
+        return chosen, rejected
+    starts = [_end_of_prompt(prompt, answer[0].content) for answer in (chosen, rejected)]
+    if starts[0] is not None and starts[1] is not None:
+        cut = [
+            [dataclasses.replace(answer[0], content=answer[0].content[start:].lstrip()), *answer[1:]]
+            for answer, start in zip((chosen, rejected), starts, strict=True)
+        ]
+        if not all(answer[0].content for answer in cut):
+            raise row.error("An answer only repeats the prompt", do=do)
+        return cut[0], cut[1]
+    if starts != [None, None]:
+        side = "chosen" if starts[0] is not None else "rejected"
+        raise row.error(f"Only the {side} answer begins with the prompt", do=do)
+    start = chosen[0].content.find(prompt)
+    if start > 0 and rejected[0].content.startswith(chosen[0].content[: start + len(prompt)]):
+        raise row.error("Both answers begin with a text that repeats the prompt", do=do)
+    return chosen, rejected
+
+
+def _end_of_prompt(prompt: str, answer: str) -> int | None:
+    """Return where the prompt at the beginning of an answer ends; `None` if the answer does not begin with it."""
+    start = len(answer) - len(answer.lstrip())
+    end = start + len(prompt)
+    if not answer.startswith(prompt, start):
+        return None
+    is_whole = end == len(answer) or answer[end].isspace() or not prompt[-1].isalnum()
+    return end if is_whole else None
 
 
 def _transcript(row: Row, text: str, column: str) -> list[Message]:

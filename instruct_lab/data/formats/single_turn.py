@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+import json
 import string
+from collections.abc import Iterable
+from typing import ClassVar
 
 from instruct_lab.config import component
-from instruct_lab.data.conversation import Message
-from instruct_lab.data.formats.base import Column, Format, optional_text, text_of, value_of
+from instruct_lab.data.conversation import Message, Role
+from instruct_lab.data.formats.base import Format
+from instruct_lab.data.formats.columns import Column, has_column, optional_text, text_of, value_of
+from instruct_lab.data.formats.tool_calls import ToolUse
+from instruct_lab.data.formats.turns import TurnFormat
+from instruct_lab.data.formats.unused import CONTENT_COLUMNS, is_empty
 from instruct_lab.data.sources.base import Row
 from instruct_lab.errors import Refusal
 
@@ -16,49 +24,104 @@ from instruct_lab.errors import Refusal
 class Alpaca(Format):
     """An instruction, an optional input, and an output. Source: Taori et al., Stanford Alpaca, 2023.
 
-    The input, if there is one, follows the instruction after an empty line.
+    The input, if there is one, follows the instruction after an empty line. Earlier exchanges, as LLaMA-Factory's files
+    have them, stand before the instruction; whether their answers are trained is decided as for every conversation.
     """
+
+    content_columns: ClassVar = CONTENT_COLUMNS | {"context": "input"}
 
     instruction: Column = "instruction"  # column of the task
     input: Column | None = "input"  # column of the task's input; may be missing or empty
     output: Column = "output"  # column of the answer
-    system: Column | None = None  # column of a system message
+    system: Column | None = "system"  # column of a system message; may be missing or empty
+    history: Column | None = "history"  # column of earlier exchanges, a list of pairs of texts; may be missing or empty
 
     def required(self) -> dict[str, list[str]]:
-        """Return the columns of instruction and output, and the system column if one is set."""
+        """Return the columns of instruction and output, and the columns of system message and history if they were named."""
         columns = {"instruction": [self.instruction], "output": [self.output]}
-        return columns | ({"system": [self.system]} if self.system else {})
+        return columns | self.required_if_named("system", "history")
 
     def consumed_columns(self) -> set[str | None]:
-        """Return the output column; instruction and input stay in the metadata."""
-        return {self.output}
+        """Return the columns of output and history; instruction and input stay in the metadata."""
+        return {self.output, self.history}
+
+    def used_columns(self) -> set[str | None]:
+        """Return all columns that fields name."""
+        return {self.instruction, self.input, self.output, self.system, self.history}
 
     def turns(self, row: Row) -> list[Message]:
-        """Return the system message if there is one, the instruction with its input, and the output."""
-        prompt, given = text_of(row, self.instruction), optional_text(row, self.input)
+        """Return the system message if there is one, earlier exchanges, instruction with input, output."""
+        prompt, given = text_of(row, self.instruction), optional_text(row, self.named(self.input))
         if given.strip():
             prompt = f"{prompt}\n\n{given}"
-        return single_turn(optional_text(row, self.system), prompt, text_of(row, self.output))
+        return single_turn(self.system_text(row), prompt, text_of(row, self.output), self._history(row))
+
+    def _history(self, row: Row) -> list[Message]:
+        name = self.named(self.history)
+        if name is None or not has_column(row, name) or is_empty(value := value_of(row, name)):
+            return []
+        location = f"column {name!r}"
+        if isinstance(value, str):  # a cell of CSV
+            try:
+                value = json.loads(value)
+            except ValueError as error:
+                raise row.error(f"The history is not JSON ({error})", location, "Correct the row") from error
+        messages = []
+        for number, pair in enumerate(value if isinstance(value, list) else [value], start=1):
+            if not isinstance(pair, list) or len(pair) != 2:
+                what = f"A list of two texts was expected and {type(pair).__name__} found"
+                raise row.error(what, f"{location}, exchange {number}", "Write it as [question, answer]")
+            question, answer = (row.check_text(text, f"{location}, exchange {number}") for text in pair)
+            messages += [Message("user", question), Message("assistant", answer)]
+        return messages
 
 
 @component
-class PromptCompletion(Format):
-    """A prompt column and a completion column."""
+class PromptCompletion(TurnFormat):
+    """A prompt column and a completion column: texts, or lists of messages (TRL's conversational layout).
+
+    Only the completion is trained: an assistant's message in the prompt is not, unless it says so itself.
+    """
+
+    content_columns: ClassVar = CONTENT_COLUMNS | {"input": "", "context": ""}
 
     prompt: Column = "prompt"  # column of the question
     completion: Column = "completion"  # column of the answer
 
     def required(self) -> dict[str, list[str]]:
-        """Return both columns."""
-        return {"prompt": [self.prompt], "completion": [self.completion]}
+        """Return both columns, and the system column if it has another name than the default."""
+        return {"prompt": [self.prompt], "completion": [self.completion]} | self.required_if_named("system")
 
     def consumed_columns(self) -> set[str | None]:
-        """Return both columns."""
-        return {self.prompt, self.completion}
+        """Return the columns of prompt, completion and tools."""
+        return {self.prompt, self.completion, self.tools}
+
+    def used_columns(self) -> set[str | None]:
+        """Return these columns, and the column of the system message."""
+        return {*self.consumed_columns(), self.system}
 
     def turns(self, row: Row) -> list[Message]:
         """Return the prompt, then the completion."""
-        return single_turn("", text_of(row, self.prompt), text_of(row, self.completion))
+        tools = self.tool_use(row)
+        prompt = self._read(row, self.prompt, "user", tools)
+        prompt = [
+            dataclasses.replace(message, trained=bool(message.trained)) if message.role == "assistant" else message
+            for message in prompt
+        ]
+        completion = self._read(row, self.completion, "assistant", tools)
+        if all(message.role != "assistant" for message in completion):
+            raise row.error(
+                "The completion has no assistant's message", f"column {self.completion!r}", "Remove the row"
+            )
+        return self.with_system(row, [*prompt, *completion], tools)
+
+    def _read(self, row: Row, column: str, role: Role, tools: ToolUse) -> list[Message]:
+        value = value_of(row, column)
+        if isinstance(value, dict):
+            value = [value]
+        if isinstance(value, list) and (not value or isinstance(value[0], dict)):
+            return self.read_turns(row, value, column, tools)
+        return [Message(role, text_of(row, column))]
 
 
 @component
@@ -113,10 +176,10 @@ class Columns(Format):
         return tuple(row.check_text(text, location) for text in (value if isinstance(value, list) else [value]))
 
 
-def single_turn(system: str, prompt: str, answer: str) -> list[Message]:
-    """Return the system message unless it is blank, the prompt, and the answer."""
+def single_turn(system: str, prompt: str, answer: str, history: Iterable[Message] = ()) -> list[Message]:
+    """Return the system message unless it is blank, earlier messages, prompt, answer."""
     opening = [Message("system", system)] if system.strip() else []
-    return [*opening, Message("user", prompt), Message("assistant", answer)]
+    return [*opening, *history, Message("user", prompt), Message("assistant", answer)]
 
 
 @functools.lru_cache(maxsize=4096)

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 from instruct_lab.config import component
 from instruct_lab.data.conversation import Message
-from instruct_lab.data.formats.base import Column, Format, has_column, text_of, value_of
+from instruct_lab.data.formats.base import Format
+from instruct_lab.data.formats.columns import Column, has_column, text_of, value_of
 from instruct_lab.data.formats.single_turn import single_turn
 from instruct_lab.data.sources.base import Row
 
@@ -33,6 +34,10 @@ class TaskFile(Format):
     def consumed_columns(self) -> set[str | None]:
         """Return the columns of definition, examples and output; the input stays in the metadata."""
         return {self.definition, self.positive_examples, self.output}
+
+    def used_columns(self) -> set[str | None]:
+        """Return all columns that fields name."""
+        return {self.definition, self.positive_examples, self.input, self.output}
 
     def turns(self, row: Row) -> list[Message]:
         """Return the prompt, then the first output."""

@@ -87,6 +87,12 @@ class Templates(Format):
         """Return no column, because a template may use only a part of a column."""
         return set()
 
+    def used_columns(self) -> set[str | None]:
+        """Return the columns that the templates and the choices name, those whose presence a Jinja template tests too."""
+        texts = [text for name in self._texts() for text in (self.templates[name], self._choices_text(name)) if text]
+        tested = [_jinja_names(text, "templates", tested=True) for text in texts] if self.syntax == "jinja" else []
+        return {name for names in (*self.required().values(), *tested) for name in names}
+
     def turns(self, row: Row) -> list[Message]:
         """Return the messages of the template drawn for the row."""
         return list(self.conversation(row).messages)
@@ -216,7 +222,8 @@ def _render(text: str, row: Row, draw: random.Random, name: str) -> str:
         raise row.error("The template recurs too deeply", location, "Correct the template") from error
 
 
-def _jinja_names(text: str, field: str) -> list[str]:
+def _jinja_names(text: str, field: str, tested: bool = False) -> list[str]:
+    """Return the columns that a Jinja template needs; with `tested`, also those that it uses only where they exist."""
     import jinja2
     from jinja2 import meta, nodes
 
@@ -225,9 +232,9 @@ def _jinja_names(text: str, field: str) -> list[str]:
         named = meta.find_undeclared_variables(parsed)
     except jinja2.TemplateSyntaxError as error:
         raise Refusal(field, f"line {error.lineno} is not Jinja: {error.message}") from error
-    tested = {
+    optional = {
         test.node.name
         for test in parsed.find_all(nodes.Test)
         if test.name in ("defined", "undefined") and isinstance(test.node, nodes.Name)
     }
-    return sorted(named - tested - {CHOICES} - set(_environment().globals))
+    return sorted(named - (set() if tested else optional) - {CHOICES} - set(_environment().globals))

@@ -14,10 +14,12 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from instruct_lab.config.spelling import nearest
-from instruct_lab.data.formats.base import has_column, value_of
+from instruct_lab.data.formats.columns import has_column, value_of
+from instruct_lab.data.formats.turn_keys import refuse_unused
 from instruct_lab.data.sources.base import Row
 
 ToolConvention = Literal["hermes", "json"]
@@ -41,6 +43,8 @@ You may call these functions:
 
 To call functions, answer with a JSON list of calls:
 [{{"name": <function-name>, "arguments": <args-json-object>}}]"""
+FUNCTION_KEYS = frozenset({"name", "arguments"})
+CALL_KEYS = FUNCTION_KEYS | {"id", "type", "function", "index"}
 WRITTEN_CALL = re.compile(r"[(\[{<]")
 """Matches an opening bracket, which every call in text contains."""
 
@@ -52,10 +56,11 @@ class ToolUse:
         row: the row.
         column: column of the tools' JSON schemas; if it is `None`, missing or empty, any tool may be called.
         convention: the format of calls and tools.
+        ignored: keys of calls that the user chose to leave out.
     """
 
-    def __init__(self, row: Row, column: str | None, convention: ToolConvention) -> None:
-        self._row, self._convention = row, convention
+    def __init__(self, row: Row, column: str | None, convention: ToolConvention, ignored: Sequence[str] = ()) -> None:
+        self._row, self._convention, self._ignored = row, convention, ignored
         self._tools = _parse_tools(row, column) if column else None
         self._waiting: dict[str | int, str] = {}  # names of the called tools without a result, by id or index
         self._num_calls = 0
@@ -136,6 +141,14 @@ class ToolUse:
         if not isinstance(function, dict):
             raise self._row.error(f"An object was expected as a call and {_kind(function or call)} found", location)
         name = self._row.check_text(function.get("name"), f"{location}, name of the called tool")
+        refuse_unused(
+            call,
+            CALL_KEYS if function is call else CALL_KEYS - FUNCTION_KEYS,
+            self._ignored,
+            self._row,
+            f"{location}, call",
+        )
+        refuse_unused(function, CALL_KEYS, self._ignored, self._row, f"{location}, call of {name!r}")
         if not name.strip():
             raise self._row.error("A call names no tool", location, "Correct the row")
         if self._tools is not None and name not in self._tools:

@@ -135,6 +135,10 @@ class Source(Component, ABC):
         """Return the column names, or `None` if they are not known without reading the source."""
         return None
 
+    def first_rows(self) -> list[Row]:
+        """A few rows from the beginning; none if reading them takes long or needs a heavy library."""
+        return []
+
 
 def shuffle(rows: Iterable[T], buffer: int, seed: int) -> Iterator[T]:
     """Yield rows in random order, with at most `buffer` rows in memory; a later row replaces each yielded row.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
@@ -25,6 +26,7 @@ SUFFIXES = {
     ".tsv": "csv",
     ".parquet": "parquet",
 }
+FIRST_ROWS = 20
 FileFormat = Literal["auto", "json", "jsonl", "csv", "parquet"]
 
 
@@ -103,6 +105,17 @@ class Files(Source):
             return file_formats.first_columns(file, self._format(file), self._delimiter(file))
         except (InstructLabError, OSError):
             return None
+
+    def first_rows(self) -> list[Row]:
+        """The first rows of the first file; none for Parquet or a broken file."""
+        try:
+            file = self.files()[0]
+            if self._format(file) == "parquet":
+                return []
+            rows = file_formats.read_rows(file, self._format(file), self._delimiter(file))
+            return [row for row in itertools.islice(rows, FIRST_ROWS) if isinstance(row, Row)]
+        except (InstructLabError, OSError):
+            return []
 
     def _patterns(self) -> list[str]:
         return [self.path] if isinstance(self.path, str) else self.path

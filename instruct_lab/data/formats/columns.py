@@ -1,0 +1,122 @@
+"""Names of columns, which may reach into nested rows, and the values that they refer to."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from instruct_lab.data.sources.base import Row, suggest_column
+
+Column = Annotated[str, Field(min_length=1)]
+"""The name of a column, which may reach into objects and lists: see `Format`."""
+STEP = re.compile(r"\.(?P<key>[^.\[\]]+)|\[(?P<index>[^.\[\]]+)\]")
+
+
+def text_of(row: Row, name: str) -> str:
+    """Return the text to which the name of a column refers.
+
+    Raises:
+        InstructLabError: the name does not refer to a text.
+    """
+    if name in row.columns:
+        return row.text(name)
+    value, location = value_of(row, name), f"column {name!r}"
+    if isinstance(value, list):
+        raise row.error("Text was expected and a list found", location, f"Name one of its texts, such as {name}[0]")
+    return row.check_text(value, location)
+
+
+def optional_text(row: Row, name: str | None) -> str:
+    """Return the text to which the name of a column refers; empty without a name or column, or if the value is null.
+
+    Raises:
+        InstructLabError: the value is not text.
+    """
+    if not name or (name not in row.columns and parse_name(name, row.columns) is None):
+        return ""
+    return text_of(row, name) if value_of(row, name) is not None else ""
+
+
+def has_column(row: Row, name: str | None) -> bool:
+    """Whether the row has the column to which a name refers."""
+    return name is not None and (name in row.columns or parse_name(name, row.columns) is not None)
+
+
+def value_of(row: Row, name: str) -> Any:
+    """Return the value to which the name of a column refers: the column, or a value inside it.
+
+    Raises:
+        InstructLabError: there is no such value; the error names the step that fails.
+    """
+    if name in row.columns:
+        return row.columns[name]
+    parsed = parse_name(name, row.columns)
+    if parsed is None:
+        raise row.error(f"The row has no column {name!r}", do=suggest_column(name, row.columns))
+    column, steps = parsed
+    value = row.columns[column]
+    for key, index, location in steps:
+        value = _key_of(row, value, key, location) if key is not None else _element_of(row, value, index, location)
+    return value
+
+
+Steps = tuple[tuple[str | None, str, str], ...]
+"""The key or the index of each step, and the location where the step starts, for error messages."""
+
+
+@functools.lru_cache(maxsize=4096)
+def _interpretations(name: str) -> tuple[tuple[str, Steps], ...]:
+    """Return all interpretations of a name as a column and steps into it; longer column names come first."""
+    found = []
+    for start in reversed([match.start() for match in re.finditer(r"[.\[]", name)]):
+        steps, position = [], start
+        while start and (match := STEP.match(name, position)):
+            steps.append((match["key"], match["index"] or "", f"column {name[:position]!r}"))
+            position = match.end()
+        if steps and position == len(name):
+            found.append((name[:start], tuple(steps)))
+    return tuple(found)
+
+
+def parse_name(name: str, columns: Iterable[str] | Mapping[str, Any]) -> tuple[str, Steps] | None:
+    """Return the column that a name reaches into, and the steps into it; None if no column has such a name."""
+    return next((parsed for parsed in _interpretations(name) if parsed[0] in columns), None)
+
+
+def possible_columns(name: str) -> set[str]:
+    """Return every column that a name may refer to or reach into, and the columns of its indices."""
+    found = {name}
+    for column, steps in _interpretations(name):
+        found |= {column, *(index for _, index, _ in steps if index)}
+    return found
+
+
+def _key_of(row: Row, value: Any, key: str, location: str) -> Any:
+    """Return the value of a key in an object, or the list of these values for a list of objects."""
+    if isinstance(value, list):
+        return [_key_of(row, element, key, location) for element in value]
+    if not isinstance(value, dict):
+        raise row.error(
+            f"An object with {key!r} was expected and {type(value).__name__} found", location, "Correct the row"
+        )
+    if key not in value:
+        raise row.error(f"The object has no {key!r}", location, suggest_column(key, value).replace("columns", "keys"))
+    return value[key]
+
+
+def _element_of(row: Row, value: Any, index: str, location: str) -> Any:
+    """Return an element of a list; the index is a number, or the name of the column that holds the number."""
+    key = int(index) if re.fullmatch(r"-?\d{1,9}", index) else value_of(row, index)
+    if isinstance(value, dict) and isinstance(key, str):
+        return _key_of(row, value, key, location)
+    if not isinstance(value, list) or not isinstance(key, int) or isinstance(key, bool):
+        if isinstance(value, list):
+            raise row.error(f"{key!r} is not an index of a list", location)
+        raise row.error(f"A list was expected for the index {index!r} and {type(value).__name__} found", location)
+    if not -len(value) <= key < len(value):
+        raise row.error(f"The list has {len(value)} elements and none at [{index}]", location, "Remove the row")
+    return value[key]

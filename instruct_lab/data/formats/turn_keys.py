@@ -1,0 +1,157 @@
+"""The keys of a turn beside its role and text: training flags, weights, reasoning, and those that mean nothing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from instruct_lab.data.sources.base import Row
+
+FlagMeaning = Literal["trained", "untrained"]
+"""What true means for a flag."""
+Reasoning = Literal["think_tags", "drop"]
+FLAGS: dict[str, FlagMeaning] = {
+    **dict.fromkeys(("trained", "train", "training", "trainable", "loss", "loss_mask"), "trained"),
+    "masked": "untrained",
+}
+"""Keys that say whether a turn is trained (as axolotl, LLaMA-Factory, ms-swift, verl and torchtune name them)."""
+WEIGHTS = ("weight", "loss_weight", "loss_scale")
+"""Keys of the weight of a turn's tokens in the loss; 0 means that it is not trained."""
+UNCLEAR_FLAGS = {
+    "mask": "for some tools true means that the turn is trained, for others that it is not",
+    "train_detail": "it marks parts of a turn, and a turn can only be trained as a whole",
+}
+REASONING_KEYS = ("reasoning_content", "reasoning", "thinking", "thought", "thoughts")
+DESCRIBING = (
+    "id _id uuid message_id msg_id parent_id turn turn_id turn_index turn_identifier index idx user_id author "
+    "name timestamp time date created created_at create_time update_time updated_at model model_name lang "
+    "language locale source url rank num_tokens token_count tokens_count finish_reason stop_reason hash hashed_ip "
+    "country state header redacted toxic cache_control annotations"
+)
+HARMLESS_KEYS = frozenset(DESCRIBING.split())
+"""Keys that describe a turn and are no part of what a model reads."""
+FLAG_KEYS = frozenset((*FLAGS, *WEIGHTS, *UNCLEAR_FLAGS))
+TRUTH: dict[Any, bool] = {True: True, False: False, "true": True, "false": False, "1": True, "0": False}
+
+
+def refuse_unused(turn: Mapping[str, Any], used: frozenset[str], ignored: Sequence[str], row: Row, where: str) -> None:
+    """Check that a turn, a part of its content or a call has no value that is not read.
+
+    Args:
+        turn: the object.
+        used: its keys that are read.
+        ignored: keys that the user chose to leave out.
+        row: the object's row.
+        where: the object's location in the row.
+
+    Raises:
+        InstructLabError: it has one; names the key and the setting that ignores it.
+    """
+    if turn.keys() <= used:
+        return
+    for key in turn.keys() - used - HARMLESS_KEYS:
+        value = turn[key]
+        if key in ignored or value is None or value in ("", [], {}):
+            continue
+        found = repr(value)
+        found = found if len(found) <= 60 else f"{found[:59]}…"
+        raise row.error(
+            f"The key {key!r} has a value that would not be used: {found}",
+            where,
+            f"Leave it out with data.format.ignore_keys=[{key}]",
+        )
+
+
+def training_of(
+    turn: Mapping[str, Any], flags: Mapping[str, FlagMeaning | None], ignored: Sequence[str], row: Row, location: str
+) -> tuple[bool | None, float]:
+    """Return whether a turn is trained (`None` if it does not say), and the weight of its tokens.
+
+    Args:
+        turn: the turn.
+        flags: further keys that say whether a turn is trained.
+        ignored: keys that the user chose to leave out.
+        row: the turn's row.
+        location: the turn's location in the row.
+
+    Raises:
+        InstructLabError: a flag's value is not understood, or two flags contradict each other.
+    """
+    if not flags and FLAG_KEYS.isdisjoint(turn):
+        return None, 1.0
+    trained: bool | None = None
+    weight: float | None = None
+    decided_by = ""
+    for key, value in turn.items():
+        if value is None or key in ignored:
+            continue
+        if meaning := flags.get(key) or FLAGS.get(key):
+            says = _truth(key, value, row, location) == (meaning == "trained")
+            if trained is not None and trained != says:
+                raise row.error(f"{decided_by!r} and {key!r} contradict each other", location, "Correct the row")
+            trained, decided_by = says, key
+        elif key in WEIGHTS:
+            if weight is not None and weight != value:
+                raise row.error(f"The turn has two weights, {weight!r} and {value!r}", location, "Correct the row")
+            weight = _weight(key, value, row, location)
+        elif key in UNCLEAR_FLAGS and value != []:
+            raise row.error(
+                f"{key!r} cannot be used: {UNCLEAR_FLAGS[key]}",
+                location,
+                f"Leave it out with data.format.ignore_keys=[{key}], or say what true means with "
+                f"data.format.flags.{key}=trained or untrained",
+            )
+    if weight is None:
+        return trained, 1.0
+    is_trained = weight > 0 and trained is not False
+    return is_trained, weight if is_trained else 1.0
+
+
+def _truth(key: str, value: Any, row: Row, location: str) -> bool:
+    spelled = value.strip().casefold() if isinstance(value, str) else value
+    if not isinstance(spelled, bool | int | float | str) or spelled not in TRUTH:
+        raise row.error(f"{key} must be true or false; {value!r} was found", location, "Correct the row")
+    return TRUTH[spelled]
+
+
+def _weight(key: str, value: Any, row: Row, location: str) -> float:
+    if not isinstance(value, int | float) or not 0 <= value < math.inf:
+        raise row.error(f"{key} must be a number from 0 up; {value!r} was found", location, "Correct the row")
+    return float(value)
+
+
+def add_reasoning(
+    turn: Mapping[str, Any], role: str, text: str, choice: Reasoning | None, row: Row, location: str
+) -> str:
+    """Return a turn's text with the reasoning that another key holds, as the format's `reasoning` says.
+
+    Raises:
+        InstructLabError: the turn has reasoning, and nothing is chosen; or it is not an assistant's, or the text has
+            reasoning too.
+    """
+    found = {key: value for key in REASONING_KEYS if (value := turn.get(key)) not in (None, "", [])}
+    if not found or choice == "drop":
+        return text
+    key, value = next(iter(found.items()))
+    if choice is None:
+        raise row.error(
+            f"The turn has reasoning in {key!r}, which would not be trained",
+            location,
+            "Choose data.format.reasoning=think_tags to write it before the answer as <think>…</think>, or "
+            "data.format.reasoning=drop to leave it out",
+        )
+    thoughts = {row.check_text(value, f"{location}, {key!r}").strip() for key, value in found.items()}
+    if role != "assistant" or len(thoughts) > 1 or "<think>" in text:
+        reason = (
+            f"it is the {role}'s"
+            if role != "assistant"
+            else "its keys differ"
+            if len(thoughts) > 1
+            else "the text has <think> too"
+        )
+        raise row.error(
+            f"The reasoning in {key!r} cannot be written before the answer: {reason}", location, "Correct the row"
+        )
+    thought = thoughts.pop()
+    return f"<think>\n{thought}\n</think>\n\n{text}" if thought else text

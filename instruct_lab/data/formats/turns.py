@@ -1,0 +1,211 @@
+"""The turns of a row, as formats with messages read them: `role` and `content`, or `from` and `value`."""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import Field
+
+from instruct_lab.config import component
+from instruct_lab.config.spelling import nearest
+from instruct_lab.data.conversation import Message, Role
+from instruct_lab.data.formats.base import Format
+from instruct_lab.data.formats.columns import Column
+from instruct_lab.data.formats.tool_calls import ToolConvention, ToolUse
+from instruct_lab.data.formats.turn_keys import (
+    FLAG_KEYS,
+    REASONING_KEYS,
+    FlagMeaning,
+    Reasoning,
+    add_reasoning,
+    refuse_unused,
+    training_of,
+)
+from instruct_lab.data.sources.base import Row
+
+STANDARD_ROLES: dict[str, Role] = {"system": "system", "user": "user", "assistant": "assistant", "tool": "tool"}
+SHAREGPT_ROLES: dict[str, Role] = {
+    **STANDARD_ROLES,
+    "human": "user",
+    "gpt": "assistant",
+    "chatgpt": "assistant",
+    "bing": "assistant",
+    "bard": "assistant",
+    "model": "assistant",
+    "function_call": "assistant",
+    "tool_call": "assistant",
+    "observation": "tool",
+    "function_response": "tool",
+    "tool_response": "tool",
+}
+CALLING_ROLES = ("function_call", "tool_call")
+MESSAGES_ROLES: dict[str, Role] = {**STANDARD_ROLES, "developer": "system", "function": "tool"}
+COMMON_KEYS = FLAG_KEYS | {*REASONING_KEYS}
+MESSAGES_KEYS = COMMON_KEYS | {"role", "content", "tool_calls", "function_call", "tool_call_id", "name"}
+PART_KEYS = frozenset({"type", "text"})
+
+
+@component
+class TurnFormat(Format, ABC):
+    """The settings of every format whose rows hold messages.
+
+    A turn may say whether it is trained (`trained`, `train`, `training`, `trainable`, `loss`, `loss_mask`, or `masked`
+    for the opposite: true or false) and with which `weight` (also `loss_weight`, `loss_scale`): a turn of weight 0 is
+    not trained; with another weight it is, and the weight multiplies its tokens in the loss. A turn with reasoning
+    beside its text is a broken row unless `reasoning` is set. Any other key with a value is an error of its row, unless
+    it only describes the turn (`id`, `timestamp`) or `ignore_keys` names it.
+    """
+
+    system: Column | None = "system"  # column of a system message outside the turns; may be missing or empty
+    tools: Column | None = "tools"  # column of the tools' JSON schemas: a list or JSON text; may be missing
+    tool_convention: ToolConvention = "hermes"  # format of calls and tools: hermes (Qwen, Hermes), or json
+    roles: dict[str, Role | None] = Field(
+        default_factory=dict
+    )  # additional names of roles, for example {bot: assistant}
+    flags: dict[str, FlagMeaning | None] = Field(
+        default_factory=dict
+    )  # additional keys of a turn that are true if it is trained, or untrained: {mask: untrained}
+    ignore_keys: list[str] = Field(default_factory=list)  # keys of a turn that are not read
+    reasoning: Reasoning | None = (
+        None  # think_tags: reasoning is written before its answer as <think>…</think>; drop: it is left out
+    )
+
+    def tool_use(self, row: Row) -> ToolUse:
+        """Return a tracker of the row's calls and results."""
+        return ToolUse(row, self.named(self.tools), self.tool_convention, self.ignore_keys)
+
+    def read_turns(self, row: Row, value: Any, column: str, tools: ToolUse) -> list[Message]:
+        """Convert turns with `role` and `content`, or `from` and `value`, to messages.
+
+        Raises:
+            InstructLabError: a turn lacks one of them or has a key that is not read, or a call or result is refused.
+        """
+        is_sharegpt = bool(value) and isinstance(value[0], dict) and "role" not in value[0] and "from" in value[0]
+        return (self.sharegpt_messages if is_sharegpt else self.openai_messages)(row, value, column, tools)
+
+    def sharegpt_messages(
+        self, row: Row, value: Any, column: str, tools: ToolUse, role_key: str = "from", content_key: str = "value"
+    ) -> list[Message]:
+        """Convert turns with `from` and `value`, or keys of other names, to messages."""
+        custom, messages = custom_names(self.roles), []
+        names, used = SHAREGPT_ROLES | custom, COMMON_KEYS | {role_key, content_key, "name"} | self.flags.keys()
+        for turn, location in locate_turns(row, value, column):
+            name, role = _role(turn, role_key, names, row, location)
+            text = row.check_text(_value(turn, content_key, row, location), location)
+            if name in CALLING_ROLES and name not in custom and "<tool_call>" not in text:
+                text = tools.render_calls("", text, location)
+            elif role == "tool" and name not in custom:
+                tools.add_result(None, turn.get("name"), location)
+            else:
+                tools.add_text(role, text)
+            messages.append(self._message(role, text, turn, used, row, location))
+        return messages
+
+    def openai_messages(self, row: Row, value: Any, column: str, tools: ToolUse) -> list[Message]:
+        """Convert turns with `role` and `content` to messages."""
+        custom, messages = custom_names(self.roles), []
+        names, used = MESSAGES_ROLES | custom, MESSAGES_KEYS | self.flags.keys()
+        for turn, location in locate_turns(row, value, column):
+            name, role = _role(turn, "role", names, row, location)
+            calls = turn.get("tool_calls") or turn.get("function_call")
+            if turn.get("tool_calls") and turn.get("function_call"):
+                raise row.error("The turn has both tool_calls and function_call", location, "Correct the row")
+            if calls:
+                if role != "assistant":
+                    what = f"Only the assistant may call tools; here the {role} does"
+                    raise row.error(what, location, "Correct the row")
+                content = "" if turn.get("content") is None else self._join_parts(turn["content"], row, location)
+                text = tools.render_calls(content, calls, location)
+            else:
+                text = self._join_parts(_value(turn, "content", row, location), row, location)
+                if role == "tool" and (name not in custom or turn.get("tool_call_id")):
+                    tools.add_result(turn.get("tool_call_id") or None, turn.get("name"), location)
+                else:
+                    tools.add_text(role, text)
+            messages.append(self._message(role, text, turn, used, row, location))
+        return messages
+
+    def with_system(self, row: Row, messages: list[Message], tools: ToolUse) -> list[Message]:
+        """Put the system message of the row's column before the messages, and add the tools to it.
+
+        Raises:
+            InstructLabError: the column and the first turn hold different system messages.
+        """
+        system, first = self.system_text(row), messages[0] if messages and messages[0].role == "system" else None
+        if system.strip() and (first is None or first.content.strip() != system.strip()):
+            if first is not None:
+                what = f"The column {self.system!r} and the first turn hold different system messages"
+                do = "Correct the row, or leave the column out with data.format.system=null"
+                raise row.error(what, f"column {self.system!r}", do)
+            messages = [first := Message("system", system), *messages]
+        text = tools.render_system(first.content if first else "")
+        if first is None:
+            return [Message("system", text), *messages] if text else messages
+        return [dataclasses.replace(first, content=text), *messages[1:]]
+
+    def _message(
+        self, role: Role, text: str, turn: dict[str, Any], used: frozenset[str], row: Row, location: str
+    ) -> Message:
+        refuse_unused(turn, used, self.ignore_keys, row, location)
+        if any(key in turn for key in REASONING_KEYS):
+            kept = {key: value for key, value in turn.items() if key not in self.ignore_keys}
+            text = add_reasoning(kept, role, text, self.reasoning, row, location)
+        return Message(role, text, *training_of(turn, self.flags, self.ignore_keys, row, location))
+
+    def _join_parts(self, content: Any, row: Row, location: str) -> str:
+        if not isinstance(content, list):
+            return row.check_text(content, location)
+        for part in content:
+            if not isinstance(part, dict) or part.get("type") != "text":
+                raise row.error("Only text parts can be trained on", location, "Remove the parts that are not text")
+            refuse_unused(part, PART_KEYS, self.ignore_keys, row, f"{location}, part of the content")
+        return "".join(row.check_text(part.get("text"), location) for part in content)
+
+
+def locate_turns(row: Row, turns: Any, column: str) -> Iterator[tuple[dict[str, Any], str]]:
+    """Yield each turn of a list, with its location for error messages.
+
+    Raises:
+        InstructLabError: the value is not a list, is empty, or holds values other than objects.
+    """
+    if not isinstance(turns, list):
+        raise row.error(f"A list of turns was expected and {type(turns).__name__} found", f"column {column!r}")
+    if not turns:
+        raise row.error("The list of turns is empty", f"column {column!r}", "Remove the row")
+    for number, turn in enumerate(turns, start=1):
+        location = f"column {column!r}, turn {number}"
+        if not isinstance(turn, dict):
+            raise row.error(f"An object was expected and {type(turn).__name__} found", location, "Correct the row")
+        yield turn, location
+
+
+def custom_names(roles: dict[str, Role | None]) -> dict[str, Role]:
+    """Return the names of roles that the config adds; texts of these roles are used unchanged."""
+    return {name.casefold(): role for name, role in roles.items() if role is not None}
+
+
+def _value(turn: dict[str, Any], key: str, row: Row, location: str) -> Any:
+    if key not in turn:
+        close = nearest(key, map(str, turn))
+        hint = f"Did you mean {close!r}? " if close else ""
+        raise row.error(f"The turn has no {key!r}", location, f"{hint}It has: {', '.join(map(str, turn)) or 'nothing'}")
+    return turn[key]
+
+
+def _role(turn: dict[str, Any], key: str, names: dict[str, Role], row: Row, location: str) -> tuple[str, Role]:
+    """Return the case-folded name of the role in the row, and the role."""
+    spelled = row.check_text(_value(turn, key, row, location), location)
+    name = spelled.strip().casefold()
+    role = names.get(name)
+    if role is None:
+        close = nearest(spelled, names)
+        hint = f"Did you mean {close!r}? " if close else ""
+        raise row.error(
+            f"The role {spelled!r} is unknown",
+            location,
+            f"{hint}Roles: {', '.join(names)}; add others to the format's roles",
+        )
+    return name, role
