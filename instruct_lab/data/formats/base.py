@@ -86,7 +86,7 @@ class Format(Component, ABC):
         return {field: [name] for field, name in columns.items() if name and name != defaults[field]}
 
     def unused_columns(self, row: Row) -> list[str]:
-        """Return the row's columns with a value that this format does not read and the user has not chosen to ignore."""
+        """Return the row's columns with a value that is neither read nor in `ignore_columns`."""
         known = self._known_columns
         return [name for name, value in row.columns.items() if name not in known and not is_empty(value)]
 

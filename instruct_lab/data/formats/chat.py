@@ -42,8 +42,8 @@ class Messages(TurnFormat):
     """OpenAI messages: `role` and `content`, optionally `trained` (true or false) or `weight` (a number) in each.
 
     A message of weight 0 is not trained. A message with another weight is trained, and the weight multiplies the loss
-    of its tokens. The usual synonyms of both (`train`, `loss`, `loss_mask`) are read too; another key with a value is an error of its
-    row unless `ignore_keys` names it. Content that is a list of text parts is joined; other parts are
+    of its tokens. The usual synonyms of both (`train`, `loss`, `loss_mask`) are read too; another key with a value is
+    an error of its row unless `ignore_keys` names it. Content that is a list of text parts is joined; other parts are
     refused. `tool_calls` are rendered into the content; messages of role tool are their results.
     """
 

@@ -35,9 +35,9 @@ class Preference(TurnFormat):
       turns. Source: Bai et al., HH-RLHF, 2022.
 
     Messages have `role` and `content`, or `from` and `value`. The prompt is everything before the last answer of the
-    chosen side; the rejected side must begin with the same prompt. A pair is a broken row if its prompts differ, if an answer is
-    missing, or if the answers differ only in surrounding white space. Where both answers begin with the prompt, it is
-    cut from them; where only one does, or a transcript before them repeats it, the row is broken.
+    chosen side; the rejected side must begin with the same prompt. A pair is a broken row if its prompts differ, if an
+    answer is missing, or if the answers differ only in surrounding white space. If both answers begin with the prompt,
+    it is cut from them; if only one does, or if a transcript before them repeats it, the row is broken.
     """
 
     gives: ClassVar = frozenset({"pairs", "answers"})  # supervised objectives train on the chosen answer

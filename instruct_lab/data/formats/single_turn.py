@@ -37,7 +37,7 @@ class Alpaca(Format):
     history: Column | None = "history"  # column of earlier exchanges, a list of pairs of texts; may be missing or empty
 
     def required(self) -> dict[str, list[str]]:
-        """Return the columns of instruction and output, and the columns of system message and history if they were named."""
+        """Return the columns of instruction and output, and those of system message and history if named."""
         columns = {"instruction": [self.instruction], "output": [self.output]}
         return columns | self.required_if_named("system", "history")
 

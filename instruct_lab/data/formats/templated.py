@@ -88,7 +88,7 @@ class Templates(Format):
         return set()
 
     def used_columns(self) -> set[str | None]:
-        """Return the columns that the templates and the choices name, those whose presence a Jinja template tests too."""
+        """Return the columns that templates and choices name, also those whose presence a Jinja template tests."""
         texts = [text for name in self._texts() for text in (self.templates[name], self._choices_text(name)) if text]
         tested = [_jinja_names(text, "templates", tested=True) for text in texts] if self.syntax == "jinja" else []
         return {name for names in (*self.required().values(), *tested) for name in names}
