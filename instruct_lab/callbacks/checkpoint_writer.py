@@ -63,7 +63,7 @@ class CheckpointWriter(pl.Callback):
             self._save_state(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write the state if one was due at the last batches of the epoch."""
+        """Write the state if it is due: `on_train_batch_end` does not write it after the last batch of an epoch."""
         if self._is_due(trainer):
             self._save_state(trainer)
 

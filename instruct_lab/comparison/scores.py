@@ -42,7 +42,7 @@ class Noise:
 
     Args:
         deviation: standard deviation, pooled over configurations.
-        freedom: degrees of freedom: number of runs minus configurations, counting configurations with several runs.
+        freedom: degrees of freedom: runs minus configurations, ignoring configurations with a single run.
     """
 
     deviation: float
@@ -126,7 +126,7 @@ class RunScores:
 
 
 def noise_of(values: Sequence[float], arms: Sequence[Sequence[int]]) -> Noise | None:
-    """Pool the standard deviation within configurations; `None` without several runs, or if a value is not finite."""
+    """Pool the standard deviation within configurations; `None` if none has several runs, or one is not finite."""
     several = [[values[run] for run in arm] for arm in arms if len(arm) > 1]
     if not several or not all(math.isfinite(value) for arm in several for value in arm):
         return None

@@ -35,8 +35,8 @@ def family_of_config(config: Any) -> str:
 def check_family(config: Any, family: str, name: str) -> None:
     """Refuse a model of another family.
 
-    transformers would load it without an error: only the decoder of BART, or BERT as a causal language model that sees
-    the tokens it has to predict.
+    transformers would load it without an error. For example, it would load only the decoder of BART, and BERT as a
+    causal language model that sees the tokens it has to predict.
 
     Args:
         config: the configuration of transformers.

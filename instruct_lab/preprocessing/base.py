@@ -92,7 +92,7 @@ class Step(Component, ABC):
         """Yield the resulting conversations, in order.
 
         Args:
-            conversations: the split's rows; iterated over once, unless the step needs `rows`.
+            conversations: the split's rows; iterate over them only once, unless `needs` contains `rows`.
             context: the audit and the other data that the step may use.
         """
 

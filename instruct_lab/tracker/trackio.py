@@ -1,4 +1,4 @@
-"""trackio, a dashboard on this machine that is stored below `runs/` and opened with `instruct-lab dashboard`."""
+"""trackio, a local dashboard: its data is stored below `runs/`, and `instruct-lab dashboard` opens it."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ class InstructionData(pl.LightningDataModule):
             )
 
     def _note_efficiency(self, audit: Audit) -> None:
-        """Add the padding of the training batches to the audit; it depends on the batch size, so it is not cached."""
+        """Record the share of padding in training batches in the audit; not cached, as it depends on the batch size."""
         batching, lengths = self._experiment.batching, self.examples["train"].lengths
         loader = self._loader("train", 1, 0)
         order = loader.order(0)

@@ -152,7 +152,7 @@ def _input(file: Path, name: str) -> Input:
 
 
 def _explain(error: Exception) -> tuple[str, str]:
-    """Return what an error of the Hub's library means, and the step that fixes it."""
+    """Return what an error raised by huggingface_hub means, and how to fix it."""
     from huggingface_hub import constants, errors
 
     reason = one_line(error)

@@ -33,7 +33,7 @@ class Processes(Launcher):
     num_processes: Annotated[int, Field(ge=1)] | None = None  # null: one for each GPU; two without a GPU
 
     def open(self, sweep_path: Path) -> Session:
-        """Prepare the workers; each starts with its first trial."""
+        """Prepare the workers; each process is started when it gets its first trial."""
         return ProcessSession(self.num_processes)
 
 
