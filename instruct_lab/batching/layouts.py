@@ -199,7 +199,7 @@ class Pairs(LayoutEncoder):
         self._single = single
 
     def encode(self, conversations: Sequence[Conversation]) -> list[Example | None]:
-        """Encode the chosen answers, each with the rejected answer in `rejected`."""
+        """Encode the chosen answers; the field `rejected` of each example holds the encoded rejected answer."""
         paired = [c for c in conversations if c.rejected and len(c.prompt) < len(c.messages)]
         chosen = [train_last_answer(c) for c in paired]
         rejected = [_with_answer(c, c.rejected) for c in paired]

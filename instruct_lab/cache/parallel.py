@@ -248,7 +248,7 @@ class _Worker:
 
 
 def serve(descriptor: int) -> None:
-    """Run a worker: answer every part that arrives, until the connection ends.
+    """Run a worker: process each part that it receives and send back the result, until the connection closes.
 
     Args:
         descriptor: file descriptor of the worker's end of the connection.

@@ -103,7 +103,7 @@ class DataSet(Data):
     def problems(self) -> Iterator[Problem]:
         """Report columns of the format that a source lacks, and columns with content that the format does not read.
 
-        Both as far as a source's first rows show them.
+        Only what can be found without reading the whole source is reported: its known columns and its first rows.
         """
         seen = set()
         for name in SPLIT_NAMES:

@@ -81,7 +81,7 @@ def _targets(node: Any, key: str) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _leaves(node: Any, key: str) -> Iterator[tuple[str, Any]]:
-    """Yield the values outside every component, with their full keys."""
+    """Yield each value that is not part of a component, with its full key."""
     if not isinstance(node, dict):
         yield key, node
     elif TARGET not in node:

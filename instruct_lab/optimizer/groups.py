@@ -1,4 +1,4 @@
-"""Parameter groups, chosen by parameter name: parameters with the same learning rate and weight decay."""
+"""Parameter groups: parameters, selected by name, that share a learning rate and weight decay."""
 
 from __future__ import annotations
 

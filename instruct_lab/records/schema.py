@@ -182,7 +182,10 @@ class Summary:
         return cls(**known)
 
     def value(self, metric: str, system: str = AFTER) -> MetricValue | None:
-        """Return a system's value of a metric (`split/metric`); `None` if it was not measured."""
+        """Return the value of a metric, named `split/metric`, for a system such as `before` or `after`.
+
+        `None` if it was not measured.
+        """
         return self.metrics.get(metric, {}).get(system)
 
 

@@ -17,7 +17,11 @@ class StartsAlike(AnswerMetric):
     ignore_case: bool = True  # Yes and yes are alike
 
     def statistics(self, prediction: str, references: tuple[str, ...]) -> list[float]:
-        """Return `[begins like a reference, 1, is empty]` for one answer, each as 0 or 1."""
+        """Return three numbers for one answer.
+
+        They are: whether its first word is that of a reference (0 or 1), 1 for the count, and whether it is empty
+        (0 or 1).
+        """
         starts = {self._first_word(reference) for reference in references}
         return [float(self._first_word(prediction) in starts), 1.0, float(not prediction.strip())]
 

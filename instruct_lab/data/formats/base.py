@@ -68,7 +68,7 @@ class Format(Component, ABC):
         """Return the columns that messages and references contain completely; the metadata omits them."""
 
     def used_columns(self) -> set[str | None]:
-        """Return the columns that the format reads, or reaches into; all others only become metadata."""
+        """Return the columns that the format reads, completely or in part; all others are kept only as metadata."""
         return {*self.consumed_columns(), *(name for names in self.required().values() for name in names)}
 
     def named(self, column: str | None) -> str | None:
@@ -98,7 +98,10 @@ class Format(Component, ABC):
         return frozenset().union(self.ignore_columns, set_to_null, *used)
 
     def how_to_read(self, column: str) -> str | None:
-        """Return what to set for a column that by convention holds content or flags; None for another column."""
+        """Return advice on how to read or ignore a column whose name usually means content or flags.
+
+        `None` for any other column.
+        """
         field = self.content_columns.get(str(column).casefold())
         if field is None:
             return None

@@ -30,7 +30,7 @@ def has_keywords(answer: str, keywords: list[str]) -> bool:
 
 @checks("keywords:frequency")
 def has_keyword_times(answer: str, keyword: str, frequency: float, relation: str) -> bool:
-    """Whether a keyword occurs at least, or less than, `frequency` times."""
+    """Whether a keyword occurs at least `frequency` times, or fewer times if `relation` is `less than`."""
     return _holds(relation, len(re.findall(keyword.strip(), answer, re.IGNORECASE)), frequency)
 
 

@@ -42,9 +42,10 @@ class PerplexityFilter(Step):
     """Drops conversations whose perplexity under a language model is too high or too low.
 
     Perplexity is exp of the mean negative log-likelihood of a text's tokens, computed in float32. The first token is
-    predicted from the tokenizer's beginning-of-text or else end-of-text token, if it has one. Very high values suggest
-    noise, very low values repetition or memorised text. Read the quantiles in the audit before choosing bounds. This is
-    the slowest step, because the model reads all text once. Source: CCNet (Wenzek et al., 2020).
+    predicted from the beginning-of-text token, or the end-of-text token if there is none; if the tokenizer has neither,
+    the first token is not scored. Very high values suggest noise, very low values repetition or memorised text. Read
+    the quantiles in the audit before choosing bounds. This is usually the slowest step, because every text of at least
+    `min_tokens` tokens goes through the model, up to `max_tokens` tokens each. Source: CCNet (Wenzek et al., 2020).
     """
 
     needs: ClassVar[frozenset[Need]] = frozenset({"data"})
