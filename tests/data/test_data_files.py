@@ -45,7 +45,7 @@ def write(file: Path, file_format: str) -> Path:
 @pytest.mark.parametrize("ending", ["json", "jsonl", "csv", "tsv", "parquet"])
 def test_every_format_gives_the_same_rows(tmp_path, ending) -> None:
     file = write(tmp_path / f"rows.{ending}", ending)
-    found = read(file)
+    found = read(file, quoting="standard" if ending == "tsv" else "auto")
     assert [row.columns for row in found.rows] == ROWS
     assert found.inputs[0].name == f"rows.{ending}"
     assert found.inputs[0].sha256 == hashlib.sha256(file.read_bytes()).hexdigest()

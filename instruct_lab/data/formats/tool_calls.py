@@ -180,6 +180,8 @@ class ToolUse:
 
     def _drop_padding(self, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
         """Remove nulls for arguments that the tool does not have: tables add them to give all objects equal keys."""
+        if self._row.has_padding and self._tools is None:
+            return _without_nulls(arguments)
         if self._tools is None or None not in arguments.values():
             return arguments
         schema = self._tools[name]["function"].get("parameters")

@@ -29,11 +29,13 @@ class Row:
         columns: values by name.
         where: the file and line (or row number), for error messages.
         size: the approximate size in the file, in bytes; 0 if unknown.
+        has_padding: whether a null in an object may stand for a missing key, as in tables.
     """
 
     columns: dict[str, Any]
     where: str
     size: int = 0
+    has_padding: bool = False
 
     def text(self, column: str) -> str:
         """Return the text of a column.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import itertools
 from collections.abc import Iterator
@@ -16,6 +17,9 @@ from instruct_lab.config.spelling import nearest
 from instruct_lab.data.audit import Audit
 from instruct_lab.data.sources import file_formats
 from instruct_lab.data.sources.base import BrokenRow, Row, Source
+from instruct_lab.data.sources.compressed import COMPRESSIONS, content_name, is_compressed, open_bytes
+from instruct_lab.data.sources.csv_rows import Quoting, find_delimiter
+from instruct_lab.data.sources.file_formats import FileLayout
 from instruct_lab.errors import InstructLabError, Problem
 
 SUFFIXES = {
@@ -36,6 +40,8 @@ class Files(Source):
 
     path: Annotated[str, Field(min_length=1)] | Annotated[list[str], Field(min_length=1)]  # files or patterns
     file_format: FileFormat = "auto"  # auto: by the file's extension
+    quoting: Quoting = "auto"  # of CSV: standard, none (quotation marks are ordinary); auto: none for .tsv
+    records: Annotated[str, Field(min_length=1)] | None = None  # JSON: key of the list of rows, as data or a.b
     delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = None  # of CSV files; null: by extension
 
     def inputs(self, cache_path: Path) -> list[Input]:
@@ -54,7 +60,7 @@ class Files(Source):
         """
         for file in self.files():
             is_empty = True
-            for row in file_formats.read_rows(file, self._format(file), self._delimiter(file)):
+            for row in file_formats.read_rows(file, self._layout(file)):
                 is_empty = False
                 yield row
             if is_empty:
@@ -90,50 +96,62 @@ class Files(Source):
                 continue
             for file in matches:
                 try:
-                    self._format(file)
                     with file.open("rb") as stream:
                         stream.read(1)
-                except InstructLabError as error:
-                    yield Problem(key="file_format", value=self.file_format, reason=f"{error.what} ({file})")
+                    yield from self._layout_problems(file)
                 except OSError as error:
                     yield Problem(key="path", value=str(file), reason=f"the file cannot be read: {error.strerror}")
 
-    def known_columns(self) -> list[str] | None:
-        """Return the columns of the first file's first row; `None` for Parquet or a broken file."""
+    def _layout_problems(self, file: Path) -> Iterator[Problem]:
         try:
-            file = self.files()[0]
-            return file_formats.first_columns(file, self._format(file), self._delimiter(file))
-        except (InstructLabError, OSError):
-            return None
+            layout = self._layout(file)
+        except InstructLabError as error:
+            yield Problem(key="file_format", value=self.file_format, reason=f"{error.what} ({file})")
+            return
+        if layout.file_format == "csv" and self.delimiter is None and layout.delimiter is None:
+            with contextlib.suppress(InstructLabError), file_formats.wrap_read_errors(file), open_bytes(file) as stream:
+                if other := find_delimiter(stream.readline().decode("utf-8-sig", "replace")):
+                    reason = f"the header of {file} has no comma, and its delimiter seems to be {other!r}"
+                    yield Problem(key="delimiter", reason=reason, suggestion=other)
+
+    def known_columns(self) -> list[str] | None:
+        """Return the columns of the first row of the first file; `None` for Parquet or a broken file."""
+        first = self.first_rows()[:1]
+        return list(first[0].columns) if first else None
 
     def first_rows(self) -> list[Row]:
-        """The first rows of the first file; none for Parquet or a broken file."""
+        """Return the first rows of the first file; none for Parquet or if the first row is broken."""
         try:
             file = self.files()[0]
-            if self._format(file) == "parquet":
+            layout = self._layout(file)
+            if layout.file_format == "parquet":
                 return []
-            rows = file_formats.read_rows(file, self._format(file), self._delimiter(file))
-            return [row for row in itertools.islice(rows, FIRST_ROWS) if isinstance(row, Row)]
+            rows = list(itertools.islice(file_formats.read_rows(file, layout), FIRST_ROWS))
         except (InstructLabError, OSError):
             return []
+        return [row for row in rows if isinstance(row, Row)] if rows and isinstance(rows[0], Row) else []
 
     def _patterns(self) -> list[str]:
         return [self.path] if isinstance(self.path, str) else self.path
 
-    def _format(self, file: Path) -> str:
-        if self.file_format != "auto":
-            return self.file_format
-        if file.suffix.casefold() not in SUFFIXES:
-            known = ", ".join(SUFFIXES)
+    def _layout(self, file: Path) -> FileLayout:
+        with file_formats.wrap_read_errors(file):
+            suffix = Path(content_name(file)).suffix.casefold()
+        file_format = SUFFIXES.get(suffix) if self.file_format == "auto" else self.file_format
+        if file_format is None:
+            known = ", ".join((*SUFFIXES, *COMPRESSIONS))
             raise InstructLabError(
-                f"the ending {file.suffix!r} is not of a known file format ({known})",
+                f"the ending {suffix or file.suffix!r} is not of a known file format ({known})",
                 where=str(file),
                 do="Set file_format to json, jsonl, csv or parquet",
             )
-        return SUFFIXES[file.suffix.casefold()]
-
-    def _delimiter(self, file: Path) -> str:
-        return self.delimiter or ("\t" if file.suffix.casefold() == ".tsv" else ",")
+        if file_format == "parquet" and is_compressed(file):
+            raise InstructLabError("a Parquet file cannot be compressed as a whole", where=str(file), do="Unpack it")
+        if self.records is not None and file_format != "json":
+            what = f"records is only for JSON files, and this one is {file_format}"
+            raise InstructLabError(what, where=str(file), do="Leave records out, or set file_format=json")
+        delimiter = self.delimiter or ("\t" if suffix == ".tsv" else None)
+        return FileLayout(file_format, delimiter, self.quoting, self.records)
 
 
 def expand_folders(path: str | list[str], ending: str) -> list[str]:

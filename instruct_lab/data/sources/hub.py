@@ -78,7 +78,7 @@ class HubDataSet(Source):
             InstructLabError: as `inputs`.
         """
         for number, columns in enumerate(self._load(), start=1):
-            yield Row(columns, f"{self.repository}, split {self.split}, row {number}")
+            yield Row(columns, f"{self.repository}, split {self.split}, row {number}", has_padding=True)
 
     def _load(self) -> Iterator[dict[str, Any]]:
         import datasets

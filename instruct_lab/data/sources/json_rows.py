@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import IO, Any
 
 from instruct_lab.data.sources.base import BrokenRow, Row
@@ -53,40 +53,77 @@ def _nested(where: str) -> InstructLabError:
     return InstructLabError("The JSON is nested too deeply", where=where)
 
 
-def read_json_list(text: IO[str], name: str) -> Iterator[Row | BrokenRow]:
-    """Decode the elements of a JSON list one by one from a buffer that grows to the size of the longest element.
+def read_json_list(text: IO[str], name: str, keys: Sequence[str] = ()) -> Iterator[Row | BrokenRow]:
+    """Decode the elements of a JSON list one by one, from a buffer that grows to the size of the longest element.
+
+    Args:
+        text: the content.
+        name: name of the file, for errors.
+        keys: the keys of nested objects that lead to the list.
 
     Raises:
-        InstructLabError: the file is not a JSON list of objects with unique keys; the error names the line or row.
+        InstructLabError: the file has no list of objects with unique keys there; the error names the line or row.
     """
     buffer = _Buffer(text)
-    opening = buffer.next_character()
-    if not opening:
+    if not buffer.next_character():
         return
-    if opening != "[":
+    yield from _rows_below(buffer, name, list(keys))
+    if buffer.next_character():
+        raise _broken_json(buffer.error("Extra data"), buffer, name)
+
+
+def _rows_below(buffer: _Buffer, name: str, keys: list[str]) -> Iterator[Row | BrokenRow]:
+    """The rows of the list at the position, or of the one that the keys of the object at the position lead to."""
+    opening = buffer.next_character()
+    if not keys and opening != "[":
         raise _not_a_list(buffer, name)
-    buffer.position += 1
+    if keys and opening != "{":
+        found = "a list" if opening == "[" else "another value"
+        what = f"An object with the key {keys[0]!r} was expected and {found} found"
+        raise InstructLabError(what, where=name, do="Correct the source's records, or leave it out for a list of rows")
+    found_keys: list[str] = []
     number = 0
-    while (character := buffer.next_character()) != "]":
+    buffer.position += 1
+    while (character := buffer.next_character()) != ("}" if keys else "]"):
         if number:
             if character != ",":
                 raise _broken_json(buffer.error("Expecting ',' delimiter"), buffer, name)
             buffer.position += 1
             buffer.next_character()
         number += 1
-        where = f"{name}, row {number}"
-        try:
-            value, size = buffer.value()
+        if not keys:
+            where = f"{name}, row {number}"
+            value, size = _decode(buffer, name, where)
             yield _row(value, where, size)
-        except _DuplicateKey as error:
-            raise _duplicate_key(error, where) from error
-        except json.JSONDecodeError as error:
-            raise _broken_json(error, buffer, name) from error
-        except RecursionError as error:
-            raise _nested(where) from error
+            continue
+        key, _ = _decode(buffer, name, name)
+        if buffer.next_character() != ":" or not isinstance(key, str):
+            raise _broken_json(buffer.error("Expecting ':' delimiter"), buffer, name)
+        buffer.position += 1
+        buffer.next_character()
+        if key == keys[0] and key not in found_keys:
+            yield from _rows_below(buffer, name, keys[1:])
+        else:
+            _decode(buffer, name, name)
+        found_keys.append(key)
     buffer.position += 1
-    if buffer.next_character():
-        raise _broken_json(buffer.error("Extra data"), buffer, name)
+    if keys and keys[0] not in found_keys:
+        raise InstructLabError(
+            f"The object has no key {keys[0]!r}",
+            where=name,
+            do=f"Set the source's records to one of: {', '.join(found_keys)}",
+        )
+
+
+def _decode(buffer: _Buffer, name: str, where: str) -> tuple[Any, int]:
+    try:
+        return buffer.value()
+    except _DuplicateKey as error:
+        raise _duplicate_key(error, where) from error
+    except json.JSONDecodeError as error:
+        raise _broken_json(error, buffer, name) from error
+    except RecursionError as error:
+        raise _nested(where) from error
 
 
 class _Buffer:
@@ -136,7 +173,7 @@ class _Buffer:
 def _not_a_list(buffer: _Buffer, name: str) -> InstructLabError:
     try:
         found, _ = buffer.value()
-        if buffer.next_character():
+        if buffer.next_character() not in ("", ",", "}"):  # the last two follow a value inside an object
             return _broken_json(buffer.error("Extra data"), buffer, name)
     except (json.JSONDecodeError, _DuplicateKey) as error:
         broken = error if isinstance(error, json.JSONDecodeError) else buffer.error("an object has a key twice")
@@ -146,8 +183,13 @@ def _not_a_list(buffer: _Buffer, name: str) -> InstructLabError:
     return InstructLabError(
         f"A list of rows was expected and {type(found).__name__} found",
         where=name,
-        do="Write the file as [{...}, {...}], or one object a line with file_format=jsonl",
+        do=_suggest_records(found) + "Write the file as [{...}, {...}], or one object a line with file_format=jsonl",
     )
+
+
+def _suggest_records(found: Any) -> str:
+    lists = [key for key, value in found.items() if isinstance(value, list)] if isinstance(found, dict) else []
+    return f"Set the source's records={lists[0]} if the rows are there. " if lists else ""
 
 
 def _broken_json(error: json.JSONDecodeError, buffer: _Buffer, name: str) -> InstructLabError:

@@ -1,0 +1,73 @@
+"""Files that are compressed, or in a ZIP archive with one member."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import io
+import lzma
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any, cast
+
+from instruct_lab.errors import InstructLabError
+
+COMPRESSIONS = (".gz", ".xz", ".zst", ".zip")
+DECOMPRESSION_ERRORS = (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, zipfile.BadZipFile)
+
+
+def is_compressed(file: Path) -> bool:
+    """Whether the ending of a file names a compression."""
+    return file.suffix.casefold() in COMPRESSIONS
+
+
+def content_name(file: Path) -> str:
+    """Return the name of a file without its compression, or of the member of an archive.
+
+    Raises:
+        InstructLabError: the archive has no member or several.
+    """
+    if file.suffix.casefold() == ".zip" and file.is_file():
+        with zipfile.ZipFile(file) as archive:
+            return _member(archive, file).filename
+    return file.stem if is_compressed(file) else file.name
+
+
+@contextlib.contextmanager
+def open_bytes(file: Path) -> Iterator[IO[bytes]]:
+    """Open a file for reading its content, without its compression.
+
+    Raises:
+        InstructLabError: the archive has no member or several, or is encrypted.
+    """
+    suffix = file.suffix.casefold()
+    with contextlib.ExitStack() as stack:
+        if suffix == ".zip":
+            archive = stack.enter_context(zipfile.ZipFile(file))
+            yield stack.enter_context(archive.open(_member(archive, file)))
+        elif suffix == ".zst":
+            import pyarrow
+
+            stream: Any = stack.enter_context(pyarrow.input_stream(str(file), compression="zstd"))
+            yield io.BufferedReader(stream)
+        elif suffix == ".xz":
+            yield cast(IO[bytes], stack.enter_context(lzma.open(file)))
+        elif suffix == ".gz":
+            yield cast(IO[bytes], stack.enter_context(gzip.open(file)))
+        else:
+            yield stack.enter_context(file.open("rb"))
+
+
+def _member(archive: zipfile.ZipFile, file: Path) -> zipfile.ZipInfo:
+    members = [
+        found for found in archive.infolist() if not found.is_dir() and not found.filename.startswith("__MACOSX/")
+    ]
+    if len(members) != 1:
+        names = ", ".join(found.filename for found in members[:5]) or "none"
+        what = f"The archive has {len(members)} files ({names}) where one is expected"
+        raise InstructLabError(what, where=str(file), do="Unpack it, and name its files")
+    if members[0].flag_bits & 1:
+        raise InstructLabError("The archive is encrypted", where=str(file), do="Unpack it")
+    return members[0]

@@ -1,0 +1,119 @@
+"""Rows of CSV and TSV, with everything that a wrong delimiter or quoting does to them."""
+
+from __future__ import annotations
+
+import csv
+import re
+import sys
+from collections.abc import Iterator
+from typing import IO, Literal
+
+from instruct_lab.data.sources.base import BrokenRow, Row
+from instruct_lab.errors import InstructLabError
+
+Quoting = Literal["auto", "standard", "none"]
+OTHER_DELIMITERS = (";", "\t", "|", ",")
+QUOTED = re.compile(r'"(?:[^"]|"")*""(?:[^"]|"")*"')
+"""Matches a value in quotation marks that contains doubled ones, as only a writer of CSV does it."""
+
+
+def read_csv(text: IO[str], name: str, delimiter: str | None, quoting: Quoting) -> Iterator[Row | BrokenRow]:
+    """Read the rows below the header.
+
+    Args:
+        text: the content, opened without translation of line ends.
+        name: name of the file, for errors.
+        delimiter: the character between values; `None`: a comma, unless the header shows that it is another one.
+        quoting: `standard`: a value in quotation marks may contain delimiters and line ends; `none`: quotation marks
+            are ordinary characters; `auto`: `none` between tabs, unless the header is quoted, else `standard`.
+
+    Raises:
+        InstructLabError: the header names a column twice or has another delimiter, or the rest cannot be divided.
+    """
+    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
+    first = text.readline()
+    if not first.strip():
+        return
+    if delimiter is None and (other := find_delimiter(first)) is not None:
+        what = f"The header has one column, {first.strip()!r}, so its delimiter is {other!r} and not ','"
+        raise InstructLabError(what, where=f"{name}, line 1", do=f"Set the source's delimiter to {other!r}")
+    delimiter = delimiter or ","
+    is_plain = quoting == "none" or (quoting == "auto" and delimiter == "\t" and not first.startswith('"'))
+    lines = _Lines(first, text)
+    reader = csv.reader(
+        lines, delimiter=delimiter, strict=True, quoting=csv.QUOTE_NONE if is_plain else csv.QUOTE_MINIMAL
+    )
+    line = 1
+    try:
+        header = next(reader)
+        twice = sorted({column for column in header if header.count(column) > 1})
+        if twice:
+            raise InstructLabError(f"The header names the column {twice[0]!r} twice", where=f"{name}, line 1")
+        line = reader.line_num + 1
+        for values in reader:
+            where, start, line = f"{name}, line {line}", line, reader.line_num + 1
+            if not values:
+                continue
+            error = _find_fault(values, header, start, reader.line_num, delimiter, is_plain, quoting)
+            if error is None:
+                yield Row(dict(zip(header, values, strict=True)), where, sum(map(len, values)))
+            else:
+                yield BrokenRow(InstructLabError(error[0], where=where, do=error[1]))
+    except csv.Error as error:
+        do = "Correct the file, or set the source's quoting to none if its quotation marks are ordinary characters"
+        raise InstructLabError(f"This is not CSV ({error})", where=f"{name}, line {line}", do=do) from error
+
+
+class _Lines:
+    """The lines of a text, of which the first was read already."""
+
+    def __init__(self, first: str, text: IO[str]) -> None:
+        self._first: str | None = first
+        self._text = text
+
+    def __iter__(self) -> _Lines:
+        return self
+
+    def __next__(self) -> str:
+        if self._first is not None:
+            first, self._first = self._first, None
+            return first
+        return next(self._text)
+
+
+def find_delimiter(header: str) -> str | None:
+    """Return the delimiter that a header has in place of the comma; `None` if it has a comma or no delimiter."""
+    if "," in header:
+        return None
+    return next((other for other in OTHER_DELIMITERS if other in header), None)
+
+
+def _find_fault(
+    values: list[str], header: list[str], first: int, last: int, delimiter: str, is_plain: bool, quoting: Quoting
+) -> tuple[str, str] | None:
+    """Return what is wrong with a row, and what to do about it."""
+    if last > first and any(_holds_rows(value, delimiter, len(header)) for value in values):
+        what = f"A value in quotation marks goes on to line {last}, over lines that look like rows of their own"
+        return what, "Close the quotation mark, or set the source's quoting to none"
+    if len(values) != len(header):
+        what = f"The row has {len(values)} values and the header {len(header)} columns"
+        hint = (
+            "Set the source's quoting to standard if values are quoted"
+            if is_plain
+            else "Quote values that contain the delimiter"
+        )
+        return what, f"{hint}, or set delimiter"
+    if quoting == "auto" and is_plain and any(map(QUOTED.fullmatch, values)):
+        what = "A value is quoted as in CSV, and quotation marks are ordinary characters in this file"
+        return what, "Set the source's quoting to standard, or to none to keep them"
+    return None
+
+
+def _holds_rows(value: str, delimiter: str, num_columns: int) -> bool:
+    """Whether lines within a value look like rows that an unclosed quotation mark has swallowed."""
+    if "\n" not in value or delimiter not in value:
+        return False
+    if delimiter == "\t":
+        return True
+    inner = value.splitlines()[1:-1]
+    return num_columns > 1 and len(inner) > 1 and all(line.count(delimiter) == num_columns - 1 for line in inner)

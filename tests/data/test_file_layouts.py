@@ -1,0 +1,226 @@
+"""Files as people have them: quotation marks in TSV, other delimiters, compressed files, lists inside an object."""
+
+import gzip
+import io
+import json
+import lzma
+import zipfile
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from instruct_lab.data import Audit, BrokenRow, Files, Messages
+from instruct_lab.data.sources.csv_rows import read_csv
+from instruct_lab.errors import InstructLabError
+
+
+def read(path, **fields) -> tuple[list[dict], list[str]]:
+    """The columns of the rows, and the errors of the broken ones."""
+    rows = list(Files(path=str(path), **fields).rows(path.parent, Audit(), "stage"))
+    return (
+        [row.columns for row in rows if not isinstance(row, BrokenRow)],
+        [str(row.error) for row in rows if isinstance(row, BrokenRow)],
+    )
+
+
+def written(path, text: str):
+    path.write_text(text, encoding="utf-8", newline="")
+    return path
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["Good day\tBonjour", '"Wait\tAttends', "Come in\tEntre", 'He shouted: "\tIl cria', "Bye\tAu revoir"],
+        ['"Hi" she said\tElle dit salut', 'A 5" pipe\tUn tuyau'],
+        ['"\t"', '"a" and "b"\tx', '"Hello"\t"Salut"'],
+    ],
+)
+def test_quotation_marks_of_tsv_are_ordinary_characters(tmp_path, lines) -> None:
+    rows, errors = read(written(tmp_path / "a.tsv", "en\tfr\n" + "\n".join(lines) + "\n"))
+    assert [f"{row['en']}\t{row['fr']}" for row in rows] == lines
+    assert not errors
+
+
+def test_a_quoted_tsv_is_read_or_its_rows_are_broken(tmp_path) -> None:
+    assert read(written(tmp_path / "a.tsv", '"en"\t"fr"\n"a\tb"\t"c ""d"""\n'))[0] == [{"en": "a\tb", "fr": 'c "d"'}]
+    text = 'en\tfr\n"c ""d"""\te\n"a\nb"\tc\n'
+    rows, errors = read(written(tmp_path / "b.tsv", text))
+    assert rows == [{"en": 'b"', "fr": "c"}]  # the rest of a row that is broken above
+    assert "quoted as in CSV" in errors[0]
+    assert "b.tsv, line 2" in errors[0]
+    assert "quoting to standard" in errors[1]
+    assert read(tmp_path / "b.tsv", quoting="none")[0][0] == {"en": '"c ""d"""', "fr": "e"}
+    assert read(tmp_path / "b.tsv", quoting="standard")[0] == [{"en": 'c "d"', "fr": "e"}, {"en": "a\nb", "fr": "c"}]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "line"),
+    [
+        ("a.tsv", 'en\tfr\na\tb\n"Wait\tAttends\nIn\tEntre\nShout: "\tIl cria\n', 3),
+        ("a.csv", 'q,a\n"one,1\ntwo,2\nthree,3\nfour: ",4\nfive,5\n', 2),
+        ("b.csv", 'q,a,b\nx,y,z\n"one,1,1\ntwo,2,2\nthree,3,3\nfour: ",4,4\n', 3),
+    ],
+)
+def test_a_value_that_swallows_lines_is_a_broken_row_that_names_its_first_line(tmp_path, name, text, line) -> None:
+    _, errors = read(written(tmp_path / name, text), quoting="standard")
+    assert len(errors) == 1
+    assert f"{name}, line {line}" in errors[0]
+    assert "quotation mark" in errors[0]
+
+
+def test_text_of_several_lines_in_csv_stays_one_value(tmp_path) -> None:
+    code = "def f(a, b):\n    return a\n\nprint(1)"
+    rows, errors = read(written(tmp_path / "a.csv", f'q,a\n"{code}","x, y\nz"\n'))
+    assert rows == [{"q": code, "a": "x, y\nz"}]
+    assert not errors
+
+
+def test_bare_quotation_marks_in_csv_name_the_setting(tmp_path) -> None:
+    file = written(tmp_path / "a.csv", 'q,a\n"x" y,z\n')
+    with pytest.raises(InstructLabError, match=r"a\.csv, line 2.*quoting to none"):
+        read(file)
+    assert read(file, quoting="none")[0] == [{"q": '"x" y', "a": "z"}]
+
+
+@pytest.mark.parametrize("delimiter", [";", "\t", "|"])
+def test_another_delimiter_is_named(tmp_path, delimiter) -> None:
+    file = written(tmp_path / "a.csv", f"q{delimiter}a\nx{delimiter}y\n")
+    with pytest.raises(InstructLabError, match="delimiter"):
+        read(file)
+    [problem] = Files(path=str(file)).problems()
+    assert (problem.key, problem.suggestion) == ("delimiter", delimiter)
+    assert Files(path=str(file)).known_columns() is None
+    assert read(file, delimiter=delimiter)[0] == [{"q": "x", "a": "y"}]
+    assert not list(Files(path=str(file), delimiter=delimiter).problems())
+
+
+LINES = "".join(json.dumps({"q": f"é {i}", "a": "x" * 100}) + "\n" for i in range(50)).encode()
+
+
+def compress(path, content: bytes, inner: str) -> None:
+    if path.suffix == ".gz":
+        path.write_bytes(gzip.compress(content))
+    elif path.suffix == ".xz":
+        path.write_bytes(lzma.compress(content))
+    elif path.suffix == ".zst":
+        path.write_bytes(pyarrow.Codec("zstd").compress(content, asbytes=True))
+    else:
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("folder/", "")
+            archive.writestr(f"folder/{inner}", content)
+
+
+@pytest.mark.parametrize("ending", ["gz", "xz", "zst", "zip"])
+def test_compressed_files_give_the_same_rows(tmp_path, ending) -> None:
+    tsv = "q\ta\n" + "".join(f"é {i}\t{'x' * 100}\n" for i in range(50))
+    listed = b"[" + b",".join(LINES.splitlines()) + b"]"
+    for inner, content in (("a.jsonl", LINES), ("a.json", listed), ("a.tsv", tsv.encode())):
+        file = tmp_path / f"{inner}.{ending}"
+        compress(file, content, inner)
+        rows, errors = read(file)
+        assert rows == [json.loads(line) for line in LINES.splitlines()]
+        assert not errors
+        assert Files(path=str(file)).known_columns() == ["q", "a"]
+        assert not list(Files(path=str(file)).problems())
+
+
+@pytest.mark.parametrize("ending", ["gz", "xz", "zst", "zip"])
+def test_a_broken_compressed_file_is_an_error(tmp_path, ending) -> None:
+    file = tmp_path / f"a.jsonl.{ending}"
+    compress(file, LINES, "a.jsonl")
+    whole = file.read_bytes()
+    for content in (whole[: len(whole) // 2], LINES):
+        file.write_bytes(content)
+        with pytest.raises(InstructLabError, match=rf"a\.jsonl\.{ending}"):
+            read(file)
+
+
+def test_an_archive_of_several_files_is_refused(tmp_path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("a.jsonl", "{}")
+        archive.writestr("b.jsonl", "{}")
+    with pytest.raises(InstructLabError, match=r"2 files \(a\.jsonl, b\.jsonl\).*Unpack"):
+        read(tmp_path / "a.zip")
+    assert [problem.key for problem in Files(path=str(tmp_path / "a.zip")).problems()] == ["file_format"]
+
+
+@pytest.mark.parametrize(
+    ("content", "records"),
+    [
+        ({"version": "1", "data": [{"q": 1}, {"q": 2}], "more": [3]}, "data"),
+        ({"data": {"rows": [{"q": 1}, {"q": 2}]}}, "data.rows"),
+        ({"a": {"b": {"c": [{"q": 1}, {"q": 2}]}, "d": None}}, "a.b.c"),
+    ],
+)
+def test_rows_inside_an_object_are_read_by_records(tmp_path, content, records) -> None:
+    file = written(tmp_path / "a.json", json.dumps(content, indent=1))
+    assert read(file, records=records)[0] == [{"q": 1}, {"q": 2}]
+    assert Files(path=str(file), records=records).known_columns() == ["q"]
+
+
+@pytest.mark.parametrize(
+    ("text", "records", "expected"),
+    [
+        ('{"version": 1, "data": [{"q": 1}]}', None, "dict found.*records=data"),
+        ('{"rows": [{"q": 1}]}', "data", "no key 'data'.*rows"),
+        ('[{"q": 1}]', "data", "'data' was expected and a list found"),
+        ('{"data": 5}', "data", "int found"),
+        ('{"data": [{"q": 1}', "data", "not JSON"),
+        ('{"data": [{"q": 1}]} x', "data", "not JSON"),
+        ('{"data" [{"q": 1}]}', "data", "not JSON"),
+    ],
+)
+def test_records_that_are_not_there_are_named(tmp_path, text, records, expected) -> None:
+    with pytest.raises(InstructLabError, match=expected):
+        read(written(tmp_path / "a.json", text), records=records)
+
+
+def test_records_are_only_for_json(tmp_path) -> None:
+    file = written(tmp_path / "a.jsonl", '{"data": []}\n')
+    with pytest.raises(InstructLabError, match="records is only for JSON"):
+        read(file, records="data")
+
+
+def test_nulls_that_pad_a_table_are_not_arguments(tmp_path) -> None:
+    def row(name, **arguments):
+        return {"messages": [{"role": "user", "content": "u"}, call(name, arguments)]}
+
+    def call(name, arguments):
+        return {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [{"function": {"name": name, "arguments": arguments}}],
+        }
+
+    rows = [row("w", city="Lima"), row("c", expression="6*7"), row("n", where={"lat": 1}), row("m", where={"lon": 2})]
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "a.parquet")
+    source = Files(path=str(tmp_path / "a.parquet"))
+    texts = [Messages().conversation(row).messages[-1].content for row in source.rows(tmp_path, Audit(), "s")]
+    assert [json.loads(text.splitlines()[1])["arguments"] for text in texts] == [
+        {"city": "Lima"},
+        {"expression": "6*7"},
+        {"where": {"lat": 1}},
+        {"where": {"lon": 2}},
+    ]
+    written(tmp_path / "a.jsonl", json.dumps(row("w", city=None)) + "\n")
+    [kept] = Files(path=str(tmp_path / "a.jsonl")).rows(tmp_path, Audit(), "s")
+    assert '"city": null' in Messages().conversation(kept).messages[-1].content
+
+
+CELLS = st.text(st.characters(exclude_characters="\t\r\n", exclude_categories=["Cs"]), min_size=1)
+
+
+@settings(max_examples=50)
+@given(st.lists(st.tuples(CELLS, CELLS), min_size=1))
+def test_every_character_of_a_tsv_is_in_its_rows_or_in_a_broken_row(pairs) -> None:
+    text = "en\tfr\n" + "".join(f"{first}\t{second}\n" for first, second in pairs)
+    rows = list(read_csv(io.StringIO(text, newline=""), "a.tsv", "\t", "auto"))
+    assert len(rows) == len(pairs)
+    for row, pair in zip(rows, pairs, strict=True):
+        assert isinstance(row, BrokenRow) or tuple(row.columns.values()) == pair
+    plain = list(read_csv(io.StringIO(text, newline=""), "a.tsv", "\t", "none"))
+    assert [tuple(row.columns.values()) for row in plain] == pairs
