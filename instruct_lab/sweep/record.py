@@ -182,7 +182,7 @@ def sweep_to_resume(runs_path: Path, reference: str) -> SweepRecord | None:
     sweep = find_sweep(runs_path, "latest")
     runs = list_runs(runs_path)
     newest = runs[-1].id if runs else ""
-    return sweep if sweep is not None and (newest.startswith(sweep.id) or newest[:15] < sweep.id[:15]) else None
+    return sweep if sweep is not None and (newest.startswith(sweep.id) or newest < sweep.id) else None
 
 
 def final_value(record: RunRecord, metric: str, direction: str) -> float:

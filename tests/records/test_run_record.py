@@ -1,5 +1,6 @@
 """The run record: what is written, and that it stays readable."""
 
+import datetime
 import json
 import math
 import multiprocessing
@@ -70,7 +71,7 @@ def test_a_name_that_is_not_one_folder_is_refused(tmp_path, name):
 def _create_many(runs_path: str, count: int, results) -> None:
     from instruct_lab.records import folder as module
 
-    module.secrets.token_hex = lambda size: f"{random.randrange(4):06x}"  # chance often gives the same
+    module.datetime = type("Clock", (), {"now": staticmethod(lambda zone: datetime.datetime(2026, 1, 2))})
     results.put([str(module.new_folder(Path(runs_path) / "study")) for _ in range(count)])
 
 
@@ -88,12 +89,13 @@ def test_records_created_at_once_never_share_a_folder(tmp_path):
 
 
 def test_ids_sort_by_time(tmp_path, monkeypatch):
-    import datetime
-
     from instruct_lab.records import folder as module
 
     times = [
         datetime.datetime(2026, 1, 2, 3, 4, 5),
+        datetime.datetime(2026, 1, 2, 3, 4, 5, 1),
+        datetime.datetime(2026, 1, 2, 3, 4, 5, 16),
+        datetime.datetime(2026, 1, 2, 3, 4, 5, 999_999),
         datetime.datetime(2026, 1, 2, 3, 4, 6),
         datetime.datetime(2027, 1, 1),
     ]
