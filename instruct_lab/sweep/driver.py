@@ -34,7 +34,7 @@ class Point:
         number: index of the point, counted from 0.
         trial: the point's Optuna trial.
         values: value of each dimension.
-        ended: outcome of each run that has ended, by seed.
+        ended: outcome of each ended run, keyed by seed.
     """
 
     number: int
@@ -223,7 +223,7 @@ class Driver:
         )
 
     def _settle(self, point: Point, seed: int, outcome: Outcome) -> None:
-        """Store the outcome of a run; report the point once all its runs have ended."""
+        """Store the outcome of a run; once the point needs no further run, report the point to Optuna."""
         self._record_death(point, seed, outcome)
         point.ended[seed] = outcome
         seeds = self.plan.settings.seeds
@@ -234,7 +234,7 @@ class Driver:
         self._report(point)
 
     def _is_abandoned(self, point: Point) -> bool:
-        """Whether a pruner is used and the point's first run failed, so that its other runs do not start."""
+        """Whether the point's other runs are skipped because a pruner is used and the first run failed."""
         return self.plan.settings.pruner.prunes and point.ended[0].status == "failed"
 
     def _record_death(self, point: Point, seed: int, outcome: Outcome) -> None:
@@ -272,13 +272,13 @@ class Driver:
         return [statistics.fmean(final_value(run, *pair) for run in runs) for pair in pairs]
 
     def _fail_runs(self, point: Point, error: InstructLabError) -> None:
-        """Mark the runs as failed because they lack the sweep's metric."""
+        """Mark all runs of the point as failed with this error."""
         for seed in point.ended:
             RunRecord.open(self.sweep.path.parent / self._run_id(point, seed)).write_failure(error)
 
 
 def _shorten_path(path: Path) -> Path:
-    """Make a path relative to the working directory if it lies inside."""
+    """Make a path relative to the working directory if the path lies inside it."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 

@@ -19,7 +19,7 @@ class FixedSampler(BaseSampler):
         return {}
 
     def sample_relative(self, study: Any, trial: Any, search_space: Any) -> dict[str, Any]:
-        """Return no values, see `infer_relative_search_space`."""
+        """Return no values, since no dimensions are sampled together."""
         return {}
 
     def sample_independent(self, study: Any, trial: Any, param_name: str, param_distribution: Any) -> Any:

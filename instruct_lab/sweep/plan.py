@@ -1,4 +1,4 @@
-"""Plan a sweep from overrides: build the search space, list the points, and check that each of them can run."""
+"""Plan a sweep from overrides: build the search space and check that its points can run."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from instruct_lab.sweep.space import Dimension, Space, SpaceError, dimension_of_
 from instruct_lab.training.names import run_name
 
 MAX_CHECKED = 128
-"""Maximum number of points to check before a sweep; of larger grids and intervals, `Space.corners` are checked."""
+"""Maximum number of points to check before a sweep; of larger spaces, only `Space.corners` are checked."""
 NOT_IDENTITY = frozenset({"num_points", "max_hours", "refused_points"})
 """Settings that may change between stopping and resuming a sweep."""
 
@@ -38,19 +38,19 @@ class Plan:
 
     Args:
         overrides: the overrides as typed.
-        base: the overrides that all runs have.
+        base: the overrides that all runs share.
         space: the search space.
         settings: the settings under the key `sweep`.
-        sampler: chooses points.
-        launcher: runs trials.
+        sampler: the sampler that chooses points.
+        launcher: the launcher that runs trials.
         num_points: number of points to try.
         directions: `minimize` or `maximize`, for each metric.
         seed: seed of the first run of each point.
         name: folder that holds the records of the sweep and of its runs.
         runs_path: the folder of all records.
-        choices: the option that the base config chose for each group.
+        choices: the base config's chosen option for each group.
         fingerprint: hash of all settings that decide which runs are made.
-        checked: the checked configs, by their overrides.
+        checked: the checked configs, keyed by their overrides.
     """
 
     overrides: list[str]
@@ -138,13 +138,13 @@ def varies(settings: Sweep, composition: Composition) -> bool:
 
 
 def _fixed(composition: Composition) -> list[Override]:
-    """Return the overrides that have only one value."""
+    """Return the overrides that give a single value, which no point changes."""
     overrides = OverridesParser.create().parse_overrides(composition.overrides)
     return [override for override in overrides if not override.is_sweep_override()]
 
 
 def _study_dimensions(settings: Sweep, composition: Composition) -> dict[str, Dimension]:
-    """Return the study's dimensions by key, without those that the command line fixes."""
+    """Return the study's dimensions, keyed by their key, without the ones that the command line fixes."""
     fixed = {override.key_or_group for override in _fixed(composition)}
     return {one.key: one for one in settings.dimensions() if one.key not in fixed}
 
@@ -187,7 +187,7 @@ def _check_points(
     """Check points before the sweep starts.
 
     Returns:
-        The configs that can run, by their overrides.
+        The configs that can run, keyed by their overrides.
 
     Raises:
         ConfigError: points have problems and `sweep.refused_points` is `refuse`, or no point can run.
@@ -216,7 +216,7 @@ def _points_to_check(space: Space, num_points: int) -> Iterable[dict[str, Any]]:
 
 
 def _with_points(at_points: dict[Problem, list[str]], count: int) -> Iterator[Problem]:
-    """Yield each problem; if only some points have it, add one of them and the number of others to its reason."""
+    """Yield each problem; if only some points have it, its reason names one of them and counts the others."""
     for problem, points in at_points.items():
         if len(points) == count:
             yield problem
@@ -240,7 +240,7 @@ def _metric_problems(settings: Sweep, sampler: Sampler) -> Iterator[Problem]:
 
 
 def _directions(settings: Sweep, experiment: Any) -> tuple[list[str], list[Problem]]:
-    """Return the direction of each metric, declared by the metric or set in the config, and the problems found."""
+    """Return each metric's direction, which the metric declares or the config sets, and the problems found."""
     directions, problems = [], []
     for index, metric in enumerate(settings.metrics):
         stated = settings.direction[index] if isinstance(settings.direction, list) else settings.direction

@@ -1,4 +1,4 @@
-"""Pruners stop trials early, depending on their validation values so far."""
+"""Pruners stop unpromising trials early, judged by their validation values so far."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Steps = Annotated[int, Field(ge=1)]
 
 
 class Pruner(Component, ABC):
-    """Decides at each validation whether to stop a trial; a pruned run keeps its record, with the status `pruned`."""
+    """Decides at each validation whether to stop a trial; the record of a stopped run has the status `pruned`."""
 
     prunes: ClassVar[bool] = True
     """Whether trials can be stopped."""
@@ -26,7 +26,7 @@ class Pruner(Component, ABC):
 
 @component
 class NoPruner(Pruner):
-    """Stops no trial."""
+    """Never stops a trial."""
 
     prunes: ClassVar = False
 
@@ -53,11 +53,11 @@ class Median(Pruner):
 
 @component
 class SuccessiveHalving(Pruner):
-    """Continues only the best 1 / reduction of the trials at each rung of steps (asynchronous; Li et al., 2020)."""
+    """At certain steps (rungs), continues only the best 1 / `reduction` of the trials (ASHA; Li et al., 2020)."""
 
     first_steps: Steps | None = None  # optimizer steps before the first rung; null: derived from the first trial
     reduction: Annotated[int, Field(ge=2)] = 4  # one in this many trials continues
-    least_trials: Annotated[int, Field(ge=0)] = 0  # this many trials are stopped at a rung before any continues
+    least_trials: Annotated[int, Field(ge=0)] = 0  # number of trials stopped at each rung before any trial continues
 
     def build(self) -> Any:
         """Create Optuna's pruner."""
@@ -72,7 +72,7 @@ class SuccessiveHalving(Pruner):
 
 @component
 class Hyperband(Pruner):
-    """Runs several successive halvings with different first rungs at the same time (Li et al., 2018)."""
+    """Runs several successive halvings (brackets), each with another first rung, at the same time (Li et al., 2018)."""
 
     first_steps: Steps = 1  # optimizer steps before the first rung of the bracket that stops earliest
     last_steps: Steps | None = None  # optimizer steps of a whole run; null: derived from the first trial

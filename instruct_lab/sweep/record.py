@@ -37,7 +37,7 @@ class SweepInfo:
         dimensions: the keys of the dimensions.
         num_points: number of points to try.
         seeds: number of runs of each point.
-        choices: the option that the base config chose for each group.
+        choices: the base config's chosen option for each group.
     """
 
     id: str = ""
@@ -69,7 +69,7 @@ class SweepInfo:
 
 @dataclasses.dataclass(frozen=True)
 class SweepRecord:
-    """`<runs_path>/<name>/<sweep id>/`, with the runs' records `<sweep id>-<point>[-s<seed>]` beside it."""
+    """A sweep's folder `<runs_path>/<name>/<sweep id>/`, beside its runs' folders `<sweep id>-<point>[-s<seed>]`."""
 
     path: Path
 
@@ -116,7 +116,7 @@ class SweepRecord:
         return [run for run in self.runs() if run.manifest.status == "finished"]
 
     def measured_metric(self) -> str | None:
-        """Return the first of the sweep's metrics that all finished runs have measured; `None` if there is none."""
+        """Return the first of the sweep's metrics that all finished runs have measured, or `None`."""
         finished = self.finished_runs()
         measured = set.intersection(*map(_metrics_of, finished)) if finished else set()
         return next((name for name in self.info.metrics if name in measured), None)
@@ -146,7 +146,7 @@ def sweeps(runs_path: Path) -> Iterator[SweepRecord]:
 
 
 def find_sweep(runs_path: Path, reference: str) -> SweepRecord | None:
-    """Find a sweep by its folder, its id, or a unique prefix of its id or `name/id`; `None` if no sweep matches.
+    """Find a sweep by its folder, `latest`, or a unique prefix of its id or `name/id`; return `None` if none matches.
 
     Raises:
         InstructLabError: several sweeps match.
@@ -172,7 +172,7 @@ def find_sweep(runs_path: Path, reference: str) -> SweepRecord | None:
 
 
 def sweep_to_resume(runs_path: Path, reference: str) -> SweepRecord | None:
-    """Find the sweep that `instruct-lab resume` continues; `None` if the reference names a run.
+    """Find the sweep that `instruct-lab resume` continues; return `None` if the reference names a run.
 
     `latest` names the newest sweep, unless a run outside this sweep is newer.
     """
@@ -188,8 +188,8 @@ def sweep_to_resume(runs_path: Path, reference: str) -> SweepRecord | None:
 def final_value(record: RunRecord, metric: str, direction: str) -> float:
     """Return a finished run's value of one metric.
 
-    For a metric of the results, this is the tuned model's value; for a value that is only logged during training, it
-    is the best logged value.
+    For a cost, this is the run's measured cost; for a metric of the results, the tuned model's value; for a value that
+    is only logged during training, the best logged value.
 
     Raises:
         InstructLabError: the run has no such value.

@@ -1,4 +1,4 @@
-"""The report of a study as Markdown: its question, its command, the results of its newest runs, a conclusion."""
+"""Write a study's report in Markdown: its question, its command, the results of its newest runs, and a conclusion."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ FIELD = re.compile(r"(?P<name>[A-Za-z_]+): (?P<text>.*)")
 
 @dataclasses.dataclass(frozen=True)
 class Study:
-    """The description in a study's file.
+    """A study's description, read from the opening comment of its file.
 
     Args:
         name: name of the study.
         question: the question that the study answers.
-        fields: the other parts of the file's opening comment by name: `Command`, `Cost`, `Result`.
+        fields: the other parts of the opening comment, keyed by name: `Command`, `Cost`, `Result`.
     """
 
     name: str
@@ -50,7 +50,7 @@ def read_study(name: str) -> Study:
 
 
 def _fields(option: Option) -> Iterator[tuple[str, str]]:
-    """Yield the named parts of the opening comment; a line without a name continues the part before it."""
+    """Yield name and text of each part of the opening comment; a line without a name continues the part before it."""
     name, texts = "", list[str]()
     for line in option.path.read_text(encoding="utf-8").splitlines():
         if not line.startswith("#"):
@@ -70,7 +70,9 @@ def _fields(option: Option) -> Iterator[tuple[str, str]]:
 
 
 def report(name: str, runs_path: Path) -> str:
-    """Write the study's report from its newest sweep or, without results of a sweep, from its newest finished run.
+    """Return a study's report as Markdown.
+
+    It shows the study's newest sweep, or its newest finished run if this sweep has fewer than two finished runs.
 
     Raises:
         InstructLabError: there is no such study, or none of its runs has finished.
@@ -124,7 +126,7 @@ def _run_report(study: Study, run: RunRecord) -> Iterator[str]:
 
 
 def _facts(study: Study, overrides: list[str], runs: list[RunRecord]) -> Iterator[str]:
-    """Yield the command, the cost, and the versions."""
+    """Yield list items with the command, the cost, and the versions."""
     deltas = [text for text in overrides if text != f"{STUDIES}={study.name}"]
     yield f"- Command: `instruct-lab train {' '.join([f'{STUDIES}={study.name}', *deltas])}`"
     manifest = runs[0].manifest

@@ -35,7 +35,7 @@ def pruning_check(report: Report) -> Callable[[int, dict[str, float]], str | Non
 
 
 def _trial(report: Report) -> Any:
-    """Load the Optuna trial, in any process."""
+    """Load the Optuna trial from the sweep's storage; this works in any process."""
     import optuna
     from omegaconf import OmegaConf
 

@@ -34,7 +34,7 @@ class Sampler(Component, ABC):
     """An optional package that the sampler needs."""
 
     def problems(self) -> Iterator[Problem]:
-        """Report that the package it needs is not installed."""
+        """Report a required package that is not installed."""
         if self.needs_package is not None and find_spec(self.needs_package) is None:
             reason = f"{type(self).__name__} needs the package {self.needs_package}, which is not installed"
             yield Problem(key="", reason=reason, kind="unavailable_here")
@@ -48,7 +48,7 @@ class Sampler(Component, ABC):
         """Create Optuna's sampler for point `number`, counted from 0."""
 
     def point_seed(self, number: int) -> int:
-        """Return the random seed of one point, 31 bits."""
+        """Return the random seed of one point, a number of 31 bits."""
         return int.from_bytes(hashlib.sha256(f"{self.seed}:{number}".encode()).digest()[:4], "big") >> 1
 
 
@@ -69,7 +69,7 @@ class Grid(Sampler):
 
 @component
 class Random(Sampler):
-    """Draws points uniformly (in the logarithm if an interval has the tag log; Bergstra and Bengio, 2012)."""
+    """Draws points uniformly, or log-uniformly from intervals with the tag `log` (Bergstra and Bengio, 2012)."""
 
     def build(self, space: Space, number: int) -> Any:
         """Create Optuna's sampler."""
@@ -80,10 +80,10 @@ class Random(Sampler):
 
 @component
 class TPE(Sampler):
-    """Tree-structured Parzen estimator (Bergstra et al., 2011) of all dimensions jointly (Falkner et al., 2018)."""
+    """Tree-structured Parzen estimator (Bergstra et al., 2011) over all dimensions jointly (Falkner et al., 2018)."""
 
     first_points: Annotated[int, Field(ge=1)] = 8  # points drawn at random before the estimate is used
-    candidates: Annotated[int, Field(ge=1)] = 24  # points drawn from the estimate; the most promising one is tried
+    candidates: Annotated[int, Field(ge=1)] = 24  # points drawn from the estimate; the best one is tried
 
     def build(self, space: Space, number: int) -> Any:
         """Create Optuna's sampler."""
@@ -100,7 +100,7 @@ class TPE(Sampler):
 
 @component
 class CMAES(Sampler):
-    """Covariance matrix adaptation (Hansen and Ostermeier, 2001) for intervals; choices are drawn at random."""
+    """Covariance matrix adaptation (Hansen and Ostermeier, 2001) for intervals; listed values are drawn at random."""
 
     takes_several_metrics: ClassVar = False
     needs_package: ClassVar = "cmaes"

@@ -22,12 +22,12 @@ class Sweep(Component):
     """
 
     space: dict[str, Any] = Field(default_factory=dict)  # values that vary, by group or full key
-    points: list[str | list[str]] = Field(default_factory=list)  # whole points: overrides, or lists of them
+    points: list[str | list[str]] = Field(default_factory=list)  # points to try, each one override or several
     seeds: Annotated[int, Field(ge=1)] = 1  # runs of each point, with seeds counting up from the config's seed
     num_points: Annotated[int, Field(ge=1)] | None = None  # points to try; null: all points of a grid
-    metric: str | list[str] = "val/loss"  # metric to optimise: a result, a validation value (its best), or a cost
+    metric: str | list[str] = "val/loss"  # metric to optimise: a result, a cost, or the best logged value
     direction: Direction | list[Direction] | None = None  # null: as the metric declares
-    refused_points: Literal["refuse", "fail"] = "refuse"  # points with problems: refuse the sweep; fail: record them
+    refused_points: Literal["refuse", "fail"] = "refuse"  # points with problems refuse the sweep, or only fail
     max_hours: Annotated[float, Field(gt=0)] | None = None  # no further trial starts after this time
     pruner: Pruner  # stops trials early
 
@@ -49,7 +49,7 @@ class Sweep(Component):
         return [self.metric] if isinstance(self.metric, str) else self.metric
 
     def dimensions(self) -> list[Dimension]:
-        """Return the dimensions that vary; entries that are null are left out.
+        """Return the dimensions that vary; leave out entries that are null.
 
         Raises:
             SpaceError: an entry cannot be read.

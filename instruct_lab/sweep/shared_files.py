@@ -1,4 +1,4 @@
-"""Compose the configs of many points; points that use the same option files read these only once."""
+"""Compose the configs of many points; option files that several points share are read only once."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from instruct_lab.config.compose import load_config
 
 
 class SharedFiles:
-    """Loads configs like `instruct_lab.config.compose.load_config`, but reads the same option files only once.
+    """Loads configs like `instruct_lab.config.compose.load_config`, but reads each set of option files only once.
 
-    Values are set afterwards, in the given order, as Hydra would set them. Use an instance only for a short
-    time: it does not notice files that change.
+    Single values are set afterwards, in the given order, as Hydra sets them. Use an instance only for a short time: it
+    does not notice changed files.
     """
 
     def __init__(self) -> None:
         self._composed: dict[tuple[str, ...], DictConfig] = {}
 
     def load(self, overrides: list[Override]) -> DictConfig:
-        """Load a config; the caller may change it without affecting later ones."""
+        """Load a config; changes that the caller makes to it do not affect configs loaded later."""
         loader: Any = GlobalHydra.instance().config_loader()
         files: list[Override] = []
         values: list[Override] = []

@@ -33,14 +33,14 @@ class Condition:
 
 @dataclasses.dataclass(frozen=True)
 class Dimension:
-    """A choice or a number that varies.
+    """A setting that varies: a choice from listed values, or a number from an interval.
 
     Args:
         key: the group or full key that varies; a unique name if a choice sets several keys.
-        choices: the overrides of each choice in Hydra's syntax, by the choice's label; empty for an interval.
+        choices: the overrides that each choice sets, keyed by the choice's label; empty for an interval.
         low: lower bound of an interval, included.
         high: upper bound of an interval, included.
-        log: whether values are drawn uniformly in the logarithm.
+        log: whether values are drawn log-uniformly.
         is_integer: whether an interval contains only whole numbers.
         when: conditions that must all hold for the dimension to exist; otherwise the base config's value is used.
     """
@@ -65,7 +65,7 @@ class Dimension:
         return frozenset(parse_override(text).key_or_group for text in texts) if texts else frozenset([self.key])
 
     def overrides(self, value: Any) -> tuple[str, ...]:
-        """Return the overrides for a label, or for a number of the interval."""
+        """Return the overrides for a choice's label, or for a number from the interval."""
         return (f"{self.key}={value!r}",) if self.is_interval else tuple(self.choices[str(value)])
 
     def holds(self, values: Mapping[str, Any]) -> bool:
@@ -89,7 +89,7 @@ class Dimension:
 
 @dataclasses.dataclass(frozen=True)
 class Space:
-    """Dimensions in order; one that depends on another comes after it."""
+    """The dimensions of a sweep; a dimension comes after the dimensions that it depends on."""
 
     dimensions: tuple[Dimension, ...]
 
@@ -111,7 +111,7 @@ class Space:
         ]
 
     def grid(self) -> list[dict[str, Any]]:
-        """List all points; the last dimension varies fastest, and points made equal by conditions are listed once.
+        """List all distinct points; the last dimension varies fastest.
 
         Raises:
             SpaceError: a dimension is an interval.
@@ -134,7 +134,7 @@ class Space:
         for index in range(max(map(len, ends.values()), default=0)):
             point = self.values(lambda dimension, index=index: ends[dimension.key][index % len(ends[dimension.key])])  # type: ignore[misc]
             yield point
-        for dimension in self.dimensions:  # choices that exist only if a condition holds
+        for dimension in self.dimensions:  # choices of dimensions that exist only if conditions hold
             for label in ends[dimension.key] if dimension.when else ():
                 fixed = {condition.key: min(condition.labels) for condition in dimension.when} | {dimension.key: label}
                 yield self.values(lambda one, fixed=fixed: fixed.get(one.key, ends[one.key][0]))  # type: ignore[misc]
@@ -240,7 +240,7 @@ def _to_hydra(value: Any) -> str:
 
 
 def _needs_no_quotes(value: str) -> bool:
-    """Whether Hydra parses the text without quotes to the same text."""
+    """Whether Hydra reads the unquoted text as the same text."""
     try:
         return OverridesParser.create().parse_override(f"key={value}").value() == value
     except HydraException:

@@ -1,4 +1,4 @@
-"""The sweep's Optuna study, in an SQLite file to which several processes of one machine may write."""
+"""Store a sweep's Optuna study in an SQLite file to which several processes of one machine may write."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ BUSY_SECONDS = 120
 
 
 def open_storage(url: str) -> Any:
-    """Open Optuna's storage at a URL; while another process writes, it waits instead of failing."""
+    """Open Optuna's storage at a URL; its operations wait, instead of failing, while another process writes."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)

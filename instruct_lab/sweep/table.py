@@ -1,4 +1,4 @@
-"""The table of a sweep in the terminal: while the sweep runs, from another terminal, and at the end."""
+"""Show a sweep as a table in the terminal, while the sweep runs and at its end."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MAX_ROWS = 40
 
 
 class SweepTable:
-    """The table, built from the records of the sweep's runs; a run that has ended is read only once."""
+    """Builds a table from the records of a sweep's runs; the record of an ended run is read only once."""
 
     def __init__(self, sweep: SweepRecord) -> None:
         self.sweep = sweep
@@ -35,8 +35,8 @@ class SweepTable:
         """Build the current table.
 
         Args:
-            slots: number of trials that run at the same time, to estimate the remaining time; `None`: no estimate.
-            limit: show only this many of the last rows; `None`: all rows.
+            slots: number of simultaneous trials, used to estimate the remaining time; `None`: no estimate.
+            limit: number of rows, counted from the last, to show; `None`: all rows.
         """
         info, runs = self.sweep.info, self.sweep.runs()
         rows = [self._row(run, info) for run in runs]
@@ -98,9 +98,9 @@ def _seconds_left(runs: list[RunRecord], rows: list[list[str]], total: int, slot
 
 
 class LiveTable:
-    """Draws the table while trials run; without a terminal, prints a line for each trial that ends.
+    """Shows the table while trials run; without a terminal, prints a line for each trial that ends.
 
-    It writes to its own copy of standard error, since the output of trials is redirected.
+    The table is written to a copy of standard error that stays open while the output of trials is redirected.
     """
 
     def __init__(self, sweep: SweepRecord, console: Any, slots: int) -> None:
@@ -125,7 +125,7 @@ class LiveTable:
         return self
 
     def print_outcome(self, run_id: str, outcome: Outcome) -> None:
-        """Print how a trial ended, unless the table shows it."""
+        """Print how a trial ended, unless the live table shows it."""
         if self._live is None:
             message = f": {outcome.message}" if outcome.message else ""
             self._console.print(f"run {run_id}: {outcome.status}{message}", soft_wrap=True)

@@ -41,14 +41,14 @@ class Task:
     Args:
         runs_path: the folder of all records.
         name: folder that holds the records of the sweep and of its runs.
-        run_id: the record's own folder, chosen in advance so that a resumed sweep finds it.
-        overrides: the run's config.
+        run_id: id of the run's record, chosen in advance so that a resumed sweep finds the record.
+        overrides: the overrides that define the run's config.
         sweep: the sweep's entry in the record's manifest.
         working_path: the working directory.
-        output_path: the file that receives whatever the run prints.
+        output_path: the file that receives everything the run prints.
         report: where validation values are reported; `None` if the trial cannot be pruned.
         resumes: whether to continue an existing record; `None`: continue it if it exists.
-        checked: the checked config, if there is one; other processes do not receive it and check again.
+        checked: the checked config if the run's config was checked in this process; it is not sent to other processes.
     """
 
     runs_path: str
@@ -68,12 +68,12 @@ class Task:
         return Path(self.runs_path) / self.name / self.run_id
 
     def to_json(self) -> dict[str, Any]:
-        """Convert the task to plain containers, for another process."""
+        """Convert the task to a dictionary that can be sent to another process as JSON; `checked` is left out."""
         return dataclasses.asdict(dataclasses.replace(self, checked=None))
 
     @classmethod
     def from_json(cls, entries: dict[str, Any]) -> Task:
-        """Create a task from plain containers."""
+        """Create a task from the dictionary that `to_json` returned."""
         report = entries.get("report")
         return cls(**{**entries, "report": Report(**report) if report else None})
 
@@ -84,7 +84,7 @@ class Outcome:
 
     Args:
         status: the status in the run's record.
-        message: why the run did not finish.
+        message: why the run did not finish; empty if it finished.
     """
 
     status: Status
@@ -92,7 +92,7 @@ class Outcome:
 
 
 def child_environment(**entries: str) -> dict[str, str]:
-    """Return the environment variables for a new process that makes its own runs.
+    """Return this process's environment variables, without the current run's path, for a process with its own runs.
 
     Args:
         entries: further variables.

@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from instruct_lab.training.shared import SharedModels
 
 LOCK_SECONDS = 60.0
-"""Maximum time to wait for another process that still writes the record, such as a worker of a killed sweep."""
+"""Maximum time to wait while another process, such as a worker of a killed sweep, still writes the record."""
 ENDED = ("finished", "failed", "pruned")
 TASK_VARIABLE = "INSTRUCT_LAB_TASK"
-"""Environment variable with the path of the task file, in a process that was started for one trial."""
+"""Environment variable that holds the path of the task file in a process started for one trial."""
 
 
 def run_task(task: Task, shared: SharedModels | None = None) -> Outcome:
@@ -38,7 +38,7 @@ def run_task(task: Task, shared: SharedModels | None = None) -> Outcome:
         shared: models that earlier trials of this process loaded.
 
     Raises:
-        Interrupted: a signal arrived; the record says so, and the trial can be resumed.
+        Interrupted: a signal arrived; the record has the status `interrupted`, and the trial can be resumed.
     """
     os.chdir(task.working_path)
     with output_to(Path(task.output_path)):
@@ -93,7 +93,7 @@ def _load_config(record: RunRecord) -> tuple[Any, dict[str, Any]]:
 
 
 def _existing_record(task: Task) -> RunRecord | None:
-    """Open the record if it exists; first wait until no other process writes it."""
+    """Return the task's record, or `None` if it does not exist; first wait until no other process writes to it."""
     path = task.record_path
     if not has_manifest(path):
         return None
@@ -112,7 +112,7 @@ def _outcome_of(record: RunRecord) -> Outcome:
 
 
 def _record_failure(task: Task, error: Exception) -> None:
-    """Write a failure to the record; create the record if the run did not get that far."""
+    """Write a failure to the record, which is created if the run failed before creating it."""
     path = task.record_path
     if not has_manifest(path):
         from omegaconf import OmegaConf
@@ -134,7 +134,7 @@ def _record_failure(task: Task, error: Exception) -> None:
 
 
 def _needs_own_process(experiment: Any) -> bool:
-    """Whether the run uses several devices: Lightning then runs the process's command line again for each of them."""
+    """Whether the run uses several devices, for each of which Lightning starts this process's command line again."""
     devices = experiment.trainer.arguments.get("devices", "auto")
     nodes = experiment.trainer.arguments.get("num_nodes", 1)
     return (devices not in ("auto", 1, "1", [0]) or nodes != 1) and TASK_VARIABLE not in os.environ

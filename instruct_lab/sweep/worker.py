@@ -1,6 +1,6 @@
-"""A worker process: runs tasks of a sweep, read from standard input (one line of JSON each) or from a file.
+"""Run tasks of a sweep in a worker process; it reads them from standard input, one line of JSON each, or from a file.
 
-Used as `python -m instruct_lab.sweep.worker [TASK FILE]`.
+Usage: `python -m instruct_lab.sweep.worker [TASK FILE]`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ORPHAN_SECONDS = 20.0
 
 
 def main(arguments: list[str]) -> int:
-    """Run the tasks from the given file, or from standard input.
+    """Run the task in the given file or, without a file, all tasks from standard input.
 
     Returns:
         The exit code: 0, or 130 or 143 after an interruption.
@@ -61,7 +61,7 @@ def _serve() -> None:
 
 
 def _read(lines: IO[str], tasks: queue.Queue[Task | None]) -> None:
-    """Put tasks into the queue; end this process if the sweep's process dies."""
+    """Put tasks into the queue until the input ends; then, if the worker is still busy, end the process."""
     for line in lines:
         tasks.put(Task.from_json(json.loads(line)))
     tasks.put(None)

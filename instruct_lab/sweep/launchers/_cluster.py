@@ -24,10 +24,10 @@ def run_in_worker(entries: dict[str, Any]) -> dict[str, str]:
     """Run a task in this worker process, which keeps loaded models for later tasks.
 
     Args:
-        entries: the task as plain containers.
+        entries: the task, converted with `Task.to_json`.
 
     Returns:
-        The outcome as plain containers.
+        The fields of the outcome.
     """
     from instruct_lab.training.ending import Interrupted
 

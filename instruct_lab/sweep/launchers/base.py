@@ -11,7 +11,7 @@ from instruct_lab.sweep.task import Outcome, Task
 
 
 class Session(ABC):
-    """An open launcher: runs tasks, at most `slots` at a time."""
+    """An open launcher that runs up to `slots` tasks at a time."""
 
     slots: int
     """Maximum number of trials that run at the same time."""
@@ -26,7 +26,7 @@ class Session(ABC):
 
 
 class Launcher(Component, ABC):
-    """Runs trials; each one calls `instruct_lab.sweep.trial.run_task`."""
+    """Base class of launchers, which run trials; each trial is one call of `instruct_lab.sweep.trial.run_task`."""
 
     @abstractmethod
     def open(self, sweep_path: Path) -> Session:

@@ -25,12 +25,12 @@ INTERRUPTED_CODES = (130, 143)
 
 @component
 class Processes(Launcher):
-    """Runs several trials at a time on this machine; each worker process has its share of the cores, or its own GPU.
+    """Runs trials in several worker processes on this machine, each with its share of the cores or its own GPU.
 
-    A worker runs many trials and, like `Shared`, loads models only once. If it dies, only its current trial fails.
+    Like `Shared`, a worker loads models only once for many trials. If a worker dies, only its current trial fails.
     """
 
-    num_processes: Annotated[int, Field(ge=1)] | None = None  # null: one for each GPU; two without a GPU
+    num_processes: Annotated[int, Field(ge=1)] | None = None  # null: one per GPU, or two without a GPU
 
     def open(self, sweep_path: Path) -> Session:
         """Prepare the workers; each process is started when it gets its first trial."""
@@ -64,7 +64,7 @@ class ProcessSession(Session):
             self._free.put(worker)
 
     def close(self) -> None:
-        """Stop the workers; a running trial is interrupted, and its record says so."""
+        """Stop the workers; running trials end with the status `interrupted`."""
         for worker in self._workers:
             worker.terminate()
         self._threads.shutdown(wait=True, cancel_futures=True)
@@ -84,9 +84,9 @@ def _visible_gpus() -> list[str]:
 
 
 class _Worker:
-    """A worker process (`instruct_lab.sweep.worker`) that runs one task after another; it is restarted if it dies.
+    """A worker process (`instruct_lab.sweep.worker`) that runs tasks one after another and is restarted if it dies.
 
-    Its standard input receives tasks and its standard output returns outcomes, each as one line of JSON.
+    The process reads tasks from its standard input and writes outcomes to its standard output, one JSON line each.
     """
 
     def __init__(self, cores: list[int], gpu: str | None) -> None:
@@ -101,7 +101,7 @@ class _Worker:
         self._is_closed = False
 
     def run(self, task: Task) -> Outcome:
-        """Run a task and return its outcome; if the worker dies, the task has failed."""
+        """Run a task and return its outcome, which is `failed` if the worker dies."""
         with self._lock:
             if self._is_closed:
                 return Outcome("interrupted", "the sweep was stopped")
@@ -142,7 +142,7 @@ class _Worker:
 
 
 def _ask(process: subprocess.Popen[str], task: Task) -> str:
-    """Send a task and return the answer; empty if the process ended before it answered."""
+    """Send a task and return the worker's answer, or an empty string if the process ended without an answer."""
     assert process.stdin is not None
     assert process.stdout is not None
     try:

@@ -24,12 +24,12 @@ class Ray(Launcher):
     """Runs trials as tasks of a Ray cluster: a new local one, or the existing one at `address`."""
 
     address: str | None = None  # null: a local cluster, which ends with the sweep
-    num_trials: Annotated[int, Field(ge=1)] | None = None  # trials at a time; null: as many as CPUs and GPUs allow
-    cpus: Annotated[float, Field(gt=0)] = 1  # for each trial
-    gpus: Annotated[float, Field(ge=0)] = 0  # for each trial
+    num_trials: Annotated[int, Field(ge=1)] | None = None  # trials at a time; null: as many as the CPUs and GPUs allow
+    cpus: Annotated[float, Field(gt=0)] = 1  # CPUs for each trial
+    gpus: Annotated[float, Field(ge=0)] = 0  # GPUs for each trial
 
     def problems(self) -> Iterator[Problem]:
-        """Report that Ray is not installed."""
+        """Report a missing installation of Ray."""
         if find_spec("ray") is None:
             reason = "needs the package ray, which is not installed: pip install 'instruct-lab[ray]'"
             yield Problem(key="", reason=reason, kind="unavailable_here")
@@ -71,7 +71,7 @@ class RaySession(Session):
         return _outcome(self._run.remote(task.to_json()).future())
 
     def close(self) -> None:
-        """Stop the cluster and its tasks if it was started for the sweep."""
+        """Stop the cluster and its tasks, but only if the cluster was started for the sweep."""
         if self._owns_cluster:
             self._ray.shutdown()
 
@@ -92,7 +92,7 @@ def _connect(address: str | None) -> None:
 
 
 def _outcome(entries: Future[dict[str, str]]) -> Future[Outcome]:
-    """Convert a Ray future to a future of the outcome, which is `failed` if the cluster lost the task."""
+    """Convert a Ray future to a future that returns the outcome; it is `failed` if the cluster lost the task."""
     future: Future[Outcome] = Future()
 
     def set_outcome(finished: Future[dict[str, str]]) -> None:

@@ -13,10 +13,10 @@ from instruct_lab.sweep.trial import run_task
 
 @component
 class Shared(Launcher):
-    """Runs one trial after the other in this process.
+    """Runs trials one after the other in this process.
 
-    Libraries, tokenizer and base weights are loaded once; before each use, the weights are compared with their hash. A
-    trial gives exactly the same numbers as in its own process, and leaves nothing in memory.
+    Libraries, the tokenizer and the base weights are loaded once. Before each use, the weights are checked against
+    their hash, so that a trial gives exactly the same numbers as in a process of its own.
     """
 
     def open(self, sweep_path: Path) -> Session:

@@ -28,17 +28,17 @@ Count = Annotated[int, Field(ge=1)]
 class Slurm(Launcher):
     """Runs each trial as a Slurm job, through submitit."""
 
-    cluster: Literal["slurm", "local"] = "slurm"  # local: processes on this machine, to try it without Slurm
+    cluster: Literal["slurm", "local"] = "slurm"  # local: jobs run as processes on this machine, without Slurm
     num_trials: Count = 8  # jobs at a time
     partition: str | None = None  # null: the cluster's default
     minutes: Count = 240  # time limit of a job
-    cpus: Count = 4  # for each trial
-    gpus: Annotated[int, Field(ge=0)] = 0  # for each trial
-    memory_gb: Annotated[float, Field(gt=0)] = 16.0  # for each trial
+    cpus: Count = 4  # CPUs for each trial
+    gpus: Annotated[int, Field(ge=0)] = 0  # GPUs for each trial
+    memory_gb: Annotated[float, Field(gt=0)] = 16.0  # gigabytes of memory for each trial
     options: dict[str, Any] = Field(default_factory=dict)  # further options of sbatch, such as account or constraint
 
     def problems(self) -> Iterator[Problem]:
-        """Report that submitit or Slurm is not installed."""
+        """Report a missing installation of submitit or Slurm."""
         if find_spec("submitit") is None:
             reason = "needs the package submitit, which is not installed: pip install 'instruct-lab[slurm]'"
             yield Problem(key="", reason=reason, kind="unavailable_here")
@@ -47,7 +47,7 @@ class Slurm(Launcher):
             yield Problem(key="cluster", value="slurm", reason=reason, kind="unavailable_here")
 
     def open(self, sweep_path: Path) -> Session:
-        """Open a session; the files of jobs are written to `jobs` in the sweep's folder."""
+        """Open a session whose jobs write their files to the folder `jobs` in the sweep's folder."""
         return SlurmSession(self, sweep_path / "jobs")
 
 
