@@ -72,5 +72,14 @@ class Example:
         return any(label != IGNORED for label in reversed(self.labels))
 
 
+def evaluation_source(example: Example) -> random.Random:
+    """Return the random source of an example's masks and noise in evaluation.
+
+    It depends only on the example's id, so that an example is masked alike in every run, whatever its seed, and in
+    validation during training as in the final evaluation.
+    """
+    return random.Random(f"evaluation:{example.id}")
+
+
 ExampleTransform = Callable[[Example, random.Random], Example]
 """A function that changes an example each time it enters a batch (masking, noise), using the given random source."""

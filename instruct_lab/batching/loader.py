@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from instruct_lab.batching.batch import Batch
-from instruct_lab.batching.example import IGNORED, Example, ExampleTransform
+from instruct_lab.batching.example import IGNORED, Example, ExampleTransform, evaluation_source
 from instruct_lab.errors import InstructLabError
 
 if TYPE_CHECKING:
@@ -56,8 +56,9 @@ class BatchLoader:
         group_by_length: with `shuffle`, whether batches hold examples of similar length.
         rank: index of this device.
         world_size: number of devices.
-        transform: function that changes an example each time it is used. Its random numbers depend only on the seed,
-            the epoch (with `shuffle`) and the index of the example, not on the batch size or the number of devices.
+        transform: function that changes an example each time it is used. With `shuffle`, its random numbers depend
+            only on the seed, the epoch and the index of the example, not on the batch size or the number of devices;
+            without, they are those of `evaluation_source`.
     """
 
     def __init__(
@@ -180,7 +181,9 @@ class BatchLoader:
         example = self._examples[index]
         if self._transform is None:
             return example
-        return self._transform(example, random.Random(f"{self._seed}:{epoch if self._shuffle else 0}:{index}"))
+        if not self._shuffle:
+            return self._transform(example, evaluation_source(example))
+        return self._transform(example, random.Random(f"{self._seed}:{epoch}:{index}"))
 
 
 def _without_target(example: Example) -> Example:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from instruct_lab.comparison.arms import Arm
 from instruct_lab.comparison.scores import RunScores
+from instruct_lab.records.occurrences import key_predictions
 from instruct_lab.records.record import RunRecord
 from instruct_lab.records.schema import split_of
 
@@ -57,11 +58,11 @@ def disagreements(
 
     first, second = (records[arm.runs[0]] for arm in sorted(arms, key=functools.cmp_to_key(order))[:2])
     split, metric = split_of(name), name.rpartition("/")[2]
-    others = {one.id: one for one in second.read_predictions() if one.split == split}
+    ones, others = (key_predictions(run.read_predictions()).get(split, {}) for run in (first, second))
     found = []
-    for one in first.read_predictions():
-        other = others.get(one.id)
-        if one.split != split or other is None:
+    for key, one in ones.items():
+        other = others.get(key)
+        if other is None:
             continue
         a, b = one.scores.get(metric), other.scores.get(metric)
         if a is None or b is None or not math.isfinite(a) or not math.isfinite(b) or a == b:

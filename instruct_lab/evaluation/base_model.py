@@ -18,7 +18,7 @@ from instruct_lab.evaluation.measure import measure
 from instruct_lab.evaluation.ranks import first_rank_value, is_first_rank, num_ranks
 from instruct_lab.evaluation.setup import EvaluationSetup
 from instruct_lab.model import LoadedModel
-from instruct_lab.records.schema import BEFORE, Measurement, results_from_json, results_to_json
+from instruct_lab.records.schema import Measurement
 
 FILE = "measurement.json"
 PACKAGES = ("model", "template", "batching", "objective", "generation", "metrics", "evaluation")
@@ -38,7 +38,9 @@ def measure_base_model(
     """Evaluate the base model, or take the results of an earlier run from the cache.
 
     The cache key covers the weights, the examples, how they are answered and scored, the code, the libraries, and the
-    machine's device, threads and number of ranks, so that cached results equal newly computed ones.
+    machine's device, threads and number of ranks, so that cached results equal newly computed ones. The names of the
+    split and of the data sources are neither part of the key nor read from the cache, because another run may give the
+    same examples other names.
 
     Args:
         setup: how the model is evaluated.
@@ -53,9 +55,8 @@ def measure_base_model(
     def build(before: Entry | None, folder: Path) -> dict[str, Any]:
         first_rank_value(True)  # not in the cache: the other ranks evaluate their shares too
         measured.append(measure(setup, loaded, examples, teacher))
-        results = results_to_json({examples.split: {BEFORE: measured[0]}})
-        (folder / FILE).write_text(json.dumps(results), encoding="utf-8")
-        return {"examples": {examples.split: len(examples)}}
+        (folder / FILE).write_text(json.dumps(measured[0].to_json()), encoding="utf-8")
+        return {"examples": len(examples)}
 
     depends_on = _depends_on(setup, loaded, digest, examples)
     if not is_first_rank() and first_rank_value(False):
@@ -63,7 +64,9 @@ def measure_base_model(
     entry = Store(cache_path).result([Stage("base model", depends_on, build)])
     if is_first_rank() and not measured:
         first_rank_value(False)
-    return results_from_json(json.loads((entry.path / FILE).read_text(encoding="utf-8")))[examples.split][BEFORE]
+    found = Measurement.from_json(json.loads((entry.path / FILE).read_text(encoding="utf-8")))
+    predictions = [dataclasses.replace(one, split=examples.split) for one in found.predictions]
+    return Measurement(predictions, found.rows, examples.sources)
 
 
 def _depends_on(
@@ -71,9 +74,10 @@ def _depends_on(
 ) -> dict[str, Any]:
     content = hashlib.sha256()
     for conversation in examples.conversations:
-        content.update(json.dumps(dataclasses.asdict(conversation), sort_keys=True, default=str).encode())
+        fields = dataclasses.asdict(dataclasses.replace(conversation, source=""))
+        content.update(json.dumps(fields, sort_keys=True, default=str).encode())
     for example in examples.examples:
-        content.update(repr((example.input_ids, example.labels, example.rejected)).encode())
+        content.update(repr(dataclasses.replace(example, source="", reference=None)).encode())
     return {
         "weights": digest,
         "model": describe(setup.model),

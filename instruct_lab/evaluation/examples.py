@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import heapq
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from instruct_lab.batching import Example
 from instruct_lab.data import Conversation
@@ -51,33 +51,49 @@ class EvaluatedExamples:
         )
 
 
-def sample(
-    conversations: Iterable[Conversation],
-    encoded: set[str],
-    max_examples: int | None,
-    sources: Sequence[str] | None = None,
-) -> list[Conversation]:
+Encoded = tuple[Conversation, int]
+"""A conversation and the index of its example."""
+
+
+def pair_with_examples(conversations: Iterable[Conversation], example_ids: Iterable[str]) -> Iterator[Encoded]:
+    """Yield the conversations that became an example, each with the index of its example.
+
+    Examples have the order of their conversations. Equal conversations have the same id, so an id does not identify an
+    example.
+
+    Args:
+        conversations: conversations of one split.
+        example_ids: ids of the examples that they became; batching may have dropped some conversations.
+    """
+    expected = enumerate(example_ids)
+    index, name = next(expected, (-1, None))
+    for conversation in conversations:
+        if conversation.id == name:
+            yield conversation, index
+            index, name = next(expected, (-1, None))
+
+
+def sample(encoded: Iterable[Encoded], max_examples: int | None, sources: Sequence[str] | None = None) -> list[Encoded]:
     """Choose the conversations to evaluate on: those with an answer, in the order of a hash of their ids.
 
     Whether a conversation is chosen depends on its id, not on its position, so that runs over the same data are
     evaluated on the same examples.
 
     Args:
-        conversations: conversations of one split.
-        encoded: ids of the conversations that became examples.
+        encoded: conversations of one split with the indices of their examples.
         max_examples: maximum number of conversations; `None`: all.
         sources: choose up to `max_examples` of each of these data sources; `None`: of all together.
     """
-    usable = [c for c in conversations if c.answers and c.id in encoded]
+    usable = [one for one in encoded if one[0].answers]
     if max_examples is None:
         return sorted(usable, key=_hash)
     if sources is None:
         return heapq.nsmallest(max_examples, usable, key=_hash)
-    chosen: list[Conversation] = []
+    chosen: list[Encoded] = []
     for source in sources:
-        chosen += heapq.nsmallest(max_examples, (c for c in usable if c.source == source), key=_hash)
+        chosen += heapq.nsmallest(max_examples, (one for one in usable if one[0].source == source), key=_hash)
     return sorted(chosen, key=_hash)
 
 
-def _hash(conversation: Conversation) -> bytes:
-    return hashlib.sha256(conversation.id.encode()).digest()
+def _hash(encoded: Encoded) -> bytes:
+    return hashlib.sha256(encoded[0].id.encode()).digest()

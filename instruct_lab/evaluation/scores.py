@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import random
 from collections.abc import Sequence
 from typing import Any
 
 from instruct_lab.batching import Example
+from instruct_lab.batching.example import evaluation_source
 from instruct_lab.evaluation.setup import EvaluationSetup
 from instruct_lab.model import LoadedModel
 from instruct_lab.objective import TokenScores
@@ -37,7 +37,7 @@ def score_examples(
 ) -> list[ExampleScores]:
     """Run the model over examples in batches of similar length and score each of them.
 
-    An objective that masks or corrupts examples does so as in validation, with the run's seed and the example's id.
+    An objective that masks or corrupts examples does so as in validation, and alike in every run.
     The model runs in evaluation mode; its previous mode is restored afterwards.
 
     Args:
@@ -56,9 +56,7 @@ def score_examples(
     from instruct_lab.objective.log_probabilities import token_scores
 
     objective, batching, model, tokenizer = setup.objective, setup.batching, loaded.model, loaded.tokenizer
-    corrupted = [
-        objective.corrupt(example, tokenizer, random.Random(f"{setup.seed}:{example.id}")) for example in examples
-    ]
+    corrupted = [objective.corrupt(example, tokenizer, evaluation_source(example)) for example in examples]
     by_length = sorted(range(len(corrupted)), key=lambda index: len(corrupted[index].input_ids))
     scores: list[ExampleScores] = [ExampleScores()] * len(corrupted)
     was_training = model.training

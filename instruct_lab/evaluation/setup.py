@@ -27,7 +27,7 @@ class EvaluationSetup:
         objective: computes the values that some metrics read.
         generation: decodes answers.
         metrics: the metrics, by name.
-        seed: random seed of sampled answers, and of masks and noise in examples.
+        seed: random seed of sampled answers.
         precision: the trainer's precision, on which the base model's cached evaluation depends; `None`: the default.
         by_source: whether results are reported for each data source too.
         show_samples: number of predictions printed below the results.

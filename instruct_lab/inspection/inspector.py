@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from instruct_lab.batching import IGNORED, Example
+from instruct_lab.batching.example import evaluation_source
 from instruct_lab.batching.token_spans import Span, TokenReader
 from instruct_lab.config.spelling import nearest
 from instruct_lab.data import Audit, Conversation
@@ -79,8 +80,8 @@ class Inspector:
         assert self._data is not None
         example = _with_python_ints(self._data.examples[split][index])
         conversation, whole = self._origin(split, index, example)
-        source = random.Random(f"{self._experiment.seed}:{example.id}")  # the same random numbers as in evaluation
-        corrupted = self._data.corrupt(example, source)
+        in_training = random.Random(f"{self._experiment.seed}:0:{index}")  # of the first epoch, as in `BatchLoader`
+        corrupted = self._data.corrupt(example, in_training if split == "train" else evaluation_source(example))
         spans, further = self._texts(corrupted)
         return InspectedRow(
             spans=spans,

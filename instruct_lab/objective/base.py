@@ -96,9 +96,9 @@ class Objective(Component, ABC):
     def corrupt(self, example: Example, tokenizer: PreTrainedTokenizerBase, source: random.Random) -> Example:
         """Mask or corrupt an example, with random numbers only from `source`.
 
-        This is called each time an example is put into a batch. `source` depends on the run's seed, the epoch and the
-        example's index, so the random numbers do not depend on the batch size or the number of devices. In evaluation
-        they are always the same.
+        This is called each time an example is put into a batch. In training, `source` depends on the run's seed, the
+        epoch and the example's index, so the random numbers do not depend on the batch size or the number of devices.
+        In evaluation it depends only on the example's id, so that all runs are measured on the same masks.
         """
         return example
 

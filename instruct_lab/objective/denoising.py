@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
 
 class Denoising(Objective, ABC):
-    """Base class: the cross-entropy of the target text, given a corrupted text. Corruption differs in every epoch."""
+    """Base class: the cross-entropy of the target text, given a corrupted text.
+
+    In training, corruption differs in every epoch; held-out examples are corrupted alike in every run.
+    """
 
     families: ClassVar = frozenset({"encoder-decoder"})
     reads: ClassVar[Reads] = "text"

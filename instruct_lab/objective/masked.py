@@ -25,9 +25,9 @@ class Masked(Objective):
     r"""Cross-entropy of masked tokens, -sum_{t in M} log p(x_t | x with M masked). Source: Devlin et al., 2019 (BERT).
 
     M is a random share `probability` of the tokens, at least one. A share `mask_share` of M is replaced by the mask
-    token and `random_share` by random tokens of the vocabulary; the rest is not changed. The choice depends only on the
-    run's seed, the epoch and the example. For encoders: a decoder cannot read the text after a mask, and
-    `SpanCorruption` and `TextInfilling` are for encoder-decoders.
+    token and `random_share` by random tokens of the vocabulary; the rest is not changed. In training, the choice
+    depends on the run's seed, the epoch and the example; held-out examples are masked alike in every run. For encoders:
+    a decoder cannot read the text after a mask, and `SpanCorruption` and `TextInfilling` are for encoder-decoders.
     """
 
     families: ClassVar = frozenset({"encoder"})

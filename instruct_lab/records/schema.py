@@ -240,6 +240,11 @@ class Measurement:
             sources=list(entries.get("sources", ())),
         )
 
+    def to_json(self) -> dict[str, Any]:
+        """Convert the measurement to plain containers."""
+        predictions = [fields_to_write(prediction) for prediction in self.predictions]
+        return {"predictions": predictions, "rows": self.rows, "sources": self.sources}
+
     def of_source(self, source: str) -> Measurement:
         """Return the results on the examples of one data source."""
         chosen = [index for index, name in enumerate(self.sources) if name == source]
@@ -265,14 +270,7 @@ def results_from_json(entries: Mapping[str, Any]) -> Results:
 def results_to_json(results: Results) -> dict[str, Any]:
     """Convert measurements to plain containers."""
     return {
-        split: {
-            system: {
-                "predictions": [fields_to_write(prediction) for prediction in measured.predictions],
-                "rows": measured.rows,
-                "sources": measured.sources,
-            }
-            for system, measured in systems.items()
-        }
+        split: {system: measured.to_json() for system, measured in systems.items()}
         for split, systems in results.items()
     }
 

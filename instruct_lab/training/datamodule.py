@@ -28,7 +28,7 @@ from instruct_lab.data.base import split_path, tables
 from instruct_lab.data.stages import audit_of, audited_stage
 from instruct_lab.data.table import ConversationTable
 from instruct_lab.errors import InstructLabError
-from instruct_lab.evaluation.examples import EvaluatedExamples, sample
+from instruct_lab.evaluation.examples import EvaluatedExamples, pair_with_examples, sample
 from instruct_lab.evaluation.reference import read_references, reference_stage
 from instruct_lab.experiment import Experiment
 from instruct_lab.model import LoadedModel
@@ -195,17 +195,10 @@ class InstructionData(pl.LightningDataModule):
             max_examples: maximum number of examples; `None`: all.
             by_source: choose up to `max_examples` of each data source.
         """
-        ids = list(self.examples[split].ids())
-        sources = self.sources(split) if by_source else None
-        chosen = sample(self.conversations[split], set(ids), max_examples, sources)
-        wanted = {conversation.id for conversation in chosen}
-        indices: dict[str, list[int]] = {}
-        for index, name in enumerate(ids):
-            if name in wanted:
-                indices.setdefault(name, []).append(index)
-        examples = self._referenced(split)
-        found = [indices[c.id].pop(0) if len(indices[c.id]) > 1 else indices[c.id][0] for c in chosen]
-        return EvaluatedExamples(split, chosen, [examples[index] for index in found], chosen)
+        encoded = pair_with_examples(self.conversations[split], self.examples[split].ids())
+        chosen = sample(encoded, max_examples, self.sources(split) if by_source else None)
+        conversations, examples = [conversation for conversation, _ in chosen], self._referenced(split)
+        return EvaluatedExamples(split, conversations, [examples[index] for _, index in chosen], conversations)
 
     def with_prompts(self, examples: EvaluatedExamples, tuning: Tuning) -> EvaluatedExamples:
         """Return the examples with the tuned model's prompts; only the final answers are labelled.

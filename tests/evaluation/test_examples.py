@@ -2,8 +2,11 @@
 
 import random
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from instruct_lab.data import Conversation, Message
-from instruct_lab.evaluation.examples import EvaluatedExamples, sample
+from instruct_lab.evaluation.examples import EvaluatedExamples, pair_with_examples, sample
 
 
 def conversation(name, source="one", answer="yes"):
@@ -14,23 +17,44 @@ def conversation(name, source="one", answer="yes"):
 NAMES = [f"id{number}" for number in range(40)]
 
 
+def indexed(conversations):
+    return [(one, index) for index, one in enumerate(conversations)]
+
+
+def conversations_of(encoded):
+    return [one for one, _ in encoded]
+
+
 def test_the_choice_does_not_depend_on_the_order_and_grows_with_the_limit():
     conversations = [conversation(name) for name in NAMES]
     shuffled = random.Random(1).sample(conversations, len(conversations))
-    chosen = sample(conversations, set(NAMES), 10)
-    assert sample(shuffled, set(NAMES), 10) == chosen
-    assert sample(conversations, set(NAMES), 20)[:10] == chosen
-    assert sample(conversations, set(NAMES), None)[:10] == chosen
+    chosen = conversations_of(sample(indexed(conversations), 10))
+    assert conversations_of(sample(indexed(shuffled), 10)) == chosen
+    assert conversations_of(sample(indexed(conversations), 20))[:10] == chosen
+    assert conversations_of(sample(indexed(conversations), None))[:10] == chosen
 
 
 def test_only_conversations_with_an_answer_that_became_examples_are_chosen():
     conversations = [conversation("answered"), conversation("open", answer=None), conversation("too long")]
-    assert [one.id for one in sample(conversations, {"answered", "open"}, None)] == ["answered"]
+    encoded = pair_with_examples(conversations, ["answered", "open"])
+    assert [one.id for one in conversations_of(sample(encoded, None))] == ["answered"]
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.booleans()), max_size=12), st.integers(0, 12) | st.none())
+def test_equal_rows_keep_an_example_each(rows, limit):
+    conversations = [conversation(name) for name, _ in rows]
+    ids = [name for name, became_example in rows if became_example]
+    encoded = list(pair_with_examples(conversations, ids))
+    assert [index for _, index in encoded] == list(range(len(ids)))
+    assert [one.id for one in conversations_of(encoded)] == ids
+    chosen = sample(encoded, limit)
+    assert len({index for _, index in chosen}) == len(chosen) == min(len(ids), len(ids) if limit is None else limit)
+    assert all(one.id == ids[index] for one, index in chosen)
 
 
 def test_the_limit_is_that_of_each_source():
     conversations = [conversation(name, "few" if name == "id3" else "many") for name in NAMES]
-    chosen = sample(conversations, set(NAMES), 5, ["few", "many"])
+    chosen = conversations_of(sample(indexed(conversations), 5, ["few", "many"]))
     assert [one.source for one in chosen].count("few") == 1
     assert [one.source for one in chosen].count("many") == 5
 

@@ -124,6 +124,35 @@ def test_the_base_model_is_evaluated_once_for_the_same_question(train, lab, monk
 
 
 @pytest.mark.slow
+def test_the_measurement_of_equal_examples_is_read_under_any_name(train, lab, monkeypatch):
+    """The same rows are the test split, then the validation split; others are both, from a source of another name."""
+    measured = []
+    measure = base_model.measure
+    monkeypatch.setattr(base_model, "measure", lambda *a, **k: (measured.append(1), measure(*a, **k))[1])
+    options = ["trainer.max_steps=1", "evaluation.max_examples=null", "metrics=[text,perplexity]"]
+
+    def before(validation, test, *overrides):
+        record = train(*options, f"data.split.validation={validation}", f"data.split.test={test}", *overrides)
+        return json.loads((record / "before.json").read_text())
+
+    first = before(0, 0.15)["test"]["before"]
+    second = before(0.15, 0)["validation"]["before"]
+    assert len(measured) == 1
+    assert second["rows"] == first["rows"]
+    assert {one["split"] for one in second["predictions"]} == {"validation"}
+    rows = [{"instruction": f"Say {number}", "output": str(number)} for number in range(5)]
+    (lab / "held_out.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    held_out = "{_target_: instruct_lab.data.Files, path: held_out.jsonl}"
+    splits = [f"+data.{split}={{other: {held_out}}}" for split in ("validation", "test")]
+    both = before(0, 0, *splits, "data.overlap=allow", "preprocessing=none")
+    assert len(measured) == 2
+    assert both["validation"]["before"]["rows"] == both["test"]["before"]["rows"]
+    for split in ("validation", "test"):
+        assert {one["split"] for one in both[split]["before"]["predictions"]} == {split}
+        assert set(both[split]["before"]["sources"]) == {"other"}
+
+
+@pytest.mark.slow
 def test_a_record_has_the_costs_of_its_run(train):
     record = train("trainer.max_steps=2", "trainer.val_check_interval=null")
     summary = json.loads((record / "summary.json").read_text())

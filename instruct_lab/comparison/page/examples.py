@@ -9,6 +9,7 @@ from instruct_lab.comparison.page.values import MAX_TEXT, finite, keys_of, limit
 from instruct_lab.pages.format import visible
 from instruct_lab.pages.render import script_json
 from instruct_lab.records import PredictionLine
+from instruct_lab.records.occurrences import Key, key_predictions
 
 PREDICTION_BYTES = 1_200_000
 
@@ -21,26 +22,27 @@ def predictions(runs: Sequence[list[PredictionLine]]) -> tuple[dict[str, list[di
     Args:
         runs: the lines of each run's `predictions.jsonl`.
     """
-    found: dict[str, dict[str, list[PredictionLine | None]]] = {}
+    found: dict[str, dict[Key, list[PredictionLine | None]]] = {}
     for run, lines in enumerate(runs):
-        for line in lines:
-            examples = found.setdefault(line.split, {})
-            examples.setdefault(line.id, [None] * len(runs))[run] = line
+        for split, keyed in key_predictions(lines).items():
+            examples = found.setdefault(split, {})
+            for key, line in keyed.items():
+                examples.setdefault(key, [None] * len(runs))[run] = line
     kept, notes, cut = {}, [], 0
-    for split, by_id in found.items():
+    for split, by_key in found.items():
         left, chosen = PREDICTION_BYTES // len(found), []
-        ids = list(by_id)
-        for index in _by_importance(list(by_id.values())):
-            example = _example(ids[index], by_id[ids[index]])
+        keys = list(by_key)
+        for index in _by_importance(list(by_key.values())):
+            example = _example(keys[index][0], by_key[keys[index]])
             left -= len(script_json(example).encode())  # its size on the page
             if left < 0:
                 break
-            cut += _is_cut(by_id[ids[index]])
+            cut += _is_cut(by_key[keys[index]])
             chosen.append((index, example))
         kept[visible(split)] = [example for _, example in sorted(chosen, key=lambda pair: pair[0])]
-        if len(chosen) < len(by_id):
+        if len(chosen) < len(by_key):
             notes.append(
-                f"{len(chosen):,} of the {len(by_id):,} {split} examples are here: alternately the next in order and "
+                f"{len(chosen):,} of the {len(by_key):,} {split} examples are here: alternately the next in order and "
                 "the one whose scores differ most between runs. predictions.jsonl of each run has all of them."
             )
     if cut:

@@ -1,0 +1,25 @@
+"""Keys that identify an example in several runs, although equal rows of a source have the same id."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+from instruct_lab.records.schema import PredictionLine
+
+Key = tuple[str, int]
+"""The id of an example, and how many lines of its split with the same id precede it."""
+
+
+def key_predictions(lines: Iterable[PredictionLine]) -> dict[str, dict[Key, PredictionLine]]:
+    """Return the lines of each split by key.
+
+    Args:
+        lines: the lines of one run's `predictions.jsonl`.
+    """
+    counts: Counter[tuple[str, str]] = Counter()
+    found: dict[str, dict[Key, PredictionLine]] = {}
+    for line in lines:
+        found.setdefault(line.split, {})[line.id, counts[line.split, line.id]] = line
+        counts[line.split, line.id] += 1
+    return found
