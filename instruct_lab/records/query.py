@@ -45,10 +45,10 @@ class Term:
     value: str
 
     def holds(self, facts: dict[str, Any]) -> bool:
-        """Whether a run meets the condition; a run without the key meets only `!=`, and comparisons with `null`."""
+        """Whether a run meets the condition; a missing value equals only `null` and `none`, and has no order."""
         found = facts.get(self.key)
-        if found is None and self.value not in ("null", "none"):
-            return self.sign == "!="
+        if found is None:
+            return self.sign in ("=", "!=") and (self.sign == "=") == (self.value in ("null", "none"))
         pair = comparable(found), comparable(self.value)
         if self.sign in ("<", "<=", ">", ">=") and not all(isinstance(side, float) for side in pair):
             return False
@@ -121,9 +121,9 @@ def find_runs(
 
 
 def facts_of(run: ListedRun) -> dict[str, Any]:
-    """Return all values of a run by key.
+    """Return all values of a run, keyed by name.
 
-    If names clash, `id`, `name` and `status` come first, then choices, metrics, costs and config keys.
+    If names clash, `id`, `name` and `status` win, then choices, metrics, costs and config keys, in this order.
     """
     facts: dict[str, Any] = {}
     if run.status != UNREADABLE:

@@ -7,7 +7,7 @@ from support.planted_runs import NAME, record_of
 
 from instruct_lab import cli
 from instruct_lab.errors import InstructLabError
-from instruct_lab.records.query import find_runs
+from instruct_lab.records.query import Term, find_runs
 
 
 @pytest.fixture
@@ -42,6 +42,27 @@ def runs(tmp_path):
 )
 def test_conditions(runs, query, found):
     assert [one.run.id for one in find_runs(runs, query)] == found
+
+
+@pytest.mark.parametrize(
+    ("sign", "value", "missing", "null", "one"),
+    [
+        ("=", "null", True, True, False),
+        ("!=", "null", False, False, True),
+        ("=", "none", True, True, False),
+        ("=", "1", False, False, True),
+        ("!=", "1", True, True, False),
+        ("<", "2", False, False, True),
+        ("~", "n", False, False, False),
+    ],
+)
+def test_a_missing_value_equals_only_null(sign, value, missing, null, one):
+    term = Term("optimizer.lr", sign, value)
+    assert [term.holds(facts) for facts in ({}, {"optimizer.lr": None}, {"optimizer.lr": 1})] == [missing, null, one]
+
+
+def test_an_option_named_none_is_found():
+    assert Term("pruner", "=", "none").holds({"pruner": "none"})
 
 
 @pytest.mark.parametrize(
