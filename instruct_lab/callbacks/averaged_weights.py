@@ -37,7 +37,7 @@ class AveragedWeights(EvaluatedWeights):
         self._step, self._average = state_dict["step"], dict(state_dict["average"])
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Run an update after every optimizer step.
+        """Register the update of the average, which then runs after every optimizer step.
 
         Raises:
             InstructLabError: the optimizer averages the weights itself.

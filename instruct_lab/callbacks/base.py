@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from instruct_lab.tracker.recorder import Recorder
 
 OnValidation = Callable[[int, dict[str, float]], str | None]
-"""Called after each validation with the optimizer step and the logged values; returns the reason to stop or `None`."""
+"""Function of a validation's optimizer step and logged values that returns a reason to stop the run, or `None`."""
 
 
 class Pruned(Exception):
-    """Raised when the sweep stops the run early; the message names the value that decided it."""
+    """Raised when the sweep stops the run early; the message names the value that was too poor."""
 
 
 class TrainingModule(Protocol):
@@ -52,6 +52,6 @@ class Callback(Component, ABC):
         """Create the Lightning callback.
 
         Args:
-            module: trains the model.
-            recorder: writes values to the run record and the trackers.
+            module: the module that trains the model.
+            recorder: the recorder that writes values to the run record and the trackers.
         """

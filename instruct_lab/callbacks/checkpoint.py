@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @component
 class Checkpoint(Callback):
-    """Write the state that an interrupted run resumes from, and the best weights by a monitored value.
+    """Writes the state from which an interrupted run resumes, and the weights with the best monitored value.
 
     `checkpoints/last.ckpt` is the whole training state (trained weights, optimizer, schedule, data position, random
     states); `checkpoints/best-STEP/` holds only the trained weights (for adapter methods, the adapter). Each is
@@ -26,7 +26,7 @@ class Checkpoint(Callback):
 
     every_steps: Annotated[int, Field(ge=1)] = 50  # optimizer steps between two training states
     monitor: str | None = "val/loss"  # the logged value that decides which weights are best; null: keep no best weights
-    mode: Literal["min", "max"] | None = None  # which value is best; null: as the monitored metric or loss declares
+    mode: Literal["min", "max"] | None = None  # which value is best; null: as the metric or loss declares
 
     def build(self, module: TrainingModule, recorder: Recorder) -> pl.Callback:
         """Create the Lightning callback."""

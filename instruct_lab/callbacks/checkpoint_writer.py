@@ -19,15 +19,15 @@ LAST_STATE = "last.ckpt"
 class CheckpointWriter(pl.Callback):
     """Writes `last.ckpt` every `every_steps` optimizer steps, and `best-STEP` when the monitored value improves.
 
-    A training state is written between two batches, never between a batch and its validation, so that a resumed run
-    repeats neither. A state that is due there is written at the next step, or at the end of the epoch.
+    A training state is written between two batches, but never between a batch and its validation, so that a resumed run
+    repeats neither. If a state is due at a validation, it is written at the next step or at the end of the epoch.
 
     Args:
-        module: trains the model.
+        module: the module that trains the model.
         folder: the run's `checkpoints/`.
         every_steps: optimizer steps between two states.
-        monitor: the logged value that decides which weights are best; `None` to keep no best weights.
-        mode: whether the smallest or the largest value is best.
+        monitor: the logged value that decides which weights are best; `None`: keep no best weights.
+        mode: `min` if the smallest value is best, `max` if the largest is best.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class CheckpointWriter(pl.Callback):
         return {"best": self._best}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue to compare with the best value so far."""
+        """Restore the best value so far."""
         self._best = state_dict["best"]
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

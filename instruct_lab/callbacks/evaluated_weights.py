@@ -35,7 +35,7 @@ class EvaluatedWeights(pl.Callback, ABC):
         """Load the evaluation weights into the model."""
 
     def before_restore(self, trainer: pl.Trainer) -> None:
-        """Prepare to copy the training weights back; does nothing by default."""
+        """Prepare to copy the training weights back; do nothing by default."""
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keep a copy of the training weights and swap in the evaluation weights."""
@@ -55,6 +55,6 @@ class EvaluatedWeights(pl.Callback, ABC):
         self._training_weights = None
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Keep the evaluation weights, also in a resumed run that had no step left to train."""
+        """Swap in the evaluation weights for good, even if a resumed run had no step left to train."""
         if self.has_weights(trainer):
             self.swap_in(trainer, pl_module)

@@ -1,4 +1,4 @@
-"""The weights that a run keeps: `checkpoints/best-STEP/` and `last-STEP/`, each with a JSON file that points at it."""
+"""Write and find the weights that a run keeps: `best-STEP/` and `last-STEP/`, named by `best.json` and `last.json`."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def removed_on_error(partial: Path) -> Iterator[None]:
 
 
 def keep_weights(save: Callable[[Path], None], folder: Path, name: str, *, step: int, **facts: Any) -> None:
-    """Write weights to `name-STEP/` and point `name.json` at them; the previous folder is removed last.
+    """Write weights to `name-STEP/`, record that folder in `name.json`, and then remove the previous folder.
 
     Args:
-        save: writes the weights to a new folder.
+        save: function that writes the weights to a new folder.
         folder: the run's `checkpoints/`.
         name: `best` or `last`.
         step: the optimizer step of the weights.
@@ -84,7 +84,7 @@ class KeptWeights:
 
 
 def read_weights(folder: Path, name: str) -> KeptWeights | None:
-    """Find the weights that `name.json` points at; `None` if the file does not exist."""
+    """Find the weights that `name.json` names; return `None` if the file does not exist."""
     facts = read_json(folder / f"{name}.json")
     if facts is None:
         return None

@@ -25,7 +25,7 @@ class OptimizerModes(EvaluatedWeights):
         self.before_restore(trainer)
 
     def has_weights(self, trainer: pl.Trainer) -> bool:
-        """Whether an optimizer has modes."""
+        """Whether an optimizer has separate weights for evaluation."""
         return any(map(has_modes, trainer.optimizers))
 
     def swap_in(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:

@@ -16,7 +16,7 @@ class ProgressLine(pl.Callback):
     """Shows step, loss, target tokens per second and time left.
 
     Args:
-        module: trains the model.
+        module: the module that trains the model.
         every_steps: optimizer steps between two plain lines, if there is no terminal.
     """
 
@@ -49,7 +49,7 @@ class ProgressLine(pl.Callback):
         self._bar.start()
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Update the progress line, or print a plain one."""
+        """Update the live line or, without a terminal, print a plain line."""
         if not self._module.step_ended or not trainer.is_global_zero:
             return
         step, total = trainer.global_step, self._module.num_steps

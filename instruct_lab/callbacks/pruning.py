@@ -10,10 +10,10 @@ from instruct_lab.callbacks.base import OnValidation, Pruned
 
 
 class StopWhenPruned(pl.Callback):
-    """After each validation, report the logged values and stop all ranks if the pruner says so.
+    """After each validation, reports the logged values and stops all ranks if the pruner says so.
 
     Args:
-        on_validation: receives the optimizer step and the values; returns the reason to stop or `None`.
+        on_validation: function of the optimizer step and the values that returns the reason to stop, or `None`.
     """
 
     def __init__(self, on_validation: OnValidation) -> None:

@@ -1,4 +1,4 @@
-"""Random states as part of a checkpoint, so that a resumed run draws the same numbers."""
+"""Store the states of random generators in checkpoints, so that a resumed run draws the same numbers."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import torch
 
 
 class RandomStates(pl.Callback):
-    """Save the states of all random generators, and restore them right before the next batch."""
+    """Saves the states of all random generators, and restores them right before the next batch."""
 
     def __init__(self) -> None:
         self._restored: dict[str, Any] | None = None
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the states, in types that `torch.load(weights_only=True)` accepts."""
+        """Return the states as types that `torch.load(weights_only=True)` accepts."""
         import numpy
 
         name, keys, position, has_gauss, cached = numpy.random.get_state()

@@ -20,9 +20,9 @@ class Arm:
     """One configuration: runs that differ only in the seed.
 
     Args:
-        id: id of its run; for several runs, their shared prefix, or the first id and a count.
-        label: the values that distinguish it from the other configurations, as `key=value`.
-        runs: indices of its runs in the comparison.
+        id: id of the run; for several runs, the ids' shared prefix, or the first id and a count.
+        label: the values in which this configuration differs from the others, as `key=value`.
+        runs: indices of the configuration's runs in the comparison.
     """
 
     id: str
@@ -32,10 +32,10 @@ class Arm:
 
 @dataclasses.dataclass(frozen=True)
 class Factor:
-    """A choice or a key in which the runs differ.
+    """A group or a config key in which the runs differ.
 
     Args:
-        key: a group if the runs chose different options of it; otherwise a full key.
+        key: a group of which the runs chose different options, or a full key.
         values: each run's value, as text.
     """
 
@@ -68,7 +68,7 @@ def _shared_id(ids: list[str]) -> str:
 def factors(records: Sequence[RunRecord]) -> list[Factor]:
     """Return the choices and keys in which the runs differ, except the seed.
 
-    A group whose options differ represents the keys below it. If several keys always vary together, only the first is
+    Keys below a group whose options differ are left out. If several keys always vary together, only the first is
     returned.
     """
     choices = choice_differences(records)

@@ -13,19 +13,19 @@ from instruct_lab.records.schema import AFTER, BEFORE, DIFFERENCE
 MAX_NAMED = 3
 """Maximum number of runs that a label names."""
 Metrics = Mapping[str, Mapping[str, MetricValue]]
-"""The metrics of a summary, by `split/metric` and then by system."""
+"""The metrics of a summary, keyed by `split/metric` and then by system."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Baseline:
-    """A system that was evaluated without training; runs of one model share it.
+    """A system that was evaluated without training; runs of the same model share a baseline.
 
     Args:
-        label: `before training` or `baseline NAME`, followed by its runs if other runs have different values.
+        label: `before training` or `baseline NAME`, followed by the runs' ids if other runs measured other values.
         runs: indices of the runs in which the system was evaluated.
-        metrics: the system's value, by `split/metric`.
-        differences: the system's value minus the best configuration's value, with a paired interval, by `split/metric`;
-            only for the model before training, and only if the best configuration is one of these runs.
+        metrics: the system's values, keyed by `split/metric`.
+        differences: the system's values minus the best configuration's values, with paired intervals, keyed by
+            `split/metric`; only for the model before training, and if the best configuration is one of these runs.
     """
 
     label: str
@@ -43,7 +43,7 @@ def find_baselines(
         runs: ids of the runs.
         results: the metrics of each run's summary.
         arms: the configurations.
-        best: id of the best configuration, by `split/metric`.
+        best: id of the best configuration, keyed by `split/metric`.
     """
     found: dict[str, dict[tuple[object, ...], list[int]]] = {}  # system to values to runs
     for index, metrics in enumerate(results):

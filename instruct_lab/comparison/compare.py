@@ -1,4 +1,4 @@
-"""Compare finished runs: what differs in their configs, each metric with its interval, paired differences."""
+"""Compare finished runs: differing settings, each metric with its interval, and paired differences."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Difference:
 
     Args:
         arm: the configuration's id.
-        value: its metric minus the metric of the best configuration.
+        value: the configuration's value minus the best configuration's value.
         low: lower end of the 95% interval, see `instruct_lab.comparison.scores`.
         high: upper end of the interval.
         probability: two-sided p-value, corrected for all pairs of configurations.
@@ -66,22 +66,22 @@ class Comparison:
     """A comparison of several runs.
 
     Runs that differ only in the seed are one configuration; the code calls it an arm, as in a clinical trial. A metric
-    is paired if all runs were measured by it in the same way on the same examples.
+    is paired if it was computed for all runs in the same way and on the same examples.
 
     Args:
         runs: ids of the runs, in the given order.
         arms: the configurations.
-        choices: each run's option, by group; only groups whose options differ.
-        config: each run's value, by full key; only keys whose values differ.
-        costs: each run's cost, by name.
-        metrics: each run's value with its interval, by `split/metric`, as in `summary.json`; `None` if not measured.
-        notes: warnings about misleading values, by `split/metric`.
+        choices: each run's option, keyed by group; only groups whose options differ.
+        config: each run's value, keyed by full key; only keys whose values differ.
+        costs: each run's cost, keyed by the cost's name.
+        metrics: each run's value with its interval, keyed by `split/metric`; `None` if it was not measured.
+        notes: warnings about misleading values, keyed by `split/metric`.
         baselines: the model before training and the data set's baselines.
-        means: each configuration's mean with its interval, by `split/metric`; only paired metrics.
-        noise: variation with the seed, by `split/metric`; `None` if no configuration has several runs.
-        best: id of the best configuration, by `split/metric`; only paired metrics.
-        differences: each other configuration's difference from the best, by `split/metric`.
-        unpaired: the reason why the runs cannot be paired, by `split/metric`.
+        means: each configuration's mean with its interval, keyed by `split/metric`; only paired metrics.
+        noise: variation with the seed, keyed by `split/metric`; `None` if no configuration has several runs.
+        best: id of the best configuration, keyed by `split/metric`; only paired metrics.
+        differences: each other configuration's difference from the best, keyed by `split/metric`.
+        unpaired: the reason why the runs cannot be paired, keyed by `split/metric`.
         primary: the metric of the following fields; `None` if no metric is paired.
         effects: the effect of each choice on the primary metric.
         fronts: the Pareto front of the primary metric against each cost.
@@ -107,7 +107,7 @@ class Comparison:
     disagreements: list[Disagreement]
 
     def to_json(self) -> dict[str, Any]:
-        """Convert the comparison to plain containers."""
+        """Convert the comparison to a dictionary for JSON."""
         plain = dataclasses.asdict(self)
         for name, differences in self.differences.items():
             plain["differences"][name] = [{**dataclasses.asdict(one), "verdict": one.verdict} for one in differences]
@@ -196,7 +196,7 @@ def _differences(scores: RunScores, arms: list[Arm], best: int) -> list[Differen
 def _paired(
     records: Sequence[RunRecord], arms: Sequence[Arm], metrics: Mapping[str, list[MetricValue | None]]
 ) -> tuple[dict[str, RunScores], dict[str, str]]:
-    """Compute the scores of each paired metric, and the reasons why the other metrics are not paired."""
+    """Compute the scores of each paired metric, and give the reason why each other metric is not paired."""
     measured = [Measured(record.read_results(AFTER) or {}) for record in records]
     known = build(OmegaConf.create({"metrics": records[0].config.get("metrics") or {}})).root["metrics"]
     scores, unpaired = {}, {}
@@ -220,7 +220,7 @@ class Measured:
     """The tuned model's measurements in one record.
 
     Args:
-        results: measurements by split and system.
+        results: measurements, keyed by split and then by system.
     """
 
     def __init__(self, results: Results) -> None:
@@ -228,11 +228,11 @@ class Measured:
         self._examples = functools.cache(self._examples_of)
 
     def rows(self, name: str) -> list[list[float]]:
-        """Return each example's row for a metric, named `split/metric` or `split/source/metric`."""
+        """Return each example's statistics for a metric, named `split/metric` or `split/source/metric`."""
         return self._part(name.rpartition("/")[0]).rows.get(name.rpartition("/")[2], [])
 
     def examples(self, name: str) -> tuple[tuple[str, ...], ...]:
-        """Identify the examples of a metric by their ids and references, ignoring white space."""
+        """Return a metric's examples as tuples of id and references, in which white space is normalized."""
         return self._examples(name.rpartition("/")[0])
 
     def references(self, name: str) -> list[str]:

@@ -1,7 +1,7 @@
-"""The effect of each choice of a sweep: the mean of each of its values, and its share of the metric's variance.
+"""Compute the effect of each choice: the metric's mean for each value, and the choice's share of the metric's variance.
 
-Means compare the values of a choice fairly only if the other choices are the same for each of them, as in a grid;
-otherwise the effect is marked as not balanced.
+The means of a choice's values can be compared only if the other choices are equally distributed for each value, as in
+a grid; otherwise the effect is marked as not balanced.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ MAX_LEVELS = 8
 """Maximum number of values listed one by one; more numbers, such as points of an interval, are grouped into ranges."""
 NUM_RANGES = 4
 MIN_RUNS = 4
-"""With fewer runs, importance is not computed."""
+"""Minimum number of runs for which importance is computed."""
 IMPORTANCE_SEED = 0
 
 
@@ -48,10 +48,10 @@ class Effect:
 
     Args:
         key: the group or the full key.
-        levels: its values, in the order of the runs.
+        levels: the choice's values, in the order in which they first occur.
         is_balanced: whether the other choices are distributed equally for every value.
-        importance: its share of the metric's variance over the runs (fANOVA: Hutter et al., 2014); `None` with few runs
-            or without scikit-learn.
+        importance: the choice's share of the metric's variance (fANOVA: Hutter et al., 2014); `None` with few runs or
+            without scikit-learn.
     """
 
     key: str
@@ -108,7 +108,7 @@ def _is_balanced(values: Sequence[str], levels: Sequence[str], others: Sequence[
 
 
 def _in_ranges(values: Sequence[str]) -> list[str]:
-    """Return the values, or group many different numbers into a few ranges with about equally many runs."""
+    """Group many different numbers into a few ranges with about equally many runs; return other values unchanged."""
     numbers = _numbers(values)
     if numbers is None or len(set(numbers)) <= MAX_LEVELS:
         return list(values)
@@ -131,7 +131,7 @@ def _numbers(values: Sequence[str]) -> list[float] | None:
 
 
 def _importances(scores: RunScores, factors: Sequence[Factor]) -> dict[str, float]:
-    """Compute importances by Optuna's fANOVA over the runs' values; empty for too few or equal values."""
+    """Compute importances with Optuna's fANOVA; return no importances if the values are too few or all equal."""
     if len(scores.values) < MIN_RUNS or not all(map(math.isfinite, scores.values)):
         return {}
     if len(set(scores.values)) == 1:

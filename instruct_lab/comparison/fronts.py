@@ -1,4 +1,4 @@
-"""Pareto fronts: the configurations that no other one beats in both quality and a cost."""
+"""Compute Pareto fronts: the configurations that no other one beats in both the primary metric and a cost."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from instruct_lab.comparison.arms import Arm
 from instruct_lab.comparison.scores import RunScores
 
 OF_COSTS = ("training_seconds", "peak_memory_bytes", "trained_parameters")
-"""The costs for which there is a front."""
+"""The costs for which a front is computed."""
 
 
 @dataclasses.dataclass(frozen=True)

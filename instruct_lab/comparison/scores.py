@@ -1,11 +1,11 @@
-"""One metric of several runs on the same examples: means and differences with intervals and p-values.
+"""Compute means and differences of several runs' scores on the same examples, with intervals and p-values.
 
 A run's value is uncertain for two reasons: the sample of examples, and randomness in training (the seed). The first is
-estimated by resampling the examples, the same for all runs (paired bootstrap). The second is estimated from runs that
-differ only in the seed: for each resample, a standard deviation is drawn around the one pooled over all configurations
-with several runs, with the uncertainty of so few runs (sigma^2 = s^2 * f / chi^2_f with f degrees of freedom, as in a t
-test), and each run's value is shifted by a normal deviate of it. If every configuration has one run, only the first is
-included.
+estimated by resampling the examples, with the same resamples for all runs (paired bootstrap). The second is estimated
+from runs that differ only in the seed. Their standard deviation s, pooled over all configurations with several runs, is
+itself uncertain if there are few runs: for each resample, sigma^2 = s^2 * f / chi^2_f is drawn, with f degrees of
+freedom as in a t test, and each run's value is shifted by a normal deviate with standard deviation sigma. If every
+configuration has only one run, the intervals include only the first kind of uncertainty.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ class Estimate:
 
 @dataclasses.dataclass(frozen=True)
 class Noise:
-    """How much a metric varies between runs that differ only in the seed.
+    """The variation of a metric between runs that differ only in the seed.
 
     Args:
-        deviation: standard deviation, pooled over configurations.
-        freedom: degrees of freedom: runs minus configurations, ignoring configurations with a single run.
+        deviation: standard deviation between runs, pooled over configurations.
+        freedom: degrees of freedom, the number of runs minus the number of configurations with several runs.
     """
 
     deviation: float
@@ -50,7 +50,7 @@ class Noise:
 
 
 class RunScores:
-    """A metric of several runs on the same examples.
+    """The scores of several runs, computed by one metric on the same examples.
 
     Args:
         metric: the metric.
@@ -75,7 +75,7 @@ class RunScores:
         return Estimate(_mean([self.values[run] for run in runs]), *interval(self._mean_resampled(runs).tolist()))
 
     def differences(self, groups: Sequence[Sequence[int]], base: int) -> list[tuple[Estimate, float]]:
-        """Compute the difference of each other group's mean from the mean of the group `base`, in order.
+        """Compute each other group's mean minus the mean of the group `base`, in the order of the groups.
 
         Each difference has a two-sided p-value that is corrected for all pairs of groups, since the base may have been
         chosen because it is best. It is the share of resamples in which the largest deviation over all pairs, in
@@ -126,7 +126,7 @@ class RunScores:
 
 
 def noise_of(values: Sequence[float], arms: Sequence[Sequence[int]]) -> Noise | None:
-    """Pool the standard deviation within configurations; `None` if none has several runs, or one is not finite."""
+    """Pool the standard deviations within configurations; return `None` without repeated runs or finite values."""
     several = [[values[run] for run in arm] for arm in arms if len(arm) > 1]
     if not several or not all(math.isfinite(value) for arm in several for value in arm):
         return None
@@ -140,7 +140,7 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _largest_deviations(means: Sequence[Resampled], values: Sequence[float]) -> Resampled:
-    """Compute each resample's largest deviation of a pair's difference from the observed one, in standard errors."""
+    """Compute each resample's largest deviation, over all pairs, from the observed difference, in standard errors."""
     import numpy as np
 
     largest = np.zeros(len(means[0]))
@@ -154,7 +154,7 @@ def _largest_deviations(means: Sequence[Resampled], values: Sequence[float]) -> 
 
 
 def _probability(difference: float, resampled: Resampled, largest: Resampled, pairs: int) -> float:
-    """Compute the p-value of `RunScores.differences`; without a finite standard error, use signs and Bonferroni."""
+    """Compute a p-value for `RunScores.differences`; without a standard error, count signs and apply Bonferroni."""
     import numpy as np
 
     error = resampled.std()

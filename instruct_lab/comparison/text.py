@@ -1,4 +1,4 @@
-"""A comparison as tables and sentences, for the terminal and as Markdown."""
+"""Format a comparison as tables and sentences, for the terminal and as Markdown."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from instruct_lab.pages.format import escape_markdown, format_interval, format_m
 from instruct_lab.records.costs import format_cost
 
 MAX_COLUMNS = 6
-"""Maximum number of runs that get a column each; with more runs, the values of a key are counted."""
+"""Maximum number of runs that get a column each; with more runs, each value of a key is listed with its count."""
 MAX_NAMED = 6
 """Maximum number of configurations that a sentence names."""
 MAX_TEXT = 300
-"""Maximum number of characters of a text that are shown."""
+"""Maximum number of characters to show of a text."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +47,7 @@ class TextTable:
 
 
 def tables(compared: Comparison, metrics: Sequence[str] | None = None) -> Iterator[TextTable]:
-    """Yield the table of what differs in the configs, then the tables of results."""
+    """Yield the table of differing settings, then the tables of results."""
     if compared.config:
         yield _config_table(compared)
     yield from result_tables(compared, metrics)
@@ -90,7 +90,7 @@ def _front_table(compared: Comparison, front: Front) -> TextTable:
 
 
 def _config_table(compared: Comparison) -> TextTable:
-    """Build the table of differing choices and keys; below such a choice, only keys that all its options have."""
+    """Build the table of differing choices and keys, without keys that only some of the chosen options have."""
     below = tuple(f"{group}." for group in compared.choices)
     keys = {
         key: values
@@ -165,7 +165,7 @@ def conclusion(compared: Comparison, name: str | None = None) -> str:
 
 
 def _list_nearest(differences: Sequence[Difference], arms: dict[str, Arm]) -> str:
-    """List the configurations nearest to the best, and the number of others."""
+    """List the configurations whose values are nearest to the best one's, and the number of others."""
     nearest = sorted(differences, key=lambda one: abs(one.value))[:MAX_NAMED]
     named = [
         f"{arms[one.arm].label} ({_format_difference(one, one.probability, with_verdict=False)})" for one in nearest

@@ -28,7 +28,7 @@ def _escape(value: Any) -> Any:
 
 
 def read_yaml(path: Path) -> Any:
-    """Read a YAML file as plain containers; return `None` if the file does not exist.
+    """Read a YAML file as dictionaries and lists; return `None` if the file does not exist.
 
     Raises:
         InstructLabError: the file is not YAML, or is not readable.

@@ -6,7 +6,7 @@ from instruct_lab.pages.format import format_bytes
 from instruct_lab.records.record import RunRecord
 
 COSTS = ("seconds", "training_seconds", "peak_memory_bytes", "weights_bytes", "trained_parameters", "tokens")
-"""Names of the costs, as in the record; each can be a metric of a sweep."""
+"""Names of the costs in the record; a sweep can use each of them as its metric."""
 
 
 def costs_of(record: RunRecord) -> dict[str, float | None]:

@@ -20,20 +20,20 @@ CLASSES = {
     "instruct_lab.preprocessing.Segment": "instruct_lab.preprocessing.SegmentWords",
     "instruct_lab.preprocessing.Perplexity": "instruct_lab.preprocessing.PerplexityFilter",
 }
-"""Current names of classes by their earlier names."""
+"""Current names of classes, keyed by their earlier names."""
 PACKAGES = {
     "instruct_lab.optimization": "instruct_lab.optimizer",
     "instruct_lab.tracking": "instruct_lab.tracker",
     "instruct_lab.training": "instruct_lab.callbacks",
 }
-"""Current names of packages by their earlier names, for all other components."""
+"""Current names of packages, keyed by their earlier names, for all other components."""
 
 
 def translate(value: Any) -> Any:
     """Replace the class names in a recorded config by their current names.
 
     Args:
-        value: the config, or a part of the config, as plain containers.
+        value: the config or a part of it, as dictionaries and lists.
     """
     if isinstance(value, dict):
         return {key: _class_name(inner) if key == "_target_" else translate(inner) for key, inner in value.items()}

@@ -34,8 +34,8 @@ def environment() -> dict[str, Any]:
 def code_version(package_path: Path = PACKAGE_PATH) -> dict[str, str | None] | None:
     """Return the commit of the package's own git checkout, and the SHA-256 of changes since that commit.
 
-    The result is `None` if git is missing or the package has no checkout of its own: it was installed from a wheel, or
-    is in an environment inside another project's repository.
+    The result is `None` if git is missing or the package has no checkout of its own, because it was installed from a
+    wheel or into an environment inside another project's repository.
     """
     root = package_path.parent
     if _git(root, "rev-parse", "--show-prefix") != b"\n":  # the package's parent folder is not the top of a repository
@@ -78,7 +78,7 @@ def _git(root: Path, *arguments: str) -> bytes | None:
 
 @functools.cache
 def installed_packages() -> dict[str, str]:
-    """Return the version of every installed package; they are read once per process."""
+    """Return the version of every installed package; the versions are read once per process."""
     found: dict[str, str] = {}
     for distribution in importlib.metadata.distributions():
         name = distribution.metadata["Name"]
@@ -88,7 +88,7 @@ def installed_packages() -> dict[str, str]:
 
 
 def _declared_versions(installed: dict[str, str]) -> dict[str, str]:
-    """Return versions of this package and its declared dependencies, or all versions if it is not installed."""
+    """Return the versions of this package and its declared dependencies, or all versions if it has no installation."""
     try:
         requirements = importlib.metadata.requires(DISTRIBUTION) or []
     except importlib.metadata.PackageNotFoundError:

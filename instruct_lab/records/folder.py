@@ -61,7 +61,7 @@ def new_folder(parent: Path) -> Path:
 
 
 def empty_folder(path: Path) -> Path:
-    """Create the folder of one record; an incomplete record, left by a crash, is removed first.
+    """Create the folder of a record; first remove an incomplete record that a crash left in it.
 
     Raises:
         InstructLabError: the folder holds a complete record, or is not writable.

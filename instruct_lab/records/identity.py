@@ -7,16 +7,16 @@ import json
 from typing import Any
 
 NOT_SCIENCE = frozenset({"name", "runs_path", "cache_path", "tracker"})
-"""Top-level keys for where a run is written and tracked; they do not change its results."""
+"""Top-level keys that decide where a run is written and tracked; they do not change its results."""
 
 NOT_SCIENCE_TRAINER = frozenset(
     {"accelerator", "devices", "num_nodes", "strategy", "log_every_n_steps", "profiler", "default_root_dir"}
 )
-"""Arguments of the trainer for where a run is computed and how it is logged."""
+"""Trainer arguments that decide where a run is computed and how it is logged."""
 
 
 def config_hash(config: dict[str, Any]) -> str:
-    """Hash the config without paths, trackers, progress and devices; runs that compute the same have equal hashes."""
+    """Hash the config without paths, trackers, progress and devices; runs with equal computations have equal hashes."""
     kept = {key: value for key, value in config.items() if key not in NOT_SCIENCE}
     trainer = kept.get("trainer") or {}
     kept["trainer"] = {key: value for key, value in trainer.items() if key not in NOT_SCIENCE_TRAINER}

@@ -27,8 +27,8 @@ class ListedRun:
         status: one of `STATUSES`, or `unreadable`.
         path: folder of the record.
         choices: the chosen option of each group.
-        metrics: `split/metric` to the final value of the tuned model, or else of the base model; `None` for a value
-            that is not finite.
+        metrics: final value of each metric, keyed by `split/metric`, for the tuned model or else the base model; `None`
+            for a value that is not finite.
     """
 
     id: str
@@ -39,7 +39,7 @@ class ListedRun:
     metrics: dict[str, float | None] = dataclasses.field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the entry as plain containers."""
+        """Convert the entry to a dictionary for JSON."""
         return {**dataclasses.asdict(self), "path": str(self.path)}
 
 
@@ -51,7 +51,7 @@ def find_run(runs_path: str | Path, reference: str | Path) -> RunRecord:
         reference: a folder, an id, a unique prefix of an id or of `name/id`, or `latest`.
 
     Raises:
-        InstructLabError: no run, or more than one, matches; the message names the most similar or the newest runs.
+        InstructLabError: no run or several runs match; the message names the most similar or the newest runs.
     """
     reference = str(reference)
     folder = Path(reference).expanduser()
@@ -117,7 +117,7 @@ def _record_paths(runs_path: Path) -> list[Path]:
 
 
 def _start_order(path: Path) -> tuple[str, float, str]:
-    """Return a sort key for the start of a run: the time in its id, then the time when its config was written."""
+    """Return a key that sorts runs by start: the time in the id, then the time when the config was written."""
     try:
         written = os.stat(path / CONFIG).st_mtime_ns
     except OSError:

@@ -25,15 +25,15 @@ Read = TypeVar("Read")
 
 
 class RunRecord:
-    """`<runs_path>/<name>/<id>/`: config, manifest, metrics, results, checkpoints and log of one run.
+    """The folder `<runs_path>/<name>/<id>/` with one run's config, manifest, metrics, results, checkpoints and log.
 
-    The record stays readable after a crash at any byte: files are replaced whole, or grow by whole lines. Only one
+    The record stays readable after a crash at any byte: files are replaced as a whole or grow by whole lines. Only one
     process can write at a time; any number can read. `RunRecord.create` creates a record, and `RunRecord.open` opens an
     existing one. `instruct_lab.records.schema` describes the files.
     """
 
     is_writer: ClassVar[bool] = True
-    """Whether this process writes the record; writes of other processes do nothing."""
+    """Whether this process writes the record; in other processes of the run, writing does nothing."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -99,12 +99,12 @@ class RunRecord:
 
     @property
     def manifest(self) -> Manifest:
-        """The run's manifest, read from `manifest.json` at each access; all defaults if the file does not exist."""
+        """The run's manifest, read from `manifest.json` at each access, or an empty manifest if there is no file."""
         return self._read(schema.MANIFEST, Manifest.from_json) or Manifest()
 
     @functools.cached_property
     def config(self) -> dict[str, Any]:
-        """The resolved config, with the current names of its classes; it is read once, since it never changes."""
+        """The resolved config, with the current names of its classes; the file is read once, since it never changes."""
         return dict(translate(read_yaml(self.path / schema.CONFIG) or {}))
 
     @property
@@ -135,7 +135,7 @@ class RunRecord:
         return files.read_json(self.path / name)
 
     def read_results(self, stage: Stage) -> Results | None:
-        """Read the measurements of every example made before or after training; `None` if they were not written."""
+        """Read the measurements made before or after training; return `None` if they were not written."""
         return self._read(schema.RESULTS[stage], schema.results_from_json)
 
     def read_metrics(self) -> list[dict[str, Any]]:
@@ -185,7 +185,7 @@ class RunRecord:
         Args:
             step: optimizer step.
             epoch: number of passes over the training data.
-            values: values by `split/metric`; a value that is not finite is written as `null`.
+            values: values, keyed by `split/metric`; a value that is not finite is written as `null`.
 
         Raises:
             InstructLabError: the disk is full, or the file is not writable.
@@ -197,7 +197,7 @@ class RunRecord:
         self._append(schema.METRICS, files.to_json(line) + "\n")
 
     def truncate_metrics(self, after_step: int) -> None:
-        """Remove the lines after the step from which the run resumes; `seconds` continues from the last kept line."""
+        """Remove metrics after the step from which the run resumes; `seconds` continues from the last kept line."""
         path = self.path / schema.METRICS
         kept = [line for line in files.read_lines(path) if line.get("step", 0) <= after_step]
         if path.is_file():
@@ -208,11 +208,11 @@ class RunRecord:
         self._opened = time.monotonic()
 
     def write_json(self, name: str, value: Any) -> None:
-        """Write one JSON file of the record, whole or not at all."""
+        """Write a JSON file of the record atomically."""
         self.write_text(name, files.to_json(value, indent=2) + "\n")
 
     def write_text(self, name: str, text: str) -> None:
-        """Write a text file of the record, whole or not at all."""
+        """Write a text file of the record atomically."""
         self._write(name, [text])
 
     def write_audit(self, audit: Mapping[str, Any]) -> None:
@@ -220,7 +220,7 @@ class RunRecord:
         self.write_json(schema.AUDIT, audit)
 
     def write_results(self, stage: Stage, results: Results) -> None:
-        """Write the measurements of every example made before or after training."""
+        """Write the measurements made before or after training."""
         self.write_json(schema.RESULTS[stage], schema.results_to_json(results))
 
     def write_summary(self, summary: Summary) -> None:
@@ -232,7 +232,7 @@ class RunRecord:
         self._write(schema.PREDICTIONS, (files.to_json(line) + "\n" for line in lines))
 
     def log(self, text: str) -> None:
-        """Append a text to `log.txt`, with the time before it."""
+        """Append a text, preceded by the time, to `log.txt`."""
         self._append(schema.LOG, f"{datetime.now(UTC).isoformat(timespec='seconds')} {text}\n")
 
     def write_failure(self, exception: BaseException) -> None:
@@ -253,7 +253,7 @@ class RunRecord:
 
     @functools.cached_property
     def _seconds_before(self) -> float:
-        """Seconds that earlier processes recorded for this run."""
+        """The seconds that earlier processes of this run recorded."""
         try:
             ended = self.manifest.seconds
         except InstructLabError:
@@ -263,7 +263,7 @@ class RunRecord:
 
 
 class ReadOnlyRecord(RunRecord):
-    """A record that another process writes: reading works, but every write does nothing.
+    """A record that another process writes; reading works as usual, but writing does nothing.
 
     In a multi-device run, all ranks but the first use this class.
     """

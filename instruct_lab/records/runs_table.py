@@ -14,7 +14,7 @@ MAX_METRICS = 4
 
 
 def runs_table(found: Sequence[FoundRun]) -> Table:
-    """Return a table of the runs of `find_runs`: status, choices that differ, the query's keys, and first metrics."""
+    """Return a table of found runs: their status, differing choices, values of the query's keys, and first metrics."""
     groups = list(dict.fromkeys(group for one in found for group in one.run.choices))
     asked = list(dict.fromkeys(key for one in found for key in one.values if key not in ("id", "name", "status")))
     differing = [

@@ -1,4 +1,4 @@
-"""Types for the files of a run record, with the only code that parses them.
+"""Define the content of the files in a run record, and parse these files.
 
 Unknown entries are ignored, and missing entries and `null` get the field's default, so that records of earlier versions
 stay readable. A number that is not finite is `null` in the files.
@@ -44,7 +44,7 @@ DIFFERENCE = "difference"
 
 SPLITS = ("train", "validation", "test")
 SHORT_NAMES = {"train": "train", "validation": "val", "test": "test"}
-"""The first part of a metric's full name (`val/chrf`), by split."""
+"""The first part of a metric's full name (`val/chrf`), keyed by split."""
 
 
 def split_of(metric: str) -> str:
@@ -100,7 +100,7 @@ class Manifest:
         platform: the operating system.
         hardware: processors, memory and GPUs.
         choices: the chosen option of each group.
-        seeds: random seeds by name.
+        seeds: random seeds, keyed by name.
         config_hash: SHA-256 of the config without paths, trackers and devices.
         runs_remote_code: whether Python files that come with the model may run.
         data_fingerprint: SHA-256 of the prepared data.
@@ -159,7 +159,7 @@ class Summary:
         training_seconds: duration of the training loop.
         peak_memory_bytes: peak memory of the GPU, or of the process without a GPU.
         weights_bytes: size of the last weights on disk.
-        metrics: `split/metric` to system (`before`, the baselines' names, `after`, `difference`) to value.
+        metrics: values, keyed by `split/metric` and then system (`before`, a baseline's name, `after`, `difference`).
     """
 
     status: Status = "finished"
@@ -182,9 +182,11 @@ class Summary:
         return cls(**known)
 
     def value(self, metric: str, system: str = AFTER) -> MetricValue | None:
-        """Return the value of a metric, named `split/metric`, for a system such as `before` or `after`.
+        """Return a metric's value for a system such as `before` or `after`; return `None` if it was not measured.
 
-        `None` if it was not measured.
+        Args:
+            metric: the metric, as `split/metric`.
+            system: the system.
         """
         return self.metrics.get(metric, {}).get(system)
 
@@ -200,7 +202,7 @@ class PredictionLine:
         prediction: the tuned model's answer.
         prediction_before: the base model's answer; `None` if the base model was not measured.
         references: acceptable answers.
-        scores: scores of the tuned model's answer, by metric; `None` for a score that is not finite.
+        scores: scores of the tuned model's answer, keyed by metric; `None` for a score that is not finite.
     """
 
     id: str = ""
@@ -223,7 +225,7 @@ class Measurement:
 
     Args:
         predictions: the system's answers; empty if no metric reads answers.
-        rows: metric to the statistics of each example.
+        rows: statistics of each example, keyed by metric.
         sources: data source of each example.
     """
 
@@ -256,7 +258,7 @@ class Measurement:
 
 
 Results = dict[str, dict[str, Measurement]]
-"""Split to system (`before`, the baselines' names, `after`) to measurement: `before.json` and `after.json`."""
+"""The content of `before.json` or `after.json`: measurements, keyed by split and then by system."""
 
 
 def results_from_json(entries: Mapping[str, Any]) -> Results:
@@ -268,7 +270,7 @@ def results_from_json(entries: Mapping[str, Any]) -> Results:
 
 
 def results_to_json(results: Results) -> dict[str, Any]:
-    """Convert measurements to plain containers."""
+    """Convert measurements to dictionaries and lists for JSON."""
     return {
         split: {system: measured.to_json() for system, measured in systems.items()}
         for split, systems in results.items()

@@ -20,15 +20,15 @@ if TYPE_CHECKING:
     from instruct_lab.records.record import RunRecord
 
 CONNECT_SECONDS = 240.0
-"""Time that a tracker has to begin a run; after a timeout the run continues without the tracker."""
+"""Maximum time in which a tracker must open a run; after a timeout, the run continues without the tracker."""
 CALL_SECONDS = 120.0
-"""Time that a tracker has to receive values or a table."""
+"""Maximum time in which a tracker must receive values or a table."""
 WEIGHTS_SECONDS = 3600.0
-"""Time that a tracker has to receive weights, which may be many gigabytes."""
+"""Maximum time in which a tracker must receive weights, which may be many gigabytes."""
 FINISH_SECONDS = 330.0
-"""Time that a tracker has to close a run; wandb waits 300 s for its last upload."""
+"""Maximum time in which a tracker must close a run; wandb waits 300 s for its last upload."""
 BROKEN_FINISH_SECONDS = 10.0
-"""Time that a tracker has to close a run after an earlier failure."""
+"""Maximum time in which a tracker must close a run after an earlier failure."""
 logger = logging.getLogger(__name__)
 
 
@@ -37,7 +37,7 @@ class TrackerSession(ABC):
 
     @abstractmethod
     def log(self, values: dict[str, float], step: int) -> None:
-        """Log values, by `split/metric`, at an optimizer step."""
+        """Log values, keyed by `split/metric`, at an optimizer step."""
 
     @abstractmethod
     def log_table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
@@ -48,11 +48,11 @@ class TrackerSession(ABC):
         """Log the run's final values."""
 
     def log_weights(self, path: Path) -> None:  # noqa: B027  # not every tracker stores weights
-        """Log the folder of the evaluated weights, if the tracker stores weights."""
+        """Log the folder of the evaluated weights; do nothing by default, for trackers that store no weights."""
 
     @abstractmethod
     def finish(self, exit_code: int) -> None:
-        """Close the run; the exit code is 0 if it is done, 1 if it failed, 130 or 143 if it was interrupted."""
+        """Close the run; the exit code is 0 if it finished, 1 if it failed, and 130 or 143 if it was interrupted."""
 
     @abstractmethod
     def where(self) -> str | None:
@@ -64,10 +64,10 @@ class Tracker(Component, ABC):
 
     @abstractmethod
     def connect(self, record: RunRecord, config: dict[str, Any], tags: list[str], group: str) -> TrackerSession:
-        """Begin to receive a run; exceptions of the tracker's library are not caught."""
+        """Open a session for a run; exceptions of the tracker's library are not caught."""
 
     def start(self, record: RunRecord, config: dict[str, Any], tags: list[str], group: str) -> TrackerSession:
-        """Begin to receive a run; if the tracker fails now or later, the run continues without it.
+        """Open a session for a run; if the tracker fails now or later, the run continues without it.
 
         Args:
             record: the run's record.
@@ -79,15 +79,15 @@ class Tracker(Component, ABC):
 
 
 class GuardedSession(TrackerSession):
-    """A session that logs its first failure; after that the run continues without the tracker.
+    """A session that logs its tracker's first failure; after that, the run continues without the tracker.
 
-    The tracker works in its own thread, one call after the other. The run waits for each call, so that nothing happens
-    concurrently, but after a timeout it continues without the tracker.
+    The tracker's calls run one after another in a thread of their own. The run waits for each call, so that nothing
+    happens concurrently; after a timeout, it continues without the tracker.
 
     Args:
         name: name of the tracker.
-        connect: function that begins the guarded session.
-        log_failure: function that receives the failure's message, which also goes to the program's log.
+        connect: function that opens the guarded session.
+        log_failure: function that receives the failure's message, which is also written to the program's log.
     """
 
     def __init__(self, name: str, connect: Callable[[], TrackerSession], log_failure: Callable[[str], None]) -> None:

@@ -1,4 +1,4 @@
-"""Serve `instruct-lab dashboard`, trackio's page with every recorded run, only on this machine."""
+"""Serve the page of `instruct-lab dashboard`: trackio's page with every recorded run, only on this machine."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from instruct_lab.tracker.trackio import FOLDER, INSTALL, Trackio, is_installed
 
 LOOPBACK = "127.0.0.1"
 REFRESH_SECONDS = 5.0
-"""Time between two imports of runs that have ended meanwhile."""
+"""Time between two imports of newly ended runs."""
 CHART_ORDER = "val/loss,val/*,train/loss,train/*,test/*,cost/*"
 TARGET = "instruct_lab.tracker.Trackio"
 FAILED = "failed"
-"""The state of a record that could not be imported; the import is tried again, but the failure is logged once."""
+"""The state of a record that could not be imported; the import is tried again, but the failure is logged only once."""
 logger = logging.getLogger(__name__)
 
 
 def serve(runs_path: Path, port: int | None = None, browser: bool = True) -> None:
-    """Show every run until Ctrl-C.
+    """Serve the page until Ctrl-C is pressed.
 
     Args:
         runs_path: the folder of all records.
@@ -109,7 +109,7 @@ def import_runs(runs_path: Path, seen: dict[Path, str] | None = None) -> int:
 
 
 def _state(record: RunRecord) -> str | None:
-    """Return the state of an ended run: its end, or the size of a killed run's metrics; `None` while it is running."""
+    """Return an ended run's state: its end time, or its size if it was killed; return `None` for a running run."""
     manifest = record.manifest
     if manifest.status != "running":
         return str(manifest.ended)
@@ -120,7 +120,7 @@ def _state(record: RunRecord) -> str | None:
 
 
 def _tracker(record: RunRecord) -> Trackio:
-    """Return the trackio tracker of the run's config, which may set a project and a group, or else the default."""
+    """Return the run's `Trackio` component, which may set a project and a group, or else one with default settings."""
     for chosen in (record.config.get("tracker") or {}).values():
         if isinstance(chosen, dict) and chosen.get("_target_") == TARGET:
             return Trackio(**{key: value for key, value in chosen.items() if key != "_target_"})

@@ -26,7 +26,7 @@ MARKDOWN = re.compile(r"([\\`*_\[\]#~])")
 def connect(
     tracker: ExternalClass, name: str, record: RunRecord, config: Mapping[str, Any], tags: list[str], group: str
 ) -> TrackerSession:
-    """Begin to send a run to a logger of Lightning; exceptions of the logger's library are not caught.
+    """Open a session that sends a run to one of Lightning's loggers; exceptions of its library are not caught.
 
     Args:
         tracker: the logger's class and arguments; `{run_path}`, `{run_id}`, `{run_name}`, `{runs_path}` and `{group}`
@@ -59,7 +59,7 @@ class LightningSession(TrackerSession):
         logger: Lightning's logger.
         name: the logger's key in the config.
         record: the run's record.
-        settings: the config's values by full key.
+        settings: the config's values, keyed by full key.
     """
 
     def __init__(self, logger: Any, name: str, record: RunRecord, settings: dict[str, Scalar]) -> None:
@@ -68,7 +68,7 @@ class LightningSession(TrackerSession):
 
     @classmethod
     def arguments(cls, name: str, record: RunRecord) -> dict[str, Any]:
-        """Return arguments for the logger in addition to the config's."""
+        """Return arguments for the logger, in addition to the arguments in the config."""
         return {}
 
     def begin(self, tags: list[str], group: str) -> None:
@@ -99,7 +99,7 @@ class LightningSession(TrackerSession):
 
 
 class CSVSession(LightningSession):
-    """Write tables as CSV files beside `metrics.csv`."""
+    """A session that writes tables as CSV files beside `metrics.csv`."""
 
     def log(self, values: dict[str, float], step: int) -> None:
         """Log values; a resumed run first logs its earlier values again, since Lightning starts a new file."""
@@ -119,7 +119,7 @@ class CSVSession(LightningSession):
 
 
 class TensorBoardSession(LightningSession):
-    """Write settings together with the final values, as the HParams page needs them, and tables as text."""
+    """A session that writes tables as text, and settings together with final values, as the HParams page needs."""
 
     def begin(self, tags: list[str], group: str) -> None:
         """Do nothing: `summarize` writes the settings together with the final values."""
@@ -139,11 +139,11 @@ class TensorBoardSession(LightningSession):
 
 
 class MLflowSession(LightningSession):
-    """Set the group and the chosen options as tags, and store tables as artifacts; a resumed run keeps its id."""
+    """A session that sets tags for the group and chosen options, and stores tables as artifacts."""
 
     @classmethod
     def arguments(cls, name: str, record: RunRecord) -> dict[str, Any]:
-        """Return MLflow's id of a resumed run."""
+        """Return MLflow's id of a run that is resumed, so that MLflow continues the same run."""
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         known = record.manifest.trackers.get(name)
         return {"run_id": known} if known else {}
@@ -209,7 +209,7 @@ LOGGERS = {
 
 
 def missing_package(target: str) -> str | None:
-    """Return which missing package a logger needs, and how to install it; `None` if nothing is missing.
+    """Return a message that names a logger's missing package and its installation, or `None` if no package is missing.
 
     Args:
         target: dotted name of the logger's class.

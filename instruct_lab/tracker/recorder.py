@@ -13,7 +13,7 @@ from instruct_lab.tracker.values import estimates_of, tracker_names
 
 
 class Recorder:
-    """Write values to the run record and to every tracker.
+    """Writes values to the run record and to every tracker.
 
     Args:
         record: the run's record; a `ReadOnlyRecord` on all ranks but the first of a multi-device run.
@@ -29,7 +29,7 @@ class Recorder:
         return estimates_of(self.record.config)
 
     def log(self, values: dict[str, float], *, step: int, epoch: int) -> None:
-        """Append values to `metrics.jsonl` and send them to the trackers, estimates as `val/chrf_estimate`."""
+        """Append values to `metrics.jsonl` and send them to the trackers, where `tracker_names` renames estimates."""
         self.record.append_metrics(step=step, epoch=epoch, values=values)
         for session in self.sessions.values():
             session.log(tracker_names(values, self._estimates), step=step)

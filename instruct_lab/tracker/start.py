@@ -17,10 +17,10 @@ def start_trackers(
     config: dict[str, Any],
     choices: Mapping[str, Any],
 ) -> dict[str, TrackerSession]:
-    """Begin to send a run to its trackers; a tracker that fails now or later is logged once and left out.
+    """Open a session with each tracker of a run; if one fails, then or later, this is logged and the run continues.
 
     Args:
-        chosen: the trackers by their keys in the config.
+        chosen: the trackers, keyed by their names in the config.
         record: the run's record.
         config: the whole config, resolved.
         choices: the chosen option of each group; each becomes a tag.

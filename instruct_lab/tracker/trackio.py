@@ -1,4 +1,4 @@
-"""trackio, a local dashboard: its data is stored below `runs/`, and `instruct-lab dashboard` opens it."""
+"""The tracker trackio, a local dashboard that stores its data below `runs/`; `instruct-lab dashboard` opens it."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ FOLDER = "trackio"
 """trackio's folder inside the folder of all runs."""
 INSTALL = "pip install 'instruct-lab[dashboard]'"
 WRITE_SECONDS = 1.0
-"""Minimum time between two writes of logged values; values are collected until then."""
+"""Minimum time between two writes; values logged in between are collected."""
 
 
 def is_installed() -> bool:
-    """Whether trackio is installed, found out without importing it."""
+    """Whether trackio is installed; this is checked without importing it."""
     return importlib.util.find_spec("trackio") is not None
 
 
@@ -51,20 +51,20 @@ class Trackio(Tracker):
     group: str | None = None  # the group that runs are listed under; null: the study or sweep
 
     def problems(self) -> Iterator[Problem]:
-        """Report a missing package."""
+        """Report a missing installation of trackio."""
         if not is_installed():
             reason = f"Trackio needs the package trackio, which is not installed: {INSTALL}"
             yield Problem(key="", reason=reason, kind="unavailable_here")
 
     def connect(self, record: RunRecord, config: dict[str, Any], tags: list[str], group: str) -> TrackerSession:
-        """Begin to receive a run; the stored data of a resumed run is replaced by the values in its record."""
+        """Open a session for a run; a resumed run's stored data is replaced by the values in its record."""
         run = self._stored_run(record)
         run.begin({**_choices(tags), **flat_config(config)}, self.group or group, _start_time(record))
         _add_lines(run, record)
         return TrackioSession(run, f"see it: instruct-lab dashboard --runs {short_path(record.path.parent.parent)}")
 
     def import_run(self, record: RunRecord, tags: list[str], group: str, stamp: str) -> bool:
-        """Store a run from its record, also if it had another tracker.
+        """Store a run from its record, even if the run used another tracker.
 
         Args:
             record: the run's record.

@@ -1,7 +1,8 @@
 """Write trackio's SQLite files through its storage class.
 
 trackio's `init` prints text, starts threads and turns a full disk into a warning; its `import_csv` accepts only whole
-projects of numbers. Both write through the storage class. Using that class directly raises failures and keeps run ids.
+projects of numbers. Both write through the storage class. Used directly, that class raises exceptions on failure and
+keeps the runs' ids.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ from instruct_lab.tracker.values import plain_cell
 HUB_VARIABLES = ("TRACKIO_SPACE_ID", "TRACKIO_SERVER_URL", "TRACKIO_BUCKET_ID", "TRACKIO_DATASET_ID")
 """Environment variables that make trackio send its data to a server."""
 STAMP = "_Record"
-"""Setting that holds the state of the imported record; trackio hides settings that begin with an underscore."""
+"""The setting that holds the state of the imported record; trackio hides settings that begin with an underscore."""
 
 
 def open_folder(folder: Path) -> Any:
-    """Return trackio's storage class, set up for a folder and without a server.
+    """Return trackio's storage class, set up to use a folder and no server.
 
     trackio reads its folder from the environment when it is imported, so a process can use only one folder.
 

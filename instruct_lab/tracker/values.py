@@ -25,7 +25,7 @@ SUMMARY_COSTS = ("seconds", "tokens", "training_seconds", "peak_memory_bytes", "
 
 
 def flat_config(config: Mapping[str, Any]) -> dict[str, Scalar]:
-    """Flatten the config to settings by full key (`tuning.r`); a list of plain values is one setting, as JSON."""
+    """Flatten the config to settings, keyed by full key (`tuning.r`); a list of plain values becomes one JSON text."""
     return dict(_settings("", config))
 
 
@@ -43,7 +43,7 @@ def _settings(prefix: str, value: Any) -> Iterator[tuple[str, Scalar]]:
 
 
 def final_values(summary: Summary) -> dict[str, int | float]:
-    """Return the numbers of a summary by name, such as `cost/seconds`, `test/chrf/after` and `test/chrf/after_low`.
+    """Return a summary's numbers under names such as `cost/seconds`, `test/chrf/after` and `test/chrf/after_low`.
 
     Each metric has a value and both ends of its interval (`_low`, `_high`) for every system: `before`, the baselines,
     `after` and `difference`. Values that are not finite are left out.
@@ -56,7 +56,7 @@ def final_values(summary: Summary) -> dict[str, int | float]:
 
 
 def estimates_of(config: Mapping[str, Any]) -> frozenset[str]:
-    """Return the names of metrics that a run computes during training from only a few answers, such as `val/chrf`.
+    """Return the names of the metrics, such as `val/chrf`, that a run estimates from a few answers during training.
 
     Args:
         config: the run's config, resolved.
@@ -68,19 +68,19 @@ def estimates_of(config: Mapping[str, Any]) -> frozenset[str]:
 
 
 def tracker_names(values: Mapping[str, Any], estimates: frozenset[str]) -> dict[str, Any]:
-    """Rename logged values for trackers: an estimate becomes `val/chrf_estimate`, other values keep their names.
+    """Rename estimates for trackers, such as `val/chrf` to `val/chrf_estimate`; other values keep their names.
 
-    A tracker shows the last value of each name beside the final `val/chrf/after`, and can sort runs by it.
+    Trackers show the last value of each name next to the final value `val/chrf/after`; the suffix sets them apart.
 
     Args:
-        values: logged values by `split/metric`.
+        values: logged values, keyed by `split/metric`.
         estimates: the result of `estimates_of`.
     """
     return {f"{name}_estimate" if name in estimates else name: value for name, value in values.items()}
 
 
 def without_intervals(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Remove the ends of intervals from final values, for trackers that draw a chart of each value."""
+    """Remove the interval ends from final values, for trackers that draw a chart of each value."""
     ends = {f"{name}_{end}" for name in values for end in INTERVAL}
     return {name: value for name, value in values.items() if name not in ends}
 

@@ -1,4 +1,4 @@
-"""Weights & Biases, a dashboard on a server; offline, the same files are stored on this machine."""
+"""The tracker Weights & Biases, a dashboard on a server; offline runs are stored only on this machine."""
 
 from __future__ import annotations
 
@@ -56,20 +56,20 @@ class Wandb(Tracker):
     project: str = "instruct-lab"  # the project that runs are listed under
     entity: str | None = None  # user or team; null: the default entity of the key
     group: str | None = None  # the group that runs are listed under; null: the study or sweep
-    tags: list[str] = Field(default_factory=list)  # in addition to one tag for each chosen option
+    tags: list[str] = Field(default_factory=list)  # further tags, besides one for each chosen option
     log_artifacts: Uploads = "none"  # weights: the trained weights; record: the files of the run record; all: both
     mode: Literal["auto", "online", "offline", "disabled"] = (
         "auto"  # auto: mode set by WANDB_MODE or `wandb offline`, else online if there is a key
     )
 
     def problems(self) -> Iterator[Problem]:
-        """Report online mode without a key."""
+        """Report a missing key for the mode `online`."""
         if self.mode == "online" and not has_key():
             reason = "no key was found for the server: run `wandb login`, or set WANDB_API_KEY"
             yield Problem(key="mode", value="online", reason=reason, suggestion="auto")
 
     def connect(self, record: RunRecord, config: dict[str, Any], tags: list[str], group: str) -> TrackerSession:
-        """Begin to receive a run; a resumed run keeps its wandb id."""
+        """Open a session for a run; a resumed run keeps its wandb id."""
         mode = self.resolved_mode()
         try:
             return self._session(mode, record, config, tags, group)
@@ -80,7 +80,7 @@ class Wandb(Tracker):
             return self._session("offline", record, config, tags, group, suffix="-offline")
 
     def resolved_mode(self) -> Mode:
-        """Return the mode on this machine, with `auto` resolved."""
+        """Return the mode that is used on this machine, which replaces `auto`."""
         if self.mode != "auto":
             return self.mode
         wanted = os.environ.get("WANDB_MODE") or _settings().get("mode") or ""
@@ -89,7 +89,7 @@ class Wandb(Tracker):
     def _session(
         self, mode: Mode, record: RunRecord, config: dict[str, Any], tags: list[str], group: str, suffix: str = ""
     ) -> TrackerSession:
-        """Open the run; wandb's service keeps an id after a failed start, so a second try needs a suffix."""
+        """Open the run; after a failed start, wandb's service keeps the id, so a second try needs another suffix."""
         import wandb
 
         wandb.setup(wandb.Settings(silent=True))  # the login reads these settings, not the run's
@@ -173,7 +173,7 @@ class WandbSession(TrackerSession):
 
 
 def has_key() -> bool:
-    """Whether wandb would find a key for its server, found out without importing wandb."""
+    """Whether wandb would find a key for its server; this is checked without importing wandb."""
     if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True
     settings = _settings()

@@ -1,4 +1,4 @@
-"""The columns of the table of runs: what differs in their configs, their results and costs."""
+"""Build the columns of the page's table of runs: differing settings, results and costs."""
 
 from __future__ import annotations
 
@@ -57,13 +57,13 @@ class Column:
 
     @property
     def is_numeric(self) -> bool:
-        """Whether all its values are numbers."""
+        """Whether all values that are not missing are numbers."""
         known = [value for value in self.values if value is not None]
         return bool(known) and all(isinstance(value, int | float) and not isinstance(value, bool) for value in known)
 
     @property
     def is_log(self) -> bool:
-        """Whether a logarithmic axis suits its values: positive, far apart, and spaced by factors, not by steps."""
+        """Whether a logarithmic axis suits the values: positive, far apart, and spaced by factors rather than steps."""
         levels = sorted({value for value in self.values if value is not None}) if self.is_numeric else []
         if len(levels) < 2 or levels[0] <= 0 or levels[-1] / levels[0] < FACTOR:
             return False
@@ -106,7 +106,7 @@ def _config_columns(records: Sequence[RunRecord], manifests: Sequence[Manifest])
 
 
 def _arm_column(records: Sequence[RunRecord], compared: Comparison) -> Iterable[Column]:
-    """Yield the configuration of each run, if some runs differ only in the seed."""
+    """Yield a column with each run's configuration, if some runs differ only in the seed."""
     labels = {compared.runs[run]: arm.label for arm in compared.arms for run in arm.runs}
     if len(compared.arms) < len(compared.runs):
         yield Column(

@@ -1,4 +1,4 @@
-"""Learning curves for the page: logged values, thinned if they have too many points."""
+"""Collect the learning curves for the page; curves with too many points are thinned."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ NUMBER_BYTES = 8
 
 
 def curves(runs: Sequence[list[dict[str, Any]]]) -> tuple[list[list[dict[str, Any]]], list[str]]:
-    """Collect each run's logged values; thin curves with too many points, and add a note about them.
+    """Collect each run's logged values, thin curves with too many points, and write a note about thinned curves.
 
     Args:
         runs: the lines of each run's `metrics.jsonl`.
 
     Returns:
-        For each run, a list of `{"step", "seconds", "values": {name: [...]}}`, one entry for names logged together;
-        and the notes.
+        For each run, a list of `{"step", "seconds", "values": {name: [...]}}`, with one entry for all names that were
+        logged at the same steps; and the notes.
     """
     grouped = [_groups(lines) for lines in runs]
     width = sum(len(names) + 2 for groups in grouped for names in groups.values())
@@ -61,7 +61,7 @@ def _groups(lines: Sequence[Mapping[str, Any]]) -> dict[tuple[int, ...], list[st
 
 
 def thin(values: Sequence[float], most: int) -> list[int]:
-    """Choose about `most` indices: of the first and last value, and of the lowest and highest in each stretch.
+    """Choose about `most` indices: the first, the last, and the lowest and highest value in each stretch.
 
     A value that is not finite counts as the highest, so that it remains visible.
     """

@@ -1,4 +1,4 @@
-"""The data of the comparison page, limited in size.
+"""Collect the data of the comparison page, limited in size.
 
 Curves are thinned and examples left out until the data fits; notes on the page explain this.
 """
@@ -42,7 +42,7 @@ def comparison_data(records: Sequence[RunRecord], compared: Comparison) -> tuple
 
 
 def _baseline(baseline: Baseline) -> dict[str, Any]:
-    """Build a row below the runs: its label, and each value with its interval, by the column's key."""
+    """Build a baseline's row for the table: its label, and its values with their intervals, keyed by column."""
     values = {
         f"metric {name}": [finite(value.value), finite(value.low), finite(value.high)]
         for name, value in baseline.metrics.items()

@@ -1,10 +1,10 @@
-"""A comparison of runs as one self-contained HTML page: table, curves, parallel coordinates, scatter, predictions.
+"""Render a comparison as one self-contained HTML page: table, curves, parallel coordinates, scatter plot, predictions.
 
 The charts are drawn by Apache ECharts 6.1.0, which is stored unchanged beside this file (`echarts/`, with its licence)
 and embedded in the page, so that the page needs no other package and no network. Alternatives were measured (figures in
 `tests/benchmarks/README.md`): plotly takes more than two seconds to open and needs WebGL for parallel
 coordinates; Bokeh and Vega-Lite have no parallel coordinates, and their Python packages are larger than the library.
-To update it, replace the three files by those of the npm package `echarts`, and the hash in the page's test.
+To update ECharts, replace the three files by the files of the npm package `echarts`, and the hash in the page's test.
 
 The page's own scripts are in `view/`, one file for each part. They create elements from text only, never from markup,
 and ECharts draws on a canvas; the content security policy lists every script by its hash (`pages.render`).
@@ -31,7 +31,7 @@ ECHARTS = HERE / "echarts" / "echarts.min.js"
 VIEW = HERE / "view"
 SCRIPTS = ("state", "table", "charts", "curves", "parallel", "scatter", "predictions", "main")
 MAX_COLUMNS = 6
-"""Maximum number of runs with a column each; with more runs, each config value is listed with its runs."""
+"""Maximum number of runs that get a column each; with more runs, each config value is listed with its runs."""
 VERDICTS = {"not distinguishable": "not distinguishable from it", "differs": "differ"}
 MAX_NAMED = 8
 MAX_ROWS = 200
@@ -84,7 +84,7 @@ def _unfinished(records: Sequence[RunRecord], compared: Comparison) -> Iterator[
 
 
 def _short_conclusion(compared: Comparison) -> str:
-    """Write the conclusion in one line if the full one would name many configurations; otherwise return no text."""
+    """Write the conclusion in one line if the full one would name many configurations, else return an empty text."""
     name = compared.primary
     if name is None or name not in compared.means or len(compared.arms) <= MAX_COLUMNS:
         return ""
@@ -102,7 +102,7 @@ def _config_table(values: dict[str, list[Any]], runs: Sequence[str]) -> Markup:
 
 
 def _values_with_runs(key: str, values: Sequence[Any], runs: Sequence[str]) -> dict[str, Any]:
-    """Build one row of the table of settings: each value with its runs, or the range of many numbers."""
+    """Build one row of the table of settings: each value with its runs or, for many numbers, their range."""
     found: dict[str, list[str]] = {}
     for value, run in zip(values, runs, strict=True):
         found.setdefault(_format_value(value), []).append(run)
@@ -144,7 +144,7 @@ def _results(compared: Comparison) -> Iterator[tuple[str, Markup, int, list[str]
 
 
 def _best_first(compared: Comparison, name: str, rows: list[list[str]]) -> list[list[str]]:
-    """Sort the rows of a metric's table, the best configuration first; return other tables unchanged."""
+    """Sort the rows of a metric's table by distance from the best configuration; leave other tables unchanged."""
     means = [one.value for one in compared.means.get(name, [])]
     if len(means) != len(rows):
         return rows

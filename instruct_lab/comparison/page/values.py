@@ -1,4 +1,4 @@
-"""Numbers and texts for the page's data: short, finite, and without invisible characters."""
+"""Convert numbers and texts for the page's data: short, finite, and without invisible characters."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from instruct_lab.pages.format import visible
 
 WHOLE = 2**53
-"""JavaScript represents integers up to this one exactly."""
+"""The limit below which JavaScript represents every integer exactly."""
 MAX_TEXT = 1_500
 """Maximum number of characters of a prompt, an answer or a reference."""
 
@@ -34,7 +34,7 @@ def short(value: Any) -> float | int | None:
 
 
 def limit_text(value: Any, most: int = MAX_TEXT) -> str:
-    """Cut a text to `most` characters, and append how many were cut."""
+    """Cut a text to `most` characters, and append the number of characters that were cut."""
     text = str(value)
     left = len(text) - most
     return visible(text if left <= 0 else f"{text[:most]} … ({left:,} more characters)")
