@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Position:
-    """The position of a step in a run whose warm-up has ended.
+    """The position of an optimizer step after the warm-up.
 
     Args:
-        step: index of the optimizer step, from 0.
+        step: index of the optimizer step, counted from 0.
         num_steps: number of optimizer steps in the whole run.
         warmup: number of warm-up steps; at most `step`.
     """
@@ -32,13 +32,13 @@ class Position:
 
     @property
     def progress(self) -> float:
-        """Finished share of the steps after warm-up, in [0, 1]."""
+        """The completed share of the steps after warm-up, in [0, 1]."""
         return min(1.0, (self.step - self.warmup) / max(1, self.num_steps - self.warmup))
 
 
 @component
 class LRScheduler(Component, ABC):
-    """Base class: the learning rate rises linearly from 0 to its peak during warm-up, then follows the schedule."""
+    """Base class: the learning rate rises linearly to its peak during warm-up, then follows the schedule."""
 
     warmup_steps: Annotated[int, Field(ge=0)] | None = None  # number of optimizer steps of linear warm-up
     warmup_ratio: Annotated[float, Field(ge=0, lt=1)] | None = None  # linear warm-up as a share of all optimizer steps
@@ -49,7 +49,7 @@ class LRScheduler(Component, ABC):
 
     @abstractmethod
     def after_warmup(self, at: Position) -> float:
-        """Return the factor of the peak learning rate at a step after warm-up."""
+        """Return the factor of the peak learning rate at a step after the warm-up."""
 
     def factor(self, step: int, num_steps: int) -> float:
         """Return the factor of the peak learning rate at optimizer step `step` (counted from 0) of `num_steps`."""
@@ -67,7 +67,7 @@ class LRScheduler(Component, ABC):
 
 @component
 class Constant(LRScheduler):
-    """Keep the peak learning rate after warm-up."""
+    """Constant peak learning rate after warm-up."""
 
     def after_warmup(self, at: Position) -> float:
         """Return 1."""
@@ -87,9 +87,9 @@ class Linear(LRScheduler):
 
 @component
 class Polynomial(LRScheduler):
-    """Polynomial decay to `min_ratio` times the peak, along (1 - progress)^power; power 1 equals `Linear`."""
+    """Polynomial decay to `min_ratio` times the peak, as (1 - progress)^power; power 1 is the same as `Linear`."""
 
-    power: Annotated[float, Field(gt=0)] = 2.0  # above 1: falls fastest at the start; below 1: at the end
+    power: Annotated[float, Field(gt=0)] = 2.0  # above 1: fastest decay at the start; below 1: fastest decay at the end
     min_ratio: Annotated[float, Field(ge=0, le=1)] = 0.0  # final learning rate, as a share of the peak
 
     def after_warmup(self, at: Position) -> float:
@@ -109,7 +109,7 @@ class Cosine(LRScheduler):
 
 
 def half_cosine(progress: float) -> float:
-    """Half-cosine decay: 1 when progress is 0, 0 when it is 1."""
+    """Return the half-cosine decay, from 1 at progress 0 to 0 at progress 1."""
     return 0.5 * (1 + math.cos(math.pi * progress))
 
 
@@ -141,7 +141,7 @@ class CosineRestarts(LRScheduler):
 
 @component
 class InverseSquareRoot(LRScheduler):
-    """Decay with the inverse square root of the step. Source: Vaswani et al., 2017.
+    """Decay with the inverse square root of the step number. Source: Vaswani et al., 2017.
 
     The factor is sqrt(timescale / (timescale + steps since warm-up)); with `timescale` equal to the number of warm-up
     steps this is the schedule of the paper. The factor does not depend on the total number of steps unless

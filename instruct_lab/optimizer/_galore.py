@@ -1,4 +1,4 @@
-"""GaLore with a state of tensors and numbers only, so that `torch.load(weights_only=True)` accepts it."""
+"""GaLore whose state holds only tensors and numbers, so that `torch.load(weights_only=True)` accepts it."""
 
 from __future__ import annotations
 

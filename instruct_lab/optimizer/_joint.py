@@ -1,4 +1,4 @@
-"""Several torch optimizers combined into one, with one list of parameter groups and one state."""
+"""Combine several torch optimizers into one, with one list of parameter groups and one state."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 
 class Joint(torch.optim.Optimizer):
-    """Several optimizers used as one. They share their groups and state with this optimizer, without copies.
+    """Several optimizers used as one; all share this optimizer's parameter groups and state, without copies.
 
     Args:
         optimizers: optimizers of disjoint parameters, in the order of their parameter groups.

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @component
 class Optimizer(Component, ABC):
-    """Base class: the update rule, and the learning rate and weight decay of each parameter.
+    """Base class of optimizers: sets the update rule, and the learning rate and weight decay of each parameter.
 
     A parameter's learning rate is the product of `lr`, the tuning method's factor for it, the first factor in
     `lr_factors` whose pattern matches its name, and `layer_decay` to the power of its distance from the model's output.
@@ -35,7 +35,7 @@ class Optimizer(Component, ABC):
     """
 
     package: ClassVar[tuple[str, str] | None] = None
-    """The optional package that implements the optimizer: import name and pip name."""
+    """The import name and pip name of the optional package that implements the optimizer."""
 
     averages_weights: ClassVar[bool] = False
     """Whether evaluation and checkpoints use an average of the weights, which the optimizer maintains."""
@@ -47,7 +47,7 @@ class Optimizer(Component, ABC):
     no_decay: str = NO_DECAY  # regular expression: no weight decay for parameters whose names match
     lr_factors: dict[str, Annotated[float, Field(gt=0)]] = Field(
         default_factory=dict
-    )  # factor of lr by regular expression of parameter names; the first match applies
+    )  # factors of lr, keyed by a regular expression of parameter names; the first match applies
     layer_decay: Annotated[float, Field(gt=0, le=1)] | None = (
         None  # factor of lr for each layer of distance from the output; embeddings get the lowest learning rate
     )
@@ -61,7 +61,7 @@ class Optimizer(Component, ABC):
 
     @property
     def learning_rate_scale(self) -> float:
-        """Suitable learning rate for this optimizer, as a multiple of AdamW's."""
+        """The learning rate that suits this optimizer, as a multiple of the rate that suits AdamW."""
         return 1.0
 
     @property
@@ -90,8 +90,8 @@ class Optimizer(Component, ABC):
         """Build a torch optimizer over the named parameters that require gradients.
 
         Args:
-            parameters: all named parameters of a model. The frozen ones are needed to count the layers.
-            factor: returns the tuning method's factor of the learning rate for a parameter name.
+            parameters: all named parameters of a model, including frozen ones, which are needed to count the layers.
+            factor: function that returns the tuning method's learning-rate factor for a parameter name.
 
         Raises:
             InstructLabError: no parameter requires gradients, or a pattern or `layer_decay` has no effect.
@@ -111,7 +111,7 @@ class Optimizer(Component, ABC):
         return optimizer
 
     def part(self, name: str, parameter: torch.nn.Parameter) -> str:
-        """Return the name of a parameter's update rule; empty for optimizers with one rule."""
+        """Return the name of a parameter's update rule, or an empty text if the optimizer has only one rule."""
         return ""
 
     @abstractmethod
@@ -130,4 +130,4 @@ def check_betas(betas: list[float]) -> None:
 
 
 Betas = Annotated[list[float], Field(min_length=2, max_length=2)]
-"""Decay rates of two running means, each in [0, 1)."""
+"""The decay rates of two running means, each in [0, 1)."""

@@ -1,4 +1,4 @@
-"""Parameter groups: parameters, selected by name, that share a learning rate and weight decay."""
+"""Group parameters by name into groups that share a learning rate and weight decay."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NO_DECAY = rf"bias$|norm|(^|\.)ln_|relative_attention_bias|magnitude_vector|ia3_
 """Matches biases, norms, embeddings, and adapter vectors whose neutral value is not zero."""
 
 Factor = Callable[[str], float]
-"""Returns the factor of the learning rate for a parameter name."""
+"""Function that returns the learning-rate factor for a parameter name."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Group:
         parameters: the parameters, in the model's order.
         factor: factor of the learning rate.
         decayed: whether weight decay applies.
-        part: name of the optimizer's update rule; empty if it has only one.
+        part: name of the update rule; empty if the optimizer has only one.
     """
 
     parameters: list[torch.nn.Parameter]
@@ -59,13 +59,13 @@ def parameter_groups(
     factor: Factor,
     part: Callable[[str, torch.nn.Parameter], str],
 ) -> list[Group]:
-    """Group the parameters that require gradients. Within an update rule, the group with factor 1 comes first.
+    """Group the parameters that require gradients; among groups with the same update rule, factor 1 comes first.
 
     Args:
         parameters: all parameters of a model, with their names.
         no_decay: regular expression; no weight decay for parameters whose names match.
-        factor: returns the factor of the learning rate for a parameter name.
-        part: returns the name of a parameter's update rule; groups are sorted by this name.
+        factor: function that returns the learning-rate factor for a parameter name.
+        part: function that returns the name of a parameter's update rule; groups are sorted by this name.
 
     Raises:
         InstructLabError: no parameter requires gradients.
@@ -87,7 +87,7 @@ def factors_by_pattern(patterns: Mapping[str, float], names: Iterable[str]) -> d
     """Return the factor of each parameter whose name matches a pattern; the first matching pattern applies.
 
     Args:
-        patterns: factors by regular expression; case is ignored.
+        patterns: factors, keyed by regular expression; case is ignored.
         names: names of the trained parameters.
 
     Raises:

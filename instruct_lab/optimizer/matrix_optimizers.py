@@ -1,4 +1,4 @@
-"""Optimizers with a special update rule for matrices inside the model; other parameters use AdamW."""
+"""Optimizers with a special update rule for the matrices inside the model, and AdamW for all other parameters."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ MATRIX, REST = "matrix", "rest"
 
 @component
 class MatrixOptimizer(Optimizer, ABC):
-    """Base class: a special update rule for matrices inside the model, and AdamW for all other trained parameters."""
+    """Base class of optimizers with a special update rule for matrices inside the model, and AdamW for the rest."""
 
     outside: str = OUTSIDE  # regular expression: AdamW also updates matrices whose names match
     betas: Betas = Field(
         default_factory=lambda: [0.9, 0.999]
-    )  # AdamW: decay rates of the running means of the gradient and of its square, each in [0, 1)
-    eps: Annotated[float, Field(gt=0)] = 1e-8  # AdamW: added to the denominator
+    )  # AdamW's decay rates of the running means of the gradient and its square, each in [0, 1)
+    eps: Annotated[float, Field(gt=0)] = 1e-8  # number that AdamW adds to the denominator
 
     def __post_init__(self) -> None:
         Optimizer.__post_init__(self)
@@ -47,7 +47,7 @@ class MatrixOptimizer(Optimizer, ABC):
         return MATRIX if is_matrix and self.takes(parameter) else REST
 
     def takes(self, parameter: torch.nn.Parameter) -> bool:
-        """Whether the special update rule applies to a matrix of this shape."""
+        """Whether the special update rule applies to a matrix of this parameter's shape."""
         return True
 
     def _split(self, groups: list[Group], wanted: str) -> tuple[list[Group], list[Group]]:
@@ -112,7 +112,7 @@ class Muon(MatrixOptimizer):
 
 @component
 class LowRankGradients(MatrixOptimizer, ABC):
-    """Base class: AdamW's two states of a matrix are kept in a low-rank subspace of its gradient."""
+    """Base class of optimizers that keep AdamW's two states of a matrix in a low-rank subspace of its gradient."""
 
     rank: Annotated[int, Field(ge=1)] = 128  # rank of the subspace; matrices with a side up to this use AdamW
     update_every: Annotated[int, Field(ge=1)] = 200  # optimizer steps between updates of the subspace

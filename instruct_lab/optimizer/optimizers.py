@@ -60,7 +60,7 @@ def can_fuse(groups: list[Group]) -> bool:
 
 @component
 class Adafactor(Optimizer):
-    """Adafactor: a factored second moment, no first moment, and steps relative to the size of the weights.
+    """Adafactor: a factored second moment, no first moment, and update sizes relative to the size of the weights.
 
     For a matrix [n, m] at step t, counted from 1, with b = 1 - t^beta2_decay: R = b·R + (1 - b)·mean of g² over
     columns; C likewise over rows; V = R·C / mean(R); u = g / sqrt(V); w = w - lr·wd·w - max(min_scale, rms(w)) ·
@@ -75,7 +75,7 @@ class Adafactor(Optimizer):
 
     @property
     def learning_rate_scale(self) -> float:
-        """50: rates are relative to the weights; for full tuning 1e-3 (Raffel et al., 2020) instead of AdamW's 2e-5."""
+        """50, since rates are relative to the weights: for full tuning 1e-3 (Raffel et al., 2020), and 2e-5 with AdamW."""
         return 50.0
 
     def make(self, groups: list[Group]) -> torch.optim.Optimizer:
@@ -93,7 +93,7 @@ class Adafactor(Optimizer):
 
 @component
 class Lion(Optimizer):
-    """Lion: updates by the sign of the momentum, with one state for each parameter. Source: Chen et al., 2023.
+    """Lion: updates by the sign of the momentum; stores one state per parameter. Source: Chen et al., 2023.
 
     With g the gradient: w = w - lr·wd·w - lr·sign(b1·m + (1 - b1)·g); then m = b2·m + (1 - b2)·g.
     """
@@ -104,7 +104,7 @@ class Lion(Optimizer):
 
     @property
     def learning_rate_scale(self) -> float:
-        """0.15: Chen et al. (2023) recommend a learning rate 3 to 10 times lower than AdamW's."""
+        """0.15, because Chen et al. (2023) recommend a learning rate 3 to 10 times lower than AdamW's."""
         return 0.15
 
     def __post_init__(self) -> None:
@@ -136,7 +136,7 @@ class ScheduleFreeAdamW(Optimizer):
         default_factory=lambda: [0.9, 0.999]
     )  # share of the average x in y (above 0), and decay rate of the running mean of the gradient's square
     eps: Annotated[float, Field(gt=0)] = 1e-8  # added to the denominator
-    averaging_power: Annotated[float, Field(ge=0)] = 0.0  # a step's weight in the average is its number to this power
+    averaging_power: Annotated[float, Field(ge=0)] = 0.0  # step t has weight t to this power in the average
 
     def __post_init__(self) -> None:
         Optimizer.__post_init__(self)
@@ -146,7 +146,7 @@ class ScheduleFreeAdamW(Optimizer):
 
     @property
     def learning_rate_scale(self) -> float:
-        """2: Defazio et al. (2024) recommend one to ten times AdamW's learning rate."""
+        """2, because Defazio et al. (2024) recommend one to ten times AdamW's learning rate."""
         return 2.0
 
     def make(self, groups: list[Group]) -> torch.optim.Optimizer:

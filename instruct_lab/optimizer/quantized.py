@@ -30,7 +30,7 @@ class QuantizedAdamW(Optimizer):
         default_factory=lambda: [0.9, 0.999]
     )  # decay rates of the running means of the gradient and of its square, each in [0, 1)
     eps: Annotated[float, Field(gt=0)] = 1e-8  # added to the denominator
-    bits: Literal[8, 32] = 8  # bits of each number in the states
+    bits: Literal[8, 32] = 8  # number of bits of each number in the states
     paged: bool = False  # let the states move to CPU memory; needs a GPU
     min_quantized: Annotated[int, Field(ge=0)] = 4096  # states of parameters with fewer elements keep 32 bits
 
@@ -39,7 +39,7 @@ class QuantizedAdamW(Optimizer):
         check_betas(self.betas)
 
     def problems(self) -> Iterator[Problem]:
-        """Report a package that is not installed, and paging on a machine without a GPU."""
+        """Report a missing package, and paged states on a machine without a GPU."""
         from instruct_lab.model.hardware import has_gpu
 
         yield from Optimizer.problems(self)

@@ -1,4 +1,4 @@
-"""The training of a model: the LightningModule, the LightningDataModule, the stages of a run.
+"""Train a model: the LightningModule, the LightningDataModule, and the stages of a run.
 
 In: a checked `Experiment`. Out: a run record with metrics, predictions and checkpoints, from which the tuned model can
 be loaded. The loop itself is Lightning's `Trainer`. Start with `run.py`, then `stages.py` and `module.py`.

@@ -1,4 +1,4 @@
-"""The costs of a run: seconds of training, peak memory, size of the kept weights."""
+"""Measure the costs of a run: training time, peak memory, and size of the kept weights."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ RESET_PEAK = "5"  # written to /proc/self/clear_refs, see proc_pid_clear_refs(5)
 class Costs:
     """Measures the costs of training.
 
-    Peak memory is GPU memory or, without a GPU, the memory of this process. On Linux, the peak of the process is reset
-    when training starts, so that earlier runs of the same process do not count.
+    Peak memory is GPU memory or, without a GPU, the memory of this process. On Linux, the process's peak is reset when
+    training starts, so that earlier runs of the process do not count.
     """
 
     def __init__(self) -> None:
@@ -30,7 +30,7 @@ class Costs:
 
     @contextlib.contextmanager
     def training(self) -> Iterator[None]:
-        """Measure the time and the memory of the block."""
+        """Measure the time and memory of the code in the `with` block."""
         _reset_peak()
         started = time.perf_counter()
         try:

@@ -1,4 +1,4 @@
-"""The LightningDataModule: conversations in, resumable loaders out."""
+"""The LightningDataModule, which turns conversations into resumable loaders of batches."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ from instruct_lab.tuning import Tuning
 class InstructionData(pl.LightningDataModule):
     """Loads, preprocesses, renders and tokenises every split in the constructor, or reads it from the data cache.
 
-    The attributes `conversations` and `examples` hold every split as a sequence on disk, `inputs` the pinned inputs,
-    and `fingerprint` the SHA-256 over the token ids and labels of every split, in order.
+    The attributes `conversations` and `examples` hold every split as a sequence on disk; `inputs` lists all files and
+    packages that were read, with their hashes; `fingerprint` is the SHA-256 of all token ids and labels, in order.
 
     Args:
         experiment: the run's configuration.
         tokenizer: the model's tokenizer.
         cache_path: folder for downloads and cached results.
-        audit: counts the rows that are dropped or changed.
+        audit: the audit that counts dropped and changed rows.
 
     Raises:
         InstructLabError: bad input, or a split without any usable example.
@@ -80,7 +80,7 @@ class InstructionData(pl.LightningDataModule):
             )
 
     def _note_efficiency(self, audit: Audit) -> None:
-        """Record the share of padding in training batches in the audit; not cached, as it depends on the batch size."""
+        """Write the share of padding in training batches to the audit; it depends on the batch size, so it is not cached."""
         batching, lengths = self._experiment.batching, self.examples["train"].lengths
         loader = self._loader("train", 1, 0)
         order = loader.order(0)
@@ -145,8 +145,8 @@ class InstructionData(pl.LightningDataModule):
     def num_steps(self, trainer: pl.Trainer) -> int:
         """Compute the number of optimizer steps of the whole run.
 
-        It uses the length of the loader: Lightning's `trainer.estimated_stepping_batches` would set up the loaders
-        before a checkpoint is read, and so lose the position stored in the checkpoint.
+        The number is derived from the loader's length. Lightning's `trainer.estimated_stepping_batches` would set up
+        the loaders before a checkpoint is read, and lose the position that the checkpoint stores.
         """
         batches: float = len(self._loader("train", trainer.world_size, trainer.global_rank))
         limit = trainer.limit_train_batches
@@ -188,12 +188,12 @@ class InstructionData(pl.LightningDataModule):
     def evaluated_examples(
         self, split: str, max_examples: int | None = None, by_source: bool = False
     ) -> EvaluatedExamples:
-        """Choose the examples of a split to evaluate on, by a hash of their ids.
+        """Choose a split's examples to evaluate on; a hash of the ids decides which ones.
 
         Args:
             split: the split to choose from.
             max_examples: maximum number of examples; `None`: all.
-            by_source: choose up to `max_examples` of each data source.
+            by_source: whether to choose up to `max_examples` of each data source, instead of the whole split.
         """
         encoded = pair_with_examples(self.conversations[split], self.examples[split].ids())
         chosen = sample(encoded, max_examples, self.sources(split) if by_source else None)
@@ -223,11 +223,11 @@ class InstructionData(pl.LightningDataModule):
         return EvaluatedExamples(examples.split, chosen, encoded, prompts)
 
     def corrupt(self, example: Example, source: random.Random) -> Example:
-        """Apply the objective's masks or noise, drawn from a random source, to an example."""
+        """Apply the objective's masks or noise to an example; `source` provides the random numbers."""
         return self._experiment.objective.corrupt(example, self._tokenizer, source)
 
     def add_reference(self, loaded: LoadedModel) -> None:
-        """Compute every pair's log-probabilities under the base model, or read them from the data cache.
+        """Compute the base model's log-probabilities of every preference pair, or read them from the data cache.
 
         Args:
             loaded: the base model, in evaluation mode.
@@ -236,7 +236,7 @@ class InstructionData(pl.LightningDataModule):
         self._references = read_references(Store(self._cache_path).result([*self._stages, stage]).path, self.examples)
 
     def train_dataloader(self) -> Any:
-        """Create the loader of the training split, shuffled by seed and epoch; checkpoints store its position."""
+        """Create the loader of the training split, which shuffles by seed and epoch and has a resumable position."""
         assert self.trainer is not None
         return self._loader("train", self.trainer.world_size, self.trainer.global_rank)
 

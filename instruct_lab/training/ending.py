@@ -1,4 +1,4 @@
-"""The end of a run: signals, and the status in its record."""
+"""Handle the end of a run: signals, and the status in the run's record."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Interrupted(BaseException):
-    """Raised on SIGINT or SIGTERM; not an `Exception`, so that handlers of failures do not catch it."""
+    """Raised on SIGINT or SIGTERM; it is not an `Exception`, so that handlers of failures do not catch it."""
 
     def __init__(self, number: int) -> None:
         self.exit_code = 128 + number  # 130 for SIGINT, 143 for SIGTERM

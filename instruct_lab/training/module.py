@@ -1,4 +1,4 @@
-"""The LightningModule: how batches become one optimizer step.
+"""The LightningModule, which turns batches into optimizer steps.
 
     Lightning's loop                  this module
     for each micro-batch of a step:
@@ -41,9 +41,9 @@ from instruct_lab.tracker.recorder import Recorder
 from instruct_lab.training.sums import Sums
 
 CLIP_EPSILON = 1e-6
-"""Number that torch adds to a norm before dividing by the norm."""
+"""The number that torch adds to a norm before dividing by it."""
 AnswerMetrics = Callable[[], dict[str, float]]
-"""Function that evaluates the model's answers to a few validation examples; returns metric name to value."""
+"""Function that evaluates answers to a few validation examples and returns values, keyed by metric name."""
 
 
 class TuningModule(pl.LightningModule):
@@ -52,9 +52,9 @@ class TuningModule(pl.LightningModule):
     Args:
         experiment: the run's configuration.
         loaded: the model with its tuning method applied.
-        recorder: writes every logged value.
+        recorder: the recorder that writes every logged value.
         num_steps: optimizer steps of the whole run, for the schedule.
-        answer_metrics: called at each validation; `None` to skip it.
+        answer_metrics: function that is called at each validation; `None`: answers are not evaluated.
         sources: names of the data sources of the validation examples, in the same order on all ranks.
         teacher: the second model that some objectives need.
     """
@@ -90,7 +90,7 @@ class TuningModule(pl.LightningModule):
         self._train_values: dict[str, float] = {}
 
     def configure_optimizers(self) -> Any:
-        """Create the optimizer of the trained parameters, and its schedule, which advances every optimizer step."""
+        """Create the optimizer for the trained parameters, and a schedule that advances at every optimizer step."""
         factor = self._experiment.tuning.learning_rate_factor
         optimizer: Any = self._experiment.optimizer.build(self.model.named_parameters(), factor)
         scheduler = self._experiment.lr_scheduler.build(optimizer, self.num_steps)
@@ -114,7 +114,7 @@ class TuningModule(pl.LightningModule):
         return self._experiment.objective.loss(self.model, batch, self._teacher[0])
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Divide the gradient by the step's count (of target tokens, by default); runs before clipping.
+        """Divide the gradient by the step's count (by default, of target tokens); this happens before clipping.
 
         Raises:
             InstructLabError: the loss is not finite.
@@ -149,14 +149,14 @@ class TuningModule(pl.LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip like Lightning, but reuse the computed norm; a gradient with a smaller norm stays unchanged."""
+        """Clip the gradient like Lightning, but reuse the computed norm and skip gradients below the limit."""
         if not gradient_clip_val or gradient_clip_algorithm != "norm" or self.trainer.precision == "16-mixed":
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
         elif not self._gradient_norm <= gradient_clip_val - CLIP_EPSILON:
             torch.nn.utils.clip_grads_with_norm_(parameters_of(optimizer), gradient_clip_val, self._gradient_norm)
 
     def log_step(self) -> None:
-        """Log the optimizer step that just ended, if one did; called before its checkpoint is written."""
+        """Log the optimizer step that just ended, if one did, before its checkpoint is written."""
         if not self.step_ended:
             return
         values = {
@@ -181,11 +181,11 @@ class TuningModule(pl.LightningModule):
         self._validation.clear()
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
-        """Add the summed loss and the target count of a batch."""
+        """Add the losses and counts of a batch to the validation sums."""
         self._validation.add(self._loss(batch), torch.tensor([self._sources.get(name, 0) for name in batch.sources]))
 
     def on_validation_epoch_end(self) -> None:
-        """Log the loss and the perplexity per target token, and the metrics of the answers."""
+        """Log the mean loss, its perplexity if it is a likelihood, and the metrics of the answers."""
         by_source = self._summed_over_devices(self._validation.table)
         is_likelihood = self._experiment.objective.is_likelihood
         values = self._validation.means("val", by_source.sum(dim=0), is_likelihood)
@@ -216,7 +216,7 @@ class TuningModule(pl.LightningModule):
         return monitored_direction(self._experiment, name) or "min"
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep only the trained weights, and store the number of target tokens so that a resumed run continues it."""
+        """Keep only the trained weights, and store the number of target tokens, which a resumed run continues."""
         trained = {f"model.{name}" for name, parameter in self.model.named_parameters() if parameter.requires_grad}
         checkpoint["state_dict"] = {key: value for key, value in checkpoint["state_dict"].items() if key in trained}
         checkpoint["num_target_tokens"] = self.num_target_tokens

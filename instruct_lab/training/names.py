@@ -1,11 +1,11 @@
-"""The name of the folder that holds a run's record."""
+"""Choose the name of the folder that holds a run's record."""
 
 from __future__ import annotations
 
 from typing import Any
 
 RUN_PATH_VARIABLE = "INSTRUCT_LAB_RUN_PATH"
-"""Environment variable that passes the record's path to the other processes of a multi-device run."""
+"""The environment variable that passes the record's path to the other processes of a multi-device run."""
 
 
 def run_name(name: str | None, choices: dict[str, Any]) -> str:

@@ -26,8 +26,8 @@ def write_results(
 
     Args:
         experiment: the run's configuration.
-        recorder: writes to the record and the trackers.
-        results: measurements of every system, by split.
+        recorder: the recorder that writes to the record and the trackers.
+        results: measurements, keyed by split and then by system.
         trained: steps, tokens and costs of the training.
         weights: the evaluated weights.
     """
@@ -55,6 +55,6 @@ def write_results(
 
 
 def _wide_console() -> Console:
-    """Create a console for standard output; if it is not a terminal, make it wide enough for the table."""
+    """Create a console for standard output that is wide enough for the table if it is not a terminal."""
     console = Console(highlight=False)
     return console if console.is_terminal else Console(highlight=False, width=max(console.width, 150))

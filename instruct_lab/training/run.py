@@ -1,4 +1,4 @@
-"""Start or resume a run: its record, its lock, its trackers, its stages, its ending."""
+"""Start or resume a run: create and lock its record, start its trackers, call its stages, and record its ending."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class RunContext:
-    """How a run relates to its sweep.
+    """The relation of a run to its sweep.
 
     Args:
-        name: folder that holds the record; `None`: named by the config.
-        run_id: the record's own folder; `None`: a new one.
+        name: name of the run; `None`: the name that the config gives.
+        run_id: id of the run; `None`: a new id.
         facts: further entries of the manifest.
-        shared: models that earlier runs of this process loaded; `None`: the run loads its own.
-        on_validation: may stop the run after a validation; `None`: the run is not pruned.
+        shared: models that earlier runs of this process loaded; `None`: the run loads its own models.
+        on_validation: function that may stop the run after a validation; `None`: the run is not pruned.
     """
 
     name: str | None = None
@@ -60,14 +60,14 @@ def train(
 
     Args:
         experiment: the checked configuration.
-        config: the configuration as plain containers, resolved; it is written to the record and can be run again.
+        config: the resolved configuration, which is written to the record and can be run again.
         choices: the chosen option of each group.
         overrides: the overrides as typed.
         context: how the run relates to its sweep.
 
     Raises:
-        InstructLabError: bad input; the record says `failed`.
-        Pruned: `context.on_validation` stopped the run; the record says `pruned`.
+        InstructLabError: bad input; the record has the status `failed`.
+        Pruned: `context.on_validation` stopped the run; the record has the status `pruned`.
     """
     record = _new_record(experiment, config, choices, overrides, context)
     record.write_manifest(choices=choices, seeds={"seed": experiment.seed}, config_hash=config_hash(config))
@@ -79,7 +79,7 @@ def train(
 def resume(
     experiment: Experiment, config: dict[str, Any], record: RunRecord, context: RunContext = RunContext()
 ) -> RunRecord:
-    """Continue a run from its last training state; the same steps follow as if it had never stopped."""
+    """Continue a run from its last training state, with the same steps as in a run that was never stopped."""
     if record.manifest.status == "finished":
         raise InstructLabError(f"Run {record.id} is finished", do="start a new run with `instruct-lab train`")
     os.environ[RUN_PATH_VARIABLE] = str(record.path)
@@ -139,7 +139,7 @@ def _run(
 
 
 def _lock(record: RunRecord) -> contextlib.AbstractContextManager[None]:
-    """Lock the record, so that no other process writes it."""
+    """Lock the record, so that no other process writes to it."""
     return files.lock(record.path / LOCK, "writing this run") if record.is_writer else contextlib.nullcontext()
 
 

@@ -1,4 +1,4 @@
-"""Tokenizers and base models that the runs of one process share."""
+"""Share tokenizers and base models between the runs of one process."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class _Kept:
 class SharedModels:
     """Tokenizers and base models, loaded once for several runs.
 
-    Each run gets its own model object, which uses the shared tensors if the run does not change them, otherwise copies.
-    Before each use, the shared weights are compared with their hash, so that no run starts from weights that another
-    run has changed. One model and one tokenizer are kept at a time, on the CPU.
+    Each run gets its own model object, with the shared tensors if the run does not change them, and with copies
+    otherwise. Before each use, the shared weights are checked against their hash, so that no run starts from weights
+    that another run has changed. One model and one tokenizer are kept at a time, on the CPU.
     """
 
     def __init__(self) -> None:
@@ -39,9 +39,9 @@ class SharedModels:
         self._ended_one = False
 
     def end_run(self) -> None:
-        """Free the memory of a run; since its model and trainer refer to each other, this runs the garbage collector.
+        """Free the memory of a run with the garbage collector, since the run's model and trainer refer to each other.
 
-        The first run loads further libraries; afterwards, their objects are excluded from later collections.
+        The first run loads further libraries; after it, their objects are excluded from later collections.
         """
         gc.collect()
         if not self._ended_one:
@@ -52,8 +52,8 @@ class SharedModels:
         """Return the tokenizer that is kept under a key; load it if needed.
 
         Args:
-            key: identifies the tokenizer.
-            load: loads the tokenizer, and returns it with whether later runs may use it.
+            key: text that identifies the tokenizer.
+            load: function that loads the tokenizer, and returns it together with whether later runs may use it.
         """
         kept = self._unchanged(self._tokenizers, key, tokenizer_fingerprint)
         if kept is not None:
@@ -67,8 +67,8 @@ class SharedModels:
         """Return the model that is kept under a key, and the hash of its weights; load it if needed.
 
         Args:
-            key: identifies the weights.
-            load: loads the model.
+            key: text that identifies the weights.
+            load: function that loads the model.
             private: whether the caller may change the weights.
         """
         kept = self._unchanged(self._models, key, lambda loaded: weights_digest(loaded.model))
@@ -85,7 +85,7 @@ class SharedModels:
         self._models.clear()
 
     def _unchanged(self, kept: dict[str, _Kept], key: str, digest: Callable[[Any], str]) -> _Kept | None:
-        """Return the object that is kept under a key; if it has changed, drop it and return `None`."""
+        """Return the object kept under a key, or `None`; an object that has changed is dropped."""
         found = kept.get(key)
         if found is not None and digest(found.value) != found.digest:
             logger.warning("A run has changed a model or tokenizer that runs share; it is loaded again.")
@@ -111,7 +111,7 @@ def _content_digest(tensor: torch.Tensor) -> bytes:
 
 
 def _copied(loaded: LoadedModel, private: bool) -> LoadedModel:
-    """Copy a model's modules; the copy uses the same parameters or, if `private`, copies of them."""
+    """Copy a model's modules; the copy shares the parameter tensors or, if `private`, has its own."""
     memo: dict[int, Any] = {}
     if not private:
         for parameter in loaded.model.parameters():

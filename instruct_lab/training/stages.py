@@ -1,4 +1,4 @@
-"""The stages of a run: prepare, evaluate the base model, train, evaluate the tuned model.
+"""The stages of a run: prepare data and model, evaluate the base model, train, and evaluate the tuned model.
 
 Each stage is a function whose result the next stages use; `run.py` calls them in order. In a multi-device run, every
 rank executes all stages: the ranks share training and evaluation, and only the first rank writes the record.
@@ -48,11 +48,11 @@ class Run:
 
     Args:
         experiment: the run's configuration.
-        recorder: writes to the run record and the trackers.
-        console: prints messages; quiet on all ranks but the first.
+        recorder: the recorder that writes to the run record and the trackers.
+        console: the console for messages, which prints only on the first rank.
         trainer: Lightning's trainer.
-        workspace: loads the tokenizer and the models.
-        on_validation: may stop the run after a validation; `None`: the run is not pruned.
+        workspace: the workspace that loads the tokenizer and the models.
+        on_validation: function that may stop the run after a validation; `None`: the run is not pruned.
         is_resumed: whether the run continues from its last written state.
     """
 
@@ -72,13 +72,13 @@ class Run:
 
 @dataclasses.dataclass(frozen=True)
 class Prepared:
-    """The data and the models that a run starts from.
+    """The data and models with which a run starts.
 
     Args:
         data: every split as conversations and examples.
-        base: the base model. Training changes it.
+        base: the base model, which training changes.
         teacher: the second model that some objectives need.
-        evaluated: the examples to evaluate on, by split.
+        evaluated: the examples to evaluate on, keyed by split.
     """
 
     data: InstructionData
@@ -126,7 +126,7 @@ def prepare(run: Run) -> Prepared:
 
 
 def _report_audit(run: Run, audit: Audit) -> None:
-    """Report the audit: a table on the console, a page in the record, a table for the trackers."""
+    """Report the audit as a table on the console, a page in the record, and a table in the trackers."""
     content = audit.to_json()
     audit_table.show(run.console, content)
     run.record.write_text(AUDIT_PAGE, audit_page(content, f"Data of {run.record.name}"))
@@ -215,7 +215,7 @@ def _keep_last_weights(run: Run, save: Callable[[Any], None], step: int) -> None
 
 
 def _validation_metrics(run: Run, prepared: Prepared, loaded: LoadedModel) -> Callable[[], dict[str, float]] | None:
-    """Create a function that evaluates answers to a few validation examples; `None` if there are none."""
+    """Create a function that evaluates answers to a few validation examples; return `None` if there are no examples."""
     count = run.experiment.evaluation.during_examples
     if not count or not prepared.data.examples.get("validation"):
         return None
@@ -233,7 +233,7 @@ def _validation_metrics(run: Run, prepared: Prepared, loaded: LoadedModel) -> Ca
 
 
 def measure_after(run: Run, prepared: Prepared, before: Results, trained: Trained) -> None:
-    """Evaluate the tuned model as it will be used, and write and print the results of the run."""
+    """Evaluate the tuned model, loaded from its kept weights, and write and print the results of the run."""
     objective, setup = run.experiment.objective, run.experiment.evaluation_setup
     reads_base = objective.needs_reference and not objective.takes_reference_from_batch
     tuned = run.workspace.tuned(run.record.path, merged=not reads_base)  # a merged adapter cannot be disabled

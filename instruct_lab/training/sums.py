@@ -1,4 +1,4 @@
-"""Sums of losses, counts and other values of examples, by data source; divided once, when they are logged."""
+"""Sum losses, counts and other values of examples for each data source; the sums are divided only when logged."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from instruct_lab.objective import Loss
 
 
 class Sums:
-    """A table with a row for each data source: summed loss, count, number of examples, and the objective's values.
+    """A table of sums with a row for each data source: loss, count, number of examples, and the objective's values.
 
     Args:
         num_rows: number of data sources.
@@ -31,7 +31,7 @@ class Sums:
 
         Args:
             loss: losses, counts and other values of the batch.
-            rows: index of the data source of each example, int64 `[examples]`; `None`: all belong to the first.
+            rows: index of each example's data source, int64 `[examples]`; `None`: all belong to the first source.
         """
         if not self.names and loss.values:
             self.names = sorted(loss.values)
@@ -44,7 +44,7 @@ class Sums:
             self.table.index_add_(0, rows, table)
 
     def means(self, prefix: str, totals: Tensor, is_likelihood: bool) -> dict[str, float]:
-        """Compute the means to log.
+        """Compute the values to log by dividing the sums.
 
         Args:
             prefix: start of the logged names, such as `val`.

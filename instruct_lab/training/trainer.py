@@ -50,8 +50,8 @@ def build_trainer(experiment: Experiment, run_path: Path) -> pl.Trainer:
 def start_other_ranks(trainer: pl.Trainer) -> None:
     """Start the other processes of a multi-device run, so that they share the evaluation before training.
 
-    Lightning would start them later, in `trainer.fit`. Each of them executes the same command from its beginning and
-    joins the process group here.
+    Lightning would start these processes later, in `trainer.fit`. Each process executes the same command from its
+    beginning and joins the process group here.
     """
     launcher = trainer.strategy.launcher
     if isinstance(launcher, _SubprocessScriptLauncher):
@@ -73,7 +73,7 @@ def set_callbacks(
     recorder: Recorder,
     on_validation: OnValidation | None,
 ) -> None:
-    """Set the callbacks of the config and the callbacks that every run has, in the order that they require."""
+    """Set the config's callbacks and the callbacks that every run has, in the required order."""
     chosen: list[pl.Callback] = []
     for callback in experiment.callbacks.values():
         if isinstance(callback, Callback):
@@ -88,9 +88,9 @@ def set_callbacks(
 
 
 def bound_by_steps(trainer: pl.Trainer, num_steps: int) -> None:
-    """If both `max_steps` and `max_epochs` are set, keep only the bound that is reached first, in steps.
+    """If both `max_steps` and `max_epochs` are set, replace them by a bound of `num_steps` steps.
 
-    With both, Lightning runs an empty epoch after resuming from the end of one, and so stops too early.
+    With both bounds, Lightning runs an empty epoch after resuming at the end of an epoch, and stops too early.
     """
     if trainer.max_steps >= 0 and trainer.max_epochs not in (None, -1):
         trainer.fit_loop.epoch_loop.max_steps = num_steps
@@ -98,7 +98,7 @@ def bound_by_steps(trainer: pl.Trainer, num_steps: int) -> None:
 
 
 def step_of_state(path: Path) -> int:
-    """Read the optimizer step of a training state; 0 if the file does not exist.
+    """Read the optimizer step of a training state; return 0 if the file does not exist.
 
     Raises:
         InstructLabError: the file cannot be read.

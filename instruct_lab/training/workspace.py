@@ -1,4 +1,4 @@
-"""Load a run's tokenizer, its base model, and the tuned model of its record."""
+"""Load a run's tokenizer and base model, and the tuned model from its record."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from instruct_lab.training.shared import SharedModels, weights_digest
 
 @dataclasses.dataclass(frozen=True)
 class BaseModel:
-    """The base model and the hash of its weights, if it is known already."""
+    """The base model and, if already known, the hash of its weights."""
 
     loaded: LoadedModel
     known_digest: str | None = None
 
     def digest(self) -> str:
-        """Return the hash of the weights; compute it if it is not known."""
+        """Return the hash of the weights, which is computed if it is not yet known."""
         return self.known_digest or weights_digest(self.loaded.model)
 
 
@@ -48,7 +48,7 @@ class Workspace:
     Args:
         experiment: the run's configuration.
         device: device of the weights.
-        shared: models that earlier runs of this process loaded; `None`: everything is read from disk.
+        shared: models that earlier runs of this process loaded; `None`: models are read from disk.
     """
 
     experiment: Experiment
@@ -57,7 +57,7 @@ class Workspace:
 
     @property
     def cache_path(self) -> Path:
-        """Folder for downloads, converted models and cached results."""
+        """The folder for downloads, converted models and cached results."""
         return Path(self.experiment.cache_path).expanduser()
 
     @functools.cached_property
@@ -75,7 +75,7 @@ class Workspace:
         return self.shared.tokenizer(key, self._load_tokenizer)
 
     def _load_tokenizer(self) -> tuple[Any, bool]:
-        """Load the tokenizer, and return whether other runs may use it: not if it was trained on this run's data."""
+        """Load the tokenizer, and return whether other runs may use it: no, if it was trained on this run's data."""
         reads_data = []
 
         def texts() -> Iterator[str]:
@@ -86,7 +86,7 @@ class Workspace:
         return tokenizer, not reads_data
 
     def _training_texts(self) -> Iterator[str]:
-        """Yield all messages of the training split before preprocessing, which itself may need the tokenizer."""
+        """Yield all messages of the training split before preprocessing, which may itself need the tokenizer."""
         prepared = Store(self.cache_path).result([self.experiment.data.stage(self.cache_path)])
         for conversation in tables(prepared)["train"]:
             for message in (*conversation.messages, *conversation.rejected):
@@ -96,7 +96,7 @@ class Workspace:
         """Load the base model, in evaluation mode.
 
         Args:
-            private: whether the caller may change the weights, so that it needs a copy of shared ones.
+            private: whether the caller may change the weights, and therefore needs a copy of shared weights.
         """
         base = self._load_base(private)
         base.loaded.model.to(self.device).eval()
@@ -125,7 +125,7 @@ class Workspace:
         Args:
             run_path: folder of the record.
             checkpoint: `best` or `last`; `None`: the weights that the run is evaluated with.
-            merged: merge an adapter into the base weights, if the method can. An unmerged adapter can be disabled.
+            merged: whether to merge an adapter into the base weights if possible; unmerged adapters can be disabled.
         """
         weights = evaluated_weights(self.experiment, run_path, checkpoint)
         tuning = self.experiment.tuning
@@ -139,7 +139,7 @@ class Workspace:
 
 
 def evaluated_weights(experiment: Experiment, run_path: Path, checkpoint: str | None = None) -> KeptWeights:
-    """Find the weights that a run is evaluated with: the last weights if it has no best ones.
+    """Find the weights with which a run is evaluated; these are the last weights if the run kept no best weights.
 
     Args:
         experiment: the run's configuration.

@@ -1,4 +1,4 @@
-"""Adapters that scale or rotate weights, inputs or outputs of frozen layers."""
+"""Adapters that scale, rotate or add to the weights, inputs or outputs of frozen layers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class IA3(PeftMethod):
 
     learning_rate: ClassVar[float | None] = 1e-2  # measured: experiments=tuning_methods
 
-    target_modules: Names | None = None  # scaled layers; null: PEFT's choice for the architecture
+    target_modules: Names | None = None  # layers that are scaled; null: PEFT's choice for the architecture
     feedforward_modules: Names | None = None  # target modules whose inputs are scaled instead; null: PEFT's choice
 
     def __post_init__(self) -> None:
@@ -57,7 +57,7 @@ class OFT(PeftMethod):
 
     learning_rate: ClassVar[float | None] = 1e-3  # a common choice, not measured
 
-    block_size: Annotated[int, Field(ge=2)] = 32  # number of inputs that are rotated together
+    block_size: Annotated[int, Field(ge=2)] = 32  # number of a layer's inputs that are rotated together
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # share of the blocks that are not rotated, in training
     target_modules: str | Names = ALL_LINEAR  # all-linear, names, or one regular expression of the full name
 
@@ -130,9 +130,9 @@ class VeRA(PeftMethod):
 
 @component
 class FourierFT(PeftMethod):
-    r"""Fourier tuning: W + scaling * IDFT(F), F with few trained entries at random positions. Source: Gao et al., 2024.
+    r"""Fourier tuning: W + scaling * IDFT(F). Source: Gao et al., 2024.
 
-    IDFT is the inverse discrete Fourier transform.
+    IDFT is the inverse discrete Fourier transform. F is zero except for a few trained entries at random positions.
     """
 
     learning_rate: ClassVar[float | None] = 1e-2  # a common choice, not measured

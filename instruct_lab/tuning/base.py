@@ -1,4 +1,4 @@
-"""The base class of tuning methods, which decide which parameters are trained and which are added."""
+"""The base class of tuning methods, which add parameters to a model and choose the parameters to train."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @component
 class Tuning(Component, ABC):
-    """Base class: decides which parameters are trained and what a checkpoint holds."""
+    """Base class of tuning methods: decides which parameters are trained and stored in checkpoints."""
 
     neftune_alpha: Annotated[float, Field(gt=0)] | None = None  # scale of NEFTune noise on the embeddings; 5 is usual
 
@@ -32,10 +32,10 @@ class Tuning(Component, ABC):
     """False if nothing is trained; the base model is then evaluated with the prompts that `prompts` returns."""
 
     mergeable: ClassVar[bool] = True
-    """True if `merge` returns a model without added modules; else an export holds both adapter and base model."""
+    """True if `merge` returns a model without added modules; if not, an export holds the adapter and the base model."""
 
     learning_rate: ClassVar[float | None] = None
-    """Default peak learning rate of the method with AdamW; None: a run has to set `optimizer.lr`."""
+    """The method's default peak learning rate with AdamW; `None`: a run must set `optimizer.lr`."""
 
     trains_new_tokens: ClassVar[bool] = False
     """True if the embeddings of new tokens are trained and saved."""
@@ -44,17 +44,17 @@ class Tuning(Component, ABC):
     """True if only biases are trained; models without biases are refused."""
 
     def learning_rate_for(self, hidden_size: int | None, pretrained: bool = True) -> float | None:
-        """Return the default peak learning rate of the method with AdamW, for these settings and a given model.
+        """Return the default peak learning rate with AdamW, given the method's settings and a model.
 
         Args:
-            hidden_size: width of the model's hidden states; None if it is unknown before loading.
+            hidden_size: width of the model's hidden states; `None` if it is unknown before loading.
             pretrained: False for a model with random weights.
         """
         return self.learning_rate
 
     @property
     def num_added_positions(self) -> int:
-        """Number of the model's positions that the method uses before each text."""
+        """Number of positions that the method occupies before each text."""
         return 0
 
     @property
@@ -82,14 +82,14 @@ class Tuning(Component, ABC):
 
     @abstractmethod
     def load(self, loaded: LoadedModel, path: Path) -> LoadedModel:
-        """Load the parameters that `save` wrote into a freshly loaded base model, which restores the saved model."""
+        """Load the parameters that `save` wrote into a freshly loaded base model, and return the restored model."""
 
     @abstractmethod
     def merge(self, loaded: LoadedModel) -> LoadedModel:
         """Merge the adapter into the weights; no added modules remain."""
 
     def learning_rate_factor(self, name: str) -> float:
-        """Return the factor of the learning rate for the parameter with this name."""
+        """Return the factor by which the learning rate of a parameter with this name is multiplied."""
         return 1.0
 
     def prompts(

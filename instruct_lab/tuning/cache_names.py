@@ -1,8 +1,8 @@
-"""The cache of keys and values, for which PEFT and transformers use different names.
+"""Translate the name of the cache of keys and values, which differs between PEFT and transformers.
 
 PEFT passes prepended keys and values to the model as `past_key_values`, the name that transformers used until 5.23;
-since then transformers calls it `cache`. Without this module, PEFT would not find the cache in decoding: it would
-prepend its virtual tokens again at every step, and transformers would ignore PEFT's cache.
+later versions call it `cache`. Without this module, PEFT would not find the cache while decoding and would prepend its
+virtual tokens again at every step, and transformers would ignore PEFT's cache.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ PEFT_NAME = "past_key_values"
 
 
 def cache_name(model: Any) -> str | None:
-    """Return the name of the cache parameter of a model's `forward`, or of its body's; None if there is none."""
+    """Return the cache parameter's name in the `forward` of a model or of its body, or `None` if there is no cache."""
     parameters = {*inspect.signature(model.forward).parameters, *inspect.signature(model.base_model.forward).parameters}
     return next((name for name in NAMES if name in parameters), None)
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class Full(Tuning):
     """Full fine-tuning: every parameter of the model is trained.
 
-    It needs memory for the weights, their gradients and the optimizer's states. A checkpoint holds the whole model.
+    Training needs memory for all weights, their gradients and the optimizer's states. Checkpoints hold the whole model.
     """
 
     learning_rate: ClassVar[float | None] = 2e-5  # measured: experiments=tuning_methods
@@ -33,7 +33,7 @@ class Full(Tuning):
         return loaded
 
     def save(self, loaded: LoadedModel, path: Path) -> None:
-        """Write the model as `save_pretrained` does, in safetensors."""
+        """Write the whole model with `save_pretrained`, in safetensors files."""
         loaded.model.save_pretrained(path)
 
     def load(self, loaded: LoadedModel, path: Path) -> LoadedModel:

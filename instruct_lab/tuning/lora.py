@@ -21,7 +21,7 @@ ALL_LINEAR = "all-linear"
 MEASURED_RATE, MEASURED_WIDTH = 2e-3, 576
 """Learning rate and hidden size of SmolLM2-135M in `experiments=tuning_methods`."""
 WIDTH_POWER = 0.781
-"""The best learning rate falls with the hidden size to this power: *LoRA Without Regret*, for Llama models."""
+"""Exponent with which the best learning rate falls with the hidden size (*LoRA Without Regret*, for Llama models)."""
 ModuleNames = Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)]
 
 
@@ -115,7 +115,7 @@ class LoRA(PeftMethod):
         return dataclasses.replace(adapted, initial_adapter=initial)
 
     def save(self, loaded: LoadedModel, path: Path) -> None:
-        """Write the adapter; for PiSSA and OLoRA, subtract its initial product by doubling the rank."""
+        """Write the adapter; for PiSSA and OLoRA, double its rank to subtract the initial product."""
         import copy
 
         from safetensors.torch import save_file
@@ -140,15 +140,15 @@ class LoRA(PeftMethod):
         save_file(state, path / "adapter_model.safetensors")
 
     def learning_rate_factor(self, name: str) -> float:
-        """Return `lr_ratio` for B, 1 for all other parameters."""
+        """Return `lr_ratio` for the matrices B, and 1 for all other parameters."""
         return self.lr_ratio if ".lora_B." in name else 1.0
 
     def learning_rate_for(self, hidden_size: int | None, pretrained: bool = True) -> float | None:
-        """Return 2e-3 for widths up to `MEASURED_WIDTH`; above it, the rate falls with a power of the width.
+        """Return 2e-3 for widths up to `MEASURED_WIDTH`, and lower rates for wider models.
 
-        The rate is 1.5 times the one that *LoRA Without Regret* (Schulman et al., 2025) finds for Llama models:
-        5e-4·(2000 / width)^0.781. PiSSA and OLoRA use a quarter of it, because they train the largest parts of the
-        weights. With LoRA+, it is the geometric mean of the rates of A and B.
+        The rate is 1.5 times the rate that *LoRA Without Regret* (Schulman et al., 2025) finds for Llama models,
+        5e-4·(2000 / width)^0.781. PiSSA and OLoRA use a quarter of it, because they train the largest components of
+        the weights. With LoRA+, the geometric mean of the rates of A and B equals this rate.
         """
         rate = MEASURED_RATE * (MEASURED_WIDTH / max(hidden_size or 0, MEASURED_WIDTH)) ** WIDTH_POWER
         rate = float(f"{rate:.2g}")  # two digits: the rate is an estimate
@@ -160,7 +160,7 @@ class LoRA(PeftMethod):
         return self.init not in ("pissa", "olora")
 
     def _modules_to_exclude(self, loaded: LoadedModel) -> Any:
-        """Return `exclude_modules` together with new modules, which are trained without an adapter."""
+        """Return `exclude_modules` extended by the new modules, which are trained without an adapter."""
         new = list(loaded.new_modules)
         if not new:
             return self.exclude_modules
@@ -191,14 +191,14 @@ class LoRA(PeftMethod):
 
 
 def _matches(name: str, is_pattern: bool, module: str) -> bool:
-    """Whether `name` selects this module in PEFT: a pattern matches its whole name, a name the name's last parts."""
+    """Whether PEFT selects the module: a pattern must match its full name; a plain name, the end of its full name."""
     if is_pattern:
         return re.fullmatch(name, module) is not None
     return module == name or module.endswith(f".{name}")
 
 
 def _new_rows(loaded: LoadedModel) -> dict[str, list[int]] | None:
-    """Return the rows of new tokens by name of the embedding layer; tied embeddings are named once."""
+    """Return the rows of new tokens, keyed by the embedding layer's name; tied embeddings have only one entry."""
     model, rows = loaded.model, loaded.added_token_ids
     if not rows:
         return None

@@ -1,4 +1,4 @@
-"""Noise on the embeddings during training (NEFTune)."""
+"""Add noise to the embeddings during training (NEFTune)."""
 
 from __future__ import annotations
 

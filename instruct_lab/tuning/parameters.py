@@ -1,4 +1,4 @@
-"""Names and counts of the trained parameters of a model."""
+"""List and count the trained parameters of a model."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class ParameterCounts:
 
 
 def trainable_parameters(model: nn.Module) -> dict[str, int]:
-    """Return the number of scalars of every trained parameter by name, in the model's order."""
+    """Return the number of scalars of every trained parameter, keyed by name, in the model's order."""
     return {name: parameter.numel() for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from instruct_lab.model import LoadedModel
 
 LAYER = re.compile(r"^(.*?\b(?:layers|layer|h|block|blocks)\.)(\d+)\.")
-"""Matches the stack and the number of a layer in a parameter name, in Llama, GPT-2, T5, BART and BERT."""
+"""Matches a layer's stack and number in parameter names of Llama, GPT-2, T5, BART and BERT."""
 FILE = "trained.safetensors"
 
 
@@ -31,7 +31,7 @@ class Partial(Tuning, ABC):
 
     @abstractmethod
     def select_parameters(self, loaded: LoadedModel) -> Collection[str]:
-        """Return the names of the parameters to train, as in `named_parameters`."""
+        """Return the names of the parameters to train, as `named_parameters` gives them."""
 
     def apply(self, loaded: LoadedModel) -> LoadedModel:
         """Freeze everything except the selected parameters, new modules and, if there are new tokens, the embeddings.
@@ -62,7 +62,7 @@ class Partial(Tuning, ABC):
             model.enable_input_require_grads()
 
     def save(self, loaded: LoadedModel, path: Path) -> None:
-        """Write the trained parameters, in safetensors."""
+        """Write the trained parameters to a safetensors file."""
         from safetensors.torch import save_file
 
         path.mkdir(parents=True, exist_ok=True)
@@ -105,7 +105,7 @@ class Partial(Tuning, ABC):
 
 @component
 class Freeze(Partial):
-    """Train selected parameters: the first or last layers of each stack, names that match a pattern, the embeddings."""
+    """Trains selected parameters: first or last layers of each stack, names that match a pattern, or the embeddings."""
 
     first_layers: Annotated[int, Field(ge=0)] = (
         0  # number of trained layers at the input of each stack (encoder, decoder)
@@ -165,7 +165,7 @@ class Freeze(Partial):
 
 @component
 class BitFit(Partial):
-    """Train only biases (Ben Zaken et al., 2022). Models without biases (Llama, T5) are refused."""
+    """Trains only biases (Ben Zaken et al., 2022). Models without biases (Llama, T5) are refused."""
 
     learning_rate: ClassVar[float | None] = 1e-3  # within the range of Ben Zaken et al., 2022
     needs_biases: ClassVar[bool] = True
@@ -188,10 +188,10 @@ class BitFit(Partial):
 
 @component
 class HeadOnly(Partial):
-    """Train only the output projection, or the head of a reward model (linear probing).
+    """Trains only the output projection, or the head of a reward model (linear probing).
 
-    A projection that is tied to the input embeddings gets its own copy of their weights, so training starts from the
-    same model. An exported model holds both.
+    A projection that is tied to the input embeddings gets its own copy of their weights, so that only the projection
+    changes. An exported model holds both.
     """
 
     def select_parameters(self, loaded: LoadedModel) -> Collection[str]:
@@ -207,7 +207,7 @@ class HeadOnly(Partial):
 
 
 def _untie(model: Any, output: Any) -> None:
-    """Give the output projection its own copy of the weights."""
+    """Replace the output projection's shared weights by a copy."""
     import torch
 
     weight = output.weight.detach().clone()

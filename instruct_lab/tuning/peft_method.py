@@ -1,4 +1,4 @@
-"""The base class of methods from the library PEFT: only added parameters are trained and saved."""
+"""The base class of methods from the library PEFT, which train and save only added parameters."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from instruct_lab.model import LoadedModel
 
 TASK_TYPES = {"decoder": "CAUSAL_LM", "encoder-decoder": "SEQ_2_SEQ_LM"}
-"""PEFT's task name for each family; PEFT has no name for masked language models."""
+"""PEFT's task names, keyed by family; PEFT has no name for masked language models."""
 
 
 @component
@@ -68,7 +68,7 @@ class PeftMethod(Tuning, ABC):
         return {"task_type": self._task(loaded.family, bool(new)), **({"modules_to_save": new} if new else {})}
 
     def _task(self, family: str, scores: bool) -> str | None:
-        """Return PEFT's name for the task; None if it has no name."""
+        """Return PEFT's name for the task, or `None` if PEFT has no name for it."""
         return "SEQ_CLS" if scores else TASK_TYPES.get(family)
 
     def save(self, loaded: LoadedModel, path: Path) -> None:
@@ -105,7 +105,7 @@ class PeftMethod(Tuning, ABC):
 
 
 def _whole_modules(adapted: Any) -> list[tuple[str, Any]]:
-    """Return the modules that are trained without an adapter, with their names."""
+    """Return names and modules of the modules that are trained as a whole, without an adapter."""
     from peft.utils import ModulesToSaveWrapper
 
     found = [(name, m) for name, m in adapted.named_modules() if isinstance(m, ModulesToSaveWrapper)]
@@ -113,7 +113,7 @@ def _whole_modules(adapted: Any) -> list[tuple[str, Any]]:
 
 
 def _read_whole_modules(adapted: Any, path: Path) -> None:
-    """Load modules without an adapter in float32, as they were saved; PEFT would round them to the model's dtype."""
+    """Load fully trained modules in float32, the dtype of their file; PEFT would round them to the model's dtype."""
     import peft
     from safetensors.torch import load_file
 
@@ -125,7 +125,7 @@ def _read_whole_modules(adapted: Any, path: Path) -> None:
 
 
 def _cast_inputs_of_whole_modules(adapted: Any) -> None:
-    """Cast the inputs of modules that are trained without an adapter to the modules' dtype."""
+    """Cast the inputs of fully trained modules to the modules' dtype."""
     for _, module in _whole_modules(adapted):
         module.register_forward_pre_hook(_cast_to_weights)
 
@@ -136,14 +136,14 @@ def _cast_to_weights(module: Any, arguments: tuple[Any, ...]) -> tuple[Any, ...]
 
 
 def _unwrap_whole_modules(adapted: Any) -> None:
-    """Replace the original modules by their trained copies; PEFT does so only for layers with a single weight."""
+    """Replace original modules by their fully trained copies; PEFT does so only for layers with a single weight."""
     for name, module in _whole_modules(adapted):
         parent, _, last = name.rpartition(".")
         setattr(adapted.get_submodule(parent), last, module)
 
 
 def linear_names(model: Any) -> list[str]:
-    """Return the last parts of the names of a model's linear layers, without the output layer."""
+    """Return the last part of the name of each linear layer, except the output layer."""
     import torch
 
     output = model.get_output_embeddings()

@@ -1,4 +1,4 @@
-"""Prompting: nothing is trained, only the prompt is changed."""
+"""Prompting: nothing is trained; only the prompt changes."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ K1, B = 1.2, 0.75
 
 @component
 class Prompting(Tuning):
-    """Zero-shot or k-shot prompting: worked examples from the training split are added as earlier turns.
+    """Zero-shot or k-shot prompting: worked examples from the training split become earlier turns of each conversation.
 
-    This gives a baseline for tuned models: the base model with good prompts. An example with the same prompt as the
-    conversation to answer is never used. Encoders and reward models are refused, because they generate no answers.
+    The base model with good prompts is a baseline for tuned models. An example whose prompt equals the conversation's
+    prompt is never used. Encoders and reward models are refused, because they generate no answers.
     Source: Brown et al., 2020.
     """
 
@@ -56,7 +56,7 @@ class Prompting(Tuning):
         return loaded
 
     def save(self, loaded: LoadedModel, path: Path) -> None:
-        """Write a note that the model is the base model."""
+        """Write a note which states that the model is the base model."""
         path.mkdir(parents=True, exist_ok=True)
         (path / MARKER).write_text("the base model; its prompts are changed\n", encoding="utf-8")
 
@@ -71,7 +71,7 @@ class Prompting(Tuning):
     def prompts(
         self, conversations: Sequence[Conversation], demonstrations: Sequence[Conversation]
     ) -> list[Conversation]:
-        """Return the conversations, with the instruction and the worked examples added before each.
+        """Return the conversations, each preceded by the instruction and the worked examples.
 
         Raises:
             InstructLabError: the training split has too few single-turn examples.

@@ -1,4 +1,4 @@
-"""Methods that train virtual tokens before the text: prompt tuning, P-tuning, prefix tuning."""
+"""Methods that train virtual tokens placed before the text: prompt tuning, P-tuning and prefix tuning."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @component
 class VirtualTokens(PeftMethod, ABC):
-    """Base class: trained vectors before the text of a frozen model. They cannot be merged into the model."""
+    """Base class of methods that train vectors before the text of a frozen model; they cannot be merged into it."""
 
     mergeable: ClassVar[bool] = False
 
@@ -27,7 +27,7 @@ class VirtualTokens(PeftMethod, ABC):
 
     @property
     def num_added_positions(self) -> int:
-        """Number of the model's positions that the virtual tokens use."""
+        """Number of positions that the virtual tokens occupy before each text."""
         return self.num_virtual_tokens
 
     def apply(self, loaded: LoadedModel) -> LoadedModel:
@@ -41,7 +41,7 @@ class VirtualTokens(PeftMethod, ABC):
         return adapted.with_model(bridge_cache_names(adapted.model))
 
     def _task(self, family: str, scores: bool) -> str | None:
-        """Return PEFT's name for the task; for models that do not generate, one that keeps their forward pass."""
+        """Return PEFT's name for the task; models that do not generate get a name that keeps their forward pass."""
         return "FEATURE_EXTRACTION" if scores or family == "encoder" else TASK_TYPES[family]
 
     def _arguments(self, loaded: LoadedModel, common: dict[str, Any]) -> dict[str, Any]:
@@ -66,7 +66,7 @@ class PromptTuning(VirtualTokens):
             raise Refusal("init_text", "init=text needs a text, and no other init takes one")
 
     def learning_rate_for(self, hidden_size: int | None, pretrained: bool = True) -> float | None:
-        """Return a third of the usual rate for `init=text`, so that the embeddings stay near the text's."""
+        """Return a third of the usual rate for `init=text`, so that the embeddings stay near the initial text."""
         return 1e-2 if self.init == "text" else self.learning_rate
 
     def config(self, loaded: LoadedModel, common: dict[str, Any]) -> Any:
