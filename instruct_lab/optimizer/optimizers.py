@@ -75,7 +75,7 @@ class Adafactor(Optimizer):
 
     @property
     def learning_rate_scale(self) -> float:
-        """50, since rates are relative to the weights: for full tuning 1e-3 (Raffel et al., 2020), and 2e-5 with AdamW."""
+        """50, since rates are relative to the weights: 1e-3 suits full tuning (Raffel et al., 2020), not 2e-5."""
         return 50.0
 
     def make(self, groups: list[Group]) -> torch.optim.Optimizer:

@@ -80,7 +80,7 @@ class InstructionData(pl.LightningDataModule):
             )
 
     def _note_efficiency(self, audit: Audit) -> None:
-        """Write the share of padding in training batches to the audit; it depends on the batch size, so it is not cached."""
+        """Add the padding share of training batches, which is not cached as it depends on the batch size, to the audit."""
         batching, lengths = self._experiment.batching, self.examples["train"].lengths
         loader = self._loader("train", 1, 0)
         order = loader.order(0)
