@@ -1,10 +1,14 @@
 """An installed copy works away from the clone: the wheel holds every option, study and example."""
 
+import ast
 import json
 import os
+import re
 import subprocess
 import sys
+import tomllib
 import zipfile
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -12,6 +16,16 @@ import pytest
 from instruct_lab.config.options import GROUPS, options
 
 ROOT = Path(__file__).parent.parent
+# Declared packages that another library imports.
+USED_BY = {
+    "cmaes": "optuna's sampler",
+    "gguf": "transformers' loader of GGUF files",
+    "mlflow": "Lightning's logger",
+    "scikit-learn": "optuna's importance of parameters",
+    "scipy": "optuna's Gaussian process",
+    "sentencepiece": "transformers' Marian tokenizer",
+    "tensorboard": "Lightning's logger",
+}
 
 
 @pytest.mark.slow
@@ -53,3 +67,25 @@ def test_the_wheel_works_away_from_the_clone(tmp_path):
     assert run("check", "experiments=dry_run").startswith("ok")
     run("init", "lab")
     assert (elsewhere / "lab" / "conf" / "data" / "my_data.yaml").is_file()
+
+
+def test_every_imported_package_is_declared_and_every_declared_one_is_used():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = {name: texts for name, texts in project["optional-dependencies"].items() if name != "test"}
+    declared = {_package(text) for texts in [project["dependencies"], *extras.values()] for text in texts}
+    modules = set()
+    for path in (ROOT / "instruct_lab").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                modules |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                modules.add(node.module.partition(".")[0])
+    modules -= {*sys.stdlib_module_names, "instruct_lab"}
+    distributions = metadata.packages_distributions()
+    imported = {_package(distributions.get(module, [module])[0]) for module in modules}
+    assert imported - declared == set()
+    assert declared - imported == set(USED_BY)
+
+
+def _package(requirement):
+    return re.match(r"[\w.-]+", requirement).group().lower().replace("_", "-")

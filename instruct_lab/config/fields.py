@@ -14,7 +14,6 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import annotated_types
 from pydantic.fields import FieldInfo
-from pydantic_core import PydanticUndefined
 
 from instruct_lab.config.component import Component
 from instruct_lab.config.external import ExternalClass, find_class, signature_of
@@ -59,9 +58,9 @@ def fields_of(kind: type[Component] | ExternalClass) -> list[FieldDescription]:
 
 def _describe_field(name: str, info: FieldInfo, comment: str) -> FieldDescription:
     text, bounds = _type_and_bounds(info.annotation, info.metadata)
-    default = info.get_default(call_default_factory=True)
-    if default is PydanticUndefined:
+    if info.is_required():
         return FieldDescription(name, text, bounds, is_required=True, comment=comment)
+    default = info.get_default(call_default_factory=True)
     return FieldDescription(name, text, bounds, default=_plain(default), comment=comment)
 
 
