@@ -80,7 +80,7 @@ class InstructionData(pl.LightningDataModule):
             )
 
     def _note_efficiency(self, audit: Audit) -> None:
-        """Add the padding share of training batches, which is not cached as it depends on the batch size, to the audit."""
+        """Add the padding share of training batches to the audit. It is not cached, as it depends on the batch size."""
         batching, lengths = self._experiment.batching, self.examples["train"].lengths
         loader = self._loader("train", 1, 0)
         order = loader.order(0)
