@@ -1,4 +1,4 @@
-"""Arrow files of rows, memory-mapped for reading and written in record batches.
+"""Read rows from memory-mapped Arrow files, and write them in record batches.
 
 Source of the format: Apache Arrow IPC file format.
 """
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 BATCH_ROWS = 1000
 BATCH_BYTES = 32 << 20
-"""Bytes of the joined batches above which they are written, so that memory does not grow with the number of rows."""
+"""Size of the joined batches above which they are written, so that memory does not grow with the number of rows."""
 
 
 class ArrowFile:
@@ -46,10 +46,10 @@ class ArrowFile:
 
 
 class BatchWriter:
-    """Write record batches to an Arrow file; successive small batches are joined.
+    """Writes record batches to an Arrow file; successive small batches are joined.
 
     Args:
-        path: the file, complete once the writer is closed.
+        path: the file, which is complete once the writer is closed.
         schema: the columns of every batch.
     """
 

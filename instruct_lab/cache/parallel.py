@@ -1,12 +1,12 @@
 """Process many rows in parts with several worker processes; results keep the order of the parts.
 
 Each worker is a plain Python process that receives its function and parts through a pipe. It needs no importable main
-program, can be started by a worker of a sweep, and, unlike a forked process, shares no threads or locks with this one.
-If a part fails in a worker (the worker was killed, or the function raises an error), this process does the part again,
-so errors are the same as without workers.
+program, can be started by a worker of a sweep, and, unlike a forked process, shares no threads or locks with the main
+process. If a part fails in a worker (the worker was killed, or the function raises an error), the main process does the
+part again, so errors are the same as without workers.
 
-joblib's loky was measured as an alternative. If its workers do all the parts, it is 7 to 33% slower; if this process
-works too, it needs as much code as this module.
+joblib's loky was measured as an alternative. If its workers do all the parts, it is 7 to 33% slower; if the main
+process works too, it needs as much code as this module.
 """
 
 from __future__ import annotations
@@ -30,24 +30,24 @@ P = TypeVar("P")
 R = TypeVar("R")
 
 PATIENCE_SECONDS = 0.4
-"""Working time of this process after which it starts workers; shorter work needs no workers."""
+"""Time that the main process works without workers before it starts them; shorter work needs no workers."""
 MAX_PROCESSES = 4
 PARTS_EACH = 2
-"""Number of parts that a worker holds at a time: the current part and the next."""
+"""Number of parts that a worker holds at the same time: the current part and the next part."""
 GC_THRESHOLDS = (200_000, 20, 100)
-"""Thresholds of Python's garbage collector, high because a search for cycles visits every row and finds none."""
+"""Thresholds of Python's garbage collector; they are high because a search for cycles visits all rows in vain."""
 READY = -1
 GONE = -2
 CODE = "import sys; sys.path[:] = {path!r}; from instruct_lab.cache.parallel import serve; serve({descriptor})"
 
 
 def map_in_order(function: Callable[[P], R], parts: Iterable[P]) -> Iterator[R]:
-    """Like `map`, but long work inside a block of `worker_processes` is shared with worker processes.
+    """Like `map`, but share long work with worker processes inside a block of `worker_processes`.
 
     Args:
-        function: its result must depend only on the part. It is sent to workers only if it can be pickled, such as a
-            frozen dataclass with `__call__`.
-        parts: arguments of the function, read by this process a bounded number ahead.
+        function: a function whose result depends only on the part. It is sent to workers only if it can be pickled,
+            such as a frozen dataclass with `__call__`.
+        parts: arguments of the function, of which only a bounded number is read in advance.
 
     Raises:
         Exception: the function's exception for the first part that fails.
@@ -62,7 +62,7 @@ def map_in_order(function: Callable[[P], R], parts: Iterable[P]) -> Iterator[R]:
 
 @contextlib.contextmanager
 def worker_processes() -> Iterator[None]:
-    """Share the work of a block with worker processes, which end with it; a nested block uses the outer one's."""
+    """Share the work of a block with worker processes, which end with the block; nested blocks use the same workers."""
     if _workers.get() is not None or num_processes() < 2:
         yield
         return
@@ -104,7 +104,7 @@ class _Part:
 
 
 class _Workers:
-    """The worker processes of a block, started once this process has worked for `PATIENCE_SECONDS`."""
+    """The worker processes of a block, started once the main process has worked for `PATIENCE_SECONDS`."""
 
     def __init__(self) -> None:
         self._answers: queue.SimpleQueue[tuple[_Worker, int, bool, Any]] = queue.SimpleQueue()
@@ -112,7 +112,7 @@ class _Workers:
         self._seconds, self._num_parts = 0.0, 0
 
     def map_in_order(self, function: Callable[[Any], Any], pickled: bytes, parts: Iterable[Any]) -> Iterator[Any]:
-        """See the function `map_in_order`."""
+        """Yield the results of the parts in order; see the function `map_in_order`."""
         waiting: deque[_Part] = deque()
         for worker in self._workers:
             worker.prepare(pickled)
@@ -138,7 +138,7 @@ class _Workers:
             raise failure
 
     def _begin(self, part: _Part, function: Callable[[Any], Any], pickled: bytes) -> None:
-        """Send a part to a worker, or work on it in this process if no worker has capacity."""
+        """Send a part to a worker or, if no worker has capacity, do it in the main process."""
         for worker in self._workers:
             self._num_parts += 1
             if worker.has_capacity and worker.send_part(self._num_parts, part):
@@ -153,7 +153,7 @@ class _Workers:
             self._workers = [_Worker(self._answers, pickled) for _ in range(num_processes() - 1)]
 
     def _receive(self, wait: bool) -> None:
-        """Handle the answers that have arrived; with `wait`, wait for the first one."""
+        """Handle all answers that have arrived; with `wait`, first wait for an answer."""
         with contextlib.suppress(queue.Empty):
             while True:
                 worker, number, has_failed, result = self._answers.get(block=wait)
@@ -207,7 +207,7 @@ class _Worker:
             self._send((READY, pickled))
 
     def send_part(self, number: int, part: _Part) -> bool:
-        """Send a part and return whether sending worked."""
+        """Send a part, and return whether it could be sent."""
         self._sent[number] = part
         if self._send((number, part.value)):
             return True
@@ -215,7 +215,7 @@ class _Worker:
         return False
 
     def handle(self, number: int, has_failed: bool, result: Any) -> None:
-        """Handle an answer, which says that a part is done, that the worker is ready, or that it is gone."""
+        """Handle an answer: a part is done, the worker is ready, or the worker is gone."""
         if number == READY:
             self._is_ready = not has_failed
         elif number == GONE:
@@ -271,7 +271,7 @@ def serve(descriptor: int) -> None:
 
 
 def _read_messages(connection: Connection, messages: queue.SimpleQueue[bytes]) -> None:
-    """Read messages when they arrive, so that the sender never waits; end the process when the connection ends."""
+    """Read messages as they arrive, so that the sender never waits; end the process when the connection closes."""
     try:
         while True:
             messages.put(connection.recv_bytes())

@@ -1,12 +1,12 @@
-"""The data cache: the result of every stage, stored under a key that covers exactly what the result depends on.
+"""The data cache: stores the result of every stage under a key that covers everything the result depends on.
 
 A key is the SHA-256 of the previous stage's key, the stage's own settings (with the SHA-256 of its input files) and
-the source code that works on data. If an option, an input byte, the template, the tokenizer or a line of code changes,
+the source code that processes data. If an option, an input byte, the template, the tokenizer or a line of code changes,
 the first stage that depends on it and all later stages are built again; renaming a file rebuilds nothing.
 
 A result is a folder. It is written under a temporary name and renamed when it is complete, so a killed build leaves no
-incomplete result. Its manifest holds a checksum of every file, so a damaged result is detected and built again. If two
-processes need the same result, a lock makes the second wait for the first.
+incomplete result. The folder's manifest holds a checksum of every file, so a damaged result is detected and built
+again. If two processes need the same result, a lock makes the second process wait for the first.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Entry:
         return max(0.0, (time.time() - (self.path / MANIFEST).stat().st_mtime) / 86400)
 
     def summary(self) -> dict[str, Any]:
-        """Return the values that `instruct-lab cache list` shows for this result."""
+        """Return the values for this result in the output of `instruct-lab cache list`."""
         rows = self.facts.get("splits") or self.facts.get("examples") or {}
         return {
             "key": self.key,
@@ -79,7 +79,7 @@ class Entry:
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """One step from inputs to examples.
+    """One step on the way from input rows to examples.
 
     Args:
         name: name of the result in the list of the cache.
@@ -94,7 +94,7 @@ class Stage:
 
 
 class Store:
-    """The results in the folder `data` of a cache, by key.
+    """The results in the folder `data` of a cache, stored by key.
 
     Args:
         cache_path: the cache folder.
@@ -102,10 +102,10 @@ class Store:
 
     def __init__(self, cache_path: Path) -> None:
         self.path = cache_path / FOLDER
-        self._verified: dict[str, Entry] = {}  # files already compared with their checksums
+        self._verified: dict[str, Entry] = {}  # results whose files match their checksums
 
     def result(self, stages: Sequence[Stage]) -> Entry:
-        """Return the result of the last stage of a chain; build it and the stages before it as far as needed.
+        """Return the result of a chain's last stage, after building all stages whose results are not stored.
 
         Raises:
             InstructLabError: a stage cannot be built, or the cache is not readable or writable.
@@ -133,7 +133,7 @@ class Store:
         return sorted(found, key=lambda entry: entry.manifest.get("created", 0), reverse=True)
 
     def remove(self, entries: Iterable[Entry]) -> int:
-        """Delete results and return the freed bytes; a shared file is freed with the last result that uses it."""
+        """Delete results and return the number of freed bytes; a shared file is freed with its last result."""
         from filelock import FileLock
 
         freed = 0
@@ -194,7 +194,7 @@ class Store:
         return manifest
 
     def _find(self, key: str) -> Entry | None:
-        """Return the result of a key; `None` if it does not exist or one of its files is damaged."""
+        """Return the result stored under a key, or `None` if it does not exist or one of its files is damaged."""
         if key in self._verified:
             return self._verified[key]
         folder = self.path / key
@@ -215,12 +215,12 @@ class Store:
 
 
 def select_entries(entries: Sequence[Entry], keys: Sequence[str], older_than: float | None) -> list[Entry]:
-    """Return the results that match, for `instruct-lab cache`.
+    """Return the results that `instruct-lab cache` should show or remove.
 
     Args:
         entries: results to select from.
-        keys: beginnings of the results' keys; empty: every key matches.
-        older_than: days for which a result has not been used; `None`: any result matches.
+        keys: beginnings of keys; only results with such a key are selected. Empty: all keys.
+        older_than: minimum number of days since a result was last used; `None`: no minimum.
 
     Raises:
         InstructLabError: an entry of `keys` matches no result.
@@ -242,7 +242,7 @@ def chain_keys(stages: Sequence[Stage]) -> list[str]:
 
 
 def link(source: Path, target: Path) -> None:
-    """Link a file into another folder; copy it if the file system has no links."""
+    """Create a hard link to a file in another folder; copy the file if the file system has no hard links."""
     try:
         os.link(source, target)
     except OSError:
@@ -266,7 +266,7 @@ def _is_intact(file: Path, entry: dict[str, Any]) -> bool:
 
 @contextlib.contextmanager
 def _rare_garbage_collection() -> Iterator[None]:
-    """Set `GC_THRESHOLDS` until the block ends."""
+    """Use `GC_THRESHOLDS` for Python's garbage collector until the block ends."""
     thresholds = gc.get_threshold()
     gc.set_threshold(*GC_THRESHOLDS)
     try:

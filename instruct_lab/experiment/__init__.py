@@ -1,4 +1,4 @@
-"""The typed config of a run (`Experiment`), the rules for combining choices, and the check of a config."""
+"""The typed config of a run (`Experiment`), the rules for combining its choices, and the check of configs."""
 
 from instruct_lab.experiment.experiment import Experiment
 

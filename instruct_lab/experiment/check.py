@@ -1,4 +1,4 @@
-"""Check a config, every option or every study by building it."""
+"""Check a config, or all options and studies, by building the components."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ SEVERAL_VALUES = (
 
 @dataclasses.dataclass(frozen=True)
 class Checked:
-    """A composed and built config, and every problem with it.
+    """A composed and built config, with all its problems.
 
     Args:
         composition: the composed config.
-        problems: problems that refuse the run.
-        warnings: problems that do not refuse the run.
+        problems: problems that prevent the run.
+        warnings: problems that do not prevent the run.
         built: the experiment; `None` if `problems` is not empty.
         sweep: the components of `sweep`, `hydra.sweeper` and `hydra.launcher`; `None` if `problems` is not empty.
     """
@@ -44,7 +44,7 @@ class Checked:
 
     @property
     def experiment(self) -> Experiment:
-        """The experiment.
+        """The built experiment.
 
         Raises:
             ConfigError: the config has problems.
@@ -54,7 +54,7 @@ class Checked:
         return self.built
 
     def or_refuse(self) -> Checked:
-        """Return this object, or raise an error if the config has problems.
+        """Return this object, unless the config has problems.
 
         Raises:
             ConfigError: the config has problems; the error holds all of them.
@@ -65,12 +65,12 @@ class Checked:
 
     @property
     def resolved(self) -> dict[str, Any]:
-        """The config as plain containers with interpolations resolved, as the run record stores it."""
+        """The config as dictionaries and lists, with interpolations resolved, as in the run record."""
         return plain(self.composition.config)
 
 
 def plain(config: DictConfig) -> dict[str, Any]:
-    """Convert a config to plain containers with interpolations resolved."""
+    """Convert a config to dictionaries and lists, with interpolations resolved."""
     container = OmegaConf.to_container(config, resolve=True)
     assert isinstance(container, dict)
     return {str(key): value for key, value in container.items()}
@@ -118,7 +118,7 @@ def check_config(config: DictConfig) -> Experiment:
 
 
 def _settle(result: Build, config: DictConfig) -> tuple[Experiment, dict[str, str]]:
-    """Set the values that follow from other choices in experiment and config; return what each follows from."""
+    """Set values that follow from other choices in the experiment and the config; return each value's origin."""
     assert isinstance(result.root, Experiment)
     settled, values = settle(result.root)
     for key, derived in values.items():
@@ -127,7 +127,7 @@ def _settle(result: Build, config: DictConfig) -> tuple[Experiment, dict[str, st
 
 
 def _problems(result: Build, settings_only: bool = False) -> list[Problem]:
-    """Return every problem of single components and of their combination, without duplicates."""
+    """Return the problems of single components and of their combination, without duplicates."""
     problems = [*result.problems, *_root_problems(result), *rules.problems(result.built, settings_only)]
     return list(dict.fromkeys(_hashable(problem) for problem in problems))
 
@@ -150,7 +150,7 @@ def _hashable(problem: Problem) -> Problem:
 
 @dataclasses.dataclass(frozen=True)
 class OptionCheck:
-    """The result of checking one option or study, composed into the default config and built."""
+    """The result of checking one option or study within the default config."""
 
     group: str
     option: str
@@ -159,9 +159,9 @@ class OptionCheck:
 
 
 def check_all() -> list[OptionCheck]:
-    """Check every option of every group and every study, found recursively.
+    """Check every option of every group, and every study.
 
-    A value that the user must set (`???`) is not a problem here; its key is listed as required.
+    A value that the user must set (`???`) is not a problem here; `required` lists its key.
     """
     results = []
     for group in GROUPS:

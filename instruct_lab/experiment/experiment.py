@@ -30,9 +30,9 @@ class Experiment(Component):
     name_in_messages: ClassVar[str | None] = "the config"
 
     name: str | None  # folder of the run's records; null: the chosen options as DATA-MODEL-TUNING
-    seed: Annotated[int, Field(ge=0, lt=2**32)]  # for initialisation, order of the examples, dropout and sampling
-    runs_path: str  # where run records are written
-    cache_path: str  # where downloads and converted models are kept
+    seed: Annotated[int, Field(ge=0, lt=2**32)]  # random seed of initialisation, example order, dropout and sampling
+    runs_path: str  # folder of all run records
+    cache_path: str  # folder for downloads, converted models and cached results
     data: Data
     preprocessing: Preprocessing
     template: Template
@@ -51,7 +51,7 @@ class Experiment(Component):
 
     @property
     def active_metrics(self) -> dict[str, Metric]:
-        """The metrics that no override removed, by name."""
+        """The metrics that are not switched off (null), keyed by name."""
         return {name: metric for name, metric in self.metrics.items() if metric is not None}
 
     @property
@@ -61,7 +61,7 @@ class Experiment(Component):
 
     @property
     def cannot_answer(self) -> str | None:
-        """The reason why the model cannot answer prompts; `None` if it can."""
+        """The reason why the model cannot answer prompts, or `None` if it can."""
         if self.model.family == "encoder":
             return "an encoder fills in masked tokens, and writes no text from left to right"
         if not self.objective.generates:

@@ -1,4 +1,4 @@
-"""List every combination of model family, objective, tuning method and batching, and whether it can be trained."""
+"""List all combinations of model family, objective, tuning method and batching, and whether they can be trained."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ AXES = ("objective", "tuning", "batching")
 
 @dataclasses.dataclass(frozen=True)
 class Combination:
-    """A family and one option of each group; `reason` is `None`, or says why the combination is refused."""
+    """A model family with one option of each group, and the reason why this combination is refused, or `None`."""
 
     family: str
     objective: str
@@ -43,7 +43,7 @@ class Combination:
 
 
 def component_of(group: str, option: str) -> Any:
-    """Build the component of an option, of the package or of the user's own lab.
+    """Build the component of an option, which may come from the package or from the user's lab.
 
     Raises:
         ConfigError: the option does not compose or build.
@@ -67,7 +67,7 @@ def matrix() -> Iterator[Combination]:
 
 
 def combination_reason(family: str, objective: Objective, tuning: Tuning, batching: Batching) -> str | None:
-    """Return why a combination is refused; `None` if it can be trained."""
+    """Return the reason why a combination is refused, or `None` if it can be trained."""
     for chosen in (objective, tuning, batching):
         if reason := family_reason(chosen, family):
             return reason

@@ -1,4 +1,4 @@
-"""Describe an option from its file and its classes: comment, fields, documentation and the choices it works with."""
+"""Describe an option: its comment, its components' fields and documentation, and the choices it works with."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from instruct_lab.metrics import Metric
 from instruct_lab.model import Model
 
 COMBINED = ("objective", "tuning")
-"""Groups that are tested for options that the described option works with."""
+"""The groups whose options are tried in combination with the described option."""
 
 
 def describe(option: Option) -> dict[str, Any]:
@@ -34,8 +34,8 @@ def describe(option: Option) -> dict[str, Any]:
 
     Returns:
         `group`, `option`, `file`, `lab` and `comment` (lines); `components`: each with `key`, `class`, `docstring` and
-        `fields`; `sets`: full key to value, for values outside every component; `works_with`: `families`, `objective`
-        and `tuning`, each a list of names (empty for an option without a component); `problems` (texts).
+        `fields`; `sets`: values outside every component, keyed by full key; `works_with`: `families`, `objective` and
+        `tuning`, each a list of names (empty for an option without a component); `problems` (texts).
 
     Raises:
         ConfigError: the option's file is not readable or does not compose.
@@ -59,7 +59,7 @@ def describe(option: Option) -> dict[str, Any]:
 
 
 def _tree(option: Option) -> dict[str, Any]:
-    """Return the values that an option sets; for a study, its own values and the names of its chosen options."""
+    """Return the values that an option sets; for a study, also return the names of its chosen options."""
     if option.group not in (STUDIES, *HYDRA_GROUPS):
         return compose_option_tree(option.group, option.name)
     values = yaml.safe_load(option.path.read_text(encoding="utf-8")) or {}
@@ -72,7 +72,7 @@ def _tree(option: Option) -> dict[str, Any]:
 
 
 def _targets(node: Any, key: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield every part of a tree that names a class, with its full key."""
+    """Yield the full key and content of every part of a tree that names a class."""
     if isinstance(node, dict):
         if TARGET in node:
             yield key, node
@@ -81,7 +81,7 @@ def _targets(node: Any, key: str) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _leaves(node: Any, key: str) -> Iterator[tuple[str, Any]]:
-    """Yield each value that is not part of a component, with its full key."""
+    """Yield the full key and value of each value that is not part of a component."""
     if not isinstance(node, dict):
         yield key, node
     elif TARGET not in node:
@@ -127,7 +127,7 @@ def works_with(tree: dict[str, Any], kinds: list[type[Component]]) -> dict[str, 
     """List the families, objectives and tuning methods that the rules allow an option to be combined with.
 
     Args:
-        tree: the values that the option sets, by the keys of the whole config.
+        tree: the values that the option sets, as a part of the whole config.
         kinds: the classes of the option's components.
     """
     if not kinds:
@@ -191,7 +191,7 @@ def _render_fields(fields: list[dict[str, Any]]) -> list[str]:
 
 
 def _render_setting(field: dict[str, Any]) -> str:
-    """Render a field with the value that the option sets, and with its default if that differs."""
+    """Render a field with the value that the option sets and, if it differs, the default value."""
     default = "required" if field["required"] else f"default {render_value(field['default'])}"
     if "value" not in field:
         return f"{field['name']}: {'(required)' if field['required'] else render_value(field['default'])}"

@@ -10,7 +10,7 @@ from instruct_lab.experiment.rules.declarations import longest_example, suitable
 
 
 class Derived(NamedTuple):
-    """A value that no option file or override sets, and what it follows from."""
+    """A value that follows from other choices, and a text that names its origin."""
 
     value: Any
     origin: str
@@ -20,7 +20,7 @@ def settle(experiment: Experiment) -> tuple[Experiment, dict[str, Derived]]:
     """Set the learning rate if it is null, and limit the length of examples to the model's positions.
 
     Returns:
-        The experiment with these values, and the changed values by full key, for the record.
+        The experiment with these values, and the changed values, keyed by full key.
     """
     model, tuning, cache_path = experiment.model, experiment.tuning, experiment.cache_path
     batching, optimizer = experiment.batching, experiment.optimizer

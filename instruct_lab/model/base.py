@@ -30,21 +30,21 @@ class Model(Component, ABC):
     """Base class of the model families: weights, a tokenizer, and settings for loading them."""
 
     family: ClassVar[str]
-    """`decoder`, `encoder-decoder` or `encoder`."""
+    """The name of the family: `decoder`, `encoder-decoder` or `encoder`."""
 
     auto_class: ClassVar[str]
-    """The class of transformers that chooses the architecture."""
+    """Name of the transformers class that chooses the architecture."""
 
     weights: Weights  # source of the weights and their tokenizer
     tokenizer: Tokenizer = Field(default_factory=Tokenizer)  # changes to the tokenizer
     attention: Literal["sdpa", "eager", "flash_attention_2", "flex_attention"] = "sdpa"  # attention implementation
     dtype: Literal["float32", "bfloat16"] = "float32"  # dtype of the weights in memory
-    gradient_checkpointing: bool = False  # compute activations twice instead of keeping them: less memory, more time
-    rope_scaling: RopeScaling | None = None  # stretch rotary positions, for longer texts than in pretraining
+    gradient_checkpointing: bool = False  # compute activations again in the backward pass: less memory, more time
+    rope_scaling: RopeScaling | None = None  # stretch rotary positions for texts longer than in pretraining
     quantization: Literal["8bit", "4bit"] | Quantization | None = None  # quantise frozen weights; null: no quantisation
     allow_pickle: bool = False  # read pickled weights if there are no safetensors; unpickling can run any code
     trust_remote_code: bool = False  # run the Python files that come with the weights
-    declared_facts: ModelFacts | None = None  # facts that are used until the model is downloaded; see ModelFacts
+    declared_facts: ModelFacts | None = None  # facts to use until the model is downloaded; see ModelFacts
 
     @property
     def runs_remote_code(self) -> bool:
@@ -58,15 +58,15 @@ class Model(Component, ABC):
 
     @property
     def tokenizer_reason(self) -> str | None:
-        """Reason why the tokenizer does not fit these weights; None if it fits."""
+        """The reason why the tokenizer does not fit these weights, or `None` if it fits."""
         return self.tokenizer.misfit(self.weights, self.family)
 
     def facts(self, cache_path: Path) -> ModelFacts:
         """Return the facts that are known without downloading anything and without reading weights.
 
-        They are read from files on this machine (`config.json`, the header of a GGUF file) or from the settings of
-        random weights. Until the model is downloaded, they are the declared facts. Neither torch nor transformers is
-        loaded.
+        The facts are read from files on this machine (`config.json`, the header of a GGUF file) or from the settings of
+        random weights. Until the model is downloaded, the declared facts are returned. Neither torch nor transformers
+        is loaded.
 
         Args:
             cache_path: folder for downloads and conversions.
@@ -76,7 +76,7 @@ class Model(Component, ABC):
         return found if found != unknown else self.declared_facts or unknown
 
     def problems(self) -> Iterator[Problem]:
-        """Report settings that cannot run on this machine, and weights that the family or the permissions exclude."""
+        """Report settings that cannot run on this machine, and weights that are of another family or not allowed."""
         if self.attention in ("flash_attention_2", "flex_attention") and (reason := self._attention_reason()):
             yield Problem(
                 key="attention", value=self.attention, reason=reason, suggestion="sdpa", kind="unavailable_here"
@@ -91,7 +91,7 @@ class Model(Component, ABC):
         yield from self.weights.problems_in_model(self.family, self.allow_pickle)
 
     def _attention_reason(self) -> str | None:
-        """Return why the attention implementation cannot run on this machine; None if it can."""
+        """Return the reason why the attention implementation cannot run on this machine, or `None` if it can."""
         from instruct_lab.model.hardware import no_gpu
 
         if self.attention == "flash_attention_2" and importlib.util.find_spec("flash_attn") is None:
@@ -101,7 +101,7 @@ class Model(Component, ABC):
         return None
 
     def _quantization(self) -> Quantization | None:
-        """Return the settings of `quantization`; a name stands for the default settings."""
+        """Return the quantisation settings, with default settings if `quantization` is only a name."""
         if isinstance(self.quantization, str):
             return Quantization(bits=8 if self.quantization == "8bit" else 4)
         return self.quantization
@@ -113,7 +113,7 @@ class Model(Component, ABC):
 
         Args:
             cache_path: folder for downloads and conversions.
-            texts: returns the texts of the run's training data; called only for a tokenizer that is trained on them.
+            texts: function that returns the texts of the run's training data; called only to train a tokenizer.
 
         Raises:
             InstructLabError: the tokenizer does not exist, cannot be downloaded or read, does not fit the weights, or
@@ -127,15 +127,15 @@ class Model(Component, ABC):
     def load(
         self, tokenizer: PreTrainedTokenizerBase, cache_path: Path, head: Literal["language", "score"] = "language"
     ) -> LoadedModel:
-        """Load the model in evaluation mode; it is on the CPU unless its weights are quantised.
+        """Load the model in evaluation mode, on the CPU unless its weights are quantised.
 
-        The embeddings have a row for every token; rows of new tokens start at the mean of the others. The checkpoint's
-        own defaults for generation are dropped, except special tokens: the config group `generation` sets the others.
+        The embeddings have a row for every token; rows of new tokens start at the mean of the other rows. Of the
+        checkpoint's generation defaults, only special tokens are kept: the config group `generation` sets the rest.
 
         Args:
             tokenizer: the tokenizer that `load_tokenizer` returned.
             cache_path: folder for downloads and conversions.
-            head: `language`: logits over the vocabulary; `score`: one number for a whole text, from a new head.
+            head: `language` for logits over the vocabulary; `score` for one number per text, from a new head.
 
         Raises:
             InstructLabError: the weights do not exist, cannot be downloaded or read, are pickled, or lack a tensor; or
@@ -186,16 +186,16 @@ class Model(Component, ABC):
             )
 
     def inputs(self, cache_path: Path) -> list[Input]:
-        """Return the files that the weights are read from; download them if they are not on this machine."""
+        """Return the files from which the weights are read; download files that are not on this machine."""
         return self.weights.inputs(cache_path, self.allow_pickle)
 
     def tokenizer_inputs(self, cache_path: Path) -> list[Input]:
-        """Return the local files that the tokenizer is read from; the user may change them between runs."""
+        """Return the local files from which the tokenizer is read, and which the user may change between runs."""
         return self.tokenizer.inputs(self.weights, cache_path)
 
 
 def _checkpoint_gradients(model: PreTrainedModel) -> None:
-    """Switch on gradient checkpointing: most activations are computed again in the backward pass."""
+    """Switch on gradient checkpointing, which computes most activations again in the backward pass."""
     enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
     try:
         enable({"use_reentrant": False})  # gradients then also pass through frozen embeddings

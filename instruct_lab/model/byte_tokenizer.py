@@ -1,4 +1,4 @@
-"""A tokenizer of the 256 bytes, and the special tokens of models with random weights."""
+"""Build a byte-level tokenizer with 256 byte tokens, and list the special tokens of models with random weights."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ENCODER_DECODER_TOKENS = ("<pad>", "</s>", "<mask>", *(f"<extra_id_{number}>" fo
 
 
 def special_tokens_of(family: str) -> tuple[str, ...]:
-    """Return the special tokens of random models of a family: ChatML's, BERT's, or T5's together with BART's."""
+    """Return the special tokens of a family's random models: those used by ChatML, by BERT, or by T5 and BART."""
     tokens = {"decoder": DECODER_TOKENS, "encoder": ENCODER_TOKENS, "encoder-decoder": ENCODER_DECODER_TOKENS}
     return tokens[family]
 

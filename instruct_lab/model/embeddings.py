@@ -1,4 +1,4 @@
-"""Embedding rows of tokens that were not pretrained."""
+"""Add embedding rows for tokens that were not pretrained."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from typing import Any
 
 
 def fit_embeddings(model: Any, tokenizer: Any) -> tuple[int, ...]:
-    """Add rows for new tokens to the embeddings and the output projection; they start at the mean of the others.
+    """Add rows for new tokens to the embeddings and the output projection; new rows start at the mean of the others.
 
     A random row can dominate the softmax; the mean cannot (Hewitt, 2021, "Initializing new word embeddings for
-    pretrained language models"). A spare row of the weights counts as new once a new token uses it. No random number is
-    drawn.
+    pretrained language models"). An unused row of the weights counts as new once a new token uses it. No random number
+    is drawn.
 
     Args:
         model: the model, which is changed in place; its input and output embeddings may be one tensor.

@@ -1,4 +1,4 @@
-"""Facts about a model that are known before its weights are read, without torch and transformers."""
+"""Read facts about a model before its weights are read, without torch and transformers."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from pydantic import Field
 from instruct_lab.config import Component, component
 
 WIDTHS = ("hidden_size", "d_model", "n_embd", "dim")
-"""Names of the width of the residual stream in configurations."""
+"""Names that configurations use for the width of the residual stream."""
 
 TABLE_LENGTHS = ("max_position_embeddings", "n_positions")
-"""Names of the number of position embeddings in configurations."""
+"""Names that configurations use for the number of position embeddings."""
 
 WITH_TABLE = frozenset({
     "albert", "bart", "bert", "bigbird_pegasus", "blenderbot", "blenderbot-small", "camembert", "deberta", "deberta-v2",
@@ -26,13 +26,13 @@ WITH_TABLE = frozenset({
 the length of a text."""
 
 ROWS_FOR_PADDING = {"roberta": 2, "xlm-roberta": 2, "camembert": 2, "mpnet": 2}
-"""Number of unused rows in the table of position embeddings, since positions start after the pad token's id."""
+"""Number of unused rows in the table of position embeddings; positions start after the pad token's id."""
 
 WITH_BIASES = WITH_TABLE | {
     "bloom", "codegen", "gpt_neox", "gptj", "led", "m2m_100", "persimmon", "phi", "qwen2", "qwen2_moe", "stablelm",
     "starcoder2",
 }  # fmt: skip
-"""Architectures that have biases with any settings."""
+"""Architectures that have biases whatever their settings."""
 
 BIAS_SETTINGS = (
     "attention_bias", "attention_in_bias", "attention_out_bias", "bias", "classifier_bias", "decoder_bias", "mlp_bias",
@@ -52,7 +52,7 @@ class ModelFacts(Component):
     """Facts about a model that are known before it is loaded. Null means unknown.
 
     A table of position embeddings (BERT, BART, GPT-2) limits the length of a text; rotary and relative positions
-    (Llama, T5) do not. The option of a model that is downloaded declares the facts, for use before the download.
+    (Llama, T5) do not. The option file of a model on the Hub declares its facts, for use before the download.
     """
 
     hidden_size: Annotated[int, Field(ge=1)] | None = None  # width of the residual stream
@@ -61,10 +61,10 @@ class ModelFacts(Component):
 
 
 def facts_of_config(config: Mapping[str, Any]) -> ModelFacts:
-    """Return the facts that can be read from a configuration of transformers.
+    """Return the facts in a transformers configuration.
 
     Args:
-        config: the content of a `config.json`; missing fields are unknown facts.
+        config: the content of a `config.json`; a missing field is an unknown fact.
     """
     config = {**config, **(config.get("text_config") or {})}
     architecture = str(config.get("model_type", ""))
@@ -83,7 +83,7 @@ def facts_of_config(config: Mapping[str, Any]) -> ModelFacts:
 
 
 def facts_of_folder(folder: Path) -> ModelFacts:
-    """Return the facts in the `config.json` of a model folder; all are unknown if it cannot be read."""
+    """Return the facts in the `config.json` of a model folder; if the file cannot be read, all facts are unknown."""
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):

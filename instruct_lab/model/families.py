@@ -1,4 +1,4 @@
-"""The three families of language models."""
+"""The three families of language models: decoders, encoder-decoders and encoders."""
 
 from __future__ import annotations
 

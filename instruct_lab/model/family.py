@@ -1,4 +1,4 @@
-"""The family of a model: decoder, encoder-decoder or encoder."""
+"""Determine and check the family of a model: decoder, encoder-decoder or encoder."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ CLASSES = {"decoder": "Decoder", "encoder-decoder": "EncoderDecoder", "encoder":
 
 
 def family_of(model: Any) -> str:
-    """Return the family of a model of transformers, with or without adapters."""
+    """Return the family of a transformers model, with or without adapters."""
     base = model.get_base_model() if hasattr(model, "get_base_model") else model  # without PEFT's wrapper
     return family_of_config(base.config)
 
 
 def family_of_config(config: Any) -> str:
-    """Return the family of the model that a configuration of transformers describes.
+    """Return the family of the model that a transformers configuration describes.
 
-    If the code of an architecture comes with the weights, the model is an encoder if this code has a masked language
-    model and no causal one.
+    If an architecture's code comes with the weights, the model is an encoder if this code has a masked language model
+    and no causal language model.
     """
     from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
@@ -33,13 +33,13 @@ def family_of_config(config: Any) -> str:
 
 
 def check_family(config: Any, family: str, name: str) -> None:
-    """Refuse a model of another family.
+    """Refuse a model of another family, which transformers would load without an error.
 
-    transformers would load it without an error. For example, it would load only the decoder of BART, and BERT as a
-    causal language model that sees the tokens it has to predict.
+    For example, transformers would load only the decoder of BART, and would load BERT as a causal language model that
+    sees the tokens that it has to predict.
 
     Args:
-        config: the configuration of transformers.
+        config: the transformers configuration.
         family: the expected family.
         name: name of the model in error messages.
 

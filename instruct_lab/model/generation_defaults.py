@@ -1,16 +1,16 @@
-"""The generation defaults that a loaded model keeps."""
+"""Choose the generation defaults that a loaded model keeps."""
 
 from __future__ import annotations
 
 from typing import Any
 
 KEPT = ("decoder_start_token_id", "forced_bos_token_id", "forced_eos_token_id", "bad_words_ids")
-"""Fields that an encoder-decoder needs to generate as it was trained: Marian must not generate its pad token, which is
-its start token, and BART has a forced first token."""
+"""Fields that an encoder-decoder needs to generate as in its pretraining: Marian must not generate its pad token, which
+is its start token, and BART has a forced first token."""
 
 
 def special_tokens_config(model: Any, tokenizer: Any) -> Any:
-    """Return a generation config with only the checkpoint's special tokens, without its other settings."""
+    """Return a generation config that holds only the checkpoint's special tokens."""
     from transformers import GenerationConfig
 
     own = getattr(model, "generation_config", None)

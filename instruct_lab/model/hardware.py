@@ -1,4 +1,4 @@
-"""Detection of GPUs without loading torch."""
+"""Detect GPUs without loading torch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def has_gpu() -> bool:
 
 
 def no_gpu() -> str | None:
-    """Return why torch cannot use a GPU on this machine; None if it can."""
+    """Return the reason why torch cannot use a GPU on this machine, or `None` if it can."""
     root = Path("/")
     if not any(True for device in DEVICES for _ in root.glob(device.lstrip("/"))):
         return "there is no GPU here"

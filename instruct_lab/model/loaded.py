@@ -1,4 +1,4 @@
-"""A loaded model and the facts that other packages need to know about it."""
+"""The type of a loaded model, with the facts that other packages need."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ class LoadedModel:
     """A model that `Model.load` or a tuning method returns, with its tokenizer.
 
     Args:
-        model: the model of transformers, inside PEFT's wrapper if an adapter was added.
+        model: the transformers model, inside PEFT's wrapper if an adapter was added.
         tokenizer: the tokenizer with which the model was loaded.
         family: `decoder`, `encoder-decoder` or `encoder`.
         added_token_ids: embedding rows of new tokens, which were not pretrained. A tuning method that freezes the
             embeddings has to train these rows.
         new_modules: names of modules that were not pretrained, such as a score head. Every tuning method trains and
             saves them.
-        initial_adapter: the adapter's tensors before training, if they were subtracted from the frozen weights; else
-            None.
+        initial_adapter: the adapter's tensors before training if they were subtracted from the frozen weights, or
+            `None`.
     """
 
     model: Any

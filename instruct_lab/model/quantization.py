@@ -21,16 +21,16 @@ ON_CPU = (0, 50)
 class Quantization(Component):
     """Quantises linear layers to 8 or 4 bits; embeddings, norms and the output layer keep the model's `dtype`.
 
-    For adapters on models that would not fit into memory otherwise (QLoRA: `tuning=lora model.quantization=4bit`).
-    Quantised weights cannot be trained, and merging an adapter into them rounds the result. 8 bits: LLM.int8()
-    (Dettmers et al., 2022). 4 bits: blocks of 64 weights with 16 levels (Dettmers et al., 2023, QLoRA). Works on a GPU,
-    and slowly on a CPU.
+    It saves memory when adapters are trained on a large model: `tuning=lora model.quantization=4bit` is QLoRA.
+    Quantised weights cannot be trained, and merging an adapter into them rounds the result. The methods are LLM.int8()
+    for 8 bits (Dettmers et al., 2022), and blocks of 64 weights with 16 levels for 4 bits (QLoRA; Dettmers et al.,
+    2023). Quantisation also works on a CPU, but slowly.
     """
 
-    bits: Literal[4, 8] = 4  # bits of each weight
+    bits: Literal[4, 8] = 4  # number of bits of each weight
     levels: Literal["nf4", "fp4"] = "nf4"  # 4 bits: nf4, levels for normally distributed weights; fp4, floating point
     double: bool = True  # 4 bits: also quantise the scales of the blocks, which saves 0.4 bits per weight
-    compute_dtype: Literal["float32", "bfloat16", "float16"] | None = None  # 4 bits: dtype of products; null: as model
+    compute_dtype: Literal["float32", "bfloat16", "float16"] | None = None  # 4 bits: products' dtype; null: model.dtype
 
     def __post_init__(self) -> None:
         """Refuse settings for 4 bits if `bits` is 8."""
@@ -40,7 +40,7 @@ class Quantization(Component):
                     raise Refusal(field, "applies to 4 bits, and bits is 8")
 
     def problems(self) -> Iterator[Problem]:
-        """Report a package that is not installed, or that needs a GPU on a machine without one."""
+        """Report a missing package, or a package that needs a GPU on a machine without one."""
         for package in ("bitsandbytes", "accelerate"):
             if importlib.util.find_spec(package) is None:
                 reason = f"needs the package {package}, which is not installed"
@@ -60,7 +60,7 @@ class Quantization(Component):
 
         Args:
             dtype: torch dtype of the weights that are not quantised.
-            kept: names of modules that are not quantised; None: only the output layer.
+            kept: names of modules that are not quantised; `None`: only the output layer.
         """
         import torch
         from transformers import BitsAndBytesConfig

@@ -1,4 +1,4 @@
-"""Scaling of rotary positions, for longer texts than in pretraining."""
+"""Scale rotary positions for texts longer than in pretraining."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class RopeScaling(Component):
     `linear` divides every position by the factor (Chen et al., 2023). `dynamic` raises the base of the frequencies when
     a text is longer than in pretraining (NTK-aware scaling). `yarn` stretches only low frequencies (Peng et al., 2023).
     The model needs rotary positions (Llama, Qwen, Gemma, ModernBERT). In models with sliding-window layers, only the
-    other layers are stretched. Some training at the new length is needed to benefit.
+    other layers are stretched. The model benefits only after some training at the new length.
     """
 
     type: Literal["linear", "dynamic", "yarn"] = "linear"  # how positions are stretched
@@ -31,10 +31,10 @@ class RopeScaling(Component):
     def apply(self, config: Any, name: str) -> Any:
         """Change the model's configuration in place and return it.
 
-        A configuration that is already scaled in the same way, such as an exported model's, is not changed.
+        A configuration with the same scaling, such as the configuration of an exported model, is not changed.
 
         Args:
-            config: the configuration of transformers.
+            config: the transformers configuration.
             name: name of the model in error messages.
 
         Raises:
@@ -65,7 +65,7 @@ class RopeScaling(Component):
         return config
 
     def _parameters(self, rope: dict[str, Any]) -> dict[str, Any]:
-        """Return the rotary parameters of the layers that attend to the whole text, if kinds of layers differ."""
+        """Return the rotary parameters; if layers differ, return the parameters of layers with full attention."""
         nested = [value for value in rope.values() if isinstance(value, dict)]
         return rope.get("full_attention") or nested[0] if nested else rope
 

@@ -1,4 +1,4 @@
-"""The score of a whole text, from a model with a score head."""
+"""Compute the score of a whole text with a model that has a score head."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ def score_modules(model: Any, missing: list[str] | None = None) -> tuple[str, ..
     """Return the names of the modules that compute the score from the pretrained body's output.
 
     Args:
-        model: a sequence classifier of transformers.
-        missing: names of the tensors that the weights lack; None: all tensors.
+        model: a transformers model for sequence classification.
+        missing: names of the tensors that the weights lack; `None`: all tensors.
     """
     body = getattr(model, model.base_model_prefix)
     heads = [
@@ -29,8 +29,8 @@ def score_modules(model: Any, missing: list[str] | None = None) -> tuple[str, ..
 def score(model: Any, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
     """Compute the score of each text, `[rows]`, in the model's dtype.
 
-    A decoder's score is read at the last token, which the attention mask determines. transformers instead reads it at
-    the last token that is not the pad token, which is wrong if a text ends with the pad token.
+    A decoder's score is read at the last token, which the attention mask determines. transformers instead reads the
+    score at the last token that is not the pad token, which is wrong if a text ends with the pad token.
 
     Args:
         model: a model with the score head, with or without adapters.

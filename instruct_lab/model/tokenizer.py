@@ -1,4 +1,4 @@
-"""Settings of a tokenizer."""
+"""Load a model's tokenizer, add new tokens, and choose its pad token."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ RESERVED_FOR_PADDING = (
 class Tokenizer(Component):
     """Changes to a model's tokenizer.
 
-    Padding is always masked by length, so a pad token that also ends a turn does no harm and is kept. A tokenizer
-    without a pad token gets a token that its vocabulary reserves for padding, else its unknown token, else its
-    end-of-sequence token. None of these adds a token to the vocabulary.
+    Padding is always masked by length, so a pad token that also ends a turn does no harm and is kept. If a tokenizer
+    has no pad token, it uses a token that its vocabulary reserves for padding, or else its unknown token, or else its
+    end-of-sequence token. This adds no token to the vocabulary.
     """
 
     source: Token | None = None  # folder or Hub repository of another tokenizer; null: the weights' own tokenizer
     revision: Token | None = None  # commit, tag or branch of that repository; null: its main branch
-    pad_token: Token | None = None  # pads shorter examples; added if the vocabulary lacks it; null: chosen as above
+    pad_token: Token | None = None  # token that pads shorter examples, added if it is new; null: chosen as above
     extra_tokens: list[Token] = Field(default_factory=list)  # new tokens that are recognised in any text
     extra_special_tokens: list[Token] = Field(default_factory=list)  # new control tokens; not recognised in content
 
@@ -61,7 +61,7 @@ class Tokenizer(Component):
             yield Problem(key="source", value=self.source, reason="there is no such folder")
 
     def misfit(self, weights: Weights, family: str) -> str | None:
-        """Return why this tokenizer does not fit the weights and the family; None if it fits."""
+        """Return the reason why this tokenizer does not fit the weights and the family, or `None` if it fits."""
         return None
 
     def load(
@@ -79,12 +79,12 @@ class Tokenizer(Component):
             cache_path: folder for downloads and conversions.
             trust_remote_code: whether Python files that come with the tokenizer are run.
             family: the family of the model.
-            texts: returns the texts of the run's training data.
+            texts: function that returns the texts of the run's training data.
         """
         return self.prepare(self._source(weights).load_tokenizer(cache_path, trust_remote_code, family))
 
     def inputs(self, weights: Weights, cache_path: Path) -> list[Input]:
-        """Return the local files that the tokenizer is read from; see `Model.tokenizer_inputs`."""
+        """Return the local files from which the tokenizer is read; see `Model.tokenizer_inputs`."""
         return self._source(weights).tokenizer_inputs(cache_path)
 
     def _source(self, weights: Weights) -> Weights:
@@ -119,7 +119,7 @@ class Tokenizer(Component):
         return tokenizer
 
     def _check_spelling(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        """Refuse new tokens that are decoded differently: byte-level tokenizers read letters such as ï as bytes."""
+        """Refuse new tokens that decode to another text, such as ï in byte-level tokenizers, where it is a byte."""
         for token in (*self.extra_tokens, *self.extra_special_tokens):
             decoded = str(tokenizer.decode(tokenizer.convert_tokens_to_ids([token])))
             if decoded.strip() != token.strip():

@@ -1,4 +1,4 @@
-"""A tokenizer that is trained on the run's own data."""
+"""Train a tokenizer on the run's own data."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 NUM_BYTES = 256
 TRAINING = 1
-"""Version of the training; increased with every change, so that older tokenizers in the cache are not used."""
+"""Version of the training, increased with every change so that older tokenizers in the cache are not used."""
 
 
 @component
@@ -33,7 +33,7 @@ class TrainedTokenizer(Tokenizer):
 
     The tokenizer is byte-level, so it encodes every text and decodes it exactly. The same texts and settings give the
     same vocabulary, which is cached under their SHA-256. Special tokens and chat template are the same as for random
-    weights of the family. Sources: Sennrich et al., 2016 (BPE); Kudo, 2018 (Unigram).
+    weights with the family's byte tokenizer. Sources: Sennrich et al., 2016 (BPE); Kudo, 2018 (Unigram).
     """
 
     algorithm: Literal["bpe", "unigram"] = "bpe"  # algorithm that learns the vocabulary
@@ -49,7 +49,7 @@ class TrainedTokenizer(Tokenizer):
             raise Refusal("min_frequency", "belongs to bpe, and algorithm is unigram", "2")
 
     def misfit(self, weights: Weights, family: str) -> str | None:
-        """Return why the tokenizer does not fit: the weights are pretrained, or `vocab_size` is too small."""
+        """Return the reason if the weights are pretrained or `vocab_size` is too small; otherwise return `None`."""
         if not weights.is_random:
             return "A tokenizer that is trained now does not fit weights that were trained with another"
         least = NUM_BYTES + len(special_tokens_of(family))
@@ -83,7 +83,7 @@ class TrainedTokenizer(Tokenizer):
     def _trained_once(
         self, texts: Callable[[], Iterable[str]], family: str, cache_path: Path
     ) -> PreTrainedTokenizerBase:
-        """Load the tokenizer from the cache; train and write it first if it is missing."""
+        """Load the tokenizer from the cache; if it is not there, first train and write it."""
         from transformers import PreTrainedTokenizerFast
 
         digest, has_text = self._digest(texts, family)
@@ -137,11 +137,11 @@ class TrainedTokenizer(Tokenizer):
 
 
 def _reproducible_unigram(backend: Any, special: tuple[str, ...]) -> Any:
-    """Return the trained Unigram model with scores and an order that are the same in every process.
+    """Return the trained Unigram model, with scores and an order that are the same in every process.
 
     The library sums in the order of a hash table with a random seed, so the last digits of scores and the order of
-    equal scores differ between processes. Here scores are rounded and the pieces sorted. The library also gives unused
-    letters scores that rise in steps of 0.0001 from the lowest score, in that order; here they all get the lowest.
+    equal scores differ between processes. This function rounds the scores and sorts the pieces. The library also gives
+    unused letters different scores, in steps of 0.0001 from the lowest score; here, all get the lowest score.
     """
     from tokenizers import models
 
@@ -156,6 +156,6 @@ def _reproducible_unigram(backend: Any, special: tuple[str, ...]) -> Any:
 
 
 def _valid_texts(texts: Iterable[str]) -> Iterator[str]:
-    """Yield the texts, with unpaired surrogates, which UTF-8 cannot encode, replaced by `?`."""
+    """Yield the texts, with `?` for each unpaired surrogate, which UTF-8 cannot encode."""
     for text in texts:
         yield text.encode("utf-8", "replace").decode()

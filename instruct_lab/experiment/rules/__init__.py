@@ -1,4 +1,4 @@
-"""Rules that check whether the choices of a run go together, before anything is loaded.
+"""Rules that check, before anything is loaded, whether the choices of a run fit together.
 
 In: the built components. Out: problems, each with its full key. To add a rule, write a function whose parameters are
 fields of `Experiment` (see `apply.py`) and add it to one of the two lists below.
@@ -28,8 +28,8 @@ COMBINATION_RULES: tuple[Rule, ...] = (
     declarations.check_biases_exist,
     declarations.check_positions,
 )
-"""Rules that compare choices of several groups. `check --all` skips them: it combines each option with the default
-options of all other groups, and an option need not suit the default family, objective and metrics."""
+"""Rules that compare choices of several groups. `check --all` skips these rules, since it combines each option with the
+default options of all other groups, and an option need not suit the default family, objective and metrics."""
 
 SETTING_RULES: tuple[Rule, ...] = (
     combinations.check_averages,
@@ -45,14 +45,14 @@ SETTING_RULES: tuple[Rule, ...] = (
     monitoring.check_modes,
     declarations.check_learning_rate,
 )
-"""Rules about single settings."""
+"""Rules about single settings, which `check --all` also applies."""
 
 
 def problems(built: Mapping[str, Any], settings_only: bool = False) -> Iterator[Problem]:
     """Apply the rules to the built components and yield the problems.
 
     Args:
-        built: components by full key; see `instruct_lab.config.build.Build`.
+        built: components, keyed by full key; see `instruct_lab.config.build.Build`.
         settings_only: whether to apply only `SETTING_RULES`.
     """
     if not settings_only:

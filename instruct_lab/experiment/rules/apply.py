@@ -1,8 +1,8 @@
 """Apply a rule to the built components.
 
 A rule is a function that yields a `Problem` for each conflict. Its parameters have the names and types of fields of
-`Experiment`; a parameter `components` receives every component of the config by its full key. A rule runs only if all
-components that it compares could be built; failures of the build are reported separately.
+`Experiment`; a parameter `components` receives all components of the config, keyed by full key. A rule runs only if
+all components that it compares could be built; failures of the build are reported separately.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def apply(rule: Rule, built: Mapping[str, Any]) -> Iterator[Problem]:
 
     Args:
         rule: the rule.
-        built: components by full key.
+        built: components, keyed by full key.
     """
     arguments: dict[str, Any] = {}
     for name, kind in parameter_types(rule).items():
@@ -42,7 +42,7 @@ def apply(rule: Rule, built: Mapping[str, Any]) -> Iterator[Problem]:
 
 
 def _entries(built: Mapping[str, Any], group: str, kind: Any) -> dict[str, Any]:
-    """Return the built components directly below a group, by name."""
+    """Return the built components directly below a group, keyed by name."""
     found = {}
     for key, part in built.items():
         above, _, name = key.rpartition(".")
@@ -53,7 +53,7 @@ def _entries(built: Mapping[str, Any], group: str, kind: Any) -> dict[str, Any]:
 
 @functools.cache
 def parameter_types(rule: Rule) -> dict[str, Any]:
-    """Return the types of a rule's parameters, by name."""
+    """Return the types of a rule's parameters, keyed by name."""
     hints = get_type_hints(rule)
     hints.pop("return", None)
     return hints

@@ -25,7 +25,7 @@ def check_families(model: Model, components: Components) -> Iterator[Problem]:
 
 
 def family_reason(chosen: Component, family: str) -> str | None:
-    """Return why a component does not work with models of a family; `None` if it does."""
+    """Return the reason why a component does not work with models of a family, or `None` if it does."""
     if family in chosen.families:
         return None
     name, works = type(chosen).__name__, " and ".join(sorted(chosen.families))
@@ -56,13 +56,13 @@ def check_trained_tokenizer(model: Model) -> Iterator[Problem]:
 
 
 def check_tuning(tuning: Tuning, objective: Objective) -> Iterator[Problem]:
-    """Report a tuning method that does not go together with the objective."""
+    """Report a tuning method that does not work with the objective."""
     if reason := tuning_reason(tuning, objective):
         yield Problem(key="tuning", value=type(tuning).__name__, reason=reason)
 
 
 def tuning_reason(tuning: Tuning, objective: Objective) -> str | None:
-    """Return why a tuning method and an objective do not go together; `None` if they do."""
+    """Return the reason why a tuning method does not work with an objective, or `None` if it does."""
     method, goal = type(tuning).__name__, type(objective).__name__
     if objective.head not in tuning.heads:
         return f"{method} tunes models that give text; {goal} trains one that gives a score"
@@ -81,7 +81,7 @@ def disables_adapters(objective: Objective) -> bool:
 
 
 def check_biases(tuning: LoRA, objective: Objective) -> Iterator[Problem]:
-    """Report trained biases for an objective that switches adapters off, since biases stay on."""
+    """Report trained biases if the objective switches adapters off, since trained biases cannot be switched off."""
     if disables_adapters(objective) and tuning.bias != "none" and tuning_reason(tuning, objective) is None:
         reason = "the untuned model is read by switching adapters off, which leaves trained biases on"
         yield Problem(key="tuning.bias", value=tuning.bias, reason=reason, suggestion="none")
@@ -91,13 +91,13 @@ def check_biases(tuning: LoRA, objective: Objective) -> Iterator[Problem]:
 
 
 def check_overlong(batching: Padded, objective: Objective) -> Iterator[Problem]:
-    """Report truncation of pairs, which cannot be truncated."""
+    """Report truncation of preference pairs, which cannot be truncated."""
     if reason := batching_reason(batching, objective):
         yield Problem(key="batching.overlong", value=batching.overlong, reason=reason, suggestion="drop")
 
 
 def batching_reason(batching: Batching, objective: Objective) -> str | None:
-    """Return why examples of an objective cannot be batched in this way; `None` if they can."""
+    """Return the reason why an objective's examples cannot be batched in this way, or `None` if they can."""
     if isinstance(batching, Padded) and objective.reads == "pairs" and batching.overlong.startswith("truncate"):
         return (
             f"two answers to one prompt cannot be cut alike, so pairs are not truncated (overlong={batching.overlong})"
@@ -106,7 +106,7 @@ def batching_reason(batching: Batching, objective: Objective) -> str | None:
 
 
 def check_answer_length(batching: Padded, generation: Generation) -> Iterator[Problem]:
-    """Report answers that may be longer than the longest training example."""
+    """Report a limit for generated answers that is above the length limit of training examples."""
     longest, new = batching.max_tokens, generation.max_new_tokens
     if longest is not None and new > longest:
         reason = f"an answer must not be longer than batching.max_tokens ({longest}), the limit in training"
@@ -136,12 +136,12 @@ def _unread_metric(name: str, metric: Metric, reason: str) -> Problem:
 
 
 def can_answer(metric: Metric, family: str) -> bool:
-    """Whether models of a family can write the answers that a metric reads; true if it reads none."""
+    """Whether models of a family can write the answers that a metric reads; true for metrics that read no answers."""
     return metric.reads != "answers" or family != "encoder"
 
 
 def metric_reason(metric: Metric, objective: Objective) -> str | None:
-    """Return why a metric cannot be computed with an objective; `None` if it can."""
+    """Return the reason why a metric cannot be computed with an objective, or `None` if it can."""
     goal = type(objective).__name__
     if metric.reads == "answers" and not objective.generates:
         return f"{goal} trains a model that gives no text, so no answer can be scored"

@@ -1,4 +1,4 @@
-"""Rules that compare the needs that one component declares with the properties of others."""
+"""Rules that compare the declared needs of one component with the properties of other components."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from instruct_lab.optimizer import Optimizer
 from instruct_lab.tuning import Tuning
 
 FAR_OFF = 10
-"""Ratio between the set and the suitable learning rate from which a warning is printed."""
+"""Ratio between the set and the suitable learning rate at which a warning is printed."""
 
 
 def check_supervision(data: Data, objective: Objective) -> Iterator[Problem]:
-    """Report data without anything that the objective can learn from."""
+    """Report data that gives nothing from which the objective can learn."""
     if not data.gives_any(objective.needs):
         goal, source = type(objective).__name__, type(data).__name__
         if isinstance(data, DataSet):
@@ -42,7 +42,7 @@ def check_new_tokens(model: Model, tuning: Tuning) -> Iterator[Problem]:
 
 
 def check_biases_exist(model: Model, tuning: Tuning, cache_path: str) -> Iterator[Problem]:
-    """Report a method that trains only biases for a model that has none."""
+    """Report a method that trains only biases if the model has no biases."""
     if tuning.needs_biases and facts_of(model, cache_path).has_biases is False:
         method = type(tuning).__name__
         reason = f"{method} trains only biases, and the model has none: choose another method; tuning=ia3 is as small"
@@ -55,13 +55,13 @@ def facts_of(model: Model, cache_path: str) -> ModelFacts:
 
 
 def longest_example(model: Model, tuning: Tuning, cache_path: str) -> int | None:
-    """Return the number of tokens that fit the model's positions; `None` if there is no limit or it is unknown."""
+    """Return the number of tokens that fit the model's positions, or `None` if there is no known limit."""
     positions = facts_of(model, cache_path).max_positions
     return None if positions is None else max(2, positions - tuning.num_added_positions)
 
 
 def check_positions(model: Model, tuning: Tuning, batching: Batching, cache_path: str) -> Iterator[Problem]:
-    """Warn that `batching.max_tokens` is lowered to the model's positions."""
+    """Warn that `batching.max_tokens` is lowered to the number of the model's positions."""
     longest, set_to = longest_example(model, tuning, cache_path), batching.max_tokens
     if longest is not None and (set_to is None or set_to > longest):
         taken = f", {tuning.num_added_positions} of them for virtual tokens" if tuning.num_added_positions else ""
@@ -86,7 +86,7 @@ def suitable_learning_rate(
 def check_learning_rate(
     tuning: Tuning, objective: Objective, optimizer: Optimizer, model: Model, cache_path: str
 ) -> Iterator[Problem]:
-    """Report a learning rate that is neither set nor declared; warn of one far from the suitable rate."""
+    """Report a learning rate that is neither set nor declared, and warn of a rate far from the suitable rate."""
     suitable = suitable_learning_rate(tuning, objective, optimizer, model, cache_path)
     method, rate = type(tuning).__name__, optimizer.lr
     if suitable is None:

@@ -1,4 +1,4 @@
-"""Rules about the trainer's arguments: which can be set, and which values are valid."""
+"""Rules about the trainer's arguments: which arguments can be set, and which values are valid."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from instruct_lab.tracker.lightning import missing_package
 TRAINER = "pytorch_lightning.Trainer"
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps", "tpu")
 FLOAT16 = ("16", "16-mixed")
-"""Lightning's names for computing in float16 with weights in float32."""
+"""Lightning's precision names for computing in float16 with float32 weights."""
 
 
 @dataclasses.dataclass(frozen=True)
 class OwnedArgument:
-    """An argument of the trainer that a config must not set.
+    """A trainer argument that a config must not set.
 
     Args:
         reason: why the argument cannot be set, or what to use instead.
-        value: the argument's value in every run; `None`: Lightning's default.
+        value: the argument's value in every run; `None`: Lightning's default is used.
     """
 
     reason: str
@@ -46,16 +46,16 @@ OWNED_ARGUMENTS = {
     "barebones": OwnedArgument("use callbacks=none and tracker=none"),
     "reload_dataloaders_every_n_epochs": OwnedArgument("a reloaded loader would lose its position"),
 }
-"""Arguments of the trainer that other groups decide, or that have one value for every run."""
+"""Trainer arguments that other groups set, or that have the same value in every run."""
 
 
 def fixed_arguments() -> dict[str, Any]:
-    """Return the owned arguments that have the same value in every run, with that value."""
+    """Return the trainer arguments that have the same value in every run, with their values."""
     return {name: owned.value for name, owned in OWNED_ARGUMENTS.items() if owned.value is not None}
 
 
 def check_target(trainer: ExternalClass) -> Iterator[Problem]:
-    """Report a trainer that is not Lightning's."""
+    """Report a trainer that is not Lightning's `Trainer`."""
     if trainer.target != TRAINER:
         yield Problem(key="trainer._target_", value=trainer.target, reason=f"the trainer has to be {TRAINER}")
 
@@ -116,7 +116,7 @@ def _uses_float16(trainer: ExternalClass) -> bool:
 
 
 def check_loggers(components: Components) -> Iterator[Problem]:
-    """Report loggers of Lightning whose packages are not installed."""
+    """Report Lightning loggers whose packages are not installed."""
     for key, chosen in components.items():
         if isinstance(chosen, ExternalClass) and (reason := missing_package(chosen.target)):
             name = chosen.target.rpartition(".")[2]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     ModelAndNewModules = tuple[PreTrainedModel, tuple[str, ...]]
-    """A model, and the names of its modules that were not pretrained."""
+    """A model and the names of its modules that were not pretrained."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,13 +28,13 @@ class Loading:
 
     Args:
         family: the family of the model.
-        auto_class: name of the class of transformers that chooses the architecture, such as AutoModelForCausalLM.
+        auto_class: name of the transformers class that chooses the architecture, such as `AutoModelForCausalLM`.
         dtype: name of the torch dtype of the weights in memory.
         attention: name of the attention implementation.
         allow_pickle: whether pickled weights are read if there are no safetensors.
         trust_remote_code: whether Python files that come with the weights are run.
-        rope_scaling: how rotary positions are stretched; None: not stretched.
-        quantization: how frozen weights are quantised; None: not quantised.
+        rope_scaling: the scaling of rotary positions; `None`: positions are not scaled.
+        quantization: the quantisation of frozen weights; `None`: weights are not quantised.
     """
 
     family: str
@@ -55,7 +55,8 @@ class Loading:
 class Weights(Component, ABC):
     """Base class of sources of weights and their tokenizer.
 
-    Methods that read the source raise an `InstructLabError` if it does not exist, or cannot be downloaded or read.
+    Methods that read the source raise an `InstructLabError` if the source does not exist, or cannot be downloaded or
+    read.
     """
 
     is_random: ClassVar[bool] = False
@@ -77,14 +78,14 @@ class Weights(Component, ABC):
 
     @abstractmethod
     def inputs(self, cache_path: Path, allow_pickle: bool) -> list[Input]:
-        """Return the files that the weights are read from, with their SHA-256."""
+        """Return the files from which the weights are read, with their SHA-256."""
 
     def tokenizer_inputs(self, cache_path: Path) -> list[Input]:
-        """Return the local files that the tokenizer is read from; the user may change them between runs."""
+        """Return the local files from which the tokenizer is read, and which the user may change between runs."""
         return []
 
     def facts(self, cache_path: Path) -> ModelFacts:
-        """Return the facts that files on this machine give about the model; see `Model.facts`."""
+        """Return the facts about the model in files on this machine; see `Model.facts`."""
         return ModelFacts()
 
     def problems_in_model(self, family: str, allow_pickle: bool) -> Iterator[Problem]:

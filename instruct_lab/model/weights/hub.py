@@ -1,4 +1,4 @@
-"""Weights from model repositories of the Hugging Face Hub."""
+"""Load weights from model repositories of the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SETTINGS = ["*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken", "merges.txt",
 SAFE = ["*.safetensors"]
 PICKLED = ["*.bin", "*.pt", "*.pth"]
 LEFT_OUT = ["*/*", "consolidated*", "adapter_*", "training_args.bin", "optimizer.*"]
-"""Patterns of files that are not downloaded: copies of the weights in other formats, adapters and training states."""
+"""Patterns of files that are not downloaded: copies of weights in other formats, adapters, and training states."""
 
 
 @component
@@ -46,7 +46,7 @@ class Hub(Weights):
     gguf_file: Annotated[str, Field(pattern=r"\.gguf$")] | None = None  # use this file instead of the safetensors
 
     def load_tokenizer(self, cache_path: Path, trust_remote_code: bool, family: str) -> PreTrainedTokenizerBase:
-        """Load the repository's tokenizer; weights are downloaded only if they are a GGUF file."""
+        """Load the repository's tokenizer, without downloading weights unless they are in the same GGUF file."""
         if self.gguf_file is not None:
             return self._gguf().load_tokenizer(cache_path, trust_remote_code, family)
         folder = self._download(SETTINGS + (["*.py"] if trust_remote_code else []))
@@ -70,7 +70,7 @@ class Hub(Weights):
         return [_input(file, f"{self.repository}@{commit}/{file.name}") for file in files]
 
     def facts(self, cache_path: Path) -> ModelFacts:
-        """Read the facts from the config or the GGUF file in the Hub's cache; all are unknown if it is not there."""
+        """Read the facts from the config or GGUF file in the Hub's cache; without such a file, they are unknown."""
         import huggingface_hub
 
         name = self.gguf_file or "config.json"
@@ -90,7 +90,7 @@ class Hub(Weights):
             return Path(huggingface_hub.hf_hub_download(self.repository, self.gguf_file, revision=self.revision))
 
     def _model_folder(self, allow_pickle: bool, trust_remote_code: bool) -> Path:
-        """Download configuration and weights; pickled weights only if they are allowed and there are no others."""
+        """Download configuration and weights; download pickled weights only if they are allowed and no others exist."""
         patterns = SETTINGS + SAFE + (["*.py"] if trust_remote_code else [])
         folder = self._download(patterns)
         if allow_pickle and not any(folder.glob("*.safetensors")):
@@ -144,7 +144,7 @@ class Hub(Weights):
 
 
 def _input(file: Path, name: str) -> Input:
-    """Return a file of the Hub's cache with its SHA-256; large files are stored under their SHA-256."""
+    """Return a file of the Hub's cache with its SHA-256, which is the name under which the cache stores large files."""
     blob = file.resolve()
     if re.fullmatch(r"[0-9a-f]{64}", blob.name):
         return Input(name, blob.name, blob.stat().st_size)
@@ -152,7 +152,7 @@ def _input(file: Path, name: str) -> Input:
 
 
 def _explain(error: Exception) -> tuple[str, str]:
-    """Return what an error raised by huggingface_hub means, and how to fix it."""
+    """Return the meaning of an error raised by huggingface_hub, and the step that fixes it."""
     from huggingface_hub import constants, errors
 
     reason = one_line(error)

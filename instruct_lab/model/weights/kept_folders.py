@@ -1,4 +1,4 @@
-"""Folders in the cache that are made once; an incomplete folder is never used."""
+"""Make folders in the cache once; an incomplete folder is never used."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ MARKER = "complete.json"
 def make_once(folder: Path, make: Callable[[Path], None]) -> Path:
     """Make the folder with `make`, unless it is already complete; return it.
 
-    `make` fills a temporary folder under a lock. The temporary folder is renamed when every file and a list of file
+    `make` fills a temporary folder under a lock. The temporary folder is renamed once all files and a list of their
     sizes are on the disk. A folder without this list, or with a file of another size, is made again.
 
     Args:
         folder: the folder; its name identifies the content.
-        make: fills an empty folder; if it raises an error, nothing is kept.
+        make: function that fills an empty folder; if it raises an error, nothing is kept.
 
     Raises:
         OSError: the folder cannot be written.

@@ -1,4 +1,4 @@
-"""Context managers for calls of transformers: they control its output, its random numbers and its errors."""
+"""Context managers that control the output, random numbers and errors of calls to transformers."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def own_seed(seed: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def loading_errors(name: str, part: str = "model") -> Iterator[None]:
-    """Turn errors while a model is read into an `InstructLabError` with the step that fixes them.
+    """Turn errors raised while a model is read into an `InstructLabError` that names the step that fixes them.
 
     Args:
         name: name of the model in error messages.

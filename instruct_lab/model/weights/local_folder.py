@@ -1,4 +1,4 @@
-"""Weights from a model folder on this machine."""
+"""Load weights from a model folder on this machine."""
 
 from __future__ import annotations
 

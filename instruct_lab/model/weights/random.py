@@ -1,4 +1,4 @@
-"""Random weights of any architecture."""
+"""Build models with random weights of any architecture."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ if TYPE_CHECKING:
 class Random(Weights):
     """Random weights of any architecture, with a byte-level tokenizer for the family. Nothing is downloaded.
 
-    For training from scratch, tests and dry runs. The same seed gives the same weights on every machine. The run's
-    random states do not change.
+    Use them for training from scratch, tests and dry runs. The same seed gives the same weights on every machine, and
+    drawing them does not change the run's random states.
     """
 
     is_random: ClassVar[bool] = True
 
-    architecture: Annotated[str, Field(min_length=1)] = "llama"  # model type of transformers
+    architecture: Annotated[str, Field(min_length=1)] = "llama"  # the architecture's model type in transformers
     settings: dict[str, bool | int | float | str | list[Any] | None] = Field(
         default_factory=dict
     )  # fields of the architecture's configuration; vocab_size defaults to the tokenizer's
@@ -86,7 +86,7 @@ class Random(Weights):
         return [Input(f"random {self.architecture}", hashlib.sha256(text.encode()).hexdigest(), len(text))]
 
     def facts(self, cache_path: Path) -> ModelFacts:
-        """Read the facts from the settings; defaults of transformers count as unknown."""
+        """Read the facts from the settings; settings left to transformers' defaults are unknown facts."""
         return facts_of_config({"model_type": self.architecture, **self.settings})
 
     def _config(self, tokenizer: Any) -> Any:

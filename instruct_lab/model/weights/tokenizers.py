@@ -1,4 +1,4 @@
-"""Loading of tokenizers from folders, with the text processing that their files describe."""
+"""Load tokenizers from folders, with the text processing that their files describe."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def rename_tokenizer(tokenizer: Any, name: str) -> Any:
 def restore_text_processing(tokenizer: Any, file: Path) -> None:
     """Restore normalizer, pre-tokenizer and decoder from `tokenizer.json` if transformers replaced them.
 
-    Some tokenizer classes build these parts themselves and use only the vocabulary and merges of the file. SmolLM2's
-    GPT2Tokenizer, for example, would no longer split digits, so numbers would be tokenised differently than in
+    Some tokenizer classes build these parts themselves and read only the vocabulary and merges from the file. For
+    example, SmolLM2's `GPT2Tokenizer` would no longer split digits, so numbers would be tokenised differently than in
     pretraining.
     """
     backend = getattr(tokenizer, "backend_tokenizer", None)
@@ -62,7 +62,7 @@ def restore_text_processing(tokenizer: Any, file: Path) -> None:
 
 
 def _text_processing(file: Path) -> Any:
-    """Read the tokenizer in a `tokenizer.json`, for BPE without its vocabulary, which is faster."""
+    """Read the tokenizer in a `tokenizer.json`; for BPE, leave out the vocabulary, which is faster."""
     from tokenizers import Tokenizer
 
     content = json.loads(file.read_text(encoding="utf-8"))
