@@ -19,7 +19,7 @@ OnValidation = Callable[[int, dict[str, float]], str | None]
 
 
 class Pruned(Exception):
-    """Raised when the sweep stops the run early; the message names the value that was too poor."""
+    """Raised when the sweep stops the run early; the message names the decisive value."""
 
 
 class TrainingModule(Protocol):

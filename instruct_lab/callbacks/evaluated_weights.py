@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 def trained_parameters(module: pl.LightningModule) -> dict[str, torch.nn.Parameter]:
-    """Return the parameters that require gradients, by name."""
+    """Return the parameters that require gradients, keyed by name."""
     return {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
 
 

@@ -57,7 +57,7 @@ class Difference:
 
     @property
     def verdict(self) -> str:
-        """`differs` or `not distinguishable`."""
+        """The verdict: `differs` or `not distinguishable`."""
         return verdict(self.probability)
 
 

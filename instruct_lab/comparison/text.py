@@ -54,7 +54,7 @@ def tables(compared: Comparison, metrics: Sequence[str] | None = None) -> Iterat
 
 
 def result_tables(compared: Comparison, metrics: Sequence[str] | None = None) -> Iterator[TextTable]:
-    """Yield the tables of metrics with their differences from the best, then of effects and fronts.
+    """Yield the tables of metrics with differences from the best, then the tables of effects and fronts.
 
     Args:
         compared: the comparison.

@@ -75,7 +75,7 @@ class Adafactor(Optimizer):
 
     @property
     def learning_rate_scale(self) -> float:
-        """50, since rates are relative to the weights: 1e-3 suits full tuning (Raffel et al., 2020), not 2e-5."""
+        """The factor 50 from AdamW's 2e-5 to 1e-3, Adafactor's usual rate for full tuning (Raffel et al., 2020)."""
         return 50.0
 
     def make(self, groups: list[Group]) -> torch.optim.Optimizer:
@@ -104,7 +104,7 @@ class Lion(Optimizer):
 
     @property
     def learning_rate_scale(self) -> float:
-        """0.15, because Chen et al. (2023) recommend a learning rate 3 to 10 times lower than AdamW's."""
+        """The factor 0.15: Chen et al. (2023) recommend a learning rate 3 to 10 times lower than AdamW's."""
         return 0.15
 
     def __post_init__(self) -> None:
@@ -146,7 +146,7 @@ class ScheduleFreeAdamW(Optimizer):
 
     @property
     def learning_rate_scale(self) -> float:
-        """2, because Defazio et al. (2024) recommend one to ten times AdamW's learning rate."""
+        """The factor 2: Defazio et al. (2024) recommend one to ten times AdamW's learning rate."""
         return 2.0
 
     def make(self, groups: list[Group]) -> torch.optim.Optimizer:

@@ -1,4 +1,4 @@
-"""Keys that identify an example in several runs, although equal rows of a source have the same id."""
+"""Identify the same example in several runs, although equal rows of a source have the same id."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Iterable
 from instruct_lab.records.schema import PredictionLine
 
 Key = tuple[str, int]
-"""The id of an example, and how many lines of its split with the same id precede it."""
+"""The id of an example, and the number of earlier lines of its split that have the same id."""
 
 
 def key_predictions(lines: Iterable[PredictionLine]) -> dict[str, dict[Key, PredictionLine]]:
-    """Return the lines of each split by key.
+    """Return the lines of each split, keyed by example.
 
     Args:
         lines: the lines of one run's `predictions.jsonl`.

@@ -243,7 +243,7 @@ class Measurement:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Convert the measurement to plain containers."""
+        """Convert the measurement to a dictionary for JSON."""
         predictions = [fields_to_write(prediction) for prediction in self.predictions]
         return {"predictions": predictions, "rows": self.rows, "sources": self.sources}
 

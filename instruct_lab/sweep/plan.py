@@ -144,7 +144,7 @@ def _fixed(composition: Composition) -> list[Override]:
 
 
 def _study_dimensions(settings: Sweep, composition: Composition) -> dict[str, Dimension]:
-    """Return the study's dimensions, keyed by their key, without the ones that the command line fixes."""
+    """Return the study's dimensions, keyed by name, without the dimensions that the command line fixes."""
     fixed = {override.key_or_group for override in _fixed(composition)}
     return {one.key: one for one in settings.dimensions() if one.key not in fixed}
 

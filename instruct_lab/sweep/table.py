@@ -62,7 +62,7 @@ class SweepTable:
         return table
 
     def _row(self, run: RunRecord, info: SweepInfo) -> list[str]:
-        """Return the status of a run, followed by its cells."""
+        """Return the status of a run, followed by the other cells of its row."""
         if run.id in self._ended:
             return self._ended[run.id]
         manifest = run.manifest

@@ -19,7 +19,7 @@ CORES_VARIABLE = "INSTRUCT_LAB_CORES"
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """Where a trial reports its validation values, so that the sweep's pruner can stop it.
+    """The storage to which a trial reports its validation values, and the pruner that may stop the trial.
 
     Args:
         storage: URL of the sweep's Optuna storage.
@@ -80,7 +80,7 @@ class Task:
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """How the run of a task ended.
+    """The outcome of a task's run.
 
     Args:
         status: the status in the run's record.

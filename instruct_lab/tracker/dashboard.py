@@ -109,7 +109,7 @@ def import_runs(runs_path: Path, seen: dict[Path, str] | None = None) -> int:
 
 
 def _state(record: RunRecord) -> str | None:
-    """Return an ended run's state: its end time, or its size if it was killed; return `None` for a running run."""
+    """Return an ended run's state: the end time, or the size of a killed run's metrics; `None` for a running run."""
     manifest = record.manifest
     if manifest.status != "running":
         return str(manifest.ended)

@@ -80,7 +80,7 @@ class Wandb(Tracker):
             return self._session("offline", record, config, tags, group, suffix="-offline")
 
     def resolved_mode(self) -> Mode:
-        """Return the mode that is used on this machine, which replaces `auto`."""
+        """Return the mode to use on this machine; `auto` is replaced by one of the other modes."""
         if self.mode != "auto":
             return self.mode
         wanted = os.environ.get("WANDB_MODE") or _settings().get("mode") or ""

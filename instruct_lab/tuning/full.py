@@ -28,7 +28,7 @@ class Full(Tuning):
         return self.learning_rate if pretrained else 1e-3
 
     def apply(self, loaded: LoadedModel) -> LoadedModel:
-        """Set `requires_grad` on every parameter."""
+        """Switch on `requires_grad` for every parameter."""
         loaded.model.requires_grad_(True)
         return loaded
 

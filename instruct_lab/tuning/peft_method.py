@@ -105,7 +105,7 @@ class PeftMethod(Tuning, ABC):
 
 
 def _whole_modules(adapted: Any) -> list[tuple[str, Any]]:
-    """Return names and modules of the modules that are trained as a whole, without an adapter."""
+    """Return the fully trained modules, which have no adapter, with their names."""
     from peft.utils import ModulesToSaveWrapper
 
     found = [(name, m) for name, m in adapted.named_modules() if isinstance(m, ModulesToSaveWrapper)]

@@ -134,7 +134,7 @@ class _Similar:
                 self._indices.setdefault(word, []).append(index)
 
     def order(self, text: str) -> list[int]:
-        """Return the indices of the prompts by falling similarity to `text`."""
+        """Return the indices of the prompts in order of decreasing similarity to `text`."""
         scores = [0.0] * len(self._words)
         for word in set(compared_words(text)):
             indices = self._indices.get(word, [])

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @component
 class VirtualTokens(PeftMethod, ABC):
-    """Base class of methods that train vectors before the text of a frozen model; they cannot be merged into it."""
+    """Base class of methods that train vectors placed before each text; the vectors cannot be merged into the model."""
 
     mergeable: ClassVar[bool] = False
 

@@ -198,7 +198,7 @@ def _converted_folder(cache_path: Path, sha256: str) -> Path:
 
 
 def _keep_folder(folder: Path, convert: Callable[[Path], None]) -> Path | None:
-    """Make and return the converted folder, unless it is complete; if it cannot be written, warn and return `None`."""
+    """Return the converted folder, made first if needed; if it cannot be written, warn and return `None`."""
     from safetensors import SafetensorError
 
     try:
