@@ -9,7 +9,7 @@ from instruct_lab.assets import Input
 from instruct_lab.cache import Entry, Stage, link
 from instruct_lab.config import Component
 from instruct_lab.data.conversation import Supervision
-from instruct_lab.data.split import SPLIT_NAMES
+from instruct_lab.data.split import SPLIT_NAMES, SplitName
 from instruct_lab.data.table import ConversationTable
 
 
@@ -30,10 +30,14 @@ class Data(Component, ABC):
         """The share of rows that may be broken: these rows are dropped and counted. A larger share is an error."""
         return 0.0
 
+    def source_names(self, split: SplitName) -> list[str]:
+        """Return the names of the sources of a split's rows; empty if the data set has no such split."""
+        return [""]
+
     @property
     def has_validation(self) -> bool:
         """Whether the data set has a validation split."""
-        return True
+        return bool(self.source_names("validation"))
 
     @property
     def by_source(self) -> bool:

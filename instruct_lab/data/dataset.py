@@ -95,10 +95,11 @@ class DataSet(Data):
         """The kinds of supervision that the format gives."""
         return self.format.gives
 
-    @property
-    def has_validation(self) -> bool:
-        """Whether there are validation sources, or validation rows are taken from the training rows."""
-        return bool(self._sources("validation")) or (self.split is not None and self.split.validation > 0)
+    def source_names(self, split: SplitName) -> list[str]:
+        """Return the names of the split's sources, or of the training sources if its rows are taken from them."""
+        if split != "train" and self.split is not None and getattr(self.split, split) > 0:
+            return list(self._sources("train"))
+        return list(self._sources(split))
 
     def problems(self) -> Iterator[Problem]:
         """Report columns of the format that a source lacks, and columns with content that the format does not read.

@@ -87,10 +87,9 @@ class Mixture(Data):
         """Whether every part gives at least one of these kinds of supervision; it may differ between parts."""
         return all(part.gives_any(needed) for part in self._parts.values())
 
-    @property
-    def has_validation(self) -> bool:
-        """Whether any part has a validation split."""
-        return any(part.has_validation for part in self._parts.values())
+    def source_names(self, split: SplitName) -> list[str]:
+        """Return the names of the parts that have rows of the split."""
+        return [name for name, part in self._parts.items() if part.source_names(split)]
 
     @property
     def by_source(self) -> bool:

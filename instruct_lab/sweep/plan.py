@@ -16,10 +16,9 @@ from instruct_lab.config.build import build
 from instruct_lab.config.compose import Composition, compose
 from instruct_lab.errors import ConfigError, Problem
 from instruct_lab.experiment.check import Checked, check, plain
-from instruct_lab.experiment.rules.monitoring import monitored_direction
-from instruct_lab.records.costs import COSTS
 from instruct_lab.records.identity import config_hash
 from instruct_lab.sweep.launchers import Launcher
+from instruct_lab.sweep.metrics import directions, metric_problems, setting_problems
 from instruct_lab.sweep.samplers import Sampler
 from instruct_lab.sweep.settings import Sweep
 from instruct_lab.sweep.shared_files import SharedFiles
@@ -94,12 +93,10 @@ def plan(overrides: list[str]) -> Plan:
     space = _space(settings, composition)
     num_points = _num_points(settings, sampler, space)
     base = [str(override.input_line) for override in _fixed(composition)]
+    if problems := list(setting_problems(settings, sampler)):
+        raise ConfigError(problems)
     checked = _check_points(space, base, settings, num_points, files)
     experiment = next(iter(checked.values())).experiment
-    directions, wrong_directions = _directions(settings, experiment)
-    problems = [*_metric_problems(settings, sampler), *wrong_directions]
-    if problems:
-        raise ConfigError(problems)
     return Plan(
         overrides=overrides,
         base=base,
@@ -108,7 +105,7 @@ def plan(overrides: list[str]) -> Plan:
         sampler=sampler,
         launcher=built.root["hydra"]["launcher"],
         num_points=num_points,
-        directions=directions,
+        directions=directions(settings, experiment),
         seed=composition.config.get("seed", 0),
         name=run_name(experiment.name, _choices_in_name(composition.choices, space)),
         runs_path=experiment.runs_path,
@@ -199,9 +196,10 @@ def _check_points(
         count += 1
         overrides, label = [*base, *space.overrides(values)], ", ".join(f"{k}={v}" for k, v in values.items())
         checked = check(overrides, load=files.load)
-        if not checked.problems:
+        problems = list(checked.problems) or list(metric_problems(settings, checked.experiment))
+        if not problems:
             passed[tuple(overrides)] = checked
-        for problem in checked.problems:
+        for problem in problems:
             at_points.setdefault(problem, []).append(label)
     if not passed or (at_points and settings.refused_points == "refuse"):
         raise ConfigError(list(_with_points(at_points, count)))
@@ -224,42 +222,6 @@ def _with_points(at_points: dict[Problem, list[str]], count: int) -> Iterator[Pr
         more = f" and {len(points) - 1} more points" if len(points) > 1 else ""
         hint = f"(at {points[0]}{more}; sweep.refused_points=fail runs the others)"
         yield dataclasses.replace(problem, reason=f"{problem.reason.rstrip('.')} {hint}")
-
-
-# ---- metrics
-
-
-def _metric_problems(settings: Sweep, sampler: Sampler) -> Iterator[Problem]:
-    if len(settings.metrics) > 1 and not sampler.takes_several_metrics:
-        reason = f"{type(sampler).__name__} optimises only one metric"
-        yield Problem(key="sweep.metric", value=settings.metrics, reason=reason)
-    metric = settings.metrics[0]
-    if settings.pruner.prunes and not metric.startswith("val/"):
-        reason = "a pruner needs a value that is logged during training, which begins with val/"
-        yield Problem(key="sweep.metric", value=metric, reason=reason, suggestion="val/loss")
-
-
-def _directions(settings: Sweep, experiment: Any) -> tuple[list[str], list[Problem]]:
-    """Return each metric's direction, which the metric declares or the config sets, and the problems found."""
-    directions, problems = [], []
-    for index, metric in enumerate(settings.metrics):
-        stated = settings.direction[index] if isinstance(settings.direction, list) else settings.direction
-        declared = _declared_direction(metric, experiment)
-        if declared is not None and stated not in (None, declared):
-            better = "lower" if declared == "minimize" else "higher"
-            reason = f"{metric} is better when it is {better}: this direction would look for the worst"
-            problems.append(Problem(key="sweep.direction", value=stated, reason=reason, suggestion=declared))
-        elif declared is None and stated is None:
-            known = ", ".join(["loss", *experiment.active_metrics, *COSTS])
-            reason = f"whether {metric} is better when higher or lower is not known (known: {known}); set it here"
-            problems.append(Problem(key="sweep.direction", reason=reason))
-        directions.append(declared or stated or "minimize")
-    return directions, problems
-
-
-def _declared_direction(metric: str, experiment: Any) -> str | None:
-    mode = "min" if metric in COSTS else monitored_direction(experiment, metric)
-    return None if mode is None else {"min": "minimize", "max": "maximize"}[mode]
 
 
 def _choices_in_name(choices: dict[str, Any], space: Space) -> dict[str, Any]:

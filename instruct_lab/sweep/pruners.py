@@ -57,17 +57,16 @@ class SuccessiveHalving(Pruner):
 
     first_steps: Steps | None = None  # optimizer steps before the first rung; null: derived from the first trial
     reduction: Annotated[int, Field(ge=2)] = 4  # one in this many trials continues
-    least_trials: Annotated[int, Field(ge=0)] = 0  # number of trials stopped at each rung before any trial continues
+    first_trials: Annotated[int, Field(ge=0)] = 0  # number of trials that are never stopped
 
     def build(self) -> Any:
         """Create Optuna's pruner."""
         from optuna.pruners import SuccessiveHalvingPruner
 
-        return SuccessiveHalvingPruner(
-            min_resource=self.first_steps or "auto",
-            reduction_factor=self.reduction,
-            bootstrap_count=self.least_trials,
-        )
+        from instruct_lab.sweep.sparing_pruner import SparingPruner
+
+        pruner = SuccessiveHalvingPruner(min_resource=self.first_steps or "auto", reduction_factor=self.reduction)
+        return SparingPruner(pruner, self.first_trials)
 
 
 @component

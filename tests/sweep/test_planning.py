@@ -6,6 +6,8 @@ import pytest
 
 from instruct_lab import cli
 from instruct_lab.config.compose import compose
+from instruct_lab.experiment.check import check
+from instruct_lab.sweep.metrics import result_values, training_values
 from instruct_lab.sweep.plan import plan
 
 
@@ -23,7 +25,24 @@ def problems(capsys, *overrides):
         (["optimizer.lr=interval(1e-5,1e-3)"], "sweep.space", "grid"),
         (["tuning.rank=4,8"], "tuning.rank", "no field rank"),
         (["tuning=lora,lorra"], "tuning", "no such option"),
-        (["tuning.r=4,8", "sweep.metric=val/lost"], "sweep.direction", "not known"),
+        (["tuning.r=4,8", "sweep.metric=val/lost"], "sweep.metric", "no run measures"),
+        (["tuning.r=4,8", "sweep.metric=val/loss", "data.split.validation=0"], "sweep.metric", "no validation split"),
+        (["tuning.r=4,8", "sweep.metric=val/loss", "trainer.limit_val_batches=0"], "sweep.metric", "no run measures"),
+        (["tuning.r=4,8", "sweep.metric=[val/loss,test/chrf]", "data.split.test=0"], "sweep.metric", "no test split"),
+        (
+            ["tuning.r=4,8", "sweep.metric=test/chrf", "evaluation.splits=[validation]"],
+            "sweep.metric",
+            "no run measures",
+        ),
+        (["tuning.r=4,8", "sweep.metric=test/chrf", "metrics=perplexity"], "sweep.metric", "no run measures"),
+        (["tuning.r=4,8", "sweep.metric=val/mine/loss"], "sweep.metric", "no run measures"),
+        (["tuning=lora,few_shot", "sweep.metric=val/loss"], "sweep.metric", "tuning=few_shot"),
+        (
+            ["tuning.r=4,8", "sweep.metric=val/chrf", "pruner=median", "evaluation.during_examples=0"],
+            "sweep.metric",
+            "evaluation.during_examples is 0",
+        ),
+        (["tuning.r=4,8", "sweep.metric=train/gradient_norm"], "sweep.direction", "not known"),
         (["tuning.r=4,8", "sweep.metric=val/chrf", "sweep.direction=minimize"], "sweep.direction", "the worst"),
         (["tuning.r=4,8", "sweep.metric=seconds", "sweep.direction=maximize"], "sweep.direction", "the worst"),
         (["tuning.r=4,8", "pruner=median", "sweep.metric=test/chrf"], "sweep.metric", "during training"),
@@ -75,6 +94,54 @@ def test_a_study_whose_choices_are_all_fixed_is_one_run(lab, tiny):
     assert cli.main(["train", *tiny, *short, "experiments=ranks", "tuning.r=2"]) == 0
     assert len(list(lab.glob("runs/*/*/manifest.json"))) == 1
     assert not list(lab.glob("runs/*/*/sweep.json"))
+
+
+MIXTURE = """_target_: instruct_lab.data.Mixture
+parts:
+  words:
+    _target_: instruct_lab.data.DataSet
+    train: {file: {_target_: instruct_lab.data.Files, path: rows.jsonl}}
+    format: {_target_: instruct_lab.data.Alpaca}
+    split: {_target_: instruct_lab.data.HashSplit, validation: 0.2, test: 0.2}
+  sums:
+    _target_: instruct_lab.data.DataSet
+    train: {file: {_target_: instruct_lab.data.Files, path: sums.jsonl}}
+    format: {_target_: instruct_lab.data.Alpaca}
+    split: {_target_: instruct_lab.data.HashSplit, validation: 0.3, test: 0}
+"""
+PAIRS = """_target_: instruct_lab.data.DataSet
+train: {file: {_target_: instruct_lab.data.Files, path: pairs.jsonl}}
+format: {_target_: instruct_lab.data.Preference}
+split: {_target_: instruct_lab.data.HashSplit, validation: 0.3, test: 0.3}
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "options",
+    [
+        [],
+        ["data=both"],
+        ["data.split.test=0", "metrics=perplexity"],
+        ["data=pairs", "objective=dpo", "metrics=preference"],
+        ["tuning=few_shot"],
+    ],
+)
+def test_the_values_that_a_sweep_may_optimise_are_those_of_the_record(lab, tiny, train, options):
+    sums = [{"instruction": f"{n} + {n}?", "output": f"It is {2 * n}."} for n in range(40)]
+    pairs = [{"prompt": f"{n} + {n}?", "chosen": f"It is {2 * n}.", "rejected": "No."} for n in range(40)]
+    for name, text, rows in (("both", MIXTURE, sums), ("pairs", PAIRS, pairs)):
+        (lab / "conf" / "data" / f"{name}.yaml").write_text(text)
+        (lab / ("sums.jsonl" if name == "both" else "pairs.jsonl")).write_text("\n".join(map(json.dumps, rows)))
+    options = ["trainer.max_steps=2", "trainer.val_check_interval=2", *options]
+    record = train(*options)
+    experiment = check([*tiny, *options]).or_refuse().experiment
+    file = record / "metrics.jsonl"
+    lines = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+    logged = {name for line in lines for name in line if "/" in name}
+    assert logged == set(training_values(experiment))
+    results = json.loads((record / "summary.json").read_text())["metrics"]
+    assert set(results) == set(result_values(experiment))
 
 
 @pytest.mark.slow

@@ -43,6 +43,18 @@ def test_a_pruner_finds_the_best_point_of_the_grid_in_fewer_steps(planted, prune
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("first_trials", [0, 4, 9])
+def test_successive_halving_never_stops_the_first_trials(planted, first_trials):
+    """The first points are the worst of the grid, so that without the setting most of them are stopped."""
+    settings = ["first_steps=2", "reduction=3", f"first_trials={first_trials}"]
+    runs = planted(*GRID, "pruner=successive_halving", *(f"sweep.pruner.{text}" for text in settings))
+    stopped = [index for index, run in enumerate(runs) if run["status"] == "pruned"]
+    assert {index for index in stopped if index < first_trials} == set()
+    assert len([index for index in stopped if index >= first_trials]) > (30 - first_trials) / 2
+    assert best_of(runs) == BEST
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["random", "tpe", "cmaes", "gaussian_process"])
 def test_a_sampler_is_reproducible_and_comes_near_the_best(planted, sampler):
     space = ["tuning.r=tag(log, int(interval(2, 64)))", "optimizer.lr=tag(log, interval(1e-4, 1e-2))"]

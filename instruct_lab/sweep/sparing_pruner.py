@@ -1,0 +1,27 @@
+"""A pruner of Optuna that never stops the first trials."""
+
+from __future__ import annotations
+
+from optuna import Study
+from optuna.pruners import BasePruner
+from optuna.trial import FrozenTrial
+
+
+class SparingPruner(BasePruner):
+    """Decides like another pruner, but never stops a trial whose number is below `first_trials`.
+
+    Optuna's `SuccessiveHalvingPruner(bootstrap_count=n)` does the opposite: it stops the first n trials at each rung.
+
+    Args:
+        pruner: decides about the other trials; it is asked about every trial, as it may store the trial's progress.
+        first_trials: number of trials that are never stopped.
+    """
+
+    def __init__(self, pruner: BasePruner, first_trials: int) -> None:
+        self._pruner = pruner
+        self._first_trials = first_trials
+
+    def prune(self, study: Study, trial: FrozenTrial) -> bool:
+        """Return whether the trial stops at its latest reported step."""
+        stops = self._pruner.prune(study, trial)
+        return stops and trial.number >= self._first_trials
