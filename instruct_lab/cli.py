@@ -30,10 +30,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     The codes are 0: done; 1: failed while running; 2: refused before anything ran; 130 and 143: interrupted.
     """
-    parsed, unknown = _parser().parse_known_args(arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    parsed, unknown = _parser().parse_known_args(given)
     if unknown:
         if not hasattr(parsed, "overrides") or any(text.startswith("-") for text in unknown):
-            _parser().error(f"unknown argument: {' '.join(unknown)}")
+            hint = ""
+            if hasattr(parsed, "overrides"):
+                from instruct_lab.experiment.other_tools import describe_as_overrides
+
+                hint = describe_as_overrides(unknown, given)
+            _parser().error(f"unknown argument: {' '.join(unknown)}{hint}")
         parsed.overrides = [*parsed.overrides, *unknown]
     command: Command = parsed.command
     os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)

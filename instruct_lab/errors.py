@@ -36,10 +36,12 @@ def _restore(kind: type[InstructLabError], args: tuple[Any, ...], fields: dict[s
     return error
 
 
-ProblemKind = Literal["error", "missing", "unavailable_here", "warning"]
+ProblemKind = Literal["error", "unknown_key", "unknown_option", "missing", "unavailable_here", "warning"]
 """The kind of a problem in a config. All kinds except `warning` refuse the run.
 
 - `error`: the config is wrong, or its choices do not go together.
+- `unknown_key`: a component has no field, or a class no argument, of this name.
+- `unknown_option`: a group has no option of this name.
 - `missing`: a value that the user must set (`???`) is not set.
 - `unavailable_here`: this machine lacks a package, a program or a GPU that the config needs.
 - `warning`: the run can start, but its result may not be the expected one.
@@ -63,7 +65,9 @@ class Problem:
 
     def __str__(self) -> str:
         found = "" if self.value is None else f" = {self.value!r}"
-        hint = f" Did you mean {self.suggestion!r}?" if self.suggestion else ""
+        suggestion = self.suggestion or ""  # one with quotes is a line for the shell, which `repr` would change
+        meant = suggestion if "'" in suggestion else repr(suggestion)
+        hint = f" Did you mean {meant}?" if suggestion else ""
         return f"{self.key}{found}: {self.reason.rstrip('.')}.{hint}"
 
     def to_json(self) -> dict[str, Any]:

@@ -54,7 +54,8 @@ def _field_problem(kind: type, field: str, details: list[Any], fields: list[str]
     if first["type"] == "unexpected_keyword_argument":
         known = ", ".join(fields) or "none"
         reason = f"{_name(kind)} has no field {field} (fields: {known})"
-        return Problem(key=full, value=_to_plain(first["input"]), reason=reason, suggestion=nearest(field, fields))
+        value, suggestion = _to_plain(first["input"]), nearest(field, fields)
+        return Problem(key=full, value=value, reason=reason, suggestion=suggestion, kind="unknown_key")
     if first["type"] in ("missing", "missing_keyword_only_argument", "missing_argument"):
         return Problem(key=full, reason=f"{_name(kind)} requires a value here: set {full}=...")
     inner = [str(part) for part in first["loc"][1:] if not str(part).startswith(("function-", "nullable", "union"))]
@@ -80,7 +81,10 @@ def _reason(detail: Any) -> str:
         if isinstance(detail["input"], dict):
             return f"there is no {wanted} by this name to change: choose an option of the group, or give a _target_"
         return f"expected one of the {wanted} components"
-    return str(detail["msg"]).removeprefix("Value error, ").replace("Input should be", "expected")
+    reason = str(detail["msg"]).removeprefix("Value error, ").replace("Input should be", "expected")
+    if detail["type"] == "string_type" and isinstance(detail["input"], bool | int | float):
+        return f"{reason}: YAML reads no, yes, on, off, true, false and numbers as such unless they are in quotes"
+    return reason
 
 
 def _literals(detail: Any) -> list[str]:
@@ -113,7 +117,8 @@ def external_problems(
             if not signature.takes_any:
                 suggestion = nearest(argument, signature.types)
                 reason = f"{name} takes no argument {argument}"
-                yield Problem(key=full, value=_to_plain(value), reason=reason, suggestion=suggestion)
+                value = _to_plain(value)
+                yield Problem(key=full, value=value, reason=reason, suggestion=suggestion, kind="unknown_key")
             continue
         try:
             pydantic.TypeAdapter(signature.types[argument]).validate_python(value, strict=True)

@@ -9,25 +9,55 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
 from instruct_lab.config.options import GROUPS, options
+from instruct_lab.config.quoting import BLANKS, parse_or_none, quote_for_shell, quoted_override, several_values
 from instruct_lab.config.spelling import nearest
-from instruct_lab.errors import Problem
+from instruct_lab.errors import Problem, one_line
 
 OPTIONAL_GROUPS = ("debug", "experiments")
 OWN_HYDRA_KEYS = ("hydra.sweeper.", "hydra.launcher.")
 
 
 def parse(text: str, problems: list[Problem]) -> Override | None:
-    """Parse an override in Hydra's syntax; if that fails, add a problem and return `None`."""
+    """Parse an override in Hydra's syntax; if that fails, add a problem that gives the line to type.
+
+    Returns:
+        The override; if it is refused, the one with its value quoted, so that the rest of the config is checked with
+        the value that was meant; `None` if quoting does not help.
+    """
     try:
         override = OverridesParser.create().parse_override(text)
     except HydraException as error:
-        reason = str(error).splitlines()[0]
-        problems.append(Problem(key=text.partition("=")[0], value=text, reason=f"this is not an override: {reason}"))
-        return None
+        quoted = quoted_override(text)
+        problems.append(_refused(text, quoted, one_line(str(error).splitlines()[0])))
+        override = None if quoted is None else parse_or_none(quoted)
+        return None if override is None or override.is_sweep_override() else override
     if not override.key_or_group:
         problems.append(Problem(key="", value=text, reason="this is not an override: there is no key before the ="))
         return None
     return override
+
+
+def _refused(text: str, quoted: str | None, reason: str) -> Problem:
+    """Return the problem for a text that is not in Hydra's syntax."""
+    key, is_assignment, value = text.partition("=")
+    key = key.lstrip("+").strip(BLANKS)
+    if not is_assignment:
+        return Problem(key=text, reason=f"this is not an override, which is KEY=VALUE: {_meant_by(text)}")
+    if quoted is None:
+        hint = "a key consists of letters, digits and _ - . $ %, without brackets; set a list as a whole: KEY=[a,b]"
+        return Problem(key=key, value=value, reason=f"this is not an override ({reason}): {hint}")
+    hint = f"type {quote_for_shell(quoted)}"
+    if (several := several_values(text)) is not None and several != quoted:
+        hint += f" for one text, or {quote_for_shell(several)} for several values of a sweep"
+    return Problem(key=key, value=value, reason=f"{hint} (Hydra's syntax refuses the value without quotes: {reason})")
+
+
+def _meant_by(word: str) -> str:
+    """Return what a word without `=` may mean: a group, or an option of a group."""
+    if word in GROUPS:
+        return f"write {word}=OPTION, one of {', '.join(option.name for option in options(word))}"
+    found = [f"{group}={word}" for group in GROUPS for option in options(group) if option.name == word]
+    return f"perhaps {' or '.join(found)} is meant" if found else "write KEY=VALUE, without spaces around the ="
 
 
 def to_applicable(override: Override, problems: list[Problem]) -> Override | None:
@@ -68,6 +98,7 @@ def unknown_option(group: str, name: Any, known: list[str]) -> Problem:
         value=name,
         reason=f"group {group} has no such option (options: {', '.join(known)})",
         suggestion=nearest(str(name), known),
+        kind="unknown_option",
     )
 
 

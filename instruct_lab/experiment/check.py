@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
+from hydra.core.override_parser.types import ChoiceSweep, Override
 from omegaconf import DictConfig, OmegaConf
 
 from instruct_lab.config import lab_code
@@ -13,15 +14,12 @@ from instruct_lab.config.build import FAILED, Build, build
 from instruct_lab.config.classes import TARGET
 from instruct_lab.config.compose import Composition, Load, compose, load_config
 from instruct_lab.config.options import GROUPS, STUDIES, options, shadowed
+from instruct_lab.config.quoting import parse_or_none, quote_for_shell, quote_value
 from instruct_lab.errors import ConfigError, Problem
 from instruct_lab.experiment import rules
 from instruct_lab.experiment.experiment import Experiment
+from instruct_lab.experiment.other_tools import add_hints
 from instruct_lab.experiment.settled import settle
-
-SEVERAL_VALUES = (
-    "several values make a sweep, but this command makes one run: `instruct-lab train -m` makes a run for each value; "
-    "if one value is meant, quote a text with commas, and put a list in [ ]"
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,12 +87,13 @@ def check(overrides: list[str], settings_only: bool = False, load: Load = load_c
     except ConfigError as error:
         return Checked(Composition(OmegaConf.create({}), {}, overrides, error.problems), error.problems)
     result, sweep = build(composition.config), build(composition.sweep)
-    several = [
-        Problem(key=override.key_or_group, value=str(override.input_line).partition("=")[2], reason=SEVERAL_VALUES)
-        for override in composition.swept
-    ]
+    unused = [*composition.problems, *map(_several_values, composition.swept)]
+    left_out = {problem.key for problem in unused} - {override.key_or_group for override in composition.applied}
+    of_config = [problem for problem in _problems(result, settings_only) if problem.key not in left_out]
+    renamed = {problem.key for problem in of_config if problem.kind == "unknown_key" and problem.suggestion}
+    unused = [problem for problem in unused if problem.key not in renamed]
     of_lab = [*shadowed(), *lab_code.settings_problems()]
-    found = [*of_lab, *composition.problems, *several, *_problems(result, settings_only), *sweep.problems]
+    found = [*of_lab, *add_hints(unused), *of_config, *add_hints(sweep.problems)]
     problems = [problem for problem in found if problem.refuses]
     warnings = [problem for problem in found if not problem.refuses]
     if problems:
@@ -102,6 +101,19 @@ def check(overrides: list[str], settings_only: bool = False, load: Load = load_c
     experiment, derived = _settle(result, composition.config)
     composition = dataclasses.replace(composition, derived=derived)
     return Checked(composition, problems, warnings, experiment, sweep.root)
+
+
+def _several_values(override: Override) -> Problem:
+    """Return the problem for an override with several values in a command that makes one run."""
+    key, _, value = str(override.input_line).lstrip("+").partition("=")
+    kinds = {"a text": f"{key}={quote_value(value)}", "a list": f"{key}=[{value}]"}
+    if not isinstance(override.value(), ChoiceSweep):
+        kinds = {}
+    elif key in GROUPS:
+        del kinds["a text"]
+    usable = [f"{quote_for_shell(text)} if {kind} is meant" for kind, text in kinds.items() if parse_or_none(text)]
+    reason = "several values make a sweep, but this command makes one run: `instruct-lab train -m` runs each value"
+    return Problem(key=override.key_or_group, value=value, reason="; or type ".join([reason, *usable]))
 
 
 def check_config(config: DictConfig) -> Experiment:
@@ -128,7 +140,7 @@ def _settle(result: Build, config: DictConfig) -> tuple[Experiment, dict[str, st
 
 def _problems(result: Build, settings_only: bool = False) -> list[Problem]:
     """Return the problems of single components and of their combination, without duplicates."""
-    problems = [*result.problems, *_root_problems(result), *rules.problems(result.built, settings_only)]
+    problems = [*add_hints(result.problems), *_root_problems(result), *rules.problems(result.built, settings_only)]
     return list(dict.fromkeys(_hashable(problem) for problem in problems))
 
 
@@ -168,7 +180,8 @@ def check_all() -> list[OptionCheck]:
         for option in options(group):
             checked = check([f"{group}={option.name}"], settings_only=group != STUDIES)
             required = [problem.key for problem in checked.problems if problem.kind == "missing"]
-            problems = [problem for problem in checked.problems if problem.kind == "error"]
+            wrong = ("error", "unknown_key", "unknown_option")
+            problems = [problem for problem in checked.problems if problem.kind in wrong]
             if not option.comment:
                 problems.append(Problem(key=f"{group}={option.name}", reason="the file does not open with a comment"))
             results.append(OptionCheck(group, option.name, problems, required))

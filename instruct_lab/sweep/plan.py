@@ -16,6 +16,7 @@ from instruct_lab.config.build import build
 from instruct_lab.config.compose import Composition, compose
 from instruct_lab.errors import ConfigError, Problem
 from instruct_lab.experiment.check import Checked, check, plain
+from instruct_lab.experiment.other_tools import add_hints
 from instruct_lab.records.identity import config_hash
 from instruct_lab.sweep.launchers import Launcher
 from instruct_lab.sweep.metrics import directions, metric_problems, setting_problems
@@ -88,7 +89,7 @@ def plan(overrides: list[str]) -> Plan:
     composition = compose(overrides, files.load)
     built = build(composition.sweep)
     if built.problems or composition.problems:
-        raise ConfigError([*composition.problems, *built.problems])
+        raise ConfigError(list(add_hints([*composition.problems, *built.problems])))
     settings, sampler = built.root["sweep"], built.root["hydra"]["sweeper"]
     space = _space(settings, composition)
     num_points = _num_points(settings, sampler, space)

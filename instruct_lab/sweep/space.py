@@ -14,6 +14,7 @@ from hydra.core.override_parser.types import ChoiceSweep, Glob, IntervalSweep, O
 from hydra.errors import HydraException
 
 from instruct_lab.config.options import GROUPS, options
+from instruct_lab.config.quoting import to_hydra
 
 POINTS = "points"
 """The key of the dimension made from a list of whole points."""
@@ -159,7 +160,7 @@ def dimension_of(key: str, entry: Any) -> Dimension:
             raise SpaceError(f"{key}: a mapping here has the keys values and when, not {', '.join(map(str, entry))}")
         when, entry = tuple(_conditions(key, entry.get("when"))), entry["values"]
     if isinstance(entry, list):
-        entry = ",".join(_to_hydra(value) for value in entry)
+        entry = ",".join(to_hydra(value) for value in entry)
     override = parse_override(f"{key}={entry}")
     return dataclasses.replace(dimension_of_override(override), when=when)
 
@@ -226,25 +227,6 @@ def _conditions(key: str, when: Any) -> Iterator[Condition]:
     for text in [when] if isinstance(when, str) else when or []:
         override = parse_override(str(text))
         yield Condition(override.key_or_group, frozenset(dimension_of_override(override).choices))
-
-
-def _to_hydra(value: Any) -> str:
-    """Write a value in Hydra's syntax."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, str):
-        return value if _needs_no_quotes(value) else "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
-    return repr(value)
-
-
-def _needs_no_quotes(value: str) -> bool:
-    """Whether Hydra reads the unquoted text as the same text."""
-    try:
-        return OverridesParser.create().parse_override(f"key={value}").value() == value
-    except HydraException:
-        return False
 
 
 def points_dimension(points: Sequence[str | Sequence[str]]) -> Dimension:

@@ -25,7 +25,7 @@ def test_a_grid_has_every_combination_with_the_last_dimension_varying_fastest():
     [
         ("1,2,3", ["1", "2", "3"]),
         ("range(1, 8, 3)", ["1", "4", "7"]),
-        ([4, 0.5, True, None, "a b", "it's"], ["4", "0.5", "True", "null", "a\\ b", "'it\\'s'"]),
+        ([4, 0.5, True, None, "a b", "it's"], ["4", "0.5", "True", "null", "a\\ b", '"it\'s"']),
         ("'a,b','c'", ["'a,b'", "'c'"]),
         ("[a,b],[c]", ["[a,b]", "[c]"]),
         (8, ["8"]),
