@@ -70,7 +70,7 @@ class Constant(LRScheduler):
     """Constant peak learning rate after warm-up."""
 
     def after_warmup(self, at: Position) -> float:
-        """Return 1."""
+        """Return 1: the learning rate stays at its peak."""
         return 1.0
 
 
