@@ -7,7 +7,7 @@ split, the SHA-256 of every input, and an audit of every dropped row.
 from instruct_lab.data.audit import Audit, Tally
 from instruct_lab.data.base import Data, Input
 from instruct_lab.data.baselines import Baseline, Copy, NearestExample
-from instruct_lab.data.conversation import Conversation, Message, Role, normalize_text
+from instruct_lab.data.conversation import Conversation, Message, Role, canonical_text, normalize_text
 from instruct_lab.data.dataset import DataSet
 from instruct_lab.data.formats import (
     Alpaca,
@@ -75,5 +75,6 @@ __all__ = [
     "TaskFile",
     "Templates",
     "TextFiles",
+    "canonical_text",
     "normalize_text",
 ]

@@ -35,6 +35,11 @@ class Data(Component, ABC):
         return [""]
 
     @property
+    def requested_splits(self) -> frozenset[SplitName]:
+        """The splits that the config asks for: those with sources of their own or with a share of the rows."""
+        return frozenset(split for split in SPLIT_NAMES if self.source_names(split))
+
+    @property
     def has_validation(self) -> bool:
         """Whether the data set has a validation split."""
         return bool(self.source_names("validation"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import unicodedata
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -96,5 +97,10 @@ def _map_messages(messages: tuple[Message, ...], change: Callable[[str, str], st
 
 
 def normalize_text(text: str) -> str:
-    """Normalise a text for comparison: join its words with spaces; if it has no words, keep its other characters."""
+    """Normalise a text to its words, joined with spaces; if it has no words, keep its other characters."""
     return " ".join(compared_words(text)) or "".join(text.casefold().split())
+
+
+def canonical_text(text: str) -> str:
+    """Return the form in which two texts are equal if all their visible characters are: NFC, white space collapsed."""
+    return " ".join((text if text.isascii() else unicodedata.normalize("NFC", text)).split())

@@ -19,6 +19,7 @@ from instruct_lab.data.baselines import Baseline
 from instruct_lab.data.conversation import Supervision
 from instruct_lab.data.formats.base import Format
 from instruct_lab.data.mapping import MapRows
+from instruct_lab.data.remaining import SEE_DROPPED, NoRowsLeft, describe_losses, warn_of_division, warn_of_empty_splits
 from instruct_lab.data.sources.base import Source
 from instruct_lab.data.split import SPLIT_NAMES, HashSplit, SplitName, select_without_overlap
 from instruct_lab.data.stages import audited_stage
@@ -31,10 +32,10 @@ from instruct_lab.errors import InstructLabError, Problem, Refusal
 class DataSet(Data):
     """Rows of named sources, pooled for each split and converted to conversations.
 
-    If a normalised prompt occurs in two splits, its row is dropped from the later split in the order test, validation,
-    train. Equal rows within a split are kept (preprocessing can remove them), except in sources such as catalogues,
-    which repeat their texts. Broken rows (not JSON, numbers instead of text, an unknown role) are dropped and counted,
-    up to `max_broken_share` of a source's rows.
+    If a prompt occurs in two splits, its row is dropped from the later split in the order test, validation, train;
+    every visible character of a prompt counts, and system messages too. Equal rows within a split are kept
+    (preprocessing can remove them), except in sources such as catalogues, which repeat their texts. Broken rows (not
+    JSON, numbers instead of text, an unknown role) are dropped and counted, up to `max_broken_share` of a source.
     """
 
     train: dict[str, Source | None]  # named sources, pooled; null removes one
@@ -137,6 +138,11 @@ class DataSet(Data):
             for split in SPLIT_NAMES:
                 self._fill(split, writers, cache_path, audit)
         pools = {name: ConversationTable(folder / f"all-{name}.arrow") for name in SPLIT_NAMES}
+        pooled = {name: len(pool) for name, pool in pools.items()}
+        if self.split is not None:
+            warn_of_division(
+                audit, self.split, {n: pooled[n] for n in SPLIT_NAMES if not self._sources(n) or n == "train"}
+            )
         flags = {name: bytearray(b"\1") * len(pool) for name, pool in pools.items()}
         if self.overlap != "allow":
             flags = select_without_overlap(pools, self.overlap, audit)
@@ -146,11 +152,16 @@ class DataSet(Data):
             sizes[str(name)] = write_flagged(pool, flags[name], split_path(folder, name))
             pool.path.unlink()
         if not sizes["train"]:
-            raise InstructLabError(
-                "No row is left to train on",
+            taken = ", ".join(f"{pooled[name]:,} to {name}" for name in SPLIT_NAMES[1:] if pooled[name])
+            losses = describe_losses(audit, "train")
+            raise NoRowsLeft(
+                f"No row is left to train on: {pooled['train']:,} rows were for train{f', {taken}' if taken else ''}"
+                + (f"; dropped: {losses}" if losses else ""),
+                audit,
                 where="data.train",
-                do="Check the shares of data.split and data.overlap: every row is in another split",
+                do=SEE_DROPPED if losses else "Lower the shares of data.split, or give more rows",
             )
+        warn_of_empty_splits(audit, self.requested_splits, sizes, pooled)
         audit.facts["splits"] = sizes
         return {"splits": sizes}
 

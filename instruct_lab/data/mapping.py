@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 ALL_BROKEN = 100
 """If this number of first rows are all broken, reading stops, because the format must be wrong."""
+FREQUENT = 0.1
+FREQUENT_KEYS = "rows_by_frequent_key"
+"""Name of the fact that counts the rows with equal keys of `HashSplit`, for keys of at least `FREQUENT` of a part."""
 PART_ROWS = 1000
 PART_BYTES = 4 << 20
 Part = tuple[list[Row | BrokenRow], bool]
@@ -85,6 +88,7 @@ class MapRows:
         columns = {name: BatchBuilder() for name in SPLIT_NAMES}
         num_kept = num_broken = 0
         unused: Counter[str] = Counter()
+        keys: Counter[str] = Counter()
         first: InstructLabError | None = None
         for number, row in enumerate(rows):
             try:
@@ -102,7 +106,11 @@ class MapRows:
                         continue
                     self.seen_ids.add(conversation.id)
                 num_kept += 1
-                split = self.division.split_of(conversation) if self.division is not None else self.split
+                split = self.split
+                if self.division is not None:
+                    key = self.division.key(conversation)
+                    keys[key] += 1
+                    split = self.division.split_of_key(key)
                 columns[split].add(conversation, self.source)
                 if columns[split].is_full:
                     batches.append((split, columns[split].take()))
@@ -111,6 +119,9 @@ class MapRows:
             unused.pop(self.division.column or "", None)
         if unused:
             audit.add(self.stage, unused_columns=unused)
+        frequent = {key: count for key, count in keys.items() if count >= FREQUENT * max(len(rows), 10)}
+        if frequent:
+            audit.add(self.stage, **{FREQUENT_KEYS: frequent})
         return Mapped(batches, len(rows), num_kept, num_broken, first, audit)
 
     def _conversations(self, row: Row | BrokenRow, check: bool) -> list[Conversation]:

@@ -17,11 +17,19 @@ from instruct_lab.config.spelling import nearest
 from instruct_lab.data.audit import Audit
 from instruct_lab.data.base import Data, split_path, tables, write_flagged
 from instruct_lab.data.conversation import Conversation, Supervision
+from instruct_lab.data.remaining import (
+    SEE_DROPPED,
+    WARNINGS,
+    NoRowsLeft,
+    add_warning,
+    describe_losses,
+    warn_of_empty_splits,
+)
 from instruct_lab.data.split import SPLIT_NAMES, SplitName, select_without_overlap
 from instruct_lab.data.stages import audit_of, audited_stage
 from instruct_lab.data.table import ConversationTable
 from instruct_lab.data.writing import write_conversations
-from instruct_lab.errors import InstructLabError, Refusal
+from instruct_lab.errors import Refusal
 
 if TYPE_CHECKING:
     import numpy
@@ -116,7 +124,10 @@ class Mixture(Data):
         def build(_: Entry | None, folder: Path, audit: Audit) -> dict[str, Any]:
             entries = {name: Store(cache_path).result([stage]) for name, stage in stages.items()}
             for name, entry in entries.items():
-                audit.merge(_rename_stages(audit_of(entry), name))
+                renamed = _rename_stages(audit_of(entry), name)
+                for warning in renamed[WARNINGS]:
+                    add_warning(audit, warning)
+                audit.merge(renamed)
             return self._build_pooled({name: tables(entry) for name, entry in entries.items()}, folder, audit)
 
         return audited_stage("mixture", depends_on, build)
@@ -137,6 +148,7 @@ class Mixture(Data):
         for split, rows in pools.items():
             sizes[str(split)] = write_flagged(rows, flags[split], split_path(folder, split))
             rows.path.unlink()
+        warn_of_empty_splits(audit, self.requested_splits, sizes, {name: len(rows) for name, rows in flags.items()})
         audit.facts["splits"] = sizes
         return {"splits": sizes}
 
@@ -175,10 +187,13 @@ class Mixture(Data):
         by_part = {name: kept[names[kept] == name] for name in self._parts}
         empty = [name for name, rows in by_part.items() if not len(rows)]
         if empty:
-            raise InstructLabError(
-                f"No training row of {empty[0]} is left to mix",
+            losses = describe_losses(audit, "train")
+            dropped = f"; dropped from all parts: {losses}" if losses else ""
+            raise NoRowsLeft(
+                f"No training row of {empty[0]} is left to mix{dropped}",
+                audit,
                 where=f"data.parts.{empty[0]}",
-                do="see the audit for what was dropped, or remove the part",
+                do=f"{SEE_DROPPED}; or remove the part",
             )
         order = self._order(by_part)
         sizes["train"] = found["train"].write_rows(split_path(folder, "train"), order)
@@ -251,4 +266,5 @@ def _rename_stages(audit: dict[str, Any], part: str) -> dict[str, Any]:
             for stage, facts in audit["facts"].items()
             if isinstance(facts, dict) and "unused_columns" in facts
         },
+        WARNINGS: [f"data.parts.{part}: {warning}" for warning in audit["facts"].get(WARNINGS, ())],
     }

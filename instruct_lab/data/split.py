@@ -1,18 +1,21 @@
-"""Splitting by hash, and removal of prompts that occur in several splits."""
+"""Splitting by hash, and removal of prompts that occur in several splits.
+
+Prompts are compared by `canonical_text`: every visible character counts, and so do system messages.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from instruct_lab.config import Component, component
 from instruct_lab.data.audit import Audit
-from instruct_lab.data.conversation import Conversation, normalize_text
-from instruct_lab.data.table import map_conversations
+from instruct_lab.data.conversation import Conversation, Message, canonical_text, normalize_text
+from instruct_lab.data.table import RowText, map_conversations
 from instruct_lab.errors import InstructLabError, Refusal
 
 SplitName = Literal["train", "validation", "test"]
@@ -24,14 +27,17 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 class HashSplit(Component):
     """Splits the training pool by a seeded hash of each row's prompt.
 
-    The split of a row depends only on its own normalised prompt: adding rows moves no other row, and rows with equal
-    prompts are in the same split. The prompt is the first user message, so that conversations with the same beginning
-    stay together; for a plain text, it is the whole text.
+    The split of a row depends only on its own prompt: adding rows moves no other row, and rows with equal prompts are
+    in the same split. With `by: opening`, the hash is of the messages up to the first question, including system
+    messages and what the assistant says first, so that conversations with the same beginning stay together and no row
+    has to be dropped because another one continues it. With `by: prompt`, it is of all messages before the final
+    answer. Without a question, as in a plain text, both are the whole text.
     """
 
     validation: Share = 0.1  # expected share of rows
     test: Share = 0.0  # expected share of rows
     seed: Annotated[int, Field(ge=0)] = 0  # a different seed gives a different division
+    by: Literal["opening", "prompt"] = "opening"  # rows that stay together: same opening, or only same whole prompt
     column: Annotated[str, Field(min_length=1)] | None = (
         None  # metadata column; rows with equal values stay together; null: by prompt
     )
@@ -45,15 +51,25 @@ class HashSplit(Component):
 
     def split_of(self, conversation: Conversation) -> SplitName:
         """Return the split of a conversation."""
-        digest = hashlib.sha256(f"{self.seed}\n{self._key(conversation)}".encode()).digest()
+        return self.split_of_key(self.key(conversation))
+
+    def split_of_key(self, key: str) -> SplitName:
+        """Return the split of the conversations with a key."""
+        digest = hashlib.sha256(f"{self.seed}\n{key}".encode("utf-8", "surrogatepass")).digest()
         position = int.from_bytes(digest[:8], "big") / 2**64
         if position < self.test:
             return "test"
         return "validation" if position < self.test + self.validation else "train"
 
-    def _key(self, conversation: Conversation) -> str:
+    @property
+    def key_is_opening(self) -> bool:
+        """Whether rows with the same opening stay together although their prompts differ."""
+        return self.by == "opening" and self.column is None
+
+    def key(self, conversation: Conversation) -> str:
+        """Return the text that determines the split of a conversation."""
         if self.column is None:
-            return first_prompt(conversation)
+            return _joined(_opening(conversation) if self.key_is_opening else _whole_prompt(conversation))
         if self.column not in conversation.metadata:
             known = ", ".join(conversation.metadata) or "there are none"
             raise InstructLabError(
@@ -64,46 +80,68 @@ class HashSplit(Component):
         return json.dumps(conversation.metadata[self.column], sort_keys=True, default=str)
 
 
-PromptHash = bytes
-"""A hash of the roles and normalised texts of the messages before an answer, without system messages."""
-HASH_BYTES = 16
-
-
-def first_prompt(conversation: Conversation) -> str:
-    """Return the normalised first user message, with which every prompt of the conversation begins.
-
-    For a plain text, return the text. The result is empty if the assistant speaks first.
-    """
-    if is_plain_text(conversation):
-        return normalize_text(conversation.messages[0].content)
-    first = next((message for message in conversation.messages if message.role != "system"), None)
-    return "" if first is None or first.role == "assistant" else normalize_text(first.content)
-
-
 def is_plain_text(conversation: Conversation) -> bool:
     """Whether the conversation is a text without a prompt: a single assistant message."""
     return len(conversation.messages) == 1 and conversation.messages[0].role == "assistant"
 
 
-def prompt_hashes(conversation: Conversation) -> list[PromptHash]:
-    """Hash the prompt of each assistant turn, in order.
+def _is_question(message: Message) -> bool:
+    """Whether a message is one that the assistant answers: the user's, or the result of a tool."""
+    return message.role not in ("system", "assistant")
 
-    The prompt of a single-turn conversation is its user message; the prompt of a plain text is the text.
+
+def _opening(conversation: Conversation) -> Sequence[Message]:
+    """Return the messages up to the first question; all messages if there is no question."""
+    messages = conversation.messages
+    first = next((index for index, message in enumerate(messages) if _is_question(message)), len(messages))
+    return messages[: first + 1]
+
+
+def _whole_prompt(conversation: Conversation) -> Sequence[Message]:
+    """Return the messages before the final answer; all messages if there is no question."""
+    prompt = conversation.prompt
+    return prompt if any(map(_is_question, prompt)) else conversation.messages
+
+
+def _joined(messages: Iterable[Message]) -> str:
+    return "".join(_keyed(message, canonical_text) for message in messages)
+
+
+def _keyed(message: Message, normal_form: Callable[[str], str]) -> str:
+    return f"{message.role}\0{normal_form(message.content)}\0"
+
+
+PromptHash = bytes
+"""A hash of the roles and texts of the messages before an answer."""
+HASH_BYTES = 16
+
+
+def prompt_hashes(conversation: Conversation, normal_form: Callable[[str], str] = canonical_text) -> list[PromptHash]:
+    """Hash the prompt of each assistant turn that answers a question, in order; the last is the final answer's.
+
+    A conversation without a question, such as a plain text, has one hash, of all its messages.
+
+    Args:
+        conversation: the conversation.
+        normal_form: returns the form in which a text is compared.
     """
-    if is_plain_text(conversation):
-        text = f"text\0{normalize_text(conversation.messages[0].content)}"
-        return [hashlib.blake2b(text.encode(), digest_size=HASH_BYTES).digest()]
+    messages = conversation.messages
     so_far = hashlib.blake2b(digest_size=HASH_BYTES)
     hashes: list[PromptHash] = []
-    last = len(conversation.messages) - 1
-    for index, message in enumerate(conversation.messages):
-        if message.role == "assistant":
+    is_asked = False
+    for message in messages:
+        if message.role == "assistant" and is_asked:
             hashes.append(so_far.digest())
-        if message.role != "system" and not (index == last and message.role == "assistant"):
-            so_far.update(f"{message.role}\0{normalize_text(message.content)}\0".encode())
-    if last < 0 or conversation.messages[-1].role != "assistant":
+        so_far.update(_keyed(message, normal_form).encode("utf-8", "surrogatepass"))
+        is_asked = is_asked or _is_question(message)
+    if not is_asked or messages[-1].role != "assistant":
         hashes.append(so_far.digest())
     return hashes
+
+
+def _hashes_of_both_forms(conversation: Conversation) -> tuple[list[PromptHash], list[PromptHash]]:
+    """Return the hashes of the prompts by their characters and by their words."""
+    return prompt_hashes(conversation), prompt_hashes(conversation, normalize_text)
 
 
 def select_without_overlap(
@@ -114,10 +152,13 @@ def select_without_overlap(
 ) -> dict[SplitName, bytearray]:
     """Select the rows whose prompts occur in no earlier split, in the order test, validation, train.
 
+    A row stays if a prompt has only the same words as one of an earlier split (other case, punctuation or symbols); the
+    audit counts it as reported.
+
     Args:
         splits: conversations by split name.
         overlap: whether to drop and count other rows, or to raise an error.
-        audit: counts the dropped rows.
+        audit: counts the dropped and the reported rows.
         stage: the name of the stage in the audit.
 
     Returns:
@@ -127,15 +168,22 @@ def select_without_overlap(
         InstructLabError: with `overlap="error"`, for the first row whose prompt is in another split.
     """
     held: dict[PromptHash, SplitName] = {}
+    held_words: dict[PromptHash, SplitName] = {}
     flags: dict[SplitName, bytearray] = {name: bytearray() for name in SPLIT_NAMES}
     for name in reversed(SPLIT_NAMES):
         new: set[PromptHash] = set()
-        for row, hashes in enumerate(map_conversations(prompt_hashes, splits[name])):
-            other = next((held[prompt] for prompt in hashes if prompt in held), None)
+        new_words: set[PromptHash] = set()
+        for row, (hashes, words) in enumerate(map_conversations(_hashes_of_both_forms, splits[name])):
+            other = _first_of(hashes, held)
             flags[name].append(other is None)
             if other is None:
+                alike = _first_of(words, held_words)
+                if alike is not None:
+                    reason = f"{name} prompt with the words of a prompt in {alike}, but other characters"
+                    audit.record(stage, "reported", reason, RowText(splits[name], row))
                 if name != "train":
                     new.add(hashes[-1])
+                    new_words.add(words[-1])
                 continue
             conversation = splits[name][row]
             text = conversation.prompt[-1].content if conversation.prompt else ""
@@ -147,5 +195,10 @@ def select_without_overlap(
                 )
             audit.record(stage, "dropped", f"{name} prompt also in {other}", text)
         held |= dict.fromkeys(new - held.keys(), name)
+        held_words |= dict.fromkeys(new_words - held_words.keys(), name)
     audit.rows(stage, sum(map(len, flags.values())), sum(map(sum, flags.values())))
     return flags
+
+
+def _first_of(hashes: Iterable[PromptHash], held: Mapping[PromptHash, SplitName]) -> SplitName | None:
+    return next((held[prompt] for prompt in hashes if prompt in held), None)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from instruct_lab.data import Audit
+from instruct_lab.data.remaining import NoRowsLeft
 from instruct_lab.errors import InstructLabError
 from instruct_lab.experiment import Experiment
 from instruct_lab.inspection.inspected import InspectedRow
@@ -61,7 +62,9 @@ def inspect(
     error = None
     try:
         inspector.load()
-    except InstructLabError as raised:  # such as a split without examples: the dropped rows say why
+    except NoRowsLeft as raised:  # the dropped rows say why
+        if not audit.tallies:
+            audit.merge(raised.audit)
         if dropped is None or not audit.count("dropped"):
             raise
         error = raised

@@ -25,6 +25,13 @@ from instruct_lab.batching.token_statistics import token_statistics
 from instruct_lab.cache import Entry, Stage, Store, describe
 from instruct_lab.data import Audit, Input
 from instruct_lab.data.base import split_path, tables
+from instruct_lab.data.remaining import (
+    SEE_DROPPED,
+    NoRowsLeft,
+    add_warning,
+    describe_losses,
+    warn_of_empty_splits,
+)
 from instruct_lab.data.stages import audit_of, audited_stage
 from instruct_lab.data.table import ConversationTable
 from instruct_lab.errors import InstructLabError
@@ -71,13 +78,15 @@ class InstructionData(pl.LightningDataModule):
         self._references: dict[str, Any] = {}
         experiment.objective.check_tokenizer(tokenizer)
         self.fingerprint: str = encoded.facts["fingerprint"]
-        self._note_efficiency(audit)
         if not len(self.examples["train"]):
-            raise InstructLabError(
-                "No training example is left",
+            losses = describe_losses(audit, "train")
+            raise NoRowsLeft(
+                f"No training example is left{f': {losses} dropped' if losses else ''}",
+                audit,
                 where="the train split, after preprocessing and batching",
-                do="see audit.json in the run record for what was dropped and why",
+                do=SEE_DROPPED,
             )
+        self._note_efficiency(audit)
 
     def _note_efficiency(self, audit: Audit) -> None:
         """Add the padding share of training batches to the audit. It is not cached, as it depends on the batch size."""
@@ -125,7 +134,8 @@ class InstructionData(pl.LightningDataModule):
             encode.write(path, audit)
             if experiment.batching.special_tokens_in_text == "ordinary":
                 warning = warn_of_spelled_tokens(audit, BATCHING, split, len(conversations))
-                audit.facts.setdefault("warnings", []).extend([warning] if warning else [])
+                if warning:
+                    add_warning(audit, warning)
             written = ExampleTable(path)
             digest.update(f"{split}:{written.fingerprint()};".encode())
             audit.facts.setdefault("examples", {})[split] = len(written)
@@ -136,6 +146,8 @@ class InstructionData(pl.LightningDataModule):
                 "truncated": audit.count("truncated", "batching") - truncated,
             }
             truncated = audit.count("truncated", "batching")
+        loaded = audit.facts.get("splits", {})
+        warn_of_empty_splits(audit, experiment.data.requested_splits, audit.facts["examples"], loaded)
         return {"fingerprint": digest.hexdigest(), "examples": audit.facts["examples"]}
 
     def sources(self, split: str) -> list[str]:

@@ -95,12 +95,12 @@ def test_a_prompt_that_one_part_is_tested_on_leaves_the_training_of_the_other(tm
     tested = part("tested", 200, split=HashSplit(validation=0, test=0.5))
     splits = load_splits(tested, tmp_path / "cache")
     prompt = splits["test"][0].messages[0].content
-    parts = {"tested": tested, "other": part("other", 0, prompts=[prompt.upper(), "free"])}
+    parts = {"tested": tested, "other": part("other", 0, prompts=[f" {prompt}\n", "free"])}
     found, audit = mixed(tmp_path, parts=parts)
     assert [c.messages[0].content for c in found["train"] if c.source == "other"] == ["free"]
     assert any(reason["reason"] == "train prompt also in test" for reason in audit["reasons"])
     allowed, _ = mixed(tmp_path, parts=parts, overlap="allow")
-    assert prompt.upper() in [c.messages[0].content for c in allowed["train"]]
+    assert f" {prompt}\n" in [c.messages[0].content for c in allowed["train"]]
     with pytest.raises(InstructLabError, match="also in test"):
         mixed(tmp_path, parts=parts, overlap="error")
 

@@ -1,8 +1,10 @@
 """Exact duplicates: the compared part and text, the row that is kept, and other splits."""
 
 import dataclasses
+import re
 import subprocess
 import sys
+import unicodedata
 
 import pytest
 from hypothesis import given
@@ -25,8 +27,8 @@ def talk(*contents: str, roles=("user", "assistant"), **fields) -> Conversation:
 def run(step: DeduplicateExact, rows, split="train", **splits):
     audit = Audit()
     kept = list(step.apply(rows, Context(STAGE, audit, split=split, splits=splits)))
-    counts = {tally.reason: tally.count for tally in audit.tallies.values()}
-    assert {tally.action for tally in audit.tallies.values()} <= {"dropped"}
+    counts = {tally.reason: tally.count for tally in audit.tallies.values() if tally.action == "dropped"}
+    assert {tally.action for tally in audit.tallies.values()} <= {"dropped", "reported"}
     return [[message.content for message in row.messages] for row in kept], counts, audit.facts.get(STAGE, {})
 
 
@@ -38,14 +40,14 @@ def test_duplicates_are_dropped_by_the_part_that_is_named(keep) -> None:
     def kept(**fields) -> list[list[str]]:
         return run(DeduplicateExact(keep=keep, **fields), ROWS)[0]
 
-    assert len(kept()) == 3
-    assert len(kept(by="prompt")) == len(kept(by="answer")) == 2
-    assert kept(compare="characters") == [["Hi", "a"], ["hi!", "A"], ["Hi", "b"], ["Ho", "a"]]
-    assert kept(by="prompt", compare="characters") == [["Hi", "a"], ["hi!", "A"], ["Ho", "a"]]
+    assert len(kept(compare="words")) == 3
+    assert len(kept(by="prompt", compare="words")) == len(kept(by="answer", compare="words")) == 2
+    assert kept() == [["Hi", "a"], ["hi!", "A"], ["Hi", "b"], ["Ho", "a"]]
+    assert kept(by="prompt") == [["Hi", "a"], ["hi!", "A"], ["Ho", "a"]]
 
 
 def test_the_first_stays_and_the_others_are_counted() -> None:
-    kept, counts, _ = run(DeduplicateExact(by="prompt"), ROWS)
+    kept, counts, _ = run(DeduplicateExact(by="prompt", compare="words"), ROWS)
     assert kept == [["Hi", "a"], ["Ho", "a"]]
     assert counts == {"exact duplicate of an earlier row (same prompt)": 2}
 
@@ -58,7 +60,7 @@ def test_the_longest_is_kept_at_its_position_and_the_first_of_equal_ones() -> No
         talk("q?", "a longer on"),
         talk("Q", "s"),
     ]
-    kept, counts, _ = run(DeduplicateExact(by="prompt", keep="longest"), rows)
+    kept, counts, _ = run(DeduplicateExact(by="prompt", keep="longest", compare="words"), rows)
     assert kept == [["other", "x"], ["q", "a longer one"]]
     assert counts == {"exact duplicate of a row at least as long (same prompt)": 3}
     assert run(DeduplicateExact(by="prompt", keep="longest"), [talk("q", "ab"), talk("q", "cd")])[0] == [["q", "ab"]]
@@ -90,7 +92,13 @@ def test_rows_without_the_part_are_kept() -> None:
 
 @pytest.mark.parametrize("keep", ["first", "longest"])
 def test_rows_of_protected_splits_win(keep) -> None:
-    rows = [talk("in test", "a"), talk("in validation", "a"), talk("own", "a"), talk("In test!", "A"), talk("own", "a")]
+    rows = [
+        talk("in test", "a"),
+        talk("in validation", "a"),
+        talk("own", "a"),
+        talk(" in test\n", "a"),
+        talk("own", "a"),
+    ]
     others = {"train": rows, "validation": [rows[1]], "test": [rows[0]]}
     kept, counts, _ = run(DeduplicateExact(keep=keep), rows, **others)
     assert kept == [["own", "a"]]
@@ -137,7 +145,7 @@ def test_words_are_compared_in_every_script() -> None:
 
 def test_texts_of_punctuation_only_are_compared_by_character() -> None:
     rows = [talk("Which smiley?", text) for text in (":-)", ":-(", ": - )")]
-    assert [row[1] for row in run(DeduplicateExact(), rows)[0]] == [":-)", ":-("]
+    assert [row[1] for row in run(DeduplicateExact(compare="words"), rows)[0]] == [":-)", ":-("]
 
 
 @given(
@@ -154,7 +162,79 @@ def test_any_text_is_compared_and_what_is_kept_has_no_duplicates(pairs, keep) ->
 
 def distinct(rows: list[Conversation]) -> set[tuple[str, ...]]:
     texts = [[message.content for message in row.messages] for row in rows]
-    return {tuple(map(normalize_text, pair)) for pair in texts if "".join(pair).strip()}
+    return {tuple(map(visible, pair)) for pair in texts if "".join(pair).strip()}
+
+
+def visible(text: str) -> str:
+    """What can be seen of a text, computed apart from the project: composed characters, one space for white space."""
+    return re.sub(r"\s+", " ", unicodedata.normalize("NFC", text)).strip()
+
+
+SIMILAR = st.sampled_from(["a < b", "a > b", "a  <\nb", "A < b", "a <= b", "7+5", "7-5", "C", "C++", "C#", "caf\u00e9"])
+SIMILAR_ROLES = st.sampled_from(["system", "user", "assistant"])
+
+
+@given(
+    st.lists(st.lists(st.tuples(SIMILAR_ROLES, SIMILAR | st.just("cafe\u0301")), min_size=1, max_size=3), max_size=25),
+    st.sampled_from(["first", "longest"]),
+)
+def test_rows_that_differ_in_any_visible_character_are_kept_and_equal_ones_dropped_once(conversations, keep) -> None:
+    rows = [Conversation(tuple(Message(*turn) for turn in turns)) for turns in conversations]
+    audit = Audit()
+    kept = list(DeduplicateExact(keep=keep).apply(rows, Context(STAGE, audit)))
+    seen = [tuple((role, visible(text)) for role, text in turns) for turns in conversations]
+    assert {tuple((m.role, visible(m.content)) for m in row.messages) for row in kept} == set(seen)
+    assert len(kept) == len(set(seen))
+    assert audit.count("dropped") == len(rows) - len(set(seen))
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ("Evaluate: 1 < 2", "Evaluate: 1 > 2", "Evaluate: 1 <= 2", "Evaluate: 1 != 2"),
+        ("Compute 7 + 5", "Compute 7 - 5", "Compute 7 * 5", "Compute 7 / 5"),
+        ("Hello world in C", "Hello world in C++", "Hello world in C#"),
+        ("Lower-case: US", "Lower-case: us", "Lower-case: Us."),
+        ("x²", "x2", "x₂"),
+        ("👍", "👎"),
+        ("Was? 5 €", "Was? 5 $"),
+    ],
+    ids=lambda texts: texts[0],
+)
+def test_symbols_and_case_make_rows_distinct_and_equal_words_are_reported(texts) -> None:
+    rows = [talk(text, "same answer") for text in texts]
+    audit = Audit()
+    assert list(DeduplicateExact().apply(rows, Context(STAGE, audit))) == rows
+    by_words = len({normalize_text(text) for text in texts})
+    assert audit.count("reported") == len(texts) - by_words
+    assert len(list(DeduplicateExact(compare="words").apply(rows, Context(STAGE, Audit())))) == by_words
+    assert not list(map(str, run(DeduplicateExact(report_same_words=False), rows)[1]))
+
+
+def test_a_task_in_the_system_message_and_what_is_trained_make_rows_distinct() -> None:
+    tasks = [
+        talk(task, "same text", "out", roles=("system", "user", "assistant")) for task in ("Translate.", "Repeat.")
+    ]
+    assert len(run(DeduplicateExact(), tasks)[0]) == 2
+    turns = [("q", "a", "r", "b")] * 3
+    rows = [talk(*texts) for texts in turns]
+    marked = dataclasses.replace(rows[0].messages[1], trained=False)
+    weighted = dataclasses.replace(rows[0].messages[1], weight=2.0)
+    rows += [
+        dataclasses.replace(rows[0], messages=(rows[0].messages[0], changed, *rows[0].messages[2:]))
+        for changed in (marked, weighted)
+    ]
+    assert len(run(DeduplicateExact(), rows)[0]) == 3
+
+
+def test_exact_comparison_keeps_rows_that_differ_in_white_space() -> None:
+    rows = [
+        talk("Fix", "if x:\n    a()\nb()"),
+        talk("Fix", "if x:\n    a()\n    b()"),
+        talk("Fix", "if x:\n    a()\nb()"),
+    ]
+    assert len(run(DeduplicateExact(compare="exact"), rows)[0]) == 2
+    assert len(run(DeduplicateExact(), rows)[0]) == 1
 
 
 @given(st.lists(st.integers(0, 30), max_size=60))

@@ -6,13 +6,13 @@ import hashlib
 import itertools
 from array import array
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
 from pydantic import Field
 
 from instruct_lab.config import component
-from instruct_lab.data import Conversation, SplitName, normalize_text
+from instruct_lab.data import Conversation, SplitName, canonical_text, normalize_text
 from instruct_lab.data.table import RowText, map_conversations
 from instruct_lab.preprocessing.base import Context, Need, Part, Splits, Step, train_only
 from instruct_lab.preprocessing.duplicates.clusters import LargestClusters, cluster_report
@@ -20,6 +20,8 @@ from instruct_lab.preprocessing.duplicates.compared_text import compared_turns, 
 from instruct_lab.preprocessing.duplicates.key_table import KEY_BYTES, OWN, KeyTable
 from instruct_lab.preprocessing.duplicates.protected_splits import evaluation_splits, protected_splits
 
+NORMAL_FORMS: dict[str, Callable[[str], str]] = {"characters": canonical_text, "words": normalize_text, "exact": repr}
+"""The form in which texts are compared, by the value of `compare`."""
 KEPT, SHORTER = 0, 1
 """Outcomes for a row with `keep=longest`; a greater number identifies the protected split that has the row."""
 
@@ -28,14 +30,18 @@ KEPT, SHORTER = 0, 1
 class DeduplicateExact(Step):
     """Drops exact duplicates of other rows of the split, and of rows in validation and test.
 
-    With `compare: words`, texts are compared in NFKC and case folded, without punctuation and symbols: `Stop!` equals
-    `stop`, and `a + b` equals `a - b`. A row without the compared part is kept. The audit has the sizes of clusters.
-    Texts are compared by 128-bit hashes (BLAKE2). Memory: 26 bytes per row; `keep: longest` takes 37 and a second pass.
+    With `compare: characters`, every visible character counts (in NFC, with white space collapsed), and so do roles,
+    system messages, and which messages are trained with what weight. With `compare: words`, texts are compared in NFKC
+    and case folded, without punctuation and symbols: `Stop!` equals `stop`, but also `a + b` equals `a - b`. With
+    `compare: exact`, white space counts too, as in code. A row without the compared part is kept. The audit has the
+    sizes of clusters, and reports rows that have only the words in common. Texts are compared by 128-bit hashes
+    (BLAKE2). Memory: 26 bytes per row, and as many for the report; `keep: longest` takes 11 more and a second pass.
     """
 
     splits: Splits = Field(default_factory=train_only)  # splits that the step processes
     by: Part = "conversation"  # the part that is compared
-    compare: Literal["words", "characters"] = "words"  # characters: every character counts, as in code
+    compare: Literal["characters", "words", "exact"] = "characters"  # what has to be equal
+    report_same_words: bool = True  # with keep=first: count kept rows that have only the words of an earlier row
     keep: Literal["first", "longest"] = "first"  # the row of a cluster to keep; longest: in characters
     across: list[SplitName] = Field(default_factory=evaluation_splits)  # splits whose rows win over this split's
 
@@ -74,7 +80,9 @@ class DeduplicateExact(Step):
         largest: LargestClusters,
     ) -> bytearray:
         flags = bytearray()
-        for row, key in enumerate(map_conversations(self._key, conversations)):
+        words = KeyTable(len(conversations) if self.report_same_words else 0)
+        reported = f"same words as an earlier row, but other characters (same {self.by})"
+        for row, (key, words_key) in enumerate(map_conversations(self._keys, conversations)):
             if key is None:
                 flags.append(1)
                 continue
@@ -83,6 +91,11 @@ class DeduplicateExact(Step):
             table.counts[slot] += 1
             size = table.counts[slot]
             flags.append(owner == OWN and size == 1)
+            if words_key is not None and flags[-1]:
+                slot_of_words = words.slot(words_key)
+                words.counts[slot_of_words] += 1
+                if words.counts[slot_of_words] > 1:
+                    context.audit.record(context.stage, "reported", reported, RowText(conversations, row))
             if size > 1:
                 largest.update(slot, size, RowText(conversations, row))
             if owner != OWN:
@@ -134,9 +147,21 @@ class DeduplicateExact(Step):
         return self._key(conversation), num_characters(conversation)
 
     def _key(self, conversation: Conversation) -> bytes | None:
-        turns = compared_turns(conversation, self.by)
-        if not turns:
-            return None
-        normal_form = normalize_text if self.compare == "words" else repr
-        whole = "\n".join(f"{role} {normal_form(text)}" for role, text in turns)
-        return hashlib.blake2b(whole.encode("utf-8", "surrogatepass"), digest_size=KEY_BYTES).digest()
+        return _hash(conversation, self.by, NORMAL_FORMS[self.compare])
+
+    def _keys(self, conversation: Conversation) -> tuple[bytes | None, bytes | None]:
+        """Return the key, and the key by words if rows with the same words are reported."""
+        is_reported = self.report_same_words and self.compare != "words"
+        return self._key(conversation), _hash(conversation, self.by, normalize_text) if is_reported else None
+
+
+def _hash(conversation: Conversation, by: Part, normal_form: Callable[[str], str]) -> bytes | None:
+    """Hash the compared part of a conversation; `None` if the conversation lacks it."""
+    turns = compared_turns(conversation, by)
+    if not turns:
+        return None
+    pieces = [f"{role} {normal_form(text)}" for role, text in turns]
+    if by == "conversation" and any(m.trained is not None or m.weight != 1 for m in conversation.messages):
+        pieces.append(repr([(message.trained, message.weight) for message in conversation.messages]))
+    whole = "\n".join(pieces)
+    return hashlib.blake2b(whole.encode("utf-8", "surrogatepass"), digest_size=KEY_BYTES).digest()
