@@ -105,7 +105,8 @@ class Batching(Component, ABC):
                     if refused is None:
                         raise example
                     refused.append(example)
-                    audit.record(STAGE, "dropped", f"{split}: broken row: {_summarize(example)}", example)
+                    reason = f"{split}: broken row: {_summarize(example)}"
+                    audit.record(STAGE, "dropped", reason, example, row=conversation)
                     continue
                 if example is None:
                     audit.record(STAGE, "dropped", f"{split}: {encoder.nothing}", conversation)
@@ -177,7 +178,7 @@ class Batching(Component, ABC):
             tokens = limit + max(encoder.excess(example, limit))
             raise InstructLabError(
                 f"A conversation of the {split} split has {tokens} tokens, more than {limit}",
-                where=f"conversation {conversation.id or '(unnamed)'}: {str(conversation)[:80]!r}",
+                where=conversation.where,
                 do="raise batching.max_tokens, or set batching.overlong to drop, truncate_prompt or truncate_response",
             )
         if self.overlong == "drop" or example.rejected is not None:

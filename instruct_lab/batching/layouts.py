@@ -134,7 +134,7 @@ class Aligned(LayoutEncoder):
             if marked.input_ids != input_ids:
                 raise InstructLabError(
                     "The tokens of this conversation depend on what is trained, so messages cannot be weighted",
-                    where=f"conversation {conversation.id or '(unnamed)'}",
+                    where=conversation.where,
                     do="remove the weights of its messages",
                 )
             weights = [weight if label != IGNORED else w for w, label in zip(weights, marked.labels, strict=True)]

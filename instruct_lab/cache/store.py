@@ -86,11 +86,13 @@ class Stage:
         depends_on: everything that the result depends on besides the previous stage, as JSON values.
         build: function of the previous stage's result and a folder; it writes the result's files to the folder and
             returns facts for the manifest, as JSON values.
+        joins: the first stages of other chains whose results `build` joins.
     """
 
     name: str
     depends_on: Any
     build: Callable[[Entry | None, Path], dict[str, Any]]
+    joins: tuple[Stage, ...] = ()
 
 
 class Store:

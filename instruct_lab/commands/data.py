@@ -7,9 +7,11 @@ from pathlib import Path
 
 
 def inspect(parsed: argparse.Namespace) -> int:
-    """Show examples of a split with their tokens and labels, or the rows that were left out."""
+    """Show examples of a split with their tokens and labels, one row by its id, or the rows that were dropped."""
     from instruct_lab.experiment.check import check
 
+    if "=" in (parsed.dropped or ""):  # an override that follows --dropped without a reason
+        parsed.overrides, parsed.dropped = [parsed.dropped, *parsed.overrides], ""
     experiment = check(parsed.overrides).or_refuse().experiment
     from rich.console import Console
 
@@ -21,6 +23,7 @@ def inspect(parsed: argparse.Namespace) -> int:
         num=parsed.num,
         row=parsed.row,
         dropped=parsed.dropped,
+        row_id=parsed.id,
         ids=parsed.ids,
         html=Path(parsed.html) if parsed.html else None,
         as_json=parsed.json,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import dataclasses
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 MAX_SAMPLES = 5
@@ -22,13 +24,54 @@ def _format_sample(sample: object) -> str | None:
 
 @dataclasses.dataclass
 class Tally:
-    """The number of rows that one stage handled for one reason, with up to five samples (before and after)."""
+    """The number of rows that one stage handled for one reason, with up to five samples.
+
+    A sample is the row's text before and after, and, if they are known, its `id` and where it was read (`where`).
+    """
 
     stage: str
     action: str  # "dropped", "changed", "truncated", "added" or "reported"
     reason: str
     count: int = 0
     samples: list[dict[str, str | None]] = dataclasses.field(default_factory=list)
+
+
+@dataclasses.dataclass(frozen=True)
+class Drop:
+    """One dropped row.
+
+    Args:
+        id: the id of the row.
+        stage: the stage that dropped it.
+        reason: the reason.
+        row: the row, a `Conversation`.
+        message: the error message about the row, if there is one.
+    """
+
+    id: str
+    stage: str
+    reason: str
+    row: Any
+    message: str = ""
+
+
+_watched: contextvars.ContextVar[tuple[str, list[Drop]] | None] = contextvars.ContextVar("watched", default=None)
+
+
+@contextlib.contextmanager
+def watch_drops(prefix: str) -> Iterator[list[Drop]]:
+    """Collect every drop, inside the block and in this process, of a row whose id begins with a prefix."""
+    drops: list[Drop] = []
+    token = _watched.set((prefix, drops))
+    try:
+        yield drops
+    finally:
+        _watched.reset(token)
+
+
+def _resolve(row: object) -> Any:
+    """Return the conversation that a `RowText` stands for; return any other object as it is."""
+    return getattr(row, "conversation", row)
 
 
 class Audit:
@@ -40,7 +83,9 @@ class Audit:
         self.facts: dict[str, Any] = {}
         self._sums: dict[tuple[str, str], None] = {}  # names of facts that are summed
 
-    def record(self, stage: str, action: str, reason: str, before: object, after: object = None) -> None:
+    def record(
+        self, stage: str, action: str, reason: str, before: object, after: object = None, row: object = None
+    ) -> None:
         """Count one row, and keep it as a sample if the reason has fewer than five.
 
         Args:
@@ -49,6 +94,7 @@ class Audit:
             reason: the reason, in a few words without details of the row, so that equal reasons are counted together.
             before: the row, as text or as an object with `__str__` (a `Conversation`); only samples are converted.
             after: the row after the stage.
+            row: the row, if `before` is something else, such as an error message.
         """
         key = (stage, action, reason)
         tally = self.tallies.get(key)
@@ -56,7 +102,16 @@ class Audit:
             tally = self.tallies[key] = Tally(stage=stage, action=action, reason=reason)
         tally.count += 1
         if len(tally.samples) < MAX_SAMPLES:
-            tally.samples.append({"before": _format_sample(before), "after": _format_sample(after)})
+            sample = {"before": _format_sample(before), "after": _format_sample(after)}
+            found = _resolve(before if row is None else row)
+            known = {"id": getattr(found, "id", ""), "where": getattr(found, "origin", "")}
+            tally.samples.append(sample | {key: value for key, value in known.items() if value})
+        watched = _watched.get()
+        if watched is not None and action == "dropped":
+            found = _resolve(before if row is None else row)
+            if str(getattr(found, "id", "")).startswith(watched[0]):
+                message = "" if row is None or before is None else str(before)
+                watched[1].append(Drop(found.id, stage, reason, found, message))
 
     def rows(self, stage: str, rows_in: int, rows_out: int) -> None:
         """Record how many rows entered and left a stage; several calls for one stage are summed."""

@@ -100,8 +100,8 @@ def _question(conversation: Conversation, column: str | None) -> str:
         value = conversation.metadata.get(column)
         if not isinstance(value, str):
             raise InstructLabError(
-                f"A baseline uses the column {column!r}, and conversation {conversation.id} has no text in it",
-                where="data.baselines",
+                f"A baseline uses the column {column!r}, and a row has no text in it",
+                where=f"data.baselines and {conversation.where}",
                 do=suggest_column(column, conversation.metadata),
             )
         return value

@@ -47,6 +47,7 @@ class Conversation:
         metadata: the row's other columns, as JSON values.
         rejected: the rejected continuation of `prompt`; empty unless the row is a preference pair.
         source: the name of the row's source, or of its part of a mixture.
+        origin: the file and line (or row number) that the row was read from; equal conversations may differ in it.
     """
 
     messages: tuple[Message, ...]
@@ -55,6 +56,13 @@ class Conversation:
     metadata: dict[str, Any] = dataclasses.field(default_factory=dict)
     rejected: tuple[Message, ...] = ()
     source: str = ""
+    origin: str = dataclasses.field(default="", compare=False)
+
+    @property
+    def where(self) -> str:
+        """The file and line of the row, its id, and the beginning of its text, for error messages."""
+        text = f": {self.messages[0].content[:60]!r}" if self.messages else ""
+        return f"{self.origin}{', ' if self.origin else ''}conversation {self.id or '(unnamed)'}{text}"
 
     @property
     def prompt(self) -> tuple[Message, ...]:
@@ -81,7 +89,7 @@ class Conversation:
         references = tuple([change("assistant", text) for text in self.references])
         if messages is self.messages and rejected is self.rejected and references == self.references:
             return self
-        return Conversation(messages, self.id, references, self.metadata, rejected, self.source)
+        return Conversation(messages, self.id, references, self.metadata, rejected, self.source, self.origin)
 
     def __str__(self) -> str:
         """Format for samples: each message on a new line, after its role."""

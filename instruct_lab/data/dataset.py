@@ -23,7 +23,7 @@ from instruct_lab.data.remaining import SEE_DROPPED, NoRowsLeft, describe_losses
 from instruct_lab.data.sources.base import Source
 from instruct_lab.data.split import SPLIT_NAMES, HashSplit, SplitName, select_without_overlap
 from instruct_lab.data.stages import audited_stage
-from instruct_lab.data.table import ConversationTable
+from instruct_lab.data.table import ConversationTable, RowText
 from instruct_lab.data.writing import ConversationWriter
 from instruct_lab.errors import InstructLabError, Problem, Refusal
 
@@ -216,8 +216,10 @@ class DataSet(Data):
         if most is None or kept <= most:
             return
         selected = rows.lowest_ids(most, flags)
-        for index in range(len(flags)):
+        for index, flag in enumerate(flags):
             flags[index] = index in selected
+            if flag and not flags[index]:
+                audit.record(f"data/limit/{split}", "dropped", "more than data.limit", RowText(rows, index))
         audit.rows(f"data/limit/{split}", kept, most)
 
 

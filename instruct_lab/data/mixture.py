@@ -130,7 +130,7 @@ class Mixture(Data):
                 audit.merge(renamed)
             return self._build_pooled({name: tables(entry) for name, entry in entries.items()}, folder, audit)
 
-        return audited_stage("mixture", depends_on, build)
+        return dataclasses.replace(audited_stage("mixture", depends_on, build), joins=tuple(stages.values()))
 
     def stage_after_preprocessing(self) -> Stage:
         """Return a stage that applies `overlap` to prompts in two splits and then interleaves the parts."""
@@ -164,6 +164,8 @@ class Mixture(Data):
             for index, conversation in enumerate(rows):
                 if selected is None or index in selected:
                     yield dataclasses.replace(conversation, source=name)
+                else:
+                    audit.record(f"data/limit/{name}", "dropped", "more than max_rows", conversation)
 
     def _select_rows(
         self, splits: dict[SplitName, ConversationTable], audit: Audit, stage: str

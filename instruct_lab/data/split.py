@@ -73,8 +73,8 @@ class HashSplit(Component):
         if self.column not in conversation.metadata:
             known = ", ".join(conversation.metadata) or "there are none"
             raise InstructLabError(
-                f"Rows are split by the column {self.column!r}, which conversation {conversation.id} does not have",
-                where="data.split.column",
+                f"Rows are split by the column {self.column!r}, which a row does not have",
+                where=f"data.split.column and {conversation.where}",
                 do=f"name a column that is in the metadata (texts of messages are not): {known}",
             )
         return json.dumps(conversation.metadata[self.column], sort_keys=True, default=str)
@@ -190,10 +190,10 @@ def select_without_overlap(
             if overlap == "error":
                 raise InstructLabError(
                     f"A prompt of {name} is also in {other}: {text[:120]!r}",
-                    where=f"conversation {conversation.id}",
+                    where=conversation.where,
                     do="Remove it from one of them, or set the data's overlap=drop",
                 )
-            audit.record(stage, "dropped", f"{name} prompt also in {other}", text)
+            audit.record(stage, "dropped", f"{name} prompt also in {other}", conversation)
         held |= dict.fromkeys(new - held.keys(), name)
         held_words |= dict.fromkeys(new_words - held_words.keys(), name)
     audit.rows(stage, sum(map(len, flags.values())), sum(map(sum, flags.values())))

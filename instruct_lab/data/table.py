@@ -23,6 +23,7 @@ T = TypeVar("T")
 COLUMNS = (
     *("id", "source", "roles", "contents", "trained", "references", "rejected_roles", "rejected", "metadata"),
     "weights",  # weights of the messages; an empty list if every weight is 1
+    "origin",
 )
 
 
@@ -32,7 +33,7 @@ def schema() -> pyarrow.Schema:
 
     texts = pa.list_(pa.string())
     kinds = [pa.string(), pa.string(), texts, texts, pa.list_(pa.bool_()), texts, texts, texts, pa.string()]
-    kinds.append(pa.list_(pa.float64()))
+    kinds += [pa.list_(pa.float64()), pa.string()]
     return pa.schema(zip(COLUMNS, kinds, strict=True))
 
 
@@ -140,7 +141,9 @@ class ConversationTable(Sequence[Conversation]):
 def read_batch(batch: pyarrow.RecordBatch) -> Iterator[Conversation]:
     """Decode the conversations of a record batch."""
     columns = [batch.column(name).to_pylist() for name in COLUMNS]
-    for id_, source, roles, contents, trained, references, rejected_roles, rejected, metadata, weights in zip(*columns):  # noqa: B905
+    for id_, source, roles, contents, trained, references, rejected_roles, rejected, metadata, weights, origin in zip(
+        *columns, strict=True
+    ):
         yield Conversation(
             tuple(map(Message, roles, contents, trained, weights or itertools.repeat(1.0))),
             id_,
@@ -148,6 +151,7 @@ def read_batch(batch: pyarrow.RecordBatch) -> Iterator[Conversation]:
             json.loads(metadata) if metadata else {},
             tuple(map(Message, rejected_roles, rejected)),
             source,
+            origin,
         )
 
 
@@ -178,3 +182,8 @@ class RowText:
 
     def __str__(self) -> str:
         return str(self.rows[self.index])
+
+    @property
+    def conversation(self) -> Conversation:
+        """The row."""
+        return self.rows[self.index]

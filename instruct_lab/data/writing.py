@@ -38,7 +38,8 @@ class BatchBuilder:
             conversation: the row.
             source: name of the source; `None` keeps the conversation's own.
         """
-        ids, sources, roles, contents, trained, references, rejected_roles, rejected, metadata, weights = self._columns
+        ids, sources, roles, contents, trained, references, rejected_roles, rejected, metadata, *rest = self._columns
+        weights, origins = rest
         ids.append(conversation.id)
         sources.append(conversation.source if source is None else source)
         roles.append([message.role for message in conversation.messages])
@@ -50,6 +51,7 @@ class BatchBuilder:
         metadata.append(json.dumps(conversation.metadata, default=str) if conversation.metadata else "")
         weighted = any(message.weight != 1 for message in conversation.messages)
         weights.append([message.weight for message in conversation.messages] if weighted else ())
+        origins.append(conversation.origin)
         self.num_characters += sum(map(len, contents[-1]))
 
     def take(self) -> pyarrow.RecordBatch:

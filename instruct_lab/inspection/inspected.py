@@ -37,6 +37,7 @@ class InspectedRow:
         split: split of the row; empty if the row was dropped before the data was split.
         index: index of the example within the split; `None` for a dropped row.
         source: data source of the row; empty if unknown.
+        where: file and line (or row number) of the row; empty if unknown.
         cuts: the tokens cut out of the conversation.
         dropped: the reason why the row was dropped; `None` for an example.
         stage: the stage that dropped the row.
@@ -50,6 +51,7 @@ class InspectedRow:
     split: str
     index: int | None = None
     source: str = ""
+    where: str = ""
     cuts: tuple[Cut, ...] = ()
     dropped: str | None = None
     stage: str | None = None
@@ -73,6 +75,7 @@ class InspectedRow:
             "split": self.split,
             "row": self.index,
             "source": self.source,
+            "where": self.where,
             "stage": self.stage,
             "tokens": [text for span in self.spans for text in span.texts],
             "num_tokens": len(self.example.input_ids),

@@ -5,6 +5,7 @@ This loads the tokenizer, but no weights.
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,6 +30,7 @@ def inspect(
     num: int,
     row: int | None,
     dropped: str | None,
+    row_id: str | None,
     ids: bool,
     html: Path | None,
     as_json: bool,
@@ -42,6 +44,7 @@ def inspect(
         num: number of examples, starting with the first, or of dropped rows for each reason.
         row: show only this example, counted from 0 within its split.
         dropped: instead of examples, show dropped rows whose reason contains this text.
+        row_id: instead, show the rows with this id or beginning of an id, in any split or dropped.
         ids: show token ids.
         html: write a page to this file instead of printing.
         as_json: print the machine-readable form.
@@ -52,10 +55,13 @@ def inspect(
     """
     if num < 1:
         raise InstructLabError(f"There is nothing to show: --num is {num}", do="give 1 or more")
-    if dropped is not None and row is not None:
+    choices = [name for name, value in (("--row", row), ("--dropped", dropped), ("--id", row_id)) if value is not None]
+    if len(choices) > 1:
         raise InstructLabError(
-            "--row and --dropped cannot be combined: a dropped row has no number", do="leave out one of them"
+            f"{' and '.join(choices)} cannot be combined: each chooses the rows to show", do="leave out all but one"
         )
+    if row_id is not None and not row_id.strip():
+        raise InstructLabError("--id is empty", do="give the id of a row, or its beginning")
     quiet_libraries()
     audit = Audit()
     inspector = Inspector(experiment, audit)
@@ -68,11 +74,18 @@ def inspect(
         if dropped is None or not audit.count("dropped"):
             raise
         error = raised
+    num_left = 0
     if dropped is not None:
         rows = list(inspector.dropped(dropped, split, num))
+    elif row_id is not None:
+        found = inspector.find(row_id.strip(), split)
+        rows = list(itertools.islice(found, num))
+        num_left = sum(1 for _ in found)
     else:
         rows = inspector.examples(split or "train", range(row, row + 1) if row is not None else range(num))
     _show(rows, ids=ids, html=html, as_json=as_json, console=console)
+    if num_left and not as_json:
+        console.print(f"{num_left:,} more rows have this id: raise --num to see them", style="dim")
     if html is None and not as_json:
         show_unused_columns(console, audit.to_json())
     for warning in audit.facts.get("warnings", []) if not as_json else []:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
+from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,13 +12,16 @@ from typing import TYPE_CHECKING
 from instruct_lab.batching import IGNORED, Example
 from instruct_lab.batching.example import evaluation_source
 from instruct_lab.batching.token_spans import Span, TokenReader
+from instruct_lab.cache import Store
 from instruct_lab.config.spelling import nearest
 from instruct_lab.data import Audit, Conversation
-from instruct_lab.data.audit import MAX_SAMPLE_CHARACTERS
+from instruct_lab.data.audit import Drop, watch_drops
 from instruct_lab.errors import InstructLabError
 from instruct_lab.experiment import Experiment
 from instruct_lab.inspection.inspected import InspectedRow, cuts
+from instruct_lab.inspection.search import find_drops, only_id
 from instruct_lab.pages.audit_stages import NAMED_SPLIT, parse_stage
+from instruct_lab.template import RefusedConversation
 from instruct_lab.training.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -90,6 +95,7 @@ class Inspector:
             split=split,
             index=index,
             source=conversation.source if conversation is not None else "",
+            where=conversation.origin if conversation is not None else "",
             cuts=cuts(whole, example.input_ids) if whole is not None else (),
         )
 
@@ -136,7 +142,11 @@ class Inspector:
         return found
 
     def _encode(self, conversation: Conversation) -> Example | None:
-        return self._encoder.encode([conversation])[0]
+        """Encode a conversation; `None` if the template refuses it or nothing of it is read."""
+        try:
+            return self._encoder.encode([conversation])[0]
+        except RefusedConversation:
+            return None
 
     # ---- dropped rows
 
@@ -160,38 +170,104 @@ class Inspector:
             )
         for tally in matching:
             of_split = splits[id(tally)]
-            samples = [str(sample["before"]) for sample in tally.samples[:num]]
-            origins = self._dropped_by_batching(of_split, samples) if tally.stage.split("/")[0] == STAGE else {}
+            samples = tally.samples[:num]
+            ids = [sample.get("id") or "" for sample in samples]
+            by_batching = self._dropped_by_batching(of_split, ids) if tally.stage.split("/")[0] == STAGE else {}
             for number, sample in enumerate(samples):
-                conversation = origins.get(number)
-                example = (self._encode(conversation) if conversation is not None else None) or Example([], [])
-                spans, further = self._texts(example) if example.input_ids else ([], {})
-                yield InspectedRow(
-                    spans=spans,
-                    further=further,
-                    example=example,
-                    split=of_split,
-                    source=conversation.source if conversation is not None else _source_of(tally.stage),
-                    dropped=tally.reason,
-                    stage=tally.stage,
-                    sample=sample,
+                conversation = by_batching.get(number)
+                row = self._dropped_row(tally.stage, tally.reason, conversation, str(sample["before"]))
+                yield dataclasses.replace(
+                    row,
+                    source=row.source or _source_of(tally.stage),
+                    where=sample.get("where") or "",
+                    example=dataclasses.replace(row.example, id=ids[number]),
                 )
 
-    def _dropped_by_batching(self, split: str, samples: Sequence[str]) -> dict[int, Conversation]:
-        """Find the conversations that batching dropped, by the index of their sample in the audit."""
+    def _dropped_row(self, stage: str, reason: str, conversation: Conversation | None, sample: str) -> InspectedRow:
+        example = (self._encode(conversation) if conversation is not None else None) or Example([], [])
+        spans, further = self._texts(example) if example.input_ids else ([], {})
+        return InspectedRow(
+            spans=spans,
+            further=further,
+            example=example,
+            split=_split_of(stage, reason),
+            source=conversation.source if conversation is not None else "",
+            dropped=reason,
+            stage=stage,
+            sample=sample,
+        )
+
+    def _dropped_by_batching(self, split: str, ids: Sequence[str]) -> dict[int, Conversation]:
+        """Find the conversations that batching dropped, by the index of their id."""
         if self._data is None or split not in self._data.conversations:
             return {}
         wanted: dict[str, list[int]] = {}
-        for number, sample in enumerate(samples):
-            wanted.setdefault(sample[:MAX_SAMPLE_CHARACTERS], []).append(number)
+        for number, id_ in enumerate(ids):
+            wanted.setdefault(id_, []).append(number)
         found: dict[int, Conversation] = {}
         for conversation in _without(self._data.conversations[split], self._data.examples[split]):
-            numbers = wanted.get(_first_characters(conversation))
+            numbers = wanted.get(conversation.id)
             if numbers:
                 found[numbers.pop(0)] = conversation
-                if len(found) == len(samples):
+                if len(found) == len(ids):
                     break
         return found
+
+    # ---- rows by id
+
+    def find(self, prefix: str, split: str | None) -> Iterator[InspectedRow]:
+        """Yield the examples, and then the dropped rows, with an id; equal rows have equal ids.
+
+        Args:
+            prefix: the id, or its beginning if no other id begins with it.
+            split: only this split; `None`: every split.
+
+        Raises:
+            InstructLabError: no id begins with the prefix, or several ids do.
+        """
+        assert self._data is not None
+        examples = [
+            (name, index, id_)
+            for name, rows in self._data.examples.items()
+            for index, id_ in enumerate(rows.ids())
+            if id_.startswith(prefix)
+        ]
+        found = dict.fromkeys(id_ for _, _, id_ in examples)
+        drops: list[Drop] = []
+        if len(found) < 2 or prefix in found:
+            drops += find_drops(self._data.conversation_stages, Store(self._cache_path), prefix)
+            drops += self._drops_of_batching(prefix)
+            found |= dict.fromkeys(drop.id for drop in drops)
+        id_ = prefix if prefix in found else only_id(list(found), prefix)
+        for name, index, example_id in examples:
+            if example_id == id_ and split in (None, name):
+                yield self._example(name, index)
+        for drop in drops:
+            if drop.id == id_ and split in (None, _split_of(drop.stage, drop.reason) or split):
+                sample = "\n".join(filter(None, [drop.message, str(drop.row)]))
+                row = self._dropped_row(drop.stage, drop.reason, drop.row, sample)
+                yield dataclasses.replace(
+                    row, where=drop.row.origin, example=dataclasses.replace(row.example, id=drop.id)
+                )
+
+    def _drops_of_batching(self, prefix: str) -> Iterator[Drop]:
+        """Yield the conversations with an id that begins with a prefix and that became no example."""
+        assert self._data is not None
+        chosen = self._experiment
+        for split, rows in self._data.conversations.items():
+            indices = [index for index, id_ in enumerate(rows.ids()) if id_.startswith(prefix)]
+            with watch_drops(prefix) as drops:
+                again = chosen.batching.encode(
+                    (rows[index] for index in indices),
+                    chosen.template,
+                    self._tokenizer,
+                    Audit(),
+                    split,
+                    chosen.layout,
+                    refused=[],
+                )
+                deque(again, maxlen=0)
+            yield from drops
 
 
 def _without(conversations: Sequence[Conversation], examples: Sequence[Example]) -> Iterator[Conversation]:
@@ -203,11 +279,6 @@ def _without(conversations: Sequence[Conversation], examples: Sequence[Example])
             current = next(kept, None)
         else:
             yield conversation
-
-
-def _first_characters(conversation: Conversation) -> str:
-    """Return the start of a conversation's text, with which its sample in the audit begins."""
-    return str(conversation).encode("utf-8", "replace").decode()[:MAX_SAMPLE_CHARACTERS]
 
 
 def _with_python_ints(example: Example) -> Example:

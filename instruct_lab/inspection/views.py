@@ -26,12 +26,14 @@ ASCII_SIGNS = str.maketrans(
 
 
 def describe(row: InspectedRow) -> str:
-    """Describe a row in one line: split, index, id, source and numbers of tokens."""
+    """Describe a row in one line: split, index, id, source, file and line, and numbers of tokens."""
     parts = [" ".join([row.split or "all splits", *([str(row.index)] if row.index is not None else [])])]
     if row.example.id:
         parts.append(f"id {row.example.id}")
     if row.source:
         parts.append(f"source {row.source}")
+    if row.where:
+        parts.append(row.where)
     tokens, targets = len(row.example.input_ids), row.example.num_target_tokens
     if tokens and "decoder writes" in row.further:
         parts.append(f"{tokens:,} tokens read, {targets:,} written")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from instruct_lab.config import Component
-from instruct_lab.data import Conversation, Message
+from instruct_lab.data import Conversation
 from instruct_lab.errors import InstructLabError
 
 if TYPE_CHECKING:
@@ -77,13 +77,12 @@ class Template(Component, ABC):
         return None
 
 
-def locate_row(messages: Sequence[Message], name: str) -> str:
-    """Return the id of a conversation and the beginning of its text, for error messages.
+def check_has_messages(conversation: Conversation) -> None:
+    """Refuse an empty conversation.
 
     Raises:
         RefusedConversation: the conversation has no messages.
     """
-    where = f"conversation {name or '(unnamed)'}"
-    if not messages:
-        raise RefusedConversation("The conversation has no messages", where=where, do="remove it from the data")
-    return f"{where}: {messages[0].content[:60]!r}"
+    if not conversation.messages:
+        what, where = "The conversation has no messages", conversation.where
+        raise RefusedConversation(what, where=where, do="remove it from the data")

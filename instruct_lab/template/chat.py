@@ -12,7 +12,7 @@ from pydantic import Field
 from instruct_lab.config import component
 from instruct_lab.data import Conversation, Message
 from instruct_lab.errors import InstructLabError, Problem, Refusal
-from instruct_lab.template.base import RefusedConversation, Segment, Template, TrainOn, locate_row
+from instruct_lab.template.base import RefusedConversation, Segment, Template, TrainOn, check_has_messages
 from instruct_lab.template.copying import copies_contents
 from instruct_lab.template.dates import fix_date
 from instruct_lab.template.locating import locate, parse_template, placeholder
@@ -76,24 +76,29 @@ class ChatTemplate(Template):
 
     def render(self, conversation: Conversation, tokenizer: PreTrainedTokenizerBase) -> list[Segment]:
         """Render the contents, and the chat template's text between them, as segments."""
-        return self._segments(conversation.messages, self._prepare(tokenizer), conversation.id)
+        (segments,) = self.render_all([conversation], tokenizer)
+        return segments
 
     def render_all(
         self, conversations: Sequence[Conversation], tokenizer: PreTrainedTokenizerBase
     ) -> list[list[Segment]]:
         """Render several conversations; the template is prepared only once."""
         prepared = self._prepare(tokenizer)
-        return [self._segments(conversation.messages, prepared, conversation.id) for conversation in conversations]
+        rendered = []
+        for conversation in conversations:
+            check_has_messages(conversation)
+            rendered.append(self._segments(conversation.messages, prepared, conversation.where))
+        return rendered
 
     def render_prompt(self, conversation: Conversation, tokenizer: PreTrainedTokenizerBase) -> list[Segment]:
         """Render the segments before the final answer."""
         answer = conversation.messages[len(conversation.prompt) :] or (Message("assistant", placeholder(0)),)
         prepared = self._prepare(tokenizer)
-        return before_last_answer(self._segments((*conversation.prompt, *answer), prepared, conversation.id))
+        return before_last_answer(self._segments((*conversation.prompt, *answer), prepared, conversation.where))
 
     def stop_token_ids(self, tokenizer: PreTrainedTokenizerBase) -> list[int]:
         """Return the ids of the token that ends an answer in the chat template, and of the EOS token."""
-        segments = self._segments((Message("user", "a"), Message("assistant", "b")), self._prepare(tokenizer), "")
+        segments = self.render(Conversation((Message("user", "a"), Message("assistant", "b"))), tokenizer)
         answer = next(index for index, segment in enumerate(segments) if segment.role == "assistant")
         end_of_turn = special_tokens(tokenizer).ids[segments[answer + 1].text.lstrip()]
         eos = [tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else []
@@ -109,8 +114,7 @@ class ChatTemplate(Template):
         jinja = fix_date(self._template_text(tokenizer), date)
         return _Prepared(tokenizer, jinja, tuple(sorted(variables.items())), special_tokens(tokenizer))
 
-    def _segments(self, messages: Sequence[Message], prepared: _Prepared, name: str) -> list[Segment]:
-        where = locate_row(messages, name)
+    def _segments(self, messages: Sequence[Message], prepared: _Prepared, where: str) -> list[Segment]:
         rendering = Rendering(prepared.tokenizer, prepared.jinja, prepared.variables, where)
         glue: Sequence[str] = glue_of(rendering, tuple(message.role for message in messages))
         marker = Marker(self.train_on, prepared.special, where, opening_of(rendering, self.answers_from))

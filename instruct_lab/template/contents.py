@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from instruct_lab.config import component
 from instruct_lab.data import Conversation, Message
-from instruct_lab.template.base import Segment, Template, TrainOn, locate_row
+from instruct_lab.template.base import Segment, Template, TrainOn, check_has_messages
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -29,7 +29,7 @@ class Contents(Template):
 
     def render(self, conversation: Conversation, tokenizer: PreTrainedTokenizerBase) -> list[Segment]:
         """Render the contents, with the prefix and separators as template text."""
-        locate_row(conversation.messages, conversation.id)
+        check_has_messages(conversation)
         return self._segments(conversation.messages)
 
     def render_prompt(self, conversation: Conversation, tokenizer: PreTrainedTokenizerBase) -> list[Segment]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from instruct_lab.config import component
 from instruct_lab.data import Conversation, Message
 from instruct_lab.errors import InstructLabError, Refusal
-from instruct_lab.template.base import RefusedConversation, Segment, Template, TrainOn, locate_row
+from instruct_lab.template.base import RefusedConversation, Segment, Template, TrainOn, check_has_messages
 from instruct_lab.template.marking import Marker, before_last_answer, rename_role
 from instruct_lab.template.special_tokens import special_tokens
 
@@ -49,12 +49,13 @@ class TextTemplate(Template):
 
     def render(self, conversation: Conversation, tokenizer: PreTrainedTokenizerBase) -> list[Segment]:
         """Render every message in the pattern of its role."""
-        return self._segments(conversation.messages, tokenizer, conversation.id)
+        check_has_messages(conversation)
+        return self._segments(conversation.messages, tokenizer, conversation.where)
 
     def render_prompt(self, conversation: Conversation, tokenizer: PreTrainedTokenizerBase) -> list[Segment]:
         """Render the messages before the final answer, and the assistant header."""
         messages = (*conversation.prompt, Message("assistant", ""))
-        return before_last_answer(self._segments(messages, tokenizer, conversation.id))
+        return before_last_answer(self._segments(messages, tokenizer, conversation.where))
 
     def stop_token_ids(self, tokenizer: PreTrainedTokenizerBase) -> list[int]:
         """Return the ids of `turn_end` and of the EOS token."""
@@ -92,8 +93,7 @@ class TextTemplate(Template):
             ]
         )
 
-    def _segments(self, messages: tuple[Message, ...], tokenizer: PreTrainedTokenizerBase, name: str) -> list[Segment]:
-        where = locate_row(messages, name)
+    def _segments(self, messages: tuple[Message, ...], tokenizer: PreTrainedTokenizerBase, where: str) -> list[Segment]:
         turn_end = self._turn_end(tokenizer)
         text = ""  # the template's own text since the last content
         if self.default_system is not None and self.system is not None and messages[0].role != "system":

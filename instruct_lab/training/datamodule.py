@@ -150,6 +150,11 @@ class InstructionData(pl.LightningDataModule):
         warn_of_empty_splits(audit, experiment.data.requested_splits, audit.facts["examples"], loaded)
         return {"fingerprint": digest.hexdigest(), "examples": audit.facts["examples"]}
 
+    @property
+    def conversation_stages(self) -> list[Stage]:
+        """The stages of the data cache that prepare conversations, in order."""
+        return self._stages[:-1]
+
     def sources(self, split: str) -> list[str]:
         """Return the names of a split's data sources, in alphabetical order."""
         return sorted(self.conversations[split].sources())

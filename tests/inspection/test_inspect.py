@@ -3,6 +3,7 @@
 import io
 import json
 import re
+from collections import Counter
 
 import pytest
 from rich.console import Console
@@ -32,7 +33,16 @@ def look(lab, tiny, monkeypatch):
         system = "truecolor" if color else None
         console = Console(file=stream, width=width, force_terminal=color, color_system=system, no_color=False)
         experiment = check([*tiny, *overrides]).or_refuse().experiment
-        settings = {"split": None, "num": 3, "row": None, "dropped": None, "ids": False, "html": None, "as_json": False}
+        settings = {
+            "split": None,
+            "num": 3,
+            "row": None,
+            "dropped": None,
+            "row_id": None,
+            "ids": False,
+            "html": None,
+            "as_json": False,
+        }
         try:
             inspect(experiment, console=console, **{**settings, **options})
         finally:
@@ -309,7 +319,9 @@ def test_a_page_that_cannot_be_written_is_refused(look, lab):
         ({"row": 10**6}, "no row 1000000"),
         ({"row": -1}, "no row -1"),
         ({"num": 0}, "--num"),
-        ({"row": 1, "dropped": "x"}, "leave out one"),
+        ({"row": 1, "dropped": "x"}, "leave out all but one"),
+        ({"row_id": "ab", "dropped": "x"}, "leave out all but one"),
+        ({"row_id": " "}, "--id is empty"),
     ],
 )
 def test_bad_arguments_are_refused(look, options, message):
@@ -365,3 +377,141 @@ def test_the_rejected_answer_of_a_pair_is_shown(lab, look, model, tmp_path):
     assert row["rejected"]["labels"] != row["labels"]
     look(*model, "objective=dpo", "metrics=preference", num=1, html=tmp_path / "page.html")
     assert "rejected" in (tmp_path / "page.html").read_text(encoding="utf-8")
+
+
+# ---- rows by id, and where rows were read
+
+
+def write_lines(lab, name, *rows):
+    lines = [json.dumps({"instruction": prompt, "input": "", "output": answer}) for prompt, answer in rows]
+    (lab / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+FILLER = [(f"other {n}", "yes") for n in range(5)]
+
+
+def test_every_row_shows_the_file_and_line_that_it_was_read_from(look, lab):
+    write_rows(lab, ("first", "one"), ("second", "two"), *FILLER)
+    rows = rows_of(look, *WHOLE, "preprocessing=none", num=10)
+    lines = {row["text"].split("user\n")[-1].split("<")[0]: row["where"] for row in rows}
+    texts = ["first", "second", *(f"other {n}" for n in range(5))]
+    assert lines == {text: f"rows.jsonl, line {number}" for number, text in enumerate(texts, start=1)}
+    assert "rows.jsonl, line 2" in look(*WHOLE, "preprocessing=none", row=1)
+
+
+@pytest.mark.parametrize("length", [16, 7])
+def test_a_row_is_found_by_its_id_or_the_beginning_of_it_in_any_split(look, length):
+    rows = [row for split in ("train", "validation", "test") for row in rows_of(look, split=split, num=2)]
+    for row in rows:
+        (found,) = rows_of(look, row_id=row["id"][:length])
+        assert found == row
+
+
+def test_the_tokens_of_a_row_found_by_its_id_are_printed(look):
+    (row,) = rows_of(look, row=1)
+    printed = look(row_id=row["id"])
+    assert row["where"] in printed
+    assert "⟦" in printed.split("──")[1]
+
+
+def id_of(look, text, *overrides):
+    """The id of a row before anything is dropped."""
+    rows = rows_of(look, *WHOLE, "preprocessing=none", *overrides, "batching.max_tokens=null", num=100)
+    (id_,) = {row["id"] for row in rows if text in row["text"]}
+    return id_
+
+
+@pytest.mark.slow
+def test_a_dropped_row_is_found_with_the_reason_beyond_the_samples_of_the_audit(look, lab):
+    long = " ".join(f"word{n}" for n in range(20))
+    write_rows(lab, *FILLER, *((f"row {n} {long}", "yes") for n in range(12)))
+    found_id = id_of(look, "row 9 ", *SHORT)
+    (row,) = rows_of(look, *WHOLE, *SHORT, row_id=found_id)
+    assert row["dropped"] == "train: longer than 90 tokens"
+    assert row["where"] == "rows.jsonl, line 15"
+    assert row["id"] == found_id
+    assert row["num_tokens"] > 90
+    assert "row 9 " in row["text"]
+
+
+@pytest.mark.slow
+def test_a_row_that_a_step_dropped_is_found_with_the_reason(look, lab):
+    write_rows(lab, *FILLER, *((f"question {n}", "an answer of seven words or so" * 9) for n in range(9)))
+    found_id = id_of(look, "question 7", "batching.overlong=truncate_response")
+    step = "+preprocessing.steps.short={_target_: instruct_lab.preprocessing.Length, max_characters: 60}"
+    (row,) = rows_of(look, *WHOLE, step, row_id=found_id)
+    assert row["stage"] == "preprocessing/train/short"
+    assert "60" in row["dropped"]
+    assert row["where"] == "rows.jsonl, line 13"
+    assert "question 7" in row["text"]
+    assert row["num_tokens"]
+
+
+def test_equal_rows_are_found_with_the_kept_one_first(look, lab):
+    write_rows(lab, ("same", "answer"), *FILLER, ("same", "answer"), ("same", "answer"))
+    found_id = id_of(look, "same")
+    rows = rows_of(look, *WHOLE, "preprocessing=standard", row_id=found_id)
+    assert [row["where"] for row in rows] == [f"rows.jsonl, line {n}" for n in (1, 7, 8)]
+    assert rows[0]["dropped"] is None
+    assert all("same conversation" in row["dropped"] for row in rows[1:])
+    assert "2 more rows have this id" in look(*WHOLE, "preprocessing=standard", row_id=found_id, num=1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("data", ["one", "mixture"])
+def test_a_row_that_was_dropped_while_the_data_were_read_is_found(look, lab, data):
+    write_rows(lab, *FILLER, *((f"question {n}", "yes") for n in range(9)))
+    found_ids = {text: id_of(look, text) for text in (f"question {n}" for n in range(9))}
+    option = (lab / "conf" / "data" / "mine.yaml").read_text(encoding="utf-8")
+    limited = option.replace("0.15", "0.0") + "limit:\n  train: 4\n"
+    if data == "mixture":
+        indented = "".join(f"    {line}\n" for line in limited.splitlines()[1:])
+        write_lines(lab, "more.jsonl", *((f"further {n}", "no") for n in range(5)))
+        limited = f"# mine: a mixture\n_target_: instruct_lab.data.Mixture\nparts:\n  a:\n{indented}  b:\n{indented}"
+        limited = limited[::-1].replace("rows.jsonl"[::-1], "more.jsonl"[::-1], 1)[::-1]
+    (lab / "conf" / "data" / "mine.yaml").write_text(limited, encoding="utf-8")
+    whole = [override for override in WHOLE if data == "one" or not override.startswith("data.")]
+    kept = {row["id"] for row in rows_of(look, *whole, num=100)}
+    dropped = {text: id_ for text, id_ in found_ids.items() if id_ not in kept}
+    assert len(dropped) >= 5
+    for text, found_id in list(dropped.items())[:2]:
+        (row,) = rows_of(look, *whole, row_id=found_id)
+        assert row["dropped"] == "more than data.limit"
+        assert row["where"] == f"rows.jsonl, line {int(text.split()[1]) + 6}"
+
+
+def test_a_row_that_the_template_refuses_is_found_with_its_line_and_reason(look, lab):
+    write_rows(lab, *FILLER, ("forbidden", "yes"))
+    found_id = id_of(look, "forbidden")
+    jinja = (
+        "{% for m in messages %}{% if 'forbidden' in m.content %}{{ raise_exception('no such word') }}{% endif %}"
+        "{{ '<|im_start|>' + m.role + '\\n' + m.content + '<|im_end|>\\n' }}{% endfor %}"
+    )
+    chosen = [*WHOLE, f'template.jinja="{jinja}"', "data.max_broken_share=0.5"]
+    for options in ({"row_id": found_id}, {"dropped": "no such word"}):
+        (row,) = rows_of(look, *chosen, **options)
+        assert row["where"] == "rows.jsonl, line 6"
+        assert row["id"] == found_id
+        assert "no such word" in row["dropped"]
+        assert "rows.jsonl, line 6" in row["text"]
+        assert "forbidden" in row["text"]
+    with pytest.raises(InstructLabError, match=r"rows.jsonl, line 6, conversation"):
+        look(*chosen[:-1])
+
+
+def test_an_id_that_is_unknown_or_not_unique_is_refused(look):
+    with pytest.raises(InstructLabError, match="No row has an id that begins with 'zz'"):
+        look(row_id="zz")
+    counts = Counter(row["id"][0] for row in rows_of(look, num=100))
+    character, count = counts.most_common(1)[0]
+    with pytest.raises(InstructLabError, match=f"ids begin with '{character}'") as caught:
+        look(row_id=character, split="train")
+    assert int(str(caught.value).split()[0]) >= count > 1
+
+
+def test_every_dropped_row_is_shown_without_a_reason(look, lab):
+    long = " ".join(f"word{n}" for n in range(20))
+    write_rows(lab, ("same", "answer"), ("same", "answer"), *FILLER, ("go", long))
+    rows = rows_of(look, *WHOLE, *SHORT, "preprocessing=standard", dropped="")
+    assert {row["where"] for row in rows} == {"rows.jsonl, line 2", "rows.jsonl, line 8"}
+    assert all(row["id"] for row in rows)

@@ -151,6 +151,7 @@ class Format(Component, ABC):
             references,
             others | dict(metadata or {}),
             rejected=rejected,
+            origin=row.where,
         )
 
     def check_columns(self, row: Row) -> None:

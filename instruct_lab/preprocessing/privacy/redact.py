@@ -100,7 +100,7 @@ class Redact(Step):
             kinds = ", ".join(sorted(found))
             excerpt = _excerpt(redacted, [self._placeholder(kind) for kind in found])
             action = {"replace": "changed", "report": "reported", "drop": "dropped"}[self.policy]
-            context.audit.record(context.stage, action, kinds, None, excerpt)
+            context.audit.record(context.stage, action, kinds, None, excerpt, row=conversation)
             if self.policy != "drop":
                 yield redacted if self.policy == "replace" else conversation
         if finds:
