@@ -163,7 +163,6 @@ def _add_config_commands(commands: Any) -> None:
         "show the data as it will reach the model",
         "instruct-lab inspect data=stdlib_functions --num 5 --ids",
         "instruct-lab inspect data=interface_fr --dropped duplicate",
-        "instruct-lab inspect data=interface_fr --id 3f2a",
         json=True,
         code=True,
     )
@@ -171,14 +170,8 @@ def _add_config_commands(commands: Any) -> None:
     inspect.add_argument("--num", type=int, default=3, metavar="N", help="how many examples (default: 3)")
     inspect.add_argument("--split", choices=("train", "validation", "test"), help="default: train")
     inspect.add_argument("--row", type=int, metavar="K", help="the K-th example of the split, counted from 0")
-    inspect.add_argument("--id", help="the row with this id (or this beginning of one), in any split or dropped")
-    inspect.add_argument(
-        "--dropped",
-        nargs="?",
-        const="",
-        metavar="REASON",
-        help="dropped rows, or those for a REASON",
-    )
+    inspect.add_argument("--id", help="the row with this id (or beginning of one), in any split or dropped")
+    inspect.add_argument("--dropped", nargs="?", const="", metavar="REASON", help="dropped rows, or those for REASON")
     inspect.add_argument("--ids", action="store_true", help="show token ids too")
     inspect.add_argument("--html", metavar="FILE", help="write a page instead of printing")
     listing = add(
