@@ -27,6 +27,13 @@ class Component:
     name_in_messages: ClassVar[str | None] = None
     """The component's name in error messages; `None`: the name of its class."""
 
+    exclusive_fields: ClassVar[tuple[tuple[str, str], ...]] = ()
+    """Pairs of fields of which only one may be set: setting one after an option file set the other makes that null."""
+
+    fields_about: ClassVar[dict[str, tuple[str, ...]]] = {}
+    """Fields that describe the value of other fields, such as a revision of a repository. If one of the others is
+    changed later, the field becomes null if that is its default, and must be set again otherwise."""
+
     def problems(self) -> Iterator[Problem]:
         """Yield problems that depend on the environment (a missing file, an unknown column).
 

@@ -13,6 +13,7 @@ from instruct_lab.config import lab_code
 from instruct_lab.config.build import FAILED, Build, build
 from instruct_lab.config.classes import TARGET
 from instruct_lab.config.compose import Composition, Load, compose, load_config
+from instruct_lab.config.linked_fields import settle_linked_fields
 from instruct_lab.config.options import GROUPS, STUDIES, options, shadowed
 from instruct_lab.config.quoting import parse_or_none, quote_for_shell, quote_value
 from instruct_lab.errors import ConfigError, Problem
@@ -83,7 +84,7 @@ def check(overrides: list[str], settings_only: bool = False, load: Load = load_c
         load: see `instruct_lab.config.compose.compose`.
     """
     try:
-        composition = compose(overrides, load)
+        composition = settle_linked_fields(compose(overrides, load))
     except ConfigError as error:
         return Checked(Composition(OmegaConf.create({}), {}, overrides, error.problems), error.problems)
     result, sweep = build(composition.config), build(composition.sweep)
@@ -99,7 +100,7 @@ def check(overrides: list[str], settings_only: bool = False, load: Load = load_c
     if problems:
         return Checked(composition, problems, warnings)
     experiment, derived = _settle(result, composition.config)
-    composition = dataclasses.replace(composition, derived=derived)
+    composition = dataclasses.replace(composition, derived={**composition.derived, **derived})
     return Checked(composition, problems, warnings, experiment, sweep.root)
 
 

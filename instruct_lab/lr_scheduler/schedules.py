@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -40,12 +40,14 @@ class Position:
 class LRScheduler(Component, ABC):
     """Base class: the learning rate rises linearly to its peak during warm-up, then follows the schedule."""
 
-    warmup_steps: Annotated[int, Field(ge=0)] | None = None  # number of optimizer steps of linear warm-up
+    exclusive_fields: ClassVar = (("warmup_steps", "warmup_ratio"),)
+
+    warmup_steps: Annotated[int, Field(ge=0)] | None = None  # steps of linear warm-up; instead of warmup_ratio
     warmup_ratio: Annotated[float, Field(ge=0, lt=1)] | None = None  # linear warm-up as a share of all optimizer steps
 
     def __post_init__(self) -> None:
         if self.warmup_steps is not None and self.warmup_ratio is not None:
-            raise Refusal("warmup_steps", "excludes warmup_ratio: set one of both to null")
+            raise Refusal("warmup_steps", "excludes warmup_ratio, and both are set: set only one of them")
 
     @abstractmethod
     def after_warmup(self, at: Position) -> float:

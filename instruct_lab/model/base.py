@@ -35,6 +35,8 @@ class Model(Component, ABC):
     auto_class: ClassVar[str]
     """Name of the transformers class that chooses the architecture."""
 
+    fields_about: ClassVar = {"declared_facts": ("weights.repository", "weights.path", "weights.asset")}
+
     weights: Weights  # source of the weights and their tokenizer
     tokenizer: Tokenizer = Field(default_factory=Tokenizer)  # changes to the tokenizer
     attention: Literal["sdpa", "eager", "flash_attention_2", "flex_attention"] = "sdpa"  # attention implementation

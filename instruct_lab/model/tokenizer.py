@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field
 
@@ -38,6 +38,8 @@ class Tokenizer(Component):
     has no pad token, it uses a token that its vocabulary reserves for padding, or else its unknown token, or else its
     end-of-sequence token. This adds no token to the vocabulary.
     """
+
+    fields_about: ClassVar = {"revision": ("source",)}
 
     source: Token | None = None  # folder or Hub repository of another tokenizer; null: the weights' own tokenizer
     revision: Token | None = None  # commit, tag or branch of that repository; null: its main branch

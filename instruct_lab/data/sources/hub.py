@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
@@ -24,6 +24,8 @@ PINNED = re.compile(r"[0-9a-f]{40}")
 @component
 class HubDataSet(Source):
     """A data set on the Hugging Face Hub, read by `datasets` through its own cache (`HF_HOME`)."""
+
+    fields_about: ClassVar = {"revision": ("repository",), "configuration": ("repository",)}
 
     repository: Annotated[str, Field(pattern=r"^[\w.-]+(/[\w.-]+)?$")]  # owner/name
     revision: Annotated[str, Field(min_length=1)]  # commit (40 hex digits: pinned), tag or branch

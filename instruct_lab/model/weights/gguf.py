@@ -8,7 +8,7 @@ import io
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
 
@@ -47,6 +47,8 @@ class GGUF(Weights):
     The weights are de-quantised once into a cache folder named by the file's SHA-256; later runs load this folder.
     Training uses the de-quantised weights, which are not quantised again.
     """
+
+    exclusive_fields: ClassVar = (("path", "asset"),)
 
     path: Annotated[str, Field(min_length=1)] | None = None  # path of the file on this machine
     asset: PackageAsset | None = None  # file inside a published wheel; use either path or asset

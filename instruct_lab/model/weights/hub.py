@@ -8,7 +8,7 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field
 
@@ -40,6 +40,8 @@ class Hub(Weights):
 
     With `HF_HUB_OFFLINE=1`, nothing is downloaded and only this cache is read.
     """
+
+    fields_about: ClassVar = {"revision": ("repository",), "gguf_file": ("repository",)}
 
     repository: Annotated[str, Field(pattern=r"^[\w.-]+(/[\w.-]+)?$")]  # name of the repository: owner/name
     revision: Annotated[str, Field(min_length=1)] = "main"  # commit (40 hex digits: pinned), tag or branch (may move)

@@ -1,0 +1,149 @@
+"""Settle fields that depend on each other, where one was set after the other: a typed value counts before a file's.
+
+Components declare such fields: `exclusive_fields`, of which only one may be set, and `fields_about`, which describe the
+value of another field.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+from hydra.core.override_parser.types import Override
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from instruct_lab.config.classes import TARGET, class_of
+from instruct_lab.config.component import Component
+from instruct_lab.config.compose import Composition
+from instruct_lab.config.options import GROUPS, STUDIES, options
+from instruct_lab.errors import Problem
+
+INHERITED, OPTION, STUDY, TYPED = range(4)
+"""The layers that set values, each overriding those before it: a file in an option's defaults list, the option's own
+file, a study, an override."""
+
+
+def settle_linked_fields(composition: Composition) -> Composition:
+    """Set fields to null that a later layer made invalid; a field that cannot be null becomes a problem.
+
+    Two exclusive fields that the same layer sets stay as they are, and their component refuses them.
+    """
+    problems, derived = [], {}
+    layers = _Layers(composition)
+    for key, node, kind in _components(composition.config):
+        for first, second in kind.exclusive_fields:
+            one, other = f"{key}.{first}", f"{key}.{second}"
+            if _value(node, first) is None or _value(node, second) is None or layers.of(one) == layers.of(other):
+                continue
+            kept, dropped = (one, other) if layers.of(one) > layers.of(other) else (other, one)
+            derived[dropped] = f"null, because {kept} is set"
+        for field, subjects in kind.fields_about.items():
+            about = f"{key}.{field}"
+            changed = [name for name in subjects if _value(node, name) is not None]
+            changed = [name for name in changed if layers.of(f"{key}.{name}") > layers.of(about)]
+            if _value(node, field) is None or not changed:
+                continue
+            default = _default(kind, field)
+            if default is None:
+                derived[about] = f"null, because {key}.{changed[0]} was changed"
+            else:
+                subject = _value(node, changed[0])
+                example = f", for example {about}={default}" if isinstance(default, str) else ""
+                reason = f"it was set for another {changed[0]} than {subject!r}: set {about} too{example}"
+                problems.append(Problem(key=about, value=_value(node, field), reason=reason))
+    for dropped in derived:
+        OmegaConf.update(composition.config, dropped, None)
+    problems = [*composition.problems, *problems]
+    return dataclasses.replace(composition, problems=problems, derived={**composition.derived, **derived})
+
+
+def _components(node: Any, key: str = "") -> Iterator[tuple[str, DictConfig, type[Component]]]:
+    """Yield every component of a config that declares linked fields: its full key, its node and its class."""
+    if not isinstance(node, ListConfig | DictConfig) or node._is_none() or node._is_missing():
+        return
+    if node._is_interpolation():
+        return
+    if isinstance(node, ListConfig):
+        for index in range(len(node)):
+            yield from _components(node._get_node(index), f"{key}.{index}")
+    else:
+        if TARGET in node:
+            kind = class_of(_value(node, TARGET), key, [])
+            if isinstance(kind, type) and issubclass(kind, Component) and (kind.exclusive_fields or kind.fields_about):
+                yield key, node, kind
+        for name in map(str, node):
+            yield from _components(node._get_node(name), f"{key}.{name}" if key else name)
+
+
+def _value(node: DictConfig, key: str) -> Any:
+    """Return the value of a relative key; `None` if it is null, missing, or an interpolation without a value."""
+    try:
+        return OmegaConf.select(node, key)
+    except OmegaConfBaseException:
+        return None
+
+
+def _default(kind: type[Component], name: str) -> Any:
+    """Return a field's default; `dataclasses.MISSING` if it has none."""
+    return next(field.default for field in dataclasses.fields(kind) if field.name == name)  # type: ignore[arg-type]
+
+
+class _Layers:
+    """Finds the layer that set a value, without composing the config again.
+
+    Args:
+        composition: the composed config.
+    """
+
+    def __init__(self, composition: Composition) -> None:
+        self._composition = composition
+        self._keys: dict[str, list[tuple[str, int]]] = {}
+
+    def of(self, key: str) -> int:
+        """Return the latest layer that set a key, a key below it, or a mapping that contains it."""
+        layers = (layer for known, layer in self._keys_beside(key) if _overlap(known, key))
+        return max(layers, default=INHERITED)
+
+    def _keys_beside(self, key: str) -> list[tuple[str, int]]:
+        """List the keys that the layers set, with their layers; of option files, only the one of the key's group."""
+        group = key.partition(".")[0]
+        if group not in self._keys:
+            typed = [key for override in self._composition.applied for key in _keys_of(override)]
+            self._keys[group] = [
+                *((f"{group}.{known}", OPTION) for known in self._keys_in_files(group)),
+                *((known, STUDY) for known in self._keys_in_files(STUDIES)),
+                *((known, TYPED) for known in typed),
+            ]
+        return self._keys[group]
+
+    def _keys_in_files(self, group: str) -> Iterator[str]:
+        """Yield the keys in the files of a group's chosen options, without those of their defaults lists."""
+        chosen = self._composition.choices.get(group, [])
+        chosen = [chosen] if isinstance(chosen, str) else chosen
+        for option in options(group) if chosen else []:
+            if option.name in chosen:
+                yield from _leaves(OmegaConf.load(option.path))
+
+
+def _keys_of(override: Override) -> Iterator[str]:
+    """Yield the keys that an override sets; none if it chooses an option."""
+    key, value = override.key_or_group, override.value()
+    if isinstance(value, dict):
+        yield from _leaves(OmegaConf.create(value), key)
+    elif key not in GROUPS:
+        yield key
+
+
+def _overlap(key: str, other: str) -> bool:
+    return key == other or key.startswith(f"{other}.") or other.startswith(f"{key}.")
+
+
+def _leaves(node: Any, key: str = "") -> Iterator[str]:
+    if isinstance(node, DictConfig) and not node._is_none() and len(node):
+        for name in map(str, node):
+            if key or name != "defaults":
+                yield from _leaves(node._get_node(name), f"{key}.{name}" if key else name)
+    elif key:
+        yield key
