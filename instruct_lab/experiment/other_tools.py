@@ -9,8 +9,10 @@ from typing import Any
 from instruct_lab.config.options import GROUPS, options
 from instruct_lab.config.quoting import parse_or_none, quote_for_shell, to_hydra
 from instruct_lab.errors import Problem
+from instruct_lab.experiment.repositories import FAMILIES, model_overrides, option_of_repository
 
 VALUE = "{value}"
+MODEL_KEYS = ("model_name_or_path", "model_name", "model_id", "base_model", "pretrained_model_name_or_path")
 KEYS: Mapping[tuple[str, ...], str] = {
     ("learning_rate", "lr", "base_lr"): "optimizer.lr={value}",
     ("weight_decay",): "optimizer.weight_decay={value}",
@@ -20,7 +22,7 @@ KEYS: Mapping[tuple[str, ...], str] = {
     ("optim", "optimizer_type"): "optimizer={value}",
     ("lr_scheduler_type", "scheduler", "lr_schedule"): "lr_scheduler={value}",
     ("warmup_ratio",): "lr_scheduler.warmup_ratio={value}",
-    ("warmup_steps", "num_warmup_steps"): "lr_scheduler.warmup_ratio=null lr_scheduler.warmup_steps={value}",
+    ("warmup_steps", "num_warmup_steps"): "lr_scheduler.warmup_steps={value}",
     ("num_train_epochs", "num_epochs", "epochs", "n_epochs"): "trainer.max_epochs={value}",
     ("max_steps", "max_train_steps"): "trainer.max_steps={value}",
     ("gradient_accumulation_steps", "grad_accum_steps"): "trainer.accumulate_grad_batches={value}",
@@ -53,9 +55,7 @@ KEYS: Mapping[tuple[str, ...], str] = {
     ("attn_implementation",): "model.attention={value}",
     ("torch_dtype", "dtype"): "model.dtype={value}",
     ("trust_remote_code",): "model.trust_remote_code={value}",
-    ("model_name_or_path", "model_name", "model_id", "base_model", "pretrained_model_name_or_path"): (
-        "model=local_folder model.weights.path={value}"
-    ),
+    MODEL_KEYS: "model=hub model.weights.repository={value}",
     ("dataset", "datasets", "dataset_path", "data_path", "train_file", "data_files", "dataset_name"): (
         "data=local_messages data.train.file.path={value}"
     ),
@@ -132,6 +132,8 @@ def overrides_for(key: str, value: Any) -> list[str] | None:
     if line is None:
         found = [group for group in GROUPS if any(option.name == name for option in options(group))]
         return [f"{found[0]}={name}"] if len(found) == 1 and "." not in key and value is True else None
+    if name in MODEL_KEYS:
+        return model_overrides(str(value))
     if VALUE not in line and value in (False, None):
         return []
     return [_with_value(override, value) for override in line.split()]
@@ -170,11 +172,29 @@ def add_hints(problems: Iterable[Problem]) -> Iterator[Problem]:
     for problem in problems:
         if problem.kind == "unknown_option":
             name = OPTIONS.get(problem.key, {}).get(str(problem.value).casefold())
-            yield dataclasses.replace(problem, suggestion=name or problem.suggestion)
+            problem = dataclasses.replace(problem, suggestion=name or problem.suggestion)
+            yield _named_by_repository(problem)
         elif problem.kind == "unknown_key":
             yield _hinted(problem)
         else:
             yield problem
+
+
+def _named_by_repository(problem: Problem) -> Problem:
+    """Add to an unknown option that may be the name of a model or of a repository how to load it."""
+    name = str(problem.value)
+    option = option_of_repository(problem.key, name) if problem.key in ("model", "data") else None
+    if option is not None:
+        return dataclasses.replace(problem, suggestion=f"{problem.key}={option}")
+    overrides = None if problem.key != "model" or problem.suggestion else model_overrides(name)
+    if overrides is None:
+        return problem
+    line, families = " ".join(map(quote_for_shell, overrides)), ""
+    if "model=hub" in overrides:
+        families = f" ({'; '.join(f'{kind}: model={option}' for option, kind in FAMILIES.items())})"
+    return dataclasses.replace(
+        problem, reason=f"{problem.reason.rstrip('.')}; to load it by name, type {line}{families}"
+    )
 
 
 def _hinted(problem: Problem) -> Problem:

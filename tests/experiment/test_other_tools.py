@@ -76,7 +76,7 @@ def test_the_hinted_keys_are_in_the_composed_config_or_are_fields_of_it():
     """A key that composes but that nothing reads is an unknown key, which `check` finds."""
     lines = {override for line in KEYS.values() for override in line.replace(VALUE, "null").split()}
     values = [line for line in lines if "." in line.partition("=")[0]]
-    base = ["objective=dpo", "callbacks=[default,early_stopping]", "data=local_messages", "model=local_folder"]
+    base = ["objective=dpo", "callbacks=[default,early_stopping]", "data=local_messages", "model=hub"]
     assert compose([*base, *values]).problems == []
     found = check([*base, *values]).problems
     assert not [problem.key for problem in found if problem.kind == "unknown_key"]

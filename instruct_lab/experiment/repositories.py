@@ -1,0 +1,47 @@
+"""Find the overrides that load a model of the Hugging Face Hub, or a folder, by its name."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from instruct_lab.config.options import options
+from instruct_lab.config.quoting import to_hydra
+
+REPOSITORY = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
+PINNED = re.compile(r"^ *repository: *(\S+)", re.MULTILINE)
+FAMILIES = {"hub_encoder": "an encoder", "hub_encoder_decoder": "an encoder-decoder"}
+"""Options that load a repository with a model of another family than a decoder, with the family's name."""
+
+
+def model_overrides(name: str) -> list[str] | None:
+    """Return the overrides that load a model by the name of its repository or folder; `None` if it is neither.
+
+    A repository that an option pins gives that option.
+
+    Args:
+        name: the name, such as `gpt2` or `owner/name`, or the path of a folder.
+    """
+    path = Path(name).expanduser()
+    if name.startswith(("/", ".", "~")) or path.is_dir():
+        return [f"{'model=local_gguf' if path.suffix == '.gguf' else 'model=local_folder'}", _weights("path", name)]
+    if path.suffix == ".gguf":
+        return ["model=local_gguf", _weights("path", name)]
+    if not REPOSITORY.fullmatch(name):
+        return None
+    option = option_of_repository("model", name)
+    return [f"model={option}"] if option else ["model=hub", _weights("repository", name)]
+
+
+def _weights(field: str, value: str) -> str:
+    return f"model.weights.{field}={to_hydra(value)}"
+
+
+def option_of_repository(group: str, name: str) -> str | None:
+    """Return the option of a group whose file names a repository; `None` if there is none."""
+    wanted = name.casefold()
+    for option in options(group):
+        found = PINNED.findall(option.path.read_text(encoding="utf-8", errors="replace"))
+        if wanted in (repository.casefold() for repository in found):
+            return option.name
+    return None
