@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 STAGE = "batching"
+SETTING = "batching.max_tokens"
+"""The full key of the length limit, which every reason for cutting or leaving out an example names."""
 CHUNK = 1000
 """Number of conversations that are rendered and encoded together."""
 
@@ -174,6 +176,7 @@ class Batching(Component, ABC):
         """Handle an overlong example as `overlong` says: shorten it, or return `None` to drop it."""
         limit = self.max_tokens
         assert limit is not None
+        too_long = f"longer than {limit:,} tokens ({SETTING})"
         if self.overlong == "error":
             tokens = limit + max(encoder.excess(example, limit))
             raise InstructLabError(
@@ -182,16 +185,16 @@ class Batching(Component, ABC):
                 do="raise batching.max_tokens, or set batching.overlong to drop, truncate_prompt or truncate_response",
             )
         if self.overlong == "drop" or example.rejected is not None:
-            audit.record(STAGE, "dropped", f"{split}: longer than {limit} tokens", conversation)
+            audit.record(STAGE, "dropped", f"{split}: {too_long}", conversation)
             return None
         short = shorten(conversation, self.overlong, limit, encoder)
         if short is None:
             what = "prompt" if self.overlong == "truncate_prompt" else "response"
-            reason = f"{split}: longer than {limit} tokens even with the {what} cut"
-            audit.record(STAGE, "dropped", reason, conversation)
+            audit.record(STAGE, "dropped", f"{split}: {too_long} even with the {what} cut", conversation)
             return None
         part = "middle of the prompt" if self.overlong == "truncate_prompt" else "end of the response"
-        audit.record(STAGE, "truncated", f"{split}: {part} cut to fit {limit} tokens", short.before, short.after)
+        reason = f"{split}: {part} cut to fit {limit:,} tokens ({SETTING})"
+        audit.record(STAGE, "truncated", reason, short.before, short.after)
         return short.example
 
     def _cut_to_fit(self, conversations: Sequence[Conversation], encoder: LayoutEncoder) -> list[Conversation]:

@@ -86,6 +86,13 @@ class ExampleTable(Sequence[Example]):
         """The number of target tokens of each example, int32 `[examples]`."""
         return self._column(lambda batch: batch.column("num_target_tokens"))
 
+    def labels(self) -> Iterator[tuple[numpy.ndarray, numpy.ndarray]]:
+        """Yield the labels of each part of the file, `[tokens]`, and where each example begins, then the end."""
+        for batch in self._file.batches:
+            column = batch.column("labels")
+            offsets = column.offsets.to_numpy()
+            yield column.values.to_numpy()[offsets[0] : offsets[-1]], offsets - offsets[0]
+
     def _column(self, of: Any) -> numpy.ndarray:
         import numpy as np
 

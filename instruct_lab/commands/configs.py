@@ -23,6 +23,8 @@ def check(parsed: argparse.Namespace) -> int:
         return _check_all(parsed)
     if parsed.multirun:
         return _check_sweep(parsed)
+    from omegaconf import OmegaConf
+
     from instruct_lab.experiment import check
 
     checked = check.check(parsed.overrides)
@@ -33,6 +35,9 @@ def check(parsed: argparse.Namespace) -> int:
     checked.or_refuse()
     choices = ", ".join(f"{group}={_format_choice(option)}" for group, option in checked.composition.choices.items())
     print(f"ok: {choices}")
+    for key, origin in checked.composition.derived.items():
+        value = OmegaConf.select(checked.composition.config, key)
+        print(f"    {key}{'' if value is None else f' = {value}'} follows from {origin}")
     return 0
 
 

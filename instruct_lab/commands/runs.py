@@ -22,9 +22,11 @@ def train(parsed: argparse.Namespace) -> int:
         return start_sweep(parsed.overrides)
     checked.or_refuse()
     print_warnings(checked.warnings)
-    from instruct_lab.training.run import train
+    from instruct_lab.training.run import RunContext, train
 
-    train(checked.experiment, checked.resolved, checked.composition.choices, parsed.overrides)
+    composition = checked.composition
+    context = RunContext(facts={"derived": composition.derived})
+    train(checked.experiment, checked.resolved, composition.choices, parsed.overrides, context)
     return 0
 
 

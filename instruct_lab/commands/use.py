@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from instruct_lab.commands.recorded import load_recorded
 from instruct_lab.errors import InstructLabError
+
+if TYPE_CHECKING:
+    from instruct_lab.experiment import Experiment
 
 
 def generate(parsed: argparse.Namespace) -> int:
@@ -17,9 +22,56 @@ def generate(parsed: argparse.Namespace) -> int:
     if parsed.base and parsed.checkpoint:
         raise InstructLabError("--base is the untuned model, which has no checkpoint", do="leave one of them out")
     weights = "base" if parsed.base else parsed.checkpoint
+    experiment = _with_decoding(experiment, parsed)
     for text in generate(experiment, record, parsed.prompt, system=parsed.system, weights=weights):
         print(text)
     return 0
+
+
+def _with_decoding(experiment: Experiment, parsed: argparse.Namespace) -> Experiment:
+    """Replace the run's decoding settings and seed by those on the command line.
+
+    Raises:
+        InstructLabError: a value is refused, or would have no effect.
+    """
+    import pydantic
+
+    from instruct_lab.config.field_problems import component_problems
+    from instruct_lab.generation import Generation
+    from instruct_lab.generation.generation import SAMPLING_FIELDS
+
+    if parsed.temperature == 0 and parsed.top_p is not None:
+        raise _refused("top_p", parsed.top_p, "with --temperature 0 no token is sampled, so it has no effect")
+    given = {name: getattr(parsed, name) for name in ("max_new_tokens", "temperature", "top_p")}
+    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if parsed.temperature == 0:
+        changes |= {"do_sample": False, "num_samples": 1, **dict.fromkeys(SAMPLING_FIELDS)}
+    elif "temperature" in changes or "top_p" in changes:
+        changes["do_sample"] = True
+    try:
+        generation = dataclasses.replace(experiment.generation, **changes)
+    except pydantic.ValidationError as error:
+        problem = next(component_problems(error, Generation, changes, set(), ""))
+        raise _refused(problem.key, problem.value, problem.reason) from error
+    seed = experiment.seed
+    if parsed.seed is not None:
+        if not 0 <= parsed.seed < 2**32:
+            raise _refused("seed", parsed.seed, f"expected a whole number from 0 to {2**32 - 1}")
+        if not generation.do_sample:
+            reason = "no token is sampled, so it has no effect without --temperature or --top-p"
+            raise _refused("seed", parsed.seed, reason)
+        seed = parsed.seed
+    return dataclasses.replace(experiment, generation=generation, seed=seed)
+
+
+def _refused(name: str, value: Any, reason: str) -> InstructLabError:
+    """Return the error for the value of an option, named as in the command line's namespace."""
+    option = f"--{name.replace('_', '-')}"
+    return InstructLabError(
+        f"{option} {value}: {reason}",
+        where="the command line",
+        do=f"give {option} another value, or leave it out to answer as the run did",
+    )
 
 
 def export(parsed: argparse.Namespace) -> int:

@@ -50,7 +50,7 @@ def selection_notes(setup: EvaluationSetup, split: str) -> Iterator[str]:
         yield f"the evaluated checkpoint was chosen by {setup.selected_by}, on this split: the value is optimistic"
 
 
-def _cut_answers(predictions: Sequence[Prediction], max_new_tokens: int) -> Iterator[str]:
+def _cut_answers(predictions: Sequence[Prediction], max_new_tokens: int | None) -> Iterator[str]:
     """Yield a note if answers ended at the length limit, with the length of the longest reference."""
     num_cut = sum(one.num_cut for one in predictions)
     if num_cut:

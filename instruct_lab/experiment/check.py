@@ -135,7 +135,7 @@ def _settle(result: Build, config: DictConfig) -> tuple[Experiment, dict[str, st
     assert isinstance(result.root, Experiment)
     settled, values = settle(result.root)
     for key, derived in values.items():
-        OmegaConf.update(config, key, derived.value)
+        OmegaConf.update(config, key, derived.value, force_add=True)
     return settled, {key: derived.origin for key, derived in values.items()}
 
 

@@ -4,6 +4,6 @@ In: a model, its tokenizer and prompts as token ids. Out: answers as text, and w
 """
 
 from instruct_lab.generation.base import Answer, Prediction
-from instruct_lab.generation.generation import Generation
+from instruct_lab.generation.generation import Generation, context_length
 
-__all__ = ["Answer", "Generation", "Prediction"]
+__all__ = ["Answer", "Generation", "Prediction", "context_length"]

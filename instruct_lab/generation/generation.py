@@ -26,7 +26,9 @@ class Generation(Component):
     its batch. This also holds for sampled answers, because each prompt has its own seed.
     """
 
-    max_new_tokens: Annotated[int, Field(ge=1)] = 64  # maximum number of tokens in an answer
+    max_new_tokens: Annotated[int, Field(ge=1)] | None = (
+        None  # maximum number of tokens in an answer; null: as many as 99% of the training answers have, rounded up
+    )
     do_sample: bool = False  # sample tokens instead of choosing the most likely one
     temperature: Annotated[float, Field(gt=0)] | None = None  # sampling: below 1 favours likely tokens; null: 1
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None  # sampling: smallest set with this probability; null: all
@@ -49,6 +51,21 @@ class Generation(Component):
                 raise Refusal("num_samples", "all answers would be the same, since do_sample is false", "1")
         if self.num_beams == 1 and self.length_penalty is not None:
             raise Refusal("length_penalty", "only affects beam search, and num_beams is 1", "null")
+
+    @property
+    def limit(self) -> int:
+        """The maximum number of tokens in an answer.
+
+        Raises:
+            InstructLabError: `max_new_tokens` is null, and no run has set it from its training answers.
+        """
+        if self.max_new_tokens is None:
+            raise InstructLabError(
+                "The maximum length of an answer is not known: it follows from the training answers of a run",
+                where="generation.max_new_tokens",
+                do="set it, or give --max-new-tokens",
+            )
+        return self.max_new_tokens
 
     def generate(
         self,
@@ -75,7 +92,7 @@ class Generation(Component):
         return [
             Answer(
                 str(tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)),
-                is_cut=len(ids) >= self.max_new_tokens,  # `ids` lacks the stop token, which also counts as a new token
+                is_cut=len(ids) >= self.limit,  # `ids` lacks the stop token, which also counts as a new token
             )
             for ids in answers
         ]
@@ -117,7 +134,7 @@ class Generation(Component):
         self._check_lengths(model, prompts)
         sampling = Sampling(self.temperature, self.top_p, self.top_k)
         settings = Settings(
-            max_new_tokens=self.max_new_tokens,
+            max_new_tokens=self.limit,
             sampling=sampling if self.do_sample else None,
             num_beams=self.num_beams,
             length_penalty=1.0 if self.length_penalty is None else self.length_penalty,
@@ -150,20 +167,25 @@ class Generation(Component):
                 yield group[start : start + self.batch_size]
 
     def _check_lengths(self, model: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> None:
-        config = model.config.get_text_config(decoder=True)
-        context = getattr(config, "max_position_embeddings", None)
+        context = context_length(model)
         for index, prompt in enumerate(prompts):
             if not len(prompt):
                 raise InstructLabError(
                     f"Prompt {index + 1} of {len(prompts)} has no tokens", do="leave its conversation out of the data"
                 )
-            longest = len(prompt) + self.max_new_tokens
+            longest = len(prompt) + self.limit
             if model.config.is_encoder_decoder:  # encoder and decoder can each use the whole context
-                longest = max(len(prompt), self.max_new_tokens)
+                longest = max(len(prompt), self.limit)
             if context is not None and longest > context:
                 raise InstructLabError(
-                    f"Prompt {index + 1} of {len(prompts)} has {len(prompt)} tokens; with {self.max_new_tokens} new "
+                    f"Prompt {index + 1} of {len(prompts)} has {len(prompt)} tokens; with {self.limit} new "
                     f"ones that is more than the model's context of {context}",
                     where="generation.max_new_tokens",
                     do="lower it, or cut prompts with batching.max_tokens",
                 )
+
+
+def context_length(model: PreTrainedModel) -> int | None:
+    """Return the number of tokens that fit the model's context; `None` if its configuration states no number."""
+    context: int | None = getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None)
+    return context

@@ -16,7 +16,7 @@ from instruct_lab.errors import InstructLabError
 from instruct_lab.experiment import Experiment
 from instruct_lab.inspection.inspected import InspectedRow
 from instruct_lab.inspection.inspector import Inspector
-from instruct_lab.pages.audit_table import show_unused_columns
+from instruct_lab.pages.audit_table import show_length_limits, show_unused_columns
 from instruct_lab.training.quiet import quiet_libraries
 
 if TYPE_CHECKING:
@@ -87,6 +87,7 @@ def inspect(
     if num_left and not as_json:
         console.print(f"{num_left:,} more rows have this id: raise --num to see them", style="dim")
     if html is None and not as_json:
+        show_length_limits(console, audit.to_json())
         show_unused_columns(console, audit.to_json())
     for warning in audit.facts.get("warnings", []) if not as_json else []:
         console.print(f"warning: {warning}", style="yellow", markup=False, highlight=False)

@@ -1,13 +1,20 @@
-"""Detect GPUs without loading torch."""
+"""Detect GPUs, and what they can compute, without loading torch."""
 
 from __future__ import annotations
 
+import ctypes
+import functools
 import importlib.metadata
 import os
 from pathlib import Path
 
 DEVICES = ("/dev/nvidia[0-9]*", "/dev/kfd", "/dev/dxg")
 """Device files of GPU drivers: NVIDIA, AMD, and Windows Subsystem for Linux."""
+
+NVIDIA_LIBRARIES = ("libnvidia-ml.so.1", "nvml.dll")
+"""NVIDIA's management library, which is part of the driver, on Linux and Windows."""
+BFLOAT16_CAPABILITY = 8
+"""First major compute capability of NVIDIA GPUs with bfloat16 arithmetic (Ampere)."""
 
 
 def has_gpu() -> bool:
@@ -27,3 +34,49 @@ def no_gpu() -> str | None:
     except importlib.metadata.PackageNotFoundError:
         return "the package torch is not installed"
     return f"torch {version} is built for the CPU" if version.endswith("+cpu") else None
+
+
+def computes_bfloat16() -> bool:
+    """Whether torch can use a GPU on this machine, and every GPU has bfloat16 arithmetic."""
+    if not has_gpu():
+        return False
+    if "+rocm" in importlib.metadata.version("torch"):
+        return True  # all AMD GPUs that torch supports
+    capabilities = nvidia_capabilities()
+    return bool(capabilities) and min(capabilities) >= BFLOAT16_CAPABILITY
+
+
+@functools.cache
+def nvidia_capabilities() -> tuple[int, ...]:
+    """Return the major compute capability of each NVIDIA GPU, as the driver reports it; empty without a driver.
+
+    CUDA is not initialised: a process that has done so cannot use it in processes that it forks.
+    """
+    library = _nvidia_library()
+    if library is None or library.nvmlInit_v2() != 0:
+        return ()
+    try:
+        count = ctypes.c_uint()
+        if library.nvmlDeviceGetCount_v2(ctypes.byref(count)) != 0:
+            return ()
+        return tuple(_nvidia_capability(library, index) for index in range(count.value))
+    finally:
+        library.nvmlShutdown()
+
+
+def _nvidia_library() -> ctypes.CDLL | None:
+    for name in NVIDIA_LIBRARIES:
+        try:
+            return ctypes.CDLL(name)
+        except OSError:
+            continue
+    return None
+
+
+def _nvidia_capability(library: ctypes.CDLL, index: int) -> int:
+    """Return the major compute capability of one GPU; 0 if the driver does not report it."""
+    device, major, minor = ctypes.c_void_p(), ctypes.c_int(), ctypes.c_int()
+    if library.nvmlDeviceGetHandleByIndex_v2(ctypes.c_uint(index), ctypes.byref(device)) != 0:
+        return 0
+    failed = library.nvmlDeviceGetCudaComputeCapability(device, ctypes.byref(major), ctypes.byref(minor)) != 0
+    return 0 if failed else major.value

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from instruct_lab.batching.base import SETTING, STAGE
 from instruct_lab.pages.audit_stages import SPLITS, Reason, Stage, read_stages
 from instruct_lab.pages.format import format_count, format_number, format_percent, visible
 from instruct_lab.pages.histogram import sparkline
@@ -53,6 +54,15 @@ def show_unused_columns(console: Console, audit: dict[str, Any]) -> None:
     if names:
         listed = ", ".join(visible(name) for name in names)
         console.out(_to_encoding(f"columns not used: {listed} (kept as metadata)", console), highlight=False)
+
+
+def show_length_limits(console: Console, audit: dict[str, Any]) -> None:
+    """Print a line for each way in which the length limit cut or dropped examples, with the setting and the counts."""
+    for stage in read_stages(audit):
+        for reason in stage.reasons:
+            if stage.package == STAGE and SETTING in reason.reason:
+                counts = f"{reason.action} {reason.count:,} of {stage.rows[0]:,} examples"
+                console.out(_to_encoding(f"{counts}: {visible(reason.reason)}", console), highlight=False)
 
 
 def _describe_unchanged(tokens: dict[str, Any]) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import math
+import operator
 import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping
@@ -18,6 +20,7 @@ from instruct_lab.records.config_file import read_yaml, to_yaml
 from instruct_lab.records.earlier import translate
 from instruct_lab.records.environment import environment
 from instruct_lab.records.folder import check_name, empty_folder, new_folder
+from instruct_lab.records.identity import config_hash
 from instruct_lab.records.schema import STATUSES, Manifest, PredictionLine, Results, Stage, Summary
 
 NOT_VALUES = frozenset({"step", "epoch", "seconds"})
@@ -104,7 +107,7 @@ class RunRecord:
 
     @functools.cached_property
     def config(self) -> dict[str, Any]:
-        """The resolved config, with the current names of its classes; the file is read once, since it never changes."""
+        """The resolved config, with the current names of its classes; read once, and again after `derive`."""
         return dict(translate(read_yaml(self.path / schema.CONFIG) or {}))
 
     @property
@@ -178,6 +181,21 @@ class RunRecord:
             ending = {"ended": datetime.now(UTC).isoformat(), "seconds": self.seconds()}
         known = self.read_json(schema.MANIFEST) or {}
         self.write_json(schema.MANIFEST, {**known, **ending, **updates})
+
+    def derive(self, key: str, value: Any, origin: str) -> None:
+        """Write a value that is known only during the run to the config, and what it follows from to the manifest.
+
+        Args:
+            key: full key of the config.
+            value: the value.
+            origin: what it follows from.
+        """
+        config = copy.deepcopy(self.config)
+        *groups, name = key.split(".")
+        functools.reduce(operator.getitem, groups, config)[name] = value
+        self.write_text(schema.CONFIG, to_yaml(config))
+        self.write_manifest(derived={**self.manifest.derived, key: origin}, config_hash=config_hash(config))
+        del self.config  # read again at the next access
 
     def append_metrics(self, step: int, epoch: float, values: Mapping[str, Any]) -> None:
         """Add one line to `metrics.jsonl`.

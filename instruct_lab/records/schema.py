@@ -102,6 +102,7 @@ class Manifest:
         choices: the chosen option of each group.
         seeds: random seeds, keyed by name.
         config_hash: SHA-256 of the config without paths, trackers and devices.
+        derived: what each value that neither a file nor an override sets follows from, by full key of the config.
         runs_remote_code: whether Python files that come with the model may run.
         data_fingerprint: SHA-256 of the prepared data.
         inputs: every file and package that data and model were read from.
@@ -127,6 +128,7 @@ class Manifest:
     choices: dict[str, Any] = dataclasses.field(default_factory=dict)
     seeds: dict[str, int] = dataclasses.field(default_factory=dict)
     config_hash: str | None = None
+    derived: dict[str, str] = dataclasses.field(default_factory=dict)
     runs_remote_code: bool = False
     data_fingerprint: str | None = None
     inputs: list[InputEntry] = dataclasses.field(default_factory=list)
@@ -139,7 +141,7 @@ class Manifest:
     def from_json(cls, entries: Mapping[str, Any]) -> Manifest:
         """Parse the entries of the file."""
         known = _known(cls, entries)
-        for name in ("packages", "environment", "hardware", "choices", "seeds", "parameters", "trackers"):
+        for name in ("packages", "environment", "hardware", "choices", "seeds", "derived", "parameters", "trackers"):
             known[name] = dict(known.get(name) or {})
         known["inputs"] = [InputEntry(**_known(InputEntry, entry)) for entry in known.get("inputs", ())]
         for name, kind in (("exception", ExceptionEntry), ("sweep", SweepEntry)):

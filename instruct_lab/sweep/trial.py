@@ -73,8 +73,10 @@ def _train_or_resume(task: Task, shared: SharedModels | None) -> Outcome:
             checked = task.checked or check(task.overrides).or_refuse()
             if _needs_own_process(checked.experiment):
                 return _run_in_own_process(task, resumes=False)
-            context = RunContext(task.name, task.run_id, {"sweep": task.sweep}, shared, check_pruning)
-            train(checked.experiment, checked.resolved, checked.composition.choices, task.overrides, context)
+            composition = checked.composition
+            facts = {"sweep": task.sweep, "derived": composition.derived}
+            context = RunContext(task.name, task.run_id, facts, shared, check_pruning)
+            train(checked.experiment, checked.resolved, composition.choices, task.overrides, context)
     except Pruned as pruned:
         return Outcome("pruned", str(pruned))
     return Outcome("finished")

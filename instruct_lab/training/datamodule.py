@@ -13,6 +13,7 @@ from typing import Any
 import pytorch_lightning as pl
 
 from instruct_lab.batching import BatchLoader, Example
+from instruct_lab.batching.answer_lengths import AnswerLengths, measure_lengths
 from instruct_lab.batching.base import STAGE as BATCHING
 from instruct_lab.batching.efficiency import packed_share, padding_share
 from instruct_lab.batching.encoded import EncodeRows
@@ -47,7 +48,8 @@ class InstructionData(pl.LightningDataModule):
     """Loads, preprocesses, renders and tokenises every split in the constructor, or reads it from the data cache.
 
     The attributes `conversations` and `examples` hold every split as a sequence on disk; `inputs` lists all files and
-    packages that were read, with their hashes; `fingerprint` is the SHA-256 of all token ids and labels, in order.
+    packages that were read, with their hashes; `fingerprint` is the SHA-256 of all token ids and labels, in order;
+    `answer_lengths` holds the lengths of the training answers and of the held-out prompts.
 
     Args:
         experiment: the run's configuration.
@@ -78,6 +80,7 @@ class InstructionData(pl.LightningDataModule):
         self._references: dict[str, Any] = {}
         experiment.objective.check_tokenizer(tokenizer)
         self.fingerprint: str = encoded.facts["fingerprint"]
+        self.answer_lengths = AnswerLengths(**encoded.facts["answer_lengths"])
         if not len(self.examples["train"]):
             losses = describe_losses(audit, "train")
             raise NoRowsLeft(
@@ -119,14 +122,15 @@ class InstructionData(pl.LightningDataModule):
         """Render and tokenise every split."""
         assert before is not None
         experiment = self._experiment
-        digest, truncated = hashlib.sha256(), 0
+        digest, truncated, layout = hashlib.sha256(), 0, experiment.layout
+        examples: dict[str, ExampleTable] = {}
         for split, conversations in tables(before).items():
             path = split_path(folder, split)
             encode = EncodeRows(
                 experiment.batching,
                 experiment.template,
                 self._tokenizer,
-                experiment.layout,
+                layout,
                 conversations,
                 split,
                 experiment.data.allowed_broken_share,
@@ -136,7 +140,7 @@ class InstructionData(pl.LightningDataModule):
                 warning = warn_of_spelled_tokens(audit, BATCHING, split, len(conversations))
                 if warning:
                     add_warning(audit, warning)
-            written = ExampleTable(path)
+            written = examples[split] = ExampleTable(path)
             digest.update(f"{split}:{written.fingerprint()};".encode())
             audit.facts.setdefault("examples", {})[split] = len(written)
             audit.facts.setdefault("target_tokens", {})[split] = int(written.target_lengths.sum())
@@ -148,7 +152,11 @@ class InstructionData(pl.LightningDataModule):
             truncated = audit.count("truncated", "batching")
         loaded = audit.facts.get("splits", {})
         warn_of_empty_splits(audit, experiment.data.requested_splits, audit.facts["examples"], loaded)
-        return {"fingerprint": digest.hexdigest(), "examples": audit.facts["examples"]}
+        return {
+            "fingerprint": digest.hexdigest(),
+            "examples": audit.facts["examples"],
+            "answer_lengths": dataclasses.asdict(measure_lengths(examples, tables(before), self._tokenizer, layout)),
+        }
 
     @property
     def conversation_stages(self) -> list[Stage]:

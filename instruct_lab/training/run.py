@@ -130,7 +130,7 @@ def _run(
         trainer = build_trainer(experiment, record.path)
         workspace = Workspace(experiment, trainer.strategy.root_device, context.shared)
         run = Run(experiment, recorder, console, trainer, workspace, context.on_validation, is_resumed)
-        prepared = prepare(run)
+        run, prepared = prepare(run)
         after.push(lambda error, *_: stop_other_ranks(trainer) if error else None)  # runs after the record is written
         start_other_ranks(trainer)
         before = measure_before(run, prepared)

@@ -25,6 +25,8 @@ from instruct_lab.evaluation.examples import EvaluatedExamples
 from instruct_lab.evaluation.measure import measure, measure_baselines, metric_values
 from instruct_lab.evaluation.ranks import is_first_rank, wait_for_first_rank
 from instruct_lab.experiment import Experiment
+from instruct_lab.experiment.settled import NEW_TOKENS, settle_answers
+from instruct_lab.generation import context_length
 from instruct_lab.model import LoadedModel
 from instruct_lab.pages import audit_table
 from instruct_lab.pages.audit_page import audit_page
@@ -102,8 +104,11 @@ class Trained:
     costs: Costs = dataclasses.field(default_factory=Costs)
 
 
-def prepare(run: Run) -> Prepared:
-    """Prepare the data and load the base model.
+def prepare(run: Run) -> tuple[Run, Prepared]:
+    """Prepare the data, load the base model, and set what follows from the data in the run's configuration.
+
+    Returns:
+        The run with the changed configuration, which the other stages use, and the data with the models.
 
     Raises:
         InstructLabError: bad input, or the data has changed since the run started.
@@ -122,7 +127,7 @@ def prepare(run: Run) -> Prepared:
     splits: list[str] = [split for split in experiment.evaluation.splits if data.examples.get(split)]
     max_examples, by_source = experiment.evaluation.max_examples, experiment.reports_by_source
     evaluated = {split: data.evaluated_examples(split, max_examples, by_source) for split in splits}
-    return Prepared(data, base, teacher, evaluated)
+    return _settle_answers(run, data, base), Prepared(data, base, teacher, evaluated)
 
 
 def _report_audit(run: Run, audit: Audit) -> None:
@@ -146,6 +151,17 @@ def _check_fingerprint(run: Run, data: InstructionData) -> None:
         data_fingerprint=data.fingerprint,
         inputs=[{"name": i.name, "sha256": i.sha256, "bytes": i.bytes} for i in inputs],
     )
+
+
+def _settle_answers(run: Run, data: InstructionData, base: BaseModel) -> Run:
+    """Set the maximum length of answers if it is null; print and record it, so that later commands use the same."""
+    context = context_length(base.loaded.model)
+    experiment, found = settle_answers(run.experiment, data.answer_lengths, context)
+    if found is None:
+        return run
+    run.record.derive(NEW_TOKENS, found.value, found.origin)
+    run.console.print(f"answers: up to {found.value:,} new tokens ({found.origin})", soft_wrap=True)
+    return dataclasses.replace(run, experiment=experiment)
 
 
 def measure_before(run: Run, prepared: Prepared) -> Results:

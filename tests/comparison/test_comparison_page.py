@@ -8,6 +8,7 @@ import math
 import random
 import re
 import shutil
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -17,12 +18,12 @@ from support import planted_sweep
 
 from instruct_lab import cli
 from instruct_lab.comparison.compare import compare
-from instruct_lab.comparison.page.columns import Column, columns
+from instruct_lab.comparison.page.columns import Column, _logged_columns, columns
 from instruct_lab.comparison.page.curves import CURVE_BYTES, MAX_POINTS, curves, thin
 from instruct_lab.comparison.page.data import short_labels
 from instruct_lab.comparison.page.examples import PREDICTION_BYTES, predictions
 from instruct_lab.comparison.page.page import ECHARTS, SCRIPTS, VIEW, comparison_page, write_comparison
-from instruct_lab.comparison.page.values import MAX_TEXT
+from instruct_lab.comparison.page.values import MAX_TEXT, logged_values
 from instruct_lab.pages.render import script_json
 from instruct_lab.records import PredictionLine, RunRecord
 from instruct_lab.sweep.record import find_sweep
@@ -247,6 +248,28 @@ def test_curves_have_the_logged_values_and_a_note_about_thinning():
     (note,) = notes
     assert note.startswith(f"1 curves were logged in more than {MAX_POINTS} points")
     assert curves([lines[:10]])[1] == []
+
+
+@pytest.mark.parametrize(
+    ("during_examples", "logged"),
+    [
+        (16, {"val/chrf_estimate", "val/loss"}),
+        (1, {"val/chrf_estimate", "val/loss"}),
+        (0, {"val/chrf", "val/loss"}),
+        (None, {"val/chrf", "val/loss"}),
+    ],
+)
+def test_a_metric_of_few_answers_has_a_name_of_its_own_on_the_page(tmp_path, during_examples, logged):
+    evaluation = {} if during_examples is None else {"during_examples": during_examples}
+    metrics = {"chrf": {"_target_": "instruct_lab.metrics.ChrF"}}
+    record = RunRecord.create(tmp_path, "run", {"evaluation": evaluation, "metrics": metrics}, [])
+    record.append_metrics(1, 0.5, {"val/chrf": 20.0, "val/loss": 2.0})
+    ((groups,), _) = curves([logged_values(record)])
+    assert {name for group in groups for name in group["values"]} == logged
+    measured = SimpleNamespace(metrics={"val/chrf": []})
+    found = {column.key for column in _logged_columns([record], measured)}
+    assert found == {f"last {name}" for name in logged - {"val/chrf"}}
+    assert record.read_metrics()[0]["val/chrf"] == 20.0
 
 
 def test_many_long_curves_stay_within_their_limit():

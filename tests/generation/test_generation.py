@@ -166,7 +166,7 @@ def test_modes_are_as_before_after_a_failure(model, monkeypatch):
     own = model.generation_config
     monkeypatch.setattr(model, "forward", lambda **_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        Generation().generate_ids(model, [[1]], STOPS, 258)
+        Generation(max_new_tokens=4).generate_ids(model, [[1]], STOPS, 258)
     assert model.training
     assert model.generation_config is own
 
@@ -234,7 +234,12 @@ def test_an_answer_that_meets_no_stop_token_is_cut(model, tokenizer, num_beams, 
 
 
 def test_nothing_to_answer(model, tokenizer):
-    assert Generation().generate(model, tokenizer, [], STOPS) == []
+    assert Generation(max_new_tokens=4).generate(model, tokenizer, [], STOPS) == []
+
+
+def test_without_a_limit_nothing_is_generated_and_the_setting_is_named(model, tokenizer):
+    with pytest.raises(InstructLabError, match=r"training answers of a run.*generation\.max_new_tokens"):
+        Generation().generate(model, tokenizer, [[1]], STOPS)
 
 
 @pytest.mark.parametrize("num_beams", [1, 2])

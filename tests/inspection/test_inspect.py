@@ -242,6 +242,23 @@ def test_a_row_that_batching_dropped_is_shown_with_its_tokens(look, lab):
     assert "⟦yes⟨<|im_end|>⟩⟧" in text
 
 
+@pytest.mark.parametrize(
+    ("overlong", "words", "line"),
+    [
+        ("drop", 20, "dropped 2 of 7 examples: longer than 90 tokens (batching.max_tokens)"),
+        ("truncate_prompt", 20, "truncated 2 of 7 examples: middle of the prompt cut to fit 90 tokens (batching.max_"),
+        ("truncate_response", 20, "dropped 2 of 7 examples: longer than 90 tokens (batching.max_tokens) even with the"),
+        ("drop", 2, None),
+    ],
+)
+def test_what_the_length_limit_cuts_is_one_line_with_counts_and_setting(look, lab, overlong, words, line):
+    long = " ".join(f"word{n}" for n in range(words))
+    write_rows(lab, *((f"other {n}", "yes") for n in range(5)), (f"first {long}", "yes"), (f"second {long}", "no"))
+    printed = look(*WHOLE, *SHORT, f"batching.overlong={overlong}", width=200)
+    assert ("batching.max_tokens" in printed) == (line is not None)
+    assert line is None or line in printed
+
+
 def test_a_row_that_preprocessing_dropped_is_shown_as_the_audit_sampled_it(look, lab):
     write_rows(lab, ("same", "answer"), ("same", "answer"), *((f"other {n}", "yes") for n in range(5)))
     rows = rows_of(look, *WHOLE, "preprocessing=standard", dropped="same conversation")

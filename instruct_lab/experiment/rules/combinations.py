@@ -108,7 +108,7 @@ def batching_reason(batching: Batching, objective: Objective) -> str | None:
 def check_answer_length(batching: Padded, generation: Generation) -> Iterator[Problem]:
     """Report a limit for generated answers that is above the length limit of training examples."""
     longest, new = batching.max_tokens, generation.max_new_tokens
-    if longest is not None and new > longest:
+    if longest is not None and new is not None and new > longest:
         reason = f"an answer must not be longer than batching.max_tokens ({longest}), the limit in training"
         yield Problem(key="generation.max_new_tokens", value=new, reason=reason)
 

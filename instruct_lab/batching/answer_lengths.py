@@ -1,0 +1,123 @@
+"""The lengths of answers in tokens, from which the default limit on new tokens follows."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from instruct_lab.batching.example import IGNORED, Layout
+
+if TYPE_CHECKING:
+    from numpy import ndarray
+
+    from instruct_lab.batching.table import ExampleTable
+    from instruct_lab.data import Conversation
+
+USUAL_SHARE = 0.99
+"""Share of the training answers that are at most as long as `AnswerLengths.usual`."""
+CHUNK = 1000
+"""Number of answers that are encoded together."""
+
+
+@dataclasses.dataclass(frozen=True)
+class AnswerLengths:
+    """Lengths of training answers and of held-out prompts, in tokens.
+
+    Args:
+        usual: the length that 99% of the training answers do not exceed, end token included; `None`: no answers.
+        longest_prompt: length of the longest prompt of the held-out splits; `None`: unknown.
+    """
+
+    usual: int | None = None
+    longest_prompt: int | None = None
+
+
+def measure_lengths(
+    examples: Mapping[str, ExampleTable],
+    conversations: Mapping[str, Iterable[Conversation]],
+    tokenizer: Any,
+    layout: Layout,
+) -> AnswerLengths:
+    """Measure the training answers and the held-out prompts.
+
+    Args:
+        examples: the examples of each split.
+        conversations: the conversations of each split.
+        tokenizer: encodes final messages.
+        layout: the layout of the examples.
+    """
+    usual = usual_length(answer_lengths(examples["train"], conversations["train"], tokenizer, layout))
+    prompts = [longest_prompt(table, layout) for split, table in examples.items() if split != "train"]
+    return AnswerLengths(usual, max((length for length in prompts if length is not None), default=None))
+
+
+def usual_length(lengths: ndarray) -> int | None:
+    """Return the shortest length that at least 99% of the answers do not exceed; `None` without answers."""
+    import numpy
+
+    return int(numpy.quantile(lengths, USUAL_SHARE, method="higher")) if len(lengths) else None
+
+
+def answer_lengths(
+    examples: ExampleTable, conversations: Iterable[Conversation], tokenizer: Any, layout: Layout
+) -> ndarray:
+    """Return the number of tokens of every answer, end token included, integers `[answers]`.
+
+    An answer is a sequence of consecutive target tokens. If the whole text is trained, the final messages are encoded
+    instead.
+
+    Args:
+        examples: the examples of a split.
+        conversations: the conversations of the same split.
+        tokenizer: encodes final messages.
+        layout: the layout of the examples.
+    """
+    import numpy
+
+    lengths = final_answer_lengths(conversations, tokenizer) if layout.reads == "text" else target_lengths(examples)
+    return numpy.fromiter(lengths, numpy.int64)
+
+
+def target_lengths(examples: ExampleTable) -> Iterator[int]:
+    """Yield the length of every sequence of consecutive target tokens."""
+    for labels, offsets in examples.labels():
+        begins, ends = _sequences(labels, offsets)
+        yield from (ends - begins).tolist()
+
+
+def final_answer_lengths(conversations: Iterable[Conversation], tokenizer: Any) -> Iterator[int]:
+    """Yield the length of the final message of every conversation with a prompt and an answer, plus one end token."""
+    answers = (c.messages[-1].content for c in conversations if c.prompt and len(c.prompt) < len(c.messages))
+    while chunk := list(itertools.islice(answers, CHUNK)):
+        yield from (len(ids) + 1 for ids in tokenizer(chunk, add_special_tokens=False, verbose=False)["input_ids"])
+
+
+def longest_prompt(examples: ExampleTable, layout: Layout) -> int | None:
+    """Return the number of tokens before the final answer in the example where it is highest; `None` if unknown."""
+    if layout.reads == "text":
+        return None
+    if layout.family == "encoder-decoder":
+        return int(examples.lengths.max(initial=0))
+    import numpy
+
+    longest = 0
+    for labels, offsets in examples.labels():
+        begins, _ = _sequences(labels, offsets)
+        rows = offsets.searchsorted(begins, side="right") - 1
+        is_final = numpy.diff(rows, append=-1) != 0
+        longest = max(longest, int((begins - offsets[rows])[is_final].max(initial=0)))
+    return longest
+
+
+def _sequences(labels: ndarray, offsets: ndarray) -> tuple[ndarray, ndarray]:
+    """Return the begin and end indices of the sequences of consecutive target tokens; none spans two examples."""
+    import numpy
+
+    is_target = labels != IGNORED
+    breaks = numpy.zeros(len(labels) + 1, bool)  # [tokens + 1]: whether an example begins or ends before this token
+    breaks[offsets] = True
+    before = numpy.concatenate([[False], is_target])
+    after = numpy.concatenate([is_target, [False]])
+    return numpy.flatnonzero(after & (~before | breaks)), numpy.flatnonzero(before & (~after | breaks))
