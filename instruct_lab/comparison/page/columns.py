@@ -11,7 +11,7 @@ from typing import Any
 
 from instruct_lab.comparison.arms import choice_differences, config_differences
 from instruct_lab.comparison.compare import Comparison
-from instruct_lab.comparison.page.values import finite, keys_of, limit_text
+from instruct_lab.comparison.page.values import finite, keys_of, limit_text, logged_values
 from instruct_lab.pages.format import visible
 from instruct_lab.records import Manifest
 from instruct_lab.records.costs import COSTS, costs_of
@@ -133,7 +133,7 @@ def _metric_columns(records: Sequence[RunRecord], compared: Comparison) -> Itera
 def _logged_columns(records: Sequence[RunRecord], compared: Comparison) -> Iterable[Column]:
     last: list[dict[str, Any]] = []
     for record in records:
-        last.append({name: value for line in record.read_metrics() for name, value in line.items() if "/" in name})
+        last.append({name: value for line in logged_values(record) for name, value in line.items() if "/" in name})
     for name in keys_of(last):
         if name not in compared.metrics and (name == "train/loss" or name.startswith("val/")):
             values = [finite(one.get(name)) for one in last]

@@ -13,7 +13,7 @@ from instruct_lab.comparison.compare import Comparison
 from instruct_lab.comparison.page.columns import columns
 from instruct_lab.comparison.page.curves import curves
 from instruct_lab.comparison.page.examples import predictions
-from instruct_lab.comparison.page.values import finite
+from instruct_lab.comparison.page.values import finite, logged_values
 from instruct_lab.pages.format import visible
 from instruct_lab.records.record import RunRecord
 
@@ -25,7 +25,7 @@ def comparison_data(records: Sequence[RunRecord], compared: Comparison) -> tuple
         records: all runs on the page, including those of the comparison.
         compared: the comparison of the finished runs.
     """
-    lines, curve_notes = curves([record.read_metrics() for record in records])
+    lines, curve_notes = curves([logged_values(record) for record in records])
     answers, answer_notes = predictions([record.read_predictions() for record in records])
     labels = short_labels([record.id for record in records])
     runs = [{"id": record.id, "label": label} for record, label in zip(records, labels, strict=True)]

@@ -7,11 +7,19 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from instruct_lab.pages.format import visible
+from instruct_lab.records.record import RunRecord
+from instruct_lab.tracker.values import estimates_of, tracker_names
 
 WHOLE = 2**53
 """The limit below which JavaScript represents every integer exactly."""
 MAX_TEXT = 1_500
 """Maximum number of characters of a prompt, an answer or a reference."""
+
+
+def logged_values(record: RunRecord) -> list[dict[str, Any]]:
+    """Read a run's logged values, with the names that trackers show: metrics of few answers are `val/chrf_estimate`."""
+    estimates = estimates_of(record.config)
+    return [tracker_names(line, estimates) for line in record.read_metrics()]
 
 
 def finite(value: Any, unit: float = 1.0) -> float | int | None:
