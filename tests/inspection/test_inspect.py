@@ -444,7 +444,7 @@ def test_a_dropped_row_is_found_with_the_reason_beyond_the_samples_of_the_audit(
     write_rows(lab, *FILLER, *((f"row {n} {long}", "yes") for n in range(12)))
     found_id = id_of(look, "row 9 ", *SHORT)
     (row,) = rows_of(look, *WHOLE, *SHORT, row_id=found_id)
-    assert row["dropped"] == "train: longer than 90 tokens"
+    assert row["dropped"] == "train: longer than 90 tokens (batching.max_tokens)"
     assert row["where"] == "rows.jsonl, line 15"
     assert row["id"] == found_id
     assert row["num_tokens"] > 90
