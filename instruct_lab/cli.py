@@ -310,13 +310,7 @@ def _add_using_commands(commands: Any) -> None:
     generate.add_argument("prompt", metavar="PROMPT", nargs="+")
     generate.add_argument("--system", default=None, help="a system message before the prompt")
     generate.add_argument("--base", action="store_true", help="answer with the untuned model")
-    longest = "longest answer, in tokens (default: as in the run: generation.max_new_tokens)"
-    generate.add_argument("--max-new-tokens", type=int, metavar="N", help=longest)
-    temperature = "sample; below 1 favours likely tokens, 0 always takes the most likely one (default: as in the run)"
-    generate.add_argument("--temperature", type=float, metavar="T", help=temperature)
-    top_p = "sample only from the smallest set of tokens with this probability (default: as in the run)"
-    generate.add_argument("--top-p", type=float, metavar="P", help=top_p)
-    generate.add_argument("--seed", type=int, metavar="N", help="random seed of a sampled answer (default: the run's)")
+    use.add_decoding_options(generate)
     _add_checkpoint(generate)
     export = add(
         "export",

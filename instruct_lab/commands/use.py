@@ -14,6 +14,17 @@ if TYPE_CHECKING:
     from instruct_lab.experiment import Experiment
 
 
+def add_decoding_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that replace the run's decoding settings."""
+    longest = "longest answer, in tokens (default: as in the run: generation.max_new_tokens)"
+    parser.add_argument("--max-new-tokens", type=int, metavar="N", help=longest)
+    temperature = "sample; below 1 favours likely tokens, 0 always takes the most likely one (default: as in the run)"
+    parser.add_argument("--temperature", type=float, metavar="T", help=temperature)
+    top_p = "sample only from the smallest set of tokens with this probability (default: as in the run)"
+    parser.add_argument("--top-p", type=float, metavar="P", help=top_p)
+    parser.add_argument("--seed", type=int, metavar="N", help="random seed of a sampled answer (default: the run's)")
+
+
 def generate(parsed: argparse.Namespace) -> int:
     """Print the tuned model's answer to each prompt."""
     record, experiment, _ = load_recorded(parsed)
