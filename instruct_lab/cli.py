@@ -302,8 +302,7 @@ def _add_using_commands(commands: Any) -> None:
         use.generate,
         "print the tuned model's answer",
         "instruct-lab generate latest 'Translate to French: Save all'",
-        "instruct-lab generate latest --base 'Translate to French: Save all'",
-        "instruct-lab generate latest --temperature 0.7 --top-p 0.9 --seed 1 'Tell a story'",
+        "instruct-lab generate latest --base --temperature 0.7 --seed 1 'Tell a story'",
         code=True,
     )
     _add_run(generate)
