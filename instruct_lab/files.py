@@ -129,6 +129,14 @@ def append_text(path: Path, text: str) -> None:
             os.close(descriptor)
 
 
+def size_or_zero(path: Path) -> int:
+    """Return the size of a file in bytes; 0 if the file does not exist."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
 def drop_torn_end(path: Path) -> None:
     """Remove an incomplete last line, left by a crash during a write."""
     with disk_errors(path), contextlib.suppress(FileNotFoundError), path.open("rb+") as stream:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,16 +10,16 @@ import pytorch_lightning as pl
 
 from instruct_lab.callbacks.base import TrainingModule
 from instruct_lab.callbacks.kept_weights import keep_weights, removed_on_error
+from instruct_lab.callbacks.training_states import LAST_STATE, keep_state
 from instruct_lab.errors import InstructLabError
-
-LAST_STATE = "last.ckpt"
 
 
 class CheckpointWriter(pl.Callback):
     """Writes `last.ckpt` every `every_steps` optimizer steps, and `best-STEP` when the monitored value improves.
 
     A training state is written between two batches, but never between a batch and its validation, so that a resumed run
-    repeats neither. If a state is due at a validation, it is written at the next step or at the end of the epoch.
+    repeats neither. If a state is due at a validation, it is written at the next step or at the end of the epoch. The
+    state before it is kept as `previous.ckpt`.
 
     Args:
         module: the module that trains the model.
@@ -63,8 +62,12 @@ class CheckpointWriter(pl.Callback):
             self._save_state(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write the state if it is due: `on_train_batch_end` does not write it after the last batch of an epoch."""
-        if self._is_due(trainer):
+        """Write the state if it is due: `on_train_batch_end` does not write it after the last batch of an epoch.
+
+        Lightning also calls this when `max_steps` ends the run within an epoch. A state written then would count the
+        rest of the epoch as done, and the run could not be extended.
+        """
+        if self._is_due(trainer) and trainer.fit_loop.epoch_loop._num_ready_batches_reached():
             self._save_state(trainer)
 
     def _is_due(self, trainer: pl.Trainer) -> bool:
@@ -82,7 +85,7 @@ class CheckpointWriter(pl.Callback):
             raise InstructLabError(
                 "The checkpoint was not written", where=str(partial), do="check permissions and disk space"
             )
-        os.replace(partial, self._folder / LAST_STATE)
+        keep_state(partial, self._folder)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keep the weights if the monitored value is the best so far.

@@ -6,6 +6,7 @@ import copy
 import functools
 import math
 import operator
+import os
 import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping
@@ -214,14 +215,25 @@ class RunRecord:
         line = {"step": step, "epoch": epoch, "seconds": round(self.seconds(), 3), **values}
         self._append(schema.METRICS, files.to_json(line) + "\n")
 
-    def truncate_metrics(self, after_step: int) -> None:
-        """Remove metrics after the step from which the run resumes; `seconds` continues from the last kept line."""
+    def metrics_size(self) -> int:
+        """Return the size of `metrics.jsonl` in bytes; 0 if it does not exist."""
+        return files.size_or_zero(self.path / schema.METRICS)
+
+    def truncate_metrics(self, size: int) -> None:
+        """Remove what was logged after the state from which the run resumes.
+
+        The `seconds` of later lines continue from the last kept line.
+
+        Args:
+            size: the size of `metrics.jsonl`, in bytes, when the state was written.
+        """
         path = self.path / schema.METRICS
-        kept = [line for line in files.read_lines(path) if line.get("step", 0) <= after_step]
-        if path.is_file():
-            self._write(schema.METRICS, (files.to_json(line) + "\n" for line in kept))
+        if self.metrics_size() > size:
+            with files.disk_errors(path):
+                os.truncate(path, size)
         for left_behind in self.path.glob(f".*{files.TEMPORARY_SUFFIX}"):  # left by a killed process
             left_behind.unlink(missing_ok=True)
+        kept = files.read_lines(path)
         self._seconds_before = float(kept[-1].get("seconds", 0.0)) if kept else 0.0
         self._opened = time.monotonic()
 
@@ -288,7 +300,7 @@ class ReadOnlyRecord(RunRecord):
 
     is_writer = False
 
-    def truncate_metrics(self, after_step: int) -> None:
+    def truncate_metrics(self, size: int) -> None:
         """Do nothing, since the writing process truncates the file."""
 
     def _write(self, name: str, chunks: Iterable[str]) -> None:

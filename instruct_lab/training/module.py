@@ -32,6 +32,7 @@ import torch
 from torch import Tensor
 
 from instruct_lab.batching import IGNORED, Batch
+from instruct_lab.callbacks.training_states import METRICS_SIZE
 from instruct_lab.errors import InstructLabError
 from instruct_lab.experiment import Experiment
 from instruct_lab.experiment.rules.monitoring import monitored_direction
@@ -216,10 +217,11 @@ class TuningModule(pl.LightningModule):
         return monitored_direction(self._experiment, name) or "min"
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep only the trained weights, and store the number of target tokens, which a resumed run continues."""
+        """Keep only the trained weights; store the number of target tokens and the size of `metrics.jsonl`."""
         trained = {f"model.{name}" for name, parameter in self.model.named_parameters() if parameter.requires_grad}
         checkpoint["state_dict"] = {key: value for key, value in checkpoint["state_dict"].items() if key in trained}
         checkpoint["num_target_tokens"] = self.num_target_tokens
+        checkpoint[METRICS_SIZE] = self._recorder.record.metrics_size()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Check that the checkpoint has every trained parameter.

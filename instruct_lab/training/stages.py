@@ -16,8 +16,8 @@ import pytorch_lightning as pl
 from rich.console import Console
 
 from instruct_lab.callbacks.base import OnValidation
-from instruct_lab.callbacks.checkpoint_writer import LAST_STATE
 from instruct_lab.callbacks.kept_weights import keep_weights
+from instruct_lab.callbacks.training_states import TrainingState, newest_state
 from instruct_lab.data import Audit
 from instruct_lab.errors import InstructLabError
 from instruct_lab.evaluation.base_model import measure_base_model
@@ -38,7 +38,7 @@ from instruct_lab.training.costs import Costs
 from instruct_lab.training.datamodule import InstructionData
 from instruct_lab.training.module import TuningModule
 from instruct_lab.training.results import write_results
-from instruct_lab.training.trainer import bound_by_steps, set_callbacks, step_of_state
+from instruct_lab.training.trainer import bound_by_steps, set_callbacks
 from instruct_lab.training.workspace import BaseModel, Workspace
 from instruct_lab.tuning import count_parameters
 from instruct_lab.tuning.noise import add_embedding_noise
@@ -190,11 +190,7 @@ def measure_before(run: Run, prepared: Prepared) -> Results:
 def fit(run: Run, prepared: Prepared) -> Trained:
     """Apply the tuning method, train, and write the last weights to the record."""
     tuning, trainer, record = run.experiment.tuning, run.trainer, run.record
-    state = record.checkpoints_path / LAST_STATE
-    step = step_of_state(state) if run.is_resumed else 0
-    if run.is_resumed and tuning.trains:
-        record.truncate_metrics(after_step=step)
-        run.console.print(f"resuming after step {step}" if step else "no training state was written: from step 0")
+    state = _state_to_resume(run) if run.is_resumed and tuning.trains else TrainingState()
     pl.seed_everything(run.experiment.seed, workers=True, verbose=False)
     loaded = tuning.apply(prepared.base.loaded)
     counts = count_parameters(loaded.model)
@@ -219,9 +215,21 @@ def fit(run: Run, prepared: Prepared) -> Trained:
     bound_by_steps(trainer, num_steps)
     costs = Costs()
     with costs.training():
-        trainer.fit(module, datamodule=prepared.data, ckpt_path=str(state) if step else None, weights_only=True)
+        trainer.fit(module, datamodule=prepared.data, ckpt_path=state.path, weights_only=True)
     _keep_last_weights(run, module.save_weights, step=trainer.global_step)
     return Trained(trainer.global_step, module.num_target_tokens, costs)
+
+
+def _state_to_resume(run: Run) -> TrainingState:
+    """Find the state from which the run resumes, and remove the metrics that were logged after it."""
+    state, damages = newest_state(run.record.checkpoints_path)
+    for damage in damages:
+        run.console.print(f"warning: {damage} The run resumes from the state before it.", soft_wrap=True)
+        run.record.log(damage)
+    run.record.truncate_metrics(state.metrics_size)
+    step = state.step
+    run.console.print(f"resuming after step {step}" if state.path else "no training state was written: from step 0")
+    return state
 
 
 def _keep_last_weights(run: Run, save: Callable[[Any], None], step: int) -> None:

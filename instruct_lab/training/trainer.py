@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
@@ -95,15 +94,3 @@ def bound_by_steps(trainer: pl.Trainer, num_steps: int) -> None:
     if trainer.max_steps >= 0 and trainer.max_epochs not in (None, -1):
         trainer.fit_loop.epoch_loop.max_steps = num_steps
         trainer.fit_loop.max_epochs = -1
-
-
-def step_of_state(path: Path) -> int:
-    """Read the optimizer step of a training state; return 0 if the file does not exist.
-
-    Raises:
-        InstructLabError: the file cannot be read.
-    """
-    if not path.is_file():
-        return 0
-    with wrap_errors(what="The checkpoint cannot be read", where=str(path), do="start a new run"):
-        return int(torch.load(path, map_location="cpu", weights_only=True, mmap=True)["global_step"])

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import pytest
+from support.records import size_up_to
 
 from instruct_lab import files
 from instruct_lab.errors import InstructLabError
@@ -173,13 +174,13 @@ def test_a_resumed_run_keeps_the_lines_up_to_its_step_and_its_clock(record):
     (record.path / ".manifest.json.abc.tmp").write_text("left by a killed process")
     opened = RunRecord.open(record.path)
     assert opened.seconds() >= 700
-    opened.truncate_metrics(after_step=5)
+    opened.truncate_metrics(size_up_to(opened.path, 5))
     assert [json.loads(line) for line in path.read_text().splitlines()] == lines[:5]
     assert 500 <= opened.seconds() < 510
     opened.append_metrics(6, 0, {"train/loss": 0.1})
     assert 500 <= opened.read_metrics()[-1]["seconds"] < 510
     assert not list(record.path.glob("*.tmp")) + list(record.path.glob(".*.tmp"))
-    opened.truncate_metrics(after_step=0)
+    opened.truncate_metrics(0)
     assert opened.read_metrics() == []
     assert opened.seconds() < 10
 
@@ -274,7 +275,7 @@ def test_a_process_that_does_not_write_reads_the_same_record(record):
     reader = ReadOnlyRecord.open(record.path)
     assert (record.is_writer, reader.is_writer) == (True, False)
     reader.append_metrics(2, 0, {"train/loss": 0.5})
-    reader.truncate_metrics(after_step=0)
+    reader.truncate_metrics(0)
     reader.write_manifest(status="finished")
     reader.write_summary(Summary())
     reader.write_predictions([PredictionLine("1")])
@@ -293,16 +294,17 @@ import sys
 from instruct_lab.records import PredictionLine, RunRecord
 record = RunRecord.open(sys.argv[1])
 print("writing", flush=True)
-step = 0
+step, sizes = 0, {}
 while True:
     step += 1
     record.append_metrics(step, 0, {"train/loss": 1 / step, "text/" + "x" * (step % 3000): 1.0})
+    sizes[step] = record.metrics_size()
     if step % 7 == 0:
         record.write_manifest(last=step, filling="y" * (step % 5000))
     if step % 11 == 0:
         record.write_predictions(PredictionLine(str(index), split=str(step)) for index in range(step % 50))
     if step % 101 == 0:
-        record.truncate_metrics(step - 50)
+        record.truncate_metrics(sizes[step - 50])
         step -= 50
 """
 
@@ -327,6 +329,6 @@ def test_a_record_stays_readable_after_a_kill_at_any_moment(record):
         assert not predictions or [line.id for line in predictions] == list(
             map(str, range(int(predictions[0].split) % 50))
         )
-        opened.truncate_metrics(after_step=steps[-1] // 2 if steps else 0)
+        opened.truncate_metrics(size_up_to(opened.path, steps[-1] // 2) if steps else 0)
         assert opened.read_metrics() == opened.read_metrics()
         assert not list(record.path.glob(".*.tmp"))

@@ -13,6 +13,7 @@ from datetime import datetime
 
 import pytest
 from filelock import FileLock
+from support.records import size_up_to
 
 from instruct_lab import cli
 from instruct_lab.records import PredictionLine, RunRecord, Summary
@@ -121,7 +122,7 @@ def test_a_resumed_run_is_imported_again_without_its_old_lines(runs_path):
     record = recorded(runs_path, status="interrupted")
     import_runs(runs_path)
     record.write_manifest(status="running")
-    record.truncate_metrics(after_step=1)
+    record.truncate_metrics(size_up_to(record.path, 1))
     record.append_metrics(step=2, epoch=0, values={"train/loss": 0.25})
     record.write_manifest(status="finished")
     assert import_runs(runs_path) == 1

@@ -5,6 +5,7 @@ import json
 
 import pytest
 from support import fake_loggers
+from support.records import size_up_to
 
 from instruct_lab.config import ExternalClass
 from instruct_lab.records import RunRecord
@@ -79,7 +80,7 @@ def test_csv_of_a_resumed_run_has_what_was_logged_before(record):
     tracker = lightning("CSVLogger", save_dir="{run_path}", name="csv", version="")
     follow(record, "csv", tracker, finish=143)
     (session,) = start_trackers({"csv": tracker}, record, CONFIG, CHOICES).values()
-    record.truncate_metrics(after_step=1)
+    record.truncate_metrics(size_up_to(record.path, 1))
     for step in (2, 3):
         record.append_metrics(step=step, epoch=0, values={"train/loss": 0.5})
         session.log({"train/loss": 0.5}, step=step)

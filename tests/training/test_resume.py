@@ -168,3 +168,80 @@ def test_a_process_of_another_launcher_gets_a_hint(lab, tiny, monkeypatch, capsy
     monkeypatch.delenv("INSTRUCT_LAB_RUN_PATH", raising=False)
     assert cli.main(["train", *tiny]) == 2
     assert "LOCAL_RANK" in capsys.readouterr().err
+
+
+KILLER = """
+import pathlib
+import pytorch_lightning as pl
+from instruct_lab.config import component
+from instruct_lab.callbacks import Callback
+
+class Killed(BaseException):
+    '''Ends the process as SIGKILL would, without any clean-up that tests would have to wait for.'''
+
+@component
+class KillOnce(Callback):
+    '''Ends the run at the start of a batch, once.'''
+    batch: int
+
+    def build(self, module, recorder):
+        return _Kill(self.batch)
+
+class _Kill(pl.Callback):
+    def __init__(self, batch):
+        self.batch, self.seen = batch, 0
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        self.seen += 1
+        flag = pathlib.Path("killed")
+        if self.seen > self.batch and not flag.exists():
+            flag.touch()
+            raise Killed
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("accumulation", "interval", "batch"),
+    [(2, 3, 3), (2, 3, 4), (2, 1, 5), (3, 2, 2), (3, 0.25, 4), (4, 2, 6), (4, 1, 7)],
+)
+def test_a_validation_within_an_accumulation_window_is_logged_once(lab, tiny, accumulation, interval, batch):
+    often = [
+        "evaluation.before=false",
+        "evaluation.baselines=false",
+        "evaluation.during_examples=0",
+        "metrics=perplexity",
+        "batching.batch_size=6",
+        "callbacks.checkpoint.every_steps=1",
+        "trainer.max_epochs=2",
+        f"trainer.accumulate_grad_batches={accumulation}",
+        f"trainer.val_check_interval={interval}",
+    ]
+    assert cli.main(["train", *tiny, *often]) == 0
+    expected = {name: logged(newest_run(lab), name) for name in SAME[:-1]}
+    shutil.rmtree(lab / "runs")
+    (lab / "lab.yaml").write_text("python: true\n")
+    module = f"killer_{accumulation}_{str(interval).replace('.', '_')}_{batch}"
+    (lab / f"{module}.py").write_text(KILLER)
+    killer = f"+callbacks.kill={{_target_:{module}.KillOnce,batch:{batch}}}"
+    assert cli.main(["train", *tiny, *often, killer]) != 0
+    assert cli.main(["resume", "latest"]) == 0
+    assert {name: logged(newest_run(lab), name) for name in SAME[:-1]} == expected
+
+
+@pytest.mark.slow
+def test_a_run_resumes_from_the_state_before_a_damaged_one(lab, tiny, capsys):
+    often = ["callbacks.checkpoint.every_steps=1", "trainer.max_epochs=2", "evaluation.before=false"]
+    assert cli.main(["train", *tiny, *often]) == 0
+    record = newest_run(lab)
+    expected = {name: logged(record, name) for name in SAME}
+    manifest = json.loads((record / "manifest.json").read_text())
+    (record / "manifest.json").write_text(json.dumps({**manifest, "status": "interrupted"}))
+    last = record / "checkpoints" / "last.ckpt"
+    last.write_bytes(last.read_bytes()[:-1000])
+    assert cli.main(["resume", "latest"]) == 0
+    message = capsys.readouterr().err
+    assert "warning: The training state last.ckpt is damaged" in message
+    assert f"resuming after step {expected['train/loss'][-1][0] - 1}" in message
+    assert {name: logged(record, name) for name in SAME} == expected
+    assert "last.ckpt is damaged" in (record / "log.txt").read_text()
