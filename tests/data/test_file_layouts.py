@@ -1,9 +1,11 @@
 """Files as people have them: quotation marks in TSV, other delimiters, compressed files, lists inside an object."""
 
+import csv
 import gzip
 import io
 import json
 import lzma
+import re
 import zipfile
 
 import pyarrow
@@ -98,6 +100,35 @@ def test_another_delimiter_is_named(tmp_path, delimiter) -> None:
     assert not list(Files(path=str(file), delimiter=delimiter).problems())
 
 
+@pytest.mark.parametrize("header", ["q, a", "q,  a", "q, a, b"])
+def test_a_header_with_spaces_after_its_delimiters_skips_those_of_the_rows(tmp_path, header) -> None:
+    columns = [column.strip() for column in header.split(",")]
+    cells = ["x", "yes, 1", 'he said "no" '][: len(columns)]
+    row = ", ".join([cells[0], *(f'"{cell.replace(chr(34), chr(34) * 2)}"' for cell in cells[1:])])
+    file = written(tmp_path / "a.csv", f"{header}\n{row}\n")
+    assert read(file) == ([dict(zip(columns, cells, strict=True))], [])
+    assert Files(path=str(file)).known_columns() == columns
+
+
+@pytest.mark.parametrize("row", ['x, "yes"', 'x, "yes, 1"', 'x, "yes\n1"', ' "x",y', 'x,  "he said ""no"""'])
+def test_a_space_before_a_quotation_mark_is_a_fault_that_names_the_setting(tmp_path, row) -> None:
+    file = written(tmp_path / "a.csv", f"q,a\n{row}\nz,w\n")
+    rows, errors = read(file)
+    assert rows == [{"q": "z", "a": "w"}]
+    assert "a.csv, line 2" in errors[0]
+    assert "spacing to skip" in errors[0]
+    [quoted, _] = read(file, spacing="skip")[0]
+    assert quoted == dict(zip("qa", next(csv.reader([row], skipinitialspace=True)), strict=True)) or "\n" in row
+    assert not any("quotation" in error for error in read(file, spacing="keep")[1])
+
+
+@pytest.mark.parametrize("row", ['x, he said "no"', "x, y", 'x,"yes"', 'x,5" pipe'])
+def test_spaces_and_quotation_marks_of_ordinary_text_stay(tmp_path, row) -> None:
+    rows, errors = read(written(tmp_path / "a.csv", f"q,a\n{row}\n"))
+    assert rows == [{"q": "x", "a": next(csv.reader([row]))[1]}]
+    assert not errors
+
+
 LINES = "".join(json.dumps({"q": f"é {i}", "a": "x" * 100}) + "\n" for i in range(50)).encode()
 
 
@@ -166,6 +197,11 @@ def test_rows_inside_an_object_are_read_by_records(tmp_path, content, records) -
     ("text", "records", "expected"),
     [
         ('{"version": 1, "data": [{"q": 1}]}', None, "dict found.*records=data"),
+        ('{"labels": ["x"], "data": [{"q": 1}]}', None, "records=data if"),
+        ('{"meta": {"tags": []}, "data": {"train": [{"q": 1}]}}', None, r"records=data\.train if"),
+        ('{"train": [{"q": 1}], "test": [{"q": 2}]}', None, r"records=train if.*other lists: test"),
+        ('{"q": ["x", "y"], "a": ["z", "w"]}', None, "one list for each column"),
+        ('{"1": {"q": "x"}, "2": {"q": "y"}}', None, "values look like rows"),
         ('{"rows": [{"q": 1}]}', "data", "no key 'data'.*rows"),
         ('[{"q": 1}]', "data", "'data' was expected and a list found"),
         ('{"data": 5}', "data", "int found"),
@@ -177,6 +213,22 @@ def test_rows_inside_an_object_are_read_by_records(tmp_path, content, records) -
 def test_records_that_are_not_there_are_named(tmp_path, text, records, expected) -> None:
     with pytest.raises(InstructLabError, match=expected):
         read(written(tmp_path / "a.json", text), records=records)
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "expected"),
+    [
+        ('{"q": 1},\n{"q": 2},\n', 1, "More follows.*one object a line"),
+        ('{"q": 1}{"q": 2}\n', 1, "More follows.*one object a line"),
+        ('{"q": 1} # note\n', 1, "More follows"),
+        ('{\n "q": 1\n}\n', 1, "several lines.*file_format=json"),
+        ('[\n{"q": 1}\n]\n', 1, "several lines.*file_format=json"),
+    ],
+)
+def test_lines_that_are_not_one_object_each_name_what_to_write(tmp_path, text, line, expected) -> None:
+    _, errors = read(written(tmp_path / "a.jsonl", text))
+    assert re.search(rf"{expected}", errors[0])
+    assert f"a.jsonl, line {line}" in errors[0]
 
 
 def test_records_are_only_for_json(tmp_path) -> None:
@@ -209,6 +261,29 @@ def test_nulls_that_pad_a_table_are_not_arguments(tmp_path) -> None:
     written(tmp_path / "a.jsonl", json.dumps(row("w", city=None)) + "\n")
     [kept] = Files(path=str(tmp_path / "a.jsonl")).rows(tmp_path, Audit(), "s")
     assert '"city": null' in Messages().conversation(kept).messages[-1].content
+
+
+def reports_a_fault(rows) -> bool:
+    """Whether a row is broken or the file cannot be divided into rows."""
+    try:
+        return any(isinstance(row, BrokenRow) for row in rows)
+    except InstructLabError:
+        return True
+
+
+@settings(max_examples=50)
+@given(st.lists(st.text('ab ,"\n', max_size=6), min_size=2, max_size=3), st.sampled_from([",", ", "]))
+def test_written_csv_is_read_as_written_or_as_a_broken_row(cells, delimiter) -> None:
+    line = delimiter.join('"' + cell.replace('"', '""') + '"' for cell in cells)
+    header = ",".join("cde"[: len(cells)])
+    for first in (header, header.replace(",", delimiter)):
+        text = io.StringIO(f"{first}\n{line}\n", newline="")
+        if delimiter in first:
+            assert [list(row.columns.values()) for row in read_csv(text, "a.csv", None, "auto")] == [cells]
+        else:
+            assert reports_a_fault(read_csv(text, "a.csv", None, "auto"))
+    [skipped] = read_csv(io.StringIO(f"{header}\n{line}\n", newline=""), "a.csv", None, "auto", "skip")
+    assert list(skipped.columns.values()) == cells
 
 
 CELLS = st.text(st.characters(exclude_characters="\t\r\n", exclude_categories=["Cs"]), min_size=1)

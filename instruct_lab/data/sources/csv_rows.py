@@ -12,12 +12,17 @@ from instruct_lab.data.sources.base import BrokenRow, Row
 from instruct_lab.errors import InstructLabError
 
 Quoting = Literal["auto", "standard", "none"]
+Spacing = Literal["auto", "skip", "keep"]
 OTHER_DELIMITERS = (";", "\t", "|", ",")
 QUOTED = re.compile(r'"(?:[^"]|"")*""(?:[^"]|"")*"')
 """Matches a value in quotation marks that contains doubled ones, as only a writer of CSV does it."""
+SPACED_QUOTE = re.compile(r' +"(?:[^"]|"")*"? *')
+"""Matches a value that only a space before its quotation mark keeps from being quoted, or the first part of one."""
 
 
-def read_csv(text: IO[str], name: str, delimiter: str | None, quoting: Quoting) -> Iterator[Row | BrokenRow]:
+def read_csv(
+    text: IO[str], name: str, delimiter: str | None, quoting: Quoting, spacing: Spacing = "auto"
+) -> Iterator[Row | BrokenRow]:
     """Read the rows below the header.
 
     Args:
@@ -26,6 +31,8 @@ def read_csv(text: IO[str], name: str, delimiter: str | None, quoting: Quoting) 
         delimiter: the character between values; `None`: a comma, unless the header shows that it is another one.
         quoting: `standard`: a value in quotation marks may contain delimiters and line ends; `none`: quotation marks
             are ordinary characters; `auto`: `none` between tabs, unless the header is quoted, else `standard`.
+        spacing: `skip`: spaces after a delimiter are no part of the value; `keep`: they are; `auto`: `skip` if every
+            delimiter of the header is followed by a space, else `keep`, and a quotation mark after a space is a fault.
 
     Raises:
         InstructLabError: the header names a column twice or has another delimiter, or the rest cannot be divided.
@@ -40,9 +47,15 @@ def read_csv(text: IO[str], name: str, delimiter: str | None, quoting: Quoting) 
     delimiter = delimiter or ","
     is_plain = quoting == "none" or (quoting == "auto" and delimiter == "\t" and not first.startswith('"'))
     lines = _Lines(first, text)
+    skips_spaces = spacing == "skip" or (spacing == "auto" and _is_spaced(first, delimiter))
     reader = csv.reader(
-        lines, delimiter=delimiter, strict=True, quoting=csv.QUOTE_NONE if is_plain else csv.QUOTE_MINIMAL
+        lines,
+        delimiter=delimiter,
+        strict=True,
+        quoting=csv.QUOTE_NONE if is_plain else csv.QUOTE_MINIMAL,
+        skipinitialspace=skips_spaces,
     )
+    may_be_spaced = spacing == "auto" and not (skips_spaces or is_plain)
     line = 1
     try:
         header = next(reader)
@@ -55,12 +68,17 @@ def read_csv(text: IO[str], name: str, delimiter: str | None, quoting: Quoting) 
             if not values:
                 continue
             error = _find_fault(values, header, start, reader.line_num, delimiter, is_plain, quoting)
+            if may_be_spaced and any(map(SPACED_QUOTE.fullmatch, values)):
+                error = SPACED_FAULT
             if error is None:
                 yield Row(dict(zip(header, values, strict=True)), where, sum(map(len, values)))
             else:
                 yield BrokenRow(InstructLabError(error[0], where=where, do=error[1]))
     except csv.Error as error:
-        do = "Correct the file, or set the source's quoting to none if its quotation marks are ordinary characters"
+        do = (
+            "Correct the file, or set the source's spacing to skip if spaces stand before its quotation marks, "
+            "or its quoting to none if the marks are ordinary characters"
+        )
         raise InstructLabError(f"This is not CSV ({error})", where=f"{name}, line {line}", do=do) from error
 
 
@@ -79,6 +97,18 @@ class _Lines:
             first, self._first = self._first, None
             return first
         return next(self._text)
+
+
+SPACED_FAULT = (
+    "A value has a space before its quotation mark, so the mark is an ordinary character",
+    "Set the source's spacing to skip if the value is quoted, or to keep if the mark belongs to the text",
+)
+
+
+def _is_spaced(header: str, delimiter: str) -> bool:
+    """Whether every delimiter of a header is followed by a space."""
+    further = header.split(delimiter)[1:]
+    return bool(further) and all(column.startswith(" ") and column.strip() for column in further)
 
 
 def find_delimiter(header: str) -> str | None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from instruct_lab.data.sources.base import BrokenRow, Row
 from instruct_lab.data.sources.compressed import DECOMPRESSION_ERRORS, open_bytes
-from instruct_lab.data.sources.csv_rows import Quoting, read_csv
+from instruct_lab.data.sources.csv_rows import Quoting, Spacing, read_csv
 from instruct_lab.data.sources.json_rows import read_json_lines, read_json_list
 from instruct_lab.errors import InstructLabError, wrap_errors
 
@@ -27,12 +27,14 @@ class FileLayout:
         file_format: json, jsonl, csv or parquet.
         delimiter: of CSV; `None`: a comma, unless the header has none.
         quoting: of CSV.
+        spacing: of CSV; see `read_csv`.
         records: in JSON, the keys that lead to the list of rows, joined by dots; `None`: the file is the list.
     """
 
     file_format: str
     delimiter: str | None = None
     quoting: Quoting = "auto"
+    spacing: Spacing = "auto"
     records: str | None = None
 
 
@@ -54,7 +56,7 @@ def read_rows(file: Path, layout: FileLayout) -> Iterator[Row | BrokenRow]:
                 yield from read_json_list(io.TextIOWrapper(stream, encoding="utf-8-sig"), str(file), keys)
             else:
                 text = io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")
-                yield from read_csv(text, str(file), layout.delimiter, layout.quoting)
+                yield from read_csv(text, str(file), layout.delimiter, layout.quoting, layout.spacing)
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ from instruct_lab.data.audit import Audit
 from instruct_lab.data.sources import file_formats
 from instruct_lab.data.sources.base import BrokenRow, Row, Source
 from instruct_lab.data.sources.compressed import COMPRESSIONS, content_name, is_compressed, open_bytes
-from instruct_lab.data.sources.csv_rows import Quoting, find_delimiter
+from instruct_lab.data.sources.csv_rows import Quoting, Spacing, find_delimiter
 from instruct_lab.data.sources.file_formats import FileLayout
 from instruct_lab.errors import InstructLabError, Problem
 
@@ -41,6 +41,7 @@ class Files(Source):
     path: Annotated[str, Field(min_length=1)] | Annotated[list[str], Field(min_length=1)]  # files or patterns
     file_format: FileFormat = "auto"  # auto: by the file's extension
     quoting: Quoting = "auto"  # of CSV: standard, none (quotation marks are ordinary); auto: none for .tsv
+    spacing: Spacing = "auto"  # of CSV: skip or keep spaces after a delimiter; auto: skip if the header has them
     records: Annotated[str, Field(min_length=1)] | None = None  # JSON: key of the list of rows, as data or a.b
     delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = None  # of CSV files; null: by extension
 
@@ -151,7 +152,7 @@ class Files(Source):
             what = f"records is only for JSON files, and this one is {file_format}"
             raise InstructLabError(what, where=str(file), do="Leave records out, or set file_format=json")
         delimiter = self.delimiter or ("\t" if suffix == ".tsv" else None)
-        return FileLayout(file_format, delimiter, self.quoting, self.records)
+        return FileLayout(file_format, delimiter, self.quoting, self.spacing, self.records)
 
 
 def expand_folders(path: str | list[str], ending: str) -> list[str]:

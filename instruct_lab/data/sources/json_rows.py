@@ -188,8 +188,29 @@ def _not_a_list(buffer: _Buffer, name: str) -> InstructLabError:
 
 
 def _suggest_records(found: Any) -> str:
-    lists = [key for key, value in found.items() if isinstance(value, list)] if isinstance(found, dict) else []
-    return f"Set the source's records={lists[0]} if the rows are there. " if lists else ""
+    if not isinstance(found, dict):
+        return ""
+    if lists := list(_row_lists(found)):
+        others = f" (other lists: {', '.join(lists[1:])})" if lists[1:] else ""
+        return f"Set the source's records={lists[0]} if the rows are there{others}. "
+    values = list(found.values())
+    if values and all(isinstance(value, dict) for value in values):
+        return "Its values look like rows. "
+    return "It looks like one list for each column. " if values and all(map(_is_column, values)) else ""
+
+
+def _is_column(value: Any) -> bool:
+    return isinstance(value, list) and bool(value)
+
+
+def _row_lists(found: dict[str, Any], depth: int = 4) -> Iterator[str]:
+    """The keys, joined by dots, of the lists of objects within nested objects, outermost first."""
+    for key, value in found.items():
+        if _is_column(value) and isinstance(value[0], dict) and "." not in key:
+            yield key
+    for key, value in found.items():
+        if isinstance(value, dict) and depth and "." not in key:
+            yield from (f"{key}.{inner}" for inner in _row_lists(value, depth - 1))
 
 
 def _broken_json(error: json.JSONDecodeError, buffer: _Buffer, name: str) -> InstructLabError:
@@ -225,9 +246,21 @@ def read_json_lines(lines: IO[bytes], name: str) -> Iterator[Row | BrokenRow]:
         except _DuplicateKey as error:
             yield BrokenRow(_duplicate_key(error, where))
         except json.JSONDecodeError as error:
-            yield BrokenRow(_not_json(error, where, len(line)))
+            yield BrokenRow(_not_json_line(error, where))
         except RecursionError:
             yield BrokenRow(_nested(where))
+
+
+def _not_json_line(error: json.JSONDecodeError, where: str) -> InstructLabError:
+    """The error of a line that is not exactly one JSON value."""
+    line = error.doc
+    if error.msg == "Extra data":
+        what = f"More follows after the JSON of this line (at character {error.colno}: {line[error.pos :][:20]!r})"
+        return InstructLabError(what, where=where, do="Write one object a line, with nothing between the lines")
+    if line.strip() in ("[", "]", "{", "}", "],", "},"):
+        what = f"This line is only {line.strip()!r}, so the JSON goes over several lines"
+        return InstructLabError(what, where=where, do="Set file_format=json for one list, or write one object a line")
+    return _not_json(error, where, len(line))
 
 
 def _not_json(error: json.JSONDecodeError, where: str, length: int) -> InstructLabError:
