@@ -13,20 +13,36 @@ MAX_SAMPLES = 5
 MAX_SAMPLE_CHARACTERS = 400
 
 
-def _format_sample(sample: object) -> str | None:
-    if sample is None:
-        return None
-    text = str(sample).encode("utf-8", "replace").decode()  # UTF-8 cannot encode half a surrogate pair
+def _format_samples(before: object, after: object) -> tuple[str | None, str | None]:
+    """Convert a row before and after a stage to text; of long texts, the part around the first difference."""
+    texts = [None if sample is None else str(sample).encode("utf-8", "replace").decode() for sample in (before, after)]
+    start = 0
+    if texts[0] is not None and texts[1] is not None:
+        start = max(0, num_equal_characters(texts[0], texts[1]) - MAX_SAMPLE_CHARACTERS // 4)
+    shown = [None if text is None else _excerpt(text, start) for text in texts]
+    return shown[0], shown[1]
+
+
+def num_equal_characters(first: str, second: str) -> int:
+    """Count the characters at the start of two texts that are equal in both."""
+    pairs = enumerate(zip(first, second, strict=False))
+    return next((index for index, (one, other) in pairs if one != other), min(len(first), len(second)))
+
+
+def _excerpt(text: str, start: int) -> str:
     if len(text) <= MAX_SAMPLE_CHARACTERS:
         return text
-    return text[:MAX_SAMPLE_CHARACTERS] + f"… ({len(text)} characters)"
+    lead = "…" if start else ""
+    part = text[start : start + MAX_SAMPLE_CHARACTERS]
+    return f"{lead}{part}" + (f"… ({len(text)} characters)" if start + MAX_SAMPLE_CHARACTERS < len(text) else "")
 
 
 @dataclasses.dataclass
 class Tally:
     """The number of rows that one stage handled for one reason, with up to five samples.
 
-    A sample is the row's text before and after, and, if they are known, its `id` and where it was read (`where`).
+    A sample is the row's text before and after (of long texts, the part around the first difference), and, if they are
+    known, its `id` and where it was read (`where`).
     """
 
     stage: str
@@ -102,7 +118,8 @@ class Audit:
             tally = self.tallies[key] = Tally(stage=stage, action=action, reason=reason)
         tally.count += 1
         if len(tally.samples) < MAX_SAMPLES:
-            sample = {"before": _format_sample(before), "after": _format_sample(after)}
+            text_before, text_after = _format_samples(before, after)
+            sample = {"before": text_before, "after": text_after}
             found = _resolve(before if row is None else row)
             known = {"id": getattr(found, "id", ""), "where": getattr(found, "origin", "")}
             tally.samples.append(sample | {key: value for key, value in known.items() if value})

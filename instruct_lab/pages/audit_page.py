@@ -130,8 +130,8 @@ def _reason_summary(stage: Stage, reason: Reason) -> Markup:
 
 def _render_sample(sample: Sample) -> Markup:
     if sample.after is None:
-        return render_part("sample", [Words(sample.before)], None)
-    return render_part("sample", *word_difference(sample.before, sample.after))
+        return render_part("sample", [Words(sample.before)], None, sample.where)
+    return render_part("sample", *word_difference(sample.before, sample.after), sample.where)
 
 
 # ---- tokens and facts

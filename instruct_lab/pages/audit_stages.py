@@ -16,11 +16,15 @@ Counts = tuple[int, int]
 
 @dataclasses.dataclass
 class Sample:
-    """A sample row: its split (empty if unknown), its text before, and after (`None` if it was dropped)."""
+    """A sample row: its split (empty if unknown), its text before, and after (`None` if it was dropped).
+
+    `where` is the file and line of the row, or else its id; empty if neither is known.
+    """
 
     split: str
     before: str
     after: str | None
+    where: str = ""
 
 
 @dataclasses.dataclass
@@ -111,7 +115,10 @@ def _add(stage: Stage, split: str, tally: dict[str, Any]) -> None:
         reason = Reason(tally["action"], text)
         stage.reasons.append(reason)
     reason.counts[split] = reason.counts.get(split, 0) + tally["count"]
-    reason.samples += [Sample(split, str(s.get("before")), s.get("after")) for s in tally.get("samples", [])]
+    reason.samples += [
+        Sample(split, str(s.get("before")), s.get("after"), s.get("where") or s.get("id") or "")
+        for s in tally.get("samples", [])
+    ]
 
 
 def _rank(action: str) -> int:

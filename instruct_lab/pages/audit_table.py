@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from instruct_lab.batching.base import SETTING, STAGE
 from instruct_lab.pages.audit_stages import SPLITS, Reason, Stage, read_stages
+from instruct_lab.pages.change_samples import list_changes
 from instruct_lab.pages.format import format_count, format_number, format_percent, visible
 from instruct_lab.pages.histogram import sparkline
 
@@ -39,12 +40,27 @@ def show(console: Console, audit: dict[str, Any]) -> None:
         console.out(_to_encoding(f"data: {_describe_unchanged(tokens)}", console), highlight=False)
     else:
         console.print(_stage_table(stages, console))
+        show_changes(console, audit)
     if stages and tokens:
         console.print()
         console.print(_token_table(tokens, ascii_only))
     show_unused_columns(console, audit)
     for warning in audit.get("facts", {}).get("warnings", []):
         console.print(_to_encoding(f"warning: {warning}", console), style="yellow", markup=False, highlight=False)
+
+
+def show_changes(console: Console, audit: dict[str, Any]) -> None:
+    """Print samples of every kind of change, one line each, cut at the width of the console."""
+    ascii_only = console.options.ascii_only
+    lines = list_changes(read_stages(audit), "->" if ascii_only else "→")
+    if lines:
+        console.out("changed rows, before and after:", highlight=False)
+    for line in lines:
+        text = _to_encoding(line, console)
+        dots = "..." if ascii_only else "…"
+        console.out(
+            text if len(text) <= console.width else f"{text[: console.width - len(dots)]}{dots}", highlight=False
+        )
 
 
 def show_unused_columns(console: Console, audit: dict[str, Any]) -> None:

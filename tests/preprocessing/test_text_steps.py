@@ -1,5 +1,6 @@
 """Every setting of clean, normalize, segment and redact, by its effect."""
 
+import dataclasses
 import time
 
 import pydantic
@@ -101,15 +102,96 @@ def test_clean_reports_without_dropping(field) -> None:
         ({"role_order": "repair"}, "a u a", "u a"),
         ({"role_order": "drop"}, "a u a", None),
         ({"role_order": "repair"}, "u a", "u a"),
+        ({}, "u a u", "u a"),  # nothing answers the last question
+        ({}, "u a u a t u", "u a u a"),
+        ({"unanswered_end": "keep"}, "u a u", "u a u"),
+        ({"unanswered_end": "drop"}, "u a u", None),
+        ({"unanswered_end": "drop"}, "u a", "u a"),
+        ({}, "u", None),  # no answer at all
+        ({}, "u - u", None),
     ],
     ids=str,
 )
 def test_clean_mends_turns(fields, turns, expected) -> None:
-    roles = {"u": ("user", "question"), "a": ("assistant", "answer"), "-": ("assistant", " ")}
+    roles = {"u": ("user", "question"), "t": ("tool", "result"), "a": ("assistant", "answer"), "-": ("assistant", " ")}
     spelled = [roles[letter] for letter in turns.replace("uu", "u u").split()]
     found, _ = run(Clean(**fields), talk(*spelled))
     shown = " ".join("-" if not m.content.strip() else m.role[0] for m in found[0].messages) if found else None
     assert shown == expected
+
+
+def test_an_unanswered_last_turn_is_named_as_what_it_is() -> None:
+    open_end = talk(("user", "Hi"), ("assistant", "Hello"), ("user", "Never mind."))
+    found, counts = run(Clean(), open_end)
+    assert [message.content for message in found[0].messages] == ["Hi", "Hello"]
+    assert found[0].answers == ("Hello",)
+    assert counts == [("changed", "unanswered last turn", 1)]
+    with_reference = dataclasses.replace(open_end, references=("You are welcome.",))
+    assert run(Clean(), with_reference) == ([with_reference], []), "its reference answers the last turn"
+    assert run(Clean(unanswered_end="drop"), open_end)[1] == [
+        ("dropped", "ends with a user turn, without an answer", 1)
+    ]
+    assert run(Clean(), talk(("user", "Hi")))[1] == [("dropped", "no answer", 1)]
+    assert run(Clean(), talk(("user", "Hi"), ("assistant", " "), ("user", "Hm")))[1] == [("dropped", "empty answer", 1)]
+
+
+@pytest.mark.parametrize(
+    ("question", "answer"),
+    [
+        ("My page shows CafÃ© instead of Café. Why?", "The bytes of é were read as Latin-1, which gives Ã©."),
+        ("Why does my page show CafÃ©?", "It should be Café: declare its character set."),
+        ("Why does my page show CafÃ©?", "Your UTF-8 bytes were read with another encoding."),
+        ("What is â€™ in my mail?", "It is mojibake of an apostrophe."),
+        ("â€œ ou “ ?", "Le second."),
+        ("Repair: naÃ¯ve", "naïve"),
+        ("Wie wird Ã¼ zu ü?", "ü"),
+        ("Was heißt 'Ã¼'?", "Die Codierung war falsch."),
+    ],
+    ids=lambda text: text[:12],
+)
+def test_texts_about_mojibake_stay_as_they_are_and_are_reported(question, answer) -> None:
+    row = talk(("user", question), ("assistant", answer))
+    found, counts = run(Clean(), row)
+    assert found == [row]
+    assert {action for action, _, _ in counts} <= {"reported"}
+    assert run(Clean(mojibake="drop"), row)[0] == [row], "not dropped either"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("PrÃ©sident, dÃ©jÃ  vu", "Président, déjà vu"),
+        ("itâ€™s fine", "it’s fine"),
+        ("Ð¿Ñ€Ð¸Ð²ÐµÑ‚", "привет"),
+        ("sÃ©ance â\x80\x93 fin", "séance – fin"),
+        ("â‚¬ 50", "€ 50"),
+        ("A MANHÃ FRIA", "A MANHÃ FRIA"),
+        ("x² ﬁ “q” – … ½ Ａ ①", "x² ﬁ “q” – … ½ Ａ ①"),
+        ("donâ\x80\x99t, “so”", "donâ\x80\x99t, “so”"),
+    ],
+    ids=repr,
+)
+def test_texts_that_are_damaged_throughout_are_repaired_and_others_lose_no_character(text, expected) -> None:
+    found, counts = answered(Clean(), text)
+    assert found == expected
+    assert [reason for action, reason, _ in counts if action == "changed"] == ["mojibake"] * (found != text)
+
+
+@pytest.mark.parametrize(
+    ("question", "answer", "kept"),
+    [
+        ("What does the <br> tag do?", "<br> breaks a line.", True),
+        ("How do I make text bold?", "In HTML, write <b>bold</b>.", True),
+        ("Which element is <section>?", "One of a document.", True),
+        ("Who wrote it?", "<p>Jane <b>Austen</b></p>", False),
+    ],
+    ids=str,
+)
+def test_rows_about_markup_keep_it_even_where_html_is_removed(question, answer, kept) -> None:
+    row = talk(("user", question), ("assistant", answer))
+    found, counts = run(Clean(html="remove"), row)
+    assert (found == [row]) == kept
+    assert [action for action, _, _ in counts] == (["reported"] if kept else ["changed"])
 
 
 def test_clean_drops_empty_prompts_but_keeps_plain_texts() -> None:
@@ -139,7 +221,7 @@ def test_clean_text_is_unchanged(text, step) -> None:
     found, _ = run(step, talk(("user", text), ("assistant", text)))
     again, counts = run(step, *found)
     assert again == found
-    assert counts == []
+    assert [count for count in counts if count[0] != "reported"] == []
 
 
 def test_clean_repairs_what_control_characters_hid() -> None:

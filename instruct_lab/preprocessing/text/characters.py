@@ -12,8 +12,8 @@ TERMINAL_ESCAPE = re.compile("\x1b\\[[0-?]*+[ -/]*+[@-~]")  # colours and cursor
 ASCII_CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f\ufeff]")  # except tab and line ends
 SURROGATE = re.compile("[\ud800-\udfff]")
 OTHER_UNWANTED = re.compile("[\x80-\x9f\u2028\u2029]")
-OTHER_LINE_ENDS = re.compile("\r\n?|[\x85\u2028\u2029]")
-OTHER_CONTROL = re.compile("[\x80-\x9f]")
+OTHER_CONTROL = re.compile("([\xc2-\xf4][\x80-\xbf]+)|(\r\n?|[\x85\u2028\u2029])|[\x80-\x9f]")
+"""A sequence of UTF-8 that was decoded as Latin-1, a line end, or another control character."""
 LOST = "\ufffd"
 
 TRAILING_SPACES = re.compile(r"(?<![^\S\n])[^\S\n]++(?=\n)")
@@ -35,10 +35,13 @@ def remove_ascii_control(text: str) -> str:
 
 
 def remove_other_control(text: str) -> str:
-    """Remove non-ASCII control characters; repair encodings first, because the repair needs these characters."""
+    """Remove non-ASCII control characters; repair encodings first, because the repair needs these characters.
+
+    A control character in a damaged sequence (`â` and two controls for an apostrophe) is part of a character and stays.
+    """
     if text.isascii() or not OTHER_UNWANTED.search(text):
         return text
-    return OTHER_CONTROL.sub("", OTHER_LINE_ENDS.sub("\n", text))
+    return OTHER_CONTROL.sub(lambda found: found[1] or ("\n" if found[2] else ""), text)
 
 
 def remove_lost(text: str) -> str:

@@ -18,8 +18,8 @@ from instruct_lab.data.split import is_plain_text
 from instruct_lab.errors import Refusal
 from instruct_lab.preprocessing.base import Context, Need, Step
 from instruct_lab.preprocessing.text import characters, roles
-from instruct_lab.preprocessing.text.markup import remove_html
-from instruct_lab.preprocessing.text.mojibake import repair_encoding
+from instruct_lab.preprocessing.text.markup import is_about_markup, remove_html
+from instruct_lab.preprocessing.text.mojibake import is_about_encodings, looks_damaged, repair_encoding
 from instruct_lab.preprocessing.text.refusals import AnswerPatterns, compile_pattern
 
 KINDS = (
@@ -30,9 +30,12 @@ KINDS = (
     "white space",
     "repeated message",
     "empty message",
+    "unanswered last turn",
     "roles",
 )
 """Kinds of changes, in the order in which the audit names them."""
+LEFT_OUT: tuple[tuple[str, ...], ...] = ((), ("mojibake",), ("HTML",), ("mojibake", "HTML"))
+"""Kinds of changes that a row may be about, in all combinations."""
 Change = tuple[str, Callable[[str], str]]
 
 
@@ -41,9 +44,10 @@ class Clean(Step):
     """Repairs damaged texts (encoding, control characters, white space, HTML) and the order of roles; drops empty rows.
 
     The defaults repair only unambiguous damage and are safe on code. Invisible format characters (zero-width joiner,
-    direction marks) stay, because some scripts need them. Rows with mojibake, lost characters, refusals or boilerplate
-    are dropped only from training; in validation and test they are reported. The audit also counts changed rows by kind
-    of change. Source of the encoding repair: ftfy (Speer, 2019).
+    direction marks) stay, because some scripts need them. A row keeps its mojibake if it speaks of encodings or also
+    holds the correct form of a damaged character, and its HTML if it speaks of markup; they are reported. Rows with
+    mojibake, lost characters, refusals or boilerplate are dropped only from training; in validation and test they are
+    reported. The audit also counts changed rows by kind of change. Source of the encoding repair: ftfy (Speer, 2019).
     """
 
     needs: ClassVar[frozenset[Need]] = frozenset({"data"})
@@ -59,6 +63,7 @@ class Clean(Step):
     html: Literal["remove", "keep"] = "keep"  # comments, tags and entities of HTML, outside code
     repeated_messages: Literal["merge", "drop", "keep"] = "merge"  # equal messages of one role in a row
     empty_messages: Literal["remove", "drop", "keep"] = "keep"  # messages without text, except the last
+    unanswered_end: Literal["remove", "drop", "keep"] = "remove"  # messages after the last answer; never trained
     role_order: Literal["repair", "drop", "keep"] = "keep"  # system first, then user and assistant alternate
     empty_prompt: Literal["drop", "keep"] = "drop"  # a conversation without any text before the answer
     empty_answer: Literal["drop", "keep"] = "drop"  # a conversation whose answer is missing or empty
@@ -89,12 +94,18 @@ class Clean(Step):
 
     def apply(self, conversations: Sequence[Conversation], context: Context) -> Iterator[Conversation]:
         """Yield the cleaned conversations; count the changed, dropped and reported rows."""
-        changes, patterns = self._changes(), AnswerPatterns(self.refusal_patterns, self.boilerplate_patterns)
+        changes = {left_out: self._changes(left_out) for left_out in LEFT_OUT}
+        patterns = AnswerPatterns(self.refusal_patterns, self.boilerplate_patterns)
         empty_words = frozenset(word.strip().casefold() for word in self.empty_words)
         rows_of_kind: Counter[str] = Counter()
         for conversation in conversations:
             kinds: dict[str, None] = {}
-            cleaned = self._clean_turns(_clean_texts(conversation, changes, kinds), kinds, empty_words)
+            repaired = _clean_texts(conversation, changes[()], kinds)
+            meant = _kinds_meant(conversation, kinds)
+            if meant:
+                kinds = {}
+                repaired = _clean_texts(conversation, changes[meant], kinds)
+            cleaned = self._clean_turns(repaired, kinds, empty_words)
             if isinstance(cleaned, str) or (reason := self._empty_part(cleaned, empty_words)):
                 context.count_dropped(cleaned if isinstance(cleaned, str) else reason, conversation)
                 continue
@@ -106,24 +117,29 @@ class Clean(Step):
             if kinds:
                 rows_of_kind.update(list(kinds))
                 context.count_changed(", ".join(kind for kind in KINDS if kind in kinds), conversation, cleaned)
-            for _, flaw in flaws:
+            reported = [flaw for _, flaw in flaws]
+            if "HTML" in meant:
+                reported.append("HTML kept, because the row is about markup")
+            for flaw in reported:
                 context.audit.record(context.stage, "reported", flaw, cleaned)
             yield cleaned
         if rows_of_kind:
             context.audit.add(context.stage, rows_changed_for=rows_of_kind)
 
-    def _changes(self) -> list[Change]:
-        """List the changes to apply to every text, in order, each with its kind."""
+    def _changes(self, left_out: tuple[str, ...]) -> list[Change]:
+        """List the changes to apply to every text, in order, each with its kind, without those of some kinds."""
         changes: list[Change] = []
+        repairs = self.mojibake != "keep" and "mojibake" not in left_out
+        revealing = self._revealing if repairs else lambda change: change
         if self.control_characters == "remove":
             changes.append(("control characters", characters.remove_ascii_control))
-        if self.mojibake != "keep":
+        if repairs:
             changes.append(("mojibake", repair_encoding))
         if self.control_characters == "remove":
-            changes.append(("control characters", self._revealing(characters.remove_other_control)))
+            changes.append(("control characters", revealing(characters.remove_other_control)))
         if self.lost_characters == "remove":
             changes.append(("lost characters", characters.remove_lost))
-        if self.html == "remove":
+        if self.html == "remove" and "HTML" not in left_out:
             changes.append(("HTML", remove_html))
         if self.trailing_spaces == "remove":
             changes.append(("white space", characters.remove_trailing_spaces))
@@ -131,7 +147,7 @@ class Clean(Step):
             changes.append(("white space", partial(characters.limit_blank_lines, maximum=self.max_blank_lines)))
         if self.strip:
             strip = partial(characters.strip_text, keep_indentation=self.keep_indentation)
-            changes.append(("white space", self._revealing(strip)))
+            changes.append(("white space", revealing(strip)))
         return changes
 
     def _revealing(self, change: Callable[[str], str]) -> Callable[[str], str]:
@@ -155,6 +171,13 @@ class Clean(Step):
             kinds["empty message"] = None
             filled = (message for message in messages[:-1] if not _is_empty(message.content, empty_words))
             messages = (*filled, messages[-1])
+        if self.unanswered_end != "keep" and not conversation.references:
+            answered = roles.remove_unanswered_end(messages)
+            if answered is not messages:
+                if self.unanswered_end == "drop":
+                    return f"ends with a {messages[-1].role} turn, without an answer"
+                kinds["unanswered last turn"] = None
+                messages = answered
         if messages is not conversation.messages:
             conversation = dataclasses.replace(conversation, messages=messages)
         return conversation if self.role_order == "keep" else self._repair_roles(conversation, kinds)
@@ -179,8 +202,10 @@ class Clean(Step):
         needs_prompt = self.empty_prompt == "drop" and not is_plain_text(conversation)  # a plain text has no prompt
         if needs_prompt and all(_is_empty(text, empty_words) for text in questions):
             return "empty prompt"
-        if self.empty_answer == "drop" and all(_is_empty(answer, empty_words) for answer in conversation.answers):
-            return "empty answer"
+        if self.empty_answer == "drop":
+            answers = conversation.answers or [m.content for m in conversation.messages if m.role == "assistant"]
+            if all(_is_empty(answer, empty_words) for answer in answers):
+                return "empty answer" if answers else "no answer"
         return ""
 
     def _flaws(
@@ -189,6 +214,8 @@ class Clean(Step):
         """Yield pairs of a policy (drop or report) and the flaw to which it applies."""
         if self.mojibake == "drop" and "mojibake" in kinds:
             yield self.mojibake, "mojibake"
+        elif self.mojibake != "keep" and any(map(looks_damaged, _texts(conversation))):
+            yield "report", "possible mojibake, kept as it is"
         if self.lost_characters == "drop" and any(characters.LOST in text for text in _texts(conversation)):
             yield self.lost_characters, "lost characters"
         if self.refusals != "keep" and any(map(patterns.is_refusal, _answers(conversation))):
@@ -206,6 +233,16 @@ def _clean_texts(conversation: Conversation, changes: Sequence[Change], kinds: d
         return text
 
     return conversation.map_text(clean)
+
+
+def _kinds_meant(conversation: Conversation, kinds: dict[str, None]) -> tuple[str, ...]:
+    """Return the kinds of damage, among those found, that the row means and that are therefore left as they are."""
+    texts = list(_texts(conversation)) if "mojibake" in kinds or "HTML" in kinds else []
+    is_meant = {
+        "mojibake": lambda: is_about_encodings(texts, map(repair_encoding, texts)),
+        "HTML": lambda: is_about_markup(texts),
+    }
+    return tuple(kind for kind, is_true in is_meant.items() if kind in kinds and is_true())
 
 
 def _change_and_repair(change: Callable[[str], str], text: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+from collections.abc import Iterable
 
 from instruct_lab.preprocessing.text.code_spans import change_outside_code
 
@@ -26,6 +27,17 @@ LIST_ITEM_END = re.compile(r"</li\s*+>", re.IGNORECASE)
 BLOCK_TAG = re.compile(rf"\n?</?(?:{BLOCKS})(?:\s[^<>]*+)?/?>\n?", re.IGNORECASE)
 INLINE_TAG = re.compile(rf"</?(?:{INLINE})(?:\s[^<>]*+)?/?>", re.IGNORECASE)
 ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
+
+TOPIC = re.compile(
+    r"\b(?:x?html5?|xml|css|jsx|svg|markup)\b|\b(?:an?|the|which|what|opening|closing)\b[^.]{0,30}?\b(?:tag|element)s?\b",
+    re.IGNORECASE,
+)
+"""Words of texts about markup, which may mention tags on purpose."""
+
+
+def is_about_markup(texts: Iterable[str]) -> bool:
+    """Whether one of a row's texts speaks of markup, so that removing its tags would destroy its meaning."""
+    return any(TOPIC.search(remove_html(text)) for text in texts)
 
 
 def remove_html(text: str) -> str:

@@ -1,9 +1,10 @@
-"""Repair of UTF-8 text that was decoded with another encoding."""
+"""Repair of UTF-8 text that was decoded with another encoding, if the text is damaged throughout."""
 
 from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -23,12 +24,21 @@ SUSPECT = re.compile(f"{_decoded_range(0xC2, 0xF4)}{_decoded_range(0x80, 0xBF)}|
 """A UTF-8 sequence decoded with one of the encodings, or a control character of Latin-1. Searching for it is several
 times faster than ftfy's own check, which therefore runs only on lines that match."""
 
+TOPIC = re.compile(
+    r"mojibake|(?<![a-z])utf[-_ ]?(?:8|16|32)|unicode|latin[-_ ]?1(?!\d)|iso[-_ ]?8859|(?:cp|windows)[-_ ]?125\d|"
+    r"en-?cod(?:e|ed|er|es|ing|ings)\b|de-?cod(?:e|ed|er|es|ing)\b|charset|character sets?\b|code ?pages?\b|garbled|"
+    r"(?:ré|re)?encodage|codierung|zeichensatz|кодировк|编码|乱码|文字化け",
+    re.IGNORECASE,
+)
+"""Words of texts about encodings, which may quote damaged characters on purpose."""
+
 
 @functools.cache
 def _settings() -> TextFixerConfig:
     from ftfy import TextFixerConfig
 
     return TextFixerConfig(
+        decode_inconsistent_utf8=False,
         unescape_html=False,
         remove_terminal_escapes=False,
         fix_latin_ligatures=False,
@@ -43,18 +53,47 @@ def _settings() -> TextFixerConfig:
 
 
 def repair_encoding(text: str) -> str:
-    """Repair every line that was decoded with a wrong encoding; change nothing else.
+    """Repair a text that was decoded with a wrong encoding as a whole; change nothing else.
 
-    Uses only the encoding repair of ftfy (Speer, 2019), so quotes, ligatures and widths stay.
+    Uses only the encoding repair of ftfy (Speer, 2019), so quotes, ligatures and widths stay. A text that also holds
+    characters that this wrong decoding cannot have produced, such as a correct é, stays as it is: it may be about the
+    damage (`shows CafÃ© instead of Café`), and ftfy's repair of single sequences is switched off.
     """
     if text.isascii() or not SUSPECT.search(text):
         return text
-    return "\n".join(_repair_line(line) for line in text.split("\n"))
-
-
-def _repair_line(line: str) -> str:
-    if line.isascii() or not SUSPECT.search(line):
-        return line
     from ftfy import fix_encoding
+    from ftfy.badness import is_bad
 
-    return str(fix_encoding(line, _settings()))  # begins with ftfy's own check
+    repaired = str(fix_encoding(text, _settings()))  # begins with ftfy's own check
+    return text if is_bad(repaired) else repaired
+
+
+def looks_damaged(text: str) -> bool:
+    """Whether a text seems to contain characters that were decoded with a wrong encoding."""
+    if text.isascii() or not SUSPECT.search(text):
+        return False
+    from ftfy.badness import is_bad
+
+    return bool(is_bad(text))
+
+
+def is_about_encodings(texts: Iterable[str], repaired: Iterable[str]) -> bool:
+    """Whether the texts of a row mean their damaged characters, so that a repair would destroy their meaning.
+
+    That is so if one of the texts speaks of encodings, or holds a character that the repair of another text produces.
+
+    Args:
+        texts: all texts of the row.
+        repaired: the same texts, repaired.
+    """
+    produced: set[str] = set()
+    correct: set[str] = set()
+    for text, result in zip(texts, repaired, strict=True):
+        if TOPIC.search(text):
+            return True
+        characters = {character for character in result if not character.isascii()}
+        if result == text:
+            correct |= characters
+        else:
+            produced |= characters
+    return not produced.isdisjoint(correct)

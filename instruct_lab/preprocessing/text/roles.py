@@ -52,6 +52,12 @@ def repair_order(messages: Sequence[Message], open_end: bool = False) -> tuple[M
     return merged if is_in_order(complete) and any(message.role == "user" for message in merged) else None
 
 
+def remove_unanswered_end(messages: tuple[Message, ...]) -> tuple[Message, ...]:
+    """Remove the messages after the last assistant message; return the same object if there is none of either."""
+    last = next((index for index in reversed(range(len(messages))) if messages[index].role == "assistant"), None)
+    return messages if last is None or last == len(messages) - 1 else messages[: last + 1]
+
+
 def merge_consecutive(messages: Iterable[Message]) -> tuple[Message, ...]:
     """Join consecutive messages of one role by an empty line, except tool results and messages trained differently."""
     merged: list[Message] = []

@@ -1,0 +1,80 @@
+"""Samples of changed rows in the terminal: for every kind of change, what stood in a row before and after."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+
+from instruct_lab.data.audit import num_equal_characters
+from instruct_lab.pages.audit_stages import Reason, Sample, Stage
+from instruct_lab.pages.format import visible
+from instruct_lab.pages.word_difference import SPACES
+
+MAX_SAMPLES = 3
+MAX_KINDS = 8
+"""Kinds of changes that are listed; the page lists all."""
+CONTEXT, MAX_CHARACTERS = 16, 48
+"""Characters around a change, and the most characters of a changed text."""
+
+
+def list_changes(stages: Sequence[Stage], arrow: str) -> list[str]:
+    """Return lines with up to `MAX_SAMPLES` samples of each kind of change: `clean, white space (a.jsonl:3): …`.
+
+    Args:
+        stages: stages of an audit, in order.
+        arrow: the sign between the text before and the text after.
+    """
+    changed = [(stage, reason) for stage in stages for reason in stage.reasons if reason.action == "changed"]
+    lines = [line for stage, reason in changed[:MAX_KINDS] for line in _lines(stage, reason, arrow)]
+    if lines and len(changed) > MAX_KINDS:
+        lines.append(f"and {len(changed) - MAX_KINDS} more kinds of changes, see audit.html")
+    return lines
+
+
+def _lines(stage: Stage, reason: Reason, arrow: str) -> list[str]:
+    lines = []
+    for sample in [sample for sample in reason.samples if sample.after is not None][:MAX_SAMPLES]:
+        where = f" ({sample.where})" if sample.where else ""
+        before, after = shorten_change(sample)
+        lines.append(f"  {stage.name}, {reason.reason}{where}: {before} {arrow} {after}")
+    return lines
+
+
+def shorten_change(sample: Sample) -> tuple[str, str]:
+    """Return the changed part of a sample before and after, in quotes, with some characters around it.
+
+    White space and invisible characters that changed are replaced by signs; texts that look alike by code points.
+    """
+    before, after = sample.before, sample.after or ""
+    head = num_equal_characters(before, after)
+    rest = min(len(before), len(after)) - head
+    tail = min(rest, num_equal_characters(before[::-1], after[::-1]))
+    start = max(0, head - CONTEXT)
+    lead = ("…" if start else "") + before[start:head]
+    parts = [text[head : len(text) - tail] for text in (before, after)]
+    ending = before[len(before) - tail :][:CONTEXT] + ("…" if tail > CONTEXT else "")
+    rendered = [_signs(part) for part in parts]
+    if _looks_alike(*parts):
+        rendered = [part.encode("ascii", "backslashreplace").decode() for part in parts]
+    first, second = (f"“{_plain(lead)}{_limit(part)}{_plain(ending)}”" for part in rendered)
+    return first, second
+
+
+def _signs(text: str) -> str:
+    return visible("".join(SPACES.get(character, character) for character in text)).replace("\n", "")
+
+
+def _plain(text: str) -> str:
+    return visible(text).replace("\n", "↵").replace("\t", "⇥")
+
+
+def _limit(text: str) -> str:
+    if len(text) <= MAX_CHARACTERS:
+        return text
+    half = MAX_CHARACTERS // 2
+    return f"{text[:half]} … {text[-half:]}"
+
+
+def _looks_alike(before: str, after: str) -> bool:
+    """Whether two texts differ only in how their characters are stored."""
+    return before != after and unicodedata.normalize("NFC", before) == unicodedata.normalize("NFC", after)
