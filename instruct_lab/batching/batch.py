@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 class Batch:
     """Padded tensors of several examples.
 
-    A batch of preference pairs first has a row for each chosen answer, then the rejected answers in the same order.
+    A batch of preference pairs first has a row for each chosen answer, then the rejected answers in the same order. If
+    only some examples are pairs and the others are answers with a label, the rejected answers of the pairs follow.
 
     Args:
         input_ids: int64 `[rows, seq]`.
@@ -23,7 +24,9 @@ class Batch:
         weights: float32, in the shape of `labels`; `None` means that every weight is 1.
         reference: float32 `[examples, 2]`, log-probabilities of the chosen and the rejected labels under the base
             model, in nats; `None` if they were not computed before training.
-        is_paired: whether the examples are preference pairs.
+        is_paired: whether every example is a preference pair.
+        desirable: bool `[rows]`, whether each row's answer is desirable; `None` if no example has a label.
+        owners: int64 `[rows]`, the index of each row's example; `None` if no example has a label.
     """
 
     input_ids: Tensor
@@ -33,6 +36,8 @@ class Batch:
     weights: Tensor | None = None
     reference: Tensor | None = None
     is_paired: bool = False
+    desirable: Tensor | None = None
+    owners: Tensor | None = None
 
     def to(self, device: device | str, **options: Any) -> Batch:
         """Copy the batch to a device; called by Lightning."""
@@ -55,8 +60,15 @@ class Batch:
 
     @property
     def chosen(self) -> Batch:
-        """The rows of the chosen answers; all rows if there are no pairs."""
-        return self.rows(0, len(self.input_ids) // 2) if self.is_paired else self
+        """The rows of the chosen answers and of answers with a label; all rows if there are no pairs."""
+        return self if self.num_examples == len(self.input_ids) else self.rows(0, self.num_examples)
+
+    @property
+    def num_examples(self) -> int:
+        """The number of examples, each of which has one row or two."""
+        if self.owners is not None:
+            return int(self.owners.max()) + 1
+        return len(self.input_ids) // 2 if self.is_paired else len(self.input_ids)
 
     @property
     def rejected(self) -> Batch:

@@ -10,12 +10,13 @@ from typing import Literal
 IGNORED = -100
 """The label of a token that is not trained."""
 
-Reads = Literal["answers", "text", "pairs"]
+Reads = Literal["answers", "text", "pairs", "labels"]
 """The part of a conversation that an objective reads.
 
 - `answers`: the whole conversation; the answers are trained, as the template marks them.
 - `text`: the whole conversation as one text; every token may be trained.
 - `pairs`: two conversations with the same prompt, one with the chosen and one with the rejected answer.
+- `labels`: a conversation whose final answer is marked as desirable or undesirable; or a pair.
 """
 
 
@@ -25,8 +26,8 @@ class Layout:
 
     - decoder: `input_ids` is the whole text. `labels` has the same length and is not shifted; the first label is
       ignored, because no token precedes it.
-    - encoder-decoder: for `answers` and `pairs`, `input_ids` is the prompt and `labels` is the answer with its end
-      token. Their lengths differ and no label is ignored. For `text`, both are the whole text.
+    - encoder-decoder: `input_ids` is the prompt and `labels` is the answer with its end token. Their lengths differ and
+      no label is ignored. For `text`, both are the whole text.
     - encoder: `input_ids` is the whole text between the tokenizer's own special tokens. `labels` has the same length;
       the labels of those special tokens are ignored.
     """
@@ -48,9 +49,10 @@ class Example:
         id: the id of the conversation.
         source: the source of the conversation.
         weights: the weight of each label in the loss; `None` means that every weight is 1.
-        rejected: with `pairs`, the example with the same prompt and the rejected answer.
+        rejected: with `pairs` and `labels`, the example of a pair with the same prompt and the rejected answer.
         reference: log-probabilities of the labels and of the rejected labels under the base model, in nats, if they
             were computed before training.
+        desirable: with `labels`, whether the answer is desirable; `None` for a pair.
     """
 
     input_ids: list[int]
@@ -60,6 +62,7 @@ class Example:
     weights: list[float] | None = None
     rejected: Example | None = None
     reference: tuple[float, float] | None = None
+    desirable: bool | None = None
 
     @property
     def num_target_tokens(self) -> int:

@@ -11,7 +11,8 @@ from instruct_lab.batching.example import IGNORED, Example, Layout
 from instruct_lab.batching.wrapped_texts import WrappedTexts
 from instruct_lab.data import Conversation, Message
 from instruct_lab.errors import InstructLabError
-from instruct_lab.template import Segment, Template
+from instruct_lab.template import RefusedConversation, Segment, Template
+from instruct_lab.template.base import locate_row
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -74,7 +75,9 @@ def layout_encoder(
     else:
         is_text, is_encoder = layout.reads == "text", layout.family == "encoder"
         whole = Aligned(template, tokenizer, texts, every_token=is_text, wrapped=is_encoder)
-    return Pairs(whole) if layout.reads == "pairs" else whole
+    if layout.reads == "pairs":
+        return Pairs(whole)
+    return Labels(whole) if layout.reads == "labels" else whole
 
 
 class Aligned(LayoutEncoder):
@@ -199,8 +202,14 @@ class Pairs(LayoutEncoder):
         self._single = single
 
     def encode(self, conversations: Sequence[Conversation]) -> list[Example | None]:
-        """Encode the chosen answers; the field `rejected` of each example holds the encoded rejected answer."""
+        """Encode the chosen answers; the field `rejected` of each example holds the encoded rejected answer.
+
+        Raises:
+            RefusedConversation: a flag or weight says how to train a message, which applies to no pair.
+        """
         paired = [c for c in conversations if c.rejected and len(c.prompt) < len(c.messages)]
+        for conversation in paired:
+            _check_plain(conversation)
         chosen = [train_last_answer(c) for c in paired]
         rejected = [_with_answer(c, c.rejected) for c in paired]
         encoded = self._single.encode([*chosen, *rejected])
@@ -214,9 +223,54 @@ class Pairs(LayoutEncoder):
 
     def excess(self, example: Example, limit: int | None) -> tuple[int, int]:
         """Return the excess of the longer one of the two answers."""
-        assert example.rejected is not None
-        both = [self._single.excess(one, limit) for one in (example, example.rejected)]
+        both = [self._single.excess(one, limit) for one in (example, example.rejected) if one is not None]
         return max(read for read, _ in both), max(predicted for _, predicted in both)
+
+
+class Labels(Pairs):
+    """Encodes answers with a label, of which only the final answer is trained, and pairs.
+
+    Args:
+        single: encodes each conversation.
+    """
+
+    nothing = "neither a label nor a rejected answer"
+
+    def encode(self, conversations: Sequence[Conversation]) -> list[Example | None]:
+        """Encode each conversation; an example has its label in `desirable`, or its rejected answer in `rejected`.
+
+        Raises:
+            RefusedConversation: a flag or weight says how to train a message, which applies to no preference.
+        """
+        examples = super().encode(conversations)
+        labelled = [
+            (index, c)
+            for index, c in enumerate(conversations)
+            if c.desirable is not None and not c.rejected and len(c.prompt) < len(c.messages)
+        ]
+        for _, conversation in labelled:
+            _check_plain(conversation)
+        encoded = self._single.encode([train_last_answer(conversation) for _, conversation in labelled])
+        for (index, conversation), example in zip(labelled, encoded, strict=True):
+            if example is not None:
+                examples[index] = dataclasses.replace(example, desirable=conversation.desirable)
+        return examples
+
+
+def _check_plain(conversation: Conversation) -> None:
+    """Check that no flag or weight says how to train a message: preferences train the final answer, unweighted.
+
+    Raises:
+        RefusedConversation: a message has a weight, or the final answer is not to be trained.
+    """
+    final = conversation.messages[-1]
+    if final.trained is False or any(message.weight != 1 for message in conversation.messages):
+        what = "a weight" if final.trained is not False else "a flag against training its final answer"
+        raise RefusedConversation(
+            f"The conversation has {what}, which preference objectives do not use",
+            where=locate_row(conversation.messages, conversation.id),
+            do="leave the key out of the data, or name it in data.format.ignore_keys",
+        )
 
 
 def train_last_answer(conversation: Conversation) -> Conversation:

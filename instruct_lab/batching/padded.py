@@ -33,8 +33,12 @@ class Padded(Batching):
         import torch
 
         pad = pad_token_id if pad_token_id is not None else 0
-        is_paired = examples[0].rejected is not None
-        rows = [*examples, *(e.rejected for e in examples if e.rejected is not None)]
+        pairs = [(index, e.rejected) for index, e in enumerate(examples) if e.rejected is not None]
+        rows = [*examples, *(rejected for _, rejected in pairs)]
+        desirable = owners = None
+        if any(example.desirable is not None for example in examples):
+            desirable = torch.tensor([e.desirable is not False for e in examples] + [False] * len(pairs))
+            owners = torch.tensor([*range(len(examples)), *(index for index, _ in pairs)])
         lengths = torch.tensor([len(row.input_ids) for row in rows])
         input_ids = self._pad([row.input_ids for row in rows], pad)
         attention_mask = (torch.arange(input_ids.shape[1]) < lengths[:, None]).long()  # [rows, seq]
@@ -52,7 +56,9 @@ class Padded(Batching):
             sources=[example.source for example in examples],
             weights=weights,
             reference=reference,
-            is_paired=is_paired,
+            is_paired=len(pairs) == len(examples),
+            desirable=desirable,
+            owners=owners,
         )
 
     def _pad(self, rows: Sequence[Sequence[float]], padding: float) -> Tensor:

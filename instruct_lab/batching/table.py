@@ -39,6 +39,7 @@ def schema() -> pyarrow.Schema:
             ("weights", pa.list_(pa.float32())),  # null: every weight is 1
             ("rejected_input_ids", pa.list_(pa.int32())),  # null: no pair
             ("rejected_labels", pa.list_(pa.int32())),
+            ("desirable", pa.bool_()),  # null: no label
         ]
     )
 
@@ -100,13 +101,16 @@ class ExampleTable(Sequence[Example]):
         return np.concatenate([np.zeros(0, np.int32), *parts]).astype(np.int32)
 
     def fingerprint(self) -> str:
-        """Return the SHA-256 of the ids, labels, weights and pairs of all examples, in order."""
+        """Return the SHA-256 of the ids, labels, weights, pairs and desirability of all examples, in order."""
         digests = {name: (hashlib.sha256(), hashlib.sha256()) for name in MODEL_COLUMNS}
         for batch in self._file.batches:
             for name, (lengths, values) in digests.items():
                 column = batch.column(name)
                 lengths.update(column.value_lengths().fill_null(-1).to_numpy(zero_copy_only=False).tobytes())
                 values.update(column.flatten().to_numpy(zero_copy_only=False).tobytes())
+            labels = batch.column("desirable")
+            if labels.null_count < len(labels):
+                digests["input_ids"][0].update(repr(labels.to_pylist()).encode())
         return hashlib.sha256(b"".join(d.digest() for both in digests.values() for d in both)).hexdigest()
 
 
@@ -156,6 +160,7 @@ def _batch(examples: list[Example]) -> pyarrow.RecordBatch:
                 [None if example.rejected is None else example.rejected.labels for example in examples],
                 columns.field("rejected_labels").type,
             ),
+            pa.array([example.desirable for example in examples], pa.bool_()),
         ],
         schema=columns,
     )
@@ -189,6 +194,7 @@ def _example(batch: pyarrow.RecordBatch, row: int) -> Example:
         batch.column("source")[row].as_py(),
         _list(batch, "weights", row) if batch.column("weights")[row].is_valid else None,
         rejected,
+        desirable=batch.column("desirable")[row].as_py(),
     )
 
 

@@ -20,6 +20,7 @@ from instruct_lab.data.formats import (
     ShareGPT,
     TaskFile,
     Templates,
+    UnpairedPreference,
 )
 from instruct_lab.data.mixture import Mixture
 from instruct_lab.data.sources import (
@@ -75,6 +76,7 @@ __all__ = [
     "TaskFile",
     "Templates",
     "TextFiles",
+    "UnpairedPreference",
     "canonical_text",
     "normalize_text",
 ]

@@ -38,7 +38,7 @@ class Conversation:
 
     A single-turn instruction is a conversation of two messages. If `references` is empty, the last assistant message
     is the reference. In a preference pair, the messages end with the chosen answer, and `rejected` holds the rejected
-    answer to the same prompt.
+    answer to the same prompt. In a row with a label, the messages end with the answer that `desirable` judges.
 
     Args:
         messages: the messages.
@@ -48,6 +48,7 @@ class Conversation:
         rejected: the rejected continuation of `prompt`; empty unless the row is a preference pair.
         source: the name of the row's source, or of its part of a mixture.
         origin: the file and line (or row number) that the row was read from; equal conversations may differ in it.
+        desirable: whether the final answer is a good one; `None` unless the row has a label that says so.
     """
 
     messages: tuple[Message, ...]
@@ -57,6 +58,7 @@ class Conversation:
     rejected: tuple[Message, ...] = ()
     source: str = ""
     origin: str = dataclasses.field(default="", compare=False)
+    desirable: bool | None = None
 
     @property
     def where(self) -> str:
@@ -89,12 +91,14 @@ class Conversation:
         references = tuple([change("assistant", text) for text in self.references])
         if messages is self.messages and rejected is self.rejected and references == self.references:
             return self
-        return Conversation(messages, self.id, references, self.metadata, rejected, self.source, self.origin)
+        rest = (rejected, self.source, self.origin, self.desirable)
+        return Conversation(messages, self.id, references, self.metadata, *rest)
 
     def __str__(self) -> str:
         """Format for samples: each message on a new line, after its role."""
         lines = "\n".join(f"{message.role}: {message.content}" for message in self.messages)
-        return lines + "".join(f"\nrejected {message.role}: {message.content}" for message in self.rejected)
+        lines += "".join(f"\nrejected {message.role}: {message.content}" for message in self.rejected)
+        return lines if self.desirable is None else f"{lines}\nlabel: {format_label(self.desirable)}"
 
 
 def _map_messages(messages: tuple[Message, ...], change: Callable[[str, str], str]) -> tuple[Message, ...]:
@@ -102,6 +106,11 @@ def _map_messages(messages: tuple[Message, ...], change: Callable[[str, str], st
     if texts == [message.content for message in messages]:
         return messages
     return tuple(Message(m.role, text, m.trained, m.weight) for m, text in zip(messages, texts, strict=True))
+
+
+def format_label(desirable: bool) -> str:
+    """Return the word for a label: desirable or undesirable."""
+    return "desirable" if desirable else "undesirable"
 
 
 def normalize_text(text: str) -> str:

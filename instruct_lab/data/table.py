@@ -24,6 +24,7 @@ COLUMNS = (
     *("id", "source", "roles", "contents", "trained", "references", "rejected_roles", "rejected", "metadata"),
     "weights",  # weights of the messages; an empty list if every weight is 1
     "origin",
+    "desirable",  # the label of the final answer; null if there is none
 )
 
 
@@ -33,7 +34,7 @@ def schema() -> pyarrow.Schema:
 
     texts = pa.list_(pa.string())
     kinds = [pa.string(), pa.string(), texts, texts, pa.list_(pa.bool_()), texts, texts, texts, pa.string()]
-    kinds += [pa.list_(pa.float64()), pa.string()]
+    kinds += [pa.list_(pa.float64()), pa.string(), pa.bool_()]
     return pa.schema(zip(COLUMNS, kinds, strict=True))
 
 
@@ -141,9 +142,8 @@ class ConversationTable(Sequence[Conversation]):
 def read_batch(batch: pyarrow.RecordBatch) -> Iterator[Conversation]:
     """Decode the conversations of a record batch."""
     columns = [batch.column(name).to_pylist() for name in COLUMNS]
-    for id_, source, roles, contents, trained, references, rejected_roles, rejected, metadata, weights, origin in zip(
-        *columns, strict=True
-    ):
+    for row in zip(*columns, strict=True):
+        id_, source, roles, contents, trained, references, rejected_roles, rejected, metadata, weights, *rest = row
         yield Conversation(
             tuple(map(Message, roles, contents, trained, weights or itertools.repeat(1.0))),
             id_,
@@ -151,7 +151,7 @@ def read_batch(batch: pyarrow.RecordBatch) -> Iterator[Conversation]:
             json.loads(metadata) if metadata else {},
             tuple(map(Message, rejected_roles, rejected)),
             source,
-            origin,
+            *rest,
         )
 
 

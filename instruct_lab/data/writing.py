@@ -39,7 +39,7 @@ class BatchBuilder:
             source: name of the source; `None` keeps the conversation's own.
         """
         ids, sources, roles, contents, trained, references, rejected_roles, rejected, metadata, *rest = self._columns
-        weights, origins = rest
+        weights, origins, desirable = rest
         ids.append(conversation.id)
         sources.append(conversation.source if source is None else source)
         roles.append([message.role for message in conversation.messages])
@@ -52,6 +52,7 @@ class BatchBuilder:
         weighted = any(message.weight != 1 for message in conversation.messages)
         weights.append([message.weight for message in conversation.messages] if weighted else ())
         origins.append(conversation.origin)
+        desirable.append(conversation.desirable)
         self.num_characters += sum(map(len, contents[-1]))
 
     def take(self) -> pyarrow.RecordBatch:

@@ -74,7 +74,9 @@ def pair_with_examples(conversations: Iterable[Conversation], example_ids: Itera
 
 
 def sample(encoded: Iterable[Encoded], max_examples: int | None, sources: Sequence[str] | None = None) -> list[Encoded]:
-    """Choose the conversations to evaluate on: those with an answer, in the order of a hash of their ids.
+    """Choose the conversations to evaluate on, in the order of a hash of their ids.
+
+    A conversation needs an answer to compare with; an answer whose label calls it undesirable is none.
 
     Whether a conversation is chosen depends on its id, not on its position, so that runs over the same data are
     evaluated on the same examples.
@@ -84,7 +86,7 @@ def sample(encoded: Iterable[Encoded], max_examples: int | None, sources: Sequen
         max_examples: maximum number of conversations; `None`: all.
         sources: choose up to `max_examples` of each of these data sources; `None`: of all together.
     """
-    usable = [one for one in encoded if one[0].answers]
+    usable = [one for one in encoded if one[0].answers and one[0].desirable is not False]
     if max_examples is None:
         return sorted(usable, key=_hash)
     if sources is None:

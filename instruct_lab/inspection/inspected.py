@@ -83,6 +83,7 @@ class InspectedRow:
             "truncated": bool(self.cuts),
             "cuts": [dataclasses.asdict(cut) for cut in self.cuts],
             "further": {name: "".join(span.text for span in spans) for name, spans in self.further.items()},
+            "desirable": self.example.desirable,
             "rejected": rejected and {"input_ids": rejected.input_ids, "labels": rejected.labels},
         }
 

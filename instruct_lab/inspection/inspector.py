@@ -284,7 +284,8 @@ def _without(conversations: Sequence[Conversation], examples: Sequence[Example])
 def _with_python_ints(example: Example) -> Example:
     """Convert an example's integers to Python integers, which can be written as JSON."""
     rejected = None if example.rejected is None else _with_python_ints(example.rejected)
-    return Example([int(i) for i in example.input_ids], [int(i) for i in example.labels], example.id, rejected=rejected)
+    input_ids, labels = [int(i) for i in example.input_ids], [int(i) for i in example.labels]
+    return Example(input_ids, labels, example.id, rejected=rejected, desirable=example.desirable)
 
 
 def _split_of(stage: str, reason: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from instruct_lab.data.conversation import format_label
 from instruct_lab.inspection.inspected import Cut, InspectedRow
 from instruct_lab.pages.format import visible
 
@@ -39,6 +40,8 @@ def describe(row: InspectedRow) -> str:
         parts.append(f"{tokens:,} tokens read, {targets:,} written")
     elif tokens:
         parts.append(f"{tokens:,} tokens, {targets:,} trained ({100 * targets / tokens:.0f} %)")
+    if row.example.desirable is not None:
+        parts.append(f"label {format_label(row.example.desirable)}")
     if row.cuts:
         parts.append(f"{sum(cut.tokens for cut in row.cuts):,} tokens cut out")
     if row.dropped is not None:

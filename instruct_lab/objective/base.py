@@ -6,7 +6,7 @@ import dataclasses
 import random
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from instruct_lab.batching import Batch, Example, Reads
 from instruct_lab.config import Component
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 Head = Literal["language", "score"]
 """The model's output: logits over the vocabulary, or one number for a whole text."""
 
-ANY_SUPERVISION = frozenset(get_args(Supervision))
-"""Value of `Objective.needs` for objectives that read the whole text of a conversation."""
+ANY_SUPERVISION: frozenset[Supervision] = frozenset({"answers", "pairs", "text"})
+"""Value of `Objective.needs` for objectives that read the whole text of a conversation, whose answer is a good one."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -31,8 +31,10 @@ class Loss:
 
     Args:
         sums: summed losses, float32 `[examples]`; in nats if the loss is a negative log-likelihood.
-        counts: `[examples]`: the number of target tokens (int64), the sum of their weights (float32), or 1 for a pair.
-        values: further values of each example, float32 `[examples]`, without gradients; their means are logged.
+        counts: `[examples]`: the number of target tokens (int64), the sum of their weights (float32), or 1 for a pair;
+            for KTO, the number of answers.
+        values: further values of each example, float32 `[examples]`, without gradients; their means are logged. An
+            example without a value has NaN, which is left out of the mean.
     """
 
     sums: Tensor
@@ -81,6 +83,13 @@ class Objective(Component, ABC):
 
     value_names: ClassVar[frozenset[str]] = frozenset()
     """Keys of `Loss.values`."""
+
+    pair_values: ClassVar[frozenset[str]] = frozenset()
+    """Keys of `Loss.values` that only preference pairs have."""
+
+    def values_of(self, gives: frozenset[Supervision]) -> frozenset[str]:
+        """Return the keys of `Loss.values` that data with these kinds of supervision have."""
+        return self.value_names if "pairs" in gives else self.value_names - self.pair_values
 
     @abstractmethod
     def loss(self, model: PreTrainedModel, batch: Batch, teacher: Any = None) -> Loss:

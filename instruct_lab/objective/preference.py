@@ -1,8 +1,9 @@
-"""Base classes of objectives that compare a chosen and a rejected answer to the same prompt."""
+"""Base classes of objectives that learn from chosen and rejected answers, most of them from pairs."""
 
 from __future__ import annotations
 
 import contextlib
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -34,6 +35,7 @@ class PreferenceObjective(Objective, ABC):
     needs: ClassVar = frozenset({"pairs"})
     is_likelihood: ClassVar[bool] = False
     value_names: ClassVar[frozenset[str]] = frozenset({"accuracy", "margin", "chosen_reward", "rejected_reward"})
+    pair_values: ClassVar[frozenset[str]] = frozenset({"accuracy", "margin"})
 
     def _reference(self, model: Any, batch: Batch) -> Tensor | None:
         """Return log-probabilities under the base model, `[examples, 2]`; None if the objective does not use them."""
@@ -87,10 +89,13 @@ class Answers:
 
 
 def preference_values(chosen: Tensor, rejected: Tensor) -> dict[str, Tensor]:
-    """Compute the logged values of each pair from the rewards of its answers, float32 `[examples]`."""
+    """Compute the logged values of each pair from the rewards of its answers, float32 `[examples]`.
+
+    The values that an example does not have, because one of its answers is missing, are NaN.
+    """
     margin = chosen - rejected
     return {
-        "accuracy": (margin.sign() + 1).float() / 2,
+        "accuracy": ((margin.sign() + 1).float() / 2).masked_fill(margin.isnan(), math.nan),
         "margin": margin.float(),
         "chosen_reward": chosen.float(),
         "rejected_reward": rejected.float(),
@@ -123,13 +128,18 @@ class ReferenceObjective(PreferenceObjective, ABC):
                     do="set it to adapters_off, or let a run prepare the data",
                 )
             return batch.reference
-        import torch
+        return base_log_probabilities(model, batch).reshape(2, -1).T
 
-        from instruct_lab.objective.log_probabilities import sequence_log_probabilities
 
-        with without_adapters(model), torch.no_grad():
-            sums, _ = sequence_log_probabilities(model, batch)
-        return sums.reshape(2, -1).T
+def base_log_probabilities(model: Any, batch: Batch) -> Tensor:
+    """Compute the log-probability of each row's labels under the base model, `[rows]`, with adapters disabled."""
+    import torch
+
+    from instruct_lab.objective.log_probabilities import sequence_log_probabilities
+
+    with without_adapters(model), torch.no_grad():
+        sums, _ = sequence_log_probabilities(model, batch)
+    return sums
 
 
 @contextlib.contextmanager

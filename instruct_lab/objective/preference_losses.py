@@ -1,12 +1,13 @@
-"""Losses for pairs of answers to the same prompt: DPO and its variants, KTO, ORPO, SimPO, CPO."""
+"""Losses that learn from preferred answers: DPO and its variants, KTO, ORPO, SimPO, CPO."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+import math
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from instruct_lab.batching import Batch
+from instruct_lab.batching import Batch, Reads
 from instruct_lab.config import component
 from instruct_lab.errors import Refusal
 from instruct_lab.objective.base import Loss
@@ -14,8 +15,8 @@ from instruct_lab.objective.preference import (
     Answers,
     PairObjective,
     ReferenceObjective,
+    base_log_probabilities,
     preference_values,
-    without_adapters,
 )
 
 if TYPE_CHECKING:
@@ -70,41 +71,61 @@ class DPO(ReferenceObjective, PairObjective):
 
 @component
 class KTO(ReferenceObjective):
-    r"""Kahneman-Tversky optimisation of single answers: chosen answers are desirable, rejected ones undesirable.
+    r"""Kahneman-Tversky optimisation of single answers, each marked as desirable or undesirable.
 
-    The loss of a pair is d (1 - s(beta (r_c - z))) + u (1 - s(beta (z - r_r))), with s the logistic function and r_c
-    and r_r the answers' log-ratios to the base model. z is the mean log-ratio of chosen answers that are combined with
-    other prompts of the micro-batch, at least 0 and without gradient. The loss therefore depends on the size of the
-    micro-batch; for a single pair, z uses its own prompt. The base model also reads the mismatched answers, so it is
-    run at each step, with adapters disabled. Source: Ethayarajh et al., 2024.
+    The rows are answers with a label, or pairs, whose chosen answer is desirable and whose rejected answer is not. The
+    loss of a desirable answer is d (1 - s(beta (r - z))), and u (1 - s(beta (z - r))) of an undesirable one, with s the
+    logistic function and r the answer's log-ratio to the base model. The count of an example is its number of answers.
+
+    z estimates the divergence from the base model: the mean log-ratio of mismatched answers, at least 0 and without
+    gradient. Each prompt of the micro-batch is combined with the answer of the next example (of a pair, the chosen
+    one). The loss therefore depends on the size of the micro-batch, which should be above 1; for a single example, z
+    uses its own prompt. The base model also reads the mismatched answers, so it is run at each step, with adapters
+    disabled. Source: Ethayarajh et al., 2024.
     """
 
+    reads: ClassVar[Reads] = "labels"
+    needs: ClassVar = frozenset({"pairs", "labels"})
+
     reference: Literal["adapters_off"] = "adapters_off"  # the base model is run at each step
-    desirable_weight: Annotated[float, Field(gt=0)] = 1.0  # d: weight of the chosen answer's loss
-    undesirable_weight: Annotated[float, Field(gt=0)] = 1.0  # u: weight of the rejected answer's loss
+    desirable_weight: Annotated[float, Field(gt=0)] = 1.0  # d: weight of the loss of desirable answers
+    undesirable_weight: Annotated[float, Field(gt=0)] = 1.0  # u: weight of the loss of undesirable answers
 
     def loss(self, model: PreTrainedModel, batch: Batch, teacher: Any = None) -> Loss:
-        """Compute the loss of each pair, with a count of 1."""
+        """Compute the summed loss of each example's answers, with their number as count."""
         import torch
 
         from instruct_lab.objective.log_probabilities import sequence_log_probabilities
         from instruct_lab.objective.mismatched_answers import mismatch_answers
 
-        other = mismatch_answers(model, batch.chosen)
+        mismatched = mismatch_answers(model, batch.chosen)
         with torch.no_grad():
-            tuned, _ = sequence_log_probabilities(model, other)
-        with without_adapters(model), torch.no_grad():
-            plain, _ = sequence_log_probabilities(model, other)
-        self_divergence = (tuned - plain).mean().clamp(min=0)  # z
-        sums, lengths = sequence_log_probabilities(model, batch)
-        reference = self._reference(model, batch)
-        assert reference is not None
-        half = len(sums) // 2
-        good, bad = sums[:half] - reference[:, 0], sums[half:] - reference[:, 1]
-        losses = self.desirable_weight * (1 - torch.sigmoid(self.beta * (good - self_divergence)))
-        losses = losses + self.undesirable_weight * (1 - torch.sigmoid(self.beta * (self_divergence - bad)))
-        values = preference_values(self.beta * good.detach(), self.beta * bad.detach())
-        return Loss(losses, torch.ones_like(lengths[:half]), values)
+            tuned, _ = sequence_log_probabilities(model, mismatched)
+        divergence = (tuned - base_log_probabilities(model, mismatched)).mean().clamp(min=0)  # z
+        sums, _ = sequence_log_probabilities(model, batch)
+        ratios = sums - base_log_probabilities(model, batch)  # [rows]
+        desirable, owners = labels_of_rows(batch)
+        losses = torch.where(
+            desirable,
+            self.desirable_weight * (1 - torch.sigmoid(self.beta * (ratios - divergence))),
+            self.undesirable_weight * (1 - torch.sigmoid(self.beta * (divergence - ratios))),
+        )
+        total = torch.zeros_like(losses[: batch.num_examples]).index_add(0, owners, losses)
+        rewards = self.beta * ratios.detach()
+        good, bad = torch.full_like(total.detach(), math.nan), torch.full_like(total.detach(), math.nan)
+        good[owners[desirable]], bad[owners[~desirable]] = rewards[desirable], rewards[~desirable]
+        counts = torch.bincount(owners, minlength=batch.num_examples)
+        return Loss(total, counts, preference_values(good, bad))
+
+
+def labels_of_rows(batch: Batch) -> tuple[Tensor, Tensor]:
+    """Return whether each row's answer is desirable, bool `[rows]`, and the row's example, int64 `[rows]`."""
+    import torch
+
+    if batch.desirable is not None and batch.owners is not None:
+        return batch.desirable, batch.owners
+    examples = torch.arange(batch.num_examples, device=batch.input_ids.device)
+    return torch.arange(len(batch.input_ids), device=examples.device) < batch.num_examples, examples.repeat(2)
 
 
 @component

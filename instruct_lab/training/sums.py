@@ -11,7 +11,9 @@ from instruct_lab.objective import Loss
 
 
 class Sums:
-    """A table of sums with a row for each data source: loss, count, number of examples, and the objective's values.
+    """A table of sums with a row for each data source: loss, count, and the objective's values with their numbers.
+
+    A value that is NaN does not exist for its example and is not counted.
 
     Args:
         num_rows: number of data sources.
@@ -24,7 +26,7 @@ class Sums:
 
     def clear(self) -> None:
         """Set all sums to zero."""
-        self.table = torch.zeros(self._num_rows, 3 + len(self.names), dtype=torch.float64)
+        self.table = torch.zeros(self._num_rows, 2 + 2 * len(self.names), dtype=torch.float64)
 
     def add(self, loss: Loss, rows: Tensor | None = None) -> None:
         """Add a batch.
@@ -35,8 +37,9 @@ class Sums:
         """
         if not self.names and loss.values:
             self.names = sorted(loss.values)
-            self.table = torch.cat([self.table, self.table.new_zeros(self._num_rows, len(self.names))], dim=1)
-        columns = [loss.sums, loss.counts, torch.ones_like(loss.sums), *(loss.values[name] for name in self.names)]
+            self.table = torch.cat([self.table, self.table.new_zeros(self._num_rows, 2 * len(self.names))], dim=1)
+        values = [loss.values[name] for name in self.names]
+        columns = [loss.sums, loss.counts, *(v.nan_to_num(0) for v in values), *(~v.isnan() for v in values)]
         table = torch.stack([column.detach().double().cpu() for column in columns], dim=1)  # [examples, columns]
         if rows is None:
             self.table[0] += table.sum(dim=0)
@@ -51,12 +54,14 @@ class Sums:
             totals: a row of the table, or a sum of rows.
             is_likelihood: whether the loss is a negative log-likelihood, so that its perplexity is logged too.
         """
-        loss_sum, count, examples, *values = totals.tolist()
+        loss_sum, count, *values = totals.tolist()
         loss = loss_sum / count if count else 0.0
         means = {f"{prefix}/loss": loss}
         if is_likelihood:
             means[f"{prefix}/perplexity"] = math.exp(min(loss, 700.0))
-        means |= {
-            f"{prefix}/{name}": value / max(1.0, examples) for name, value in zip(self.names, values, strict=True)
+        sums, numbers = values[: len(self.names)], values[len(self.names) :]
+        return means | {
+            f"{prefix}/{name}": value / number
+            for name, value, number in zip(self.names, sums, numbers, strict=True)
+            if number
         }
-        return means

@@ -7,6 +7,7 @@ from instruct_lab.data.formats.preference import Preference
 from instruct_lab.data.formats.single_turn import Alpaca, Columns, PromptCompletion
 from instruct_lab.data.formats.tasks import TaskFile
 from instruct_lab.data.formats.templated import Templates
+from instruct_lab.data.formats.unpaired_preference import UnpairedPreference
 
 __all__ = [
     "Alpaca",
@@ -19,4 +20,5 @@ __all__ = [
     "ShareGPT",
     "TaskFile",
     "Templates",
+    "UnpairedPreference",
 ]

@@ -131,6 +131,7 @@ class Format(Component, ABC):
         references: tuple[str, ...] = (),
         rejected: Iterable[Message] = (),
         metadata: Mapping[str, Any] | None = None,
+        desirable: bool | None = None,
     ) -> Conversation:
         """Build a conversation; its metadata are the row's other columns and `metadata`, as JSON values.
 
@@ -147,11 +148,12 @@ class Format(Component, ABC):
             raise row.error("A column is nested too deeply to be kept as metadata", do="Remove the column") from error
         return Conversation(
             messages,
-            content_id(messages, references, rejected),
+            content_id(messages, references, rejected, desirable),
             references,
             others | dict(metadata or {}),
             rejected=rejected,
             origin=row.where,
+            desirable=desirable,
         )
 
     def check_columns(self, row: Row) -> None:
@@ -187,12 +189,19 @@ class Format(Component, ABC):
                     yield Problem(key=field, value=column, reason=reason, suggestion=nearest(column, available))
 
 
-def content_id(messages: tuple[Message, ...], references: tuple[str, ...], rejected: tuple[Message, ...] = ()) -> str:
-    """Return a short hash of the texts, equal in every run and on every machine."""
+def content_id(
+    messages: tuple[Message, ...],
+    references: tuple[str, ...],
+    rejected: tuple[Message, ...] = (),
+    desirable: bool | None = None,
+) -> str:
+    """Return a short hash of the texts and the label, equal in every run and on every machine."""
     content: list[Any] = [[message.role, message.content, message.trained] for message in messages]
     hashed: list[Any] = [content, references]
     if rejected:
         hashed.append([[message.role, message.content] for message in rejected])
+    if desirable is not None:
+        hashed.append(desirable)
     encoded = json.dumps(hashed, ensure_ascii=False).encode()
     return hashlib.sha256(encoded).hexdigest()[:ID_CHARACTERS]
 

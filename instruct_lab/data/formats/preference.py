@@ -11,7 +11,7 @@ from instruct_lab.config import component
 from instruct_lab.data.conversation import Conversation, Message
 from instruct_lab.data.formats.columns import Column, has_column, value_of
 from instruct_lab.data.formats.tool_calls import ToolUse
-from instruct_lab.data.formats.turns import SHAREGPT_ROLES, TurnFormat, custom_names
+from instruct_lab.data.formats.turns import SHAREGPT_ROLES, TurnFormat, custom_names, decode_turns
 from instruct_lab.data.sources.base import Row
 
 TRANSCRIPT = re.compile(r"\n\n(Human|Assistant):")
@@ -90,13 +90,18 @@ class Preference(TurnFormat):
             answer, other = _without_prompt(row, prompt[-1].content, answer, other)
         if [message.content.strip() for message in answer] == [message.content.strip() for message in other]:
             raise row.error("The chosen and the rejected answer are the same", do="Remove the row")
+        if any(message.trained is False or message.weight != 1 for message in other):
+            raise row.error(
+                "A flag or weight says how to train the rejected answer, and no objective uses it",
+                f"column {self.rejected!r}",
+                "Leave such keys out of the row, or name them in data.format.ignore_keys",
+            )
         other = [dataclasses.replace(message, trained=None) for message in other]
         return self.make_conversation(row, [*prompt, *answer], (), other, self._margin(row))
 
     def _side(self, row: Row, column: str) -> list[Message]:
         """Return the prompt and the answer of one column; the last message is a non-empty answer."""
-        value = value_of(row, column)
-        value = [value] if isinstance(value, dict) else value  # a single message
+        value = decode_turns(row, value_of(row, column), f"column {column!r}")
         tools, has_prompt = self.tool_use(row), has_column(row, self.prompt)
         if isinstance(value, list):
             prompt = self._prompt(row, tools) if has_prompt and self._is_answer(value) else []
@@ -118,7 +123,8 @@ class Preference(TurnFormat):
             raise row.error("The answers are texts, and the format has no column of the prompt", do="Set its prompt")
         if not has_column(row, self.prompt):
             raise row.error(f"The row has no column {self.prompt!r}", do=_suggest_prompt(row, self.prompt))
-        value, location = value_of(row, self.prompt), f"column {self.prompt!r}"
+        location = f"column {self.prompt!r}"
+        value = decode_turns(row, value_of(row, self.prompt), location)
         if isinstance(value, list):
             return self.read_turns(row, value, self.prompt, tools)
         if TRANSCRIPT.match(row.check_text(value, location)):
@@ -182,23 +188,17 @@ def _without_prompt(
     Raises:
         InstructLabError: only one of them begins with it, it is all of one, or both begin with a text that contains it.
     """
-    prompt, do = (
-        prompt.strip(),
-        "Correct the row, or keep the answers as they are with data.format.repeated_prompt=keep",
-    )
-    if len(prompt) < MIN_REPEATED and len(prompt.split()) < 2:  # an answer to "Hi" may begin with it
+    do = "Correct the row, or keep the answers as they are with data.format.repeated_prompt=keep"
+    if not _is_long_enough(prompt := prompt.strip()):
         return chosen, rejected
-    starts = [_end_of_prompt(prompt, answer[0].content) for answer in (chosen, rejected)]
-    if starts[0] is not None and starts[1] is not None:
-        cut = [
-            [dataclasses.replace(answer[0], content=answer[0].content[start:].lstrip()), *answer[1:]]
-            for answer, start in zip((chosen, rejected), starts, strict=True)
-        ]
+    repeats = [begins_with_prompt(prompt, answer[0].content) for answer in (chosen, rejected)]
+    if all(repeats):
+        cut = [[cut_prompt(prompt, answer[0]), *answer[1:]] for answer in (chosen, rejected)]
         if not all(answer[0].content for answer in cut):
             raise row.error("An answer only repeats the prompt", do=do)
         return cut[0], cut[1]
-    if starts != [None, None]:
-        side = "chosen" if starts[0] is not None else "rejected"
+    if any(repeats):
+        side = "chosen" if repeats[0] else "rejected"
         raise row.error(f"Only the {side} answer begins with the prompt", do=do)
     start = chosen[0].content.find(prompt)
     if start > 0 and rejected[0].content.startswith(chosen[0].content[: start + len(prompt)]):
@@ -206,14 +206,22 @@ def _without_prompt(
     return chosen, rejected
 
 
-def _end_of_prompt(prompt: str, answer: str) -> int | None:
-    """Return where the prompt at the beginning of an answer ends; `None` if the answer does not begin with it."""
-    start = len(answer) - len(answer.lstrip())
-    end = start + len(prompt)
-    if not answer.startswith(prompt, start):
-        return None
-    is_whole = end == len(answer) or answer[end].isspace() or not prompt[-1].isalnum()
-    return end if is_whole else None
+def begins_with_prompt(prompt: str, answer: str) -> bool:
+    """Whether an answer begins with the prompt, which must be long enough not to be a natural beginning."""
+    prompt, answer = prompt.strip(), answer.lstrip()
+    if not _is_long_enough(prompt) or not answer.startswith(prompt):
+        return False
+    end = len(prompt)
+    return end == len(answer) or answer[end].isspace() or not prompt[-1].isalnum()
+
+
+def cut_prompt(prompt: str, answer: Message) -> Message:
+    """Return an answer without the prompt with which it begins."""
+    return dataclasses.replace(answer, content=answer.content.lstrip()[len(prompt.strip()) :].lstrip())
+
+
+def _is_long_enough(prompt: str) -> bool:
+    return len(prompt) >= MIN_REPEATED or len(prompt.split()) >= 2  # an answer to "Hi" may begin with it
 
 
 def _transcript(row: Row, text: str, column: str) -> list[Message]:

@@ -10,10 +10,9 @@ from collections.abc import Iterable
 from typing import ClassVar
 
 from instruct_lab.config import component
-from instruct_lab.data.conversation import Message, Role
+from instruct_lab.data.conversation import Message
 from instruct_lab.data.formats.base import Format
 from instruct_lab.data.formats.columns import Column, has_column, optional_text, text_of, value_of
-from instruct_lab.data.formats.tool_calls import ToolUse
 from instruct_lab.data.formats.turns import TurnFormat
 from instruct_lab.data.formats.unused import CONTENT_COLUMNS, is_empty
 from instruct_lab.data.sources.base import Row
@@ -83,7 +82,7 @@ class PromptCompletion(TurnFormat):
     Only the completion is trained: an assistant's message in the prompt is not, unless it says so itself.
     """
 
-    content_columns: ClassVar = CONTENT_COLUMNS | {"input": "", "context": ""}
+    content_columns: ClassVar = CONTENT_COLUMNS | {"input": "", "context": "", "label": ""}
 
     prompt: Column = "prompt"  # column of the question
     completion: Column = "completion"  # column of the answer
@@ -103,25 +102,17 @@ class PromptCompletion(TurnFormat):
     def turns(self, row: Row) -> list[Message]:
         """Return the prompt, then the completion."""
         tools = self.tool_use(row)
-        prompt = self._read(row, self.prompt, "user", tools)
+        prompt = self.read_column(row, self.prompt, "user", tools)
         prompt = [
             dataclasses.replace(message, trained=bool(message.trained)) if message.role == "assistant" else message
             for message in prompt
         ]
-        completion = self._read(row, self.completion, "assistant", tools)
+        completion = self.read_column(row, self.completion, "assistant", tools)
         if all(message.role != "assistant" for message in completion):
             raise row.error(
                 "The completion has no assistant's message", f"column {self.completion!r}", "Remove the row"
             )
         return self.with_system(row, [*prompt, *completion], tools)
-
-    def _read(self, row: Row, column: str, role: Role, tools: ToolUse) -> list[Message]:
-        value = value_of(row, column)
-        if isinstance(value, dict):
-            value = [value]
-        if isinstance(value, list) and (not value or isinstance(value[0], dict)):
-            return self.read_turns(row, value, column, tools)
-        return [Message(role, text_of(row, column))]
 
 
 @component

@@ -86,13 +86,14 @@ class ToolUse:
         Raises:
             InstructLabError: a call has no name or names a tool that the row lacks, or its arguments are not JSON.
         """
+        is_table = self._row.has_padding and not isinstance(calls, str)
         if isinstance(calls, str):
             calls = self._decode(calls, "The call is", location)
         if isinstance(calls, dict):
             calls = [calls]
         if not isinstance(calls, list):
             raise self._row.error(f"A list of calls was expected and {type(calls).__name__} found", location)
-        parsed = [self._parse_call(call, location) for call in calls]
+        parsed = [self._parse_call(call, location, is_table) for call in calls]
         if self._convention == "hermes":
             rendered = "\n".join(f"<tool_call>\n{_json(call)}\n</tool_call>" for call in parsed)
         else:
@@ -136,7 +137,7 @@ class ToolUse:
         """Whether a call without an id has no result yet, so that a result with any id may belong to it."""
         return any(isinstance(key, int) for key in self._waiting)
 
-    def _parse_call(self, call: Any, location: str) -> dict[str, Any]:
+    def _parse_call(self, call: Any, location: str, is_table: bool) -> dict[str, Any]:
         function = call.get("function") or call if isinstance(call, dict) else None
         if not isinstance(function, dict):
             raise self._row.error(f"An object was expected as a call and {_kind(function or call)} found", location)
@@ -159,6 +160,7 @@ class ToolUse:
                 f"The tool {name!r} is called, which is not among the row's tools", location, hint + known
             )
         arguments = function.get("arguments")
+        has_padding = is_table and not isinstance(arguments, str)
         if isinstance(arguments, str):
             arguments = self._decode(arguments, f"The arguments of {name!r} are", location)
         if arguments is None:
@@ -169,7 +171,10 @@ class ToolUse:
         identity = self._name(call.get("id"), location)
         self._waiting[identity if identity and identity not in self._waiting else self._num_calls] = name
         self._num_calls += 1
-        parsed = {"name": name, "arguments": self._drop_padding(name, arguments)}
+        schema = self._tools[name]["function"].get("parameters") if self._tools is not None else None
+        if has_padding or self._tools is not None:
+            arguments = _without_padding(arguments, schema, has_padding)
+        parsed = {"name": name, "arguments": arguments}
         try:
             _json(parsed)
         except (ValueError, TypeError, RecursionError) as error:
@@ -177,18 +182,6 @@ class ToolUse:
                 f"The arguments of {name!r} are not JSON ({error})", location, "Correct the row"
             ) from error
         return parsed
-
-    def _drop_padding(self, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
-        """Remove nulls for arguments that the tool does not have: tables add them to give all objects equal keys."""
-        if self._row.has_padding and self._tools is None:
-            return _without_nulls(arguments)
-        if self._tools is None or None not in arguments.values():
-            return arguments
-        schema = self._tools[name]["function"].get("parameters")
-        known = schema.get("properties") if isinstance(schema, dict) else None
-        if not isinstance(known, dict):
-            return arguments
-        return {key: value for key, value in arguments.items() if value is not None or key in known}
 
     def _decode(self, text: str, what: str, location: str) -> Any:
         try:
@@ -232,6 +225,30 @@ def _without_nulls(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _without_nulls(inner) for key, inner in value.items() if inner is not None}
     return [_without_nulls(inner) for inner in value] if isinstance(value, list) else value
+
+
+def _without_padding(value: Any, schema: Any, has_padding: bool) -> Any:
+    """Remove nulls that tables add to arguments, at every level, because all objects of a column have equal keys.
+
+    With a schema, a null stays if the schema has the key, and in a table only if it requires the key. Without one, all
+    nulls of a table are padding and all others are arguments.
+    """
+    schema = schema if isinstance(schema, dict) else {}
+    if isinstance(value, list):
+        return [_without_padding(inner, schema.get("items"), has_padding) for inner in value]
+    if not isinstance(value, dict):
+        return value
+    known, required = schema.get("properties"), schema.get("required")
+    if has_padding:
+        kept = required if isinstance(required, list) else []
+    else:
+        kept = list(known) if isinstance(known, dict) else list(value)
+    known = known if isinstance(known, dict) else {}
+    return {
+        key: _without_padding(inner, known.get(key), has_padding)
+        for key, inner in value.items()
+        if inner is not None or key in kept
+    }
 
 
 def _refuse_constant(constant: str) -> Any:

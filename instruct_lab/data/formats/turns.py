@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from abc import ABC
 from collections.abc import Iterator
 from typing import Any
@@ -13,8 +14,8 @@ from instruct_lab.config import component
 from instruct_lab.config.spelling import nearest
 from instruct_lab.data.conversation import Message, Role
 from instruct_lab.data.formats.base import Format
-from instruct_lab.data.formats.columns import Column
-from instruct_lab.data.formats.tool_calls import ToolConvention, ToolUse
+from instruct_lab.data.formats.columns import Column, text_of, value_of
+from instruct_lab.data.formats.tool_calls import STRICT, ToolConvention, ToolUse
 from instruct_lab.data.formats.turn_keys import (
     FLAG_KEYS,
     REASONING_KEYS,
@@ -25,6 +26,7 @@ from instruct_lab.data.formats.turn_keys import (
     training_of,
 )
 from instruct_lab.data.sources.base import Row
+from instruct_lab.errors import InstructLabError
 
 STANDARD_ROLES: dict[str, Role] = {"system": "system", "user": "user", "assistant": "assistant", "tool": "tool"}
 SHAREGPT_ROLES: dict[str, Role] = {
@@ -45,6 +47,10 @@ CALLING_ROLES = ("function_call", "tool_call")
 MESSAGES_ROLES: dict[str, Role] = {**STANDARD_ROLES, "developer": "system", "function": "tool"}
 COMMON_KEYS = FLAG_KEYS | {*REASONING_KEYS}
 MESSAGES_KEYS = COMMON_KEYS | {"role", "content", "tool_calls", "function_call", "tool_call_id", "name"}
+JSON_OBJECTS = re.compile(r"\s*(\[\s*)?\{")
+"""Matches the beginning of a text that may be the JSON of messages."""
+TURNS_TEXT = re.compile(r"""\s*(\[\s*\{\s*["'](role|content|from|value)|\{\s*["'](role|from))["']\s*:""")
+"""Matches the beginning of a text that can only be meant as messages."""
 PART_KEYS = frozenset({"type", "text"})
 
 
@@ -83,8 +89,20 @@ class TurnFormat(Format, ABC):
         Raises:
             InstructLabError: a turn lacks one of them or has a key that is not read, or a call or result is refused.
         """
+        value = decode_turns(row, value, f"column {column!r}")
         is_sharegpt = bool(value) and isinstance(value[0], dict) and "role" not in value[0] and "from" in value[0]
         return (self.sharegpt_messages if is_sharegpt else self.openai_messages)(row, value, column, tools)
+
+    def read_column(self, row: Row, column: str, role: Role, tools: ToolUse) -> list[Message]:
+        """Return the messages of a column: its list of turns, or its text as one message of a role.
+
+        Raises:
+            InstructLabError: as `read_turns`, or the column holds neither.
+        """
+        value = decode_turns(row, value_of(row, column), f"column {column!r}")
+        if isinstance(value, list) and (not value or isinstance(value[0], dict)):
+            return self.read_turns(row, value, column, tools)
+        return [Message(role, text_of(row, column))]
 
     def sharegpt_messages(
         self, row: Row, value: Any, column: str, tools: ToolUse, role_key: str = "from", content_key: str = "value"
@@ -166,11 +184,13 @@ class TurnFormat(Format, ABC):
 
 
 def locate_turns(row: Row, turns: Any, column: str) -> Iterator[tuple[dict[str, Any], str]]:
-    """Yield each turn of a list, with its location for error messages.
+    """Yield each turn of a list, or of the JSON text of one, with its location for error messages.
 
     Raises:
-        InstructLabError: the value is not a list, is empty, or holds values other than objects.
+        InstructLabError: the value is neither, is empty, or holds values other than objects.
     """
+    if isinstance(turns, str):
+        turns = _decode_json(row, turns, f"column {column!r}")
     if not isinstance(turns, list):
         raise row.error(f"A list of turns was expected and {type(turns).__name__} found", f"column {column!r}")
     if not turns:
@@ -180,6 +200,40 @@ def locate_turns(row: Row, turns: Any, column: str) -> Iterator[tuple[dict[str, 
         if not isinstance(turn, dict):
             raise row.error(f"An object was expected and {type(turn).__name__} found", location, "Correct the row")
         yield turn, location
+
+
+def decode_turns(row: Row, value: Any, location: str) -> Any:
+    """Return the list of messages that a value, or the JSON text in a cell of CSV, holds; any other value unchanged.
+
+    A single message becomes a list.
+
+    Raises:
+        InstructLabError: the text begins like messages, and is not JSON.
+    """
+    if isinstance(value, str) and JSON_OBJECTS.match(value):
+        try:
+            decoded = _decode_json(row, value, location)
+        except InstructLabError:
+            if TURNS_TEXT.match(value):
+                raise
+            return value
+        turns = decoded if isinstance(decoded, list) else [decoded]
+        return turns if all(map(_is_turn, turns)) else value
+    return [value] if isinstance(value, dict) else value
+
+
+def _is_turn(value: Any) -> bool:
+    keys = value.keys() if isinstance(value, dict) else set()
+    return {"from", "value"} <= keys or ("role" in keys and not keys.isdisjoint(("content", "tool_calls")))
+
+
+def _decode_json(row: Row, text: str, location: str) -> Any:
+    try:
+        return STRICT.decode(text)
+    except (ValueError, RecursionError) as error:
+        is_python = re.match(r"\s*\[?\s*\{\s*'", text) is not None
+        do = "Write it with json.dumps, not with Python's str or repr" if is_python else "Correct the row"
+        raise row.error(f"The messages are not JSON ({error})", location, do) from error
 
 
 def custom_names(roles: dict[str, Role | None]) -> dict[str, Role]:

@@ -18,6 +18,10 @@ CONTENT_COLUMNS: dict[str, str] = {
 """Columns that by convention hold content or training flags, and the format's field that reads them, if one may."""
 
 
+READERS = {"label": "Choose data=local_unpaired_preference if it says which answers are good"}
+"""Advice on the columns that one format reads."""
+
+
 def is_empty(value: Any) -> bool:
     """Whether a value says nothing: null, blank text, or a list or object that holds only such values."""
     if isinstance(value, dict):
@@ -38,5 +42,6 @@ def how_to_read(column: str, field: str | None) -> str:
         column: the column.
         field: the format's field that would read it; None if it has none.
     """
-    read = f"Set data.format.{field}={column} to read it" if field else "Choose a format that reads it"
+    reader = READERS.get(str(column).casefold(), "Choose a format that reads it")
+    read = f"Set data.format.{field}={column} to read it" if field else reader
     return f"{read}, or leave it out with data.format.ignore_columns=[{column}]"

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from instruct_lab.batching import Batching, Padded
 from instruct_lab.callbacks import Callback, WeightAverage
 from instruct_lab.config import Component, ExternalClass
+from instruct_lab.data import Data
 from instruct_lab.errors import Problem
 from instruct_lab.experiment.rules.apply import Components
 from instruct_lab.generation import Generation
@@ -98,7 +99,8 @@ def check_overlong(batching: Padded, objective: Objective) -> Iterator[Problem]:
 
 def batching_reason(batching: Batching, objective: Objective) -> str | None:
     """Return the reason why an objective's examples cannot be batched in this way, or `None` if they can."""
-    if isinstance(batching, Padded) and objective.reads == "pairs" and batching.overlong.startswith("truncate"):
+    reads_preferences = objective.reads in ("pairs", "labels")
+    if isinstance(batching, Padded) and reads_preferences and batching.overlong.startswith("truncate"):
         return (
             f"two answers to one prompt cannot be cut alike, so pairs are not truncated (overlong={batching.overlong})"
         )
@@ -120,6 +122,18 @@ def check_metrics(metrics: dict[str, Metric], objective: Objective) -> Iterator[
     """Report metrics that cannot be computed with the objective."""
     for name, metric in metrics.items():
         if reason := metric_reason(metric, objective):
+            yield _unread_metric(name, metric, reason)
+
+
+def check_pair_metrics(metrics: dict[str, Metric], objective: Objective, data: Data) -> Iterator[Problem]:
+    """Report metrics that compare the two answers of a pair, for data of single answers with a label."""
+    values = objective.values_of(data.gives)
+    for name, metric in metrics.items():
+        if isinstance(metric, ValueMetric) and metric.value_name in objective.value_names - values:
+            reason = (
+                f"{type(metric).__name__} compares two answers to one prompt, and not every row of data is such a pair "
+                f"(each validation logs {' and '.join(f'val/{value}' for value in sorted(values))})"
+            )
             yield _unread_metric(name, metric, reason)
 
 

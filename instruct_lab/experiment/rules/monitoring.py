@@ -79,7 +79,7 @@ def check_monitors(
     trainer: ExternalClass,
 ) -> Iterator[Problem]:
     """Report monitored values that are not logged."""
-    logged = logged_values(objective, evaluation, metrics)
+    logged = logged_values(objective, evaluation, metrics, data)
     is_validated = data.has_validation and trainer.arguments.get("limit_val_batches") != 0
     for name, callback in callbacks.items():
         watched = _watched_by(callback)
@@ -94,12 +94,12 @@ def check_monitors(
             yield Problem(key=key, value=monitor, reason=reason, suggestion=nearest(monitor, logged))
 
 
-def logged_values(objective: Objective, evaluation: Evaluation, metrics: Mapping[str, Metric]) -> list[str]:
+def logged_values(objective: Objective, evaluation: Evaluation, metrics: Mapping[str, Metric], data: Data) -> list[str]:
     """List the keys that training and validation log, and that a callback can monitor."""
     logged = ["train/loss", "val/loss"]
     if objective.is_likelihood:
         logged.append("val/perplexity")
-    logged += [f"val/{name}" for name in sorted(objective.value_names)]
+    logged += [f"val/{name}" for name in sorted(objective.values_of(data.gives))]
     if evaluation.during_examples:
         logged += [f"val/{name}" for name, metric in metrics.items() if metric.reads == "answers"]
     return list(dict.fromkeys(logged))
@@ -110,9 +110,10 @@ def check_modes(
     metrics: dict[str, Metric],
     objective: Objective,
     evaluation: Evaluation,
+    data: Data,
 ) -> Iterator[Problem]:
     """Report a mode that contradicts the monitored value's direction, or a missing mode if the direction is unknown."""
-    logged = logged_values(objective, evaluation, metrics)
+    logged = logged_values(objective, evaluation, metrics, data)
     for name, callback in callbacks.items():
         watched = _watched_by(callback)
         if watched is None or not watched.takes_mode or watched.monitor not in logged:

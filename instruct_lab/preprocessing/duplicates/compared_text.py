@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from instruct_lab.data import Conversation
+from instruct_lab.data.conversation import format_label
 from instruct_lab.preprocessing.base import Part
 
 
 def compared_turns(conversation: Conversation, by: Part) -> list[tuple[str, str]]:
     """Return roles and texts of the compared part; empty if the conversation lacks it.
 
-    The whole conversation consists of its messages, the first reference if the final answer is not a message, and the
-    rejected messages.
+    The whole conversation consists of its messages, the first reference if the final answer is not a message, the
+    rejected messages, and the label if there is one.
     """
     if by == "answer":
         turns = [("assistant", answer) for answer in conversation.answers[:1]]
@@ -21,7 +22,10 @@ def compared_turns(conversation: Conversation, by: Part) -> list[tuple[str, str]
             if len(conversation.prompt) == len(conversation.messages):
                 turns += [("assistant", answer) for answer in conversation.answers[:1]]
             turns += [("rejected", message.content) for message in conversation.rejected]
-    return turns if any(text and not text.isspace() for _, text in turns) else []
+    if not any(text and not text.isspace() for _, text in turns):
+        return []
+    is_labelled = by == "conversation" and conversation.desirable is not None
+    return [*turns, ("label", format_label(bool(conversation.desirable)))] if is_labelled else turns
 
 
 def compared_text(conversation: Conversation, by: Part) -> str:

@@ -25,6 +25,7 @@ NAMES: dict[str, Callable[[Conversation], Any]] = {
     "question": lambda row: ["", *_contents(row, "user")][-1],  # the last user message
     "answer": lambda row: part_text(row, "answer"),  # the final answer
     "rejected": lambda row: "\n".join(message.content for message in row.rejected),
+    "desirable": lambda row: row.desirable,  # the label of the final answer; None without one
     "system": lambda row: "\n".join(_contents(row, "system")),
     "source": lambda row: row.source,
     "id": lambda row: row.id,
@@ -125,11 +126,12 @@ OPERATORS: dict[type, Callable[..., Any]] = {
 class Expression(Step):
     """Keeps the conversations for which an expression over their fields is true.
 
-    Names: `prompt`, `question` (the last user message), `answer`, `rejected`, `system`, `source`, `id`, `roles`,
-    `num_messages`, `num_turns` (user messages), `num_references`, `metadata['column']`, and every column listed in
-    `columns`. Functions: `len`, `words`, `lines`, `lower`, `upper`, `int`, `float`, `bool`, `abs`, `round`, `min`,
-    `max`; methods of strings that do not enlarge them (`startswith`, `count`, `strip`...). Operators as in Python:
-    `and or not`, `< <= == != in`, `+ - * / // % **`, `a if b else c`, `text[:100]`.
+    Names: `prompt`, `question` (the last user message), `answer`, `rejected`, `desirable` (the label of the answer, if
+    there is one), `system`, `source`, `id`, `roles`, `num_messages`, `num_turns` (user messages), `num_references`,
+    `metadata['column']`, and every column listed in `columns`. Functions: `len`, `words`, `lines`, `lower`, `upper`,
+    `int`, `float`, `bool`, `abs`, `round`, `min`, `max`; methods of strings that do not enlarge them (`startswith`,
+    `count`, `strip`...). Operators as in Python: `and or not`, `< <= == != in`, `+ - * / // % **`, `a if b else c`,
+    `text[:100]`.
     An expression is evaluated by simpleeval, never by `eval`: it can read only the row, and it cannot run for long,
     because there are no loops, powers are bounded and text cannot be repeated or formatted.
     """

@@ -263,8 +263,12 @@ def _is_empty(text: str, empty_words: frozenset[str]) -> bool:
 
 
 def _answers(conversation: Conversation) -> Iterator[str]:
-    """Yield the assistant's messages and the references; rejected answers are excluded, as they may be refusals."""
-    yield from (message.content for message in conversation.messages if message.role == "assistant")
+    """Yield the assistant's messages and the references, without rejected and undesirable answers.
+
+    Those may be refusals, which the model learns not to give.
+    """
+    messages = conversation.prompt if conversation.desirable is False else conversation.messages
+    yield from (message.content for message in messages if message.role == "assistant")
     yield from conversation.references
 
 
