@@ -103,15 +103,17 @@ class ExampleTable(Sequence[Example]):
     def fingerprint(self) -> str:
         """Return the SHA-256 of the ids, labels, weights, pairs and desirability of all examples, in order."""
         digests = {name: (hashlib.sha256(), hashlib.sha256()) for name in MODEL_COLUMNS}
+        desirable, is_labelled = hashlib.sha256(), False
         for batch in self._file.batches:
             for name, (lengths, values) in digests.items():
                 column = batch.column(name)
                 lengths.update(column.value_lengths().fill_null(-1).to_numpy(zero_copy_only=False).tobytes())
                 values.update(column.flatten().to_numpy(zero_copy_only=False).tobytes())
-            labels = batch.column("desirable")
-            if labels.null_count < len(labels):
-                digests["input_ids"][0].update(repr(labels.to_pylist()).encode())
-        return hashlib.sha256(b"".join(d.digest() for both in digests.values() for d in both)).hexdigest()
+            column = batch.column("desirable")
+            is_labelled = is_labelled or column.null_count < len(column)
+            desirable.update(column.cast("int8").fill_null(-1).to_numpy(zero_copy_only=False).tobytes())
+        used = [digest for both in digests.values() for digest in both] + [desirable] * is_labelled
+        return hashlib.sha256(b"".join(digest.digest() for digest in used)).hexdigest()
 
 
 def write_batches(path: Path, record_batches: Iterable[pyarrow.RecordBatch]) -> int:

@@ -91,8 +91,8 @@ class Conversation:
         references = tuple([change("assistant", text) for text in self.references])
         if messages is self.messages and rejected is self.rejected and references == self.references:
             return self
-        rest = (rejected, self.source, self.origin, self.desirable)
-        return Conversation(messages, self.id, references, self.metadata, *rest)
+        changed = (messages, self.id, references, self.metadata, rejected)
+        return Conversation(*changed, self.source, self.origin, self.desirable)
 
     def __str__(self) -> str:
         """Format for samples: each message on a new line, after its role."""

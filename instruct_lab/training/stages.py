@@ -127,6 +127,9 @@ def prepare(run: Run) -> tuple[Run, Prepared]:
     splits: list[str] = [split for split in experiment.evaluation.splits if data.examples.get(split)]
     max_examples, by_source = experiment.evaluation.max_examples, experiment.reports_by_source
     evaluated = {split: data.evaluated_examples(split, max_examples, by_source) for split in splits}
+    for split in [split for split, examples in evaluated.items() if not len(examples)]:
+        run.console.print(f"warning: no row of the {split} split has a good answer, so nothing is measured on it")
+        del evaluated[split]
     return _settle_answers(run, data, base), Prepared(data, base, teacher, evaluated)
 
 

@@ -66,6 +66,21 @@ def test_answers_of_another_length_weights_and_pairs_are_kept(tmp_path) -> None:
     assert write(tmp_path / "b.arrow", plain).fingerprint() != found.fingerprint()
 
 
+def test_labels_are_kept_and_change_the_fingerprint(tmp_path, monkeypatch) -> None:
+    labels = [True, False, None, None, True, False, True, None]
+    examples = [Example([1, n], [IGNORED, n], str(n), desirable=label) for n, label in enumerate(labels)]
+    found = write(tmp_path / "a.arrow", examples)
+    assert list(found) == examples
+    others = [[None] * 8, [not label for label in labels], labels[::-1]]
+    prints = {found.fingerprint()}
+    for number, other in enumerate(others):
+        changed = [Example([1, n], [IGNORED, n], str(n), desirable=label) for n, label in enumerate(other)]
+        prints.add(write(tmp_path / f"{number}.arrow", changed).fingerprint())
+    assert len(prints) == 1 + len(others)
+    monkeypatch.setattr(tables, "BATCH_EXAMPLES", 2)
+    assert write(tmp_path / "b.arrow", examples).fingerprint() == found.fingerprint(), "however it is cut into batches"
+
+
 def test_no_example_is_a_table_too(tmp_path) -> None:
     found = write(tmp_path / "a.arrow", [])
     assert len(found) == 0

@@ -1,5 +1,7 @@
 """Examples of every layout: what an encoder reads, what a decoder predicts, pairs, weights."""
 
+import dataclasses
+
 import pytest
 from support.chat_tokenizers import byte_level
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
@@ -227,3 +229,68 @@ def test_random_changes_depend_on_seed_epoch_and_example_and_not_on_the_batch_si
     assert [ranks[0][e] | ranks[1][e] for e in (0, 1)] == [first, second]
     assert not set(first.values()) & set(second.values()), "another epoch has other random numbers"
     assert epochs(1, seed=4)[0] != first
+
+
+def labelled(desirable, *contents, **settings):
+    return dialogue(*(contents or ("Hi", "Hello")), desirable=desirable, **settings)
+
+
+@pytest.mark.parametrize("family", ["decoder", "encoder-decoder"])
+def test_a_labelled_answer_is_the_chosen_side_of_a_pair_with_its_label(family):
+    tokenizer = byte_level("chatml") if family == "decoder" else T5
+    contents = ("Hi", "Hello", "Bye", "See you")
+    pair = only(dialogue(*contents, rejected=(Message("assistant", "No"),)), Layout("pairs", family), tokenizer)
+    for desirable in (True, False):
+        example = only(labelled(desirable, *contents), Layout("labels", family), tokenizer)
+        assert (example.input_ids, example.labels) == (pair.input_ids, pair.labels)
+        assert (example.desirable, example.rejected) == (desirable, None)
+    again = only(dialogue(*contents, rejected=(Message("assistant", "No"),)), Layout("labels", family), tokenizer)
+    assert again == pair
+
+
+def test_labels_and_pairs_are_encoded_in_order_and_others_are_counted():
+    rows = [
+        labelled(True, "a", "b"),
+        dialogue("c", "d"),
+        dialogue("e", "f", rejected=(Message("assistant", "g"),)),
+        labelled(False, "h", "i"),
+        labelled(True, "no answer"),
+    ]
+    audit, tokenizer = Audit(), byte_level("chatml")
+    found = list(Padded().encode(rows, ChatTemplate(), tokenizer, audit, "train", Layout("labels", "decoder")))
+    assert [(one.desirable, one.rejected is not None) for one in found] == [
+        (True, False),
+        (None, True),
+        (False, False),
+    ]
+    assert audit.count("dropped", "batching") == 2
+    assert "neither a label nor a rejected answer" in str(audit.to_json())
+    batch = Padded().collate(found, tokenizer.pad_token_id)
+    assert not batch.is_paired
+    assert batch.desirable.tolist() == [True, True, False, False]
+    assert batch.owners.tolist() == [0, 1, 2, 1]
+    assert batch.num_examples == len(batch.chosen.input_ids) == 3
+    width = len(found[1].rejected.input_ids)
+    assert batch.input_ids[3, :width].tolist() == found[1].rejected.input_ids
+    pairs = Padded().collate([found[1]], 0)
+    assert (pairs.is_paired, pairs.desirable, pairs.num_examples) == (True, None, 1)
+    singles = Padded().collate([found[0], found[2]], 0)
+    assert (singles.is_paired, singles.num_examples, singles.chosen) == (False, 2, singles)
+
+
+@pytest.mark.parametrize("reads", ["pairs", "labels"])
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [({"weight": 0.5}, "has a weight"), ({"trained": False}, "against training"), ({"weight": 2.0}, "has a weight")],
+)
+def test_flags_and_weights_that_no_preference_uses_are_refused(reads, message, reason):
+    rejected = (Message("assistant", "No"),) if reads == "pairs" else ()
+    rows = [labelled(True, "a", "b", rejected=rejected), labelled(True, "c", "d", rejected=rejected)]
+    rows[1] = dataclasses.replace(rows[1], messages=(rows[1].messages[0], Message("assistant", "d", **message)))
+    refused, audit = [], Audit()
+    layout, tokenizer = Layout(reads, "decoder"), byte_level("chatml")
+    found = list(Padded().encode(rows, ChatTemplate(), tokenizer, audit, "train", layout, refused))
+    assert len(found) == 1
+    assert reason in str(refused[0])
+    assert "ignore_keys" in str(refused[0])
+    assert audit.count("dropped", "batching") == 1

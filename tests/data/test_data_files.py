@@ -175,13 +175,13 @@ def test_a_good_path_is_no_problem_and_an_unknown_ending_is(tmp_path) -> None:
     assert [problem.key for problem in Files(path=str(tmp_path / "*.xyz")).problems()] == ["file_format"]
 
 
-@pytest.mark.parametrize("ending", ["json", "jsonl", "csv"])
+@pytest.mark.parametrize("ending", ["json", "jsonl", "csv", "parquet"])
 def test_the_columns_are_known_from_the_first_row(tmp_path, ending) -> None:
     source = Files(path=str(write(tmp_path / f"rows.{ending}", ending)))
     assert source.known_columns() == ["question", "answer"]
 
 
 def test_the_columns_of_a_broken_file_are_not_known(tmp_path) -> None:
-    for name, content in (("a.json", "[{"), ("a.jsonl", "[1]"), ("a.csv", ""), ("a.json", "")):
+    for name, content in (("a.json", "[{"), ("a.jsonl", "[1]"), ("a.csv", ""), ("a.json", ""), ("a.parquet", "PAR1")):
         (tmp_path / name).write_text(content)
         assert Files(path=str(tmp_path / name)).known_columns() is None

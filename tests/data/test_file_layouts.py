@@ -286,6 +286,74 @@ def test_written_csv_is_read_as_written_or_as_a_broken_row(cells, delimiter) -> 
     assert list(skipped.columns.values()) == cells
 
 
+SCHEMAS = {
+    "search": {
+        "where": {
+            "type": "object",
+            "properties": {"city": {"type": "string"}, "zip": {"type": "string"}},
+        },
+        "filters": {"type": "array", "items": {"type": "object", "properties": {"key": {}, "value": {}}}},
+        "limit": {"type": "integer"},
+    },
+    "compute": {"expression": {"type": "string"}},
+}
+
+
+@pytest.mark.parametrize("with_tools", [True, False])
+def test_nulls_that_pad_a_table_are_not_arguments_at_any_level_with_tools_too(tmp_path, with_tools) -> None:
+    tools = [
+        {"name": name, "parameters": {"type": "object", "properties": known, "required": []}}
+        for name, known in SCHEMAS.items()
+    ]
+    called = [
+        ("search", {"where": {"city": "Lima"}}),
+        ("search", {"where": {"zip": "10115"}, "limit": 3}),
+        ("search", {"filters": [{"key": "a", "value": "1"}, {"key": "b"}]}),
+        ("compute", {"expression": "6*7"}),
+    ]
+    rows = [
+        {
+            "messages": [
+                {"role": "user", "content": "u"},
+                {"role": "assistant", "tool_calls": [{"function": {"name": name, "arguments": arguments}}]},
+            ],
+        }
+        | ({"tools": json.dumps(tools)} if with_tools else {})
+        for name, arguments in called
+    ]
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "a.parquet")
+    read = Files(path=str(tmp_path / "a.parquet")).rows(tmp_path, Audit(), "s")
+    texts = [Messages().conversation(one).messages[-1].content for one in read]
+    found = [json.loads(text.splitlines()[1])["arguments"] for text in texts]
+    assert found == [arguments for _, arguments in called]
+
+
+def test_a_null_that_the_schema_requires_is_an_argument(tmp_path) -> None:
+    schema = {"type": "object", "required": ["city"], "properties": {"city": {}, "day": {}}}
+    arguments = {"city": None, "day": None, "zone": None}
+    turns = [
+        {"role": "user", "content": "u"},
+        {"role": "assistant", "tool_calls": [{"function": {"name": "w", "arguments": arguments}}]},
+    ]
+    row = {"messages": turns, "tools": json.dumps([{"name": "w", "parameters": schema}])}
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist([row]), tmp_path / "a.parquet")
+    [read] = Files(path=str(tmp_path / "a.parquet")).rows(tmp_path, Audit(), "s")
+    text = Messages().conversation(read).messages[-1].content
+    assert json.loads(text.splitlines()[1])["arguments"] == {"city": None}
+
+
+def test_nulls_in_arguments_written_as_text_are_arguments_even_in_a_table(tmp_path) -> None:
+    arguments = {"city": "Lima", "day": None, "near": {"zip": None}}
+    turns = [
+        {"role": "user", "content": "u"},
+        {"role": "assistant", "tool_calls": [{"function": {"name": "w", "arguments": json.dumps(arguments)}}]},
+    ]
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist([{"messages": turns}]), tmp_path / "a.parquet")
+    [read] = Files(path=str(tmp_path / "a.parquet")).rows(tmp_path, Audit(), "s")
+    text = Messages().conversation(read).messages[-1].content
+    assert json.loads(text.splitlines()[1])["arguments"] == arguments
+
+
 CELLS = st.text(st.characters(exclude_characters="\t\r\n", exclude_categories=["Cs"]), min_size=1)
 
 

@@ -7,7 +7,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from instruct_lab.cache import Store
-from instruct_lab.data import Alpaca, Columns, Files, Message, Messages, Preference, PromptCompletion, Row, ShareGPT
+from instruct_lab.data import (
+    Alpaca,
+    Columns,
+    Files,
+    Message,
+    Messages,
+    Preference,
+    PromptCompletion,
+    Row,
+    ShareGPT,
+    TaskFile,
+    UnpairedPreference,
+)
 from instruct_lab.data.dataset import DataSet
 from instruct_lab.data.formats.plain_text import PlainText
 from instruct_lab.data.formats.templated import Templates
@@ -41,11 +53,17 @@ def as_completion(turns, format=None, **columns):
     return (format or PromptCompletion()).conversation(row(prompt=turns[:1], completion=turns[1:], **columns)).messages
 
 
+def as_labelled(turns, format=None, **columns):
+    format = format or UnpairedPreference()
+    return format.conversation(row(prompt=turns[:1], completion=turns[1:], label=True, **columns)).messages
+
+
 READERS = [
     pytest.param(as_messages, Messages, id="messages"),
     pytest.param(as_sharegpt, ShareGPT, id="sharegpt"),
     pytest.param(as_chosen, Preference, id="preference"),
     pytest.param(as_completion, PromptCompletion, id="completion"),
+    pytest.param(as_labelled, UnpairedPreference, id="unpaired"),
 ]
 ASK = {"role": "user", "content": "u"}
 
@@ -239,38 +257,88 @@ def test_columns_that_are_not_used_are_counted_and_check_reports_those_of_conten
 VALUES = st.none() | st.booleans() | st.integers() | st.text() | st.lists(st.text(), max_size=2)
 
 
-def conversation_or_error(format, columns):
-    """The row's conversation and no error, or the text of its error."""
+TURN_KEYS = st.text(min_size=1) | st.sampled_from([*FLAG_KEYS, *REASONING_KEYS, "name"])
+
+
+@pytest.mark.parametrize(("read", "format"), READERS)
+@given(extra=st.dictionaries(TURN_KEYS, VALUES))
+def test_no_key_of_a_turn_vanishes(read, format, extra) -> None:
+    known = {*MESSAGES_KEYS, "from", "value"} - FLAG_KEYS - {*REASONING_KEYS}
+    extra = {key: value for key, value in extra.items() if key not in known}
     try:
-        return format.conversation(Row(columns, "rows.jsonl, line 7")), ""
-    except InstructLabError as error:
-        return None, str(error)
-
-
-@given(st.dictionaries(st.text(min_size=1) | st.sampled_from([*FLAG_KEYS, *REASONING_KEYS, "name"]), VALUES))
-def test_no_key_of_a_turn_vanishes(extra) -> None:
-    extra = {key: value for key, value in extra.items() if key not in MESSAGES_KEYS - FLAG_KEYS - {*REASONING_KEYS}}
-    found, error = conversation_or_error(Messages(), {"messages": [ASK, answer(**extra)]})
+        found, error = read([ASK, answer(**extra)]), ""
+    except InstructLabError as raised:
+        found, error = None, str(raised)
     says_something = {key for key, value in extra.items() if value not in (None, "", [], {})} - HARMLESS_KEYS
     if found is None:
         assert any(key in error for key in extra)
     else:
         assert says_something <= FLAG_KEYS - {*UNCLEAR_FLAGS}
-        assert (found.messages[-1].trained is None) == (not says_something)
+        assert (found[-1].trained is None) == (not says_something)
 
 
-@given(st.dictionaries(st.text(min_size=1) | st.sampled_from(["system", "history", *CONTENT_COLUMNS]), VALUES))
-def test_no_column_of_a_row_vanishes(extra) -> None:
-    columns = extra | {"prompt": "p", "completion": "c"}
-    format = PromptCompletion()
-    found, error = conversation_or_error(format, columns)
+TURNS = [ASK, answer()]
+ROWS = [
+    pytest.param(Messages(), {"messages": TURNS}, id="messages"),
+    pytest.param(
+        ShareGPT(), {"conversations": [{"from": "human", "value": "u"}, {"from": "gpt", "value": "a"}]}, id="sharegpt"
+    ),
+    pytest.param(PromptCompletion(), {"prompt": "p", "completion": "c"}, id="completion"),
+    pytest.param(UnpairedPreference(), {"prompt": "p", "completion": "c", "label": True}, id="unpaired"),
+    pytest.param(
+        UnpairedPreference(prompt="messages", completion=None, label="rating", threshold=3),
+        {"messages": TURNS, "rating": 4},
+        id="unpaired conversation",
+    ),
+    pytest.param(Preference(), {"prompt": "p", "chosen": "c", "rejected": "r"}, id="preference"),
+    pytest.param(
+        Preference(), {"chosen": TURNS, "rejected": [ASK, {**answer(), "content": "r"}]}, id="preference of messages"
+    ),
+    pytest.param(Alpaca(), ALPACA, id="alpaca"),
+    pytest.param(Columns(prompt="{q}", completion="{a}"), {"q": "q", "a": "a"}, id="columns"),
+    pytest.param(PlainText(), {"text": "t"}, id="text"),
+    pytest.param(Templates(templates={"t": "{q} ||| {a}"}), {"q": "q", "a": "a"}, id="templates"),
+    pytest.param(
+        Templates(templates={"t": "{{ q }} ||| {{ a }}"}, syntax="jinja"), {"q": "q", "a": "a"}, id="jinja templates"
+    ),
+    pytest.param(TaskFile(), {"definition": "d", "input": "i", "output": ["o"]}, id="tasks"),
+]
+
+
+def conversation_or_error(format, written):
+    """The row's conversation and no error, or the text of its error."""
+    try:
+        return format.conversation(written), ""
+    except InstructLabError as error:
+        return None, str(error)
+
+
+@pytest.mark.parametrize(("format", "columns"), ROWS)
+@given(extra=st.dictionaries(st.text(min_size=1) | st.sampled_from(["history", "input", *CONTENT_COLUMNS]), VALUES))
+def test_no_column_of_a_row_vanishes(format, columns, extra) -> None:
+    extra = {name: value for name, value in extra.items() if name not in columns and not is_empty(value)}
+    written = Row(columns | extra, "rows.jsonl, line 7")
+    found, error = conversation_or_error(format, written)
     if found is None:
         assert any(repr(name) in error for name in extra)
         return
-    texts = [message.content for message in found.messages]
+    texts = "\n".join(message.content for message in found.messages)
     for name, value in extra.items():
-        if name not in columns or name in ("prompt", "completion") or is_empty(value):
-            continue
-        assert value in texts or (
-            name in format.unused_columns(Row(columns, "")) and name.casefold() not in CONTENT_COLUMNS
-        )
+        if isinstance(value, str) and name not in format.unused_columns(written):
+            assert value in texts
+        else:
+            assert name in format.unused_columns(written), "it is reported below the results"
+            assert format.how_to_read(name, value) is None
+            assert name in found.metadata or not name.isprintable()
+
+
+@pytest.mark.parametrize(("format", "columns"), ROWS)
+@pytest.mark.parametrize("column", ["label", "kto_tag", "Label"])
+@pytest.mark.parametrize("value", [True, False, "False", " true"])
+def test_a_label_of_the_answer_is_never_ignored(format, columns, column, value) -> None:
+    if column in columns:
+        return
+    with pytest.raises(InstructLabError, match=rf"{column}.*(local_unpaired_preference|label={column})"):
+        format.conversation(row(**columns, **{column: value}))
+    for other in (3, "positive", 0.5):  # the class of a text, say
+        assert format.conversation(row(**columns, **{column: other})).desirable in (None, True)

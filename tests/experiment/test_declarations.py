@@ -128,11 +128,39 @@ def test_data_has_to_give_what_the_objective_needs():
     assert "objective" not in problems("objective=causal")
 
 
+LABELLED = ["data=local_unpaired_preference", "data.train.file.path=rows.jsonl"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("option", [option.name for option in options("objective")])
+def test_only_kto_learns_from_labels_and_the_others_name_both(option):
+    found = problems(*LABELLED, f"objective={option}")
+    if option == "kto":
+        assert "objective" not in found
+    else:
+        needs = " or ".join(sorted(component_of("objective", option).needs))
+        assert (
+            f"needs {needs}; data is a DataSet with format UnpairedPreference, which gives labels" in found["objective"]
+        )
+
+
+def test_metrics_and_monitors_of_pairs_are_refused_for_labels():
+    found = problems(*LABELLED, "objective=kto", "metrics=preference", "callbacks.checkpoint.monitor=val/margin")
+    for name in ("accuracy", "margin"):
+        assert "compares two answers to one prompt" in found[f"metrics.{name}"]
+        assert "val/chosen_reward and val/rejected_reward" in found[f"metrics.{name}"]
+    assert "no such value is logged" in found["callbacks.checkpoint.monitor"]
+    pairs = ["data=local_preference", "data.train.file.path=rows.jsonl", "objective=kto", "metrics=preference"]
+    found = problems(*pairs, "callbacks.checkpoint.monitor=val/margin")
+    assert not {"metrics.accuracy", "metrics.margin", "callbacks.checkpoint.monitor", "objective"} & found.keys()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("option", [option.name for option in options("objective")])
 def test_objectives_of_pairs_need_pairs(option):
     objective = component_of("objective", option)
     assert isinstance(objective, Objective)
+    assert (objective.needs == {"pairs", "labels"}) is (objective.reads == "labels")
     assert (objective.needs == {"pairs"}) is (objective.reads == "pairs")
     assert Supervised.needs <= objective.needs or "answers" not in objective.needs
 

@@ -46,6 +46,15 @@ def test_duplicates_are_dropped_by_the_part_that_is_named(keep) -> None:
     assert kept(by="prompt") == [["Hi", "a"], ["hi!", "A"], ["Ho", "a"]]
 
 
+@pytest.mark.parametrize("compare", ["words", "characters"])
+def test_equal_answers_with_opposite_labels_are_no_duplicates(compare) -> None:
+    labels = [True, False, True, None]
+    rows = [talk("Hi", "a", desirable=desirable) for desirable in labels]
+    assert len(run(DeduplicateExact(compare=compare), rows)[0]) == len({*labels})
+    assert len(run(DeduplicateExact(compare=compare, by="answer"), rows)[0]) == 1
+    assert len(run(DeduplicateExact(compare=compare), [talk("", "", desirable=True)] * 2)[0]) == 2, "nothing to compare"
+
+
 def test_the_first_stays_and_the_others_are_counted() -> None:
     kept, counts, _ = run(DeduplicateExact(by="prompt", compare="words"), ROWS)
     assert kept == [["Hi", "a"], ["Ho", "a"]]

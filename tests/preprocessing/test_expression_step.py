@@ -24,6 +24,7 @@ ROW = Conversation(
     metadata={"lang": "en", "score": 4.5, "tags": ["maths", "easy"], "my column": None},
     rejected=(Message("assistant", "five"),),
     source="mine",
+    desirable=True,
 )
 PLAIN = Conversation((Message("user", "q"), Message("assistant", "a")))
 
@@ -45,6 +46,7 @@ TRUE = {
     "question": "question == 'What is two and two?'",
     "answer": "answer.startswith('It is')",
     "rejected": "rejected == 'five'",
+    "desirable": "desirable and desirable != None",
     "system": "system == 'Be kind.'",
     "source": "source in ('mine', 'yours')",
     "id": "id == 'abc'",

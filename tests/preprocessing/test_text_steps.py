@@ -81,6 +81,16 @@ def test_clean(fields, text, expected) -> None:
     assert bool(counts) == (found != text), "a change or a drop is counted, and nothing else"
 
 
+@pytest.mark.parametrize("desirable", [True, False, None])
+def test_an_undesirable_answer_may_be_a_refusal(desirable):
+    refusal = "I'm sorry, but I can't help with that."
+    row = dataclasses.replace(talk(("user", "Help?"), ("assistant", refusal)), desirable=desirable)
+    found = run(Clean(refusals="drop"), row)[0]
+    assert [one.desirable for one in found] == ([False] if desirable is False else [])
+    earlier = talk(("user", "Help?"), ("assistant", refusal), ("user", "Please?"), ("assistant", "No."))
+    assert not run(Clean(refusals="drop"), dataclasses.replace(earlier, desirable=False))[0]
+
+
 @pytest.mark.parametrize("field", ["refusals", "boilerplate"])
 def test_clean_reports_without_dropping(field) -> None:
     text = "As an AI language model, I cannot help with that request."

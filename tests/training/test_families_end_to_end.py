@@ -63,6 +63,42 @@ def test_preferences_increase_the_margin_and_it_is_logged_during_training(train,
     assert any("train/accuracy" in line for line in steps(run))
 
 
+@pytest.fixture
+def labels(lab):
+    text = (lab / "conf" / "data" / "mine.yaml").read_text(encoding="utf-8")
+    text = text.replace("# mine: ", "# labels: ").replace("rows.jsonl", "labels.csv")
+    (lab / "conf" / "data" / "labels.yaml").write_text(text.replace("Alpaca", "UnpairedPreference"), encoding="utf-8")
+    rows = [f"Say {n},number {n * 3} it is,{['good', 'bad'][n % 3 // 2]}" for n in range(100, 190)]
+    (lab / "labels.csv").write_text("\n".join(["prompt,completion,label", *rows]) + "\n", encoding="utf-8")
+    return ["data=labels", "objective=kto", "optimizer.lr=1e-2"]
+
+
+@pytest.mark.slow
+def test_answers_with_a_label_are_trained_and_only_good_ones_are_compared_with(train, labels, capsys):
+    run = train(*labels, "trainer.max_epochs=2")
+    found = steps(run)
+    values = {name for line in found for name in line}
+    assert {"train/chosen_reward", "val/chosen_reward", "val/rejected_reward"} <= values
+    assert not {"val/accuracy", "val/margin", "train/margin"} & values
+    losses = [line["train/loss"] for line in found if "train/loss" in line]
+    assert losses[0] == pytest.approx(0.5, abs=1e-3), "1 - s(0): the tuned model is the base model"
+    assert sum(losses[-3:]) < sum(losses[:3])
+    predictions = [json.loads(line) for line in (run / "predictions.jsonl").read_text().splitlines()]
+    assert predictions
+    assert all(int(one["prompt"].split()[1]) % 3 < 2 for one in predictions)
+    assert cli.main(["generate", "latest", "Say 3"]) == 0
+
+
+@pytest.mark.slow
+def test_pairs_and_labels_are_mixed(train, lab, pairs, labels):
+    mixed = "# mixed: both\ndefaults:\n  - /data@parts.pairs: pairs\n  - /data@parts.labels: labels\n  - _self_\n"
+    mixed += "_target_: instruct_lab.data.Mixture\n"
+    (lab / "conf" / "data" / "mixed.yaml").write_text(mixed, encoding="utf-8")
+    run = train("data=mixed", *labels[1:], "metrics=likelihood", "batching.batch_size=4")
+    assert {"train/chosen_reward", "train/margin"} <= {name for line in steps(run) for name in line}
+    assert json.loads((run / "summary.json").read_text(encoding="utf-8"))["status"] == "finished"
+
+
 @pytest.mark.slow
 def test_references_computed_before_training_equal_those_with_the_adapter_disabled(train, pairs):
     runs = [train(*pairs, "objective=dpo", f"objective.reference={how}") for how in ("precomputed", "adapters_off")]

@@ -20,7 +20,7 @@ from instruct_lab.config import Component, component
 from instruct_lab.config.spelling import nearest
 from instruct_lab.data.conversation import Conversation, Message, Supervision
 from instruct_lab.data.formats.columns import optional_text, parse_name, possible_columns
-from instruct_lab.data.formats.unused import CONTENT_COLUMNS, how_to_read, is_empty
+from instruct_lab.data.formats.unused import CONTENT_COLUMNS, LABEL, how_to_read, is_empty, is_truth_value
 from instruct_lab.data.sources.base import Row, suggest_column
 from instruct_lab.errors import InstructLabError, Problem
 
@@ -97,13 +97,13 @@ class Format(Component, ABC):
         set_to_null = {field.default for field in fields if isinstance(field.default, str)}
         return frozenset().union(self.ignore_columns, set_to_null, *used)
 
-    def how_to_read(self, column: str) -> str | None:
+    def how_to_read(self, column: str, value: Any) -> str | None:
         """Return advice on how to read or ignore a column whose name usually means content or flags.
 
-        `None` for any other column.
+        `None` for any other column, and for a value that is no label although the column's name is.
         """
         field = self.content_columns.get(str(column).casefold())
-        if field is None:
+        if field is None or (field == LABEL and not is_truth_value(value)):
             return None
         fields = {known.name for known in dataclasses.fields(self)}
         return how_to_read(column, field if field in fields else None)
@@ -139,7 +139,7 @@ class Format(Component, ABC):
             InstructLabError: a column is nested too deeply, or holds content or a flag and is not read.
         """
         for name in self.unused_columns(row):
-            if (do := self.how_to_read(name)) is not None:
+            if (do := self.how_to_read(name, row.columns[name])) is not None:
                 raise row.error(f"The column {name!r} has a value that would not be used", f"column {name!r}", do)
         messages, rejected, consumed = tuple(messages), tuple(rejected), self.consumed_columns()
         try:
@@ -171,9 +171,9 @@ class Format(Component, ABC):
 
     def content_problems(self, rows: Iterable[Row]) -> Iterator[Problem]:
         """Report each column with a value in these rows that holds content or a flag and is not read."""
-        seen = dict.fromkeys(name for row in rows for name in self.unused_columns(row))
-        for name in seen:
-            if (do := self.how_to_read(name)) is not None:
+        seen = {name: row.columns[name] for row in rows for name in self.unused_columns(row)}
+        for name, value in seen.items():
+            if (do := self.how_to_read(name, value)) is not None:
                 reason = f"the column {name!r} has values that would not be used. {do}"
                 yield Problem(key="ignore_columns", value=self.ignore_columns, reason=reason)
 

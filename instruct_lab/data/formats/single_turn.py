@@ -82,7 +82,7 @@ class PromptCompletion(TurnFormat):
     Only the completion is trained: an assistant's message in the prompt is not, unless it says so itself.
     """
 
-    content_columns: ClassVar = CONTENT_COLUMNS | {"input": "", "context": "", "label": ""}
+    content_columns: ClassVar = CONTENT_COLUMNS | {"input": "", "context": ""}
 
     prompt: Column = "prompt"  # column of the question
     completion: Column = "completion"  # column of the answer

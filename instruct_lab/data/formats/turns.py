@@ -189,7 +189,7 @@ def locate_turns(row: Row, turns: Any, column: str) -> Iterator[tuple[dict[str, 
     Raises:
         InstructLabError: the value is neither, is empty, or holds values other than objects.
     """
-    if isinstance(turns, str):
+    if isinstance(turns, str) and turns.lstrip().startswith(("[", "{")):
         turns = _decode_json(row, turns, f"column {column!r}")
     if not isinstance(turns, list):
         raise row.error(f"A list of turns was expected and {type(turns).__name__} found", f"column {column!r}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
@@ -22,6 +23,8 @@ SPELLINGS = {
 }
 LABELS = {spelling: meaning for meaning, spellings in SPELLINGS.items() for spelling in spellings.split()}
 """The usual labels, in lower case and without spaces, hyphens and underscores."""
+WHOLE_NUMBER = re.compile(r"(?<=\d)\.0+$")
+"""Matches the decimals of a whole number."""
 
 
 @component
@@ -123,10 +126,8 @@ class UnpairedPreference(TurnFormat):
 
 
 def _normalize(value: Any) -> str:
-    """Return a label in lower case, without spaces, hyphens inside words and underscores; 1.0 is written as 1."""
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    text = str(value).strip().casefold()
+    """Return a label in lower case, without spaces, hyphens and underscores inside it; 1.0 is written as 1."""
+    text = WHOLE_NUMBER.sub("", str(value).strip().casefold())
     return text[:1] + text[1:].replace("_", "").replace("-", "").replace(" ", "")
 
 

@@ -9,17 +9,17 @@ from instruct_lab.data.formats.turn_keys import FLAGS, REASONING_KEYS, UNCLEAR_F
 SYSTEM_COLUMNS = ("system", "system_prompt", "system_message", "system_instruction")
 TOOL_COLUMNS = ("tools", "functions")
 MEDIA_COLUMNS = ("image", "images", "audio", "audios", "video", "videos")
+LABEL = "label"
+LABEL_COLUMNS = (LABEL, "kto_tag", "desirable")
+"""Columns that say whether an answer is good if they hold true or false, read by the field `label`."""
 CONTENT_COLUMNS: dict[str, str] = {
     **dict.fromkeys(SYSTEM_COLUMNS, "system"),
     **dict.fromkeys(TOOL_COLUMNS, "tools"),
     **dict.fromkeys((*MEDIA_COLUMNS, *REASONING_KEYS, *FLAGS, *WEIGHTS, *UNCLEAR_FLAGS), ""),
+    **dict.fromkeys(LABEL_COLUMNS, LABEL),
     "history": "history",
 }
 """Columns that by convention hold content or training flags, and the format's field that reads them, if one may."""
-
-
-READERS = {"label": "Choose data=local_unpaired_preference if it says which answers are good"}
-"""Advice on the columns that one format reads."""
 
 
 def is_empty(value: Any) -> bool:
@@ -35,6 +35,11 @@ def _is_blank(value: Any) -> bool:
     return value is None or (isinstance(value, dict | list) and not value)
 
 
+def is_truth_value(value: Any) -> bool:
+    """Whether a value is true or false, as a boolean or as text."""
+    return isinstance(value, bool) or (isinstance(value, str) and value.strip().casefold() in ("true", "false"))
+
+
 def how_to_read(column: str, field: str | None) -> str:
     """Return what to set for a column that a format does not read.
 
@@ -42,6 +47,10 @@ def how_to_read(column: str, field: str | None) -> str:
         column: the column.
         field: the format's field that would read it; None if it has none.
     """
-    reader = READERS.get(str(column).casefold(), "Choose a format that reads it")
-    read = f"Set data.format.{field}={column} to read it" if field else reader
+    if field:
+        read = f"Set data.format.{field}={column} to read it"
+    elif column.casefold() in LABEL_COLUMNS:
+        read = "Choose data=local_unpaired_preference, which reads it, if it says whether the answer is good"
+    else:
+        read = "Choose a format that reads it"
     return f"{read}, or leave it out with data.format.ignore_columns=[{column}]"

@@ -38,15 +38,20 @@ class FileLayout:
     records: str | None = None
 
 
-def read_rows(file: Path, layout: FileLayout) -> Iterator[Row | BrokenRow]:
+def read_rows(file: Path, layout: FileLayout, rows_at_once: int = 1000) -> Iterator[Row | BrokenRow]:
     """Read the rows of one file, in order.
+
+    Args:
+        file: the file.
+        layout: how its rows are written.
+        rows_at_once: number of rows that are decoded together from Parquet.
 
     Raises:
         InstructLabError: the file cannot be read to its end; the error names the line or row.
     """
     with wrap_read_errors(file):
         if layout.file_format == "parquet":
-            yield from _read_parquet(file)
+            yield from _read_parquet(file, rows_at_once)
             return
         with open_bytes(file) as stream:
             if layout.file_format == "jsonl":
@@ -90,7 +95,7 @@ def _first_undecodable_line(file: Path) -> int:
     return number
 
 
-def _read_parquet(file: Path) -> Iterator[Row]:
+def _read_parquet(file: Path, rows_at_once: int) -> Iterator[Row]:
     import pyarrow
     import pyarrow.parquet
 
@@ -103,7 +108,7 @@ def _read_parquet(file: Path) -> Iterator[Row]:
     ):
         number = 0
         with pyarrow.parquet.ParquetFile(file, memory_map=True) as opened:
-            for batch in opened.iter_batches(batch_size=1000):
+            for batch in opened.iter_batches(batch_size=rows_at_once):
                 size = batch.nbytes // max(1, batch.num_rows)
                 for columns in batch.to_pylist():
                     number += 1

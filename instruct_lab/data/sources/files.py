@@ -116,18 +116,15 @@ class Files(Source):
                     yield Problem(key="delimiter", reason=reason, suggestion=other)
 
     def known_columns(self) -> list[str] | None:
-        """Return the columns of the first row of the first file; `None` for Parquet or a broken file."""
+        """Return the columns of the first row of the first file; `None` for a broken file."""
         first = self.first_rows()[:1]
         return list(first[0].columns) if first else None
 
     def first_rows(self) -> list[Row]:
-        """Return the first rows of the first file; none for Parquet or if the first row is broken."""
+        """Return the first rows of the first file; none if the first row is broken. Parquet needs pyarrow for this."""
         try:
             file = self.files()[0]
-            layout = self._layout(file)
-            if layout.file_format == "parquet":
-                return []
-            rows = list(itertools.islice(file_formats.read_rows(file, layout), FIRST_ROWS))
+            rows = list(itertools.islice(file_formats.read_rows(file, self._layout(file), FIRST_ROWS), FIRST_ROWS))
         except (InstructLabError, OSError):
             return []
         return [row for row in rows if isinstance(row, Row)] if rows and isinstance(rows[0], Row) else []
