@@ -12,7 +12,6 @@ from instruct_lab.batching.wrapped_texts import WrappedTexts
 from instruct_lab.data import Conversation, Message
 from instruct_lab.errors import InstructLabError
 from instruct_lab.template import RefusedConversation, Segment, Template
-from instruct_lab.template.base import locate_row
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -268,7 +267,7 @@ def _check_plain(conversation: Conversation) -> None:
         what = "a weight" if final.trained is not False else "a flag against training its final answer"
         raise RefusedConversation(
             f"The conversation has {what}, which preference objectives do not use",
-            where=locate_row(conversation.messages, conversation.id),
+            where=conversation.where,
             do="leave the key out of the data, or name it in data.format.ignore_keys",
         )
 

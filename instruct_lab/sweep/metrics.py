@@ -65,12 +65,13 @@ def training_values(experiment: Experiment) -> list[str]:
     if not experiment.tuning.trains:
         return []
     objective, limit = experiment.objective, experiment.trainer.arguments.get("limit_val_batches")
-    found = logged_values(objective, experiment.evaluation, experiment.active_metrics)
+    found = logged_values(objective, experiment.evaluation, experiment.active_metrics, experiment.data)
+    of_example = sorted(objective.values_of(experiment.data.gives))
     of_training = [*(name for name in found if name.startswith("train/")), *STEP_VALUES]
-    of_training += [f"train/{name}" for name in sorted(objective.value_names)]
+    of_training += [f"train/{name}" for name in of_example]
     sources = [] if limit == 0 else experiment.data.source_names("validation")
     of_validation = [name for name in found if name.startswith("val/")] if sources else []
-    of_model = ["loss", *(["perplexity"] if objective.is_likelihood else []), *sorted(objective.value_names)]
+    of_model = ["loss", *(["perplexity"] if objective.is_likelihood else []), *of_example]
     return [*of_training, *of_validation, *_by_source(experiment, "validation", of_model if sources else [])]
 
 
