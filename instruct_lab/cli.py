@@ -320,7 +320,11 @@ def _add_using_commands(commands: Any) -> None:
     )
     _add_run(export)
     export.add_argument("path", metavar="DIR")
-    export.add_argument("--keep-adapter", action="store_true", help="write only the adapter, not merged")
+    export.add_argument(
+        "--keep-adapter",
+        action="store_true",
+        help="do not merge the adapter; write its base model only if no folder or repository has it",
+    )
     _add_checkpoint(export)
 
 

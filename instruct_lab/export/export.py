@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import shutil
@@ -10,7 +11,9 @@ from typing import Any
 
 from instruct_lab.errors import InstructLabError, wrap_errors
 from instruct_lab.experiment import Experiment
+from instruct_lab.export.adapter import end_with, write_adapter
 from instruct_lab.export.model_card import model_card
+from instruct_lab.export.usage import usage
 from instruct_lab.records import RunRecord
 from instruct_lab.training.quiet import quiet_libraries
 from instruct_lab.training.workspace import TunedModel, Workspace
@@ -57,7 +60,7 @@ def export(
     do = "free disk space, or name another folder"
     try:
         with wrap_errors(OSError, what="The model cannot be written", where=str(path), do=do):
-            _write(experiment, config, record, tuned, partial, keep_adapter)
+            _write(experiment, config, record, tuned, partial, keep_adapter, final=path)
             if path.exists():
                 path.rmdir()
             partial.rename(path)
@@ -73,24 +76,35 @@ def _write(
     tuned: TunedModel,
     path: Path,
     keep_adapter: bool,
+    final: Path,
 ) -> None:
-    from transformers import GenerationConfig
-
     path.mkdir(parents=True)
     tokenizer, model = tuned.loaded.tokenizer, tuned.loaded.model
     template = experiment.template.as_jinja(tokenizer)
     if template is not None:
         tokenizer.chat_template = template
+    generation = None if experiment.cannot_answer else _generation_config(experiment, tuned)
+    base = None
     if keep_adapter:
-        experiment.tuning.save(tuned.loaded, path)
+        base = write_adapter(experiment, tuned, generation, path, final)
+        if generation is not None:
+            end_with(tokenizer, generation.eos_token_id[0])
     else:
-        model.generation_config = GenerationConfig(
-            eos_token_id=experiment.template.stop_token_ids(tokenizer),
-            pad_token_id=tokenizer.pad_token_id,
-            bos_token_id=tokenizer.bos_token_id,
-            max_new_tokens=experiment.generation.max_new_tokens,
-        )
+        if generation is not None:
+            model.generation_config = generation
         model.save_pretrained(path)
     tokenizer.save_pretrained(path)
     (path / "instruct_lab_config.json").write_text(json.dumps(config, indent=2, default=str), encoding="utf-8")
-    (path / "README.md").write_text(model_card(config, record, tuned.weights.step, keep_adapter), encoding="utf-8")
+    stops = [] if generation is None else tokenizer.convert_ids_to_tokens(generation.eos_token_id)
+    use = usage(experiment, stops, base, tuned.loaded)
+    (path / "README.md").write_text(model_card(config, record, tuned.weights.step, keep_adapter, use), encoding="utf-8")
+
+
+def _generation_config(experiment: Experiment, tuned: TunedModel) -> Any:
+    """Return the generation config of the tuned model: the tokens that end its answers, and the length limit."""
+    tokenizer = tuned.loaded.tokenizer
+    config = copy.deepcopy(tuned.loaded.model.generation_config)
+    config.eos_token_id = experiment.template.stop_token_ids(tokenizer)
+    config.pad_token_id, config.bos_token_id = tokenizer.pad_token_id, tokenizer.bos_token_id
+    config.max_new_tokens = experiment.generation.max_new_tokens
+    return config

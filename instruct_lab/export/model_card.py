@@ -12,7 +12,7 @@ from instruct_lab.records import Manifest, RunRecord, Summary
 from instruct_lab.records.schema import DIFFERENCE, InputEntry
 
 
-def model_card(config: dict[str, Any], record: RunRecord, step: int, is_adapter: bool) -> str:
+def model_card(config: dict[str, Any], record: RunRecord, step: int, is_adapter: bool, use: str) -> str:
     """Write the model card as Markdown, with the front matter that model hubs read.
 
     Args:
@@ -20,6 +20,7 @@ def model_card(config: dict[str, Any], record: RunRecord, step: int, is_adapter:
         record: the run.
         step: the optimizer step of the exported weights.
         is_adapter: whether an adapter is exported instead of a whole model.
+        use: the section on how to load it.
     """
     manifest = record.manifest
     choices = manifest.choices
@@ -29,6 +30,7 @@ def model_card(config: dict[str, Any], record: RunRecord, step: int, is_adapter:
         f"# {record.name}",
         f"{choices.get('model', 'A model')} tuned with {choices.get('tuning', 'the config below')} on "
         f"{choices.get('data', 'the data below')}; run `{record.id}`, weights of optimizer step {step}.",
+        "## Use\n\n" + use,
         "## Data\n\n" + _inputs(manifest.inputs),
         "## Metrics\n\n95% bootstrap intervals over held-out examples.\n\n" + _metrics(record.summary or Summary()),
         "## Configuration\n\n```yaml\n" + yaml.safe_dump(config, sort_keys=False, allow_unicode=True) + "```",

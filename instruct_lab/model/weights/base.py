@@ -52,6 +52,19 @@ class Loading:
         return self.auto_class == "AutoModelForSequenceClassification"
 
 
+@dataclasses.dataclass(frozen=True)
+class Origin:
+    """The source from which `from_pretrained` of transformers loads a base model.
+
+    Args:
+        name: absolute path of a folder, or name of a repository on the Hugging Face Hub.
+        revision: commit of the repository; `None` for a folder.
+    """
+
+    name: str
+    revision: str | None = None
+
+
 class Weights(Component, ABC):
     """Base class of sources of weights and their tokenizer.
 
@@ -83,6 +96,10 @@ class Weights(Component, ABC):
     def tokenizer_inputs(self, cache_path: Path) -> list[Input]:
         """Return the local files from which the tokenizer is read, and which the user may change between runs."""
         return []
+
+    def origin(self, cache_path: Path) -> Origin | None:
+        """Return the source from which transformers loads the same weights; `None` if there is none that lasts."""
+        return None
 
     def facts(self, cache_path: Path) -> ModelFacts:
         """Return the facts about the model in files on this machine; see `Model.facts`."""

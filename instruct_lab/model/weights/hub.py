@@ -16,7 +16,7 @@ from instruct_lab.assets import Input, file_input
 from instruct_lab.config import component
 from instruct_lab.errors import InstructLabError, one_line
 from instruct_lab.model.facts import ModelFacts, facts_of_folder
-from instruct_lab.model.weights.base import Loading, Weights
+from instruct_lab.model.weights.base import Loading, Origin, Weights
 from instruct_lab.model.weights.folder_contents import weight_files
 from instruct_lab.model.weights.folder_model import folder_model
 from instruct_lab.model.weights.gguf import GGUF
@@ -70,6 +70,12 @@ class Hub(Weights):
             folder = self._model_folder(allow_pickle, trust_remote_code=False)
             files, commit = weight_files(folder, self.repository, allow_pickle), folder.name
         return [_input(file, f"{self.repository}@{commit}/{file.name}") for file in files]
+
+    def origin(self, cache_path: Path) -> Origin | None:
+        """Return the repository with the commit of its revision; `None` for a GGUF file, which is converted."""
+        if self.gguf_file is not None:
+            return None
+        return Origin(self.repository, self._download(["config.json"]).name)
 
     def facts(self, cache_path: Path) -> ModelFacts:
         """Read the facts from the config or GGUF file in the Hub's cache; without such a file, they are unknown."""

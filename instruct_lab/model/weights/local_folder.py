@@ -12,7 +12,7 @@ from instruct_lab.assets import Input, file_input
 from instruct_lab.config import component
 from instruct_lab.errors import InstructLabError, Problem
 from instruct_lab.model.facts import ModelFacts, facts_of_folder
-from instruct_lab.model.weights.base import Loading, Weights
+from instruct_lab.model.weights.base import Loading, Origin, Weights
 from instruct_lab.model.weights.folder_contents import TEXTS, weight_files
 from instruct_lab.model.weights.folder_model import folder_model
 from instruct_lab.model.weights.tokenizers import folder_tokenizer
@@ -33,6 +33,10 @@ class LocalFolder(Weights):
     def folder(self) -> Path:
         """The folder, with `~` resolved."""
         return Path(self.path).expanduser()
+
+    def origin(self, cache_path: Path) -> Origin | None:
+        """Return the absolute path of the folder."""
+        return Origin(str(self.folder.resolve()))
 
     def problems(self) -> Iterator[Problem]:
         """Report a folder that does not exist, or contains no model."""

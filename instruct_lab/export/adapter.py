@@ -1,0 +1,59 @@
+"""Write an adapter so that PEFT loads it on its base model and stops where it was trained to stop."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from instruct_lab.experiment import Experiment
+from instruct_lab.model.weights.base import Origin
+from instruct_lab.training.workspace import TunedModel, Workspace
+
+BASE_FOLDER = "base_model"
+"""Folder of the export with the base model, if transformers can load it from nowhere else."""
+CONFIG = "adapter_config.json"
+
+
+def write_adapter(experiment: Experiment, tuned: TunedModel, generation: Any, folder: Path, final: Path) -> Origin:
+    """Write the adapter with the origin of its base model; write the base model too if it has no origin.
+
+    Args:
+        experiment: the run's configuration.
+        tuned: the tuned model, with its adapter unmerged.
+        generation: the generation config to write; `None` for a model that generates nothing.
+        folder: the folder to write to.
+        final: the folder to which it is renamed.
+
+    Returns:
+        The origin of the base model.
+    """
+    experiment.tuning.save(tuned.loaded, folder)
+    workspace = Workspace(experiment)
+    scaled = experiment.model.rope_scaling is not None
+    origin = None if scaled else experiment.model.weights.origin(workspace.cache_path)
+    if origin is None:
+        origin = Origin(str(final.resolve() / BASE_FOLDER))
+        base = workspace.base().loaded
+        if generation is not None:
+            base.model.generation_config = generation
+        base.model.save_pretrained(folder / BASE_FOLDER)
+        base.tokenizer.save_pretrained(folder / BASE_FOLDER)
+    if generation is not None:
+        generation.save_pretrained(folder)
+    file = folder / CONFIG
+    config = json.loads(file.read_text(encoding="utf-8"))
+    config |= {"base_model_name_or_path": origin.name, "revision": origin.revision}
+    file.write_text(json.dumps(config, indent=2), encoding="utf-8")
+    return origin
+
+
+def end_with(tokenizer: Any, token_id: int) -> None:
+    """Make a token the tokenizer's end-of-sequence token, unless its chat template or its encoding uses that token.
+
+    Programs that generate with an adapter take this token from the tokenizer beside it.
+    """
+    used_by_template = "eos_token" in str(tokenizer.chat_template or "")
+    used_by_encoding = tokenizer.eos_token_id in tokenizer("a")["input_ids"]
+    if not used_by_template and not used_by_encoding:
+        tokenizer.eos_token = tokenizer.convert_ids_to_tokens(token_id)

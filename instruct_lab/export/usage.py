@@ -1,0 +1,48 @@
+"""The section of a model card on how to load the exported model, and where its answers end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from instruct_lab.experiment import Experiment
+from instruct_lab.export.adapter import BASE_FOLDER
+from instruct_lab.model import LoadedModel
+from instruct_lab.model.weights.base import Origin
+
+
+def usage(experiment: Experiment, stops: Sequence[str], base: Origin | None, loaded: LoadedModel) -> str:
+    """Write the section as Markdown.
+
+    Args:
+        experiment: the run's configuration.
+        stops: the tokens that end an answer; empty for a model that generates nothing.
+        base: the origin of the base model of an adapter; `None` for a whole model.
+        loaded: the tuned model.
+    """
+    is_score = experiment.objective.head == "score"
+    auto_class = "AutoModelForSequenceClassification" if is_score else experiment.model.auto_class
+    arguments = ", num_labels=1" if is_score else ""
+    ends = f"Answers end with {' or '.join(f'`{token}`' for token in stops)} (`generation_config.json`)."
+    generation = ["GenerationConfig"] if stops and base is not None else []
+    code = ["from peft import PeftModel"] if base is not None else []
+    code.append(f"from transformers import {', '.join([auto_class, 'AutoTokenizer', *generation])}")
+    code += ["", 'folder = "."  # this folder', "tokenizer = AutoTokenizer.from_pretrained(folder)"]
+    if base is None:
+        code.append(f"model = {auto_class}.from_pretrained(folder{arguments})")
+        return "\n\n".join([*([ends] if stops else []), _block(code)])
+    is_inside = base.revision is None and base.name.endswith(f"/{BASE_FOLDER}")
+    source = f'f"{{folder}}/{BASE_FOLDER}"' if is_inside else repr(base.name)
+    revision = "" if base.revision is None else f", revision={base.revision!r}"
+    code.append(f"base = {auto_class}.from_pretrained({source}{revision}{arguments})")
+    if loaded.added_token_ids and not is_inside:
+        code.append("base.resize_token_embeddings(len(tokenizer))  # the tokenizer has new tokens")
+    code.append("model = PeftModel.from_pretrained(base, folder)")
+    if stops:
+        code.append("model.generation_config = GenerationConfig.from_pretrained(folder)")
+        ends += " PEFT generates with the base model's generation config, which may name other tokens: set it as below."
+    where = f"The base model is in the folder `{BASE_FOLDER}`, because no repository has it." if is_inside else ""
+    return "\n\n".join([*([ends] if stops else []), *([where] if where else []), _block(code)])
+
+
+def _block(lines: Sequence[str]) -> str:
+    return "```python\n" + "\n".join(lines) + "\n```"
