@@ -320,11 +320,7 @@ def _add_using_commands(commands: Any) -> None:
     )
     _add_run(export)
     export.add_argument("path", metavar="DIR")
-    export.add_argument(
-        "--keep-adapter",
-        action="store_true",
-        help="do not merge the adapter; write its base model only if no folder or repository has it",
-    )
+    export.add_argument("--keep-adapter", action="store_true", help="write the adapter and its base model's origin")
     _add_checkpoint(export)
 
 
