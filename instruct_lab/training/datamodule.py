@@ -41,6 +41,7 @@ from instruct_lab.evaluation.reference import read_references, reference_stage
 from instruct_lab.experiment import Experiment
 from instruct_lab.model import LoadedModel
 from instruct_lab.preprocessing.preprocessing import RunTokenizer
+from instruct_lab.training.batch_counts import check_batch_counts, count_batches
 from instruct_lab.tuning import Tuning
 
 
@@ -167,18 +168,26 @@ class InstructionData(pl.LightningDataModule):
         """Return the names of a split's data sources, in alphabetical order."""
         return sorted(self.conversations[split].sources())
 
+    def check_trainer(self, trainer: pl.Trainer, audit: Audit) -> None:
+        """Check the trainer's limits and intervals against the number of batches; warnings are added to the audit.
+
+        Raises:
+            InstructLabError: a limit leaves no batch, or the interval between validations is longer than an epoch.
+        """
+        num_validation = self._num_batches("validation", trainer) if self.examples.get("validation") else 0
+        if warning := check_batch_counts(trainer, self._num_batches("train", trainer), num_validation):
+            add_warning(audit, warning)
+
+    def _num_batches(self, split: str, trainer: pl.Trainer) -> int:
+        return len(self._loader(split, trainer.world_size, trainer.global_rank))
+
     def num_steps(self, trainer: pl.Trainer) -> int:
         """Compute the number of optimizer steps of the whole run.
 
         The number is derived from the loader's length. Lightning's `trainer.estimated_stepping_batches` would set up
         the loaders before a checkpoint is read, and lose the position that the checkpoint stores.
         """
-        batches: float = len(self._loader("train", trainer.world_size, trainer.global_rank))
-        limit = trainer.limit_train_batches
-        if isinstance(limit, int):
-            batches = min(batches, limit)
-        elif limit is not None:
-            batches = int(batches * limit)
+        batches = count_batches(trainer.limit_train_batches, self._num_batches("train", trainer))
         per_epoch = math.ceil(batches / trainer.accumulate_grad_batches)
         bounds = []
         if trainer.max_epochs is not None and trainer.max_epochs >= 0:

@@ -30,6 +30,7 @@ from instruct_lab.generation import context_length
 from instruct_lab.model import LoadedModel
 from instruct_lab.pages import audit_table
 from instruct_lab.pages.audit_page import audit_page
+from instruct_lab.pages.format import format_percent
 from instruct_lab.records import Measurement, Results, RunRecord
 from instruct_lab.records.schema import AFTER, AUDIT_PAGE, BEFORE
 from instruct_lab.tracker.recorder import Recorder
@@ -116,6 +117,8 @@ def prepare(run: Run) -> tuple[Run, Prepared]:
     experiment, workspace, audit = run.experiment, run.workspace, Audit()
     try:
         data = InstructionData(experiment, workspace.tokenizer, workspace.cache_path, audit)
+        if experiment.tuning.trains:
+            data.check_trainer(run.trainer, audit)
     finally:
         run.record.write_audit(audit.to_json())
     _report_audit(run, audit)
@@ -201,7 +204,9 @@ def fit(run: Run, prepared: Prepared) -> Trained:
     if not tuning.trains:  # a method that only changes prompts
         _keep_last_weights(run, functools.partial(tuning.save, loaded), step=0)
         return Trained()
-    run.console.print(f"model: {counts.total:,} parameters, {counts.trained:,} trained ({100 * counts.share:.2g} %)")
+    run.console.print(
+        f"model: {counts.total:,} parameters, {counts.trained:,} trained ({format_percent(counts.share)})"
+    )
     if tuning.neftune_alpha is not None:
         add_embedding_noise(loaded.model, tuning.neftune_alpha)
     num_steps = prepared.data.num_steps(trainer)

@@ -1,0 +1,89 @@
+"""Trainer arguments that depend on the number of batches: refused, or warned of, before the model is loaded."""
+
+from __future__ import annotations
+
+import math
+
+import pytorch_lightning as pl
+
+from instruct_lab.errors import InstructLabError
+
+
+def count_batches(limit: float | None, length: int) -> int:
+    """Compute the batches of an epoch that Lightning reads, given a limit in batches (int) or as a share (float)."""
+    if limit is None:
+        return length
+    return min(length, limit) if isinstance(limit, int) else int(length * limit)
+
+
+def check_batch_counts(trainer: pl.Trainer, train: int, validation: int) -> str | None:
+    """Check the trainer's limits and intervals against the number of batches.
+
+    Args:
+        trainer: Lightning's trainer.
+        train: training batches of an epoch, before limits.
+        validation: validation batches, before limits; 0 without validation examples.
+
+    Returns:
+        A warning if the run ends before its first validation; else `None`.
+
+    Raises:
+        InstructLabError: a limit leaves no batch, or the interval between validations is longer than an epoch.
+    """
+    batches = _check_limit("train", trainer.limit_train_batches, train)
+    if not batches:
+        raise InstructLabError(
+            "No batch is left to train on",
+            where="trainer.limit_train_batches = 0",
+            do="Leave it out, or set trainer.max_steps=0 to measure without training",
+        )
+    if not validation or not _check_limit("val", trainer.limit_val_batches, validation):
+        return None
+    every_epochs, interval = trainer.check_val_every_n_epoch, trainer.val_check_interval
+    if isinstance(interval, int) and interval > batches and every_epochs is not None:
+        raise InstructLabError(
+            f"The interval between validations is {interval} batches, and an epoch has only {batches}",
+            where=f"trainer.val_check_interval = {interval}",
+            do=f"Set it to {batches} or less, to 1.0 for once an epoch, or count across epochs with "
+            "trainer.check_val_every_n_epoch=null",
+        )
+    first = _first_validation(interval, every_epochs, batches)
+    total = _total_batches(trainer, batches)
+    if first is None or first <= total:
+        return None
+    return (
+        f"nothing is validated while the run trains, and no checkpoint is compared: it ends at batch {total:,}, "
+        f"and the first validation would be at batch {first:,} (trainer.val_check_interval and "
+        "trainer.check_val_every_n_epoch)."
+    )
+
+
+def _check_limit(split: str, limit: float | None, length: int) -> int:
+    """Count the batches that a limit leaves, and refuse a share that leaves less than one batch."""
+    batches = count_batches(limit, length)
+    if not batches and limit:
+        raise InstructLabError(
+            f"This share leaves less than one of {length} batches",
+            where=f"trainer.limit_{split}_batches = {limit}",
+            do=f"Set it to at least {math.ceil(1000 / length) / 1000}, or to a number of batches (1)",
+        )
+    return batches
+
+
+def _first_validation(interval: float | None, every_epochs: int | None, batches: int) -> int | None:
+    """Count the training batches before the first validation; `None` if it depends on time."""
+    if isinstance(interval, float):
+        interval = max(1, int(batches * interval))
+    if not isinstance(interval, int):
+        return None
+    return interval if every_epochs is None else (every_epochs - 1) * batches + interval
+
+
+def _total_batches(trainer: pl.Trainer, batches: int) -> float:
+    """Count the training batches of the whole run; an optimizer step ends with its epoch."""
+    epochs, steps = trainer.max_epochs, trainer.max_steps
+    by_epochs = batches * epochs if epochs is not None and epochs >= 0 else math.inf
+    if steps < 0:
+        return by_epochs
+    whole_epochs, further_steps = divmod(steps, math.ceil(batches / trainer.accumulate_grad_batches))
+    return min(by_epochs, whole_epochs * batches + further_steps * trainer.accumulate_grad_batches)
