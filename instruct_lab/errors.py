@@ -36,6 +36,9 @@ def _restore(kind: type[InstructLabError], args: tuple[Any, ...], fields: dict[s
     return error
 
 
+MAX_PROBLEMS, MAX_VALUE, MAX_REASON = 50, 200, 2000
+"""Maximum number of problems that an error prints, and of characters of a problem's key or value and of its reason."""
+
 ProblemKind = Literal["error", "unknown_key", "unknown_option", "missing", "unavailable_here", "warning"]
 """The kind of a problem in a config. All kinds except `warning` refuse the run.
 
@@ -64,11 +67,11 @@ class Problem:
         return self.kind != "warning"
 
     def __str__(self) -> str:
-        found = "" if self.value is None else f" = {self.value!r}"
+        found = "" if self.value is None else f" = {_shorten(repr(self.value), MAX_VALUE)}"
         suggestion = self.suggestion or ""  # one with quotes is a line for the shell, which `repr` would change
         meant = suggestion if "'" in suggestion else repr(suggestion)
         hint = f" Did you mean {meant}?" if suggestion else ""
-        return f"{self.key}{found}: {self.reason.rstrip('.')}.{hint}"
+        return f"{_shorten(self.key, MAX_VALUE)}{found}: {_shorten(self.reason.rstrip('.'), MAX_REASON)}.{hint}"
 
     def to_json(self) -> dict[str, Any]:
         """Return the dictionary that `check --json` prints."""
@@ -84,7 +87,10 @@ class ConfigError(InstructLabError):
         super().__init__(f"The config has {count}, so nothing was started")
 
     def __str__(self) -> str:
-        return "\n".join([f"{self.what}:", *(f"  - {problem}" for problem in self.problems)])
+        lines = [f"  - {problem}" for problem in self.problems[:MAX_PROBLEMS]]
+        if len(self.problems) > MAX_PROBLEMS:
+            lines.append(f"  - and {len(self.problems) - MAX_PROBLEMS} more problems")
+        return "\n".join([f"{self.what}:", *lines])
 
 
 class Refusal(ValueError):
@@ -103,7 +109,10 @@ class Refusal(ValueError):
 
 def one_line(error: BaseException | str, max_characters: int = 300) -> str:
     """Return an error's message on one line, shortened; an error without a message gives its class name."""
-    text = " ".join(str(error).split()) or type(error).__name__
+    return _shorten(" ".join(str(error).split()) or type(error).__name__, max_characters)
+
+
+def _shorten(text: str, max_characters: int) -> str:
     return text if len(text) <= max_characters else text[: max_characters - 1] + "…"
 
 

@@ -1,4 +1,4 @@
-"""Write files so that they stay readable if the process dies at any byte: by renaming a temporary file or appending."""
+"""Write files so that a crash at any byte leaves them readable, and read files that a stranger may have made."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import logging
 import math
 import os
 import secrets
+import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from instruct_lab.errors import InstructLabError
 
@@ -20,6 +21,14 @@ logger = logging.getLogger(__name__)
 TEMPORARY_SUFFIX = ".tmp"
 OMIT_EMPTY = {"omit_empty": True}
 """Metadata of a dataclass field that is written only if its value is not empty."""
+
+
+class NotARegularFile(InstructLabError):
+    """Raised for a path that names something else where a file is expected."""
+
+    def __init__(self, path: Path, found: str) -> None:
+        self.found = found
+        super().__init__(f"A file is expected, and this is {found}", where=str(path), do="give the path of a file")
 
 
 def to_json(value: Any, *, indent: int | None = None) -> str:
@@ -92,6 +101,58 @@ def _sync_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
+def open_regular(path: Path) -> BinaryIO:
+    """Open a regular file for reading bytes; anything else that a path can name would block, or never end.
+
+    Raises:
+        NotARegularFile: the path is a folder, a named pipe, a device or a socket, or a link that leads nowhere.
+        OSError: the file does not exist or is not readable.
+    """
+    try:
+        _require_regular(path, path.stat().st_mode)  # before opening: to open a device can change its state
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    except FileNotFoundError:
+        if path.is_symlink():
+            raise NotARegularFile(path, f"a link to {os.readlink(path)}, which does not exist") from None
+        raise
+    try:
+        _require_regular(path, os.fstat(descriptor).st_mode)
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def _require_regular(path: Path, mode: int) -> None:
+    kinds = {
+        stat.S_IFDIR: "a folder",
+        stat.S_IFIFO: "a named pipe",
+        stat.S_IFCHR: "a device",
+        stat.S_IFBLK: "a device",
+        stat.S_IFSOCK: "a socket",
+    }
+    if not stat.S_ISREG(mode):
+        raise NotARegularFile(path, kinds.get(stat.S_IFMT(mode), "something else"))
+
+
+def read_regular(path: Path, max_bytes: int | None = None) -> bytes:
+    """Read a whole regular file; see `open_regular` for its errors.
+
+    Args:
+        path: the file.
+        max_bytes: size from which a file is refused; `None`: no limit.
+
+    Raises:
+        InstructLabError: the file is larger.
+    """
+    with open_regular(path) as stream:
+        content = stream.read() if max_bytes is None else stream.read(max_bytes + 1)
+    if max_bytes is not None and len(content) > max_bytes:
+        what = f"This file is larger than {max_bytes:,} bytes, which is too large for what it is read as"
+        raise InstructLabError(what, where=str(path), do="check that it is the right file")
+    return content
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write one JSON document atomically."""
     write_atomically(path, [to_json(value, indent=2), "\n"])
@@ -104,10 +165,10 @@ def read_json(path: Path) -> Any:
         InstructLabError: the file is not JSON, or is not readable.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(read_regular(path))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InstructLabError(f"This file of a run record cannot be read ({error})", where=str(path)) from error
 
 
@@ -149,7 +210,7 @@ def drop_torn_end(path: Path) -> None:
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """Read the objects of a JSON Lines file; skip an incomplete last line, and damaged lines with a warning."""
     try:
-        content = path.read_bytes()
+        content = read_regular(path)
     except FileNotFoundError:
         return []
     *lines, _torn = content.split(b"\n")
@@ -157,7 +218,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     for line in lines:
         try:
             value = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             value = None
         if isinstance(value, dict):
             objects.append(value)

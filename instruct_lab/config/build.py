@@ -13,6 +13,7 @@ from instruct_lab.config.classes import TARGET, class_of
 from instruct_lab.config.component import Component
 from instruct_lab.config.external import ExternalClass, Signature
 from instruct_lab.config.field_problems import component_problems, external_problems, join_key
+from instruct_lab.config.interpolation import bounded
 from instruct_lab.errors import Problem
 
 
@@ -44,7 +45,8 @@ class Build:
 def build(config: DictConfig) -> Build:
     """Build a composed config from its innermost parts outwards; if one part fails, the others are still built."""
     result = Build()
-    plain = _resolve(config, "", result.problems)
+    with bounded():
+        plain = _resolve(config, "", result.problems)
     result.root = _build(plain, "", result)
     result.built |= {name: value for name, value in plain.items() if isinstance(value, str)}
     for key, component in result.built.items():

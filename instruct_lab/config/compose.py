@@ -17,14 +17,18 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from instruct_lab.config.options import GROUPS, SWEEP_GROUPS, LabSearchPath, StudySource, options, packaged_conf
+from instruct_lab.config.interpolation import bounded
+from instruct_lab.config.options import GROUPS, SWEEP_GROUPS, options, packaged_conf
 from instruct_lab.config.overrides import chosen_lists, parse, to_applicable, unknown_option
+from instruct_lab.config.sources import LabSearchPath, LabSource, StudySource
 from instruct_lab.errors import ConfigError, Problem, one_line
 
 PRIMARY = "train"
 SWEEP = "sweep"
 Load = Callable[[list[Override]], DictConfig]
-COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, yaml.YAMLError, UnicodeDecodeError)
+_BY_WRONG_FILES = (RecursionError, ValueError, TypeError, AttributeError, KeyError, AssertionError, OSError)
+COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, yaml.YAMLError, *_BY_WRONG_FILES)
+"""Exceptions of Hydra, OmegaConf and PyYAML while composing; files of a wrong form raise built-in ones too."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +60,7 @@ class Composition:
 def initialized_hydra() -> Iterator[None]:
     """Initialise Hydra with the packaged options, the studies and the lab, until the block ends."""
     plugins = Plugins.instance()
-    for plugin in (LabSearchPath, StudySource):
+    for plugin in (LabSearchPath, LabSource, StudySource):
         plugins.register(plugin)
     with hydra.initialize_config_dir(str(packaged_conf()), job_name="instruct-lab", version_base="1.3"):
         yield
@@ -87,7 +91,7 @@ def compose(overrides: list[str], load: Load = load_config) -> Composition:
     single = [override for override in parsed if not override.is_sweep_override()]
     applied = [applicable for one in single if (applicable := to_applicable(one, problems)) is not None]
     with initialized_hydra():
-        config = _compose_usable(applied, problems, load)
+        config, applied = _compose_usable(applied, problems, load)
     chosen = config.hydra.runtime.choices
     of_runs = [group for group in GROUPS if group not in SWEEP_GROUPS]
     choices = {group: _to_plain(chosen[group]) for group in of_runs if chosen.get(group) not in (None, "null")}
@@ -106,7 +110,7 @@ def compose_option(group: str, option: str) -> dict[str, Any]:
     Raises:
         ConfigError: the option's file is not readable or does not compose.
     """
-    with _option_errors(group, option):
+    with _option_errors(group, option), bounded():
         config = OmegaConf.create(compose_option_tree(group, option))
         found = OmegaConf.to_container(OmegaConf.select(config, group.replace("/", ".")), resolve=True)
     assert isinstance(found, dict)
@@ -138,10 +142,12 @@ def _to_plain(choice: Any) -> Any:
     return list(choice) if OmegaConf.is_list(choice) else choice
 
 
-def _compose_usable(overrides: list[Override], problems: list[Problem], load: Load) -> DictConfig:
-    """Compose with every override that can be applied, and report the others as problems."""
+def _compose_usable(
+    overrides: list[Override], problems: list[Problem], load: Load
+) -> tuple[DictConfig, list[Override]]:
+    """Compose with every override that can be applied, report the others as problems, and return config and those."""
     try:
-        return load(overrides)
+        return load(overrides), overrides
     except COMPOSITION_ERRORS as first:
         usable: list[Override] = []
         for override in overrides:  # one by one, to find those that cannot be applied
@@ -151,7 +157,7 @@ def _compose_usable(overrides: list[Override], problems: list[Problem], load: Lo
             except COMPOSITION_ERRORS as error:
                 problems.append(_composition_problem(str(override.input_line), error))
         try:
-            return load(usable)
+            return load(usable), usable
         except COMPOSITION_ERRORS as error:
             raise ConfigError([*problems, _composition_problem("", error)]) from first
 

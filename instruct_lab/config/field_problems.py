@@ -14,6 +14,14 @@ from instruct_lab.config.external import Signature
 from instruct_lab.config.spelling import nearest
 from instruct_lab.errors import Problem, Refusal
 
+UNEXPECTED = "unexpected_keyword_argument"
+MAX_UNKNOWN = 20
+"""Maximum number of unknown keys of one component that are reported one by one."""
+
+
+def _more_unknown(key: str, count: int) -> Problem:
+    return Problem(key=key, reason=f"{count:,} more keys here are unknown: check that the file is the right one")
+
 
 def join_key(prefix: str, key: str) -> str:
     """Join a prefix and a key to a full key; either may be empty."""
@@ -37,6 +45,11 @@ def component_problems(
     for detail in error.errors(include_url=False):
         location = detail["loc"]
         by_field.setdefault(str(location[0]) if location else "", []).append(detail)
+    unknown = [field for field, details in by_field.items() if details[0]["type"] == UNEXPECTED]
+    for field in unknown[MAX_UNKNOWN:]:
+        del by_field[field]
+    if len(unknown) > MAX_UNKNOWN:
+        yield _more_unknown(key, len(unknown) - MAX_UNKNOWN)
     for field, details in by_field.items():
         refusal = details[0].get("ctx", {}).get("error")
         if isinstance(refusal, Refusal):
@@ -51,7 +64,7 @@ def component_problems(
 def _field_problem(kind: type, field: str, details: list[Any], fields: list[str], key: str, siblings: Any) -> Problem:
     first = details[0]
     full = join_key(key, field)
-    if first["type"] == "unexpected_keyword_argument":
+    if first["type"] == UNEXPECTED:
         known = ", ".join(fields) or "none"
         reason = f"{_name(kind)} has no field {field} (fields: {known})"
         value, suggestion = _to_plain(first["input"]), nearest(field, fields)
@@ -109,9 +122,13 @@ def external_problems(
     for argument in sorted(signature.required - arguments.keys()):
         full = join_key(key, argument)
         yield Problem(key=full, reason=f"{name} requires a value here: set {full}=...")
+    unknown = [name for name in arguments if name not in signature.types and not signature.takes_any]
+    if len(unknown) > MAX_UNKNOWN:
+        yield _more_unknown(key, len(unknown) - MAX_UNKNOWN)
+    unreported = {*failed, *unknown[MAX_UNKNOWN:]}
     for argument, value in arguments.items():
         full = join_key(key, argument)
-        if argument in failed:
+        if argument in unreported:
             continue
         if argument not in signature.types:
             if not signature.takes_any:

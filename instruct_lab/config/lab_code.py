@@ -18,7 +18,8 @@ from typing import Any
 import yaml
 
 from instruct_lab.config.spelling import nearest
-from instruct_lab.errors import Problem
+from instruct_lab.config.yaml_text import read_yaml_text
+from instruct_lab.errors import InstructLabError, Problem
 
 SETTINGS = "lab.yaml"
 FIELDS = ("python",)
@@ -35,10 +36,10 @@ def is_allowed() -> bool:
 def _settings() -> Any:
     """Read `lab.yaml`; return an empty dictionary without the file, and `None` if it is not YAML."""
     try:
-        return yaml.safe_load(Path(SETTINGS).read_text(encoding="utf-8")) or {}
+        return yaml.safe_load(read_yaml_text(Path(SETTINGS))) or {}
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, yaml.YAMLError):
+    except (InstructLabError, OSError, ValueError, yaml.YAMLError):
         return None
 
 

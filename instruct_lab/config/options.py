@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from hydra._internal.core_plugins.file_config_source import FileConfigSource
-from hydra.core.config_search_path import ConfigSearchPath
-from hydra.core.object_type import ObjectType
-from hydra.plugins.config_source import ConfigLoadError, ConfigResult
-from hydra.plugins.search_path_plugin import SearchPathPlugin
-
-from instruct_lab.errors import Problem
+from instruct_lab.config.yaml_text import MAX_BYTES
+from instruct_lab.errors import InstructLabError, Problem, one_line
+from instruct_lab.files import read_regular
 
 STUDIES = "experiments"
 GROUPS = (
@@ -74,14 +69,22 @@ class Option:
     from_lab: bool
 
     @property
+    def content(self) -> bytes:
+        """The bytes of the file; see `instruct_lab.files.read_regular` for its errors."""
+        return read_regular(self.path, MAX_BYTES)
+
+    @property
     def comment(self) -> str:
         """The first line of the file's opening comment, without the option's name."""
-        return next(iter(self.comment_lines), "")
+        return next((one_line(line) for line in self.comment_lines if line), "")
 
     @property
     def comment_lines(self) -> list[str]:
-        """The lines of the file's opening comment, without the option's name."""
-        lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines()
+        """The lines of the file's opening comment, without the option's name; the reason if it cannot be read."""
+        try:
+            lines = self.content.decode("utf-8-sig", errors="replace").splitlines()
+        except (InstructLabError, OSError) as error:
+            return [f"cannot be read: {one_line(error)}"]
         lines = [line for line in lines if not line.startswith("# @package")]
         opening = itertools.takewhile(lambda line: line.startswith("#"), lines)
         text = [line.removeprefix("#").strip() for line in opening]
@@ -104,76 +107,23 @@ def _options_under(root: Path, group: str) -> Iterator[Option]:
         yield Option(group=group, name=name, path=path, from_lab=from_lab)
 
 
+def _is_copy(option: Option, twin: Option) -> bool:
+    try:
+        return option.content == twin.content
+    except (InstructLabError, OSError):
+        return False
+
+
 def shadowed() -> Iterator[Problem]:
     """Report options of a lab that have the name of a packaged option but other content."""
     for group in GROUPS:
         packaged = {option.name: option for option in options(group) if not option.from_lab}
         for option in options(group):
             twin = packaged.get(option.name)
-            if option.from_lab and twin is not None and option.path.read_bytes() != twin.path.read_bytes():
+            if option.from_lab and twin is not None and not _is_copy(option, twin):
                 yield Problem(
                     key=group,
                     value=option.name,
                     reason=f"{option.path} has the name of a packaged option; rename the file",
                     suggestion=f"my_{option.name}",
                 )
-
-
-class StudySource(FileConfigSource):
-    """A Hydra config source that serves a folder of studies as the group `experiments`."""
-
-    @staticmethod
-    def scheme() -> str:
-        """Return the scheme of the search-path entries that this source serves."""
-        return "studies"
-
-    def __init__(self, provider: str, path: str) -> None:
-        super().__init__(provider=provider, path=path if "://" in path else f"studies://{path}")
-
-    def load_config(self, config_path: str) -> ConfigResult:
-        """Read `experiments/NAME`."""
-        inside = self._inside(config_path)
-        if inside is None:
-            raise ConfigLoadError(f"Config not found: {config_path}")
-        result = super().load_config(inside)
-        result.header["package"] = result.header.get("package") or "_global_"
-        return result
-
-    def available(self) -> bool:
-        """Whether the folder exists."""
-        return os.path.isdir(self.path)
-
-    def is_group(self, config_path: str) -> bool:
-        """Whether a path is the group or a folder inside the group."""
-        inside = self._inside(config_path)
-        return inside is not None and super().is_group(inside)
-
-    def is_config(self, config_path: str) -> bool:
-        """Whether a path is a study."""
-        inside = self._inside(config_path)
-        return inside not in (None, "") and super().is_config(inside or "")
-
-    def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
-        """List the names inside the group; at the root, the group itself."""
-        if not config_path:
-            return [] if results_filter == ObjectType.CONFIG else [STUDIES]
-        inside = self._inside(config_path)
-        return [] if inside is None else super().list(inside, results_filter)
-
-    def _inside(self, config_path: str) -> str | None:
-        path = config_path.strip("/")
-        if path == STUDIES:
-            return ""
-        return path.removeprefix(f"{STUDIES}/") if path.startswith(f"{STUDIES}/") else None
-
-
-class LabSearchPath(SearchPathPlugin):
-    """Add the packaged studies and the lab in the working directory to Hydra's search path."""
-
-    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        """Append the folders `conf/` and `experiments/` that are not yet on Hydra's search path."""
-        for index, root in enumerate(roots()):
-            provider = "instruct_lab" if index == 0 else "lab"
-            if index and (root / "conf").is_dir():
-                search_path.append(provider, f"file://{root / 'conf'}")
-            search_path.append(f"{provider}-{STUDIES}", f"studies://{root / STUDIES}")

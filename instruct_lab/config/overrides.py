@@ -14,6 +14,7 @@ from instruct_lab.config.spelling import nearest
 from instruct_lab.errors import Problem, one_line
 
 OPTIONAL_GROUPS = ("debug", "experiments")
+MAX_CHARACTERS, MAX_BRACKETS = 100_000, 50
 OWN_HYDRA_KEYS = ("hydra.sweeper.", "hydra.launcher.")
 
 
@@ -24,11 +25,15 @@ def parse(text: str, problems: list[Problem]) -> Override | None:
         The override; if it is refused, the one with its value quoted, so that the rest of the config is checked with
         the value that was meant; `None` if quoting does not help.
     """
+    if len(text) > MAX_CHARACTERS or max(text.count(opening) for opening in "[{(") > MAX_BRACKETS:
+        reason = f"longer than {MAX_CHARACTERS:,} characters, or has more than {MAX_BRACKETS} brackets of one kind"
+        problems.append(Problem(key=text.partition("=")[0], reason=f"this override is {reason}: write an option file"))
+        return None
     try:
         override = OverridesParser.create().parse_override(text)
-    except HydraException as error:
+    except (HydraException, ValueError) as error:  # a number of thousands of digits is a ValueError
         quoted = quoted_override(text)
-        problems.append(_refused(text, quoted, one_line(str(error).splitlines()[0])))
+        problems.append(_refused(text, quoted, one_line(next(iter(str(error).splitlines()), ""))))
         override = None if quoted is None else parse_or_none(quoted)
         return None if override is None or override.is_sweep_override() else override
     if not override.key_or_group:

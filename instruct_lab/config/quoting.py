@@ -21,7 +21,7 @@ def parse_or_none(text: str) -> Override | None:
     """Parse an override in Hydra's syntax; return `None` if Hydra refuses it."""
     try:
         return OverridesParser.create().parse_override(text)
-    except HydraException:
+    except (HydraException, ValueError):
         return None
 
 

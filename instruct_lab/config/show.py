@@ -12,6 +12,7 @@ from instruct_lab.config.component import Component
 from instruct_lab.config.compose import Composition
 from instruct_lab.config.external import ExternalClass
 from instruct_lab.config.fields import fields_of
+from instruct_lab.config.interpolation import bounded
 from instruct_lab.config.provenance import leaves, provenance
 
 
@@ -22,7 +23,11 @@ def render(composition: Composition, with_unset: bool = False) -> str:
         composition: the composed config.
         with_unset: whether to show fields that nothing sets, with their defaults.
     """
-    config, origins = _with_origins(composition, with_unset)
+    with bounded():
+        return "\n".join(_lines(*_with_origins(composition, with_unset)))
+
+
+def _lines(config: DictConfig, origins: dict[str, str]) -> list[str]:
     lines: list[str] = []
     opened: list[str] = []
     for key in leaves(config):
@@ -38,7 +43,7 @@ def render(composition: Composition, with_unset: bool = False) -> str:
         if isinstance(raw, str) and "${" in raw and value is not None:
             text += f" → {render_value(OmegaConf.to_container(value) if OmegaConf.is_config(value) else value)}"
         lines.append(f"{text:<86}  # {_origin_of(origins, key)}")
-    return "\n".join(lines)
+    return lines
 
 
 def to_json(composition: Composition, with_unset: bool = False) -> dict[str, Any]:

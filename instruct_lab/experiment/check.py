@@ -13,6 +13,7 @@ from instruct_lab.config import lab_code
 from instruct_lab.config.build import FAILED, Build, build
 from instruct_lab.config.classes import TARGET
 from instruct_lab.config.compose import Composition, Load, compose, load_config
+from instruct_lab.config.interpolation import bounded
 from instruct_lab.config.linked_fields import settle_linked_fields
 from instruct_lab.config.options import GROUPS, STUDIES, options, shadowed
 from instruct_lab.config.quoting import parse_or_none, quote_for_shell, quote_value
@@ -70,7 +71,8 @@ class Checked:
 
 def plain(config: DictConfig) -> dict[str, Any]:
     """Convert a config to dictionaries and lists, with interpolations resolved."""
-    container = OmegaConf.to_container(config, resolve=True)
+    with bounded():
+        container = OmegaConf.to_container(config, resolve=True)
     assert isinstance(container, dict)
     return {str(key): value for key, value in container.items()}
 

@@ -18,6 +18,7 @@ from instruct_lab.config.external import docstring_of, find_class
 from instruct_lab.config.fields import FieldDescription, fields_of
 from instruct_lab.config.options import HYDRA_GROUPS, STUDIES, Option, options
 from instruct_lab.config.show import render_value
+from instruct_lab.config.yaml_text import read_yaml_text
 from instruct_lab.errors import Problem
 from instruct_lab.experiment.matrix import FAMILIES, component_of
 from instruct_lab.experiment.rules import combination_problems
@@ -62,7 +63,7 @@ def _tree(option: Option) -> dict[str, Any]:
     """Return the values that an option sets; for a study, also return the names of its chosen options."""
     if option.group not in (STUDIES, *HYDRA_GROUPS):
         return compose_option_tree(option.group, option.name)
-    values = yaml.safe_load(option.path.read_text(encoding="utf-8")) or {}
+    values = yaml.safe_load(read_yaml_text(option.path)) or {}
     if option.group in HYDRA_GROUPS:  # Hydra's own schema lacks these fields until a run is composed
         above, _, name = option.group.partition("/")
         return {above: {name: values}}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -35,10 +36,13 @@ def read_yaml(path: Path) -> Any:
     """
     from omegaconf import OmegaConf
 
-    if not path.is_file():
+    from instruct_lab.config.interpolation import bounded
+    from instruct_lab.config.yaml_text import read_yaml_text
+
+    if not os.path.lexists(path):
         return None
-    with wrap_errors(what="This file of a run record cannot be read", where=str(path)):
-        return OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+    with wrap_errors(what="This file of a run record cannot be read", where=str(path)), bounded():
+        return OmegaConf.to_container(OmegaConf.create(read_yaml_text(path)), resolve=True)
 
 
 def leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -52,7 +52,7 @@ def read_study(name: str) -> Study:
 def _fields(option: Option) -> Iterator[tuple[str, str]]:
     """Yield name and text of each part of the opening comment; a line without a name continues the part before it."""
     name, texts = "", list[str]()
-    for line in option.path.read_text(encoding="utf-8").splitlines():
+    for line in option.content.decode("utf-8").splitlines():
         if not line.startswith("#"):
             break
         text = line.removeprefix("#").strip()

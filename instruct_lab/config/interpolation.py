@@ -1,0 +1,94 @@
+"""Limit what the interpolations `${...}` of a config can cost.
+
+A chain such as `b: ${a}${a}`, `c: ${b}${b}`, ... doubles the work and the text with each line, and OmegaConf has no
+limit of its own. Importing this module puts one around each interpolation that OmegaConf resolves.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from omegaconf import Container, DictConfig, ListConfig
+from omegaconf.errors import InterpolationResolutionError
+
+MAX_DEPTH = 25
+"""Maximum number of interpolations that are resolved within each other."""
+MAX_CHARACTERS = 100_000
+"""Maximum length of a text that interpolations are put into."""
+INTERPOLATION_COST = 20
+"""What it costs to resolve an interpolation, in units of one value that it stands for."""
+MAX_COST = 20_000
+"""Maximum cost of the interpolations in one value, or in one `bounded` block."""
+
+
+@dataclasses.dataclass
+class _Spending(threading.local):
+    """What the interpolations of the current value or block have cost, and how deep they are."""
+
+    cost: int = 0
+    depth: int = 0
+    in_block: bool = False
+
+
+_spending = _Spending()
+
+
+@contextlib.contextmanager
+def bounded() -> Iterator[None]:
+    """Count the cost of all interpolations until the block ends together, as for the resolving of a whole config."""
+    if _spending.in_block:
+        yield
+        return
+    _spending.cost, _spending.in_block = 0, True
+    try:
+        yield
+    finally:
+        _spending.in_block = False
+
+
+def _limit(resolve: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(resolve)
+    def resolve_within_limits(*args: Any, **kwargs: Any) -> Any:
+        if not _spending.depth and not _spending.in_block:
+            _spending.cost = 0
+        _spend(INTERPOLATION_COST)
+        if _spending.depth >= MAX_DEPTH:
+            raise InterpolationResolutionError(f"more than {MAX_DEPTH} interpolations refer to each other")
+        _spending.depth += 1
+        try:
+            found = resolve(*args, **kwargs)
+        finally:
+            _spending.depth -= 1
+        if isinstance(found, str) and len(found) > MAX_CHARACTERS:
+            raise InterpolationResolutionError(f"the interpolated text has more than {MAX_CHARACTERS:,} characters")
+        _spend_values(found)
+        return found
+
+    return resolve_within_limits
+
+
+def _spend(cost: int) -> None:
+    _spending.cost += cost
+    if _spending.cost > MAX_COST:
+        raise InterpolationResolutionError("the interpolations of the config stand for too many values")
+
+
+def _spend_values(found: Any) -> None:
+    """Count the values of a mapping or list that an interpolation stands for."""
+    waiting = [found]
+    while waiting:
+        node = waiting.pop()
+        if not isinstance(node, DictConfig | ListConfig) or not isinstance(node._content, dict | list):
+            continue
+        inner = list(node._content.values() if isinstance(node._content, dict) else node._content)
+        _spend(len(inner))
+        waiting += inner
+
+
+if not hasattr(Container.resolve_parse_tree, "__wrapped__"):
+    setattr(Container, "resolve_parse_tree", _limit(Container.resolve_parse_tree))  # noqa: B010

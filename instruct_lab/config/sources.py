@@ -1,0 +1,107 @@
+"""Serve the option files and studies of a lab, and the packaged studies, to Hydra."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import yaml
+from hydra._internal.core_plugins.file_config_source import FileConfigSource
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.object_type import ObjectType
+from hydra.plugins.config_source import ConfigLoadError, ConfigResult
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+
+from instruct_lab.config.options import STUDIES, roots
+from instruct_lab.config.yaml_text import read_yaml_text
+from instruct_lab.errors import InstructLabError, one_line
+
+
+class LabSource(FileConfigSource):
+    """A Hydra config source for a folder of option files that a stranger may have written."""
+
+    @staticmethod
+    def scheme() -> str:
+        """Return the scheme of the search-path entries that this source serves."""
+        return "lab"
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        """Read an option file, and refuse one that is no text, too large, or not a mapping.
+
+        Raises:
+            ConfigLoadError: the file is refused; the message names it.
+        """
+        path = Path(self.path, self._normalize_file_name(config_path))
+        try:
+            text = read_yaml_text(path)
+        except (InstructLabError, OSError) as error:
+            raise ConfigLoadError(f"{path} cannot be read: {one_line(error)}") from error
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        if not isinstance(root, yaml.MappingNode):
+            found = "nothing" if root is None else "one value" if isinstance(root, yaml.ScalarNode) else "a list"
+            raise ConfigLoadError(f"{path}: expected keys with values, and found {found} (write {{}} for no settings)")
+        return super().load_config(config_path)
+
+    def is_config(self, config_path: str) -> bool:
+        """Whether there is anything by this name; `load_config` refuses what is not a file."""
+        return os.path.lexists(Path(self.path, self._normalize_file_name(config_path)))
+
+
+class StudySource(LabSource):
+    """A Hydra config source that serves a folder of studies as the group `experiments`."""
+
+    @staticmethod
+    def scheme() -> str:
+        """Return the scheme of the search-path entries that this source serves."""
+        return "studies"
+
+    def __init__(self, provider: str, path: str) -> None:
+        super().__init__(provider=provider, path=path if "://" in path else f"studies://{path}")
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        """Read `experiments/NAME`."""
+        inside = self._inside(config_path)
+        if inside is None:
+            raise ConfigLoadError(f"Config not found: {config_path}")
+        result = super().load_config(inside)
+        result.header["package"] = result.header.get("package") or "_global_"
+        return result
+
+    def available(self) -> bool:
+        """Whether the folder exists."""
+        return os.path.isdir(self.path)
+
+    def is_group(self, config_path: str) -> bool:
+        """Whether a path is the group or a folder inside the group."""
+        inside = self._inside(config_path)
+        return inside is not None and super().is_group(inside)
+
+    def is_config(self, config_path: str) -> bool:
+        """Whether a path is a study."""
+        inside = self._inside(config_path)
+        return inside not in (None, "") and super().is_config(inside or "")
+
+    def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
+        """List the names inside the group; at the root, the group itself."""
+        if not config_path:
+            return [] if results_filter == ObjectType.CONFIG else [STUDIES]
+        inside = self._inside(config_path)
+        return [] if inside is None else super().list(inside, results_filter)
+
+    def _inside(self, config_path: str) -> str | None:
+        path = config_path.strip("/")
+        if path == STUDIES:
+            return ""
+        return path.removeprefix(f"{STUDIES}/") if path.startswith(f"{STUDIES}/") else None
+
+
+class LabSearchPath(SearchPathPlugin):
+    """Add the packaged studies and the lab in the working directory to Hydra's search path."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        """Append the folders `conf/` and `experiments/` that are not yet on Hydra's search path."""
+        for index, root in enumerate(roots()):
+            provider = "instruct_lab" if index == 0 else "lab"
+            if index and (root / "conf").is_dir():
+                search_path.append(provider, f"lab://{root / 'conf'}")
+            search_path.append(f"{provider}-{STUDIES}", f"studies://{root / STUDIES}")
