@@ -14,27 +14,33 @@ MAX_SAMPLE_CHARACTERS = 400
 
 
 def _format_samples(before: object, after: object) -> tuple[str | None, str | None]:
-    """Convert a row before and after a stage to text; of long texts, the part around the first difference."""
-    texts = [None if sample is None else str(sample).encode("utf-8", "replace").decode() for sample in (before, after)]
-    start = 0
-    if texts[0] is not None and texts[1] is not None:
-        start = max(0, num_equal_characters(texts[0], texts[1]) - MAX_SAMPLE_CHARACTERS // 4)
-    shown = [None if text is None else _excerpt(text, start) for text in texts]
-    return shown[0], shown[1]
+    """Convert a row before and after a stage to text; of long texts, the part around the differences."""
+    first, second = (
+        None if sample is None else str(sample).encode("utf-8", "replace").decode() for sample in (before, after)
+    )  # UTF-8 cannot encode half a surrogate pair
+    if first is None or second is None:
+        return _excerpt(first, 0, 0), _excerpt(second, 0, 0)
+    head = num_equal_characters(first, second)
+    tail = min(num_equal_characters(first[::-1], second[::-1]), min(len(first), len(second)) - head)
+    start = max(0, head - MAX_SAMPLE_CHARACTERS // 4)
+    left_out = max(0, max(len(first), len(second)) - start - MAX_SAMPLE_CHARACTERS)  # at the end, equal for both
+    left_out = min(left_out, tail)
+    return _excerpt(first, start, left_out), _excerpt(second, start, left_out)
+
+
+def _excerpt(text: str | None, start: int, left_out: int) -> str | None:
+    """Shorten a long text to its part from `start` on, without `left_out` characters at its end."""
+    if text is None or len(text) <= MAX_SAMPLE_CHARACTERS:
+        return text
+    part = text[start : len(text) - left_out][:MAX_SAMPLE_CHARACTERS]
+    is_cut = start + len(part) < len(text)
+    return ("…" if start else "") + part + (f"… ({len(text)} characters)" if is_cut else "")
 
 
 def num_equal_characters(first: str, second: str) -> int:
     """Count the characters at the start of two texts that are equal in both."""
     pairs = enumerate(zip(first, second, strict=False))
     return next((index for index, (one, other) in pairs if one != other), min(len(first), len(second)))
-
-
-def _excerpt(text: str, start: int) -> str:
-    if len(text) <= MAX_SAMPLE_CHARACTERS:
-        return text
-    lead = "…" if start else ""
-    part = text[start : start + MAX_SAMPLE_CHARACTERS]
-    return f"{lead}{part}" + (f"… ({len(text)} characters)" if start + MAX_SAMPLE_CHARACTERS < len(text) else "")
 
 
 @dataclasses.dataclass

@@ -169,6 +169,7 @@ def select_without_overlap(
     """
     held: dict[PromptHash, SplitName] = {}
     held_words: dict[PromptHash, SplitName] = {}
+    reports_words = stage.startswith("data/")  # once: after preprocessing, these rows would be counted again
     flags: dict[SplitName, bytearray] = {name: bytearray() for name in SPLIT_NAMES}
     for name in reversed(SPLIT_NAMES):
         new: set[PromptHash] = set()
@@ -177,7 +178,7 @@ def select_without_overlap(
             other = _first_of(hashes, held)
             flags[name].append(other is None)
             if other is None:
-                alike = _first_of(words, held_words)
+                alike = _first_of(words, held_words) if reports_words else None
                 if alike is not None:
                     reason = f"{name} prompt with the words of a prompt in {alike}, but other characters"
                     audit.record(stage, "reported", reason, RowText(splits[name], row))

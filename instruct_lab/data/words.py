@@ -1,7 +1,7 @@
 """Splitting text into words for comparisons in splits, duplicates and contamination.
 
-Case, Unicode form, punctuation and white space are ignored. Scripts without spaces between words are compared by
-character.
+Case, Unicode form, punctuation and white space are ignored, and by `compared_words` symbols too. Scripts without spaces
+between words are compared by character.
 """
 
 from __future__ import annotations
@@ -18,6 +18,14 @@ MARKS = "\u0e31\u0e34-\u0e3a\u0e47-\u0e4e\u0eb1\u0eb4-\u0ebc\u0ec8-\u0ece\u102b-
 UNSPACED = re.compile(f"[{HAN}{KANA}{SOUTHEAST_ASIAN}]")
 HIGH = re.compile("[\u0300-\U0010ffff]")  # the range of combining marks and scripts without spaces
 LETTERS = re.compile(r"\w+")
+SYMBOLS = re.compile(
+    "([+<=>|~^%&@$/\\\\\u00a2-\u00a5\u00b0\u00b1\u00ac\u00d7\u00f7\u2030\u2031\u20a0-\u20cf\u2190-\u24ff\u2600-\u2bff"
+    "\U0001f000-\U0001faff]+"
+    r"|(?<=\w)#|#(?=\w)"  # C#, #1; not the mark of a heading
+    r"|(?<=[\w)\]] )[-\u2212*!](?= [\w(\[-])"  # an operator between spaces
+    r"|(?<=[\d)])(?:[-\u2212]|\*{1,2})(?=[\d(])"  # an operator between numbers
+    r"|(?<!\w)[-\u2212](?=\d))"  # a negative number
+)
 ASCII_WORDS = "".join(chr(code).lower() if re.match(r"\w", chr(code)) else " " for code in range(128))
 """Translation table of ASCII characters; translating and splitting is three times as fast as a regular expression."""
 
@@ -37,6 +45,18 @@ def compared_words(text: str) -> list[str]:
         return folded.translate(ASCII_WORDS).split() if folded.isascii() else LETTERS.findall(folded)
     marks = any(unicodedata.category(character)[0] == "M" for character in beyond)
     return _word(marks).findall(folded)
+
+
+def compared_tokens(text: str) -> list[str]:
+    """Split a text into its words, as `compared_words` does, and its symbols, in order.
+
+    Symbols are signs that change the meaning of what they stand in: operators (`a < b`, `7 - 5`, `C++`), currencies,
+    arrows, emoji. Punctuation, quotes, brackets, hyphens and marks of Markdown are none.
+    """
+    pieces = SYMBOLS.split(text)
+    if len(pieces) == 1:
+        return compared_words(text)
+    return [token for index, piece in enumerate(pieces) for token in ([piece] if index % 2 else compared_words(piece))]
 
 
 @functools.lru_cache(maxsize=4096)

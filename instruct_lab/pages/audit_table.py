@@ -52,15 +52,13 @@ def show(console: Console, audit: dict[str, Any]) -> None:
 def show_changes(console: Console, audit: dict[str, Any]) -> None:
     """Print samples of every kind of change, one line each, cut at the width of the console."""
     ascii_only = console.options.ascii_only
-    lines = list_changes(read_stages(audit), "->" if ascii_only else "→")
+    lines = list_changes(read_stages(audit), "->" if ascii_only else "→", console.width)
     if lines:
         console.out("changed rows, before and after:", highlight=False)
     for line in lines:
-        text = _to_encoding(line, console)
-        dots = "..." if ascii_only else "…"
-        console.out(
-            text if len(text) <= console.width else f"{text[: console.width - len(dots)]}{dots}", highlight=False
-        )
+        text, dots = _to_encoding(line, console), "..." if ascii_only else "…"
+        is_short = len(text) <= console.width
+        console.out(text if is_short else f"{text[: console.width - len(dots)]}{dots}", highlight=False)
 
 
 def show_unused_columns(console: Console, audit: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Sequence
 
@@ -16,27 +17,33 @@ MAX_KINDS = 8
 CONTEXT, MAX_CHARACTERS = 16, 48
 """Characters around a change, and the most characters of a changed text."""
 
+SIZE = re.compile(r"… \(\d+ characters\)\Z")
+"""The end of a sample that was cut."""
 
-def list_changes(stages: Sequence[Stage], arrow: str) -> list[str]:
+
+def list_changes(stages: Sequence[Stage], arrow: str, width: int) -> list[str]:
     """Return lines with up to `MAX_SAMPLES` samples of each kind of change: `clean, white space (a.jsonl:3): …`.
 
     Args:
         stages: stages of an audit, in order.
         arrow: the sign between the text before and the text after.
+        width: characters of a line; the text after a change has its own line if both are longer.
     """
     changed = [(stage, reason) for stage in stages for reason in stage.reasons if reason.action == "changed"]
-    lines = [line for stage, reason in changed[:MAX_KINDS] for line in _lines(stage, reason, arrow)]
+    lines = [line for stage, reason in changed[:MAX_KINDS] for line in _lines(stage, reason, arrow, width)]
     if lines and len(changed) > MAX_KINDS:
         lines.append(f"and {len(changed) - MAX_KINDS} more kinds of changes, see audit.html")
     return lines
 
 
-def _lines(stage: Stage, reason: Reason, arrow: str) -> list[str]:
-    lines = []
+def _lines(stage: Stage, reason: Reason, arrow: str, width: int) -> list[str]:
+    lines: list[str] = []
     for sample in [sample for sample in reason.samples if sample.after is not None][:MAX_SAMPLES]:
-        where = f" ({sample.where})" if sample.where else ""
+        where = f" ({sample.where.rpartition('/')[2]})" if sample.where else ""
         before, after = shorten_change(sample)
-        lines.append(f"  {stage.name}, {reason.reason}{where}: {before} {arrow} {after}")
+        line = f"  {stage.name}, {reason.reason}{where}: {before}"
+        whole = f"{line} {arrow} {after}"
+        lines += [whole] if len(whole) <= width else [line, f"    {arrow} {after}"]
     return lines
 
 
@@ -45,7 +52,7 @@ def shorten_change(sample: Sample) -> tuple[str, str]:
 
     White space and invisible characters that changed are replaced by signs; texts that look alike by code points.
     """
-    before, after = sample.before, sample.after or ""
+    before, after = (SIZE.sub("…", text) for text in (sample.before, sample.after or ""))
     head = num_equal_characters(before, after)
     rest = min(len(before), len(after)) - head
     tail = min(rest, num_equal_characters(before[::-1], after[::-1]))

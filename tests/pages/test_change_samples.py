@@ -85,8 +85,11 @@ def test_many_kinds_of_changes_fit_and_lines_are_cut_at_the_width() -> None:
             audit.record(
                 "preprocessing/train/x", "changed", f"kind {kind}", row("a" * 90, number), row("b" * 90, number)
             )
-    lines = printed(audit, width=80)
+    lines = printed(audit, width=100)
     assert sum(line.startswith("  x, kind") for line in lines) == 3 * MAX_KINDS
     assert "and 3 more kinds of changes, see audit.html" in lines
-    assert all(len(line) <= 80 for line in lines)
+    assert all(len(line) <= 100 for line in lines)
+    narrow = printed(audit, width=60)
+    assert all(len(line) <= 60 for line in narrow)
+    assert sum(line.startswith("    →") for line in narrow) == 3 * MAX_KINDS, "the text after has its own line"
     assert all(line.isascii() for line in printed(audit, width=80, encoding="ascii"))

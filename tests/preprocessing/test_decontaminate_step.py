@@ -87,7 +87,7 @@ def test_nothing_planted_stays_and_nothing_clean_leaves(plant, part) -> None:
 
 def test_short_texts_are_found_as_a_whole_and_those_of_some_words_inside_others() -> None:
     step, test = Decontaminate(), [talk("What is 2+2?"), talk(text(3, 9))]
-    assert left(step, "what is 2 2", "WHAT is 2+2 ?!", test=test) == 0
+    assert left(step, "what is 2 + 2", "WHAT is 2+2 ?!", test=test) == 0
     assert left(step, "Tell me, what is 2+2?", test=test) == 1
     assert left(step, f"Tell me this: {text(3, 9)} now", test=test) == 0
     assert left(Decontaminate(min_words_inside=10), f"Tell me this: {text(3, 9)} now", test=test) == 1

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from instruct_lab.data import Audit, Conversation, Message
 from instruct_lab.preprocessing.base import Context
-from instruct_lab.preprocessing.duplicates import NearDuplicates
+from instruct_lab.preprocessing.duplicates import Decontaminate, NearDuplicates
 
 STAGE = "preprocessing/train/near_duplicates"
 VOCABULARY = [f"w{number}" for number in range(3000)]
@@ -236,3 +236,38 @@ def test_any_text_is_accepted_and_a_second_pass_keeps_all(texts) -> None:
     kept, counts, _ = run(NearDuplicates(), rows)
     assert len(kept) + sum(counts.values()) == len(rows)
     assert run(NearDuplicates(), kept)[0] == kept
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ("Evaluate in Python: 0 < 1", "Evaluate in Python: 0 > 1", "Evaluate in Python: 0 <= 1"),
+        ("What is 7 + 5", "What is 7 - 5", "What is 7 * 5", "What is 7 / 5", "What is 7-5/2"),
+        ("Say hello in C", "Say hello in C++", "Say hello in C#"),
+        ("The absolute value of -5", "The absolute value of 5"),
+        ("How much is 5 € today", "How much is 5 $ today"),
+        ("Sentiment: 👍", "Sentiment: 👎"),
+    ],
+    ids=lambda texts: texts[0],
+)
+def test_rows_that_differ_in_a_symbol_are_neither_near_duplicates_nor_contaminated(texts) -> None:
+    rows = [Conversation((Message("user", text), Message("assistant", "True"))) for text in texts]
+    audit = Audit()
+    assert list(NearDuplicates(across=[]).apply(rows, Context("s", audit))) == rows
+    splits = {"train": rows[1:], "validation": [], "test": rows[:1]}
+    assert list(Decontaminate().apply(rows[1:], Context("s", audit, splits=splits))) == rows[1:]
+    assert not audit.count("dropped")
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Open the file.", "open THE file!"),
+        ("# Title\n\n* a\n* **b**", "Title: (a, b)"),
+        ("well-known “word”", "Well known word"),
+    ],
+    ids=str,
+)
+def test_rows_that_differ_in_case_punctuation_or_markdown_are_near_duplicates(one, other) -> None:
+    rows = [Conversation((Message("user", text), Message("assistant", "True"))) for text in (one, other)]
+    assert list(NearDuplicates(across=[]).apply(rows, Context("s", Audit()))) == rows[:1]

@@ -51,7 +51,7 @@ RULES = [
     ({"phrases": ["lorem ipsum", "{x}"]}, "Lorem Ipsum dolor", "lorem ipsumque", "answer with one of the phrases"),
     ({"max_answer_ratio": 2}, "y" * 37, "y" * 36, "answer over 2 times the prompt"),
     ({"min_answer_ratio": 0.5}, "y" * 8, "y" * 9, "answer under 0.5 times the prompt"),
-    ({"drop_echoes": True}, "tell me, something!", "Tell me nothing.", "answer equals prompt"),
+    ({"drop_echoes": True}, "Tell me  something.\n", "tell me, something!", "answer equals prompt"),
 ]  # fmt: skip
 
 

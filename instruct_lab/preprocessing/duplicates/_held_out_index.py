@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import xxhash
 
-from instruct_lab.data.words import compared_words
+from instruct_lab.data.words import compared_tokens
 from instruct_lab.preprocessing.duplicates._ngram_hashes import Hasher, Hashes, Integers, Numbers, in_batches
 
 MAX_SIEVE_BITS = 24
@@ -150,7 +150,7 @@ class HeldOutIndex:
     def _new_texts(self) -> Iterator[list[str]]:
         for index, held_out in enumerate(self.sets):
             for (row, part), text in held_out.texts():
-                tokens = compared_words(text)
+                tokens = compared_tokens(text)
                 key = hash_words(tokens)
                 if len(tokens) < max(1, self._limits.min_words) or key in self._whole:
                     continue
@@ -195,7 +195,7 @@ class HeldOutIndex:
         for unit in units:
             if len(unit) in self._lengths:
                 text = self._whole.get(hash_words(unit))
-                if text is not None and compared_words(self._text(text)) == unit:
+                if text is not None and compared_tokens(self._text(text)) == unit:
                     self.found[text] = True
                     return text
         return None
@@ -245,7 +245,7 @@ class HeldOutIndex:
 
     def _is_confirmed(self, ngrams: list[list[str]], text: int, rule: Rule) -> bool:
         """Whether the match holds for the actual words, to rule out hash collisions."""
-        whole = f" {' '.join(compared_words(self._text(text)))} "
+        whole = f" {' '.join(compared_tokens(self._text(text)))} "
         total, count = int(self.totals[text]), 0
         for ngram in ngrams:
             count += f" {' '.join(ngram)} " in whole

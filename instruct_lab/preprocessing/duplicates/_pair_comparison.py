@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from instruct_lab.data.words import compared_words
+from instruct_lab.data.words import compared_tokens
 from instruct_lab.preprocessing.duplicates._ngram_hashes import Hashes, Numbers
 from instruct_lab.preprocessing.duplicates._sketches import Rows, Shingles, Sketches, buckets
 
@@ -130,7 +130,7 @@ class Comparison:
         return both >= self._threshold * (len(shorter) + len(longer) - both)
 
     def _shingles_of(self, row: int) -> Hashes:
-        hashes, _ = self._hash_texts([compared_words(self._rows.text(self._rows.conversation(row)))])
+        hashes, _ = self._hash_texts([compared_tokens(self._rows.text(self._rows.conversation(row)))])
         return np.unique(hashes)
 
 

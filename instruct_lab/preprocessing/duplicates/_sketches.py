@@ -17,7 +17,7 @@ import numpy as np
 import rensa
 
 from instruct_lab.data import Conversation
-from instruct_lab.data.words import compared_words
+from instruct_lab.data.words import compared_tokens
 from instruct_lab.preprocessing.duplicates._ngram_hashes import Hasher, Hashes, Integers, Numbers, in_batches, mix
 from instruct_lab.preprocessing.duplicates.compared_text import num_characters
 
@@ -67,7 +67,7 @@ class Rows:
             for conversation in part:
                 if self.lengths is not None:
                     self.lengths.append(num_characters(conversation))
-                yield compared_words(self.text(conversation))
+                yield compared_tokens(self.text(conversation))
 
 
 class Sketches:

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from instruct_lab.config import component
 from instruct_lab.data import Conversation, SplitName
-from instruct_lab.data.words import compared_words
+from instruct_lab.data.words import compared_tokens
 from instruct_lab.errors import Refusal
 from instruct_lab.preprocessing.base import Context, Need, Part, Splits, Step, train_only
 from instruct_lab.preprocessing.duplicates.benchmarks import Benchmark
@@ -36,11 +36,12 @@ class Decontaminate(Step):
     A row overlaps with a held-out text if its messages contain `min_share` or `min_matches` of the text's n-grams, or
     if one of its messages, its prompt or the whole conversation equals the text. A text of fewer than n words is
     compared as a whole. It is searched inside messages only if it has at least `min_words_inside` words, because
-    shorter texts are common phrases. Case, punctuation and white space are ignored; Chinese, Japanese, Thai and similar
-    scripts are compared by character. n-grams in more than `max_texts` held-out texts belong to a template and are
-    ignored. With fewer held-out texts than that, a long template drops every row that contains it; the audit shows
-    such rows. Matches of hashes are confirmed word for word before a row is dropped. System messages of held-out rows
-    are ignored. A text in two sets counts for the first (validation, test, benchmarks in order).
+    shorter texts are common phrases. Case, punctuation and white space are ignored; operators (`+`), currency signs and
+    emoji count as words; Chinese, Japanese, Thai and similar scripts are compared by character. n-grams in more than
+    `max_texts` held-out texts belong to a template and are ignored. With fewer held-out texts than that, a long
+    template drops every row that contains it; the audit shows such rows. Matches of hashes are confirmed word for word
+    before a row is dropped. System messages of held-out rows are ignored. A text in two sets counts for the first
+    (validation, test, benchmarks in order).
     Memory: 16 bytes per distinct held-out n-gram (48 while they are sorted) and 150 per text; nothing for the rows.
     Sources: Brown et al., Language Models are Few-Shot Learners, 2020, appendix C (13-grams, `max_texts`); Lambert et
     al., Tulu 3, 2024 (`min_share`).
@@ -149,7 +150,7 @@ def _batches(conversations: Sequence[Conversation]) -> Iterator[list[tuple[Conve
     for conversation in conversations:
         texts = [(message.role, message.content) for message in (*conversation.messages, *conversation.rejected)]
         texts += [("reference", text) for text in conversation.references]
-        messages = [(role, compared_words(text)) for role, text in texts]
+        messages = [(role, compared_tokens(text)) for role, text in texts]
         batch.append((conversation, messages))
         num_words += sum(len(tokens) for _, tokens in messages)
         if len(batch) >= BATCH_ROWS or num_words >= BATCH_WORDS:

@@ -31,8 +31,9 @@ class NearDuplicates(Step):
     Two conversations are near duplicates if the n-grams of their words have a Jaccard similarity (n-grams in both,
     divided by n-grams in either) of at least `threshold`. MinHash sketches (rensa) find candidate pairs; each pair is
     then compared exactly, so no row is dropped by an estimate. Pairs form clusters, and one row of each is kept. Case,
-    punctuation and white space are ignored; Chinese, Japanese, Thai and similar scripts are compared by character; a
-    text of fewer than n words has to be equal. A row without the compared part is kept.
+    punctuation and white space are ignored; operators (`+`, `<`), currency signs and emoji count as words; Chinese,
+    Japanese, Thai and similar scripts are compared by character; a text of fewer than n words has to be equal. A row
+    without the compared part is kept.
     Memory: about 40 bytes per row, and temporarily 4 bytes per row and band on disk. The result is
     deterministic. Source: Lee et al., Deduplicating Training Data Makes Language Models Better, 2022.
     """

@@ -12,7 +12,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from instruct_lab.config import component
-from instruct_lab.data import Conversation, normalize_text
+from instruct_lab.data import Conversation, canonical_text
 from instruct_lab.data.words import UNSPACED
 from instruct_lab.errors import Refusal
 from instruct_lab.preprocessing.base import Context, Part, Splits, Step, filter_rows, part_text, train_only
@@ -261,9 +261,9 @@ def _phrase_search(phrases: list[str]) -> Callable[[str], bool] | None:
 def _echoes(row: Conversation) -> bool:
     answer = part_text(row, "answer")
     asked = next((message.content for message in reversed(row.prompt) if message.role == "user"), "")
-    if not answer or abs(len(answer) - len(asked)) > len(asked) // 2 + 8:  # normalizing removes only a few characters
+    if not answer or abs(len(answer) - len(asked)) > len(asked) // 2 + 8:  # white space is at most so much
         return False
-    return normalize_text(answer) == normalize_text(asked)
+    return canonical_text(answer) == canonical_text(asked)
 
 
 def _answer_ratio(row: Conversation) -> float:
