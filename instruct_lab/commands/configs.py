@@ -85,7 +85,8 @@ def _check_sweep(parsed: argparse.Namespace) -> int:
     varying = ", ".join(dimension.key for dimension in planned.space.dimensions) or "seed"
     count = planned.num_points * planned.settings.seeds
     goals = ", ".join(f"{d} {m}" for m, d in zip(planned.settings.metrics, planned.directions, strict=True))
-    print(f"ok: {count} runs over {varying}; {type(planned.sampler).__name__}, {goals}")
+    sampled = "" if len(planned.checked) == planned.num_points else f" ({len(planned.checked)} points checked)"
+    print(f"ok: {count} runs over {varying}{sampled}; {type(planned.sampler).__name__}, {goals}")
     return 0
 
 

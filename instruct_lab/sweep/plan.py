@@ -18,6 +18,7 @@ from instruct_lab.errors import ConfigError, Problem
 from instruct_lab.experiment.check import Checked, check, plain
 from instruct_lab.experiment.other_tools import add_hints
 from instruct_lab.records.identity import config_hash
+from instruct_lab.sweep.corners import corners
 from instruct_lab.sweep.launchers import Launcher
 from instruct_lab.sweep.metrics import directions, metric_problems, setting_problems
 from instruct_lab.sweep.samplers import Sampler
@@ -27,7 +28,7 @@ from instruct_lab.sweep.space import Dimension, Space, SpaceError, dimension_of_
 from instruct_lab.training.names import run_name
 
 MAX_CHECKED = 128
-"""Maximum number of points to check before a sweep; of larger spaces, only `Space.corners` are checked."""
+"""Maximum number of points to check before a sweep; of larger spaces, only `corners` are checked."""
 NOT_IDENTITY = frozenset({"num_points", "max_hours", "refused_points"})
 """Settings that may change between stopping and resuming a sweep."""
 
@@ -209,9 +210,9 @@ def _check_points(
 
 def _points_to_check(space: Space, num_points: int) -> Iterable[dict[str, Any]]:
     if any(dimension.is_interval for dimension in space.dimensions):
-        return space.corners()
+        return corners(space)
     points = space.grid()
-    return points[:num_points] if len(points) <= MAX_CHECKED else space.corners()
+    return points[:num_points] if len(points) <= MAX_CHECKED else corners(space)
 
 
 def _with_points(at_points: dict[Problem, list[str]], count: int) -> Iterator[Problem]:

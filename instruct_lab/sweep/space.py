@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import functools
 import itertools
@@ -18,6 +19,8 @@ from instruct_lab.config.quoting import to_hydra
 
 POINTS = "points"
 """The key of the dimension made from a list of whole points."""
+MAX_POINTS = 100_000
+"""Maximum number of values of a dimension and of points of a grid."""
 
 
 class SpaceError(ValueError):
@@ -62,8 +65,9 @@ class Dimension:
     @functools.cached_property
     def keys(self) -> frozenset[str]:
         """The groups and full keys that the dimension sets."""
-        texts = [text for texts in self.choices.values() for text in texts]
-        return frozenset(parse_override(text).key_or_group for text in texts) if texts else frozenset([self.key])
+        if self.key != POINTS:
+            return frozenset([self.key])
+        return frozenset(parse_override(text).key_or_group for texts in self.choices.values() for text in texts)
 
     def overrides(self, value: Any) -> tuple[str, ...]:
         """Return the overrides for a choice's label, or for a number from the interval."""
@@ -72,12 +76,6 @@ class Dimension:
     def holds(self, values: Mapping[str, Any]) -> bool:
         """Whether the dimension exists, given the values of the dimensions before it."""
         return all(str(values.get(condition.key)) in condition.labels for condition in self.when)
-
-    def ends(self) -> list[Any]:
-        """Return all choices, or the two bounds of an interval."""
-        if not self.is_interval:
-            return list(self.choices)
-        return [int(end) if self.is_integer else end for end in (self.low, self.high)]
 
     def from_trial(self, trial: Any) -> Any:
         """Ask an Optuna trial for a value."""
@@ -115,30 +113,27 @@ class Space:
         """List all distinct points; the last dimension varies fastest.
 
         Raises:
-            SpaceError: a dimension is an interval.
+            SpaceError: a dimension is an interval, or there are more than `MAX_POINTS` points.
         """
+        return self._grid
+
+    @functools.cached_property
+    def _grid(self) -> list[dict[str, Any]]:
         for dimension in self.dimensions:
             if dimension.is_interval:
                 raise SpaceError(
                     f"{dimension.key} is an interval, which has no grid: list values, or choose another hydra/sweeper"
                 )
+        count = math.prod(len(dimension.choices) for dimension in self.dimensions)
+        if count > MAX_POINTS:
+            what = f"the grid has {count:,} points, more than {MAX_POINTS:,}"
+            raise SpaceError(f"{what}: list fewer values, or choose hydra/sweeper=random with sweep.num_points")
         points: dict[tuple[tuple[str, Any], ...], dict[str, Any]] = {}
         for labels in itertools.product(*(dimension.choices for dimension in self.dimensions)):
             chosen = dict(zip((dimension.key for dimension in self.dimensions), labels, strict=True))
             point = self.values(lambda dimension, chosen=chosen: chosen[dimension.key])  # type: ignore[misc]
             points.setdefault(tuple(point.items()), point)
         return list(points.values())
-
-    def corners(self) -> Iterator[dict[str, Any]]:
-        """Yield a few points in which every choice and every bound occurs at least once."""
-        ends = {dimension.key: dimension.ends() for dimension in self.dimensions}
-        for index in range(max(map(len, ends.values()), default=0)):
-            point = self.values(lambda dimension, index=index: ends[dimension.key][index % len(ends[dimension.key])])  # type: ignore[misc]
-            yield point
-        for dimension in self.dimensions:  # choices of dimensions that exist only if conditions hold
-            for label in ends[dimension.key] if dimension.when else ():
-                fixed = {condition.key: min(condition.labels) for condition in dimension.when} | {dimension.key: label}
-                yield self.values(lambda one, fixed=fixed: fixed.get(one.key, ends[one.key][0]))  # type: ignore[misc]
 
 
 def dimension_of(key: str, entry: Any) -> Dimension:
@@ -191,15 +186,23 @@ def dimension_of_override(override: Override) -> Dimension:
     if isinstance(value, Glob):
         labels = _matching_options(key, value)
     elif isinstance(value, ChoiceSweep | RangeSweep):
+        if isinstance(value, RangeSweep) and _num_values(value) > MAX_POINTS:
+            raise SpaceError(f"{key}: the range has more than {MAX_POINTS:,} values; interval(...) has any number")
         labels = list(override.sweep_string_iterator())
     else:
         labels = [str(override.input_line).partition("=")[2]]
     if not labels:
         raise SpaceError(f"{key}: no value is given")
-    repeated = [label for label in labels if labels.count(label) > 1]
-    if repeated:
-        raise SpaceError(f"{key}: the value {repeated[0]} is given twice")
+    label, count = collections.Counter(labels).most_common(1)[0]
+    if count > 1:
+        raise SpaceError(f"{key}: the value {label} is given twice")
     return Dimension(key, {label: (f"{key}={label}",) for label in labels})
+
+
+def _num_values(value: RangeSweep) -> float:
+    assert value.start is not None
+    assert value.stop is not None
+    return abs((value.stop - value.start) / value.step) if value.step else math.inf
 
 
 def _interval(key: str, value: IntervalSweep) -> Dimension:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from instruct_lab.sweep.corners import corners
 from instruct_lab.sweep.space import SpaceError, dimension_of, points_dimension, space_of
 
 
@@ -79,10 +80,32 @@ def test_corners_contain_every_choice_and_bound():
             dimension_of("optimizer.lr", "tag(log, interval(1e-5, 1e-3))"),
         ]
     )
-    corners = list(space.corners())
-    assert {corner["tuning"] for corner in corners} == {"lora", "full", "ia3"}
-    assert {corner["tuning.r"] for corner in corners if "tuning.r" in corner} == {4, 64}
-    assert {corner["optimizer.lr"] for corner in corners} == {1e-5, 1e-3}
+    found = list(corners(space))
+    assert {corner["tuning"] for corner in found} == {"lora", "full", "ia3"}
+    assert {corner["tuning.r"] for corner in found if "tuning.r" in corner} == {4, 64}
+    assert {corner["optimizer.lr"] for corner in found} == {1e-5, 1e-3}
+
+
+def test_corners_of_a_long_dimension_hold_its_extremes_and_kinds():
+    values = [str(index) for index in range(5000)]
+    values[1234], values[1235], values[1236], values[1237] = "-7", "99999.5", "null", "[4]"
+    found = [corner["tuning.r"] for corner in corners(space_of([dimension_of("tuning.r", ",".join(values))]))]
+    assert {"0", "4999", "-7", "99999.5", "null", "[4]"} <= set(found)
+    assert len(found) < 50
+    assert len(set(found)) == len(found)
+
+
+def test_corners_hold_all_combinations_of_options():
+    dimensions = [dimension_of("tuning", "lora,full,ia3"), dimension_of("data", "a,b,c"), dimension_of("seed", "1,2")]
+    found = {(corner["tuning"], corner["data"]) for corner in corners(space_of(dimensions))}
+    assert len(found) == 9
+
+
+def test_corners_hold_every_option_that_long_lists_of_points_set():
+    points = [[f"seed={index}", "tuning=ia3" if index == 777 else "tuning=lora"] for index in range(1000)]
+    found = [corner["points"] for corner in corners(space_of([points_dimension(points)]))]
+    assert any("tuning=ia3" in label for label in found)
+    assert len(found) < 40
 
 
 @pytest.mark.parametrize(
@@ -97,6 +120,8 @@ def test_corners_contain_every_choice_and_bound():
         (lambda: dimension_of("tuning", "glob(nothing*)"), "no value"),
         (lambda: dimension_of("key", {"value": "1,2"}), "values and when"),
         (lambda: dimension_of("key", "choice(1"), "choice"),
+        (lambda: dimension_of("key", "range(0, 1000000000)"), "values"),
+        (lambda: space_of([dimension_of(key, "range(0, 400)") for key in ("a", "b")]).grid(), "160,000 points"),
         (lambda: points_dimension(["a=1", "a=1"]), "twice"),
         (lambda: points_dimension(["a=1,2"]), "one value"),
         (lambda: space_of([dimension_of("a", {"values": "1,2", "when": "b=1"})]), "depends on b"),

@@ -1,0 +1,71 @@
+"""Choose a few points of a large search space, to check them before the sweep starts."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from instruct_lab.config.options import GROUPS
+from instruct_lab.sweep.space import Dimension, Space
+
+MAX_SAMPLED = 32
+"""Maximum number of values of a dimension that are chosen at equal distances."""
+MAX_COMBINATIONS = 128
+"""Maximum number of combinations of options that are all chosen."""
+
+
+def corners(space: Space) -> Iterator[dict[str, Any]]:
+    """Yield a few points in which each bound, each option and the values that `representatives` returns occur.
+
+    All combinations of options are among them, if there are at most `MAX_COMBINATIONS`.
+    """
+    values = {dimension.key: representatives(dimension) for dimension in space.dimensions}
+    options = {key: found for key, found in values.items() if key in GROUPS}
+    if math.prod(map(len, options.values())) > MAX_COMBINATIONS:
+        options = {}
+    combinations = [dict(zip(options, labels, strict=True)) for labels in itertools.product(*options.values())]
+    others = {key: found for key, found in values.items() if key not in options}
+    for index in range(max(len(combinations), *map(len, others.values()), 0) if values else 0):
+        point = combinations[index % len(combinations)] | {
+            key: found[index % len(found)] for key, found in others.items()
+        }
+        yield space.values(lambda dimension, point=point: point[dimension.key])  # type: ignore[misc]
+    for dimension in space.dimensions:  # choices that exist only if a condition holds
+        for label in values[dimension.key] if dimension.when else ():
+            fixed = {condition.key: min(condition.labels) for condition in dimension.when} | {dimension.key: label}
+            yield space.values(lambda one, fixed=fixed: fixed.get(one.key, values[one.key][0]))  # type: ignore[misc]
+
+
+def representatives(dimension: Dimension) -> list[Any]:
+    """Return the bounds of an interval, or choices that stand for all of them.
+
+    Options of a group, and at most `MAX_SAMPLED` other choices, stand for themselves. Of more choices, these are the
+    smallest and the largest number, one of each kind of value, one with each option that whole points set, and others
+    at equal distances.
+    """
+    if dimension.is_interval:
+        return [int(end) if dimension.is_integer else end for end in (dimension.low, dimension.high)]
+    labels = list(dimension.choices)
+    if len(labels) <= MAX_SAMPLED or dimension.key in GROUPS:
+        return labels
+    chosen = [labels[index * (len(labels) - 1) // (MAX_SAMPLED - 1)] for index in range(MAX_SAMPLED)]
+    kinds = {_kind_of(label): label for label in labels}
+    numbers = [label for label in labels if _kind_of(label) == "number"]
+    if numbers:
+        chosen += [min(numbers, key=float), max(numbers, key=float)]
+    options = {text: label for label, texts in dimension.choices.items() for text in texts if _sets_option(text)}
+    return list(dict.fromkeys([*chosen, *kinds.values(), *options.values()]))
+
+
+def _kind_of(label: str) -> str:
+    """Return the kind of a value in Hydra's syntax, as far as its first characters show it."""
+    try:
+        return "number" if math.isfinite(float(label)) else "not finite"
+    except ValueError:
+        return label if label.casefold() in ("true", "false", "null") else label[:1] if label[:1] in "[{" else "text"
+
+
+def _sets_option(text: str) -> bool:
+    return text.lstrip("+").partition("=")[0] in GROUPS
