@@ -9,7 +9,7 @@ from instruct_lab.commands.console import print_warnings
 from instruct_lab.config.options import options
 from instruct_lab.experiment.check import check
 from instruct_lab.experiment.matrix import component_of
-from instruct_lab.experiment.rules.declarations import suitable_learning_rate
+from instruct_lab.experiment.rules.declarations import SUPERVISION, suitable_learning_rate
 from instruct_lab.objective import Objective, Supervised
 from instruct_lab.tuning import Full, LoRA
 
@@ -122,9 +122,10 @@ def test_new_tokens_are_refused_if_the_method_does_not_train_them(option, field)
 
 def test_data_has_to_give_what_the_objective_needs():
     assert (
-        "DPO needs pairs; data is a DataSet with format Columns, which gives answers"
-        in problems("objective=dpo")["objective"]
-    )
+        "DPO needs pairs (a prompt with a chosen and a rejected answer); data is a DataSet with format Columns, which "
+        "gives answers (a prompt with its answer): choose other data, such as data=local_preference, or another "
+        "objective, such as objective=supervised"
+    ) in problems("objective=dpo")["objective"]
     assert "objective" not in problems("objective=causal")
 
 
@@ -138,10 +139,30 @@ def test_only_kto_learns_from_labels_and_the_others_name_both(option):
     if option == "kto":
         assert "objective" not in found
     else:
-        needs = " or ".join(sorted(component_of("objective", option).needs))
-        assert (
-            f"needs {needs}; data is a DataSet with format UnpairedPreference, which gives labels" in found["objective"]
-        )
+        needed = sorted(component_of("objective", option).needs)
+        needs = " or ".join(f"{kind} ({SUPERVISION[kind].meaning})" for kind in needed)
+        given = "a DataSet with format UnpairedPreference, which gives labels (an answer marked good or bad)"
+        assert f"needs {needs}; data is {given}" in found["objective"]
+        assert found["objective"].endswith("or another objective, such as objective=kto.")
+
+
+@pytest.mark.parametrize("kind", SUPERVISION)
+def test_the_options_that_a_refusal_suggests_give_and_read_that_kind(kind):
+    data = [f"data={SUPERVISION[kind].data}", "data.train.file.path=rows.jsonl"]
+    assert "objective" not in problems(*data, f"objective={SUPERVISION[kind].objective}")
+    given = {"pairs", "answers"} if kind == "pairs" else {kind}  # the chosen answer of a pair is an answer
+    for other in SUPERVISION.values():
+        found = problems(*data, f"objective={other.objective}")
+        if given & component_of("objective", other.objective).needs:
+            assert "objective" not in found
+        else:
+            assert f"data={other.data}" in found["objective"]
+
+
+def test_a_mixture_is_refused_with_what_each_of_its_parts_gives():
+    found = problems("data=mixture", "objective=dpo")["objective"]
+    assert found.count("answers (a prompt with its answer)") > 1
+    assert "data=local_preference" in found
 
 
 def test_metrics_and_monitors_of_pairs_are_refused_for_labels():

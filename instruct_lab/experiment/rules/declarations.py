@@ -4,28 +4,62 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from instruct_lab.batching import Batching
-from instruct_lab.data import Data, DataSet
+from instruct_lab.data import Data, DataSet, Mixture
+from instruct_lab.data.conversation import Supervision
 from instruct_lab.errors import Problem
 from instruct_lab.model import Model, ModelFacts, Random
 from instruct_lab.objective import Objective
 from instruct_lab.optimizer import Optimizer
 from instruct_lab.tuning import Tuning
 
+
+class Kind(NamedTuple):
+    """A kind of supervision in words, with an option for data that gives it and one for an objective that reads it."""
+
+    meaning: str
+    data: str
+    objective: str
+
+
+SUPERVISION: dict[Supervision, Kind] = {
+    "answers": Kind("a prompt with its answer", "local_alpaca", "supervised"),
+    "labels": Kind("an answer marked good or bad", "local_unpaired_preference", "kto"),
+    "pairs": Kind("a prompt with a chosen and a rejected answer", "local_preference", "dpo"),
+    "text": Kind("plain text", "local_text", "causal"),
+}
 FAR_OFF = 10
 """Ratio between the set and the suitable learning rate at which a warning is printed."""
 
 
 def check_supervision(data: Data, objective: Objective) -> Iterator[Problem]:
     """Report data that gives nothing from which the objective can learn."""
-    if not data.gives_any(objective.needs):
-        goal, source = type(objective).__name__, type(data).__name__
-        if isinstance(data, DataSet):
-            source = f"{source} with format {type(data.format).__name__}"
-        given = " and ".join(sorted(data.gives)) or "nothing that all its parts share"
-        reason = f"{goal} needs {' or '.join(sorted(objective.needs))}; data is a {source}, which gives {given}"
-        yield Problem(key="objective", value=goal, reason=f"{reason}: choose other data, or another objective")
+    if data.gives_any(objective.needs):
+        return
+    goal = type(objective).__name__
+    reason = f"{goal} needs {_list_kinds(objective.needs, 'or')}; data is a {_describe_supervision(data)}"
+    options = [f"data={SUPERVISION[kind].data}" for kind in sorted(objective.needs)]
+    others = [f"objective={SUPERVISION[kind].objective}" for kind in sorted(data.gives)]
+    advice = f"choose other data, such as {' or '.join(options)}"
+    advice += f", or another objective, such as {' or '.join(others)}" if others else ""
+    yield Problem(key="objective", value=goal, reason=f"{reason}: {advice}")
+
+
+def _describe_supervision(data: Data) -> str:
+    """Describe the data with the kinds of supervision that it gives, for a mixture those of each part."""
+    kind = type(data).__name__
+    if isinstance(data, Mixture):
+        parts = [f"{name}: {_list_kinds(part.gives, 'and')}" for name, part in data.parts.items() if part is not None]
+        return f"{kind} of parts ({'; '.join(parts)})"
+    if isinstance(data, DataSet):
+        kind = f"{kind} with format {type(data.format).__name__}"
+    return f"{kind}, which gives {_list_kinds(data.gives, 'and')}"
+
+
+def _list_kinds(kinds: frozenset[Supervision], word: str) -> str:
+    return f" {word} ".join(f"{kind} ({SUPERVISION[kind].meaning})" for kind in sorted(kinds)) or "nothing"
 
 
 def check_new_tokens(model: Model, tuning: Tuning) -> Iterator[Problem]:
