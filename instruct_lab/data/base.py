@@ -45,6 +45,11 @@ class Data(Component, ABC):
         return bool(self.source_names("validation"))
 
     @property
+    def needs_reasoning_template(self) -> bool:
+        """Whether the template has to write reasoning in the way in which the formats put it into the answers."""
+        return False
+
+    @property
     def by_source(self) -> bool:
         """Whether evaluation reports results by source by default."""
         return False

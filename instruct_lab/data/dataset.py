@@ -92,6 +92,11 @@ class DataSet(Data):
         return self.max_broken_share
 
     @property
+    def needs_reasoning_template(self) -> bool:
+        """Whether the format's `reasoning` leaves it to the template."""
+        return getattr(self.format, "reasoning", None) == "template"
+
+    @property
     def gives(self) -> frozenset[Supervision]:
         """The kinds of supervision that the format gives."""
         return self.format.gives

@@ -87,6 +87,11 @@ class Mixture(Data):
         return max(part.allowed_broken_share for part in self._parts.values())
 
     @property
+    def needs_reasoning_template(self) -> bool:
+        """Whether any part needs such a template."""
+        return any(part.needs_reasoning_template for part in self._parts.values())
+
+    @property
     def gives(self) -> frozenset[Supervision]:
         """The kinds of supervision that all parts give."""
         return frozenset.intersection(*(part.gives for part in self._parts.values()))

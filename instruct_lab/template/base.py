@@ -72,6 +72,19 @@ class Template(Component, ABC):
     def stop_token_ids(self, tokenizer: PreTrainedTokenizerBase) -> list[int]:
         """Return the ids that end an answer at generation: the end-of-turn token and the tokenizer's EOS token."""
 
+    def check_reasoning(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        """Check that the template writes reasoning, which formats put before an answer in `<think>` tags, like that.
+
+        Raises:
+            InstructLabError: it does not.
+        """
+        raise self.refuse_reasoning(f"{type(self).__name__} takes no reasoning_content")
+
+    def refuse_reasoning(self, what: str) -> InstructLabError:
+        """Return the error of a template that writes reasoning in another way."""
+        do = "set it to think_tags to train it as <think>…</think>, or to drop; or choose another template"
+        return InstructLabError(what, where="data.format.reasoning=template", do=do)
+
     def as_jinja(self, tokenizer: PreTrainedTokenizerBase) -> str | None:
         """Return this template as a Jinja chat template for an exported tokenizer; `None` keeps the tokenizer's own."""
         return None

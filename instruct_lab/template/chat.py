@@ -18,6 +18,7 @@ from instruct_lab.template.dates import fix_date
 from instruct_lab.template.locating import locate, parse_template, placeholder
 from instruct_lab.template.marking import Marker, alternatives, before_last_answer
 from instruct_lab.template.rendering import (
+    PROBED_REASONING,
     AnswersFrom,
     Rendering,
     changed_message,
@@ -103,6 +104,20 @@ class ChatTemplate(Template):
         end_of_turn = special_tokens(tokenizer).ids[segments[answer + 1].text.lstrip()]
         eos = [tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else []
         return list(dict.fromkeys([end_of_turn, *eos]))
+
+    def check_reasoning(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        """Check that `reasoning_content` and the same reasoning in `<think>` tags are rendered alike, also in history.
+
+        Raises:
+            InstructLabError: they are not, or the template does not take `reasoning_content`.
+        """
+        prepared = self._prepare(tokenizer)
+        rendering = Rendering(tokenizer, prepared.jinja, prepared.variables, "a conversation with reasoning")
+        separate, joined = (rendering.reasoning_text(tagged) for tagged in (False, True))
+        if PROBED_REASONING[-1] not in separate:
+            raise self.refuse_reasoning("The chat template takes no reasoning_content")
+        if separate != joined:
+            raise self.refuse_reasoning("The chat template writes reasoning_content in another form than <think> tags")
 
     def as_jinja(self, tokenizer: PreTrainedTokenizerBase) -> str | None:
         """Return the template from the config, if there is one."""

@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
 from instruct_lab.data import Message
+from instruct_lab.data.formats.turn_keys import think_tags
 from instruct_lab.errors import InstructLabError
 from instruct_lab.template.base import RefusedConversation
 from instruct_lab.template.locating import PLACEHOLDER, placeholder
@@ -19,6 +20,8 @@ from instruct_lab.template.special_tokens import special_tokens
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+PROBED_REASONING = ("An earlier thought.", "A later\n\nthought.")
+"""Reasoning in the conversation that shows how a template writes it."""
 AnswersFrom = Literal["content", "generation_prompt"]
 
 
@@ -60,8 +63,23 @@ class Rendering:
         """The hint in errors: other templates."""
         return alternatives(special_tokens(self.tokenizer))
 
+    def reasoning_text(self, tagged: bool) -> str:
+        """Render a conversation with reasoning.
+
+        Args:
+            tagged: whether the reasoning stands in `<think>` tags before the answers, and not in `reasoning_content`.
+        """
+        turns = []
+        for thought in PROBED_REASONING:
+            turns.append({"role": "user", "content": "A question."})
+            content, key = "An answer.", {} if tagged else {"reasoning_content": thought}
+            turns.append({"role": "assistant", "content": think_tags(thought, content) if tagged else content, **key})
+        return self._apply(turns, generation_prompt=False)
+
     def _text(self, messages: Sequence[Message], generation_prompt: bool = False) -> str:
-        plain = [{"role": message.role, "content": message.content} for message in messages]
+        return self._apply([{"role": one.role, "content": one.content} for one in messages], generation_prompt)
+
+    def _apply(self, plain: list[dict[str, str]], generation_prompt: bool) -> str:
         text: str = self.tokenizer.apply_chat_template(
             plain,
             tokenize=False,

@@ -68,6 +68,8 @@ class InstructionData(pl.LightningDataModule):
         self._tokenizer = tokenizer
         self._cache_path = cache_path
         self.inputs: list[Input] = experiment.data.inputs(cache_path)
+        if experiment.data.needs_reasoning_template:
+            experiment.template.check_reasoning(tokenizer)
         store = Store(cache_path)
         stages = self._conversation_stages(cache_path)
         prepared = store.result(stages)

@@ -10,7 +10,8 @@ from instruct_lab.data.sources.base import Row
 
 FlagMeaning = Literal["trained", "untrained"]
 """What true means for a flag."""
-Reasoning = Literal["think_tags", "drop"]
+Reasoning = Literal["template", "think_tags", "drop"]
+"""What happens to reasoning beside a text; `template` is `think_tags`, if the template writes reasoning like that."""
 FLAGS: dict[str, FlagMeaning] = {
     **dict.fromkeys(("trained", "train", "training", "trainable", "loss", "loss_mask"), "trained"),
     "masked": "untrained",
@@ -138,8 +139,9 @@ def add_reasoning(
         raise row.error(
             f"The turn has reasoning in {key!r}, which would not be trained",
             location,
-            "Choose data.format.reasoning=think_tags to write it before the answer as <think>…</think>, or "
-            "data.format.reasoning=drop to leave it out",
+            "Choose data.format.reasoning=think_tags to write it before the answer as <think>…</think>, "
+            "data.format.reasoning=template to do so if the chat template does, or data.format.reasoning=drop to "
+            "leave it out",
         )
     thoughts = {row.check_text(value, f"{location}, {key!r}").strip() for key, value in found.items()}
     if role != "assistant" or len(thoughts) > 1 or "<think>" in text:
@@ -154,4 +156,9 @@ def add_reasoning(
             f"The reasoning in {key!r} cannot be written before the answer: {reason}", location, "Correct the row"
         )
     thought = thoughts.pop()
-    return f"<think>\n{thought}\n</think>\n\n{text}" if thought else text
+    return think_tags(thought, text) if thought else text
+
+
+def think_tags(thought: str, answer: str) -> str:
+    """Return an answer with its reasoning before it, as the templates of reasoning models write it."""
+    return f"<think>\n{thought}\n</think>\n\n{answer}"

@@ -76,7 +76,7 @@ class TurnFormat(Format, ABC):
     )  # additional keys of a turn that are true if it is trained, or untrained: {mask: untrained}
     ignore_keys: list[str] = Field(default_factory=list)  # keys of a turn that are not read
     reasoning: Reasoning | None = (
-        None  # think_tags: reasoning is written before its answer as <think>…</think>; drop: it is left out
+        None  # think_tags: in <think> tags before its answer; template: so, if the chat template does; drop: left out
     )
 
     def tool_use(self, row: Row) -> ToolUse:
