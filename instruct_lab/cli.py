@@ -223,19 +223,26 @@ def _add_run_commands(commands: Any) -> None:
     resume = add(
         "resume",
         runs.resume,
-        "continue a run, or a sweep, that was interrupted",
+        "continue a run, or a sweep, that was interrupted, or make a run longer",
         "instruct-lab resume latest",
+        "instruct-lab resume latest trainer.max_epochs=5",
         code=True,
     )
     _add_run(resume)
+    longer = "trainer.max_epochs=N or trainer.max_steps=N: make the run longer"
+    resume.add_argument("overrides", nargs="*", metavar="LIMIT", help=longer)
+    forced = "go on although settings, inputs or code have changed, and record the changes"
+    resume.add_argument("--force", action="store_true", help=forced)
     reproduce = add(
         "reproduce",
         runs.reproduce,
-        "run a recorded config again, as a new run",
+        "run a recorded config again, as a new run, and compare the results (exit code 1 if they differ)",
         "instruct-lab reproduce latest",
         code=True,
     )
     _add_run(reproduce)
+    forced = "go on although settings or inputs are not the recorded ones"
+    reproduce.add_argument("--force", action="store_true", help=forced)
     listing = add(
         "runs",
         runs.runs,

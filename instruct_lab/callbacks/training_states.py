@@ -42,8 +42,6 @@ def keep_state(partial: Path, folder: Path) -> None:
 def newest_state(folder: Path) -> tuple[TrainingState, list[str]]:
     """Find the newest undamaged state of a run, and describe each damaged state that is newer.
 
-    A damaged `last.ckpt` is renamed to `damaged.ckpt`, so that it does not become `previous.ckpt`.
-
     Args:
         folder: the run's `checkpoints/`.
 
@@ -58,9 +56,6 @@ def newest_state(folder: Path) -> tuple[TrainingState, list[str]]:
         except InstructLabError as error:
             damages.append(str(error))
             continue
-        if damages:
-            with contextlib.suppress(OSError):  # another rank may have renamed it
-                os.replace(folder / LAST_STATE, folder / DAMAGED_STATE)
         return state, damages
     if damages:
         raise InstructLabError(
@@ -69,6 +64,12 @@ def newest_state(folder: Path) -> tuple[TrainingState, list[str]]:
             do="remove these files to train again from the beginning, or start a new run",
         )
     return TrainingState(), []
+
+
+def set_aside_damaged_state(folder: Path) -> None:
+    """Rename a damaged `last.ckpt` to `damaged.ckpt`, so that it does not become `previous.ckpt`."""
+    with contextlib.suppress(FileNotFoundError):  # another rank has renamed it
+        os.replace(folder / LAST_STATE, folder / DAMAGED_STATE)
 
 
 def read_state(path: Path) -> TrainingState:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from pathlib import Path
 
 from instruct_lab.commands.console import print_warnings, wide_console
@@ -31,26 +32,51 @@ def train(parsed: argparse.Namespace) -> int:
 
 
 def resume(parsed: argparse.Namespace) -> int:
-    """Continue a run or a sweep that was interrupted."""
+    """Continue a run or a sweep that was interrupted, or make a run longer."""
     from instruct_lab.sweep.record import sweep_to_resume
 
+    limits = _limits(parsed.overrides)
     sweep = sweep_to_resume(Path(parsed.runs), parsed.run)
     if sweep is not None:
+        if limits or parsed.force:
+            raise InstructLabError(
+                "Only a single run can be made longer or continued with --force",
+                where=f"sweep {parsed.run}",
+                do="name a run instead: see `instruct-lab runs`",
+            )
         return resume_sweep(sweep)
     record, experiment, config = load_recorded(parsed)
     from instruct_lab.training.run import resume
 
-    resume(experiment, config, record)
+    resume(experiment, config, record, limits=limits, force=parsed.force)
     return 0
+
+
+def _limits(overrides: list[str]) -> dict[str, int]:
+    """Parse the overrides that make a run longer.
+
+    Raises:
+        InstructLabError: an override is another setting or not a positive whole number.
+    """
+    limits = {}
+    for text in overrides:
+        found = re.fullmatch(r"\+{0,2}trainer\.(max_epochs|max_steps)=([1-9]\d*)", text)
+        if found is None:
+            raise InstructLabError(
+                f"{text!r} cannot be changed in a run that has started: only its length can be raised",
+                where="the overrides of `resume`",
+                do="set trainer.max_epochs=N or trainer.max_steps=N, or start a new run with `instruct-lab train`",
+            )
+        limits[found[1]] = int(found[2])
+    return limits
 
 
 def reproduce(parsed: argparse.Namespace) -> int:
-    """Run a recorded config again, as a new run."""
+    """Run a recorded config again, as a new run, and compare the results with the recorded ones."""
     record, experiment, config = load_recorded(parsed)
-    from instruct_lab.training.run import train
+    from instruct_lab.training.reproducing import reproduce
 
-    train(experiment, config, record.manifest.choices, record.overrides)
-    return 0
+    return 0 if reproduce(experiment, config, record, force=parsed.force) else 1
 
 
 def runs(parsed: argparse.Namespace) -> int:

@@ -20,11 +20,11 @@ GIT_SECONDS = 20
 
 def environment() -> dict[str, Any]:
     """Return the entries of `manifest.json` about this machine: code, packages, Python, platform, hardware."""
-    installed = installed_packages()
     return {
         "code": code_version(),
-        "packages": _declared_versions(installed),
-        "environment": installed,
+        "source_sha256": source_sha256(),
+        "packages": package_versions(),
+        "environment": installed_packages(),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "hardware": hardware(),
@@ -65,6 +65,15 @@ def _difference_hash(root: Path, package_path: Path, difference: bytes) -> str |
     return digest.hexdigest()
 
 
+@functools.cache
+def source_sha256(package_path: Path = PACKAGE_PATH) -> str:
+    """Hash the names and contents of the package's Python files; the hash is computed once per process."""
+    digest = hashlib.sha256()
+    for file in sorted(package_path.rglob("*.py")):
+        digest.update(f"\0{file.relative_to(package_path).as_posix()}\0".encode() + file.read_bytes())
+    return digest.hexdigest()
+
+
 def _git(root: Path, *arguments: str) -> bytes | None:
     """Return the output of a git command; `None` if git is missing or fails."""
     own = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
@@ -87,8 +96,9 @@ def installed_packages() -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
-def _declared_versions(installed: dict[str, str]) -> dict[str, str]:
+def package_versions() -> dict[str, str]:
     """Return the versions of this package and its declared dependencies, or all versions if it has no installation."""
+    installed = installed_packages()
     try:
         requirements = importlib.metadata.requires(DISTRIBUTION) or []
     except importlib.metadata.PackageNotFoundError:
@@ -102,12 +112,13 @@ def _normalize(name: str) -> str:
 
 
 def hardware() -> dict[str, Any]:
-    """Describe processors, memory and, if torch is already imported, GPUs."""
+    """Describe processors, memory and, if torch is already imported, its CPU threads and the GPUs."""
     return {
         "cpu_model": _cpu_model(),
         "cpu_count": os.cpu_count(),
         "cpu_count_usable": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "memory_bytes": _memory_bytes(),
+        "threads": sys.modules["torch"].get_num_threads() if "torch" in sys.modules else None,
         "gpus": _gpus(),
     }
 

@@ -21,7 +21,7 @@ from instruct_lab.records.config_file import read_yaml, to_yaml
 from instruct_lab.records.earlier import translate
 from instruct_lab.records.environment import environment
 from instruct_lab.records.folder import check_name, empty_folder, new_folder
-from instruct_lab.records.identity import config_hash
+from instruct_lab.records.identity import config_hash, settings_of
 from instruct_lab.records.schema import STATUSES, Manifest, PredictionLine, Results, Stage, Summary
 
 NOT_VALUES = frozenset({"step", "epoch", "seconds"})
@@ -73,8 +73,8 @@ class RunRecord:
         """
         parent = Path(runs_path) / check_name(name)
         record = cls(new_folder(parent) if run_id is None else empty_folder(parent / run_id))
-        record.write_text(schema.CONFIG, to_yaml(config))
-        record.write_text(schema.OVERRIDES, to_yaml(overrides))
+        record.write_config(config)
+        record.write_overrides(overrides)
         record.write_manifest(
             id=record.id,
             name=record.name,
@@ -108,7 +108,7 @@ class RunRecord:
 
     @functools.cached_property
     def config(self) -> dict[str, Any]:
-        """The resolved config, with the current names of its classes; read once, and again after `derive`."""
+        """The resolved config, with the current names of its classes; read once, and again after it is written."""
         return dict(translate(read_yaml(self.path / schema.CONFIG) or {}))
 
     @property
@@ -183,6 +183,16 @@ class RunRecord:
         known = self.read_json(schema.MANIFEST) or {}
         self.write_json(schema.MANIFEST, {**known, **ending, **updates})
 
+    def write_config(self, config: Mapping[str, Any]) -> None:
+        """Write `config.yaml`, and to `settings.json` its settings that change results."""
+        self.write_text(schema.CONFIG, to_yaml(config))
+        self.__dict__.pop("config", None)  # read again at the next access
+        self.write_json(schema.SETTINGS, settings_of(self.config))
+
+    def write_overrides(self, overrides: list[str]) -> None:
+        """Write `overrides.yaml`."""
+        self.write_text(schema.OVERRIDES, to_yaml(overrides))
+
     def derive(self, key: str, value: Any, origin: str) -> None:
         """Write a value that is known only during the run to the config, and what it follows from to the manifest.
 
@@ -194,9 +204,8 @@ class RunRecord:
         config = copy.deepcopy(self.config)
         *groups, name = key.split(".")
         functools.reduce(operator.getitem, groups, config)[name] = value
-        self.write_text(schema.CONFIG, to_yaml(config))
+        self.write_config(config)
         self.write_manifest(derived={**self.manifest.derived, key: origin}, config_hash=config_hash(config))
-        del self.config  # read again at the next access
 
     def append_metrics(self, step: int, epoch: float, values: Mapping[str, Any]) -> None:
         """Add one line to `metrics.jsonl`.
@@ -264,6 +273,13 @@ class RunRecord:
     def log(self, text: str) -> None:
         """Append a text, preceded by the time, to `log.txt`."""
         self._append(schema.LOG, f"{datetime.now(UTC).isoformat(timespec='seconds')} {text}\n")
+
+    def add_warning(self, text: str) -> None:
+        """Add a warning about the run to the manifest and to `log.txt`, unless it is there already."""
+        known = self.manifest.warnings
+        if text not in known:
+            self.write_manifest(warnings=[*known, text])
+            self.log(f"warning: {text}")
 
     def write_failure(self, exception: BaseException) -> None:
         """Record that the run failed, with the traceback in `manifest.json` and `log.txt`."""

@@ -12,12 +12,18 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from instruct_lab.files import fields_to_write
+from instruct_lab.records.continuations import Continuation
+from instruct_lab.records.entries import known_entries
 
 if TYPE_CHECKING:
     from instruct_lab.generation import Prediction
     from instruct_lab.metrics import MetricValue
 
 CONFIG = "config.yaml"
+SETTINGS = "settings.json"
+"""File of the settings that change results, by full key, with which the run started."""
+REPRODUCTION = "reproduction.json"
+"""File of a reproduced run: how its results compare with the recorded ones."""
 OVERRIDES = "overrides.yaml"
 MANIFEST = "manifest.json"
 AUDIT = "audit.json"
@@ -94,6 +100,7 @@ class Manifest:
         seconds: duration of the run, without the time between an interruption and its resumption.
         exception: the exception that ended a failed run.
         code: commit of the package's checkout and SHA-256 of changes since then; `None` without a checkout.
+        source_sha256: SHA-256 of the Python files of this package.
         packages: versions of this package and of its declared dependencies.
         environment: versions of all installed packages.
         python: version of Python.
@@ -107,6 +114,11 @@ class Manifest:
         data_fingerprint: SHA-256 of the prepared data.
         inputs: every file and package that data and model were read from.
         parameters: numbers of parameters, `total` and `trained`.
+        num_steps: optimizer steps of the whole run; `None` before training.
+        steps_per_epoch: optimizer steps of one pass over the training data; `None` before training.
+        continuations: the continuations of the run with other settings, inputs, code or limits.
+        warnings: what the run found wrong with its training, such as parameters that did not change.
+        skipped_steps: the optimizer steps that were skipped because the loss or the gradient was not finite.
         evaluated_step: optimizer step of the weights measured after training.
         trackers: id of the run in each tracker that chooses its own ids.
         sweep: the run's trial; `None` for a run outside a sweep.
@@ -120,6 +132,7 @@ class Manifest:
     seconds: float | None = None
     exception: ExceptionEntry | None = None
     code: dict[str, str | None] | None = None
+    source_sha256: str | None = None
     packages: dict[str, str] = dataclasses.field(default_factory=dict)
     environment: dict[str, str] = dataclasses.field(default_factory=dict)
     python: str = ""
@@ -133,6 +146,11 @@ class Manifest:
     data_fingerprint: str | None = None
     inputs: list[InputEntry] = dataclasses.field(default_factory=list)
     parameters: dict[str, int] = dataclasses.field(default_factory=dict)
+    num_steps: int | None = None
+    steps_per_epoch: int | None = None
+    continuations: list[Continuation] = dataclasses.field(default_factory=list)
+    warnings: list[str] = dataclasses.field(default_factory=list)
+    skipped_steps: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     evaluated_step: int | None = None
     trackers: dict[str, str] = dataclasses.field(default_factory=dict)
     sweep: SweepEntry | None = None
@@ -140,13 +158,14 @@ class Manifest:
     @classmethod
     def from_json(cls, entries: Mapping[str, Any]) -> Manifest:
         """Parse the entries of the file."""
-        known = _known(cls, entries)
+        known = known_entries(cls, entries)
         for name in ("packages", "environment", "hardware", "choices", "seeds", "derived", "parameters", "trackers"):
             known[name] = dict(known.get(name) or {})
-        known["inputs"] = [InputEntry(**_known(InputEntry, entry)) for entry in known.get("inputs", ())]
+        known["inputs"] = [InputEntry(**known_entries(InputEntry, entry)) for entry in known.get("inputs", ())]
+        known["continuations"] = [Continuation.from_json(entry) for entry in known.get("continuations", ())]
         for name, kind in (("exception", ExceptionEntry), ("sweep", SweepEntry)):
             if known.get(name):
-                known[name] = kind(**_known(kind, known[name]))
+                known[name] = kind(**known_entries(kind, known[name]))
         return cls(**known)
 
 
@@ -175,7 +194,7 @@ class Summary:
     @classmethod
     def from_json(cls, entries: Mapping[str, Any]) -> Summary:
         """Parse the entries of the file."""
-        known = _known(cls, entries)
+        known = known_entries(cls, entries)
         metrics = known.get("metrics", {})
         known["metrics"] = {
             name: {system: _metric_value(entry) for system, entry in systems.items()}
@@ -218,7 +237,7 @@ class PredictionLine:
     @classmethod
     def from_json(cls, entries: Mapping[str, Any]) -> PredictionLine:
         """Parse the entries of a line."""
-        return cls(**_known(cls, entries))
+        return cls(**known_entries(cls, entries))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -279,12 +298,6 @@ def results_to_json(results: Results) -> dict[str, Any]:
     }
 
 
-def _known(kind: type, entries: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the entries that are fields of a dataclass and not null."""
-    names = {field.name for field in dataclasses.fields(kind)}
-    return {name: value for name, value in entries.items() if name in names and value is not None}
-
-
 def _metric_value(entry: Mapping[str, Any]) -> MetricValue:
     from instruct_lab.metrics import MetricValue
 
@@ -298,7 +311,7 @@ def _prediction(entry: Mapping[str, Any]) -> Prediction:
 
     texts = dict.fromkeys(("id", "split", "prompt", "text"), "")
     groups = {name: tuple(entry.get(name) or ()) for name in ("references", "samples")}
-    return Prediction(**{**texts, **_known(Prediction, entry), **groups})
+    return Prediction(**{**texts, **known_entries(Prediction, entry), **groups})
 
 
 def _row(row: Sequence[Any] | str) -> Any:

@@ -189,8 +189,7 @@ class InstructionData(pl.LightningDataModule):
         The number is derived from the loader's length. Lightning's `trainer.estimated_stepping_batches` would set up
         the loaders before a checkpoint is read, and lose the position that the checkpoint stores.
         """
-        batches = count_batches(trainer.limit_train_batches, self._num_batches("train", trainer))
-        per_epoch = math.ceil(batches / trainer.accumulate_grad_batches)
+        per_epoch = self.steps_per_epoch(trainer)
         bounds = []
         if trainer.max_epochs is not None and trainer.max_epochs >= 0:
             bounds.append(per_epoch * trainer.max_epochs)
@@ -203,6 +202,11 @@ class InstructionData(pl.LightningDataModule):
                 do="set one of them: the learning-rate schedule needs it",
             )
         return min(bounds)
+
+    def steps_per_epoch(self, trainer: pl.Trainer) -> int:
+        """Compute the number of optimizer steps of one pass over the training data."""
+        batches = count_batches(trainer.limit_train_batches, self._num_batches("train", trainer))
+        return math.ceil(batches / trainer.accumulate_grad_batches)
 
     def _loader(self, split: str, world_size: int, rank: int) -> BatchLoader:
         batching = self._experiment.batching

@@ -9,7 +9,7 @@
     once a step:
       on_before_optimizer_step  ───▶  count = sum of all counts, over micro-batches and ranks
                                       gradient *= accumulate_grad_batches * ranks / count
-                                      norm of the gradient
+                                      norm of the gradient; if it or the loss is not finite: `optimizer.nonfinite`
       configure_gradient_clipping ─▶  scale the gradient down to `trainer.gradient_clip_val`
       optimizer.step, lr_scheduler.step
       callbacks, `StepLog` first ──▶  log_step: loss, learning rate, norm, tokens
@@ -39,6 +39,7 @@ from instruct_lab.experiment.rules.monitoring import monitored_direction
 from instruct_lab.model import LoadedModel
 from instruct_lab.objective import Loss
 from instruct_lab.tracker.recorder import Recorder
+from instruct_lab.training.nonfinite import NonFiniteSteps
 from instruct_lab.training.sums import Sums
 
 CLIP_EPSILON = 1e-6
@@ -83,6 +84,7 @@ class TuningModule(pl.LightningModule):
         self._window_tokens = 0
         self._sources = {source: row for row, source in enumerate(sources or [""])}
         self._validation = Sums(len(self._sources))
+        self._nonfinite = NonFiniteSteps(experiment.optimizer.nonfinite, recorder.record)
         self._gradient_norm = torch.tensor(0.0)
         self.num_target_tokens = 0  # target tokens trained on since the start of the run, on all devices
         self._step_started = time.perf_counter()
@@ -100,14 +102,23 @@ class TuningModule(pl.LightningModule):
     # ---- training
 
     def on_train_start(self) -> None:
-        """Switch to training mode."""
+        """Switch to training mode, and set the learning rate of the next step.
+
+        In a run that was made longer, the rate in the training state is that of the shorter run's schedule.
+        """
         self.model.train()
+        factor = self._experiment.lr_scheduler.factor(self.trainer.global_step, self.num_steps)
+        for config in self.trainer.lr_scheduler_configs:
+            scheduler = config.scheduler
+            for group, peak in zip(scheduler.optimizer.param_groups, scheduler.base_lrs, strict=True):
+                group["lr"] = peak * factor
         self._step_started = time.perf_counter()
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """Compute the summed loss of a micro-batch, a scalar in nats."""
         loss = self._loss(batch)
         self._window.add(loss)
+        self._nonfinite.add(batch.ids, loss.sums)
         self._window_tokens += int((batch.chosen.labels != IGNORED).sum())
         return loss.sums.sum()
 
@@ -118,24 +129,25 @@ class TuningModule(pl.LightningModule):
         """Divide the gradient by the step's count (by default, of target tokens); this happens before clipping.
 
         Raises:
-            InstructLabError: the loss is not finite.
+            InstructLabError: the loss or the gradient is not finite, and `optimizer.nonfinite` is `stop`.
         """
         totals = self._summed_over_devices(self._window.table)[0]
         num_tokens = int(self._summed_over_devices(torch.tensor([float(self._window_tokens)]))[0])
         loss_sum, count = totals[:2].tolist()
         self._window.clear()
         self._window_tokens = 0
-        if not math.isfinite(loss_sum):
-            raise InstructLabError(
-                f"The training loss is {loss_sum}",
-                where=f"optimizer step {self.trainer.global_step + 1}",
-                do="lower optimizer.lr, or clip with trainer.gradient_clip_val; debug=anomaly shows the operation",
-            )
         world_size = self.trainer.world_size
         scale = self.trainer.accumulate_grad_batches * world_size / (count or 1.0)
         gradients = [parameter.grad for parameter in parameters_of(optimizer) if parameter.grad is not None]
         torch._foreach_mul_(gradients, scale)
         self._gradient_norm = torch.nn.utils.get_total_norm(gradients)
+        scales_loss = self.trainer.precision == "16-mixed"  # its scaler skips steps with infinite gradients itself
+        norm = 0.0 if scales_loss else float(self._gradient_norm)
+        is_finite = math.isfinite(loss_sum) and math.isfinite(norm)
+        if not is_finite:
+            self._nonfinite.handle(self.trainer.global_step + 1, loss_sum, norm, self.model.named_parameters())
+            num_tokens = 0  # nothing is trained on them
+        self._nonfinite.clear(is_finite=is_finite)
         self.num_target_tokens += num_tokens
         now = time.perf_counter()
         self.tokens_per_second = num_tokens / max(1e-9, now - self._step_started)

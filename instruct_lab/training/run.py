@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +24,7 @@ from instruct_lab.tracker.start import start_trackers
 from instruct_lab.training.ending import raise_on_signals, record_ending
 from instruct_lab.training.names import RUN_PATH_VARIABLE, run_name
 from instruct_lab.training.quiet import quiet_libraries
+from instruct_lab.training.resuming import continue_record
 from instruct_lab.training.stages import Run, fit, measure_after, measure_before, prepare
 from instruct_lab.training.trainer import build_trainer, start_other_ranks, stop_other_ranks
 from instruct_lab.training.workspace import Workspace
@@ -77,25 +80,45 @@ def train(
 
 
 def resume(
-    experiment: Experiment, config: dict[str, Any], record: RunRecord, context: RunContext = RunContext()
+    experiment: Experiment,
+    config: dict[str, Any],
+    record: RunRecord,
+    context: RunContext = RunContext(),
+    limits: Mapping[str, int] | None = None,
+    force: bool = False,
 ) -> RunRecord:
-    """Continue a run from its last training state, with the same steps as in a run that was never stopped."""
-    if record.manifest.status == "finished":
-        raise InstructLabError(f"Run {record.id} is finished", do="start a new run with `instruct-lab train`")
+    """Continue a run from its last training state, with the same steps as in a run that was never stopped.
+
+    Args:
+        experiment: the experiment of the recorded config.
+        config: the recorded config.
+        record: the record of the run.
+        context: how the run relates to its sweep.
+        limits: new values of `trainer.max_epochs` and `trainer.max_steps`, which make the run longer.
+        force: whether to continue although something differs that changes the results.
+
+    Raises:
+        InstructLabError: the run is finished, or would not go on as it started; see `continue_record`.
+    """
+    if is_first_process():
+        experiment, config, notes = continue_record(experiment, config, record, limits or {}, force)
+        for note in notes:
+            print(note, file=sys.stderr)
     os.environ[RUN_PATH_VARIABLE] = str(record.path)
-    own = record if _is_first_process() else ReadOnlyRecord.open(record.path)
+    own = record if is_first_process() else ReadOnlyRecord.open(record.path)
     _run(experiment, config, record.manifest.choices, own, context, is_resumed=True)
     return record
 
 
-def _is_first_process() -> bool:
+def is_first_process() -> bool:
+    """Whether this process starts the others of a multi-device run, and writes its record."""
     return os.environ.get("LOCAL_RANK", "0") == "0"
 
 
 def _new_record(
     experiment: Experiment, config: dict[str, Any], choices: dict[str, Any], overrides: list[str], context: RunContext
 ) -> RunRecord:
-    if not _is_first_process():
+    if not is_first_process():
         if RUN_PATH_VARIABLE not in os.environ:
             raise InstructLabError(
                 "LOCAL_RANK is set, but no first process has created a run record",

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from instruct_lab.callbacks.base import OnValidation
 from instruct_lab.callbacks.kept_weights import keep_weights
-from instruct_lab.callbacks.training_states import TrainingState, newest_state
+from instruct_lab.callbacks.training_states import TrainingState, newest_state, set_aside_damaged_state
 from instruct_lab.data import Audit
 from instruct_lab.errors import InstructLabError
 from instruct_lab.evaluation.base_model import measure_base_model
@@ -210,6 +210,7 @@ def fit(run: Run, prepared: Prepared) -> Trained:
     if tuning.neftune_alpha is not None:
         add_embedding_noise(loaded.model, tuning.neftune_alpha)
     num_steps = prepared.data.num_steps(trainer)
+    record.write_manifest(num_steps=num_steps, steps_per_epoch=prepared.data.steps_per_epoch(trainer))
     module = TuningModule(
         run.experiment,
         loaded,
@@ -234,6 +235,8 @@ def _state_to_resume(run: Run) -> TrainingState:
     for damage in damages:
         run.console.print(f"warning: {damage} The run resumes from the state before it.", soft_wrap=True)
         run.record.log(damage)
+    if damages:
+        set_aside_damaged_state(run.record.checkpoints_path)
     run.record.truncate_metrics(state.metrics_size)
     step = state.step
     run.console.print(f"resuming after step {step}" if state.path else "no training state was written: from step 0")

@@ -16,6 +16,7 @@ from instruct_lab.callbacks.optimizer_modes import OptimizerModes
 from instruct_lab.callbacks.pruning import StopWhenPruned
 from instruct_lab.callbacks.random_states import RandomStates
 from instruct_lab.callbacks.step_log import StepLog
+from instruct_lab.callbacks.training_check import TrainingCheck
 from instruct_lab.config import ExternalClass
 from instruct_lab.errors import InstructLabError, wrap_errors
 from instruct_lab.experiment import Experiment
@@ -83,7 +84,8 @@ def set_callbacks(
     if on_validation is not None:
         chosen.append(StopWhenPruned(on_validation))
     callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]  # set by its connectors
-    callbacks[:] = [StepLog(module), RandomStates(), *callbacks, *chosen, OptimizerModes()]
+    check = TrainingCheck(recorder.record.add_warning)
+    callbacks[:] = [StepLog(module), RandomStates(), check, *callbacks, *chosen, OptimizerModes()]
 
 
 def bound_by_steps(trainer: pl.Trainer, num_steps: int) -> None:

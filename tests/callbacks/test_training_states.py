@@ -6,7 +6,7 @@ import zipfile
 import pytest
 import torch
 
-from instruct_lab.callbacks.training_states import TrainingState, keep_state, newest_state
+from instruct_lab.callbacks.training_states import TrainingState, keep_state, newest_state, set_aside_damaged_state
 from instruct_lab.errors import InstructLabError
 
 
@@ -71,6 +71,7 @@ def test_a_damaged_state_is_skipped(tmp_path, damage):
     assert (state.step, state.path) == (10, tmp_path / "previous.ckpt")
     assert str(last) in message
     assert "\n" not in message
+    set_aside_damaged_state(tmp_path)
     write_state(tmp_path, 15)  # the damaged file does not become the previous state
     assert newest_state(tmp_path)[0].step == 15
     last.unlink()

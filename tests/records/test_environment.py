@@ -94,5 +94,5 @@ def test_gpus_are_asked_for_only_where_torch_is_there(monkeypatch):
     cuda = type(
         "Cuda", (), {"is_available": lambda: True, "device_count": lambda: 2, "get_device_properties": lambda i: gpu}
     )
-    monkeypatch.setitem(sys.modules, "torch", type("Torch", (), {"cuda": cuda}))
+    monkeypatch.setitem(sys.modules, "torch", type("Torch", (), {"cuda": cuda, "get_num_threads": lambda: 3}))
     assert environment.hardware()["gpus"] == [{"name": "H100", "memory_bytes": 80}] * 2

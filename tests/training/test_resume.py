@@ -75,7 +75,9 @@ def test_a_run_is_not_resumed_with_changed_data(lab, tiny, capsys):
     rows = (lab / "rows.jsonl").read_text().splitlines()
     (lab / "rows.jsonl").write_text("\n".join(rows[:-5]) + "\n")
     assert cli.main(["resume", "latest"]) == 2
-    assert "has changed since this run started" in capsys.readouterr().err
+    message = capsys.readouterr().err
+    assert "input rows.jsonl" in message
+    assert "--force" in message
 
 
 @pytest.mark.slow

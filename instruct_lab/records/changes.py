@@ -1,0 +1,84 @@
+"""Find what has changed since a run started: its settings, its inputs, this package's code, and other packages."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from instruct_lab.records.continuations import Change, Kind
+from instruct_lab.records.environment import hardware, package_versions, source_sha256
+from instruct_lab.records.identity import settings_of
+from instruct_lab.records.record import RunRecord
+from instruct_lab.records.schema import SETTINGS, InputEntry
+
+SHORT_HASH = 12
+WITHOUT_EFFECT = frozenset(
+    {
+        "filelock",
+        "hydra-core",
+        "instruct-lab",
+        "markupsafe",
+        "omegaconf",
+        "optuna",
+        "pydantic",
+        "pyyaml",
+        "rich",
+        "wandb",
+    }
+)
+"""Dependencies whose version does not change results; `instruct-lab` itself is compared by its code."""
+
+MACHINE = ("python", "platform", "cpu_model", "threads", "gpus")
+"""Properties of the machine on which the last digits of results can depend."""
+
+
+def setting_changes(record: RunRecord) -> list[Change]:
+    """Return the settings in `config.yaml` that differ from those with which the run started, in `settings.json`.
+
+    Without `settings.json`, as in records of earlier versions, nothing is compared.
+    """
+    before = record.read_json(SETTINGS)
+    return [] if before is None else _differences("setting", before, settings_of(record.config))
+
+
+def input_changes(record: RunRecord, inputs: Iterable[InputEntry]) -> list[Change]:
+    """Return the inputs whose content differs from the recorded one; nothing is compared if none was recorded.
+
+    Args:
+        record: the run's record.
+        inputs: the files and packages that the run would read now.
+    """
+    recorded = record.manifest.inputs
+    if not recorded:
+        return []
+    before, now = ({one.name: one.sha256[:SHORT_HASH] for one in group} for group in (recorded, inputs))
+    return _differences("input", before, now)
+
+
+def code_changes(record: RunRecord) -> list[Change]:
+    """Return the differences of this package's code and of the versions of its dependencies."""
+    manifest, changes = record.manifest, []
+    if manifest.source_sha256 is not None and manifest.source_sha256 != source_sha256():
+        before, now = (digest[:SHORT_HASH] for digest in (manifest.source_sha256, source_sha256()))
+        changes.append(Change("code", "instruct_lab", before, now))
+    if not manifest.packages:
+        return changes
+    versions = (manifest.packages, package_versions())
+    kept = ({name: one for name, one in of.items() if name not in WITHOUT_EFFECT} for of in versions)
+    return changes + _differences("package", *kept)
+
+
+def machine_changes(record: RunRecord) -> list[Change]:
+    """Return the differences of Python, operating system, processors, CPU threads and GPUs."""
+    manifest = record.manifest
+    if not manifest.hardware:
+        return []
+    before = {"python": manifest.python, "platform": manifest.platform, **manifest.hardware}
+    now = {"python": platform.python_version(), "platform": platform.platform(), **hardware()}
+    return [change for change in _differences("machine", before, now) if change.name in MACHINE]
+
+
+def _differences(kind: Kind, before: Mapping[str, Any], now: Mapping[str, Any]) -> list[Change]:
+    names = dict.fromkeys([*before, *now])
+    return [Change(kind, name, before.get(name), now.get(name)) for name in names if before.get(name) != now.get(name)]

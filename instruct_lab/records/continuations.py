@@ -1,0 +1,63 @@
+"""What a record keeps about continuations of a run with other settings, inputs, code or limits."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from instruct_lab.errors import one_line
+from instruct_lab.files import to_json
+from instruct_lab.records.entries import known_entries
+
+MAX_CHARACTERS = 80
+Kind = Literal["setting", "input", "code", "package", "machine", "limit"]
+"""What differs between two runs."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Change:
+    """A difference between a recorded run and the one that continues or repeats it.
+
+    Args:
+        kind: what differs.
+        name: full key of the setting, or name of the input, package or property of the machine.
+        before: the recorded value; `None` if there was none.
+        now: the present value; `None` if there is none.
+    """
+
+    kind: Kind
+    name: str
+    before: Any = None
+    now: Any = None
+
+    def __str__(self) -> str:
+        name = self.name if self.kind in ("setting", "limit") else f"{self.kind} {self.name}"
+        return f"{name} {_format_value(self.before)} → {_format_value(self.now)}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Continuation:
+    """One continuation of a run with other settings, inputs or code, or with other limits.
+
+    Args:
+        time: time in UTC, in ISO 8601.
+        step: optimizer step from which the run continued.
+        changes: what differs from the run before.
+        note: effect on the results, such as a jump of the learning rate.
+    """
+
+    time: str = ""
+    step: int = 0
+    changes: list[Change] = dataclasses.field(default_factory=list)
+    note: str = ""
+
+    @classmethod
+    def from_json(cls, entries: Mapping[str, Any]) -> Continuation:
+        """Parse the entries of a continuation."""
+        known = known_entries(cls, entries)
+        return cls(**{**known, "changes": [Change(**known_entries(Change, one)) for one in known.get("changes", ())]})
+
+
+def _format_value(value: Any) -> str:
+    return one_line(value if isinstance(value, str) else to_json(value), MAX_CHARACTERS)

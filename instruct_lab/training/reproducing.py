@@ -1,0 +1,53 @@
+"""Run a recorded config again, and compare the new run with the recorded one."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from instruct_lab.errors import InstructLabError
+from instruct_lab.experiment import Experiment
+from instruct_lab.records import RunRecord
+from instruct_lab.records.changes import code_changes, input_changes, machine_changes, setting_changes
+from instruct_lab.records.reproduction import compare_with_recorded
+from instruct_lab.records.schema import REPRODUCTION
+from instruct_lab.training.resuming import inputs_of
+from instruct_lab.training.run import RunContext, is_first_process, train
+
+
+def reproduce(experiment: Experiment, config: dict[str, Any], record: RunRecord, force: bool) -> bool:
+    """Run a recorded config again, and print and record how the results compare with the recorded ones.
+
+    Args:
+        experiment: the experiment of the recorded config.
+        config: the recorded config.
+        record: the record of the run.
+        force: whether to go on although settings or inputs are not the recorded ones.
+
+    Returns:
+        Whether the results are identical to the last bit.
+
+    Raises:
+        InstructLabError: settings or inputs are not the recorded ones.
+    """
+    changes = [*setting_changes(record), *input_changes(record, inputs_of(experiment, record))]
+    if changes and not force:
+        raise InstructLabError(
+            f"These are not the recorded settings and inputs: {'; '.join(map(str, changes))}",
+            where=f"run {record.id}",
+            do="restore them, or add --force to run with the present ones",
+        )
+    changes += [*code_changes(record), *machine_changes(record)]
+    changes += [change for one in record.manifest.continuations for change in one.changes if change.kind != "limit"]
+    if is_first_process():
+        for change in changes:
+            print(f"different: {change}", file=sys.stderr)
+    manifest = record.manifest
+    context = RunContext(facts={"derived": manifest.derived})
+    reproduced = train(experiment, config, manifest.choices, record.overrides, context)
+    if not is_first_process():
+        return True
+    reproduction = compare_with_recorded(record, reproduced, changes)
+    reproduced.write_json(REPRODUCTION, {"identical": reproduction.is_identical, **vars(reproduction)})
+    print(reproduction)
+    return reproduction.is_identical
