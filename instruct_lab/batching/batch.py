@@ -27,6 +27,7 @@ class Batch:
         is_paired: whether every example is a preference pair.
         desirable: bool `[rows]`, whether each row's answer is desirable; `None` if no example has a label.
         owners: int64 `[rows]`, the index of each row's example; `None` if no example has a label.
+        ids: the id of each example, `[examples]`.
     """
 
     input_ids: Tensor
@@ -38,6 +39,7 @@ class Batch:
     is_paired: bool = False
     desirable: Tensor | None = None
     owners: Tensor | None = None
+    ids: list[str] = dataclasses.field(default_factory=list)
 
     def to(self, device: device | str, **options: Any) -> Batch:
         """Copy the batch to a device; called by Lightning."""

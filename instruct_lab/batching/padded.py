@@ -54,6 +54,7 @@ class Padded(Batching):
             attention_mask=attention_mask,
             labels=labels,
             sources=[example.source for example in examples],
+            ids=[example.id for example in examples],
             weights=weights,
             reference=reference,
             is_paired=len(pairs) == len(examples),

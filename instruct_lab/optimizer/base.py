@@ -6,7 +6,7 @@ import importlib.util
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -50,6 +50,9 @@ class Optimizer(Component, ABC):
     )  # factors of lr, keyed by a regular expression of parameter names; the first match applies
     layer_decay: Annotated[float, Field(gt=0, le=1)] | None = (
         None  # factor of lr for each layer of distance from the output; embeddings get the lowest learning rate
+    )
+    nonfinite: Literal["stop", "skip_step"] = (
+        "stop"  # what to do if the loss or the gradient of a step is not finite; skipped steps are listed in the record
     )
 
     def __post_init__(self) -> None:

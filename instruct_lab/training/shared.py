@@ -7,14 +7,13 @@ import dataclasses
 import gc
 import logging
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
-import xxhash
 
 from instruct_lab.batching.fingerprint import tokenizer_fingerprint
 from instruct_lab.model import LoadedModel
+from instruct_lab.model.digest import weights_digest
 
 logger = logging.getLogger(__name__)
 
@@ -92,22 +91,6 @@ class SharedModels:
             del kept[key]
             return None
         return found
-
-
-def weights_digest(model: Any) -> str:
-    """Hash the names, types, shapes and bytes of every parameter and buffer."""
-    named = [*model.named_parameters(), *model.named_buffers()]
-    with ThreadPoolExecutor(torch.get_num_threads()) as threads:  # hashing releases the interpreter lock
-        contents = threads.map(_content_digest, [tensor for _, tensor in named])
-        digest = xxhash.xxh3_128()
-        for (name, tensor), content in zip(named, contents, strict=True):
-            digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)}:{tensor.requires_grad};".encode() + content)
-    return digest.hexdigest()
-
-
-def _content_digest(tensor: torch.Tensor) -> bytes:
-    flat = tensor.detach().cpu().contiguous().reshape(-1)
-    return xxhash.xxh3_128(memoryview(flat.view(torch.uint8).numpy()) if flat.numel() else b"").digest()  # type: ignore[arg-type]
 
 
 def _copied(loaded: LoadedModel, private: bool) -> LoadedModel:

@@ -17,8 +17,9 @@ from instruct_lab.data.base import tables
 from instruct_lab.errors import InstructLabError
 from instruct_lab.experiment import Experiment
 from instruct_lab.model import LoadedModel
+from instruct_lab.model.digest import weights_digest
 from instruct_lab.records.schema import CHECKPOINTS
-from instruct_lab.training.shared import SharedModels, weights_digest
+from instruct_lab.training.shared import SharedModels
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,8 @@ import torch
 from instruct_lab.evaluation import base_model
 from instruct_lab.experiment.check import check
 from instruct_lab.model import Decoder, LocalFolder, Tokenizer
-from instruct_lab.training.shared import SharedModels, weights_digest
+from instruct_lab.model.digest import weights_digest
+from instruct_lab.training.shared import SharedModels
 from instruct_lab.training.workspace import Workspace
 
 

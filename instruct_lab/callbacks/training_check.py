@@ -1,0 +1,127 @@
+"""Check that training changes the trained parameters, and only these."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from instruct_lab.errors import InstructLabError
+from instruct_lab.model.digest import tensor_digests
+
+CHECKED_STEPS = 10
+"""Optimizer steps in which every trained parameter should receive a gradient."""
+FEWEST_STEPS = 3
+"""With fewer optimizer steps nothing is reported: the first factor of LoRA has its first gradient at the second step,
+and a warm-up may start with tiny rates."""
+NUM_NAMES = 3
+
+
+class TrainingCheck(pl.Callback):
+    """Warns of trained parameters without a gradient or without a change, and of frozen parameters that changed.
+
+    A gradient is missing if it is `None` or zero at each of the first steps; experts that no token reached are a
+    harmless reason. With several ranks, it is missing if that is so on all of them. Changes are found by a hash of each
+    parameter at the start and at the end of training.
+
+    Args:
+        report: function that writes a warning to the record; called on all ranks.
+
+    Raises:
+        InstructLabError: no parameter at all received a gradient.
+    """
+
+    def __init__(self, report: Callable[[str], None]) -> None:
+        self._report = report
+        self._waiting: dict[str, torch.nn.Parameter] = {}
+        self._num_trained = 0
+        self._steps = 0
+        self._digests: dict[str, bytes] = {}
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Keep a hash of every parameter."""
+        named = dict(pl_module.named_parameters())
+        self._waiting = {name: parameter for name, parameter in named.items() if parameter.requires_grad}
+        self._num_trained = len(self._waiting)
+        self._digests = _digests(pl_module)
+
+    def on_before_optimizer_step(self, trainer: pl.Trainer, pl_module: Any, optimizer: Any) -> None:
+        """Look for gradients in the first steps, in parameters that have not yet had one."""
+        self._steps += 1
+        if self._steps > CHECKED_STEPS:
+            return
+        with_gradient = {name: one.grad for name, one in self._waiting.items() if one.grad is not None}
+        if with_gradient:
+            norms = torch._foreach_norm([_local(gradient) for gradient in with_gradient.values()], float("inf"))
+            found = [norm != 0 for norm in torch.stack(norms).tolist()]  # NaN too: see `optimizer.nonfinite`
+            received = {name for name, is_found in zip(with_gradient, found, strict=True) if is_found}
+            self._waiting = {name: one for name, one in self._waiting.items() if name not in received}
+        if self._steps == CHECKED_STEPS:
+            self._report_missing()
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Report parameters without a gradient in a short run, and those that should (not) have changed."""
+        if FEWEST_STEPS <= self._steps < CHECKED_STEPS:
+            self._report_missing()
+        if self._steps < FEWEST_STEPS:
+            return
+        named = dict(pl_module.named_parameters())
+        now = _digests(pl_module)
+        equal = {name: now[name] == before for name, before in self._digests.items() if name in now}
+        still = [name for name, same in equal.items() if same and named[name].requires_grad]
+        still = [name for name in _on_all_ranks(still) if name not in self._waiting]
+        if still:
+            of = f"{len(still):,} of {self._num_trained:,} trained parameters did not change in {self._steps:,} steps"
+            reason = f"an update may be smaller than {named[still[0]].dtype} can express"
+            self._warn(f"{of}: {_names(still)}; {reason}")
+        moved = [name for name, same in equal.items() if not same and not named[name].requires_grad]
+        if moved:
+            self._warn(f"{len(moved):,} frozen parameters changed during training: {_names(moved)}")
+
+    def _report_missing(self) -> None:
+        missing = _on_all_ranks(list(self._waiting))
+        if not missing:
+            return
+        of = f"{len(missing):,} of {self._num_trained:,} trained parameters"
+        text = f"{of} received no gradient in the first {self._steps:,} steps: {_names(missing)}"
+        if len(missing) == self._num_trained and self._steps == CHECKED_STEPS:
+            raise InstructLabError(
+                text, where="tuning and objective", do="choose parameters that the objective's loss depends on"
+            )
+        self._warn(text)
+
+    def _warn(self, text: str) -> None:
+        self._report(text)
+        if not dist.is_initialized() or dist.get_rank() == 0:
+            print(f"warning: {text}", file=sys.stderr)
+
+
+def _digests(module: pl.LightningModule) -> dict[str, bytes]:
+    """Hash this rank's part of every parameter, by name."""
+    named = {name: _local(parameter) for name, parameter in module.named_parameters()}
+    return dict(zip(named, tensor_digests(named.values()), strict=True))
+
+
+def _local(tensor: Tensor) -> Tensor:
+    """Return this rank's part of a sharded tensor, or the tensor itself."""
+    part: Tensor = tensor.to_local() if hasattr(tensor, "to_local") else tensor
+    return part if part.numel() else part.new_zeros(1)
+
+
+def _on_all_ranks(names: list[str]) -> list[str]:
+    """Return the names that every rank has; every rank must call this."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return names
+    gathered: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(gathered, names)
+    return [name for name in names if all(name in of_rank for of_rank in gathered)]
+
+
+def _names(names: Sequence[str]) -> str:
+    more = f" and {len(names) - NUM_NAMES:,} more" if len(names) > NUM_NAMES else ""
+    return ", ".join(name.removeprefix("model.") for name in names[:NUM_NAMES]) + more
