@@ -39,6 +39,7 @@ class CheckpointWriter(pl.Callback):
         self._sign = 1 if mode == "min" else -1
         self._best: float | None = None
         self._saved_step = 0
+        self._is_epoch_done = False
 
     def state_dict(self) -> dict[str, Any]:
         """Return the best value so far."""
@@ -68,7 +69,26 @@ class CheckpointWriter(pl.Callback):
         rest of the epoch as done, and the run could not be extended.
         """
         if self._is_due(trainer) and trainer.fit_loop.epoch_loop._num_ready_batches_reached():
+            self._is_epoch_done = True
             self._save_state(trainer)
+            self._is_epoch_done = False
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Mark the epoch as done in a state written at its end.
+
+        Lightning marks it after this callback. With `max_steps`, it would take the first batch after resuming for one
+        of the old epoch.
+        """
+        if not self._is_epoch_done:
+            return
+        loop = checkpoint["loops"]["fit_loop"]
+        for counts in loop["epoch_progress"].values():
+            counts["completed"] = counts["processed"]
+        batches = loop["epoch_loop.batch_progress"]
+        batches["current"] = dict.fromkeys(batches["current"], 0)
+        batches["is_last_batch"] = False
 
     def _is_due(self, trainer: pl.Trainer) -> bool:
         return trainer.global_step - self._saved_step >= self._every_steps

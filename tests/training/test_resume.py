@@ -120,6 +120,13 @@ class _Stop(pl.Callback):
             raise Interrupted(signal.SIGTERM)
 """
 
+
+def epochs(record):
+    """The epoch of each optimizer step."""
+    lines = [json.loads(line) for line in (record / "metrics.jsonl").read_text().splitlines()]
+    return [line["epoch"] for line in lines if "train/loss" in line]
+
+
 BOUNDS = {
     "epochs": ["trainer.max_epochs=3"],
     "steps": ["trainer.max_epochs=-1", "+trainer.max_steps=10"],
@@ -129,8 +136,9 @@ BOUNDS = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("bound", BOUNDS)
+@pytest.mark.parametrize("interval", [0.5, 3])  # with and without a validation at the end of an epoch of four steps
 @pytest.mark.parametrize("stop", [3, 4, 8])  # in mid-epoch, and at the ends of the first and the second epoch of four
-def test_a_run_stopped_anywhere_resumes_exactly(lab, tiny, bound, stop):
+def test_a_run_stopped_anywhere_resumes_exactly(lab, tiny, bound, stop, interval):
     quick = [
         "evaluation.before=false",
         "evaluation.baselines=false",
@@ -138,17 +146,21 @@ def test_a_run_stopped_anywhere_resumes_exactly(lab, tiny, bound, stop):
         "tuning.dropout=0.2",
     ]
     every = ["callbacks.checkpoint.every_steps=1", "batching.batch_size=12", "metrics=perplexity", *BOUNDS[bound]]
+    every.append(f"trainer.val_check_interval={interval}")
     assert cli.main(["train", *tiny, *quick, *every]) == 0
     undisturbed = newest_run(lab)
     expected = {name: logged(undisturbed, name) for name in SAME[:-1]}
     assert [step for step, _ in expected["train/loss"]] == list(range(1, 11 if bound != "epochs" else 13))
+    undisturbed_epochs = epochs(undisturbed)
+    assert undisturbed_epochs[4:8] == [1] * 4
     shutil.rmtree(lab / "runs")
     (lab / "lab.yaml").write_text("python: true\n")
-    (lab / f"stopper_{bound}_{stop}.py").write_text(STOPPER)
-    stopper = f"+callbacks.stop={{_target_:stopper_{bound}_{stop}.StopOnce,step:{stop}}}"
+    (lab / f"stopper_{bound}_{stop}_{int(interval)}.py").write_text(STOPPER)
+    stopper = f"+callbacks.stop={{_target_:stopper_{bound}_{stop}_{int(interval)}.StopOnce,step:{stop}}}"
     assert cli.main(["train", *tiny, *quick, *every, stopper]) == 143
     assert cli.main(["resume", "latest"]) == 0
     assert {name: logged(newest_run(lab), name) for name in SAME[:-1]} == expected
+    assert epochs(newest_run(lab)) == undisturbed_epochs
 
 
 @pytest.mark.slow
