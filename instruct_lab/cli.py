@@ -220,29 +220,15 @@ def _add_run_commands(commands: Any) -> None:
     )
     _add_overrides(train)
     _add_multirun(train)
-    resume = add(
-        "resume",
-        runs.resume,
-        "continue a run, or a sweep, that was interrupted, or make a run longer",
-        "instruct-lab resume latest",
-        "instruct-lab resume latest trainer.max_epochs=5",
-        code=True,
-    )
-    _add_run(resume)
+    again = "continue a run, or a sweep, that was interrupted, or make a run longer"
+    examples = ("instruct-lab resume latest", "instruct-lab resume latest trainer.max_epochs=5")
+    resume = add("resume", runs.resume, again, *examples, code=True)
+    _add_run(resume, forced="go on although settings, inputs or code have changed, and record the changes")
     longer = "trainer.max_epochs=N or trainer.max_steps=N: make the run longer"
     resume.add_argument("overrides", nargs="*", metavar="LIMIT", help=longer)
-    forced = "go on although settings, inputs or code have changed, and record the changes"
-    resume.add_argument("--force", action="store_true", help=forced)
-    reproduce = add(
-        "reproduce",
-        runs.reproduce,
-        "run a recorded config again, as a new run, and compare the results (exit code 1 if they differ)",
-        "instruct-lab reproduce latest",
-        code=True,
-    )
-    _add_run(reproduce)
-    forced = "go on although settings or inputs are not the recorded ones"
-    reproduce.add_argument("--force", action="store_true", help=forced)
+    repeat = "run a recorded config again, as a new run, and compare the results (exit code 1 if they differ)"
+    reproduce = add("reproduce", runs.reproduce, repeat, "instruct-lab reproduce latest", code=True)
+    _add_run(reproduce, forced="go on although settings or inputs are not the recorded ones")
     listing = add(
         "runs",
         runs.runs,
@@ -343,9 +329,11 @@ def _add_runs_path(parser: Any) -> None:
     parser.add_argument("--runs", default="runs", metavar="DIR", help="where run records are (default: runs)")
 
 
-def _add_run(parser: Any) -> None:
+def _add_run(parser: Any, forced: str = "") -> None:
     parser.add_argument("run", metavar="RUN", help="a run's folder, id, unique prefix, or `latest`")
     _add_runs_path(parser)
+    if forced:
+        parser.add_argument("--force", action="store_true", help=forced)
 
 
 def _add_checkpoint(parser: Any) -> None:
