@@ -141,6 +141,7 @@ class ChatTemplate(Template):
             return marker.mark(_with_contents(messages, contents), glue)
         located = locate(rendering.text, messages, text, rendering.jinja)
         if located is not None:
+            located = located.with_openings(messages, glue, lambda index: rendering.prompt(messages[:index]))
             return marker.mark(_with_contents(messages, located.contents), located.glue, located)
         index = changed_message(rendering, messages, glue)
         raise RefusedConversation(

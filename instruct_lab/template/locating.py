@@ -53,6 +53,30 @@ class Located:
     markup: list[str]
     parts: list[str]
 
+    def with_openings(
+        self, messages: Sequence[Message], glue: Sequence[str], prompt_of: Callable[[int], str]
+    ) -> Located:
+        """Move text that the template writes before an answer because of its content from the glue to the content.
+
+        If this text (such as white space after a thought that the template removes) is not in the generation prompt,
+        the model itself has to generate it.
+
+        Args:
+            messages: the messages of the conversation.
+            glue: the template's own text, from a conversation of placeholders with the same roles.
+            prompt_of: function that renders the messages before an index, with the generation prompt.
+        """
+        contents, own, markup = list(self.contents), list(self.glue), list(self.markup)
+        for index, message in enumerate(messages):
+            if message.role != "assistant" or not own[index].startswith(glue[index]):
+                continue
+            opening = own[index].removeprefix(glue[index])
+            if opening and not prompt_of(index).endswith(own[index]):
+                own[index] = glue[index]
+                contents[index] = opening + contents[index]
+                markup[index] = opening + markup[index]
+        return dataclasses.replace(self, contents=contents, glue=own, markup=markup)
+
 
 def locate(
     render: Callable[[Sequence[Message]], str], messages: Sequence[Message], text: str, jinja: str

@@ -90,7 +90,7 @@ class Marker:
                 f"The template does not end an assistant's turn with a special token of the tokenizer: "
                 f"{_quote(after)} follows the answer, so a tuned model would not learn to stop",
                 where=self.where,
-                do=alternatives(self.special),
+                do=f"{_make_special(after)}{alternatives(self.special)}",
             )
         return after[: len(after) - len(stripped)] + end_of_turn
 
@@ -104,6 +104,12 @@ def before_last_answer(segments: list[Segment]) -> list[Segment]:
     """Return the segments before the last answer."""
     last = max(index for index, segment in enumerate(segments) if segment.starts_answer)
     return segments[:last]
+
+
+def _make_special(after: str) -> str:
+    """Return the hint that makes the line of text after an answer a special token; empty if there is no such line."""
+    line = next(iter(after.strip().splitlines()), "").strip()
+    return f"set tokenizer.extra_special_tokens=[{line!r}], which the model learns as the end, or " if line else ""
 
 
 def _quote(text: str) -> str:

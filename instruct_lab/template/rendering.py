@@ -58,6 +58,13 @@ class Rendering:
                 do=f"{rename_role(role) if role is not None else order_roles(roles)}, or {self.alternatives}",
             ) from error
 
+    def prompt(self, messages: Sequence[Message]) -> str:
+        """Render messages with the header of the next answer; empty if the template refuses them."""
+        try:
+            return self.text(messages, generation_prompt=True)
+        except InstructLabError:
+            return ""
+
     @property
     def alternatives(self) -> str:
         """The hint in errors: other templates."""
@@ -109,16 +116,19 @@ def glue_of(rendering: Rendering, roles: tuple[str, ...]) -> tuple[str, ...]:
     text = rendering.text([Message(role, placeholder(index)) for index, role in enumerate(roles)])
     glue, start = [], 0
     found = Counter(match[0] for match in PLACEHOLDER.finditer(text))
-    for index, role in enumerate(roles):
+    for index in range(len(roles)):
         stands_for = placeholder(index)
         position = text.find(stands_for, start)
         if found[stands_for] != 1 or position < 0:
             did = "drops" if not found[stands_for] else "repeats" if found[stands_for] > 1 else "moves"
+            if did == "moves":  # an earlier message, to a position after this one
+                index = next(i for i in range(index) if text.find(placeholder(i)) > text.find(stands_for))
+            do = order_roles(roles) if roles[index] in ("user", "assistant") else rename_role(roles[index])
             raise RefusedConversation(
-                f"The chat template {did} the content of message {index + 1} (role {role!r}; roles of the "
-                f"conversation: {list_roles(roles)})",
+                f"The chat template {did} the content of message {index + 1} (role {roles[index]!r}; roles of "
+                f"the conversation: {list_roles(roles)})",
                 where=rendering.where,
-                do=f"{order_roles(roles)}, or {rendering.alternatives}",
+                do=f"{do}, or {rendering.alternatives}",
             )
         glue.append(text[start:position])
         start = position + len(stands_for)
