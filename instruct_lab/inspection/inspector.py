@@ -186,6 +186,8 @@ class Inspector:
     def _dropped_row(self, stage: str, reason: str, conversation: Conversation | None, sample: str) -> InspectedRow:
         example = (self._encode(conversation) if conversation is not None else None) or Example([], [])
         spans, further = self._texts(example) if example.input_ids else ([], {})
+        if conversation is not None and not sample.endswith(text := str(conversation)):
+            sample = f"{sample}\n{text}"
         return InspectedRow(
             spans=spans,
             further=further,
@@ -244,8 +246,7 @@ class Inspector:
                 yield self._example(name, index)
         for drop in drops:
             if drop.id == id_ and split in (None, _split_of(drop.stage, drop.reason) or split):
-                sample = "\n".join(filter(None, [drop.message, str(drop.row)]))
-                row = self._dropped_row(drop.stage, drop.reason, drop.row, sample)
+                row = self._dropped_row(drop.stage, drop.reason, drop.row, drop.message or str(drop.row))
                 yield dataclasses.replace(
                     row, where=drop.row.origin, example=dataclasses.replace(row.example, id=drop.id)
                 )

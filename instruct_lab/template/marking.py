@@ -109,7 +109,9 @@ def before_last_answer(segments: list[Segment]) -> list[Segment]:
 def _make_special(after: str) -> str:
     """Return the hint that makes the line of text after an answer a special token; empty if there is no such line."""
     line = next(iter(after.strip().splitlines()), "").strip()
-    return f"set tokenizer.extra_special_tokens=[{line!r}], which the model learns as the end, or " if line else ""
+    return (
+        f"set model.tokenizer.extra_special_tokens=[{line!r}], which the model learns as the end, or " if line else ""
+    )
 
 
 def _quote(text: str) -> str:

@@ -511,7 +511,7 @@ def test_a_row_that_the_template_refuses_is_found_with_its_line_and_reason(look,
         assert row["id"] == found_id
         assert "no such word" in row["dropped"]
         assert "rows.jsonl, line 6" in row["text"]
-        assert "forbidden" in row["text"]
+        assert row["text"].endswith("user: forbidden\nassistant: yes")
     with pytest.raises(InstructLabError, match=r"rows.jsonl, line 6, conversation"):
         look(*chosen[:-1])
 

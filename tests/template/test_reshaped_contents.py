@@ -87,7 +87,7 @@ HOSTILE = {
     "ends turns by a text": (
         "{% for m in messages %}{{ m.role + ': ' + m.content + '\n### End\n' }}{% endfor %}",
         "does not end an assistant's turn with a special token",
-        "tokenizer.extra_special_tokens=['### End']",
+        "model.tokenizer.extra_special_tokens=['### End']",
     ),
     "begins with two BOS tokens": (MISTRAL.replace("bos_token", "bos_token + bos_token", 1), "two BOS", "remove one"),
 }
