@@ -120,7 +120,7 @@ class SegmentEncoder:
         current: tuple[bool, bool] | None = None  # trained, ordinary
         after: str | None = ""
         closing: str | None = None  # the special token at the end of the text so far
-        must_cut = False
+        must_cut = follows_content = False
 
         def close() -> None:
             nonlocal texts, after
@@ -138,6 +138,8 @@ class SegmentEncoder:
                 close()
             current, must_cut = (segment.trained, ordinary), False
             text = segment.text
+            if closing is not None and follows_content and segment.role is None and segment.trained:
+                text = text.removeprefix(closing)  # an answer that spells its end has no second one
             if (
                 self._cuts_at_special
                 and segment.role is None
@@ -147,7 +149,8 @@ class SegmentEncoder:
                 closing, text = self._special.closing(text[:end]), text[end:]
                 close()
             texts.append(text)
-            closing = None if is_text else self._special.closing(text)
+            closing = (None if is_text else self._special.closing(text)) if text else closing
+            follows_content = segment.role is not None
         close()
         return pieces
 

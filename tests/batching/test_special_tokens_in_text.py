@@ -30,6 +30,26 @@ def test_a_text_with_a_template_is_encoded_as_that_template_on_request():
     assert example.labels == [IGNORED, *example.input_ids[1:]]
 
 
+@pytest.mark.parametrize("text", [TEXT.rstrip(), "two<|im_end|>", "<|im_start|>user\na<|im_end|>"])
+def test_a_text_that_ends_its_turn_itself_gets_no_second_end(text):
+    tokenizer = byte_level("chatml")
+    (example,), _ = encode([text_of(text)], TextTemplate(system=None), special_tokens_in_text="parse")
+    assert example.input_ids == tokenizer(text)["input_ids"]
+    assert example.labels == [IGNORED, *example.input_ids[1:]]
+    (ordinary,), _ = encode([text_of(text)], TextTemplate(system=None))
+    assert tokenizer.decode(ordinary.input_ids) == text + tokenizer.eos_token
+
+
+@pytest.mark.parametrize("end", ["<|im_end|>", " <|im_end|>"])
+def test_an_answer_that_ends_itself_gets_no_second_end(end):
+    examples, _ = encode([conversation("a", f"b{end}"), conversation("a", f"b{end[:-10]}")], ChatTemplate())
+    assert examples[0].input_ids != examples[1].input_ids
+    found = [conversation("a", f"b{end}"), conversation("a", f"b{end[:-10]}")]
+    examples, _ = encode(found, ChatTemplate(), special_tokens_in_text="parse")
+    assert examples[0].input_ids == examples[1].input_ids
+    assert examples[0].labels == examples[1].labels
+
+
 def test_by_default_it_is_ordinary_text():
     (example,), _ = encode([text_of(TEXT)], TextTemplate(system=None))
     tokenizer = byte_level("chatml")
