@@ -62,7 +62,7 @@ MISTAKES = [
     (["model=local_folder"], "model.weights.path", None),
     # what does not go together
     (["data.split.validation=0.7", "data.split.test=0.5"], "data.split", None),
-    (["lr_scheduler.warmup_steps=10"], "lr_scheduler.warmup_steps", None),
+    (["lr_scheduler.warmup_steps=10", "lr_scheduler.warmup_ratio=0.1"], "lr_scheduler.warmup_steps", None),
     (["trainer.accelerator=gpuu"], "trainer.accelerator", "gpu"),
     (["trainer.devices=zero"], "trainer.devices", "auto"),
     (["trainer.accelerator=cpu", "trainer.precision=16-mixed"], "trainer.precision", "bf16-mixed"),

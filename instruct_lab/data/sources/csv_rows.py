@@ -66,10 +66,12 @@ def read_csv(
         for values in reader:
             where, start, line = f"{name}, line {line}", line, reader.line_num + 1
             if not values:
+                lines.of_row.clear()
                 continue
             error = _find_fault(values, header, start, reader.line_num, delimiter, is_plain, quoting)
-            if may_be_spaced and any(map(SPACED_QUOTE.fullmatch, values)):
+            if may_be_spaced and any(map(SPACED_QUOTE.fullmatch, values)) and lines.has_spaced_quote(values, delimiter):
                 error = SPACED_FAULT
+            lines.of_row.clear()
             if error is None:
                 yield Row(dict(zip(header, values, strict=True)), where, sum(map(len, values)))
             else:
@@ -83,11 +85,12 @@ def read_csv(
 
 
 class _Lines:
-    """The lines of a text, of which the first was read already."""
+    """The lines of a text, of which the first was read already; the lines of the current row are kept."""
 
     def __init__(self, first: str, text: IO[str]) -> None:
         self._first: str | None = first
         self._text = text
+        self.of_row: list[str] = []
 
     def __iter__(self) -> _Lines:
         return self
@@ -96,7 +99,15 @@ class _Lines:
         if self._first is not None:
             first, self._first = self._first, None
             return first
-        return next(self._text)
+        self.of_row.append(next(self._text))
+        return self.of_row[-1]
+
+    def has_spaced_quote(self, values: list[str], delimiter: str) -> bool:
+        """Whether the row has other values if the spaces after its delimiters are skipped."""
+        try:
+            return next(csv.reader(self.of_row, delimiter=delimiter, strict=True, skipinitialspace=True)) != values
+        except csv.Error:
+            return True
 
 
 SPACED_FAULT = (
