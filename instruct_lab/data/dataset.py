@@ -21,7 +21,7 @@ from instruct_lab.data.formats.base import Format
 from instruct_lab.data.mapping import MapRows
 from instruct_lab.data.remaining import SEE_DROPPED, NoRowsLeft, describe_losses, warn_of_division, warn_of_empty_splits
 from instruct_lab.data.sources.base import Source
-from instruct_lab.data.split import SPLIT_NAMES, HashSplit, SplitName, select_without_overlap
+from instruct_lab.data.split import SPLIT_NAMES, HashSplit, SamePrompt, SplitName, select_without_overlap
 from instruct_lab.data.stages import audited_stage
 from instruct_lab.data.table import ConversationTable, RowText
 from instruct_lab.data.writing import ConversationWriter
@@ -32,10 +32,11 @@ from instruct_lab.errors import InstructLabError, Problem, Refusal
 class DataSet(Data):
     """Rows of named sources, pooled for each split and converted to conversations.
 
-    If a prompt occurs in two splits, its row is dropped from the later split in the order test, validation, train;
-    every visible character of a prompt counts, and system messages too. Equal rows within a split are kept
-    (preprocessing can remove them), except in sources such as catalogues, which repeat their texts. Broken rows (not
-    JSON, numbers instead of text, an unknown role) are dropped and counted, up to `max_broken_share` of a source.
+    If a prompt occurs in two splits, its row is dropped from the later split in the order test, validation, train.
+    Every visible character counts, in system messages too; `same_prompt: words` ignores case, punctuation and symbols.
+    Equal rows within a split are kept (preprocessing can remove them), except in sources such as catalogues, which
+    repeat their texts. Broken rows (not JSON, numbers instead of text, an unknown role) are dropped and counted, up to
+    `max_broken_share` of a source.
     """
 
     train: dict[str, Source | None]  # named sources, pooled; null removes one
@@ -44,6 +45,7 @@ class DataSet(Data):
     format: Format  # how a row becomes a conversation
     split: HashSplit | None = None  # takes validation and test rows from the training rows
     overlap: Literal["drop", "error", "allow"] = "drop"  # what happens to a prompt that is also in another split
+    same_prompt: SamePrompt = "characters"  # prompts are the same by all visible characters, or only by their words
     max_broken_share: Annotated[float, Field(ge=0, le=1)] = 0.01  # share of a source's rows; a larger share is an error
     limit: dict[SplitName, Annotated[int, Field(ge=1)] | None] = Field(
         default_factory=dict
@@ -84,7 +86,7 @@ class DataSet(Data):
         """Return a stage that applies `overlap` to prompts that preprocessing made equal."""
         if self.overlap == "allow":
             return None
-        return audited_stage("overlap", self.overlap, self._build_without_overlap)
+        return audited_stage("overlap", [self.overlap, self.same_prompt], self._build_without_overlap)
 
     @property
     def allowed_broken_share(self) -> float:
@@ -150,7 +152,7 @@ class DataSet(Data):
             )
         flags = {name: bytearray(b"\1") * len(pool) for name, pool in pools.items()}
         if self.overlap != "allow":
-            flags = select_without_overlap(pools, self.overlap, audit)
+            flags = select_without_overlap(pools, self.overlap, audit, same_prompt=self.same_prompt)
         sizes = {}
         for name, pool in pools.items():
             self._limit(name, pool, flags[name], audit)
@@ -175,7 +177,7 @@ class DataSet(Data):
         assert self.overlap != "allow"
         found = tables(before)
         flags = select_without_overlap(
-            {name: found[name] for name in SPLIT_NAMES}, self.overlap, audit, "preprocessing/overlap"
+            {name: found[name] for name in SPLIT_NAMES}, self.overlap, audit, "preprocessing/overlap", self.same_prompt
         )
         return {
             "splits": {name: write_flagged(found[name], flags[name], split_path(folder, name)) for name in SPLIT_NAMES}

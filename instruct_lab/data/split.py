@@ -20,6 +20,7 @@ from instruct_lab.errors import InstructLabError, Refusal
 
 SplitName = Literal["train", "validation", "test"]
 SPLIT_NAMES: tuple[SplitName, ...] = ("train", "validation", "test")
+SamePrompt = Literal["characters", "words"]
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -149,17 +150,19 @@ def select_without_overlap(
     overlap: Literal["drop", "error"],
     audit: Audit,
     stage: str = "data/overlap",
+    same_prompt: SamePrompt = "characters",
 ) -> dict[SplitName, bytearray]:
     """Select the rows whose prompts occur in no earlier split, in the order test, validation, train.
 
-    A row stays if a prompt has only the same words as one of an earlier split (other case, punctuation or symbols); the
-    audit counts it as reported.
+    With `same_prompt="characters"`, a row stays if a prompt has only the same words as one of an earlier split (other
+    case, punctuation or symbols); the audit counts it as reported.
 
     Args:
         splits: conversations by split name.
         overlap: whether to drop and count other rows, or to raise an error.
         audit: counts the dropped and the reported rows.
         stage: the name of the stage in the audit.
+        same_prompt: whether prompts are the same if all their visible characters are, or if their words are.
 
     Returns:
         A flag for each row of each split: 1 if the row stays.
@@ -169,12 +172,14 @@ def select_without_overlap(
     """
     held: dict[PromptHash, SplitName] = {}
     held_words: dict[PromptHash, SplitName] = {}
+    by_words = same_prompt == "words"
     reports_words = stage.startswith("data/")  # once: after preprocessing, these rows would be counted again
     flags: dict[SplitName, bytearray] = {name: bytearray() for name in SPLIT_NAMES}
     for name in reversed(SPLIT_NAMES):
         new: set[PromptHash] = set()
         new_words: set[PromptHash] = set()
         for row, (hashes, words) in enumerate(map_conversations(_hashes_of_both_forms, splits[name])):
+            hashes = words if by_words else hashes
             other = _first_of(hashes, held)
             flags[name].append(other is None)
             if other is None:

@@ -156,6 +156,14 @@ def test_fields_that_cannot_be_right_are_refused(fields, expected) -> None:
         data_set(**{"train": {"a": questions(1)}, **fields})
 
 
+def test_prompts_with_the_same_words_can_be_kept_apart_too() -> None:
+    sources = {"train": {"a": given(("Save!", "1"), ("Open", "2"))}, "test": {"a": given(("save", "3"))}}
+    audit = Audit()
+    assert load(audit, **sources, same_prompt="words")["train"] == ["Open"]
+    assert [(tally.action, tally.count) for tally in audit.tallies.values()] == [("dropped", 1)]
+    assert load(**sources)["train"] == ["Save!", "Open"]
+
+
 def test_a_source_without_rows_and_a_training_set_without_rows_are_errors() -> None:
     with pytest.raises(InstructLabError, match=r"no rows.*data\.test\.empty"):
         load(train={"a": questions(1)}, test={"empty": given()})
