@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -140,9 +141,11 @@ def prompt_hashes(conversation: Conversation, normal_form: Callable[[str], str] 
     return hashes
 
 
-def _hashes_of_both_forms(conversation: Conversation) -> tuple[list[PromptHash], list[PromptHash]]:
-    """Return the hashes of the prompts by their characters and by their words."""
-    return prompt_hashes(conversation), prompt_hashes(conversation, normalize_text)
+def _hashes(conversation: Conversation, same_prompt: SamePrompt, adds_words: bool) -> tuple[list[PromptHash], ...]:
+    """Return the hashes of the prompts in the form that is compared and, if asked for, by their words."""
+    if same_prompt == "words":
+        return prompt_hashes(conversation, normalize_text), []
+    return prompt_hashes(conversation), prompt_hashes(conversation, normalize_text) if adds_words else []
 
 
 def select_without_overlap(
@@ -172,24 +175,23 @@ def select_without_overlap(
     """
     held: dict[PromptHash, SplitName] = {}
     held_words: dict[PromptHash, SplitName] = {}
-    by_words = same_prompt == "words"
-    reports_words = stage.startswith("data/")  # once: after preprocessing, these rows would be counted again
+    # Rows with the same words are reported once: after preprocessing, they would be counted again.
+    hashes_of = partial(_hashes, same_prompt=same_prompt, adds_words=stage.startswith("data/"))
     flags: dict[SplitName, bytearray] = {name: bytearray() for name in SPLIT_NAMES}
     for name in reversed(SPLIT_NAMES):
         new: set[PromptHash] = set()
         new_words: set[PromptHash] = set()
-        for row, (hashes, words) in enumerate(map_conversations(_hashes_of_both_forms, splits[name])):
-            hashes = words if by_words else hashes
+        for row, (hashes, words) in enumerate(map_conversations(hashes_of, splits[name])):
             other = _first_of(hashes, held)
             flags[name].append(other is None)
             if other is None:
-                alike = _first_of(words, held_words) if reports_words else None
+                alike = _first_of(words, held_words)
                 if alike is not None:
                     reason = f"{name} prompt with the words of a prompt in {alike}, but other characters"
                     audit.record(stage, "reported", reason, RowText(splits[name], row))
                 if name != "train":
                     new.add(hashes[-1])
-                    new_words.add(words[-1])
+                    new_words.update(words[-1:])
                 continue
             conversation = splits[name][row]
             text = conversation.prompt[-1].content if conversation.prompt else ""

@@ -225,9 +225,9 @@ def test_a_hub_option_maps_rows_of_its_documented_shape(option, monkeypatch, tmp
 
 
 PACKAGED = {
-    "chatterbot_dialogue": (696, 77, 125),
-    "jupyterlab_fr": (2576, 313, 308),
-    "interface_translation": (4777, 586, 811),
+    "chatterbot_dialogue": (746, 76, 76),
+    "jupyterlab_fr": (2528, 340, 329),
+    "interface_translation": (4771, 549, 811),
 }
 
 

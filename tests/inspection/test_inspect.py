@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 
 from instruct_lab.batching import IGNORED
+from instruct_lab.data.remaining import NoRowsLeft
 from instruct_lab.errors import InstructLabError
 from instruct_lab.experiment.check import check
 from instruct_lab.inspection.inspected import Cut, cuts
@@ -265,6 +266,15 @@ def test_a_row_that_preprocessing_dropped_is_shown_as_the_audit_sampled_it(look,
     assert [(row["input_ids"], row["labels"], row["split"]) for row in rows] == [([], [], "train")]
     assert "same" in rows[0]["text"]
     assert "same conversation" in rows[0]["dropped"]
+
+
+def test_rows_that_all_went_to_another_split_are_shown_before_the_error(look, lab):
+    write_rows(lab, ("go", "yes"), ("stop", "no"))
+    same = f"+data.test.file={{_target_:instruct_lab.data.Files,path:{lab / 'rows.jsonl'}}}"
+    with pytest.raises(NoRowsLeft, match="No row is left to train on: 2 rows were for train, 2 to test"):
+        look(*WHOLE, same, dropped="prompt")
+    assert "go" in look.printed
+    assert "train prompt also in test" in look.printed
 
 
 @pytest.mark.slow

@@ -147,21 +147,32 @@ class DeduplicateExact(Step):
         return self._key(conversation), num_characters(conversation)
 
     def _key(self, conversation: Conversation) -> bytes | None:
-        return _hash(conversation, self.by, NORMAL_FORMS[self.compare])
+        return _hash(
+            conversation, compared_turns(conversation, self.by), NORMAL_FORMS[self.compare], self._counts_training
+        )
+
+    @property
+    def _counts_training(self) -> bool:
+        """Whether rows differ if other messages of theirs are trained, or with another weight."""
+        return self.by == "conversation"
 
     def _keys(self, conversation: Conversation) -> tuple[bytes | None, bytes | None]:
         """Return the key, and the key by words if rows with the same words are reported."""
-        is_reported = self.report_same_words and self.compare != "words"
-        return self._key(conversation), _hash(conversation, self.by, normalize_text) if is_reported else None
+        turns = compared_turns(conversation, self.by)
+        key = _hash(conversation, turns, NORMAL_FORMS[self.compare], self._counts_training)
+        if not self.report_same_words or self.compare == "words":
+            return key, None
+        return key, _hash(conversation, turns, normalize_text, self._counts_training)
 
 
-def _hash(conversation: Conversation, by: Part, normal_form: Callable[[str], str]) -> bytes | None:
-    """Hash the compared part of a conversation; `None` if the conversation lacks it."""
-    turns = compared_turns(conversation, by)
+def _hash(
+    conversation: Conversation, turns: list[tuple[str, str]], normal_form: Callable[[str], str], counts_training: bool
+) -> bytes | None:
+    """Hash the compared part of a conversation, given its turns; `None` if the conversation lacks it."""
     if not turns:
         return None
     pieces = [f"{role} {normal_form(text)}" for role, text in turns]
-    if by == "conversation" and any(m.trained is not None or m.weight != 1 for m in conversation.messages):
+    if counts_training and any(m.trained is not None or m.weight != 1 for m in conversation.messages):
         pieces.append(repr([(message.trained, message.weight) for message in conversation.messages]))
     whole = "\n".join(pieces)
     return hashlib.blake2b(whole.encode("utf-8", "surrogatepass"), digest_size=KEY_BYTES).digest()
