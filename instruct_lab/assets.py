@@ -28,6 +28,7 @@ from pydantic import Field
 from instruct_lab.config import Component, component
 from instruct_lab.config.spelling import nearest
 from instruct_lab.errors import InstructLabError, Refusal, wrap_errors
+from instruct_lab.files import open_regular
 
 CHUNK_BYTES = 1 << 20
 NETWORK_SIGNS = (
@@ -264,8 +265,9 @@ def file_sha256(file: Path) -> str:
 
     Raises:
         OSError: the file cannot be read.
+        NotARegularFile: the path names something else than a file.
     """
-    with file.open("rb") as stream:
+    with open_regular(file) as stream:
         state = os.fstat(stream.fileno())
         key = (state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
         known = _KNOWN_DIGESTS.get(key)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
+import io
 import json
 import logging
 import math
@@ -13,7 +14,7 @@ import secrets
 import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from instruct_lab.errors import InstructLabError
 
@@ -101,29 +102,38 @@ def _sync_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
-def open_regular(path: Path) -> BinaryIO:
+def open_regular(path: Path) -> io.BufferedReader:
     """Open a regular file for reading bytes; anything else that a path can name would block, or never end.
 
     Raises:
         NotARegularFile: the path is a folder, a named pipe, a device or a socket, or a link that leads nowhere.
         OSError: the file does not exist or is not readable.
     """
+    require_regular(path)  # before opening, because to open a device can change its state
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     try:
-        _require_regular(path, path.stat().st_mode)  # before opening: to open a device can change its state
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    except FileNotFoundError:
-        if path.is_symlink():
-            raise NotARegularFile(path, f"a link to {os.readlink(path)}, which does not exist") from None
-        raise
-    try:
-        _require_regular(path, os.fstat(descriptor).st_mode)
+        _check_mode(path, os.fstat(descriptor).st_mode)
         return os.fdopen(descriptor, "rb")
     except BaseException:
         os.close(descriptor)
         raise
 
 
-def _require_regular(path: Path, mode: int) -> None:
+def require_regular(path: Path) -> None:
+    """Refuse a path that names something else than a regular file; see `open_regular` for the errors."""
+    try:
+        _check_mode(path, path.stat().st_mode)
+    except FileNotFoundError:
+        if path.is_symlink():
+            raise NotARegularFile(path, f"a link to {os.readlink(path)}, which does not exist") from None
+        raise
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise NotARegularFile(path, "a link that leads back to itself") from None
+        raise
+
+
+def _check_mode(path: Path, mode: int) -> None:
     kinds = {
         stat.S_IFDIR: "a folder",
         stat.S_IFIFO: "a named pipe",

@@ -10,6 +10,8 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from instruct_lab.config import Component, component
+from instruct_lab.errors import InstructLabError
+from instruct_lab.files import read_regular
 
 WIDTHS = ("hidden_size", "d_model", "n_embd", "dim")
 """Names that configurations use for the width of the residual stream."""
@@ -85,8 +87,8 @@ def facts_of_config(config: Mapping[str, Any]) -> ModelFacts:
 def facts_of_folder(folder: Path) -> ModelFacts:
     """Return the facts in the `config.json` of a model folder; if the file cannot be read, all facts are unknown."""
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        config = json.loads(read_regular(folder / "config.json"))
+    except (InstructLabError, OSError, ValueError, RecursionError):
         return ModelFacts()
     return facts_of_config(config) if isinstance(config, dict) else ModelFacts()
 

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from instruct_lab import files
 from instruct_lab.data import Audit, BrokenRow, Files
 from instruct_lab.errors import InstructLabError
 
@@ -140,7 +141,7 @@ def test_a_file_without_permissions_is_an_error(tmp_path, monkeypatch) -> None:
     def closed(*args, **kwargs):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "open", closed)
+    monkeypatch.setattr(files.os, "open", closed)
     with pytest.raises(InstructLabError, match=r"Permission denied.*rows\.jsonl"):
         read(file)
     source = Files(path=str(file))

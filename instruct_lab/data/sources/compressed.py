@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from instruct_lab.errors import InstructLabError
+from instruct_lab.files import open_regular
 
 COMPRESSIONS = (".gz", ".xz", ".zst", ".zip")
 DECOMPRESSION_ERRORS = (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, zipfile.BadZipFile)
@@ -29,8 +30,8 @@ def content_name(file: Path) -> str:
     Raises:
         InstructLabError: the archive has no member or several.
     """
-    if file.suffix.casefold() == ".zip" and file.is_file():
-        with zipfile.ZipFile(file) as archive:
+    if file.suffix.casefold() == ".zip" and file.exists():
+        with open_regular(file) as stream, zipfile.ZipFile(stream) as archive:
             return _member(archive, file).filename
     return file.stem if is_compressed(file) else file.name
 
@@ -40,24 +41,25 @@ def open_bytes(file: Path) -> Iterator[IO[bytes]]:
     """Open a file for reading its content, without its compression.
 
     Raises:
-        InstructLabError: the archive has no member or several, or is encrypted.
+        InstructLabError: the path is no regular file, or the archive has no member or several, or is encrypted.
     """
     suffix = file.suffix.casefold()
     with contextlib.ExitStack() as stack:
+        raw = stack.enter_context(open_regular(file))
         if suffix == ".zip":
-            archive = stack.enter_context(zipfile.ZipFile(file))
+            archive = stack.enter_context(zipfile.ZipFile(raw))
             yield stack.enter_context(archive.open(_member(archive, file)))
         elif suffix == ".zst":
             import pyarrow
 
-            stream: Any = stack.enter_context(pyarrow.input_stream(str(file), compression="zstd"))
+            stream: Any = stack.enter_context(pyarrow.input_stream(raw, compression="zstd"))
             yield io.BufferedReader(stream)
         elif suffix == ".xz":
-            yield cast(IO[bytes], stack.enter_context(lzma.open(file)))
+            yield cast(IO[bytes], stack.enter_context(lzma.open(raw)))
         elif suffix == ".gz":
-            yield cast(IO[bytes], stack.enter_context(gzip.open(file)))
+            yield cast(IO[bytes], stack.enter_context(gzip.open(raw)))
         else:
-            yield stack.enter_context(file.open("rb"))
+            yield raw
 
 
 def _member(archive: zipfile.ZipFile, file: Path) -> zipfile.ZipInfo:

@@ -21,6 +21,7 @@ from instruct_lab.data.sources.compressed import COMPRESSIONS, content_name, is_
 from instruct_lab.data.sources.csv_rows import Quoting, Spacing, find_delimiter
 from instruct_lab.data.sources.file_formats import FileLayout
 from instruct_lab.errors import InstructLabError, Problem
+from instruct_lab.files import NotARegularFile, open_regular, require_regular
 
 SUFFIXES = {
     ".json": "json",
@@ -97,7 +98,7 @@ class Files(Source):
                 continue
             for file in matches:
                 try:
-                    with file.open("rb") as stream:
+                    with open_regular(file) as stream:
                         stream.read(1)
                     yield from self._layout_problems(file)
                 except OSError as error:
@@ -165,7 +166,7 @@ def expand_folders(path: str | list[str], ending: str) -> list[str]:
 
 def _matches(pattern: str) -> list[Path]:
     path = Path(pattern).expanduser()
-    if path.exists() or not glob.has_magic(pattern):
+    if not glob.has_magic(pattern) or path.exists():
         return [path]
     return sorted(Path(match) for match in glob.glob(str(path), recursive=True) if Path(match).is_file())
 
@@ -175,10 +176,15 @@ def _find_fault(pattern: str, matches: list[Path]) -> tuple[str | None, str | No
     if not matches:
         return "no file matches the pattern", None
     path = matches[0]
-    if path.is_dir():
-        return "is a folder where a file is expected", str(Path(pattern) / "*.jsonl")
-    if not path.exists():
+    try:
+        require_regular(path)
+    except NotARegularFile as error:
+        folder = str(Path(pattern) / "*.jsonl") if error.found == "a folder" else None
+        return f"is {error.found} where a file is expected", folder
+    except FileNotFoundError:
         siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
         close = nearest(path.name, siblings)
         return "there is no such file", str(Path(pattern).parent / close) if close else None
+    except OSError as error:
+        return f"cannot be read: {error.strerror}", None
     return None, None

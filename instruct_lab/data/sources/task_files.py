@@ -18,6 +18,7 @@ from instruct_lab.data.sources.base import BrokenRow, Row, Source
 from instruct_lab.data.sources.file_formats import wrap_read_errors
 from instruct_lab.data.sources.files import Files, expand_folders
 from instruct_lab.errors import InstructLabError, Problem
+from instruct_lab.files import read_regular
 
 COLUMNS = ("task", "id", "definition", "input", "output", "positive_examples")
 TASK_COLUMNS = {"Categories": "categories", "Domains": "domains", "Source": "source", "Reasoning": "reasoning"}
@@ -95,7 +96,7 @@ class NaturalInstructions(Source):
 
 def _read_task(file: Path) -> dict[str, Any]:
     with wrap_read_errors(file):
-        text = file.read_text(encoding="utf-8-sig")
+        text = read_regular(file).decode("utf-8-sig")
     do = "Correct it, or exclude it from the path"
     try:
         task = json.loads(text)

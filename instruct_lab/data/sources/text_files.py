@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import io
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from instruct_lab.data.sources.base import BrokenRow, Row, Source
 from instruct_lab.data.sources.file_formats import wrap_read_errors
 from instruct_lab.data.sources.files import Files, expand_folders
 from instruct_lab.errors import InstructLabError, Problem, Refusal
+from instruct_lab.files import open_regular
 
 CHUNK_CHARACTERS = 1 << 16
 PARAGRAPH_END = re.compile(r"\n[ \t\r]*\n\s*")
@@ -97,7 +99,7 @@ class TextFiles(Source):
     def _texts(self, file: Path) -> Iterator[str]:
         encoding = "utf-8-sig" if codecs.lookup(self.encoding).name == "utf-8" else self.encoding
         ends = {"document": None, "paragraph": PARAGRAPH_END, "line": LINE_END}[self.unit]
-        with file.open(encoding=encoding) as stream:
+        with io.TextIOWrapper(open_regular(file), encoding=encoding) as stream:
             for text in _split_text(stream, ends, self.max_characters):
                 if ends is not None:
                     text = text.strip("\n") if self.unit == "line" else text.strip()

@@ -9,6 +9,8 @@ import struct
 from pathlib import Path
 from typing import IO, Any
 
+from instruct_lab.errors import InstructLabError
+from instruct_lab.files import open_regular
 from instruct_lab.model.facts import ModelFacts
 
 SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
@@ -19,7 +21,7 @@ STRING, ARRAY = 8, 9
 def facts_of_gguf(file: Path) -> ModelFacts:
     """Return the facts in the header of a GGUF file; if it cannot be read, all facts are unknown."""
     try:
-        with file.open("rb") as stream:
+        with open_regular(file) as stream:
             metadata, tensors = _read_header(stream)
         architecture = metadata.get("general.architecture")
         has_table = "position_embd.weight" in tensors
@@ -28,7 +30,7 @@ def facts_of_gguf(file: Path) -> ModelFacts:
             max_positions=metadata.get(f"{architecture}.context_length") if has_table else None,
             has_biases=any(name.endswith(".bias") for name in tensors),
         )
-    except (OSError, struct.error, KeyError, ValueError, OverflowError):
+    except (InstructLabError, OSError, struct.error, KeyError, ValueError, OverflowError):
         return ModelFacts()
 
 

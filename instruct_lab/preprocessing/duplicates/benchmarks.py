@@ -17,6 +17,7 @@ from instruct_lab.config import Component, component
 from instruct_lab.config.spelling import nearest
 from instruct_lab.data.sources.base import suggest_column
 from instruct_lab.errors import InstructLabError, Problem, Refusal
+from instruct_lab.files import open_regular
 
 ENDINGS = (".json", ".jsonl", ".ndjson", ".txt")
 
@@ -158,7 +159,7 @@ def _rows(file: Path) -> Iterator[tuple[Any, str]]:
     """Yield the rows of a file, each with its file and line."""
     try:
         is_compressed = file.suffix.casefold() == ".gz"
-        with cast(IO[bytes], gzip.open(file) if is_compressed else file.open("rb")) as stream:
+        with open_regular(file) as raw, cast(IO[bytes], gzip.open(raw) if is_compressed else raw) as stream:
             yield from _decode_rows(stream, file)
     except UnicodeDecodeError as error:
         raise InstructLabError(

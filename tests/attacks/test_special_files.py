@@ -1,0 +1,121 @@
+"""Named pipes, devices, folders and links to nowhere, given where a file is expected, are refused and never read."""
+
+import gzip
+import json
+import os
+import socket
+import time
+
+import pytest
+
+from instruct_lab import cli
+from instruct_lab.files import NotARegularFile, open_regular, read_regular
+
+SPECIAL = ["fifo", "device", "folder", "dangling", "loop", "socket"]
+SECONDS = 20
+
+
+@pytest.fixture
+def make(monkeypatch):
+    opened = []
+
+    def special(path, kind):
+        if kind == "fifo":
+            os.mkfifo(path)
+        elif kind == "device":
+            path.symlink_to("/dev/zero")
+        elif kind == "folder":
+            path.mkdir()
+        elif kind == "dangling":
+            path.symlink_to("nowhere")
+        elif kind == "loop":
+            path.symlink_to(path.name)
+        else:
+            monkeypatch.chdir(path.parent)  # the name of a socket is short
+            opened.append(socket.socket(socket.AF_UNIX))
+            opened[-1].bind(path.name)
+
+    yield special
+    for one in opened:
+        one.close()
+
+
+@pytest.mark.parametrize("kind", SPECIAL)
+def test_what_is_no_regular_file_is_not_opened(tmp_path, make, kind):
+    make(tmp_path / "odd", kind)
+    with pytest.raises(NotARegularFile, match="A file is expected"):
+        open_regular(tmp_path / "odd")
+
+
+def test_a_link_to_a_file_is_a_file_and_a_missing_file_is_missing(tmp_path):
+    (tmp_path / "file").write_text("text", encoding="utf-8")
+    (tmp_path / "link").symlink_to("file")
+    assert read_regular(tmp_path / "link") == b"text"
+    with pytest.raises(FileNotFoundError):
+        open_regular(tmp_path / "none")
+
+
+DATA = {
+    "rows.jsonl": ["data=mine", "data.train.mine.path=odd/rows.jsonl"],
+    "rows.csv": ["data=mine", "data.train.mine.path=odd/rows.csv"],
+    "rows.parquet": ["data=mine", "data.train.mine.path=odd/rows.parquet"],
+    "rows.jsonl.gz": ["data=mine", "data.train.mine.path=odd/rows.jsonl.gz"],
+    "rows.zip": ["data=mine", "data.train.mine.path=odd/rows.zip"],
+    "text.txt": ["data=local_text", "data.train.file.path=odd/text.txt"],
+    "task.json": ["data=local_tasks", "data.train.file.path=odd/task.json"],
+    "held.jsonl": [
+        "data=mine",
+        "preprocessing/step=[decontaminate]",
+        "preprocessing.steps.decontaminate.benchmarks.own._target_=instruct_lab.preprocessing.FileBenchmark",
+        "preprocessing.steps.decontaminate.benchmarks.own.path=odd/held.jsonl",
+    ],
+    "model.gguf": ["data=mine", "model=local_gguf", "model.weights.path=odd/model.gguf"],
+}
+
+
+@pytest.mark.parametrize("kind", ["fifo", "device", "dangling"])
+@pytest.mark.parametrize("name", DATA)
+def test_data_and_models_that_are_no_files_are_refused(lab, make, capsys, name, kind):
+    (lab / "odd").mkdir()
+    make(lab / "odd" / name, kind)
+    overrides = [*DATA[name], "tracker=none"]
+    if not any(override.startswith("model=") for override in overrides):
+        overrides.append("model=tiny_random")
+    for command in ("check", "inspect"):
+        started = time.monotonic()
+        assert cli.main([command, *overrides]) == 2
+        assert time.monotonic() - started < SECONDS
+        printed = capsys.readouterr()
+        assert name in printed.err
+        assert "Traceback" not in printed.err
+
+
+def test_a_name_that_is_too_long_is_refused(lab, capsys):
+    assert cli.main(["check", "data=mine", "tracker=none", f"data.train.mine.path={'x' * 300}.jsonl"]) == 2
+    assert "data.train.mine.path" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", SPECIAL)
+@pytest.mark.parametrize("name", ["manifest.json", "config.yaml", "summary.json", "metrics.jsonl"])
+def test_a_record_with_a_file_that_is_none_hangs_nothing(tmp_path, monkeypatch, make, capsys, name, kind):
+    monkeypatch.chdir(tmp_path)
+    record = tmp_path / "runs" / "name" / "20260101-000000-aaaaaa"
+    record.mkdir(parents=True)
+    if name != "manifest.json":
+        (record / "manifest.json").write_text(json.dumps({"id": record.name, "status": "finished"}), encoding="utf-8")
+    make(record / name, kind)
+    monkeypatch.chdir(tmp_path)
+    for command in (["runs"], ["runs", "seed=0"], ["compare", record.name], ["resume", record.name]):
+        started = time.monotonic()
+        code = cli.main(command)
+        assert time.monotonic() - started < SECONDS
+        assert code in (0, 1, 2)
+        assert "Traceback" not in capsys.readouterr().err
+
+
+def test_compressed_files_are_read_as_before(lab, capsys):
+    rows = (lab / "rows.jsonl").read_bytes()
+    (lab / "rows.jsonl.gz").write_bytes(gzip.compress(rows))
+    arguments = ["data=mine", "model=tiny_random", "tracker=none", "data.train.mine.path=rows.jsonl.gz"]
+    assert cli.main(["inspect", "--json", *arguments]) == 0
+    assert json.loads(capsys.readouterr().out)
