@@ -84,8 +84,25 @@ class KeptWeights:
 
 
 def read_weights(folder: Path, name: str) -> KeptWeights | None:
-    """Find the weights that `name.json` names; return `None` if the file does not exist."""
-    facts = read_json(folder / f"{name}.json")
-    if facts is None:
-        return None
-    return KeptWeights(name, folder / facts["path"], int(facts["step"]), facts.get("monitor"))
+    """Find the weights that `name.json` names; return `None` if the file does not exist.
+
+    Args:
+        folder: the run's `checkpoints/`.
+        name: `best` or `last`.
+
+    Raises:
+        InstructLabError: the file is damaged, or names no folder of weights in `folder`.
+    """
+    file = folder / f"{name}.json"
+    with wrap_errors(
+        what="This file of a run record names no weights of the run",
+        where=str(file),
+        do=f"run `instruct-lab resume {folder.parent}`, which writes it again if the run is not finished",
+    ):
+        facts = read_json(file)
+        if facts is None:
+            return None
+        path = folder / facts["path"]
+        if path.parent != folder or path.resolve().parent != folder.resolve() or not path.is_dir():
+            raise ValueError(f"{facts['path']!r} is not a folder beside the file")
+        return KeptWeights(name, path, int(facts["step"]), facts.get("monitor"))
