@@ -38,13 +38,13 @@ def resume(parsed: argparse.Namespace) -> int:
     limits = _limits(parsed.overrides)
     sweep = sweep_to_resume(Path(parsed.runs), parsed.run)
     if sweep is not None:
-        if limits or parsed.force:
+        if limits:
             raise InstructLabError(
-                "Only a single run can be made longer or continued with --force",
+                "A sweep compares runs of one length, so it cannot be made longer",
                 where=f"sweep {parsed.run}",
-                do="name a run instead: see `instruct-lab runs`",
+                do="start a new sweep with another length",
             )
-        return resume_sweep(sweep)
+        return resume_sweep(sweep, parsed.force)
     record, experiment, config = load_recorded(parsed)
     from instruct_lab.training.run import resume
 

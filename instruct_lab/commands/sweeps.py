@@ -21,8 +21,8 @@ def start_sweep(overrides: list[str]) -> int:
     return start(planned, wide_console())
 
 
-def resume_sweep(sweep: SweepRecord) -> int:
+def resume_sweep(sweep: SweepRecord, force: bool) -> int:
     """Run the remaining trials of a sweep; return 1 if a trial failed, else 0."""
     from instruct_lab.sweep.driver import resume
 
-    return resume(sweep, wide_console())
+    return resume(sweep, wide_console(), force)

@@ -17,6 +17,7 @@ from typing import Any
 from instruct_lab import files
 from instruct_lab.errors import InstructLabError
 from instruct_lab.records import RunRecord
+from instruct_lab.records.changes import code_changes, setting_changes
 from instruct_lab.records.folder import LOCK, has_manifest
 from instruct_lab.sweep.plan import Plan, plan
 from instruct_lab.sweep.record import SweepRecord, create_sweep, final_value
@@ -69,14 +70,19 @@ def start(planned: Plan, console: Any) -> int:
     return Driver(planned, sweep, console).run()
 
 
-def resume(sweep: SweepRecord, console: Any) -> int:
+def resume(sweep: SweepRecord, console: Any, force: bool = False) -> int:
     """Continue a sweep that was stopped or killed.
+
+    Args:
+        sweep: the record of the sweep.
+        console: where to print.
+        force: whether to continue although code, packages or recorded settings have changed, and record that.
 
     Returns:
         The exit code.
 
     Raises:
-        InstructLabError: the sweep's config has changed.
+        InstructLabError: the sweep's config has changed, or, without `force`, something else that changes results.
     """
     info = sweep.info
     planned = plan(list(info.overrides))
@@ -86,16 +92,26 @@ def resume(sweep: SweepRecord, console: Any) -> int:
             where=f"sweep {sweep.id}, started in {info.working_path}",
             do="resume in the same folder with the same files, or start a new sweep",
         )
-    return Driver(planned, sweep, console).run()
+    found = {str(change) for run in sweep.runs() for change in (*setting_changes(run), *code_changes(run))}
+    if found and not force:
+        raise InstructLabError(
+            f"Continuing would compare different things, because this has changed: {'; '.join(sorted(found))}",
+            where=f"sweep {sweep.id}",
+            do="undo the changes, start a new sweep, or add --force to go on and record them",
+        )
+    if found:
+        sweep.update(changes=sorted(found))
+    return Driver(planned, sweep, console, force).run()
 
 
 class Driver:
     """Starts the runs of one sweep and records their results."""
 
-    def __init__(self, planned: Plan, sweep: SweepRecord, console: Any) -> None:
+    def __init__(self, planned: Plan, sweep: SweepRecord, console: Any, force: bool = False) -> None:
         self.plan = planned
         self.sweep = sweep
         self.console = console
+        self._force = force
         self._waiting: deque[tuple[Point, int]] = deque()  # runs by point and seed, ready to start
         self._running: dict[Future[Outcome], tuple[Point, int]] = {}
         self._started = time.monotonic()
@@ -219,6 +235,7 @@ class Driver:
             working_path=str(Path.cwd()),
             output_path=str(self.sweep.path / "output" / f"{run_id}.txt"),
             report=report,
+            force=self._force,
             checked=self.plan.checked.pop(tuple(overrides), None),
         )
 

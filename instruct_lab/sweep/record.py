@@ -38,6 +38,7 @@ class SweepInfo:
         num_points: number of points to try.
         seeds: number of runs of each point.
         choices: the base config's chosen option for each group.
+        changes: what had changed when the sweep was continued with `--force`.
     """
 
     id: str = ""
@@ -54,6 +55,7 @@ class SweepInfo:
     num_points: int = 0
     seeds: int = 1
     choices: dict[str, Any] = dataclasses.field(default_factory=dict)
+    changes: list[str] = dataclasses.field(default_factory=list)
 
     @property
     def num_runs(self) -> int:

@@ -48,6 +48,7 @@ class Task:
         output_path: the file that receives everything the run prints.
         report: where validation values are reported; `None` if the trial cannot be pruned.
         resumes: whether to continue an existing record; `None`: continue it if it exists.
+        force: whether to continue an existing record although something has changed that changes results.
         checked: the checked config if the run's config was checked in this process; it is not sent to other processes.
     """
 
@@ -60,6 +61,7 @@ class Task:
     output_path: str
     report: Report | None = None
     resumes: bool | None = None
+    force: bool = False
     checked: Checked | None = dataclasses.field(default=None, repr=False, compare=False)
 
     @property

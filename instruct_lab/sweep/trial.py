@@ -68,7 +68,8 @@ def _train_or_resume(task: Task, shared: SharedModels | None) -> Outcome:
             experiment, config = _load_config(record)
             if _needs_own_process(experiment):
                 return _run_in_own_process(task, resumes=True)
-            resume(experiment, config, record, RunContext(shared=shared, on_validation=check_pruning))
+            context = RunContext(shared=shared, on_validation=check_pruning)
+            resume(experiment, config, record, context, force=task.force)
         else:
             checked = task.checked or check(task.overrides).or_refuse()
             if _needs_own_process(checked.experiment):
