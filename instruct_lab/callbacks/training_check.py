@@ -20,6 +20,7 @@ FEWEST_STEPS = 3
 """With fewer optimizer steps nothing is reported: the first factor of LoRA has its first gradient at the second step,
 and a warm-up may start with tiny rates."""
 NUM_NAMES = 3
+"""Number of parameters that a message names."""
 
 
 class TrainingCheck(pl.Callback):

@@ -15,16 +15,21 @@ from instruct_lab.records.schema import SETTINGS, InputEntry
 SHORT_HASH = 12
 WITHOUT_EFFECT = frozenset(
     {
-        "filelock",
-        "hydra-core",
-        "instruct-lab",
-        "markupsafe",
-        "omegaconf",
-        "optuna",
-        "pydantic",
-        "pyyaml",
-        "rich",
-        "wandb",
+        *("filelock", "hydra-core", "instruct-lab", "markupsafe", "omegaconf", "pydantic", "pyyaml", "rich"),
+        *("mlflow", "mlflow-skinny", "tensorboard", "trackio", "wandb"),
+        *("optuna", "ray", "submitit"),
+        *(
+            "datasketch",
+            "hatchling",
+            "hypothesis",
+            "import-linter",
+            "mypy",
+            "pytest",
+            "pytest-xdist",
+            "ruff",
+            "sqlparse",
+        ),
+        "types-pyyaml",
     }
 )
 """Dependencies whose version does not change results; `instruct-lab` itself is compared by its code."""

@@ -14,8 +14,9 @@ from instruct_lab.errors import InstructLabError
 from instruct_lab.records import RunRecord
 
 MAX_SKIPPED = 10
-"""So many steps may be skipped in a row; after that the weights themselves are probably not finite."""
+"""Number of steps that may be skipped in a row; after more, the weights themselves are probably not finite."""
 NUM_EXAMPLES = 8
+"""Number of examples that a message names."""
 
 
 @dataclasses.dataclass(frozen=True)
