@@ -18,6 +18,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -27,9 +28,13 @@ from typing import Any
 from instruct_lab.cache.keys import code_fingerprint
 from instruct_lab.cache.parallel import GC_THRESHOLDS, worker_processes
 from instruct_lab.errors import InstructLabError, wrap_errors
+from instruct_lab.files import read_regular
 
 FOLDER = "data"
 MANIFEST = "manifest.json"
+MANIFEST_ENTRIES = {"name": str, "created": float, "files": dict, "facts": dict}
+"""Entries of the manifest of a result, with their types; a folder without them is not a result of this cache."""
+KEY = re.compile(r"[0-9a-f]{32}")
 CHUNK_BYTES = 1 << 22
 logger = logging.getLogger(__name__)
 
@@ -57,7 +62,12 @@ class Entry:
     @property
     def bytes(self) -> float:
         """The size of the result's files; the size of a shared file is divided equally among its results."""
-        return sum(file.stat().st_size / file.stat().st_nlink for file in self.path.iterdir())
+        return sum(file.lstat().st_size / file.lstat().st_nlink for file in self.stored_files())
+
+    def stored_files(self) -> list[Path]:
+        """Return the files that the store has written: those that the manifest lists, and the manifest."""
+        listed = {*self.manifest["files"], MANIFEST}
+        return [file for file in self.path.iterdir() if file.name in listed and not file.is_dir()]
 
     @property
     def unused_days(self) -> float:
@@ -70,7 +80,7 @@ class Entry:
         return {
             "key": self.key,
             "name": self.manifest["name"],
-            "rows": rows,
+            "rows": {split: count for split, count in dict(rows).items() if isinstance(count, int)},
             "bytes": round(self.bytes),
             "unused_days": round(self.unused_days, 2),
             "path": str(self.path),
@@ -126,23 +136,31 @@ class Store:
         return entry
 
     def entries(self) -> list[Entry]:
-        """Return every result, newest first, without comparing checksums."""
+        """Return every result, newest first, without comparing checksums; folders that are no results are left out."""
         found = []
-        for manifest in self.path.glob(f"*/{MANIFEST}"):
-            with contextlib.suppress(OSError, ValueError):
-                content = json.loads(manifest.read_text(encoding="utf-8"))
-                found.append(Entry(manifest.parent.name, manifest.parent, content))
-        return sorted(found, key=lambda entry: entry.manifest.get("created", 0), reverse=True)
+        for folder in self.path.glob("*"):
+            if (manifest := _read_manifest(folder)) is not None:
+                found.append(Entry(folder.name, folder, manifest))
+        return sorted(found, key=lambda entry: float(entry.manifest["created"]), reverse=True)
 
     def remove(self, entries: Iterable[Entry]) -> int:
-        """Delete results and return the number of freed bytes; a shared file is freed with its last result."""
+        """Delete the files that the store has written, and return the number of freed bytes.
+
+        A shared file is freed with its last result. Another file in the folder of a result is kept, with the folder.
+        """
         from filelock import FileLock
 
         freed = 0
         for entry in entries:
             with self._wrap_errors(), FileLock(self.path / f"{entry.key}.lock"):
-                freed += sum(file.stat().st_size for file in entry.path.iterdir() if file.stat().st_nlink == 1)
-                shutil.rmtree(entry.path)
+                stored = entry.stored_files()
+                freed += sum(file.lstat().st_size for file in stored if file.lstat().st_nlink == 1)
+                for file in stored:
+                    file.unlink()
+                if any(entry.path.iterdir()):
+                    logger.warning("%s is kept, since it holds files that are not of the cache.", entry.path)
+                else:
+                    entry.path.rmdir()
                 self._verified.pop(entry.key, None)
             (self.path / f"{entry.key}.lock").unlink(missing_ok=True)
         return freed
@@ -214,6 +232,18 @@ class Store:
         os.utime(file)  # records when the result was last used
         self._verified[key] = Entry(key, folder, manifest)
         return self._verified[key]
+
+
+def _read_manifest(folder: Path) -> dict[str, Any] | None:
+    """Return the manifest of a result; `None` for a folder that this store has not written, and for a link."""
+    if not KEY.fullmatch(folder.name) or folder.is_symlink():
+        return None
+    try:
+        manifest = json.loads(read_regular(folder / MANIFEST))
+    except (OSError, ValueError, RecursionError, InstructLabError):
+        return None
+    known = isinstance(manifest, dict) and all(isinstance(manifest.get(k), t) for k, t in MANIFEST_ENTRIES.items())
+    return manifest if known else None
 
 
 def select_entries(entries: Sequence[Entry], keys: Sequence[str], older_than: float | None) -> list[Entry]:

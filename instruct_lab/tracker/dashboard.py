@@ -6,8 +6,10 @@ import contextlib
 import io
 import logging
 import os
+import re
 import sys
 import time
+import webbrowser
 from pathlib import Path
 from typing import Any
 
@@ -59,25 +61,61 @@ def serve(runs_path: Path, port: int | None = None, browser: bool = True) -> Non
             time.sleep(REFRESH_SECONDS)
             import_runs(runs_path, seen)
     except KeyboardInterrupt:
-        server.close()
+        server.should_exit = True
 
 
 def _start(folder: Path, port: int | None, browser: bool) -> tuple[Any, str]:
+    """Start the server in a thread, as `trackio.show` does, but answer only requests that name this machine."""
     from instruct_lab.tracker.trackio_store import open_folder
 
     open_folder(folder)
-    import trackio
+    from trackio import utils
+    from trackio.frontend_config import resolve_frontend_dir
+    from trackio.launch import launch_trackio_dashboard
+    from trackio.server import build_starlette_app_only
 
-    project = Trackio().project
     with (
         wrap_errors(OSError, what="The dashboard cannot start", do="choose another --port"),
         contextlib.redirect_stdout(io.StringIO()),
     ):
-        server, _, _, url = trackio.show(
-            project, host=LOOPBACK, share=False, mcp_server=False, server_port=port, open_browser=browser,
-            block_thread=False,
-        )  # fmt: skip
+        app, token = build_starlette_app_only(mcp_server=False, frontend_dir=str(resolve_frontend_dir(None).path))
+        address, _, _, server = launch_trackio_dashboard(
+            LoopbackOnly(app), server_name=LOOPBACK, server_port=port, share=False, mcp_server=False, quiet=True
+        )
+    url = utils.get_full_url(str(address).rstrip("/"), project=Trackio().project, write_token=token, footer=True)
+    if browser:
+        webbrowser.open(url)
     return server, url
+
+
+class LoopbackOnly:
+    """An ASGI application that answers only requests whose header `Host` names this machine.
+
+    A page of a stranger can make its own host name resolve to 127.0.0.1 (DNS rebinding). The browser then sends the
+    page's requests to the dashboard and lets the page read the answers, but the header still holds the stranger's name.
+
+    Args:
+        app: the application that answers these requests.
+    """
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Pass a request on, or answer it with the status 421 (misdirected request)."""
+        if scope["type"] == "lifespan" or is_loopback([value for name, value in scope["headers"] if name == b"host"]):
+            await self.app(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})
+        else:
+            await send({"type": "http.response.start", "status": 421, "headers": [(b"content-type", b"text/plain")]})
+            await send({"type": "http.response.body", "body": b"This page is answered only at a local address.\n"})
+
+
+def is_loopback(hosts: list[bytes]) -> bool:
+    """Whether the values of the header `Host` are one local name, with or without a port."""
+    found = re.fullmatch(rb"(localhost|127\.0\.0\.1|\[::1\])(:[0-9]{1,5})?", hosts[0], re.IGNORECASE) if hosts else None
+    return len(hosts) == 1 and found is not None
 
 
 def import_runs(runs_path: Path, seen: dict[Path, str] | None = None) -> int:

@@ -54,6 +54,7 @@ class Full(Tuning):
                 dtype=model.dtype,
                 attn_implementation=model.config._attn_implementation,
                 local_files_only=True,
+                use_safetensors=True,
                 output_loading_info=True,
             )
         self._check(found, path)

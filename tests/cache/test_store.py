@@ -1,7 +1,9 @@
 """The data cache: results are complete or absent, built once, found again by content."""
 
+import json
 import multiprocessing
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -9,6 +11,7 @@ from pathlib import Path
 import pytest
 from support.data import load_splits
 
+from instruct_lab import cli
 from instruct_lab.cache import Store, chain_keys, describe
 from instruct_lab.data import Alpaca, Audit, DataSet, Files, HashSplit, PromptCompletion
 from instruct_lab.data.stages import audit_of, audited_stage
@@ -208,3 +211,64 @@ def test_the_audit_of_a_reloaded_data_set_is_the_same(tmp_path) -> None:
         audits.append(audit.to_json())
     assert audits[0] == audits[1]
     assert audits[0]["reasons"][0]["count"] == 1
+
+
+# ---- folders that the store has not written
+
+
+LISTED = {"name": "a", "created": 1.0, "files": {"photo.jpg": {"bytes": 4, "xxh3": ""}}, "facts": {}}
+FOREIGN = {
+    "another program": ("photos", {"app": "mine"}),
+    "the entries under another name": ("photos", LISTED),
+    "a name like a key": ("0" * 32, {"app": "mine"}),
+    "wrong types": ("1" * 32, {**LISTED, "files": ["photo.jpg"]}),
+    "a missing entry": ("2" * 32, {key: value for key, value in LISTED.items() if key != "facts"}),
+    "a list": ("3" * 32, [LISTED]),
+    "no manifest": ("4" * 32, None),
+}
+
+
+@pytest.mark.parametrize(("name", "manifest"), FOREIGN.values(), ids=FOREIGN)
+def test_a_folder_of_another_program_is_neither_listed_nor_removed(tmp_path, capsys, name, manifest):
+    Store(tmp_path).result([stage("a")])
+    folder = tmp_path / "data" / name
+    folder.mkdir()
+    (folder / "photo.jpg").write_bytes(b"mine")
+    if manifest is not None:
+        (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert cli.main(["cache", "list", "--cache", str(tmp_path)]) == 0
+    assert name not in capsys.readouterr().out
+    assert cli.main(["cache", "clear", "--cache", str(tmp_path)]) == 0
+    assert "1 results removed" in capsys.readouterr().out
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert not Store(tmp_path).entries()
+
+
+@pytest.mark.parametrize("kind", ["link to a folder", "link of a listed file", "own file", "own folder", "fifo"])
+def test_only_what_the_store_has_written_is_removed(tmp_path, kind):
+    entry = Store(tmp_path).result([stage("a")])
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "precious.txt").write_text("mine")
+    odd = entry.path / "odd"
+    if kind == "link to a folder":
+        shutil.move(entry.path, outside / "moved")
+        entry.path.symlink_to(outside / "moved")
+    elif kind == "link of a listed file":
+        (entry.path / "text.txt").unlink()
+        (entry.path / "text.txt").symlink_to(outside / "precious.txt")
+    elif kind == "own file":
+        odd.write_text("mine")
+    elif kind == "own folder":
+        odd.mkdir()
+    else:
+        (entry.path / "manifest.json").unlink()
+        os.mkfifo(entry.path / "manifest.json")
+    store = Store(tmp_path)
+    store.remove(store.entries())
+    assert (outside / "precious.txt").read_text() == "mine"
+    assert not store.entries()
+    assert odd.exists() == kind.startswith("own")
+    assert (outside / "moved" / "text.txt").exists() == (kind == "link to a folder")
+    assert entry.path.exists() != (kind == "link of a listed file")

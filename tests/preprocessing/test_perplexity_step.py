@@ -1,6 +1,10 @@
 """Perplexity: values against the model's own loss, bounds, batches, the fingerprint."""
 
+import contextlib
+import json
 import math
+import pickle
+import shutil
 
 import pydantic
 import pytest
@@ -193,6 +197,41 @@ def test_a_model_that_cannot_be_loaded_is_refused(folder, tmp_path):
         list(
             PerplexityFilter(model=str(folder), max_perplexity=9.0, device="nowhere").apply(ROWS, Context("s", Audit()))
         )
+
+
+@pytest.mark.parametrize("kind", ["pickle", "code of the model", "code of the tokenizer"])
+def test_a_model_that_could_run_code_is_refused(folder, tmp_path, monkeypatch, kind):
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("it asks whether to run the code"))
+    unsafe = tmp_path / "unsafe"
+    shutil.copytree(folder, unsafe)
+    mark = tmp_path / "ran"
+    if kind == "pickle":
+        (unsafe / "model.safetensors").unlink()
+        (unsafe / "pytorch_model.bin").write_bytes(pickle.dumps({"x": Touch(mark)}))
+    else:
+        (unsafe / "own.py").write_text(f"open({str(mark)!r}, 'w')\nclass Own: pass\n", encoding="utf-8")
+        name, entry = (
+            ("config.json", "AutoModelForCausalLM") if "model" in kind else ("tokenizer_config.json", "AutoTokenizer")
+        )
+        config = json.loads((unsafe / name).read_text(encoding="utf-8"))
+        config |= {"auto_map": {"AutoConfig": "own.Own", entry: "own.Own" if "model" in kind else ["own.Own", None]}}
+        config |= {"model_type": "own"} if "model" in kind else {"tokenizer_class": "Own"}
+        (unsafe / name).write_text(json.dumps(config), encoding="utf-8")
+    accepted = kind == "code of the tokenizer"  # a class of transformers reads its tokenizer.json
+    with contextlib.nullcontext() if accepted else pytest.raises(InstructLabError, match="safetensors") as refused:
+        run(unsafe, max_perplexity=1000)
+    assert accepted or len(str(refused.value).splitlines()) == 1
+    assert not mark.exists()
+
+
+class Touch:
+    """Creates a file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """`instruct-lab dashboard`: every record is shown in trackio, once, as it is, and nothing leaves this machine."""
 
+import http.client
 import json
 import os
 import select
@@ -19,7 +20,7 @@ from instruct_lab import cli
 from instruct_lab.records import PredictionLine, RunRecord, Summary
 from instruct_lab.records.folder import LOCK
 from instruct_lab.tracker import Trackio
-from instruct_lab.tracker.dashboard import import_runs
+from instruct_lab.tracker.dashboard import import_runs, is_loopback
 from instruct_lab.tracker.start import start_trackers
 
 SUMMARY = {
@@ -285,6 +286,40 @@ def test_a_live_run_asks_no_server_whatever_the_environment_names(runs_path):
     assert list(stored_runs(runs_path)) == ["an id"]
 
 
+def status_of(port, method, route, host):
+    """The status of the answer to a request with a header `Host` of our own, or without one."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection.putrequest(method, route, skip_host=True)
+    if host is not None:
+        connection.putheader("Host", host)
+    connection.putheader("Content-Length", "0")
+    connection.endheaders()
+    status = connection.getresponse().status
+    connection.close()
+    return status
+
+
+@pytest.mark.parametrize(
+    ("hosts", "local"),
+    [
+        ([b"localhost"], True),
+        ([b"127.0.0.1:7860"], True),
+        ([b"[::1]:7860"], True),
+        ([], False),
+        ([b""], False),
+        ([b"localhost", b"evil.example"], False),
+        ([b"localhost.evil.example"], False),
+        ([b"evil.example:127.0.0.1"], False),
+        ([b"localhost:7860@evil.example"], False),
+        ([b"127.0.0.1\n"], False),
+        ([b"0.0.0.0:7860"], False),
+        ([b"192.168.0.7:7860"], False),
+    ],
+)
+def test_only_one_local_host_name_is_answered(hosts, local):
+    assert is_loopback(hosts) is local
+
+
 WATCHED = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that started us in the background ignored it
@@ -333,6 +368,17 @@ def test_the_page_is_served_only_to_this_machine_and_makes_no_requests(runs_path
         )
         with urllib.request.urlopen(asked, timeout=20) as answer:
             assert record.id in answer.read().decode()
+        for host in ("evil.example", "127.0.0.1.evil.example", f"localhost.evil.example:{port}", "", None):
+            for route in (
+                "/",
+                "/version",
+                "/api/get_runs_for_project",
+                "/static/trackio/x.png",
+                "/file?path=/etc/passwd",
+            ):
+                for method in ("GET", "POST"):
+                    assert status_of(port, method, route, host) == 421, (host, route, method)
+        assert status_of(port, "GET", "/version", f"LOCALHOST:{port}") == 200
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=30)
     finally:

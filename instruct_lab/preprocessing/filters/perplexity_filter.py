@@ -45,13 +45,14 @@ class PerplexityFilter(Step):
     predicted from the beginning-of-text token, or the end-of-text token if there is none; if the tokenizer has neither,
     the first token is not scored. Very high values suggest noise, very low values repetition or memorised text. Read
     the quantiles in the audit before choosing bounds. This is usually the slowest step, because every text of at least
-    `min_tokens` tokens goes through the model, up to `max_tokens` tokens each. Source: CCNet (Wenzek et al., 2020).
+    `min_tokens` tokens goes through the model, up to `max_tokens` tokens each. Pickled weights are refused, and Python
+    files that come with the model are not run. Source: CCNet (Wenzek et al., 2020).
     """
 
     needs: ClassVar[frozenset[Need]] = frozenset({"data"})
 
     splits: Splits = Field(default_factory=train_only)  # splits that the step processes
-    model: Name  # folder or Hub repository of a causal language model with its tokenizer
+    model: Name  # folder or Hub repository of a causal language model, in safetensors, with its tokenizer
     revision: Name | None = None  # commit, tag or branch of that repository; null: its main branch
     of: Part = "conversation"  # the part that is scored
     given_prompt: bool = False  # with of=answer: the prompt precedes it as context and is not scored
@@ -146,10 +147,16 @@ class PerplexityFilter(Step):
             *(OSError, ValueError, ImportError, KeyError, RuntimeError, AssertionError),
             what="The model for perplexity cannot be loaded",
             where=f"model {self.model!r}, revision {revision!r}, device {device!r}",
-            do="use a folder with a causal language model and its tokenizer, or a readable Hub repository",
+            do="use a folder or a readable Hub repository with a causal model in safetensors and its tokenizer",
         ):
-            tokenizer = AutoTokenizer.from_pretrained(name, revision=revision)
-            model = AutoModelForCausalLM.from_pretrained(name, revision=revision, dtype=getattr(torch, self.dtype))
+            tokenizer = AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=False)
+            model = AutoModelForCausalLM.from_pretrained(
+                name,
+                revision=revision,
+                dtype=getattr(torch, self.dtype),
+                use_safetensors=True,  # the pickled weights of a stranger can run code when they are read
+                trust_remote_code=False,
+            )
             model = model.to(device).eval()
         return Scorer(model, tokenizer, self.max_tokens, self.batch_tokens)
 
