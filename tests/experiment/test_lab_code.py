@@ -61,8 +61,9 @@ def test_the_lab_allows_it_by_a_file(lab, option):
 def test_the_command_line_allows_it_for_one_command(lab, option, capsys):
     assert cli.main(["check", "data=mine", "tuning=mine", "--allow-lab-code"]) == 0
     assert cli.main(["check", "data=mine", "tuning=mine"]) == 2
+    capsys.readouterr()
     assert cli.main(["list", "tuning", "mine", "--allow-lab-code", "--json"]) == 0
-    (component,) = json.loads(capsys.readouterr().out.partition("\n")[2])["components"]
+    (component,) = json.loads(capsys.readouterr().out)["components"]
     assert component["fields"][-1]["comment"] == "how strong"
 
 
