@@ -14,7 +14,7 @@ MAX_SAMPLE_CHARACTERS = 400
 
 
 def _format_samples(before: object, after: object) -> tuple[str | None, str | None]:
-    """Convert a row before and after a stage to text; of long texts, the part around the differences."""
+    """Convert a row before and after a stage to text; shorten long texts to the part around their differences."""
     first, second = (
         None if sample is None else str(sample).encode("utf-8", "replace").decode() for sample in (before, after)
     )  # UTF-8 cannot encode half a surrogate pair
@@ -23,13 +23,13 @@ def _format_samples(before: object, after: object) -> tuple[str | None, str | No
     head = num_equal_characters(first, second)
     tail = min(num_equal_characters(first[::-1], second[::-1]), min(len(first), len(second)) - head)
     start = max(0, head - MAX_SAMPLE_CHARACTERS // 4)
-    left_out = max(0, max(len(first), len(second)) - start - MAX_SAMPLE_CHARACTERS)  # at the end, equal for both
+    left_out = max(0, max(len(first), len(second)) - start - MAX_SAMPLE_CHARACTERS)  # cut at the end of both
     left_out = min(left_out, tail)
     return _excerpt(first, start, left_out), _excerpt(second, start, left_out)
 
 
 def _excerpt(text: str | None, start: int, left_out: int) -> str | None:
-    """Shorten a long text to its part from `start` on, without `left_out` characters at its end."""
+    """Shorten a long text: cut `start` characters at its beginning and `left_out` characters at its end."""
     if text is None or len(text) <= MAX_SAMPLE_CHARACTERS:
         return text
     part = text[start : len(text) - left_out][:MAX_SAMPLE_CHARACTERS]
@@ -38,7 +38,7 @@ def _excerpt(text: str | None, start: int, left_out: int) -> str | None:
 
 
 def num_equal_characters(first: str, second: str) -> int:
-    """Count the characters at the start of two texts that are equal in both."""
+    """Return the length of the longest common prefix of two texts."""
     pairs = enumerate(zip(first, second, strict=False))
     return next((index for index, (one, other) in pairs if one != other), min(len(first), len(second)))
 
@@ -47,8 +47,8 @@ def num_equal_characters(first: str, second: str) -> int:
 class Tally:
     """The number of rows that one stage handled for one reason, with up to five samples.
 
-    A sample is the row's text before and after (of long texts, the part around the first difference), and, if they are
-    known, its `id` and where it was read (`where`).
+    A sample holds the row's text before and after the stage (long texts are shortened to the part around the first
+    difference) and, if known, the row's `id` and the file and line that it was read from (`where`).
     """
 
     stage: str
@@ -82,7 +82,7 @@ _watched: contextvars.ContextVar[tuple[str, list[Drop]] | None] = contextvars.Co
 
 @contextlib.contextmanager
 def watch_drops(prefix: str) -> Iterator[list[Drop]]:
-    """Collect every drop, inside the block and in this process, of a row whose id begins with a prefix."""
+    """Collect the drops that this process records inside the block, for rows whose id begins with a prefix."""
     drops: list[Drop] = []
     token = _watched.set((prefix, drops))
     try:
@@ -92,23 +92,23 @@ def watch_drops(prefix: str) -> Iterator[list[Drop]]:
 
 
 def _resolve(row: object) -> Any:
-    """Return the conversation that a `RowText` stands for; return any other object as it is."""
+    """Return the conversation that a `RowText` stands for; return any other object unchanged."""
     return getattr(row, "conversation", row)
 
 
 class Audit:
-    """Counts rows that stages drop or change; passed from stage to stage and written to `audit.json`."""
+    """Counts the rows that stages drop or change. Each stage adds to it; its content is written to `audit.json`."""
 
     def __init__(self) -> None:
         self.tallies: dict[tuple[str, str, str], Tally] = {}
         self.stages: dict[str, dict[str, int]] = {}
         self.facts: dict[str, Any] = {}
-        self._sums: dict[tuple[str, str], None] = {}  # names of facts that are summed
+        self._sums: dict[tuple[str, str], None] = {}  # stage and name of each fact that `add` sums
 
     def record(
         self, stage: str, action: str, reason: str, before: object, after: object = None, row: object = None
     ) -> None:
-        """Count one row, and keep it as a sample if the reason has fewer than five.
+        """Count one row, and keep it as a sample if its reason has fewer than five samples.
 
         Args:
             stage: the name of the stage.
@@ -143,18 +143,18 @@ class Audit:
         counts["out"] += rows_out
 
     def note(self, stage: str, **facts: Any) -> None:
-        """Record other findings of a stage than counts of rows, as JSON values, in `facts` under the stage's name."""
+        """Store further findings of a stage (JSON values) in `facts`, under the stage's name."""
         self.facts.setdefault(stage, {}).update(facts)
 
     def add(self, stage: str, **counts: Mapping[str, int]) -> None:
-        """Record counts by name in `facts`; several calls for one stage are summed and sorted by count."""
+        """Add named counts to the `facts` of a stage; several calls for one stage are summed, largest count first."""
         facts = self.facts.setdefault(stage, {})
         for name, more in counts.items():
             facts[name] = dict((Counter(facts.get(name, {})) + Counter(more)).most_common())
             self._sums[stage, name] = None
 
     def count(self, action: str | None = None, stage: str | None = None) -> int:
-        """Return the number of rows counted for an action (default: any) at a stage (default: all)."""
+        """Return the number of rows counted for an action (default: any action) at a stage (default: all stages)."""
         return sum(
             tally.count
             for tally in self.tallies.values()
@@ -162,7 +162,7 @@ class Audit:
         )
 
     def merge(self, content: dict[str, Any]) -> None:
-        """Add another audit, in the form that `to_json` returns."""
+        """Add another audit, given as the result of its `to_json`."""
         for stage, counts in content["stages"].items():
             self.rows(stage, counts["in"], counts["out"])
         for reason in content["reasons"]:

@@ -27,7 +27,7 @@ class Data(Component, ABC):
 
     @property
     def allowed_broken_share(self) -> float:
-        """The share of rows that may be broken: these rows are dropped and counted. A larger share is an error."""
+        """The largest accepted share of broken rows, which are dropped and counted. A larger share is an error."""
         return 0.0
 
     def source_names(self, split: SplitName) -> list[str]:
@@ -51,7 +51,7 @@ class Data(Component, ABC):
 
     @property
     def by_source(self) -> bool:
-        """Whether evaluation reports results by source by default."""
+        """Whether evaluation reports results for each source by default."""
         return False
 
     @abstractmethod

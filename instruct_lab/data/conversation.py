@@ -17,12 +17,12 @@ marked good or bad, or plain text for continued pretraining."""
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Message:
-    """One turn.
+    """One message of a conversation.
 
     Args:
         role: system, user, assistant or tool.
         content: the text.
-        trained: whether its tokens are targets; `None` leaves this to the template's `train_on`.
+        trained: whether its tokens are targets; `None` leaves the choice to the template's `train_on`.
         weight: the weight of each of its target tokens in the loss.
     """
 
@@ -42,13 +42,13 @@ class Conversation:
 
     Args:
         messages: the messages.
-        id: a short hash of the texts before preprocessing, which keeps it.
+        id: a short hash of the texts as read; preprocessing does not change the id.
         references: the acceptable final answers.
         metadata: the row's other columns, as JSON values.
         rejected: the rejected continuation of `prompt`; empty unless the row is a preference pair.
         source: the name of the row's source, or of its part of a mixture.
-        origin: the file and line (or row number) that the row was read from; equal conversations may differ in it.
-        desirable: whether the final answer is a good one; `None` unless the row has a label that says so.
+        origin: the file and line (or row number) that the row was read from; ignored when conversations are compared.
+        desirable: whether the final answer is a good one; `None` if the row has no label.
     """
 
     messages: tuple[Message, ...]
@@ -95,7 +95,7 @@ class Conversation:
         return Conversation(*changed, self.source, self.origin, self.desirable)
 
     def __str__(self) -> str:
-        """Format for samples: each message on a new line, after its role."""
+        """Format the conversation for samples: each message on a new line, after its role."""
         lines = "\n".join(f"{message.role}: {message.content}" for message in self.messages)
         lines += "".join(f"\nrejected {message.role}: {message.content}" for message in self.rejected)
         return lines if self.desirable is None else f"{lines}\nlabel: {format_label(self.desirable)}"
@@ -119,5 +119,5 @@ def normalize_text(text: str) -> str:
 
 
 def canonical_text(text: str) -> str:
-    """Return the form in which two texts are equal if all their visible characters are: NFC, white space collapsed."""
+    """Normalise a text to Unicode form NFC and collapse white space, so that only visible characters count."""
     return " ".join((text if text.isascii() else unicodedata.normalize("NFC", text)).split())

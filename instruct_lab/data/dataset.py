@@ -1,4 +1,4 @@
-"""The data set of named sources for each split, with a format, a division into splits, and no prompt in two splits."""
+"""The data set that reads named sources for each split and keeps each prompt in only one split."""
 
 from __future__ import annotations
 
@@ -33,25 +33,25 @@ class DataSet(Data):
     """Rows of named sources, pooled for each split and converted to conversations.
 
     If a prompt occurs in two splits, its row is dropped from the later split in the order test, validation, train.
-    Every visible character counts, in system messages too; `same_prompt: words` ignores case, punctuation and symbols.
-    Equal rows within a split are kept (preprocessing can remove them), except in sources such as catalogues, which
-    repeat their texts. Broken rows (not JSON, numbers instead of text, an unknown role) are dropped and counted, up to
-    `max_broken_share` of a source.
+    Prompts, including system messages, are compared by all their visible characters; `same_prompt: words` ignores case,
+    punctuation and symbols. Equal rows within a split are kept (preprocessing can remove them), except in sources that
+    repeat their texts, such as catalogues. Broken rows (not JSON, numbers instead of text, an unknown role) are dropped
+    and counted, up to `max_broken_share` of a source.
     """
 
-    train: dict[str, Source | None]  # named sources, pooled; null removes one
+    train: dict[str, Source | None]  # named training sources, pooled; null removes a source
     validation: dict[str, Source | None] = Field(default_factory=dict)  # named sources of validation rows
     test: dict[str, Source | None] = Field(default_factory=dict)  # named sources of test rows
     format: Format  # how a row becomes a conversation
     split: HashSplit | None = None  # takes validation and test rows from the training rows
     overlap: Literal["drop", "error", "allow"] = "drop"  # what happens to a prompt that is also in another split
-    same_prompt: SamePrompt = "characters"  # prompts are the same by all visible characters, or only by their words
+    same_prompt: SamePrompt = "characters"  # compare prompts by all visible characters, or only by their words
     max_broken_share: Annotated[float, Field(ge=0, le=1)] = 0.01  # share of a source's rows; a larger share is an error
     limit: dict[SplitName, Annotated[int, Field(ge=1)] | None] = Field(
         default_factory=dict
     )  # maximum number of rows of a split, selected by content hash
     language: Annotated[str, Field(min_length=2)] | None = None  # locale code of the answers, used by metrics and steps
-    baselines: dict[str, Baseline | None] = Field(default_factory=dict)  # answer without a model, for comparison
+    baselines: dict[str, Baseline | None] = Field(default_factory=dict)  # baselines that answer without a model
 
     def __post_init__(self) -> None:
         """Refuse a data set without training rows, or with a split both given and taken from the training rows."""
@@ -95,7 +95,7 @@ class DataSet(Data):
 
     @property
     def needs_reasoning_template(self) -> bool:
-        """Whether the format's `reasoning` leaves it to the template."""
+        """Whether the format's `reasoning` setting leaves it to the template to write reasoning."""
         return getattr(self.format, "reasoning", None) == "template"
 
     @property
@@ -112,7 +112,7 @@ class DataSet(Data):
     def problems(self) -> Iterator[Problem]:
         """Report columns of the format that a source lacks, and columns with content that the format does not read.
 
-        Only what can be found without reading the whole source is reported: its known columns and its first rows.
+        Only the known columns and the first rows of a source are checked, so that no source is read completely.
         """
         seen = set()
         for name in SPLIT_NAMES:
@@ -218,7 +218,10 @@ class DataSet(Data):
             audit.rows(stage, num_rows, num_kept)
 
     def _limit(self, split: SplitName, rows: ConversationTable, flags: bytearray, audit: Audit) -> None:
-        """Keep only the flags of the rows with the lowest content hash, so that new rows replace few others."""
+        """Clear the flags of rows beyond `limit`.
+
+        The rows with the lowest content hash stay, so that adding data changes few of them.
+        """
         most, kept = self.limit.get(split), sum(flags)
         if most is None or kept <= most:
             return
@@ -231,7 +234,7 @@ class DataSet(Data):
 
 
 def too_many_broken(first: InstructLabError, broken: int, rows: int, share: float) -> InstructLabError:
-    """Return the error of the first broken row, with the number of broken rows and the setting that drops them."""
+    """Return the first broken row's error, with the number of broken rows and the setting that accepts them."""
     if broken == rows == 1:
         return first
     more = f"; {broken:,} of {rows:,} rows are broken, more than data.max_broken_share ({share:.3g}) of them"

@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     import pyarrow
 
 ALL_BROKEN = 100
-"""If this number of first rows are all broken, reading stops, because the format must be wrong."""
+"""Reading stops if this number of rows at the beginning are all broken, because the format must be wrong."""
 FREQUENT = 0.1
 FREQUENT_KEYS = "rows_by_frequent_key"
-"""Name of the fact that counts the rows with equal keys of `HashSplit`, for keys of at least `FREQUENT` of a part."""
+"""Name of the audit fact that counts rows by `HashSplit` key, for keys of at least a share `FREQUENT` of a part."""
 PART_ROWS = 1000
 PART_BYTES = 4 << 20
 Part = tuple[list[Row | BrokenRow], bool]
-"""Successive rows, and whether they are the source's first rows."""
+"""Successive rows, and whether they are the first rows of the source."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +63,7 @@ class MapRows:
         division: divides the rows among the splits; with `None`, all rows belong to `split`.
         source: the name of the source.
         stage: the name of the stage in the audit.
-        seen_ids: conversations with these ids are dropped, and new ids are added; with `None`, equal rows are kept.
+        seen_ids: ids of earlier conversations, whose repetitions are dropped; `None` keeps equal rows.
     """
 
     format: Format

@@ -43,17 +43,17 @@ class Mixture(Data):
 
     The training rows of all parts are preprocessed together, each row once, and then interleaved: for each position, a
     part is drawn by weight and supplies its next row. The weight of a part is its share of the draws. By default it is
-    the number of rows (up to `max_rows`) to the power of 1 / `temperature`: 1 draws in proportion to size, a large
-    temperature draws all parts equally often. Source: Raffel et al., T5, 2020, section 3.5.2 (temperature-scaled and
-    examples-proportional mixing).
+    the number of rows (up to `max_rows`) to the power of 1 / `temperature`: temperature 1 draws in proportion to size,
+    and a high temperature draws all parts almost equally often. Source: Raffel et al., T5, 2020, section 3.5.2
+    (temperature-scaled and examples-proportional mixing).
 
     Held-out rows are not weighted; each is used once. A prompt in a held-out split of one part is dropped from the
     training rows of every part.
     """
 
-    parts: dict[str, Data | None]  # named data sets; null removes one
+    parts: dict[str, Data | None]  # named data sets; null removes a part
     weights: dict[str, Weight | None] = Field(default_factory=dict)  # share of a part, relative to the other parts
-    temperature: Annotated[float, Field(ge=1)] = 1.0  # temperature of shares by size, used if no weights are set
+    temperature: Annotated[float, Field(ge=1)] = 1.0  # flattens shares by size; used if no weights are set
     max_rows: dict[str, Annotated[int, Field(ge=1)] | None] = Field(
         default_factory=dict
     )  # maximum number of training rows of a part, selected by content hash
@@ -88,7 +88,7 @@ class Mixture(Data):
 
     @property
     def needs_reasoning_template(self) -> bool:
-        """Whether any part needs such a template."""
+        """Whether any part needs a template that writes reasoning."""
         return any(part.needs_reasoning_template for part in self._parts.values())
 
     @property
@@ -97,7 +97,7 @@ class Mixture(Data):
         return frozenset.intersection(*(part.gives for part in self._parts.values()))
 
     def gives_any(self, needed: frozenset[Supervision]) -> bool:
-        """Whether every part gives at least one of these kinds of supervision; it may differ between parts."""
+        """Whether every part gives at least one of these kinds of supervision; the kinds may differ between parts."""
         return all(part.gives_any(needed) for part in self._parts.values())
 
     def source_names(self, split: SplitName) -> list[str]:
@@ -106,7 +106,7 @@ class Mixture(Data):
 
     @property
     def by_source(self) -> bool:
-        """Whether evaluation reports results by source by default: always for mixtures."""
+        """Whether evaluation reports results for each source by default: always for mixtures."""
         return True
 
     @property
@@ -138,7 +138,7 @@ class Mixture(Data):
         return dataclasses.replace(audited_stage("mixture", depends_on, build), joins=tuple(stages.values()))
 
     def stage_after_preprocessing(self) -> Stage:
-        """Return a stage that applies `overlap` to prompts in two splits and then interleaves the parts."""
+        """Return a stage that applies `overlap` to prompts now in two splits and then interleaves the parts."""
         order = [self.overlap, self.weights, self.temperature, self.epoch, self.seed]
         return audited_stage("interleave", [*order, list(self._parts)], self._build_interleaved)
 
@@ -209,7 +209,7 @@ class Mixture(Data):
         return {"splits": sizes}
 
     def _order(self, by_part: dict[str, numpy.ndarray]) -> numpy.ndarray:
-        """Return the indices of rows in the order of an epoch over the mixture; the rows of a part keep their order."""
+        """Return row indices in the order of one epoch over the mixture; the rows of each part keep their order."""
         import numpy as np
 
         source = np.random.RandomState(self.seed % 2**32)  # numpy guarantees that its numbers never change
@@ -227,7 +227,7 @@ class Mixture(Data):
         return order
 
     def _draws(self, names: list[str], sizes: numpy.ndarray, source: numpy.random.RandomState) -> numpy.ndarray:
-        """Draw the index of a part for each position, up to the end of the epoch."""
+        """Draw the index of a part for each position of the epoch."""
         import numpy as np
 
         weights = np.array([self.weights.get(name) or 0.0 for name in names])

@@ -1,4 +1,4 @@
-"""What became of a split that has no rows left, or far fewer than its share: warnings, and an error with the audit."""
+"""Warnings about splits with no rows or far fewer than their share, and the error if no training row is left."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from instruct_lab.data.split import SPLIT_NAMES, HashSplit, SplitName
 from instruct_lab.errors import InstructLabError
 
 WARNINGS = "warnings"
-"""Name of the audit's fact that lists warnings."""
+"""Name of the audit fact that lists warnings."""
 LARGE_GROUP = 0.2
-"""Smallest share of the rows that begin alike for which a warning is given."""
+"""A warning is given if at least this share of the rows begin alike."""
 MAX_REASONS = 4
 SEE_DROPPED = "See dropped rows with instruct-lab inspect --dropped REASON, where REASON is a part of a reason"
 
 
 class NoRowsLeft(InstructLabError):
-    """Raised if no row is left to train on; holds the audit, which says where the rows went."""
+    """Raised if no row is left to train on; its `audit` counts the dropped rows."""
 
     def __init__(self, what: str, audit: Audit, *, where: str, do: str) -> None:
         self.audit: dict[str, Any] = audit.to_json()
@@ -27,7 +27,7 @@ class NoRowsLeft(InstructLabError):
 
 
 def describe_losses(audit: Audit, split: str) -> str:
-    """List the reasons for which rows of a split were dropped, the most frequent first; empty if none was dropped."""
+    """List the reasons for which rows of a split were dropped, most frequent first; empty if no row was dropped."""
     counts: dict[str, int] = {}
     for tally in audit.tallies.values():
         if tally.action == "dropped" and (split in tally.stage.split("/") or tally.reason.startswith(split)):
@@ -42,13 +42,13 @@ def describe_losses(audit: Audit, split: str) -> str:
 def warn_of_empty_splits(
     audit: Audit, requested: Collection[str], sizes: Mapping[Any, int], had_rows: Mapping[Any, int]
 ) -> None:
-    """Add a warning for each requested split, other than train, that is empty.
+    """Add a warning for each requested split, except train, from which all rows were dropped.
 
     Args:
-        audit: counts the dropped rows; gets the warnings.
+        audit: audit that counts the dropped rows and receives the warnings.
         requested: splits that the config asks for.
-        sizes: number of rows of each split now.
-        had_rows: number of rows of each split before any was dropped; a split without rows has no warning here.
+        sizes: current number of rows of each split.
+        had_rows: number of rows of each split before rows were dropped; splits that had no rows get no warning.
     """
     for split in SPLIT_NAMES[1:]:
         if split in requested and not sizes.get(split, 0) and had_rows.get(split, 0):
@@ -61,11 +61,11 @@ def warn_of_empty_splits(
 
 
 def warn_of_division(audit: Audit, division: HashSplit, drawn: Mapping[SplitName, int]) -> None:
-    """Add a warning for each split that got none of the rows, and for many rows that are kept together.
+    """Add warnings for splits that got no rows, and for many rows that stay in one split because they begin alike.
 
     Args:
-        audit: has the numbers of rows with frequent keys in its facts, which are removed; gets the warnings.
-        division: divides the training rows.
+        audit: audit that receives the warnings; the counts of frequent keys are removed from its facts.
+        division: the division of the training rows.
         drawn: number of training rows that each split got.
     """
     total = sum(drawn.values())
@@ -110,5 +110,5 @@ def _alike(division: HashSplit, key: str) -> str:
 
 
 def add_warning(audit: Audit, warning: str) -> None:
-    """Add a warning to the audit, which `train` and `inspect` print."""
+    """Add a warning to the audit; the commands `train` and `inspect` print it."""
     audit.facts.setdefault(WARNINGS, []).append(warning)

@@ -30,18 +30,18 @@ class HashSplit(Component):
     """Splits the training pool by a seeded hash of each row's prompt.
 
     The split of a row depends only on its own prompt: adding rows moves no other row, and rows with equal prompts are
-    in the same split. With `by: opening`, the hash is of the messages up to the first question, including system
-    messages and what the assistant says first, so that conversations with the same beginning stay together and no row
-    has to be dropped because another one continues it. With `by: prompt`, it is of all messages before the final
-    answer. Without a question, as in a plain text, both are the whole text.
+    in the same split. With `by: opening`, the messages up to and including the first question are hashed, so that
+    conversations with the same beginning stay together and no row has to be dropped because another row continues it.
+    With `by: prompt`, all messages before the final answer are hashed. A row without a question, such as a plain text,
+    is hashed as a whole.
     """
 
     validation: Share = 0.1  # expected share of rows
     test: Share = 0.0  # expected share of rows
     seed: Annotated[int, Field(ge=0)] = 0  # a different seed gives a different division
-    by: Literal["opening", "prompt"] = "opening"  # rows that stay together: same opening, or only same whole prompt
+    by: Literal["opening", "prompt"] = "opening"  # which rows stay together: same opening, or same whole prompt
     column: Annotated[str, Field(min_length=1)] | None = (
-        None  # metadata column; rows with equal values stay together; null: by prompt
+        None  # metadata column; rows with equal values stay together; null: use `by`
     )
 
     def __post_init__(self) -> None:
@@ -88,7 +88,7 @@ def is_plain_text(conversation: Conversation) -> bool:
 
 
 def _is_question(message: Message) -> bool:
-    """Whether a message is one that the assistant answers: the user's, or the result of a tool."""
+    """Whether the assistant answers a message, which is the user's or the result of a tool."""
     return message.role not in ("system", "assistant")
 
 
@@ -119,13 +119,13 @@ HASH_BYTES = 16
 
 
 def prompt_hashes(conversation: Conversation, normal_form: Callable[[str], str] = canonical_text) -> list[PromptHash]:
-    """Hash the prompt of each assistant turn that answers a question, in order; the last is the final answer's.
+    """Hash the prompt of each assistant turn that answers a question, in order; the last hash is the final answer's.
 
-    A conversation without a question, such as a plain text, has one hash, of all its messages.
+    A conversation without a question, such as a plain text, has one hash of all its messages.
 
     Args:
         conversation: the conversation.
-        normal_form: returns the form in which a text is compared.
+        normal_form: function that returns the form in which a text is compared.
     """
     messages = conversation.messages
     so_far = hashlib.blake2b(digest_size=HASH_BYTES)
@@ -142,7 +142,7 @@ def prompt_hashes(conversation: Conversation, normal_form: Callable[[str], str] 
 
 
 def _hashes(conversation: Conversation, same_prompt: SamePrompt, adds_words: bool) -> tuple[list[PromptHash], ...]:
-    """Return the hashes of the prompts in the form that is compared and, if asked for, by their words."""
+    """Return the prompt hashes in the compared form and, with `adds_words`, also the hashes of the prompts' words."""
     if same_prompt == "words":
         return prompt_hashes(conversation, normalize_text), []
     return prompt_hashes(conversation), prompt_hashes(conversation, normalize_text) if adds_words else []
@@ -157,15 +157,15 @@ def select_without_overlap(
 ) -> dict[SplitName, bytearray]:
     """Select the rows whose prompts occur in no earlier split, in the order test, validation, train.
 
-    With `same_prompt="characters"`, a row stays if a prompt has only the same words as one of an earlier split (other
-    case, punctuation or symbols); the audit counts it as reported.
+    With `same_prompt="characters"`, a row whose prompt differs from one of an earlier split only in case, punctuation
+    or symbols stays, and the audit counts it as reported.
 
     Args:
         splits: conversations by split name.
         overlap: whether to drop and count other rows, or to raise an error.
         audit: counts the dropped and the reported rows.
         stage: the name of the stage in the audit.
-        same_prompt: whether prompts are the same if all their visible characters are, or if their words are.
+        same_prompt: whether prompts are compared by all their visible characters or only by their words.
 
     Returns:
         A flag for each row of each split: 1 if the row stays.

@@ -13,13 +13,13 @@ AUDIT = "audit"
 
 
 def audited_stage(name: str, depends_on: Any, build: Callable[[Entry | None, Path, Audit], dict[str, Any]]) -> Stage:
-    """Return a stage whose result includes an audit: the audit of the stages before it and its own counts.
+    """Return a stage whose result includes an audit with the counts of this stage and all stages before it.
 
     Args:
-        name: the name of the stage in the list of the cache.
+        name: the name of the stage in listings of the cache.
         depends_on: everything that affects the result, except the previous stage, as JSON values.
-        build: function of the previous stage's result, a folder and an audit; writes files into the folder, counts
-            rows in the audit, and returns facts to store, as JSON values.
+        build: function of the previous stage's result, a folder and an audit; writes files into the folder, counts rows
+            in the audit, and returns facts to store, as JSON values.
     """
 
     def build_and_count(before: Entry | None, folder: Path) -> dict[str, Any]:

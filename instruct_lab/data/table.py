@@ -24,7 +24,7 @@ COLUMNS = (
     *("id", "source", "roles", "contents", "trained", "references", "rejected_roles", "rejected", "metadata"),
     "weights",  # weights of the messages; an empty list if every weight is 1
     "origin",
-    "desirable",  # the label of the final answer; null if there is none
+    "desirable",  # the label of the final answer, or null
 )
 
 
@@ -117,7 +117,7 @@ class ConversationTable(Sequence[Conversation]):
         return {index for _, index in heapq.nsmallest(count, ids)}
 
     def write_rows(self, path: Path, indices: numpy.ndarray) -> int:
-        """Write the rows with these indices to another file, in this order, with repetitions; return their number."""
+        """Write the rows at these indices, which may repeat, to another file in this order; return their number."""
         import pyarrow as pa
 
         table = pa.Table.from_batches(self.batches, schema())
@@ -156,7 +156,7 @@ def read_batch(batch: pyarrow.RecordBatch) -> Iterator[Conversation]:
 
 
 def map_conversations(function: Callable[[Conversation], T], rows: Sequence[Conversation]) -> Iterator[T]:
-    """Apply a function to every conversation; the batches of a table are processed by `map_in_order`."""
+    """Apply a function to every conversation; for a table, `map_in_order` distributes the batches."""
     if not isinstance(rows, ConversationTable):
         return map(function, rows)
     return itertools.chain.from_iterable(map_in_order(_MapBatch(function, rows), range(len(rows.batches))))
@@ -185,5 +185,5 @@ class RowText:
 
     @property
     def conversation(self) -> Conversation:
-        """The row."""
+        """The conversation."""
         return self.rows[self.index]

@@ -1,7 +1,7 @@
 """Splitting text into words for comparisons in splits, duplicates and contamination.
 
-Case, Unicode form, punctuation and white space are ignored, and by `compared_words` symbols too. Scripts without spaces
-between words are compared by character.
+Case, Unicode form, punctuation and white space are ignored; `compared_words` also ignores symbols. In scripts without
+spaces between words, each character is a word.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ import unicodedata
 HAN = "\u3005-\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 KANA = "\u3041-\u309f\u30a1-\u30fa\u30fc-\u30ff\u3105-\u312f\u31f0-\u31ff\uff66-\uff9f"
 SOUTHEAST_ASIAN = "\u0e01-\u0e7f\u0e80-\u0eff\u1000-\u109f\u1780-\u17ff"  # Thai, Lao, Burmese, Khmer
-MARKS = "\u0e31\u0e34-\u0e3a\u0e47-\u0e4e\u0eb1\u0eb4-\u0ebc\u0ec8-\u0ece\u102b-\u103e\u17b4-\u17d3"  # of those four
+MARKS = "\u0e31\u0e34-\u0e3a\u0e47-\u0e4e\u0eb1\u0eb4-\u0ebc\u0ec8-\u0ece\u102b-\u103e\u17b4-\u17d3"  # their marks
 UNSPACED = re.compile(f"[{HAN}{KANA}{SOUTHEAST_ASIAN}]")
-HIGH = re.compile("[\u0300-\U0010ffff]")  # the range of combining marks and scripts without spaces
+HIGH = re.compile("[\u0300-\U0010ffff]")  # the range that holds combining marks and scripts without spaces
 LETTERS = re.compile(r"\w+")
 SYMBOLS = re.compile(
     "([+<=>|~^%&@$/\\\\\u00a2-\u00a5\u00b0\u00b1\u00ac\u00d7\u00f7\u2030\u2031\u20a0-\u20cf\u2190-\u24ff\u2600-\u2bff"
     "\U0001f000-\U0001faff]+"
-    r"|(?<=\w)#|#(?=\w)"  # C#, #1; not the mark of a heading
+    r"|(?<=\w)#|#(?=\w)"  # C#, #1; not a heading of Markdown
     r"|(?<=[\w)\]] )[-\u2212*!](?= [\w(\[-])"  # an operator between spaces
     r"|(?<=[\d)])(?:[-\u2212]|\*{1,2})(?=[\d(])"  # an operator between numbers
     r"|(?<!\w)[-\u2212](?=\d))"  # a negative number
@@ -50,8 +50,8 @@ def compared_words(text: str) -> list[str]:
 def compared_tokens(text: str) -> list[str]:
     """Split a text into its words, as `compared_words` does, and its symbols, in order.
 
-    Symbols are signs that change the meaning of what they stand in: operators (`a < b`, `7 - 5`, `C++`), currencies,
-    arrows, emoji. Punctuation, quotes, brackets, hyphens and marks of Markdown are none.
+    Symbols are signs that change the meaning of a text: operators (`a < b`, `7 - 5`, `C++`), currencies, arrows, emoji.
+    Punctuation, quotes, brackets, hyphens and Markdown markup are not symbols.
     """
     pieces = SYMBOLS.split(text)
     if len(pieces) == 1:

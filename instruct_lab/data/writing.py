@@ -36,7 +36,7 @@ class BatchBuilder:
 
         Args:
             conversation: the row.
-            source: name of the source; `None` keeps the conversation's own.
+            source: name of the source; `None` keeps the conversation's source.
         """
         ids, sources, roles, contents, trained, references, rejected_roles, rejected, metadata, *rest = self._columns
         weights, origins, desirable = rest
@@ -69,7 +69,7 @@ class ConversationWriter:
     """Writes conversations to an Arrow file, with a limited number in memory.
 
     Args:
-        path: the file; it is complete when the writer is closed.
+        path: path of the file, which is complete once the writer is closed.
     """
 
     def __init__(self, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The base class of formats: how a row becomes conversations, and what of it is not read."""
+"""The base class of formats, which convert rows to conversations and report content that they do not read."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ NUMBERS = (bool, int, type(None))
 
 @component
 class Format(Component, ABC):
-    """Converts a row to a conversation, and names the columns that this needs.
+    """Converts a row to conversations, and declares the columns that it reads.
 
     The name of a column may reach into objects and lists. `translation.en` is the value of `en` in the object in the
     column `translation`. If `answers` is a list of objects, `answers.text` is the list of their texts and
@@ -42,14 +42,16 @@ class Format(Component, ABC):
     gives: ClassVar[frozenset[Supervision]] = frozenset({"answers"})
     """The kinds of supervision that the conversations contain; compared with the needs of the objective."""
     content_columns: ClassVar[dict[str, str]] = CONTENT_COLUMNS
-    """Columns that by convention hold content or training flags, so that a row with a value in one that is not read is
-    an error; and the field that reads them, if the format has it."""
+    """Columns that by convention hold content or training flags, each with the field that can read it.
 
-    ignore_columns: list[str] = Field(default_factory=list)  # columns that are not read
+    A value in such a column is an error if the format does not read the column.
+    """
+
+    ignore_columns: list[str] = Field(default_factory=list)  # columns to ignore
 
     @abstractmethod
     def required(self) -> dict[str, list[str]]:
-        """Return the columns that every row must have, by the field of this format that names them."""
+        """Return the columns that every row must have, keyed by the field of the format that names them."""
 
     @abstractmethod
     def turns(self, row: Row) -> list[Message]:
@@ -72,7 +74,7 @@ class Format(Component, ABC):
         return {*self.consumed_columns(), *(name for names in self.required().values() for name in names)}
 
     def named(self, column: str | None) -> str | None:
-        """Return the name of an optional column; None if there is none, or if it is to be ignored."""
+        """Return the name of an optional column, or `None` if it is not set or if `ignore_columns` lists it."""
         return None if column in self.ignore_columns else column
 
     def system_text(self, row: Row) -> str:
@@ -80,7 +82,7 @@ class Format(Component, ABC):
         return optional_text(row, self.named(getattr(self, "system", None)))
 
     def required_if_named(self, *fields: str) -> dict[str, list[str]]:
-        """Return the columns of optional fields that the user named: those of the defaults may be missing."""
+        """Return the columns that the user named in optional fields; columns with the default names may be missing."""
         defaults = {field.name: field.default for field in dataclasses.fields(self) if field.name in fields}
         columns = {field: getattr(self, field) for field in fields}
         return {field: [name] for field, name in columns.items() if name and name != defaults[field]}
@@ -100,7 +102,7 @@ class Format(Component, ABC):
     def how_to_read(self, column: str, value: Any) -> str | None:
         """Return advice on how to read or ignore a column whose name usually means content or flags.
 
-        `None` for any other column, and for a value that is no label although the column's name is.
+        The result is `None` for any other column, and for a column that is named like a label but holds no label.
         """
         field = self.content_columns.get(str(column).casefold())
         if field is None or (field == LABEL and not is_truth_value(value)):
@@ -133,10 +135,10 @@ class Format(Component, ABC):
         metadata: Mapping[str, Any] | None = None,
         desirable: bool | None = None,
     ) -> Conversation:
-        """Build a conversation; its metadata are the row's other columns and `metadata`, as JSON values.
+        """Build a conversation; its metadata combine the row's other columns and `metadata`, as JSON values.
 
         Raises:
-            InstructLabError: a column is nested too deeply, or holds content or a flag and is not read.
+            InstructLabError: a column is nested too deeply, or a column that is not read holds content or a flag.
         """
         for name in self.unused_columns(row):
             if (do := self.how_to_read(name, row.columns[name])) is not None:
@@ -170,7 +172,7 @@ class Format(Component, ABC):
             )
 
     def content_problems(self, rows: Iterable[Row]) -> Iterator[Problem]:
-        """Report each column with a value in these rows that holds content or a flag and is not read."""
+        """Report each column of these rows that holds content or a flag but is not read."""
         seen = {name: row.columns[name] for row in rows for name in self.unused_columns(row)}
         for name, value in seen.items():
             if (do := self.how_to_read(name, value)) is not None:

@@ -11,11 +11,11 @@ from instruct_lab.data.sources.base import Row
 
 @component
 class ShareGPT(TurnFormat):
-    """A list of turns with `from` and `value`. Roles: human, gpt, system, tool, and their usual synonyms.
+    """Lists of turns with `from` and `value`. The roles are human, gpt, system, tool and their usual synonyms.
 
     The value of a `function_call` is JSON: one call or a list of calls, each with name and arguments. An `observation`
-    is the result of a tool. Turns may say whether they are trained (`trained`, `train`, `loss` and their
-    synonyms, or a `weight`); another key with a value is an error of its row unless `ignore_keys` names it.
+    is the result of a tool. Turns may set whether they are trained (`trained`, `train`, `loss` and their synonyms, or a
+    `weight`); a row with any other key that has a value is broken unless `ignore_keys` names the key.
     """
 
     conversations: Column = "conversations"  # column of the list of turns
@@ -39,12 +39,12 @@ class ShareGPT(TurnFormat):
 
 @component
 class Messages(TurnFormat):
-    """OpenAI messages: `role` and `content`, optionally `trained` (true or false) or `weight` (a number) in each.
+    """OpenAI messages with `role` and `content`, and optionally `trained` (true or false) or `weight` (a number).
 
     A message of weight 0 is not trained. A message with another weight is trained, and the weight multiplies the loss
-    of its tokens. The usual synonyms of both (`train`, `loss`, `loss_mask`) are read too; another key with a value is
-    an error of its row unless `ignore_keys` names it. Content that is a list of text parts is joined; other parts are
-    refused. `tool_calls` are rendered into the content; messages of role tool are their results.
+    of its tokens. The usual synonyms of both (`train`, `loss`, `loss_mask`) are read too; a row with any other key that
+    has a value is broken unless `ignore_keys` names the key. If the content is a list of parts, text parts are joined
+    and other parts are refused. `tool_calls` are rendered into the content; messages of role tool are their results.
     """
 
     messages: Column = "messages"  # column of the list of messages
@@ -58,7 +58,7 @@ class Messages(TurnFormat):
         return {self.messages, self.system, self.tools}
 
     def turns(self, row: Row) -> list[Message]:
-        """Return the messages, with calls as text and tools in the system message."""
+        """Return the messages, with tool calls as text and the list of tools in the system message."""
         tools = self.tool_use(row)
         return self.with_system(
             row, self.openai_messages(row, value_of(row, self.messages), self.messages, tools), tools

@@ -31,7 +31,7 @@ def text_of(row: Row, name: str) -> str:
 
 
 def optional_text(row: Row, name: str | None) -> str:
-    """Return the text to which the name of a column refers; empty without a name or column, or if the value is null.
+    """Return the text to which a column name refers; empty if the name or the column is missing or the value is null.
 
     Raises:
         InstructLabError: the value is not text.
@@ -83,12 +83,12 @@ def _interpretations(name: str) -> tuple[tuple[str, Steps], ...]:
 
 
 def parse_name(name: str, columns: Iterable[str] | Mapping[str, Any]) -> tuple[str, Steps] | None:
-    """Return the column that a name reaches into, and the steps into it; None if no column has such a name."""
+    """Return the column into which a name reaches, and the steps inside it; `None` if there is no such column."""
     return next((parsed for parsed in _interpretations(name) if parsed[0] in columns), None)
 
 
 def possible_columns(name: str) -> set[str]:
-    """Return every column that a name may refer to or reach into, and the columns of its indices."""
+    """Return every column that a name may refer to or reach into, and every column that it may use as an index."""
     found = {name}
     for column, steps in _interpretations(name):
         found |= {column, *(index for _, index, _ in steps if index)}

@@ -18,7 +18,7 @@ TRANSCRIPT = re.compile(r"\n\n(Human|Assistant):")
 PROMPT_COLUMNS = ("prompt", "question", "instruction", "conversations", "messages", "conversation", "input", "query")
 """Names that columns of prompts usually have."""
 MIN_REPEATED = 8
-"""Characters of a prompt of one word that an answer repeats only if its author copied it."""
+"""A prompt of one word needs this many characters to count as repeated: answers often begin with a shorter word."""
 SPEAKERS = {"Human": "user", "Assistant": "assistant"}
 
 
@@ -35,9 +35,10 @@ class Preference(TurnFormat):
       turns. Source: Bai et al., HH-RLHF, 2022.
 
     Messages have `role` and `content`, or `from` and `value`. The prompt is everything before the last answer of the
-    chosen side; the rejected side must begin with the same prompt. A pair is a broken row if its prompts differ, if an
-    answer is missing, or if the answers differ only in surrounding white space. If both answers begin with the prompt,
-    it is cut from them; if only one does, or if a transcript before them repeats it, the row is broken.
+    chosen conversation; the rejected conversation must begin with the same prompt. A pair is a broken row if its
+    prompts differ, if an answer is missing, or if the answers differ only in surrounding white space. If both answers
+    begin with the prompt, it is cut from them; if only one does, or if a transcript before them repeats it, the row is
+    broken.
     """
 
     gives: ClassVar = frozenset({"pairs", "answers"})  # supervised objectives train on the chosen answer
@@ -48,7 +49,7 @@ class Preference(TurnFormat):
     chosen_score: Column | None = None  # column of the chosen answer's score, a number
     rejected_score: Column | None = None  # column of the rejected answer's score; the margin is the difference
     margin: Column | None = None  # column of the margin; stored as `margin` in the metadata
-    repeated_prompt: Literal["cut", "keep"] = "cut"  # when both answers begin with the prompt: cut it, or keep them
+    repeated_prompt: Literal["cut", "keep"] = "cut"  # if both answers begin with the prompt: cut or keep it
 
     def required(self) -> dict[str, list[str]]:
         """Return the columns of both answers, and the columns of scores and system message that are set."""
@@ -64,7 +65,7 @@ class Preference(TurnFormat):
         return self._side(row, self.chosen)
 
     def used_columns(self) -> set[str | None]:
-        """Return these columns, and the columns of the margin."""
+        """Return the consumed columns, and the columns of scores and margin."""
         return {*self.consumed_columns(), self.chosen_score, self.rejected_score, self.margin}
 
     def conversation(self, row: Row) -> Conversation:
@@ -161,7 +162,7 @@ def _number(row: Row, column: str) -> float:
 
 
 def _suggest_prompt(row: Row, prompt: str | None) -> str:
-    """Return what to do about a row without a prompt: name a column that may hold it, if there is one."""
+    """Return advice for a row without a prompt; it names a column that may hold the prompt, if there is one."""
     found = next((name for name in PROMPT_COLUMNS if name in row.columns and name != prompt), None)
     if found is not None:
         return f"Set data.format.prompt={found} if that column holds the prompt"
@@ -171,7 +172,7 @@ def _suggest_prompt(row: Row, prompt: str | None) -> str:
 
 
 def _check_prompt(row: Row, prompt: list[Message], repeated: list[Message], column: str) -> None:
-    """Check that a transcript begins with the prompt that another column holds."""
+    """Check that the messages of a transcript before its answer end with the prompt that another column holds."""
     texts = [[message.content.strip() for message in messages] for messages in (prompt, repeated)]
     if texts[0] != texts[1][-len(texts[0]) :]:
         what = "The transcript does not begin with the prompt of its own column"
@@ -186,7 +187,8 @@ def _without_prompt(
     """Remove the prompt from the beginning of both answers.
 
     Raises:
-        InstructLabError: only one of them begins with it, it is all of one, or both begin with a text that contains it.
+        InstructLabError: only one answer begins with the prompt, an answer is only the prompt, or both begin with
+            another text that repeats it.
     """
     do = "Correct the row, or keep the answers as they are with data.format.repeated_prompt=keep"
     if not _is_long_enough(prompt := prompt.strip()):
@@ -207,7 +209,7 @@ def _without_prompt(
 
 
 def begins_with_prompt(prompt: str, answer: str) -> bool:
-    """Whether an answer begins with the prompt, which must be long enough not to be a natural beginning."""
+    """Whether an answer begins with the prompt; false if the prompt is so short that this may be chance."""
     prompt, answer = prompt.strip(), answer.lstrip()
     if not _is_long_enough(prompt) or not answer.startswith(prompt):
         return False
@@ -216,7 +218,7 @@ def begins_with_prompt(prompt: str, answer: str) -> bool:
 
 
 def cut_prompt(prompt: str, answer: Message) -> Message:
-    """Return an answer without the prompt with which it begins."""
+    """Remove the prompt from the beginning of an answer."""
     return dataclasses.replace(answer, content=answer.content.lstrip()[len(prompt.strip()) :].lstrip())
 
 

@@ -23,8 +23,8 @@ from instruct_lab.errors import Refusal
 class Alpaca(Format):
     """An instruction, an optional input, and an output. Source: Taori et al., Stanford Alpaca, 2023.
 
-    The input, if there is one, follows the instruction after an empty line. Earlier exchanges, as LLaMA-Factory's files
-    have them, stand before the instruction; whether their answers are trained is decided as for every conversation.
+    The input, if there is one, follows the instruction after an empty line. Earlier exchanges, such as the `history` in
+    LLaMA-Factory's files, precede the instruction; the template's `train_on` decides whether their answers are trained.
     """
 
     content_columns: ClassVar = CONTENT_COLUMNS | {"context": "input"}
@@ -36,7 +36,7 @@ class Alpaca(Format):
     history: Column | None = "history"  # column of earlier exchanges, a list of pairs of texts; may be missing or empty
 
     def required(self) -> dict[str, list[str]]:
-        """Return the columns of instruction and output, and those of system message and history if named."""
+        """Return the columns of instruction and output, and the columns of system message and history if named."""
         columns = {"instruction": [self.instruction], "output": [self.output]}
         return columns | self.required_if_named("system", "history")
 
@@ -49,7 +49,7 @@ class Alpaca(Format):
         return {self.instruction, self.input, self.output, self.system, self.history}
 
     def turns(self, row: Row) -> list[Message]:
-        """Return the system message if there is one, earlier exchanges, instruction with input, output."""
+        """Return the system message (if any), the earlier exchanges, the instruction with its input, and the output."""
         prompt, given = text_of(row, self.instruction), optional_text(row, self.named(self.input))
         if given.strip():
             prompt = f"{prompt}\n\n{given}"
@@ -79,7 +79,7 @@ class Alpaca(Format):
 class PromptCompletion(TurnFormat):
     """A prompt column and a completion column: texts, or lists of messages (TRL's conversational layout).
 
-    Only the completion is trained: an assistant's message in the prompt is not, unless it says so itself.
+    Only the completion is trained, and assistant messages of the prompt that are marked as trained.
     """
 
     content_columns: ClassVar = CONTENT_COLUMNS | {"input": "", "context": ""}
@@ -96,7 +96,7 @@ class PromptCompletion(TurnFormat):
         return {self.prompt, self.completion, self.tools}
 
     def used_columns(self) -> set[str | None]:
-        """Return these columns, and the column of the system message."""
+        """Return the consumed columns, and the column of the system message."""
         return {*self.consumed_columns(), self.system}
 
     def turns(self, row: Row) -> list[Message]:
@@ -120,7 +120,7 @@ class Columns(Format):
     """Columns that are inserted into text patterns such as `Translate to French: {translation.en}`.
 
     Write the name of a column in braces; it may reach into objects and lists (see `Format`). Double literal braces. A
-    row with an empty list of references, such as a question of SQuAD 2.0 without an answer, is broken.
+    row with an empty list of references, such as an unanswerable question of SQuAD 2.0, is broken.
     """
 
     prompt: str  # pattern of the question
@@ -168,7 +168,7 @@ class Columns(Format):
 
 
 def single_turn(system: str, prompt: str, answer: str, history: Iterable[Message] = ()) -> list[Message]:
-    """Return the system message unless it is blank, earlier messages, prompt, answer."""
+    """Return in order: the system message unless it is blank, the earlier messages, the prompt and the answer."""
     opening = [Message("system", system)] if system.strip() else []
     return [*opening, *history, Message("user", prompt), Message("assistant", answer)]
 

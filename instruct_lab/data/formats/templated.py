@@ -33,30 +33,30 @@ NUMBER = re.compile(r"-?\d+")
 
 @component
 class Templates(Format):
-    """Named templates of one task; each row uses one template, drawn by its content and the seed, or all templates.
+    """Named templates of one task; each row uses all of them or one, drawn by the row's content and the seed.
 
-    A template is a text: prompt, `|||`, answer. Further answers after more `|||` are also acceptable. White space
+    A template consists of a prompt, `|||` and an answer. Each further `|||` adds another acceptable answer. White space
     around each part is removed. With `syntax: columns`, column names are written in braces, as in `Columns`. With
     `syntax: jinja`, a template is a Jinja template as in promptsource (Bach et al., PromptSource, 2022), with its
     filters `choice` and `most_frequent` and the functions `zip` and `enumerate`, rendered in a sandbox. The filters
     `choice` and `random` depend only on the row and the seed, so that a row is always rendered in the same way.
 
     A template may render an empty prompt or answer for a row that it does not fit, as in P3. The next template in the
-    order of the row is then used; a row that fits no template is broken. Adding or removing a template changes only the
-    rows that draw it. The metadata hold the name of the template as `template`, the choices as `answer_choices`, and a
-    hash of the row as `row`, which is the same for all conversations of the row.
+    order drawn for the row is then used; a row that fits no template is broken. Adding or removing a template changes
+    only the rows that draw it. The metadata hold the name of the template as `template`, the choices as
+    `answer_choices`, and a hash of the row as `row`, which is the same for all conversations of the row.
     """
 
-    templates: dict[str, Annotated[str, Field(min_length=1)] | None]  # by name: prompt ||| answer; null removes one
+    templates: dict[str, Annotated[str, Field(min_length=1)] | None]  # by name: prompt ||| answer; null removes it
     syntax: Literal["columns", "jinja"] = "columns"  # {column}, or Jinja as in P3
     answer_choices: str | dict[str, str | None] | None = (
         None  # choices separated by |||: one list for all templates, or one for each
     )
-    each: Literal["one", "all"] = "one"  # use the template drawn for a row, or all templates
+    each: Literal["one", "all"] = "one"  # use one template, drawn for each row, or all templates
     seed: Annotated[int, Field(ge=0)] = 0  # seed of the draw
 
     def __post_init__(self) -> None:
-        """Refuse an empty set of templates, a template without an answer, invalid patterns, unknown names."""
+        """Refuse an empty set of templates, templates without an answer, invalid patterns and unknown names."""
         if not self._texts():
             raise Refusal("templates", "names no template")
         for name, text in self._texts().items():
@@ -88,7 +88,7 @@ class Templates(Format):
         return set()
 
     def used_columns(self) -> set[str | None]:
-        """Return the columns that templates and choices name, also those whose presence a Jinja template tests."""
+        """Return the columns that templates and choices name, with those whose presence a template tests."""
         texts = [text for name in self._texts() for text in (self.templates[name], self._choices_text(name)) if text]
         tested = [_jinja_names(text, "templates", tested=True) for text in texts] if self.syntax == "jinja" else []
         return {name for names in (*self.required().values(), *tested) for name in names}
@@ -106,7 +106,7 @@ class Templates(Format):
         return next(self._fitting(row))
 
     def conversations_of(self, row: Row) -> Iterator[Conversation]:
-        """Yield the row in the template drawn for it, or in all templates that fit, in the order of the config.
+        """Yield the row rendered with its drawn template, or with all templates that fit, in the order of the config.
 
         Raises:
             InstructLabError: as `conversation`.
@@ -118,7 +118,7 @@ class Templates(Format):
         yield from sorted(self._fitting(row), key=lambda conversation: order[conversation.metadata["template"]])
 
     def _fitting(self, row: Row) -> Iterator[Conversation]:
-        """Yield the row in every template that fits, in the order of the row."""
+        """Yield the row rendered with every template that fits, in the order drawn for the row."""
         identity = _row_hash(row)
         fits = False
         for name in sorted(self._texts(), key=lambda name: _draw_key(self.seed, identity, name), reverse=True):
@@ -223,7 +223,7 @@ def _render(text: str, row: Row, draw: random.Random, name: str) -> str:
 
 
 def _jinja_names(text: str, field: str, tested: bool = False) -> list[str]:
-    """Return the columns that a Jinja template needs; with `tested`, also those that it uses only where they exist."""
+    """Return the columns that a Jinja template needs; with `tested`, also columns that it uses only if they exist."""
     import jinja2
     from jinja2 import meta, nodes
 

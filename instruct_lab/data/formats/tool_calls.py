@@ -1,11 +1,9 @@
 """Rendering of tools and tool calls as text, and matching of results with calls.
 
 Conversations hold text, so calls are rendered into the assistant's message and tools into the system message, in one of
-two conventions:
-
-- `hermes`: as in the chat templates of Qwen 2.5, Qwen 3 and Hermes: for each call a line `<tool_call>`, a line of JSON
-  with name and arguments, and a line `</tool_call>`.
-- `json`: a list of all calls, `[{"name": ..., "arguments": {...}}, ...]`, without markers.
+two conventions: - `hermes`, the convention of the chat templates of Qwen 2.5, Qwen 3 and Hermes: for each call a line
+`<tool_call>`, a line of JSON with name and arguments, and a line `</tool_call>`.
+- `json`: one list of all calls, `[{"name": ..., "arguments": {...}}, ...]`, without markers.
 
 A result stays unchanged in a message of role tool; the template adds its markers.
 """
@@ -80,7 +78,7 @@ class ToolUse:
         Args:
             text: the assistant's text, which may be empty.
             calls: the list of calls, or its JSON text. A call is `{"function": {"name", "arguments"}, "id"}`, or only
-                name and arguments. Arguments are an object or its JSON text; if they are missing, an empty object.
+                name and arguments. Arguments are an object or its JSON text; missing arguments are an empty object.
             location: location in the row, for error messages.
 
         Raises:
@@ -101,14 +99,14 @@ class ToolUse:
         return self._row.check_text(f"{text}\n{rendered}" if text else rendered, location)
 
     def add_text(self, role: str, text: str) -> None:
-        """Track a message without separate calls; the text of an assistant may contain calls."""
+        """Track a message whose calls, if it has any, are part of its text."""
         if role == "assistant":
             self._may_hold_call = self._may_hold_call or WRITTEN_CALL.search(text) is not None
         elif role == "user":
             self._may_hold_call = False
 
     def add_result(self, identity: Any, name: Any, location: str) -> None:
-        """Match a tool's result with a call: the call with its id, else its name, else the first without a result.
+        """Match a tool's result with a call: by id, else by name, else with the first call without a result.
 
         Raises:
             InstructLabError: there is no such call.
@@ -195,7 +193,7 @@ class ToolUse:
 def _parse_tools(row: Row, column: str) -> dict[str, dict[str, Any]] | None:
     """Return the row's tools by name, as `{"type": "function", "function": {...}}`; `None` if there are no tools.
 
-    Nulls are dropped, because every object in a table has the keys of all objects.
+    Nulls are dropped, because in a table every object has the keys of all objects.
     """
     if not has_column(row, column):
         return None
@@ -228,10 +226,10 @@ def _without_nulls(value: Any) -> Any:
 
 
 def _without_padding(value: Any, schema: Any, has_padding: bool) -> Any:
-    """Remove nulls that tables add to arguments, at every level, because all objects of a column have equal keys.
+    """Remove the nulls that tables add at every level of arguments to give all objects of a column the same keys.
 
-    With a schema, a null stays if the schema has the key, and in a table only if it requires the key. Without one, all
-    nulls of a table are padding and all others are arguments.
+    With a schema, a null stays if the schema has the key; in a table, only if the schema requires the key. Without a
+    schema, all nulls of a table are removed and all other nulls stay.
     """
     schema = schema if isinstance(schema, dict) else {}
     if isinstance(value, list):

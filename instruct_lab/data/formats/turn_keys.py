@@ -1,4 +1,4 @@
-"""The keys of a turn beside its role and text: training flags, weights, reasoning, and those that mean nothing."""
+"""The keys of a turn other than its role and text: training flags, weights, reasoning and harmless descriptions."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import Any, Literal
 from instruct_lab.data.sources.base import Row
 
 FlagMeaning = Literal["trained", "untrained"]
-"""What true means for a flag."""
+"""The meaning of the value true for a flag."""
 Reasoning = Literal["template", "think_tags", "drop"]
-"""What happens to reasoning beside a text; `template` is `think_tags`, if the template writes reasoning like that."""
+"""How reasoning in a separate key is used; `template` acts as `think_tags` and requires a template with such tags."""
 FLAGS: dict[str, FlagMeaning] = {
     **dict.fromkeys(("trained", "train", "training", "trainable", "loss", "loss_mask"), "trained"),
     "masked": "untrained",
 }
 """Keys that say whether a turn is trained (as axolotl, LLaMA-Factory, ms-swift, verl and torchtune name them)."""
 WEIGHTS = ("weight", "loss_weight", "loss_scale")
-"""Keys of the weight of a turn's tokens in the loss; 0 means that it is not trained."""
+"""Keys of the weight of a turn's tokens in the loss; a turn of weight 0 is not trained."""
 UNCLEAR_FLAGS = {
     "mask": "for some tools true means that the turn is trained, for others that it is not",
     "train_detail": "it marks parts of a turn, and a turn can only be trained as a whole",
@@ -31,13 +31,13 @@ DESCRIBING = (
     "country state header redacted toxic cache_control annotations"
 )
 HARMLESS_KEYS = frozenset(DESCRIBING.split())
-"""Keys that describe a turn and are no part of what a model reads."""
+"""Keys that describe a turn; a model does not read them."""
 FLAG_KEYS = frozenset((*FLAGS, *WEIGHTS, *UNCLEAR_FLAGS))
 TRUTH: dict[Any, bool] = {True: True, False: False, "true": True, "false": False, "1": True, "0": False}
 
 
 def refuse_unused(turn: Mapping[str, Any], used: frozenset[str], ignored: Sequence[str], row: Row, where: str) -> None:
-    """Check that a turn, a part of its content or a call has no value that is not read.
+    """Check that every value of a turn, a part of its content or a call is read.
 
     Args:
         turn: the object.
@@ -47,7 +47,7 @@ def refuse_unused(turn: Mapping[str, Any], used: frozenset[str], ignored: Sequen
         where: the object's location in the row.
 
     Raises:
-        InstructLabError: it has one; names the key and the setting that ignores it.
+        InstructLabError: a value is not read; the error names its key and the setting that ignores it.
     """
     if turn.keys() <= used:
         return
@@ -67,7 +67,7 @@ def refuse_unused(turn: Mapping[str, Any], used: frozenset[str], ignored: Sequen
 def training_of(
     turn: Mapping[str, Any], flags: Mapping[str, FlagMeaning | None], ignored: Sequence[str], row: Row, location: str
 ) -> tuple[bool | None, float]:
-    """Return whether a turn is trained (`None` if it does not say), and the weight of its tokens.
+    """Return whether a turn is trained (`None` without a flag or weight), and the weight of its tokens.
 
     Args:
         turn: the turn.
@@ -125,10 +125,10 @@ def _weight(key: str, value: Any, row: Row, location: str) -> float:
 def add_reasoning(
     turn: Mapping[str, Any], role: str, text: str, choice: Reasoning | None, row: Row, location: str
 ) -> str:
-    """Return a turn's text with the reasoning that another key holds, as the format's `reasoning` says.
+    """Return a turn's text, preceded by the reasoning in its other keys unless `choice` is `drop`.
 
     Raises:
-        InstructLabError: the turn has reasoning, and nothing is chosen; or it is not an assistant's, or the text has
+        InstructLabError: the turn has reasoning and `choice` is `None`, its role is not assistant, or its text contains
             reasoning too.
     """
     found = {key: value for key in REASONING_KEYS if (value := turn.get(key)) not in (None, "", [])}
@@ -160,5 +160,5 @@ def add_reasoning(
 
 
 def think_tags(thought: str, answer: str) -> str:
-    """Return an answer with its reasoning before it, as the templates of reasoning models write it."""
+    """Put reasoning in think tags before an answer, in the layout of the templates of reasoning models."""
     return f"<think>\n{thought}\n</think>\n\n{answer}"

@@ -1,4 +1,4 @@
-"""The turns of a row, as formats with messages read them: `role` and `content`, or `from` and `value`."""
+"""Reading of a row's turns with `role` and `content`, or `from` and `value`; shared by all formats with messages."""
 
 from __future__ import annotations
 
@@ -56,13 +56,13 @@ PART_KEYS = frozenset({"type", "text"})
 
 @component
 class TurnFormat(Format, ABC):
-    """The settings of every format whose rows hold messages.
+    """Base class of the formats whose rows hold messages.
 
-    A turn may say whether it is trained (`trained`, `train`, `training`, `trainable`, `loss`, `loss_mask`, or `masked`
-    for the opposite: true or false) and with which `weight` (also `loss_weight`, `loss_scale`): a turn of weight 0 is
-    not trained; with another weight it is, and the weight multiplies its tokens in the loss. A turn with reasoning
-    beside its text is a broken row unless `reasoning` is set. Any other key with a value is an error of its row, unless
-    it only describes the turn (`id`, `timestamp`) or `ignore_keys` names it.
+    A turn may set whether it is trained (`trained`, `train`, `training`, `trainable`, `loss`, `loss_mask`, or `masked`
+    for the opposite: true or false) and its `weight` (also `loss_weight`, `loss_scale`). A turn of weight 0 is not
+    trained; any other weight multiplies the loss of its tokens. A row is broken if a turn has reasoning in a separate
+    key and `reasoning` is not set, or if a turn has a value in any other key, unless the key only describes the turn
+    (`id`, `timestamp`) or `ignore_keys` names it.
     """
 
     system: Column | None = "system"  # column of a system message outside the turns; may be missing or empty
@@ -74,20 +74,21 @@ class TurnFormat(Format, ABC):
     flags: dict[str, FlagMeaning | None] = Field(
         default_factory=dict
     )  # additional keys of a turn that are true if it is trained, or untrained: {mask: untrained}
-    ignore_keys: list[str] = Field(default_factory=list)  # keys of a turn that are not read
+    ignore_keys: list[str] = Field(default_factory=list)  # keys of a turn to ignore
     reasoning: Reasoning | None = (
-        None  # think_tags: in <think> tags before its answer; template: so, if the chat template does; drop: left out
+        None  # think_tags: in <think> tags before the answer; template: same, if the chat template does; drop: left out
     )
 
     def tool_use(self, row: Row) -> ToolUse:
-        """Return a tracker of the row's calls and results."""
+        """Return a tracker of the row's tool calls and their results."""
         return ToolUse(row, self.named(self.tools), self.tool_convention, self.ignore_keys)
 
     def read_turns(self, row: Row, value: Any, column: str, tools: ToolUse) -> list[Message]:
         """Convert turns with `role` and `content`, or `from` and `value`, to messages.
 
         Raises:
-            InstructLabError: a turn lacks one of them or has a key that is not read, or a call or result is refused.
+            InstructLabError: a turn lacks one of these keys or has a key that is not read, or a tool call or result is
+                invalid.
         """
         value = decode_turns(row, value, f"column {column!r}")
         is_sharegpt = bool(value) and isinstance(value[0], dict) and "role" not in value[0] and "from" in value[0]
@@ -97,7 +98,7 @@ class TurnFormat(Format, ABC):
         """Return the messages of a column: its list of turns, or its text as one message of a role.
 
         Raises:
-            InstructLabError: as `read_turns`, or the column holds neither.
+            InstructLabError: for the reasons given at `read_turns`, or if the column holds neither turns nor text.
         """
         value = decode_turns(row, value_of(row, column), f"column {column!r}")
         if isinstance(value, list) and (not value or isinstance(value[0], dict)):
@@ -184,10 +185,10 @@ class TurnFormat(Format, ABC):
 
 
 def locate_turns(row: Row, turns: Any, column: str) -> Iterator[tuple[dict[str, Any], str]]:
-    """Yield each turn of a list, or of the JSON text of one, with its location for error messages.
+    """Yield each turn of a list, or of a list's JSON text, with its location for error messages.
 
     Raises:
-        InstructLabError: the value is neither, is empty, or holds values other than objects.
+        InstructLabError: the value is not a list or its JSON text, is empty, or holds values other than objects.
     """
     if isinstance(turns, str) and turns.lstrip().startswith(("[", "{")):
         turns = _decode_json(row, turns, f"column {column!r}")
@@ -203,12 +204,12 @@ def locate_turns(row: Row, turns: Any, column: str) -> Iterator[tuple[dict[str, 
 
 
 def decode_turns(row: Row, value: Any, location: str) -> Any:
-    """Return the list of messages that a value, or the JSON text in a cell of CSV, holds; any other value unchanged.
+    """Decode the JSON text of messages, as in a CSV cell, to a list; return any other value unchanged.
 
-    A single message becomes a list.
+    A single message becomes a list of one.
 
     Raises:
-        InstructLabError: the text begins like messages, and is not JSON.
+        InstructLabError: the text begins like messages but is not JSON.
     """
     if isinstance(value, str) and JSON_OBJECTS.match(value):
         try:
@@ -237,7 +238,7 @@ def _decode_json(row: Row, text: str, location: str) -> Any:
 
 
 def custom_names(roles: dict[str, Role | None]) -> dict[str, Role]:
-    """Return the names of roles that the config adds; texts of these roles are used unchanged."""
+    """Return the role names that the config adds; texts of turns with these names are used unchanged."""
     return {name.casefold(): role for name, role in roles.items() if role is not None}
 
 
@@ -250,7 +251,7 @@ def _value(turn: dict[str, Any], key: str, row: Row, location: str) -> Any:
 
 
 def _role(turn: dict[str, Any], key: str, names: dict[str, Role], row: Row, location: str) -> tuple[str, Role]:
-    """Return the case-folded name of the role in the row, and the role."""
+    """Return the case-folded role name that the row uses, and the role that it stands for."""
     spelled = row.check_text(_value(turn, key, row, location), location)
     name = spelled.strip().casefold()
     role = names.get(name)

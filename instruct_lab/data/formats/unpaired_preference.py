@@ -24,7 +24,7 @@ SPELLINGS = {
 LABELS = {spelling: meaning for meaning, spellings in SPELLINGS.items() for spelling in spellings.split()}
 """The usual labels, in lower case and without spaces, hyphens and underscores."""
 WHOLE_NUMBER = re.compile(r"(?<=\d)\.0+$")
-"""Matches the decimals of a whole number."""
+"""Matches the zeros after the decimal point of a whole number."""
 
 
 @component
@@ -35,7 +35,7 @@ class UnpairedPreference(TurnFormat):
     column of the prompt holds a conversation that ends with the answer. The label applies to the final answer. It is a
     boolean, 1 or 0, 1 or -1, or one of the usual words (true, good, desirable, chosen, thumbs_up, and their opposites);
     `labels` adds others. With `threshold`, the label is a number, such as a rating. A row without a label is broken.
-    Layout of the columns: TRL's unpaired preference data. Source: Ethayarajh et al., KTO, 2024.
+    The column layout is TRL's for unpaired preference data. Source: Ethayarajh et al., KTO, 2024.
     """
 
     gives: ClassVar = frozenset({"labels"})
@@ -47,13 +47,13 @@ class UnpairedPreference(TurnFormat):
     labels: dict[str, bool | None] = Field(
         default_factory=dict
     )  # additional labels, for example {helpful: true, harmful: false}
-    threshold: float | None = None  # labels are numbers, and an answer is desirable from this number on
+    threshold: float | None = None  # labels are numbers; an answer is desirable if its label is at least this
     repeated_prompt: Literal["cut", "keep"] | None = (
-        None  # when the answer begins with the prompt: cut it, or keep the answer; null: the row is broken
+        None  # if the answer begins with the prompt: cut or keep it; null: the row is broken
     )
 
     def __post_init__(self) -> None:
-        """Refuse labels beside a threshold."""
+        """Refuse `labels` together with a threshold."""
         if self.threshold is not None and self.labels:
             raise Refusal("labels", "has no effect with threshold, which reads labels as numbers", "null")
 
@@ -68,7 +68,7 @@ class UnpairedPreference(TurnFormat):
         return {self.prompt, self.completion, self.tools}
 
     def used_columns(self) -> set[str | None]:
-        """Return these columns, and the columns of the system message and the label."""
+        """Return the consumed columns, and the columns of the system message and the label."""
         return {*self.consumed_columns(), self.system, self.label}
 
     def turns(self, row: Row) -> list[Message]:

@@ -1,4 +1,4 @@
-"""What a row holds that its format does not read: refused if it can change the training, else reported."""
+"""Columns that a format does not read: an error if they can change the training, otherwise only reported."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ TOOL_COLUMNS = ("tools", "functions")
 MEDIA_COLUMNS = ("image", "images", "audio", "audios", "video", "videos")
 LABEL = "label"
 LABEL_COLUMNS = (LABEL, "kto_tag", "desirable")
-"""Columns that say whether an answer is good if they hold true or false, read by the field `label`."""
+"""Columns that, if they hold true or false, mark an answer as good or bad; the field `label` reads them."""
 CONTENT_COLUMNS: dict[str, str] = {
     **dict.fromkeys(SYSTEM_COLUMNS, "system"),
     **dict.fromkeys(TOOL_COLUMNS, "tools"),
@@ -19,11 +19,11 @@ CONTENT_COLUMNS: dict[str, str] = {
     **dict.fromkeys(LABEL_COLUMNS, LABEL),
     "history": "history",
 }
-"""Columns that by convention hold content or training flags, and the format's field that reads them, if one may."""
+"""Columns that by convention hold content or training flags, and the field that can read each (empty if none can)."""
 
 
 def is_empty(value: Any) -> bool:
-    """Whether a value says nothing: null, blank text, or a list or object that holds only such values."""
+    """Whether a value is empty: null, blank text, or a list or object of only such values."""
     if isinstance(value, dict):
         return all(map(_is_blank, value.values()))
     return all(map(_is_blank, value)) if isinstance(value, list) else _is_blank(value)
@@ -41,11 +41,11 @@ def is_truth_value(value: Any) -> bool:
 
 
 def how_to_read(column: str, field: str | None) -> str:
-    """Return what to set for a column that a format does not read.
+    """Return advice on the settings that read or ignore a column that a format does not read.
 
     Args:
         column: the column.
-        field: the format's field that would read it; None if it has none.
+        field: the format's field that can read the column; `None` if there is no such field.
     """
     if field:
         read = f"Set data.format.{field}={column} to read it"

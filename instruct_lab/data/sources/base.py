@@ -69,7 +69,7 @@ class Row:
         return value
 
     def error(self, what: str, location: str = "", do: str = "") -> InstructLabError:
-        """Return an error about this row that names its file and line, and the location in the row."""
+        """Return an error that names this row's file and line, and the location in the row."""
         return InstructLabError(what, where=f"{self.where}, {location}" if location else self.where, do=do)
 
 
@@ -82,14 +82,14 @@ def suggest_column(column: str, available: Iterable[str]) -> str:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class BrokenRow:
-    """The error of a row that cannot be read; the data set counts it or raises it."""
+    """A row that cannot be read, with its error; the data set counts the row or raises the error."""
 
     error: InstructLabError
 
 
 @component
 class Source(Component, ABC):
-    """Reads rows."""
+    """Base class of sources, which read rows."""
 
     keeps_one_of_equal_rows: ClassVar[bool] = False
     """Whether a split keeps only the first of equal rows."""
@@ -138,12 +138,12 @@ class Source(Component, ABC):
         return None
 
     def first_rows(self) -> list[Row]:
-        """A few rows from the beginning; none if reading them takes long or needs a heavy library."""
+        """Return a few rows from the beginning; an empty list if reading them takes long or needs a heavy library."""
         return []
 
 
 def shuffle(rows: Iterable[T], buffer: int, seed: int) -> Iterator[T]:
-    """Yield rows in random order, with at most `buffer` rows in memory; a later row replaces each yielded row.
+    """Yield rows in random order, from a buffer of `buffer` rows that is refilled with later rows.
 
     The order depends only on the seed and the rows. Source: the shuffle buffer of `tf.data` and WebDataset.
     """

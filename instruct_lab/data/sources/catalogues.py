@@ -76,7 +76,7 @@ class Catalogues(Source):
             yield Problem(key="language", value=self.language, reason=reason)
 
     def _files(self, archive: zipfile.ZipFile) -> list[str]:
-        """Return the catalogues of the nearest locale folder, sorted by name."""
+        """Return the catalogues of the locale folder that fits the language best, sorted by name."""
         folders: dict[str, list[str]] = {}
         for file in sorted(archive.namelist()):
             found = CATALOGUE.match(file)
@@ -136,10 +136,10 @@ def _source_text(message: Message) -> str:
 
 
 def nearest_locale(language: str, folders: Iterable[str]) -> str | None:
-    """Find the locale folder nearest to a language: its own, its parent, the language's usual region, another region.
+    """Find the best locale folder for a language: the same locale, else without a region, else with any region.
 
-    A folder for another script is never used, such as `zh_Hant` for `zh_Hans`. If both name a region, a folder for
-    another region is never used, such as `pt_BR` for `pt_PT`.
+    The language's usual region is preferred. A folder for another script, such as `zh_Hant` for `zh_Hans`, is never
+    used; if both name a region, neither is a folder for another region, such as `pt_BR` for `pt_PT`.
     """
     wanted = _locale(language)
     candidates = []

@@ -1,4 +1,4 @@
-"""Files that are compressed, or in a ZIP archive with one member."""
+"""Reading of compressed files and of ZIP archives with one member."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ DECOMPRESSION_ERRORS = (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, 
 
 
 def is_compressed(file: Path) -> bool:
-    """Whether the ending of a file names a compression."""
+    """Whether a file's extension names a compression."""
     return file.suffix.casefold() in COMPRESSIONS
 
 
 def content_name(file: Path) -> str:
-    """Return the name of a file without its compression, or of the member of an archive.
+    """Return a file's name without the compression's extension, or the name of a ZIP archive's member.
 
     Raises:
-        InstructLabError: the archive has no member or several.
+        InstructLabError: the archive does not have exactly one member.
     """
     if file.suffix.casefold() == ".zip" and file.exists():
         with open_regular(file) as stream, zipfile.ZipFile(stream) as archive:
@@ -38,10 +38,11 @@ def content_name(file: Path) -> str:
 
 @contextlib.contextmanager
 def open_bytes(file: Path) -> Iterator[IO[bytes]]:
-    """Open a file for reading its content, without its compression.
+    """Open a file and decompress its content while reading.
 
     Raises:
-        InstructLabError: the path is no regular file, or the archive has no member or several, or is encrypted.
+        InstructLabError: the path is not a regular file, or the archive is encrypted or does not have exactly one
+            member.
     """
     suffix = file.suffix.casefold()
     with contextlib.ExitStack() as stack:

@@ -1,4 +1,4 @@
-"""Rows of CSV and TSV, with everything that a wrong delimiter or quoting does to them."""
+"""Reading of CSV and TSV rows, with detection of a wrong delimiter or wrong quoting."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ Quoting = Literal["auto", "standard", "none"]
 Spacing = Literal["auto", "skip", "keep"]
 OTHER_DELIMITERS = (";", "\t", "|", ",")
 QUOTED = re.compile(r'"(?:[^"]|"")*""(?:[^"]|"")*"')
-"""Matches a value in quotation marks that contains doubled ones, as only a writer of CSV does it."""
+"""Matches a quoted value with doubled quotation marks inside, which only a CSV writer produces."""
 SPACED_QUOTE = re.compile(r' +"(?:[^"]|"")*"? *')
-"""Matches a value that only a space before its quotation mark keeps from being quoted, or the first part of one."""
+"""Matches a value, or the first part of one, that would be quoted without the space before its quotation mark."""
 
 
 def read_csv(
@@ -26,16 +26,18 @@ def read_csv(
     """Read the rows below the header.
 
     Args:
-        text: the content, opened without translation of line ends.
+        text: the content, opened without conversion of line ends.
         name: name of the file, for errors.
-        delimiter: the character between values; `None`: a comma, unless the header shows that it is another one.
+        delimiter: the character between values; `None` means a comma, and a header without a comma but with another
+            delimiter is an error.
         quoting: `standard`: a value in quotation marks may contain delimiters and line ends; `none`: quotation marks
             are ordinary characters; `auto`: `none` between tabs, unless the header is quoted, else `standard`.
-        spacing: `skip`: spaces after a delimiter are no part of the value; `keep`: they are; `auto`: `skip` if every
-            delimiter of the header is followed by a space, else `keep`, and a quotation mark after a space is a fault.
+        spacing: `skip`: spaces after a delimiter are removed; `keep`: they belong to the value; `auto`: `skip` if a
+            space follows every delimiter of the header, else `keep`, and a row with a quotation mark after a space is
+            broken.
 
     Raises:
-        InstructLabError: the header names a column twice or has another delimiter, or the rest cannot be divided.
+        InstructLabError: the header names a column twice or has another delimiter, or the rest is not valid CSV.
     """
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
     first = text.readline()
@@ -85,7 +87,7 @@ def read_csv(
 
 
 class _Lines:
-    """The lines of a text, of which the first was read already; the lines of the current row are kept."""
+    """An iterator of a text's lines, whose first line was already read; it keeps the lines of the current row."""
 
     def __init__(self, first: str, text: IO[str]) -> None:
         self._first: str | None = first
@@ -103,7 +105,7 @@ class _Lines:
         return self.of_row[-1]
 
     def has_spaced_quote(self, values: list[str], delimiter: str) -> bool:
-        """Whether the row has other values if the spaces after its delimiters are skipped."""
+        """Whether the row's values change if the spaces after delimiters are skipped."""
         try:
             return next(csv.reader(self.of_row, delimiter=delimiter, strict=True, skipinitialspace=True)) != values
         except csv.Error:
@@ -123,7 +125,7 @@ def _is_spaced(header: str, delimiter: str) -> bool:
 
 
 def find_delimiter(header: str) -> str | None:
-    """Return the delimiter that a header has in place of the comma; `None` if it has a comma or no delimiter."""
+    """Return the delimiter that a header uses instead of a comma; `None` if it has a comma or no delimiter."""
     if "," in header:
         return None
     return next((other for other in OTHER_DELIMITERS if other in header), None)
@@ -132,7 +134,7 @@ def find_delimiter(header: str) -> str | None:
 def _find_fault(
     values: list[str], header: list[str], first: int, last: int, delimiter: str, is_plain: bool, quoting: Quoting
 ) -> tuple[str, str] | None:
-    """Return what is wrong with a row, and what to do about it."""
+    """Return the fault of a row and advice on correcting it; `None` if there is no fault."""
     if last > first and any(_holds_rows(value, delimiter, len(header)) for value in values):
         what = f"A value in quotation marks goes on to line {last}, over lines that look like rows of their own"
         return what, "Close the quotation mark, or set the source's quoting to none"
@@ -151,7 +153,7 @@ def _find_fault(
 
 
 def _holds_rows(value: str, delimiter: str, num_columns: int) -> bool:
-    """Whether lines within a value look like rows that an unclosed quotation mark has swallowed."""
+    """Whether the lines within a value look like separate rows, joined because a quotation mark is not closed."""
     if "\n" not in value or delimiter not in value:
         return False
     if delimiter == "\t":

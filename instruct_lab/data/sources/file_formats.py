@@ -1,4 +1,4 @@
-"""Incremental reading of the rows of a file; errors name the line or row.
+"""Reading of a file's rows one by one; errors name the line or row.
 
 An invalid row of JSON lines or CSV is a `BrokenRow`, and reading continues. A fault that makes the rest of the file
 unreadable (a truncated JSON list or Parquet file) is an error.
@@ -21,13 +21,13 @@ from instruct_lab.errors import InstructLabError, wrap_errors
 
 @dataclasses.dataclass(frozen=True)
 class FileLayout:
-    """How the rows of a file are written.
+    """The layout of a file's rows.
 
     Args:
         file_format: json, jsonl, csv or parquet.
-        delimiter: of CSV; `None`: a comma, unless the header has none.
-        quoting: of CSV.
-        spacing: of CSV; see `read_csv`.
+        delimiter: the delimiter of CSV; `None`: a comma.
+        quoting: the quoting of CSV; see `read_csv`.
+        spacing: the treatment of spaces after delimiters of CSV; see `read_csv`.
         records: in JSON, the keys that lead to the list of rows, joined by dots; `None`: the file is the list.
     """
 
@@ -43,7 +43,7 @@ def read_rows(file: Path, layout: FileLayout, rows_at_once: int = 1000) -> Itera
 
     Args:
         file: the file.
-        layout: how its rows are written.
+        layout: the layout of its rows.
         rows_at_once: number of rows that are decoded together from Parquet.
 
     Raises:

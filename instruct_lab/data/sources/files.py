@@ -41,10 +41,10 @@ class Files(Source):
 
     path: Annotated[str, Field(min_length=1)] | Annotated[list[str], Field(min_length=1)]  # files or patterns
     file_format: FileFormat = "auto"  # auto: by the file's extension
-    quoting: Quoting = "auto"  # of CSV: standard, none (quotation marks are ordinary); auto: none for .tsv
-    spacing: Spacing = "auto"  # of CSV: skip or keep spaces after a delimiter; auto: skip if the header has them
-    records: Annotated[str, Field(min_length=1)] | None = None  # JSON: key of the list of rows, as data or a.b
-    delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = None  # of CSV files; null: by extension
+    quoting: Quoting = "auto"  # CSV: standard, none (quotation marks are ordinary); auto: none for .tsv
+    spacing: Spacing = "auto"  # CSV: skip or keep spaces after a delimiter; auto: skip if the header has them
+    records: Annotated[str, Field(min_length=1)] | None = None  # JSON: key of the list of rows, such as data or a.b
+    delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = None  # CSV: delimiter; null: by extension
 
     def inputs(self, cache_path: Path) -> list[Input]:
         """Return every file, with the SHA-256 of its bytes.
@@ -117,12 +117,12 @@ class Files(Source):
                     yield Problem(key="delimiter", reason=reason, suggestion=other)
 
     def known_columns(self) -> list[str] | None:
-        """Return the columns of the first row of the first file; `None` for a broken file."""
+        """Return the columns of the first file's first row; `None` if it cannot be read."""
         first = self.first_rows()[:1]
         return list(first[0].columns) if first else None
 
     def first_rows(self) -> list[Row]:
-        """Return the first rows of the first file; none if the first row is broken. Parquet needs pyarrow for this."""
+        """Return the first rows of the first file, or an empty list if the first row is broken."""
         try:
             file = self.files()[0]
             rows = list(itertools.islice(file_formats.read_rows(file, self._layout(file), FIRST_ROWS), FIRST_ROWS))
@@ -154,7 +154,7 @@ class Files(Source):
 
 
 def expand_folders(path: str | list[str], ending: str) -> list[str]:
-    """Replace folders by patterns that match all files with an extension in the folder and its subfolders."""
+    """Replace each folder by a pattern that matches all files with an extension in the folder and its subfolders."""
     patterns = [path] if isinstance(path, str) else path
     return [
         str(Path(glob.escape(str(Path(pattern).expanduser()))) / "**" / f"*.{ending}")
@@ -172,7 +172,7 @@ def _matches(pattern: str) -> list[Path]:
 
 
 def _find_fault(pattern: str, matches: list[Path]) -> tuple[str | None, str | None]:
-    """Return the reason why a path or pattern matches no file, and the nearest path that does."""
+    """Return the reason why a path or pattern matches no readable file, and a suggested path; each may be `None`."""
     if not matches:
         return "no file matches the pattern", None
     path = matches[0]

@@ -30,11 +30,11 @@ class HubDataSet(Source):
     repository: Annotated[str, Field(pattern=r"^[\w.-]+(/[\w.-]+)?$")]  # owner/name
     revision: Annotated[str, Field(min_length=1)]  # commit (40 hex digits: pinned), tag or branch
     configuration: str | None = None  # named subset, if the repository has several
-    split: Annotated[str, Field(min_length=1)] = "train"  # the Hub's split to read; slices such as train[:100] work
+    split: Annotated[str, Field(min_length=1)] = "train"  # the Hub's split to read, or a slice such as train[:100]
     streaming: bool = False  # read rows over the network on demand instead of downloading all; requires max_rows
 
     def __post_init__(self) -> None:
-        """Refuse a stream that is not pinned to a commit or has no limit of rows."""
+        """Refuse streaming without a pinned commit or without `max_rows`."""
         if self.streaming and not PINNED.fullmatch(self.revision):
             raise Refusal(
                 "revision", "must be a commit (40 hex digits) with streaming, since its rows have no checksum"
@@ -77,7 +77,7 @@ class HubDataSet(Source):
         """Yield every row, from the data set's memory-mapped files or as a stream.
 
         Raises:
-            InstructLabError: as `inputs`.
+            InstructLabError: for the reasons given at `inputs`.
         """
         for number, columns in enumerate(self._load(), start=1):
             yield Row(columns, f"{self.repository}, split {self.split}, row {number}", has_padding=True)

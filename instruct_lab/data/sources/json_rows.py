@@ -11,7 +11,7 @@ from instruct_lab.errors import InstructLabError
 
 CHUNK_CHARACTERS = 1 << 20
 BYTE_ORDER_MARKS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
-"""First bytes of text files in other encodings than UTF-8."""
+"""First bytes of text files in encodings other than UTF-8, and the encodings."""
 
 
 class _DuplicateKey(ValueError):
@@ -54,7 +54,7 @@ def _nested(where: str) -> InstructLabError:
 
 
 def read_json_list(text: IO[str], name: str, keys: Sequence[str] = ()) -> Iterator[Row | BrokenRow]:
-    """Decode the elements of a JSON list one by one, from a buffer that grows to the size of the longest element.
+    """Decode the elements of a JSON list one by one; memory holds little more than the longest element.
 
     Args:
         text: the content.
@@ -73,7 +73,7 @@ def read_json_list(text: IO[str], name: str, keys: Sequence[str] = ()) -> Iterat
 
 
 def _rows_below(buffer: _Buffer, name: str, keys: list[str]) -> Iterator[Row | BrokenRow]:
-    """The rows of the list at the position, or of the one that the keys of the object at the position lead to."""
+    """Yield the rows of the list at the current position, or of the list to which keys lead from there."""
     opening = buffer.next_character()
     if not keys and opening != "[":
         raise _not_a_list(buffer, name)
@@ -153,7 +153,7 @@ class _Buffer:
                 return ""
 
     def value(self) -> tuple[Any, int]:
-        """Decode the value at the position; return the value and its number of characters."""
+        """Decode the value at the current position; return the value and its number of characters."""
         while True:
             try:
                 value, end = DECODER.raw_decode(self._buffer, self.position)
@@ -173,7 +173,7 @@ class _Buffer:
 def _not_a_list(buffer: _Buffer, name: str) -> InstructLabError:
     try:
         found, _ = buffer.value()
-        if buffer.next_character() not in ("", ",", "}"):  # the last two follow a value inside an object
+        if buffer.next_character() not in ("", ",", "}"):  # a comma or } follows a value inside an object
             return _broken_json(buffer.error("Extra data"), buffer, name)
     except (json.JSONDecodeError, _DuplicateKey) as error:
         broken = error if isinstance(error, json.JSONDecodeError) else buffer.error("an object has a key twice")
@@ -204,7 +204,7 @@ def _is_column(value: Any) -> bool:
 
 
 def _row_lists(found: dict[str, Any], depth: int = 4) -> Iterator[str]:
-    """The keys, joined by dots, of the lists of objects within nested objects, outermost first."""
+    """Yield the keys, joined by dots, of all lists of objects inside nested objects, outermost lists first."""
     for key, value in found.items():
         if _is_column(value) and isinstance(value[0], dict) and "." not in key:
             yield key
@@ -252,7 +252,7 @@ def read_json_lines(lines: IO[bytes], name: str) -> Iterator[Row | BrokenRow]:
 
 
 def _not_json_line(error: json.JSONDecodeError, where: str) -> InstructLabError:
-    """The error of a line that is not exactly one JSON value."""
+    """Return the error for a line that is not exactly one JSON value."""
     line = error.doc
     if error.msg == "Extra data":
         what = f"More follows after the JSON of this line (at character {error.colno}: {line[error.pos :][:20]!r})"

@@ -72,8 +72,8 @@ class PackageRows(Source):
 class Dialogues(Source):
     """Dialogues from YAML files inside a wheel: each file has a list `conversations` of lists of turns.
 
-    User and assistant alternate; if a dialogue ends with a turn of the user, that turn is dropped. Equal dialogues are
-    used once. Turns that YAML reads as other values (a number, a date) are converted to text.
+    User and assistant alternate; a user's turn at the end of a dialogue is dropped. Of equal dialogues, one is kept.
+    Turns that YAML reads as numbers or dates are converted to text.
     """
 
     keeps_one_of_equal_rows = True
@@ -96,7 +96,7 @@ class Dialogues(Source):
         return ["messages", "file"]
 
     def rows(self, cache_path: Path, audit: Audit, stage: str) -> Iterator[Row | BrokenRow]:
-        """Yield one row for each dialogue, with columns messages, file.
+        """Yield one row for each dialogue, with the columns messages and file.
 
         Raises:
             InstructLabError: the wheel cannot be downloaded, or no file in it matches.

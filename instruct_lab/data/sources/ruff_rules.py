@@ -41,13 +41,13 @@ class RuffRules(Source):
 
     `why` asks for the reason of a rule (question answering), `summary` for a one-sentence summary of its explanation
     (summarisation), and `repair` for a correction of bad code (code repair). Rules without the requested part are
-    dropped and counted; except with `repair`, so are answers with a placeholder such as `{name}`.
+    dropped and counted. With `why` and `summary`, answers with a placeholder such as `{name}` are dropped too.
     """
 
     task: Literal["why", "summary", "repair"] = "repair"  # the task of the prompts
 
     def inputs(self, cache_path: Path) -> list[Input]:
-        """Return the output of the program.
+        """Return the output of ruff.
 
         Raises:
             InstructLabError: this version of ruff is not installed, or its output differs.
@@ -59,16 +59,16 @@ class RuffRules(Source):
         return ["instruction", "input", "output", "code", "name", "linter"]
 
     def problems(self) -> Iterator[Problem]:
-        """Report that the program is not installed."""
+        """Report if ruff is not installed."""
         if program() is None:
             reason = f"needs the package ruff {VERSION}, which is not installed: {INSTALL}"
             yield Problem(key="task", value=self.task, reason=reason, kind="unavailable_here")
 
     def rows(self, cache_path: Path, audit: Audit, stage: str) -> Iterator[Row | BrokenRow]:
-        """Yield one row for each rule, or with `repair` for each pair of examples.
+        """Yield one row for each rule; with `repair`, one row for each pair of bad and good code.
 
         Raises:
-            InstructLabError: as `inputs`.
+            InstructLabError: for the reasons given at `inputs`.
         """
         for rule in json.loads(output()):
             where = f"ruff {VERSION}, rule {rule['code'] or rule['name']}"
@@ -124,7 +124,7 @@ def program() -> Path | None:
 
 @functools.cache
 def output() -> bytes:
-    """Return the verified output of the program.
+    """Return the output of ruff, checked against its SHA-256.
 
     Raises:
         InstructLabError: the program is not installed, cannot be run, or has another version.

@@ -78,8 +78,8 @@ class StandardLibrary(Source):
     def rows(self, cache_path: Path, audit: Audit, stage: str) -> Iterator[Row]:
         """Yield one row for each documented function or method.
 
-        Columns: instruction, input and output (which depend on `direction`), name, signature, code (without the
-        docstring), docstring, module.
+        The columns are instruction, input and output (which depend on `direction`), name, signature, code (without the
+        docstring), docstring and module.
         """
         root = Path(sysconfig.get_path("stdlib"))
         for file in _files(root):
@@ -153,7 +153,7 @@ def _functions(tree: ast.AST, prefix: str = "") -> Iterator[tuple[str, Function]
 
 
 def _header(lines: list[str], function: Function) -> str:
-    """Return the lines from `def` up to the docstring."""
+    """Return the lines from `def` to the last line before the docstring."""
     return _dedent(lines[function.lineno - 1 : function.body[0].lineno - 1], function.col_offset)
 
 

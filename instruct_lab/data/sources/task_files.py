@@ -23,7 +23,7 @@ from instruct_lab.files import read_regular
 COLUMNS = ("task", "id", "definition", "input", "output", "positive_examples")
 TASK_COLUMNS = {"Categories": "categories", "Domains": "domains", "Source": "source", "Reasoning": "reasoning"}
 TASK_COLUMNS |= {f"{side}_language": f"{side.lower()}_language" for side in ("Input", "Output", "Instruction")}
-"""Keys of a task file, and the columns with their values, by which rows can be selected."""
+"""Keys of a task file, and the columns that hold their values so that rows can be selected by them."""
 
 
 @component

@@ -24,16 +24,17 @@ CHUNK_CHARACTERS = 1 << 16
 PARAGRAPH_END = re.compile(r"\n[ \t\r]*\n\s*")
 LINE_END = re.compile(r"\n")
 BREAKS = (PARAGRAPH_END, LINE_END, re.compile(r"[.!?]\s+|[。！？]"), re.compile(r"\s"))
-"""Breaks at which a text that is too long is cut, in order of preference."""
+"""Patterns after which a text that is too long is cut, in order of preference."""
 
 
 @component
 class TextFiles(Source):
-    """Text files: each row is a file, a paragraph or a line; long texts are cut, so that memory stays bounded.
+    """Text files: each row is a document, a paragraph or a line; long texts are cut to bound the use of memory.
 
-    A text is cut at the last end of a paragraph before the limit, or else at the end of a line, a sentence or a word.
-    White space at the cut belongs to the first part, so joining the parts of a document restores it. Columns: text,
-    file (the name of the file), part (the number of the row in the file). A file in another encoding is a broken row.
+    A long text is cut at the last end of a paragraph before the limit, or else of a line, a sentence or a word. White
+    space at the cut belongs to the first part, so joining the parts of a document restores the document. The columns
+    are text, file (the name of the file) and part (the number of the row in the file). A file in another encoding
+    becomes a broken row.
     """
 
     path: (
@@ -108,11 +109,13 @@ class TextFiles(Source):
 
 
 def _split_text(stream: IO[str], ends: re.Pattern[str] | None, max_characters: int) -> Iterator[str]:
-    """Split a text at ends into parts of at most `max_characters`; joining the parts restores the text.
+    """Split a text after the matches of `ends` into parts of at most `max_characters`.
+
+    Joining the parts restores the text.
 
     Args:
         stream: the text.
-        ends: pattern that matches the end of a part; with `None`, the text is one part.
+        ends: pattern that matches the end of a part; `None` splits only at the maximum length.
         max_characters: maximum length of a part.
     """
     buffer, has_more = "", True
@@ -143,7 +146,7 @@ def _find_end(text: str, start: int, ends: re.Pattern[str] | None, max_character
 
 
 def _find_last(pattern: re.Pattern[str], text: str, start: int, limit: int) -> int | None:
-    """Find the end position of a pattern's last match; search the end of the text first, where it usually is."""
+    """Find the end position of a pattern's last match, with a search that begins near the end of the text."""
     if pattern.pattern.startswith(r"\n") and text.find("\n", start, limit) < 0:
         return None
     width = 256
