@@ -1,4 +1,4 @@
-"""The lengths of answers in tokens, from which the default limit on new tokens follows."""
+"""The lengths of answers in tokens, which determine the default limit of generated tokens."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from instruct_lab.data import Conversation
 
 USUAL_SHARE = 0.99
-"""Share of the training answers that are at most as long as `AnswerLengths.usual`."""
+"""Share of the training answers that are not longer than `AnswerLengths.usual`."""
 CHUNK = 1000
 """Number of answers that are encoded together."""
 
@@ -26,8 +26,9 @@ class AnswerLengths:
     """Lengths of training answers and of held-out prompts, in tokens.
 
     Args:
-        usual: the length that 99% of the training answers do not exceed, end token included; `None`: no answers.
-        longest_prompt: length of the longest prompt of the held-out splits; `None`: unknown.
+        usual: the length, including the end token, that 99% of the training answers do not exceed; `None` without
+            answers.
+        longest_prompt: length of the longest prompt of the held-out splits; `None` if unknown.
     """
 
     usual: int | None = None
@@ -45,7 +46,7 @@ def measure_lengths(
     Args:
         examples: the examples of each split.
         conversations: the conversations of each split.
-        tokenizer: encodes final messages.
+        tokenizer: tokenizer that encodes final messages.
         layout: the layout of the examples.
     """
     usual = usual_length(answer_lengths(examples["train"], conversations["train"], tokenizer, layout))
@@ -63,7 +64,7 @@ def usual_length(lengths: ndarray) -> int | None:
 def answer_lengths(
     examples: ExampleTable, conversations: Iterable[Conversation], tokenizer: Any, layout: Layout
 ) -> ndarray:
-    """Return the number of tokens of every answer, end token included, integers `[answers]`.
+    """Return the number of tokens of every answer, including the end token: integers `[answers]`.
 
     An answer is a sequence of consecutive target tokens. If the whole text is trained, the final messages are encoded
     instead.
@@ -71,7 +72,7 @@ def answer_lengths(
     Args:
         examples: the examples of a split.
         conversations: the conversations of the same split.
-        tokenizer: encodes final messages.
+        tokenizer: tokenizer that encodes final messages.
         layout: the layout of the examples.
     """
     import numpy
@@ -95,7 +96,7 @@ def final_answer_lengths(conversations: Iterable[Conversation], tokenizer: Any) 
 
 
 def longest_prompt(examples: ExampleTable, layout: Layout) -> int | None:
-    """Return the number of tokens before the final answer in the example where it is highest; `None` if unknown."""
+    """Return the largest number of tokens before the final answer of an example; `None` if unknown."""
     if layout.reads == "text":
         return None
     if layout.family == "encoder-decoder":
@@ -112,7 +113,7 @@ def longest_prompt(examples: ExampleTable, layout: Layout) -> int | None:
 
 
 def _sequences(labels: ndarray, offsets: ndarray) -> tuple[ndarray, ndarray]:
-    """Return the begin and end indices of the sequences of consecutive target tokens; none spans two examples."""
+    """Return the begin and end indices of sequences of consecutive target tokens; no sequence spans two examples."""
     import numpy
 
     is_target = labels != IGNORED

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 STAGE = "batching"
 SETTING = "batching.max_tokens"
-"""The full key of the length limit, which every reason for cutting or leaving out an example names."""
+"""The full key of the length limit, which the audit names as the reason for each cut or dropped example."""
 CHUNK = 1000
 """Number of conversations that are rendered and encoded together."""
 
@@ -36,7 +36,7 @@ class Batching(Component, ABC):
     """Encodes conversations as examples and joins examples to batches.
 
     Encoding, the length limit and the order of examples are the same for every batching; a subclass defines how
-    examples become one batch. Every conversation that is cut or left out is counted in the audit. An example without a
+    examples become one batch. Every conversation that is cut or dropped is counted in the audit. An example without a
     target token is never used.
     """
 
@@ -45,11 +45,11 @@ class Batching(Component, ABC):
     max_tokens: Annotated[int, Field(ge=2)] | None = 1024  # maximum number of tokens in an example; null: no limit
     overlong: Overlong = "drop"  # error, drop, truncate_prompt (cuts its middle), truncate_response (cuts its end)
 
-    special_tokens_in_text: SpecialTokensInText = "ordinary"  # spelled in messages: ordinary text, or (parse) tokens
+    special_tokens_in_text: SpecialTokensInText = "ordinary"  # in messages: ordinary text, or (parse) tokens
 
     @abstractmethod
     def collate(self, examples: Sequence[Example], pad_token_id: int | None) -> Batch:
-        """Join examples to one batch; the attention mask depends on their lengths, never on the pad id."""
+        """Join examples to one batch; the attention mask depends on their lengths and not on the pad token."""
 
     @property
     def groups_by_length(self) -> bool:
@@ -57,7 +57,10 @@ class Batching(Component, ABC):
         return False
 
     def encoding_settings(self) -> dict[str, Any]:
-        """Return the settings that affect examples, for the cache key; a class that overrides `encode` adds its own."""
+        """Return the settings that affect examples, for the cache key.
+
+        A subclass that overrides `encode` adds its own settings.
+        """
         return {
             "max_tokens": self.max_tokens,
             "overlong": self.overlong,
@@ -65,7 +68,7 @@ class Batching(Component, ABC):
         }
 
     def layout_encoder(self, layout: Layout, template: Template, tokenizer: PreTrainedTokenizerBase) -> LayoutEncoder:
-        """Return what encodes conversations in a layout."""
+        """Return the encoder of conversations in a layout."""
         return layout_encoder(layout, template, tokenizer, self.special_tokens_in_text == "parse")
 
     def encode(
@@ -80,17 +83,17 @@ class Batching(Component, ABC):
     ) -> Iterator[Example]:
         """Encode every usable conversation, in order, with a limited number in memory.
 
-        Each result depends only on its own conversation, so several processes can encode parts of a split.
+        Each example depends only on its own conversation, so several processes can encode parts of a split.
 
         Args:
             conversations: the conversations to encode.
-            template: renders the text and marks the trained parts.
-            tokenizer: encodes the text.
-            audit: counts conversations that are cut or left out, by reason, at stage `batching`.
+            template: template that renders the text and marks the trained parts.
+            tokenizer: tokenizer of the model.
+            audit: audit that counts cut and dropped conversations, by reason, at stage `batching`.
             split: name of the split, for the reasons.
             layout: the objective's input and the model family.
-            refused: list that collects the errors of conversations that the template refuses; these conversations
-                count as broken. With `None`, the first such error is raised.
+            refused: list that collects the errors of conversations that the template refuses; these conversations count
+                as broken. With `None`, the first such error is raised.
 
         Raises:
             InstructLabError: the template or the tokenizer cannot be used, or an overlong conversation is an error.
@@ -132,7 +135,7 @@ class Batching(Component, ABC):
         tokenizer: PreTrainedTokenizerBase,
         layout: Layout = SUPERVISED_DECODER,
     ) -> list[list[int]]:
-        """Encode prompts up to the header that opens the answer: a prefix of the ids of the (possibly cut) example."""
+        """Encode prompts up to the header that opens the answer; the ids are the beginning of the example's ids."""
         encoder = self.layout_encoder(layout, template, tokenizer)
         return encoder.prompts(self._cut_to_fit(conversations, encoder))
 
@@ -173,7 +176,7 @@ class Batching(Component, ABC):
     def _fit(
         self, conversation: Conversation, example: Example, encoder: LayoutEncoder, audit: Audit, split: str
     ) -> Example | None:
-        """Handle an overlong example as `overlong` says: shorten it, or return `None` to drop it."""
+        """Shorten an overlong example if `overlong` permits it; otherwise return `None` or raise an error."""
         limit = self.max_tokens
         assert limit is not None
         too_long = f"longer than {limit:,} tokens ({SETTING})"
@@ -198,7 +201,7 @@ class Batching(Component, ABC):
         return short.example
 
     def _cut_to_fit(self, conversations: Sequence[Conversation], encoder: LayoutEncoder) -> list[Conversation]:
-        """Cut each conversation in the same way as its example."""
+        """Cut each overlong conversation in the same way as its example was cut."""
         if self.max_tokens is None or self.overlong in ("error", "drop"):
             return list(conversations)
         cut = []
@@ -213,7 +216,7 @@ class Batching(Component, ABC):
 def _encode_chunk(
     chunk: Sequence[Conversation], encoder: LayoutEncoder
 ) -> Sequence[Example | RefusedConversation | None]:
-    """Encode each conversation, or return its error; a chunk with an error is halved to isolate the error."""
+    """Encode each conversation, or return its error; a chunk with an error is halved repeatedly to isolate it."""
     try:
         return encoder.encode(chunk)
     except RefusedConversation as error:
@@ -224,5 +227,5 @@ def _encode_chunk(
 
 
 def _summarize(error: RefusedConversation) -> str:
-    """Return the error message without details of the row, so that equal faults are counted together."""
+    """Return the error message without row-specific details, so that equal faults are counted together."""
     return re.sub(r" \(role.*|(?<=message )\d+ ", "", error.what)

@@ -13,8 +13,9 @@ if TYPE_CHECKING:
 class Batch:
     """Padded tensors of several examples.
 
-    A batch of preference pairs first has a row for each chosen answer, then the rejected answers in the same order. If
-    only some examples are pairs and the others are answers with a label, the rejected answers of the pairs follow.
+    A batch of preference pairs has a row for each chosen answer, followed by the rejected answers in the same order. If
+    some examples are pairs and the others are answers with a label, the batch has a row for each example, followed by
+    the rejected answers of the pairs.
 
     Args:
         input_ids: int64 `[rows, seq]`.
@@ -51,7 +52,7 @@ class Batch:
         return Batch(**moved)
 
     def rows(self, start: int, end: int) -> Batch:
-        """Return the rows from `start` to `end` as a batch without pairs."""
+        """Return the rows from `start` up to `end` as a batch without pairs."""
         return Batch(
             input_ids=self.input_ids[start:end],
             attention_mask=self.attention_mask[start:end],
@@ -67,7 +68,7 @@ class Batch:
 
     @property
     def num_examples(self) -> int:
-        """The number of examples, each of which has one row or two."""
+        """The number of examples; a pair has two rows, any other example has one."""
         if self.owners is not None:
             return int(self.owners.max()) + 1
         return len(self.input_ids) // 2 if self.is_paired else len(self.input_ids)

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from numpy import ndarray
 
 MAX_PACKED = 20_000
-"""Number of examples in the simulation of packing; the share hardly changes with more."""
+"""Number of examples in the simulation of packing; more examples hardly change the share."""
 
 
 def padding_share(lengths: ndarray, batch_size: int) -> float:
@@ -29,7 +29,7 @@ def padding_share(lengths: ndarray, batch_size: int) -> float:
 
 
 def packed_share(lengths: ndarray, row_tokens: int) -> float:
-    """Compute the share of tokens in rows that are filled with whole examples by best fit, longest examples first.
+    """Compute the share of tokens in rows that are packed with whole examples.
 
     Source: best-fit decreasing bin packing (Johnson et al., 1974).
 

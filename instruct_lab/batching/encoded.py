@@ -25,7 +25,14 @@ PART_ROWS = 500
 
 @dataclasses.dataclass(frozen=True)
 class EncodedPart:
-    """The examples of some rows, their audit, the number of rows that the template refused, and the first error."""
+    """The result of encoding some rows.
+
+    Args:
+        batches: the examples.
+        audit: the audit of the rows.
+        num_broken: number of rows that the template refused.
+        first_error: the first of the template's errors.
+    """
 
     batches: list[pyarrow.RecordBatch]
     audit: Audit
@@ -38,13 +45,13 @@ class EncodeRows:
     """Renders and encodes the conversations of a split.
 
     Args:
-        batching: encodes the conversations.
-        template: renders the text and marks the trained parts.
-        tokenizer: encodes the text.
+        batching: batching that encodes the conversations.
+        template: template that renders the text and marks the trained parts.
+        tokenizer: tokenizer of the model.
         layout: the objective's input and the model family.
         rows: the conversations.
         split: the name of their split.
-        max_broken_share: the share of conversations that the template may refuse; a larger share is an error.
+        max_broken_share: the largest share of conversations that the template may refuse without an error.
     """
 
     batching: Batching
@@ -59,7 +66,8 @@ class EncodeRows:
         """Write the examples and return their number.
 
         Raises:
-            InstructLabError: as `Batching.encode`, or the template refuses too many conversations.
+            InstructLabError: for the reasons given at `Batching.encode`, or if the template refuses too many
+                conversations.
         """
         return write_batches(path, self._encode_parts(audit))
 

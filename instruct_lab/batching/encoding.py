@@ -1,8 +1,8 @@
 """Encoding of segments as token ids and labels.
 
 Text is cut where `trained` changes and where an answer starts, so that no token crosses these positions and the ids of
-a prompt are the same as at inference. Between the cuts, adjacent segments are encoded as one text, so that tokens merge
-as at inference. Content that spells a special token is cut out and encoded as ordinary text.
+a prompt are the same as at inference. Between the cuts, adjacent segments are encoded as one text, so their tokens are
+the same as at inference. Content that spells a special token is encoded separately, as ordinary text.
 """
 
 from __future__ import annotations
@@ -20,21 +20,22 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 Key = tuple[str, bool, str | None]
-"""The values that determine the ids of a piece: its text, `ordinary` and `after`."""
+"""The values that determine the ids of a `Piece`: its text, `ordinary` and `after`."""
 
 ANCHORS = ("\n", ".", ";", "0", "~", "a")
-"""Texts that are encoded before a piece and then removed, if a tokenizer treats the start of a text differently."""
+"""If a tokenizer treats the start of a text differently, a piece is encoded after one of these texts."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Piece:
-    """A text that is encoded in one go.
+    """A text that is encoded in one call.
 
     Args:
         text: the text, never empty.
         trained: whether its tokens are targets.
         ordinary: whether text that spells a special token is ordinary text.
-        after: the special token right before the piece; `""` at the start of the whole text, `None` after other text.
+        after: the special token directly before the piece; `""` at the start of the whole text, `None` after ordinary
+            text.
     """
 
     text: str
@@ -49,11 +50,11 @@ class Piece:
 
 
 class SegmentEncoder:
-    """Encodes the segments of many conversations in few calls of one tokenizer.
+    """Encodes the segments of many conversations with few calls of one tokenizer.
 
     Args:
         tokenizer: a fast tokenizer (from the `tokenizers` library).
-        parses_special: whether special tokens spelled in contents are these tokens instead of ordinary text.
+        parses_special: whether contents that spell special tokens are encoded as these tokens instead of ordinary text.
 
     Raises:
         InstructLabError: the tokenizer is slow.
@@ -74,15 +75,15 @@ class SegmentEncoder:
         self._probe()
 
     def _probe(self) -> None:
-        """Find out whether the tokenizer treats the start of a text differently (by adding a space, for example)."""
+        """Determine whether the tokenizer treats the start of a text differently (for example, adds a space)."""
         at_start, after_newline, newline = self._texts.ids_of(["a b", "\na b", "\n"])
         self._marks_start = after_newline != [*newline, *at_start]
         self._is_contextual = self._marks_start or bool(self._special.swallowing)
-        # the tokenizer itself first takes out special tokens and then encodes the texts between them separately
+        # tokenizers first cut out special tokens and then encode the texts between them separately
         self._cuts_at_special = not self._is_contextual and self._normalizer is None
         self._anchors = list(ANCHORS)
         if self._marks_start:
-            for token, number in self._special.ids.items():  # the best anchor: text after it is not treated as a start
+            for token, number in self._special.ids.items():  # the best anchor if text after it is not a start
                 (ids,) = self._texts.ids_of([f"{token}a b"])
                 if ids[:1] == [number] and ids[1:] != at_start and token not in self._special.swallowing:
                     self._anchors.insert(0, token)
@@ -96,7 +97,7 @@ class SegmentEncoder:
             names: the ids of the examples.
 
         Raises:
-            InstructLabError: the text begins with two BOS tokens, or content cannot be distinguished from a special
+            InstructLabError: the text begins with two BOS tokens, or a content cannot be encoded without a special
                 token.
         """
         cut = [self.pieces(segments) for segments in conversations]
@@ -114,7 +115,7 @@ class SegmentEncoder:
         return examples
 
     def pieces(self, segments: Sequence[Segment]) -> list[Piece]:
-        """Join segments to pieces that can be encoded independently."""
+        """Join segments into pieces that can be encoded independently."""
         pieces: list[Piece] = []
         texts: list[str] = []
         current: tuple[bool, bool] | None = None  # trained, ordinary
@@ -139,13 +140,13 @@ class SegmentEncoder:
             current, must_cut = (segment.trained, ordinary), False
             text = segment.text
             if closing is not None and follows_content and segment.role is None and segment.trained:
-                text = text.removeprefix(closing)  # an answer that spells its end has no second one
+                text = text.removeprefix(closing)  # an answer that spells its end token gets no second one
             if (
                 self._cuts_at_special
                 and segment.role is None
                 and 0 < (end := self._special.end_of_last(text)) < len(text)
             ):
-                texts.append(text[:end])  # this text is the same in many conversations, so it is encoded only once
+                texts.append(text[:end])  # many conversations have this text in common, so it is encoded only once
                 closing, text = self._special.closing(text[:end]), text[end:]
                 close()
             texts.append(text)
@@ -194,7 +195,7 @@ class SegmentEncoder:
     def _ids_inside(self, texts: Sequence[tuple[str, str | None]], ordinary: bool) -> list[list[int]]:
         """Encode texts that are not at the start of the whole text.
 
-        Each is encoded after a special token or another text, whose own ids are then removed.
+        Each text is encoded together with a special token or another text before it, whose ids are then removed.
 
         Args:
             texts: each text with the special token before it, if there is one.
@@ -223,7 +224,7 @@ class SegmentEncoder:
         return [ids if ids is not None else [] for ids in result]
 
     def _split_special(self, text: str, after: str | None) -> list[int]:
-        """Encode a text whose special tokens are also ordinary entries of the vocabulary, by cutting each in two."""
+        """Encode a text that spells special tokens as ordinary text by cutting each of them in two."""
         cuts = [
             (match.start() + match.end()) // 2 for match in self._special.pattern.finditer(text) if len(match[0]) > 1
         ]

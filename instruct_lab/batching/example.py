@@ -13,10 +13,10 @@ IGNORED = -100
 Reads = Literal["answers", "text", "pairs", "labels"]
 """The part of a conversation that an objective reads.
 
-- `answers`: the whole conversation; the answers are trained, as the template marks them.
+- `answers`: the whole conversation; the answers that the template marks are trained.
 - `text`: the whole conversation as one text; every token may be trained.
 - `pairs`: two conversations with the same prompt, one with the chosen and one with the rejected answer.
-- `labels`: a conversation whose final answer is marked as desirable or undesirable; or a pair.
+- `labels`: a conversation whose final answer is marked as desirable or undesirable, or a pair.
 """
 
 
@@ -41,7 +41,7 @@ SUPERVISED_DECODER = Layout()
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Example:
-    """Token ids and labels of one conversation; `Layout` describes how they relate.
+    """Token ids and labels of one conversation; see `Layout` for their relation.
 
     Args:
         input_ids: the ids that the model reads.
@@ -49,10 +49,10 @@ class Example:
         id: the id of the conversation.
         source: the source of the conversation.
         weights: the weight of each label in the loss; `None` means that every weight is 1.
-        rejected: with `pairs` and `labels`, the example of a pair with the same prompt and the rejected answer.
+        rejected: for a pair, the example with the same prompt and the rejected answer.
         reference: log-probabilities of the labels and of the rejected labels under the base model, in nats, if they
             were computed before training.
-        desirable: with `labels`, whether the answer is desirable; `None` for a pair.
+        desirable: whether the answer is desirable, if it has a label.
     """
 
     input_ids: list[int]
@@ -71,18 +71,18 @@ class Example:
 
     @property
     def has_target_tokens(self) -> bool:
-        """Whether there is any target token. The search begins at the end, where answers are."""
+        """Whether there is a target token; the search begins at the end, where answers usually are."""
         return any(label != IGNORED for label in reversed(self.labels))
 
 
 def evaluation_source(example: Example) -> random.Random:
     """Return the random source of an example's masks and noise in evaluation.
 
-    It depends only on the example's id, so that an example is masked alike in every run, whatever its seed, and in
-    validation during training as in the final evaluation.
+    The source depends only on the example's id. So an example is masked in the same way in every run, with any seed,
+    during validation and in the final evaluation.
     """
     return random.Random(f"evaluation:{example.id}")
 
 
 ExampleTransform = Callable[[Example, random.Random], Example]
-"""A function that changes an example each time it enters a batch (masking, noise), using the given random source."""
+"""A function that changes an example (masking, noise) each time it enters a batch, with a given random source."""

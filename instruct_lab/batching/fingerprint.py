@@ -23,5 +23,5 @@ def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
 @functools.lru_cache(maxsize=4)
 def _fingerprint(name: str, content: str, settings: str) -> str:
     backend = json.loads(content)
-    backend |= {"truncation": None, "padding": None}  # transformers leaves the settings of its last call in here
+    backend |= {"truncation": None, "padding": None}  # transformers stores the settings of its last call here
     return hashlib.sha256(json.dumps([name, backend, *json.loads(settings)], sort_keys=True).encode()).hexdigest()

@@ -21,27 +21,27 @@ class LayoutEncoder(ABC):
     """Encodes conversations in one layout.
 
     Args:
-        template: renders the text and marks the trained parts.
-        tokenizer: encodes the text.
-        texts: encodes segments with the tokenizer.
+        template: template that renders the text and marks the trained parts.
+        tokenizer: tokenizer of the model.
+        texts: encoder of segments with this tokenizer.
     """
 
     nothing: str = "nothing to read"
-    """The reason why a conversation gives no example."""
+    """The reason, for the audit, why a conversation has no example."""
 
     def __init__(self, template: Template, tokenizer: PreTrainedTokenizerBase, texts: WrappedTexts) -> None:
         self.template, self.tokenizer, self.texts = template, tokenizer, texts
 
     @abstractmethod
     def encode(self, conversations: Sequence[Conversation]) -> list[Example | None]:
-        """Encode each conversation, in order; `None` for a conversation without text for this layout."""
+        """Encode each conversation, in order; `None` for a conversation that has no example in this layout."""
 
     @abstractmethod
     def prompts(self, conversations: Sequence[Conversation]) -> list[list[int]]:
-        """Encode the part before each final answer, as the model reads it at generation."""
+        """Encode the part of each conversation before the final answer, as the model reads it at generation."""
 
     def segments(self, conversation: Conversation) -> list[Segment]:
-        """Render the conversation; the contents of these segments can be cut."""
+        """Render the conversation as segments, whose contents can be cut."""
         return self.template.render(conversation, self.tokenizer)
 
     def content_spans(self, content: str) -> list[tuple[int, int]]:
@@ -62,9 +62,9 @@ def layout_encoder(
 
     Args:
         layout: the objective's input and the model family.
-        template: renders the text and marks the trained parts.
-        tokenizer: encodes the text.
-        parses_special: whether special tokens spelled in contents are these tokens instead of ordinary text.
+        template: template that renders the text and marks the trained parts.
+        tokenizer: tokenizer of the model.
+        parses_special: whether contents that spell special tokens are encoded as these tokens instead of ordinary text.
     """
     texts = WrappedTexts(tokenizer, parses_special)
     if layout.family == "encoder-decoder":
@@ -83,9 +83,9 @@ class Aligned(LayoutEncoder):
     """Encodes a conversation as one text, with one label for each token.
 
     Args:
-        template: renders the text and marks the trained parts.
-        tokenizer: encodes the text.
-        texts: encodes segments with the tokenizer.
+        template: template that renders the text and marks the trained parts.
+        tokenizer: tokenizer of the model.
+        texts: encoder of segments with this tokenizer.
         every_token: whether every token may be trained, even if the template does not mark it.
         wrapped: whether to put the text between the tokenizer's own special tokens, which are never trained.
     """
@@ -103,7 +103,7 @@ class Aligned(LayoutEncoder):
         self._wrapped = wrapped
 
     def encode(self, conversations: Sequence[Conversation]) -> list[Example | None]:
-        """Render, encode, weight and wrap each conversation."""
+        """Render and encode each conversation, and add weights and special tokens."""
         rendered = self.template.render_all(conversations, self.tokenizer)
         encoded = self.texts.encoder.encode(rendered, [conversation.id for conversation in conversations])
         return [self._finish(c, example) for c, example in zip(conversations, encoded, strict=True)]
@@ -127,7 +127,10 @@ class Aligned(LayoutEncoder):
         return Example(input_ids, labels, conversation.id, conversation.source, weights)
 
     def _weights(self, conversation: Conversation, input_ids: list[int]) -> list[float]:
-        """Return the weight of each token's message, 1 outside messages; render the conversation once per weight."""
+        """Return the weight of each token's message, 1 outside messages.
+
+        The conversation is rendered once for each weight.
+        """
         weights = [1.0] * len(input_ids)
         for weight in {message.weight for message in conversation.messages}:
             marked_messages = tuple(dataclasses.replace(m, trained=m.weight == weight) for m in conversation.messages)
@@ -170,12 +173,12 @@ class PromptAndAnswer(LayoutEncoder):
         return [*prompt, Segment(conversation.messages[-1].content, True, "assistant", starts_answer=True)]
 
     def excess(self, example: Example, limit: int | None) -> tuple[int, int]:
-        """Apply the limit to the prompt and to the answer separately."""
+        """Return the excess of the prompt and of the answer, each over the same limit."""
         return (0, 0) if limit is None else (len(example.input_ids) - limit, len(example.labels) - limit)
 
 
 class WholeText(LayoutEncoder):
-    """Encodes one text for the encoder; the objective selects the part that the decoder predicts."""
+    """Encodes the whole text for the encoder; the objective selects the part that the decoder predicts."""
 
     def encode(self, conversations: Sequence[Conversation]) -> list[Example | None]:
         """Encode the whole text as input and as labels."""
@@ -191,7 +194,7 @@ class Pairs(LayoutEncoder):
     """Encodes the chosen and the rejected answer to one prompt; only these two answers are trained.
 
     Args:
-        single: encodes each of the two conversations.
+        single: encoder of a single conversation.
     """
 
     nothing = "no chosen and rejected answer"
@@ -204,7 +207,7 @@ class Pairs(LayoutEncoder):
         """Encode the chosen answers; the field `rejected` of each example holds the encoded rejected answer.
 
         Raises:
-            RefusedConversation: a flag or weight says how to train a message, which applies to no pair.
+            RefusedConversation: a message has a weight or a flag, which preference objectives cannot apply.
         """
         paired = [c for c in conversations if c.rejected and len(c.prompt) < len(c.messages)]
         for conversation in paired:
@@ -227,19 +230,19 @@ class Pairs(LayoutEncoder):
 
 
 class Labels(Pairs):
-    """Encodes answers with a label, of which only the final answer is trained, and pairs.
+    """Encodes conversations whose final answer has a label, and pairs; only final answers are trained.
 
     Args:
-        single: encodes each conversation.
+        single: encoder of a single conversation.
     """
 
     nothing = "neither a label nor a rejected answer"
 
     def encode(self, conversations: Sequence[Conversation]) -> list[Example | None]:
-        """Encode each conversation; an example has its label in `desirable`, or its rejected answer in `rejected`.
+        """Encode each conversation; `desirable` of an example is its label, `rejected` its rejected answer.
 
         Raises:
-            RefusedConversation: a flag or weight says how to train a message, which applies to no preference.
+            RefusedConversation: a message has a weight or a flag, which preference objectives cannot apply.
         """
         examples = super().encode(conversations)
         labelled = [
@@ -257,10 +260,10 @@ class Labels(Pairs):
 
 
 def _check_plain(conversation: Conversation) -> None:
-    """Check that no flag or weight says how to train a message: preferences train the final answer, unweighted.
+    """Check that no weight or flag contradicts preference training, which trains only the final answer, unweighted.
 
     Raises:
-        RefusedConversation: a message has a weight, or the final answer is not to be trained.
+        RefusedConversation: a message has a weight, or a flag excludes the final answer from training.
     """
     final = conversation.messages[-1]
     if final.trained is False or any(message.weight != 1 for message in conversation.messages):
@@ -278,7 +281,7 @@ def train_last_answer(conversation: Conversation) -> Conversation:
 
 
 def _with_answer(conversation: Conversation, answer: Sequence[Message]) -> Conversation:
-    """Return the conversation with this answer; its last message is trained, the prompt is not."""
+    """Return the conversation with this answer, whose last message is trained; the prompt is not trained."""
     prompt = (dataclasses.replace(message, trained=False) for message in conversation.prompt)
     trained = (dataclasses.replace(message, trained=True) for message in answer[-1:])
     return dataclasses.replace(conversation, messages=(*prompt, *answer[:-1], *trained), rejected=())

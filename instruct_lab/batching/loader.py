@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     import numpy
 
 WINDOW = 1024
-"""With `group_by_length`: number of consecutive examples that are sorted by length together."""
+"""Number of consecutive examples that are sorted by length together, with `group_by_length`."""
 
 GROUP = 32
-"""Number of examples of similar length that stay together when a sorted window is shuffled again."""
+"""Number of examples of similar length that stay together when a sorted window is shuffled."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,22 +30,21 @@ class _BatchSampler:
 class BatchLoader:
     """Yields the batches of one epoch each time it is iterated over.
 
-    Order: it depends only on seed and epoch, so it is the same for every batch size and number of devices. Batches are
-    consecutive slices of it. Device `rank` of `world_size` takes every `world_size`-th example of a slice of
-    `batch_size * world_size`, so all devices together see the batch that one device with a larger batch would see.
-
-    Every device gets the same number of batches, and over all devices every example is used exactly once per epoch.
-    If the last slice has fewer examples than devices, a device without an example gets a copy of another device's
-    example without targets, which adds nothing to any sum or count.
+    Order: the order of examples depends only on the seed and the epoch, not on batch size and number of devices.
+    Batches are consecutive slices of this order. A slice has `batch_size * world_size` examples, and each device takes
+    every `world_size`-th of them, so all devices together see the batch that one device with a larger batch would see.
+    Every device gets the same number of batches, and all devices together use every example exactly once per epoch. If
+    the last slice has fewer examples than devices, a device without an example gets a copy of another device's example
+    without targets, which adds nothing to sums and counts.
 
     Position: `state_dict` counts the batches yielded so far in the epoch. After `load_state_dict`, the next iteration
     continues with the next batch; `len` is always the length of the whole epoch. Iterating again after the last batch
-    starts the next epoch. Iterating again in the middle of an epoch restarts it, unless `set_epoch` was called for
-    another epoch. An iterator that yielded nothing changes nothing. Only the latest iterator may be used.
+    starts the next epoch. Iterating again in the middle of an epoch restarts the epoch, unless `set_epoch` was called
+    for another epoch. Creating an iterator without using it has no effect. Only the latest iterator may be used.
 
-    In Lightning: the Trainer saves and loads the state, except that it does not load a state saved at the end of an
-    epoch. Its call of `set_epoch` before every epoch (through `batch_sampler`) corrects this. So a run with
-    `limit_train_batches` sees other examples in each epoch, and `overfit_batches` does not keep the examples fixed.
+    In Lightning: the Trainer saves and loads the state, but does not load a state that was saved at the end of an
+    epoch. The Trainer's call of `set_epoch` before every epoch (through `batch_sampler`) corrects this. With
+    `limit_train_batches`, each epoch has different examples; `overfit_batches` does not keep the examples fixed.
 
     Args:
         examples: all examples, the same on every device.
@@ -56,9 +55,9 @@ class BatchLoader:
         group_by_length: with `shuffle`, whether batches hold examples of similar length.
         rank: index of this device.
         world_size: number of devices.
-        transform: function that changes an example each time it is used. With `shuffle`, its random numbers depend
-            only on the seed, the epoch and the index of the example, not on the batch size or the number of devices;
-            without, they are those of `evaluation_source`.
+        transform: function that changes an example each time it is used. With `shuffle`, its random numbers depend only
+            on the seed, the epoch and the index of the example, not on the batch size or the number of devices;
+            otherwise they come from `evaluation_source`.
     """
 
     def __init__(
@@ -93,7 +92,7 @@ class BatchLoader:
         return -(-len(self._examples) // (self._batch_size * self._world_size))
 
     def __iter__(self) -> Iterator[Batch]:
-        """Yield the batches of an epoch, or the rest of it."""
+        """Yield the batches of an epoch, or the remaining batches after a loaded position."""
         if self._position >= len(self) and len(self):
             epoch, start = self._epoch + 1, 0
         else:
@@ -105,7 +104,7 @@ class BatchLoader:
             yield batch
 
     def order(self, epoch: int) -> numpy.ndarray:
-        """Return the indices of all examples in the order of an epoch, over all devices: int64 `[examples]`."""
+        """Return the indices of all examples in the order of an epoch, for all devices together: int64 `[examples]`."""
         import numpy as np
 
         if not self._shuffle:
@@ -131,11 +130,11 @@ class BatchLoader:
         return known if known is not None else np.array([len(example.input_ids) for example in self._examples])
 
     def state_dict(self) -> dict[str, int]:
-        """Return the epoch, the number of batches yielded in it, and the last epoch passed to `set_epoch`, or -1."""
+        """Return the epoch, its number of batches yielded so far, and the last epoch passed to `set_epoch` (or -1)."""
         return {"epoch": self._epoch, "position": self._position, "announced": self._announced}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Continue after the batches that had been yielded when the state was saved.
+        """Continue at the position at which the state was saved.
 
         Raises:
             InstructLabError: an epoch has fewer batches than the saved position.
@@ -152,8 +151,8 @@ class BatchLoader:
     def set_epoch(self, epoch: int) -> None:
         """Start the next epoch if `epoch` changed and batches of the current one were yielded.
 
-        The number itself is used only before the first batch of a new loader, because a resumed Lightning run can
-        announce two epochs before one batch and then counts one epoch too many.
+        The value of `epoch` is used only before the first batch of a new loader, because a resumed Lightning run can
+        call this twice before a batch and then counts one epoch too many.
         """
         if epoch == self._announced:
             return
@@ -165,7 +164,7 @@ class BatchLoader:
 
     @property
     def batch_sampler(self) -> _BatchSampler:
-        """An object with this loader as its `sampler`, on which Lightning calls `set_epoch`."""
+        """An object whose `sampler` is this loader; through it, Lightning calls `set_epoch`."""
         return _BatchSampler(self)
 
     def _share(self, order: numpy.ndarray, position: int, epoch: int) -> list[Example]:
@@ -196,5 +195,5 @@ def _shuffle(count: int, source: random.Random) -> numpy.ndarray:
     """Return the integers below `count` in random order."""
     import numpy as np
 
-    keys = np.fromiter((source.random() for _ in range(count)), np.float64, count)  # equal in all versions
+    keys = np.fromiter((source.random() for _ in range(count)), np.float64, count)  # the same in all versions of Python
     return np.argsort(keys, kind="stable")

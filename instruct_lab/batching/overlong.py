@@ -1,7 +1,7 @@
 """Cutting of conversations that are longer than the limit.
 
-One content at a time is cut at token boundaries, and the shorter conversation is rendered and encoded again. So the
-result always has complete headers and end-of-turn tokens.
+One content at a time is cut at token boundaries, and the shorter conversation is rendered and encoded again, so the
+headers and end-of-turn tokens are always complete.
 """
 
 from __future__ import annotations
@@ -17,12 +17,19 @@ from instruct_lab.template import Segment
 
 Overlong = Literal["error", "drop", "truncate_prompt", "truncate_response"]
 MIN_TOKENS = {"truncate_prompt": 2, "truncate_response": 1}
-"""Fewest tokens that remain of a content: one at each end, or one at the beginning."""
+"""Minimum number of tokens that remain of a content: one at each end, or one at the beginning."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Shortened:
-    """A conversation that was cut to fit, its example, and the first cut content before and after the cut."""
+    """A conversation that was cut to fit.
+
+    Args:
+        conversation: the cut conversation.
+        example: its example.
+        before: the first cut content before the cut.
+        after: the same content after the cut.
+    """
 
     conversation: Conversation
     example: Example
@@ -37,7 +44,7 @@ def shorten(conversation: Conversation, policy: Overlong, max_tokens: int, encod
     al., LongBench, 2023). `truncate_response` cuts the end of trained contents.
 
     Returns:
-        The shorter conversation, or `None` if it is still too long when nothing more may be cut.
+        The shorter conversation, or `None` if it is still too long after everything that the policy permits is cut.
     """
     cut: list[tuple[int, str]] = []  # index of each cut message, and its content before the cut
     exhausted: set[int] = set()
@@ -64,7 +71,7 @@ def shorten(conversation: Conversation, policy: Overlong, max_tokens: int, encod
 
 
 def _excess(excess: tuple[int, int], policy: Overlong) -> int | None:
-    """Return the number of tokens to cut; `None` if the part that the policy does not cut is too long by itself."""
+    """Return the number of tokens to cut; `None` if a part that the policy does not cut is too long by itself."""
     read, predicted = excess
     if policy == "truncate_prompt":
         return None if predicted > 0 else read
@@ -74,7 +81,7 @@ def _excess(excess: tuple[int, int], policy: Overlong) -> int | None:
 def _longest(
     contents: Sequence[Segment], policy: Overlong, exhausted: set[int], encoder: LayoutEncoder
 ) -> tuple[int, list[tuple[int, int]]]:
-    """Find the message with the most tokens among those that may be cut; return its index and its tokens' spans."""
+    """Find the longest message that may be cut; return its index and the character spans of its tokens."""
     cuts_trained = policy == "truncate_response"
     best, best_spans = 0, list[tuple[int, int]]()
     for index, segment in enumerate(contents):
@@ -86,7 +93,7 @@ def _longest(
 
 
 def _cut_to(content: str, spans: list[tuple[int, int]], keep: int, policy: Overlong) -> str | None:
-    """Cut a content to `keep` tokens, or fewer if a character has several tokens; `None` if it cannot be cut."""
+    """Cut a content to at most `keep` tokens; `None` if it cannot be cut."""
     for fewer in range(max(keep, MIN_TOKENS[policy]), MIN_TOKENS[policy] - 1, -1):
         shorter = _cut(content, spans, fewer, policy)
         if len(shorter) < len(content):
@@ -99,7 +106,7 @@ def _cut(content: str, spans: list[tuple[int, int]], keep: int, policy: Overlong
         return content[: spans[keep - 1][1]]
     tail = keep // 2
     head_end = spans[keep - tail - 1][1]
-    tail_start = spans[len(spans) - tail - 1][1] if tail else len(content)  # the end of the last token that is cut
+    tail_start = spans[len(spans) - tail - 1][1] if tail else len(content)  # the end of the last removed token
     return content[:head_end] + content[max(head_end, tail_start) :]
 
 

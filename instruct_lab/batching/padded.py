@@ -1,4 +1,4 @@
-"""Batching with one example per row, padded to the longest."""
+"""Batching with one example per row, padded to the longest example."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 class Padded(Batching):
     """One example per row, padded on the right to the longest example of the batch."""
 
-    pad_to_multiple_of: Annotated[int, Field(ge=1)] = 1  # pad the length of a batch to a multiple of this; 8 suits GPUs
-    group_by_length: bool = True  # in training, batch examples of similar length, which needs less padding
+    pad_to_multiple_of: Annotated[int, Field(ge=1)] = 1  # pad batches to a multiple of this length; 8 suits GPUs
+    group_by_length: bool = True  # in training, join examples of similar length to reduce padding
 
     @property
     def groups_by_length(self) -> bool:
@@ -63,7 +63,7 @@ class Padded(Batching):
         )
 
     def _pad(self, rows: Sequence[Sequence[float]], padding: float) -> Tensor:
-        """Pad rows to one length; the result `[rows, seq]` has the type of the padding."""
+        """Pad rows to one length; the result `[rows, seq]` has the dtype of the padding."""
         import torch
 
         width = -(-max(map(len, rows)) // self.pad_to_multiple_of) * self.pad_to_multiple_of

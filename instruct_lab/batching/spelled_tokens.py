@@ -1,4 +1,4 @@
-"""Texts that spell special tokens, as a text to which a chat template was applied already does."""
+"""Detection of texts that spell special tokens, probably because a chat template was already applied to them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 SpecialTokensInText = Literal["ordinary", "parse"]
 REASON = "text spells special tokens of the tokenizer"
 WARNED_SHARE = 0.1
-"""The share of a split's texts above which a template was probably applied to them already."""
+"""A warning is given if more than this share of a split's texts spell special tokens."""
 
 
 def spells_special_token(conversation: Conversation, tokenizer: PreTrainedTokenizerBase) -> bool:
@@ -26,10 +26,10 @@ def warn_of_spelled_tokens(audit: Audit, stage: str, split: str, num_rows: int) 
     """Return a warning if many texts of a split spell special tokens, which are encoded as ordinary text.
 
     Args:
-        audit: has the texts counted for `REASON`.
-        stage: the stage that counted them.
-        split: the split.
-        num_rows: the number of its texts.
+        audit: audit with the number of such texts under `REASON`.
+        stage: the stage that counted the texts.
+        split: the name of the split.
+        num_rows: the number of texts in the split.
     """
     tally = audit.tallies.get((stage, "reported", f"{split}: {REASON}"))
     if tally is None or tally.count <= WARNED_SHARE * num_rows:

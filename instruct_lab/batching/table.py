@@ -88,7 +88,7 @@ class ExampleTable(Sequence[Example]):
         return self._column(lambda batch: batch.column("num_target_tokens"))
 
     def labels(self) -> Iterator[tuple[numpy.ndarray, numpy.ndarray]]:
-        """Yield the labels of each part of the file, `[tokens]`, and where each example begins, then the end."""
+        """Yield the labels of each record batch, `[tokens]`, and the offsets of its examples, `[examples + 1]`."""
         for batch in self._file.batches:
             column = batch.column("labels")
             offsets = column.offsets.to_numpy()

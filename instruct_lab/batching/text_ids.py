@@ -1,4 +1,4 @@
-"""Token ids of plain texts; encoded word by word if the tokenizer allows it."""
+"""Token ids of plain texts, which are encoded word by word if the tokenizer permits it."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 MANY_TEXTS = 256
-"""With this number of texts or more in one call, looking up words is faster than calling the tokenizer."""
+"""From this number of texts in one call, looking up words is faster than calling the tokenizer."""
 
 
 def is_fast(tokenizer: Any) -> bool:
-    """Whether a tokenizer is a fast one (from the `tokenizers` library), with batches and character offsets."""
+    """Whether a tokenizer is fast (from the `tokenizers` library), that is, supports batches and character offsets."""
     return hasattr(getattr(tokenizer, "backend_tokenizer", None), "encode_batch_fast")
 
 
 class TextIds:
-    """Encodes texts without special tokens, truncation or padding, even if an earlier caller switched them on.
+    """Encodes texts without adding special tokens, truncation or padding, even if an earlier caller enabled them.
 
     Args:
         tokenizer: a fast tokenizer (from the `tokenizers` library).
@@ -69,8 +69,8 @@ class TextIds:
 
     @contextlib.contextmanager
     def _configured(self, ordinary: bool) -> Iterator[None]:
-        """Switch off truncation and padding, and choose how text that spells a special token is read."""
-        self._backend.no_truncation()  # transformers sets both again in each of its own calls
+        """Disable truncation and padding, and set whether text that spells a special token is ordinary text."""
+        self._backend.no_truncation()  # transformers sets both again in each of its calls
         self._backend.no_padding()
         self._backend.encode_special_tokens = ordinary
         try:

@@ -1,7 +1,7 @@
 """Decoding of examples token by token: the text of each token, whether it is trained, and whether it is special.
 
-Only the ids are decoded, so the text is the text that the model sees. A character that consists of several tokens
-belongs to the token that completes it, and these tokens form one span.
+The text is decoded from the ids and so is the text that the model sees. A character of several tokens is the text of
+the token that completes it, and these tokens form one span.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Span:
-    """Adjacent tokens that can only be shown together: one token, or the tokens of one character.
+    """One token, or adjacent tokens that together form one character.
 
     Args:
         texts: the text of each token; empty for a token that only begins a character.
         ids: the id of each token.
         trained: whether the tokens are targets.
-        special: whether the span is a special token; text that only spells one is not.
-        predicts: the text of the labels if they differ from the tokens (a masked token, for example).
+        special: whether the span is a special token, and not ordinary text that spells one.
+        predicts: the text of the labels if they differ from the tokens, as for a masked token.
     """
 
     texts: tuple[str, ...]
@@ -46,7 +46,7 @@ class Span:
 
 
 class TokenReader:
-    """Decodes ids with one tokenizer, byte-level or not, with special tokens as text.
+    """Decodes the ids of one tokenizer, which may be byte-level; special tokens become text.
 
     Args:
         tokenizer: a fast tokenizer.
@@ -114,7 +114,7 @@ class TokenReader:
         return spans
 
     def _decode(self, number: int, previous: int | None) -> bytes | str:
-        """Return the text that a token adds, as bytes if it may be a part of a character."""
+        """Return the text that a token adds; bytes if the token may be a part of a character."""
         if number in self._added:
             return str(self._added[number])
         token = str(self._backend.id_to_token(number) or "")
@@ -130,7 +130,7 @@ class TokenReader:
 
 
 def _bytes_of_letters() -> dict[str, bytes]:
-    """Return the byte of each letter that stands for a byte in byte-level tokenizers (as in GPT-2)."""
+    """Return the byte that each letter represents in byte-level tokenizers such as GPT-2's."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in set(printable)]
     letters = {chr(byte): bytes([byte]) for byte in printable}

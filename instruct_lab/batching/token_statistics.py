@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 MAX_BINS = 30
 TAIL_SHARE = 0.99
-"""If the longest 1 % of the examples are much longer than the others, they share one last, wide bin."""
+"""If the longest 1% of the examples are much longer than the others, they share a wide last bin."""
 
 
 def token_statistics(lengths: ndarray, target_lengths: ndarray) -> dict[str, Any]:
@@ -41,7 +41,7 @@ def token_statistics(lengths: ndarray, target_lengths: ndarray) -> dict[str, Any
 
 
 def length_histogram(lengths: ndarray) -> dict[str, list[int]]:
-    """Count lengths in bins of equal width (1, 2 or 5 times a power of ten); a long tail shares one last, wider bin."""
+    """Count lengths in bins of equal width (1, 2 or 5 times a power of ten); a long tail shares a wider last bin."""
     import numpy
 
     if not len(lengths):

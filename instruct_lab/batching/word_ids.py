@@ -1,12 +1,12 @@
-"""Encoding word by word, for tokenizers that encode a word in the same way in every text: byte-level BPE.
+"""Encoding word by word, for byte-level BPE tokenizers, which encode a word in the same way in every text.
 
-Such a tokenizer first cuts a text into words with a regular expression and then encodes each word. Texts repeat their
-words, so here the same regular expression cuts the text, and the tokenizer encodes each word only once. Added tokens
-count as words, because no word crosses them.
+Such a tokenizer first cuts a text into words with a regular expression and then encodes each word. Since texts repeat
+their words, this module cuts texts with the same regular expression and calls the tokenizer only once for each word.
+Added tokens count as words, because no word crosses them.
 
-To test whether a tokenizer uses a known expression, it is run on every sequence of four kinds of characters, and on
-every character handled here. A text with any other character (another script, a control character) is encoded whole by
-the tokenizer. So the ids are always the tokenizer's own.
+To test whether a tokenizer uses a known expression, its words are compared on every sequence of four kinds of
+characters, and on every character handled here. A text with any other character (another script, a control character)
+is encoded as a whole by the tokenizer. So the ids are always the same as the tokenizer's.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 LETTERS = "A-Za-z\u00aa\u00b5\u00ba\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f"
 NUMBERS = "0-9\u00b2\u00b3\u00b9\u00bc-\u00be"
 CHARACTERS = "\t\n\r -~\u00a1-\u024f\u2010-\u2027\u2030-\u205e"
-"""ASCII, Latin, and typographic punctuation: characters whose kind is the same in every version of Unicode."""
+"""ASCII, Latin letters and typographic punctuation: characters whose category is the same in every Unicode version."""
 PLAIN = re.compile(f"[{CHARACTERS}]*+")
 CONTROL = bytes([*range(9), 11, 12, *range(14, 32), 127])
 OTHER = rf"[^\s{LETTERS}{NUMBERS}]"
@@ -33,10 +33,10 @@ CUTS = tuple(
 )
 """Regular expressions with which byte-level tokenizers cut texts into words."""
 KINDS = "asDt0'- _\n\t\r"
-"""One character of each kind that an expression may distinguish, and further letters of contractions."""
+"""One character of each kind that an expression may distinguish, and further letters that occur in contractions."""
 MAX_WORDS = 200_000
 MAX_CHARACTERS = 40
-"""Most characters in a word that is kept."""
+"""Maximum number of characters of a word in the cache."""
 
 
 Encode = Callable[[Sequence[str]], list[list[int]]]
@@ -44,7 +44,7 @@ _known: weakref.WeakKeyDictionary[Any, tuple[object, WordIds | None]] = weakref.
 
 
 def word_ids(tokenizer: Any) -> WordIds | None:
-    """Return a tokenizer's word cache, kept as long as the tokenizer; `None` if words are not encoded independently."""
+    """Return a tokenizer's word cache, which lives as long as the tokenizer; `None` if words are not independent."""
     backend = tokenizer.backend_tokenizer
     state = (len(tokenizer), str(tokenizer.special_tokens_map), str(backend.pre_tokenizer), str(backend.normalizer))
     known = _known.get(tokenizer)
@@ -56,10 +56,11 @@ def word_ids(tokenizer: Any) -> WordIds | None:
 
 
 def known_cut(backend: Any) -> re.Pattern[str] | None:
-    """Find the expression in `CUTS` with which a tokenizer cuts texts; `None` if there is none.
+    """Find the expression in `CUTS` with which a tokenizer cuts texts; `None` if no expression matches.
 
-    It is also `None` if words are not independent: if the start of a text is treated differently (`pre_tokenize_str`
-    then adds a space), if the text is normalized first, or if an added token absorbs the text beside it.
+    The result is also `None` if words are not independent: if the start of a text is treated differently
+    (`pre_tokenize_str` then adds a space), if the text is normalized first, or if an added token absorbs text beside
+    it.
     """
     is_bpe = type(backend.model).__name__ == "BPE" and backend.model.dropout is None
     takes_in_neighbours = (
@@ -106,8 +107,8 @@ class WordIds:
 
     Args:
         cut: regular expression that matches words.
-        added: tokens that were added to the vocabulary. They are taken out of a text first; if several begin at the
-            same position, the longest is taken.
+        added: tokens that were added to the vocabulary. A text is first cut at these tokens; the longest takes
+            precedence.
     """
 
     def __init__(self, cut: re.Pattern[str], added: Iterable[str]) -> None:
@@ -121,7 +122,7 @@ class WordIds:
 
         Args:
             texts: the texts.
-            encode: function that calls the tokenizer, for new words and for texts with other characters.
+            encode: function that calls the tokenizer, used for new words and for texts with other characters.
         """
         words_of = {index: self._words(text) for index, text in enumerate(texts) if _is_plain(text)}
         result = {index: self._join(words) for index, words in words_of.items()}
@@ -133,7 +134,7 @@ class WordIds:
         return [result[index] or [] for index in range(len(texts))]
 
     def _words(self, text: str) -> list[str]:
-        """Cut a text into words; an added token is a word, and the parts before and after it are cut separately."""
+        """Cut a text into words; an added token is a word, and the parts between added tokens are cut separately."""
         if not self._added.search(text):
             return self._cut.findall(text)
         words: list[str] = []
@@ -149,14 +150,14 @@ class WordIds:
             return None
 
     def _learn(self, words: Iterable[str], encode: Encode) -> None:
-        """Encode new words and keep their ids, as long as there is space."""
+        """Encode new words and store their ids until the cache is full."""
         new = [word for word in words if word not in self._known and len(word) <= MAX_CHARACTERS]
         kept = new[: MAX_WORDS - len(self._known)]
         self._known |= zip(kept, encode(kept), strict=True)
 
 
 def _is_plain(text: str) -> bool:
-    """Whether a text has only characters of known kind (`CHARACTERS`)."""
+    """Whether a text has only characters in `CHARACTERS`."""
     if text.isascii():
         encoded = text.encode()
         return len(encoded.translate(None, CONTROL)) == len(encoded)

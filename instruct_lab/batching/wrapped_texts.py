@@ -1,4 +1,4 @@
-"""Encoding of whole texts between the special tokens that a tokenizer puts around a text."""
+"""Encoding of whole texts with the special tokens that a tokenizer puts around a text."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class WrappedTexts:
     """Encodes whole texts with one tokenizer, fast or slow.
 
     Args:
-        tokenizer: encodes the texts.
-        parses_special: whether special tokens spelled in contents are these tokens instead of ordinary text.
+        tokenizer: the tokenizer.
+        parses_special: whether contents that spell special tokens are encoded as these tokens instead of ordinary text.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, parses_special: bool = False) -> None:
@@ -39,7 +39,7 @@ class WrappedTexts:
         return SegmentEncoder(self._tokenizer, self._parses_special)
 
     def wrap(self, input_ids: list[int], labels: list[int]) -> tuple[list[int], list[int]]:
-        """Add the special tokens before and after the ids, unless they are there already; their labels are ignored."""
+        """Add the special tokens before and after the ids unless they are present; their labels are ignored."""
         before, after = self._special_ids
         has_start = input_ids[: len(before)] == before
         has_end = bool(after) and input_ids[-len(after) :] == after
@@ -52,7 +52,7 @@ class WrappedTexts:
         return input_ids, labels
 
     def source_ids(self, rendered: Sequence[Sequence[Segment]]) -> list[list[int]]:
-        """Encode texts for an encoder."""
+        """Encode rendered texts for an encoder."""
         if not is_fast(self._tokenizer):
             return self._call(["".join(segment.text for segment in segments) for segments in rendered], "text")
         return [self.wrap(e.input_ids, e.input_ids)[0] for e in self.encoder.encode(rendered)]
@@ -65,7 +65,7 @@ class WrappedTexts:
         return [self.wrap(e.input_ids, e.input_ids)[0] for e in encoded]
 
     def content_spans(self, content: str) -> list[tuple[int, int]]:
-        """Return the start and end of each token, in characters; of each word if the tokenizer is slow."""
+        """Return the start and end of each token in characters; if the tokenizer is slow, of each word."""
         if is_fast(self._tokenizer):
             return TextIds(self._tokenizer).offsets(content)
         return [match.span() for match in re.finditer(r"\S+\s*", content)]

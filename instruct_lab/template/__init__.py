@@ -1,6 +1,6 @@
 """Rendering of conversations as text segments, each marked as trained or not.
 
-In: a `Conversation` and the tokenizer. Out: `Segment`s; their concatenated text is the text that the model sees.
+In: a `Conversation` and the tokenizer. Out: `Segment`s, whose concatenated text is the text that the model sees.
 """
 
 from instruct_lab.template.base import RefusedConversation, Segment, Template, TrainOn

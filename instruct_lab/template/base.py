@@ -24,11 +24,11 @@ class Segment:
     Args:
         text: the text of the piece.
         trained: whether its tokens are targets.
-        role: the role whose content this is; `None` for text of the template itself. In content, text that spells a
-            special token is ordinary text; in template text, it is the special token.
-        starts_answer: whether the piece starts an assistant's content. Tokens never merge across that start, so the
-            ids of the prompt are the same as at inference.
-        has_tokens: whether text in this content that spells a special token is the special token.
+        role: the role of the message whose content this is; `None` for the template's own text. In a content, text that
+            spells a special token is ordinary text; in the template's text, it is the special token.
+        starts_answer: whether the piece starts an assistant's content. No token crosses this start, so the ids of the
+            prompt are the same as at inference.
+        has_tokens: whether text that spells a special token is the special token even in this content.
     """
 
     text: str
@@ -39,7 +39,7 @@ class Segment:
 
 
 class RefusedConversation(InstructLabError):
-    """A template cannot render a conversation; other conversations may be fine."""
+    """Raised if a template cannot render a conversation; other conversations may be fine."""
 
 
 class Template(Component, ABC):
@@ -51,7 +51,7 @@ class Template(Component, ABC):
 
         Raises:
             RefusedConversation: the template cannot render these messages, or changes their content.
-            InstructLabError: it does not end an assistant turn with a special token.
+            InstructLabError: the template does not end an assistant turn with a special token.
         """
 
     def render_all(
@@ -60,7 +60,7 @@ class Template(Component, ABC):
         """Render several conversations; a template may override this to do shared work only once.
 
         Raises:
-            InstructLabError: see `render`.
+            InstructLabError: for the reasons given at `render`.
         """
         return [self.render(conversation, tokenizer) for conversation in conversations]
 
@@ -70,18 +70,18 @@ class Template(Component, ABC):
 
     @abstractmethod
     def stop_token_ids(self, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-        """Return the ids that end an answer at generation: the end-of-turn token and the tokenizer's EOS token."""
+        """Return the ids of the tokens that end a generated answer: the end-of-turn token and the EOS token."""
 
     def check_reasoning(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        """Check that the template writes reasoning, which formats put before an answer in `<think>` tags, like that.
+        """Check that the template writes reasoning before an answer in `<think>` tags, as the formats do.
 
         Raises:
-            InstructLabError: it does not.
+            InstructLabError: the template writes reasoning in another way, or not at all.
         """
         raise self.refuse_reasoning(f"{type(self).__name__} takes no reasoning_content")
 
     def refuse_reasoning(self, what: str) -> InstructLabError:
-        """Return the error of a template that writes reasoning in another way."""
+        """Return the error for a template that does not write reasoning in `<think>` tags."""
         do = "set it to think_tags to train it as <think>…</think>, or to drop; or choose another template"
         return InstructLabError(what, where="data.format.reasoning=template", do=do)
 
@@ -91,7 +91,7 @@ class Template(Component, ABC):
 
 
 def check_has_messages(conversation: Conversation) -> None:
-    """Refuse an empty conversation.
+    """Check that a conversation has messages.
 
     Raises:
         RefusedConversation: the conversation has no messages.

@@ -39,26 +39,27 @@ class ChatTemplate(Template):
     """The tokenizer's own chat template, or another Jinja template.
 
     Most templates do not mark the assistant's text. So each conversation is rendered twice: once with a placeholder for
-    every content, to find the template's own text, and once with the contents. Placeholders are rendered only once for
-    each order of roles. Contents are not rendered if the template's syntax tree shows that it copies them (see
-    `copies_contents`). If the template trims, shortens or re-wraps a content (such as a `<think>` block), the rest of
-    the content is located in the rendered conversation (see `locate`), so the trained text is always a part of the
-    rendered text. A template that drops, repeats or refuses a message, or changes it so that it cannot be located,
-    causes an error that names the role.
+    every content, which reveals the template's own text, and once with the contents. The first rendering is done once
+    for each order of roles. The second one is omitted if the template's syntax tree shows that it copies contents
+    unchanged (see `copies_contents`). If the template trims, shortens or re-wraps a content (such as a `<think>`
+    block), the remaining content is located in the rendered conversation (see `locate`), so the trained text is always
+    a part of the rendered text. If the template drops, repeats or refuses a message, or changes it so that it cannot be
+    located, an error names the role.
 
-    A template may put text of its own, such as an empty `<think>` block, between its generation prompt and an answer.
-    This text is not trained, and it also precedes generated answers. With `answers_from: generation_prompt`, it is
-    trained and generated as the beginning of the answer; use this to train on thoughts with such a template.
+    A template may put its own text, such as an empty `<think>` block, between the generation prompt and an answer. By
+    default, this text is not trained, and it is also put before generated answers. With `answers_from:
+    generation_prompt`, it is part of the answer, so it is trained and has to be generated; use this to train on
+    thoughts with such a template.
     """
 
     train_on: TrainOn = "assistant"  # assistant, last_assistant, or all (template text too)
-    jinja: str | None = None  # Jinja chat template; null: the tokenizer's own
+    jinja: str | None = None  # Jinja chat template; null: the tokenizer's chat template
     variables: dict[str, Variable] = Field(default_factory=dict)  # variables for the template, such as enable_thinking
-    date: str = "2024-07-26"  # the date that a template prints as today's, so that texts do not change daily
-    answers_from: AnswersFrom = "content"  # the start of an answer: content, or right after the generation_prompt
+    date: str = "2024-07-26"  # date that a template prints as today's date, so that texts do not change daily
+    answers_from: AnswersFrom = "content"  # start of an answer: its content, or the end of the generation prompt
 
     def __post_init__(self) -> None:
-        """Refuse a text that is not a date."""
+        """Refuse a `date` that is not a date."""
         try:
             datetime.date.fromisoformat(self.date)
         except ValueError as error:
@@ -76,7 +77,7 @@ class ChatTemplate(Template):
             yield Problem(key="jinja", reason=f"line {error.lineno} is not Jinja: {error.message}")
 
     def render(self, conversation: Conversation, tokenizer: PreTrainedTokenizerBase) -> list[Segment]:
-        """Render the contents, and the chat template's text between them, as segments."""
+        """Render the contents and the chat template's own text between them as segments."""
         (segments,) = self.render_all([conversation], tokenizer)
         return segments
 
@@ -98,7 +99,7 @@ class ChatTemplate(Template):
         return before_last_answer(self._segments((*conversation.prompt, *answer), prepared, conversation.where))
 
     def stop_token_ids(self, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-        """Return the ids of the token that ends an answer in the chat template, and of the EOS token."""
+        """Return the ids of the token that ends an answer in the chat template and of the EOS token."""
         segments = self.render(Conversation((Message("user", "a"), Message("assistant", "b"))), tokenizer)
         answer = next(index for index, segment in enumerate(segments) if segment.role == "assistant")
         end_of_turn = special_tokens(tokenizer).ids[segments[answer + 1].text.lstrip()]
@@ -106,10 +107,10 @@ class ChatTemplate(Template):
         return list(dict.fromkeys([end_of_turn, *eos]))
 
     def check_reasoning(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        """Check that `reasoning_content` and the same reasoning in `<think>` tags are rendered alike, also in history.
+        """Check that `reasoning_content` is rendered like the same reasoning in `<think>` tags, also in earlier turns.
 
         Raises:
-            InstructLabError: they are not, or the template does not take `reasoning_content`.
+            InstructLabError: the results differ, or the template does not use `reasoning_content`.
         """
         prepared = self._prepare(tokenizer)
         rendering = Rendering(tokenizer, prepared.jinja, prepared.variables, "a conversation with reasoning")
@@ -172,7 +173,7 @@ class ChatTemplate(Template):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Prepared:
-    """A tokenizer, its chat template and variables: the inputs of rendering that all conversations share."""
+    """The inputs of rendering that all conversations share: tokenizer, chat template and variables."""
 
     tokenizer: PreTrainedTokenizerBase
     jinja: str

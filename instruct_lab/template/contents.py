@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 class Contents(Template):
     """The contents of the messages, joined without roles.
 
-    For encoders, and for encoder-decoder models, whose decoder generates only the answer. The tokenizer puts its
-    special tokens around the whole text, and nothing else ends an answer. A decoder-only model would not learn where
-    an answer ends.
+    For encoders, and for encoder-decoder models, whose decoder generates only the answer. No text marks the end of an
+    answer, except that the tokenizer puts its special tokens around the whole text; a decoder-only model would
+    therefore not learn where an answer ends.
     """
 
     families: ClassVar = frozenset({"encoder-decoder", "encoder"})
 
-    prefix: str = ""  # before the first message, such as "translate English to French: "
-    separator: str = "\n"  # between two messages
+    prefix: str = ""  # text before the first message, such as "translate English to French: "
+    separator: str = "\n"  # text between two messages
     train_on: TrainOn = "assistant"  # assistant, last_assistant, or all
 
     def render(self, conversation: Conversation, tokenizer: PreTrainedTokenizerBase) -> list[Segment]:

@@ -1,6 +1,7 @@
 """A proof that a Jinja chat template copies every content unchanged.
 
-If the proof succeeds, rendering placeholders once is enough for all conversations with the same order of roles.
+If the proof succeeds, placeholders are rendered once for all conversations with the same order of roles, and the
+contents are inserted afterwards.
 """
 
 from __future__ import annotations
@@ -13,17 +14,18 @@ from jinja2 import nodes
 
 MESSAGES = "messages"
 CONTENT = "content"
-OWN_TAG = re.compile(r"\{%-?\s*generation\b")  # a tag of transformers that plain Jinja does not know
+OWN_TAG = re.compile(r"\{%-?\s*generation\b")  # a tag that transformers adds to Jinja
 NEIGHBOURS = ("previtem", "nextitem", "changed")  # attributes of a Jinja loop that give access to other messages
 
 
 @functools.lru_cache(maxsize=64)
 def copies_contents(template: str) -> bool:
-    """Whether a template outputs contents unchanged and nothing else depends on them.
+    """Whether a template outputs contents unchanged and does not use them in any other way.
 
-    The proof follows `messages` through the template's syntax tree: loops over the list, its elements, and their
-    `content`. A content may only be joined to other text in an output. Any other use (a filter, a test, an assignment,
-    a macro, a whole message as a value) counts as a change. Then conversations have to be rendered one by one.
+    The proof follows `messages` through the template's syntax tree: loops over the list, its elements, and the
+    `content` of each element. A content may only be joined to other text in an output. Any other use (a filter, a test,
+    an assignment, a macro, a whole message as a value) counts as a change, and conversations then have to be rendered
+    one by one.
 
     Args:
         template: the Jinja template.
@@ -59,7 +61,7 @@ class _Proof:
         self.holds = MESSAGES not in stored and named_once and not uses_neighbours and self._is_safe(tree)
 
     def _is_safe(self, node: nodes.Node) -> bool:
-        """Whether this part uses contents and whole messages only to output them."""
+        """Whether this node uses contents only to output them, and does not use whole messages."""
         if isinstance(node, nodes.Output):
             return all(self._is_copied(part) for part in node.nodes)
         if isinstance(node, nodes.For) and self._is_messages(node.iter):

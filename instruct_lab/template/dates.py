@@ -1,4 +1,4 @@
-"""Replacing today's date in chat templates by a fixed date, so that a run renders the same text on every day."""
+"""Replacing today's date in chat templates with a fixed date, so that a run renders the same text on every day."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ ANY_CALL = re.compile(r"\bstrftime_now\s*\(")
 
 
 def fix_date(jinja: str, date: datetime.date) -> str:
-    """Replace every call of `strftime_now`, which returns the current time, by a fixed date.
+    """Replace every call of `strftime_now`, which formats the current time, with a fixed date.
 
     Args:
         jinja: the template.
         date: the fixed date; the time is midnight.
 
     Raises:
-        InstructLabError: the template computes the format of a date.
+        InstructLabError: the template computes the date format, instead of writing it as text in quotes.
     """
     moment = datetime.datetime.combine(date, datetime.time())
     fixed = CALL.sub(lambda call: json.dumps(moment.strftime(call[1][1:-1]), ensure_ascii=False), jinja)

@@ -2,8 +2,8 @@
 
 Templates of reasoning models look for markup in a content, such as `</think>`, and move, drop or re-wrap the parts
 around it. So a conversation is rendered a second time, with a placeholder for every part of a content between such
-markup. The positions of the placeholders show the parts that remain of each content. As a check, the parts are put
-back: the result must equal the rendered conversation to the last character.
+markup. The positions of the placeholders show which parts of each content remain. As a check, the parts replace their
+placeholders: the result must equal the rendered conversation exactly.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from jinja2 import nodes
 
 from instruct_lab.data import Message
 
-GENERATION_TAG = re.compile(r"\{%-?\s*(?:end)?generation\s*-?%\}")  # a tag of transformers, not of Jinja
+GENERATION_TAG = re.compile(r"\{%-?\s*(?:end)?generation\s*-?%\}")  # a tag that transformers adds to Jinja
 PLACEHOLDER = re.compile("\ue000(\\d+)\ue001")
 
 
 def parse_template(jinja: str) -> nodes.Template:
-    """Parse a chat template, without the tag `generation` of transformers.
+    """Parse a chat template without the tag `generation`, which transformers adds to Jinja.
 
     Raises:
         jinja2.TemplateSyntaxError: the template is not valid Jinja.
@@ -33,7 +33,7 @@ def parse_template(jinja: str) -> nodes.Template:
 
 
 def placeholder(index: int) -> str:
-    """Return a text to search for in a rendered conversation: private-use characters, which no template contains."""
+    """Return a text of private-use characters, which no template has, to mark a position in a rendered conversation."""
     return f"\ue000{index}\ue001"
 
 
@@ -42,10 +42,10 @@ class Located:
     """A rendered conversation, divided into contents and the template's text.
 
     Args:
-        contents: the rest of each message's content.
-        glue: the template's text before, between and after the contents; one more item than `contents`.
-        markup: for each content, the text between its parts, which the template may have written.
-        parts: for each content, the parts that the template copied.
+        contents: the remaining content of each message.
+        glue: the template's own text before, between and after the contents; one more item than `contents`.
+        markup: for each content, the text between its copied parts, which the template may have written.
+        parts: for each content, its parts that the template copied.
     """
 
     contents: list[str]
@@ -56,10 +56,10 @@ class Located:
     def with_openings(
         self, messages: Sequence[Message], glue: Sequence[str], prompt_of: Callable[[int], str]
     ) -> Located:
-        """Move text that the template writes before an answer because of its content from the glue to the content.
+        """Move text that the template writes before an answer because of the answer's content into the answer.
 
-        If this text (such as white space after a thought that the template removes) is not in the generation prompt,
-        the model itself has to generate it.
+        An example is the white space after a thought that the template removes. If the text is not in the generation
+        prompt, the model has to generate it, so it moves from the glue to the content.
 
         Args:
             messages: the messages of the conversation.
@@ -81,7 +81,7 @@ class Located:
 def locate(
     render: Callable[[Sequence[Message]], str], messages: Sequence[Message], text: str, jinja: str
 ) -> Located | None:
-    """Locate the rest of each content in a rendered conversation; `None` if it cannot be located with certainty.
+    """Locate the remaining part of each content in a rendered conversation; `None` if this fails or is ambiguous.
 
     Args:
         render: function that renders a conversation as text.
@@ -101,12 +101,12 @@ def locate(
 
 
 _STRIPS: tuple[Callable[[str], str], ...] = (str, lambda text: text.strip("\n"), str.strip)
-"""The ways in which templates trim contents."""
+"""Functions that trim a content in the ways that templates use."""
 
 
 @functools.lru_cache(maxsize=64)
 def _markup(jinja: str) -> re.Pattern[str]:
-    """Return a pattern of the markup that a template looks for: arguments of calls and filters, operands of `in`."""
+    """Return a pattern of the markup that a template searches for: arguments of calls and filters, operands of `in`."""
     constants = {
         str(node.value).strip() for node in _looked_for(parse_template(jinja)) if isinstance(node, nodes.Const)
     }
@@ -141,12 +141,12 @@ class _Skeleton:
         self._parts: list[str] = []
         split = [pattern.split(content) for content in contents]
         self._messages = [
-            list(self._pieces(parts if any(map(str.strip, parts[::2])) else [content]))  # unless it is only markup
+            list(self._pieces(parts if any(map(str.strip, parts[::2])) else [content]))  # whole if only markup
             for content, parts in zip(contents, split, strict=True)
         ]
 
     def _pieces(self, parts: list[str]) -> Iterator[_Piece]:
-        """Yield markup and parts; the white space beside markup is a piece of its own."""
+        """Yield markup and parts; the white space beside markup is a separate piece."""
         for number, part in enumerate(parts):
             if number % 2:
                 yield _Piece(part)
@@ -162,18 +162,18 @@ class _Skeleton:
 
     @property
     def contents(self) -> list[str]:
-        """The contents with placeholders."""
+        """The contents with placeholders for their parts."""
         return [
             "".join(piece.text if piece.index is None else placeholder(piece.index) for piece in pieces)
             for pieces in self._messages
         ]
 
     def find(self, rendered: str, text: str) -> Located | None:
-        """Find the contents in a rendered conversation.
+        """Find the contents in a rendered conversation; `None` if the template changed them in another way.
 
         Args:
-            rendered: the rendered conversation with placeholders.
-            text: the rendered conversation.
+            rendered: the conversation, rendered with placeholders.
+            text: the conversation, rendered with its contents.
         """
         found = [int(match[1]) for match in PLACEHOLDER.finditer(rendered)]
         if found != sorted(set(found)):

@@ -13,13 +13,13 @@ from instruct_lab.template.special_tokens import SpecialTokens
 
 
 def alternatives(special: SpecialTokens) -> str:
-    """Return the hint in errors about a template that does not suit the data: templates that fit the tokenizer."""
+    """Return the advice to choose another template that fits the tokenizer, for errors about a template."""
     chatml = "template=chatml, " if "<|im_end|>" in special.ids else ""
     return f"choose {chatml}template=alpaca or template=plain"
 
 
 def rename_role(role: str) -> str:
-    """Return the hint in errors about a role that a template lacks."""
+    """Return the advice to rename a role, for errors about a role that a template lacks."""
     return (
         f"set preprocessing.steps.normalize.roles={{{role}:user}} and preprocessing.steps.normalize."
         "merge_consecutive=true to make such messages part of the user's"
@@ -34,7 +34,7 @@ class Marker:
         train_on: the contents that are trained; a message's own `trained` takes precedence.
         special: the tokenizer's special tokens.
         where: the conversation, for error messages.
-        opening: text of the template before an assistant's content that belongs to the answer.
+        opening: the template's text before an assistant's content that is part of the answer.
     """
 
     train_on: TrainOn
@@ -43,7 +43,7 @@ class Marker:
     opening: str = ""
 
     def mark(self, messages: Sequence[Message], glue: Sequence[str], located: Located | None = None) -> list[Segment]:
-        """Join contents and the template's own text to segments, each marked as trained or not.
+        """Build segments, each marked as trained or not, from contents and the template's own text.
 
         Args:
             messages: the messages in order, with their contents as rendered.
@@ -95,7 +95,7 @@ class Marker:
         return after[: len(after) - len(stripped)] + end_of_turn
 
     def _writes_tokens(self, located: Located, index: int) -> bool:
-        """Whether the template wrote special tokens (such as `<think>`) inside a content that itself has none."""
+        """Whether the template wrote special tokens (such as `<think>`) into a content that has no special tokens."""
         search = self.special.pattern.search
         return bool(search(located.markup[index])) and not search(located.parts[index])
 
@@ -107,7 +107,7 @@ def before_last_answer(segments: list[Segment]) -> list[Segment]:
 
 
 def _make_special(after: str) -> str:
-    """Return the hint that makes the line of text after an answer a special token; empty if there is no such line."""
+    """Return the advice to make the line after an answer a special token; empty if there is no such line."""
     line = next(iter(after.strip().splitlines()), "").strip()
     return (
         f"set model.tokenizer.extra_special_tokens=[{line!r}], which the model learns as the end, or " if line else ""

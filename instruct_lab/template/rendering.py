@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 PROBED_REASONING = ("An earlier thought.", "A later\n\nthought.")
-"""Reasoning in the conversation that shows how a template writes it."""
+"""The reasoning of two answers in a test conversation, whose rendering shows how a template writes reasoning."""
 AnswersFrom = Literal["content", "generation_prompt"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Rendering:
-    """A Jinja template with its tokenizer; hashable, so that results can be cached."""
+    """A Jinja template with its tokenizer and variables; hashable, so that results can be cached."""
 
     tokenizer: PreTrainedTokenizerBase
     jinja: str
@@ -67,14 +67,15 @@ class Rendering:
 
     @property
     def alternatives(self) -> str:
-        """The hint in errors: other templates."""
+        """The advice, for error messages, to choose another template."""
         return alternatives(special_tokens(self.tokenizer))
 
     def reasoning_text(self, tagged: bool) -> str:
-        """Render a conversation with reasoning.
+        """Render a test conversation with reasoning.
 
         Args:
-            tagged: whether the reasoning stands in `<think>` tags before the answers, and not in `reasoning_content`.
+            tagged: whether the reasoning is in `<think>` tags before the answers; otherwise it is in
+                `reasoning_content`.
         """
         turns = []
         for thought in PROBED_REASONING:
@@ -97,7 +98,7 @@ class Rendering:
         return text
 
     def _refused_role(self, messages: Sequence[Message]) -> str | None:
-        """Find a role that the template refuses: it renders the other messages without it."""
+        """Find a role that the template refuses: the template renders the messages without this role."""
         import jinja2
 
         for role in sorted({message.role for message in messages} - {"user", "assistant"}):
@@ -121,7 +122,7 @@ def glue_of(rendering: Rendering, roles: tuple[str, ...]) -> tuple[str, ...]:
         position = text.find(stands_for, start)
         if found[stands_for] != 1 or position < 0:
             did = "drops" if not found[stands_for] else "repeats" if found[stands_for] > 1 else "moves"
-            if did == "moves":  # an earlier message, to a position after this one
+            if did == "moves":  # the template moves an earlier message to a position after this one
                 index = next(i for i in range(index) if text.find(placeholder(i)) > text.find(stands_for))
             do = order_roles(roles) if roles[index] in ("user", "assistant") else rename_role(roles[index])
             raise RefusedConversation(
@@ -137,7 +138,7 @@ def glue_of(rendering: Rendering, roles: tuple[str, ...]) -> tuple[str, ...]:
 
 @lru_cache(maxsize=256)
 def opening_of(rendering: Rendering, answers_from: AnswersFrom) -> str:
-    """Return the text before an answer's content that the model itself generates, after the generation prompt.
+    """Return the text between the generation prompt and an answer's content if the model has to generate it.
 
     White space there (`[/INST] answer`) always belongs to the answer, because it is a part of the first token.
     """
@@ -154,19 +155,19 @@ def opening_of(rendering: Rendering, answers_from: AnswersFrom) -> str:
 
 
 def order_roles(roles: Sequence[str]) -> str:
-    """Return the hint in errors about the order of roles: a preprocessing step that corrects it."""
+    """Return the advice to correct the order of roles with a preprocessing step, for error messages."""
     if any(first == second for first, second in itertools.pairwise(roles)):
         return "set preprocessing.steps.normalize.merge_consecutive=true to join consecutive messages of one role"
     return "set preprocessing.steps.clean.role_order=repair to bring the messages into order"
 
 
 def list_roles(roles: Sequence[str]) -> str:
-    """List the roles for an error message, at most twelve."""
+    """List roles for an error message; at most twelve are named."""
     return ", ".join(roles[:12]) + (f", … {len(roles)} in all" if len(roles) > 12 else "")
 
 
 def match_contents(text: str, messages: Sequence[Message], glue: Sequence[str]) -> list[str] | None:
-    """Find each content in the rendered text, trimmed or not; `None` if the template changed anything else."""
+    """Find each content in the rendered text, with or without trimming; `None` if the template made other changes."""
     position = len(glue[0])
     if not text.startswith(glue[0]):
         return None
@@ -194,7 +195,7 @@ def _trimmings(content: str) -> dict[str, None]:
 
 
 def changed_message(rendering: Rendering, messages: Sequence[Message], glue: Sequence[str]) -> int:
-    """Find the index of the first message that the template changes; all other contents are placeholders."""
+    """Find the index of the first message that the template changes, by rendering it among placeholders."""
     for index, message in enumerate(messages):
         others = [Message(other.role, placeholder(position)) for position, other in enumerate(messages)]
         others[index] = message

@@ -1,4 +1,4 @@
-"""The special tokens of a tokenizer as text: they end turns, and content that spells one is ordinary text."""
+"""The special tokens of a tokenizer as text, which end turns and must not be confused with ordinary content."""
 
 from __future__ import annotations
 
@@ -15,11 +15,15 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class SpecialTokens:
-    """The special tokens of one tokenizer: `ids` maps the text of each to its id."""
+    """The special tokens of one tokenizer.
+
+    Args:
+        ids: id of each special token, keyed by its text.
+        swallowing: special tokens that absorb the white space beside them (`lstrip` or `rstrip`).
+    """
 
     ids: dict[str, int]
     swallowing: frozenset[str]
-    """The special tokens that absorb the white space beside them (`lstrip` or `rstrip`)."""
 
     @functools.cached_property
     def pattern(self) -> re.Pattern[str]:
@@ -31,16 +35,16 @@ class SpecialTokens:
         return sorted(self.ids, key=len, reverse=True)
 
     def opening(self, text: str) -> str | None:
-        """Return the special token at the start of the text, if there is one."""
+        """Return the special token at the start of a text, or `None`."""
         return self._at_the_start(text[: self._most]) if self.ids else None
 
     def closing(self, text: str) -> str | None:
-        """Return the special token at the end of the text, if there is one."""
+        """Return the special token at the end of a text, or `None`."""
         return self._at_the_end(text[-self._most :]) if self.ids else None
 
     @functools.cached_property
     def end_of_last(self) -> Callable[[str], int]:
-        """A cached function that finds the end of the last special token in a template's own text, or 0."""
+        """A cached function that returns the end position of a text's last special token, or 0."""
         find = self.pattern.finditer
         return functools.lru_cache(1024)(lambda text: max((match.end() for match in find(text)), default=0))
 

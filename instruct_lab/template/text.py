@@ -27,12 +27,12 @@ class TextTemplate(Template):
     """
 
     train_on: TrainOn = "assistant"  # assistant, last_assistant, or all (template text too)
-    system: str | None = "{content}\n\n"  # around a system message; null: system messages are refused
-    user: str = "{content}\n"  # around a user message
-    tool: str | None = None  # around a tool result; null: tool results are refused
-    assistant_header: str = ""  # before an answer
+    system: str | None = "{content}\n\n"  # pattern of a system message; null: system messages are refused
+    user: str = "{content}\n"  # pattern of a user message
+    tool: str | None = None  # pattern of a tool result; null: tool results are refused
+    assistant_header: str = ""  # text before an answer
     turn_end: str | None = None  # the special token that ends an answer; null: the tokenizer's EOS token
-    turn_separator: str = "\n"  # between the end of an answer and the next message; not trained
+    turn_separator: str = "\n"  # text between an answer and the next message; not trained
     default_system: str | None = None  # system message of conversations that have none; null: no system message
 
     def __post_init__(self) -> None:
@@ -48,7 +48,7 @@ class TextTemplate(Template):
             raise Refusal("default_system", "needs a pattern for system messages, but system is null")
 
     def render(self, conversation: Conversation, tokenizer: PreTrainedTokenizerBase) -> list[Segment]:
-        """Render every message in the pattern of its role."""
+        """Render every message with the pattern of its role."""
         check_has_messages(conversation)
         return self._segments(conversation.messages, tokenizer, conversation.where)
 
