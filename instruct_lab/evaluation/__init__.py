@@ -1,6 +1,6 @@
-"""Evaluate a model on held-out examples: answers, likelihoods, baselines, results.
+"""Evaluation of a model on held-out examples: answers, likelihoods, baselines, results.
 
-In: an `EvaluationSetup`, a loaded model and examples. Out: a measurement, and from all measurements of a run its table,
+In: an `EvaluationSetup`, a loaded model and examples. Out: a measurement; all measurements of a run become its table,
 the metrics of `summary.json` and the lines of `predictions.jsonl`.
 """
 

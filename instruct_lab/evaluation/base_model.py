@@ -35,15 +35,15 @@ def measure_base_model(
     teacher: Any,
     cache_path: Path,
 ) -> Measurement:
-    """Evaluate the base model, or take the results of an earlier run from the cache.
+    """Evaluate the base model, or read the results of an earlier run from the cache.
 
-    The cache key covers the weights, the examples, how they are answered and scored, the code, the libraries, and the
-    machine's device, threads and number of ranks, so that cached results equal newly computed ones. The names of the
-    split and of the data sources are neither part of the key nor read from the cache, because another run may give the
-    same examples other names.
+    The cache key covers the weights, the examples, the settings of decoding and scoring, the code, the libraries, and
+    the machine's device, threads and number of ranks, so that cached results equal newly computed results. The names of
+    the split and of the data sources are neither part of the key nor read from the cache, because they may differ
+    between runs with the same examples.
 
     Args:
-        setup: how the model is evaluated.
+        setup: the settings of the evaluation.
         loaded: the base model.
         digest: hash of its weights.
         examples: the examples to evaluate on.
@@ -53,7 +53,7 @@ def measure_base_model(
     measured: list[Measurement] = []
 
     def build(before: Entry | None, folder: Path) -> dict[str, Any]:
-        first_rank_value(True)  # not in the cache: the other ranks evaluate their shares too
+        first_rank_value(True)  # not cached, so the other ranks evaluate their shares too
         measured.append(measure(setup, loaded, examples, teacher))
         (folder / FILE).write_text(json.dumps(measured[0].to_json()), encoding="utf-8")
         return {"examples": len(examples)}

@@ -19,15 +19,15 @@ class Evaluation(Component):
 
     splits: list[HeldOut] = Field(
         default_factory=lambda: list(HELD_OUT)
-    )  # splits to evaluate; those that the data does not have are skipped
+    )  # splits to evaluate; splits that the data does not have are skipped
     max_examples: Annotated[int, Field(ge=1)] | None = None  # examples per split (per source with by_source); null: all
     before: bool = True  # evaluate the base model too
     baselines: bool = True  # evaluate the data set's baselines too
     during_examples: Annotated[int, Field(ge=0)] = (
-        0  # validation examples answered at each validation; curves call their metrics val/chrf_estimate
+        0  # number of validation examples answered at each validation; logged as val/chrf_estimate
     )
-    by_source: bool | None = None  # report results of each data source too; null: if the data is a mixture
-    checkpoint: Literal["best", "last"] = "best"  # the weights that are evaluated, used and exported
+    by_source: bool | None = None  # also report results of each data source; null: if the data is a mixture
+    checkpoint: Literal["best", "last"] = "best"  # the weights to evaluate, use and export
     show_samples: Annotated[int, Field(ge=0)] = 3  # predictions printed below the final table
 
     def __post_init__(self) -> None:

@@ -58,7 +58,7 @@ Encoded = tuple[Conversation, int]
 def pair_with_examples(conversations: Iterable[Conversation], example_ids: Iterable[str]) -> Iterator[Encoded]:
     """Yield the conversations that became an example, each with the index of its example.
 
-    Examples have the order of their conversations. Equal conversations have the same id, so an id does not identify an
+    Examples have the same order as conversations. Equal conversations have the same id, so an id does not identify an
     example.
 
     Args:
@@ -76,15 +76,15 @@ def pair_with_examples(conversations: Iterable[Conversation], example_ids: Itera
 def sample(encoded: Iterable[Encoded], max_examples: int | None, sources: Sequence[str] | None = None) -> list[Encoded]:
     """Choose the conversations to evaluate on, in the order of a hash of their ids.
 
-    A conversation needs an answer to compare with; an answer whose label calls it undesirable is none.
+    A conversation needs an answer to compare with; an answer labelled as undesirable does not count.
 
     Whether a conversation is chosen depends on its id, not on its position, so that runs over the same data are
     evaluated on the same examples.
 
     Args:
         encoded: conversations of one split with the indices of their examples.
-        max_examples: maximum number of conversations; `None`: all.
-        sources: choose up to `max_examples` of each of these data sources; `None`: of all together.
+        max_examples: maximum number of conversations; `None` means no limit.
+        sources: data sources, to choose up to `max_examples` of each; `None` applies the limit to all together.
     """
     usable = [one for one in encoded if one[0].answers and one[0].desirable is not False]
     if max_examples is None:

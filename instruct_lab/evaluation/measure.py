@@ -1,4 +1,4 @@
-"""Evaluate a model on held-out examples: its answers, and the likelihood of the references."""
+"""Evaluation of a model on held-out examples: its answers, and the likelihood of the references."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ def measure(
 ) -> Measurement:
     """Answer the prompts and score the examples with every metric.
 
-    In a multi-device run each rank evaluates its share of the examples, and every rank gets the results of all.
+    In a multi-device run, each rank evaluates its share of the examples, and every rank gets all results.
 
     Args:
-        setup: how the model is evaluated.
+        setup: the settings of the evaluation.
         loaded: the evaluated model.
         examples: the examples to evaluate on.
         teacher: the second model that some objectives need.
@@ -115,7 +115,7 @@ def seed_of(seed: int, name: str, number: int = 0) -> int:
     Args:
         seed: seed of the run.
         name: the id of the conversation.
-        number: index of the answer among several to the same prompt.
+        number: index of the answer among several answers to the same prompt.
     """
     return int.from_bytes(hashlib.sha256(f"{seed}:{name}:{number}".encode()).digest()[:7])
 
@@ -126,15 +126,15 @@ def generate_answers(
     """Generate answers to the conversations' prompts with the run's generation settings.
 
     Args:
-        setup: how the model is evaluated.
+        setup: the settings of the evaluation.
         loaded: the model.
-        prompts: conversations; a final answer is left out.
+        prompts: conversations, whose final answers are not used.
         seeds: random seed for each prompt.
     """
     tokenizer = loaded.tokenizer
     encoded = setup.batching.encode_prompts(list(prompts), setup.template, tokenizer, setup.layout)
     stops = setup.template.stop_token_ids(tokenizer)
-    if loaded.family == "encoder-decoder":  # the decoder writes nothing but the answer
+    if loaded.family == "encoder-decoder":  # the decoder writes only the answer
         stops = [tokenizer.eos_token_id]
     return setup.generation.generate(loaded.model, tokenizer, encoded, stops, seeds)
 
@@ -142,7 +142,7 @@ def generate_answers(
 def _predictions(
     split: str, conversations: Sequence[Conversation], samples: Sequence[Sequence[Answer]]
 ) -> list[Prediction]:
-    """Pair answers with references; of several answers to one prompt, the first is the prediction."""
+    """Combine answers with references; the first of several answers to a prompt is the prediction."""
     return [
         Prediction(
             id=conversation.id,
@@ -176,9 +176,9 @@ def measure_baselines(
     """Score the data set's baselines, such as the most frequent answer.
 
     Args:
-        setup: how answers are scored.
+        setup: the settings of the evaluation.
         baselines: the baselines, by name.
-        training: the training split, which a baseline may use.
+        training: the training conversations, which a baseline may use.
         examples: the examples to answer.
     """
     setup, measured = setup.for_references(examples.references), {}

@@ -20,7 +20,7 @@ def value_notes(setup: EvaluationSetup, split: str, system: str, name: str, meas
     """List the notes on one metric's value.
 
     Args:
-        setup: how the model was evaluated, with the metrics for these references.
+        setup: the settings of the evaluation, with the metrics for these references.
         split: the evaluated split.
         system: the evaluated system.
         name: name of the metric.
@@ -75,7 +75,7 @@ def _equal_scores(metric: Metric[Any], rows: Sequence[Any]) -> Iterator[str]:
 def note_lines(
     metrics: Mapping[str, Mapping[str, MetricValue]], prefix: str, headings: Mapping[str, str]
 ) -> Iterator[str]:
-    """Yield each distinct note on the values of a split, after the names of the metrics and systems concerned.
+    """Yield each distinct note on the values of a split, preceded by the names of its metrics and systems.
 
     Args:
         metrics: values by `split/metric` and then by system.
@@ -83,7 +83,7 @@ def note_lines(
         headings: the displayed name of each system.
     """
     systems_of: dict[str, list[str]] = {}
-    about: dict[str, dict[tuple[str, ...], list[str]]] = {}  # note to systems to metrics
+    about: dict[str, dict[tuple[str, ...], list[str]]] = {}  # metrics by note and then by systems
     for full_name, values in metrics.items():
         if not full_name.startswith(prefix):
             continue

@@ -1,4 +1,4 @@
-"""Share an evaluation between the processes of a multi-device run.
+"""Sharing of an evaluation between the processes of a multi-device run.
 
 Each of n ranks evaluates every n-th example, and every rank receives the results of all ranks. With one process, or
 before the process group exists, nothing is exchanged.
@@ -44,13 +44,13 @@ class _Failure:
 
 
 def evaluate_shared(count: int, evaluate: Callable[[range], Sequence[T]], device: torch.device) -> list[T]:
-    """Evaluate examples on all ranks and return the results of all of them; every rank must call this.
+    """Evaluate examples on all ranks and return all results on each rank; every rank must call this.
 
     An error on one rank is raised on every rank, so that no rank waits forever.
 
     Args:
         count: number of examples.
-        evaluate: evaluates the examples at the given indices; returns one picklable result for each.
+        evaluate: function that evaluates the examples at given indices and returns a picklable result for each.
         device: device on which the ranks can exchange tensors.
     """
     error: Exception | None = None

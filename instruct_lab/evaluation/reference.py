@@ -1,4 +1,4 @@
-"""Log-probabilities of preference pairs under the base model, computed once and kept in the data cache."""
+"""Log-probabilities of preference pairs under the base model, computed once and stored in the data cache."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def reference_stage(
     setup: EvaluationSetup, loaded: LoadedModel, cache_path: Path, examples: Mapping[str, ExampleTable]
 ) -> Stage:
-    """Create the stage of the data cache that follows batching; it depends on the model's configuration and files."""
+    """Create the stage of the data cache that computes the log-probabilities after batching."""
     inputs = [[one.name, one.sha256] for one in setup.model.inputs(cache_path)]
     depends_on = {"model": describe(setup.model), "inputs": inputs}
 

@@ -18,13 +18,13 @@ from instruct_lab.pages.format import format_interval, shorten
 from instruct_lab.records.schema import AFTER, BEFORE, DIFFERENCE, SHORT_NAMES, Measurement, PredictionLine, Results
 
 Metrics = dict[str, dict[str, MetricValue]]
-"""The metrics of a summary, by `split/metric` and then by system."""
+"""The metrics of a summary, keyed by `split/metric` and then by system."""
 
 
 def summary_metrics(setup: EvaluationSetup, results: Results) -> Metrics:
     """Compute the `metrics` of `summary.json`: the value of each system, by `split/metric`.
 
-    If results are reported by source too, `split/source/metric` holds the results of each source.
+    If results are also reported by source, `split/source/metric` holds the results of each source.
     """
     metrics: Metrics = {}
     for split, systems in results.items():
@@ -53,7 +53,7 @@ def _named(setup: EvaluationSetup, split: str, source: str, systems: dict[str, M
 
 
 def _differences(setup: EvaluationSetup, systems: dict[str, Measurement]) -> dict[str, MetricValue]:
-    """Compute after minus before on the same examples, with the interval of a paired bootstrap."""
+    """Compute the tuned model's value minus the base model's on the same examples, with a paired bootstrap interval."""
     if BEFORE not in systems or AFTER not in systems:
         return {}
     before, after = systems[BEFORE].rows, systems[AFTER].rows
@@ -91,7 +91,7 @@ def prediction_lines(setup: EvaluationSetup, results: Results) -> list[Predictio
 
 
 def show(console: Console, setup: EvaluationSetup, results: Results, metrics: Metrics) -> None:
-    """Print the final table of each split with the notes on its values, and sample predictions below."""
+    """Print the final table of each split with the notes on its values, and then sample predictions."""
     for split, systems in results.items():
         count = max((len(rows) for m in systems.values() for rows in m.rows.values()), default=0)
         console.print(_table(split, count, list(systems), metrics, between=" " if console.width >= WIDE else "\n"))
@@ -105,7 +105,7 @@ def show(console: Console, setup: EvaluationSetup, results: Results, metrics: Me
 
 HEADINGS: dict[str, str] = {BEFORE: "untuned", AFTER: "tuned"}
 WIDE = 130
-"""Minimum width of a terminal for the values and intervals of five systems on one line."""
+"""Minimum width of a terminal in which a table's values and intervals stand on one line."""
 
 
 def _table(split: str, count: int, systems: list[str], metrics: Metrics, between: str) -> Table:

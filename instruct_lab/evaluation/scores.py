@@ -1,4 +1,4 @@
-"""Score examples without generating: the likelihood of their labels, and the objective's values."""
+"""Scoring of examples without generating answers: the likelihood of their labels, and the objective's values."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class ExampleScores:
 
     Args:
         tokens: log-probabilities of its labels; `None` if they were not requested.
-        values: the objective's values for it, such as the accuracy of a preference; empty if not requested.
+        values: the objective's values for the example, such as preference accuracy; empty if they were not requested.
     """
 
     tokens: TokenScores | None = None
@@ -37,15 +37,15 @@ def score_examples(
 ) -> list[ExampleScores]:
     """Run the model over examples in batches of similar length and score each of them.
 
-    An objective that masks or corrupts examples does so as in validation, and alike in every run.
-    The model runs in evaluation mode; its previous mode is restored afterwards.
+    An objective that masks or corrupts examples does this as in validation, and in the same way in every run. The model
+    runs in evaluation mode; its previous mode is restored afterwards.
 
     Args:
-        setup: how the model is evaluated.
+        setup: the settings of the evaluation.
         loaded: the evaluated model.
         examples: token ids and labels.
-        tokens: compute the log-probabilities of the labels.
-        values: compute the objective's values.
+        tokens: whether to compute the log-probabilities of the labels.
+        values: whether to compute the objective's values.
         teacher: the second model that some objectives need.
 
     Returns:

@@ -1,4 +1,4 @@
-"""The parts of an experiment that decide how a model is evaluated."""
+"""The parts of an experiment that determine the evaluation of a model."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ class EvaluationSetup:
 
     Args:
         model: the component that loads the evaluated model.
-        template: renders prompts.
-        batching: encodes and collates examples.
+        template: template that renders prompts.
+        batching: batching that encodes and collates examples.
         layout: layout of examples for the objective and the model's family.
-        objective: computes the values that some metrics read.
-        generation: decodes answers.
+        objective: objective that computes the values that some metrics read.
+        generation: settings of decoding.
         metrics: the metrics, by name.
         seed: random seed of sampled answers.
         precision: the trainer's precision, on which the base model's cached evaluation depends; `None`: the default.
-        by_source: whether results are reported for each data source too.
+        by_source: whether results are also reported for each data source.
         show_samples: number of predictions printed below the results.
-        selected_by: the logged value, such as `val/loss`, by which the evaluated weights are the best;
-            `None`: the evaluated weights are the last ones.
+        selected_by: the logged value, such as `val/loss`, by which the evaluated checkpoint was chosen; `None` if the
+            last checkpoint is evaluated.
     """
 
     model: Model
@@ -49,7 +49,7 @@ class EvaluationSetup:
     selected_by: str | None = None
 
     def for_references(self, references: Sequence[str]) -> EvaluationSetup:
-        """Return a copy in which each answer metric has the settings that depend on the references.
+        """Return a copy in which the answer metrics' settings that depend on the references are chosen.
 
         Args:
             references: references of all examples of a split.

@@ -1,4 +1,4 @@
-"""The predictions that metrics score."""
+"""Generated answers, and the predictions that metrics score."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class Prediction:
         text: the generated answer.
         references: acceptable answers.
         metadata: other columns of the conversation, such as a program's tests.
-        samples: further answers to the same prompt, drawn independently, if the run asks for several.
-        num_cut: number of answers, samples included, that ended at the length limit instead of a stop token.
+        samples: further answers to the same prompt, sampled independently.
+        num_cut: number of answers, including samples, that ended at the length limit instead of a stop token.
         reference_tokens: number of tokens in the longest reference.
     """
 

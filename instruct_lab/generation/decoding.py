@@ -13,7 +13,7 @@ from transformers import GenerationConfig, LogitsProcessorList
 from instruct_lab.generation.next_token import DrawnToken, RepetitionPenalty, Sampling
 
 FIRST_AND_FORBIDDEN_TOKENS = ("forced_bos_token_id", "bad_words_ids")
-"""Fields of an encoder-decoder's generation config for a forced first token and for tokens that must not occur."""
+"""Fields of an encoder-decoder's generation config that force the first token or forbid tokens."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -21,9 +21,9 @@ class Settings:
     """Decoding settings of a batch. Fields that are not described here have the same meaning as in `Generation`.
 
     Args:
-        sampling: the distribution that tokens are drawn from; None: the most likely token is chosen.
-        stop_token_ids: an answer ends before the first stop token.
-        pad_token_id: pads shorter prompts.
+        sampling: the distribution from which tokens are drawn; `None` chooses the most likely token.
+        stop_token_ids: tokens that end an answer and are not part of it.
+        pad_token_id: token that pads shorter prompts.
         decoder_start: the result of the function `decoder_start`.
     """
 
@@ -38,13 +38,16 @@ class Settings:
 
     @property
     def samples_beams(self) -> bool:
-        """Whether beam search samples its tokens; only transformers' own sampling can do this."""
+        """Whether beam search with sampling is used, for which sampling is left to transformers."""
         return self.sampling is not None and self.num_beams > 1
 
 
 @contextlib.contextmanager
 def evaluation_mode(model: Any) -> Iterator[None]:
-    """Switch to evaluation mode, without gradients and the model's generation defaults; restore all three on exit."""
+    """Run the block in evaluation mode, without gradients and without the model's generation defaults.
+
+    Modes and defaults are restored on exit.
+    """
     modes = [(module, module.training) for module in model.modules()]
     own = [
         (module, module.generation_config)
@@ -53,7 +56,7 @@ def evaluation_mode(model: Any) -> Iterator[None]:
     ]
     model.eval()
     for module, _ in own:
-        module.generation_config = GenerationConfig()  # transformers fills in missing values from here
+        module.generation_config = GenerationConfig()  # transformers takes missing values from here
     try:
         with torch.inference_mode():
             yield
@@ -65,18 +68,18 @@ def evaluation_mode(model: Any) -> Iterator[None]:
 
 
 def has_prefix_before_padding(model: Any) -> bool:
-    """Whether virtual tokens precede the text. Padding between them and the text would change the positions."""
+    """Whether virtual tokens precede the text, so that padding between them and the text would change positions."""
     has_virtual_tokens = getattr(getattr(model, "active_peft_config", None), "is_prompt_learning", False)
     return bool(has_virtual_tokens) and not model.config.is_encoder_decoder
 
 
 def decoder_start(model: Any) -> dict[str, Any]:
-    """Return the generation-config arguments for an encoder-decoder's first tokens and its forbidden tokens.
+    """Return the generation-config arguments for an encoder-decoder's first token and forbidden tokens.
 
     Call this before `evaluation_mode`: transformers keeps some of these values in the model's own generation config.
 
     Returns:
-        The arguments; an empty dict for other models.
+        The arguments; an empty dictionary for other models.
     """
     if not model.config.is_encoder_decoder:
         return {}
@@ -95,7 +98,7 @@ def decode(
     Args:
         model: a model inside `evaluation_mode`.
         prompts: token ids.
-        settings: how answers are decoded.
+        settings: the settings of decoding.
         seeds: random seed for each prompt; used only for sampling.
     """
     if settings.samples_beams and len(prompts) > 1:  # transformers draws all rows of a batch from one random state
@@ -143,7 +146,7 @@ def _logits_processors(settings: Settings, mask: torch.Tensor, seeds: Sequence[i
     """Return the processors for the repetition penalty and for sampling, if the settings use them.
 
     Args:
-        settings: how answers are decoded.
+        settings: the settings of decoding.
         mask: attention mask of the text that the model continues, int64 `[batch, seq]`.
         seeds: random seed for each row; used only for sampling.
     """

@@ -22,16 +22,16 @@ SAMPLING_FIELDS = ("temperature", "top_p", "top_k")
 class Generation(Component):
     """How answers are decoded: greedily, by beam search or by sampling.
 
-    The checkpoint's own generation defaults are not used. In float32 an answer does not depend on the other prompts in
-    its batch. This also holds for sampled answers, because each prompt has its own seed.
+    The checkpoint's own generation defaults are not used. In float32, an answer does not depend on the other prompts in
+    its batch, even if it is sampled, because each prompt has its own seed.
     """
 
     max_new_tokens: Annotated[int, Field(ge=1)] | None = (
-        None  # maximum number of tokens in an answer; null: as many as 99% of the training answers have, rounded up
+        None  # maximum number of tokens in an answer; null: enough for 99% of the training answers, rounded up
     )
     do_sample: bool = False  # sample tokens instead of choosing the most likely one
     temperature: Annotated[float, Field(gt=0)] | None = None  # sampling: below 1 favours likely tokens; null: 1
-    top_p: Annotated[float, Field(gt=0, le=1)] | None = None  # sampling: smallest set with this probability; null: all
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None  # sampling: likeliest tokens up to this sum; null: all
     top_k: Annotated[int, Field(ge=1)] | None = None  # sampling: only the k most likely tokens; null: all
     num_beams: Annotated[int, Field(ge=1)] = 1  # number of beams; 1: no beam search
     length_penalty: float | None = None  # beam search: above 0 favours longer answers; null: 1
@@ -39,7 +39,7 @@ class Generation(Component):
         1.0  # above 1: tokens that occur in the prompt or the answer become less likely
     )
     num_samples: Annotated[int, Field(ge=1)] = 1  # answers to each prompt; more than 1 needs do_sample
-    batch_size: Annotated[int, Field(ge=1)] = 64  # prompts decoded together
+    batch_size: Annotated[int, Field(ge=1)] = 64  # number of prompts decoded together
 
     def __post_init__(self) -> None:
         """Refuse settings that would have no effect."""
@@ -57,7 +57,7 @@ class Generation(Component):
         """The maximum number of tokens in an answer.
 
         Raises:
-            InstructLabError: `max_new_tokens` is null, and no run has set it from its training answers.
+            InstructLabError: `max_new_tokens` is null, and no run has determined it from the training answers.
         """
         if self.max_new_tokens is None:
             raise InstructLabError(
@@ -79,13 +79,13 @@ class Generation(Component):
 
         Args:
             model: a causal language model or an encoder-decoder, with or without adapters.
-            tokenizer: decodes the answers; its pad token pads shorter prompts.
+            tokenizer: tokenizer that decodes the answers; its pad token pads shorter prompts.
             prompts: token ids; lengths may differ.
-            stop_token_ids: an answer ends before the first stop token.
-            seeds: random seed for each prompt, for sampling; None: drawn from torch's random state.
+            stop_token_ids: tokens that end an answer and are not part of it.
+            seeds: random seed for each prompt, for sampling; `None` draws seeds from torch's random state.
 
         Raises:
-            InstructLabError: a prompt is empty, or leaves too little room in the model's context.
+            InstructLabError: a prompt is empty, or is too long for the model's context.
         """
         pad = tokenizer.pad_token_id
         answers = self.generate_ids(model, prompts, stop_token_ids, pad if isinstance(pad, int) else None, seeds)
@@ -112,13 +112,13 @@ class Generation(Component):
         Args:
             model: a causal language model or an encoder-decoder, with or without adapters.
             prompts: token ids; lengths may differ.
-            stop_token_ids: an answer ends before the first stop token.
-            pad_token_id: pads shorter prompts on the left, or on the right for an encoder-decoder. Padding is masked
-                by length, so this may be a stop token. None: 0.
-            seeds: random seed for each prompt, for sampling; None: drawn from torch's random state.
+            stop_token_ids: tokens that end an answer and are not part of it.
+            pad_token_id: token that pads shorter prompts on the left, or on the right for an encoder-decoder. Padding
+                is masked by length, so this may be a stop token. `None` means 0.
+            seeds: random seed for each prompt, for sampling; `None` draws seeds from torch's random state.
 
         Raises:
-            InstructLabError: a prompt is empty, or leaves too little room in the model's context.
+            InstructLabError: a prompt is empty, or is too long for the model's context.
         """
         import torch
 

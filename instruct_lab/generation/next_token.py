@@ -18,7 +18,7 @@ from transformers import (
 
 @dataclasses.dataclass(frozen=True)
 class Sampling:
-    """Settings of the distribution that tokens are drawn from; None leaves the distribution unchanged."""
+    """Settings of the distribution from which tokens are drawn; `None` leaves the distribution unchanged."""
 
     temperature: float | None = None
     top_p: float | None = None
@@ -26,7 +26,7 @@ class Sampling:
 
     @property
     def warpers(self) -> LogitsProcessorList:
-        """The logits processors for these settings, in the order that transformers applies them."""
+        """The logits processors for these settings, in the order in which transformers applies them."""
         warpers = LogitsProcessorList()
         if self.temperature is not None and self.temperature != 1:
             warpers.append(TemperatureLogitsWarper(float(self.temperature)))
@@ -75,7 +75,7 @@ class RepetitionPenalty(LogitsProcessor):
     then not end, and they would depend on the batch.
 
     Args:
-        penalty: above 1, tokens that already occur become less likely.
+        penalty: strength of the penalty; above 1, tokens that already occur become less likely.
         mask: int64 `[rows, seq]`, 0 for the padding on the left.
     """
 
@@ -86,7 +86,7 @@ class RepetitionPenalty(LogitsProcessor):
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         """Return logits `[rows, vocab]` in which tokens that already occur are penalised."""
         position = torch.arange(input_ids.shape[1], device=input_ids.device)
-        last = input_ids[:, -1:]  # replaces padding: it is penalised even without this
+        last = input_ids[:, -1:]  # replaces padding; the last token is penalised anyway
         tokens = torch.where(position < self._padding, last, input_ids)
         found = scores.gather(1, tokens)
         found = torch.where(found < 0, found * self._penalty, found / self._penalty)

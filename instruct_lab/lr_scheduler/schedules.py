@@ -38,11 +38,11 @@ class Position:
 
 @component
 class LRScheduler(Component, ABC):
-    """Base class: the learning rate rises linearly to its peak during warm-up, then follows the schedule."""
+    """Base class of schedules, with a linear warm-up to the peak learning rate."""
 
     exclusive_fields: ClassVar = (("warmup_steps", "warmup_ratio"),)
 
-    warmup_steps: Annotated[int, Field(ge=0)] | None = None  # steps of linear warm-up; instead of warmup_ratio
+    warmup_steps: Annotated[int, Field(ge=0)] | None = None  # number of steps of linear warm-up; excludes warmup_ratio
     warmup_ratio: Annotated[float, Field(ge=0, lt=1)] | None = None  # linear warm-up as a share of all optimizer steps
 
     def __post_init__(self) -> None:
@@ -111,13 +111,13 @@ class Cosine(LRScheduler):
 
 
 def half_cosine(progress: float) -> float:
-    """Return the half-cosine decay, from 1 at progress 0 to 0 at progress 1."""
+    """Return the half-cosine decay: 1 if the progress is 0, 0 if it is 1."""
     return 0.5 * (1 + math.cos(math.pi * progress))
 
 
 @component
 class CosineRestarts(LRScheduler):
-    """Several half-cosine decays, each from a new peak. Source: Loshchilov and Hutter, 2017 (SGDR)."""
+    """Several half-cosine decays, each starting at a new peak. Source: Loshchilov and Hutter, 2017 (SGDR)."""
 
     cycles: Annotated[int, Field(ge=1)] = 3  # number of half-cosine decays in the run
     growth: Annotated[float, Field(gt=0)] = 1.0  # length of each cycle, relative to the previous cycle
@@ -151,7 +151,7 @@ class InverseSquareRoot(LRScheduler):
     """
 
     timescale: Annotated[int, Field(ge=1)] | None = (
-        None  # steps after warm-up until the rate is 1/sqrt(2) of the peak; null: the warm-up steps (at least 1)
+        None  # steps after warm-up until the rate is 1/sqrt(2) of the peak; null: number of warm-up steps (at least 1)
     )
 
     def after_warmup(self, at: Position) -> float:
@@ -162,10 +162,10 @@ class InverseSquareRoot(LRScheduler):
 
 @component
 class WarmupStableDecay(LRScheduler):
-    """Warm-up, then the peak learning rate, then a decay in the last steps. Source: Hu et al., 2024 (MiniCPM).
+    """Warm-up, then the constant peak learning rate, then a decay in the last steps. Source: Hu et al., 2024 (MiniCPM).
 
-    With t in [0, 1] the progress of the decay, the shapes are `1-sqrt`: 1 - sqrt(t) (Hägele et al., 2024); `linear`:
-    1 - t; `cosine`: (1 + cos(pi·t)) / 2. The decay is scaled to end at `min_ratio`.
+    The shape of the decay is a function of its progress t in [0, 1]: `1-sqrt` is 1 - sqrt(t) (Hägele et al., 2024),
+    `linear` is 1 - t, and `cosine` is (1 + cos(pi·t)) / 2. The decay is scaled to end at `min_ratio`.
     """
 
     decay_ratio: Annotated[float, Field(ge=0, le=1)] = 0.2  # length of the decay, as a share of all steps

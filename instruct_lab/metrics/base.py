@@ -20,39 +20,39 @@ if TYPE_CHECKING:
     from instruct_lab.objective import TokenScores
 
 Statistics = list[float]
-"""The sufficient statistics of one example, or their sum over several."""
+"""The sufficient statistics of one example, or their sum over several examples."""
 Row = TypeVar("Row", bound=Sequence[Any])
 """The stored data of one example: its `Statistics` (a list in JSON) or the answer itself (a text)."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class MetricValue:
-    """A value with its 95% bootstrap interval over examples."""
+    """A metric's value with its 95% bootstrap interval over examples."""
 
     value: float
     low: float
     high: float
-    count: int  # examples
+    count: int  # number of examples
     signature: str  # how it was computed, in the format of the reference library
     notes: tuple[str, ...] = dataclasses.field(default=(), metadata=OMIT_EMPTY)  # reasons why the value may mislead
 
 
 class Metric(Component, ABC, Generic[Row]):
-    """A sum of sufficient statistics over examples, and a function of that sum.
+    """A function of sufficient statistics that are summed over examples.
 
-    So the value does not depend on the batch size or the number of devices, and intervals only need to resample rows.
-    `Row` is the type of the data stored for each example.
+    So the value does not depend on the batch size or the number of devices, and intervals are computed by resampling
+    rows. `Row` is the type of the data stored for each example.
     """
 
     higher_is_better: ClassVar[bool | None] = True
-    """Whether a higher value is better; `False` if a lower value is better, `None` if neither is."""
+    """Whether a higher value is better; `False` if a lower value is better, `None` if neither is better."""
 
     reads: ClassVar[Literal["answers", "likelihood", "value"]]
     """The input of the metric: a generated answer, the likelihood of the labels, or a value of the objective."""
 
     @property
     def num_answers(self) -> int:
-        """The number of answers to each prompt that the metric reads."""
+        """The number of answers to each prompt that the metric needs."""
         return 1
 
     @abstractmethod
@@ -77,7 +77,7 @@ class Metric(Component, ABC, Generic[Row]):
         return []
 
     def parts(self, rows: list[Row]) -> list[Statistics]:
-        """Compute the statistics to sum, one list for each example, from the rows of the whole set.
+        """Compute the statistics to sum, one list for each example, from the rows of all examples.
 
         For most metrics, the rows themselves are these statistics.
         """
@@ -98,7 +98,7 @@ class AnswerMetric(Metric[Row], ABC):
     reads: ClassVar = "answers"
 
     def for_references(self, references: Sequence[str]) -> Self:
-        """Return the metric with all settings chosen that depend on the references, such as the tokenizer.
+        """Return a copy in which settings that depend on the references, such as the tokenizer, are chosen.
 
         Args:
             references: the references of all examples that are measured together.
@@ -107,7 +107,7 @@ class AnswerMetric(Metric[Row], ABC):
 
     @abstractmethod
     def statistics(self, prediction: str, references: tuple[str, ...]) -> Row:
-        """Compute the row of one example; statistics have the same length for all and end with `is_empty(prediction)`.
+        """Compute the row of one example; statistics end with `is_empty(prediction)` and always have the same length.
 
         Raises:
             InstructLabError: the example has no reference.
@@ -126,7 +126,7 @@ class AnswerMetric(Metric[Row], ABC):
         return self.signature() + self.empty_count(rows)
 
     def empty_count(self, rows: list[Row]) -> str:
-        """Return the part of a signature that counts empty answers, or an empty text if there are none."""
+        """Return the part of a signature that counts empty answers; empty if there are no empty answers."""
         count = sum(map(self.has_empty_answer, rows))
         return f"|empty:{count}" if count else ""
 
@@ -135,7 +135,7 @@ class RowMetric(AnswerMetric[Statistics], ABC):
     """Scores an answer with the columns of its data row, such as the tests of a program or instructions to verify."""
 
     def statistics(self, prediction: str, references: tuple[str, ...]) -> Statistics:
-        """Not supported: a text and its references are not enough, see `of_prediction`.
+        """Raise an error, because a text and its references are not enough; see `of_prediction`.
 
         Raises:
             InstructLabError: always.
@@ -150,10 +150,10 @@ class RowMetric(AnswerMetric[Statistics], ABC):
 class CorpusMetric(AnswerMetric[str], ABC):
     """A measure of all answers together that is not a function of sums over examples, such as their diversity.
 
-    The row of an example is its answer. `shares` computes the share of each answer from all answers of a set; the value
-    is computed from the sum of the shares. The interval resamples examples with their shares of the whole set. If the
-    shares were computed for each resample, every resample would be less diverse than the set, because it contains some
-    examples twice.
+    The row of an example is its answer. `shares` computes a share for each answer from the whole set of answers, and
+    the value is computed from the sum of the shares. For the interval, examples are resampled with these shares. Shares
+    computed from each resample would be biased: a resample contains some examples twice and so is less diverse than the
+    set.
     """
 
     def statistics(self, prediction: str, references: tuple[str, ...]) -> str:
@@ -166,7 +166,7 @@ class CorpusMetric(AnswerMetric[str], ABC):
 
     @abstractmethod
     def shares(self, answers: list[str]) -> list[Statistics]:
-        """Compute the statistics of each answer within the set, `[answers, statistics]`, to be summed."""
+        """Compute the statistics of each answer from all answers, `[answers, statistics]`, to be summed."""
 
     def has_empty_answer(self, row: str) -> bool:
         """Whether the answer is empty or white space."""
@@ -184,7 +184,7 @@ class LikelihoodMetric(Metric[Statistics], ABC):
 
 
 class ValueMetric(Metric[Statistics], ABC):
-    """Reads a value that the objective computes for each example, for example whether the chosen answer scores higher.
+    """Reads a value that the objective computes for each example, such as whether the chosen answer scores higher.
 
     See `instruct_lab.objective.Loss.values`.
     """

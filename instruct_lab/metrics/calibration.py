@@ -1,4 +1,4 @@
-"""Metrics of how well the model's probabilities agree with the answer tokens."""
+"""Metrics of the agreement between the model's probabilities and the target tokens."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class TokenAccuracy(LikelihoodMetric):
     """
 
     def statistics(self, scores: TokenScores) -> Statistics:
-        """Count the target tokens that are the most likely token, and all target tokens."""
+        """Return the number of target tokens that are the most likely token, and the number of all target tokens."""
         return [float(sum(scores.correct)), float(len(scores.correct))]
 
     def value(self, total: Statistics) -> float:
-        """Compute the percentage of correct tokens; NaN if there is no token."""
+        """Compute the percentage of correct tokens; NaN without tokens."""
         return 100 * total[0] / total[1] if total[1] else math.nan
 
     def signature(self) -> str:
@@ -40,8 +40,8 @@ class ExpectedCalibrationError(LikelihoodMetric):
 
     The confidence of a token is the probability of the most likely token; its accuracy is 1 if that token is the
     target, else 0. The error is the sum of `tokens in bin / tokens * |mean confidence - mean accuracy|` over bins of
-    equal width, each open below and closed above. The bins hold all tokens of a split, so the value does not depend on
-    batches. It depends on the number of bins, and bins with few tokens bias it upwards.
+    equal width, each including its upper and excluding its lower bound. The bins hold all tokens of a split, so the
+    value does not depend on batches. It does depend on the number of bins, and bins with few tokens bias it upwards.
     """
 
     higher_is_better: ClassVar[bool] = False
@@ -64,7 +64,7 @@ class ExpectedCalibrationError(LikelihoodMetric):
         return [statistic for row in rows for statistic in row]
 
     def value(self, total: Statistics) -> float:
-        """Compute the mean difference between confidence and accuracy, 0 to 100; NaN if there is no token."""
+        """Compute the mean difference between confidence and accuracy, 0 to 100; NaN without tokens."""
         tokens = sum(total[::3])
         distances = (abs(sure - right) for sure, right in zip(total[1::3], total[2::3], strict=True))
         return 100 * math.fsum(distances) / tokens if tokens else math.nan

@@ -1,4 +1,4 @@
-"""A metric that runs programs written by a model with their tests."""
+"""A metric that runs the programs in a model's answers with tests."""
 
 from __future__ import annotations
 
@@ -25,24 +25,26 @@ BODY_INDENT = "    "
 
 @component
 class PassAtK(RowMetric):
-    """pass@k: the probability that one of k answers passes all tests of its problem; the mean over problems, 0 to 100.
+    """pass@k: the mean probability that at least one of k answers passes all tests of its problem, 0 to 100.
 
-    The estimate is unbiased: if c of n answers pass, it is `1 - C(n - c, k) / C(n, k)`; the n answers are the answer
-    and its further samples. Source: Chen et al., 2021. The tests are columns of the row: HumanEval's `prompt`, `test`
-    and `entry_point`, or MBPP's `test_list` with `test_setup_code` or `test_imports`. If an answer has fenced code, the
-    block that defines the function is used, otherwise the first block.
+    The unbiased estimate for a problem of which c of n answers pass is `1 - C(n - c, k) / C(n, k)`; the n answers are
+    the answer and its further samples. Source: Chen et al., 2021. The tests are columns of the row: HumanEval's
+    `prompt`, `test` and `entry_point`, or MBPP's `test_list` with `test_setup_code` or `test_imports`. If an answer has
+    fenced code, the block that defines the function is used, otherwise the first block.
 
-    This metric executes programs that a model wrote, so it must be allowed. Each program runs in its own process group,
-    which is killed after `timeout_s`, in a temporary folder, without the lab's environment variables, and with limits
-    of processor time, memory, file size (16 MiB) and open files. A program that exits before the end of its tests
-    fails. Further layers are used if the machine supports them; the signature lists the active layers:
+    This metric executes programs that a model wrote, so you have to allow it with `allow_execution`. Each program runs
+    in its own process group, which is killed after `timeout_s`, in a temporary folder, without the lab's environment
+    variables, and with limits of processor time, memory, file size (16 MiB) and open files. A program that exits before
+    the end of its tests fails. Further layers of protection are used if the machine supports them; the signature lists
+    the active layers:
 
     - `netns`: no network (Linux with user namespaces).
     - `landlock`: no writing outside the folder, no reading except the folder, Python and the system's libraries, no
       execution of files (Linux 5.13 and later).
     - `seccomp`: no sockets, no new processes, no signals to other processes, no change of a file's mode, owner or times
       (x86-64).
-    - `audit`: the same restrictions by Python's audit events, on every system; stops Python code but not native code.
+    - `audit`: the same restrictions with Python's audit events, on every system; they stop Python code but not native
+      code.
 
     Not prevented: reading the folders of the interpreter; filling the temporary folder or using the processor until the
     timeout; a program written to cheat that finds the harness's token in the interpreter's frames; vulnerabilities of
@@ -56,7 +58,7 @@ class PassAtK(RowMetric):
     packages: bool = False  # allow importing installed packages, not only the standard library
 
     def __post_init__(self) -> None:
-        """Refuse to execute anything unless `allow_execution` is set."""
+        """Refuse the metric unless `allow_execution` is set."""
         if not self.allow_execution:
             reason = (
                 "pass@k executes programs that a model wrote, in a sandbox on this machine, so it has to be allowed"
@@ -76,7 +78,7 @@ class PassAtK(RowMetric):
         return self.k
 
     def of_prediction(self, prediction: Prediction) -> Statistics:
-        """Run the answers of one problem; return the estimate (0 to 1), 1, and whether the first answer is empty.
+        """Run the answers to one problem; return the estimate (0 to 1), 1, and whether the first answer is empty.
 
         Raises:
             InstructLabError: there are fewer than k answers, or the row has no tests.
@@ -115,12 +117,12 @@ class PassAtK(RowMetric):
 
 
 def pass_at_k(answers: int, passed: int, k: int) -> float:
-    """Compute the share of all selections of k answers that contain a passing one (Chen et al., 2021)."""
+    """Compute the share of all selections of k answers that contain a passing answer (Chen et al., 2021)."""
     return 1 - math.comb(answers - passed, k) / math.comb(answers, k)
 
 
 def program(answer: str, metadata: dict[str, Any], where: str = "") -> str:
-    """Join an answer and the tests of its problem to one program.
+    """Join an answer and the tests of its problem into one program.
 
     Args:
         answer: code, prose with fenced code, or the function body that completes HumanEval's prompt.
@@ -158,7 +160,7 @@ def _defines(code: str, name: str) -> bool:
 
 
 def _complete(prompt: str, code: str, entry_point: str) -> str:
-    """Build the whole function: put the prompt before an answer that defines it, else append the answer as its body."""
+    """Build the whole function from the prompt and an answer that is the whole function or only its body."""
     if _defines(code, entry_point):
         return f"{prompt}\n\n{code}" if _compiles(f"{prompt}\n\n{code}") else code
     if not _compiles(prompt + code) and code.strip():

@@ -28,17 +28,21 @@ NGram = tuple[str, ...]
 class DistinctN(CorpusMetric):
     """Distinct-n: the number of different n-grams per 100 n-grams of all answers. Source: Li et al., 2016.
 
-    Words are the tokens of ROUGE's unicode tokenizer: lower case, without punctuation, Chinese by characters. The value
-    falls with the number of answers, so compare systems only on the same examples. For the interval, the share of an
-    answer is the number of n-grams that no other answer has, plus an equal part of the remaining n-grams; the width
-    then equals the jackknife's. The score of one example is computed from its answer only.
+    Words are the tokens of `ROUGE` with `tokenize: unicode`: lower case, without punctuation, Chinese by characters.
+    The value falls with the number of answers, so compare systems only on the same examples. For the interval, the
+    share of an answer is its number of n-grams that no other answer has, plus an equal part of the n-grams that several
+    answers have; the width then equals the width of a jackknife interval. The score of one example is computed from its
+    answer only.
     """
 
     n: Annotated[int, Field(ge=1)] = 1  # number of words in an n-gram
     per: Literal["ngrams", "words"] = "ngrams"  # denominator: n-grams, or words (as in the paper)
 
     def shares(self, answers: list[str]) -> list[Statistics]:
-        """Compute for each answer: its share of the different n-grams; its n-grams or words; its different n-grams."""
+        """Return for each answer: its share of the different n-grams, its length, and its number of different n-grams.
+
+        The length is a number of n-grams or of words, as `per` selects.
+        """
         tokenizer = UnicodeTokenizer()
         words = [tokenizer.tokenize(answer) for answer in answers]
         ngrams = [_ngrams(of_answer, self.n) for of_answer in words]
@@ -52,11 +56,11 @@ class DistinctN(CorpusMetric):
         ]
 
     def value(self, total: Statistics) -> float:
-        """Compute the number of different n-grams per 100; NaN if no answer is long enough for one."""
+        """Compute the number of different n-grams per 100 n-grams or words; NaN if no answer has an n-gram."""
         return 100 * total[0] / total[1] if total[1] else math.nan
 
     def example_score(self, statistics: Statistics) -> float:
-        """Compute the value of one answer without the others."""
+        """Compute the value of one answer by itself."""
         return self.value([statistics[2], statistics[1]])
 
     def signature(self) -> str:
@@ -73,7 +77,7 @@ class SelfBLEU(CorpusMetric):
     """
 
     higher_is_better: ClassVar[bool] = False
-    tokenize: Tokenizer | None = None  # null: chosen by the script of the references, as for BLEU
+    tokenize: Tokenizer | None = None  # null: by the script of the references, as for BLEU
     lowercase: bool = False  # ignore case
     max_ngram_order: Annotated[int, Field(ge=1)] = 4  # longest word n-gram
 
@@ -92,7 +96,7 @@ class SelfBLEU(CorpusMetric):
         return unsplit_note(self.tokenize, all_references(predictions))
 
     def shares(self, answers: list[str]) -> list[Statistics]:
-        """Compute the BLEU of each answer (0 to 100), and 1; both are 0 if there is no other answer."""
+        """Return the BLEU of each answer (0 to 100), and 1; both are 0 if there is no other answer."""
         if len(answers) < 2:
             return [[0.0, 0.0] for _ in answers]
         words = [self._scorer._preprocess_segment(answer).split() for answer in answers]
@@ -131,7 +135,7 @@ class SelfBLEU(CorpusMetric):
     def _against_others(
         self, index: int, counts: Counter[NGram], length: int, most: dict[NGram, _Most], lengths: Counter[int]
     ) -> float:
-        """Compute the BLEU of one answer from sacrebleu's statistics: lengths, then matching and all n-grams."""
+        """Compute the BLEU of one answer from sacrebleu's statistics: lengths, matching n-grams and all n-grams."""
         correct, total = [0] * self.max_ngram_order, [0] * self.max_ngram_order
         for ngram, count in counts.items():
             owner, first, second = most[ngram]
@@ -143,7 +147,7 @@ class SelfBLEU(CorpusMetric):
 
 
 _Most = tuple[int, int, int]
-"""The answer with the most occurrences of an n-gram (index), their number, and the most in another answer."""
+"""Occurrences of an n-gram: index of the answer with most of them, their number, most in any other answer."""
 
 
 def _most_frequent(counts: list[Counter[NGram]]) -> dict[NGram, _Most]:
@@ -163,16 +167,19 @@ def _ngrams(words: list[str], n: int) -> list[NGram]:
 class AnswerLength(AnswerMetric[Statistics]):
     """Answer length: the mean number of words of an answer. Neither longer nor shorter is better in itself.
 
-    Words are the tokens of ROUGE's unicode tokenizer. With `relative`, the value is the length ratio: the number of
-    words in all answers divided by the number in the references; 1 is equal length. If an example has several
-    references, the one closest in length counts.
+    Words are the tokens of `ROUGE` with `tokenize: unicode`. With `relative`, the value is the length ratio: the number
+    of words in all answers divided by the number of words in the references; 1 means equal length. If an example has
+    several references, the reference closest in length is used.
     """
 
     higher_is_better: ClassVar[bool | None] = None
     relative: bool = False  # divide by the words of the references instead of the number of answers
 
     def statistics(self, prediction: str, references: tuple[str, ...]) -> Statistics:
-        """Count the words of the answer and of the reference (or 1), and whether the answer is empty."""
+        """Return the number of words of the answer, the divisor, and whether the answer is empty.
+
+        The divisor is 1, or with `relative` the number of words of the reference closest in length.
+        """
         tokenizer = UnicodeTokenizer()
         words, by = len(tokenizer.tokenize(prediction)), 1
         if self.relative:
@@ -181,7 +188,7 @@ class AnswerLength(AnswerMetric[Statistics]):
         return [float(words), float(by), is_empty(prediction)]
 
     def value(self, total: Statistics) -> float:
-        """Compute the mean or the ratio; NaN if no reference has a word."""
+        """Compute the mean length, or with `relative` the ratio; NaN if no reference has a word."""
         return total[0] / total[1] if total[1] else math.nan
 
     def signature(self) -> str:

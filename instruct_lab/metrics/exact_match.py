@@ -21,8 +21,8 @@ class ExactMatch(AnswerMetric[Statistics]):
     The rule of SQuAD (Rajpurkar et al., 2016) is `ignore_case`, `ignore_punctuation` and `ignore_articles` together.
     """
 
-    normal_form: Literal["NFC", "NFKC"] = "NFC"  # Unicode form; NFKC also equates full-width and plain letters
-    ignore_space: bool = True  # remove white space at the ends, reduce it inside to one space
+    normal_form: Literal["NFC", "NFKC"] = "NFC"  # Unicode form; NFKC treats full-width and plain letters as equal
+    ignore_space: bool = True  # strip white space at the ends, collapse it inside to one space
     ignore_case: bool = False
     ignore_punctuation: bool = False  # remove ASCII punctuation and symbols, and punctuation of every script
     ignore_articles: bool = False  # remove a, an, the

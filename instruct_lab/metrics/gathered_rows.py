@@ -1,6 +1,6 @@
-"""Gathering of rows that each rank of a multi-device run measured, so that every rank has all of them.
+"""Gathering of the rows that each rank of a multi-device run computed, so that every rank has all rows.
 
-Heavy: imports torch and torchmetrics.
+This module imports torch and torchmetrics.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ class GatheredRows(torchmetrics.Metric):
     """Gathers one value for each example from all ranks, in the order of the examples.
 
     A value is any object that can be pickled: the row of a metric, a prediction, a dictionary of both. Ranks can only
-    exchange tensors, so values are sent as bytes, by torchmetrics' own synchronisation. Ranks may have different
-    numbers of examples, or none; every rank must call `rows`. An index that occurs on several ranks (because a sampler
-    pads the last batch) counts once. Backends that exchange only GPU tensors (nccl) need `GatheredRows().to(device)`.
+    exchange tensors, so torchmetrics' synchronisation sends the values as bytes. Ranks may have different numbers of
+    examples, or no examples; every rank must call `rows`. An index that occurs on several ranks (because a sampler pads
+    the last batch) counts once. Backends that exchange only GPU tensors (nccl) need `GatheredRows().to(device)`.
 
     Example:
         >>> gathered = GatheredRows()

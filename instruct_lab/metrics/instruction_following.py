@@ -1,4 +1,4 @@
-"""A metric of whether answers follow instructions that a program can verify."""
+"""A metric that checks whether answers follow instructions that a program can verify."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ logger = logging.getLogger(__name__)
 
 @component
 class InstructionFollowing(RowMetric):
-    """Instruction following: the percentage of prompts, or of instructions, that answers follow, checked by programs.
+    """Instruction following: the percentage of prompts, or of instructions, that answers follow, verified by programs.
 
     The instructions are in the row's columns `instruction_id_list` and `kwargs`, as in IFEval (Zhou et al., 2023) and
-    IFBench (Pyatkin et al., 2025). A prompt is followed if all its instructions are followed. With `loose`, the answer
-    is also checked without its first line, its last line, both, and asterisks; an instruction is followed if any of
-    these variants follows it.
+    IFBench (Pyatkin et al., 2025). A prompt is followed if all its instructions are followed. With `loose`, variants of
+    the answer are also checked: without the first line, the last line or both, and without asterisks. An instruction is
+    followed if any variant follows it.
 
-    Sentences are split by IFEval's rules, not by a downloaded model. Instructions without a check here are not counted;
-    at level `prompt`, neither are their prompts. The log contains their names and the signature their number. There is
-    no check for IFBench's `ratio:stop_words` and `words:start_verb`; checks of languages, emoji and syllables need the
-    packages langdetect, emoji and syllapy.
+    Sentences are split by IFEval's rules, not by a downloaded model. Instructions without a check are not counted; at
+    level `prompt`, their prompts are not counted either. The log names these instructions, and the signature contains
+    their number. There is no check for IFBench's `ratio:stop_words` and `words:start_verb`; checks of languages, emoji
+    and syllables need the packages langdetect, emoji and syllapy.
     """
 
     level: Literal["prompt", "instruction"] = "prompt"  # whether to count prompts or instructions
@@ -40,10 +40,11 @@ class InstructionFollowing(RowMetric):
         """Check the instructions of one prompt.
 
         Returns:
-            The number followed, the number counted, the number of unchecked instructions, and 1 for an empty answer.
+            The number of followed prompts or instructions, the number of counted ones, the number of unchecked
+                instructions, and 1 for an empty answer (else 0).
 
         Raises:
-            InstructLabError: the row has no instructions, or a different number of groups of arguments.
+            InstructLabError: the row has no instructions, or not one group of arguments for each instruction.
         """
         instructions = list(_instructions(prediction))
         tried = variants(prediction.text) if self.loose else [prediction.text]
@@ -56,7 +57,7 @@ class InstructionFollowing(RowMetric):
         return [float(counted and all(checked)), float(counted), unchecked, is_empty(prediction.text)]
 
     def value(self, total: Statistics) -> float:
-        """Compute the percentage; NaN if nothing could be checked."""
+        """Compute the percentage of followed prompts or instructions; NaN if nothing could be checked."""
         return 100 * total[0] / total[1] if total[1] else math.nan
 
     def signature(self) -> str:
@@ -71,7 +72,7 @@ class InstructionFollowing(RowMetric):
 
 
 def variants(answer: str) -> list[str]:
-    """Return the answer and its variants without the first line, the last line, both; then each without asterisks."""
+    """Return the answer, its variants without the first line, the last line or both, and all four without asterisks."""
     lines = answer.split("\n")
     cut = [answer, *("\n".join(some).strip() for some in (lines[1:], lines[:-1], lines[1:-1]))]
     return [*cut, *(text.replace("*", "") for text in cut)]

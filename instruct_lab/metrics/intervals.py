@@ -1,7 +1,7 @@
 """Values with bootstrap intervals, and paired differences, computed from rows of statistics.
 
 The intervals are percentile bootstrap intervals over examples (Efron, 1979; for corpus scores: Koehn, 2004). Each
-resample draws examples with replacement, up to the size of the whole set, and computes one value from their summed
+resample draws as many examples as the whole set has, with replacement, and computes one value from their summed
 statistics. The draws depend only on the seed and the number of examples, so two systems measured on the same examples
 are resampled in the same way.
 """
@@ -22,7 +22,7 @@ DRAWS_AT_ONCE = 1 << 22
 TAIL_PERCENT = 2.5
 
 Rows = Sequence[Any]
-"""The row of each example, in the order of the examples."""
+"""The rows of all examples, in order."""
 
 
 def summarize(metric: Metric, rows: Rows, *, seed: int = 0, resamples: int = 1000) -> MetricValue:
@@ -71,7 +71,7 @@ def paired_difference(
 
 
 def resampled_values(metric: Metric, rows: Rows, *, seed: int = 0, resamples: int = 1000) -> list[float]:
-    """Compute the metric of each resample; the same seed and number of examples draw the same examples.
+    """Compute the metric of each resample; the draws depend only on the seed and the number of examples.
 
     Raises:
         InstructLabError: there is no example.
@@ -91,7 +91,7 @@ def corpus_value(metric: Metric, rows: Rows) -> float:
 
 
 def example_scores(metric: Metric, rows: Rows) -> list[float]:
-    """Compute the score of each example, in order."""
+    """Compute the score of each example, in the order of the rows."""
     return [metric.example_score(list(part)) for part in metric.parts(list(rows))]
 
 
@@ -101,7 +101,7 @@ def corpus_rows(metric: AnswerMetric[Row], answers: Sequence[str], references: S
     Args:
         metric: the metric to compute.
         answers: one answer for each example.
-        references: one group of acceptable answers for each example.
+        references: a group of acceptable answers for each example.
 
     Raises:
         InstructLabError: an example has no reference.
@@ -159,13 +159,13 @@ def _multinomial(generator: np.random.Generator, examples: int, resamples: int) 
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:
-    """Return the bounds of the middle 95% of the values; NaN values are left out."""
+    """Return the bounds of the middle 95% of the values, ignoring NaN."""
     import numpy as np
 
     known = [value for value in values if not math.isnan(value)]
     if not known:
         return math.nan, math.nan
-    # With infinite values, percentiles cannot be interpolated, so an existing value is used.
+    # Percentiles cannot be interpolated between infinite values, so an existing value is used.
     method = "linear" if all(map(math.isfinite, known)) else "nearest"
     low, high = np.percentile(known, [TAIL_PERCENT, 100 - TAIL_PERCENT], method=method)  # type: ignore[call-overload]
     return float(low), float(high)

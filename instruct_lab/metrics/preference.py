@@ -26,7 +26,7 @@ class PreferenceAccuracy(PairMetric):
     """Preference accuracy: the percentage of pairs whose chosen answer has the higher score.
 
     The objective defines the score: the implicit reward of DPO (Rafailov et al., 2023) and similar objectives, or the
-    output of a reward model. Chance is 50.
+    output of a reward model. Random choice scores 50.
     """
 
     value_name: ClassVar[str] = "accuracy"
@@ -42,9 +42,9 @@ class PreferenceAccuracy(PairMetric):
 
 @component
 class RewardMargin(PairMetric):
-    """Reward margin: the score of the chosen answer minus the score of the rejected answer, the mean over pairs.
+    """Reward margin: the score of the chosen answer minus the score of the rejected answer, averaged over pairs.
 
-    It is unbounded and in the objective's own unit, so compare only runs of one objective with the same settings.
+    It is unbounded and its unit depends on the objective, so compare only runs of one objective with the same settings.
     """
 
     value_name: ClassVar[str] = "margin"

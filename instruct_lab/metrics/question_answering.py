@@ -26,11 +26,12 @@ ASCII_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 @component
 class SquadMetric(AnswerMetric[Statistics], ABC):
-    """The mean score of answers against their best reference, after the script's normalisation.
+    """The mean score of answers against their best-matching reference, after the normalisation of SQuAD's script.
 
     The normalisation converts to lower case, then removes ASCII punctuation, the words a, an and the, and repeated
-    spaces. References that are then empty are ignored. If all are empty, the question has no answer, and only an empty
-    answer scores. Source: Rajpurkar et al., 2018, `evaluate-v2.0.py` (`exact` and `f1`, with the default threshold).
+    spaces. References that are empty after this are ignored. If all references are empty, the question has no answer,
+    and only an empty answer is right. Source: Rajpurkar et al., 2018, `evaluate-v2.0.py` (`exact` and `f1`, with the
+    default threshold).
     """
 
     kind: ClassVar[str]
@@ -39,7 +40,7 @@ class SquadMetric(AnswerMetric[Statistics], ABC):
     tokenize: Literal["squad", "unicode"] | None = (
         None  # unicode: punctuation of every script, Chinese by characters; null: by the script of the references
     )
-    no_answer: str = ""  # the data's answer to questions without one; counts as an empty answer
+    no_answer: str = ""  # the data's text for "no answer"; counts as an empty answer
 
     def for_references(self, references: Sequence[str]) -> Self:
         """Return the metric with the tokenizer for the script of the references, unless one is set."""
@@ -84,7 +85,7 @@ class SquadMetric(AnswerMetric[Statistics], ABC):
 
 
 def _is_unspaced(references: Sequence[str]) -> bool:
-    """Whether most letters are of a script without spaces between words."""
+    """Whether most letters belong to a script without spaces between words."""
     return script_of(references) in ("Chinese", "Japanese", "unspaced")
 
 
@@ -103,13 +104,13 @@ class SquadExactMatch(SquadMetric):
 class SquadF1(SquadMetric):
     """SQuAD F1: the harmonic mean of precision and recall over the words of the answer and its best reference.
 
-    A word that occurs several times in both counts several times.
+    A word that occurs several times in both is counted several times.
     """
 
     kind: ClassVar[str] = "f1"
 
     def score(self, answer: list[str], reference: list[str]) -> float:
-        """Compute the F-measure of the common words; without words in a list, 1 if both lists are empty, else 0."""
+        """Compute the F-measure of the common words; if a list is empty, 1 if both are empty, else 0."""
         if not answer or not reference:
             return float(answer == reference)
         common = sum((Counter(answer) & Counter(reference)).values())

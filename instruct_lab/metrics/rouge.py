@@ -1,4 +1,4 @@
-"""ROUGE by the reference implementation, rouge-score, with a tokenizer for every script."""
+"""ROUGE, computed by the reference implementation rouge-score, with a tokenizer for all scripts."""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ if TYPE_CHECKING:
 
 @component
 class ROUGE(AnswerMetric[Statistics]):
-    """ROUGE: overlap with the reference, the mean F-measure over examples, 0 to 100. Source: Lin, 2004.
+    """ROUGE: overlap with the reference, as the mean F-measure over examples, 0 to 100. Source: Lin, 2004.
 
-    If there are several references, the one with the best F-measure counts. `rougeLsum` treats each line as a sentence.
+    If there are several references, the reference with the best F-measure is used. `rougeLsum` treats each line as a
+    sentence.
     """
 
     variant: Literal["rouge1", "rouge2", "rougeL", "rougeLsum"] = (
         "rougeL"  # words, word pairs, longest common subsequence of the text or of its lines
     )
-    tokenize: Literal["unicode", "ascii"] = "unicode"  # ascii: rouge-score's own, which drops all of é and 中文
+    tokenize: Literal["unicode", "ascii"] = "unicode"  # ascii: rouge-score's own, which drops é and 中文
     stemmer: bool = False  # Porter stemmer, for English words of more than three letters
 
     def statistics(self, prediction: str, references: tuple[str, ...]) -> Statistics:
@@ -67,7 +68,7 @@ class ROUGE(AnswerMetric[Statistics]):
 class UnicodeTokenizer:
     """Splits text into lower-case words of letters, marks and digits of any script.
 
-    On ASCII text, the words equal rouge-score's own tokens. Each character of a script without spaces is a separate
+    On ASCII text, the words equal the tokens of rouge-score. Each character of a script without spaces is a separate
     word, together with its marks.
     """
 

@@ -1,4 +1,4 @@
-"""Metrics that are computed by sacrebleu, from its own sufficient statistics."""
+"""Metrics that are computed by sacrebleu from its sufficient statistics."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class SacrebleuMetric(AnswerMetric[Statistics], ABC):
         return self.build_scorer()
 
     def statistics(self, prediction: str, references: tuple[str, ...]) -> Statistics:
-        """Return the statistics of one segment, its number of references, and whether the answer is empty."""
+        """Return sacrebleu's statistics of one segment, its number of references, and whether the answer is empty."""
         streams = [[reference] for reference in require_references(references)]  # a stream for each reference
         row = self._scorer._extract_corpus_statistics([prediction], streams)[0]
         return [float(statistic) for statistic in (*row, len(references), is_empty(prediction))]
@@ -74,7 +74,7 @@ class ChrF(SacrebleuMetric):
     beta: Annotated[int, Field(ge=1)] = 2  # recall counts this many times as much as precision
     lowercase: bool = False  # ignore case
     whitespace: bool = False  # count white space inside n-grams
-    eps_smoothing: bool = False  # smooth with a small constant instead of counting only orders that both texts have
+    eps_smoothing: bool = False  # smooth with a small constant instead of using only n-gram orders of both texts
 
     def notes(self, rows: Sequence[Statistics], predictions: Sequence[Prediction]) -> list[str]:
         """Return a note if word n-grams are counted in a script without spaces."""
@@ -102,12 +102,12 @@ class ChrF(SacrebleuMetric):
 class BLEU(SacrebleuMetric):
     """BLEU: n-gram precision with a brevity penalty, 0 to 100. Source: Papineni et al., 2002; sacrebleu: Post, 2018.
 
-    The score of one example (`predictions.jsonl`) always counts only the n-gram orders for which the answer is long
-    enough; the score of a corpus does so only with `effective_order`.
+    The score of one example (in `predictions.jsonl`) uses only the n-gram orders for which the answer is long enough;
+    the score of a corpus does so only with `effective_order`.
     """
 
     tokenize: Tokenizer | None = (
-        None  # null: 13a, or by script of the references: zh, ja-mecab or ko-mecab (char if not installed), char
+        None  # null: by script of the references: 13a, zh, ja-mecab or ko-mecab (char if not installed), char
     )
     lowercase: bool = False  # ignore case
     smooth_method: Literal["exp", "floor", "add-k", "none"] = "exp"  # smoothing of n-gram orders without a match

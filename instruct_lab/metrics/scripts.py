@@ -1,4 +1,4 @@
-"""Detection of the script of texts, and the tokenizer of sacrebleu that splits this script into words."""
+"""Detection of the script of texts, and the tokenizers of sacrebleu that split each script into words."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ WITHOUT_SPACES: Ranges = tuple(sorted((*OTHERS, *KANA, *HAN)))
 """The code points of scripts without spaces between words."""
 
 KANA_SHARE = 0.1
-"""Texts of Han characters and kana with at least this share of kana are Japanese."""
+"""Texts with Han characters and at least this share of kana are Japanese."""
 
 Tokenizer = Literal["13a", "intl", "zh", "ja-mecab", "ko-mecab", "char", "none"]
 """A tokenizer of sacrebleu's BLEU."""

@@ -1,7 +1,7 @@
 """Objectives: the losses that training minimises.
 
-In: a batch and a model. Out: for each example, a summed loss and a count: its number of target tokens, or 1 for a pair.
-Sums are divided by counts once per optimizer step.
+In: a batch and a model. Out: a summed loss and a count for each example. The count is the number of target tokens, or 1
+for a pair. Sums are divided by counts once per optimizer step.
 """
 
 from instruct_lab.objective.base import Head, Loss, Objective, TokenScores

@@ -20,7 +20,7 @@ Head = Literal["language", "score"]
 """The model's output: logits over the vocabulary, or one number for a whole text."""
 
 ANY_SUPERVISION: frozenset[Supervision] = frozenset({"answers", "pairs", "text"})
-"""Value of `Objective.needs` for objectives that read the whole text of a conversation, whose answer is a good one."""
+"""Value of `Objective.needs` for objectives that read the whole text of a conversation, which must be a good text."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -31,10 +31,10 @@ class Loss:
 
     Args:
         sums: summed losses, float32 `[examples]`; in nats if the loss is a negative log-likelihood.
-        counts: `[examples]`: the number of target tokens (int64), the sum of their weights (float32), or 1 for a pair;
-            for KTO, the number of answers.
-        values: further values of each example, float32 `[examples]`, without gradients; their means are logged. An
-            example without a value has NaN, which is left out of the mean.
+        counts: count of each example, `[examples]`: the number of target tokens (int64), the sum of their weights
+            (float32), or 1 for a pair; for KTO, the number of answers.
+        values: further values of each example, float32 `[examples]`, without gradients. Their means are logged; NaN
+            marks an example without a value, which the mean ignores.
     """
 
     sums: Tensor
@@ -47,7 +47,7 @@ class TokenScores:
     """The model's prediction of each label of one example.
 
     Args:
-        losses: -log p of each label, in nats.
+        losses: negative log-likelihood of each label, in nats.
         confidences: probability of the most likely token at each label's position.
         correct: whether the most likely token is the label.
     """
@@ -64,7 +64,7 @@ class Objective(Component, ABC):
     """The part of a conversation that an example holds."""
 
     needs: ClassVar[frozenset[Supervision]] = frozenset({"answers", "text"})
-    """Kinds of supervision; the data has to provide at least one. See `instruct_lab.data.Data.gives`."""
+    """Kinds of supervision, of which the data has to provide at least one; see `instruct_lab.data.Data.gives`."""
 
     head: ClassVar[Head] = "language"
     """The output that the model needs."""
@@ -79,16 +79,16 @@ class Objective(Component, ABC):
     """True if the loss compares the model with its base model."""
 
     learning_rate_scale: ClassVar[float] = 1.0
-    """Suitable learning rate for this objective, as a multiple of the one for supervised training."""
+    """Suitable learning rate for this objective, as a multiple of the rate for supervised training."""
 
     value_names: ClassVar[frozenset[str]] = frozenset()
     """Keys of `Loss.values`."""
 
     pair_values: ClassVar[frozenset[str]] = frozenset()
-    """Keys of `Loss.values` that only preference pairs have."""
+    """Keys of `Loss.values` that exist only for preference pairs."""
 
     def values_of(self, gives: frozenset[Supervision]) -> frozenset[str]:
-        """Return the keys of `Loss.values` that data with these kinds of supervision have."""
+        """Return the keys of `Loss.values` for data with these kinds of supervision."""
         return self.value_names if "pairs" in gives else self.value_names - self.pair_values
 
     @abstractmethod
@@ -97,7 +97,7 @@ class Objective(Component, ABC):
 
         Args:
             model: a model of one of `families`, with or without adapters. Label smoothing and similar terms apply only
-                in its training mode.
+                if the model is in training mode.
             batch: a batch in the layout for `reads` and the model's family.
             teacher: the result of `load_teacher`.
         """
@@ -105,17 +105,17 @@ class Objective(Component, ABC):
     def corrupt(self, example: Example, tokenizer: PreTrainedTokenizerBase, source: random.Random) -> Example:
         """Mask or corrupt an example, with random numbers only from `source`.
 
-        This is called each time an example is put into a batch. In training, `source` depends on the run's seed, the
-        epoch and the example's index, so the random numbers do not depend on the batch size or the number of devices.
-        In evaluation it depends only on the example's id, so that all runs are measured on the same masks.
+        This is called each time an example enters a batch. In training, `source` depends on the run's seed, the epoch
+        and the example's index, not on the batch size or the number of devices. In evaluation, it depends only on the
+        example's id, so all runs are evaluated on the same masks.
         """
         return example
 
     def check_tokenizer(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        """Refuse a tokenizer that lacks a token that this objective needs.
+        """Check that the tokenizer has the special tokens that this objective needs.
 
         Raises:
-            InstructLabError: the tokenizer lacks the token.
+            InstructLabError: the tokenizer lacks such a token.
         """
 
     @property
@@ -124,5 +124,5 @@ class Objective(Component, ABC):
         return False
 
     def load_teacher(self, tokenizer: PreTrainedTokenizerBase, cache_path: Path, device: Any) -> Any:
-        """Load a further model that the loss needs, frozen and in evaluation mode; return None if it needs none."""
+        """Load the second model that the loss needs, frozen and in evaluation mode; return `None` if there is none."""
         return None

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 class Denoising(Objective, ABC):
     """Base class: the cross-entropy of the target text, given a corrupted text.
 
-    In training, corruption differs in every epoch; held-out examples are corrupted alike in every run.
+    In training, a text is corrupted differently in each epoch; in evaluation, it is corrupted in the same way in every
+    run.
     """
 
     families: ClassVar = frozenset({"encoder-decoder"})
@@ -43,8 +44,8 @@ class SpanCorruption(Denoising):
     r"""Span corruption: -sum_t log p(y_t | y_<t, x~), where x~ is the text with spans replaced by sentinel tokens.
 
     Each span is replaced by one sentinel `<extra_id_i>`. The target y lists each sentinel with its span, then a last
-    sentinel and the end token. Adjacent spans are separated by at least one token, which limits their number. For
-    encoder-decoders with sentinels: the other families have no second text to write the spans into. Source: Raffel et
+    sentinel and the end token. Adjacent spans are separated by at least one token, which limits their number. Only for
+    encoder-decoders whose tokenizer has sentinels; other families have no second text for the target. Source: Raffel et
     al., 2020 (T5), section 3.1.4.
     """
 
@@ -52,11 +53,11 @@ class SpanCorruption(Denoising):
     mean_span_length: Annotated[float, Field(ge=1)] = 3.0  # mean number of tokens in a span
 
     def check_tokenizer(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        """Refuse a tokenizer without sentinel tokens."""
+        """Check that the tokenizer has sentinel tokens."""
         sentinel_ids(tokenizer)
 
     def corrupt(self, example: Example, tokenizer: PreTrainedTokenizerBase, source: random.Random) -> Example:
-        """Replace spans of the text by sentinels, and make the spans the target."""
+        """Replace spans of the text with sentinels, and make the spans the target."""
         sentinels = sentinel_ids(tokenizer)
         body, ending = _without_end(example.input_ids, tokenizer)
         if len(body) < 2:
@@ -82,8 +83,8 @@ class TextInfilling(Denoising):
 
     Spans are masked until they hold `mask_ratio` of the tokens. Their lengths are drawn from
     Poisson(`mean_span_length`); length 0 inserts a mask token. With `permute_sentences`, sentences are shuffled first;
-    a sentence ends with a token that ends in . ! or ?. For encoder-decoders with a mask token: a decoder has no second
-    text. Source: Lewis et al., 2020 (BART).
+    a sentence ends with a token that ends in . ! or ?. Only for encoder-decoders whose tokenizer has a mask token;
+    other families have no second text for the target. Source: Lewis et al., 2020 (BART).
     """
 
     mask_ratio: Annotated[float, Field(gt=0, lt=1)] = 0.3  # share of the tokens that are masked
@@ -91,7 +92,7 @@ class TextInfilling(Denoising):
     permute_sentences: bool = False  # shuffle the sentences of the input
 
     def check_tokenizer(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        """Refuse a tokenizer without a mask token."""
+        """Check that the tokenizer has a mask token."""
         mask_token_id(tokenizer)
 
     def corrupt(self, example: Example, tokenizer: PreTrainedTokenizerBase, source: random.Random) -> Example:
@@ -120,7 +121,7 @@ class TextInfilling(Denoising):
 
 
 def sentinel_ids(tokenizer: Any) -> list[int]:
-    """Return the ids of `<extra_id_0>`, `<extra_id_1>`, ... in this order.
+    """Return the ids of the sentinels `<extra_id_0>`, `<extra_id_1>`, ... in this order.
 
     Raises:
         InstructLabError: the tokenizer has fewer than two sentinels.

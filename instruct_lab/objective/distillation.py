@@ -1,4 +1,4 @@
-"""Distillation: training towards the distribution of another model."""
+"""Distillation: training a model to match the distribution of another model."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class Distillation(Objective):
     and q_t are the teacher's and the student's distributions of the next token, both at temperature T. With `top_k`,
     both are restricted to the teacher's k most likely tokens and normalised again.
 
-    The loss in evaluation is the same sum, so it gives no perplexity. Teacher and student need the same vocabulary.
-    Encoders are refused, because they predict masked tokens.
+    The evaluation loss is the same sum, so it has no perplexity. Teacher and student need the same vocabulary. Encoders
+    are refused, because they predict masked tokens.
     """
 
     families: ClassVar = frozenset({"decoder", "encoder-decoder"})
@@ -34,7 +34,7 @@ class Distillation(Objective):
 
     teacher: Model  # the model to learn from; it is frozen
     divergence: Literal["forward", "reverse"] = "forward"  # forward: KL(p || q); reverse: KL(q || p)
-    temperature: Annotated[float, Field(gt=0)] = 1.0  # T: above 1, the teacher's unlikely tokens weigh more
+    temperature: Annotated[float, Field(gt=0)] = 1.0  # T: above 1, unlikely tokens weigh more
     target_weight: Annotated[float, Field(ge=0, lt=1)] = 0.0  # a: weight of the cross-entropy of the target tokens
     top_k: Annotated[int, Field(ge=2)] | None = None  # only the teacher's most likely tokens; null: all
 
@@ -68,7 +68,7 @@ class Distillation(Objective):
         with torch.no_grad():
             wanted, _, _ = target_logits(teacher, batch)
         student, known = logits.float() / self.temperature, wanted.float() / self.temperature
-        vocabulary = min(student.shape[-1], known.shape[-1])  # the models may have different numbers of unused rows
+        vocabulary = min(student.shape[-1], known.shape[-1])  # the models may have different numbers of unused logits
         student, known = student[:, :vocabulary], known[:, :vocabulary]
         if self.top_k is not None:
             known, indices = known.topk(min(self.top_k, vocabulary), dim=-1)

@@ -26,8 +26,9 @@ class Masked(Objective):
 
     M is a random share `probability` of the tokens, at least one. A share `mask_share` of M is replaced by the mask
     token and `random_share` by random tokens of the vocabulary; the rest is not changed. In training, the choice
-    depends on the run's seed, the epoch and the example; held-out examples are masked alike in every run. For encoders:
-    a decoder cannot read the text after a mask, and `SpanCorruption` and `TextInfilling` are for encoder-decoders.
+    depends on the run's seed, the epoch and the example; in evaluation, an example is masked in the same way in every
+    run. Only for encoders: a decoder cannot read the text after a mask; for encoder-decoders, use `SpanCorruption` or
+    `TextInfilling`.
     """
 
     families: ClassVar = frozenset({"encoder"})
@@ -45,11 +46,11 @@ class Masked(Objective):
             raise Refusal("random_share", f"with mask_share={self.mask_share} the sum is above 1")
 
     def check_tokenizer(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        """Refuse a tokenizer without a mask token."""
+        """Check that the tokenizer has a mask token."""
         mask_token_id(tokenizer)
 
     def corrupt(self, example: Example, tokenizer: PreTrainedTokenizerBase, source: random.Random) -> Example:
-        """Mask some tokens, and keep labels only at the chosen positions."""
+        """Choose random tokens and mask most of them; only the chosen tokens keep labels."""
         positions = [position for position, label in enumerate(example.labels) if label != IGNORED]
         if not positions:
             return example

@@ -18,7 +18,7 @@ def mismatch_answers(model: Any, batch: Batch) -> Batch:
     """Combine each row's prompt with the next row's answer, and the last row's prompt with the first row's answer.
 
     Args:
-        model: a model; its family decides whether prompt and answer are one text.
+        model: a model, whose family determines whether prompt and answer are one text.
         batch: rows `[rows, seq]`, each with the answer at its end.
     """
     rows = len(batch.input_ids)

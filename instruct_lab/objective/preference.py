@@ -1,4 +1,4 @@
-"""Base classes of objectives that learn from chosen and rejected answers, most of them from pairs."""
+"""Base classes of objectives that learn from chosen and rejected answers."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class PreferenceObjective(Objective, ABC):
     pair_values: ClassVar[frozenset[str]] = frozenset({"accuracy", "margin"})
 
     def _reference(self, model: Any, batch: Batch) -> Tensor | None:
-        """Return log-probabilities under the base model, `[examples, 2]`; None if the objective does not use them."""
+        """Return log-probabilities under the base model, `[examples, 2]`; `None` if the objective does not use them."""
         return None
 
 
@@ -70,7 +70,8 @@ class Answers:
     Args:
         sums: log-probability of each answer, `[examples]`, in nats.
         lengths: number of target tokens of each answer, `[examples]`.
-        reference: log-probability of each answer under the base model, `[examples]`; None if it is not used.
+        reference: log-probability of each answer under the base model, `[examples]`; `None` if the objective does not
+            use it.
     """
 
     def __init__(self, sums: Tensor, lengths: Tensor, reference: Tensor | None) -> None:
@@ -91,7 +92,7 @@ class Answers:
 def preference_values(chosen: Tensor, rejected: Tensor) -> dict[str, Tensor]:
     """Compute the logged values of each pair from the rewards of its answers, float32 `[examples]`.
 
-    The values that an example does not have, because one of its answers is missing, are NaN.
+    A value is NaN if an answer from which it is computed is missing.
     """
     margin = chosen - rejected
     return {
@@ -111,7 +112,7 @@ class ReferenceObjective(PreferenceObjective, ABC):
 
     beta: Annotated[float, Field(gt=0)] = 0.1  # smaller values allow a larger distance from the base model
     reference: Literal["precomputed", "adapters_off"] = (
-        "precomputed"  # precomputed: run the base model once, and cache the results; adapters_off: at each step
+        "precomputed"  # precomputed: run the base model once and cache the results; adapters_off: run it at each step
     )
 
     @property
@@ -146,7 +147,7 @@ def base_log_probabilities(model: Any, batch: Batch) -> Tensor:
 def without_adapters(model: Any) -> Iterator[None]:
     """Use the model as its base model, with adapters disabled and in evaluation mode.
 
-    If no gradients are recorded, a model without adapters is accepted: it is an evaluated base model.
+    If no gradients are recorded, a model without adapters is accepted, because it is the base model itself.
 
     Raises:
         InstructLabError: the model is being trained and has no adapters to disable.

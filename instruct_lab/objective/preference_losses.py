@@ -73,15 +73,16 @@ class DPO(ReferenceObjective, PairObjective):
 class KTO(ReferenceObjective):
     r"""Kahneman-Tversky optimisation of single answers, each marked as desirable or undesirable.
 
-    The rows are answers with a label, or pairs, whose chosen answer is desirable and whose rejected answer is not. The
-    loss of a desirable answer is d (1 - s(beta (r - z))), and u (1 - s(beta (z - r))) of an undesirable one, with s the
-    logistic function and r the answer's log-ratio to the base model. The count of an example is its number of answers.
+    An example is an answer with a label, or a pair, whose chosen answer is desirable and whose rejected answer is not.
+    The loss of a desirable answer is d (1 - s(beta (r - z))), the loss of an undesirable answer u (1 - s(beta (z -
+    r))), where s is the logistic function and r the answer's log-ratio to the base model. The count of an example is
+    its number of answers.
 
     z estimates the divergence from the base model: the mean log-ratio of mismatched answers, at least 0 and without
-    gradient. Each prompt of the micro-batch is combined with the answer of the next example (of a pair, the chosen
-    one). The loss therefore depends on the size of the micro-batch, which should be above 1; for a single example, z
-    uses its own prompt. The base model also reads the mismatched answers, so it is run at each step, with adapters
-    disabled. Source: Ethayarajh et al., 2024.
+    gradient. Each prompt of the micro-batch is combined with the answer (or chosen answer) of the next example. The
+    loss therefore depends on the size of the micro-batch, which should be above 1: a single example is combined with
+    its own prompt. The base model also reads the mismatched answers, so it is run at each step, with adapters disabled.
+    Source: Ethayarajh et al., 2024.
     """
 
     reads: ClassVar[Reads] = "labels"
@@ -92,7 +93,7 @@ class KTO(ReferenceObjective):
     undesirable_weight: Annotated[float, Field(gt=0)] = 1.0  # u: weight of the loss of undesirable answers
 
     def loss(self, model: PreTrainedModel, batch: Batch, teacher: Any = None) -> Loss:
-        """Compute the summed loss of each example's answers, with their number as count."""
+        """Compute the summed loss of each example's answers; the count is their number."""
         import torch
 
         from instruct_lab.objective.log_probabilities import sequence_log_probabilities
@@ -161,7 +162,7 @@ class SimPO(PairObjective):
     """
 
     beta: Annotated[float, Field(gt=0)] = 2.0  # scale of the rewards
-    gamma_ratio: Annotated[float, Field(ge=0)] = 0.5  # margin, as a share of beta
+    gamma_ratio: Annotated[float, Field(ge=0)] = 0.5  # gamma as a share of beta
 
     def compare(self, chosen: Answers, rejected: Answers, training: bool) -> tuple[Tensor, Tensor, Tensor]:
         """Compute the losses, the chosen answers' rewards and the rejected answers' rewards, each `[examples]`."""
@@ -175,8 +176,8 @@ class SimPO(PairObjective):
 class CPO(PairObjective):
     r"""Contrastive preference optimisation: -log s(beta (log p_c - log p_r)) - a m_c, without a base model.
 
-    The first term compares the two answers, with s the logistic function. The second is supervised training on the
-    chosen answer, with m_c its mean log-probability per token. Rewards are beta times log-probabilities. Source: Xu et
+    The first term compares the two answers; s is the logistic function. The second term is supervised training on the
+    chosen answer; m_c is its mean log-probability per token. Rewards are beta times log-probabilities. Source: Xu et
     al., 2024.
     """
 

@@ -1,4 +1,4 @@
-"""Reward models, which give one score to a whole text."""
+"""The objective of reward models, which compute one score for a whole text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Logits at target positions only, because the output projection is most of the cost of a small model."""
+"""Computation of logits at target positions only, because the output projection dominates the cost of a small model."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 def target_logits(model: PreTrainedModel, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
     """Compute the model's logits at the positions that have a label.
 
-    A decoder predicts the label of the next position. An encoder predicts the label of the same position. So does an
-    encoder-decoder, because its decoder reads the labels shifted right. The hidden states are selected at the input of
-    the output projection, so that scaling, soft-capping and adapters still apply. Virtual tokens are left out.
+    A decoder predicts the label of the next position. An encoder predicts the label of the same position, and so does
+    an encoder-decoder, because its decoder reads the labels shifted right. The hidden states are selected at the input
+    of the output projection, so that scaling, soft-capping and adapters still apply. Virtual tokens are left out.
 
     Args:
         model: a language model of transformers, with or without adapters.

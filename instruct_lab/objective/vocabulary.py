@@ -17,8 +17,8 @@ class Vocabulary:
     Args:
         ordinary: ids of all tokens except special tokens, sorted.
         sentinels: ids of `<extra_id_0>`, `<extra_id_1>`, ... in this order.
-        marks_continuations: whether a prefix marks tokens that continue a word, as in WordPiece, instead of tokens that
-            start a word.
+        marks_continuations: whether a prefix marks tokens that continue a word, as in WordPiece; otherwise a prefix
+            marks tokens that start a word.
     """
 
     ordinary: list[int]

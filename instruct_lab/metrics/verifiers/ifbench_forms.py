@@ -58,7 +58,10 @@ def nests_quotes(answer: str) -> bool:
 
 @checks("format:options")
 def is_option(answer: str, options: str) -> bool:
-    """Whether the answer is exactly one option; unless they are letters a, b, c, marks and case are ignored."""
+    """Whether the answer is exactly one option.
+
+    Punctuation and case are ignored unless the options are the letters a, b, c.
+    """
     separator = "/" if "/" in options else "or" if "or" in options else ","
     choices = [option.strip() for option in options.split(separator)]
     if re.match(r"\W*[aA]\W*[bB]\W*[cC]\W*", options):
@@ -92,7 +95,7 @@ def ends_sentences_with_emoji(answer: str) -> bool:
 
 @checks("format:line_indent")
 def climbs_stairs(answer: str) -> bool:
-    """Whether each line is indented by more spaces than the line before."""
+    """Whether each line is indented by more spaces than the previous line."""
     lines = answer.split("\n")
     for line in lines:
         if not line.strip():
@@ -128,7 +131,7 @@ def opens_with_italics(answer: str) -> bool:
 
 @checks("format:sub-bullets")
 def has_sub_bullets(answer: str) -> bool:
-    """Whether there is a - after every *."""
+    """Whether a - follows every *."""
     return all("-" in part for part in answer.split("*")[1:])
 
 
@@ -184,5 +187,5 @@ def is_fixed_sentence(answer: str) -> bool:
 
 @checks("repeat:repeat_span")
 def copies_span(answer: str, prompt_to_repeat: str, n_start: float, n_end: float) -> bool:
-    """Whether the answer is a span of the request's words, ignoring case; word indices are IFBench's."""
+    """Whether the answer is a given span of the request's words, ignoring case."""
     return answer.lower().split() == prompt_to_repeat.lower().split()[int(n_start) : int(n_end)]

@@ -29,7 +29,7 @@ def counts_by_seven(answer: str) -> bool:
 
 @checks("custom:mcq_count_length")
 def asks_four_questions(answer: str) -> bool:
-    """Whether the answer has four questions with five options each, every question longer than the one before."""
+    """Whether the answer has four questions, each with five options and longer than the previous question."""
     if not answer.startswith("Question"):
         return False
     questions = [part.strip() for part in re.split(r"\n*(?:Question \d+[\.|\):;]?\s*)", answer) if part.strip()]

@@ -43,7 +43,10 @@ def has_unique_words(answer: str, N: float) -> bool:
 
 @checks("count:conjunctions")
 def has_conjunctions(answer: str, small_n: float) -> bool:
-    """Whether the answer has at least `small_n` coordinating conjunctions; each spelling counts, as in IFBench."""
+    """Whether the answer has at least `small_n` different coordinating conjunctions.
+
+    As in IFBench, "And" and "and" count as different.
+    """
     return len({word for word in answer.split() if word.strip(EDGES).lower() in CONJUNCTIONS}) >= small_n
 
 
@@ -68,7 +71,7 @@ def has_pronouns(answer: str, N: float) -> bool:
 
 @checks("count:words_japanese")
 def has_japanese_words(answer: str, N: float) -> bool:
-    """Whether every N-th word has a Japanese character, except numbers and punctuation."""
+    """Whether every N-th word, except numbers and punctuation, has a Japanese character."""
     every = [word.strip(EDGES) for word in answer.split()][int(N) - 1 :: int(N)]
     return all(JAPANESE.search(word) for word in every if word and not word.isdigit())
 
@@ -113,7 +116,7 @@ def has_three_sentences_of_a_length(answer: str) -> bool:
 
 @checks("words:alphabet")
 def goes_through_the_alphabet(answer: str) -> bool:
-    """Whether each word begins with the next letter of the alphabet; a follows z."""
+    """Whether each word begins with the letter after the previous word's; a follows z."""
     letters = [word[0].lower() for word in words(answer)]
     if not letters or letters[0] not in string.ascii_lowercase:
         return False
@@ -208,20 +211,20 @@ def has_keyword_in_sentence(answer: str, word: str, N: float) -> bool:
 
 @checks("sentence:increment")
 def grows_by(answer: str, small_n: float) -> bool:
-    """Whether each sentence has exactly `small_n` words more than the sentence before."""
+    """Whether each sentence has exactly `small_n` words more than the previous sentence."""
     counts = [len(words(sentence)) for sentence in sentences(answer)]
     return all(second == first + small_n for first, second in pairwise(counts))
 
 
 @checks("sentence:alliteration_increment")
 def alliterates_more_and_more(answer: str) -> bool:
-    """Whether each sentence has more alliterating words than the sentence before."""
+    """Whether each sentence has more alliterating words than the previous sentence."""
     counts = [_alliteration(sentence) for sentence in sentences(answer)]
     return all(first < second for first, second in pairwise(counts))
 
 
 def _alliteration(sentence: str) -> int:
-    """Count the words that begin with the same letter as a neighbour."""
+    """Count the words that begin with the same letter as the previous or next word."""
     letters = [word[0] for word in (word.lstrip(EDGES) for word in sentence.lower().split()) if word]
     same = [first == second for first, second in pairwise(letters)]
     return sum(1 if joined and before else 2 if joined else 0 for before, joined in pairwise([False, *same]))

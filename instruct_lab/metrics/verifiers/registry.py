@@ -1,4 +1,4 @@
-"""The registry of checks by instruction."""
+"""The registry of checks, keyed by instruction."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ CheckFunction = TypeVar("CheckFunction", bound=Callable[..., bool])
 
 
 class Check(Protocol):
-    """A function of an answer and of an instruction's arguments, named as in the benchmark."""
+    """A check: a function of an answer and an instruction's arguments, with the benchmark's argument names."""
 
     def __call__(self, answer: str, **arguments: Any) -> bool:
         """Whether the answer follows the instruction."""
@@ -40,7 +40,7 @@ def checks(instruction: str, package: str | None = None) -> Callable[[CheckFunct
 
 
 def missing_package(instruction: str) -> str | None:
-    """Return the package that the check of an instruction needs, if it is not installed."""
+    """Return the package that an instruction's check needs and that is not installed; `None` if nothing is missing."""
     package = PACKAGES.get(instruction)
     return package if package and importlib.util.find_spec(package) is None else None
 
@@ -58,7 +58,7 @@ def is_verifiable(instruction: str, arguments: Mapping[str, Any]) -> bool:
 
 
 def is_followed(instruction: str, answer: str, arguments: Mapping[str, Any]) -> bool:
-    """Whether an answer follows a verifiable instruction; an empty answer follows none."""
+    """Whether an answer follows a verifiable instruction; an empty answer follows no instruction."""
     if not answer.strip():
         return False
     try:

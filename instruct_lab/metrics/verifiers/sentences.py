@@ -27,7 +27,7 @@ RULES: tuple[tuple[str, Any], ...] = (  # applied in this order
     (rf" {COMPANIES}\. {STARTERS}", rf" \1{END} \2"),
     (rf" {COMPANIES}\.", rf" \1{DOT}"),
     (rf" {LETTER}\.", rf" \1{DOT}"),
-    (r"\.”", "”."),  # moves the full stop behind the closing quote
+    (r"\.”", "”."),  # moves the full stop after the closing quotation mark
     (r"\.\"", '".'),
     (r"!\"", '"!'),
     (r"\?\"", '"?'),
