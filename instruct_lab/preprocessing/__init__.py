@@ -1,4 +1,4 @@
-"""Preprocessing steps: clean, normalize, segment, redact, deduplicate, filter, decontaminate, sample, audit bias.
+"""Preprocessing steps, which clean, normalize, segment, redact, deduplicate, filter, decontaminate, sample and audit.
 
 In: conversations by split. Out: conversations by split, and an audit of every row changed, dropped or added.
 """

@@ -42,10 +42,10 @@ class Context:
 
     Args:
         stage: name of the step in the audit, `preprocessing/<split>/<step>`.
-        audit: counts the rows that the step changes, drops or adds.
+        audit: audit that counts the rows that the step changes, drops or adds.
         split: the split being processed.
         splits: all splits before this step; empty unless the step needs `splits`.
-        tokenizer: returns the run's tokenizer; raises an error unless the step needs `tokenizer`.
+        tokenizer: function that returns the run's tokenizer; it raises an error unless the step needs `tokenizer`.
         cache_path: folder for downloads.
     """
 
@@ -71,18 +71,23 @@ class Context:
 
 @component
 class Step(Component, ABC):
-    """One pass over the conversations of a split: changes, drops or adds rows, and counts them in the audit.
+    """A pass over the conversations of a split that changes, drops or adds rows and counts them in the audit.
 
     A data set may be larger than memory, so a step holds one row at a time, or a few bytes per row.
     """
 
     needs: ClassVar[frozenset[Need]] = frozenset()
-    """Requirements besides one pass over the step's rows. `rows`: several passes, or access by index; `splits`: the
-    other splits; `tokenizer`: the run's tokenizer; `data`: files or packages (see `data_fingerprint`)."""
+    """Requirements of the step in addition to one pass over its rows.
+
+    `rows`: several passes, or access by index; `splits`: the other splits; `tokenizer`: the run's tokenizer; `data`:
+    files or packages (see `data_fingerprint`).
+    """
 
     row_by_row: ClassVar[bool] = False
-    """Whether each result depends only on its own row, so that several processes can share the rows. Such a step must
-    yield an unchanged row as the same object, and may add only counts that can be summed to the audit."""
+    """Whether each result depends only on its own row, so that several processes can share the rows.
+
+    Such a step must yield an unchanged row as the same object, and may add only summable counts to the audit.
+    """
 
     weight: float = 0.0  # steps run in order of weight; steps of equal weight run in the order of the config
     splits: Splits = Field(default_factory=every_split)  # splits that the step processes
@@ -101,7 +106,7 @@ class Step(Component, ABC):
         return None
 
     def data_fingerprint(self, cache_path: Path) -> str:
-        """Return a hash or version of the other data that the step reads; used if the step needs `data`."""
+        """Return a hash or version of the files or packages that the step reads; used if the step needs `data`."""
         return ""
 
 

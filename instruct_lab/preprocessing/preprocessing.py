@@ -1,4 +1,4 @@
-"""The preprocessing pipeline: its steps run in order over every split, and each result is cached."""
+"""The preprocessing pipeline, whose steps run in order over every split; the result of each step is cached."""
 
 from __future__ import annotations
 
@@ -27,7 +27,12 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class RunTokenizer:
-    """The run's tokenizer, loaded when a step needs it, and a fingerprint of everything that determines its ids."""
+    """The run's tokenizer, loaded when a step needs it.
+
+    Args:
+        load: function that loads the tokenizer.
+        fingerprint: function that returns a hash of everything that determines the tokenizer's ids.
+    """
 
     load: Callable[[], PreTrainedTokenizerBase] = no_tokenizer
     fingerprint: Callable[[], str] = str
@@ -35,12 +40,12 @@ class RunTokenizer:
 
 @component
 class Preprocessing(Component):
-    """A pipeline of named steps; each processes all of its splits before the next step begins.
+    """A pipeline of named steps; each step processes all of its splits before the next step begins.
 
-    Steps run in order of weight; steps of equal weight run in the order of the config. A step set to null is left out.
+    Steps run in order of weight; steps of equal weight run in the order of the config. A step set to null does not run.
     """
 
-    steps: dict[str, Step | None] = Field(default_factory=dict)  # steps by name; null: left out
+    steps: dict[str, Step | None] = Field(default_factory=dict)  # named steps; null removes a step
 
     @property
     def active_steps(self) -> dict[str, Step]:
@@ -108,7 +113,7 @@ def _write(path: Path, step: Step, rows: ConversationTable, context: Context) ->
 
 @dataclasses.dataclass(frozen=True)
 class _Apply:
-    """Applies a step to one batch of rows; returns the new batch (`None` if unchanged) and the batch's audit."""
+    """Applies a step to one batch of rows; a call returns the new batch (`None` if unchanged) and its audit."""
 
     step: Step
     rows: ConversationTable

@@ -1,4 +1,4 @@
-"""Steps about bias: an audit of how groups are mentioned, and copies of conversations with swapped words.
+"""Steps about bias: an audit of the mentions of groups, and copies of conversations with swapped words.
 
 In: conversations. Out: the same conversations and a report, or conversations with swapped words.
 """

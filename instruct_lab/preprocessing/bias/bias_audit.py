@@ -1,4 +1,4 @@
-"""An audit of how often groups of people are mentioned, and near which words."""
+"""An audit of how often groups of people are mentioned, and of positive and negative words near the mentions."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ def all_lists() -> list[WordList]:
 
 @component
 class BiasAudit(Step):
-    """Counts terms of groups of people by category, and the positive and negative words near them; changes nothing.
+    """Counts mentions of groups of people by category, and positive and negative words near them. Rows do not change.
 
-    For each group, the audit has the number of mentions and of conversations, the rate per 1,000 words, the share of
-    its category's mentions, and the number of mentions with a positive or a negative word within `window` words.
-    `log_odds` is the logarithm of an odds ratio: the odds of positive against negative mentions of the group, divided
-    by the odds for the category's other groups, with 0.5 added to each count. `z` is `log_odds` divided by its standard
-    error; beyond 2 in either direction, chance is unlikely. If another bias audit ran earlier on the same split
-    (another name, a smaller weight), `rate_before` is its rate. Conversations that mention a group near negative words
-    are counted as reported, with samples.
+    For each group, the audit has the number of mentions, the number of conversations with a mention, the rate per 1,000
+    words, the share of its category's mentions, and the number of mentions with a positive or a negative word within
+    `window` words. `log_odds` is the logarithm of an odds ratio: the odds of positive against negative mentions of the
+    group, divided by the odds for the category's other groups, with 0.5 added to each count. `z` is `log_odds` divided
+    by its standard error; beyond 2 in either direction, chance is unlikely. If another bias audit (with another name)
+    ran earlier on the same split, `rate_before` is that audit's rate per 1,000 words. Conversations that mention a
+    group near negative words are counted as reported, with samples.
 
-    The lists are small and the context of a word is ignored (`not lazy` is negative), so read the audit as a report,
-    not as a measure of a model. A message's language is detected by its function words. Add your own terms in `terms`.
-    Source: counts and smoothing after Monroe, Colaresi, Quinn, Fightin' Words, 2008.
+    The lists are small and the context of a word is ignored (`not lazy` is negative), so read the audit as a hint, not
+    as a measurement. A message's language is detected by its function words. Add your own terms in `terms`. Source:
+    counts and smoothing after Monroe, Colaresi, Quinn, Fightin' Words, 2008.
     """
 
     splits: Splits = Field(default_factory=train_only)  # splits that are counted
@@ -80,7 +80,7 @@ class BiasAudit(Step):
         context.audit.note(context.stage, bias=counts.table(before))
 
     def _count(self, conversation: Conversation, context: Context, known: dict[str, Terms], counts: Counts) -> None:
-        mentioned: dict[Group, Mention | None] = {}  # the first mention near a negative word, or `None`
+        mentioned: dict[Group, Mention | None] = {}  # first mention near a negative word, or `None`
         for role, text in _texts(conversation):
             if role not in self.speakers:
                 continue
@@ -137,7 +137,7 @@ class Counts:
         self.negative[group] += False in near
 
     def table(self, before: dict[str, Any]) -> dict[str, Any]:
-        """Return the counts and rates by category and group; `before` is the table of an earlier audit."""
+        """Return counts and rates by category and group; `before` is the table of an earlier audit, or empty."""
         categories: dict[str, dict[str, Any]] = {}
         for group in sorted(self.mentions, key=lambda known: (known[0], -self.mentions[known], known[1])):
             categories.setdefault(group[0], {})[group[1]] = self._figures(group, before)
@@ -170,9 +170,9 @@ class Counts:
 
 
 def log_odds_ratio(positive: int, negative: int, other_positive: int, other_negative: int) -> tuple[float, float]:
-    """Return the logarithm of an odds ratio, with 0.5 added to each count, and the same in units of its standard error.
+    """Return the logarithm of an odds ratio, and this logarithm divided by its standard error (z).
 
-    Source: Haldane, 1956; Anscombe, 1956.
+    0.5 is added to each count. Source: Haldane, 1956; Anscombe, 1956.
     """
     counts = [count + 0.5 for count in (positive, negative, other_positive, other_negative)]
     ratio = math.log(counts[0] * counts[3] / (counts[1] * counts[2]))

@@ -31,14 +31,14 @@ NO_NOUN = (
     "under after before again then there here now today yesterday tomorrow too also a an the this these those his her "
     "its my your our their him it me you us them he she they we i what why how up down out off away back home"
 ).replace(" ", "|")
-"""Words that do not follow a possessive: before them, `her` becomes `him` and `his` becomes `hers`."""
+"""Words that cannot be the noun of a possessive; before them, `her` becomes `him` and `his` becomes `hers`."""
 NO_PRONOUN = ("其他", "吉他", "利他", "维他", "他乡", "他国", "他日")
 """Words in which `他` does not mean he; they are never changed."""
 BEFORE_NOUN = re.compile(r"\s+(?!(?:" + NO_NOUN + r")\b)[^\W\d_]", re.IGNORECASE)
 
 
 def gender_lists() -> list[PairList]:
-    """Return the packaged lists of pairs: all are used by default."""
+    """Return the names of all packaged lists of pairs."""
     return ["gender_en", "names_en", "gender_zh"]
 
 
@@ -60,7 +60,7 @@ class Counterfactual(Step):
     lists: list[PairList] = Field(default_factory=gender_lists)  # packaged lists of pairs
     pairs: list[Pair] = Field(default_factory=list)  # further pairs of words or phrases, swapped both ways
     mode: Literal["add", "replace"] = "add"  # replace: the copy replaces the row and keeps its id
-    share: Annotated[float, Field(gt=0, le=1)] = 1.0  # share of the rows with such words; selected by a hash of the id
+    share: Annotated[float, Field(gt=0, le=1)] = 1.0  # share of the rows to process; selected by a hash of the id
     seed: Annotated[int, Field(ge=0)] = 0  # seed of the selection
     suffix: Annotated[str, Field(min_length=1)] = "-swapped"  # appended to a copy's id
 
@@ -77,7 +77,7 @@ class Counterfactual(Step):
             seen.add(term.lower())
 
     def apply(self, conversations: Sequence[Conversation], context: Context) -> Iterator[Conversation]:
-        """Yield each conversation, followed or replaced by its copy if it has one; count the copies."""
+        """Yield each conversation, followed or replaced by its copy if a word was swapped; count the copies."""
         swap = self._build_swap()
         for conversation in conversations:
             swapped = (
@@ -110,7 +110,7 @@ class Counterfactual(Step):
         for name in self.lists:
             known = names if name.startswith("names") else others
             for one, other in load_pairs()[name]:
-                if one.lower() not in own and other.lower() not in own:  # pairs from the config win
+                if one.lower() not in own and other.lower() not in own:  # pairs from the config take precedence
                     known |= {one.lower(): other, other.lower(): one}
         if "gender_zh" in self.lists:
             others |= {word: word for word in NO_PRONOUN}
@@ -173,7 +173,7 @@ class Swap:
 
 
 def match_case(model: str, text: str) -> str:
-    """Give a text the case of `model`: capitals, capitalised or lower case."""
+    """Give a text the case of the text `model`: all capitals, capitalised or lower case."""
     if model.isupper() and (len(model) > 1 or len(text) == 1):
         return text.upper()
     if model[0].isupper():

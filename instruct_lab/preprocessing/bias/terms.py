@@ -20,10 +20,11 @@ Group = tuple[str, str]
 
 @dataclasses.dataclass(frozen=True)
 class Phrases:
-    """Words and phrases to find in texts; at each position, only the longest match is found.
+    """A search for words and phrases in texts; at each position, only the longest match is found.
 
     Args:
-        by_first: phrases by their first word, longest first, with their meanings; `None`: the phrase is not counted.
+        by_first: phrases with their meanings, keyed by first word, longest first; a phrase with the meaning `None` is
+            skipped.
     """
 
     by_first: Mapping[str, list[tuple[list[str], object]]]
@@ -64,7 +65,7 @@ class Phrases:
 class Terms:
     """The words counted in one language: terms of groups, and positive (True) and negative (False) words."""
 
-    groups: list[Phrases]  # one per category, because `old woman` (age) contains a term of gender
+    groups: list[Phrases]  # one search per category, because `old woman` (age) contains a term of gender
     sentiment: Phrases
     function_words: frozenset[str]
 
@@ -112,9 +113,10 @@ def _word_list(lists: Mapping[str, object], name: str) -> list[str]:
 
 
 def language_of(tokens: list[str], known: Mapping[str, Terms]) -> str:
-    """Detect the language of a text, Chinese by its characters and others by function words; ties go to the first.
+    """Detect the language of a text: Chinese by its characters, other languages by function words.
 
-    Each language has its own terms, because a word can have another meaning: in French, `sale` is dirty.
+    Ties go to the first language. Each language has its own terms, because words of the same spelling can differ in
+    meaning: French `sale` means dirty.
     """
     if len(known) == 1:
         return next(iter(known))

@@ -26,8 +26,8 @@ class TextSet:
 
     Args:
         name: name of the set in the audit.
-        texts: yields all texts, each with an address that `text` accepts.
-        text: returns the text at an address.
+        texts: function that yields all texts, each with an address that `text` accepts.
+        text: function that returns the text at an address.
     """
 
     name: str
@@ -37,13 +37,13 @@ class TextSet:
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-    """The number or share of a text's n-grams that makes an overlap; `None`: the criterion is not used."""
+    """The number or the share of a text's n-grams that is enough for an overlap; `None` disables a criterion."""
 
     min_matches: int | None
     min_share: float | None
 
     def is_met(self, matches: int, total: int) -> bool:
-        """Whether `matches` out of a text's `total` n-grams make an overlap."""
+        """Whether `matches` out of a text's `total` n-grams are enough for an overlap."""
         by_count = self.min_matches is not None and matches >= self.min_matches
         return by_count or (self.min_share is not None and matches >= self.min_share * total)
 
@@ -118,7 +118,7 @@ class Postings:
 
 
 WHOLE = Rule(min_matches=1, min_share=None)
-"""The rule for n-grams that are whole texts."""
+"""The rule for texts of a single n-gram."""
 
 
 class HeldOutIndex:
@@ -126,8 +126,8 @@ class HeldOutIndex:
 
     Args:
         sets: sets of held-out texts; a repeated text counts once, for its first set.
-        limits: which n-grams are searched.
-        rule: the number or share of a text's n-grams that makes an overlap.
+        limits: the limits on the n-grams that are searched.
+        rule: the number or the share of a text's n-grams that is enough for an overlap.
     """
 
     def __init__(self, sets: Sequence[TextSet], limits: Limits, rule: Rule) -> None:
@@ -191,7 +191,7 @@ class HeldOutIndex:
         }
 
     def find_equal(self, units: Iterable[list[str]]) -> int | None:
-        """Find a text that equals one of a row's units (lists of words); return `None` if there is none."""
+        """Find a text that equals one of a row's units (lists of words), or return `None`."""
         for unit in units:
             if len(unit) in self._lengths:
                 text = self._whole.get(hash_words(unit))
@@ -201,7 +201,7 @@ class HeldOutIndex:
         return None
 
     def find_overlaps(self, rows: list[list[str]]) -> dict[int, int]:
-        """Find the rows that share enough n-grams with a text; return for each row the text that shares the most.
+        """Find the rows that share enough n-grams with a text; return for each the index of the text that shares most.
 
         Args:
             rows: the words of each row.
@@ -223,7 +223,7 @@ class HeldOutIndex:
         return found
 
     def _best_match(self, ngrams: list[list[str]], texts: Numbers, shared: Integers, size: int) -> int | None:
-        """Find the text that shares the most n-grams with a row; return `None` if they are too few.
+        """Find the text that shares most n-grams with a row; return `None` if no text shares enough.
 
         Args:
             ngrams: the row's n-grams that are in the index.
@@ -244,7 +244,7 @@ class HeldOutIndex:
         return best
 
     def _is_confirmed(self, ngrams: list[list[str]], text: int, rule: Rule) -> bool:
-        """Whether the match holds for the actual words, to rule out hash collisions."""
+        """Whether the actual words match, which excludes hash collisions."""
         whole = f" {' '.join(compared_tokens(self._text(text)))} "
         total, count = int(self.totals[text]), 0
         for ngram in ngrams:
@@ -267,7 +267,7 @@ def hash_words(tokens: list[str]) -> int:
 
 
 def text_set(name: str, rows: Sequence[Any], texts_of: Callable[[Any], list[str]]) -> TextSet:
-    """Build a set from the texts of rows; a text is read again by its row and its index in the row."""
+    """Build a set from the texts of rows; a text's address is the index of its row and its index in the row."""
     return TextSet(
         name,
         lambda: (((row, part), text) for row, value in enumerate(rows) for part, text in enumerate(texts_of(value))),

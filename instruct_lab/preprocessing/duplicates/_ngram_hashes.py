@@ -16,11 +16,11 @@ Integers: TypeAlias = "np.ndarray[Any, np.dtype[np.int64]]"
 BASE = np.uint64(0x9E3779B97F4A7C15)
 MAX_KNOWN_WORDS = 1 << 16
 BATCH_ROWS, BATCH_WORDS = 1000, 1 << 17
-"""Number of texts or words at which a batch is complete and is hashed."""
+"""Number of texts, and number of words, either of which completes a batch."""
 
 
 class WordHashes(dict[str, int]):
-    """A cache of the XXH3 hashes of words, cleared when it has `MAX_KNOWN_WORDS`."""
+    """A cache of the XXH3 hashes of words, cleared when it holds `MAX_KNOWN_WORDS` words."""
 
     def __missing__(self, word: str) -> int:
         if len(self) >= MAX_KNOWN_WORDS:
@@ -58,7 +58,7 @@ class HashedTexts:
 
 
 class Hasher:
-    """Hashes the words of texts; caches the hashes of words."""
+    """Hashes the words of texts, with a cache."""
 
     def __init__(self) -> None:
         self._known = WordHashes()

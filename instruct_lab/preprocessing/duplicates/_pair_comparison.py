@@ -17,7 +17,7 @@ Flags: TypeAlias = "np.ndarray[Any, np.dtype[np.bool_]]"
 KNOWN_ROWS = 2048
 """Number of rows whose shingles are cached while pairs are compared."""
 MAX_COMPARISONS = 100
-"""Largest number of rows of a bucket with which a row is compared."""
+"""Maximum number of rows of its bucket with which a row is compared."""
 
 
 class Clusters:
@@ -48,30 +48,30 @@ class Clusters:
 
 
 class Comparison:
-    """Compares pairs of rows by the exact Jaccard similarity of their shingles, and joins those above the threshold.
+    """Compares pairs of rows by the exact Jaccard similarity of their shingles, and joins similar rows.
 
     Args:
         rows: all rows.
-        shingles: hashes the n-grams of texts.
+        shingles: function object that hashes the n-grams of texts.
         threshold: smallest similarity of near duplicates.
-        num_protected: number of rows at the start that belong to protected splits; these rows are never joined.
+        num_protected: number of rows at the beginning that belong to protected splits; these rows are never joined.
     """
 
     def __init__(self, rows: Rows, shingles: Shingles, threshold: float, num_protected: int) -> None:
         self.clusters = Clusters(rows.starts[-1])
-        self.like_protected: dict[int, int] = {}  # own row -> a protected row of which it is a near duplicate
+        self.like_protected: dict[int, int] = {}  # row of this split -> a similar protected row
         self.num_compared = self.num_skipped = 0
         self._rows, self._threshold, self._num_protected = rows, threshold, num_protected
         self._shingles = functools.lru_cache(maxsize=KNOWN_ROWS)(self._shingles_of)
         self._hash_texts = shingles.hash_texts
 
     def compare_equal(self, bucket: list[int]) -> None:
-        """Compare each row of a bucket to the first and join similar rows; all have equal hashes of their words."""
+        """Compare each row of a bucket with its first row; all rows have equal hashes of their words."""
         for row in bucket[1:]:
             self._compare(bucket[0], row)
 
     def compare_bucket(self, bucket: list[int]) -> None:
-        """Compare each row of a bucket with at most `MAX_COMPARISONS` rows before it."""
+        """Compare each row of a bucket with up to `MAX_COMPARISONS` rows before it."""
         for index, row in enumerate(bucket[1:], start=1):
             if row < self._num_protected:
                 continue
@@ -80,7 +80,7 @@ class Comparison:
                 self._compare(other, row)
 
     def extend_to_equal_rows(self, whole: Hashes) -> None:
-        """Mark the rows with the same words as a near duplicate of a protected row.
+        """Mark rows that have the same words as a row that is already marked as similar to a protected row.
 
         Args:
             whole: a hash of all shingles for every row.
@@ -92,11 +92,12 @@ class Comparison:
                     self.like_protected.setdefault(row, known[int(whole[row])])
 
     def one_of_each(self, roots: Numbers, lengths: Sequence[int] | None) -> Flags:
-        """Select the split's own rows to keep, as flags `[num_rows]`: one per cluster, and none like a protected row.
+        """Select the split's own rows to keep, as flags `[num_rows]`: one row per cluster, if not like a protected row.
 
         Args:
             roots: the first row of each own row's cluster, counted from the first own row.
-            lengths: length of every row: the longest is kept, ties go to the first; `None`: the first row is kept.
+            lengths: length of every row, to keep the longest row of a cluster (ties go to the first); `None` keeps the
+                first row.
         """
         own = np.ones(len(roots), dtype=bool)
         own[[row - self._num_protected for row in self.like_protected]] = False
@@ -105,7 +106,7 @@ class Comparison:
             sizes = np.array(lengths, dtype=np.int64)[self._num_protected :]
             candidates = candidates[np.argsort(-sizes[candidates], kind="stable")]
         best = np.full(len(roots), -1, dtype=np.int32)
-        best[roots[candidates[::-1]]] = candidates[::-1]  # the last assignment to an index, of the best candidate, wins
+        best[roots[candidates[::-1]]] = candidates[::-1]  # the last assignment wins, which is the best candidate
         flags = np.zeros(len(roots), dtype=bool)
         flags[best[best >= 0]] = True
         return flags
@@ -135,7 +136,7 @@ class Comparison:
 
 
 def compare(sketches: Sketches, comparison: Comparison) -> None:
-    """Compare the pairs of rows that share a band; only the first of several rows with the same words takes part."""
+    """Compare the pairs of rows that share a band; of several rows with the same words, only the first is compared."""
     is_compared = sketches.whole != 0
     with_words = np.flatnonzero(is_compared).astype(np.int32)
     for bucket in buckets(sketches.whole[with_words], with_words):

@@ -1,4 +1,4 @@
-"""MinHash sketches of rows, stored on disk in bands: rows with an equal band are candidates for near duplicates.
+"""MinHash sketches of rows, stored on disk in bands; rows that have a band in common are candidate near duplicates.
 
 Sources: Broder, 1997 (MinHash); Leskovec, Rajaraman, Ullman, Mining of Massive Datasets, chapter 3 (bands).
 """
@@ -39,8 +39,8 @@ class Rows:
 
     Args:
         parts: the splits.
-        text: returns the compared text of a conversation.
-        lengths: if given, filled with every row's length in characters while the rows are read.
+        text: function that returns the compared text of a conversation.
+        lengths: array to which the length of every row in characters is appended while the rows are read.
     """
 
     parts: Sequence[Sequence[Conversation]]
@@ -49,7 +49,7 @@ class Rows:
 
     @functools.cached_property
     def starts(self) -> list[int]:
-        """The index of the first row of each part, and the number of all rows."""
+        """The index of the first row of each part, followed by the number of all rows."""
         return [0, *itertools.accumulate(map(len, self.parts))]
 
     def part(self, row: int) -> int:
@@ -84,7 +84,7 @@ class Sketches:
     def __init__(self, num_rows: int, num_bands: int, band_rows: int, seed: int, folder: Path | None) -> None:
         self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  # closed by `__exit__`
         self.num_rows, self.num_bands, self._band_rows, self._seed = num_rows, num_bands, band_rows, seed
-        self.whole: Hashes = np.zeros(num_rows, dtype=np.uint64)  # equal for rows with the same words; 0: no words
+        self.whole: Hashes = np.zeros(num_rows, dtype=np.uint64)  # hash of the words of each row; 0: no words
         self._written = 0
 
     def add(self, hashes: Hashes, offsets: Integers) -> None:

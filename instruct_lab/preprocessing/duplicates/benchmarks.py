@@ -24,7 +24,7 @@ ENDINGS = (".json", ".jsonl", ".ndjson", ".txt")
 
 @component
 class Benchmark(Component, ABC):
-    """Texts that a model is evaluated on and must not be trained on.
+    """Texts on which a model is evaluated and must not be trained.
 
     The file is JSON (a list of objects or of texts), JSON lines or plain text (one text per line), optionally
     compressed with gzip.
@@ -55,8 +55,8 @@ class Benchmark(Component, ABC):
         """Yield the held-out texts.
 
         Raises:
-            InstructLabError: the file cannot be read completely, or a row lacks a column or text; the message names the
-                row. An incomplete benchmark would miss contaminated rows.
+            InstructLabError: the file cannot be read completely (an incomplete benchmark would miss contaminated rows),
+                or a row lacks a column or text; the error names the row.
         """
         file = self.file(cache_path)
         found = False
@@ -199,7 +199,7 @@ def _parse_json(encoded: bytes, where: str) -> Any:
 
 
 def _texts(value: Any, where: str) -> Iterator[str]:
-    """Yield the text or texts of a column; nothing for null."""
+    """Yield the text or texts of a column; yield nothing for null."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, list):

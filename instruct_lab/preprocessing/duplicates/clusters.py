@@ -1,4 +1,4 @@
-"""Clusters of duplicates in the audit: a histogram of their sizes, and samples of the largest."""
+"""The report of clusters of duplicates in the audit: a histogram of sizes, and samples of the largest clusters."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class LargestClusters:
         self._clusters: dict[int, tuple[int, str]] = {}
 
     def update(self, key: int, size: int, sample: object) -> None:
-        """Record that a cluster has grown; `sample` is converted to text only if the cluster is among the largest."""
+        """Record the new size of a cluster; `sample` is converted to text only if the cluster is among the largest."""
         if key not in self._clusters and len(self._clusters) == self._most:
             smallest = min(self._clusters, key=lambda known: self._clusters[known][0])
             if self._clusters[smallest][0] >= size:
@@ -35,7 +35,7 @@ def cluster_report(sizes: Mapping[int, int], largest: Iterable[tuple[int, str]])
     """Summarise clusters of duplicates for the audit.
 
     Args:
-        sizes: number of clusters by size (two or more rows).
+        sizes: number of clusters, keyed by size (two or more rows).
         largest: size and sample text of the largest clusters.
     """
     histogram: dict[str, int] = {}

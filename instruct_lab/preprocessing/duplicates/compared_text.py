@@ -8,10 +8,10 @@ from instruct_lab.preprocessing.base import Part
 
 
 def compared_turns(conversation: Conversation, by: Part) -> list[tuple[str, str]]:
-    """Return roles and texts of the compared part; empty if the conversation lacks it.
+    """Return roles and texts of the compared part; empty if the conversation lacks this part.
 
-    The whole conversation consists of its messages, the first reference if the final answer is not a message, the
-    rejected messages, and the label if there is one.
+    A whole conversation is compared by its messages, the first reference if no message is the final answer, the
+    rejected messages and the label, if any.
     """
     if by == "answer":
         turns = [("assistant", answer) for answer in conversation.answers[:1]]
@@ -34,6 +34,6 @@ def compared_text(conversation: Conversation, by: Part) -> str:
 
 
 def num_characters(conversation: Conversation) -> int:
-    """Count the characters of a conversation, to find the longest one."""
+    """Count the characters of a conversation, including rejected messages and references."""
     texts = (message.content for message in (*conversation.messages, *conversation.rejected))
     return sum(map(len, texts)) + sum(map(len, conversation.references))

@@ -25,7 +25,7 @@ BATCH_ROWS, BATCH_WORDS = 500, 1 << 17
 
 
 def prompts() -> list[Part]:
-    """Return only the prompt: the default of parts that must not be trained on."""
+    """Return only `prompt`: by default, only held-out prompts must not be trained on."""
     return ["prompt"]
 
 
@@ -35,22 +35,22 @@ class Decontaminate(Step):
 
     A row overlaps with a held-out text if its messages contain `min_share` or `min_matches` of the text's n-grams, or
     if one of its messages, its prompt or the whole conversation equals the text. A text of fewer than n words is
-    compared as a whole. It is searched inside messages only if it has at least `min_words_inside` words, because
-    shorter texts are common phrases. Case, punctuation and white space are ignored; operators (`+`), currency signs and
-    emoji count as words; Chinese, Japanese, Thai and similar scripts are compared by character. n-grams in more than
-    `max_texts` held-out texts belong to a template and are ignored. With fewer held-out texts than that, a long
-    template drops every row that contains it; the audit shows such rows. Matches of hashes are confirmed word for word
-    before a row is dropped. System messages of held-out rows are ignored. A text in two sets counts for the first
-    (validation, test, benchmarks in order).
-    Memory: 16 bytes per distinct held-out n-gram (48 while they are sorted) and 150 per text; nothing for the rows.
-    Sources: Brown et al., Language Models are Few-Shot Learners, 2020, appendix C (13-grams, `max_texts`); Lambert et
-    al., Tulu 3, 2024 (`min_share`).
+    compared as a whole; it is searched inside messages only if it has at least `min_words_inside` words, because
+    shorter texts are often common phrases. Case, punctuation and white space are ignored; operators (`+`), currency
+    signs and emoji count as words; Chinese, Japanese, Thai and similar scripts are compared by character. n-grams in
+    more than `max_texts` held-out texts are assumed to come from a template and are ignored. If there are no more
+    held-out texts than that, a long template drops every row that contains it; the audit shows such rows. Hash matches
+    are confirmed word for word before a row is dropped. System messages of held-out rows are ignored. A text in several
+    sets is counted for the first set (validation, test, then benchmarks in the order of the config). Memory: 16 bytes
+    per distinct held-out n-gram (48 while they are sorted) and 150 per text; nothing for the rows. Sources: Brown et
+    al., Language Models are Few-Shot Learners, 2020, appendix C (13-grams, `max_texts`); Lambert et al., Tulu 3, 2024
+    (`min_share`).
     """
 
     splits: Splits = Field(default_factory=train_only)  # splits that the step processes
     against: list[SplitName] = Field(default_factory=evaluation_splits)  # only splits after the processed one are used
-    parts: Annotated[list[Part], Field(min_length=1)] = Field(default_factory=prompts)  # held-out parts of their rows
-    benchmarks: dict[str, Benchmark | None] = Field(default_factory=dict)  # held-out texts by name; null: left out
+    parts: Annotated[list[Part], Field(min_length=1)] = Field(default_factory=prompts)  # parts of held-out rows
+    benchmarks: dict[str, Benchmark | None] = Field(default_factory=dict)  # named held-out texts; null removes one
     n: Annotated[int, Field(ge=1)] = 13  # words in an n-gram; below 10, most overlaps are common phrases
     min_share: Annotated[float, Field(gt=0, le=1)] | None = 0.5  # sufficient share of a text's n-grams; null: unused
     min_matches: Annotated[int, Field(ge=1)] | None = 13  # sufficient number of a text's n-grams; null: unused
@@ -71,7 +71,7 @@ class Decontaminate(Step):
 
     @property
     def needs(self) -> frozenset[Need]:  # type: ignore[override]
-        """`splits` if `against` is set; `data` for the benchmarks' files."""
+        """`splits` if `against` is set, and `data` if there are benchmarks."""
         wanted: list[Need] = []
         if self.against:
             wanted.append("splits")
@@ -85,7 +85,7 @@ class Decontaminate(Step):
         return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
 
     def apply(self, conversations: Sequence[Conversation], context: Context) -> Iterator[Conversation]:
-        """Yield the rows that overlap with no held-out text; drop or report the others, counted by set of texts."""
+        """Yield the rows that overlap with no held-out text; drop or report other rows, counted by set of texts."""
         from instruct_lab.preprocessing.duplicates._held_out_index import HeldOutIndex, Limits, Rule
 
         limits = Limits(self.n, self.min_words, self.min_words_inside, self.max_texts)

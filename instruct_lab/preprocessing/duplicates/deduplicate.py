@@ -21,9 +21,9 @@ from instruct_lab.preprocessing.duplicates.key_table import KEY_BYTES, OWN, KeyT
 from instruct_lab.preprocessing.duplicates.protected_splits import evaluation_splits, protected_splits
 
 NORMAL_FORMS: dict[str, Callable[[str], str]] = {"characters": canonical_text, "words": normalize_text, "exact": repr}
-"""The form in which texts are compared, by the value of `compare`."""
+"""Functions that return the form in which texts are compared, keyed by the value of `compare`."""
 KEPT, SHORTER = 0, 1
-"""Outcomes for a row with `keep=longest`; a greater number identifies the protected split that has the row."""
+"""Outcomes for a row with `keep=longest`; a greater number identifies the protected split that holds the row."""
 
 
 @component
@@ -31,28 +31,28 @@ class DeduplicateExact(Step):
     """Drops exact duplicates of other rows of the split, and of rows in validation and test.
 
     With `compare: characters`, every visible character counts (in NFC, with white space collapsed), and so do roles,
-    system messages, and which messages are trained with what weight. With `compare: words`, texts are compared in NFKC
-    and case folded, without punctuation and symbols: `Stop!` equals `stop`, but also `a + b` equals `a - b`. With
-    `compare: exact`, white space counts too, as in code. A row without the compared part is kept. The audit has the
-    sizes of clusters, and reports rows that have only the words in common. Texts are compared by 128-bit hashes
-    (BLAKE2). Memory: 26 bytes per row, and as many for the report; `keep: longest` takes 11 more and a second pass.
+    system messages, training flags and weights. With `compare: words`, texts are compared in NFKC, case-folded, without
+    punctuation and symbols: `Stop!` equals `stop`, but also `a + b` equals `a - b`. With `compare: exact`, white space
+    counts too, as in code. A row without the compared part is kept. The audit has the sizes of clusters, and reports
+    rows that have only their words in common. Texts are compared by 128-bit hashes (BLAKE2). Memory: 26 bytes per row,
+    and 26 more if `report_same_words` is true; `keep: longest` needs 11 more bytes and a second pass.
     """
 
     splits: Splits = Field(default_factory=train_only)  # splits that the step processes
     by: Part = "conversation"  # the part that is compared
-    compare: Literal["characters", "words", "exact"] = "characters"  # what has to be equal
+    compare: Literal["characters", "words", "exact"] = "characters"  # the form in which texts are compared
     report_same_words: bool = True  # with keep=first: count kept rows that have only the words of an earlier row
-    keep: Literal["first", "longest"] = "first"  # the row of a cluster to keep; longest: in characters
-    across: list[SplitName] = Field(default_factory=evaluation_splits)  # splits whose rows win over this split's
+    keep: Literal["first", "longest"] = "first"  # row of a cluster to keep; longest: with most characters
+    across: list[SplitName] = Field(default_factory=evaluation_splits)  # splits whose rows take precedence
 
     @property
     def needs(self) -> frozenset[Need]:  # type: ignore[override]
-        """`rows` to keep the longest row; `splits` if `across` is set."""
+        """`rows` if `keep` is `longest`, and `splits` if `across` is set."""
         wanted: list[Need] = ["rows"] if self.keep == "longest" else []
         return frozenset([*wanted, "splits"] if self.across else wanted)
 
     def apply(self, conversations: Sequence[Conversation], context: Context) -> Iterator[Conversation]:
-        """Yield one row of each cluster; count the others, and add the cluster sizes to the audit."""
+        """Yield one row of each cluster; count the dropped rows, and add the cluster sizes to the audit."""
         return itertools.compress(conversations, self.flags(conversations, context))
 
     def flags(self, conversations: Sequence[Conversation], context: Context) -> bytearray:
@@ -153,11 +153,11 @@ class DeduplicateExact(Step):
 
     @property
     def _counts_training(self) -> bool:
-        """Whether rows differ if other messages of theirs are trained, or with another weight."""
+        """Whether rows with different training flags or weights count as different."""
         return self.by == "conversation"
 
     def _keys(self, conversation: Conversation) -> tuple[bytes | None, bytes | None]:
-        """Return the key, and the key by words if rows with the same words are reported."""
+        """Return the key of a row, and its key by words if rows with the same words are reported (else `None`)."""
         turns = compared_turns(conversation, self.by)
         key = _hash(conversation, turns, NORMAL_FORMS[self.compare], self._counts_training)
         if not self.report_same_words or self.compare == "words":
@@ -168,7 +168,7 @@ class DeduplicateExact(Step):
 def _hash(
     conversation: Conversation, turns: list[tuple[str, str]], normal_form: Callable[[str], str], counts_training: bool
 ) -> bytes | None:
-    """Hash the compared part of a conversation, given its turns; `None` if the conversation lacks it."""
+    """Hash the turns of the compared part of a conversation; `None` if there are no turns."""
     if not turns:
         return None
     pieces = [f"{role} {normal_form(text)}" for role, text in turns]

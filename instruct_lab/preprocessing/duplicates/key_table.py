@@ -7,7 +7,7 @@ from array import array
 
 KEY_BYTES = 16
 OWN = 1
-"""The owner number of keys from the split itself; other splits have greater numbers."""
+"""The owner number of keys of the processed split; other splits have greater numbers."""
 
 
 class KeyTable:
@@ -24,7 +24,7 @@ class KeyTable:
         self._first = array("Q", [0]) * self.num_slots
         self._second = array("Q", [0]) * self.num_slots
         self.owners = array("B", [0]) * self.num_slots  # 0: the slot is empty
-        self.counts = array("I", [0]) * self.num_slots  # number of rows of the split itself
+        self.counts = array("I", [0]) * self.num_slots  # number of rows of the processed split
 
     def slot(self, key: bytes, owner: int = OWN) -> int:
         """Return the slot of a key; a new key gets an empty slot and the given owner."""

@@ -29,21 +29,21 @@ class NearDuplicates(Step):
     """Drops all but one of several near duplicates, and rows that are near duplicates of validation or test rows.
 
     Two conversations are near duplicates if the n-grams of their words have a Jaccard similarity (n-grams in both,
-    divided by n-grams in either) of at least `threshold`. MinHash sketches (rensa) find candidate pairs; each pair is
-    then compared exactly, so no row is dropped by an estimate. Pairs form clusters, and one row of each is kept. Case,
-    punctuation and white space are ignored; operators (`+`, `<`), currency signs and emoji count as words; Chinese,
-    Japanese, Thai and similar scripts are compared by character; a text of fewer than n words has to be equal. A row
-    without the compared part is kept.
-    Memory: about 40 bytes per row, and temporarily 4 bytes per row and band on disk. The result is
-    deterministic. Source: Lee et al., Deduplicating Training Data Makes Language Models Better, 2022.
+    divided by n-grams in either) of at least `threshold`. MinHash sketches (of the package rensa) find candidate pairs;
+    each pair is then compared exactly, so no row is dropped because of an estimate. Pairs form clusters, and one row of
+    each cluster is kept. Case, punctuation and white space are ignored; operators (`+`, `<`), currency signs and emoji
+    count as words; Chinese, Japanese, Thai and similar scripts are compared by character; a text of fewer than n words
+    has to be equal. A row without the compared part is kept. Memory: about 40 bytes per row, and temporarily 4 bytes
+    per row and band on disk. The result is deterministic. Source: Lee et al., Deduplicating Training Data Makes
+    Language Models Better, 2022.
     """
 
     splits: Splits = Field(default_factory=train_only)  # splits that the step processes
     by: Part = "conversation"  # the part that is compared
     threshold: Annotated[float, Field(gt=0, le=1)] = 0.8  # smallest Jaccard similarity of near duplicates
     n: Annotated[int, Field(ge=1)] = 5  # words in an n-gram
-    keep: Literal["first", "longest"] = "first"  # the row of a cluster to keep; longest: in characters
-    across: list[SplitName] = Field(default_factory=evaluation_splits)  # splits whose rows win over this split's
+    keep: Literal["first", "longest"] = "first"  # row of a cluster to keep; longest: with most characters
+    across: list[SplitName] = Field(default_factory=evaluation_splits)  # splits whose rows take precedence
     recall: Annotated[float, Field(gt=0, lt=1)] = 0.99  # share of pairs found, at a similarity of exactly `threshold`
     num_permutations: Annotated[int, Field(ge=1, le=4096)] = 128  # largest number of values in a sketch
     seed: Annotated[int, Field(ge=0)] = 0  # random seed of the sketches
@@ -56,16 +56,16 @@ class NearDuplicates(Step):
 
     @property
     def needs(self) -> frozenset[Need]:  # type: ignore[override]
-        """`rows`, for several passes and access by index; `splits` if `across` is set."""
+        """`rows`, for several passes and access by index, and `splits` if `across` is set."""
         wanted: list[Need] = ["rows"]
         return frozenset([*wanted, "splits"] if self.across else wanted)
 
     @property
     def bands(self) -> tuple[int, int] | None:
-        """The number of bands and of values per band that reach the recall; `None` if no numbers do.
+        """The number of bands and the number of values per band that reach the recall; `None` if this is impossible.
 
         A pair of similarity s shares one of b bands of r values with probability 1 - (1 - s^r)^b. Among the b and r
-        that reach the recall at the threshold, the largest r gives the fewest other candidate pairs.
+        that reach the recall at the threshold, the largest r gives the fewest unnecessary candidate pairs.
         """
         for rows in range(self.num_permutations, 0, -1):
             for bands in range(1, self.num_permutations // rows + 1):
@@ -74,7 +74,7 @@ class NearDuplicates(Step):
         return None
 
     def apply(self, conversations: Sequence[Conversation], context: Context) -> Iterator[Conversation]:
-        """Yield one row of each cluster; count the others, and add the cluster sizes to the audit."""
+        """Yield one row of each cluster; count the dropped rows, and add the cluster sizes to the audit."""
         protected = protected_splits(context.split, self.across, context.splits)
         flags, like_protected = self._compare(conversations, context, protected)
         own = "a longer row" if self.keep == "longest" else "an earlier row"
@@ -87,7 +87,7 @@ class NearDuplicates(Step):
     def _compare(
         self, conversations: Sequence[Conversation], context: Context, protected: dict[str, Sequence[Conversation]]
     ) -> tuple[Flags, dict[int, str]]:
-        """Return flags of the rows to keep and, for near duplicates of a protected row, a description of that row."""
+        """Return flags of the rows to keep, and a description of the similar protected row, keyed by row."""
         from instruct_lab.preprocessing.duplicates._pair_comparison import Comparison, compare
         from instruct_lab.preprocessing.duplicates._sketches import Rows, Shingles, sketch_rows
 

@@ -1,6 +1,6 @@
 """Steps that select rows by their text or at random.
 
-In: conversations. Out: the conversations that are kept; the audit counts the others by reason.
+In: conversations. Out: the conversations to keep; the audit counts dropped conversations by reason.
 """
 
 from instruct_lab.preprocessing.filters.expression import Expression

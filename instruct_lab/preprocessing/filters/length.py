@@ -49,7 +49,7 @@ class Length(Step):
 
     @property
     def needs(self) -> frozenset[Need]:  # type: ignore[override]
-        """`tokenizer`, if tokens are counted."""
+        """`tokenizer` if tokens are counted."""
         return frozenset({"tokenizer"} if self._limits("tokens") else ())
 
     @property
@@ -58,7 +58,7 @@ class Length(Step):
         return not self._limits("tokens")
 
     def apply(self, conversations: Sequence[Conversation], context: Context) -> Iterator[Conversation]:
-        """Yield the conversations within the bounds; count the others."""
+        """Yield the conversations within the bounds; count dropped rows."""
         within = filter_rows(conversations, context, self._reason)
         return self._filter_by_tokens(within, context) if self._limits("tokens") else within
 
@@ -108,7 +108,7 @@ class Length(Step):
 
 
 def _texts(conversation: Conversation, part: Part) -> list[str]:
-    """Return the text of a part and, for a preference pair, the same text with the rejected answer."""
+    """Return the text of a part and, for a preference pair, also the text with the rejected answer."""
     if part == "prompt" or not conversation.rejected:
         return [part_text(conversation, part)]
     rejected = [message.content for message in conversation.rejected]

@@ -23,9 +23,9 @@ Bound = Annotated[float, Field(ge=1)] | None
 WINDOW_ROWS = 256
 """Number of rows that are sorted by length together, so that a batch has texts of similar length."""
 MAX_LOGITS = 1 << 24
-"""Largest number of float32 logits that the loss is computed over at once."""
+"""Maximum number of float32 logits from which a loss is computed at once."""
 CHARACTERS_PER_TOKEN = 32
-"""Before a text is encoded, it is cut to `max_tokens` times this many characters."""
+"""A text is cut to `max_tokens` times this number of characters before it is encoded."""
 MAX_EXPONENT = 700
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 
@@ -60,12 +60,12 @@ class PerplexityFilter(Step):
     max_perplexity: Bound = None  # highest perplexity that is kept; null: no bound
     min_tokens: Annotated[int, Field(ge=1)] = 10  # texts with fewer tokens are kept
     max_tokens: Annotated[int, Field(ge=2)] = 512  # number of tokens at the start of a text that are scored
-    batch_tokens: Annotated[int, Field(ge=1)] = 2048  # most tokens in a batch, with padding; at least one row
+    batch_tokens: Annotated[int, Field(ge=1)] = 2048  # maximum number of tokens in a batch, with padding
     device: Name = "auto"  # cpu, cuda, cuda:1...; auto: a GPU if there is one
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"  # dtype of the model; the loss is in float32
 
     def __post_init__(self) -> None:
-        """Refuse bounds that keep all or no rows, and fields that do not fit together."""
+        """Refuse bounds that keep all or no rows, and fields that contradict each other."""
         if self.min_perplexity is None and self.max_perplexity is None:
             raise Refusal("max_perplexity", "every row would be kept: set min_perplexity, max_perplexity or both")
         if None not in (self.min_perplexity, self.max_perplexity) and self.min_perplexity > self.max_perplexity:  # type: ignore[operator]
@@ -97,7 +97,7 @@ class PerplexityFilter(Step):
         return digest.hexdigest()
 
     def apply(self, conversations: Sequence[Conversation], context: Context) -> Iterator[Conversation]:
-        """Yield the conversations within the bounds; count the dropped rows and those with too few tokens.
+        """Yield the conversations within the bounds; count dropped rows and rows with too few tokens.
 
         Raises:
             InstructLabError: the model cannot be loaded.
@@ -167,8 +167,8 @@ class Scorer:
     Args:
         model: a causal language model.
         tokenizer: the model's tokenizer.
-        max_tokens: largest number of tokens of a text that are scored; fewer if the model has fewer positions.
-        batch_tokens: largest number of tokens in a batch, with padding.
+        max_tokens: maximum number of scored tokens of a text; lower if the model has fewer positions.
+        batch_tokens: maximum number of tokens in a batch, with padding.
     """
 
     def __init__(self, model: Any, tokenizer: Any, max_tokens: int, batch_tokens: int) -> None:
@@ -201,7 +201,10 @@ class Scorer:
         return ids
 
     def _fit(self, context: list[int], text: list[int]) -> Scored:
-        """Cut context and text to `max_tokens`; the context's end gets the space after the text, at least half."""
+        """Cut a context and a text to `max_tokens` together.
+
+        The context keeps its end, in the space that the text leaves or at least half of all tokens.
+        """
         text = text[: self.max_tokens]
         space = max(self.max_tokens - len(text), self.max_tokens // 2)
         context = self.start + context[len(context) - min(len(context), space) :]
@@ -237,7 +240,7 @@ def _span(row: Scored) -> tuple[int, int]:
 
 
 def _quantiles(perplexities: array[float]) -> dict[str, float | str]:
-    """Compute quantiles by name as JSON values; ignore NaN."""
+    """Compute quantiles as JSON values, keyed by name; NaN is ignored."""
     values = sorted(value for value in perplexities if not math.isnan(value))
     if not values:
         return {}

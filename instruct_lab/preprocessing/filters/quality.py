@@ -65,11 +65,11 @@ class Quality(Step):
     """Drops conversations by rules about their text; a rule applies only if its field is set.
 
     Shares and means are not meaningful for short texts (`Yes.`, `42`, a title), so rules about them skip texts of fewer
-    than `judged_from_words` words. Rules apply to the part `of`, except `prompt_phrases` (the prompt), `drop_echoes`
-    and the bounds of the answer ratio (prompt and answer). In scripts without spaces each character is a word; rules
-    about word length and about stop words of other scripts do not apply.
-    Sources: Gopher (Rae et al., 2021, appendix A.1.1) and C4 (Raffel et al., 2020, section 2.2). Their thresholds are
-    for web pages and drop most instruction data, so the option files use others.
+    than `judged_from_words` words. Rules apply to the part `of`, except `prompt_phrases`, which applies to the prompt,
+    and `drop_echoes` and the bounds of the answer ratio, which compare prompt and answer. In scripts without spaces,
+    each character is a word, and rules about word length and stop words of other scripts do not apply. Sources: Gopher
+    (Rae et al., 2021, appendix A.1.1) and C4 (Raffel et al., 2020, section 2.2). Their thresholds are for web pages and
+    drop most instruction data, so the option files use others.
     """
 
     row_by_row: ClassVar[bool] = True
@@ -88,7 +88,7 @@ class Quality(Step):
     max_symbols: Share = None  # largest share of symbols among characters other than white space
     min_words_with_letters: Share = None  # smallest share of words with at least one letter
     min_stop_words: Fewest = 0  # number of different stop words that a text needs
-    stop_words: list[str] = Field(default_factory=lambda: list(GOPHER_STOP_WORDS))  # in lower case
+    stop_words: list[str] = Field(default_factory=lambda: list(GOPHER_STOP_WORDS))  # stop words in lower case
     max_bullet_lines: Share = None  # largest share of lines that begin with a bullet
     max_ellipsis_lines: Share = None  # largest share of lines that end with an ellipsis
     min_finished_lines: Share = None  # smallest share of lines of five or more words that end with punctuation
@@ -113,7 +113,7 @@ class Quality(Step):
             raise Refusal("of", "no rule is set, so no row would be dropped: set one")
 
     def apply(self, conversations: Sequence[Conversation], context: Context) -> Iterator[Conversation]:
-        """Yield the conversations that pass every rule; count the others by the first rule that fails."""
+        """Yield the conversations that pass every rule; count dropped rows by the first rule that fails."""
         rules, pair_rules = self._rules(), self._pair_rules()
 
         def reason(conversation: Conversation) -> str | None:
@@ -127,7 +127,7 @@ class Quality(Step):
         return filter_rows(conversations, context, reason)
 
     def _rules(self) -> list[tuple[str, bool, Callable[[Text], bool]]]:
-        """List the rules that are set: reason to drop, whether the rule applies to short texts too, and test."""
+        """List the rules that are set, each as a reason to drop, whether it applies to short texts, and a test."""
         has_phrase = _phrase_search(self.phrases)
         measures: list[tuple[str, str, bool, Callable[[Text], float | None]]] = [
             ("words", "words", True, lambda text: len(text.words)),
@@ -158,7 +158,7 @@ class Quality(Step):
         return rules
 
     def _pair_rules(self) -> list[tuple[str, Callable[[Conversation], bool]]]:
-        """List the rules about prompt and answer that are set: reason to drop, and test."""
+        """List the rules about prompt and answer that are set, each as a reason to drop and a test."""
         rules: list[tuple[str, Callable[[Conversation], bool]]] = []
         has_phrase = _phrase_search(self.prompt_phrases)
         fewest, most = self.min_answer_ratio, self.max_answer_ratio
@@ -244,7 +244,7 @@ def _repeated(text: Text) -> float | None:
 
 
 def _phrase_search(phrases: list[str]) -> Callable[[str], bool] | None:
-    """Return a case-insensitive search for phrases; their ends that are letters or digits match at word boundaries."""
+    """Return a case-insensitive search for whole phrases, which do not match inside longer words."""
     if not phrases:
         return None
     lowered = [phrase.lower() for phrase in phrases]
@@ -261,7 +261,7 @@ def _phrase_search(phrases: list[str]) -> Callable[[str], bool] | None:
 def _echoes(row: Conversation) -> bool:
     answer = part_text(row, "answer")
     asked = next((message.content for message in reversed(row.prompt) if message.role == "user"), "")
-    if not answer or abs(len(answer) - len(asked)) > len(asked) // 2 + 8:  # white space is at most so much
+    if not answer or abs(len(answer) - len(asked)) > len(asked) // 2 + 8:  # allows for white space
         return False
     return canonical_text(answer) == canonical_text(asked)
 

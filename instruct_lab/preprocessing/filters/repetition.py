@@ -24,13 +24,13 @@ LETTER_OR_DIGIT = re.compile(r"[^\W_]")
 
 @component
 class Repetition(Step):
-    """Drops conversations in which too much of the text is repetition.
+    """Drops conversations whose text is repetitive.
 
-    White space between words and around lines does not count in shares of characters. A line, paragraph or
-    n-gram is a duplicate if it occurred before: the first occurrence is not counted, and no character is counted twice.
-    Lines without a letter or digit (a closing brace, a ruler) are ignored. In scripts without spaces each character is
-    a word. Time and memory grow linearly with the length of the text.
-    Source: the repetition rules of Gopher (Rae et al., 2021, table A1), whose thresholds are for web pages.
+    Shares of characters ignore white space between words and around lines. A line, paragraph or n-gram is a duplicate
+    if it occurred before; the first occurrence does not count, and no character is counted twice. Lines without a
+    letter or digit (a closing brace, a ruler) are ignored. In scripts without spaces each character is a word. Time and
+    memory grow linearly with the length of the text. Source: the repetition rules of Gopher (Rae et al., 2021, table
+    A1), whose thresholds are for web pages.
     """
 
     row_by_row: ClassVar[bool] = True
@@ -51,7 +51,7 @@ class Repetition(Step):
     max_duplicate_8gram: Share = None  # largest share of characters in duplicate sequences of eight words
     max_duplicate_9gram: Share = None  # largest share of characters in duplicate sequences of nine words
     max_duplicate_10gram: Share = None  # largest share of characters in duplicate sequences of ten words
-    max_character_run: Annotated[int, Field(ge=1)] | None = None  # most repeats of a letter or digit in a row
+    max_character_run: Annotated[int, Field(ge=1)] | None = None  # maximum length of a run of one letter or digit
 
     def __post_init__(self) -> None:
         """Refuse a step without a bound."""
@@ -59,7 +59,7 @@ class Repetition(Step):
             raise Refusal("max_duplicate_lines", "no bound is set, so no row would be dropped: set one")
 
     def apply(self, conversations: Sequence[Conversation], context: Context) -> Iterator[Conversation]:
-        """Yield the conversations within the bounds; count the others."""
+        """Yield the conversations within the bounds; count dropped rows."""
         lines, ngrams = self._line_bounds(), self._ngram_bounds()
         runs = self.max_character_run
         run = re.compile(rf"([^\W_])\1{{{runs},}}") if runs is not None else None
@@ -109,12 +109,13 @@ def line_shares(text: str) -> dict[str, float]:
 def ngram_shares(words: list[str], wanted: dict[str, float] | None = None) -> dict[str, float]:
     """Compute the shares of characters in repeated n-grams, by name; omit shares of 0.
 
-    An n-gram can repeat only if its first n-1 words repeat. So each length examines only n-grams whose start repeated
-    at the length before, and the search ends when nothing repeats: in ordinary text, at two or three words.
+    An n-gram can repeat only if its first n-1 words repeat. So for each n, only n-grams whose first n-1 words repeat
+    are examined, and the search ends when nothing repeats: in ordinary text, at two or three words.
 
     Args:
         words: the words of a text.
-        wanted: names of the shares (`top_2gram` to `top_4gram`, `duplicate_5gram` to `duplicate_10gram`); `None`: all.
+        wanted: names of the shares to compute (`top_2gram` to `top_4gram`, `duplicate_5gram` to `duplicate_10gram`);
+            `None`: all.
     """
     names = {f"top_{n}gram": n for n in TOP} | {f"duplicate_{n}gram": n for n in DUPLICATE}
     requested = {n: name for name, n in names.items() if wanted is None or name in wanted}
@@ -160,7 +161,7 @@ def _in_duplicates(starts: list[int], keys: list[int], counts: Counter[int], end
 
 
 def _covered(starts: list[int], ends: list[int], n: int) -> int:
-    """Count the characters in the n words from each start; count overlaps once."""
+    """Count the characters in the n words from each start; overlaps count once."""
     characters = reached = 0
     for start in starts:
         characters += ends[start + n] - ends[max(start, reached)]

@@ -30,9 +30,9 @@ class Sample(Step):
     """Keeps a sample of the rows: a share of each stratum, with bounds per stratum and in total.
 
     In each stratum, the rows with the lowest hashes of seed and id are selected. So the selection is the same on every
-    machine and for every order of the rows, a smaller sample is part of a larger one, and an added row replaces at most
-    one other row. The order of rows does not change. Memory: 20 to 30 bytes per row.
-    Source: bottom-k sampling (Cohen and Kaplan, 2007).
+    machine and for every order of the rows, a smaller sample is part of a larger sample, and an added row replaces at
+    most one other row. The order of rows does not change. Memory: 20 to 30 bytes per row. Source: bottom-k sampling
+    (Cohen and Kaplan, 2007).
     """
 
     needs: ClassVar[frozenset[Need]] = frozenset({"rows"})
@@ -49,14 +49,14 @@ class Sample(Step):
     seed: Annotated[int, Field(ge=0)] = 0  # seed of the selection
 
     def __post_init__(self) -> None:
-        """Refuse a sample of all rows, and fields that do not fit together."""
+        """Refuse a sample of all rows, and fields that contradict each other."""
         if self.share is None and self.max_per_stratum is None and self.max_rows is None:
             raise Refusal("share", "every row would be kept: set share, max_per_stratum or max_rows")
         if (self.column is not None) != (self.by == "column"):
             raise Refusal("column", "is the metadata column of by=column: set both or neither")
 
     def apply(self, conversations: Sequence[Conversation], context: Context) -> Iterator[Conversation]:
-        """Yield the selected rows; count the others, and the rows of each stratum before and after.
+        """Yield the selected rows; count dropped rows, and the rows of each stratum before and after.
 
         Raises:
             InstructLabError: no row has the column that defines the strata.
@@ -147,7 +147,7 @@ def _hash(id_: str, seed: int) -> int:
 
 
 def _quantiles(lengths: np.ndarray, num_quantiles: int) -> tuple[list[str], np.ndarray]:
-    """Divide rows by length into strata of about equal size; into fewer if many rows have the same length."""
+    """Divide rows by length into strata of about equal size, or into fewer if many rows have the same length."""
     import numpy as np
 
     inner = np.arange(1, num_quantiles) / num_quantiles
@@ -160,7 +160,7 @@ def _quantiles(lengths: np.ndarray, num_quantiles: int) -> tuple[list[str], np.n
 
 
 def _lowest(strata: np.ndarray, hashes: np.ndarray, sizes: np.ndarray, quotas: np.ndarray) -> np.ndarray:
-    """Flag the rows with the lowest hashes of their stratum; ties (duplicate rows) go to the first."""
+    """Flag the rows with the lowest hashes in each stratum; ties (duplicate rows) go to the first."""
     import numpy as np
 
     order = np.lexsort((hashes, strata))  # stable
@@ -172,7 +172,7 @@ def _lowest(strata: np.ndarray, hashes: np.ndarray, sizes: np.ndarray, quotas: n
 
 
 def _proportional(quotas: np.ndarray, total: int) -> np.ndarray:
-    """Divide the total among strata in proportion to their quotas, by largest remainders."""
+    """Divide the total among strata in proportion to their quotas, by the largest remainder method."""
     import numpy as np
 
     exact = quotas * (total / quotas.sum())
@@ -183,7 +183,7 @@ def _proportional(quotas: np.ndarray, total: int) -> np.ndarray:
 
 
 def _equal(quotas: np.ndarray, total: int) -> np.ndarray:
-    """Divide the total equally among strata; rows that a small stratum cannot fill go to the others."""
+    """Divide the total equally among strata; the rows that a small stratum lacks are taken from the others."""
     import numpy as np
 
     shares = np.zeros_like(quotas)

@@ -1,6 +1,6 @@
-"""Personal data and secrets in texts.
+"""Steps that find personal data and secrets in texts.
 
-In: conversations. Out: conversations with placeholders, or a report; the audit counts matches and never shows them.
+In: conversations. Out: conversations with placeholders, or a report. The audit counts matches but never shows them.
 """
 
 from instruct_lab.preprocessing.privacy.redact import Redact

@@ -7,10 +7,12 @@ import re
 from collections.abc import Callable
 
 Rest = Callable[[re.Match[str], bool], str | None]
-"""Takes a match and whether to leave examples unchanged. Returns the end of the match to keep after the placeholder
-(usually `""`), or `None` if the whole match stays."""
+"""A function of a match and of whether to leave well-known examples unchanged.
 
-# only ASCII characters continue a word, so that a number next to Chinese characters is found
+It returns the end of the match to keep after the placeholder (usually `""`), or `None` to keep the whole match.
+"""
+
+# only ASCII characters continue a word, so a number beside Chinese characters is found
 _START = r"(?<![A-Za-z0-9_])"
 _END = r"(?![A-Za-z0-9_])"
 
@@ -89,7 +91,7 @@ EXAMPLE_IBANS = frozenset({"GB82WEST12345698765432", "DE89370400440532013000", "
 
 
 def email(match: re.Match[str], leave_examples: bool) -> str | None:
-    """Confirm an e-mail address; `git@github.com` and `logo@2x.png` stay. Examples are addresses at example.com."""
+    """Confirm an e-mail address, unlike `git@github.com` and `logo@2x.png`. Examples are addresses at example.com."""
     domain, last = match["domain"], match["last"].lower()
     if match["local"].lower() in LOCAL_ACCOUNTS or last in FILE_ENDS or match["local"].endswith("."):
         return None
@@ -99,8 +101,8 @@ def email(match: re.Match[str], leave_examples: bool) -> str | None:
 def ip_address(match: re.Match[str], leave_examples: bool) -> str | None:
     """Confirm an IP address, version 4 or 6.
 
-    Four numbers below 32 (1.2.3.4, 8.8.8.8) are taken for a version or a section, although one in four thousand
-    addresses has only such numbers. So are four numbers after a word such as "version" or a sign such as ==. Examples
+    Four numbers below 32 (1.2.3.4, 8.8.8.8) are considered a version or a section, although one in four thousand
+    addresses has only such numbers; so are four numbers after a word such as "version" or a sign such as ==. Examples
     are addresses that are not global (10.0.0.1, 127.0.0.1, 192.0.2.7, ::1).
     """
     text = match.group()
@@ -126,7 +128,7 @@ def phone(match: re.Match[str], leave_examples: bool) -> str | None:
 
 
 def payment_card(match: re.Match[str], leave_examples: bool) -> str | None:
-    """Confirm a payment card: a number of a known issuer with a correct check digit (ISO/IEC 7812, Luhn)."""
+    """Confirm a payment card number by its issuer and its check digit (ISO/IEC 7812, Luhn)."""
     digits = re.sub(r"\D", "", match.group())
     if not ISSUERS.fullmatch(digits) or not has_luhn_digit(digits):
         return None
@@ -140,7 +142,7 @@ def has_luhn_digit(digits: str) -> bool:
 
 
 def iban(match: re.Match[str], leave_examples: bool) -> str | None:
-    """Confirm an international bank account number: its country's length and correct check digits (ISO 13616)."""
+    """Confirm an international bank account number by its country's length and its check digits (ISO 13616)."""
     text = match.group()
     positions = [position for position, character in enumerate(text) if character != " "]
     length = IBAN_LENGTHS.get(text[:2])

@@ -1,4 +1,4 @@
-"""Replacement of personal data and secrets by typed placeholders."""
+"""Replacement of personal data and secrets with typed placeholders."""
 
 from __future__ import annotations
 
@@ -21,7 +21,12 @@ from instruct_lab.preprocessing.text.normalize import Roles, every_role
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Finder:
-    """Finds one kind: `might_match` is a fast check of a text; `redact` replaces and counts the matches in a piece."""
+    """A finder of one kind of data.
+
+    Args:
+        might_match: fast check whether a text may contain such data.
+        redact: function that replaces and counts the matches in a text.
+    """
 
     might_match: Callable[[str], object]
     redact: Callable[[str, Counter[str]], str]
@@ -34,13 +39,13 @@ MAX_EXCERPT = 60
 
 @component
 class Redact(Step):
-    """Replaces e-mail and IP addresses, phone, card and account numbers, keys and passwords by placeholders.
+    """Replaces e-mail and IP addresses, phone, card and account numbers, keys and passwords with placeholders.
 
-    The rules find only data with a fixed form, so not names of people or postal addresses. In fenced blocks and inline
-    code only secrets are redacted, unless `code` is set. Similar text is kept: `git@github.com`, `@pytest`,
+    The rules find only data with a fixed form, not names of people or postal addresses. In fenced blocks and inline
+    code, only secrets are redacted, unless `code` is set otherwise. Similar text is kept: `git@github.com`, `@pytest`,
     `logo@2x.png`, versions such as 1.2.3.4 (four numbers below 32, or after a word such as "version"), numbers with
-    wrong check digits, and with `leave_examples` well-known examples. The audit counts rows and matches by kind and
-    shows the text around a placeholder, never the text that it replaced. Metadata is not redacted: leave out columns
+    wrong check digits, and well-known examples if `leave_examples` is true. The audit counts rows and matches by kind
+    and shows the text around a placeholder, never the replaced text. Metadata is not redacted, so leave out columns
     with personal data.
     """
 
@@ -59,7 +64,7 @@ class Redact(Step):
     secret: bool = True  # random values after names such as password or token, passwords in URLs: <SECRET>
     min_entropy: Annotated[float, Field(ge=0, le=6)] = 3.2  # smallest entropy of a random value, in bits per character
     extra: dict[str, str] = Field(default_factory=dict)  # further kinds: name and regular expression
-    code: Literal["secrets", "leave", "all"] = "secrets"  # kinds that are redacted in code
+    code: Literal["secrets", "leave", "all"] = "secrets"  # kinds to redact in code
     leave_examples: bool = True  # example.com, private and documentation addresses, 555-01xx, test cards, ...EXAMPLE
     placeholder: str = "<{kind}>"  # the replacement; {kind} is the kind's name
 
@@ -82,7 +87,7 @@ class Redact(Step):
             raise Refusal("email", "every kind is switched off, so nothing would be redacted")
 
     def apply(self, conversations: Sequence[Conversation], context: Context) -> Iterator[Conversation]:
-        """Yield the redacted conversations; count rows by their kinds, and matches by kind."""
+        """Yield the redacted conversations; count rows by the kinds that they contain, and matches by kind."""
         everywhere = self._finders(with_personal_data=True)
         in_code = [] if self.code == "leave" else self._finders(with_personal_data=self.code == "all")
         of_roles, finds = frozenset[str](self.of_roles), Counter[str]()
@@ -107,7 +112,7 @@ class Redact(Step):
             context.audit.add(context.stage, finds=finds)
 
     def _finders(self, with_personal_data: bool) -> list[Finder]:
-        """List the finders, secrets first, because these are the most certain and may contain other kinds."""
+        """List the finders, beginning with secrets, which are the most certain and may contain other kinds of data."""
         finders: list[Finder] = []
         if self.private_key:
             finders.append(self._finder("PRIVATE_KEY", secrets.PRIVATE_KEY, lambda text: "PRIVATE KEY" in text))
@@ -142,7 +147,7 @@ class Redact(Step):
         might_match: Callable[[str], object] = bool,
         rest: personal_data.Rest = lambda match, leave_examples: "",
     ) -> Finder:
-        """Build a finder that replaces the matches of a pattern that `rest` confirms."""
+        """Build a finder that replaces those matches of a pattern that `rest` confirms."""
         placeholder, leave_examples = self._placeholder(kind), self.leave_examples
 
         def redact(text: str, found: Counter[str]) -> str:

@@ -32,17 +32,17 @@ API_KEYS: dict[str, str] = {
     "SG.": r"SG\.[A-Za-z0-9_-]{22}\.[A-Za-z0-9_-]{43}",  # SendGrid
     ":AA": r"[0-9]{8,10}:AA[A-Za-z0-9_-]{33}",  # Telegram
 }
-"""Patterns of keys with a known form, by a substring that is searched first."""
+"""Patterns of keys with a known form, keyed by a substring that is searched first because this is fast."""
 API_KEY = re.compile(rf"{_START}(?:{'|'.join(dict.fromkeys(API_KEYS.values()))}){_END}")
 
 PRIVATE_KEY = re.compile(
     r"-----BEGIN [A-Z0-9 ]{0,30}PRIVATE KEY(?: BLOCK)?-----(?:(?:(?!-----)[\s\S])*+-----END [A-Z0-9 ]{0,30}PRIVATE KEY"
     r"(?: BLOCK)?-----|(?:(?:\s|\\[nr])*+[A-Za-z0-9+/=]{16,}+)++)"
 )
-"""A block in PEM or OpenPGP armour; if the block is cut off, its header and the lines of its key."""
+"""Matches a block in PEM or OpenPGP armour; if the end of the block is missing, its header and the lines of its key."""
 
 JWT = re.compile(rf"{_START}eyJ[A-Za-z0-9_-]{{8,}}+\.eyJ[A-Za-z0-9_-]{{8,}}+\.[A-Za-z0-9_-]{{8,}}+")
-"""A JSON web token (RFC 7519): three parts, the first two JSON objects in base64."""
+"""Matches a JSON web token (RFC 7519): three base64 parts, the first two of which are JSON objects."""
 
 NAMES = (
     r"api[_ -]?key|apikey|secret(?:[_ -]?(?:access[_ -]?)?key)?|access[_ -]?(?:key|token)|auth[_ -]?token|token|"
@@ -55,18 +55,18 @@ SECRET = re.compile(
     r"(?P<value>[A-Za-z0-9_+/=.~!@#$%^&*-]{16,200}+)(?![(\[])",
     re.IGNORECASE,
 )
-"""The name of a secret, an assignment (sign or word), and the value."""
+"""Matches the name of a secret, an assignment (sign or word), and the value."""
 LONG = re.compile(r"[A-Za-z0-9_+/=.~!@#$%^&*-]{16}")
 HINTS = ("key", "secret", "token", "pass", "pwd", "credential", "bearer", "密", "口令", "令牌", "clé")
 URL_PASSWORD = re.compile(
     r"(?P<before>[a-z][a-z0-9+.-]{1,20}://[^\s/:@\"'<>]{0,100}:)(?P<value>[^\s/@\"'<>]{3,200})(?=@)"
 )
-"""A password in the URL of a server (RFC 3986)."""
+"""Matches a password in a URL (RFC 3986)."""
 PLACEHOLDER_VALUE = re.compile(
     r"pass(?:w(?:or)?d)?|pwd|secret|your|my_?|xxx|\.\.\.|\*\*\*|example|changeme|placeholder|dummy|^[$%{<\[(]|foo|token$",
     re.IGNORECASE,
 )
-"""A value that is a placeholder for a secret."""
+"""Matches a value that is a placeholder for a secret."""
 EXAMPLE_KEY = re.compile(r"EXAMPLE|example|[xX]{4}|your|YOUR")
 
 
@@ -76,7 +76,7 @@ def might_have_api_key(text: str) -> bool:
 
 
 def api_key(match: re.Match[str], leave_examples: bool) -> str | None:
-    """Confirm a key of known form. Examples are keys that contain EXAMPLE or XXXX."""
+    """Confirm a key with a known form. Examples are keys that contain words such as EXAMPLE or XXXX."""
     return None if leave_examples and EXAMPLE_KEY.search(match.group()) else ""
 
 
@@ -86,7 +86,7 @@ def might_have_secret(text: str) -> bool:
 
 
 CHARACTERS_PER_CHANGE = 5
-"""In a random value, the kind of character (digit, upper, lower case) changes once in this many, or more often."""
+"""In a random value, the kind of character (digit, upper case, lower case) changes at least once in this number."""
 
 
 def entropy(text: str) -> float:
@@ -95,12 +95,12 @@ def entropy(text: str) -> float:
 
 
 def is_random(value: str, min_entropy: float) -> bool:
-    """Whether a value looks random: letters and digits that alternate often, enough entropy, and no placeholder.
+    """Whether a value looks random: it mixes letters and digits, has enough entropy, and is not a placeholder.
 
     Args:
         value: the value that follows the name of a secret.
-        min_entropy: smallest entropy in bits per character; 32 hexadecimal digits have about 3.6,
-            20 letters and digits about 4.
+        min_entropy: smallest entropy in bits per character; 32 random hexadecimal digits have about 3.6, and 20 random
+            letters and digits about 4.
     """
     if PLACEHOLDER_VALUE.search(value) or not any(map(str.isdigit, value)) or not any(map(str.isalpha, value)):
         return False

@@ -1,4 +1,4 @@
-"""Steps that change the text of messages, and the functions that they share.
+"""Steps that change the text of messages, and the functions that these steps share.
 
 In: conversations. Out: conversations with changed texts, some dropped; the audit counts changed and dropped rows.
 """

@@ -1,4 +1,4 @@
-"""Control characters, characters that could not be decoded, and white space."""
+"""Removal of control characters, undecodable characters and white space."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ASCII_CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f\ufeff]")  # except tab and l
 SURROGATE = re.compile("[\ud800-\udfff]")
 OTHER_UNWANTED = re.compile("[\x80-\x9f\u2028\u2029]")
 OTHER_CONTROL = re.compile("([\xc2-\xf4][\x80-\xbf]+)|(\r\n?|[\x85\u2028\u2029])|[\x80-\x9f]")
-"""A sequence of UTF-8 that was decoded as Latin-1, a line end, or another control character."""
+"""Matches a UTF-8 sequence that was decoded as Latin-1, a line end, or another control character."""
 LOST = "\ufffd"
 
 TRAILING_SPACES = re.compile(r"(?<![^\S\n])[^\S\n]++(?=\n)")
@@ -35,9 +35,9 @@ def remove_ascii_control(text: str) -> str:
 
 
 def remove_other_control(text: str) -> str:
-    """Remove non-ASCII control characters; repair encodings first, because the repair needs these characters.
+    """Remove non-ASCII control characters; repair encodings before this, because the repair needs these characters.
 
-    A control character in a damaged sequence (`â` and two controls for an apostrophe) is part of a character and stays.
+    A control character in a damaged sequence (`â` and two control characters in place of an apostrophe) stays.
     """
     if text.isascii() or not OTHER_UNWANTED.search(text):
         return text
@@ -71,8 +71,8 @@ def strip_text(text: str, keep_indentation: bool) -> str:
 
     Args:
         text: the text.
-        keep_indentation: whether to keep the indentation of a first line that looks like code (four spaces or a tab,
-            as in Markdown): the body of a function would not run without it.
+        keep_indentation: whether to keep the indentation of a first line that looks like code (four spaces or a tab, as
+            in Markdown), because the body of a function is invalid without it.
     """
     if not keep_indentation or not text[:1].isspace():
         return text.strip()

@@ -35,7 +35,7 @@ KINDS = (
 )
 """Kinds of changes, in the order in which the audit names them."""
 LEFT_OUT: tuple[tuple[str, ...], ...] = ((), ("mojibake",), ("HTML",), ("mojibake", "HTML"))
-"""Kinds of changes that a row may be about, in all combinations."""
+"""All combinations of the kinds of changes that are omitted for a row that discusses them."""
 Change = tuple[str, Callable[[str], str]]
 
 
@@ -44,10 +44,11 @@ class Clean(Step):
     """Repairs damaged texts (encoding, control characters, white space, HTML) and the order of roles; drops empty rows.
 
     The defaults repair only unambiguous damage and are safe on code. Invisible format characters (zero-width joiner,
-    direction marks) stay, because some scripts need them. A row keeps its mojibake if it speaks of encodings or also
-    holds the correct form of a damaged character, and its HTML if it speaks of markup; they are reported. Rows with
-    mojibake, lost characters, refusals or boilerplate are dropped only from training; in validation and test they are
-    reported. The audit also counts changed rows by kind of change. Source of the encoding repair: ftfy (Speer, 2019).
+    direction marks) stay, because some scripts need them. A row keeps its mojibake if its text is about encodings or
+    also contains the correct form of a damaged character, and its HTML if its text is about markup; such rows are
+    reported. Rows with mojibake, lost characters, refusals or boilerplate are dropped only from training; in validation
+    and test they are reported. The audit also counts changed rows by kind of change. Source of the encoding repair:
+    ftfy (Speer, 2019).
     """
 
     needs: ClassVar[frozenset[Need]] = frozenset({"data"})
@@ -55,12 +56,12 @@ class Clean(Step):
 
     strip: bool = True  # remove white space around each text
     keep_indentation: bool = True  # with `strip`: keep a first line's indentation of four spaces or a tab (code)
-    trailing_spaces: Literal["remove", "keep"] = "keep"  # at line ends outside code; in Markdown, two break the line
-    max_blank_lines: Annotated[int, Field(ge=0, le=100)] | None = None  # most in a row, outside code; null: no bound
+    trailing_spaces: Literal["remove", "keep"] = "keep"  # at line ends outside code; two break a line in Markdown
+    max_blank_lines: Annotated[int, Field(ge=0, le=100)] | None = None  # maximum in a row, outside code; null: no bound
     control_characters: Literal["remove", "keep"] = "remove"  # also terminal colours, byte order marks, odd line ends
     mojibake: Literal["repair", "drop", "keep"] = "repair"  # UTF-8 text that was decoded with another encoding
     lost_characters: Literal["remove", "drop", "keep"] = "keep"  # U+FFFD, which replaces undecodable bytes
-    html: Literal["remove", "keep"] = "keep"  # comments, tags and entities of HTML, outside code
+    html: Literal["remove", "keep"] = "keep"  # HTML comments, tags and entities outside code
     repeated_messages: Literal["merge", "drop", "keep"] = "merge"  # equal messages of one role in a row
     empty_messages: Literal["remove", "drop", "keep"] = "keep"  # messages without text, except the last
     unanswered_end: Literal["remove", "drop", "keep"] = "remove"  # messages after the last answer; never trained
@@ -127,7 +128,7 @@ class Clean(Step):
             context.audit.add(context.stage, rows_changed_for=rows_of_kind)
 
     def _changes(self, left_out: tuple[str, ...]) -> list[Change]:
-        """List the changes to apply to every text, in order, each with its kind, without those of some kinds."""
+        """List the changes to apply to every text, in order, each with its kind; leave out some kinds."""
         changes: list[Change] = []
         repairs = self.mojibake != "keep" and "mojibake" not in left_out
         revealing = self._revealing if repairs else lambda change: change
@@ -151,7 +152,7 @@ class Clean(Step):
         return changes
 
     def _revealing(self, change: Callable[[str], str]) -> Callable[[str], str]:
-        """Add a repair of mojibake to a change that removes characters, because these can hide mojibake."""
+        """Add a repair of mojibake to a change that removes characters, because these characters can hide mojibake."""
         return partial(_change_and_repair, change) if self.mojibake == "repair" else change
 
     def _clean_turns(
@@ -236,7 +237,7 @@ def _clean_texts(conversation: Conversation, changes: Sequence[Change], kinds: d
 
 
 def _kinds_meant(conversation: Conversation, kinds: dict[str, None]) -> tuple[str, ...]:
-    """Return the kinds of damage, among those found, that the row means and that are therefore left as they are."""
+    """Return the kinds of damage that were found but are intended, because the row discusses them."""
     texts = list(_texts(conversation)) if "mojibake" in kinds or "HTML" in kinds else []
     is_meant = {
         "mojibake": lambda: is_about_encodings(texts, map(repair_encoding, texts)),
@@ -265,7 +266,7 @@ def _is_empty(text: str, empty_words: frozenset[str]) -> bool:
 def _answers(conversation: Conversation) -> Iterator[str]:
     """Yield the assistant's messages and the references, without rejected and undesirable answers.
 
-    Those may be refusals, which the model learns not to give.
+    Rejected and undesirable answers may be refusals, because the model learns to avoid them.
     """
     messages = conversation.prompt if conversation.desirable is False else conversation.messages
     yield from (message.content for message in messages if message.role == "assistant")

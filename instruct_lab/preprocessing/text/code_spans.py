@@ -1,4 +1,4 @@
-"""Code in Markdown texts: fenced blocks and inline code."""
+"""Location of code in Markdown texts: fenced blocks and inline code."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def change_outside_code(text: str, change: Callable[[str], str]) -> str:
 
 
 def split_code(text: str) -> Iterator[tuple[bool, str]]:
-    """Split a text where code begins and ends; yield for each piece whether it is code, and the piece."""
+    """Split a text where code begins and ends; yield each piece, preceded by whether it is code."""
     end = 0
     for start, stop in code_spans(text):
         if end < start:
@@ -32,7 +32,7 @@ def split_code(text: str) -> Iterator[tuple[bool, str]]:
 
 
 def code_spans(text: str) -> list[Span]:
-    """Return the start and end of all code in a text, in order; fences and backticks are included.
+    """Return the start and end of each piece of code in a text, including its fences or backticks.
 
     Fences follow CommonMark, but with any indentation. A fence or a run of three or more backticks that is never closed
     extends to the end of the text. Inline code in one or two backticks ends in the same paragraph.

@@ -32,16 +32,16 @@ TOPIC = re.compile(
     r"\b(?:x?html5?|xml|css|jsx|svg|markup)\b|\b(?:an?|the|which|what|opening|closing)\b[^.]{0,30}?\b(?:tag|element)s?\b",
     re.IGNORECASE,
 )
-"""Words of texts about markup, which may mention tags on purpose."""
+"""Matches words of texts about markup, which may mention tags on purpose."""
 
 
 def is_about_markup(texts: Iterable[str]) -> bool:
-    """Whether one of a row's texts speaks of markup, so that removing its tags would destroy its meaning."""
+    """Whether a row is about markup, so that removing its tags would destroy its meaning."""
     return any(TOPIC.search(remove_html(text)) for text in texts)
 
 
 def remove_html(text: str) -> str:
-    """Remove comments, scripts and tags of HTML, and replace entities by their characters.
+    """Remove comments, scripts and tags of HTML, and replace entities with their characters.
 
     Only elements of HTML count as tags: `<EMAIL>`, `List<int>` and `a < b` stay. Code is unchanged. Tags that
     arise from entities (`&lt;b&gt;`) stay, so a second pass may remove more.
@@ -53,7 +53,7 @@ def remove_html(text: str) -> str:
 
 def _remove_html(text: str) -> str:
     if "<" in text:
-        last_comment = text.rfind("-->") + 3  # no comment ends after this index: keeps the search linear
+        last_comment = text.rfind("-->") + 3  # no comment ends after this index; cutting here keeps the search linear
         if last_comment > 3:
             text = COMMENT.sub("", text[:last_comment]) + text[last_comment:]
         if "</" in text:

@@ -1,4 +1,4 @@
-"""Repair of UTF-8 text that was decoded with another encoding, if the text is damaged throughout."""
+"""Repair of UTF-8 text that was decoded with a wrong encoding, if the whole text is damaged."""
 
 from __future__ import annotations
 
@@ -11,18 +11,20 @@ if TYPE_CHECKING:
     from ftfy import TextFixerConfig
 
 ENCODINGS = ("latin-1", "cp1252", "cp1251", "cp1250", "cp1253", "cp1254", "cp1257", "iso-8859-2", "mac_roman", "cp437")
-"""The encodings with which UTF-8 is most often decoded by mistake; ftfy reverses them."""
+"""The encodings with which UTF-8 is most often decoded by mistake; ftfy reverses such decoding."""
 
 
 def _decoded_range(first: int, last: int) -> str:
-    """Return a regular expression for the characters that the bytes of a range become in any of the encodings."""
+    """Return a regular expression for the characters to which any encoding decodes the bytes of a range."""
     characters = {bytes([byte]).decode(encoding, "ignore") for byte in range(first, last + 1) for encoding in ENCODINGS}
     return "[" + "".join(re.escape(character) for character in sorted(characters)) + "]"
 
 
 SUSPECT = re.compile(f"{_decoded_range(0xC2, 0xF4)}{_decoded_range(0x80, 0xBF)}|\xc3 |[\x80-\x9f]")
-"""A UTF-8 sequence decoded with one of the encodings, or a control character of Latin-1. Searching for it is several
-times faster than ftfy's own check, which therefore runs only on lines that match."""
+"""Matches a UTF-8 sequence decoded with one of the encodings, or a control character of Latin-1.
+
+This search is several times faster than ftfy's own check, which therefore runs only on texts that match.
+"""
 
 TOPIC = re.compile(
     r"mojibake|(?<![a-z])utf[-_ ]?(?:8|16|32)|unicode|latin[-_ ]?1(?!\d)|iso[-_ ]?8859|(?:cp|windows)[-_ ]?125\d|"
@@ -30,7 +32,7 @@ TOPIC = re.compile(
     r"(?:ré|re)?encodage|codierung|zeichensatz|кодировк|编码|乱码|文字化け",
     re.IGNORECASE,
 )
-"""Words of texts about encodings, which may quote damaged characters on purpose."""
+"""Matches words of texts about encodings, which may quote damaged characters on purpose."""
 
 
 @functools.cache
@@ -53,11 +55,11 @@ def _settings() -> TextFixerConfig:
 
 
 def repair_encoding(text: str) -> str:
-    """Repair a text that was decoded with a wrong encoding as a whole; change nothing else.
+    """Repair a text if the whole text was decoded with a wrong encoding; change nothing else.
 
-    Uses only the encoding repair of ftfy (Speer, 2019), so quotes, ligatures and widths stay. A text that also holds
-    characters that this wrong decoding cannot have produced, such as a correct é, stays as it is: it may be about the
-    damage (`shows CafÃ© instead of Café`), and ftfy's repair of single sequences is switched off.
+    Only ftfy's encoding repair is used (Speer, 2019), without its repair of single sequences, so quotes, ligatures and
+    widths stay. A text with characters that this wrong decoding cannot have produced, such as a correct é, does not
+    change, because it may discuss the damage (`shows CafÃ© instead of Café`).
     """
     if text.isascii() or not SUSPECT.search(text):
         return text
@@ -78,9 +80,10 @@ def looks_damaged(text: str) -> bool:
 
 
 def is_about_encodings(texts: Iterable[str], repaired: Iterable[str]) -> bool:
-    """Whether the texts of a row mean their damaged characters, so that a repair would destroy their meaning.
+    """Whether a row quotes damaged characters on purpose, so that a repair would destroy its meaning.
 
-    That is so if one of the texts speaks of encodings, or holds a character that the repair of another text produces.
+    This is assumed if one of its texts is about encodings, or contains a character that the repair of another text
+    produces.
 
     Args:
         texts: all texts of the row.

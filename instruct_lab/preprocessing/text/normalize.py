@@ -48,7 +48,7 @@ class Normalize(Step):
     """Unifies texts (Unicode form, quotes, dashes, spaces, widths, case, punctuation, numbers) and renames roles.
 
     NFC changes how characters are stored, not how they look; NFKC also replaces look-alikes (full-width letters,
-    ligatures, superscripts), which changes about 8% of texts. NFC applies to code too; everything else skips fenced
+    ligatures, superscripts), which changes about 8% of texts. NFC is applied to code too; all other changes skip fenced
     blocks and inline code unless `in_code` is true. Placeholders such as <EMAIL> are unchanged. `of_roles: [user]`
     normalizes questions but not answers. Source: Unicode Standard Annexes 11 and 15.
     """
@@ -61,9 +61,9 @@ class Normalize(Step):
     quotes: Literal["ascii", "keep"] = "keep"  # ascii: “ ” « » ‘ ’ and similar become " and '
     dashes: Literal["ascii", "keep"] = "keep"  # ascii: – — − and similar become -
     spaces: Literal["ascii", "keep"] = "keep"  # ascii: no-break, thin and ideographic spaces become an ordinary space
-    full_width: Literal["letters", "all", "keep"] = "keep"  # letters: Ａ１ become ASCII; all: the punctuation ，！ too
-    lower_case: bool = False  # by Unicode's rules, independent of the language
-    punctuation: Literal["space", "remove", "keep"] = "keep"  # also symbols; both stay inside a word (don't, 3.5)
+    full_width: Literal["letters", "all", "keep"] = "keep"  # letters: Ａ１ become ASCII; all: also the punctuation ，！
+    lower_case: bool = False  # convert by Unicode's rules, independent of the language
+    punctuation: Literal["space", "remove", "keep"] = "keep"  # and symbols; both stay inside a word (don't, 3.5)
     numbers: Literal["mask", "digits", "keep"] = "keep"  # mask: becomes number_mask; digits: each digit becomes 0
     number_mask: Annotated[str, Field(min_length=1)] = "<NUM>"  # replaces a number
     in_code: bool = False  # change code too
@@ -71,7 +71,7 @@ class Normalize(Step):
     merge_consecutive: bool = False  # join consecutive messages of one role by an empty line, except tool results
 
     def __post_init__(self) -> None:
-        """Refuse a mask with a digit, which a second pass would mask again."""
+        """Refuse a mask that contains a digit, because a second pass would mask the mask."""
         if any(character.isdigit() for character in self.number_mask):
             raise Refusal("number_mask", "it has a digit, so a second pass would mask it again", "<NUM>")
 

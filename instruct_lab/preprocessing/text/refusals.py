@@ -46,7 +46,7 @@ REFUSALS: tuple[str, ...] = (
     r"[^.\n]{0,20} je (?:ne (?:peux|puis|saurais|suis)|n['’]ai)",
     r"je ne (?:peux|puis) pas (?:vous |t['’])?(?:aider|assister|répondre)[^.\n]{0,20}(?:demande|question|requête|cela)",
 )
-"""Starts of answers that decline (English, French, Chinese); case is ignored."""
+"""Patterns of the beginnings of answers that decline (English, Chinese, French); case is ignored."""
 
 BOILERPLATE: tuple[str, ...] = (
     r"\bas an? (?:responsible |ethical )?(?:ai|artificial intelligence|(?:large )?language)"
@@ -62,7 +62,7 @@ BOILERPLATE: tuple[str, ...] = (
     r"virtuel)(?! générale)",
     r"\bje (?:ne )?suis (?:qu['’])?(?:une? )?(?:simple )?(?:ia\b|intelligence artificielle|modèle de langage)",
 )
-"""Phrases in which a model speaks about itself, anywhere in an answer; case is ignored."""
+"""Patterns of phrases in which a model speaks about itself, anywhere in an answer; case is ignored."""
 
 HINTS = (
     *(" ai", "artificial", "language model", "large language", "computer program", "my knowledge", "my training"),
@@ -74,7 +74,7 @@ OPENING = re.compile(
     r"|我|很|非常|十分|真的|抱歉|对不起|不好意思|遗憾|作为|身为|无法|不能)",
     re.IGNORECASE,
 )
-"""First words of every built-in refusal: a fast check that skips other answers."""
+"""Matches the first words of every built-in refusal pattern; a fast check that skips other answers."""
 
 
 class AnswerPatterns:

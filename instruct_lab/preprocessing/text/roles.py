@@ -15,13 +15,13 @@ FOLLOWS = {
     "assistant": {"user", "tool"},
     "tool": {"tool", "assistant"},
 }
-"""Roles that may follow a role; `""` is before the first message."""
+"""The roles that may follow each role; `""` stands for the beginning of the conversation."""
 
 
 def is_in_order(messages: Sequence[Message]) -> bool:
     """Whether the roles follow each other as in `FOLLOWS` and the last message is the assistant's.
 
-    Consecutive messages of one role are in order if `trained` or `weight` differs, because they cannot be joined.
+    Consecutive messages of one role are in order if their `trained` or `weight` differs, because they cannot be joined.
     """
     last: Message | None = None
     for message in messages:
@@ -33,7 +33,7 @@ def is_in_order(messages: Sequence[Message]) -> bool:
 
 
 def repair_order(messages: Sequence[Message], open_end: bool = False) -> tuple[Message, ...] | None:
-    """Put messages in order by moving, joining and removing them; return `None` if that is not enough.
+    """Put messages in order by moving, joining and removing messages; return `None` if this is not enough.
 
     System messages come first, consecutive messages of one role are joined, and everything before the first user or
     after the last assistant message is removed.
@@ -53,7 +53,7 @@ def repair_order(messages: Sequence[Message], open_end: bool = False) -> tuple[M
 
 
 def remove_unanswered_end(messages: tuple[Message, ...]) -> tuple[Message, ...]:
-    """Remove the messages after the last assistant message; return the same object if there is none of either."""
+    """Remove the messages after the last assistant message; return the same object if nothing is removed."""
     last = next((index for index in reversed(range(len(messages))) if messages[index].role == "assistant"), None)
     return messages if last is None or last == len(messages) - 1 else messages[: last + 1]
 
@@ -72,12 +72,12 @@ def merge_consecutive(messages: Iterable[Message]) -> tuple[Message, ...]:
 
 
 def _training(message: Message) -> tuple[bool | None, float]:
-    """Return whether a message is trained on, and the weight of its tokens."""
+    """Return whether a message is trained, and the weight of its tokens."""
     return message.trained, message.weight
 
 
 def remove_repeats(messages: tuple[Message, ...]) -> tuple[Message, ...]:
-    """Remove messages that equal the message directly before them, except tool results."""
+    """Remove messages that equal the previous message, except tool results."""
     if not any(first == second and first.role != "tool" for first, second in itertools.pairwise(messages)):
         return messages
     pairs = zip((None, *messages), messages, strict=False)

@@ -31,14 +31,14 @@ HAN = re.compile(
     "([\u2e80-\u2fdf\u3001-\u3003\u3005-\u3011\u3014-\u301b\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
     "\uff01-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff65\U00020000-\U0003134f])"
 )
-"""A Chinese or Japanese character (ideograph, kana) or punctuation mark."""
+"""Matches a Chinese or Japanese character (ideograph or kana) or punctuation mark."""
 
 
 @component
 class SegmentWords(Step):
     """Separates words or subwords by one space, the input format of classic systems and metrics.
 
-    The step cannot be reversed. Placeholders such as <EMAIL> stay one word; code is unchanged unless `in_code` is true.
+    The step cannot be reversed. A placeholder such as <EMAIL> is one word; code is unchanged unless `in_code` is true.
     To segment questions and answers in different languages, use two steps with different `of_roles`. Sources: the
     tokenizer of Moses (Koehn et al., 2007) in sacremoses; jieba; the run's own tokenizer, with pieces marked as in
     subword-nmt (Sennrich et al., 2016).
@@ -48,12 +48,12 @@ class SegmentWords(Step):
     of_roles: Roles = Field(default_factory=every_role)  # roles to change; assistant: also references, rejected answers
     language: Annotated[str, Field(pattern="^[a-z]{2,3}$")] = "en"  # language of the Moses rules, for example fr
     keep_lines: bool = True  # keep line ends; if false, a text becomes one line
-    continued: Annotated[str, Field(min_length=1)] = "@@"  # mark at the end of a subword that continues in the next
+    continued: Annotated[str, Field(min_length=1)] = "@@"  # mark at the end of a subword whose word continues
     in_code: bool = False  # segment code too
 
     @property
     def needs(self) -> frozenset[Need]:  # type: ignore[override]
-        """`tokenizer` for subwords; otherwise `data`, the version of the package that segments."""
+        """`tokenizer` for the method `subwords`; otherwise `data`, for the version of the package that segments."""
         return frozenset({"tokenizer"} if self.method == "subwords" else {"data"})
 
     def __post_init__(self) -> None:
@@ -62,7 +62,7 @@ class SegmentWords(Step):
             raise Refusal("continued", "a continuation mark cannot have white space", "@@")
 
     def problems(self) -> Iterator[Problem]:
-        """Report the package that segments if it is not installed."""
+        """Report if the package that segments is not installed."""
         package = PACKAGES.get(self.method)
         if package and importlib.util.find_spec(package) is None:
             install = "pip install 'instruct-lab[preprocessing]'"
@@ -142,7 +142,7 @@ def moses_splitter(language: str) -> Splitter:
 
 
 def jieba_splitter(cache_path: Path) -> Splitter:
-    """Return a function that splits Chinese into words by jieba, other scripts at white space and punctuation.
+    """Return a function that splits Chinese into words with jieba, and other scripts at white space and punctuation.
 
     Args:
         cache_path: folder for jieba's compiled dictionary.
@@ -159,9 +159,9 @@ def jieba_splitter(cache_path: Path) -> Splitter:
 
 
 def split_subwords(text: str, tokenizer: PreTrainedTokenizerBase, continued: str) -> list[str]:
-    """Split a text into the tokenizer's pieces and mark each piece that continues in the next.
+    """Split a text into the tokenizer's pieces, and mark each piece whose word continues in the next piece.
 
-    A character that takes several tokens is one piece. White space is dropped.
+    A character of several tokens is one piece. White space is dropped.
     """
     spans: list[tuple[int, int]] = []
     for start, stop in tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]:

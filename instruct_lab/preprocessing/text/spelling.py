@@ -1,4 +1,4 @@
-"""Unified spelling: quotes, dashes, spaces, widths, numbers, punctuation."""
+"""Functions that unify quotes, dashes, spaces, widths, numbers and punctuation."""
 
 from __future__ import annotations
 
@@ -17,36 +17,36 @@ ASCII_FORMS = {0xFF01 + offset: 0x21 + offset for offset in range(94)} | {0x3000
 LETTER_FORMS = {form: plain for form, plain in ASCII_FORMS.items() if chr(plain).isalnum()}
 
 PLACEHOLDER = "<[A-Z][A-Z0-9_]{0,40}>"
-"""A typed placeholder, such as those that the step redact inserts; it counts as one word and never changes."""
+"""Pattern of a typed placeholder, such as the step `redact` inserts; a placeholder is one word and never changes."""
 NUMBER = re.compile(r"\d(?<![A-Za-z_\u00c0-\u024f\u0370-\u052f\d].)(?<!\d[.,].)\d*+(?:[.,]\d++)*+")
-"""Digits with separators between them, except after a letter, as in a name (B2B, gpt4, v1.5)."""
+"""Matches digits with separators between them, except after a letter, as in a name (B2B, gpt4, v1.5)."""
 DIGIT = re.compile(r"\d")
 INNER_PUNCTUATION = re.compile(r"(['’-](?<=[^\W_].)(?=[^\W_])|[.,](?<=\d.)(?=\d))")
-"""Punctuation inside a word or a number."""
+"""Matches punctuation inside a word or a number."""
 
 
 def to_ascii_quotes(text: str) -> str:
-    """Replace quotation marks and apostrophes of any form by `"` and `'`."""
+    """Replace quotation marks and apostrophes of any form with `"` and `'`."""
     return text if text.isascii() else text.translate(QUOTES)
 
 
 def to_ascii_dashes(text: str) -> str:
-    """Replace dashes, hyphens and the minus sign by `-`."""
+    """Replace dashes, hyphens and the minus sign with `-`."""
     return text if text.isascii() else text.translate(DASHES)
 
 
 def to_ascii_spaces(text: str) -> str:
-    """Replace every kind of space by an ordinary one; tabs and line ends stay."""
+    """Replace every kind of space with an ordinary space; tabs and line ends stay."""
     return text if text.isascii() else text.translate(SPACES)
 
 
 def narrow_letters(text: str) -> str:
-    """Replace full-width letters and digits by ASCII; full-width punctuation, which Chinese uses, stays."""
+    """Replace full-width letters and digits with ASCII; full-width punctuation, which Chinese uses, stays."""
     return text if text.isascii() else text.translate(LETTER_FORMS)
 
 
 def narrow_forms(text: str) -> str:
-    """Replace all full-width forms of ASCII characters by ASCII."""
+    """Replace all full-width forms of ASCII characters with ASCII."""
     return text if text.isascii() else text.translate(ASCII_FORMS)
 
 
@@ -55,7 +55,7 @@ def change_outside_placeholders(text: str, change: Callable[[str], str], also: s
 
     Args:
         text: the text.
-        change: returns the new text of a piece.
+        change: function that returns the new text of a piece.
         also: another string to leave unchanged.
     """
     if "<" not in text and not (also and also in text):
@@ -70,12 +70,12 @@ def _unchanged(also: str) -> re.Pattern[str]:
 
 
 def mask_numbers(text: str, mask: str) -> str:
-    """Replace every number by the mask."""
+    """Replace every number with the mask."""
     return NUMBER.sub(lambda _: mask, text)
 
 
 def zero_digits(text: str) -> str:
-    """Replace every digit by zero, so that only the shape of a number stays."""
+    """Replace every digit with zero, so that only the shape of a number remains."""
     return DIGIT.sub("0", text)
 
 
