@@ -12,7 +12,8 @@ from typing import Any
 
 from instruct_lab import __version__
 from instruct_lab.commands import cache, compare, configs, data, runs, use
-from instruct_lab.errors import InstructLabError
+from instruct_lab.commands.failures import report_failure, report_lost_output
+from instruct_lab.streams import quiet_streams
 
 Command = Callable[[argparse.Namespace], int]
 
@@ -25,12 +26,31 @@ sixth of the step. See tests/benchmarks/README.md.
 """
 
 
+RECORDING: tuple[Command, ...] = (runs.train, runs.resume, runs.reproduce)
+"""Commands whose results are in a record, so that nothing is lost when their output cannot be written."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code.
 
-    The codes are 0: done; 1: failed while running; 2: refused before anything ran; 130 and 143: interrupted.
+    The codes are 0: done; 1: failed while running; 2: refused before anything ran; 129, 130 and 143: interrupted.
     """
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    with quiet_streams() as output:
+        parsed = _parse(list(sys.argv[1:] if arguments is None else arguments))
+        command: Command = parsed.command
+        os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
+        try:
+            with _lab_code(parsed):
+                code = command(parsed)
+        except BaseException as error:
+            code = report_failure(error, is_debug=parsed.debug)
+        output.flush()
+        if code == 0 and command not in RECORDING:
+            code = report_lost_output(output.error)
+        return code
+
+
+def _parse(given: list[str]) -> argparse.Namespace:
     parsed, unknown = _parser().parse_known_args(given)
     if unknown:
         if not hasattr(parsed, "overrides") or any(text.startswith("-") for text in unknown):
@@ -41,31 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 hint = describe_as_overrides(unknown, given)
             _parser().error(f"unknown argument: {' '.join(unknown)}{hint}")
         parsed.overrides = [*parsed.overrides, *unknown]
-    command: Command = parsed.command
-    os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
-    try:
-        with _lab_code(parsed):
-            return command(parsed)
-    except InstructLabError as error:
-        if parsed.debug:
-            raise
-        print(error, file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:
-        return 0
-    except SystemExit as exit_:
-        return exit_.code if isinstance(exit_.code, int) else 1
-    except BaseException as error:
-        code = getattr(error, "exit_code", None)
-        if code is not None:
-            print(f"interrupted by {error}; continue with `instruct-lab resume latest`", file=sys.stderr)
-            return int(code)
-        if parsed.debug:
-            raise
-        print(f"{type(error).__name__}: {error}\n(the traceback is in the run record; or add --debug)", file=sys.stderr)
-        return 1
+    return parsed
 
 
 def _lab_code(parsed: argparse.Namespace) -> contextlib.AbstractContextManager[None]:

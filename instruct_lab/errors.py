@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -16,6 +17,9 @@ class InstructLabError(Exception):
         where: the key, file, line or row with the error.
         do: the next step that fixes the error.
     """
+
+    exit_code = 2
+    """Exit code of the command: 2 before anything ran, and 1 within `started`."""
 
     def __init__(self, what: str, *, where: str = "", do: str = "") -> None:
         self.what, self.where, self.do = what, where, do
@@ -34,6 +38,16 @@ def _restore(kind: type[InstructLabError], args: tuple[Any, ...], fields: dict[s
     error = kind.__new__(kind, *args)
     error.__dict__.update(fields)
     return error
+
+
+@contextlib.contextmanager
+def started() -> Iterator[None]:
+    """Give an error of the block the exit code 1, because something ran before it was raised."""
+    try:
+        yield
+    except InstructLabError as error:
+        error.exit_code = 1
+        raise
 
 
 MAX_PROBLEMS, MAX_VALUE, MAX_REASON = 50, 200, 2000
@@ -116,9 +130,35 @@ def _shorten(text: str, max_characters: int) -> str:
     return text if len(text) <= max_characters else text[: max_characters - 1] + "…"
 
 
+MEMORY_TEXTS = (
+    "out of memory",
+    "can't allocate memory",
+    "cannot allocate memory",
+    "not enough memory",
+    "memory mapping file failed",
+    "unable to mmap",
+    "std::bad_alloc",
+)
+"""Parts of messages, in lower case, with which libraries say that memory is exhausted."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception, or the one that caused it, says that the memory of the machine or the GPU is exhausted."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+        return True
+    of_libraries = isinstance(error, RuntimeError | OSError) and not isinstance(error, InstructLabError)
+    if of_libraries and any(text in str(error).lower() for text in MEMORY_TEXTS):
+        return True
+    return error.__cause__ is not None and is_out_of_memory(error.__cause__)
+
+
 @contextlib.contextmanager
 def wrap_errors(*kinds: type[Exception], what: str, where: str = "", do: str = "") -> Iterator[None]:
-    """Raise exceptions of other libraries as `InstructLabError`; an `InstructLabError` passes unchanged.
+    """Raise exceptions of other libraries as `InstructLabError`.
+
+    An `InstructLabError` passes unchanged, and so does an exception that says that memory is exhausted.
 
     Args:
         kinds: the exceptions to wrap; by default every `Exception`.
@@ -131,6 +171,6 @@ def wrap_errors(*kinds: type[Exception], what: str, where: str = "", do: str = "
     except InstructLabError:
         raise
     except Exception as error:
-        if not isinstance(error, kinds or Exception):
+        if not isinstance(error, kinds or Exception) or is_out_of_memory(error):
             raise
         raise InstructLabError(f"{what.rstrip('.')} ({one_line(error)})", where=where, do=do) from error

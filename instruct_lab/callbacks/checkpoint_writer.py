@@ -69,9 +69,12 @@ class CheckpointWriter(pl.Callback):
         rest of the epoch as done, and the run could not be extended.
         """
         if self._is_due(trainer) and trainer.fit_loop.epoch_loop._num_ready_batches_reached():
-            self._is_epoch_done = True
-            self._save_state(trainer)
-            self._is_epoch_done = False
+            self._save_state(trainer, is_epoch_done=True)
+
+    def save_to_stop(self, trainer: pl.Trainer, *, is_epoch_done: bool) -> None:
+        """Write the state of the step that just ended, unless it is written already, because the run stops here."""
+        if self._saved_step != trainer.global_step:
+            self._save_state(trainer, is_epoch_done=is_epoch_done)
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -93,10 +96,11 @@ class CheckpointWriter(pl.Callback):
     def _is_due(self, trainer: pl.Trainer) -> bool:
         return trainer.global_step - self._saved_step >= self._every_steps
 
-    def _save_state(self, trainer: pl.Trainer) -> None:
+    def _save_state(self, trainer: pl.Trainer, *, is_epoch_done: bool = False) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
         partial = self._folder / f"{LAST_STATE}.partial"
         self._saved_step = trainer.global_step
+        self._is_epoch_done = is_epoch_done
         with removed_on_error(partial):
             trainer.save_checkpoint(partial)
         if not trainer.is_global_zero:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from instruct_lab import files
-from instruct_lab.errors import InstructLabError
+from instruct_lab.errors import InstructLabError, started
 from instruct_lab.records import RunRecord
 from instruct_lab.records.changes import code_changes, setting_changes
 from instruct_lab.records.folder import LOCK, has_manifest
@@ -24,7 +24,7 @@ from instruct_lab.sweep.record import SweepRecord, create_sweep, final_value
 from instruct_lab.sweep.storage import STUDY_NAME, open_storage
 from instruct_lab.sweep.table import LiveTable
 from instruct_lab.sweep.task import Outcome, Report, Task
-from instruct_lab.training.ending import Interrupted, raise_on_signals
+from instruct_lab.training.ending import Interrupted, StopRequest, raise_on_signals
 
 
 @dataclasses.dataclass
@@ -127,8 +127,9 @@ class Driver:
         """
         with (
             files.lock(self.sweep.path / LOCK, "running this sweep", "watch it with `instruct-lab watch`"),
-            raise_on_signals(),
-            self._record_ending(),
+            raise_on_signals() as request,
+            self._record_ending(request),
+            started(),
         ):
             self.study = self._study()
             self._resume_points()
@@ -146,13 +147,14 @@ class Driver:
         return 1 if "failed" in statuses else 0
 
     @contextlib.contextmanager
-    def _record_ending(self) -> Iterator[None]:
+    def _record_ending(self, request: StopRequest) -> Iterator[None]:
         self.sweep.update(status="running", ended=None)
         status = "interrupted"
         try:
             yield
             status = "finished" if not self._stopped_by_time() else "interrupted"
         finally:
+            request.hold()
             self.sweep.update(status=status, ended=datetime.now(UTC).isoformat())
 
     def _study(self) -> Any:

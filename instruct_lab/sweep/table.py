@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from typing import Any
+from typing import Any, cast
 
 from rich.console import Console
 from rich.live import Live
@@ -16,6 +16,7 @@ from instruct_lab.errors import InstructLabError
 from instruct_lab.pages.format import format_duration
 from instruct_lab.records import RunRecord
 from instruct_lab.records.schema import SweepEntry
+from instruct_lab.streams import QuietStream
 from instruct_lab.sweep.record import SweepInfo, SweepRecord, final_value
 from instruct_lab.sweep.task import Outcome
 
@@ -106,8 +107,10 @@ class LiveTable:
     def __init__(self, sweep: SweepRecord, console: Any, slots: int) -> None:
         self._table = SweepTable(sweep)
         self._sweep, self._slots = sweep, slots
-        self._stream = os.fdopen(os.dup(sys.__stderr__.fileno()), "w") if sys.__stderr__ is not None else None
-        self._console = Console(file=self._stream or sys.stderr, highlight=False)
+        self._stream = None
+        if sys.__stderr__ is not None:
+            self._stream = QuietStream(os.fdopen(os.dup(sys.__stderr__.fileno()), "w"))
+        self._console = Console(file=cast(Any, self._stream or sys.stderr), highlight=False)
         self._live: Live | None = None
         self._out = console
 
@@ -134,6 +137,7 @@ class LiveTable:
         if self._live is not None:
             self._live.stop()
         if self._stream is not None:
+            self._stream.flush()
             self._stream.close()
         self._out.print(self._table.render(limit=None))
 

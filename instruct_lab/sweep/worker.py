@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 from typing import IO
 
+from instruct_lab.streams import quiet_streams
 from instruct_lab.sweep.task import CORES_VARIABLE, Task
 from instruct_lab.sweep.trial import run_task
 
@@ -26,7 +27,7 @@ def main(arguments: list[str]) -> int:
     """Run the task in the given file or, without a file, all tasks from standard input.
 
     Returns:
-        The exit code: 0, or 130 or 143 after an interruption.
+        The exit code: 0, or 129, 130 or 143 after an interruption.
     """
     cores = os.environ.get(CORES_VARIABLE)
     if cores and hasattr(os, "sched_setaffinity"):
@@ -34,10 +35,11 @@ def main(arguments: list[str]) -> int:
     from instruct_lab.training.ending import Interrupted
 
     try:
-        if arguments:
-            run_task(Task.from_json(json.loads(Path(arguments[0]).read_text(encoding="utf-8"))))
-        else:
-            _serve()
+        with quiet_streams():
+            if arguments:
+                run_task(Task.from_json(json.loads(Path(arguments[0]).read_text(encoding="utf-8"))))
+            else:
+                _serve()
     except Interrupted as interrupted:
         return interrupted.exit_code
     except KeyboardInterrupt:

@@ -52,7 +52,7 @@ class TrackerSession(ABC):
 
     @abstractmethod
     def finish(self, exit_code: int) -> None:
-        """Close the run; the exit code is 0 if it finished, 1 if it failed, and 130 or 143 if it was interrupted."""
+        """Close the run; the exit code is 0 if it finished, 1 if it failed, and above 128 if it was interrupted."""
 
     @abstractmethod
     def where(self) -> str | None:

@@ -19,7 +19,7 @@ from instruct_lab.tracker.values import Scalar, estimates_of, flat_config, track
 if TYPE_CHECKING:
     from instruct_lab.records.record import RunRecord
 
-INTERRUPTED = 130
+INTERRUPTED = 129
 MARKDOWN = re.compile(r"([\\`*_\[\]#~])")
 
 

@@ -2,59 +2,181 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from instruct_lab.callbacks import Pruned
+from instruct_lab.errors import InstructLabError, is_out_of_memory, one_line, started
 
 if TYPE_CHECKING:
+    from instruct_lab.experiment import Experiment
+    from instruct_lab.records import RunRecord
     from instruct_lab.tracker.recorder import Recorder
+
+SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
+REPEAT_SECONDS = 1.0
+"""Signals that arrive this soon after another one are the same request, which the terminal and a parent both sent."""
 
 
 class Interrupted(BaseException):
-    """Raised on SIGINT or SIGTERM; it is not an `Exception`, so that handlers of failures do not catch it."""
+    """Raised after a signal; it is not an `Exception`, so that handlers of failures do not catch it."""
 
     def __init__(self, number: int) -> None:
-        self.exit_code = 128 + number  # 130 for SIGINT, 143 for SIGTERM
+        self.exit_code = 128 + number  # 130 for SIGINT, 143 for SIGTERM, 129 for SIGHUP
         super().__init__(signal.Signals(number).name)
 
 
-@contextmanager
-def raise_on_signals() -> Iterator[None]:
-    """Raise `Interrupted` on SIGINT and SIGTERM; Lightning itself would end a terminated run with exit code 0."""
+class StopRequest:
+    """The request of a signal to stop the run, which is met at a moment that loses no work.
 
-    def raise_interrupted(number: int, frame: FrameType | None) -> None:
-        raise Interrupted(number)
+    - While the record's status is written, a signal waits.
+    - During training, the first signal waits for the end of the optimizer step, whose state is then written; the
+      second one stops at once.
+    - At any other time, a signal stops at once.
+    """
 
-    previous = {number: signal.signal(number, raise_interrupted) for number in (signal.SIGINT, signal.SIGTERM)}
+    def __init__(self) -> None:
+        self.number: int | None = None  # the signal that waits, or has stopped the run
+        self.waits_for_step = False
+        self._is_held = False
+        self._received = -REPEAT_SECONDS
+
+    def install(self) -> dict[int, Any]:
+        """Become the handler of SIGINT, SIGTERM and SIGHUP, and return the handlers before.
+
+        SIGHUP stays ignored if it is, as it is under `nohup`.
+        """
+        numbers = [getattr(signal, name) for name in SIGNALS if hasattr(signal, name)]
+        ignored = [n for n in numbers[2:] if signal.getsignal(n) == signal.SIG_IGN]
+        return {number: signal.signal(number, self.handle) for number in numbers if number not in ignored}
+
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        """Handle a signal.
+
+        Raises:
+            Interrupted: the run stops at once.
+        """
+        now = time.monotonic()
+        is_repeated = now - self._received < REPEAT_SECONDS
+        self._received = now
+        if is_repeated and self.number is not None:
+            return
+        is_first, self.number = self.number is None, self.number or number
+        if self._is_held:
+            return
+        if self.waits_for_step and is_first:
+            name = signal.Signals(number).name
+            text = f"\n{name}: the run stops after this optimizer step; a second signal stops it at once\n"
+            with contextlib.suppress(OSError):
+                os.write(2, text.encode())  # a signal can arrive within a `print`, which cannot be called again then
+            return
+        raise Interrupted(self.number)
+
+    def raise_if_waiting(self) -> None:
+        """Stop the run if a signal has waited for this moment.
+
+        Raises:
+            Interrupted: a signal arrived before.
+        """
+        if self.number is not None:
+            raise Interrupted(self.number)
+
+    def hold(self) -> None:
+        """Let signals wait until `release`."""
+        self._is_held = True
+
+    def release(self) -> None:
+        """Let signals stop the run again."""
+        self._is_held = False
+
+
+@contextlib.contextmanager
+def raise_on_signals() -> Iterator[StopRequest]:
+    """Raise `Interrupted` on SIGINT, SIGTERM and SIGHUP, at once or where the yielded request lets them wait."""
+    request = StopRequest()
+    previous = request.install()
     try:
-        yield
+        yield request
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
 
 
-@contextmanager
-def record_ending(recorder: Recorder) -> Iterator[None]:
-    """Write the status of an unfinished run and the traceback of a failure to the record; close the trackers."""
-    exit_code = 1
+@contextlib.contextmanager
+def record_ending(recorder: Recorder, request: StopRequest) -> Iterator[None]:
+    """Write the status of an unfinished run and the traceback of a failure to the record; close the trackers.
+
+    The record of a finished run keeps its status: a signal that arrives then ends only what is left to do, which is to
+    print the results and to close the trackers.
+
+    Raises:
+        Interrupted: a signal arrived before the run was finished.
+    """
+    exit_code, is_finished = 1, False
+    try:
+        with started():
+            yield
+        exit_code = 0
+    except BaseException as error:
+        request.hold()
+        is_finished = _is_finished(recorder.record)
+        exit_code = 0 if is_finished else _exit_code(error)
+        if not is_finished:
+            with contextlib.suppress(InstructLabError, OSError):  # the folder is gone, or the disk is full
+                _write_ending(recorder.record, error)
+        if not (is_finished and isinstance(error, Interrupted)):
+            raise
+    finally:
+        request.release()
+        with contextlib.suppress(*([Interrupted] if exit_code == 0 else [])):
+            recorder.finish(exit_code)
+
+
+def _is_finished(record: RunRecord) -> bool:
+    with contextlib.suppress(InstructLabError, OSError):
+        return record.manifest.status == "finished"
+    return False
+
+
+def _exit_code(error: BaseException) -> int:
+    """Return the exit code that the trackers receive."""
+    if isinstance(error, Interrupted):
+        return error.exit_code
+    return 0 if isinstance(error, Pruned) else 1
+
+
+def _write_ending(record: RunRecord, error: BaseException) -> None:
+    if isinstance(error, Interrupted):
+        record.write_manifest(status="interrupted")
+    elif isinstance(error, Pruned):
+        record.write_manifest(status="pruned")
+        record.log(str(error))
+    else:
+        record.write_failure(error)
+
+
+@contextlib.contextmanager
+def memory_errors(experiment: Experiment) -> Iterator[None]:
+    """Raise an error of exhausted memory as one that names the settings which need less.
+
+    Raises:
+        InstructLabError: the memory of the machine or the GPU is exhausted.
+    """
     try:
         yield
-        exit_code = 0
-    except Interrupted as interrupted:
-        exit_code = interrupted.exit_code
-        recorder.record.write_manifest(status="interrupted")
-        raise
-    except Pruned as pruned:
-        exit_code = 0
-        recorder.record.write_manifest(status="pruned")
-        recorder.record.log(str(pruned))
-        raise
-    except BaseException as error:
-        recorder.record.write_failure(error)
-        raise
-    finally:
-        recorder.finish(exit_code)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        size = experiment.batching.batch_size
+        smaller = f"lower batching.batch_size (now {size}) and raise trainer.accumulate_grad_batches as much"
+        raise InstructLabError(
+            f"The memory of the {'GPU' if 'CUDA' in str(error) else 'machine'} is exhausted ({one_line(error)})",
+            where=f"model {type(experiment.model).__name__}, tuning {type(experiment.tuning).__name__}",
+            do=f"{smaller}, set model.gradient_checkpointing=true, shorten the examples with batching.max_tokens, or "
+            "choose a smaller model or a method that trains fewer parameters",
+        ) from error

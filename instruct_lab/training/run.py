@@ -21,7 +21,7 @@ from instruct_lab.records.folder import LOCK
 from instruct_lab.records.identity import config_hash
 from instruct_lab.tracker.recorder import Recorder
 from instruct_lab.tracker.start import start_trackers
-from instruct_lab.training.ending import raise_on_signals, record_ending
+from instruct_lab.training.ending import StopRequest, memory_errors, raise_on_signals, record_ending
 from instruct_lab.training.names import RUN_PATH_VARIABLE, run_name
 from instruct_lab.training.quiet import quiet_libraries
 from instruct_lab.training.resuming import continue_record
@@ -72,10 +72,13 @@ def train(
         InstructLabError: bad input; the record has the status `failed`.
         Pruned: `context.on_validation` stopped the run; the record has the status `pruned`.
     """
-    record = _new_record(experiment, config, choices, overrides, context)
-    record.write_manifest(choices=choices, seeds={"seed": experiment.seed}, config_hash=config_hash(config))
-    record.write_manifest(runs_remote_code=experiment.model.runs_remote_code)
-    _run(experiment, config, choices, record, context, is_resumed=False)
+    quiet_libraries()
+    with raise_on_signals() as request:
+        request.hold()  # until the ending of the run is recorded whatever happens
+        record = _new_record(experiment, config, choices, overrides, context)
+        record.write_manifest(choices=choices, seeds={"seed": experiment.seed}, config_hash=config_hash(config))
+        record.write_manifest(runs_remote_code=experiment.model.runs_remote_code)
+        _run(experiment, config, choices, record, context, request, is_resumed=False)
     return record
 
 
@@ -106,7 +109,10 @@ def resume(
             print(note, file=sys.stderr)
     os.environ[RUN_PATH_VARIABLE] = str(record.path)
     own = record if is_first_process() else ReadOnlyRecord.open(record.path)
-    _run(experiment, config, record.manifest.choices, own, context, is_resumed=True)
+    quiet_libraries()
+    with raise_on_signals() as request:
+        request.hold()
+        _run(experiment, config, record.manifest.choices, own, context, request, is_resumed=True)
     return record
 
 
@@ -139,20 +145,22 @@ def _run(
     choices: Any,
     record: RunRecord,
     context: RunContext,
+    request: StopRequest,
     *,
     is_resumed: bool,
 ) -> None:
-    quiet_libraries()
     recorder = Recorder(record, {})
     console = Console(stderr=True, quiet=not record.is_writer, highlight=False)
     console.print(f"run {record.id} in {record.path}", soft_wrap=True)
-    with contextlib.ExitStack() as after, _lock(record), raise_on_signals(), record_ending(recorder):
+    with contextlib.ExitStack() as after, _lock(record), record_ending(recorder, request), memory_errors(experiment):
+        request.release()
+        request.raise_if_waiting()
         record.write_manifest(status="running")
         if record.is_writer:
             _start_trackers(experiment, config, choices, recorder, console)
         trainer = build_trainer(experiment, record.path)
         workspace = Workspace(experiment, trainer.strategy.root_device, context.shared)
-        run = Run(experiment, recorder, console, trainer, workspace, context.on_validation, is_resumed)
+        run = Run(experiment, recorder, console, trainer, workspace, context.on_validation, is_resumed, request)
         run, prepared = prepare(run)
         after.push(lambda error, *_: stop_other_ranks(trainer) if error else None)  # runs after the record is written
         start_other_ranks(trainer)

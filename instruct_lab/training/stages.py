@@ -37,6 +37,7 @@ from instruct_lab.tracker.recorder import Recorder
 from instruct_lab.tracker.values import audit_reasons_table
 from instruct_lab.training.costs import Costs
 from instruct_lab.training.datamodule import InstructionData
+from instruct_lab.training.ending import StopRequest
 from instruct_lab.training.module import TuningModule
 from instruct_lab.training.results import write_results
 from instruct_lab.training.trainer import bound_by_steps, set_callbacks
@@ -57,6 +58,7 @@ class Run:
         workspace: the workspace that loads the tokenizer and the models.
         on_validation: function that may stop the run after a validation; `None`: the run is not pruned.
         is_resumed: whether the run continues from its last written state.
+        stop_request: the request of a signal to stop the run.
     """
 
     experiment: Experiment
@@ -66,6 +68,7 @@ class Run:
     workspace: Workspace
     on_validation: OnValidation | None
     is_resumed: bool
+    stop_request: StopRequest
 
     @property
     def record(self) -> RunRecord:
@@ -220,7 +223,7 @@ def fit(run: Run, prepared: Prepared) -> Trained:
         prepared.data.sources("validation"),
         prepared.teacher,
     )
-    set_callbacks(trainer, run.experiment, module, run.recorder, run.on_validation)
+    set_callbacks(trainer, run.experiment, module, run.recorder, run.on_validation, run.stop_request)
     bound_by_steps(trainer, num_steps)
     costs = Costs()
     with costs.training():

@@ -23,7 +23,9 @@ from instruct_lab.experiment import Experiment
 from instruct_lab.experiment.rules.monitoring import mode_argument
 from instruct_lab.experiment.rules.trainer import FLOAT16, fixed_arguments
 from instruct_lab.tracker.recorder import Recorder
+from instruct_lab.training.ending import StopRequest
 from instruct_lab.training.module import TuningModule
+from instruct_lab.training.stopping import StopAtStep
 
 
 def build_trainer(experiment: Experiment, run_path: Path) -> pl.Trainer:
@@ -72,6 +74,7 @@ def set_callbacks(
     module: TuningModule,
     recorder: Recorder,
     on_validation: OnValidation | None,
+    stop_request: StopRequest,
 ) -> None:
     """Set the config's callbacks and the callbacks that every run has, in the required order."""
     chosen: list[pl.Callback] = []
@@ -84,8 +87,8 @@ def set_callbacks(
     if on_validation is not None:
         chosen.append(StopWhenPruned(on_validation))
     callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]  # set by its connectors
-    check = TrainingCheck(recorder.record.add_warning)
-    callbacks[:] = [StepLog(module), RandomStates(), check, *callbacks, *chosen, OptimizerModes()]
+    check, stop = TrainingCheck(recorder.record.add_warning), StopAtStep(stop_request, module)
+    callbacks[:] = [StepLog(module), RandomStates(), check, *callbacks, *chosen, OptimizerModes(), stop]
 
 
 def bound_by_steps(trainer: pl.Trainer, num_steps: int) -> None:

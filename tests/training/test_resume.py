@@ -71,7 +71,7 @@ def test_a_killed_run_resumes_to_the_last_digit(lab, tiny, capfd):
 
 def test_a_run_is_not_resumed_with_changed_data(lab, tiny, capsys):
     stop = ["evaluation.before=false", "evaluation.baselines=false", "optimizer.lr=1.0e+30"]
-    assert cli.main(["train", *tiny, *stop, "trainer.gradient_clip_val=null"]) in (1, 2)  # the loss becomes NaN
+    assert cli.main(["train", *tiny, *stop, "trainer.gradient_clip_val=null"]) == 1  # the loss becomes NaN
     rows = (lab / "rows.jsonl").read_text().splitlines()
     (lab / "rows.jsonl").write_text("\n".join(rows[:-5]) + "\n")
     assert cli.main(["resume", "latest"]) == 2

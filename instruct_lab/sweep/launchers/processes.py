@@ -20,7 +20,7 @@ from instruct_lab.sweep.task import CORES_VARIABLE, Outcome, Task, child_environ
 
 DEFAULT_PROCESSES = 2
 TERMINATE_SECONDS = 30.0
-INTERRUPTED_CODES = (130, 143)
+INTERRUPTED_CODES = (129, 130, 143)
 
 
 @component

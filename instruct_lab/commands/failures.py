@@ -1,0 +1,53 @@
+"""Report an error that ended a command, and decide the command's exit code."""
+
+from __future__ import annotations
+
+import errno
+import sys
+
+from instruct_lab.errors import InstructLabError, is_out_of_memory, one_line
+
+
+def report_failure(error: BaseException, *, is_debug: bool) -> int:
+    """Print the error that ended a command to standard error, and return the exit code.
+
+    Args:
+        error: the error.
+        is_debug: whether errors other than an interruption are raised instead, to show their traceback.
+    """
+    if isinstance(error, KeyboardInterrupt):
+        return 130
+    if isinstance(error, BrokenPipeError):
+        return 0
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else 1
+    code = getattr(error, "exit_code", 1)
+    if not isinstance(error, Exception) and code > 1:
+        print(f"interrupted by {error}; continue with `instruct-lab resume latest`", file=sys.stderr)
+        return int(code)
+    if is_debug:
+        raise error
+    if isinstance(error, InstructLabError):
+        print(error, file=sys.stderr)
+        return int(code)
+    if is_out_of_memory(error):
+        found = f"The memory is exhausted ({one_line(error)})."
+        print(f"{found} What to do: choose a smaller model or less data, or free some memory.", file=sys.stderr)
+        return 1
+    print(f"{type(error).__name__}: {error}\n(add --debug to see the traceback)", file=sys.stderr)
+    return 1
+
+
+def report_lost_output(error: OSError | ValueError | None) -> int:
+    """Print that a part of the output could not be written, and return the exit code.
+
+    A reader that ends before it has read everything, such as `head`, is no failure.
+    """
+    if error is None or isinstance(error, BrokenPipeError) or getattr(error, "errno", None) == errno.EPIPE:
+        return 0
+    print(
+        f"A part of the output is lost, because standard output cannot be written ({one_line(error)}). "
+        "What to do: free disk space, or write the output elsewhere.",
+        file=sys.stderr,
+    )
+    return 1

@@ -1,0 +1,90 @@
+"""Keep a command running when its standard output or standard error can no longer be written.
+
+A reader that ends (`| head`), a full disk or a closed terminal breaks a stream. What a run does must not depend on
+whether someone reads its output, so a broken stream goes quiet instead of raising.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from typing import Any, TextIO
+
+
+class QuietStream:
+    """A text stream that drops its output after the first write that fails.
+
+    Its file descriptor then leads to the null device, so that libraries, child processes and the interpreter's last
+    flush write there too. Characters that the stream's encoding cannot express become backslash escapes.
+
+    Args:
+        stream: the stream to write to.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self.error: OSError | ValueError | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Write a text, and return its length even if it is dropped."""
+        if self.error is None:
+            try:
+                self._stream.write(text)
+            except UnicodeEncodeError as error:
+                return self.write(text.encode(error.encoding, "backslashreplace").decode(error.encoding))
+            except (OSError, ValueError) as error:  # a ValueError says that the stream is closed
+                self._go_quiet(error)
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        """Write several texts."""
+        for line in lines:
+            self.write(line)
+
+    def flush(self) -> None:
+        """Write what is buffered."""
+        if self.error is None:
+            try:
+                self._stream.flush()
+            except (OSError, ValueError) as error:
+                self._go_quiet(error)
+
+    def _go_quiet(self, error: OSError | ValueError) -> None:
+        self.error = error
+        with contextlib.suppress(OSError, ValueError):
+            _lead_to_null(self._stream.fileno())
+
+
+@contextlib.contextmanager
+def quiet_streams() -> Iterator[QuietStream]:
+    """Replace standard output and standard error by streams that never raise, and yield standard output.
+
+    A stream that is closed from the start, as by the shell's `>&-`, leads to the null device. Otherwise the next opened
+    file would get its descriptor, and receive what C libraries print.
+    """
+    for descriptor in (1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            _lead_to_null(descriptor)
+    before = sys.stdout, sys.stderr
+    output, errors = (QuietStream(stream or open(os.devnull, "w", encoding="utf-8")) for stream in before)  # noqa: SIM115
+    sys.stdout, sys.stderr = output, errors
+    try:
+        yield output
+    finally:
+        output.flush()
+        errors.flush()
+        sys.stdout, sys.stderr = before
+
+
+def _lead_to_null(descriptor: int) -> None:
+    null = os.open(os.devnull, os.O_WRONLY)
+    if null != descriptor:
+        os.dup2(null, descriptor)
+        os.close(null)

@@ -1,0 +1,72 @@
+"""Stop the training after a signal, at the end of an optimizer step whose state is written."""
+
+from __future__ import annotations
+
+import signal
+from typing import Any
+
+import pytorch_lightning as pl
+
+from instruct_lab.callbacks.base import TrainingModule
+from instruct_lab.callbacks.checkpoint_writer import CheckpointWriter
+from instruct_lab.training.ending import Interrupted, StopRequest
+
+
+class StopAtStep(pl.Callback):
+    """Writes the training state and stops all ranks, at the first step end after a signal to any rank.
+
+    It must be the last callback, so that the state holds what the others do after a step. If a validation follows the
+    step, the run stops after the validation: a resumed run repeats neither.
+
+    Args:
+        request: the request of a signal.
+        module: the module that trains the model.
+    """
+
+    def __init__(self, request: StopRequest, module: TrainingModule) -> None:
+        self._request = request
+        self._module = module
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Let signals wait for the end of a step from now on; Lightning's own handler of SIGTERM ends at any batch."""
+        self._request.waits_for_step = True
+        self._request.install()
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Stop after the step, unless a validation or the end of the epoch follows this batch."""
+        epoch_loop = trainer.fit_loop.epoch_loop
+        fetcher = trainer.fit_loop._data_fetcher
+        assert fetcher is not None
+        is_boundary = epoch_loop._num_ready_batches_reached() or epoch_loop._should_check_val_fx(fetcher)
+        if self._module.step_ended and not is_boundary and self._is_requested(trainer):
+            self._stop(trainer)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Stop after a validation, unless it follows the last batch of the epoch."""
+        if trainer.sanity_checking or trainer.fit_loop.epoch_loop._num_ready_batches_reached():
+            return
+        if self._module.step_ended and self._is_requested(trainer):
+            self._stop(trainer)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Stop at the end of an epoch, but not where `max_steps` ends the training within it."""
+        if trainer.fit_loop.epoch_loop._num_ready_batches_reached() and self._is_requested(trainer):
+            self._stop(trainer, is_epoch_done=True)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Let signals stop the run at once from now on."""
+        self._request.waits_for_step = False
+        self._request.raise_if_waiting()
+
+    def _is_requested(self, trainer: pl.Trainer) -> bool:
+        is_requested = self._request.number is not None
+        if trainer.world_size > 1:
+            is_requested = trainer.strategy.reduce_boolean_decision(is_requested, all=False)
+        return is_requested
+
+    def _stop(self, trainer: pl.Trainer, *, is_epoch_done: bool = False) -> None:
+        callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]  # set by its connectors
+        for callback in callbacks:
+            if isinstance(callback, CheckpointWriter):
+                callback.save_to_stop(trainer, is_epoch_done=is_epoch_done)
+        raise Interrupted(self._request.number or signal.SIGTERM)

@@ -1,0 +1,155 @@
+"""A signal stops a run at the end of an optimizer step, whose state is written, so that resuming loses nothing."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from support.records import logged, newest_run
+
+from instruct_lab import cli
+from instruct_lab.training import ending
+from instruct_lab.training.ending import Interrupted, StopRequest, raise_on_signals
+
+COMMAND = [sys.executable, "-m", "instruct_lab.cli"]
+NAMES = ("train/loss", "train/lr", "train/gradient_norm", "train/target_tokens", "val/loss")
+QUICK = [
+    "evaluation.before=false",
+    "evaluation.baselines=false",
+    "evaluation.during_examples=0",
+    "metrics=perplexity",
+    "tuning.dropout=0.2",
+    "batching.batch_size=12",
+    "callbacks.checkpoint.every_steps=1000",
+    "trainer.max_epochs=3",
+]
+"""Three epochs of four steps, without a state that is written before the end."""
+
+SENDER = """
+import os, pathlib, signal
+import pytorch_lightning as pl
+from instruct_lab.config import component
+from instruct_lab.callbacks import Callback
+
+@component
+class SendOnce(Callback):
+    '''Sends a signal to the process before a batch or a validation after an optimizer step, once.'''
+    step: int
+    number: int
+    in_validation: bool = False
+
+    def build(self, module, recorder):
+        return _Send(self)
+
+class _Send(pl.Callback):
+    def __init__(self, chosen):
+        self.chosen = chosen
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        self.send(trainer, not self.chosen.in_validation)
+
+    def on_validation_batch_start(self, trainer, pl_module, batch, batch_idx, dataloader_idx=0):
+        self.send(trainer, self.chosen.in_validation)
+
+    def send(self, trainer, is_here):
+        flag = pathlib.Path("sent")
+        if is_here and trainer.global_step >= self.chosen.step and not flag.exists():
+            flag.touch()
+            os.kill(os.getpid(), self.chosen.number)
+"""
+
+CASES = {
+    "in mid-epoch": (1, "trainer.val_check_interval=1.0", signal.SIGTERM, False),
+    "in the first step": (0, "trainer.val_check_interval=1.0", signal.SIGHUP, False),
+    "in the last step of an epoch": (3, "trainer.val_check_interval=1.0", signal.SIGINT, False),
+    "in a step that a validation follows": (1, "trainer.val_check_interval=2", signal.SIGINT, False),
+    "with a validation after each step": (5, "trainer.val_check_interval=1", signal.SIGTERM, False),
+    "in a validation": (2, "trainer.val_check_interval=2", signal.SIGTERM, True),
+    "in a validation at the end of an epoch": (4, "trainer.val_check_interval=1.0", signal.SIGINT, True),
+    "in the last step": (11, "trainer.val_check_interval=1.0", signal.SIGTERM, False),
+    "in the last step of max_steps": (5, "+trainer.max_steps=6", signal.SIGTERM, False),
+    "within an accumulation window": (1, "trainer.accumulate_grad_batches=2", signal.SIGTERM, False),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("step", "override", "number", "in_validation"), CASES.values(), ids=CASES)
+def test_resuming_after_a_signal_loses_no_step(lab, tiny, capfd, step, override, number, in_validation):
+    assert cli.main(["train", *tiny, *QUICK, override]) == 0
+    expected = {name: logged(newest_run(lab), name) for name in NAMES}
+    shutil.rmtree(lab / "runs")
+    (lab / "lab.yaml").write_text("python: true\n")
+    module = re.sub(r"\W", "_", f"sender_{step}_{override}_{in_validation}")
+    (lab / f"{module}.py").write_text(SENDER)
+    target = f"_target_:{module}.SendOnce,step:{step},number:{int(number)},in_validation:{in_validation}"
+    capfd.readouterr()
+    assert cli.main(["train", *tiny, *QUICK, override, f"+callbacks.send={{{target}}}"]) == 128 + number
+    assert "stops after this optimizer step" in capfd.readouterr().err
+    record = newest_run(lab)
+    assert json.loads((record / "manifest.json").read_text())["status"] == "interrupted"
+    reached = logged(record, "train/loss")[-1][0]
+    assert reached <= step + 1
+    assert cli.main(["resume", "latest"]) == 0
+    assert f"resuming after step {reached}\n" in capfd.readouterr().err
+    assert {name: logged(record, name) for name in NAMES} == expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("delay", [0.0, 0.05, 1.2])
+def test_two_signals_leave_an_interrupted_run(lab, tiny, delay):
+    command = [*COMMAND, "train", *tiny, *QUICK, "trainer.max_epochs=2000"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not list(lab.glob("runs/*/*/metrics.jsonl")):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    time.sleep(delay)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode in (130, -signal.SIGTERM), errors.decode()[-2000:]  # the second may meet its exit
+    assert json.loads((newest_run(lab) / "manifest.json").read_text())["status"] == "interrupted"
+
+
+# ---- the request
+
+
+def test_a_signal_stops_at_once_outside_training():
+    with pytest.raises(Interrupted) as interrupted, raise_on_signals():
+        signal.raise_signal(signal.SIGTERM)
+    assert interrupted.value.exit_code == 143
+
+
+def test_a_held_signal_waits():
+    with raise_on_signals() as request:
+        request.hold()
+        signal.raise_signal(signal.SIGHUP)
+        request.release()
+        with pytest.raises(Interrupted, match="SIGHUP"):
+            request.raise_if_waiting()
+
+
+def test_the_second_signal_stops_at_once_unless_it_repeats_the_first(monkeypatch, capfd):
+    times = iter([10.0, 10.05, 20.0])
+    monkeypatch.setattr(ending.time, "monotonic", lambda: next(times))
+    request = StopRequest()
+    request.waits_for_step = True
+    request.handle(signal.SIGINT, None)
+    request.handle(signal.SIGTERM, None)
+    with pytest.raises(Interrupted) as interrupted:
+        request.handle(signal.SIGTERM, None)
+    assert interrupted.value.exit_code == 130
+
+
+def test_handlers_are_restored_and_an_ignored_hangup_stays_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with raise_on_signals():
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
