@@ -20,6 +20,8 @@ from instruct_lab.errors import InstructLabError
 
 logger = logging.getLogger(__name__)
 TEMPORARY_SUFFIX = ".tmp"
+LOCK_SECONDS = 0.2
+"""Time to wait for a lock, which `is_locked` of another process may hold for a moment."""
 OMIT_EMPTY = {"omit_empty": True}
 """Metadata of a dataclass field that is written only if its value is not empty."""
 
@@ -241,15 +243,23 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 @contextlib.contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Raise an `OSError` of the block as an `InstructLabError`; a `FileNotFoundError` passes unchanged.
+    """Raise an `OSError` of the block as an `InstructLabError`.
+
+    A `FileNotFoundError` passes unchanged, unless the file's folder is missing.
 
     Raises:
-        InstructLabError: the disk is full, or the file is not writable.
+        InstructLabError: the disk is full, the file is not writable, or its folder was moved or deleted.
     """
     try:
         yield
-    except FileNotFoundError:
-        raise
+    except FileNotFoundError as error:
+        if path.parent.is_dir():
+            raise
+        raise InstructLabError(
+            f"{path.name} cannot be written, because its folder is gone: it was moved or deleted",
+            where=str(path.parent),
+            do="move the folder back and resume the run, or start a new run",
+        ) from error
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             what, do = "The disk is full; what was written before is complete", "Free some space, then resume the run"
@@ -273,7 +283,7 @@ def lock(path: Path, what: str, do: str = "wait for it, or stop it first") -> It
     """
     from filelock import FileLock, Timeout
 
-    held = FileLock(path, timeout=0)
+    held = FileLock(path, timeout=LOCK_SECONDS)
     try:
         held.acquire()
     except Timeout as error:
@@ -285,9 +295,11 @@ def lock(path: Path, what: str, do: str = "wait for it, or stop it first") -> It
 
 
 def is_locked(path: Path) -> bool:
-    """Whether a process holds a lock file."""
+    """Whether a process holds a lock file; `True` if this user may not open the file, and so cannot know it."""
+    if not path.exists():
+        return False
     try:
         with lock(path, "holding it"):
             return False
-    except InstructLabError:
+    except (InstructLabError, OSError):
         return True

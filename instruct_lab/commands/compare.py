@@ -48,7 +48,8 @@ def _compared(parsed: argparse.Namespace, sweep: SweepRecord | None) -> tuple[li
     from instruct_lab.records import find_run
 
     if sweep is None:
-        return [find_run(Path(parsed.runs), name) for name in parsed.runs_compared], parsed.metric
+        records = {run.path: run for run in (find_run(Path(parsed.runs), name) for name in parsed.runs_compared)}
+        return list(records.values()), parsed.metric  # a run that is named twice counts once
     return sweep.finished_runs(), parsed.metric or sweep.measured_metric()
 
 

@@ -9,12 +9,12 @@ import os
 from pathlib import Path
 from typing import Any
 
-from instruct_lab.errors import InstructLabError
+from instruct_lab.errors import InstructLabError, one_line
 from instruct_lab.records.record import RunRecord
-from instruct_lab.records.schema import BEFORE, CONFIG, MANIFEST, Summary
+from instruct_lab.records.schema import BEFORE, CONFIG, MANIFEST, PROCESS_GONE, Summary
 
 NUM_CANDIDATES = 3
-UNREADABLE = "unreadable"
+DAMAGED = "damaged"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,11 +24,12 @@ class ListedRun:
     Args:
         id: id of the run.
         name: name of the run, the folder above its record.
-        status: one of `STATUSES`, or `unreadable`.
+        status: one of `STATUSES`, or `damaged`.
         path: folder of the record.
         choices: the chosen option of each group.
         metrics: final value of each metric, keyed by `split/metric`, for the tuned model or else the base model; `None`
             for a value that is not finite.
+        note: `process gone` for a run whose process was killed, the damaged file of a damaged record, otherwise empty.
     """
 
     id: str
@@ -37,6 +38,12 @@ class ListedRun:
     path: Path
     choices: dict[str, Any] = dataclasses.field(default_factory=dict)
     metrics: dict[str, float | None] = dataclasses.field(default_factory=dict)
+    note: str = ""
+
+    @property
+    def status_text(self) -> str:
+        """The status with its note."""
+        return f"{self.status} ({self.note})" if self.note else self.status
 
     def to_json(self) -> dict[str, Any]:
         """Convert the entry to a dictionary for JSON."""
@@ -84,18 +91,25 @@ def find_run(runs_path: str | Path, reference: str | Path) -> RunRecord:
 
 
 def list_runs(runs_path: str | Path) -> list[ListedRun]:
-    """List all runs, oldest first; a record that cannot be read has the status `unreadable`."""
+    """List all runs, oldest first; a record that cannot be read has the status `damaged`."""
     paths = sorted(_record_paths(Path(runs_path).expanduser()), key=_start_order)
     return [_listed_run(path) for path in paths]
 
 
 def _listed_run(path: Path) -> ListedRun:
+    names = path.name, path.parent.name
     try:
         record = RunRecord.open(path)
         manifest, values = record.manifest, _final_values(record.summary or Summary())
-    except (InstructLabError, OSError):
-        return ListedRun(path.name, path.parent.name, UNREADABLE, path)
-    return ListedRun(path.name, path.parent.name, manifest.status or UNREADABLE, path, manifest.choices, values)
+        is_gone = record.is_process_gone
+    except InstructLabError as error:
+        return ListedRun(*names, DAMAGED, path, note=Path(error.where).name)
+    except OSError as error:
+        return ListedRun(*names, DAMAGED, path, note=one_line(error))
+    if manifest.status is None:
+        return ListedRun(*names, DAMAGED, path, note=MANIFEST)
+    status, note = ("interrupted", PROCESS_GONE) if is_gone else (manifest.status, "")
+    return ListedRun(*names, status, path, manifest.choices, values, note)
 
 
 def _final_values(summary: Summary) -> dict[str, float | None]:

@@ -14,7 +14,7 @@ from instruct_lab.config.spelling import nearest
 from instruct_lab.errors import InstructLabError
 from instruct_lab.records.config_file import leaves
 from instruct_lab.records.costs import COSTS, costs_of
-from instruct_lab.records.locate import UNREADABLE, ListedRun, list_runs
+from instruct_lab.records.locate import DAMAGED, ListedRun, list_runs
 from instruct_lab.records.record import RunRecord
 
 OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
@@ -105,7 +105,13 @@ def find_runs(
     """
     terms, runs = parse_query(query), list_runs(runs_path)
     keys = list(dict.fromkeys([*(term.key for term in terms), *([sort] if sort else [])]))
-    facts = [facts_of(run) if keys else {} for run in runs]
+    facts: list[dict[str, Any]] = []
+    for index, run in enumerate(runs):
+        try:
+            facts.append(facts_of(run, keys))
+        except InstructLabError as error:  # the list of runs reads no config
+            runs[index] = dataclasses.replace(run, status=DAMAGED, note=Path(error.where).name)
+            facts.append(facts_of(runs[index], keys))
     if runs:
         _refuse_unknown(keys, facts, runs_path)
     found = [
@@ -120,18 +126,22 @@ def find_runs(
     return sorted(with_key, key=lambda one: _order(one.values[sort]), reverse=reverse) + without_key
 
 
-def facts_of(run: ListedRun) -> dict[str, Any]:
-    """Return all values of a run, keyed by name.
+def facts_of(run: ListedRun, keys: Sequence[str]) -> dict[str, Any]:
+    """Return the values of a run, keyed by name, among them those of the given keys, if the run has them.
 
-    If names clash, `id`, `name` and `status` win, then choices, metrics, costs and config keys, in this order.
+    If names clash, `id`, `name` and `status` win, then choices, metrics, costs and config keys, in this order. Costs
+    and the config, which are in other files of the record, are read only for keys that nothing before has.
+
+    Raises:
+        InstructLabError: the record is damaged.
     """
-    facts: dict[str, Any] = {}
-    if run.status != UNREADABLE:
+    facts = {**run.metrics, **run.choices, "id": run.id, "name": run.name, "status": run.status}
+    if run.status != DAMAGED and not facts.keys() >= set(keys):
         record = RunRecord.open(run.path)
-        facts |= dict(leaves(record.config))
-        facts |= costs_of(record)
-    facts |= run.metrics | run.choices
-    return facts | {"id": run.id, "name": run.name, "status": run.status}
+        facts = costs_of(record) | facts
+        if not facts.keys() >= set(keys):
+            facts = dict(leaves(record.config)) | facts
+    return facts
 
 
 def comparable(value: Any) -> Any:

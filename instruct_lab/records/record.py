@@ -20,7 +20,7 @@ from instruct_lab.records import schema
 from instruct_lab.records.config_file import read_yaml, to_yaml
 from instruct_lab.records.earlier import translate
 from instruct_lab.records.environment import environment
-from instruct_lab.records.folder import check_name, empty_folder, new_folder
+from instruct_lab.records.folder import check_name, empty_folder, is_locked, new_folder
 from instruct_lab.records.identity import config_hash, settings_of
 from instruct_lab.records.schema import STATUSES, Manifest, PredictionLine, Results, Stage, Summary
 
@@ -106,10 +106,21 @@ class RunRecord:
         """The run's manifest, read from `manifest.json` at each access, or an empty manifest if there is no file."""
         return self._read(schema.MANIFEST, Manifest.from_json) or Manifest()
 
+    @property
+    def is_process_gone(self) -> bool:
+        """Whether the status is `running` although no process writes the record, because it was killed."""
+        return self.manifest.status == "running" and not is_locked(self.path)
+
     @functools.cached_property
     def config(self) -> dict[str, Any]:
         """The resolved config, with the current names of its classes; read once, and again after it is written."""
-        return dict(translate(read_yaml(self.path / schema.CONFIG) or {}))
+        found = read_yaml(self.path / schema.CONFIG) or {}
+        if not isinstance(found, dict):
+            raise InstructLabError(
+                f"This file of a run record is a {type(found).__name__}, and a mapping of settings is expected",
+                where=str(self.path / schema.CONFIG),
+            )
+        return dict(translate(found))
 
     @property
     def overrides(self) -> list[str]:

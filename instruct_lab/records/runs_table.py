@@ -27,7 +27,7 @@ def runs_table(found: Sequence[FoundRun]) -> Table:
         cells = [one.run.choices.get(group) for group in differing]
         cells += [one.values.get(key) for key in asked]
         cells += [one.run.metrics.get(name) for name in first]
-        table.add_row(*map(Text, [one.run.id, one.run.name, one.run.status, *map(_cell_text, cells)]))
+        table.add_row(*map(Text, [one.run.id, one.run.name, one.run.status_text, *map(_cell_text, cells)]))
     if len(metrics) > MAX_METRICS:
         table.caption = f"{len(found)} runs; also measured: {', '.join(metrics[MAX_METRICS:])}"
         table.caption_justify = "left"

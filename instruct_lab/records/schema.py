@@ -39,6 +39,8 @@ RESULTS = {"before": "before.json", "after": "after.json"}
 Status = Literal["running", "finished", "failed", "interrupted", "pruned"]
 """The status of a run."""
 STATUSES: tuple[Status, ...] = get_args(Status)
+PROCESS_GONE = "process gone"
+"""Note on an interrupted run whose record still says `running`, because its process was killed."""
 
 Stage = Literal["before", "after"]
 BEFORE: Stage = "before"
@@ -161,6 +163,8 @@ class Manifest:
         known = known_entries(cls, entries)
         for name in ("packages", "environment", "hardware", "choices", "seeds", "derived", "parameters", "trackers"):
             known[name] = dict(known.get(name) or {})
+        if not all(isinstance(option, str | None) or _is_texts(option) for option in known["choices"].values()):
+            raise TypeError("choices are names of options")
         known["inputs"] = [InputEntry(**known_entries(InputEntry, entry)) for entry in known.get("inputs", ())]
         known["continuations"] = [Continuation.from_json(entry) for entry in known.get("continuations", ())]
         for name, kind in (("exception", ExceptionEntry), ("sweep", SweepEntry)):
@@ -298,12 +302,16 @@ def results_to_json(results: Results) -> dict[str, Any]:
     }
 
 
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(one, str) for one in value)
+
+
 def _metric_value(entry: Mapping[str, Any]) -> MetricValue:
     from instruct_lab.metrics import MetricValue
 
     value, low, high = (_number(entry.get(name)) for name in ("value", "low", "high"))
     notes = tuple(entry.get("notes") or ())  # records of earlier versions have no notes
-    return MetricValue(value, low, high, entry.get("count") or 0, entry.get("signature") or "", notes)
+    return MetricValue(value, low, high, int(entry.get("count") or 0), str(entry.get("signature") or ""), notes)
 
 
 def _prediction(entry: Mapping[str, Any]) -> Prediction:
@@ -319,4 +327,6 @@ def _row(row: Sequence[Any] | str) -> Any:
 
 
 def _number(value: Any) -> float:
+    if not isinstance(value, int | float | None):
+        raise TypeError(f"a number is expected, not {type(value).__name__}")
     return math.nan if value is None else value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -17,6 +18,7 @@ from instruct_lab.records.folder import has_manifest, is_locked, new_folder
 
 FILE = "sweep.json"
 DATABASE = "optuna.db"
+logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,9 +111,17 @@ class SweepRecord:
         return f"{self.id}-{point:04d}" + ("" if seed is None else f"-s{seed}")
 
     def runs(self) -> list[RunRecord]:
-        """Return the records of the runs that have started, ordered by id."""
-        found = sorted(self.path.parent.glob(f"{self.id}-*/manifest.json"))
-        return [RunRecord.open(manifest.parent) for manifest in found]
+        """Return the records of the runs that have started, ordered by id; leave out damaged ones with a warning."""
+        found = []
+        for path in sorted(self.path.parent.glob(f"{self.id}-*/manifest.json")):
+            try:
+                record = RunRecord.open(path.parent)
+                _ = record.manifest, record.summary
+            except (InstructLabError, OSError) as error:
+                logger.warning("A damaged record is left out: %s", error)
+            else:
+                found.append(record)
+        return found
 
     def finished_runs(self) -> list[RunRecord]:
         """Return the records of the finished runs."""

@@ -67,7 +67,7 @@ class SweepTable:
         if run.id in self._ended:
             return self._ended[run.id]
         manifest = run.manifest
-        status = manifest.status or "running"
+        status = "interrupted" if run.is_process_gone else manifest.status or "running"
         trial = manifest.sweep or SweepEntry()
         values = [_format(trial.values.get(key, "-")) for key in info.dimensions]
         seeds = [str(trial.seed)] if info.seeds > 1 else []

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from instruct_lab.config import Component
 from instruct_lab.errors import one_line
@@ -19,21 +19,18 @@ from instruct_lab.errors import one_line
 if TYPE_CHECKING:
     from instruct_lab.records.record import RunRecord
 
-CONNECT_SECONDS = 240.0
-"""Maximum time in which a tracker must open a run; after a timeout, the run continues without the tracker."""
-CALL_SECONDS = 120.0
-"""Maximum time in which a tracker must receive values or a table."""
+CALL_SECONDS = 10.0
+"""Time that the run waits for a tracker to connect, or to receive values or a table, before it goes on."""
 WEIGHTS_SECONDS = 3600.0
 """Maximum time in which a tracker must receive weights, which may be many gigabytes."""
-FINISH_SECONDS = 330.0
-"""Maximum time in which a tracker must close a run; wandb waits 300 s for its last upload."""
-BROKEN_FINISH_SECONDS = 10.0
-"""Maximum time in which a tracker must close a run after an earlier failure."""
 logger = logging.getLogger(__name__)
 
 
 class TrackerSession(ABC):
     """The connection of one run to a tracker."""
+
+    finish_seconds: ClassVar[float] = CALL_SECONDS
+    """Maximum time in which the run must be closed."""
 
     @abstractmethod
     def log(self, values: dict[str, float], step: int) -> None:
@@ -82,7 +79,8 @@ class GuardedSession(TrackerSession):
     """A session that logs its tracker's first failure; after that, the run continues without the tracker.
 
     The tracker's calls run one after another in a thread of their own. The run waits for each call, so that nothing
-    happens concurrently; after a timeout, it continues without the tracker.
+    happens concurrently. After a timeout, it never waits again: further calls are queued, and are made once the tracker
+    answers. So a server that is gone costs one timeout.
 
     Args:
         name: name of the tracker.
@@ -92,15 +90,16 @@ class GuardedSession(TrackerSession):
 
     def __init__(self, name: str, connect: Callable[[], TrackerSession], log_failure: Callable[[str], None]) -> None:
         self.name, self.log_failure = name, log_failure
-        self.is_broken = self._hangs = self._is_closed = False
-        self._session: TrackerSession | None = None  # used only by the thread
+        self.is_broken = self._is_late = self._is_closed = False
+        self._session: TrackerSession | None = None  # called only by the thread
+        self._last_call: Future[Any] | None = None
         self._calls: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = queue.SimpleQueue()
         threading.Thread(target=self._work, name=f"tracker {name}", daemon=True).start()
 
         def begin() -> None:
             self._session = connect()
 
-        self._call(begin, CONNECT_SECONDS, "connect")
+        self._call(begin, CALL_SECONDS, "connect")
 
     def log(self, values: dict[str, float], step: int) -> None:
         """Log values at an optimizer step."""
@@ -119,11 +118,12 @@ class GuardedSession(TrackerSession):
         self._forward(lambda session: session.log_weights(path), WEIGHTS_SECONDS)
 
     def finish(self, exit_code: int) -> None:
-        """Close the run, also after a failure; a tracker that hangs closes the run once it responds again."""
+        """Close the run, also after a failure; a tracker that is late closes the run once it answers."""
         if self._is_closed:
             return
         self._is_closed = True
-        seconds = 0.0 if self._hangs else BROKEN_FINISH_SECONDS if self.is_broken else FINISH_SECONDS
+        self._is_late = self._is_late and self._last_call is not None and not self._last_call.done()
+        seconds = CALL_SECONDS if self.is_broken or self._session is None else self._session.finish_seconds
         self._call(lambda: self._session and self._session.finish(exit_code), seconds, "close the run")
         self._calls.put(None)
 
@@ -135,37 +135,45 @@ class GuardedSession(TrackerSession):
     def _forward(self, call: Callable[[TrackerSession], Any], seconds: float) -> Any:
         if self.is_broken or self._is_closed:
             return None
-        return self._call(lambda: self._session and call(self._session), seconds, "answer")
+        return self._call(lambda: not self.is_broken and self._session and call(self._session), seconds, "answer")
 
     def _call(self, call: Callable[[], Any], seconds: float, what: str) -> Any:
         """Run `call` in the tracker's thread; return its result, or `None` after a failure or a timeout."""
         future: Future[Any] = Future()
+        self._last_call = future
         self._calls.put((future, call))
-        if future not in wait([future], seconds).done:
-            self._hangs = True
-            self._record_failure(f"it did not {what} within {seconds:g} s")
+        if self._is_late:
             return None
-        try:
-            return future.result()
-        except (Exception, SystemExit) as error:  # the run continues after any exception of a tracker
-            self._record_failure(f"{type(error).__name__}: {one_line(error)}")
+        if future not in wait([future], min(seconds, CALL_SECONDS)).done and seconds > CALL_SECONDS:
+            logger.warning("Waiting up to %g s for the tracker %s; Ctrl-C ends the waiting", seconds, self.name)
+        if future not in wait([future], max(0.0, seconds - CALL_SECONDS)).done:
+            self._is_late = True
+            self._record(
+                f"The tracker {self.name} is late, and the run goes on: it did not {what} within {seconds:g} s"
+            )
             return None
+        return None if future.exception() is not None else future.result()
 
     def _work(self) -> None:
         """Run the queued calls until `None` is queued; this is the thread's function."""
         while (item := self._calls.get()) is not None:
             future, call = item
             try:
-                future.set_result(call())
-            except BaseException as error:
+                result = call()
+            except BaseException as error:  # the run continues, whatever a tracker raises
+                self._record_failure(f"{type(error).__name__}: {one_line(error)}")
                 future.set_exception(error)
+            else:
+                future.set_result(result)
 
     def _record_failure(self, reason: str) -> None:
         """Log the first failure, and mark the tracker as broken."""
         if self.is_broken:
             return
         self.is_broken = True
-        message = f"The tracker {self.name} failed, and the run continues without it: {reason}"
+        self._record(f"The tracker {self.name} failed, and the run continues without it: {reason}")
+
+    def _record(self, message: str) -> None:
         logger.warning(message)
         try:
             self.log_failure(message)

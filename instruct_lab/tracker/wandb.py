@@ -123,6 +123,8 @@ class Wandb(Tracker):
 class WandbSession(TrackerSession):
     """The connection of a run to wandb."""
 
+    finish_seconds = FINISH_SECONDS + 30.0  # for the last upload
+
     def __init__(self, run: Any, mode: Mode, folder: Path, record: RunRecord, uploads: Uploads) -> None:
         self.run, self.mode, self.folder = run, mode, folder
         self.record, self.uploads = record, uploads

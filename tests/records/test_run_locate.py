@@ -4,9 +4,12 @@ import json
 import os
 
 import pytest
+from filelock import FileLock
 
+from instruct_lab import cli
 from instruct_lab.errors import InstructLabError
 from instruct_lab.records import find_run, list_runs
+from instruct_lab.records.query import find_runs
 
 
 def make_run(runs_path, name, run_id, written=0, **manifest):
@@ -86,6 +89,7 @@ def test_runs_are_listed_with_choices_and_final_metrics(tmp_path):
             "path": str(path),
             "choices": {"tuning": "lora"},
             "metrics": {"test/chrf": 47.0, "test/bleu": 2.0},
+            "note": "",
         }
     ]
 
@@ -99,18 +103,71 @@ def test_runs_are_listed_with_choices_and_final_metrics(tmp_path):
         ("manifest.json", '{"status": "finished", "choices": 3}'),
         ("summary.json", "[1]"),
         ("summary.json", '{"metrics": 3}'),
+        ("summary.json", '{"seconds": "long"}'),
+        ("summary.json", '{"metrics": {"test/chrf": {"after": {"value": "much"}}}}'),
+        ("summary.json", '{"metrics": {"test/chrf": {"after": {"value": [1]}}}}'),
+        ("summary.json", '{"metrics": {"test/chrf": [3]}}'),
+        ("manifest.json", "[" * 100_000),
+        ("manifest.json", '{"status": "finished", "choices": {"tuning": ' + '{"a":' * 700 + "1" + "}" * 701 + "}"),
+        ("manifest.json", '{"status": {"a": 1}}'),
+        ("manifest.json", '{"status": "finished", "inputs": 3}'),
+        ("manifest.json", '{"status": "finished", "sweep": [1]}'),
+        ("manifest.json", '{"choices": {}}'),
         ("metrics.jsonl", "\xff\0"),
     ],
 )
-def test_a_broken_record_hides_no_other(runs, file, content):
+def test_a_broken_record_hides_no_other(runs, file, content, capsys):
     broken = runs / "lora" / "20260101-000000-aaaa"
     (broken / file).write_text(content, encoding="latin-1")
-    listed = {run.id: run.status for run in list_runs(runs)}
+    listed = {run.id: run.status_text for run in list_runs(runs)}
     assert len(listed) == 4
-    assert listed.pop(broken.name) == ("finished" if file == "metrics.jsonl" else "unreadable")
+    assert listed.pop(broken.name) == ("finished" if file == "metrics.jsonl" else f"damaged ({file})")
     assert set(listed.values()) == {"finished"}
+    assert cli.main(["runs", "--runs", str(runs)]) == 0
+    assert cli.main(["runs", "--json", "--runs", str(runs), "status=finished"]) == 0
+    assert capsys.readouterr().out.count('"status": "finished"') >= 3
 
 
-def test_a_record_without_a_manifest_is_listed_as_unreadable(runs):
+def test_a_record_without_a_manifest_is_listed_as_damaged(runs):
     (runs / "full" / "20260101-000001-bbbb" / "manifest.json").unlink()
-    assert [run.status for run in list_runs(runs)].count("unreadable") == 1
+    assert [run.status for run in list_runs(runs)].count("damaged") == 1
+
+
+def pipe(path):
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize("make", [os.mkdir, pipe])
+@pytest.mark.parametrize("file", ["manifest.json", "summary.json"])
+def test_a_folder_or_a_pipe_instead_of_a_file_is_damage(runs, file, make):
+    broken = runs / "lora" / "20260101-000000-aaaa"
+    (broken / file).unlink(missing_ok=True)
+    make(broken / file)
+    assert {run.id: run.note for run in list_runs(runs)}[broken.name] == file
+    assert [run.status for run in list_runs(runs)].count("damaged") == 1
+
+
+@pytest.mark.parametrize("content", ["{", "- 1\n- 2\n", "\xff", "a: [", "3"])
+def test_a_damaged_config_hides_no_other_run_from_a_query(runs, content):
+    for path in runs.glob("*/*/config.yaml"):
+        path.write_text("seed: 1\n")
+    broken = runs / "lora" / "20260101-000000-aaaa" / "config.yaml"
+    broken.write_text(content, encoding="latin-1")
+    assert len(find_runs(runs, ["seed=1"])) == 3
+    assert len(find_runs(runs, [], sort="seed")) == 4
+
+
+def test_a_run_whose_process_is_gone_is_interrupted(runs, capsys):
+    for index, path in enumerate(sorted(runs.glob("lora/*"))):
+        make = {"id": path.name, "status": "running"}
+        (path / "manifest.json").write_text(json.dumps(make))
+        if index:
+            (path / ".lock").touch()
+    with FileLock(path / ".lock"):
+        found = {run.id: run.status_text for run in list_runs(runs)}
+        assert found.pop(path.name) == "running"
+        assert sorted(found.values()) == ["finished", *["interrupted (process gone)"] * 2]
+        assert len(find_runs(runs, ["status=interrupted"])) == 2
+        assert cli.main(["runs", "--runs", str(runs)]) == 0
+        assert capsys.readouterr().out.count("interrupted (process gone)") == 2
+    assert not (path.parent / "20260101-000000-aaaa" / ".lock").exists()  # looking creates no file

@@ -48,7 +48,7 @@ def test_a_missing_file_is_refused_before_anything_is_written(lab, tiny, capsys)
 
 def test_an_unreachable_hub_is_refused(lab, tiny, capsys, monkeypatch):
     monkeypatch.setenv("HF_HOME", str(lab / "hub"))
-    message = refused(capsys, "train", *tiny, "model=qwen3_0_6b_hub")
+    message = refused(capsys, "train", *tiny, "model=qwen3_0_6b_hub", code=1)
     assert "Qwen/Qwen3-0.6B" in message
 
 
@@ -62,7 +62,7 @@ def test_a_wrong_checksum_is_refused_and_nothing_is_kept(lab, tiny, capsys, monk
         return [sys.executable, "-c", code]
 
     monkeypatch.setattr(instruct_lab.assets, "download_command", fake)
-    message = refused(capsys, "train", *tiny, "data=interface_fr")
+    message = refused(capsys, "train", *tiny, "data=interface_fr", code=1)
     assert "SHA-256" in message
     assert "horizon" in message
     assert not list((lab / "cache").rglob("*.whl"))
@@ -92,7 +92,7 @@ def test_a_damaged_checkpoint_is_refused(lab, tiny, capsys):
     checkpoint.parent.mkdir(exist_ok=True)
     checkpoint.write_bytes(b"half a checkpoint")
     capsys.readouterr()
-    assert "last.ckpt" in refused(capsys, "resume", "latest")
+    assert "last.ckpt" in refused(capsys, "resume", "latest", code=1)
 
 
 def test_an_unknown_run_is_refused(lab, capsys):

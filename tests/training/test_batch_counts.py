@@ -97,7 +97,7 @@ def test_a_run_is_refused_before_the_model_is_loaded(lab, tiny, capsys, monkeypa
     from instruct_lab.training.workspace import Workspace
 
     monkeypatch.setattr(Workspace, "base", lambda *arguments, **options: pytest.fail("loaded"))
-    assert cli.main(["train", *tiny, override]) == 2
+    assert cli.main(["train", *tiny, override]) == 1
     assert expected in capsys.readouterr().err
 
 

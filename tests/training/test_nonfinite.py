@@ -76,7 +76,7 @@ class _BadGradient(torch.autograd.Function):
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_example(lab, tiny, spoil, capsys, value):
     seen = spoil({5}, one_example(value))
-    assert cli.main(["train", *tiny, *QUICK]) in (1, 2)
+    assert cli.main(["train", *tiny, *QUICK]) == 1
     message = capsys.readouterr().err
     assert f"The training loss is {value}" in message
     assert f"(examples {seen[5][1]}; first parameter with non-finite gradient: " in message
@@ -87,7 +87,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_example(lab, tiny
 @pytest.mark.slow
 def test_a_gradient_that_is_not_finite_stops_the_run_although_the_loss_is(lab, tiny, spoil, capsys):
     seen = spoil({2}, lambda loss: with_sums(loss, _BadGradient.apply(loss.sums)))
-    assert cli.main(["train", *tiny, *QUICK]) in (1, 2)
+    assert cli.main(["train", *tiny, *QUICK]) == 1
     message = capsys.readouterr().err
     assert "The gradient is not finite" in message
     assert all(name in message for name in [*seen[2], *seen[3]][:8])
@@ -127,6 +127,6 @@ def test_a_skipped_step_changes_no_weight(lab, tiny, spoil, optimizer, monkeypat
 def test_a_run_in_which_no_step_is_finite_stops(lab, tiny, spoil, capsys):
     spoil(set(range(1000)), one_example(float("nan")))
     many = ["optimizer.nonfinite=skip_step", "trainer.max_epochs=10"]
-    assert cli.main(["train", *tiny, *QUICK, *many]) in (1, 2)
+    assert cli.main(["train", *tiny, *QUICK, *many]) == 1
     assert "after 10 skipped steps" in capsys.readouterr().err
     assert len(manifest_of(newest_run(lab))["skipped_steps"]) == 10
