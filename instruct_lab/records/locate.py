@@ -46,8 +46,9 @@ class ListedRun:
         return f"{self.status} ({self.note})" if self.note else self.status
 
     def to_json(self) -> dict[str, Any]:
-        """Convert the entry to a dictionary for JSON."""
-        return {**dataclasses.asdict(self), "path": str(self.path)}
+        """Convert the entry to a dictionary for JSON, without an empty note."""
+        entry = {**vars(self), "path": str(self.path)}
+        return entry if self.note else {name: value for name, value in entry.items() if name != "note"}
 
 
 def find_run(runs_path: str | Path, reference: str | Path) -> RunRecord:

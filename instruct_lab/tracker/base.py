@@ -148,9 +148,8 @@ class GuardedSession(TrackerSession):
             logger.warning("Waiting up to %g s for the tracker %s; Ctrl-C ends the waiting", seconds, self.name)
         if future not in wait([future], max(0.0, seconds - CALL_SECONDS)).done:
             self._is_late = True
-            self._record(
-                f"The tracker {self.name} is late, and the run goes on: it did not {what} within {seconds:g} s"
-            )
+            reason = f"it did not {what} within {seconds:g} s"
+            self._record(f"The tracker {self.name} is late, and the run goes on: {reason}")
             return None
         return None if future.exception() is not None else future.result()
 

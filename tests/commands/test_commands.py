@@ -224,3 +224,32 @@ def test_parsing_a_command_line_imports_no_library():
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("num_written", [0, 1, 5])
+@pytest.mark.parametrize("exists", [False, True])
+def test_init_leaves_nothing_when_it_fails(tmp_path, monkeypatch, capsys, num_written, exists):
+    import shutil
+
+    copied = []
+    copy = shutil.copyfile
+
+    def fail_later(source, target):
+        if len(copied) == num_written:
+            target.touch()
+            raise OSError(28, "No space left on device")
+        copied.append(target)
+        return copy(source, target)
+
+    lab = tmp_path / "new" / "lab"
+    if exists:
+        lab.mkdir(parents=True)
+        (lab / "mine.txt").write_text("mine")
+    monkeypatch.setattr(shutil, "copyfile", fail_later)
+    assert cli.main(["init", str(lab)]) != 0
+    assert "No space left" in capsys.readouterr().err
+    left = [path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file()]
+    assert [str(path) for path in left] == (["new/lab/mine.txt"] if exists else [])
+    assert (tmp_path / "new").exists() == exists
+    monkeypatch.setattr(shutil, "copyfile", copy)
+    assert cli.main(["init", str(lab)]) == 0

@@ -89,7 +89,6 @@ def test_runs_are_listed_with_choices_and_final_metrics(tmp_path):
             "path": str(path),
             "choices": {"tuning": "lora"},
             "metrics": {"test/chrf": 47.0, "test/bleu": 2.0},
-            "note": "",
         }
     ]
 

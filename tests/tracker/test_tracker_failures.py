@@ -137,9 +137,7 @@ def test_a_tracker_that_hangs_while_closing_is_left_behind(record, caplog, kind,
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("at", "action"), [("init", "connect"), ("log_metrics", "answer"), ("log_weights", "answer")])
-def test_the_run_does_not_wait_for_a_tracker_that_hangs_which_receives_everything_later(
-    record, caplog, monkeypatch, at, action
-):
+def test_a_tracker_that_hangs_is_left_behind_and_receives_everything_later(record, caplog, monkeypatch, at, action):
     for limit in ("CALL_SECONDS", "WEIGHTS_SECONDS"):
         monkeypatch.setattr(base, limit, 0.3)
     with caplog.at_level(logging.WARNING):

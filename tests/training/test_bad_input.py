@@ -1,4 +1,4 @@
-"""Bad input: one paragraph that says what, where and what to do; exit code 2 before anything ran, 1 after; no traceback."""
+"""Bad input: one paragraph that says what, where and what to do; exit code 2, or 1 once a record exists."""
 
 import errno
 import json
@@ -116,7 +116,7 @@ def test_a_missing_device_is_refused_before_data_is_loaded(lab, tiny, capsys, ov
 
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
-    message = refused(capsys, "train", *tiny, override)
+    message = refused(capsys, "train", *tiny, override, code=1)
     assert "trainer" in message
 
 
@@ -126,4 +126,4 @@ def test_a_precision_that_the_trainer_would_replace_is_refused(lab, tiny, capsys
     if torch.cuda.is_available():
         pytest.skip("float16 works here")
     chosen = ["trainer.precision=16-mixed", "trainer.gradient_clip_val=null"]
-    assert "would compute in bf16-mixed" in refused(capsys, "train", *tiny, *chosen)
+    assert "would compute in bf16-mixed" in refused(capsys, "train", *tiny, *chosen, code=1)
