@@ -18,6 +18,7 @@ from instruct_lab.metrics.base import RowMetric, Statistics, is_empty
 
 if TYPE_CHECKING:
     from instruct_lab.generation import Prediction
+    from instruct_lab.metrics import sandbox
 
 FENCED = re.compile(r"```[^\n]*\n(.*?)(?:\n[ \t]*```|\Z)", re.DOTALL)
 BODY_INDENT = "    "
@@ -32,23 +33,28 @@ class PassAtK(RowMetric):
     `prompt`, `test` and `entry_point`, or MBPP's `test_list` with `test_setup_code` or `test_imports`. If an answer has
     fenced code, the block that defines the function is used, otherwise the first block.
 
-    This metric executes programs that a model wrote, so you have to allow it with `allow_execution`. Each program runs
-    in its own process group, which is killed after `timeout_s`, in a temporary folder, without the lab's environment
-    variables, and with limits of processor time, memory, file size (16 MiB) and open files. A program that exits before
-    the end of its tests fails. Further layers of protection are used if the machine supports them; the signature lists
-    the active layers:
+    This metric executes programs that a model wrote, so you have to allow it with `allow_execution`. The program and
+    its tests run in two processes, each in its own process group, which is killed after `timeout_s`, in a temporary
+    folder, without the lab's environment variables, and with limits of processor time, memory, file size (16 MiB) and
+    open files. The tests call the program's functions through a pipe. Arguments and results of built-in types are
+    copied, subclasses as their base type, so that the comparisons are Python's own; other objects stay in the program's
+    process, and the tests use their attributes, items and conversions, but no comparison and no arithmetic. A program
+    passes only if the process of the tests reports their end and exits with status 0. The signature lists the active
+    layers:
 
-    - `netns`: no network (Linux with user namespaces).
     - `landlock`: no writing outside the folder, no reading except the folder, Python and the system's libraries, no
-      execution of files (Linux 5.13 and later).
-    - `seccomp`: no sockets, no new processes, no signals to other processes, no change of a file's mode, owner or times
-      (x86-64).
-    - `audit`: the same restrictions with Python's audit events, on every system; they stop Python code but not native
-      code.
+      execution of files (Linux 5.13 and later). Required.
+    - `seccomp`: no sockets, no new processes, no signals to other processes, no change of a file's mode, owner or
+      times (Linux on x86-64). Required.
+    - `netns`: no network (Linux with user namespaces).
 
-    Not prevented: reading the folders of the interpreter; filling the temporary folder or using the processor until the
-    timeout; a program written to cheat that finds the harness's token in the interpreter's frames; vulnerabilities of
-    the kernel. Use a virtual machine for programs from a hostile source.
+    The kernel enforces these layers, also for native code. Nothing is executed where a required layer is missing,
+    unless `weak_sandbox` is set; then a program can do everything that the missing layer prevents.
+
+    Not prevented: a program that knows the tests and returns the expected values; replacing a name that the tests
+    use without importing or defining it (built-in functions are not replaced); tests that compare results of the
+    program with each other; reading the folders of the interpreter; filling the temporary folder or using the processor
+    until the timeout; vulnerabilities of the kernel. Use a virtual machine for programs from a hostile source.
     """
 
     k: Annotated[int, Field(ge=1)] = 1  # number of answers, at least one of which has to pass
@@ -56,6 +62,7 @@ class PassAtK(RowMetric):
     timeout_s: Annotated[float, Field(gt=0)] = 10.0  # seconds until a program with its tests is killed
     memory_mb: Annotated[int, Field(ge=64)] = 1024  # limit of the address space in MiB
     packages: bool = False  # allow importing installed packages, not only the standard library
+    weak_sandbox: bool = False  # execute even if Landlock or seccomp is missing: no protection of this machine
 
     def __post_init__(self) -> None:
         """Refuse the metric unless `allow_execution` is set."""
@@ -66,11 +73,20 @@ class PassAtK(RowMetric):
             raise Refusal("allow_execution", reason, "true")
 
     def problems(self) -> Iterator[Problem]:
-        """Report a system that cannot limit a process."""
+        """Report a machine on which a program could not be kept from the user's files, processes and network."""
+        from instruct_lab.metrics import sandbox
+
         if os.name == "nt":
             yield Problem(
                 key="allow_execution", reason="needs the process limits of Linux or macOS; leave this metric out"
             )
+        elif not self.weak_sandbox and (missing := sandbox.missing_layers()):
+            reason = (
+                f"this machine has no {' and no '.join(missing)}, so that a program written by a model could reach the "
+                "user's files, processes or network (Linux 5.13 or later on x86-64 has both); evaluate on another "
+                "machine or in a virtual machine, or execute without this protection"
+            )
+            yield Problem(key="weak_sandbox", reason=reason, suggestion="true")
 
     @property
     def num_answers(self) -> int:
@@ -104,16 +120,18 @@ class PassAtK(RowMetric):
 
     def signature(self) -> str:
         """Describe the limits and the active layers of the sandbox on this machine."""
-        from instruct_lab.metrics import _sandbox
+        from instruct_lab.metrics import sandbox
 
         python = ".".join(map(str, sys.version_info[:2]))
         limits = f"timeout:{self.timeout_s:g}s|memory:{self.memory_mb}MiB|packages:{'yes' if self.packages else 'no'}"
-        return f"pass@{self.k}|unbiased|{limits}|python:{python}|sandbox:{'+'.join(_sandbox.layers())}"
+        return f"pass@{self.k}|unbiased|{limits}|python:{python}|sandbox:{'+'.join(sandbox.layers())}"
 
-    def _passes(self, source: str) -> bool:
-        from instruct_lab.metrics import _sandbox
+    def _passes(self, source: sandbox.Program) -> bool:
+        from instruct_lab.metrics import sandbox
 
-        return _sandbox.run(source, timeout_s=self.timeout_s, memory_mb=self.memory_mb, packages=self.packages).finished
+        required = () if self.weak_sandbox else sandbox.REQUIRED
+        limits: dict[str, Any] = {"timeout_s": self.timeout_s, "memory_mb": self.memory_mb, "packages": self.packages}
+        return sandbox.run(source, required=required, **limits).passed
 
 
 def pass_at_k(answers: int, passed: int, k: int) -> float:
@@ -121,8 +139,8 @@ def pass_at_k(answers: int, passed: int, k: int) -> float:
     return 1 - math.comb(answers - passed, k) / math.comb(answers, k)
 
 
-def program(answer: str, metadata: dict[str, Any], where: str = "") -> str:
-    """Join an answer and the tests of its problem into one program.
+def program(answer: str, metadata: dict[str, Any], where: str = "") -> sandbox.Program:
+    """Build the program of an answer, with the tests of its problem.
 
     Args:
         answer: code, prose with fenced code, or the function body that completes HumanEval's prompt.
@@ -132,14 +150,17 @@ def program(answer: str, metadata: dict[str, Any], where: str = "") -> str:
     Raises:
         InstructLabError: the row has no tests.
     """
+    from instruct_lab.metrics.sandbox import Program
+
     entry_point = str(metadata.get("entry_point") or "")
     code = _code(answer, entry_point)
     if entry_point and metadata.get("test"):
-        solution = _complete(str(metadata.get("prompt") or ""), code, entry_point)
-        return f"{solution}\n\n{metadata['test']}\n\ncheck({entry_point})\n"
+        prompt = str(metadata.get("prompt") or "")
+        tests = f"{metadata['test']}\n\ncheck({entry_point})\n"
+        return Program(_complete(prompt, code, entry_point), tests, prompt, entry_point)
     if metadata.get("test_list"):
         setup = [*(metadata.get("test_imports") or []), str(metadata.get("test_setup_code") or "")]
-        return "\n".join([code, *setup, *metadata["test_list"], ""])
+        return Program("\n".join([code, *setup]), "\n".join([*setup, *metadata["test_list"], ""]))
     raise InstructLabError(
         "A row has no tests: neither the columns test and entry_point, nor test_list",
         where=where,

@@ -7,7 +7,7 @@ import pytest
 
 from instruct_lab.errors import InstructLabError, Refusal
 from instruct_lab.generation import Prediction
-from instruct_lab.metrics import PassAtK, paired_difference, summarize
+from instruct_lab.metrics import PassAtK, paired_difference, sandbox, summarize
 from instruct_lab.metrics.code_generation import pass_at_k, program
 
 HUMAN_EVAL = {
@@ -95,7 +95,6 @@ def test_samples_count_and_the_value_is_a_mean_over_problems():
     assert found.value == pytest.approx(75)
     assert "pass@2|unbiased|timeout:10s|memory:1024MiB|packages:no" in found.signature
     assert "sandbox:rlimits" in found.signature
-    assert "audit" in found.signature
     assert paired_difference(metric, rows, rows[::-1]).value == 0
 
 
@@ -127,5 +126,16 @@ def test_any_text_becomes_a_program_or_a_clear_error():
     draw = random.Random(0)
     for _ in range(300):
         answer = "".join(draw.choices("`\n \tpython def last(xs): return\\\0\"'#éλ(", k=draw.randint(0, 60)))
-        assert "check(last)" in program(answer, HUMAN_EVAL)
-    assert "check(last)" in program("(" * 5000, HUMAN_EVAL)
+        assert "check(last)" in program(answer, HUMAN_EVAL).tests
+    assert "check(last)" in program("(" * 5000, HUMAN_EVAL).tests
+
+
+def test_a_machine_without_protection_is_refused_unless_the_user_accepts_it(monkeypatch):
+    monkeypatch.setattr(sandbox, "layers", lambda: ("rlimits", "netns"))
+    (problem,) = PassAtK(allow_execution=True).problems()
+    assert problem.key == "weak_sandbox"
+    assert problem.refuses
+    assert "no landlock and no seccomp" in problem.reason
+    assert not list(PassAtK(allow_execution=True, weak_sandbox=True).problems())
+    monkeypatch.setattr(sandbox, "layers", lambda: ("rlimits", "landlock4", "seccomp"))
+    assert not list(PassAtK(allow_execution=True).problems())

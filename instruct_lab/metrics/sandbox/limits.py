@@ -1,7 +1,8 @@
-"""Run one untrusted program with limits; started as a process by `_sandbox`, never imported.
+"""Limit this process by the system's means, then run `worker.py` in it; started as a process, never imported.
 
-In, on stdin: JSON with the program, its limits and a token. Out, on a separate file descriptor: a line of JSON with the
-active layers, then the token if the program reached its end.
+In, on stdin: JSON with the task, its folder and its limits. Out, on the descriptor `report`: a line of JSON with the
+active layers. All layers are enforced by the kernel, so that no code in the process can remove them. A process that
+lacks a required layer ends before it runs anything.
 """
 
 import contextlib
@@ -12,7 +13,9 @@ import platform
 import resource
 import struct
 import sys
+import types
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 CLONE_NEWUSER, CLONE_NEWNET, CLONE_NEWIPC, CLONE_THREAD = 0x10000000, 0x40000000, 0x08000000, 0x00010000
@@ -24,7 +27,8 @@ X86_64 = 0xC000003E
 REFUSED_CALLS = (  # system call numbers of x86-64
     *(41, 425),  # socket, io_uring_setup
     *(57, 58, 59, 322),  # fork, vfork, execve, execveat
-    *(62, 200, 424, 101, 311),  # kill, tkill, pidfd_send_signal, ptrace, process_vm_writev
+    *(62, 200, 129, 297, 424),  # kill, tkill, rt_sigqueueinfo, rt_tgsigqueueinfo, pidfd_send_signal
+    *(101, 310, 311, 438),  # ptrace, process_vm_readv, process_vm_writev, pidfd_getfd
     *(109, 112, 272, 308),  # setpgid, setsid, unshare, setns
     *(
         90,
@@ -54,14 +58,10 @@ REFUSED_CALLS = (  # system call numbers of x86-64
         169,
     ),  # chroot, pivot_root, mount, open_by_handle_at, bpf, perf, keyctl, reboot
 )
-CLONE, CLONE3 = 56, 435
-REFUSED_EVENTS = (
-    *("socket.", "ctypes.", "subprocess.", "pty.", "os.fork", "os.exec", "os.spawn", "os.posix_spawn", "os.system"),
-    *("os.kill", "os.chmod", "os.chown", "os.utime", "os.setxattr", "os.chflags"),
-)
-WRITING_EVENTS = ("os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.truncate")
-READING_EVENTS = ("os.listdir", "os.scandir", "os.chdir")
-
+CLONE, CLONE3, TGKILL = 56, 435, 234
+PACKAGE = "instruct_lab.metrics.sandbox"
+MODULES = ("exchange", "worker")
+"""The modules to run, in the order of their imports; the package itself is not imported."""
 LINUX = sys.platform == "linux"
 libc: Any = ctypes.CDLL(None, use_errno=True) if LINUX else None
 
@@ -130,43 +130,21 @@ def refuse_calls() -> str | None:
         steps += [(equal, 0, 1, number), (give, 0, 0, refuse)]
     steps += [(equal, 0, 1, CLONE3), (give, 0, 0, absent)]  # the C library then calls clone, whose flags can be read
     steps += [(equal, 0, 3, CLONE), (load, 0, 0, 16), (bit, 1, 0, CLONE_THREAD), (give, 0, 0, refuse)]
+    steps += [(equal, 0, 3, TGKILL), (load, 0, 0, 16), (equal, 1, 0, os.getpid()), (give, 0, 0, refuse)]
     steps += [(give, 0, 0, allow)]
     code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in steps))
     program = struct.pack("HxxxxxxQ", len(steps), ctypes.addressof(code))
     return "seccomp" if libc.prctl(SET_SECCOMP, SECCOMP_MODE_FILTER, program, 0, 0) == 0 else None
 
 
-def watch(folder: str, readable: list[str]) -> str:
-    """Enforce the same restrictions with an audit hook, on every system; Python code cannot remove the hook."""
-    folders = [os.path.realpath(folder), os.devnull]
-    readable = [*folders, *map(os.path.realpath, readable)]
-
-    def check(path: object, roots: list[str]) -> None:
-        if isinstance(path, str | bytes):
-            resolved = os.path.realpath(os.fsdecode(path))
-            if not any(resolved == root or resolved.startswith(root + os.sep) for root in roots):
-                raise PermissionError(f"{resolved} is outside the sandbox")
-
-    def hook(event: str, arguments: tuple[Any, ...]) -> None:
-        if event.startswith(REFUSED_EVENTS) or (event == "import" and arguments[0] == "_posixsubprocess"):
-            raise PermissionError(f"{event} is refused in the sandbox")
-        if event == "open":
-            writes = arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
-            check(arguments[0], folders if writes else readable)
-        elif event in WRITING_EVENTS or event in READING_EVENTS:
-            for path in arguments:
-                check(path, folders if event in WRITING_EVENTS else readable)
-
-    sys.addaudithook(hook)
-    return "audit"
-
-
 def main() -> None:
-    """Limit this process, run the program, and report that it reached its end."""
+    """Limit this process and run the worker; end with status 3 if a required layer is not active."""
     task = json.load(sys.stdin)
     folder, report, wanted = task["folder"], task["report"], task["layers"]
     roots = {sys.prefix, sys.base_prefix, sys.exec_prefix, *(path for path in sys.path if path)}
     readable = sorted(roots | {"/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/share/zoneinfo", "/dev/urandom"})
+    paths = {f"{PACKAGE}.{name}": Path(__file__).with_name(f"{name}.py") for name in MODULES}
+    sources = {name: compile(path.read_bytes(), str(path), "exec") for name, path in paths.items()}
     if LINUX:
         libc.prctl(SET_PDEATHSIG, 9, 0, 0, 0)
         libc.prctl(SET_NO_NEW_PRIVS, 1, 0, 0, 0)
@@ -175,17 +153,18 @@ def main() -> None:
     }
     if LINUX:
         steps |= {"netns": leave_network, "landlock": lambda: shut_files(folder, readable), "seccomp": refuse_calls}
-    steps["audit"] = lambda: watch(folder, readable)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    layers = [steps[name]() for name in steps if name in wanted]
+    layers = [layer for name in steps if name in wanted and (layer := steps[name]())]
     if "rlimits" in layers and "seccomp" not in layers:
         limit_one("RLIMIT_NPROC", 0)  # this also refuses threads; it has no effect for root
-    for name in [name for name in sys.modules if name.partition(".")[0] in ("ctypes", "_ctypes")]:
-        del sys.modules[name]  # a program would have to load it again, which is refused
-    os.write(report, json.dumps([layer for layer in layers if layer]).encode() + b"\n")
-    code = compile(task["program"], "program.py", "exec")
-    exec(code, {"__name__": "__main__", "__builtins__": __builtins__})
-    os.write(report, task["token"].encode())
+    if report is not None:
+        os.write(report, json.dumps(layers).encode() + b"\n")
+    if any(not any(layer.startswith(name) for layer in layers) for name in task["required"]):
+        sys.exit(3)
+    for name, code in sources.items():
+        sys.modules[name] = types.ModuleType(name)
+        exec(code, vars(sys.modules[name]))
+    sys.modules[f"{PACKAGE}.worker"].main(task)
 
 
 if __name__ == "__main__":

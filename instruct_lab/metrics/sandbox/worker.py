@@ -1,0 +1,98 @@
+"""Run a program in one process and its tests in another; the tests call the program and get plain values back.
+
+The process of the tests holds everything that decides whether a program passes: the tests, the comparisons, the
+expected values and the descriptor of the report. The process of the program gets the arguments of calls and sends
+results.
+"""
+
+import ast
+import builtins
+import contextlib
+import importlib
+import os
+import sys
+import types
+from collections.abc import Iterator
+from typing import Any
+
+from instruct_lab.metrics.sandbox.exchange import Peer  # already loaded by `limits.py`
+
+
+def _describe(peer: Peer) -> Iterator[tuple[str, Any]]:
+    """Yield the names that the program defines: modules and library objects by their origin, the others encoded."""
+    for name, value in list(peer.namespace.items()):
+        with contextlib.suppress(Exception):
+            if isinstance(value, types.ModuleType):
+                yield name, ["module", value.__name__]
+            elif getattr(value, "__module__", None) in sys.stdlib_module_names and value.__name__ == name:
+                yield name, ["from", value.__module__]
+            elif not name.startswith("__"):
+                yield name, ["value", peer.encode(value)]
+
+
+def _resolve(peer: Peer, name: str, kind: str, content: Any, packages: bool) -> Any:
+    """Return the value of a name that the program defines; library names are imported here, not taken from it.
+
+    Raises:
+        ImportError: the program's name stands for another module.
+    """
+    if kind == "value":
+        return peer.decode(content)
+    known = content.partition(".")[0] in sys.stdlib_module_names or packages
+    if not known or (kind == "module" and name != content and name in sys.stdlib_module_names):
+        raise ImportError(name)
+    module = importlib.import_module(content)
+    return module if kind == "module" else getattr(module, name)
+
+
+def _needed_names(tests: str) -> set[str]:
+    """Return the names that tests use, but neither they nor Python define.
+
+    If there are none, the tested function has the name of a built-in one (`sum`). Otherwise, a program does not replace
+    the built-in functions that the tests use.
+    """
+    nodes = list(ast.walk(ast.parse(tests)))
+    defined = {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    defined |= {node.arg for node in nodes if isinstance(node, ast.arg)}
+    defined |= {(node.asname or node.name).partition(".")[0] for node in nodes if isinstance(node, ast.alias)}
+    defined |= {node.id for node in nodes if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load)}
+    used = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+    return used - defined - set(vars(builtins))
+
+
+def serve(task: dict[str, Any], peer: Peer) -> None:
+    """Run the program, then do what the tests ask for until they end."""
+    exec(compile(task["source"], "program.py", "exec"), peer.namespace)
+    peer.send("ready", dict(_describe(peer)))
+    while True:
+        peer.answer(*peer.receive())
+
+
+def judge(task: dict[str, Any], peer: Peer) -> None:
+    """Run the tests with the program's names, and report that they reached their end."""
+    names: dict[str, Any] = {}
+    replaces = not task["entry_point"] and not _needed_names(task["tests"])
+    kind, *described = peer.receive()
+    if kind == "ready":
+        for name, (origin, content) in described[0].items():
+            if replaces or not hasattr(builtins, name):
+                with contextlib.suppress(Exception):
+                    names[name] = _resolve(peer, name, origin, content, task["packages"])
+    peer.namespace.update(names)
+    with contextlib.suppress(Exception):  # a prompt that is no whole program
+        exec(compile(task["prompt"], "prompt.py", "exec"), peer.namespace)
+    if task["entry_point"]:
+        peer.namespace[task["entry_point"]] = names[task["entry_point"]]
+    exec(compile(task["tests"], "tests.py", "exec"), peer.namespace)
+    os.write(task["report"], b"passed\n")
+    os._exit(0)
+
+
+def main(task: dict[str, Any]) -> None:
+    """Start the role that the task names."""
+    sys.set_int_max_str_digits(0)
+    module = types.ModuleType("__main__")
+    sys.modules["__main__"] = module
+    is_program = task["role"] == "program"
+    peer = Peer(task["reader"], task["writer"], vars(module), answers=is_program)
+    (serve if is_program else judge)(task, peer)
