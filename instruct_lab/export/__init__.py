@@ -1,1 +1,1 @@
-"""Use a recorded run's model: answer prompts, or write a plain Hugging Face folder with a model card."""
+"""Use of a recorded run's model: answering prompts, and writing a plain Hugging Face folder with a model card."""

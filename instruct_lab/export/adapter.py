@@ -1,4 +1,4 @@
-"""Write an adapter so that PEFT loads it on its base model and stops where it was trained to stop."""
+"""Writing of an adapter that PEFT can load on its base model and whose answers end with the right token."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from instruct_lab.model.weights.base import Origin
 from instruct_lab.training.workspace import TunedModel, Workspace
 
 BASE_FOLDER = "base_model"
-"""Folder of the export with the base model, if transformers can load it from nowhere else."""
+"""Folder inside the export for the base model, if transformers cannot load the base model from elsewhere."""
 CONFIG = "adapter_config.json"
 
 
 def write_adapter(experiment: Experiment, tuned: TunedModel, generation: Any, folder: Path, final: Path) -> Origin:
-    """Write the adapter with the origin of its base model; write the base model too if it has no origin.
+    """Write the adapter with the origin of its base model; if there is no origin, also write the base model.
 
     Args:
         experiment: the run's configuration.
         tuned: the tuned model, with its adapter unmerged.
         generation: the generation config to write; `None` for a model that generates nothing.
         folder: the folder to write to.
-        final: the folder to which it is renamed.
+        final: the folder to which `folder` is renamed later.
 
     Returns:
         The origin of the base model.
@@ -51,7 +51,7 @@ def write_adapter(experiment: Experiment, tuned: TunedModel, generation: Any, fo
 def end_with(tokenizer: Any, token_id: int) -> None:
     """Make a token the tokenizer's end-of-sequence token, unless its chat template or its encoding uses that token.
 
-    Programs that generate with an adapter take this token from the tokenizer beside it.
+    Programs that generate with an adapter read this token from the tokenizer in the same folder.
     """
     used_by_template = "eos_token" in str(tokenizer.chat_template or "")
     used_by_encoding = tokenizer.eos_token_id in tokenizer("a")["input_ids"]

@@ -1,4 +1,4 @@
-"""Write a recorded run's model as a plain Hugging Face folder."""
+"""Writing of a recorded run's model as a plain Hugging Face folder."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ def export(
     keep_adapter: bool = False,
     checkpoint: str | None = None,
 ) -> Path:
-    """Write the tuned model, its tokenizer and a model card to a new folder; on failure, write nothing.
+    """Write the tuned model, its tokenizer and a model card to a new folder; after a failure, nothing is left behind.
 
     Args:
         experiment: the run's configuration.
         config: the configuration as plain containers.
         record: the run.
         path: the new folder.
-        keep_adapter: write the adapter instead of merging it into the model.
-        checkpoint: `best` or `last`; `None`: the weights that the run was evaluated with.
+        keep_adapter: whether to write the adapter instead of merging it into the model.
+        checkpoint: `best` or `last`; `None` means the weights with which the run was evaluated.
 
     Raises:
-        InstructLabError: the folder is not empty, the run has no such weights, or the folder cannot be written.
+        InstructLabError: the folder is not empty or cannot be written, or the run has no such weights.
     """
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise InstructLabError("The export folder is not empty", where=str(path), do="name a new folder")

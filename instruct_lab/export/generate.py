@@ -1,4 +1,4 @@
-"""Answer prompts with a recorded run's model."""
+"""Answering of prompts with a recorded run's model."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ def generate(
         record: the run.
         prompts: user messages, one conversation each.
         system: a system message before each prompt.
-        weights: `best`, `last`, `base` (the model before training), `None`: the weights the run was evaluated with.
+        weights: `best`, `last` or `base` (the model before training); `None` means the weights with which the run was
+            evaluated.
 
     Raises:
         InstructLabError: the model cannot answer prompts, or the run has no such weights.

@@ -1,4 +1,4 @@
-"""The section of a model card on how to load the exported model, and where its answers end."""
+"""The section of a model card about loading the exported model and the end of its answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Show the data as the model will see it: examples read back from their token ids, and dropped rows.
+"""Inspection of the data as the model will see it: examples decoded from their token ids, and dropped rows.
 
 In: an experiment. Out: text for a terminal, JSON, or a page. Call `inspection.inspect`.
 """

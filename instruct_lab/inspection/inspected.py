@@ -11,15 +11,15 @@ from instruct_lab.batching import Example
 from instruct_lab.batching.token_spans import Span
 
 MAX_COMPARED = 20_000
-"""Differences of more than this many tokens are reported as one cut, without aligning single tokens."""
+"""If more tokens than this differ, they are reported as one cut, without aligning single tokens."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Cut:
-    """A stretch of tokens that was cut out.
+    """A sequence of tokens that was cut out.
 
     Args:
-        at: index of the example's token that follows the cut.
+        at: index, in the example, of the token that follows the cut.
         tokens: number of tokens.
     """
 
@@ -38,12 +38,12 @@ class InspectedRow:
         index: index of the example within the split; `None` for a dropped row.
         source: data source of the row; empty if unknown.
         where: file and line (or row number) of the row; empty if unknown.
-        cuts: the tokens cut out of the conversation.
+        cuts: the cuts in the conversation.
         dropped: the reason why the row was dropped; `None` for an example.
         stage: the stage that dropped the row.
         sample: the row's text from the audit, for rows without tokens.
-        further: other texts that the model sees, by name: `decoder writes` for an encoder-decoder, `rejected` for the
-            rejected answer of a pair.
+        further: other texts that the model sees, by name: `decoder writes` (the target of an encoder-decoder) and
+            `rejected` (the rejected answer of a pair).
     """
 
     spans: list[Span]
@@ -60,7 +60,7 @@ class InspectedRow:
 
     @property
     def text(self) -> str:
-        """The text that the model sees, special tokens included; for rows without tokens, the audit's sample."""
+        """The text that the model sees, including special tokens; for rows without tokens, the audit's sample."""
         return "".join(span.text for span in self.spans) if self.spans else self.sample
 
     def to_json(self) -> dict[str, Any]:
@@ -89,7 +89,7 @@ class InspectedRow:
 
 
 def cuts(whole: Sequence[int], kept: Sequence[int]) -> tuple[Cut, ...]:
-    """Find where tokens are missing.
+    """Find the positions at which tokens were cut out.
 
     Args:
         whole: token ids before cutting.

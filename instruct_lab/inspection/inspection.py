@@ -1,4 +1,4 @@
-"""Show the data as it reaches the model: examples, or rows that were dropped.
+"""The inspection of data in the form that the model reads: examples, or rows that were dropped.
 
 This loads the tokenizer, but no weights.
 """
@@ -40,18 +40,18 @@ def inspect(
 
     Args:
         experiment: the checked configuration.
-        split: the split to show; `None`: train, or every split for dropped rows.
-        num: number of examples, starting with the first, or of dropped rows for each reason.
-        row: show only this example, counted from 0 within its split.
-        dropped: instead of examples, show dropped rows whose reason contains this text.
-        row_id: instead, show the rows with this id or beginning of an id, in any split or dropped.
-        ids: show token ids.
-        html: write a page to this file instead of printing.
-        as_json: print the machine-readable form.
-        console: prints the rows.
+        split: the split to show; `None` means train, or for dropped rows every split.
+        num: number of examples from the beginning of the split, or of dropped rows for each reason.
+        row: index of the only example to show, counted from 0 within its split.
+        dropped: text in the reason of dropped rows, which are shown instead of examples.
+        row_id: id (or its beginning) of the rows to show instead, in any split or dropped.
+        ids: whether to show token ids.
+        html: file for a page, which is written instead of printing.
+        as_json: whether to print JSON.
+        console: the console to print to.
 
     Raises:
-        InstructLabError: bad input, or no such split, row or reason.
+        InstructLabError: the data cannot be read, or there is no such split, row or reason.
     """
     if num < 1:
         raise InstructLabError(f"There is nothing to show: --num is {num}", do="give 1 or more")
@@ -68,7 +68,7 @@ def inspect(
     error = None
     try:
         inspector.load()
-    except NoRowsLeft as raised:  # the dropped rows say why
+    except NoRowsLeft as raised:  # the dropped rows show the reason
         if not audit.tallies:
             audit.merge(raised.audit)
         if dropped is None or not audit.count("dropped"):

@@ -1,4 +1,4 @@
-"""Read examples back from their token ids, and find the rows that were dropped."""
+"""Decoding of examples from their token ids, and search for rows that were dropped."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 STAGE = "batching"
 MAX_EQUAL_IDS = 50
-"""Maximum number of conversations with an example's id that are compared with the example."""
+"""Maximum number of conversations with the same id that are compared with an example."""
 
 
 class Inspector:
@@ -37,7 +37,7 @@ class Inspector:
 
     Args:
         experiment: the checked configuration.
-        audit: `load` adds the dropped rows to it.
+        audit: audit to which `load` adds the dropped rows.
     """
 
     def __init__(self, experiment: Experiment, audit: Audit) -> None:
@@ -50,7 +50,8 @@ class Inspector:
         """Load the tokenizer and prepare the data.
 
         Raises:
-            InstructLabError: bad input, or no example is left; the audit then lists the dropped rows.
+            InstructLabError: the data cannot be read, or no example is left; in that case, the audit lists the dropped
+                rows.
         """
         from instruct_lab.training.datamodule import InstructionData
 
@@ -64,10 +65,10 @@ class Inspector:
     # ---- examples
 
     def examples(self, split: str, rows: range) -> list[InspectedRow]:
-        """Return examples of a split; fewer than requested if the split ends before.
+        """Return the requested examples of a split, as far as they exist.
 
         Raises:
-            InstructLabError: there is no such split, or no such first row.
+            InstructLabError: there is no such split, or it lacks the first row.
         """
         assert self._data is not None
         counts = {name: len(found) for name, found in self._data.examples.items()}
@@ -85,7 +86,7 @@ class Inspector:
         assert self._data is not None
         example = _with_python_ints(self._data.examples[split][index])
         conversation, whole = self._origin(split, index, example)
-        in_training = random.Random(f"{self._experiment.seed}:0:{index}")  # of the first epoch, as in `BatchLoader`
+        in_training = random.Random(f"{self._experiment.seed}:0:{index}")  # as in the first epoch, see `BatchLoader`
         corrupted = self._data.corrupt(example, in_training if split == "train" else evaluation_source(example))
         spans, further = self._texts(corrupted)
         return InspectedRow(
@@ -115,11 +116,11 @@ class Inspector:
         return read, self._reader.spans(example.labels, example.labels)
 
     def _origin(self, split: str, index: int, example: Example) -> tuple[Conversation | None, list[int] | None]:
-        """Find the conversation of an example, and its token ids before any were cut.
+        """Find the conversation of an example, and the conversation's token ids before cutting.
 
-        Examples are in the order of their conversations, but batching may have dropped some conversations. So the
-        conversation lies between the example's own index and that index plus the number of dropped conversations. Of
-        conversations with the same id, the one with the same tokens is taken, otherwise the first.
+        Examples have the same order as conversations, but batching may have dropped some conversations. So the
+        conversation's index is between the example's index and that index plus the number of dropped conversations.
+        Among conversations with the same id, the first with the same tokens is taken, or else the first of all.
         """
         assert self._data is not None
         conversations, num_examples = self._data.conversations[split], len(self._data.examples[split])
@@ -142,7 +143,7 @@ class Inspector:
         return found
 
     def _encode(self, conversation: Conversation) -> Example | None:
-        """Encode a conversation; `None` if the template refuses it or nothing of it is read."""
+        """Encode a conversation; `None` if the template refuses it or if it has no example."""
         try:
             return self._encoder.encode([conversation])[0]
         except RefusedConversation:
@@ -154,7 +155,7 @@ class Inspector:
         """Yield samples of the dropped rows whose reason contains a text; case is ignored.
 
         Raises:
-            InstructLabError: no reason contains the text; the message lists the reasons.
+            InstructLabError: no reason contains the text; the error lists the reasons.
         """
         tallies = [tally for tally in self._audit.tallies.values() if tally.action == "dropped"]
         wanted = text.casefold()
@@ -200,7 +201,7 @@ class Inspector:
         )
 
     def _dropped_by_batching(self, split: str, ids: Sequence[str]) -> dict[int, Conversation]:
-        """Find the conversations that batching dropped, by the index of their id."""
+        """Find the conversations that batching dropped; return them keyed by the index of their id in `ids`."""
         if self._data is None or split not in self._data.conversations:
             return {}
         wanted: dict[str, list[int]] = {}
@@ -218,11 +219,11 @@ class Inspector:
     # ---- rows by id
 
     def find(self, prefix: str, split: str | None) -> Iterator[InspectedRow]:
-        """Yield the examples, and then the dropped rows, with an id; equal rows have equal ids.
+        """Yield the examples with an id, and then the dropped rows with this id; equal rows have the same id.
 
         Args:
             prefix: the id, or its beginning if no other id begins with it.
-            split: only this split; `None`: every split.
+            split: the split to search; `None`: every split.
 
         Raises:
             InstructLabError: no id begins with the prefix, or several ids do.
@@ -252,7 +253,7 @@ class Inspector:
                 )
 
     def _drops_of_batching(self, prefix: str) -> Iterator[Drop]:
-        """Yield the conversations with an id that begins with a prefix and that became no example."""
+        """Yield the conversations that batching drops and whose id begins with a prefix."""
         assert self._data is not None
         chosen = self._experiment
         for split, rows in self._data.conversations.items():
@@ -272,7 +273,7 @@ class Inspector:
 
 
 def _without(conversations: Sequence[Conversation], examples: Sequence[Example]) -> Iterator[Conversation]:
-    """Yield the conversations that became no example; examples have the same order as conversations."""
+    """Yield the conversations without an example; examples have the same order as conversations."""
     kept = iter(examples)
     current = next(kept, None)
     for conversation in conversations:

@@ -1,4 +1,4 @@
-"""Render inspected rows as a self-contained HTML page."""
+"""Rendering of inspected rows as a self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Token:
-    """One span on the page; if it ends with a line break, this comes after the span's border and ids."""
+    """One span on the page; a final line break (`ends_line`) comes after the span's border and ids."""
 
     text: str
     kind: str
@@ -30,7 +30,7 @@ def inspection_page(rows: Sequence[InspectedRow], *, ids: bool) -> str:
 
     Args:
         rows: examples, and rows that were dropped.
-        ids: show every token's id below it; otherwise an id appears when the pointer is on its token.
+        ids: whether to show every token's id below the token; otherwise an id appears when the pointer is on its token.
     """
     examples = [
         {

@@ -1,7 +1,7 @@
-"""Find the rows that were dropped by their id, at any stage between the source and the examples.
+"""Search by id for rows that were dropped at any stage between the source and the examples.
 
-The audit keeps only a few samples of each reason. So the tables of successive stages are compared, and only a stage
-that lost the row is run again, in a temporary folder, to learn the reason.
+The audit keeps only a few samples for each reason. So the tables of successive stages are compared, and a stage that
+lost the row is run again in a temporary folder to find the reason.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def _count_ids(entry: Entry, prefix: str) -> Counter[str]:
 
 
 def _repeat(stage: Stage, before: Entry | None, folder: Path, prefix: str) -> list[Drop]:
-    """Run a stage, and the stages whose results it joins, in a temporary folder, and return what it drops."""
+    """Run a stage, and the stages whose results it joins, in a temporary folder; return the dropped rows."""
     joined = [drop for part in stage.joins for drop in _repeat(part, None, folder, prefix)]
     with tempfile.TemporaryDirectory(prefix=".", dir=folder) as temporary, watch_drops(prefix) as drops:
         stage.build(before, Path(temporary))
@@ -49,7 +49,7 @@ def _repeat(stage: Stage, before: Entry | None, folder: Path, prefix: str) -> li
 
 
 def _without_reason(stage: Stage, before: Entry | None, lost: Counter[str]) -> Iterator[Drop]:
-    """Yield the lost rows for which the stage gives no reason, such as a mixture that does not draw every row."""
+    """Yield the lost rows without a recorded reason, such as rows that a mixture does not draw."""
     for rows in tables(before).values() if before is not None and lost else ():
         for index, id_ in enumerate(rows.ids()):
             if lost[id_] > 0:
@@ -58,10 +58,10 @@ def _without_reason(stage: Stage, before: Entry | None, lost: Counter[str]) -> I
 
 
 def only_id(ids: Sequence[str], prefix: str) -> str:
-    """Return the only id among those that begin with a prefix.
+    """Return the only id that begins with a prefix.
 
     Raises:
-        InstructLabError: there is none, or there are several.
+        InstructLabError: no id begins with the prefix, or several ids do.
     """
     if len(ids) == 1:
         return ids[0]

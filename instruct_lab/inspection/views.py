@@ -1,4 +1,4 @@
-"""Print inspected rows in a terminal."""
+"""Printing of inspected rows in a terminal."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from instruct_lab.batching.token_spans import Span
 
 TRAINED = ("bold black on green3", "bold black on pale_green3")
-UNTRAINED = ("", "white on grey27")  # readable on dark and on light
+UNTRAINED = ("", "white on grey27")  # readable on dark and light backgrounds
 SPECIAL, SPECIAL_TRAINED = "reverse dim", "bold reverse green"
 SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 ASCII_SIGNS = str.maketrans(
@@ -27,7 +27,7 @@ ASCII_SIGNS = str.maketrans(
 
 
 def describe(row: InspectedRow) -> str:
-    """Describe a row in one line: split, index, id, source, file and line, and numbers of tokens."""
+    """Describe a row in one line: split, index, id, source, file and line, number of tokens."""
     parts = [" ".join([row.split or "all splits", *([str(row.index)] if row.index is not None else [])])]
     if row.example.id:
         parts.append(f"id {row.example.id}")
@@ -53,7 +53,7 @@ def describe(row: InspectedRow) -> str:
 
 
 def print_inspected(console: Console, rows: Sequence[InspectedRow], *, ids: bool) -> None:
-    """Print rows below a legend; without colours, brackets mark trained and special tokens."""
+    """Print a legend and the rows; without colours, brackets mark trained and special tokens."""
     from rich.text import Text
 
     plain = console.color_system is None or console.no_color
@@ -87,7 +87,7 @@ def _legend(plain: bool, console: Console) -> Text:
 
 
 class _Writer:
-    """Writes the spans of one text with their styles."""
+    """Writes the spans of one text, with styles or brackets."""
 
     def __init__(self, plain: bool, ids: bool, console: Console) -> None:
         from rich.text import Text
@@ -131,7 +131,7 @@ class _Writer:
 
 
 def _signs(text: str) -> str:
-    """Make tabs and line breaks visible; remove a final line break, which is printed after the token's id."""
+    """Make tabs and line breaks visible; remove a final line break, which the caller prints after the token's id."""
     whole = visible(text).replace("\t", "⇥\t").replace("\n", "↵\n")
     return whole.removesuffix("\n")
 
@@ -145,7 +145,7 @@ def _printable(text: str, console: Console) -> str:
 
 
 def with_cuts(row: InspectedRow) -> Iterable[tuple[Span | None, Cut | None]]:
-    """Yield each span with the cut before it, then the cuts after the last span."""
+    """Yield each span with the cut before it (or `None`), and then the cuts after the last span."""
     waiting = sorted(row.cuts, key=lambda cut: cut.at)
     position = 0
     for span in row.spans:

@@ -1,4 +1,4 @@
-"""Render an audit as one self-contained HTML page: the changes to rows, with samples, and lengths of examples."""
+"""Rendering of an audit as a self-contained HTML page: changes to rows, with samples, and lengths of examples."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from instruct_lab.pages.word_difference import Words, word_difference
 
 TEMPLATE = "pages/templates/audit.html"
 REASON_BYTES, FACT_BYTES = 450_000, 200_000
-"""Size limits for reasons with samples, and for facts. The page says what it omits; `audit.json` is complete."""
+"""Size limits for reasons with samples, and for facts.
+
+The page states the number of omitted entries; `audit.json` is complete.
+"""
 MAX_STAGES, MAX_REASONS = 300, 500
 TOKEN_NAMES = {
     "examples": "examples",
@@ -29,7 +32,7 @@ TOKEN_NAMES = {
 }
 LENGTHS = {"lengths": "tokens of an example", "target_lengths": "target tokens of an example"}
 SECTIONS = {"tokens", "sources", "splits", "examples", "target_tokens"}
-"""Facts that have their own section, or appear in another one."""
+"""Facts that have their own section, or appear in another section."""
 
 
 def audit_page(audit: dict[str, Any], title: str) -> str:
@@ -75,7 +78,7 @@ def _summary(stages: list[Stage], facts: dict[str, Any]) -> str:
 
 
 def _stage_table(stages: list[Stage], counted: list[Stage]) -> Markup:
-    """Build the table of rows in and out of each stage; empty if no stage counted rows."""
+    """Build the table of the rows that entered and left each stage; empty if no stage counted rows."""
     if not counted:
         return Markup()
     splits = [split for split in SPLITS if any(split in stage.counts for stage in stages)]
@@ -109,7 +112,7 @@ def _format_rows(counts: tuple[int, int] | None) -> str:
 
 
 def _render_reasons(reasons: list[tuple[Stage, Reason]]) -> list[tuple[Markup, list[Markup], int]]:
-    """Render each reason's summary and the samples that fit; also return the number of omitted samples."""
+    """Render each reason's summary and the samples that fit on the page; also return the number of omitted samples."""
     summaries = [_reason_summary(stage, reason) for stage, reason in reasons]
     left = REASON_BYTES - sum(len(summary.encode()) for summary in summaries)  # summaries come before samples
     rendered = []
@@ -138,7 +141,7 @@ def _render_sample(sample: Sample) -> Markup:
 
 
 def _token_table(tokens: dict[str, dict[str, Any]]) -> Markup:
-    """Build the table of each split's token counts; empty if there are none."""
+    """Build the table of each split's token counts; empty without token counts."""
     if not tokens:
         return Markup()
     known = {key for counts in tokens.values() for key, value in counts.items() if not isinstance(value, dict | list)}
@@ -157,7 +160,7 @@ def _length_figures(tokens: dict[str, dict[str, Any]]) -> list[Markup]:
 
 
 def _render_facts(facts: dict[str, Any]) -> list[Markup]:
-    """Render each fact, or a line that says that the fact does not fit."""
+    """Render each fact, or a line that refers to `audit.json` if the fact is too long."""
     rendered, left = [], FACT_BYTES
     for name, value in facts.items():
         fact = render_part("searchable", name, render_fact(value, name), True)

@@ -8,7 +8,7 @@ from typing import Any
 
 SPLITS = ("train", "validation", "test")
 ACTIONS = ("dropped", "truncated", "changed", "added", "reported")
-"""Actions, in the order of reports."""
+"""Actions on rows, in the order of reports."""
 NAMED_SPLIT = re.compile(rf"({'|'.join(SPLITS)}): ")
 
 Counts = tuple[int, int]
@@ -16,9 +16,13 @@ Counts = tuple[int, int]
 
 @dataclasses.dataclass
 class Sample:
-    """A sample row: its split (empty if unknown), its text before, and after (`None` if it was dropped).
+    """A sample row.
 
-    `where` is the file and line of the row, or else its id; empty if neither is known.
+    Args:
+        split: the split of the row; empty if unknown.
+        before: the text before the change.
+        after: the text after the change; `None` if the row was dropped.
+        where: the file and line of the row, or else its id; empty if neither is known.
     """
 
     split: str
@@ -29,7 +33,7 @@ class Sample:
 
 @dataclasses.dataclass
 class Reason:
-    """One action on rows, such as dropping, for one reason at one stage; counted over all splits."""
+    """An action on rows, such as dropping, for one reason at one stage, with counts by split."""
 
     action: str
     reason: str
@@ -38,7 +42,7 @@ class Reason:
 
     @property
     def count(self) -> int:
-        """Number of rows in all splits."""
+        """The number of rows in all splits."""
         return sum(self.counts.values())
 
 
@@ -47,10 +51,10 @@ class Stage:
     """One stage over all splits that passed through it.
 
     Args:
-        package: the first part of its name: data, preprocessing, batching.
+        package: the first part of the stage's name: data, preprocessing or batching.
         name: the rest of the name without the split.
-        counts: rows in and out by split; the name is empty if the stage processes all splits together.
-        reasons: sorted by `ACTIONS`, then by decreasing count.
+        counts: rows in and out, keyed by split; the key is empty if the stage processes all splits together.
+        reasons: the reasons, sorted by `ACTIONS` and then by decreasing count.
     """
 
     package: str
@@ -60,7 +64,7 @@ class Stage:
 
     @property
     def rows(self) -> Counts:
-        """Rows in and out, summed over splits."""
+        """The numbers of rows in and out, summed over splits."""
         return sum(rows for rows, _ in self.counts.values()), sum(rows for _, rows in self.counts.values())
 
     @property

@@ -1,4 +1,4 @@
-"""Print the audit of the data as a short table in the terminal."""
+"""Printing of the audit of the data as a short table in the terminal."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 MAX_STAGES = 12
-"""With more stages, sources are merged, and the stages with the fewest rows are summed up in one row."""
+"""With more stages, sources are merged, and the stages with the fewest rows are summed in one row."""
 MAX_REASONS = 3
 MAX_LINES = 18
 """With more lines in the table of stages, each stage shows only its first reason."""
@@ -27,7 +27,7 @@ STYLES = {"dropped": "red", "truncated": "yellow", "added": "green"}
 def show(console: Console, audit: dict[str, Any]) -> None:
     """Print a row for each stage that changed something, the tokens of each split, and warnings.
 
-    If nothing changed, it is one line.
+    If nothing changed, only one line is printed.
 
     Args:
         console: the console, which may be narrow or lack Unicode.
@@ -50,7 +50,7 @@ def show(console: Console, audit: dict[str, Any]) -> None:
 
 
 def show_changes(console: Console, audit: dict[str, Any]) -> None:
-    """Print samples of every kind of change, one line each, cut at the width of the console."""
+    """Print samples of every kind of change, in lines cut at the width of the console."""
     ascii_only = console.options.ascii_only
     lines = list_changes(read_stages(audit), "->" if ascii_only else "→", console.width)
     if lines:
@@ -62,7 +62,7 @@ def show_changes(console: Console, audit: dict[str, Any]) -> None:
 
 
 def show_unused_columns(console: Console, audit: dict[str, Any]) -> None:
-    """Print one line that names the columns whose values no conversation contains; nothing if there are none."""
+    """Print one line that lists the columns that no conversation uses, if there are any."""
     facts = [facts for facts in audit.get("facts", {}).values() if isinstance(facts, dict)]
     names = dict.fromkeys(name for found in facts for name in found.get("unused_columns", ()))
     if names:
@@ -71,7 +71,7 @@ def show_unused_columns(console: Console, audit: dict[str, Any]) -> None:
 
 
 def show_length_limits(console: Console, audit: dict[str, Any]) -> None:
-    """Print a line for each way in which the length limit cut or dropped examples, with the setting and the counts."""
+    """Print a line for each way in which the length limit cut or dropped examples, with counts and the setting."""
     for stage in read_stages(audit):
         for reason in stage.reasons:
             if stage.package == STAGE and SETTING in reason.reason:
@@ -90,7 +90,7 @@ def _describe_unchanged(tokens: dict[str, Any]) -> str:
 
 
 def _limit_stages(stages: list[Stage]) -> list[Stage]:
-    """Limit the table to `MAX_STAGES` stages: merge the sources, and merge the smallest stages into one."""
+    """Reduce stages to `MAX_STAGES` by merging the sources, and then the smallest stages."""
     stages = _merge_sources(stages)
     if len(stages) <= MAX_STAGES:
         return stages
@@ -155,7 +155,7 @@ def _stage_table(stages: list[Stage], console: Console) -> Table:
 
 
 def _format_rows(stage: Stage, splits: list[str], arrow: str) -> str:
-    """Format rows in and out of each split, or one number if they are equal: `512→510 / 128 / -`."""
+    """Format the rows in and out of each split, or one number if both are equal: `512→510 / 128 / -`."""
     shown = {
         split: f"{rows_in:,}" if rows_in == rows_out else f"{rows_in:,}{arrow}{rows_out:,}"
         for split, (rows_in, rows_out) in stage.counts.items()

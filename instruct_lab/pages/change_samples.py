@@ -1,4 +1,4 @@
-"""Samples of changed rows in the terminal: for every kind of change, what stood in a row before and after."""
+"""Samples of changed rows for the terminal: the changed text before and after, for every kind of change."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from instruct_lab.pages.word_difference import SPACES
 
 MAX_SAMPLES = 3
 MAX_KINDS = 8
-"""Kinds of changes that are listed; the page lists all."""
+"""Maximum number of kinds of changes that are listed; the page lists all kinds."""
 CONTEXT, MAX_CHARACTERS = 16, 48
-"""Characters around a change, and the most characters of a changed text."""
+"""Number of characters around a change, and maximum number of characters of a changed text."""
 
 SIZE = re.compile(r"… \(\d+ characters\)\Z")
-"""The end of a sample that was cut."""
+"""Matches the end of a sample that was cut."""
 
 
 def list_changes(stages: Sequence[Stage], arrow: str, width: int) -> list[str]:
@@ -26,8 +26,8 @@ def list_changes(stages: Sequence[Stage], arrow: str, width: int) -> list[str]:
 
     Args:
         stages: stages of an audit, in order.
-        arrow: the sign between the text before and the text after.
-        width: characters of a line; the text after a change has its own line if both are longer.
+        arrow: the sign between the text before and the text after the change.
+        width: number of characters of a line; the text after the change gets its own line if both texts are longer.
     """
     changed = [(stage, reason) for stage in stages for reason in stage.reasons if reason.action == "changed"]
     lines = [line for stage, reason in changed[:MAX_KINDS] for line in _lines(stage, reason, arrow, width)]
@@ -50,7 +50,8 @@ def _lines(stage: Stage, reason: Reason, arrow: str, width: int) -> list[str]:
 def shorten_change(sample: Sample) -> tuple[str, str]:
     """Return the changed part of a sample before and after, in quotes, with some characters around it.
 
-    White space and invisible characters that changed are replaced by signs; texts that look alike by code points.
+    Changed white space and invisible characters are replaced with signs; if both texts look alike, their characters are
+    replaced with code points.
     """
     before, after = (SIZE.sub("…", text) for text in (sample.before, sample.after or ""))
     head = num_equal_characters(before, after)
@@ -83,5 +84,5 @@ def _limit(text: str) -> str:
 
 
 def _looks_alike(before: str, after: str) -> bool:
-    """Whether two texts differ only in how their characters are stored."""
+    """Whether two texts differ only in their Unicode form."""
     return before != after and unicodedata.normalize("NFC", before) == unicodedata.normalize("NFC", after)

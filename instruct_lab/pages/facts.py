@@ -1,4 +1,4 @@
-"""Render facts of an audit, which are any JSON values, as tables, histograms and lists."""
+"""Rendering of an audit's facts, which are arbitrary JSON values, as tables, histograms and lists."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ MAX_CHARACTERS = 2000
 
 
 def render_fact(value: Any, label: str = "", depth: int = 0) -> Markup:
-    """Render one fact; values too long for a page are cut, and the page says so.
+    """Render one fact; values that are too long for a page are cut, with a note.
 
     Args:
-        value: plain containers. A dictionary of dictionaries becomes a table with a row for each; a dictionary of
-            counts gets bars; `{"bounds", "counts"}` becomes a histogram.
+        value: the fact, in plain containers. A dictionary of dictionaries becomes a table with a row for each; a
+            dictionary of counts gets bars; `{"bounds", "counts"}` becomes a histogram.
         label: name of the fact in figures.
         depth: nesting level inside other facts.
     """

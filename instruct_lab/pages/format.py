@@ -1,4 +1,4 @@
-"""Format values and tables as text: each kind of value has the same format in every report."""
+"""Formatting of values and tables as text; each kind of value has the same format in every report."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ INVISIBLE = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u034f\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff"
     r"\ufff9-\ufffb\U000e0000-\U000e007f]"
 )
-"""Invisible characters, and those that change how others are displayed: controls, text direction, lone surrogates.
+"""Matches invisible characters and characters that change the display of others: controls, text direction, surrogates.
 
 Line breaks and tabs are not included, nor the joiners that emoji and several scripts need.
 """
 
 
 def format_number(value: object) -> str:
-    """Format a value for tables: thousands separated, four significant digits, a dash for `None`."""
+    """Format a value for tables, with thousands separators and four significant digits; `None` becomes a dash."""
     if value is None:
         return "–"
     if isinstance(value, bool):
@@ -55,7 +55,7 @@ def format_interval(
         low: lower end of the interval.
         high: upper end of the interval.
         digits: number of digits after the decimal point.
-        signed: also write a plus sign, as for differences.
+        signed: whether to write a plus sign, as for differences.
         separator: text between the value and its interval.
     """
     form = f"{'+' if signed else ''}.{digits}f"
@@ -81,13 +81,13 @@ def format_bytes(count: float) -> str:
 
 
 def shorten(text: str, max_characters: int) -> str:
-    """Put a text on one line, and cut it to its first characters."""
+    """Put a text on one line, and cut it after `max_characters`."""
     line = " ".join(text.split())
     return line if len(line) <= max_characters else f"{line[:max_characters]}…"
 
 
 def visible(text: str) -> str:
-    """Replace invisible characters by signs such as `␀` or `⟨U+202E⟩`, so that the text is safe to print."""
+    """Replace invisible characters with signs such as `␀` or `⟨U+202E⟩`, so that the text is safe to print."""
     return INVISIBLE.sub(lambda match: character_sign(match[0]), text)
 
 
@@ -100,7 +100,7 @@ def character_sign(character: str) -> str:
 
 
 def escape_markdown(text: str) -> str:
-    """Escape the characters that Markdown would read as the border of a cell or as HTML."""
+    """Escape characters that Markdown interprets as the border of a cell or as HTML."""
     return text.replace("|", "\\|").replace("<", "&lt;")
 
 

@@ -1,7 +1,7 @@
-"""Draw histograms as SVG for a page, or as a line of block characters for a terminal.
+"""Drawing of histograms as SVG for a page, or as a line of block characters for a terminal.
 
 A histogram is `{"bounds": [...], "counts": [...]}` with one bound more than counts. A bin includes its lower bound; the
-last one includes its upper bound too.
+last bin also includes its upper bound.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from instruct_lab.pages.render import render_part
 BLOCKS = "▁▂▃▄▅▆▇█"
 ASCII_BLOCKS = "_.-=+*%#"
 WIDTH, HEIGHT, FOOT = 360, 120, 18
-"""Width and height of the drawing, and height of the space below its bars; the page scales them."""
+"""Width and height of the drawing, and height of the space below its bars; the page scales the drawing."""
 MAX_TICKS = 6
 
 
@@ -35,12 +35,12 @@ def is_histogram(value: object) -> bool:
 
 
 def sparkline(counts: Sequence[float], width: int = 24, *, ascii_only: bool = False) -> str:
-    """Draw counts as blocks of eight heights; a bin that is not empty is never blank.
+    """Draw counts as blocks of eight heights; only empty bins are blank.
 
     Args:
         counts: counts of the bins, in order.
-        width: maximum number of characters; with more bins, neighbours are added up.
-        ascii_only: for terminals that have no block characters.
+        width: maximum number of characters; if there are more bins, neighbouring bins are added.
+        ascii_only: whether to use only ASCII characters, for terminals without block characters.
     """
     merged = -(-len(counts) // width) or 1  # bins for each character
     sums = [sum(counts[start : start + merged]) for start in range(0, len(counts), merged)]
@@ -53,7 +53,7 @@ def histogram_svg(histogram: dict[str, Any], label: str, unit: str = "") -> Mark
     """Draw a figure with one bar for each bin; pointing at a bar shows its bounds and count.
 
     Args:
-        histogram: see `is_histogram`.
+        histogram: the histogram, in the form described in this module's docstring.
         label: the caption.
         unit: unit of the bounds, such as `tokens`.
     """

@@ -1,9 +1,9 @@
-"""Render self-contained HTML pages from Jinja2 templates: each page is one file and makes no requests.
+"""Rendering of self-contained HTML pages from Jinja2 templates: each page is one file and makes no requests.
 
-Templates, styles and scripts are files of the package, named by their paths in it. All values in a template are
-escaped, and their invisible characters are replaced by signs; only markup that templates themselves produce (`Markup`)
-is inserted unchanged. The content security policy of a page lists its own scripts and styles by their hashes, so a
-browser runs nothing else and loads nothing.
+Templates, styles and scripts are files of the package, named by their paths in the package. All values in a template
+are escaped, and their invisible characters are replaced with signs; only markup that templates produce (`Markup`) is
+inserted unchanged. The content security policy of a page lists the hashes of its own scripts and styles, so a browser
+runs and loads nothing else.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ STYLE, SCRIPT = "pages/static/page.css", "pages/static/search.js"
 
 @functools.cache
 def environment() -> Environment:
-    """Create Jinja2's environment over the package's files; all values are escaped."""
+    """Create the Jinja2 environment that loads templates from the package and escapes all values."""
     import jinja2
 
     created = jinja2.Environment(
@@ -70,10 +70,10 @@ def format_cell(value: object) -> Markup:
 
 
 def script_json(value: object) -> Markup:
-    """Write JSON that can neither end its script element nor open another (template filter `script_json`).
+    """Write JSON for a script element, without characters that could end the element (template filter `script_json`).
 
     Args:
-        value: plain containers with finite numbers.
+        value: the value, in plain containers with finite numbers.
     """
     text = visible(json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")))
     for sign in "&<>":
@@ -82,13 +82,13 @@ def script_json(value: object) -> Markup:
 
 
 def render_part(name: str, *arguments: object) -> Markup:
-    """Call the macro of this name in `templates/parts.html`."""
+    """Call the macro with this name in `templates/parts.html`."""
     macro: Any = getattr(environment().get_template(PARTS).module, name)
     return Markup(macro(*arguments))
 
 
 def render_table(headers: Sequence[str], rows: Iterable[Sequence[object]], caption: str = "") -> Markup:
-    """Render a table; numbers are written by `format_number`, and columns of numbers are aligned to the right.
+    """Render a table; `format_number` formats numbers, and columns of numbers are right-aligned.
 
     Args:
         headers: the heading of each column.
@@ -111,10 +111,10 @@ def render_page(
     """Render a whole HTML document that can always be written as UTF-8.
 
     Args:
-        template: path in the package; it extends `pages/templates/page.html`.
-        title: heading and window title.
-        styles: texts of further style sheets.
-        scripts: texts of further scripts.
+        template: path of the template in the package; the template extends `pages/templates/page.html`.
+        title: the heading and window title.
+        styles: the texts of further style sheets.
+        scripts: the texts of further scripts.
         values: values that the template uses.
     """
     sheets = [(PACKAGE / STYLE).read_text(encoding="utf-8"), *styles]

@@ -1,4 +1,4 @@
-"""Find the words that differ between two versions of a text."""
+"""Search for the words that differ between two versions of a text."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ import difflib
 import re
 
 WORDS = re.compile(r"[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|\w+|\s|[^\w\s]+")
-"""Words; in scripts that write no spaces, single characters."""
+"""Matches a word, white space or punctuation; in scripts without spaces, a single character."""
 MAX_WORDS = 600
-"""Texts with more words are marked as a whole, since the comparison takes quadratic time."""
+"""Longer texts are marked as a whole, because the comparison takes quadratic time."""
 SPACES = {" ": "·", "\u00a0": "⍽", "\t": "⇥\t", "\n": "↵\n", "\r": "␍"}
 """Signs for white space that differs."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Words:
-    """A stretch of a text.
+    """A part of a text that is equal in both versions, or that differs.
 
     Args:
         text: the text; if it differs, white space is replaced by the signs in `SPACES`.
         differs: whether the other version differs here.
-        code_points: code points of a short non-ASCII stretch that differs, since different characters may look alike.
+        code_points: code points of a short non-ASCII text that differs, because different characters may look alike.
     """
 
     text: str
@@ -30,13 +30,13 @@ class Words:
 
 
 def word_difference(before: str, after: str) -> tuple[list[Words], list[Words]]:
-    """Divide both versions into stretches that are equal or differ."""
+    """Divide both versions into parts that are equal or differ."""
     old, new = WORDS.findall(before), WORDS.findall(after)
     if len(old) > MAX_WORDS or len(new) > MAX_WORDS:
         return [Words(before, differs=True)], [Words(after, differs=True)]
     removed: list[Words] = []
     added: list[Words] = []
-    matcher = difflib.SequenceMatcher(str.isspace, old, new, autojunk=False)  # white space is not enough for a match
+    matcher = difflib.SequenceMatcher(str.isspace, old, new, autojunk=False)  # white space does not count as a match
     for kind, old_start, old_end, new_start, new_end in matcher.get_opcodes():
         for found, text in ((removed, "".join(old[old_start:old_end])), (added, "".join(new[new_start:new_end]))):
             if text:

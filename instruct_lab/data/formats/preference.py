@@ -190,7 +190,7 @@ def _without_prompt(
         InstructLabError: only one answer begins with the prompt, an answer is only the prompt, or both begin with
             another text that repeats it.
     """
-    do = "Correct the row, or keep the answers as they are with data.format.repeated_prompt=keep"
+    do = "Correct the row, or keep the prompt with data.format.repeated_prompt=keep"
     if not _is_long_enough(prompt := prompt.strip()):
         return chosen, rejected
     repeats = [begins_with_prompt(prompt, answer[0].content) for answer in (chosen, rejected)]

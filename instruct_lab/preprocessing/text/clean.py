@@ -216,7 +216,7 @@ class Clean(Step):
         if self.mojibake == "drop" and "mojibake" in kinds:
             yield self.mojibake, "mojibake"
         elif self.mojibake != "keep" and any(map(looks_damaged, _texts(conversation))):
-            yield "report", "possible mojibake, kept as it is"
+            yield "report", "possible mojibake, not changed"
         if self.lost_characters == "drop" and any(characters.LOST in text for text in _texts(conversation)):
             yield self.lost_characters, "lost characters"
         if self.refusals != "keep" and any(map(patterns.is_refusal, _answers(conversation))):
