@@ -41,7 +41,7 @@ def measure_lengths(
     tokenizer: Any,
     layout: Layout,
 ) -> AnswerLengths:
-    """Measure the training answers and the held-out prompts.
+    """Measure the lengths of training answers and held-out prompts.
 
     Args:
         examples: the examples of each split.

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class ReferencedExamples(Sequence[Example]):
-    """A sequence of examples with their `reference` set.
+    """A sequence of examples whose `reference` is set to log-probabilities under the base model.
 
     Args:
         examples: the examples without references.

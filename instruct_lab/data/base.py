@@ -14,7 +14,7 @@ from instruct_lab.data.table import ConversationTable
 
 
 class Data(Component, ABC):
-    """A data set: reads rows and converts them to conversations."""
+    """Base class of data sets, which read rows and convert them to conversations."""
 
     @property
     def gives(self) -> frozenset[Supervision]:
@@ -46,7 +46,7 @@ class Data(Component, ABC):
 
     @property
     def needs_reasoning_template(self) -> bool:
-        """Whether the template has to write reasoning in the way in which the formats put it into the answers."""
+        """Whether the data requires a template that writes reasoning in `<think>` tags, as the formats do."""
         return False
 
     @property

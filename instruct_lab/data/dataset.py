@@ -54,7 +54,7 @@ class DataSet(Data):
     baselines: dict[str, Baseline | None] = Field(default_factory=dict)  # baselines that answer without a model
 
     def __post_init__(self) -> None:
-        """Refuse a data set without training rows, or with a split both given and taken from the training rows."""
+        """Refuse missing training sources, and a split with both sources of its own and a share of training rows."""
         if not self._sources("train"):
             raise Refusal("train", "names no source, so there are no rows to train on")
         for name in ("validation", "test"):
@@ -95,7 +95,7 @@ class DataSet(Data):
 
     @property
     def needs_reasoning_template(self) -> bool:
-        """Whether the format's `reasoning` setting leaves it to the template to write reasoning."""
+        """Whether the format's `reasoning` is `template`."""
         return getattr(self.format, "reasoning", None) == "template"
 
     @property

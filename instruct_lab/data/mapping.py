@@ -37,12 +37,12 @@ class Mapped:
     """The conversations of a part of the rows.
 
     Args:
-        batches: conversations by split.
+        batches: the conversations, each batch with its split.
         num_rows: number of rows in the part.
         num_kept: number of conversations.
         num_broken: number of rows that were dropped because they are broken.
         first_error: the error of the first broken row.
-        audit: counts the dropped rows.
+        audit: audit of the dropped rows.
     """
 
     batches: list[tuple[SplitName, pyarrow.RecordBatch]]
@@ -58,9 +58,9 @@ class MapRows:
     """Converts the rows of one source.
 
     Args:
-        format: converts a row to conversations.
+        format: format that converts a row to conversations.
         split: the split of the source.
-        division: divides the rows among the splits; with `None`, all rows belong to `split`.
+        division: division of the rows among the splits; with `None`, all rows belong to `split`.
         source: the name of the source.
         stage: the name of the stage in the audit.
         seen_ids: ids of earlier conversations, whose repetitions are dropped; `None` keeps equal rows.
@@ -146,5 +146,5 @@ def _parts(rows: Iterator[Row | BrokenRow]) -> Iterator[list[Row | BrokenRow]]:
 
 
 def _reason(error: InstructLabError) -> str:
-    """Return the error message without details of the row, so that equal faults are counted together."""
+    """Return the error message without row-specific details, so that equal faults are counted together."""
     return " ".join(re.sub(r"'(?:[^'\\]|\\.)*'|\"[^\"]*\"|\([^)]*\)|: .*$|(?<![\w-])\d+", "…", error.what).split())

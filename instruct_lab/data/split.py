@@ -56,7 +56,7 @@ class HashSplit(Component):
         return self.split_of_key(self.key(conversation))
 
     def split_of_key(self, key: str) -> SplitName:
-        """Return the split of the conversations with a key."""
+        """Return the split of all conversations with this key."""
         digest = hashlib.sha256(f"{self.seed}\n{key}".encode("utf-8", "surrogatepass")).digest()
         position = int.from_bytes(digest[:8], "big") / 2**64
         if position < self.test:
@@ -163,7 +163,7 @@ def select_without_overlap(
     Args:
         splits: conversations by split name.
         overlap: whether to drop and count other rows, or to raise an error.
-        audit: counts the dropped and the reported rows.
+        audit: audit that counts the dropped and the reported rows.
         stage: the name of the stage in the audit.
         same_prompt: whether prompts are compared by all their visible characters or only by their words.
 

@@ -18,8 +18,8 @@ def audited_stage(name: str, depends_on: Any, build: Callable[[Entry | None, Pat
     Args:
         name: the name of the stage in listings of the cache.
         depends_on: everything that affects the result, except the previous stage, as JSON values.
-        build: function of the previous stage's result, a folder and an audit; writes files into the folder, counts rows
-            in the audit, and returns facts to store, as JSON values.
+        build: function of the previous stage's result, a folder and an audit, which writes files into the folder,
+            counts rows in the audit, and returns facts to store (JSON values).
     """
 
     def build_and_count(before: Entry | None, folder: Path) -> dict[str, Any]:

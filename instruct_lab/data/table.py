@@ -185,5 +185,5 @@ class RowText:
 
     @property
     def conversation(self) -> Conversation:
-        """The conversation."""
+        """The conversation whose text this is."""
         return self.rows[self.index]

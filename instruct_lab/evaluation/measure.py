@@ -173,7 +173,7 @@ def measure_baselines(
     training: Sequence[Conversation],
     examples: EvaluatedExamples,
 ) -> dict[str, Measurement]:
-    """Score the data set's baselines, such as the most frequent answer.
+    """Score the answers of the data set's baselines.
 
     Args:
         setup: the settings of the evaluation.

@@ -11,7 +11,7 @@ from instruct_lab.model.weights.base import Origin
 
 
 def usage(experiment: Experiment, stops: Sequence[str], base: Origin | None, loaded: LoadedModel) -> str:
-    """Write the section as Markdown.
+    """Write the section about the use of an exported model as Markdown.
 
     Args:
         experiment: the run's configuration.

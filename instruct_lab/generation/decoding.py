@@ -38,7 +38,7 @@ class Settings:
 
     @property
     def samples_beams(self) -> bool:
-        """Whether beam search with sampling is used, for which sampling is left to transformers."""
+        """Whether beam search samples tokens at random; transformers then does the sampling."""
         return self.sampling is not None and self.num_beams > 1
 
 

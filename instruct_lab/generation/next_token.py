@@ -43,13 +43,15 @@ class Sampling:
 
 
 class DrawnToken(LogitsProcessor):
-    """Draw a token for each row and exclude all others, so that greedy search chooses the drawn token.
+    """A logits processor that draws a token for each row and excludes all other tokens.
+
+    So greedy search chooses the drawn token.
 
     Each row has its own seed, so its tokens do not depend on the other rows. transformers' own sampling does not offer
     this.
 
     Args:
-        sampling: the distribution that tokens are drawn from.
+        sampling: settings of the distribution from which tokens are drawn.
         seeds: random seed for each row.
     """
 

@@ -26,7 +26,7 @@ class Token:
 
 
 def inspection_page(rows: Sequence[InspectedRow], *, ids: bool) -> str:
-    """Render the page.
+    """Render the page of inspected rows.
 
     Args:
         rows: examples, and rows that were dropped.

@@ -1,7 +1,7 @@
 """The base classes of metrics. A metric sums sufficient statistics over examples and computes a value from the sums.
 
-A measure that is not a function of sums (for example the number of different words in all answers) first computes the
-share of each example from the rows of all examples: `Metric.parts`.
+A measure that is not a function of such sums, such as the number of different words in all answers, first computes a
+share for each example from the rows of all examples (see `Metric.parts`), and then sums the shares.
 """
 
 from __future__ import annotations

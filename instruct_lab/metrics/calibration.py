@@ -30,7 +30,7 @@ class TokenAccuracy(LikelihoodMetric):
         return 100 * total[0] / total[1] if total[1] else math.nan
 
     def signature(self) -> str:
-        """Describe the numerator and the denominator."""
+        """Describe the fraction that is computed."""
         return "token_accuracy|most likely tokens / target tokens|by:model tokens"
 
 

@@ -192,5 +192,5 @@ class AnswerLength(AnswerMetric[Statistics]):
         return total[0] / total[1] if total[1] else math.nan
 
     def signature(self) -> str:
-        """Describe the numerator and the denominator."""
+        """Describe the fraction that is computed."""
         return f"length|words per {'reference word|refs:closest' if self.relative else 'answer'}|tok:unicode"

@@ -41,7 +41,7 @@ class InstructionFollowing(RowMetric):
 
         Returns:
             The number of followed prompts or instructions, the number of counted ones, the number of unchecked
-                instructions, and 1 for an empty answer (else 0).
+            instructions, and 1 for an empty answer (else 0).
 
         Raises:
             InstructLabError: the row has no instructions, or not one group of arguments for each instruction.

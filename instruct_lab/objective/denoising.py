@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Denoising(Objective, ABC):
-    """Base class: the cross-entropy of the target text, given a corrupted text.
+    """Base class of denoising objectives: the cross-entropy of a target text, given a corrupted text.
 
     In training, a text is corrupted differently in each epoch; in evaluation, it is corrupted in the same way in every
     run.

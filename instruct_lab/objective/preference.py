@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 
 class PreferenceObjective(Objective, ABC):
-    """Base class: compares the log-probabilities of a chosen and a rejected answer; the count of a pair is 1.
+    """Base class of objectives that compare the log-probabilities of a chosen and a rejected answer.
 
-    Both answers are read in one forward pass: rows `[2 * examples, seq]`. For each pair, the implicit rewards of both
-    answers, their margin and an accuracy are logged. The accuracy is 1 if the chosen answer has the higher reward, and
-    0.5 for a tie.
+    The count of a pair is 1. Both answers are read in one forward pass: rows `[2 * examples, seq]`. For each pair, the
+    implicit rewards of both answers, their margin and an accuracy are logged. The accuracy is 1 if the chosen answer
+    has the higher reward, and 0.5 for a tie.
 
     Encoders are refused, because they give no probability of a text from left to right.
     """

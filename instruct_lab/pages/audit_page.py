@@ -36,7 +36,7 @@ SECTIONS = {"tokens", "sources", "splits", "examples", "target_tokens"}
 
 
 def audit_page(audit: dict[str, Any], title: str) -> str:
-    """Render the page; all data is escaped, and the page makes no requests.
+    """Render the page of an audit; all data is escaped, and the page makes no requests.
 
     Args:
         audit: the content of `audit.json`.

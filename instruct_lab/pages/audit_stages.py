@@ -1,4 +1,4 @@
-"""The stages of an audit, each merged over the splits that passed through it."""
+"""The stages of an audit, each with the counts of all splits."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Reason:
 
 @dataclasses.dataclass
 class Stage:
-    """One stage over all splits that passed through it.
+    """One stage, with the counts of all splits.
 
     Args:
         package: the first part of the stage's name: data, preprocessing or batching.

@@ -56,10 +56,10 @@ class Located:
     def with_openings(
         self, messages: Sequence[Message], glue: Sequence[str], prompt_of: Callable[[int], str]
     ) -> Located:
-        """Move text that the template writes before an answer because of the answer's content into the answer.
+        """Move text that the template writes before an answer, because of the answer's content, into the answer.
 
-        An example is the white space after a thought that the template removes. If the text is not in the generation
-        prompt, the model has to generate it, so it moves from the glue to the content.
+        An example is the white space after a thought that the template removes. The text is moved from the glue to the
+        content only if it is not in the generation prompt, because the model then has to generate it.
 
         Args:
             messages: the messages of the conversation.

@@ -79,7 +79,7 @@ class Alpaca(Format):
 class PromptCompletion(TurnFormat):
     """A prompt column and a completion column: texts, or lists of messages (TRL's conversational layout).
 
-    Only the completion is trained, and assistant messages of the prompt that are marked as trained.
+    The completion is trained. Assistant messages of the prompt are trained only if they are marked as trained.
     """
 
     content_columns: ClassVar = CONTENT_COLUMNS | {"input": "", "context": ""}

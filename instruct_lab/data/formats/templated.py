@@ -109,7 +109,7 @@ class Templates(Format):
         """Yield the row rendered with its drawn template, or with all templates that fit, in the order of the config.
 
         Raises:
-            InstructLabError: as `conversation`.
+            InstructLabError: for the reasons given at `conversation`.
         """
         if self.each == "one":
             yield self.conversation(row)

@@ -1,8 +1,10 @@
 """Rendering of tools and tool calls as text, and matching of results with calls.
 
 Conversations hold text, so calls are rendered into the assistant's message and tools into the system message, in one of
-two conventions: - `hermes`, the convention of the chat templates of Qwen 2.5, Qwen 3 and Hermes: for each call a line
-`<tool_call>`, a line of JSON with name and arguments, and a line `</tool_call>`.
+two conventions:
+
+- `hermes`, as in the chat templates of Qwen 2.5, Qwen 3 and Hermes: for each call a line `<tool_call>`, a line of JSON
+  with name and arguments, and a line `</tool_call>`;
 - `json`: one list of all calls, `[{"name": ..., "arguments": {...}}, ...]`, without markers.
 
 A result stays unchanged in a message of role tool; the template adds its markers.

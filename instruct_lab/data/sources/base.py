@@ -26,7 +26,7 @@ class Row:
     """One row of a source.
 
     Args:
-        columns: values by name.
+        columns: values, keyed by column name.
         where: the file and line (or row number), for error messages.
         size: the approximate size in the file, in bytes; 0 if unknown.
         has_padding: whether a null in an object may stand for a missing key, as in tables.
@@ -115,7 +115,7 @@ class Source(Component, ABC):
 
         Args:
             cache_path: folder for downloads.
-            audit: counts rows that the source drops by its own rules.
+            audit: audit that counts the rows that the source drops by its own rules.
             stage: the name of the stage in the audit.
 
         Raises:

@@ -139,7 +139,7 @@ def nearest_locale(language: str, folders: Iterable[str]) -> str | None:
     """Find the best locale folder for a language: the same locale, else without a region, else with any region.
 
     The language's usual region is preferred. A folder for another script, such as `zh_Hant` for `zh_Hans`, is never
-    used; if both name a region, neither is a folder for another region, such as `pt_BR` for `pt_PT`.
+    used. A folder for another region, such as `pt_BR` for `pt_PT`, is not used if the language names a region.
     """
     wanted = _locale(language)
     candidates = []

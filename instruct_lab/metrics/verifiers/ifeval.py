@@ -1,7 +1,7 @@
 """Checks of IFEval's 25 kinds of instructions, as defined by Zhou et al., 2023.
 
 Two checks differ, because IFEval's code loads a model for them: sentences are split by IFEval's own rules instead of
-nltk's Punkt, and words in capitals are the tokens of nltk's word tokenizer within these sentences.
+nltk's Punkt, and words in capitals are counted among the tokens of nltk's word tokenizer in these sentences.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ POSTSCRIPTS = {"P.P.S": r"p\.\s?p\.\s?s", "P.S.": r"p\.\s?s\."}
 
 
 def _holds(relation: str, found: int, wanted: float) -> bool:
-    """Whether a number is `at least`, or `less than`, the required number."""
+    """Whether a number is at least the required number, or less than it if `relation` is `less than`."""
     return found < wanted if relation == "less than" else found >= wanted
 
 

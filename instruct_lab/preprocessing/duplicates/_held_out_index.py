@@ -65,7 +65,7 @@ class Limits:
     max_texts: int | None
 
     def size(self, num_words: int) -> int | None:
-        """Return the n-gram size for a text of `num_words` words; `None` if it is compared only as a whole."""
+        """Return the n-gram size for a text of `num_words` words; `None` if the text is compared only as a whole."""
         if num_words >= self.n:
             return self.n
         return num_words if num_words >= self.min_words_inside else None

@@ -52,7 +52,7 @@ class Comparison:
 
     Args:
         rows: all rows.
-        shingles: function object that hashes the n-grams of texts.
+        shingles: hasher of the n-grams of texts.
         threshold: smallest similarity of near duplicates.
         num_protected: number of rows at the beginning that belong to protected splits; these rows are never joined.
     """
@@ -80,7 +80,7 @@ class Comparison:
                 self._compare(other, row)
 
     def extend_to_equal_rows(self, whole: Hashes) -> None:
-        """Mark rows that have the same words as a row that is already marked as similar to a protected row.
+        """Mark rows as similar to a protected row if they have the same words as a row that is already marked.
 
         Args:
             whole: a hash of all shingles for every row.
@@ -92,7 +92,9 @@ class Comparison:
                     self.like_protected.setdefault(row, known[int(whole[row])])
 
     def one_of_each(self, roots: Numbers, lengths: Sequence[int] | None) -> Flags:
-        """Select the split's own rows to keep, as flags `[num_rows]`: one row per cluster, if not like a protected row.
+        """Select the split's own rows to keep: one row per cluster, and no row that is similar to a protected row.
+
+        Returns flags `[num_rows]`.
 
         Args:
             roots: the first row of each own row's cluster, counted from the first own row.

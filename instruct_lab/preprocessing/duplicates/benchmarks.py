@@ -24,7 +24,7 @@ ENDINGS = (".json", ".jsonl", ".ndjson", ".txt")
 
 @component
 class Benchmark(Component, ABC):
-    """Texts on which a model is evaluated and must not be trained.
+    """Texts on which a model is evaluated, and on which it must therefore not be trained.
 
     The file is JSON (a list of objects or of texts), JSON lines or plain text (one text per line), optionally
     compressed with gzip.

@@ -41,10 +41,11 @@ class Decontaminate(Step):
     more than `max_texts` held-out texts are assumed to come from a template and are ignored. If there are no more
     held-out texts than that, a long template drops every row that contains it; the audit shows such rows. Hash matches
     are confirmed word for word before a row is dropped. System messages of held-out rows are ignored. A text in several
-    sets is counted for the first set (validation, test, then benchmarks in the order of the config). Memory: 16 bytes
-    per distinct held-out n-gram (48 while they are sorted) and 150 per text; nothing for the rows. Sources: Brown et
-    al., Language Models are Few-Shot Learners, 2020, appendix C (13-grams, `max_texts`); Lambert et al., Tulu 3, 2024
-    (`min_share`).
+    sets is counted for the first set (validation, test, then benchmarks in the order of the config).
+
+    Memory: 16 bytes per distinct held-out n-gram (48 while they are sorted) and 150 per text; nothing for the rows.
+    Sources: Brown et al., Language Models are Few-Shot Learners, 2020, appendix C (13-grams, `max_texts`); Lambert et
+    al., Tulu 3, 2024 (`min_share`).
     """
 
     splits: Splits = Field(default_factory=train_only)  # splits that the step processes

@@ -33,9 +33,10 @@ class NearDuplicates(Step):
     each pair is then compared exactly, so no row is dropped because of an estimate. Pairs form clusters, and one row of
     each cluster is kept. Case, punctuation and white space are ignored; operators (`+`, `<`), currency signs and emoji
     count as words; Chinese, Japanese, Thai and similar scripts are compared by character; a text of fewer than n words
-    has to be equal. A row without the compared part is kept. Memory: about 40 bytes per row, and temporarily 4 bytes
-    per row and band on disk. The result is deterministic. Source: Lee et al., Deduplicating Training Data Makes
-    Language Models Better, 2022.
+    has to be equal. A row without the compared part is kept.
+
+    Memory: about 40 bytes per row, and temporarily 4 bytes per row and band on disk. The result is deterministic.
+    Source: Lee et al., Deduplicating Training Data Makes Language Models Better, 2022.
     """
 
     splits: Splits = Field(default_factory=train_only)  # splits that the step processes
@@ -87,7 +88,7 @@ class NearDuplicates(Step):
     def _compare(
         self, conversations: Sequence[Conversation], context: Context, protected: dict[str, Sequence[Conversation]]
     ) -> tuple[Flags, dict[int, str]]:
-        """Return flags of the rows to keep, and a description of the similar protected row, keyed by row."""
+        """Return flags of the rows to keep, and a phrase about the similar protected row for each row that has one."""
         from instruct_lab.preprocessing.duplicates._pair_comparison import Comparison, compare
         from instruct_lab.preprocessing.duplicates._sketches import Rows, Shingles, sketch_rows
 

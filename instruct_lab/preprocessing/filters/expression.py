@@ -131,9 +131,10 @@ class Expression(Step):
     `metadata['column']`, and every column listed in `columns`. Functions: `len`, `words`, `lines`, `lower`, `upper`,
     `int`, `float`, `bool`, `abs`, `round`, `min`, `max`; methods of strings that do not enlarge them (`startswith`,
     `count`, `strip`...). Operators as in Python: `and or not`, `< <= == != in`, `+ - * / // % **`, `a if b else c`,
-    `text[:100]`. Expressions are evaluated by the package simpleeval, never by `eval`. An expression can read only the
-    row, and cannot run for long, because there are no loops, powers are bounded and text cannot be repeated or
-    formatted.
+    `text[:100]`.
+
+    Expressions are evaluated by the package simpleeval, never by `eval`. An expression can read only the row, and
+    cannot run for long, because there are no loops, powers are bounded and text cannot be repeated or formatted.
     """
 
     row_by_row: ClassVar[bool] = True

@@ -203,7 +203,7 @@ class Scorer:
     def _fit(self, context: list[int], text: list[int]) -> Scored:
         """Cut a context and a text to `max_tokens` together.
 
-        The context keeps its end, in the space that the text leaves or at least half of all tokens.
+        The end of the context fills the tokens that the text leaves free, but at least half of `max_tokens`.
         """
         text = text[: self.max_tokens]
         space = max(self.max_tokens - len(text), self.max_tokens // 2)

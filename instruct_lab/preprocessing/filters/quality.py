@@ -67,9 +67,10 @@ class Quality(Step):
     Shares and means are not meaningful for short texts (`Yes.`, `42`, a title), so rules about them skip texts of fewer
     than `judged_from_words` words. Rules apply to the part `of`, except `prompt_phrases`, which applies to the prompt,
     and `drop_echoes` and the bounds of the answer ratio, which compare prompt and answer. In scripts without spaces,
-    each character is a word, and rules about word length and stop words of other scripts do not apply. Sources: Gopher
-    (Rae et al., 2021, appendix A.1.1) and C4 (Raffel et al., 2020, section 2.2). Their thresholds are for web pages and
-    drop most instruction data, so the option files use others.
+    each character is a word, and rules about word length and stop words of other scripts do not apply.
+
+    Sources: Gopher (Rae et al., 2021, appendix A.1.1) and C4 (Raffel et al., 2020, section 2.2). Their thresholds are
+    for web pages and drop most instruction data, so the option files use others.
     """
 
     row_by_row: ClassVar[bool] = True

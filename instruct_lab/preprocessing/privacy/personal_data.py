@@ -91,7 +91,7 @@ EXAMPLE_IBANS = frozenset({"GB82WEST12345698765432", "DE89370400440532013000", "
 
 
 def email(match: re.Match[str], leave_examples: bool) -> str | None:
-    """Confirm an e-mail address, unlike `git@github.com` and `logo@2x.png`. Examples are addresses at example.com."""
+    """Confirm an e-mail address, but not `git@github.com` or `logo@2x.png`. Examples are addresses at example.com."""
     domain, last = match["domain"], match["last"].lower()
     if match["local"].lower() in LOCAL_ACCOUNTS or last in FILE_ENDS or match["local"].endswith("."):
         return None

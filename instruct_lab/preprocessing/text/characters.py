@@ -1,4 +1,4 @@
-"""Removal of control characters, undecodable characters and white space."""
+"""Removal of control characters, undecodable characters and superfluous white space."""
 
 from __future__ import annotations
 
