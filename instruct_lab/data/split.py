@@ -88,7 +88,7 @@ def is_plain_text(conversation: Conversation) -> bool:
 
 
 def _is_question(message: Message) -> bool:
-    """Whether the assistant answers a message, which is the user's or the result of a tool."""
+    """Whether a message expects an answer: true for messages of users and results of tools."""
     return message.role not in ("system", "assistant")
 
 

@@ -84,7 +84,8 @@ def sample(encoded: Iterable[Encoded], max_examples: int | None, sources: Sequen
     Args:
         encoded: conversations of one split with the indices of their examples.
         max_examples: maximum number of conversations; `None` means no limit.
-        sources: data sources, to choose up to `max_examples` of each; `None` applies the limit to all together.
+        sources: data sources; up to `max_examples` conversations of each are chosen. `None` applies the limit to all
+            together.
     """
     usable = [one for one in encoded if one[0].answers and one[0].desirable is not False]
     if max_examples is None:

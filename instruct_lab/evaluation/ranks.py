@@ -73,7 +73,7 @@ def evaluate_shared(count: int, evaluate: Callable[[range], Sequence[T]], device
 
 
 def wait_for_first_rank() -> None:
-    """Wait until the first rank calls this too; every rank must call it."""
+    """Wait until the first rank has called this; every rank must call it."""
     first_rank_value(None)
 
 

@@ -16,7 +16,7 @@ from instruct_lab.data.sources.base import Row
 
 TRANSCRIPT = re.compile(r"\n\n(Human|Assistant):")
 PROMPT_COLUMNS = ("prompt", "question", "instruction", "conversations", "messages", "conversation", "input", "query")
-"""Names that columns of prompts usually have."""
+"""Usual names of prompt columns."""
 MIN_REPEATED = 8
 """A prompt of one word needs this many characters to count as repeated: answers often begin with a shorter word."""
 SPEAKERS = {"Human": "user", "Assistant": "assistant"}

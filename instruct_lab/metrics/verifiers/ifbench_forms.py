@@ -131,7 +131,7 @@ def opens_with_italics(answer: str) -> bool:
 
 @checks("format:sub-bullets")
 def has_sub_bullets(answer: str) -> bool:
-    """Whether a - follows every *."""
+    """Whether each `*` is followed by a `-` before the next `*`."""
     return all("-" in part for part in answer.split("*")[1:])
 
 

@@ -51,9 +51,9 @@ class Counterfactual(Step):
 
     Grammar: `her` becomes `his` before a word that may be a noun or an adjective, otherwise `him`; `his` becomes `her`
     or `hers` by the same rule. Only the next word decides, so some results are wrong (`gave her apples`). Facts are
-    ignored (`the Queen's husband`, `he was pregnant`). French has no list, because
-    articles, adjectives and participles would not agree; use `pairs` if that does not matter. Sources: Lu et al.,
-    Gender Bias in Neural Natural Language Processing, 2018; Zhao et al., Gender Bias in Coreference Resolution, 2018.
+    ignored (`the Queen's husband`, `he was pregnant`). There is no French list, because articles, adjectives and
+    participles would not agree; use `pairs` if that does not matter. Sources: Lu et al., Gender Bias in Neural Natural
+    Language Processing, 2018; Zhao et al., Gender Bias in Coreference Resolution, 2018.
     """
 
     splits: Splits = Field(default_factory=train_only)  # splits that the step processes

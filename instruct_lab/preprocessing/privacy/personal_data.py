@@ -33,7 +33,7 @@ IP_ADDRESSES = (
         re.compile(":[0-9A-Fa-f]{0,4}:[0-9A-Fa-f]"),
     ),
 )
-"""IP addresses, versions 4 and 6, each with a faster pattern that is searched first."""
+"""Patterns of IP addresses, versions 4 and 6, each with a faster pattern that is searched first."""
 VERSION_BEFORE = re.compile(
     r"(?:version|versions|release|ver\.?|\bv|build|section|[=<>~^]=?|版本|§) *[:：]? *v?$", re.IGNORECASE
 )
@@ -54,7 +54,7 @@ PHONE = re.compile(
     )
 )
 EXAMPLE_PHONE = re.compile(r"(?:1?[2-9]\d\d55501\d\d|(?:0|0?0?33)(?:19900|26191|35301|46571|53649|63998)\d{4})")
-"""Numbers reserved for fiction in North America (NANPA) and France (ARCEP)."""
+"""Matches numbers that are reserved for fiction in North America (NANPA) and France (ARCEP)."""
 NUMBER_LIKE = re.compile(r"\d{6}0{5}$")  # round numbers such as fifteen billion
 
 CARD = re.compile(

@@ -86,7 +86,7 @@ def might_have_secret(text: str) -> bool:
 
 
 CHARACTERS_PER_CHANGE = 5
-"""In a random value, the kind of character (digit, upper case, lower case) changes at least once in this number."""
+"""In a random value, the kind of character (digit, upper, lower case) changes at least once in this many characters."""
 
 
 def entropy(text: str) -> float:
