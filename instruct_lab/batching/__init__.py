@@ -1,4 +1,4 @@
-"""Encoding of segments as token ids and labels, and batches of the results in a resumable order.
+"""Encoding of conversations as examples (token ids and labels), and loading of batches in a resumable order.
 
 In: the segments of each conversation. Out: `Example`s, and a `BatchLoader` that yields `Batch`es and can be resumed.
 """

@@ -1,4 +1,4 @@
-"""The lengths of answers in tokens, which determine the default limit of generated tokens."""
+"""Lengths of the training answers in tokens, from which the default limit on generated tokens is computed."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class AnswerLengths:
     """Lengths of training answers and of held-out prompts, in tokens.
 
     Args:
-        usual: the length, including the end token, that 99% of the training answers do not exceed; `None` without
-            answers.
-        longest_prompt: length of the longest prompt of the held-out splits; `None` if unknown.
+        usual: the 99th percentile of the lengths of the training answers, including the end token; `None` if there are
+            no answers.
+        longest_prompt: length of the longest prompt in the held-out splits; `None` if unknown.
     """
 
     usual: int | None = None
@@ -55,7 +55,7 @@ def measure_lengths(
 
 
 def usual_length(lengths: ndarray) -> int | None:
-    """Return the shortest length that at least 99% of the answers do not exceed; `None` without answers."""
+    """Return the 99th percentile of the lengths, without interpolation; `None` if there are no lengths."""
     import numpy
 
     return int(numpy.quantile(lengths, USUAL_SHARE, method="higher")) if len(lengths) else None
@@ -64,10 +64,10 @@ def usual_length(lengths: ndarray) -> int | None:
 def answer_lengths(
     examples: ExampleTable, conversations: Iterable[Conversation], tokenizer: Any, layout: Layout
 ) -> ndarray:
-    """Return the number of tokens of every answer, including the end token: integers `[answers]`.
+    """Return the number of tokens in every answer, including its end token, as integers `[answers]`.
 
-    An answer is a sequence of consecutive target tokens. If the whole text is trained, the final messages are encoded
-    instead.
+    An answer is a sequence of consecutive target tokens. If the model is trained on the whole text, the labels do not
+    show the answers, so the final messages are encoded and measured instead.
 
     Args:
         examples: the examples of a split.
@@ -96,7 +96,7 @@ def final_answer_lengths(conversations: Iterable[Conversation], tokenizer: Any) 
 
 
 def longest_prompt(examples: ExampleTable, layout: Layout) -> int | None:
-    """Return the largest number of tokens before the final answer of an example; `None` if unknown."""
+    """Return the number of tokens in the longest prompt, up to the final answer of an example; `None` if unknown."""
     if layout.reads == "text":
         return None
     if layout.family == "encoder-decoder":
@@ -113,7 +113,7 @@ def longest_prompt(examples: ExampleTable, layout: Layout) -> int | None:
 
 
 def _sequences(labels: ndarray, offsets: ndarray) -> tuple[ndarray, ndarray]:
-    """Return the begin and end indices of sequences of consecutive target tokens; no sequence spans two examples."""
+    """Return the start and end index of each sequence of consecutive target tokens; no sequence spans two examples."""
     import numpy
 
     is_target = labels != IGNORED

@@ -33,7 +33,7 @@ CHUNK = 1000
 
 @component
 class Batching(Component, ABC):
-    """Encodes conversations as examples and joins examples to batches.
+    """Encodes conversations as examples and joins examples into batches.
 
     Encoding, the length limit and the order of examples are the same for every batching; a subclass defines how
     examples become one batch. Every conversation that is cut or dropped is counted in the audit. An example without a
@@ -49,7 +49,7 @@ class Batching(Component, ABC):
 
     @abstractmethod
     def collate(self, examples: Sequence[Example], pad_token_id: int | None) -> Batch:
-        """Join examples to one batch; the attention mask depends on their lengths and not on the pad token."""
+        """Join examples into one batch; the attention mask is computed from their lengths, not from the pad token."""
 
     @property
     def groups_by_length(self) -> bool:
@@ -81,7 +81,7 @@ class Batching(Component, ABC):
         layout: Layout = SUPERVISED_DECODER,
         refused: list[RefusedConversation] | None = None,
     ) -> Iterator[Example]:
-        """Encode every usable conversation, in order, with a limited number in memory.
+        """Encode every usable conversation, in order; only a limited number of conversations is in memory at a time.
 
         Each example depends only on its own conversation, so several processes can encode parts of a split.
 
@@ -89,11 +89,11 @@ class Batching(Component, ABC):
             conversations: the conversations to encode.
             template: template that renders the text and marks the trained parts.
             tokenizer: tokenizer of the model.
-            audit: audit that counts cut and dropped conversations, by reason, at stage `batching`.
-            split: name of the split, for the reasons.
+            audit: audit that counts the cut and the dropped conversations by reason, under the stage `batching`.
+            split: name of the split, which is part of the reasons in the audit.
             layout: the objective's input and the model family.
-            refused: list that collects the errors of conversations that the template refuses; these conversations count
-                as broken. With `None`, the first such error is raised.
+            refused: list to which the template's error is appended for each conversation that it refuses; these
+                conversations count as broken. With `None`, the first such error is raised.
 
         Raises:
             InstructLabError: the template or the tokenizer cannot be used, or an overlong conversation is an error.
@@ -159,7 +159,7 @@ class Batching(Component, ABC):
             pad_token_id: token that pads shorter rows of `input_ids`; `None` means 0.
             rank: index of this device.
             world_size: number of devices.
-            transform: function that changes an example each time it is used.
+            transform: function that is applied to an example each time the example is used.
         """
         return BatchLoader(
             examples,
@@ -216,7 +216,7 @@ class Batching(Component, ABC):
 def _encode_chunk(
     chunk: Sequence[Conversation], encoder: LayoutEncoder
 ) -> Sequence[Example | RefusedConversation | None]:
-    """Encode each conversation, or return its error; a chunk with an error is halved repeatedly to isolate it."""
+    """Encode a chunk; the result of a refused conversation is its error, found by halving the chunk repeatedly."""
     try:
         return encoder.encode(chunk)
     except RefusedConversation as error:

@@ -52,7 +52,7 @@ class Batch:
         return Batch(**moved)
 
     def rows(self, start: int, end: int) -> Batch:
-        """Return the rows from `start` up to `end` as a batch without pairs."""
+        """Return the rows from `start` to `end` (exclusive) as a batch without pairs."""
         return Batch(
             input_ids=self.input_ids[start:end],
             attention_mask=self.attention_mask[start:end],

@@ -1,4 +1,4 @@
-"""The share of padding in padded batches, and the share of tokens in packed rows."""
+"""The share of positions that hold padding in padded batches, and the share that hold tokens in packed rows."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MAX_PACKED = 20_000
 
 
 def padding_share(lengths: ndarray, batch_size: int) -> float:
-    """Compute the share of padding in padded batches.
+    """Compute the share of positions in padded batches that hold padding.
 
     Args:
         lengths: number of tokens of each example, in the order of an epoch: integers `[examples]`.
@@ -29,13 +29,13 @@ def padding_share(lengths: ndarray, batch_size: int) -> float:
 
 
 def packed_share(lengths: ndarray, row_tokens: int) -> float:
-    """Compute the share of tokens in rows that are packed with whole examples.
+    """Compute the share of positions that hold tokens if whole examples are packed into rows.
 
     Source: best-fit decreasing bin packing (Johnson et al., 1974).
 
     Args:
         lengths: number of tokens of each example, at most `row_tokens`; only the first 20,000 examples are used.
-        row_tokens: length of a row.
+        row_tokens: length of a row, in tokens.
     """
     import numpy as np
 

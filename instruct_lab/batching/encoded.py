@@ -1,4 +1,4 @@
-"""Encoding of conversations on disk as examples on disk; several processes can share the work."""
+"""Encoding of a file of conversations to a file of examples, in one or several processes."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ PART_ROWS = 500
 
 @dataclasses.dataclass(frozen=True)
 class EncodedPart:
-    """The result of encoding some rows.
+    """The result of encoding a part of a split's rows.
 
     Args:
         batches: the examples.
         audit: the audit of the rows.
         num_broken: number of rows that the template refused.
-        first_error: the first of the template's errors.
+        first_error: the error for the first row that the template refused, if there is one.
     """
 
     batches: list[pyarrow.RecordBatch]
@@ -86,7 +86,7 @@ class EncodeRows:
             raise too_many_broken(first, num_broken, num_rows, self.max_broken_share)
 
     def __call__(self, piece: tuple[int, int, int]) -> EncodedPart:
-        """Encode a piece of the rows; return its examples and its audit."""
+        """Encode a part of the rows; return its examples and its audit."""
         audit, refused = Audit(), list[RefusedConversation]()
         rows = self.rows.read_piece(*piece)
         examples = self.batching.encode(rows, self.template, self.tokenizer, audit, self.split, self.layout, refused)

@@ -1,8 +1,9 @@
 """Encoding of segments as token ids and labels.
 
-Text is cut where `trained` changes and where an answer starts, so that no token crosses these positions and the ids of
-a prompt are the same as at inference. Between the cuts, adjacent segments are encoded as one text, so their tokens are
-the same as at inference. Content that spells a special token is encoded separately, as ordinary text.
+The rendered text is cut where a trained segment meets an untrained one and where an answer starts, so that no token
+crosses these positions and the ids of a prompt are the same as at inference. Between the cuts, adjacent segments are
+encoded as one text, so their tokens are the same as at inference. The content of a message in which a special token is
+written out is encoded separately, as ordinary text.
 """
 
 from __future__ import annotations
@@ -50,11 +51,12 @@ class Piece:
 
 
 class SegmentEncoder:
-    """Encodes the segments of many conversations with few calls of one tokenizer.
+    """Encodes the segments of many conversations; the tokenizer is called only a few times for all of them.
 
     Args:
         tokenizer: a fast tokenizer (from the `tokenizers` library).
-        parses_special: whether contents that spell special tokens are encoded as these tokens instead of ordinary text.
+        parses_special: whether a special token that is written out in a message's content is encoded as this token;
+            otherwise, it is encoded as ordinary text.
 
     Raises:
         InstructLabError: the tokenizer is slow.
@@ -75,7 +77,7 @@ class SegmentEncoder:
         self._probe()
 
     def _probe(self) -> None:
-        """Determine whether the tokenizer treats the start of a text differently (for example, adds a space)."""
+        """Determine whether the tokenizer treats the start of a text in a special way (for example, adds a space)."""
         at_start, after_newline, newline = self._texts.ids_of(["a b", "\na b", "\n"])
         self._marks_start = after_newline != [*newline, *at_start]
         self._is_contextual = self._marks_start or bool(self._special.swallowing)
@@ -97,8 +99,8 @@ class SegmentEncoder:
             names: the ids of the examples.
 
         Raises:
-            InstructLabError: the text begins with two BOS tokens, or a content cannot be encoded without a special
-                token.
+            InstructLabError: the text begins with two BOS tokens, or a special token that is written out in a message's
+                content cannot be encoded as ordinary text.
         """
         cut = [self.pieces(segments) for segments in conversations]
         known = self._ids_by_key(piece for pieces in cut for piece in pieces)
@@ -195,7 +197,7 @@ class SegmentEncoder:
     def _ids_inside(self, texts: Sequence[tuple[str, str | None]], ordinary: bool) -> list[list[int]]:
         """Encode texts that are not at the start of the whole text.
 
-        Each text is encoded together with a special token or another text before it, whose ids are then removed.
+        A special token or another text is put before each text for encoding; the ids of this addition are then removed.
 
         Args:
             texts: each text with the special token before it, if there is one.
@@ -224,7 +226,7 @@ class SegmentEncoder:
         return [ids if ids is not None else [] for ids in result]
 
     def _split_special(self, text: str, after: str | None) -> list[int]:
-        """Encode a text that spells special tokens as ordinary text by cutting each of them in two."""
+        """Encode the special tokens that are written out in a text as ordinary text, by cutting each of them in two."""
         cuts = [
             (match.start() + match.end()) // 2 for match in self._special.pattern.finditer(text) if len(match[0]) > 1
         ]

@@ -27,7 +27,7 @@ class Layout:
     - decoder: `input_ids` is the whole text. `labels` has the same length and is not shifted; the first label is
       ignored, because no token precedes it.
     - encoder-decoder: `input_ids` is the prompt and `labels` is the answer with its end token. Their lengths differ and
-      no label is ignored. For `text`, both are the whole text.
+      no label is ignored. If the objective reads `text`, both are the whole text.
     - encoder: `input_ids` is the whole text between the tokenizer's own special tokens. `labels` has the same length;
       the labels of those special tokens are ignored.
     """
@@ -50,8 +50,8 @@ class Example:
         source: the source of the conversation.
         weights: the weight of each label in the loss; `None` means that every weight is 1.
         rejected: for a pair, the example with the same prompt and the rejected answer.
-        reference: log-probabilities of the labels and of the rejected labels under the base model, in nats, if they
-            were computed before training.
+        reference: log-probabilities of the labels and of the rejected answer's labels under the base model, in nats;
+            `None` if they were not computed before training.
         desirable: whether the answer is desirable, if it has a label.
     """
 
@@ -66,19 +66,19 @@ class Example:
 
     @property
     def num_target_tokens(self) -> int:
-        """The number of target tokens, without the rejected answer."""
+        """The number of target tokens, not counting those in the rejected answer."""
         return len(self.labels) - self.labels.count(IGNORED)
 
     @property
     def has_target_tokens(self) -> bool:
-        """Whether there is a target token; the search begins at the end, where answers usually are."""
+        """Whether the example has a target token; the search begins at the end, where answers usually are."""
         return any(label != IGNORED for label in reversed(self.labels))
 
 
 def evaluation_source(example: Example) -> random.Random:
-    """Return the random source of an example's masks and noise in evaluation.
+    """Return the random number generator for an example's masks and noise in evaluation.
 
-    The source depends only on the example's id. So an example is masked in the same way in every run, with any seed,
+    Its seed depends only on the example's id. So an example is masked in the same way in every run, with any seed,
     during validation and in the final evaluation.
     """
     return random.Random(f"evaluation:{example.id}")

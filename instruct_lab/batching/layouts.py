@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class LayoutEncoder(ABC):
-    """Encodes conversations in one layout.
+    """Encodes conversations as examples in one layout.
 
     Args:
         template: template that renders the text and marks the trained parts.
@@ -34,22 +34,22 @@ class LayoutEncoder(ABC):
 
     @abstractmethod
     def encode(self, conversations: Sequence[Conversation]) -> list[Example | None]:
-        """Encode each conversation, in order; `None` for a conversation that has no example in this layout."""
+        """Encode each conversation, in order; the result is `None` if this layout cannot make an example from it."""
 
     @abstractmethod
     def prompts(self, conversations: Sequence[Conversation]) -> list[list[int]]:
-        """Encode the part of each conversation before the final answer, as the model reads it at generation."""
+        """Encode everything before the final answer of each conversation, as the model reads it at generation."""
 
     def segments(self, conversation: Conversation) -> list[Segment]:
-        """Render the conversation as segments, whose contents can be cut."""
+        """Render the conversation as segments, to find the contents that can be cut."""
         return self.template.render(conversation, self.tokenizer)
 
     def content_spans(self, content: str) -> list[tuple[int, int]]:
-        """Return the start and end of each token in a content, in characters."""
+        """Return the start and end character of each token in the content of a message."""
         return self.texts.content_spans(content)
 
     def excess(self, example: Example, limit: int | None) -> tuple[int, int]:
-        """Return the number of tokens by which the input and the target exceed the limit; 0 or less if they fit."""
+        """Return by how many tokens the input and the target exceed the limit; 0 or less for one that fits."""
         if limit is None:
             return 0, 0
         return len(example.input_ids) - limit, 0
@@ -58,13 +58,14 @@ class LayoutEncoder(ABC):
 def layout_encoder(
     layout: Layout, template: Template, tokenizer: PreTrainedTokenizerBase, parses_special: bool = False
 ) -> LayoutEncoder:
-    """Return the encoder of a layout.
+    """Return the encoder for a layout.
 
     Args:
         layout: the objective's input and the model family.
         template: template that renders the text and marks the trained parts.
         tokenizer: tokenizer of the model.
-        parses_special: whether contents that spell special tokens are encoded as these tokens instead of ordinary text.
+        parses_special: whether a special token that is written out in a message's content is encoded as this token;
+            otherwise, it is encoded as ordinary text.
     """
     texts = WrappedTexts(tokenizer, parses_special)
     if layout.family == "encoder-decoder":
@@ -86,7 +87,7 @@ class Aligned(LayoutEncoder):
         template: template that renders the text and marks the trained parts.
         tokenizer: tokenizer of the model.
         texts: encoder of segments with this tokenizer.
-        every_token: whether every token may be trained, even if the template does not mark it.
+        every_token: whether every token may be a target, even a token that the template does not mark as trained.
         wrapped: whether to put the text between the tokenizer's own special tokens, which are never trained.
     """
 
@@ -127,9 +128,9 @@ class Aligned(LayoutEncoder):
         return Example(input_ids, labels, conversation.id, conversation.source, weights)
 
     def _weights(self, conversation: Conversation, input_ids: list[int]) -> list[float]:
-        """Return the weight of each token's message, 1 outside messages.
+        """Return the weight of each token: the weight of its message, or 1 outside messages.
 
-        The conversation is rendered once for each weight.
+        The conversation is rendered once for each different weight.
         """
         weights = [1.0] * len(input_ids)
         for weight in {message.weight for message in conversation.messages}:
@@ -167,13 +168,13 @@ class PromptAndAnswer(LayoutEncoder):
         return self.texts.source_ids([self.template.render_prompt(c, self.tokenizer) for c in conversations])
 
     def segments(self, conversation: Conversation) -> list[Segment]:
-        """Render the prompt, which is not trained, and the answer."""
+        """Render the prompt, marked as not trained, and the answer."""
         opening = self.template.render_prompt(conversation, self.tokenizer)
         prompt = [dataclasses.replace(segment, trained=False) for segment in opening]
         return [*prompt, Segment(conversation.messages[-1].content, True, "assistant", starts_answer=True)]
 
     def excess(self, example: Example, limit: int | None) -> tuple[int, int]:
-        """Return the excess of the prompt and of the answer, each over the same limit."""
+        """Return by how many tokens the prompt and the answer exceed the limit, which applies to each separately."""
         return (0, 0) if limit is None else (len(example.input_ids) - limit, len(example.labels) - limit)
 
 
@@ -224,13 +225,13 @@ class Pairs(LayoutEncoder):
         return self._single.prompts(conversations)
 
     def excess(self, example: Example, limit: int | None) -> tuple[int, int]:
-        """Return the excess of the longer one of the two answers."""
+        """Return by how many tokens the longer one of the two answers, with its prompt, exceeds the limit."""
         both = [self._single.excess(one, limit) for one in (example, example.rejected) if one is not None]
         return max(read for read, _ in both), max(predicted for _, predicted in both)
 
 
 class Labels(Pairs):
-    """Encodes conversations whose final answer has a label, and pairs; only final answers are trained.
+    """Encodes answers with a label (desirable or not) and preference pairs; only final answers are trained.
 
     Args:
         single: encoder of a single conversation.
@@ -239,7 +240,7 @@ class Labels(Pairs):
     nothing = "neither a label nor a rejected answer"
 
     def encode(self, conversations: Sequence[Conversation]) -> list[Example | None]:
-        """Encode each conversation; `desirable` of an example is its label, `rejected` its rejected answer.
+        """Encode each conversation; set the example's `desirable` to the label, or `rejected` to the rejected answer.
 
         Raises:
             RefusedConversation: a message has a weight or a flag, which preference objectives cannot apply.
@@ -260,7 +261,7 @@ class Labels(Pairs):
 
 
 def _check_plain(conversation: Conversation) -> None:
-    """Check that no weight or flag contradicts preference training, which trains only the final answer, unweighted.
+    """Check that no weight or flag contradicts preference training, which uses only the final answer, with weight 1.
 
     Raises:
         RefusedConversation: a message has a weight, or a flag excludes the final answer from training.
@@ -276,12 +277,12 @@ def _check_plain(conversation: Conversation) -> None:
 
 
 def train_last_answer(conversation: Conversation) -> Conversation:
-    """Return the conversation with only its final answer trained."""
+    """Return the conversation with only its final answer marked as trained."""
     return _with_answer(conversation, conversation.messages[len(conversation.prompt) :])
 
 
 def _with_answer(conversation: Conversation, answer: Sequence[Message]) -> Conversation:
-    """Return the conversation with this answer, whose last message is trained; the prompt is not trained."""
+    """Return the conversation's prompt with another answer; only the last message is marked as trained."""
     prompt = (dataclasses.replace(message, trained=False) for message in conversation.prompt)
     trained = (dataclasses.replace(message, trained=True) for message in answer[-1:])
     return dataclasses.replace(conversation, messages=(*prompt, *answer[:-1], *trained), rejected=())

@@ -34,8 +34,8 @@ class BatchLoader:
     Batches are consecutive slices of this order. A slice has `batch_size * world_size` examples, and each device takes
     every `world_size`-th of them, so all devices together see the batch that one device with a larger batch would see.
     Every device gets the same number of batches, and all devices together use every example exactly once per epoch. If
-    the last slice has fewer examples than devices, a device without an example gets a copy of another device's example
-    without targets, which adds nothing to sums and counts.
+    the last slice has fewer examples than devices, a device without an example gets a copy of another device's example.
+    All labels of the copy are ignored, so it adds nothing to sums and counts.
 
     Position: `state_dict` counts the batches yielded so far in the epoch. After `load_state_dict`, the next iteration
     continues with the next batch; `len` is always the length of the whole epoch. Iterating again after the last batch
@@ -44,20 +44,21 @@ class BatchLoader:
 
     In Lightning: the Trainer saves and loads the state, but does not load a state that was saved at the end of an
     epoch. The Trainer's call of `set_epoch` before every epoch (through `batch_sampler`) corrects this. With
-    `limit_train_batches`, each epoch has different examples; `overfit_batches` does not keep the examples fixed.
+    `limit_train_batches`, each epoch uses different examples. With `overfit_batches`, the examples also change from
+    epoch to epoch.
 
     Args:
         examples: all examples, the same on every device.
-        collate: function that joins examples to a batch.
+        collate: function that joins examples into a batch.
         batch_size: examples per device.
         seed: random seed for the order and for `transform`.
         shuffle: whether to shuffle the examples.
         group_by_length: with `shuffle`, whether batches hold examples of similar length.
         rank: index of this device.
         world_size: number of devices.
-        transform: function that changes an example each time it is used. With `shuffle`, its random numbers depend only
-            on the seed, the epoch and the index of the example, not on the batch size or the number of devices;
-            otherwise they come from `evaluation_source`.
+        transform: function that is applied to an example each time the example is used. With `shuffle`, its random
+            numbers depend only on the seed, the epoch and the index of the example, not on the batch size or the number
+            of devices; otherwise they come from `evaluation_source`.
     """
 
     def __init__(
@@ -130,7 +131,7 @@ class BatchLoader:
         return known if known is not None else np.array([len(example.input_ids) for example in self._examples])
 
     def state_dict(self) -> dict[str, int]:
-        """Return the epoch, its number of batches yielded so far, and the last epoch passed to `set_epoch` (or -1)."""
+        """Return the epoch, the number of batches yielded in it, and the last epoch passed to `set_epoch` (or -1)."""
         return {"epoch": self._epoch, "position": self._position, "announced": self._announced}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
@@ -151,8 +152,8 @@ class BatchLoader:
     def set_epoch(self, epoch: int) -> None:
         """Start the next epoch if `epoch` changed and batches of the current one were yielded.
 
-        The value of `epoch` is used only before the first batch of a new loader, because a resumed Lightning run can
-        call this twice before a batch and then counts one epoch too many.
+        The value of `epoch` is used only before the first batch of a new loader. A resumed Lightning run can call this
+        method twice before the next batch, and the second value is then too high by 1.
         """
         if epoch == self._announced:
             return
@@ -192,7 +193,7 @@ def _without_target(example: Example) -> Example:
 
 
 def _shuffle(count: int, source: random.Random) -> numpy.ndarray:
-    """Return the integers below `count` in random order."""
+    """Return the integers from 0 to `count - 1` in random order."""
     import numpy as np
 
     keys = np.fromiter((source.random() for _ in range(count)), np.float64, count)  # the same in all versions of Python

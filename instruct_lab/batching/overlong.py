@@ -1,7 +1,7 @@
 """Cutting of conversations that are longer than the limit.
 
-One content at a time is cut at token boundaries, and the shorter conversation is rendered and encoded again, so the
-headers and end-of-turn tokens are always complete.
+The content of one message at a time is cut at token boundaries, and the shorter conversation is rendered and encoded
+again. So the headers and end-of-turn tokens are always complete.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ class Shortened:
     Args:
         conversation: the cut conversation.
         example: its example.
-        before: the first cut content before the cut.
-        after: the same content after the cut.
+        before: the content of the message that was cut first, as it was before the cut.
+        after: the content of this message after all cuts.
     """
 
     conversation: Conversation
@@ -38,13 +38,13 @@ class Shortened:
 
 
 def shorten(conversation: Conversation, policy: Overlong, max_tokens: int, encoder: LayoutEncoder) -> Shortened | None:
-    """Cut contents, starting with the longest, until the conversation fits.
+    """Cut the contents of messages, starting with the longest, until the conversation fits.
 
     `truncate_prompt` cuts the middle of untrained contents and keeps both ends, where instructions usually are (Bai et
     al., LongBench, 2023). `truncate_response` cuts the end of trained contents.
 
     Returns:
-        The shorter conversation, or `None` if it is still too long after everything that the policy permits is cut.
+        The shorter conversation, or `None` if it is still too long after all cuts that the policy permits.
     """
     cut: list[tuple[int, str]] = []  # index of each cut message, and its content before the cut
     exhausted: set[int] = set()
@@ -71,7 +71,7 @@ def shorten(conversation: Conversation, policy: Overlong, max_tokens: int, encod
 
 
 def _excess(excess: tuple[int, int], policy: Overlong) -> int | None:
-    """Return the number of tokens to cut; `None` if a part that the policy does not cut is too long by itself."""
+    """Return the number of tokens to cut; `None` if a part that the policy never cuts already exceeds the limit."""
     read, predicted = excess
     if policy == "truncate_prompt":
         return None if predicted > 0 else read
@@ -93,7 +93,7 @@ def _longest(
 
 
 def _cut_to(content: str, spans: list[tuple[int, int]], keep: int, policy: Overlong) -> str | None:
-    """Cut a content to at most `keep` tokens; `None` if it cannot be cut."""
+    """Cut the content of a message to at most `keep` tokens; return `None` if it cannot be cut."""
     for fewer in range(max(keep, MIN_TOKENS[policy]), MIN_TOKENS[policy] - 1, -1):
         shorter = _cut(content, spans, fewer, policy)
         if len(shorter) < len(content):

@@ -25,11 +25,11 @@ class Padded(Batching):
 
     @property
     def groups_by_length(self) -> bool:
-        """The value of `group_by_length`."""
+        """Whether training batches hold examples of similar length, as set in the field `group_by_length`."""
         return self.group_by_length
 
     def collate(self, examples: Sequence[Example], pad_token_id: int | None) -> Batch:
-        """Pad each example to one row; the rejected answers of pairs follow as further rows."""
+        """Pad the examples to rows of equal length; the rejected answers of pairs follow as further rows."""
         import torch
 
         pad = pad_token_id if pad_token_id is not None else 0
@@ -63,7 +63,7 @@ class Padded(Batching):
         )
 
     def _pad(self, rows: Sequence[Sequence[float]], padding: float) -> Tensor:
-        """Pad rows to one length; the result `[rows, seq]` has the dtype of the padding."""
+        """Pad rows to the same length; the result `[rows, seq]` has the dtype of the padding value."""
         import torch
 
         width = -(-max(map(len, rows)) // self.pad_to_multiple_of) * self.pad_to_multiple_of

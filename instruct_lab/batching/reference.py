@@ -16,7 +16,7 @@ class ReferencedExamples(Sequence[Example]):
     """A sequence of examples whose `reference` is set to log-probabilities under the base model.
 
     Args:
-        examples: the examples without references.
+        examples: the examples, whose own `reference` is not set.
         reference: log-probabilities in nats, float64 `[examples, 2]`.
     """
 

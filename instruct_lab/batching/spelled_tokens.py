@@ -1,4 +1,4 @@
-"""Detection of texts that spell special tokens, probably because a chat template was already applied to them."""
+"""Detection of data that contain special tokens as text, probably because a chat template was already applied."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def spells_special_token(conversation: Conversation, tokenizer: PreTrainedTokeni
 
 
 def warn_of_spelled_tokens(audit: Audit, stage: str, split: str, num_rows: int) -> str | None:
-    """Return a warning if many texts of a split spell special tokens, which are encoded as ordinary text.
+    """Return a warning if many rows of a split contain special tokens as text, which is encoded as ordinary text.
 
     Args:
-        audit: audit with the number of such texts under `REASON`.
-        stage: the stage that counted the texts.
+        audit: audit that counts such rows under the reason `REASON`.
+        stage: the stage that counted the rows.
         split: the name of the split.
-        num_rows: the number of texts in the split.
+        num_rows: the number of rows in the split.
     """
     tally = audit.tallies.get((stage, "reported", f"{split}: {REASON}"))
     if tally is None or tally.count <= WARNED_SHARE * num_rows:

@@ -22,7 +22,7 @@ def is_fast(tokenizer: Any) -> bool:
 
 
 class TextIds:
-    """Encodes texts without adding special tokens, truncation or padding, even if an earlier caller enabled them.
+    """Encodes texts without special tokens around them, and without truncation or padding, even if these are enabled.
 
     Args:
         tokenizer: a fast tokenizer (from the `tokenizers` library).
@@ -55,7 +55,7 @@ class TextIds:
         return self._encode(texts, ordinary)
 
     def offsets(self, text: str) -> list[tuple[int, int]]:
-        """Return the start and end of each token in an ordinary text, in characters."""
+        """Return the start and end character of each token; special tokens in the text are treated as ordinary text."""
         with self._configured(ordinary=True):
             offsets: list[tuple[int, int]] = self._backend.encode(text, add_special_tokens=False).offsets
         return offsets

@@ -1,7 +1,7 @@
 """Decoding of examples token by token: the text of each token, whether it is trained, and whether it is special.
 
-The text is decoded from the ids and so is the text that the model sees. A character of several tokens is the text of
-the token that completes it, and these tokens form one span.
+The text is decoded from the ids, so it is exactly the text that the model sees. If a character consists of several
+tokens, these tokens form one span, and the last of them has the character as its text.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ class Span:
     """One token, or adjacent tokens that together form one character.
 
     Args:
-        texts: the text of each token; empty for a token that only begins a character.
+        texts: the text of each token; empty if the token does not complete a character.
         ids: the id of each token.
         trained: whether the tokens are targets.
-        special: whether the span is a special token, and not ordinary text that spells one.
-        predicts: the text of the labels if they differ from the tokens, as for a masked token.
+        special: whether the span is a special token, and not ordinary text that looks like one.
+        predicts: the text of the labels, if the labels differ from the tokens (as they do for a masked token).
     """
 
     texts: tuple[str, ...]
@@ -114,7 +114,7 @@ class TokenReader:
         return spans
 
     def _decode(self, number: int, previous: int | None) -> bytes | str:
-        """Return the text that a token adds; bytes if the token may be a part of a character."""
+        """Return the text that a token adds, or its bytes if the token may be only a part of a character."""
         if number in self._added:
             return str(self._added[number])
         token = str(self._backend.id_to_token(number) or "")

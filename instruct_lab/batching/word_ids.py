@@ -4,9 +4,10 @@ Such a tokenizer first cuts a text into words with a regular expression and then
 their words, this module cuts texts with the same regular expression and calls the tokenizer only once for each word.
 Added tokens count as words, because no word crosses them.
 
-To test whether a tokenizer uses a known expression, its words are compared on every sequence of four kinds of
-characters, and on every character handled here. A text with any other character (another script, a control character)
-is encoded as a whole by the tokenizer. So the ids are always the same as the tokenizer's.
+To test whether a tokenizer uses a known expression, both cut test texts into words, and the words are compared. The
+test texts contain every sequence of four kinds of characters, and every character that this module handles. A text with
+any other character (another script, a control character) is encoded as a whole by the tokenizer. So the ids are always
+the same as those from the tokenizer.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ _known: weakref.WeakKeyDictionary[Any, tuple[object, WordIds | None]] = weakref.
 
 
 def word_ids(tokenizer: Any) -> WordIds | None:
-    """Return a tokenizer's word cache, which lives as long as the tokenizer; `None` if words are not independent."""
+    """Return the word cache of a tokenizer, kept as long as the tokenizer; `None` if it cannot encode word by word."""
     backend = tokenizer.backend_tokenizer
     state = (len(tokenizer), str(tokenizer.special_tokens_map), str(backend.pre_tokenizer), str(backend.normalizer))
     known = _known.get(tokenizer)
@@ -87,7 +88,7 @@ def _questions() -> Iterable[str]:
 
 
 def _every_sequence(alphabet: str, length: int) -> str:
-    """Return a text that contains every sequence of `length` characters (de Bruijn, 1946; by joining Lyndon words)."""
+    """Return a de Bruijn sequence: a text with every sequence of `length` characters, built from Lyndon words."""
     found: list[int] = []
     word = [-1]
     while word:
@@ -122,7 +123,8 @@ class WordIds:
 
         Args:
             texts: the texts.
-            encode: function that calls the tokenizer, used for new words and for texts with other characters.
+            encode: function that calls the tokenizer, used for new words and for texts with characters outside
+                `CHARACTERS`.
         """
         words_of = {index: self._words(text) for index, text in enumerate(texts) if _is_plain(text)}
         result = {index: self._join(words) for index, words in words_of.items()}
@@ -143,7 +145,7 @@ class WordIds:
         return words
 
     def _join(self, words: list[str]) -> list[int] | None:
-        """Join the ids of a sequence of words; `None` if a word is not known."""
+        """Join the ids of a sequence of words; return `None` if a word is not in the cache."""
         try:
             return list(itertools.chain.from_iterable(map(self._known.__getitem__, words)))
         except KeyError:

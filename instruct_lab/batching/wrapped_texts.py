@@ -22,7 +22,8 @@ class WrappedTexts:
 
     Args:
         tokenizer: the tokenizer.
-        parses_special: whether contents that spell special tokens are encoded as these tokens instead of ordinary text.
+        parses_special: whether a special token that is written out in a message's content is encoded as this token;
+            otherwise, it is encoded as ordinary text.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, parses_special: bool = False) -> None:
@@ -39,7 +40,7 @@ class WrappedTexts:
         return SegmentEncoder(self._tokenizer, self._parses_special)
 
     def wrap(self, input_ids: list[int], labels: list[int]) -> tuple[list[int], list[int]]:
-        """Add the special tokens before and after the ids unless they are present; their labels are ignored."""
+        """Add the tokenizer's special tokens around the ids if they are missing there; ignore their labels."""
         before, after = self._special_ids
         has_start = input_ids[: len(before)] == before
         has_end = bool(after) and input_ids[-len(after) :] == after
@@ -52,20 +53,20 @@ class WrappedTexts:
         return input_ids, labels
 
     def source_ids(self, rendered: Sequence[Sequence[Segment]]) -> list[list[int]]:
-        """Encode rendered texts for an encoder."""
+        """Encode rendered conversations as the input of an encoder."""
         if not is_fast(self._tokenizer):
             return self._call(["".join(segment.text for segment in segments) for segments in rendered], "text")
         return [self.wrap(e.input_ids, e.input_ids)[0] for e in self.encoder.encode(rendered)]
 
     def target_ids(self, texts: Sequence[str]) -> list[list[int]]:
-        """Encode the texts that a decoder predicts, with the end token."""
+        """Encode the texts that a decoder has to predict, each with the end token."""
         if not is_fast(self._tokenizer):
             return self._call(texts, "text_target")
         encoded = self.encoder.encode([[Segment(text, True, "assistant")] for text in texts])
         return [self.wrap(e.input_ids, e.input_ids)[0] for e in encoded]
 
     def content_spans(self, content: str) -> list[tuple[int, int]]:
-        """Return the start and end of each token in characters; if the tokenizer is slow, of each word."""
+        """Return the start and end character of each token, or of each word if the tokenizer is slow."""
         if is_fast(self._tokenizer):
             return TextIds(self._tokenizer).offsets(content)
         return [match.span() for match in re.finditer(r"\S+\s*", content)]
@@ -80,7 +81,7 @@ class WrappedTexts:
 
     @functools.cached_property
     def _special_ids(self) -> tuple[list[int], list[int]]:
-        """The special tokens that the tokenizer puts before and after a text."""
+        """The ids of the special tokens that the tokenizer puts before a text and after it."""
         whole = list(self._tokenizer("a")["input_ids"])
         inside = list(self._tokenizer("a", add_special_tokens=False)["input_ids"])
         starts = (at for at in range(len(whole) + 1) if whole[at : at + len(inside)] == inside and inside)
