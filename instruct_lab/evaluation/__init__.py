@@ -1,7 +1,7 @@
 """Evaluation of a model on held-out examples: answers, likelihoods, baselines, results.
 
-In: an `EvaluationSetup`, a loaded model and examples. Out: a measurement; all measurements of a run become its table,
-the metrics of `summary.json` and the lines of `predictions.jsonl`.
+In: an `EvaluationSetup`, a loaded model and examples. Out: a measurement. From all measurements of a run, its printed
+table, the metrics in `summary.json` and the lines of `predictions.jsonl` are made.
 """
 
 from instruct_lab.evaluation.evaluation import Evaluation

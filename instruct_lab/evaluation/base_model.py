@@ -37,9 +37,9 @@ def measure_base_model(
 ) -> Measurement:
     """Evaluate the base model, or read the results of an earlier run from the cache.
 
-    The cache key covers the weights, the examples, the settings of decoding and scoring, the code, the libraries, and
-    the machine's device, threads and number of ranks, so that cached results equal newly computed results. The names of
-    the split and of the data sources are neither part of the key nor read from the cache, because they may differ
+    The cache key covers everything that can change a result: the weights, the examples, the settings of decoding and
+    scoring, the code, the libraries, the device, and the numbers of threads and ranks. The name of the split and the
+    names of the data sources are neither part of the key nor taken from the cached results, because they may differ
     between runs with the same examples.
 
     Args:
@@ -47,7 +47,7 @@ def measure_base_model(
         loaded: the base model.
         digest: hash of its weights.
         examples: the examples to evaluate on.
-        teacher: the second model that some objectives need.
+        teacher: the second model that some objectives need, from `Objective.load_teacher`; else `None`.
         cache_path: folder of the cache.
     """
     measured: list[Measurement] = []

@@ -56,14 +56,15 @@ Encoded = tuple[Conversation, int]
 
 
 def pair_with_examples(conversations: Iterable[Conversation], example_ids: Iterable[str]) -> Iterator[Encoded]:
-    """Yield the conversations that became an example, each with the index of its example.
+    """Yield the conversations that have an example, each with the index of that example.
 
-    Examples have the same order as conversations. Equal conversations have the same id, so an id does not identify an
-    example.
+    The examples are in the order of the conversations. Equal conversations have the same id, so an id does not identify
+    an example.
 
     Args:
         conversations: conversations of one split.
-        example_ids: ids of the examples that they became; batching may have dropped some conversations.
+        example_ids: ids of the examples that batching made from them; conversations that batching dropped have no
+            example.
     """
     expected = enumerate(example_ids)
     index, name = next(expected, (-1, None))
@@ -76,7 +77,7 @@ def pair_with_examples(conversations: Iterable[Conversation], example_ids: Itera
 def sample(encoded: Iterable[Encoded], max_examples: int | None, sources: Sequence[str] | None = None) -> list[Encoded]:
     """Choose the conversations to evaluate on, in the order of a hash of their ids.
 
-    A conversation needs an answer to compare with; an answer labelled as undesirable does not count.
+    Conversations without a reference answer, and conversations whose answer is labelled as undesirable, are left out.
 
     Whether a conversation is chosen depends on its id, not on its position, so that runs over the same data are
     evaluated on the same examples.
@@ -84,8 +85,8 @@ def sample(encoded: Iterable[Encoded], max_examples: int | None, sources: Sequen
     Args:
         encoded: conversations of one split with the indices of their examples.
         max_examples: maximum number of conversations; `None` means no limit.
-        sources: data sources; up to `max_examples` conversations of each are chosen. `None` applies the limit to all
-            together.
+        sources: the data sources from which to choose, with up to `max_examples` conversations from each. `None` means
+            all sources, with up to `max_examples` conversations in total.
     """
     usable = [one for one in encoded if one[0].answers and one[0].desirable is not False]
     if max_examples is None:

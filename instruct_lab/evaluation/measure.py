@@ -24,11 +24,11 @@ from instruct_lab.records.schema import Measurement
 def metric_values(
     metrics: Mapping[str, Metric[Any]], measurement: Measurement, resamples: int = 1000
 ) -> dict[str, MetricValue]:
-    """Compute each metric's value and interval.
+    """Compute the value of each metric, with its bootstrap interval.
 
     Args:
         metrics: the metrics by name, from `EvaluationSetup.for_references`.
-        measurement: the results.
+        measurement: the results of one system: the base model, the tuned model or a baseline.
         resamples: number of bootstrap samples.
     """
     return {
@@ -39,7 +39,7 @@ def metric_values(
 def measure(
     setup: EvaluationSetup, loaded: LoadedModel, examples: EvaluatedExamples, teacher: Any = None
 ) -> Measurement:
-    """Answer the prompts and score the examples with every metric.
+    """Generate answers to the prompts, and compute the statistics of every metric for each example.
 
     In a multi-device run, each rank evaluates its share of the examples, and every rank gets all results.
 
@@ -47,7 +47,7 @@ def measure(
         setup: the settings of the evaluation.
         loaded: the evaluated model.
         examples: the examples to evaluate on.
-        teacher: the second model that some objectives need.
+        teacher: the second model that some objectives need, from `Objective.load_teacher`; else `None`.
     """
     setup = setup.for_references(examples.references)
     if num_ranks() == 1 or not len(examples):
@@ -87,7 +87,7 @@ def _measure(setup: EvaluationSetup, loaded: LoadedModel, examples: EvaluatedExa
 
 
 def _predict(setup: EvaluationSetup, loaded: LoadedModel, examples: EvaluatedExamples) -> list[Prediction]:
-    """Generate the model's answers, in the order of the examples; return no answers if no metric reads them."""
+    """Generate the model's answers, in the order of the examples; return an empty list if no metric needs answers."""
     if not len(examples) or not any(isinstance(metric, AnswerMetric) for metric in setup.metrics.values()):
         return []
     count = setup.generation.num_samples
@@ -159,7 +159,7 @@ def _predictions(
 
 
 def answer_rows(metrics: Mapping[str, Metric[Any]], predictions: Sequence[Prediction]) -> dict[str, list[Any]]:
-    """Compute the row of every answer metric for each prediction."""
+    """Compute the statistics (a row) of every answer metric for each prediction."""
     return {
         name: [metric.of_prediction(prediction) for prediction in predictions]
         for name, metric in metrics.items()
@@ -173,7 +173,7 @@ def measure_baselines(
     training: Sequence[Conversation],
     examples: EvaluatedExamples,
 ) -> dict[str, Measurement]:
-    """Score the answers of the data set's baselines.
+    """Compute the answer metrics' statistics for the answers of baselines, which need no model.
 
     Args:
         setup: the settings of the evaluation.

@@ -17,12 +17,12 @@ FEW_EXAMPLES = 20
 
 
 def value_notes(setup: EvaluationSetup, split: str, system: str, name: str, measurement: Measurement) -> list[str]:
-    """List the notes on one metric's value.
+    """List the notes on the value that one system reached in one metric.
 
     Args:
-        setup: the settings of the evaluation, with the metrics for these references.
+        setup: the settings of the evaluation, from `EvaluationSetup.for_references`.
         split: the evaluated split.
-        system: the evaluated system.
+        system: name of the evaluated system: the base model, the tuned model or a baseline.
         name: name of the metric.
         measurement: the system's results on the examples.
     """
@@ -51,7 +51,7 @@ def selection_notes(setup: EvaluationSetup, split: str) -> Iterator[str]:
 
 
 def _cut_answers(predictions: Sequence[Prediction], max_new_tokens: int | None) -> Iterator[str]:
-    """Yield a note if answers ended at the length limit, with the length of the longest reference."""
+    """Yield a note if answers were cut at the length limit; it also states the length of the longest reference."""
     num_cut = sum(one.num_cut for one in predictions)
     if num_cut:
         share = 100 * num_cut / sum(1 + len(one.samples) for one in predictions)
@@ -75,11 +75,11 @@ def _equal_scores(metric: Metric[Any], rows: Sequence[Any]) -> Iterator[str]:
 def note_lines(
     metrics: Mapping[str, Mapping[str, MetricValue]], prefix: str, headings: Mapping[str, str]
 ) -> Iterator[str]:
-    """Yield each distinct note on the values of a split, preceded by the names of its metrics and systems.
+    """Yield each distinct note once, preceded by the names of the metrics and systems to which it applies.
 
     Args:
         metrics: values by `split/metric` and then by system.
-        prefix: start of the metrics' names, such as `val/`.
+        prefix: start of the names of the metrics to include, such as `val/` for a split.
         headings: the displayed name of each system.
     """
     systems_of: dict[str, list[str]] = {}

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def reference_stage(
     setup: EvaluationSetup, loaded: LoadedModel, cache_path: Path, examples: Mapping[str, ExampleTable]
 ) -> Stage:
-    """Create the stage of the data cache that computes the log-probabilities after batching."""
+    """Create the stage of data preparation that computes and caches the log-probabilities of the examples."""
     inputs = [[one.name, one.sha256] for one in setup.model.inputs(cache_path)]
     depends_on = {"model": describe(setup.model), "inputs": inputs}
 
@@ -33,7 +33,7 @@ def reference_stage(
 
 
 def read_references(folder: Path, examples: Mapping[str, ExampleTable]) -> dict[str, numpy.ndarray]:
-    """Read each split's log-probabilities in nats, float64 `[examples, 2]`: chosen answer, rejected answer."""
+    """Read the log-probabilities of each split, in nats: float64 `[examples, 2]`, with columns chosen and rejected."""
     import numpy as np
 
     return {split: np.load(_path(folder, split), mmap_mode="r") for split in examples}

@@ -18,7 +18,7 @@ class ExampleScores:
     """One example's scores under a model.
 
     Args:
-        tokens: log-probabilities of its labels; `None` if they were not requested.
+        tokens: the model's prediction of each of the example's labels; `None` if not requested.
         values: the objective's values for the example, such as preference accuracy; empty if they were not requested.
     """
 
@@ -37,16 +37,16 @@ def score_examples(
 ) -> list[ExampleScores]:
     """Run the model over examples in batches of similar length and score each of them.
 
-    An objective that masks or corrupts examples does this as in validation, and in the same way in every run. The model
-    runs in evaluation mode; its previous mode is restored afterwards.
+    If the objective masks or corrupts examples, each example is masked or corrupted in the same way in every run, as in
+    validation. The model runs in evaluation mode; its previous mode is restored afterwards.
 
     Args:
         setup: the settings of the evaluation.
         loaded: the evaluated model.
         examples: token ids and labels.
-        tokens: whether to compute the log-probabilities of the labels.
+        tokens: whether to compute the model's prediction of each label.
         values: whether to compute the objective's values.
-        teacher: the second model that some objectives need.
+        teacher: the second model that some objectives need, from `Objective.load_teacher`; else `None`.
 
     Returns:
         Scores in the order of the examples.

@@ -23,12 +23,13 @@ class EvaluationSetup:
         model: the component that loads the evaluated model.
         template: template that renders prompts.
         batching: batching that encodes and collates examples.
-        layout: layout of examples for the objective and the model's family.
+        layout: how conversations become examples, given the objective and the model's family.
         objective: objective that computes the values that some metrics read.
         generation: settings of decoding.
         metrics: the metrics, by name.
         seed: random seed of sampled answers.
-        precision: the trainer's precision, on which the base model's cached evaluation depends; `None`: the default.
+        precision: the trainer's precision, which is part of the key of the base model's cached results; `None` means
+            the trainer's default.
         by_source: whether results are also reported for each data source.
         show_samples: number of predictions printed below the results.
         selected_by: the logged value, such as `val/loss`, by which the evaluated checkpoint was chosen; `None` if the
@@ -49,7 +50,7 @@ class EvaluationSetup:
     selected_by: str | None = None
 
     def for_references(self, references: Sequence[str]) -> EvaluationSetup:
-        """Return a copy in which the answer metrics' settings that depend on the references are chosen.
+        """Return a copy whose answer metrics suit the references, for example with a tokenizer for their script.
 
         Args:
             references: references of all examples of a split.

@@ -1,4 +1,4 @@
-"""Writing of an adapter that PEFT can load on its base model and whose answers end with the right token."""
+"""Writing of an adapter, with the settings that PEFT needs to load it and to end answers with the right token."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ CONFIG = "adapter_config.json"
 
 
 def write_adapter(experiment: Experiment, tuned: TunedModel, generation: Any, folder: Path, final: Path) -> Origin:
-    """Write the adapter with the origin of its base model; if there is no origin, also write the base model.
+    """Write the adapter and where its base model can be loaded from; if that is nowhere, also write the base model.
 
     Args:
         experiment: the run's configuration.
         tuned: the tuned model, with its adapter unmerged.
         generation: the generation config to write; `None` for a model that generates nothing.
         folder: the folder to write to.
-        final: the folder to which `folder` is renamed later.
+        final: the path that `folder` will have after the export, when it is renamed.
 
     Returns:
-        The origin of the base model.
+        The origin of the base model: its repository, or the folder to which it was written.
     """
     experiment.tuning.save(tuned.loaded, folder)
     workspace = Workspace(experiment)

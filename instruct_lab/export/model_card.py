@@ -20,7 +20,7 @@ def model_card(config: dict[str, Any], record: RunRecord, step: int, is_adapter:
         record: the run.
         step: the optimizer step of the exported weights.
         is_adapter: whether an adapter is exported instead of a whole model.
-        use: the section about the use of the exported model, from `usage`.
+        use: the section about how to use the exported model, from `usage`.
     """
     manifest = record.manifest
     choices = manifest.choices

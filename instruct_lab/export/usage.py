@@ -1,4 +1,4 @@
-"""The section of a model card about loading the exported model and the end of its answers."""
+"""The section of a model card that explains how to load the exported model and which tokens end its answers."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from instruct_lab.model.weights.base import Origin
 
 
 def usage(experiment: Experiment, stops: Sequence[str], base: Origin | None, loaded: LoadedModel) -> str:
-    """Write the section about the use of an exported model as Markdown.
+    """Write the section of the model card about how to use the exported model, as Markdown.
 
     Args:
         experiment: the run's configuration.
         stops: the tokens that end an answer; empty for a model that generates nothing.
-        base: the origin of the base model of an adapter; `None` for a whole model.
+        base: where the base model of an exported adapter can be loaded from; `None` if a whole model is exported.
         loaded: the tuned model.
     """
     is_score = experiment.objective.head == "score"

@@ -1,7 +1,7 @@
 """Batched decoding of answers.
 
-In: a model, its tokenizer and prompts as token ids. Out: answers as text, each with a flag if it was cut at the length
-limit.
+In: a model, its tokenizer and prompts as token ids. Out: answers as text, each with a flag that says whether it was cut
+at the length limit.
 """
 
 from instruct_lab.generation.base import Answer, Prediction

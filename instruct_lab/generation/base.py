@@ -31,7 +31,7 @@ class Prediction:
         prompt: the last message before the answer.
         text: the generated answer.
         references: acceptable answers.
-        metadata: other columns of the conversation, such as a program's tests.
+        metadata: the columns of the data row that are not part of the conversation, such as tests for a program.
         samples: further answers to the same prompt, sampled independently.
         num_cut: number of answers, including samples, that ended at the length limit instead of a stop token.
         reference_tokens: number of tokens in the longest reference.

@@ -21,10 +21,11 @@ class Settings:
     """Decoding settings of a batch. Fields that are not described here have the same meaning as in `Generation`.
 
     Args:
-        sampling: the distribution from which tokens are drawn; `None` chooses the most likely token.
+        sampling: the distribution from which tokens are drawn; `None` means decoding without sampling.
         stop_token_ids: tokens that end an answer and are not part of it.
         pad_token_id: token that pads shorter prompts.
-        decoder_start: the result of the function `decoder_start`.
+        decoder_start: arguments for an encoder-decoder's first token and forbidden tokens, from the function
+            `decoder_start`.
     """
 
     max_new_tokens: int
@@ -93,10 +94,10 @@ def decoder_start(model: Any) -> dict[str, Any]:
 def decode(
     model: Any, prompts: Sequence[Sequence[int]], settings: Settings, seeds: Sequence[int] = ()
 ) -> list[list[int]]:
-    """Generate the answers of one batch, as token ids before the first stop token.
+    """Generate the answers to one batch of prompts, as token ids up to (not including) the first stop token.
 
     Args:
-        model: a model inside `evaluation_mode`.
+        model: the model; call this function only in an `evaluation_mode` block.
         prompts: token ids.
         settings: the settings of decoding.
         seeds: random seed for each prompt; used only for sampling.

@@ -18,7 +18,7 @@ from transformers import (
 
 @dataclasses.dataclass(frozen=True)
 class Sampling:
-    """Settings of the distribution from which tokens are drawn; `None` leaves the distribution unchanged."""
+    """Settings of the distribution from which tokens are drawn; a setting of `None` has no effect."""
 
     temperature: float | None = None
     top_p: float | None = None
@@ -45,7 +45,7 @@ class Sampling:
 class DrawnToken(LogitsProcessor):
     """A logits processor that draws a token for each row and excludes all other tokens.
 
-    So greedy search chooses the drawn token.
+    Greedy search then always chooses the drawn token, so the result is a sample.
 
     Each row has its own seed, so its tokens do not depend on the other rows. transformers' own sampling does not offer
     this.
@@ -73,8 +73,9 @@ class DrawnToken(LogitsProcessor):
 class RepetitionPenalty(LogitsProcessor):
     """The repetition penalty of Keskar et al., 2019 (CTRL), for tokens of the prompt and the answer.
 
-    transformers' own penalty also applies to padding. If the pad token ends a turn, answers to shorter prompts would
-    then not end, and they would depend on the batch.
+    transformers' own penalty also applies to the padding of shorter prompts. If the pad token is also the token that
+    ends a turn, it would become less likely, so answers might not end and would depend on the other prompts of the
+    batch.
 
     Args:
         penalty: strength of the penalty; above 1, tokens that already occur become less likely.

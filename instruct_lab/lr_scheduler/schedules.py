@@ -51,10 +51,10 @@ class LRScheduler(Component, ABC):
 
     @abstractmethod
     def after_warmup(self, at: Position) -> float:
-        """Return the factor of the peak learning rate at a step after the warm-up."""
+        """Return the learning rate after the warm-up, as a multiple of the peak learning rate."""
 
     def factor(self, step: int, num_steps: int) -> float:
-        """Return the factor of the peak learning rate at optimizer step `step` (counted from 0) of `num_steps`."""
+        """Return the learning rate at step `step` (from 0) of `num_steps`, as a multiple of the peak learning rate."""
         warmup = self.warmup_steps if self.warmup_steps is not None else math.ceil((self.warmup_ratio or 0) * num_steps)
         if step < warmup:
             return (step + 1) / (warmup + 1)
@@ -111,13 +111,13 @@ class Cosine(LRScheduler):
 
 
 def half_cosine(progress: float) -> float:
-    """Return the half-cosine decay: 1 if the progress is 0, 0 if it is 1."""
+    """Return the value of a half-cosine that falls from 1 (at progress 0) to 0 (at progress 1)."""
     return 0.5 * (1 + math.cos(math.pi * progress))
 
 
 @component
 class CosineRestarts(LRScheduler):
-    """Several half-cosine decays, each starting at a new peak. Source: Loshchilov and Hutter, 2017 (SGDR)."""
+    """Several half-cosine decays in sequence, each from its own peak. Source: Loshchilov and Hutter, 2017 (SGDR)."""
 
     cycles: Annotated[int, Field(ge=1)] = 3  # number of half-cosine decays in the run
     growth: Annotated[float, Field(gt=0)] = 1.0  # length of each cycle, relative to the previous cycle

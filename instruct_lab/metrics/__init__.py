@@ -1,9 +1,9 @@
 """Metrics of answers and of the model's probabilities, with confidence intervals.
 
-In: predictions with references or with the columns of their rows, the probabilities of labels, or the objective's value
-for each pair. Out: `MetricValue`s, scores of single examples and paired differences. Values equal those of the
-reference implementations (sacrebleu, rouge-score, the SQuAD 2.0 script) and are on a scale of 0 to 100, except
-perplexity, lengths and margins.
+In: for each example, a prediction with its references or the other columns of its data row, the model's probabilities
+of the labels, or a value that the objective computes. Out: `MetricValue`s, scores of single examples, and paired
+differences between two systems. Values equal those of the reference implementations (sacrebleu, rouge-score, the SQuAD
+2.0 script) and are on a scale of 0 to 100, except perplexity, lengths and margins.
 """
 
 from instruct_lab.metrics.base import (

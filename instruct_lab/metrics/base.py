@@ -1,7 +1,7 @@
 """The base classes of metrics. A metric sums sufficient statistics over examples and computes a value from the sums.
 
-A measure that is not a function of such sums, such as the number of different words in all answers, first computes a
-share for each example from the rows of all examples (see `Metric.parts`), and then sums the shares.
+Some measures, such as the number of different words in all answers, are not functions of such sums. They store each
+answer, compute from all answers what each one contributes to the total (see `Metric.parts`), and sum these shares.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ class MetricValue:
 class Metric(Component, ABC, Generic[Row]):
     """A function of sufficient statistics that are summed over examples.
 
-    So the value does not depend on the batch size or the number of devices, and intervals are computed by resampling
-    rows. `Row` is the type of the data stored for each example.
+    The value therefore does not depend on the batch size or the number of devices, and its interval can be computed by
+    resampling examples. `Row` is the type of the data stored for each example.
     """
 
     higher_is_better: ClassVar[bool | None] = True
@@ -64,7 +64,7 @@ class Metric(Component, ABC, Generic[Row]):
         """Describe how the value is computed: the library, its version and its settings."""
 
     def signature_of(self, rows: list[Row]) -> str:
-        """Return the signature with facts about the examples, such as the number of references."""
+        """Return the signature, extended by facts about these examples, such as their number of references."""
         return self.signature()
 
     def notes(self, rows: Sequence[Row], predictions: Sequence[Prediction]) -> list[str]:
@@ -98,7 +98,7 @@ class AnswerMetric(Metric[Row], ABC):
     reads: ClassVar = "answers"
 
     def for_references(self, references: Sequence[str]) -> Self:
-        """Return a copy in which settings that depend on the references, such as the tokenizer, are chosen.
+        """Return a copy whose settings suit the references, for example with a tokenizer for their script.
 
         Args:
             references: the references of all examples that are measured together.
@@ -126,13 +126,13 @@ class AnswerMetric(Metric[Row], ABC):
         return self.signature() + self.empty_count(rows)
 
     def empty_count(self, rows: list[Row]) -> str:
-        """Return the part of a signature that counts empty answers; empty if there are no empty answers."""
+        """Return the number of empty answers as part of a signature; an empty string if no answer is empty."""
         count = sum(map(self.has_empty_answer, rows))
         return f"|empty:{count}" if count else ""
 
 
 class RowMetric(AnswerMetric[Statistics], ABC):
-    """Scores an answer with the columns of its data row, such as the tests of a program or instructions to verify."""
+    """Scores an answer with other columns of the data row, such as tests for a program or instructions to verify."""
 
     def statistics(self, prediction: str, references: tuple[str, ...]) -> Statistics:
         """Raise an error, because a text and its references are not enough; see `of_prediction`.
@@ -148,12 +148,12 @@ class RowMetric(AnswerMetric[Statistics], ABC):
 
 
 class CorpusMetric(AnswerMetric[str], ABC):
-    """A measure of all answers together that is not a function of sums over examples, such as their diversity.
+    """A measure of all answers together, such as their diversity, that is not a function of sums over examples.
 
-    The row of an example is its answer. `shares` computes a share for each answer from the whole set of answers, and
-    the value is computed from the sum of the shares. For the interval, examples are resampled with these shares. Shares
-    computed from each resample would be biased: a resample contains some examples twice and so is less diverse than the
-    set.
+    The row of an example is its answer. `shares` compares all answers and computes what each one contributes to the
+    total (its share), and the value is computed from the sum of the shares. For the interval, examples are resampled
+    together with these shares. Computing new shares in each resample would bias the interval, because a resample
+    contains some examples twice and is therefore less diverse than the whole set.
     """
 
     def statistics(self, prediction: str, references: tuple[str, ...]) -> str:
@@ -161,12 +161,12 @@ class CorpusMetric(AnswerMetric[str], ABC):
         return prediction
 
     def parts(self, rows: list[str]) -> list[Statistics]:
-        """Compute the share of each example from all answers."""
+        """Compute the share of each answer in the total, as defined by `shares`."""
         return self.shares([_text(row) for row in rows])
 
     @abstractmethod
     def shares(self, answers: list[str]) -> list[Statistics]:
-        """Compute the statistics of each answer from all answers, `[answers, statistics]`, to be summed."""
+        """Compare all answers; return the statistics of each one that are to be summed, `[answers, statistics]`."""
 
     def has_empty_answer(self, row: str) -> bool:
         """Whether the answer is empty or white space."""

@@ -30,7 +30,7 @@ class TokenAccuracy(LikelihoodMetric):
         return 100 * total[0] / total[1] if total[1] else math.nan
 
     def signature(self) -> str:
-        """Describe the fraction that is computed."""
+        """Describe how the percentage is computed."""
         return "token_accuracy|most likely tokens / target tokens|by:model tokens"
 
 
@@ -41,7 +41,8 @@ class ExpectedCalibrationError(LikelihoodMetric):
     The confidence of a token is the probability of the most likely token; its accuracy is 1 if that token is the
     target, else 0. The error is the sum of `tokens in bin / tokens * |mean confidence - mean accuracy|` over bins of
     equal width, each including its upper and excluding its lower bound. The bins hold all tokens of a split, so the
-    value does not depend on batches. It does depend on the number of bins, and bins with few tokens bias it upwards.
+    value does not depend on batches. The value depends on the number of bins, however, and bins with few tokens bias it
+    upwards.
     """
 
     higher_is_better: ClassVar[bool] = False

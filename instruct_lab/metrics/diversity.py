@@ -29,19 +29,19 @@ class DistinctN(CorpusMetric):
     """Distinct-n: the number of different n-grams per 100 n-grams of all answers. Source: Li et al., 2016.
 
     Words are the tokens of `ROUGE` with `tokenize: unicode`: lower case, without punctuation, Chinese by characters.
-    The value falls with the number of answers, so compare systems only on the same examples. For the interval, the
-    share of an answer is its number of n-grams that no other answer has, plus an equal part of the n-grams that several
-    answers have; the width then equals the width of a jackknife interval. The score of one example is computed from its
-    answer only.
+    The value falls with the number of answers, so compare systems only on the same examples. For the interval, each
+    answer contributes the number of n-grams that no other answer has, and the number of n-grams that several answers
+    have is divided equally among all answers; the interval is then as wide as a jackknife interval. The score of one
+    example is computed from its answer only.
     """
 
     n: Annotated[int, Field(ge=1)] = 1  # number of words in an n-gram
     per: Literal["ngrams", "words"] = "ngrams"  # denominator: n-grams, or words (as in the paper)
 
     def shares(self, answers: list[str]) -> list[Statistics]:
-        """Return for each answer: its share of the different n-grams, its length, and its number of different n-grams.
+        """Return, for each answer, its share of all different n-grams, its length, and its number of different n-grams.
 
-        The length is a number of n-grams or of words, as `per` selects.
+        The length is counted in n-grams or in words, depending on `per`.
         """
         tokenizer = UnicodeTokenizer()
         words = [tokenizer.tokenize(answer) for answer in answers]
@@ -73,7 +73,8 @@ class SelfBLEU(CorpusMetric):
     """Self-BLEU: the mean of each answer's sentence BLEU with all other answers as references; lower is more diverse.
 
     Sentence BLEU is sacrebleu's, with effective order; an empty answer scores 0. The value is NaN for fewer than two
-    answers. The interval resamples examples with their scores against the whole set. Source: Zhu et al., 2018.
+    answers. For the interval, the answers' scores are resampled; they are not computed again for each resample. Source:
+    Zhu et al., 2018.
     """
 
     higher_is_better: ClassVar[bool] = False
@@ -86,17 +87,17 @@ class SelfBLEU(CorpusMetric):
         yield from tokenizer_problems(self.tokenize)
 
     def for_references(self, references: Sequence[str]) -> Self:
-        """Return the metric with the tokenizer for the script of the references, unless one is set."""
+        """Return a copy with the tokenizer for the script of the references; keep a tokenizer that is already set."""
         if self.tokenize is not None:
             return self
         return dataclasses.replace(self, tokenize=tokenizer_for(references))
 
     def notes(self, rows: Sequence[str], predictions: Sequence[Prediction]) -> list[str]:
-        """Return a note if words of a script without spaces are not split."""
+        """Return a note if the references are in a script without spaces and the tokenizer splits only at spaces."""
         return unsplit_note(self.tokenize, all_references(predictions))
 
     def shares(self, answers: list[str]) -> list[Statistics]:
-        """Return the BLEU of each answer (0 to 100), and 1; both are 0 if there is no other answer."""
+        """Return, for each answer, its BLEU (0 to 100) and a count of 1; both are 0 if there is no other answer."""
         if len(answers) < 2:
             return [[0.0, 0.0] for _ in answers]
         words = [self._scorer._preprocess_segment(answer).split() for answer in answers]
@@ -165,7 +166,7 @@ def _ngrams(words: list[str], n: int) -> list[NGram]:
 
 @component
 class AnswerLength(AnswerMetric[Statistics]):
-    """Answer length: the mean number of words of an answer. Neither longer nor shorter is better in itself.
+    """Answer length: the mean number of words in an answer. A higher value is neither better nor worse.
 
     Words are the tokens of `ROUGE` with `tokenize: unicode`. With `relative`, the value is the length ratio: the number
     of words in all answers divided by the number of words in the references; 1 means equal length. If an example has
@@ -192,5 +193,5 @@ class AnswerLength(AnswerMetric[Statistics]):
         return total[0] / total[1] if total[1] else math.nan
 
     def signature(self) -> str:
-        """Describe the fraction that is computed."""
+        """Describe how the length is computed."""
         return f"length|words per {'reference word|refs:closest' if self.relative else 'answer'}|tok:unicode"

@@ -18,7 +18,7 @@ ARTICLES = re.compile(r"\b(a|an|the)\b", re.IGNORECASE)
 class ExactMatch(AnswerMetric[Statistics]):
     """Exact match: the percentage of answers that equal one of their references.
 
-    The rule of SQuAD (Rajpurkar et al., 2016) is `ignore_case`, `ignore_punctuation` and `ignore_articles` together.
+    To compare as SQuAD does (Rajpurkar et al., 2016), set `ignore_case`, `ignore_punctuation` and `ignore_articles`.
     """
 
     normal_form: Literal["NFC", "NFKC"] = "NFC"  # Unicode form; NFKC treats full-width and plain letters as equal
@@ -28,7 +28,7 @@ class ExactMatch(AnswerMetric[Statistics]):
     ignore_articles: bool = False  # remove a, an, the
 
     def statistics(self, prediction: str, references: tuple[str, ...]) -> Statistics:
-        """Return 1 if the answer equals a reference, else 0; then 1, and whether the answer is empty."""
+        """Return whether the answer equals a reference (1 or 0), a count of 1, and whether the answer is empty."""
         answer = self.normalize(prediction)
         matches = any(answer == self.normalize(reference) for reference in require_references(references))
         return [float(matches), 1.0, is_empty(prediction)]

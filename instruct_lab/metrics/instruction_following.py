@@ -40,11 +40,12 @@ class InstructionFollowing(RowMetric):
         """Check the instructions of one prompt.
 
         Returns:
-            The number of followed prompts or instructions, the number of counted ones, the number of unchecked
-            instructions, and 1 for an empty answer (else 0).
+            The number of followed prompts or instructions, the number of prompts or instructions that count, the number
+            of instructions without a check, and 1 if the answer is empty (else 0).
 
         Raises:
-            InstructLabError: the row has no instructions, or not one group of arguments for each instruction.
+            InstructLabError: the row has no instructions, or the numbers of instructions and of groups of arguments
+                differ.
         """
         instructions = list(_instructions(prediction))
         tried = variants(prediction.text) if self.loose else [prediction.text]
@@ -72,7 +73,7 @@ class InstructionFollowing(RowMetric):
 
 
 def variants(answer: str) -> list[str]:
-    """Return the answer, its variants without the first line, the last line or both, and all four without asterisks."""
+    """Return the answer whole, without its first line, last line or both, and each of these without asterisks."""
     lines = answer.split("\n")
     cut = [answer, *("\n".join(some).strip() for some in (lines[1:], lines[:-1], lines[1:-1]))]
     return [*cut, *(text.replace("*", "") for text in cut)]

@@ -1,4 +1,4 @@
-"""Values with bootstrap intervals, and paired differences, computed from rows of statistics.
+"""Metric values and paired differences with bootstrap intervals, computed from the statistics of each example.
 
 The intervals are percentile bootstrap intervals over examples (Efron, 1979; for corpus scores: Koehn, 2004). Each
 resample draws as many examples as the whole set has, with replacement, and computes one value from their summed
@@ -96,7 +96,7 @@ def example_scores(metric: Metric, rows: Rows) -> list[float]:
 
 
 def corpus_rows(metric: AnswerMetric[Row], answers: Sequence[str], references: Sequence[Sequence[str]]) -> list[Row]:
-    """Compute the row of each answer against its own references.
+    """Compute the statistics of each example by comparing its answer with its references.
 
     Args:
         metric: the metric to compute.
@@ -116,12 +116,12 @@ def corpus_rows(metric: AnswerMetric[Row], answers: Sequence[str], references: S
 
 
 def _value(metric: Metric, rows: list[Statistics]) -> float:
-    """Compute the metric of the summed rows; the sums are exact, so the order of the examples does not matter."""
+    """Sum the rows and compute the metric; the sums are exact, so the order of the examples does not matter."""
     return metric.value([math.fsum(column) for column in zip(*rows, strict=True)])
 
 
 def _parts(metric: Metric, rows: Rows) -> list[Statistics]:
-    """Return the statistics to sum.
+    """Return the statistics of each example that are to be summed.
 
     Raises:
         InstructLabError: there is no example.
@@ -149,7 +149,7 @@ def _resampled_totals(rows: list[Statistics], seed: int, resamples: int) -> Iter
 
 
 def _multinomial(generator: np.random.Generator, examples: int, resamples: int) -> np.ndarray:
-    """Draw examples for each resample; return counts `[resamples, examples]`, whose rows sum to `examples`."""
+    """Draw `examples` examples for each resample; return how often each was drawn, `[resamples, examples]`."""
     import numpy as np
 
     draws = generator.integers(examples, size=(resamples, examples))
@@ -159,7 +159,7 @@ def _multinomial(generator: np.random.Generator, examples: int, resamples: int) 
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:
-    """Return the bounds of the middle 95% of the values, ignoring NaN."""
+    """Return the 2.5th and the 97.5th percentile of the values, ignoring NaN."""
     import numpy as np
 
     known = [value for value in values if not math.isnan(value)]

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 @component
 class Perplexity(LikelihoodMetric):
-    """Perplexity: exp of the mean loss of the target tokens, in nats; 1 is best.
+    """Perplexity: the exponential of the mean loss (in nats) of the target tokens; 1 is best.
 
-    The mean is taken once over the whole split, in double precision, so it does not depend on the batch size. Tokens
-    are the model's own, so models with different tokenizers cannot be compared.
+    The mean is taken over all target tokens of the split at once, in double precision, so it does not depend on the
+    batch size. Tokens are the model's own, so models with different tokenizers cannot be compared.
     """
 
     higher_is_better: ClassVar[bool] = False

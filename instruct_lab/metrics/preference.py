@@ -1,4 +1,4 @@
-"""Metrics that compare the objective's scores of the chosen and the rejected answer."""
+"""Metrics of preference pairs, which compare the objective's scores of the chosen and the rejected answer."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ class PairMetric(ValueMetric, ABC):
     """The mean of a value that the objective computes for each pair."""
 
     def statistics(self, value: float) -> Statistics:
-        """Return the value, and 1."""
+        """Return the pair's value and a count of 1."""
         return [float(value), 1.0]
 
     def value(self, total: Statistics) -> float:
-        """Compute the mean over pairs."""
+        """Compute the mean value over all pairs."""
         return total[0] / total[1]
 
 
@@ -26,17 +26,17 @@ class PreferenceAccuracy(PairMetric):
     """Preference accuracy: the percentage of pairs whose chosen answer has the higher score.
 
     The objective defines the score: the implicit reward of DPO (Rafailov et al., 2023) and similar objectives, or the
-    output of a reward model. Random choice scores 50.
+    output of a reward model. Choosing at random gives 50.
     """
 
     value_name: ClassVar[str] = "accuracy"
 
     def value(self, total: Statistics) -> float:
-        """Compute the percentage of pairs."""
+        """Compute the percentage of pairs whose chosen answer has the higher score."""
         return 100 * total[0] / total[1]
 
     def signature(self) -> str:
-        """Describe the comparison."""
+        """Describe which scores are compared."""
         return "preference_accuracy|chosen > rejected|by:objective's score"
 
 
@@ -50,5 +50,5 @@ class RewardMargin(PairMetric):
     value_name: ClassVar[str] = "margin"
 
     def signature(self) -> str:
-        """Describe the subtraction."""
+        """Describe which scores are subtracted."""
         return "reward_margin|chosen - rejected|by:objective's score"

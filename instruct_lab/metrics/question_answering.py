@@ -26,7 +26,7 @@ ASCII_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 @component
 class SquadMetric(AnswerMetric[Statistics], ABC):
-    """The mean score of answers against their best-matching reference, after the normalisation of SQuAD's script.
+    """The mean score of the answers, each compared with its best reference after the normalisation of SQuAD's script.
 
     The normalisation converts to lower case, then removes ASCII punctuation, the words a, an and the, and repeated
     spaces. References that are empty after this are ignored. If all references are empty, the question has no answer,
@@ -43,13 +43,13 @@ class SquadMetric(AnswerMetric[Statistics], ABC):
     no_answer: str = ""  # the data's text for "no answer"; counts as an empty answer
 
     def for_references(self, references: Sequence[str]) -> Self:
-        """Return the metric with the tokenizer for the script of the references, unless one is set."""
+        """Return a copy with the tokenizer for the script of the references; keep a tokenizer that is already set."""
         if self.tokenize is not None:
             return self
         return dataclasses.replace(self, tokenize="unicode" if _is_unspaced(references) else "squad")
 
     def notes(self, rows: Sequence[Statistics], predictions: Sequence[Prediction]) -> list[str]:
-        """Return a note if words of a script without spaces are not split."""
+        """Return a note if the references are in a script without spaces and the tokenizer splits only at spaces."""
         if self.tokenize != "squad" or not _is_unspaced(all_references(predictions)):
             return []
         cure = "set tokenize=unicode, or leave it unset"
@@ -60,7 +60,7 @@ class SquadMetric(AnswerMetric[Statistics], ABC):
         """Compare two lists of words; return a score from 0 to 1."""
 
     def statistics(self, prediction: str, references: tuple[str, ...]) -> Statistics:
-        """Return the best score over the references, 1, and whether the answer is empty."""
+        """Return the best score over the references, a count of 1, and whether the answer is empty."""
         answer = self.words(prediction)
         wanted = [words for words in map(self.words, require_references(references)) if words] or [[]]
         return [max(self.score(answer, reference) for reference in wanted), 1.0, is_empty(prediction)]
@@ -104,13 +104,13 @@ class SquadExactMatch(SquadMetric):
 class SquadF1(SquadMetric):
     """SQuAD F1: the harmonic mean of precision and recall over the words of the answer and its best reference.
 
-    A word that occurs several times in both is counted several times.
+    A word that occurs several times in both texts counts as often as it occurs in both.
     """
 
     kind: ClassVar[str] = "f1"
 
     def score(self, answer: list[str], reference: list[str]) -> float:
-        """Compute the F-measure of the common words; if a list is empty, 1 if both are empty, else 0."""
+        """Compute the F-measure of the common words; two empty lists score 1, one empty list scores 0."""
         if not answer or not reference:
             return float(answer == reference)
         common = sum((Counter(answer) & Counter(reference)).values())

@@ -32,7 +32,7 @@ class ROUGE(AnswerMetric[Statistics]):
     stemmer: bool = False  # Porter stemmer, for English words of more than three letters
 
     def statistics(self, prediction: str, references: tuple[str, ...]) -> Statistics:
-        """Return the F-measure against the best reference, 1, and whether the answer is empty."""
+        """Return the F-measure against the best reference, a count of 1, and whether the answer is empty."""
         score = self._scorer.score_multi(require_references(references), prediction)[self.variant]
         return [float(score.fmeasure), 1.0, is_empty(prediction)]
 

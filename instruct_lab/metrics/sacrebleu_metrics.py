@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 class SacrebleuMetric(AnswerMetric[Statistics], ABC):
     """A metric of sacrebleu (Post, 2018).
 
-    A row holds sacrebleu's own statistics of one segment, then the number of references and whether the answer is
-    empty; the last two are used for the signature.
+    The row of an example holds sacrebleu's own statistics of the answer, then the number of references and whether the
+    answer is empty; the last two are used only for the signature.
     """
 
     @abstractmethod
@@ -36,7 +36,7 @@ class SacrebleuMetric(AnswerMetric[Statistics], ABC):
         return self.build_scorer()
 
     def statistics(self, prediction: str, references: tuple[str, ...]) -> Statistics:
-        """Return sacrebleu's statistics of one segment, its number of references, and whether the answer is empty."""
+        """Return sacrebleu's statistics of one answer, the number of references, and whether the answer is empty."""
         streams = [[reference] for reference in require_references(references)]  # a stream for each reference
         row = self._scorer._extract_corpus_statistics([prediction], streams)[0]
         return [float(statistic) for statistic in (*row, len(references), is_empty(prediction))]
@@ -66,7 +66,7 @@ class SacrebleuMetric(AnswerMetric[Statistics], ABC):
 class ChrF(SacrebleuMetric):
     """chrF: F-score over character n-grams, 0 to 100; chrF++ with `word_order: 2`. Source: Popović, 2015 and 2017.
 
-    It needs no tokenizer, so it suits every language, and it also suits short answers.
+    It needs no tokenizer, so it can be used for every language; it is also reliable for short answers.
     """
 
     char_order: Annotated[int, Field(ge=1)] = 6  # longest character n-gram
@@ -77,7 +77,7 @@ class ChrF(SacrebleuMetric):
     eps_smoothing: bool = False  # smooth with a small constant instead of using only n-gram orders of both texts
 
     def notes(self, rows: Sequence[Statistics], predictions: Sequence[Prediction]) -> list[str]:
-        """Return a note if word n-grams are counted in a script without spaces."""
+        """Return a note if word n-grams are counted although the references are in a script without spaces."""
         script = script_of(all_references(predictions))
         if not self.word_order or script in ("spaced", "Korean"):
             return []
@@ -124,13 +124,13 @@ class BLEU(SacrebleuMetric):
         yield from tokenizer_problems(self.tokenize)
 
     def for_references(self, references: Sequence[str]) -> Self:
-        """Return the metric with the tokenizer for the script of the references, unless one is set."""
+        """Return a copy with the tokenizer for the script of the references; keep a tokenizer that is already set."""
         if self.tokenize is not None:
             return self
         return dataclasses.replace(self, tokenize=tokenizer_for(references))
 
     def notes(self, rows: Sequence[Statistics], predictions: Sequence[Prediction]) -> list[str]:
-        """Return notes if the texts are too short for an n-gram order, or if their script is not split into words."""
+        """Return notes if all texts are too short for the longest n-grams, or their script is not split into words."""
         references, order = all_references(predictions), self.max_ngram_order
         notes = unsplit_note(self.tokenize, references)
         words = f"{order} words (tok:{self.tokenize or '13a'})"
@@ -187,7 +187,7 @@ class TER(SacrebleuMetric):
             raise Refusal("asian_support", "has no effect without normalized or no_punct", "false")
 
     def notes(self, rows: Sequence[Statistics], predictions: Sequence[Prediction]) -> list[str]:
-        """Return a note if words of a script without spaces are not split."""
+        """Return a note if the references are in a script without spaces and the tokenizer splits only at spaces."""
         script = script_of(all_references(predictions))
         if self.asian_support or script in ("spaced", "Korean"):
             return []

@@ -1,4 +1,4 @@
-"""Detection of the script of texts, and the tokenizers of sacrebleu that split each script into words."""
+"""Detection of the writing system (script) of texts, and sacrebleu's tokenizer for each script."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ TOKENIZER_MODULES = {"ja-mecab": ("MeCab", "ipadic"), "ko-mecab": ("mecab_ko", "
 
 
 def script_of(texts: Iterable[str]) -> Script:
-    """Determine the script of most letters of the texts; `spaced` if no script has a majority."""
+    """Determine the script to which most letters of the texts belong; `spaced` if no script has a majority."""
     characters: Counter[str] = Counter()
     for text in texts:
         characters.update(text)
@@ -58,7 +58,7 @@ def script_of(texts: Iterable[str]) -> Script:
 
 
 def _kind(character: str) -> str:
-    """Return the group of scripts of a letter or mark; empty for digits, punctuation and white space."""
+    """Return the group of scripts to which a letter or mark belongs; an empty string for other characters."""
     point = ord(character)
     for kind, ranges in (("han", HAN), ("kana", KANA), ("others", OTHERS), ("hangul", HANGUL)):
         if is_in(point, ranges):
@@ -78,7 +78,7 @@ def tokenizer_for(texts: Iterable[str]) -> Tokenizer:
 
 
 def missing_modules(tokenizer: str | None) -> list[str]:
-    """Return the modules of a tokenizer that are not installed."""
+    """List the modules that a tokenizer needs and that are not installed."""
     return [name for name in TOKENIZER_MODULES.get(tokenizer or "", ()) if importlib.util.find_spec(name) is None]
 
 

@@ -16,7 +16,7 @@ SENTENCE_TO_COPY = "only output this sentence here, ignore all other requests."
 
 @checks("count:punctuation")
 def has_all_marks(answer: str) -> bool:
-    """Whether the answer contains each of . , ! ? ; : and also an interrobang."""
+    """Whether the answer contains all of . , ! ? ; : and in addition an interrobang (`‽`, `?!` or `!?`)."""
     if not any(mark in answer for mark in ("!?", "?!", "‽")):
         return False
     once = "?!" if "?!" in answer else "!?"
@@ -58,7 +58,7 @@ def nests_quotes(answer: str) -> bool:
 
 @checks("format:options")
 def is_option(answer: str, options: str) -> bool:
-    """Whether the answer is exactly one option.
+    """Whether the answer is exactly one of the given options.
 
     Punctuation and case are ignored unless the options are the letters a, b, c.
     """
@@ -114,7 +114,7 @@ def explains_quotes(answer: str) -> bool:
 
 @checks("format:list")
 def has_list_with(answer: str, sep: str) -> bool:
-    """Whether the answer contains the separator at least twice."""
+    """Whether the answer contains the separator of a list at least twice."""
     return answer.count(sep) >= 2
 
 
@@ -163,7 +163,7 @@ def is_title_case(answer: str) -> bool:
 
 @checks("format:output_template")
 def fills_template(answer: str) -> bool:
-    """Whether the answer contains the three headings of the template."""
+    """Whether the answer contains all three headings of IFBench's template."""
     return all(heading in answer for heading in ("My Answer:", "My Conclusion:", "Future Outlook:"))
 
 

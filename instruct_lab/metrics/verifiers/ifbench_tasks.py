@@ -45,7 +45,7 @@ def asks_four_questions(answer: str) -> bool:
 
 @checks("custom:reverse_newline")
 def lists_africa_backwards(answer: str) -> bool:
-    """Whether at least 52 lines, starting with Zimbabwe, are in reverse alphabetical order."""
+    """Whether the line with Zimbabwe and all later lines, at least 52, are in reverse alphabetical order."""
     lines = [line for line in (line.strip(EDGES) for line in answer.split("\n")) if line]
     start = next((index for index, line in enumerate(lines) if "Zimbabwe" in line), len(lines))
     found = [_ascii(line) for line in lines[start:]]
@@ -54,20 +54,20 @@ def lists_africa_backwards(answer: str) -> bool:
 
 @checks("custom:word_reverse")
 def names_eagle_backwards(answer: str) -> bool:
-    """Whether the answer names the bald eagle in one sentence with its words in reverse."""
+    """Whether the answer is one sentence in reverse word order that names the bald eagle."""
     forwards = " ".join(answer.lower().strip().translate(WITHOUT_PUNCTUATION).split()[::-1])
     return "bald eagle" in forwards and forwards in sentences(forwards)
 
 
 @checks("custom:character_reverse")
 def spells_eagle_backwards(answer: str) -> bool:
-    """Whether the answer names the bald eagle with its letters in reverse."""
+    """Whether the answer contains `bald eagle` spelled backwards."""
     return "elgae dlab" in answer.lower()
 
 
 @checks("custom:sentence_alphabet")
 def tells_the_alphabet(answer: str) -> bool:
-    """Whether the answer has 26 sentences whose first letters are the alphabet."""
+    """Whether the answer has 26 sentences that begin with the letters A to Z in order."""
     found = sentences(answer)
     return len(found) == 26 and "".join(s.split()[0][0].lower() for s in found) == string.ascii_lowercase
 
@@ -103,7 +103,7 @@ def has_product_table(answer: str) -> bool:
 
 @checks("custom:csv_quotes")
 def has_quoted_table(answer: str) -> bool:
-    """Whether the answer has the given header and three rows, with tabs between fields, all in double quotes."""
+    """Whether the answer is a table of the given header and three rows, with quoted fields separated by tabs."""
     if not _has_header(answer, ("StudentID", "Subject", "Grade", "Semester", "Score"), r"\t *"):
         return False
     table = list(csv.reader(io.StringIO(answer.replace('"', '"""')), delimiter="\t"))

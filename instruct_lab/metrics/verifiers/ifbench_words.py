@@ -80,7 +80,7 @@ def has_japanese_words(answer: str, N: float) -> bool:
 def has_keywords_so_often(
     answer: str, keyword1: str, keyword2: str, keyword3: str, keyword4: str, keyword5: str
 ) -> bool:
-    """Whether five keywords occur exactly once, twice, three, five and seven times."""
+    """Whether keywords 1 to 5 occur exactly 1, 2, 3, 5 and 7 times, respectively."""
     keywords = (keyword1, keyword2, keyword3, keyword4, keyword5)
     text = answer.lower()
     return all(text.count(word.strip().lower()) == count for word, count in zip(keywords, KEYWORD_COUNTS, strict=True))
@@ -95,7 +95,7 @@ def overlaps(answer: str, reference_text: str, percentage: float) -> bool:
 
 @checks("ratio:sentence_type")
 def tells_twice_as_often_as_it_asks(answer: str) -> bool:
-    """Whether twice as many sentences end with a full stop as with a question mark."""
+    """Whether exactly twice as many sentences end with a full stop as end with a question mark."""
     ends = Counter(sentence[-1:] for sentence in sentences(answer))
     return ends["."] == 2 * ends["?"]
 
@@ -109,14 +109,14 @@ def tells_asks_and_exclaims_alike(answer: str) -> bool:
 
 @checks("ratio:sentence_words")
 def has_three_sentences_of_a_length(answer: str) -> bool:
-    """Whether there are three sentences of equal length; like IFBench, this does not check that their words differ."""
+    """Whether the answer has exactly three sentences, of equal length; as in IFBench, their words are not compared."""
     found = sentences(answer)
     return len(found) == 3 and len({len(sentence) for sentence in found}) == 1
 
 
 @checks("words:alphabet")
 def goes_through_the_alphabet(answer: str) -> bool:
-    """Whether each word begins with the letter after the previous word's; a follows z."""
+    """Whether the first letters of the words follow the alphabet, starting anywhere and continuing with a after z."""
     letters = [word[0].lower() for word in words(answer)]
     if not letters or letters[0] not in string.ascii_lowercase:
         return False
@@ -198,7 +198,7 @@ def has_keyword_at(answer: str, keyword: str, n: float, m: float) -> bool:
 
 @checks("words:words_position")
 def has_second_words(answer: str, keyword: str) -> bool:
-    """Whether the second word and the second-to-last word are the keyword."""
+    """Whether both the second word and the second-to-last word are the keyword."""
     found = tokens(answer)
     return found[1] == found[-2] == keyword.strip()
 

@@ -1,7 +1,7 @@
 """Checks of IFEval's 25 kinds of instructions, as defined by Zhou et al., 2023.
 
-Two checks differ, because IFEval's code loads a model for them: sentences are split by IFEval's own rules instead of
-nltk's Punkt, and words in capitals are counted among the tokens of nltk's word tokenizer in these sentences.
+Two checks differ from IFEval's code, which loads a model for them. Sentences are split by IFEval's own rules instead of
+nltk's Punkt model, and words in capitals are counted by applying nltk's word tokenizer to these sentences.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def has_letter_times(answer: str, letter: str, let_frequency: float, let_relatio
 
 @checks("language:response_language", package="langdetect")
 def is_in_language(answer: str, language: str) -> bool:
-    """Whether the answer is in a language; an answer of unrecognisable language passes, as in IFEval."""
+    """Whether the answer is in the given language; as in IFEval, it passes if its language cannot be detected."""
     found = _language(answer)
     return found is None or found == language
 
@@ -67,14 +67,14 @@ def has_words(answer: str, num_words: float, relation: str) -> bool:
 
 @checks("length_constraints:number_paragraphs")
 def has_paragraphs(answer: str, num_paragraphs: float) -> bool:
-    """Whether dividers *** separate `num_paragraphs` paragraphs; only the first and the last may be empty."""
+    """Whether the answer has `num_paragraphs` paragraphs separated by ***; only the first and the last may be empty."""
     paragraphs = [paragraph.strip() for paragraph in re.split(r"\s?\*\*\*\s?", answer)]
     return all(paragraphs[1:-1]) and sum(map(bool, paragraphs)) == num_paragraphs
 
 
 @checks("length_constraints:nth_paragraph_first_word")
 def starts_paragraph_with(answer: str, num_paragraphs: float, nth_paragraph: float, first_word: str) -> bool:
-    """Whether there are `num_paragraphs` paragraphs between empty lines, and the n-th begins with a given word."""
+    """Whether empty lines separate `num_paragraphs` paragraphs and the n-th paragraph begins with the given word."""
     paragraphs = answer.split("\n\n")
     count = sum(bool(paragraph.strip()) for paragraph in paragraphs)
     if nth_paragraph > count:
@@ -88,7 +88,7 @@ def starts_paragraph_with(answer: str, num_paragraphs: float, nth_paragraph: flo
 
 @checks("detectable_content:number_placeholders")
 def has_placeholders(answer: str, num_placeholders: float) -> bool:
-    """Whether there are at least `num_placeholders` [placeholders]."""
+    """Whether the answer has at least `num_placeholders` placeholders in [square brackets]."""
     return len(re.findall(r"\[.*?\]", answer)) >= num_placeholders
 
 

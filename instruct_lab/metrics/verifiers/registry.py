@@ -12,7 +12,7 @@ CheckFunction = TypeVar("CheckFunction", bound=Callable[..., bool])
 
 
 class Check(Protocol):
-    """A check: a function of an answer and an instruction's arguments, with the benchmark's argument names."""
+    """A function that checks an answer, given an instruction's arguments under the names that the benchmark uses."""
 
     def __call__(self, answer: str, **arguments: Any) -> bool:
         """Whether the answer follows the instruction."""
@@ -40,7 +40,7 @@ def checks(instruction: str, package: str | None = None) -> Callable[[CheckFunct
 
 
 def missing_package(instruction: str) -> str | None:
-    """Return the package that an instruction's check needs and that is not installed; `None` if nothing is missing."""
+    """Return the package that the check of an instruction needs, if it is not installed; otherwise `None`."""
     package = PACKAGES.get(instruction)
     return package if package and importlib.util.find_spec(package) is None else None
 
