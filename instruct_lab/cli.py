@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from instruct_lab import __version__
-from instruct_lab.commands import cache, compare, configs, data, runs, use
+from instruct_lab.commands import arguments, cache, compare, configs, data, runs, use
 from instruct_lab.commands.failures import report_failure, report_lost_output
 from instruct_lab.streams import quiet_streams
 
@@ -30,17 +30,17 @@ RECORDING: tuple[Command, ...] = (runs.train, runs.resume, runs.reproduce)
 """Commands whose results are in a record, so that nothing is lost when their output cannot be written."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(typed: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code.
 
     The codes are 0: done; 1: failed while running; 2: refused before anything ran; 129, 130 and 143: interrupted.
     """
     with quiet_streams() as output:
-        parsed = _parse(list(sys.argv[1:] if arguments is None else arguments))
+        parsed = _parse(list(sys.argv[1:] if typed is None else typed))
         command: Command = parsed.command
         os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
         try:
-            with _lab_code(parsed):
+            with _permissions(parsed):
                 code = command(parsed)
         except BaseException as error:
             code = report_failure(error, is_debug=parsed.debug)
@@ -64,13 +64,17 @@ def _parse(given: list[str]) -> argparse.Namespace:
     return parsed
 
 
-def _lab_code(parsed: argparse.Namespace) -> contextlib.AbstractContextManager[None]:
-    """Allow the lab's own Python while the command runs, if `--allow-lab-code` is given."""
-    if not getattr(parsed, "allow_lab_code", False):
+def _permissions(parsed: argparse.Namespace) -> contextlib.AbstractContextManager[None]:
+    """Give the permissions of `--allow`, and those for keys set to true on the command line, while the command runs."""
+    names = getattr(parsed, "allow", [])
+    overrides = getattr(parsed, "overrides", []) if hasattr(parsed, "allow") else []
+    if not names and not overrides:
         return contextlib.nullcontext()
-    from instruct_lab.config.lab_code import allow
+    from instruct_lab.config import permissions, permitted
 
-    return allow()
+    for name in names:
+        permissions.check_name(name)
+    return permissions.allow(*names, *permitted.typed_permissions(overrides))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -105,7 +109,7 @@ def _add(
         text: one-sentence description for `--help`.
         examples: complete command lines for `--help`.
         json: whether to add the option `--json`.
-        code: whether to add the option `--allow-lab-code`, for commands that build a config.
+        code: whether to add the options that give permissions, for commands that build a config.
     """
     sub = commands.add_parser(
         name,
@@ -119,8 +123,7 @@ def _add(
     if json:
         sub.add_argument("--json", action="store_true", help="machine-readable output")
     if code:
-        allowed = "run the lab's own Python (or write `python: true` to lab.yaml)"
-        sub.add_argument("--allow-lab-code", action="store_true", help=allowed)
+        arguments.add_permissions(sub)
     return sub
 
 
@@ -136,12 +139,12 @@ def _add_config_commands(commands: Any) -> None:
         json=True,
         code=True,
     )
-    _add_overrides(check)
+    arguments.add_overrides(check)
     check.add_argument("--all", action="store_true", help="check every option of every group, and every study")
     check.add_argument(
         "--matrix", action="store_true", help="list every combination of model family, objective, tuning and batching"
     )
-    _add_multirun(check)
+    arguments.add_multirun(check)
     show = add(
         "show",
         configs.show,
@@ -151,7 +154,7 @@ def _add_config_commands(commands: Any) -> None:
         json=True,
         code=True,
     )
-    _add_overrides(show)
+    arguments.add_overrides(show)
     show.add_argument("--all", action="store_true", help="also show fields that are not set, with their defaults")
     inspect = add(
         "inspect",
@@ -162,7 +165,7 @@ def _add_config_commands(commands: Any) -> None:
         json=True,
         code=True,
     )
-    _add_overrides(inspect)
+    arguments.add_overrides(inspect)
     inspect.add_argument("--num", type=int, default=3, metavar="N", help="how many examples (default: 3)")
     inspect.add_argument("--split", choices=("train", "validation", "test"), help="default: train")
     inspect.add_argument("--row", type=int, metavar="K", help="the K-th example of the split, counted from 0")
@@ -189,6 +192,17 @@ def _add_config_commands(commands: Any) -> None:
         "instruct-lab init my_lab",
     )
     init.add_argument("path", metavar="DIR")
+    allow = add(
+        "allow",
+        configs.allow,
+        "allow something in every command: the Python files of a lab, a library's classes, or a permission by name",
+        "instruct-lab allow my_lab",
+        "instruct-lab allow remote-code",
+        "instruct-lab allow --remove remote-code",
+    )
+    named = "a lab's folder, a library's module or class, or a permission; without one, list what is allowed"
+    allow.add_argument("names", metavar="NAME", nargs="*", help=named)
+    allow.add_argument("--remove", action="store_true", help="do not allow it any longer")
     stored = add(
         "cache",
         cache.cache,
@@ -214,17 +228,17 @@ def _add_run_commands(commands: Any) -> None:
         "instruct-lab train -m tuning.r=4,8,16",
         code=True,
     )
-    _add_overrides(train)
-    _add_multirun(train)
+    arguments.add_overrides(train)
+    arguments.add_multirun(train)
     again = "continue a run, or a sweep, that was interrupted, or make a run longer"
     examples = ("instruct-lab resume latest", "instruct-lab resume latest trainer.max_epochs=5")
     resume = add("resume", runs.resume, again, *examples, code=True)
-    _add_run(resume, forced="go on although settings, inputs or code have changed, and record the changes")
+    arguments.add_run(resume, forced="go on although settings, inputs or code have changed, and record the changes")
     longer = "trainer.max_epochs=N or trainer.max_steps=N: make the run longer"
     resume.add_argument("overrides", nargs="*", metavar="LIMIT", help=longer)
     repeat = "run a recorded config again, as a new run, and compare the results (exit code 1 if they differ)"
     reproduce = add("reproduce", runs.reproduce, repeat, "instruct-lab reproduce latest", code=True)
-    _add_run(reproduce, forced="go on although settings or inputs are not the recorded ones")
+    arguments.add_run(reproduce, forced="go on although settings or inputs are not the recorded ones")
     listing = add(
         "runs",
         runs.runs,
@@ -238,10 +252,10 @@ def _add_run_commands(commands: Any) -> None:
     order = "sort by any of these, smallest first (default: oldest first)"
     listing.add_argument("--sort", metavar="KEY", help=order)
     listing.add_argument("--reverse", action="store_true", help="reverse the order: largest, or newest, first")
-    _add_runs_path(listing)
+    arguments.add_runs_path(listing)
     watch = add("watch", runs.watch, "show a sweep's table while it runs", "instruct-lab watch latest")
     watch.add_argument("sweep", metavar="SWEEP", nargs="?", default="latest", help="its id or folder (default: latest)")
-    _add_runs_path(watch)
+    arguments.add_runs_path(watch)
 
 
 def _add_comparing_commands(commands: Any) -> None:
@@ -263,7 +277,7 @@ def _add_comparing_commands(commands: Any) -> None:
     comparing.add_argument("--disagreements", type=int, default=3, metavar="N", help=differing)
     page = "write one self-contained page with charts instead of printing"
     comparing.add_argument("--html", metavar="FILE", help=page)
-    _add_runs_path(comparing)
+    arguments.add_runs_path(comparing)
     report = add(
         "report",
         compare.report,
@@ -272,7 +286,7 @@ def _add_comparing_commands(commands: Any) -> None:
     )
     report.add_argument("study", metavar="STUDY", help="its name: instruct-lab list experiments")
     report.add_argument("--output", metavar="FILE", help="write a file instead of printing")
-    _add_runs_path(report)
+    arguments.add_runs_path(report)
     dashboard = add(
         "dashboard",
         compare.dashboard,
@@ -281,7 +295,7 @@ def _add_comparing_commands(commands: Any) -> None:
     )
     dashboard.add_argument("--port", type=int, metavar="N", help="port (default: the first free one from 7860)")
     dashboard.add_argument("--no-browser", action="store_true", help="only print the address")
-    _add_runs_path(dashboard)
+    arguments.add_runs_path(dashboard)
 
 
 def _add_using_commands(commands: Any) -> None:
@@ -294,12 +308,12 @@ def _add_using_commands(commands: Any) -> None:
         "instruct-lab generate latest --base --temperature 0.7 --seed 1 'Tell a story'",
         code=True,
     )
-    _add_run(generate)
+    arguments.add_run(generate)
     generate.add_argument("prompt", metavar="PROMPT", nargs="+")
     generate.add_argument("--system", default=None, help="a system message before the prompt")
     generate.add_argument("--base", action="store_true", help="answer with the untuned model")
     use.add_decoding_options(generate)
-    _add_checkpoint(generate)
+    arguments.add_checkpoint(generate)
     export = add(
         "export",
         use.export,
@@ -307,34 +321,10 @@ def _add_using_commands(commands: Any) -> None:
         "instruct-lab export latest my_model",
         code=True,
     )
-    _add_run(export)
+    arguments.add_run(export)
     export.add_argument("path", metavar="DIR")
     export.add_argument("--keep-adapter", action="store_true", help="write the adapter and its base model's origin")
-    _add_checkpoint(export)
-
-
-def _add_overrides(parser: Any) -> None:
-    parser.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="group=option or key=value")
-
-
-def _add_multirun(parser: Any) -> None:
-    parser.add_argument("-m", "--multirun", action="store_true", help="make one run for each value: tuning.r=4,8,16")
-
-
-def _add_runs_path(parser: Any) -> None:
-    parser.add_argument("--runs", default="runs", metavar="DIR", help="where run records are (default: runs)")
-
-
-def _add_run(parser: Any, forced: str = "") -> None:
-    parser.add_argument("run", metavar="RUN", help="a run's folder, id, unique prefix, or `latest`")
-    _add_runs_path(parser)
-    if forced:
-        parser.add_argument("--force", action="store_true", help=forced)
-
-
-def _add_checkpoint(parser: Any) -> None:
-    used = "which checkpoint to use (default: the one that the run was evaluated with)"
-    parser.add_argument("--checkpoint", choices=("best", "last"), help=used)
+    arguments.add_checkpoint(export)
 
 
 if __name__ == "__main__":

@@ -53,7 +53,7 @@ def started() -> Iterator[None]:
 MAX_PROBLEMS, MAX_VALUE, MAX_REASON = 50, 200, 2000
 """Maximum number of problems that an error prints, and of characters of a problem's key or value and of its reason."""
 
-ProblemKind = Literal["error", "unknown_key", "unknown_option", "missing", "unavailable_here", "warning"]
+ProblemKind = Literal["error", "unknown_key", "unknown_option", "missing", "unavailable_here", "permission", "warning"]
 """The kind of a problem in a config. All kinds except `warning` refuse the run.
 
 - `error`: the config is wrong, or its choices do not go together.
@@ -61,6 +61,7 @@ ProblemKind = Literal["error", "unknown_key", "unknown_option", "missing", "unav
 - `unknown_option`: a group has no option of this name.
 - `missing`: a value that the user must set (`???`) is not set.
 - `unavailable_here`: this machine lacks a package, a program or a GPU that the config needs.
+- `permission`: the config needs a permission that the user has not given.
 - `warning`: the run can start, but its result may not be the expected one.
 """
 

@@ -1,6 +1,7 @@
 """Nothing here reaches a network, a user's caches or a user's accounts."""
 
 import os
+import tempfile
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_DATASETS_OFFLINE"] = "1"
@@ -9,6 +10,8 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # here and in started processes alike: some sums depend on it
 os.environ.pop("WANDB_API_KEY", None)
+os.environ["INSTRUCT_LAB_ALLOW"] = "support"  # classes of the tests' own package
+os.environ["XDG_CONFIG_HOME"] = tempfile.mkdtemp()  # no settings of the user
 
 import json
 
@@ -58,6 +61,12 @@ split:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("INSTRUCT_LAB_CACHE", str(tmp_path / "cache"))
     return tmp_path
+
+
+@pytest.fixture
+def lab_code_allowed(monkeypatch):
+    """The lab's own Python may run, in started processes too."""
+    monkeypatch.setenv("INSTRUCT_LAB_ALLOW", "support,lab-code")
 
 
 TINY = ["data=mine", "model=tiny_random", "tracker=none", "evaluation.max_examples=4", "generation.max_new_tokens=6"]

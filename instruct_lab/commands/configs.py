@@ -169,11 +169,35 @@ def _check_name(kind: str, name: str, known: Any) -> None:
 
 
 def init(parsed: argparse.Namespace) -> int:
-    """Write a lab: a folder with one commented example of each kind."""
+    """Write a lab: a folder with one commented example of each kind, whose Python files are allowed to run."""
+    from instruct_lab.config.permissions import with_names
     from instruct_lab.config.scaffold import write_lab
+    from instruct_lab.config.user_settings import read_settings, settings_path, write_settings
 
     path = Path(parsed.path)
+    has_code = any(path.glob("**/*.py"))
     for file in write_lab(path):
         print(file)
+    if has_code:
+        print(f"\nThis folder had Python files before: type `instruct-lab allow {path}` to let them run")
+    else:
+        write_settings(with_names(read_settings(), [str(path.absolute())]))
+        print(f"\nIts Python files may run: {settings_path()} lists the lab (undo: instruct-lab allow --remove {path})")
     print(f"\nnext: cd {path} && instruct-lab check data=my_data && instruct-lab train experiments=my_study")
+    return 0
+
+
+def allow(parsed: argparse.Namespace) -> int:
+    """Change the settings file of the user, and print what it allows."""
+    from instruct_lab.config.permissions import with_names
+    from instruct_lab.config.user_settings import read_settings, settings_path, write_settings
+
+    settings = read_settings()
+    if parsed.names:
+        settings = with_names(settings, parsed.names, is_removed=parsed.remove)
+        write_settings(settings)
+    entries = [*settings.allow, *(f"Python files in {lab}" for lab in settings.labs)]
+    print(f"allowed in every command ({settings_path()}): {'' if entries else 'nothing'}")
+    for entry in entries:
+        print(f"  {entry}")
     return 0

@@ -11,6 +11,8 @@ from instruct_lab.errors import Problem
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from instruct_lab.experiment import Experiment
+
 TABLE_WIDTH = 150
 
 
@@ -26,3 +28,11 @@ def print_warnings(warnings: Iterable[Problem]) -> None:
     """Print each warning as one line to standard error."""
     for warning in warnings:
         print(f"warning: {warning}", file=sys.stderr)
+
+
+def print_permissions(experiment: Experiment) -> None:
+    """Print to standard error what an experiment does with the user's permission, one line each."""
+    from instruct_lab.config.permitted import permitted
+
+    for use in permitted(experiment):
+        print(use, file=sys.stderr)

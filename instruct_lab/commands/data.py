@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from instruct_lab.commands.console import print_permissions
+
 
 def inspect(parsed: argparse.Namespace) -> int:
     """Show examples of a split with their tokens and labels, one row by its id, or the rows that were dropped."""
@@ -13,6 +15,7 @@ def inspect(parsed: argparse.Namespace) -> int:
     if "=" in (parsed.dropped or ""):  # an override that follows --dropped without a reason
         parsed.overrides, parsed.dropped = [parsed.dropped, *parsed.overrides], ""
     experiment = check(parsed.overrides).or_refuse().experiment
+    print_permissions(experiment)
     from rich.console import Console
 
     from instruct_lab.inspection.inspection import inspect

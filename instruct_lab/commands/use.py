@@ -7,6 +7,7 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from instruct_lab.commands.console import print_permissions
 from instruct_lab.commands.recorded import load_recorded
 from instruct_lab.errors import InstructLabError
 
@@ -28,6 +29,7 @@ def add_decoding_options(parser: argparse.ArgumentParser) -> None:
 def generate(parsed: argparse.Namespace) -> int:
     """Print the tuned model's answer to each prompt."""
     record, experiment, _ = load_recorded(parsed)
+    print_permissions(experiment)
     from instruct_lab.export.generate import generate
 
     if parsed.base and parsed.checkpoint:
@@ -88,6 +90,7 @@ def _refused(name: str, value: Any, reason: str) -> InstructLabError:
 def export(parsed: argparse.Namespace) -> int:
     """Write the tuned model as a plain Hugging Face folder."""
     record, experiment, config = load_recorded(parsed)
+    print_permissions(experiment)
     from instruct_lab.export.export import export
 
     folder = export(

@@ -14,6 +14,7 @@ from instruct_lab.config.component import Component
 from instruct_lab.config.external import ExternalClass, Signature
 from instruct_lab.config.field_problems import component_problems, external_problems, join_key
 from instruct_lab.config.interpolation import bounded
+from instruct_lab.config.permitted import permission_problems
 from instruct_lab.errors import Problem
 
 
@@ -51,6 +52,7 @@ def build(config: DictConfig) -> Build:
     result.built |= {name: value for name, value in plain.items() if isinstance(value, str)}
     for key, component in result.built.items():
         if isinstance(component, Component):
+            result.problems.extend(permission_problems(key, component))
             for problem in component.problems():
                 result.problems.append(dataclasses.replace(problem, key=join_key(key, problem.key)))
     return result

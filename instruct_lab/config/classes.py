@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import pkgutil
 import traceback
@@ -9,8 +10,17 @@ from typing import Any
 
 from instruct_lab.config import lab_code
 from instruct_lab.config.component import Component
-from instruct_lab.config.external import Signature, find_class, is_component, public_names, signature_of
+from instruct_lab.config.external import (
+    Signature,
+    find_class,
+    has_module,
+    is_component,
+    name_needing_permission,
+    public_names,
+    signature_of,
+)
 from instruct_lab.config.lab_code import lab_source
+from instruct_lab.config.permissions import how_to_allow, is_class_allowed
 from instruct_lab.config.spelling import nearest
 from instruct_lab.errors import Problem, one_line
 
@@ -25,7 +35,8 @@ def class_of(target: Any, key: str, problems: list[Problem]) -> type | Signature
         key: full key of the `_target_`, for problems.
         problems: list to which a problem is added if there is no such class; the result is then `None`.
     """
-    if not isinstance(target, str) or not target.rpartition(".")[0]:
+    parts = target.split(".") if isinstance(target, str) else []
+    if len(parts) < 2 or not all(map(str.isidentifier, parts)):
         problems.append(Problem(key=key, value=target, reason="not the dotted name of a class"))
         return None
     module, _, name = target.rpartition(".")
@@ -44,41 +55,55 @@ def class_of(target: Any, key: str, problems: list[Problem]) -> type | Signature
             Problem(key=key, value=target, reason=reason, suggestion=suggestion and f"{module}.{suggestion}")
         )
         return None
-    if (source := lab_source(module)) is not None:
-        if not lab_code.is_allowed():
-            reason = f"this class is defined in the lab's own code ({source.name}), which runs only if you allow it"
-            problems.append(Problem(key=key, value=target, reason=f"{reason}: {lab_code.HOW_TO_ALLOW}"))
-            return None
+    if (refusal := _refusal(found, key)) is not None:
+        problems.append(Problem(key=key, value=target, reason=refusal, kind="permission"))
+        return None
+    if lab_source(found[0]) is not None:
         lab_code.make_importable()
     if is_component(found[1]):
-        return _import_component(module, name, target, key, problems)
+        return _import_component(found[0], found[1].name, target, key, problems)
     return signature_of(*found)
+
+
+def _refusal(found: tuple[str, ast.ClassDef], key: str) -> str | None:
+    """Return the reason why a class that is not of this package may not be used; `None` if the user allows it."""
+    if (source := lab_source(found[0])) is not None:
+        reason = "this class is defined in the lab's own code"
+        return (how := lab_code.refusal()) and f"{reason} ({source.name}), which runs only if you allow it: {how}"
+    name = name_needing_permission(*found, key.partition(".")[0])
+    if name is None or is_class_allowed(name):
+        return None
+    return (
+        f"this class of another library is used only if you allow it, because it may do anything: {how_to_allow(name)}"
+    )
 
 
 def _import_component(module: str, name: str, target: str, key: str, problems: list[Problem]) -> type | None:
     """Import a component of a lab or of another library; an exception of its module is reported as a problem."""
     try:
-        kind: type = getattr(importlib.import_module(module), name)
+        kind = getattr(importlib.import_module(module), name)
     except Exception as error:
         frame = traceback.extract_tb(error.__traceback__)[-1]
         reason = f"{module} cannot be imported: {type(error).__name__}: {one_line(error)}"
         problems.append(Problem(key=key, value=target, reason=f"{reason} ({frame.filename}, line {frame.lineno})"))
         return None
-    return kind
+    if isinstance(kind, type) and issubclass(kind, Component):
+        return kind
+    problems.append(Problem(key=key, value=target, reason="the class does not derive from a component of this package"))
+    return None
 
 
 def _own_class(module: str, name: str, target: str, key: str, problems: list[Problem]) -> type | None:
-    try:
-        found = importlib.import_module(module)
-    except ModuleNotFoundError:
-        import instruct_lab
-
-        package = importlib.import_module(module.rpartition(".")[0]) if module.count(".") > 1 else instruct_lab
-        known = [f"{package.__name__}.{part}" for part in _module_names(package)]
+    if not has_module(module):
+        package = module
+        while not has_module(package):
+            package = package.rpartition(".")[0]
+        known = [f"{package}.{part}" for part in _module_names(importlib.import_module(package))]
         suggestion = nearest(module, known)
         reason = f"there is no module {module}"
         problems.append(Problem(key=key, value=target, reason=reason, suggestion=suggestion and f"{suggestion}.{name}"))
         return None
+    found = importlib.import_module(module)
     kind = getattr(found, name, None)
     if isinstance(kind, type) and issubclass(kind, Component):
         return kind
@@ -96,4 +121,4 @@ def _own_class(module: str, name: str, target: str, key: str, problems: list[Pro
 
 
 def _module_names(package: Any) -> list[str]:
-    return [module.name for module in pkgutil.iter_modules(package.__path__)]
+    return [module.name for module in pkgutil.iter_modules(getattr(package, "__path__", []))]

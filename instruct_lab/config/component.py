@@ -34,6 +34,13 @@ class Component:
     """Fields that describe the value of other fields, such as a revision of a repository. If one of the others is
     changed later, the field becomes null if that is its default, and must be set again otherwise."""
 
+    def permissions_needed(self) -> Iterator[tuple[str, str]]:
+        """Yield the fields whose values need a permission of the user, each with the permission's name.
+
+        The names are those of `instruct_lab.config.permissions.PERMISSIONS`.
+        """
+        yield from ()
+
     def problems(self) -> Iterator[Problem]:
         """Yield problems that depend on the environment (a missing file, an unknown column).
 

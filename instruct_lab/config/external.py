@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import functools
+import importlib
 import importlib.util
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,6 +19,8 @@ from typing import Any
 import pydantic
 
 from instruct_lab.config.lab_code import lab_source
+from instruct_lab.config.permissions import how_to_allow, is_class_allowed, is_library_class
+from instruct_lab.errors import InstructLabError
 
 _KNOWN_NAMES = {
     **{name: getattr(typing, name) for name in ("Any", "Literal", "Optional", "Union")},
@@ -58,23 +61,34 @@ class ExternalClass:
         return found is not None and argument in signature_of(*found).types
 
     def build(self, *, run: Mapping[str, str] | None = None, **values: Any) -> Any:
-        """Import the class and call it.
+        """Import the class from the module that defines it, and call it.
 
         Args:
             run: texts that replace placeholders, by the name inside the braces.
             values: further arguments; they take precedence over the config's.
+
+        Raises:
+            InstructLabError: there is no such class, or the user has not allowed it.
         """
-        import hydra.utils
-        from hydra.errors import InstantiationException
+        found = find_class(self.target)
+        if found is None:
+            raise InstructLabError(f"There is no class {self.target}", do="install the library that defines it")
+        name = name_needing_permission(*found)
+        if name is not None and not is_class_allowed(name):
+            raise InstructLabError(f"The class {self.target} is not allowed", do=how_to_allow(name))
+        kind = getattr(importlib.import_module(found[0]), found[1].name)
+        arguments = {key: _build_argument(value, run or {}) for key, value in self.arguments.items()}
+        return kind(**{**arguments, **values})
 
-        arguments = {key: _fill_in(value, run or {}) for key, value in self.arguments.items()}
-        try:
-            return hydra.utils.instantiate({"_target_": self.target, "_convert_": "object"}, **{**arguments, **values})
-        except InstantiationException as error:
-            raise error.__cause__ or error from None  # the exception of the class itself
 
-
-def _fill_in(value: Any, run: Mapping[str, str]) -> Any:
+def _build_argument(value: Any, run: Mapping[str, str]) -> Any:
+    """Build the classes inside an argument, and replace placeholders in its texts."""
+    if isinstance(value, ExternalClass):
+        return value.build(run=run)
+    if isinstance(value, dict):
+        return {key: _build_argument(inner, run) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_build_argument(inner, run) for inner in value]
     if isinstance(value, str):
         for name, text in run.items():
             value = value.replace("{" + name + "}", text)
@@ -198,6 +212,35 @@ def find_class(target: str) -> tuple[str, ast.ClassDef] | None:
     if found is None or not isinstance(found[1], ast.ClassDef):
         return None
     return found[0], found[1]
+
+
+def name_needing_permission(module: str, definition: ast.ClassDef, group: str | None = None) -> str | None:
+    """Return the dotted name of a class that may be used only if the user allows it; `None` if it needs no permission.
+
+    Args:
+        module: module that defines the class.
+        definition: definition of the class.
+        group: see `instruct_lab.config.permissions.is_library_class`.
+    """
+    name = f"{module}.{definition.name}"
+    if lab_source(module) is not None or is_library_class(name, _ancestors(module, definition), group):
+        return None  # a lab's code has a permission of its own
+    return name
+
+
+def _ancestors(module: str, definition: ast.ClassDef, hops: int = 0) -> set[str]:
+    """Return the dotted names of the classes that a class derives from, as far as sources show them."""
+    names: set[str] = set()
+    for base in definition.bases:
+        found = _definition(module, ast.unparse(base))
+        if found is not None and isinstance(found[1], ast.ClassDef) and hops < _MAX_HOPS:
+            names |= {f"{found[0]}.{found[1].name}", *_ancestors(found[0], found[1], hops + 1)}
+    return names
+
+
+def has_module(module: str) -> bool:
+    """Whether there is a source file for a module; nothing is imported."""
+    return _module_file(module) is not None
 
 
 def public_names(module: str) -> list[str]:

@@ -1,15 +1,13 @@
 """Find a lab's own Python modules, and decide whether they may run.
 
-The lab is the working directory. A `.py` file or package beside its `conf/` is imported only if the user allows it,
-with `python: true` in the lab's `lab.yaml` or with `--allow-lab-code`. Processes that a command starts inherit the
-permission.
+The lab is the working directory. A `.py` file or package beside its `conf/` is imported only if the user allows it:
+with `--allow-lab-code` for one command, or with `instruct-lab allow DIR` for this lab (see `permissions`). The file
+`lab.yaml` of a lab gives no permission; `python: false` in it declares that the lab's files are not to be imported.
 """
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
-import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,20 +15,22 @@ from typing import Any
 
 import yaml
 
+from instruct_lab.config import permissions
 from instruct_lab.config.spelling import nearest
 from instruct_lab.config.yaml_text import read_yaml_text
 from instruct_lab.errors import InstructLabError, Problem
 
 SETTINGS = "lab.yaml"
 FIELDS = ("python",)
-VARIABLE = "INSTRUCT_LAB_ALLOW_LAB_CODE"
-HOW_TO_ALLOW = f"write `python: true` to {SETTINGS} beside conf/, or add --allow-lab-code"
+HOW_TO_ALLOW = "if you trust it, add --allow-lab-code to the command, or type `instruct-lab allow .` once for this lab"
 
 
-def is_allowed() -> bool:
-    """Whether the lab's own Python may run."""
+def refusal() -> str | None:
+    """Return the reason why the lab's own Python may not run, with what to type; `None` if it may run."""
     settings = _settings()
-    return os.environ.get(VARIABLE) == "1" or (isinstance(settings, dict) and settings.get("python") is True)
+    if any(settings_problems()) or settings.get("python", True) is not True:
+        return f"{SETTINGS} of the lab does not say `python: true`"
+    return None if permissions.is_lab_allowed(Path.cwd()) else HOW_TO_ALLOW
 
 
 def _settings() -> Any:
@@ -55,23 +55,6 @@ def settings_problems() -> Iterator[Problem]:
             yield Problem(key=f"{SETTINGS}: {name}", value=value, reason=reason, suggestion=nearest(str(name), FIELDS))
         elif not isinstance(value, bool):
             yield Problem(key=f"{SETTINGS}: {name}", value=value, reason="expected true or false")
-
-
-@contextlib.contextmanager
-def allow() -> Iterator[None]:
-    """Allow the lab's Python until the block ends, in this process and in processes that it starts."""
-    before = os.environ.get(VARIABLE)
-    os.environ[VARIABLE] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            os.environ.pop(VARIABLE, None)
-
-
-def inherited() -> dict[str, str]:
-    """Return the environment variable that allows the lab's Python, for processes that do not inherit it."""
-    return {VARIABLE: os.environ[VARIABLE]} if VARIABLE in os.environ else {}
 
 
 def lab_source(module: str) -> Path | None:

@@ -33,8 +33,8 @@ class PassAtK(RowMetric):
     `test` and `entry_point`, or MBPP's `test_list` with `test_setup_code` or `test_imports`. If an answer has fenced
     code, the block that defines the function is used, otherwise the first block.
 
-    This metric executes programs that a model wrote, so you have to allow it with `allow_execution`. The program and
-    its tests run in two processes, each in its own process group, which is killed after `timeout_s`, in a temporary
+    This metric executes programs that a model wrote, so you have to allow it: with `allow_execution` in the config and
+    `--allow execution` on the command line. The program and its tests run in two processes, each in its own process group, which is killed after `timeout_s`, in a temporary
     folder, without the lab's environment variables, and with limits of processor time, memory, file size (16 MiB) and
     open files. The tests call the program's functions through a pipe. Arguments and results of built-in types are
     copied, subclasses as their base type, so that the comparisons are Python's own; other objects stay in the program's
@@ -71,6 +71,12 @@ class PassAtK(RowMetric):
                 "pass@k executes programs that a model wrote, in a sandbox on this machine, so it has to be allowed"
             )
             raise Refusal("allow_execution", reason, "true")
+
+    def permissions_needed(self) -> Iterator[tuple[str, str]]:
+        """Yield the execution of programs, also where the sandbox is weak."""
+        yield "allow_execution", "execution"
+        if self.weak_sandbox:
+            yield "weak_sandbox", "weak-sandbox"
 
     def problems(self) -> Iterator[Problem]:
         """Report a machine on which a program could not be kept from the user's files, processes and network."""

@@ -48,6 +48,13 @@ class Model(Component, ABC):
     trust_remote_code: bool = False  # run the Python files that come with the weights
     declared_facts: ModelFacts | None = None  # facts to use until the model is downloaded; see ModelFacts
 
+    def permissions_needed(self) -> Iterator[tuple[str, str]]:
+        """Yield remote code, and pickled weights unless the weights are known to this package."""
+        if self.trust_remote_code:
+            yield "trust_remote_code", "remote-code"
+        if self.allow_pickle and not self.weights.are_examined:
+            yield "allow_pickle", "pickle"
+
     @property
     def runs_remote_code(self) -> bool:
         """Whether Python files that come with the weights may run."""

@@ -113,6 +113,7 @@ class Manifest:
         config_hash: SHA-256 of the config without paths, trackers and devices.
         derived: what each value that neither a file nor an override sets follows from, by full key of the config.
         runs_remote_code: whether Python files that come with the model may run.
+        permissions: what the run did with the user's permission, one line each.
         data_fingerprint: SHA-256 of the prepared data.
         inputs: every file and package that data and model were read from.
         parameters: numbers of parameters, `total` and `trained`.
@@ -145,6 +146,7 @@ class Manifest:
     config_hash: str | None = None
     derived: dict[str, str] = dataclasses.field(default_factory=dict)
     runs_remote_code: bool = False
+    permissions: list[str] = dataclasses.field(default_factory=list)
     data_fingerprint: str | None = None
     inputs: list[InputEntry] = dataclasses.field(default_factory=list)
     parameters: dict[str, int] = dataclasses.field(default_factory=dict)

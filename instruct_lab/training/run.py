@@ -14,6 +14,7 @@ from rich.console import Console
 
 from instruct_lab import files
 from instruct_lab.callbacks.base import OnValidation
+from instruct_lab.config.permitted import permitted
 from instruct_lab.errors import InstructLabError
 from instruct_lab.experiment import Experiment
 from instruct_lab.records import ReadOnlyRecord, RunRecord
@@ -156,6 +157,7 @@ def _run(
         request.release()
         request.raise_if_waiting()
         record.write_manifest(status="running")
+        _report_permissions(experiment, record, console)
         if record.is_writer:
             _start_trackers(experiment, config, choices, recorder, console)
         trainer = build_trainer(experiment, record.path)
@@ -167,6 +169,14 @@ def _run(
         before = measure_before(run, prepared)
         trained = fit(run, prepared)
         measure_after(run, prepared, before, trained)
+
+
+def _report_permissions(experiment: Experiment, record: RunRecord, console: Console) -> None:
+    """Print and record what the run does with the user's permission."""
+    uses = list(map(str, permitted(experiment)))
+    for use in uses:
+        console.print(use, soft_wrap=True)
+    record.write_manifest(permissions=uses)
 
 
 def _lock(record: RunRecord) -> contextlib.AbstractContextManager[None]:

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from instruct_lab.config.external import ExternalClass, find_class, public_names, signature_of
+from instruct_lab.errors import InstructLabError
 
 CLASSES = [
     "pytorch_lightning.Trainer",
@@ -51,6 +52,17 @@ def test_public_names_are_those_that_the_module_re_exports():
 
 
 def test_building_replaces_names_in_braces():
-    external = ExternalClass("types.SimpleNamespace", {"path": "{run_path}/x", "number": 3})
+    external = ExternalClass("support.fake_loggers.Plain", {"failing": "{run_path}/x log", "hangs": 3})
     built = external.build(run={"run_path": "here"})
-    assert (built.path, built.number) == ("here/x", 3)
+    assert (built.failing, built.hangs) == (["here/x", "log"], 3)
+
+
+def test_classes_inside_arguments_are_built_too():
+    nested = ExternalClass("support.fake_loggers.Plain", {"hangs": 2})
+    built = ExternalClass("support.fake_loggers.Plain", {"hangs": {"deep": [nested]}}).build()
+    assert built.hangs["deep"][0].hangs == 2
+
+
+def test_a_class_that_is_not_allowed_is_not_built():
+    with pytest.raises(InstructLabError, match=r"--allow timeit\.Timer"):
+        ExternalClass("timeit.Timer", {}).build()

@@ -40,6 +40,7 @@ def test_a_run_trains_with_all_three(extended, capsys):
     value = summary["metrics"]["test/starts_alike"]["after"]
     assert value["low"] <= value["value"] <= value["high"]
     assert value["signature"].startswith("starts_alike|case:lc")
+    assert any("my_methods.py" in use for use in json.loads((record / "manifest.json").read_text())["permissions"])
     assert "my_methods.LoHa" in (record / "config.yaml").read_text()
     losses = [json.loads(line).get("train/loss") for line in (record / "metrics.jsonl").read_text().splitlines()]
     assert all(loss > 0 for loss in losses if loss is not None)
@@ -49,8 +50,7 @@ def test_a_run_trains_with_all_three(extended, capsys):
 
 
 @pytest.mark.slow
-def test_the_command_line_knows_them_at_once(extended, capsys):
-    (extended / "lab.yaml").write_text("python: true\n")
+def test_the_command_line_knows_them_at_once(extended, lab_code_allowed, capsys):
     assert cli.main(["list", "tuning"]) == 0
     assert "my_loha" in capsys.readouterr().out
     assert cli.main(["list", "tuning", "my_loha", "--json"]) == 0

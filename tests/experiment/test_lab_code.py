@@ -5,7 +5,7 @@ import json
 import pytest
 
 from instruct_lab import cli
-from instruct_lab.config import lab_code
+from instruct_lab.config import lab_code, permissions
 from instruct_lab.experiment.check import check
 
 SOURCE = '''
@@ -41,7 +41,8 @@ def test_without_permission_nothing_of_it_runs(lab, option, capsys):
     assert problem.key == "tuning._target_"
     assert f"{option}.py" in problem.reason
     assert "--allow-lab-code" in problem.reason
-    assert "lab.yaml" in problem.reason
+    assert "instruct-lab allow ." in problem.reason
+    assert problem.kind == "permission"
     for command in (["check"], ["train"], ["show"], ["inspect"]):
         assert cli.main([*command, "data=mine", "tuning=mine"]) == 2
     assert cli.main(["list", "tuning", "mine"]) == 0
@@ -49,12 +50,30 @@ def test_without_permission_nothing_of_it_runs(lab, option, capsys):
     assert not (lab / "it_ran").exists()
 
 
-def test_the_lab_allows_it_by_a_file(lab, option):
+@pytest.mark.slow
+def test_the_lab_cannot_allow_itself(lab, option):
     (lab / "lab.yaml").write_text("python: true\n")
+    assert cli.main(["check", "data=mine", "tuning=mine"]) == 2
+    assert not (lab / "it_ran").exists()
+
+
+def test_a_lab_without_python_runs_none(lab, option, lab_code_allowed):
+    (lab / "lab.yaml").write_text("python: false\n")
+    (problem,) = check(["data=mine", "tuning=mine"]).problems
+    assert "does not say `python: true`" in problem.reason
+    assert not (lab / "it_ran").exists()
+
+
+def test_the_user_allows_this_lab_in_the_settings(lab, option, monkeypatch, capsys):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(lab / "settings"))
+    assert cli.main(["allow", "."]) == 0
+    assert str(lab) in capsys.readouterr().out
     checked = check(["data=mine", "tuning=mine"])
     assert checked.problems == []
     assert checked.experiment.tuning.strength == 0.5
     assert check(["data=mine", "tuning=mine", "tuning.strenght=2"]).problems[0].suggestion == "strength"
+    assert cli.main(["allow", "--remove", "."]) == 0
+    assert [problem.kind for problem in check(["data=mine", "tuning=mine"]).problems] == ["permission"]
 
 
 @pytest.mark.slow
@@ -68,11 +87,10 @@ def test_the_command_line_allows_it_for_one_command(lab, option, capsys):
 
 
 def test_processes_inherit_the_permission(monkeypatch):
-    monkeypatch.delenv(lab_code.VARIABLE, raising=False)
-    assert lab_code.inherited() == {}
-    with lab_code.allow():
-        assert lab_code.inherited() == {lab_code.VARIABLE: "1"}
-    assert lab_code.inherited() == {}
+    monkeypatch.delenv(permissions.VARIABLE)
+    with permissions.allow("lab-code"):
+        assert permissions.inherited()[permissions.VARIABLE] == "lab-code"
+    assert permissions.VARIABLE not in permissions.inherited()
 
 
 @pytest.mark.slow
@@ -85,7 +103,7 @@ def test_processes_inherit_the_permission(monkeypatch):
         ("- python\n", "lab.yaml", None),
     ],
 )
-def test_a_mistake_in_lab_yaml_allows_nothing(lab, option, text, key, suggestion):
+def test_a_mistake_in_lab_yaml_allows_nothing(lab, option, lab_code_allowed, text, key, suggestion):
     (lab / "lab.yaml").write_text(text)
     problems = {problem.key: problem for problem in check(["data=mine", "tuning=mine"]).problems}
     assert problems[key].suggestion == suggestion
@@ -94,8 +112,7 @@ def test_a_mistake_in_lab_yaml_allows_nothing(lab, option, text, key, suggestion
 
 
 @pytest.mark.slow
-def test_code_that_cannot_be_imported_is_a_problem_with_its_line(lab, option):
-    (lab / "lab.yaml").write_text("python: true\n")
+def test_code_that_cannot_be_imported_is_a_problem_with_its_line(lab, option, lab_code_allowed):
     path = lab / f"{option}.py"
     path.write_text(f"import no_such_library\n{SOURCE}")
     (problem,) = check(["data=mine", "tuning=mine"]).problems

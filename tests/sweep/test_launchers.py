@@ -50,8 +50,7 @@ def test_two_trials_give_the_same_as_in_one_process(lab, tiny, expected, launche
 
 
 @pytest.mark.slow
-def test_only_the_trial_of_a_worker_that_dies_fails(lab, tiny):
-    (lab / "lab.yaml").write_text("python: true\n")
+def test_only_the_trial_of_a_worker_that_dies_fails(lab, lab_code_allowed, tiny):
     (lab / "dying.py").write_text(
         "import os, signal\n"
         "from instruct_lab.config import component\n"

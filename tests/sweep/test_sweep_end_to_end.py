@@ -95,9 +95,8 @@ def ended(lab):
 
 
 @pytest.mark.slow
-def test_three_failing_trials_are_reported_and_the_others_finish(lab, tiny, capsys):
+def test_three_failing_trials_are_reported_and_the_others_finish(lab, lab_code_allowed, tiny, capsys):
     (lab / "broken.jsonl").write_text('{"instruction": "a", "input": "", "output": "b"}\n' + "not json\n" * 50)
-    (lab / "lab.yaml").write_text("python: true\n")
     (lab / "failing.py").write_text(
         "from instruct_lab.config import component\n"
         "from instruct_lab.callbacks import Callback\n"

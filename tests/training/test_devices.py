@@ -46,9 +46,8 @@ def results(record):
 
 
 @pytest.mark.slow
-def test_two_processes_train_and_evaluate_as_one(lab, tiny):
+def test_two_processes_train_and_evaluate_as_one(lab, lab_code_allowed, tiny):
     (lab / "counted.py").write_text(COUNTED)
-    (lab / "lab.yaml").write_text("python: true\n")
     assert cli.main(["train", *tiny, *SETTINGS, "batching.batch_size=6"]) == 0
     one = newest_run(lab)
     by_one = scored_by(lab, 0)
@@ -97,9 +96,8 @@ class FailsOnSecondRank(ExactMatch):
 
 
 @pytest.mark.slow
-def test_an_error_of_one_rank_ends_the_run_on_all(lab, tiny):
+def test_an_error_of_one_rank_ends_the_run_on_all(lab, lab_code_allowed, tiny):
     (lab / "failing.py").write_text(FAILING)
-    (lab / "lab.yaml").write_text("python: true\n")
     failing = "+metrics.fails._target_=failing.FailsOnSecondRank"
     command = [sys.executable, "-m", "instruct_lab.cli", "train", *tiny, failing]
     two_devices = ["trainer.accelerator=cpu", "trainer.strategy=ddp", "trainer.devices=2"]

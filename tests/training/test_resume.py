@@ -138,7 +138,7 @@ BOUNDS = {
 @pytest.mark.parametrize("bound", BOUNDS)
 @pytest.mark.parametrize("interval", [0.5, 3])  # with and without a validation at the end of an epoch of four steps
 @pytest.mark.parametrize("stop", [3, 4, 8])  # in mid-epoch, and at the ends of the first and the second epoch of four
-def test_a_run_stopped_anywhere_resumes_exactly(lab, tiny, bound, stop, interval):
+def test_a_run_stopped_anywhere_resumes_exactly(lab, lab_code_allowed, tiny, bound, stop, interval):
     quick = [
         "evaluation.before=false",
         "evaluation.baselines=false",
@@ -154,7 +154,6 @@ def test_a_run_stopped_anywhere_resumes_exactly(lab, tiny, bound, stop, interval
     undisturbed_epochs = epochs(undisturbed)
     assert undisturbed_epochs[4:8] == [1] * 4
     shutil.rmtree(lab / "runs")
-    (lab / "lab.yaml").write_text("python: true\n")
     (lab / f"stopper_{bound}_{stop}_{int(interval)}.py").write_text(STOPPER)
     stopper = f"+callbacks.stop={{_target_:stopper_{bound}_{stop}_{int(interval)}.StopOnce,step:{stop}}}"
     assert cli.main(["train", *tiny, *quick, *every, stopper]) == 143
@@ -219,7 +218,9 @@ class _Kill(pl.Callback):
     ("accumulation", "interval", "batch"),
     [(2, 3, 3), (2, 3, 4), (2, 1, 5), (3, 2, 2), (3, 0.25, 4), (4, 2, 6), (4, 1, 7)],
 )
-def test_a_validation_within_an_accumulation_window_is_logged_once(lab, tiny, accumulation, interval, batch):
+def test_a_validation_within_an_accumulation_window_is_logged_once(
+    lab, lab_code_allowed, tiny, accumulation, interval, batch
+):
     often = [
         "evaluation.before=false",
         "evaluation.baselines=false",
@@ -234,7 +235,6 @@ def test_a_validation_within_an_accumulation_window_is_logged_once(lab, tiny, ac
     assert cli.main(["train", *tiny, *often]) == 0
     expected = {name: logged(newest_run(lab), name) for name in SAME[:-1]}
     shutil.rmtree(lab / "runs")
-    (lab / "lab.yaml").write_text("python: true\n")
     module = f"killer_{accumulation}_{str(interval).replace('.', '_')}_{batch}"
     (lab / f"{module}.py").write_text(KILLER)
     killer = f"+callbacks.kill={{_target_:{module}.KillOnce,batch:{batch}}}"

@@ -75,6 +75,11 @@ class Weights(Component, ABC):
     is_random: ClassVar[bool] = False
     """Whether the weights are drawn at random, so that a tokenizer can be trained for them."""
 
+    @property
+    def are_examined(self) -> bool:
+        """Whether this project has examined the pickled weights, so that reading them needs no permission."""
+        return False
+
     @abstractmethod
     def load_tokenizer(self, cache_path: Path, trust_remote_code: bool, family: str) -> PreTrainedTokenizerBase:
         """Load the tokenizer of the weights.

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 LEFT_OUT = ("training_args.bin",)
 """Names of files in the model folder that are not needed."""
 
+EXAMINED = {"27876a4286881aafd286fd6f24a6a56a4ca6ba22d68e035a0ea120106c541ba5": "rxnmapper 0.4.3"}
+"""SHA-256 of wheels whose pickled weights this project has examined, and their names."""
+
 
 @component
 class PackageFolder(Weights):
@@ -58,6 +61,11 @@ class PackageFolder(Weights):
     def name(self) -> str:
         """The model's name in the records of runs."""
         return f"{self.asset.name}/{self.folder.strip('/')}"
+
+    @property
+    def are_examined(self) -> bool:
+        """Whether the wheel is one of `EXAMINED`."""
+        return self.asset.sha256 in EXAMINED
 
     def load_tokenizer(self, cache_path: Path, trust_remote_code: bool, family: str) -> PreTrainedTokenizerBase:
         """Load the tokenizer in the folder, or build it from `vocab.txt` and `token_pattern`."""

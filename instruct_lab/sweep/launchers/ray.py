@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from instruct_lab.config import component, lab_code
+from instruct_lab.config import component, permissions
 from instruct_lab.errors import InstructLabError, Problem, wrap_errors
 from instruct_lab.sweep.launchers._cluster import run_in_worker
 from instruct_lab.sweep.launchers.base import Launcher, Session
@@ -87,7 +87,7 @@ def _connect(address: str | None) -> None:
             include_dashboard=False if address is None else None,
             log_to_driver=False,
             logging_level="ERROR",
-            runtime_env={"env_vars": {"PYTHONPATH": search_path, **lab_code.inherited()}},
+            runtime_env={"env_vars": {"PYTHONPATH": search_path, **permissions.inherited()}},
         )
 
 

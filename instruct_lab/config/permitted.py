@@ -1,0 +1,92 @@
+"""Find the settings and classes of a config that need a permission of the user."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from instruct_lab.config.component import Component
+from instruct_lab.config.external import ExternalClass, find_class, name_needing_permission
+from instruct_lab.config.field_problems import join_key
+from instruct_lab.config.lab_code import lab_source
+from instruct_lab.config.permissions import KEY, LAB_CODE, PERMISSIONS, how_to_allow, is_allowed
+from instruct_lab.config.quoting import parse_or_none
+from instruct_lab.errors import Problem
+
+
+@dataclasses.dataclass(frozen=True)
+class Permitted:
+    """One thing that a run does with the user's permission.
+
+    Args:
+        permission: name of the permission, as after `--allow`.
+        key: full key of the setting or component that needs it.
+        effect: what the permission permits.
+    """
+
+    permission: str
+    key: str
+    effect: str
+
+    def __str__(self) -> str:
+        return f"with your permission ({self.permission}): {self.effect} ({self.key})"
+
+
+def permission_problems(key: str, component: Component) -> Iterator[Problem]:
+    """Yield a problem for each field of a component that needs a permission which the user has not given."""
+    for field, permission in component.permissions_needed():
+        full_key = join_key(key, field)
+        if not is_allowed(permission, full_key):
+            reason = f"a config cannot allow itself to {PERMISSIONS[permission]}: {how_to_allow(permission)}"
+            value = getattr(component, field)
+            yield Problem(key=full_key, value=value, reason=reason, kind="permission")
+
+
+def permitted(node: Any, key: str = "") -> Iterator[Permitted]:
+    """Yield everything in built components that needs a permission of the user."""
+    if isinstance(node, ExternalClass):
+        found = find_class(node.target)
+        yield from _of_class(*(found[0], name_needing_permission(*found)) if found else ("", None), key=key)
+        yield from permitted(node.arguments, key)
+    elif isinstance(node, Component):
+        kind = type(node)
+        is_own = kind.__module__.partition(".")[0] == __package__.partition(".")[0]
+        yield from _of_class(kind.__module__, None if is_own else f"{kind.__module__}.{kind.__qualname__}", key=key)
+        for field, permission in node.permissions_needed():
+            yield Permitted(permission, join_key(key, field), PERMISSIONS[permission])
+        fields = {field.name: getattr(node, field.name) for field in dataclasses.fields(node)}  # type: ignore[arg-type]
+        yield from permitted(fields, key)
+    elif isinstance(node, Mapping):
+        for name, inner in node.items():
+            yield from permitted(inner, join_key(key, str(name)))
+    elif isinstance(node, list | tuple):
+        for index, inner in enumerate(node):
+            yield from permitted(inner, f"{key}[{index}]")
+
+
+def _of_class(module: str, name: str | None, *, key: str) -> Iterator[Permitted]:
+    """Yield the permission that a class outside this package needs."""
+    if (source := lab_source(module)) is not None:
+        yield Permitted(LAB_CODE, key, f"run {source} of this lab")
+    elif name is not None:
+        yield Permitted(name, key, f"use {name}")
+
+
+def typed_permissions(overrides: Iterable[str]) -> list[str]:
+    """Return the entries that permit the keys which the user sets to true with overrides on the command line."""
+    keys: list[str] = []
+    for text in overrides:
+        if "true" in text.casefold() and (override := parse_or_none(text)) is not None:
+            value = override.value()
+            values = value.list if override.is_sweep_override() else [value]
+            keys += [key for one in values for key in _true_keys(override.key_or_group, one)]
+    return [f"{KEY}{key}" for key in keys if "," not in key]
+
+
+def _true_keys(key: str, value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from _true_keys(join_key(key, str(name)), inner)
+    elif value is True:
+        yield key
