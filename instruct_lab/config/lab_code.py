@@ -7,6 +7,7 @@ with `--allow-lab-code` for one command, or with `instruct-lab allow DIR` for th
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import sys
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from instruct_lab.errors import InstructLabError, Problem
 
 SETTINGS = "lab.yaml"
 FIELDS = ("python",)
+_importable: set[Path] = set()  # labs that this process has put on the import path
 HOW_TO_ALLOW = "if you trust it, add --allow-lab-code to the command, or type `instruct-lab allow .` once for this lab"
 
 
@@ -67,12 +69,30 @@ def lab_source(module: str) -> Path | None:
         spec = importlib.util.find_spec(top)
     except (ImportError, ValueError):
         spec = None
-    is_installed = spec is not None and spec.origin is not None and Path(spec.origin).resolve() != files[0].resolve()
-    return None if is_installed else files[0]
+    if spec is None or spec.origin is None:
+        return files[0]
+    origin = Path(spec.origin).resolve()
+    is_of_lab = origin == files[0].resolve() or any(origin.is_relative_to(lab) for lab in _importable)
+    return files[0] if is_of_lab else None
 
 
 def make_importable() -> None:
-    """Put the lab at the end of the import path."""
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.append(here)
+    """Put the lab at the end of the import path, instead of another lab that this process has used before."""
+    here = Path.cwd().resolve()
+    for lab in _importable - {here}:
+        sys.path[:] = [path for path in sys.path if path != str(lab)]
+        for name in [name for name in sys.modules if _is_of_lab(name, lab)]:
+            del sys.modules[name]
+        _importable.remove(lab)
+    if str(here) not in sys.path:
+        sys.path.append(str(here))
+        _importable.add(here)
+        importlib.invalidate_caches()
+
+
+def _is_of_lab(name: str, lab: Path) -> bool:
+    """Whether an imported module comes from a file or package beside a lab's `conf/`."""
+    file = getattr(sys.modules[name], "__file__", None)
+    if file is None or not Path(file).is_relative_to(lab) or name.partition(".")[0] == __package__.partition(".")[0]:
+        return False
+    return Path(Path(file).relative_to(lab).parts[0]).stem == name.partition(".")[0]
