@@ -34,13 +34,13 @@ class PassAtK(RowMetric):
     code, the block that defines the function is used, otherwise the first block.
 
     This metric executes programs that a model wrote, so you have to allow it: with `allow_execution` in the config and
-    `--allow execution` on the command line. The program and its tests run in two processes, each in its own process group, which is killed after `timeout_s`, in a temporary
-    folder, without the lab's environment variables, and with limits of processor time, memory, file size (16 MiB) and
-    open files. The tests call the program's functions through a pipe. Arguments and results of built-in types are
-    copied, subclasses as their base type, so that the comparisons are Python's own; other objects stay in the program's
-    process, and the tests use their attributes, items and conversions, but no comparison and no arithmetic. A program
-    passes only if the process of the tests reports their end and exits with status 0. The signature lists the active
-    layers:
+    `--allow execution` on the command line. The program and its tests run in two processes, each in its own process
+    group, which is killed after `timeout_s`, in a temporary folder, without the lab's environment variables, and with
+    limits of processor time, memory, file size (16 MiB) and open files. The tests call the program's functions through
+    a pipe. Arguments and results of built-in types are copied, subclasses as their base type, so that the comparisons
+    are Python's own; other objects stay in the program's process, and the tests use their attributes, items and
+    conversions, but no comparison and no arithmetic. A program passes only if the process of the tests reports their
+    end and exits with status 0. The signature lists the active layers:
 
     - `landlock`: no writing outside the folder, no reading except the folder, Python and the system's libraries, no
       execution of files (Linux 5.13 and later). Required.

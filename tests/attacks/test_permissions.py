@@ -161,6 +161,14 @@ def test_a_file_cannot_consent_but_the_user_can(lab, monkeypatch, capsys, key, p
     refusals(capsys, *chosen)
 
 
+def test_a_weak_sandbox_needs_a_permission_of_its_own(lab, capsys):
+    weak = ["check", *CHOSEN, "metrics=[text,code_execution]", "--allow=execution"]
+    (lab / "experiments").mkdir()
+    (lab / "experiments" / "weak.yaml").write_text("# weak: weak\nmetrics:\n  pass_at_1:\n    weak_sandbox: true\n")
+    assert "--allow weak-sandbox" in refusals(capsys, *weak, "experiments=weak")
+    assert cli.main([*weak, "experiments=weak", "--allow=weak-sandbox"]) == 0
+
+
 def test_a_sweep_in_a_file_cannot_consent(lab, capsys):
     (lab / "experiments").mkdir()
     study = {"sweep": {"space": {"model.trust_remote_code": "true,false"}}}
