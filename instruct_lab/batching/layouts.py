@@ -282,7 +282,7 @@ def train_last_answer(conversation: Conversation) -> Conversation:
 
 
 def _with_answer(conversation: Conversation, answer: Sequence[Message]) -> Conversation:
-    """Return the conversation's prompt with another answer; only the last message is marked as trained."""
+    """Return the conversation's prompt followed by `answer`; only the last message is marked as trained."""
     prompt = (dataclasses.replace(message, trained=False) for message in conversation.prompt)
     trained = (dataclasses.replace(message, trained=True) for message in answer[-1:])
     return dataclasses.replace(conversation, messages=(*prompt, *answer[:-1], *trained), rejected=())

@@ -101,7 +101,7 @@ class ExampleTable(Sequence[Example]):
         return np.concatenate([np.zeros(0, np.int32), *parts]).astype(np.int32)
 
     def fingerprint(self) -> str:
-        """Return the SHA-256 of the ids, labels, weights, pairs and desirability of all examples, in order."""
+        """Return the SHA-256 of the token ids, labels, weights, rejected answers and `desirable` of all examples."""
         digests = {name: (hashlib.sha256(), hashlib.sha256()) for name in MODEL_COLUMNS}
         desirable, is_labelled = hashlib.sha256(), False
         for batch in self._file.batches:

@@ -14,7 +14,7 @@ MAX_SAMPLE_CHARACTERS = 400
 
 
 def _format_samples(before: object, after: object) -> tuple[str | None, str | None]:
-    """Convert a row before and after a stage to text; shorten long texts to the part around their differences."""
+    """Convert a row as it was before and after a stage to text; long texts are shortened to the part that differs."""
     first, second = (
         None if sample is None else str(sample).encode("utf-8", "replace").decode() for sample in (before, after)
     )  # UTF-8 cannot encode half a surrogate pair
@@ -82,7 +82,7 @@ _watched: contextvars.ContextVar[tuple[str, list[Drop]] | None] = contextvars.Co
 
 @contextlib.contextmanager
 def watch_drops(prefix: str) -> Iterator[list[Drop]]:
-    """Collect the drops that this process records inside the block, for rows whose id begins with a prefix."""
+    """Collect the drops that this process records inside the `with` block, for rows whose id begins with a prefix."""
     drops: list[Drop] = []
     token = _watched.set((prefix, drops))
     try:
@@ -108,13 +108,14 @@ class Audit:
     def record(
         self, stage: str, action: str, reason: str, before: object, after: object = None, row: object = None
     ) -> None:
-        """Count one row, and keep it as a sample if its reason has fewer than five samples.
+        """Count one row under a reason, and store the row as a sample if the reason has fewer than five samples.
 
         Args:
             stage: the name of the stage.
             action: dropped, changed, truncated, added, or reported (the row is unchanged).
             reason: the reason, in a few words without details of the row, so that equal reasons are counted together.
-            before: the row, as text or as an object with `__str__` (a `Conversation`); only samples are converted.
+            before: the row before the stage, as text or as an object with `__str__` (such as a `Conversation`), which
+                is converted to text only if it is stored as a sample.
             after: the row after the stage.
             row: the row, if `before` is something else, such as an error message.
         """
@@ -147,7 +148,7 @@ class Audit:
         self.facts.setdefault(stage, {}).update(facts)
 
     def add(self, stage: str, **counts: Mapping[str, int]) -> None:
-        """Add named counts to the `facts` of a stage; several calls for one stage are summed, largest count first."""
+        """Add named counts to the `facts` of a stage and sort them in descending order; several calls are summed."""
         facts = self.facts.setdefault(stage, {})
         for name, more in counts.items():
             facts[name] = dict((Counter(facts.get(name, {})) + Counter(more)).most_common())
@@ -162,7 +163,7 @@ class Audit:
         )
 
     def merge(self, content: dict[str, Any]) -> None:
-        """Add another audit, given as the result of its `to_json`."""
+        """Add another audit, given as the result of its `to_json`; its facts replace facts with the same name."""
         for stage, counts in content["stages"].items():
             self.rows(stage, counts["in"], counts["out"])
         for reason in content["reasons"]:
@@ -175,7 +176,7 @@ class Audit:
             self.facts[stage] = known | facts if isinstance(known, dict) and isinstance(facts, dict) else facts
 
     def absorb(self, later: Audit) -> None:
-        """Add the audit of further rows of the same stages; counts recorded with `add` are summed."""
+        """Add the audit of further rows that passed the same stages; counts recorded with `add` are summed."""
         for stage, name in later._sums:
             self.add(stage, **{name: later.facts[stage].pop(name)})
         self.merge(later.to_json())

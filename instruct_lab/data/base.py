@@ -18,7 +18,7 @@ class Data(Component, ABC):
 
     @property
     def gives(self) -> frozenset[Supervision]:
-        """The kinds of supervision that the conversations contain; compared with the needs of the objective."""
+        """The kinds of supervision that the conversations contain, to be compared with what the objective needs."""
         return frozenset({"answers"})
 
     def gives_any(self, needed: frozenset[Supervision]) -> bool:
@@ -36,7 +36,7 @@ class Data(Component, ABC):
 
     @property
     def requested_splits(self) -> frozenset[SplitName]:
-        """The splits that the config asks for: those with sources of their own or with a share of the rows."""
+        """The splits that the config asks for, either by naming sources or by setting a share of the training rows."""
         return frozenset(split for split in SPLIT_NAMES if self.source_names(split))
 
     @property
@@ -46,7 +46,7 @@ class Data(Component, ABC):
 
     @property
     def needs_reasoning_template(self) -> bool:
-        """Whether the data requires a template that writes reasoning in `<think>` tags, as the formats do."""
+        """Whether the template must write reasoning in `<think>` tags, because the format of the data writes it so."""
         return False
 
     @property
@@ -82,7 +82,7 @@ class Data(Component, ABC):
 
 
 def tables(entry: Entry) -> dict[str, ConversationTable]:
-    """Return the conversations of a cached result, by split."""
+    """Return the conversations of a cached result as one table for each split."""
     return {str(name): ConversationTable(split_path(entry.path, name)) for name in SPLIT_NAMES}
 
 
@@ -92,7 +92,7 @@ def split_path(folder: Path, split: str) -> Path:
 
 
 def write_flagged(rows: ConversationTable, flags: bytearray, path: Path) -> int:
-    """Write the rows whose flag is 1 to another file and return their number; link the file if all flags are 1."""
+    """Write the rows whose flag is 1 to another file and return their number; if that is every row, link the file."""
     if all(flags):
         link(rows.path, path)
         return len(rows)

@@ -42,13 +42,13 @@ class Copy(Baseline):
     column: Annotated[str, Field(min_length=1)] | None = None  # metadata column; null: the last user message
 
     def answers(self, train: Sequence[Conversation], prompts: Sequence[Conversation]) -> list[str]:
-        """Return the column, or the last user message, of each prompt."""
+        """Return the configured column of each prompt's row, or the last user message of the prompt."""
         return [_question(conversation, self.column) for conversation in prompts]
 
 
 @component
 class NearestExample(Baseline):
-    """Answers with the answer of the training example whose question is most similar.
+    """Answers with the answer of the training example whose question is most similar to the prompt's question.
 
     Similarity is the Dice coefficient of the sets of character n-grams, computed with an inverted index; ties go to
     the first example. In very large training sets, n-grams that occur in very many questions are used only to rank
@@ -59,7 +59,7 @@ class NearestExample(Baseline):
     num_characters: Annotated[int, Field(ge=1, le=10)] = 3  # number of characters in an n-gram
 
     def answers(self, train: Sequence[Conversation], prompts: Sequence[Conversation]) -> list[str]:
-        """Return the answer of the most similar training example, or an empty text if no n-gram is shared."""
+        """Return, for each prompt, the answer of the most similar training example; empty if none shares an n-gram."""
         examples = [conversation for conversation in train if conversation.answers]
         if not examples:
             raise InstructLabError("No training example has an answer to use as a baseline", where="data.baselines")

@@ -22,7 +22,7 @@ class Message:
     Args:
         role: system, user, assistant or tool.
         content: the text.
-        trained: whether its tokens are targets; `None` leaves the choice to the template's `train_on`.
+        trained: whether its tokens are targets; if `None`, the setting `train_on` of the template decides.
         weight: the weight of each of its target tokens in the loss.
     """
 
@@ -34,7 +34,7 @@ class Message:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Conversation:
-    """Messages in order, with acceptable final answers and the row's other columns.
+    """Messages in order, together with the acceptable final answers and the other columns of the row.
 
     A single-turn instruction is a conversation of two messages. If `references` is empty, the last assistant message
     is the reference. In a preference pair, the messages end with the chosen answer, and `rejected` holds the rejected
@@ -45,7 +45,7 @@ class Conversation:
         id: a short hash of the texts as read; preprocessing does not change the id.
         references: the acceptable final answers.
         metadata: the row's other columns, as JSON values.
-        rejected: the rejected continuation of `prompt`; empty unless the row is a preference pair.
+        rejected: the messages of the rejected answer to `prompt`; empty unless the row is a preference pair.
         source: the name of the row's source, or of its part of a mixture.
         origin: the file and line (or row number) that the row was read from; ignored when conversations are compared.
         desirable: whether the final answer is a good one; `None` if the row has no label.
@@ -84,7 +84,8 @@ class Conversation:
         """Apply a function to every text; return the same object if no text changes.
 
         Args:
-            change: function of a role and a text that returns the new text; references have the role assistant.
+            change: function that receives a role and a text and returns the new text; for references, the role is
+                assistant.
         """
         messages = _map_messages(self.messages, change)
         rejected = _map_messages(self.rejected, change)

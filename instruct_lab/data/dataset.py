@@ -32,11 +32,11 @@ from instruct_lab.errors import InstructLabError, Problem, Refusal
 class DataSet(Data):
     """Rows of named sources, pooled for each split and converted to conversations.
 
-    If a prompt occurs in two splits, its row is dropped from the later split in the order test, validation, train.
-    Prompts, including system messages, are compared by all their visible characters; `same_prompt: words` ignores case,
-    punctuation and symbols. Equal rows within a split are kept (preprocessing can remove them), except in sources that
-    repeat their texts, such as catalogues. Broken rows (not JSON, numbers instead of text, an unknown role) are dropped
-    and counted, up to `max_broken_share` of a source.
+    If a prompt occurs in two splits, only the rows of one split are kept: test has priority over validation, and
+    validation over train. Prompts, including system messages, are compared by all their visible characters;
+    `same_prompt: words` ignores case, punctuation and symbols. Equal rows within a split are kept (preprocessing can
+    remove them), except in sources that repeat their texts, such as catalogues. Broken rows (not JSON, numbers instead
+    of text, an unknown role) are dropped and counted, up to `max_broken_share` of a source.
     """
 
     train: dict[str, Source | None]  # named training sources, pooled; null removes a source
@@ -54,7 +54,7 @@ class DataSet(Data):
     baselines: dict[str, Baseline | None] = Field(default_factory=dict)  # baselines that answer without a model
 
     def __post_init__(self) -> None:
-        """Refuse missing training sources, and a split with both sources of its own and a share of training rows."""
+        """Refuse a config without training sources, or a split with both sources and a share of the training rows."""
         if not self._sources("train"):
             raise Refusal("train", "names no source, so there are no rows to train on")
         for name in ("validation", "test"):
@@ -83,7 +83,7 @@ class DataSet(Data):
         return audited_stage("data", depends_on, lambda _, folder, audit: self._build(folder, audit, cache_path))
 
     def stage_after_preprocessing(self) -> Stage | None:
-        """Return a stage that applies `overlap` to prompts that preprocessing made equal."""
+        """Return a stage that applies the setting `overlap` again, to prompts that preprocessing made equal."""
         if self.overlap == "allow":
             return None
         return audited_stage("overlap", [self.overlap, self.same_prompt], self._build_without_overlap)
@@ -95,7 +95,7 @@ class DataSet(Data):
 
     @property
     def needs_reasoning_template(self) -> bool:
-        """Whether the format's `reasoning` is `template`."""
+        """Whether the setting `reasoning` of the format is `template`."""
         return getattr(self.format, "reasoning", None) == "template"
 
     @property
@@ -104,13 +104,13 @@ class DataSet(Data):
         return self.format.gives
 
     def source_names(self, split: SplitName) -> list[str]:
-        """Return the names of the split's sources, or of the training sources if its rows are taken from them."""
+        """Return the names of the split's sources; these are the training sources if it is a share of their rows."""
         if split != "train" and self.split is not None and getattr(self.split, split) > 0:
             return list(self._sources("train"))
         return list(self._sources(split))
 
     def problems(self) -> Iterator[Problem]:
-        """Report columns of the format that a source lacks, and columns with content that the format does not read.
+        """Report columns that the format needs but a source lacks, and columns whose content the format does not read.
 
         Only the known columns and the first rows of a source are checked, so that no source is read completely.
         """
@@ -218,9 +218,9 @@ class DataSet(Data):
             audit.rows(stage, num_rows, num_kept)
 
     def _limit(self, split: SplitName, rows: ConversationTable, flags: bytearray, audit: Audit) -> None:
-        """Clear the flags of rows beyond `limit`.
+        """Keep at most `limit` rows of a split by clearing the flags of the others.
 
-        The rows with the lowest content hash stay, so that adding data changes few of them.
+        The rows with the lowest content hashes are kept, so that adding data changes only few of the kept rows.
         """
         most, kept = self.limit.get(split), sum(flags)
         if most is None or kept <= most:
@@ -234,7 +234,7 @@ class DataSet(Data):
 
 
 def too_many_broken(first: InstructLabError, broken: int, rows: int, share: float) -> InstructLabError:
-    """Return the first broken row's error, with the number of broken rows and the setting that accepts them."""
+    """Return the first broken row's error, and add the number of broken rows and the setting that accepts them."""
     if broken == rows == 1:
         return first
     more = f"; {broken:,} of {rows:,} rows are broken, more than data.max_broken_share ({share:.3g}) of them"

@@ -33,10 +33,10 @@ NUMBERS = (bool, int, type(None))
 class Format(Component, ABC):
     """Converts a row to conversations, and declares the columns that it reads.
 
-    The name of a column may reach into objects and lists. `translation.en` is the value of `en` in the object in the
-    column `translation`. If `answers` is a list of objects, `answers.text` is the list of their texts and
-    `answers.text[0]` is the first text. `choices[label]` is the element whose index is in the column `label`. A column
-    that literally has such a name takes precedence.
+    The name of a column may refer to a value inside an object or a list. If the column `translation` holds objects,
+    `translation.en` is the value of their key `en`. If `answers` is a list of objects, `answers.text` is the list of
+    their texts and `answers.text[0]` is the first text. `choices[label]` is the element whose index is in the column
+    `label`. A column that literally has such a name takes precedence.
     """
 
     gives: ClassVar[frozenset[Supervision]] = frozenset({"answers"})
@@ -67,7 +67,7 @@ class Format(Component, ABC):
 
     @abstractmethod
     def consumed_columns(self) -> set[str | None]:
-        """Return the columns that messages and references contain completely; the metadata omits them."""
+        """Return the columns whose whole value goes into messages or references; the metadata omits these columns."""
 
     def used_columns(self) -> set[str | None]:
         """Return the columns that the format reads, completely or in part; all others are kept only as metadata."""
@@ -88,7 +88,7 @@ class Format(Component, ABC):
         return {field: [name] for field, name in columns.items() if name and name != defaults[field]}
 
     def unused_columns(self, row: Row) -> list[str]:
-        """Return the row's columns with a value that is neither read nor in `ignore_columns`."""
+        """Return the columns that have a value in the row but are neither read nor listed in `ignore_columns`."""
         known = self._known_columns
         return [name for name, value in row.columns.items() if name not in known and not is_empty(value)]
 
@@ -135,7 +135,7 @@ class Format(Component, ABC):
         metadata: Mapping[str, Any] | None = None,
         desirable: bool | None = None,
     ) -> Conversation:
-        """Build a conversation; its metadata combine the row's other columns and `metadata`, as JSON values.
+        """Build a conversation whose metadata are the columns that are not consumed and `metadata`, as JSON values.
 
         Raises:
             InstructLabError: a column is nested too deeply, or a column that is not read holds content or a flag.
@@ -180,9 +180,9 @@ class Format(Component, ABC):
                 yield Problem(key="ignore_columns", value=self.ignore_columns, reason=reason)
 
     def column_problems(self, available: list[str]) -> Iterator[Problem]:
-        """Report each required column that is not available, with the field that names it as the key.
+        """Report each required column that is not available, under the field of the format that names the column.
 
-        If a name reaches into a column, only the column is checked.
+        If a name refers to a value inside a column, only the presence of the column is checked.
         """
         for field, columns in self.required().items():
             for column in columns:
@@ -211,7 +211,7 @@ def content_id(
 def to_json_value(value: Any) -> Any:
     """Convert a value to JSON: dates, bytes, numpy scalars and arrays become text, numbers or lists.
 
-    Half a surrogate pair becomes U+FFFD; bytes become UTF-8 text or, if that fails, base64; NaN and infinity become
+    An unpaired surrogate becomes U+FFFD; bytes become UTF-8 text or, if that fails, base64; NaN and infinity become
     text.
     """
     if type(value) in NUMBERS:

@@ -15,7 +15,7 @@ class ShareGPT(TurnFormat):
 
     The value of a `function_call` is JSON: one call or a list of calls, each with name and arguments. An `observation`
     is the result of a tool. Turns may set whether they are trained (`trained`, `train`, `loss` and their synonyms, or a
-    `weight`); a row with any other key that has a value is broken unless `ignore_keys` names the key.
+    `weight`); a row is broken if one of its turns has a value in any other key, unless `ignore_keys` names the key.
     """
 
     conversations: Column = "conversations"  # column of the list of turns
@@ -23,15 +23,15 @@ class ShareGPT(TurnFormat):
     content: Column = "value"  # key of the text in a turn
 
     def required(self) -> dict[str, list[str]]:
-        """Return the column of turns, and the system column if it has another name than the default."""
+        """Return the column of the turns, and the system column if its name is not the default."""
         return {"conversations": [self.conversations]} | self.required_if_named("system")
 
     def consumed_columns(self) -> set[str | None]:
-        """Return the columns of turns, system message and tools."""
+        """Return the columns of the turns, the system message and the tools."""
         return {self.conversations, self.system, self.tools}
 
     def turns(self, row: Row) -> list[Message]:
-        """Return the system message with the tools, then the turns."""
+        """Return the system message, which includes the tools, followed by the turns."""
         tools, turns = self.tool_use(row), value_of(row, self.conversations)
         messages = self.sharegpt_messages(row, turns, self.conversations, tools, self.role, self.content)
         return self.with_system(row, messages, tools)
@@ -42,19 +42,20 @@ class Messages(TurnFormat):
     """OpenAI messages with `role` and `content`, and optionally `trained` (true or false) or `weight` (a number).
 
     A message of weight 0 is not trained. A message with another weight is trained, and the weight multiplies the loss
-    of its tokens. The usual synonyms of both (`train`, `loss`, `loss_mask`) are read too; a row with any other key that
-    has a value is broken unless `ignore_keys` names the key. If the content is a list of parts, text parts are joined
-    and other parts are refused. `tool_calls` are rendered into the content; messages of role tool are their results.
+    of its tokens. The usual synonyms of both (`train`, `loss`, `loss_mask`) are read too; a row is broken if one of its
+    messages has a value in any other key, unless `ignore_keys` names the key. If the content is a list of parts, text
+    parts are joined and other parts are refused. `tool_calls` are rendered into the content; messages of role tool are
+    their results.
     """
 
     messages: Column = "messages"  # column of the list of messages
 
     def required(self) -> dict[str, list[str]]:
-        """Return the column of messages, and the system column if it has another name than the default."""
+        """Return the column of the messages, and the system column if its name is not the default."""
         return {"messages": [self.messages]} | self.required_if_named("system")
 
     def consumed_columns(self) -> set[str | None]:
-        """Return the columns of messages, system message and tools."""
+        """Return the columns of the messages, the system message and the tools."""
         return {self.messages, self.system, self.tools}
 
     def turns(self, row: Row) -> list[Message]:

@@ -1,4 +1,4 @@
-"""Names of columns, which may reach into nested rows, and the values that they refer to."""
+"""Column names, which may refer to values inside nested objects and lists, and the lookup of these values."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def text_of(row: Row, name: str) -> str:
 
 
 def optional_text(row: Row, name: str | None) -> str:
-    """Return the text to which a column name refers; empty if the name or the column is missing or the value is null.
+    """Return the text to which a column name refers; empty if the name is empty, or the column is missing or null.
 
     Raises:
         InstructLabError: the value is not text.
@@ -50,7 +50,7 @@ def value_of(row: Row, name: str) -> Any:
     """Return the value to which the name of a column refers: the column, or a value inside it.
 
     Raises:
-        InstructLabError: there is no such value; the error names the step that fails.
+        InstructLabError: there is no such value; the error names the part of the name that cannot be followed.
     """
     if name in row.columns:
         return row.columns[name]
@@ -70,7 +70,7 @@ Steps = tuple[tuple[str | None, str, str], ...]
 
 @functools.lru_cache(maxsize=4096)
 def _interpretations(name: str) -> tuple[tuple[str, Steps], ...]:
-    """Return all interpretations of a name as a column and steps into it; longer column names come first."""
+    """Return every way to read a name as a column followed by keys and indices; longer column names come first."""
     found = []
     for start in reversed([match.start() for match in re.finditer(r"[.\[]", name)]):
         steps, position = [], start
@@ -83,12 +83,12 @@ def _interpretations(name: str) -> tuple[tuple[str, Steps], ...]:
 
 
 def parse_name(name: str, columns: Iterable[str] | Mapping[str, Any]) -> tuple[str, Steps] | None:
-    """Return the column into which a name reaches, and the steps inside it; `None` if there is no such column."""
+    """Return the column that a name refers to, and the keys and indices inside it; `None` without such a column."""
     return next((parsed for parsed in _interpretations(name) if parsed[0] in columns), None)
 
 
 def possible_columns(name: str) -> set[str]:
-    """Return every column that a name may refer to or reach into, and every column that it may use as an index."""
+    """Return every column to which a name may refer, and every column whose value it may use as an index."""
     found = {name}
     for column, steps in _interpretations(name):
         found |= {column, *(index for _, index, _ in steps if index)}
@@ -109,7 +109,7 @@ def _key_of(row: Row, value: Any, key: str, location: str) -> Any:
 
 
 def _element_of(row: Row, value: Any, index: str, location: str) -> Any:
-    """Return an element of a list; the index is a number, or the name of the column that holds the number."""
+    """Return an element of a list; `index` is a number, or the name of the column that holds the number."""
     key = int(index) if re.fullmatch(r"-?\d{1,9}", index) else value_of(row, index)
     if isinstance(value, dict) and isinstance(key, str):
         return _key_of(row, value, key, location)

@@ -37,8 +37,8 @@ class Preference(TurnFormat):
     Messages have `role` and `content`, or `from` and `value`. The prompt is everything before the last answer of the
     chosen conversation; the rejected conversation must begin with the same prompt. A pair is a broken row if its
     prompts differ, if an answer is missing, or if the answers differ only in surrounding white space. If both answers
-    begin with the prompt, it is cut from them; if only one does, or if a transcript before them repeats it, the row is
-    broken.
+    begin with the prompt, it is cut from both. The row is broken if only one answer begins with it, or if both begin
+    with a longer text that repeats it.
     """
 
     gives: ClassVar = frozenset({"pairs", "answers"})  # supervised objectives train on the chosen answer
@@ -52,12 +52,12 @@ class Preference(TurnFormat):
     repeated_prompt: Literal["cut", "keep"] = "cut"  # if both answers begin with the prompt: cut or keep it
 
     def required(self) -> dict[str, list[str]]:
-        """Return the columns of both answers, and the columns of scores and system message that are set."""
+        """Return the columns of both answers, and those columns of scores and of the system message that are set."""
         named = self.required_if_named("system", "chosen_score", "rejected_score", "margin")
         return {"chosen": [self.chosen], "rejected": [self.rejected]} | named
 
     def consumed_columns(self) -> set[str | None]:
-        """Return the columns of prompt, answers, system message and tools; scores stay in the metadata."""
+        """Return the columns of the prompt, the answers, the system message and the tools; scores stay metadata."""
         return {self.prompt, self.chosen, self.rejected, self.system, self.tools}
 
     def turns(self, row: Row) -> list[Message]:
@@ -65,7 +65,7 @@ class Preference(TurnFormat):
         return self._side(row, self.chosen)
 
     def used_columns(self) -> set[str | None]:
-        """Return the consumed columns, and the columns of scores and margin."""
+        """Return the consumed columns, and the columns of the scores and the margin."""
         return {*self.consumed_columns(), self.chosen_score, self.rejected_score, self.margin}
 
     def conversation(self, row: Row) -> Conversation:
@@ -101,7 +101,7 @@ class Preference(TurnFormat):
         return self.make_conversation(row, [*prompt, *answer], (), other, self._margin(row))
 
     def _side(self, row: Row, column: str) -> list[Message]:
-        """Return the prompt and the answer of one column; the last message is a non-empty answer."""
+        """Return the prompt and one of its answers, read from `column`; the last message is never empty."""
         value = decode_turns(row, value_of(row, column), f"column {column!r}")
         tools, has_prompt = self.tool_use(row), has_column(row, self.prompt)
         if isinstance(value, list):
@@ -134,13 +134,13 @@ class Preference(TurnFormat):
         return [Message("user", value)]
 
     def _is_answer(self, turns: list[Any]) -> bool:
-        """Whether a list of messages begins with an answer, so that the prompt is in another column."""
+        """Whether a list of messages begins with an answer, which means that the prompt is in another column."""
         first = turns[0] if turns and isinstance(turns[0], dict) else {}
         name = str(first.get("role", first.get("from"))).strip().casefold()
         return (SHAREGPT_ROLES | custom_names(self.roles)).get(name) == "assistant"
 
     def _margin(self, row: Row) -> dict[str, float]:
-        """Return the margin by which the chosen answer is better, if the format names its columns."""
+        """Return the margin by which the chosen answer is better; empty if no margin or score columns are set."""
         if self.margin:
             return {"margin": _number(row, self.margin)}
         if self.chosen_score and self.rejected_score:
@@ -162,7 +162,7 @@ def _number(row: Row, column: str) -> float:
 
 
 def _suggest_prompt(row: Row, prompt: str | None) -> str:
-    """Return advice for a row without a prompt; it names a column that may hold the prompt, if there is one."""
+    """Return advice for a row without a prompt: a column that may hold the prompt, or else the columns of the row."""
     found = next((name for name in PROMPT_COLUMNS if name in row.columns and name != prompt), None)
     if found is not None:
         return f"Set data.format.prompt={found} if that column holds the prompt"
@@ -172,7 +172,7 @@ def _suggest_prompt(row: Row, prompt: str | None) -> str:
 
 
 def _check_prompt(row: Row, prompt: list[Message], repeated: list[Message], column: str) -> None:
-    """Check that the messages of a transcript before its answer end with the prompt that another column holds."""
+    """Check that a transcript (here without its answer) ends with the prompt that is given in another column."""
     texts = [[message.content.strip() for message in messages] for messages in (prompt, repeated)]
     if texts[0] != texts[1][-len(texts[0]) :]:
         what = "The transcript does not begin with the prompt of its own column"
@@ -187,8 +187,8 @@ def _without_prompt(
     """Remove the prompt from the beginning of both answers.
 
     Raises:
-        InstructLabError: only one answer begins with the prompt, an answer is only the prompt, or both begin with
-            another text that repeats it.
+        InstructLabError: only one answer begins with the prompt, an answer consists of only the prompt, or both begin
+            with a longer text that repeats it.
     """
     do = "Correct the row, or keep the prompt with data.format.repeated_prompt=keep"
     if not _is_long_enough(prompt := prompt.strip()):
@@ -227,7 +227,7 @@ def _is_long_enough(prompt: str) -> bool:
 
 
 def _transcript(row: Row, text: str, column: str) -> list[Message]:
-    """Split a transcript into turns, each preceded by its speaker."""
+    """Split a transcript into messages at the names of the speakers (`Human:`, `Assistant:`)."""
     before, *parts = TRANSCRIPT.split(text)
     if before.strip() or not parts:
         what = "The transcript does not begin with a speaker (Human: or Assistant:)"

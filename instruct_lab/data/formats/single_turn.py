@@ -36,16 +36,16 @@ class Alpaca(Format):
     history: Column | None = "history"  # column of earlier exchanges, a list of pairs of texts; may be missing or empty
 
     def required(self) -> dict[str, list[str]]:
-        """Return the columns of instruction and output, and the columns of system message and history if named."""
+        """Return the columns of the instruction and the output, and of the system message and the history if named."""
         columns = {"instruction": [self.instruction], "output": [self.output]}
         return columns | self.required_if_named("system", "history")
 
     def consumed_columns(self) -> set[str | None]:
-        """Return the columns of output and history; instruction and input stay in the metadata."""
+        """Return the columns of the output and the history; the instruction and the input stay in the metadata."""
         return {self.output, self.history}
 
     def used_columns(self) -> set[str | None]:
-        """Return all columns that fields name."""
+        """Return every column that a field of this format names."""
         return {self.instruction, self.input, self.output, self.system, self.history}
 
     def turns(self, row: Row) -> list[Message]:
@@ -88,11 +88,11 @@ class PromptCompletion(TurnFormat):
     completion: Column = "completion"  # column of the answer
 
     def required(self) -> dict[str, list[str]]:
-        """Return both columns, and the system column if it has another name than the default."""
+        """Return the prompt column and the completion column, and the system column if its name is not the default."""
         return {"prompt": [self.prompt], "completion": [self.completion]} | self.required_if_named("system")
 
     def consumed_columns(self) -> set[str | None]:
-        """Return the columns of prompt, completion and tools."""
+        """Return the columns of the prompt, the completion and the tools."""
         return {self.prompt, self.completion, self.tools}
 
     def used_columns(self) -> set[str | None]:
@@ -119,8 +119,9 @@ class PromptCompletion(TurnFormat):
 class Columns(Format):
     """Columns that are inserted into text patterns such as `Translate to French: {translation.en}`.
 
-    Write the name of a column in braces; it may reach into objects and lists (see `Format`). Double literal braces. A
-    row with an empty list of references, such as an unanswerable question of SQuAD 2.0, is broken.
+    Write the name of a column in braces; it may refer to a value inside an object or a list (see `Format`). A literal
+    brace is written twice. A row with an empty list of references, such as an unanswerable question of SQuAD 2.0, is
+    broken.
     """
 
     prompt: str  # pattern of the question
@@ -149,7 +150,7 @@ class Columns(Format):
         return answer - {*column_names(self.prompt, "prompt")}
 
     def turns(self, row: Row) -> list[Message]:
-        """Return the system message if it has a pattern, the prompt, and the completion."""
+        """Return the system message (only if it has a pattern), the prompt and the completion, in this order."""
         system = fill(self.system, row) if self.system else ""
         return single_turn(system, fill(self.prompt, row), fill(self.completion, row))
 

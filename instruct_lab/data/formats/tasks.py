@@ -1,4 +1,4 @@
-"""A format of instances of Super-NaturalInstructions. Source: Wang et al., Super-NaturalInstructions, 2022."""
+"""A format for the instances of Super-NaturalInstructions. Source: Wang et al., Super-NaturalInstructions, 2022."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from instruct_lab.data.sources.base import Row
 
 @component
 class TaskFile(Format):
-    """An instance of a task: definition, examples and input form the prompt, and outputs are the acceptable answers.
+    """An instance of a task. The prompt consists of definition, examples and input; the outputs are acceptable answers.
 
-    The first output is the answer. The prompt has the wording of Tk-Instruct, including a full stop after each text
-    that does not end in punctuation.
+    The model is trained on the first output. The prompt has the wording of Tk-Instruct, including a full stop after
+    each text that does not end in punctuation.
     """
 
     definition: Column = "definition"  # column of the task's definition: a text, or a list of texts (first used)
@@ -28,15 +28,15 @@ class TaskFile(Format):
     explanations: bool = False  # include the explanations of examples
 
     def required(self) -> dict[str, list[str]]:
-        """Return the columns of definition, input and output."""
+        """Return the columns of the definition, the input and the output."""
         return {"definition": [self.definition], "input": [self.input], "output": [self.output]}
 
     def consumed_columns(self) -> set[str | None]:
-        """Return the columns of definition, examples and output; the input stays in the metadata."""
+        """Return the columns of the definition, the examples and the output; the input stays in the metadata."""
         return {self.definition, self.positive_examples, self.output}
 
     def used_columns(self) -> set[str | None]:
-        """Return all columns that fields name."""
+        """Return every column that a field of this format names."""
         return {self.definition, self.positive_examples, self.input, self.output}
 
     def turns(self, row: Row) -> list[Message]:
