@@ -135,7 +135,7 @@ class Batching(Component, ABC):
         tokenizer: PreTrainedTokenizerBase,
         layout: Layout = SUPERVISED_DECODER,
     ) -> list[list[int]]:
-        """Encode prompts up to the header that opens the answer; the ids are the beginning of the example's ids."""
+        """Encode each prompt with the header that opens its answer; the ids of the example begin with these ids."""
         encoder = self.layout_encoder(layout, template, tokenizer)
         return encoder.prompts(self._cut_to_fit(conversations, encoder))
 

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 class Batch:
     """Padded tensors of several examples.
 
-    A batch of preference pairs has a row for each chosen answer, followed by the rejected answers in the same order. If
-    some examples are pairs and the others are answers with a label, the batch has a row for each example, followed by
-    the rejected answers of the pairs.
+    A batch of preference pairs has a row for each chosen answer, followed by a row for each rejected answer, in the
+    same order. If some examples are pairs and the others are answers with a label, the batch has a row for each
+    example, followed by the rejected answers of the pairs.
 
     Args:
         input_ids: int64 `[rows, seq]`.

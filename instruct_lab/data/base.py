@@ -27,7 +27,7 @@ class Data(Component, ABC):
 
     @property
     def allowed_broken_share(self) -> float:
-        """The largest accepted share of broken rows, which are dropped and counted. A larger share is an error."""
+        """The largest accepted share of broken rows. These rows are dropped and counted; a larger share is an error."""
         return 0.0
 
     def source_names(self, split: SplitName) -> list[str]:

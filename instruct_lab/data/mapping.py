@@ -34,10 +34,10 @@ Part = tuple[list[Row | BrokenRow], bool]
 
 @dataclasses.dataclass(frozen=True)
 class Mapped:
-    """The conversations of a part of the rows.
+    """The conversations from a part of a source's rows.
 
     Args:
-        batches: the conversations, each batch with its split.
+        batches: record batches of the conversations, each with the name of its split.
         num_rows: number of rows in the part.
         num_kept: number of conversations.
         num_broken: number of rows that were dropped because they are broken.
@@ -63,7 +63,8 @@ class MapRows:
         division: division of the rows among the splits; with `None`, all rows belong to `split`.
         source: the name of the source.
         stage: the name of the stage in the audit.
-        seen_ids: ids of earlier conversations, whose repetitions are dropped; `None` keeps equal rows.
+        seen_ids: ids of the conversations so far; a conversation whose id is among them is dropped. `None` keeps equal
+            conversations.
     """
 
     format: Format

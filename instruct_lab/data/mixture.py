@@ -42,9 +42,9 @@ class Mixture(Data):
     """Several data sets for one training, evaluated together and separately.
 
     The training rows of all parts are preprocessed together, each row once, and then interleaved: for each position, a
-    part is drawn by weight and supplies its next row. The weight of a part is its share of the draws. By default it is
-    the number of rows (up to `max_rows`) to the power of 1 / `temperature`: temperature 1 draws in proportion to size,
-    and a high temperature draws all parts almost equally often. Source: Raffel et al., T5, 2020, section 3.5.2
+    part is drawn with a probability in proportion to its weight, and supplies its next row. By default, the weight of a
+    part is its number of rows (up to `max_rows`) to the power of 1 / `temperature`: temperature 1 draws in proportion
+    to size, and a high temperature draws all parts almost equally often. Source: Raffel et al., T5, 2020, section 3.5.2
     (temperature-scaled and examples-proportional mixing).
 
     Held-out rows are not weighted; each is used once. A prompt in a held-out split of one part is dropped from the
@@ -62,7 +62,7 @@ class Mixture(Data):
     overlap: Literal["drop", "error", "allow"] = "drop"  # what happens to a prompt that is also in another split
 
     def __post_init__(self) -> None:
-        """Refuse a mixture with fewer than two parts, names of missing parts, and weights that have no effect."""
+        """Refuse fewer than two parts, settings for a part that does not exist, and weights that have no effect."""
         names = [name for name, part in self.parts.items() if part is not None]
         if len(names) < 2:
             raise Refusal("parts", "must name two parts or more")
@@ -138,7 +138,7 @@ class Mixture(Data):
         return dataclasses.replace(audited_stage("mixture", depends_on, build), joins=tuple(stages.values()))
 
     def stage_after_preprocessing(self) -> Stage:
-        """Return a stage that applies `overlap` to prompts now in two splits and then interleaves the parts."""
+        """Return a stage that applies `overlap` to prompts that preprocessing made equal and interleaves the parts."""
         order = [self.overlap, self.weights, self.temperature, self.epoch, self.seed]
         return audited_stage("interleave", [*order, list(self._parts)], self._build_interleaved)
 
@@ -209,7 +209,7 @@ class Mixture(Data):
         return {"splits": sizes}
 
     def _order(self, by_part: dict[str, numpy.ndarray]) -> numpy.ndarray:
-        """Return row indices in the order of one epoch over the mixture; the rows of each part keep their order."""
+        """Return the indices of the rows in the order of one mixed epoch; the rows of each part keep their order."""
         import numpy as np
 
         source = np.random.RandomState(self.seed % 2**32)  # numpy guarantees that its numbers never change
@@ -249,7 +249,7 @@ class Mixture(Data):
 
 
 def _position_of(draws: numpy.ndarray, part: int, count: int) -> int | None:
-    """Return the position at which a part is drawn for the count-th time."""
+    """Return the position at which a part is drawn for the `count`-th time; `None` if it is drawn fewer times."""
     import numpy as np
 
     positions = np.flatnonzero(draws == part)
@@ -257,7 +257,7 @@ def _position_of(draws: numpy.ndarray, part: int, count: int) -> int | None:
 
 
 def _rename_stages(audit: dict[str, Any], part: str) -> dict[str, Any]:
-    """Insert the name of a part into the stages of its audit: `data/train/file` becomes `data/train/PART.file`."""
+    """Insert the name of a part into the stage names of its audit: `data/train/file` becomes `data/train/PART.file`."""
 
     def name(stage: str) -> str:
         package, _, rest = stage.partition("/")

@@ -1,4 +1,4 @@
-"""Warnings about splits with no rows or far fewer than their share, and the error if no training row is left."""
+"""Warnings about splits that got no rows or far fewer than their share, and the error if no training row is left."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class NoRowsLeft(InstructLabError):
 
 
 def describe_losses(audit: Audit, split: str) -> str:
-    """List the reasons for which rows of a split were dropped, most frequent first; empty if no row was dropped."""
+    """List the reasons for which rows of a split were dropped, in order of frequency; empty if no row was dropped."""
     counts: dict[str, int] = {}
     for tally in audit.tallies.values():
         if tally.action == "dropped" and (split in tally.stage.split("/") or tally.reason.startswith(split)):
@@ -61,10 +61,10 @@ def warn_of_empty_splits(
 
 
 def warn_of_division(audit: Audit, division: HashSplit, drawn: Mapping[SplitName, int]) -> None:
-    """Add warnings for splits that got no rows, and for many rows that stay in one split because they begin alike.
+    """Add a warning for each split that got no rows, and one if many rows stay together because they begin alike.
 
     Args:
-        audit: audit that receives the warnings; the counts of frequent keys are removed from its facts.
+        audit: audit that receives the warnings. Its counts of rows with the same beginning are used and then removed.
         division: the division of the training rows.
         drawn: number of training rows that each split got.
     """

@@ -33,7 +33,7 @@ class HashSplit(Component):
     in the same split. With `by: opening`, the messages up to and including the first question are hashed, so that
     conversations with the same beginning stay together and no row has to be dropped because another row continues it.
     With `by: prompt`, all messages before the final answer are hashed. A row without a question, such as a plain text,
-    is hashed as a whole.
+    is hashed as a whole. With `column`, the value of this metadata column is hashed instead of the prompt.
     """
 
     validation: Share = 0.1  # expected share of rows
@@ -65,7 +65,7 @@ class HashSplit(Component):
 
     @property
     def key_is_opening(self) -> bool:
-        """Whether rows with the same opening stay together although their prompts differ."""
+        """Whether rows with the same opening get the same split, even if their whole prompts differ."""
         return self.by == "opening" and self.column is None
 
     def key(self, conversation: Conversation) -> str:
@@ -88,7 +88,7 @@ def is_plain_text(conversation: Conversation) -> bool:
 
 
 def _is_question(message: Message) -> bool:
-    """Whether a message expects an answer: true for messages of users and results of tools."""
+    """Whether the assistant answers this message: true for the messages of users and the results of tools."""
     return message.role not in ("system", "assistant")
 
 
@@ -125,7 +125,7 @@ def prompt_hashes(conversation: Conversation, normal_form: Callable[[str], str] 
 
     Args:
         conversation: the conversation.
-        normal_form: function that returns the form in which a text is compared.
+        normal_form: function that normalizes a text for comparison.
     """
     messages = conversation.messages
     so_far = hashlib.blake2b(digest_size=HASH_BYTES)
@@ -142,7 +142,7 @@ def prompt_hashes(conversation: Conversation, normal_form: Callable[[str], str] 
 
 
 def _hashes(conversation: Conversation, same_prompt: SamePrompt, adds_words: bool) -> tuple[list[PromptHash], ...]:
-    """Return the prompt hashes in the compared form and, with `adds_words`, also the hashes of the prompts' words."""
+    """Return the hashes of the prompts, compared by `same_prompt`; with `adds_words`, also hashes of their words."""
     if same_prompt == "words":
         return prompt_hashes(conversation, normalize_text), []
     return prompt_hashes(conversation), prompt_hashes(conversation, normalize_text) if adds_words else []
@@ -155,7 +155,7 @@ def select_without_overlap(
     stage: str = "data/overlap",
     same_prompt: SamePrompt = "characters",
 ) -> dict[SplitName, bytearray]:
-    """Select the rows whose prompts occur in no earlier split, in the order test, validation, train.
+    """Select the rows whose prompts occur in no earlier split; the order of the splits is test, validation, train.
 
     With `same_prompt="characters"`, a row whose prompt differs from one of an earlier split only in case, punctuation
     or symbols stays, and the audit counts it as reported.

@@ -1,4 +1,4 @@
-"""Stages of the data cache with an audit: each audit continues the audit of the previous stage."""
+"""Stages of the data cache that write an audit, which continues the audit of the previous stage."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def audited_stage(name: str, depends_on: Any, build: Callable[[Entry | None, Pat
     Args:
         name: the name of the stage in listings of the cache.
         depends_on: everything that affects the result, except the previous stage, as JSON values.
-        build: function of the previous stage's result, a folder and an audit, which writes files into the folder,
-            counts rows in the audit, and returns facts to store (JSON values).
+        build: function that receives the result of the previous stage, a folder and an audit. It writes files into the
+            folder, counts rows in the audit, and returns facts to store (JSON values).
     """
 
     def build_and_count(before: Entry | None, folder: Path) -> dict[str, Any]:
@@ -33,6 +33,6 @@ def audited_stage(name: str, depends_on: Any, build: Callable[[Entry | None, Pat
 
 
 def audit_of(entry: Entry) -> dict[str, Any]:
-    """Return the audit of a result and of the stages before it, in the form of `Audit.to_json`."""
+    """Return the audit of a cached result, which includes all stages before it, in the form of `Audit.to_json`."""
     audit: dict[str, Any] = entry.facts[AUDIT]
     return audit

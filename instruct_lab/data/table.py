@@ -88,7 +88,7 @@ class ConversationTable(Sequence[Conversation]):
                 yield index, start, min(num_rows, batch.num_rows - start)
 
     def read_piece(self, batch: int, start: int, num_rows: int) -> Iterator[Conversation]:
-        """Read the conversations of one of `pieces`."""
+        """Read the conversations of a piece that `pieces` yielded."""
         return read_batch(self.batches[batch].slice(start, num_rows))
 
     def ids(self) -> Iterator[str]:
@@ -112,7 +112,7 @@ class ConversationTable(Sequence[Conversation]):
         return np.concatenate(parts) if parts else np.zeros(0, dtype=object)
 
     def lowest_ids(self, count: int, flags: bytearray | None = None) -> set[int]:
-        """Return the indices of the `count` rows with the lowest ids (content hashes) among those with flag 1."""
+        """Return the indices of the `count` rows with the lowest ids (content hashes) among the rows with flag 1."""
         ids = ((id_, index) for index, id_ in enumerate(self.ids()) if flags is None or flags[index])
         return {index for _, index in heapq.nsmallest(count, ids)}
 
@@ -156,7 +156,7 @@ def read_batch(batch: pyarrow.RecordBatch) -> Iterator[Conversation]:
 
 
 def map_conversations(function: Callable[[Conversation], T], rows: Sequence[Conversation]) -> Iterator[T]:
-    """Apply a function to every conversation; for a table, `map_in_order` distributes the batches."""
+    """Apply a function to every conversation; the batches of a table can be shared among worker processes."""
     if not isinstance(rows, ConversationTable):
         return map(function, rows)
     return itertools.chain.from_iterable(map_in_order(_MapBatch(function, rows), range(len(rows.batches))))
@@ -175,7 +175,7 @@ class _MapBatch:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RowText:
-    """The text of a row, decoded only on demand, because the audit keeps only few samples."""
+    """The text of a row, which is decoded only when it is needed, because the audit stores only a few samples."""
 
     rows: Sequence[Conversation]
     index: int

@@ -1,4 +1,4 @@
-"""Splitting text into words for comparisons in splits, duplicates and contamination.
+"""Splitting text into words, to compare texts in the checks for overlapping splits, duplicates and contamination.
 
 Case, Unicode form, punctuation and white space are ignored; `compared_words` also ignores symbols. In scripts without
 spaces between words, each character is a word.

@@ -114,7 +114,8 @@ def rewrite_batch(
 ) -> pyarrow.RecordBatch | None:
     """Change the rows of a batch; return `None` if no row changes.
 
-    A conversation that `change` returns unchanged (the same object) is copied from the batch without encoding it.
+    A conversation that `change` returns unchanged (the same object) is copied from the batch without being encoded
+    again.
     """
     import pyarrow as pa
 
@@ -133,7 +134,7 @@ def rewrite_batch(
 
 
 def _array(column: list[Any], kind: Any) -> pyarrow.Array:
-    """Build an Arrow array; lists are built from all their elements at once, which is faster than list by list."""
+    """Build an Arrow array. Nested lists are built from all their elements at once, which is faster than one by one."""
     import pyarrow as pa
 
     if not pa.types.is_list(kind):

@@ -19,8 +19,8 @@ class Cut:
     """A sequence of tokens that was cut out.
 
     Args:
-        at: index, in the example, of the token that follows the cut.
-        tokens: number of tokens.
+        at: index of the token in the example that follows the cut.
+        tokens: number of tokens that were cut out.
     """
 
     at: int
@@ -38,7 +38,7 @@ class InspectedRow:
         index: index of the example within the split; `None` for a dropped row.
         source: data source of the row; empty if unknown.
         where: file and line (or row number) of the row; empty if unknown.
-        cuts: the cuts in the conversation.
+        cuts: the places where tokens of the conversation were cut out.
         dropped: the reason why the row was dropped; `None` for an example.
         stage: the stage that dropped the row.
         sample: the row's text from the audit, for rows without tokens.
@@ -64,7 +64,7 @@ class InspectedRow:
         return "".join(span.text for span in self.spans) if self.spans else self.sample
 
     def to_json(self) -> dict[str, Any]:
-        """Convert the row for other tools; labels are not shifted, and `-100` marks tokens that are not trained."""
+        """Convert the row to JSON values; labels are not shifted, and `-100` marks tokens that are not trained."""
         rejected = self.example.rejected
         return {
             "text": self.text,

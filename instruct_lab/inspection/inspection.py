@@ -40,13 +40,13 @@ def inspect(
 
     Args:
         experiment: the checked configuration.
-        split: the split to show; `None` means train, or for dropped rows every split.
+        split: the split to show; `None` means train for examples, and every split for dropped rows.
         num: number of examples from the beginning of the split, or of dropped rows for each reason.
-        row: index of the only example to show, counted from 0 within its split.
-        dropped: text in the reason of dropped rows, which are shown instead of examples.
-        row_id: id (or its beginning) of the rows to show instead, in any split or dropped.
+        row: index of a single example to show, counted from 0 within its split.
+        dropped: show dropped rows instead of examples, if their reason contains this text.
+        row_id: show only the examples and the dropped rows with this id, which may be shortened to its beginning.
         ids: whether to show token ids.
-        html: file for a page, which is written instead of printing.
+        html: path of an HTML page to write; only this path is printed then.
         as_json: whether to print JSON.
         console: the console to print to.
 

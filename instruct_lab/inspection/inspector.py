@@ -1,4 +1,4 @@
-"""Decoding of examples from their token ids, and search for rows that were dropped."""
+"""Decoding of examples from their token ids, and the search for rows that were dropped."""
 
 from __future__ import annotations
 
@@ -65,10 +65,10 @@ class Inspector:
     # ---- examples
 
     def examples(self, split: str, rows: range) -> list[InspectedRow]:
-        """Return the requested examples of a split, as far as they exist.
+        """Return the examples of a split at the indices `rows`; indices beyond the end are ignored.
 
         Raises:
-            InstructLabError: there is no such split, or it lacks the first row.
+            InstructLabError: there is no such split, or it has no example at the first index.
         """
         assert self._data is not None
         counts = {name: len(found) for name, found in self._data.examples.items()}
@@ -101,7 +101,7 @@ class Inspector:
         )
 
     def _texts(self, example: Example) -> tuple[list[Span], dict[str, list[Span]]]:
-        """Return the text that the model reads, and the example's other texts by name."""
+        """Return the spans of the text that the model reads, and those of the example's other texts, keyed by name."""
         read, written = self._read_and_written(example)
         further = {"decoder writes": written} if written else {}
         if example.rejected is not None:
@@ -120,7 +120,7 @@ class Inspector:
 
         Examples have the same order as conversations, but batching may have dropped some conversations. So the
         conversation's index is between the example's index and that index plus the number of dropped conversations.
-        Among conversations with the same id, the first with the same tokens is taken, or else the first of all.
+        Among conversations with the example's id, the first one with the same tokens is chosen, or else the first one.
         """
         assert self._data is not None
         conversations, num_examples = self._data.conversations[split], len(self._data.examples[split])
@@ -152,7 +152,7 @@ class Inspector:
     # ---- dropped rows
 
     def dropped(self, text: str, split: str | None, num: int) -> Iterator[InspectedRow]:
-        """Yield samples of the dropped rows whose reason contains a text; case is ignored.
+        """Yield samples of the dropped rows whose reason contains a text; upper and lower case are not distinguished.
 
         Raises:
             InstructLabError: no reason contains the text; the error lists the reasons.
@@ -201,7 +201,7 @@ class Inspector:
         )
 
     def _dropped_by_batching(self, split: str, ids: Sequence[str]) -> dict[int, Conversation]:
-        """Find the conversations that batching dropped; return them keyed by the index of their id in `ids`."""
+        """Find the conversations with these ids that batching dropped; the keys are the indices of the ids in `ids`."""
         if self._data is None or split not in self._data.conversations:
             return {}
         wanted: dict[str, list[int]] = {}
@@ -222,7 +222,7 @@ class Inspector:
         """Yield the examples with an id, and then the dropped rows with this id; equal rows have the same id.
 
         Args:
-            prefix: the id, or its beginning if no other id begins with it.
+            prefix: the id, or a beginning of it that no other id shares.
             split: the split to search; `None`: every split.
 
         Raises:
@@ -273,7 +273,7 @@ class Inspector:
 
 
 def _without(conversations: Sequence[Conversation], examples: Sequence[Example]) -> Iterator[Conversation]:
-    """Yield the conversations without an example; examples have the same order as conversations."""
+    """Yield the conversations that have no example; the examples are in the same order as the conversations."""
     kept = iter(examples)
     current = next(kept, None)
     for conversation in conversations:

@@ -1,4 +1,4 @@
-"""Search by id for rows that were dropped at any stage between the source and the examples.
+"""Searching, by id, for rows that were dropped at any stage between the source and the examples.
 
 The audit keeps only a few samples for each reason. So the tables of successive stages are compared, and a stage that
 lost the row is run again in a temporary folder to find the reason.
@@ -41,7 +41,7 @@ def _count_ids(entry: Entry, prefix: str) -> Counter[str]:
 
 
 def _repeat(stage: Stage, before: Entry | None, folder: Path, prefix: str) -> list[Drop]:
-    """Run a stage, and the stages whose results it joins, in a temporary folder; return the dropped rows."""
+    """Run a stage again in a temporary folder, with the stages whose results it joins; return the dropped rows."""
     joined = [drop for part in stage.joins for drop in _repeat(part, None, folder, prefix)]
     with tempfile.TemporaryDirectory(prefix=".", dir=folder) as temporary, watch_drops(prefix) as drops:
         stage.build(before, Path(temporary))

@@ -27,7 +27,7 @@ ASCII_SIGNS = str.maketrans(
 
 
 def describe(row: InspectedRow) -> str:
-    """Describe a row in one line: split, index, id, source, file and line, number of tokens."""
+    """Describe a row in one line, with its split, index, id, source, file and line, and number of tokens."""
     parts = [" ".join([row.split or "all splits", *([str(row.index)] if row.index is not None else [])])]
     if row.example.id:
         parts.append(f"id {row.example.id}")
@@ -145,7 +145,7 @@ def _printable(text: str, console: Console) -> str:
 
 
 def with_cuts(row: InspectedRow) -> Iterable[tuple[Span | None, Cut | None]]:
-    """Yield each span with the cut before it (or `None`), and then the cuts after the last span."""
+    """Yield each span with the cut before it, if any; cuts after the last span follow with `None` as their span."""
     waiting = sorted(row.cuts, key=lambda cut: cut.at)
     position = 0
     for span in row.spans:

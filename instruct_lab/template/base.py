@@ -24,11 +24,11 @@ class Segment:
     Args:
         text: the text of the piece.
         trained: whether its tokens are targets.
-        role: the role of the message whose content this is; `None` for the template's own text. In a content, text that
-            spells a special token is ordinary text; in the template's text, it is the special token.
+        role: the role of the message whose content this is; `None` for the template's own text. If a special token is
+            written out in a content, it is ordinary text; in the template's own text, it is the special token.
         starts_answer: whether the piece starts an assistant's content. No token crosses this start, so the ids of the
             prompt are the same as at inference.
-        has_tokens: whether text that spells a special token is the special token even in this content.
+        has_tokens: whether special tokens that are written out in this content are special tokens, not ordinary text.
     """
 
     text: str
@@ -39,7 +39,7 @@ class Segment:
 
 
 class RefusedConversation(InstructLabError):
-    """Raised if a template cannot render a conversation; other conversations may be fine."""
+    """Raised if a template cannot render one conversation; it may be able to render others."""
 
 
 class Template(Component, ABC):
@@ -66,14 +66,14 @@ class Template(Component, ABC):
 
     @abstractmethod
     def render_prompt(self, conversation: Conversation, tokenizer: PreTrainedTokenizerBase) -> list[Segment]:
-        """Render the messages before the final answer, and the header that opens the answer."""
+        """Render the messages before the final answer, followed by the header that opens the answer."""
 
     @abstractmethod
     def stop_token_ids(self, tokenizer: PreTrainedTokenizerBase) -> list[int]:
         """Return the ids of the tokens that end a generated answer: the end-of-turn token and the EOS token."""
 
     def check_reasoning(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        """Check that the template writes reasoning before an answer in `<think>` tags, as the formats do.
+        """Check that the template writes the reasoning before an answer in `<think>` tags, as the data formats do.
 
         Raises:
             InstructLabError: the template writes reasoning in another way, or not at all.

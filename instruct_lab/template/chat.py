@@ -44,12 +44,12 @@ class ChatTemplate(Template):
     unchanged (see `copies_contents`). If the template trims, shortens or re-wraps a content (such as a `<think>`
     block), the remaining content is located in the rendered conversation (see `locate`), so the trained text is always
     a part of the rendered text. If the template drops, repeats or refuses a message, or changes it so that it cannot be
-    located, an error names the role.
+    located, an error is raised that names the role of the message.
 
     A template may put its own text, such as an empty `<think>` block, between the generation prompt and an answer. By
     default, this text is not trained, and it is also put before generated answers. With `answers_from:
-    generation_prompt`, it is part of the answer, so it is trained and has to be generated; use this to train on
-    thoughts with such a template.
+    generation_prompt`, it is part of the answer, so it is trained and the model has to generate it. Use this setting to
+    train on thoughts with such a template.
     """
 
     train_on: TrainOn = "assistant"  # assistant, last_assistant, or all (template text too)
@@ -59,14 +59,14 @@ class ChatTemplate(Template):
     answers_from: AnswersFrom = "content"  # start of an answer: its content, or the end of the generation prompt
 
     def __post_init__(self) -> None:
-        """Refuse a `date` that is not a date."""
+        """Refuse a `date` that is not a valid calendar date."""
         try:
             datetime.date.fromisoformat(self.date)
         except ValueError as error:
             raise Refusal("date", f"not a date, year-month-day: {error}", "2024-07-26") from error
 
     def problems(self) -> Iterator[Problem]:
-        """Report a Jinja template that cannot be parsed."""
+        """Report the Jinja template if it cannot be parsed."""
         if self.jinja is None:
             return
         import jinja2
@@ -77,7 +77,7 @@ class ChatTemplate(Template):
             yield Problem(key="jinja", reason=f"line {error.lineno} is not Jinja: {error.message}")
 
     def render(self, conversation: Conversation, tokenizer: PreTrainedTokenizerBase) -> list[Segment]:
-        """Render the contents and the chat template's own text between them as segments."""
+        """Render the contents of the messages, and the chat template's own text between them, as segments."""
         (segments,) = self.render_all([conversation], tokenizer)
         return segments
 
@@ -99,7 +99,7 @@ class ChatTemplate(Template):
         return before_last_answer(self._segments((*conversation.prompt, *answer), prepared, conversation.where))
 
     def stop_token_ids(self, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-        """Return the ids of the token that ends an answer in the chat template and of the EOS token."""
+        """Return the id of the token with which the chat template ends an answer, and the id of the EOS token."""
         segments = self.render(Conversation((Message("user", "a"), Message("assistant", "b"))), tokenizer)
         answer = next(index for index, segment in enumerate(segments) if segment.role == "assistant")
         end_of_turn = special_tokens(tokenizer).ids[segments[answer + 1].text.lstrip()]
@@ -107,7 +107,7 @@ class ChatTemplate(Template):
         return list(dict.fromkeys([end_of_turn, *eos]))
 
     def check_reasoning(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        """Check that `reasoning_content` is rendered like the same reasoning in `<think>` tags, also in earlier turns.
+        """Check that reasoning is rendered the same from `reasoning_content` as from `<think>` tags, in every turn.
 
         Raises:
             InstructLabError: the results differ, or the template does not use `reasoning_content`.

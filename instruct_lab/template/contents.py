@@ -1,4 +1,4 @@
-"""A template of contents only, for models that are not trained on chats."""
+"""A template that renders only the contents of messages, for models that are not trained on chats."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 class Contents(Template):
     """The contents of the messages, joined without roles.
 
-    For encoders, and for encoder-decoder models, whose decoder generates only the answer. No text marks the end of an
-    answer, except that the tokenizer puts its special tokens around the whole text; a decoder-only model would
-    therefore not learn where an answer ends.
+    This template is for encoders, and for encoder-decoder models, whose decoder generates only the answer. It writes no
+    text that marks the end of an answer; only the tokenizer's special tokens surround the whole text. A decoder-only
+    model would therefore not learn where an answer ends.
     """
 
     families: ClassVar = frozenset({"encoder-decoder", "encoder"})

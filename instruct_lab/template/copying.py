@@ -20,12 +20,12 @@ NEIGHBOURS = ("previtem", "nextitem", "changed")  # attributes of a Jinja loop t
 
 @functools.lru_cache(maxsize=64)
 def copies_contents(template: str) -> bool:
-    """Whether a template outputs contents unchanged and does not use them in any other way.
+    """Whether a template outputs the contents of messages unchanged and does not use them in any other way.
 
     The proof follows `messages` through the template's syntax tree: loops over the list, its elements, and the
-    `content` of each element. A content may only be joined to other text in an output. Any other use (a filter, a test,
-    an assignment, a macro, a whole message as a value) counts as a change, and conversations then have to be rendered
-    one by one.
+    `content` of each element. The only permitted use of a content is to output it, by itself or joined to other text.
+    Any other use (a filter, a test, an assignment, a macro, a whole message as a value) counts as a change, and
+    conversations then have to be rendered one by one.
 
     Args:
         template: the Jinja template.
@@ -61,7 +61,7 @@ class _Proof:
         self.holds = MESSAGES not in stored and named_once and not uses_neighbours and self._is_safe(tree)
 
     def _is_safe(self, node: nodes.Node) -> bool:
-        """Whether this node uses contents only to output them, and does not use whole messages."""
+        """Whether this node of the syntax tree uses contents only to output them, and does not use whole messages."""
         if isinstance(node, nodes.Output):
             return all(self._is_copied(part) for part in node.nodes)
         if isinstance(node, nodes.For) and self._is_messages(node.iter):
@@ -93,7 +93,7 @@ class _Proof:
         return isinstance(node, nodes.Name) and node.name in self._elements and node.ctx == "load"
 
     def _key(self, node: nodes.Node) -> str | None:
-        """Return the constant key that this node reads from a message; `None` for any other node."""
+        """Return the key that this node reads from a message if it is a constant; `None` for any other node."""
         if isinstance(node, nodes.Getattr) and self._is_message(node.node):
             return node.attr
         if isinstance(node, nodes.Getitem) and self._is_message(node.node) and isinstance(node.arg, nodes.Const):

@@ -20,7 +20,7 @@ def fix_date(jinja: str, date: datetime.date) -> str:
         date: the fixed date; the time is midnight.
 
     Raises:
-        InstructLabError: the template computes the date format, instead of writing it as text in quotes.
+        InstructLabError: the template computes the date format instead of giving it as a string literal.
     """
     moment = datetime.datetime.combine(date, datetime.time())
     fixed = CALL.sub(lambda call: json.dumps(moment.strftime(call[1][1:-1]), ensure_ascii=False), jinja)

@@ -1,9 +1,9 @@
 """Locating contents in a rendered conversation if the chat template re-wraps or shortens them.
 
 Templates of reasoning models look for markup in a content, such as `</think>`, and move, drop or re-wrap the parts
-around it. So a conversation is rendered a second time, with a placeholder for every part of a content between such
-markup. The positions of the placeholders show which parts of each content remain. As a check, the parts replace their
-placeholders: the result must equal the rendered conversation exactly.
+around it. So a conversation is rendered a second time. In this rendering, each content is divided at such markup, and a
+placeholder replaces every part between the markup. The positions of the placeholders show which parts of each content
+remain. As a check, the parts replace their placeholders: the result must equal the rendered conversation exactly.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def parse_template(jinja: str) -> nodes.Template:
 
 
 def placeholder(index: int) -> str:
-    """Return a text of private-use characters, which no template has, to mark a position in a rendered conversation."""
+    """Return a text of private-use characters, which occur in no template, to mark a position in a rendering."""
     return f"\ue000{index}\ue001"
 
 
@@ -42,10 +42,10 @@ class Located:
     """A rendered conversation, divided into contents and the template's text.
 
     Args:
-        contents: the remaining content of each message.
+        contents: for each message, the part of its content that the template kept.
         glue: the template's own text before, between and after the contents; one more item than `contents`.
-        markup: for each content, the text between its copied parts, which the template may have written.
-        parts: for each content, its parts that the template copied.
+        markup: for each content, the text between the copied parts, which the template may have written.
+        parts: for each content, the parts that the template copied.
     """
 
     contents: list[str]
@@ -63,8 +63,8 @@ class Located:
 
         Args:
             messages: the messages of the conversation.
-            glue: the template's own text, from a conversation of placeholders with the same roles.
-            prompt_of: function that renders the messages before an index, with the generation prompt.
+            glue: the template's own text, from rendering placeholders as messages with the same roles.
+            prompt_of: function that receives an index and renders the messages before it, with the generation prompt.
         """
         contents, own, markup = list(self.contents), list(self.glue), list(self.markup)
         for index, message in enumerate(messages):
@@ -81,7 +81,7 @@ class Located:
 def locate(
     render: Callable[[Sequence[Message]], str], messages: Sequence[Message], text: str, jinja: str
 ) -> Located | None:
-    """Locate the remaining part of each content in a rendered conversation; `None` if this fails or is ambiguous.
+    """Locate what remains of each content in a rendered conversation; return `None` if this fails or is ambiguous.
 
     Args:
         render: function that renders a conversation as text.
@@ -106,7 +106,7 @@ _STRIPS: tuple[Callable[[str], str], ...] = (str, lambda text: text.strip("\n"),
 
 @functools.lru_cache(maxsize=64)
 def _markup(jinja: str) -> re.Pattern[str]:
-    """Return a pattern of the markup that a template searches for: arguments of calls and filters, operands of `in`."""
+    """Return a pattern for the markup that a template looks for: constants in calls, filters and `in` operations."""
     constants = {
         str(node.value).strip() for node in _looked_for(parse_template(jinja)) if isinstance(node, nodes.Const)
     }
@@ -135,7 +135,7 @@ class _Piece:
 
 
 class _Skeleton:
-    """Contents with a placeholder for every part between markup."""
+    """The contents of messages, in which a placeholder replaces every part between markup."""
 
     def __init__(self, contents: Sequence[str], pattern: re.Pattern[str]) -> None:
         self._parts: list[str] = []
@@ -146,7 +146,7 @@ class _Skeleton:
         ]
 
     def _pieces(self, parts: list[str]) -> Iterator[_Piece]:
-        """Yield markup and parts; the white space beside markup is a separate piece."""
+        """Yield the pieces of a content that is split at markup; white space beside markup is a separate piece."""
         for number, part in enumerate(parts):
             if number % 2:
                 yield _Piece(part)
@@ -169,7 +169,7 @@ class _Skeleton:
         ]
 
     def find(self, rendered: str, text: str) -> Located | None:
-        """Find the contents in a rendered conversation; `None` if the template changed them in another way.
+        """Find the contents in a rendered conversation; return `None` if the template changed them in another way.
 
         Args:
             rendered: the conversation, rendered with placeholders.

@@ -13,13 +13,13 @@ from instruct_lab.template.special_tokens import SpecialTokens
 
 
 def alternatives(special: SpecialTokens) -> str:
-    """Return the advice to choose another template that fits the tokenizer, for errors about a template."""
+    """Return the advice, for error messages, to choose another template that fits the tokenizer."""
     chatml = "template=chatml, " if "<|im_end|>" in special.ids else ""
     return f"choose {chatml}template=alpaca or template=plain"
 
 
 def rename_role(role: str) -> str:
-    """Return the advice to rename a role, for errors about a role that a template lacks."""
+    """Return the advice, for error messages, to rename a role that a template does not support."""
     return (
         f"set preprocessing.steps.normalize.roles={{{role}:user}} and preprocessing.steps.normalize."
         "merge_consecutive=true to make such messages part of the user's"
@@ -28,13 +28,13 @@ def rename_role(role: str) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Marker:
-    """Marks the segments of conversations.
+    """Marks the segments of one conversation as trained or not.
 
     Args:
         train_on: the contents that are trained; a message's own `trained` takes precedence.
         special: the tokenizer's special tokens.
-        where: the conversation, for error messages.
-        opening: the template's text before an assistant's content that is part of the answer.
+        where: description of the conversation, for error messages.
+        opening: text that the template writes before an assistant's content and that is a part of the answer.
     """
 
     train_on: TrainOn
@@ -48,12 +48,12 @@ class Marker:
         Args:
             messages: the messages in order, with their contents as rendered.
             glue: the template's text before, between and after the contents; one more item than `messages`.
-            located: the result of `locate`, if the template re-wraps contents.
+            located: the result of `locate`, if the template changes contents.
 
         Returns:
             Segments whose text is the whole rendered text. The special token after an assistant's content, with white
-            space before it, is a separate segment, trained like that content. Other text of the template is trained
-            only if `train_on` is `all`.
+            space before it, is a separate segment, which is trained if the content is trained. Other text of the
+            template is trained only if `train_on` is `all`.
 
         Raises:
             InstructLabError: the text after an assistant's content does not start with a special token.
@@ -82,7 +82,7 @@ class Marker:
         return [segment for segment in segments if segment.text or segment.role is not None]
 
     def _closing(self, after: str) -> str:
-        """Return the white space and the special token at the start of the text after an answer."""
+        """Return the white space and the special token with which the text after an answer starts."""
         stripped = after.lstrip()
         end_of_turn = self.special.opening(stripped)
         if end_of_turn is None:
@@ -107,7 +107,7 @@ def before_last_answer(segments: list[Segment]) -> list[Segment]:
 
 
 def _make_special(after: str) -> str:
-    """Return the advice to make the line after an answer a special token; empty if there is no such line."""
+    """Return the advice to turn the line that follows an answer into a special token; empty if no line follows."""
     line = next(iter(after.strip().splitlines()), "").strip()
     return (
         f"set model.tokenizer.extra_special_tokens=[{line!r}], which the model learns as the end, or " if line else ""

@@ -1,4 +1,4 @@
-"""Rendering messages with a chat template, and finding the template's own text between contents."""
+"""Rendering messages with a chat template, and finding the template's own text between the contents of messages."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Rendering:
             ) from error
 
     def prompt(self, messages: Sequence[Message]) -> str:
-        """Render messages with the header of the next answer; empty if the template refuses them."""
+        """Render messages with the header of the next answer; return an empty text if the template refuses them."""
         try:
             return self.text(messages, generation_prompt=True)
         except InstructLabError:
@@ -67,14 +67,14 @@ class Rendering:
 
     @property
     def alternatives(self) -> str:
-        """The advice, for error messages, to choose another template."""
+        """The advice to choose another template, for error messages."""
         return alternatives(special_tokens(self.tokenizer))
 
     def reasoning_text(self, tagged: bool) -> str:
         """Render a test conversation with reasoning.
 
         Args:
-            tagged: whether the reasoning is in `<think>` tags before the answers; otherwise it is in
+            tagged: whether to put the reasoning in `<think>` tags before the answers; otherwise, it is put in
                 `reasoning_content`.
         """
         turns = []
@@ -98,7 +98,7 @@ class Rendering:
         return text
 
     def _refused_role(self, messages: Sequence[Message]) -> str | None:
-        """Find a role that the template refuses: the template renders the messages without this role."""
+        """Find a role that the template refuses, that is, without whose messages the template can render the rest."""
         import jinja2
 
         for role in sorted({message.role for message in messages} - {"user", "assistant"}):
@@ -113,7 +113,7 @@ class Rendering:
 
 @lru_cache(maxsize=1024)
 def glue_of(rendering: Rendering, roles: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the template's own text before, between and after the contents, for one order of roles."""
+    """Return the template's own text before, between and after the contents of messages with these roles."""
     text = rendering.text([Message(role, placeholder(index)) for index, role in enumerate(roles)])
     glue, start = [], 0
     found = Counter(match[0] for match in PLACEHOLDER.finditer(text))
@@ -140,7 +140,8 @@ def glue_of(rendering: Rendering, roles: tuple[str, ...]) -> tuple[str, ...]:
 def opening_of(rendering: Rendering, answers_from: AnswersFrom) -> str:
     """Return the text between the generation prompt and an answer's content if the model has to generate it.
 
-    White space there (`[/INST] answer`) always belongs to the answer, because it is a part of the first token.
+    White space before an answer (`[/INST] answer`) always belongs to the answer, because it is a part of its first
+    token.
     """
     question = Message("user", placeholder(0))
     try:
@@ -155,7 +156,7 @@ def opening_of(rendering: Rendering, answers_from: AnswersFrom) -> str:
 
 
 def order_roles(roles: Sequence[str]) -> str:
-    """Return the advice to correct the order of roles with a preprocessing step, for error messages."""
+    """Return the advice, for error messages, to correct the order of roles with a preprocessing step."""
     if any(first == second for first, second in itertools.pairwise(roles)):
         return "set preprocessing.steps.normalize.merge_consecutive=true to join consecutive messages of one role"
     return "set preprocessing.steps.clean.role_order=repair to bring the messages into order"
@@ -167,7 +168,7 @@ def list_roles(roles: Sequence[str]) -> str:
 
 
 def match_contents(text: str, messages: Sequence[Message], glue: Sequence[str]) -> list[str] | None:
-    """Find each content in the rendered text, with or without trimming; `None` if the template made other changes."""
+    """Find each content, possibly trimmed, in the rendered text; `None` if the template changed one in another way."""
     position = len(glue[0])
     if not text.startswith(glue[0]):
         return None
@@ -195,7 +196,7 @@ def _trimmings(content: str) -> dict[str, None]:
 
 
 def changed_message(rendering: Rendering, messages: Sequence[Message], glue: Sequence[str]) -> int:
-    """Find the index of the first message that the template changes, by rendering it among placeholders."""
+    """Find the index of the first message whose content the template changes; the others become placeholders."""
     for index, message in enumerate(messages):
         others = [Message(other.role, placeholder(position)) for position, other in enumerate(messages)]
         others[index] = message

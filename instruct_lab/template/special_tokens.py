@@ -27,7 +27,7 @@ class SpecialTokens:
 
     @functools.cached_property
     def pattern(self) -> re.Pattern[str]:
-        """Matches any special token; longer tokens take precedence."""
+        """A pattern that matches any special token; longer tokens take precedence."""
         return re.compile("|".join(map(re.escape, self._longest_first)) or r"(?!)")
 
     @functools.cached_property
@@ -65,7 +65,7 @@ _known: weakref.WeakKeyDictionary[PreTrainedTokenizerBase, tuple[object, Special
 
 
 def special_tokens(tokenizer: PreTrainedTokenizerBase) -> SpecialTokens:
-    """Return the tokenizer's special tokens, cached until its vocabulary size or named tokens change."""
+    """Return the tokenizer's special tokens, which are cached until its vocabulary size or its named tokens change."""
     state = (len(tokenizer), str(tokenizer.special_tokens_map))
     known = _known.get(tokenizer)
     if known is None or known[0] != state:

@@ -20,7 +20,7 @@ CONTENT = "{content}"
 
 @component
 class TextTemplate(Template):
-    """One text pattern per role, defined in the config; the tokenizer needs no chat template.
+    """A template with one text pattern for each role, defined in the config; the tokenizer needs no chat template.
 
     An answer follows `assistant_header` and ends with `turn_end`, which is trained like the answer. To change the
     wording, write a new YAML file.

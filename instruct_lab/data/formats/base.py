@@ -82,7 +82,7 @@ class Format(Component, ABC):
         return optional_text(row, self.named(getattr(self, "system", None)))
 
     def required_if_named(self, *fields: str) -> dict[str, list[str]]:
-        """Return the columns that the user named in optional fields; columns with the default names may be missing."""
+        """Return the columns named in optional fields; default names are left out, as their columns may be missing."""
         defaults = {field.name: field.default for field in dataclasses.fields(self) if field.name in fields}
         columns = {field: getattr(self, field) for field in fields}
         return {field: [name] for field, name in columns.items() if name and name != defaults[field]}

@@ -33,7 +33,9 @@ NUMBER = re.compile(r"-?\d+")
 
 @component
 class Templates(Format):
-    """Named templates of one task; each row uses all of them or one, drawn by the row's content and the seed.
+    """Named templates of one task. Each row is rendered with all of them, or with one that is drawn for the row.
+
+    The draw depends only on the content of the row and the seed.
 
     A template consists of a prompt, `|||` and an answer. Each further `|||` adds another acceptable answer. White space
     around each part is removed. With `syntax: columns`, column names are written in braces, as in `Columns`. With
@@ -88,17 +90,17 @@ class Templates(Format):
         return set()
 
     def used_columns(self) -> set[str | None]:
-        """Return the columns that templates and choices name, with those whose presence a template tests."""
+        """Return the columns that templates and choices name, including columns that a template uses if present."""
         texts = [text for name in self._texts() for text in (self.templates[name], self._choices_text(name)) if text]
         tested = [_jinja_names(text, "templates", tested=True) for text in texts] if self.syntax == "jinja" else []
         return {name for names in (*self.required().values(), *tested) for name in names}
 
     def turns(self, row: Row) -> list[Message]:
-        """Return the messages of the template drawn for the row."""
+        """Return the messages rendered with the template that is drawn for the row."""
         return list(self.conversation(row).messages)
 
     def conversation(self, row: Row) -> Conversation:
-        """Convert a row with the template drawn for it.
+        """Convert a row with the template that is drawn for it.
 
         Raises:
             InstructLabError: no template fits the row, or a template uses a column that the row does not have.
@@ -106,7 +108,7 @@ class Templates(Format):
         return next(self._fitting(row))
 
     def conversations_of(self, row: Row) -> Iterator[Conversation]:
-        """Yield the row rendered with its drawn template, or with all templates that fit, in the order of the config.
+        """Yield the conversation from the template drawn for the row, or from each fitting template in config order.
 
         Raises:
             InstructLabError: for the reasons given at `conversation`.
@@ -154,10 +156,10 @@ class Templates(Format):
         return self.answer_choices.get(name) if isinstance(self.answer_choices, dict) else self.answer_choices
 
     def _names(self, text: str, field: str) -> list[str]:
-        """Return the columns that a template uses, without `answer_choices`.
+        """Return the columns that a template uses; the variable `answer_choices` is not counted as one.
 
         Raises:
-            Refusal: the template is not valid in its syntax.
+            Refusal: the template is not valid in the configured `syntax`.
         """
         if self.syntax == "jinja":
             return _jinja_names(text, field)
@@ -167,7 +169,7 @@ class Templates(Format):
 
 
 def _row_hash(row: Row) -> str:
-    """Return a short hash of the row's columns, equal in every run."""
+    """Return a short hash of the row's columns, which is the same in every run."""
     try:
         encoded = json.dumps(to_json_value(row.columns), sort_keys=True).encode()
     except RecursionError as error:
@@ -223,7 +225,7 @@ def _render(text: str, row: Row, draw: random.Random, name: str) -> str:
 
 
 def _jinja_names(text: str, field: str, tested: bool = False) -> list[str]:
-    """Return the columns that a Jinja template needs; with `tested`, also columns that it uses only if they exist."""
+    """Return the columns that a Jinja template needs; if `tested`, also the columns that it uses only if they exist."""
     import jinja2
     from jinja2 import meta, nodes
 

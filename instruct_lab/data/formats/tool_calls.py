@@ -1,4 +1,4 @@
-"""Rendering of tools and tool calls as text, and matching of results with calls.
+"""Rendering of tools and tool calls as text, and matching of each tool result with its call.
 
 Conversations hold text, so calls are rendered into the assistant's message and tools into the system message, in one of
 two conventions:
@@ -84,7 +84,8 @@ class ToolUse:
             location: location in the row, for error messages.
 
         Raises:
-            InstructLabError: a call has no name or names a tool that the row lacks, or its arguments are not JSON.
+            InstructLabError: a call has no name, the row does not list the tool that it calls, or its arguments are not
+                JSON.
         """
         is_table = self._row.has_padding and not isinstance(calls, str)
         if isinstance(calls, str):
@@ -101,7 +102,7 @@ class ToolUse:
         return self._row.check_text(f"{text}\n{rendered}" if text else rendered, location)
 
     def add_text(self, role: str, text: str) -> None:
-        """Track a message whose calls, if it has any, are part of its text."""
+        """Track a message whose tool calls, if it has any, are written in its text."""
         if role == "assistant":
             self._may_hold_call = self._may_hold_call or WRITTEN_CALL.search(text) is not None
         elif role == "user":
@@ -193,9 +194,9 @@ class ToolUse:
 
 
 def _parse_tools(row: Row, column: str) -> dict[str, dict[str, Any]] | None:
-    """Return the row's tools by name, as `{"type": "function", "function": {...}}`; `None` if there are no tools.
+    """Return the row's tools, keyed by name, as `{"type": "function", "function": {...}}`; `None` if it has no tools.
 
-    Nulls are dropped, because in a table every object has the keys of all objects.
+    Nulls are dropped, because the objects of a table column all have the same keys, filled with nulls.
     """
     if not has_column(row, column):
         return None
@@ -228,10 +229,11 @@ def _without_nulls(value: Any) -> Any:
 
 
 def _without_padding(value: Any, schema: Any, has_padding: bool) -> Any:
-    """Remove the nulls that tables add at every level of arguments to give all objects of a column the same keys.
+    """Remove nulls that stand for missing keys, at every level of a call's arguments.
 
-    With a schema, a null stays if the schema has the key; in a table, only if the schema requires the key. Without a
-    schema, all nulls of a table are removed and all other nulls stay.
+    In a table, all objects of a column have the same keys, and nulls fill the missing values. So a null from a table
+    (`has_padding`) is kept only if the schema requires its key. A null from another file is kept if the schema lists
+    its key, or if there is no schema.
     """
     schema = schema if isinstance(schema, dict) else {}
     if isinstance(value, list):

@@ -37,13 +37,13 @@ TRUTH: dict[Any, bool] = {True: True, False: False, "true": True, "false": False
 
 
 def refuse_unused(turn: Mapping[str, Any], used: frozenset[str], ignored: Sequence[str], row: Row, where: str) -> None:
-    """Check that every value of a turn, a part of its content or a call is read.
+    """Check that no value in an object (a turn, a part of its content, or a tool call) is left unread.
 
     Args:
-        turn: the object.
-        used: its keys that are read.
+        turn: the object to check.
+        used: the keys of the object that are read.
         ignored: keys that the user chose to leave out.
-        row: the object's row.
+        row: the row that contains the object.
         where: the object's location in the row.
 
     Raises:
@@ -73,7 +73,7 @@ def training_of(
         turn: the turn.
         flags: further keys that say whether a turn is trained.
         ignored: keys that the user chose to leave out.
-        row: the turn's row.
+        row: the row that contains the turn.
         location: the turn's location in the row.
 
     Raises:
@@ -125,7 +125,7 @@ def _weight(key: str, value: Any, row: Row, location: str) -> float:
 def add_reasoning(
     turn: Mapping[str, Any], role: str, text: str, choice: Reasoning | None, row: Row, location: str
 ) -> str:
-    """Return a turn's text, preceded by the reasoning in its other keys unless `choice` is `drop`.
+    """Return a turn's text, preceded by the reasoning that other keys of the turn hold, unless `choice` is `drop`.
 
     Raises:
         InstructLabError: the turn has reasoning and `choice` is `None`, its role is not assistant, or its text contains

@@ -95,7 +95,7 @@ class TurnFormat(Format, ABC):
         return (self.sharegpt_messages if is_sharegpt else self.openai_messages)(row, value, column, tools)
 
     def read_column(self, row: Row, column: str, role: Role, tools: ToolUse) -> list[Message]:
-        """Return the messages of a column: its list of turns, or its text as one message of a role.
+        """Return the messages of a column, which holds a list of turns or the text of a single message with `role`.
 
         Raises:
             InstructLabError: for the reasons given at `read_turns`, or if the column holds neither turns nor text.
@@ -108,7 +108,7 @@ class TurnFormat(Format, ABC):
     def sharegpt_messages(
         self, row: Row, value: Any, column: str, tools: ToolUse, role_key: str = "from", content_key: str = "value"
     ) -> list[Message]:
-        """Convert turns with `from` and `value`, or keys of other names, to messages."""
+        """Convert turns with `from` and `value` (or with the keys `role_key` and `content_key`) to messages."""
         custom, messages = custom_names(self.roles), []
         names, used = SHAREGPT_ROLES | custom, COMMON_KEYS | {role_key, content_key, "name"} | self.flags.keys()
         for turn, location in locate_turns(row, value, column):
@@ -148,7 +148,7 @@ class TurnFormat(Format, ABC):
         return messages
 
     def with_system(self, row: Row, messages: list[Message], tools: ToolUse) -> list[Message]:
-        """Put the system message of the row's column before the messages, and add the tools to it.
+        """Put the text of the system column before the messages as a system message, and add the tools to this message.
 
         Raises:
             InstructLabError: the column and the first turn hold different system messages.
@@ -185,10 +185,11 @@ class TurnFormat(Format, ABC):
 
 
 def locate_turns(row: Row, turns: Any, column: str) -> Iterator[tuple[dict[str, Any], str]]:
-    """Yield each turn of a list, or of a list's JSON text, with its location for error messages.
+    """Yield each turn of a list, which may be given as JSON text, with the turn's location for error messages.
 
     Raises:
-        InstructLabError: the value is not a list or its JSON text, is empty, or holds values other than objects.
+        InstructLabError: the value is neither a list nor the JSON text of a list, or the list is empty or holds values
+            other than objects.
     """
     if isinstance(turns, str) and turns.lstrip().startswith(("[", "{")):
         turns = _decode_json(row, turns, f"column {column!r}")
@@ -238,7 +239,7 @@ def _decode_json(row: Row, text: str, location: str) -> Any:
 
 
 def custom_names(roles: dict[str, Role | None]) -> dict[str, Role]:
-    """Return the role names that the config adds; texts of turns with these names are used unchanged."""
+    """Return the role names that the config adds, in lower case; turns with these names keep their text unchanged."""
     return {name.casefold(): role for name, role in roles.items() if role is not None}
 
 
@@ -251,7 +252,7 @@ def _value(turn: dict[str, Any], key: str, row: Row, location: str) -> Any:
 
 
 def _role(turn: dict[str, Any], key: str, names: dict[str, Role], row: Row, location: str) -> tuple[str, Role]:
-    """Return the case-folded role name that the row uses, and the role that it stands for."""
+    """Return the role name that the turn uses, in lower case, and the role that the name stands for."""
     spelled = row.check_text(_value(turn, key, row, location), location)
     name = spelled.strip().casefold()
     role = names.get(name)

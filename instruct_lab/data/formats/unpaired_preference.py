@@ -58,13 +58,13 @@ class UnpairedPreference(TurnFormat):
             raise Refusal("labels", "has no effect with threshold, which reads labels as numbers", "null")
 
     def required(self) -> dict[str, list[str]]:
-        """Return the columns of prompt, completion and label, and the system column if it has another name."""
+        """Return the columns of the prompt, the completion and the label, and the system column if not the default."""
         columns = {"prompt": self.prompt, "completion": self.completion, "label": self.label}
         named = {field: [column] for field, column in columns.items() if column is not None}
         return named | self.required_if_named("system")
 
     def consumed_columns(self) -> set[str | None]:
-        """Return the columns of prompt, completion and tools; the label stays in the metadata."""
+        """Return the columns of the prompt, the completion and the tools; the label stays in the metadata."""
         return {self.prompt, self.completion, self.tools}
 
     def used_columns(self) -> set[str | None]:

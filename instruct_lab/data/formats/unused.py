@@ -1,4 +1,4 @@
-"""Columns that a format does not read: an error if they can change the training, otherwise only reported."""
+"""Checks of columns that a format does not read; a column that could change the training is an error."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ def is_truth_value(value: Any) -> bool:
 
 
 def how_to_read(column: str, field: str | None) -> str:
-    """Return advice on the settings that read or ignore a column that a format does not read.
+    """Return advice on how to change the settings so that an unread column is read or ignored.
 
     Args:
-        column: the column.
+        column: the unread column.
         field: the format's field that can read the column; `None` if there is no such field.
     """
     if field:

@@ -29,7 +29,7 @@ class Row:
         columns: values, keyed by column name.
         where: the file and line (or row number), for error messages.
         size: the approximate size in the file, in bytes; 0 if unknown.
-        has_padding: whether a null in an object may stand for a missing key, as in tables.
+        has_padding: whether a null in an object may stand for a missing key, as it does in tables.
     """
 
     columns: dict[str, Any]
@@ -52,7 +52,7 @@ class Row:
 
         Args:
             value: the value.
-            location: its location in the row, for error messages.
+            location: location of the value in the row, for error messages.
 
         Raises:
             InstructLabError: the value is not such a text.
@@ -69,7 +69,7 @@ class Row:
         return value
 
     def error(self, what: str, location: str = "", do: str = "") -> InstructLabError:
-        """Return an error that names this row's file and line, and the location in the row."""
+        """Return an error that names the file and line of this row, and a location inside the row."""
         return InstructLabError(what, where=f"{self.where}, {location}" if location else self.where, do=do)
 
 
@@ -82,7 +82,7 @@ def suggest_column(column: str, available: Iterable[str]) -> str:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class BrokenRow:
-    """A row that cannot be read, with its error; the data set counts the row or raises the error."""
+    """A row that cannot be read, together with the error; the data set either counts the row or raises the error."""
 
     error: InstructLabError
 
@@ -111,11 +111,11 @@ class Source(Component, ABC):
 
     @abstractmethod
     def rows(self, cache_path: Path, audit: Audit, stage: str) -> Iterator[Row | BrokenRow]:
-        """Read the rows one by one, with a bounded number in memory at a time.
+        """Read the rows one by one; only a bounded number of rows is in memory at a time.
 
         Args:
             cache_path: folder for downloads.
-            audit: audit that counts the rows that the source drops by its own rules.
+            audit: audit in which the source counts the rows that it drops.
             stage: the name of the stage in the audit.
 
         Raises:
@@ -130,7 +130,7 @@ class Source(Component, ABC):
         return itertools.islice(rows, self.max_rows)
 
     def location_fields(self) -> set[str]:
-        """Return the fields that only locate the inputs; cache keys do not depend on them."""
+        """Return the names of the fields that only locate the inputs; these fields are not part of cache keys."""
         return set()
 
     def known_columns(self) -> list[str] | None:

@@ -70,13 +70,13 @@ class Catalogues(Source):
         return ["source", "target", "file", "project", "language", "language_name"]
 
     def problems(self) -> Iterator[Problem]:
-        """Report a language that is not a locale code."""
+        """Report the setting `language` if it is not a valid locale code."""
         if _locale(self.language) is None:
             reason = "is not a locale code such as fr, pt_BR or zh_Hans"
             yield Problem(key="language", value=self.language, reason=reason)
 
     def _files(self, archive: zipfile.ZipFile) -> list[str]:
-        """Return the catalogues of the locale folder that fits the language best, sorted by name."""
+        """Return the catalogues in the locale folder that fits the language best, sorted by name."""
         folders: dict[str, list[str]] = {}
         for file in sorted(archive.namelist()):
             found = CATALOGUE.match(file)
@@ -136,10 +136,12 @@ def _source_text(message: Message) -> str:
 
 
 def nearest_locale(language: str, folders: Iterable[str]) -> str | None:
-    """Find the best locale folder for a language: the same locale, else without a region, else with any region.
+    """Find the locale folder that fits a language best.
 
-    The language's usual region is preferred. A folder for another script, such as `zh_Hant` for `zh_Hans`, is never
-    used. A folder for another region, such as `pt_BR` for `pt_PT`, is not used if the language names a region.
+    The best folder is that of the same locale, then that of the language without a region, then any with a region.
+    Among folders with a region, the usual region of the language is preferred. A folder for another script, such as
+    `zh_Hant` for `zh_Hans`, is never used. A folder for another region, such as `pt_BR` for `pt_PT`, is not used if the
+    language names a region.
     """
     wanted = _locale(language)
     candidates = []
@@ -171,7 +173,7 @@ def _locale(code: str) -> Locale | None:
 
 
 def _likely(locale: Locale) -> tuple[str, str | None, str | None]:
-    """Return language, script and region, completed with Unicode's likely subtags: zh becomes zh, Hans, CN."""
+    """Return the language, script and region, completed with Unicode's likely subtags: zh becomes zh, Hans, CN."""
     from babel.core import get_global
 
     known = get_global("likely_subtags")

@@ -20,12 +20,12 @@ DECOMPRESSION_ERRORS = (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, 
 
 
 def is_compressed(file: Path) -> bool:
-    """Whether a file's extension names a compression."""
+    """Whether a file's extension names a compression format."""
     return file.suffix.casefold() in COMPRESSIONS
 
 
 def content_name(file: Path) -> str:
-    """Return a file's name without the compression's extension, or the name of a ZIP archive's member.
+    """Return a file's name without the extension of the compression format, or the name of a ZIP archive's member.
 
     Raises:
         InstructLabError: the archive does not have exactly one member.

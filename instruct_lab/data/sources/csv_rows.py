@@ -31,7 +31,8 @@ def read_csv(
         delimiter: the character between values; `None` means a comma, and a header without a comma but with another
             delimiter is an error.
         quoting: `standard`: a value in quotation marks may contain delimiters and line ends; `none`: quotation marks
-            are ordinary characters; `auto`: `none` between tabs, unless the header is quoted, else `standard`.
+            are ordinary characters; `auto`: `none` if the delimiter is a tab and the header has no quotation marks,
+            else `standard`.
         spacing: `skip`: spaces after a delimiter are removed; `keep`: they belong to the value; `auto`: `skip` if a
             space follows every delimiter of the header, else `keep`, and a row with a quotation mark after a space is
             broken.
@@ -87,7 +88,7 @@ def read_csv(
 
 
 class _Lines:
-    """An iterator of a text's lines, whose first line was already read; it keeps the lines of the current row."""
+    """An iterator over the lines of a text whose first line was already read; it stores the current row's lines."""
 
     def __init__(self, first: str, text: IO[str]) -> None:
         self._first: str | None = first

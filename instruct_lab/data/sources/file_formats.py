@@ -25,10 +25,11 @@ class FileLayout:
 
     Args:
         file_format: json, jsonl, csv or parquet.
-        delimiter: the delimiter of CSV; `None`: a comma.
-        quoting: the quoting of CSV; see `read_csv`.
-        spacing: the treatment of spaces after delimiters of CSV; see `read_csv`.
-        records: in JSON, the keys that lead to the list of rows, joined by dots; `None`: the file is the list.
+        delimiter: the character between the values of a CSV file; `None` means a comma.
+        quoting: the treatment of quotation marks in CSV files; see `read_csv`.
+        spacing: the treatment of spaces after the delimiters in CSV files; see `read_csv`.
+        records: the keys, joined by dots, that lead to the list of rows in a JSON file; `None` means that the file
+            itself is the list.
     """
 
     file_format: str
@@ -43,7 +44,7 @@ def read_rows(file: Path, layout: FileLayout, rows_at_once: int = 1000) -> Itera
 
     Args:
         file: the file.
-        layout: the layout of its rows.
+        layout: the layout of the file's rows.
         rows_at_once: number of rows that are decoded together from Parquet.
 
     Raises:

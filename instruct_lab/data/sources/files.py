@@ -69,7 +69,7 @@ class Files(Source):
                 raise InstructLabError("The file has no rows", where=str(file), do="Check that it is the right file")
 
     def location_fields(self) -> set[str]:
-        """Return the path, because files are identified by their bytes."""
+        """Return the field `path`, which is not part of cache keys: files are identified by their content."""
         return {"path"}
 
     def files(self) -> list[Path]:

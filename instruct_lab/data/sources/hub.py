@@ -43,10 +43,10 @@ class HubDataSet(Source):
             raise Refusal("max_rows", "must be set with streaming: how many rows to read")
 
     def inputs(self, cache_path: Path) -> list[Input]:
-        """Return one input with the SHA-256 of the rows as JSON lines, which changes if a branch moves.
+        """Return one input with the SHA-256 of the rows as JSON lines; the hash changes if the rows of a branch change.
 
         For a pinned commit, the hash is computed once. For a stream, the name and the commit of the data set are hashed
-        instead.
+        instead of the rows.
 
         Raises:
             InstructLabError: the Hub cannot be reached, or has no such data set, revision, subset or split.

@@ -62,7 +62,8 @@ def read_json_list(text: IO[str], name: str, keys: Sequence[str] = ()) -> Iterat
         keys: the keys of nested objects that lead to the list.
 
     Raises:
-        InstructLabError: the file has no list of objects with unique keys there; the error names the line or row.
+        InstructLabError: the keys do not lead to a list of objects, or an object has a key twice; the error names the
+            line or row.
     """
     buffer = _Buffer(text)
     if not buffer.next_character():
@@ -73,7 +74,7 @@ def read_json_list(text: IO[str], name: str, keys: Sequence[str] = ()) -> Iterat
 
 
 def _rows_below(buffer: _Buffer, name: str, keys: list[str]) -> Iterator[Row | BrokenRow]:
-    """Yield the rows of the list at the current position, or of the list to which keys lead from there."""
+    """Yield the rows of the list at the current position; with `keys`, of the list to which they lead from there."""
     opening = buffer.next_character()
     if not keys and opening != "[":
         raise _not_a_list(buffer, name)

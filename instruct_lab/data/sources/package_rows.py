@@ -22,13 +22,13 @@ from instruct_lab.errors import InstructLabError, Problem, Refusal
 
 @component
 class PackageRows(Source):
-    """The rows of a JSON-lines file (plain or gzip) inside a wheel, with additional columns from patterns."""
+    """The rows of a JSON-lines file (plain or gzip) inside a wheel; patterns define additional columns."""
 
     asset: PackageAsset  # the wheel, and the file's path inside it
     add: dict[str, str] = Field(default_factory=dict)  # additional columns as patterns, for example {input: "{prompt}"}
 
     def __post_init__(self) -> None:
-        """Refuse an asset without a file."""
+        """Refuse an asset that does not name a file inside the wheel."""
         if self.asset.path is None:
             raise Refusal("asset.path", "names no file inside the wheel")
 
@@ -72,8 +72,8 @@ class PackageRows(Source):
 class Dialogues(Source):
     """Dialogues from YAML files inside a wheel: each file has a list `conversations` of lists of turns.
 
-    User and assistant alternate; a user's turn at the end of a dialogue is dropped. Of equal dialogues, one is kept.
-    Turns that YAML reads as numbers or dates are converted to text.
+    User and assistant alternate; a user's turn at the end of a dialogue is dropped. Only the first of several equal
+    dialogues is kept. Turns that YAML reads as numbers or dates are converted to text.
     """
 
     keeps_one_of_equal_rows = True

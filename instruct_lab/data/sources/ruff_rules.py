@@ -59,7 +59,7 @@ class RuffRules(Source):
         return ["instruction", "input", "output", "code", "name", "linter"]
 
     def problems(self) -> Iterator[Problem]:
-        """Report if ruff is not installed."""
+        """Report a problem if ruff is not installed."""
         if program() is None:
             reason = f"needs the package ruff {VERSION}, which is not installed: {INSTALL}"
             yield Problem(key="task", value=self.task, reason=reason, kind="unavailable_here")

@@ -130,7 +130,7 @@ class StandardLibrary(Source):
 
 
 def _files(root: Path) -> list[Path]:
-    """Return the library's modules sorted by name, without tests, vendored packages and generated build settings."""
+    """Return the library's modules sorted by name, except tests, vendored packages and generated build settings."""
     found = [
         file
         for file in root.rglob("*.py")
@@ -153,7 +153,7 @@ def _functions(tree: ast.AST, prefix: str = "") -> Iterator[tuple[str, Function]
 
 
 def _header(lines: list[str], function: Function) -> str:
-    """Return the lines from `def` to the last line before the docstring."""
+    """Return the lines of a function from `def` to the last line before the docstring."""
     return _dedent(lines[function.lineno - 1 : function.body[0].lineno - 1], function.col_offset)
 
 

@@ -70,7 +70,7 @@ class NaturalInstructions(Source):
                     yield BrokenRow(InstructLabError(what, where=where, do="Correct the file"))
 
     def location_fields(self) -> set[str]:
-        """Return the path, because files are identified by their bytes."""
+        """Return the field `path`, which is not part of cache keys: files are identified by their content."""
         return {"path"}
 
     def known_columns(self) -> list[str]:
@@ -78,7 +78,7 @@ class NaturalInstructions(Source):
         return list(COLUMNS)
 
     def problems(self) -> Iterator[Problem]:
-        """Report a path that matches no file, or a file that cannot be opened."""
+        """Report each path that matches no file, and each file that cannot be opened."""
         yield from self._files().problems()
 
     def _files(self) -> Files:

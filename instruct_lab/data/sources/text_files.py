@@ -31,10 +31,10 @@ BREAKS = (PARAGRAPH_END, LINE_END, re.compile(r"[.!?]\s+|[。！？]"), re.compi
 class TextFiles(Source):
     """Text files: each row is a document, a paragraph or a line; long texts are cut to bound the use of memory.
 
-    A long text is cut at the last end of a paragraph before the limit, or else of a line, a sentence or a word. White
-    space at the cut belongs to the first part, so joining the parts of a document restores the document. The columns
-    are text, file (the name of the file) and part (the number of the row in the file). A file in another encoding
-    becomes a broken row.
+    A long text is cut at the last end of a paragraph before the limit, or else at the last end of a line, a sentence or
+    a word. White space at the cut belongs to the part before the cut, so joining the parts of a document restores the
+    document. The columns are text, file (the name of the file) and part (the number of the row in the file). A file
+    that does not have the configured encoding becomes a broken row.
     """
 
     path: (
@@ -45,7 +45,7 @@ class TextFiles(Source):
     encoding: Annotated[str, Field(min_length=1)] = "utf-8"  # encoding of the files in Python's names: utf-8, gb18030
 
     def __post_init__(self) -> None:
-        """Refuse an encoding that does not exist or is not a text encoding."""
+        """Refuse an encoding that Python does not know or that does not encode text."""
         try:
             is_text = codecs.lookup(self.encoding)._is_text_encoding
         except (LookupError, ValueError):
@@ -62,7 +62,7 @@ class TextFiles(Source):
         return [file_input(file) for file in self._files().files()]
 
     def rows(self, cache_path: Path, audit: Audit, stage: str) -> Iterator[Row | BrokenRow]:
-        """Yield the texts of all files, with slightly more than `max_characters` in memory at a time.
+        """Yield the texts of all files; only slightly more than `max_characters` are in memory at a time.
 
         Raises:
             InstructLabError: no file matches, or a file cannot be opened.
@@ -83,7 +83,7 @@ class TextFiles(Source):
                     audit.record(stage, "dropped", "file without text", file.name)
 
     def location_fields(self) -> set[str]:
-        """Return the path, because files are identified by their bytes."""
+        """Return the field `path`, which is not part of cache keys: files are identified by their content."""
         return {"path"}
 
     def known_columns(self) -> list[str]:
@@ -91,7 +91,7 @@ class TextFiles(Source):
         return ["text", "file", "part"]
 
     def problems(self) -> Iterator[Problem]:
-        """Report a path that matches no file, or a file that cannot be opened."""
+        """Report each path that matches no file, and each file that cannot be opened."""
         yield from self._files().problems()
 
     def _files(self) -> Files:
