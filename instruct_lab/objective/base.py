@@ -88,7 +88,7 @@ class Objective(Component, ABC):
     """Keys of `Loss.values` that exist only for preference pairs."""
 
     def values_of(self, gives: frozenset[Supervision]) -> frozenset[str]:
-        """Return the keys of `Loss.values` for data with these kinds of supervision."""
+        """Return the keys that `Loss.values` has for data with these kinds of supervision (pairs, labels and so on)."""
         return self.value_names if "pairs" in gives else self.value_names - self.pair_values
 
     @abstractmethod
@@ -98,12 +98,12 @@ class Objective(Component, ABC):
         Args:
             model: a model of one of `families`, with or without adapters. Label smoothing and similar terms apply only
                 if the model is in training mode.
-            batch: a batch in the layout for `reads` and the model's family.
+            batch: a batch whose layout fits the model's family and what the objective reads (`reads`).
             teacher: the result of `load_teacher`.
         """
 
     def corrupt(self, example: Example, tokenizer: PreTrainedTokenizerBase, source: random.Random) -> Example:
-        """Mask or corrupt an example, with random numbers only from `source`.
+        """Return the example masked or corrupted; all random numbers must come from `source`.
 
         This is called each time an example enters a batch. In training, `source` depends on the run's seed, the epoch
         and the example's index, not on the batch size or the number of devices. In evaluation, it depends only on the

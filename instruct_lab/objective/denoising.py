@@ -44,9 +44,9 @@ class SpanCorruption(Denoising):
     r"""Span corruption: -sum_t log p(y_t | y_<t, x~), where x~ is the text with spans replaced by sentinel tokens.
 
     Each span is replaced by one sentinel `<extra_id_i>`. The target y lists each sentinel with its span, then a last
-    sentinel and the end token. Adjacent spans are separated by at least one token, which limits their number. Only for
-    encoder-decoders whose tokenizer has sentinels; other families have no second text for the target. Source: Raffel et
-    al., 2020 (T5), section 3.1.4.
+    sentinel and the end token. At least one token separates adjacent spans, which limits the number of spans. This
+    objective is only for encoder-decoders whose tokenizer has sentinels; models of other families read a single text
+    and cannot be given a separate target. Source: Raffel et al., 2020 (T5), section 3.1.4.
     """
 
     noise_density: Annotated[float, Field(gt=0, lt=1)] = 0.15  # share of the tokens in spans
@@ -83,8 +83,9 @@ class TextInfilling(Denoising):
 
     Spans are masked until they hold `mask_ratio` of the tokens. Their lengths are drawn from
     Poisson(`mean_span_length`); length 0 inserts a mask token. With `permute_sentences`, sentences are shuffled first;
-    a sentence ends with a token that ends in . ! or ?. Only for encoder-decoders whose tokenizer has a mask token;
-    other families have no second text for the target. Source: Lewis et al., 2020 (BART).
+    a sentence ends with a token that ends in . ! or ?. This objective is only for encoder-decoders whose tokenizer has
+    a mask token; models of other families read a single text and cannot be given a separate target. Source: Lewis et
+    al., 2020 (BART).
     """
 
     mask_ratio: Annotated[float, Field(gt=0, lt=1)] = 0.3  # share of the tokens that are masked

@@ -25,8 +25,8 @@ class Distillation(Objective):
     and q_t are the teacher's and the student's distributions of the next token, both at temperature T. With `top_k`,
     both are restricted to the teacher's k most likely tokens and normalised again.
 
-    The evaluation loss is the same sum, so it has no perplexity. Teacher and student need the same vocabulary. Encoders
-    are refused, because they predict masked tokens.
+    The evaluation loss is the same sum, so no perplexity can be computed from it. Teacher and student need the same
+    vocabulary. Encoders are refused, because they predict masked tokens.
     """
 
     families: ClassVar = frozenset({"decoder", "encoder-decoder"})

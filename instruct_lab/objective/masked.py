@@ -27,8 +27,8 @@ class Masked(Objective):
     M is a random share `probability` of the tokens, at least one. A share `mask_share` of M is replaced by the mask
     token and `random_share` by random tokens of the vocabulary; the rest is not changed. In training, the choice
     depends on the run's seed, the epoch and the example; in evaluation, an example is masked in the same way in every
-    run. Only for encoders: a decoder cannot read the text after a mask; for encoder-decoders, use `SpanCorruption` or
-    `TextInfilling`.
+    run. This objective is only for encoders: a decoder cannot read the text after a mask. For encoder-decoders, use
+    `SpanCorruption` or `TextInfilling`.
     """
 
     families: ClassVar = frozenset({"encoder"})

@@ -18,7 +18,7 @@ def mismatch_answers(model: Any, batch: Batch) -> Batch:
     """Combine each row's prompt with the next row's answer, and the last row's prompt with the first row's answer.
 
     Args:
-        model: a model, whose family determines whether prompt and answer are one text.
+        model: a decoder, which reads prompt and answer as one text, or an encoder-decoder, which reads them separately.
         batch: rows `[rows, seq]`, each with the answer at its end.
     """
     rows = len(batch.input_ids)

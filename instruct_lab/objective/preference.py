@@ -27,7 +27,7 @@ class PreferenceObjective(Objective, ABC):
     implicit rewards of both answers, their margin and an accuracy are logged. The accuracy is 1 if the chosen answer
     has the higher reward, and 0.5 for a tie.
 
-    Encoders are refused, because they give no probability of a text from left to right.
+    Encoders are refused, because they do not predict a text from left to right, so an answer has no probability.
     """
 
     families: ClassVar = frozenset({"decoder", "encoder-decoder"})
@@ -145,12 +145,13 @@ def base_log_probabilities(model: Any, batch: Batch) -> Tensor:
 
 @contextlib.contextmanager
 def without_adapters(model: Any) -> Iterator[None]:
-    """Use the model as its base model, with adapters disabled and in evaluation mode.
+    """Disable the model's adapters and its training mode inside the block, which leaves the base model.
 
-    If no gradients are recorded, a model without adapters is accepted, because it is the base model itself.
+    A model without adapters is accepted if gradients are disabled, because it is then taken to be the base model
+    itself.
 
     Raises:
-        InstructLabError: the model is being trained and has no adapters to disable.
+        InstructLabError: the model has no adapters to disable, and gradients are enabled.
     """
     import torch
 

@@ -28,10 +28,11 @@ if TYPE_CHECKING:
 class DPO(ReferenceObjective, PairObjective):
     r"""Direct preference optimisation. The log-ratio of an answer y is log p(y|x) - log p_base(y|x).
 
-    h is the log-ratio of the chosen answer minus the log-ratio of the rejected one, and s the logistic function:
+    The loss of a pair depends on `loss_type`. h is the log-ratio of the chosen answer minus the log-ratio of the
+    rejected answer, s is the logistic function, and e is `label_smoothing`:
 
-    - sigmoid: -(1 - e) log s(beta h) - e log s(-beta h) (Rafailov et al., 2023; e: conservative DPO, Mitchell, 2023);
-      with `smoothing=robust` (-(1 - e) log s(beta h) + e log s(-beta h)) / (1 - 2e) (Chowdhury et al., 2024)
+    - sigmoid: -(1 - e) log s(beta h) - e log s(-beta h) (Rafailov et al., 2023; with e > 0, conservative DPO: Mitchell,
+      2023); with `smoothing=robust` (-(1 - e) log s(beta h) + e log s(-beta h)) / (1 - 2e) (Chowdhury et al., 2024)
     - ipo: (h' - 1 / (2 beta))^2, where h' uses log-ratios per token (Azar et al., 2023)
     - hinge: max(0, 1 - beta h) (Zhao et al., 2023, SLiC)
 
@@ -73,10 +74,10 @@ class DPO(ReferenceObjective, PairObjective):
 class KTO(ReferenceObjective):
     r"""Kahneman-Tversky optimisation of single answers, each marked as desirable or undesirable.
 
-    An example is an answer with a label, or a pair, whose chosen answer is desirable and whose rejected answer is not.
-    The loss of a desirable answer is d (1 - s(beta (r - z))), the loss of an undesirable answer u (1 - s(beta (z -
-    r))), where s is the logistic function and r the answer's log-ratio to the base model. The count of an example is
-    its number of answers.
+    An example is either one labelled answer or a pair, which counts as a desirable (chosen) and an undesirable
+    (rejected) answer. The loss of a desirable answer is d (1 - s(beta (r - z))), and the loss of an undesirable answer
+    is u (1 - s(beta (z - r))). s is the logistic function, r is the answer's log-ratio to the base model, and d and u
+    are weights. The count of an example is its number of answers.
 
     z estimates the divergence from the base model: the mean log-ratio of mismatched answers, at least 0 and without
     gradient. Each prompt of the micro-batch is combined with the answer (or chosen answer) of the next example. The
@@ -93,7 +94,7 @@ class KTO(ReferenceObjective):
     undesirable_weight: Annotated[float, Field(gt=0)] = 1.0  # u: weight of the loss of undesirable answers
 
     def loss(self, model: PreTrainedModel, batch: Batch, teacher: Any = None) -> Loss:
-        """Compute the summed loss of each example's answers; the count is their number."""
+        """Compute the loss of each example, summed over its answers; the count is the number of these answers."""
         import torch
 
         from instruct_lab.objective.log_probabilities import sequence_log_probabilities
@@ -120,7 +121,7 @@ class KTO(ReferenceObjective):
 
 
 def labels_of_rows(batch: Batch) -> tuple[Tensor, Tensor]:
-    """Return whether each row's answer is desirable, bool `[rows]`, and the row's example, int64 `[rows]`."""
+    """Return whether each row's answer is desirable, bool `[rows]`, and the index of its example, int64 `[rows]`."""
     import torch
 
     if batch.desirable is not None and batch.owners is not None:
@@ -133,9 +134,9 @@ def labels_of_rows(batch: Batch) -> tuple[Tensor, Tensor]:
 class ORPO(PairObjective):
     r"""Odds-ratio preference optimisation: L_c - w log s(log odds(y_c) - log odds(y_r)), without a base model.
 
-    L_c is the chosen answer's mean cross-entropy per token, and s the logistic function. odds(y) = P / (1 - P), where P
-    is the exponential of the mean log-probability per token. Rewards are w times the mean log-probabilities. Source:
-    Hong et al., 2024.
+    y_c and y_r are the chosen and the rejected answer, L_c is the chosen answer's mean cross-entropy per token, w is
+    `weight`, and s is the logistic function. odds(y) = P / (1 - P), where P is the exponential of the mean
+    log-probability per token. Rewards are w times the mean log-probabilities. Source: Hong et al., 2024.
     """
 
     weight: Annotated[float, Field(gt=0)] = 0.1  # w: weight of the odds-ratio term
@@ -157,8 +158,9 @@ class ORPO(PairObjective):
 class SimPO(PairObjective):
     r"""Simple preference optimisation: -log s(beta (m_c - m_r) - gamma), without a base model.
 
-    m_c and m_r are the answers' mean log-probabilities per token, s is the logistic function, and
-    gamma = `gamma_ratio` * beta is the required margin. Rewards are beta times m. Source: Meng et al., 2024.
+    m_c and m_r are the mean log-probabilities per token of the chosen and the rejected answer, s is the logistic
+    function, and gamma = `gamma_ratio` * beta is the required margin. Rewards are beta times m_c and m_r. Source: Meng
+    et al., 2024.
     """
 
     beta: Annotated[float, Field(gt=0)] = 2.0  # scale of the rewards
@@ -176,9 +178,9 @@ class SimPO(PairObjective):
 class CPO(PairObjective):
     r"""Contrastive preference optimisation: -log s(beta (log p_c - log p_r)) - a m_c, without a base model.
 
-    The first term compares the two answers; s is the logistic function. The second term is supervised training on the
-    chosen answer; m_c is its mean log-probability per token. Rewards are beta times log-probabilities. Source: Xu et
-    al., 2024.
+    The first term compares the probabilities p_c and p_r of the chosen and the rejected answer; s is the logistic
+    function. The second term, with the weight a, is supervised training on the chosen answer; m_c is its mean
+    log-probability per token. Rewards are beta times log-probabilities. Source: Xu et al., 2024.
     """
 
     beta: Annotated[float, Field(gt=0)] = 0.1  # scale of the rewards

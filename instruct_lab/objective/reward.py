@@ -20,9 +20,9 @@ class Reward(Objective):
     r"""Pairwise loss of a reward model: -log s(r_c - r_r) + c (r_c + r_r)^2.
 
     r_c and r_r are the scores of the chosen and the rejected text, and s is the logistic function (Ouyang et al., 2022,
-    after Bradley and Terry, 1952). The second term keeps scores around 0 (Eisenstein et al., 2023). Decoders compute
-    the score at the last token, encoders at the first. Encoder-decoders are refused: transformers computes their score
-    at the end token and requires the same number of end tokens in every text of a batch.
+    after Bradley and Terry, 1952). The second term, with the weight c, keeps scores around 0 (Eisenstein et al., 2023).
+    Decoders compute the score at the last token, encoders at the first. Encoder-decoders are refused: transformers
+    computes their score at the end token and requires the same number of end tokens in every text of a batch.
     """
 
     families: ClassVar = frozenset({"decoder", "encoder"})

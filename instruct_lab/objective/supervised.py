@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 class Supervised(Objective):
     r"""Next-token cross-entropy of the target tokens: -sum_t w_t log p(y_t | y_<t, x), summed in float32.
 
-    With label smoothing e, each target's loss is (1 - e) times its cross-entropy plus e times the mean cross-entropy
-    over the vocabulary (Szegedy et al., 2016). The z-loss adds c (log Z_t)^2 to each target's loss, where Z_t is the
-    denominator of the softmax. It keeps logits from drifting (Chowdhery et al., 2022, PaLM). Both apply only in
-    training, so perplexities are computed from the plain cross-entropy.
+    w_t is the weight of the token. With label smoothing e, each target's loss is (1 - e) times its cross-entropy plus e
+    times the mean cross-entropy over the vocabulary (Szegedy et al., 2016). The z-loss adds c (log Z_t)^2 to each
+    target's loss, where Z_t is the denominator of the softmax and c is `z_loss`; it keeps logits from drifting
+    (Chowdhery et al., 2022, PaLM). Both apply only in training, so perplexities are computed from the plain
+    cross-entropy.
 
     Encoders are refused, because they read every token at once, including the token to predict.
     """
@@ -49,10 +50,10 @@ class Supervised(Objective):
 
 @component
 class Causal(Supervised):
-    r"""Next-token cross-entropy of every token of a text: -sum_t log p(x_t | x_<t). For continued pretraining.
+    r"""Next-token cross-entropy of all tokens, -sum_t log p(x_t | x_<t), for continued pretraining on texts.
 
-    This is the loss of `Supervised`, but every token of the text is a target token (Radford et al., 2019). Only for
-    decoders: an encoder-decoder would copy its input, and an encoder reads every token at once.
+    This is the loss of `Supervised`, but every token of the text is a target token (Radford et al., 2019). This
+    objective is only for decoders: an encoder-decoder would copy its input, and an encoder reads every token at once.
     """
 
     families: ClassVar = frozenset({"decoder"})

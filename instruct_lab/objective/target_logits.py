@@ -23,7 +23,8 @@ def target_logits(model: PreTrainedModel, batch: Batch) -> tuple[Tensor, Tensor,
 
     A decoder predicts the label of the next position. An encoder predicts the label of the same position, and so does
     an encoder-decoder, because its decoder reads the labels shifted right. The hidden states are selected at the input
-    of the output projection, so that scaling, soft-capping and adapters still apply. Virtual tokens are left out.
+    of the output projection, so that scaling, soft-capping and adapters still apply. The positions of virtual tokens
+    (of prompt tuning, for example) are left out.
 
     Args:
         model: a language model of transformers, with or without adapters.
@@ -94,5 +95,5 @@ def summed_cross_entropy(model: PreTrainedModel, batch: Batch) -> Loss:
 
 
 def sum_by_row(values: Tensor, rows: Tensor, count: int) -> Tensor:
-    """Sum `values` `[targets]` by their row indices `rows`; return the sums of `count` rows, `[count]`."""
+    """Sum `values` `[targets]` by the rows to which they belong, `rows` `[targets]`; return `count` sums, `[count]`."""
     return torch.zeros(count, device=values.device, dtype=values.dtype).index_add(0, rows, values)

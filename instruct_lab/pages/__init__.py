@@ -1,4 +1,4 @@
-"""Parts of reports (formats of values, Markdown tables, HTML pages from templates), and the reports of an audit.
+"""Building blocks of reports (formatted values, Markdown tables, HTML pages), and the reports about an audit.
 
 In: plain values, an audit. Out: text for a terminal, Markdown, self-contained HTML pages.
 

@@ -78,7 +78,7 @@ def _summary(stages: list[Stage], facts: dict[str, Any]) -> str:
 
 
 def _stage_table(stages: list[Stage], counted: list[Stage]) -> Markup:
-    """Build the table of the rows that entered and left each stage; empty if no stage counted rows."""
+    """Build the table of how many rows entered and left each stage; return empty markup if no stage counted rows."""
     if not counted:
         return Markup()
     splits = [split for split in SPLITS if any(split in stage.counts for stage in stages)]
@@ -112,7 +112,7 @@ def _format_rows(counts: tuple[int, int] | None) -> str:
 
 
 def _render_reasons(reasons: list[tuple[Stage, Reason]]) -> list[tuple[Markup, list[Markup], int]]:
-    """Render each reason's summary and the samples that fit on the page; also return the number of omitted samples."""
+    """Render, for each reason to act on rows, a summary and the samples that fit; count the samples left out."""
     summaries = [_reason_summary(stage, reason) for stage, reason in reasons]
     left = REASON_BYTES - sum(len(summary.encode()) for summary in summaries)  # summaries come before samples
     rendered = []
@@ -141,7 +141,7 @@ def _render_sample(sample: Sample) -> Markup:
 
 
 def _token_table(tokens: dict[str, dict[str, Any]]) -> Markup:
-    """Build the table of each split's token counts; empty without token counts."""
+    """Build the table of token counts by split; return empty markup if the audit has no token counts."""
     if not tokens:
         return Markup()
     known = {key for counts in tokens.values() for key, value in counts.items() if not isinstance(value, dict | list)}
@@ -160,7 +160,7 @@ def _length_figures(tokens: dict[str, dict[str, Any]]) -> list[Markup]:
 
 
 def _render_facts(facts: dict[str, Any]) -> list[Markup]:
-    """Render each fact, or a line that refers to `audit.json` if the fact is too long."""
+    """Render each further value in the audit; replace values too long for the page with a reference to `audit.json`."""
     rendered, left = [], FACT_BYTES
     for name, value in facts.items():
         fact = render_part("searchable", name, render_fact(value, name), True)

@@ -33,7 +33,7 @@ class Sample:
 
 @dataclasses.dataclass
 class Reason:
-    """An action on rows, such as dropping, for one reason at one stage, with counts by split."""
+    """One kind of action (such as dropping) taken at a stage for one reason, with the number of rows in each split."""
 
     action: str
     reason: str
@@ -73,7 +73,7 @@ class Stage:
         return bool(self.reasons) or any(rows_in != rows_out for rows_in, rows_out in self.counts.values())
 
     def count(self, action: str) -> int:
-        """Count the rows with this action."""
+        """Count the rows on which the stage took this action."""
         return sum(reason.count for reason in self.reasons if reason.action == action)
 
 
@@ -98,7 +98,7 @@ def read_stages(audit: dict[str, Any]) -> list[Stage]:
 
 
 def parse_stage(name: str) -> tuple[str, str, str]:
-    """Divide a stage's name into package, split (empty if the stage processes all splits together), and the rest."""
+    """Split a stage's name into package, split (empty if the stage processes all splits together) and remainder."""
     package, *parts = name.split("/")
     if package == "data" and len(parts) > 1 and parts[0] in SPLITS:
         return package, parts[0], f"source {'/'.join(parts[1:])}"

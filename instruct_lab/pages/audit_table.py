@@ -25,7 +25,7 @@ STYLES = {"dropped": "red", "truncated": "yellow", "added": "green"}
 
 
 def show(console: Console, audit: dict[str, Any]) -> None:
-    """Print a row for each stage that changed something, the tokens of each split, and warnings.
+    """Print a row for each stage that changed, dropped, added or reported rows, the token counts, and warnings.
 
     If nothing changed, only one line is printed.
 
@@ -90,7 +90,7 @@ def _describe_unchanged(tokens: dict[str, Any]) -> str:
 
 
 def _limit_stages(stages: list[Stage]) -> list[Stage]:
-    """Reduce stages to `MAX_STAGES` by merging the sources, and then the smallest stages."""
+    """Reduce the list to `MAX_STAGES` stages: merge the stages of all sources, then those that affect fewest rows."""
     stages = _merge_sources(stages)
     if len(stages) <= MAX_STAGES:
         return stages
@@ -155,7 +155,7 @@ def _stage_table(stages: list[Stage], console: Console) -> Table:
 
 
 def _format_rows(stage: Stage, splits: list[str], arrow: str) -> str:
-    """Format the rows in and out of each split, or one number if both are equal: `512→510 / 128 / -`."""
+    """Format the numbers of rows in and out, split by split (one number if both are equal): `512→510 / 128 / -`."""
     shown = {
         split: f"{rows_in:,}" if rows_in == rows_out else f"{rows_in:,}{arrow}{rows_out:,}"
         for split, (rows_in, rows_out) in stage.counts.items()
@@ -186,6 +186,6 @@ def _token_table(tokens: dict[str, Any], ascii_only: bool) -> Table:
 
 
 def _to_encoding(text: str, console: Console) -> str:
-    """Escape the characters that the terminal's encoding lacks."""
+    """Escape the characters that the terminal's encoding cannot represent."""
     encoding = console.encoding or "utf-8"
     return text.encode(encoding, "backslashreplace").decode(encoding, "replace")

@@ -1,4 +1,4 @@
-"""Samples of changed rows for the terminal: the changed text before and after, for every kind of change."""
+"""Samples of changed rows for the terminal: for each kind of change, the text before and after the change."""
 
 from __future__ import annotations
 
@@ -22,12 +22,13 @@ SIZE = re.compile(r"… \(\d+ characters\)\Z")
 
 
 def list_changes(stages: Sequence[Stage], arrow: str, width: int) -> list[str]:
-    """Return lines with up to `MAX_SAMPLES` samples of each kind of change: `clean, white space (a.jsonl:3): …`.
+    """List up to `MAX_SAMPLES` samples of each kind of change, as lines such as `clean, white space (a.jsonl:3): …`.
 
     Args:
         stages: stages of an audit, in order.
-        arrow: the sign between the text before and the text after the change.
-        width: number of characters of a line; the text after the change gets its own line if both texts are longer.
+        arrow: the sign to print between the old and the new text.
+        width: maximum number of characters in a line; if both texts do not fit, the new text is printed on a line of
+            its own.
     """
     changed = [(stage, reason) for stage in stages for reason in stage.reasons if reason.action == "changed"]
     lines = [line for stage, reason in changed[:MAX_KINDS] for line in _lines(stage, reason, arrow, width)]
@@ -48,10 +49,10 @@ def _lines(stage: Stage, reason: Reason, arrow: str, width: int) -> list[str]:
 
 
 def shorten_change(sample: Sample) -> tuple[str, str]:
-    """Return the changed part of a sample before and after, in quotes, with some characters around it.
+    """Return the changed part of a text, before and after the change, in quotes and with some surrounding text.
 
-    Changed white space and invisible characters are replaced with signs; if both texts look alike, their characters are
-    replaced with code points.
+    Changed white space and invisible characters are shown as signs. If the old and the new text look alike, code points
+    are shown instead of non-ASCII characters.
     """
     before, after = (SIZE.sub("…", text) for text in (sample.before, sample.after or ""))
     head = num_equal_characters(before, after)

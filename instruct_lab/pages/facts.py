@@ -1,4 +1,4 @@
-"""Rendering of an audit's facts, which are arbitrary JSON values, as tables, histograms and lists."""
+"""Rendering of the further values in an audit (its facts, arbitrary JSON) as tables, histograms and lists."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def render_fact(value: Any, label: str = "", depth: int = 0) -> Markup:
     Args:
         value: the fact, in plain containers. A dictionary of dictionaries becomes a table with a row for each; a
             dictionary of counts gets bars; `{"bounds", "counts"}` becomes a histogram.
-        label: name of the fact in figures.
+        label: caption of the fact's histograms.
         depth: nesting level inside other facts.
     """
     if is_histogram(value):

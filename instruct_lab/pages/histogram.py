@@ -39,7 +39,7 @@ def sparkline(counts: Sequence[float], width: int = 24, *, ascii_only: bool = Fa
 
     Args:
         counts: counts of the bins, in order.
-        width: maximum number of characters; if there are more bins, neighbouring bins are added.
+        width: maximum number of characters; if there are more bins, neighbouring bins are merged.
         ascii_only: whether to use only ASCII characters, for terminals without block characters.
     """
     merged = -(-len(counts) // width) or 1  # bins for each character
@@ -98,5 +98,5 @@ def _ticks(bounds: Sequence[float], step: float) -> list[dict[str, str]]:
 
 
 def share_bar(share: float, label: str) -> Markup:
-    """Draw a short bar that is filled to a share between 0 and 1."""
+    """Draw a short bar of which a share between 0 and 1 is filled."""
     return render_part("share_bar", max(0.0, min(1.0, share)), label)

@@ -1,9 +1,9 @@
 """Rendering of self-contained HTML pages from Jinja2 templates: each page is one file and makes no requests.
 
-Templates, styles and scripts are files of the package, named by their paths in the package. All values in a template
-are escaped, and their invisible characters are replaced with signs; only markup that templates produce (`Markup`) is
-inserted unchanged. The content security policy of a page lists the hashes of its own scripts and styles, so a browser
-runs and loads nothing else.
+Templates, styles and scripts are files of the package; they are identified by their paths inside the package. All
+values in a template are escaped, and their invisible characters are replaced with signs; only markup that templates
+produce (`Markup`) is inserted unchanged. The content security policy of a page lists the hashes of its own scripts and
+styles, so a browser runs and loads nothing else.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def script_json(value: object) -> Markup:
 
 
 def render_part(name: str, *arguments: object) -> Markup:
-    """Call the macro with this name in `templates/parts.html`."""
+    """Render a part of a page by calling the macro `name` of `templates/parts.html`."""
     macro: Any = getattr(environment().get_template(PARTS).module, name)
     return Markup(macro(*arguments))
 

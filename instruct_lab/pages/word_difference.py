@@ -16,12 +16,13 @@ SPACES = {" ": "·", "\u00a0": "⍽", "\t": "⇥\t", "\n": "↵\n", "\r": "␍"}
 
 @dataclasses.dataclass(frozen=True)
 class Words:
-    """A part of a text that is equal in both versions, or that differs.
+    """A part of one version of a text: equal in the other version, or different there.
 
     Args:
         text: the text; if it differs, white space is replaced by the signs in `SPACES`.
         differs: whether the other version differs here.
-        code_points: code points of a short non-ASCII text that differs, because different characters may look alike.
+        code_points: code points of the text, if it differs, is short and is not ASCII; different characters may look
+            alike.
     """
 
     text: str
@@ -30,7 +31,7 @@ class Words:
 
 
 def word_difference(before: str, after: str) -> tuple[list[Words], list[Words]]:
-    """Divide both versions into parts that are equal or differ."""
+    """Divide both versions of a text into parts that are equal in both and parts that differ."""
     old, new = WORDS.findall(before), WORDS.findall(after)
     if len(old) > MAX_WORDS or len(new) > MAX_WORDS:
         return [Words(before, differs=True)], [Words(after, differs=True)]

@@ -42,7 +42,7 @@ class Context:
 
     Args:
         stage: name of the step in the audit, `preprocessing/<split>/<step>`.
-        audit: audit that counts the rows that the step changes, drops or adds.
+        audit: audit in which the step counts changed, dropped and added rows.
         split: the split being processed.
         splits: all splits before this step; empty unless the step needs `splits`.
         tokenizer: function that returns the run's tokenizer; it raises an error unless the step needs `tokenizer`.
@@ -111,7 +111,7 @@ class Step(Component, ABC):
 
 
 def part_text(conversation: Conversation, part: Part) -> str:
-    """Return the text of a part of a conversation: its messages joined by newlines, or the final answer."""
+    """Return the text of a conversation's part: all its messages or its prompt, joined by newlines, or its answer."""
     if part == "answer":
         return conversation.answers[0] if conversation.answers else ""
     messages = conversation.messages if part == "conversation" else conversation.prompt

@@ -39,12 +39,12 @@ class BiasAudit(Step):
     """Counts mentions of groups of people by category, and positive and negative words near them. Rows do not change.
 
     For each group, the audit has the number of mentions, the number of conversations with a mention, the rate per 1,000
-    words, the share of its category's mentions, and the number of mentions with a positive or a negative word within
-    `window` words. `log_odds` is the logarithm of an odds ratio: the odds of positive against negative mentions of the
-    group, divided by the odds for the category's other groups, with 0.5 added to each count. `z` is `log_odds` divided
-    by its standard error; beyond 2 in either direction, chance is unlikely. If another bias audit (with another name)
-    ran earlier on the same split, `rate_before` is that audit's rate per 1,000 words. Conversations that mention a
-    group near negative words are counted as reported, with samples.
+    words, the group's share of all mentions in its category, and the number of mentions with a positive or a negative
+    word within `window` words. `log_odds` is the logarithm of an odds ratio: the odds of positive against negative
+    mentions of the group, divided by the odds for the category's other groups, with 0.5 added to each count. `z` is
+    `log_odds` divided by its standard error; values above 2 or below -2 are unlikely to be due to chance. If another
+    bias audit (with another name) ran earlier on the same split, `rate_before` is that audit's rate per 1,000 words.
+    Conversations that mention a group near negative words are counted as reported, with samples.
 
     The lists are small and the context of a word is ignored (`not lazy` is negative), so read the audit as a hint, not
     as a measurement. A message's language is detected by its function words. Add your own terms in `terms`. Source:
@@ -110,7 +110,7 @@ class BiasAudit(Step):
 
 @dataclasses.dataclass(frozen=True)
 class Mention:
-    """The words around a term; joined to a text only when displayed."""
+    """A mentioned term with the words around it; the words are joined only when the mention is displayed."""
 
     tokens: list[str]
 
@@ -120,7 +120,7 @@ class Mention:
 
 @dataclasses.dataclass
 class Counts:
-    """The counts of one split."""
+    """Counts of rows, words, languages and mentions of groups in one split."""
 
     num_rows: int = 0
     num_words: int = 0
@@ -170,7 +170,7 @@ class Counts:
 
 
 def log_odds_ratio(positive: int, negative: int, other_positive: int, other_negative: int) -> tuple[float, float]:
-    """Return the logarithm of an odds ratio, and this logarithm divided by its standard error (z).
+    """Return the logarithm of a group's odds ratio (see `BiasAudit`), and this logarithm divided by its standard error.
 
     0.5 is added to each count. Source: Haldane, 1956; Anscombe, 1956.
     """

@@ -38,22 +38,22 @@ BEFORE_NOUN = re.compile(r"\s+(?!(?:" + NO_NOUN + r")\b)[^\W\d_]", re.IGNORECASE
 
 
 def gender_lists() -> list[PairList]:
-    """Return the names of all packaged lists of pairs."""
+    """Return the names of all lists of word pairs that come with this package."""
     return ["gender_en", "names_en", "gender_zh"]
 
 
 @component
 class Counterfactual(Step):
-    """Adds copies of conversations with the words of pairs swapped: he and she, father and mother, James and Mary.
+    """Adds copies of conversations in which paired words are swapped: he and she, father and mother, James and Mary.
 
     Words are swapped in every message, so a person keeps one gender throughout. Case is kept (`He`, `HE`); names are
     swapped only if capitalised. Code between backticks is unchanged. A copy's id is the row's id followed by `suffix`.
 
     Grammar: `her` becomes `his` before a word that may be a noun or an adjective, otherwise `him`; `his` becomes `her`
-    or `hers` by the same rule. Only the next word decides, so some results are wrong (`gave her apples`). Facts are
-    ignored (`the Queen's husband`, `he was pregnant`). There is no French list, because articles, adjectives and
-    participles would not agree; use `pairs` if that does not matter. Sources: Lu et al., Gender Bias in Neural Natural
-    Language Processing, 2018; Zhao et al., Gender Bias in Coreference Resolution, 2018.
+    or `hers` by the same rule. Only the next word decides, so some results are wrong (`gave her apples`). Swaps can
+    contradict facts (`the Queen's husband`, `he was pregnant`). There is no French list, because articles, adjectives
+    and participles would not agree; use `pairs` if that does not matter. Sources: Lu et al., Gender Bias in Neural
+    Natural Language Processing, 2018; Zhao et al., Gender Bias in Coreference Resolution, 2018.
     """
 
     splits: Splits = Field(default_factory=train_only)  # splits that the step processes
@@ -122,7 +122,7 @@ class Counterfactual(Step):
 
 @functools.cache
 def load_pairs() -> dict[str, list[tuple[str, str]]]:
-    """Load the lists of pairs of this package."""
+    """Load the lists of word pairs that come with this package."""
     pairs: dict[str, list[tuple[str, str]]] = json.loads(FILE.read_text(encoding="utf-8"))
     return pairs
 

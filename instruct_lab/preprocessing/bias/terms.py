@@ -72,7 +72,7 @@ class Terms:
 
 @functools.cache
 def load_lists() -> dict[str, dict[str, object]]:
-    """Load the word lists of this package, by language."""
+    """Load the word lists that come with this package, keyed by language."""
     lists: dict[str, dict[str, object]] = json.loads(FILE.read_text(encoding="utf-8"))
     return lists
 

@@ -37,7 +37,7 @@ class TextSet:
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-    """The number or the share of a text's n-grams that is enough for an overlap; `None` disables a criterion."""
+    """The number or the share of a text's n-grams that a row must contain to overlap; `None` disables a criterion."""
 
     min_matches: int | None
     min_share: float | None
@@ -50,13 +50,13 @@ class Rule:
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """Limits on the n-grams of held-out texts that are searched.
+    """Limits that decide which n-grams of the held-out texts are searched for in rows.
 
     Args:
         n: number of words in an n-gram.
         min_words: texts with fewer words are ignored.
         min_words_inside: a text with at least this many words, but fewer than n, is one n-gram.
-        max_texts: n-grams in more texts than this are ignored; `None`: all count.
+        max_texts: n-grams that occur in more texts than this are ignored; `None` means no limit.
     """
 
     n: int
@@ -77,7 +77,7 @@ class Postings:
     Args:
         hashes: hashes of all n-grams.
         texts: index of the text of each n-gram.
-        max_texts: n-grams in more texts than this are ignored; `None`: all count.
+        max_texts: n-grams that occur in more texts than this are ignored; `None` means no limit.
     """
 
     def __init__(self, hashes: Hashes, texts: Numbers, max_texts: int | None) -> None:
@@ -101,7 +101,7 @@ class Postings:
         self._sieve[self.hashes >> self._shift] = True
 
     def find(self, hashes: Hashes) -> tuple[Integers, Integers]:
-        """Find hashes in the index; return their positions in `hashes` and their indices in the index."""
+        """Look up hashes; for those in the index, return the positions in `hashes` and the indices in the index."""
         positions = np.flatnonzero(self._sieve[hashes >> self._shift])
         indices = np.searchsorted(self.hashes, hashes[positions])
         indices[indices == len(self.hashes)] = 0
@@ -127,7 +127,7 @@ class HeldOutIndex:
     Args:
         sets: sets of held-out texts; a repeated text counts once, for its first set.
         limits: the limits on the n-grams that are searched.
-        rule: the number or the share of a text's n-grams that is enough for an overlap.
+        rule: the number or the share of a text's n-grams that a row must contain to overlap with the text.
     """
 
     def __init__(self, sets: Sequence[TextSet], limits: Limits, rule: Rule) -> None:
@@ -183,7 +183,7 @@ class HeldOutIndex:
         return {held_out.name: counts[index] for index, held_out in enumerate(self.sets)}
 
     def num_ngrams(self) -> dict[str, int]:
-        """Count the distinct n-grams that are searched, and those ignored because too many texts share them."""
+        """Count the distinct n-grams to search for, and those ignored because too many texts contain them."""
         postings = self._postings.values()
         return {
             "looked for": sum(len(known.hashes) for known in postings),
@@ -191,7 +191,7 @@ class HeldOutIndex:
         }
 
     def find_equal(self, units: Iterable[list[str]]) -> int | None:
-        """Find a text that equals one of a row's units (lists of words), or return `None`."""
+        """Find a held-out text that equals one of a row's parts (`units`, each a list of words), or return `None`."""
         for unit in units:
             if len(unit) in self._lengths:
                 text = self._whole.get(hash_words(unit))
@@ -201,7 +201,7 @@ class HeldOutIndex:
         return None
 
     def find_overlaps(self, rows: list[list[str]]) -> dict[int, int]:
-        """Find the rows that share enough n-grams with a text; return for each the index of the text that shares most.
+        """Find the rows that share enough n-grams with a held-out text; return each row's best matching text.
 
         Args:
             rows: the words of each row.

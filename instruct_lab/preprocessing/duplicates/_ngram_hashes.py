@@ -45,8 +45,8 @@ class HashedTexts:
         """Compute the hashes of the n-grams of each text.
 
         Returns:
-            Hashes `[num_ngrams]` in the order of the texts, with repetitions; and the offset of each text's first hash
-            `[num_texts + 1]`. A text of fewer than n words has no hashes.
+            The hashes of all n-grams, `[num_ngrams]`, in the order of the texts and with repetitions, and the offset of
+            each text's first hash, `[num_texts + 1]`. A text of fewer than n words has no hashes.
         """
         counts = np.maximum(self.lengths - n + 1, 0)
         offsets = np.concatenate((np.zeros(1, dtype=np.int64), np.cumsum(counts)))

@@ -54,7 +54,8 @@ class Comparison:
         rows: all rows.
         shingles: hasher of the n-grams of texts.
         threshold: smallest similarity of near duplicates.
-        num_protected: number of rows at the beginning that belong to protected splits; these rows are never joined.
+        num_protected: number of rows at the beginning that belong to protected splits, whose rows are always kept;
+            these rows never join a cluster.
     """
 
     def __init__(self, rows: Rows, shingles: Shingles, threshold: float, num_protected: int) -> None:
@@ -66,7 +67,7 @@ class Comparison:
         self._hash_texts = shingles.hash_texts
 
     def compare_equal(self, bucket: list[int]) -> None:
-        """Compare each row of a bucket with its first row; all rows have equal hashes of their words."""
+        """Compare the first row of a bucket with each other row; the words of all its rows have equal hashes."""
         for row in bucket[1:]:
             self._compare(bucket[0], row)
 
@@ -97,7 +98,7 @@ class Comparison:
         Returns flags `[num_rows]`.
 
         Args:
-            roots: the first row of each own row's cluster, counted from the first own row.
+            roots: for each row of the split, the first row of its cluster, where row 0 is the split's first row.
             lengths: length of every row, to keep the longest row of a cluster (ties go to the first); `None` keeps the
                 first row.
         """
@@ -138,7 +139,7 @@ class Comparison:
 
 
 def compare(sketches: Sketches, comparison: Comparison) -> None:
-    """Compare the pairs of rows that share a band; of several rows with the same words, only the first is compared."""
+    """Compare all candidate pairs (rows that share a band); of rows with equal words, only the first takes part."""
     is_compared = sketches.whole != 0
     with_words = np.flatnonzero(is_compared).astype(np.int32)
     for bucket in buckets(sketches.whole[with_words], with_words):

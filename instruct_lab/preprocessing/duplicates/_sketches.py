@@ -39,7 +39,7 @@ class Rows:
 
     Args:
         parts: the splits.
-        text: function that returns the compared text of a conversation.
+        text: function that returns the text by which a conversation is compared.
         lengths: array to which the length of every row in characters is appended while the rows are read.
     """
 
@@ -135,7 +135,7 @@ def sketch_rows(
 
 
 def buckets(keys: np.ndarray, rows: Numbers) -> Iterator[list[int]]:
-    """Yield groups of two or more rows with an equal key, each in ascending order."""
+    """Yield groups (buckets) of two or more rows that have the same key; the rows of a group are in ascending order."""
     order = np.argsort(keys, kind="stable").astype(np.int32)
     ordered = keys[order]
     same = np.zeros(len(keys) + 1, dtype=np.int8)

@@ -56,7 +56,7 @@ class Benchmark(Component, ABC):
 
         Raises:
             InstructLabError: the file cannot be read completely (an incomplete benchmark would miss contaminated rows),
-                or a row lacks a column or text; the error names the row.
+                or a row lacks the column or has no text in it; the error names the row.
         """
         file = self.file(cache_path)
         found = False
@@ -93,7 +93,7 @@ class PackageBenchmark(Benchmark):
     asset: PackageAsset  # the file inside the wheel
 
     def __post_init__(self) -> None:
-        """Refuse an asset without a file, or with an unknown file format."""
+        """Refuse an asset that names no file inside the wheel, or a file of unknown format."""
         if self.asset.path is None:
             raise Refusal("asset", "names no file inside the wheel: set asset.path")
         if fault := _unknown_ending(self.asset.path):
@@ -120,11 +120,11 @@ class FileBenchmark(Benchmark):
             raise Refusal("path", fault)
 
     def location_fields(self) -> set[str]:
-        """Return the path, because a file is identified by its content."""
+        """Return `path`: cache keys do not depend on it, because the file is identified by its content."""
         return {"path"}
 
     def problems(self) -> Iterator[Problem]:
-        """Report a missing file, or a folder."""
+        """Report a path that does not exist or is a folder."""
         path = Path(self.path).expanduser()
         if path.is_file():
             return
@@ -156,7 +156,7 @@ def _unknown_ending(path: str) -> str | None:
 
 
 def _rows(file: Path) -> Iterator[tuple[Any, str]]:
-    """Yield the rows of a file, each with its file and line."""
+    """Yield the rows of a file, each with the name of the file and its line number."""
     try:
         is_compressed = file.suffix.casefold() == ".gz"
         with open_regular(file) as raw, cast(IO[bytes], gzip.open(raw) if is_compressed else raw) as stream:

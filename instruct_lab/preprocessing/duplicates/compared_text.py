@@ -8,10 +8,10 @@ from instruct_lab.preprocessing.base import Part
 
 
 def compared_turns(conversation: Conversation, by: Part) -> list[tuple[str, str]]:
-    """Return roles and texts of the compared part; empty if the conversation lacks this part.
+    """Return roles and texts of the part by which a conversation is compared; an empty list if it has no such part.
 
-    A whole conversation is compared by its messages, the first reference if no message is the final answer, the
-    rejected messages and the label, if any.
+    The part `conversation` consists of the messages, the first reference if no message is the final answer, and the
+    rejected messages and the label if there are any.
     """
     if by == "answer":
         turns = [("assistant", answer) for answer in conversation.answers[:1]]
@@ -29,7 +29,7 @@ def compared_turns(conversation: Conversation, by: Part) -> list[tuple[str, str]
 
 
 def compared_text(conversation: Conversation, by: Part) -> str:
-    """Return the texts of the compared part, joined by newlines."""
+    """Return the texts of the part by which a conversation is compared, joined by newlines."""
     return "\n".join(text for _, text in compared_turns(conversation, by))
 
 

@@ -25,7 +25,7 @@ BATCH_ROWS, BATCH_WORDS = 500, 1 << 17
 
 
 def prompts() -> list[Part]:
-    """Return only `prompt`: by default, only held-out prompts must not be trained on."""
+    """Return only `prompt`: by default, only the prompts of held-out rows must not occur in training rows."""
     return ["prompt"]
 
 
@@ -38,10 +38,11 @@ class Decontaminate(Step):
     compared as a whole; it is searched inside messages only if it has at least `min_words_inside` words, because
     shorter texts are often common phrases. Case, punctuation and white space are ignored; operators (`+`), currency
     signs and emoji count as words; Chinese, Japanese, Thai and similar scripts are compared by character. n-grams in
-    more than `max_texts` held-out texts are assumed to come from a template and are ignored. If there are no more
-    held-out texts than that, a long template drops every row that contains it; the audit shows such rows. Hash matches
-    are confirmed word for word before a row is dropped. System messages of held-out rows are ignored. A text in several
-    sets is counted for the first set (validation, test, then benchmarks in the order of the config).
+    more than `max_texts` held-out texts are assumed to come from a template and are ignored. With no more than
+    `max_texts` held-out texts, templates cannot be recognised in this way, so every row that contains a long template
+    is dropped; the audit shows such rows. Hash matches are confirmed word for word before a row is dropped. System
+    messages of held-out rows are ignored. A text in several sets is counted for the first set (validation, test, then
+    benchmarks in the order of the config).
 
     Memory: 16 bytes per distinct held-out n-gram (48 while they are sorted) and 150 per text; nothing for the rows.
     Sources: Brown et al., Language Models are Few-Shot Learners, 2020, appendix C (13-grams, `max_texts`); Lambert et
@@ -72,7 +73,7 @@ class Decontaminate(Step):
 
     @property
     def needs(self) -> frozenset[Need]:  # type: ignore[override]
-        """`splits` if `against` is set, and `data` if there are benchmarks."""
+        """Requirements of the step: `splits` if `against` is set, and `data` if there are benchmarks."""
         wanted: list[Need] = []
         if self.against:
             wanted.append("splits")

@@ -33,9 +33,10 @@ class DeduplicateExact(Step):
     With `compare: characters`, every visible character counts (in NFC, with white space collapsed), and so do roles,
     system messages, training flags and weights. With `compare: words`, texts are compared in NFKC, case-folded, without
     punctuation and symbols: `Stop!` equals `stop`, but also `a + b` equals `a - b`. With `compare: exact`, white space
-    counts too, as in code. A row without the compared part is kept. The audit has the sizes of clusters, and reports
-    rows that have only their words in common. Texts are compared by 128-bit hashes (BLAKE2). Memory: 26 bytes per row,
-    and 26 more if `report_same_words` is true; `keep: longest` needs 11 more bytes and a second pass.
+    counts too, as in code. A row that lacks the part to compare (`by`) is kept. The audit has the sizes of the clusters
+    of duplicates, and reports rows that have the same words but are not exact duplicates. Texts are compared by 128-bit
+    hashes (BLAKE2). Memory: 26 bytes per row, and 26 more if `report_same_words` is true; `keep: longest` needs 11 more
+    bytes and a second pass.
     """
 
     splits: Splits = Field(default_factory=train_only)  # splits that the step processes
@@ -47,7 +48,7 @@ class DeduplicateExact(Step):
 
     @property
     def needs(self) -> frozenset[Need]:  # type: ignore[override]
-        """`rows` if `keep` is `longest`, and `splits` if `across` is set."""
+        """Requirements of the step: `rows` if `keep` is `longest`, and `splits` if `across` is set."""
         wanted: list[Need] = ["rows"] if self.keep == "longest" else []
         return frozenset([*wanted, "splits"] if self.across else wanted)
 
@@ -157,7 +158,7 @@ class DeduplicateExact(Step):
         return self.by == "conversation"
 
     def _keys(self, conversation: Conversation) -> tuple[bytes | None, bytes | None]:
-        """Return the key of a row, and its key by words if rows with the same words are reported (else `None`)."""
+        """Return a row's key, and the key of its words if rows with the same words are reported (otherwise `None`)."""
         turns = compared_turns(conversation, self.by)
         key = _hash(conversation, turns, NORMAL_FORMS[self.compare], self._counts_training)
         if not self.report_same_words or self.compare == "words":
@@ -168,7 +169,7 @@ class DeduplicateExact(Step):
 def _hash(
     conversation: Conversation, turns: list[tuple[str, str]], normal_form: Callable[[str], str], counts_training: bool
 ) -> bytes | None:
-    """Hash the turns of the compared part of a conversation; `None` if there are no turns."""
+    """Hash the turns by which a conversation is compared; return `None` if there are no turns."""
     if not turns:
         return None
     pieces = [f"{role} {normal_form(text)}" for role, text in turns]

@@ -11,12 +11,12 @@ OWN = 1
 
 
 class KeyTable:
-    """A hash table of 128-bit keys with an owner and a count, by open addressing.
+    """A hash table with open addressing that stores, for each 128-bit key, its owner (a split) and a count of rows.
 
     At ten million rows, the probability that two different texts share a key is below one in 10^24.
 
     Args:
-        num_rows: the largest number of keys.
+        num_rows: the largest number of keys that the table can hold.
     """
 
     def __init__(self, num_rows: int) -> None:
@@ -27,7 +27,7 @@ class KeyTable:
         self.counts = array("I", [0]) * self.num_slots  # number of rows of the processed split
 
     def slot(self, key: bytes, owner: int = OWN) -> int:
-        """Return the slot of a key; a new key gets an empty slot and the given owner."""
+        """Return the index of a key's slot; a new key gets an empty slot with the given owner."""
         first, second = struct.unpack("<QQ", key)
         firsts, owners = self._first, self.owners
         slot = first % self.num_slots

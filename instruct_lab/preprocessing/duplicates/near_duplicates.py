@@ -33,7 +33,7 @@ class NearDuplicates(Step):
     each pair is then compared exactly, so no row is dropped because of an estimate. Pairs form clusters, and one row of
     each cluster is kept. Case, punctuation and white space are ignored; operators (`+`, `<`), currency signs and emoji
     count as words; Chinese, Japanese, Thai and similar scripts are compared by character; a text of fewer than n words
-    has to be equal. A row without the compared part is kept.
+    has to be equal. A row that lacks the part to compare (`by`) is kept.
 
     Memory: about 40 bytes per row, and temporarily 4 bytes per row and band on disk. The result is deterministic.
     Source: Lee et al., Deduplicating Training Data Makes Language Models Better, 2022.
@@ -50,14 +50,14 @@ class NearDuplicates(Step):
     seed: Annotated[int, Field(ge=0)] = 0  # random seed of the sketches
 
     def __post_init__(self) -> None:
-        """Refuse a recall that sketches of this size cannot reach."""
+        """Refuse a recall that cannot be reached with sketches of the chosen size."""
         if self.bands is None:
             reason = f"too few to find pairs of similarity {self.threshold} with a recall of {self.recall}"
             raise Refusal("num_permutations", reason)
 
     @property
     def needs(self) -> frozenset[Need]:  # type: ignore[override]
-        """`rows`, for several passes and access by index, and `splits` if `across` is set."""
+        """Requirements of the step: `rows`, for several passes and access by index, and `splits` if `across` is set."""
         wanted: list[Need] = ["rows"]
         return frozenset([*wanted, "splits"] if self.across else wanted)
 
@@ -88,7 +88,7 @@ class NearDuplicates(Step):
     def _compare(
         self, conversations: Sequence[Conversation], context: Context, protected: dict[str, Sequence[Conversation]]
     ) -> tuple[Flags, dict[int, str]]:
-        """Return flags of the rows to keep, and a phrase about the similar protected row for each row that has one."""
+        """Return flags of the rows to keep, and a phrase such as `a test row` for each row like a protected row."""
         from instruct_lab.preprocessing.duplicates._pair_comparison import Comparison, compare
         from instruct_lab.preprocessing.duplicates._sketches import Rows, Shingles, sketch_rows
 

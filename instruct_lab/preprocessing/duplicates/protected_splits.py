@@ -1,4 +1,4 @@
-"""The precedence of splits if a row is in two splits: test before validation, validation before training."""
+"""The split in which a row is kept if it occurs in several: test before validation, validation before training."""
 
 from __future__ import annotations
 
@@ -17,6 +17,6 @@ def evaluation_splits() -> list[SplitName]:
 def protected_splits(
     split: str, names: Iterable[SplitName], splits: Mapping[str, Sequence[Conversation]]
 ) -> dict[str, Sequence[Conversation]]:
-    """Return the splits in `names` that come after this split; their rows are kept instead of its duplicates."""
+    """Return the splits in `names` that take precedence over this split: rows in both are dropped from this split."""
     later = ORDER[ORDER.index(split) + 1 :] if split in ORDER else ()
     return {name: splits[name] for name in later if name in names and name in splits}

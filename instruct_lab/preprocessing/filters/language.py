@@ -39,7 +39,7 @@ NUM_CANDIDATES = 5
 
 @component
 class Language(Step):
-    """Keeps conversations in the given languages; `prompt: [en]` with `answer: [fr]` keeps translations.
+    """Keeps conversations in the given languages, such as English prompts (`prompt: [en]`) with French answers.
 
     A text is kept if the total probability of the listed languages is at least `min_probability`, so similar languages
     (Croatian, Bosnian, Serbian) can be listed together. Fenced code and web addresses are ignored. Texts with few
@@ -146,7 +146,7 @@ def load_detector() -> Callable[[str], dict[str, float]]:
 
 
 def _nearest(language: str) -> str | None:
-    """Suggest the code of a language that was given with a region or by its English name, else a similar code."""
+    """Suggest a valid code for a language given with a region or by its English name; otherwise, a similar code."""
     from babel import Locale
 
     code = language.replace("_", "-").split("-")[0].lower()

@@ -49,12 +49,12 @@ class Length(Step):
 
     @property
     def needs(self) -> frozenset[Need]:  # type: ignore[override]
-        """`tokenizer` if tokens are counted."""
+        """Requirements of the step: `tokenizer` if tokens are counted."""
         return frozenset({"tokenizer"} if self._limits("tokens") else ())
 
     @property
     def row_by_row(self) -> bool:  # type: ignore[override]
-        """True if no tokenizer is needed."""
+        """Whether several processes can share the rows; true unless the step needs the tokenizer."""
         return not self._limits("tokens")
 
     def apply(self, conversations: Sequence[Conversation], context: Context) -> Iterator[Conversation]:

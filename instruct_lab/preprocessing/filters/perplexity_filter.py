@@ -167,7 +167,7 @@ class Scorer:
     Args:
         model: a causal language model.
         tokenizer: the model's tokenizer.
-        max_tokens: maximum number of scored tokens of a text; lower if the model has fewer positions.
+        max_tokens: maximum number of scored tokens of a text; reduced if the model has fewer positions.
         batch_tokens: maximum number of tokens in a batch, with padding.
     """
 
@@ -201,9 +201,10 @@ class Scorer:
         return ids
 
     def _fit(self, context: list[int], text: list[int]) -> Scored:
-        """Cut a context and a text to `max_tokens` together.
+        """Cut a context and a text so that together they have at most `max_tokens` tokens.
 
-        The end of the context fills the tokens that the text leaves free, but at least half of `max_tokens`.
+        Only the end of the context is kept: as many tokens as the text leaves free, or half of `max_tokens` if that is
+        more.
         """
         text = text[: self.max_tokens]
         space = max(self.max_tokens - len(text), self.max_tokens // 2)

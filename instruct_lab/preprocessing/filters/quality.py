@@ -70,7 +70,7 @@ class Quality(Step):
     each character is a word, and rules about word length and stop words of other scripts do not apply.
 
     Sources: Gopher (Rae et al., 2021, appendix A.1.1) and C4 (Raffel et al., 2020, section 2.2). Their thresholds are
-    for web pages and drop most instruction data, so the option files use others.
+    for web pages and drop most instruction data, so the packaged configurations of this step use other values.
     """
 
     row_by_row: ClassVar[bool] = True
@@ -128,7 +128,7 @@ class Quality(Step):
         return filter_rows(conversations, context, reason)
 
     def _rules(self) -> list[tuple[str, bool, Callable[[Text], bool]]]:
-        """List the rules that are set, each as a reason to drop, whether it applies to short texts, and a test."""
+        """List the rules that are set, each with its reason to drop, its use for short texts, and its test."""
         has_phrase = _phrase_search(self.phrases)
         measures: list[tuple[str, str, bool, Callable[[Text], float | None]]] = [
             ("words", "words", True, lambda text: len(text.words)),
@@ -159,7 +159,7 @@ class Quality(Step):
         return rules
 
     def _pair_rules(self) -> list[tuple[str, Callable[[Conversation], bool]]]:
-        """List the rules about prompt and answer that are set, each as a reason to drop and a test."""
+        """List the rules about prompt and answer that are set, each with its reason to drop and its test."""
         rules: list[tuple[str, Callable[[Conversation], bool]]] = []
         has_phrase = _phrase_search(self.prompt_phrases)
         fewest, most = self.min_answer_ratio, self.max_answer_ratio

@@ -91,7 +91,7 @@ EXAMPLE_IBANS = frozenset({"GB82WEST12345698765432", "DE89370400440532013000", "
 
 
 def email(match: re.Match[str], leave_examples: bool) -> str | None:
-    """Confirm an e-mail address, but not `git@github.com` or `logo@2x.png`. Examples are addresses at example.com."""
+    """Decide whether a match is an e-mail address (`git@github.com` is not); those at example.com count as examples."""
     domain, last = match["domain"], match["last"].lower()
     if match["local"].lower() in LOCAL_ACCOUNTS or last in FILE_ENDS or match["local"].endswith("."):
         return None
@@ -99,11 +99,11 @@ def email(match: re.Match[str], leave_examples: bool) -> str | None:
 
 
 def ip_address(match: re.Match[str], leave_examples: bool) -> str | None:
-    """Confirm an IP address, version 4 or 6.
+    """Decide whether a match is an IP address, version 4 or 6.
 
     Four numbers below 32 (1.2.3.4, 8.8.8.8) are considered a version or a section, although one in four thousand
-    addresses has only such numbers; so are four numbers after a word such as "version" or a sign such as ==. Examples
-    are addresses that are not global (10.0.0.1, 127.0.0.1, 192.0.2.7, ::1).
+    addresses has only such numbers; so are four numbers after a word such as "version" or a sign such as ==. Addresses
+    that are not global (10.0.0.1, 127.0.0.1, 192.0.2.7, ::1) count as examples.
     """
     text = match.group()
     try:
@@ -120,7 +120,7 @@ def ip_address(match: re.Match[str], leave_examples: bool) -> str | None:
 
 
 def phone(match: re.Match[str], leave_examples: bool) -> str | None:
-    """Confirm a phone number: international, North American, French, Chinese (mobile and fixed)."""
+    """Decide whether a match is a phone number: international, North American, French or Chinese (mobile, fixed)."""
     digits = re.sub(r"\D", "", match.group())
     if not 8 <= len(digits) <= 17 or NUMBER_LIKE.search(digits) or digits == "0123456789":
         return None
@@ -128,7 +128,7 @@ def phone(match: re.Match[str], leave_examples: bool) -> str | None:
 
 
 def payment_card(match: re.Match[str], leave_examples: bool) -> str | None:
-    """Confirm a payment card number by its issuer and its check digit (ISO/IEC 7812, Luhn)."""
+    """Decide whether a match is a payment card number, by its issuer and check digit (ISO/IEC 7812, Luhn)."""
     digits = re.sub(r"\D", "", match.group())
     if not ISSUERS.fullmatch(digits) or not has_luhn_digit(digits):
         return None
@@ -142,7 +142,7 @@ def has_luhn_digit(digits: str) -> bool:
 
 
 def iban(match: re.Match[str], leave_examples: bool) -> str | None:
-    """Confirm an international bank account number by its country's length and its check digits (ISO 13616)."""
+    """Decide whether a match is an IBAN, by the length for its country and its check digits (ISO 13616)."""
     text = match.group()
     positions = [position for position, character in enumerate(text) if character != " "]
     length = IBAN_LENGTHS.get(text[:2])

@@ -21,11 +21,11 @@ from instruct_lab.preprocessing.text.normalize import Roles, every_role
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Finder:
-    """A finder of one kind of data.
+    """The functions that find and replace one kind of personal data or secret.
 
     Args:
-        might_match: fast check whether a text may contain such data.
-        redact: function that replaces and counts the matches in a text.
+        might_match: fast check whether a text may contain this kind of data.
+        redact: function that replaces the matches in a text and counts them.
     """
 
     might_match: Callable[[str], object]
@@ -69,7 +69,7 @@ class Redact(Step):
     placeholder: str = "<{kind}>"  # the replacement; {kind} is the kind's name
 
     def __post_init__(self) -> None:
-        """Refuse invalid expressions and names, and a step without any kind."""
+        """Refuse invalid expressions and names in `extra`, and a step for which every kind of data is switched off."""
         if "{kind}" not in self.placeholder:
             raise Refusal("placeholder", "it must contain {kind}", "<{kind}>")
         for kind, pattern in self.extra.items():
@@ -112,7 +112,7 @@ class Redact(Step):
             context.audit.add(context.stage, finds=finds)
 
     def _finders(self, with_personal_data: bool) -> list[Finder]:
-        """List the finders, beginning with secrets, which are the most certain and may contain other kinds of data."""
+        """List the finders in order of use: first secrets, which are most certain and may contain other kinds."""
         finders: list[Finder] = []
         if self.private_key:
             finders.append(self._finder("PRIVATE_KEY", secrets.PRIVATE_KEY, lambda text: "PRIVATE KEY" in text))
@@ -147,7 +147,7 @@ class Redact(Step):
         might_match: Callable[[str], object] = bool,
         rest: personal_data.Rest = lambda match, leave_examples: "",
     ) -> Finder:
-        """Build a finder that replaces those matches of a pattern that `rest` confirms."""
+        """Build the finder of a kind of data: matches of the pattern are replaced unless `rest` returns `None`."""
         placeholder, leave_examples = self._placeholder(kind), self.leave_examples
 
         def redact(text: str, found: Counter[str]) -> str:
@@ -163,7 +163,7 @@ class Redact(Step):
         return Finder(might_match, redact)
 
     def _secret_finders(self) -> Iterator[Finder]:
-        """Yield finders of random values after names such as password, and of passwords in URLs."""
+        """Yield two finders: of random values that follow names such as `password`, and of passwords in URLs."""
         placeholder = self._placeholder("SECRET")
 
         def redact_named(text: str, found: Counter[str]) -> str:
@@ -209,7 +209,7 @@ def _has_digits(text: str) -> bool:
 
 
 def _excerpt(conversation: Conversation, placeholders: Sequence[str]) -> str:
-    """Return the redacted text around the first placeholder of each kind."""
+    """Return the redacted text around the first placeholder of each kind of data."""
     text = "\n".join((str(conversation), *conversation.references))
     starts = sorted(start for placeholder in placeholders if (start := text.find(placeholder)) >= 0)
     around = (text[max(0, start - MAX_EXCERPT) : start + MAX_EXCERPT] for start in starts)

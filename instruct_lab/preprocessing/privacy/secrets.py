@@ -71,17 +71,17 @@ EXAMPLE_KEY = re.compile(r"EXAMPLE|example|[xX]{4}|your|YOUR")
 
 
 def might_have_api_key(text: str) -> bool:
-    """Fast check that skips texts in which `API_KEY` cannot match."""
+    """Check quickly whether the pattern `API_KEY` may match in a text."""
     return any(part in text for part in API_KEYS)
 
 
 def api_key(match: re.Match[str], leave_examples: bool) -> str | None:
-    """Confirm a key with a known form. Examples are keys that contain words such as EXAMPLE or XXXX."""
+    """Decide whether a match is a real key; keys that contain words such as EXAMPLE or XXXX count as examples."""
     return None if leave_examples and EXAMPLE_KEY.search(match.group()) else ""
 
 
 def might_have_secret(text: str) -> bool:
-    """Fast check that skips texts in which `SECRET` cannot match."""
+    """Check quickly whether the pattern `SECRET` may match in a text."""
     return LONG.search(text) is not None and any(hint in lower for lower in (text.lower(),) for hint in HINTS)
 
 

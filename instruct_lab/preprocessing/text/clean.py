@@ -75,7 +75,7 @@ class Clean(Step):
     boilerplate_patterns: list[str] = Field(default_factory=list)  # further patterns, as regular expressions
 
     def __post_init__(self) -> None:
-        """Refuse invalid patterns, and patterns that would not be used."""
+        """Refuse patterns that are invalid, or that the chosen settings would not use."""
         for kind in ("refusal", "boilerplate"):
             patterns, policy = getattr(self, f"{kind}_patterns"), "refusals" if kind == "refusal" else kind
             if patterns and getattr(self, policy) == "keep":
@@ -128,7 +128,7 @@ class Clean(Step):
             context.audit.add(context.stage, rows_changed_for=rows_of_kind)
 
     def _changes(self, left_out: tuple[str, ...]) -> list[Change]:
-        """List the changes to apply to every text, in order, each with its kind; leave out some kinds."""
+        """List the changes to apply to every text, in order, each with its kind, except the kinds in `left_out`."""
         changes: list[Change] = []
         repairs = self.mojibake != "keep" and "mojibake" not in left_out
         revealing = self._revealing if repairs else lambda change: change

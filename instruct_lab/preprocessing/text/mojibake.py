@@ -15,7 +15,7 @@ ENCODINGS = ("latin-1", "cp1252", "cp1251", "cp1250", "cp1253", "cp1254", "cp125
 
 
 def _decoded_range(first: int, last: int) -> str:
-    """Return a regular expression for the characters to which any encoding decodes the bytes of a range."""
+    """Return a regular expression for all characters to which `ENCODINGS` decode the bytes from `first` to `last`."""
     characters = {bytes([byte]).decode(encoding, "ignore") for byte in range(first, last + 1) for encoding in ENCODINGS}
     return "[" + "".join(re.escape(character) for character in sorted(characters)) + "]"
 
@@ -57,9 +57,9 @@ def _settings() -> TextFixerConfig:
 def repair_encoding(text: str) -> str:
     """Repair a text if the whole text was decoded with a wrong encoding; change nothing else.
 
-    Only ftfy's encoding repair is used (Speer, 2019), without its repair of single sequences, so quotes, ligatures and
-    widths stay. A text with characters that this wrong decoding cannot have produced, such as a correct é, does not
-    change, because it may discuss the damage (`shows CafÃ© instead of Café`).
+    Of ftfy (Speer, 2019), only the encoding repair is used, and not its repair of single sequences; curly quotes,
+    ligatures and full-width characters therefore stay. A text with characters that this wrong decoding cannot have
+    produced, such as a correct é, does not change, because it may discuss the damage (`shows CafÃ© instead of Café`).
     """
     if text.isascii() or not SUSPECT.search(text):
         return text

@@ -71,7 +71,7 @@ class Normalize(Step):
     merge_consecutive: bool = False  # join consecutive messages of one role by an empty line, except tool results
 
     def __post_init__(self) -> None:
-        """Refuse a mask that contains a digit, because a second pass would mask the mask."""
+        """Refuse a number mask that contains a digit, because a second pass would mask that digit again."""
         if any(character.isdigit() for character in self.number_mask):
             raise Refusal("number_mask", "it has a digit, so a second pass would mask it again", "<NUM>")
 
@@ -97,7 +97,7 @@ class Normalize(Step):
             context.audit.add(context.stage, rows_changed_for=rows_of_kind)
 
     def _changes(self) -> list[Change]:
-        """List the changes other than NFC, in order, each with its kind."""
+        """List the changes other than the conversion to NFC, in order, each with its kind."""
         mask = partial(spelling.mask_numbers, mask=self.number_mask)
         remove = partial(spelling.remove_punctuation, instead=" " if self.punctuation == "space" else "")
         chosen: list[tuple[str, bool, Callable[[str], str]]] = [

@@ -53,7 +53,7 @@ class SegmentWords(Step):
 
     @property
     def needs(self) -> frozenset[Need]:  # type: ignore[override]
-        """`tokenizer` for the method `subwords`; otherwise `data`, for the version of the package that segments."""
+        """Requirements of the step: `tokenizer` for `subwords`; otherwise `data`, the segmenting package's version."""
         return frozenset({"tokenizer"} if self.method == "subwords" else {"data"})
 
     def __post_init__(self) -> None:

@@ -92,5 +92,5 @@ def remove_punctuation(text: str, instead: str) -> str:
 
 @functools.cache
 def _punctuation(instead: str) -> dict[int, str]:
-    """Map each character of Unicode's categories P and S, all in the first two planes, to `instead`."""
+    """Map the code point of each punctuation mark and symbol (Unicode's categories P and S) to `instead`."""
     return {code: instead for code in range(0x20000) if unicodedata.category(chr(code))[0] in "PS"}
