@@ -16,6 +16,7 @@ from instruct_lab.records.config_file import leaves
 from instruct_lab.records.costs import COSTS, costs_of
 from instruct_lab.records.locate import DAMAGED, ListedRun, list_runs
 from instruct_lab.records.record import RunRecord
+from instruct_lab.records.schema import CONFIG, SETTINGS
 
 OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
     "!=": operator.ne,
@@ -140,8 +141,19 @@ def facts_of(run: ListedRun, keys: Sequence[str]) -> dict[str, Any]:
         record = RunRecord.open(run.path)
         facts = costs_of(record) | facts
         if not facts.keys() >= set(keys):
+            facts = _settings(record) | facts
+        if not facts.keys() >= set(keys):
             facts = dict(leaves(record.config)) | facts
     return facts
+
+
+def _settings(record: RunRecord) -> dict[str, Any]:
+    """Read the config keys in `settings.json`, which is ten times faster to read than the config it follows from."""
+    files = [record.path / name for name in (CONFIG, SETTINGS)]
+    if not all(map(Path.is_file, files)) or files[0].stat().st_mtime_ns > files[1].stat().st_mtime_ns:
+        return {}  # the config was edited
+    found = record.read_json(SETTINGS)
+    return found if isinstance(found, dict) else {}
 
 
 def comparable(value: Any) -> Any:

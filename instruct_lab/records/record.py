@@ -111,6 +111,13 @@ class RunRecord:
         """Whether the status is `running` although no process writes the record, because it was killed."""
         return self.manifest.status == "running" and not is_locked(self.path)
 
+    @property
+    def status_text(self) -> str:
+        """The status, `interrupted (process gone)` for a run whose process was killed."""
+        return (
+            f"interrupted ({schema.PROCESS_GONE})" if self.is_process_gone else str(self.manifest.status or "unknown")
+        )
+
     @functools.cached_property
     def config(self) -> dict[str, Any]:
         """The resolved config, with the current names of its classes; read once, and again after it is written."""

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from instruct_lab import files
-from instruct_lab.errors import InstructLabError
+from instruct_lab.errors import InstructLabError, wrap_errors
 from instruct_lab.records import RunRecord, Summary, list_runs
 from instruct_lab.records.costs import COSTS, cost_of
+from instruct_lab.records.entries import known_entries
 from instruct_lab.records.folder import has_manifest, is_locked, new_folder
 
 FILE = "sweep.json"
@@ -67,8 +68,7 @@ class SweepInfo:
     @classmethod
     def from_json(cls, entries: dict[str, Any]) -> SweepInfo:
         """Create an object from the content of the file; ignore unknown entries."""
-        names = {field.name for field in dataclasses.fields(cls)}
-        return cls(**{name: value for name, value in entries.items() if name in names})
+        return cls(**known_entries(cls, entries))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +85,10 @@ class SweepRecord:
     @property
     def info(self) -> SweepInfo:
         """The content of `sweep.json`, read at each access."""
-        return SweepInfo.from_json(files.read_json(self.path / FILE) or {})
+        entries = files.read_json(self.path / FILE) or {}
+        what = "This file of a sweep has a form that this version cannot read"
+        with wrap_errors(AttributeError, TypeError, what=what, where=str(self.path / FILE)):
+            return SweepInfo.from_json(entries)
 
     @property
     def storage(self) -> str:

@@ -107,7 +107,7 @@ def _sweep_report(study: Study, sweep: SweepRecord) -> Iterator[str]:
     yield f"**Conclusion.** {escape_markdown(conclusion(compared))}"
     yield ""
     yield from _facts(study, sweep.info.overrides, finished)
-    statuses = [str(run.manifest.status) for run in runs]
+    statuses = [run.status_text for run in runs]
     counts = ", ".join(f"{statuses.count(status)} {status}" for status in dict.fromkeys(statuses))
     yield f"- Runs: {counts}, of {sweep.info.num_runs} planned; sweep `{sweep.id}`"
     yield ""

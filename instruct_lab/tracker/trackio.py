@@ -78,7 +78,7 @@ class Trackio(Tracker):
         run = self._stored_run(record)
         if run.stamp == stamp:
             return False
-        settings = {"status": record.manifest.status, **_choices(tags), **flat_config(record.config)}
+        settings = {"status": record.status_text, **_choices(tags), **flat_config(record.config)}
         run.begin(settings, self.group or group, _start_time(record), stamp)
         step, at = _add_lines(run, record)
         summary = record.summary or Summary()  # a failed run has no summary, but is listed too

@@ -162,7 +162,7 @@ def _write_ending(record: RunRecord, error: BaseException) -> None:
 
 @contextlib.contextmanager
 def memory_errors(experiment: Experiment) -> Iterator[None]:
-    """Raise an error of exhausted memory as one that names the settings which need less.
+    """Raise an error of exhausted memory, which the record holds unchanged, as one that names settings to change.
 
     Raises:
         InstructLabError: the memory of the machine or the GPU is exhausted.
@@ -174,9 +174,11 @@ def memory_errors(experiment: Experiment) -> Iterator[None]:
             raise
         size = experiment.batching.batch_size
         smaller = f"lower batching.batch_size (now {size}) and raise trainer.accumulate_grad_batches as much"
-        raise InstructLabError(
+        exhausted = InstructLabError(
             f"The memory of the {'GPU' if 'CUDA' in str(error) else 'machine'} is exhausted ({one_line(error)})",
             where=f"model {type(experiment.model).__name__}, tuning {type(experiment.tuning).__name__}",
             do=f"{smaller}, set model.gradient_checkpointing=true, shorten the examples with batching.max_tokens, or "
             "choose a smaller model or a method that trains fewer parameters",
-        ) from error
+        )
+        exhausted.exit_code = 1
+        raise exhausted from error

@@ -153,7 +153,7 @@ def _run(
     recorder = Recorder(record, {})
     console = Console(stderr=True, quiet=not record.is_writer, highlight=False)
     console.print(f"run {record.id} in {record.path}", soft_wrap=True)
-    with contextlib.ExitStack() as after, _lock(record), record_ending(recorder, request), memory_errors(experiment):
+    with contextlib.ExitStack() as after, memory_errors(experiment), _lock(record), record_ending(recorder, request):
         request.release()
         request.raise_if_waiting()
         record.write_manifest(status="running")

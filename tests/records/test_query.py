@@ -1,12 +1,14 @@
 """Runs are found and sorted by any value in their records."""
 
 import json
+import os
 
 import pytest
 from support.planted_runs import NAME, record_of
 
 from instruct_lab import cli
 from instruct_lab.errors import InstructLabError
+from instruct_lab.records import RunRecord
 from instruct_lab.records.query import Term, find_runs
 
 
@@ -99,3 +101,17 @@ def test_the_command(runs, capsys):
     assert "run-1" not in text
     assert cli.main(["runs", "tunning=lora", "--runs", str(runs)]) == 2
     assert cli.main(["runs", "--runs", str(runs / "nowhere")]) == 0
+
+
+def test_config_keys_are_read_from_the_settings_unless_the_config_was_edited(tmp_path, monkeypatch):
+    for seed in range(3):
+        RunRecord.create(tmp_path, "study", {"seed": seed, "optimizer": {"lr": 0.1}, "name": "x"}, [])
+    found = find_runs(tmp_path, ["seed>=1"], sort="optimizer.lr")
+    assert [one.values["seed"] for one in found] == [1, 2]
+    config = found[0].run.path / "config.yaml"
+    with monkeypatch.context() as patch:
+        patch.setattr(RunRecord, "config", property(lambda record: pytest.fail("the config was read")))
+        assert find_runs(tmp_path, ["seed>=1"], sort="optimizer.lr") == found
+    config.write_text("seed: 7\n")
+    os.utime(config, ns=(2**62, 2**62))
+    assert [one.run.path for one in find_runs(tmp_path, ["seed=7"])] == [config.parent]

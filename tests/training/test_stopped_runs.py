@@ -13,6 +13,8 @@ import pytest
 from support.records import logged, newest_run
 
 from instruct_lab import cli
+from instruct_lab.records import RunRecord
+from instruct_lab.tracker.recorder import Recorder
 from instruct_lab.training import ending
 from instruct_lab.training.ending import Interrupted, StopRequest, raise_on_signals
 
@@ -113,6 +115,32 @@ def test_two_signals_leave_an_interrupted_run(lab, tiny, delay):
     _, errors = process.communicate(timeout=60)
     assert process.returncode in (130, -signal.SIGTERM), errors.decode()[-2000:]  # the second may meet its exit
     assert json.loads((newest_run(lab) / "manifest.json").read_text())["status"] == "interrupted"
+
+
+@pytest.mark.parametrize("moment", ["write_config", "write_manifest", "write_overrides"])
+def test_a_signal_while_the_record_is_created_leaves_an_interrupted_run(lab, tiny, monkeypatch, moment):
+    original = getattr(RunRecord, moment)
+
+    def create(*arguments, **facts):
+        made = original(*arguments, **facts)
+        signal.raise_signal(signal.SIGTERM)
+        return made
+
+    monkeypatch.setattr(RunRecord, moment, create)
+    assert cli.main(["train", *tiny, *QUICK]) == 143
+    assert RunRecord.open(newest_run(lab)).manifest.status == "interrupted"
+
+
+def test_a_signal_after_the_work_is_done_leaves_a_finished_run(lab, tiny, monkeypatch):
+    original = Recorder.finish
+
+    def finish(self, exit_code):
+        signal.raise_signal(signal.SIGINT)
+        original(self, exit_code)
+
+    monkeypatch.setattr(Recorder, "finish", finish)
+    assert cli.main(["train", *tiny, *QUICK]) == 0
+    assert RunRecord.open(newest_run(lab)).manifest.status == "finished"
 
 
 # ---- the request

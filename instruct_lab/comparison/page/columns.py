@@ -16,7 +16,6 @@ from instruct_lab.pages.format import visible
 from instruct_lab.records import Manifest
 from instruct_lab.records.costs import COSTS, costs_of
 from instruct_lab.records.record import RunRecord
-from instruct_lab.records.schema import PROCESS_GONE
 
 FACTOR = 8
 """Minimum ratio of the largest to the smallest value for a logarithmic axis."""
@@ -86,17 +85,13 @@ def columns(records: Sequence[RunRecord], compared: Comparison) -> list[Column]:
     """Create the columns: status, differing options and config keys, metrics, last logged values, costs."""
     manifests = [record.manifest for record in records]
     return [
-        Column("status", "status", "status", [_status(record) for record in records]),
+        Column("status", "status", "status", [record.status_text for record in records]),
         *_config_columns(records, manifests),
         *_arm_column(records, compared),
         *_metric_columns(records, compared),
         *_logged_columns(records, compared),
         *_cost_columns(records),
     ]
-
-
-def _status(record: RunRecord) -> str:
-    return f"interrupted ({PROCESS_GONE})" if record.is_process_gone else str(record.manifest.status or "unknown")
 
 
 def _config_columns(records: Sequence[RunRecord], manifests: Sequence[Manifest]) -> Iterable[Column]:
