@@ -4,9 +4,12 @@ import json
 import logging
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -295,15 +298,18 @@ def test_a_tracker_that_fails_is_logged_once_and_left_out(record, caplog, at):
         assert SESSION.calls == ["log"] * 3 + ["log_table", "summarize", "where", "finish"]
 
 
-def test_a_tracker_does_not_stop_an_interruption(record):
+def test_ctrl_c_while_the_run_waits_for_a_tracker_ends_the_run(record):
     session = Failing().start(record, {}, [], "study")
-
-    def interrupted(name):
-        raise KeyboardInterrupt
-
-    SESSION._called = interrupted
+    answered = threading.Event()
+    SESSION._called = lambda name: answered.wait(30)
+    timer = threading.Timer(0.3, signal.raise_signal, [signal.SIGINT])  # handled in the main thread
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    timer.start()
     try:
         with pytest.raises(KeyboardInterrupt):
             session.log({}, step=1)
+            time.sleep(10)
     finally:
+        signal.signal(signal.SIGINT, before)
+        answered.set()
         del SESSION._called
