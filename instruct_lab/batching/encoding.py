@@ -34,7 +34,7 @@ class Piece:
     Args:
         text: the text, never empty.
         trained: whether its tokens are targets.
-        ordinary: whether text that spells a special token is ordinary text.
+        ordinary: whether special tokens that are written out in the text are ordinary text.
         after: the special token directly before the piece; `""` at the start of the whole text, `None` after ordinary
             text.
     """
@@ -201,7 +201,7 @@ class SegmentEncoder:
 
         Args:
             texts: each text with the special token before it, if there is one.
-            ordinary: whether text that spells a special token is ordinary text.
+            ordinary: whether special tokens that are written out in the text are ordinary text.
         """
         if not texts:
             return []

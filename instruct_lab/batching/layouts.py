@@ -192,7 +192,7 @@ class WholeText(LayoutEncoder):
 
 
 class Pairs(LayoutEncoder):
-    """Encodes the chosen and the rejected answer to one prompt; only these two answers are trained.
+    """Encodes the chosen and the rejected answer to the same prompt; the prompt is not trained.
 
     Args:
         single: encoder of a single conversation.

@@ -46,7 +46,7 @@ class TextIds:
 
         Args:
             texts: the texts.
-            ordinary: whether text that spells a special token is ordinary text.
+            ordinary: whether special tokens that are written out in the texts are encoded as ordinary text.
         """
         if not ordinary and len(texts) >= MANY_TEXTS:
             words = word_ids(self._tokenizer)
@@ -69,7 +69,7 @@ class TextIds:
 
     @contextlib.contextmanager
     def _configured(self, ordinary: bool) -> Iterator[None]:
-        """Disable truncation and padding, and set whether text that spells a special token is ordinary text."""
+        """Disable truncation and padding, and set whether special tokens written out in a text are ordinary text."""
         self._backend.no_truncation()  # transformers sets both again in each of its calls
         self._backend.no_padding()
         self._backend.encode_special_tokens = ordinary

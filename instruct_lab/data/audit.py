@@ -92,7 +92,7 @@ def watch_drops(prefix: str) -> Iterator[list[Drop]]:
 
 
 def _resolve(row: object) -> Any:
-    """Return the conversation that a `RowText` stands for; return any other object unchanged."""
+    """Return the conversation whose text a `RowText` represents; return any other object unchanged."""
     return getattr(row, "conversation", row)
 
 

@@ -39,7 +39,7 @@ Weight = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 @component
 class Mixture(Data):
-    """Several data sets for one training, evaluated together and separately.
+    """Several data sets that are mixed for training, and evaluated together and separately.
 
     The training rows of all parts are preprocessed together, each row once, and then interleaved: for each position, a
     part is drawn with a probability in proportion to its weight, and supplies its next row. By default, the weight of a
@@ -88,7 +88,7 @@ class Mixture(Data):
 
     @property
     def needs_reasoning_template(self) -> bool:
-        """Whether any part needs a template that writes reasoning."""
+        """Whether any part needs a template that writes reasoning in `<think>` tags."""
         return any(part.needs_reasoning_template for part in self._parts.values())
 
     @property

@@ -28,7 +28,8 @@ class Segment:
             written out in a content, it is ordinary text; in the template's own text, it is the special token.
         starts_answer: whether the piece starts an assistant's content. No token crosses this start, so the ids of the
             prompt are the same as at inference.
-        has_tokens: whether special tokens that are written out in this content are special tokens, not ordinary text.
+        has_tokens: whether a special token that is written out in this content is encoded as this token, not as
+            ordinary text.
     """
 
     text: str

@@ -1,4 +1,4 @@
-"""The tokenizer's own chat template, with its text separated from the contents of the messages."""
+"""The tokenizer's own chat template; its own text is separated from the contents of the messages."""
 
 from __future__ import annotations
 

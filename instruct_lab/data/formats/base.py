@@ -51,7 +51,7 @@ class Format(Component, ABC):
 
     @abstractmethod
     def required(self) -> dict[str, list[str]]:
-        """Return the columns that every row must have, keyed by the field of the format that names them."""
+        """Return the columns that every row must have, keyed by the field of the format in which they are named."""
 
     @abstractmethod
     def turns(self, row: Row) -> list[Message]:
@@ -70,7 +70,7 @@ class Format(Component, ABC):
         """Return the columns whose whole value goes into messages or references; the metadata omits these columns."""
 
     def used_columns(self) -> set[str | None]:
-        """Return the columns that the format reads, completely or in part; all others are kept only as metadata."""
+        """Return the columns that the format reads, completely or in part; other columns are only kept as metadata."""
         return {*self.consumed_columns(), *(name for names in self.required().values() for name in names)}
 
     def named(self, column: str | None) -> str | None:
@@ -100,7 +100,7 @@ class Format(Component, ABC):
         return frozenset().union(self.ignore_columns, set_to_null, *used)
 
     def how_to_read(self, column: str, value: Any) -> str | None:
-        """Return advice on how to read or ignore a column whose name usually means content or flags.
+        """Return advice on how to read or ignore a column whose name suggests that it holds content or flags.
 
         The result is `None` for any other column, and for a column that is named like a label but holds no label.
         """

@@ -123,7 +123,7 @@ class Source(Component, ABC):
         """
 
     def read(self, cache_path: Path, audit: Audit, stage: str) -> Iterator[Row | BrokenRow]:
-        """Yield up to `max_rows` rows, shuffled through the buffer if there is one."""
+        """Yield up to `max_rows` rows, shuffled if the source has a shuffle buffer."""
         rows = self.rows(cache_path, audit, stage)
         if self.shuffle_buffer:
             rows = shuffle(rows, self.shuffle_buffer, self.shuffle_seed)
