@@ -34,13 +34,14 @@ class PassAtK(RowMetric):
     code, the block that defines the function is used, otherwise the first block.
 
     This metric executes programs that a model wrote, so you have to allow it: with `allow_execution` in the config and
-    `--allow execution` on the command line. The program and its tests run in two processes, each in its own process
-    group, which is killed after `timeout_s`, in a temporary folder, without the lab's environment variables, and with
-    limits of processor time, memory, file size (16 MiB) and open files. The tests call the program's functions through
-    a pipe. Arguments and results of built-in types are copied, subclasses as their base type, so that the comparisons
-    are Python's own; other objects stay in the program's process, and the tests use their attributes, items and
-    conversions, but no comparison and no arithmetic. A program passes only if the process of the tests reports their
-    end and exits with status 0. The signature lists the active layers:
+    `--allow execution` on the command line. The program and its tests run in two processes. Each process has its own
+    process group, which is killed after `timeout_s`, and its own temporary folder. It does not see your environment
+    variables, and its processor time, memory, file size (16 MiB) and number of open files are limited. The tests call
+    the program's functions through a pipe. Arguments and results of built-in types are copied (those of a subclass as
+    the built-in type), so that Python itself compares them, not the program. Other objects stay in the program's
+    process: the tests can use their attributes, items and conversions, but cannot compare them or calculate with them.
+    A program passes only if the process of the tests reports their end and exits with status 0. The signature lists the
+    layers of the sandbox that are active on this machine:
 
     - `landlock`: no writing outside the folder, no reading except the folder, Python and the system's libraries, no
       execution of files (Linux 5.13 and later). Required.
@@ -48,8 +49,8 @@ class PassAtK(RowMetric):
       times (Linux on x86-64). Required.
     - `netns`: no network (Linux with user namespaces).
 
-    The kernel enforces these layers, also for native code. Nothing is executed where a required layer is missing,
-    unless `weak_sandbox` is set; then a program can do everything that the missing layer prevents.
+    The kernel enforces these layers, for native code too. Nothing is executed where a required layer is missing, unless
+    `weak_sandbox` is set; then a program can do everything that the missing layer prevents.
 
     Not prevented: a program that knows the tests and returns the expected values; replacing a name that the tests
     use without importing or defining it (built-in functions are not replaced); tests that compare results of the
@@ -79,7 +80,7 @@ class PassAtK(RowMetric):
             yield "weak_sandbox", "weak-sandbox"
 
     def problems(self) -> Iterator[Problem]:
-        """Report a machine on which a program could not be kept from the user's files, processes and network."""
+        """Report if this machine cannot keep programs away from the user's files, processes and network."""
         from instruct_lab.metrics import sandbox
 
         if os.name == "nt":
@@ -100,7 +101,7 @@ class PassAtK(RowMetric):
         return self.k
 
     def of_prediction(self, prediction: Prediction) -> Statistics:
-        """Run the answers to one problem; return the estimate (0 to 1), 1, and whether the first answer is empty.
+        """Run a problem's answers; return the estimate (0 to 1), a count of 1, and whether the first answer is empty.
 
         Raises:
             InstructLabError: there are fewer than k answers, or the row has no tests.
@@ -141,17 +142,17 @@ class PassAtK(RowMetric):
 
 
 def pass_at_k(answers: int, passed: int, k: int) -> float:
-    """Compute the share of all selections of k answers that contain a passing answer (Chen et al., 2021)."""
+    """Compute which share of all possible selections of k answers contains a passing answer (Chen et al., 2021)."""
     return 1 - math.comb(answers - passed, k) / math.comb(answers, k)
 
 
 def program(answer: str, metadata: dict[str, Any], where: str = "") -> sandbox.Program:
-    """Build the program of an answer, with the tests of its problem.
+    """Build the program to run for an answer, with the tests of the problem.
 
     Args:
         answer: code, prose with fenced code, or the function body that completes HumanEval's prompt.
         metadata: the columns of the row.
-        where: the row, for the error message.
+        where: id of the row, for the error message.
 
     Raises:
         InstructLabError: the row has no tests.

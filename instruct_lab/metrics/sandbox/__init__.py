@@ -1,4 +1,4 @@
-"""Run an untrusted Python program against its tests, each in a process of its own, and report whether it passed."""
+"""Running of untrusted Python programs and their tests in two separate processes, with restricted rights."""
 
 from __future__ import annotations
 
@@ -30,8 +30,9 @@ class Program:
     Args:
         source: Python source code that a model wrote.
         tests: the source code of the tests; a program without tests passes if it reaches its end.
-        prompt: source code that the tests see too: the imports and functions of the prompt.
-        entry_point: the name that the tests always take from the program, also if the prompt defines it.
+        prompt: source code of the prompt, whose imports and functions the tests can use too.
+        entry_point: name of the tested function; the tests use the program's function, even if the prompt defines one
+            of the same name.
     """
 
     source: str
@@ -42,7 +43,7 @@ class Program:
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """Whether a program passed its tests, and the active layers of the sandbox."""
+    """The result of running a program: whether it passed its tests, and which layers of the sandbox were active."""
 
     passed: bool
     layers: tuple[str, ...]
@@ -57,13 +58,13 @@ def run(
     wanted: tuple[str, ...] = LAYERS,
     required: tuple[str, ...] = (),
 ) -> Outcome:
-    """Run a program and its tests. It passes only if the process of the tests says so and ends with exit status 0.
+    """Run a program and its tests; it passes only if the test process reports this and ends with exit status 0.
 
     Args:
         program: the program with its tests.
-        timeout_s: seconds until both processes and all processes of their groups are killed.
+        timeout_s: seconds until both processes, with all other processes in their process groups, are killed.
         memory_mb: limit of the address space of each process in MiB.
-        packages: whether installed packages can be imported, not only the standard library.
+        packages: whether installed packages can be imported in addition to the standard library.
         wanted: the layers of the sandbox to use if this machine supports them.
         required: the layers without which nothing is executed.
     """
@@ -114,7 +115,7 @@ def run(
 
 
 def _start(task: dict[str, Any], folder: str) -> subprocess.Popen[bytes]:
-    """Start a process in a folder of its own, and hand it its task."""
+    """Start a process in its own folder, and send it its task."""
     os.mkdir(folder)
     options = ["-I", "-B", *([] if task["packages"] else ["-S"])]
     environment = {"HOME": folder, "TMPDIR": folder, "LANG": "C.UTF-8", "OMP_NUM_THREADS": "1"}

@@ -1,8 +1,8 @@
 """Calls between the process of a program and the process of its tests, and the values that they exchange as JSON.
 
-Values are rebuilt as objects of built-in types, so that their comparison is Python's own. Every other object stays
-where it is, and the other process holds a `Remote` that forwards calls, attributes, items and conversions, but no
-comparison and no arithmetic, because these would let the program decide the outcome of a test.
+Values of built-in types are copied, so that Python itself compares them. Every other object stays in its process; the
+other process gets a `Remote`, which forwards calls, attributes, items and conversions. Comparisons and arithmetic are
+not forwarded, because they would let the program decide the outcome of a test.
 """
 
 import builtins
@@ -29,7 +29,7 @@ CHANGEABLE = (list, dict, set, bytearray)
 
 
 class Remote:
-    """An object of the other process."""
+    """A stand-in for an object of the other process."""
 
     __slots__ = ("__number", "__peer")
 
@@ -56,7 +56,7 @@ class Remote:
         self.__peer.ask("setitem", self, key, item)
 
     def __instancecheck__(self, value: object) -> bool:
-        """Whether a value is an object of the other process and an instance of this class of it."""
+        """Whether a value is an object of the other process and, there, an instance of this class."""
         return isinstance(value, Remote) and self.__peer.ask("isinstance", self, value) is True
 
 
@@ -69,14 +69,14 @@ for _name in CONVERSIONS:
 
 
 class Peer:
-    """This process's end of the connection.
+    """This process's end of the connection to the other process.
 
     Args:
         reader: the descriptor of incoming messages.
         writer: the descriptor of outgoing messages.
-        namespace: the names of the program or of the tests.
-        answers: whether the other process may use attributes and items of objects of this process, and not only call
-            the functions that it was given.
+        namespace: the global variables of this process's program or tests.
+        answers: whether the other process may use attributes and items of this process's objects; otherwise, it may
+            only call functions that it was given.
     """
 
     def __init__(self, reader: int, writer: int, namespace: dict[str, Any], answers: bool) -> None:
@@ -100,12 +100,12 @@ class Peer:
         return message
 
     def ask(self, operation: str, *values: Any) -> Any:
-        """Have the other process do an operation; return its result or raise its exception."""
+        """Request an operation from the other process; return its result or raise its exception."""
         self.send(operation, [self.encode(value) for value in values], {})
         return self.decode(self._result()[0])
 
     def call(self, function: Remote, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
-        """Call a function of the other process, and apply its changes of lists, sets and dictionaries given to it."""
+        """Call a function of the other process; apply its changes to lists, sets and dictionaries in its arguments."""
         values = [self.encode(value) for value in (function, *arguments)]
         self.send("call", values, {name: self.encode(value) for name, value in named.items()})
         result, changes = self._result()
@@ -149,7 +149,7 @@ class Peer:
             self.send("result", *reply)
 
     def encode(self, value: Any) -> Any:
-        """Encode a value of a built-in type, or a subclass of one, as JSON; refer to another object by a number."""
+        """Encode a value of a built-in or known library type as JSON; encode any other object as a number."""
         if value is None or type(value) in (bool, int, float, str):
             return value
         if isinstance(value, Remote):
@@ -245,7 +245,7 @@ def _text(error: Exception) -> str:
 
 
 def _exception(names: list[str], text: str) -> Exception:
-    """Build an exception of the nearest built-in class."""
+    """Build an exception of the first class in `names` that is built in, or a `RuntimeError` if there is none."""
     kinds = (getattr(builtins, str(name), None) for name in names)
     kind = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Exception)), RuntimeError)
     try:

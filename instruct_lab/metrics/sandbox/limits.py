@@ -1,8 +1,8 @@
-"""Limit this process by the system's means, then run `worker.py` in it; started as a process, never imported.
+"""A script that limits its own process by means of the operating system and then runs `worker.py` in it.
 
-In, on stdin: JSON with the task, its folder and its limits. Out, on the descriptor `report`: a line of JSON with the
-active layers. All layers are enforced by the kernel, so that no code in the process can remove them. A process that
-lacks a required layer ends before it runs anything.
+The script is never imported. In, on stdin: JSON with the task, its folder and its limits. Out, on the descriptor
+`report`: a line of JSON with the active layers. All layers are enforced by the kernel, so that no code in the process
+can remove them. A process that lacks a required layer ends before it runs anything.
 """
 
 import contextlib
@@ -80,7 +80,7 @@ def limit(seconds: int, memory_bytes: int, file_bytes: int) -> str:
 
 
 def limit_one(name: str, value: int) -> None:
-    """Set one limit if the system supports it; macOS does not support limits of memory."""
+    """Set one limit if the system supports it; macOS cannot limit memory in this way."""
     with contextlib.suppress(AttributeError, ValueError, OSError):
         resource.setrlimit(getattr(resource, name), (value, value))
 

@@ -19,7 +19,7 @@ from instruct_lab.metrics.sandbox.exchange import Peer  # already loaded by `lim
 
 
 def _describe(peer: Peer) -> Iterator[tuple[str, Any]]:
-    """Yield the names that the program defines: modules and library objects by their origin, the others encoded."""
+    """Yield each name that the program defines, with the origin of a library object or else the encoded value."""
     for name, value in list(peer.namespace.items()):
         with contextlib.suppress(Exception):
             if isinstance(value, types.ModuleType):
@@ -31,10 +31,10 @@ def _describe(peer: Peer) -> Iterator[tuple[str, Any]]:
 
 
 def _resolve(peer: Peer, name: str, kind: str, content: Any, packages: bool) -> Any:
-    """Return the value of a name that the program defines; library names are imported here, not taken from it.
+    """Return the value of a name that the program defines; modules and library objects are imported here instead.
 
     Raises:
-        ImportError: the program's name stands for another module.
+        ImportError: the program uses the name of a module for another module, or the module is not allowed.
     """
     if kind == "value":
         return peer.decode(content)
@@ -46,10 +46,10 @@ def _resolve(peer: Peer, name: str, kind: str, content: Any, packages: bool) -> 
 
 
 def _needed_names(tests: str) -> set[str]:
-    """Return the names that tests use, but neither they nor Python define.
+    """Return the names that the tests use and that neither the tests nor Python's built-ins define.
 
-    If there are none, the tested function has the name of a built-in one (`sum`). Otherwise, a program does not replace
-    the built-in functions that the tests use.
+    If there are none, the tested function must have the name of a built-in function (such as `sum`), which the program
+    may then replace. Otherwise, the program cannot replace built-in functions in the tests.
     """
     nodes = list(ast.walk(ast.parse(tests)))
     defined = {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)}
@@ -61,7 +61,7 @@ def _needed_names(tests: str) -> set[str]:
 
 
 def serve(task: dict[str, Any], peer: Peer) -> None:
-    """Run the program, then do what the tests ask for until they end."""
+    """Run the program, then execute the requests of the tests until the tests end."""
     exec(compile(task["source"], "program.py", "exec"), peer.namespace)
     peer.send("ready", dict(_describe(peer)))
     while True:
@@ -89,7 +89,7 @@ def judge(task: dict[str, Any], peer: Peer) -> None:
 
 
 def main(task: dict[str, Any]) -> None:
-    """Start the role that the task names."""
+    """Run the program or the tests, depending on the task."""
     sys.set_int_max_str_digits(0)
     module = types.ModuleType("__main__")
     sys.modules["__main__"] = module
