@@ -34,6 +34,10 @@ class InstructLabError(Exception):
         return _restore, (type(self), self.args, self.__dict__)  # errors of worker processes are pickled
 
 
+class LimitExceeded(InstructLabError):
+    """A template or a pattern of the config needs more time or memory than allowed; never counted as a broken row."""
+
+
 def _restore(kind: type[InstructLabError], args: tuple[Any, ...], fields: dict[str, Any]) -> InstructLabError:
     error = kind.__new__(kind, *args)
     error.__dict__.update(fields)

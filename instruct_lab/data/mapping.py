@@ -16,7 +16,7 @@ from instruct_lab.data.formats.base import Format
 from instruct_lab.data.sources.base import BrokenRow, Row
 from instruct_lab.data.split import SPLIT_NAMES, HashSplit, SplitName
 from instruct_lab.data.writing import BatchBuilder
-from instruct_lab.errors import InstructLabError
+from instruct_lab.errors import InstructLabError, LimitExceeded
 
 if TYPE_CHECKING:
     import pyarrow
@@ -94,6 +94,8 @@ class MapRows:
         for number, row in enumerate(rows):
             try:
                 conversations = self._conversations(row, check=are_first and number == num_broken)
+            except LimitExceeded:
+                raise
             except InstructLabError as error:
                 first, num_broken = first or error, num_broken + 1
                 audit.record(self.stage, "dropped", f"broken row: {_reason(error)}", error)

@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from instruct_lab.data import Message
 from instruct_lab.data.formats.turn_keys import think_tags
-from instruct_lab.errors import InstructLabError
+from instruct_lab.errors import InstructLabError, LimitExceeded
 from instruct_lab.template.base import RefusedConversation
 from instruct_lab.template.locating import PLACEHOLDER, placeholder
 from instruct_lab.template.marking import alternatives, rename_role
 from instruct_lab.template.special_tokens import special_tokens
 
 if TYPE_CHECKING:
+    from jinja2 import Template
+    from jinja2.sandbox import SandboxedEnvironment
     from transformers import PreTrainedTokenizerBase
 
 PROBED_REASONING = ("An earlier thought.", "A later\n\nthought.")
@@ -62,6 +64,8 @@ class Rendering:
         """Render messages with the header of the next answer; return an empty text if the template refuses them."""
         try:
             return self.text(messages, generation_prompt=True)
+        except LimitExceeded:
+            raise
         except InstructLabError:
             return ""
 
@@ -80,7 +84,7 @@ class Rendering:
         turns = []
         for thought in PROBED_REASONING:
             turns.append({"role": "user", "content": "A question."})
-            content, key = "An answer.", {} if tagged else {"reasoning_content": thought}
+            content, key = "An answer.", {} if tagged else dict.fromkeys(("thinking", "reasoning_content"), thought)
             turns.append({"role": "assistant", "content": think_tags(thought, content) if tagged else content, **key})
         return self._apply(turns, generation_prompt=False)
 
@@ -88,14 +92,19 @@ class Rendering:
         return self._apply([{"role": one.role, "content": one.content} for one in messages], generation_prompt)
 
     def _apply(self, plain: list[dict[str, str]], generation_prompt: bool) -> str:
-        text: str = self.tokenizer.apply_chat_template(
-            plain,
-            tokenize=False,
-            chat_template=self.jinja,
-            add_generation_prompt=generation_prompt,
-            **dict(self.variables),
-        )
-        return text
+        """Render messages as `apply_chat_template` does, but with limits, because a template may come from a stranger.
+
+        Raises:
+            LimitExceeded: the template needs more time or memory than allowed.
+        """
+        from instruct_lab.data.jinja_limits import TemplateLimitExceeded, render
+
+        fixed = {"messages": plain, "tools": None, "documents": None, "add_generation_prompt": generation_prompt}
+        try:
+            return render(_compiled(self.jinja), {**self.tokenizer.special_tokens_map, **dict(self.variables), **fixed})
+        except TemplateLimitExceeded as error:
+            what = f"The chat template is stopped, because {error}"
+            raise LimitExceeded(what, where=self.where, do=f"correct the template, or {self.alternatives}") from error
 
     def _refused_role(self, messages: Sequence[Message]) -> str | None:
         """Find a role that the template refuses, that is, without whose messages the template can render the rest."""
@@ -109,6 +118,21 @@ class Rendering:
                 continue
             return role
         return None
+
+
+@lru_cache(maxsize=1)
+def _environment() -> SandboxedEnvironment:
+    """Return the environment in which transformers renders chat templates, with limits."""
+    from transformers.utils import chat_template_utils
+
+    from instruct_lab.data.jinja_limits import limit
+
+    return limit(chat_template_utils._compile_jinja_template("").environment)
+
+
+@lru_cache(maxsize=256)
+def _compiled(jinja: str) -> Template:
+    return _environment().from_string(jinja)
 
 
 @lru_cache(maxsize=1024)

@@ -5,7 +5,7 @@ from support.chat_tokenizers import ALL, FAMILIES, PLAIN, allowed, byte_level, c
 
 from instruct_lab.cache import describe
 from instruct_lab.data import Conversation, Message
-from instruct_lab.errors import InstructLabError
+from instruct_lab.errors import InstructLabError, LimitExceeded
 from instruct_lab.template import ChatTemplate
 
 OPTIONS = ("template=chatml", "template=alpaca", "template=plain")
@@ -227,3 +227,19 @@ def test_the_date_decides_the_key_of_cached_examples():
 def test_a_conversation_without_messages_is_refused():
     with pytest.raises(InstructLabError, match="no messages"):
         render(Conversation(()))
+
+
+@pytest.mark.parametrize(
+    "bomb",
+    [
+        "{{ 7**99999999 }}",
+        "{{ '%0999999d' % 1 }}",
+        "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
+        "{% if messages|length > 999 %}{{ 'x' * 9999999999 }}{% endif %}{{ messages[0].content * 99999999 }}",
+    ],
+)
+def test_a_chat_template_that_needs_too_much_is_stopped(bomb):
+    template = ChatTemplate(jinja=bomb + "{% for m in messages %}{{ m.role }}: {{ m.content }}{% endfor %}")
+    assert not list(template.problems())
+    with pytest.raises(LimitExceeded, match="The chat template is stopped, because it"):
+        template.render(Conversation((Message("user", "Hi"), Message("assistant", "Hello"))), byte_level("chatml"))

@@ -19,7 +19,7 @@ from instruct_lab.data.conversation import Conversation, Message
 from instruct_lab.data.formats.base import Format, to_json_value
 from instruct_lab.data.formats.single_turn import column_names, fill, single_turn
 from instruct_lab.data.sources.base import Row
-from instruct_lab.errors import Refusal, one_line
+from instruct_lab.errors import LimitExceeded, Refusal, one_line
 
 if TYPE_CHECKING:
     import jinja2
@@ -198,12 +198,13 @@ def _environment() -> jinja2.Environment:
     import jinja2
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+    from instruct_lab.data.jinja_limits import limit
+
     environment = ImmutableSandboxedEnvironment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
     environment.globals.update(zip=zip, enumerate=enumerate)
-    environment.globals.pop("lipsum")  # draws random words, regardless of the seed
     draw = jinja2.pass_context(_choice)
     environment.filters.update(choice=draw, random=draw, most_frequent=_most_frequent)
-    return environment
+    return limit(environment)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -214,9 +215,14 @@ def _compiled(text: str) -> jinja2.Template:
 def _render(text: str, row: Row, draw: random.Random, name: str) -> str:
     import jinja2
 
+    from instruct_lab.data.jinja_limits import TemplateLimitExceeded, render
+
     location = f"template {name!r}"
     try:
-        return row.check_text(_compiled(text).render({**row.columns, "__draw__": draw}), location)
+        return row.check_text(render(_compiled(text), {**row.columns, "__draw__": draw}), location)
+    except TemplateLimitExceeded as error:
+        what = f"The template {name!r} is stopped, because {error}"
+        raise LimitExceeded(what, where=row.where, do=f"correct data.format.templates.{name}") from error
     except (jinja2.TemplateError, TypeError, ValueError, LookupError, ArithmeticError, AttributeError) as error:
         what = f"The template cannot be rendered ({one_line(error, 200)})"
         raise row.error(what, location, "Correct the template or the row") from error

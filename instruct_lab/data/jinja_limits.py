@@ -1,0 +1,317 @@
+"""Limits of steps and sizes for Jinja templates, which may come from a stranger.
+
+Jinja's own sandbox keeps a template from Python's internals, but not from the machine's memory and time. Here, each
+operation whose result can be much larger than its operands is estimated before it is done, each loop and call counts
+as steps, and nothing is computed when a template is compiled.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextvars import ContextVar
+from typing import Any
+
+import jinja2
+from jinja2 import nodes
+from jinja2.compiler import CodeGenerator, Frame
+from jinja2.sandbox import SandboxedEnvironment
+
+MAX_STEPS = 4_000_000
+"""Steps of one rendering: an iteration of a loop is one step, a call ten and a filter five."""
+CALL_STEPS, FILTER_STEPS = 10, 5
+MAX_CHARACTERS = 4 << 20
+"""Characters or items of one value, in addition to four times the input."""
+MAX_TOTAL = 1 << 30
+"""Characters and items of all values of one rendering."""
+MAX_WIDTH = 10_000
+MAX_BITS = 10_000
+NUMBER = re.compile(r"\d+")
+NESTED_FIELD = re.compile(r"[:!][^{}]*\{")
+
+PADDING = ("ljust", "rjust", "center", "zfill")
+WIDTHS = (*PADDING, "expandtabs", "indent", "wordwrap", "batch", "slice", "tojson", "round", "pprint")
+"""Methods and filters in which a number is a width, a count or a precision."""
+REPEATING = ("indent", "wordwrap", "expandtabs", "translate")
+"""Methods and filters that may write an argument once for each character or line."""
+UNSIZED = ("length", "count", "first", "last", "default", "d", "map", "select", "reject", "selectattr", "rejectattr")
+"""Filters that do not convert their operand to text or copy it."""
+
+
+class TemplateLimitExceeded(jinja2.TemplateRuntimeError):
+    """A template needs more steps or memory than allowed."""
+
+
+class Budget:
+    """What one rendering may still use.
+
+    Args:
+        input_size: the characters and items of the variables.
+    """
+
+    def __init__(self, input_size: int) -> None:
+        self.steps, self.total = MAX_STEPS, MAX_TOTAL + 100 * input_size
+        self.largest = MAX_CHARACTERS + 4 * input_size
+
+    def charge(self, size: int, steps: int = 1) -> None:
+        """Count steps and the size of a value that is about to be created.
+
+        Raises:
+            TemplateLimitExceeded: a limit is exceeded.
+        """
+        self.steps -= steps
+        self.total -= size
+        if self.steps < 0:
+            raise TemplateLimitExceeded(f"it needs more than {MAX_STEPS:,} steps (iterations, calls, filters)")
+        if size > self.largest or self.total < 0:
+            raise TemplateLimitExceeded(f"it writes or computes a text of more than {self.largest:,} characters")
+
+
+_budget: ContextVar[Budget] = ContextVar("budget")
+
+
+def render(template: jinja2.Template, variables: Mapping[str, Any]) -> str:
+    """Render a template of a limited environment.
+
+    Raises:
+        TemplateLimitExceeded: the template needs more steps or memory than allowed.
+    """
+    token = _budget.set(Budget(size_of(variables, MAX_TOTAL)))
+    try:
+        return template.render(variables)
+    except (MemoryError, OverflowError) as error:
+        raise TemplateLimitExceeded(f"it computes too large a value ({error or 'memory'})") from error
+    finally:
+        _budget.reset(token)
+
+
+def limit(environment: SandboxedEnvironment) -> SandboxedEnvironment:
+    """Change an environment so that the templates it compiles are limited; use `render` to render them."""
+    changed: Any = environment
+    changed.optimized = False
+    changed.finalize = _finalize  # as it needs the context, no output is computed by the compiler
+    changed.code_generator_class = LimitedCodeGenerator
+    changed.intercepted_binops = frozenset(_BINARY)
+    changed.call_binop = lambda context, name, left, right: _BINARY[name](left, right)
+    changed.call = functools.partial(_call, environment.call)
+    changed.filters = {name: _limit_filter(name, function) for name, function in environment.filters.items()}
+    changed.globals.pop("lipsum", None)  # draws random words, regardless of any seed
+    changed.limited_text, changed.limited_value, changed.limited_iteration = _text, _value, _iteration
+    return environment
+
+
+class LimitedCodeGenerator(CodeGenerator):
+    """Generates code that counts the iterations of loops and the sizes of joined texts and slices."""
+
+    def visit_Concat(self, node: nodes.Concat, frame: Frame) -> None:
+        """Write a concatenation whose size is counted first."""
+        self.write("environment.limited_text((")
+        for part in node.nodes:
+            self.visit(part, frame)
+            self.write(", ")
+        self.write("))")
+
+    def visit_Getitem(self, node: nodes.Getitem, frame: Frame) -> None:
+        """Write a slice whose size is counted."""
+        is_slice = isinstance(node.arg, nodes.Slice)
+        self.write("environment.limited_value(" if is_slice else "")
+        super().visit_Getitem(node, frame)
+        self.write(")" if is_slice else "")
+
+    def visit_For(self, node: nodes.For, frame: Frame) -> None:
+        """Write a loop whose iterations are counted."""
+        text = sum(len(data.data) for data in node.find_all(nodes.TemplateData))
+        function = nodes.EnvironmentAttribute("limited_iteration", lineno=node.lineno)
+        arguments = [node.iter, nodes.Const(text, lineno=node.lineno)]
+        node.iter = nodes.Call(function, arguments, [], None, None, lineno=node.lineno)
+        super().visit_For(node, frame)
+
+
+def size_of(value: Any, largest: int | None = None) -> int:
+    """Estimate the characters of a value as text.
+
+    Args:
+        value: text, number, or nested lists and dictionaries of these.
+        largest: the size above which counting stops; `None`: the limit of the rendering, where each item is a step.
+    """
+    if isinstance(value, str | bytes):
+        return len(value)
+    limit_of_rendering = _budget.get().largest if largest is None else largest
+    size, pending, visited = 0, [value], 0
+    while pending and size <= limit_of_rendering:
+        visited += 1
+        one = pending.pop()
+        if isinstance(one, str | bytes):
+            size += len(one) + 2
+        elif isinstance(one, Mapping):
+            pending += [*one.keys(), *one.values()]
+            size += 2
+        elif isinstance(one, list | tuple | set | frozenset):
+            pending += one
+            size += 2
+        else:
+            size += one.bit_length() // 3 + 1 if isinstance(one, int) else 24
+    if largest is None and visited > 1:
+        _charge(0, steps=visited)
+    return size
+
+
+def _charge(size: int, steps: int = 1) -> None:
+    _budget.get().charge(size, steps)
+
+
+@jinja2.pass_context
+def _finalize(context: Any, value: Any) -> Any:
+    _charge(size_of(value))
+    return value
+
+
+def _text(parts: tuple[Any, ...]) -> str:
+    _charge(sum(map(size_of, parts)))
+    return "".join(map(str, parts))
+
+
+def _value(value: Any) -> Any:
+    _charge(len(value) if hasattr(value, "__len__") else 1)
+    return value
+
+
+def _iteration(values: Any, text: int) -> Any:
+    """Count the iterations of a loop at once if their number is known, else one by one."""
+    if hasattr(values, "__len__"):
+        _budget.get().total -= text * len(values)
+        _charge(0, steps=len(values))
+        return values
+
+    def count() -> Iterator[Any]:
+        for value in values:
+            _charge(text)
+            yield value
+
+    return count() if hasattr(values, "__iter__") else values
+
+
+def _add(left: Any, right: Any) -> Any:
+    if isinstance(left, str | bytes | list | tuple):
+        _charge(len(left) + (len(right) if hasattr(right, "__len__") else 0))
+    return left + right
+
+
+def _multiply(left: Any, right: Any) -> Any:
+    for one, other in ((left, right), (right, left)):
+        if isinstance(other, int) and isinstance(one, str | bytes | list | tuple):
+            _charge(len(one) * max(other, 0))
+    if isinstance(left, int) and isinstance(right, int):
+        _check_bits(left.bit_length() + right.bit_length())
+    return left * right
+
+
+def _power(left: Any, right: Any) -> Any:
+    if isinstance(left, int) and isinstance(right, int):
+        _check_bits(left.bit_length() * abs(right))
+    return left**right
+
+
+def _modulo(left: Any, right: Any) -> Any:
+    if isinstance(left, str | bytes):
+        values = right if isinstance(right, tuple) else (right,)
+        _charge(_formatted_size(left, "%", values))
+    return left % right
+
+
+_BINARY: dict[str, Callable[[Any, Any], Any]] = {"+": _add, "*": _multiply, "**": _power, "%": _modulo}
+
+
+def _check_bits(bits: int) -> None:
+    if bits > MAX_BITS:
+        raise TemplateLimitExceeded(f"it computes a number of more than {MAX_BITS:,} bits")
+
+
+def _check_widths(values: Iterable[Any]) -> None:
+    for value in values:
+        if isinstance(value, int) and abs(value) > MAX_WIDTH:
+            raise TemplateLimitExceeded(f"it uses {value!r:.20} as a width or a count; the largest is {MAX_WIDTH:,}")
+
+
+def _formatted_size(pattern: str | bytes, mark: str, values: Iterable[Any]) -> int:
+    """Estimate the size of a formatted text from the number of its fields and the largest value."""
+    text = pattern if isinstance(pattern, str) else pattern.decode("latin-1")
+    values = list(values)
+    widths = [int(number[:9]) for number in NUMBER.findall(text)] if mark in text else []
+    if "*" in text or NESTED_FIELD.search(text):  # the width of a field is one of the values
+        widths += [value for value in values if isinstance(value, int)]
+    _check_widths(widths)
+    return len(text) + text.count(mark) * (max(map(size_of, values), default=0) + max(widths, default=0))
+
+
+def _result_size(name: str, subject: Any, values: list[Any]) -> int:
+    """Estimate the size of the result of a method or a filter of texts before it is called."""
+    if name in WIDTHS:
+        _check_widths(values)
+    text = subject if isinstance(subject, str) else ""
+    lengths = [size_of(value) for value in values]
+    if name == "replace" and len(values) > 1 and isinstance(values[0], str):
+        return len(text) + text.count(values[0]) * lengths[1]
+    if name == "join":
+        return sum(lengths) + size_of(subject) * max(
+            len(value) if isinstance(value, list) else 1 for value in [[], *values]
+        )
+    if name in ("format", "format_map"):
+        return _formatted_size(text, "{", values)
+    if name in REPEATING:
+        repeated = max([4, *lengths, *(value for value in values if isinstance(value, int))])
+        return len(text) + repeated * (1 + (text.count("\n") if name == "indent" else len(text)))
+    return size_of(subject) + sum(lengths)
+
+
+def _call(call: Callable[..., Any], context: Any, function: Any, *values: Any, **named: Any) -> Any:
+    """Call a method, a macro or a function of a template if the estimated size of its result is allowed."""
+    if function is _iteration:
+        return _iteration(*values)
+    method = getattr(function, "__wrapped__", function)
+    subject, name = getattr(method, "__self__", None), str(getattr(method, "__name__", ""))
+    if isinstance(subject, str | bytes):
+        values = tuple(_materialize(value) if name == "join" else value for value in values)
+        _charge(_result_size(name, subject, [*values, *named.values()]), CALL_STEPS)
+    else:
+        _charge(sum(len(value) for value in values if hasattr(value, "__len__")), CALL_STEPS)
+    result = call(context, function, *values, **named)
+    if isinstance(result, str | bytes | list | tuple):
+        _charge(len(result))
+    return result
+
+
+def _limit_filter(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap a filter so that it is called only if the estimated size of its result is allowed."""
+    num_passed = int(hasattr(function, "jinja_pass_arg"))  # the context or the environment before the operand
+
+    @functools.wraps(function)
+    def limited(*values: Any, **named: Any) -> Any:
+        passed, (operand, *others) = values[:num_passed], values[num_passed:]
+        options = [*others, *named.values()]
+        _charge(0, FILTER_STEPS)
+        if name == "join":
+            operand = _materialize(operand)
+            separator = options[0] if options else ""
+            _charge(_result_size("join", separator, [operand]))
+        elif name == "format":
+            _charge(_formatted_size(str(operand), "%", options))
+        elif name not in UNSIZED:
+            operand = (
+                operand if hasattr(operand, "__len__") or not hasattr(operand, "__iter__") else _materialize(operand)
+            )
+            _charge(_result_size(name, operand, options))
+        result = function(*passed, operand, *others, **named)
+        if isinstance(result, str | list | tuple):
+            _charge(len(result))
+        return result
+
+    return limited
+
+
+def _materialize(values: Any) -> Any:
+    """Build a list from an iterator, whose items count as steps."""
+    if isinstance(values, str | bytes | Mapping) or not hasattr(values, "__iter__"):
+        return values
+    return list(_iteration(values, 1))
