@@ -1,6 +1,7 @@
 """Steps that drop duplicates, and rows that overlap with the texts that a model is evaluated on.
 
-In: the rows of a split, the rows of later splits, and benchmarks. Out: the rows to keep; the audit counts the others.
+In: the rows of a split, the rows of splits whose rows take precedence (validation and test), and benchmarks. Out: the
+rows to keep; the audit counts the others.
 """
 
 from instruct_lab.preprocessing.duplicates.benchmarks import Benchmark, FileBenchmark, PackageBenchmark

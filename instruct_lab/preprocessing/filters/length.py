@@ -28,7 +28,8 @@ class Length(Step):
     """Drops conversations that are too short or too long, in characters, words or tokens.
 
     Tokens are counted with the run's tokenizer, without the text that a template adds. In scripts without spaces, each
-    character is a word. In a preference pair, the text with the rejected answer must be within the bounds too.
+    character is a word. For a preference pair, the text with the rejected instead of the chosen answer must be within
+    the bounds too.
     """
 
     splits: Splits = Field(default_factory=train_only)  # splits that the step processes

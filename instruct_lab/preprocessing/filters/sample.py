@@ -30,9 +30,9 @@ class Sample(Step):
     """Keeps a sample of the rows: a share of each stratum, with bounds per stratum and in total.
 
     In each stratum, the rows with the lowest hashes of seed and id are selected. So the selection is the same on every
-    machine and for every order of the rows, a smaller sample is part of a larger sample, and an added row replaces at
-    most one other row. The order of rows does not change. Memory: 20 to 30 bytes per row. Source: bottom-k sampling
-    (Cohen and Kaplan, 2007).
+    machine and for every order of the rows, a smaller sample is part of a larger sample, and a row added to the data
+    replaces at most one row of the sample. The order of rows does not change. Memory: 20 to 30 bytes per row. Source:
+    bottom-k sampling (Cohen and Kaplan, 2007).
     """
 
     needs: ClassVar[frozenset[Need]] = frozenset({"rows"})
