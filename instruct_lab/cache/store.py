@@ -1,8 +1,9 @@
 """The data cache: stores the result of every stage under a key that covers everything the result depends on.
 
 A key is the SHA-256 of the previous stage's key, the stage's own settings (with the SHA-256 of its input files) and
-the source code that processes data. If an option, an input byte, the template, the tokenizer or a line of code changes,
-the first stage that depends on it and all later stages are built again; renaming a file rebuilds nothing.
+the source code that processes data. If an option, an input file's content, the template, the tokenizer or a line of
+code changes, the first stage that depends on it and all later stages are built again. If a file is only renamed,
+nothing is built again.
 
 A result is a folder. It is written under a temporary name and renamed when it is complete, so a killed build leaves no
 incomplete result. The folder's manifest holds a checksum of every file, so a damaged result is detected and built
@@ -61,7 +62,7 @@ class Entry:
 
     @property
     def bytes(self) -> float:
-        """The size of the result's files; the size of a shared file is divided equally among its results."""
+        """The total size of the result's files; a file that several results share counts as an equal part for each."""
         return sum(file.lstat().st_size / file.lstat().st_nlink for file in self.stored_files())
 
     def stored_files(self) -> list[Path]:
@@ -92,11 +93,11 @@ class Stage:
     """One step on the way from input rows to examples.
 
     Args:
-        name: name of the result in the list of the cache.
+        name: name of the stage's result in the output of `instruct-lab cache list`.
         depends_on: everything that the result depends on besides the previous stage, as JSON values.
-        build: function of the previous stage's result and a folder; it writes the result's files to the folder and
-            returns facts for the manifest, as JSON values.
-        joins: the first stages of other chains whose results `build` joins.
+        build: function that is called with the previous stage's result and a folder; it writes this stage's files to
+            the folder and returns facts for the manifest, as JSON values.
+        joins: further stages, each the only one of its chain, whose results `build` joins.
     """
 
     name: str
@@ -106,7 +107,7 @@ class Stage:
 
 
 class Store:
-    """The results in the folder `data` of a cache, stored by key.
+    """The folder `data/` of a cache, in which results are stored by key.
 
     Args:
         cache_path: the cache folder.
@@ -136,7 +137,7 @@ class Store:
         return entry
 
     def entries(self) -> list[Entry]:
-        """Return every result, newest first, without comparing checksums; folders that are no results are left out."""
+        """Return every result, newest first, without comparing checksums; other folders are left out."""
         found = []
         for folder in self.path.glob("*"):
             if (manifest := _read_manifest(folder)) is not None:
@@ -146,7 +147,8 @@ class Store:
     def remove(self, entries: Iterable[Entry]) -> int:
         """Delete the files that the store has written, and return the number of freed bytes.
 
-        A shared file is freed with its last result. Another file in the folder of a result is kept, with the folder.
+        The space of a file that several results share is freed when the last of them is removed. If a result's folder
+        also holds files that the store has not written, these files and the folder are kept.
         """
         from filelock import FileLock
 
@@ -235,7 +237,7 @@ class Store:
 
 
 def _read_manifest(folder: Path) -> dict[str, Any] | None:
-    """Return the manifest of a result; `None` for a folder that this store has not written, and for a link."""
+    """Return the manifest of a result; `None` if the folder is a symbolic link or was not written by this store."""
     if not KEY.fullmatch(folder.name) or folder.is_symlink():
         return None
     try:
@@ -251,7 +253,7 @@ def select_entries(entries: Sequence[Entry], keys: Sequence[str], older_than: fl
 
     Args:
         entries: results to select from.
-        keys: beginnings of keys; only results with such a key are selected. Empty: all keys.
+        keys: prefixes; only results whose key starts with one of them are selected. Empty: all results.
         older_than: minimum number of days since a result was last used; `None`: no minimum.
 
     Raises:
@@ -298,7 +300,7 @@ def _is_intact(file: Path, entry: dict[str, Any]) -> bool:
 
 @contextlib.contextmanager
 def _rare_garbage_collection() -> Iterator[None]:
-    """Use `GC_THRESHOLDS` for Python's garbage collector until the block ends."""
+    """Run Python's garbage collector less often, with the thresholds `GC_THRESHOLDS`, until the block ends."""
     thresholds = gc.get_threshold()
     gc.set_threshold(*GC_THRESHOLDS)
     try:

@@ -17,7 +17,7 @@ class AveragedWeights(EvaluatedWeights):
     """Updates the average right after each optimizer step, before another callback can write a checkpoint.
 
     Args:
-        decay: share of the average that is kept at an update.
+        decay: factor by which each update multiplies the old average.
         every_steps: optimizer steps between two updates.
         start_step: optimizer step whose weights start the average.
     """
@@ -78,6 +78,6 @@ class AveragedWeights(EvaluatedWeights):
 
     @torch.no_grad()
     def swap_in(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Load the average into the model, rounded to the precision of its parameters."""
+        """Load the average into the model, rounded to the precision of the model's parameters."""
         for name, parameter in trained_parameters(module).items():
             parameter.copy_(self._average[name])

@@ -19,7 +19,7 @@ OnValidation = Callable[[int, dict[str, float]], str | None]
 
 
 class Pruned(Exception):
-    """Raised when the sweep stops the run early; the message names the decisive value."""
+    """Raised when the sweep stops the run early; the message names the logged value that was the reason."""
 
 
 class TrainingModule(Protocol):
@@ -45,7 +45,7 @@ class TrainingModule(Protocol):
 
 
 class Callback(Component, ABC):
-    """A Lightning callback that a config chooses."""
+    """Base class of the components that create a Lightning callback."""
 
     @abstractmethod
     def build(self, module: TrainingModule, recorder: Recorder) -> pl.Callback:

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 class Checkpoint(Callback):
     """Writes the state from which an interrupted run resumes, and the weights with the best monitored value.
 
-    `checkpoints/last.ckpt` is the whole training state (trained weights, optimizer, schedule, data position, random
-    states), and `checkpoints/previous.ckpt` the state before it, from which the run resumes if `last.ckpt` is damaged;
-    `checkpoints/best-STEP/` holds only the trained weights (for adapter methods, the adapter). Each is written under a
-    temporary name and then renamed, so that a crash leaves the previous one whole.
+    `checkpoints/last.ckpt` is the whole training state: trained weights, optimizer, schedule, data position and random
+    states. `checkpoints/previous.ckpt` is the state before it, from which the run resumes if `last.ckpt` is damaged.
+    `checkpoints/best-STEP/` holds only the trained weights (for adapter methods, the adapter). Each of them is written
+    under a temporary name and then renamed, so that a crash leaves the previous one undamaged.
     """
 
     every_steps: Annotated[int, Field(ge=1)] = 50  # optimizer steps between two training states

@@ -18,8 +18,8 @@ class CheckpointWriter(pl.Callback):
     """Writes `last.ckpt` every `every_steps` optimizer steps, and `best-STEP` when the monitored value improves.
 
     A training state is written between two batches, but never between a batch and its validation, so that a resumed run
-    repeats neither. If a state is due at a validation, it is written at the next step or at the end of the epoch. The
-    state before it is kept as `previous.ckpt`.
+    repeats neither the batch nor the validation. If a state is due at a step that a validation follows, it is written
+    after the next step or at the end of the epoch. The state before it is kept as `previous.ckpt`.
 
     Args:
         module: the module that trains the model.
@@ -50,7 +50,7 @@ class CheckpointWriter(pl.Callback):
         self._best = state_dict["best"]
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Count the steps between two states from the current step."""
+        """Start to count the steps until the next training state at the current step."""
         self._saved_step = trainer.global_step
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
@@ -72,17 +72,17 @@ class CheckpointWriter(pl.Callback):
             self._save_state(trainer, is_epoch_done=True)
 
     def save_to_stop(self, trainer: pl.Trainer, *, is_epoch_done: bool) -> None:
-        """Write the state of the step that just ended, unless it is written already, because the run stops here."""
+        """Write the training state before the run stops, unless the state after this step is already written."""
         if self._saved_step != trainer.global_step:
             self._save_state(trainer, is_epoch_done=is_epoch_done)
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Mark the epoch as done in a state written at its end.
+        """Mark the epoch as done in a training state that is written at the end of the epoch.
 
-        Lightning marks it after this callback. With `max_steps`, it would take the first batch after resuming for one
-        of the old epoch.
+        Lightning itself marks the epoch as done only after this callback. In a run with `max_steps` that resumes from a
+        state without the mark, Lightning would count the first batch as a batch of the old epoch.
         """
         if not self._is_epoch_done:
             return

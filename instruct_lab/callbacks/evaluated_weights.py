@@ -1,5 +1,6 @@
-"""Swap in evaluation weights (an average, schedule-free) for validation and checkpoints, then restore the training
-weights exactly."""
+"""Use separate evaluation weights for validation and kept weights, and restore the training weights exactly.
+
+The evaluation weights are an average of the weights, or those of a schedule-free optimizer."""
 
 from __future__ import annotations
 
@@ -16,11 +17,11 @@ def trained_parameters(module: pl.LightningModule) -> dict[str, torch.nn.Paramet
 
 
 class EvaluatedWeights(pl.Callback, ABC):
-    """Base class of callbacks that use other weights during validation, and keep them at the end of training.
+    """Base class of callbacks that load evaluation weights into the model for validation and at the end of training.
 
-    It must come after the callbacks that write weights at the end of a validation. Training states are written between
-    two training steps, so they hold the training weights. After validation, the training weights are restored from a
-    copy, not recomputed, so that the number of validations does not change the training.
+    Such a callback must come after those that write weights at the end of a validation. Training states are written
+    between two training steps, so they hold the training weights. After validation, the training weights are restored
+    from a copy, not recomputed, so that the number of validations does not change the training.
     """
 
     def __init__(self) -> None:
@@ -55,6 +56,6 @@ class EvaluatedWeights(pl.Callback, ABC):
         self._training_weights = None
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Swap in the evaluation weights for good, even if a resumed run had no step left to train."""
+        """Load the evaluation weights at the end of training, even if a resumed run had no step left to train."""
         if self.has_weights(trainer):
             self.swap_in(trainer, pl_module)

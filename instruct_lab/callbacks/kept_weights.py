@@ -43,7 +43,7 @@ def keep_weights(save: Callable[[Path], None], folder: Path, name: str, *, step:
         folder: the run's `checkpoints/`.
         name: `best` or `last`.
         step: the optimizer step of the weights.
-        facts: further entries of `name.json`.
+        facts: further entries to write to `name.json`.
 
     Raises:
         InstructLabError: the weights cannot be written.
@@ -71,7 +71,7 @@ class KeptWeights:
         name: `best` or `last`.
         path: folder of the weights.
         step: optimizer step of the weights.
-        monitor: the logged value by which the weights are best; `None` for the last weights.
+        monitor: name of the logged value that is best with these weights; `None` for the last weights.
     """
 
     name: str
@@ -91,7 +91,7 @@ def read_weights(folder: Path, name: str) -> KeptWeights | None:
         name: `best` or `last`.
 
     Raises:
-        InstructLabError: the file is damaged, or names no folder of weights in `folder`.
+        InstructLabError: the file is damaged, or `folder` does not contain the weights that the file names.
     """
     file = folder / f"{name}.json"
     with wrap_errors(

@@ -10,18 +10,18 @@ from instruct_lab.callbacks.evaluated_weights import EvaluatedWeights
 
 
 def has_modes(optimizer: Any) -> bool:
-    """Whether an optimizer keeps different weights for training and for evaluation."""
+    """Whether an optimizer can switch the model between training weights and evaluation weights."""
     return callable(getattr(optimizer, "train", None)) and callable(getattr(optimizer, "eval", None))
 
 
 class OptimizerModes(EvaluatedWeights):
     """Calls the optimizer's `eval()` for validation and at the end of training, and its `train()` for training.
 
-    It does nothing for optimizers without these modes, and must come after the callbacks that write weights.
+    It does nothing for optimizers without these two methods, and must come after the callbacks that write weights.
     """
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Switch to training mode; a loaded optimizer state may be in evaluation mode."""
+        """Switch the optimizers to training mode, since a loaded optimizer state may be in evaluation mode."""
         self.before_restore(trainer)
 
     def has_weights(self, trainer: pl.Trainer) -> bool:

@@ -17,7 +17,7 @@ class ProgressLine(pl.Callback):
 
     Args:
         module: the module that trains the model.
-        every_steps: optimizer steps between two plain lines, if there is no terminal.
+        every_steps: optimizer steps between two plain lines, if the output is not a terminal.
     """
 
     def __init__(self, module: TrainingModule, every_steps: int) -> None:
@@ -62,7 +62,7 @@ class ProgressLine(pl.Callback):
             self._console.print(f"step {step}/{total}  {values}  {left:,.0f} s left", highlight=False, soft_wrap=True)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Print the validation values."""
+        """Print the values that the validation logged."""
         if not trainer.is_global_zero or trainer.sanity_checking:
             return
         values = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val/")}

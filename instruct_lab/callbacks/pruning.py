@@ -13,7 +13,8 @@ class StopWhenPruned(pl.Callback):
     """After each validation, reports the logged values and stops all ranks if the pruner says so.
 
     Args:
-        on_validation: function of the optimizer step and the values that returns the reason to stop, or `None`.
+        on_validation: function that is called with the optimizer step and the logged values; it returns the reason to
+            stop the run, or `None` if the run should continue.
     """
 
     def __init__(self, on_validation: OnValidation) -> None:
@@ -23,7 +24,7 @@ class StopWhenPruned(pl.Callback):
         """Report the logged values.
 
         Raises:
-            Pruned: the run stops here.
+            Pruned: the pruner decides that the run should stop.
         """
         reason: str | None = None
         if trainer.is_global_zero:

@@ -26,9 +26,9 @@ NUM_NAMES = 3
 class TrainingCheck(pl.Callback):
     """Warns of trained parameters without a gradient or without a change, and of frozen parameters that changed.
 
-    A gradient is missing if it is `None` or zero at each of the first steps; experts that no token reached are a
-    harmless reason. With several ranks, it is missing if that is so on all of them. Changes are found by a hash of each
-    parameter at the start and at the end of training.
+    A parameter counts as one without a gradient if its gradient is `None` or zero at each of the first steps, on all
+    ranks. A harmless reason is an expert that no token was routed to. Changes are found by comparing a hash of each
+    parameter at the start of training with one at the end.
 
     Args:
         report: function that writes a warning to the record; called on all ranks.
@@ -52,7 +52,7 @@ class TrainingCheck(pl.Callback):
         self._digests = _digests(pl_module)
 
     def on_before_optimizer_step(self, trainer: pl.Trainer, pl_module: Any, optimizer: Any) -> None:
-        """Look for gradients in the first steps, in parameters that have not yet had one."""
+        """During the first steps, check which of the parameters without a gradient so far have one now."""
         self._steps += 1
         if self._steps > CHECKED_STEPS:
             return
@@ -66,7 +66,10 @@ class TrainingCheck(pl.Callback):
             self._report_missing()
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Report parameters without a gradient in a short run, and those that should (not) have changed."""
+        """Report trained parameters that have not changed, frozen ones that have, and those without a gradient.
+
+        Parameters without a gradient are reported here only if the run ended before `on_before_optimizer_step` did so.
+        """
         if FEWEST_STEPS <= self._steps < CHECKED_STEPS:
             self._report_missing()
         if self._steps < FEWEST_STEPS:
@@ -115,7 +118,7 @@ def _local(tensor: Tensor) -> Tensor:
 
 
 def _on_all_ranks(names: list[str]) -> list[str]:
-    """Return the names that every rank has; every rank must call this."""
+    """Return the names that the lists of all ranks contain; every rank must call this function."""
     if not (dist.is_available() and dist.is_initialized()):
         return names
     gathered: list[Any] = [None] * dist.get_world_size()

@@ -22,8 +22,8 @@ class TrainingState:
     """A state from which a run can resume.
 
     Args:
-        path: the file; `None`: the beginning of the run.
-        step: the number of optimizer steps before the state.
+        path: file of the state; `None`: the run starts from its beginning.
+        step: number of optimizer steps that the state contains.
         metrics_size: the size of `metrics.jsonl`, in bytes, when the state was written.
     """
 
@@ -73,7 +73,7 @@ def set_aside_damaged_state(folder: Path) -> None:
 
 
 def read_state(path: Path) -> TrainingState:
-    """Read the facts of a training state, after comparing all its content with the checksums in the file.
+    """Read the step of a training state and the size of its log, after verifying the checksums in the file.
 
     Raises:
         InstructLabError: the file is damaged or cannot be read.

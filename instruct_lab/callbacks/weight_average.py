@@ -20,8 +20,9 @@ class WeightAverage(Callback):
     """Exponential moving average of the trained weights, evaluated and kept instead of the last step's weights.
 
     average = decay·average + (1 - decay)·weights in float32 or wider, starting with the weights after `start_step`.
-    Validation, the best and the last weights use the average; training and the state that an interrupted run resumes
-    from do not. Memory: one copy of the trained parameters, and a second one during validation.
+    Validation uses the average, and the best and the last weights that are kept are averages. Training does not use it,
+    and neither do the weights in the state from which an interrupted run resumes.
+    Memory: one copy of the trained parameters, and a second one during validation.
     Source: Polyak and Juditsky, 1992; Tarvainen and Valpola, 2017.
     """
 

@@ -1,4 +1,4 @@
-"""Commands on several runs: compare, report, dashboard."""
+"""The commands that read several runs: compare, report, dashboard."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _named_sweep(parsed: argparse.Namespace) -> SweepRecord | None:
 
 
 def _compared(parsed: argparse.Namespace, sweep: SweepRecord | None) -> tuple[list[RunRecord], str | None]:
-    """Return the records to compare and the primary metric, which is `--metric` or else the sweep's."""
+    """Return the records to compare and the primary metric: the one after `--metric`, or else that of the sweep."""
     from instruct_lab.records import find_run
 
     if sweep is None:
@@ -68,7 +68,7 @@ def report(parsed: argparse.Namespace) -> int:
 
 
 def dashboard(parsed: argparse.Namespace) -> int:
-    """Open every recorded run in a page on this machine."""
+    """Show all recorded runs on a web page that this machine serves."""
     from instruct_lab.tracker.dashboard import serve
 
     serve(Path(parsed.runs), port=parsed.port, browser=not parsed.no_browser)

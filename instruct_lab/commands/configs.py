@@ -1,4 +1,4 @@
-"""Commands on configs: check, show, list, init."""
+"""The commands for configs: check, show, list, init, allow."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def check(parsed: argparse.Namespace) -> int:
-    """Report everything that is wrong with a config, with every option, or with every combination."""
+    """Report all problems of one config, of all options (`--all`), or of all combinations (`--matrix`)."""
     if parsed.matrix:
         return _check_matrix(parsed)
     if parsed.all:
@@ -149,7 +149,7 @@ def _print_options(group: str, of_group: list[Option]) -> None:
 
 
 def _describe(parsed: argparse.Namespace) -> int:
-    """Print one option's comment, its components with their fields, and the choices it works with."""
+    """Print one option's comment, its components with their fields, and the choices that it can be combined with."""
     from instruct_lab.config.options import options
     from instruct_lab.experiment.reference import describe, render
 
@@ -169,7 +169,7 @@ def _check_name(kind: str, name: str, known: Any) -> None:
 
 
 def init(parsed: argparse.Namespace) -> int:
-    """Write a lab: a folder with one commented example of each kind, whose Python files are allowed to run."""
+    """Write a folder for the user's own options and classes, with examples, and allow its Python files to run."""
     from instruct_lab.config.permissions import with_names
     from instruct_lab.config.scaffold import write_lab
     from instruct_lab.config.user_settings import read_settings, settings_path, write_settings
@@ -188,7 +188,7 @@ def init(parsed: argparse.Namespace) -> int:
 
 
 def allow(parsed: argparse.Namespace) -> int:
-    """Change the settings file of the user, and print what it allows."""
+    """Add permissions to the user's settings file or remove them, and print those that it gives."""
     from instruct_lab.config.permissions import with_names
     from instruct_lab.config.user_settings import read_settings, settings_path, write_settings
 

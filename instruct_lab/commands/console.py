@@ -1,4 +1,4 @@
-"""Standard output for tables, and standard error for warnings."""
+"""Consoles for output: standard output for tables, and standard error for warnings."""
 
 from __future__ import annotations
 

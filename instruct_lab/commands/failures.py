@@ -13,7 +13,7 @@ def report_failure(error: BaseException, *, is_debug: bool) -> int:
 
     Args:
         error: the error.
-        is_debug: whether errors other than an interruption are raised instead, to show their traceback.
+        is_debug: whether to raise the error, which shows its traceback, unless it is an interruption.
     """
     if isinstance(error, KeyboardInterrupt):
         return 130
@@ -41,7 +41,7 @@ def report_failure(error: BaseException, *, is_debug: bool) -> int:
 def report_lost_output(error: OSError | ValueError | None) -> int:
     """Print that a part of the output could not be written, and return the exit code.
 
-    A reader that ends before it has read everything, such as `head`, is no failure.
+    If the program that reads the output ends before it has read everything, as `head` does, this is not a failure.
     """
     if error is None or isinstance(error, BrokenPipeError) or getattr(error, "errno", None) == errno.EPIPE:
         return 0

@@ -1,4 +1,4 @@
-"""Commands on runs (train, resume, reproduce, runs), and watch for a sweep of runs."""
+"""The commands for runs (train, resume, reproduce, runs), and the command `watch` for sweeps."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def _limits(overrides: list[str]) -> dict[str, int]:
     """Parse the overrides that make a run longer.
 
     Raises:
-        InstructLabError: an override is another setting or not a positive whole number.
+        InstructLabError: an override sets anything other than a limit, or its value is not a positive whole number.
     """
     limits = {}
     for text in overrides:
@@ -93,7 +93,7 @@ def runs(parsed: argparse.Namespace) -> int:
 
 
 def watch(parsed: argparse.Namespace) -> int:
-    """Show a sweep's table while it runs."""
+    """Show the table of a sweep's trials while the sweep runs."""
     from instruct_lab.sweep.record import find_sweep
     from instruct_lab.sweep.table import watch
 

@@ -42,7 +42,7 @@ def generate(parsed: argparse.Namespace) -> int:
 
 
 def _with_decoding(experiment: Experiment, parsed: argparse.Namespace) -> Experiment:
-    """Replace the run's decoding settings and seed by those on the command line.
+    """Replace the run's decoding settings and seed by those that the command line gives.
 
     Raises:
         InstructLabError: a value is refused, or would have no effect.
@@ -78,7 +78,7 @@ def _with_decoding(experiment: Experiment, parsed: argparse.Namespace) -> Experi
 
 
 def _refused(name: str, value: Any, reason: str) -> InstructLabError:
-    """Return the error for the value of an option, named as in the command line's namespace."""
+    """Return the error for an option's refused value; `name` is the option's attribute in argparse's namespace."""
     option = f"--{name.replace('_', '-')}"
     return InstructLabError(
         f"{option} {value}: {reason}",

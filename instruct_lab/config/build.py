@@ -19,7 +19,7 @@ from instruct_lab.errors import Problem
 
 
 class _Failed:
-    """Mark a value that could not be built, so that its problem is not reported again for the enclosing parts."""
+    """Stands for a value that could not be built, so that its problem is not reported again for enclosing values."""
 
     def __repr__(self) -> str:
         return "<failed>"
@@ -34,7 +34,7 @@ class Build:
 
     Args:
         root: the object built from the whole config, or `FAILED`.
-        built: every built component by full key (`""` for the whole config), and the strings at the top level.
+        built: every built component, keyed by full key (`""` for the whole config), and the top-level strings.
         problems: every problem found.
     """
 
@@ -59,7 +59,7 @@ def build(config: DictConfig) -> Build:
 
 
 def _resolve(node: Any, key: str, problems: list[Problem]) -> Any:
-    """Convert to plain containers with interpolations resolved; report values that are missing or do not resolve."""
+    """Convert a config to dictionaries and lists with resolved interpolations; report values where this fails."""
     if isinstance(node, DictConfig) and not node._is_none():
         return {str(name): _value(node, name, join_key(key, str(name)), problems) for name in node}
     if isinstance(node, ListConfig) and not node._is_none():

@@ -66,7 +66,7 @@ def class_of(target: Any, key: str, problems: list[Problem]) -> type | Signature
 
 
 def _refusal(found: tuple[str, ast.ClassDef], key: str) -> str | None:
-    """Return the reason why a class that is not of this package may not be used; `None` if the user allows it."""
+    """Return the reason why a class from outside this package may not be used; `None` if it may be used."""
     if (source := lab_source(found[0])) is not None:
         reason = "this class is defined in the lab's own code"
         return (how := lab_code.refusal()) and f"{reason} ({source.name}), which runs only if you allow it: {how}"
@@ -79,7 +79,7 @@ def _refusal(found: tuple[str, ast.ClassDef], key: str) -> str | None:
 
 
 def _import_component(module: str, name: str, target: str, key: str, problems: list[Problem]) -> type | None:
-    """Import a component of a lab or of another library; an exception of its module is reported as a problem."""
+    """Import a component from a lab or another library; an exception that its module raises becomes a problem."""
     try:
         kind = getattr(importlib.import_module(module), name)
     except Exception as error:

@@ -15,10 +15,10 @@ ALL_FAMILIES = frozenset({"decoder", "encoder-decoder", "encoder"})
 
 
 class Component:
-    """The base class of every configurable choice.
+    """The base class of everything that a config can choose, such as a model, a tuning method or a metric.
 
-    Building a component only checks it. Class variables declare what the component needs from other choices;
-    `instruct_lab.experiment.rules` compares them.
+    Building a component checks its fields and does nothing else. Class variables declare what the component needs from
+    the other components of a run; `instruct_lab.experiment.rules` checks that these needs are met.
     """
 
     families: ClassVar[frozenset[str]] = ALL_FAMILIES
@@ -52,7 +52,7 @@ class Component:
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
 def component(cls: type[T]) -> type[T]:
-    """Make a class a component: frozen, with keyword-only fields, refusing wrong types and unknown keys."""
+    """Make a class a component: a frozen dataclass with keyword-only fields, which refuses wrong types and keys."""
     settings = pydantic.ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
     decorated: Any = dataclass(frozen=True, kw_only=True, config=settings)(cls)
     return cast(type[T], decorated)

@@ -39,11 +39,11 @@ class Composition:
         config: the composed tree of one run, with interpolations unresolved.
         choices: group to chosen option (a list for several options); groups without a choice are left out.
         overrides: the overrides that the user typed.
-        problems: one for each override that was left out of `config`, with the reason.
+        problems: a problem for each override that was left out of `config`, with the reason.
         sweep: the keys `sweep`, `hydra.sweeper` and `hydra.launcher`, which configure a sweep.
         swept: the overrides with several values, in order.
-        applied: the overrides with one value, in the form that Hydra applies, in order.
-        derived: for each value that neither a file nor an override sets, what it follows from, by full key.
+        applied: the overrides with one value, in order and in the form that Hydra applies.
+        derived: the origin of each value that neither a file nor an override sets, keyed by the value's full key.
     """
 
     config: DictConfig
@@ -105,7 +105,7 @@ def compose(overrides: list[str], load: Load = load_config) -> Composition:
 
 
 def compose_option(group: str, option: str) -> dict[str, Any]:
-    """Compose the config of one option only, without the key of its group.
+    """Compose the config of a single option, as the mapping below the key of its group.
 
     Raises:
         ConfigError: the option's file is not readable or does not compose.
@@ -118,7 +118,7 @@ def compose_option(group: str, option: str) -> dict[str, Any]:
 
 
 def compose_option_tree(group: str, option: str) -> dict[str, Any]:
-    """Compose the values that one option sets, by the keys of the whole config, with interpolations unresolved.
+    """Compose the values that one option sets, as a tree from the root of the config, with interpolations unresolved.
 
     Raises:
         ConfigError: the option's file is not readable or does not compose.
@@ -145,7 +145,7 @@ def _to_plain(choice: Any) -> Any:
 def _compose_usable(
     overrides: list[Override], problems: list[Problem], load: Load
 ) -> tuple[DictConfig, list[Override]]:
-    """Compose with every override that can be applied, report the others as problems, and return config and those."""
+    """Return the config composed with all overrides that can be applied, and these overrides; report the others."""
     try:
         return load(overrides), overrides
     except COMPOSITION_ERRORS as first:

@@ -49,7 +49,7 @@ class ExternalClass:
 
     Args:
         target: the dotted name of the class.
-        arguments: keyword arguments. `build` fills in placeholders such as `{run_path}` in their texts.
+        arguments: keyword arguments. In their strings, `build` replaces placeholders such as `{run_path}`.
     """
 
     target: str
@@ -64,11 +64,11 @@ class ExternalClass:
         """Import the class from the module that defines it, and call it.
 
         Args:
-            run: texts that replace placeholders, by the name inside the braces.
-            values: further arguments; they take precedence over the config's.
+            run: the text that replaces each placeholder, keyed by the name inside its braces.
+            values: further arguments, which take precedence over those in the config.
 
         Raises:
-            InstructLabError: there is no such class, or the user has not allowed it.
+            InstructLabError: the class does not exist, or the user has not allowed it.
         """
         found = find_class(self.target)
         if found is None:
@@ -82,7 +82,7 @@ class ExternalClass:
 
 
 def _build_argument(value: Any, run: Mapping[str, str]) -> Any:
-    """Build the classes inside an argument, and replace placeholders in its texts."""
+    """Create the objects whose classes an argument names, and replace placeholders in its strings."""
     if isinstance(value, ExternalClass):
         return value.build(run=run)
     if isinstance(value, dict):
@@ -151,7 +151,7 @@ def _installed_source(top: str) -> Path | None:
 
 
 def _definition(module: str, name: str, hops: int = 0) -> tuple[str, ast.stmt] | None:
-    """Find the statement that defines a name, following re-exports, and the module that contains it."""
+    """Follow re-exports to the statement that defines a name, and return it with the module that contains it."""
     file = _module_file(module)
     if file is None or hops > _MAX_HOPS:
         return None
@@ -180,7 +180,7 @@ def _absolute(module: str, file: Path, statement: ast.ImportFrom) -> str:
 
 
 class _Namespace(dict[str, Any]):
-    """The names that an annotation may use; a name that the module does not define is `Any`."""
+    """The names that may occur in a type annotation; a name that the module does not define stands for `Any`."""
 
     def __init__(self, module: str) -> None:
         super().__init__(_KNOWN_NAMES)
@@ -206,7 +206,7 @@ def _evaluate(annotation: ast.expr | None, module: str) -> Any:
 
 
 def find_class(target: str) -> tuple[str, ast.ClassDef] | None:
-    """Find the module that defines a class, and its definition, by the class's dotted name; nothing is imported."""
+    """Find a class by its dotted name, without an import; return the module that defines it, and its definition."""
     module, _, name = target.rpartition(".")
     found = _definition(module, name) if module else None
     if found is None or not isinstance(found[1], ast.ClassDef):
@@ -229,7 +229,7 @@ def name_needing_permission(module: str, definition: ast.ClassDef, group: str | 
 
 
 def _ancestors(module: str, definition: ast.ClassDef, hops: int = 0) -> set[str]:
-    """Return the dotted names of the classes that a class derives from, as far as sources show them."""
+    """Return the dotted names of all base classes of a class that can be found in source files."""
     names: set[str] = set()
     for base in definition.bases:
         found = _definition(module, ast.unparse(base))

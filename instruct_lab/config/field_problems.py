@@ -24,20 +24,20 @@ def _more_unknown(key: str, count: int) -> Problem:
 
 
 def join_key(prefix: str, key: str) -> str:
-    """Join a prefix and a key to a full key; either may be empty."""
+    """Join a prefix and a key with a dot; either of them may be empty."""
     return f"{prefix}.{key}" if prefix and key else prefix or key
 
 
 def component_problems(
     error: pydantic.ValidationError, kind: type, arguments: dict[str, Any], failed: set[str], key: str
 ) -> Iterator[Problem]:
-    """Yield one problem for each field with errors of pydantic; for a union, it gives each type's reason.
+    """Yield one problem for each field that pydantic refuses; for a union, the problem names every type's reason.
 
     Args:
         error: pydantic's error.
         kind: the component's class.
         arguments: the values of its fields.
-        failed: fields whose values could not be built; their problems are already reported.
+        failed: fields whose values could not be built; they are skipped, since their problems are already reported.
         key: full key of the component.
     """
     fields = [field.name for field in dataclasses.fields(kind)]
@@ -106,7 +106,7 @@ def _literals(detail: Any) -> list[str]:
 
 
 def _to_plain(value: Any) -> Any:
-    """Convert a value to a form for messages and JSON."""
+    """Convert a value to a plain value that can be shown in messages and written as JSON."""
     try:
         json.dumps(value)
     except TypeError:

@@ -35,7 +35,7 @@ class FieldDescription:
         type: the type in YAML terms, such as `null` for `None`.
         bounds: condition on valid values, such as `≥ 1`.
         is_required: whether the config has to set the field.
-        default: the value if the config does not set the field; text for a value that JSON cannot hold.
+        default: the value if the config does not set the field; a value that JSON cannot express is given as text.
         comment: the meaning of the field.
     """
 

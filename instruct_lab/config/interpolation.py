@@ -1,7 +1,7 @@
 """Limit what the interpolations `${...}` of a config can cost.
 
-A chain such as `b: ${a}${a}`, `c: ${b}${b}`, ... doubles the work and the text with each line, and OmegaConf has no
-limit of its own. Importing this module puts one around each interpolation that OmegaConf resolves.
+A chain such as `b: ${a}${a}`, `c: ${b}${b}`, ... doubles the work and the text with each line, and OmegaConf sets no
+limit. When this module is imported, it wraps OmegaConf's method that resolves an interpolation, to add a limit.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MAX_COST = 20_000
 
 @dataclasses.dataclass
 class _Spending(threading.local):
-    """What the interpolations of the current value or block have cost, and how deep they are."""
+    """The cost of the interpolations that were resolved for the current value or block, and their present depth."""
 
     cost: int = 0
     depth: int = 0
@@ -40,7 +40,7 @@ _spending = _Spending()
 
 @contextlib.contextmanager
 def bounded() -> Iterator[None]:
-    """Count the cost of all interpolations until the block ends together, as for the resolving of a whole config."""
+    """Apply one common limit to all interpolations inside the `with` block, such as those of a whole config."""
     if _spending.in_block:
         yield
         return

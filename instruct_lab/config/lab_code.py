@@ -28,7 +28,7 @@ HOW_TO_ALLOW = "if you trust it, add --allow-lab-code to the command, or type `i
 
 
 def refusal() -> str | None:
-    """Return the reason why the lab's own Python may not run, with what to type; `None` if it may run."""
+    """Return why the lab's Python files may not run, and the command that allows them; `None` if they may run."""
     settings = _settings()
     if any(settings_problems()) or settings.get("python", True) is not True:
         return f"{SETTINGS} of the lab does not say `python: true`"
@@ -36,7 +36,7 @@ def refusal() -> str | None:
 
 
 def _settings() -> Any:
-    """Read `lab.yaml`; return an empty dictionary without the file, and `None` if it is not YAML."""
+    """Read `lab.yaml`; return an empty dictionary if there is no such file, and `None` if it is not YAML."""
     try:
         return yaml.safe_load(read_yaml_text(Path(SETTINGS))) or {}
     except FileNotFoundError:
@@ -60,7 +60,10 @@ def settings_problems() -> Iterator[Problem]:
 
 
 def lab_source(module: str) -> Path | None:
-    """Return the lab's file for a module's top level; `None` without one, or if an installed library has that name."""
+    """Return the lab's file for the first part of a module's dotted name.
+
+    The result is `None` if the lab has no such file, or if an installed library has that name.
+    """
     top = module.partition(".")[0]
     files = [file for file in (Path.cwd() / top / "__init__.py", Path.cwd() / f"{top}.py") if file.is_file()]
     if not files:
@@ -77,7 +80,7 @@ def lab_source(module: str) -> Path | None:
 
 
 def make_importable() -> None:
-    """Put the lab at the end of the import path, instead of another lab that this process has used before."""
+    """Append the lab to the import path, and remove any other lab that this process has used before."""
     here = Path.cwd().resolve()
     for lab in _importable - {here}:
         sys.path[:] = [path for path in sys.path if path != str(lab)]

@@ -1,7 +1,7 @@
-"""Settle fields that depend on each other, where one was set after the other: a typed value counts before a file's.
+"""Set a field to null if another field that it depends on was set later, for example by an override.
 
-Components declare such fields: `exclusive_fields`, of which only one may be set, and `fields_about`, which describe the
-value of another field.
+Values come in layers: option files, then a study, then overrides. Components declare the fields that depend on each
+other: of two `exclusive_fields`, only one may be set; a field in `fields_about` describes another field's value.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ file, a study, an override."""
 
 
 def settle_linked_fields(composition: Composition) -> Composition:
-    """Set fields to null that a later layer made invalid; a field that cannot be null becomes a problem.
+    """Set each field to null that a later layer made invalid; if a field cannot be null, add a problem instead.
 
-    Two exclusive fields that the same layer sets stay as they are, and their component refuses them.
+    If the same layer sets two exclusive fields, they stay as they are, and their component refuses them.
     """
     problems, derived = [], {}
     layers = _Layers(composition)
@@ -78,7 +78,7 @@ def _components(node: Any, key: str = "") -> Iterator[tuple[str, DictConfig, typ
 
 
 def _value(node: DictConfig, key: str) -> Any:
-    """Return the value of a relative key; `None` if it is null, missing, or an interpolation without a value."""
+    """Return the value of a key below a node; `None` if it is null, missing, or does not resolve."""
     try:
         return OmegaConf.select(node, key)
     except OmegaConfBaseException:
@@ -107,7 +107,7 @@ class _Layers:
         return max(layers, default=INHERITED)
 
     def _keys_beside(self, key: str) -> list[tuple[str, int]]:
-        """List the keys that the layers set, with their layers; of option files, only the one of the key's group."""
+        """List the keys that each layer sets, with the layer; only option files of the given key's group are read."""
         group = key.partition(".")[0]
         if group not in self._keys:
             typed = [key for override in self._composition.applied for key in _keys_of(override)]
@@ -119,7 +119,7 @@ class _Layers:
         return self._keys[group]
 
     def _keys_in_files(self, group: str) -> Iterator[str]:
-        """Yield the keys in the files of a group's chosen options, without those of their defaults lists."""
+        """Yield the keys that the files of a group's chosen options set; their defaults lists are not followed."""
         chosen = self._composition.choices.get(group, [])
         chosen = [chosen] if isinstance(chosen, str) else chosen
         for option in options(group) if chosen else []:
@@ -128,7 +128,7 @@ class _Layers:
 
 
 def _keys_of(override: Override) -> Iterator[str]:
-    """Yield the keys that an override sets; none if it chooses an option."""
+    """Yield the keys that an override sets; yield nothing if it chooses an option."""
     key, value = override.key_or_group, override.value()
     if isinstance(value, dict):
         yield from _leaves(OmegaConf.create(value), key)

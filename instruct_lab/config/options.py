@@ -70,7 +70,7 @@ class Option:
 
     @property
     def content(self) -> bytes:
-        """The bytes of the file; see `instruct_lab.files.read_regular` for its errors."""
+        """The bytes of the file; for the errors, see `instruct_lab.files.read_regular`."""
         return read_regular(self.path, MAX_BYTES)
 
     @property
@@ -80,7 +80,10 @@ class Option:
 
     @property
     def comment_lines(self) -> list[str]:
-        """The lines of the file's opening comment, without the option's name; the reason if it cannot be read."""
+        """The lines of the file's opening comment, without the option's name.
+
+        If the file cannot be read, the only line is the reason.
+        """
         try:
             lines = self.content.decode("utf-8-sig", errors="replace").splitlines()
         except (InstructLabError, OSError) as error:
@@ -115,7 +118,7 @@ def _is_copy(option: Option, twin: Option) -> bool:
 
 
 def shadowed() -> Iterator[Problem]:
-    """Report options of a lab that have the name of a packaged option but other content."""
+    """Report options of a lab that have the same name as a packaged option but different content."""
     for group in GROUPS:
         packaged = {option.name: option for option in options(group) if not option.from_lab}
         for option in options(group):

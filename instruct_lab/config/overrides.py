@@ -19,11 +19,11 @@ OWN_HYDRA_KEYS = ("hydra.sweeper.", "hydra.launcher.")
 
 
 def parse(text: str, problems: list[Problem]) -> Override | None:
-    """Parse an override in Hydra's syntax; if that fails, add a problem that gives the line to type.
+    """Parse an override in Hydra's syntax; if that fails, add a problem that shows what to type instead.
 
     Returns:
-        The override; if it is refused, the one with its value quoted, so that the rest of the config is checked with
-        the value that was meant; `None` if quoting does not help.
+        The override. If Hydra refuses it, the override with its value quoted, so that the rest of the config is checked
+        with the value that the user meant; `None` if quoting does not help.
     """
     if len(text) > MAX_CHARACTERS or max(text.count(opening) for opening in "[{(") > MAX_BRACKETS:
         reason = f"longer than {MAX_CHARACTERS:,} characters, or has more than {MAX_BRACKETS} brackets of one kind"
@@ -43,7 +43,7 @@ def parse(text: str, problems: list[Problem]) -> Override | None:
 
 
 def _refused(text: str, quoted: str | None, reason: str) -> Problem:
-    """Return the problem for a text that is not in Hydra's syntax."""
+    """Return the problem to report for an override that is not in Hydra's syntax."""
     key, is_assignment, value = text.partition("=")
     key = key.lstrip("+").strip(BLANKS)
     if not is_assignment:
@@ -58,7 +58,7 @@ def _refused(text: str, quoted: str | None, reason: str) -> Problem:
 
 
 def _meant_by(word: str) -> str:
-    """Return what a word without `=` may mean: a group, or an option of a group."""
+    """Return a hint for a word without `=`, which may be the name of a group or of an option."""
     if word in GROUPS:
         return f"write {word}=OPTION, one of {', '.join(option.name for option in options(word))}"
     found = [f"{group}={word}" for group in GROUPS for option in options(group) if option.name == word]
@@ -68,7 +68,8 @@ def _meant_by(word: str) -> str:
 def to_applicable(override: Override, problems: list[Problem]) -> Override | None:
     """Convert an override to the form that Hydra applies; for an unknown option, add a problem and return `None`.
 
-    A value becomes `++key=value`, which sets the key even if it does not exist: building reports unknown keys.
+    An override that sets a value becomes `++key=value`, which sets the key even if it does not exist. Unknown keys are
+    reported later, when the components are built.
     """
     key, text = override.key_or_group, str(override.input_line)
     if key in GROUPS and override.package is None and not override.is_delete():
@@ -97,7 +98,7 @@ def _reparse(text: str) -> Override:
 
 
 def unknown_option(group: str, name: Any, known: list[str]) -> Problem:
-    """Return the problem for an option that a group does not have."""
+    """Return the problem to report for an option that a group does not have."""
     return Problem(
         key=group,
         value=name,
@@ -108,7 +109,7 @@ def unknown_option(group: str, name: Any, known: list[str]) -> Problem:
 
 
 def chosen_lists(overrides: list[Override]) -> dict[str, list[str]]:
-    """Return the options of groups with several chosen options, which Hydra does not list among its choices."""
+    """Return the chosen options of each group for which several are chosen; Hydra's own choices leave them out."""
     found = {}
     for override in overrides:
         value = None if override.is_delete() else override.value()

@@ -1,9 +1,9 @@
-"""Decide what a config may do only with the user's permission.
-
+"""The permissions that a user can give, and without which a config may not do certain things.
 A config, a run record and a lab are data that a stranger may have written, so they cannot give themselves a permission.
-The user gives it for one command with `--allow NAME`, for every command in the settings file of the user, or with the
-environment variable `INSTRUCT_LAB_ALLOW` (names separated by commas), which processes that a command starts inherit. A
-name is one of `PERMISSIONS`, or the dotted name of a module, a package or a class of an installed library.
+The user gives a permission for one command with `--allow NAME`, or for every command in the user's settings file. The
+environment variable `INSTRUCT_LAB_ALLOW` (names separated by commas) also gives permissions, and is inherited by the
+processes that a command starts. A name is one of `PERMISSIONS`, or the dotted name of a module, a package or a class of
+an installed library.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ class LibraryClasses(NamedTuple):
     """Classes of another library that a config may name without a permission.
 
     Args:
-        group: first part of the keys below which they may be named.
+        group: config group whose keys may name the classes.
         within: dotted name of the class, or of the package that defines the classes.
-        base: dotted name of a class that they have to derive from; `None`: any class of the package.
+        base: dotted name of the class that the classes have to derive from; `None`: any class of the package.
     """
 
     group: str
@@ -64,7 +64,7 @@ def allow(*names: str) -> Iterator[None]:
     """Give permissions until the block ends, in this process and in processes that it starts.
 
     Args:
-        names: names as after `--allow`; `key:FULL.KEY` permits the value of one key.
+        names: names, as the option `--allow` takes them; `key:FULL.KEY` permits the value of one config key.
     """
     before = os.environ.get(VARIABLE)
     os.environ[VARIABLE] = ",".join([*filter(None, [before]), *names])
@@ -78,7 +78,7 @@ def allow(*names: str) -> Iterator[None]:
 
 
 def inherited() -> dict[str, str]:
-    """Return the environment variables with permissions, for processes that do not inherit the environment."""
+    """Return the environment variables that hold or locate the permissions, for processes that do not inherit them."""
     return {name: os.environ[name] for name in (VARIABLE, "XDG_CONFIG_HOME") if name in os.environ}
 
 
@@ -89,7 +89,7 @@ def allowed_names() -> set[str]:
 
 
 def is_allowed(permission: str, key: str | None = None) -> bool:
-    """Whether the user gives a permission, in general or by typing the value of the key on the command line."""
+    """Whether the user gives a permission by its name, or by typing the value of `key` on the command line."""
     names = allowed_names()
     return permission in names or (key is not None and f"{KEY}{key}" in names)
 
@@ -105,7 +105,7 @@ def is_library_class(name: str, bases: Set[str], group: str | None = None) -> bo
     Args:
         name: dotted name of the class, in the module that defines it.
         bases: dotted names of the classes that it derives from.
-        group: group whose keys name the class; `None`: any group.
+        group: config group in which the class is named; `None`: any group.
     """
     return any(
         _is_within(name, [known.within]) and known.base in {None, name, *bases} and group in (None, known.group)
@@ -131,7 +131,7 @@ def check_name(name: str) -> None:
     """Refuse a name that is neither a permission nor a module or class of an installed library or of this lab.
 
     Raises:
-        InstructLabError: there is nothing of this name.
+        InstructLabError: neither a permission nor a module or class has this name.
     """
     if name in PERMISSIONS:
         return
@@ -153,7 +153,7 @@ def with_names(settings: Settings, names: Iterable[str], *, is_removed: bool = F
     """Add names to the settings, or remove them; the path of a folder stands for the lab in it.
 
     Raises:
-        InstructLabError: a name to be added is neither a folder nor valid after `--allow`.
+        InstructLabError: a name to be added is neither a folder nor a name that `--allow` accepts.
     """
     fields: dict[str, Any] = {name: set(values) for name, values in dataclasses.asdict(settings).items()}
     for name in names:

@@ -20,9 +20,9 @@ class Permitted:
     """One thing that a run does with the user's permission.
 
     Args:
-        permission: name of the permission, as after `--allow`.
+        permission: name of the permission, as the option `--allow` takes it.
         key: full key of the setting or component that needs it.
-        effect: what the permission permits.
+        effect: what the run does with the permission.
     """
 
     permission: str
@@ -34,7 +34,7 @@ class Permitted:
 
 
 def permission_problems(key: str, component: Component) -> Iterator[Problem]:
-    """Yield a problem for each field of a component that needs a permission which the user has not given."""
+    """Yield a problem for each field of a component whose value needs a permission that the user has not given."""
     for field, permission in component.permissions_needed():
         full_key = join_key(key, field)
         if not is_allowed(permission, full_key):
@@ -74,7 +74,7 @@ def _of_class(module: str, name: str | None, *, key: str) -> Iterator[Permitted]
 
 
 def typed_permissions(overrides: Iterable[str]) -> list[str]:
-    """Return the entries that permit the keys which the user sets to true with overrides on the command line."""
+    """Return the permissions `key:FULL.KEY` for the keys that the user sets to true on the command line."""
     keys: list[str] = []
     for text in overrides:
         if "true" in text.casefold() and (override := parse_or_none(text)) is not None:

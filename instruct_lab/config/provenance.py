@@ -15,7 +15,10 @@ from instruct_lab.config.options import GROUPS
 
 
 def provenance(composition: Composition) -> dict[str, str]:
-    """Map the full key of every value to its source: a file below `conf/`, `override`, or what it follows from."""
+    """Return the origin of every value, keyed by full key.
+
+    An origin is a file below `conf/`, the word `override`, or the text in `Composition.derived`.
+    """
     usable = [str(override.input_line) for override in composition.applied]
     origins: dict[str, str] = {}
     with initialized_hydra():
@@ -46,7 +49,7 @@ def _record_override(origins: dict[str, str], override: Override) -> None:
 
 
 def leaves(config: Any, prefix: str = "") -> Iterator[str]:
-    """Yield the full keys of the values of a tree; a list is one value."""
+    """Yield the full key of each value in a config; a list counts as one value."""
     for key in config:
         full = f"{prefix}.{key}" if prefix else str(key)
         node = config._get_node(key)

@@ -83,7 +83,7 @@ def quoted_override(text: str) -> str | None:
 
 
 def several_values(text: str) -> str | None:
-    """Return an override that gives each part between commas as one value of a sweep; `None` without such commas."""
+    """Return an override with one value for each part between commas, as in a sweep; `None` if there is one part."""
     key, _, value = text.partition("=")
     parts = _split(value)
     candidate = f"{key.strip(BLANKS)}={','.join(map(_repair, parts))}"
@@ -96,7 +96,7 @@ def _is_assignment(text: str) -> bool:
 
 
 def _repair(value: str) -> str:
-    """Quote the parts of a value that Hydra refuses; a part that it accepts as one value stays unchanged."""
+    """Quote the parts of a value that Hydra refuses; a part that Hydra accepts as a single value stays unchanged."""
     override = parse_or_none(f"key={value}")
     if value and override is not None and not override.is_sweep_override():
         return value
@@ -130,7 +130,7 @@ def _split(text: str) -> list[str]:
 
 
 def _depths(text: str) -> Iterator[tuple[int, str]]:
-    """Yield each character with the number of brackets and quotes that are open after it."""
+    """Yield each character of a text and how many brackets and quotes are still open after it."""
     depth, quote, before = 0, "", ""
     for char in text:
         if quote:

@@ -1,4 +1,4 @@
-"""Write a lab: a folder for the user's own options and classes, with one commented example of each kind."""
+"""Write a new lab, a folder for the user's own options and classes, with one commented example of each kind."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def write_lab(path: Path) -> list[Path]:
         The written files.
 
     Raises:
-        InstructLabError: one of the files exists, or the folder is not writable; nothing of the lab is left then.
+        InstructLabError: one of the files exists, or the folder is not writable; in both cases, no new file is left.
     """
     sources = sorted(source for source in EXAMPLES.rglob("*") if source.is_file() and "__pycache__" not in source.parts)
     targets = [path / source.relative_to(EXAMPLES) for source in sources]

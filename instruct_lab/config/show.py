@@ -1,4 +1,4 @@
-"""Render the composed config as text or JSON, each value with the file or override that set it."""
+"""Render the composed config as text or JSON, and show which file or override set each value."""
 
 from __future__ import annotations
 
@@ -47,7 +47,10 @@ def _lines(config: DictConfig, origins: dict[str, str]) -> list[str]:
 
 
 def to_json(composition: Composition, with_unset: bool = False) -> dict[str, Any]:
-    """Like `render`, but as JSON: `choices` (group to option), `config`, and `origins` (key to file or override)."""
+    """Return what `render` shows as a JSON object.
+
+    Its entries are `choices` (the option of each group), `config`, and `origins` (the file or override of each key).
+    """
     config, origins = _with_origins(composition, with_unset)
     return {
         "choices": composition.choices,

@@ -26,7 +26,7 @@ class LabSource(FileConfigSource):
         return "lab"
 
     def load_config(self, config_path: str) -> ConfigResult:
-        """Read an option file, and refuse one that is no text, too large, or not a mapping.
+        """Read an option file; refuse it if it is not text, is too large, or does not hold a mapping.
 
         Raises:
             ConfigLoadError: the file is refused; the message names it.
@@ -43,7 +43,7 @@ class LabSource(FileConfigSource):
         return super().load_config(config_path)
 
     def is_config(self, config_path: str) -> bool:
-        """Whether there is anything by this name; `load_config` refuses what is not a file."""
+        """Whether a file or anything else has this name; `load_config` refuses what is not a file."""
         return os.path.lexists(Path(self.path, self._normalize_file_name(config_path)))
 
 
@@ -72,7 +72,7 @@ class StudySource(LabSource):
         return os.path.isdir(self.path)
 
     def is_group(self, config_path: str) -> bool:
-        """Whether a path is the group or a folder inside the group."""
+        """Whether a path is the group `experiments` or a folder inside it."""
         inside = self._inside(config_path)
         return inside is not None and super().is_group(inside)
 
@@ -82,7 +82,7 @@ class StudySource(LabSource):
         return inside not in (None, "") and super().is_config(inside or "")
 
     def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
-        """List the names inside the group; at the root, the group itself."""
+        """List the names of the studies and folders inside the group; at the root, return the group's name."""
         if not config_path:
             return [] if results_filter == ObjectType.CONFIG else [STUDIES]
         inside = self._inside(config_path)
@@ -96,7 +96,7 @@ class StudySource(LabSource):
 
 
 class LabSearchPath(SearchPathPlugin):
-    """Add the packaged studies and the lab in the working directory to Hydra's search path."""
+    """Hydra plugin that adds the packaged studies and the lab in the working directory to the search path."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         """Append the folders `conf/` and `experiments/` that are not yet on Hydra's search path."""

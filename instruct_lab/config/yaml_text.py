@@ -1,4 +1,4 @@
-"""Read YAML that a stranger may have written: in UTF-8, of a bounded size, also after its aliases are expanded."""
+"""Read YAML that a stranger may have written; it must be UTF-8, and of limited size even with its aliases expanded."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def read_yaml_text(path: Path) -> str:
-    """Read a YAML file and check its size; what it holds is not looked at.
+    """Read the text of a YAML file after checking its size; the values in it are not checked.
 
     Raises:
-        InstructLabError: the path is no regular file, or the file is not YAML in UTF-8, too large or nested too deeply.
+        InstructLabError: the path is not a regular file, or the file is not YAML in UTF-8, is too large or is nested
+            too deeply.
         OSError: the file does not exist or is not readable.
     """
     content = read_regular(path, MAX_BYTES)
@@ -42,7 +43,7 @@ def read_yaml_text(path: Path) -> str:
 
 
 def _check_size(text: str, path: Path) -> None:
-    """Refuse YAML whose values are too many or nested too deeply."""
+    """Refuse YAML that has too many values or is nested too deeply."""
     open_sizes: list[int] = []  # of each open collection: the number of values in it so far
     open_anchors: list[str | None] = []
     sizes: dict[str, int] = {}  # of each anchor

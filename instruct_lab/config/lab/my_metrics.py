@@ -17,10 +17,10 @@ class StartsAlike(AnswerMetric):
     ignore_case: bool = True  # Yes and yes are alike
 
     def statistics(self, prediction: str, references: tuple[str, ...]) -> list[float]:
-        """Return three numbers for one answer.
+        """Return three numbers for one answer, which are then summed over all answers.
 
-        They are: whether its first word is that of a reference (0 or 1), 1 for the count, and whether it is empty
-        (0 or 1).
+        The first is 1 if the answer begins with the first word of a reference, else 0. The second is always 1, so that
+        its sum is the number of answers. The third is 1 if the answer is empty, else 0.
         """
         starts = {self._first_word(reference) for reference in references}
         return [float(self._first_word(prediction) in starts), 1.0, float(not prediction.strip())]
@@ -30,7 +30,7 @@ class StartsAlike(AnswerMetric):
         return 100 * total[0] / total[1]
 
     def signature(self) -> str:
-        """Return a text that says how the value is computed; it is recorded with the value."""
+        """Return a text that describes how the value is computed; it is recorded together with the value."""
         return f"starts_alike|case:{'lc' if self.ignore_case else 'mixed'}"
 
     def _first_word(self, text: str) -> str:

@@ -27,7 +27,10 @@ class Focal(Objective):
     gamma: Annotated[float, Field(ge=0)] = 2.0  # how strongly well predicted tokens are weighted down; 0: cross-entropy
 
     def loss(self, model: PreTrainedModel, batch: Batch, teacher: Any = None) -> Loss:
-        """Return each example's summed loss and number of target tokens, both `[rows]`; each step divides them once."""
+        """Return each example's summed loss and number of target tokens, both `[rows]`.
+
+        The framework divides the sum of the losses by the sum of the counts, once for each optimizer step.
+        """
         import torch
 
         logits = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits
