@@ -13,6 +13,7 @@ from typing import Any
 from instruct_lab import __version__
 from instruct_lab.commands import arguments, cache, compare, configs, data, runs, use
 from instruct_lab.commands.failures import report_failure, report_lost_output
+from instruct_lab.guard import guarded
 from instruct_lab.streams import quiet_streams
 
 Command = Callable[[argparse.Namespace], int]
@@ -30,6 +31,7 @@ RECORDING: tuple[Command, ...] = (runs.train, runs.resume, runs.reproduce)
 """Commands whose results are in a record, so that nothing is lost when their output cannot be written."""
 
 
+@guarded
 def main(typed: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code.
 

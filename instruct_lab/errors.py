@@ -8,6 +8,8 @@ import errno
 from collections.abc import Iterator
 from typing import Any, Literal
 
+from instruct_lab import secrets
+
 
 class InstructLabError(Exception):
     """An error that the user can fix, reported in one paragraph.
@@ -28,7 +30,7 @@ class InstructLabError(Exception):
             parts.append(f"Where: {where.rstrip('.')}.")
         if do:
             parts.append(f"What to do: {do.rstrip('.')}.")
-        super().__init__(" ".join(parts))
+        super().__init__(secrets.hide(" ".join(parts)))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restore, (type(self), self.args, self.__dict__)  # errors of worker processes are pickled
@@ -132,6 +134,7 @@ def one_line(error: BaseException | str, max_characters: int = 300) -> str:
 
 
 def _shorten(text: str, max_characters: int) -> str:
+    text = secrets.hide(text)  # before it is cut: a part of a secret would not be recognised
     return text if len(text) <= max_characters else text[: max_characters - 1] + "…"
 
 

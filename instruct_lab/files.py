@@ -10,12 +10,13 @@ import json
 import logging
 import math
 import os
-import secrets
 import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
+from instruct_lab import secrets
 from instruct_lab.errors import InstructLabError
 
 logger = logging.getLogger(__name__)
@@ -73,17 +74,17 @@ def encode(text: str) -> bytes:
 
 
 def write_atomically(path: Path, chunks: Iterable[str]) -> None:
-    """Write a whole file; if that fails, the old file stays unchanged.
+    """Write a whole file, without the secrets of this process; if that fails, the old file stays unchanged.
 
     Raises:
         InstructLabError: the disk is full, or the folder is not writable.
     """
     with disk_errors(path):
-        temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}{TEMPORARY_SUFFIX}")
+        temporary = path.with_name(f".{path.name}.{token_hex(6)}{TEMPORARY_SUFFIX}")
         try:
             with temporary.open("xb") as stream:
                 for chunk in chunks:
-                    stream.write(encode(chunk))
+                    stream.write(encode(secrets.hide(chunk)))
                 stream.flush()
                 os.fsync(stream.fileno())
             os.replace(temporary, path)
@@ -185,12 +186,12 @@ def read_json(path: Path) -> Any:
 
 
 def append_text(path: Path, text: str) -> None:
-    """Append text to a file in one write; if the write is cut short, remove the incomplete text.
+    """Append text without the secrets of this process to a file in one write; remove a text that is cut short.
 
     Raises:
         InstructLabError: the disk is full, or the file is not writable.
     """
-    content = encode(text)
+    content = encode(secrets.hide(text))
     with disk_errors(path):
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
         try:

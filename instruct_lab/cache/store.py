@@ -26,6 +26,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from instruct_lab import secrets
 from instruct_lab.cache.keys import code_fingerprint
 from instruct_lab.cache.parallel import GC_THRESHOLDS, worker_processes
 from instruct_lab.errors import InstructLabError, wrap_errors
@@ -210,7 +211,7 @@ class Store:
             "facts": facts,
             "depends_on": stage.depends_on,
         }
-        text = json.dumps(content, default=str)
+        text = secrets.hide(json.dumps(content, default=str))
         (folder / MANIFEST).write_text(text, encoding="utf-8")
         manifest: dict[str, Any] = json.loads(text)
         return manifest

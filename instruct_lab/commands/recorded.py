@@ -11,17 +11,25 @@ if TYPE_CHECKING:
     from instruct_lab.records import RunRecord
 
 
-def load_recorded(parsed: argparse.Namespace) -> tuple[RunRecord, Experiment, dict[str, Any]]:
+def load_recorded(
+    parsed: argparse.Namespace, uses_trackers: bool = True
+) -> tuple[RunRecord, Experiment, dict[str, Any]]:
     """Load a run's record, the experiment built from its config, and that config as plain containers.
 
-    Raises:
-        InstructLabError: there is no such run, or this version cannot build its config.
-    """
-    from omegaconf import OmegaConf
+    Args:
+        parsed: the arguments of the command.
+        uses_trackers: whether the command starts the trackers of the run; without them, their keys are not needed.
 
-    from instruct_lab.experiment.check import check_config, plain
+    Raises:
+        InstructLabError: there is no such run, a variable of its config is not set, or this version cannot build it.
+    """
+    from instruct_lab.config.environment_values import require_variables, to_omegaconf, to_plain_config
+    from instruct_lab.experiment.check import check_config
     from instruct_lab.records import find_run
 
     record = find_run(Path(parsed.runs), parsed.run)
-    config = OmegaConf.create(record.config)
-    return record, check_config(config), plain(config)
+    used = record.config if uses_trackers else {**record.config, "tracker": {}}
+    require_variables(used, f"run {record.id}")
+    config = to_omegaconf(used)
+    experiment = check_config(config)
+    return record, experiment, {**to_plain_config(config), "tracker": record.config.get("tracker")}

@@ -28,7 +28,7 @@ def add_decoding_options(parser: argparse.ArgumentParser) -> None:
 
 def generate(parsed: argparse.Namespace) -> int:
     """Print the tuned model's answer to each prompt."""
-    record, experiment, _ = load_recorded(parsed)
+    record, experiment, _ = load_recorded(parsed, uses_trackers=False)
     print_permissions(experiment)
     from instruct_lab.export.generate import generate
 
@@ -89,7 +89,7 @@ def _refused(name: str, value: Any, reason: str) -> InstructLabError:
 
 def export(parsed: argparse.Namespace) -> int:
     """Write the tuned model as a plain Hugging Face folder."""
-    record, experiment, config = load_recorded(parsed)
+    record, experiment, config = load_recorded(parsed, uses_trackers=False)
     print_permissions(experiment)
     from instruct_lab.export.export import export
 

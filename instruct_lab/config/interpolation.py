@@ -1,4 +1,4 @@
-"""Limit what the interpolations `${...}` of a config can cost.
+"""Limit what the interpolations `${...}` of a config can cost, and note what they read from the environment.
 
 A chain such as `b: ${a}${a}`, `c: ${b}${b}`, ... doubles the work and the text with each line, and OmegaConf sets no
 limit. When this module is imported, it wraps OmegaConf's method that resolves an interpolation, to add a limit.
@@ -9,12 +9,16 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import os
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from omegaconf import Container, DictConfig, ListConfig
+from omegaconf import Container, DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError
+from omegaconf.resolvers import oc
+
+from instruct_lab import secrets
 
 MAX_DEPTH = 25
 """Maximum number of interpolations that are resolved within each other."""
@@ -92,3 +96,16 @@ def _spend_values(found: Any) -> None:
 
 if not hasattr(Container.resolve_parse_tree, "__wrapped__"):
     setattr(Container, "resolve_parse_tree", _limit(Container.resolve_parse_tree))  # noqa: B010
+
+
+def _read_environment(variable: str, *default: Any) -> str | None:
+    """Resolve `${oc.env:NAME}` and `${oc.env:NAME,default}`."""
+    if variable not in os.environ and not default:
+        raise InterpolationResolutionError(f"set the environment variable {variable}, from which the value is read")
+    if variable in os.environ:
+        secrets.note_reading(variable, os.environ[variable])
+    value: str | None = oc.env(variable, *default)
+    return value
+
+
+OmegaConf.register_new_resolver("oc.env", _read_environment, replace=True)

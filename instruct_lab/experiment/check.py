@@ -13,7 +13,7 @@ from instruct_lab.config import lab_code
 from instruct_lab.config.build import FAILED, Build, build
 from instruct_lab.config.classes import TARGET
 from instruct_lab.config.compose import Composition, Load, compose, load_config
-from instruct_lab.config.interpolation import bounded
+from instruct_lab.config.environment_values import exposures, remember_written, to_plain_config
 from instruct_lab.config.linked_fields import settle_linked_fields
 from instruct_lab.config.options import GROUPS, STUDIES, options, shadowed
 from instruct_lab.config.quoting import parse_or_none, quote_for_shell, quote_value
@@ -65,16 +65,8 @@ class Checked:
 
     @property
     def resolved(self) -> dict[str, Any]:
-        """The config as dictionaries and lists, with interpolations resolved, as in the run record."""
-        return plain(self.composition.config)
-
-
-def plain(config: DictConfig) -> dict[str, Any]:
-    """Convert a config to dictionaries and lists, with interpolations resolved."""
-    with bounded():
-        container = OmegaConf.to_container(config, resolve=True)
-    assert isinstance(container, dict)
-    return {str(key): value for key, value in container.items()}
+        """The config as dictionaries and lists, with interpolations resolved and secrets left out, as in the record."""
+        return to_plain_config(self.composition.config)
 
 
 def check(overrides: list[str], settings_only: bool = False, load: Load = load_config) -> Checked:
@@ -89,10 +81,14 @@ def check(overrides: list[str], settings_only: bool = False, load: Load = load_c
         composition = settle_linked_fields(compose(overrides, load))
     except ConfigError as error:
         return Checked(Composition(OmegaConf.create({}), {}, overrides, error.problems), error.problems)
+    for config in (composition.config, composition.sweep):
+        remember_written(config)
     result, sweep = build(composition.config), build(composition.sweep)
     unused = [*composition.problems, *map(_several_values, composition.swept)]
     left_out = {problem.key for problem in unused} - {override.key_or_group for override in composition.applied}
-    of_config = [problem for problem in _problems(result, settings_only) if problem.key not in left_out]
+    of_config = [
+        problem for problem in _problems(result, composition.config, settings_only) if problem.key not in left_out
+    ]
     renamed = {problem.key for problem in of_config if problem.kind == "unknown_key" and problem.suggestion}
     unused = [problem for problem in unused if problem.key not in renamed]
     of_lab = [*shadowed(), *lab_code.settings_problems()]
@@ -125,8 +121,9 @@ def check_config(config: DictConfig) -> Experiment:
     Raises:
         ConfigError: this version cannot build the config.
     """
+    remember_written(config)
     result = build(config)
-    problems = [problem for problem in _problems(result) if problem.refuses]
+    problems = [problem for problem in _problems(result, config) if problem.refuses]
     if problems:
         raise ConfigError(problems)
     return _settle(result, config)[0]
@@ -141,9 +138,10 @@ def _settle(result: Build, config: DictConfig) -> tuple[Experiment, dict[str, st
     return settled, {key: derived.origin for key, derived in values.items()}
 
 
-def _problems(result: Build, settings_only: bool = False) -> list[Problem]:
+def _problems(result: Build, config: DictConfig, settings_only: bool = False) -> list[Problem]:
     """Return the problems of single components and of their combination, without duplicates."""
-    problems = [*add_hints(result.problems), *_root_problems(result), *rules.problems(result.built, settings_only)]
+    problems = [*add_hints(result.problems), *_root_problems(result), *exposures(config)]
+    problems += rules.problems(result.built, settings_only)
     return list(dict.fromkeys(_hashable(problem) for problem in problems))
 
 

@@ -9,6 +9,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from instruct_lab import secrets
+from instruct_lab.config.environment_values import texts_of
 from instruct_lab.errors import InstructLabError, wrap_errors
 from instruct_lab.experiment import Experiment
 from instruct_lab.export.adapter import end_with, write_adapter
@@ -17,6 +19,8 @@ from instruct_lab.export.usage import usage
 from instruct_lab.records import RunRecord
 from instruct_lab.training.quiet import quiet_libraries
 from instruct_lab.training.workspace import TunedModel, Workspace
+
+CONFIG = "instruct_lab_config.json"
 
 
 def export(
@@ -94,10 +98,12 @@ def _write(
             model.generation_config = generation
         model.save_pretrained(path)
     tokenizer.save_pretrained(path)
-    (path / "instruct_lab_config.json").write_text(json.dumps(config, indent=2, default=str), encoding="utf-8")
     stops = [] if generation is None else tokenizer.convert_ids_to_tokens(generation.eos_token_id)
+    config = texts_of(config)
     use = usage(experiment, stops, base, tuned.loaded)
-    (path / "README.md").write_text(model_card(config, record, tuned.weights.step, keep_adapter, use), encoding="utf-8")
+    card = model_card(config, record, tuned.weights.step, keep_adapter, use)
+    for name, text in {CONFIG: json.dumps(config, indent=2, default=str), "README.md": card}.items():
+        (path / name).write_text(secrets.hide(text), encoding="utf-8")
 
 
 def _generation_config(experiment: Experiment, tuned: TunedModel) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,37 +11,32 @@ from instruct_lab.errors import wrap_errors
 
 
 def to_yaml(config: Any) -> str:
-    """Encode a config as YAML that OmegaConf reads back unchanged, even texts that look like numbers or `${...}`."""
+    """Encode a config as YAML that `read_yaml` reads back unchanged, even texts that look like numbers or `${...}`."""
     from omegaconf import OmegaConf
 
-    return OmegaConf.to_yaml(OmegaConf.create(_escape(config)), resolve=False)
+    from instruct_lab.config.environment_values import escape
 
-
-def _escape(value: Any) -> Any:
-    if isinstance(value, str):
-        return re.sub(r"(\\*)\$\{", r"\1\1\\${", value)
-    if isinstance(value, Mapping):
-        return {key: _escape(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_escape(inner) for inner in value]
-    return value
+    return OmegaConf.to_yaml(OmegaConf.create(escape(config)), resolve=False)
 
 
 def read_yaml(path: Path) -> Any:
     """Read a YAML file as dictionaries and lists; return `None` if the file does not exist.
+
+    Texts that name environment variables become `Interpolated`; the variables are not read.
 
     Raises:
         InstructLabError: the file is not YAML, or is not readable.
     """
     from omegaconf import OmegaConf
 
+    from instruct_lab.config.environment_values import read_plain
     from instruct_lab.config.interpolation import bounded
     from instruct_lab.config.yaml_text import read_yaml_text
 
     if not os.path.lexists(path):
         return None
     with wrap_errors(what="This file of a run record cannot be read", where=str(path)), bounded():
-        return OmegaConf.to_container(OmegaConf.create(read_yaml_text(path)), resolve=True)
+        return read_plain(OmegaConf.create(read_yaml_text(path)))
 
 
 def leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

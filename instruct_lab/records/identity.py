@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Mapping
@@ -9,6 +10,7 @@ from typing import Any
 
 from instruct_lab.files import to_plain
 from instruct_lab.records.config_file import leaves
+from instruct_lab.secrets import Interpolated
 
 NOT_SCIENCE = frozenset({"name", "runs_path", "cache_path", "tracker"})
 """Top-level keys that decide where a run is written and tracked; they do not change its results."""
@@ -17,6 +19,8 @@ NOT_SCIENCE_TRAINER = frozenset(
     {"accelerator", "devices", "num_nodes", "strategy", "log_every_n_steps", "profiler", "default_root_dir"}
 )
 """Trainer arguments that decide where a run is computed and how it is logged."""
+
+DIGEST_ROUNDS, DIGEST_CHARACTERS = 300_000, 6
 
 
 def config_hash(config: Mapping[str, Any]) -> str:
@@ -35,4 +39,32 @@ def _science(config: Mapping[str, Any]) -> dict[str, Any]:
     kept["trainer"] = {key: value for key, value in trainer.items() if key not in NOT_SCIENCE_TRAINER}
     callbacks = kept.get("callbacks") or {}
     kept["callbacks"] = {name: value for name, value in callbacks.items() if value and name != "progress"}
-    return kept
+    identified: dict[str, Any] = _with_digests(kept)
+    return identified
+
+
+def _with_digests(value: Any) -> Any:
+    """Add to each text that names environment variables a short digest of the text with their values."""
+    if isinstance(value, Mapping):
+        return {key: _with_digests(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_with_digests(inner) for inner in value]
+    return f"{value} ({_digest_of(value)})" if isinstance(value, Interpolated) else value
+
+
+def _digest_of(text: Interpolated) -> str:
+    """Return a digest that changes with the variables; it is too short and too slow to find a secret by trying."""
+    from omegaconf.errors import OmegaConfBaseException
+
+    from instruct_lab.config.environment_values import to_omegaconf
+
+    try:
+        resolved = str(to_omegaconf({"text": text})["text"])
+    except OmegaConfBaseException:
+        return "not set"
+    return _slow_digest(resolved)
+
+
+@functools.lru_cache(maxsize=256)
+def _slow_digest(text: str) -> str:
+    return hashlib.pbkdf2_hmac("sha256", text.encode(), b"instruct-lab", DIGEST_ROUNDS).hex()[:DIGEST_CHARACTERS]

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
 
-from instruct_lab import files
+from instruct_lab import files, secrets
 from instruct_lab.errors import InstructLabError, wrap_errors
 from instruct_lab.records import schema
 from instruct_lab.records.config_file import read_yaml, to_yaml
@@ -33,7 +33,8 @@ class RunRecord:
 
     The record stays readable after a crash at any byte: files are replaced as a whole or grow by whole lines. Only one
     process can write at a time; any number can read. `RunRecord.create` creates a record, and `RunRecord.open` opens an
-    existing one. `instruct_lab.records.schema` describes the files.
+    existing one. `instruct_lab.records.schema` describes the files. They hold no secrets of the process, see
+    `instruct_lab.secrets`; the command line makes them readable only for the user, see `instruct_lab.guard`.
     """
 
     is_writer: ClassVar[bool] = True
@@ -63,7 +64,7 @@ class RunRecord:
         Args:
             runs_path: the folder of all records; created if it is missing.
             name: name of the run, a folder below `runs_path`.
-            config: the whole config, resolved; it is stored unchanged in `config.yaml`.
+            config: the whole config, resolved and without secrets; it is stored unchanged in `config.yaml`.
             overrides: the overrides that the user typed.
             run_id: id of the run, a folder below `name` (an incomplete record in it is removed); `None`: a new id.
             facts: further entries of the manifest, such as `choices`, `seeds`, `config_hash` and `inputs`.
@@ -120,7 +121,10 @@ class RunRecord:
 
     @functools.cached_property
     def config(self) -> dict[str, Any]:
-        """The resolved config, with the current names of its classes; read once, and again after it is written."""
+        """The recorded config, with the current names of its classes; read once, and again after it is written.
+
+        Values from the environment are `Interpolated` texts, such as `${oc.env:NAME}`.
+        """
         found = read_yaml(self.path / schema.CONFIG) or {}
         if not isinstance(found, dict):
             raise InstructLabError(
@@ -290,7 +294,7 @@ class RunRecord:
 
     def log(self, text: str) -> None:
         """Append a text, preceded by the time, to `log.txt`."""
-        self._append(schema.LOG, f"{datetime.now(UTC).isoformat(timespec='seconds')} {text}\n")
+        self._append(schema.LOG, f"{datetime.now(UTC).isoformat(timespec='seconds')} {secrets.hide_forms(text)}\n")
 
     def add_warning(self, text: str) -> None:
         """Add a warning about the run to the manifest and to `log.txt`, unless it is there already."""
@@ -301,8 +305,8 @@ class RunRecord:
 
     def write_failure(self, exception: BaseException) -> None:
         """Record that the run failed, with the traceback in `manifest.json` and `log.txt`."""
-        text = "".join(traceback.format_exception(exception))
-        entry = schema.ExceptionEntry(type(exception).__name__, str(exception), text)
+        text = secrets.hide_forms("".join(traceback.format_exception(exception)))
+        entry = schema.ExceptionEntry(type(exception).__name__, secrets.hide_forms(str(exception)), text)
         self.write_manifest(status="failed", exception=entry)
         self.log(text.rstrip())
 

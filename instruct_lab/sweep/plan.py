@@ -14,8 +14,9 @@ from hydra.core.override_parser.types import Override
 from instruct_lab.cache import describe
 from instruct_lab.config.build import build
 from instruct_lab.config.compose import Composition, compose
+from instruct_lab.config.environment_values import to_plain_config
 from instruct_lab.errors import ConfigError, Problem
-from instruct_lab.experiment.check import Checked, check, plain
+from instruct_lab.experiment.check import Checked, check
 from instruct_lab.experiment.other_tools import add_hints
 from instruct_lab.records.identity import config_hash
 from instruct_lab.sweep.corners import corners
@@ -119,7 +120,7 @@ def plan(overrides: list[str]) -> Plan:
 
 def _fingerprint(composition: Composition, space: Space, settings: Sweep, sampler: Sampler) -> str:
     identity = {
-        "base": config_hash(plain(composition.config)),
+        "base": config_hash(to_plain_config(composition.config)),
         "space": [dataclasses.asdict(dimension) for dimension in space.dimensions],
         "settings": {
             field.name: describe(getattr(settings, field.name))

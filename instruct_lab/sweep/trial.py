@@ -84,12 +84,12 @@ def _train_or_resume(task: Task, shared: SharedModels | None) -> Outcome:
 
 
 def _load_config(record: RunRecord) -> tuple[Any, dict[str, Any]]:
-    from omegaconf import OmegaConf
+    from instruct_lab.config.environment_values import require_variables, to_omegaconf, to_plain_config
+    from instruct_lab.experiment.check import check_config
 
-    from instruct_lab.experiment.check import check_config, plain
-
-    config = OmegaConf.create(record.config)
-    return check_config(config), plain(config)
+    require_variables(record.config, f"run {record.id}")
+    config = to_omegaconf(record.config)
+    return check_config(config), to_plain_config(config)
 
 
 # ---- the record

@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 from typing import IO
 
+from instruct_lab.guard import guarded
 from instruct_lab.streams import quiet_streams
 from instruct_lab.sweep.task import CORES_VARIABLE, Task
 from instruct_lab.sweep.trial import run_task
@@ -23,6 +24,7 @@ from instruct_lab.sweep.trial import run_task
 ORPHAN_SECONDS = 20.0
 
 
+@guarded
 def main(arguments: list[str]) -> int:
     """Run the task in the given file or, without a file, all tasks from standard input.
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from instruct_lab.config import ExternalClass
+from instruct_lab.config.environment_values import texts_of
 from instruct_lab.records.record import RunRecord
 from instruct_lab.tracker import lightning
 from instruct_lab.tracker.base import GuardedSession, Tracker, TrackerSession
@@ -25,6 +26,7 @@ def start_trackers(
         config: the whole config, resolved.
         choices: the chosen option of each group; each becomes a tag.
     """
+    config = texts_of(config)
     tags, group = tags_of(choices), group_of(record, choices)
     sessions: dict[str, TrackerSession] = {}
     for name, tracker in chosen.items():

@@ -8,13 +8,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
 from instruct_lab import files
 from instruct_lab.callbacks.training_states import newest_state
+from instruct_lab.config.environment_values import to_omegaconf, to_plain_config
 from instruct_lab.errors import InstructLabError
 from instruct_lab.experiment import Experiment
-from instruct_lab.experiment.check import check_config, plain
+from instruct_lab.experiment.check import check_config
 from instruct_lab.lr_scheduler import LRScheduler
 from instruct_lab.records import RunRecord
 from instruct_lab.records.changes import code_changes, input_changes, machine_changes, setting_changes
@@ -125,7 +124,7 @@ def _extend(
             where=f"run {record.id}",
             do="raise both if trainer.max_epochs and trainer.max_steps are set, or start a new run",
         )
-    built = OmegaConf.create(config)
+    built = to_omegaconf(config)
     experiment = check_config(built)
     note = ""
     state, _ = newest_state(record.checkpoints_path)
@@ -136,7 +135,7 @@ def _extend(
         raise InstructLabError(
             note, where="lr_scheduler", do=f"start a new run with {typed}, or add --force to go on; {constant}"
         )
-    return experiment, plain(built), note
+    return experiment, to_plain_config(built), note
 
 
 def _num_steps(trainer: Mapping[str, Any], steps_per_epoch: int | None) -> int | None:

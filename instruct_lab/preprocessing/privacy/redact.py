@@ -10,11 +10,12 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from instruct_lab import key_patterns
 from instruct_lab.config import component
 from instruct_lab.data import Conversation
 from instruct_lab.errors import Refusal
 from instruct_lab.preprocessing.base import Context, Step
-from instruct_lab.preprocessing.privacy import personal_data, secrets
+from instruct_lab.preprocessing.privacy import personal_data
 from instruct_lab.preprocessing.text.code_spans import split_code
 from instruct_lab.preprocessing.text.normalize import Roles, every_role
 
@@ -115,11 +116,13 @@ class Redact(Step):
         """List the finders in order of use: first secrets, which are most certain and may contain other kinds."""
         finders: list[Finder] = []
         if self.private_key:
-            finders.append(self._finder("PRIVATE_KEY", secrets.PRIVATE_KEY, lambda text: "PRIVATE KEY" in text))
+            finders.append(self._finder("PRIVATE_KEY", key_patterns.PRIVATE_KEY, lambda text: "PRIVATE KEY" in text))
         if self.jwt:
-            finders.append(self._finder("JWT", secrets.JWT, lambda text: "eyJ" in text))
+            finders.append(self._finder("JWT", key_patterns.JWT, lambda text: "eyJ" in text))
         if self.api_key:
-            finders.append(self._finder("API_KEY", secrets.API_KEY, secrets.might_have_api_key, secrets.api_key))
+            finders.append(
+                self._finder("API_KEY", key_patterns.API_KEY, key_patterns.might_have_api_key, key_patterns.api_key)
+            )
         if self.secret:
             finders += self._secret_finders()
         if with_personal_data:
@@ -168,23 +171,23 @@ class Redact(Step):
 
         def redact_named(text: str, found: Counter[str]) -> str:
             def replacement(match: re.Match[str]) -> str:
-                if not secrets.is_random(match["value"], self.min_entropy):
+                if not key_patterns.is_random(match["value"], self.min_entropy):
                     return match.group()
                 found["SECRET"] += 1
                 return match["name"] + match["is"] + placeholder
 
-            return secrets.SECRET.sub(replacement, text)
+            return key_patterns.SECRET.sub(replacement, text)
 
         def redact_url(text: str, found: Counter[str]) -> str:
             def replacement(match: re.Match[str]) -> str:
-                if secrets.PLACEHOLDER_VALUE.search(match["value"]):
+                if key_patterns.PLACEHOLDER_VALUE.search(match["value"]):
                     return match.group()
                 found["SECRET"] += 1
                 return match["before"] + placeholder
 
-            return secrets.URL_PASSWORD.sub(replacement, text)
+            return key_patterns.URL_PASSWORD.sub(replacement, text)
 
-        yield Finder(secrets.might_have_secret, redact_named)
+        yield Finder(key_patterns.might_have_secret, redact_named)
         yield Finder(lambda text: "://" in text and "@" in text, redact_url)
 
     def _placeholder(self, kind: str) -> str:

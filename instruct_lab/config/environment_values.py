@@ -1,0 +1,211 @@
+"""Keep values from the environment, and secrets, out of recorded configs: they hold `${oc.env:NAME}` instead."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from instruct_lab import secrets
+from instruct_lab.config.interpolation import bounded
+from instruct_lab.errors import InstructLabError, Problem
+
+EXPOSED = ("name", "runs_path", "cache_path", "tracker")
+"""Top-level keys whose values name folders, or are sent to the servers of trackers."""
+ADDRESS = re.compile(r"(?:ur[il]|host|address|endpoint)$", re.IGNORECASE)
+"""Names of settings of a tracker that may hold a password because they say where its server is."""
+
+
+def to_plain_config(config: DictConfig) -> dict[str, Any]:
+    """Convert a config to dictionaries and lists with interpolations resolved, but without secrets.
+
+    A text that holds a secret, or a value that is read from the environment, becomes `Interpolated`. Numbers, paths and
+    names of users and machines are resolved even if they are read from the environment.
+    """
+    with bounded():
+        plain = _plain(config, "")
+    assert isinstance(plain, dict)
+    return plain
+
+
+def remember_written(node: Any, key: str = "") -> None:
+    """Hide the secrets that a composed config holds itself, before any of its values is printed."""
+    if isinstance(node, DictConfig | ListConfig) and isinstance(node._content, dict | list):
+        names = list(node) if isinstance(node, DictConfig) else range(len(node))
+        for name in names:
+            inner: Any = node._get_node(name)
+            full = f"{key}.{name!s}" if key else str(name)
+            if isinstance(inner, DictConfig | ListConfig):
+                remember_written(inner, full)
+            elif inner is not None and isinstance(inner._value(), str) and not inner._is_interpolation():
+                _written_secrets(inner._value(), full)
+
+
+def _plain(node: Any, key: str) -> Any:
+    if isinstance(node, DictConfig) and not node._is_none():
+        return {str(name): _plain_value(node, name, f"{key}.{name!s}" if key else str(name)) for name in node}
+    if isinstance(node, ListConfig) and not node._is_none():
+        return [_plain_value(node, index, f"{key}.{index}") for index in range(len(node))]
+    return OmegaConf.to_container(node) if OmegaConf.is_config(node) else node
+
+
+def _plain_value(parent: Any, name: Any, key: str) -> Any:
+    if OmegaConf.is_missing(parent, name):
+        return "???"
+    with secrets.collect_readings() as readings:
+        value = parent[name]
+    if not isinstance(value, str):
+        return _plain(value, key)
+    if key.partition(".")[0] in EXPOSED:  # what is no secret is sent and named anyway
+        readings = {}
+    return _without_secrets(value, {**_written_secrets(value, key), **readings})
+
+
+def _written_secrets(value: str, key: str) -> dict[str, str]:
+    """Return the secrets that a config holds itself, with variables that are set to them."""
+    found = [value] if secrets.looks_like_secret(key, value) else secrets.find_forms(value)
+    return {**secrets.contained(value), **{text: secrets.variable_for(text, key) for text in found}}
+
+
+def _without_secrets(value: str, variables: Mapping[str, str]) -> str:
+    """Replace parts of a text by interpolations of the variables that hold them; escape what looks like one."""
+    present = sorted((text for text in variables if text and text in value), key=len, reverse=True)
+    if not present:
+        return value
+    parts = re.split(f"({'|'.join(map(re.escape, present))})", value)
+    texts = []
+    for index, part in enumerate(parts):
+        if index % 2:
+            texts.append(f"${{oc.env:{variables[part]}}}")
+        else:
+            ending = re.search(r"\\*$", part)
+            doubled = ending[0] if ending and index < len(parts) - 1 else ""  # else it would escape the interpolation
+            texts.append(escape(part) + doubled)
+    return secrets.Interpolated("".join(texts))
+
+
+def escape(value: Any) -> Any:
+    """Escape the texts of a plain config, so that OmegaConf reads them back unchanged, even those with `${...}`.
+
+    `Interpolated` texts stay interpolations.
+    """
+    if isinstance(value, secrets.Interpolated):
+        return str(value)
+    if isinstance(value, str):
+        return re.sub(r"(\\*)\$\{", r"\1\1\\${", value)
+    if isinstance(value, Mapping):
+        return {key: escape(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [escape(inner) for inner in value]
+    return value
+
+
+def to_omegaconf(config: Mapping[str, Any]) -> DictConfig:
+    """Convert a plain config to OmegaConf's form, in which the variables of the environment are read again."""
+    return OmegaConf.create(escape(config))
+
+
+def require_variables(config: Mapping[str, Any], where: str) -> None:
+    """Refuse to use a recorded config whose environment variables are not set.
+
+    Args:
+        config: the config, as `read_plain` returned it.
+        where: the run, for the error.
+
+    Raises:
+        InstructLabError: a variable is not set.
+    """
+    keys: dict[str, list[str]] = {}
+    for key, value in _texts(config, ""):
+        for variable in re.findall(r"\$\{oc\.env:(\w+)\}", value):
+            if variable not in os.environ:
+                keys.setdefault(variable, []).append(key)
+    if keys:
+        raise InstructLabError(
+            "The record holds no secrets and no values from the environment, and these variables are not set: "
+            + "; ".join(f"{variable} (the value of {', '.join(read)})" for variable, read in keys.items()),
+            where=where,
+            do=f"set them as they were when the run started: export {next(iter(keys))}=...",
+        )
+
+
+def _texts(value: Any, key: str) -> Iterator[tuple[str, str]]:
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from _texts(inner, f"{key}.{name}" if key else str(name))
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            yield from _texts(inner, f"{key}.{index}")
+    elif isinstance(value, secrets.Interpolated):
+        yield key, str(value)
+
+
+def read_plain(node: Any) -> Any:
+    """Convert a recorded config to plain containers; texts that name environment variables become `Interpolated`."""
+    if isinstance(node, DictConfig) and not node._is_none():
+        return {name: _read_value(node, name) for name in node}
+    if isinstance(node, ListConfig) and not node._is_none():
+        return [_read_value(node, index) for index in range(len(node))]
+    return OmegaConf.to_container(node) if OmegaConf.is_config(node) else node
+
+
+def _read_value(parent: Any, name: Any) -> Any:
+    node = parent._get_node(name)
+    if OmegaConf.is_missing(parent, name):
+        return "???"
+    if not node._is_interpolation():
+        return read_plain(parent[name])
+    raw = str(node._value())
+    if "oc.env" in raw:
+        return secrets.Interpolated(raw)
+    with secrets.collect_readings() as readings:
+        value = parent[name]
+    return secrets.Interpolated(raw) if readings else read_plain(value)
+
+
+def texts_of(config: Any) -> Any:
+    """Return a plain config whose `Interpolated` texts are ordinary texts, for libraries that check exact types."""
+    if isinstance(config, Mapping):
+        return {key: texts_of(inner) for key, inner in config.items()}
+    if isinstance(config, list | tuple):
+        return [texts_of(inner) for inner in config]
+    return str(config) if isinstance(config, str) else config
+
+
+def exposures(config: DictConfig) -> Iterator[Problem]:
+    """Report settings that would put a secret into the name of a folder, or send it to the server of a tracker."""
+    for name in EXPOSED:
+        if name in config:
+            yield from _exposures(config, name, name)
+
+
+def _exposures(parent: Any, name: Any, key: str) -> Iterator[Problem]:
+    try:
+        with secrets.collect_readings() as readings:
+            value = None if OmegaConf.is_missing(parent, name) else parent[name]
+    except OmegaConfBaseException:
+        return  # building reports it
+    if isinstance(value, DictConfig | ListConfig):
+        inner = value if isinstance(value, DictConfig) else range(len(value))
+        for one in () if value._is_none() else inner:
+            yield from _exposures(value, one, f"{key}.{one!s}")
+        return
+    if not isinstance(value, str) or (key.startswith("tracker.") and _may_hold_secret(key.rpartition(".")[2], value)):
+        return
+    if not secrets.contained(value) and not secrets.find_forms(value):
+        return
+    read = f", which is read from {' and '.join(sorted(set(readings.values())))}" if readings else ""
+    reason = (
+        f"names a folder or is sent to a server, but its value looks like a secret{read}: write a value that is none "
+        f"(the shell can insert it: {key}=$VARIABLE)"
+    )
+    yield Problem(key=key, reason=reason)
+
+
+def _may_hold_secret(name: str, value: str) -> bool:
+    """Whether a setting of a tracker is for a secret, or for an address, which may hold a password."""
+    return bool(ADDRESS.search(name) or secrets.OFTEN_NAMED.search(name)) or secrets.looks_like_secret(name, value)

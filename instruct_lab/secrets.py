@@ -1,0 +1,187 @@
+"""Keep the values of secrets out of everything that is written, sent or printed.
+
+A process knows its secrets from three sources: environment variables whose names say that they hold one, the variables
+that a config reads by `${oc.env:NAME}`, and keys and passwords that are written into a config or typed as an override.
+Files and output show `<secret>` instead, and a recorded config holds `${oc.env:NAME}`, so that the value is read from
+the environment again when the run is resumed or reproduced.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+import re
+import threading
+from collections.abc import Iterator, Mapping
+from urllib.parse import quote
+
+from instruct_lab.key_patterns import API_KEY, JWT, PRIVATE_KEY, URL_PASSWORD
+
+HIDDEN = "<secret>"
+VARIABLE_PREFIX = "INSTRUCT_LAB_SECRET_"
+"""Beginning of the names of variables that replace secrets in configs and overrides."""
+MIN_CHARACTERS, MIN_UNNAMED_CHARACTERS = 6, 8
+"""Minimum length of a secret whose key or variable is named like one, and of another secret."""
+MIN_LINE = 12
+"""Minimum length of a line or a word that is hidden by itself, although it looks like no key."""
+
+NAMED = re.compile(
+    r"(?:passwords?|passwd|passphrase|pwd|secrets?|credentials?|authorization|bearer|"
+    r"(?:api|access|secret|private|auth|account|encryption|signing|license)[_-]?key|"
+    r"(?:api|auth|access|bearer|refresh|session|login|hf|hub|github|gitlab|wandb)[_-]?token)$",
+    re.IGNORECASE,
+)
+"""Names of settings and variables that always hold a secret."""
+OFTEN_NAMED = re.compile(r"(?:token|key|_pass|_pat|_auth)$", re.IGNORECASE)
+"""Names that hold a secret if the value looks like one; `pad_token` and `answer_key` do not."""
+ORDINARY_VARIABLE = re.compile(
+    r"(?:HOME|USER|USERNAME|LOGNAME|HOST|HOSTNAME|PWD|OLDPWD|SHELL|LANG|TERM|TMPDIR|TMP|TEMP|PATH|SCRATCH|TZ)$|"
+    r"(?:LC|SLURM|CUDA|XDG|OMP)_|(?:\w*_)?(?:DIR|PATH|HOME|ROOT|FOLDER|FILE|CACHE|PROJECT|ENTITY|TEAM|NAME|ID|GROUP|MODE|"
+    r"MODEL|DATA|DATASET|TASK|STUDY|EXPERIMENT|RUN|VERSION|LANGUAGE)$",
+    re.IGNORECASE,
+)
+"""Variables that describe a machine, a user or a folder; their values are recorded unless they look like keys."""
+KEY_FORM = re.compile(
+    r"(?<![A-Za-z0-9_])(?:(?:hf_|gh[pousr]_|npm_|[rsp]k_live_|A[KS]IA|sk-(?:[a-z]{2,10}-){0,2})(?=[A-Za-z]{0,255}[0-9])"
+    r"[A-Za-z0-9]{12,255}|(?:github_pat_|glpat-|xox[abeoprs]-|AIza|pypi-)(?=[A-Za-z_-]{0,255}[0-9])[A-Za-z0-9_-]{12,255})"
+)
+"""Keys by their first characters; more is taken for a key than in training data, where a mistake costs text."""
+BEARER = re.compile(r"(?<=[Bb]earer )(?=\S{0,255}[0-9])[A-Za-z0-9_+/=.~-]{8,}")
+FORMS = (API_KEY, KEY_FORM, JWT, PRIVATE_KEY, BEARER)
+
+_values: dict[str, str] = {}
+"""The secrets of this process, with the environment variable that holds each of them."""
+_reading = threading.local()
+
+
+class Interpolated(str):
+    """A text of a config that names environment variables instead of holding their values, in OmegaConf's syntax."""
+
+    __slots__ = ()
+
+
+def looks_like_secret(name: str, value: str) -> bool:
+    """Whether a setting or a variable of this name holds a secret in this value."""
+    if NAMED.search(name) or name.startswith(VARIABLE_PREFIX):
+        return len(value) >= MIN_CHARACTERS
+    return bool(OFTEN_NAMED.search(name)) and _is_coded(value)
+
+
+def _is_coded(value: str) -> bool:
+    """Whether a value is one word of letters and digits, as keys are and names are not."""
+    return len(value) >= MIN_UNNAMED_CHARACTERS and bool(
+        re.fullmatch(r"(?=.*[0-9])(?=.*[A-Za-z])[\w+=.~!@#$%^&*:-]+", value)
+    )
+
+
+def find_forms(text: str) -> list[str]:
+    """Return the parts of a text that have the form of a key, a token or a password in a URL."""
+    found = [match.group() for pattern in FORMS for match in pattern.finditer(text)]
+    return found + [match["value"] for match in URL_PASSWORD.finditer(text) if not match["value"].startswith("${")]
+
+
+def remember(value: str, variable: str) -> None:
+    """Hide a value from now on; `variable` is the environment variable that holds it."""
+    if value and _values.get(value) is None:
+        _values[value] = variable
+        _pattern.cache_clear()
+
+
+def remember_environment() -> None:
+    """Hide the values of all environment variables that are named like secrets, from now on."""
+    for variable, value in os.environ.items():
+        if looks_like_secret(variable, value) and not _is_ordinary(variable, value):
+            remember(value, variable)
+
+
+def forget_all() -> None:
+    """Forget the secrets of an earlier command of this process."""
+    _values.clear()
+    _pattern.cache_clear()
+
+
+def variable_for(value: str, key: str) -> str:
+    """Return an environment variable that holds a value; set a new one, named after a key, if there is none."""
+    held = [name for name, held in os.environ.items() if held == value and not ORDINARY_VARIABLE.match(name)]
+    name = VARIABLE_PREFIX + re.sub(r"\W+", "_", key, flags=re.ASCII).strip("_").upper()
+    number = 1
+    while not held and os.environ.get(name, value) != value:
+        number += 1
+        name = f"{re.sub(r'_[0-9]+$', '', name)}_{number}"
+    if not held:
+        os.environ[name] = value
+    variable = min(held, default=name)
+    remember(value, variable)
+    return variable
+
+
+def note_reading(variable: str, value: str) -> None:
+    """Remember that a config reads an environment variable; the value is hidden if it can be a secret."""
+    if _is_ordinary(variable, value):
+        return
+    length = MIN_LINE if re.fullmatch(r"[A-Za-z_]+", value) else MIN_UNNAMED_CHARACTERS
+    is_code = len(value) >= length and not re.search(r"[\s/]", value)
+    if looks_like_secret(variable, value) or find_forms(value) or is_code:
+        remember(value, variable)
+    for readings in getattr(_reading, "open", []):
+        readings[value] = variable
+
+
+def _is_ordinary(variable: str, value: str) -> bool:
+    """Whether a variable holds a number, a switch, a path, or what a machine or a user is called."""
+    if find_forms(value):
+        return False
+    if len(value) < MIN_CHARACTERS or re.match(r"~?/|\.{1,2}/|[A-Za-z]:[\\/]", value):
+        return True
+    if NAMED.search(variable) or variable.startswith(VARIABLE_PREFIX):
+        return False
+    return bool(ORDINARY_VARIABLE.match(variable) or re.fullmatch(r"[+-]?[0-9.]+(e-?\d+)?", value))
+
+
+@contextlib.contextmanager
+def collect_readings() -> Iterator[dict[str, str]]:
+    """Yield a dictionary that receives the values read from the environment in the block, with their variables."""
+    readings: dict[str, str] = {}
+    _reading.open = [*getattr(_reading, "open", []), readings]
+    try:
+        yield readings
+    finally:
+        _reading.open = [one for one in _reading.open if one is not readings]
+
+
+def contained(text: str) -> Mapping[str, str]:
+    """Return the known secrets that a text contains, with their variables."""
+    return {value: variable for value, variable in list(_values.items()) if value in text}
+
+
+def hide(text: str) -> str:
+    """Replace the known secrets in a text, also where they are escaped as in JSON, Python or a URL."""
+    pattern = _pattern() if _values else None
+    return text if pattern is None else pattern.sub(HIDDEN, text)
+
+
+def hide_forms(text: str) -> str:
+    """Replace the known secrets and everything that has the form of one, in a message that holds no data."""
+    text = hide(text)
+    for pattern in FORMS:
+        text = pattern.sub(HIDDEN, text)
+    return URL_PASSWORD.sub(lambda match: match["before"] + HIDDEN, text)
+
+
+@functools.lru_cache(maxsize=1)
+def _pattern() -> re.Pattern[str]:
+    spellings = {spelling for value in list(_values) for spelling in _spellings(value)}
+    return re.compile("|".join(map(re.escape, sorted(spellings, key=len, reverse=True))))
+
+
+def _spellings(value: str) -> Iterator[str]:
+    yield value
+    for text in (value, *(line.strip() for line in value.splitlines() if len(line.strip()) >= MIN_LINE)):
+        yield text
+        yield json.dumps(text)[1:-1]
+        yield json.dumps(text, ensure_ascii=False)[1:-1]
+        yield repr(text)[1:-1]
+        yield quote(text, safe="")
+        yield " ".join(text.split())
