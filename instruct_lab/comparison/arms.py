@@ -1,4 +1,4 @@
-"""Group runs that differ only in the seed into configurations (arms), and find how configurations differ."""
+"""Group runs that differ only in the seed into configurations (arms), and find the settings in which runs differ."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ class Arm:
 
 @dataclasses.dataclass(frozen=True)
 class Factor:
-    """A group or a config key in which the runs differ.
+    """A config group whose chosen option differs between the runs, or a config key whose value differs.
 
     Args:
-        key: a group of which the runs chose different options, or a full key.
+        key: name of the group, or full name of the key.
         values: each run's value, as text.
     """
 
@@ -44,7 +44,7 @@ class Factor:
 
 
 def group_arms(records: Sequence[RunRecord]) -> list[Arm]:
-    """Group the runs by their configs without the seed, in the order of each group's first run."""
+    """Group the runs whose configs are equal except for the seed, in the order of each group's first run."""
     groups: dict[str, list[int]] = {}
     for index, record in enumerate(records):
         groups.setdefault(config_hash({**record.config, "seed": None}), []).append(index)
@@ -66,10 +66,10 @@ def _shared_id(ids: list[str]) -> str:
 
 
 def factors(records: Sequence[RunRecord]) -> list[Factor]:
-    """Return the choices and keys in which the runs differ, except the seed.
+    """Return the config groups and keys in which the runs differ, except the seed.
 
-    Keys below a group whose options differ are left out. If several keys always vary together, only the first is
-    returned.
+    If the runs chose different options of a group, the keys of these options are left out. If several keys always vary
+    together, only the first is returned.
     """
     choices = choice_differences(records)
     config = config_differences(records)
@@ -85,14 +85,14 @@ def factors(records: Sequence[RunRecord]) -> list[Factor]:
 
 
 def choice_differences(records: Sequence[RunRecord]) -> dict[str, list[Any]]:
-    """Map each group whose options differ to the option of each run."""
+    """Return each run's option, keyed by config group; leave out groups with the same option in all runs."""
     choices = [record.manifest.choices for record in records]
     found = {group: [one.get(group) for one in choices] for group in _keys(choices)}
     return {group: options for group, options in found.items() if _differ(options)}
 
 
 def config_differences(records: Sequence[RunRecord]) -> dict[str, list[Any]]:
-    """Map each full key whose values differ to the value of each run."""
+    """Return the value of each run, keyed by full config key; leave out keys with the same value in all runs."""
     configs = [dict(leaves(record.config)) for record in records]
     found = {key: [one.get(key) for one in configs] for key in _keys(configs) if key.split(".")[0] not in LEFT_OUT}
     return {key: values for key, values in found.items() if _differ(values)}

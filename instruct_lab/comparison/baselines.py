@@ -25,7 +25,8 @@ class Baseline:
         runs: indices of the runs in which the system was evaluated.
         metrics: the system's values, keyed by `split/metric`.
         differences: the system's values minus the best configuration's values, with paired intervals, keyed by
-            `split/metric`; only for the model before training, and if the best configuration is one of these runs.
+            `split/metric`. They exist only for the model before training, and only if the best configuration is a
+            single run that is listed in `runs`.
     """
 
     label: str
@@ -87,11 +88,11 @@ def _differences(
 
 
 def notes_on(runs: Sequence[str], values: Sequence[MetricValue | None]) -> list[str]:
-    """List the distinct notes on one metric's values; if only some runs have a note, put their ids before it.
+    """List the distinct notes on one metric's values; if a note applies only to some runs, put their ids before it.
 
     Args:
         runs: ids of the runs.
-        values: the value of each run.
+        values: the metric's value, with its notes, for each run; `None` if it was not measured.
     """
     found: dict[str, list[str]] = {}
     for run, value in zip(runs, values, strict=True):

@@ -1,4 +1,4 @@
-"""Compare finished runs: differing settings, each metric with its interval, and paired differences."""
+"""Compare finished runs: find the settings that differ, and compute each metric's intervals and paired differences."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class Comparison:
         best: id of the best configuration, keyed by `split/metric`; only paired metrics.
         differences: each other configuration's difference from the best, keyed by `split/metric`.
         unpaired: the reason why the runs cannot be paired, keyed by `split/metric`.
-        primary: the metric of the following fields; `None` if no metric is paired.
+        primary: the metric used for `effects`, `fronts` and `disagreements`; `None` if no metric is paired.
         effects: the effect of each choice on the primary metric.
         fronts: the Pareto front of the primary metric against each cost.
         disagreements: the examples on which the two best configurations differ most.
@@ -115,13 +115,13 @@ class Comparison:
 
 
 def compare(records: Sequence[RunRecord], primary: str | None = None, num_disagreements: int = 5) -> Comparison:
-    """Compare runs on the examples that they were measured on.
+    """Compare runs that were evaluated on the same examples.
 
     For each metric, every configuration is compared with the best one.
 
     Args:
         records: records of two or more finished runs.
-        primary: the metric of effects, fronts and disagreements; `None`: the first paired metric.
+        primary: the metric used for `effects`, `fronts` and `disagreements`; `None`: the first paired metric.
         num_disagreements: maximum number of examples in `disagreements`.
 
     Raises:
@@ -196,7 +196,7 @@ def _differences(scores: RunScores, arms: list[Arm], best: int) -> list[Differen
 def _paired(
     records: Sequence[RunRecord], arms: Sequence[Arm], metrics: Mapping[str, list[MetricValue | None]]
 ) -> tuple[dict[str, RunScores], dict[str, str]]:
-    """Compute the scores of each paired metric, and give the reason why each other metric is not paired."""
+    """Return the scores by each metric for which the runs can be paired, and a reason for each other metric."""
     measured = [Measured(record.read_results(AFTER) or {}) for record in records]
     known = build(OmegaConf.create({"metrics": records[0].config.get("metrics") or {}})).root["metrics"]
     scores, unpaired = {}, {}
@@ -217,10 +217,10 @@ def _paired(
 
 
 class Measured:
-    """The tuned model's measurements in one record.
+    """The tuned model's measurements in one run record.
 
     Args:
-        results: measurements, keyed by split and then by system.
+        results: measurements of all systems (the tuned model and its baselines), keyed by split and then by system.
     """
 
     def __init__(self, results: Results) -> None:
@@ -228,15 +228,15 @@ class Measured:
         self._examples = functools.cache(self._examples_of)
 
     def rows(self, name: str) -> list[list[float]]:
-        """Return each example's statistics for a metric, named `split/metric` or `split/source/metric`."""
+        """Return a metric's statistics of each example; its name is `split/metric` or `split/source/metric`."""
         return self._part(name.rpartition("/")[0]).rows.get(name.rpartition("/")[2], [])
 
     def examples(self, name: str) -> tuple[tuple[str, ...], ...]:
-        """Return a metric's examples as tuples of id and references, in which white space is normalized."""
+        """Return id and references, with normalized white space, of each example that a metric was computed on."""
         return self._examples(name.rpartition("/")[0])
 
     def references(self, name: str) -> list[str]:
-        """Return the references of the split that a metric's full name begins with."""
+        """Return all references in a metric's split, which is the first part of its full name `split/metric`."""
         return all_references(self._part(split_of(name)).predictions)
 
     def _examples_of(self, prefix: str) -> tuple[tuple[str, ...], ...]:
@@ -244,7 +244,7 @@ class Measured:
         return tuple((one.id, *(" ".join(text.split()) for text in one.references)) for one in predictions)
 
     def _part(self, prefix: str) -> Measurement:
-        """Return the measurement of a split, or of the split's examples from one source."""
+        """Return the measurement on a split, or on its examples from one source if `prefix` is `split/source`."""
         source = prefix.partition("/")[2]
         after = self._results.get(split_of(prefix), {}).get(AFTER, Measurement())
         return after.of_source(source) if source else after

@@ -1,7 +1,8 @@
-"""Compute the effect of each choice: the metric's mean for each value, and the choice's share of the metric's variance.
+"""Compute the effect of each setting that varies: the metric's mean for each value, and the share of its variance.
 
-The means of a choice's values can be compared only if the other choices are equally distributed for each value, as in
-a grid; otherwise the effect is marked as not balanced.
+In this module, a choice is a setting that differs between the runs. The means for two values of a choice can be
+compared only if the other choices have the same distribution for both values, as in a grid. Otherwise, the effect is
+marked as not balanced.
 """
 
 from __future__ import annotations
@@ -31,8 +32,9 @@ class Level:
         value: the value, as text.
         runs: number of runs with this value.
         mean: mean of the metric over these runs.
-        difference: difference from the best value's mean; `None` for the best value.
-        probability: p-value of the difference, corrected for all pairs of values; `None` for the best value.
+        difference: this mean minus the best mean; `None` for the value with the best mean.
+        probability: p-value of the difference, corrected for all pairs of values; `None` for the value with the best
+            mean.
     """
 
     value: str
@@ -47,9 +49,9 @@ class Effect:
     """The effect of one choice on the primary metric.
 
     Args:
-        key: the group or the full key.
+        key: the config group or the full config key.
         levels: the choice's values, in the order in which they first occur.
-        is_balanced: whether the other choices are distributed equally for every value.
+        is_balanced: whether the other choices have the same distribution for every value of this choice.
         importance: the choice's share of the metric's variance (fANOVA: Hutter et al., 2014); `None` with few runs or
             without scikit-learn.
     """
@@ -61,9 +63,10 @@ class Effect:
 
 
 def effects(scores: RunScores, factors: Sequence[Factor]) -> list[Effect]:
-    """Compute the effect of each choice in which the runs differ, except choices with a different value in every run.
+    """Compute the effect of each choice, except choices that have a different value in every run.
 
-    The list is empty if the runs differ in only one choice, because the configurations already show its effect.
+    The list is empty if the runs differ in only one choice, because the comparison of configurations already shows its
+    effect.
     """
     if len(factors) < 2:
         return []
@@ -98,7 +101,7 @@ def _levels(scores: RunScores, values: Sequence[str], levels: Sequence[str]) -> 
 
 
 def _is_balanced(values: Sequence[str], levels: Sequence[str], others: Sequence[Factor]) -> bool:
-    """Whether the other choices are distributed equally for every value."""
+    """Whether the other choices have the same distribution for every value of a choice."""
     shares = []
     for level in levels:
         runs = [run for run, value in enumerate(values) if value == level]
@@ -131,7 +134,7 @@ def _numbers(values: Sequence[str]) -> list[float] | None:
 
 
 def _importances(scores: RunScores, factors: Sequence[Factor]) -> dict[str, float]:
-    """Compute importances with Optuna's fANOVA; return no importances if the values are too few or all equal."""
+    """Compute importances with Optuna's fANOVA; return none if there are too few runs or all their values are equal."""
     if len(scores.values) < MIN_RUNS or not all(map(math.isfinite, scores.values)):
         return {}
     if len(set(scores.values)) == 1:

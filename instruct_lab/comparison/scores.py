@@ -1,6 +1,6 @@
 """Compute means and differences of several runs' scores on the same examples, with intervals and p-values.
 
-A run's value is uncertain for two reasons: the sample of examples, and randomness in training (the seed). The first is
+A run's value is uncertain for two reasons: the choice of examples, and randomness in training (the seed). The first is
 estimated by resampling the examples, with the same resamples for all runs (paired bootstrap). The second is estimated
 from runs that differ only in the seed. Their standard deviation s, pooled over all configurations with several runs, is
 itself uncertain if there are few runs: for each resample, sigma^2 = s^2 * f / chi^2_f is drawn, with f degrees of
@@ -54,7 +54,7 @@ class RunScores:
 
     Args:
         metric: the metric.
-        rows: each run's statistics of each example, `[runs][examples][statistics]`.
+        rows: the metric's statistics for each run and example, `[runs][examples][statistics]`.
         arms: indices of the runs of each configuration.
         resamples: number of resamples of the examples.
     """
@@ -71,16 +71,17 @@ class RunScores:
         self._resampled = drawn + self._training_noise(*drawn.shape)  # [runs, resamples]
 
     def mean(self, runs: Sequence[int]) -> Estimate:
-        """Return the mean of some runs' values, with its interval."""
+        """Return the mean of the values of the given runs, with its interval."""
         return Estimate(_mean([self.values[run] for run in runs]), *interval(self._mean_resampled(runs).tolist()))
 
     def differences(self, groups: Sequence[Sequence[int]], base: int) -> list[tuple[Estimate, float]]:
-        """Compute each other group's mean minus the mean of the group `base`, in the order of the groups.
+        """Subtract the mean of group `base` from the mean of each other group of runs, in the order of the groups.
 
         Each difference has a two-sided p-value that is corrected for all pairs of groups, since the base may have been
-        chosen because it is best. It is the share of resamples in which the largest deviation over all pairs, in
-        standard errors, is at least as large as this difference (max-T: Westfall and Young, 1993; Romano and Wolf,
-        2005). One resample is added, so that the p-value is never 0.
+        chosen because it is best. In each resample, the difference of each pair of groups deviates from the observed
+        difference. The p-value is the share of resamples in which the largest of these deviations, in standard errors,
+        is at least as large as the difference to test (max-T: Westfall and Young, 1993; Romano and Wolf, 2005). One
+        resample is added, so that the p-value is never 0.
         """
         means = [self._mean_resampled(runs) for runs in groups]
         values = [self.mean(runs).value for runs in groups]
@@ -102,7 +103,7 @@ class RunScores:
         return a < b if self.metric.higher_is_better is False else a > b
 
     def best(self, groups: Sequence[Sequence[int]]) -> int:
-        """Return the index of the group of runs with the best mean; ties go to the first."""
+        """Return the index of the group of runs with the best mean; if means are equal, the first index."""
         means = [_mean([self.values[run] for run in group]) for group in groups]
         best = 0
         for index, mean in enumerate(means):
@@ -126,7 +127,10 @@ class RunScores:
 
 
 def noise_of(values: Sequence[float], arms: Sequence[Sequence[int]]) -> Noise | None:
-    """Pool the standard deviations within configurations; return `None` without repeated runs or finite values."""
+    """Pool the standard deviations of the configurations that have several runs.
+
+    Returns `None` if no configuration has several runs, or one of their values is not finite.
+    """
     several = [[values[run] for run in arm] for arm in arms if len(arm) > 1]
     if not several or not all(math.isfinite(value) for arm in several for value in arm):
         return None
@@ -140,7 +144,10 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _largest_deviations(means: Sequence[Resampled], values: Sequence[float]) -> Resampled:
-    """Compute each resample's largest deviation, over all pairs, from the observed difference, in standard errors."""
+    """Compute, for each resample, how far the difference of any pair deviates at most from its observed difference.
+
+    Deviations are measured in standard errors.
+    """
     import numpy as np
 
     largest = np.zeros(len(means[0]))

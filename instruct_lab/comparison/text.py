@@ -34,8 +34,8 @@ class TextTable:
     Args:
         title: text above the table.
         headings: headings of the columns.
-        rows: the cells of each row.
-        baseline_rows: further rows, for the model before training and the data set's baselines.
+        rows: the rows of the table, each a list of cells.
+        baseline_rows: rows that are added for the model before training and for the data set's baselines.
         notes: notes on the values, shown below the table.
     """
 
@@ -54,11 +54,11 @@ def tables(compared: Comparison, metrics: Sequence[str] | None = None) -> Iterat
 
 
 def result_tables(compared: Comparison, metrics: Sequence[str] | None = None) -> Iterator[TextTable]:
-    """Yield the tables of metrics with differences from the best, then the tables of effects and fronts.
+    """Yield a table for each metric, with the differences from the best configuration, then for each effect and front.
 
     Args:
         compared: the comparison.
-        metrics: the metrics to show; `None`: all.
+        metrics: full names (`split/metric`) of the metrics to show; `None`: all metrics.
     """
     for name in compared.metrics:
         if metrics is None or name in metrics:
@@ -90,7 +90,7 @@ def _front_table(compared: Comparison, front: Front) -> TextTable:
 
 
 def _config_table(compared: Comparison) -> TextTable:
-    """Build the table of differing choices and keys, without keys that only some of the chosen options have."""
+    """Build the table of settings that differ; leave out keys that exist only in some of the chosen options."""
     below = tuple(f"{group}." for group in compared.choices)
     keys = {
         key: values
@@ -142,7 +142,7 @@ def _baseline_rows(compared: Comparison, name: str) -> list[list[str]]:
 
 
 def conclusion(compared: Comparison, name: str | None = None) -> str:
-    """Write the conclusion about a metric, by default the primary one, in a few sentences."""
+    """Return a conclusion of a few sentences about one metric, by default the primary metric."""
     name = name or compared.primary
     if name is None or name not in compared.means:
         return "The runs cannot be compared example by example: " + "; ".join(sorted(set(compared.unpaired.values())))
@@ -165,7 +165,7 @@ def conclusion(compared: Comparison, name: str | None = None) -> str:
 
 
 def _list_nearest(differences: Sequence[Difference], arms: dict[str, Arm]) -> str:
-    """List the configurations whose values are nearest to the best one's, and the number of others."""
+    """Name the configurations whose means are nearest to the best mean, and count the others."""
     nearest = sorted(differences, key=lambda one: abs(one.value))[:MAX_NAMED]
     named = [
         f"{arms[one.arm].label} ({_format_difference(one, one.probability, with_verdict=False)})" for one in nearest

@@ -74,8 +74,8 @@ class Model(Component, ABC):
         """Return the facts that are known without downloading anything and without reading weights.
 
         The facts are read from files on this machine (`config.json`, the header of a GGUF file) or from the settings of
-        random weights. Until the model is downloaded, the declared facts are returned. Neither torch nor transformers
-        is loaded.
+        random weights. If they cannot be read, for example before the download, `declared_facts` is returned. Neither
+        torch nor transformers is imported.
 
         Args:
             cache_path: folder for downloads and conversions.
@@ -85,7 +85,7 @@ class Model(Component, ABC):
         return found if found != unknown else self.declared_facts or unknown
 
     def problems(self) -> Iterator[Problem]:
-        """Report settings that cannot run on this machine, and weights that are of another family or not allowed."""
+        """Report settings that do not work on this machine, and weights that have another family or are not allowed."""
         if self.attention in ("flash_attention_2", "flex_attention") and (reason := self._attention_reason()):
             yield Problem(
                 key="attention", value=self.attention, reason=reason, suggestion="sdpa", kind="unavailable_here"
@@ -195,11 +195,11 @@ class Model(Component, ABC):
             )
 
     def inputs(self, cache_path: Path) -> list[Input]:
-        """Return the files from which the weights are read; download files that are not on this machine."""
+        """Return the files from which the weights are read; files that are not on this machine are downloaded first."""
         return self.weights.inputs(cache_path, self.allow_pickle)
 
     def tokenizer_inputs(self, cache_path: Path) -> list[Input]:
-        """Return the local files from which the tokenizer is read, and which the user may change between runs."""
+        """Return the tokenizer's files in the user's own folders, since the user may change them between runs."""
         return self.tokenizer.inputs(self.weights, cache_path)
 
 

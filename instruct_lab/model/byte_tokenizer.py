@@ -14,7 +14,7 @@ ENCODER_DECODER_TOKENS = ("<pad>", "</s>", "<mask>", *(f"<extra_id_{number}>" fo
 
 
 def special_tokens_of(family: str) -> tuple[str, ...]:
-    """Return the special tokens of a family's random models: those used by ChatML, by BERT, or by T5 and BART."""
+    """Return the special tokens for a family's models with random weights: as in ChatML, in BERT, or in T5 and BART."""
     tokens = {"decoder": DECODER_TOKENS, "encoder": ENCODER_TOKENS, "encoder-decoder": ENCODER_DECODER_TOKENS}
     return tokens[family]
 

@@ -8,9 +8,9 @@ from typing import Any
 def fit_embeddings(model: Any, tokenizer: Any) -> tuple[int, ...]:
     """Add rows for new tokens to the embeddings and the output projection; new rows start at the mean of the others.
 
-    A random row can dominate the softmax; the mean cannot (Hewitt, 2021, "Initializing new word embeddings for
-    pretrained language models"). An unused row of the weights counts as new once a new token uses it. No random number
-    is drawn.
+    If a new row were random, its token could get nearly all the probability; the mean avoids this (Hewitt, 2021,
+    "Initializing new word embeddings for pretrained language models"). If a new token uses a row that the pretrained
+    tokenizer left unused, this row also counts as new. No random number is drawn.
 
     Args:
         model: the model, which is changed in place; its input and output embeddings may be one tensor.

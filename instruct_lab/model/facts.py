@@ -54,7 +54,8 @@ class ModelFacts(Component):
     """Facts about a model that are known before it is loaded. Null means unknown.
 
     A table of position embeddings (BERT, BART, GPT-2) limits the length of a text; rotary and relative positions
-    (Llama, T5) do not. The option file of a model on the Hub declares its facts, for use before the download.
+    (Llama, T5) do not. For a model on the Hub, its option file in the config can declare the facts, which are then
+    used until the model is downloaded.
     """
 
     hidden_size: Annotated[int, Field(ge=1)] | None = None  # width of the residual stream

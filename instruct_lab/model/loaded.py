@@ -23,8 +23,8 @@ class LoadedModel:
             embeddings has to train these rows.
         new_modules: names of modules that were not pretrained, such as a score head. Every tuning method trains and
             saves them.
-        initial_adapter: the adapter's tensors before training if they were subtracted from the frozen weights, or
-            `None`.
+        initial_adapter: the adapter's tensors before training, if their product was subtracted from the frozen weights
+            (PiSSA, OLoRA); otherwise, `None`.
     """
 
     model: Any
@@ -35,10 +35,10 @@ class LoadedModel:
     initial_adapter: Mapping[str, Tensor] | None = None
 
     def with_model(self, model: Any, **changes: Any) -> LoadedModel:
-        """Return a copy with another model.
+        """Return a copy of this object with another model.
 
         Args:
-            model: the other model.
-            changes: other fields to change.
+            model: the transformers model of the copy.
+            changes: new values of further fields, as keyword arguments.
         """
         return dataclasses.replace(self, model=model, **changes)

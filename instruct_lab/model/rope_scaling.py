@@ -19,7 +19,7 @@ class RopeScaling(Component):
     `linear` divides every position by the factor (Chen et al., 2023). `dynamic` raises the base of the frequencies when
     a text is longer than in pretraining (NTK-aware scaling). `yarn` stretches only low frequencies (Peng et al., 2023).
     The model needs rotary positions (Llama, Qwen, Gemma, ModernBERT). In models with sliding-window layers, only the
-    other layers are stretched. The model benefits only after some training at the new length.
+    positions in the other layers are stretched. The model benefits only after some training at the new length.
     """
 
     type: Literal["linear", "dynamic", "yarn"] = "linear"  # how positions are stretched
@@ -29,9 +29,9 @@ class RopeScaling(Component):
     )
 
     def apply(self, config: Any, name: str) -> Any:
-        """Change the model's configuration in place and return it.
+        """Set the scaling in the model's configuration, in place, and return the configuration.
 
-        A configuration with the same scaling, such as the configuration of an exported model, is not changed.
+        A configuration that already has the same scaling, such as that of an exported model, is not changed.
 
         Args:
             config: the transformers configuration.
@@ -65,7 +65,7 @@ class RopeScaling(Component):
         return config
 
     def _parameters(self, rope: dict[str, Any]) -> dict[str, Any]:
-        """Return the rotary parameters; if layers differ, return the parameters of layers with full attention."""
+        """Return the rotary parameters; if they differ between layers, those of the layers with full attention."""
         nested = [value for value in rope.values() if isinstance(value, dict)]
         return rope.get("full_attention") or nested[0] if nested else rope
 

@@ -15,7 +15,7 @@ def score_modules(model: Any, missing: list[str] | None = None) -> tuple[str, ..
 
     Args:
         model: a transformers model for sequence classification.
-        missing: names of the tensors that the weights lack; `None`: all tensors.
+        missing: names of the model's tensors that are missing in the loaded weights; `None`: all of them are missing.
     """
     body = getattr(model, model.base_model_prefix)
     heads = [

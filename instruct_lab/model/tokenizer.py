@@ -34,9 +34,9 @@ RESERVED_FOR_PADDING = (
 class Tokenizer(Component):
     """Changes to a model's tokenizer.
 
-    Padding is always masked by length, so a pad token that also ends a turn does no harm and is kept. If a tokenizer
-    has no pad token, it uses a token that its vocabulary reserves for padding, or else its unknown token, or else its
-    end-of-sequence token. This adds no token to the vocabulary.
+    Padding is always masked by the length of each text, so the pad token may be the same as the token that ends a turn.
+    For a tokenizer without a pad token, the first of these is chosen that exists: a token that the vocabulary reserves
+    for padding, the unknown token, the end-of-sequence token. This adds no token to the vocabulary.
     """
 
     fields_about: ClassVar = {"revision": ("source",)}
@@ -121,7 +121,7 @@ class Tokenizer(Component):
         return tokenizer
 
     def _check_spelling(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        """Refuse new tokens that decode to another text, such as ï in byte-level tokenizers, where it is a byte."""
+        """Refuse new tokens that decode to another text, such as `ï`, which stands for a byte in byte-level tokenizers."""
         for token in (*self.extra_tokens, *self.extra_special_tokens):
             decoded = str(tokenizer.decode(tokenizer.convert_tokens_to_ids([token])))
             if decoded.strip() != token.strip():

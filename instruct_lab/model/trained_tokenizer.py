@@ -41,7 +41,7 @@ class TrainedTokenizer(Tokenizer):
     min_frequency: Annotated[int, Field(ge=1)] = 2  # bpe: minimum number of occurrences of a pair that is merged
 
     def __post_init__(self) -> None:
-        """Refuse the source of another tokenizer, and settings without effect."""
+        """Refuse a `source`, which names another tokenizer, and settings that would have no effect."""
         super().__post_init__()
         if self.source is not None:
             raise Refusal("source", "names another tokenizer, and this one is trained", "null")
@@ -139,9 +139,10 @@ class TrainedTokenizer(Tokenizer):
 def _reproducible_unigram(backend: Any, special: tuple[str, ...]) -> Any:
     """Return the trained Unigram model, with scores and an order that are the same in every process.
 
-    The library sums in the order of a hash table with a random seed, so the last digits of scores and the order of
-    equal scores differ between processes. This function rounds the scores and sorts the pieces. The library also gives
-    unused letters different scores, in steps of 0.0001 from the lowest score; here, all get the lowest score.
+    The `tokenizers` library adds numbers in the order of a hash table with a random seed, so the last digits of scores
+    and the order of pieces with equal scores differ between processes. This function rounds the scores and sorts the
+    pieces. The library also gives unused letters different scores, in steps of 0.0001 from the lowest score; this
+    function gives all of them the lowest score.
     """
     from tokenizers import models
 

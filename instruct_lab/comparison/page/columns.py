@@ -82,7 +82,7 @@ class Column:
 
 
 def columns(records: Sequence[RunRecord], compared: Comparison) -> list[Column]:
-    """Create the columns: status, differing options and config keys, metrics, last logged values, costs."""
+    """Create the columns for the status, differing options and config keys, metrics, last logged values and costs."""
     manifests = [record.manifest for record in records]
     return [
         Column("status", "status", "status", [record.status_text for record in records]),

@@ -22,8 +22,8 @@ def curves(runs: Sequence[list[dict[str, Any]]]) -> tuple[list[list[dict[str, An
         runs: the lines of each run's `metrics.jsonl`.
 
     Returns:
-        For each run, a list of `{"step", "seconds", "values": {name: [...]}}`, with one entry for all names that were
-        logged at the same steps; and the notes.
+        The curves of each run, and a list of notes. The curves of a run are a list of dictionaries
+        `{"step", "seconds", "values": {name: [...]}}`; names that were logged at the same steps share a dictionary.
     """
     grouped = [_groups(lines) for lines in runs]
     width = sum(len(names) + 2 for groups in grouped for names in groups.values())
@@ -48,7 +48,7 @@ def curves(runs: Sequence[list[dict[str, Any]]]) -> tuple[list[list[dict[str, An
 
 
 def _groups(lines: Sequence[Mapping[str, Any]]) -> dict[tuple[int, ...], list[str]]:
-    """Group the names by the indices of the lines in which they were logged."""
+    """Group the names of logged values that occur in exactly the same lines, keyed by the indices of these lines."""
     by_name: dict[str, list[int]] = {}
     for index, line in enumerate(lines):
         for name, value in line.items():
@@ -61,7 +61,9 @@ def _groups(lines: Sequence[Mapping[str, Any]]) -> dict[tuple[int, ...], list[st
 
 
 def thin(values: Sequence[float], most: int) -> list[int]:
-    """Choose about `most` indices: the first, the last, and the lowest and highest value in each stretch.
+    """Choose about `most` points of a curve: the first, the last, and the lowest and highest in each section.
+
+    Returns the sorted indices of the chosen points.
 
     A value that is not finite counts as the highest, so that it remains visible.
     """

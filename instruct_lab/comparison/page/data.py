@@ -1,6 +1,6 @@
 """Collect the data of the comparison page, limited in size.
 
-Curves are thinned and examples left out until the data fits; notes on the page explain this.
+If the data is too large, curves are thinned and examples are left out; notes on the page say so.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def comparison_data(records: Sequence[RunRecord], compared: Comparison) -> tuple
     """Collect the data of the page, and notes about thinned curves and omitted examples.
 
     Args:
-        records: all runs on the page, including those of the comparison.
+        records: the records of all runs on the page, including runs that are not in the comparison.
         compared: the comparison of the finished runs.
     """
     lines, curve_notes = curves([logged_values(record) for record in records])
@@ -51,7 +51,7 @@ def _baseline(baseline: Baseline) -> dict[str, Any]:
 
 
 def short_labels(ids: Sequence[str]) -> list[str]:
-    """Shorten the ids: remove the hyphen-separated parts with which all of them start."""
+    """Shorten run ids by removing the hyphen-separated parts at the start that all ids share."""
     parts = [one.split("-") for one in ids]
     shared = next((index for index, names in enumerate(zip(*parts, strict=False)) if len(set(names)) > 1), 0)
     labels = [visible("-".join(one[shared:])) for one in parts]

@@ -3,7 +3,7 @@
 The charts are drawn by Apache ECharts 6.1.0, which is stored unchanged beside this file (`echarts/`, with its licence)
 and embedded in the page, so that the page needs no other package and no network. Alternatives were measured (figures in
 `tests/benchmarks/README.md`): plotly takes more than two seconds to open and needs WebGL for parallel
-coordinates; Bokeh and Vega-Lite have no parallel coordinates, and their Python packages are larger than the library.
+coordinates; Bokeh and Vega-Lite have no parallel coordinates, and their Python packages are larger than ECharts.
 To update ECharts, replace the three files by the files of the npm package `echarts`, and the hash in the page's test.
 
 The page's own scripts are in `view/`, one file for each part. They create elements from text only, never from markup,
@@ -42,7 +42,7 @@ def write_comparison(path: Path, records: Sequence[RunRecord], compared: Compari
 
     Args:
         path: path of the file.
-        records: all runs on the page, unfinished ones included.
+        records: the records of all runs on the page, including unfinished runs.
         compared: the comparison of the finished runs.
 
     Raises:
@@ -53,7 +53,7 @@ def write_comparison(path: Path, records: Sequence[RunRecord], compared: Compari
 
 
 def comparison_page(records: Sequence[RunRecord], compared: Comparison) -> str:
-    """Render the page; all data is escaped, and the page makes no requests."""
+    """Render the page as HTML in which all data is escaped and which requests nothing from the network."""
     data, notes = comparison_data(records, compared)
     labels = dict(zip((record.id for record in records), (run["label"] for run in data["runs"]), strict=True))
     names = list(dict.fromkeys(record.name for record in records))
@@ -84,7 +84,7 @@ def _unfinished(records: Sequence[RunRecord], compared: Comparison) -> Iterator[
 
 
 def _short_conclusion(compared: Comparison) -> str:
-    """Write the conclusion in one line if the full one would name many configurations, else return an empty text."""
+    """Return a one-line conclusion if there are many configurations; otherwise, return an empty string."""
     name = compared.primary
     if name is None or name not in compared.means or len(compared.arms) <= MAX_COLUMNS:
         return ""
@@ -102,7 +102,7 @@ def _config_table(values: dict[str, list[Any]], runs: Sequence[str]) -> Markup:
 
 
 def _values_with_runs(key: str, values: Sequence[Any], runs: Sequence[str]) -> dict[str, Any]:
-    """Build one row of the table of settings: each value with its runs or, for many numbers, their range."""
+    """Build the row of one key in the table of settings: its values with their runs or, for many numbers, the range."""
     found: dict[str, list[str]] = {}
     for value, run in zip(values, runs, strict=True):
         found.setdefault(_format_value(value), []).append(run)
@@ -121,7 +121,7 @@ def _list_runs(runs: Sequence[str]) -> str:
 
 
 def _sort_key(text: str) -> tuple[int, float, str]:
-    """Sort numbers by value, before other texts."""
+    """Return a sort key with which numbers are sorted by value and come before other texts."""
     try:
         return 0, float(text), text
     except ValueError:
@@ -136,7 +136,7 @@ def _format_value(value: Any) -> str:
 
 
 def _results(compared: Comparison) -> Iterator[tuple[str, Markup, int, list[str]]]:
-    """Yield the title, the table, the number of omitted rows and the notes of each result."""
+    """Yield each table of results as a tuple of its title, HTML table, number of omitted rows, and notes."""
     for one in result_tables(compared):
         rows = _best_first(compared, one.title, one.rows)
         table = render_table(one.headings, [*rows[:MAX_ROWS], *one.baseline_rows])
@@ -144,7 +144,7 @@ def _results(compared: Comparison) -> Iterator[tuple[str, Markup, int, list[str]
 
 
 def _best_first(compared: Comparison, name: str, rows: list[list[str]]) -> list[list[str]]:
-    """Sort the rows of a metric's table by distance from the best configuration; leave other tables unchanged."""
+    """Sort the rows of a metric's table by the distance from the best mean; leave other tables unchanged."""
     means = [one.value for one in compared.means.get(name, [])]
     if len(means) != len(rows):
         return rows

@@ -17,13 +17,13 @@ MAX_TEXT = 1_500
 
 
 def logged_values(record: RunRecord) -> list[dict[str, Any]]:
-    """Read a run's logged values, with the names that trackers show: metrics of few answers are `val/chrf_estimate`."""
+    """Read a run's logged values; metrics estimated from a few answers are renamed, such as to `val/chrf_estimate`."""
     estimates = estimates_of(record.config)
     return [tracker_names(line, estimates) for line in record.read_metrics()]
 
 
 def finite(value: Any, unit: float = 1.0) -> float | int | None:
-    """Return an integer, or a number rounded to six significant digits; `None` if it is not a finite number.
+    """Round a finite number, unless it is whole, to six significant digits; return `None` for any other value.
 
     Args:
         value: a value of any type.

@@ -99,15 +99,15 @@ class Weights(Component, ABC):
         """Return the files from which the weights are read, with their SHA-256."""
 
     def tokenizer_inputs(self, cache_path: Path) -> list[Input]:
-        """Return the local files from which the tokenizer is read, and which the user may change between runs."""
+        """Return the tokenizer's files in the user's own folders, since the user may change them between runs."""
         return []
 
     def origin(self, cache_path: Path) -> Origin | None:
-        """Return the source from which transformers loads the same weights; `None` if there is none that lasts."""
+        """Return the source from which transformers can load the same weights later; `None` if there is none."""
         return None
 
     def facts(self, cache_path: Path) -> ModelFacts:
-        """Return the facts about the model in files on this machine; see `Model.facts`."""
+        """Return the facts about the model that can be read from files on this machine; see `Model.facts`."""
         return ModelFacts()
 
     def problems_in_model(self, family: str, allow_pickle: bool) -> Iterator[Problem]:

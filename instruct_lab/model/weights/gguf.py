@@ -200,7 +200,7 @@ def _converted_folder(cache_path: Path, sha256: str) -> Path:
 
 
 def _keep_folder(folder: Path, convert: Callable[[Path], None]) -> Path | None:
-    """Return the converted folder, made first if needed; if it cannot be written, warn and return `None`."""
+    """Return the folder, and convert the file into it first if needed; if that fails, warn and return `None`."""
     from safetensors import SafetensorError
 
     try:
@@ -255,7 +255,7 @@ def _is_known_to_transformers(pre_tokenizer: str) -> bool:
 
 
 def _fault(file: Path) -> str | None:
-    """Return the reason why a file cannot be a GGUF file, judged by its first bytes, or `None` if it can be one."""
+    """Return the reason why a file is not a GGUF file, or `None` if it begins with the bytes of this format."""
     if not file.is_file():
         return "is a folder, and a file is needed" if file.is_dir() else "there is no such file"
     try:

@@ -98,7 +98,7 @@ class Hub(Weights):
             return Path(huggingface_hub.hf_hub_download(self.repository, self.gguf_file, revision=self.revision))
 
     def _model_folder(self, allow_pickle: bool, trust_remote_code: bool) -> Path:
-        """Download configuration and weights; download pickled weights only if they are allowed and no others exist."""
+        """Download configuration and weights; pickled weights only if they are allowed and there are no safetensors."""
         patterns = SETTINGS + SAFE + (["*.py"] if trust_remote_code else [])
         folder = self._download(patterns)
         if allow_pickle and not any(folder.glob("*.safetensors")):
@@ -160,7 +160,7 @@ def _input(file: Path, name: str) -> Input:
 
 
 def _explain(error: Exception) -> tuple[str, str]:
-    """Return the meaning of an error raised by huggingface_hub, and the step that fixes it."""
+    """Return an explanation of an error raised by huggingface_hub, and a way to fix it."""
     from huggingface_hub import constants, errors
 
     reason = one_line(error)

@@ -1,4 +1,4 @@
-"""Make folders in the cache once; an incomplete folder is never used."""
+"""Create each folder in the cache only once, and never use an incomplete folder."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def make_once(folder: Path, make: Callable[[Path], None]) -> Path:
     sizes are on the disk. A folder without this list, or with a file of another size, is made again.
 
     Args:
-        folder: the folder; its name identifies the content.
+        folder: path of the folder; folders with the same path must have the same content.
         make: function that fills an empty folder; if it raises an error, nothing is kept.
 
     Raises:
