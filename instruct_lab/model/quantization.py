@@ -40,7 +40,7 @@ class Quantization(Component):
                     raise Refusal(field, "applies to 4 bits, and bits is 8")
 
     def problems(self) -> Iterator[Problem]:
-        """Report a package that is not installed, or, on a machine without a GPU, a bitsandbytes version that needs one."""
+        """Report a package that is not installed, or a version of bitsandbytes that needs a GPU if there is none."""
         for package in ("bitsandbytes", "accelerate"):
             if importlib.util.find_spec(package) is None:
                 reason = f"needs the package {package}, which is not installed"

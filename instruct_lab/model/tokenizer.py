@@ -121,7 +121,7 @@ class Tokenizer(Component):
         return tokenizer
 
     def _check_spelling(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        """Refuse new tokens that decode to another text, such as `ï`, which stands for a byte in byte-level tokenizers."""
+        """Refuse new tokens that decode to another text, such as `ï`, which byte-level tokenizers use for a byte."""
         for token in (*self.extra_tokens, *self.extra_special_tokens):
             decoded = str(tokenizer.decode(tokenizer.convert_tokens_to_ids([token])))
             if decoded.strip() != token.strip():
