@@ -6,6 +6,7 @@ their slopes per trial over the second half (least squares), and the median seco
 against those of the first twentieth after the tenth trial.
 """
 
+import itertools
 import statistics
 import subprocess
 import sys
@@ -57,7 +58,7 @@ def main(trials):
             time.sleep(0.02)
         if process.returncode or len(ended) < trials * 0.95:
             sys.exit(f"the sweep ended with {process.returncode} after {len(ended)} trials")
-    seconds = [later - earlier for earlier, later in zip(ended, ended[1:], strict=False)]
+    seconds = [later - earlier for earlier, later in itertools.pairwise(ended)]
     few, half = max(1, trials // 20), trials // 2
     first, last = statistics.median(seconds[WARM_UP : WARM_UP + few]), statistics.median(seconds[-few:])
     print(f"memory {memory[WARM_UP]:.0f} MB to {memory[-1]:.0f} MB, {slope(memory[half:]) * 1000:.1f} kB a trial")
