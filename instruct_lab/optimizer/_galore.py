@@ -1,4 +1,4 @@
-"""GaLore whose state holds only tensors and numbers, so that `torch.load(weights_only=True)` accepts it."""
+"""GaLore with a state that holds only tensors and numbers, so that `torch.load(weights_only=True)` can load it."""
 
 from __future__ import annotations
 

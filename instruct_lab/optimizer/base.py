@@ -64,7 +64,7 @@ class Optimizer(Component, ABC):
 
     @property
     def learning_rate_scale(self) -> float:
-        """The learning rate that suits this optimizer, as a multiple of the rate that suits AdamW."""
+        """The factor by which AdamW's default learning rate is multiplied for this optimizer."""
         return 1.0
 
     @property
@@ -94,7 +94,7 @@ class Optimizer(Component, ABC):
 
         Args:
             parameters: all named parameters of a model, including frozen ones, which are needed to count the layers.
-            factor: function that returns the tuning method's learning-rate factor for a parameter name.
+            factor: function that returns, for a parameter name, the tuning method's factor of the learning rate.
 
         Raises:
             InstructLabError: no parameter requires gradients, or a pattern or `layer_decay` has no effect.
@@ -114,7 +114,7 @@ class Optimizer(Component, ABC):
         return optimizer
 
     def part(self, name: str, parameter: torch.nn.Parameter) -> str:
-        """Return the name of a parameter's update rule, or an empty text if the optimizer has only one rule."""
+        """Return the name of a parameter's update rule, or an empty string if the optimizer has only one rule."""
         return ""
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""Group parameters by name into groups that share a learning rate and weight decay."""
+"""Divide parameters, by their names, into groups that share a learning rate and weight decay."""
 
 from __future__ import annotations
 
@@ -59,7 +59,9 @@ def parameter_groups(
     factor: Factor,
     part: Callable[[str, torch.nn.Parameter], str],
 ) -> list[Group]:
-    """Group the parameters that require gradients; among groups with the same update rule, factor 1 comes first.
+    """Divide the parameters that require gradients into groups with the same update rule, factor and weight decay.
+
+    The groups are sorted by update rule; within each rule, groups with factor 1 come first.
 
     Args:
         parameters: all parameters of a model, with their names.

@@ -47,7 +47,7 @@ class MatrixOptimizer(Optimizer, ABC):
         return MATRIX if is_matrix and self.takes(parameter) else REST
 
     def takes(self, parameter: torch.nn.Parameter) -> bool:
-        """Whether the special update rule applies to a matrix of this parameter's shape."""
+        """Whether the special update rule supports matrices of this parameter's shape."""
         return True
 
     def _split(self, groups: list[Group], wanted: str) -> tuple[list[Group], list[Group]]:
@@ -118,7 +118,7 @@ class LowRankGradients(MatrixOptimizer, ABC):
     update_every: Annotated[int, Field(ge=1)] = 200  # optimizer steps between updates of the subspace
 
     def takes(self, parameter: torch.nn.Parameter) -> bool:
-        """Whether the subspace is smaller than the matrix."""
+        """Whether the rank of the subspace is lower than both dimensions of the matrix."""
         return min(parameter.shape) > self.rank
 
 
@@ -137,7 +137,7 @@ class GaLore(LowRankGradients):
 
     @property
     def learning_rate_scale(self) -> float:
-        """The inverse of `scale`, which multiplies the learning rate of projected updates."""
+        """The inverse of `scale`, since `scale` multiplies the learning rate of projected updates."""
         return 1 / self.scale
 
     def make(self, groups: list[Group]) -> torch.optim.Optimizer:

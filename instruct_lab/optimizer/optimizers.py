@@ -75,7 +75,7 @@ class Adafactor(Optimizer):
 
     @property
     def learning_rate_scale(self) -> float:
-        """The factor 50 from AdamW's 2e-5 to 1e-3, Adafactor's usual rate for full tuning (Raffel et al., 2020)."""
+        """The factor 50: in full fine-tuning, 1e-3 is usual for Adafactor (Raffel et al., 2020), and 2e-5 for AdamW."""
         return 50.0
 
     def make(self, groups: list[Group]) -> torch.optim.Optimizer:

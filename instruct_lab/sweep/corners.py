@@ -17,9 +17,9 @@ MAX_COMBINATIONS = 128
 
 
 def corners(space: Space) -> Iterator[dict[str, Any]]:
-    """Yield a few points in which each bound, each option and the values that `representatives` returns occur.
+    """Yield a few points, so that every value that `representatives` returns for a dimension occurs at least once.
 
-    All combinations of options are among them, if there are at most `MAX_COMBINATIONS`.
+    If there are at most `MAX_COMBINATIONS` combinations of options of config groups, every combination also occurs.
     """
     values = {dimension.key: representatives(dimension) for dimension in space.dimensions}
     options = {key: found for key, found in values.items() if key in GROUPS}
@@ -39,11 +39,11 @@ def corners(space: Space) -> Iterator[dict[str, Any]]:
 
 
 def representatives(dimension: Dimension) -> list[Any]:
-    """Return the bounds of an interval, or choices that stand for all of them.
+    """Return the bounds of an interval, or a sample of a dimension's choices.
 
-    Options of a group, and at most `MAX_SAMPLED` other choices, stand for themselves. Of more choices, these are the
-    smallest and the largest number, one of each kind of value, one with each option that whole points set, and others
-    at equal distances.
+    All options of a config group are returned, and all other choices if there are at most `MAX_SAMPLED`. Of more
+    choices, the sample contains the smallest and the largest number, one value of each kind, one choice for each
+    option that the choices set, and `MAX_SAMPLED` choices at equal distances in the list.
     """
     if dimension.is_interval:
         return [int(end) if dimension.is_integer else end for end in (dimension.low, dimension.high)]
@@ -60,7 +60,7 @@ def representatives(dimension: Dimension) -> list[Any]:
 
 
 def _kind_of(label: str) -> str:
-    """Return the kind of a value in Hydra's syntax, as far as its first characters show it."""
+    """Return the kind of a value in Hydra's syntax: number, constant, list, mapping or text."""
     try:
         return "number" if math.isfinite(float(label)) else "not finite"
     except ValueError:

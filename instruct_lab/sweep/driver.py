@@ -1,4 +1,4 @@
-"""Run a sweep: ask the sampler for points, give their runs to the launcher, report the results to Optuna."""
+"""Run a sweep: ask the sampler for points, start their runs with the launcher, and report the results to Optuna."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Point:
         number: index of the point, counted from 0.
         trial: the point's Optuna trial.
         values: value of each dimension.
-        ended: outcome of each ended run, keyed by seed.
+        ended: outcome of each run that has ended, keyed by the run's number, counted from 0 for the first seed.
     """
 
     number: int
@@ -76,7 +76,8 @@ def resume(sweep: SweepRecord, console: Any, force: bool = False) -> int:
     Args:
         sweep: the record of the sweep.
         console: where to print.
-        force: whether to continue although code, packages or recorded settings have changed, and record that.
+        force: whether to continue even if code, packages or recorded settings have changed; the record lists the
+            changes.
 
     Returns:
         The exit code.
@@ -242,7 +243,7 @@ class Driver:
         )
 
     def _settle(self, point: Point, seed: int, outcome: Outcome) -> None:
-        """Store the outcome of a run; once the point needs no further run, report the point to Optuna."""
+        """Store the outcome of a run; if it was the last run that its point needs, report the point to Optuna."""
         self._record_death(point, seed, outcome)
         point.ended[seed] = outcome
         seeds = self.plan.settings.seeds
@@ -257,7 +258,7 @@ class Driver:
         return self.plan.settings.pruner.prunes and point.ended[0].status == "failed"
 
     def _record_death(self, point: Point, seed: int, outcome: Outcome) -> None:
-        """If the process of a run died, write the failure to the run's record."""
+        """Write the failure to the run's record if the run's process died before it could do so."""
         path = self.sweep.path.parent / self._run_id(point, seed)
         if outcome.status != "failed" or not has_manifest(path):
             return
@@ -285,7 +286,7 @@ class Driver:
         self.study.tell(point.trial, state=states.FAIL)
 
     def _values(self, point: Point) -> list[float]:
-        """Return each metric's mean over the seeds."""
+        """Return the mean of each metric over the point's runs."""
         runs = [RunRecord.open(self.sweep.path.parent / self._run_id(point, seed)) for seed in point.ended]
         pairs = zip(self.plan.settings.metrics, self.plan.directions, strict=True)
         return [statistics.fmean(final_value(run, *pair) for run in runs) for pair in pairs]

@@ -61,7 +61,7 @@ def _not_measured(metric: str, measured: list[str], when: str, experiment: Exper
 
 
 def training_values(experiment: Experiment) -> list[str]:
-    """List the values that a run logs during training; none if its tuning method does not train."""
+    """List the names of the values that a run logs during training; empty if its tuning method does not train."""
     if not experiment.tuning.trains:
         return []
     objective, limit = experiment.objective, experiment.trainer.arguments.get("limit_val_batches")
@@ -76,7 +76,7 @@ def training_values(experiment: Experiment) -> list[str]:
 
 
 def result_values(experiment: Experiment) -> list[str]:
-    """List the metrics of a run's final evaluation."""
+    """List the names of the metrics in a run's final evaluation, such as `test/chrf`."""
     names = list(experiment.active_metrics)
     found = []
     for split in HELD_OUT:
@@ -97,7 +97,7 @@ def _by_source(experiment: Experiment, split: SplitName, names: list[str]) -> li
 
 
 def directions(settings: Sweep, experiment: Experiment) -> list[str]:
-    """Return `minimize` or `maximize` for each metric, declared by the metric or set in the config."""
+    """Return `minimize` or `maximize` for each metric, as the metric declares or, if it does not, the config sets."""
     return [
         _declared_direction(metric, experiment) or _stated_direction(settings, index) or "minimize"
         for index, metric in enumerate(settings.metrics)

@@ -36,19 +36,19 @@ NOT_IDENTITY = frozenset({"num_points", "max_hours", "refused_points"})
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """A sweep that can start.
+    """The plan of a sweep, with everything that is needed to start it.
 
     Args:
         overrides: the overrides as typed.
         base: the overrides that all runs share.
         space: the search space.
-        settings: the settings under the key `sweep`.
+        settings: the settings under the config key `sweep`.
         sampler: the sampler that chooses points.
         launcher: the launcher that runs trials.
         num_points: number of points to try.
         directions: `minimize` or `maximize`, for each metric.
         seed: seed of the first run of each point.
-        name: folder that holds the records of the sweep and of its runs.
+        name: name of the folder, below `runs_path`, that holds the records of the sweep and of its runs.
         runs_path: the folder of all records.
         choices: the base config's chosen option for each group.
         fingerprint: hash of all settings that decide which runs are made.
@@ -76,7 +76,7 @@ class Plan:
         return list(dict.fromkeys(warning for checked in self.checked.values() for warning in checked.warnings))
 
     def run_overrides(self, values: dict[str, Any], seed: int) -> list[str]:
-        """Return all overrides of one run."""
+        """Return all overrides of the run with these values of the search space and this seed."""
         seeds = [f"seed={seed}"] if self.settings.seeds > 1 else []
         return [*self.base, *self.space.overrides(values), *seeds]
 
@@ -133,24 +133,24 @@ def _fingerprint(composition: Composition, space: Space, settings: Sweep, sample
 
 
 def varies(settings: Sweep, composition: Composition) -> bool:
-    """Whether a study is a sweep: it has several seeds, or a dimension that the overrides do not fix."""
+    """Whether a study is a sweep: it uses several seeds, or some dimension is not fixed by the overrides."""
     return settings.seeds > 1 or bool(_study_dimensions(settings, composition))
 
 
 def _fixed(composition: Composition) -> list[Override]:
-    """Return the overrides that give a single value, which no point changes."""
+    """Return the overrides that set a single value, which is therefore the same in every point."""
     overrides = OverridesParser.create().parse_overrides(composition.overrides)
     return [override for override in overrides if not override.is_sweep_override()]
 
 
 def _study_dimensions(settings: Sweep, composition: Composition) -> dict[str, Dimension]:
-    """Return the study's dimensions, keyed by name, without the dimensions that the command line fixes."""
+    """Return the dimensions of the study's search space, keyed by name, except those that the command line fixes."""
     fixed = {override.key_or_group for override in _fixed(composition)}
     return {one.key: one for one in settings.dimensions() if one.key not in fixed}
 
 
 def _space(settings: Sweep, composition: Composition) -> Space:
-    """Build the search space from the study and the command line, without the keys that the command line fixes."""
+    """Build the search space from the study and the command line; leave out keys that the command line fixes."""
     dimensions = _study_dimensions(settings, composition)
     try:
         for override in composition.swept:
@@ -217,7 +217,7 @@ def _points_to_check(space: Space, num_points: int) -> Iterable[dict[str, Any]]:
 
 
 def _with_points(at_points: dict[Problem, list[str]], count: int) -> Iterator[Problem]:
-    """Yield each problem; if only some points have it, its reason names one of them and counts the others."""
+    """Yield each problem; if it occurs only in some points, add one of them and the number of others to its reason."""
     for problem, points in at_points.items():
         if len(points) == count:
             yield problem
@@ -228,6 +228,6 @@ def _with_points(at_points: dict[Problem, list[str]], count: int) -> Iterator[Pr
 
 
 def _choices_in_name(choices: dict[str, Any], space: Space) -> dict[str, Any]:
-    """Return the choices for the folder's name, with "sweep" for each group that varies."""
+    """Return the option of each config group for the name of the folder, with "sweep" for each group that varies."""
     varying = {key for dimension in space.dimensions for key in dimension.keys}
     return {group: "sweep" if group in varying else option for group, option in choices.items()}

@@ -53,7 +53,7 @@ class Median(Pruner):
 
 @component
 class SuccessiveHalving(Pruner):
-    """At certain steps (rungs), continues only the best 1 / `reduction` of the trials (ASHA; Li et al., 2020)."""
+    """Continues, after certain steps (rungs), only the best 1 / `reduction` of the trials (ASHA; Li et al., 2020)."""
 
     first_steps: Steps | None = None  # optimizer steps before the first rung; null: derived from the first trial
     reduction: Annotated[int, Field(ge=2)] = 4  # one in this many trials continues
@@ -71,7 +71,7 @@ class SuccessiveHalving(Pruner):
 
 @component
 class Hyperband(Pruner):
-    """Runs several successive halvings (brackets), each with another first rung, at the same time (Li et al., 2018)."""
+    """Runs several successive halvings (brackets) at once, with different first rungs (Li et al., 2018)."""
 
     first_steps: Steps = 1  # optimizer steps before the first rung of the bracket that stops earliest
     last_steps: Steps | None = None  # optimizer steps of a whole run; null: derived from the first trial

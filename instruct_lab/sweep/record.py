@@ -28,7 +28,7 @@ class SweepInfo:
 
     Args:
         id: id of the sweep.
-        name: folder that holds the records of the sweep and of its runs.
+        name: name of the folder that holds the records of the sweep and of its runs.
         status: `running`, `finished` or `interrupted`.
         started: time in UTC, ISO 8601.
         ended: time in UTC, ISO 8601; `None` while the sweep runs.
@@ -41,7 +41,7 @@ class SweepInfo:
         num_points: number of points to try.
         seeds: number of runs of each point.
         choices: the base config's chosen option for each group.
-        changes: what had changed when the sweep was continued with `--force`.
+        changes: the changes of code, packages or settings with which the sweep was continued by `--force`.
     """
 
     id: str = ""
@@ -146,7 +146,7 @@ def create_sweep(runs_path: Path, name: str, **entries: Any) -> SweepRecord:
 
     Args:
         runs_path: the folder of all records.
-        name: folder that holds the records of the sweep and of its runs.
+        name: name of the folder that holds the records of the sweep and of its runs.
         entries: further fields of `SweepInfo`.
     """
     record = SweepRecord(new_folder(runs_path / name))
@@ -189,7 +189,7 @@ def find_sweep(runs_path: Path, reference: str) -> SweepRecord | None:
 def sweep_to_resume(runs_path: Path, reference: str) -> SweepRecord | None:
     """Find the sweep that `instruct-lab resume` continues; return `None` if the reference names a run.
 
-    `latest` names the newest sweep, unless a run outside this sweep is newer.
+    The reference `latest` means the newest sweep, or, if a run outside this sweep is newer, that run.
     """
     if reference != "latest":
         is_run = has_manifest(Path(reference).expanduser())
@@ -203,8 +203,8 @@ def sweep_to_resume(runs_path: Path, reference: str) -> SweepRecord | None:
 def final_value(record: RunRecord, metric: str, direction: str) -> float:
     """Return a finished run's value of one metric.
 
-    For a cost, this is the run's measured cost; for a metric of the results, the tuned model's value; for a value that
-    is only logged during training, the best logged value.
+    If the metric is a cost, the run's measured cost is returned; if it is in the final results, the tuned model's
+    value; and if it is logged only during training, the best logged value.
 
     Raises:
         InstructLabError: the run has no such value.

@@ -1,4 +1,4 @@
-"""Write a study's report in Markdown: its question, its command, the results of its newest runs, and a conclusion."""
+"""Write a report on a study in Markdown: the study's question and command, its newest results, and a conclusion."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def read_study(name: str) -> Study:
 
 
 def _fields(option: Option) -> Iterator[tuple[str, str]]:
-    """Yield name and text of each part of the opening comment; a line without a name continues the part before it."""
+    """Yield name and text of each part of the opening comment; a line that starts no part belongs to the last one."""
     name, texts = "", list[str]()
     for line in option.content.decode("utf-8").splitlines():
         if not line.startswith("#"):
@@ -126,7 +126,7 @@ def _run_report(study: Study, run: RunRecord) -> Iterator[str]:
 
 
 def _facts(study: Study, overrides: list[str], runs: list[RunRecord]) -> Iterator[str]:
-    """Yield list items with the command, the cost, and the versions."""
+    """Yield the items of a Markdown list: the command, the cost, the code's commit, and versions of packages."""
     deltas = [text for text in overrides if text != f"{STUDIES}={study.name}"]
     yield f"- Command: `instruct-lab train {' '.join([f'{STUDIES}={study.name}', *deltas])}`"
     manifest = runs[0].manifest

@@ -54,7 +54,7 @@ class Sampler(Component, ABC):
 
 @component
 class Grid(Sampler):
-    """Tries every combination of the listed values, in order."""
+    """Tries every combination of the listed values, in the order in which they are listed."""
 
     def num_points(self, space: Space) -> int | None:
         """Return the size of the grid."""

@@ -15,8 +15,8 @@ from instruct_lab.config.compose import load_config
 class SharedFiles:
     """Loads configs like `instruct_lab.config.compose.load_config`, but reads each set of option files only once.
 
-    Single values are set afterwards, in the given order, as Hydra sets them. Use an instance only for a short time: it
-    does not notice changed files.
+    Overrides of single values are applied to the loaded files, in the given order, as Hydra does. Use an instance only
+    for a short time, since it does not notice changes of the files.
     """
 
     def __init__(self) -> None:

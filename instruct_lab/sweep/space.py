@@ -24,12 +24,12 @@ MAX_POINTS = 100_000
 
 
 class SpaceError(ValueError):
-    """An entry of a search space that cannot be read."""
+    """An error in an entry of a search space."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Condition:
-    """A condition that holds if another dimension has one of these values."""
+    """A condition on another dimension, which holds if the value of this dimension is one of `labels`."""
 
     key: str
     labels: frozenset[str]
@@ -46,7 +46,7 @@ class Dimension:
         high: upper bound of an interval, included.
         log: whether values are drawn log-uniformly.
         is_integer: whether an interval contains only whole numbers.
-        when: conditions that must all hold for the dimension to exist; otherwise the base config's value is used.
+        when: conditions under which the setting varies; unless all of them hold, it keeps the base config's value.
     """
 
     key: str
@@ -74,7 +74,7 @@ class Dimension:
         return (f"{self.key}={value!r}",) if self.is_interval else tuple(self.choices[str(value)])
 
     def holds(self, values: Mapping[str, Any]) -> bool:
-        """Whether the dimension exists, given the values of the dimensions before it."""
+        """Whether all conditions of the dimension hold for the given values of the dimensions before it."""
         return all(str(values.get(condition.key)) in condition.labels for condition in self.when)
 
     def from_trial(self, trial: Any) -> Any:
@@ -88,12 +88,12 @@ class Dimension:
 
 @dataclasses.dataclass(frozen=True)
 class Space:
-    """The dimensions of a sweep; a dimension comes after the dimensions that it depends on."""
+    """The dimensions of a sweep, in an order in which each comes after the dimensions that its conditions refer to."""
 
     dimensions: tuple[Dimension, ...]
 
     def values(self, ask: Callable[[Dimension], Any]) -> dict[str, Any]:
-        """Call `ask` for each dimension that exists, in order, and return the values by key."""
+        """Call `ask` for each dimension whose conditions hold, in order, and return the values, keyed by dimension."""
         values: dict[str, Any] = {}
         for dimension in self.dimensions:
             if dimension.holds(values):
@@ -101,7 +101,7 @@ class Space:
         return values
 
     def overrides(self, values: Mapping[str, Any]) -> list[str]:
-        """Return the overrides of a point, in Hydra's syntax."""
+        """Return the overrides, in Hydra's syntax, that set the values of a point."""
         return [
             text
             for dimension in self.dimensions
@@ -176,7 +176,7 @@ def dimension_of_override(override: Override) -> Dimension:
     """Convert an override to a dimension; a single value gives a dimension with one choice.
 
     Raises:
-        SpaceError: the override has no values, or shuffles them, which no seed reproduces.
+        SpaceError: the override has no values, or shuffles them in an order that cannot be reproduced.
     """
     key, value = override.key_or_group, override.value()
     if isinstance(value, IntervalSweep):
@@ -233,7 +233,7 @@ def _conditions(key: str, when: Any) -> Iterator[Condition]:
 
 
 def points_dimension(points: Sequence[str | Sequence[str]]) -> Dimension:
-    """Create the dimension whose choices are whole points, each a list of overrides.
+    """Create a dimension whose choices are complete points of the search space, each given as a list of overrides.
 
     Raises:
         SpaceError: a point is not an override, or is given twice.

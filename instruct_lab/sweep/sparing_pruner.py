@@ -8,12 +8,13 @@ from optuna.trial import FrozenTrial
 
 
 class SparingPruner(BasePruner):
-    """Decides like another pruner, but never stops a trial whose number is below `first_trials`.
+    """Follows the decisions of another pruner, but never stops a trial whose number is below `first_trials`.
 
     Optuna's `SuccessiveHalvingPruner(bootstrap_count=n)` does the opposite: it stops the first n trials at each rung.
 
     Args:
-        pruner: decides about the other trials; it is asked about every trial, as it may store the trial's progress.
+        pruner: the pruner that decides about later trials; it is also called for the first trials, because it may store
+            their progress.
         first_trials: number of trials that are never stopped.
     """
 

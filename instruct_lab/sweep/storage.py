@@ -9,7 +9,7 @@ BUSY_SECONDS = 120
 
 
 def open_storage(url: str) -> Any:
-    """Open Optuna's storage at a URL; its operations wait, instead of failing, while another process writes."""
+    """Open Optuna's storage at a URL; while another process writes to it, operations wait instead of failing."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -37,7 +37,7 @@ class SweepTable:
 
         Args:
             slots: number of simultaneous trials, used to estimate the remaining time; `None`: no estimate.
-            limit: number of rows, counted from the last, to show; `None`: all rows.
+            limit: maximum number of rows; the last rows are shown. `None`: all rows are shown.
         """
         info, runs = self.sweep.info, self.sweep.runs()
         rows = [self._row(run, info) for run in runs]
@@ -63,7 +63,7 @@ class SweepTable:
         return table
 
     def _row(self, run: RunRecord, info: SweepInfo) -> list[str]:
-        """Return the status of a run, followed by the other cells of its row."""
+        """Return the cells of a run's row in the table; the run's status comes first."""
         if run.id in self._ended:
             return self._ended[run.id]
         manifest = run.manifest

@@ -40,16 +40,16 @@ class Task:
 
     Args:
         runs_path: the folder of all records.
-        name: folder that holds the records of the sweep and of its runs.
+        name: name of the folder that holds the records of the sweep and of its runs.
         run_id: id of the run's record, chosen in advance so that a resumed sweep finds the record.
         overrides: the overrides that define the run's config.
-        sweep: the sweep's entry in the record's manifest.
+        sweep: the entry about the sweep in the manifest of the run's record.
         working_path: the working directory.
         output_path: the file that receives everything the run prints.
-        report: where validation values are reported; `None` if the trial cannot be pruned.
-        resumes: whether to continue an existing record; `None`: continue it if it exists.
-        force: whether to continue an existing record although something has changed that changes results.
-        checked: the checked config if the run's config was checked in this process; it is not sent to other processes.
+        report: the storage to which validation values are reported; `None` if the trial cannot be pruned.
+        resumes: whether to continue the run of an existing record; `None`: continue it if the record exists.
+        force: whether to continue the run even if a change since its start can change its results.
+        checked: the run's config, if this process has already checked it; it is not sent to other processes.
     """
 
     runs_path: str
@@ -94,7 +94,9 @@ class Outcome:
 
 
 def child_environment(**entries: str) -> dict[str, str]:
-    """Return this process's environment variables, without the current run's path, for a process with its own runs.
+    """Return the environment variables for a child process that makes its own runs.
+
+    These are the variables of this process, except the path of the current run.
 
     Args:
         entries: further variables.

@@ -96,7 +96,7 @@ def _load_config(record: RunRecord) -> tuple[Any, dict[str, Any]]:
 
 
 def _existing_record(task: Task) -> RunRecord | None:
-    """Return the task's record, or `None` if it does not exist; first wait until no other process writes to it."""
+    """Return the task's record once no other process writes to it, or `None` if the record does not exist."""
     path = task.record_path
     if not has_manifest(path):
         return None
@@ -137,7 +137,7 @@ def _record_failure(task: Task, error: Exception) -> None:
 
 
 def _needs_own_process(experiment: Any) -> bool:
-    """Whether the run uses several devices, for each of which Lightning starts this process's command line again."""
+    """Whether the run uses several devices; Lightning then starts this process's command line again for each device."""
     devices = experiment.trainer.arguments.get("devices", "auto")
     nodes = experiment.trainer.arguments.get("num_nodes", 1)
     return (devices not in ("auto", 1, "1", [0]) or nodes != 1) and TASK_VARIABLE not in os.environ

@@ -1,4 +1,4 @@
-"""Run tasks of a sweep in a worker process; it reads them from standard input, one line of JSON each, or from a file.
+"""Run tasks of a sweep in a worker process, which reads them from standard input (one JSON line each) or from a file.
 
 Usage: `python -m instruct_lab.sweep.worker [TASK FILE]`.
 """

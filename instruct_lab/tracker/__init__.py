@@ -1,4 +1,4 @@
-"""Trackers, which receive the same values as the run record. A tracker that fails never ends a run.
+"""Trackers, which receive the same values as the run record. If a tracker fails, the run continues.
 
 In: a run record and its values. Out: the same values in the dashboards that the user has chosen.
 """

@@ -45,7 +45,7 @@ class TrackerSession(ABC):
         """Log the run's final values."""
 
     def log_weights(self, path: Path) -> None:  # noqa: B027  # not every tracker stores weights
-        """Log the folder of the evaluated weights; do nothing by default, for trackers that store no weights."""
+        """Log the folder of the evaluated weights; by default, nothing is logged, as most trackers store no weights."""
 
     @abstractmethod
     def finish(self, exit_code: int) -> None:
@@ -76,16 +76,16 @@ class Tracker(Component, ABC):
 
 
 class GuardedSession(TrackerSession):
-    """A session that logs its tracker's first failure; after that, the run continues without the tracker.
+    """A session that passes its calls to a tracker until the tracker fails, and logs this failure.
 
-    The tracker's calls run one after another in a thread of their own. The run waits for each call, so that nothing
-    happens concurrently. After a timeout, it never waits again: further calls are queued, and are made once the tracker
-    answers. So a server that is gone costs one timeout.
+    A separate thread makes the calls, one after another. The run waits for each call, so that nothing happens
+    concurrently. After a timeout, the run no longer waits; further calls are queued, and the thread makes them once
+    the tracker answers. A server that cannot be reached therefore costs the run only one timeout.
 
     Args:
         name: name of the tracker.
-        connect: function that opens the guarded session.
-        log_failure: function that receives the failure's message, which is also written to the program's log.
+        connect: function that opens the tracker's own session.
+        log_failure: function that receives the message about a failure, which is also written to the program's log.
     """
 
     def __init__(self, name: str, connect: Callable[[], TrackerSession], log_failure: Callable[[str], None]) -> None:
@@ -118,7 +118,7 @@ class GuardedSession(TrackerSession):
         self._forward(lambda session: session.log_weights(path), WEIGHTS_SECONDS)
 
     def finish(self, exit_code: int) -> None:
-        """Close the run, also after a failure; a tracker that is late closes the run once it answers."""
+        """Close the tracker's run, even after a failure; after a timeout, this happens once the tracker answers."""
         if self._is_closed:
             return
         self._is_closed = True
@@ -154,7 +154,7 @@ class GuardedSession(TrackerSession):
         return None if future.exception() is not None else future.result()
 
     def _work(self) -> None:
-        """Run the queued calls until `None` is queued; this is the thread's function."""
+        """Make the queued calls, in the tracker's thread, until `None` is queued."""
         while (item := self._calls.get()) is not None:
             future, call = item
             try:

@@ -91,11 +91,11 @@ def _start(folder: Path, port: int | None, browser: bool) -> tuple[Any, str]:
 class LoopbackOnly:
     """An ASGI application that answers only requests whose header `Host` names this machine.
 
-    A page of a stranger can make its own host name resolve to 127.0.0.1 (DNS rebinding). The browser then sends the
-    page's requests to the dashboard and lets the page read the answers, but the header still holds the stranger's name.
+    A malicious web page can make its own host name resolve to 127.0.0.1 (DNS rebinding). The browser then sends the
+    page's requests to the dashboard and lets the page read the answers, but the header still holds the page's host.
 
     Args:
-        app: the application that answers these requests.
+        app: the application that answers the accepted requests.
     """
 
     def __init__(self, app: Any) -> None:
@@ -113,7 +113,7 @@ class LoopbackOnly:
 
 
 def is_loopback(hosts: list[bytes]) -> bool:
-    """Whether the values of the header `Host` are one local name, with or without a port."""
+    """Whether the header `Host` occurs once and names this machine, with or without a port."""
     found = re.fullmatch(rb"(localhost|127\.0\.0\.1|\[::1\])(:[0-9]{1,5})?", hosts[0], re.IGNORECASE) if hosts else None
     return len(hosts) == 1 and found is not None
 
@@ -125,7 +125,7 @@ def import_runs(runs_path: Path, seen: dict[Path, str] | None = None) -> int:
 
     Args:
         runs_path: the folder of all records.
-        seen: state of each record that was already imported; updated in place.
+        seen: state, keyed by path, in which each record was last imported; updated in place.
     """
     seen = {} if seen is None else seen
     count = 0
@@ -147,7 +147,7 @@ def import_runs(runs_path: Path, seen: dict[Path, str] | None = None) -> int:
 
 
 def _state(record: RunRecord) -> str | None:
-    """Return an ended run's state: the end time, or the size of a killed run's metrics; `None` for a running run."""
+    """Return the time at which a run ended, or, if it was killed, the size of its metrics; `None` if it is running."""
     manifest = record.manifest
     if manifest.status != "running":
         return str(manifest.ended)
@@ -158,7 +158,7 @@ def _state(record: RunRecord) -> str | None:
 
 
 def _tracker(record: RunRecord) -> Trackio:
-    """Return the run's `Trackio` component, which may set a project and a group, or else one with default settings."""
+    """Build the `Trackio` component in the run's config, or one with default settings if the config has none."""
     for chosen in (record.config.get("tracker") or {}).values():
         if isinstance(chosen, dict) and chosen.get("_target_") == TARGET:
             return Trackio(**{key: value for key, value in chosen.items() if key != "_target_"})

@@ -30,7 +30,7 @@ def connect(
 
     Args:
         tracker: the logger's class and arguments; `{run_path}`, `{run_id}`, `{run_name}`, `{runs_path}` and `{group}`
-            in their texts are replaced.
+            in text arguments are replaced.
         name: the logger's key in the config.
         record: the run's record.
         config: the whole config, resolved.
@@ -119,7 +119,7 @@ class CSVSession(LightningSession):
 
 
 class TensorBoardSession(LightningSession):
-    """A session that writes tables as text, and settings together with final values, as the HParams page needs."""
+    """A session that writes tables as text, and settings with final values for TensorBoard's HParams page."""
 
     def begin(self, tags: list[str], group: str) -> None:
         """Do nothing: `summarize` writes the settings together with the final values."""

@@ -1,8 +1,8 @@
 """Write trackio's SQLite files through its storage class.
 
-trackio's `init` prints text, starts threads and turns a full disk into a warning; its `import_csv` accepts only whole
-projects of numbers. Both write through the storage class. Used directly, that class raises exceptions on failure and
-keeps the runs' ids.
+trackio's `init` prints text, starts threads and only warns if the disk is full; its `import_csv` accepts only complete
+projects, which may contain only numbers. Both functions write through the storage class. If this class is used
+directly, it raises exceptions on failure and keeps the ids of the runs.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class StoredRun:
 
     @property
     def stamp(self) -> str | None:
-        """The state of the record that the run was imported from; `None` if it was not imported."""
+        """The state in which the run's record was when it was imported; `None` if the run was not imported."""
         config = self.storage.get_run_config(self.project, self.name, run_id=self.run_id) or {}
         return config.get(STAMP)
 

@@ -106,7 +106,7 @@ def _finite(value: float | None) -> float | None:
 
 
 def predictions_table(predictions: Sequence[PredictionLine]) -> Table:
-    """Return a table of predictions: prompt, references, both models' answers, and each metric's score."""
+    """Return a table of predictions: prompt, references, the answers before and after training, and scores."""
     metrics = list(dict.fromkeys(name for line in predictions for name in line.scores))
     columns = ["id", "split", "prompt", "references", "prediction_before", "prediction"]
     rows: list[list[Any]] = []
@@ -122,7 +122,7 @@ def plain_cell(value: Any) -> Any:
 
 
 def audit_reasons_table(audit: Mapping[str, Any]) -> Table:
-    """Return a table with a row for each reason in `audit.json`, with its first sample."""
+    """Return a table of the reasons in `audit.json`; each row holds one reason and its first sample."""
     rows = [
         [
             reason["stage"],

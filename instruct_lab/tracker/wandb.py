@@ -89,7 +89,7 @@ class Wandb(Tracker):
     def _session(
         self, mode: Mode, record: RunRecord, config: dict[str, Any], tags: list[str], group: str, suffix: str = ""
     ) -> TrackerSession:
-        """Open the run; after a failed start, wandb's service keeps the id, so a second try needs another suffix."""
+        """Open the run; since wandb's service keeps the id after a failed start, a second try uses another suffix."""
         import wandb
 
         wandb.setup(wandb.Settings(silent=True))  # the login reads these settings, not the run's
@@ -175,7 +175,7 @@ class WandbSession(TrackerSession):
 
 
 def has_key() -> bool:
-    """Whether wandb would find a key for its server; this is checked without importing wandb."""
+    """Whether wandb would find an API key for its server; wandb is not imported for this check."""
     if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True
     settings = _settings()

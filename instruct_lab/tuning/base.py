@@ -44,7 +44,7 @@ class Tuning(Component, ABC):
     """True if only biases are trained; models without biases are refused."""
 
     def learning_rate_for(self, hidden_size: int | None, pretrained: bool = True) -> float | None:
-        """Return the default peak learning rate with AdamW, given the method's settings and a model.
+        """Return the default peak learning rate with AdamW for the method's settings and a model's width.
 
         Args:
             hidden_size: width of the model's hidden states; `None` if it is unknown before loading.
@@ -54,7 +54,7 @@ class Tuning(Component, ABC):
 
     @property
     def num_added_positions(self) -> int:
-        """Number of positions that the method occupies before each text."""
+        """Number of positions that the method adds before each text, such as those of virtual tokens."""
         return 0
 
     @property
@@ -86,7 +86,7 @@ class Tuning(Component, ABC):
 
     @abstractmethod
     def merge(self, loaded: LoadedModel) -> LoadedModel:
-        """Merge the adapter into the weights; no added modules remain."""
+        """Merge the adapter into the weights, and return the model without any added modules."""
 
     def learning_rate_factor(self, name: str) -> float:
         """Return the factor by which the learning rate of a parameter with this name is multiplied."""

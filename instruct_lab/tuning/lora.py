@@ -33,10 +33,10 @@ class LoRA(PeftMethod):
     new tokens, their embeddings are also trained, and saved with the adapter.
 
     DoRA also trains the length of each column of W (Liu et al., 2024). PiSSA (Meng et al., 2024) initialises A and B
-    with the principal singular vectors of W, OLoRA (Büyükakyüz, 2024) with its QR decomposition; both subtract the
-    initial product from W. Their adapters are saved as LoRA adapters of twice the rank for the original base model.
-    This is exact in float32; in bfloat16, the weights are rounded. LoRA+ gives B a higher learning rate than A (Hayou
-    et al., 2024).
+    with the principal singular vectors of W, OLoRA (Büyükakyüz, 2024) with the QR decomposition of W; both subtract
+    the initial product B·A from W. Their adapters are saved as LoRA adapters of twice the rank, for use with the
+    original base model. This conversion is exact in float32; in bfloat16, the weights are rounded. LoRA+ gives B a
+    higher learning rate than A (Hayou et al., 2024).
     """
 
     families: ClassVar = frozenset({"decoder", "encoder-decoder", "encoder"})
@@ -115,7 +115,7 @@ class LoRA(PeftMethod):
         return dataclasses.replace(adapted, initial_adapter=initial)
 
     def save(self, loaded: LoadedModel, path: Path) -> None:
-        """Write the adapter; for PiSSA and OLoRA, double its rank to subtract the initial product."""
+        """Write the adapter; for PiSSA and OLoRA, with twice the rank, so that it also subtracts the initial B·A."""
         import copy
 
         from safetensors.torch import save_file
@@ -144,7 +144,7 @@ class LoRA(PeftMethod):
         return self.lr_ratio if ".lora_B." in name else 1.0
 
     def learning_rate_for(self, hidden_size: int | None, pretrained: bool = True) -> float | None:
-        """Return 2e-3 for widths up to `MEASURED_WIDTH`, and lower rates for wider models.
+        """Return 2e-3 for models up to the width `MEASURED_WIDTH`, and a lower rate for wider models.
 
         The rate is 1.5 times the rate that *LoRA Without Regret* (Schulman et al., 2025) finds for Llama models,
         5e-4·(2000 / width)^0.781. PiSSA and OLoRA use a quarter of it, because they train the largest components of
@@ -160,7 +160,7 @@ class LoRA(PeftMethod):
         return self.init not in ("pissa", "olora")
 
     def _modules_to_exclude(self, loaded: LoadedModel) -> Any:
-        """Return `exclude_modules` extended by the new modules, which are trained without an adapter."""
+        """Return `exclude_modules` and the modules that were not pretrained, which are trained without an adapter."""
         new = list(loaded.new_modules)
         if not new:
             return self.exclude_modules
@@ -191,14 +191,14 @@ class LoRA(PeftMethod):
 
 
 def _matches(name: str, is_pattern: bool, module: str) -> bool:
-    """Whether PEFT selects the module: a pattern must match its full name; a plain name, the end of its full name."""
+    """Whether PEFT selects the module, whose full name must match the pattern or end with the plain name."""
     if is_pattern:
         return re.fullmatch(name, module) is not None
     return module == name or module.endswith(f".{name}")
 
 
 def _new_rows(loaded: LoadedModel) -> dict[str, list[int]] | None:
-    """Return the rows of new tokens, keyed by the embedding layer's name; tied embeddings have only one entry."""
+    """Return the rows of new tokens, keyed by embedding layer; tied embeddings count as one layer."""
     model, rows = loaded.model, loaded.added_token_ids
     if not rows:
         return None

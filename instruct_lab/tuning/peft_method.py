@@ -105,7 +105,7 @@ class PeftMethod(Tuning, ABC):
 
 
 def _whole_modules(adapted: Any) -> list[tuple[str, Any]]:
-    """Return the fully trained modules, which have no adapter, with their names."""
+    """Return names and modules of those parts of the model that are fully trained, without an adapter."""
     from peft.utils import ModulesToSaveWrapper
 
     found = [(name, m) for name, m in adapted.named_modules() if isinstance(m, ModulesToSaveWrapper)]
@@ -136,7 +136,7 @@ def _cast_to_weights(module: Any, arguments: tuple[Any, ...]) -> tuple[Any, ...]
 
 
 def _unwrap_whole_modules(adapted: Any) -> None:
-    """Replace original modules by their fully trained copies; PEFT does so only for layers with a single weight."""
+    """Replace each original module by its fully trained copy; PEFT does this only for layers with a single weight."""
     for name, module in _whole_modules(adapted):
         parent, _, last = name.rpartition(".")
         setattr(adapted.get_submodule(parent), last, module)
@@ -153,7 +153,7 @@ def linear_names(model: Any) -> list[str]:
 
 @contextlib.contextmanager
 def _read_errors(path: Path) -> Iterator[None]:
-    """Report errors while an adapter is read from a folder as an `InstructLabError`."""
+    """Convert errors that occur while an adapter is read from a folder to an `InstructLabError`."""
     if not (path / "adapter_config.json").is_file() or not (path / "adapter_model.safetensors").is_file():
         raise InstructLabError("The folder holds no adapter", where=str(path), do="finish the run first")
     do = "use the model that the run was made with, or take another checkpoint of the run"
@@ -162,7 +162,7 @@ def _read_errors(path: Path) -> Iterator[None]:
 
 
 def _check_names(adapted: Any, path: Path) -> None:
-    """Refuse an adapter with missing or additional tensors; PEFT would ignore the difference."""
+    """Refuse an adapter file with missing or unexpected tensors, which PEFT would load without an error."""
     import peft
     from safetensors import safe_open
 

@@ -56,7 +56,7 @@ class Prompting(Tuning):
         return loaded
 
     def save(self, loaded: LoadedModel, path: Path) -> None:
-        """Write a note which states that the model is the base model."""
+        """Write a file with a note that the model is the unchanged base model."""
         path.mkdir(parents=True, exist_ok=True)
         (path / MARKER).write_text("the base model; its prompts are changed\n", encoding="utf-8")
 
@@ -71,7 +71,7 @@ class Prompting(Tuning):
     def prompts(
         self, conversations: Sequence[Conversation], demonstrations: Sequence[Conversation]
     ) -> list[Conversation]:
-        """Return the conversations, each preceded by the instruction and the worked examples.
+        """Return the conversations, with the instruction and the worked examples placed before each of them.
 
         Raises:
             InstructLabError: the training split has too few single-turn examples.

@@ -41,7 +41,7 @@ class VirtualTokens(PeftMethod, ABC):
         return adapted.with_model(bridge_cache_names(adapted.model))
 
     def _task(self, family: str, scores: bool) -> str | None:
-        """Return PEFT's name for the task; models that do not generate get a name that keeps their forward pass."""
+        """Return PEFT's name for the task; if the model does not generate, a task that keeps its forward pass."""
         return "FEATURE_EXTRACTION" if scores or family == "encoder" else TASK_TYPES[family]
 
     def _arguments(self, loaded: LoadedModel, common: dict[str, Any]) -> dict[str, Any]:
@@ -66,7 +66,7 @@ class PromptTuning(VirtualTokens):
             raise Refusal("init_text", "init=text needs a text, and no other init takes one")
 
     def learning_rate_for(self, hidden_size: int | None, pretrained: bool = True) -> float | None:
-        """Return a third of the usual rate for `init=text`, so that the embeddings stay near the initial text."""
+        """Return a third of the default rate if `init` is `text`, so that embeddings stay near those of the text."""
         return 1e-2 if self.init == "text" else self.learning_rate
 
     def config(self, loaded: LoadedModel, common: dict[str, Any]) -> Any:

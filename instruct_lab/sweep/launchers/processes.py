@@ -27,7 +27,8 @@ INTERRUPTED_CODES = (129, 130, 143)
 class Processes(Launcher):
     """Runs trials in several worker processes on this machine, each with its share of the cores or its own GPU.
 
-    Like `Shared`, a worker loads models only once for many trials. If a worker dies, only its current trial fails.
+    Each worker loads a model only once for many trials, as `Shared` does. If a worker dies, only its current trial
+    fails.
     """
 
     num_processes: Annotated[int, Field(ge=1)] | None = None  # null: one per GPU, or two without a GPU
