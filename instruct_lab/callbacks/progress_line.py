@@ -6,10 +6,10 @@ import time
 from typing import Any
 
 import pytorch_lightning as pl
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from instruct_lab.callbacks.base import TrainingModule
+from instruct_lab.terminal import open_console
 
 
 class ProgressLine(pl.Callback):
@@ -23,7 +23,7 @@ class ProgressLine(pl.Callback):
     def __init__(self, module: TrainingModule, every_steps: int) -> None:
         self._module = module
         self._every_steps = every_steps
-        self._console = Console(stderr=True)
+        self._console = open_console(stderr=True)
         self._bar: Progress | None = None
         self._task: Any = None
         self._started = 0.0

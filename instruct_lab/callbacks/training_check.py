@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from instruct_lab.errors import InstructLabError
 from instruct_lab.model.digest import tensor_digests
+from instruct_lab.terminal import write_line
 
 CHECKED_STEPS = 10
 """Optimizer steps in which every trained parameter should receive a gradient."""
@@ -102,7 +102,7 @@ class TrainingCheck(pl.Callback):
     def _warn(self, text: str) -> None:
         self._report(text)
         if not dist.is_initialized() or dist.get_rank() == 0:
-            print(f"warning: {text}", file=sys.stderr)
+            write_line(f"warning: {text}", error=True)
 
 
 def _digests(module: pl.LightningModule) -> dict[str, bytes]:

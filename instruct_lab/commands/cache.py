@@ -6,6 +6,8 @@ import argparse
 import json
 from pathlib import Path
 
+from instruct_lab.terminal import write_line
+
 
 def cache(parsed: argparse.Namespace) -> int:
     """List or clear the results in the data cache."""
@@ -18,15 +20,15 @@ def cache(parsed: argparse.Namespace) -> int:
         freed = store.remove(entries)
         removed = {"removed": [entry.key for entry in entries], "bytes": freed}
         text = f"{len(entries)} results removed, {freed / 1e6:,.1f} MB freed"
-        print(json.dumps(removed, indent=2) if parsed.json else text)
+        write_line(json.dumps(removed, indent=2) if parsed.json else text)
         return 0
     summaries = [entry.summary() for entry in entries]
     if parsed.json:
-        print(json.dumps(summaries, indent=2))
+        write_line(json.dumps(summaries, indent=2))
         return 0
     for summary in summaries:
         rows = ", ".join(f"{split} {count:,}" for split, count in summary["rows"].items())
         size, days = f"{summary['bytes'] / 1e6:8,.1f} MB", f"{summary['unused_days']:5.1f} days"
-        print(f"{summary['key'][:12]}  {size}  {days}  {summary['name']}: {rows}")
-    print(f"{len(entries)} results, {sum(entry.bytes for entry in entries) / 1e6:,.1f} MB")
+        write_line(f"{summary['key'][:12]}  {size}  {days}  {summary['name']}: {rows}")
+    write_line(f"{len(entries)} results, {sum(entry.bytes for entry in entries) / 1e6:,.1f} MB")
     return 0

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from instruct_lab.commands.console import wide_console
+from instruct_lab.terminal import wide_console, write_line
 
 if TYPE_CHECKING:
     from instruct_lab.records import RunRecord
@@ -26,11 +26,11 @@ def compare(parsed: argparse.Namespace) -> int:
     if parsed.html:
         from instruct_lab.comparison.page.page import write_comparison
 
-        print(write_comparison(Path(parsed.html), records if sweep is None else sweep.runs(), compared))
+        write_line(write_comparison(Path(parsed.html), records if sweep is None else sweep.runs(), compared))
     elif parsed.json:
-        print(json.dumps(compared.to_json(), indent=2))
+        write_line(json.dumps(compared.to_json(), indent=2))
     elif parsed.markdown:
-        print(markdown(compared, metrics))
+        write_line(markdown(compared, metrics))
     else:
         show(compared, wide_console(), metrics)
     return 0
@@ -60,10 +60,10 @@ def report(parsed: argparse.Namespace) -> int:
 
     text = report(parsed.study, Path(parsed.runs))
     if parsed.output is None:
-        print(text)
+        write_line(text)
     else:
         write_atomically(Path(parsed.output), [text, "\n"])
-        print(parsed.output)
+        write_line(parsed.output)
     return 0
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from instruct_lab.commands.console import print_warnings
 from instruct_lab.errors import ConfigError, InstructLabError, Problem
+from instruct_lab.terminal import write_line
 
 if TYPE_CHECKING:
     from instruct_lab.config.options import Option
@@ -34,17 +34,17 @@ def check(parsed: argparse.Namespace) -> int:
     print_warnings(checked.warnings)
     checked.or_refuse()
     choices = ", ".join(f"{group}={_format_choice(option)}" for group, option in checked.composition.choices.items())
-    print(f"ok: {choices}")
+    write_line(f"ok: {choices}")
     for key, origin in checked.composition.derived.items():
         value = OmegaConf.select(checked.composition.config, key)
-        print(f"    {key}{'' if value is None else f' = {value}'} follows from {origin}")
+        write_line(f"    {key}{'' if value is None else f' = {value}'} follows from {origin}")
     return 0
 
 
 def _print_problems(errors: list[Problem], warnings: list[Problem], **more: Any) -> None:
     lists = {"errors": errors, "warnings": warnings}
     found = {kind: [problem.to_json() for problem in problems] for kind, problems in lists.items()}
-    print(json.dumps({**more, **found}, indent=2, default=str))
+    write_line(json.dumps({**more, **found}, indent=2, default=str))
 
 
 def _format_choice(option: str | list[str]) -> str:
@@ -61,10 +61,10 @@ def _check_all(parsed: argparse.Namespace) -> int:
         return 2 if failed else 0
     for result in results:
         required = f"  (you set: {', '.join(result.required)})" if result.required else ""
-        print(f"{'wrong' if result.problems else 'ok':<6}{result.group}={result.option}{required}")
+        write_line(f"{'wrong' if result.problems else 'ok':<6}{result.group}={result.option}{required}")
         for problem in result.problems:
-            print(f"        {problem}")
-    print(f"{len(results)} options checked, {len(failed)} wrong")
+            write_line(f"        {problem}")
+    write_line(f"{len(results)} options checked, {len(failed)} wrong")
     return 2 if failed else 0
 
 
@@ -86,7 +86,7 @@ def _check_sweep(parsed: argparse.Namespace) -> int:
     count = planned.num_points * planned.settings.seeds
     goals = ", ".join(f"{d} {m}" for m, d in zip(planned.settings.metrics, planned.directions, strict=True))
     sampled = "" if len(planned.checked) == planned.num_points else f" ({len(planned.checked)} points checked)"
-    print(f"ok: {count} runs over {varying}{sampled}; {type(planned.sampler).__name__}, {goals}")
+    write_line(f"ok: {count} runs over {varying}{sampled}; {type(planned.sampler).__name__}, {goals}")
     return 0
 
 
@@ -95,12 +95,12 @@ def _check_matrix(parsed: argparse.Namespace) -> int:
 
     combinations = list(matrix())
     if parsed.json:
-        print(json.dumps([combination.to_json() for combination in combinations], indent=2))
+        write_line(json.dumps([combination.to_json() for combination in combinations], indent=2))
         return 0
     for one in combinations:
-        print(f"{one.family:<16} {one.objective:<20} {one.tuning:<22} {one.batching:<8} {one.reason or 'trains'}")
+        write_line(f"{one.family:<16} {one.objective:<20} {one.tuning:<22} {one.batching:<8} {one.reason or 'trains'}")
     num_trains = sum(combination.trains for combination in combinations)
-    print(f"{len(combinations)} combinations: {num_trains} train, {len(combinations) - num_trains} are refused")
+    write_line(f"{len(combinations)} combinations: {num_trains} train, {len(combinations) - num_trains} are refused")
     return 0
 
 
@@ -113,9 +113,10 @@ def show(parsed: argparse.Namespace) -> int:
     if not checked.composition.config:
         checked.or_refuse()
     composition = checked.composition
-    print(json.dumps(to_json(composition, parsed.all), indent=2) if parsed.json else render(composition, parsed.all))
+    as_json = json.dumps(to_json(composition, parsed.all), indent=2) if parsed.json else None
+    write_line(as_json or render(composition, parsed.all))
     if checked.problems:
-        print(ConfigError(checked.problems), file=sys.stderr)
+        write_line(ConfigError(checked.problems), error=True)
     return 2 if checked.problems else 0
 
 
@@ -133,7 +134,7 @@ def list_(parsed: argparse.Namespace) -> int:
             group: [{"option": o.name, "comment": o.comment, "lab": o.from_lab} for o in of_group]
             for group, of_group in found.items()
         }
-        print(json.dumps(rows, indent=2))
+        write_line(json.dumps(rows, indent=2))
         return 0
     for group, of_group in found.items():
         _print_options(group, of_group)
@@ -141,11 +142,11 @@ def list_(parsed: argparse.Namespace) -> int:
 
 
 def _print_options(group: str, of_group: list[Option]) -> None:
-    print(group)
+    write_line(group)
     width = max((len(option.name) for option in of_group), default=0)
     for option in of_group:
         lab = "  (this lab)" if option.from_lab else ""
-        print(f"  {option.name:<{width}}  {option.comment}{lab}")
+        write_line(f"  {option.name:<{width}}  {option.comment}{lab}")
 
 
 def _describe(parsed: argparse.Namespace) -> int:
@@ -156,7 +157,7 @@ def _describe(parsed: argparse.Namespace) -> int:
     of_group = {option.name: option for option in options(parsed.group)}
     _check_name("option", parsed.option, of_group)
     description = describe(of_group[parsed.option])
-    print(json.dumps(description, indent=2, default=str) if parsed.json else render(description))
+    write_line(json.dumps(description, indent=2, default=str) if parsed.json else render(description))
     return 0
 
 
@@ -177,13 +178,15 @@ def init(parsed: argparse.Namespace) -> int:
     path = Path(parsed.path)
     has_code = any(path.glob("**/*.py"))
     for file in write_lab(path):
-        print(file)
+        write_line(file)
     if has_code:
-        print(f"\nThis folder had Python files before: type `instruct-lab allow {path}` to let them run")
+        write_line(f"\nThis folder had Python files before: type `instruct-lab allow {path}` to let them run")
     else:
         write_settings(with_names(read_settings(), [str(path.absolute())]))
-        print(f"\nIts Python files may run: {settings_path()} lists the lab (undo: instruct-lab allow --remove {path})")
-    print(f"\nnext: cd {path} && instruct-lab check data=my_data && instruct-lab train experiments=my_study")
+        write_line(
+            f"\nIts Python files may run: {settings_path()} lists the lab (undo: instruct-lab allow --remove {path})"
+        )
+    write_line(f"\nnext: cd {path} && instruct-lab check data=my_data && instruct-lab train experiments=my_study")
     return 0
 
 
@@ -197,7 +200,7 @@ def allow(parsed: argparse.Namespace) -> int:
         settings = with_names(settings, parsed.names, is_removed=parsed.remove)
         write_settings(settings)
     entries = [*settings.allow, *(f"Python files in {lab}" for lab in settings.labs)]
-    print(f"allowed in every command ({settings_path()}): {'' if entries else 'nothing'}")
+    write_line(f"allowed in every command ({settings_path()}): {'' if entries else 'nothing'}")
     for entry in entries:
-        print(f"  {entry}")
+        write_line(f"  {entry}")
     return 0

@@ -1,33 +1,21 @@
-"""Consoles for output: standard output for tables, and standard error for warnings."""
+"""Write warnings to standard error."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from instruct_lab.errors import Problem
+from instruct_lab.terminal import write_line
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from instruct_lab.experiment import Experiment
-
-TABLE_WIDTH = 150
-
-
-def wide_console() -> Console:
-    """Return a console on standard output; if that is not a terminal, the console is wide enough for tables."""
-    from rich.console import Console
-
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=max(console.width, TABLE_WIDTH))
 
 
 def print_warnings(warnings: Iterable[Problem]) -> None:
     """Print each warning as one line to standard error."""
     for warning in warnings:
-        print(f"warning: {warning}", file=sys.stderr)
+        write_line(f"warning: {warning}", error=True)
 
 
 def print_permissions(experiment: Experiment) -> None:
@@ -35,4 +23,4 @@ def print_permissions(experiment: Experiment) -> None:
     from instruct_lab.config.permitted import permitted
 
     for use in permitted(experiment):
-        print(use, file=sys.stderr)
+        write_line(use, error=True)

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from instruct_lab.commands.console import print_permissions
+from instruct_lab.terminal import open_console
 
 
 def inspect(parsed: argparse.Namespace) -> int:
@@ -16,7 +17,6 @@ def inspect(parsed: argparse.Namespace) -> int:
         parsed.overrides, parsed.dropped = [parsed.dropped, *parsed.overrides], ""
     experiment = check(parsed.overrides).or_refuse().experiment
     print_permissions(experiment)
-    from rich.console import Console
 
     from instruct_lab.inspection.inspection import inspect
 
@@ -30,6 +30,6 @@ def inspect(parsed: argparse.Namespace) -> int:
         ids=parsed.ids,
         html=Path(parsed.html) if parsed.html else None,
         as_json=parsed.json,
-        console=Console(),
+        console=open_console(),
     )
     return 0

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import errno
-import sys
 
 from instruct_lab.errors import InstructLabError, is_out_of_memory, one_line
+from instruct_lab.terminal import write_line
 
 
 def report_failure(error: BaseException, *, is_debug: bool) -> int:
@@ -23,18 +23,18 @@ def report_failure(error: BaseException, *, is_debug: bool) -> int:
         return error.code if isinstance(error.code, int) else 1
     code = getattr(error, "exit_code", 1)
     if not isinstance(error, Exception) and code > 1:
-        print(f"interrupted by {error}; continue with `instruct-lab resume latest`", file=sys.stderr)
+        write_line(f"interrupted by {error}; continue with `instruct-lab resume latest`", error=True)
         return int(code)
     if is_debug:
         raise error
     if isinstance(error, InstructLabError):
-        print(error, file=sys.stderr)
+        write_line(error, error=True)
         return int(code)
     if is_out_of_memory(error):
         found = f"The memory is exhausted ({one_line(error)})."
-        print(f"{found} What to do: choose a smaller model or less data, or free some memory.", file=sys.stderr)
+        write_line(f"{found} What to do: choose a smaller model or less data, or free some memory.", error=True)
         return 1
-    print(f"{type(error).__name__}: {error}\n(add --debug to see the traceback)", file=sys.stderr)
+    write_line(f"{type(error).__name__}: {error}\n(add --debug to see the traceback)", error=True)
     return 1
 
 
@@ -45,9 +45,9 @@ def report_lost_output(error: OSError | ValueError | None) -> int:
     """
     if error is None or isinstance(error, BrokenPipeError) or getattr(error, "errno", None) == errno.EPIPE:
         return 0
-    print(
+    write_line(
         f"A part of the output is lost, because standard output cannot be written ({one_line(error)}). "
         "What to do: free disk space, or write the output elsewhere.",
-        file=sys.stderr,
+        error=True,
     )
     return 1

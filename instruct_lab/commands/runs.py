@@ -7,10 +7,11 @@ import json
 import re
 from pathlib import Path
 
-from instruct_lab.commands.console import print_warnings, wide_console
+from instruct_lab.commands.console import print_warnings
 from instruct_lab.commands.recorded import load_recorded
 from instruct_lab.commands.sweeps import resume_sweep, start_sweep
 from instruct_lab.errors import InstructLabError
+from instruct_lab.terminal import wide_console, write_line
 
 
 def train(parsed: argparse.Namespace) -> int:
@@ -86,7 +87,7 @@ def runs(parsed: argparse.Namespace) -> int:
 
     found = find_runs(Path(parsed.runs), parsed.query, parsed.sort, parsed.reverse)
     if parsed.json:
-        print(json.dumps([one.run.to_json() for one in found], indent=2))
+        write_line(json.dumps([one.run.to_json() for one in found], indent=2))
     else:
         wide_console().print(runs_table(found))
     return 0

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from instruct_lab.commands.console import print_warnings, wide_console
+from instruct_lab.commands.console import print_warnings
+from instruct_lab.terminal import wide_console
 
 if TYPE_CHECKING:
     from instruct_lab.sweep.record import SweepRecord

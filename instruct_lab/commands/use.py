@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from instruct_lab.commands.console import print_permissions
 from instruct_lab.commands.recorded import load_recorded
 from instruct_lab.errors import InstructLabError
+from instruct_lab.terminal import write_content, write_line
 
 if TYPE_CHECKING:
     from instruct_lab.experiment import Experiment
@@ -37,7 +38,7 @@ def generate(parsed: argparse.Namespace) -> int:
     weights = "base" if parsed.base else parsed.checkpoint
     experiment = _with_decoding(experiment, parsed)
     for text in generate(experiment, record, parsed.prompt, system=parsed.system, weights=weights):
-        print(text)
+        write_content(text)
     return 0
 
 
@@ -96,5 +97,5 @@ def export(parsed: argparse.Namespace) -> int:
     folder = export(
         experiment, config, record, Path(parsed.path), keep_adapter=parsed.keep_adapter, checkpoint=parsed.checkpoint
     )
-    print(folder)
+    write_line(folder)
     return 0

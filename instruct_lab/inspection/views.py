@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from instruct_lab.data.conversation import format_label
 from instruct_lab.inspection.inspected import Cut, InspectedRow
-from instruct_lab.pages.format import visible
+from instruct_lab.terminal import visible
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from instruct_lab.batching.base import SETTING, STAGE
 from instruct_lab.pages.audit_stages import SPLITS, Reason, Stage, read_stages
 from instruct_lab.pages.change_samples import list_changes
-from instruct_lab.pages.format import format_count, format_number, format_percent, visible
+from instruct_lab.pages.format import format_count, format_number, format_percent
 from instruct_lab.pages.histogram import sparkline
+from instruct_lab.terminal import visible
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 from instruct_lab.data.audit import num_equal_characters
 from instruct_lab.pages.audit_stages import Reason, Sample, Stage
-from instruct_lab.pages.format import visible
 from instruct_lab.pages.word_difference import SPACES
+from instruct_lab.terminal import visible
 
 MAX_SAMPLES = 3
 MAX_KINDS = 8

@@ -3,21 +3,11 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from instruct_lab.metrics import MetricValue
-
-INVISIBLE = re.compile(
-    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u034f\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff"
-    r"\ufff9-\ufffb\U000e0000-\U000e007f]"
-)
-"""Matches invisible characters and characters that change the display of others: controls, text direction, surrogates.
-
-Line breaks and tabs are not included, nor the joiners that emoji and several scripts need.
-"""
 
 
 def format_number(value: object) -> str:
@@ -84,19 +74,6 @@ def shorten(text: str, max_characters: int) -> str:
     """Put a text on one line, and cut it after `max_characters`."""
     line = " ".join(text.split())
     return line if len(line) <= max_characters else f"{line[:max_characters]}…"
-
-
-def visible(text: str) -> str:
-    """Replace invisible characters with signs such as `␀` or `⟨U+202E⟩`, so that the text is safe to print."""
-    return INVISIBLE.sub(lambda match: character_sign(match[0]), text)
-
-
-def character_sign(character: str) -> str:
-    """Return the sign for one invisible character."""
-    code = ord(character)
-    if code < 0x20:
-        return chr(0x2400 + code)
-    return "␡" if code == 0x7F else f"⟨U+{code:04X}⟩"
 
 
 def escape_markdown(text: str) -> str:

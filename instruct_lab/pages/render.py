@@ -20,7 +20,8 @@ from markupsafe import Markup, escape
 
 from instruct_lab.errors import wrap_errors
 from instruct_lab.files import write_atomically
-from instruct_lab.pages.format import INVISIBLE, character_sign, format_number, visible
+from instruct_lab.pages.format import format_number
+from instruct_lab.terminal import INVISIBLE, character_sign, visible
 
 if TYPE_CHECKING:
     from jinja2 import Environment

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from typing import Any, cast
+from typing import Any
 
 from rich.console import Console
 from rich.live import Live
@@ -19,6 +19,7 @@ from instruct_lab.records.schema import SweepEntry
 from instruct_lab.streams import QuietStream
 from instruct_lab.sweep.record import SweepInfo, SweepRecord, final_value
 from instruct_lab.sweep.task import Outcome
+from instruct_lab.terminal import open_console
 
 STYLES = {"finished": "green", "failed": "red", "pruned": "yellow", "running": "cyan", "interrupted": "magenta"}
 REFRESH_SECONDS = 1.0
@@ -110,7 +111,7 @@ class LiveTable:
         self._stream = None
         if sys.__stderr__ is not None:
             self._stream = QuietStream(os.fdopen(os.dup(sys.__stderr__.fileno()), "w"))
-        self._console = Console(file=cast(Any, self._stream or sys.stderr), highlight=False)
+        self._console = open_console(file=self._stream or sys.stderr)
         self._live: Live | None = None
         self._out = console
 

@@ -19,6 +19,7 @@ from instruct_lab.records import RunRecord
 from instruct_lab.records.folder import has_manifest, is_locked
 from instruct_lab.sweep.reporting import pruning_check
 from instruct_lab.sweep.task import Outcome, Task, child_environment
+from instruct_lab.terminal import write_line
 
 if TYPE_CHECKING:
     from instruct_lab.training.shared import SharedModels
@@ -45,7 +46,7 @@ def run_task(task: Task, shared: SharedModels | None = None) -> Outcome:
         try:
             return _train_or_resume(task, shared)
         except Exception as error:
-            print("".join(traceback.format_exception(error)), file=sys.stderr)
+            write_line("".join(traceback.format_exception(error)), error=True)
             _record_failure(task, error)
             lines = str(error).strip().splitlines()
             return Outcome("failed", f"{type(error).__name__}: {lines[0] if lines else ''}")

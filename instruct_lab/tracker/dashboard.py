@@ -7,7 +7,6 @@ import io
 import logging
 import os
 import re
-import sys
 import time
 import webbrowser
 from pathlib import Path
@@ -18,6 +17,7 @@ from instruct_lab.records.folder import is_locked
 from instruct_lab.records.locate import list_runs
 from instruct_lab.records.record import RunRecord
 from instruct_lab.records.schema import METRICS
+from instruct_lab.terminal import write_line
 from instruct_lab.tracker.start import group_of, tags_of
 from instruct_lab.tracker.trackio import FOLDER, INSTALL, Trackio, is_installed
 
@@ -50,12 +50,12 @@ def serve(runs_path: Path, port: int | None = None, browser: bool = True) -> Non
     count = len(list_runs(runs_path))
     if not count:
         raise InstructLabError("There are no runs yet", where=str(runs_path), do="start one: instruct-lab train")
-    print(f"reading {count} records below {runs_path}", file=sys.stderr)
+    write_line(f"reading {count} records below {runs_path}", error=True)
     seen: dict[Path, str] = {}
     imported = import_runs(runs_path, seen)
     server, url = _start(runs_path / FOLDER, port, browser)
     ended = sum(state != FAILED for state in seen.values())
-    print(f"dashboard: {url}\n{ended} ended runs, {imported} of them new here; Ctrl-C ends it", flush=True)
+    write_line(f"dashboard: {url}\n{ended} ended runs, {imported} of them new here; Ctrl-C ends it")
     try:
         while True:
             time.sleep(REFRESH_SECONDS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 from instruct_lab.errors import InstructLabError
@@ -11,6 +10,7 @@ from instruct_lab.records import RunRecord
 from instruct_lab.records.changes import code_changes, input_changes, machine_changes, setting_changes
 from instruct_lab.records.reproduction import compare_with_recorded
 from instruct_lab.records.schema import REPRODUCTION
+from instruct_lab.terminal import write_line
 from instruct_lab.training.resuming import inputs_of
 from instruct_lab.training.run import RunContext, is_first_process, train
 
@@ -41,7 +41,7 @@ def reproduce(experiment: Experiment, config: dict[str, Any], record: RunRecord,
     changes += [change for one in record.manifest.continuations for change in one.changes if change.kind != "limit"]
     if is_first_process():
         for change in changes:
-            print(f"different: {change}", file=sys.stderr)
+            write_line(f"different: {change}", error=True)
     manifest = record.manifest
     context = RunContext(facts={"derived": manifest.derived})
     reproduced = train(experiment, config, manifest.choices, record.overrides, context)
@@ -49,5 +49,5 @@ def reproduce(experiment: Experiment, config: dict[str, Any], record: RunRecord,
         return True
     reproduction = compare_with_recorded(record, reproduced, changes)
     reproduced.write_json(REPRODUCTION, {"identical": reproduction.is_identical, **vars(reproduction)})
-    print(reproduction)
+    write_line(reproduction)
     return reproduction.is_identical

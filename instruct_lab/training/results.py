@@ -5,13 +5,12 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-
 from instruct_lab.callbacks.kept_weights import KeptWeights
 from instruct_lab.evaluation import result
 from instruct_lab.experiment import Experiment
 from instruct_lab.records import Results, Summary
 from instruct_lab.records.schema import AFTER
+from instruct_lab.terminal import wide_console
 from instruct_lab.tracker.recorder import Recorder
 from instruct_lab.tracker.values import final_values, predictions_table, results_table
 
@@ -47,14 +46,8 @@ def write_results(
     recorder.log_table("predictions", *predictions_table(predictions))
     recorder.log_weights(weights.path)
     record.write_manifest(status="finished")
-    console = _wide_console()
+    console = wide_console()
     result.show(console, setup, results, metrics)
     console.print(f"{trained.num_steps} steps, {trained.num_target_tokens:,} target tokens, {seconds:.0f} s")
     console.print(f"evaluated checkpoint: {weights}")
     console.print(f"record: {record.path}", soft_wrap=True)
-
-
-def _wide_console() -> Console:
-    """Create a console for standard output that is wide enough for the table if it is not a terminal."""
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=max(console.width, 150))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +19,7 @@ from instruct_lab.experiment import Experiment
 from instruct_lab.records import ReadOnlyRecord, RunRecord
 from instruct_lab.records.folder import LOCK
 from instruct_lab.records.identity import config_hash
+from instruct_lab.terminal import open_console, write_line
 from instruct_lab.tracker.recorder import Recorder
 from instruct_lab.tracker.start import start_trackers
 from instruct_lab.training.ending import StopRequest, memory_errors, raise_on_signals, record_ending
@@ -107,7 +107,7 @@ def resume(
     if is_first_process():
         experiment, config, notes = continue_record(experiment, config, record, limits or {}, force)
         for note in notes:
-            print(note, file=sys.stderr)
+            write_line(note, error=True)
     os.environ[RUN_PATH_VARIABLE] = str(record.path)
     own = record if is_first_process() else ReadOnlyRecord.open(record.path)
     quiet_libraries()
@@ -151,7 +151,7 @@ def _run(
     is_resumed: bool,
 ) -> None:
     recorder = Recorder(record, {})
-    console = Console(stderr=True, quiet=not record.is_writer, highlight=False)
+    console = open_console(stderr=True, quiet=not record.is_writer)
     console.print(f"run {record.id} in {record.path}", soft_wrap=True)
     with contextlib.ExitStack() as after, memory_errors(experiment), _lock(record), record_ending(recorder, request):
         request.release()

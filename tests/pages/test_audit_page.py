@@ -11,10 +11,11 @@ from support.browser import MISSING, Browser, chromium
 from instruct_lab.data.audit import Audit
 from instruct_lab.pages.audit_page import audit_page
 from instruct_lab.pages.facts import render_fact
-from instruct_lab.pages.format import format_number, visible
+from instruct_lab.pages.format import format_number
 from instruct_lab.pages.histogram import histogram_svg, is_histogram
 from instruct_lab.pages.render import mark_invisible, render_part, render_table
 from instruct_lab.pages.word_difference import word_difference
+from instruct_lab.terminal import visible
 
 HISTOGRAM = {"bounds": [0, 100, 200, 3000], "counts": [5, 0, 2]}
 VOID = {"meta", "link", "input"}

@@ -12,10 +12,10 @@ from typing import Any
 from instruct_lab.comparison.arms import choice_differences, config_differences
 from instruct_lab.comparison.compare import Comparison
 from instruct_lab.comparison.page.values import finite, keys_of, limit_text, logged_values
-from instruct_lab.pages.format import visible
 from instruct_lab.records import Manifest
 from instruct_lab.records.costs import COSTS, costs_of
 from instruct_lab.records.record import RunRecord
+from instruct_lab.terminal import visible
 
 FACTOR = 8
 """Minimum ratio of the largest to the smallest value for a logarithmic axis."""

@@ -14,8 +14,8 @@ from instruct_lab.comparison.page.columns import columns
 from instruct_lab.comparison.page.curves import curves
 from instruct_lab.comparison.page.examples import predictions
 from instruct_lab.comparison.page.values import finite, logged_values
-from instruct_lab.pages.format import visible
 from instruct_lab.records.record import RunRecord
+from instruct_lab.terminal import visible
 
 
 def comparison_data(records: Sequence[RunRecord], compared: Comparison) -> tuple[dict[str, Any], list[str]]:

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from instruct_lab.comparison.page.values import MAX_TEXT, finite, keys_of, limit_text, short
-from instruct_lab.pages.format import visible
 from instruct_lab.pages.render import script_json
 from instruct_lab.records import PredictionLine
 from instruct_lab.records.occurrences import Key, key_predictions
+from instruct_lab.terminal import visible
 
 PREDICTION_BYTES = 1_200_000
 

@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from instruct_lab.pages.format import visible
 from instruct_lab.records.record import RunRecord
+from instruct_lab.terminal import visible
 from instruct_lab.tracker.values import estimates_of, tracker_names
 
 WHOLE = 2**53

@@ -1,0 +1,83 @@
+"""Write to standard output and standard error; control characters in names, data and answers reach no terminal.
+
+A key such as `"\\x1b[2J"` in a config of someone else would otherwise clear the screen, recolour what follows it, or
+hide a part of a message.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import sys
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+TABLE_WIDTH = 150
+INVISIBLE = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u034f\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff"
+    r"\ufff9-\ufffb\U000e0000-\U000e007f]"
+)
+"""Invisible characters, and those that change how others are displayed: controls, text direction, lone surrogates.
+
+Line breaks and tabs are not included, nor the joiners that emoji and several scripts need.
+"""
+
+
+def visible(text: str) -> str:
+    """Replace invisible characters by signs such as `␀` or `⟨U+202E⟩`, so that the text is safe to print."""
+    return INVISIBLE.sub(lambda match: character_sign(match[0]), text)
+
+
+def character_sign(character: str) -> str:
+    """Return the sign for one invisible character."""
+    code = ord(character)
+    if code < 0x20:
+        return chr(0x2400 + code)
+    return "␡" if code == 0x7F else f"⟨U+{code:04X}⟩"
+
+
+def write_line(text: object, *, error: bool = False) -> None:
+    """Write a line to standard output, or to standard error, with invisible characters as signs."""
+    stream = sys.stderr if error else sys.stdout
+    print(visible(str(text)), file=stream, flush=True)
+
+
+def write_content(text: str) -> None:
+    """Write a line that another program may read: unchanged, unless standard output is a terminal."""
+    if sys.stdout.isatty():
+        write_line(text)
+    else:
+        print(text)
+
+
+def open_console(**settings: Any) -> Console:
+    """Return a console of Rich that shows invisible characters as signs, and reads no markup in texts.
+
+    Args:
+        settings: arguments of `rich.console.Console`.
+    """
+    return _console_class()(**{"highlight": False, "markup": False, "emoji": False, **settings})
+
+
+def wide_console() -> Console:
+    """Return a console on standard output; if that is not a terminal, the console is wide enough for tables."""
+    console = open_console()
+    return console if console.is_terminal else open_console(width=max(console.width, TABLE_WIDTH))
+
+
+@functools.cache
+def _console_class() -> type[Console]:
+    from rich.console import Console, ConsoleOptions, RenderableType
+    from rich.segment import Segment
+
+    class VisibleConsole(Console):
+        """A console that escapes what renderables hold, before Rich adds its own control sequences."""
+
+        def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+            for segment in super().render(renderable, options):
+                yield segment if segment.control else segment._replace(text=visible(segment.text))
+
+    return VisibleConsole
