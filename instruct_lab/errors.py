@@ -12,11 +12,11 @@ from instruct_lab import secrets
 
 
 class InstructLabError(Exception):
-    """An error that the user can fix, reported in one paragraph.
+    """An error that the user can fix; its message is one paragraph.
 
     Args:
         what: one sentence about what is wrong.
-        where: the key, file, line or row with the error.
+        where: the config key, file, line or row that contains the error.
         do: the next step that fixes the error.
     """
 
@@ -48,7 +48,7 @@ def _restore(kind: type[InstructLabError], args: tuple[Any, ...], fields: dict[s
 
 @contextlib.contextmanager
 def started() -> Iterator[None]:
-    """Give an error of the block the exit code 1, because something ran before it was raised."""
+    """Set the exit code of an error that the `with` block raises to 1, since something ran before the error."""
     try:
         yield
     except InstructLabError as error:
@@ -100,7 +100,7 @@ class Problem:
 
 
 class ConfigError(InstructLabError):
-    """Raised for a config that cannot run, with every problem found in it."""
+    """Raised for a config that cannot run; the error holds every problem found in the config."""
 
     def __init__(self, problems: list[Problem]) -> None:
         self.problems = problems
@@ -118,7 +118,7 @@ class Refusal(ValueError):
     """Raised in a component's `__post_init__` to refuse the value of one of its fields.
 
     Args:
-        field: the field's name, or the path of a value inside the field.
+        field: the field's name, or the dotted key of a value inside the field.
         reason: why the value is refused.
         suggestion: the closest valid value.
     """
@@ -151,7 +151,7 @@ MEMORY_TEXTS = (
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception, or the one that caused it, says that the memory of the machine or the GPU is exhausted."""
+    """Whether an exception or its cause means that the memory of the machine or of the GPU is exhausted."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     if isinstance(error, OSError) and error.errno == errno.ENOMEM:
@@ -166,7 +166,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 def wrap_errors(*kinds: type[Exception], what: str, where: str = "", do: str = "") -> Iterator[None]:
     """Raise exceptions of other libraries as `InstructLabError`.
 
-    An `InstructLabError` passes unchanged, and so does an exception that says that memory is exhausted.
+    An `InstructLabError` passes unchanged, and so does an exception because of exhausted memory.
 
     Args:
         kinds: the exceptions to wrap; by default every `Exception`.

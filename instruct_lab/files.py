@@ -28,7 +28,7 @@ OMIT_EMPTY = {"omit_empty": True}
 
 
 class NotARegularFile(InstructLabError):
-    """Raised for a path that names something else where a file is expected."""
+    """Raised if a path is that of a folder, a device or the like where a regular file is expected."""
 
     def __init__(self, path: Path, found: str) -> None:
         self.found = found
@@ -36,7 +36,7 @@ class NotARegularFile(InstructLabError):
 
 
 def to_json(value: Any, *, indent: int | None = None) -> str:
-    """Encode a value as strict JSON; see `to_plain` for values that JSON does not have.
+    """Encode a value as strict JSON; `to_plain` converts values of types that JSON does not have.
 
     NaN and infinities become `null`, since JSON cannot express them.
     """
@@ -63,7 +63,7 @@ def to_plain(value: Any) -> Any:
 
 
 def fields_to_write(value: Any) -> dict[str, Any]:
-    """Return the fields of a dataclass by name, without empty or zero fields that are marked `OMIT_EMPTY`."""
+    """Return a dataclass's fields, keyed by name; fields marked `OMIT_EMPTY` are left out if they are empty or zero."""
     fields = {field: getattr(value, field.name) for field in dataclasses.fields(value)}
     return {field.name: one for field, one in fields.items() if one or not field.metadata.get("omit_empty")}
 
@@ -96,7 +96,7 @@ def write_atomically(path: Path, chunks: Iterable[str]) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make a rename in this folder survive a power failure, if the system supports that."""
+    """Flush a folder to disk if the system supports it, so that a rename in the folder survives a power failure."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -106,7 +106,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 def open_regular(path: Path) -> io.BufferedReader:
-    """Open a regular file for reading bytes; anything else that a path can name would block, or never end.
+    """Open a regular file for reading bytes; refuse others, such as a pipe, since reading them may never end.
 
     Raises:
         NotARegularFile: the path is a folder, a named pipe, a device or a socket, or a link that leads nowhere.
@@ -123,7 +123,7 @@ def open_regular(path: Path) -> io.BufferedReader:
 
 
 def require_regular(path: Path) -> None:
-    """Refuse a path that names something else than a regular file; see `open_regular` for the errors."""
+    """Refuse a path that is not that of a regular file; see `open_regular` for the errors."""
     try:
         _check_mode(path, path.stat().st_mode)
     except FileNotFoundError:
@@ -153,10 +153,10 @@ def read_regular(path: Path, max_bytes: int | None = None) -> bytes:
 
     Args:
         path: the file.
-        max_bytes: size from which a file is refused; `None`: no limit.
+        max_bytes: maximum size of the file; `None`: no limit.
 
     Raises:
-        InstructLabError: the file is larger.
+        InstructLabError: the file is larger than `max_bytes`.
     """
     with open_regular(path) as stream:
         content = stream.read() if max_bytes is None else stream.read(max_bytes + 1)
@@ -221,7 +221,7 @@ def drop_torn_end(path: Path) -> None:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Read the objects of a JSON Lines file; skip an incomplete last line, and damaged lines with a warning."""
+    """Read the objects in a JSON Lines file; skip an incomplete last line, and skip damaged lines with a warning."""
     try:
         content = read_regular(path)
     except FileNotFoundError:
@@ -244,7 +244,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 @contextlib.contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Raise an `OSError` of the block as an `InstructLabError`.
+    """Turn an `OSError` that the `with` block raises into an `InstructLabError`.
 
     A `FileNotFoundError` passes unchanged, unless the file's folder is missing.
 
@@ -276,7 +276,7 @@ def lock(path: Path, what: str, do: str = "wait for it, or stop it first") -> It
 
     Args:
         path: the lock file; the error names its folder.
-        what: activity of the other process, for the error ("writing this run").
+        what: what another process that holds the lock does, such as "writing this run"; part of the error's message.
         do: what the user can do about the error.
 
     Raises:
@@ -296,7 +296,7 @@ def lock(path: Path, what: str, do: str = "wait for it, or stop it first") -> It
 
 
 def is_locked(path: Path) -> bool:
-    """Whether a process holds a lock file; `True` if this user may not open the file, and so cannot know it."""
+    """Whether a process holds a lock file; also `True` if the file cannot be opened, so that this is not known."""
     if not path.exists():
         return False
     try:

@@ -1,7 +1,7 @@
 """Keep a command running when its standard output or standard error can no longer be written.
 
-A reader that ends (`| head`), a full disk or a closed terminal breaks a stream. What a run does must not depend on
-whether someone reads its output, so a broken stream goes quiet instead of raising.
+A stream can no longer be written if its reader ends (as in `| head`), if the disk is full or if the terminal is closed.
+Since a run must not depend on whether its output is read, such a stream drops its output instead of raising an error.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from typing import Any, TextIO
 class QuietStream:
     """A text stream that drops its output after the first write that fails.
 
-    Its file descriptor then leads to the null device, so that libraries, child processes and the interpreter's last
-    flush write there too. Characters that the stream's encoding cannot express become backslash escapes.
+    After that, its file descriptor is redirected to the null device, so that output of libraries and child processes
+    and the interpreter's last flush go there too. Characters that the stream's encoding cannot express become backslash
+    escapes.
 
     Args:
         stream: the stream to write to.
@@ -31,7 +32,7 @@ class QuietStream:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
-        """Write a text, and return its length even if it is dropped."""
+        """Write a text, and return its length even if the text is dropped."""
         if self.error is None:
             try:
                 self._stream.write(text)
@@ -64,8 +65,8 @@ class QuietStream:
 def quiet_streams() -> Iterator[QuietStream]:
     """Replace standard output and standard error by streams that never raise, and yield standard output.
 
-    A stream that is closed from the start, as by the shell's `>&-`, leads to the null device. Otherwise the next opened
-    file would get its descriptor, and receive what C libraries print.
+    A stream that is closed from the start, as by the shell's `>&-`, is redirected to the null device. Otherwise the
+    next opened file would get its descriptor, and the output of C libraries would be written to that file.
     """
     for descriptor in (1, 2):
         try:

@@ -54,7 +54,7 @@ class Checked:
         return self.built
 
     def or_refuse(self) -> Checked:
-        """Return this object, unless the config has problems.
+        """Return this object if the config has no problems, else raise an error.
 
         Raises:
             ConfigError: the config has problems; the error holds all of them.
@@ -103,7 +103,7 @@ def check(overrides: list[str], settings_only: bool = False, load: Load = load_c
 
 
 def _several_values(override: Override) -> Problem:
-    """Return the problem for an override with several values in a command that makes one run."""
+    """Return the problem to report for an override with several values if the command makes only one run."""
     key, _, value = str(override.input_line).lstrip("+").partition("=")
     kinds = {"a text": f"{key}={quote_value(value)}", "a list": f"{key}=[{value}]"}
     if not isinstance(override.value(), ChoiceSweep):
@@ -130,7 +130,11 @@ def check_config(config: DictConfig) -> Experiment:
 
 
 def _settle(result: Build, config: DictConfig) -> tuple[Experiment, dict[str, str]]:
-    """Set values that follow from other choices in the experiment and the config; return each value's origin."""
+    """Set values that follow from other choices, both in the experiment and in the config.
+
+    Returns:
+        The experiment with these values, and the origin of each value, keyed by full key.
+    """
     assert isinstance(result.root, Experiment)
     settled, values = settle(result.root)
     for key, derived in values.items():
@@ -139,7 +143,7 @@ def _settle(result: Build, config: DictConfig) -> tuple[Experiment, dict[str, st
 
 
 def _problems(result: Build, config: DictConfig, settings_only: bool = False) -> list[Problem]:
-    """Return the problems of single components and of their combination, without duplicates."""
+    """Return the problems of each component by itself and of their combination, without duplicates."""
     problems = [*add_hints(result.problems), *_root_problems(result), *exposures(config)]
     problems += rules.problems(result.built, settings_only)
     return list(dict.fromkeys(_hashable(problem) for problem in problems))
@@ -163,7 +167,7 @@ def _hashable(problem: Problem) -> Problem:
 
 @dataclasses.dataclass(frozen=True)
 class OptionCheck:
-    """The result of checking one option or study within the default config."""
+    """The result of checking one option or study in an otherwise unchanged default config."""
 
     group: str
     option: str

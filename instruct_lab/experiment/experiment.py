@@ -56,7 +56,7 @@ class Experiment(Component):
 
     @property
     def layout(self) -> Layout:
-        """The layout of examples for the objective and the model's family."""
+        """The layout of examples that the objective and the model's family require."""
         return Layout(self.objective.reads, self.model.family)
 
     @property
@@ -76,7 +76,7 @@ class Experiment(Component):
 
     @property
     def evaluation_setup(self) -> EvaluationSetup:
-        """The components and settings that evaluation depends on."""
+        """The components and settings of the run on which its evaluation depends."""
         precision = self.trainer.arguments.get("precision")
         return EvaluationSetup(
             model=self.model,

@@ -24,7 +24,7 @@ AXES = ("objective", "tuning", "batching")
 
 @dataclasses.dataclass(frozen=True)
 class Combination:
-    """A model family with one option of each group, and the reason why this combination is refused, or `None`."""
+    """A model family and one option of each other group, and the reason if they cannot be combined, else `None`."""
 
     family: str
     objective: str

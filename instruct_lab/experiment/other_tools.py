@@ -121,11 +121,11 @@ _NOT_THERE = {name: reason for names, reason in NOT_THERE.items() for name in na
 
 
 def overrides_for(key: str, value: Any) -> list[str] | None:
-    """Return the overrides that set what another tool sets by a key; `None` for an unknown key.
+    """Return the overrides that correspond to a setting of another tool; `None` if its key is unknown.
 
     Args:
-        key: the key of another tool; what stands before its last dot is ignored.
-        value: its value there.
+        key: the key of the setting in the other tool; any prefix up to its last dot is ignored.
+        value: the value of the setting in the other tool.
     """
     name = key.rpartition(".")[2].replace("-", "_").casefold()
     line = _KEYS.get(name)
@@ -140,7 +140,9 @@ def overrides_for(key: str, value: Any) -> list[str] | None:
 
 
 def describe_as_overrides(unknown: list[str], given: list[str]) -> str:
-    """Return a hint for settings that are written as `--name value`, `--name=value` or `--name`; empty without any.
+    """Return a hint for arguments such as `--name value`, `--name=value` or `--name` that are meant as settings.
+
+    The hint is empty if there are none.
 
     Args:
         unknown: the arguments that the parser does not know.
@@ -168,7 +170,7 @@ def _with_value(override: str, value: Any) -> str:
 
 
 def add_hints(problems: Iterable[Problem]) -> Iterator[Problem]:
-    """Yield the problems; unknown keys and options that other tools use get what they are called here."""
+    """Yield the problems; to an unknown key or option that another tool uses, add its name in this framework."""
     for problem in problems:
         if problem.kind == "unknown_option":
             name = OPTIONS.get(problem.key, {}).get(str(problem.value).casefold())
@@ -181,7 +183,7 @@ def add_hints(problems: Iterable[Problem]) -> Iterator[Problem]:
 
 
 def _named_by_repository(problem: Problem) -> Problem:
-    """Add to an unknown option that may be the name of a model or of a repository how to load it."""
+    """If an unknown option is the name of a model or a repository, add to the problem how to load it."""
     name = str(problem.value)
     option = option_of_repository(problem.key, name) if problem.key in ("model", "data") else None
     if option is not None:

@@ -1,4 +1,4 @@
-"""Describe an option: its comment, its components' fields and documentation, and the choices it works with."""
+"""Describe an option: its comment, its components' fields and docstrings, and the choices it can be combined with."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def describe(option: Option) -> dict[str, Any]:
 
     Returns:
         `group`, `option`, `file`, `lab` and `comment` (lines); `components`: each with `key`, `class`, `docstring` and
-        `fields`; `sets`: values outside every component, keyed by full key; `works_with`: `families`, `objective` and
+        `fields`; `sets`: values outside all components, keyed by full key; `works_with`: `families`, `objective` and
         `tuning`, each a list of names (empty for an option without a component); `problems` (texts).
 
     Raises:
@@ -73,7 +73,7 @@ def _tree(option: Option) -> dict[str, Any]:
 
 
 def _targets(node: Any, key: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the full key and content of every part of a tree that names a class."""
+    """Yield the full key and the content of every mapping in a config that names a class."""
     if isinstance(node, dict):
         if TARGET in node:
             yield key, node
@@ -128,7 +128,7 @@ def works_with(tree: dict[str, Any], kinds: list[type[Component]]) -> dict[str, 
     """List the families, objectives and tuning methods that the rules allow an option to be combined with.
 
     Args:
-        tree: the values that the option sets, as a part of the whole config.
+        tree: the values that the option sets, as a tree from the root of the config.
         kinds: the classes of the option's components.
     """
     if not kinds:

@@ -1,4 +1,4 @@
-"""Find the overrides that load a model of the Hugging Face Hub, or a folder, by its name."""
+"""Find the overrides that load a model from the Hugging Face Hub or from a folder."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ FAMILIES = {"hub_encoder": "an encoder", "hub_encoder_decoder": "an encoder-deco
 
 
 def model_overrides(name: str) -> list[str] | None:
-    """Return the overrides that load a model by the name of its repository or folder; `None` if it is neither.
+    """Return the overrides that load a model, given its repository or folder; `None` if the name is neither.
 
-    A repository that an option pins gives that option.
+    If the file of an option names the repository, the override chooses this option.
 
     Args:
-        name: the name, such as `gpt2` or `owner/name`, or the path of a folder.
+        name: name of the repository, such as `gpt2` or `owner/name`, or path of the folder or GGUF file.
     """
     path = Path(name).expanduser()
     if name.startswith(("/", ".", "~")) or path.is_dir():
@@ -38,7 +38,7 @@ def _weights(field: str, value: str) -> str:
 
 
 def option_of_repository(group: str, name: str) -> str | None:
-    """Return the option of a group whose file names a repository; `None` if there is none."""
+    """Return the name of the option whose file names a repository; `None` if the group has no such option."""
     wanted = name.casefold()
     for option in options(group):
         found = PINNED.findall(option.path.read_text(encoding="utf-8", errors="replace"))

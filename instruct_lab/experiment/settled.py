@@ -23,14 +23,14 @@ GPUS = ("auto", "gpu", "cuda")
 
 
 class Derived(NamedTuple):
-    """A value that follows from other choices, and a text that names its origin."""
+    """A value that follows from other choices, and a text that says what it follows from."""
 
     value: Any
     origin: str
 
 
 def settle(experiment: Experiment) -> tuple[Experiment, dict[str, Derived]]:
-    """Set the learning rate and the precision if they are null, and limit examples to the model's positions.
+    """Set the learning rate and the precision if they are null, and limit examples to the length that the model takes.
 
     The maximum length of answers, if it is null, stays null until `settle_answers` sets it.
 
@@ -57,7 +57,7 @@ def settle(experiment: Experiment) -> tuple[Experiment, dict[str, Derived]]:
 
 
 def suitable_precision(trainer: ExternalClass) -> Derived | None:
-    """Return the precision that suits the machine; `None` if the config sets one, or a plugin that decides it."""
+    """Return the precision that suits the machine; `None` if the config sets a precision or any plugins."""
     from instruct_lab.model.hardware import computes_bfloat16
 
     arguments = trainer.arguments
@@ -79,7 +79,7 @@ def settle_answers(
         context: number of tokens that fit the model's context; `None`: no limit.
 
     Returns:
-        The experiment with the length, and the length with its origin; `None` if it is not changed.
+        The experiment with the new maximum, and the maximum with its origin (`None` if it did not change).
     """
     generation = experiment.generation
     if generation.max_new_tokens is not None or experiment.cannot_answer is not None:
@@ -93,7 +93,7 @@ def settle_answers(
 
 
 def usual_answer(usual: int | None) -> Derived:
-    """Round the usual length of training answers up to a multiple of 8.
+    """Return a maximum length of answers: the usual length of training answers, rounded up to a multiple of 8.
 
     Args:
         usual: the length that 99% of the training answers do not exceed; `None`: there are no answers.
@@ -104,7 +104,7 @@ def usual_answer(usual: int | None) -> Derived:
 
 
 def _bounds(experiment: Experiment, prompt: int | None, context: int | None) -> list[tuple[int, str]]:
-    """List the limits of new tokens that follow from the length of examples and from the model's context."""
+    """List the upper limits on new tokens that follow from `batching.max_tokens` and from the model's context."""
     bounds = []
     if experiment.batching.max_tokens is not None:
         bounds.append((experiment.batching.max_tokens, "batching.max_tokens allows no more"))

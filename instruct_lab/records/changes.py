@@ -39,16 +39,17 @@ MACHINE = ("python", "platform", "cpu_model", "threads", "gpus")
 
 
 def setting_changes(record: RunRecord) -> list[Change]:
-    """Return the settings in `config.yaml` that differ from those with which the run started, in `settings.json`.
+    """Return the settings that were changed in `config.yaml` since the run started.
 
-    Without `settings.json`, as in records of earlier versions, nothing is compared.
+    They are compared with `settings.json`. Records of earlier versions do not have this file; for them, the result is
+    empty.
     """
     before = record.read_json(SETTINGS)
     return [] if before is None else _differences("setting", before, settings_of(record.config))
 
 
 def input_changes(record: RunRecord, inputs: Iterable[InputEntry]) -> list[Change]:
-    """Return the inputs whose content differs from the recorded one; nothing is compared if none was recorded.
+    """Return the inputs whose content differs from the recorded one; the result is empty if no input was recorded.
 
     Args:
         record: the run's record.
@@ -62,7 +63,7 @@ def input_changes(record: RunRecord, inputs: Iterable[InputEntry]) -> list[Chang
 
 
 def code_changes(record: RunRecord) -> list[Change]:
-    """Return the differences of this package's code and of the versions of its dependencies."""
+    """Return how this package's code and the versions of its dependencies differ from those in a record."""
     manifest, changes = record.manifest, []
     if manifest.source_sha256 is not None and manifest.source_sha256 != source_sha256():
         before, now = (digest[:SHORT_HASH] for digest in (manifest.source_sha256, source_sha256()))
@@ -75,7 +76,7 @@ def code_changes(record: RunRecord) -> list[Change]:
 
 
 def machine_changes(record: RunRecord) -> list[Change]:
-    """Return the differences of Python, operating system, processors, CPU threads and GPUs."""
+    """Return how Python, operating system, processors, CPU threads and GPUs differ from those in a record."""
     manifest = record.manifest
     if not manifest.hardware:
         return []

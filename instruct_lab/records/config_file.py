@@ -11,7 +11,7 @@ from instruct_lab.errors import wrap_errors
 
 
 def to_yaml(config: Any) -> str:
-    """Encode a config as YAML that `read_yaml` reads back unchanged, even texts that look like numbers or `${...}`."""
+    """Encode a config as YAML that `read_yaml` reads back unchanged, including strings such as `"1"` or `"${a}"`."""
     from omegaconf import OmegaConf
 
     from instruct_lab.config.environment_values import escape
@@ -40,7 +40,7 @@ def read_yaml(path: Path) -> Any:
 
 
 def leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the full key and value of each leaf of a config; a list or an empty mapping is a leaf."""
+    """Yield the full key and the value of each leaf of a config; lists and empty mappings count as leaves."""
     if isinstance(node, Mapping) and node:
         for key, inner in node.items():
             yield from leaves(inner, f"{prefix}.{key}" if prefix else str(key))

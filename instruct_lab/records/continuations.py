@@ -1,4 +1,4 @@
-"""What a record keeps about continuations of a run with other settings, inputs, code or limits."""
+"""Entries of a run record for each time that the run was continued with other settings, inputs, code or limits."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Change:
 
 @dataclasses.dataclass(frozen=True)
 class Continuation:
-    """One continuation of a run with other settings, inputs or code, or with other limits.
+    """An entry for one time that a run was continued with other settings, inputs, code or limits.
 
     Args:
         time: time in UTC, in ISO 8601.

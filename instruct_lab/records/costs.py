@@ -10,7 +10,7 @@ COSTS = ("seconds", "training_seconds", "peak_memory_bytes", "weights_bytes", "t
 
 
 def costs_of(record: RunRecord) -> dict[str, float | None]:
-    """Return all `COSTS` of a run; a cost that the record lacks is `None`."""
+    """Return all `COSTS` of a run; a cost that is not in the record is `None`."""
     summary = record.summary
     found = {name: getattr(summary, name, None) for name in COSTS}
     found["trained_parameters"] = record.manifest.parameters.get("trained")
@@ -18,7 +18,7 @@ def costs_of(record: RunRecord) -> dict[str, float | None]:
 
 
 def cost_of(record: RunRecord, name: str) -> float | None:
-    """Return one of the `COSTS` of a run; `None` if the record lacks it."""
+    """Return one of the `COSTS` of a run; `None` if it is not in the record."""
     return costs_of(record)[name]
 
 

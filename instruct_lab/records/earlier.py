@@ -1,4 +1,4 @@
-"""Read records of earlier versions: translate the names of classes that have moved since."""
+"""Translate the names of classes in records of earlier versions, if the classes have moved since."""
 
 from __future__ import annotations
 

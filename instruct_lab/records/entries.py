@@ -1,4 +1,4 @@
-"""Parse the entries of a record's JSON files as fields of dataclasses."""
+"""Parse entries of a record's JSON files for the fields of a dataclass."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ JSON_TYPES: dict[str, Any] = {
 
 
 def known_entries(kind: type, entries: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the entries that are fields of a dataclass and not null.
+    """Return the entries that a dataclass has a field for and that are not null.
 
     Raises:
         TypeError: an entry is not of its field's type.

@@ -50,7 +50,7 @@ def code_version(package_path: Path = PACKAGE_PATH) -> dict[str, str | None] | N
 
 
 def _difference_hash(root: Path, package_path: Path, difference: bytes) -> str | None:
-    """Hash the diff and the new files of the package with SHA-256; return `None` if nothing has changed."""
+    """Return the SHA-256 of the package's uncommitted changes and new files; `None` if nothing has changed."""
     listed = _git(root, "ls-files", "--others", "--exclude-standard", "-z", "--", package_path.name, "conf") or b""
     new_files = sorted(name for name in listed.split(b"\0") if name)
     if not difference and not new_files:
@@ -97,7 +97,7 @@ def installed_packages() -> dict[str, str]:
 
 
 def package_versions() -> dict[str, str]:
-    """Return the versions of this package and its declared dependencies, or all versions if it has no installation."""
+    """Return the versions of this package and its declared dependencies; if it is not installed, of all packages."""
     installed = installed_packages()
     try:
         requirements = importlib.metadata.requires(DISTRIBUTION) or []

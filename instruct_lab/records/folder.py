@@ -46,7 +46,7 @@ def is_locked(path: Path) -> bool:
 def new_folder(parent: Path) -> Path:
     """Create a folder with a unique name: the time in UTC, its microseconds in hexadecimal, and a random digit.
 
-    Names sort by the time of creation, also within a second.
+    Sorted names are in the order of creation, even within the same second.
     """
     with files.disk_errors(parent):
         parent.mkdir(parents=True, exist_ok=True)

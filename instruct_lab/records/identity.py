@@ -29,7 +29,7 @@ def config_hash(config: Mapping[str, Any]) -> str:
 
 
 def settings_of(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings that `config_hash` covers, by full key, as JSON types."""
+    """Return the settings that `config_hash` covers, as JSON values keyed by full key."""
     return {key: to_plain(value) for key, value in leaves(_science(config))}
 
 

@@ -27,9 +27,9 @@ class ListedRun:
         status: one of `STATUSES`, or `damaged`.
         path: folder of the record.
         choices: the chosen option of each group.
-        metrics: final value of each metric, keyed by `split/metric`, for the tuned model or else the base model; `None`
-            for a value that is not finite.
-        note: `process gone` for a run whose process was killed, the damaged file of a damaged record, otherwise empty.
+        metrics: final value of each metric, keyed by `split/metric`, of the tuned model or else of the base model;
+            `None` for a value that is not finite.
+        note: `process gone` if the run's process was killed; for a damaged record, the damaged file; otherwise empty.
     """
 
     id: str
@@ -42,7 +42,7 @@ class ListedRun:
 
     @property
     def status_text(self) -> str:
-        """The status with its note."""
+        """The status, followed by the note if there is one."""
         return f"{self.status} ({self.note})" if self.note else self.status
 
     def to_json(self) -> dict[str, Any]:

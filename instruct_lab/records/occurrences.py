@@ -1,4 +1,7 @@
-"""Identify the same example in several runs, although equal rows of a source have the same id."""
+"""Match the examples of several runs with each other, even if several examples have the same id.
+
+Equal rows of a data source have the same id.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ Key = tuple[str, int]
 
 
 def key_predictions(lines: Iterable[PredictionLine]) -> dict[str, dict[Key, PredictionLine]]:
-    """Return the lines of each split, keyed by example.
+    """Return the lines of each split, keyed by the example's id and the number of earlier lines with this id.
 
     Args:
         lines: the lines of one run's `predictions.jsonl`.

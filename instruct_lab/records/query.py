@@ -46,7 +46,7 @@ class Term:
     value: str
 
     def holds(self, facts: dict[str, Any]) -> bool:
-        """Whether a run meets the condition; a missing value equals only `null` and `none`, and has no order."""
+        """Whether a run meets the condition; a missing value equals `null` and `none`, and is never less or greater."""
         found = facts.get(self.key)
         if found is None:
             return self.sign in ("=", "!=") and (self.sign == "=") == (self.value in ("null", "none"))
@@ -75,7 +75,7 @@ def parse_query(texts: Iterable[str]) -> list[Term]:
     """Parse a query into its conditions, all of which must hold.
 
     Raises:
-        InstructLabError: a text is not a condition.
+        InstructLabError: a part of the query is not a condition.
     """
     terms = []
     for text in (part for query in texts for part in query.split()):
@@ -99,10 +99,10 @@ def find_runs(
         runs_path: the folder of all records.
         query: conditions on `id`, `name`, `status`, a group's choice, a config key, a metric or a cost.
         sort: key to sort by, smallest value first; runs without the key come last. `None`: oldest run first.
-        reverse: whether to reverse the order, to largest value or newest run first.
+        reverse: whether to reverse the order, so that the largest value or the newest run comes first.
 
     Raises:
-        InstructLabError: a text is not a condition, or a key of the query occurs in no run.
+        InstructLabError: a part of the query is not a condition, or no run has one of its keys.
     """
     terms, runs = parse_query(query), list_runs(runs_path)
     keys = list(dict.fromkeys([*(term.key for term in terms), *([sort] if sort else [])]))
@@ -128,10 +128,11 @@ def find_runs(
 
 
 def facts_of(run: ListedRun, keys: Sequence[str]) -> dict[str, Any]:
-    """Return the values of a run, keyed by name, among them those of the given keys, if the run has them.
+    """Return values of a run, keyed by name; they include the values of the given keys if the run has them.
 
-    If names clash, `id`, `name` and `status` win, then choices, metrics, costs and config keys, in this order. Costs
-    and the config, which are in other files of the record, are read only for keys that nothing before has.
+    If several values have the same name, `id`, `name` and `status` take precedence, then choices, metrics, costs and
+    config keys, in this order. Costs and the config are in other files of the record, which are read only if a given
+    key has not been found before.
 
     Raises:
         InstructLabError: the record is damaged.
@@ -148,7 +149,10 @@ def facts_of(run: ListedRun, keys: Sequence[str]) -> dict[str, Any]:
 
 
 def _settings(record: RunRecord) -> dict[str, Any]:
-    """Read the config keys in `settings.json`, which is ten times faster to read than the config it follows from."""
+    """Read config values from `settings.json`, which can be read ten times faster than `config.yaml`.
+
+    The result is empty if `config.yaml` was edited after `settings.json` was written.
+    """
     files = [record.path / name for name in (CONFIG, SETTINGS)]
     if not all(map(Path.is_file, files)) or files[0].stat().st_mtime_ns > files[1].stat().st_mtime_ns:
         return {}  # the config was edited

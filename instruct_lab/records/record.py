@@ -109,12 +109,12 @@ class RunRecord:
 
     @property
     def is_process_gone(self) -> bool:
-        """Whether the status is `running` although no process writes the record, because it was killed."""
+        """Whether the status is still `running` although the run's process was killed."""
         return self.manifest.status == "running" and not is_locked(self.path)
 
     @property
     def status_text(self) -> str:
-        """The status, `interrupted (process gone)` for a run whose process was killed."""
+        """The status of the run, or `interrupted (process gone)` if its process was killed."""
         return (
             f"interrupted ({schema.PROCESS_GONE})" if self.is_process_gone else str(self.manifest.status or "unknown")
         )
@@ -149,7 +149,7 @@ class RunRecord:
         return self.path / schema.CHECKPOINTS
 
     def seconds(self) -> float:
-        """Return the seconds since the run started, without the time between an interruption and its resumption."""
+        """Return the seconds since the run started, without the time between an interruption and the resumption."""
         return self._seconds_before + time.monotonic() - self._opened
 
     def read_json(self, name: str) -> Any:
@@ -206,7 +206,7 @@ class RunRecord:
         self.write_json(schema.MANIFEST, {**known, **ending, **updates})
 
     def write_config(self, config: Mapping[str, Any]) -> None:
-        """Write `config.yaml`, and to `settings.json` its settings that change results."""
+        """Write the config to `config.yaml`, and those of its settings that change results to `settings.json`."""
         self.write_text(schema.CONFIG, to_yaml(config))
         self.__dict__.pop("config", None)  # read again at the next access
         self.write_json(schema.SETTINGS, settings_of(self.config))
@@ -216,12 +216,12 @@ class RunRecord:
         self.write_text(schema.OVERRIDES, to_yaml(overrides))
 
     def derive(self, key: str, value: Any, origin: str) -> None:
-        """Write a value that is known only during the run to the config, and what it follows from to the manifest.
+        """Write a value that becomes known during the run to the config, and its origin to the manifest.
 
         Args:
-            key: full key of the config.
+            key: full key of the value in the config.
             value: the value.
-            origin: what it follows from.
+            origin: text that says what the value follows from.
         """
         config = copy.deepcopy(self.config)
         *groups, name = key.split(".")
@@ -251,7 +251,7 @@ class RunRecord:
         return files.size_or_zero(self.path / schema.METRICS)
 
     def truncate_metrics(self, size: int) -> None:
-        """Remove what was logged after the state from which the run resumes.
+        """Remove the lines of `metrics.jsonl` that were written after the state from which the run resumes.
 
         The `seconds` of later lines continue from the last kept line.
 
@@ -297,7 +297,7 @@ class RunRecord:
         self._append(schema.LOG, f"{datetime.now(UTC).isoformat(timespec='seconds')} {secrets.hide_forms(text)}\n")
 
     def add_warning(self, text: str) -> None:
-        """Add a warning about the run to the manifest and to `log.txt`, unless it is there already."""
+        """Add a warning about the run to the manifest and to `log.txt`, unless the manifest already contains it."""
         known = self.manifest.warnings
         if text not in known:
             self.write_manifest(warnings=[*known, text])
@@ -321,7 +321,7 @@ class RunRecord:
 
     @functools.cached_property
     def _seconds_before(self) -> float:
-        """The seconds that earlier processes of this run recorded."""
+        """The duration of the run so far, in seconds, as recorded by its earlier processes."""
         try:
             ended = self.manifest.seconds
         except InstructLabError:
@@ -333,7 +333,7 @@ class RunRecord:
 class ReadOnlyRecord(RunRecord):
     """A record that another process writes; reading works as usual, but writing does nothing.
 
-    In a multi-device run, all ranks but the first use this class.
+    In a multi-device run, all ranks except the first use this class.
     """
 
     is_writer = False

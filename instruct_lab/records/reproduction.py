@@ -27,7 +27,7 @@ class Difference:
         step: optimizer step; `None` for a final result.
         recorded: the recorded value; `None` if there is none.
         reproduced: the value of the new run; `None` if there is none.
-        relative: |recorded - reproduced| / max(|recorded|, |reproduced|); infinite without one of the values.
+        relative: |recorded - reproduced| / max(|recorded|, |reproduced|); infinite if one of the values is missing.
     """
 
     name: str
@@ -43,19 +43,19 @@ class Difference:
 
 @dataclasses.dataclass(frozen=True)
 class Reproduction:
-    """The comparison of a reproduced run with the recorded one, the content of `reproduction.json`.
+    """The comparison of a reproduced run with the recorded one, as written to `reproduction.json`.
 
     Args:
         reproduces: name and id of the recorded run.
-        recorded_status: status of the recorded run; of an unfinished run, only what it recorded is compared.
+        recorded_status: status of the recorded run; if it is unfinished, only the values that it logged are compared.
         num_values: number of compared values.
         num_different: number of compared values that differ.
         first: the first value that differs.
         largest: the value with the largest relative difference.
         num_predictions: number of compared answers.
         num_different_predictions: number of compared answers that differ.
-        weights_equal: whether the last weights are equal to the last bit; `None` if the recorded run kept none.
-        changes: differences of settings, inputs, code, packages and machine.
+        weights_equal: whether the last weights are equal to the last bit; `None` if the recorded run kept no weights.
+        changes: what differs between the two runs in settings, inputs, code, packages and machine.
     """
 
     reproduces: str
@@ -101,7 +101,7 @@ def compare_with_recorded(recorded: RunRecord, reproduced: RunRecord, changes: l
     Args:
         recorded: the record that was reproduced.
         reproduced: the record of the new run.
-        changes: what differs between the two runs before the start.
+        changes: what differs between the two runs in settings, inputs, code, packages and machine.
     """
     status = recorded.manifest.status or "unknown"
     old, new = dict(_values(recorded)), dict(_values(reproduced))

@@ -14,7 +14,10 @@ MAX_METRICS = 4
 
 
 def runs_table(found: Sequence[FoundRun]) -> Table:
-    """Return a table of found runs: their status, differing choices, values of the query's keys, and first metrics."""
+    """Return a table of runs that a query found.
+
+    Its columns are the status, the choices in which the runs differ, the values of the query's keys, and some metrics.
+    """
     groups = list(dict.fromkeys(group for one in found for group in one.run.choices))
     asked = list(dict.fromkeys(key for one in found for key in one.values if key not in ("id", "name", "status")))
     differing = [

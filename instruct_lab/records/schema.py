@@ -81,7 +81,7 @@ class ExceptionEntry:
 
 @dataclasses.dataclass(frozen=True)
 class SweepEntry:
-    """The trial that a run belongs to: the sweep's id, the point's number and values, and the seed."""
+    """The trial of a sweep that a run belongs to: the sweep's id, the trial's number, its values and its seed."""
 
     id: str = ""
     point: int = 0
@@ -101,7 +101,7 @@ class Manifest:
         ended: time in UTC, in ISO 8601; `None` while the run is running.
         seconds: duration of the run, without the time between an interruption and its resumption.
         exception: the exception that ended a failed run.
-        code: commit of the package's checkout and SHA-256 of changes since then; `None` without a checkout.
+        code: commit of the package's git checkout and SHA-256 of changes since then; `None` without a checkout.
         source_sha256: SHA-256 of the Python files of this package.
         packages: versions of this package and of its declared dependencies.
         environment: versions of all installed packages.
@@ -111,20 +111,20 @@ class Manifest:
         choices: the chosen option of each group.
         seeds: random seeds, keyed by name.
         config_hash: SHA-256 of the config without paths, trackers and devices.
-        derived: what each value that neither a file nor an override sets follows from, by full key of the config.
+        derived: the origin of each config value that neither a file nor an override sets, keyed by full key.
         runs_remote_code: whether Python files that come with the model may run.
-        permissions: what the run did with the user's permission, one line each.
+        permissions: what the run did with the user's permission, one line for each permission.
         data_fingerprint: SHA-256 of the prepared data.
-        inputs: every file and package that data and model were read from.
+        inputs: every file and package from which the data and the model were read.
         parameters: numbers of parameters, `total` and `trained`.
         num_steps: optimizer steps of the whole run; `None` before training.
         steps_per_epoch: optimizer steps of one pass over the training data; `None` before training.
         continuations: the continuations of the run with other settings, inputs, code or limits.
         warnings: what the run found wrong with its training, such as parameters that did not change.
         skipped_steps: the optimizer steps that were skipped because the loss or the gradient was not finite.
-        evaluated_step: optimizer step of the weights measured after training.
+        evaluated_step: optimizer step of the weights that were evaluated after training.
         trackers: id of the run in each tracker that chooses its own ids.
-        sweep: the run's trial; `None` for a run outside a sweep.
+        sweep: the trial that the run belongs to; `None` if the run is not part of a sweep.
     """
 
     id: str = ""
@@ -184,7 +184,7 @@ class Summary:
         seconds: duration of the whole run.
         tokens: number of target tokens that the model was trained on.
         training_seconds: duration of the training loop.
-        peak_memory_bytes: peak memory of the GPU, or of the process without a GPU.
+        peak_memory_bytes: peak memory of the GPU or, without a GPU, of the process.
         weights_bytes: size of the last weights on disk.
         metrics: values, keyed by `split/metric` and then system (`before`, a baseline's name, `after`, `difference`).
     """
@@ -227,7 +227,7 @@ class PredictionLine:
         split: split of the conversation.
         prompt: the last message before the answer.
         prediction: the tuned model's answer.
-        prediction_before: the base model's answer; `None` if the base model was not measured.
+        prediction_before: the base model's answer; `None` if the base model was not evaluated.
         references: acceptable answers.
         scores: scores of the tuned model's answer, keyed by metric; `None` for a score that is not finite.
     """
@@ -248,10 +248,10 @@ class PredictionLine:
 
 @dataclasses.dataclass(frozen=True)
 class Measurement:
-    """The results of one system on the examples of one split, in the order of the examples.
+    """The results of one system, such as the base model, on the examples of one split.
 
     Args:
-        predictions: the system's answers; empty if no metric reads answers.
+        predictions: the system's answers, in the order of the examples; empty if no metric reads answers.
         rows: statistics of each example, keyed by metric.
         sources: data source of each example.
     """

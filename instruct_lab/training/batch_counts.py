@@ -1,4 +1,4 @@
-"""Trainer arguments that depend on the number of batches: refused, or warned of, before the model is loaded."""
+"""Check trainer arguments whose valid values depend on the number of batches, before the model is loaded."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from instruct_lab.errors import InstructLabError
 
 
 def count_batches(limit: float | None, length: int) -> int:
-    """Compute the batches of an epoch that Lightning reads, given a limit in batches (int) or as a share (float)."""
+    """Compute how many batches Lightning reads in an epoch; a limit is a number (int) or a fraction (float) of them."""
     if limit is None:
         return length
     return min(length, limit) if isinstance(limit, int) else int(length * limit)
@@ -59,7 +59,7 @@ def check_batch_counts(trainer: pl.Trainer, train: int, validation: int) -> str 
 
 
 def _check_limit(split: str, limit: float | None, length: int) -> int:
-    """Count the batches that a limit leaves, and refuse a share that leaves less than one batch."""
+    """Count the batches that a limit leaves, and refuse a fraction that leaves less than one batch."""
     batches = count_batches(limit, length)
     if not batches and limit:
         raise InstructLabError(
@@ -71,7 +71,7 @@ def _check_limit(split: str, limit: float | None, length: int) -> int:
 
 
 def _first_validation(interval: float | None, every_epochs: int | None, batches: int) -> int | None:
-    """Count the training batches before the first validation; `None` if it depends on time."""
+    """Count the training batches before the first validation; return `None` if validations are scheduled by time."""
     if isinstance(interval, float):
         interval = max(1, int(batches * interval))
     if not isinstance(interval, int):
@@ -80,7 +80,7 @@ def _first_validation(interval: float | None, every_epochs: int | None, batches:
 
 
 def _total_batches(trainer: pl.Trainer, batches: int) -> float:
-    """Count the training batches of the whole run; an optimizer step ends with its epoch."""
+    """Count the training batches of the whole run; the last batches of an epoch may make an incomplete step."""
     epochs, steps = trainer.max_epochs, trainer.max_steps
     by_epochs = batches * epochs if epochs is not None and epochs >= 0 else math.inf
     if steps < 0:

@@ -46,7 +46,7 @@ from instruct_lab.tuning import Tuning
 
 
 class InstructionData(pl.LightningDataModule):
-    """Loads, preprocesses, renders and tokenises every split in the constructor, or reads it from the data cache.
+    """Prepares every split in the constructor (load, preprocess, render, tokenise), or reads it from the data cache.
 
     The attributes `conversations` and `examples` hold every split as a sequence on disk; `inputs` lists all files and
     packages that were read, with their hashes; `fingerprint` is the SHA-256 of all token ids and labels, in order;
@@ -228,12 +228,12 @@ class InstructionData(pl.LightningDataModule):
     def evaluated_examples(
         self, split: str, max_examples: int | None = None, by_source: bool = False
     ) -> EvaluatedExamples:
-        """Choose a split's examples to evaluate on; a hash of the ids decides which ones.
+        """Choose the examples of a split on which to evaluate; the choice depends only on a hash of their ids.
 
         Args:
             split: the split to choose from.
             max_examples: maximum number of examples; `None`: all.
-            by_source: whether to choose up to `max_examples` of each data source, instead of the whole split.
+            by_source: whether to choose up to `max_examples` from each data source, instead of from the whole split.
         """
         encoded = pair_with_examples(self.conversations[split], self.examples[split].ids())
         chosen = sample(encoded, max_examples, self.sources(split) if by_source else None)
@@ -241,7 +241,7 @@ class InstructionData(pl.LightningDataModule):
         return EvaluatedExamples(split, conversations, [examples[index] for _, index in chosen], conversations)
 
     def with_prompts(self, examples: EvaluatedExamples, tuning: Tuning) -> EvaluatedExamples:
-        """Return the examples with the tuned model's prompts; only the final answers are labelled.
+        """Return the examples with the prompts that the tuning method uses; only the final answers have labels.
 
         Raises:
             InstructLabError: a prompt is too long.
@@ -263,7 +263,7 @@ class InstructionData(pl.LightningDataModule):
         return EvaluatedExamples(examples.split, chosen, encoded, prompts)
 
     def corrupt(self, example: Example, source: random.Random) -> Example:
-        """Apply the objective's masks or noise to an example; `source` provides the random numbers."""
+        """Apply the masks or the noise of the objective to an example, with random numbers from `source`."""
         return self._experiment.objective.corrupt(example, self._tokenizer, source)
 
     def add_reference(self, loaded: LoadedModel) -> None:
@@ -276,7 +276,7 @@ class InstructionData(pl.LightningDataModule):
         self._references = read_references(Store(self._cache_path).result([*self._stages, stage]).path, self.examples)
 
     def train_dataloader(self) -> Any:
-        """Create the loader of the training split, which shuffles by seed and epoch and has a resumable position."""
+        """Create the loader of the training split; it shuffles by seed and epoch, and its position can be restored."""
         assert self.trainer is not None
         return self._loader("train", self.trainer.world_size, self.trainer.global_rank)
 

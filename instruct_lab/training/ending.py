@@ -32,12 +32,12 @@ class Interrupted(BaseException):
 
 
 class StopRequest:
-    """The request of a signal to stop the run, which is met at a moment that loses no work.
+    """Handler of signals that ask the run to stop; it stops the run at a moment when no work is lost.
 
     - While the record's status is written, a signal waits.
     - During training, the first signal waits for the end of the optimizer step, whose state is then written; the
-      second one stops at once.
-    - At any other time, a signal stops at once.
+      second signal stops the run at once.
+    - At any other time, a signal stops the run at once.
     """
 
     def __init__(self) -> None:
@@ -47,9 +47,9 @@ class StopRequest:
         self._received = -REPEAT_SECONDS
 
     def install(self) -> dict[int, Any]:
-        """Become the handler of SIGINT, SIGTERM and SIGHUP, and return the handlers before.
+        """Install this object as the handler of SIGINT, SIGTERM and SIGHUP, and return the previous handlers.
 
-        SIGHUP stays ignored if it is, as it is under `nohup`.
+        If SIGHUP is ignored, as it is under `nohup`, it stays ignored.
         """
         numbers = [getattr(signal, name) for name in SIGNALS if hasattr(signal, name)]
         ignored = [n for n in numbers[2:] if signal.getsignal(n) == signal.SIG_IGN]
@@ -78,10 +78,10 @@ class StopRequest:
         raise Interrupted(self.number)
 
     def raise_if_waiting(self) -> None:
-        """Stop the run if a signal has waited for this moment.
+        """Stop the run if a signal is waiting.
 
         Raises:
-            Interrupted: a signal arrived before.
+            Interrupted: a signal is waiting.
         """
         if self.number is not None:
             raise Interrupted(self.number)
@@ -97,7 +97,7 @@ class StopRequest:
 
 @contextlib.contextmanager
 def raise_on_signals() -> Iterator[StopRequest]:
-    """Raise `Interrupted` on SIGINT, SIGTERM and SIGHUP, at once or where the yielded request lets them wait."""
+    """Raise `Interrupted` on SIGINT, SIGTERM and SIGHUP; yield the handler, which decides if a signal has to wait."""
     request = StopRequest()
     previous = request.install()
     try:
@@ -111,8 +111,8 @@ def raise_on_signals() -> Iterator[StopRequest]:
 def record_ending(recorder: Recorder, request: StopRequest) -> Iterator[None]:
     """Write the status of an unfinished run and the traceback of a failure to the record; close the trackers.
 
-    The record of a finished run keeps its status: a signal that arrives then ends only what is left to do, which is to
-    print the results and to close the trackers.
+    If the run is already finished, its record keeps its status. A signal that arrives then only ends the remaining
+    work, which is to print the results and to close the trackers.
 
     Raises:
         Interrupted: a signal arrived before the run was finished.
@@ -144,7 +144,7 @@ def _is_finished(record: RunRecord) -> bool:
 
 
 def _exit_code(error: BaseException) -> int:
-    """Return the exit code that the trackers receive."""
+    """Return the exit code to pass to the trackers for the exception that ended the run."""
     if isinstance(error, Interrupted):
         return error.exit_code
     return 0 if isinstance(error, Pruned) else 1
@@ -162,7 +162,9 @@ def _write_ending(record: RunRecord, error: BaseException) -> None:
 
 @contextlib.contextmanager
 def memory_errors(experiment: Experiment) -> Iterator[None]:
-    """Raise an error of exhausted memory, which the record holds unchanged, as one that names settings to change.
+    """Replace an error because of exhausted memory by one that names the settings to change.
+
+    The record holds the original error.
 
     Raises:
         InstructLabError: the memory of the machine or the GPU is exhausted.

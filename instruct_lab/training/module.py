@@ -58,7 +58,7 @@ class TuningModule(pl.LightningModule):
         num_steps: optimizer steps of the whole run, for the schedule.
         answer_metrics: function that is called at each validation; `None`: answers are not evaluated.
         sources: names of the data sources of the validation examples, in the same order on all ranks.
-        teacher: the second model that some objectives need.
+        teacher: the second model that some objectives need; `None` for other objectives.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class TuningModule(pl.LightningModule):
     def on_train_start(self) -> None:
         """Switch to training mode, and set the learning rate of the next step.
 
-        In a run that was made longer, the rate in the training state is that of the shorter run's schedule.
+        If a run was made longer, the training state still holds the learning rate of the shorter run's schedule.
         """
         self.model.train()
         factor = self._experiment.lr_scheduler.factor(self.trainer.global_step, self.num_steps)
@@ -162,7 +162,7 @@ class TuningModule(pl.LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip the gradient like Lightning, but reuse the computed norm and skip gradients below the limit."""
+        """Clip the gradient as Lightning does, but reuse the norm and do nothing if it is below the limit."""
         if not gradient_clip_val or gradient_clip_algorithm != "norm" or self.trainer.precision == "16-mixed":
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
         elif not self._gradient_norm <= gradient_clip_val - CLIP_EPSILON:
@@ -198,7 +198,7 @@ class TuningModule(pl.LightningModule):
         self._validation.add(self._loss(batch), torch.tensor([self._sources.get(name, 0) for name in batch.sources]))
 
     def on_validation_epoch_end(self) -> None:
-        """Log the mean loss, its perplexity if it is a likelihood, and the metrics of the answers."""
+        """Log the mean loss, the perplexity if the loss is a negative log-likelihood, and the metrics of answers."""
         by_source = self._summed_over_devices(self._validation.table)
         is_likelihood = self._experiment.objective.is_likelihood
         values = self._validation.means("val", by_source.sum(dim=0), is_likelihood)

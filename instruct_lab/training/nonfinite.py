@@ -48,11 +48,11 @@ class NonFiniteStep:
 
 
 class NonFiniteSteps:
-    """Applies the policy for steps that are not finite.
+    """Applies the policy for optimizer steps whose loss or gradient is not finite.
 
     Args:
-        policy: `stop` ends the run; `skip_step` leaves the weights and the optimizer's state of the parameters as
-            they are, and goes on with the next step.
+        policy: `stop` ends the run; `skip_step` leaves the weights and the optimizer's state unchanged and goes on with
+            the next step.
         record: the record in which skipped steps are listed.
     """
 
@@ -63,7 +63,7 @@ class NonFiniteSteps:
         self._losses: list[tuple[list[str], Tensor]] = []
 
     def add(self, ids: list[str], sums: Tensor) -> None:
-        """Keep the ids and the losses `[examples]` of a micro-batch until the optimizer step."""
+        """Keep the example ids and the losses (`[examples]`) of a micro-batch until the end of the optimizer step."""
         self._losses.append((ids, sums.detach()))
 
     def clear(self, *, is_finite: bool) -> None:
@@ -108,7 +108,7 @@ class NonFiniteSteps:
         self._record.log(f"optimizer step {found.step} is skipped. {found}")
 
     def _examples(self) -> list[str]:
-        """Return the ids of the examples whose loss is not finite, over all ranks; if there is none, all ids."""
+        """Return the ids of the examples on all ranks whose loss is not finite; if there are none, return all ids."""
         bad, ids = [], []
         for of_batch, sums in self._losses:
             ids += of_batch

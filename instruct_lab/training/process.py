@@ -11,7 +11,7 @@ from instruct_lab.training.shared import SharedModels
 def shared_models() -> SharedModels:
     """Load the libraries that all runs need, and return the storage for the models that they share.
 
-    The libraries' objects, about a million, are excluded from later garbage collections.
+    The objects that the libraries create, about a million, are excluded from later garbage collections.
     """
     gc.freeze()
     return SharedModels()

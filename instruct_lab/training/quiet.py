@@ -1,4 +1,4 @@
-"""Keep notices of libraries out of the terminal."""
+"""Suppress messages that libraries would print to the terminal."""
 
 from __future__ import annotations
 

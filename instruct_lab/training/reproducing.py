@@ -22,13 +22,13 @@ def reproduce(experiment: Experiment, config: dict[str, Any], record: RunRecord,
         experiment: the experiment of the recorded config.
         config: the recorded config.
         record: the record of the run.
-        force: whether to go on although settings or inputs are not the recorded ones.
+        force: whether to go on even if settings or inputs differ from the recorded ones.
 
     Returns:
         Whether the results are identical to the last bit.
 
     Raises:
-        InstructLabError: settings or inputs are not the recorded ones.
+        InstructLabError: settings or inputs differ from the recorded ones, and `force` is false.
     """
     changes = [*setting_changes(record), *input_changes(record, inputs_of(experiment, record))]
     if changes and not force:

@@ -1,4 +1,4 @@
-"""Decide how a run may continue: whether it would go on as it started, and whether it can be made longer."""
+"""Decide whether a run may continue: with the settings and inputs with which it started, or as a longer run."""
 
 from __future__ import annotations
 
@@ -30,20 +30,21 @@ LIMITS = ("max_epochs", "max_steps")
 def continue_record(
     experiment: Experiment, config: dict[str, Any], record: RunRecord, limits: Mapping[str, int], force: bool
 ) -> tuple[Experiment, dict[str, Any], list[str]]:
-    """Check that a run can continue, and record what differs from the run before.
+    """Check that a run can continue, and record what has changed since it last ran.
 
     Args:
         experiment: the experiment of the recorded config.
         config: the recorded config.
         record: the record of the run.
         limits: new values of `LIMITS`; empty: the run keeps its length.
-        force: whether to continue although something differs that changes the results.
+        force: whether to continue even if something has changed that affects the results.
 
     Returns:
         The experiment and the config with the new limits, and what differs, for the console.
 
     Raises:
-        InstructLabError: the run is finished, something differs that changes results, or the limits are no extension.
+        InstructLabError: the run is finished, something has changed that affects the results, or the new limits do not
+            make the run longer.
     """
     manifest = record.manifest
     if manifest.status == "finished" and not limits:
@@ -77,7 +78,7 @@ def continue_record(
 
 
 def inputs_of(experiment: Experiment, record: RunRecord) -> list[InputEntry]:
-    """Return the files and packages that a run would read now; empty if its record lists no inputs to compare with."""
+    """Return the files and packages that a run would read now; if its record lists no inputs, return an empty list."""
     if not record.manifest.inputs:
         return []
     cache_path = Path(experiment.cache_path).expanduser()
@@ -107,7 +108,7 @@ def _names(overrides: Sequence[str]) -> list[str]:
 def _extend(
     experiment: Experiment, record: RunRecord, limits: Mapping[str, int], force: bool
 ) -> tuple[Experiment, dict[str, Any], str]:
-    """Build the experiment with new limits; return it with its config, and the effect on the learning rate."""
+    """Build the experiment with new limits; return it, its config, and a note on the effect on the learning rate."""
     manifest, config = record.manifest, copy.deepcopy(record.config)
     typed = " ".join(f"trainer.{name}={value}" for name, value in limits.items())
     if manifest.sweep is not None:
@@ -139,7 +140,7 @@ def _extend(
 
 
 def _num_steps(trainer: Mapping[str, Any], steps_per_epoch: int | None) -> int | None:
-    """Compute the length of a run in optimizer steps; `None` if it never prepared its data."""
+    """Compute the length of a run in optimizer steps; return `None` if the run ended before its data was prepared."""
     if steps_per_epoch is None:
         return None
     per_unit = {"max_epochs": steps_per_epoch, "max_steps": 1}

@@ -99,10 +99,10 @@ def resume(
         record: the record of the run.
         context: how the run relates to its sweep.
         limits: new values of `trainer.max_epochs` and `trainer.max_steps`, which make the run longer.
-        force: whether to continue although something differs that changes the results.
+        force: whether to continue even if something has changed that affects the results.
 
     Raises:
-        InstructLabError: the run is finished, or would not go on as it started; see `continue_record`.
+        InstructLabError: the run is finished, or something has changed since it started; see `continue_record`.
     """
     if is_first_process():
         experiment, config, notes = continue_record(experiment, config, record, limits or {}, force)

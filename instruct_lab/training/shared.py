@@ -27,7 +27,7 @@ class _Kept:
 class SharedModels:
     """Tokenizers and base models, loaded once for several runs.
 
-    Each run gets its own model object, with the shared tensors if the run does not change them, and with copies
+    Each run gets its own model object. Its tensors are the shared ones if the run does not change them, and copies
     otherwise. Before each use, the shared weights are checked against their hash, so that no run starts from weights
     that another run has changed. One model and one tokenizer are kept at a time, on the CPU.
     """
@@ -40,7 +40,7 @@ class SharedModels:
     def end_run(self) -> None:
         """Free the memory of a run with the garbage collector, since the run's model and trainer refer to each other.
 
-        The first run loads further libraries; after it, their objects are excluded from later collections.
+        The first run loads further libraries. When it ends, their objects are excluded from later collections.
         """
         gc.collect()
         if not self._ended_one:
@@ -52,7 +52,7 @@ class SharedModels:
 
         Args:
             key: text that identifies the tokenizer.
-            load: function that loads the tokenizer, and returns it together with whether later runs may use it.
+            load: function that loads the tokenizer; it returns the tokenizer, and whether later runs may use it.
         """
         kept = self._unchanged(self._tokenizers, key, tokenizer_fingerprint)
         if kept is not None:
@@ -84,7 +84,7 @@ class SharedModels:
         self._models.clear()
 
     def _unchanged(self, kept: dict[str, _Kept], key: str, digest: Callable[[Any], str]) -> _Kept | None:
-        """Return the object kept under a key, or `None`; an object that has changed is dropped."""
+        """Return the object that is kept under a key; if there is none or a run has changed it, return `None`."""
         found = kept.get(key)
         if found is not None and digest(found.value) != found.digest:
             logger.warning("A run has changed a model or tokenizer that runs share; it is loaded again.")

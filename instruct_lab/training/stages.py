@@ -58,7 +58,7 @@ class Run:
         workspace: the workspace that loads the tokenizer and the models.
         on_validation: function that may stop the run after a validation; `None`: the run is not pruned.
         is_resumed: whether the run continues from its last written state.
-        stop_request: the request of a signal to stop the run.
+        stop_request: the handler of signals that ask the run to stop.
     """
 
     experiment: Experiment
@@ -83,7 +83,7 @@ class Prepared:
     Args:
         data: every split as conversations and examples.
         base: the base model, which training changes.
-        teacher: the second model that some objectives need.
+        teacher: the second model that some objectives need; `None` for other objectives.
         evaluated: the examples to evaluate on, keyed by split.
     """
 
@@ -109,7 +109,7 @@ class Trained:
 
 
 def prepare(run: Run) -> tuple[Run, Prepared]:
-    """Prepare the data, load the base model, and set what follows from the data in the run's configuration.
+    """Prepare the data, load the base model, and set those values of the configuration that follow from the data.
 
     Returns:
         The run with the changed configuration, which the other stages use, and the data with the models.
@@ -163,7 +163,7 @@ def _check_fingerprint(run: Run, data: InstructionData) -> None:
 
 
 def _settle_answers(run: Run, data: InstructionData, base: BaseModel) -> Run:
-    """Set the maximum length of answers if it is null; print and record it, so that later commands use the same."""
+    """Set the maximum length of answers if it is null; print and record it, so that later commands use it too."""
     context = context_length(base.loaded.model)
     experiment, found = settle_answers(run.experiment, data.answer_lengths, context)
     if found is None:
@@ -253,7 +253,7 @@ def _keep_last_weights(run: Run, save: Callable[[Any], None], step: int) -> None
 
 
 def _validation_metrics(run: Run, prepared: Prepared, loaded: LoadedModel) -> Callable[[], dict[str, float]] | None:
-    """Create a function that evaluates answers to a few validation examples; return `None` if there are no examples."""
+    """Create a function that evaluates the model's answers to a few validation examples; `None` without examples."""
     count = run.experiment.evaluation.during_examples
     if not count or not prepared.data.examples.get("validation"):
         return None

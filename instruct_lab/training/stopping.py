@@ -1,4 +1,4 @@
-"""Stop the training after a signal, at the end of an optimizer step whose state is written."""
+"""Stop the training after a signal: write the training state at the end of the optimizer step, then stop."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from instruct_lab.training.ending import Interrupted, StopRequest
 
 
 class StopAtStep(pl.Callback):
-    """Writes the training state and stops all ranks, at the first step end after a signal to any rank.
+    """Writes the training state and stops all ranks at the end of the step in which any rank receives a signal.
 
-    It must be the last callback, so that the state holds what the others do after a step. If a validation follows the
-    step, the run stops after the validation: a resumed run repeats neither.
+    It must be the last callback, so that the state includes the changes that other callbacks make after a step. If a
+    validation follows the step, the run stops after the validation, so that a resumed run repeats neither of them.
 
     Args:
-        request: the request of a signal.
+        request: the handler of signals.
         module: the module that trains the model.
     """
 
@@ -28,7 +28,7 @@ class StopAtStep(pl.Callback):
         self._module = module
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Let signals wait for the end of a step from now on; Lightning's own handler of SIGTERM ends at any batch."""
+        """Let signals wait for the end of a step from now on; replace Lightning's handler, which does not."""
         self._request.waits_for_step = True
         self._request.install()
 
@@ -49,7 +49,7 @@ class StopAtStep(pl.Callback):
             self._stop(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Stop at the end of an epoch, but not where `max_steps` ends the training within it."""
+        """Stop at the end of an epoch, unless `max_steps` has ended the training before the epoch was complete."""
         if trainer.fit_loop.epoch_loop._num_ready_batches_reached() and self._is_requested(trainer):
             self._stop(trainer, is_epoch_done=True)
 

@@ -11,9 +11,10 @@ from instruct_lab.objective import Loss
 
 
 class Sums:
-    """A table of sums with a row for each data source: loss, count, and the objective's values with their numbers.
+    """A table of sums with one row for each data source.
 
-    A value that is NaN does not exist for its example and is not counted.
+    The columns are the loss, the count, and for each further value of the objective its sum and the number of examples
+    that have it. NaN means that an example does not have the value.
 
     Args:
         num_rows: number of data sources.
@@ -51,7 +52,7 @@ class Sums:
 
         Args:
             prefix: start of the logged names, such as `val`.
-            totals: a row of the table, or a sum of rows.
+            totals: a row of the table, or the sum of several rows.
             is_likelihood: whether the loss is a negative log-likelihood, so that its perplexity is logged too.
         """
         loss_sum, count, *values = totals.tolist()

@@ -76,7 +76,7 @@ def set_callbacks(
     on_validation: OnValidation | None,
     stop_request: StopRequest,
 ) -> None:
-    """Set the config's callbacks and the callbacks that every run has, in the required order."""
+    """Give the trainer the config's callbacks and those that every run has, in the required order."""
     chosen: list[pl.Callback] = []
     for callback in experiment.callbacks.values():
         if isinstance(callback, Callback):
@@ -92,9 +92,9 @@ def set_callbacks(
 
 
 def bound_by_steps(trainer: pl.Trainer, num_steps: int) -> None:
-    """If both `max_steps` and `max_epochs` are set, replace them by a bound of `num_steps` steps.
+    """If both `max_steps` and `max_epochs` are set, replace them by the single limit `max_steps=num_steps`.
 
-    With both bounds, Lightning runs an empty epoch after resuming at the end of an epoch, and stops too early.
+    With both limits, a run that resumes at the end of an epoch runs an empty epoch in Lightning and stops too early.
     """
     if trainer.max_steps >= 0 and trainer.max_epochs not in (None, -1):
         trainer.fit_loop.epoch_loop.max_steps = num_steps

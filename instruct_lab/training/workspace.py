@@ -76,7 +76,7 @@ class Workspace:
         return self.shared.tokenizer(key, self._load_tokenizer)
 
     def _load_tokenizer(self) -> tuple[Any, bool]:
-        """Load the tokenizer, and return whether other runs may use it: no, if it was trained on this run's data."""
+        """Load the tokenizer; also return whether other runs may use it, which they may not if this run trained it."""
         reads_data = []
 
         def texts() -> Iterator[str]:
@@ -87,7 +87,7 @@ class Workspace:
         return tokenizer, not reads_data
 
     def _training_texts(self) -> Iterator[str]:
-        """Yield all messages of the training split before preprocessing, which may itself need the tokenizer."""
+        """Yield all messages of the unprocessed training split, since preprocessing may itself need the tokenizer."""
         prepared = Store(self.cache_path).result([self.experiment.data.stage(self.cache_path)])
         for conversation in tables(prepared)["train"]:
             for message in (*conversation.messages, *conversation.rejected):
@@ -140,7 +140,9 @@ class Workspace:
 
 
 def evaluated_weights(experiment: Experiment, run_path: Path, checkpoint: str | None = None) -> KeptWeights:
-    """Find the weights with which a run is evaluated; these are the last weights if the run kept no best weights.
+    """Find the weights of a run to evaluate.
+
+    If `checkpoint` is `None` and the run kept no best weights, these are the last weights.
 
     Args:
         experiment: the run's configuration.

@@ -63,6 +63,6 @@ def problems(built: Mapping[str, Any], settings_only: bool = False) -> Iterator[
 
 
 def combination_problems(built: Mapping[str, Any]) -> Iterator[Problem]:
-    """Like `problems`, but apply only `COMBINATION_RULES`."""
+    """Apply only `COMBINATION_RULES` to the built components and yield the problems."""
     for rule in COMBINATION_RULES:
         yield from apply(rule, built)

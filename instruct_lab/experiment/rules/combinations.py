@@ -48,7 +48,7 @@ def check_quantization(model: Model, tuning: Tuning) -> Iterator[Problem]:
 
 
 def check_trained_tokenizer(model: Model) -> Iterator[Problem]:
-    """Report a trained tokenizer for a model whose weights are not random."""
+    """Report a newly trained tokenizer for a model whose weights are not randomly initialised."""
     if reason := model.tokenizer_reason:
         yield Problem(key="model.tokenizer", value="TrainedTokenizer", reason=reason, suggestion="tokenizer=own")
 
@@ -82,7 +82,7 @@ def disables_adapters(objective: Objective) -> bool:
 
 
 def check_biases(tuning: LoRA, objective: Objective) -> Iterator[Problem]:
-    """Report trained biases if the objective switches adapters off, since trained biases cannot be switched off."""
+    """Report trained biases if the objective switches adapters off, since biases would stay switched on."""
     if disables_adapters(objective) and tuning.bias != "none" and tuning_reason(tuning, objective) is None:
         reason = "the untuned model is read by switching adapters off, which leaves trained biases on"
         yield Problem(key="tuning.bias", value=tuning.bias, reason=reason, suggestion="none")
@@ -108,7 +108,7 @@ def batching_reason(batching: Batching, objective: Objective) -> str | None:
 
 
 def check_answer_length(batching: Padded, generation: Generation) -> Iterator[Problem]:
-    """Report a limit for generated answers that is above the length limit of training examples."""
+    """Report a limit on the length of generated answers that exceeds the length limit of training examples."""
     longest, new = batching.max_tokens, generation.max_new_tokens
     if longest is not None and new is not None and new > longest:
         reason = f"an answer must not be longer than batching.max_tokens ({longest}), the limit in training"
@@ -126,7 +126,7 @@ def check_metrics(metrics: dict[str, Metric], objective: Objective) -> Iterator[
 
 
 def check_pair_metrics(metrics: dict[str, Metric], objective: Objective, data: Data) -> Iterator[Problem]:
-    """Report metrics that compare the two answers of a pair, for data of single answers with a label."""
+    """Report metrics that compare the two answers of a pair if some rows of the data have only one, labelled answer."""
     values = objective.values_of(data.gives)
     for name, metric in metrics.items():
         if isinstance(metric, ValueMetric) and metric.value_name in objective.value_names - values:
@@ -138,7 +138,7 @@ def check_pair_metrics(metrics: dict[str, Metric], objective: Objective, data: D
 
 
 def check_answers(metrics: dict[str, Metric], model: Model) -> Iterator[Problem]:
-    """Report metrics of answers for a model that writes no text."""
+    """Report metrics that read answers if the model cannot write text."""
     for name, metric in metrics.items():
         if not can_answer(metric, model.family):
             yield _unread_metric(name, metric, "an encoder writes no text, so no answer can be scored")
@@ -180,7 +180,7 @@ def check_num_samples(metrics: dict[str, Metric], generation: Generation) -> Ite
 
 
 def check_averages(optimizer: Optimizer, callbacks: dict[str, Callback | ExternalClass]) -> Iterator[Problem]:
-    """Report weights that both the optimizer and a callback average."""
+    """Report a callback that averages the weights if the optimizer already averages them itself."""
     for name, callback in callbacks.items():
         if optimizer.averages_weights and isinstance(callback, WeightAverage):
             reason = "the optimizer averages the weights itself: leave the callback out, or choose another optimizer"

@@ -17,7 +17,7 @@ from instruct_lab.tuning import Tuning
 
 
 class Kind(NamedTuple):
-    """A kind of supervision in words, with an option for data that gives it and one for an objective that reads it."""
+    """A kind of supervision: what it is, an example of data that has it, and of an objective that learns from it."""
 
     meaning: str
     data: str
@@ -35,7 +35,7 @@ FAR_OFF = 10
 
 
 def check_supervision(data: Data, objective: Objective) -> Iterator[Problem]:
-    """Report data that gives nothing from which the objective can learn."""
+    """Report data that has none of the kinds of supervision from which the objective can learn."""
     if data.gives_any(objective.needs):
         return
     goal = type(objective).__name__
@@ -48,7 +48,7 @@ def check_supervision(data: Data, objective: Objective) -> Iterator[Problem]:
 
 
 def _describe_supervision(data: Data) -> str:
-    """Describe the data with the kinds of supervision that it gives, for a mixture those of each part."""
+    """Describe the data and the kinds of supervision that it has; for a mixture, describe each part."""
     kind = type(data).__name__
     if isinstance(data, Mixture):
         parts = [f"{name}: {_list_kinds(part.gives, 'and')}" for name, part in data.parts.items() if part is not None]
@@ -89,13 +89,13 @@ def facts_of(model: Model, cache_path: str) -> ModelFacts:
 
 
 def longest_example(model: Model, tuning: Tuning, cache_path: str) -> int | None:
-    """Return the number of tokens that fit the model's positions, or `None` if there is no known limit."""
+    """Return the number of tokens for which the model has positions, or `None` if there is no known limit."""
     positions = facts_of(model, cache_path).max_positions
     return None if positions is None else max(2, positions - tuning.num_added_positions)
 
 
 def check_positions(model: Model, tuning: Tuning, batching: Batching, cache_path: str) -> Iterator[Problem]:
-    """Warn that `batching.max_tokens` is lowered to the number of the model's positions."""
+    """Warn that `batching.max_tokens` is lowered, because the model has fewer positions."""
     longest, set_to = longest_example(model, tuning, cache_path), batching.max_tokens
     if longest is not None and (set_to is None or set_to > longest):
         taken = f", {tuning.num_added_positions} of them for virtual tokens" if tuning.num_added_positions else ""
@@ -120,7 +120,7 @@ def suitable_learning_rate(
 def check_learning_rate(
     tuning: Tuning, objective: Objective, optimizer: Optimizer, model: Model, cache_path: str
 ) -> Iterator[Problem]:
-    """Report a learning rate that is neither set nor declared, and warn of a rate far from the suitable rate."""
+    """Report a learning rate that is null and has no default; warn of a rate that is far from the suitable rate."""
     suitable = suitable_learning_rate(tuning, objective, optimizer, model, cache_path)
     method, rate = type(tuning).__name__, optimizer.lr
     if suitable is None:

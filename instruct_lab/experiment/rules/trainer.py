@@ -73,7 +73,7 @@ UNLIMITED = {"max_epochs": -1, "max_steps": -1}
 
 
 def check_counts(trainer: ExternalClass) -> Iterator[Problem]:
-    """Report counts and limits below their lowest valid value."""
+    """Report arguments that are counts or limits and are below their lowest valid value."""
     for name, lowest in LOWEST.items():
         value = trainer.arguments.get(name)
         if not isinstance(value, int | float) or isinstance(value, bool):
