@@ -12,7 +12,7 @@ from typing import Any
 
 from instruct_lab import __version__
 from instruct_lab.commands import arguments, cache, compare, configs, data, runs, use
-from instruct_lab.commands.failures import report_failure, report_lost_output
+from instruct_lab.commands.failures import check_working_directory, report_failure, report_lost_output
 from instruct_lab.guard import guarded
 from instruct_lab.streams import quiet_streams
 
@@ -42,6 +42,7 @@ def main(typed: Sequence[str] | None = None) -> int:
         command: Command = parsed.command
         os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
         try:
+            check_working_directory()
             with _permissions(parsed):
                 code = command(parsed)
         except BaseException as error:

@@ -17,7 +17,7 @@ from secrets import token_hex
 from typing import Any
 
 from instruct_lab import secrets
-from instruct_lab.errors import InstructLabError
+from instruct_lab.errors import InstructLabError, one_line, wrap_errors
 
 logger = logging.getLogger(__name__)
 TEMPORARY_SUFFIX = ".tmp"
@@ -103,6 +103,24 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def user_path(path: str | Path) -> Path:
+    """Convert a path that a user gave, whose `~` stands for a home folder.
+
+    Raises:
+        InstructLabError: the system cannot look up the path: it is too long or holds a NUL, there is no such user, or a
+            folder on the way is not searchable. A path at which there is nothing is no error.
+    """
+    try:
+        found = Path(path).expanduser()
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            found.lstat()
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else one_line(error)
+        what = f"This path cannot be used ({reason[0].lower()}{reason[1:].rstrip('.')})"
+        raise InstructLabError(what, where=one_line(repr(str(path))), do="correct the path") from error
+    return found
 
 
 def open_regular(path: Path) -> io.BufferedReader:
@@ -221,11 +239,12 @@ def drop_torn_end(path: Path) -> None:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Read the objects in a JSON Lines file; skip an incomplete last line, and skip damaged lines with a warning."""
-    try:
-        content = read_regular(path)
-    except FileNotFoundError:
-        return []
+    """Read the objects of a JSON Lines file; skip an incomplete last line, and damaged lines with a warning."""
+    with wrap_errors(OSError, what="This file cannot be read", where=str(path)):
+        try:
+            content = read_regular(path)
+        except FileNotFoundError:
+            return []
     *lines, _torn = content.split(b"\n")
     objects, damaged = [], 0
     for line in lines:

@@ -13,51 +13,18 @@ os.environ.pop("WANDB_API_KEY", None)
 os.environ["INSTRUCT_LAB_ALLOW"] = "support"  # classes of the tests' own package
 os.environ["XDG_CONFIG_HOME"] = tempfile.mkdtemp()  # no settings of the user
 
-import json
 
 import pytest
+from support.lab import TINY, write_lab
 from support.records import newest_run
 
 from instruct_lab import cli
-
-WORDS = """
-red green blue small large old new warm cold quick slow
-bright dark quiet loud open closed early late
-""".split()
-
-
-def instruction_rows(count):
-    """Distinct instructions with answers of several lengths."""
-    rows = []
-    for index in range(count):
-        first, second = WORDS[index % len(WORDS)], WORDS[(index * 7 + index // len(WORDS)) % len(WORDS)]
-        answer = " ".join(reversed([first, second, *WORDS[: index % 4]]))
-        rows.append({"instruction": f"Turn around number {index}", "input": f"{first} {second}", "output": answer})
-    return rows
 
 
 @pytest.fixture
 def lab(tmp_path, monkeypatch):
     """A user's own folder with one local JSONL file and a data option for it; the command runs there."""
-    (tmp_path / "conf" / "data").mkdir(parents=True)
-    rows = "".join(json.dumps(row) + "\n" for row in instruction_rows(60))
-    (tmp_path / "rows.jsonl").write_text(rows, encoding="utf-8")
-    (tmp_path / "conf" / "data" / "mine.yaml").write_text(
-        """# mine: a local file
-_target_: instruct_lab.data.DataSet
-train:
-  mine:
-    _target_: instruct_lab.data.Files
-    path: rows.jsonl
-format:
-  _target_: instruct_lab.data.Alpaca
-split:
-  _target_: instruct_lab.data.HashSplit
-  validation: 0.15
-  test: 0.15
-""",
-        encoding="utf-8",
-    )
+    write_lab(tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("INSTRUCT_LAB_CACHE", str(tmp_path / "cache"))
     return tmp_path
@@ -67,10 +34,6 @@ split:
 def lab_code_allowed(monkeypatch):
     """The lab's own Python may run, in started processes too."""
     monkeypatch.setenv("INSTRUCT_LAB_ALLOW", "support,lab-code")
-
-
-TINY = ["data=mine", "model=tiny_random", "tracker=none", "evaluation.max_examples=4", "generation.max_new_tokens=6"]
-"""A run of a few seconds."""
 
 
 @pytest.fixture

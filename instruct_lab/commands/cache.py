@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
+
+from instruct_lab.errors import InstructLabError
 
 from instruct_lab.terminal import write_line
 
@@ -13,8 +14,12 @@ def cache(parsed: argparse.Namespace) -> int:
     """List or clear the results in the data cache."""
     from instruct_lab.cache import Store, select_entries
     from instruct_lab.config.compose import compose
+    from instruct_lab.files import user_path
 
-    store = Store(Path(parsed.cache or compose([]).config.cache_path).expanduser())
+    folder = user_path(parsed.cache or compose([]).config.cache_path)
+    if folder.exists() and not folder.is_dir():
+        raise InstructLabError("The cache is a folder, and this is a file", where=str(folder), do="give a folder")
+    store = Store(folder)
     entries = select_entries(store.entries(), parsed.keys, parsed.older_than)
     if parsed.action == "clear":
         freed = store.remove(entries)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from instruct_lab.commands.console import print_warnings
 from instruct_lab.errors import ConfigError, InstructLabError, Problem
+from instruct_lab.files import user_path
 from instruct_lab.terminal import write_line
 
 if TYPE_CHECKING:
@@ -175,7 +175,7 @@ def init(parsed: argparse.Namespace) -> int:
     from instruct_lab.config.scaffold import write_lab
     from instruct_lab.config.user_settings import read_settings, settings_path, write_settings
 
-    path = Path(parsed.path)
+    path = user_path(parsed.path)
     has_code = any(path.glob("**/*.py"))
     for file in write_lab(path):
         write_line(file)

@@ -3,9 +3,21 @@
 from __future__ import annotations
 
 import errno
+import os
 
-from instruct_lab.errors import InstructLabError, is_out_of_memory, one_line
+from instruct_lab.errors import InstructLabError, is_out_of_memory, one_line, wrap_errors
 from instruct_lab.terminal import write_line
+
+
+def check_working_directory() -> None:
+    """Refuse to run in a folder that was deleted.
+
+    Raises:
+        InstructLabError: the working directory does not exist.
+    """
+    what, where = "The working directory does not exist any more", os.environ.get("PWD", "")
+    with wrap_errors(OSError, what=what, where=where, do="cd to another folder"):
+        os.getcwd()
 
 
 def report_failure(error: BaseException, *, is_debug: bool) -> int:

@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from instruct_lab.errors import InstructLabError
+
 if TYPE_CHECKING:
     from instruct_lab.experiment import Experiment
     from instruct_lab.records import RunRecord
@@ -26,8 +28,12 @@ def load_recorded(
     from instruct_lab.config.environment_values import require_variables, to_omegaconf, to_plain_config
     from instruct_lab.experiment.check import check_config
     from instruct_lab.records import find_run
+    from instruct_lab.records.schema import CONFIG
 
     record = find_run(Path(parsed.runs), parsed.run)
+    if not record.config:
+        what, where = "The run record has no config, or an empty one", str(record.path / CONFIG)
+        raise InstructLabError(what, where=where, do="restore the file, or start a new run")
     used = record.config if uses_trackers else {**record.config, "tracker": {}}
     require_variables(used, f"run {record.id}")
     config = to_omegaconf(used)

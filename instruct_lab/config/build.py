@@ -15,7 +15,7 @@ from instruct_lab.config.external import ExternalClass, Signature
 from instruct_lab.config.field_problems import component_problems, external_problems, join_key
 from instruct_lab.config.interpolation import bounded
 from instruct_lab.config.permitted import permission_problems
-from instruct_lab.errors import Problem
+from instruct_lab.errors import InstructLabError, Problem, one_line
 
 
 class _Failed:
@@ -53,8 +53,11 @@ def build(config: DictConfig) -> Build:
     for key, component in result.built.items():
         if isinstance(component, Component):
             result.problems.extend(permission_problems(key, component))
-            for problem in component.problems():
-                result.problems.append(dataclasses.replace(problem, key=join_key(key, problem.key)))
+            try:
+                for problem in component.problems():
+                    result.problems.append(dataclasses.replace(problem, key=join_key(key, problem.key)))
+            except InstructLabError as error:
+                result.problems.append(Problem(key=key, reason=one_line(error)))
     return result
 
 

@@ -74,7 +74,11 @@ def to_applicable(override: Override, problems: list[Problem]) -> Override | Non
     key, text = override.key_or_group, str(override.input_line)
     if key in GROUPS and override.package is None and not override.is_delete():
         return _to_choice(override, problems)
-    is_of_hydra = key.startswith("hydra") and not key.startswith(OWN_HYDRA_KEYS)
+    is_of_hydra = key.partition(".")[0] == "hydra" and not key.startswith(OWN_HYDRA_KEYS)
+    if is_of_hydra and "." in key and f"{key}." not in OWN_HYDRA_KEYS:
+        reason = "this setting of Hydra has no effect here: only those of hydra.sweeper and hydra.launcher are used"
+        problems.append(Problem(key=key, reason=reason))
+        return None
     if override.is_delete() or is_of_hydra or "@" in text.partition("=")[0]:
         return override
     if override.value() is None and isinstance(override.value_type, type(None)):

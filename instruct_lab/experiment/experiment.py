@@ -10,7 +10,9 @@ from instruct_lab.batching import Batching, Layout
 from instruct_lab.callbacks import Callback
 from instruct_lab.config import Component, ExternalClass, component
 from instruct_lab.data import Data
+from instruct_lab.errors import InstructLabError, Refusal
 from instruct_lab.evaluation import Evaluation, EvaluationSetup
+from instruct_lab.files import user_path
 from instruct_lab.generation import Generation
 from instruct_lab.lr_scheduler import LRScheduler
 from instruct_lab.metrics import Metric
@@ -18,6 +20,7 @@ from instruct_lab.model import Model
 from instruct_lab.objective import Objective
 from instruct_lab.optimizer import Optimizer
 from instruct_lab.preprocessing import Preprocessing
+from instruct_lab.records.folder import name_fault
 from instruct_lab.template import Template
 from instruct_lab.tracker import Tracker
 from instruct_lab.tuning import Tuning
@@ -48,6 +51,18 @@ class Experiment(Component):
     trainer: ExternalClass
     tracker: dict[str, Tracker | ExternalClass | None]
     callbacks: dict[str, Callback | ExternalClass | None]
+
+    def __post_init__(self) -> None:
+        if self.name is not None and (reason := name_fault(self.name)):
+            raise Refusal("name", reason)
+        for field in ("runs_path", "cache_path"):
+            path = getattr(self, field)
+            try:
+                folder = user_path(path)
+            except InstructLabError as error:
+                raise Refusal(field, error.what) from error
+            if not path or (folder.exists() and not folder.is_dir()):
+                raise Refusal(field, "expected the path of a folder, which need not exist yet")
 
     @property
     def active_metrics(self) -> dict[str, Metric]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 from instruct_lab.config.options import options
 from instruct_lab.config.quoting import to_hydra
+from instruct_lab.files import user_path
 
 REPOSITORY = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 PINNED = re.compile(r"^ *repository: *(\S+)", re.MULTILINE)
@@ -22,7 +22,7 @@ def model_overrides(name: str) -> list[str] | None:
     Args:
         name: name of the repository, such as `gpt2` or `owner/name`, or path of the folder or GGUF file.
     """
-    path = Path(name).expanduser()
+    path = user_path(name)
     if name.startswith(("/", ".", "~")) or path.is_dir():
         return [f"{'model=local_gguf' if path.suffix == '.gguf' else 'model=local_folder'}", _weights("path", name)]
     if path.suffix == ".gguf":

@@ -6,7 +6,6 @@ import dataclasses
 import random
 from collections import deque
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from instruct_lab.batching import IGNORED, Example
@@ -18,6 +17,7 @@ from instruct_lab.data import Audit, Conversation
 from instruct_lab.data.audit import Drop, watch_drops
 from instruct_lab.errors import InstructLabError
 from instruct_lab.experiment import Experiment
+from instruct_lab.files import user_path
 from instruct_lab.inspection.inspected import InspectedRow, cuts
 from instruct_lab.inspection.search import find_drops, only_id
 from instruct_lab.pages.audit_stages import NAMED_SPLIT, parse_stage
@@ -43,7 +43,7 @@ class Inspector:
     def __init__(self, experiment: Experiment, audit: Audit) -> None:
         self._experiment = experiment
         self._audit = audit
-        self._cache_path = Path(experiment.cache_path).expanduser()
+        self._cache_path = user_path(experiment.cache_path)
         self._data: InstructionData | None = None
 
     def load(self) -> None:

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from instruct_lab.config import Component, component
 from instruct_lab.errors import InstructLabError, Problem, Refusal
+from instruct_lab.files import user_path
 from instruct_lab.model.weights.base import Weights
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ class Tokenizer(Component):
 
     def problems(self) -> Iterator[Problem]:
         """Report a source that looks like the path of a folder but does not exist."""
-        if self.source is None or Path(self.source).expanduser().is_dir():
+        if self.source is None or user_path(self.source).is_dir():
             return
         if self.source.startswith((".", "/", "~")) or self.source.count("/") > 1:
             yield Problem(key="source", value=self.source, reason="there is no such folder")
@@ -95,7 +96,7 @@ class Tokenizer(Component):
 
         if self.source is None:
             return weights
-        if Path(self.source).expanduser().is_dir():
+        if user_path(self.source).is_dir():
             return LocalFolder(path=self.source)
         return Hub(repository=self.source, revision=self.revision or "main")
 

@@ -2,34 +2,62 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import re
+import functools
+import types
+import typing
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-JSON_TYPES: dict[str, Any] = {
-    "str": str,
-    "bool": bool,
-    "int": int,
-    "float": (int, float),
-    "dict": dict,
-    "list": list,
-    "Status": str,
-}
-"""The types of JSON values, keyed by the first word of a field's annotation; fields of other types are not checked."""
+from instruct_lab.errors import one_line, wrap_errors
+
+
+def wrap_form_errors(path: Path) -> contextlib.AbstractContextManager[None]:
+    """Raise the errors of parsing a file of another form as `InstructLabError` with the file's path."""
+    kinds = (AttributeError, KeyError, TypeError, ValueError)
+    what = "This file of a run record has a form that this version cannot read"
+    return wrap_errors(*kinds, what=what, where=str(path))
 
 
 def known_entries(kind: type, entries: Mapping[str, Any]) -> dict[str, Any]:
     """Return the entries that a dataclass has a field for and that are not null.
 
     Raises:
-        TypeError: an entry is not of its field's type.
+        TypeError: the entries are no object, or one of them has another type than its field.
     """
-    types = {field.name: re.match(r"\w*", str(field.type)) for field in dataclasses.fields(kind)}
-    known = {name: value for name, value in entries.items() if name in types and value is not None}
+    if not isinstance(entries, Mapping):
+        raise TypeError(f"an object is expected, and this is {one_line(repr(entries), 80)}")
+    hints = _field_types(kind)
+    known = {name: value for name, value in entries.items() if name in hints and value is not None}
     for name, value in known.items():
-        word = types[name]
-        expected = JSON_TYPES.get(word[0]) if word else None
-        if expected is not None and not isinstance(value, expected):
-            raise TypeError(f"{name} is a {type(value).__name__}, and a {word[0] if word else ''} is expected")
+        if not has_type(value, hints[name]):
+            raise TypeError(f"{name} has a value of another type than expected: {one_line(repr(value), 80)}")
     return known
+
+
+@functools.cache
+def _field_types(kind: type) -> dict[str, Any]:
+    hints = typing.get_type_hints(kind, localns={"MetricValue": Mapping})  # the metrics are imported only when needed
+    return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
+
+
+def has_type(value: Any, hint: Any) -> bool:
+    """Whether a value read from JSON can be one of an annotated type, with an object standing for a dataclass."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Any:
+        return True
+    if hint is float:
+        return isinstance(value, int | float)
+    if dataclasses.is_dataclass(hint):
+        return isinstance(value, Mapping)
+    if origin is typing.Literal:
+        return value in arguments
+    if origin in (typing.Union, types.UnionType):
+        return any(has_type(value, one) for one in arguments)
+    if origin in (dict, Mapping):
+        return isinstance(value, Mapping) and all(has_type(inner, arguments[1]) for inner in value.values())
+    if origin in (list, tuple):
+        return isinstance(value, list | tuple) and all(has_type(inner, arguments[0]) for inner in value)
+    return isinstance(value, origin or hint)

@@ -23,14 +23,18 @@ def check_name(name: str) -> str:
     Raises:
         InstructLabError: the name is not a valid folder name.
     """
-    wrong = not name or name.startswith((".", " ")) or re.search(r"[/\\\0-\x1f]", name)
-    if wrong or len(name.encode()) > MAX_NAME_BYTES:
-        raise InstructLabError(
-            f"A run cannot be named {name!r}: the name must be a valid folder name",
-            where="name",
-            do="Leave out slashes and a leading dot, and keep it below 200 bytes",
-        )
+    if reason := name_fault(name):
+        raise InstructLabError(f"A run cannot be named {name!r}: {reason}", where="name", do="choose another name")
     return name
+
+
+def name_fault(name: str) -> str | None:
+    """Return the reason why a folder cannot be named so, or `None` if it can."""
+    is_folder = name and not name.startswith((".", " ")) and not re.search(r"[/\\\0-\x1f\ud800-\udfff]", name)
+    if is_folder and len(name.encode()) <= MAX_NAME_BYTES:
+        return None
+    rules = f"without slashes and control characters, without a leading dot, of at most {MAX_NAME_BYTES} bytes"
+    return f"the name must be a valid folder name, {rules}"
 
 
 def has_manifest(path: Path) -> bool:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from instruct_lab.errors import InstructLabError, one_line
+from instruct_lab.files import user_path
 from instruct_lab.records.record import RunRecord
 from instruct_lab.records.schema import BEFORE, CONFIG, MANIFEST, PROCESS_GONE, Summary
 
@@ -62,10 +63,10 @@ def find_run(runs_path: str | Path, reference: str | Path) -> RunRecord:
         InstructLabError: no run or several runs match; the message names the most similar or the newest runs.
     """
     reference = str(reference)
-    folder = Path(reference).expanduser()
+    folder = user_path(reference)
     if _is_record(folder):
         return RunRecord.open(folder)
-    paths = _record_paths(Path(runs_path).expanduser())
+    paths = _record_paths(user_path(runs_path))
     if not paths:
         raise InstructLabError("There are no runs yet", where=str(runs_path), do="Start one: instruct-lab train")
     if reference == "latest":
@@ -93,7 +94,7 @@ def find_run(runs_path: str | Path, reference: str | Path) -> RunRecord:
 
 def list_runs(runs_path: str | Path) -> list[ListedRun]:
     """List all runs, oldest first; a record that cannot be read has the status `damaged`."""
-    paths = sorted(_record_paths(Path(runs_path).expanduser()), key=_start_order)
+    paths = sorted(_record_paths(user_path(runs_path)), key=_start_order)
     return [_listed_run(path) for path in paths]
 
 

@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
 
 from instruct_lab import files, secrets
-from instruct_lab.errors import InstructLabError, wrap_errors
+from instruct_lab.errors import InstructLabError
+from instruct_lab.files import user_path
 from instruct_lab.records import schema
 from instruct_lab.records.config_file import read_yaml, to_yaml
 from instruct_lab.records.earlier import translate
+from instruct_lab.records.entries import has_type, wrap_form_errors
 from instruct_lab.records.environment import environment
 from instruct_lab.records.folder import check_name, empty_folder, is_locked, new_folder
 from instruct_lab.records.identity import config_hash, settings_of
@@ -26,6 +28,7 @@ from instruct_lab.records.schema import STATUSES, Manifest, PredictionLine, Resu
 
 NOT_VALUES = frozenset({"step", "epoch", "seconds"})
 Read = TypeVar("Read")
+Container = TypeVar("Container", dict[str, Any], list[str])
 
 
 class RunRecord:
@@ -93,7 +96,7 @@ class RunRecord:
         Raises:
             InstructLabError: the folder holds no record.
         """
-        path = Path(path).expanduser().absolute()
+        path = user_path(path).absolute()
         if not (path / schema.CONFIG).is_file() and not (path / schema.MANIFEST).is_file():
             raise InstructLabError(
                 "This folder holds no run record", where=str(path), do="List them: instruct-lab runs"
@@ -125,18 +128,12 @@ class RunRecord:
 
         Values from the environment are `Interpolated` texts, such as `${oc.env:NAME}`.
         """
-        found = read_yaml(self.path / schema.CONFIG) or {}
-        if not isinstance(found, dict):
-            raise InstructLabError(
-                f"This file of a run record is a {type(found).__name__}, and a mapping of settings is expected",
-                where=str(self.path / schema.CONFIG),
-            )
-        return dict(translate(found))
+        return dict(translate(self._read_yaml(schema.CONFIG, dict)))
 
     @property
     def overrides(self) -> list[str]:
         """The overrides that the user typed."""
-        return list(read_yaml(self.path / schema.OVERRIDES) or [])
+        return self._read_yaml(schema.OVERRIDES, list)
 
     @property
     def summary(self) -> Summary | None:
@@ -165,26 +162,32 @@ class RunRecord:
         return self._read(schema.RESULTS[stage], schema.results_from_json)
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """Read the lines of `metrics.jsonl`; `null` becomes NaN, and an incomplete last line is left out."""
+        """Read the lines of `metrics.jsonl`; `null` becomes NaN, and incomplete or damaged lines are left out."""
         return [
             {name: math.nan if value is None else value for name, value in line.items()}
             for line in files.read_lines(self.path / schema.METRICS)
+            if "step" in line and has_type(line, dict[str, float | None])
         ]
 
     def read_predictions(self) -> list[PredictionLine]:
         """Read the lines of `predictions.jsonl`."""
-        return [PredictionLine.from_json(line) for line in files.read_lines(self.path / schema.PREDICTIONS)]
+        with wrap_form_errors(self.path / schema.PREDICTIONS):
+            return [PredictionLine.from_json(line) for line in files.read_lines(self.path / schema.PREDICTIONS)]
 
     def _read(self, name: str, parse: Callable[[Mapping[str, Any]], Read]) -> Read | None:
         entries = self.read_json(name)
         if entries is None:
             return None
-        with wrap_errors(
-            *(AttributeError, KeyError, TypeError, ValueError),
-            what="This file of a run record has a form that this version cannot read",
-            where=str(self.path / name),
-        ):
+        with wrap_form_errors(self.path / name):
             return parse(entries)
+
+    def _read_yaml(self, name: str, kind: type[Container]) -> Container:
+        """Read a YAML file as a container of a kind, which is empty if the file is empty or does not exist."""
+        content = read_yaml(self.path / name)
+        with wrap_form_errors(self.path / name):
+            if content is not None and not isinstance(content, kind):
+                raise TypeError(f"a {kind.__name__} is expected, and this is a {type(content).__name__}")
+        return content or kind()
 
     # ---- write
 
@@ -202,7 +205,7 @@ class RunRecord:
             ending = {"ended": None, "exception": None}
         elif status is not None:
             ending = {"ended": datetime.now(UTC).isoformat(), "seconds": self.seconds()}
-        known = self.read_json(schema.MANIFEST) or {}
+        known = self._read(schema.MANIFEST, dict) or {}
         self.write_json(schema.MANIFEST, {**known, **ending, **updates})
 
     def write_config(self, config: Mapping[str, Any]) -> None:
@@ -264,7 +267,7 @@ class RunRecord:
                 os.truncate(path, size)
         for left_behind in self.path.glob(f".*{files.TEMPORARY_SUFFIX}"):  # left by a killed process
             left_behind.unlink(missing_ok=True)
-        kept = files.read_lines(path)
+        kept = self.read_metrics()
         self._seconds_before = float(kept[-1].get("seconds", 0.0)) if kept else 0.0
         self._opened = time.monotonic()
 
@@ -326,7 +329,7 @@ class RunRecord:
             ended = self.manifest.seconds
         except InstructLabError:
             ended = None
-        lines = files.read_lines(self.path / schema.METRICS)
+        lines = self.read_metrics()
         return max(float(ended or 0.0), float(lines[-1].get("seconds", 0.0)) if lines else 0.0)
 
 

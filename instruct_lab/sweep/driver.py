@@ -16,6 +16,7 @@ from typing import Any
 
 from instruct_lab import files
 from instruct_lab.errors import InstructLabError, started
+from instruct_lab.files import user_path
 from instruct_lab.records import RunRecord
 from instruct_lab.records.changes import code_changes, setting_changes
 from instruct_lab.records.folder import LOCK, has_manifest
@@ -55,7 +56,7 @@ def start(planned: Plan, console: Any) -> int:
         The exit code.
     """
     sweep = create_sweep(
-        Path(planned.runs_path).expanduser(),
+        user_path(planned.runs_path),
         planned.name,
         overrides=planned.overrides,
         working_path=str(Path.cwd()),

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from instruct_lab import files
-from instruct_lab.errors import InstructLabError, wrap_errors
+from instruct_lab.errors import InstructLabError
+from instruct_lab.files import user_path
 from instruct_lab.records import RunRecord, Summary, list_runs
 from instruct_lab.records.costs import COSTS, cost_of
-from instruct_lab.records.entries import known_entries
+from instruct_lab.records.entries import known_entries, wrap_form_errors
 from instruct_lab.records.folder import has_manifest, is_locked, new_folder
 
 FILE = "sweep.json"
@@ -85,10 +86,8 @@ class SweepRecord:
     @property
     def info(self) -> SweepInfo:
         """The content of `sweep.json`, read at each access."""
-        entries = files.read_json(self.path / FILE) or {}
-        what = "This file of a sweep has a form that this version cannot read"
-        with wrap_errors(AttributeError, TypeError, what=what, where=str(self.path / FILE)):
-            return SweepInfo.from_json(entries)
+        with wrap_form_errors(self.path / FILE):
+            return SweepInfo.from_json(files.read_json(self.path / FILE) or {})
 
     @property
     def storage(self) -> str:
@@ -102,7 +101,9 @@ class SweepRecord:
 
     def update(self, **entries: Any) -> None:
         """Replace or add entries of `sweep.json`."""
-        files.write_json(self.path / FILE, {**(files.read_json(self.path / FILE) or {}), **entries})
+        with wrap_form_errors(self.path / FILE):
+            known = dict(files.read_json(self.path / FILE) or {})
+        files.write_json(self.path / FILE, {**known, **entries})
 
     def status(self) -> str:
         """Return `running`, `finished` or `interrupted`; a sweep whose process died is interrupted."""
@@ -156,7 +157,7 @@ def create_sweep(runs_path: Path, name: str, **entries: Any) -> SweepRecord:
 
 def sweeps(runs_path: Path) -> Iterator[SweepRecord]:
     """Yield all sweeps, from the oldest to the newest."""
-    found = sorted(runs_path.expanduser().absolute().glob(f"*/*/{FILE}"), key=lambda path: path.parent.name)
+    found = sorted(user_path(runs_path).absolute().glob(f"*/*/{FILE}"), key=lambda path: path.parent.name)
     yield from (SweepRecord(path.parent) for path in found)
 
 
@@ -166,7 +167,7 @@ def find_sweep(runs_path: Path, reference: str) -> SweepRecord | None:
     Raises:
         InstructLabError: several sweeps match.
     """
-    folder = Path(reference).expanduser()
+    folder = user_path(reference)
     if (folder / FILE).is_file():
         return SweepRecord(folder.absolute())
     found = list(sweeps(runs_path))
@@ -192,7 +193,7 @@ def sweep_to_resume(runs_path: Path, reference: str) -> SweepRecord | None:
     The reference `latest` means the newest sweep, or, if a run outside this sweep is newer, that run.
     """
     if reference != "latest":
-        is_run = has_manifest(Path(reference).expanduser())
+        is_run = has_manifest(user_path(reference))
         return None if is_run else find_sweep(runs_path, reference)
     sweep = find_sweep(runs_path, "latest")
     runs = list_runs(runs_path)

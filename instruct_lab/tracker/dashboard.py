@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from instruct_lab.errors import InstructLabError, wrap_errors
+from instruct_lab.files import user_path
 from instruct_lab.records.folder import is_locked
 from instruct_lab.records.locate import list_runs
 from instruct_lab.records.record import RunRecord
@@ -44,7 +45,7 @@ def serve(runs_path: Path, port: int | None = None, browser: bool = True) -> Non
     """
     if not is_installed():
         raise InstructLabError("The dashboard needs the package trackio, which is not installed", do=INSTALL)
-    runs_path = runs_path.expanduser().absolute()
+    runs_path = user_path(runs_path).absolute()
     os.environ["HF_HUB_OFFLINE"] = "1"  # trackio imports the hub's client, which then makes no requests
     os.environ.setdefault("TRACKIO_PLOT_ORDER", CHART_ORDER)
     count = len(list_runs(runs_path))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from instruct_lab import files
@@ -14,6 +13,7 @@ from instruct_lab.config.environment_values import to_omegaconf, to_plain_config
 from instruct_lab.errors import InstructLabError
 from instruct_lab.experiment import Experiment
 from instruct_lab.experiment.check import check_config
+from instruct_lab.files import user_path
 from instruct_lab.lr_scheduler import LRScheduler
 from instruct_lab.records import RunRecord
 from instruct_lab.records.changes import code_changes, input_changes, machine_changes, setting_changes
@@ -81,7 +81,7 @@ def inputs_of(experiment: Experiment, record: RunRecord) -> list[InputEntry]:
     """Return the files and packages that a run would read now; if its record lists no inputs, return an empty list."""
     if not record.manifest.inputs:
         return []
-    cache_path = Path(experiment.cache_path).expanduser()
+    cache_path = user_path(experiment.cache_path)
     found = [*experiment.data.inputs(cache_path), *experiment.model.inputs(cache_path)]
     return [InputEntry(one.name, one.sha256, one.bytes) for one in found]
 

@@ -16,6 +16,7 @@ from instruct_lab.callbacks.base import OnValidation
 from instruct_lab.config.permitted import permitted
 from instruct_lab.errors import InstructLabError
 from instruct_lab.experiment import Experiment
+from instruct_lab.files import user_path
 from instruct_lab.records import ReadOnlyRecord, RunRecord
 from instruct_lab.records.folder import LOCK
 from instruct_lab.records.identity import config_hash
@@ -134,7 +135,7 @@ def _new_record(
             )
         return ReadOnlyRecord.open(Path(os.environ[RUN_PATH_VARIABLE]))
     name = context.name or run_name(experiment.name, choices)
-    runs_path = Path(experiment.runs_path).expanduser()
+    runs_path = user_path(experiment.runs_path)
     record = RunRecord.create(runs_path, name, config, overrides, run_id=context.run_id, **context.facts)
     os.environ[RUN_PATH_VARIABLE] = str(record.path)
     return record

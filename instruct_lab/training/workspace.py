@@ -16,6 +16,7 @@ from instruct_lab.callbacks.kept_weights import KeptWeights, read_weights
 from instruct_lab.data.base import tables
 from instruct_lab.errors import InstructLabError
 from instruct_lab.experiment import Experiment
+from instruct_lab.files import user_path
 from instruct_lab.model import LoadedModel
 from instruct_lab.model.digest import weights_digest
 from instruct_lab.records.schema import CHECKPOINTS
@@ -59,7 +60,7 @@ class Workspace:
     @property
     def cache_path(self) -> Path:
         """The folder for downloads, converted models and cached results."""
-        return Path(self.experiment.cache_path).expanduser()
+        return user_path(self.experiment.cache_path)
 
     @functools.cached_property
     def tokenizer(self) -> Any:

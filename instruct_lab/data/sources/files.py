@@ -21,7 +21,7 @@ from instruct_lab.data.sources.compressed import COMPRESSIONS, content_name, is_
 from instruct_lab.data.sources.csv_rows import Quoting, Spacing, find_delimiter
 from instruct_lab.data.sources.file_formats import FileLayout
 from instruct_lab.errors import InstructLabError, Problem
-from instruct_lab.files import NotARegularFile, open_regular, require_regular
+from instruct_lab.files import NotARegularFile, open_regular, require_regular, user_path
 
 SUFFIXES = {
     ".json": "json",
@@ -157,15 +157,18 @@ def expand_folders(path: str | list[str], ending: str) -> list[str]:
     """Replace each folder by a pattern that matches all files with an extension in the folder and its subfolders."""
     patterns = [path] if isinstance(path, str) else path
     return [
-        str(Path(glob.escape(str(Path(pattern).expanduser()))) / "**" / f"*.{ending}")
-        if Path(pattern).expanduser().is_dir()
+        str(Path(glob.escape(str(user_path(pattern)))) / "**" / f"*.{ending}")
+        if user_path(pattern).is_dir()
         else pattern
         for pattern in patterns
     ]
 
 
 def _matches(pattern: str) -> list[Path]:
-    path = Path(pattern).expanduser()
+    try:
+        path = user_path(pattern)
+    except InstructLabError:
+        return [Path(pattern)]  # `_find_fault` gives the reason
     if not glob.has_magic(pattern) or path.exists():
         return [path]
     return sorted(Path(match) for match in glob.glob(str(path), recursive=True) if Path(match).is_file())
@@ -177,7 +180,7 @@ def _find_fault(pattern: str, matches: list[Path]) -> tuple[str | None, str | No
         return "no file matches the pattern", None
     path = matches[0]
     try:
-        require_regular(path)
+        require_regular(user_path(path))
     except NotARegularFile as error:
         folder = str(Path(pattern) / "*.jsonl") if error.found == "a folder" else None
         return f"is {error.found} where a file is expected", folder
@@ -185,6 +188,6 @@ def _find_fault(pattern: str, matches: list[Path]) -> tuple[str | None, str | No
         siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
         close = nearest(path.name, siblings)
         return "there is no such file", str(Path(pattern).parent / close) if close else None
-    except OSError as error:
-        return f"cannot be read: {error.strerror}", None
+    except (InstructLabError, OSError) as error:
+        return error.what if isinstance(error, InstructLabError) else f"cannot be read: {error.strerror}", None
     return None, None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from typing import IO, Any
 
@@ -14,19 +15,37 @@ BYTE_ORDER_MARKS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 """First bytes of text files in encodings other than UTF-8, and the encodings."""
 
 
-class _DuplicateKey(ValueError):
-    pass
+class _NotTaken(ValueError):
+    """Raised for JSON whose value is not taken as data; the message is the reason."""
 
 
 def _unique_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) < len(pairs):
         keys = [key for key, _ in pairs]
-        raise _DuplicateKey(next(key for key in keys if keys.count(key) > 1))
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise _NotTaken(f"An object has the key {twice!r} twice, so its value is ambiguous")
     return value
 
 
 DECODER = json.JSONDecoder(object_pairs_hook=_unique_object)
+
+
+def _decode_text(text: str, position: int = 0) -> tuple[Any, int]:
+    """Decode the value at a position; return the value and the position after it.
+
+    Raises:
+        json.JSONDecodeError: there is no JSON at the position.
+        _NotTaken: the value has a key twice, is nested too deeply, or has a number of too many digits.
+    """
+    try:
+        return DECODER.raw_decode(text, position)
+    except (json.JSONDecodeError, _NotTaken):
+        raise
+    except RecursionError as error:
+        raise _NotTaken("The JSON is nested too deeply") from error
+    except ValueError as error:
+        raise _NotTaken(f"A whole number has more than {sys.get_int_max_str_digits():,} digits") from error
 
 
 def _row(value: Any, where: str, size: int) -> Row | BrokenRow:
@@ -41,16 +60,8 @@ def _row(value: Any, where: str, size: int) -> Row | BrokenRow:
     )
 
 
-def _duplicate_key(error: _DuplicateKey, where: str) -> InstructLabError:
-    return InstructLabError(
-        f"An object has the key {str(error)!r} twice, so its value is ambiguous",
-        where=where,
-        do="Correct the row",
-    )
-
-
-def _nested(where: str) -> InstructLabError:
-    return InstructLabError("The JSON is nested too deeply", where=where)
+def _not_taken(error: _NotTaken, where: str) -> InstructLabError:
+    return InstructLabError(str(error), where=where, do="Correct the row")
 
 
 def read_json_list(text: IO[str], name: str, keys: Sequence[str] = ()) -> Iterator[Row | BrokenRow]:
@@ -119,12 +130,10 @@ def _rows_below(buffer: _Buffer, name: str, keys: list[str]) -> Iterator[Row | B
 def _decode(buffer: _Buffer, name: str, where: str) -> tuple[Any, int]:
     try:
         return buffer.value()
-    except _DuplicateKey as error:
-        raise _duplicate_key(error, where) from error
+    except _NotTaken as error:
+        raise _not_taken(error, where) from error
     except json.JSONDecodeError as error:
         raise _broken_json(error, buffer, name) from error
-    except RecursionError as error:
-        raise _nested(where) from error
 
 
 class _Buffer:
@@ -157,7 +166,7 @@ class _Buffer:
         """Decode the value at the current position; return the value and its number of characters."""
         while True:
             try:
-                value, end = DECODER.raw_decode(self._buffer, self.position)
+                value, end = _decode_text(self._buffer, self.position)
             except json.JSONDecodeError:
                 if not self._read_more(max(CHUNK_CHARACTERS, len(self._buffer))):
                     raise
@@ -176,11 +185,10 @@ def _not_a_list(buffer: _Buffer, name: str) -> InstructLabError:
         found, _ = buffer.value()
         if buffer.next_character() not in ("", ",", "}"):  # a comma or } follows a value inside an object
             return _broken_json(buffer.error("Extra data"), buffer, name)
-    except (json.JSONDecodeError, _DuplicateKey) as error:
-        broken = error if isinstance(error, json.JSONDecodeError) else buffer.error("an object has a key twice")
-        return _broken_json(broken, buffer, name)
-    except RecursionError:
-        return _nested(name)
+    except json.JSONDecodeError as error:
+        return _broken_json(error, buffer, name)
+    except _NotTaken as error:
+        return _not_taken(error, name)
     return InstructLabError(
         f"A list of rows was expected and {type(found).__name__} found",
         where=name,
@@ -237,19 +245,17 @@ def read_json_lines(lines: IO[bytes], name: str) -> Iterator[Row | BrokenRow]:
         where = f"{name}, line {number}"
         try:
             line = encoded.decode("utf-8").strip("\r\n \t")
-            value, end = DECODER.raw_decode(line)
+            value, end = _decode_text(line)
             if end != len(line):
                 raise json.JSONDecodeError("Extra data", line, end)
             yield _row(value, where, len(encoded))
         except UnicodeDecodeError as error:
             reason = f"The line is not UTF-8 text ({error.reason})"
             yield BrokenRow(InstructLabError(reason, where=where, do="Convert it to UTF-8, for example with iconv"))
-        except _DuplicateKey as error:
-            yield BrokenRow(_duplicate_key(error, where))
+        except _NotTaken as error:
+            yield BrokenRow(_not_taken(error, where))
         except json.JSONDecodeError as error:
             yield BrokenRow(_not_json_line(error, where))
-        except RecursionError:
-            yield BrokenRow(_nested(where))
 
 
 def _not_json_line(error: json.JSONDecodeError, where: str) -> InstructLabError:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 from instruct_lab.batching import Batching
 from instruct_lab.data import Data, DataSet, Mixture
 from instruct_lab.data.conversation import Supervision
 from instruct_lab.errors import Problem
+from instruct_lab.files import user_path
 from instruct_lab.model import Model, ModelFacts, Random
 from instruct_lab.objective import Objective
 from instruct_lab.optimizer import Optimizer
@@ -85,7 +85,7 @@ def check_biases_exist(model: Model, tuning: Tuning, cache_path: str) -> Iterato
 
 def facts_of(model: Model, cache_path: str) -> ModelFacts:
     """Return the facts about the model that are known before it is loaded."""
-    return model.facts(Path(cache_path).expanduser())
+    return model.facts(user_path(cache_path))
 
 
 def longest_example(model: Model, tuning: Tuning, cache_path: str) -> int | None:

@@ -15,6 +15,7 @@ from pydantic import Field
 from instruct_lab.assets import Input, PackageAsset, file_input
 from instruct_lab.config import component
 from instruct_lab.errors import InstructLabError, Problem, Refusal, one_line, wrap_errors
+from instruct_lab.files import user_path
 from instruct_lab.model.facts import ModelFacts, facts_of_folder
 from instruct_lab.model.weights.base import Loading, Weights
 from instruct_lab.model.weights.folder_model import folder_model
@@ -62,7 +63,7 @@ class GGUF(Weights):
 
     def problems(self) -> Iterator[Problem]:
         """Report a file that does not exist, or is not a GGUF file."""
-        reason = None if self.path is None else _fault(Path(self.path).expanduser())
+        reason = None if self.path is None else _fault(user_path(self.path))
         if reason:
             yield Problem(key="path", value=self.path, reason=reason)
 
@@ -118,7 +119,7 @@ class GGUF(Weights):
     def facts(self, cache_path: Path) -> ModelFacts:
         """Read the facts from the file's header or, for an asset, from the converted folder."""
         if self.path is not None:
-            return facts_of_gguf(Path(self.path).expanduser())
+            return facts_of_gguf(user_path(self.path))
         assert self.asset is not None
         if self.asset.path_sha256 is None:
             return ModelFacts()
@@ -126,7 +127,7 @@ class GGUF(Weights):
 
     def file(self, cache_path: Path) -> Path:
         """Return the path of the GGUF file; an asset is downloaded, verified and unpacked first."""
-        file = self.asset.extract(cache_path) if self.asset is not None else Path(self.path or "").expanduser()
+        file = self.asset.extract(cache_path) if self.asset is not None else user_path(self.path or "")
         reason = _fault(file)
         if reason:
             raise InstructLabError(f"The model cannot be loaded: {reason}", where=str(file), do="correct the path")

@@ -11,6 +11,7 @@ from pydantic import Field
 from instruct_lab.assets import Input, file_input
 from instruct_lab.config import component
 from instruct_lab.errors import InstructLabError, Problem
+from instruct_lab.files import user_path
 from instruct_lab.model.facts import ModelFacts, facts_of_folder
 from instruct_lab.model.weights.base import Loading, Origin, Weights
 from instruct_lab.model.weights.folder_contents import TEXTS, weight_files
@@ -32,7 +33,7 @@ class LocalFolder(Weights):
     @property
     def folder(self) -> Path:
         """The folder, with `~` resolved."""
-        return Path(self.path).expanduser()
+        return user_path(self.path)
 
     def origin(self, cache_path: Path) -> Origin | None:
         """Return the absolute path of the folder."""

@@ -17,7 +17,7 @@ from instruct_lab.config import Component, component
 from instruct_lab.config.spelling import nearest
 from instruct_lab.data.sources.base import suggest_column
 from instruct_lab.errors import InstructLabError, Problem, Refusal
-from instruct_lab.files import open_regular
+from instruct_lab.files import open_regular, user_path
 
 ENDINGS = (".json", ".jsonl", ".ndjson", ".txt")
 
@@ -125,7 +125,7 @@ class FileBenchmark(Benchmark):
 
     def problems(self) -> Iterator[Problem]:
         """Report a path that does not exist or is a folder."""
-        path = Path(self.path).expanduser()
+        path = user_path(self.path)
         if path.is_file():
             return
         if path.exists():
@@ -138,7 +138,7 @@ class FileBenchmark(Benchmark):
 
     def file(self, cache_path: Path) -> Path:
         """Return the local file."""
-        return Path(self.path).expanduser()
+        return user_path(self.path)
 
     def input(self, cache_path: Path) -> Input:
         """Return the file's name, SHA-256 and size."""

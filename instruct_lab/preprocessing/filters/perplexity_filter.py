@@ -16,6 +16,7 @@ from instruct_lab.assets import file_sha256
 from instruct_lab.config import component
 from instruct_lab.data import Conversation
 from instruct_lab.errors import Problem, Refusal, wrap_errors
+from instruct_lab.files import user_path
 from instruct_lab.preprocessing.base import Context, Need, Part, Splits, Step, part_text, train_only
 
 Name = Annotated[str, Field(min_length=1)]
@@ -134,7 +135,7 @@ class PerplexityFilter(Step):
         return None
 
     def _folder(self) -> Path | None:
-        folder = Path(self.model).expanduser()
+        folder = user_path(self.model)
         return folder if folder.is_dir() else None
 
     def _scorer(self) -> Scorer:
