@@ -16,7 +16,6 @@ from typing import Any, ClassVar, Self, TypeVar
 
 from instruct_lab import files, secrets
 from instruct_lab.errors import InstructLabError
-from instruct_lab.files import user_path
 from instruct_lab.records import schema
 from instruct_lab.records.config_file import read_yaml, to_yaml
 from instruct_lab.records.earlier import translate
@@ -96,7 +95,7 @@ class RunRecord:
         Raises:
             InstructLabError: the folder holds no record.
         """
-        path = user_path(path).absolute()
+        path = files.user_path(path).absolute()
         if not (path / schema.CONFIG).is_file() and not (path / schema.MANIFEST).is_file():
             raise InstructLabError(
                 "This folder holds no run record", where=str(path), do="List them: instruct-lab runs"
