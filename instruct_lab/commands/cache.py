@@ -6,7 +6,6 @@ import argparse
 import json
 
 from instruct_lab.errors import InstructLabError
-
 from instruct_lab.terminal import write_line
 
 
