@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from support.refusals import SECONDS, Ending, check
+from support.refusals import Ending, check
 
 LONG = "n" * 300
 NOWHERE = "~nosuch/elsewhere"
