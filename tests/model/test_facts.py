@@ -1,5 +1,6 @@
 """What is known of a model before it is loaded: without network, without torch, and as the loaded model has it."""
 
+import re
 import subprocess
 import sys
 
@@ -99,8 +100,12 @@ def test_declared_facts_hold_until_files_tell_otherwise(folder, tmp_path):
     assert downloaded.facts(tmp_path).hidden_size == 32
 
 
+NEEDS_A_NAME = re.compile("local|hub(_|$)")
+"""Matches options whose model the user names."""
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("option", [option.name for option in options("model") if not option.name.startswith("local")])
+@pytest.mark.parametrize("option", [option.name for option in options("model") if not NEEDS_A_NAME.match(option.name)])
 def test_every_option_knows_its_model_before_it_is_downloaded(option, tmp_path):
     facts = component_of("model", option).facts(tmp_path / "empty")
     assert facts.hidden_size

@@ -68,21 +68,23 @@ def labels(lab):
     text = (lab / "conf" / "data" / "mine.yaml").read_text(encoding="utf-8")
     text = text.replace("# mine: ", "# labels: ").replace("rows.jsonl", "labels.csv")
     (lab / "conf" / "data" / "labels.yaml").write_text(text.replace("Alpaca", "UnpairedPreference"), encoding="utf-8")
-    rows = [f"Say {n},number {n * 3} it is,{['good', 'bad'][n % 3 // 2]}" for n in range(100, 190)]
+    answers = [(f"number {n * 3} it is,good", "never ever,bad")[n % 3 // 2] for n in range(100, 190)]
+    rows = [f"Say {n},{answer}" for n, answer in enumerate(answers, start=100)]
     (lab / "labels.csv").write_text("\n".join(["prompt,completion,label", *rows]) + "\n", encoding="utf-8")
     return ["data=labels", "objective=kto", "optimizer.lr=1e-2"]
 
 
 @pytest.mark.slow
 def test_answers_with_a_label_are_trained_and_only_good_ones_are_compared_with(train, labels, capsys):
-    run = train(*labels, "trainer.max_epochs=2")
+    run = train(*labels, "trainer.max_epochs=4")
     found = steps(run)
     values = {name for line in found for name in line}
     assert {"train/chosen_reward", "val/chosen_reward", "val/rejected_reward"} <= values
     assert not {"val/accuracy", "val/margin", "train/margin"} & values
     losses = [line["train/loss"] for line in found if "train/loss" in line]
     assert losses[0] == pytest.approx(0.5, abs=1e-3), "1 - s(0): the tuned model is the base model"
-    assert sum(losses[-3:]) < sum(losses[:3])
+    rewards = [line["val/chosen_reward"] - line["val/rejected_reward"] for line in found if "val/chosen_reward" in line]
+    assert rewards[-1] > 0.1, "good answers became more likely than bad ones"
     predictions = [json.loads(line) for line in (run / "predictions.jsonl").read_text().splitlines()]
     assert predictions
     assert all(int(one["prompt"].split()[1]) % 3 < 2 for one in predictions)
