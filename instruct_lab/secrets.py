@@ -83,14 +83,19 @@ def find_forms(text: str) -> list[str]:
 
 
 def remember(value: str, variable: str) -> None:
-    """Hide a value from now on; `variable` is the environment variable that holds it."""
+    """Mask a secret value in all later output and files.
+
+    Args:
+        value: the secret value.
+        variable: name of the environment variable that holds it.
+    """
     if value and _values.get(value) is None:
         _values[value] = variable
         _pattern.cache_clear()
 
 
 def remember_environment() -> None:
-    """Hide the values of all environment variables that are named like secrets, from now on."""
+    """Mask the values of all environment variables that are named like secrets in all later output and files."""
     for variable, value in os.environ.items():
         if looks_like_secret(variable, value) and not _is_ordinary(variable, value):
             remember(value, variable)
@@ -103,7 +108,7 @@ def forget_all() -> None:
 
 
 def variable_for(value: str, key: str) -> str:
-    """Return an environment variable that holds a value; set a new one, named after a key, if there is none."""
+    """Return the name of an environment variable that holds `value`; if there is none, set one named after `key`."""
     held = [name for name, held in os.environ.items() if held == value and not ORDINARY_VARIABLE.match(name)]
     name = VARIABLE_PREFIX + re.sub(r"\W+", "_", key, flags=re.ASCII).strip("_").upper()
     number = 1

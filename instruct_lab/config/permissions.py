@@ -150,7 +150,7 @@ def check_name(name: str) -> None:
 
 
 def with_names(settings: Settings, names: Iterable[str], *, is_removed: bool = False) -> Settings:
-    """Add names to the settings, or remove them; the path of a folder stands for the lab in it.
+    """Add names to the user's list of what is allowed, or remove them from it; a folder means the lab in it.
 
     Raises:
         InstructLabError: a name to be added is neither a folder nor a name that `--allow` accepts.

@@ -105,7 +105,7 @@ class LimitedCodeGenerator(CodeGenerator):
     """Generates code that counts the iterations of loops and the sizes of joined texts and slices."""
 
     def visit_Concat(self, node: nodes.Concat, frame: Frame) -> None:
-        """Write a concatenation whose size is counted first."""
+        """Generate code for a concatenation that checks the size of its result before it builds it."""
         self.write("environment.limited_text((")
         for part in node.nodes:
             self.visit(part, frame)
@@ -113,7 +113,7 @@ class LimitedCodeGenerator(CodeGenerator):
         self.write("))")
 
     def visit_Getitem(self, node: nodes.Getitem, frame: Frame) -> None:
-        """Write a slice whose size is counted."""
+        """Generate code for a slice that checks the size of the result."""
         is_slice = isinstance(node.arg, nodes.Slice)
         self.write("environment.limited_value(" if is_slice else "")
         super().visit_Getitem(node, frame)

@@ -49,7 +49,9 @@ def write_adapter(experiment: Experiment, tuned: TunedModel, generation: Any, fo
 
 
 def end_with(tokenizer: Any, token_id: int) -> None:
-    """Make a token the tokenizer's end-of-sequence token, unless its chat template or its encoding uses that token.
+    """Set the tokenizer's end-of-sequence token to the token with the id `token_id`.
+
+    The present one is kept if the chat template refers to it or if the tokenizer adds it when it encodes a text.
 
     Programs that generate with an adapter read this token from the tokenizer in the same folder.
     """

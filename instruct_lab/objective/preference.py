@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 class PreferenceObjective(Objective, ABC):
     """Base class of objectives that compare the log-probabilities of a chosen and a rejected answer.
 
-    The count of a pair is 1. Both answers are read in one forward pass: rows `[2 * examples, seq]`. For each pair, the
-    implicit rewards of both answers, their margin and an accuracy are logged. The accuracy is 1 if the chosen answer
-    has the higher reward, and 0.5 for a tie.
+    Each pair counts as 1 when the loss is averaged. One forward pass reads both answers: rows `[2 * examples, seq]`.
+    For each pair, the implicit rewards of both answers, their margin and an accuracy are logged. The accuracy is 1 if
+    the chosen answer has the higher reward, and 0.5 for a tie.
 
     Encoders are refused, because they do not predict a text from left to right, so an answer has no probability.
     """

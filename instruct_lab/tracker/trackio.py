@@ -126,7 +126,7 @@ class TrackioSession(TrackerSession):
         self._write()
 
     def finish(self, exit_code: int) -> None:
-        """Write pending values; the dashboard reads the run's status from its record."""
+        """Write pending values. The status is not logged here: the dashboard reads it from the run's record."""
         self._write()
 
     def where(self) -> str | None:

@@ -1,4 +1,4 @@
-"""A tuning method of your own: any method of the library PEFT is one class like this."""
+"""A tuning method of your own: any method of the PEFT library can be added with one class like this."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The keys of a turn other than its role and text: training flags, weights, reasoning and harmless descriptions."""
+"""Keys of a turn other than its role and text: training flags, weights, reasoning and descriptive keys to ignore."""
 
 from __future__ import annotations
 

@@ -120,7 +120,7 @@ class FileBenchmark(Benchmark):
             raise Refusal("path", fault)
 
     def location_fields(self) -> set[str]:
-        """Return `path`: cache keys do not depend on it, because the file is identified by its content."""
+        """Return the fields left out of cache keys: only `path`, as the file is identified by its content."""
         return {"path"}
 
     def problems(self) -> Iterator[Problem]:

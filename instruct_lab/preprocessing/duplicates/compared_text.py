@@ -8,9 +8,9 @@ from instruct_lab.preprocessing.base import Part
 
 
 def compared_turns(conversation: Conversation, by: Part) -> list[tuple[str, str]]:
-    """Return roles and texts of the part by which a conversation is compared; an empty list if it has no such part.
+    """Return the roles and texts that are compared with those of other conversations, or an empty list.
 
-    The part `conversation` consists of the messages, the first reference if no message is the final answer, and the
+    With `by="conversation"`, these are the messages, the first reference if no message is the final answer, and the
     rejected messages and the label if there are any.
     """
     if by == "answer":
