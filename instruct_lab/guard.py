@@ -14,6 +14,7 @@ from typing import Any, TextIO
 
 from instruct_lab import secrets
 from instruct_lab.errors import InstructLabError
+from instruct_lab.terminal import write_line
 
 UMASK_VARIABLE = "INSTRUCT_LAB_UMASK"
 """Environment variable that replaces `PRIVATE`: 027 lets the group read new files, 022 everyone."""
@@ -22,7 +23,7 @@ SHARED_COMMANDS = ("init",)
 """Commands whose files are written to be shared."""
 OVERRIDING = ("train", "check", "show", "inspect", "resume")
 """Commands whose arguments are overrides of a config."""
-NAMED_VALUE = re.compile(r"(?P<name>[\w.-]+)(?P<is>\s*[:=]\s*[\"']?)(?P<value>[^\s,\"'{}\[\]()]+)")
+NAMED_VALUE = re.compile(r"(?<![\w.-])(?P<name>[\w.-]++)(?P<is>\s*[:=]\s*[\"']?)(?P<value>[^\s,\"'{}\[\]()]+)")
 
 
 def guarded(main: Callable[..., int]) -> Callable[..., int]:
@@ -43,7 +44,7 @@ def guarded(main: Callable[..., int]) -> Callable[..., int]:
                 with contextlib.nullcontext() if given[:1] == [*SHARED_COMMANDS] else private_files():
                     return main(given)
             except InstructLabError as error:
-                print(error, file=sys.stderr)
+                write_line(error, error=True)
                 return 2
 
     return run
