@@ -38,10 +38,15 @@ def to_hydra(value: Any) -> str:
         override = parse_or_none(f"key={value}")
         return value if value and override is not None and override.value() == value else quote_value(value)
     if isinstance(value, list):
-        return f"[{','.join(map(to_hydra, value))}]"
+        return f"[{','.join(map(_to_item, value))}]"
     if isinstance(value, dict):
-        return "{" + ",".join(f"{name}:{to_hydra(inner)}" for name, inner in value.items()) + "}"
+        return "{" + ",".join(f"{name}:{_to_item(inner)}" for name, inner in value.items()) + "}"
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else repr(value)
+
+
+def _to_item(value: Any) -> str:
+    """Write an item of a list or mapping; a backslash is quoted, because it could escape the bracket that follows."""
+    return quote_value(value) if isinstance(value, str) and "\\" in value else to_hydra(value)
 
 
 def _is_interpolation(text: str) -> bool:
