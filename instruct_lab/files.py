@@ -73,6 +73,11 @@ def encode(text: str) -> bytes:
     return text.encode("utf-8", errors="backslashreplace")
 
 
+def _hide(path: Path, text: str) -> str:
+    """Replace the secrets in a text for a file, in JSON only within its strings."""
+    return secrets.hide_in_json(text) if path.suffix in (".json", ".jsonl") else secrets.hide(text)
+
+
 def write_atomically(path: Path, chunks: Iterable[str]) -> None:
     """Write a whole file, without the secrets of this process; if that fails, the old file stays unchanged.
 
@@ -84,7 +89,7 @@ def write_atomically(path: Path, chunks: Iterable[str]) -> None:
         try:
             with temporary.open("xb") as stream:
                 for chunk in chunks:
-                    stream.write(encode(secrets.hide(chunk)))
+                    stream.write(encode(_hide(path, chunk)))
                 stream.flush()
                 os.fsync(stream.fileno())
             os.replace(temporary, path)
@@ -209,7 +214,7 @@ def append_text(path: Path, text: str) -> None:
     Raises:
         InstructLabError: the disk is full, or the file is not writable.
     """
-    content = encode(secrets.hide(text))
+    content = encode(_hide(path, text))
     with disk_errors(path):
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
         try:
@@ -282,10 +287,10 @@ def disk_errors(path: Path) -> Iterator[None]:
         ) from error
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            what, do = "The disk is full; what was written before is complete", "Free some space, then resume the run"
+            what, do = "The disk is full; earlier files are complete", "Free some space; a run can then be resumed"
         else:
-            what = f"A run record cannot be written ({error.strerror or error})"
-            do = "Check the folder's permissions, or choose another with runs_path"
+            what = f"This file cannot be written ({error.strerror or error})"
+            do = "Check the folder's permissions; runs_path sets another folder for run records"
         raise InstructLabError(what, where=str(path), do=do) from error
 
 

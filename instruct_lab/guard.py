@@ -44,6 +44,8 @@ def guarded(main: Callable[..., int]) -> Callable[..., int]:
                 with contextlib.nullcontext() if given[:1] == [*SHARED_COMMANDS] else private_files():
                     return main(given)
             except InstructLabError as error:
+                if "--debug" in given:
+                    raise
                 write_line(error, error=True)
                 return 2
 
@@ -74,7 +76,9 @@ def protect_override(argument: str) -> str:
     replaced = re.sub(pattern, lambda match: f"${{oc.env:{variables[match.group()]}}}", value)
     is_whole = re.fullmatch(r"\$\{oc\.env:\w+\}", replaced) is not None
     if not is_whole and value[:1] not in ("'", '"', "[", "{") and "(" not in value:
-        replaced = '"' + replaced.replace("\\", "\\\\").replace('"', '\\"') + '"'
+        from instruct_lab.config.quoting import quote_value
+
+        replaced = quote_value(replaced)
     return f"{argument.partition('=')[0]}={replaced}"
 
 

@@ -48,6 +48,9 @@ KEY_FORM = re.compile(
     r"[A-Za-z0-9]{12,255}|(?:github_pat_|glpat-|xox[abeoprs]-|AIza|pypi-)(?=[A-Za-z_-]{0,255}[0-9])[A-Za-z0-9_-]{12,255})"
 )
 """Keys by their first characters; more is taken for a key than in training data, where a mistake costs text."""
+JSON_STRING = re.compile(r'"(?:[^"\\]|\\.)*+"')
+NUMBER = re.compile(r"[+-]?[0-9.]+(e-?\d+)?")
+PATH_START = re.compile(r"~?/|\.{1,2}/|[A-Za-z]:[\\/]")
 BEARER = re.compile(r"(?<=[Bb]earer )(?=\S{0,255}[0-9])[A-Za-z0-9_+/=.~-]{8,}")
 FORMS = (API_KEY, KEY_FORM, JWT, PRIVATE_KEY, BEARER)
 
@@ -70,9 +73,12 @@ def looks_like_secret(name: str, value: str) -> bool:
 
 
 def _is_coded(value: str) -> bool:
-    """Whether a value is one word of letters and digits, as keys are and names are not."""
-    return len(value) >= MIN_UNNAMED_CHARACTERS and bool(
-        re.fullmatch(r"(?=.*[0-9])(?=.*[A-Za-z])[\w+=.~!@#$%^&*:-]+", value)
+    """Whether a value is one word of letters and digits, as keys are, but no numbered name such as `item_17`."""
+    is_numbered = re.fullmatch(r"[A-Za-z]{4,}[-_.]\w{1,4}", value) is not None
+    return (
+        len(value) >= MIN_UNNAMED_CHARACTERS
+        and not is_numbered
+        and bool(re.fullmatch(r"(?=.*[0-9])(?=.*[A-Za-z])[\w+=.~!@#$%^&*:-]+", value))
     )
 
 
@@ -83,13 +89,13 @@ def find_forms(text: str) -> list[str]:
 
 
 def remember(value: str, variable: str) -> None:
-    """Mask a secret value in all later output and files.
+    """Mask a secret value in all later output and files; a value of blanks is not masked.
 
     Args:
         value: the secret value.
         variable: name of the environment variable that holds it.
     """
-    if value and _values.get(value) is None:
+    if value.strip() and _values.get(value) is None:
         _values[value] = variable
         _pattern.cache_clear()
 
@@ -138,11 +144,12 @@ def _is_ordinary(variable: str, value: str) -> bool:
     """Whether a variable holds a number, a switch, a path, or what a machine or a user is called."""
     if find_forms(value):
         return False
-    if len(value) < MIN_CHARACTERS or re.match(r"~?/|\.{1,2}/|[A-Za-z]:[\\/]", value):
+    if len(value) < MIN_CHARACTERS or ORDINARY_VARIABLE.match(variable):
         return True
-    if NAMED.search(variable) or variable.startswith(VARIABLE_PREFIX):
-        return False
-    return bool(ORDINARY_VARIABLE.match(variable) or re.fullmatch(r"[+-]?[0-9.]+(e-?\d+)?", value))
+    is_named = NAMED.search(variable) is not None or variable.startswith(VARIABLE_PREFIX)
+    if PATH_START.match(value) and (not is_named or os.path.exists(os.path.expanduser(value))):
+        return True
+    return not is_named and NUMBER.fullmatch(value) is not None
 
 
 @contextlib.contextmanager
@@ -167,6 +174,11 @@ def hide(text: str) -> str:
     return text if pattern is None else pattern.sub(HIDDEN, text)
 
 
+def hide_in_json(text: str) -> str:
+    """Replace the known secrets in the strings of JSON; numbers stay as they are, so the text stays JSON."""
+    return JSON_STRING.sub(lambda match: hide(match.group()), text) if _values else text
+
+
 def hide_forms(text: str) -> str:
     """Replace the known secrets and everything that has the form of one, in a message that holds no data."""
     text = hide(text)
@@ -178,7 +190,13 @@ def hide_forms(text: str) -> str:
 @functools.lru_cache(maxsize=1)
 def _pattern() -> re.Pattern[str]:
     spellings = {spelling for value in list(_values) for spelling in _spellings(value)}
-    return re.compile("|".join(map(re.escape, sorted(spellings, key=len, reverse=True))))
+    return re.compile("|".join(map(_part, sorted(spellings, key=len, reverse=True))))
+
+
+def _part(spelling: str) -> str:
+    """Write the pattern of a spelling; a number is not found within a longer one."""
+    escaped = re.escape(spelling)
+    return rf"(?<![\d.]){escaped}(?![\d.]*\d)" if NUMBER.fullmatch(spelling) else escaped
 
 
 def _spellings(value: str) -> Iterator[str]:

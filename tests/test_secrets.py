@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from instruct_lab import guard, secrets
+from instruct_lab import files, guard, secrets
 from instruct_lab.config.environment_values import (
     escape,
     exposures,
@@ -67,6 +67,8 @@ def test_settings_that_hold_secrets(name, value):
         ("password", ""),
         ("batching.max_tokens", "1024tokens"),
         ("tokenizer", "gpt2-medium1"),
+        ("data.format.answer_key", "answer_1b"),
+        ("new_token", "token_0001"),
     ],
 )
 def test_settings_that_hold_none(name, value):
@@ -124,6 +126,9 @@ def test_ordinary_texts_are_left(text):
         ("WANDB_PROJECT", "project-17b", False, True),
         ("WANDB_PROJECT", HUB, True, False),
         ("DB_PASSWORD", "12345678", True, False),
+        ("AWS_SECRET_ACCESS_KEY", "/wJalrXUtnFEMI7K7MDENG", True, False),
+        ("SERVICE_API_KEY", "./wJalrXUtnFEMI7K7MDENG", True, False),
+        ("OLDPWD", "/nowhere/at/all1", False, True),
     ],
 )
 def test_values_of_the_environment(variable, value, is_hidden, is_recorded):
@@ -202,6 +207,22 @@ def test_a_changed_variable_is_a_changed_setting():
     assert settings_of(config) != known
 
 
+def test_a_number_that_is_a_password_leaves_files_readable(tmp_path):
+    os.environ["DB_PASSWORD"], os.environ["OTHER_PASSWORD"] = "123456", "      "
+    secrets.remember_environment()
+    content = {"loss": 0.123456, "count": 123456, "text": "it is 123456", "123456": ["0.1234567", 'a "123456" \\']}
+    files.write_json(tmp_path / "a.json", content)
+    assert files.read_json(tmp_path / "a.json") == {
+        "loss": 0.123456,
+        "count": 123456,
+        "text": "it is <secret>",
+        "<secret>": ["0.1234567", 'a "<secret>" \\'],
+    }
+    files.append_text(tmp_path / "a.jsonl", files.to_json(content) + "\n")
+    assert files.read_lines(tmp_path / "a.jsonl")[0]["count"] == 123456
+    assert secrets.hide("abc 123456") == "abc <secret>"
+
+
 # ---- overrides
 
 
@@ -213,6 +234,7 @@ OVERRIDES = {
     f"name={HUB}": ("name", HUB),
     f"data.list=[a,{HUB}]": ("data.list", ["a", HUB]),
     f"text='say {HUB} now'": ("text", f"say {HUB} now"),
+    f"text=C:\\folder {HUB} x": ("text", f"C:\\folder {HUB} x"),
     "text=from-the-shell-1": ("text", "from-the-shell-1"),
 }
 

@@ -80,7 +80,7 @@ class EncodeRows:
             audit.absorb(encoded.audit)
             first = first or encoded.first_error
             yield from encoded.batches
-            if num_broken == num_rows and self.max_broken_share < 1:
+            if num_broken == num_rows and num_broken > self.max_broken_share * len(self.rows):
                 break  # the template does not fit the data
         if first is not None and num_broken > self.max_broken_share * num_rows:
             raise too_many_broken(first, num_broken, num_rows, self.max_broken_share)

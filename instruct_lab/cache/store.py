@@ -211,7 +211,7 @@ class Store:
             "facts": facts,
             "depends_on": stage.depends_on,
         }
-        text = secrets.hide(json.dumps(content, default=str))
+        text = secrets.hide_in_json(json.dumps(content, default=str))
         (folder / MANIFEST).write_text(text, encoding="utf-8")
         manifest: dict[str, Any] = json.loads(text)
         return manifest

@@ -29,8 +29,6 @@ def report_failure(error: BaseException, *, is_debug: bool) -> int:
     """
     if isinstance(error, KeyboardInterrupt):
         return 130
-    if isinstance(error, BrokenPipeError):
-        return 0
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else 1
     code = getattr(error, "exit_code", 1)

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from instruct_lab import secrets
-from instruct_lab.config.interpolation import bounded
+from instruct_lab.config.interpolation import bounded, escape_interpolations
 from instruct_lab.errors import InstructLabError, Problem
 
 EXPOSED = ("name", "runs_path", "cache_path", "tracker")
@@ -96,7 +96,7 @@ def escape(value: Any) -> Any:
     if isinstance(value, secrets.Interpolated):
         return str(value)
     if isinstance(value, str):
-        return re.sub(r"(\\*)\$\{", r"\1\1\\${", value)
+        return escape_interpolations(value)
     if isinstance(value, Mapping):
         return {key: escape(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):

@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import functools
 import os
+import re
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -109,3 +110,8 @@ def _read_environment(variable: str, *default: Any) -> str | None:
 
 
 OmegaConf.register_new_resolver("oc.env", _read_environment, replace=True)
+
+
+def escape_interpolations(text: str) -> str:
+    """Escape a text, so that OmegaConf reads it back unchanged, even if it contains `${...}`."""
+    return re.sub(r"(\\*)\$\{", r"\1\1\\${", text)

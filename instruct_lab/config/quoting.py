@@ -13,6 +13,8 @@ from hydra.errors import HydraException
 from omegaconf.errors import GrammarParseError
 from omegaconf.grammar_parser import parse as parse_interpolations
 
+from instruct_lab.config.interpolation import escape_interpolations
+
 BLANKS = " \t"
 _OPENING, _CLOSING = "[{(", "]})"
 
@@ -28,7 +30,7 @@ def parse_or_none(text: str) -> Override | None:
 def quote_value(text: str) -> str:
     """Write a text as a quoted value in Hydra's syntax, so that the composed config holds exactly this text."""
     if "${" in text and not _is_interpolation(text):
-        text = re.sub(r"(\\*)\$\{", r"\1\1\\${", text)
+        text = escape_interpolations(text)
     return '"' + re.sub(r'(\\*)("|$(?!\n))', lambda found: found[1] * 2 + ('\\"' if found[2] else ""), text) + '"'
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import yaml
 
 from instruct_lab.config.yaml_text import read_yaml_text
-from instruct_lab.errors import InstructLabError, wrap_errors
-from instruct_lab.files import write_atomically
+from instruct_lab.errors import InstructLabError
+from instruct_lab.files import disk_errors, write_atomically
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +68,6 @@ def write_settings(settings: Settings) -> None:
     path = settings_path()
     header = "# What instruct-lab may do without asking again; `instruct-lab allow` changes this file.\n"
     content = {name: sorted(set(values)) for name, values in dataclasses.asdict(settings).items()}
-    with wrap_errors(OSError, what="The settings cannot be written", where=str(path), do="make the folder writable"):
+    with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, [header, yaml.safe_dump(content, allow_unicode=True)])
+    write_atomically(path, [header, yaml.safe_dump(content, allow_unicode=True)])

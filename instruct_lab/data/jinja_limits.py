@@ -15,7 +15,7 @@ from typing import Any
 
 import jinja2
 from jinja2 import nodes
-from jinja2.compiler import CodeGenerator, Frame
+from jinja2.compiler import CodeGenerator, Frame, operators
 from jinja2.sandbox import SandboxedEnvironment
 
 MAX_STEPS = 4_000_000
@@ -97,7 +97,8 @@ def limit(environment: SandboxedEnvironment) -> SandboxedEnvironment:
     changed.call = functools.partial(_call, environment.call)
     changed.filters = {name: _limit_filter(name, function) for name, function in environment.filters.items()}
     changed.globals.pop("lipsum", None)  # draws random words, regardless of any seed
-    changed.limited_text, changed.limited_value, changed.limited_iteration = _text, _value, _iteration
+    changed.limited_text, changed.limited_value = _text, _value
+    changed.limited_operand, changed.limited_iteration = _operand, _iteration
     return environment
 
 
@@ -118,6 +119,30 @@ class LimitedCodeGenerator(CodeGenerator):
         self.write("environment.limited_value(" if is_slice else "")
         super().visit_Getitem(node, frame)
         self.write(")" if is_slice else "")
+
+    def visit_Compare(self, node: nodes.Compare, frame: Frame) -> None:
+        """Generate code for a comparison whose operands are counted, as equal nested values are compared throughout."""
+        self.write("(")
+        self._visit_counted(node.expr, frame)
+        for operand in node.ops:
+            self.write(f" {operators[operand.op]} ")
+            self._visit_counted(operand.expr, frame)
+        self.write(")")
+
+    def _visit_counted(self, node: nodes.Node, frame: Frame) -> None:
+        self.write("environment.limited_operand(")
+        self.visit(node, frame)
+        self.write(")")
+
+    def visit_Dict(self, node: nodes.Dict, frame: Frame) -> None:
+        """Generate code for a dictionary whose keys are counted, as a nested key is hashed throughout."""
+        self.write("{")
+        for item in node.items:
+            self._visit_counted(item.key, frame)
+            self.write(": ")
+            self.visit(item.value, frame)
+            self.write(", ")
+        self.write("}")
 
     def visit_For(self, node: nodes.For, frame: Frame) -> None:
         """Write a loop whose iterations are counted."""
@@ -174,6 +199,12 @@ def _text(parts: tuple[Any, ...]) -> str:
 
 def _value(value: Any) -> Any:
     _charge(len(value) if hasattr(value, "__len__") else 1)
+    return value
+
+
+def _operand(value: Any) -> Any:
+    if isinstance(value, list | tuple | Mapping):
+        _charge(size_of(value))
     return value
 
 
@@ -249,10 +280,10 @@ def _result_size(name: str, subject: Any, values: list[Any]) -> int:
     """Estimate the size of the result of a method or a filter of texts before it is called."""
     if name in WIDTHS:
         _check_widths(values)
-    text = subject if isinstance(subject, str) else ""
+    text = subject if isinstance(subject, str) else subject.decode("latin-1") if isinstance(subject, bytes) else ""
     lengths = [size_of(value) for value in values]
-    if name == "replace" and len(values) > 1 and isinstance(values[0], str):
-        return len(text) + text.count(values[0]) * lengths[1]
+    if name == "replace" and len(values) > 1 and isinstance(values[0], type(subject)):
+        return len(text) + subject.count(values[0]) * lengths[1]
     if name == "join":
         return sum(lengths) + size_of(subject) * max(
             len(value) if isinstance(value, list) else 1 for value in [[], *values]
@@ -275,6 +306,8 @@ def _call(call: Callable[..., Any], context: Any, function: Any, *values: Any, *
         values = tuple(_materialize(value) if name == "join" else value for value in values)
         _charge(_result_size(name, subject, [*values, *named.values()]), CALL_STEPS)
     else:
+        if isinstance(subject, int):  # the length of `to_bytes`
+            _check_widths([*values, *named.values()])
         _charge(sum(len(value) for value in values if hasattr(value, "__len__")), CALL_STEPS)
     result = call(context, function, *values, **named)
     if isinstance(result, str | bytes | list | tuple):

@@ -25,7 +25,7 @@ from instruct_lab.data.remaining import (
     describe_losses,
     warn_of_empty_splits,
 )
-from instruct_lab.data.split import SPLIT_NAMES, SplitName, select_without_overlap
+from instruct_lab.data.split import SPLIT_NAMES, SamePrompt, SplitName, select_without_overlap
 from instruct_lab.data.stages import audit_of, audited_stage
 from instruct_lab.data.table import ConversationTable
 from instruct_lab.data.writing import write_conversations
@@ -60,6 +60,7 @@ class Mixture(Data):
     epoch: Literal["each_once", "smallest", "largest"] = "each_once"  # when an epoch over the mixture ends
     seed: Annotated[int, Field(ge=0)] = 0  # seed of the draws
     overlap: Literal["drop", "error", "allow"] = "drop"  # what happens to a prompt that is also in another split
+    same_prompt: SamePrompt = "characters"  # compare prompts of all parts by all visible characters, or by their words
 
     def __post_init__(self) -> None:
         """Refuse fewer than two parts, settings for a part that does not exist, and weights that have no effect."""
@@ -124,6 +125,7 @@ class Mixture(Data):
             "parts": [[name, *chain_keys([stage])] for name, stage in stages.items()],
             "max_rows": {name: most for name, most in self.max_rows.items() if most is not None},
             "overlap": self.overlap,
+            "same_prompt": self.same_prompt,
         }
 
         def build(_: Entry | None, folder: Path, audit: Audit) -> dict[str, Any]:
@@ -139,7 +141,7 @@ class Mixture(Data):
 
     def stage_after_preprocessing(self) -> Stage:
         """Return a stage that applies `overlap` to prompts that preprocessing made equal and interleaves the parts."""
-        order = [self.overlap, self.weights, self.temperature, self.epoch, self.seed]
+        order = [self.overlap, self.same_prompt, self.weights, self.temperature, self.epoch, self.seed]
         return audited_stage("interleave", [*order, list(self._parts)], self._build_interleaved)
 
     def _build_pooled(
@@ -177,7 +179,7 @@ class Mixture(Data):
     ) -> dict[SplitName, bytearray]:
         if self.overlap == "allow":
             return {split: bytearray(b"\1") * len(rows) for split, rows in splits.items()}
-        return select_without_overlap(splits, self.overlap, audit, stage)
+        return select_without_overlap(splits, self.overlap, audit, stage, self.same_prompt)
 
     def _build_interleaved(self, before: Entry | None, folder: Path, audit: Audit) -> dict[str, Any]:
         import numpy as np

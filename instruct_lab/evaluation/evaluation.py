@@ -24,7 +24,7 @@ class Evaluation(Component):
     before: bool = True  # evaluate the base model too
     baselines: bool = True  # evaluate the data set's baselines too
     during_examples: Annotated[int, Field(ge=0)] = (
-        0  # number of validation examples answered at each validation; logged as val/chrf_estimate
+        0  # validation examples answered at each validation; trackers name their metrics val/chrf_estimate
     )
     by_source: bool | None = None  # also report results of each data source; null: if the data is a mixture
     checkpoint: Literal["best", "last"] = "best"  # the weights to evaluate, use and export

@@ -33,7 +33,7 @@ def write_adapter(experiment: Experiment, tuned: TunedModel, generation: Any, fo
     scaled = experiment.model.rope_scaling is not None
     origin = None if scaled else experiment.model.weights.origin(workspace.cache_path)
     if origin is None:
-        origin = Origin(str(final.resolve() / BASE_FOLDER))
+        origin = Origin(str(final.resolve() / BASE_FOLDER), is_exported=True)
         base = workspace.base().loaded
         if generation is not None:
             base.model.generation_config = generation

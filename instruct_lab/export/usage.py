@@ -30,18 +30,17 @@ def usage(experiment: Experiment, stops: Sequence[str], base: Origin | None, loa
     if base is None:
         code.append(f"model = {auto_class}.from_pretrained(folder{arguments})")
         return "\n\n".join([*([ends] if stops else []), _block(code)])
-    is_inside = base.revision is None and base.name.endswith(f"/{BASE_FOLDER}")
-    source = f'f"{{folder}}/{BASE_FOLDER}"' if is_inside else repr(base.name)
+    source = f'f"{{folder}}/{BASE_FOLDER}"' if base.is_exported else repr(base.name)
     revision = "" if base.revision is None else f", revision={base.revision!r}"
     code.append(f"base = {auto_class}.from_pretrained({source}{revision}{arguments})")
-    if loaded.added_token_ids and not is_inside:
+    if loaded.added_token_ids and not base.is_exported:
         code.append("base.resize_token_embeddings(len(tokenizer))  # the tokenizer has new tokens")
     code.append("model = PeftModel.from_pretrained(base, folder)")
     if stops:
         code.append("model.generation_config = GenerationConfig.from_pretrained(folder)")
         ends += " PEFT generates with the base model's generation config, which may name other tokens: set it as below."
-    where = f"The base model is in the folder `{BASE_FOLDER}`, because no repository has it." if is_inside else ""
-    return "\n\n".join([*([ends] if stops else []), *([where] if where else []), _block(code)])
+    where = [f"The base model is in the folder `{BASE_FOLDER}`, because no repository has it."] * base.is_exported
+    return "\n\n".join([*([ends] if stops else []), *where, _block(code)])
 
 
 def _block(lines: Sequence[str]) -> str:

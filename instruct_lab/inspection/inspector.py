@@ -176,7 +176,8 @@ class Inspector:
             by_batching = self._dropped_by_batching(of_split, ids) if tally.stage.split("/")[0] == STAGE else {}
             for number, sample in enumerate(samples):
                 conversation = by_batching.get(number)
-                row = self._dropped_row(tally.stage, tally.reason, conversation, str(sample["before"]))
+                known = str(sample["before"] or sample.get("after") or "")
+                row = self._dropped_row(tally.stage, tally.reason, conversation, known)
                 yield dataclasses.replace(
                     row,
                     source=row.source or _source_of(tally.stage),

@@ -119,10 +119,14 @@ def _add(stage: Stage, split: str, tally: dict[str, Any]) -> None:
         reason = Reason(tally["action"], text)
         stage.reasons.append(reason)
     reason.counts[split] = reason.counts.get(split, 0) + tally["count"]
-    reason.samples += [
-        Sample(split, str(s.get("before")), s.get("after"), s.get("where") or s.get("id") or "")
-        for s in tally.get("samples", [])
-    ]
+    reason.samples += [_sample(split, entry) for entry in tally.get("samples", [])]
+
+
+def _sample(split: str, entry: dict[str, Any]) -> Sample:
+    """Create a sample; where the old text is not recorded, as for redacted text, the new text is the only one."""
+    before, after = entry.get("before"), entry.get("after")
+    texts = (str(after or ""), None) if before is None else (str(before), after)
+    return Sample(split, *texts, entry.get("where") or entry.get("id") or "")
 
 
 def _rank(action: str) -> int:

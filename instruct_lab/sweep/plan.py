@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -25,7 +26,7 @@ from instruct_lab.sweep.metrics import directions, metric_problems, setting_prob
 from instruct_lab.sweep.samplers import Sampler
 from instruct_lab.sweep.settings import Sweep
 from instruct_lab.sweep.shared_files import SharedFiles
-from instruct_lab.sweep.space import Dimension, Space, SpaceError, dimension_of_override, space_of
+from instruct_lab.sweep.space import MAX_POINTS, Dimension, Space, SpaceError, dimension_of_override, space_of
 from instruct_lab.training.names import run_name
 
 MAX_CHECKED = 128
@@ -211,6 +212,8 @@ def _check_points(
 
 def _points_to_check(space: Space, num_points: int) -> Iterable[dict[str, Any]]:
     if any(dimension.is_interval for dimension in space.dimensions):
+        return corners(space)
+    if math.prod(len(dimension.choices) for dimension in space.dimensions) > MAX_POINTS:
         return corners(space)
     points = space.grid()
     return points[:num_points] if len(points) <= MAX_CHECKED else corners(space)

@@ -124,6 +124,7 @@ def record_ending(recorder: Recorder, request: StopRequest) -> Iterator[None]:
         exit_code = 0
     except BaseException as error:
         request.hold()
+        request.waits_for_step = False  # no step follows, and Lightning does not end a training that raises
         is_finished = _is_finished(recorder.record)
         exit_code = 0 if is_finished else _exit_code(error)
         if not is_finished:

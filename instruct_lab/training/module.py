@@ -21,6 +21,7 @@ too), padding and the number of devices do not change what is trained.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -123,7 +124,11 @@ class TuningModule(pl.LightningModule):
         return loss.sums.sum()
 
     def _loss(self, batch: Batch) -> Loss:
-        return self._experiment.objective.loss(self.model, batch, self._teacher[0])
+        """Compute the loss of each example; a copy without labels, which fills up a device's batch, adds nothing."""
+        loss = self._experiment.objective.loss(self.model, batch, self._teacher[0])
+        is_used = (batch.labels != IGNORED).any(dim=1)[: batch.num_examples]
+        values = {name: value.masked_fill(~is_used, math.nan) for name, value in loss.values.items()}
+        return dataclasses.replace(loss, sums=loss.sums * is_used, counts=loss.counts * is_used, values=values)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Divide the gradient by the step's count (by default, of target tokens); this happens before clipping.

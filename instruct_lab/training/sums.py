@@ -40,7 +40,8 @@ class Sums:
             self.names = sorted(loss.values)
             self.table = torch.cat([self.table, self.table.new_zeros(self._num_rows, 2 * len(self.names))], dim=1)
         values = [loss.values[name] for name in self.names]
-        columns = [loss.sums, loss.counts, *(v.nan_to_num(0) for v in values), *(~v.isnan() for v in values)]
+        known = [value.nan_to_num(0, math.inf, -math.inf) for value in values]
+        columns = [loss.sums, loss.counts, *known, *(~value.isnan() for value in values)]
         table = torch.stack([column.detach().double().cpu() for column in columns], dim=1)  # [examples, columns]
         if rows is None:
             self.table[0] += table.sum(dim=0)

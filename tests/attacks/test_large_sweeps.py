@@ -19,6 +19,7 @@ FIRST = ["model=tiny_random", "tracker=none"]
         (["tuning.r=" + ",".join(["eight" if index == 3210 else str(index) for index in range(1, 5000)])], 2, "eight"),
         (["tuning.r=range(1,1000000000)"], 2, "more than 100,000 values"),
         (["seed=range(0,1001)", "tuning.r=range(1,1001)"], 2, "1,001,000 points"),
+        (["seed=range(0,1001)", "tuning.r=range(1,1001)", "hydra/sweeper=random", "sweep.num_points=3"], 0, "3 runs"),
         (["seed=range(0,1000)", f"optimizer.eps={'9' * 400}"], 2, "optimizer.eps"),
     ],
 )

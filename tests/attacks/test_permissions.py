@@ -53,7 +53,7 @@ ATTACKS = {
     "a process": {"_target_": "subprocess.Popen", "args": ["touch", "owned"]},
     "a method of a class": {"_target_": "pathlib.Path.touch", "self": "owned"},
     "a component of a lab": {"_target_": "evil.Evil"},
-    "a path": {"_target_": "/tmp/evil.Evil"},
+    "a path": {"_target_": "/nowhere/evil.Evil"},
     "a class inside an argument": {
         "_target_": "pytorch_lightning.loggers.CSVLogger",
         "save_dir": "{run_path}",

@@ -57,10 +57,15 @@ def test_too_many_are_an_error_that_names_the_first_their_number_and_what_mends_
 
 def test_a_template_that_refuses_all_stops_at_once_unless_all_may_be_broken(tmp_path):
     with pytest.raises(InstructLabError, match="500 of 500 rows"):
-        encode(rows_with(tmp_path / "rows", range(1200)), 0.5, tmp_path / "examples")
+        encode(rows_with(tmp_path / "rows", range(1200)), 0.4, tmp_path / "examples")
     examples, audit = encode(rows_with(tmp_path / "most", range(1100)), 1.0, tmp_path / "examples")
     assert len(examples) == 100
     assert audit.count("dropped") == 1100
+
+
+def test_a_first_part_that_is_refused_ends_nothing_if_the_share_allows_it(tmp_path):
+    examples, _ = encode(rows_with(tmp_path / "rows", range(500)), 0.5, tmp_path / "examples")
+    assert len(examples) == 700
 
 
 def test_roles_without_a_pattern_and_empty_conversations_are_refused_conversations(tmp_path):

@@ -143,7 +143,7 @@ def test_equal_runs_are_not_distinguishable(tmp_path):
 
 
 def test_columns_are_what_differs_then_metrics_with_intervals_then_costs(records, compared):
-    found = {column.key: column for column in columns(records, compared)}
+    found = {column.key: column for column in columns(records, compared, [logged_values(record) for record in records])}
     assert "choice data" not in found  # all runs have the same
     assert found["choice tuning"].values[:3] == ["lora", "dora", "full"]
     assert found["config optimizer.lr"].is_log
@@ -171,7 +171,7 @@ def test_runs_that_differ_only_in_the_seed_are_one_configuration_and_best_togeth
             (path / "config.yaml").write_text(yaml.safe_dump({**config, "seed": seed}), encoding="utf-8")
     copies = [RunRecord.open(path) for path in sorted((tmp_path / "arms").iterdir())]
     together = compare(copies)
-    found = {column.key: column for column in columns(copies, together)}
+    found = {column.key: column for column in columns(copies, together, [logged_values(record) for record in copies])}
     assert len(set(found["configuration"].values)) == 2
     assert len(found["metric test/f1"].best) == 2
     assert len(comparison_page(copies, together)) < 2_000_000
@@ -267,7 +267,7 @@ def test_a_metric_of_few_answers_has_a_name_of_its_own_on_the_page(tmp_path, dur
     ((groups,), _) = curves([logged_values(record)])
     assert {name for group in groups for name in group["values"]} == logged
     measured = SimpleNamespace(metrics={"val/chrf": []})
-    found = {column.key for column in _logged_columns([record], measured)}
+    found = {column.key for column in _logged_columns(measured, [logged_values(record)])}
     assert found == {f"last {name}" for name in logged - {"val/chrf"}}
     assert record.read_metrics()[0]["val/chrf"] == 20.0
 

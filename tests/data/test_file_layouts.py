@@ -179,6 +179,23 @@ def test_an_archive_of_several_files_is_refused(tmp_path) -> None:
     assert [problem.key for problem in Files(path=str(tmp_path / "a.zip")).problems()] == ["file_format"]
 
 
+def test_an_archive_with_a_method_that_python_cannot_read_is_named(tmp_path) -> None:
+    file = tmp_path / "a.zip"
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.jsonl", LINES)
+    content = bytearray(file.read_bytes())
+    for header, offset in ((b"PK\3\4", 8), (b"PK\1\2", 10)):
+        position = content.index(header) + offset
+        content[position : position + 2] = (9).to_bytes(2, "little")  # Deflate64
+    file.write_bytes(content)
+    with pytest.raises(InstructLabError, match=r"a\.jsonl\.zip|a\.zip"):
+        read(file)
+
+
+def test_a_header_with_a_quoted_column_anywhere_is_standard(tmp_path) -> None:
+    assert read(written(tmp_path / "a.tsv", 'id\t"text"\n1\t"a b"\n'))[0] == [{"id": "1", "text": "a b"}]
+
+
 @pytest.mark.parametrize(
     ("content", "records"),
     [
@@ -208,6 +225,8 @@ def test_rows_inside_an_object_are_read_by_records(tmp_path, content, records) -
         ('{"data": [{"q": 1}', "data", "not JSON"),
         ('{"data": [{"q": 1}]} x', "data", "not JSON"),
         ('{"data" [{"q": 1}]}', "data", "not JSON"),
+        ('{"data": [{"q": 1}], "data": [{"q": 2}]}', "data", "'data' twice"),
+        ('{"a": 1, "data": [{"q": 1}], "a": 2}', "data", "'a' twice"),
     ],
 )
 def test_records_that_are_not_there_are_named(tmp_path, text, records, expected) -> None:

@@ -43,6 +43,14 @@ BOMBS = {
     "long output": "{% for i in range(99999) %}{{ 'y' * 4000000 }}{% endfor %}",
     "long text": "{% for i in range(99999) %}" + "z" * 100_000 + "{% endfor %}",
     "long separator": "{{ range(99999)|map('string')|join('x' * 4000000) }}",
+    "bytes of a number": "{{ (1).to_bytes(300000000, 'big') }}",
+    "bytes by name": "{{ (1).to_bytes(length=300000000, byteorder='big') }}",
+    "replaced bytes": "{{ ('a' * 5000).encode().replace('a'.encode(), ('b' * 100000).encode()) }}",
+    "tabs in bytes": "{{ ('\t' * 100000).encode().expandtabs(9000) }}",
+    "compared lists": "{% set n = namespace(a=(1,), b=(1,)) %}"
+    "{% for i in range(60) %}{% set n.a = (n.a, n.a) %}{% set n.b = (n.b, n.b) %}{% endfor %}{{ n.a == n.b }}",
+    "nested keys": "{% set n = namespace(a=(1,)) %}{% for i in range(60) %}{% set n.a = (n.a, n.a) %}{% endfor %}"
+    "{{ {n.a: 1} }}",
     "parts": "{% set s = 'x' * 4000000 %}{% for i in range(90000) %}{% set ns = [s[i:]] %}{{ ns|length }}{% endfor %}",
 }
 
@@ -61,6 +69,7 @@ def test_a_template_that_needs_too_much_is_stopped_with_its_name_and_row(bomb):
 
 
 SENSIBLE = [
+    "{{ 1 < 2 <= 3 != 4 }} {{ a in 'xyz' }} {{ a not in words }} {{ [1, [2]] == [1, [2]] }} {{ {a: 1, 'b': {2: 3}} }}",
     "{{ a }} {{ a|upper }} {{ '%.2f' % 3.14159 }} {{ '%5d|%-5s' % (3, a) }} {{ 'é'.center(9) }} {{ 2**10 * 3 % 7 }}",
     "{{ ['b', 'a']|sort|join(', ') }} {{ '{:>5}'.format(a) }} {{ range(3)|list }}",
     "{{ words|length }} {{ words[1:]|join }}",

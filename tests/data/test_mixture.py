@@ -52,6 +52,16 @@ def test_each_row_once_in_an_order_by_seed(tmp_path, part) -> None:
     assert [c.id for c in other["train"]] != [c.id for c in found["train"]]
 
 
+def test_prompts_of_all_parts_are_compared_as_same_prompt_says(tmp_path, part) -> None:
+    parts = {
+        "a": part("a", 0, prompts=["Save:", "Open", "Close"]),
+        "b": part("b", 0, prompts=["Print"], test={"held": part("held", 0, prompts=["save"]).train["file"]}),
+    }
+    for same_prompt, kept in (("characters", 4), ("words", 3)):
+        found, _ = mixed(tmp_path, parts=parts, same_prompt=same_prompt)
+        assert len(found["train"]) == kept
+
+
 def test_the_epoch_ends_with_the_smallest_or_the_largest_part(tmp_path, part) -> None:
     parts = {"a": part("a", 400), "b": part("b", 100)}
     found, audit = mixed(tmp_path, parts=parts, weights={"a": 1, "b": 1}, epoch="smallest")

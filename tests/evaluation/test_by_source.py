@@ -3,26 +3,13 @@
 import json
 
 import pytest
-
-MIXTURE = """# both: two files together
-_target_: instruct_lab.data.Mixture
-parts:
-  words:
-    _target_: instruct_lab.data.DataSet
-    train: {file: {_target_: instruct_lab.data.Files, path: rows.jsonl}}
-    format: {_target_: instruct_lab.data.Alpaca}
-    split: {_target_: instruct_lab.data.HashSplit, validation: 0.2, test: 0.2}
-  sums:
-    _target_: instruct_lab.data.DataSet
-    train: {file: {_target_: instruct_lab.data.Files, path: sums.jsonl}}
-    format: {_target_: instruct_lab.data.Alpaca}
-    split: {_target_: instruct_lab.data.HashSplit, validation: 0.2, test: 0.2}
-"""
+from support.lab import data_set, mixture, write_data
 
 
 @pytest.fixture
 def both(lab):
-    (lab / "conf" / "data" / "both.yaml").write_text(MIXTURE)
+    words, sums = (data_set(f"{name}.jsonl", validation=0.2, test=0.2) for name in ("rows", "sums"))
+    write_data(lab, "both", mixture(words=words, sums=sums))
     rows = [{"instruction": f"{n} + {n}?", "output": f"It is {2 * n}."} for n in range(60)]
     (lab / "sums.jsonl").write_text("\n".join(map(json.dumps, rows)))
 

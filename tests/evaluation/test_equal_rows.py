@@ -3,35 +3,11 @@
 import json
 
 import pytest
+from support.lab import data_set, mixture, write_data
 
 from instruct_lab.comparison.page.examples import predictions
 from instruct_lab.records import PredictionLine
 from instruct_lab.records.occurrences import key_predictions
-
-OPTION = """# twice: a data set and its held-out rows, in which a row stands {times} times
-_target_: instruct_lab.data.DataSet
-train: {{file: {{_target_: instruct_lab.data.Files, path: rows.jsonl}}}}
-test: {{file: {{_target_: instruct_lab.data.Files, path: held_out.jsonl}}}}
-format: {{_target_: instruct_lab.data.Alpaca}}
-split: {{_target_: instruct_lab.data.HashSplit, validation: 0, test: 0}}
-"""
-MIXTURE = """# both: two parts with the same rows
-_target_: instruct_lab.data.Mixture
-parts:
-  one:
-    _target_: instruct_lab.data.DataSet
-    train: {file: {_target_: instruct_lab.data.Files, path: rows.jsonl}}
-    test: {file: {_target_: instruct_lab.data.Files, path: held_out.jsonl}}
-    format: {_target_: instruct_lab.data.Alpaca}
-    split: {_target_: instruct_lab.data.HashSplit, validation: 0, test: 0}
-  other:
-    _target_: instruct_lab.data.DataSet
-    train: {file: {_target_: instruct_lab.data.Files, path: others.jsonl}}
-    test: {file: {_target_: instruct_lab.data.Files, path: held_out.jsonl}}
-    format: {_target_: instruct_lab.data.Alpaca}
-    split: {_target_: instruct_lab.data.HashSplit, validation: 0, test: 0}
-overlap: allow
-"""
 
 
 @pytest.fixture
@@ -41,8 +17,9 @@ def held_out(lab):
     (lab / "held_out.jsonl").write_text("\n".join(map(json.dumps, rows)))
     others = [{"instruction": f"Repeat {number}", "output": str(number)} for number in range(9)]
     (lab / "others.jsonl").write_text("\n".join(map(json.dumps, others)))
-    (lab / "conf" / "data" / "twice.yaml").write_text(OPTION.format(times=3))
-    (lab / "conf" / "data" / "both.yaml").write_text(MIXTURE)
+    one, other = (data_set(f"{name}.jsonl", held_out="held_out.jsonl") for name in ("rows", "others"))
+    write_data(lab, "twice", one)
+    write_data(lab, "both", {**mixture(one=one, other=other), "overlap": "allow"})
     return rows
 
 

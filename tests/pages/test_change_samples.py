@@ -32,6 +32,16 @@ def changed(pairs, reason: str = "mojibake", stage: str = "preprocessing/train/c
     return audit
 
 
+def test_a_change_without_its_old_text_is_listed_by_its_new_text() -> None:
+    audit = Audit()
+    audit.record("preprocessing/train/redact", "changed", "EMAIL", None, row("write to <EMAIL>"))
+    audit.rows("preprocessing/train/redact", 1, 1)
+    assert "None" not in "\n".join(printed(audit))
+    page = audit_page(audit.to_json(), "a run")
+    assert "write to &lt;EMAIL&gt;" in page
+    assert "None" not in page
+
+
 def test_three_samples_of_every_kind_are_printed_with_their_file_and_line() -> None:
     audit = changed([(f"CafÃ© {n}", f"Café {n}") for n in range(7)])
     lines = [line for line in printed(audit) if line.startswith("  clean")]

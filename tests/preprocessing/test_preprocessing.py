@@ -156,7 +156,7 @@ def test_what_standard_has_cleaned_it_leaves_unchanged(pairs) -> None:
     for audit in audits:
         for name, step in standard_steps().items():
             rows = list(step.apply(rows, Context(name, audit)))
-    assert [tally for tally in audits[1].tallies.values() if tally.count] == []
+    assert [tally for tally in audits[1].tallies.values() if tally.count and tally.action != "reported"] == []
 
 
 def test_steps_reach_the_rejected_answer_too() -> None:

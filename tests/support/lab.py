@@ -2,6 +2,8 @@
 
 import json
 
+import yaml
+
 WORDS = """
 red green blue small large old new warm cold quick slow
 bright dark quiet loud open closed early late
@@ -23,22 +25,32 @@ def write_lab(folder):
     (folder / "conf" / "data").mkdir(parents=True)
     rows = "".join(json.dumps(row) + "\n" for row in instruction_rows(60))
     (folder / "rows.jsonl").write_text(rows, encoding="utf-8")
-    (folder / "conf" / "data" / "mine.yaml").write_text(
-        """# mine: a local file
-_target_: instruct_lab.data.DataSet
-train:
-  mine:
-    _target_: instruct_lab.data.Files
-    path: rows.jsonl
-format:
-  _target_: instruct_lab.data.Alpaca
-split:
-  _target_: instruct_lab.data.HashSplit
-  validation: 0.15
-  test: 0.15
-""",
-        encoding="utf-8",
-    )
+    write_data(folder, "mine", data_set("rows.jsonl", validation=0.15, test=0.15))
+
+
+def data_set(train, *, held_out=None, row_format="Alpaca", validation=0.0, test=0.0):
+    """The config of a data set of local files; the shares of the hash split are taken from the training file."""
+    part = "instruct_lab.data."
+    config = {
+        "_target_": f"{part}DataSet",
+        "train": {"mine": {"_target_": f"{part}Files", "path": train}},
+        "format": {"_target_": part + row_format},
+        "split": {"_target_": f"{part}HashSplit", "validation": validation, "test": test},
+    }
+    if held_out is not None:
+        config["test"] = {"mine": {"_target_": f"{part}Files", "path": held_out}}
+    return config
+
+
+def mixture(**parts):
+    """The config of a mixture of data sets."""
+    return {"_target_": "instruct_lab.data.Mixture", "parts": parts}
+
+
+def write_data(folder, name, config):
+    """Write a data option."""
+    text = f"# {name}: local files\n{yaml.safe_dump(config, sort_keys=False)}"
+    (folder / "conf" / "data" / f"{name}.yaml").write_text(text, encoding="utf-8")
 
 
 TINY = ["data=mine", "model=tiny_random", "tracker=none", "evaluation.max_examples=4", "generation.max_new_tokens=6"]

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from support.lab import data_set, mixture, write_data
 
 from instruct_lab import cli
 from instruct_lab.config.compose import compose
@@ -96,26 +97,6 @@ def test_a_study_whose_choices_are_all_fixed_is_one_run(lab, tiny):
     assert not list(lab.glob("runs/*/*/sweep.json"))
 
 
-MIXTURE = """_target_: instruct_lab.data.Mixture
-parts:
-  words:
-    _target_: instruct_lab.data.DataSet
-    train: {file: {_target_: instruct_lab.data.Files, path: rows.jsonl}}
-    format: {_target_: instruct_lab.data.Alpaca}
-    split: {_target_: instruct_lab.data.HashSplit, validation: 0.2, test: 0.2}
-  sums:
-    _target_: instruct_lab.data.DataSet
-    train: {file: {_target_: instruct_lab.data.Files, path: sums.jsonl}}
-    format: {_target_: instruct_lab.data.Alpaca}
-    split: {_target_: instruct_lab.data.HashSplit, validation: 0.3, test: 0}
-"""
-PAIRS = """_target_: instruct_lab.data.DataSet
-train: {file: {_target_: instruct_lab.data.Files, path: pairs.jsonl}}
-format: {_target_: instruct_lab.data.Preference}
-split: {_target_: instruct_lab.data.HashSplit, validation: 0.3, test: 0.3}
-"""
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
@@ -130,9 +111,11 @@ split: {_target_: instruct_lab.data.HashSplit, validation: 0.3, test: 0.3}
 def test_the_values_that_a_sweep_may_optimise_are_those_of_the_record(lab, tiny, train, options):
     sums = [{"instruction": f"{n} + {n}?", "output": f"It is {2 * n}."} for n in range(40)]
     pairs = [{"prompt": f"{n} + {n}?", "chosen": f"It is {2 * n}.", "rejected": "No."} for n in range(40)]
-    for name, text, rows in (("both", MIXTURE, sums), ("pairs", PAIRS, pairs)):
-        (lab / "conf" / "data" / f"{name}.yaml").write_text(text)
-        (lab / ("sums.jsonl" if name == "both" else "pairs.jsonl")).write_text("\n".join(map(json.dumps, rows)))
+    for name, rows in (("sums", sums), ("pairs", pairs)):
+        (lab / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    words = data_set("rows.jsonl", validation=0.2, test=0.2)
+    write_data(lab, "both", mixture(words=words, sums=data_set("sums.jsonl", validation=0.3)))
+    write_data(lab, "pairs", data_set("pairs.jsonl", row_format="Preference", validation=0.3, test=0.3))
     options = ["trainer.max_steps=2", "trainer.val_check_interval=2", *options]
     record = train(*options)
     experiment = check([*tiny, *options]).or_refuse().experiment

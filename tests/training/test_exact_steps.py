@@ -11,6 +11,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from instruct_lab.batching import IGNORED, Example
 from instruct_lab.callbacks.step_log import StepLog
 from instruct_lab.experiment.check import check
+from instruct_lab.experiment.matrix import component_of
 from instruct_lab.model import LoadedModel
 from instruct_lab.tracker.recorder import Recorder
 from instruct_lab.training.module import TuningModule
@@ -141,3 +142,29 @@ def test_a_config_cannot_set_what_the_loop_sets_itself():
 
     for argument in OWNED_ARGUMENTS:
         assert [p.key for p in check([f"trainer.{argument}=1"]).problems if p.key == f"trainer.{argument}"]
+
+
+@pytest.mark.parametrize("objective", ["orpo", "simpo", "cpo"])
+def test_the_copy_that_fills_up_a_device_adds_nothing_to_pairs(experiment, objective):
+    chosen, rejected = examples(LENGTHS[:3]), examples(LENGTHS[3:6])
+    pairs = [dataclasses.replace(one, rejected=other) for one, other in zip(chosen, rejected, strict=True)]
+    experiment = dataclasses.replace(experiment, objective=component_of("objective", objective))
+    module = TuningModule(
+        experiment,
+        LoadedModel(model=new_model(), tokenizer=None, family="decoder"),
+        Recorder(Record(), {}),
+        num_steps=1,
+    )
+
+    def totals(num_ranks):
+        losses = []
+        for rank in range(num_ranks):
+            loader = dataclasses.replace(experiment.batching, evaluation_batch_size=1).loader(
+                pairs, training=False, seed=0, pad_token_id=0, rank=rank, world_size=num_ranks
+            )
+            losses += [module._loss(batch) for batch in loader]
+        counts = sum(float(loss.counts.sum()) for loss in losses)
+        margins = torch.cat([loss.values["margin"] for loss in losses])
+        return sum(float(loss.sums.sum()) for loss in losses), counts, int((~margins.isnan()).sum())
+
+    assert totals(2) == (pytest.approx(totals(1)[0], rel=1e-6), 3, 3)

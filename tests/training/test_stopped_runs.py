@@ -8,15 +8,16 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from support.records import logged, newest_run
 
 from instruct_lab import cli
-from instruct_lab.records import RunRecord
+from instruct_lab.records import ReadOnlyRecord, RunRecord
 from instruct_lab.tracker.recorder import Recorder
 from instruct_lab.training import ending
-from instruct_lab.training.ending import Interrupted, StopRequest, raise_on_signals
+from instruct_lab.training.ending import Interrupted, StopRequest, raise_on_signals, record_ending
 
 COMMAND = [sys.executable, "-m", "instruct_lab.cli"]
 NAMES = ("train/loss", "train/lr", "train/gradient_norm", "train/target_tokens", "val/loss")
@@ -81,11 +82,12 @@ CASES = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("step", "override", "number", "in_validation"), CASES.values(), ids=CASES)
-def test_resuming_after_a_signal_loses_no_step(lab, tiny, capfd, step, override, number, in_validation):
+def test_resuming_after_a_signal_loses_no_step(
+    lab, lab_code_allowed, tiny, capfd, step, override, number, in_validation
+):
     assert cli.main(["train", *tiny, *QUICK, override]) == 0
     expected = {name: logged(newest_run(lab), name) for name in NAMES}
     shutil.rmtree(lab / "runs")
-    (lab / "lab.yaml").write_text("python: true\n")
     module = re.sub(r"\W", "_", f"sender_{step}_{override}_{in_validation}")
     (lab / f"{module}.py").write_text(SENDER)
     target = f"_target_:{module}.SendOnce,step:{step},number:{int(number)},in_validation:{in_validation}"
@@ -171,6 +173,22 @@ def test_the_second_signal_stops_at_once_unless_it_repeats_the_first(monkeypatch
     with pytest.raises(Interrupted) as interrupted:
         request.handle(signal.SIGTERM, None)
     assert interrupted.value.exit_code == 130
+
+
+def test_after_a_training_that_raised_a_signal_stops_at_once():
+    class Trackers:
+        record = ReadOnlyRecord(Path())
+
+        def finish(self, exit_code):
+            signal.raise_signal(signal.SIGTERM)
+
+    def fail(request):
+        with record_ending(Trackers(), request):
+            request.waits_for_step = True  # as Lightning leaves it if a step raises
+            raise ValueError("a step failed")
+
+    with raise_on_signals() as request, pytest.raises(Interrupted):
+        fail(request)
 
 
 def test_handlers_are_restored_and_an_ignored_hangup_stays_ignored():

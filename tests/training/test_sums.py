@@ -12,6 +12,12 @@ NAN = math.nan
 LOSSES, COUNTS, MARGINS, REWARDS = [1.0, 3.0, 2.0, 6.0], [1, 2, 1, 2], [NAN, 4.0, NAN, 8.0], [NAN] * 4
 
 
+def test_a_value_that_is_infinite_stays_so() -> None:
+    sums = Sums(num_rows=1)
+    sums.add(Loss(torch.ones(2), torch.ones(2), {"margin": torch.tensor([math.inf, NAN])}))
+    assert sums.means("val", sums.table[0], is_likelihood=False)["val/margin"] == math.inf
+
+
 @pytest.mark.parametrize("size", [1, 2, 3, 4])
 def test_a_value_is_the_mean_over_the_examples_that_have_it(size) -> None:
     sums = Sums(num_rows=2)

@@ -11,11 +11,13 @@ from typing import Any
 
 from instruct_lab.comparison.arms import choice_differences, config_differences
 from instruct_lab.comparison.compare import Comparison
-from instruct_lab.comparison.page.values import finite, keys_of, limit_text, logged_values
+from instruct_lab.comparison.page.values import finite, keys_of, limit_text
 from instruct_lab.records import Manifest
 from instruct_lab.records.costs import COSTS, costs_of
 from instruct_lab.records.record import RunRecord
 from instruct_lab.terminal import visible
+
+Lines = list[dict[str, Any]]
 
 FACTOR = 8
 """Minimum ratio of the largest to the smallest value for a logarithmic axis."""
@@ -81,15 +83,21 @@ class Column:
         return {**plain, "label": visible(self.label), "numeric": self.is_numeric, "log": self.is_log}
 
 
-def columns(records: Sequence[RunRecord], compared: Comparison) -> list[Column]:
-    """Create the columns for the status, differing options and config keys, metrics, last logged values and costs."""
+def columns(records: Sequence[RunRecord], compared: Comparison, logged: Sequence[Lines]) -> list[Column]:
+    """Create the columns for the status, differing options and config keys, metrics, last logged values and costs.
+
+    Args:
+        records: the records of all runs on the page.
+        compared: the comparison of the finished runs.
+        logged: the logged values of each run.
+    """
     manifests = [record.manifest for record in records]
     return [
         Column("status", "status", "status", [record.status_text for record in records]),
         *_config_columns(records, manifests),
         *_arm_column(records, compared),
         *_metric_columns(records, compared),
-        *_logged_columns(records, compared),
+        *_logged_columns(compared, logged),
         *_cost_columns(records),
     ]
 
@@ -130,10 +138,8 @@ def _metric_columns(records: Sequence[RunRecord], compared: Comparison) -> Itera
         yield Column(f"metric {name}", name, "metric", values, low, high, runs)
 
 
-def _logged_columns(records: Sequence[RunRecord], compared: Comparison) -> Iterable[Column]:
-    last: list[dict[str, Any]] = []
-    for record in records:
-        last.append({name: value for line in logged_values(record) for name, value in line.items() if "/" in name})
+def _logged_columns(compared: Comparison, logged: Sequence[Lines]) -> Iterable[Column]:
+    last = [{name: value for line in lines for name, value in line.items() if "/" in name} for lines in logged]
     for name in keys_of(last):
         if name not in compared.metrics and (name == "train/loss" or name.startswith("val/")):
             values = [finite(one.get(name)) for one in last]

@@ -25,11 +25,12 @@ def comparison_data(records: Sequence[RunRecord], compared: Comparison) -> tuple
         records: the records of all runs on the page, including runs that are not in the comparison.
         compared: the comparison of the finished runs.
     """
-    lines, curve_notes = curves([logged_values(record) for record in records])
+    logged = [logged_values(record) for record in records]
+    lines, curve_notes = curves(logged)
     answers, answer_notes = predictions([record.read_predictions() for record in records])
     labels = short_labels([record.id for record in records])
     runs = [{"id": record.id, "label": label} for record, label in zip(records, labels, strict=True)]
-    table = [column.to_json() for column in columns(records, compared)]
+    table = [column.to_json() for column in columns(records, compared, logged)]
     data = {
         "runs": runs,
         "columns": table,

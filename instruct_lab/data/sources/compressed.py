@@ -16,7 +16,7 @@ from instruct_lab.errors import InstructLabError
 from instruct_lab.files import open_regular
 
 COMPRESSIONS = (".gz", ".xz", ".zst", ".zip")
-DECOMPRESSION_ERRORS = (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, zipfile.BadZipFile)
+DECOMPRESSION_ERRORS = (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, zipfile.BadZipFile, NotImplementedError)
 
 
 def is_compressed(file: Path) -> bool:

@@ -48,7 +48,7 @@ def read_csv(
         what = f"The header has one column, {first.strip()!r}, so its delimiter is {other!r} and not ','"
         raise InstructLabError(what, where=f"{name}, line 1", do=f"Set the source's delimiter to {other!r}")
     delimiter = delimiter or ","
-    is_plain = quoting == "none" or (quoting == "auto" and delimiter == "\t" and not first.startswith('"'))
+    is_plain = quoting == "none" or (quoting == "auto" and delimiter == "\t" and '"' not in first)
     lines = _Lines(first, text)
     skips_spaces = spacing == "skip" or (spacing == "auto" and _is_spaced(first, delimiter))
     reader = csv.reader(

@@ -113,7 +113,9 @@ def _rows_below(buffer: _Buffer, name: str, keys: list[str]) -> Iterator[Row | B
             raise _broken_json(buffer.error("Expecting ':' delimiter"), buffer, name)
         buffer.position += 1
         buffer.next_character()
-        if key == keys[0] and key not in found_keys:
+        if key in found_keys:
+            raise _not_taken(_NotTaken(f"An object has the key {key!r} twice, so its value is ambiguous"), name)
+        if key == keys[0]:
             yield from _rows_below(buffer, name, keys[1:])
         else:
             _decode(buffer, name, name)

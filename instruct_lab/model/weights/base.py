@@ -59,10 +59,12 @@ class Origin:
     Args:
         name: absolute path of a folder, or name of a repository on the Hugging Face Hub.
         revision: commit of the repository; `None` for a folder.
+        is_exported: whether an export has written the folder beside the adapter.
     """
 
     name: str
     revision: str | None = None
+    is_exported: bool = False
 
 
 class Weights(Component, ABC):
