@@ -76,7 +76,7 @@ def protect_override(argument: str) -> str:
     replaced = re.sub(pattern, lambda match: f"${{oc.env:{variables[match.group()]}}}", value)
     is_whole = re.fullmatch(r"\$\{oc\.env:\w+\}", replaced) is not None
     if not is_whole and value[:1] not in ("'", '"', "[", "{") and "(" not in value:
-        from instruct_lab.config.quoting import quote_value
+        from instruct_lab.config.quoting import quote_value  # imports Hydra
 
         replaced = quote_value(replaced)
     return f"{argument.partition('=')[0]}={replaced}"

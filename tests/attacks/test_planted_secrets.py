@@ -33,6 +33,7 @@ def run(lab):
     home = lab / "home"
     home.mkdir()
     environment = {**os.environ, **ENVIRONMENT, "HOME": str(home)}
+    environment.pop("WANDB_SERVICE", None)  # a service that another test has started writes with that test's umask
 
     def run(*arguments, code=0, **variables):
         command = [sys.executable, "-m", "instruct_lab.cli", *arguments]

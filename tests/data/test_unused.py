@@ -96,7 +96,7 @@ def test_weights_and_masks_are_read_alike_in_all_formats(read, format) -> None:
         ({"mask": 1}, r"'mask' cannot be used.*ignore_keys=\[mask\].*flags.mask"),
         ({"train_detail": [{"begin_offset": 0, "end_offset": 1, "train": False}]}, "'train_detail'.*parts of a turn"),
         ({"loss": True, "train": False}, "'loss' and 'train' contradict"),
-        ({"weight": 1, "loss_weight": 2}, "two weights"),
+        ({"weight": 1, "loss_weight": 2}, "two weights, 1.0 .'weight'. and 2 .'loss_weight'."),
         ({"loss": "no"}, "loss must be true or false; 'no'"),
         ({"loss_mask": [0, 1]}, "loss_mask must be true or false"),
         ({"weight": -1}, "weight must be a number"),

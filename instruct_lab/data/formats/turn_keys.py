@@ -83,7 +83,7 @@ def training_of(
         return None, 1.0
     trained: bool | None = None
     weight: float | None = None
-    decided_by = ""
+    decided_by = weighted_by = ""
     for key, value in turn.items():
         if value is None or key in ignored:
             continue
@@ -94,8 +94,9 @@ def training_of(
             trained, decided_by = says, key
         elif key in WEIGHTS:
             if weight is not None and weight != value:
-                raise row.error(f"The turn has two weights, {weight!r} and {value!r}", location, "Correct the row")
-            weight = _weight(key, value, row, location)
+                found = f"{weight!r} ({weighted_by!r}) and {value!r} ({key!r})"
+                raise row.error(f"The turn has two weights, {found}", location, "Correct the row")
+            weight, weighted_by = _weight(key, value, row, location), key
         elif key in UNCLEAR_FLAGS and value != []:
             raise row.error(
                 f"{key!r} cannot be used: {UNCLEAR_FLAGS[key]}",
