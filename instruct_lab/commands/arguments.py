@@ -1,8 +1,50 @@
-"""Arguments that several commands have."""
+"""Declare commands, and the arguments that several commands have."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
+from typing import Any
+
+Command = Callable[[argparse.Namespace], int]
+"""A function that runs a command and returns its exit code."""
+AddCommand = Callable[..., argparse.ArgumentParser]
+"""`add_command` without its first argument."""
+
+
+def format_examples(*commands: str) -> str:
+    """Write example command lines for the end of a help text."""
+    return "\n".join(["examples:", *(f"  {command}" for command in commands)])
+
+
+def add_command(
+    commands: Any, name: str, command: Command, text: str, *examples: str, json: bool = False, code: bool = False
+) -> argparse.ArgumentParser:
+    """Add a command to the command line, and return its parser.
+
+    Args:
+        commands: the parser's collection of commands.
+        name: name of the command.
+        command: function that runs the command.
+        text: one-sentence description for `--help`.
+        examples: complete command lines for `--help`.
+        json: whether to add the option `--json`.
+        code: whether the command builds a config and so needs the options that give permissions.
+    """
+    sub = commands.add_parser(
+        name,
+        help=text,
+        description=text,
+        epilog=format_examples(*examples),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    sub.set_defaults(command=command)
+    sub.add_argument("--debug", action="store_true", help="show tracebacks")
+    if json:
+        sub.add_argument("--json", action="store_true", help="machine-readable output")
+    if code:
+        add_permissions(sub)
+    return sub
 
 
 def add_overrides(parser: argparse.ArgumentParser) -> None:

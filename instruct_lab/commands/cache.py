@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
+from instruct_lab.commands.arguments import AddCommand
 from instruct_lab.errors import InstructLabError
 from instruct_lab.terminal import write_line
 
@@ -36,3 +37,21 @@ def cache(parsed: argparse.Namespace) -> int:
         write_line(f"{summary['key'][:12]}  {size}  {days}  {summary['name']}: {rows}")
     write_line(f"{len(entries)} results, {sum(entry.bytes for entry in entries) / 1e6:,.1f} MB")
     return 0
+
+
+def add_commands(add: AddCommand) -> None:
+    """Add `cache` to the command line."""
+    cache_parser = add(
+        "cache",
+        cache,
+        "list or clear the data cache: preprocessed and tokenised data",
+        "instruct-lab cache list",
+        "instruct-lab cache clear --older-than 30",
+        json=True,
+    )
+    cache_parser.add_argument("action", choices=("list", "clear"))
+    cache_parser.add_argument("keys", nargs="*", metavar="KEY", help="only results whose keys begin with these texts")
+    cache_parser.add_argument(
+        "--older-than", type=float, metavar="DAYS", help="only results unused for more than DAYS days"
+    )
+    cache_parser.add_argument("--cache", metavar="DIR", help="default: cache_path of the config")

@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from instruct_lab.commands import arguments
+from instruct_lab.commands.arguments import AddCommand
 from instruct_lab.terminal import wide_console, write_line
 
 if TYPE_CHECKING:
@@ -73,3 +75,43 @@ def dashboard(parsed: argparse.Namespace) -> int:
 
     serve(Path(parsed.runs), port=parsed.port, browser=not parsed.no_browser)
     return 0
+
+
+def add_commands(add: AddCommand) -> None:
+    """Add `compare`, `report` and `dashboard` to the command line."""
+    compare_parser = add(
+        "compare",
+        compare,
+        "compare runs, or the runs of a sweep, on the examples they share",
+        "instruct-lab compare runs/first/RUN_ID runs/second/RUN_ID",
+        "instruct-lab compare SWEEP_ID --html comparison.html",
+        json=True,
+    )
+    named = "runs, or one sweep: folder, id or beginning of an id"
+    compare_parser.add_argument("runs_compared", metavar="RUN", nargs="+", help=named)
+    compare_parser.add_argument("--markdown", action="store_true", help="print Markdown")
+    metric = "compare only this metric, such as test/chrf (default: all metrics, or the sweep's)"
+    compare_parser.add_argument("--metric", metavar="NAME", help=metric)
+    differing = "show N examples on which the two best runs differ (default: 3)"
+    compare_parser.add_argument("--disagreements", type=int, default=3, metavar="N", help=differing)
+    page = "write one self-contained page with charts instead of printing"
+    compare_parser.add_argument("--html", metavar="FILE", help=page)
+    arguments.add_runs_path(compare_parser)
+    report_parser = add(
+        "report",
+        report,
+        "write a study's report in Markdown: question, command, results, conclusion",
+        "instruct-lab report interface_fr --output report.md",
+    )
+    report_parser.add_argument("study", metavar="STUDY", help="its name: instruct-lab list experiments")
+    report_parser.add_argument("--output", metavar="FILE", help="write a file instead of printing")
+    arguments.add_runs_path(report_parser)
+    dashboard_parser = add(
+        "dashboard",
+        dashboard,
+        "open every recorded run in a page on this machine",
+        "instruct-lab dashboard --port 7861 --no-browser",
+    )
+    dashboard_parser.add_argument("--port", type=int, metavar="N", help="port (default: the first free one from 7860)")
+    dashboard_parser.add_argument("--no-browser", action="store_true", help="only print the address")
+    arguments.add_runs_path(dashboard_parser)

@@ -6,6 +6,8 @@ import argparse
 import json
 from typing import TYPE_CHECKING, Any
 
+from instruct_lab.commands import arguments
+from instruct_lab.commands.arguments import AddCommand
 from instruct_lab.commands.console import print_warnings
 from instruct_lab.errors import ConfigError, InstructLabError, Problem
 from instruct_lab.files import user_path
@@ -204,3 +206,66 @@ def allow(parsed: argparse.Namespace) -> int:
     for entry in entries:
         write_line(f"  {entry}")
     return 0
+
+
+def add_commands(add: AddCommand) -> None:
+    """Add `check`, `show`, `list`, `init` and `allow` to the command line."""
+    check_parser = add(
+        "check",
+        check,
+        "report everything that is wrong with a config",
+        "instruct-lab check data=alpaca_hub tuning=lora tuning.r=8",
+        "instruct-lab check --all",
+        "instruct-lab check --matrix --json",
+        json=True,
+        code=True,
+    )
+    arguments.add_overrides(check_parser)
+    check_parser.add_argument("--all", action="store_true", help="check every option of every group, and every study")
+    check_parser.add_argument(
+        "--matrix", action="store_true", help="list every combination of model family, objective, tuning and batching"
+    )
+    arguments.add_multirun(check_parser)
+    show_parser = add(
+        "show",
+        show,
+        "show the composed config, and where each value came from",
+        "instruct-lab show experiments=dry_run tuning.r=4",
+        "instruct-lab show --all model=tiny_random",
+        json=True,
+        code=True,
+    )
+    arguments.add_overrides(show_parser)
+    show_parser.add_argument(
+        "--all", action="store_true", help="also show fields that are not set, with their defaults"
+    )
+    list_parser = add(
+        "list",
+        list_,
+        "list the options of all groups, of one group, or everything about one option",
+        "instruct-lab list",
+        "instruct-lab list tuning",
+        "instruct-lab list tuning lora",
+        json=True,
+        code=True,
+    )
+    list_parser.add_argument("group", nargs="?", metavar="GROUP")
+    list_parser.add_argument("option", nargs="?", metavar="OPTION", help="show its fields, and what it works with")
+    init_parser = add(
+        "init",
+        init,
+        "write a lab of your own: a folder with one commented example of each kind",
+        "instruct-lab init my_lab",
+    )
+    init_parser.add_argument("path", metavar="DIR")
+    allow_parser = add(
+        "allow",
+        allow,
+        "allow something in every command: the Python files of a lab, a library's classes, or a permission by name",
+        "instruct-lab allow my_lab",
+        "instruct-lab allow remote-code",
+        "instruct-lab allow --remove remote-code",
+    )
+    named = "a lab's folder, a library's module or class, or a permission; without one, list what is allowed"
+    allow_parser.add_argument("names", metavar="NAME", nargs="*", help=named)
+    allow_parser.add_argument("--remove", action="store_true", help="do not allow it any longer")

@@ -7,6 +7,8 @@ import json
 import re
 from pathlib import Path
 
+from instruct_lab.commands import arguments
+from instruct_lab.commands.arguments import AddCommand
 from instruct_lab.commands.console import print_warnings
 from instruct_lab.commands.recorded import load_recorded
 from instruct_lab.commands.sweeps import resume_sweep, start_sweep
@@ -103,3 +105,48 @@ def watch(parsed: argparse.Namespace) -> int:
         raise InstructLabError(f"There is no sweep {parsed.sweep!r}", where=parsed.runs, do="see `instruct-lab runs`")
     watch(sweep, wide_console())
     return 0
+
+
+def add_commands(add: AddCommand) -> None:
+    """Add `train`, `resume`, `reproduce`, `runs` and `watch` to the command line."""
+    train_parser = add(
+        "train",
+        train,
+        "train, evaluate and record one run, or a sweep of them",
+        "instruct-lab train",
+        "instruct-lab train data=stdlib_functions tuning=full optimizer.lr=2e-5",
+        "instruct-lab train -m tuning.r=4,8,16",
+        code=True,
+    )
+    arguments.add_overrides(train_parser)
+    arguments.add_multirun(train_parser)
+    again = "continue a run, or a sweep, that was interrupted, or make a run longer"
+    examples = ("instruct-lab resume latest", "instruct-lab resume latest trainer.max_epochs=5")
+    resume_parser = add("resume", resume, again, *examples, code=True)
+    arguments.add_run(
+        resume_parser, forced="go on although settings, inputs or code have changed, and record the changes"
+    )
+    longer = "trainer.max_epochs=N or trainer.max_steps=N: make the run longer"
+    resume_parser.add_argument("overrides", nargs="*", metavar="LIMIT", help=longer)
+    repeat = "run a recorded config again, as a new run, and compare the results (exit code 1 if they differ)"
+    reproduce_parser = add("reproduce", reproduce, repeat, "instruct-lab reproduce latest", code=True)
+    arguments.add_run(reproduce_parser, forced="go on although settings or inputs are not the recorded ones")
+    runs_parser = add(
+        "runs",
+        runs,
+        "list the recorded runs",
+        "instruct-lab runs",
+        "instruct-lab runs tuning=lora 'test/chrf>30' --sort test/chrf --reverse",
+        json=True,
+    )
+    conditions = "conditions on any key, choice, metric or cost: tuning=lora test/chrf>30"
+    runs_parser.add_argument("query", nargs="*", metavar="CONDITION", help=conditions)
+    order = "sort by any of these, smallest first (default: oldest first)"
+    runs_parser.add_argument("--sort", metavar="KEY", help=order)
+    runs_parser.add_argument("--reverse", action="store_true", help="reverse the order: largest, or newest, first")
+    arguments.add_runs_path(runs_parser)
+    watch_parser = add("watch", watch, "show a sweep's table while it runs", "instruct-lab watch latest")
+    watch_parser.add_argument(
+        "sweep", metavar="SWEEP", nargs="?", default="latest", help="its id or folder (default: latest)"
+    )
+    arguments.add_runs_path(watch_parser)

@@ -7,6 +7,8 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from instruct_lab.commands import arguments
+from instruct_lab.commands.arguments import AddCommand
 from instruct_lab.commands.console import print_permissions
 from instruct_lab.commands.recorded import load_recorded
 from instruct_lab.errors import InstructLabError
@@ -99,3 +101,34 @@ def export(parsed: argparse.Namespace) -> int:
     )
     write_line(folder)
     return 0
+
+
+def add_commands(add: AddCommand) -> None:
+    """Add `generate` and `export` to the command line."""
+    generate_parser = add(
+        "generate",
+        generate,
+        "print the tuned model's answer",
+        "instruct-lab generate latest 'Translate to French: Save all'",
+        "instruct-lab generate latest --base --temperature 0.7 --seed 1 'Tell a story'",
+        code=True,
+    )
+    arguments.add_run(generate_parser)
+    generate_parser.add_argument("prompt", metavar="PROMPT", nargs="+")
+    generate_parser.add_argument("--system", default=None, help="a system message before the prompt")
+    generate_parser.add_argument("--base", action="store_true", help="answer with the untuned model")
+    add_decoding_options(generate_parser)
+    arguments.add_checkpoint(generate_parser)
+    export_parser = add(
+        "export",
+        export,
+        "write the tuned model as a plain Hugging Face folder",
+        "instruct-lab export latest my_model",
+        code=True,
+    )
+    arguments.add_run(export_parser)
+    export_parser.add_argument("path", metavar="DIR")
+    export_parser.add_argument(
+        "--keep-adapter", action="store_true", help="write the adapter and its base model's origin"
+    )
+    arguments.add_checkpoint(export_parser)
