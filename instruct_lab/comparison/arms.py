@@ -9,7 +9,9 @@ from typing import Any
 
 from instruct_lab.records.config_file import leaves
 from instruct_lab.records.identity import config_hash
+from instruct_lab.records.labels import label_runs
 from instruct_lab.records.record import RunRecord
+from instruct_lab.records.run_settings import RunSettings
 
 LEFT_OUT = ("name", "runs_path", "cache_path")
 """Keys that only decide where a run is written."""
@@ -21,7 +23,8 @@ class Arm:
 
     Args:
         id: id of the run; for several runs, the ids' shared prefix, or the first id and a count.
-        label: the values in which this configuration differs from the others, as `key=value`.
+        label: the options and values in which this configuration differs from the others, see
+            `instruct_lab.records.labels`; its id if other configurations have the same label.
         runs: indices of the configuration's runs in the comparison.
     """
 
@@ -48,8 +51,9 @@ def group_arms(records: Sequence[RunRecord]) -> list[Arm]:
     groups: dict[str, list[int]] = {}
     for index, record in enumerate(records):
         groups.setdefault(config_hash({**record.config, "seed": None}), []).append(index)
-    varying = factors(records)
-    labels = [" ".join(f"{one.key}={one.values[runs[0]]}" for one in varying) for runs in groups.values()]
+    settings = [RunSettings.read(record) for record in records]
+    by_run = label_runs(settings, with_seed=False)
+    labels = [str(by_run[runs[0]]) for runs in groups.values()]
     ids = [_shared_id([records[index].id for index in runs]) for runs in groups.values()]
     return [
         Arm(name, label if label and labels.count(label) == 1 else name, tuple(runs))

@@ -16,7 +16,7 @@ from instruct_lab.records.config_file import leaves
 from instruct_lab.records.costs import COSTS, costs_of
 from instruct_lab.records.locate import DAMAGED, ListedRun, list_runs
 from instruct_lab.records.record import RunRecord
-from instruct_lab.records.schema import CONFIG, SETTINGS
+from instruct_lab.records.run_settings import recorded_settings
 
 OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
     "!=": operator.ne,
@@ -142,22 +142,10 @@ def facts_of(run: ListedRun, keys: Sequence[str]) -> dict[str, Any]:
         record = RunRecord.open(run.path)
         facts = costs_of(record) | facts
         if not facts.keys() >= set(keys):
-            facts = _settings(record) | facts
+            facts = (recorded_settings(record) or {}) | facts
         if not facts.keys() >= set(keys):
             facts = dict(leaves(record.config)) | facts
     return facts
-
-
-def _settings(record: RunRecord) -> dict[str, Any]:
-    """Read config values from `settings.json`, which can be read ten times faster than `config.yaml`.
-
-    The result is empty if `config.yaml` was edited after `settings.json` was written.
-    """
-    files = [record.path / name for name in (CONFIG, SETTINGS)]
-    if not all(map(Path.is_file, files)) or files[0].stat().st_mtime_ns > files[1].stat().st_mtime_ns:
-        return {}  # the config was edited
-    found = record.read_json(SETTINGS)
-    return found if isinstance(found, dict) else {}
 
 
 def comparable(value: Any) -> Any:

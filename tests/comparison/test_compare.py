@@ -105,9 +105,9 @@ def test_a_real_difference_is_found_though_the_intervals_overlap(tmp_path):
     assert (compared.means[NAME][0].low, compared.means[NAME][0].high) == (summary.low, summary.high)
     assert compared.config == {"tuning.kind": ["lora", "dora"]}
     assert compared.choices == {"tuning": ["lora", "dora"]}
-    assert [arm.label for arm in compared.arms] == ["tuning=lora", "tuning=dora"]
-    assert "best is tuning=dora" in conclusion(compared)
-    assert "It differs from tuning=lora" in conclusion(compared)
+    assert [arm.label for arm in compared.arms] == ["lora", "dora"]
+    assert "best is dora" in conclusion(compared)
+    assert "It differs from lora" in conclusion(compared)
     assert "One run each" in conclusion(compared)
 
 
@@ -121,8 +121,8 @@ def test_runs_that_differ_only_in_the_seed_are_one_configuration(tmp_path):
             records.append(record_of(tmp_path, f"x-{r:04d}-s{seed}", outcomes, {"tuning": {"r": r}}, seed=seed))
     compared = compare(records)
     assert [(arm.id, arm.label, arm.runs) for arm in compared.arms] == [
-        ("x-0004", "tuning.r=4", (0, 1, 2)),
-        ("x-0008", "tuning.r=8", (3, 4, 5)),
+        ("x-0004", "r=4", (0, 1, 2)),
+        ("x-0008", "r=8", (3, 4, 5)),
     ]
     assert compared.noise[NAME].freedom == 4
     values = [compared.metrics[NAME][run].value for run in compared.arms[0].runs]

@@ -231,4 +231,4 @@ def test_a_sweep_says_how_its_runs_are_compared(lab, tiny, capsys):
     assert cli.main(["train", "-m", *tiny, *SHORT, "tuning.r=2,4"]) == 0
     command = capsys.readouterr().out.rpartition("compare its runs: instruct-lab ")[2].split()
     assert cli.main(command) == 0
-    assert "best is tuning.r=" in capsys.readouterr().out
+    assert "best is r=" in capsys.readouterr().out

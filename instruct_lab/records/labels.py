@@ -1,0 +1,244 @@
+"""Label runs by what differs between them: `lora r=8 lr=0.01`.
+
+A label names the options and values in which a run differs from the others it is listed with. What follows from these
+is left out: values that the program derives, values that come with a chosen option, and values that vary together with
+one that is named. A value that the user typed is always named. Labels do not depend on the order of the runs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from instruct_lab.records.run_settings import RunSettings
+
+GROUPS = (
+    *("experiments", "model", "tokenizer", "tuning", "objective", "optimizer", "lr_scheduler", "trainer", "data"),
+    *("preprocessing", "template", "batching", "generation", "evaluation", "callbacks", "metrics"),
+)
+"""The order of groups in a label; other groups follow in alphabetical order, and the seed is last."""
+SEED = "seed"
+NOT_IN_LABELS = frozenset({"tracker"})
+"""Groups whose options do not change results."""
+STUDIES = "experiments"
+OPTIONAL = frozenset({STUDIES, "debug"})
+"""Groups without an option by default."""
+NOT_A_NAME = frozenset({"none", "null", "default", "auto", "standard", "on", "off", "true", "false"})
+"""Options that a reader understands only together with the name of their group."""
+MAX_VALUE = 24
+"""Maximum number of characters of a value in a label."""
+DIGITS = (3, 4, 6, 9, 17)
+MISSING = object()
+
+
+@dataclasses.dataclass(frozen=True)
+class Difference:
+    """A group whose options differ between runs, or a key whose values differ.
+
+    Args:
+        key: name of the group, or full config key.
+        is_choice: whether it is a group.
+        values: each run's option or value; `MISSING` for a run without one.
+    """
+
+    key: str
+    is_choice: bool
+    values: tuple[Any, ...]
+
+
+class Label(tuple[str, ...]):
+    """A label's parts, such as `lora` and `r=8`, the most important first."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        """The whole label."""
+        return " ".join(self)
+
+    def fit(self, width: int) -> str:
+        """Return the label in at most `width` characters: whole parts, and `+2` for two parts that do not fit."""
+        text = str(self)
+        for count in range(len(self) - 1, 0, -1):
+            if len(text) <= width:
+                break
+            text = f"{' '.join(self[:count])} +{len(self) - count}"
+        return text if len(text) <= width else f"{text[: max(0, width - 1)]}…"
+
+
+def label_runs(runs: Sequence[RunSettings], *, with_seed: bool = True) -> list[Label]:
+    """Label runs by the settings in which they differ.
+
+    Runs with equal settings have equal labels, which are empty if all runs are equal.
+
+    Args:
+        runs: the settings of the runs; a run without any settings, such as a damaged one, gets an empty label.
+        with_seed: whether runs may differ in the seed.
+    """
+    found = differences(runs, with_seed=with_seed)
+    names, texts = _short_names(found), [_value_texts(one) for one in found]
+    ambiguous = _ambiguous_options(found)
+    labels = []
+    for index, run in enumerate(runs):
+        parts = [
+            _part(one, name, text[index], ambiguous)
+            for one, name, text in zip(found, names, texts, strict=True)
+            if one.values[index] is not MISSING
+        ]
+        if not parts and found and (run.values or run.choices):
+            parts = [f"no {names[0]}"]
+        labels.append(Label(parts))
+    return labels
+
+
+def label_typed(run: RunSettings) -> Label:
+    """Label one run by the options and values that the user typed; the label is empty if these change no results."""
+    choices = {key: value for key, value in run.choices.items() if key not in NOT_IN_LABELS}
+    found = [
+        Difference(key, values is choices, (values[key],))
+        for values in (choices, run.values)
+        for key in values
+        if key in run.typed
+    ]
+    found = sorted(found, key=_order)
+    names, ambiguous = _short_names(found), _ambiguous_options(found)
+    pairs = zip(found, names, strict=True)
+    return Label(_part(one, name, _value_texts(one)[0], ambiguous) for one, name in pairs)
+
+
+def differences(runs: Sequence[RunSettings], *, with_seed: bool = True) -> list[Difference]:
+    """Find the settings that a label names, the most important first.
+
+    Args:
+        runs: the settings of the runs.
+        with_seed: whether the seed may be one of them.
+    """
+    typed = frozenset[str]().union(*(run.typed for run in runs))
+    choices = list(_differing([run.choices for run in runs], typed, is_choice=True))
+    groups, study = {one.key for one in choices}, [one for one in choices if one.key == STUDIES]
+    values = [
+        one
+        for one in _differing([run.values for run in runs], typed, is_choice=False)
+        if one.key not in groups and (with_seed or one.key != SEED)
+    ]
+    of_study = {one.key for one in choices if any(_is_function_of(one, choice) for choice in study)} - {STUDIES}
+    kept = [one for one in choices if one.key in typed or one.key not in NOT_IN_LABELS | of_study]
+    kept += [one for one in values if one.key in typed]
+    patterns = {_pattern(one) for one in kept}
+    for one in values:
+        is_derived = all(
+            one.key in run.derived for run, value in zip(runs, one.values, strict=True) if value is not MISSING
+        )
+        follows = one.key in typed or is_derived or any(_is_function_of(one, choice) for choice in choices)
+        if not follows and _pattern(one) not in patterns:
+            kept.append(one)
+            patterns.add(_pattern(one))
+    return sorted(kept, key=_order)
+
+
+def _differing(runs: Sequence[Mapping[str, Any]], typed: frozenset[str], *, is_choice: bool) -> Iterator[Difference]:
+    """Yield what differs; something that a run lacks is a difference only if it was typed, or if the others differ.
+
+    Otherwise, each key and group that a new version adds would be a difference from the runs of earlier versions.
+    """
+    for key in dict.fromkeys(key for keys in sorted({tuple(run) for run in runs}) for key in keys):
+        values = tuple(run.get(key, MISSING) for run in runs)
+        known = {_comparable(value) for value in values if value is not MISSING}
+        is_missing = any(value is MISSING and run for value, run in zip(values, runs, strict=True))
+        if len(known) > 1 or (is_missing and (key in typed or (is_choice and key in OPTIONAL))):
+            yield Difference(key, is_choice, values)
+
+
+def _comparable(value: Any) -> str:
+    return "" if value is MISSING else json.dumps(value, sort_keys=True, default=str)
+
+
+def _pattern(one: Difference) -> tuple[int, ...]:
+    """Return for each run the number of its value, so that keys that vary together have equal patterns."""
+    texts = [_comparable(value) for value in one.values]
+    numbers = {text: number for number, text in enumerate(dict.fromkeys(texts))}
+    return tuple(numbers[text] for text in texts)
+
+
+def _is_function_of(one: Difference, choice: Difference) -> bool:
+    """Whether all runs with the same option have the same value."""
+    pairs = zip(choice.values, one.values, strict=True)
+    known = {(_comparable(option), _comparable(value)) for option, value in pairs if value is not MISSING}
+    return len({option for option, _ in known}) == len(known)
+
+
+def _order(one: Difference) -> tuple[bool, int, str, bool]:
+    group = one.key.partition(".")[0].partition("/")[0]
+    rank = GROUPS.index(group) if group in GROUPS else len(GROUPS)
+    return one.key == SEED, rank, group if rank == len(GROUPS) else "", not one.is_choice
+
+
+# ---- texts
+
+
+def _part(one: Difference, name: str, text: str, ambiguous: frozenset[str]) -> str:
+    return text if one.is_choice and text not in ambiguous else f"{name}={text}"
+
+
+def _ambiguous_options(found: Iterable[Difference]) -> frozenset[str]:
+    """Return the options that are shown with their group: those that several groups have, and those that are no names.
+
+    If one option of a group is shown with the group, all are.
+    """
+    options = [set(_value_texts(one)) for one in found if one.is_choice]
+    counts = Counter(text for texts in options for text in texts)
+    unclear = [
+        texts for texts in options if any(counts[text] > 1 or text.casefold() in NOT_A_NAME for text in texts - {""})
+    ]
+    return frozenset[str]().union(*unclear)
+
+
+def _short_names(found: Sequence[Difference]) -> list[str]:
+    """Return the last part of each key, or as many parts as distinguish it from the others."""
+    keys = [one.key.removesuffix("._target_").replace("/", ".").split(".") for one in found]
+    names = []
+    for key in keys:
+        count = 1
+        while count < len(key) and sum(other[-count:] == key[-count:] for other in keys) > 1:
+            count += 1
+        names.append(".".join(key[-count:]))
+    return names
+
+
+def _value_texts(one: Difference) -> list[str]:
+    """Format the values, as short as they can be without making different values look equal."""
+    known = [value for value in one.values if value is not MISSING]
+    if one.key.endswith("._target_"):
+        short = [str(value).rpartition(".")[2] for value in known]
+        if len(set(short)) == len(set(map(str, known))):
+            return ["" if value is MISSING else str(value).rpartition(".")[2] for value in one.values]
+    numbers = {value for value in known if isinstance(value, float)}
+    digits = next((count for count in DIGITS if len({f"{value:.{count}g}" for value in numbers}) == len(numbers)), 17)
+    return _shorten(["" if value is MISSING else _value_text(value, digits) for value in one.values])
+
+
+def _value_text(value: Any, digits: int) -> str:
+    if isinstance(value, str):
+        return " ".join(value.split())
+    if isinstance(value, float):
+        return f"{value:.{digits}g}"
+    if isinstance(value, list) and all(isinstance(inner, str) for inner in value):
+        return "+".join(value) or "[]"
+    return json.dumps(value, separators=(",", ":"), default=str)
+
+
+def _shorten(texts: list[str]) -> list[str]:
+    """Cut the middle of long texts, since paths differ at their ends and sentences at their beginnings.
+
+    Different texts that become equal are numbered.
+    """
+    head = MAX_VALUE // 3
+    short = {text: f"{text[:head]}…{text[head + 1 - MAX_VALUE :]}" for text in sorted(texts) if len(text) > MAX_VALUE}
+    equal: dict[str, list[str]] = {}
+    for text, cut in short.items():
+        equal.setdefault(cut, []).append(text)
+    for cut, having in equal.items():
+        short |= {text: f"{cut}#{number}" for number, text in enumerate(having, start=1) if len(having) > 1}
+    return [short.get(text, text) for text in texts]
