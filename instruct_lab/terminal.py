@@ -53,6 +53,11 @@ def write_content(text: str) -> None:
         print(text)
 
 
+def write_piece(text: str) -> None:
+    """Write a part of a text to standard output at once; invisible characters become signs on a terminal."""
+    print(visible(text) if sys.stdout.isatty() else text, end="", flush=True)
+
+
 def open_console(**settings: Any) -> Console:
     """Return a console of Rich that shows invisible characters as signs, and reads no markup in texts.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from instruct_lab.data import Conversation
@@ -131,12 +131,35 @@ def generate_answers(
         prompts: conversations, whose final answers are not used.
         seeds: random seed for each prompt.
     """
+    encoded, stops = _encode(setup, loaded, prompts)
+    return setup.generation.generate(loaded.model, loaded.tokenizer, encoded, stops, seeds)
+
+
+def stream_answer(
+    setup: EvaluationSetup, loaded: LoadedModel, prompt: Conversation, seed: int, on_text: Callable[[str], None]
+) -> Answer:
+    """Generate the answer to one conversation like `generate_answers`, and pass its text on while it is generated.
+
+    Args:
+        setup: the settings of the evaluation.
+        loaded: the model.
+        prompt: the conversation.
+        seed: random seed of the answer.
+        on_text: function that gets each new piece of the answer.
+    """
+    (encoded,), stops = _encode(setup, loaded, [prompt])
+    return setup.generation.stream(loaded.model, loaded.tokenizer, encoded, stops, seed, on_text)
+
+
+def _encode(
+    setup: EvaluationSetup, loaded: LoadedModel, prompts: Sequence[Conversation]
+) -> tuple[list[list[int]], list[int]]:
+    """Encode the prompts, and find the tokens that end an answer."""
     tokenizer = loaded.tokenizer
     encoded = setup.batching.encode_prompts(list(prompts), setup.template, tokenizer, setup.layout)
-    stops = setup.template.stop_token_ids(tokenizer)
     if loaded.family == "encoder-decoder":  # the decoder writes only the answer
-        stops = [tokenizer.eos_token_id]
-    return setup.generation.generate(loaded.model, tokenizer, encoded, stops, seeds)
+        return encoded, [tokenizer.eos_token_id]
+    return encoded, setup.template.stop_token_ids(tokenizer)
 
 
 def _predictions(

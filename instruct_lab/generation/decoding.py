@@ -92,7 +92,7 @@ def decoder_start(model: Any) -> dict[str, Any]:
 
 
 def decode(
-    model: Any, prompts: Sequence[Sequence[int]], settings: Settings, seeds: Sequence[int] = ()
+    model: Any, prompts: Sequence[Sequence[int]], settings: Settings, seeds: Sequence[int] = (), streamer: Any = None
 ) -> list[list[int]]:
     """Generate the answers to one batch of prompts, as token ids up to (not including) the first stop token.
 
@@ -101,6 +101,7 @@ def decode(
         prompts: token ids.
         settings: the settings of decoding.
         seeds: random seed for each prompt; used only for sampling.
+        streamer: streamer of transformers for the tokens of a single prompt, without beam search.
     """
     if settings.samples_beams and len(prompts) > 1:  # transformers draws all rows of a batch from one random state
         return [decode(model, [prompt], settings, [seed])[0] for prompt, seed in zip(prompts, seeds, strict=True)]
@@ -122,6 +123,7 @@ def decode(
             attention_mask=mask,
             generation_config=_generation_config(settings),
             logits_processor=_logits_processors(settings, mask[:, :1] if is_encoder_decoder else mask, seeds),
+            streamer=streamer,
         )
     first = 1 if is_encoder_decoder else width  # after the decoder's start token, or after the prompt
     return [_before_stop(row, settings.stop_token_ids) for row in output[:, first:].tolist()]

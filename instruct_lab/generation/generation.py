@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
@@ -14,6 +14,7 @@ from instruct_lab.generation.base import Answer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers.generation.streamers import BaseStreamer
 
 SAMPLING_FIELDS = ("temperature", "top_p", "top_k")
 
@@ -89,13 +90,46 @@ class Generation(Component):
         """
         pad = tokenizer.pad_token_id
         answers = self.generate_ids(model, prompts, stop_token_ids, pad if isinstance(pad, int) else None, seeds)
-        return [
-            Answer(
-                str(tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)),
-                is_cut=len(ids) >= self.limit,  # `ids` lacks the stop token, which also counts as a new token
-            )
-            for ids in answers
-        ]
+        return [self._answer(tokenizer, ids) for ids in answers]
+
+    def stream(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        prompt: Sequence[int],
+        stop_token_ids: Sequence[int],
+        seed: int,
+        on_text: Callable[[str], None],
+    ) -> Answer:
+        """Generate the answer to one prompt, the same as `generate`, and pass its text on while it is generated.
+
+        With beam search, the answer is known only at its end and is passed on in one piece.
+
+        Args:
+            model: a causal language model or an encoder-decoder, with or without adapters.
+            tokenizer: tokenizer that decodes the answer.
+            prompt: token ids.
+            stop_token_ids: tokens that end an answer and are not part of it.
+            seed: random seed for sampling.
+            on_text: function that gets each new piece of the answer; an exception that it raises ends the generation.
+
+        Raises:
+            InstructLabError: the prompt is empty, or is too long for the model's context.
+        """
+        from instruct_lab.generation.streaming import TextStream
+
+        stream, pad = TextStream(tokenizer, stop_token_ids, on_text), tokenizer.pad_token_id
+        streamer = stream if self.num_beams == 1 else None
+        pad = pad if isinstance(pad, int) else None
+        (ids,) = self.generate_ids(model, [prompt], stop_token_ids, pad, [seed], streamer)
+        answer = self._answer(tokenizer, ids)
+        stream.finish(answer.text)
+        return answer
+
+    def _answer(self, tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> Answer:
+        """Decode an answer; `ids` lacks the stop token, which also counts as a new token."""
+        text = str(tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
+        return Answer(text, is_cut=len(ids) >= self.limit)
 
     def generate_ids(
         self,
@@ -104,6 +138,7 @@ class Generation(Component):
         stop_token_ids: Sequence[int],
         pad_token_id: int | None = None,
         seeds: Sequence[int] | None = None,
+        streamer: BaseStreamer | None = None,
     ) -> list[list[int]]:
         """Generate answers as token ids without the stop token, in the order of the prompts.
 
@@ -116,6 +151,7 @@ class Generation(Component):
             pad_token_id: token that pads shorter prompts on the left, or on the right for an encoder-decoder. Padding
                 is masked by length, so this may be a stop token. `None` means 0.
             seeds: random seed for each prompt, for sampling; `None` draws seeds from torch's random state.
+            streamer: streamer of transformers for the tokens of a single prompt, without beam search.
 
         Raises:
             InstructLabError: a prompt is empty, or is too long for the model's context.
@@ -151,7 +187,7 @@ class Generation(Component):
             for indices in self._batches(longest_first, prompts, has_prefix_before_padding(model)):
                 batch = [prompts[index] for index in indices]
                 of_batch = [seeds[index] for index in indices] if seeds is not None else []
-                for index, ids in zip(indices, decode(model, batch, settings, of_batch), strict=True):
+                for index, ids in zip(indices, decode(model, batch, settings, of_batch, streamer), strict=True):
                     answers[index] = ids
         return answers
 

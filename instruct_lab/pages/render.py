@@ -107,7 +107,13 @@ def _is_numeric(cells: Sequence[object]) -> bool:
 
 
 def render_page(
-    template: str, title: str, *, styles: Sequence[str] = (), scripts: Sequence[str] = (), **values: object
+    template: str,
+    title: str,
+    *,
+    styles: Sequence[str] = (),
+    scripts: Sequence[str] = (),
+    connects: bool = False,
+    **values: object,
 ) -> str:
     """Render a whole HTML document that can always be written as UTF-8.
 
@@ -116,13 +122,15 @@ def render_page(
         title: the heading and window title.
         styles: the texts of further style sheets.
         scripts: the texts of further scripts.
+        connects: whether scripts may send requests to the server of the page.
         values: values that the template uses.
     """
     sheets = [(PACKAGE / STYLE).read_text(encoding="utf-8"), *styles]
     programs = [(PACKAGE / SCRIPT).read_text(encoding="utf-8"), *scripts]
+    connections = "; connect-src 'self'" if connects else ""
     policy = (
         f"default-src 'none'; style-src {_hashes(sheets)}; script-src {_hashes(programs)}; img-src data:; "
-        "base-uri 'none'; form-action 'none'"
+        f"base-uri 'none'; form-action 'none'{connections}"
     )
     return (
         environment()

@@ -6,7 +6,6 @@ import contextlib
 import io
 import logging
 import os
-import re
 import time
 import webbrowser
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 from instruct_lab.errors import InstructLabError, wrap_errors
 from instruct_lab.files import user_path
+from instruct_lab.pages.loopback import LOOPBACK, is_loopback
 from instruct_lab.records.folder import is_locked
 from instruct_lab.records.locate import list_runs
 from instruct_lab.records.record import RunRecord
@@ -22,7 +22,6 @@ from instruct_lab.terminal import write_line
 from instruct_lab.tracker.start import group_of, tags_of
 from instruct_lab.tracker.trackio import FOLDER, INSTALL, Trackio, is_installed
 
-LOOPBACK = "127.0.0.1"
 REFRESH_SECONDS = 5.0
 """Time between two imports of newly ended runs."""
 CHART_ORDER = "val/loss,val/*,train/loss,train/*,test/*,cost/*"
@@ -111,12 +110,6 @@ class LoopbackOnly:
         else:
             await send({"type": "http.response.start", "status": 421, "headers": [(b"content-type", b"text/plain")]})
             await send({"type": "http.response.body", "body": b"This page is answered only at a local address.\n"})
-
-
-def is_loopback(hosts: list[bytes]) -> bool:
-    """Whether the header `Host` occurs once and names this machine, with or without a port."""
-    found = re.fullmatch(rb"(localhost|127\.0\.0\.1|\[::1\])(:[0-9]{1,5})?", hosts[0], re.IGNORECASE) if hosts else None
-    return len(hosts) == 1 and found is not None
 
 
 def import_runs(runs_path: Path, seen: dict[Path, str] | None = None) -> int:

@@ -17,10 +17,11 @@ from filelock import FileLock
 from support.records import size_up_to
 
 from instruct_lab import cli
+from instruct_lab.pages.loopback import is_loopback
 from instruct_lab.records import PredictionLine, RunRecord, Summary
 from instruct_lab.records.folder import LOCK
 from instruct_lab.tracker import Trackio
-from instruct_lab.tracker.dashboard import import_runs, is_loopback
+from instruct_lab.tracker.dashboard import import_runs
 from instruct_lab.tracker.start import start_trackers
 
 SUMMARY = {

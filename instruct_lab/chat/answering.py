@@ -1,0 +1,118 @@
+"""Answering of conversations with a recorded run's model."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from instruct_lab.chat.decoding import Decoding, with_decoding
+from instruct_lab.data import Audit, Conversation, Message
+from instruct_lab.errors import InstructLabError
+from instruct_lab.evaluation.measure import generate_answers, seed_of, stream_answer
+from instruct_lab.experiment import Experiment
+from instruct_lab.generation import Answer
+from instruct_lab.model import LoadedModel
+from instruct_lab.records import RunRecord
+from instruct_lab.training.datamodule import InstructionData
+from instruct_lab.training.quiet import quiet_libraries
+from instruct_lab.training.workspace import Workspace
+
+BASE = "base"
+"""The value of `weights` that names the model before training."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Answerer:
+    """A recorded run's model, which answers conversations as it answered the held-out examples of the run.
+
+    Args:
+        label: name of the model for the user.
+        experiment: the run's configuration, with the settings of decoding.
+        loaded: the model.
+        examples: training conversations from which the tuning method takes worked examples for each prompt; `None` if
+            the prompts are not changed.
+    """
+
+    label: str
+    experiment: Experiment
+    loaded: LoadedModel
+    examples: Sequence[Conversation] | None = None
+
+    def with_decoding(self, decoding: Decoding) -> Answerer:
+        """Return a copy that decodes with other settings.
+
+        Raises:
+            InstructLabError: a value is refused, or would have no effect.
+        """
+        return dataclasses.replace(self, experiment=with_decoding(self.experiment, decoding))
+
+    def answer(self, conversations: Sequence[Sequence[Message]]) -> list[str]:
+        """Answer several conversations, each of which ends with a user message.
+
+        Raises:
+            InstructLabError: a conversation is too long for the model, or the template refuses it.
+        """
+        prompts, seeds = self._prompts(conversations), [self._seed(messages) for messages in conversations]
+        return [one.text for one in generate_answers(self.experiment.evaluation_setup, self.loaded, prompts, seeds)]
+
+    def stream(self, messages: Sequence[Message], on_text: Callable[[str], None]) -> Answer:
+        """Answer one conversation, and call a function with each new piece of the answer.
+
+        Args:
+            messages: the conversation, which ends with a user message.
+            on_text: function that gets the pieces, which together are the answer; an exception that it raises ends the
+                generation.
+
+        Raises:
+            InstructLabError: the conversation is too long for the model, or the template refuses it.
+        """
+        (prompt,) = self._prompts([messages])
+        setup = self.experiment.evaluation_setup
+        return stream_answer(setup, self.loaded, prompt, self._seed(messages), on_text)
+
+    def _prompts(self, conversations: Sequence[Sequence[Message]]) -> list[Conversation]:
+        prompts = [Conversation(messages=tuple(messages)) for messages in conversations]
+        return prompts if self.examples is None else self.experiment.tuning.prompts(prompts, self.examples)
+
+    def _seed(self, messages: Sequence[Message]) -> int:
+        """Return the random seed of the answer, which depends on the last message and the number of answers so far."""
+        number = sum(message.role == "assistant" for message in messages)
+        return seed_of(self.experiment.seed, messages[-1].content, number)
+
+
+def load_answerer(experiment: Experiment, record: RunRecord, weights: str | None = None) -> Answerer:
+    """Load the model of a recorded run on this machine's GPU, or on the CPU if there is no GPU.
+
+    Args:
+        experiment: the run's configuration.
+        record: the run.
+        weights: `best`, `last` or `base` (the model before training); `None` means the weights with which the run was
+            evaluated.
+
+    Raises:
+        InstructLabError: the model cannot answer prompts, or the run has no such weights.
+    """
+    if reason := experiment.cannot_answer:
+        raise InstructLabError(f"This run's model answers no prompts: {reason}", do="choose another run")
+    quiet_libraries()
+    workspace = Workspace(experiment, _device())
+    if weights == BASE:
+        return Answerer(f"base model of {record.id}", experiment, workspace.base().loaded)
+    loaded = workspace.tuned(record.path, weights).loaded
+    label, examples = f"{record.name} {record.id}", None
+    if not experiment.tuning.trains:
+        data = InstructionData(experiment, workspace.tokenizer, workspace.cache_path, Audit())
+        examples = data.conversations["train"]
+    return Answerer(label, experiment, loaded, examples)
+
+
+def _device() -> Any:
+    import torch
+
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def opening(system: str | None) -> tuple[Message, ...]:
+    """Return the messages before the user's first message: the system message, if there is one."""
+    return (Message("system", system),) if system else ()
