@@ -39,7 +39,18 @@ def option_files():
     return [*sorted((ROOT / "conf").rglob("*.yaml")), *sorted((ROOT / "experiments").rglob("*.yaml"))]
 
 
-NO_GROUP = {"cache", "commands", "comparison", "config", "evaluation", "export", "inspection", "pages", "records"}
+NO_GROUP = {
+    "cache",
+    "chat",
+    "commands",
+    "comparison",
+    "config",
+    "evaluation",
+    "export",
+    "inspection",
+    "pages",
+    "records",
+}
 """Packages that a user does not choose an option of: named for what they do."""
 
 
