@@ -29,9 +29,21 @@ from instruct_lab.model import Model
 COMBINED = ("objective", "tuning")
 """The groups whose options are tried in combination with the described option."""
 
+Combinable = Mapping[str, Mapping[str, Any]]
+"""For each of the groups `COMBINED`, the options' components by name."""
 
-def describe(option: Option) -> dict[str, Any]:
+
+def combinable() -> Combinable:
+    """Build the components of all options that a described option can be combined with."""
+    return {group: {one.name: component_of(group, one.name) for one in options(group)} for group in COMBINED}
+
+
+def describe(option: Option, others: Combinable | None = None) -> dict[str, Any]:
     """Describe an option as a JSON object.
+
+    Args:
+        option: the option.
+        others: result of `combinable`, which callers that describe several options build once.
 
     Returns:
         `group`, `option`, `file`, `lab` and `comment` (lines); `components`: each with `key`, `class`, `docstring` and
@@ -54,20 +66,21 @@ def describe(option: Option) -> dict[str, Any]:
         "comment": option.comment_lines,
         "components": [_describe_component(key, kind, targets[key]) for key, kind in known.items()],
         "sets": dict(_leaves(tree, "")),
-        "works_with": works_with(tree, [kind for kind in known.values() if isinstance(kind, type)]),
+        "works_with": works_with(tree, [kind for kind in known.values() if isinstance(kind, type)], others),
         "problems": [str(problem) for problem in problems],
     }
 
 
 def _tree(option: Option) -> dict[str, Any]:
-    """Return the values that an option sets; for a study, also return the names of its chosen options."""
-    if option.group not in (STUDIES, *HYDRA_GROUPS):
-        return compose_option_tree(option.group, option.name)
+    """Return the values that an option sets, and the options that it chooses in other groups, such as a study's."""
     values = yaml.safe_load(read_yaml_text(option.path)) or {}
     if option.group in HYDRA_GROUPS:  # Hydra's own schema lacks these fields until a run is composed
         above, _, name = option.group.partition("/")
         return {above: {name: values}}
-    chosen = {key: value for one in values.pop("defaults", []) if isinstance(one, dict) for key, value in one.items()}
+    defaults = values.pop("defaults", []) if isinstance(values, dict) else []
+    chosen = {key: value for one in defaults if isinstance(one, dict) for key, value in one.items()}
+    if option.group != STUDIES and not any(str(key).startswith("override ") for key in chosen):
+        return compose_option_tree(option.group, option.name)
     choices = {str(key).removeprefix("override ").lstrip("/"): value for key, value in chosen.items()}
     return {**choices, **{str(key): value for key, value in values.items()}}
 
@@ -124,21 +137,25 @@ def _describe_field(field: FieldDescription, node: Mapping[str, Any]) -> dict[st
     return described
 
 
-def works_with(tree: dict[str, Any], kinds: list[type[Component]]) -> dict[str, list[str]]:
+def works_with(
+    tree: dict[str, Any], kinds: list[type[Component]], others: Combinable | None = None
+) -> dict[str, list[str]]:
     """List the families, objectives and tuning methods that the rules allow an option to be combined with.
 
     Args:
         tree: the values that the option sets, as a tree from the root of the config.
         kinds: the classes of the option's components.
+        others: components of the objectives and tuning methods; `None` to build them here.
     """
     if not kinds:
         return {}
+    others = others or combinable()
     built = build(OmegaConf.create(tree)).built
     families = [family for family in FAMILIES if _fits(family, kinds, built)]
     found = {"families": families}
     for group in COMBINED:
         if group not in tree:
-            found[group] = [other.name for other in options(group) if _combines(group, other.name, families, built)]
+            found[group] = [name for name, other in others[group].items() if _combines(group, other, families, built)]
     return found
 
 
@@ -152,8 +169,7 @@ def _fits(family: str, kinds: list[type[Component]], built: Mapping[str, Any]) -
     )
 
 
-def _combines(group: str, name: str, families: list[str], built: Mapping[str, Any]) -> bool:
-    other = component_of(group, name)
+def _combines(group: str, other: Any, families: list[str], built: Mapping[str, Any]) -> bool:
     together = {**built, group: other}
     return any(family in other.families for family in families) and not any(
         problem.refuses for problem in combination_problems(together)

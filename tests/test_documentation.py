@@ -1,0 +1,59 @@
+"""The documentation: it builds without a warning, and its commands are understood."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from instruct_lab import cli
+from instruct_lab.experiment.check import check
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+OWN = re.compile(r"mine|my_|loha|path:|hub:|NAME|FILE|DIR|ORG")
+"""Words of examples that stand for something of the reader's own."""
+MISTAKES = ("tuning.rank=8",)
+"""Overrides that the documentation shows being refused."""
+
+
+def shell_blocks(page):
+    return re.findall(r"^```bash\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S)
+
+
+def documented_commands():
+    """Yield the page and the arguments of every `instruct-lab` command in a block of shell commands."""
+    for page in PAGES:
+        for block in shell_blocks(page):
+            for line in block.replace("\\\n", " ").splitlines():
+                for command in re.split(r"&&|\|", shlex.join(shlex.split(line, comments=True)).replace("'&&'", "&&")):
+                    program, *arguments = shlex.split(command) or [""]
+                    if program == "instruct-lab":
+                        yield pytest.param(arguments, id=f"{page.name}: {' '.join(arguments)}")
+
+
+@pytest.mark.parametrize("arguments", documented_commands())
+def test_documented_commands_are_understood(arguments):
+    parsed = cli._parse(arguments)
+    if arguments[0] not in ("train", "check", "show", "inspect") or OWN.search(" ".join(arguments)):
+        return
+    if parsed.overrides and not getattr(parsed, "multirun", False) and not {*MISTAKES} & {*parsed.overrides}:
+        checked = check(parsed.overrides)
+        assert [str(problem) for problem in checked.problems if "this machine" not in problem.reason] == []
+
+
+@pytest.mark.slow
+def test_the_site_builds_without_a_warning(tmp_path):
+    pytest.importorskip("mkdocs")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path / "site")]
+    built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
+    assert built.returncode == 0, built.stdout + built.stderr
+    pages = {path.relative_to(tmp_path / "site").as_posix() for path in (tmp_path / "site").rglob("*.html")}
+    assert {"index.html", "reference/tuning.html", "reference/commands.html", "reference/papers.html"} <= pages
+    text = "".join((tmp_path / "site" / page).read_text(encoding="utf-8") for page in pages)
+    assert not re.findall(r"<(?:script|link|img)[^>]+(?:src|href)=\"(?:https?:)?//[^\"]*\"", text)
+    lora = (tmp_path / "site" / "reference" / "tuning.html").read_text(encoding="utf-8")
+    assert "rank of the update" in lora
+    assert "Hu et al., 2021" in lora
