@@ -40,6 +40,7 @@ def option_files():
 
 
 NO_GROUP = {
+    "api",
     "cache",
     "chat",
     "commands",

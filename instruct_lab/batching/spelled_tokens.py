@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from instruct_lab.data import Audit, Conversation
-from instruct_lab.template import special_tokens
+from instruct_lab.template.special_tokens import special_tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

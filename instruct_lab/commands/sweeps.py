@@ -17,9 +17,9 @@ def start_sweep(overrides: list[str]) -> int:
 
     planned = plan(overrides)
     print_warnings(planned.warnings)
-    from instruct_lab.sweep.driver import start
+    from instruct_lab.sweep.driver import Driver, create
 
-    return start(planned, wide_console())
+    return Driver(planned, create(planned), wide_console()).run()
 
 
 def resume_sweep(sweep: SweepRecord, force: bool) -> int:

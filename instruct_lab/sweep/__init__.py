@@ -5,6 +5,9 @@ point and seed, and beside them the sweep's own folder (`sweep.json`, `optuna.db
 that was killed can be resumed; the runs that had not finished then continue from their last checkpoints.
 """
 
+import sys
+
+from instruct_lab import CallablePackage
 from instruct_lab.sweep.launchers import Launcher, Processes, Ray, Shared, Slurm
 from instruct_lab.sweep.pruners import Hyperband, Median, NoPruner, Pruner, SuccessiveHalving
 from instruct_lab.sweep.samplers import CMAES, NSGA2, TPE, GaussianProcess, Grid, Random, Sampler
@@ -30,3 +33,5 @@ __all__ = [
     "SuccessiveHalving",
     "Sweep",
 ]
+
+sys.modules[__name__].__class__ = CallablePackage  # `instruct_lab.sweep([...])` runs a sweep, see `instruct_lab.api`

@@ -45,17 +45,9 @@ class Point:
     ended: dict[int, Outcome] = dataclasses.field(default_factory=dict)
 
 
-def start(planned: Plan, console: Any) -> int:
-    """Run a new sweep.
-
-    Args:
-        planned: the plan of the sweep.
-        console: Rich console for the final table.
-
-    Returns:
-        The exit code.
-    """
-    sweep = create_sweep(
+def create(planned: Plan) -> SweepRecord:
+    """Create the record of a new sweep."""
+    return create_sweep(
         user_path(planned.runs_path),
         planned.name,
         overrides=planned.overrides,
@@ -68,7 +60,6 @@ def start(planned: Plan, console: Any) -> int:
         seeds=planned.settings.seeds,
         choices=planned.choices,
     )
-    return Driver(planned, sweep, console).run()
 
 
 def resume(sweep: SweepRecord, console: Any, force: bool = False) -> int:

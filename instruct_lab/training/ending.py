@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from types import FrameType
@@ -49,8 +50,11 @@ class StopRequest:
     def install(self) -> dict[int, Any]:
         """Install this object as the handler of SIGINT, SIGTERM and SIGHUP, and return the previous handlers.
 
-        If SIGHUP is ignored, as it is under `nohup`, it stays ignored.
+        If SIGHUP is ignored, as it is under `nohup`, it stays ignored. Only the main thread can handle signals; in
+        another thread, nothing is installed.
         """
+        if threading.current_thread() is not threading.main_thread():
+            return {}
         numbers = [getattr(signal, name) for name in SIGNALS if hasattr(signal, name)]
         ignored = [n for n in numbers[2:] if signal.getsignal(n) == signal.SIG_IGN]
         return {number: signal.signal(number, self.handle) for number in numbers if number not in ignored}

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
+from pytorch_lightning.strategies.launchers import _MultiProcessingLauncher, _SubprocessScriptLauncher
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from instruct_lab.callbacks import Callback
@@ -46,7 +47,28 @@ def build_trainer(experiment: Experiment, run_path: Path) -> pl.Trainer:
             where="trainer.precision",
             do="choose bf16-mixed or 32-true",
         )
+    _check_processes(trainer)
     return trainer
+
+
+def _check_processes(trainer: pl.Trainer) -> None:
+    """Refuse a trainer whose processes cannot be started, or could not hand their results back.
+
+    Each process of a run executes the program from its beginning, which a notebook or an interactive session is not.
+    """
+    launcher = trainer.strategy.launcher
+    is_program = hasattr(sys.modules["__main__"], "__file__")
+    if isinstance(launcher, _MultiProcessingLauncher):
+        found = f"The strategy {type(trainer.strategy).__name__} trains in processes whose results would be lost"
+    elif isinstance(launcher, _SubprocessScriptLauncher) and trainer.num_devices > 1 and not is_program:
+        found = f"{trainer.num_devices} devices need as many processes, which an interactive session cannot start"
+    else:
+        return
+    raise InstructLabError(
+        found,
+        where="trainer.strategy and trainer.devices",
+        do="set trainer.devices=1, or train with strategy ddp from the command line or from a script",
+    )
 
 
 def start_other_ranks(trainer: pl.Trainer) -> None:

@@ -1,0 +1,31 @@
+"""The Python interface: what the commands do, as functions for notebooks and scripts.
+
+`import instruct_lab as il` gives these names: `il.compose`, `il.check`, `il.train`, `il.sweep`, `il.load_run`,
+`il.load_sweep` and `il.find_runs`. Overrides are written as on the command line, one text for each. As a command does,
+each call hides secrets in what it prints and writes files that only the user can read. A fault that the user can mend
+raises `InstructLabError`; no call ends the process.
+"""
+
+from instruct_lab.api.configs import CheckResult, Config, check, compose
+from instruct_lab.api.runs import ComparedRuns, Run, TunedModel, find_runs, load_run, train
+from instruct_lab.api.sweeps import Sweep, load_sweep, sweep
+from instruct_lab.errors import ConfigError, InstructLabError, Problem
+
+__all__ = [
+    "CheckResult",
+    "ComparedRuns",
+    "Config",
+    "ConfigError",
+    "InstructLabError",
+    "Problem",
+    "Run",
+    "Sweep",
+    "TunedModel",
+    "check",
+    "compose",
+    "find_runs",
+    "load_run",
+    "load_sweep",
+    "sweep",
+    "train",
+]

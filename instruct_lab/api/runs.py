@@ -1,0 +1,325 @@
+"""Train from Python, and read and use recorded runs."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from instruct_lab.api.calls import guarded, interruptible
+from instruct_lab.api.configs import check_overrides, describes_sweep
+from instruct_lab.errors import ConfigError, InstructLabError, wrap_errors
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from instruct_lab.comparison import Comparison
+    from instruct_lab.experiment import Experiment
+    from instruct_lab.generation import Generation
+    from instruct_lab.records import RunRecord
+
+RUNS = "runs"
+"""The default folder of all run records."""
+
+
+class TunedModel(NamedTuple):
+    """A model of transformers in evaluation mode, and its tokenizer."""
+
+    model: Any
+    tokenizer: Any
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Run:
+    """A recorded run; every property is read from its record, and is up to date at each access.
+
+    Args:
+        record: the record of the run.
+    """
+
+    record: RunRecord
+
+    def __repr__(self) -> str:
+        return f"Run({self.record.name}/{self.record.id}, {self.status})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Run) and self.path == other.path
+
+    def __hash__(self) -> int:
+        return hash(self.path)
+
+    @property
+    def id(self) -> str:
+        """The id of the run."""
+        return self.record.id
+
+    @property
+    def path(self) -> Path:
+        """The folder of the record."""
+        return self.record.path
+
+    @property
+    def status(self) -> str:
+        """The status: `running`, `finished`, `failed`, `interrupted` or `pruned`."""
+        return "interrupted" if self.record.is_process_gone else str(self.record.manifest.status)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The resolved config, as dictionaries and lists."""
+        return self.record.config
+
+    @property
+    def choices(self) -> dict[str, Any]:
+        """The chosen option of each group."""
+        return self.record.manifest.choices
+
+    @property
+    def metrics(self) -> pd.DataFrame:
+        """The final results: one row for each metric and system, with `value`, `low`, `high` and `count`.
+
+        The systems are `before` (the model before training), the data set's baselines, `after` (the tuned model) and
+        `difference` (after minus before). `low` and `high` are the ends of the 95% interval.
+        """
+        summary = self.record.summary
+        found = {} if summary is None else summary.metrics
+        numbers = ["value", "low", "high", "count"]
+        rows = [
+            {"metric": metric, "system": system, **{name: getattr(one, name) for name in numbers}}
+            for metric, systems in found.items()
+            for system, one in systems.items()
+        ]
+        return frame(rows, ["metric", "system", *numbers]).set_index(["metric", "system"])
+
+    @property
+    def predictions(self) -> pd.DataFrame:
+        """The answers to the held-out examples: one row for each example, and one column for each metric's score."""
+        rows = []
+        for line in self.record.read_predictions():
+            entries = dataclasses.asdict(line)
+            rows.append({**entries, **entries.pop("scores")})
+        return frame(rows, ["id", "split", "prompt", "prediction", "prediction_before", "references"])
+
+    @property
+    def curves(self) -> pd.DataFrame:
+        """The values logged during training: one row for each optimizer step at which something was logged."""
+        return frame(self.record.read_metrics(), ["step", "epoch", "seconds"]).groupby("step").last()
+
+    def model(self, checkpoint: Literal["best", "last"] | None = None, *, base: bool = False) -> TunedModel:
+        """Load the tuned model, merged with its adapter if possible, and its tokenizer; on the GPU if there is one.
+
+        Args:
+            checkpoint: which weights to load; `None`: those that the run was evaluated with.
+            base: whether to load the model before training instead.
+        """
+        with guarded():
+            import torch
+
+            from instruct_lab.training.quiet import quiet_libraries
+            from instruct_lab.training.workspace import Workspace
+
+            quiet_libraries()
+            workspace = Workspace(self._experiment(), torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+            loaded = workspace.base().loaded if base else workspace.tuned(self.path, checkpoint).loaded
+            return TunedModel(loaded.model, loaded.tokenizer)
+
+    def generate(
+        self,
+        prompts: Sequence[str],
+        *,
+        system: str | None = None,
+        checkpoint: Literal["best", "last"] | None = None,
+        base: bool = False,
+        seed: int | None = None,
+        **settings: Any,
+    ) -> list[str]:
+        """Answer single-turn prompts, decoded like the predictions of the run.
+
+        Args:
+            prompts: user messages, one conversation each.
+            system: a system message before each prompt.
+            checkpoint: which weights to use; `None`: those that the run was evaluated with.
+            base: whether the model before training answers instead.
+            seed: random seed of sampled answers; `None`: the seed of the run.
+            settings: fields of `generation` that replace those of the run, such as `max_new_tokens=64`.
+
+        Raises:
+            InstructLabError: the model cannot answer prompts, or a setting is refused.
+        """
+        if isinstance(prompts, str):
+            raise InstructLabError("The prompts are one text", where="generate", do="give a list: ['the prompt']")
+        with guarded():
+            from instruct_lab.chat.answering import BASE, load_answerer, opening
+            from instruct_lab.data import Message
+
+            experiment = self._experiment()
+            generation = _replace_generation(experiment, settings)
+            seed = experiment.seed if seed is None else seed
+            experiment = dataclasses.replace(experiment, generation=generation, seed=seed)
+            answerer = load_answerer(experiment, self.record, BASE if base else checkpoint)
+            return answerer.answer([(*opening(system), Message("user", prompt)) for prompt in prompts])
+
+    def compare(self, *others: Run, metric: str | None = None) -> ComparedRuns:
+        """Compare this run with others on the examples that they share.
+
+        Args:
+            others: the other runs.
+            metric: the metric to compare, such as `test/chrf`; `None`: all metrics.
+        """
+        return compare_runs([self, *others], metric)
+
+    def resume(self, *, force: bool = False, **limits: int) -> Run:
+        """Continue an interrupted run from its last training state, or make a finished run longer.
+
+        Args:
+            force: whether to continue even if settings, inputs or code have changed; the record lists the changes.
+            limits: new values of `max_epochs` and `max_steps` of the trainer.
+        """
+        with guarded(), interruptible():
+            from instruct_lab.experiment.recorded import build_recorded
+            from instruct_lab.training.run import resume
+
+            resume(*build_recorded(self.record), self.record, limits=limits, force=force)
+        return self
+
+    def export(self, path: str | Path, *, keep_adapter: bool = False) -> Path:
+        """Write the tuned model as a plain Hugging Face folder, and return the folder.
+
+        Args:
+            path: the new folder.
+            keep_adapter: whether to write the adapter instead of merging it into the model.
+        """
+        with guarded():
+            from instruct_lab.experiment.recorded import build_recorded
+            from instruct_lab.export.export import export
+
+            experiment, config = build_recorded(self.record, uses_trackers=False)
+            return export(experiment, config, self.record, Path(path), keep_adapter=keep_adapter)
+
+    def _experiment(self) -> Experiment:
+        from instruct_lab.experiment.recorded import build_recorded
+
+        return build_recorded(self.record, uses_trackers=False)[0]
+
+
+def train(overrides: Sequence[str] = (), *, allow: Sequence[str] = ()) -> Run:
+    """Train, evaluate and record one run.
+
+    Args:
+        overrides: overrides such as `"tuning.r=4"`.
+        allow: permissions, as after `--allow`.
+
+    Raises:
+        ConfigError: the config has problems, and nothing was started.
+        InstructLabError: the config describes a sweep, or the run failed; the record of a failed run has the reason.
+    """
+    with guarded(overrides, allow) as given, interruptible():
+        checked = check_overrides(given).or_refuse()
+        if describes_sweep(checked):
+            raise InstructLabError("The config describes a sweep", where="train", do="call instruct_lab.sweep")
+        from instruct_lab.training.run import RunContext, train
+
+        composition = checked.composition
+        context = RunContext(facts={"derived": composition.derived})
+        return Run(train(checked.experiment, checked.resolved, composition.choices, given, context))
+
+
+def load_run(run: str | Path = "latest", *, runs_path: str | Path = RUNS) -> Run:
+    """Open a recorded run.
+
+    Args:
+        run: a run's folder, id, unique prefix of an id, or `latest`.
+        runs_path: the folder of all run records.
+
+    Raises:
+        InstructLabError: no run or several runs match.
+    """
+    from instruct_lab.records import find_run
+
+    return Run(find_run(runs_path, run))
+
+
+def find_runs(*conditions: str, runs_path: str | Path = RUNS) -> list[Run]:
+    """Find recorded runs, oldest first; damaged records are left out.
+
+    Args:
+        conditions: conditions on keys, choices, metrics or costs, such as `"tuning=lora"` or `"test/chrf>30"`.
+        runs_path: the folder of all run records.
+    """
+    from instruct_lab.records import RunRecord
+    from instruct_lab.records.locate import DAMAGED
+    from instruct_lab.records.query import find_runs
+
+    found = find_runs(Path(runs_path), list(conditions), None, False)
+    return [Run(RunRecord.open(one.run.path)) for one in found if one.run.status != DAMAGED]
+
+
+# ---- comparisons
+
+
+@dataclasses.dataclass(frozen=True)
+class ComparedRuns:
+    """A comparison of runs; a notebook shows it as tables.
+
+    Args:
+        result: the whole comparison.
+        metric: the metric that was asked for; `None`: all metrics.
+    """
+
+    result: Comparison
+    metric: str | None = None
+
+    @property
+    def best(self) -> dict[str, str]:
+        """The id of the best configuration's first run, keyed by metric."""
+        runs = {arm.id: self.result.runs[arm.runs[0]] for arm in self.result.arms}
+        return {metric: runs[arm] for metric, arm in self.result.best.items()}
+
+    def __str__(self) -> str:
+        from instruct_lab.comparison.text import markdown
+
+        return markdown(self.result, None if self.metric is None else [self.metric])
+
+    def _repr_markdown_(self) -> str:
+        return str(self)
+
+
+def compare_runs(runs: Sequence[Run], metric: str | None) -> ComparedRuns:
+    """Compare runs on the examples that they share; a run that is given twice counts once."""
+    from instruct_lab.comparison import compare
+
+    records = list({run.path: run.record for run in runs}.values())
+    return ComparedRuns(compare(records, metric), metric)
+
+
+# ---- inside
+
+
+def frame(rows: list[dict[str, Any]], columns: Sequence[str]) -> pd.DataFrame:
+    """Make a DataFrame with these columns first, which it has even without rows.
+
+    Raises:
+        InstructLabError: pandas is not installed.
+    """
+    with wrap_errors(ImportError, what="pandas is not installed", do="pip install pandas"):
+        import pandas as pd
+    table = pd.DataFrame(rows, columns=None if rows else list(columns))
+    return table[[*columns, *(name for name in table.columns if name not in columns)]]
+
+
+def _replace_generation(experiment: Experiment, settings: dict[str, Any]) -> Generation:
+    """Replace fields of the run's decoding settings.
+
+    Raises:
+        ConfigError: a field does not exist, or its value is refused.
+    """
+    import pydantic
+
+    from instruct_lab.config.field_problems import component_problems
+
+    kind = type(experiment.generation)
+    values = {field.name: getattr(experiment.generation, field.name) for field in dataclasses.fields(kind)} | settings
+    try:
+        return kind(**values)
+    except pydantic.ValidationError as error:
+        raise ConfigError(list(component_problems(error, kind, values, set(), "generation"))) from error

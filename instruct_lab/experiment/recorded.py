@@ -1,0 +1,32 @@
+"""Build the experiment of a recorded run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from instruct_lab.config.environment_values import require_variables, to_omegaconf, to_plain_config
+from instruct_lab.errors import InstructLabError
+from instruct_lab.experiment.check import check_config
+from instruct_lab.experiment.experiment import Experiment
+from instruct_lab.records import RunRecord
+from instruct_lab.records.schema import CONFIG
+
+
+def build_recorded(record: RunRecord, uses_trackers: bool = True) -> tuple[Experiment, dict[str, Any]]:
+    """Build the experiment from a run's recorded config, and return it with that config as plain containers.
+
+    Args:
+        record: the record of the run.
+        uses_trackers: whether the trackers of the run will be started; without them, their keys are not needed.
+
+    Raises:
+        InstructLabError: the record has no config, this version cannot build it, or a variable in it is not set.
+    """
+    if not record.config:
+        what, where = "The run record has no config, or an empty one", str(record.path / CONFIG)
+        raise InstructLabError(what, where=where, do="restore the file, or start a new run")
+    used = record.config if uses_trackers else {**record.config, "tracker": {}}
+    require_variables(used, f"run {record.id}")
+    config = to_omegaconf(used)
+    experiment = check_config(config)
+    return experiment, {**to_plain_config(config), "tracker": record.config.get("tracker")}
