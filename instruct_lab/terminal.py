@@ -7,6 +7,7 @@ hide a part of a message.
 from __future__ import annotations
 
 import functools
+import os
 import re
 import sys
 from collections.abc import Iterable
@@ -68,9 +69,10 @@ def open_console(**settings: Any) -> Console:
 
 
 def wide_console() -> Console:
-    """Return a console on standard output; if that is not a terminal, the console is wide enough for tables."""
+    """Return a console on standard output; if that is not a terminal, `COLUMNS` or the width of tables is its width."""
     console = open_console()
-    return console if console.is_terminal else open_console(width=max(console.width, TABLE_WIDTH))
+    has_width = console.is_terminal or os.environ.get("COLUMNS", "").isdigit()
+    return console if has_width else open_console(width=max(console.width, TABLE_WIDTH))
 
 
 @functools.cache

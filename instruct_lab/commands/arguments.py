@@ -64,7 +64,7 @@ def add_runs_path(parser: argparse.ArgumentParser) -> None:
 
 def add_run(parser: argparse.ArgumentParser, forced: str = "") -> None:
     """Add a recorded run; with a text `forced`, also the option `--force` with this help."""
-    parser.add_argument("run", metavar="RUN", help="a run's folder, id, unique prefix, or `latest`")
+    parser.add_argument("run", metavar="RUN", help="a run's folder, id, unique beginning or end of the id, or `latest`")
     add_runs_path(parser)
     if forced:
         parser.add_argument("--force", action="store_true", help=forced)

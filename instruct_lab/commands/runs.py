@@ -84,15 +84,31 @@ def reproduce(parsed: argparse.Namespace) -> int:
 
 def runs(parsed: argparse.Namespace) -> int:
     """List the recorded runs."""
+    from instruct_lab.records import list_runs
     from instruct_lab.records.query import find_runs
-    from instruct_lab.records.runs_table import runs_table
+    from instruct_lab.records.runs_table import View, label_found, limited, runs_lines
 
-    found = find_runs(Path(parsed.runs), parsed.query, parsed.sort, parsed.reverse)
+    columns = [key.strip() for text in parsed.columns for key in text.split(",") if key.strip()]
+    group = [parsed.group] if parsed.group else []
+    found = find_runs(Path(parsed.runs), parsed.query, parsed.sort, parsed.reverse, [*columns, *group])
+    view = View(tuple(columns), parsed.sort, parsed.group, parsed.limit, parsed.reverse)
     if parsed.json:
-        write_line(json.dumps([one.run.to_json() for one in found], indent=2))
+        shown = limited(found, view)
+        labels = label_found([one.run for one in shown])
+        entries = [one.run.to_json() | {"label": str(label)} for one, label in zip(shown, labels, strict=True)]
+        write_line(json.dumps(entries, indent=2))
     else:
-        wide_console().print(runs_table(found))
+        console = wide_console()
+        for line in runs_lines(found, list_runs(Path(parsed.runs)), console.width, view):
+            console.print(line, soft_wrap=True)
     return 0
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("a number of runs is 1 or more")
+    return number
 
 
 def watch(parsed: argparse.Namespace) -> int:
@@ -137,10 +153,16 @@ def add_commands(add: AddCommand) -> None:
         "list the recorded runs",
         "instruct-lab runs",
         "instruct-lab runs tuning=lora 'test/chrf>30' --sort test/chrf --reverse",
+        "instruct-lab runs --columns test/chrf,optimizer.lr --group tuning --limit 20",
         json=True,
     )
     conditions = "conditions on any key, choice, metric or cost: tuning=lora test/chrf>30"
     runs_parser.add_argument("query", nargs="*", metavar="CONDITION", help=conditions)
+    keys = "show these keys instead of the main metric: val/chrf,optimizer.lr (repeatable)"
+    runs_parser.add_argument("--columns", metavar="KEY,KEY", action="append", default=[], help=keys)
+    runs_parser.add_argument("--group", metavar="KEY", help="list the runs with the same value of this key together")
+    few = "show only the first N runs of the list or, if it is not sorted, the N newest"
+    runs_parser.add_argument("--limit", metavar="N", type=_positive, help=few)
     order = "sort by any of these, smallest first (default: oldest first)"
     runs_parser.add_argument("--sort", metavar="KEY", help=order)
     runs_parser.add_argument("--reverse", action="store_true", help="reverse the order: largest, or newest, first")

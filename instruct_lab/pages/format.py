@@ -65,6 +65,14 @@ def format_duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min" if minutes else f"{seconds:.0f} s"
 
 
+def format_age(seconds: float) -> str:
+    """Format an age in at most six characters: `8 s`, `12 min`, `5 h`, `3 d`."""
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{int(seconds // length)} {unit}"
+    return f"{max(0, int(seconds))} s"
+
+
 def format_bytes(count: float) -> str:
     """Format bytes as `1.5 GB` or `12.34 MB`, in powers of ten."""
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.2f} MB"

@@ -49,23 +49,41 @@ class Difference:
     values: tuple[Any, ...]
 
 
-class Label(tuple[str, ...]):
-    """A label's parts, such as `lora` and `r=8`, the most important first."""
+@dataclasses.dataclass(frozen=True)
+class Label:
+    """A label.
 
-    __slots__ = ()
+    Args:
+        parts: texts such as `lora` and `r=8`, in the order of `GROUPS`.
+        common: indices of the parts that more than half of the labelled runs share.
+    """
+
+    parts: tuple[str, ...] = ()
+    common: frozenset[int] = frozenset()
 
     def __str__(self) -> str:
         """The whole label."""
-        return " ".join(self)
+        return " ".join(self.parts)
 
     def fit(self, width: int) -> str:
-        """Return the label in at most `width` characters: whole parts, and `+2` for two parts that do not fit."""
+        """Shorten the label to a width: leave out parts that most runs share, and count others, as in `r=8 +2`.
+
+        Args:
+            width: maximum number of characters.
+        """
         text = str(self)
-        for count in range(len(self) - 1, 0, -1):
-            if len(text) <= width:
-                break
-            text = f"{' '.join(self[:count])} +{len(self) - count}"
-        return text if len(text) <= width else f"{text[: max(0, width - 1)]}…"
+        if len(text) <= width:
+            return text
+        own = [part for index, part in enumerate(self.parts) if index not in self.common]
+        for parts in (own, self.parts) if own else (self.parts,):
+            for count in range(len(parts), 0, -1):
+                left_out = len(parts) - count
+                text = " ".join([*parts[:count], *([f"+{left_out}"] if left_out else [])])
+                if len(text) <= width:
+                    return text
+            if len(parts[0]) <= width:
+                return parts[0]
+        return f"{[*own, *self.parts][0][: max(0, width - 1)]}…"
 
 
 def label_runs(runs: Sequence[RunSettings], *, with_seed: bool = True) -> list[Label]:
@@ -80,17 +98,28 @@ def label_runs(runs: Sequence[RunSettings], *, with_seed: bool = True) -> list[L
     found = differences(runs, with_seed=with_seed)
     names, texts = _short_names(found), [_value_texts(one) for one in found]
     ambiguous = _ambiguous_options(found)
+    rows = [
+        [
+            _part(one, name, text, ambiguous) if value is not MISSING else ""
+            for text, value in zip(of, one.values, strict=True)
+        ]
+        for one, name, of in zip(found, names, texts, strict=True)
+    ]
+    common = [_most_common(row) for row in rows]
     labels = []
     for index, run in enumerate(runs):
-        parts = [
-            _part(one, name, text[index], ambiguous)
-            for one, name, text in zip(found, names, texts, strict=True)
-            if one.values[index] is not MISSING
-        ]
+        parts = [(row[index], shared) for row, shared in zip(rows, common, strict=True) if row[index]]
         if not parts and found and (run.values or run.choices):
-            parts = [f"no {names[0]}"]
-        labels.append(Label(parts))
+            parts = [(f"no {names[0]}", "")]
+        shared_parts = frozenset(position for position, (text, shared) in enumerate(parts) if text == shared)
+        labels.append(Label(tuple(text for text, _ in parts), shared_parts))
     return labels
+
+
+def _most_common(texts: Sequence[str]) -> str:
+    """Return the text that more than half of the runs have; an empty text if there is none."""
+    text, count = Counter(texts).most_common(1)[0]
+    return text if 2 * count > len(texts) else ""
 
 
 def label_typed(run: RunSettings) -> Label:
@@ -105,7 +134,7 @@ def label_typed(run: RunSettings) -> Label:
     found = sorted(found, key=_order)
     names, ambiguous = _short_names(found), _ambiguous_options(found)
     pairs = zip(found, names, strict=True)
-    return Label(_part(one, name, _value_texts(one)[0], ambiguous) for one, name in pairs)
+    return Label(tuple(_part(one, name, _value_texts(one)[0], ambiguous) for one, name in pairs))
 
 
 def differences(runs: Sequence[RunSettings], *, with_seed: bool = True) -> list[Difference]:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 import difflib
 import math
 import os
+import re
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +20,8 @@ from instruct_lab.records.schema import BEFORE, CONFIG, MANIFEST, PROCESS_GONE, 
 
 NUM_CANDIDATES = 3
 DAMAGED = "damaged"
+TIME = re.compile(r"\d{8}-\d{6}-(?=.)")
+"""The beginning of a generated id: the time in UTC."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +37,8 @@ class ListedRun:
         metrics: final value of each metric, keyed by `split/metric`, of the tuned model or else of the base model;
             `None` for a value that is not finite.
         note: `process gone` if the run's process was killed; for a damaged record, the damaged file; otherwise empty.
+        started: time in UTC, in ISO 8601; `None` for a damaged record.
+        summary: the results of the run; `None` before it has finished.
     """
 
     id: str
@@ -40,6 +48,8 @@ class ListedRun:
     choices: dict[str, Any] = dataclasses.field(default_factory=dict)
     metrics: dict[str, float | None] = dataclasses.field(default_factory=dict)
     note: str = ""
+    started: str | None = None
+    summary: Summary | None = dataclasses.field(default=None, repr=False)
 
     @property
     def status_text(self) -> str:
@@ -47,9 +57,9 @@ class ListedRun:
         return f"{self.status} ({self.note})" if self.note else self.status
 
     def to_json(self) -> dict[str, Any]:
-        """Convert the entry to a dictionary for JSON, without an empty note."""
-        entry = {**vars(self), "path": str(self.path)}
-        return entry if self.note else {name: value for name, value in entry.items() if name != "note"}
+        """Convert the entry to a dictionary for JSON, without an empty note and the summary."""
+        left_out = {"summary"} if self.note else {"summary", "note"}
+        return {**{name: value for name, value in vars(self).items() if name not in left_out}, "path": str(self.path)}
 
 
 def find_run(runs_path: str | Path, reference: str | Path) -> RunRecord:
@@ -57,7 +67,8 @@ def find_run(runs_path: str | Path, reference: str | Path) -> RunRecord:
 
     Args:
         runs_path: the folder of all records.
-        reference: a folder, an id, a unique prefix of an id or of `name/id`, or `latest`.
+        reference: a folder, an id, a unique beginning of an id or of `name/id`, a unique end of an id that follows a
+            hyphen, or `latest`.
 
     Raises:
         InstructLabError: no run or several runs match; the message names the most similar or the newest runs.
@@ -75,6 +86,7 @@ def find_run(runs_path: str | Path, reference: str | Path) -> RunRecord:
     names = {path: f"{path.parent.name}/{path.name}" for path in paths}
     exact = [path for path in paths if wanted in (path.name, names[path])]
     found = exact or [path for path in paths if path.name.startswith(wanted) or names[path].startswith(wanted)]
+    found = found or [path for path in paths if path.name.endswith(f"-{wanted}")]
     if len(found) == 1 and wanted:
         return RunRecord.open(found[0])
     if found:
@@ -92,6 +104,24 @@ def find_run(runs_path: str | Path, reference: str | Path) -> RunRecord:
     )
 
 
+def short_ids(runs: Sequence[ListedRun]) -> dict[str, str]:
+    """Return a short reference for the id of each run, which `find_run` finds: if unique, the part after the time.
+
+    Args:
+        runs: all runs.
+    """
+    ids = [run.id for run in runs]
+    ends = Counter(name[index + 1 :] for name in ids for index, sign in enumerate(name) if sign == "-")
+    beginnings = sorted([*ids, *(run.name for run in runs)])
+
+    def is_unique(end: str) -> bool:
+        index = bisect.bisect_left(beginnings, end)
+        return ends[end] == 1 and not any(name.startswith(end) for name in beginnings[index : index + 1])
+
+    cut = {name: TIME.sub("", name) for name in ids}
+    return {name: end if is_unique(end) else name for name, end in cut.items()}
+
+
 def list_runs(runs_path: str | Path) -> list[ListedRun]:
     """List all runs, oldest first; a record that cannot be read has the status `damaged`."""
     paths = sorted(_record_paths(user_path(runs_path)), key=_start_order)
@@ -102,7 +132,7 @@ def _listed_run(path: Path) -> ListedRun:
     names = path.name, path.parent.name
     try:
         record = RunRecord.open(path)
-        manifest, values = record.manifest, _final_values(record.summary or Summary())
+        manifest, summary = record.manifest, record.summary
         is_gone = record.is_process_gone
     except InstructLabError as error:
         return ListedRun(*names, DAMAGED, path, note=Path(error.where).name)
@@ -111,7 +141,8 @@ def _listed_run(path: Path) -> ListedRun:
     if manifest.status is None:
         return ListedRun(*names, DAMAGED, path, note=MANIFEST)
     status, note = ("interrupted", PROCESS_GONE) if is_gone else (manifest.status, "")
-    return ListedRun(*names, status, path, manifest.choices, values, note)
+    values = _final_values(summary or Summary())
+    return ListedRun(*names, status, path, manifest.choices, values, note, manifest.started, summary)
 
 
 def _final_values(summary: Summary) -> dict[str, float | None]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import math
 import operator
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,7 @@ OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
     "~": lambda found, wanted: str(wanted).casefold() in str(found).casefold(),
 }
 """The operators between a key and a value; `~` tests whether the run's value contains the text, ignoring case."""
+NUM_SIMILAR = 3
 TERM = re.compile(r"(?P<key>[^=!<>~\s]+)(?P<sign>!=|<=|>=|=|<|>|~)(?P<value>.*)", re.DOTALL)
 
 
@@ -91,7 +94,11 @@ def parse_query(texts: Iterable[str]) -> list[Term]:
 
 
 def find_runs(
-    runs_path: Path, query: Sequence[str] = (), sort: str | None = None, reverse: bool = False
+    runs_path: Path,
+    query: Sequence[str] = (),
+    sort: str | None = None,
+    reverse: bool = False,
+    columns: Sequence[str] = (),
 ) -> list[FoundRun]:
     """Find the runs that meet a query, with the values of the query's keys.
 
@@ -100,12 +107,13 @@ def find_runs(
         query: conditions on `id`, `name`, `status`, a group's choice, a config key, a metric or a cost.
         sort: key to sort by, smallest value first; runs without the key come last. `None`: oldest run first.
         reverse: whether to reverse the order, so that the largest value or the newest run comes first.
+        columns: further keys whose values are returned; they come first in `FoundRun.values`.
 
     Raises:
         InstructLabError: a part of the query is not a condition, or no run has one of its keys.
     """
     terms, runs = parse_query(query), list_runs(runs_path)
-    keys = list(dict.fromkeys([*(term.key for term in terms), *([sort] if sort else [])]))
+    keys = list(dict.fromkeys([*columns, *([sort] if sort else []), *(term.key for term in terms)]))
     facts: list[dict[str, Any]] = []
     for index, run in enumerate(runs):
         try:
@@ -130,9 +138,9 @@ def find_runs(
 def facts_of(run: ListedRun, keys: Sequence[str]) -> dict[str, Any]:
     """Return values of a run, keyed by name; they include the values of the given keys if the run has them.
 
-    If several values have the same name, `id`, `name` and `status` take precedence, then choices, metrics, costs and
-    config keys, in this order. Costs and the config are in other files of the record, which are read only if a given
-    key has not been found before.
+    If several values have the same name, `id`, `name` and `status` take precedence, then choices, metrics, costs,
+    config keys and the last values logged during training, in this order. All but the first are in other files of the
+    record, which are read only if a given key has not been found before.
 
     Raises:
         InstructLabError: the record is damaged.
@@ -145,6 +153,8 @@ def facts_of(run: ListedRun, keys: Sequence[str]) -> dict[str, Any]:
             facts = (recorded_settings(record) or {}) | facts
         if not facts.keys() >= set(keys):
             facts = dict(leaves(record.config)) | facts
+        if any("/" in key and key not in facts for key in keys):
+            facts = {name: value for line in record.read_metrics() for name, value in line.items()} | facts
     return facts
 
 
@@ -169,13 +179,28 @@ def _order(value: Any) -> tuple[bool, float, str]:
 
 
 def _refuse_unknown(keys: Iterable[str], facts: list[dict[str, Any]], runs_path: Path) -> None:
-    known = list(dict.fromkeys(key for values in facts for key in values))
+    counts = Counter(key for values in facts for key in values)
     for key in keys:
-        if key not in known:
-            hint = nearest(key, known)
+        if key not in counts:
+            hints = [f"{name} ({_count_runs(counts[name], len(facts))})" for name in _similar(key, list(counts))]
+            first = f"did you mean {hints[0]}? " if hints else ""
+            others = f"Similar keys: {', '.join(hints[1:])}. " if hints[1:] else ""
+            kinds = f"a group, a full config key, a metric, or one of: id, name, status, {', '.join(COSTS)}"
             raise InstructLabError(
                 f"No run has the key {key}",
                 where=str(runs_path),
-                do=f"{f'did you mean {hint}? ' if hint else ''}A key is a group, a full config key, a metric such as"
-                f" test/chrf, or one of: id, name, status, {', '.join(COSTS)}",
+                do=f"{first}{others}A key is {kinds}",
             )
+
+
+def _similar(key: str, known: list[str]) -> list[str]:
+    """Return known keys that resemble an unknown one: those with the same last part, then by spelling."""
+    last = re.split(r"[./]", key)[-1]
+    spelled = nearest(key, known)
+    same_end = [name for name in known if re.split(r"[./]", name)[-1] == last]
+    close = difflib.get_close_matches(key, known, n=NUM_SIMILAR, cutoff=0.6)
+    return list(dict.fromkeys([*same_end, *([spelled] if spelled else []), *close]))[:NUM_SIMILAR]
+
+
+def _count_runs(count: int, total: int) -> str:
+    return f"in {'all' if count == total else count} {total if count == total else f'of {total}'} runs"

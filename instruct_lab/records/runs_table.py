@@ -1,45 +1,221 @@
-"""Render the table of `instruct-lab runs`."""
+"""Render the table of `instruct-lab runs`: one line for each run, in the width of the terminal."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import dataclasses
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 
-from rich.table import Column, Table
 from rich.text import Text
 
+from instruct_lab.errors import InstructLabError
+from instruct_lab.pages.format import format_age, format_interval, format_metric
+from instruct_lab.pages.text_columns import TextColumn, lay_out, list_within
+from instruct_lab.records.costs import COSTS, format_cost
+from instruct_lab.records.labels import Label, label_runs, label_typed
+from instruct_lab.records.locate import DAMAGED, ListedRun, short_ids
 from instruct_lab.records.query import FoundRun
+from instruct_lab.records.record import RunRecord
+from instruct_lab.records.run_settings import RunSettings
+from instruct_lab.records.schema import AFTER, BEFORE, DIFFERENCE
 
-MAX_METRICS = 4
+STYLES = {"finished": "green", "failed": "red", "pruned": "yellow", "running": "cyan", "interrupted": "magenta"}
+LABEL_WIDTH = 24
+"""Width that the label gets before less important columns get any."""
+CHANGE = "change"
+OWN_COLUMNS = ("id", "status", "started")
 
 
-def runs_table(found: Sequence[FoundRun]) -> Table:
-    """Return a table of runs that a query found.
+@dataclasses.dataclass(frozen=True)
+class View:
+    """What the table shows.
 
-    Its columns are the status, the choices in which the runs differ, the values of the query's keys, and some metrics.
+    Args:
+        columns: keys that get a column each, the most important first; empty for the main metric.
+        sorted_by: the key that the runs are sorted by; `None` if they are sorted by their start.
+        group: key whose values group the runs; `None` for no groups.
+        limit: maximum number of runs to show; `None` for all.
+        is_reversed: whether the newest run comes first.
     """
-    groups = list(dict.fromkeys(group for one in found for group in one.run.choices))
-    asked = list(dict.fromkeys(key for one in found for key in one.values if key not in ("id", "name", "status")))
-    differing = [
-        group for group in groups if group not in asked and len({str(one.run.choices.get(group)) for one in found}) > 1
+
+    columns: tuple[str, ...] = ()
+    sorted_by: str | None = None
+    group: str | None = None
+    limit: int | None = None
+    is_reversed: bool = False
+
+
+def label_found(runs: Sequence[ListedRun], hidden: Sequence[str] = ()) -> list[Label]:
+    """Label runs by what differs between them, or a single run by what the user typed.
+
+    Args:
+        runs: the runs.
+        hidden: groups and keys that the labels leave out, because a column shows them.
+    """
+    settings = [_without(_settings(run), hidden) for run in runs]
+    return [label_typed(settings[0])] if len(settings) == 1 else label_runs(settings)
+
+
+def _settings(run: ListedRun) -> RunSettings:
+    if run.status == DAMAGED:
+        return RunSettings()
+    try:
+        return RunSettings.read(RunRecord.open(run.path))
+    except InstructLabError:
+        return RunSettings()
+
+
+def _without(settings: RunSettings, hidden: Sequence[str]) -> RunSettings:
+    choices, values = (
+        {key: value for key, value in of.items() if key not in hidden} for of in (settings.choices, settings.values)
+    )
+    return dataclasses.replace(settings, choices=choices, values=values)
+
+
+def primary_metric(runs: Sequence[ListedRun]) -> str | None:
+    """Return the metric that most runs have; of several, the one that is measured first."""
+    counts = Counter(name for run in runs for name in run.metrics)
+    return max(counts, key=lambda name: counts[name], default=None)
+
+
+def runs_lines(
+    found: Sequence[FoundRun], known: Sequence[ListedRun], width: int, view: View, now: datetime | None = None
+) -> Iterator[Text]:
+    """Yield the lines of the table, and below it what it does not show.
+
+    Args:
+        found: the runs that a query found, in the order to show.
+        known: all runs, among which the short ids are unique.
+        width: width of the terminal.
+        view: what to show.
+        now: the time from which the age of runs is counted; `None`: the current time.
+    """
+    shown = limited(found, view)
+    if not shown:
+        yield Text("No run meets these conditions" if known else "There are no runs yet: instruct-lab train")
+        return
+    runs = [one.run for one in shown]
+    asked = list(_asked_keys(shown, view))
+    primary = next((key for key in asked if any(key in run.metrics for run in runs)), primary_metric(runs))
+    if primary is not None and primary not in asked and not view.columns:
+        asked.append(primary)
+    labels = label_found(runs, [*asked, *([view.group] if view.group else [])])
+    columns = [
+        TextColumn("id", [short_ids(known).get(run.id, run.id) for run in runs]),
+        TextColumn("status", [run.status for run in runs], styles=[STYLES.get(run.status, "red") for run in runs]),
+        TextColumn("age", [_age(run, now) for run in runs], rank=5 + len(asked), is_right=True),
+        *_label_column(labels),
+        *(_value_column(key, shown, rank) for rank, key in enumerate(asked)),
+        *_change_column(primary, runs, rank=3 + len(asked)),
     ]
-    metrics = [name for name in dict.fromkeys(name for one in found for name in one.run.metrics) if name not in asked]
-    first = metrics[:MAX_METRICS]
-    table = Table(Column("id", no_wrap=True), Column("name", overflow="fold"), "status", *differing, *asked, *first)
-    for one in found:
-        cells = [one.run.choices.get(group) for group in differing]
-        cells += [one.values.get(key) for key in asked]
-        cells += [one.run.metrics.get(name) for name in first]
-        table.add_row(*map(Text, [one.run.id, one.run.name, one.run.status_text, *map(_cell_text, cells)]))
-    if len(metrics) > MAX_METRICS:
-        table.caption = f"{len(found)} runs; also measured: {', '.join(metrics[MAX_METRICS:])}"
-        table.caption_justify = "left"
-    return table
+    if primary is not None and primary in asked:  # the change stands beside the metric
+        columns.insert(len(columns) - len(asked) + asked.index(primary), columns.pop())
+    lines, left_out = lay_out(columns, width)
+    yield lines[0]
+    yield from _grouped(lines[1:], shown, view.group)
+    yield from _notes(shown, len(found), left_out, primary, width, view)
 
 
-def _cell_text(value: Any) -> str:
+def limited(found: Sequence[FoundRun], view: View) -> Sequence[FoundRun]:
+    """Return the runs up to the limit: the first of a sorted list, or the newest."""
+    if view.limit is None or len(found) <= view.limit:
+        return found
+    is_oldest_first = view.sorted_by is None and not view.is_reversed
+    return found[len(found) - view.limit :] if is_oldest_first else found[: view.limit]
+
+
+def _asked_keys(shown: Sequence[FoundRun], view: View) -> Iterator[str]:
+    """Yield the keys that get a column: those to show and to sort by, and those of conditions if the values differ."""
+    wanted = [*view.columns, *([view.sorted_by] if view.sorted_by else [])]
+    for key in dict.fromkeys([*wanted, *shown[0].values]):
+        is_constant = len({format_value(key, one) for one in shown}) == 1
+        if key not in (*OWN_COLUMNS, view.group) and (key in wanted or not is_constant):
+            yield key
+
+
+def _label_column(labels: Sequence[Label]) -> list[TextColumn]:
+    texts = [str(label) for label in labels]
+    if not any(texts):
+        return []
+    return [TextColumn("what differs", texts, fit=lambda row, size: labels[row].fit(size), min_width=LABEL_WIDTH)]
+
+
+def _value_column(key: str, shown: Sequence[FoundRun], rank: int) -> TextColumn:
+    """Build the column of a key; the first column that is asked for is always shown."""
+    cells = [format_value(key, one) for one in shown]
+    values = [one.values.get(key, one.run.metrics.get(key)) for one in shown]
+    is_number = any(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+    return TextColumn(key, cells, rank=rank, is_right=is_number)
+
+
+def format_value(key: str, one: FoundRun) -> str:
+    """Format the value of a key for a cell: a metric with its interval, a cost with its unit."""
+    measured = one.run.summary and (one.run.summary.value(key, AFTER) or one.run.summary.value(key, BEFORE))
+    if key in one.run.metrics and measured:
+        return format_metric(measured)
+    value = one.values.get(key)
     if value is None:
         return "-"
+    if key in COSTS:
+        return format_cost(key, value)
     if isinstance(value, list):
         return ",".join(map(str, value))
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _change_column(primary: str | None, runs: Sequence[ListedRun], rank: int) -> list[TextColumn]:
+    """Build the column of the metric's change against the base model; no column if no run has it."""
+    if primary is None:
+        return []
+    changes = [run.summary and run.summary.value(primary, DIFFERENCE) for run in runs]
+    cells = [
+        format_interval(one.value, one.low, one.high, signed=True).partition(" ")[0] if one else "-" for one in changes
+    ]
+    return [TextColumn(CHANGE, cells, rank=rank, is_right=True)] if any(changes) else []
+
+
+def _age(run: ListedRun, now: datetime | None) -> str:
+    try:
+        started = datetime.fromisoformat(run.started or "")
+    except ValueError:
+        return "-"
+    started = started if started.tzinfo else started.replace(tzinfo=UTC)
+    return format_age(((now or datetime.now(UTC)) - started).total_seconds())
+
+
+def _grouped(lines: Sequence[Text], shown: Sequence[FoundRun], group: str | None) -> Iterator[Text]:
+    """Yield the lines of the runs; with a group, those of each value below a line with the value."""
+    if group is None:
+        yield from lines
+        return
+    rows: dict[str, list[int]] = {}
+    for index, one in enumerate(shown):
+        rows.setdefault(format_value(group, one), []).append(index)
+    for value, indices in rows.items():
+        yield Text(f"{group}={value}: {len(indices)} run{'s' * (len(indices) > 1)}", style="bold")
+        yield from (lines[index] for index in indices)
+
+
+def _notes(
+    shown: Sequence[FoundRun], num_found: int, left_out: Sequence[str], primary: str | None, width: int, view: View
+) -> Iterator[Text]:
+    """Yield what the table does not show, one line each."""
+    order = f"sorted by {view.sorted_by}" if view.sorted_by else f"{'newest' if view.is_reversed else 'oldest'} first"
+    count = f"{len(shown)} of {num_found}" if len(shown) < num_found else str(num_found)
+    texts = [f"{count} run{'s' * (num_found > 1)}, {order}"]
+    has_change = any(one.run.summary and one.run.summary.value(primary or "", DIFFERENCE) for one in shown)
+    if has_change and CHANGE not in left_out:
+        texts[0] += f"; change: {primary} against the base model"
+    if left_out:
+        texts.append(list_within("no space for", left_out, width))
+    notes: dict[str, list[str]] = {}
+    for one in shown:
+        if one.run.note:
+            notes.setdefault(one.run.status_text, []).append(one.run.id)
+    texts += [list_within(note, ids, width) for note, ids in notes.items()]
+    measured = dict.fromkeys(name for one in shown for name in one.run.metrics)
+    others = [name for name in measured if name != primary and name not in view.columns]
+    if others:
+        texts.append(list_within("also measured", others, width, hint="--columns NAME,NAME"))
+    yield from (Text(text, style="dim") for text in texts)

@@ -162,7 +162,9 @@ def sweeps(runs_path: Path) -> Iterator[SweepRecord]:
 
 
 def find_sweep(runs_path: Path, reference: str) -> SweepRecord | None:
-    """Find a sweep by its folder, `latest`, or a unique prefix of its id or `name/id`; return `None` if none matches.
+    """Find a sweep by its folder, `latest`, or a unique part of its id; return `None` if none matches.
+
+    The part is a beginning of the id or of `name/id`, or the end of the id after a hyphen.
 
     Raises:
         InstructLabError: several sweeps match.
@@ -180,6 +182,7 @@ def find_sweep(runs_path: Path, reference: str) -> SweepRecord | None:
         for sweep in found
         if wanted and (sweep.id.startswith(wanted) or f"{sweep.path.parent.name}/{sweep.id}".startswith(wanted))
     ]
+    begins = begins or [sweep for sweep in found if wanted and sweep.id.endswith(f"-{wanted}")]
     if len(begins) > 1:
         raise InstructLabError(
             f"{len(begins)} sweeps match {reference!r}", where=str(runs_path), do="Type more of the id"

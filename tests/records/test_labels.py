@@ -103,10 +103,31 @@ def test_long_values_stay_different():
 
 @pytest.mark.parametrize(
     ("width", "expected"),
-    [(30, "lora r=8 lr=0.0002"), (17, "lora r=8 +1"), (11, "lora r=8 +1"), (8, "lora +2"), (5, "lora…"), (1, "…")],
+    [(18, "lora r=8 lr=0.0002"), (17, "lora r=8 +1"), (11, "lora r=8 +1"), (8, "lora +2"), (5, "lora"), (3, "lo…")],
 )
 def test_a_label_is_cut_between_its_parts(width, expected):
-    assert Label(["lora", "r=8", "lr=0.0002"]).fit(width) == expected
+    assert Label(("lora", "r=8", "lr=0.0002")).fit(width) == expected
+
+
+@pytest.mark.parametrize(
+    ("width", "expected"),
+    [(28, "model lora r=8 lr=0.1 seed=1"), (27, "r=8 seed=1"), (9, "r=8 +1"), (3, "r=8"), (2, "r…")],
+)
+def test_a_label_that_is_cut_shows_what_few_runs_share(width, expected):
+    assert Label(("model", "lora", "r=8", "lr=0.1", "seed=1"), frozenset({0, 1, 3})).fit(width) == expected
+
+
+def test_what_most_runs_share_is_known():
+    runs = [settings(typed=TYPED, optimizer__lr=lr) for lr in (0.1, 0.1, 0.1, 0.2)]
+    assert [label.common for label in label_runs(runs)] == [{0}, {0}, {0}, set()]
+    assert [label.common for label in label_runs(runs[2:])] == [set(), set()]
+
+
+@given(st.lists(st.text("abc=", min_size=1, max_size=9), max_size=6), st.sets(st.integers(0, 5)), st.integers(1, 60))
+def test_a_label_is_never_wider_than_asked(parts, common, width):
+    label = Label(tuple(parts), frozenset(index for index in common if index < len(parts)))
+    assert len(label.fit(width)) <= width
+    assert label.fit(len(str(label))) == str(label)
 
 
 def test_one_run_is_labelled_by_what_was_typed(tmp_path):

@@ -94,7 +94,7 @@ def test_the_command(runs, capsys):
     assert cli.main([*arguments, "--json"]) == 0
     listed = json.loads(capsys.readouterr().out)
     assert [run["id"] for run in listed] == ["run-2", "run-0"]
-    assert set(listed[0]) == {"id", "name", "status", "path", "choices", "metrics"}
+    assert set(listed[0]) == {"id", "name", "status", "path", "choices", "metrics", "started", "label"}
     assert cli.main(arguments) == 0
     text = capsys.readouterr().out
     assert text.index("run-2") < text.index("run-0")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 
 import pytest
 from filelock import FileLock
@@ -89,6 +90,7 @@ def test_runs_are_listed_with_choices_and_final_metrics(tmp_path):
             "path": str(path),
             "choices": {"tuning": "lora"},
             "metrics": {"test/chrf": 47.0, "test/bleu": 2.0},
+            "started": None,
         }
     ]
 
@@ -168,5 +170,7 @@ def test_a_run_whose_process_is_gone_is_interrupted(runs, capsys):
         assert sorted(found.values()) == ["finished", *["interrupted (process gone)"] * 2]
         assert len(find_runs(runs, ["status=interrupted"])) == 2
         assert cli.main(["runs", "--runs", str(runs)]) == 0
-        assert capsys.readouterr().out.count("interrupted (process gone)") == 2
+        out = capsys.readouterr().out
+        assert len(re.findall(r"^\S+ +interrupted", out, re.MULTILINE)) == 2
+        assert "interrupted (process gone): 20260101-000000-aaaa, 2" in out
     assert not (path.parent / "20260101-000000-aaaa" / ".lock").exists()  # looking creates no file
