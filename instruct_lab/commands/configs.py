@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from instruct_lab.commands import arguments
 from instruct_lab.commands.arguments import AddCommand
-from instruct_lab.commands.console import print_warnings
+from instruct_lab.commands.console import print_references, print_warnings
 from instruct_lab.errors import ConfigError, InstructLabError, Problem
 from instruct_lab.files import user_path
 from instruct_lab.terminal import write_line
@@ -37,6 +37,7 @@ def check(parsed: argparse.Namespace) -> int:
     checked.or_refuse()
     choices = ", ".join(f"{group}={_format_choice(option)}" for group, option in checked.composition.choices.items())
     write_line(f"ok: {choices}")
+    print_references(checked.composition.choices)
     for key, origin in checked.composition.derived.items():
         value = OmegaConf.select(checked.composition.config, key)
         write_line(f"    {key}{'' if value is None else f' = {value}'} follows from {origin}")
@@ -144,8 +145,14 @@ def list_(parsed: argparse.Namespace) -> int:
 
 
 def _print_options(group: str, of_group: list[Option]) -> None:
+    from instruct_lab.config.references import FORM_COMMENTS, FORMS
+
     write_line(group)
     width = max((len(option.name) for option in of_group), default=0)
+    forms = FORMS.get(group, ())
+    width = max([width, *map(len, forms)])
+    for form in forms:
+        write_line(f"  {form:<{width}}  {FORM_COMMENTS[form.partition(':')[0]]}")
     for option in of_group:
         lab = "  (this lab)" if option.from_lab else ""
         write_line(f"  {option.name:<{width}}  {option.comment}{lab}")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from instruct_lab.errors import Problem
 from instruct_lab.terminal import write_line
@@ -16,6 +16,14 @@ def print_warnings(warnings: Iterable[Problem]) -> None:
     """Print each warning as one line to standard error."""
     for warning in warnings:
         write_line(f"warning: {warning}", error=True)
+
+
+def print_references(choices: Mapping[str, Any]) -> None:
+    """Print what was recognized for each chosen option that is a reference, such as `data=path:FILE`."""
+    from instruct_lab.config.references import reference_notes
+
+    for note in reference_notes(choices):
+        write_line(f"    {note}")
 
 
 def print_permissions(experiment: Experiment) -> None:

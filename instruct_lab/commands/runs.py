@@ -9,7 +9,7 @@ from pathlib import Path
 
 from instruct_lab.commands import arguments
 from instruct_lab.commands.arguments import AddCommand
-from instruct_lab.commands.console import print_warnings
+from instruct_lab.commands.console import print_references, print_warnings
 from instruct_lab.commands.recorded import load_recorded
 from instruct_lab.commands.sweeps import resume_sweep, start_sweep
 from instruct_lab.errors import InstructLabError
@@ -29,6 +29,7 @@ def train(parsed: argparse.Namespace) -> int:
     from instruct_lab.training.run import RunContext, train
 
     composition = checked.composition
+    print_references(composition.choices)
     context = RunContext(facts={"derived": composition.derived})
     train(checked.experiment, checked.resolved, composition.choices, parsed.overrides, context)
     return 0

@@ -20,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from instruct_lab.config.interpolation import bounded
 from instruct_lab.config.options import GROUPS, SWEEP_GROUPS, options, packaged_conf
 from instruct_lab.config.overrides import chosen_lists, parse, to_applicable, unknown_option
+from instruct_lab.config.references import ReferenceSource, unset_problems
 from instruct_lab.config.sources import LabSearchPath, LabSource, StudySource
 from instruct_lab.errors import ConfigError, Problem, one_line
 
@@ -60,7 +61,7 @@ class Composition:
 def initialized_hydra() -> Iterator[None]:
     """Initialise Hydra with the packaged options, the studies and the lab, until the block ends."""
     plugins = Plugins.instance()
-    for plugin in (LabSearchPath, LabSource, StudySource):
+    for plugin in (LabSearchPath, LabSource, StudySource, ReferenceSource):
         plugins.register(plugin)
     with hydra.initialize_config_dir(str(packaged_conf()), job_name="instruct-lab", version_base="1.3"):
         yield
@@ -97,6 +98,7 @@ def compose(overrides: list[str], load: Load = load_config) -> Composition:
     choices = {group: _to_plain(chosen[group]) for group in of_runs if chosen.get(group) not in (None, "null")}
     choices |= chosen_lists(applied)
     root = {key: config._get_node(key) for key in config if key not in ("hydra", SWEEP)}
+    problems += unset_problems(choices, OmegaConf.create(root))
     hydra_nodes = {name: config.hydra._get_node(name) for name in ("sweeper", "launcher")}
     sweep = {SWEEP: config._get_node(SWEEP), "hydra": hydra_nodes} if SWEEP in config else {}
     return Composition(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,6 +39,8 @@ GROUPS = (
 HYDRA_GROUPS = ("hydra/sweeper", "hydra/launcher")
 SWEEP_GROUPS = ("pruner", *HYDRA_GROUPS)
 """Groups that configure a sweep, not a single run."""
+REPOSITORY = re.compile(r"^ *repository: *(\S+)", re.MULTILINE)
+"""Matches the line of an option file that names a repository."""
 
 
 def _packaged_root() -> Path:
@@ -108,6 +111,16 @@ def _options_under(root: Path, group: str) -> Iterator[Option]:
             continue
         name = path.relative_to(folder).with_suffix("").as_posix()
         yield Option(group=group, name=name, path=path, from_lab=from_lab)
+
+
+def option_of_repository(group: str, repository: str) -> Option | None:
+    """Return the option whose file names a repository; `None` if the group has no such option."""
+    wanted = repository.casefold()
+    for option in options(group):
+        found = REPOSITORY.findall(option.path.read_text(encoding="utf-8", errors="replace"))
+        if wanted in (name.casefold() for name in found):
+            return option
+    return None
 
 
 def _is_copy(option: Option, twin: Option) -> bool:

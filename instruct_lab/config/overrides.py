@@ -10,8 +10,15 @@ from hydra.errors import HydraException
 
 from instruct_lab.config.options import GROUPS, options
 from instruct_lab.config.quoting import BLANKS, parse_or_none, quote_for_shell, quoted_override, several_values
+from instruct_lab.config.references import (
+    FORMS,
+    describe_reference,
+    parse_reference,
+    quote_reference,
+    suggest_reference,
+)
 from instruct_lab.config.spelling import nearest
-from instruct_lab.errors import Problem, one_line
+from instruct_lab.errors import InstructLabError, Problem, one_line
 
 OPTIONAL_GROUPS = ("debug", "experiments")
 MAX_CHARACTERS, MAX_BRACKETS = 100_000, 50
@@ -29,6 +36,7 @@ def parse(text: str, problems: list[Problem]) -> Override | None:
         reason = f"longer than {MAX_CHARACTERS:,} characters, or has more than {MAX_BRACKETS} brackets of one kind"
         problems.append(Problem(key=text.partition("=")[0], reason=f"this override is {reason}: write an option file"))
         return None
+    text = quote_reference(text)
     try:
         override = OverridesParser.create().parse_override(text)
     except (HydraException, ValueError) as error:  # a number of thousands of digits is a ValueError
@@ -92,9 +100,24 @@ def _to_choice(override: Override, problems: list[Problem]) -> Override | None:
         return _reparse(f"++{text}")
     chosen = value if isinstance(value, list) else [value]
     known = [option.name for option in options(group)]
-    wrong = [name for name in chosen if str(name) not in known and not (name is None and group in OPTIONAL_GROUPS)]
-    problems.extend(unknown_option(group, name, known) for name in wrong)
+    found = [_option_problem(group, name, known) for name in chosen]
+    wrong = [problem for problem in found if problem is not None]
+    problems.extend(wrong)
     return None if wrong else _reparse(text)
+
+
+def _option_problem(group: str, name: Any, known: list[str]) -> Problem | None:
+    """Return the problem with the name of a chosen option, or with what a reference names; `None` if there is none."""
+    if str(name) in known or (name is None and group in OPTIONAL_GROUPS):
+        return None
+    reference = parse_reference(group, name)
+    if reference is None:
+        return unknown_option(group, name, known)
+    try:
+        describe_reference(reference)
+    except InstructLabError as error:
+        return Problem(key=group, value=name, reason=one_line(error, 1000))
+    return None
 
 
 def _reparse(text: str) -> Override:
@@ -103,11 +126,12 @@ def _reparse(text: str) -> Override:
 
 def unknown_option(group: str, name: Any, known: list[str]) -> Problem:
     """Return the problem to report for an option that a group does not have."""
+    references = f"; or {' or '.join(FORMS[group])}" if group in FORMS else ""
     return Problem(
         key=group,
         value=name,
-        reason=f"group {group} has no such option (options: {', '.join(known)})",
-        suggestion=nearest(str(name), known),
+        reason=f"group {group} has no such option (options: {', '.join(known)}{references})",
+        suggestion=suggest_reference(group, str(name)) or nearest(str(name), known),
         kind="unknown_option",
     )
 

@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from instruct_lab.config.compose import PRIMARY, Composition, initialized_hydra
 from instruct_lab.config.options import GROUPS
+from instruct_lab.config.references import ReferenceSource
 
 
 def provenance(composition: Composition) -> dict[str, str]:
@@ -29,8 +30,10 @@ def provenance(composition: Composition) -> dict[str, str]:
             if default.config_path is None or default.config_path.startswith("hydra"):
                 continue
             loaded = loader._load_single_config(default=default, repo=repository)
+            is_reference = loaded.provider == ReferenceSource.PROVIDER
+            origin = default.config_path.replace("/", "=", 1) if is_reference else f"{default.config_path}.yaml"
             for key in leaves(loaded.config):
-                origins[key] = f"{default.config_path}.yaml"
+                origins[key] = origin
     for override in parsed:
         if override.key_or_group not in GROUPS:
             _record_override(origins, override)

@@ -13,6 +13,7 @@ from hydra.plugins.config_source import ConfigLoadError, ConfigResult
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 
 from instruct_lab.config.options import STUDIES, roots
+from instruct_lab.config.references import ReferenceSource
 from instruct_lab.config.yaml_text import read_yaml_text
 from instruct_lab.errors import InstructLabError, one_line
 
@@ -96,12 +97,13 @@ class StudySource(LabSource):
 
 
 class LabSearchPath(SearchPathPlugin):
-    """Hydra plugin that adds the packaged studies and the lab in the working directory to the search path."""
+    """Hydra plugin that adds the packaged studies, the lab and references to the search path."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        """Append the folders `conf/` and `experiments/` that are not yet on Hydra's search path."""
+        """Append the folders `conf/` and `experiments/` that are not yet on Hydra's search path, and the references."""
         for index, root in enumerate(roots()):
             provider = "instruct_lab" if index == 0 else "lab"
             if index and (root / "conf").is_dir():
                 search_path.append(provider, f"lab://{root / 'conf'}")
             search_path.append(f"{provider}-{STUDIES}", f"studies://{root / STUDIES}")
+        search_path.append(ReferenceSource.PROVIDER, f"{ReferenceSource.scheme()}://")

@@ -6,10 +6,10 @@ import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from instruct_lab.config.options import GROUPS, options
+from instruct_lab.config.options import GROUPS, option_of_repository, options
 from instruct_lab.config.quoting import parse_or_none, quote_for_shell, to_hydra
 from instruct_lab.errors import Problem
-from instruct_lab.experiment.repositories import FAMILIES, model_overrides, option_of_repository
+from instruct_lab.experiment.repositories import REPOSITORIES, reference_override
 
 VALUE = "{value}"
 MODEL_KEYS = ("model_name_or_path", "model_name", "model_id", "base_model", "pretrained_model_name_or_path")
@@ -55,7 +55,7 @@ KEYS: Mapping[tuple[str, ...], str] = {
     ("attn_implementation",): "model.attention={value}",
     ("torch_dtype", "dtype"): "model.dtype={value}",
     ("trust_remote_code",): "model.trust_remote_code={value}",
-    MODEL_KEYS: "model=hub model.weights.repository={value}",
+    MODEL_KEYS: "model=hub:{value}",
     ("dataset", "datasets", "dataset_path", "data_path", "train_file", "data_files", "dataset_name"): (
         "data=local_messages data.train.file.path={value}"
     ),
@@ -133,7 +133,8 @@ def overrides_for(key: str, value: Any) -> list[str] | None:
         found = [group for group in GROUPS if any(option.name == name for option in options(group))]
         return [f"{found[0]}={name}"] if len(found) == 1 and "." not in key and value is True else None
     if name in MODEL_KEYS:
-        return model_overrides(str(value))
+        override = reference_override("model", str(value))
+        return None if override is None else [override]
     if VALUE not in line and value in (False, None):
         return []
     return [_with_value(override, value) for override in line.split()]
@@ -185,18 +186,15 @@ def add_hints(problems: Iterable[Problem]) -> Iterator[Problem]:
 def _named_by_repository(problem: Problem) -> Problem:
     """If an unknown option is the name of a model or a repository, add to the problem how to load it."""
     name = str(problem.value)
-    option = option_of_repository(problem.key, name) if problem.key in ("model", "data") else None
+    option = option_of_repository(problem.key, name) if problem.key in REPOSITORIES else None
     if option is not None:
-        return dataclasses.replace(problem, suggestion=f"{problem.key}={option}")
-    overrides = None if problem.key != "model" or problem.suggestion else model_overrides(name)
-    if overrides is None:
+        return dataclasses.replace(problem, suggestion=f"{problem.key}={option.name}")
+    is_name = problem.key in REPOSITORIES and not problem.suggestion
+    override = reference_override(problem.key, name) if is_name else None
+    if override is None:
         return problem
-    line, families = " ".join(map(quote_for_shell, overrides)), ""
-    if "model=hub" in overrides:
-        families = f" ({'; '.join(f'{kind}: model={option}' for option, kind in FAMILIES.items())})"
-    return dataclasses.replace(
-        problem, reason=f"{problem.reason.rstrip('.')}; to load it by name, type {line}{families}"
-    )
+    line = quote_for_shell(override)
+    return dataclasses.replace(problem, reason=f"{problem.reason.rstrip('.')}; to use it by name, type {line}")
 
 
 def _hinted(problem: Problem) -> Problem:

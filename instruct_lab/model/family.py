@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import Any
 
 from instruct_lab.errors import InstructLabError
 
 CLASSES = {"decoder": "Decoder", "encoder-decoder": "EncoderDecoder", "encoder": "Encoder"}
+ENDINGS = {"ForMaskedLM": "encoder", "ForCausalLM": "decoder", "GPT2LMHeadModel": "decoder"}
+"""Endings of the names of architectures, with the family of their models."""
+OTHER_MODALITIES = ("speech", "vision", "whisper", "audio")
+"""Words in the model types of encoder-decoders that do not read text."""
 
 
 def family_of(model: Any) -> str:
@@ -30,6 +36,39 @@ def family_of_config(config: Any) -> str:
         "AutoModelForMaskedLM" in own_classes and "AutoModelForCausalLM" not in own_classes
     )
     return "encoder" if is_masked and not getattr(config, "is_decoder", False) else "decoder"
+
+
+def family_of_settings(settings: Mapping[str, Any], name: str) -> str:
+    """Return the family of the model that a `config.json` describes; transformers is loaded only if it is not obvious.
+
+    Args:
+        settings: the content of the `config.json`.
+        name: name of the model in error messages.
+
+    Raises:
+        InstructLabError: the file does not describe a language model that transformers knows.
+    """
+    architectures = [str(one) for one in settings.get("architectures") or []]
+    model_type = str(settings.get("model_type", ""))
+    if settings.get("is_encoder_decoder") is True and not any(word in model_type for word in OTHER_MODALITIES):
+        return "encoder-decoder"
+    for ending, family in ENDINGS.items():
+        if any(one.endswith(ending) for one in architectures):
+            return family
+    from transformers.models.auto.modeling_auto import (
+        MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+        MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+    )
+
+    if model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES | MODEL_FOR_MASKED_LM_MAPPING_NAMES:
+        named = ", ".join(architectures) or "no architectures"
+        raise InstructLabError(
+            f"Its config.json (model_type {model_type!r}, {named}) is not of a language model that transformers knows",
+            where=name,
+            do="choose another model, or write an option file with the family in _target_ and trust_remote_code: true "
+            "if its architecture comes with the weights",
+        )
+    return family_of_config(SimpleNamespace(**{**settings, "model_type": model_type}))
 
 
 def check_family(config: Any, family: str, name: str) -> None:

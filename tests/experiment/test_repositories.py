@@ -12,28 +12,38 @@ def problem_of(*overrides):
     return problem
 
 
-@pytest.mark.parametrize(
-    ("name", "field"),
-    [
-        ("gpt2", "repository"),
-        ("meta-llama/Llama-3.2-1B", "repository"),
-        ("EleutherAI/pythia-70m-deduped", "repository"),
-        ("01-ai/Yi-6B", "repository"),
-        ("./my model", "path"),
-        ("/models/it's", "path"),
-        ("weights.gguf", "path"),
-    ],
-)
-def test_the_line_to_type_loads_the_model(lab, name, field):
-    rest = ["data=mine", "tracker=none"]
+def line_for(group, name):
+    """The line to type for a name that is no option."""
     quoted = name.replace("'", "\\'")
-    reason = problem_of(f"model='{quoted}'", *rest).reason
-    line = reason.partition("to load it by name, type ")[2].partition(" (an encoder")[0]
-    checked = check([*shlex.split(line), *rest])
-    weights = checked.composition.config.model.weights
-    assert weights[field] == name
-    others = [problem.key for problem in checked.problems if problem.key != "model.weights.path"]
-    assert not others, "only the file may be missing"
+    reason = problem_of(f"{group}='{quoted}'", "tracker=none").reason
+    return shlex.split(reason.partition("to use it by name, type ")[2])
+
+
+@pytest.mark.parametrize("name", ["gpt2", "meta-llama/Llama-3.2-1B", "EleutherAI/pythia-70m-deduped", "01-ai/Yi-6B"])
+def test_the_line_to_type_names_the_repository(lab, name):
+    line = line_for("model", name)
+    assert line == [f"model=hub:{name}"]
+    assert "HF_HUB_OFFLINE" in problem_of(*line, "tracker=none").reason
+
+
+@pytest.mark.parametrize("name", ["./my model", "{lab}/it's", "weights.gguf", "mine"])
+def test_the_line_to_type_loads_the_folder_or_file(lab, name):
+    path = lab / name.format(lab=lab)
+    if path.suffix == ".gguf":
+        path.write_bytes(b"GGUF")
+    else:
+        path.mkdir()
+        (path / "config.json").write_text('{"architectures": ["LlamaForCausalLM"]}')
+        (path / "model.safetensors").write_bytes(b"")
+    checked = check([*line_for("model", name.format(lab=lab)), "data=mine", "tracker=none"])
+    assert checked.composition.config.model.weights.path == name.format(lab=lab)
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "{lab}/rows.jsonl", "./rows.jsonl"])
+def test_the_line_to_type_reads_the_file(lab, name):
+    checked = check([*line_for("data", name.format(lab=lab)), "model=tiny_random", "tracker=none"])
+    assert checked.problems == []
+    assert checked.composition.config.data.train.file.path == name.format(lab=lab)
 
 
 @pytest.mark.parametrize(
@@ -57,7 +67,6 @@ def test_a_misspelt_option_is_not_taken_for_a_repository(lab):
 
 def test_the_key_of_other_tools_takes_a_repository_or_a_folder(lab):
     (lab / "weights").mkdir()
-    for name, option in (("owner/name", "model=hub "), ("weights", "model=local_folder ")):
+    for name, option in (("owner/name", "model=hub:"), ("weights", "model=path:")):
         (problem,) = check([f"base_model={name}", "tracker=none"]).problems
-        assert problem.suggestion.startswith(option)
-        assert problem.suggestion.endswith(f"={name}")
+        assert problem.suggestion == f"{option}{name}"

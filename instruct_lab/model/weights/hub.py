@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import re
 import sys
 from collections.abc import Iterator
@@ -14,7 +13,8 @@ from pydantic import Field
 
 from instruct_lab.assets import Input, file_input
 from instruct_lab.config import component
-from instruct_lab.errors import InstructLabError, one_line
+from instruct_lab.errors import InstructLabError
+from instruct_lab.hub import explain
 from instruct_lab.model.facts import ModelFacts, facts_of_folder
 from instruct_lab.model.weights.base import Loading, Origin, Weights
 from instruct_lab.model.weights.folder_contents import weight_files
@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 SETTINGS = ["*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken", "merges.txt", "vocab.*"]
 SAFE = ["*.safetensors"]
-PICKLED = ["*.bin", "*.pt", "*.pth"]
+PICKLED_ENDINGS = (".bin", ".pt", ".pth")
+PICKLED = [f"*{ending}" for ending in PICKLED_ENDINGS]
 LEFT_OUT = ["*/*", "consolidated*", "adapter_*", "training_args.bin", "optimizer.*"]
 """Patterns of files that are not downloaded: copies of weights in other formats, adapters, and training states."""
 
@@ -125,7 +126,7 @@ class Hub(Weights):
             names = huggingface_hub.list_repo_files(self.repository, revision=self.revision)
         except (OSError, ValueError):
             return
-        pickled = [name for name in names if name.endswith((".bin", ".pt", ".pth")) and "/" not in name]
+        pickled = [name for name in names if name.endswith(PICKLED_ENDINGS) and "/" not in name]
         if pickled:
             raise InstructLabError(
                 f"The weights are pickled ({pickled[0]}), and unpickling can run any code",
@@ -143,7 +144,7 @@ class Hub(Weights):
         try:
             yield
         except Exception as error:
-            what, do = _explain(error)
+            what, do = explain(error, "model")
             raise InstructLabError(what, where=self._where, do=do) from error
 
     @property
@@ -157,31 +158,3 @@ def _input(file: Path, name: str) -> Input:
     if re.fullmatch(r"[0-9a-f]{64}", blob.name):
         return Input(name, blob.name, blob.stat().st_size)
     return file_input(file, name)
-
-
-def _explain(error: Exception) -> tuple[str, str]:
-    """Return an explanation of an error raised by huggingface_hub, and a way to fix it."""
-    from huggingface_hub import constants, errors
-
-    reason = one_line(error)
-    if isinstance(error, errors.GatedRepoError):
-        do = "accept its terms on its page on the Hub, then log in with `hf auth login`"
-        return "The model is gated: its makers ask you to accept their terms first", do
-    if isinstance(error, errors.RevisionNotFoundError):
-        return "The model repository has no such revision", "correct model.weights.revision: a commit, tag or branch"
-    if isinstance(error, errors.RepositoryNotFoundError):
-        do = "correct model.weights.repository; for a private one log in with `hf auth login`"
-        return "The Hub has no such model repository, or it is private", do
-    if isinstance(error, errors.RemoteEntryNotFoundError):
-        return f"The model repository lacks a file ({reason})", "correct its name"
-    if isinstance(error, errors.HFValidationError):
-        return f"This is not the name of a model repository ({reason})", "write it as owner/name"
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return "The disk is full, so the model cannot be downloaded", "free some space, or move the cache with HF_HOME"
-    if constants.HF_HUB_OFFLINE and isinstance(error, errors.LocalEntryNotFoundError | errors.OfflineModeIsEnabled):
-        do = "unset HF_HUB_OFFLINE to download it, copy the Hub's cache (HF_HOME) here, or use a local folder"
-        return "The Hub is switched off (HF_HUB_OFFLINE), and its cache does not hold the whole model", do
-    if isinstance(error, PermissionError):
-        return f"The Hub's cache cannot be used ({reason})", "correct its permissions, or move it with HF_HOME"
-    do = "check the network and try again, copy the Hub's cache (HF_HOME) here, or use a local folder"
-    return f"The Hub cannot be reached, and its cache does not hold the whole model ({reason})", do

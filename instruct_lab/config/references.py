@@ -1,0 +1,224 @@
+"""Options without a file: references such as `model=hub:OWNER/NAME` and `data=path:FILE`.
+
+The package of a group that takes references has a module `references` with a function `describe_option`, which examines
+what a reference names and returns the config of an option for it. Everything else sees an ordinary option.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import glob
+import importlib
+import re
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import yaml
+from hydra.core.object_type import ObjectType
+from hydra.plugins.config_source import ConfigLoadError, ConfigResult, ConfigSource
+from omegaconf import DictConfig, OmegaConf
+
+from instruct_lab.config.options import option_of_repository
+from instruct_lab.config.quoting import parse_or_none, quote_value
+from instruct_lab.errors import InstructLabError, Problem, one_line
+
+FORMS: Mapping[str, tuple[str, ...]] = {
+    "model": ("hub:OWNER/NAME[@REVISION]", "path:FOLDER"),
+    "data": ("hub:OWNER/NAME[:CONFIGURATION][@REVISION]", "path:FILE"),
+}
+"""The forms of references that each group takes."""
+FORM_COMMENTS = {
+    "hub": "anything on the Hugging Face Hub, recognized by its files",
+    "path": "your own files, recognized by what they contain",
+}
+"""What each scheme of references stands for, for lists of options."""
+SCHEMES = tuple(FORM_COMMENTS)
+MAX_LABEL = 60
+SPECIAL = frozenset("=,()[]{}'\"")
+"""Characters that have a meaning in Hydra's syntax for values; a reference with one of them is quoted by the user."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Reference:
+    """A reference to a model or to data.
+
+    Args:
+        group: the group of options, such as `model`.
+        scheme: `hub` for a repository of the Hugging Face Hub, `path` for files on this machine.
+        name: the text after the scheme.
+    """
+
+    group: str
+    scheme: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.group}={self.scheme}:{self.name}"
+
+    @property
+    def label(self) -> str:
+        """A short name for folders: that of the repository, the file, or the folder of a pattern."""
+        name = self.name.partition("@")[0] if self.scheme == "hub" else self.name
+        parts = [part for part in re.split(r"[/\\]", name) if part.strip(".") and not glob.has_magic(part)]
+        last = parts[-1] if parts else self.scheme
+        if self.scheme == "path" and "." in last[1:]:
+            last = last[: last.index(".", 1)]
+        return re.sub(r"[^\w.-]+", "_", last)[:MAX_LABEL]
+
+
+@dataclasses.dataclass(frozen=True)
+class ReferencedOption:
+    """The option that stands for a reference.
+
+    Args:
+        config: the config of the option, as a file in `conf/` would set it.
+        notes: sentences on what was recognised and how to choose otherwise.
+        unset: for each key of the config that could not be recognised and is `???`, relative to the option: the reason,
+            with what to set.
+    """
+
+    config: dict[str, Any]
+    notes: tuple[str, ...] = ()
+    unset: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+def parse_reference(group: str, option: Any) -> Reference | None:
+    """Return the reference that the name of an option is; `None` if it is the name of an option file."""
+    scheme, separator, name = str(option).partition(":")
+    is_reference = group in FORMS and separator and scheme in SCHEMES and name.strip()
+    return Reference(group, scheme, name.strip()) if is_reference else None
+
+
+def describe_reference(reference: Reference) -> ReferencedOption:
+    """Examine what a reference names, and return the option that stands for it.
+
+    Raises:
+        InstructLabError: there is no such model or data, or it cannot be reached.
+    """
+    package = __name__.partition(".")[0]
+    module = importlib.import_module(f"{package}.{reference.group}.references")
+    option = module.describe_option(reference)
+    assert isinstance(option, ReferencedOption)
+    return option
+
+
+def references_in(choices: Mapping[str, Any]) -> list[Reference]:
+    """Return the references among the chosen options."""
+    found = [parse_reference(group, option) for group, option in choices.items() if isinstance(option, str)]
+    return [reference for reference in found if reference is not None]
+
+
+def reference_notes(choices: Mapping[str, Any]) -> list[str]:
+    """Return what was recognised for each reference among the chosen options, one text each."""
+    return [
+        f"{reference}: {note}" for reference in references_in(choices) for note in describe_reference(reference).notes
+    ]
+
+
+def unset_problems(choices: Mapping[str, Any], config: DictConfig) -> list[Problem]:
+    """Return a problem for each key that no reference could recognise and that nothing else sets."""
+    problems = []
+    for reference in references_in(choices):
+        for key, reason in describe_reference(reference).unset.items():
+            full = f"{reference.group}.{key}"
+            above, _, name = full.rpartition(".")
+            node = OmegaConf.select(config, above)
+            if OmegaConf.is_config(node) and OmegaConf.is_missing(node, name):
+                problems.append(Problem(key=full, reason=f"{reason} ({reference})", kind="missing"))
+    return problems
+
+
+def known_option(group: str, repository: str, revision: str) -> ReferencedOption | None:
+    """Return the config of the option whose file names a repository of the Hub, for use while the Hub is unreachable.
+
+    Args:
+        group: the group.
+        repository: the name of the repository.
+        revision: the revision that replaces the one in the file, or `main` to keep that one.
+    """
+    option = option_of_repository(group, repository)
+    config = yaml.safe_load(option.content) if option is not None else None
+    if option is None or not isinstance(config, dict) or "defaults" in config:
+        return None
+    if revision != "main":
+        _set_revision(config, repository.casefold(), revision)
+    note = f"as {group}={option.name}, whose file names this repository, since the Hub cannot be reached"
+    return ReferencedOption(config, (note,))
+
+
+def _set_revision(node: Any, repository: str, revision: str) -> None:
+    if isinstance(node, dict):
+        if str(node.get("repository")).casefold() == repository:
+            node["revision"] = revision
+        for inner in node.values():
+            _set_revision(inner, repository, revision)
+
+
+def suggest_reference(group: str, name: str) -> str | None:
+    """Return the reference that is probably meant by a name with another scheme, such as `hf:` or `file:`."""
+    if group not in FORMS:
+        return None
+    scheme, separator, rest = name.partition(":")
+    if separator and scheme.strip().casefold() in ("hf", "huggingface", "hub", "hf_hub"):
+        return f"hub:{rest.strip('/ ')}"
+    if separator and scheme.strip().casefold() in ("file", "path", "local", "dir", "folder"):
+        return f"path:{rest.strip().removeprefix('//')}"
+    return None
+
+
+def quote_reference(text: str) -> str:
+    """Quote the reference in an override if Hydra's syntax needs it, as for `~` and most letters outside ASCII.
+
+    Any other override is returned unchanged, and so is a reference with `SPECIAL` characters.
+    """
+    key, _, value = text.partition("=")
+    if parse_reference(key.lstrip("+"), value) is None or SPECIAL & {*value} or parse_or_none(text) is not None:
+        return text
+    return f"{key}={quote_value(value)}"
+
+
+class ReferenceSource(ConfigSource):
+    """A Hydra config source that serves the options for which references stand."""
+
+    PROVIDER: ClassVar = "instruct_lab-references"
+
+    @staticmethod
+    def scheme() -> str:
+        """Return the scheme of the search-path entry that this source serves."""
+        return "reference"
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        """Return the option for a reference; what cannot be recognised in it is `???`.
+
+        Raises:
+            ConfigLoadError: there is no such model or data, or it cannot be reached.
+        """
+        reference = _reference_at(config_path)
+        if reference is None:
+            raise ConfigLoadError(f"Config not found: {config_path}")
+        try:
+            option = describe_reference(reference)
+        except InstructLabError as error:
+            raise ConfigLoadError(one_line(error, 1000)) from error
+        return ConfigResult(self.provider, self.full_path(), OmegaConf.create(option.config), {"package": None})
+
+    def available(self) -> bool:
+        """Whether this source can be used: always."""
+        return True
+
+    def is_group(self, config_path: str) -> bool:
+        """Whether a path is a group; only other sources have groups."""
+        return False
+
+    def is_config(self, config_path: str) -> bool:
+        """Whether a path is a group followed by a reference."""
+        return _reference_at(config_path) is not None
+
+    def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
+        """Return an empty list: references cannot be listed."""
+        return []
+
+
+def _reference_at(config_path: str) -> Reference | None:
+    group, _, option = config_path.partition("/")
+    return parse_reference(group, option.removesuffix(".yaml"))

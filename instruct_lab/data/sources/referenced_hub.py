@@ -1,0 +1,162 @@
+"""Find the splits and the first rows of a data set on the Hugging Face Hub."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import itertools
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from instruct_lab.data.sources.base import Row
+from instruct_lab.data.sources.referenced_files import FIRST_ROWS, split_of_words
+from instruct_lab.data.split import SPLIT_NAMES, SplitName
+from instruct_lab.errors import InstructLabError, one_line
+from instruct_lab.hub import HubUnreachable, ask_hub, hub_errors
+
+NAME = re.compile(r"(?P<repository>[\w.-]+(?:/[\w.-]+)?)(?::(?P<configuration>[\w.+-]+))?(?:@(?P<revision>[^@\s]+))?")
+
+NETWORK_LIBRARIES = ("httpx", "httpcore", "aiohttp", "requests", "urllib3")
+
+
+@dataclasses.dataclass(frozen=True)
+class HubName:
+    """The name of a data set on the Hub.
+
+    Args:
+        repository: the name of the repository, `owner/name`.
+        configuration: the named subset; `None`: the only one, or the default.
+        revision: a commit, tag or branch.
+    """
+
+    repository: str
+    configuration: str | None = None
+    revision: str = "main"
+
+    @classmethod
+    def parse(cls, text: str) -> HubName:
+        """Split a text into the parts of the name.
+
+        Raises:
+            InstructLabError: the text does not have the form `OWNER/NAME[:CONFIGURATION][@REVISION]`.
+        """
+        found = NAME.fullmatch(text)
+        if found is None:
+            what = "This is not the name of a data set on the Hub"
+            do = "write it as hub:OWNER/NAME, hub:OWNER/NAME:CONFIGURATION or hub:OWNER/NAME@REVISION"
+            raise InstructLabError(what, where=f"hub:{text}", do=do)
+        return cls(found["repository"], found["configuration"], found["revision"] or "main")
+
+
+@dataclasses.dataclass(frozen=True)
+class HubRows:
+    """A data set on the Hub at one commit.
+
+    Args:
+        name: its name; the revision is a commit, or, if the Hub is switched off, as given.
+        splits: the Hub's split that gives the rows of each of our splits.
+        unused: the Hub's splits that are not read.
+        first_rows: the first rows of the training split.
+    """
+
+    name: HubName
+    splits: Mapping[SplitName, str]
+    unused: tuple[str, ...]
+    first_rows: tuple[Row, ...]
+
+
+def find_hub_rows(name: HubName) -> HubRows:
+    """Resolve the revision of a data set to a commit, and read its first rows without downloading all of it.
+
+    Raises:
+        HubUnreachable: the Hub cannot be reached, and its cache does not hold the data set.
+        InstructLabError: there is no such data set, configuration or revision, it is gated, or it cannot be read.
+    """
+    import datasets
+
+    return _find(name, str(datasets.config.HF_DATASETS_CACHE), bool(datasets.config.HF_HUB_OFFLINE))
+
+
+@functools.lru_cache(maxsize=32)
+def _find(name: HubName, cache: str, is_offline: bool) -> HubRows:
+    if not is_offline:
+        name = dataclasses.replace(name, revision=ask_hub("data set", name.repository, name.revision).commit)
+    import datasets
+
+    with _loading_errors(name, is_offline):
+        builder = datasets.load_dataset_builder(name.repository, name.configuration, revision=name.revision)
+        found = [str(split) for split in builder.config.data_files or builder.info.splits or ()]
+        splits = choose_splits(found)
+        if "train" not in splits:
+            raise InstructLabError(
+                f"The data set has the splits {', '.join(found) or 'of no name'}, and none of them is for training",
+                where=name.repository,
+                do="write an option file that names the split to train on (see data=alpaca_hub)",
+            )
+        if is_offline:
+            read: Any = datasets.load_dataset(
+                name.repository, name.configuration, split=splits["train"], revision=name.revision
+            )
+        else:
+            read = builder.as_streaming_dataset(split=splits["train"])
+        where = f"{name.repository}, split {splits['train']}"
+        rows = tuple(
+            Row(columns, f"{where}, row {number}", has_padding=True)
+            for number, columns in enumerate(itertools.islice(read, FIRST_ROWS), start=1)
+        )
+    return HubRows(name, splits, tuple(split for split in found if split not in splits.values()), rows)
+
+
+def choose_splits(names: Sequence[str]) -> dict[SplitName, str]:
+    """Choose the split of the Hub that gives the rows of each of our splits, by the words in the names.
+
+    Of several that fit, the one whose other words are those of the training split is chosen (`train_sft` and
+    `test_sft`), or else the first. A single split is for training, whatever its name.
+    """
+    if len(names) == 1:
+        return {"train": names[0]}
+    found: dict[SplitName, list[str]] = {}
+    for name in names:
+        named = split_of_words(name)
+        if named is not None:
+            found.setdefault(named, []).append(name)
+    chosen: dict[SplitName, str] = {}
+    rest = ""
+    for split in SPLIT_NAMES:
+        if of_split := found.get(split):
+            exact = [name for name in of_split if name == split and not rest]
+            alike = [name for name in of_split if _other_words(name) == rest]
+            chosen[split] = (exact or alike or of_split)[0]
+            rest = _other_words(chosen[split]) if split == "train" else rest
+    return chosen
+
+
+def _other_words(name: str) -> str:
+    return "_".join(word for word in re.split(r"[\W_]+", name.casefold()) if split_of_words(word) is None)
+
+
+@contextlib.contextmanager
+def _loading_errors(name: HubName, is_offline: bool) -> Iterator[None]:
+    """Raise errors of `datasets` as `InstructLabError`, or as `HubUnreachable` if the Hub does not answer."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    where = f"{name.repository}, revision {name.revision}"
+    try:
+        yield
+    except InstructLabError:
+        raise
+    except Exception as error:
+        if is_offline:
+            what = "The Hub is switched off (HF_HUB_OFFLINE), and its cache does not hold the data set"
+            do = "unset HF_HUB_OFFLINE to download it, copy the Hub's cache (HF_HOME) here, or use local files"
+            raise HubUnreachable(what, where=where, do=do) from error
+        is_of_network = type(error).__module__.partition(".")[0] in NETWORK_LIBRARIES
+        if is_of_network or isinstance(error, ConnectionError | TimeoutError | HfHubHTTPError):
+            with hub_errors("data set", name.repository, name.revision):
+                raise
+        do = "download files that can be read (JSON, CSV, Parquet) and use data=path:FOLDER, or choose another data set"
+        if "config" in str(error).casefold():
+            do = f"name the configuration: data=hub:{name.repository}:CONFIGURATION"
+        raise InstructLabError(f"The data set cannot be read ({one_line(error, 400)})", where=where, do=do) from error
