@@ -27,12 +27,19 @@ class Baseline:
         differences: the system's values minus the best configuration's values, with paired intervals, keyed by
             `split/metric`. They exist only for the model before training, and only if the best configuration is a
             single run that is listed in `runs`.
+        system: name of the system in the record, `before` for the model before training.
     """
 
     label: str
     runs: list[int]
     metrics: dict[str, MetricValue]
     differences: dict[str, Estimate]
+    system: str = BEFORE
+
+    @property
+    def is_base_model(self) -> bool:
+        """Whether the system is the model before training."""
+        return self.system == BEFORE
 
 
 def find_baselines(
@@ -62,6 +69,7 @@ def find_baselines(
             indices,
             _of_system(results[indices[0]], system),
             _differences(results, indices, best_runs) if system == BEFORE else {},
+            system,
         )
         for system, groups in found.items()
         for indices in groups.values()

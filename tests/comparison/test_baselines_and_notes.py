@@ -99,4 +99,7 @@ def test_the_page_has_the_baselines_in_its_data(planted):
     records = [planted(name, rank=rank, before=BEFORE_TRAINING) for rank, name in enumerate("ab")]
     page = comparison_page(records, compare(records))
     data = json.loads(page.split('id="data">')[1].split("</script>")[0])
-    assert data["baselines"] == [{"label": "before training", "values": {f"metric {NAME}": [10, 5, 15]}}]
+    (base,) = data["baselines"]
+    assert base["label"] == "base model"
+    assert base["base"]
+    assert base["values"] == {f"metric {NAME}": [10, 5, 15]}

@@ -82,6 +82,24 @@ def test_everything_is_drawn_and_nothing_hostile_ran(browser):
 
 
 @pytest.mark.slow
+def test_the_forest_shows_each_configuration_of_the_chosen_metric(browser):
+    def forest():
+        return browser.run('[...document.querySelectorAll("#forest tbody tr")].map((row) => row.textContent)')
+
+    first = forest()
+    assert len(first) == 48  # finished runs
+    assert first[0].endswith("best")
+    assert browser.run('document.querySelectorAll("#forest circle.dot").length') == 48
+    edges = ".map((one) => one.getBoundingClientRect()).map((box) => [box.left, box.right])"
+    marks = '[...document.querySelector("#forest tr.best svg").querySelectorAll(".whisker, .dot")]'
+    whisker, dot = browser.run(marks + edges)
+    (plot,) = browser.run('[document.querySelector("#forest tbody .plot")]' + edges)
+    assert plot[0] <= whisker[0] < dot[0] < dot[1] < whisker[1] <= plot[1]
+    put(browser, "forest-metric", "test/f1")
+    assert forest() != first
+
+
+@pytest.mark.slow
 def test_headings_sort_and_words_filter(browser):
     first = rows(browser)
     heading = '[...document.querySelectorAll("#runs th button")].find((one) => one.title === "optimizer.lr")'
@@ -106,7 +124,8 @@ def test_headings_sort_and_words_filter(browser):
 
 @pytest.mark.slow
 def test_every_control_redraws_its_chart(browser):
-    assert redraws(browser, "curves", "curve-metric", "val/loss")
+    assert browser.run('document.getElementById("curve-metric").value') == "val/loss"  # val/exact was not logged
+    assert redraws(browser, "curves", "curve-metric", "train/loss")
     assert redraws(browser, "curves", "curve-metric", "train/gradient_norm")
     assert redraws(browser, "curves", "smoothing", "0.9")
     assert browser.run('document.getElementById("smoothing-value").textContent') == "0.90"
@@ -124,6 +143,7 @@ def test_a_smoothed_curve_lies_between_the_logged_values_which_are_drawn_faintly
         found = 'echarts.getInstanceByDom(document.getElementById("curves")).getOption().series'
         return browser.run(f"{found}.map((one) => [one.lineStyle.opacity ?? 1, one.data.map((point) => point[1])])")
 
+    put(browser, "curve-metric", "train/loss")
     raw = series()
     put(browser, "smoothing", "0.9")
     both = series()

@@ -20,8 +20,10 @@ from instruct_lab import cli
 from instruct_lab.comparison.compare import compare
 from instruct_lab.comparison.page.columns import Column, _logged_columns, columns
 from instruct_lab.comparison.page.curves import CURVE_BYTES, MAX_POINTS, curves, thin
-from instruct_lab.comparison.page.data import short_labels
+from instruct_lab.comparison.page.data import run_labels
 from instruct_lab.comparison.page.examples import PREDICTION_BYTES, predictions
+from instruct_lab.comparison.page.forest import forests
+from instruct_lab.comparison.page.headline import headline
 from instruct_lab.comparison.page.page import ECHARTS, SCRIPTS, VIEW, comparison_page, write_comparison
 from instruct_lab.comparison.page.values import MAX_TEXT, logged_values
 from instruct_lab.pages.render import script_json
@@ -39,6 +41,19 @@ def records(tmp_path_factory):
 @pytest.fixture(scope="module")
 def compared(records):
     return compare([record for record in records if record.manifest.status == "finished"])
+
+
+@pytest.fixture(scope="module")
+def seeded(records, tmp_path_factory):
+    """Two configurations with two seeds each."""
+    folder = tmp_path_factory.mktemp("arms")
+    for number in (0, 1):
+        for seed in (0, 1):
+            path = folder / f"x-{number}-s{seed}"
+            shutil.copytree(records[number].path, path)
+            config = yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8"))
+            (path / "config.yaml").write_text(yaml.safe_dump({**config, "seed": seed}), encoding="utf-8")
+    return [RunRecord.open(path) for path in sorted(folder.iterdir())]
 
 
 @pytest.fixture(scope="module")
@@ -162,14 +177,8 @@ def test_columns_are_what_differs_then_metrics_with_intervals_then_costs(records
     assert "[0.9, 0.95]" in kept
 
 
-def test_runs_that_differ_only_in_the_seed_are_one_configuration_and_best_together(records, tmp_path):
-    for number in (0, 1):
-        for seed in (0, 1):
-            path = tmp_path / "arms" / f"x-{number}-s{seed}"
-            shutil.copytree(records[number].path, path)
-            config = yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8"))
-            (path / "config.yaml").write_text(yaml.safe_dump({**config, "seed": seed}), encoding="utf-8")
-    copies = [RunRecord.open(path) for path in sorted((tmp_path / "arms").iterdir())]
+def test_runs_that_differ_only_in_the_seed_are_one_configuration_and_best_together(seeded):
+    copies = seeded
     together = compare(copies)
     found = {column.key: column for column in columns(copies, together, [logged_values(record) for record in copies])}
     assert len(set(found["configuration"].values)) == 2
@@ -208,11 +217,79 @@ def test_values_spaced_by_factors_get_a_logarithmic_axis(values, is_log):
     assert Column("k", "k", "config", values).is_log is is_log
 
 
-def test_labels_leave_out_the_shared_start_of_ids():
-    assert short_labels(["x-1-0001-s1", "x-1-0002-s1"]) == ["0001-s1", "0002-s1"]
-    assert short_labels(["a", "b"]) == ["a", "b"]
-    assert short_labels(["x-1", "x-1-s"]) == ["x-1", "x-1-s"]
-    assert short_labels(["only-one"]) == ["only-one"]
+def test_runs_are_labelled_by_what_differs(records):
+    labels = run_labels(records)
+    assert len(set(labels)) == len(records)
+    for label, record in zip(labels, records, strict=True):
+        assert record.config["tuning"]["name"] in label
+    assert not any(record.id in label for label, record in zip(labels, records, strict=True))
+
+
+def test_runs_that_differ_only_in_the_seed_are_labelled_with_the_seed(seeded):
+    labels = run_labels(seeded)
+    assert [label.rpartition("seed=")[2] for label in labels] == ["0", "1", "0", "1"]
+    assert len(set(labels)) == 4
+
+
+def test_equal_runs_are_labelled_with_their_ids(records, tmp_path):
+    for name in ("first", "second"):
+        shutil.copytree(records[0].path, tmp_path / name)
+    labels = run_labels([RunRecord.open(tmp_path / "first"), RunRecord.open(tmp_path / "second")])
+    assert "first" in labels[0]
+    assert "second" in labels[1]
+
+
+# ---- the forest plot
+
+
+def test_the_forest_has_each_configuration_with_its_interval_and_verdict(records, compared):
+    labels = run_labels(records)
+    found = forests(records, labels, compared)
+    assert next(iter(found)) == compared.primary
+    rows = found["val/exact"]
+    assert rows[0]["verdict"] == "best"
+    assert [row["runs"] for row in rows if row["verdict"] == "best"] == [
+        [index for index, record in enumerate(records) if record.id == compared.best["val/exact"]]
+    ]
+    differences = {one.arm: one for one in compared.differences["val/exact"]}
+    for row in rows[1:]:
+        one = differences[records[row["runs"][0]].id]
+        assert row["verdict"] == ("worse" if one.probability < 0.05 else "not distinguishable")
+        assert row["value"][1] <= row["value"][0] <= row["value"][2]
+        assert row["difference"][0] == pytest.approx(row["value"][0] - rows[0]["value"][0], abs=1e-3)
+    distances = [abs(row["value"][0] - rows[0]["value"][0]) for row in rows]
+    assert distances == sorted(distances)
+
+
+def test_runs_that_differ_only_in_the_seed_are_one_row_of_the_forest(seeded):
+    together = compare(seeded)
+    rows = forests(seeded, run_labels(seeded), together)[together.primary]
+    assert sorted(map(len, (row["runs"] for row in rows))) == [2, 2]
+    for row in rows:
+        values = [together.metrics[together.primary][run].value for run in row["runs"]]
+        assert row["value"][0] == pytest.approx(sum(values) / 2, rel=1e-4)
+        assert "seed" not in row["label"]
+
+
+def test_a_metric_that_is_not_paired_has_a_row_for_each_run_without_verdict(records):
+    finished = [record for record in records if record.manifest.status == "finished"]
+    one = compare(finished[:3])
+    unpaired = dataclasses.replace(one, means={}, unpaired=dict.fromkeys(one.metrics, "a reason"), primary=None)
+    rows = forests(finished[:3], run_labels(finished[:3]), unpaired)["test/f1"]
+    assert [row["runs"] for row in rows] == [[0], [1], [2]]
+    assert {row["verdict"] for row in rows} == {None}
+    assert headline(unpaired).verdict.startswith("No verdict")
+
+
+def test_the_headline_names_the_best_and_sorts_the_others_by_verdict(compared):
+    found = headline(compared)
+    best = next(arm for arm in compared.arms if arm.id == compared.best[compared.primary])
+    assert found.verdict.startswith(f"Best by {compared.primary}: {best.label}, ")
+    text = " ".join(found.details)
+    worse = [one for one in compared.differences[compared.primary] if one.verdict == "differs"]
+    assert ("Worse than the best" in text) == bool(worse)
+    assert "left out" not in text
+    assert "run once" in text
 
 
 # ---- curves

@@ -5,14 +5,16 @@ If the data is too large, curves are thinned and examples are left out; notes on
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from instruct_lab.comparison.baselines import Baseline
+from instruct_lab.comparison.arms import group_arms
+from instruct_lab.comparison.baselines import MAX_NAMED, Baseline
 from instruct_lab.comparison.compare import Comparison
 from instruct_lab.comparison.page.columns import columns
 from instruct_lab.comparison.page.curves import curves
 from instruct_lab.comparison.page.examples import predictions
+from instruct_lab.comparison.page.forest import forests
 from instruct_lab.comparison.page.values import finite, logged_values
 from instruct_lab.records.record import RunRecord
 from instruct_lab.terminal import visible
@@ -28,32 +30,49 @@ def comparison_data(records: Sequence[RunRecord], compared: Comparison) -> tuple
     logged = [logged_values(record) for record in records]
     lines, curve_notes = curves(logged)
     answers, answer_notes = predictions([record.read_predictions() for record in records])
-    labels = short_labels([record.id for record in records])
+    labels = run_labels(records)
     runs = [{"id": record.id, "label": label} for record, label in zip(records, labels, strict=True)]
     table = [column.to_json() for column in columns(records, compared, logged)]
     data = {
         "runs": runs,
         "columns": table,
-        "baselines": [_baseline(one) for one in compared.baselines],
+        "baselines": [_baseline(one, compared, labels_of(records, labels)) for one in compared.baselines],
         "primary": compared.primary,
+        "forest": forests(records, labels, compared),
+        "unpaired": {name: visible(reason) for name, reason in compared.unpaired.items()},
         "curves": lines,
         "predictions": answers,
     }
     return data, [*curve_notes, *answer_notes]
 
 
-def _baseline(baseline: Baseline) -> dict[str, Any]:
+def _baseline(baseline: Baseline, compared: Comparison, labels: Mapping[str, str]) -> dict[str, Any]:
     """Build a baseline's row for the table: its label, and its values with their intervals, keyed by column."""
     values = {
         f"metric {name}": [finite(value.value), finite(value.low), finite(value.high)]
         for name, value in baseline.metrics.items()
     }
-    return {"label": visible(baseline.label), "values": values}
+    system = label = visible("base model" if baseline.is_base_model else f"baseline {baseline.system}")
+    if sum(one.system == baseline.system for one in compared.baselines) > 1:
+        named = [labels[compared.runs[run]] for run in baseline.runs]
+        more = f" and {len(named) - MAX_NAMED} more" if len(named) > MAX_NAMED else ""
+        label = f"{label} of {', '.join(named[:MAX_NAMED])}{more}"
+    return {"label": visible(label), "system": system, "values": values, "base": baseline.is_base_model}
 
 
-def short_labels(ids: Sequence[str]) -> list[str]:
-    """Shorten run ids by removing the hyphen-separated parts at the start that all ids share."""
-    parts = [one.split("-") for one in ids]
-    shared = next((index for index, names in enumerate(zip(*parts, strict=False)) if len(set(names)) > 1), 0)
-    labels = [visible("-".join(one[shared:])) for one in parts]
-    return labels if all(labels) and len(set(labels)) == len(ids) > 1 else [visible(one) for one in ids]
+def labels_of(records: Sequence[RunRecord], labels: Sequence[str]) -> dict[str, str]:
+    """Return the labels, keyed by the records' ids."""
+    return dict(zip((record.id for record in records), labels, strict=True))
+
+
+def run_labels(records: Sequence[RunRecord]) -> list[str]:
+    """Label each run by what differs from the other runs; runs that differ only in the seed are labelled with it."""
+    labels = [""] * len(records)
+    for arm in group_arms(records):
+        for run in arm.runs:
+            seed = f" seed={records[run].config.get('seed')}" if len(arm.runs) > 1 else ""
+            labels[run] = visible(f"{arm.label}{seed}")
+    repeated = {label for label in labels if labels.count(label) > 1}
+    return [
+        f"{label} ({record.id})" if label in repeated else label for record, label in zip(records, labels, strict=True)
+    ]

@@ -12,7 +12,6 @@ and ECharts draws on a canvas; the content security policy lists every script by
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from markupsafe import Markup
 
 from instruct_lab.comparison.compare import Comparison
 from instruct_lab.comparison.page.data import comparison_data
+from instruct_lab.comparison.page.headline import headline
 from instruct_lab.comparison.text import conclusion, result_tables
 from instruct_lab.pages.render import render_page, render_table, write_page
 from instruct_lab.records.record import RunRecord
@@ -29,10 +29,9 @@ TEMPLATE = "comparison/page/templates/comparison.html"
 HERE = Path(__file__).parent
 ECHARTS = HERE / "echarts" / "echarts.min.js"
 VIEW = HERE / "view"
-SCRIPTS = ("state", "table", "charts", "curves", "parallel", "scatter", "predictions", "main")
+SCRIPTS = ("state", "forest", "table", "charts", "curves", "parallel", "scatter", "predictions", "main")
 MAX_COLUMNS = 6
 """Maximum number of runs that get a column each; with more runs, each config value is listed with its runs."""
-VERDICTS = {"not distinguishable": "not distinguishable from it", "differs": "differ"}
 MAX_NAMED = 8
 MAX_ROWS = 200
 
@@ -66,8 +65,8 @@ def comparison_page(records: Sequence[RunRecord], compared: Comparison) -> str:
         f"{len(records)} runs of {', '.join(names[:3])}{' …' if len(names) > 3 else ''}",
         styles=[(VIEW / "style.css").read_text(encoding="utf-8")],
         scripts=[ECHARTS.read_text(encoding="utf-8"), f"(() => {{\n{own}}})();\n"],
+        headline=headline(compared),
         conclusion=conclusion(compared),
-        short_conclusion=_short_conclusion(compared),
         notes=[*_unfinished(records, compared), *notes],
         config_table=_config_table(values, runs) if has_columns and values else "",
         settings=[] if has_columns else [_values_with_runs(key, found, runs) for key, found in values.items()],
@@ -81,17 +80,6 @@ def _unfinished(records: Sequence[RunRecord], compared: Comparison) -> Iterator[
     count = len(records) - len(compared.runs)
     if count:
         yield f"{count} of the {len(records)} runs did not finish: they are drawn, but have no part in the differences."
-
-
-def _short_conclusion(compared: Comparison) -> str:
-    """Return a one-line conclusion if there are many configurations; otherwise, return an empty string."""
-    name = compared.primary
-    if name is None or name not in compared.means or len(compared.arms) <= MAX_COLUMNS:
-        return ""
-    best = next(arm for arm in compared.arms if arm.id == compared.best[name])
-    counts = Counter(one.verdict for one in compared.differences[name])
-    others = ", ".join(f"{counts[word]} {text}" for word, text in VERDICTS.items() if counts[word])
-    return f"{name}: best is {best.label}. Of the others, {others}."
 
 
 # ---- what differs

@@ -55,8 +55,10 @@ function nearest(parameters) {
 
 function initCurves() {
   const names = [...new Set(data.curves.flatMap((groups) => groups.flatMap((group) => Object.keys(group.values))))].sort();
-  const first = ["val/loss", "train/loss"].find((name) => names.includes(name)) ?? names[0];
-  fillSelect(byId("curve-metric"), names.map((name) => [name, name]), names.includes("train/loss") ? "train/loss" : first);
+  const compared = data.primary ? `val/${data.primary.split("/").pop()}` : "";
+  const isCurve = (name) => data.curves.some((groups) => groups.some((group) => group.values[name]?.length > 1));
+  const first = [compared, `${compared}_estimate`, "val/loss", "train/loss"].find(isCurve) ?? names[0];
+  fillSelect(byId("curve-metric"), names.map((name) => [name, name]), first);
   curves.chart = createChart("curves", (run) => curves.runs.filter(([one]) => one === run).map(([, seriesIndex]) => ({ seriesIndex })));
   curves.chart.getZr().on("mousemove", (event) => { curves.pointer = event.offsetY; });
   for (const id of ["curve-metric", "curve-x", "smoothing", "curve-log"]) byId(id).addEventListener("input", drawCurves);

@@ -16,6 +16,7 @@ function init() {
   onChange((what) => {
     if (what === "brushed") drawTable();
   });
+  initForest();
   initTable();
   initPredictions();
   initCurves();

@@ -49,11 +49,9 @@ function updateBrushed() {
 
 function initParallel() {
   const usable = columns.filter(varies);
-  const settings = usable.filter((column) => ["choice", "config"].includes(column.kind) && column.shown && column.label !== "seed").slice(0, MAX_AXES - 4);
-  const metrics = usable.filter((column) => column.kind === "metric" && column !== primary);
-  const results = [...usable.filter((column) => column === primary), ...metrics].slice(0, 3);
-  const costs = usable.filter((column) => ["logged", "cost"].includes(column.kind) && column.shown);
-  parallel.axes = new Set([...settings, ...costs.slice(0, MAX_AXES - settings.length - results.length), ...results].map((column) => column.key));
+  const settings = usable.filter((column) => ["choice", "config"].includes(column.kind) && column.shown);
+  const named = settings.filter((column) => column.label !== "seed"); // the seed is an axis only if nothing else differs
+  parallel.axes = new Set([...(named.length ? named : settings).slice(0, MAX_AXES - 1), ...usable.filter((column) => column === primary)].map((column) => column.key));
   parallel.chart = createChart("parallel", (run) => {
     const dataIndex = parallel.runs.indexOf(run);
     return dataIndex < 0 ? [] : [{ seriesIndex: 0, dataIndex }];

@@ -63,6 +63,30 @@ function varies(column) {
   return column.values.some((value) => value !== column.values[0]);
 }
 
+/** The number of digits after the decimal point that all values of a column have; null: each value's shortest form. */
+function digitsOf(column) {
+  if (!column.numeric || ["choice", "config"].includes(column.kind)) return null;
+  const known = [...column.values, ...(column.low ?? []), ...(column.high ?? [])].filter((value) => typeof value === "number");
+  const largest = Math.max(...known.map(Math.abs));
+  if (column.kind === "metric") return largest < 1 ? 4 : 2;
+  if (column.values.every((value) => value === null || Number.isInteger(value))) return 0;
+  return largest < 1e-2 ? null : Math.max(0, 3 - Math.floor(Math.log10(largest)));
+}
+for (const column of columns) column.digits = digitsOf(column);
+
+/** A value of a column with the column's number of digits. */
+function formatIn(column, value, isSigned = false) {
+  if (typeof value !== "number" || (column?.digits ?? null) === null) return formatValue(value);
+  const signDisplay = isSigned ? "exceptZero" : "auto";
+  return value.toLocaleString("en", { minimumFractionDigits: column.digits, maximumFractionDigits: column.digits, signDisplay });
+}
+
+/** A value with its interval: 31.20 [30.05, 32.41]. */
+function intervalText(column, [value, low, high], isSigned = false) {
+  const text = formatIn(column, value, isSigned);
+  return low === null || high === null || value === null ? text : `${text} [${formatIn(column, low, isSigned)}, ${formatIn(column, high, isSigned)}]`;
+}
+
 function formatValue(value) {
   if (value === null || value === undefined) return "–";
   if (typeof value !== "number") return String(value);

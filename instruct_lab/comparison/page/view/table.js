@@ -38,8 +38,8 @@ function createBaselineRow(baseline, shown) {
   const line = create("tr", "", "baseline");
   line.append(create("td", baseline.label), ...shown.map((column) => {
     const [value, low, high] = baseline.values[column.key] ?? [null, null, null];
-    const cell = create("td", formatValue(value), column.numeric ? "number" : "");
-    if (value !== null && low !== null) cell.append(" ", create("small", `[${formatValue(low)}, ${formatValue(high)}]`));
+    const cell = create("td", formatIn(column, value), column.numeric ? "number" : "");
+    if (value !== null && low !== null) cell.append(" ", create("small", `[${formatIn(column, low)}, ${formatIn(column, high)}]`));
     return cell;
   }));
   return line;
@@ -86,10 +86,10 @@ function createRow(run, shown) {
 }
 
 function createCell(column, run) {
-  const element = create("td", formatValue(column.values[run]), column.numeric ? "number" : "");
+  const element = create("td", formatIn(column, column.values[run]), column.numeric ? "number" : "");
   if (column.best?.includes(run)) element.classList.add("best");
   if (column.low && column.low[run] !== null && column.values[run] !== null) {
-    element.append(" ", create("small", `[${formatValue(column.low[run])}, ${formatValue(column.high[run])}]`));
+    element.append(" ", create("small", `[${formatIn(column, column.low[run])}, ${formatIn(column, column.high[run])}]`));
   }
   if (!column.numeric) element.title = String(column.values[run]);
   return element;

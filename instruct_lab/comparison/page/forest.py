@@ -1,0 +1,80 @@
+"""Collect the rows of the forest plot: each configuration's value with its interval, and its verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from instruct_lab.comparison.compare import Comparison
+from instruct_lab.comparison.page.values import finite
+from instruct_lab.records.record import RunRecord
+from instruct_lab.terminal import visible
+
+BEST, ALIKE, WORSE = "best", "not distinguishable", "worse"
+"""Verdicts of a row, compared with the best configuration."""
+
+
+def forests(
+    records: Sequence[RunRecord], labels: Sequence[str], compared: Comparison
+) -> dict[str, list[dict[str, Any]]]:
+    """Collect the rows of each metric, best first; keys are full names (`split/metric`), the primary metric first.
+
+    A row of a paired metric is a configuration, with the mean of its runs; a row of any other metric is one run, and
+    has no verdict.
+
+    Args:
+        records: the records of all runs on the page.
+        labels: the label of each record.
+        compared: the comparison of the finished runs.
+    """
+    indices = {record.id: index for index, record in enumerate(records)}
+    names = sorted(compared.metrics, key=lambda name: name != compared.primary)
+    found = {
+        name: _rows_of_arms(compared, name, indices)
+        if name in compared.means
+        else _rows_of_runs(compared, name, indices)
+        for name in names
+    }
+    for rows in found.values():
+        for row in rows:
+            row["label"] = visible(row["label"] or labels[row["runs"][0]])
+    return {name: rows for name, rows in found.items() if rows}
+
+
+def _rows_of_arms(compared: Comparison, name: str, indices: Mapping[str, int]) -> list[dict[str, Any]]:
+    differences = {one.arm: one for one in compared.differences[name]}
+    rows = []
+    for arm, mean in zip(compared.arms, compared.means[name], strict=True):
+        one = differences.get(arm.id)
+        verdict = BEST if one is None else WORSE if one.verdict == "differs" else ALIKE
+        rows.append(
+            {
+                "label": arm.label,
+                "value": [finite(mean.value), finite(mean.low), finite(mean.high)],
+                "runs": [indices[compared.runs[run]] for run in arm.runs],
+                "verdict": verdict,
+                "difference": None if one is None else [finite(one.value), finite(one.low), finite(one.high)],
+                "probability": None if one is None else finite(one.probability),
+            }
+        )
+    best = next(row["value"][0] for row in rows if row["verdict"] == BEST)
+    return sorted(rows, key=lambda row: _distance(row["value"][0], best))
+
+
+def _rows_of_runs(compared: Comparison, name: str, indices: Mapping[str, int]) -> list[dict[str, Any]]:
+    return [
+        {
+            "label": "",
+            "value": [finite(value.value), finite(value.low), finite(value.high)],
+            "runs": [indices[run]],
+            "verdict": None,
+            "difference": None,
+            "probability": None,
+        }
+        for run, value in zip(compared.runs, compared.metrics[name], strict=True)
+        if value is not None and finite(value.value) is not None
+    ]
+
+
+def _distance(value: float | None, best: float | None) -> float:
+    return float("inf") if value is None or best is None else abs(value - best)
