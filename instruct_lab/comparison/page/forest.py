@@ -43,7 +43,7 @@ def forests(
 
 def _rows_of_arms(compared: Comparison, name: str, indices: Mapping[str, int]) -> list[dict[str, Any]]:
     differences = {one.arm: one for one in compared.differences[name]}
-    rows = []
+    rows: list[dict[str, Any]] = []
     for arm, mean in zip(compared.arms, compared.means[name], strict=True):
         one = differences.get(arm.id)
         verdict = BEST if one is None else WORSE if one.verdict == "differs" else ALIKE
