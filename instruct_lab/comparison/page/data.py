@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from instruct_lab.comparison.arms import group_arms
 from instruct_lab.comparison.baselines import MAX_NAMED, Baseline
 from instruct_lab.comparison.compare import Comparison
 from instruct_lab.comparison.page.columns import columns
@@ -16,7 +15,9 @@ from instruct_lab.comparison.page.curves import curves
 from instruct_lab.comparison.page.examples import predictions
 from instruct_lab.comparison.page.forest import forests
 from instruct_lab.comparison.page.values import finite, logged_values
+from instruct_lab.records.labels import label_runs
 from instruct_lab.records.record import RunRecord
+from instruct_lab.records.run_settings import RunSettings
 from instruct_lab.terminal import visible
 
 
@@ -66,13 +67,10 @@ def labels_of(records: Sequence[RunRecord], labels: Sequence[str]) -> dict[str, 
 
 
 def run_labels(records: Sequence[RunRecord]) -> list[str]:
-    """Label each run by what differs from the other runs; runs that differ only in the seed are labelled with it."""
-    labels = [""] * len(records)
-    for arm in group_arms(records):
-        for run in arm.runs:
-            seed = f" seed={records[run].config.get('seed')}" if len(arm.runs) > 1 else ""
-            labels[run] = visible(f"{arm.label}{seed}")
-    repeated = {label for label in labels if labels.count(label) > 1}
+    """Label each run by what differs from the other runs; runs with equal settings are labelled with their ids too."""
+    labels = [visible(str(label)) for label in label_runs([RunSettings.read(record) for record in records])]
+    repeated = {label for label in labels if labels.count(label) > 1 or not label}
     return [
-        f"{label} ({record.id})" if label in repeated else label for record, label in zip(records, labels, strict=True)
+        (f"{label} ({record.id})" if label else visible(record.id)) if label in repeated else label
+        for record, label in zip(records, labels, strict=True)
     ]
