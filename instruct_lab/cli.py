@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from instruct_lab import __version__
-from instruct_lab.commands import arguments, cache, chat, compare, configs, data, runs, use
+from instruct_lab.commands import arguments, cache, chat, compare, configs, data, runs, show_run, use
 from instruct_lab.commands.arguments import Command
 from instruct_lab.commands.failures import check_working_directory, report_failure, report_lost_output
 from instruct_lab.guard import guarded
@@ -25,7 +25,7 @@ sixth of the step. See tests/benchmarks/README.md.
 """
 
 
-COMMANDS = (configs, data, cache, runs, compare, use, chat)
+COMMANDS = (configs, data, cache, runs, show_run, compare, use, chat)
 """The modules of commands, in the order of `--help`."""
 RECORDING: tuple[Command, ...] = (runs.train, runs.resume, runs.reproduce)
 """Commands whose results are in a record, so that nothing is lost when their output cannot be written."""

@@ -45,24 +45,31 @@ def audit_page(audit: dict[str, Any], title: str) -> str:
     Returns:
         An HTML document of less than a megabyte for any audit.
     """
+    return render_page(TEMPLATE, title, audit=audit_values(audit))
+
+
+def audit_values(audit: dict[str, Any]) -> dict[str, Any]:
+    """Compute the values of the sections about an audit, for the template `audit_sections.html`.
+
+    Args:
+        audit: the content of `audit.json`.
+    """
     stages = read_stages(audit)
     counted = [stage for stage in stages if stage.counts]
     reasons = [(stage, reason) for stage in stages for reason in stage.reasons]
     facts: dict[str, Any] = audit.get("facts", {})
     tokens: dict[str, dict[str, Any]] = facts.get("tokens") or {}
-    return render_page(
-        TEMPLATE,
-        title,
-        summary=_summary(stages, facts),
-        stages=_stage_table(stages, counted[:MAX_STAGES]),
-        num_stages_left=len(counted[MAX_STAGES:]),
-        reasons=_render_reasons(reasons[:MAX_REASONS]),
-        num_reasons_left=len(reasons[MAX_REASONS:]),
-        tokens=_token_table(tokens),
-        figures=_length_figures(tokens),
-        sources={split: render_fact(counts) for split, counts in (facts.get("sources") or {}).items()},
-        facts=_render_facts({name: value for name, value in facts.items() if name not in SECTIONS}),
-    )
+    return {
+        "summary": _summary(stages, facts),
+        "stages": _stage_table(stages, counted[:MAX_STAGES]),
+        "num_stages_left": len(counted[MAX_STAGES:]),
+        "reasons": _render_reasons(reasons[:MAX_REASONS]),
+        "num_reasons_left": len(reasons[MAX_REASONS:]),
+        "tokens": _token_table(tokens),
+        "figures": _length_figures(tokens),
+        "sources": {split: render_fact(counts) for split, counts in (facts.get("sources") or {}).items()},
+        "facts": _render_facts({name: value for name, value in facts.items() if name not in SECTIONS}),
+    }
 
 
 def _summary(stages: list[Stage], facts: dict[str, Any]) -> str:

@@ -29,7 +29,7 @@ TEMPLATE = "comparison/page/templates/comparison.html"
 HERE = Path(__file__).parent
 ECHARTS = HERE / "echarts" / "echarts.min.js"
 VIEW = HERE / "view"
-SCRIPTS = ("state", "forest", "table", "charts", "curves", "parallel", "scatter", "predictions", "main")
+SCRIPTS = ("state", "forest", "table", "charts", "curves", "parallel", "scatter", "words", "predictions", "main")
 MAX_COLUMNS = 6
 """Maximum number of runs that get a column each; with more runs, each config value is listed with its runs."""
 MAX_NAMED = 8

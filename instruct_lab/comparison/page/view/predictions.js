@@ -30,24 +30,35 @@ function drawExamples() {
 
 function createExample(example) {
   const box = create("article", "", "example"), apart = difference(example);
-  const note = apart === null ? "" : ` · ${byId("score").value} ${apart > 0 ? "+" : ""}${formatValue(apart)} in the second run`;
+  const note = apart === null ? "" : ` · ${byId("score").value} ${apart > 0 ? "+" : ""}${formatValue(apart)} in the second`;
   box.append(create("h3", example.id + note + (example.others ? " · some runs had another prompt" : "")));
   box.append(create("div", example.prompt, "text"));
   const answers = create("div", "", "answers"), [first, second] = [chosenRun("first-run"), chosenRun("second-run")];
-  answers.append(...example.references.map((text, index) => createAnswer(index ? `reference ${index + 1}` : "reference", "", text)));
+  answers.append(...example.references.map((text, index) => createAnswer(index ? `reference ${index + 1}` : "reference", "", [[text, false]])));
   const before = example.before?.[first] ?? example.before?.[second];
-  if (before !== undefined && before !== null) answers.append(createAnswer("before training", "", example.texts[before]));
+  if (before !== undefined && before !== null) answers.append(createAnswer("base model", "", [[example.texts[before], false]]));
   const shown = byId("all-answers").checked ? allRuns().filter(isDrawn) : [...new Set([first, second])];
-  answers.append(...shown.filter((run) => example.after[run] !== null).map((run) => createAnswer(runs[run].label, scoresOf(example, run), example.texts[example.after[run]], colours[run])));
+  answers.append(...shown.filter((run) => example.after[run] !== null).map((run) => createAnswer(runs[run].label, scoresOf(example, run), markedAnswer(example, run, first, second), colours[run])));
   box.append(answers);
   return box;
 }
 
-function createAnswer(name, scores, text, colour) {
-  const box = create("div"), title = create("h4");
+/** The parts of a run's answer, marked where it differs from the other run's answer or from the reference. */
+function markedAnswer(example, run, first, second) {
+  const mark = byId("mark").value, text = example.texts[example.after[run]], other = run === first ? second : first;
+  if (mark === "reference" && example.references.length) return wordDifference(text, example.references[0])[0];
+  if (mark === "other" && other !== run && example.after[other] !== null && typeof example.after[other] === "number") return wordDifference(text, example.texts[example.after[other]])[0];
+  return [[text, false]];
+}
+
+function createAnswer(name, scores, parts, colour) {
+  const box = create("div"), title = create("h4"), isEmpty = parts.every(([text]) => text === "");
   if (colour) title.append(swatch(colour));
   title.append(name + " ", create("span", scores));
-  box.append(title, create("div", text === "" ? "(empty)" : text, text === "" ? "text dim" : "text"));
+  const text = create("div", isEmpty ? "(empty)" : "", isEmpty ? "text dim" : "text");
+  text.tabIndex = 0; // a long text scrolls with the keyboard
+  text.append(...parts.map(([words, differs]) => (differs ? create("mark", words) : words)));
+  box.append(title, text);
   return box;
 }
 
@@ -60,7 +71,8 @@ function setScores() {
   fillSelect(byId("score"), names.map((name) => [name, name]), first);
 }
 
-function initPredictions() {
+/** Fill the controls. `firstRun` and `secondRun` are the runs to compare; without them, the last and the best run. */
+function initPredictions(firstRun, secondRun) {
   const splits = Object.keys(data.predictions);
   const answered = allRuns().filter((run) => splits.some((split) => data.predictions[split].some((one) => one.after[run] !== null)));
   if (answered.length === 0) {
@@ -69,14 +81,14 @@ function initPredictions() {
   }
   fillSelect(byId("split"), splits.map((name) => [name, name]), splits.includes("test") ? "test" : splits[0]);
   const ordered = orderedRuns().filter((run) => answered.includes(run)), pairs = ordered.map((run) => [run, runs[run].label]);
-  fillSelect(byId("first-run"), pairs, ordered[ordered.length - 1]);
-  fillSelect(byId("second-run"), pairs, ordered[0]);
+  fillSelect(byId("first-run"), pairs, firstRun ?? ordered[ordered.length - 1]);
+  fillSelect(byId("second-run"), pairs, secondRun ?? ordered[0]);
   setScores();
   const redraw = () => {
     browser.count = PAGE;
     drawExamples();
   };
-  for (const id of ["first-run", "second-run", "score", "order", "text", "all-answers"]) byId(id).addEventListener("input", redraw);
+  for (const id of ["first-run", "second-run", "score", "order", "text", "mark", "all-answers"]) byId(id).addEventListener("input", redraw);
   byId("split").addEventListener("input", () => {
     setScores();
     redraw();

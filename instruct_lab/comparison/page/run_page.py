@@ -1,0 +1,212 @@
+"""Render one run as a self-contained HTML page: results, curves, settings, audit, predictions, system."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+from omegaconf import OmegaConf
+
+from instruct_lab.comparison.page.curves import curves
+from instruct_lab.comparison.page.examples import predictions
+from instruct_lab.comparison.page.page import ECHARTS, VIEW
+from instruct_lab.comparison.page.values import logged_values
+from instruct_lab.comparison.run_text import (
+    COST_NAMES,
+    cost_texts,
+    difference_text,
+    head_lines,
+    option_text,
+    setting_rows,
+    settings_title,
+    value_text,
+)
+from instruct_lab.config.build import build
+from instruct_lab.metrics.intervals import example_scores
+from instruct_lab.pages.audit_page import audit_values
+from instruct_lab.pages.format import format_bytes, format_metric
+from instruct_lab.pages.render import render_page, render_table, write_page
+from instruct_lab.records import Measurement, PredictionLine
+from instruct_lab.records.config_file import to_yaml
+from instruct_lab.records.record import RunRecord
+from instruct_lab.records.run_report import RunReport, result_rows
+from instruct_lab.records.schema import AFTER, AUDIT, BEFORE, DIFFERENCE
+
+TEMPLATE = "comparison/page/templates/run.html"
+SCRIPTS = ("state", "table", "charts", "curves", "words", "predictions", "run")
+SYSTEMS = ("base model", "after training")
+"""The two systems whose answers are compared."""
+MAX_INPUTS = 30
+"""Maximum number of input files that the page lists."""
+
+
+def write_run_page(path: Path, report: RunReport) -> Path:
+    """Write the page of a run and return its path.
+
+    Args:
+        path: path of the file.
+        report: the run.
+
+    Raises:
+        InstructLabError: the file cannot be written, or the record is damaged.
+    """
+    write_page(path, run_page(report))
+    return path
+
+
+def run_page(report: RunReport) -> str:
+    """Render the page as HTML in which all data is escaped and which requests nothing from the network."""
+    record = report.record
+    logged, curve_notes = curves([[], logged_values(record)])
+    answers, answer_notes = predictions(_answers(record))
+    title, *head = head_lines(report)
+    results = list(result_rows(report))
+    data = {
+        "runs": [{"id": name, "label": name} for name in SYSTEMS],
+        "columns": [],
+        "baselines": [],
+        "primary": results[0][0] if results else None,
+        "curves": logged,
+        "predictions": answers,
+    }
+    audit = record.read_json(AUDIT)
+    return render_page(
+        TEMPLATE,
+        title[:1].upper() + title[1:],
+        styles=[(VIEW / "style.css").read_text(encoding="utf-8")],
+        scripts=[ECHARTS.read_text(encoding="utf-8"), _script()],
+        head=head,
+        notes=[*curve_notes, *answer_notes],
+        results=_results_table(report),
+        result_notes=list(_result_notes(report)),
+        settings_title=settings_title(report),
+        settings=_table(["option or key", "value", "default"], _settings(report)),
+        derived=_table(["key", "value", "reason"], list(_derived(report))),
+        config=to_yaml(record.config),
+        audit=audit_values(audit) if audit else None,
+        system=render_table(["", ""], list(_system(report))),
+        inputs=_inputs(report),
+        num_inputs_left=len(report.manifest.inputs[MAX_INPUTS:]),
+        packages=render_table(["package", "version"], list(report.manifest.packages.items())),
+        files=[f"{path}: {text}" for path, text in report.files.items()],
+        data=data,
+    )
+
+
+def _script() -> str:
+    return f"(() => {{\n{''.join((VIEW / f'{name}.js').read_text(encoding='utf-8') for name in SCRIPTS)}}})();\n"
+
+
+# ---- answers
+
+
+def _answers(record: RunRecord) -> list[list[PredictionLine]]:
+    """Return the answers of the base model and of the tuned model, each with the scores of its own answers."""
+    after = record.read_predictions()
+    scores = _scores_before(record)
+    before = [
+        dataclasses.replace(line, prediction=line.prediction_before, scores=scores.get((line.split, line.id), {}))
+        for line in after
+        if line.prediction_before is not None
+    ]
+    return [[dataclasses.replace(line, prediction_before=None) for line in lines] for lines in (before, after)]
+
+
+def _scores_before(record: RunRecord) -> dict[tuple[str, str], dict[str, float | None]]:
+    """Compute the scores of the base model's answers, keyed by split and id of the example."""
+    results = record.read_results(BEFORE) or {}
+    metrics = build(OmegaConf.create({"metrics": record.config.get("metrics") or {}})).root["metrics"]
+    found: dict[tuple[str, str], dict[str, float | None]] = {}
+    for split, systems in results.items():
+        measured = systems.get(BEFORE, Measurement())
+        for name, rows in measured.rows.items():
+            if name in metrics and len(rows) == len(measured.predictions):
+                for one, score in zip(measured.predictions, example_scores(metrics[name], rows), strict=True):
+                    found.setdefault((split, one.id), {})[name] = score
+    return found
+
+
+# ---- tables
+
+
+def _table(headings: list[str], rows: list[tuple[str, str, str]]) -> Markup:
+    """Render a table; return empty markup if it has no rows."""
+    return render_table(headings, rows) if rows else Markup()
+
+
+def _results_table(report: RunReport) -> Markup:
+    """Build the table of results, with a column for each system that was measured."""
+    rows = list(result_rows(report))
+    if not rows:
+        return Markup()
+    known = dict.fromkeys(system for systems in report.results.values() for system in systems)
+    others = [system for system in known if system not in (BEFORE, AFTER, DIFFERENCE)]
+    headings = ["metric", *SYSTEMS, "change", *(f"baseline {system}" for system in others), "examples"]
+    cells = []
+    for name, before, after, difference in rows:
+        count = next((value.count for value in (after, before) if value is not None), None)
+        baselines = [format_metric(report.results[name].get(system)) for system in others]
+        cells.append(
+            [name, format_metric(before), format_metric(after), difference_text(difference), *baselines, count]
+        )
+    return render_table(headings, cells)
+
+
+def _result_notes(report: RunReport) -> Iterator[str]:
+    """Yield each note on a value once, after the names of the metrics that it applies to."""
+    found: dict[str, list[str]] = {}
+    for name, systems in report.results.items():
+        for note in dict.fromkeys(note for value in systems.values() for note in value.notes):
+            found.setdefault(note, []).append(name)
+    for note, names in found.items():
+        yield f"{', '.join(names)}: {note}"
+
+
+def _settings(report: RunReport) -> list[tuple[str, str, str]]:
+    return [(key, value, default.removeprefix("default ")) for key, value, default in setting_rows(report)]
+
+
+def _derived(report: RunReport) -> Iterator[tuple[str, str, str]]:
+    """Yield each value that the program computed, with the reason."""
+    for key, why in report.manifest.derived.items():
+        value: Any = report.record.config
+        for part in key.split("."):
+            value = value.get(part) if isinstance(value, dict) else None
+        yield key, value_text(value), why
+
+
+def _system(report: RunReport) -> Iterator[tuple[str, str]]:
+    manifest = report.manifest
+    hardware = manifest.hardware
+    yield "status", report.status
+    for name, text in (("started", manifest.started), ("ended", manifest.ended)):
+        if text:
+            yield name, f"{text[:19].replace('T', ' ')} UTC"
+    yield from ((COST_NAMES[name], text) for name, text in cost_texts(report))
+    if manifest.parameters.get("total"):
+        yield "parameters", f"{manifest.parameters['total']:,}"
+    yield "operating system", manifest.platform
+    yield "Python", manifest.python
+    if hardware.get("cpu_model"):
+        yield "processor", f"{hardware['cpu_model']}, {hardware.get('cpu_count_usable', '?')} usable cores"
+    if hardware.get("memory_bytes"):
+        yield "memory", format_bytes(hardware["memory_bytes"])
+    yield "GPUs", ", ".join(_gpu_text(gpu) for gpu in hardware.get("gpus") or ()) or "none"
+    if manifest.code and manifest.code.get("commit"):
+        changes = " with changes" if manifest.code.get("diff_sha256") else ""
+        yield "code of instruct_lab", f"commit {manifest.code['commit']}{changes}"
+    yield "seeds", ", ".join(f"{name} {seed}" for name, seed in manifest.seeds.items())
+    for name, options in manifest.choices.items():
+        yield f"option of {name}", option_text(options)
+
+
+def _gpu_text(gpu: Any) -> str:
+    return str(gpu.get("name", gpu)) if isinstance(gpu, dict) else str(gpu)
+
+
+def _inputs(report: RunReport) -> Markup:
+    found = report.manifest.inputs[:MAX_INPUTS]
+    return render_table(["input", "bytes", "SHA-256"], [[one.name, one.bytes, one.sha256] for one in found])

@@ -1,0 +1,146 @@
+"""Print one run: its status, settings, results and files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from instruct_lab.pages.format import format_duration, format_interval, format_metric, shorten
+from instruct_lab.records.costs import format_cost
+from instruct_lab.records.run_report import RunReport, result_rows
+from instruct_lab.tracker.base import short_path
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from instruct_lab.metrics import MetricValue
+
+MAX_TEXT = 200
+"""Maximum number of characters of a value or a message."""
+LAYOUT: dict[str, Any] = {"box": None, "padding": (0, 2, 0, 0), "pad_edge": False, "header_style": "dim"}
+COST_NAMES = {
+    "training_seconds": "training",
+    "peak_memory_bytes": "peak memory",
+    "weights_bytes": "weights on disk",
+    "trained_parameters": "trained parameters",
+    "tokens": "target tokens",
+}
+"""Costs that are printed, with their names; the duration of the whole run stands beside the status."""
+
+
+def show(report: RunReport, console: Console) -> None:
+    """Print a run in sections; a section without content is left out."""
+    from rich.text import Text
+
+    for line in head_lines(report):
+        console.print(Text(line), soft_wrap=True)
+    if not report.choices and not report.settings:
+        console.print(Text("options and values: all are the defaults"))
+    for title, table in (
+        (settings_title(report), _settings_table(report)),
+        ("Results, with 95% intervals", _results_table(report)),
+        ("Costs", _pairs([(COST_NAMES[name], text) for name, text in cost_texts(report)])),
+        (
+            f"Files in {short_path(report.record.path)}",
+            _pairs([(path.name, text) for path, text in report.files.items()]),
+        ),
+    ):
+        if table.row_count:
+            console.print()
+            console.print(Text(title, style="bold"))
+            console.print(table)
+    console.print()
+    where = report.record.path.parent.parent
+    runs = "" if where.name == "runs" and short_path(where) == "runs" else f" --runs {short_path(where)}"
+    console.print(Text(f"as a page: instruct-lab show-run {report.record.id}{runs} --html run.html"), soft_wrap=True)
+
+
+def head_lines(report: RunReport) -> Iterator[str]:
+    """Yield the lines about the run's identity and status, with its error and warnings."""
+    manifest = report.manifest
+    yield f"run {report.record.id} of {report.record.name}" + (f": {report.label}" if report.label else "")
+    parts = [report.status]
+    if manifest.started:
+        parts.append(f"started {manifest.started[:16].replace('T', ' ')} UTC")
+    if manifest.seconds is not None:
+        parts.append(f"took {format_duration(manifest.seconds)}")
+    if manifest.num_steps is not None:
+        parts.append(f"{manifest.num_steps:,} optimizer steps")
+    yield ", ".join(parts)
+    if manifest.exception is not None:
+        yield f"error: {shorten(manifest.exception.message, MAX_TEXT)}"
+    for warning in manifest.warnings:
+        yield f"warning: {warning}"
+
+
+def settings_title(report: RunReport) -> str:
+    """Return the title of the table of settings."""
+    if report.has_defaults:
+        return "Options and values that differ from the defaults"
+    return "Options, and values that were typed (an option of this run does not exist here, so there are no defaults)"
+
+
+def setting_rows(report: RunReport) -> list[tuple[str, str, str]]:
+    """Return key, value and default of each setting that differs, then of each value that the program computed."""
+    rows = [(group, option_text(option), "") for group, option in report.choices.items()]
+    for key, (value, default) in report.settings.items():
+        rows.append((key, value_text(value), f"default {value_text(default)}" if report.has_defaults else ""))
+    return rows
+
+
+def option_text(option: Any) -> str:
+    """Format the chosen option of a group, or its options."""
+    return ", ".join(map(str, option)) if isinstance(option, list) else str(option)
+
+
+def value_text(value: Any) -> str:
+    """Format a config value on one line."""
+    if isinstance(value, float):
+        return f"{value:g}"
+    text = "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    return shorten(text, MAX_TEXT)
+
+
+def cost_texts(report: RunReport) -> list[tuple[str, str]]:
+    """Return the name and the text of each known cost."""
+    found = []
+    for name, cost in report.costs.items():
+        if name in COST_NAMES:
+            found.append((name, format_duration(cost) if name.endswith("seconds") else format_cost(name, cost)))
+    return found
+
+
+def difference_text(value: MetricValue | None) -> str:
+    """Format the difference of the tuned model from the base model, with its interval."""
+    return "-" if value is None else format_interval(value.value, value.low, value.high, signed=True)
+
+
+def _settings_table(report: RunReport) -> Table:
+    return _pairs(setting_rows(report))
+
+
+def _results_table(report: RunReport) -> Table:
+    from rich.table import Column, Table
+    from rich.text import Text
+
+    headings: list[Column | str] = [
+        "metric",
+        *(Column(name, justify="right") for name in ("base model", "after training", "change")),
+    ]
+    table = Table(*headings, **LAYOUT)
+    for name, before, after, difference in result_rows(report):
+        cells = [name, format_metric(before), format_metric(after), difference_text(difference)]
+        table.add_row(*(Text(cell, no_wrap=True) for cell in cells))
+    return table
+
+
+def _pairs(rows: list[Any]) -> Table:
+    from rich.table import Column, Table
+    from rich.text import Text
+
+    width = max(map(len, rows), default=2)
+    table = Table(*(Column(overflow="fold") for _ in range(width)), show_header=False, **LAYOUT)
+    for row in rows:
+        table.add_row(*map(Text, row))
+    return table

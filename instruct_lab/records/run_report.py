@@ -1,0 +1,181 @@
+"""Collect what a user wants to know about one run: its status, settings, results, costs and files."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from instruct_lab.errors import InstructLabError
+from instruct_lab.files import to_plain
+from instruct_lab.records import schema
+from instruct_lab.records.costs import costs_of
+from instruct_lab.records.identity import settings_of
+from instruct_lab.records.labels import label_typed
+from instruct_lab.records.record import RunRecord
+from instruct_lab.records.run_settings import RunSettings
+from instruct_lab.records.schema import AFTER, BEFORE, DIFFERENCE, Manifest, Summary
+
+if TYPE_CHECKING:
+    from instruct_lab.metrics import MetricValue
+
+FILES = {
+    schema.CONFIG: "the whole config",
+    schema.AUDIT_PAGE: "what happened to the data",
+    schema.METRICS: "logged values",
+    schema.SUMMARY: "results",
+    schema.PREDICTIONS: "answers to the held-out examples",
+    schema.CHECKPOINTS: "weights",
+    schema.LOG: "log",
+}
+"""Files of a record that a user may open, with their content."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RunReport:
+    """A summary of one run.
+
+    Args:
+        record: the run's record.
+        manifest: the record's manifest.
+        summary: the results; empty if the run has none.
+        status: the status, or `interrupted (process gone)`.
+        label: the options and values that the user typed or that a sweep varied; empty if there are none.
+        choices: the chosen options that are not the default ones, keyed by group.
+        settings: the values that differ from those of the chosen options, keyed by full key; each has its default.
+        has_defaults: whether the run was compared with the defaults. Otherwise, `choices` has all options, and
+            `settings` has what the user typed, because an option of the run does not exist here.
+        costs: the known costs.
+    """
+
+    record: RunRecord
+    manifest: Manifest
+    summary: Summary
+    status: str
+    label: str
+    choices: dict[str, Any]
+    settings: dict[str, tuple[Any, Any]]
+    has_defaults: bool
+    costs: dict[str, float]
+
+    @property
+    def files(self) -> dict[Path, str]:
+        """The files that the record has, with their content."""
+        return {self.record.path / name: text for name, text in FILES.items() if (self.record.path / name).exists()}
+
+    @property
+    def results(self) -> dict[str, dict[str, MetricValue]]:
+        """The metrics, keyed by `split/metric` and then by system; metrics of the test split come first."""
+        found = self.summary.metrics
+        return {name: found[name] for name in sorted(found, key=lambda name: not name.startswith("test/"))}
+
+    def to_json(self) -> dict[str, Any]:
+        """Convert the report to a dictionary for JSON."""
+        manifest = self.manifest
+        return {
+            "id": self.record.id,
+            "name": self.record.name,
+            "status": self.status,
+            "path": str(self.record.path),
+            "label": self.label,
+            "started": manifest.started,
+            "seconds": manifest.seconds,
+            "choices": manifest.choices,
+            "changed_choices": self.choices,
+            "changed_settings": {
+                key: {"value": value, "default": default} for key, (value, default) in self.settings.items()
+            },
+            "derived": manifest.derived,
+            "results": to_plain(
+                {
+                    name: {system: dataclasses.asdict(value) for system, value in systems.items()}
+                    for name, systems in self.results.items()
+                }
+            ),
+            "costs": self.costs,
+            "warnings": manifest.warnings,
+            "error": None if manifest.exception is None else manifest.exception.message,
+            "files": {path.name: str(path) for path in self.files},
+        }
+
+
+def report_of(record: RunRecord) -> RunReport:
+    """Read a run's record, and compare its settings with the defaults of this version and this lab.
+
+    Raises:
+        InstructLabError: the record is damaged.
+    """
+    manifest = record.manifest
+    defaults = _default_choices(), _defaults_of(manifest.choices)
+    if defaults[0] is None or defaults[1] is None:
+        typed = RunSettings.read(record)
+        settings = {key: (value, None) for key, value in typed.values.items() if key in typed.typed}
+        choices = manifest.choices
+    else:
+        choices = {group: option for group, option in manifest.choices.items() if option != defaults[0].get(group)}
+        settings = _differing(settings_of(record.config), defaults[1], manifest.derived)
+    return RunReport(
+        record=record,
+        manifest=manifest,
+        summary=record.summary or Summary(),
+        status=record.status_text,
+        label=str(label_typed(RunSettings.read(record))),
+        choices=choices,
+        settings=settings,
+        has_defaults=None not in defaults,
+        costs={name: cost for name, cost in costs_of(record).items() if cost is not None},
+    )
+
+
+def _default_choices() -> dict[str, Any] | None:
+    from instruct_lab.config.compose import compose
+
+    try:
+        return dict(compose([]).choices)
+    except InstructLabError:
+        return None
+
+
+def _defaults_of(choices: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the settings of a run with these options and no other overrides; `None` if an option does not exist here.
+
+    Options of the groups `experiments` and `debug` are left out, because they only change the options of other groups.
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    from instruct_lab.config.compose import compose
+
+    of_run = {group: option for group, option in choices.items() if group not in ("experiments", "debug")}
+    try:
+        composition = compose([f"{group}={_option_text(option)}" for group, option in of_run.items()])
+        if composition.problems:
+            return None
+        config = OmegaConf.to_container(composition.config, resolve=True)
+    except (InstructLabError, OmegaConfBaseException):
+        return None
+    return settings_of({str(key): value for key, value in config.items()}) if isinstance(config, dict) else None
+
+
+def _option_text(option: Any) -> str:
+    return f"[{','.join(option)}]" if isinstance(option, list) else str(option)
+
+
+def _differing(
+    settings: Mapping[str, Any], defaults: Mapping[str, Any], derived: Mapping[str, str]
+) -> dict[str, tuple[Any, Any]]:
+    """Return the values that differ from their defaults, with these; leave out the values that the program computed."""
+    return {
+        key: (value, defaults.get(key))
+        for key, value in settings.items()
+        if key not in derived and value != defaults.get(key) and not (value in (None, {}, []) and key not in defaults)
+    }
+
+
+def result_rows(report: RunReport) -> list[tuple[str, MetricValue | None, MetricValue | None, MetricValue | None]]:
+    """Return the base model's value, the tuned model's value and their difference, for each metric."""
+    return [
+        (name, systems.get(BEFORE), systems.get(AFTER), systems.get(DIFFERENCE))
+        for name, systems in report.results.items()
+    ]
