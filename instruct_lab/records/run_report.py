@@ -146,13 +146,14 @@ def _defaults_of(choices: Mapping[str, Any]) -> dict[str, Any] | None:
     from omegaconf.errors import OmegaConfBaseException
 
     from instruct_lab.config.compose import compose
+    from instruct_lab.config.show import to_json
 
     of_run = {group: option for group, option in choices.items() if group not in ("experiments", "debug")}
     try:
         composition = compose([f"{group}={_option_text(option)}" for group, option in of_run.items()])
         if composition.problems:
             return None
-        config = OmegaConf.to_container(composition.config, resolve=True)
+        config = OmegaConf.to_container(OmegaConf.create(to_json(composition, with_unset=True)["config"]), resolve=True)
     except (InstructLabError, OmegaConfBaseException):
         return None
     return settings_of({str(key): value for key, value in config.items()}) if isinstance(config, dict) else None

@@ -19,7 +19,7 @@ from instruct_lab.records.locate import list_runs
 from instruct_lab.records.record import RunRecord
 from instruct_lab.records.schema import METRICS
 from instruct_lab.terminal import write_line
-from instruct_lab.tracker.start import group_of, tags_of
+from instruct_lab.tracker.names import group_of, tags_of
 from instruct_lab.tracker.trackio import FOLDER, INSTALL, Trackio, is_installed
 
 REFRESH_SECONDS = 5.0

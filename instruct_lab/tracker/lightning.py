@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from instruct_lab.config import ExternalClass
 from instruct_lab.tracker.base import TrackerSession, short_path
+from instruct_lab.tracker.names import options_of
 from instruct_lab.tracker.values import Scalar, estimates_of, flat_config, tracker_names
 
 if TYPE_CHECKING:
@@ -150,7 +151,7 @@ class MLflowSession(LightningSession):
 
     def begin(self, tags: list[str], group: str) -> None:
         """Log settings and tags, and write MLflow's id of the run to the record."""
-        values = {"group": group, **dict(tag.split("=", 1) for tag in tags if "=" in tag)}
+        values = {"group": group, **options_of(self.record.manifest.choices)}
         for key, value in values.items():
             self.client.set_tag(self.run_id, _mlflow_name(key), value)
         self.logger.log_hyperparams({_mlflow_name(key): value for key, value in self.settings.items()})

@@ -10,6 +10,7 @@ from instruct_lab.config.environment_values import texts_of
 from instruct_lab.records.record import RunRecord
 from instruct_lab.tracker import lightning
 from instruct_lab.tracker.base import GuardedSession, Tracker, TrackerSession
+from instruct_lab.tracker.names import group_of, tags_of
 
 
 def start_trackers(
@@ -24,7 +25,7 @@ def start_trackers(
         chosen: the trackers, keyed by their names in the config.
         record: the run's record.
         config: the whole config, resolved.
-        choices: the chosen option of each group; each becomes a tag.
+        choices: the chosen option of each group; the main ones become tags.
     """
     config = texts_of(config)
     tags, group = tags_of(choices), group_of(record, choices)
@@ -42,18 +43,3 @@ def _start_logger(
 ) -> GuardedSession:
     class_name = tracker.target.rpartition(".")[2]
     return GuardedSession(class_name, lambda: lightning.connect(tracker, name, record, config, tags, group), record.log)
-
-
-def tags_of(choices: Mapping[str, Any]) -> list[str]:
-    """Return the tags of a run, one for the chosen option of each group."""
-    return [f"{key}={_option_text(option)}" for key, option in choices.items()]
-
-
-def group_of(record: RunRecord, choices: Mapping[str, Any]) -> str:
-    """Return the group that a run is listed under: its sweep, or else its study, or else its name."""
-    sweep = record.manifest.sweep
-    return str((sweep and sweep.id) or _option_text(choices.get("experiments")) or record.name)
-
-
-def _option_text(option: Any) -> str:
-    return "+".join(map(str, option)) if isinstance(option, list) else str(option or "")

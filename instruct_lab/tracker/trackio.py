@@ -12,6 +12,7 @@ from instruct_lab.config import component
 from instruct_lab.errors import InstructLabError, Problem
 from instruct_lab.records.schema import AUDIT, Summary
 from instruct_lab.tracker.base import Tracker, TrackerSession, short_path
+from instruct_lab.tracker.names import options_of, title_of
 from instruct_lab.tracker.values import (
     audit_reasons_table,
     estimates_of,
@@ -59,7 +60,9 @@ class Trackio(Tracker):
     def connect(self, record: RunRecord, config: dict[str, Any], tags: list[str], group: str) -> TrackerSession:
         """Open a session for a run; a resumed run's stored data is replaced by the values in its record."""
         run = self._stored_run(record)
-        run.begin({**_choices(tags), **flat_config(config)}, self.group or group, _start_time(record))
+        run.begin(
+            {**flat_config(config), **options_of(record.manifest.choices)}, self.group or group, _start_time(record)
+        )
         _add_lines(run, record)
         return TrackioSession(run, f"see it: instruct-lab dashboard --runs {short_path(record.path.parent.parent)}")
 
@@ -78,7 +81,8 @@ class Trackio(Tracker):
         run = self._stored_run(record)
         if run.stamp == stamp:
             return False
-        settings = {"status": record.status_text, **_choices(tags), **flat_config(record.config)}
+        options = options_of(record.manifest.choices)
+        settings = {"status": record.status_text, **flat_config(record.config), **options}
         run.begin(settings, self.group or group, _start_time(record), stamp)
         step, at = _add_lines(run, record)
         summary = record.summary or Summary()  # a failed run has no summary, but is listed too
@@ -97,7 +101,7 @@ class Trackio(Tracker):
     def _stored_run(self, record: RunRecord) -> StoredRun:
         from instruct_lab.tracker.trackio_store import StoredRun
 
-        return StoredRun(record.path.parent.parent / FOLDER, self.project, record.id, f"{record.name}-{record.id}")
+        return StoredRun(record.path.parent.parent / FOLDER, self.project, record.id, title_of(record))
 
 
 class TrackioSession(TrackerSession):
@@ -136,10 +140,6 @@ class TrackioSession(TrackerSession):
     def _write(self) -> None:
         self.run.write()
         self.written = time.monotonic()
-
-
-def _choices(tags: list[str]) -> dict[str, Any]:
-    return dict(tag.split("=", 1) for tag in tags if "=" in tag)
 
 
 def _start_time(record: RunRecord) -> datetime:

@@ -7,7 +7,7 @@ import logging
 import netrc
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
@@ -18,6 +18,7 @@ from instruct_lab.config import component
 from instruct_lab.errors import Problem
 from instruct_lab.records import schema
 from instruct_lab.tracker.base import Tracker, TrackerSession, short_path
+from instruct_lab.tracker.names import options_of, title_of
 from instruct_lab.tracker.values import plain_cell
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ class Wandb(Tracker):
     project: str = "instruct-lab"  # the project that runs are listed under
     entity: str | None = None  # user or team; null: the default entity of the key
     group: str | None = None  # the group that runs are listed under; null: the study or sweep
-    tags: list[str] = Field(default_factory=list)  # further tags, besides one for each chosen option
+    tags: list[str] = Field(default_factory=list)  # further tags, besides the options of the main groups
     log_artifacts: Uploads = "none"  # weights: the trained weights; record: the files of the run record; all: both
     mode: Literal["auto", "online", "offline", "disabled"] = (
         "auto"  # auto: mode set by WANDB_MODE or `wandb offline`, else online if there is a key
@@ -110,8 +111,8 @@ class Wandb(Tracker):
             group=self.group or group,
             tags=_tags([*tags, *self.tags]),
             id=run_id,
-            name=run_id,
-            config=config,
+            name=title_of(record),
+            config=wandb_config(config, record.manifest.choices),
             mode=mode,
             resume="allow",
             reinit="create_new",
@@ -128,17 +129,22 @@ class WandbSession(TrackerSession):
     def __init__(self, run: Any, mode: Mode, folder: Path, record: RunRecord, uploads: Uploads) -> None:
         self.run, self.mode, self.folder = run, mode, folder
         self.record, self.uploads = record, uploads
+        self.step = 0
 
     def log(self, values: dict[str, float], step: int) -> None:
         """Log values at an optimizer step."""
+        self.step = step
         self.run.log(values, step=step)
 
     def log_table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """Log a table, whose columns may mix types."""
+        """Log a table, whose columns may mix types, at the last step; without a step, wandb would count one more."""
         import wandb
 
         data = [[plain_cell(value) for value in row] for row in rows]
-        self.run.log({name: wandb.Table(columns=list(columns), data=data, allow_mixed_types=True)})
+        self.run.log(
+            {name: wandb.Table(columns=list(columns), data=data, allow_mixed_types=True)},
+            step=max(self.step, self.run.step),
+        )
 
     def summarize(self, values: dict[str, Any]) -> None:
         """Set the run's final values."""
@@ -172,6 +178,19 @@ class WandbSession(TrackerSession):
             return None
         folder, run_folder = short_path(self.folder), short_path(Path(self.run.settings.sync_dir))
         return f"offline; see it: wandb leet {folder}; upload it: wandb sync {run_folder}"
+
+
+def wandb_config(config: Mapping[str, Any], choices: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the config of a run in wandb: the chosen option of each group at the root, and all values in `settings`.
+
+    Runs can so be grouped by `tuning` or `model`, which the values of these groups would otherwise hide.
+
+    Args:
+        config: the whole config, resolved.
+        choices: the chosen option of each group.
+    """
+    values = {key: value for key, value in config.items() if not isinstance(value, Mapping | list)}
+    return {**values, **options_of(choices), "settings": dict(config)}
 
 
 def has_key() -> bool:

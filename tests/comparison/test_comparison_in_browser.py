@@ -185,7 +185,7 @@ def test_predictions_of_two_runs_are_shown_side_by_side(browser):
         return browser.run('[...document.querySelectorAll(".example")].map((one) => one.textContent)')
 
     assert len(shown()) == 15
-    assert "+100 in the second" in shown()[0]
+    assert "+100.00 in the second" in shown()[0]
     put(browser, "order", "stored")
     assert shown()[0].startswith("test-0")
     put(browser, "text", "onerror")

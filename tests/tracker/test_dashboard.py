@@ -79,7 +79,7 @@ def test_a_record_is_shown_with_its_curves_final_values_tables_and_settings(runs
     record = recorded(runs_path)
     assert import_runs(runs_path) == 1
     ((run_id, run),) = stored_runs(runs_path).items()
-    assert (run_id, run["name"]) == (record.id, f"study-{record.id}")
+    assert (run_id, run["name"]) == (record.id, f"study {record.id}")
     settings = run["settings"]
     assert (settings["seed"], settings["tuning.r"], settings["tuning"], settings["status"]) == (
         1,

@@ -21,7 +21,7 @@ COLUMNS, ROWS = ["id", "text", "score"], [["1", "a|b <b>\n*c*", 0.5], ["2", "é"
 def record(tmp_path, monkeypatch) -> RunRecord:
     monkeypatch.chdir(tmp_path)
     fake_loggers.CALLS.clear()
-    return RunRecord.create(tmp_path / "runs", "study", CONFIG, [], sweep={"id": "sweep-1"})
+    return RunRecord.create(tmp_path / "runs", "study", CONFIG, [], choices=CHOICES, sweep={"id": "sweep-1"})
 
 
 def follow(record, name, tracker, finish=0):

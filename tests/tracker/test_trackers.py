@@ -21,7 +21,7 @@ from instruct_lab.tracker.wandb import has_key
 
 @pytest.fixture
 def record(tmp_path) -> RunRecord:
-    return RunRecord.create(tmp_path / "runs", "study", {"seed": 1}, [])
+    return RunRecord.create(tmp_path / "runs", "study", {"seed": 1}, ["seed=1"], choices={"tuning": "lora"})
 
 
 @pytest.fixture(autouse=True)
@@ -129,9 +129,11 @@ def test_an_offline_run_can_be_read_back(record):
     if shutil.which("wandb", path=str(Path(sys.executable).parent)) is None:
         pytest.skip("the wandb command is not beside this Python")
     found = read_back(folder)
-    assert found["run_id"] == found["name"] == f"study-{record.id}"
+    assert found["run_id"] == f"study-{record.id}"
+    assert found["name"] == f"seed=1 {record.id}"
     config = {"_target_": "a.B", "name": None, "seed": 1, "tuning": {"_target_": "a.C", "r": 16}}
-    assert found["config"] == config
+    assert found["config"] == {"_target_": "a.B", "name": None, "seed": 1, "tuning": "lora", "settings": config}
+    assert found["summary"]["_step"] == 2  # the table and the final values have no step of their own
     assert sorted(found["tags"]) == sorted(["tuning=lora", ("data=" + "x" * 99)[:64], "mine"])
     assert (found["state"], found["exit_code"]) == ("failed", 1)
     assert found["summary"]["train/loss"] == 1.5

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from instruct_lab.comparison.run_text import (
     value_text,
 )
 from instruct_lab.config.build import build
+from instruct_lab.metrics import AnswerMetric, Metric
 from instruct_lab.metrics.intervals import example_scores
 from instruct_lab.pages.audit_page import audit_values
 from instruct_lab.pages.format import format_bytes, format_metric
@@ -61,15 +62,16 @@ def run_page(report: RunReport) -> str:
     """Render the page as HTML in which all data is escaped and which requests nothing from the network."""
     record = report.record
     logged, curve_notes = curves([[], logged_values(record)])
-    answers, answer_notes = predictions(_answers(record))
+    metrics = _metrics(record)
+    answers, answer_notes = predictions(_answers(record, metrics))
     title, *head = head_lines(report)
-    results = list(result_rows(report))
     data = {
         "runs": [{"id": name, "label": name} for name in SYSTEMS],
         "columns": [],
         "baselines": [],
-        "primary": results[0][0] if results else None,
+        "primary": next((name for name in report.results if _reads_answers(metrics, name)), None),
         "curves": logged,
+        "isOneRun": True,
         "predictions": answers,
     }
     audit = record.read_json(AUDIT)
@@ -103,10 +105,21 @@ def _script() -> str:
 # ---- answers
 
 
-def _answers(record: RunRecord) -> list[list[PredictionLine]]:
+def _metrics(record: RunRecord) -> dict[str, Metric]:
+    """Build the metrics of the run's config, keyed by name."""
+    found: dict[str, Metric] = build(OmegaConf.create({"metrics": record.config.get("metrics") or {}})).root["metrics"]
+    return found
+
+
+def _reads_answers(metrics: Mapping[str, Metric], name: str) -> bool:
+    """Whether the metric of this full name (`split/metric`) scores answers, unlike perplexity."""
+    return isinstance(metrics.get(name.rpartition("/")[2]), AnswerMetric)
+
+
+def _answers(record: RunRecord, metrics: Mapping[str, Metric]) -> list[list[PredictionLine]]:
     """Return the answers of the base model and of the tuned model, each with the scores of its own answers."""
     after = record.read_predictions()
-    scores = _scores_before(record)
+    scores = _scores_before(record, metrics)
     before = [
         dataclasses.replace(line, prediction=line.prediction_before, scores=scores.get((line.split, line.id), {}))
         for line in after
@@ -115,10 +128,9 @@ def _answers(record: RunRecord) -> list[list[PredictionLine]]:
     return [[dataclasses.replace(line, prediction_before=None) for line in lines] for lines in (before, after)]
 
 
-def _scores_before(record: RunRecord) -> dict[tuple[str, str], dict[str, float | None]]:
+def _scores_before(record: RunRecord, metrics: Mapping[str, Metric]) -> dict[tuple[str, str], dict[str, float | None]]:
     """Compute the scores of the base model's answers, keyed by split and id of the example."""
     results = record.read_results(BEFORE) or {}
-    metrics = build(OmegaConf.create({"metrics": record.config.get("metrics") or {}})).root["metrics"]
     found: dict[tuple[str, str], dict[str, float | None]] = {}
     for split, systems in results.items():
         measured = systems.get(BEFORE, Measurement())
@@ -156,13 +168,15 @@ def _results_table(report: RunReport) -> Markup:
 
 
 def _result_notes(report: RunReport) -> Iterator[str]:
-    """Yield each note on a value once, after the names of the metrics that it applies to."""
-    found: dict[str, list[str]] = {}
+    """Yield each note on a system's values once, after the names of the metrics that it applies to."""
+    found: dict[tuple[str, str], list[str]] = {}
     for name, systems in report.results.items():
-        for note in dict.fromkeys(note for value in systems.values() for note in value.notes):
-            found.setdefault(note, []).append(name)
-    for note, names in found.items():
-        yield f"{', '.join(names)}: {note}"
+        for system, value in systems.items():
+            for note in value.notes if system != DIFFERENCE else ():
+                found.setdefault((system, note), []).append(name)
+    titles: dict[str, str] = {BEFORE: SYSTEMS[0], AFTER: SYSTEMS[1]}
+    for (system, note), names in found.items():
+        yield f"{titles.get(system, f'baseline {system}')}, {', '.join(names)}: {note}"
 
 
 def _settings(report: RunReport) -> list[tuple[str, str, str]]:

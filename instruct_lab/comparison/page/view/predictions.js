@@ -30,7 +30,7 @@ function drawExamples() {
 
 function createExample(example) {
   const box = create("article", "", "example"), apart = difference(example);
-  const note = apart === null ? "" : ` · ${byId("score").value} ${apart > 0 ? "+" : ""}${formatValue(apart)} in the second`;
+  const note = apart === null ? "" : ` · ${byId("score").value} ${apart > 0 ? "+" : ""}${formatScore(apart)} in the second`;
   box.append(create("h3", example.id + note + (example.others ? " · some runs had another prompt" : "")));
   box.append(create("div", example.prompt, "text"));
   const answers = create("div", "", "answers"), [first, second] = [chosenRun("first-run"), chosenRun("second-run")];
@@ -62,7 +62,10 @@ function createAnswer(name, scores, parts, colour) {
   return box;
 }
 
-const scoresOf = (example, run) => Object.entries(example.scores).map(([name, values]) => `${name} ${formatValue(values[run])}`).join(" · ");
+/** A score with two digits, as everywhere; a very large one with its leading digits. */
+const formatScore = (value) => (typeof value === "number" && Math.abs(value) < 1e5 ? value.toFixed(2) : formatValue(value));
+
+const scoresOf = (example, run) => Object.entries(example.scores).map(([name, values]) => `${name} ${formatScore(values[run])}`).join(" · ");
 
 function setScores() {
   const examples = data.predictions[byId("split").value] ?? [];

@@ -1,5 +1,6 @@
 /* Differences of words between two texts. */
 const MAX_WORDS = 500; // longer texts are compared only by their beginnings and ends
+const MIN_COMMON = 0.25; // with a smaller share of common words, nothing is marked, because nearly all would be
 const WORD = /[\p{L}\p{N}_]+|\s+|[^\p{L}\p{N}_\s]/gu;
 
 /** The parts of each text as [text, differs], by the longest common subsequence of words. */
@@ -10,11 +11,14 @@ function wordDifference(first, second) {
   while (end < Math.min(a.length, b.length) - start && a[a.length - 1 - end] === b[b.length - 1 - end]) end += 1;
   const [kept, other] = commonWords(a.slice(start, a.length - end), b.slice(start, b.length - end));
   const whole = (words, common) => joinParts([...words.slice(0, start).map((word) => [word, false]),
-    ...words.slice(start, words.length - end).map((word, index) => [word, !common.has(index)]), ...words.slice(words.length - end).map((word) => [word, false])]);
+    ...words.slice(start, words.length - end).map((word, index) => [word, !common.has(index)]), ...(end ? words.slice(-end) : []).map((word) => [word, false])]);
+  const isWord = (word) => !/^\s+$/.test(word), count = (words) => words.filter(isWord).length;
+  const numCommon = count(a.slice(0, start)) + count(end ? a.slice(-end) : []) + [...kept].filter((index) => isWord(a[start + index])).length;
+  if (numCommon < MIN_COMMON * Math.min(count(a), count(b))) return [[[first, false]], [[second, false]]];
   return [whole(a, kept), whole(b, other)];
 }
 
-/** The indices of the words that are in a longest common subsequence, in each list; white space alone is not common. */
+/** The indices of the words that are in a longest common subsequence, in each list. */
 function commonWords(a, b) {
   const kept = new Set(), other = new Set(), width = b.length + 1;
   if (a.length > MAX_WORDS || b.length > MAX_WORDS) return [kept, other];

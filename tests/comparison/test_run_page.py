@@ -1,0 +1,206 @@
+"""`show-run`: one run in the terminal, as JSON and as a page."""
+
+import html.parser
+import json
+import re
+
+import pytest
+import yaml
+from support.planted_runs import NAME, record_of, rows_of
+
+from instruct_lab import cli
+from instruct_lab.comparison.page.run_page import run_page
+from instruct_lab.config.compose import compose
+from instruct_lab.metrics import MetricValue
+from instruct_lab.records import RunRecord, Summary
+from instruct_lab.records.run_report import report_of
+
+RIGHT, WRONG = (True, True, False, True, False), (False, True, False, False, False)
+VALUES = {
+    "before": MetricValue(20.0, 10.0, 30.0, 5, "exact", ("the base model's note",)),
+    "after": MetricValue(60.0, 50.0, 70.0, 5, "exact"),
+    "difference": MetricValue(40.0, 25.0, 55.0, 5, "exact"),
+    "majority": MetricValue(33.0, 23.0, 43.0, 5, "exact"),
+}
+HOSTILE = "<img src=x onerror=alert(1)> \u202e"
+
+
+class Text(html.parser.HTMLParser):
+    """The visible text of a page, and its tags."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.text, self.tags, self._tag = "", [], ""
+        self.feed(page)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self._tag = tag
+
+    def handle_endtag(self, tag):
+        self._tag = ""
+
+    def handle_data(self, data):
+        self.text += "" if self._tag in ("script", "style") else f"{data} "
+
+
+def embedded(page):
+    (block,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
+    return json.loads(block)
+
+
+@pytest.fixture
+def record(tmp_path):
+    """A finished run of the default options with two overrides, measured before and after training."""
+    composition = compose(["tuning=full", "optimizer.weight_decay=0.5"])
+    record = record_of(tmp_path / "runs", "one", RIGHT, choices=composition.choices)
+    from omegaconf import OmegaConf
+
+    config = OmegaConf.to_container(composition.config, resolve=True)
+    record.write_config(
+        {**config, "metrics": record.config["metrics"], "optimizer": {**config["optimizer"], "lr": 0.1}}
+    )
+    record.write_overrides(["tuning=full", "optimizer.weight_decay=0.5"])
+    predictions = [{"id": f"example-{number}", "references": ["yes"]} for number in range(len(WRONG))]
+    measured = {"rows": {"exact_match": rows_of(WRONG)}, "predictions": predictions}
+    record.write_json("before.json", {"test": {"before": measured}})
+    lines = [json.loads(line) for line in (record.path / "predictions.jsonl").read_text(encoding="utf-8").splitlines()]
+    texts = [
+        {**line, "prediction_before": "yes" if right else HOSTILE} for line, right in zip(lines, WRONG, strict=True)
+    ]
+    (record.path / "predictions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in texts), encoding="utf-8")
+    record.write_summary(Summary(seconds=60.0, training_seconds=30.0, metrics={NAME: VALUES}))
+    derived = {"optimizer.lr": "the rate that suits it"}
+    record.write_manifest(status="finished", derived=derived, seconds=60.0, warnings=["a planted warning"])
+    for step in range(4):
+        record.append_metrics(step, 0, {"train/loss": 2.0 / (step + 1), "val/loss": 3.0 / (step + 1)})
+    return RunRecord.open(record.path)
+
+
+def output(capsys, *arguments, code=0):
+    assert cli.main(["show-run", *map(str, arguments)]) == code
+    return capsys.readouterr()
+
+
+# ---- what differs from the defaults
+
+
+def test_only_options_and_values_that_differ_from_the_defaults_are_listed(record):
+    report = report_of(record)
+    assert report.has_defaults
+    assert report.choices == {"tuning": "full"}
+    assert report.settings["optimizer.weight_decay"][0] == 0.5
+    assert "optimizer.lr" not in report.settings  # the program computed it
+    assert {key for key in report.settings if not key.startswith("metrics")} == {"optimizer.weight_decay"}
+    assert report.label == "full weight_decay=0.5"
+
+
+@pytest.mark.parametrize("group", ["data", "model", "tuning"])
+def test_a_run_with_an_option_that_does_not_exist_here_lists_what_was_typed(record, group, capsys):
+    choices = {**record.manifest.choices, group: "of_another_lab"}
+    record.write_manifest(choices=choices)
+    report = report_of(record)
+    assert not report.has_defaults
+    assert report.choices == choices
+    assert list(report.settings) == ["optimizer.weight_decay"]
+    assert "does not exist here" in output(capsys, record.path).out
+
+
+def test_the_value_of_a_class_that_an_old_record_spells_out_is_no_difference(record):
+    config = record.config
+    record.write_config({**config, "optimizer": {**config["optimizer"], "betas": [0.9, 0.999]}})
+    assert "optimizer.betas" not in report_of(RunRecord.open(record.path)).settings
+
+
+# ---- the terminal and JSON
+
+
+def test_the_terminal_shows_status_settings_results_and_files(record, capsys):
+    text = output(capsys, record.path).out
+    for expected in (
+        "run one of planted: full weight_decay=0.5",
+        "finished",
+        "warning: a planted warning",
+        "optimizer.weight_decay",
+        "20.00 [10.00, 30.00]",
+        "60.00 [50.00, 70.00]",
+        "+40.00 [+25.00, +55.00]",
+        "predictions.jsonl",
+        "show-run one",
+    ):
+        assert expected in text, expected
+
+
+def test_json_has_the_same_facts(record, capsys):
+    found = json.loads(output(capsys, record.path, "--json").out)
+    assert found["status"] == "finished"
+    assert found["path"] == str(record.path)
+    assert found["changed_choices"] == {"tuning": "full"}
+    assert found["changed_settings"]["optimizer.weight_decay"]["value"] == 0.5
+    assert found["results"][NAME]["difference"]["low"] == 25.0
+    assert found["files"]["config.yaml"] == str(record.path / "config.yaml")
+    assert found["error"] is None
+
+
+def test_a_failed_run_without_results_is_shown(tmp_path, capsys):
+    record = RunRecord.create(tmp_path, "broken", {"name": "broken"}, [])
+    record.write_manifest(status="failed", exception={"type": "ValueError", "message": "a planted error"})
+    text = output(capsys, record.path).out
+    assert "failed" in text
+    assert "error: a planted error" in text
+    assert "Results" not in text
+    page = Text(run_page(report_of(record))).text
+    assert "a planted error" in page
+    assert "The run has no results" in page
+
+
+def test_a_run_that_does_not_exist_is_refused(tmp_path, capsys):
+    (tmp_path / "runs").mkdir()
+    assert "no runs yet" in output(capsys, "latest", "--runs", tmp_path / "runs", code=2).err
+
+
+# ---- the page
+
+
+def test_the_page_has_results_settings_audit_and_system(record, tmp_path, capsys):
+    audit = {"stages": {"data/train/mine": {"in": 9, "out": 5}}, "reasons": []}
+    record.write_json("audit.json", audit)
+    path = tmp_path / "page.html"
+    assert output(capsys, record.path, "--html", path).out.strip() == str(path)
+    text = Text(path.read_text(encoding="utf-8")).text
+    for expected in ("60.00 [50.00, 70.00]", "baseline majority", "optimizer.weight_decay", "the rate that suits it"):
+        assert expected in text, expected
+    for expected in ("base model, test/exact_match: the base model's note", "mine", "Python", "the whole config"):
+        assert expected in text, expected
+
+
+def test_the_page_compares_the_answers_before_and_after_with_their_own_scores(record):
+    data = embedded(run_page(report_of(record)))
+    assert [run["label"] for run in data["runs"]] == ["base model", "after training"]
+    examples = data["predictions"]["test"]
+    assert [example["scores"]["exact_match"] for example in examples] == [
+        [100.0 * before, 100.0 * after] for before, after in zip(WRONG, RIGHT, strict=True)
+    ]
+    assert data["primary"] == NAME
+    assert [len(groups) for groups in data["curves"]] == [0, 1]
+    assert data["curves"][1][0]["values"]["train/loss"] == [2.0, 1.0, 0.66667, 0.5]
+
+
+def test_hostile_texts_stay_text_on_the_page(record):
+    record.write_manifest(warnings=[HOSTILE])
+    config = yaml.safe_load((record.path / "config.yaml").read_text(encoding="utf-8"))
+    record.write_config({**config, "planted": HOSTILE})
+    page = run_page(report_of(RunRecord.open(record.path)))
+    assert "<img" not in page
+    assert "img" not in Text(page).tags
+    assert "\u202e" not in page
+
+
+def test_secrets_of_the_environment_stay_names(record, monkeypatch):
+    monkeypatch.setenv("PLANTED_KEY", "value-of-the-key")
+    path = record.path / "config.yaml"
+    path.write_text(path.read_text(encoding="utf-8") + "planted: ${oc.env:PLANTED_KEY}\n", encoding="utf-8")
+    report = report_of(RunRecord.open(record.path))
+    assert "value-of-the-key" not in run_page(report)
+    assert "value-of-the-key" not in json.dumps(report.to_json())
+    assert "PLANTED_KEY" in run_page(report)
