@@ -7,8 +7,8 @@ from typing import Any
 from markupsafe import Markup
 
 from instruct_lab.pages.audit_stages import ACTIONS, SPLITS, Reason, Sample, Stage, read_stages
+from instruct_lab.pages.audit_words import describe_entries, describe_fact, describe_rows, describe_stage, summarize
 from instruct_lab.pages.facts import render_fact
-from instruct_lab.pages.format import format_number
 from instruct_lab.pages.histogram import histogram_svg, is_histogram, share_bar
 from instruct_lab.pages.render import render_page, render_part, render_table
 from instruct_lab.pages.word_difference import Words, word_difference
@@ -31,6 +31,7 @@ TOKEN_NAMES = {
     "padding_share": "padding share",
 }
 LENGTHS = {"lengths": "tokens of an example", "target_lengths": "target tokens of an example"}
+ACTION_HEADINGS = {action: "cut" if action == "truncated" else action for action in ACTIONS}
 SECTIONS = {"tokens", "sources", "splits", "examples", "target_tokens"}
 """Facts that have their own section, or appear in another section."""
 
@@ -60,7 +61,7 @@ def audit_values(audit: dict[str, Any]) -> dict[str, Any]:
     facts: dict[str, Any] = audit.get("facts", {})
     tokens: dict[str, dict[str, Any]] = facts.get("tokens") or {}
     return {
-        "summary": _summary(stages, facts),
+        "summary": summarize(stages, facts),
         "stages": _stage_table(stages, counted[:MAX_STAGES]),
         "num_stages_left": len(counted[MAX_STAGES:]),
         "reasons": _render_reasons(reasons[:MAX_REASONS]),
@@ -70,15 +71,6 @@ def audit_values(audit: dict[str, Any]) -> dict[str, Any]:
         "sources": {split: render_fact(counts) for split, counts in (facts.get("sources") or {}).items()},
         "facts": _render_facts({name: value for name, value in facts.items() if name not in SECTIONS}),
     }
-
-
-def _summary(stages: list[Stage], facts: dict[str, Any]) -> str:
-    done = [f"{count:,} {action}" for action in ACTIONS if (count := sum(stage.count(action) for stage in stages))]
-    examples = facts.get("examples")
-    known = examples.items() if isinstance(examples, dict) else ()
-    counts = ", ".join(f"{split} {format_number(n)}" for split, n in known)
-    text = f"Rows {', '.join(done)}." if done else "Every row was kept as it was."
-    return f"{text} Examples: {counts}." if counts else text
 
 
 # ---- rows
@@ -96,8 +88,7 @@ def _stage_table(stages: list[Stage], counted: list[Stage]) -> Markup:
         rows_in, rows_out = stage.rows
         rows.append(
             [
-                stage.package,
-                stage.name,
+                describe_stage(stage.package, stage.name),
                 _format_rows(stage.counts.get("", stage.rows)),
                 share_bar(rows_out / highest, f"{rows_out:,} rows kept"),
                 f"{100 * rows_out / rows_in:.3g}\u00a0%" if rows_in else "–",
@@ -105,7 +96,9 @@ def _stage_table(stages: list[Stage], counted: list[Stage]) -> Markup:
                 *(stage.count(action) or None for action in actions),
             ]
         )
-    return render_table(["package", "stage", "rows", "", "kept", *splits, *actions], rows)
+    return render_table(
+        ["step", "rows before → after", "", "kept", *splits, *(ACTION_HEADINGS[action] for action in actions)], rows
+    )
 
 
 def _format_rows(counts: tuple[int, int] | None) -> str:
@@ -134,8 +127,8 @@ def _render_reasons(reasons: list[tuple[Stage, Reason]]) -> list[tuple[Markup, l
 
 def _reason_summary(stage: Stage, reason: Reason) -> Markup:
     by_split = ", ".join(f"{split} {count:,}" for split, count in reason.counts.items() if split)
-    context = f"{stage.package} · {stage.name}" + (f" · {by_split}" if by_split else "")
-    return render_part("reason_summary", reason.action, reason.count, reason.reason, context)
+    context = describe_stage(stage.package, stage.name) + (f" · {by_split}" if by_split else "")
+    return render_part("reason_summary", describe_rows(reason.action, reason.count), reason.reason, context)
 
 
 def _render_sample(sample: Sample) -> Markup:
@@ -170,10 +163,12 @@ def _render_facts(facts: dict[str, Any]) -> list[Markup]:
     """Render each further value in the audit; replace values too long for the page with a reference to `audit.json`."""
     rendered, left = [], FACT_BYTES
     for name, value in facts.items():
-        fact = render_part("searchable", name, render_fact(value, name), True)
+        fact = render_part("searchable", describe_fact(name), render_fact(describe_entries(value), name), True)
         size = len(fact.encode())
         if size > left:
-            fact = render_part("paragraph", f"{name}: too long for this page, see audit.json", "searchable")
+            fact = render_part(
+                "paragraph", f"{describe_fact(name)}: too long for this page, see audit.json", "searchable"
+            )
             size = 0
         left -= size
         rendered.append(fact)

@@ -1,0 +1,104 @@
+"""Describe the stages and actions of an audit in plain words."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from instruct_lab.pages.audit_stages import Stage, parse_stage
+from instruct_lab.pages.format import format_number, shorten
+
+DONE = {
+    "dropped": "dropped",
+    "truncated": "cut to the length limit",
+    "changed": "changed",
+    "added": "added",
+    "reported": "kept as they were, but reported",
+}
+"""What was done to rows, in the order of the summary."""
+STAGES = {
+    ("data", "overlap"): "removal of rows that are also in another split",
+    ("data", "limit"): "limits on the number of rows (data.limit)",
+    ("preprocessing", "overlap"): "removal of rows that preprocessing made equal to rows of another split",
+    ("batching", "batching"): "conversion of rows to tokens",
+}
+FACTS = {
+    "unused_columns": "columns that no conversation uses, with their rows",
+    "rows_changed_for": "rows changed, by kind of change",
+}
+USES = {"train": "training", "validation": "validation", "test": "testing"}
+MAX_REASONS = 3
+"""Maximum number of reasons that a sentence of the summary names."""
+MAX_REASON = 120
+"""Maximum number of characters of a reason in the summary."""
+
+
+def describe_stage(package: str, name: str) -> str:
+    """Describe what happens to rows at a stage.
+
+    Args:
+        package: the package of the stage: data, preprocessing or batching.
+        name: name of the stage without the split.
+    """
+    if (package, name) in STAGES:
+        return STAGES[package, name]
+    if name.startswith("source "):
+        return f"reading of {name}"
+    return f"preprocessing step {name}" if package == "preprocessing" else f"{package}: {name}"
+
+
+def describe_fact(name: str) -> str:
+    """Describe where a fact comes from: the stage and the split in its name, or else its name."""
+    if "/" not in name:
+        return FACTS.get(name, name.replace("_", " "))
+    package, split, rest = parse_stage(name)
+    return describe_stage(package, rest) + (f", {split}" if split else "")
+
+
+def describe_entries(value: Any) -> Any:
+    """Replace the names of a fact's entries by descriptions; return any other value unchanged."""
+    return {FACTS.get(name, name): inner for name, inner in value.items()} if isinstance(value, dict) else value
+
+
+def describe_rows(action: str, count: int) -> str:
+    """Say how many rows were treated in one way, such as `3 rows dropped`."""
+    return f"{count:,} {'row' if count == 1 else 'rows'} {DONE.get(action, action)}"
+
+
+def summarize(stages: Sequence[Stage], facts: Mapping[str, Any]) -> list[str]:
+    """Summarize an audit in sentences: the examples that were made, then what was done to how many rows, and why.
+
+    Args:
+        stages: the stages of the audit.
+        facts: the audit's further values, which may have the number of examples of each split.
+    """
+    return [*_examples(facts.get("examples")), *_actions(stages)]
+
+
+def _examples(examples: Any) -> Iterator[str]:
+    if not isinstance(examples, dict):
+        return
+    counts = [f"{format_number(count)} for {USES.get(split, split)}" for split, count in examples.items()]
+    total = sum(count for count in examples.values() if isinstance(count, int))
+    if counts:
+        yield f"The data gave {total:,} {'example' if total == 1 else 'examples'}: {', '.join(counts)}."
+
+
+def _actions(stages: Sequence[Stage]) -> Iterator[str]:
+    counts: dict[str, Counter[str]] = {}
+    for stage in stages:
+        for reason in stage.reasons:
+            counts.setdefault(reason.action, Counter())[shorten(reason.reason, MAX_REASON)] += reason.count
+    if not counts:
+        yield "Every row was kept as it was."
+    for action in [*DONE, *(action for action in counts if action not in DONE)]:
+        if action not in counts:
+            continue
+        reasons = counts[action].most_common()
+        named = "; ".join(f"{reason} ({count:,})" for reason, count in reasons[:MAX_REASONS])
+        left = f"; and {len(reasons) - MAX_REASONS} more reasons" if len(reasons) > MAX_REASONS else ""
+        total = sum(counts[action].values())
+        verb = "was" if total == 1 else "were"
+        done = DONE.get(action, action) if total > 1 else DONE.get(action, action).replace("they were", "it was")
+        yield f"{total:,} {'row' if total == 1 else 'rows'} {verb} {done}: {named}{left}."
