@@ -97,7 +97,8 @@ def _actions(stages: Sequence[Stage]) -> Iterator[str]:
             continue
         reasons = counts[action].most_common()
         named = "; ".join(f"{reason} ({count:,})" for reason, count in reasons[:MAX_REASONS])
-        left = f"; and {len(reasons) - MAX_REASONS} more reasons" if len(reasons) > MAX_REASONS else ""
+        num_left = len(reasons) - MAX_REASONS
+        left = f"; and {num_left} more reason{'s' * (num_left > 1)}" if num_left > 0 else ""
         total = sum(counts[action].values())
         verb = "was" if total == 1 else "were"
         done = DONE.get(action, action) if total > 1 else DONE.get(action, action).replace("they were", "it was")

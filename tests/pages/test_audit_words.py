@@ -23,7 +23,7 @@ def test_the_summary_names_the_examples_then_what_was_done_and_why():
     audit.record("preprocessing/validation/clean", "changed", "white space", "c  d", "c d")
     assert summary_of(audit) == [
         "The data gave 6 examples: 5 for training, 1 for validation.",
-        "10 rows were dropped: reason 3 (4); reason 2 (3); reason 1 (2); and 1 more reasons.",
+        "10 rows were dropped: reason 3 (4); reason 2 (3); reason 1 (2); and 1 more reason.",
         "2 rows were changed: white space (2).",
     ]
 
