@@ -6,11 +6,12 @@ import re
 
 import pytest
 import yaml
+from support.browser import MISSING, Browser, chromium
 from support.planted_runs import NAME, record_of, rows_of
 
 from instruct_lab import cli
-from instruct_lab.comparison.page.page import ECHARTS
-from instruct_lab.comparison.page.run_page import run_page
+from instruct_lab.comparison.page.page import ECHARTS, VIEW
+from instruct_lab.comparison.page.run_page import run_page, write_run_page
 from instruct_lab.config.compose import compose
 from instruct_lab.metrics import MetricValue
 from instruct_lab.records import RunRecord, Summary
@@ -205,3 +206,55 @@ def test_secrets_of_the_environment_stay_names(record, monkeypatch):
     assert "value-of-the-key" not in run_page(report)
     assert "value-of-the-key" not in json.dumps(report.to_json())
     assert "PLANTED_KEY" in run_page(report)
+
+
+# ---- the page in a browser
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+@pytest.mark.skipif(chromium() is None, reason=MISSING)
+@pytest.mark.parametrize(("width", "dark"), [(1440, False), (400, True)])
+def test_the_page_in_a_browser_requests_nothing_and_fits_the_window(record, tmp_path, width, dark):
+    record.write_json("audit.json", {"stages": {"data/train/mine": {"in": 9, "out": 5}}, "reasons": []})
+    path = write_run_page(tmp_path / "run.html", report_of(record))
+    with Browser(width, 900, dark=dark) as opened:
+        opened.open(path)
+        opened.wait("document.documentElement.dataset.ready")
+        assert opened.run("document.documentElement.scrollWidth") <= width
+        series = 'echarts.getInstanceByDom(document.getElementById("curves")).getOption().series'
+        assert opened.run(f"{series}.map((one) => one.name)") == ["train/loss", "val/loss"]
+        examples = opened.run('[...document.querySelectorAll(".example")].map((one) => one.textContent)')
+        assert len(examples) == 5
+        assert any("exact_match +100.00 in the second" in one for one in examples)
+        assert any(HOSTILE.split(" \u202e")[0] in one for one in examples)
+        assert opened.run("document.images.length") == 0
+        assert opened.errors == []
+        assert opened.requests == [path.as_uri()]
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+@pytest.mark.skipif(chromium() is None, reason=MISSING)
+def test_words_that_differ_are_marked_unless_nearly_all_do(record, tmp_path):
+    path = write_run_page(tmp_path / "run.html", report_of(record))
+    source = (VIEW / "words.js").read_text(encoding="utf-8")
+    assert source in path.read_text(encoding="utf-8")
+    with Browser() as opened:
+        opened.open(path)
+
+        def marked(first, second):
+            call = f"(() => {{ {source} return wordDifference({json.dumps(first)}, {json.dumps(second)}); }})()"
+            return ["".join(f"[{text}]" if differs else text for text, differs in part) for part in opened.run(call)]
+
+        assert marked("the quick fox", "the slow fox") == ["the [quick] fox", "the [slow] fox"]
+        assert marked("a b c d", "a b x y c d") == ["a b c d", "a b [x y ]c d"]
+        assert marked("same", "same") == ["same", "same"]
+        assert marked("", "new words") == ["", "new words"]
+        assert marked("nothing in common here", "quite another text") == [
+            "nothing in common here",
+            "quite another text",
+        ]
+        assert marked("one two three four", "one two three") == ["one two three[ four]", "one two three"]
+        long = " ".join(f"w{number}" for number in range(2000))
+        assert marked(f"start {long} end", f"begin {long} end")[0].startswith("[start]")

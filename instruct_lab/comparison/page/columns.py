@@ -21,6 +21,8 @@ Lines = list[dict[str, Any]]
 
 FACTOR = 8
 """Minimum ratio of the largest to the smallest value for a logarithmic axis."""
+TRACKER = "tracker"
+"""Group whose options do not change results, so that its columns are hidden initially."""
 MAX_VALUE = 200
 """Maximum number of characters of a config value."""
 COST_LABELS = {
@@ -105,12 +107,14 @@ def columns(records: Sequence[RunRecord], compared: Comparison, logged: Sequence
 def _config_columns(records: Sequence[RunRecord], manifests: Sequence[Manifest]) -> Iterable[Column]:
     choices = choice_differences(records)
     for group, options in choices.items():
-        yield Column(f"choice {group}", group, "choice", options)
+        yield Column(f"choice {group}", group, "choice", options, shown=group != TRACKER)
     below = tuple(f"{group.replace('/', '.')}." for group in choices)
     swept = {key for manifest in manifests if manifest.sweep for key in manifest.sweep.values}
     found = config_differences(records)
     for key in sorted(found, key=lambda key: key not in swept):
-        yield Column(f"config {key}", key, "config", found[key], shown=key in swept or not key.startswith(below))
+        yield Column(
+            f"config {key}", key, "config", found[key], shown=key in swept or not key.startswith((*below, TRACKER))
+        )
 
 
 def _arm_column(records: Sequence[RunRecord], compared: Comparison) -> Iterable[Column]:

@@ -50,7 +50,8 @@ function drawForest() {
 function createAxis(at, low, high) {
   const cell = create("th", "", "plot"), plot = createSvg("svg", { role: "presentation" }), [ticks, digits] = roundTicks(low, high);
   for (const tick of ticks) {
-    const text = createSvg("text", { x: at(tick), y: "80%", "text-anchor": "middle", class: "tick" });
+    const share = parseFloat(at(tick)), anchor = share < 4 ? "start" : share > 96 ? "end" : "middle"; // whole at the edges
+    const text = createSvg("text", { x: at(tick), y: "80%", "text-anchor": anchor, class: "tick" });
     text.textContent = tick.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
     plot.append(text);
   }
@@ -80,7 +81,7 @@ function createForestRow(row, at, references, column, hasVerdicts) {
   line.append(label, cell, create("td", intervalText(column, row.value), "number"));
   if (hasVerdicts) {
     const apart = row.difference === null ? "" : intervalText(column, row.difference, true);
-    const verdict = create("td", row.verdict === "worse" ? "worse" : row.verdict, "verdict");
+    const verdict = create("td", row.verdict, "verdict");
     if (row.probability !== null) verdict.title = `p = ${formatValue(row.probability)}, corrected for all pairs`;
     line.append(create("td", apart, "number wide-only"), verdict);
   }
