@@ -14,7 +14,7 @@ function wordDifference(first, second) {
     ...words.slice(start, words.length - end).map((word, index) => [word, !common.has(index)]), ...(end ? words.slice(-end) : []).map((word) => [word, false])]);
   const isWord = (word) => !/^\s+$/.test(word), count = (words) => words.filter(isWord).length;
   const numCommon = count(a.slice(0, start)) + count(end ? a.slice(-end) : []) + [...kept].filter((index) => isWord(a[start + index])).length;
-  if (numCommon < MIN_COMMON * Math.min(count(a), count(b))) return [[[first, false]], [[second, false]]];
+  if (numCommon === 0 || numCommon < MIN_COMMON * Math.min(count(a), count(b))) return [[[first, false]], [[second, false]]];
   return [whole(a, kept), whole(b, other)];
 }
 
