@@ -52,8 +52,8 @@ class Wandb(Tracker):
 
     All runs share the folder `<runs_path>/wandb`; `wandb leet` shows runs in it that were not uploaded. In mode `auto`,
     a run is online if this machine has a key for the server, and offline if the server cannot be reached.
-    In wandb, a run's config has the chosen option of each group, so that runs can be grouped by `tuning` or `model`; all
-    values are below `settings`.
+    In wandb, a run's config has the chosen option of each group, so that runs can be grouped by `tuning` or `model`;
+    all values are below `settings`.
     """
 
     project: str = "instruct-lab"  # the project that runs are listed under
