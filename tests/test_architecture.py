@@ -50,6 +50,7 @@ NO_GROUP = {
     "export",
     "inspection",
     "pages",
+    "progress",
     "records",
 }
 """Packages that a user does not choose an option of: named for what they do."""

@@ -14,6 +14,7 @@ from instruct_lab.cache import map_in_order
 from instruct_lab.data import Audit
 from instruct_lab.data.dataset import too_many_broken
 from instruct_lab.data.table import ConversationTable
+from instruct_lab.progress import advance, stage
 from instruct_lab.template import RefusedConversation, Template
 
 if TYPE_CHECKING:
@@ -69,7 +70,8 @@ class EncodeRows:
             InstructLabError: for the reasons given at `Batching.encode`, or if the template refuses too many
                 conversations.
         """
-        return write_batches(path, self._encode_parts(audit))
+        with stage(f"{self.split} split", len(self.rows), "row"):
+            return write_batches(path, self._encode_parts(audit))
 
     def _encode_parts(self, audit: Audit) -> Iterator[pyarrow.RecordBatch]:
         first: RefusedConversation | None = None
@@ -78,6 +80,7 @@ class EncodeRows:
         for piece, encoded in zip(pieces, map_in_order(self, pieces), strict=True):
             num_rows, num_broken = num_rows + piece[2], num_broken + encoded.num_broken
             audit.absorb(encoded.audit)
+            advance(piece[2])
             first = first or encoded.first_error
             yield from encoded.batches
             if num_broken == num_rows and num_broken > self.max_broken_share * len(self.rows):

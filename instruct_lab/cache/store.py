@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from instruct_lab import secrets
+from instruct_lab import progress, secrets
 from instruct_lab.cache.keys import code_fingerprint
 from instruct_lab.cache.parallel import GC_THRESHOLDS, worker_processes
 from instruct_lab.errors import InstructLabError, wrap_errors
@@ -99,12 +99,14 @@ class Stage:
         build: function that is called with the previous stage's result and a folder; it writes this stage's files to
             the folder and returns facts for the manifest, as JSON values.
         joins: further stages, each the only one of its chain, whose results `build` joins.
+        activity: a text that says what `build` does, for the progress report.
     """
 
     name: str
     depends_on: Any
     build: Callable[[Entry | None, Path], dict[str, Any]]
     joins: tuple[Stage, ...] = ()
+    activity: str = ""
 
 
 class Store:
@@ -189,7 +191,10 @@ class Store:
                 shutil.rmtree(stale, ignore_errors=True)
             temporary.mkdir()
             try:
-                with _rare_garbage_collection():
+                with (
+                    _rare_garbage_collection(),
+                    progress.stage(stage.activity or f"preparing {stage.name}", unit="row"),
+                ):
                     facts = stage.build(before, temporary)
                 manifest = self._write_manifest(temporary, stage, facts)
                 os.replace(temporary, folder)

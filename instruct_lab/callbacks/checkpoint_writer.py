@@ -12,6 +12,7 @@ from instruct_lab.callbacks.base import TrainingModule
 from instruct_lab.callbacks.kept_weights import keep_weights, removed_on_error
 from instruct_lab.callbacks.training_states import LAST_STATE, keep_state
 from instruct_lab.errors import InstructLabError
+from instruct_lab.progress import stage
 
 
 class CheckpointWriter(pl.Callback):
@@ -101,7 +102,7 @@ class CheckpointWriter(pl.Callback):
         partial = self._folder / f"{LAST_STATE}.partial"
         self._saved_step = trainer.global_step
         self._is_epoch_done = is_epoch_done
-        with removed_on_error(partial):
+        with removed_on_error(partial), stage("writing the training state"):
             trainer.save_checkpoint(partial)
         if not trainer.is_global_zero:
             return
@@ -130,4 +131,5 @@ class CheckpointWriter(pl.Callback):
         if math.isfinite(value) and (self._best is None or self._sign * value < self._sign * self._best):
             self._best = value
             step = trainer.global_step
-            keep_weights(self._module.save_weights, self._folder, "best", step=step, monitor=monitor, value=value)
+            with stage("writing the best weights"):
+                keep_weights(self._module.save_weights, self._folder, "best", step=step, monitor=monitor, value=value)

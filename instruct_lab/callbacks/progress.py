@@ -17,9 +17,11 @@ if TYPE_CHECKING:
 
 @component
 class Progress(Callback):
-    """Shows step, loss, target tokens per second and time left: a live line in a terminal, plain lines elsewhere."""
+    """Shows steps, loss, target tokens per second and time left: a live line in a terminal, plain lines elsewhere."""
 
-    every_steps: Annotated[int, Field(ge=1)] = 10  # optimizer steps between two plain lines
+    every_steps: Annotated[int, Field(ge=1)] = (
+        10  # optimizer steps between two plain lines, which are two seconds apart or more
+    )
 
     def build(self, module: TrainingModule, recorder: Recorder) -> pl.Callback:
         """Create the Lightning callback."""

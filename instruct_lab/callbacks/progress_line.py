@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import Any
 
 import pytorch_lightning as pl
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from instruct_lab.callbacks.base import TrainingModule
+from instruct_lab.progress import Stage, format_seconds, stage
 from instruct_lab.terminal import open_console
 
 
 class ProgressLine(pl.Callback):
-    """Shows step, loss, target tokens per second and time left.
+    """Reports the steps and the validations of a training run as stages of the command.
 
     Args:
         module: the module that trains the model.
@@ -24,53 +25,59 @@ class ProgressLine(pl.Callback):
         self._module = module
         self._every_steps = every_steps
         self._console = open_console(stderr=True)
-        self._bar: Progress | None = None
-        self._task: Any = None
+        self._open = contextlib.ExitStack()
+        self._validating = contextlib.ExitStack()
+        self._training: Stage | None = None
+        self._validation: Stage | None = None
         self._started = 0.0
-        self._first_step = 0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start the progress line."""
-        self._started, self._first_step = time.perf_counter(), trainer.global_step
-        if not trainer.is_global_zero or not self._console.is_terminal:
-            return
-        self._bar = Progress(
-            TextColumn("training"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[values]}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=self._console,
-        )
-        total, done = self._module.num_steps, trainer.global_step
-        self._task = self._bar.add_task("training", total=total, completed=done, values="")
-        self._bar.start()
+        """Begin the stage of training."""
+        self._started = time.monotonic()
+        self._training = self._open.enter_context(stage("training", self._module.num_steps, "step"))
+        self._training.start_at(trainer.global_step)
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Update the live line or, without a terminal, print a plain line."""
-        if not self._module.step_ended or not trainer.is_global_zero:
+        """Report the batch, which may be a part of an optimizer step."""
+        assert self._training is not None
+        step, size = trainer.global_step, trainer.accumulate_grad_batches
+        if not self._module.step_ended:
+            self._training.update(step, ahead=((batch_idx + 1) % size) / size)
             return
-        step, total = trainer.global_step, self._module.num_steps
-        values = f"loss {self._module.train_loss:.3f}  {self._module.tokens_per_second:,.0f} target tokens/s"
-        if self._bar is not None:
-            self._bar.update(self._task, completed=step, values=values)
-        elif step % self._every_steps == 0 or step == total:
-            elapsed = time.perf_counter() - self._started
-            left = elapsed / max(1, step - self._first_step) * max(0, total - step)
-            self._console.print(f"step {step}/{total}  {values}  {left:,.0f} s left", highlight=False, soft_wrap=True)
+        self._training.update(step, note=self._values())
+        self._training.wants_line = self._training.wants_line or step % self._every_steps == 0
+
+    def _values(self) -> str:
+        return f"loss {self._module.train_loss:.3f}, {self._module.tokens_per_second:,.0f} target tokens/s"
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Begin the stage of validation."""
+        num_batches = sum(int(count) for count in trainer.num_val_batches)
+        self._validation = self._validating.enter_context(stage("validation", num_batches, "batch"))
+
+    def on_validation_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        """Report the batch."""
+        if self._validation is not None:
+            self._validation.advance()
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Print the values that the validation logged."""
+        self._validating.close()
         if not trainer.is_global_zero or trainer.sanity_checking:
             return
         values = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val/")}
         line = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
-        self._console.print(f"step {trainer.global_step}  {line}", highlight=False, soft_wrap=True)
+        self._console.print(f"step {trainer.global_step}  {line}", soft_wrap=True)
 
-    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Stop the progress line."""
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = None
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """End the stage of training, and print its steps and its last loss."""
+        self._open.close()
+        if trainer.is_global_zero:
+            seconds = format_seconds(time.monotonic() - self._started)
+            steps = f"{trainer.global_step:,}/{self._module.num_steps:,} steps"
+            self._console.print(f"training: {steps} in {seconds}, {self._values()}", soft_wrap=True)
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """End the open stages of a run that failed."""
+        self._validating.close()
+        self._open.close()

@@ -13,20 +13,25 @@ from instruct_lab.commands.console import print_references, print_warnings
 from instruct_lab.commands.recorded import load_recorded
 from instruct_lab.commands.sweeps import resume_sweep, start_sweep
 from instruct_lab.errors import InstructLabError
+from instruct_lab.progress import stage
 from instruct_lab.terminal import wide_console, write_line
+
+IMPORTING = "importing torch, transformers and Lightning"
 
 
 def train(parsed: argparse.Namespace) -> int:
     """Train, evaluate and record one run, or several runs if the config describes a sweep."""
-    from instruct_lab.experiment.check import check
-    from instruct_lab.sweep.plan import varies
+    with stage("instruct-lab train: composing the config"):
+        from instruct_lab.experiment.check import check
+        from instruct_lab.sweep.plan import varies
 
-    checked = check(parsed.overrides)
+        checked = check(parsed.overrides)
     if parsed.multirun or (checked.sweep is not None and varies(checked.sweep["sweep"], checked.composition)):
         return start_sweep(parsed.overrides)
     checked.or_refuse()
     print_warnings(checked.warnings)
-    from instruct_lab.training.run import RunContext, train
+    with stage(IMPORTING):
+        from instruct_lab.training.run import RunContext, train
 
     composition = checked.composition
     print_references(composition.choices)
@@ -49,8 +54,10 @@ def resume(parsed: argparse.Namespace) -> int:
                 do="start a new sweep with another length",
             )
         return resume_sweep(sweep, parsed.force)
-    record, experiment, config = load_recorded(parsed)
-    from instruct_lab.training.run import resume
+    with stage("instruct-lab resume: reading the record"):
+        record, experiment, config = load_recorded(parsed)
+    with stage(IMPORTING):
+        from instruct_lab.training.run import resume
 
     resume(experiment, config, record, limits=limits, force=parsed.force)
     return 0
@@ -77,8 +84,10 @@ def _limits(overrides: list[str]) -> dict[str, int]:
 
 def reproduce(parsed: argparse.Namespace) -> int:
     """Run a recorded config again, as a new run, and compare the results with the recorded ones."""
-    record, experiment, config = load_recorded(parsed)
-    from instruct_lab.training.reproducing import reproduce
+    with stage("instruct-lab reproduce: reading the record"):
+        record, experiment, config = load_recorded(parsed)
+    with stage(IMPORTING):
+        from instruct_lab.training.reproducing import reproduce
 
     return 0 if reproduce(experiment, config, record, force=parsed.force) else 1
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from instruct_lab.commands.console import print_warnings
+from instruct_lab.progress import stage
 from instruct_lab.terminal import wide_console
 
 if TYPE_CHECKING:
@@ -13,11 +14,13 @@ if TYPE_CHECKING:
 
 def start_sweep(overrides: list[str]) -> int:
     """Plan a sweep and run its trials; return 1 if a trial failed, else 0."""
-    from instruct_lab.sweep.plan import plan
+    with stage("planning the sweep"):
+        from instruct_lab.sweep.plan import plan
 
-    planned = plan(overrides)
+        planned = plan(overrides)
     print_warnings(planned.warnings)
-    from instruct_lab.sweep.driver import Driver, create
+    with stage("importing torch, transformers and Lightning"):
+        from instruct_lab.sweep.driver import Driver, create
 
     return Driver(planned, create(planned), wide_console()).run()
 

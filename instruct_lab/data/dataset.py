@@ -27,6 +27,9 @@ from instruct_lab.data.table import ConversationTable, RowText
 from instruct_lab.data.writing import ConversationWriter
 from instruct_lab.errors import InstructLabError, Problem, Refusal
 
+READING = "reading the data"
+COMPARING = "comparing the prompts of the splits"
+
 
 @component
 class DataSet(Data):
@@ -80,13 +83,15 @@ class DataSet(Data):
                 for split, name, source in self._every_source()
             ],
         }
-        return audited_stage("data", depends_on, lambda _, folder, audit: self._build(folder, audit, cache_path))
+        return audited_stage(
+            "data", depends_on, lambda _, folder, audit: self._build(folder, audit, cache_path), READING
+        )
 
     def stage_after_preprocessing(self) -> Stage | None:
         """Return a stage that applies the setting `overlap` again, to prompts that preprocessing made equal."""
         if self.overlap == "allow":
             return None
-        return audited_stage("overlap", [self.overlap, self.same_prompt], self._build_without_overlap)
+        return audited_stage("overlap", [self.overlap, self.same_prompt], self._build_without_overlap, COMPARING)
 
     @property
     def allowed_broken_share(self) -> float:

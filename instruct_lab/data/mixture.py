@@ -137,12 +137,17 @@ class Mixture(Data):
                 audit.merge(renamed)
             return self._build_pooled({name: tables(entry) for name, entry in entries.items()}, folder, audit)
 
-        return dataclasses.replace(audited_stage("mixture", depends_on, build), joins=tuple(stages.values()))
+        return dataclasses.replace(
+            audited_stage("mixture", depends_on, build, "joining the parts of the mixture"),
+            joins=tuple(stages.values()),
+        )
 
     def stage_after_preprocessing(self) -> Stage:
         """Return a stage that applies `overlap` to prompts that preprocessing made equal and interleaves the parts."""
         order = [self.overlap, self.same_prompt, self.weights, self.temperature, self.epoch, self.seed]
-        return audited_stage("interleave", [*order, list(self._parts)], self._build_interleaved)
+        return audited_stage(
+            "interleave", [*order, list(self._parts)], self._build_interleaved, "interleaving the parts of the mixture"
+        )
 
     def _build_pooled(
         self, parts: dict[str, dict[str, ConversationTable]], folder: Path, audit: Audit

@@ -12,7 +12,9 @@ from instruct_lab.data.audit import Audit
 AUDIT = "audit"
 
 
-def audited_stage(name: str, depends_on: Any, build: Callable[[Entry | None, Path, Audit], dict[str, Any]]) -> Stage:
+def audited_stage(
+    name: str, depends_on: Any, build: Callable[[Entry | None, Path, Audit], dict[str, Any]], activity: str = ""
+) -> Stage:
     """Return a stage whose result includes an audit with the counts of this stage and all stages before it.
 
     Args:
@@ -20,6 +22,7 @@ def audited_stage(name: str, depends_on: Any, build: Callable[[Entry | None, Pat
         depends_on: everything that affects the result, except the previous stage, as JSON values.
         build: function that receives the result of the previous stage, a folder and an audit. It writes files into the
             folder, counts rows in the audit, and returns facts to store (JSON values).
+        activity: a text that says what `build` does, for the progress report.
     """
 
     def build_and_count(before: Entry | None, folder: Path) -> dict[str, Any]:
@@ -29,7 +32,7 @@ def audited_stage(name: str, depends_on: Any, build: Callable[[Entry | None, Pat
         facts = build(before, folder, audit)
         return {**facts, AUDIT: audit.to_json()}
 
-    return Stage(name, depends_on, build_and_count)
+    return Stage(name, depends_on, build_and_count, activity=activity)
 
 
 def audit_of(entry: Entry) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from instruct_lab.cache.arrow import BATCH_BYTES, BATCH_ROWS, BatchWriter, concat_batches
 from instruct_lab.data.conversation import Conversation
 from instruct_lab.data.table import COLUMNS, read_batch, schema
+from instruct_lab.progress import advance
 
 if TYPE_CHECKING:
     import pyarrow
@@ -91,6 +92,7 @@ class ConversationWriter:
     def write(self, conversation: Conversation) -> None:
         """Add one row."""
         self._builder.add(conversation)
+        advance()
         if self._builder.is_full:
             self._writer.write(self._builder.take())
 

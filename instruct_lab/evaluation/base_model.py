@@ -61,7 +61,9 @@ def measure_base_model(
     depends_on = _depends_on(setup, loaded, digest, examples)
     if not is_first_rank() and first_rank_value(False):
         return measure(setup, loaded, examples, teacher)
-    entry = Store(cache_path).result([Stage("base model", depends_on, build)])
+    entry = Store(cache_path).result(
+        [Stage("base model", depends_on, build, activity=f"evaluating the base model on the {examples.split} split")]
+    )
     if is_first_rank() and not measured:
         first_rank_value(False)
     found = Measurement.from_json(json.loads((entry.path / FILE).read_text(encoding="utf-8")))

@@ -10,6 +10,7 @@ from instruct_lab.batching.table import ExampleTable
 from instruct_lab.cache import Entry, Stage, describe
 from instruct_lab.evaluation.setup import EvaluationSetup
 from instruct_lab.model import LoadedModel
+from instruct_lab.progress import advance, stage
 
 if TYPE_CHECKING:
     import numpy
@@ -26,10 +27,13 @@ def reference_stage(
         import numpy as np
 
         for split, table in examples.items():
-            np.save(_path(folder, split), _log_probabilities(setup, loaded, table))
+            with stage(f"{split} split", len(table), "pair"):
+                np.save(_path(folder, split), _log_probabilities(setup, loaded, table))
         return {"examples": {split: len(table) for split, table in examples.items()}}
 
-    return Stage("reference", depends_on, build)
+    return Stage(
+        "reference", depends_on, build, activity="log-probabilities of the preference pairs under the base model"
+    )
 
 
 def read_references(folder: Path, examples: Mapping[str, ExampleTable]) -> dict[str, numpy.ndarray]:
@@ -58,4 +62,5 @@ def _log_probabilities(setup: EvaluationSetup, loaded: LoadedModel, table: Examp
             batch = batching.collate([table[int(index)] for index in indices], loaded.tokenizer.pad_token_id).to(device)
             sums, _ = sequence_log_probabilities(loaded.model, batch)  # [2 * examples]
             found[indices] = sums.double().cpu().numpy().reshape(2, len(indices)).T
+            advance(len(indices))
     return found

@@ -11,6 +11,7 @@ from instruct_lab.batching.example import evaluation_source
 from instruct_lab.evaluation.setup import EvaluationSetup
 from instruct_lab.model import LoadedModel
 from instruct_lab.objective import TokenScores
+from instruct_lab.progress import advance, stage
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +64,7 @@ def score_examples(
     model.eval()
     size = batching.evaluation_batch_size
     device = next(model.parameters()).device
-    with torch.inference_mode():
+    with torch.inference_mode(), stage("likelihoods", len(by_length), "example"):
         for start in range(0, len(by_length), size):
             indices = by_length[start : start + size]
             batch = batching.collate([corrupted[index] for index in indices], tokenizer.pad_token_id).to(device)
@@ -74,5 +75,6 @@ def score_examples(
                 scores[index] = ExampleScores(
                     of_tokens[row], {name: column[row] for name, column in of_objective.items()}
                 )
+            advance(len(indices))
     model.train(was_training)
     return scores

@@ -8,9 +8,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from transformers import GenerationConfig, LogitsProcessorList
+from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 
 from instruct_lab.generation.next_token import DrawnToken, RepetitionPenalty, Sampling
+from instruct_lab.progress import Stage
 
 FIRST_AND_FORBIDDEN_TOKENS = ("forced_bos_token_id", "bad_words_ids")
 """Fields of an encoder-decoder's generation config that force the first token or forbid tokens."""
@@ -41,6 +42,28 @@ class Settings:
     def samples_beams(self) -> bool:
         """Whether beam search samples tokens at random; transformers then does the sampling."""
         return self.sampling is not None and self.num_beams > 1
+
+
+class TokenReport(StoppingCriteria):
+    """Reports each new token of a batch; it never stops the decoding.
+
+    Args:
+        report: the stage that counts the answers.
+        num_prompts: number of prompts in the batch.
+        max_new_tokens: maximum number of tokens in an answer.
+    """
+
+    def __init__(self, report: Stage, num_prompts: int, max_new_tokens: int) -> None:
+        self._report, self._num_prompts, self._max_new_tokens = report, num_prompts, max_new_tokens
+        self._num_tokens = 0
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **arguments: Any) -> torch.Tensor:
+        """Report the token, and return that no answer stops: bool `[batch]`."""
+        self._num_tokens += 1
+        ahead = self._num_prompts * self._num_tokens / self._max_new_tokens
+        note = f"token {self._num_tokens} of at most {self._max_new_tokens}"
+        self._report.update(self._report.done, ahead=ahead, note=note)
+        return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
 
 
 @contextlib.contextmanager
@@ -92,7 +115,12 @@ def decoder_start(model: Any) -> dict[str, Any]:
 
 
 def decode(
-    model: Any, prompts: Sequence[Sequence[int]], settings: Settings, seeds: Sequence[int] = (), streamer: Any = None
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    settings: Settings,
+    seeds: Sequence[int] = (),
+    streamer: Any = None,
+    report: Stage | None = None,
 ) -> list[list[int]]:
     """Generate the answers to one batch of prompts, as token ids up to (not including) the first stop token.
 
@@ -102,9 +130,11 @@ def decode(
         settings: the settings of decoding.
         seeds: random seed for each prompt; used only for sampling.
         streamer: streamer of transformers for the tokens of a single prompt, without beam search.
+        report: the stage that counts the answers, for the progress report.
     """
     if settings.samples_beams and len(prompts) > 1:  # transformers draws all rows of a batch from one random state
-        return [decode(model, [prompt], settings, [seed])[0] for prompt, seed in zip(prompts, seeds, strict=True)]
+        pairs = zip(prompts, seeds, strict=True)
+        return [decode(model, [prompt], settings, [seed], report=report)[0] for prompt, seed in pairs]
     is_encoder_decoder = model.config.is_encoder_decoder
     width = max(map(len, prompts))
     input_ids = torch.full((len(prompts), width), settings.pad_token_id)  # [batch, seq]
@@ -124,7 +154,10 @@ def decode(
             generation_config=_generation_config(settings),
             logits_processor=_logits_processors(settings, mask[:, :1] if is_encoder_decoder else mask, seeds),
             streamer=streamer,
+            stopping_criteria=_token_report(report, len(prompts), settings),
         )
+    if report is not None:
+        report.update(report.done + len(prompts), note="")
     first = 1 if is_encoder_decoder else width  # after the decoder's start token, or after the prompt
     return [_before_stop(row, settings.stop_token_ids) for row in output[:, first:].tolist()]
 
@@ -160,6 +193,11 @@ def _logits_processors(settings: Settings, mask: torch.Tensor, seeds: Sequence[i
     if settings.sampling is not None and not settings.samples_beams:
         processors.append(DrawnToken(settings.sampling, seeds))
     return processors
+
+
+def _token_report(report: Stage | None, num_prompts: int, settings: Settings) -> StoppingCriteriaList:
+    tokens = [] if report is None else [TokenReport(report, num_prompts, settings.max_new_tokens)]
+    return StoppingCriteriaList(tokens)
 
 
 def _before_stop(row: list[int], stop_token_ids: Sequence[int]) -> list[int]:

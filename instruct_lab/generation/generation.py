@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated
@@ -11,6 +12,7 @@ from pydantic import Field
 from instruct_lab.config import Component, component
 from instruct_lab.errors import InstructLabError, Refusal
 from instruct_lab.generation.base import Answer
+from instruct_lab.progress import stage
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -183,11 +185,13 @@ class Generation(Component):
             seeds = torch.randint(2**63 - 1, (len(prompts),)).tolist()
         answers: list[list[int]] = [[] for _ in prompts]
         longest_first = sorted(range(len(prompts)), key=lambda index: -len(prompts[index]))
-        with evaluation_mode(model):
+        reporting = stage("answers", len(prompts)) if streamer is None else contextlib.nullcontext()
+        with evaluation_mode(model), reporting as report:
             for indices in self._batches(longest_first, prompts, has_prefix_before_padding(model)):
                 batch = [prompts[index] for index in indices]
                 of_batch = [seeds[index] for index in indices] if seeds is not None else []
-                for index, ids in zip(indices, decode(model, batch, settings, of_batch, streamer), strict=True):
+                decoded = decode(model, batch, settings, of_batch, streamer, report)
+                for index, ids in zip(indices, decoded, strict=True):
                     answers[index] = ids
         return answers
 

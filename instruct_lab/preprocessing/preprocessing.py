@@ -19,6 +19,7 @@ from instruct_lab.data.stages import audited_stage
 from instruct_lab.data.table import ConversationTable
 from instruct_lab.data.writing import ConversationWriter, rewrite_batch, write_conversations
 from instruct_lab.preprocessing.base import Context, Step, no_tokenizer
+from instruct_lab.progress import advance, stage
 
 if TYPE_CHECKING:
     import pyarrow
@@ -89,11 +90,12 @@ def _stage(name: str, step: Step, cache_path: Path, tokenizer: RunTokenizer) -> 
                 tokenizer=functools.cache(tokenizer.load) if "tokenizer" in step.needs else no_tokenizer,
                 cache_path=cache_path,
             )
-            sizes[str(split)] = _write(path, step, rows, context)
+            with stage(f"{split} split", len(rows), "row"):
+                sizes[str(split)] = _write(path, step, rows, context)
             audit.rows(context.stage, len(rows), sizes[str(split)])
         return {"splits": sizes}
 
-    return audited_stage(f"preprocessing/{name}", depends_on, build)
+    return audited_stage(f"preprocessing/{name}", depends_on, build, f"preprocessing, step {name}")
 
 
 def _write(path: Path, step: Step, rows: ConversationTable, context: Context) -> int:
@@ -105,6 +107,7 @@ def _write(path: Path, step: Step, rows: ConversationTable, context: Context) ->
                 rows.batches, map_in_order(apply, range(len(rows.batches))), strict=True
             ):
                 writer.write_batch(batch if changed is None else changed)
+                advance(batch.num_rows)
                 context.audit.absorb(audit)
         return writer.num_rows
     flags = step.flags(rows, context)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from instruct_lab.errors import ConfigError
+from instruct_lab.progress import reporting
 from instruct_lab.records import RunRecord
 from instruct_lab.records.folder import has_manifest, is_locked
 from instruct_lab.sweep.reporting import pruning_check
@@ -42,7 +43,7 @@ def run_task(task: Task, shared: SharedModels | None = None) -> Outcome:
         Interrupted: a signal arrived; the record has the status `interrupted`, and the trial can be resumed.
     """
     os.chdir(task.working_path)
-    with output_to(Path(task.output_path)):
+    with output_to(Path(task.output_path)), reporting():
         try:
             return _train_or_resume(task, shared)
         except Exception as error:

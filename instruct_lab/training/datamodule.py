@@ -119,7 +119,7 @@ class InstructionData(pl.LightningDataModule):
             "tokenizer": tokenizer_fingerprint(self._tokenizer),
             "layout": dataclasses.asdict(self._experiment.layout),
         }
-        return audited_stage("batching", depends_on, self._encode)
+        return audited_stage("batching", depends_on, self._encode, "tokenising")
 
     def _encode(self, before: Entry | None, folder: Path, audit: Audit) -> dict[str, Any]:
         """Render and tokenise every split."""

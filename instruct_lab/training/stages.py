@@ -31,6 +31,7 @@ from instruct_lab.model import LoadedModel
 from instruct_lab.pages import audit_table
 from instruct_lab.pages.audit_page import audit_page
 from instruct_lab.pages.format import format_percent
+from instruct_lab.progress import stage
 from instruct_lab.records import Measurement, Results, RunRecord
 from instruct_lab.records.schema import AFTER, AUDIT_PAGE, BEFORE
 from instruct_lab.tracker.recorder import Recorder
@@ -127,7 +128,8 @@ def prepare(run: Run) -> tuple[Run, Prepared]:
     _report_audit(run, audit)
     _check_fingerprint(run, data)
     base = workspace.base(private=not experiment.tuning.shares_base)
-    teacher = experiment.objective.load_teacher(workspace.tokenizer, workspace.cache_path, workspace.device)
+    with stage("loading the second model of the objective"):
+        teacher = experiment.objective.load_teacher(workspace.tokenizer, workspace.cache_path, workspace.device)
     if experiment.objective.takes_reference_from_batch:
         data.add_reference(base.loaded)
     splits: list[str] = [split for split in experiment.evaluation.splits if data.examples.get(split)]
@@ -185,10 +187,13 @@ def measure_before(run: Run, prepared: Prepared) -> Results:
     for split, examples in prepared.evaluated.items():
         systems: dict[str, Measurement] = {}
         if evaluation.before:
-            systems[BEFORE] = measure_base_model(setup, base.loaded, base.digest(), examples, teacher, cache_path)
+            with stage("hashing the weights of the base model"):
+                digest = base.digest()
+            systems[BEFORE] = measure_base_model(setup, base.loaded, digest, examples, teacher, cache_path)
         if evaluation.baselines and is_first_rank():
             training = prepared.data.conversations["train"]
-            systems |= measure_baselines(setup, baselines, training, examples)
+            with stage(f"evaluating the baselines on the {split} split"):
+                systems |= measure_baselines(setup, baselines, training, examples)
         results[split] = systems
     if evaluation.before and results:
         run.console.print(f"baseline (before training) evaluated in {time.perf_counter() - started:.0f} s")
@@ -201,7 +206,8 @@ def fit(run: Run, prepared: Prepared) -> Trained:
     tuning, trainer, record = run.experiment.tuning, run.trainer, run.record
     state = _state_to_resume(run) if run.is_resumed and tuning.trains else TrainingState()
     pl.seed_everything(run.experiment.seed, workers=True, verbose=False)
-    loaded = tuning.apply(prepared.base.loaded)
+    with stage("applying the tuning method"):
+        loaded = tuning.apply(prepared.base.loaded)
     counts = count_parameters(loaded.model)
     record.write_manifest(parameters={"total": counts.total, "trained": counts.trained if tuning.trains else 0})
     if not tuning.trains:  # a method that only changes prompts
@@ -248,7 +254,8 @@ def _state_to_resume(run: Run) -> TrainingState:
 
 def _keep_last_weights(run: Run, save: Callable[[Any], None], step: int) -> None:
     if is_first_rank():
-        keep_weights(save, run.record.checkpoints_path, "last", step=step)
+        with stage("writing the last weights"):
+            keep_weights(save, run.record.checkpoints_path, "last", step=step)
     wait_for_first_rank()
 
 
@@ -278,6 +285,8 @@ def measure_after(run: Run, prepared: Prepared, before: Results, trained: Traine
     results = {split: dict(systems) for split, systems in before.items()}
     for split, examples in prepared.evaluated.items():
         prompted = prepared.data.with_prompts(examples, run.experiment.tuning)
-        results.setdefault(split, {})[AFTER] = measure(setup, tuned.loaded, prompted, prepared.teacher)
+        with stage(f"evaluating the tuned model on the {split} split"):
+            results.setdefault(split, {})[AFTER] = measure(setup, tuned.loaded, prompted, prepared.teacher)
     if is_first_rank():
-        write_results(run.experiment, run.recorder, results, trained, tuned.weights)
+        with stage("computing the results"):
+            write_results(run.experiment, run.recorder, results, trained, tuned.weights)

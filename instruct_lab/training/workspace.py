@@ -19,6 +19,7 @@ from instruct_lab.experiment import Experiment
 from instruct_lab.files import user_path
 from instruct_lab.model import LoadedModel
 from instruct_lab.model.digest import weights_digest
+from instruct_lab.progress import stage
 from instruct_lab.records.schema import CHECKPOINTS
 from instruct_lab.training.shared import SharedModels
 
@@ -69,6 +70,10 @@ class Workspace:
         Raises:
             InstructLabError: the tokenizer cannot be loaded, or the data to train it cannot be read.
         """
+        with stage("loading the tokenizer"):
+            return self._shared_tokenizer()
+
+    def _shared_tokenizer(self) -> Any:
         if self.shared is None:
             return self._load_tokenizer()[0]
         model = self.experiment.model
@@ -100,8 +105,9 @@ class Workspace:
         Args:
             private: whether the caller may change the weights, and therefore needs a copy of shared weights.
         """
-        base = self._load_base(private)
-        base.loaded.model.to(self.device).eval()
+        with stage(f"loading the weights of {self.experiment.model.weights.label}"):
+            base = self._load_base(private)
+            base.loaded.model.to(self.device).eval()
         return base
 
     def _load_base(self, private: bool = True) -> BaseModel:
@@ -131,12 +137,13 @@ class Workspace:
         """
         weights = evaluated_weights(self.experiment, run_path, checkpoint)
         tuning = self.experiment.tuning
-        base = self._load_base().loaded
-        base.model.eval()
-        loaded = tuning.load(base, weights.path)
-        if merged and tuning.mergeable:
-            loaded = tuning.merge(loaded)
-        loaded.model.to(self.device).eval()
+        with stage(f"loading the tuned model ({weights})"):
+            base = self._load_base().loaded
+            base.model.eval()
+            loaded = tuning.load(base, weights.path)
+            if merged and tuning.mergeable:
+                loaded = tuning.merge(loaded)
+            loaded.model.to(self.device).eval()
         return TunedModel(loaded, weights)
 
 

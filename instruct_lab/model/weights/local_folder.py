@@ -31,6 +31,11 @@ class LocalFolder(Weights):
     path: Annotated[str, Field(min_length=1)]  # path of the folder
 
     @property
+    def label(self) -> str:
+        """A short name of the weights, for messages."""
+        return self.path
+
+    @property
     def folder(self) -> Path:
         """The folder, with `~` resolved."""
         return user_path(self.path)

@@ -67,6 +67,11 @@ class PackageFolder(Weights):
         """Whether the wheel is one of `EXAMINED`."""
         return self.asset.sha256 in EXAMINED
 
+    @property
+    def label(self) -> str:
+        """A short name of the weights, for messages."""
+        return self.folder.strip("/").rpartition("/")[2]
+
     def load_tokenizer(self, cache_path: Path, trust_remote_code: bool, family: str) -> PreTrainedTokenizerBase:
         """Load the tokenizer in the folder, or build it from `vocab.txt` and `token_pattern`."""
         folder = self.unpack(cache_path)

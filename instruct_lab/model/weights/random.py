@@ -43,6 +43,11 @@ class Random(Weights):
     )  # fields of the architecture's configuration; vocab_size defaults to the tokenizer's
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0  # random seed of the weights
 
+    @property
+    def label(self) -> str:
+        """A short name of the weights, for messages."""
+        return f"a random {self.architecture} model"
+
     def load_tokenizer(self, cache_path: Path, trust_remote_code: bool, family: str) -> PreTrainedTokenizerBase:
         """Build a tokenizer of the 256 bytes and the family's special tokens."""
         tokenizer: PreTrainedTokenizerBase = byte_tokenizer(family)

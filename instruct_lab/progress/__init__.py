@@ -1,0 +1,10 @@
+"""Report on standard error what a command is doing, so that a user never waits before a silent screen.
+
+In: the stages of the work, opened with `stage` wherever the work is done. Out: one live line in a terminal; plain
+lines, in growing intervals, in a pipe or file. Nothing is reported outside a `reporting` block, as in worker processes.
+"""
+
+from instruct_lab.progress.reporter import advance, reporting, stage
+from instruct_lab.progress.stages import Stage, format_seconds
+
+__all__ = ["Stage", "advance", "format_seconds", "reporting", "stage"]

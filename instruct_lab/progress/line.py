@@ -1,0 +1,88 @@
+"""The live line of a terminal, which is drawn again in place."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from typing import TextIO
+
+from instruct_lab.progress.stages import Stage, describe
+
+ERASE = "\r\x1b[2K"
+BAR_WIDTH = 20
+MIN_WIDTH_WITH_BAR = 60
+
+
+class LiveLine:
+    """Draws the open stages in the terminal's last line.
+
+    Args:
+        stream: the terminal.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._is_drawn = False
+        self._is_at_line_start = True
+
+    def draw(self, stages: list[Stage]) -> None:
+        """Draw the line, unless the cursor stands behind a text without a line break."""
+        if not self._is_at_line_start:
+            return
+        self._stream.write(ERASE + format_line(stages, self._width(), self._bar_signs()))
+        self._stream.flush()
+        self._is_drawn = True
+
+    def erase(self) -> None:
+        """Erase the line, if it is drawn."""
+        if self._is_drawn:
+            self._stream.write(ERASE)
+            self._stream.flush()
+            self._is_drawn = False
+
+    def make_room(self, text: str) -> None:
+        """Erase the line before a text is written."""
+        self.erase()
+        if text:
+            self._is_at_line_start = text.endswith("\n")
+
+    def _width(self) -> int:
+        with_fallback = shutil.get_terminal_size()
+        if os.environ.get("COLUMNS", "").isdigit():
+            return with_fallback.columns
+        try:
+            return os.get_terminal_size(self._stream.fileno()).columns or with_fallback.columns
+        except (OSError, ValueError):
+            return with_fallback.columns
+
+    def _bar_signs(self) -> tuple[str, str]:
+        encoding = self._stream.encoding or "ascii"
+        try:
+            "━─".encode(encoding)
+        except (UnicodeEncodeError, LookupError):
+            return "#", "-"
+        return "━", "─"
+
+
+def format_line(stages: list[Stage], width: int, signs: tuple[str, str] = ("━", "─")) -> str:
+    """Return the text of the live line: a bar of the innermost stage with a total, and the open stages.
+
+    Args:
+        stages: the open stages; the innermost comes last.
+        width: number of columns of the terminal; one of them stays free, so that the cursor does not wrap.
+        signs: the characters for what is done and for what is left.
+    """
+    from rich.cells import cell_len, set_cell_size
+
+    text = describe(stages)
+    counted = [stage for stage in stages if stage.total]
+    if counted and width >= MIN_WIDTH_WITH_BAR:
+        filled = min(BAR_WIDTH, int(BAR_WIDTH * counted[-1].reached / (counted[-1].total or 1)))
+        with_bar = f"{signs[0] * filled}{signs[1] * (BAR_WIDTH - filled)} {text}"
+        text = with_bar if cell_len(with_bar) < width else text
+    if cell_len(text) < width:
+        return text
+    shortened = describe(stages[-1:])  # without the stages around it
+    if cell_len(shortened) < width:
+        return shortened
+    return set_cell_size(shortened, max(1, width - 4)).rstrip() + "..."

@@ -1,0 +1,191 @@
+"""The reporter: it writes the open stages to standard error, from a thread of its own, while a command works."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any, TextIO
+
+from instruct_lab.progress.line import LiveLine
+from instruct_lab.progress.stages import Stage, describe
+
+REDRAW_SECONDS = 0.25
+"""Time between two drawings of the live line."""
+FIRST_LINE_SECONDS = 2.0
+"""Shortest time between two plain lines, and the time that a stage takes before it gets one."""
+LINE_SECONDS = 10.0
+"""Time after which a stage that goes on gets another plain line, in its first minutes."""
+LINES_SHARE = 0.05
+"""Later, another plain line comes after this share of the stage's time so far, but at the latest after a minute."""
+
+
+class Reporter:
+    """Writes the innermost open stage and those around it.
+
+    Args:
+        stream: the stream to write to.
+        is_announced: whether the first stage is written at once; other plain lines are for stages that take long.
+    """
+
+    def __init__(self, stream: TextIO, is_announced: bool) -> None:
+        self.lock = threading.RLock()
+        self.line = LiveLine(stream) if _is_terminal(stream) else None
+        self.stages: list[Stage] = []
+        self._stream = stream
+        self._is_announced = is_announced
+        self._wakes = threading.Event()
+        self._has_ended = False
+        self._written: tuple[Stage, ...] = ()  # the stages of the last plain line
+        self._written_at = -FIRST_LINE_SECONDS if is_announced else time.monotonic()
+        self._thread: threading.Thread | None = None
+
+    def open(self, stage: Stage) -> None:
+        """Begin a stage inside those that are open."""
+        with self.lock:
+            self.stages.append(stage)
+            if self.line is not None:
+                if self._is_announced:
+                    self.line.draw(self.stages)
+            elif self._is_announced and not self._written:
+                self._write_line()
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="progress", daemon=True)
+            self._thread.start()
+        self._wakes.set()
+
+    def close(self, stage: Stage) -> None:
+        """End a stage."""
+        with self.lock:
+            self.stages.remove(stage)
+            if not self.stages:
+                self._wakes.clear()
+                if self.line is not None:
+                    self.line.erase()
+
+    def end(self) -> None:
+        """End the thread; nothing is written afterwards."""
+        with self.lock:
+            self._has_ended = True
+            if self.line is not None:
+                self.line.erase()
+        self._wakes.set()
+
+    def note_output(self) -> None:
+        """Count other output as a sign of life, after which the next plain line can wait."""
+        self._written_at = time.monotonic()
+
+    def _run(self) -> None:
+        while not self._has_ended:
+            self._wakes.wait()
+            time.sleep(REDRAW_SECONDS)
+            with self.lock:
+                if self.stages and not self._has_ended:
+                    self._report()
+
+    def _report(self) -> None:
+        if self.line is not None:
+            self.line.draw(self.stages)
+            return
+        innermost, now = self.stages[-1], time.monotonic()
+        is_new = innermost not in self._written
+        quiet = now - self._written_at
+        if quiet >= (FIRST_LINE_SECONDS if is_new or innermost.wants_line else _interval(now - innermost.started)):
+            self._write_line()
+
+    def _write_line(self) -> None:
+        self._written, self._written_at = tuple(self.stages), time.monotonic()
+        self.stages[-1].wants_line = False
+        self._stream.write(describe(self.stages) + "\n")
+        self._stream.flush()
+
+
+def _interval(elapsed: float) -> float:
+    return min(60.0, max(LINE_SECONDS, LINES_SHARE * elapsed))
+
+
+def _is_terminal(stream: TextIO) -> bool:
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
+class BesideLine:
+    """A stream of the same terminal: what is written to it appears above the live line.
+
+    The line is not drawn while the last text has no line break, such as a prompt or a streamed answer.
+    """
+
+    def __init__(self, stream: TextIO, reporter: Reporter) -> None:
+        self._stream, self._reporter = stream, reporter
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Write a text, after the live line is erased."""
+        with self._reporter.lock:
+            self._reporter.note_output()
+            if self._reporter.line is not None:
+                self._reporter.line.make_room(text)
+            return self._stream.write(text)
+
+    def writelines(self, lines: Any) -> None:
+        """Write several texts."""
+        for line in lines:
+            self.write(line)
+
+
+_current: Reporter | None = None
+
+
+@contextlib.contextmanager
+def reporting(*, is_announced: bool = False) -> Iterator[None]:
+    """Report the stages that are opened in this block; a block inside another one has its own stages and stream.
+
+    In a run of several devices, only the first process reports.
+
+    Args:
+        is_announced: whether the first stage is reported at once, whatever time it takes.
+    """
+    global _current
+    if os.environ.get("LOCAL_RANK", "0") != "0":
+        yield
+        return
+    before, streams = _current, (sys.stdout, sys.stderr)
+    reporter = _current = Reporter(sys.stderr, is_announced)
+    sys.stderr = BesideLine(sys.stderr, reporter)
+    if reporter.line is not None and sys.stdout.isatty():
+        sys.stdout = BesideLine(sys.stdout, reporter)
+    try:
+        yield
+    finally:
+        reporter.end()
+        _current, (sys.stdout, sys.stderr) = before, streams
+
+
+@contextlib.contextmanager
+def stage(name: str, total: int | None = None, unit: str = "") -> Iterator[Stage]:
+    """Report a stage while the block runs.
+
+    Args:
+        name: a text that says what is being done, such as `loading the weights`.
+        total: number of units of work; `None` if it is not known.
+        unit: name of one unit, such as `step`.
+    """
+    opened, reporter = Stage(name, total, unit), _current
+    if reporter is None:
+        yield opened
+        return
+    reporter.open(opened)
+    try:
+        yield opened
+    finally:
+        reporter.close(opened)
+
+
+def advance(count: int = 1) -> None:
+    """Report that `count` more units of the innermost open stage are done."""
+    if _current is not None and _current.stages:
+        _current.stages[-1].advance(count)
