@@ -7,10 +7,16 @@ import time
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 
 from instruct_lab.callbacks.base import TrainingModule
+from instruct_lab.callbacks.peak_memory import peak_bytes
 from instruct_lab.progress import Stage, format_seconds, stage
 from instruct_lab.terminal import open_console
+
+MEASURED_STEPS = 3
+MEASURED_SECONDS = 5.0
+"""Steps and seconds after which the time and the memory of the training are estimated; shorter runs get no estimate."""
 
 
 class ProgressLine(pl.Callback):
@@ -30,6 +36,8 @@ class ProgressLine(pl.Callback):
         self._training: Stage | None = None
         self._validation: Stage | None = None
         self._started = 0.0
+        self._num_measured = 0
+        self._has_estimate = False
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Begin the stage of training."""
@@ -45,7 +53,20 @@ class ProgressLine(pl.Callback):
             self._training.update(step, ahead=((batch_idx + 1) % size) / size)
             return
         self._training.update(step, note=self._values())
+        self._print_estimate(trainer, self._training)
         self._training.wants_line = self._training.wants_line or step % self._every_steps == 0
+
+    def _print_estimate(self, trainer: pl.Trainer, training: Stage) -> None:
+        """After the first steps, print once how long the training takes and how much memory it needs."""
+        each, left = training.seconds_each, training.seconds_left()
+        if self._has_estimate or not trainer.is_global_zero or each is None or left is None:
+            return
+        self._num_measured += 1
+        if self._num_measured >= MEASURED_STEPS and time.monotonic() - self._started >= MEASURED_SECONDS:
+            self._has_estimate = True
+            memory = f"{peak_bytes() / 1e9:.1f} GB of {'GPU memory' if torch.cuda.is_available() else 'memory'}"
+            text = f"about {format_seconds(left)} of training left at {each:.1f} s a step; {memory} so far"
+            self._console.print(text, soft_wrap=True)
 
     def _values(self) -> str:
         return f"loss {self._module.train_loss:.3f}, {self._module.tokens_per_second:,.0f} target tokens/s"

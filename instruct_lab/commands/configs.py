@@ -11,6 +11,7 @@ from instruct_lab.commands.arguments import AddCommand
 from instruct_lab.commands.console import print_references, print_warnings
 from instruct_lab.errors import ConfigError, InstructLabError, Problem
 from instruct_lab.files import user_path
+from instruct_lab.progress import stage
 from instruct_lab.terminal import write_line
 
 if TYPE_CHECKING:
@@ -25,11 +26,16 @@ def check(parsed: argparse.Namespace) -> int:
         return _check_all(parsed)
     if parsed.multirun:
         return _check_sweep(parsed)
-    from omegaconf import OmegaConf
+    with stage("instruct-lab check: composing the config"):
+        from omegaconf import OmegaConf
 
-    from instruct_lab.experiment import check
+        from instruct_lab.experiment import check
+        from instruct_lab.experiment.overview import settings_overview
+        from instruct_lab.sweep.plan import varies
 
-    checked = check.check(parsed.overrides)
+        checked = check.check(parsed.overrides)
+    if checked.sweep is not None and varies(checked.sweep["sweep"], checked.composition):
+        return _check_sweep(parsed)  # a study in which something varies
     if parsed.json:
         _print_problems(checked.problems, checked.warnings)
         return 2 if checked.problems else 0
@@ -41,6 +47,10 @@ def check(parsed: argparse.Namespace) -> int:
     for key, origin in checked.composition.derived.items():
         value = OmegaConf.select(checked.composition.config, key)
         write_line(f"    {key}{'' if value is None else f' = {value}'} follows from {origin}")
+    overview = settings_overview(checked.experiment, checked.composition.derived, parsed.overrides)
+    overview.append(("known later", "examples, steps, tokens and parameters, from the data and the weights"))
+    for name, text in overview:
+        write_line(f"    {name}: {text}")
     return 0
 
 
@@ -72,10 +82,11 @@ def _check_all(parsed: argparse.Namespace) -> int:
 
 
 def _check_sweep(parsed: argparse.Namespace) -> int:
-    from instruct_lab.sweep.plan import plan
-
     try:
-        planned = plan(parsed.overrides)
+        with stage("instruct-lab check: planning the sweep"):
+            from instruct_lab.sweep.plan import plan
+
+            planned = plan(parsed.overrides)
     except ConfigError as error:
         if not parsed.json:
             raise
@@ -89,7 +100,9 @@ def _check_sweep(parsed: argparse.Namespace) -> int:
     count = planned.num_points * planned.settings.seeds
     goals = ", ".join(f"{d} {m}" for m, d in zip(planned.settings.metrics, planned.directions, strict=True))
     sampled = "" if len(planned.checked) == planned.num_points else f" ({len(planned.checked)} points checked)"
-    write_line(f"ok: {count} runs over {varying}{sampled}; {type(planned.sampler).__name__}, {goals}")
+    write_line(
+        f"ok: this is a sweep of {count} runs over {varying}{sampled}; {type(planned.sampler).__name__}, {goals}"
+    )
     return 0
 
 

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
-import resource
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +10,8 @@ from typing import Any
 
 import torch
 
-PROCESS_STATUS = Path("/proc/self/status")
+from instruct_lab.callbacks.peak_memory import peak_bytes
+
 RESET_PEAK = "5"  # written to /proc/self/clear_refs, see proc_pid_clear_refs(5)
 
 
@@ -37,7 +35,7 @@ class Costs:
             yield
         finally:
             self.seconds += time.perf_counter() - started
-            self.peak_bytes = _peak_bytes()
+            self.peak_bytes = peak_bytes()
 
     def entries(self, checkpoints_path: Path) -> dict[str, Any]:
         """Return the entries of `summary.json`; `weights_bytes` is the size of the run's last weights on disk."""
@@ -54,14 +52,3 @@ def _reset_peak() -> None:
         torch.cuda.reset_peak_memory_stats()
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text(RESET_PEAK, encoding="ascii")
-
-
-def _peak_bytes() -> int:
-    if torch.cuda.is_available():
-        return int(torch.cuda.max_memory_allocated())
-    with contextlib.suppress(OSError):
-        found = re.search(r"^VmHWM:\s+(\d+) kB$", PROCESS_STATUS.read_text(encoding="ascii"), re.MULTILINE)
-        if found:
-            return int(found[1]) * 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

@@ -40,6 +40,7 @@ from instruct_lab.training.costs import Costs
 from instruct_lab.training.datamodule import InstructionData
 from instruct_lab.training.ending import StopRequest
 from instruct_lab.training.module import TuningModule
+from instruct_lab.training.overview import print_overview
 from instruct_lab.training.results import write_results
 from instruct_lab.training.trainer import bound_by_steps, set_callbacks
 from instruct_lab.training.workspace import BaseModel, Workspace
@@ -138,6 +139,7 @@ def prepare(run: Run) -> tuple[Run, Prepared]:
     for split in [split for split, examples in evaluated.items() if not len(examples)]:
         run.console.print(f"warning: no row of the {split} split has a good answer, so nothing is measured on it")
         del evaluated[split]
+    print_overview(run, data, base.loaded, evaluated)
     return _settle_answers(run, data, base), Prepared(data, base, teacher, evaluated)
 
 

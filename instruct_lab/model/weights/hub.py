@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
 
@@ -21,6 +20,8 @@ from instruct_lab.model.weights.folder_contents import weight_files
 from instruct_lab.model.weights.folder_model import folder_model
 from instruct_lab.model.weights.gguf import GGUF
 from instruct_lab.model.weights.tokenizers import folder_tokenizer
+from instruct_lab.progress import stage
+from instruct_lab.progress.downloads import download_bar
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -100,8 +101,11 @@ class Hub(Weights):
         import huggingface_hub
 
         assert self.gguf_file is not None
-        with self._errors():
-            return Path(huggingface_hub.hf_hub_download(self.repository, self.gguf_file, revision=self.revision))
+        with self._errors(), self._reported() as bar:
+            file = huggingface_hub.hf_hub_download(
+                self.repository, self.gguf_file, revision=self.revision, tqdm_class=bar
+            )
+        return Path(file)
 
     def _model_folder(self, allow_pickle: bool, trust_remote_code: bool) -> Path:
         """Download configuration and weights; pickled weights only if they are allowed and there are no safetensors."""
@@ -117,9 +121,13 @@ class Hub(Weights):
         """Download the repository's files that match the patterns, to a folder named by the commit."""
         import huggingface_hub
 
-        with self._errors():
+        with self._errors(), self._reported() as bar:
             folder: str = huggingface_hub.snapshot_download(
-                self.repository, revision=self.revision, allow_patterns=patterns, ignore_patterns=LEFT_OUT
+                self.repository,
+                revision=self.revision,
+                allow_patterns=patterns,
+                ignore_patterns=LEFT_OUT,
+                tqdm_class=bar,
             )
         return Path(folder)
 
@@ -141,16 +149,18 @@ class Hub(Weights):
 
     @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:
-        """Turn errors of the Hub's library into `InstructLabError`; show progress bars only in a terminal."""
-        from huggingface_hub.utils import disable_progress_bars
-
-        if not sys.stderr.isatty():
-            disable_progress_bars()
+        """Turn errors of the Hub's library into `InstructLabError`."""
         try:
             yield
         except Exception as error:
             what, do = explain(error, "model")
             raise InstructLabError(what, where=self._where, do=do) from error
+
+    @contextlib.contextmanager
+    def _reported(self) -> Iterator[Any]:
+        """Report a download as a stage; yield the class of progress bars for it."""
+        with stage(f"downloading {self.repository}", unit="MB") as report:
+            yield download_bar(report)
 
     @property
     def _where(self) -> str:

@@ -1,0 +1,85 @@
+"""What a user checks before a run: how long it trains, with which learning rate, and on which device."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from instruct_lab.experiment.experiment import Experiment
+
+RATE = "optimizer.lr"
+
+
+def settings_overview(
+    experiment: Experiment, derived: Mapping[str, str], overrides: Sequence[str]
+) -> list[tuple[str, str]]:
+    """Describe those settings of a run that are known before its data and weights are read.
+
+    Args:
+        experiment: the run's configuration.
+        derived: the origin of each value that follows from other choices, keyed by full key.
+        overrides: the overrides as typed.
+
+    Returns:
+        Pairs of a name and a text.
+    """
+    from instruct_lab.model.hardware import no_gpu
+
+    arguments, reason = experiment.trainer.arguments, no_gpu()
+    accelerator = str(arguments.get("accelerator", "auto"))
+    device = accelerator
+    if accelerator == "auto":
+        device = "the GPU" if reason is None else f"the CPU ({reason})"
+    evaluated = experiment.evaluation
+    most = "all" if evaluated.max_examples is None else f"at most {evaluated.max_examples:,}"
+    before = "before and after training" if evaluated.before else "after training"
+    return [
+        ("training", f"{_length(experiment)}; {batch_text(experiment)}"),
+        *rate_line(experiment, derived, overrides),
+        ("device", f"{device}, precision {arguments.get('precision', 'as Lightning chooses')}"),
+        ("evaluation", f"{most} examples of {' and '.join(evaluated.splits) or 'no split'}, {before}"),
+    ]
+
+
+def rate_line(experiment: Experiment, derived: Mapping[str, str], overrides: Sequence[str]) -> list[tuple[str, str]]:
+    """Describe the peak learning rate, where it comes from, and its schedule; return no line without a rate.
+
+    Args:
+        experiment: the run's configuration.
+        derived: the origin of each value that follows from other choices, keyed by full key.
+        overrides: the overrides as typed.
+    """
+    rate = experiment.optimizer.lr
+    if rate is None or not experiment.tuning.trains:
+        return []
+    typed = [text for text in overrides if text.lstrip("+").partition("=")[0] == RATE]
+    origin = derived.get(RATE) or (f"typed: {typed[-1]}" if typed else "set by an option file")
+    schedule = type(experiment.lr_scheduler).__name__
+    return [("learning rate", f"{rate:g} ({origin}), {type(experiment.optimizer).__name__}, schedule {schedule}")]
+
+
+def batch_text(experiment: Experiment, world_size: int = 1) -> str:
+    """Describe how many examples an optimizer step has.
+
+    Args:
+        experiment: the run's configuration.
+        world_size: number of devices that share a step.
+    """
+    size, micro = experiment.batching.batch_size, experiment.trainer.arguments.get("accumulate_grad_batches", 1)
+    factors = [str(size), *(f"{micro} micro-batches" for _ in [0] if micro != 1)]
+    factors += [f"{world_size} devices"] if world_size != 1 else []
+    product = f" ({' × '.join(factors)})" if len(factors) > 1 else ""
+    return f"{size * micro * world_size:,} examples a step{product}"
+
+
+def _length(experiment: Experiment) -> str:
+    """Describe the length of training as the trainer's limits give it."""
+    if not experiment.tuning.trains:
+        return "none: the tuning method changes only prompts"
+    arguments = experiment.trainer.arguments
+    epochs, steps = arguments.get("max_epochs"), arguments.get("max_steps", -1)
+    limits = []
+    if epochs is not None and epochs >= 0:
+        limits.append(f"{epochs:,} epoch{'' if epochs == 1 else 's'}")
+    if steps >= 0:
+        limits.append(f"{'at most ' if limits else ''}{steps:,} steps")
+    return ", ".join(limits) or "no limit is set"

@@ -1,0 +1,39 @@
+"""Downloads of huggingface_hub, reported as a stage instead of by a progress bar of that library."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+from instruct_lab.progress.stages import Stage
+
+MEGABYTE = 1_000_000
+TRANSFER = "Downloading bytes"
+"""Title of the second of two bars for the same download; it counts compressed bytes."""
+
+
+def download_bar(report: Stage) -> Any:
+    """Return a class of progress bars that draws nothing and reports bytes to a stage, in megabytes.
+
+    Args:
+        report: the stage, whose unit is MB.
+    """
+    from tqdm import tqdm  # type: ignore[import-untyped]
+
+    class DownloadBar(tqdm):
+        """The bar of one download, or of the files of a repository together."""
+
+        def __init__(self, *args: Any, **settings: Any) -> None:
+            settings.pop("name", None)
+            super().__init__(*args, **{**settings, "file": io.StringIO(), "disable": False})
+            self._counts_bytes = settings.get("unit") == "B" and settings.get("desc") != TRANSFER
+
+        def update(self, n: float | None = 1) -> bool | None:
+            """Report the bytes that have arrived."""
+            result: bool | None = super().update(n)
+            if self._counts_bytes:
+                report.total = int(self.total / MEGABYTE) if self.total else None
+                report.update(int(self.n / MEGABYTE))
+            return result
+
+    return DownloadBar

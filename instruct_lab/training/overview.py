@@ -1,0 +1,63 @@
+"""Print what a user checks before a run is left to itself: its data, steps, learning rate, device and parameters."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from instruct_lab.evaluation.examples import EvaluatedExamples
+from instruct_lab.experiment.overview import batch_text, rate_line
+from instruct_lab.model import LoadedModel
+from instruct_lab.training.datamodule import InstructionData
+from instruct_lab.tuning import count_parameters
+
+if TYPE_CHECKING:
+    from instruct_lab.training.stages import Run
+
+
+def print_overview(
+    run: Run, data: InstructionData, loaded: LoadedModel, evaluated: dict[str, EvaluatedExamples]
+) -> None:
+    """Print one line for each subject; a run without training has no lines about training.
+
+    Args:
+        run: the run.
+        data: every split as examples.
+        loaded: the base model.
+        evaluated: the examples to evaluate on, keyed by split.
+    """
+    lines = [("examples", _examples(data, evaluated))]
+    if run.experiment.tuning.trains:
+        lines.append(("training", _training(run, data)))
+    lines += rate_line(run.experiment, run.record.manifest.derived or {}, run.record.overrides)
+    lines.append(
+        ("base model", f"{run.experiment.model.weights.label}, {count_parameters(loaded.model).total:,} parameters")
+    )
+    lines.append(("device", f"{_device(run)}, precision {run.trainer.precision}"))
+    width = max(len(name) for name, _ in lines) + 2
+    for name, text in lines:
+        run.console.print(f"{name:<{width}}{text}", soft_wrap=True)
+
+
+def _examples(data: InstructionData, evaluated: dict[str, EvaluatedExamples]) -> str:
+    splits = []
+    for split, examples in data.examples.items():
+        chosen = len(evaluated[split]) if split in evaluated else 0
+        part = f", {chosen:,} of them evaluated" if 0 < chosen < len(examples) else ""
+        splits.append(f"{split} {len(examples):,}{part}")
+    return "; ".join(splits)
+
+
+def _training(run: Run, data: InstructionData) -> str:
+    steps, per_epoch = data.num_steps(run.trainer), data.steps_per_epoch(run.trainer)
+    train = data.examples["train"]
+    tokens = f"{int(train.target_lengths.sum()):,} target tokens of {int(train.lengths.sum()):,} in an epoch"
+    epochs = f"{steps / per_epoch:.3g} epoch{'' if steps == per_epoch else 's'}"
+    return f"{steps:,} steps ({epochs}), {batch_text(run.experiment, run.trainer.world_size)}; {tokens}"
+
+
+def _device(run: Run) -> str:
+    import torch
+
+    device, count = run.trainer.strategy.root_device, run.trainer.world_size
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    return f"{count} × {name}" if count > 1 else name
