@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from instruct_lab import __version__
+from instruct_lab import __version__, library_warnings
 from instruct_lab.commands import arguments, cache, chat, compare, configs, data, runs, show_run, use
 from instruct_lab.commands.arguments import Command
 from instruct_lab.commands.failures import check_working_directory, report_failure, report_lost_output
@@ -44,7 +44,8 @@ def main(typed: Sequence[str] | None = None) -> int:
         os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
         try:
             check_working_directory()
-            with reporting(is_announced=command in RECORDING), _permissions(parsed):
+            hidden = contextlib.nullcontext() if parsed.debug else library_warnings.off_screen()
+            with hidden, reporting(is_announced=command in RECORDING), _permissions(parsed):
                 code = command(parsed)
         except BaseException as error:
             code = report_failure(error, is_debug=parsed.debug)

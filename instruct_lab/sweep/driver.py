@@ -14,12 +14,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from instruct_lab import files
+from instruct_lab import files, library_warnings
 from instruct_lab.errors import InstructLabError, started
 from instruct_lab.files import user_path
 from instruct_lab.records import RunRecord
 from instruct_lab.records.changes import code_changes, setting_changes
 from instruct_lab.records.folder import LOCK, has_manifest
+from instruct_lab.records.schema import LOG
 from instruct_lab.sweep.plan import Plan, plan
 from instruct_lab.sweep.record import SweepRecord, create_sweep, final_value
 from instruct_lab.sweep.storage import STUDY_NAME, open_storage
@@ -122,6 +123,7 @@ class Driver:
             files.lock(self.sweep.path / LOCK, "running this sweep", "watch it with `instruct-lab watch`"),
             raise_on_signals() as request,
             self._record_ending(request),
+            library_warnings.logged(lambda text: files.append_text(self.sweep.path / LOG, f"{text}\n")),
             started(),
         ):
             self.study = self._study()

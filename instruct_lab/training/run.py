@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from instruct_lab import files
+from instruct_lab import files, library_warnings
 from instruct_lab.callbacks.base import OnValidation
 from instruct_lab.config.permitted import permitted
 from instruct_lab.errors import InstructLabError
@@ -154,7 +154,13 @@ def _run(
     recorder = Recorder(record, {})
     console = open_console(stderr=True, quiet=not record.is_writer)
     console.print(f"run {record.id} in {record.path}", soft_wrap=True)
-    with contextlib.ExitStack() as after, memory_errors(experiment), _lock(record), record_ending(recorder, request):
+    with (
+        contextlib.ExitStack() as after,
+        memory_errors(experiment),
+        _lock(record),
+        record_ending(recorder, request),
+        library_warnings.logged(record.log),
+    ):
         request.release()
         request.raise_if_waiting()
         record.write_manifest(status="running")
