@@ -12,7 +12,7 @@ from instruct_lab.commands.console import print_references, print_warnings
 from instruct_lab.errors import ConfigError, InstructLabError, Problem
 from instruct_lab.files import user_path
 from instruct_lab.progress import stage
-from instruct_lab.terminal import write_line
+from instruct_lab.terminal import wide_console, write_line
 
 if TYPE_CHECKING:
     from instruct_lab.config.options import Option
@@ -30,7 +30,7 @@ def check(parsed: argparse.Namespace) -> int:
         from omegaconf import OmegaConf
 
         from instruct_lab.experiment import check
-        from instruct_lab.experiment.overview import settings_overview
+        from instruct_lab.experiment.overview import overview_table, settings_overview
         from instruct_lab.sweep.plan import varies
 
         checked = check.check(parsed.overrides)
@@ -49,8 +49,7 @@ def check(parsed: argparse.Namespace) -> int:
         write_line(f"    {key}{'' if value is None else f' = {value}'} follows from {origin}")
     overview = settings_overview(checked.experiment, checked.composition.derived, parsed.overrides)
     overview.append(("known later", "examples, steps, tokens and parameters, from the data and the weights"))
-    for name, text in overview:
-        write_line(f"    {name}: {text}")
+    wide_console().print(overview_table(overview, indent=4))
     return 0
 
 

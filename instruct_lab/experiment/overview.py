@@ -3,10 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from instruct_lab.experiment.experiment import Experiment
 
+if TYPE_CHECKING:
+    from rich.table import Table
+
 RATE = "optimizer.lr"
+
+
+def overview_table(lines: Sequence[tuple[str, str]], indent: int = 0) -> Table:
+    """Return a table without lines that wraps between words.
+
+    Args:
+        lines: pairs of a name and a text.
+        indent: number of spaces before the names.
+    """
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column()
+    for name, text in lines:
+        table.add_row(Text(" " * indent + name), Text(text))
+    return table
 
 
 def settings_overview(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from instruct_lab.evaluation.examples import EvaluatedExamples
-from instruct_lab.experiment.overview import batch_text, rate_line
+from instruct_lab.experiment.overview import batch_text, overview_table, rate_line
 from instruct_lab.model import LoadedModel
 from instruct_lab.training.datamodule import InstructionData
 from instruct_lab.tuning import count_parameters
@@ -33,9 +33,7 @@ def print_overview(
         ("base model", f"{run.experiment.model.weights.label}, {count_parameters(loaded.model).total:,} parameters")
     )
     lines.append(("device", f"{_device(run)}, precision {run.trainer.precision}"))
-    width = max(len(name) for name, _ in lines) + 2
-    for name, text in lines:
-        run.console.print(f"{name:<{width}}{text}", soft_wrap=True)
+    run.console.print(overview_table(lines))
 
 
 def _examples(data: InstructionData, evaluated: dict[str, EvaluatedExamples]) -> str:

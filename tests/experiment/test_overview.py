@@ -58,8 +58,18 @@ def test_the_evaluation_and_the_device_are_named():
 def test_check_prints_it_and_says_what_is_known_later(capsys):
     assert cli.main(["check", "model=tiny_random"]) == 0
     printed = capsys.readouterr().out
-    assert "    learning rate: 0.002 (the rate that suits LoRA)" in printed
-    assert "    known later: " in printed
+    assert "    learning rate  0.002 (the rate that suits LoRA), AdamW" in printed
+    assert "    known later    examples, steps" in printed
+
+
+@pytest.mark.parametrize("width", [80, 120, 160])
+def test_lines_fit_the_width_and_numbers_stay_whole(capsys, monkeypatch, width):
+    monkeypatch.setenv("COLUMNS", str(width))
+    assert cli.main(["check", "model=tiny_random", "trainer.max_epochs=null", "+trainer.max_steps=123456789"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    start = next(index for index, line in enumerate(lines) if line.startswith("    training "))
+    assert all(len(line.rstrip()) <= width for line in lines[start:])
+    assert "123,456,789 steps" in " ".join(" ".join(lines[start:]).split())
 
 
 @pytest.mark.parametrize(
