@@ -95,13 +95,7 @@ def _check_sweep(parsed: argparse.Namespace) -> int:
         _print_problems([], planned.warnings)
         return 0
     print_warnings(planned.warnings)
-    varying = ", ".join(dimension.key for dimension in planned.space.dimensions) or "seed"
-    count = planned.num_points * planned.settings.seeds
-    goals = ", ".join(f"{d} {m}" for m, d in zip(planned.settings.metrics, planned.directions, strict=True))
-    sampled = "" if len(planned.checked) == planned.num_points else f" ({len(planned.checked)} points checked)"
-    write_line(
-        f"ok: this is a sweep of {count} runs over {varying}{sampled}; {type(planned.sampler).__name__}, {goals}"
-    )
+    write_line(f"ok: {planned.describe()}")
     return 0
 
 

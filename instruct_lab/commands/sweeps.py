@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from instruct_lab.commands.console import print_warnings
 from instruct_lab.progress import stage
-from instruct_lab.terminal import wide_console
+from instruct_lab.terminal import wide_console, write_line
 
 if TYPE_CHECKING:
     from instruct_lab.sweep.record import SweepRecord
@@ -19,6 +19,7 @@ def start_sweep(overrides: list[str]) -> int:
 
         planned = plan(overrides)
     print_warnings(planned.warnings)
+    write_line(planned.describe(), error=True)
     with stage("importing torch, transformers and Lightning"):
         from instruct_lab.sweep.driver import Driver, create
 

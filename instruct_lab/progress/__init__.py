@@ -4,7 +4,7 @@ In: the stages of the work, opened with `stage` wherever the work is done. Out: 
 lines, in growing intervals, in a pipe or file. Nothing is reported outside a `reporting` block, as in worker processes.
 """
 
-from instruct_lab.progress.reporter import advance, reporting, stage
+from instruct_lab.progress.reporter import advance, ensure_reporting, reporting, stage
 from instruct_lab.progress.stages import Stage, format_seconds
 
-__all__ = ["Stage", "advance", "format_seconds", "reporting", "stage"]
+__all__ = ["Stage", "advance", "ensure_reporting", "format_seconds", "reporting", "stage"]

@@ -165,6 +165,11 @@ def reporting(*, is_announced: bool = False) -> Iterator[None]:
         _current, (sys.stdout, sys.stderr) = before, streams
 
 
+def ensure_reporting() -> contextlib.AbstractContextManager[None]:
+    """Report the stages of a block, also of a run that a Python program starts, where no command reports."""
+    return reporting() if _current is None else contextlib.nullcontext()
+
+
 @contextlib.contextmanager
 def stage(name: str, total: int | None = None, unit: str = "") -> Iterator[Stage]:
     """Report a stage while the block runs.

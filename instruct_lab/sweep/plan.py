@@ -76,6 +76,15 @@ class Plan:
         """The distinct warnings of the checked configs."""
         return list(dict.fromkeys(warning for checked in self.checked.values() for warning in checked.warnings))
 
+    def describe(self) -> str:
+        """Return a sentence on the number of runs, on what varies, and on the goal."""
+        varying = ", ".join(dimension.key for dimension in self.space.dimensions) or "seed"
+        count = self.num_points * self.settings.seeds
+        goals = ", ".join(f"{d} {m}" for m, d in zip(self.settings.metrics, self.directions, strict=True))
+        sampled = "" if len(self.checked) == self.num_points else f" ({len(self.checked)} points checked)"
+        runs = f"{count} run{'' if count == 1 else 's'}"
+        return f"this is a sweep of {runs} over {varying}{sampled}; {type(self.sampler).__name__}, {goals}"
+
     def run_overrides(self, values: dict[str, Any], seed: int) -> list[str]:
         """Return all overrides of the run with these values of the search space and this seed."""
         seeds = [f"seed={seed}"] if self.settings.seeds > 1 else []

@@ -17,6 +17,7 @@ from instruct_lab.config.permitted import permitted
 from instruct_lab.errors import InstructLabError
 from instruct_lab.experiment import Experiment
 from instruct_lab.files import user_path
+from instruct_lab.progress import ensure_reporting
 from instruct_lab.records import ReadOnlyRecord, RunRecord
 from instruct_lab.records.folder import LOCK
 from instruct_lab.records.identity import config_hash
@@ -160,6 +161,7 @@ def _run(
         _lock(record),
         record_ending(recorder, request),
         library_warnings.logged(record.log),
+        ensure_reporting(),
     ):
         request.release()
         request.raise_if_waiting()

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from instruct_lab.progress import advance, reporter, reporting, stage
+from instruct_lab.progress import advance, ensure_reporting, reporter, reporting, stage
 
 
 class Screen(io.StringIO):
@@ -176,6 +176,15 @@ def test_a_block_inside_another_has_its_own_stages_and_stream(open_screen, monke
             pass
     assert inner.getvalue() == "trial\n"
     assert screen.getvalue() == "planning\n"
+
+
+def test_a_run_of_a_python_program_reports_too(open_screen):
+    screen = open_screen()
+    with ensure_reporting(), stage("training"):
+        wait_for(lambda: "training" in screen.getvalue())
+        with ensure_reporting():
+            assert reporter._current.stages[0].name == "training"  # the same reporter
+    assert reporter._current is None
 
 
 def test_only_the_first_process_of_a_run_reports(open_screen, monkeypatch):
