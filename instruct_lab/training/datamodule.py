@@ -41,6 +41,7 @@ from instruct_lab.evaluation.reference import read_references, reference_stage
 from instruct_lab.experiment import Experiment
 from instruct_lab.model import LoadedModel
 from instruct_lab.preprocessing.preprocessing import RunTokenizer
+from instruct_lab.progress import stage
 from instruct_lab.training.batch_counts import check_batch_counts, count_batches
 from instruct_lab.tuning import Tuning
 
@@ -67,11 +68,13 @@ class InstructionData(pl.LightningDataModule):
         self._experiment = experiment
         self._tokenizer = tokenizer
         self._cache_path = cache_path
-        self.inputs: list[Input] = experiment.data.inputs(cache_path)
+        with stage("reading and hashing the inputs", unit="row"):
+            self.inputs: list[Input] = experiment.data.inputs(cache_path)
         if experiment.data.needs_reasoning_template:
             experiment.template.check_reasoning(tokenizer)
         store = Store(cache_path)
-        stages = self._conversation_stages(cache_path)
+        with stage("preparing the stages of the data"):
+            stages = self._conversation_stages(cache_path)
         prepared = store.result(stages)
         self._stages = [*stages, self._example_stage()]
         encoded = store.result(self._stages)

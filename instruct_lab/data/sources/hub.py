@@ -17,6 +17,7 @@ from instruct_lab.config import component
 from instruct_lab.data.audit import Audit
 from instruct_lab.data.sources.base import BrokenRow, Row, Source
 from instruct_lab.errors import InstructLabError, Refusal, one_line
+from instruct_lab.progress import advance, stage
 
 PINNED = re.compile(r"[0-9a-f]{40}")
 
@@ -66,6 +67,7 @@ class HubDataSet(Source):
             encoded = line.encode("utf-8", "surrogatepass")
             digest.update(encoded)
             size += len(encoded)
+            advance()
         if PINNED.fullmatch(self.revision):
             known.parent.mkdir(parents=True, exist_ok=True)
             temporary = known.with_suffix(f".{os.getpid()}")
@@ -87,9 +89,12 @@ class HubDataSet(Source):
 
         options: dict[str, Any] = {"streaming": True} if self.streaming else {}
         try:
-            yield from datasets.load_dataset(
-                self.repository, self.configuration, split=self.split, revision=self.revision, **options
-            )
+            datasets.disable_progress_bars()
+            with stage(f"loading {self.repository} from the Hub or its cache"):
+                rows = datasets.load_dataset(
+                    self.repository, self.configuration, split=self.split, revision=self.revision, **options
+                )
+            yield from rows
         except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
             unreachable = isinstance(error, ConnectionError)
             what = "The Hub cannot be reached" if unreachable else "The data set cannot be loaded"
