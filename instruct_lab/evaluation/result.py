@@ -94,7 +94,8 @@ def show(console: Console, setup: EvaluationSetup, results: Results, metrics: Me
     """Print the final table of each split with the notes on its values, and then sample predictions."""
     for split, systems in results.items():
         count = max((len(rows) for m in systems.values() for rows in m.rows.values()), default=0)
-        console.print(_table(split, count, list(systems), metrics, between=" " if console.width >= WIDE else "\n"))
+        title = f"{split}: {count} held-out examples, 95% bootstrap intervals"
+        console.print(fitting_table(title, SHORT_NAMES[split], list(systems), metrics, console))
         for line in note_lines(metrics, f"{SHORT_NAMES[split]}/", HEADINGS):
             console.print(Text(f"note: {line}"), soft_wrap=True)
     for split, systems in results.items():
@@ -104,20 +105,52 @@ def show(console: Console, setup: EvaluationSetup, results: Results, metrics: Me
 
 
 HEADINGS: dict[str, str] = {BEFORE: "untuned", AFTER: "tuned"}
-WIDE = 130
-"""Minimum width of a terminal in which a table's values and intervals stand on one line."""
 
 
-def _table(split: str, count: int, systems: list[str], metrics: Metrics, between: str) -> Table:
-    table = Table(title=f"{split}: {count} held-out examples, 95% bootstrap intervals", title_justify="left")
-    table.add_column("metric")
+def fitting_table(title: str, split: str, systems: list[str], metrics: Metrics, console: Console) -> Table:
+    """Return a table of one split's metrics that fits the console, without breaking a number.
+
+    If it is too wide, each interval stands below its value; if it is still too wide, baselines are left out and named
+    in the caption.
+
+    Args:
+        title: title of the table.
+        split: short name of the split.
+        systems: names of the systems, in order.
+        metrics: the metrics, keyed by `split/metric` and then by system.
+        console: the console.
+    """
+    baselines = [system for system in systems if system not in HEADINGS]
+    table = _table(title, split, systems, metrics, " ")
+    for num_left in range(len(baselines), -1, -1):
+        if _width(table, console) <= console.width:
+            break
+        left_out = baselines[num_left:]
+        table = _table(title, split, [system for system in systems if system not in left_out], metrics, "\n")
+        if left_out:
+            table.caption = f"left out, since the terminal is narrow: {', '.join(left_out)}"
+            table.caption_justify = "left"
+    return table
+
+
+def _width(table: Table, console: Console) -> int:
+    return table.__rich_measure__(console, console.options.update(width=MEASURED_WIDTH)).maximum
+
+
+MEASURED_WIDTH = 10_000
+"""A width into which every table fits."""
+
+
+def _table(title: str, split: str, systems: list[str], metrics: Metrics, between: str) -> Table:
+    table = Table(title=title, title_justify="left")
+    table.add_column("metric", overflow="fold")
     for system in systems:
-        table.add_column(HEADINGS.get(system, system), justify="right")
-    prefix = SHORT_NAMES[split] + "/"
+        table.add_column(HEADINGS.get(system, system), justify="right", no_wrap=True)
+    prefix = f"{split}/"
     of_split = {name: values for name, values in metrics.items() if name.startswith(prefix)}
     has_difference = any(DIFFERENCE in values for values in of_split.values())
     if has_difference:
-        table.add_column("tuned - untuned", justify="right")
+        table.add_column("tuned - untuned", justify="right", no_wrap=True)
     for name, values in of_split.items():
         cells = [_cell(values.get(system), between) for system in systems]
         if has_difference:

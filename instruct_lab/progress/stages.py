@@ -124,7 +124,8 @@ class Stage:
 
 def describe(stages: list[Stage]) -> str:
     """Return one line about the open stages, of which the innermost comes last."""
-    return visible(": ".join(stage.describe(is_innermost=stage is stages[-1]) for stage in stages))
+    text = ": ".join(stage.describe(is_innermost=stage is stages[-1]) for stage in stages)
+    return visible(" ".join(text.split()))
 
 
 def format_seconds(seconds: float) -> str:

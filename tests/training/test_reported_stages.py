@@ -66,7 +66,7 @@ def test_accumulated_batches_count_for_the_time_that_is_left(lab, reported, caps
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("broken", ["trainer.max_steps=0", "optimizer.lr=-1"])
+@pytest.mark.parametrize("broken", ["tuning.r=0", "optimizer.lr=-1", "data.train.mine.path=missing.jsonl"])
 def test_a_refused_run_leaves_no_stage_open(lab, reported, broken):
     assert cli.main(["train", *SHORT, broken]) != 0
     assert all(not stages[-1].name.startswith("training") for stages in reported)
