@@ -10,7 +10,19 @@ import sys
 from collections.abc import Sequence
 
 from instruct_lab import __version__, library_warnings
-from instruct_lab.commands import arguments, cache, chat, compare, configs, data, runs, show_run, use
+from instruct_lab.commands import (
+    arguments,
+    cache,
+    chat,
+    compare,
+    configs,
+    data,
+    doctor,
+    editors,
+    runs,
+    show_run,
+    use,
+)
 from instruct_lab.commands.arguments import Command
 from instruct_lab.commands.failures import check_working_directory, report_failure, report_lost_output
 from instruct_lab.guard import guarded
@@ -26,7 +38,18 @@ sixth of the step. See tests/benchmarks/README.md.
 """
 
 
-COMMANDS = (configs, data, cache, runs, show_run, compare, use, chat)
+COMMANDS = (
+    configs,
+    data,
+    cache,
+    runs,
+    show_run,
+    compare,
+    use,
+    chat,
+    editors,
+    doctor,
+)
 """The modules of commands, in the order of `--help`."""
 RECORDING: tuple[Command, ...] = (runs.train, runs.resume, runs.reproduce)
 """Commands whose results are in a record, so that nothing is lost when their output cannot be written."""
@@ -93,6 +116,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for module in COMMANDS:
         module.add_commands(functools.partial(arguments.add_command, commands))
+    parser.set_defaults(parsers=commands.choices)  # for the completion of command lines
     return parser
 
 

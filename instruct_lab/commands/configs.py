@@ -134,7 +134,7 @@ def list_(parsed: argparse.Namespace) -> int:
     from instruct_lab.config.options import GROUPS, options
 
     if parsed.group is not None:
-        _check_name("group", parsed.group, GROUPS)
+        check_name("group", parsed.group, GROUPS)
     if parsed.option is not None:
         return _describe(parsed)
     found = {group: options(group) for group in (GROUPS if parsed.group is None else (parsed.group,))}
@@ -170,13 +170,18 @@ def _describe(parsed: argparse.Namespace) -> int:
     from instruct_lab.experiment.reference import describe, render
 
     of_group = {option.name: option for option in options(parsed.group)}
-    _check_name("option", parsed.option, of_group)
+    check_name("option", parsed.option, of_group)
     description = describe(of_group[parsed.option])
     write_line(json.dumps(description, indent=2, default=str) if parsed.json else render(description))
     return 0
 
 
-def _check_name(kind: str, name: str, known: Any) -> None:
+def check_name(kind: str, name: str, known: Any) -> None:
+    """Refuse the name of a group or option that does not exist.
+
+    Raises:
+        InstructLabError: the name is not one of the known ones; the message names the nearest.
+    """
     from instruct_lab.config.spelling import nearest
 
     if name not in known:
@@ -189,11 +194,13 @@ def init(parsed: argparse.Namespace) -> int:
     from instruct_lab.config.permissions import with_names
     from instruct_lab.config.scaffold import write_lab
     from instruct_lab.config.user_settings import read_settings, settings_path, write_settings
+    from instruct_lab.editors.schema import write_schemas
 
     path = user_path(parsed.path)
     has_code = any(path.glob("**/*.py"))
     for file in write_lab(path):
         write_line(file)
+    write_line(f"{path / '.schemas'}: {len(write_schemas(path / '.schemas'))} JSON Schemas for editors")
     if has_code:
         write_line(f"\nThis folder had Python files before: type `instruct-lab allow {path}` to let them run")
     else:

@@ -91,7 +91,7 @@ class Option:
             lines = self.content.decode("utf-8-sig", errors="replace").splitlines()
         except (InstructLabError, OSError) as error:
             return [f"cannot be read: {one_line(error)}"]
-        lines = [line for line in lines if not line.startswith("# @package")]
+        lines = [line for line in lines if not line.startswith(("# @package", "# yaml-language-server:"))]
         opening = itertools.takewhile(lambda line: line.startswith("#"), lines)
         text = [line.removeprefix("#").strip() for line in opening]
         return [text[0].removeprefix(f"{self.name}:").strip(), *text[1:]] if text else []

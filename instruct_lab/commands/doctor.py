@@ -1,0 +1,30 @@
+"""The command `doctor`: what this machine has, and what cannot run on it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from instruct_lab.commands.arguments import AddCommand
+from instruct_lab.terminal import write_line
+
+
+def doctor(parsed: argparse.Namespace) -> int:
+    """Print what this machine has for training; return 1 if a required package is missing or does not suit."""
+    from instruct_lab.diagnosis import diagnose, render
+
+    found = diagnose()
+    write_line(json.dumps(found, indent=2) if parsed.json else render(found))
+    return 1 if found["problems"] else 0
+
+
+def add_commands(add: AddCommand) -> None:
+    """Add `doctor` to the command line."""
+    add(
+        "doctor",
+        doctor,
+        "show versions, devices, memory, caches and keys, and what will be refused or slow on this machine",
+        "instruct-lab doctor",
+        "instruct-lab doctor --json",
+        json=True,
+    )

@@ -1,0 +1,271 @@
+"""Describe what this machine has for training: versions, devices, memory, caches and keys, and what cannot run here."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import os
+import platform
+import re
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from packaging.requirements import Requirement
+
+from instruct_lab.config.build import build
+from instruct_lab.config.classes import TARGET
+from instruct_lab.config.compose import COMPOSITION_ERRORS, PRIMARY, compose
+from instruct_lab.config.options import GROUPS, STUDIES, Option, options, packaged_conf, roots
+from instruct_lab.config.permissions import is_lab_allowed
+from instruct_lab.config.yaml_text import read_yaml_text
+from instruct_lab.errors import InstructLabError, one_line
+from instruct_lab.experiment import rules
+from instruct_lab.files import user_path
+from instruct_lab.model.hardware import computes_bfloat16, no_gpu
+from instruct_lab.records.environment import DISTRIBUTION, hardware
+
+SHOWN = ("torch", "pytorch-lightning", "transformers", "tokenizers", "peft", "datasets", "hydra-core", "wandb")
+"""The packages whose versions are printed; `--json` has all that are declared."""
+INSTRUCTIONS = {"avx2": "avx2", "avx512": "avx512f", "bf16": "avx512_bf16", "amx": "amx_bf16"}
+"""What makes a CPU fast, with the name that Linux gives it."""
+ARM_INSTRUCTIONS = {"neon": "asimd", "sve": "sve", "bf16": "bf16"}
+VARIABLES = ("HF_TOKEN", "WANDB_API_KEY", "MLFLOW_TRACKING_URI")
+SETTINGS = ("HF_HUB_OFFLINE", "HF_HOME", "WANDB_MODE", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "INSTRUCT_LAB_CACHE")
+"""Variables that change what a run does and hold no secret."""
+LITTLE_MEMORY, LITTLE_DISK = 8e9, 10e9
+
+
+def diagnose() -> dict[str, Any]:
+    """Return all facts as a JSON object.
+
+    Returns:
+        `versions`; `packages` (each declared package with the installed version, or null) and `problems` (declared
+        packages that are missing or too old or new); `extras` (the missing packages of each extra); `hardware` (with
+        `cpu_instructions` and `no_gpu`, the reason why there is none); `precision` (the default); `caches` (path, bytes
+        and free bytes); `keys` (whether each is set, never its value); `settings`; `lab`; `refused` (options that
+        cannot run here, each with the reason); `slow` (reasons why training is slow here).
+    """
+    import torch  # counts its GPUs and threads
+
+    required, extras = _declared()
+    found: dict[str, Any] = {
+        "versions": {DISTRIBUTION: _version(DISTRIBUTION), "python": platform.python_version()},
+        "platform": platform.platform(),
+        "packages": {one.name: _version(one.name) for one in required},
+        "problems": [text for one in required if (text := _fault(one))],
+        "extras": {name: [one.name for one in of if _fault(one)] for name, of in extras.items()},
+        "hardware": {**hardware(), "cpu_instructions": _instructions(), "no_gpu": no_gpu()},
+        "precision": "bf16-mixed" if computes_bfloat16() else "32-true",
+        "caches": _caches(),
+        "keys": _keys(),
+        "settings": {name: os.environ[name] for name in SETTINGS if name in os.environ},
+        "lab": _lab(),
+        "refused": dict(_refused()),
+    }
+    found["hardware"]["cpu_capability"] = torch.backends.cpu.get_cpu_capability()
+    return {**found, "slow": list(_slow(found))}
+
+
+# ---- packages
+
+
+def _declared() -> tuple[list[Requirement], dict[str, list[Requirement]]]:
+    """Return the required packages of this one, and those of each extra."""
+    try:
+        texts = importlib.metadata.requires(DISTRIBUTION) or []
+    except importlib.metadata.PackageNotFoundError:
+        return [], {}
+    declared = [Requirement(text) for text in texts]
+    required = [one for one in declared if one.marker is None or one.marker.evaluate({"extra": ""})]
+    names = sorted({name for text in texts for name in re.findall(r"extra == ['\"]([\w-]+)['\"]", text)})
+    extras = {
+        name: [one for one in declared if one not in required and one.marker and one.marker.evaluate({"extra": name})]
+        for name in names
+    }
+    return required, extras
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _fault(requirement: Requirement) -> str | None:
+    """Return what is wrong with the installed version of a declared package; `None` if it suits."""
+    version = _version(requirement.name)
+    if version is None:
+        return f"{requirement.name} is not installed"
+    if not requirement.specifier.contains(version, prereleases=True):
+        return f"{requirement.name} {version} is installed, and {requirement.specifier} is needed"
+    return None
+
+
+# ---- machine
+
+
+def _instructions() -> list[str]:
+    """Return the instruction sets of the CPU that speed up training; empty where the system does not list them."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return []
+    line = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", text, re.MULTILINE)
+    flags = set(line[1].split()) if line else set()
+    return [name for name, flag in {**ARM_INSTRUCTIONS, **INSTRUCTIONS}.items() if flag in flags]
+
+
+def _caches() -> dict[str, dict[str, Any]]:
+    from huggingface_hub import constants
+
+    own = user_path(str(compose([]).config.cache_path))
+    paths = {"instruct_lab": own, "huggingface": Path(constants.HF_HUB_CACHE), "runs": Path("runs").absolute()}
+    return {name: {"path": str(path), **_sizes(path)} for name, path in paths.items()}
+
+
+def _sizes(path: Path) -> dict[str, int | None]:
+    """Return the bytes that a folder's files take, and the bytes that are free where it is."""
+    existing = next((one for one in (path, *path.parents) if one.exists()), None)
+    try:
+        free = None if existing is None else shutil.disk_usage(existing).free
+    except OSError:
+        free = None
+    return {"bytes": sum(_file_sizes(path)), "free_bytes": free}
+
+
+def _file_sizes(folder: Path) -> Iterator[int]:
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            try:
+                status = os.lstat(os.path.join(parent, name))
+            except OSError:
+                continue
+            yield status.st_size
+
+
+def _keys() -> dict[str, bool]:
+    """Return whether each key is there, in the environment or in the file of its own program."""
+    import netrc
+
+    from huggingface_hub import get_token
+
+    found = {name: bool(os.environ.get(name)) for name in VARIABLES}
+    found["HF_TOKEN"] = bool(get_token())
+    with contextlib.suppress(OSError, netrc.NetrcParseError):
+        found["WANDB_API_KEY"] |= netrc.netrc().authenticators("api.wandb.ai") is not None
+    return found
+
+
+def _lab() -> dict[str, Any] | None:
+    """Return the lab in the working directory, and whether its Python files may run; `None` if there is no lab."""
+    return {"path": str(Path.cwd()), "code_allowed": is_lab_allowed(Path.cwd())} if len(roots()) > 1 else None
+
+
+# ---- what cannot run, and what is slow
+
+
+def _refused() -> Iterator[tuple[str, str]]:
+    """Yield each option that needs a package, a program or a GPU that is not here, with the reason."""
+    primary = yaml.safe_load(read_yaml_text(packaged_conf() / f"{PRIMARY}.yaml"))
+    values = {key: value for key, value in primary.items() if key not in ("defaults", TARGET)}
+    for option in (option for group in GROUPS if group != STUDIES for option in options(group)):
+        try:
+            reasons = dict.fromkeys(_reasons(option, values))
+        except (InstructLabError, OSError, *COMPOSITION_ERRORS):
+            continue  # `check --all` reports files that cannot be read
+        if reasons:
+            yield f"{option.group}={option.name}", "; ".join(reasons)
+
+
+def _reasons(option: Option, primary: dict[str, Any]) -> Iterator[str]:
+    """Yield the reasons why the components of one option file cannot run here.
+
+    Args:
+        option: the option.
+        primary: the values of the primary config that belong to no option.
+    """
+    text = read_yaml_text(option.path)
+    content = yaml.safe_load(text) or {}
+    content.pop("defaults", None)
+    package = re.search(r"^# @package (\S+)", text, re.MULTILINE)
+    base = package[1] if package else option.group.replace("/", ".")
+    tree = OmegaConf.create({})
+    OmegaConf.update(tree, base, content, force_add=True) if base != "_global_" else tree.update(content)
+    merged = OmegaConf.merge({key: primary[key] for key in tree if key in primary}, tree)
+    assert isinstance(merged, DictConfig)
+    result = build(merged)
+    for problem in (*result.problems, *rules.problems(result.built)):
+        if problem.kind == "unavailable_here":
+            yield one_line(problem.reason)
+
+
+def _slow(found: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the reasons why training is slow or may fail here."""
+    machine = found["hardware"]
+    if machine["no_gpu"]:
+        cores = machine["cpu_count_usable"]
+        yield f"{machine['no_gpu']}: training runs on {cores} CPU cores; choose models below a billion parameters"
+        if platform.machine() in ("x86_64", "AMD64") and "avx2" not in machine["cpu_instructions"]:
+            yield "the CPU has no AVX2: matrix products are several times slower"
+        if not {"bf16", "amx"} & set(machine["cpu_instructions"]):
+            yield "the CPU has no bfloat16 arithmetic: trainer.precision=bf16-mixed saves memory and costs time"
+    memory = machine["memory_bytes"]
+    if memory is not None and memory < LITTLE_MEMORY:
+        yield f"{memory / 1e9:.0f} GB of memory: choose small models, and tuning=lora instead of tuning=full"
+    for name, cache in found["caches"].items():
+        if cache["free_bytes"] is not None and cache["free_bytes"] < LITTLE_DISK:
+            yield f"{cache['free_bytes'] / 1e9:.1f} GB are free for {name} ({cache['path']})"
+    if os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0"):
+        yield "HF_HUB_OFFLINE is set: options that download something find only what is already in the cache"
+
+
+# ---- as text
+
+
+def render(found: Mapping[str, Any]) -> str:
+    """Render the facts as text."""
+    machine = found["hardware"]
+    versions = {**found["versions"], **{name: found["packages"].get(name) for name in SHOWN}}
+    gpus = [f"{gpu['name']}, {gpu['memory_bytes'] / 1e9:.0f} GB" for gpu in machine["gpus"]]
+    memory = "unknown" if machine["memory_bytes"] is None else f"{machine['memory_bytes'] / 1e9:.1f} GB"
+    speed = ", ".join(machine["cpu_instructions"]) or "no vector instructions known"
+    missing = {name: names for name, names in found["extras"].items() if names}
+    sections: list[tuple[str, Iterable[str]]] = [
+        ("versions", [f"{name} {version}" for name, version in versions.items() if version]),
+        ("problems", found["problems"]),
+        ("CPU", [f"{machine['cpu_model']}, {machine['cpu_count_usable']} of {machine['cpu_count']} cores, {speed}"]),
+        ("memory", [memory]),
+        ("GPU", gpus or [f"none: {machine['no_gpu']}"]),
+        ("default precision", [found["precision"]]),
+        ("caches", [_render_cache(name, cache) for name, cache in found["caches"].items()]),
+        ("keys", [f"{name}: {'set' if is_set else 'not set'}" for name, is_set in found["keys"].items()]),
+        ("settings", [f"{name}={value}" for name, value in found["settings"].items()]),
+        ("lab", [_render_lab(found["lab"])] if found["lab"] else []),
+        ("extras missing", [_render_extra(name, names) for name, names in missing.items()]),
+        ("refused here", [f"{option}: {reason}" for option, reason in found["refused"].items()]),
+        ("slow here", found["slow"]),
+    ]
+    return "\n".join(line for title, lines in sections for line in _render_section(title, list(lines)))
+
+
+def _render_section(title: str, lines: list[str]) -> list[str]:
+    return [title, *(f"  {line}" for line in lines)] if lines else []
+
+
+def _render_cache(name: str, cache: Mapping[str, Any]) -> str:
+    free = "" if cache["free_bytes"] is None else f", {cache['free_bytes'] / 1e9:.1f} GB free"
+    return f"{name}: {cache['bytes'] / 1e9:.2f} GB in {cache['path']}{free}"
+
+
+def _render_lab(lab: Mapping[str, Any]) -> str:
+    code = "may run" if lab["code_allowed"] else f"may not run: instruct-lab allow {lab['path']}"
+    return f"{lab['path']} (its Python files {code})"
+
+
+def _render_extra(name: str, missing: list[str]) -> str:
+    return f"{', '.join(missing)}: pip install 'instruct-lab[{name}]'"

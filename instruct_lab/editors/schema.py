@@ -1,0 +1,252 @@
+"""JSON Schema of option files, studies and the whole config, from the fields of the component classes.
+
+Editors check and complete a file by its schema while it is written (`# yaml-language-server: $schema=...`). A schema
+holds what can be known from one file: which classes and fields there are, their types and bounds, and which fields are
+required. What depends on other files or choices is left to `instruct-lab check`.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from instruct_lab import files
+from instruct_lab.config import Component, ExternalClass
+from instruct_lab.config.classes import TARGET, class_of
+from instruct_lab.config.external import find_class, signature_of
+from instruct_lab.config.fields import fields_of
+from instruct_lab.config.lab_code import lab_source
+from instruct_lab.config.options import GROUPS, STUDIES, Option, options
+from instruct_lab.config.yaml_text import read_yaml_text
+from instruct_lab.editors.field_types import INTERPOLATION, schema_of
+from instruct_lab.experiment import Experiment
+from instruct_lab.experiment.rules.trainer import TRAINER
+from instruct_lab.model import Model
+from instruct_lab.preprocessing import Step
+from instruct_lab.sweep import Launcher, Pruner, Sampler, Sweep
+
+DRAFT = "http://json-schema.org/draft-07/schema#"
+WHOLE = "config"
+"""Name of the schema of the whole config and of the studies."""
+DELTAS = ("debug", STUDIES)
+"""Groups whose options are changes of the whole config."""
+CLASSES: dict[str, type[Component]] = {
+    "preprocessing/step": Step,
+    "pruner": Pruner,
+    "hydra/sweeper": Sampler,
+    "hydra/launcher": Launcher,
+}
+"""The base classes of groups that are no field of the experiment."""
+OWN_CLASS = r"^instruct_lab\."
+PART = " (changes)"
+
+
+def group_schema(group: str) -> dict[str, Any]:
+    """Return the schema of the option files of a group, except for those that change the whole config."""
+    if group in DELTAS:
+        return config_schema()
+    writer, in_part = _Writer(), {"required": ["defaults"]}
+    if group == "trainer":
+        root = writer.trainer()
+    else:
+        kind = _type_of(group)
+        root = {"if": in_part, "then": writer.field(kind, part=True), "else": writer.field(kind)}
+    return {"$schema": DRAFT, "title": group, **root, "definitions": writer.definitions}
+
+
+def option_schema(option: Option) -> dict[str, Any]:
+    """Return the schema of one option's file, with the file's comment."""
+    title = {"title": f"{option.group}={option.name}", "description": "\n".join(option.comment_lines)}
+    return {**(config_schema() if is_change_of_all(option.path) else group_schema(option.group)), **title}
+
+
+def is_change_of_all(path: Path) -> bool:
+    """Whether a file's keys are those of the whole config (`# @package _global_`) and not of a group."""
+    lines = read_yaml_text(path).splitlines()
+    return any(re.fullmatch(r"#\s*@package\s+_global_\s*", line) for line in lines[:3])
+
+
+def config_schema() -> dict[str, Any]:
+    """Return the schema of the whole config, in which every key may be left out, as in a study."""
+    writer = _Writer()
+    return {"$schema": DRAFT, "title": WHOLE, **writer.whole_config(), "definitions": writer.definitions}
+
+
+def write_schemas(folder: Path) -> list[Path]:
+    """Write the schema of each group and of the whole config to a folder, and return the files."""
+    with files.disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    schemas = {schema_name(group): group_schema(group) for group in GROUPS if group not in DELTAS}
+    for name, schema in {schema_name(STUDIES): config_schema(), **schemas}.items():
+        files.write_atomically(folder / name, [json.dumps(schema), "\n"])
+    return sorted(folder / name for name in {schema_name(STUDIES), *schemas})
+
+
+def schema_name(group: str) -> str:
+    """Return the name of the file with the schema of a group's options."""
+    return f"{WHOLE if group in DELTAS else group.replace('/', '-')}.json"
+
+
+def _type_of(group: str) -> Any:
+    """Return the type of the values that the options of a group set."""
+    if group in CLASSES:
+        return CLASSES[group]
+    owner: Any = Model if group == "tokenizer" else Experiment
+    return owner.__pydantic_fields__[group].annotation
+
+
+class _Writer:
+    """Writes the definitions that one schema refers to.
+
+    Each class has a definition in which required fields must be set, and one for a part of a config, which changes
+    fields of a component that another file chooses.
+    """
+
+    def __init__(self) -> None:
+        self.definitions: dict[str, Any] = {INTERPOLATION: {"type": "string", "pattern": r"\$\{|^\?\?\?$"}}
+
+    def whole_config(self) -> dict[str, Any]:
+        """Return the schema of a config in which every key may be left out."""
+        infos = Experiment.__pydantic_fields__  # type: ignore[attr-defined]  # set by pydantic
+        properties = {name: self.field(info.annotation, info.metadata, part=True) for name, info in infos.items()}
+        properties |= {"trainer": self.trainer(), "sweep": self.field(Sweep, part=True), TARGET: {"type": "string"}}
+        hydra = {"sweeper": self.field(Sampler, part=True), "launcher": self.field(Launcher, part=True)}
+        properties |= {"hydra": {"type": "object", "properties": hydra}, "defaults": {"type": "array"}}
+        comments = {field.name: field.comment for field in fields_of(Experiment)}
+        described = {name: _describe(one, comments.get(name, "")) for name, one in properties.items()}
+        return {"type": "object", "properties": described, "additionalProperties": False}
+
+    def trainer(self) -> dict[str, Any]:
+        """Return the schema of the trainer's arguments, of which every one may be left out."""
+        return {**_external_arguments(TRAINER), "type": "object", "additionalProperties": False}
+
+    def field(self, annotation: Any, metadata: Any = (), *, part: bool = False) -> dict[str, Any]:
+        """Return the schema of a field; components in it become references to definitions."""
+        return schema_of(annotation, metadata, functools.partial(self._reference, part=part))
+
+    def _reference(self, kind: type, *, part: bool) -> dict[str, Any]:
+        """Define a class and those derived from it, and return the reference to the definition."""
+        name = kind.__name__ + (PART if part else "")
+        if name not in self.definitions:
+            self.definitions[name] = {}  # a field of the class may have the class as its type
+            self.definitions[name] = self._choice(kind, part)
+        return {"$ref": f"#/definitions/{name}"}
+
+    def _choice(self, kind: type, part: bool) -> dict[str, Any]:
+        """Return the schema of an object whose `_target_` decides on its fields."""
+        if kind is ExternalClass:
+            required = {} if part else {"required": [TARGET]}
+            return {"type": "object", "properties": {TARGET: {"not": {"pattern": OWN_CLASS}}}, **required}
+        kinds = {_target(one): one for one in concrete_classes(kind)}
+        known = {"enum": list(kinds)}
+        schema: dict[str, Any] = {
+            "type": "object",
+            "properties": {TARGET: {"anyOf": [known, {"type": "string", "not": {"pattern": OWN_CLASS}}]}},
+            "allOf": [
+                {
+                    "if": {"properties": {TARGET: {"const": target}}, "required": [TARGET]},
+                    "then": self._fields(one, part),
+                }
+                for target, one in kinds.items()
+            ],
+        }
+        if not part:
+            return {**schema, "required": [TARGET]}
+        fields = self._united_fields(list(kinds.values()))
+        unnamed = {"if": {"not": {"required": [TARGET]}}, "then": fields}
+        return {**schema, "allOf": [*schema["allOf"], unnamed]}
+
+    def _fields(self, kind: type[Component], part: bool) -> dict[str, Any]:
+        name = f"{kind.__name__} fields{PART if part else ''}"
+        if name not in self.definitions:
+            self.definitions[name] = {}
+            self.definitions[name] = self._object(kind, part)
+        return {"$ref": f"#/definitions/{name}"}
+
+    def _object(self, kind: type[Component], part: bool) -> dict[str, Any]:
+        infos: dict[str, Any] = kind.__pydantic_fields__  # type: ignore[attr-defined]  # set by pydantic
+        described = {field.name: field for field in fields_of(kind)}
+        properties: dict[str, Any] = {TARGET: {"description": (inspect.getdoc(kind) or "").partition("\n")[0]}}
+        for name, info in infos.items():
+            schema = _describe(self.field(info.annotation, info.metadata, part=part), described[name].comment)
+            properties[name] = schema if info.is_required() else {**schema, "default": described[name].default}
+        required = [name for name, info in infos.items() if info.is_required()]
+        if part:
+            properties["defaults"] = {"type": "array"}
+        more = {} if part or not required else {"required": required}
+        return {"type": "object", "properties": properties, "additionalProperties": False, **more}
+
+    def _united_fields(self, kinds: list[type[Component]]) -> dict[str, Any]:
+        """Return the schema of an object that changes fields of a component whose class another file chooses."""
+        properties: dict[str, list[Any]] = {"defaults": [{"type": "array"}]}
+        for kind in kinds:
+            self._fields(kind, True)
+            for name, schema in self.definitions[f"{kind.__name__} fields{PART}"].get("properties", {}).items():
+                if name not in (TARGET, "defaults") and schema not in properties.setdefault(name, []):
+                    properties[name].append(schema)
+        united = {name: found[0] if len(found) == 1 else {"anyOf": found} for name, found in properties.items()}
+        return {"properties": united, "additionalProperties": False}
+
+
+def _describe(schema: dict[str, Any], comment: str) -> dict[str, Any]:
+    """Add a description; draft 7 ignores what stands beside a reference, so a reference is put into `allOf`."""
+    if "$ref" in schema:
+        schema = {"allOf": [schema]}
+    return {**schema, "description": comment} if comment else schema
+
+
+def import_lab_classes() -> None:
+    """Import the classes that the options of a lab name, if the user lets its Python files run."""
+    for option in (option for group in GROUPS for option in options(group) if option.from_lab):
+        for target in re.findall(rf"{TARGET}:\s*[\"']?([\w.]+)", read_yaml_text(option.path)):
+            if lab_source(target.rpartition(".")[0]) is not None:
+                class_of(target, option.path.name, [])
+
+
+def concrete_classes(kind: type[Component]) -> list[type[Component]]:
+    """Return the classes that a config can name for a type: the class itself and those derived from it."""
+    found = [kind] if _is_concrete(kind) else []
+    for derived in kind.__subclasses__():
+        found += [one for one in concrete_classes(derived) if one not in found]
+    return sorted(found, key=lambda one: one.__name__)
+
+
+def _is_concrete(kind: type) -> bool:
+    is_own = kind.__module__.startswith("instruct_lab.") and not kind.__name__.startswith("_")
+    return (
+        (is_own or lab_source(kind.__module__) is not None)
+        and "__pydantic_fields__" in vars(kind)
+        and not inspect.isabstract(kind)
+    )
+
+
+def _target(kind: type) -> str:
+    """Return the name by which a config names a class: that of its package, if the package exports it."""
+    if not kind.__module__.startswith("instruct_lab."):
+        return f"{kind.__module__}.{kind.__name__}"
+    package = ".".join(kind.__module__.split(".")[:2])
+    exported = getattr(importlib.import_module(package), kind.__name__, None)
+    return f"{package if exported is kind else kind.__module__}.{kind.__name__}"
+
+
+def _external_arguments(target: str) -> dict[str, Any]:
+    """Return the schema of the arguments of another library's class, whose source is read but not imported."""
+    found = find_class(target)
+    types = {} if found is None else signature_of(*found).types
+    properties: dict[str, Any] = {name: _argument(kind) for name, kind in types.items()}
+    return {"properties": {TARGET: {"type": "string"}, "defaults": {"type": "array"}, **properties}}
+
+
+def _argument(kind: Any) -> dict[str, Any]:
+    try:
+        TypeAdapter(kind)
+    except Exception:  # a type that only the library itself can check
+        return {}
+    return schema_of(kind, (), lambda _: {})
