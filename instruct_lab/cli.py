@@ -71,7 +71,7 @@ def main(typed: Sequence[str] | None = None) -> int:
             with hidden, reporting(is_announced=command in RECORDING), _permissions(parsed):
                 code = command(parsed)
         except BaseException as error:
-            code = report_failure(error, is_debug=parsed.debug)
+            code = report_failure(error, is_debug=parsed.debug, as_json=getattr(parsed, "json", False))
         output.flush()
         if code == 0 and command not in RECORDING:
             code = report_lost_output(output.error)

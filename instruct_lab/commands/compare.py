@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from instruct_lab.commands import arguments
 from instruct_lab.commands.arguments import AddCommand
+from instruct_lab.commands.results import Outcome, json_results
 from instruct_lab.terminal import wide_console, write_line
 
 if TYPE_CHECKING:
@@ -55,7 +56,8 @@ def _compared(parsed: argparse.Namespace, sweep: SweepRecord | None) -> tuple[li
     return sweep.finished_runs(), parsed.metric or sweep.measured_metric()
 
 
-def report(parsed: argparse.Namespace) -> int:
+@json_results
+def report(parsed: argparse.Namespace) -> Outcome:
     """Write a study's report to a file, or print it."""
     from instruct_lab.files import write_atomically
     from instruct_lab.sweep.report import report
@@ -66,7 +68,7 @@ def report(parsed: argparse.Namespace) -> int:
     else:
         write_atomically(Path(parsed.output), [text, "\n"])
         write_line(parsed.output)
-    return 0
+    return Outcome(lambda: {"study": parsed.study, "path": parsed.output, "markdown": text})
 
 
 def dashboard(parsed: argparse.Namespace) -> int:
@@ -102,6 +104,8 @@ def add_commands(add: AddCommand) -> None:
         report,
         "write a study's report in Markdown: question, command, results, conclusion",
         "instruct-lab report interface_fr --output report.md",
+        "instruct-lab report interface_fr --json",
+        json=True,
     )
     report_parser.add_argument("study", metavar="STUDY", help="its name: instruct-lab list experiments")
     report_parser.add_argument("--output", metavar="FILE", help="write a file instead of printing")

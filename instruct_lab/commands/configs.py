@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from instruct_lab.commands import arguments
 from instruct_lab.commands.arguments import AddCommand
 from instruct_lab.commands.console import print_references, print_warnings
+from instruct_lab.commands.results import Outcome, json_results
 from instruct_lab.errors import ConfigError, InstructLabError, Problem
 from instruct_lab.files import user_path
 from instruct_lab.progress import stage
@@ -189,7 +190,8 @@ def check_name(kind: str, name: str, known: Any) -> None:
         raise InstructLabError(f"There is no {kind} {name}", do=f"choose {hint or 'one of'}: {', '.join(known)}")
 
 
-def init(parsed: argparse.Namespace) -> int:
+@json_results
+def init(parsed: argparse.Namespace) -> Outcome:
     """Write a folder for the user's own options and classes, with examples, and allow its Python files to run."""
     from instruct_lab.config.permissions import with_names
     from instruct_lab.config.scaffold import write_lab
@@ -198,9 +200,11 @@ def init(parsed: argparse.Namespace) -> int:
 
     path = user_path(parsed.path)
     has_code = any(path.glob("**/*.py"))
-    for file in write_lab(path):
+    written = write_lab(path)
+    for file in written:
         write_line(file)
-    write_line(f"{path / '.schemas'}: {len(write_schemas(path / '.schemas'))} JSON Schemas for editors")
+    schemas = write_schemas(path / ".schemas")
+    write_line(f"{path / '.schemas'}: {len(schemas)} JSON Schemas for editors")
     if has_code:
         write_line(f"\nThis folder had Python files before: type `instruct-lab allow {path}` to let them run")
     else:
@@ -209,10 +213,12 @@ def init(parsed: argparse.Namespace) -> int:
             f"\nIts Python files may run: {settings_path()} lists the lab (undo: instruct-lab allow --remove {path})"
         )
     write_line(f"\nnext: cd {path} && instruct-lab check data=my_data && instruct-lab train experiments=my_study")
-    return 0
+    files = [str(file) for file in (*written, *schemas)]
+    return Outcome(lambda: {"path": str(path), "files": files, "code_allowed": not has_code})
 
 
-def allow(parsed: argparse.Namespace) -> int:
+@json_results
+def allow(parsed: argparse.Namespace) -> Outcome:
     """Add permissions to the user's settings file or remove them, and print those that it gives."""
     from instruct_lab.config.permissions import with_names
     from instruct_lab.config.user_settings import read_settings, settings_path, write_settings
@@ -225,7 +231,7 @@ def allow(parsed: argparse.Namespace) -> int:
     write_line(f"allowed in every command ({settings_path()}): {'' if entries else 'nothing'}")
     for entry in entries:
         write_line(f"  {entry}")
-    return 0
+    return Outcome(lambda: {"path": str(settings_path()), "allow": [*settings.allow], "labs": [*settings.labs]})
 
 
 def add_commands(add: AddCommand) -> None:
@@ -276,6 +282,8 @@ def add_commands(add: AddCommand) -> None:
         init,
         "write a lab of your own: a folder with one commented example of each kind",
         "instruct-lab init my_lab",
+        "instruct-lab init my_lab --json",
+        json=True,
     )
     init_parser.add_argument("path", metavar="DIR")
     allow_parser = add(
@@ -285,6 +293,7 @@ def add_commands(add: AddCommand) -> None:
         "instruct-lab allow my_lab",
         "instruct-lab allow remote-code",
         "instruct-lab allow --remove remote-code",
+        json=True,
     )
     named = "a lab's folder, a library's module or class, or a permission; without one, list what is allowed"
     allow_parser.add_argument("names", metavar="NAME", nargs="*", help=named)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
+from typing import Any
 
-from instruct_lab.errors import InstructLabError, is_out_of_memory, one_line, wrap_errors
+from instruct_lab import secrets
+from instruct_lab.errors import ConfigError, InstructLabError, is_out_of_memory, one_line, wrap_errors
 from instruct_lab.terminal import write_line
 
 
@@ -20,12 +23,13 @@ def check_working_directory() -> None:
         os.getcwd()
 
 
-def report_failure(error: BaseException, *, is_debug: bool) -> int:
+def report_failure(error: BaseException, *, is_debug: bool, as_json: bool = False) -> int:
     """Print the error that ended a command to standard error, and return the exit code.
 
     Args:
         error: the error.
         is_debug: whether to raise the error, which shows its traceback, unless it is an interruption.
+        as_json: whether to print an error that ends the command to standard output too, as a JSON object.
     """
     if isinstance(error, KeyboardInterrupt):
         return 130
@@ -37,6 +41,8 @@ def report_failure(error: BaseException, *, is_debug: bool) -> int:
         return int(code)
     if is_debug:
         raise error
+    if as_json:
+        write_line(json.dumps({"error": error_to_json(error)}, indent=2, default=str))
     if isinstance(error, InstructLabError):
         write_line(error, error=True)
         return int(code)
@@ -46,6 +52,15 @@ def report_failure(error: BaseException, *, is_debug: bool) -> int:
         return 1
     write_line(f"{type(error).__name__}: {error}\n(add --debug to see the traceback)", error=True)
     return 1
+
+
+def error_to_json(error: BaseException) -> dict[str, Any]:
+    """Return the parts of an error: its type, what is wrong, where, what to do, and the problems of a config."""
+    if not isinstance(error, InstructLabError):
+        return {"type": type(error).__name__, "what": one_line(error), "where": "", "do": "", "problems": []}
+    problems = error.problems if isinstance(error, ConfigError) else []
+    parts = {name: secrets.hide(getattr(error, name)) for name in ("what", "where", "do")}
+    return {"type": type(error).__name__, **parts, "problems": [problem.to_json() for problem in problems]}
 
 
 def report_lost_output(error: OSError | ValueError | None) -> int:

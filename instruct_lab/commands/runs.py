@@ -11,6 +11,7 @@ from instruct_lab.commands import arguments
 from instruct_lab.commands.arguments import AddCommand
 from instruct_lab.commands.console import print_references, print_warnings
 from instruct_lab.commands.recorded import load_recorded
+from instruct_lab.commands.results import Outcome, json_results, run_to_json, sweep_to_json
 from instruct_lab.commands.sweeps import resume_sweep, start_sweep
 from instruct_lab.errors import InstructLabError
 from instruct_lab.progress import stage
@@ -19,7 +20,8 @@ from instruct_lab.terminal import wide_console, write_line
 IMPORTING = "importing torch, transformers and Lightning"
 
 
-def train(parsed: argparse.Namespace) -> int:
+@json_results
+def train(parsed: argparse.Namespace) -> Outcome:
     """Train, evaluate and record one run, or several runs if the config describes a sweep."""
     with stage("instruct-lab train: composing the config"):
         from instruct_lab.experiment.check import check
@@ -36,11 +38,12 @@ def train(parsed: argparse.Namespace) -> int:
     composition = checked.composition
     print_references(composition.choices)
     context = RunContext(facts={"derived": composition.derived})
-    train(checked.experiment, checked.resolved, composition.choices, parsed.overrides, context)
-    return 0
+    record = train(checked.experiment, checked.resolved, composition.choices, parsed.overrides, context)
+    return Outcome(lambda: run_to_json(record))
 
 
-def resume(parsed: argparse.Namespace) -> int:
+@json_results
+def resume(parsed: argparse.Namespace) -> Outcome:
     """Continue a run or a sweep that was interrupted, or make a run longer."""
     from instruct_lab.sweep.record import sweep_to_resume
 
@@ -60,7 +63,7 @@ def resume(parsed: argparse.Namespace) -> int:
         from instruct_lab.training.run import resume
 
     resume(experiment, config, record, limits=limits, force=parsed.force)
-    return 0
+    return Outcome(lambda: run_to_json(record))
 
 
 def _limits(overrides: list[str]) -> dict[str, int]:
@@ -82,14 +85,18 @@ def _limits(overrides: list[str]) -> dict[str, int]:
     return limits
 
 
-def reproduce(parsed: argparse.Namespace) -> int:
+@json_results
+def reproduce(parsed: argparse.Namespace) -> Outcome:
     """Run a recorded config again, as a new run, and compare the results with the recorded ones."""
     with stage("instruct-lab reproduce: reading the record"):
         record, experiment, config = load_recorded(parsed)
     with stage(IMPORTING):
+        from instruct_lab.records.schema import REPRODUCTION
         from instruct_lab.training.reproducing import reproduce
 
-    return 0 if reproduce(experiment, config, record, force=parsed.force) else 1
+    reproduced = reproduce(experiment, config, record, force=parsed.force)
+    found = reproduced.read_json(REPRODUCTION) or {}  # another process of the run compares
+    return Outcome(lambda: run_to_json(reproduced, reproduction=found), 0 if found.get("identical", True) else 1)
 
 
 def runs(parsed: argparse.Namespace) -> int:
@@ -121,16 +128,18 @@ def _positive(text: str) -> int:
     return number
 
 
-def watch(parsed: argparse.Namespace) -> int:
-    """Show the table of a sweep's trials while the sweep runs."""
+@json_results
+def watch(parsed: argparse.Namespace) -> Outcome:
+    """Show the table of a sweep's trials while the sweep runs, or its present state as JSON."""
     from instruct_lab.sweep.record import find_sweep
     from instruct_lab.sweep.table import watch
 
     sweep = find_sweep(Path(parsed.runs), parsed.sweep)
     if sweep is None:
         raise InstructLabError(f"There is no sweep {parsed.sweep!r}", where=parsed.runs, do="see `instruct-lab runs`")
-    watch(sweep, wide_console())
-    return 0
+    if not parsed.json:
+        watch(sweep, wide_console())
+    return Outcome(lambda: sweep_to_json(sweep))
 
 
 def add_commands(add: AddCommand) -> None:
@@ -142,20 +151,22 @@ def add_commands(add: AddCommand) -> None:
         "instruct-lab train",
         "instruct-lab train data=stdlib_functions tuning=full optimizer.lr=2e-5",
         "instruct-lab train -m tuning.r=4,8,16",
+        json=True,
         code=True,
     )
     arguments.add_overrides(train_parser)
     arguments.add_multirun(train_parser)
     again = "continue a run, or a sweep, that was interrupted, or make a run longer"
     examples = ("instruct-lab resume latest", "instruct-lab resume latest trainer.max_epochs=5")
-    resume_parser = add("resume", resume, again, *examples, code=True)
+    resume_parser = add("resume", resume, again, *examples, json=True, code=True)
     arguments.add_run(
         resume_parser, forced="go on although settings, inputs or code have changed, and record the changes"
     )
     longer = "trainer.max_epochs=N or trainer.max_steps=N: make the run longer"
     resume_parser.add_argument("overrides", nargs="*", metavar="LIMIT", help=longer)
     repeat = "run a recorded config again, as a new run, and compare the results (exit code 1 if they differ)"
-    reproduce_parser = add("reproduce", reproduce, repeat, "instruct-lab reproduce latest", code=True)
+    examples = ("instruct-lab reproduce latest", "instruct-lab reproduce latest --json")
+    reproduce_parser = add("reproduce", reproduce, repeat, *examples, json=True, code=True)
     arguments.add_run(reproduce_parser, forced="go on although settings or inputs are not the recorded ones")
     runs_parser = add(
         "runs",
@@ -177,7 +188,8 @@ def add_commands(add: AddCommand) -> None:
     runs_parser.add_argument("--sort", metavar="KEY", help=order)
     runs_parser.add_argument("--reverse", action="store_true", help="reverse the order: largest, or newest, first")
     arguments.add_runs_path(runs_parser)
-    watch_parser = add("watch", watch, "show a sweep's table while it runs", "instruct-lab watch latest")
+    examples = ("instruct-lab watch latest", "instruct-lab watch latest --json")
+    watch_parser = add("watch", watch, "show a sweep's table while it runs", *examples, json=True)
     watch_parser.add_argument(
         "sweep", metavar="SWEEP", nargs="?", default="latest", help="its id or folder (default: latest)"
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from instruct_lab.commands.console import print_warnings
+from instruct_lab.commands.results import Outcome, sweep_to_json
 from instruct_lab.progress import stage
 from instruct_lab.terminal import wide_console, write_line
 
@@ -12,8 +13,8 @@ if TYPE_CHECKING:
     from instruct_lab.sweep.record import SweepRecord
 
 
-def start_sweep(overrides: list[str]) -> int:
-    """Plan a sweep and run its trials; return 1 if a trial failed, else 0."""
+def start_sweep(overrides: list[str]) -> Outcome:
+    """Plan a sweep and run its trials; the exit code is 1 if a trial failed."""
     with stage("planning the sweep"):
         from instruct_lab.sweep.plan import plan
 
@@ -23,11 +24,13 @@ def start_sweep(overrides: list[str]) -> int:
     with stage("importing torch, transformers and Lightning"):
         from instruct_lab.sweep.driver import Driver, create
 
-    return Driver(planned, create(planned), wide_console()).run()
+    sweep = create(planned)
+    code = Driver(planned, sweep, wide_console()).run()
+    return Outcome(lambda: sweep_to_json(sweep), code)
 
 
-def resume_sweep(sweep: SweepRecord, force: bool) -> int:
-    """Run the remaining trials of a sweep; return 1 if a trial failed, else 0."""
+def resume_sweep(sweep: SweepRecord, force: bool) -> Outcome:
+    """Run the remaining trials of a sweep; the exit code is 1 if a trial failed."""
     from instruct_lab.sweep.driver import resume
 
-    return resume(sweep, wide_console(), force)
+    return Outcome(lambda: sweep_to_json(sweep), resume(sweep, wide_console(), force))

@@ -11,11 +11,13 @@ from instruct_lab.commands.arguments import AddCommand
 from instruct_lab.commands.console import print_permissions
 from instruct_lab.commands.decoding import add_decoding_options, decoding_of
 from instruct_lab.commands.recorded import load_recorded
+from instruct_lab.commands.results import Outcome, json_results
 from instruct_lab.errors import InstructLabError
 from instruct_lab.terminal import write_content, write_line
 
 
-def generate(parsed: argparse.Namespace) -> int:
+@json_results
+def generate(parsed: argparse.Namespace) -> Outcome:
     """Print the tuned model's answer to each prompt."""
     if parsed.base and parsed.checkpoint:
         raise InstructLabError("--base is the untuned model, which has no checkpoint", do="leave one of them out")
@@ -26,12 +28,15 @@ def generate(parsed: argparse.Namespace) -> int:
     from instruct_lab.data import Message
 
     answerer = load_answerer(experiment, record, BASE if parsed.base else parsed.checkpoint)
-    for text in answerer.answer([(*opening(parsed.system), Message("user", prompt)) for prompt in parsed.prompt]):
+    answers = answerer.answer([(*opening(parsed.system), Message("user", prompt)) for prompt in parsed.prompt])
+    for text in () if parsed.json else answers:
         write_content(text)
-    return 0
+    pairs = zip(parsed.prompt, answers, strict=True)
+    return Outcome(lambda: [{"prompt": prompt, "answer": answer} for prompt, answer in pairs])
 
 
-def export(parsed: argparse.Namespace) -> int:
+@json_results
+def export(parsed: argparse.Namespace) -> Outcome:
     """Write the tuned model as a plain Hugging Face folder."""
     record, experiment, config = load_recorded(parsed, uses_trackers=False)
     print_permissions(experiment)
@@ -41,7 +46,7 @@ def export(parsed: argparse.Namespace) -> int:
         experiment, config, record, Path(parsed.path), keep_adapter=parsed.keep_adapter, checkpoint=parsed.checkpoint
     )
     write_line(folder)
-    return 0
+    return Outcome(lambda: {"run": str(record.path), "path": str(folder)})
 
 
 def add_commands(add: AddCommand) -> None:
@@ -52,6 +57,7 @@ def add_commands(add: AddCommand) -> None:
         "print the tuned model's answer",
         "instruct-lab generate latest 'Translate to French: Save all'",
         "instruct-lab generate latest --base --temperature 0.7 --seed 1 'Tell a story'",
+        json=True,
         code=True,
     )
     arguments.add_run(generate_parser)
@@ -65,6 +71,7 @@ def add_commands(add: AddCommand) -> None:
         export,
         "write the tuned model as a plain Hugging Face folder",
         "instruct-lab export latest my_model",
+        json=True,
         code=True,
     )
     arguments.add_run(export_parser)

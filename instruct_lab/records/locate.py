@@ -125,10 +125,11 @@ def short_ids(runs: Sequence[ListedRun]) -> dict[str, str]:
 def list_runs(runs_path: str | Path) -> list[ListedRun]:
     """List all runs, oldest first; a record that cannot be read has the status `damaged`."""
     paths = sorted(_record_paths(user_path(runs_path)), key=_start_order)
-    return [_listed_run(path) for path in paths]
+    return [list_run(path) for path in paths]
 
 
-def _listed_run(path: Path) -> ListedRun:
+def list_run(path: Path) -> ListedRun:
+    """Return the entry of one run; a record that cannot be read has the status `damaged`."""
     names = path.name, path.parent.name
     try:
         record = RunRecord.open(path)

@@ -15,7 +15,7 @@ from instruct_lab.training.resuming import inputs_of
 from instruct_lab.training.run import RunContext, is_first_process, train
 
 
-def reproduce(experiment: Experiment, config: dict[str, Any], record: RunRecord, force: bool) -> bool:
+def reproduce(experiment: Experiment, config: dict[str, Any], record: RunRecord, force: bool) -> RunRecord:
     """Run a recorded config again, and print and record how the results compare with the recorded ones.
 
     Args:
@@ -25,7 +25,7 @@ def reproduce(experiment: Experiment, config: dict[str, Any], record: RunRecord,
         force: whether to go on even if settings or inputs differ from the recorded ones.
 
     Returns:
-        Whether the results are identical to the last bit.
+        The record of the new run, whose `reproduction.json` says whether the results are identical to the last bit.
 
     Raises:
         InstructLabError: settings or inputs differ from the recorded ones, and `force` is false.
@@ -45,9 +45,8 @@ def reproduce(experiment: Experiment, config: dict[str, Any], record: RunRecord,
     manifest = record.manifest
     context = RunContext(facts={"derived": manifest.derived})
     reproduced = train(experiment, config, manifest.choices, record.overrides, context)
-    if not is_first_process():
-        return True
-    reproduction = compare_with_recorded(record, reproduced, changes)
-    reproduced.write_json(REPRODUCTION, {"identical": reproduction.is_identical, **vars(reproduction)})
-    write_line(reproduction)
-    return reproduction.is_identical
+    if is_first_process():
+        reproduction = compare_with_recorded(record, reproduced, changes)
+        reproduced.write_json(REPRODUCTION, {"identical": reproduction.is_identical, **vars(reproduction)})
+        write_line(reproduction)
+    return reproduced

@@ -1,6 +1,7 @@
 """JSON Schemas: they accept every shipped option, study and composed config, and refuse planted mistakes."""
 
 import copy
+import functools
 import json
 import shutil
 
@@ -27,6 +28,9 @@ def problems(schema, content):
     """The path and message of everything that a schema refuses."""
     found = jsonschema.Draft7Validator(schema).iter_errors(content)
     return [f"{error.json_path}: {error.message}" for error in found]
+
+
+known_schema = functools.cache(group_schema)
 
 
 def content_of(path):
@@ -104,7 +108,7 @@ MISTAKES = [
 
 @pytest.mark.parametrize(("group", "right", "mistake"), MISTAKES, ids=lambda value: str(value)[:40])
 def test_a_planted_mistake_is_refused(group, right, mistake):
-    schema = group_schema(group)
+    schema = known_schema(group)
     assert problems(schema, {**copy.deepcopy(right), **mistake}) != []
     if mistake:
         assert problems(schema, right) == [], "the mistake is the reason"
@@ -113,7 +117,7 @@ def test_a_planted_mistake_is_refused(group, right, mistake):
 @pytest.mark.parametrize("value", ["${seed}", "???", "a ${name}"])
 @pytest.mark.parametrize("field", ["r", "dropout", "use_dora", "bias", "target_modules"])
 def test_a_value_that_is_known_later_is_accepted(field, value):
-    assert problems(group_schema("tuning"), {**LORA, field: value}) == []
+    assert problems(known_schema("tuning"), {**LORA, field: value}) == []
 
 
 def test_a_class_of_somebody_else_is_accepted_and_its_fields_are_not_judged():

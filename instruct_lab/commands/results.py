@@ -1,0 +1,81 @@
+"""The results of commands as JSON, for programs that start them with `--json`."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import functools
+import json
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from instruct_lab.commands.arguments import Command
+from instruct_lab.terminal import write_line
+
+if TYPE_CHECKING:
+    from instruct_lab.records import RunRecord
+    from instruct_lab.sweep.record import SweepRecord
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What a command that ran to its end hands back.
+
+    Args:
+        value: function that returns the results as JSON values; it is called only for `--json`.
+        code: the exit code.
+    """
+
+    value: Callable[[], Any]
+    code: int = 0
+
+
+def json_results(command: Callable[[argparse.Namespace], Outcome]) -> Command:
+    """Decorate a command, so that with `--json` its results are the only output on standard output.
+
+    What the command prints for people goes to standard error then.
+    """
+
+    @functools.wraps(command)
+    def run(parsed: argparse.Namespace) -> int:
+        if not parsed.json:
+            return command(parsed).code
+        with contextlib.redirect_stdout(sys.stderr):
+            outcome = command(parsed)
+        write_line(json.dumps(outcome.value(), indent=2, default=str))
+        return outcome.code
+
+    return run
+
+
+def run_to_json(record: RunRecord, **more: Any) -> dict[str, Any]:
+    """Return a run as in the list of runs, with its warnings and the content of `summary.json`.
+
+    Args:
+        record: the record of the run.
+        more: further entries.
+    """
+    from instruct_lab.records.locate import list_run
+    from instruct_lab.records.schema import SUMMARY
+
+    entries = {"warnings": record.manifest.warnings, "summary": record.read_json(SUMMARY)}
+    return {**list_run(record.path).to_json(), **entries, **more}
+
+
+def sweep_to_json(sweep: SweepRecord) -> dict[str, Any]:
+    """Return a sweep: what `sweep.json` says about its goals, its status now, and its runs as in the list of runs."""
+    from instruct_lab.records.locate import list_run
+
+    info = sweep.info
+    return {
+        "id": sweep.id,
+        "name": info.name,
+        "status": sweep.status(),
+        "path": str(sweep.path),
+        "metrics": info.metrics,
+        "directions": info.directions,
+        "num_runs": info.num_runs,
+        "runs": [list_run(run.path).to_json() for run in sweep.runs()],
+    }
