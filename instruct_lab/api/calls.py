@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from instruct_lab import secrets
-from instruct_lab.errors import InstructLabError
+from instruct_lab.errors import InstructLabError, Problem
 from instruct_lab.guard import private_files, protect_override, redacted_streams
+from instruct_lab.terminal import write_line
 
 
 @contextlib.contextmanager
@@ -35,6 +36,12 @@ def guarded(overrides: Sequence[str] = (), allow: Sequence[str] = ()) -> Iterato
     names = [*allow, *permitted.typed_permissions(texts)]
     with redacted_streams(), private_files(), permissions.allow(*names):
         yield texts
+
+
+def print_warnings(warnings: Iterable[Problem]) -> None:
+    """Print what may make the result of a run differ from what is expected, as the commands do."""
+    for warning in warnings:
+        write_line(f"warning: {warning}", error=True)
 
 
 @contextlib.contextmanager

@@ -196,6 +196,12 @@ def test_an_interruption_is_a_keyboard_interrupt(two_runs, monkeypatch):
     assert il.load_run().status == "interrupted"
 
 
+def test_warnings_are_printed(two_runs, capfd):
+    assert il.check([*SHORT, "optimizer.lr=1.0"]).warnings
+    il.train([*SHORT, "optimizer.lr=1.0", "trainer.max_steps=1"])
+    assert "warning: optimizer.lr" in capfd.readouterr().err
+
+
 # ---- sweeps
 
 

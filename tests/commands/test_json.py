@@ -1,7 +1,6 @@
 """`--json`: standard output is the results of a command, and nothing else; errors are objects too."""
 
 import json
-import shutil
 
 import pytest
 from support.lab import TINY
@@ -33,7 +32,7 @@ def test_every_command_has_json_or_a_reason(name):
 
 @pytest.mark.slow
 def test_a_run_is_trained_used_reproduced_and_made_longer(lab, capsys):
-    trained = run_json(capsys, "train", *TINY, "lr_scheduler=constant", "trainer.max_steps=2")
+    trained = run_json(capsys, "train", "experiments=dry_run", *TINY, "lr_scheduler=constant", "trainer.max_steps=2")
     (listed,) = list_runs(lab / "runs")
     assert trained == {**listed.to_json(), "warnings": trained["warnings"], "summary": trained["summary"]}
     assert trained["summary"] == json.loads((listed.path / "summary.json").read_text(encoding="utf-8"))
@@ -46,7 +45,11 @@ def test_a_run_is_trained_used_reproduced_and_made_longer(lab, capsys):
 
     exported = run_json(capsys, "export", "latest", "model")
     assert exported == {"run": str(listed.path), "path": "model"}
-    shutil.rmtree(lab / "model")
+    assert (lab / "model" / "config.json").is_file()
+
+    made = run_json(capsys, "report", "dry_run", "--output", "report.md")
+    assert made["path"] == "report.md"
+    assert (lab / "report.md").read_text(encoding="utf-8") == made["markdown"] + "\n"
 
     again = run_json(capsys, "reproduce", trained["id"])
     assert again["reproduction"]["identical"] is True
@@ -104,9 +107,3 @@ def test_a_new_lab_and_permissions(tmp_path, monkeypatch, capsys):
     allowed = run_json(capsys, "allow")
     assert allowed["labs"] == [str(tmp_path / "mine")]
     assert json.dumps(allowed)
-
-
-def test_a_report_is_an_object(lab, capsys):
-    made = run_json(capsys, "report", "dry_run", "--output", "report.md", code=0)
-    assert made["path"] == "report.md"
-    assert (lab / "report.md").read_text(encoding="utf-8") == made["markdown"] + "\n"
