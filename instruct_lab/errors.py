@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import errno
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from instruct_lab import secrets
 
@@ -31,6 +31,10 @@ class InstructLabError(Exception):
         if do:
             parts.append(f"What to do: {do.rstrip('.')}.")
         super().__init__(secrets.hide(" ".join(parts)))
+
+    def at(self, where: str) -> Self:
+        """Return this error with another location before its own, such as the row that was being processed."""
+        return type(self)(self.what, where=", ".join(filter(None, [where, self.where])), do=self.do)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restore, (type(self), self.args, self.__dict__)  # errors of worker processes are pickled

@@ -7,5 +7,6 @@ packages import `component` from here.
 
 from instruct_lab.config.component import ALL_FAMILIES, Component, component
 from instruct_lab.config.external import ExternalClass
+from instruct_lab.config.regular_expressions import LimitedExpression, Regex
 
-__all__ = ["ALL_FAMILIES", "Component", "ExternalClass", "component"]
+__all__ = ["ALL_FAMILIES", "Component", "ExternalClass", "LimitedExpression", "Regex", "component"]

@@ -44,12 +44,15 @@ class InstructionFollowing(RowMetric):
             of instructions without a check, and 1 if the answer is empty (else 0).
 
         Raises:
-            InstructLabError: the row has no instructions, or the numbers of instructions and of groups of arguments
-                differ.
+            InstructLabError: the row has no instructions, the numbers of instructions and of groups of arguments
+                differ, or an argument is an invalid or a too expensive regular expression.
         """
         instructions = list(_instructions(prediction))
         tried = variants(prediction.text) if self.loose else [prediction.text]
-        followed = [_is_followed(tried, instruction, arguments) for instruction, arguments in instructions]
+        try:
+            followed = [_is_followed(tried, instruction, arguments) for instruction, arguments in instructions]
+        except InstructLabError as error:
+            raise error.at(f"row {prediction.id}") from error
         checked = [result for result in followed if result is not None]
         unchecked = float(len(followed) - len(checked))
         if self.level == "instruction":

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from instruct_lab.config import Component, component
+from instruct_lab.config import Component, Regex, component
 from instruct_lab.errors import InstructLabError, Problem, Refusal
 from instruct_lab.optimizer.groups import (
     NO_DECAY,
@@ -44,8 +43,8 @@ class Optimizer(Component, ABC):
         None  # peak learning rate; null: the tuning method's default, scaled for the optimizer and the objective
     )
     weight_decay: Annotated[float, Field(ge=0)] = 0.0  # decoupled weight decay, multiplied by the learning rate
-    no_decay: str = NO_DECAY  # regular expression: no weight decay for parameters whose names match
-    lr_factors: dict[str, Annotated[float, Field(gt=0)]] = Field(
+    no_decay: Regex = NO_DECAY  # regular expression: no weight decay for parameters whose names match
+    lr_factors: dict[Regex, Annotated[float, Field(gt=0)]] = Field(
         default_factory=dict
     )  # factors of lr, keyed by a regular expression of parameter names; the first match applies
     layer_decay: Annotated[float, Field(gt=0, le=1)] | None = (
@@ -54,13 +53,6 @@ class Optimizer(Component, ABC):
     nonfinite: Literal["stop", "skip_step"] = (
         "stop"  # what to do if the loss or the gradient of a step is not finite; skipped steps are listed in the record
     )
-
-    def __post_init__(self) -> None:
-        for field, pattern in [("no_decay", self.no_decay), *(("lr_factors", key) for key in self.lr_factors)]:
-            try:
-                re.compile(pattern)
-            except re.error as error:
-                raise Refusal(field, f"{pattern!r} is not a regular expression: {error}") from error
 
     @property
     def learning_rate_scale(self) -> float:

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from instruct_lab.config import LimitedExpression
 from instruct_lab.errors import InstructLabError
 
 if TYPE_CHECKING:
@@ -73,9 +74,10 @@ def parameter_groups(
         InstructLabError: no parameter requires gradients.
     """
     members: dict[tuple[str, float, bool], list[torch.nn.Parameter]] = {}
+    undecayed = LimitedExpression(no_decay, where="optimizer.no_decay", ignore_case=True)
     for name, parameter in parameters:
         if parameter.requires_grad:
-            decayed = not re.search(no_decay, name, re.IGNORECASE)
+            decayed = not undecayed.search(name)
             members.setdefault((part(name, parameter), factor(name), decayed), []).append(parameter)
     if not members:
         raise InstructLabError(
@@ -98,7 +100,8 @@ def factors_by_pattern(patterns: Mapping[str, float], names: Iterable[str]) -> d
     names = list(names)
     found: dict[str, float] = {}
     for pattern, factor in patterns.items():
-        matched = [name for name in names if re.search(pattern, name, re.IGNORECASE)]
+        expression = LimitedExpression(pattern, where="optimizer.lr_factors", ignore_case=True)
+        matched = [name for name in names if expression.search(name)]
         if not matched:
             raise InstructLabError(
                 f"The pattern {pattern!r} matches no trained parameter",

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
+import functools
 from abc import ABC
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from instruct_lab.config import component
+from instruct_lab.config import LimitedExpression, Regex, component
 from instruct_lab.errors import InstructLabError, Refusal
 from instruct_lab.optimizer.base import Betas, Optimizer, check_betas
 from instruct_lab.optimizer.groups import EMBEDDING, Group
@@ -27,23 +27,22 @@ MATRIX, REST = "matrix", "rest"
 class MatrixOptimizer(Optimizer, ABC):
     """Base class of optimizers with a special update rule for matrices inside the model, and AdamW for the rest."""
 
-    outside: str = OUTSIDE  # regular expression: AdamW also updates matrices whose names match
+    outside: Regex = OUTSIDE  # regular expression: AdamW also updates matrices whose names match
     betas: Betas = Field(
         default_factory=lambda: [0.9, 0.999]
     )  # AdamW's decay rates of the running means of the gradient and its square, each in [0, 1)
     eps: Annotated[float, Field(gt=0)] = 1e-8  # number that AdamW adds to the denominator
 
     def __post_init__(self) -> None:
-        Optimizer.__post_init__(self)
         check_betas(self.betas)
-        try:
-            re.compile(self.outside)
-        except re.error as error:
-            raise Refusal("outside", f"is not a regular expression: {error}") from error
+
+    @functools.cached_property
+    def _outside(self) -> LimitedExpression:
+        return LimitedExpression(self.outside, where="optimizer.outside", ignore_case=True)
 
     def part(self, name: str, parameter: torch.nn.Parameter) -> str:
         """Return `matrix` if the special update rule applies to the parameter, else `rest`."""
-        is_matrix = parameter.ndim == 2 and not re.search(self.outside, name, re.IGNORECASE)
+        is_matrix = parameter.ndim == 2 and not self._outside.search(name)
         return MATRIX if is_matrix and self.takes(parameter) else REST
 
     def takes(self, parameter: torch.nn.Parameter) -> bool:

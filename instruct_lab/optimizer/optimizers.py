@@ -33,7 +33,6 @@ class AdamW(Optimizer):
     fused: bool = True  # use the fused kernel if the device has one: faster, with the same update
 
     def __post_init__(self) -> None:
-        Optimizer.__post_init__(self)
         check_betas(self.betas)
 
     def make(self, groups: list[Group]) -> torch.optim.Optimizer:
@@ -108,7 +107,6 @@ class Lion(Optimizer):
         return 0.15
 
     def __post_init__(self) -> None:
-        Optimizer.__post_init__(self)
         check_betas(self.betas)
 
     def make(self, groups: list[Group]) -> torch.optim.Optimizer:
@@ -139,7 +137,6 @@ class ScheduleFreeAdamW(Optimizer):
     averaging_power: Annotated[float, Field(ge=0)] = 0.0  # step t has weight t to this power in the average
 
     def __post_init__(self) -> None:
-        Optimizer.__post_init__(self)
         check_betas(self.betas)
         if self.betas[0] == 0:
             raise Refusal("betas", "the first must be above 0: the average is computed from it")

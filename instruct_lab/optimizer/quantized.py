@@ -35,7 +35,6 @@ class QuantizedAdamW(Optimizer):
     min_quantized: Annotated[int, Field(ge=0)] = 4096  # states of parameters with fewer elements keep 32 bits
 
     def __post_init__(self) -> None:
-        Optimizer.__post_init__(self)
         check_betas(self.betas)
 
     def problems(self) -> Iterator[Problem]:

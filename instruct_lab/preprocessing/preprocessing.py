@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,12 +12,13 @@ from pydantic import Field
 
 from instruct_lab.cache import Entry, Stage, describe, link, map_in_order
 from instruct_lab.config import Component, component
-from instruct_lab.data import Audit
+from instruct_lab.data import Audit, Conversation
 from instruct_lab.data.base import split_path, tables, write_flagged
 from instruct_lab.data.split import SPLIT_NAMES
 from instruct_lab.data.stages import audited_stage
 from instruct_lab.data.table import ConversationTable
 from instruct_lab.data.writing import ConversationWriter, rewrite_batch, write_conversations
+from instruct_lab.errors import LimitExceeded
 from instruct_lab.preprocessing.base import Context, Step, no_tokenizer
 from instruct_lab.progress import advance, stage
 
@@ -126,5 +127,23 @@ class _Apply:
 
     def __call__(self, number: int) -> tuple[pyarrow.RecordBatch | None, Audit]:
         context = Context(self.stage, Audit(), self.split, cache_path=self.cache_path)
-        changed = rewrite_batch(self.rows.batches[number], lambda rows: self.step.apply(rows, context))
-        return changed, context.audit
+        followed = _Followed()
+
+        def apply(rows: list[Conversation]) -> Iterable[Conversation]:
+            followed.extend(rows)
+            return self.step.apply(followed, context)
+
+        try:
+            return rewrite_batch(self.rows.batches[number], apply), context.audit
+        except LimitExceeded as error:
+            raise error.at(f"{self.stage}, {followed.current.where}" if followed.current else self.stage) from error
+
+
+class _Followed(list[Conversation]):
+    """Rows that remember which of them was iterated over last."""
+
+    current: Conversation | None = None
+
+    def __iter__(self) -> Iterator[Conversation]:
+        for self.current in super().__iter__():
+            yield self.current

@@ -6,15 +6,14 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from instruct_lab.config import component
+from instruct_lab.config import Regex, component
 from instruct_lab.errors import Refusal
-from instruct_lab.tuning.peft_method import PeftMethod
+from instruct_lab.tuning.peft_method import ALL_LINEAR, PeftMethod
 
 if TYPE_CHECKING:
     from instruct_lab.model import LoadedModel
 
 Names = Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)]
-ALL_LINEAR = "all-linear"
 IA3_OF_BERT = (["key", "value", "output.dense"], ["output.dense"])
 """`target_modules` and `feedforward_modules` for BERT, for which PEFT has no default."""
 
@@ -59,7 +58,7 @@ class OFT(PeftMethod):
 
     block_size: Annotated[int, Field(ge=2)] = 32  # number of a layer's inputs that are rotated together
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # share of the blocks that are not rotated, in training
-    target_modules: str | Names = ALL_LINEAR  # all-linear, names, or one regular expression of the full name
+    target_modules: Regex | Names = ALL_LINEAR  # all-linear, names, or one regular expression of the full name
 
     def config(self, loaded: LoadedModel, common: dict[str, Any]) -> Any:
         """Build PEFT's configuration."""
@@ -83,7 +82,7 @@ class BOFT(PeftMethod):
     block_size: Annotated[int, Field(ge=2)] = 4  # inputs that are rotated together; divides every layer's inputs
     butterfly_factors: Annotated[int, Field(ge=1)] = 1  # number of factors; 1 is OFT
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # share of the blocks that are not rotated, in training
-    target_modules: str | Names = ALL_LINEAR  # all-linear, names, or one regular expression of the full name
+    target_modules: Regex | Names = ALL_LINEAR  # all-linear, names, or one regular expression of the full name
 
     def config(self, loaded: LoadedModel, common: dict[str, Any]) -> Any:
         """Build PEFT's configuration."""
@@ -112,7 +111,7 @@ class VeRA(PeftMethod):
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # dropout on the adapter's input, in training
     initial_scale: Annotated[float, Field(gt=0)] = 0.1  # initial value of d
     seed: Annotated[int, Field(ge=0)] = 0  # random seed of A and B
-    target_modules: str | Names = ALL_LINEAR  # all-linear, names, or one regular expression of the full name
+    target_modules: Regex | Names = ALL_LINEAR  # all-linear, names, or one regular expression of the full name
 
     def config(self, loaded: LoadedModel, common: dict[str, Any]) -> Any:
         """Build PEFT's configuration."""
@@ -142,7 +141,7 @@ class FourierFT(PeftMethod):
     n_frequency: Annotated[int, Field(ge=1)] = 1000  # trained entries per layer; at most inputs times outputs
     scaling: Annotated[float, Field(gt=0)] = 150.0  # scale of the update; 100 to 300 is usual
     seed: Annotated[int, Field(ge=0)] = 777  # random seed of the positions
-    target_modules: str | Names = ALL_LINEAR  # all-linear, names, or one regular expression of the full name
+    target_modules: Regex | Names = ALL_LINEAR  # all-linear, names, or one regular expression of the full name
 
     def config(self, loaded: LoadedModel, common: dict[str, Any]) -> Any:
         """Build PEFT's configuration."""

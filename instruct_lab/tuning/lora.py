@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from instruct_lab.config import component
+from instruct_lab.config import Regex, component
 from instruct_lab.config.spelling import nearest
 from instruct_lab.errors import InstructLabError, Refusal
-from instruct_lab.tuning.peft_method import PeftMethod, linear_names
+from instruct_lab.tuning.peft_method import ALL_LINEAR, PeftMethod, linear_names, matching_modules
 
 if TYPE_CHECKING:
     from instruct_lab.model import LoadedModel
 
-ALL_LINEAR = "all-linear"
 MEASURED_RATE, MEASURED_WIDTH = 2e-3, 576
 """Learning rate and hidden size of SmolLM2-135M in `experiments=tuning_methods`."""
 WIDTH_POWER = 0.781
@@ -47,10 +45,10 @@ class LoRA(PeftMethod):
     r: Annotated[int, Field(ge=1)] = 16  # rank of the update
     alpha: Annotated[float, Field(gt=0)] = 32.0  # the update is scaled by alpha / r
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # dropout on the adapter's input, in training
-    target_modules: str | ModuleNames = (
+    target_modules: Regex | ModuleNames = (
         ALL_LINEAR  # all-linear (every linear layer but the output), names, or one regular expression of the full name
     )
-    exclude_modules: str | ModuleNames | None = None  # modules without adapters: names, or one regular expression
+    exclude_modules: Regex | ModuleNames | None = None  # modules without adapters: names, or one regular expression
     use_rslora: bool = False  # scale the update by alpha / sqrt(r) instead (Kalajdzievski, 2023)
     use_dora: bool = False  # train lengths and directions of the weights separately (DoRA)
     init: Literal["default", "gaussian", "pissa", "olora"] = "default"  # initial values of A and B
@@ -58,16 +56,11 @@ class LoRA(PeftMethod):
     bias: Literal["none", "all", "lora_only"] = "none"  # biases that are also trained
 
     def __post_init__(self) -> None:
-        """Refuse an empty name, an invalid regular expression, and settings that exclude each other."""
+        """Refuse an empty name, and settings that exclude each other."""
         for field in ("target_modules", "exclude_modules"):
             value = getattr(self, field)
             if value == "":
                 raise Refusal(field, "names no module", ALL_LINEAR if field == "target_modules" else "null")
-            if isinstance(value, str) and value != ALL_LINEAR:
-                try:
-                    re.compile(value)
-                except re.error as error:
-                    raise Refusal(field, f"is not a regular expression: {error}") from error
         if self.exclude_modules == ALL_LINEAR:
             raise Refusal("exclude_modules", "leaves nothing to adapt", "null")
         if self.init in ("pissa", "olora") and self.use_dora:
@@ -175,8 +168,13 @@ class LoRA(PeftMethod):
             value = getattr(self, field)
             if value is None or value == ALL_LINEAR:
                 continue
+            modules = [module for module, _ in model.named_modules()]
             for name in [value] if isinstance(value, str) else value:
-                if any(_matches(name, isinstance(value, str), module) for module, _ in model.named_modules()):
+                if isinstance(value, str):
+                    found = matching_modules(value, modules, f"tuning.{field}")
+                else:
+                    found = [module for module in modules if module == name or module.endswith(f".{name}")]
+                if found:
                     continue
                 names = linear_names(model)
                 close = nearest(name, names)
@@ -188,13 +186,6 @@ class LoRA(PeftMethod):
                     where=f"tuning.{field}",
                     do=f"{hint}this model's linear layers are {', '.join(names)}",
                 )
-
-
-def _matches(name: str, is_pattern: bool, module: str) -> bool:
-    """Whether PEFT selects the module, whose full name must match the pattern or end with the plain name."""
-    if is_pattern:
-        return re.fullmatch(name, module) is not None
-    return module == name or module.endswith(f".{name}")
 
 
 def _new_rows(loaded: LoadedModel) -> dict[str, list[int]] | None:

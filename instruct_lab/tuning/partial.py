@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from instruct_lab.config import component
+from instruct_lab.config import LimitedExpression, Regex, component
 from instruct_lab.errors import InstructLabError, Refusal, wrap_errors
 from instruct_lab.tuning.base import Tuning
 
@@ -111,17 +111,12 @@ class Freeze(Partial):
         0  # number of trained layers at the input of each stack (encoder, decoder)
     )
     last_layers: Annotated[int, Field(ge=0)] = 0  # number of trained layers at the output of each stack
-    pattern: Annotated[str, Field(min_length=1)] | None = None  # regular expression: train parameters that match
+    pattern: Annotated[Regex, Field(min_length=1)] | None = None  # regular expression: train parameters that match
     embeddings: bool = False  # train the input embeddings, and the output embeddings if both are one tensor
 
     def __post_init__(self) -> None:
         if not (self.first_layers or self.last_layers or self.pattern or self.embeddings):
             raise Refusal("last_layers", "no parameter would be trained", "2")
-        if self.pattern is not None:
-            try:
-                re.compile(self.pattern)
-            except re.error as error:
-                raise Refusal("pattern", f"is not a regular expression: {error}") from error
 
     def select_parameters(self, loaded: LoadedModel) -> Collection[str]:
         """Return the names of the parameters to train.
@@ -145,7 +140,8 @@ class Freeze(Partial):
             )
         found = {name for name in names if (match := LAYER.match(name)) and self._is_selected(match, depths)}
         if self.pattern is not None:
-            matching = {name for name in names if re.search(self.pattern, name)}
+            expression = LimitedExpression(self.pattern, where="tuning.pattern")
+            matching = {name for name in names if expression.search(name)}
             if not matching:
                 raise InstructLabError(
                     f"No parameter's name matches {self.pattern!r}",

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from instruct_lab.config import component
+from instruct_lab.config import LimitedExpression, component
 from instruct_lab.errors import InstructLabError, wrap_errors
 from instruct_lab.tuning.base import Tuning
 
 if TYPE_CHECKING:
     from instruct_lab.model import LoadedModel
 
+ALL_LINEAR = "all-linear"
+MODULE_FIELDS = ("target_modules", "exclude_modules", "feedforward_modules")
+"""Fields of PEFT's configurations that hold names of modules, or one regular expression of their full names."""
 TASK_TYPES = {"decoder": "CAUSAL_LM", "encoder-decoder": "SEQ_2_SEQ_LM"}
 """PEFT's task names, keyed by family; PEFT has no name for masked language models."""
 
@@ -54,6 +57,7 @@ class PeftMethod(Tuning, ABC):
         do = f"name some of this model's linear layers: {', '.join(linear_names(model))}"
         with wrap_errors(ValueError, what="No adapter can be added", where="tuning.target_modules", do=do):
             config = self.config(loaded, self._common(loaded))
+            _replace_patterns(config, model, "tuning")
             adapted: Any = peft.get_peft_model(model, config, autocast_adapter_dtype=True)
         for parameter in adapted.parameters():
             if parameter.requires_grad and id(parameter) not in frozen:
@@ -84,7 +88,9 @@ class PeftMethod(Tuning, ABC):
         import peft
 
         with _read_errors(path):
-            adapted: Any = peft.PeftModel.from_pretrained(loaded.model, str(path), is_trainable=False)
+            config = peft.PeftConfig.from_pretrained(str(path))
+            _replace_patterns(config, loaded.model, str(path / "adapter_config.json"))
+            adapted: Any = peft.PeftModel.from_pretrained(loaded.model, str(path), config=config, is_trainable=False)
             _read_whole_modules(adapted, path)
         _check_names(adapted, path)
         _cast_inputs_of_whole_modules(adapted)
@@ -140,6 +146,31 @@ def _unwrap_whole_modules(adapted: Any) -> None:
     for name, module in _whole_modules(adapted):
         parent, _, last = name.rpartition(".")
         setattr(adapted.get_submodule(parent), last, module)
+
+
+def matching_modules(pattern: str, names: Iterable[str], where: str) -> list[str]:
+    """Return the full names of modules that a regular expression matches; see `LimitedExpression`."""
+    expression = LimitedExpression(pattern, where=where)
+    return [name for name in names if expression.fullmatch(name)]
+
+
+def _replace_patterns(config: Any, model: Any, where: str) -> None:
+    """Replace the regular expressions in PEFT's configuration by the names that they match.
+
+    PEFT would search for them with `re`, which has no time limit.
+    """
+    names = [name for name, _ in model.named_modules()]
+    for field in MODULE_FIELDS:
+        pattern = getattr(config, field, None)
+        if isinstance(pattern, str) and pattern != ALL_LINEAR:
+            found = matching_modules(pattern, names, f"{where}.{field}")
+            if not found and field == "target_modules":
+                raise InstructLabError(
+                    f"No module of the model matches {pattern!r}",
+                    where=f"{where}.{field}",
+                    do=f"this model's linear layers are {', '.join(linear_names(model))}",
+                )
+            setattr(config, field, set(found) or None)
 
 
 def linear_names(model: Any) -> list[str]:

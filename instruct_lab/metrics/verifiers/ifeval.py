@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 
+from instruct_lab.config import LimitedExpression
 from instruct_lab.metrics.verifiers.registry import checks
 from instruct_lab.metrics.verifiers.sentences import sentences, tokens
 
@@ -22,22 +23,32 @@ def _holds(relation: str, found: int, wanted: float) -> bool:
     return found < wanted if relation == "less than" else found >= wanted
 
 
+def _expression(expression: str, *, ignore_case: bool = True) -> LimitedExpression:
+    """Compile an expression that contains arguments of an instruction, which come from the data."""
+    where = "an argument of the instruction, in column kwargs"
+    return LimitedExpression(expression, where=where, ignore_case=ignore_case)
+
+
+def _search(expression: str, text: str) -> bool:
+    return _expression(expression).search(text) is not None
+
+
 @checks("keywords:existence")
 def has_keywords(answer: str, keywords: list[str]) -> bool:
     """Whether every keyword occurs, ignoring case; a keyword may be a regular expression, as in IFEval."""
-    return all(re.search(keyword, answer, re.IGNORECASE) for keyword in keywords)
+    return all(_search(keyword, answer) for keyword in keywords)
 
 
 @checks("keywords:frequency")
 def has_keyword_times(answer: str, keyword: str, frequency: float, relation: str) -> bool:
     """Whether a keyword occurs at least `frequency` times, or fewer times if `relation` is `less than`."""
-    return _holds(relation, len(re.findall(keyword.strip(), answer, re.IGNORECASE)), frequency)
+    return _holds(relation, len(_expression(keyword.strip()).findall(answer)), frequency)
 
 
 @checks("keywords:forbidden_words")
 def lacks_words(answer: str, forbidden_words: list[str]) -> bool:
     """Whether no forbidden word occurs as a whole word."""
-    return not any(re.search(rf"\b{word}\b", answer, re.IGNORECASE) for word in forbidden_words)
+    return not any(_search(rf"\b{word}\b", answer) for word in forbidden_words)
 
 
 @checks("keywords:letter_frequency")
@@ -96,7 +107,7 @@ def has_placeholders(answer: str, num_placeholders: float) -> bool:
 def has_postscript(answer: str, postscript_marker: str) -> bool:
     """Whether there is a postscript with the given marker."""
     marker = postscript_marker.strip()
-    return re.search(POSTSCRIPTS.get(marker, marker.lower()), answer.lower()) is not None
+    return _search(POSTSCRIPTS.get(marker, marker.lower()), answer.lower())
 
 
 @checks("detectable_format:number_bullet_lists")
@@ -123,7 +134,8 @@ def has_highlights(answer: str, num_highlights: float) -> bool:
 @checks("detectable_format:multiple_sections")
 def has_sections(answer: str, section_spliter: str, num_sections: float) -> bool:
     """Whether there are at least `num_sections` sections with a heading such as Section 1."""
-    return len(re.findall(rf"\s?{section_spliter.strip()}\s?\d+\s?", answer)) >= num_sections
+    heading = rf"\s?{section_spliter.strip()}\s?\d+\s?"
+    return len(_expression(heading, ignore_case=False).findall(answer)) >= num_sections
 
 
 @checks("detectable_format:json_format")

@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from instruct_lab import key_patterns
-from instruct_lab.config import component
+from instruct_lab.config import LimitedExpression, Regex, component
 from instruct_lab.data import Conversation
 from instruct_lab.errors import Refusal
 from instruct_lab.preprocessing.base import Context, Step
@@ -64,13 +64,13 @@ class Redact(Step):
     jwt: bool = True  # JSON web tokens: <JWT>
     secret: bool = True  # random values after names such as password or token, passwords in URLs: <SECRET>
     min_entropy: Annotated[float, Field(ge=0, le=6)] = 3.2  # smallest entropy of a random value, in bits per character
-    extra: dict[str, str] = Field(default_factory=dict)  # further kinds: name and regular expression
+    extra: dict[str, Regex] = Field(default_factory=dict)  # further kinds: name and regular expression
     code: Literal["secrets", "leave", "all"] = "secrets"  # kinds to redact in code
     leave_examples: bool = True  # example.com, private and documentation addresses, 555-01xx, test cards, ...EXAMPLE
     placeholder: str = "<{kind}>"  # the replacement; {kind} is the kind's name
 
     def __post_init__(self) -> None:
-        """Refuse invalid expressions and names in `extra`, and a step for which every kind of data is switched off."""
+        """Refuse invalid names and expressions for empty text in `extra`, and a step with every kind switched off."""
         if "{kind}" not in self.placeholder:
             raise Refusal("placeholder", "it must contain {kind}", "<{kind}>")
         for kind, pattern in self.extra.items():
@@ -78,11 +78,7 @@ class Redact(Step):
                 raise Refusal(
                     "extra", f"{kind!r}: the name of a kind is in capitals, such as EMPLOYEE_NUMBER", kind.upper()
                 )
-            try:
-                matches_empty = re.compile(pattern).search("") is not None
-            except re.error as error:
-                raise Refusal("extra", f"{kind}: {pattern!r} is not a regular expression: {error}") from error
-            if matches_empty:
+            if LimitedExpression(pattern, where=f"extra.{kind}").search("") is not None:
                 raise Refusal("extra", f"{kind}: {pattern!r} matches empty text")
         if not self._finders(with_personal_data=True):
             raise Refusal("email", "every kind is switched off, so nothing would be redacted")
@@ -126,7 +122,8 @@ class Redact(Step):
         if self.secret:
             finders += self._secret_finders()
         if with_personal_data:
-            finders += [self._finder(kind, re.compile(pattern)) for kind, pattern in self.extra.items()]
+            for kind, pattern in self.extra.items():
+                finders.append(self._finder(kind, LimitedExpression(pattern, where=f"extra.{kind}")))
             finders += self._personal_finders()
         return finders
 
@@ -146,7 +143,7 @@ class Redact(Step):
     def _finder(
         self,
         kind: str,
-        pattern: re.Pattern[str],
+        pattern: re.Pattern[str] | LimitedExpression,
         might_match: Callable[[str], object] = bool,
         rest: personal_data.Rest = lambda match, leave_examples: "",
     ) -> Finder:

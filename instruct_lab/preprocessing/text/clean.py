@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -12,7 +11,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from instruct_lab.config import component
+from instruct_lab.config import Regex, component
 from instruct_lab.data import Conversation
 from instruct_lab.data.split import is_plain_text
 from instruct_lab.errors import Refusal
@@ -20,7 +19,7 @@ from instruct_lab.preprocessing.base import Context, Need, Step
 from instruct_lab.preprocessing.text import characters, roles
 from instruct_lab.preprocessing.text.markup import is_about_markup, remove_html
 from instruct_lab.preprocessing.text.mojibake import is_about_encodings, looks_damaged, repair_encoding
-from instruct_lab.preprocessing.text.refusals import AnswerPatterns, compile_pattern
+from instruct_lab.preprocessing.text.refusals import AnswerPatterns
 
 KINDS = (
     "mojibake",
@@ -70,22 +69,16 @@ class Clean(Step):
     empty_answer: Literal["drop", "keep"] = "drop"  # a conversation whose answer is missing or empty
     empty_words: list[str] = Field(default_factory=list)  # texts that count as empty, for example <noinput>
     refusals: Literal["drop", "report", "keep"] = "keep"  # answers that decline ("I'm sorry, but I can't")
-    refusal_patterns: list[str] = Field(default_factory=list)  # further patterns, as regular expressions
+    refusal_patterns: list[Regex] = Field(default_factory=list)  # further patterns, as regular expressions
     boilerplate: Literal["drop", "report", "keep"] = "keep"  # answers about the model itself ("As an AI model")
-    boilerplate_patterns: list[str] = Field(default_factory=list)  # further patterns, as regular expressions
+    boilerplate_patterns: list[Regex] = Field(default_factory=list)  # further patterns, as regular expressions
 
     def __post_init__(self) -> None:
-        """Refuse patterns that are invalid, or that the chosen settings would not use."""
+        """Refuse patterns that the chosen settings would not use."""
         for kind in ("refusal", "boilerplate"):
             patterns, policy = getattr(self, f"{kind}_patterns"), "refusals" if kind == "refusal" else kind
             if patterns and getattr(self, policy) == "keep":
                 raise Refusal(f"{kind}_patterns", f"not used while {policy} is keep", "drop or report")
-            for pattern in patterns:
-                try:
-                    compile_pattern(pattern)
-                except re.error as error:
-                    reason = f"{pattern!r} is not a regular expression: {error}"
-                    raise Refusal(f"{kind}_patterns", reason) from error
 
     def data_fingerprint(self, cache_path: Path) -> str:
         """Return the version of ftfy, which determines the repairs."""

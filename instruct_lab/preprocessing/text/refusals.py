@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from instruct_lab.config import LimitedExpression
+
 MAX_CHARACTERS = 400
 """Number of characters at the start of an answer in which built-in refusal patterns are searched."""
 
@@ -89,8 +91,8 @@ class AnswerPatterns:
         opening = "|".join(REFUSALS)
         self.refusals = re.compile(rf"[\s\"'“「*_]*(?:{opening})", re.IGNORECASE)
         self.boilerplate = re.compile("|".join(BOILERPLATE), re.IGNORECASE)
-        self.own_refusals = [compile_pattern(pattern) for pattern in own_refusals]
-        self.own_boilerplate = [compile_pattern(pattern) for pattern in own_boilerplate]
+        self.own_refusals = _compile(own_refusals, "refusal_patterns")
+        self.own_boilerplate = _compile(own_boilerplate, "boilerplate_patterns")
 
     def is_refusal(self, text: str) -> bool:
         """Whether an answer is a refusal."""
@@ -106,10 +108,5 @@ class AnswerPatterns:
         return any(pattern.search(text) for pattern in self.own_boilerplate)
 
 
-def compile_pattern(pattern: str) -> re.Pattern[str]:
-    """Compile a user's pattern so that it ignores case.
-
-    Raises:
-        re.error: the pattern is not a regular expression.
-    """
-    return re.compile(pattern, re.IGNORECASE)
+def _compile(patterns: Sequence[str], field: str) -> list[LimitedExpression]:
+    return [LimitedExpression(pattern, where=field, ignore_case=True) for pattern in patterns]

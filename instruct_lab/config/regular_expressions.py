@@ -1,0 +1,166 @@
+"""Regular expressions of a config, or of data that others wrote, which may not search for longer than a time limit.
+
+A short expression can need years for a short text (`(a|aa)+$`), and `re` cannot be interrupted. The package `regex`
+accepts a time limit. Its syntax is larger than that of `re`, and some of its classes contain other characters, so an
+expression must be valid for `re`, and is translated such that `regex` finds what `re` would find.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import AfterValidator
+
+from instruct_lab.errors import InstructLabError, LimitExceeded, one_line
+
+if TYPE_CHECKING:
+    import regex
+
+MAX_SECONDS = 2.0
+"""Processor time for one search in one text."""
+MAX_REPEATED = 100_000
+"""Maximum length of a text that repetitions such as `a{1000}` require; `regex` needs memory for all of it."""
+MAX_SHOWN = 120
+
+TOKEN = re.compile(r"\(\?#[^)]*\)|\\N\{[^{}]*\}|\\.|\[\^?\]?|\{(?P<least>[0-9]*)(?:,[0-9]*)?\}|.", re.DOTALL)
+WORD = r"\p{L}\p{N}_"
+SPACE = r"\s\x1c-\x1f"
+NO_WORD = r"\p{M}\p{S}\p{Z}\p{C}\p{Pd}\p{Ps}\p{Pe}\p{Pi}\p{Pf}\p{Po}\u203f\u2040\u2054\ufe33\ufe34\ufe4d-\ufe4f\uff3f"
+NO_SPACE = r"\p{L}\p{N}\p{M}\p{P}\p{S}\p{Cf}\p{Cn}\p{Co}\p{Cs}\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f"
+EDGE = rf"(?<=[{WORD}])(?![{WORD}])|(?<![{WORD}])(?=[{WORD}])"
+NO_EDGE = rf"(?<=[{WORD}])(?=[{WORD}])|(?<![{WORD}])(?![{WORD}])"
+OUTSIDE_SETS = {
+    r"\w": f"[{WORD}]",
+    r"\W": f"[^{WORD}]",
+    r"\s": f"[{SPACE}]",
+    r"\S": f"[^{SPACE}]",
+    r"\b": f"(?:{EDGE})",
+    r"\B": f"(?:{NO_EDGE})",
+}
+INSIDE_SETS = {r"\w": WORD, r"\W": NO_WORD, r"\s": SPACE, r"\S": NO_SPACE}
+"""What `regex` has to search for the classes of `re`, outside and inside square brackets."""
+
+
+class LimitedExpression:
+    """A compiled regular expression whose methods are those of `re.Pattern`, with a time limit.
+
+    The methods raise `LimitExceeded` if a search in one text needs more than `MAX_SECONDS`.
+
+    Args:
+        expression: the expression, in the syntax of `re`.
+        where: the config key, file or row that contains the expression.
+        ignore_case: whether the case of letters is ignored.
+
+    Raises:
+        InstructLabError: the expression is invalid.
+    """
+
+    def __init__(self, expression: str, *, where: str, ignore_case: bool = False) -> None:
+        self.expression, self.where = expression, where
+        try:
+            self._compiled = _compile(expression, ignore_case)
+        except ValueError as error:
+            raise InstructLabError(one_line(error), where=where, do="correct the expression") from error
+
+    def search(self, text: str) -> regex.Match[str] | None:
+        """Return the first match anywhere in a text."""
+        return self._limited(self._compiled.search, text)
+
+    def fullmatch(self, text: str) -> regex.Match[str] | None:
+        """Return the match of the whole text."""
+        return self._limited(self._compiled.fullmatch, text)
+
+    def findall(self, text: str) -> list[Any]:
+        """Return all matches, or their groups if the expression has groups."""
+        return self._limited(self._compiled.findall, text)
+
+    def sub(self, replacement: Callable[[regex.Match[str]], str], text: str) -> str:
+        """Return the text with the result of a function in place of each match."""
+        return self._limited(functools.partial(self._compiled.sub, replacement), text)
+
+    def _limited(self, search: Callable[..., Any], text: str) -> Any:
+        try:
+            return search(text, timeout=MAX_SECONDS)
+        except TimeoutError as error:
+            raise LimitExceeded(
+                f"The regular expression {_shorten(self.expression)} needs more than {MAX_SECONDS:g} seconds for a "
+                f"text of {len(text):,} characters, which begins with {text[:60]!r}",
+                where=self.where,
+                do="simplify the expression: no repetition inside a repetition, such as (a+)+, and no alternatives "
+                "that match the same text, such as (a|aa)+",
+            ) from error
+
+
+def check_expression(expression: str) -> str:
+    """Return a regular expression unchanged; refuse it if it is invalid.
+
+    Raises:
+        ValueError: the expression is not valid, or its repetitions need too much memory.
+    """
+    _compile(expression, False)
+    return expression
+
+
+Regex = Annotated[str, AfterValidator(check_expression)]
+"""The type of a component's field that holds a regular expression; compile it with `LimitedExpression`."""
+
+
+@functools.lru_cache(maxsize=512)
+def _compile(expression: str, ignore_case: bool) -> regex.Pattern[str]:
+    import regex
+
+    try:
+        known = re.compile(expression)
+        size, translated = _translate(expression, bool(known.flags & (re.ASCII | re.VERBOSE)))
+        if size > MAX_REPEATED:
+            reason = f"its repetitions require a text of {size:,} characters, and at most {MAX_REPEATED:,} are allowed"
+            raise ValueError(f"{_shorten(expression)} is not accepted as a regular expression: {reason}")
+        return regex.compile(translated, regex.IGNORECASE if ignore_case else 0)
+    except (re.error, regex.error, OverflowError, RecursionError, MemoryError) as error:
+        reason = "it is nested too deeply" if isinstance(error, RecursionError | MemoryError) else one_line(error)
+        raise ValueError(f"{_shorten(expression)} is not a regular expression: {reason}") from error
+
+
+def _translate(expression: str, keeps_classes: bool) -> tuple[int, str]:
+    """Translate an expression of `re` for `regex`; also return the number of characters that repetitions require.
+
+    Args:
+        expression: a valid expression.
+        keeps_classes: whether classes such as `\\w` have the same meaning for both, because they are limited to ASCII.
+    """
+    outside, inside = ({}, {}) if keeps_classes else (OUTSIDE_SETS, INSIDE_SETS)
+    sizes, last, parts, in_set = [0], 0, [], False
+    position = 0
+    while position < len(expression):
+        match = TOKEN.match(expression, position)
+        assert match is not None
+        token = match.group()
+        if in_set:
+            token = token[:2] if token[0] == "\\" else token[0]
+            in_set = token != "]"
+            parts.append(inside.get(token, "\\[" if token == "[" else token))
+            position += len(token)
+            continue
+        position += len(token)
+        if token.startswith("{") and match["least"] is not None and token != "{}":
+            last *= max(1, int(match["least"] or 0))
+            parts.append("{0,}" if token == "{,}" else token)
+            continue
+        sizes[-1] += last
+        last = 1
+        if token == "(":
+            sizes.append(0)
+            last = 0
+        elif token == ")":
+            last = sizes.pop()
+        in_set = token.startswith("[")
+        parts.append(rf"\{token}" if token == "{" else r"\{\}" if token == "{}" else outside.get(token, token))
+    return sum(sizes) + last, "".join(parts)
+
+
+def _shorten(expression: str) -> str:
+    text = repr(expression)
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…"
