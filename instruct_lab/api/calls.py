@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from instruct_lab import secrets
 from instruct_lab.errors import InstructLabError, Problem
@@ -42,6 +43,14 @@ def print_warnings(warnings: Iterable[Problem]) -> None:
     """Print what may make the result of a run differ from what is expected, as the commands do."""
     for warning in warnings:
         write_line(f"warning: {warning}", error=True)
+
+
+def print_references(choices: Mapping[str, Any]) -> None:
+    """Print what was recognized for each chosen option that is a reference, such as `data=path:FILE`."""
+    from instruct_lab.config.references import reference_notes
+
+    for note in reference_notes(choices):
+        write_line(note, error=True)
 
 
 @contextlib.contextmanager

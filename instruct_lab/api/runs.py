@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from instruct_lab.api.calls import guarded, interruptible, print_warnings
+from instruct_lab.api.calls import guarded, interruptible, print_references, print_warnings
 from instruct_lab.api.configs import check_overrides, describes_sweep
 from instruct_lab.errors import ConfigError, InstructLabError, wrap_errors
 
@@ -218,6 +218,7 @@ def train(overrides: Sequence[str] = (), *, allow: Sequence[str] = ()) -> Run:
         if describes_sweep(checked):
             raise InstructLabError("The config describes a sweep", where="train", do="call instruct_lab.sweep")
         print_warnings(checked.warnings)
+        print_references(checked.composition.choices)
         from instruct_lab.training.run import RunContext, train
 
         composition = checked.composition

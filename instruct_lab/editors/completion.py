@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import shlex
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+PATH = "path:"
+"""The beginning of a value that names a file or folder, such as `data=path:rows.jsonl`."""
 SCRIPTS = {
     "bash": r"""# instruct-lab: completion for bash 4 and newer
 _instruct_lab() {
@@ -17,7 +20,7 @@ _instruct_lab() {
     local -a found
     mapfile -t found < <("${COMP_WORDS[0]}" completion words "$line" 2>/dev/null)
     COMPREPLY=("${found[@]#"$begin"}")
-    if [[ ${#found[@]} -eq 1 && ${found[0]} == *[=.,] ]]; then compopt -o nospace; fi
+    if [[ ${#found[@]} -eq 1 && ${found[0]} == *[=.,/:] ]]; then compopt -o nospace; fi
 }
 complete -o default -F _instruct_lab instruct-lab
 """,
@@ -27,8 +30,8 @@ _instruct_lab() {
     local -a found
     found=("${(@f)$(${words[1]} completion words "$LBUFFER" 2>/dev/null)}")
     if [[ -z ${found[1]} ]]; then _files; return; fi
-    compadd -Q -S '' -- ${(M)found:#*[=.,]}
-    compadd -Q -- ${found:#*[=.,]}
+    compadd -Q -S '' -- ${(M)found:#*[=.,/:]}
+    compadd -Q -- ${found:#*[=.,/:]}
 }
 compdef _instruct_lab instruct-lab
 """,
@@ -89,6 +92,8 @@ def complete_override(word: str, typed: Iterable[str], listing: dict[str, Any]) 
     key, is_value, value = word.removeprefix(sign).partition("=")
     groups = listing["groups"]
     keys = _keys(typed, listing)
+    if is_value and value.startswith(PATH):
+        return [f"{sign}{key}={PATH}{one}" for one in _paths(value.removeprefix(PATH))]
     if is_value:
         begin = value[: max(value.rfind(","), value.rfind("[")) + 1]
         known = groups.get(key, keys.get(key, ()))
@@ -124,6 +129,18 @@ def _split(line: str) -> tuple[list[str], str]:
         words = line.split()
     ends = not line or line[-1:].isspace()
     return (words[1:], "") if ends else (words[1:-1], words[-1] if len(words) > 1 else "")
+
+
+def _paths(begin: str) -> list[str]:
+    """Return the files and folders whose paths begin with a text; a folder ends with a slash."""
+    folder, _, name = begin.rpartition("/")
+    root = Path(f"{folder}/" if folder or begin.startswith("/") else ".").expanduser()
+    with contextlib.suppress(OSError):
+        found = sorted(path for path in root.iterdir() if path.name.startswith(name))
+        visible = [path for path in found if name.startswith(".") or not path.name.startswith(".")]
+        above = f"{folder}/" if "/" in begin else ""
+        return [f"{above}{path.name}{'/' if path.is_dir() else ''}" for path in visible]
+    return []
 
 
 def _run_ids() -> list[str]:

@@ -83,6 +83,18 @@ def test_runs_are_offered_newest_first(tmp_path, monkeypatch, listing):
     assert words("instruct-lab export 20260101", listing) == ["20260101-000000-aaaaaa"]
 
 
+def test_files_are_offered_after_path(tmp_path, monkeypatch, listing):
+    monkeypatch.chdir(tmp_path)
+    for name in ("rows/a.jsonl", "rows/b.csv", "rows/.hidden", "rest.jsonl"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("", encoding="utf-8")
+    assert words("x train data=path:r", listing) == ["data=path:rest.jsonl", "data=path:rows/"]
+    assert words("x train data=path:rows/", listing) == ["data=path:rows/a.jsonl", "data=path:rows/b.csv"]
+    assert words("x train data=path:rows/.h", listing) == ["data=path:rows/.hidden"]
+    assert words(f"x train model=path:{tmp_path}/ro", listing) == [f"model=path:{tmp_path}/rows/"]
+    assert words("x train data=path:nowhere/", listing) == []
+
+
 def test_the_list_is_kept_until_an_option_changes(lab, monkeypatch):
     first = read_listing()
     assert "mine" in first["groups"]["data"]
