@@ -67,7 +67,7 @@ def add_commands(add: AddCommand) -> None:
         "completion",
         completion,
         "print the script that completes commands, groups, options and keys in a shell",
-        'eval "$(instruct-lab completion bash)"',
+        "instruct-lab completion bash",
         "instruct-lab completion zsh",
         "instruct-lab completion fish",
     )

@@ -7,7 +7,6 @@ from typing import Annotated, Any
 
 from pydantic import ConfigDict, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
-from pydantic_core import core_schema
 
 from instruct_lab.config import Component, ExternalClass
 
@@ -26,13 +25,13 @@ class _Generator(GenerateJsonSchema):
         super().__init__(*arguments, **settings)
         self.ignored_warning_kinds = {"skipped-choice", "non-serializable-default"}
 
-    def dataclass_schema(self, schema: core_schema.DataclassSchema) -> JsonSchemaValue:
+    def dataclass_schema(self, schema: Any) -> JsonSchemaValue:
         return self._mark(schema["cls"]) or super().dataclass_schema(schema)
 
-    def is_instance_schema(self, schema: core_schema.IsInstanceSchema) -> JsonSchemaValue:
+    def is_instance_schema(self, schema: Any) -> JsonSchemaValue:
         return self._mark(schema["cls"]) or {}
 
-    def callable_schema(self, schema: core_schema.CallableSchema) -> JsonSchemaValue:
+    def callable_schema(self, schema: Any) -> JsonSchemaValue:
         return {}
 
     def _mark(self, kind: Any) -> JsonSchemaValue | None:
