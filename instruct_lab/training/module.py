@@ -10,8 +10,7 @@
       on_before_optimizer_step  ───▶  count = sum of all counts, over micro-batches and ranks
                                       gradient *= accumulate_grad_batches * ranks / count
                                       norm of the gradient; if it or the loss is not finite: `optimizer.nonfinite`
-      configure_gradient_clipping ─▶  scale the gradient down to `trainer.gradient_clip_val`
-      optimizer.step, lr_scheduler.step
+      clip the gradient to `trainer.gradient_clip_val`, optimizer.step, lr_scheduler.step
       callbacks, `StepLog` first ──▶  log_step: loss, learning rate, norm, tokens
 
 The factor in `on_before_optimizer_step` undoes the divisions of Lightning and DDP and divides once by the count of the
@@ -43,8 +42,6 @@ from instruct_lab.tracker.recorder import Recorder
 from instruct_lab.training.nonfinite import NonFiniteSteps
 from instruct_lab.training.sums import Sums
 
-CLIP_EPSILON = 1e-6
-"""The number that torch adds to a norm before dividing by it."""
 AnswerMetrics = Callable[[], dict[str, float]]
 """Function that evaluates answers to a few validation examples and returns values, keyed by metric name."""
 
@@ -160,18 +157,6 @@ class TuningModule(pl.LightningModule):
         self._train_values = self._window.means("train", totals, is_likelihood=False)
         self.train_loss = self._train_values["train/loss"]
         self._learning_rate = optimizer.param_groups[0]["lr"]
-
-    def configure_gradient_clipping(
-        self,
-        optimizer: torch.optim.Optimizer,
-        gradient_clip_val: float | None = None,
-        gradient_clip_algorithm: str | None = None,
-    ) -> None:
-        """Clip the gradient as Lightning does, but reuse the norm and do nothing if it is below the limit."""
-        if not gradient_clip_val or gradient_clip_algorithm != "norm" or self.trainer.precision == "16-mixed":
-            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
-        elif not self._gradient_norm <= gradient_clip_val - CLIP_EPSILON:
-            torch.nn.utils.clip_grads_with_norm_(parameters_of(optimizer), gradient_clip_val, self._gradient_norm)
 
     def log_step(self) -> None:
         """Log the optimizer step that just ended, if one did, before its checkpoint is written."""
