@@ -1,11 +1,11 @@
-"""Two processes train and evaluate as one does, and each of them does half of the work."""
+"""Two processes evaluate as one does, and each of them does half of the work; see also `tests/invariance`."""
 
 import json
 import subprocess
 import sys
 
 import pytest
-from support.records import logged, newest_run
+from support.records import newest_run
 
 from instruct_lab import cli
 
@@ -46,7 +46,7 @@ def results(record):
 
 
 @pytest.mark.slow
-def test_two_processes_train_and_evaluate_as_one(lab, lab_code_allowed, tiny):
+def test_two_processes_evaluate_as_one_and_share_the_work(lab, lab_code_allowed, tiny):
     (lab / "counted.py").write_text(COUNTED)
     assert cli.main(["train", *tiny, *SETTINGS, "batching.batch_size=6"]) == 0
     one = newest_run(lab)
@@ -59,11 +59,6 @@ def test_two_processes_train_and_evaluate_as_one(lab, lab_code_allowed, tiny):
     assert len(list(lab.glob("runs/*/*"))) == 2  # the second process created no record
     two = newest_run(lab)
     assert two != one
-    for name in ("train/loss", "train/gradient_norm", "train/target_tokens", "val/loss", "val/chrf"):
-        first, second = logged(one, name), logged(two, name)
-        assert first, name
-        assert [step for step, _ in first] == [step for step, _ in second]
-        assert [v for _, v in second] == pytest.approx([v for _, v in first], rel=1e-4), name
     (predictions, metrics), (shared_predictions, shared_metrics) = results(one), results(two)
     texts = [(p["id"], p["prediction_before"], p["prediction"]) for p in predictions]
     assert [(p["id"], p["prediction_before"], p["prediction"]) for p in shared_predictions] == texts

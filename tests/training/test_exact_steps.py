@@ -125,17 +125,6 @@ def test_clipping_sees_the_divided_gradient(experiment):
     assert first["train/gradient_norm"] == pytest.approx(float(expected.norm()), rel=1e-5)
 
 
-def test_the_logged_loss_is_that_of_the_whole_step(experiment):
-    made = examples(LENGTHS)
-    whole = run(experiment, made, micro_batch=8, accumulate=1)[1]._recorder.record.lines
-    split = run(experiment, made, micro_batch=1, accumulate=8)[1]._recorder.record.lines
-    assert [step for step, _ in whole] == [1, 2]
-    for (step, one), (other_step, other) in zip(whole, split, strict=True):
-        assert step == other_step
-        assert one["train/loss"] == pytest.approx(other["train/loss"], rel=1e-5)
-        assert one["train/target_tokens"] == other["train/target_tokens"]
-
-
 @pytest.mark.slow
 def test_a_config_cannot_set_what_the_loop_sets_itself():
     from instruct_lab.experiment.rules.trainer import OWNED_ARGUMENTS
