@@ -166,6 +166,7 @@ def _run_rank(
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_SubprocessScriptLauncher, "_call_children_scripts", announce)
+        patch.setattr(sys.modules["__main__"], "__file__", __file__, raising=False)  # as in a program
         run_here(folder, command, bug)
 
 
