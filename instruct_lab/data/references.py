@@ -70,6 +70,8 @@ def describe_option(reference: Reference) -> ReferencedOption:
         reason = rows.unreadable or _explain(rows.first_rows, found)
         return ReferencedOption({**config, "format": "???"}, (split_note,), {"format": reason})
     recognized = found[0]
+    if other := _file_with_other_columns(recognized, rows.first_rows):
+        return ReferencedOption({**config, "format": "???"}, (split_note,), {"format": other})
     config["format"] = {"_target_": _target(recognized), **recognized.fields}
     return ReferencedOption(config, (_describe(recognized, rows), split_note))
 
@@ -143,6 +145,21 @@ def _explain(rows: Sequence[Row], found: Sequence[Recognized]) -> str:
         lines = [f"for example {_overrides(f'{PACKAGE}.Columns', fields)}"]
     known = "" if found else f"; the usual columns are: {FORMATS}"
     return f"the columns {_list(columns)} {what}; choose by typing {' or '.join(lines)}{known}"
+
+
+def _file_with_other_columns(recognized: Recognized, rows: Sequence[Row]) -> str:
+    """Return why a file does not have the columns that others have; empty if all files have them."""
+    by_file: dict[str, dict[str, None]] = {}
+    for row in rows:
+        by_file.setdefault(row.where.rpartition(", ")[0], {}).update(dict.fromkeys(map(str, row.columns)))
+    built = recognized.build()
+    for file, columns in by_file.items():
+        for problem in built.column_problems(list(columns)):
+            return (
+                f"most rows are read as {recognized.format.__name__}, and {file} has no column {problem.value!r} "
+                f"(columns: {_list(list(columns))}); name only files of one kind"
+            )
+    return ""
 
 
 def _overrides(target: str, fields: Mapping[str, Any]) -> str:

@@ -8,13 +8,14 @@ import functools
 import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from instruct_lab.data.sources.base import Row
 from instruct_lab.data.sources.referenced_files import FIRST_ROWS, split_of_words
 from instruct_lab.data.split import SPLIT_NAMES, SplitName
 from instruct_lab.errors import InstructLabError, one_line
-from instruct_lab.hub import HubUnreachable, ask_hub, hub_errors
+from instruct_lab.hub import PINNED, HubUnreachable, ask_hub, hub_errors
 
 NAME = re.compile(r"(?P<repository>[\w.-]+(?:/[\w.-]+)?)(?::(?P<configuration>[\w.+-]+))?(?:@(?P<revision>[^@\s]+))?")
 
@@ -82,12 +83,23 @@ def find_hub_rows(name: HubName) -> HubRows:
 @functools.lru_cache(maxsize=32)
 def _find(name: HubName, cache: str, is_offline: bool) -> HubRows:
     if not is_offline:
-        name = dataclasses.replace(name, revision=ask_hub("data set", name.repository, name.revision).commit)
+        try:
+            name = dataclasses.replace(name, revision=ask_hub("data set", name.repository, name.revision).commit)
+        except HubUnreachable:
+            if not _is_cached(name.repository, Path(cache)):
+                raise
+            with contextlib.suppress(InstructLabError):
+                return _find(name, cache, True)
+            raise
     import datasets
 
     with _loading_errors(name, is_offline):
-        builder = datasets.load_dataset_builder(name.repository, name.configuration, revision=name.revision)
-        found = [str(split) for split in builder.config.data_files or builder.info.splits or ()]
+        if is_offline:
+            tables = datasets.load_dataset(name.repository, name.configuration, revision=name.revision)
+            name, found = _with_cached_commit(name, tables), list(map(str, tables))
+        else:
+            builder = datasets.load_dataset_builder(name.repository, name.configuration, revision=name.revision)
+            found = [str(split) for split in builder.config.data_files or builder.info.splits or ()]
         splits = choose_splits(found)
         if "train" not in splits:
             raise InstructLabError(
@@ -95,18 +107,36 @@ def _find(name: HubName, cache: str, is_offline: bool) -> HubRows:
                 where=name.repository,
                 do="write an option file that names the split to train on (see data=alpaca_hub)",
             )
-        if is_offline:
-            read: Any = datasets.load_dataset(
-                name.repository, name.configuration, split=splits["train"], revision=name.revision
-            )
-        else:
-            read = builder.as_streaming_dataset(split=splits["train"])
+        read = tables[splits["train"]] if is_offline else builder.as_streaming_dataset(split=splits["train"])
         where = f"{name.repository}, split {splits['train']}"
         rows = tuple(
             Row(columns, f"{where}, row {number}", has_padding=True)
             for number, columns in enumerate(itertools.islice(read, FIRST_ROWS), start=1)
         )
     return HubRows(name, splits, tuple(split for split in found if split not in splits.values()), rows)
+
+
+def _is_cached(repository: str, cache: Path) -> bool:
+    """Whether the cache of `datasets` has a folder for a repository; without one, asking it would only take long."""
+    from datasets.naming import camelcase_to_snakecase
+
+    *owner, name = repository.split("/")
+    return (cache / "___".join([*owner, camelcase_to_snakecase(name)])).is_dir()
+
+
+def _with_cached_commit(name: HubName, tables: Mapping[Any, Any]) -> HubName:
+    """Return the name with the commit of the tables, which the cache has downloaded last, whatever was asked for.
+
+    Raises:
+        HubUnreachable: another commit was asked for.
+    """
+    files = [Path(file["filename"]) for table in tables.values() for file in table.cache_files]
+    commit = next((file.parent.name for file in files if PINNED.fullmatch(file.parent.name)), name.revision)
+    if PINNED.fullmatch(name.revision) and commit != name.revision:
+        what = f"The Hub is switched off (HF_HUB_OFFLINE), and its cache holds only commit {commit} of the data set"
+        where = f"{name.repository}, revision {name.revision}"
+        raise HubUnreachable(what, where=where, do="unset HF_HUB_OFFLINE to download it, or ask for that commit")
+    return dataclasses.replace(name, revision=commit)
 
 
 def choose_splits(names: Sequence[str]) -> dict[SplitName, str]:

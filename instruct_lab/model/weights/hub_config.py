@@ -78,13 +78,13 @@ def _find(repository: str, revision: str, cache: str, is_offline: bool) -> HubMo
             what, do = "The repository has no config.json", _instead(repository, found.files)
             raise InstructLabError(what, where=f"{repository}, revision {revision}", do=do)
         with hub_errors("model", repository, revision):
-            config = huggingface_hub.hf_hub_download(repository, "config.json", revision=found.commit)
+            config = huggingface_hub.hf_hub_download(repository, "config.json", revision=revision)
     except HubUnreachable:
         if cached is None:
             raise
         note = f"the Hub cannot be reached, so commit {cached.commit[:12]} of its cache is used"
         return dataclasses.replace(cached, notes=(note, *cached.notes))
-    commit, files = found.commit, found.files
+    commit, files = Path(config).parent.name, found.files  # the cache's folder is named by the commit
     safe = [size for file, size in files.items() if file.endswith(".safetensors") and "/" not in file]
     pickled = [file for file in files if file.endswith(PICKLED_ENDINGS) and "/" not in file]
     notes = [] if revision == commit else [f"{revision} is commit {commit[:12]}"]
