@@ -97,6 +97,7 @@ def _check_sweep(parsed: argparse.Namespace) -> int:
         return 0
     print_warnings(planned.warnings)
     write_line(f"ok: {planned.describe()}")
+    print_references(*(checked.composition.choices for checked in planned.checked.values()))
     return 0
 
 

@@ -18,12 +18,17 @@ def print_warnings(warnings: Iterable[Problem]) -> None:
         write_line(f"warning: {warning}", error=True)
 
 
-def print_references(choices: Mapping[str, Any]) -> None:
-    """Print what was recognized for each chosen option that is a reference, such as `data=path:FILE`."""
+def print_references(*choices: Mapping[str, Any], error: bool = False) -> None:
+    """Print what was recognized for each chosen option that is a reference, such as `data=path:FILE`.
+
+    Args:
+        choices: the chosen option of each group; of a sweep, those of every point.
+        error: whether to print to standard error.
+    """
     from instruct_lab.config.references import reference_notes
 
-    for note in reference_notes(choices):
-        write_line(f"    {note}")
+    for note in dict.fromkeys(note for chosen in choices for note in reference_notes(chosen)):
+        write_line(f"    {note}", error=error)
 
 
 def print_permissions(experiment: Experiment) -> None:

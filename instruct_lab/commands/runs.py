@@ -32,11 +32,11 @@ def train(parsed: argparse.Namespace) -> Outcome:
         return start_sweep(parsed.overrides)
     checked.or_refuse()
     print_warnings(checked.warnings)
+    print_references(checked.composition.choices, error=True)
     with stage(IMPORTING):
         from instruct_lab.training.run import RunContext, train
 
     composition = checked.composition
-    print_references(composition.choices)
     context = RunContext(facts={"derived": composition.derived})
     record = train(checked.experiment, checked.resolved, composition.choices, parsed.overrides, context)
     return Outcome(lambda: run_to_json(record))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from instruct_lab.commands.console import print_warnings
+from instruct_lab.commands.console import print_references, print_warnings
 from instruct_lab.commands.results import Outcome, sweep_to_json
 from instruct_lab.progress import stage
 from instruct_lab.terminal import wide_console, write_line
@@ -21,6 +21,7 @@ def start_sweep(overrides: list[str]) -> Outcome:
         planned = plan(overrides)
     print_warnings(planned.warnings)
     write_line(planned.describe(), error=True)
+    print_references(*(checked.composition.choices for checked in planned.checked.values()), error=True)
     with stage("importing torch, transformers and Lightning"):
         from instruct_lab.sweep.driver import Driver, create
 

@@ -33,7 +33,8 @@ FORM_COMMENTS = {
 }
 """What each scheme of references stands for, for lists of options."""
 SCHEMES = tuple(FORM_COMMENTS)
-MAX_LABEL = 60
+MAX_LABEL = 50
+"""Maximum number of characters of a label; tags of trackers have at most 64."""
 SPECIAL = frozenset("=,()[]{}'\"")
 """Characters that have a meaning in Hydra's syntax for values; a reference with one of them is quoted by the user."""
 
@@ -87,6 +88,12 @@ def parse_reference(group: str, option: Any) -> Reference | None:
     scheme, separator, name = str(option).partition(":")
     is_reference = group in FORMS and separator and scheme in SCHEMES and name.strip()
     return Reference(group, scheme, name.strip()) if is_reference else None
+
+
+def option_label(group: str, option: str) -> str:
+    """Return the name of an option for folders and tags; of a reference, its label."""
+    reference = parse_reference(group, option)
+    return option if reference is None else reference.label
 
 
 def describe_reference(reference: Reference) -> ReferencedOption:

@@ -16,6 +16,7 @@ from instruct_lab.cache import describe
 from instruct_lab.config.build import build
 from instruct_lab.config.compose import Composition, compose
 from instruct_lab.config.environment_values import to_plain_config
+from instruct_lab.config.references import quote_reference
 from instruct_lab.errors import ConfigError, Problem
 from instruct_lab.experiment.check import Checked, check
 from instruct_lab.experiment.other_tools import add_hints
@@ -149,7 +150,7 @@ def varies(settings: Sweep, composition: Composition) -> bool:
 
 def _fixed(composition: Composition) -> list[Override]:
     """Return the overrides that set a single value, which is therefore the same in every point."""
-    overrides = OverridesParser.create().parse_overrides(composition.overrides)
+    overrides = OverridesParser.create().parse_overrides(list(map(quote_reference, composition.overrides)))
     return [override for override in overrides if not override.is_sweep_override()]
 
 

@@ -15,7 +15,7 @@ from hydra.core.override_parser.types import ChoiceSweep, Glob, IntervalSweep, O
 from hydra.errors import HydraException
 
 from instruct_lab.config.options import GROUPS, options
-from instruct_lab.config.quoting import to_hydra
+from instruct_lab.config.quoting import parse_or_none, to_hydra
 
 POINTS = "points"
 """The key of the dimension made from a list of whole points."""
@@ -188,7 +188,7 @@ def dimension_of_override(override: Override) -> Dimension:
     elif isinstance(value, ChoiceSweep | RangeSweep):
         if isinstance(value, RangeSweep) and _num_values(value) > MAX_POINTS:
             raise SpaceError(f"{key}: the range has more than {MAX_POINTS:,} values; interval(...) has any number")
-        labels = list(override.sweep_string_iterator())
+        labels = [_without_escaped_colons(key, label) for label in override.sweep_string_iterator()]
     else:
         labels = [str(override.input_line).partition("=")[2]]
     if not labels:
@@ -197,6 +197,14 @@ def dimension_of_override(override: Override) -> Dimension:
     if count > 1:
         raise SpaceError(f"{key}: the value {label} is given twice")
     return Dimension(key, {label: (f"{key}={label}",) for label in labels})
+
+
+def _without_escaped_colons(key: str, label: str) -> str:
+    """Return a label as the user typed it, such as `path:rows.jsonl`; Hydra escapes colons, mostly without need."""
+    plain = label.replace("\\:", ":")
+    overrides = [parse_or_none(f"{key}={text}") for text in (label, plain)]
+    values = [None if one is None or one.is_sweep_override() else one.value() for one in overrides]
+    return plain if values[0] == values[1] and values[1] is not None else label
 
 
 def _num_values(value: RangeSweep) -> float:

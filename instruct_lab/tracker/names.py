@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from instruct_lab.config.references import option_label
 from instruct_lab.records.labels import label_typed
 from instruct_lab.records.record import RunRecord
 from instruct_lab.records.run_settings import RunSettings
@@ -37,7 +38,7 @@ def options_of(choices: Mapping[str, Any]) -> dict[str, str]:
 def tags_of(choices: Mapping[str, Any]) -> list[str]:
     """Return the tags of a run: the options of the groups in `TAG_GROUPS`, such as `tuning=lora`."""
     options = options_of(choices)
-    return [f"{group}={options[group]}" for group in TAG_GROUPS if options.get(group)]
+    return [f"{group}={option_label(group, options[group])}" for group in TAG_GROUPS if options.get(group)]
 
 
 def group_of(record: RunRecord, choices: Mapping[str, Any]) -> str:

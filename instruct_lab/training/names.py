@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from instruct_lab.config.references import parse_reference
+from instruct_lab.config.references import option_label
 
 RUN_PATH_VARIABLE = "INSTRUCT_LAB_RUN_PATH"
 """The environment variable that passes the record's path to the other processes of a multi-device run."""
@@ -12,10 +12,5 @@ RUN_PATH_VARIABLE = "INSTRUCT_LAB_RUN_PATH"
 
 def run_name(name: str | None, choices: dict[str, Any]) -> str:
     """Return the configured name, or a name composed of the chosen data, model and tuning method."""
-    parts = [_label(group, str(choices.get(group, "custom"))) for group in ("data", "model", "tuning")]
+    parts = [option_label(group, str(choices.get(group, "custom"))) for group in ("data", "model", "tuning")]
     return name or "-".join(parts).replace("/", "_")
-
-
-def _label(group: str, option: str) -> str:
-    reference = parse_reference(group, option)
-    return option if reference is None else reference.label

@@ -1,4 +1,4 @@
-"""`model=hub:...` and `data=hub:...` against a stub of the Hub, in a process of their own: its settings are read once."""
+"""`model=hub:` and `data=hub:` with a stub of the Hub; in processes of their own, since its settings are read once."""
 
 import json
 import os

@@ -1,6 +1,9 @@
 """Own data and own models without an option file: `data=path:...` and `model=path:...`, through the command line."""
 
 import json
+import re
+import shlex
+from pathlib import Path
 
 import pytest
 import yaml
@@ -8,7 +11,7 @@ from support.lab import instruction_rows
 from support.records import newest_run
 
 from instruct_lab import cli
-from instruct_lab.config.references import Reference, parse_reference, quote_reference, suggest_reference
+from instruct_lab.config.references import Reference, option_label, parse_reference, quote_reference, suggest_referencefrom instruct_lab.sweep.space import dimension_of
 
 CHECK = ["check", "model=tiny_random", "tracker=none"]
 
@@ -144,7 +147,16 @@ def test_a_study_and_a_sweep_choose_references(own, capsys) -> None:
     assert code == 0
     assert "data=path:chat.jsonl: read as Messages" in out
     assert cli.main([*CHECK, "-m", "data=path:chat.jsonl,path:qa.csv,path:alpaca.jsonl"]) == 0
-    assert "3 runs over data" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "3 runs over data" in out
+    assert list(dimension_of("data", "path:chat.jsonl,path:qa.csv").choices) == ["path:chat.jsonl", "path:qa.csv"]
+    assert all(f"data=path:{file}: read as" in out for file in ("chat.jsonl", "qa.csv", "alpaca.jsonl"))
+    write_lines(own / "é~.jsonl", instruction_rows(40))
+    assert cli.main([*CHECK, "-m", "data=path:é~.jsonl", "seed=1,2"]) == 0
+    (own / "experiments" / "mine.yaml").write_text(study.replace("chat", "none"))
+    code, _, err = checked(capsys, "experiments=mine")
+    assert code == 2
+    assert "There is no such file" in err
 
 
 @pytest.mark.parametrize(
@@ -253,14 +265,75 @@ def test_lists_and_references() -> None:
         ("path:../data/*.jsonl", "data"),
         ("path:.", "path"),
         ("path:x/é.csv", "é"),
+        (f"path:{'long' * 30}.csv", ("long" * 30)[:50]),
     ],
 )
 def test_labels_of_references_can_be_names_of_folders(option, label) -> None:
     reference = parse_reference("data", option)
     assert reference is not None
-    assert reference.label == label
+    assert reference.label == option_label("data", option) == label
+    assert option_label("tuning", option) == option
 
 
 def test_list_names_references(capsys) -> None:
     assert cli.main(["list", "model"]) == 0
     assert "hub:OWNER/NAME[@REVISION]" in capsys.readouterr().out
+
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def documented(page):
+    """The `instruct-lab check` commands of a page that need no network, as lists of arguments."""
+    blocks = re.findall(r"^```bash\n(.*?)^```", (DOCS / page).read_text(encoding="utf-8"), re.M | re.S)
+    lines = [shlex.split(line, comments=True) for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    return [line[1:] for line in lines if line[:2] == ["instruct-lab", "check"] and "hub:" not in " ".join(line)]
+
+
+@pytest.fixture
+def documented_files(own):
+    """The files that the pages name."""
+    rows = [{"prompt": f"q{n}", "completion": f"a{n}"} for n in range(30)]
+    for folder in ("rows", "parts", "DIR"):
+        (own / folder).mkdir()
+    write_lines(own / "rows" / "train.jsonl", rows)
+    write_lines(own / "rows" / "test.jsonl", rows[:3])
+    write_lines(own / "parts" / "a.jsonl", rows)
+    write_lines(own / "labels.jsonl", [row | {"label": number % 2 == 0} for number, row in enumerate(rows)])
+    write_lines(own / "odd.jsonl", [{"headline": f"h{n}", "story": f"s{n}"} for n in range(30)])
+    (own / "book.txt").write_text("One.\n\nTwo.\n")
+    (own / "DIR" / "config.json").write_text('{"architectures": ["LlamaForCausalLM"], "model_type": "llama"}')
+    (own / "DIR" / "model.safetensors").write_bytes(b"")
+    (own / "FILE.gguf").write_bytes(b"GGUF")
+    return own
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        pytest.param(arguments, id=" ".join(arguments))
+        for page in ("own-data.md", "own-model.md")
+        for arguments in documented(page)
+    ],
+)
+def test_documented_commands_accept_own_files(documented_files, capsys, arguments) -> None:
+    if "model=" not in " ".join(arguments):
+        arguments = [*arguments, "model=tiny_random"]
+    code = cli.main([*arguments, "tracker=none"])
+    captured = capsys.readouterr()
+    assert code == 0, captured.err
+    assert all(line.startswith("warning: ") for line in captured.err.splitlines())
+    assert "path:" in captured.out.partition("\n")[2], "it says what was recognized"
+
+
+def test_model_folder_is_recognized_and_described(documented_files, capsys) -> None:
+    settings = {"architectures": ["LlamaForCausalLM"], "dtype": "bfloat16"}
+    (documented_files / "DIR" / "config.json").write_text(json.dumps(settings))
+    with (documented_files / "DIR" / "model.safetensors").open("wb") as weights:
+        weights.truncate(1_100_000_000)  # a file with a hole takes no space
+    assert cli.main(["check", "model=path:DIR", "data=path:qa.csv", "tracker=none"]) == 0
+    assert "a decoder (LlamaForCausalLM, 1.1 GB of weights); the weights stay in 16 bits" in capsys.readouterr().out
+    assert cli.main(["show", "--json", "model=path:DIR", "data=path:qa.csv", "tracker=none"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["config"]["model"]["dtype"] == "bfloat16"
+    assert shown["origins"]["model.dtype"] == "model=path:DIR"
