@@ -11,7 +11,8 @@ from support.lab import instruction_rows
 from support.records import newest_run
 
 from instruct_lab import cli
-from instruct_lab.config.references import Reference, option_label, parse_reference, quote_reference, suggest_referencefrom instruct_lab.sweep.space import dimension_of
+from instruct_lab.config.references import Reference, option_label, parse_reference, quote_reference, suggest_reference
+from instruct_lab.sweep.space import dimension_of
 
 CHECK = ["check", "model=tiny_random", "tracker=none"]
 
