@@ -38,8 +38,8 @@ VALUES = {  # a value that the key can have; 1 for all others
     "generation.repetition_penalty": 1.1,
 }
 BY_NAME = {"temperature": 0.5, "top_p": 0.5, "top_k": 5, "beta": 0.2, "warmup_steps": 3, "max_seq_length": 128}
-UNAVAILABLE = ("tuning=qlora", "model.quantization=8bit", "trainer.precision=16-mixed", "model=local_folder")
-"""Overrides that need a GPU, a package or a model folder, which this test does not have."""
+UNAVAILABLE = ("tuning=qlora", "model.quantization=8bit", "trainer.precision=16-mixed", "model=hub:my_model")
+"""Overrides that need a GPU, a package or a model of the Hub, which this test does not have."""
 NAMES = [names[0] for names in KEYS]
 
 
