@@ -19,6 +19,7 @@ from instruct_lab.commands import (
     data,
     doctor,
     editors,
+    push,
     runs,
     show_run,
     use,
@@ -47,6 +48,7 @@ COMMANDS = (
     compare,
     use,
     chat,
+    push,
     editors,
     doctor,
 )

@@ -71,6 +71,21 @@ class Answerer:
         setup = self.experiment.evaluation_setup
         return stream_answer(setup, self.loaded, prompt, self._seed(messages), on_text)
 
+    def note_of_cut(self, messages: Sequence[Message]) -> str | None:
+        """Return a note if the run's `batching.max_tokens` cuts the conversation before it is answered, else `None`."""
+        batching, setup = self.experiment.batching, self.experiment.evaluation_setup
+        if batching.max_tokens is None or batching.overlong in ("error", "drop"):
+            return None
+        prompts = self._prompts([messages])
+        whole, cut = (
+            one.encode_prompts(prompts, setup.template, self.loaded.tokenizer, setup.layout)
+            for one in (dataclasses.replace(batching, overlong="drop"), batching)
+        )
+        if whole == cut:
+            return None
+        sizes = f"from {len(whole[0]):,} to {len(cut[0]):,} tokens"
+        return f"the conversation was cut {sizes} (batching.max_tokens={batching.max_tokens})"
+
     def _prompts(self, conversations: Sequence[Sequence[Message]]) -> list[Conversation]:
         prompts = [Conversation(messages=tuple(messages)) for messages in conversations]
         return prompts if self.examples is None else self.experiment.tuning.prompts(prompts, self.examples)

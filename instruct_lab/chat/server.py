@@ -127,7 +127,10 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(200, self.server.page, "text/html; charset=utf-8")
 
     def do_POST(self) -> None:
-        """Stream an answer as lines of JSON: `{"text": …}` for each piece, and `{"end": …}` or `{"error": …}`."""
+        """Stream an answer as lines of JSON: `{"text": …}` for each piece, then `{"end": …}` or `{"error": …}`.
+
+        A line `{"note": …}` may come first.
+        """
         self.close_connection = True  # the request's body may be unread
         if not self._names_this_machine():
             return
@@ -148,6 +151,8 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             answerer = self.server.answerers[request.column].with_decoding(request.decoding)
             messages = [*opening(request.system), *request.messages]
+            if cut := answerer.note_of_cut(messages):
+                self._send_line({"note": cut})
             answer = answerer.stream(messages, lambda piece: self._send_line({"text": piece}))
             self._send_line({"end": "cut" if answer.is_cut else "whole"})
         except OSError:

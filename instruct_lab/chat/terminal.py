@@ -79,8 +79,11 @@ class TerminalChat:
                 write_piece(piece)
 
             note = ""
+            messages = [*opening(self._system), *conversation, message]
             try:
-                answer = answerer.stream([*opening(self._system), *conversation, message], write)
+                if cut := answerer.note_of_cut(messages):
+                    write_line(f"[{cut}]", error=True)
+                answer = answerer.stream(messages, write)
                 note = CUT if answer.is_cut else ""
             except KeyboardInterrupt:
                 note = "[stopped]"

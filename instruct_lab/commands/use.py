@@ -10,9 +10,11 @@ from instruct_lab.commands import arguments
 from instruct_lab.commands.arguments import AddCommand
 from instruct_lab.commands.console import print_permissions
 from instruct_lab.commands.decoding import add_decoding_options, decoding_of
+from instruct_lab.commands.export_options import add_format_options, chosen_format
 from instruct_lab.commands.recorded import load_recorded
 from instruct_lab.commands.results import Outcome, json_results
-from instruct_lab.errors import InstructLabError
+from instruct_lab.errors import InstructLabError, started
+from instruct_lab.files import to_plain
 from instruct_lab.terminal import write_content, write_line
 
 
@@ -37,16 +39,39 @@ def generate(parsed: argparse.Namespace) -> Outcome:
 
 @json_results
 def export(parsed: argparse.Namespace) -> Outcome:
-    """Write the tuned model as a plain Hugging Face folder."""
+    """Write the tuned model to a folder, in one of several formats."""
+    form = chosen_format(parsed)
+    if parsed.max_examples is not None and not parsed.measure:
+        what = "--max-examples limits what --measure answers, and nothing is measured"
+        raise InstructLabError(what, where="the command line", do="add --measure")
     record, experiment, config = load_recorded(parsed, uses_trackers=False)
     print_permissions(experiment)
-    from instruct_lab.export.export import export
+    from instruct_lab.export.export import Export, export
+    from instruct_lab.export.next_steps import next_steps
 
-    folder = export(
-        experiment, config, record, Path(parsed.path), keep_adapter=parsed.keep_adapter, checkpoint=parsed.checkpoint
+    job = Export(
+        experiment=experiment,
+        config=config,
+        record=record,
+        path=Path(parsed.path),
+        form=form,
+        weight_type=parsed.gguf_type or "f16",
+        checkpoint=parsed.checkpoint,
     )
-    write_line(folder)
-    return Outcome(lambda: {"run": str(record.path), "path": str(folder)})
+    job = export(job)
+    write_line(job.path)
+    loss = None
+    if parsed.measure:
+        from instruct_lab.export.quality import measure_loss
+
+        with started():
+            loss = measure_loss(job, parsed.max_examples)
+        write_line(loss.to_markdown())
+    steps = next_steps(job)
+    for step in steps:
+        write_line(step, error=True)
+    result = {"run": str(record.path), "path": str(job.path), "format": job.form, "loss": loss, "next": steps}
+    return Outcome(lambda: to_plain(result))
 
 
 def add_commands(add: AddCommand) -> None:
@@ -69,14 +94,17 @@ def add_commands(add: AddCommand) -> None:
     export_parser = add(
         "export",
         export,
-        "write the tuned model as a plain Hugging Face folder",
+        "write the tuned model to a folder, for transformers, PEFT, llama.cpp, Ollama or vLLM",
         "instruct-lab export latest my_model",
+        "instruct-lab export latest my_model_gguf --format gguf --gguf-type q8_0 --measure",
         json=True,
         code=True,
     )
     arguments.add_run(export_parser)
     export_parser.add_argument("path", metavar="DIR")
-    export_parser.add_argument(
-        "--keep-adapter", action="store_true", help="write the adapter and its base model's origin"
-    )
+    add_format_options(export_parser)
+    measured = "load what was written, answer held-out examples, and print the paired loss of quality"
+    export_parser.add_argument("--measure", action="store_true", help=measured)
+    limit = "number of held-out examples for --measure (default: as in the run: evaluation.max_examples)"
+    export_parser.add_argument("--max-examples", type=int, metavar="N", help=limit)
     arguments.add_checkpoint(export_parser)

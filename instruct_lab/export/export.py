@@ -1,8 +1,9 @@
-"""Writing of a recorded run's model as a plain Hugging Face folder."""
+"""Writing of a recorded run's model to a folder, in one of several formats."""
 
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 import os
 import shutil
@@ -14,96 +15,135 @@ from instruct_lab.config.environment_values import texts_of
 from instruct_lab.errors import InstructLabError, wrap_errors
 from instruct_lab.experiment import Experiment
 from instruct_lab.export.adapter import end_with, write_adapter
+from instruct_lab.export.formats import ONE_FILE, Format, WeightType, choose_format
+from instruct_lab.export.gguf.writer import write_gguf
 from instruct_lab.export.model_card import model_card
+from instruct_lab.export.ollama import MODELFILE, modelfile
+from instruct_lab.export.serving import gguf_usage, ollama_usage, vllm_usage
 from instruct_lab.export.usage import usage
 from instruct_lab.records import RunRecord
 from instruct_lab.training.quiet import quiet_libraries
 from instruct_lab.training.workspace import TunedModel, Workspace
 
 CONFIG = "instruct_lab_config.json"
+CARD = "README.md"
 
 
-def export(
-    experiment: Experiment,
-    config: dict[str, Any],
-    record: RunRecord,
-    path: Path,
-    *,
-    keep_adapter: bool = False,
-    checkpoint: str | None = None,
-) -> Path:
-    """Write the tuned model, its tokenizer and a model card to a new folder; after a failure, nothing is left behind.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Export:
+    """An export of a recorded run's model.
 
     Args:
         experiment: the run's configuration.
         config: the configuration as plain containers.
         record: the run.
         path: the new folder.
-        keep_adapter: whether to write the adapter instead of merging it into the model.
+        form: what is written.
+        weight_type: type of the matrices in a GGUF file.
         checkpoint: `best` or `last`; `None` means the weights with which the run was evaluated.
+    """
+
+    experiment: Experiment
+    config: dict[str, Any]
+    record: RunRecord
+    path: Path
+    form: Format = "hf"
+    weight_type: WeightType = "f16"
+    checkpoint: str | None = None
+
+    @property
+    def is_adapter(self) -> bool:
+        """Whether an adapter is written instead of a whole model."""
+        return self.form == "adapter"
+
+    @property
+    def model_file(self) -> str:
+        """The name of the GGUF file in the folder."""
+        return f"model-{self.weight_type}.gguf"
+
+    def load(self) -> TunedModel:
+        """Load the tuned model that is written, merged unless an adapter is written."""
+        return Workspace(self.experiment).tuned(self.record.path, self.checkpoint, merged=not self.is_adapter)
+
+
+def export(job: Export) -> Export:
+    """Write the tuned model and a model card to a new folder; after a failure, nothing is left behind.
+
+    Args:
+        job: what to export, and where to.
+
+    Returns:
+        The export with the format that was written: `adapter` instead of `hf` for an adapter that cannot be merged.
 
     Raises:
-        InstructLabError: the folder is not empty or cannot be written, or the run has no such weights.
+        InstructLabError: the folder is not empty or cannot be written, the run has no such weights, or its model cannot
+            be written in this format.
     """
+    path = job.path
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise InstructLabError("The export folder is not empty", where=str(path), do="name a new folder")
-    if not experiment.tuning.trains:
-        raise InstructLabError(
-            f"{type(experiment.tuning).__name__} trains nothing, so there is no tuned model to export",
-            do="use the base model that the run names",
-        )
-    keep_adapter = keep_adapter or not experiment.tuning.mergeable
-    if keep_adapter and not experiment.tuning.is_adapter:
-        raise InstructLabError(
-            f"{type(experiment.tuning).__name__} has no adapter to keep: it trained the model's own weights",
-            do="leave out --keep-adapter",
-        )
+    job = dataclasses.replace(job, form=choose_format(job.experiment, job.form))
     quiet_libraries()
-    tuned = Workspace(experiment).tuned(record.path, checkpoint, merged=not keep_adapter)
+    tuned = job.load()
     partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
     do = "free disk space, or name another folder"
     try:
         with wrap_errors(OSError, what="The model cannot be written", where=str(path), do=do):
-            _write(experiment, config, record, tuned, partial, keep_adapter, final=path)
+            partial.mkdir(parents=True)
+            _write(job, tuned, partial)
             if path.exists():
                 path.rmdir()
             partial.rename(path)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    return path
+    return job
 
 
-def _write(
-    experiment: Experiment,
-    config: dict[str, Any],
-    record: RunRecord,
-    tuned: TunedModel,
-    path: Path,
-    keep_adapter: bool,
-    final: Path,
-) -> None:
-    path.mkdir(parents=True)
-    tokenizer, model = tuned.loaded.tokenizer, tuned.loaded.model
+def _write(job: Export, tuned: TunedModel, folder: Path) -> None:
+    experiment = job.experiment
+    tokenizer = tuned.loaded.tokenizer
     template = experiment.template.as_jinja(tokenizer)
     if template is not None:
         tokenizer.chat_template = template
     generation = None if experiment.cannot_answer else _generation_config(experiment, tuned)
-    base = None
-    if keep_adapter:
-        base = write_adapter(experiment, tuned, generation, path, final)
+    stop_ids = [] if generation is None else generation.eos_token_id
+    stops = tokenizer.convert_ids_to_tokens(stop_ids)
+    if job.form in ONE_FILE:
+        if job.form == "ollama":  # refuse a template that Ollama cannot express before the weights are written
+            text = modelfile(experiment, tokenizer, job.model_file, stops)
+            (folder / MODELFILE).write_text(text, encoding="utf-8")
+        write_gguf(tuned.loaded, folder / job.model_file, job.weight_type, job.record.name, stop_ids)
+        use = ollama_usage(job.record.name) if job.form == "ollama" else gguf_usage(job.model_file, stops)
+    else:
+        use = _write_for_transformers(job, tuned, generation, folder, stops)
+    config = texts_of(job.config)
+    card = model_card(config, job.record, tuned.weights.step, _library(job), use)
+    for name, text in {CONFIG: json.dumps(config, indent=2, default=str), CARD: card}.items():
+        (folder / name).write_text(secrets.hide(text), encoding="utf-8")
+
+
+def _write_for_transformers(job: Export, tuned: TunedModel, generation: Any, folder: Path, stops: list[str]) -> str:
+    """Write the model or the adapter with the tokenizer, and return the section of the model card about their use."""
+    tokenizer, model, base = tuned.loaded.tokenizer, tuned.loaded.model, None
+    if job.is_adapter:
+        base = write_adapter(job.experiment, tuned, generation, folder, job.path)
         if generation is not None:
             end_with(tokenizer, generation.eos_token_id[0])
     else:
         if generation is not None:
             model.generation_config = generation
-        model.save_pretrained(path)
-    tokenizer.save_pretrained(path)
-    stops = [] if generation is None else tokenizer.convert_ids_to_tokens(generation.eos_token_id)
-    config = texts_of(config)
-    use = usage(experiment, stops, base, tuned.loaded)
-    card = model_card(config, record, tuned.weights.step, keep_adapter, use)
-    for name, text in {CONFIG: json.dumps(config, indent=2, default=str), "README.md": card}.items():
-        (path / name).write_text(secrets.hide(text), encoding="utf-8")
+        model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    use = usage(job.experiment, stops, base, tuned.loaded)
+    if job.form == "vllm":
+        dtype = str(model.dtype).removeprefix("torch.")
+        use = f"{vllm_usage(job.path, job.record.name, dtype)}\n\nWith transformers:\n\n{use}"
+    return use
+
+
+def _library(job: Export) -> str:
+    """Return the library that loads the export, as model hubs name it."""
+    return "gguf" if job.form in ONE_FILE else "peft" if job.is_adapter else "transformers"
 
 
 def _generation_config(experiment: Experiment, tuned: TunedModel) -> Any:

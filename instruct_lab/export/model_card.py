@@ -12,19 +12,19 @@ from instruct_lab.records import Manifest, RunRecord, Summary
 from instruct_lab.records.schema import DIFFERENCE, InputEntry
 
 
-def model_card(config: dict[str, Any], record: RunRecord, step: int, is_adapter: bool, use: str) -> str:
+def model_card(config: dict[str, Any], record: RunRecord, step: int, library: str, use: str) -> str:
     """Write the model card as Markdown, with the front matter that model hubs read.
 
     Args:
         config: the run's configuration as plain containers.
         record: the run.
         step: the optimizer step of the exported weights.
-        is_adapter: whether an adapter is exported instead of a whole model.
+        library: the library that loads the export, as model hubs name it.
         use: the section about how to use the exported model, from `usage`.
     """
     manifest = record.manifest
     choices = manifest.choices
-    front = {"library_name": "peft" if is_adapter else "transformers", "pipeline_tag": "text-generation"}
+    front = {"library_name": library, "pipeline_tag": "text-generation"}
     sections = [
         f"---\n{yaml.safe_dump(front)}---",
         f"# {record.name}",

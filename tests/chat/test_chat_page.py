@@ -161,3 +161,15 @@ def test_both_columns_answer_in_a_browser_that_asks_no_other_server(server, answ
         assert browser.colours(browser.screenshot()) > 5
         browser.run("document.getElementById('reset').click()")
         assert browser.run("document.querySelectorAll('.message').length") == 0
+
+
+@pytest.mark.slow
+def test_the_command_prints_the_address_and_ends_with_ctrl_c(chat_lab, capsys, monkeypatch):
+    def interrupt(self):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ChatServer, "serve_forever", interrupt)
+    monkeypatch.setattr("webbrowser.open", lambda url: pytest.fail("a browser was opened"))
+    capsys.readouterr()
+    assert cli.main(["chat", "latest", "--web", "--no-browser", "--system", "Be kind"]) == 0
+    assert "chat: http://127.0.0.1:" in capsys.readouterr().out

@@ -1,5 +1,6 @@
 """The terminal chat keeps a conversation for each model, obeys its commands, and survives Ctrl-C and refusals."""
 
+import dataclasses
 import io
 import signal
 
@@ -123,3 +124,13 @@ def test_arguments_without_effect_are_refused_before_a_model_is_loaded(chat_lab,
     error = capsys.readouterr().err
     assert expected in error
     assert "loading" not in error
+
+
+def test_a_conversation_that_the_run_would_cut_has_a_note(answerers, say):
+    experiment = answerers[0].experiment
+    batching = dataclasses.replace(experiment.batching, max_tokens=80, overlong="truncate_prompt")
+    one = dataclasses.replace(answerers[0], experiment=dataclasses.replace(experiment, batching=batching))
+    written = say(TerminalChat([one]), "red\n/reset\n" + "many words " * 20 + "\n")
+    assert written.err.count("the conversation was cut from") == 1
+    assert "batching.max_tokens=80" in written.err
+    assert say(TerminalChat(answerers[:1]), "many words " * 20).err.count("cut from") == 0

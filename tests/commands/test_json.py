@@ -44,7 +44,7 @@ def test_a_run_is_trained_used_reproduced_and_made_longer(lab, capsys):
     assert capsys.readouterr().out == "".join(f"{one['answer']}\n" for one in answers)
 
     exported = run_json(capsys, "export", "latest", "model")
-    assert exported == {"run": str(listed.path), "path": "model"}
+    assert (exported["run"], exported["path"], exported["format"]) == (str(listed.path), "model", "hf")
     assert (lab / "model" / "config.json").is_file()
 
     made = run_json(capsys, "report", "dry_run", "--output", "report.md")

@@ -46,6 +46,7 @@
       if (!response.ok) failure = await response.text();
       else await readLines(response.body, (line) => {
         if ("text" in line) { answer += line.text; element.textContent = answer; }
+        else if ("note" in line) add(column, "note", line.note);
         else if ("error" in line) failure = line.error;
         else if (line.end === "cut") note = "The answer ended at the length limit.";
       });

@@ -156,7 +156,6 @@ def read_tokenizer(file: Path, name: str) -> Any:
 
     transformers knows only some of the pre-tokenizers that a file can name, and uses GPT-2's pre-tokenizer otherwise.
     """
-    from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence
     from transformers import PreTrainedTokenizerFast
 
     with _reading_errors(file, name), without_progress_bars():
@@ -165,8 +164,7 @@ def read_tokenizer(file: Path, name: str) -> Any:
     if kind != "gpt2" or pre_tokenizer is None:  # only byte-level vocabularies have several
         return tokenizer
     if pre_tokenizer in DIGIT_SPLITTERS:
-        steps = [Digits(individual_digits=True), ByteLevel(add_prefix_space=False, use_regex=True)]
-        tokenizer.backend_tokenizer.pre_tokenizer = Sequence(steps)
+        tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizer_named(pre_tokenizer)
     elif pre_tokenizer not in GPT2_LIKE and not _is_known_to_transformers(pre_tokenizer):
         logger.warning(
             "%s splits text by the pre-tokenizer %r, which is unknown: GPT-2's is used, and some text may be tokenised "
@@ -175,6 +173,20 @@ def read_tokenizer(file: Path, name: str) -> Any:
             pre_tokenizer,
         )
     return tokenizer
+
+
+def pre_tokenizer_named(name: str) -> Any:
+    """Return the pre-tokenizer of byte-level vocabularies that a file names; for unknown names, GPT-2's."""
+    from tokenizers import Regex
+    from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence, Split
+    from transformers.integrations.gguf.gguf_tokenizer_mapping import GGUF_PRE_TOKENIZER_SPLITS
+
+    if name in DIGIT_SPLITTERS:
+        return Sequence([Digits(individual_digits=True), ByteLevel(add_prefix_space=False, use_regex=True)])
+    if name in GGUF_PRE_TOKENIZER_SPLITS:
+        split = Split(Regex(GGUF_PRE_TOKENIZER_SPLITS[name]), behavior="isolated")
+        return Sequence([split, ByteLevel(add_prefix_space=False, use_regex=False)])
+    return ByteLevel(add_prefix_space=False, use_regex=True)
 
 
 def read_model(file: Path, name: str) -> Any:

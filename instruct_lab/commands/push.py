@@ -1,0 +1,78 @@
+"""The command `push`: upload a tuned model to a model hub."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from pathlib import Path
+
+from instruct_lab.commands import arguments
+from instruct_lab.commands.arguments import AddCommand
+from instruct_lab.commands.console import print_permissions
+from instruct_lab.commands.export_options import add_format_options, chosen_format
+from instruct_lab.commands.recorded import load_recorded
+from instruct_lab.commands.results import Outcome, json_results
+from instruct_lab.terminal import write_line
+
+
+@json_results
+def push(parsed: argparse.Namespace) -> Outcome:
+    """Export a run's model and upload it, with its card and results; or only show what would be uploaded."""
+    from instruct_lab.export.push import find_target
+
+    form = chosen_format(parsed)
+    target = find_target(parsed.repository, parsed.public, parsed.dry_run)
+    record, experiment, config = load_recorded(parsed, uses_trackers=False)
+    print_permissions(experiment)
+    from instruct_lab.export.export import Export
+    from instruct_lab.export.push import upload, write_for_push
+
+    job = Export(
+        experiment=experiment,
+        config=config,
+        record=record,
+        path=Path("export"),
+        form=form,
+        weight_type=parsed.gguf_type or "f16",
+        checkpoint=parsed.checkpoint,
+    )
+    write_line("writing the model", error=True)
+    job, files = write_for_push(job)
+    result = {
+        "run": str(record.path),
+        "repository": target.repository,
+        "public": target.is_public,
+        "files": dict(files),
+    }
+    try:
+        for name, size in files:
+            write_line(f"{size:>15,} bytes  {name}")
+        if parsed.dry_run:
+            visibility = "public" if target.is_public else "private"
+            write_line(f"nothing was uploaded; the repository {target.repository} would be {visibility}", error=True)
+            return Outcome(lambda: {**result, "url": None})
+        write_line(f"uploading {sum(size for _, size in files):,} bytes to {target.repository}", error=True)
+        url = upload(job.path, target)
+        write_line(url)
+    finally:
+        shutil.rmtree(job.path.parent, ignore_errors=True)
+    return Outcome(lambda: {**result, "url": url})
+
+
+def add_commands(add: AddCommand) -> None:
+    """Add `push` to the command line."""
+    parser = add(
+        "push",
+        push,
+        "upload a tuned model with its card and results to the Hugging Face Hub, private unless --public is given",
+        "instruct-lab push latest my-team/my-model --dry-run",
+        "instruct-lab push RUN_ID my-team/my-model-gguf --format gguf --gguf-type q8_0 --public",
+        json=True,
+        code=True,
+    )
+    arguments.add_run(parser)
+    parser.add_argument("repository", metavar="ORG/NAME", help="the repository, which is created if it does not exist")
+    parser.add_argument("--public", action="store_true", help="let everyone read the repository")
+    parser.add_argument("--dry-run", action="store_true", help="write and list the files, and upload nothing")
+    add_format_options(parser)
+    arguments.add_checkpoint(parser)

@@ -1,0 +1,154 @@
+"""The metadata of a GGUF file that describe a model's architecture, and the tensors under their names in the file."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from instruct_lab.errors import InstructLabError
+
+if TYPE_CHECKING:
+    import torch
+
+ARCHITECTURES = {"llama": "LLAMA", "mistral": "LLAMA", "qwen2": "QWEN2", "qwen3": "QWEN3"}
+"""Architecture in the package `gguf` for each `model_type` of transformers that can be written."""
+INTERLEAVED = ("llama", "mistral")
+"""Model types whose queries and keys have other orders of rotary dimensions in GGUF files than in transformers."""
+ELSEWHERE = "export with --format hf, and convert the folder with llama.cpp's convert_hf_to_gguf.py"
+
+
+def refusal(what: str, where: str = "the model's config.json") -> InstructLabError:
+    """Return the error for a model that this package cannot write as a GGUF file."""
+    return InstructLabError(f"This model cannot be written as a GGUF file: {what}", where=where, do=ELSEWHERE)
+
+
+def check_config(config: Any) -> None:
+    """Refuse a model of which this package cannot write a file that computes the same.
+
+    Args:
+        config: the model's configuration, from transformers.
+
+    Raises:
+        InstructLabError: the architecture or one of its settings is not supported.
+    """
+    kind = config.model_type
+    if kind not in ARCHITECTURES:
+        raise refusal(f"its architecture is {kind}, and only {', '.join(ARCHITECTURES)} can be written")
+    if config.hidden_act != "silu":
+        raise refusal(f"its activation is {config.hidden_act}, and llama.cpp computes silu")
+    if (scaling := rope_of(config)["rope_type"]) not in ("default", "linear", "llama3"):
+        raise refusal(f"its positions are scaled by {scaling}; default, linear and llama3 can be written")
+    window = getattr(config, "sliding_window", None)
+    uses_window = getattr(config, "use_sliding_window", True)
+    if window is not None and uses_window and window < config.max_position_embeddings:
+        raise refusal(f"its attention is limited to a window of {window} tokens, which llama.cpp does not apply")
+
+
+def rope_of(config: Any) -> dict[str, Any]:
+    """Return the settings of a model's rotary positions, with `rope_type` and `rope_theta`."""
+    found = dict(getattr(config, "rope_parameters", None) or {})
+    return {"rope_type": "default", "rope_theta": 10000.0, **found}
+
+
+def add_architecture(writer: Any, config: Any) -> None:
+    """Add the metadata that describe the architecture.
+
+    Args:
+        writer: the `GGUFWriter` of the file.
+        config: the model's configuration, which `check_config` has accepted.
+    """
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_vocab_size(config.vocab_size)
+    size = head_size(config)
+    writer.add_key_length(size)
+    writer.add_value_length(size)
+    writer.add_rope_dimension_count(size)
+    rope = rope_of(config)
+    writer.add_rope_freq_base(rope["rope_theta"])
+    if rope["rope_type"] == "linear":
+        import gguf
+
+        writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
+        writer.add_rope_scaling_factor(rope["factor"])
+
+
+def head_size(config: Any) -> int:
+    """Return the number of dimensions of an attention head."""
+    return getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+
+
+def named_tensors(model: Any) -> Iterator[tuple[str, torch.Tensor]]:
+    """Yield the tensors of a model with their names and their order of dimensions in a GGUF file, in float32.
+
+    Args:
+        model: a causal language model, whose configuration `check_config` has accepted.
+
+    Raises:
+        InstructLabError: the file format has no name for a tensor, or a tensor is quantised.
+    """
+    import gguf
+    import torch
+
+    config = model.config
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH[ARCHITECTURES[config.model_type]], config.num_hidden_layers)
+    if rope_of(config)["rope_type"] == "llama3":
+        yield "rope_freqs.weight", _llama3_factors(rope_of(config), head_size(config))
+    head = model.get_output_embeddings().weight
+    is_tied = head is model.get_input_embeddings().weight
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        if is_tied and tensor is head and name.startswith("lm_head"):
+            continue
+        if not tensor.is_floating_point():
+            raise refusal(f"its tensor {name} is quantised", "the model's weights")
+        renamed = names.get_name(name, try_suffixes=(".weight", ".bias"))
+        if renamed is None:
+            raise refusal(f"the file format has no name for its tensor {name}", "the model's weights")
+        value = tensor.detach().to("cpu", torch.float32)
+        if config.model_type in INTERLEAVED and ".q_proj." in name:
+            value = _interleave(value, config.num_attention_heads)
+        elif config.model_type in INTERLEAVED and ".k_proj." in name:
+            value = _interleave(value, config.num_key_value_heads)
+        yield renamed, value
+
+
+def _interleave(value: torch.Tensor, num_heads: int) -> torch.Tensor:
+    """Alternate the two halves of the rotary dimensions of each head, which transformers keeps apart.
+
+    Args:
+        value: weight `[heads * size, in]` or bias `[heads * size]`.
+        num_heads: number of heads.
+    """
+    split = value.reshape(num_heads, 2, value.shape[0] // num_heads // 2, *value.shape[1:])
+    return split.swapaxes(1, 2).reshape(value.shape)
+
+
+def _llama3_factors(rope: dict[str, Any], size: int) -> torch.Tensor:
+    """Compute the divisors of the rotary frequencies of Llama 3.1 and later, as llama.cpp's converter does.
+
+    Args:
+        rope: the settings of the model's rotary positions.
+        size: number of dimensions of a head.
+    """
+    import torch
+
+    frequencies = 1.0 / (rope["rope_theta"] ** (torch.arange(0, size, 2, dtype=torch.float32) / size))
+    factor, low, high = rope["factor"], rope["low_freq_factor"], rope["high_freq_factor"]
+    original = rope["original_max_position_embeddings"]
+    factors = []
+    for frequency in frequencies.tolist():
+        wavelength = 2 * math.pi / frequency
+        if wavelength < original / high:
+            factors.append(1.0)
+        elif wavelength > original / low:
+            factors.append(factor)
+        else:
+            smooth = (original / wavelength - low) / (high - low)
+            factors.append(1 / ((1 - smooth) / factor + smooth))
+    return torch.tensor(factors, dtype=torch.float32)

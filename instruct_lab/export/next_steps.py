@@ -1,0 +1,24 @@
+"""What a user can do with an export: commands to copy."""
+
+from __future__ import annotations
+
+import shlex
+
+from instruct_lab.export.export import CARD, Export
+from instruct_lab.export.ollama import MODELFILE
+from instruct_lab.export.serving import gguf_commands, ollama_commands
+
+
+def next_steps(job: Export) -> list[str]:
+    """Return the lines that explain what to do with an export, each of which holds one command or the card's path."""
+    card = f"how to load it: {job.path / CARD}"
+    run = shlex.quote(job.record.id)
+    if job.form == "ollama":
+        steps = ollama_commands(job.record.name, str(job.path / MODELFILE))
+    elif job.form == "gguf":
+        steps = gguf_commands(str(job.path / job.model_file))
+    elif job.form == "vllm":
+        return [card, f"serve it: the command is in {job.path / CARD}"]
+    else:
+        steps = [f"instruct-lab push {run} ORG/NAME"]
+    return [card, *(f"next: {step}" for step in steps)]

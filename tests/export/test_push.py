@@ -1,0 +1,212 @@
+"""`push` uploads what `export` writes to a private repository; a server on this machine stands for the hub."""
+
+import base64
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from instruct_lab import cli
+
+TOKEN = "hf_" + "abcdefghijklmnopqrstuvwxyz012345"[:34]
+
+
+class Hub:
+    """A small model hub, which keeps the files of one repository in memory."""
+
+    def __init__(self):
+        self.files, self.requests, self.private, self.status = {}, [], None, 200
+        hub = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self):
+                length = self.headers.get("Content-Length")
+                if length is None:  # chunked
+                    body = b""
+                    while size := int(self.rfile.readline().strip() or b"0", 16):
+                        body += self.rfile.read(size)
+                        self.rfile.readline()
+                    self.rfile.readline()
+                else:
+                    body = self.rfile.read(int(length))
+                self.reply(*hub.post(self.path, self.headers, body))
+
+            def do_GET(self):
+                hub.requests.append(("GET", self.path, self.headers["Authorization"]))
+                found = {"id": "team/model", "private": hub.private, "sha": "0" * 40, "tags": [], "siblings": []}
+                self.reply(hub.status, found)
+
+            def reply(self, status, value):
+                content = json.dumps(value).encode()
+                self.send_response(status)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
+
+            def log_message(self, *_):
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def post(self, path, headers, body):
+        self.requests.append(("POST", path, headers["Authorization"]))
+        if self.status != 200:
+            return self.status, {"error": "no such right"}
+        if path == "/api/repos/create":
+            asked = json.loads(body)
+            if self.private is None:
+                self.private = asked.get("private", asked.get("visibility") == "private")
+            return 200, {"url": f"{self.url}/team/model", "name": "team/model"}
+        if path == "/api/validate-yaml":
+            return 200, {"errors": [], "warnings": []}
+        if "/preupload/" in path:
+            names = [one["path"] for one in json.loads(body)["files"]]
+            return 200, {"files": [{"path": one, "uploadMode": "regular", "shouldIgnore": False} for one in names]}
+        assert "/commit/" in path, path
+        for line in body.splitlines():
+            entry = json.loads(line)
+            if entry["key"] == "file":
+                self.files[entry["value"]["path"]] = base64.b64decode(entry["value"]["content"])
+        return 200, {
+            "success": True,
+            "commitOid": "1" * 40,
+            "commitUrl": f"{self.url}/team/model/commit/{'1' * 40}",
+            "hookOutput": "",
+        }
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    import huggingface_hub
+    from huggingface_hub import constants
+
+    found = Hub()
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "ENDPOINT", found.url)
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    huggingface_hub.close_session()
+    yield found
+    huggingface_hub.close_session()
+    found.server.shutdown()
+    found.server.server_close()
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A folder with one run; the command runs there."""
+    from support.lab import TINY, write_lab
+
+    folder = tmp_path_factory.mktemp("push")
+    write_lab(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("INSTRUCT_LAB_CACHE", str(folder / "cache"))
+        assert cli.main(["train", *TINY, "trainer.max_steps=1", "evaluation.before=false"]) == 0
+        yield folder
+
+
+def leftovers(folder):
+    return [path for path in folder.rglob("*") if "push" in path.name]
+
+
+@pytest.mark.slow
+def test_the_files_of_the_export_arrive_with_card_and_results(run, hub, capsys):
+    assert cli.main(["push", "latest", "team/model"]) == 0
+    captured = capsys.readouterr()
+    assert f"{hub.url}/team/model" in captured.out
+    assert hub.private is True
+    assert {f"Bearer {TOKEN}"} == {authorization for _, _, authorization in hub.requests if authorization}
+    assert cli.main(["export", "latest", str(run / "exported")]) == 0
+    exported = {path.name: path.read_bytes() for path in (run / "exported").iterdir()}
+    assert {name: hub.files[name] for name in exported} == exported
+    results = json.loads(hub.files["results.json"])
+    (record,) = (run / "runs").glob("*/2*")
+    assert results["metrics"] == json.loads((record / "summary.json").read_text())["metrics"]
+    assert results["run"] == record.name
+    assert TOKEN not in captured.out + captured.err
+    assert not any(TOKEN.encode() in content for content in hub.files.values())
+    assert leftovers(run) == []
+
+
+@pytest.mark.slow
+def test_a_dry_run_lists_the_files_and_requests_nothing(run, hub, capsys, monkeypatch):
+    monkeypatch.delenv("HF_TOKEN")
+    assert cli.main(["push", "latest", "team/model", "--dry-run"]) == 0
+    captured = capsys.readouterr()
+    for name in ("README.md", "model.safetensors", "results.json", "tokenizer.json"):
+        assert name in captured.out
+    assert "private" in captured.err
+    assert cli.main(["push", "latest", "team/model", "--dry-run", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert (result["url"], result["public"]) == (None, False)
+    assert result["files"]["model.safetensors"] > 1000
+    assert hub.requests == []
+    assert leftovers(run) == []
+
+
+@pytest.mark.slow
+def test_a_public_repository_is_only_used_when_asked_for(run, hub, capsys):
+    hub.private = False
+    assert cli.main(["push", "latest", "team/model"]) == 1
+    assert "--public" in capsys.readouterr().err
+    assert hub.files == {}
+    assert cli.main(["push", "latest", "team/model", "--public"]) == 0
+    assert "README.md" in hub.files
+    assert leftovers(run) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("status", [401, 403, 500])
+def test_a_refusal_of_the_hub_is_one_paragraph(run, hub, capsys, status):
+    hub.status = status
+    assert cli.main(["push", "latest", "team/model"]) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "cannot be pushed to team/model" in error
+    assert TOKEN not in error
+    assert leftovers(run) == []
+
+
+@pytest.mark.slow
+def test_a_hub_that_cannot_be_reached_is_one_paragraph(run, hub, capsys, monkeypatch):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    assert cli.main(["push", "latest", "team/model"]) == 1
+    assert "cannot be pushed to team/model" in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.slow
+def test_an_adapter_whose_base_model_nobody_has_is_refused(run, hub, capsys):
+    assert cli.main(["push", "latest", "team/model", "--format", "adapter"]) == 2
+    assert "no repository" in capsys.readouterr().err
+    assert hub.requests == []
+    assert leftovers(run) == []
+
+
+@pytest.mark.parametrize("name", ["model", "a/b/c", "team/..", "te am/model", "team/", "-team/-model"])
+def test_a_name_that_is_no_repository_is_refused(capsys, name):
+    assert cli.main(["push", "latest", "--", name] if name.startswith("-") else ["push", "latest", name]) == 2
+    assert "ORG/NAME" in capsys.readouterr().err
+
+
+def test_without_a_token_the_message_names_what_to_type(hub, capsys, monkeypatch, tmp_path):
+    monkeypatch.delenv("HF_TOKEN")
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
+    assert cli.main(["push", "latest", "team/model"]) == 2
+    error = capsys.readouterr().err
+    assert "hf auth login" in error
+    assert hub.requests == []
+
+
+def test_requests_that_are_switched_off_are_named(capsys, monkeypatch):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert cli.main(["push", "latest", "team/model"]) == 2
+    assert "HF_HUB_OFFLINE" in capsys.readouterr().err
