@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from instruct_lab.comparison import Comparison
     from instruct_lab.experiment import Experiment
+    from instruct_lab.export.formats import Format, WeightType
     from instruct_lab.generation import Generation
     from instruct_lab.records import RunRecord
 
@@ -182,19 +183,28 @@ class Run:
             resume(*build_recorded(self.record), self.record, limits=limits, force=force)
         return self
 
-    def export(self, path: str | Path, *, keep_adapter: bool = False) -> Path:
-        """Write the tuned model as a plain Hugging Face folder, and return the folder.
+    def export(self, path: str | Path, *, format: Format = "hf", gguf_type: WeightType = "f16") -> Path:
+        """Write the tuned model to a folder, in one of the formats of `instruct-lab export`, and return the folder.
 
         Args:
             path: the new folder.
-            keep_adapter: whether to write the adapter instead of merging it into the model.
+            format: `hf`, `adapter`, `gguf`, `ollama` or `vllm`.
+            gguf_type: type of the weights in a GGUF file.
         """
         with guarded():
             from instruct_lab.experiment.recorded import build_recorded
-            from instruct_lab.export.export import export
+            from instruct_lab.export.export import Export, export
 
             experiment, config = build_recorded(self.record, uses_trackers=False)
-            return export(experiment, config, self.record, Path(path), keep_adapter=keep_adapter)
+            job = Export(
+                experiment=experiment,
+                config=config,
+                record=self.record,
+                path=Path(path),
+                form=format,
+                weight_type=gguf_type,
+            )
+            return export(job).path
 
     def _experiment(self) -> Experiment:
         from instruct_lab.experiment.recorded import build_recorded
