@@ -35,6 +35,8 @@ if sys.argv[:1] == ["-m"] and sys.path[:1] == [os.getcwd()] and not sys.flags.sa
     # `python -m instruct_lab` puts the working directory first, so any file in it would hide a library of its name.
     sys.path.pop(0)
     sys.path.extend([] if os.path.dirname(__path__[0]) != os.getcwd() else [os.getcwd()])  # a checkout
+if "INSTRUCT_LAB_MODULES" in os.environ:  # a process that was started by one that uses a lab's modules
+    importlib.import_module("instruct_lab.config.lab_code").restore()
 
 
 def __getattr__(name: str) -> Any:

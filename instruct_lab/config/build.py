@@ -50,9 +50,9 @@ def build(config: DictConfig) -> Build:
         plain = _resolve(config, "", result.problems)
     result.root = _build(plain, "", result)
     result.built |= {name: value for name, value in plain.items() if isinstance(value, str)}
+    result.problems.extend(permission_problems(result.built))
     for key, component in result.built.items():
         if isinstance(component, Component):
-            result.problems.extend(permission_problems(key, component))
             try:
                 for problem in component.problems():
                     result.problems.append(dataclasses.replace(problem, key=join_key(key, problem.key)))

@@ -59,7 +59,7 @@ def class_of(target: Any, key: str, problems: list[Problem]) -> type | Signature
         problems.append(Problem(key=key, value=target, reason=refusal, kind="permission"))
         return None
     if lab_source(found[0]) is not None:
-        lab_code.make_importable()
+        lab_code.make_importable(found[0])
     if is_component(found[1]):
         return _import_component(found[0], found[1].name, target, key, problems)
     return signature_of(*found)

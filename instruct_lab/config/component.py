@@ -30,6 +30,9 @@ class Component:
     exclusive_fields: ClassVar[tuple[tuple[str, str], ...]] = ()
     """Pairs of fields of which only one may be set: setting one after an option file set the other makes that null."""
 
+    written_paths: ClassVar[tuple[str, ...]] = ()
+    """Fields with paths that a run writes to; see `instruct_lab.config.outside_writes`."""
+
     fields_about: ClassVar[dict[str, tuple[str, ...]]] = {}
     """Fields that describe the value of other fields, such as a revision of a repository. If one of the others is
     changed later, the field becomes null if that is its default, and must be set again otherwise."""

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
+import os
 import sys
 from collections.abc import Iterator
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +26,8 @@ from instruct_lab.errors import InstructLabError, Problem
 
 SETTINGS = "lab.yaml"
 FIELDS = ("python",)
-_importable: set[Path] = set()  # labs that this process has put on the import path
+VARIABLE = "INSTRUCT_LAB_MODULES"
+"""Environment variable for started processes: the modules of the lab that configs name, and the lab's folder."""
 HOW_TO_ALLOW = "if you trust it, add --allow-lab-code to the command, or type `instruct-lab allow .` once for this lab"
 
 
@@ -75,27 +79,73 @@ def lab_source(module: str) -> Path | None:
     if spec is None or spec.origin is None:
         return files[0]
     origin = Path(spec.origin).resolve()
-    is_of_lab = origin == files[0].resolve() or any(origin.is_relative_to(lab) for lab in _importable)
+    is_of_lab = origin == files[0].resolve() or any(origin.is_relative_to(finder.lab) for finder in _finders())
     return files[0] if is_of_lab else None
 
 
-def make_importable() -> None:
-    """Append the lab to the import path, and remove any other lab that this process has used before."""
-    here = Path.cwd().resolve()
-    for lab in _importable - {here}:
-        sys.path[:] = [path for path in sys.path if path != str(lab)]
-        for name in [name for name in sys.modules if _is_of_lab(name, lab)]:
+def make_importable(module: str) -> None:
+    """Let a module of the lab be imported, and the modules that it imports; forget a lab that was used before."""
+    here, names = Path.cwd().resolve(), {module.partition(".")[0]}
+    for finder in _finders():
+        if finder.lab == here:
+            names |= finder.names
+        else:
+            _forget_modules(finder.lab)
+        sys.meta_path.remove(finder)
+    sys.meta_path.append(LabFinder(here, frozenset(names)))
+    importlib.invalidate_caches()
+    os.environ[VARIABLE] = os.pathsep.join([*sorted(names), str(here)])
+
+
+def restore() -> None:
+    """Let a started process import the modules that `make_importable` has named in the process that started it."""
+    *names, lab = os.environ.get(VARIABLE, "").split(os.pathsep)
+    if names and Path.cwd().resolve() == Path(lab):
+        sys.meta_path.append(LabFinder(Path(lab), frozenset(names)))
+
+
+class LabFinder:
+    """Import the modules of a lab that a config names, and those that a module of the lab imports.
+
+    A library that looks for an optional package (`import torch_xla`) does not find a file of the lab by that name.
+    Installed packages come first, since this finder is the last of `sys.meta_path`.
+
+    Args:
+        lab: the lab's folder.
+        names: the modules that configs name.
+    """
+
+    def __init__(self, lab: Path, names: frozenset[str]) -> None:
+        self.lab, self.names = lab, names
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
+        """Find a module or package beside the lab's `conf/`; see `importlib.abc.MetaPathFinder`."""
+        if path is not None or not (name in self.names or self._is_imported_by_lab()):
+            return None
+        return PathFinder.find_spec(name, [str(self.lab)])
+
+    def _is_imported_by_lab(self) -> bool:
+        frame = inspect.currentframe()
+        while frame is not None:
+            name = str(frame.f_globals.get("__name__"))
+            if name != __name__ and name.partition(".")[0] not in ("importlib", "_frozen_importlib"):
+                return _is_of_lab(name, frame.f_globals.get("__file__"), self.lab)
+            frame = frame.f_back
+        return False
+
+
+def _finders() -> list[LabFinder]:
+    return [finder for finder in sys.meta_path if isinstance(finder, LabFinder)]
+
+
+def _forget_modules(lab: Path) -> None:
+    for name, module in list(sys.modules.items()):
+        if _is_of_lab(name, getattr(module, "__file__", None), lab):
             del sys.modules[name]
-        _importable.remove(lab)
-    if str(here) not in sys.path:
-        sys.path.append(str(here))
-        _importable.add(here)
-        importlib.invalidate_caches()
 
 
-def _is_of_lab(name: str, lab: Path) -> bool:
-    """Whether an imported module comes from a file or package beside a lab's `conf/`."""
-    file = getattr(sys.modules[name], "__file__", None)
+def _is_of_lab(name: str, file: str | None, lab: Path) -> bool:
+    """Whether a module comes from a file or package beside a lab's `conf/`."""
     if file is None or not Path(file).is_relative_to(lab) or name.partition(".")[0] == __package__.partition(".")[0]:
         return False
     return Path(Path(file).relative_to(lab).parts[0]).stem == name.partition(".")[0]

@@ -21,12 +21,14 @@ from instruct_lab.config.user_settings import Settings, read_settings
 from instruct_lab.errors import InstructLabError
 
 LAB_CODE = "lab-code"
+OUTSIDE = "outside-writes"
 PERMISSIONS = {
     LAB_CODE: "run the Python files of the lab in the working directory",
     "remote-code": "run the Python files that come with a model",
     "pickle": "read pickled weights",
     "execution": "execute programs that a model wrote",
     "weak-sandbox": "execute programs that a model wrote where the kernel does not confine them",
+    OUTSIDE: "write outside the working directory and the cache",
 }
 """Permissions by name, each with what it permits."""
 
@@ -57,6 +59,10 @@ LIBRARY_CLASSES = (
 VARIABLE = "INSTRUCT_LAB_ALLOW"
 KEY = "key:"
 """The beginning of an entry that permits the value of one key, which the user typed on the command line."""
+WITHIN = "within:"
+"""The beginning of an entry that permits a config to write below one folder, which the user named otherwise."""
+CACHE_VARIABLE, DEFAULT_CACHE = "INSTRUCT_LAB_CACHE", "~/.cache/instruct_lab"
+"""Environment variable with the path of the user's cache folder, and the path without it; see `conf/train.yaml`."""
 
 
 @contextlib.contextmanager
@@ -64,7 +70,8 @@ def allow(*names: str) -> Iterator[None]:
     """Give permissions until the block ends, in this process and in processes that it starts.
 
     Args:
-        names: names, as the option `--allow` takes them; `key:FULL.KEY` permits the value of one config key.
+        names: names, as the option `--allow` takes them; `key:FULL.KEY` permits the value of one config key, and
+            `within:FOLDER` permits a config to write below a folder.
     """
     before = os.environ.get(VARIABLE)
     os.environ[VARIABLE] = ",".join([*filter(None, [before]), *names])
@@ -92,6 +99,11 @@ def is_allowed(permission: str, key: str | None = None) -> bool:
     """Whether the user gives a permission by its name, or by typing the value of `key` on the command line."""
     names = allowed_names()
     return permission in names or (key is not None and f"{KEY}{key}" in names)
+
+
+def allowed_folders() -> list[str]:
+    """Return the folders below which a config may write because the user has named them."""
+    return [name.removeprefix(WITHIN) for name in allowed_names() if name.startswith(WITHIN)]
 
 
 def is_lab_allowed(path: Path) -> bool:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from instruct_lab.config.component import Component
 from instruct_lab.config.external import ExternalClass, find_class, name_needing_permission
 from instruct_lab.config.field_problems import join_key
 from instruct_lab.config.lab_code import lab_source
-from instruct_lab.config.permissions import KEY, LAB_CODE, PERMISSIONS, how_to_allow, is_allowed
+from instruct_lab.config.outside_writes import outside_path, writable_folders, written_texts
+from instruct_lab.config.permissions import KEY, LAB_CODE, OUTSIDE, PERMISSIONS, how_to_allow, is_allowed
 from instruct_lab.config.quoting import parse_or_none
 from instruct_lab.errors import Problem
 
@@ -33,8 +35,27 @@ class Permitted:
         return f"with your permission ({self.permission}): {self.effect} ({self.key})"
 
 
-def permission_problems(key: str, component: Component) -> Iterator[Problem]:
-    """Yield a problem for each field of a component whose value needs a permission that the user has not given."""
+def permission_problems(built: Mapping[str, Any]) -> Iterator[Problem]:
+    """Yield a problem for each value in a config that needs a permission that the user has not given.
+
+    Args:
+        built: the built components, and the texts at the top of the config, keyed by full key.
+    """
+    folders = writable_folders(built)
+    for key, component in built.items():
+        if isinstance(component, Component):
+            yield from _field_problems(key, component)
+        for field, text in written_texts(component):
+            full_key, path = join_key(key, field), outside_path(text, folders)
+            if path is not None and not is_allowed(OUTSIDE, full_key):
+                reason = (
+                    f"{path} is outside the working directory and the cache, and a config cannot allow itself to write "
+                    f"there: type {full_key}=... on the command line; or {how_to_allow(OUTSIDE)}"
+                )
+                yield Problem(key=full_key, value=text, reason=reason, kind="permission")
+
+
+def _field_problems(key: str, component: Component) -> Iterator[Problem]:
     for field, permission in component.permissions_needed():
         full_key = join_key(key, field)
         if not is_allowed(permission, full_key):
@@ -43,12 +64,22 @@ def permission_problems(key: str, component: Component) -> Iterator[Problem]:
             yield Problem(key=full_key, value=value, reason=reason, kind="permission")
 
 
-def permitted(node: Any, key: str = "") -> Iterator[Permitted]:
-    """Yield everything in built components that needs a permission of the user."""
+def permitted(node: Any, key: str = "", folders: Sequence[Path] | None = None) -> Iterator[Permitted]:
+    """Yield everything in built components that needs a permission of the user.
+
+    Args:
+        node: a built component, or containers of components.
+        key: full key of the node.
+        folders: folders below which a config may write without a permission; `None`: those of `writable_folders`.
+    """
+    folders = writable_folders({}) if folders is None else folders
+    for field, text in written_texts(node):
+        if (path := outside_path(text, folders)) is not None:
+            yield Permitted(OUTSIDE, join_key(key, field), f"write to {path}")
     if isinstance(node, ExternalClass):
         found = find_class(node.target)
         yield from _of_class(*(found[0], name_needing_permission(*found)) if found else ("", None), key=key)
-        yield from permitted(node.arguments, key)
+        yield from permitted(node.arguments, key, folders)
     elif isinstance(node, Component):
         kind = type(node)
         is_own = kind.__module__.partition(".")[0] == __package__.partition(".")[0]
@@ -56,13 +87,13 @@ def permitted(node: Any, key: str = "") -> Iterator[Permitted]:
         for field, permission in node.permissions_needed():
             yield Permitted(permission, join_key(key, field), PERMISSIONS[permission])
         fields = {field.name: getattr(node, field.name) for field in dataclasses.fields(node)}  # type: ignore[arg-type]
-        yield from permitted(fields, key)
+        yield from permitted(fields, key, folders)
     elif isinstance(node, Mapping):
         for name, inner in node.items():
-            yield from permitted(inner, join_key(key, str(name)))
+            yield from permitted(inner, join_key(key, str(name)), folders)
     elif isinstance(node, list | tuple):
         for index, inner in enumerate(node):
-            yield from permitted(inner, f"{key}[{index}]")
+            yield from permitted(inner, f"{key}[{index}]", folders)
 
 
 def _of_class(module: str, name: str | None, *, key: str) -> Iterator[Permitted]:
@@ -74,19 +105,26 @@ def _of_class(module: str, name: str | None, *, key: str) -> Iterator[Permitted]
 
 
 def typed_permissions(overrides: Iterable[str]) -> list[str]:
-    """Return the permissions `key:FULL.KEY` for the keys that the user sets to true on the command line."""
+    """Return the permissions `key:FULL.KEY` for the keys that the user sets to true or to a path in overrides."""
     keys: list[str] = []
     for text in overrides:
-        if "true" in text.casefold() and (override := parse_or_none(text)) is not None:
+        if ("true" in text.casefold() or _is_path(text)) and (override := parse_or_none(text)) is not None:
             value = override.value()
             values = value.list if override.is_sweep_override() else [value]
-            keys += [key for one in values for key in _true_keys(override.key_or_group, one)]
+            keys += [key for one in values for key in _consenting_keys(override.key_or_group, one)]
     return [f"{KEY}{key}" for key in keys if "," not in key]
 
 
-def _true_keys(key: str, value: Any) -> Iterator[str]:
+def _consenting_keys(key: str, value: Any) -> Iterator[str]:
     if isinstance(value, dict):
         for name, inner in value.items():
-            yield from _true_keys(join_key(key, str(name)), inner)
-    elif value is True:
+            yield from _consenting_keys(join_key(key, str(name)), inner)
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            yield from _consenting_keys(f"{key}[{index}]", inner)
+    elif value is True or (isinstance(text := getattr(value, "text", value), str) and _is_path(text)):
         yield key
+
+
+def _is_path(text: str) -> bool:
+    return any(part in text for part in ("/", "~", ".."))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.types import ChoiceSweep, Override
 from omegaconf import DictConfig, OmegaConf
 
-from instruct_lab.config import lab_code
+from instruct_lab.config import lab_code, permissions
 from instruct_lab.config.build import FAILED, Build, build
 from instruct_lab.config.classes import TARGET
 from instruct_lab.config.compose import Composition, Load, compose, load_config
@@ -115,14 +116,20 @@ def _several_values(override: Override) -> Problem:
     return Problem(key=override.key_or_group, value=value, reason="; or type ".join([reason, *usable]))
 
 
-def check_config(config: DictConfig) -> Experiment:
+def check_config(config: DictConfig, runs_path: Path | None = None) -> Experiment:
     """Build a whole config that is already composed, such as the config in a run record.
+
+    Args:
+        config: the config.
+        runs_path: a folder below which the config may write, because the user has named a record in it.
 
     Raises:
         ConfigError: this version cannot build the config.
     """
     remember_written(config)
-    result = build(config)
+    names = [] if runs_path is None else [f"{permissions.WITHIN}{runs_path.absolute()}"]
+    with permissions.allow(*names):
+        result = build(config)
     problems = [problem for problem in _problems(result, config) if problem.refuses]
     if problems:
         raise ConfigError(problems)

@@ -31,6 +31,7 @@ class Experiment(Component):
     """The whole configuration of a run, as `conf/train.yaml` composes it."""
 
     name_in_messages: ClassVar[str | None] = "the config"
+    written_paths: ClassVar[tuple[str, ...]] = ("runs_path", "cache_path")
 
     name: str | None  # folder of the run's records; null: the chosen options as DATA-MODEL-TUNING
     seed: Annotated[int, Field(ge=0, lt=2**32)]  # random seed of initialisation, example order, dropout and sampling

@@ -28,5 +28,5 @@ def build_recorded(record: RunRecord, uses_trackers: bool = True) -> tuple[Exper
     used = record.config if uses_trackers else {**record.config, "tracker": {}}
     require_variables(used, f"run {record.id}")
     config = to_omegaconf(used)
-    experiment = check_config(config)
+    experiment = check_config(config, record.path.parent.parent)
     return experiment, {**to_plain_config(config), "tracker": record.config.get("tracker")}

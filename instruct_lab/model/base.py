@@ -16,10 +16,11 @@ from instruct_lab.config import Component, component
 from instruct_lab.errors import InstructLabError, Problem
 from instruct_lab.model.facts import ModelFacts
 from instruct_lab.model.loaded import LoadedModel
+from instruct_lab.model.memory import ADVICE, does_not_fit
 from instruct_lab.model.quantization import Quantization
 from instruct_lab.model.rope_scaling import RopeScaling
 from instruct_lab.model.tokenizer import Tokenizer
-from instruct_lab.model.weights.base import Loading, Weights
+from instruct_lab.model.weights.base import Loading, Weights, bytes_per_number
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -97,6 +98,9 @@ class Model(Component, ABC):
         if quantization is not None and quantization is not self.quantization:  # a component reports its own problems
             for problem in quantization.problems():
                 yield dataclasses.replace(problem, key="quantization", value=self.quantization)
+        needed = self.weights.least_parameters() * bytes_per_number(self.dtype, quantization)
+        if (reason := does_not_fit(needed)) is not None:
+            yield Problem(key="weights", reason=f"{reason}: {ADVICE}", kind="unavailable_here")
         yield from self.weights.problems_in_model(self.family, self.allow_pickle)
 
     def _attention_reason(self) -> str | None:

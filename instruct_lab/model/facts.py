@@ -72,14 +72,14 @@ def facts_of_config(config: Mapping[str, Any]) -> ModelFacts:
     config = {**config, **(config.get("text_config") or {})}
     architecture = str(config.get("model_type", ""))
     has_table = architecture in WITH_TABLE and config.get("position_biased_input", True)  # a setting of DeBERTa
-    rows = _first_count(config, TABLE_LENGTHS) if has_table else None
+    rows = first_count(config, TABLE_LENGTHS) if has_table else None
     has_biases = None
     if architecture in WITH_BIASES or any(config.get(name) is True for name in BIAS_SETTINGS):
         has_biases = True
     elif architecture in WITHOUT_BIASES:
         has_biases = False
     return ModelFacts(
-        hidden_size=_first_count(config, WIDTHS),
+        hidden_size=first_count(config, WIDTHS),
         max_positions=None if rows is None else max(1, rows - ROWS_FOR_PADDING.get(architecture, 0)),
         has_biases=has_biases,
     )
@@ -87,13 +87,19 @@ def facts_of_config(config: Mapping[str, Any]) -> ModelFacts:
 
 def facts_of_folder(folder: Path) -> ModelFacts:
     """Return the facts in the `config.json` of a model folder; if the file cannot be read, all facts are unknown."""
+    return facts_of_config(read_config(folder))
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Read the `config.json` of a model folder; return an empty dictionary if that is not possible."""
     try:
         config = json.loads(read_regular(folder / "config.json"))
     except (InstructLabError, OSError, ValueError, RecursionError):
-        return ModelFacts()
-    return facts_of_config(config) if isinstance(config, dict) else ModelFacts()
+        return {}
+    return config if isinstance(config, dict) else {}
 
 
-def _first_count(config: Mapping[str, Any], names: tuple[str, ...]) -> int | None:
+def first_count(config: Mapping[str, Any], names: tuple[str, ...]) -> int | None:
+    """Return the first positive number that a configuration has under one of some names; `None` if it has none."""
     found = [config[name] for name in names if isinstance(config.get(name), int) and config[name] > 0]
     return found[0] if found else None

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from instruct_lab import files, library_warnings
+from instruct_lab.config import permissions
 from instruct_lab.errors import InstructLabError, started
 from instruct_lab.files import user_path
 from instruct_lab.records import RunRecord
@@ -78,6 +79,11 @@ def resume(sweep: SweepRecord, console: Any, force: bool = False) -> int:
     Raises:
         InstructLabError: the sweep's config has changed, or, without `force`, something else that changes results.
     """
+    with permissions.allow(f"{permissions.WITHIN}{sweep.runs_path.absolute()}"):
+        return _resume(sweep, console, force)
+
+
+def _resume(sweep: SweepRecord, console: Any, force: bool) -> int:
     info = sweep.info
     planned = plan(list(info.overrides))
     if planned.fingerprint != info.fingerprint:

@@ -91,7 +91,7 @@ def _load_config(record: RunRecord) -> tuple[Any, dict[str, Any]]:
 
     require_variables(record.config, f"run {record.id}")
     config = to_omegaconf(record.config)
-    return check_config(config), to_plain_config(config)
+    return check_config(config, record.path.parent.parent), to_plain_config(config)
 
 
 # ---- the record

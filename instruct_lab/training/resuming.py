@@ -126,7 +126,7 @@ def _extend(
             do="raise both if trainer.max_epochs and trainer.max_steps are set, or start a new run",
         )
     built = to_omegaconf(config)
-    experiment = check_config(built)
+    experiment = check_config(built, record.path.parent.parent)
     note = ""
     state, _ = newest_state(record.checkpoints_path)
     if state.step and before is not None and now is not None:

@@ -1,5 +1,6 @@
 """A stranger's option file, record or lab cannot run code or use a library without the user's permission."""
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -190,10 +191,15 @@ def test_a_sweep_in_a_file_cannot_consent(lab, capsys):
         ("a=[true]", []),
         ("a={'x,remote-code': true}", []),
         ("a=truely", []),
+        ("runs_path=/data/runs", ["runs_path"]),
+        ("+tracker.x={_target_: a.B, save_dir: '~/x', n: 1}", ["tracker.x.save_dir"]),
+        ("a.b=[x,../y]", ["a.b[1]"]),
+        ("a=/x,b", ["a"]),
+        ("a=word", []),
         ("not an override: true", []),
     ],
 )
-def test_only_true_typed_for_a_key_consents(text, keys):
+def test_only_true_or_a_path_typed_for_a_key_consents(text, keys):
     assert permitted.typed_permissions([text]) == [f"key:{key}" for key in keys]
 
 
@@ -240,6 +246,67 @@ def test_files_of_the_working_directory_hide_no_library(lab, start):
         done = subprocess.run(arguments, capture_output=True, text=True, check=False, cwd=lab, env=environment)
         assert done.returncode == 0, done.stderr
         assert not (lab / "owned").exists()
+
+
+STEP = """
+from helper import REASON
+from instruct_lab.config import component
+from instruct_lab.preprocessing import Step
+
+@component
+class Mine(Step):
+    '''Report every row.'''
+
+    def apply(self, conversations, context):
+        from later import ACTION
+
+        for conversation in conversations:
+            context.audit.record(context.stage, ACTION, REASON, conversation)
+            yield conversation
+"""
+USES_STEP = [*CHOSEN, "+preprocessing.steps.mine={_target_: mine.Mine}"]
+
+
+@pytest.fixture
+def allowed_lab(lab, monkeypatch):
+    """A lab whose step imports two other modules of the lab, beside files that have names of optional packages."""
+    for name in SHADOWS:
+        path = lab / f"{name}.py"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"from pathlib import Path\nPath({str(lab / 'owned')!r}).touch()\n")
+    (lab / "mine.py").write_text(STEP)
+    (lab / "helper.py").write_text("REASON = 'seen by the lab'\n")
+    (lab / "later").mkdir()
+    (lab / "later" / "__init__.py").write_text("from later.word import ACTION\n")
+    (lab / "later" / "word.py").write_text("ACTION = 'reported'\n")
+    monkeypatch.setenv("INSTRUCT_LAB_MODULES", "")  # restored after the test
+    return lab
+
+
+def test_modules_of_an_allowed_lab_hide_no_library(allowed_lab):
+    assert cli.main(["check", *USES_STEP, "--allow-lab-code"]) == 0
+    assert {"mine", "helper"} <= set(sys.modules)
+    for name in ("torch_xla", "flash_attn", "sitecustom", "later", "helper_of_nobody"):
+        assert importlib.util.find_spec(name) is None, name
+    for name in ("json", "rich", "yaml"):
+        assert not Path(importlib.util.find_spec(name).origin).is_relative_to(allowed_lab), name
+    assert not (allowed_lab / "owned").exists()
+
+
+@pytest.mark.parametrize(("module", "code"), [("mine", 0), ("torch_xla", 1), ("later", 1)])
+def test_started_processes_import_what_a_config_names(allowed_lab, module, code):
+    assert cli.main(["check", *USES_STEP, "--allow-lab-code"]) == 0
+    found = Path(instruct_lab.__file__).parent.parent
+    command = [sys.executable, "-P", "-c", f"import instruct_lab, {module}"]
+    done = subprocess.run(command, capture_output=True, check=False, env={**os.environ, "PYTHONPATH": str(found)})
+    assert done.returncode == code, done.stderr
+
+
+@pytest.mark.slow
+def test_a_run_with_an_allowed_lab_imports_no_file_by_the_name_of_a_package(allowed_lab, tiny):
+    assert cli.main(["train", *tiny, *USES_STEP[2:], "debug=fast", "--allow-lab-code"]) == 0
+    assert not (allowed_lab / "owned").exists()
+    assert "seen by the lab" in (newest_run(allowed_lab) / "audit.json").read_text()
 
 
 @pytest.mark.slow

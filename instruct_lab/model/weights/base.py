@@ -47,9 +47,19 @@ class Loading:
     quantization: Quantization | None = None
 
     @property
+    def bytes_per_number(self) -> float:
+        """Memory of one number of the weights."""
+        return bytes_per_number(self.dtype, self.quantization)
+
+    @property
     def gives_score(self) -> bool:
         """Whether the model outputs one number for a whole text."""
         return self.auto_class == "AutoModelForSequenceClassification"
+
+
+def bytes_per_number(dtype: str, quantization: Quantization | None) -> float:
+    """Return the memory of one number of the weights; less than one byte for quantised weights."""
+    return quantization.bits / 8 if quantization is not None else {"float32": 4.0, "bfloat16": 2.0}[dtype]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,6 +126,10 @@ class Weights(Component, ABC):
     def facts(self, cache_path: Path) -> ModelFacts:
         """Return the facts about the model that can be read from files on this machine; see `Model.facts`."""
         return ModelFacts()
+
+    def least_parameters(self) -> int:
+        """Return a lower bound of the number of parameters that is known without a download; 0 if none is known."""
+        return 0
 
     def problems_in_model(self, family: str, allow_pickle: bool) -> Iterator[Problem]:
         """Report problems that depend on other fields of the model; their keys are relative to the model.

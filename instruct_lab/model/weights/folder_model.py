@@ -8,6 +8,8 @@ from typing import Any
 
 from instruct_lab.errors import InstructLabError
 from instruct_lab.model.family import check_family
+from instruct_lab.model.hardware import has_gpu
+from instruct_lab.model.memory import check_memory
 from instruct_lab.model.score import score_modules
 from instruct_lab.model.weights.base import Loading
 from instruct_lab.model.weights.folder_contents import weight_files
@@ -33,6 +35,12 @@ def folder_model(folder: Path, name: str, loading: Loading) -> tuple[Any, tuple[
     import torch
     import transformers
 
+    if (folder / "adapter_config.json").exists():
+        raise InstructLabError(
+            "The folder holds an adapter beside the model, which transformers would add without a record of it",
+            where=name,
+            do="merge the adapter into the model, or remove adapter_config.json",
+        )
     is_pickled = weight_files(folder, name, loading.allow_pickle)[0].suffix != ".safetensors"
     # a new head is initialised with the same seed in every run
     with loading_errors(name), without_progress_bars(), without_load_report(), own_seed(0):
@@ -41,6 +49,8 @@ def folder_model(folder: Path, name: str, loading: Loading) -> tuple[Any, tuple[
         )
         adjust_config(config, loading, name)
         auto = getattr(transformers, loading.auto_class)
+        if loading.quantization is None or not has_gpu():  # otherwise the weights are read to the GPU
+            check_memory(config, auto, loading.bytes_per_number, name, loading.trust_remote_code)
         model, found = auto.from_pretrained(
             str(folder),
             config=config,

@@ -12,7 +12,8 @@ from instruct_lab.assets import Input, file_input
 from instruct_lab.config import component
 from instruct_lab.errors import InstructLabError, Problem
 from instruct_lab.files import user_path
-from instruct_lab.model.facts import ModelFacts, facts_of_folder
+from instruct_lab.model.facts import ModelFacts, facts_of_folder, read_config
+from instruct_lab.model.memory import least_parameters
 from instruct_lab.model.weights.base import Loading, Origin, Weights
 from instruct_lab.model.weights.folder_contents import TEXTS, weight_files
 from instruct_lab.model.weights.folder_model import folder_model
@@ -87,6 +88,10 @@ class LocalFolder(Weights):
         """Return the folder's text files: configs, tokenizer files and chat templates."""
         files = sorted(file for pattern in TEXTS for file in self.folder.glob(pattern) if file.is_file())
         return [file_input(file, f"{self.folder.name}/{file.name}") for file in files]
+
+    def least_parameters(self) -> int:
+        """Compute the lower bound from the folder's config."""
+        return least_parameters(read_config(self.folder))
 
     def facts(self, cache_path: Path) -> ModelFacts:
         """Read the facts from the folder's config."""

@@ -16,6 +16,7 @@ from instruct_lab.config.spelling import nearest
 from instruct_lab.errors import InstructLabError, one_line, wrap_errors
 from instruct_lab.model.byte_tokenizer import byte_tokenizer
 from instruct_lab.model.facts import ModelFacts, facts_of_config
+from instruct_lab.model.memory import check_memory, least_parameters
 from instruct_lab.model.score import score_modules
 from instruct_lab.model.weights.base import Loading, Weights
 from instruct_lab.model.weights.folder_model import adjust_config, folder_model
@@ -65,6 +66,7 @@ class Random(Weights):
         config = self._config(tokenizer)
         adjust_config(config, loading, self.architecture)
         auto = getattr(transformers, loading.auto_class)
+        check_memory(config, auto, 4, "model.weights.settings")  # drawn in float32
         try:
             with own_seed(self.seed):
                 model = auto.from_config(config, dtype=torch.float32, attn_implementation=loading.attention)
@@ -89,6 +91,10 @@ class Random(Weights):
         """Return one entry with the SHA-256 of the architecture, settings and seed, which determine the weights."""
         text = json.dumps([self.architecture, self.settings, self.seed], sort_keys=True)
         return [Input(f"random {self.architecture}", hashlib.sha256(text.encode()).hexdigest(), len(text))]
+
+    def least_parameters(self) -> int:
+        """Compute the lower bound from the settings."""
+        return least_parameters({"model_type": self.architecture, **self.settings})
 
     def facts(self, cache_path: Path) -> ModelFacts:
         """Read the facts from the settings; settings left to transformers' defaults are unknown facts."""

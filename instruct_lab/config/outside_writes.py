@@ -1,0 +1,81 @@
+"""Find the paths in a config that a run writes to, and that leave the working directory.
+
+A config may write below the working directory, below the user's cache folder, and into the folder of a record that the
+user has named. Any other path needs the permission `outside-writes`, or must be typed on the command line.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from instruct_lab.config.component import Component
+from instruct_lab.config.external import ExternalClass
+from instruct_lab.config.permissions import CACHE_VARIABLE, DEFAULT_CACHE, OUTSIDE, allowed_folders, is_allowed
+from instruct_lab.errors import InstructLabError
+from instruct_lab.files import user_path
+
+ADDRESS = re.compile(r"(?:file|local|sqlite(?:\+\w+)?):(?P<path>.*)", re.DOTALL)
+"""Matches an address of a file: `file:///folder`, `sqlite:///relative.db`, `sqlite:////folder/absolute.db`."""
+OWN_FOLDER = re.compile(r"^\{runs?_path\}(?=/|$)")
+"""Matches a name at the beginning of a text that a run replaces by its own folder or the folder of all runs."""
+ROOTS = ("runs_path", "cache_path")
+
+
+def written_texts(component: Any) -> Iterator[tuple[str, str]]:
+    """Yield the texts that may be paths to write to, each with its key relative to the component.
+
+    For a class of another library, these are all its arguments that are texts.
+    """
+    if isinstance(component, ExternalClass):
+        yield from _texts(component.arguments, "")
+    elif isinstance(component, Component):
+        for field in component.written_paths:
+            yield field, getattr(component, field)
+
+
+def _texts(node: Any, key: str) -> Iterator[tuple[str, str]]:
+    if isinstance(node, str):
+        yield key, node
+    elif isinstance(node, Mapping):
+        for name, inner in node.items():
+            yield from _texts(inner, f"{key}.{name}" if key else str(name))
+    elif isinstance(node, list | tuple):
+        for index, inner in enumerate(node):
+            yield from _texts(inner, f"{key}[{index}]")
+
+
+def writable_folders(paths: Mapping[str, Any]) -> list[Path]:
+    """Return the folders below which a config may write.
+
+    Args:
+        paths: the values of `ROOTS` in the config; other entries are ignored.
+    """
+    texts = [".", os.environ.get(CACHE_VARIABLE) or DEFAULT_CACHE, *allowed_folders()]
+    texts += [paths[key] for key in ROOTS if isinstance(paths.get(key), str) and is_allowed(OUTSIDE, key)]
+    return [path for text in texts if (path := _resolve(text)) is not None]
+
+
+def outside_path(text: str, folders: Sequence[Path]) -> Path | None:
+    """Return the path that a text names, if it lies outside of all the folders; otherwise `None`."""
+    address = ADDRESS.match(text)
+    path = text
+    if address is not None:
+        path = re.sub(r"^//[^/]*/", "" if text.startswith("sqlite") else "/", address["path"])
+    if OWN_FOLDER.match(path) and ".." in Path(path).parts:
+        return Path(path)
+    resolved = _resolve(OWN_FOLDER.sub(".", path))
+    if resolved is None or any(resolved.is_relative_to(folder) for folder in folders):
+        return None
+    return resolved
+
+
+def _resolve(text: str) -> Path | None:
+    """Return the absolute path with links resolved; `None` if the text cannot be a path."""
+    try:
+        return user_path(text).resolve()
+    except (InstructLabError, OSError, ValueError, RuntimeError):
+        return None

@@ -1,0 +1,158 @@
+"""Refuse a model that does not fit into the free memory, before memory is allocated for it."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from instruct_lab.errors import InstructLabError
+from instruct_lab.model.facts import WIDTHS, WITH_BIASES, WITHOUT_BIASES, first_count
+
+if TYPE_CHECKING:
+    import torch
+
+MAX_TENSORS = 200_000
+"""Maximum number of tensors of a model; Python needs some kilobytes for each, however small it is."""
+MEMINFO = Path("/proc/meminfo")
+CGROUP, CGROUP_ROOT = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
+OTHER_SIZES = frozenset({"albert", "bigbird_pegasus", "qwen2_moe", "qwen3_moe"})
+"""Architectures whose layers share weights, or whose feed-forward layers have other sizes than `INNER_WIDTHS`."""
+LAYERS = ("num_hidden_layers", "n_layer", "num_layers", "encoder_layers")
+INNER_WIDTHS = ("intermediate_size", "d_ff", "ffn_dim", "n_inner", "encoder_ffn_dim")
+EMBEDDING_WIDTHS = ("embedding_size", "word_embed_proj_dim")
+"""Names that configurations use for the number of layers, the width inside them, and another width of embeddings."""
+ADVICE = (
+    "choose a smaller model or smaller settings; model.dtype=bfloat16 halves the memory; or use a machine, or a limit "
+    "of the container, with more memory"
+)
+
+
+def free_memory() -> int | None:
+    """Return the memory in bytes that this process can still allocate; `None` if the system does not report it.
+
+    This is the smallest of the system's available memory and of what the limits of the process's control groups leave.
+    Files that the system keeps in memory only as a cache count as free.
+    """
+    found = [*_free_in_groups()]
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        lines = dict(line.split(":", 1) for line in MEMINFO.read_text(encoding="ascii").splitlines())
+        found.append(1024 * int(lines["MemAvailable"].split()[0]))
+    if not found:
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # macOS: all memory
+            found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    return max(0, min(found)) if found else None
+
+
+def _free_in_groups() -> Iterator[int]:
+    """Yield what the memory limit of each control group above this process leaves (versions 1 and 2)."""
+    try:
+        entries = [line.split(":", 2) for line in CGROUP.read_text(encoding="utf-8").splitlines()]
+    except (OSError, ValueError):
+        return
+    for entry in entries:
+        controllers, path = entry[1], entry[2].strip("/")
+        if controllers not in ("", "memory"):
+            continue
+        root = CGROUP_ROOT / controllers
+        limit, usage = (
+            ("memory.max", "memory.current") if not controllers else ("memory.limit_in_bytes", "memory.usage_in_bytes")
+        )
+        folder = root / path
+        for group in (folder, *folder.parents):
+            if not group.is_relative_to(root):
+                break
+            with contextlib.suppress(OSError, ValueError):
+                used = int((group / usage).read_text()) - _cached_files(group)
+                yield int((group / limit).read_text()) - used  # "max" is no number
+
+
+def _cached_files(group: Path) -> int:
+    with contextlib.suppress(OSError, ValueError):
+        lines = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        return int(lines.get("inactive_file", lines.get("total_inactive_file", "0")))
+    return 0
+
+
+def does_not_fit(num_bytes: float) -> str | None:
+    """Return the reason why weights do not fit into the free memory; `None` if they fit, or if that is not known."""
+    free = free_memory()
+    if free is None or num_bytes <= free:
+        return None
+    return f"its weights need at least {_gib(num_bytes)} of memory, and {_gib(free)} are free"
+
+
+def _gib(num_bytes: float) -> str:
+    return f"{num_bytes / 2**30:,.1f} GiB"
+
+
+def refuse_if_too_large(num_bytes: float, where: str) -> None:
+    """Raise an error if weights need more memory than is free.
+
+    Raises:
+        InstructLabError: the weights need more memory.
+    """
+    if (reason := does_not_fit(num_bytes)) is not None:
+        raise InstructLabError(f"The model cannot be loaded: {reason}", where=where, do=ADVICE)
+
+
+def check_memory(config: Any, auto: Any, bytes_per_number: float, where: str, trust_remote_code: bool = False) -> None:
+    """Refuse a model that does not fit into the free memory, after building it without memory for its weights.
+
+    Args:
+        config: configuration of transformers.
+        auto: transformers class that chooses the architecture.
+        bytes_per_number: memory of one number of the loaded weights.
+        where: key or name of the model in the error.
+        trust_remote_code: whether Python files that come with the model are run.
+
+    Raises:
+        InstructLabError: the model does not fit, or has more than `MAX_TENSORS` parameters.
+    """
+    import torch
+    from torch.nn.modules.module import register_module_parameter_registration_hook
+
+    free, numbers, count = free_memory(), 0, 0
+
+    def add(module: torch.nn.Module, name: str, parameter: torch.nn.Parameter | None) -> None:
+        """Stop a build that would take long; a tensor that two modules share is counted twice here."""
+        nonlocal numbers, count
+        numbers, count = numbers + (0 if parameter is None else parameter.numel()), count + 1
+        if count > MAX_TENSORS:
+            what = f"The model has more than {MAX_TENSORS:,} parameters, each a tensor"
+            raise InstructLabError(what, where=where, do="set fewer layers or experts")
+        if free is not None and numbers * bytes_per_number > 2 * free:
+            refuse_if_too_large(numbers * bytes_per_number / 2, where)
+
+    handle = register_module_parameter_registration_hook(add)
+    try:
+        with torch.device("meta"):
+            model = auto.from_config(copy.deepcopy(config), trust_remote_code=trust_remote_code)
+    except InstructLabError:
+        raise
+    except Exception:  # the same error ends the real build, with its explanation
+        return
+    finally:
+        handle.remove()
+    refuse_if_too_large(bytes_per_number * sum(parameter.numel() for parameter in model.parameters()), where)
+
+
+def least_parameters(config: Mapping[str, Any]) -> int:
+    """Return a lower bound of the number of parameters of a model, from its configuration alone.
+
+    Only embeddings and the two large matrices of each feed-forward layer are counted, and only if the configuration
+    states their sizes.
+
+    Args:
+        config: the content of a `config.json`; a missing field is unknown.
+    """
+    config = {**config, **(config.get("text_config") or {})}
+    architecture = config.get("model_type")
+    if architecture not in (WITH_BIASES | WITHOUT_BIASES) - OTHER_SIZES:
+        return 0
+    width, layers, inner = (first_count(config, names) or 0 for names in (WIDTHS, LAYERS, INNER_WIDTHS))
+    embedded = min(first_count(config, (name,)) or width for name in EMBEDDING_WIDTHS)
+    return (first_count(config, ("vocab_size",)) or 0) * embedded + 2 * layers * width * inner

@@ -1,0 +1,156 @@
+"""A model that does not fit into memory is refused before anything is allocated for it."""
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+
+from instruct_lab import cli
+from instruct_lab.errors import InstructLabError
+from instruct_lab.model import Decoder, LocalFolder, Random, memory
+from instruct_lab.model.facts import WITH_BIASES, WITHOUT_BIASES
+
+SECONDS = 20
+SIZES = "model.weights.settings."
+HUGE = {
+    "wide layers": ["hidden_size=1000000", "intermediate_size=10000000"],
+    "many layers": ["hidden_size=4096", "intermediate_size=16384", "num_hidden_layers=1000000"],
+    "a large vocabulary": ["+{}vocab_size=10000000000000"],
+}
+SMALL = {
+    "hidden_size": 16,
+    "intermediate_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "vocab_size": 300,
+}
+
+
+@pytest.mark.parametrize("case", HUGE)
+def test_random_weights_that_do_not_fit_are_refused_by_check_and_train(lab, tiny, capsys, case):
+    settings = [text.format(SIZES) if "{" in text else SIZES + text for text in HUGE[case]]
+    for command in ("check", "train"):
+        started = time.monotonic()
+        assert cli.main([command, *tiny, *settings]) == 2
+        assert time.monotonic() - started < SECONDS
+        printed = "".join(capsys.readouterr())
+        assert "model.weights" in printed
+        assert "GiB are free" in printed
+        assert "bfloat16" in printed
+    assert not (lab / "runs").exists()
+
+
+def written(folder, **changes):
+    """Write a small model, and change its config."""
+    config = transformers.AutoConfig.for_model("llama", **SMALL)
+    transformers.AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    file = folder / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+
+
+@pytest.mark.parametrize(
+    "changes", [{"num_hidden_layers": 10**9}, {"vocab_size": 10**13}, {"intermediate_size": 10**13}]
+)
+def test_a_folder_whose_config_claims_a_larger_model_is_refused(lab, tiny, capsys, changes):
+    written(lab / "folder", **changes)
+    assert cli.main(["check", *tiny[:1], "model=local_folder", "model.weights.path=folder"]) == 2
+    printed = "".join(capsys.readouterr())
+    assert "GiB are free" in printed
+
+
+@pytest.mark.parametrize(
+    ("architecture", "settings"),
+    [
+        ("falcon", {"hidden_size": 1_048_576, "num_hidden_layers": 100}),  # not known before the build
+        ("mamba", {"hidden_size": 500_000, "num_hidden_layers": 1000}),
+        ("llama", {**SMALL, "num_hidden_layers": 10**8}),  # small weights, but too many of them
+    ],
+)
+def test_an_architecture_of_unknown_sizes_is_refused_before_memory_is_allocated(tmp_path, architecture, settings):
+    model = Decoder(weights=Random(architecture=architecture, settings=settings))
+    started = time.monotonic()
+    with pytest.raises(InstructLabError, match=r"GiB are free|more than 200,000 parameters"):
+        model.load(model.load_tokenizer(tmp_path), tmp_path)
+    assert time.monotonic() - started < 60
+
+
+def test_the_config_of_a_folder_is_checked_before_its_weights_are_read(tmp_path, monkeypatch):
+    written(tmp_path / "folder")
+    model = Decoder(weights=LocalFolder(path=str(tmp_path / "folder")))
+    tokenizer = Random().load_tokenizer(tmp_path, False, "decoder")
+    numbers = sum(parameter.numel() for parameter in model.load(tokenizer, tmp_path).model.parameters())
+    for free, fits in ((4 * numbers + 1, True), (4 * numbers - 1, False)):
+        monkeypatch.setattr(memory, "free_memory", lambda free=free: free)
+        if fits:
+            model.load(tokenizer, tmp_path)
+        else:
+            with pytest.raises(InstructLabError, match="of memory"):
+                model.load(tokenizer, tmp_path)
+    monkeypatch.setattr(memory, "free_memory", lambda: 2 * numbers + 1)
+    Decoder(weights=LocalFolder(path=str(tmp_path / "folder")), dtype="bfloat16").load(tokenizer, tmp_path)
+
+
+def test_an_adapter_beside_a_model_is_refused(tmp_path):
+    written(tmp_path)
+    (tmp_path / "adapter_config.json").write_text("{}")
+    model = Decoder(weights=LocalFolder(path=str(tmp_path)))
+    with pytest.raises(InstructLabError, match=r"adapter_config\.json"):
+        model.load(Random().load_tokenizer(tmp_path, False, "decoder"), tmp_path)
+
+
+@pytest.mark.parametrize("architecture", sorted(WITH_BIASES | WITHOUT_BIASES))
+def test_the_lower_bound_is_no_larger_than_the_model(architecture):
+    config = transformers.AutoConfig.for_model(architecture)
+    for auto in ("AutoModelForCausalLM", "AutoModelForSeq2SeqLM", "AutoModelForMaskedLM"):
+        try:
+            with torch.device("meta"):
+                model = getattr(transformers, auto).from_config(config)
+        except ValueError:  # the architecture has no such head
+            continue
+        numbers = sum(parameter.numel() for parameter in model.parameters())
+        assert memory.least_parameters(config.to_dict()) <= numbers
+        return
+    pytest.fail("no class builds this architecture")
+
+
+def group(root, name, limit, used, cached, *, version):
+    folder = root / name
+    folder.mkdir(parents=True, exist_ok=True)
+    names = ("memory.max", "memory.current") if version == 2 else ("memory.limit_in_bytes", "memory.usage_in_bytes")
+    for file, value in zip(names, (limit, used), strict=True):
+        (folder / file).write_text(f"{value}\n")
+    (folder / "memory.stat").write_text(
+        f"anon 5\n{'inactive_file' if version == 2 else 'total_inactive_file'} {cached}\n"
+    )
+
+
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize(
+    ("inner", "outer", "expected"),
+    [
+        ((1000, 400, 100), ("max", 600, 0), 700),
+        (("max", 400, 0), (900, 600, 50), 350),
+        ((2000, 400, 0), (900, 600, 0), 300),
+        ((300, 400, 0), (900, 600, 0), 0),
+        (("max", 1, 0), ("max", 1, 0), 2048 * 1024),
+    ],
+)
+def test_the_limits_of_every_control_group_count(tmp_path, monkeypatch, version, inner, outer, expected):
+    root = tmp_path / "memory" if version == 1 else tmp_path
+    group(root, "outer", *outer, version=version)
+    group(root, "outer/inner", *inner, version=version)
+    entry = "0::/outer/inner" if version == 2 else "4:memory:/outer/inner"
+    for name, text in (("cgroup", f"9:cpu:/x\n{entry}\n"), ("meminfo", "MemTotal: 9 kB\nMemAvailable: 2048 kB\n")):
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr(memory, "CGROUP", tmp_path / "cgroup")
+    monkeypatch.setattr(memory, "CGROUP_ROOT", tmp_path)
+    monkeypatch.setattr(memory, "MEMINFO", tmp_path / "meminfo")
+    assert memory.free_memory() == expected
+
+
+def test_the_free_memory_of_this_machine_is_known():
+    total = int(Path("/proc/meminfo").read_text().split()[1]) * 1024
+    assert 0 < memory.free_memory() <= total
