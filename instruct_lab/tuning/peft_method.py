@@ -89,6 +89,7 @@ class PeftMethod(Tuning, ABC):
 
         with _read_errors(path):
             config = peft.PeftConfig.from_pretrained(str(path))
+            _refuse_foreign_code(config, path)
             _replace_patterns(config, loaded.model, str(path / "adapter_config.json"))
             adapted: Any = peft.PeftModel.from_pretrained(loaded.model, str(path), config=config, is_trainable=False)
             _read_whole_modules(adapted, path)
@@ -171,6 +172,16 @@ def _replace_patterns(config: Any, model: Any, where: str) -> None:
                     do=f"this model's linear layers are {', '.join(linear_names(model))}",
                 )
             setattr(config, field, set(found) or None)
+
+
+def _refuse_foreign_code(config: Any, path: Path) -> None:
+    """Refuse an adapter for which PEFT would import a module, or load other adapters, that its configuration names."""
+    if getattr(config, "megatron_config", None) or str(config.peft_type).endswith("XLORA"):
+        raise InstructLabError(
+            "The adapter names a module or other adapters that PEFT would load (megatron_config, or the type XLORA)",
+            where=str(path / "adapter_config.json"),
+            do="use an adapter that a run of this package has saved",
+        )
 
 
 def linear_names(model: Any) -> list[str]:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from support.records import newest_run
 from test_architecture import components
 
 from instruct_lab import cli
@@ -104,18 +105,23 @@ def test_every_field_for_a_regular_expression_has_its_type():
 
 
 @pytest.mark.slow
-def test_an_expensive_expression_in_a_saved_adapter_is_stopped(chosen, lab, capsys):
-    from support.records import newest_run
-
+def test_a_saved_adapter_of_a_stranger_is_refused_if_it_is_expensive_or_imports_modules(chosen, lab, capsys):
     assert cli.main(["train", *[text for text in chosen if text != "debug=fast"], "trainer.max_steps=2"]) == 0
     record = newest_run(lab)
-    files = list(record.rglob("adapter_config.json"))
+    files = {file: json.loads(file.read_text()) for file in record.rglob("adapter_config.json")}
     assert files
-    for file in files:
-        file.write_text(json.dumps({**json.loads(file.read_text()), "target_modules": EXPENSIVE}))
-    capsys.readouterr()
-    assert cli.main(["generate", record.name, "hello"]) in (1, 2)
-    printed = capsys.readouterr().err
-    assert "adapter_config.json" in printed
-    assert "target_modules" in printed
-    assert EXPENSIVE in printed
+    changes = [
+        ({"target_modules": EXPENSIVE}, EXPENSIVE),
+        ({"target_modules": ["q_proj"], "exclude_modules": EXPENSIVE}, EXPENSIVE),
+        ({"megatron_config": {"x": 1}, "megatron_core": "evil"}, "megatron_config"),
+    ]
+    (lab / "evil.py").write_text("open('owned', 'w')")
+    for change, found in changes:
+        for file, config in files.items():
+            file.write_text(json.dumps({**config, **change}))
+        capsys.readouterr()
+        assert cli.main(["generate", record.name, "hello"]) in (1, 2)
+        printed = capsys.readouterr().err
+        assert "adapter_config.json" in printed
+        assert found in printed
+    assert not (lab / "owned").exists()
