@@ -48,15 +48,24 @@ def _texts(node: Any, key: str) -> Iterator[tuple[str, str]]:
             yield from _texts(inner, f"{key}[{index}]")
 
 
-def writable_folders(paths: Mapping[str, Any]) -> list[Path]:
-    """Return the folders below which a config may write.
+def writable_folders() -> list[Path]:
+    """Return the folders below which every config may write."""
+    texts = [".", os.environ.get(CACHE_VARIABLE) or DEFAULT_CACHE, *allowed_folders()]
+    return [path for text in texts if (path := _resolve(text)) is not None]
+
+
+def is_write_allowed(key: str, path: Path, built: Mapping[str, Any]) -> bool:
+    """Whether the user lets a config write to a path outside of `writable_folders`.
 
     Args:
-        paths: the values of `ROOTS` in the config; other entries are ignored.
+        key: full key of the path.
+        path: the path.
+        built: the parts of the config, keyed by full key; below those of `ROOTS` that the user allows, all is allowed.
     """
-    texts = [".", os.environ.get(CACHE_VARIABLE) or DEFAULT_CACHE, *allowed_folders()]
-    texts += [paths[key] for key in ROOTS if isinstance(paths.get(key), str) and is_allowed(OUTSIDE, key)]
-    return [path for text in texts if (path := _resolve(text)) is not None]
+    if is_allowed(OUTSIDE, key):
+        return True
+    roots = [_resolve(built[root]) for root in ROOTS if isinstance(built.get(root), str) and is_allowed(OUTSIDE, root)]
+    return any(root is not None and path.is_relative_to(root) for root in roots)
 
 
 def outside_path(text: str, folders: Sequence[Path]) -> Path | None:

@@ -103,7 +103,8 @@ def is_allowed(permission: str, key: str | None = None) -> bool:
 
 def allowed_folders() -> list[str]:
     """Return the folders below which a config may write because the user has named them."""
-    return [name.removeprefix(WITHIN) for name in allowed_names() if name.startswith(WITHIN)]
+    names = os.environ.get(VARIABLE, "").split(",")
+    return [name.removeprefix(WITHIN) for name in names if name.startswith(WITHIN)]
 
 
 def is_lab_allowed(path: Path) -> bool:

@@ -11,7 +11,7 @@ from instruct_lab.config.component import Component
 from instruct_lab.config.external import ExternalClass, find_class, name_needing_permission
 from instruct_lab.config.field_problems import join_key
 from instruct_lab.config.lab_code import lab_source
-from instruct_lab.config.outside_writes import outside_path, writable_folders, written_texts
+from instruct_lab.config.outside_writes import is_write_allowed, outside_path, writable_folders, written_texts
 from instruct_lab.config.permissions import KEY, LAB_CODE, OUTSIDE, PERMISSIONS, how_to_allow, is_allowed
 from instruct_lab.config.quoting import parse_or_none
 from instruct_lab.errors import Problem
@@ -41,13 +41,13 @@ def permission_problems(built: Mapping[str, Any]) -> Iterator[Problem]:
     Args:
         built: the built components, and the texts at the top of the config, keyed by full key.
     """
-    folders = writable_folders(built)
+    folders = writable_folders()
     for key, component in built.items():
         if isinstance(component, Component):
             yield from _field_problems(key, component)
         for field, text in written_texts(component):
             full_key, path = join_key(key, field), outside_path(text, folders)
-            if path is not None and not is_allowed(OUTSIDE, full_key):
+            if path is not None and not is_write_allowed(full_key, path, built):
                 reason = (
                     f"{path} is outside the working directory and the cache, and a config cannot allow itself to write "
                     f"there: type {full_key}=... on the command line; or {how_to_allow(OUTSIDE)}"
@@ -72,7 +72,7 @@ def permitted(node: Any, key: str = "", folders: Sequence[Path] | None = None) -
         key: full key of the node.
         folders: folders below which a config may write without a permission; `None`: those of `writable_folders`.
     """
-    folders = writable_folders({}) if folders is None else folders
+    folders = writable_folders() if folders is None else folders
     for field, text in written_texts(node):
         if (path := outside_path(text, folders)) is not None:
             yield Permitted(OUTSIDE, join_key(key, field), f"write to {path}")
@@ -121,7 +121,8 @@ def _consenting_keys(key: str, value: Any) -> Iterator[str]:
             yield from _consenting_keys(join_key(key, str(name)), inner)
     elif isinstance(value, list):
         for index, inner in enumerate(value):
-            yield from _consenting_keys(f"{key}[{index}]", inner)
+            if inner is not True:
+                yield from _consenting_keys(f"{key}[{index}]", inner)
     elif value is True or (isinstance(text := getattr(value, "text", value), str) and _is_path(text)):
         yield key
 

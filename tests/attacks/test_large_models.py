@@ -64,7 +64,10 @@ def test_a_folder_whose_config_claims_a_larger_model_is_refused(lab, tiny, capsy
 @pytest.mark.parametrize(
     ("architecture", "settings"),
     [
-        ("falcon", {"hidden_size": 1_048_576, "num_hidden_layers": 100}),  # not known before the build
+        (
+            "falcon",
+            {"hidden_size": 1_048_576, "num_attention_heads": 64, "num_hidden_layers": 100},
+        ),  # not known before the build
         ("mamba", {"hidden_size": 500_000, "num_hidden_layers": 1000}),
         ("llama", {**SMALL, "num_hidden_layers": 10**8}),  # small weights, but too many of them
     ],

@@ -132,7 +132,7 @@ def test_the_folders_of_the_user_need_no_permission(lab, outside, monkeypatch, c
     ],
 )
 def test_what_leaves_the_working_directory(lab, text, is_outside):
-    assert (outside_path(text, writable_folders({})) is not None) == is_outside
+    assert (outside_path(text, writable_folders()) is not None) == is_outside
 
 
 @pytest.mark.slow
