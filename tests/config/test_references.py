@@ -338,3 +338,18 @@ def test_model_folder_is_recognized_and_described(documented_files, capsys) -> N
     shown = json.loads(capsys.readouterr().out)
     assert shown["config"]["model"]["dtype"] == "bfloat16"
     assert shown["origins"]["model.dtype"] == "model=path:DIR"
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "has_template"),
+    [
+        ("chat_template.jinja", "{{ messages }}", True),
+        ("tokenizer_config.json", '{"chat_template": "{{ messages }}"}', True),
+        ("tokenizer_config.json", '{"eos_token": "</s>"}', False),
+        ("vocab.json", "{}", False),
+    ],
+)
+def test_a_folder_without_a_chat_template_is_reported(documented_files, capsys, file, content, has_template) -> None:
+    (documented_files / "DIR" / file).write_text(content)
+    assert cli.main(["check", "model=path:DIR", "data=path:qa.csv", "tracker=none"]) == 0
+    assert ("no chat template" in capsys.readouterr().out) != has_template
