@@ -5,6 +5,7 @@ from itertools import pairwise
 import pytest
 from support import planted_sweep
 from support.browser import MISSING, Browser, chromium
+from support.planted_runs import record_of
 
 from instruct_lab import cli
 
@@ -235,3 +236,29 @@ def test_two_runs_and_a_phone(tmp_path):
         assert opened.run("document.documentElement.scrollWidth") <= 400
         assert opened.errors == []
         assert opened.requests == [page.as_uri()]
+
+
+@pytest.mark.slow
+def test_runs_that_differ_only_in_the_seed_share_a_row_and_a_colour(tmp_path):
+    records = [
+        record_of(
+            tmp_path, f"{tuning}-s{seed}", [index < right - seed for index in range(20)], choices=choices, seed=seed
+        )
+        for tuning, right in (("lora", 15), ("full", 9))
+        for choices in [{"tuning": tuning}]
+        for seed in range(3)
+    ]
+    for record in records:
+        config = {**record.config, "tuning": {"name": record.manifest.choices["tuning"]}}
+        record.write_config(config)
+    page = tmp_path / "page.html"
+    assert cli.main(["compare", *(str(record.path) for record in records), "--html", str(page)]) == 0
+    with Browser(400, 800, dark=True) as opened:
+        opened.open(page)
+        opened.wait("document.documentElement.dataset.ready")
+        assert opened.run('document.querySelectorAll("#forest tbody tr").length') == 2
+        assert opened.run('document.querySelectorAll("#forest circle.seed").length') == 6
+        swatches = '[...document.querySelectorAll("#runs tbody .swatch")].map((one) => one.style.background)'
+        assert len(set(opened.run(swatches))) == 2
+        assert opened.run("document.documentElement.scrollWidth") <= 400
+        assert opened.errors == []

@@ -45,7 +45,7 @@ function bars(_, api) {
 function initScatter() {
   const numeric = columns.filter((column) => column.numeric);
   const metric = primary?.numeric ? primary : numeric[0];
-  const other = numeric.find((column) => column.kind === "config" && column.shown && varies(column)) ?? numeric.find((column) => column.kind === "cost") ?? numeric[0];
+  const other = numeric.find((column) => column.kind === "config" && column.shown && column.label !== "seed" && varies(column)) ?? numeric.find((column) => column.kind === "cost" && varies(column)) ?? numeric[0];
   for (const [axis, column] of [["x", other], ["y", metric]]) {
     fillSelect(byId(`scatter-${axis}`), numeric.map((one) => [one.key, one.label]), column?.key);
     const setLog = () => { byId(`scatter-${axis}-log`).checked = byKey.get(byId(`scatter-${axis}`).value)?.log ?? false; };
