@@ -2,6 +2,7 @@
 
 import html.parser
 import json
+import math
 import re
 
 import pytest
@@ -174,6 +175,29 @@ def test_the_page_has_results_settings_audit_and_system(record, tmp_path, capsys
         assert expected in text, expected
     for expected in ("base model, test/exact_match: the base model's note", "mine", "Python", "the whole config"):
         assert expected in text, expected
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "num_marks"),
+    [
+        (MetricValue(20.0, 10.0, 30.0, 5, "x"), MetricValue(60.0, 50.0, 70.0, 5, "x"), 2),
+        (MetricValue(0.0, 0.0, 0.0, 5, "x"), MetricValue(0.0, 0.0, 0.0, 5, "x"), 0),
+        (MetricValue(math.nan, 0.0, 1.0, 5, "x"), MetricValue(1.0, 0.0, 2.0, 5, "x"), 0),
+        (MetricValue(math.inf, 0.0, math.inf, 5, "x"), MetricValue(1.0, 0.0, 2.0, 5, "x"), 0),
+        (None, MetricValue(1.0, 0.0, 2.0, 5, "x"), 0),
+    ],
+)
+def test_values_before_and_after_are_drawn_on_one_scale(record, before, after, num_marks):
+    metrics = {"before": before, "after": after}
+    record.write_summary(Summary(metrics={NAME: {name: value for name, value in metrics.items() if value is not None}}))
+    page = run_page(report_of(record))
+    drawing = page.partition('class="intervals"')[2].partition("</svg>")[0]
+    values = [float(value) for value in re.findall(r'cx="([0-9.]+)%"', drawing)]
+    assert len(values) == num_marks
+    if num_marks:
+        ends = [float(end) for end in re.findall(r'x[12]="([0-9.]+)%"', drawing)]
+        assert ends == [4.0, 34.7, 65.3, 96.0]  # 10, 30, 50 and 70 between 10 and 70
+        assert values == [19.3, 80.7]
 
 
 def test_the_page_compares_the_answers_before_and_after_with_their_own_scores(record):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -25,11 +26,11 @@ from instruct_lab.comparison.run_text import (
     value_text,
 )
 from instruct_lab.config.build import build
-from instruct_lab.metrics import AnswerMetric, Metric
+from instruct_lab.metrics import AnswerMetric, Metric, MetricValue
 from instruct_lab.metrics.intervals import example_scores
 from instruct_lab.pages.audit_page import audit_values
 from instruct_lab.pages.format import format_bytes, format_metric
-from instruct_lab.pages.render import render_page, render_table, write_page
+from instruct_lab.pages.render import render_page, render_part, render_table, write_page
 from instruct_lab.records import Measurement, PredictionLine
 from instruct_lab.records.config_file import to_yaml
 from instruct_lab.records.record import RunRecord
@@ -156,15 +157,41 @@ def _results_table(report: RunReport) -> Markup:
         return Markup()
     known = dict.fromkeys(system for systems in report.results.values() for system in systems)
     others = [system for system in known if system not in (BEFORE, AFTER, DIFFERENCE)]
-    headings = ["metric", *SYSTEMS, "change", *(f"baseline {system}" for system in others), "examples"]
+    headings = ["metric", "", *SYSTEMS, "change", *(f"baseline {system}" for system in others), "examples"]
     cells = []
     for name, before, after, difference in rows:
         count = next((value.count for value in (after, before) if value is not None), None)
         baselines = [format_metric(report.results[name].get(system)) for system in others]
         cells.append(
-            [name, format_metric(before), format_metric(after), difference_text(difference), *baselines, count]
+            [
+                name,
+                _drawing(before, after),
+                *map(format_metric, (before, after)),
+                difference_text(difference),
+                *baselines,
+                count,
+            ]
         )
     return render_table(headings, cells)
+
+
+def _drawing(before: MetricValue | None, after: MetricValue | None) -> Markup:
+    """Draw both values with their intervals on a common scale; return empty markup if one of them is unknown."""
+    if before is None or after is None:
+        return Markup()
+    ends = [end for one in (before, after) for end in (one.low, one.value, one.high)]
+    low, width = min(ends), max(ends) - min(ends)
+    if not math.isfinite(width) or not width:
+        return Markup()
+
+    def position(value: float) -> float:
+        return round(4 + 92 * (value - low) / width, 1)
+
+    marks = [
+        {"name": name, "y": y, **{end: position(getattr(one, end)) for end in ("low", "value", "high")}}
+        for name, y, one in (("worse", 6, before), ("best", 14, after))
+    ]
+    return render_part("intervals", marks, f"{SYSTEMS[0]} {before.value:.2f}, {SYSTEMS[1]} {after.value:.2f}")
 
 
 def _result_notes(report: RunReport) -> Iterator[str]:

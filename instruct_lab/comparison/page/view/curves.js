@@ -37,7 +37,7 @@ function drawCurves() {
   }
   const nearby = { trigger: "axis", axisPointer: { type: "line", triggerEmphasis: false, lineStyle: { color: css("--dim") } }, formatter: nearest };
   curves.chart.setOption({
-    ...baseOption(), legend: names.length > 1 ? { top: 8, textStyle: { color: css("--text") } } : undefined, tooltip: { ...tooltip(), ...nearby },
+    ...baseOption(), legend: names.length > 1 ? { top: 8, left: 0, textStyle: { color: css("--text") } } : undefined, tooltip: { ...tooltip(), ...nearby },
     xAxis: axisOf(axis, false, { scale: false, min: "dataMin", max: "dataMax" }), yAxis: axisOf(metric, isLog, { nameGap: 50 }), series,
     title: series.length ? [] : { text: "no drawn run logged this", left: "center", top: "middle", textStyle: { color: css("--dim"), fontSize: 14 } },
   }, { notMerge: true });
