@@ -176,12 +176,12 @@ def _results_table(report: RunReport) -> Markup:
 
 
 def _drawing(before: MetricValue | None, after: MetricValue | None) -> Markup:
-    """Draw both values with their intervals on a common scale; return empty markup if one of them is unknown."""
+    """Draw both values with their intervals on a common scale; return empty markup unless both are finite."""
     if before is None or after is None:
         return Markup()
     ends = [end for one in (before, after) for end in (one.low, one.value, one.high)]
     low, width = min(ends), max(ends) - min(ends)
-    if not math.isfinite(width) or not width:
+    if not all(map(math.isfinite, ends)) or not width:
         return Markup()
 
     def position(value: float) -> float:
