@@ -49,8 +49,7 @@ def diagnose() -> dict[str, Any]:
         and free bytes); `keys` (whether each is set, never its value); `settings`; `lab`; `refused` (options that
         cannot run here, each with the reason); `slow` (reasons why training is slow here).
     """
-    import torch  # counts its GPUs and threads
-
+    capability = _cpu_capability()  # imports torch, so that its GPUs and threads are known
     required, extras = _declared()
     found: dict[str, Any] = {
         "versions": {DISTRIBUTION: _version(DISTRIBUTION), "python": platform.python_version()},
@@ -66,7 +65,7 @@ def diagnose() -> dict[str, Any]:
         "lab": _lab(),
         "refused": dict(_refused()),
     }
-    found["hardware"]["cpu_capability"] = torch.backends.cpu.get_cpu_capability()
+    found["hardware"]["cpu_capability"] = capability
     return {**found, "slow": list(_slow(found))}
 
 
@@ -109,6 +108,15 @@ def _fault(requirement: Requirement) -> str | None:
 # ---- machine
 
 
+def _cpu_capability() -> str | None:
+    """Return the vector instructions for which torch has kernels here; `None` if torch cannot be imported."""
+    with contextlib.suppress(ImportError, OSError):
+        import torch
+
+        return torch.backends.cpu.get_cpu_capability()
+    return None
+
+
 def _instructions() -> list[str]:
     """Return the instruction sets of the CPU that speed up training; empty where the system does not list them."""
     try:
@@ -121,10 +129,11 @@ def _instructions() -> list[str]:
 
 
 def _caches() -> dict[str, dict[str, Any]]:
-    from huggingface_hub import constants
+    paths = {"instruct_lab": user_path(str(compose([]).config.cache_path)), "runs": Path("runs").absolute()}
+    with contextlib.suppress(ImportError):
+        from huggingface_hub import constants
 
-    own = user_path(str(compose([]).config.cache_path))
-    paths = {"instruct_lab": own, "huggingface": Path(constants.HF_HUB_CACHE), "runs": Path("runs").absolute()}
+        paths["huggingface"] = Path(constants.HF_HUB_CACHE)
     return {name: {"path": str(path), **_sizes(path)} for name, path in paths.items()}
 
 
@@ -152,10 +161,11 @@ def _keys() -> dict[str, bool]:
     """Return whether each key is there, in the environment or in the file of its own program."""
     import netrc
 
-    from huggingface_hub import get_token
-
     found = {name: bool(os.environ.get(name)) for name in VARIABLES}
-    found["HF_TOKEN"] = bool(get_token())
+    with contextlib.suppress(ImportError):
+        from huggingface_hub import get_token
+
+        found["HF_TOKEN"] = bool(get_token())
     with contextlib.suppress(OSError, netrc.NetrcParseError):
         found["WANDB_API_KEY"] |= netrc.netrc().authenticators("api.wandb.ai") is not None
     return found

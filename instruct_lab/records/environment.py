@@ -118,7 +118,7 @@ def hardware() -> dict[str, Any]:
         "cpu_count": os.cpu_count(),
         "cpu_count_usable": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "memory_bytes": _memory_bytes(),
-        "threads": sys.modules["torch"].get_num_threads() if "torch" in sys.modules else None,
+        "threads": sys.modules["torch"].get_num_threads() if sys.modules.get("torch") is not None else None,
         "gpus": _gpus(),
     }
 

@@ -3,6 +3,7 @@
 import importlib.metadata
 import json
 import os
+import sys
 
 import pytest
 
@@ -54,6 +55,16 @@ def test_a_package_that_is_missing_is_named_with_its_extra(monkeypatch, capsys):
     assert "peft is not installed" in text
     assert "transformers 1.0 is installed, and " in text
     assert "scipy: pip install 'instruct-lab[samplers]'" in text
+
+
+def test_a_package_that_cannot_be_imported_does_not_end_the_diagnosis(monkeypatch):
+    for name in ("torch", "huggingface_hub"):
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.setattr(diagnosis, "_refused", lambda: iter(()))
+    found = diagnosis.diagnose()
+    assert found["hardware"]["cpu_capability"] is None
+    assert "huggingface" not in found["caches"]
+    assert "versions" in diagnosis.render(found)
 
 
 @pytest.mark.parametrize("variable", ["HF_TOKEN", "WANDB_API_KEY"])
