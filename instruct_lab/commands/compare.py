@@ -16,15 +16,21 @@ if TYPE_CHECKING:
     from instruct_lab.records import RunRecord
     from instruct_lab.sweep.record import SweepRecord
 
+NUM_DISAGREEMENTS, NUM_ON_SCREEN = 3, 1
+"""Number of examples on which the two best runs differ, in all tables and on one screen."""
+
 
 def compare(parsed: argparse.Namespace) -> int:
     """Compare runs, or the runs of a sweep, on the examples that they share."""
     from instruct_lab.comparison.compare import compare
+    from instruct_lab.comparison.screen import screen_lines
     from instruct_lab.comparison.text import markdown, show
 
     sweep = _named_sweep(parsed)
-    records, metric = _compared(parsed, sweep)
-    compared = compare(records, metric, parsed.disagreements)
+    records, unfinished, metric = _compared(parsed, sweep)
+    is_screen = not (parsed.html or parsed.json or parsed.markdown or parsed.all_metrics)
+    default = NUM_ON_SCREEN if is_screen else NUM_DISAGREEMENTS
+    compared = compare(records, metric, default if parsed.disagreements is None else parsed.disagreements)
     metrics = None if metric is None else [metric]
     if parsed.html:
         from instruct_lab.comparison.page.page import write_comparison
@@ -34,8 +40,12 @@ def compare(parsed: argparse.Namespace) -> int:
         write_line(json.dumps(compared.to_json(), indent=2))
     elif parsed.markdown:
         write_line(markdown(compared, metrics))
+    elif parsed.all_metrics:
+        show(compared, wide_console())
     else:
-        show(compared, wide_console(), metrics)
+        console = wide_console()
+        for line in screen_lines(compared, console.width, unfinished):
+            console.print(line, soft_wrap=True)
     return 0
 
 
@@ -46,14 +56,23 @@ def _named_sweep(parsed: argparse.Namespace) -> SweepRecord | None:
     return find_sweep(Path(parsed.runs), parsed.runs_compared[0]) if len(parsed.runs_compared) == 1 else None
 
 
-def _compared(parsed: argparse.Namespace, sweep: SweepRecord | None) -> tuple[list[RunRecord], str | None]:
-    """Return the records to compare and the primary metric: the one after `--metric`, or else that of the sweep."""
+def _compared(
+    parsed: argparse.Namespace, sweep: SweepRecord | None
+) -> tuple[list[RunRecord], list[RunRecord], str | None]:
+    """Return the records to compare, those without results, and the metric after `--metric`, or that of the sweep."""
     from instruct_lab.records import find_run
 
-    if sweep is None:
-        records = {run.path: run for run in (find_run(Path(parsed.runs), name) for name in parsed.runs_compared)}
-        return list(records.values()), parsed.metric  # a run that is named twice counts once
-    return sweep.finished_runs(), parsed.metric or sweep.measured_metric()
+    if sweep is not None:
+        finished = sweep.finished_runs()
+        paths = {run.path for run in finished}
+        unfinished = [run for run in sweep.runs() if run.path not in paths]
+        return finished, unfinished, parsed.metric or sweep.measured_metric()
+    named = {run.path: run for run in (find_run(Path(parsed.runs), name) for name in parsed.runs_compared)}
+    records = list(named.values())  # a run that is named twice counts once
+    measured = [run for run in records if run.summary is not None and run.summary.metrics]
+    if len(measured) < 2:
+        return records, [], parsed.metric  # which is refused with the reason
+    return measured, [run for run in records if run not in measured], parsed.metric
 
 
 @json_results
@@ -92,10 +111,12 @@ def add_commands(add: AddCommand) -> None:
     named = "runs, or one sweep: folder, id or beginning of an id"
     compare_parser.add_argument("runs_compared", metavar="RUN", nargs="+", help=named)
     compare_parser.add_argument("--markdown", action="store_true", help="print Markdown")
-    metric = "compare only this metric, such as test/chrf (default: all metrics, or the sweep's)"
+    metric = "compare by this metric, such as test/chrf (default: the sweep's, or the first)"
     compare_parser.add_argument("--metric", metavar="NAME", help=metric)
-    differing = "show N examples on which the two best runs differ (default: 3)"
-    compare_parser.add_argument("--disagreements", type=int, default=3, metavar="N", help=differing)
+    everything = "print the tables of all metrics, effects and Pareto fronts instead of one screen"
+    compare_parser.add_argument("--all-metrics", action="store_true", help=everything)
+    differing = "show N examples on which the two best runs differ (default: 3, and 1 on one screen)"
+    compare_parser.add_argument("--disagreements", type=int, metavar="N", help=differing)
     page = "write one self-contained page with charts instead of printing"
     compare_parser.add_argument("--html", metavar="FILE", help=page)
     arguments.add_runs_path(compare_parser)

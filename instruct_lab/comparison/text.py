@@ -71,7 +71,7 @@ def _effect_table(compared: Comparison, effect: Effect) -> TextTable:
     rows = []
     for level in effect.levels:
         difference = _format_difference(level.difference, level.probability)
-        rows.append([level.value, str(level.runs), _format_mean(level.mean), difference])
+        rows.append([level.value, str(level.runs), format_mean(level.mean), difference])
     share = "" if effect.importance is None else f"; importance {effect.importance:.0%}"
     balance = "" if effect.is_balanced else "; not balanced: the other choices differ between its values too"
     title = f"Effect of {effect.key} on {compared.primary}{share}{balance}"
@@ -81,7 +81,7 @@ def _effect_table(compared: Comparison, effect: Effect) -> TextTable:
 def _front_table(compared: Comparison, front: Front) -> TextTable:
     means = compared.means[compared.primary or ""]
     rows = {
-        arm.id: [arm.label, format_cost(front.cost, cost), _format_mean(mean)]
+        arm.id: [arm.label, format_cost(front.cost, cost), format_mean(mean)]
         for arm, cost, mean in zip(compared.arms, front.costs, means, strict=True)
     }
     title = f"Pareto front: {compared.primary} against {front.cost}"
@@ -126,7 +126,7 @@ def _metric_table(compared: Comparison, name: str) -> TextTable:
     for arm, mean in zip(compared.arms, means, strict=True):
         one = differences.get(arm.id)
         difference = "best" if one is None else _format_difference(one, one.probability)
-        rows.append([arm.label, str(len(arm.runs)), _format_mean(mean), difference])
+        rows.append([arm.label, str(len(arm.runs)), format_mean(mean), difference])
     headings = ["configuration", "runs", "mean", "difference from the best, paired"]
     return TextTable(name, headings, rows, _baseline_rows(compared, name), compared.notes[name])
 
@@ -150,7 +150,7 @@ def conclusion(compared: Comparison, name: str | None = None) -> str:
     arms = {arm.id: arm for arm in compared.arms}
     best = arms[compared.best[name]]
     runs = f", mean of {len(best.runs)} runs" if len(best.runs) > 1 else ""
-    sentences = [f"{name}: best is {best.label} with {_format_mean(means[best.id])}{runs}."]
+    sentences = [f"{name}: best is {best.label} with {format_mean(means[best.id])}{runs}."]
     alike = [one for one in compared.differences[name] if one.verdict != "differs"]
     others = [one for one in compared.differences[name] if one.verdict == "differs"]
     if alike:
@@ -174,16 +174,16 @@ def _list_nearest(differences: Sequence[Difference], arms: dict[str, Arm]) -> st
     return ", ".join(named) + (f" and {left_out} more" if left_out else "")
 
 
-def show(compared: Comparison, console: Console, metrics: Sequence[str] | None = None) -> None:
-    """Print the comparison."""
-    for one in tables(compared, metrics):
+def show(compared: Comparison, console: Console) -> None:
+    """Print all tables of the comparison."""
+    for one in tables(compared):
         table = Table(*one.headings, title=one.title, title_justify="left")
         for row in (*one.rows, *one.baseline_rows):
             table.add_row(*map(Text, row))
         console.print(table)
         for note in one.notes:
             console.print(Text(f"note: {note}"), soft_wrap=True)
-    for title, lines in _disagreements(compared):
+    for title, lines in describe_disagreements(compared):
         console.print(Text(title, style="bold"))
         width = max(len(name) for name, _ in lines)
         for name, text in lines:
@@ -191,9 +191,6 @@ def show(compared: Comparison, console: Console, metrics: Sequence[str] | None =
     if compared.effects and not can_compute_importance():
         hint = "The importance of each choice can be computed with scikit-learn: pip install 'instruct-lab[report]'"
         console.print(Text(hint), soft_wrap=True)
-    left_out = [name for name in compared.metrics if metrics is not None and name not in metrics]
-    if left_out:
-        console.print(Text(f"Also measured (--metric NAME): {', '.join(left_out)}"), soft_wrap=True)
     console.print(Text(conclusion(compared)), soft_wrap=True)
 
 
@@ -203,12 +200,13 @@ def markdown(compared: Comparison, metrics: Sequence[str] | None = None) -> str:
     for one in tables(compared, metrics):
         parts.append(f"### {one.title}\n\n{markdown_table(one.headings, [*one.rows, *one.baseline_rows])}\n")
         parts += [f"Note: {escape_markdown(note)}\n" for note in one.notes]
-    for title, lines in _disagreements(compared):
+    for title, lines in describe_disagreements(compared):
         parts.append(f"### {title}\n\n" + "".join(f"- {name}: {escape_markdown(text)}\n" for name, text in lines))
     return "\n".join([*parts, escape_markdown(conclusion(compared))])
 
 
-def _disagreements(compared: Comparison) -> Iterator[tuple[str, list[tuple[str, str]]]]:
+def describe_disagreements(compared: Comparison) -> Iterator[tuple[str, list[tuple[str, str]]]]:
+    """Yield a title and the named texts (prompt, reference, answers) of each example on which the two best differ."""
     labels = {compared.runs[run]: arm.label for arm in compared.arms for run in arm.runs}
     for one in compared.disagreements:
         lines = [("prompt", one.prompt), ("reference", one.references[0] if one.references else "-")]
@@ -222,7 +220,8 @@ def _format(value: Any) -> str:
     return "-" if value is None else str(value)
 
 
-def _format_mean(one: Estimate) -> str:
+def format_mean(one: Estimate) -> str:
+    """Format a mean with its interval."""
     return format_interval(one.value, one.low, one.high)
 
 

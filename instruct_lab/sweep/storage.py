@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 STUDY_NAME = "sweep"
@@ -9,8 +10,13 @@ BUSY_SECONDS = 120
 
 
 def open_storage(url: str) -> Any:
-    """Open Optuna's storage at a URL; while another process writes to it, operations wait instead of failing."""
+    """Open Optuna's storage at a URL; while another process writes to it, operations wait instead of failing.
+
+    Optuna's notices, such as those on experimental arguments, are silenced: they would be printed into the table.
+    """
     import optuna
 
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+    warnings.filterwarnings("ignore", module=r"optuna\b|sqlalchemy\b")
     return optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": {"timeout": BUSY_SECONDS}})

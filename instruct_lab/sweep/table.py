@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import os
+import statistics
 import sys
 import time
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
-from instruct_lab.errors import InstructLabError
 from instruct_lab.pages.format import format_duration
-from instruct_lab.records import RunRecord
-from instruct_lab.records.schema import SweepEntry
+from instruct_lab.pages.text_columns import TextColumn, lay_out
+from instruct_lab.records.labels import Label, label_runs, label_typed
+from instruct_lab.records.runs_table import STYLES
 from instruct_lab.streams import QuietStream
-from instruct_lab.sweep.record import SweepInfo, SweepRecord, final_value
+from instruct_lab.sweep.record import SweepInfo, SweepRecord
 from instruct_lab.sweep.task import Outcome
+from instruct_lab.sweep.trial_row import ENDED, TrialRow, read_trial
 from instruct_lab.terminal import open_console
 
-STYLES = {"finished": "green", "failed": "red", "pruned": "yellow", "running": "cyan", "interrupted": "magenta"}
 REFRESH_SECONDS = 1.0
 MAX_ROWS = 40
+NUM_OTHER_LINES = 8
+"""Lines of a terminal that the rows of trials leave free."""
+LABEL_WIDTH = 14
+BEST_MARK = "*"
 
 
 class SweepTable:
@@ -31,72 +39,162 @@ class SweepTable:
 
     def __init__(self, sweep: SweepRecord) -> None:
         self.sweep = sweep
-        self._ended: dict[str, list[str]] = {}
+        self._ended: dict[str, TrialRow] = {}
+        self._labelled: tuple[tuple[str, ...], list[Label]] = ((), [])
 
-    def render(self, slots: int | None = None, limit: int | None = MAX_ROWS) -> Table:
-        """Build the current table.
+    def rows(self) -> list[TrialRow]:
+        """Read the trials that have started, in the order of their ids."""
+        info, rows = self.sweep.info, []
+        for run in self.sweep.runs():
+            row = self._ended.get(run.id) or read_trial(run, info)
+            if row.status in ENDED:
+                self._ended[run.id] = row
+            rows.append(row)
+        return rows
+
+    def labels(self, rows: Sequence[TrialRow]) -> list[Label]:
+        """Label the trials by what differs between them; a single trial by all values that were set for it."""
+        ids = tuple(row.id for row in rows)
+        if ids != self._labelled[0]:
+            settings = [row.settings for row in rows]
+            self._labelled = ids, [label_typed(settings[0])] if len(settings) == 1 else label_runs(settings)
+        return self._labelled[1]
+
+    def render(self, width: int, slots: int | None = None, limit: int | None = MAX_ROWS) -> Group:
+        """Build the current table: what is done and left, the best trial so far, and a line for each trial.
 
         Args:
-            slots: number of simultaneous trials, used to estimate the remaining time; `None`: no estimate.
-            limit: maximum number of rows; the last rows are shown. `None`: all rows are shown.
+            width: width of the terminal.
+            slots: number of simultaneous trials, used to estimate the remaining time; `None`: as many as run now.
+            limit: maximum number of trials to show; running ones, the best and the last are shown. `None`: all.
         """
-        info, runs = self.sweep.info, self.sweep.runs()
-        rows = [self._row(run, info) for run in runs]
-        counts = {status: sum(row[0] == status for row in rows) for status in STYLES}
-        done = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
-        title = f"sweep {self.sweep.id}: {len(rows)} of {info.num_runs} runs started; {done or 'none yet'}"
-        left = _seconds_left(runs, rows, info.num_runs, slots)
+        info, rows = self.sweep.info, self.rows()
+        labels, best = self.labels(rows), best_point(rows, info)
+        shown = _visible_rows(rows, best, limit)
+        lines = [Text(line, style="bold") for line in self._title(rows, info, slots, width)]
+        if best is not None:
+            lines.append(Text(self._best_line(best, rows, labels), style="green"))
+        lines += lay_out(_columns(self.sweep, info, rows, labels, best, shown), width)[0]
+        if len(shown) < len(rows):
+            lines.append(Text(f"and {len(rows) - len(shown)} more trials that have ended", style="dim"))
+        for line in lines:
+            line.no_wrap, line.overflow = True, "ellipsis"
+        return Group(*lines)
+
+    def describe(self, run_id: str) -> str:
+        """Describe a trial in a line: its label, its value, and whether it is the best so far."""
+        info, rows = self.sweep.info, self.rows()
+        index = next((index for index, row in enumerate(rows) if row.id == run_id), None)
+        if index is None:
+            return ""
+        parts = [str(self.labels(rows)[index])]
+        best, value = best_point(rows, info), rows[index].values[0] if rows[index].values else None
+        if value is not None and rows[index].status == "finished":
+            parts.append(f"{info.metrics[0]} {value:.5g}")
+        if best is not None and best.point == rows[index].point:
+            parts.append("the best so far")
+        return ", ".join(filter(None, parts))
+
+    def _title(self, rows: Sequence[TrialRow], info: SweepInfo, slots: int | None, width: int) -> list[str]:
+        counts = Counter(row.status for row in rows)
+        done = ", ".join(f"{counts[status]} {status}" for status in STYLES if counts[status])
+        title = f"{len(rows)} of {info.num_runs} runs started; {done or 'none yet'}"
+        left = seconds_left(rows, info.num_runs, slots)
         if left:
             title += f"; about {format_duration(left)} left"
-        table = Table(title=title, title_justify="left")
-        table.add_column("run", no_wrap=True)
-        for name in [*info.dimensions, *(["seed"] if info.seeds > 1 else [])]:
-            table.add_column(name, overflow="fold")
-        table.add_column("step", justify="right")
-        table.add_column("train/loss", justify="right")
-        for metric in info.metrics:
-            table.add_column(metric, justify="right")
-        table.add_column("seconds", justify="right")
-        table.add_column("status")
-        for run, row in list(zip(runs, rows, strict=True))[-limit if limit else 0 :]:
-            status, *cells = row
-            table.add_row(run.id.removeprefix(f"{self.sweep.id}-"), *cells, Text(status, STYLES.get(status, "")))
-        return table
+        name = f"sweep {self.sweep.id}"
+        return [f"{name}: {title}"] if len(name) + len(title) + 2 <= width else [name, title]
 
-    def _row(self, run: RunRecord, info: SweepInfo) -> list[str]:
-        """Return the cells of a run's row in the table; the run's status comes first."""
-        if run.id in self._ended:
-            return self._ended[run.id]
-        manifest = run.manifest
-        status = "interrupted" if run.is_process_gone else manifest.status or "running"
-        trial = manifest.sweep or SweepEntry()
-        values = [_format(trial.values.get(key, "-")) for key in info.dimensions]
-        seeds = [str(trial.seed)] if info.seeds > 1 else []
-        lines = run.read_metrics()
-        step = str(lines[-1]["step"]) if lines else "-"
-        losses = [line["train/loss"] for line in lines if "train/loss" in line]
-        found = []
-        for metric, direction in zip(info.metrics, info.directions, strict=True):
-            try:
-                found.append(f"{final_value(run, metric, direction):.5g}")
-            except InstructLabError:
-                found.append("-")
-        seconds = manifest.seconds or (lines[-1]["seconds"] if lines else 0.0)
-        row = [status, *values, *seeds, step, f"{losses[-1]:.4g}" if losses else "-", *found, f"{seconds:,.0f}"]
-        if status in ("finished", "failed", "pruned"):
-            self._ended[run.id] = row
-        return row
+    def _best_line(self, best: BestPoint, rows: Sequence[TrialRow], labels: Sequence[Label]) -> str:
+        index = next(index for index, row in enumerate(rows) if row.point == best.point)
+        runs = f", mean of {best.num_runs} runs" if best.num_runs > 1 else ""
+        label = " ".join(part for part in labels[index].parts if best.num_runs == 1 or not part.startswith("seed="))
+        name = label or rows[index].id.removeprefix(f"{self.sweep.id}-")
+        return f"best so far: {name}, {self.sweep.info.metrics[0]} {best.value:.5g}{runs}"
 
 
-def _format(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+@dataclasses.dataclass(frozen=True)
+class BestPoint:
+    """The point of a sweep with the best value so far: its number, its mean value and the number of its runs."""
+
+    point: int
+    value: float
+    num_runs: int
 
 
-def _seconds_left(runs: list[RunRecord], rows: list[list[str]], total: int, slots: int | None) -> float | None:
-    ended = [float(run.manifest.seconds or 0.0) for run, row in zip(runs, rows, strict=True) if row[0] != "running"]
-    if slots is None or not ended:
+def best_point(rows: Sequence[TrialRow], info: SweepInfo) -> BestPoint | None:
+    """Return the best point by the sweep's first metric, over the means of each point's finished runs."""
+    found: dict[int, list[float]] = {}
+    for row in rows:
+        value = row.values[0] if row.values else None
+        if row.status == "finished" and value is not None and math.isfinite(value):
+            found.setdefault(row.point, []).append(value)
+    if not found:
         return None
-    return (total - len(ended)) * sum(ended) / len(ended) / slots
+    means = {point: statistics.fmean(values) for point, values in found.items()}
+    choose = min if info.directions[:1] == ["minimize"] else max
+    point = choose(means, key=lambda point: means[point])
+    return BestPoint(point, means[point], len(found[point]))
+
+
+def seconds_left(rows: Sequence[TrialRow], total: int, slots: int | None) -> float | None:
+    """Estimate the remaining time from the mean duration of the runs that have ended; `None` if none has."""
+    ended = [row.seconds for row in rows if row.status in ENDED]
+    running = [row.seconds for row in rows if row.status == "running"]
+    if not ended or (slots is None and not running):
+        return None
+    mean = statistics.fmean(ended)
+    waiting = (total - len(ended) - len(running)) * mean + sum(max(0.0, mean - seconds) for seconds in running)
+    return waiting / (slots or len(running))
+
+
+def _visible_rows(rows: Sequence[TrialRow], best: BestPoint | None, limit: int | None) -> list[int]:
+    """Return the indices of the rows to show, in order."""
+    indices = range(len(rows))
+    if limit is None or len(rows) <= limit:
+        return list(indices)
+    order = sorted(indices, key=lambda index: (not _is_best(rows[index], best), rows[index].status in ENDED, -index))
+    return sorted(order[:limit])
+
+
+def _is_best(row: TrialRow, best: BestPoint | None) -> bool:
+    return best is not None and row.point == best.point and row.status == "finished"
+
+
+def _columns(
+    sweep: SweepRecord,
+    info: SweepInfo,
+    rows: Sequence[TrialRow],
+    labels: Sequence[Label],
+    best: BestPoint | None,
+    shown: Sequence[int],
+) -> list[TextColumn]:
+    chosen = [rows[index] for index in shown]
+    marks = [BEST_MARK if _is_best(row, best) else " " for row in chosen]
+    names = [f"{mark}{row.id.removeprefix(f'{sweep.id}-')}" for mark, row in zip(marks, chosen, strict=True)]
+    texts = [str(labels[index]) for index in shown]
+    columns = [
+        TextColumn(" run", names),
+        TextColumn("status", [row.status for row in chosen], styles=[STYLES.get(row.status, "") for row in chosen]),
+    ]
+    if any(texts):
+        fit = lambda row, size: labels[shown[row]].fit(size)  # noqa: E731
+        columns.append(TextColumn("what differs", texts, fit=fit, min_width=LABEL_WIDTH))
+    for number, metric in enumerate(info.metrics):
+        cells = [_format_number(row.values[number], 5) for row in chosen]
+        columns.append(TextColumn(metric, cells, rank=2 * number, is_right=True))
+    if any(row.activity for row in chosen):
+        columns.append(TextColumn("now", [row.activity for row in chosen], rank=1))
+    return [
+        *columns,
+        TextColumn("train/loss", [_format_number(row.loss, 4) for row in chosen], rank=4, is_right=True),
+        TextColumn("step", ["-" if row.step is None else str(row.step) for row in chosen], rank=5, is_right=True),
+        TextColumn("time", [format_duration(row.seconds) for row in chosen], rank=3, is_right=True),
+    ]
+
+
+def _format_number(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}g}"
 
 
 class LiveTable:
@@ -119,7 +217,9 @@ class LiveTable:
         self._console.print(f"sweep {self._sweep.id} in {self._sweep.path}", soft_wrap=True)
         if self._console.is_terminal:
             self._live = Live(
-                get_renderable=lambda: self._table.render(self._slots, max(3, self._console.height - 6)),
+                get_renderable=lambda: self._table.render(
+                    self._console.width, self._slots, max(3, self._console.height - NUM_OTHER_LINES)
+                ),
                 console=self._console,
                 refresh_per_second=1 / REFRESH_SECONDS,
                 redirect_stdout=False,
@@ -131,8 +231,8 @@ class LiveTable:
     def print_outcome(self, run_id: str, outcome: Outcome) -> None:
         """Print how a trial ended, unless the live table shows it."""
         if self._live is None:
-            message = f": {outcome.message}" if outcome.message else ""
-            self._console.print(f"run {run_id}: {outcome.status}{message}", soft_wrap=True)
+            details = self._table.describe(run_id) if outcome.status == "finished" else outcome.message
+            self._console.print(f"run {run_id}: {outcome.status}{f': {details}' if details else ''}", soft_wrap=True)
 
     def __exit__(self, *ending: object) -> None:
         if self._live is not None:
@@ -140,17 +240,18 @@ class LiveTable:
         if self._stream is not None:
             self._stream.flush()
             self._stream.close()
-        self._out.print(self._table.render(limit=None))
+        self._out.print(self._table.render(self._out.width, limit=None))
 
 
 def watch(sweep: SweepRecord, console: Console) -> None:
     """Show a sweep's table until it ends; without a terminal, print it once."""
     table = SweepTable(sweep)
     if not console.is_terminal:
-        console.print(table.render(limit=None))
+        console.print(table.render(console.width, limit=None))
         return
-    with Live(table.render(), console=console, auto_refresh=False) as live:
+    with Live(table.render(console.width), console=console, auto_refresh=False) as live:
         while sweep.status() == "running":
             time.sleep(REFRESH_SECONDS)
-            live.update(table.render(limit=max(3, console.height - 6)), refresh=True)
-        live.update(table.render(limit=None), refresh=True)
+            rows = max(3, console.height - NUM_OTHER_LINES)
+            live.update(table.render(console.width, limit=rows), refresh=True)
+        live.update(table.render(console.width, limit=None), refresh=True)

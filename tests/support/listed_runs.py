@@ -37,7 +37,7 @@ RUNS = (
 )
 
 
-def write_run(runs_path, number, overrides, status="finished", metrics=METRICS, **facts):
+def write_run(runs_path, number, overrides, status="finished", metrics=METRICS, run_id=None, **facts):
     """Write the record of one run that the overrides describe."""
     choices, values = dict(DEFAULTS), {"seed": 0}
     for text in overrides:
@@ -53,7 +53,7 @@ def write_run(runs_path, number, overrides, status="finished", metrics=METRICS, 
         if "." in key:
             config[key.split(".")[0]][key.split(".")[1]] = value
     started = STARTED + datetime.timedelta(hours=7 * number)
-    run_id = f"{started:%Y%m%d-%H%M%S}-{number:05x}0"
+    run_id = run_id or f"{started:%Y%m%d-%H%M%S}-{number:05x}0"
     record = RunRecord.create(runs_path, "planted", config, overrides, run_id=run_id, choices=choices, **facts)
     if status == "finished":
         measured = {name: systems(30 + number + 0.1 * index) for index, name in enumerate(metrics)}

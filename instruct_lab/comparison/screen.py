@@ -1,0 +1,261 @@
+"""Print a comparison on one screen: the answer, the table of one metric, and a line for everything else.
+
+Markdown, JSON and the page hold all tables; so does the terminal with `--all-metrics`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import textwrap
+from collections.abc import Iterator, Sequence
+
+from rich.text import Text
+
+from instruct_lab.comparison.arms import Arm
+from instruct_lab.comparison.compare import Comparison, Difference
+from instruct_lab.comparison.effects import can_compute_importance
+from instruct_lab.comparison.text import describe_disagreements, format_mean
+from instruct_lab.pages.format import format_interval, format_metric, shorten
+from instruct_lab.pages.text_columns import TextColumn, lay_out, list_within
+from instruct_lab.records.costs import format_cost
+from instruct_lab.records.labels import Label, label_runs
+from instruct_lab.records.locate import TIME
+from instruct_lab.records.record import RunRecord
+from instruct_lab.records.run_settings import RunSettings
+
+MAX_ROWS = 20
+"""Maximum number of configurations in the table."""
+MAX_NAMED = 4
+"""Maximum number of configurations that a sentence names."""
+LABEL_WIDTH, NAME_WIDTH = 16, 24
+BEST, NO_BREAK = "best", "\N{NO-BREAK SPACE}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A row of the table: a configuration, or a system that was not trained.
+
+    Args:
+        id: short id of the configuration; a dash for a system that was not trained.
+        label: text that names it.
+        runs: number of runs.
+        value: the value that rows are sorted by.
+        cells: value with its interval, difference from the best with its interval, p-value and verdict.
+    """
+
+    id: str
+    label: Label
+    runs: int
+    value: float
+    cells: tuple[str, str, str, str]
+
+
+def screen_lines(compared: Comparison, width: int, unfinished: Sequence[RunRecord] = ()) -> Iterator[Text]:
+    """Yield the lines of the comparison.
+
+    Args:
+        compared: the comparison.
+        width: width of the terminal.
+        unfinished: records of runs without results, which the comparison leaves out.
+    """
+    name = compared.primary
+    for sentence in answer(compared):
+        yield from (Text(line, style="bold" if sentence.startswith("Best") else "") for line in _wrap(sentence, width))
+    name = name or next(iter(compared.metrics), None)
+    if name is not None:
+        yield Text()
+        yield from _table(compared, name, width)
+    yield Text()
+    yield from (Text(line) for line in _other_metrics(compared, name, width))
+    yield from (Text(line) for line in _effects(compared, width))
+    yield from (Text(line) for line in _fronts(compared, width))
+    yield from (Text(line) for line in _unfinished(unfinished, width))
+    for title, lines in describe_disagreements(compared):
+        yield Text(shorten(title, width - 1), style="bold")
+        size = min(NAME_WIDTH, max(len(text) for text, _ in lines))
+        for text, content in lines:
+            yield Text(f"  {shorten(text, size - 1):<{size}}  {shorten(content, width - size - 5)}")
+
+
+def answer(compared: Comparison) -> list[str]:
+    """Answer in a few sentences which configuration is best, which may be as good, and which are worse."""
+    name = compared.primary
+    if name is None or name not in compared.means:
+        reasons = "; ".join(sorted(set(compared.unpaired.values())))
+        return [f"No answer: the runs cannot be compared example by example ({reasons})."]
+    arms = {arm.id: arm for arm in compared.arms}
+    means = dict(zip(arms, compared.means[name], strict=True))
+    best = arms[compared.best[name]]
+    runs = f", mean of {len(best.runs)} runs" if len(best.runs) > 1 else ""
+    value = _together(format_mean(means[best.id]))
+    sentences = [f"Best by {name}: {_together(best.label)}, {value}{runs}{_gain(compared, name)}."]
+    for title, verdict in (("Not distinguishable from it", "not distinguishable"), ("Worse", "differs")):
+        chosen = [one for one in compared.differences[name] if one.verdict == verdict]
+        if chosen:
+            sentences.append(f"{title}: {_name_nearest(chosen, arms)}.")
+    if compared.noise[name] is None:
+        sentences.append("One run each: the intervals leave out the randomness of training (sweep.seeds=3 adds it).")
+    return sentences
+
+
+def _gain(compared: Comparison, name: str) -> str:
+    """Return how much better than the base model the best configuration is, if both were measured in one run."""
+    gain = next((one.differences[name] for one in compared.baselines if name in one.differences), None)
+    if gain is None:
+        return ""
+    return f"; {_together(format_interval(-gain.value, -gain.high, -gain.low, signed=True))} against the base model"
+
+
+def _name_nearest(differences: Sequence[Difference], arms: dict[str, Arm]) -> str:
+    nearest = sorted(differences, key=lambda one: abs(one.value))
+    left_out = len(nearest) - MAX_NAMED
+    names = ", ".join(_together(arms[one.arm].label) for one in nearest[:MAX_NAMED])
+    return names + (f" and {left_out} more" if left_out > 0 else "")
+
+
+def _together(text: str) -> str:
+    """Protect a label or an interval from being broken over two lines by `_wrap`."""
+    return text.replace(" ", NO_BREAK)
+
+
+def _wrap(text: str, width: int) -> list[str]:
+    lines = textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False)
+    return [line.replace(NO_BREAK, " ") for line in lines]
+
+
+# ---- the table
+
+
+def _table(compared: Comparison, name: str, width: int) -> Iterator[Text]:
+    rows = _rows(compared, name)
+    shown = rows[:MAX_ROWS]
+    values, differences, probabilities, verdicts = zip(*(row.cells for row in shown), strict=True)
+    columns = [
+        TextColumn(
+            "configuration",
+            [str(row.label) for row in shown],
+            fit=lambda row, size: shown[row].label.fit(size),
+            min_width=LABEL_WIDTH,
+            styles=["green" if BEST in row.cells[1] else "dim" if not row.runs else "" for row in shown],
+        ),
+        TextColumn("value", values, is_right=True),
+    ]
+    if any(row.runs > 1 for row in rows):
+        columns.insert(1, TextColumn("runs", [str(row.runs or "-") for row in shown], rank=2, is_right=True))
+    if name in compared.means:
+        columns += [
+            TextColumn("difference", differences, rank=1, is_right=True),
+            TextColumn("p", probabilities, rank=2),
+            TextColumn("verdict", verdicts, rank=3),
+        ]
+    columns.append(TextColumn("run", [row.id for row in shown], rank=4))
+    count = next((value.count for value in compared.metrics[name] if value is not None), 0)
+    how = "" if name in compared.means else f"; not paired: {compared.unpaired[name]}"
+    yield Text(shorten(f"{name} on {count} examples{how}", width - 1), style="bold")
+    yield from lay_out(columns, width)[0]
+    if len(rows) > len(shown):
+        yield Text(f"and {len(rows) - len(shown)} more configurations (--all-metrics)")
+    for note in compared.notes[name]:
+        yield from map(Text, _wrap(f"note: {note}", width))
+
+
+def _rows(compared: Comparison, name: str) -> list[Row]:
+    """Return the rows of a metric, best first; the base model and the data's baselines stand among them."""
+    rows = list(_paired_rows(compared, name)) if name in compared.means else list(_unpaired_rows(compared, name))
+    lower_is_better = False
+    if name in compared.means:
+        means = [one.value for one in compared.means[name]]
+        best = means[[arm.id for arm in compared.arms].index(compared.best[name])]
+        lower_is_better = best < max(means)
+    for one in compared.baselines:
+        if name in one.metrics:
+            gain = one.differences.get(name)
+            difference = "-" if gain is None else format_interval(gain.value, gain.low, gain.high, signed=True)
+            value = one.metrics[name]
+            rows.append(Row("-", Label((one.label,)), 0, value.value, (format_metric(value), difference, "-", "-")))
+    sign = 1 if lower_is_better else -1
+    return sorted(rows, key=lambda row: (BEST not in row.cells[1] and row.value != row.value, sign * row.value))
+
+
+def _paired_rows(compared: Comparison, name: str) -> Iterator[Row]:
+    differences = {one.arm: one for one in compared.differences[name]}
+    for arm, mean in zip(compared.arms, compared.means[name], strict=True):
+        one = differences.get(arm.id)
+        cells = (BEST, "-", "-")
+        if one is not None:
+            difference = format_interval(one.value, one.low, one.high, signed=True)
+            cells = (difference, f"{one.probability:.2g}", one.verdict)
+        yield Row(
+            TIME.sub("", arm.id),
+            Label(tuple(arm.label.split(" "))),
+            len(arm.runs),
+            mean.value,
+            (format_mean(mean), *cells),
+        )
+
+
+def _unpaired_rows(compared: Comparison, name: str) -> Iterator[Row]:
+    labels = {run: arm.label for arm in compared.arms for run in arm.runs}
+    for index, value in enumerate(compared.metrics[name]):
+        number = float("nan") if value is None else value.value
+        yield Row(
+            TIME.sub("", compared.runs[index]),
+            Label(tuple(labels[index].split(" "))),
+            1,
+            number,
+            (format_metric(value), "-", "-", "-"),
+        )
+
+
+# ---- a line for everything else
+
+
+def _other_metrics(compared: Comparison, name: str | None, width: int) -> Iterator[str]:
+    """Yield a line for each metric by which another configuration is significantly better; then name the others."""
+    labels = {arm.id: arm.label for arm in compared.arms}
+    others = []
+    for other, best in compared.best.items():
+        chosen = compared.best.get(name or "")
+        against = next((one for one in compared.differences[other] if one.arm == chosen), None)
+        if other == name:
+            continue
+        if against is not None and against.verdict == "differs":
+            lost = format_interval(against.value, against.low, against.high, signed=True)
+            yield shorten(f"But by {other}, {labels[best]} is better: the difference is {lost}", width - 1)
+        else:
+            others.append(other)
+    others += [other for other in compared.unpaired if other != name]
+    if others:
+        yield list_within("Also measured", others, width, hint="--metric NAME, --all-metrics")
+
+
+def _effects(compared: Comparison, width: int) -> Iterator[str]:
+    for effect in compared.effects:
+        levels = sorted(effect.levels, key=lambda level: abs(level.difference.value if level.difference else 0))
+        texts = [
+            f"{level.value} {level.mean.value:.2f}{'' if (level.probability or 0) < 0.05 else ' (alike)'}"
+            for level in levels
+        ]
+        share = "" if effect.importance is None else f", importance {effect.importance:.0%}"
+        balance = "" if effect.is_balanced else ", not balanced"
+        yield list_within(f"Effect of {effect.key}{share}{balance}", texts, width)
+    if compared.effects and not can_compute_importance():
+        yield "The importance of each choice can be computed with scikit-learn: pip install 'instruct-lab[report]'"
+
+
+def _fronts(compared: Comparison, width: int) -> Iterator[str]:
+    arms = {arm.id: index for index, arm in enumerate(compared.arms)}
+    for front in compared.fronts:
+        names = [
+            f"{compared.arms[arms[name]].label} ({format_cost(front.cost, front.costs[arms[name]])})"
+            for name in front.arms
+        ]
+        yield list_within(f"Pareto front against {front.cost}", names, width)
+
+
+def _unfinished(records: Sequence[RunRecord], width: int) -> Iterator[str]:
+    if records:
+        settings = [RunSettings.read(record) for record in records]
+        labels = [str(label) for label in label_runs(settings)]
+        named = [f"{label or record.id} ({record.status_text})" for label, record in zip(labels, records, strict=True)]
+        yield list_within("Not compared", named, width)
