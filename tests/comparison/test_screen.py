@@ -20,7 +20,7 @@ BASE = 20.0
 
 def plant(runs_path, share, number, others=(), status="finished", seed=0, **values):
     """A run that is right on this share of the examples, with the base model's value and further metrics."""
-    outcomes = (np.arange(NUM_EXAMPLES) < share * NUM_EXAMPLES).tolist()
+    outcomes = (np.arange(NUM_EXAMPLES) < round(share * NUM_EXAMPLES)).tolist()
     config = {"tuning": {"r": values.get("r", 8)}, "optimizer": {"lr": values.get("lr", 0.01)}}
     name = f"20260101-000000-abcd1-{number:04d}"
     record = record_of(runs_path, name, outcomes, config, seed=seed, seconds=10.0 + number, trained=number)
