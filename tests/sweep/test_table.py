@@ -121,8 +121,8 @@ def test_a_long_table_keeps_the_best_the_running_and_the_last(tmp_path):
         write_trial(tmp_path, number)
     with FileLock(running.path / ".lock"):
         lines = lines_of(sweep, limit=3)
-    assert [line[:5] for line in lines[3:6]] == ["*0000", " 0001", " 0004"]
-    assert lines[6] == "and 2 more trials that have ended"
+    assert [line[:5] for line in lines[4:7]] == ["*0000", " 0001", " 0004"]
+    assert lines[7] == "and 2 more trials that have ended"
 
 
 def test_the_remaining_time(tmp_path):
@@ -156,7 +156,7 @@ def test_watch_prints_the_table_once_without_a_terminal(tmp_path, capsys, monkey
         write_trial(tmp_path, number)
     assert cli.main(["watch", "abcd1", "--runs", str(tmp_path)]) == 0
     out = capsys.readouterr().out
-    assert out.count("best so far: r=4 lr=0.01") == 1
+    assert out.count("best so far: lr=0.01, val/chrf 32") == 1
     assert max(map(len, out.splitlines())) <= 80
 
 
