@@ -18,6 +18,8 @@ from rich.text import Text
 
 from instruct_lab.pages.format import format_duration
 from instruct_lab.pages.text_columns import TextColumn, lay_out
+from instruct_lab.progress import Stage
+from instruct_lab.progress.reporter import Reporter
 from instruct_lab.records.labels import Label, label_runs, label_typed
 from instruct_lab.records.runs_table import STYLES
 from instruct_lab.streams import QuietStream
@@ -198,7 +200,7 @@ def _format_number(value: float | None, digits: int) -> str:
 
 
 class LiveTable:
-    """Shows the table while trials run; without a terminal, prints a line for each trial that ends.
+    """Shows the table while trials run; without a terminal, reports the sweep and the end of each trial in lines.
 
     The table is written to a copy of standard error that stays open while the output of trials is redirected.
     """
@@ -211,6 +213,8 @@ class LiveTable:
             self._stream = QuietStream(os.fdopen(os.dup(sys.__stderr__.fileno()), "w"))
         self._console = open_console(file=self._stream or sys.stderr)
         self._live: Live | None = None
+        self._reporter = Reporter(self._stream or sys.stderr, is_announced=False)  # type: ignore[arg-type]
+        self._runs = Stage("running the sweep", sweep.info.num_runs, "run")
         self._out = console
 
     def __enter__(self) -> LiveTable:
@@ -226,15 +230,20 @@ class LiveTable:
                 redirect_stderr=False,
             )
             self._live.start()
+        else:
+            self._runs.start_at(sum(run.manifest.status in ENDED for run in self._sweep.runs()))
+            self._reporter.open(self._runs)
         return self
 
     def print_outcome(self, run_id: str, outcome: Outcome) -> None:
         """Print how a trial ended, unless the live table shows it."""
+        self._runs.advance()
         if self._live is None:
             details = self._table.describe(run_id) if outcome.status == "finished" else outcome.message
             self._console.print(f"run {run_id}: {outcome.status}{f': {details}' if details else ''}", soft_wrap=True)
 
     def __exit__(self, *ending: object) -> None:
+        self._reporter.end()
         if self._live is not None:
             self._live.stop()
         if self._stream is not None:
