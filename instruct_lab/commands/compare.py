@@ -44,7 +44,7 @@ def compare(parsed: argparse.Namespace) -> int:
         show(compared, wide_console())
     else:
         console = wide_console()
-        for line in screen_lines(compared, console.width, unfinished):
+        for line in screen_lines(compared, console.width, unfinished, records):
             console.print(line, soft_wrap=True)
     return 0
 

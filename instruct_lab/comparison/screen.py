@@ -27,6 +27,8 @@ MAX_ROWS = 20
 """Maximum number of configurations in the table."""
 MAX_NAMED = 4
 """Maximum number of configurations that a sentence names."""
+MAX_NOTES = 3
+"""Maximum number of notes below the table."""
 LABEL_WIDTH, NAME_WIDTH = 16, 24
 BEST, NO_BREAK = "best", "\N{NO-BREAK SPACE}"
 
@@ -50,13 +52,16 @@ class Row:
     cells: tuple[str, str, str, str]
 
 
-def screen_lines(compared: Comparison, width: int, unfinished: Sequence[RunRecord] = ()) -> Iterator[Text]:
+def screen_lines(
+    compared: Comparison, width: int, unfinished: Sequence[RunRecord] = (), finished: Sequence[RunRecord] = ()
+) -> Iterator[Text]:
     """Yield the lines of the comparison.
 
     Args:
         compared: the comparison.
         width: width of the terminal.
         unfinished: records of runs without results, which the comparison leaves out.
+        finished: records of the compared runs, from which the labels of the unfinished ones differ.
     """
     name = compared.primary
     for sentence in answer(compared):
@@ -69,7 +74,7 @@ def screen_lines(compared: Comparison, width: int, unfinished: Sequence[RunRecor
     yield from (Text(line) for line in _other_metrics(compared, name, width))
     yield from (Text(line) for line in _effects(compared, width))
     yield from (Text(line) for line in _fronts(compared, width))
-    yield from (Text(line) for line in _unfinished(unfinished, width))
+    yield from (Text(line) for line in _unfinished(unfinished, finished, width))
     for title, lines in describe_disagreements(compared):
         yield Text(shorten(title, width - 1), style="bold")
         size = min(NAME_WIDTH, max(len(text) for text, _ in lines))
@@ -155,8 +160,14 @@ def _table(compared: Comparison, name: str, width: int) -> Iterator[Text]:
     yield from lay_out(columns, width)[0]
     if len(rows) > len(shown):
         yield Text(f"and {len(rows) - len(shown)} more configurations (--all-metrics)")
-    for note in compared.notes[name]:
+    labels = {compared.runs[run]: arm.label for arm in compared.arms for run in arm.runs}
+    notes = compared.notes[name]
+    for note in notes[:MAX_NOTES]:
+        for run, label in labels.items():
+            note = note.replace(run, _together(label))
         yield from map(Text, _wrap(f"note: {note}", width))
+    if len(notes) > MAX_NOTES:
+        yield Text(f"and {len(notes) - MAX_NOTES} more notes (--all-metrics)")
 
 
 def _rows(compared: Comparison, name: str) -> list[Row]:
@@ -253,9 +264,9 @@ def _fronts(compared: Comparison, width: int) -> Iterator[str]:
         yield list_within(f"Pareto front against {front.cost}", names, width)
 
 
-def _unfinished(records: Sequence[RunRecord], width: int) -> Iterator[str]:
+def _unfinished(records: Sequence[RunRecord], finished: Sequence[RunRecord], width: int) -> Iterator[str]:
     if records:
-        settings = [RunSettings.read(record) for record in records]
-        labels = [str(label) for label in label_runs(settings)]
+        settings = [RunSettings.read(record) for record in (*finished, *records)]
+        labels = [str(label) for label in label_runs(settings)][len(finished) :]
         named = [f"{label or record.id} ({record.status_text})" for label, record in zip(labels, records, strict=True)]
         yield list_within("Not compared", named, width)

@@ -94,6 +94,19 @@ def test_runs_without_results_are_named(tmp_path, capsys):
     assert "no results to compare" in capsys.readouterr().err
 
 
+def test_notes_name_configurations_and_are_few(tmp_path):
+    records = [plant(tmp_path, 0.5 + n / 10, n, r=2**n) for n in range(5)]
+    for record in records:
+        summary = record.summary
+        after = summary.metrics[NAME]["after"]
+        notes = (f"cut {record.id[-1]}",)
+        summary.metrics[NAME]["after"] = MetricValue(after.value, after.low, after.high, after.count, "exact", notes)
+        record.write_summary(summary)
+    lines = lines_of(records, 80)
+    assert [line for line in lines if line.startswith("note: ")] == [f"note: r={2**n}: cut {n}" for n in range(3)]
+    assert "and 2 more notes (--all-metrics)" in lines
+
+
 def test_a_metric_by_which_another_configuration_is_better_is_reported(tmp_path):
     parts = {"test/left/exact_match": "left", "test/right/exact_match": "right"}
     records = [plant(tmp_path, share, n, parts, r=2**n) for n, share in enumerate((0.2, 0.5))]
