@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from rich.text import Text
 
@@ -163,11 +163,19 @@ def _table(compared: Comparison, name: str, width: int) -> Iterator[Text]:
     labels = {compared.runs[run]: arm.label for arm in compared.arms for run in arm.runs}
     notes = compared.notes[name]
     for note in notes[:MAX_NOTES]:
-        for run, label in labels.items():
-            note = note.replace(run, _together(label))
-        yield from map(Text, _wrap(f"note: {note}", width))
+        yield from map(Text, _wrap(f"note: {_with_labels(note, labels)}", width))
     if len(notes) > MAX_NOTES:
         yield Text(f"and {len(notes) - MAX_NOTES} more notes (--all-metrics)")
+
+
+def _with_labels(note: str, labels: Mapping[str, str]) -> str:
+    """Replace the ids of runs at the beginning of a note, see `notes_on`, by the labels of their configurations."""
+    head, colon, text = note.partition(": ")
+    names, more, count = head.partition(" and ")
+    ids = names.split(", ")
+    if not colon or not all(name in labels for name in ids):
+        return note
+    return f"{', '.join(dict.fromkeys(_together(labels[name]) for name in ids))}{more}{count}: {text}"
 
 
 def _rows(compared: Comparison, name: str) -> list[Row]:

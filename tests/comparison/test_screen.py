@@ -10,7 +10,7 @@ from support.planted_runs import NAME, record_of, rows_of
 
 from instruct_lab import cli
 from instruct_lab.comparison.compare import compare
-from instruct_lab.comparison.screen import answer, screen_lines
+from instruct_lab.comparison.screen import _with_labels, answer, screen_lines
 from instruct_lab.metrics import MetricValue
 from instruct_lab.records import Summary
 
@@ -105,6 +105,20 @@ def test_notes_name_configurations_and_are_few(tmp_path):
     lines = lines_of(records, 80)
     assert [line for line in lines if line.startswith("note: ")] == [f"note: r={2**n}: cut {n}" for n in range(3)]
     assert "and 2 more notes (--all-metrics)" in lines
+
+
+@pytest.mark.parametrize(
+    ("note", "expected"),
+    [
+        ("a: a cut answer", "r=1: a cut answer"),
+        ("a, b and 3 more: cut", "r=1, r=2 and 3 more: cut"),
+        ("a, c: of one configuration", "r=1: of one configuration"),
+        ("few examples: a", "few examples: a"),
+        ("few", "few"),
+    ],
+)
+def test_only_the_ids_before_a_note_are_replaced(note, expected):
+    assert _with_labels(note, {"a": "r=1", "b": "r=2", "c": "r=1"}) == expected
 
 
 def test_a_metric_by_which_another_configuration_is_better_is_reported(tmp_path):
