@@ -140,6 +140,23 @@ def padding_is_attended(patch):
     patch.setattr(Padded, "collate", attend)
 
 
+@bug
+def a_group_that_is_not_full_is_filled_with_others(patch):
+    """Examples that do not fill up a group of similar length give way to examples that the batches have already."""
+    from instruct_lab.batching import BatchLoader, loader
+
+    order = BatchLoader.order
+
+    def repeat(self, epoch):
+        found = order(self, epoch)
+        full = len(found) // loader.GROUP * loader.GROUP
+        if self._group_by_length:
+            found[full:] = found[: len(found) - full].copy()
+        return found
+
+    patch.setattr(BatchLoader, "order", repeat)
+
+
 # ---- attention and memory
 
 
@@ -257,6 +274,15 @@ def the_key_of_examples_lacks_the_template(patch):
 
     describe = datamodule.describe
     patch.setattr(datamodule, "describe", lambda value: "" if isinstance(value, Template) else describe(value))
+
+
+@bug
+def the_key_of_the_base_model_lacks_the_model(patch):
+    """The answers of another base model are taken for those of this one."""
+    from instruct_lab.evaluation import base_model
+
+    describe = base_model._depends_on
+    patch.setattr(base_model, "_depends_on", lambda *given: describe(*given) | {"weights": "", "model": ""})
 
 
 # ---- what has nothing to do with the results

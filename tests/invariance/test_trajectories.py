@@ -95,7 +95,7 @@ CLASSES = {
             Variant(("batching.group_by_length=true", *FULL_BATCH)),
             split(6, 8, "batching.group_by_length=true", "trainer.max_epochs=3"),
         ),
-        (),
+        ("a_group_that_is_not_full_is_filled_with_others",),
         ROUNDING,
     ),
     "attention backends": Class(
@@ -142,7 +142,7 @@ CLASSES = {
     ),
     "cached answers of the base model": Class(
         (Variant(), AfterAnother(another=("model.weights.seed=1",))),
-        (),
+        ("the_key_of_the_base_model_lacks_the_model",),
         common=(*DECODER, "evaluation.before=true"),
     ),
     "trials that share weights": Class(
