@@ -45,8 +45,8 @@ def diagnose() -> dict[str, Any]:
     Returns:
         `versions`; `packages` (each declared package with the installed version, or null) and `problems` (declared
         packages that are missing or too old or new); `extras` (the missing packages of each extra); `hardware` (with
-        `cpu_instructions` and `no_gpu`, the reason why there is none); `precision` (the default); `caches` (path, bytes
-        and free bytes); `keys` (whether each is set, never its value); `settings`; `lab`; `refused` (options that
+        `cpu_instructions`, and `no_gpu`, the reason why there is no GPU); `precision` (the default); `caches` (path,
+        bytes and free bytes); `keys` (whether each is set, never its value); `settings`; `lab`; `refused` (options that
         cannot run here, each with the reason); `slow` (reasons why training is slow here).
     """
     capability = _cpu_capability()  # imports torch, so that its GPUs and threads are known
@@ -73,7 +73,7 @@ def diagnose() -> dict[str, Any]:
 
 
 def _declared() -> tuple[list[Requirement], dict[str, list[Requirement]]]:
-    """Return the required packages of this one, and those of each extra."""
+    """Return the packages that this package requires, and those of each extra."""
     try:
         texts = importlib.metadata.requires(DISTRIBUTION) or []
     except importlib.metadata.PackageNotFoundError:
@@ -138,7 +138,7 @@ def _caches() -> dict[str, dict[str, Any]]:
 
 
 def _sizes(path: Path) -> dict[str, int | None]:
-    """Return the bytes that a folder's files take, and the bytes that are free where it is."""
+    """Return the bytes that a folder's files take, and the bytes that are free on its disk."""
     existing = next((one for one in (path, *path.parents) if one.exists()), None)
     try:
         free = None if existing is None else shutil.disk_usage(existing).free
@@ -158,7 +158,7 @@ def _file_sizes(folder: Path) -> Iterator[int]:
 
 
 def _keys() -> dict[str, bool]:
-    """Return whether each key is there, in the environment or in the file of its own program."""
+    """Return whether each access key is set, in the environment or in a file of the service's own program."""
     import netrc
 
     found = {name: bool(os.environ.get(name)) for name in VARIABLES}
@@ -180,7 +180,7 @@ def _lab() -> dict[str, Any] | None:
 
 
 def _refused() -> Iterator[tuple[str, str]]:
-    """Yield each option that needs a package, a program or a GPU that is not here, with the reason."""
+    """Yield each option that needs a package, a program or a GPU that this machine lacks, with the reason."""
     primary = yaml.safe_load(read_yaml_text(packaged_conf() / f"{PRIMARY}.yaml"))
     values = {key: value for key, value in primary.items() if key not in ("defaults", TARGET)}
     for option in (option for group in GROUPS if group != STUDIES for option in options(group)):

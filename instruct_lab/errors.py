@@ -33,7 +33,7 @@ class InstructLabError(Exception):
         super().__init__(secrets.hide(" ".join(parts)))
 
     def at(self, where: str) -> Self:
-        """Return this error with another location before its own, such as the row that was being processed."""
+        """Return a copy of this error with another location, such as the row being processed, before its own."""
         return type(self)(self.what, where=", ".join(filter(None, [where, self.where])), do=self.do)
 
     def __reduce__(self) -> tuple[Any, ...]:

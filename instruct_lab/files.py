@@ -74,7 +74,7 @@ def encode(text: str) -> bytes:
 
 
 def _hide(path: Path, text: str) -> str:
-    """Replace the secrets in a text for a file, in JSON only within its strings."""
+    """Replace the secrets in the text to be written to a file; in a JSON file, only those within strings."""
     return secrets.hide_in_json(text) if path.suffix in (".json", ".jsonl") else secrets.hide(text)
 
 

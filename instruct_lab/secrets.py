@@ -194,7 +194,7 @@ def _pattern() -> re.Pattern[str]:
 
 
 def _part(spelling: str) -> str:
-    """Write the pattern of a spelling; a number is not found within a longer one."""
+    """Write a regular expression that finds a secret as it is spelled; a number is not found within a longer number."""
     escaped = re.escape(spelling)
     return rf"(?<![\d.]){escaped}(?![\d.]*\d)" if NUMBER.fullmatch(spelling) else escaped
 

@@ -1,4 +1,4 @@
-"""What every call of the Python interface does around its work: permissions, protection of secrets, interruptions."""
+"""Setup and cleanup that all calls of the Python interface share: permissions, hiding of secrets, interruptions."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from instruct_lab.terminal import write_line
 
 @contextlib.contextmanager
 def guarded(overrides: Sequence[str] = (), allow: Sequence[str] = ()) -> Iterator[list[str]]:
-    """Give permissions, hide secrets in the output and write private files until the block ends, as a command does.
+    """Grant permissions, hide secrets in the output and make new files private while the block runs, as a command does.
 
     Args:
-        overrides: the overrides of the call; those that hold secrets are yielded with references to variables instead.
+        overrides: the overrides of the call; they are yielded with each secret replaced by a reference to a variable.
         allow: permissions, as after `--allow`.
 
     Raises:
-        InstructLabError: `overrides` or `allow` is one text, or a name in `allow` is no permission.
+        InstructLabError: `overrides` or `allow` is a string instead of a list, or `allow` has a name that is no
+            permission.
     """
     for name, given in (("overrides", overrides), ("allow", allow)):
         if isinstance(given, str):
@@ -40,13 +41,13 @@ def guarded(overrides: Sequence[str] = (), allow: Sequence[str] = ()) -> Iterato
 
 
 def print_warnings(warnings: Iterable[Problem]) -> None:
-    """Print what may make the result of a run differ from what is expected, as the commands do."""
+    """Print the warnings of a config, as the commands do."""
     for warning in warnings:
         write_line(f"warning: {warning}", error=True)
 
 
 def print_references(choices: Mapping[str, Any]) -> None:
-    """Print what was recognized for each chosen option that is a reference, such as `data=path:FILE`."""
+    """Print what was recognized in the model or data that a chosen option such as `data=path:FILE` refers to."""
     from instruct_lab.config.references import reference_notes
 
     for note in reference_notes(choices):
@@ -55,7 +56,7 @@ def print_references(choices: Mapping[str, Any]) -> None:
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """Raise `KeyboardInterrupt` if a signal stopped a run; only the command line exits with the code of a signal."""
+    """Raise `KeyboardInterrupt` if a signal stopped a run, instead of ending the process as the command line does."""
     from instruct_lab.training.ending import Interrupted
 
     try:

@@ -21,11 +21,11 @@ class Config:
     that set each value.
 
     Args:
-        overrides: the overrides that it was composed with.
+        overrides: the overrides with which the config was composed.
         choices: the chosen option of each group.
         values: the resolved config as dictionaries and lists.
         origins: the file or override that set each value, keyed by full key.
-        warnings: what may make the result differ from what is expected.
+        warnings: reasons why the results may differ from what the user expects.
         text: the config as YAML, with the origin of each value.
     """
 
@@ -105,7 +105,7 @@ def check(overrides: Sequence[str] = (), *, allow: Sequence[str] = ()) -> CheckR
 
 
 def check_overrides(overrides: list[str]) -> Checked:
-    """Compose and check a config; its problems are collected, not raised."""
+    """Compose and check a config, and collect its problems instead of raising them."""
     from instruct_lab.experiment.check import check
 
     return check(overrides)

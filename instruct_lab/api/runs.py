@@ -25,7 +25,7 @@ RUNS = "runs"
 
 
 class TunedModel(NamedTuple):
-    """A model of transformers in evaluation mode, and its tokenizer."""
+    """A transformers model in evaluation mode, with its tokenizer."""
 
     model: Any
     tokenizer: Any
@@ -140,7 +140,7 @@ class Run:
             prompts: user messages, one conversation each.
             system: a system message before each prompt.
             checkpoint: which weights to use; `None`: those that the run was evaluated with.
-            base: whether the model before training answers instead.
+            base: whether to use the model before training instead.
             seed: random seed of sampled answers; `None`: the seed of the run.
             settings: fields of `generation` that replace those of the run, such as `max_new_tokens=64`.
 
@@ -170,7 +170,7 @@ class Run:
         return compare_runs([self, *others], metric)
 
     def resume(self, *, force: bool = False, **limits: int) -> Run:
-        """Continue an interrupted run from its last training state, or make a finished run longer.
+        """Continue an interrupted run from its last training state, or train a finished run for longer.
 
         Args:
             force: whether to continue even if settings, inputs or code have changed; the record lists the changes.
@@ -297,7 +297,7 @@ class ComparedRuns:
 
 
 def compare_runs(runs: Sequence[Run], metric: str | None) -> ComparedRuns:
-    """Compare runs on the examples that they share; a run that is given twice counts once."""
+    """Compare runs on the examples that all of them answered; a run that is given twice counts once."""
     from instruct_lab.comparison import compare
 
     records = list({run.path: run.record for run in runs}.values())
@@ -308,7 +308,7 @@ def compare_runs(runs: Sequence[Run], metric: str | None) -> ComparedRuns:
 
 
 def frame(rows: list[dict[str, Any]], columns: Sequence[str]) -> pd.DataFrame:
-    """Make a DataFrame with these columns first, which it has even without rows.
+    """Make a DataFrame that begins with the given columns and has them even if there are no rows.
 
     Raises:
         InstructLabError: pandas is not installed.

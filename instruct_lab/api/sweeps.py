@@ -123,12 +123,13 @@ class Sweep:
 
 
 def sweep(overrides: Sequence[str] = (), *, allow: Sequence[str] = ()) -> Sweep:
-    """Make one run for each point of a search space, and print the final table.
+    """Train one run for each point of a search space, and print the final table.
 
     A run that fails does not end the sweep: `Sweep.table` has its status.
 
     Args:
-        overrides: overrides of which some have several values, such as `"tuning.r=4,8"`, or a study that varies.
+        overrides: overrides, some of which have several values, such as `"tuning.r=4,8"`, or which choose a study
+            that defines a sweep.
         allow: permissions, as after `--allow`.
 
     Raises:

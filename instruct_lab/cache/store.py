@@ -98,7 +98,7 @@ class Stage:
         depends_on: everything that the result depends on besides the previous stage, as JSON values.
         build: function that is called with the previous stage's result and a folder; it writes this stage's files to
             the folder and returns facts for the manifest, as JSON values.
-        joins: further stages, each the only one of its chain, whose results `build` joins.
+        joins: further stages that depend on no previous stage, whose results `build` joins.
         activity: a text that says what `build` does, for the progress report.
     """
 

@@ -1,4 +1,4 @@
-"""The largest amount of memory that a run has used."""
+"""The peak memory use of a run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PROCESS_STATUS = Path("/proc/self/status")
 
 
 def peak_bytes() -> int:
-    """Return the largest amount of memory in use so far, in bytes: GPU memory or, without a GPU, of this process."""
+    """Return the peak memory use so far, in bytes: of the GPU or, without a GPU, of this process."""
     if torch.cuda.is_available():
         return int(torch.cuda.max_memory_allocated())
     with contextlib.suppress(OSError):

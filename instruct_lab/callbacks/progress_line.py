@@ -40,13 +40,13 @@ class ProgressLine(pl.Callback):
         self._has_estimate = False
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Begin the stage of training."""
+        """Begin the training stage."""
         self._started = time.monotonic()
         self._training = self._open.enter_context(stage("training", self._module.num_steps, "step"))
         self._training.start_at(trainer.global_step)
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Report the batch, which may be a part of an optimizer step."""
+        """Report progress by one batch, which may be only a part of an optimizer step."""
         assert self._training is not None
         step, size = trainer.global_step, trainer.accumulate_grad_batches
         if not self._module.step_ended:
@@ -72,12 +72,12 @@ class ProgressLine(pl.Callback):
         return f"loss {self._module.train_loss:.3f}, {self._module.tokens_per_second:,.0f} target tokens/s"
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Begin the stage of validation."""
+        """Begin the validation stage."""
         num_batches = sum(int(count) for count in trainer.num_val_batches)
         self._validation = self._validating.enter_context(stage("validation", num_batches, "batch"))
 
     def on_validation_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        """Report the batch."""
+        """Report progress by one batch."""
         if self._validation is not None:
             self._validation.advance()
 
@@ -91,7 +91,7 @@ class ProgressLine(pl.Callback):
         self._console.print(f"step {trainer.global_step}  {line}", soft_wrap=True)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """End the stage of training, and print its steps and its last loss."""
+        """End the training stage, and print its number of steps and the last loss."""
         self._open.close()
         if trainer.is_global_zero:
             seconds = format_seconds(time.monotonic() - self._started)

@@ -1,4 +1,4 @@
-"""Answering of conversations with a recorded run's model."""
+"""Answer conversations with a recorded run's model."""
 
 from __future__ import annotations
 

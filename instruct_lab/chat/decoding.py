@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Decoding:
-    """Settings of decoding; a setting of `None` stays as in the run.
+    """Decoding settings that replace those of a run; a setting that is `None` keeps the run's value.
 
     Args:
         max_new_tokens: maximum number of tokens in an answer.
         temperature: temperature of sampling; 0 always takes the most likely token.
-        top_p: probability of the smallest set of tokens from which one is sampled.
+        top_p: smallest total probability of the most likely tokens from which one is sampled.
         seed: random seed of sampled answers.
     """
 
@@ -29,7 +29,7 @@ class Decoding:
 
 
 def with_decoding(experiment: Experiment, decoding: Decoding) -> Experiment:
-    """Replace the run's decoding settings and seed by those that are given.
+    """Replace the run's decoding settings and seed by the given ones.
 
     Raises:
         InstructLabError: a value is refused, or would have no effect.

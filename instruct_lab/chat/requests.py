@@ -92,5 +92,5 @@ def _decoding(values: Any) -> Decoding:
 
 
 def _is_text(value: Any) -> bool:
-    """Whether a value is a text that can be encoded, which one with unpaired surrogates cannot."""
+    """Whether a value is a text that UTF-8 can encode; a text with unpaired surrogates is not."""
     return isinstance(value, str) and not any("\ud800" <= character <= "\udfff" for character in value)

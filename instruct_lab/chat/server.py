@@ -1,4 +1,4 @@
-"""Serve the page of `chat --web`: one or two models answer the same messages, only on this machine."""
+"""Serve the page of `chat --web` to this machine only; one or two models answer the same messages."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ HEADERS = {
 
 
 class ChatServer(ThreadingHTTPServer):
-    """The server of the page, which answers only requests that name this machine.
+    """The server of the page, which answers only requests whose `Host` header names this machine.
 
     Args:
         answerers: the models, one for each column of the page.
@@ -172,7 +172,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _read(self) -> AnswerRequest:
         """Read and check the request.
 
-        A page of another site can send only requests without this content type, unless this server permits them.
+        The content type must be `application/json`: a browser lets a page of another site send it only if the server
+        permits that, and this server never does.
         """
         if self.path != "/answer":
             raise RefusedRequest(404, "answers are at /answer")
@@ -189,7 +190,7 @@ class _Handler(BaseHTTPRequestHandler):
         return read_request(self.rfile.read(int(length)), len(self.server.answerers))
 
     def _names_this_machine(self) -> bool:
-        """Whether the request names this machine; if not, send the status 421 (misdirected request)."""
+        """Whether the `Host` header names this machine; if not, answer with the status 421 (misdirected request)."""
         if is_loopback([value.encode() for value in self.headers.get_all("Host", [])]):
             return True
         self.close_connection = True

@@ -22,7 +22,7 @@ CUT = "[the answer ended at the length limit; --max-new-tokens raises it]"
 
 
 class TerminalChat:
-    """A chat with one or two models, each of which sees its own answers as the conversation.
+    """A chat with one or two models, each of which sees the user's messages and only its own answers.
 
     Args:
         answerers: the models.
@@ -45,7 +45,7 @@ class TerminalChat:
                 self._answer(text)
 
     def _obey(self, text: str) -> bool:
-        """Execute a command, and return whether the chat goes on."""
+        """Execute a command such as `/quit`, and return whether the chat continues."""
         name, _, argument = text.partition(" ")
         if name == "/quit":
             return False
@@ -97,9 +97,9 @@ class TerminalChat:
 
 
 def _messages() -> Iterator[str]:
-    """Yield the user's messages: lines of standard input, which a backslash at the end continues.
+    """Yield the user's messages, one for each line of standard input; a backslash at the end continues the message.
 
-    Ctrl-C drops the line; pressed again on the next empty line, it ends the chat.
+    Ctrl-C discards the typed text; pressed again on the empty line that follows, it ends the chat.
     """
     is_terminal = sys.stdin.isatty()
     if is_terminal:

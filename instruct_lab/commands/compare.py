@@ -59,7 +59,7 @@ def _named_sweep(parsed: argparse.Namespace) -> SweepRecord | None:
 def _compared(
     parsed: argparse.Namespace, sweep: SweepRecord | None
 ) -> tuple[list[RunRecord], list[RunRecord], str | None]:
-    """Return the records to compare, those without results, and the metric after `--metric`, or that of the sweep."""
+    """Return the records to compare, the records without results, and the metric of `--metric` or of the sweep."""
     from instruct_lab.records import find_run
 
     if sweep is not None:

@@ -19,10 +19,10 @@ def print_warnings(warnings: Iterable[Problem]) -> None:
 
 
 def print_references(*choices: Mapping[str, Any], error: bool = False) -> None:
-    """Print what was recognized for each chosen option that is a reference, such as `data=path:FILE`.
+    """Print what was recognized in the model or data that a chosen option such as `data=path:FILE` refers to.
 
     Args:
-        choices: the chosen option of each group; of a sweep, those of every point.
+        choices: the chosen option of each group; for a sweep, the chosen options of all points.
         error: whether to print to standard error.
     """
     from instruct_lab.config.references import reference_notes

@@ -10,7 +10,7 @@ from instruct_lab.terminal import write_line
 
 
 def doctor(parsed: argparse.Namespace) -> int:
-    """Print what this machine has for training; return 1 if a required package is missing or does not suit."""
+    """Print what this machine has for training; return 1 if a required package is missing or has the wrong version."""
     from instruct_lab.diagnosis import diagnose, render
 
     found = diagnose()

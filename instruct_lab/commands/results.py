@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What a command that ran to its end hands back.
+    """The results and the exit code of a command that was not ended by an error.
 
     Args:
         value: function that returns the results as JSON values; it is called only for `--json`.
@@ -35,7 +35,7 @@ class Outcome:
 def json_results(command: Callable[[argparse.Namespace], Outcome]) -> Command:
     """Decorate a command, so that with `--json` its results are the only output on standard output.
 
-    What the command prints for people goes to standard error then.
+    Whatever else the command prints then goes to standard error.
     """
 
     @functools.wraps(command)
@@ -55,7 +55,7 @@ def run_to_json(record: RunRecord, **more: Any) -> dict[str, Any]:
 
     Args:
         record: the record of the run.
-        more: further entries.
+        more: further entries of the result.
     """
     from instruct_lab.records.locate import list_run
     from instruct_lab.records.schema import SUMMARY
@@ -65,7 +65,7 @@ def run_to_json(record: RunRecord, **more: Any) -> dict[str, Any]:
 
 
 def sweep_to_json(sweep: SweepRecord) -> dict[str, Any]:
-    """Return a sweep: what `sweep.json` says about its goals, its status now, and its runs as in the list of runs."""
+    """Return a sweep: its goals from `sweep.json`, its present status, and its runs as in the list of runs."""
     from instruct_lab.records.locate import list_run
 
     info = sweep.info

@@ -1,6 +1,6 @@
 """Print a comparison on one screen: the answer, the table of one metric, and a line for everything else.
 
-Markdown, JSON and the page hold all tables; so does the terminal with `--all-metrics`.
+All tables are in the Markdown, the JSON and the page of the comparison, and in the terminal with `--all-metrics`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Row:
 
     Args:
         id: short id of the configuration; a dash for a system that was not trained.
-        label: text that names it.
+        label: text that names the row.
         runs: number of runs.
         value: the value that rows are sorted by.
         cells: value with its interval, difference from the best with its interval, p-value and verdict.
@@ -104,7 +104,7 @@ def answer(compared: Comparison) -> list[str]:
 
 
 def _gain(compared: Comparison, name: str) -> str:
-    """Return how much better than the base model the best configuration is, if both were measured in one run."""
+    """Return the improvement of the best configuration over the base model, if both were measured in one run."""
     gain = next((one.differences[name] for one in compared.baselines if name in one.differences), None)
     if gain is None:
         return ""
@@ -230,7 +230,7 @@ def _unpaired_rows(compared: Comparison, name: str) -> Iterator[Row]:
 
 
 def _other_metrics(compared: Comparison, name: str | None, width: int) -> Iterator[str]:
-    """Yield a line for each metric by which another configuration is significantly better; then name the others."""
+    """Yield a line for each metric by which another configuration is significantly better; then name the rest."""
     labels = {arm.id: arm.label for arm in compared.arms}
     others = []
     for other, best in compared.best.items():

@@ -206,7 +206,7 @@ def markdown(compared: Comparison, metrics: Sequence[str] | None = None) -> str:
 
 
 def describe_disagreements(compared: Comparison) -> Iterator[tuple[str, list[tuple[str, str]]]]:
-    """Yield a title and the named texts (prompt, reference, answers) of each example on which the two best differ."""
+    """Yield a title and the named texts (prompt, reference, answers) of examples on which the two best runs differ."""
     labels = {compared.runs[run]: arm.label for arm in compared.arms for run in arm.runs}
     for one in compared.disagreements:
         lines = [("prompt", one.prompt), ("reference", one.references[0] if one.references else "-")]

@@ -33,7 +33,7 @@ MAX_COST = 20_000
 
 @dataclasses.dataclass
 class _Spending(threading.local):
-    """The cost of the interpolations that were resolved for the current value or block, and their present depth."""
+    """The cost of the interpolations resolved for the current value or block, and their current nesting depth."""
 
     cost: int = 0
     depth: int = 0

@@ -84,7 +84,7 @@ def lab_source(module: str) -> Path | None:
 
 
 def make_importable(module: str) -> None:
-    """Let a module of the lab be imported, and the modules that it imports; forget a lab that was used before."""
+    """Make a module of the lab, and the modules that it imports, importable; unload a lab that was used before."""
     here, names = Path.cwd().resolve(), {module.partition(".")[0]}
     for finder in _finders():
         if finder.lab == here:
@@ -98,7 +98,7 @@ def make_importable(module: str) -> None:
 
 
 def restore() -> None:
-    """Let a started process import the modules that `make_importable` has named in the process that started it."""
+    """Make the modules importable that the parent of this process has made importable with `make_importable`."""
     *names, lab = os.environ.get(VARIABLE, "").split(os.pathsep)
     if names and Path.cwd().resolve() == Path(lab):
         sys.meta_path.append(LabFinder(Path(lab), frozenset(names)))
@@ -107,7 +107,7 @@ def restore() -> None:
 class LabFinder:
     """Import the modules of a lab that a config names, and those that a module of the lab imports.
 
-    A library that looks for an optional package (`import torch_xla`) does not find a file of the lab by that name.
+    A library that looks for an optional package (`import torch_xla`) does not find a file of the lab with that name.
     Installed packages come first, since this finder is the last of `sys.meta_path`.
 
     Args:

@@ -1,4 +1,4 @@
-"""Find the paths in a config that a run writes to, and that leave the working directory.
+"""Find the paths outside the working directory to which a config would make a run write.
 
 A config may write below the working directory, below the user's cache folder, and into the folder of a record that the
 user has named. Any other path needs the permission `outside-writes`, or must be typed on the command line.
@@ -28,7 +28,7 @@ ROOTS = ("runs_path", "cache_path")
 def written_texts(component: Any) -> Iterator[tuple[str, str]]:
     """Yield the texts that may be paths to write to, each with its key relative to the component.
 
-    For a class of another library, these are all its arguments that are texts.
+    For a class of another library, these are all of its arguments that are strings.
     """
     if isinstance(component, ExternalClass):
         yield from _texts(component.arguments, "")
@@ -60,7 +60,8 @@ def is_write_allowed(key: str, path: Path, built: Mapping[str, Any]) -> bool:
     Args:
         key: full key of the path.
         path: the path.
-        built: the parts of the config, keyed by full key; below those of `ROOTS` that the user allows, all is allowed.
+        built: the parts of the config, keyed by full key. If the user allows a key in `ROOTS`, every path below the
+            folder that it names is allowed.
     """
     if is_allowed(OUTSIDE, key):
         return True

@@ -39,7 +39,7 @@ def permission_problems(built: Mapping[str, Any]) -> Iterator[Problem]:
     """Yield a problem for each value in a config that needs a permission that the user has not given.
 
     Args:
-        built: the built components, and the texts at the top of the config, keyed by full key.
+        built: the built components and the top-level strings of the config, keyed by full key.
     """
     folders = writable_folders()
     for key, component in built.items():
@@ -65,7 +65,7 @@ def _field_problems(key: str, component: Component) -> Iterator[Problem]:
 
 
 def permitted(node: Any, key: str = "", folders: Sequence[Path] | None = None) -> Iterator[Permitted]:
-    """Yield everything in built components that needs a permission of the user.
+    """Yield everything in built components for which the user's permission is needed.
 
     Args:
         node: a built component, or containers of components.

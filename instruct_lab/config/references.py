@@ -1,7 +1,8 @@
 """Options without a file: references such as `model=hub:OWNER/NAME` and `data=path:FILE`.
 
 The package of a group that takes references has a module `references` with a function `describe_option`, which examines
-what a reference names and returns the config of an option for it. Everything else sees an ordinary option.
+what a reference names and returns the config of an option for it. The rest of the program treats it as an ordinary
+option.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ class Reference:
 
     @property
     def label(self) -> str:
-        """A short name for folders: that of the repository, the file, or the folder of a pattern."""
+        """A short name: that of the repository, of the file, or of the folder that contains a pattern's files."""
         name = self.name.partition("@")[0] if self.scheme == "hub" else self.name
         parts = [part for part in re.split(r"[/\\]", name) if part.strip(".") and not glob.has_magic(part)]
         last = parts[-1] if parts else self.scheme
@@ -74,8 +75,8 @@ class ReferencedOption:
     Args:
         config: the config of the option, as a file in `conf/` would set it.
         notes: sentences on what was recognised and how to choose otherwise.
-        unset: for each key of the config that could not be recognised and is `???`, relative to the option: the reason,
-            with what to set.
+        unset: the reason why a value could not be recognised, with what to set; keyed by the key that is therefore
+            `???`, relative to the option.
     """
 
     config: dict[str, Any]
@@ -84,14 +85,14 @@ class ReferencedOption:
 
 
 def parse_reference(group: str, option: Any) -> Reference | None:
-    """Return the reference that the name of an option is; `None` if it is the name of an option file."""
+    """Parse the name of an option as a reference; return `None` if it is the name of an option file."""
     scheme, separator, name = str(option).partition(":")
     is_reference = group in FORMS and separator and scheme in SCHEMES and name.strip()
     return Reference(group, scheme, name.strip()) if is_reference else None
 
 
 def option_label(group: str, option: str) -> str:
-    """Return the name of an option for folders and tags; of a reference, its label."""
+    """Return the name of an option for use in folder names and tags; for a reference, this is its label."""
     reference = parse_reference(group, option)
     return option if reference is None else reference.label
 
@@ -123,7 +124,7 @@ def reference_notes(choices: Mapping[str, Any]) -> list[str]:
 
 
 def unset_problems(choices: Mapping[str, Any], config: DictConfig) -> list[Problem]:
-    """Return a problem for each key that no reference could recognise and that nothing else sets."""
+    """Return a problem for each key whose value was not recognised for a reference and that nothing else sets."""
     problems = []
     for reference in references_in(choices):
         for key, reason in describe_reference(reference).unset.items():
@@ -176,7 +177,7 @@ def suggest_reference(group: str, name: str) -> str | None:
 def quote_reference(text: str) -> str:
     """Quote the reference in an override if Hydra's syntax needs it, as for `~` and most letters outside ASCII.
 
-    Any other override is returned unchanged, and so is a reference with `SPECIAL` characters.
+    Any other override is returned unchanged, and so is a reference that contains a character of `SPECIAL`.
     """
     key, _, value = text.partition("=")
     if parse_reference(key.lstrip("+"), value) is None or SPECIAL & {*value} or parse_or_none(text) is not None:
@@ -210,11 +211,11 @@ class ReferenceSource(ConfigSource):
         return ConfigResult(self.provider, self.full_path(), OmegaConf.create(option.config), {"package": None})
 
     def available(self) -> bool:
-        """Whether this source can be used: always."""
+        """Return `True`: this source can always be used."""
         return True
 
     def is_group(self, config_path: str) -> bool:
-        """Whether a path is a group; only other sources have groups."""
+        """Return `False`: only other sources have groups."""
         return False
 
     def is_config(self, config_path: str) -> bool:

@@ -1,4 +1,4 @@
-"""Regular expressions of a config, or of data that others wrote, which may not search for longer than a time limit.
+"""Regular expressions with a time limit, for expressions that come from a config or from other people's data.
 
 A short expression can need years for a short text (`(a|aa)+$`), and `re` cannot be interrupted. The package `regex`
 accepts a time limit. Its syntax is larger than that of `re`, and some of its classes contain other characters, so an
@@ -95,7 +95,7 @@ class LimitedExpression:
 
 
 def check_expression(expression: str) -> str:
-    """Return a regular expression unchanged; refuse it if it is invalid.
+    """Return a valid regular expression unchanged; refuse an invalid one.
 
     Raises:
         ValueError: the expression is not valid, or its repetitions need too much memory.

@@ -46,7 +46,7 @@ class Data(Component, ABC):
 
     @property
     def needs_reasoning_template(self) -> bool:
-        """Whether the template must write reasoning in `<think>` tags, because the format of the data writes it so."""
+        """Whether the template must write reasoning in `<think>` tags, since the data's format does not."""
         return False
 
     @property

@@ -109,7 +109,7 @@ class DataSet(Data):
         return self.format.gives
 
     def source_names(self, split: SplitName) -> list[str]:
-        """Return the names of the split's sources; these are the training sources if it is a share of their rows."""
+        """Return the names of a split's sources: the training sources if the split is a share of their rows."""
         if split != "train" and self.split is not None and getattr(self.split, split) > 0:
             return list(self._sources("train"))
         return list(self._sources(split))

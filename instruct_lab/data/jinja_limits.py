@@ -121,7 +121,7 @@ class LimitedCodeGenerator(CodeGenerator):
         self.write(")" if is_slice else "")
 
     def visit_Compare(self, node: nodes.Compare, frame: Frame) -> None:
-        """Generate code for a comparison whose operands are counted, as equal nested values are compared throughout."""
+        """Generate code that counts the parts of compared values, since nested values are compared part by part."""
         self.write("(")
         self._visit_counted(node.expr, frame)
         for operand in node.ops:
@@ -135,7 +135,7 @@ class LimitedCodeGenerator(CodeGenerator):
         self.write(")")
 
     def visit_Dict(self, node: nodes.Dict, frame: Frame) -> None:
-        """Generate code for a dictionary whose keys are counted, as a nested key is hashed throughout."""
+        """Generate code that counts the parts of a dictionary's keys, since a nested key is hashed part by part."""
         self.write("{")
         for item in node.items:
             self._visit_counted(item.key, frame)

@@ -1,6 +1,6 @@
 """Options for data that a reference names: `data=path:FILE` and `data=hub:OWNER/NAME`.
 
-The format is recognized by the columns of the first rows. Validation and test rows come from files or splits of these
+The format is recognized by the columns of the first rows. Validation and test rows come from files or splits with these
 names if there are any; otherwise a hash of the prompt selects them.
 """
 
@@ -35,11 +35,11 @@ class ReferencedRows:
     """The sources that a reference names, and their first rows.
 
     Args:
-        source_name: the name of each source in the config.
+        source_name: the name that each source has in the config.
         sources: the config of the source of each split.
         first_rows: the first rows.
         notes: phrases about what was found.
-        unreadable: why there are no first rows, with what to do; empty if there are.
+        unreadable: why the first rows could not be read, with what to do; empty if they could.
     """
 
     source_name: str
@@ -134,7 +134,7 @@ def _describe(recognized: Recognized, rows: ReferencedRows) -> str:
 
 
 def _explain(rows: Sequence[Row], found: Sequence[Recognized]) -> str:
-    """Return why no format was chosen, with the columns and what to type for each format that comes near."""
+    """Return why no format was chosen, with the columns and what to type for each format that nearly fits."""
     columns = list(dict.fromkeys(str(name) for row in rows for name in row.columns))
     what = "fit several formats" if found else "fit no known format"
     near = found or recognize_misspelled(rows)

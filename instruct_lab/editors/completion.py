@@ -85,7 +85,7 @@ def complete_override(word: str, typed: Iterable[str], listing: dict[str, Any]) 
 
     Args:
         word: the beginning of an override.
-        typed: the overrides before it, whose chosen options decide on the keys.
+        typed: the overrides before it; the options that they choose determine the keys.
         listing: the list of groups, options and keys.
     """
     sign = word[: len(word) - len(word.lstrip("+~"))]

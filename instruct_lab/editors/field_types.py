@@ -19,7 +19,7 @@ LIMITS = {"enum", "const", "pattern", "minLength", "maxLength", "format"}
 
 
 class _Generator(GenerateJsonSchema):
-    """Pydantic's generator, which leaves a mark where a config names a class."""
+    """Pydantic's schema generator, changed to leave a mark wherever a config names a class."""
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:
         super().__init__(*arguments, **settings)
@@ -75,7 +75,7 @@ def _has_own_config(kind: Any) -> bool:
 
 
 def _replace(node: Any, definitions: dict[str, Any], reference: Callable[[type], dict[str, Any]]) -> Any:
-    """Replace marks and definitions by what they stand for, and let every value be an interpolation."""
+    """Replace marks and definitions by what they stand for, and allow an interpolation instead of any value."""
     if isinstance(node, list):
         return [_replace(inner, definitions, reference) for inner in node]
     if not isinstance(node, dict):

@@ -113,8 +113,8 @@ class _Reader:
         Args:
             group: the group.
             name: the option.
-            base: the key under which the option's values are; `None`: as the file says.
-            depth: number of options that this one is a part of.
+            base: the config key that the option's values belong to; `None`: the key that the file states.
+            depth: number of nested options that contain this one.
         """
         path = self.paths.get((group, name))
         if path is None or depth > 3:
@@ -136,7 +136,7 @@ class _Reader:
 
 
 def _package_of(path: Path, group: str) -> str:
-    """Return the key under which an option file's values are."""
+    """Return the config key that an option file's values belong to."""
     for line in path.read_text(encoding="utf-8-sig", errors="replace").splitlines()[:3]:
         if line.startswith("# @package "):
             package = line.split()[2]

@@ -105,8 +105,8 @@ def _type_of(group: str) -> Any:
 class _Writer:
     """Writes the definitions that one schema refers to.
 
-    Each class has a definition in which required fields must be set, and one for a part of a config, which changes
-    fields of a component that another file chooses.
+    Each class has two definitions: one in which required fields must be set, and one for files that only change fields
+    of a component that another file chooses.
     """
 
     def __init__(self) -> None:
@@ -124,7 +124,7 @@ class _Writer:
         return {"type": "object", "properties": described, "additionalProperties": False}
 
     def trainer(self) -> dict[str, Any]:
-        """Return the schema of the trainer's arguments, of which every one may be left out."""
+        """Return the schema of the trainer's arguments, all of which may be left out."""
         return {**_external_arguments(TRAINER), "type": "object", "additionalProperties": False}
 
     def field(self, annotation: Any, metadata: Any = (), *, part: bool = False) -> dict[str, Any]:
@@ -140,7 +140,7 @@ class _Writer:
         return {"$ref": f"#/definitions/{name}"}
 
     def _choice(self, kind: type, part: bool) -> dict[str, Any]:
-        """Return the schema of an object whose `_target_` decides on its fields."""
+        """Return the schema of an object whose `_target_` determines its fields."""
         if kind is ExternalClass:
             required = {} if part else {"required": [TARGET]}
             return {"type": "object", "properties": {TARGET: {"not": {"pattern": OWN_CLASS}}}, **required}
@@ -196,7 +196,7 @@ class _Writer:
 
 
 def _describe(schema: dict[str, Any], comment: str) -> dict[str, Any]:
-    """Add a description; draft 7 ignores what stands beside a reference, so a reference is put into `allOf`."""
+    """Add a description; JSON Schema draft 7 ignores keys beside a reference, so a reference is put into `allOf`."""
     if "$ref" in schema:
         schema = {"allOf": [schema]}
     return {**schema, "description": comment} if comment else schema

@@ -1,4 +1,4 @@
-"""What a user checks before a run: how long it trains, with which learning rate, and on which device."""
+"""The settings that a user checks before a run: length of training, learning rate and device."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ RATE = "optimizer.lr"
 
 
 def overview_table(lines: Sequence[tuple[str, str]], indent: int = 0) -> Table:
-    """Return a table without lines that wraps between words.
+    """Return a table without borders, whose texts are wrapped between words.
 
     Args:
         lines: pairs of a name and a text.
@@ -63,7 +63,7 @@ def settings_overview(
 
 
 def rate_line(experiment: Experiment, derived: Mapping[str, str], overrides: Sequence[str]) -> list[tuple[str, str]]:
-    """Describe the peak learning rate, where it comes from, and its schedule; return no line without a rate.
+    """Describe the peak learning rate, where it comes from, and its schedule; return no line if there is no rate.
 
     Args:
         experiment: the run's configuration.

@@ -1,4 +1,4 @@
-"""Writing of a recorded run's model to a folder, in one of several formats."""
+"""Write a recorded run's model to a folder, in one of several formats."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Export:
         config: the configuration as plain containers.
         record: the run.
         path: the new folder.
-        form: what is written.
+        form: the format to write.
         weight_type: type of the matrices in a GGUF file.
         checkpoint: `best` or `last`; `None` means the weights with which the run was evaluated.
     """
@@ -62,7 +62,7 @@ class Export:
         return f"model-{self.weight_type}.gguf"
 
     def load(self) -> TunedModel:
-        """Load the tuned model that is written, merged unless an adapter is written."""
+        """Load the tuned model that the export writes, merged unless only an adapter is written."""
         return Workspace(self.experiment).tuned(self.record.path, self.checkpoint, merged=not self.is_adapter)
 
 

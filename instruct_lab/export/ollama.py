@@ -113,13 +113,13 @@ def find_turn_format(template: Template, tokenizer: Any, stops: Sequence[str]) -
 
 
 def _cut_turn(between: str, stops: Sequence[str]) -> tuple[str, str] | None:
-    """Cut the text between two contents after the token that ends a turn; `None` if it has no such token."""
+    """Split the text between two contents after the token that ends a turn; return `None` if there is no such token."""
     found = re.search(rf"(?:{'|'.join(map(re.escape, stops))})\s*", between)
     return None if found is None else (between[: found.end()], between[found.end() :])
 
 
 def _cut_common(between: str, end: str) -> tuple[str, str]:
-    """Cut the text from the user's content to the answer where it is no longer the text that opens a new answer."""
+    """Split the text between a question and its answer after the longest beginning that it shares with `end`."""
     equal = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(between, end, strict=False))
     length = sum(1 for _ in equal)
     return between[:length], between[length:]

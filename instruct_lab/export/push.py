@@ -34,7 +34,7 @@ class Target:
 
 
 def find_target(repository: str, is_public: bool, is_dry_run: bool) -> Target:
-    """Check the name of a repository, and find the user's token; nothing is requested.
+    """Check the name of a repository, and find the user's token, without a request to the hub.
 
     Args:
         repository: the repository, `ORG/NAME`.
@@ -42,7 +42,7 @@ def find_target(repository: str, is_public: bool, is_dry_run: bool) -> Target:
         is_dry_run: whether nothing will be uploaded, so that no token is needed.
 
     Raises:
-        InstructLabError: the name is not one of a repository, there is no token, or requests are switched off.
+        InstructLabError: the name is not a repository's, there is no token, or requests are switched off.
     """
     from huggingface_hub import constants, get_token
     from huggingface_hub.utils import HFValidationError, validate_repo_id
@@ -106,7 +106,8 @@ def upload(folder: Path, target: Target) -> str:
     """Upload a folder in one commit, and return the address of the repository, which is created if needed.
 
     Raises:
-        InstructLabError: the hub refuses or cannot be reached, or the repository is public and that was not asked for.
+        InstructLabError: the hub refuses or cannot be reached, or the repository is public although `is_public` is
+            false.
     """
     from huggingface_hub import HfApi
 

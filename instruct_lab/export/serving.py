@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def model_name(name: str) -> str:
-    """Return a run's name in the characters that Ollama and vLLM accept in names of models."""
+    """Convert a run's name to the characters that Ollama and vLLM accept in names of models."""
     return re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("-._") or "model"
 
 

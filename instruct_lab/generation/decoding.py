@@ -45,7 +45,7 @@ class Settings:
 
 
 class TokenReport(StoppingCriteria):
-    """Reports each new token of a batch; it never stops the decoding.
+    """A stopping criterion that reports each new token of a batch and never stops the decoding.
 
     Args:
         report: the stage that counts the answers.

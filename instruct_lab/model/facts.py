@@ -100,6 +100,6 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def first_count(config: Mapping[str, Any], names: tuple[str, ...]) -> int | None:
-    """Return the first positive number that a configuration has under one of some names; `None` if it has none."""
+    """Return the first positive number that a configuration has under any of some names; `None` if it has none."""
     found = [config[name] for name in names if isinstance(config.get(name), int) and config[name] > 0]
     return found[0] if found else None

@@ -118,7 +118,10 @@ def check_memory(config: Any, auto: Any, bytes_per_number: float, where: str, tr
     free, numbers, count = free_memory(), 0, 0
 
     def add(module: torch.nn.Module, name: str, parameter: torch.nn.Parameter | None) -> None:
-        """Stop a build that would take long; a tensor that two modules share is counted twice here."""
+        """Count a parameter, and stop the build early if the model is much too large.
+
+        A tensor that two modules share is counted twice here, so twice the free memory is the limit.
+        """
         nonlocal numbers, count
         numbers, count = numbers + (0 if parameter is None else parameter.numel()), count + 1
         if count > MAX_TENSORS:
@@ -141,7 +144,7 @@ def check_memory(config: Any, auto: Any, bytes_per_number: float, where: str, tr
 
 
 def least_parameters(config: Mapping[str, Any]) -> int:
-    """Return a lower bound of the number of parameters of a model, from its configuration alone.
+    """Return a lower bound of the number of parameters of a model, computed only from its configuration.
 
     Only embeddings and the two large matrices of each feed-forward layer are counted, and only if the configuration
     states their sizes.

@@ -36,7 +36,7 @@ class Tokenizer(Component):
     """Changes to a model's tokenizer.
 
     Padding is always masked by the length of each text, so the pad token may be the same as the token that ends a turn.
-    For a tokenizer without a pad token, the first of these is chosen that exists: a token that the vocabulary reserves
+    For a tokenizer without a pad token, the first of these that exists is chosen: a token that the vocabulary reserves
     for padding, the unknown token, the end-of-sequence token. This adds no token to the vocabulary.
     """
 

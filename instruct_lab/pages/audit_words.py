@@ -49,7 +49,7 @@ def describe_stage(package: str, name: str) -> str:
 
 
 def describe_fact(name: str) -> str:
-    """Describe where a fact comes from: the stage and the split in its name, or else its name."""
+    """Describe the name of an audit's further value, by the stage and the split if it contains them."""
     if "/" not in name:
         return FACTS.get(name, name.replace("_", " "))
     package, split, rest = parse_stage(name)
@@ -57,12 +57,12 @@ def describe_fact(name: str) -> str:
 
 
 def describe_entries(value: Any) -> Any:
-    """Replace the names of a fact's entries by descriptions; return any other value unchanged."""
+    """Replace the keys of a dictionary of values by descriptions; return any other value unchanged."""
     return {FACTS.get(name, name): inner for name, inner in value.items()} if isinstance(value, dict) else value
 
 
 def describe_rows(action: str, count: int) -> str:
-    """Say how many rows were treated in one way, such as `3 rows dropped`."""
+    """Describe how many rows an action was applied to, such as `3 rows dropped`."""
     return f"{count:,} {'row' if count == 1 else 'rows'} {DONE.get(action, action)}"
 
 

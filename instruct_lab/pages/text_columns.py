@@ -24,8 +24,8 @@ class TextColumn:
     Args:
         heading: text above the column.
         cells: texts of the rows.
-        rank: importance of the column; of several columns that do not fit together, those with lower ranks are kept.
-            Columns with rank 0 are always kept.
+        rank: rank of the column's importance; if not all columns fit, those with the lowest ranks are kept. Columns
+            with rank 0 are always kept.
         is_right: whether the cells are aligned at their right ends, as numbers are.
         fit: function that shortens a row's cell (index of the row, width in characters); `None` if the column has a
             fixed width.

@@ -140,7 +140,7 @@ class _Apply:
 
 
 class _Followed(list[Conversation]):
-    """Rows that remember which of them was iterated over last."""
+    """A list of rows that remembers the row that an iteration has reached."""
 
     current: Conversation | None = None
 

@@ -1,4 +1,4 @@
-"""The live line of a terminal, which is drawn again in place."""
+"""The last line of a terminal, which is redrawn to show progress."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class LiveLine:
         self._is_at_line_start = True
 
     def draw(self, stages: list[Stage]) -> None:
-        """Draw the line, unless the cursor stands behind a text without a line break."""
+        """Draw the line, unless the cursor is behind a text without a line break."""
         if not self._is_at_line_start:
             return
         self._stream.write(ERASE + format_line(stages, self._width(), self._bar_signs()))

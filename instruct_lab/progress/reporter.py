@@ -1,4 +1,4 @@
-"""The reporter: it writes the open stages to standard error, from a thread of its own, while a command works."""
+"""Write the stages of a command's work to standard error while it runs, from a separate thread."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Reporter:
 
     Args:
         stream: the stream to write to.
-        is_announced: whether the first stage is written at once; other plain lines are for stages that take long.
+        is_announced: whether the first stage is written at once; other plain lines appear only for long stages.
     """
 
     def __init__(self, stream: TextIO, is_announced: bool) -> None:
@@ -75,7 +75,7 @@ class Reporter:
         self._wakes.set()
 
     def note_output(self) -> None:
-        """Count other output as a sign of life, after which the next plain line can wait."""
+        """Delay the next plain line, since other output has just shown the user that the command is working."""
         self._written_at = time.monotonic()
 
     def _run(self) -> None:
@@ -112,7 +112,7 @@ def _is_terminal(stream: TextIO) -> bool:
 
 
 class BesideLine:
-    """A stream of the same terminal: what is written to it appears above the live line.
+    """A stream to the terminal of the live line; what is written to it appears above that line.
 
     The line is not drawn while the last text has no line break, such as a prompt or a streamed answer.
     """
@@ -147,7 +147,7 @@ def reporting(*, is_announced: bool = False) -> Iterator[None]:
     In a run of several devices, only the first process reports.
 
     Args:
-        is_announced: whether the first stage is reported at once, whatever time it takes.
+        is_announced: whether the first stage is reported at once, even if it takes little time.
     """
     global _current
     if os.environ.get("LOCAL_RANK", "0") != "0":
@@ -166,7 +166,7 @@ def reporting(*, is_announced: bool = False) -> Iterator[None]:
 
 
 def ensure_reporting() -> contextlib.AbstractContextManager[None]:
-    """Report the stages of a block, also of a run that a Python program starts, where no command reports."""
+    """Report the stages of a block, unless a command already does; a run that a Python program starts needs this."""
     return reporting() if _current is None else contextlib.nullcontext()
 
 

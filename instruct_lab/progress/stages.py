@@ -1,4 +1,4 @@
-"""One stage of a command's work: its name, how much of it is done, and the time that it still needs."""
+"""One stage of a command's work: its name, its progress, and an estimate of the time that is left."""
 
 from __future__ import annotations
 
@@ -41,7 +41,8 @@ class Stage:
 
         Args:
             done: number of units that are done.
-            ahead: further units that are done in parts, for the estimate of the remaining time.
+            ahead: further work that is done on units that are not complete, such as 0.5, for the estimate of the time
+                left.
             note: a text that is shown after the numbers; `None` keeps the text.
         """
         self.done = done
@@ -61,14 +62,14 @@ class Stage:
 
     @property
     def reached(self) -> float:
-        """The number of units that are done, with those that are done in parts."""
+        """The number of units that are done, including fractions of units that are not complete."""
         return self._ticks[-1][1]
 
     @property
     def seconds_each(self) -> float | None:
         """The seconds that one unit takes; `None` before the first is done.
 
-        The first update is left out if there are more, since the first unit often includes the start of libraries.
+        The time of the first update is left out if there are more, since it often includes the loading of libraries.
         """
         ticks = list(self._ticks)[1:] if len(self._ticks) > 2 else list(self._ticks)
         (first, start), (last, end) = ticks[0], ticks[-1]

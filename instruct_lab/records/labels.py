@@ -51,7 +51,7 @@ class Difference:
 
 @dataclasses.dataclass(frozen=True)
 class Label:
-    """A label.
+    """A run's label, as a list of short texts.
 
     Args:
         parts: texts such as `lora` and `r=8`, in the order of `GROUPS`.
@@ -185,14 +185,14 @@ def _comparable(value: Any) -> str:
 
 
 def _pattern(one: Difference) -> tuple[int, ...]:
-    """Return for each run the number of its value, so that keys that vary together have equal patterns."""
+    """Number the different values and return each run's number; settings that vary together have equal patterns."""
     texts = [_comparable(value) for value in one.values]
     numbers = {text: number for number, text in enumerate(dict.fromkeys(texts))}
     return tuple(numbers[text] for text in texts)
 
 
 def _is_function_of(one: Difference, choice: Difference) -> bool:
-    """Whether all runs with the same option have the same value."""
+    """Whether all runs with the same option of `choice` have the same value."""
     pairs = zip(choice.values, one.values, strict=True)
     known = {(_comparable(option), _comparable(value)) for option, value in pairs if value is not MISSING}
     return len({option for option, _ in known}) == len(known)
@@ -212,7 +212,7 @@ def _part(one: Difference, name: str, text: str, ambiguous: frozenset[str]) -> s
 
 
 def _ambiguous_options(found: Iterable[Difference]) -> frozenset[str]:
-    """Return the options that are shown with their group: those that several groups have, and those that are no names.
+    """Return the options that are shown with their group: those that several groups have, and those such as `none`.
 
     If one option of a group is shown with the group, all are.
     """

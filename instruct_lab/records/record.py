@@ -181,7 +181,7 @@ class RunRecord:
             return parse(entries)
 
     def _read_yaml(self, name: str, kind: type[Container]) -> Container:
-        """Read a YAML file as a container of a kind, which is empty if the file is empty or does not exist."""
+        """Read a YAML file as a list or dictionary, which is empty if the file is empty or does not exist."""
         content = read_yaml(self.path / name)
         with wrap_form_errors(self.path / name):
             if content is not None and not isinstance(content, kind):

@@ -43,7 +43,8 @@ class RunReport:
         status: the status, or `interrupted (process gone)`.
         label: the options and values that the user typed or that a sweep varied; empty if there are none.
         choices: the chosen options that are not the default ones, keyed by group.
-        settings: the values that differ from those of the chosen options, keyed by full key; each has its default.
+        settings: the values that differ from those of the chosen options, keyed by full key; each is paired with its
+            default.
         has_defaults: whether the run was compared with the defaults. Otherwise, `choices` has all options, and
             `settings` has what the user typed, because an option of the run does not exist here.
         costs: the known costs.
@@ -166,7 +167,7 @@ def _option_text(option: Any) -> str:
 def _differing(
     settings: Mapping[str, Any], defaults: Mapping[str, Any], derived: Mapping[str, str]
 ) -> dict[str, tuple[Any, Any]]:
-    """Return the values that differ from their defaults, with these; leave out the values that the program computed."""
+    """Return the values that differ from their defaults, with the defaults; leave out those the program computed."""
     return {
         key: (value, defaults.get(key))
         for key, value in settings.items()

@@ -1,4 +1,4 @@
-"""Read what a run was set to: its chosen options, its settings, and which of these the user typed."""
+"""Read how a run was configured: its chosen options, its settings, and which of these the user typed."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ OWN_COLUMNS = ("id", "status", "started")
 
 @dataclasses.dataclass(frozen=True)
 class View:
-    """What the table shows.
+    """The columns, order, groups and length of the table.
 
     Args:
         columns: keys that get a column each, the most important first; empty for the main metric.
@@ -74,7 +74,7 @@ def _without(settings: RunSettings, hidden: Sequence[str]) -> RunSettings:
 
 
 def primary_metric(runs: Sequence[ListedRun]) -> str | None:
-    """Return the metric that most runs have; of several, the one that is measured first."""
+    """Return the metric that most runs have; of equally frequent ones, the first."""
     counts = Counter(name for run in runs for name in run.metrics)
     return max(counts, key=lambda name: counts[name], default=None)
 
@@ -185,7 +185,7 @@ def _age(run: ListedRun, now: datetime | None) -> str:
 
 
 def _grouped(lines: Sequence[Text], shown: Sequence[FoundRun], group: str | None) -> Iterator[Text]:
-    """Yield the lines of the runs; with a group, those of each value below a line with the value."""
+    """Yield the lines of the runs; if they are grouped by a key, below a line for each value of the key."""
     if group is None:
         yield from lines
         return

@@ -41,8 +41,8 @@ def corners(space: Space) -> Iterator[dict[str, Any]]:
 def representatives(dimension: Dimension) -> list[Any]:
     """Return the bounds of an interval, or a sample of a dimension's choices.
 
-    All options of a config group are returned, and all other choices if there are at most `MAX_SAMPLED`. Of more
-    choices, the sample contains the smallest and the largest number, one value of each kind, one choice for each
+    All options of a config group are returned, and all other choices if there are at most `MAX_SAMPLED`. If there
+    are more, the sample contains the smallest and the largest number, one value of each kind, one choice for each
     option that the choices set, and `MAX_SAMPLED` choices at equal distances in the list.
     """
     if dimension.is_interval:

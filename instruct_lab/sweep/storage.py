@@ -12,7 +12,8 @@ BUSY_SECONDS = 120
 def open_storage(url: str) -> Any:
     """Open Optuna's storage at a URL; while another process writes to it, operations wait instead of failing.
 
-    Optuna's notices, such as those on experimental arguments, are silenced: they would be printed into the table.
+    Optuna's notices, such as those on experimental arguments, are silenced: they would be printed in the middle of the
+    table.
     """
     import optuna
 

@@ -139,7 +139,7 @@ class WandbSession(TrackerSession):
         self.run.log(values, step=step)
 
     def log_table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """Log a table, whose columns may mix types, at the last step; without a step, wandb would count one more."""
+        """Log a table, whose columns may mix types, at the last step; without a step, wandb would begin a new one."""
         import wandb
 
         data = [[plain_cell(value) for value in row] for row in rows]

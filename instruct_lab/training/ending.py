@@ -91,7 +91,7 @@ class StopRequest:
             raise Interrupted(self.number)
 
     def hold(self) -> None:
-        """Let signals wait until `release`."""
+        """Delay the handling of signals until `release` is called."""
         self._is_held = True
 
     def release(self) -> None:

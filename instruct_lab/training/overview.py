@@ -1,4 +1,4 @@
-"""Print what a user checks before a run is left to itself: its data, steps, learning rate, device and parameters."""
+"""Print an overview of a run before training begins: data, steps, learning rate, device and parameters."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def print_overview(
     run: Run, data: InstructionData, loaded: LoadedModel, evaluated: dict[str, EvaluatedExamples]
 ) -> None:
-    """Print one line for each subject; a run without training has no lines about training.
+    """Print the overview, one line for each subject; a run without training has no lines about training.
 
     Args:
         run: the run.

@@ -149,7 +149,7 @@ class LoRA(PeftMethod):
 
     @property
     def keeps_base(self) -> bool:
-        """False for PiSSA and OLoRA, which change the frozen weights."""
+        """Whether the frozen weights stay unchanged: false for PiSSA and OLoRA."""
         return self.init not in ("pissa", "olora")
 
     def _modules_to_exclude(self, loaded: LoadedModel) -> Any:

@@ -175,7 +175,7 @@ def _replace_patterns(config: Any, model: Any, where: str) -> None:
 
 
 def _refuse_foreign_code(config: Any, path: Path) -> None:
-    """Refuse an adapter for which PEFT would import a module, or load other adapters, that its configuration names."""
+    """Refuse an adapter whose configuration would make PEFT import a module or load other adapters."""
     if getattr(config, "megatron_config", None) or str(config.peft_type).endswith("XLORA"):
         raise InstructLabError(
             "The adapter names a module or other adapters that PEFT would load (megatron_config, or the type XLORA)",

@@ -53,7 +53,7 @@ def headline(compared: Comparison) -> Headline:
 
 
 def _base_model(compared: Comparison, name: str) -> list[str]:
-    """Write a sentence about the base model, if there is one for all runs and it was measured."""
+    """Write a sentence about the base model, if all runs share one and it was measured."""
     bases = [one for one in compared.baselines if one.is_base_model and name in one.metrics]
     if len(bases) != 1:
         return []

@@ -113,7 +113,7 @@ def _metrics(record: RunRecord) -> dict[str, Metric]:
 
 
 def _reads_answers(metrics: Mapping[str, Metric], name: str) -> bool:
-    """Whether the metric of this full name (`split/metric`) scores answers, unlike perplexity."""
+    """Whether the metric with this full name (`split/metric`) scores answers, unlike perplexity."""
     return isinstance(metrics.get(name.rpartition("/")[2]), AnswerMetric)
 
 
@@ -176,7 +176,7 @@ def _results_table(report: RunReport) -> Markup:
 
 
 def _drawing(before: MetricValue | None, after: MetricValue | None) -> Markup:
-    """Draw both values with their intervals on a common scale; return empty markup unless both are finite."""
+    """Draw the values before and after training on a common scale; return empty markup unless both are finite."""
     if before is None or after is None:
         return Markup()
     ends = [end for one in (before, after) for end in (one.low, one.value, one.high)]
@@ -211,7 +211,7 @@ def _settings(report: RunReport) -> list[tuple[str, str, str]]:
 
 
 def _derived(report: RunReport) -> Iterator[tuple[str, str, str]]:
-    """Yield each value that the program computed, with the reason."""
+    """Yield each config value that the program computed, with the reason."""
     for key, why in report.manifest.derived.items():
         value: Any = report.record.config
         for part in key.split("."):

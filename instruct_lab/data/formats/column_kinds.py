@@ -1,4 +1,4 @@
-"""The kinds of the values in the columns of some rows."""
+"""Find out what kind of values each column of some rows has."""
 
 from __future__ import annotations
 
@@ -29,12 +29,13 @@ class ColumnKind:
 
     Args:
         column: the name of the column.
-        kind: `text`, `turns` (a list of messages), `texts` (a list of texts), `truth`, `number`, `other` or `empty`.
+        kind: `text`, `turns` (a list of messages), `texts` (a list of texts), `truth` (a boolean), `number`, `other` or
+            `empty`.
         role_key: the key of the role in a turn, if the values are turns.
         content_key: the key of the text in a turn, if the values are turns.
         has_prompt: whether the values are conversations or transcripts that begin with a prompt.
         is_label: whether the values are usual labels of good and bad answers.
-        answer_path: what leads from the column to the first of several acceptable answers, such as `.text[0]`; empty
+        answer_path: the path from the column to the first of several acceptable answers, such as `.text[0]`; empty
             if the values are not lists of answers.
     """
 
@@ -53,7 +54,7 @@ class ColumnKind:
 
     @property
     def is_openai(self) -> bool:
-        """Whether the turns have role and content."""
+        """Whether the turns have the keys `role` and `content`."""
         return (self.role_key, self.content_key) == TURN_KEYS[0]
 
 
@@ -111,7 +112,7 @@ def _turns_in(row: Row, row_value: Any) -> list[dict[str, Any]]:
 
 
 def _turn_keys(turns: Sequence[dict[str, Any]]) -> tuple[str, str] | None:
-    """Return the keys of the role and of the text; `None` if there are no such keys."""
+    """Return the keys of the role and of the text in some turns; `None` if the turns have no such keys."""
     shared = set.intersection(*(set(turn) for turn in turns))
     for role, content in TURN_KEYS:
         if role in shared and all(content in turn or not CALLS.isdisjoint(turn) for turn in turns):

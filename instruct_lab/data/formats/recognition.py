@@ -76,7 +76,7 @@ def recognize(rows: Sequence[Row]) -> list[Recognized]:
 
 
 def recognize_misspelled(rows: Sequence[Row]) -> list[Recognized]:
-    """Return the formats that would fit if columns with unknown names had the known names of the nearest spelling."""
+    """Return the formats that would fit if each unknown column name were replaced by the most similar known name."""
     kinds = kinds_of(rows)
     renamed = dict(kinds)
     for name in kinds.keys() - KNOWN_NAMES:
@@ -185,7 +185,7 @@ class _Table:
     def _questions_and_answers(
         self, questions: Sequence[str] = (*QUESTIONS, "instruction")
     ) -> Iterator[tuple[str, str]]:
-        """Yield the names of each column of questions with each column of answers."""
+        """Yield each pair of a column of questions and a column of answers, by their names."""
         answers = [name for name in ANSWERS if self._is_message(name) or (self._has(name) and self._answer_path(name))]
         for question in self._messages_in(questions):
             yield from ((question, answer) for answer in answers)
@@ -221,7 +221,7 @@ class _Table:
     def _format(
         self, kind: type[Format], names: Mapping[str, str | None], meaning: str, plain: Mapping[str, str] | None = None
     ) -> Recognized:
-        """Return a format with columns by normalized name, and with other fields; defaults are left out."""
+        """Return a format with the fields that differ from its defaults: columns by normalized name, and `plain`."""
         fields: dict[str, Any] = {field: name and self._real(name) for field, name in names.items()} | dict(plain or {})
         defaults = {field.name: field.default for field in dataclasses.fields(kind)}
         for field, usual in (("system", SYSTEM_COLUMNS), ("tools", TOOL_COLUMNS)):

@@ -56,7 +56,7 @@ class HubRows:
     """A data set on the Hub at one commit.
 
     Args:
-        name: its name; the revision is a commit, or, if the Hub is switched off, as given.
+        name: name of the data set; its revision is a commit or, if the Hub is switched off, the given revision.
         splits: the Hub's split that gives the rows of each of our splits.
         unused: the Hub's splits that are not read.
         first_rows: the first rows of the training split.
@@ -117,7 +117,7 @@ def _find(name: HubName, cache: str, is_offline: bool) -> HubRows:
 
 
 def _is_cached(repository: str, cache: Path) -> bool:
-    """Whether the cache of `datasets` has a folder for a repository; without one, asking it would only take long."""
+    """Whether the cache of `datasets` has a folder for a repository; without one, loading fails after a long time."""
     from datasets.naming import camelcase_to_snakecase
 
     *owner, name = repository.split("/")
@@ -125,10 +125,10 @@ def _is_cached(repository: str, cache: Path) -> bool:
 
 
 def _with_cached_commit(name: HubName, tables: Mapping[Any, Any]) -> HubName:
-    """Return the name with the commit of the tables, which the cache has downloaded last, whatever was asked for.
+    """Return the name with the commit of the tables, since the cache gives the last download for any revision.
 
     Raises:
-        HubUnreachable: another commit was asked for.
+        HubUnreachable: the name asks for another commit.
     """
     files = [Path(file["filename"]) for table in tables.values() for file in table.cache_files]
     commit = next((file.parent.name for file in files if PINNED.fullmatch(file.parent.name)), name.revision)
@@ -142,7 +142,7 @@ def _with_cached_commit(name: HubName, tables: Mapping[Any, Any]) -> HubName:
 def choose_splits(names: Sequence[str]) -> dict[SplitName, str]:
     """Choose the split of the Hub that gives the rows of each of our splits, by the words in the names.
 
-    Of several that fit, the one whose other words are those of the training split is chosen (`train_sft` and
+    If several fit, the one whose other words are those of the training split is chosen (`train_sft` and
     `test_sft`), or else the first. A single split is for training, whatever its name.
     """
     if len(names) == 1:

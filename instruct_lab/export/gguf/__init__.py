@@ -1,4 +1,4 @@
-"""Writing of a decoder as a GGUF file, which llama.cpp, Ollama and LM Studio run.
+"""Write a decoder as a GGUF file, which llama.cpp, Ollama and LM Studio run.
 
 In: a loaded model and its tokenizer. Out: one file with weights, vocabulary and chat template. The names of tensors,
 the quantised types and the file format are those of the package `gguf`, which llama.cpp maintains; the metadata are

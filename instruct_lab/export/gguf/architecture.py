@@ -24,7 +24,7 @@ def refusal(what: str, where: str = "the model's config.json") -> InstructLabErr
 
 
 def check_config(config: Any) -> None:
-    """Refuse a model of which this package cannot write a file that computes the same.
+    """Refuse a model for which this package cannot write a file that gives the same outputs.
 
     Args:
         config: the model's configuration, from transformers.
@@ -85,7 +85,7 @@ def head_size(config: Any) -> int:
 
 
 def named_tensors(model: Any) -> Iterator[tuple[str, torch.Tensor]]:
-    """Yield the tensors of a model with their names and their order of dimensions in a GGUF file, in float32.
+    """Yield the tensors of a model in float32, with the names and the order of dimensions that a GGUF file requires.
 
     Args:
         model: a causal language model, whose configuration `check_config` has accepted.

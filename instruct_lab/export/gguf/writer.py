@@ -1,4 +1,4 @@
-"""Writing of a GGUF file, tensor by tensor, so that no second copy of the model is in memory."""
+"""Write a GGUF file tensor by tensor, so that no second copy of the model is in memory."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ LARGEST_F16 = 65504.0
 def write_gguf(
     loaded: LoadedModel, file: Path, weight_type: WeightType, name: str, stop_token_ids: Sequence[int]
 ) -> None:
-    """Write a model as a GGUF file, and check that its tokenizer is read back as it was.
+    """Write a model as a GGUF file, and check that the tokenizer in the file encodes texts like the model's.
 
     Vectors are written in float32. With 4 or 5 bits, the embeddings and the output layer have 8 bits.
 
     Args:
-        loaded: the model, without an adapter beside it, and its tokenizer.
+        loaded: the model, with any adapter merged into it, and its tokenizer.
         file: the file to write.
         weight_type: type of the matrices.
         name: name of the model in the file.

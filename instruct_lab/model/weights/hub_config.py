@@ -109,7 +109,7 @@ def _cached(repository: str, revision: str, cache: str) -> HubModel | None:
 
 
 def _instead(repository: str, files: Mapping[str, int | None]) -> str:
-    """Return what to do with a repository that has no `config.json`."""
+    """Return advice on what to do if a repository has no `config.json`."""
     gguf = sorted(file for file in files if file.endswith(".gguf"))
     if gguf:
         return f"type model=hub model.weights.repository={repository} model.weights.gguf_file={gguf[0]}"

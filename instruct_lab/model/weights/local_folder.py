@@ -90,7 +90,7 @@ class LocalFolder(Weights):
         return [file_input(file, f"{self.folder.name}/{file.name}") for file in files]
 
     def least_parameters(self) -> int:
-        """Compute the lower bound from the folder's config."""
+        """Compute a lower bound of the number of parameters from the folder's config."""
         return least_parameters(read_config(self.folder))
 
     def facts(self, cache_path: Path) -> ModelFacts:

