@@ -101,7 +101,7 @@ def remember(value: str, variable: str) -> None:
 
 
 def remember_environment() -> None:
-    """Mask the values of all environment variables that are named like secrets in all later output and files."""
+    """Mask, in all later output and files, the values of all environment variables whose names suggest secrets."""
     for variable, value in os.environ.items():
         if looks_like_secret(variable, value) and not _is_ordinary(variable, value):
             remember(value, variable)
@@ -141,7 +141,7 @@ def note_reading(variable: str, value: str) -> None:
 
 
 def _is_ordinary(variable: str, value: str) -> bool:
-    """Whether a variable holds a number, a switch, a path, or what a machine or a user is called."""
+    """Whether a variable holds a number, a switch, a path, or the name of a machine or a user."""
     if find_forms(value):
         return False
     if len(value) < MIN_CHARACTERS or ORDINARY_VARIABLE.match(variable):

@@ -48,22 +48,22 @@ def add_command(
 
 
 def add_overrides(parser: argparse.ArgumentParser) -> None:
-    """Add overrides of a config."""
+    """Add the arguments that override values of the config."""
     parser.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="group=option or key=value")
 
 
 def add_multirun(parser: argparse.ArgumentParser) -> None:
-    """Add the option that makes a sweep."""
+    """Add the option that starts a sweep."""
     parser.add_argument("-m", "--multirun", action="store_true", help="make one run for each value: tuning.r=4,8,16")
 
 
 def add_runs_path(parser: argparse.ArgumentParser) -> None:
-    """Add the folder of run records."""
+    """Add the option that sets the folder of run records."""
     parser.add_argument("--runs", default="runs", metavar="DIR", help="where run records are (default: runs)")
 
 
 def add_run(parser: argparse.ArgumentParser, forced: str = "") -> None:
-    """Add a recorded run; with a text `forced`, also the option `--force` with this help."""
+    """Add the argument that names a recorded run and, if `forced` is set, `--force` with this help text."""
     parser.add_argument("run", metavar="RUN", help="a run's folder, id, unique beginning or end of the id, or `latest`")
     add_runs_path(parser)
     if forced:
@@ -71,7 +71,7 @@ def add_run(parser: argparse.ArgumentParser, forced: str = "") -> None:
 
 
 def add_checkpoint(parser: argparse.ArgumentParser) -> None:
-    """Add the choice of a checkpoint."""
+    """Add the option that chooses a checkpoint."""
     used = "which checkpoint to use (default: the one that the run was evaluated with)"
     parser.add_argument("--checkpoint", choices=("best", "last"), help=used)
 

@@ -134,7 +134,7 @@ def _numbers(values: Sequence[str]) -> list[float] | None:
 
 
 def _importances(scores: RunScores, factors: Sequence[Factor]) -> dict[str, float]:
-    """Compute importances with Optuna's fANOVA; return none if there are too few runs or all their values are equal."""
+    """Compute importances with Optuna's fANOVA; the result is empty with too few runs or if all values are equal."""
     if len(scores.values) < MIN_RUNS or not all(map(math.isfinite, scores.values)):
         return {}
     if len(set(scores.values)) == 1:

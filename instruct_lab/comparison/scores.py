@@ -144,7 +144,7 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _largest_deviations(means: Sequence[Resampled], values: Sequence[float]) -> Resampled:
-    """Compute, for each resample, how far the difference of any pair deviates at most from its observed difference.
+    """Compute, for each resample, the largest deviation of the pairs' differences from their observed differences.
 
     Deviations are measured in standard errors.
     """

@@ -38,7 +38,7 @@ class Composition:
 
     Args:
         config: the composed tree of one run, with interpolations unresolved.
-        choices: group to chosen option (a list for several options); groups without a choice are left out.
+        choices: the chosen option, or list of options, of each group; groups without a choice are left out.
         overrides: the overrides that the user typed.
         problems: a problem for each override that was left out of `config`, with the reason.
         sweep: the keys `sweep`, `hydra.sweeper` and `hydra.launcher`, which configure a sweep.

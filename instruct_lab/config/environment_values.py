@@ -33,7 +33,7 @@ def to_plain_config(config: DictConfig) -> dict[str, Any]:
 
 
 def remember_written(node: Any, key: str = "") -> None:
-    """Hide the secrets that a composed config holds itself, before any of its values is printed."""
+    """Hide the secrets that are written in a composed config, before any of its values is printed."""
     if isinstance(node, DictConfig | ListConfig) and isinstance(node._content, dict | list):
         names = list(node) if isinstance(node, DictConfig) else range(len(node))
         for name in names:
@@ -66,13 +66,13 @@ def _plain_value(parent: Any, name: Any, key: str) -> Any:
 
 
 def _written_secrets(value: str, key: str) -> dict[str, str]:
-    """Return the secrets that a config holds itself, with variables that are set to them."""
+    """Return the secrets that are written in a config value, each with an environment variable that holds it."""
     found = [value] if secrets.looks_like_secret(key, value) else secrets.find_forms(value)
     return {**secrets.contained(value), **{text: secrets.variable_for(text, key) for text in found}}
 
 
 def _without_secrets(value: str, variables: Mapping[str, str]) -> str:
-    """Replace parts of a text by interpolations of the variables that hold them; escape what looks like one."""
+    """Replace the values of variables in a text by interpolations; escape what already looks like an interpolation."""
     present = sorted((text for text in variables if text and text in value), key=len, reverse=True)
     if not present:
         return value

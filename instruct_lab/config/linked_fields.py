@@ -26,7 +26,7 @@ file, a study, an override."""
 
 
 def settle_linked_fields(composition: Composition) -> Composition:
-    """Set each field to null that a later layer made invalid; if a field cannot be null, add a problem instead.
+    """Set to null each field that a later layer made invalid; if a field cannot be null, add a problem instead.
 
     If the same layer sets two exclusive fields, they stay as they are, and their component refuses them.
     """

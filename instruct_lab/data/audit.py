@@ -14,7 +14,7 @@ MAX_SAMPLE_CHARACTERS = 400
 
 
 def _format_samples(before: object, after: object) -> tuple[str | None, str | None]:
-    """Convert a row as it was before and after a stage to text; long texts are shortened to the part that differs."""
+    """Convert both versions of a row, before and after a stage, to text; long texts are cut to what differs."""
     first, second = (
         None if sample is None else str(sample).encode("utf-8", "replace").decode() for sample in (before, after)
     )  # UTF-8 cannot encode half a surrogate pair

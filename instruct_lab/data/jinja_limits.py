@@ -44,7 +44,7 @@ class TemplateLimitExceeded(jinja2.TemplateRuntimeError):
 
 
 class Budget:
-    """What one rendering may still use.
+    """The steps and characters that one rendering may still use.
 
     Args:
         input_size: the characters and items of the variables.

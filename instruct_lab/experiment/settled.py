@@ -30,7 +30,7 @@ class Derived(NamedTuple):
 
 
 def settle(experiment: Experiment) -> tuple[Experiment, dict[str, Derived]]:
-    """Set the learning rate and the precision if they are null, and limit examples to the length that the model takes.
+    """Set the learning rate and the precision if they are null, and limit examples to the model's maximum length.
 
     The maximum length of answers, if it is null, stays null until `settle_answers` sets it.
 

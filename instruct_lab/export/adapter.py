@@ -16,7 +16,7 @@ CONFIG = "adapter_config.json"
 
 
 def write_adapter(experiment: Experiment, tuned: TunedModel, generation: Any, folder: Path, final: Path) -> Origin:
-    """Write the adapter and where its base model can be loaded from; if that is nowhere, also write the base model.
+    """Write the adapter with the origin of its base model; also write a base model that cannot be loaded elsewhere.
 
     Args:
         experiment: the run's configuration.

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Token:
-    """One span on the page. If its text ends with a line break (`ends_line`), the break comes after border and ids."""
+    """One span on the page. A line break at the end of its text (`ends_line`) comes after the span's border and ids."""
 
     text: str
     kind: str

@@ -15,7 +15,7 @@ from instruct_lab.errors import one_line, wrap_errors
 
 
 def wrap_form_errors(path: Path) -> contextlib.AbstractContextManager[None]:
-    """Raise the errors of parsing a file of another form as `InstructLabError` with the file's path."""
+    """Raise the errors of parsing a file with unexpected content as `InstructLabError` with the file's path."""
     kinds = (AttributeError, KeyError, TypeError, ValueError)
     what = "This file of a run record has a form that this version cannot read"
     return wrap_errors(*kinds, what=what, where=str(path))
@@ -25,7 +25,7 @@ def known_entries(kind: type, entries: Mapping[str, Any]) -> dict[str, Any]:
     """Return the entries that a dataclass has a field for and that are not null.
 
     Raises:
-        TypeError: the entries are no object, or one of them has another type than its field.
+        TypeError: the entries are not an object, or one of them does not have the type of its field.
     """
     if not isinstance(entries, Mapping):
         raise TypeError(f"an object is expected, and this is {one_line(repr(entries), 80)}")

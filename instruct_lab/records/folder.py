@@ -29,7 +29,7 @@ def check_name(name: str) -> str:
 
 
 def name_fault(name: str) -> str | None:
-    """Return the reason why a folder cannot be named so, or `None` if it can."""
+    """Return the reason why a folder cannot have this name, or `None` if it can."""
     is_folder = name and not name.startswith((".", " ")) and not re.search(r"[/\\\0-\x1f\ud800-\udfff]", name)
     if is_folder and len(name.encode()) <= MAX_NAME_BYTES:
         return None

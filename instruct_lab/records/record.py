@@ -218,7 +218,7 @@ class RunRecord:
         self.write_text(schema.OVERRIDES, to_yaml(overrides))
 
     def derive(self, key: str, value: Any, origin: str) -> None:
-        """Write a value that becomes known during the run to the config, and its origin to the manifest.
+        """Record a value that is determined during the run: the value in the config, and its origin in the manifest.
 
         Args:
             key: full key of the value in the config.

@@ -16,7 +16,7 @@ BYTE_ORDER_MARKS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 
 
 class _NotTaken(ValueError):
-    """Raised for JSON whose value is not taken as data; the message is the reason."""
+    """Raised for valid JSON that is not accepted as data; the message is the reason."""
 
 
 def _unique_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

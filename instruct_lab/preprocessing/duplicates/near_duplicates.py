@@ -88,7 +88,7 @@ class NearDuplicates(Step):
     def _compare(
         self, conversations: Sequence[Conversation], context: Context, protected: dict[str, Sequence[Conversation]]
     ) -> tuple[Flags, dict[int, str]]:
-        """Return flags of the rows to keep, and a phrase such as `a test row` for each row like a protected row."""
+        """Return flags of the rows to keep, and a phrase such as `a test row` for rows similar to a protected row."""
         from instruct_lab.preprocessing.duplicates._pair_comparison import Comparison, compare
         from instruct_lab.preprocessing.duplicates._sketches import Rows, Shingles, sketch_rows
 

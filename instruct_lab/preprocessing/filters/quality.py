@@ -128,7 +128,7 @@ class Quality(Step):
         return filter_rows(conversations, context, reason)
 
     def _rules(self) -> list[tuple[str, bool, Callable[[Text], bool]]]:
-        """List the rules that are set, each with its reason to drop, its use for short texts, and its test."""
+        """List the rules that are set, each with its reason to drop, whether short texts are tested, and its test."""
         has_phrase = _phrase_search(self.phrases)
         measures: list[tuple[str, str, bool, Callable[[Text], float | None]]] = [
             ("words", "words", True, lambda text: len(text.words)),
