@@ -31,11 +31,11 @@ from instruct_lab.records.environment import DISTRIBUTION, hardware
 SHOWN = ("torch", "pytorch-lightning", "transformers", "tokenizers", "peft", "datasets", "hydra-core", "wandb")
 """The packages whose versions are printed; `--json` has all that are declared."""
 INSTRUCTIONS = {"avx2": "avx2", "avx512": "avx512f", "bf16": "avx512_bf16", "amx": "amx_bf16"}
-"""What makes a CPU fast, with the name that Linux gives it."""
+"""Instruction sets that make training on a CPU faster, with their names in Linux."""
 ARM_INSTRUCTIONS = {"neon": "asimd", "sve": "sve", "bf16": "bf16"}
 VARIABLES = ("HF_TOKEN", "WANDB_API_KEY", "MLFLOW_TRACKING_URI")
 SETTINGS = ("HF_HUB_OFFLINE", "HF_HOME", "WANDB_MODE", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "INSTRUCT_LAB_CACHE")
-"""Variables that change what a run does and hold no secret."""
+"""Environment variables that change what a run does and hold no secret."""
 LITTLE_MEMORY, LITTLE_DISK = 8e9, 10e9
 
 

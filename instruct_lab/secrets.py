@@ -23,9 +23,9 @@ HIDDEN = "<secret>"
 VARIABLE_PREFIX = "INSTRUCT_LAB_SECRET_"
 """Beginning of the names of variables that replace secrets in configs and overrides."""
 MIN_CHARACTERS, MIN_UNNAMED_CHARACTERS = 6, 8
-"""Minimum length of a secret whose key or variable is named like one, and of another secret."""
+"""Minimum length of a secret whose key or variable is named like one, and of any other secret."""
 MIN_LINE = 12
-"""Minimum length of a line or a word that is hidden by itself, although it looks like no key."""
+"""Minimum length of a line or a word that is hidden by itself, although it does not look like a key."""
 
 NAMED = re.compile(
     r"(?:passwords?|passwd|passphrase|pwd|secrets?|credentials?|authorization|bearer|"
@@ -47,7 +47,7 @@ KEY_FORM = re.compile(
     r"(?<![A-Za-z0-9_])(?:(?:hf_|gh[pousr]_|npm_|[rsp]k_live_|A[KS]IA|sk-(?:[a-z]{2,10}-){0,2})(?=[A-Za-z]{0,255}[0-9])"
     r"[A-Za-z0-9]{12,255}|(?:github_pat_|glpat-|xox[abeoprs]-|AIza|pypi-)(?=[A-Za-z_-]{0,255}[0-9])[A-Za-z0-9_-]{12,255})"
 )
-"""Keys by their first characters; more is taken for a key than in training data, where a mistake costs text."""
+"""Matches keys by their first characters, more broadly than in training data, where a mistake would remove text."""
 JSON_STRING = re.compile(r'"(?:[^"\\]|\\.)*+"')
 NUMBER = re.compile(r"[+-]?[0-9.]+(e-?\d+)?")
 PATH_START = re.compile(r"~?/|\.{1,2}/|[A-Za-z]:[\\/]")

@@ -28,7 +28,8 @@ class Component:
     """The component's name in error messages; `None`: the name of its class."""
 
     exclusive_fields: ClassVar[tuple[tuple[str, str], ...]] = ()
-    """Pairs of fields of which only one may be set: setting one after an option file set the other makes that null."""
+    """Pairs of fields of which only one may be set. If an option file sets one and an override sets the other,
+    the first becomes null."""
 
     written_paths: ClassVar[tuple[str, ...]] = ()
     """Fields with paths that a run writes to; see `instruct_lab.config.outside_writes`."""

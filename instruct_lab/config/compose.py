@@ -29,7 +29,7 @@ SWEEP = "sweep"
 Load = Callable[[list[Override]], DictConfig]
 _BY_WRONG_FILES = (RecursionError, ValueError, TypeError, AttributeError, KeyError, AssertionError, OSError)
 COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, yaml.YAMLError, *_BY_WRONG_FILES)
-"""Exceptions of Hydra, OmegaConf and PyYAML while composing; files of a wrong form raise built-in ones too."""
+"""Exceptions of Hydra, OmegaConf and PyYAML while composing; malformed files also cause built-in exceptions."""
 
 
 @dataclasses.dataclass(frozen=True)

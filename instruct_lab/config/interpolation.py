@@ -26,7 +26,7 @@ MAX_DEPTH = 25
 MAX_CHARACTERS = 100_000
 """Maximum length of a text that interpolations are put into."""
 INTERPOLATION_COST = 20
-"""What it costs to resolve an interpolation, in units of one value that it stands for."""
+"""Cost of resolving an interpolation; each value in its result costs 1 in addition."""
 MAX_COST = 20_000
 """Maximum cost of the interpolations in one value, or in one `bounded` block."""
 

@@ -21,7 +21,7 @@ from instruct_lab.files import user_path
 ADDRESS = re.compile(r"(?:file|local|sqlite(?:\+\w+)?):(?P<path>.*)", re.DOTALL)
 """Matches an address of a file: `file:///folder`, `sqlite:///relative.db`, `sqlite:////folder/absolute.db`."""
 OWN_FOLDER = re.compile(r"^\{runs?_path\}(?=/|$)")
-"""Matches a name at the beginning of a text that a run replaces by its own folder or the folder of all runs."""
+"""Matches a placeholder at the start of a text, which a run replaces by its own folder or the folder of all runs."""
 ROOTS = ("runs_path", "cache_path")
 
 

@@ -60,9 +60,9 @@ VARIABLE = "INSTRUCT_LAB_ALLOW"
 KEY = "key:"
 """The beginning of an entry that permits the value of one key, which the user typed on the command line."""
 WITHIN = "within:"
-"""The beginning of an entry that permits a config to write below one folder, which the user named otherwise."""
+"""The beginning of an entry that permits a config to write below one folder, which the user named in another way."""
 CACHE_VARIABLE, DEFAULT_CACHE = "INSTRUCT_LAB_CACHE", "~/.cache/instruct_lab"
-"""Environment variable with the path of the user's cache folder, and the path without it; see `conf/train.yaml`."""
+"""Environment variable with the path of the user's cache folder, and the default path; see `conf/train.yaml`."""
 
 
 @contextlib.contextmanager

@@ -32,12 +32,12 @@ FORM_COMMENTS = {
     "hub": "anything on the Hugging Face Hub, recognized by its files",
     "path": "your own files, recognized by what they contain",
 }
-"""What each scheme of references stands for, for lists of options."""
+"""The meaning of each scheme of references, shown in lists of options."""
 SCHEMES = tuple(FORM_COMMENTS)
 MAX_LABEL = 50
 """Maximum number of characters of a label; tags of trackers have at most 64."""
 SPECIAL = frozenset("=,()[]{}'\"")
-"""Characters that have a meaning in Hydra's syntax for values; a reference with one of them is quoted by the user."""
+"""Characters that have a meaning in Hydra's syntax for values; the user must quote a reference with one of them."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -41,7 +41,7 @@ OUTSIDE_SETS = {
     r"\B": f"(?:{NO_EDGE})",
 }
 INSIDE_SETS = {r"\w": WORD, r"\W": NO_WORD, r"\s": SPACE, r"\S": NO_SPACE}
-"""What `regex` has to search for the classes of `re`, outside and inside square brackets."""
+"""Expressions for `regex` that match like the classes of `re`, outside and inside square brackets."""
 
 
 class LimitedExpression:

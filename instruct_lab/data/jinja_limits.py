@@ -19,12 +19,12 @@ from jinja2.compiler import CodeGenerator, Frame, operators
 from jinja2.sandbox import SandboxedEnvironment
 
 MAX_STEPS = 4_000_000
-"""Steps of one rendering: an iteration of a loop is one step, a call ten and a filter five."""
+"""Maximum number of steps of one rendering: an iteration of a loop is one step, a call ten and a filter five."""
 CALL_STEPS, FILTER_STEPS = 10, 5
 MAX_CHARACTERS = 4 << 20
-"""Characters or items of one value, in addition to four times the input."""
+"""Maximum number of characters or items of one value, in addition to four times the input."""
 MAX_TOTAL = 1 << 30
-"""Characters and items of all values of one rendering."""
+"""Maximum number of characters and items of all values of one rendering."""
 MAX_WIDTH = 10_000
 MAX_BITS = 10_000
 NUMBER = re.compile(r"\d+")

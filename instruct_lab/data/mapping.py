@@ -25,7 +25,7 @@ ALL_BROKEN = 100
 """Reading stops if this number of rows at the beginning are all broken, because the format must be wrong."""
 FREQUENT = 0.1
 FREQUENT_KEYS = "rows_by_frequent_key"
-"""Name of the audit fact that counts rows by `HashSplit` key, for keys of at least a share `FREQUENT` of a part."""
+"""Name of the audit fact that counts rows by `HashSplit` key, for keys of at least `FREQUENT` of a part's rows."""
 PART_ROWS = 1000
 PART_BYTES = 4 << 20
 Part = tuple[list[Row | BrokenRow], bool]

@@ -15,7 +15,7 @@ INTERPOLATION = "interpolation"
 CLASS = "x-class"
 SCALARS = ("integer", "number", "boolean", "array")
 LIMITS = {"enum", "const", "pattern", "minLength", "maxLength", "format"}
-"""Keywords that refuse some texts, and would refuse an interpolation."""
+"""Keywords of JSON Schema that restrict texts, and would therefore refuse an interpolation."""
 
 
 class _Generator(GenerateJsonSchema):

@@ -43,7 +43,7 @@ CLASSES: dict[str, type[Component]] = {
     "hydra/sweeper": Sampler,
     "hydra/launcher": Launcher,
 }
-"""The base classes of groups that are no field of the experiment."""
+"""The base classes of groups that are not fields of the experiment."""
 OWN_CLASS = r"^instruct_lab\."
 PART = " (changes)"
 

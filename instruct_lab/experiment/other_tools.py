@@ -101,7 +101,7 @@ OPTIONS: Mapping[str, Mapping[str, str]] = {
     "pruner": {"asha": "successive_halving", "sha": "successive_halving"},
     "hydra/sweeper": {"optuna": "tpe", "bayes": "tpe", "cma": "cmaes", "basic": "grid"},
 }
-"""Options that other tools, or users, call by another name: ours for each, by group."""
+"""The option of this framework for each name that other tools or users give it, by group."""
 
 NOT_THERE: Mapping[tuple[str, ...], str] = {
     ("packing", "sample_packing", "pack_dataset"): (

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from instruct_lab.experiment import Experiment
 
 Format = Literal["hf", "adapter", "gguf", "ollama", "vllm"]
-"""What is written.
+"""The format of an export.
 
 - `hf`: the whole model, as transformers saves it.
 - `adapter`: the adapter, with the origin of its base model.

@@ -148,7 +148,7 @@ class SelfBLEU(CorpusMetric):
 
 
 _Most = tuple[int, int, int]
-"""Occurrences of an n-gram: index of the answer with most of them, their number, most in any other answer."""
+"""Occurrences of an n-gram: index of the answer with most of them, their number, the most in any other answer."""
 
 
 def _most_frequent(counts: list[Counter[NGram]]) -> dict[NGram, _Most]:

@@ -16,7 +16,7 @@ DONE = {
     "added": "added",
     "reported": "kept as they were, but reported",
 }
-"""What was done to rows, in the order of the summary."""
+"""The description of each action on rows, in the order of the summary."""
 STAGES = {
     ("data", "overlap"): "removal of rows that are also in another split",
     ("data", "limit"): "limits on the number of rows (data.limit)",

@@ -20,7 +20,7 @@ TURN_KEYS = (("role", "content"), ("from", "value"))
 """The usual keys of the role and the text of a turn."""
 
 CALLS = frozenset({"tool_calls", "function_call"})
-"""Keys of a turn that may have no text."""
+"""Keys of tool calls; a turn with one of them may have no text."""
 
 
 @dataclasses.dataclass(frozen=True)

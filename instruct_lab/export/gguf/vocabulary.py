@@ -12,7 +12,7 @@ from instruct_lab.model.weights.gguf import pre_tokenizer_named, read_tokenizer
 
 WHERE = "the tokenizer"
 NAMES = ("gpt-2", "smollm", "llama-bpe", "qwen2", "tekken", "gpt-4o", "qwen35")
-"""Names of pre-tokenizers in GGUF files, of which the first one is used that splits text like the model's."""
+"""Names of pre-tokenizers in GGUF files; the first one that splits texts like the model's is used."""
 PROBES = (
     "Hello, world! It's 3 o'clock; we'll pay 1234567.89 € for 12 x 34 apples.",
     "don't DON'T I'M you'VE they're she'd  two  spaces\tand a tab\n\nnew\r\n   lines \n trailing   ",
@@ -20,7 +20,7 @@ PROBES = (
     "🚀 (normal) 👨‍👩‍👧 ✅🏽 def f(x_1): return {'a': [1, 2.50]}  # ===> ///\\\\ !!??..... ''''\"\"\" `x` ------",
     "HTTPServer camelCase snake_case A1b2C3 x=3.14e-10 https://example.org/a?b=c&d=%20 \u00a0\u3000\u200b end",
 )
-"""Texts on which pre-tokenizers that differ split differently."""
+"""Texts that different pre-tokenizers split differently."""
 
 
 def add_vocabulary(writer: Any, tokenizer: Any, vocab_size: int, stop_token_ids: Sequence[int]) -> None:
