@@ -69,7 +69,7 @@ def open_console(**settings: Any) -> Console:
 
 
 def wide_console() -> Console:
-    """Return a console on standard output; if that is not a terminal, `COLUMNS` or the width of tables is its width."""
+    """Return a console on standard output; if that is not a terminal, its width is `COLUMNS` or the width of tables."""
     console = open_console()
     has_width = console.is_terminal or os.environ.get("COLUMNS", "").isdigit()
     return console if has_width else open_console(width=max(console.width, TABLE_WIDTH))

@@ -179,7 +179,7 @@ def _with_labels(note: str, labels: Mapping[str, str]) -> str:
 
 
 def _rows(compared: Comparison, name: str) -> list[Row]:
-    """Return the rows of a metric, best first; the base model and the data's baselines stand among them."""
+    """Return the rows of a metric, best first; the base model and the data's baselines are listed among them."""
     rows = list(_paired_rows(compared, name)) if name in compared.means else list(_unpaired_rows(compared, name))
     lower_is_better = False
     if name in compared.means:

@@ -98,14 +98,14 @@ def make_importable(module: str) -> None:
 
 
 def restore() -> None:
-    """Make the modules importable that the parent of this process has made importable with `make_importable`."""
+    """Make the same modules importable that `make_importable` has made importable in the parent process."""
     *names, lab = os.environ.get(VARIABLE, "").split(os.pathsep)
     if names and Path.cwd().resolve() == Path(lab):
         sys.meta_path.append(LabFinder(Path(lab), frozenset(names)))
 
 
 class LabFinder:
-    """Import the modules of a lab that a config names, and those that a module of the lab imports.
+    """Finds a lab's modules: those that configs name, and those that other modules of the lab import.
 
     A library that looks for an optional package (`import torch_xla`) does not find a file of the lab with that name.
     Installed packages come first, since this finder is the last of `sys.meta_path`.

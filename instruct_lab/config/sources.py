@@ -100,7 +100,7 @@ class LabSearchPath(SearchPathPlugin):
     """Hydra plugin that adds the packaged studies, the lab and references to the search path."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        """Append the folders `conf/` and `experiments/` that Hydra's search path lacks, and that of references."""
+        """Append the folders `conf/` and `experiments/` that Hydra's search path lacks, and a path for references."""
         for index, root in enumerate(roots()):
             provider = "instruct_lab" if index == 0 else "lab"
             if index and (root / "conf").is_dir():

@@ -52,7 +52,7 @@ def _is_lab() -> bool:
 
 
 def _signature() -> str:
-    """Hash the version, and the path, size and time of every option file here and in the package."""
+    """Hash this package's version, and the path, size and time of every option file of the lab and the package."""
     found = [instruct_lab.__version__]
     for root in (PACKAGE / "_packaged", PACKAGE.parent, Path.cwd()):
         for folder in FOLDERS:

@@ -16,7 +16,7 @@ CONFIG = "adapter_config.json"
 
 
 def write_adapter(experiment: Experiment, tuned: TunedModel, generation: Any, folder: Path, final: Path) -> Origin:
-    """Write the adapter with the origin of its base model; also write a base model that cannot be loaded elsewhere.
+    """Write the adapter with its base model's origin; if there is no such origin, also write the base model.
 
     Args:
         experiment: the run's configuration.

@@ -1,4 +1,4 @@
-"""The formats in which a model can be exported, and what each of them cannot hold."""
+"""The formats in which a model can be exported, and the models that each format does not support."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Modelfile of Ollama: the run's template in Ollama's language, the tokens that end an answer, and the decoding.
+"""The Modelfile of Ollama: the run's template in Ollama's language, the stop tokens, and the decoding settings.
 
 Ollama renders prompts with Go's text templates. Most chat templates write each message as a text before the content
 and a text after it, which depend only on the role. These texts are found by rendering a conversation with the run's

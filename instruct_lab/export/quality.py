@@ -1,4 +1,4 @@
-"""The loss of quality of an export: its answers to held-out examples against those of the model it was written from."""
+"""Measure an export's loss of quality by comparing its answers to held-out examples with those of the tuned model."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ def describe_stage(package: str, name: str) -> str:
 
 
 def describe_fact(name: str) -> str:
-    """Describe the name of an audit's further value, by the stage and the split if it contains them."""
+    """Describe a further value of an audit by its name, which may contain a stage and a split."""
     if "/" not in name:
         return FACTS.get(name, name.replace("_", " "))
     package, split, rest = parse_stage(name)

@@ -1,4 +1,4 @@
-"""Check that a request to a local page was made to this machine by name."""
+"""Check that a request to a local page names this machine as the host."""
 
 from __future__ import annotations
 

@@ -101,7 +101,7 @@ def _line(cells: Sequence[tuple[str, int, bool, str]]) -> Text:
 
 
 def list_within(title: str, names: Sequence[str], width: int, *, hint: str = "") -> str:
-    """List names in one line of a width: `also measured: a, b and 3 more (hint)`."""
+    """List as many names as fit into a width, on one line: `also measured: a, b and 3 more (hint)`."""
     end = f" ({hint})" if hint else ""
     for count in range(len(names), 0, -1):
         left_out = len(names) - count

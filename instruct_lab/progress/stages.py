@@ -88,7 +88,7 @@ class Stage:
         return max(each * left - (time.monotonic() - updated), each * max(0.0, left - 1))
 
     def describe(self, *, is_innermost: bool = True) -> str:
-        """Return a text for the report.
+        """Describe this stage in a text for the report.
 
         Args:
             is_innermost: whether no other stage has begun inside this one; only then times are included.

@@ -82,7 +82,7 @@ def primary_metric(runs: Sequence[ListedRun]) -> str | None:
 def runs_lines(
     found: Sequence[FoundRun], known: Sequence[ListedRun], width: int, view: View, now: datetime | None = None
 ) -> Iterator[Text]:
-    """Yield the lines of the table, and below it what it does not show.
+    """Yield the lines of the table, then notes on what it does not show.
 
     Args:
         found: the runs that a query found, in the order to show.
@@ -200,7 +200,7 @@ def _grouped(lines: Sequence[Text], shown: Sequence[FoundRun], group: str | None
 def _notes(
     shown: Sequence[FoundRun], num_found: int, left_out: Sequence[str], primary: str | None, width: int, view: View
 ) -> Iterator[Text]:
-    """Yield what the table does not show, one line each."""
+    """Yield notes on what the table does not show, one line each."""
     order = f"sorted by {view.sorted_by}" if view.sorted_by else f"{'newest' if view.is_reversed else 'oldest'} first"
     count = f"{len(shown)} of {num_found}" if len(shown) < num_found else str(num_found)
     texts = [f"{count} run{'s' * (num_found > 1)}, {order}"]

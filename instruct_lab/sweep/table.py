@@ -55,7 +55,7 @@ class SweepTable:
         return rows
 
     def labels(self, rows: Sequence[TrialRow]) -> list[Label]:
-        """Label the trials by what differs between them; a single trial by all values that were set for it."""
+        """Label the trials by what differs between them; label a single trial by all values that were set for it."""
         ids = tuple(row.id for row in rows)
         if ids != self._labelled[0]:
             settings = [row.settings for row in rows]

@@ -149,7 +149,7 @@ class LoRA(PeftMethod):
 
     @property
     def keeps_base(self) -> bool:
-        """Whether the frozen weights stay unchanged: false for PiSSA and OLoRA."""
+        """Whether disabling the adapter restores the base model: not for PiSSA and OLoRA, which change its weights."""
         return self.init not in ("pissa", "olora")
 
     def _modules_to_exclude(self, loaded: LoadedModel) -> Any:

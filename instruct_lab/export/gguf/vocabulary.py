@@ -71,10 +71,10 @@ def add_vocabulary(writer: Any, tokenizer: Any, vocab_size: int, stop_token_ids:
 
 
 def find_pre_tokenizer(tokenizer: Any) -> str:
-    """Return the name of llama.cpp's pre-tokenizer that splits texts like the tokenizer.
+    """Return the name of the pre-tokenizer of llama.cpp that splits texts as the given tokenizer does.
 
     Raises:
-        InstructLabError: none of the known pre-tokenizers does, or the tokenizer changes texts before it splits them.
+        InstructLabError: no known pre-tokenizer does so, or the tokenizer changes texts before it splits them.
     """
     backend = tokenizer.backend_tokenizer
     normalizer = json.loads(backend.to_str()).get("normalizer")
