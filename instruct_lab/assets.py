@@ -267,7 +267,7 @@ def file_sha256(file: Path) -> str:
 
     Raises:
         OSError: the file cannot be read.
-        NotARegularFile: the path is that of a folder, a device or something else that is not a regular file.
+        NotARegularFile: the path names a folder, a device or something else that is not a regular file.
     """
     with open_regular(file) as stream:
         state = os.fstat(stream.fileno())

@@ -28,7 +28,7 @@ OMIT_EMPTY = {"omit_empty": True}
 
 
 class NotARegularFile(InstructLabError):
-    """Raised if a path is that of a folder, a device or the like where a regular file is expected."""
+    """Raised if a path names a folder, a device or the like, but a regular file is expected."""
 
     def __init__(self, path: Path, found: str) -> None:
         self.found = found
@@ -115,7 +115,7 @@ def user_path(path: str | Path) -> Path:
 
     Raises:
         InstructLabError: the system cannot look up the path: it is too long or holds a NUL, there is no such user, or a
-            folder on the way is not searchable. A path at which there is nothing is no error.
+            folder on the way is not searchable. A path that does not exist is no error.
     """
     try:
         found = Path(path).expanduser()
@@ -146,7 +146,7 @@ def open_regular(path: Path) -> io.BufferedReader:
 
 
 def require_regular(path: Path) -> None:
-    """Refuse a path that is not that of a regular file; see `open_regular` for the errors."""
+    """Refuse a path that does not name a regular file; see `open_regular` for the errors."""
     try:
         _check_mode(path, path.stat().st_mode)
     except FileNotFoundError:

@@ -226,7 +226,7 @@ class SegmentEncoder:
         return [ids if ids is not None else [] for ids in result]
 
     def _split_special(self, text: str, after: str | None) -> list[int]:
-        """Encode the special tokens that are written out in a text as ordinary text, by cutting each of them in two."""
+        """Encode a text; special tokens that are written out in it become ordinary text, because each is cut in two."""
         cuts = [
             (match.start() + match.end()) // 2 for match in self._special.pattern.finditer(text) if len(match[0]) > 1
         ]

@@ -66,7 +66,7 @@ class TrainingCheck(pl.Callback):
             self._report_missing()
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Report trained parameters that have not changed, frozen ones that have, and those without a gradient.
+        """Report unchanged trained parameters, changed frozen parameters, and trained parameters without a gradient.
 
         Parameters without a gradient are reported here only if the run ended before `on_before_optimizer_step` did so.
         """

@@ -228,7 +228,7 @@ class Measured:
         self._examples = functools.cache(self._examples_of)
 
     def rows(self, name: str) -> list[list[float]]:
-        """Return a metric's statistics of each example; its name is `split/metric` or `split/source/metric`."""
+        """Return each example's statistics of a metric; the metric is named `split/metric` or `split/source/metric`."""
         return self._part(name.rpartition("/")[0]).rows.get(name.rpartition("/")[2], [])
 
     def examples(self, name: str) -> tuple[tuple[str, ...], ...]:

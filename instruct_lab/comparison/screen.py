@@ -61,7 +61,7 @@ def screen_lines(
         compared: the comparison.
         width: width of the terminal.
         unfinished: records of runs without results, which the comparison leaves out.
-        finished: records of the compared runs, from which the labels of the unfinished ones differ.
+        finished: records of the compared runs, from which the labels distinguish the unfinished runs.
     """
     name = compared.primary
     for sentence in answer(compared):

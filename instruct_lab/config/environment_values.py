@@ -105,7 +105,7 @@ def escape(value: Any) -> Any:
 
 
 def to_omegaconf(config: Mapping[str, Any]) -> DictConfig:
-    """Convert a plain config to OmegaConf's form, in which the variables of the environment are read again."""
+    """Convert a plain config to OmegaConf's form; environment variables are then read again when it is resolved."""
     return OmegaConf.create(escape(config))
 
 

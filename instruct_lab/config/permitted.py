@@ -36,7 +36,7 @@ class Permitted:
 
 
 def permission_problems(built: Mapping[str, Any]) -> Iterator[Problem]:
-    """Yield a problem for each value in a config that needs a permission that the user has not given.
+    """Yield a problem for each value in a config for which the user has not given the necessary permission.
 
     Args:
         built: the built components and the top-level strings of the config, keyed by full key.

@@ -84,7 +84,7 @@ class Mixture(Data):
 
     @property
     def allowed_broken_share(self) -> float:
-        """The largest share that any part allows."""
+        """The largest share of broken rows that any part allows."""
         return max(part.allowed_broken_share for part in self._parts.values())
 
     @property

@@ -34,7 +34,7 @@ def overview_table(lines: Sequence[tuple[str, str]], indent: int = 0) -> Table:
 def settings_overview(
     experiment: Experiment, derived: Mapping[str, str], overrides: Sequence[str]
 ) -> list[tuple[str, str]]:
-    """Describe those settings of a run that are known before its data and weights are read.
+    """Describe the settings of a run that are known before its data and weights are read.
 
     Args:
         experiment: the run's configuration.

@@ -138,7 +138,7 @@ def _render(template: Template, tokenizer: Any, messages: Sequence[Message]) -> 
 
 
 def _split(text: str, messages: Sequence[Message]) -> list[str]:
-    """Return the texts before, between and after the contents."""
+    """Return the parts of a rendered conversation before, between and after the contents of its messages."""
     parts = []
     for message in messages:
         before, found, text = text.partition(message.content)

@@ -19,7 +19,7 @@ class Cut:
     """A sequence of tokens that was cut out.
 
     Args:
-        at: index of the token in the example that follows the cut.
+        at: index, in the example, of the token that follows the cut.
         tokens: number of tokens that were cut out.
     """
 

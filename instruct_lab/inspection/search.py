@@ -18,7 +18,7 @@ from instruct_lab.errors import InstructLabError
 
 
 def find_drops(stages: Sequence[Stage], store: Store, prefix: str) -> Iterator[Drop]:
-    """Yield the rows with an id that begins with a prefix, each with the stage that dropped it and the reason.
+    """Yield the rows whose id begins with a prefix, each with the stage that dropped it and the reason.
 
     Args:
         stages: the stages whose results are conversations, in order.

@@ -98,5 +98,5 @@ def _ticks(bounds: Sequence[float], step: float) -> list[dict[str, str]]:
 
 
 def share_bar(share: float, label: str) -> Markup:
-    """Draw a short bar of which a share between 0 and 1 is filled."""
+    """Draw a short bar that is filled up to a share between 0 and 1."""
     return render_part("share_bar", max(0.0, min(1.0, share)), label)

@@ -53,7 +53,7 @@ def _with_digests(value: Any) -> Any:
 
 
 def _digest_of(text: Interpolated) -> str:
-    """Return a digest that changes with the variables; it is too short and too slow to find a secret by trying."""
+    """Return a digest that changes with the variables; it is too short and too slow for finding a secret by trial."""
     from omegaconf.errors import OmegaConfBaseException
 
     from instruct_lab.config.environment_values import to_omegaconf

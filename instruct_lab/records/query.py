@@ -194,7 +194,7 @@ def _refuse_unknown(keys: Iterable[str], facts: list[dict[str, Any]], runs_path:
 
 
 def _similar(key: str, known: list[str]) -> list[str]:
-    """Return known keys that resemble an unknown one: those with the same last part, then by spelling."""
+    """Return known keys that resemble an unknown one: first keys with the same last part, then similar spellings."""
     last = re.split(r"[./]", key)[-1]
     spelled = nearest(key, known)
     same_end = [name for name in known if re.split(r"[./]", name)[-1] == last]

@@ -208,7 +208,7 @@ class RunRecord:
         self.write_json(schema.MANIFEST, {**known, **ending, **updates})
 
     def write_config(self, config: Mapping[str, Any]) -> None:
-        """Write the config to `config.yaml`, and those of its settings that change results to `settings.json`."""
+        """Write the config to `config.yaml`, and its settings that can change results to `settings.json`."""
         self.write_text(schema.CONFIG, to_yaml(config))
         self.__dict__.pop("config", None)  # read again at the next access
         self.write_json(schema.SETTINGS, settings_of(self.config))

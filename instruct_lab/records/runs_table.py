@@ -126,7 +126,7 @@ def limited(found: Sequence[FoundRun], view: View) -> Sequence[FoundRun]:
 
 
 def _asked_keys(shown: Sequence[FoundRun], view: View) -> Iterator[str]:
-    """Yield the keys that get a column: those to show and to sort by, and those of conditions if the values differ."""
+    """Yield the keys that get a column: keys to show or to sort by, and keys of conditions if their values differ."""
     wanted = [*view.columns, *([view.sorted_by] if view.sorted_by else [])]
     for key in dict.fromkeys([*wanted, *shown[0].values]):
         is_constant = len({format_value(key, one) for one in shown}) == 1

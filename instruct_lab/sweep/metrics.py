@@ -97,7 +97,7 @@ def _by_source(experiment: Experiment, split: SplitName, names: list[str]) -> li
 
 
 def directions(settings: Sweep, experiment: Experiment) -> list[str]:
-    """Return `minimize` or `maximize` for each metric, as the metric declares or, if it does not, the config sets."""
+    """Return `minimize` or `maximize` for each metric, as the metric declares or else as the config says."""
     return [
         _declared_direction(metric, experiment) or _stated_direction(settings, index) or "minimize"
         for index, metric in enumerate(settings.metrics)

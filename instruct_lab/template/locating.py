@@ -58,8 +58,9 @@ class Located:
     ) -> Located:
         """Move text that the template writes before an answer, because of the answer's content, into the answer.
 
-        An example is the white space after a thought that the template removes. The text is moved from the glue to the
-        content only if it is not in the generation prompt, because the model then has to generate it.
+        An example is the white space that remains after a thought if the template removes the thought. The text is
+        moved from the glue to the content only if it is not in the generation prompt, because the model then has to
+        generate it.
 
         Args:
             messages: the messages of the conversation.

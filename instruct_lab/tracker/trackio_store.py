@@ -64,7 +64,7 @@ class StoredRun:
 
     @property
     def stamp(self) -> str | None:
-        """The state in which the run's record was when it was imported; `None` if the run was not imported."""
+        """The state of the run's record when it was imported; `None` if the run was not imported."""
         config = self.storage.get_run_config(self.project, self.name, run_id=self.run_id) or {}
         return config.get(STAMP)
 

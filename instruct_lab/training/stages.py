@@ -111,7 +111,7 @@ class Trained:
 
 
 def prepare(run: Run) -> tuple[Run, Prepared]:
-    """Prepare the data, load the base model, and set those values of the configuration that follow from the data.
+    """Prepare the data, load the base model, and set the configuration values that follow from the data.
 
     Returns:
         The run with the changed configuration, which the other stages use, and the data with the models.

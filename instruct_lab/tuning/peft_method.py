@@ -112,7 +112,7 @@ class PeftMethod(Tuning, ABC):
 
 
 def _whole_modules(adapted: Any) -> list[tuple[str, Any]]:
-    """Return names and modules of those parts of the model that are fully trained, without an adapter."""
+    """Return the names and modules of the model's parts that are fully trained, without an adapter."""
     from peft.utils import ModulesToSaveWrapper
 
     found = [(name, m) for name, m in adapted.named_modules() if isinstance(m, ModulesToSaveWrapper)]

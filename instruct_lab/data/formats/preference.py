@@ -52,7 +52,7 @@ class Preference(TurnFormat):
     repeated_prompt: Literal["cut", "keep"] = "cut"  # if both answers begin with the prompt: cut or keep it
 
     def required(self) -> dict[str, list[str]]:
-        """Return the columns of both answers, and those columns of scores and of the system message that are set."""
+        """Return the columns of both answers, and the columns of the scores and the system message if they are set."""
         named = self.required_if_named("system", "chosen_score", "rejected_score", "margin")
         return {"chosen": [self.chosen], "rejected": [self.rejected]} | named
 
