@@ -170,7 +170,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 def wrap_errors(*kinds: type[Exception], what: str, where: str = "", do: str = "") -> Iterator[None]:
     """Raise exceptions of other libraries as `InstructLabError`.
 
-    An `InstructLabError` passes unchanged, and so does an exception because of exhausted memory.
+    An `InstructLabError` passes unchanged, and so does an exception caused by exhausted memory.
 
     Args:
         kinds: the exceptions to wrap; by default every `Exception`.

@@ -49,7 +49,7 @@ class LayoutEncoder(ABC):
         return self.texts.content_spans(content)
 
     def excess(self, example: Example, limit: int | None) -> tuple[int, int]:
-        """Return by how many tokens the input and the target exceed the limit; 0 or less for one that fits."""
+        """Return by how many tokens the input and the target exceed the limit; 0 or less for a text that fits."""
         if limit is None:
             return 0, 0
         return len(example.input_ids) - limit, 0

@@ -62,7 +62,7 @@ def map_in_order(function: Callable[[P], R], parts: Iterable[P]) -> Iterator[R]:
 
 @contextlib.contextmanager
 def worker_processes() -> Iterator[None]:
-    """Let worker processes share the work of a `with` block; they end with it; nested blocks use the same processes."""
+    """Let worker processes share the work of a `with` block; they end with it, and nested blocks use them too."""
     if _workers.get() is not None or num_processes() < 2:
         yield
         return

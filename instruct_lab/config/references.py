@@ -142,7 +142,7 @@ def known_option(group: str, repository: str, revision: str) -> ReferencedOption
     Args:
         group: the group.
         repository: the name of the repository.
-        revision: the revision that replaces the one in the file, or `main` to keep that one.
+        revision: the revision that replaces the revision in the file, or `main` to keep the file's.
     """
     option = option_of_repository(group, repository)
     config = yaml.safe_load(option.content) if option is not None else None

@@ -143,7 +143,7 @@ class Mixture(Data):
         )
 
     def stage_after_preprocessing(self) -> Stage:
-        """Return a stage that applies `overlap` to prompts that preprocessing made equal and interleaves the parts."""
+        """Return a stage that applies `overlap` to prompts that preprocessing made equal, and interleaves the parts."""
         order = [self.overlap, self.same_prompt, self.weights, self.temperature, self.epoch, self.seed]
         return audited_stage(
             "interleave", [*order, list(self._parts)], self._build_interleaved, "interleaving the parts of the mixture"

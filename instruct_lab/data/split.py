@@ -157,8 +157,8 @@ def select_without_overlap(
 ) -> dict[SplitName, bytearray]:
     """Select the rows whose prompts occur in no earlier split; the order of the splits is test, validation, train.
 
-    With `same_prompt="characters"`, a row whose prompt differs from one of an earlier split only in case, punctuation
-    or symbols stays, and the audit counts it as reported.
+    With `same_prompt="characters"`, a row stays, and the audit counts it as reported, if its prompt differs from a
+    prompt of an earlier split only in case, punctuation or symbols.
 
     Args:
         splits: conversations by split name.

@@ -1,7 +1,7 @@
 """The list of groups, options and keys from which a shell completes overrides.
 
-Making the list imports every component class, so it is kept in the cache folder and made again only after an option
-file was added, removed or changed. Reading it back needs no library.
+Making the list imports every component class, so the list is kept in the cache folder, and made again only after an
+option file was added, removed or changed. Reading the list back needs no library.
 """
 
 from __future__ import annotations

@@ -110,7 +110,7 @@ HEADINGS: dict[str, str] = {BEFORE: "untuned", AFTER: "tuned"}
 def fitting_table(title: str, split: str, systems: list[str], metrics: Metrics, console: Console) -> Table:
     """Return a table of one split's metrics that fits the console, without breaking a number.
 
-    If it is too wide, each interval stands below its value; if it is still too wide, baselines are left out and named
+    If it is too wide, each interval is put below its value; if it is still too wide, baselines are left out and named
     in the caption.
 
     Args:

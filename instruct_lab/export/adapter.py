@@ -51,7 +51,7 @@ def write_adapter(experiment: Experiment, tuned: TunedModel, generation: Any, fo
 def end_with(tokenizer: Any, token_id: int) -> None:
     """Set the tokenizer's end-of-sequence token to the token with the id `token_id`.
 
-    The present one is kept if the chat template refers to it or if the tokenizer adds it when it encodes a text.
+    The present token is kept if the chat template refers to it or if the tokenizer adds it when it encodes a text.
 
     Programs that generate with an adapter read this token from the tokenizer in the same folder.
     """

@@ -39,7 +39,7 @@ def family_of_config(config: Any) -> str:
 
 
 def family_of_settings(settings: Mapping[str, Any], name: str) -> str:
-    """Return the family of the model that a `config.json` describes; transformers is loaded only if it is not obvious.
+    """Return the family of the model that a `config.json` describes; load transformers only if it is not obvious.
 
     Args:
         settings: the content of the `config.json`.

@@ -71,7 +71,7 @@ class Context:
 
 @component
 class Step(Component, ABC):
-    """A pass over the conversations of a split that changes, drops or adds rows and counts them in the audit.
+    """A pass over a split's conversations, in which rows are changed, dropped or added, and counted in the audit.
 
     A data set may be larger than memory, so a step holds one row at a time, or a few bytes per row.
     """

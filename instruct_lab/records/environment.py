@@ -97,7 +97,7 @@ def installed_packages() -> dict[str, str]:
 
 
 def package_versions() -> dict[str, str]:
-    """Return the versions of this package and its declared dependencies; if it is not installed, of all packages."""
+    """Return the versions of this package and its declared dependencies or, if it is not installed, of all packages."""
     installed = installed_packages()
     try:
         requirements = importlib.metadata.requires(DISTRIBUTION) or []

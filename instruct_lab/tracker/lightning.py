@@ -27,7 +27,7 @@ MARKDOWN = re.compile(r"([\\`*_\[\]#~])")
 def connect(
     tracker: ExternalClass, name: str, record: RunRecord, config: Mapping[str, Any], tags: list[str], group: str
 ) -> TrackerSession:
-    """Open a session that sends a run to one of Lightning's loggers; exceptions of its library are not caught.
+    """Open a session that sends a run to one of Lightning's loggers; exceptions of the logger's library are not caught.
 
     Args:
         tracker: the logger's class and arguments; `{run_path}`, `{run_id}`, `{run_name}`, `{runs_path}` and `{group}`

@@ -18,7 +18,7 @@ MAX_LABEL = 80
 
 
 def title_of(record: RunRecord) -> str:
-    """Return the title of a run: what was typed or, in a sweep, what varies, and the id of the run.
+    """Return the title of a run: the settings that were typed or, in a sweep, that vary, and the run's id.
 
     A run for which nothing was typed has its name instead.
     """

@@ -167,7 +167,7 @@ def _write_ending(record: RunRecord, error: BaseException) -> None:
 
 @contextlib.contextmanager
 def memory_errors(experiment: Experiment) -> Iterator[None]:
-    """Replace an error because of exhausted memory by one that names the settings to change.
+    """Replace an error caused by exhausted memory by an error that names the settings to change.
 
     The record holds the original error.
 

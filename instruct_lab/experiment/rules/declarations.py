@@ -17,7 +17,7 @@ from instruct_lab.tuning import Tuning
 
 
 class Kind(NamedTuple):
-    """A kind of supervision: what it is, an example of data that has it, and of an objective that learns from it."""
+    """A kind of supervision: its meaning, and examples of data that has it and of an objective that learns from it."""
 
     meaning: str
     data: str
