@@ -320,7 +320,7 @@ def lock(path: Path, what: str, do: str = "wait for it, or stop it first") -> It
 
 
 def is_locked(path: Path) -> bool:
-    """Whether a process holds a lock file; also `True` if the file cannot be opened, so that this is not known."""
+    """Whether a process holds a lock file; also `True` if the file cannot be opened, since it may then be locked."""
     if not path.exists():
         return False
     try:

@@ -162,6 +162,6 @@ def redacted_streams() -> Iterator[None]:
 
 
 def print_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Print a traceback without secrets, as `sys.excepthook`."""
+    """Print a traceback without secrets; this function replaces `sys.excepthook`."""
     if sys.stderr is not None:
         sys.stderr.write(secrets.hide_forms("".join(traceback.format_exception(kind, error, trace))))

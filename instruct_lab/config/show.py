@@ -77,7 +77,7 @@ def _with_origins(composition: Composition, with_unset: bool) -> tuple[DictConfi
 
 
 def _add_unset(node: Any, key: str, origins: dict[str, str]) -> None:
-    """Add the fields of each component that the config does not set, with their defaults."""
+    """Add, for each component, the fields that the config does not set, with their defaults."""
     if not isinstance(node, dict):
         return
     for name, inner in node.items():

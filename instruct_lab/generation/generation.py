@@ -129,7 +129,7 @@ class Generation(Component):
         return answer
 
     def _answer(self, tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> Answer:
-        """Decode an answer; `ids` lacks the stop token, which also counts as a new token."""
+        """Decode an answer; `ids` does not include the stop token, although it counts as a new token."""
         text = str(tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
         return Answer(text, is_cut=len(ids) >= self.limit)
 

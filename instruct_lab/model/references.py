@@ -111,7 +111,7 @@ def _has_chat_template(folder: Path) -> bool:
 
 
 def _not_a_model(name: str, folder: Path) -> InstructLabError:
-    """Return the error for a folder that is not a model, with what it is instead."""
+    """Return the error for a folder that is not a model; the error says what the folder is instead."""
     if (folder / "adapter_config.json").is_file():
         base = read_settings(folder / "adapter_config.json", name).get("base_model_name_or_path", "its base model")
         do = f"name its base model ({base}), or merge the adapter into the model and save it with `save_pretrained`"

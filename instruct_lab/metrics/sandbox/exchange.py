@@ -245,7 +245,7 @@ def _text(error: Exception) -> str:
 
 
 def _exception(names: list[str], text: str) -> Exception:
-    """Build an exception of the first class in `names` that is built in, or a `RuntimeError` if there is none."""
+    """Build an exception of the first built-in class in `names`, or a `RuntimeError` if there is none."""
     kinds = (getattr(builtins, str(name), None) for name in names)
     kind = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Exception)), RuntimeError)
     try:

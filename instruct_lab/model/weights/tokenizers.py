@@ -62,7 +62,7 @@ def restore_text_processing(tokenizer: Any, file: Path) -> None:
 
 
 def _text_processing(file: Path) -> Any:
-    """Read the tokenizer in a `tokenizer.json`; for BPE, leave out the vocabulary, which is faster."""
+    """Read the tokenizer in a `tokenizer.json`; for BPE, leave out the vocabulary to save time."""
     from tokenizers import Tokenizer
 
     content = json.loads(file.read_text(encoding="utf-8"))
