@@ -28,6 +28,12 @@ def compare(parsed: argparse.Namespace) -> int:
 
     sweep = _named_sweep(parsed)
     records, unfinished, metric = _compared(parsed, sweep)
+    if parsed.on is not None:
+        from instruct_lab.records.evaluations import find_evaluated
+
+        records, unmeasured = find_evaluated(records, parsed.on)
+        unfinished = [*unfinished, *unmeasured]
+        metric = parsed.metric
     is_screen = not (parsed.html or parsed.json or parsed.markdown or parsed.all_metrics)
     default = NUM_ON_SCREEN if is_screen else NUM_DISAGREEMENTS
     compared = compare(records, metric, default if parsed.disagreements is None else parsed.disagreements)
@@ -69,6 +75,8 @@ def _compared(
         return finished, unfinished, parsed.metric or sweep.measured_metric()
     named = {run.path: run for run in (find_run(Path(parsed.runs), name) for name in parsed.runs_compared)}
     records = list(named.values())  # a run that is named twice counts once
+    if parsed.on is not None:
+        return records, [], parsed.metric
     measured = [run for run in records if run.summary is not None and run.summary.metrics]
     if len(measured) < 2:
         return records, [], parsed.metric  # which is refused with the reason
@@ -106,6 +114,7 @@ def add_commands(add: AddCommand) -> None:
         "compare runs, or the runs of a sweep, on the examples they share",
         "instruct-lab compare runs/first/RUN_ID runs/second/RUN_ID",
         "instruct-lab compare SWEEP_ID --html comparison.html",
+        "instruct-lab compare SWEEP_ID --on stdlib_functions",
         json=True,
     )
     named = "runs, or one sweep: folder, id or beginning of an id"
@@ -113,6 +122,8 @@ def add_commands(add: AddCommand) -> None:
     compare_parser.add_argument("--markdown", action="store_true", help="print Markdown")
     metric = "compare by this metric, such as test/chrf (default: the sweep's, or the first)"
     compare_parser.add_argument("--metric", metavar="NAME", help=metric)
+    evaluation = "compare the results of this evaluation, which `instruct-lab evaluate` has written into the records"
+    compare_parser.add_argument("--on", metavar="NAME", help=evaluation)
     everything = "print the tables of all metrics, effects and Pareto fronts instead of one screen"
     compare_parser.add_argument("--all-metrics", action="store_true", help=everything)
     differing = "show N examples on which the two best runs differ (default: 3, and 1 on one screen)"

@@ -24,7 +24,7 @@ from instruct_lab.batching.spelled_tokens import warn_of_spelled_tokens
 from instruct_lab.batching.table import ExampleTable
 from instruct_lab.batching.token_statistics import token_statistics
 from instruct_lab.cache import Entry, Stage, Store, describe
-from instruct_lab.data import Audit, Input
+from instruct_lab.data import Audit, Conversation, Input
 from instruct_lab.data.base import split_path, tables
 from instruct_lab.data.remaining import (
     SEE_DROPPED,
@@ -243,14 +243,21 @@ class InstructionData(pl.LightningDataModule):
         conversations, examples = [conversation for conversation, _ in chosen], self._referenced(split)
         return EvaluatedExamples(split, conversations, [examples[index] for _, index in chosen], conversations)
 
-    def with_prompts(self, examples: EvaluatedExamples, tuning: Tuning) -> EvaluatedExamples:
+    def with_prompts(
+        self, examples: EvaluatedExamples, tuning: Tuning, demonstrations: Sequence[Conversation] | None = None
+    ) -> EvaluatedExamples:
         """Return the examples with the prompts that the tuning method uses; only the final answers have labels.
+
+        Args:
+            examples: the examples.
+            tuning: the tuning method, which may put worked examples before each prompt.
+            demonstrations: the conversations from which it takes them; `None`: the training split.
 
         Raises:
             InstructLabError: a prompt is too long.
         """
         chosen = list(examples.conversations)
-        prompts = tuning.prompts(chosen, self.conversations["train"])
+        prompts = tuning.prompts(chosen, self.conversations["train"] if demonstrations is None else demonstrations)
         if prompts == chosen:
             return examples
         prompts = [train_last_answer(conversation) for conversation in prompts]

@@ -57,8 +57,7 @@ class Prompting(Tuning):
 
     def save(self, loaded: LoadedModel, path: Path) -> None:
         """Write a file with a note that the model is the unchanged base model."""
-        path.mkdir(parents=True, exist_ok=True)
-        (path / MARKER).write_text("the base model; its prompts are changed\n", encoding="utf-8")
+        write_marker(path)
 
     def load(self, loaded: LoadedModel, path: Path) -> LoadedModel:
         """Return the model unchanged."""
@@ -115,6 +114,12 @@ class Prompting(Tuning):
         if not turns and opening == system:
             return conversation
         return dataclasses.replace(conversation, messages=(*opening, *turns, *rest))
+
+
+def write_marker(path: Path) -> None:
+    """Write a file with a note that the model is the unchanged base model."""
+    path.mkdir(parents=True, exist_ok=True)
+    (path / MARKER).write_text("the base model; its prompts are changed\n", encoding="utf-8")
 
 
 def _question(conversation: Conversation) -> str:

@@ -1,0 +1,134 @@
+"""Build the experiment with which a recorded run's model is evaluated: the run's config, with other choices."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from hydra.core.override_parser.types import Override
+from omegaconf import OmegaConf
+
+from instruct_lab.config.compose import compose
+from instruct_lab.config.environment_values import require_variables, to_omegaconf, to_plain_config
+from instruct_lab.config.linked_fields import settle_linked_fields
+from instruct_lab.config.options import GROUPS
+from instruct_lab.config.overrides import parse
+from instruct_lab.config.references import option_label
+from instruct_lab.config.spelling import nearest
+from instruct_lab.errors import ConfigError, Problem
+from instruct_lab.experiment.check import check_config
+from instruct_lab.experiment.experiment import Experiment
+from instruct_lab.experiment.settled import NEW_TOKENS
+from instruct_lab.records import RunRecord
+
+MEASURED = (
+    "data",
+    "preprocessing",
+    "template",
+    "batching",
+    "objective",
+    "generation",
+    "metrics",
+    "evaluation",
+    "seed",
+)
+"""The top-level keys that an evaluation can choose: everything but the model and its training."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluated:
+    """The configuration of an evaluation.
+
+    Args:
+        experiment: the run's configuration with the choices of the evaluation.
+        config: the same as plain containers.
+        labels: what the evaluation chooses, for its name.
+        changes_data: whether the evaluated rows are not prepared as those of the run.
+    """
+
+    experiment: Experiment
+    config: dict[str, Any]
+    labels: list[str]
+    changes_data: bool
+
+
+def build_evaluated(record: RunRecord, overrides: list[str]) -> Evaluated:
+    """Build the experiment with which the model of a run is evaluated.
+
+    An option that an override chooses replaces the whole group of the run; an override of a single value changes only
+    this value. The maximum length of answers stays that of the run if nothing sets it.
+
+    Args:
+        record: the record of the run.
+        overrides: overrides of the keys in `MEASURED`.
+
+    Raises:
+        ConfigError: an override is wrong, or the model cannot be evaluated with it.
+        InstructLabError: a variable of the environment in the run's config is not set.
+    """
+    parsed = parse_measured(overrides)
+    used = {**record.config, "tracker": {}, "callbacks": {}}
+    require_variables(used, f"run {record.id}")
+    chosen = {one.key_or_group.partition("/")[0] for one in parsed if one.key_or_group in GROUPS}
+    of_groups = [one for one in parsed if _top(one) in chosen]
+    if of_groups:
+        composed = settle_linked_fields(compose([str(one.input_line) for one in of_groups]))
+        if composed.problems:
+            raise ConfigError(composed.problems)
+        plain = to_plain_config(composed.config)
+        used |= {group: plain[group] for group in chosen}
+    config = to_omegaconf(used)
+    for one in parsed:
+        if _top(one) not in chosen:
+            OmegaConf.update(config, one.key_or_group, one.value(), merge=True, force_add=True)
+    known = OmegaConf.select(to_omegaconf({"generation": record.config.get("generation")}), NEW_TOKENS)
+    if known is not None and OmegaConf.select(config, NEW_TOKENS) is None:
+        OmegaConf.update(config, NEW_TOKENS, known, force_add=True)
+    experiment = check_config(config, record.path.parent.parent)
+    of_data = ("data", "preprocessing", "template", "batching", "objective")
+    return Evaluated(
+        experiment, to_plain_config(config), list(map(_label, parsed)), any(_top(one) in of_data for one in parsed)
+    )
+
+
+def parse_measured(overrides: list[str]) -> list[Override]:
+    """Parse the overrides of an evaluation.
+
+    Raises:
+        ConfigError: an override has a wrong form, has several values, removes a key, or changes the model.
+    """
+    problems: list[Problem] = []
+    parsed = [one for text in overrides if (one := parse(text, problems)) is not None]
+    problems += [problem for one in parsed if (problem := _problem(one)) is not None]
+    if problems:
+        raise ConfigError(problems)
+    return parsed
+
+
+def _problem(override: Override) -> Problem | None:
+    """Return the problem with an override for an evaluation, or `None` if there is none."""
+    key = override.key_or_group
+    if _top(override) not in MEASURED:
+        reason = f"an evaluation changes neither the model nor its training: it can choose {', '.join(MEASURED)}"
+        return Problem(
+            key=key, value=_value_text(override), reason=reason, suggestion=nearest(_top(override), MEASURED)
+        )
+    if override.is_sweep_override():
+        reason = "an evaluation takes one value for each key: evaluate once for each value"
+        return Problem(key=key, value=_value_text(override), reason=reason)
+    if override.is_delete():
+        return Problem(key=key, reason=f"an evaluation removes no key: type {key}=null to switch it off")
+    return None
+
+
+def _top(override: Override) -> str:
+    return str(override.key_or_group).partition(".")[0].partition("/")[0]
+
+
+def _value_text(override: Override) -> str:
+    return str(override.input_line).partition("=")[2]
+
+
+def _label(override: Override) -> str:
+    key, value = override.key_or_group, _value_text(override)
+    return option_label(key, value) if key in GROUPS else f"{key}-{value}"

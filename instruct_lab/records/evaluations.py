@@ -1,0 +1,219 @@
+"""Find, read and write the evaluations in a run record: measurements of the run's model after the run has ended.
+
+An evaluation NAME has a file `evaluations/NAME.json` of the form of `summary.json`, and a folder `evaluations/NAME/`
+with the statistics of every example, the predictions and the config.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from instruct_lab import files
+from instruct_lab.config.spelling import nearest
+from instruct_lab.errors import InstructLabError
+from instruct_lab.records import schema
+from instruct_lab.records.config_file import read_yaml, to_yaml
+from instruct_lab.records.entries import known_entries, wrap_form_errors
+from instruct_lab.records.folder import name_fault
+from instruct_lab.records.record import RunRecord
+from instruct_lab.records.schema import AFTER, PredictionLine, Results, Stage, Summary
+
+FOLDER = "evaluations"
+OWN = "own"
+"""The name of an evaluation on the data and by the metrics of the run itself."""
+MAX_NAME = 80
+
+
+@dataclasses.dataclass(frozen=True)
+class Origin:
+    """The entries of `evaluations/NAME.json` that `summary.json` does not have.
+
+    Args:
+        overrides: the overrides of the evaluation, as typed.
+        weights: the evaluated weights, for people.
+        fingerprint: SHA-256 of everything that determines the results: the settings, the data and the weights.
+    """
+
+    overrides: list[str] = dataclasses.field(default_factory=list)
+    weights: str = ""
+    fingerprint: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationFiles:
+    """The files of one evaluation in a run record.
+
+    Args:
+        record: the record of the run.
+        name: name of the evaluation.
+    """
+
+    record: RunRecord
+    name: str
+
+    @property
+    def path(self) -> Path:
+        """The file with the values, of the form of `summary.json`."""
+        return self.record.path / FOLDER / f"{self.name}.json"
+
+    @property
+    def folder(self) -> Path:
+        """The folder with the statistics of every example, the predictions and the config."""
+        return self.record.path / FOLDER / self.name
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The config with which the run's model was evaluated."""
+        return dict(read_yaml(self.folder / schema.CONFIG) or {})
+
+    @property
+    def summary(self) -> Summary | None:
+        """The values with their intervals; `None` if the evaluation has not ended."""
+        entries = files.read_json(self.path)
+        if entries is None:
+            return None
+        with wrap_form_errors(self.path):
+            return Summary.from_json(entries)
+
+    @property
+    def origin(self) -> Origin | None:
+        """The overrides, weights and fingerprint of the evaluation; `None` if it has not ended."""
+        entries = files.read_json(self.path)
+        if entries is None:
+            return None
+        with wrap_form_errors(self.path):
+            return Origin(**known_entries(Origin, entries))
+
+    def read_results(self) -> Results:
+        """Read the measurements of all systems."""
+        return self._read_results(schema.RESULTS[AFTER])
+
+    def read_unfinished(self, fingerprint: str) -> Results:
+        """Read the measurements that a killed evaluation with this fingerprint has left behind."""
+        entries = files.read_json(self._unfinished)
+        if not isinstance(entries, dict) or entries.get("fingerprint") != fingerprint:
+            return {}
+        with wrap_form_errors(self._unfinished):
+            return schema.results_from_json(entries["results"])
+
+    def read_predictions(self) -> list[PredictionLine]:
+        """Read the predictions, one for each example."""
+        file = self.folder / schema.PREDICTIONS
+        with wrap_form_errors(file):
+            return [PredictionLine.from_json(line) for line in files.read_lines(file)]
+
+    def write_unfinished(self, fingerprint: str, results: Results) -> None:
+        """Write the measurements that are known so far, so that a killed evaluation can go on."""
+        entries = {"fingerprint": fingerprint, "results": schema.results_to_json(results)}
+        files.write_json(self._unfinished, entries)
+
+    def write(
+        self,
+        summary: Summary,
+        origin: Origin,
+        results: Results,
+        predictions: Iterable[PredictionLine],
+        config: dict[str, Any],
+    ) -> None:
+        """Write all files; the file with the values is the last one, so that it exists only if the others do."""
+        files.write_json(self.folder / schema.RESULTS[AFTER], schema.results_to_json(results))
+        files.write_atomically(self.folder / schema.PREDICTIONS, (files.to_json(line) + "\n" for line in predictions))
+        files.write_atomically(self.folder / schema.CONFIG, [to_yaml(config)])
+        entries = {**files.fields_to_write(summary), **files.fields_to_write(origin)}
+        files.write_json(self.path, entries)
+        self._unfinished.unlink(missing_ok=True)
+
+    @property
+    def _unfinished(self) -> Path:
+        return self.folder / "unfinished.json"
+
+    def _read_results(self, name: str) -> Results:
+        with wrap_form_errors(self.folder / name):
+            return schema.results_from_json(files.read_json(self.folder / name) or {})
+
+
+class EvaluatedRecord(RunRecord):
+    """A run record whose results are those of one of its evaluations, as `compare` reads them.
+
+    Args:
+        path: folder of the record.
+        name: name of the evaluation.
+    """
+
+    def __init__(self, path: Path, name: str) -> None:
+        super().__init__(path)
+        self._files = EvaluationFiles(self, name)
+
+    @functools.cached_property
+    def config(self) -> dict[str, Any]:
+        """The recorded config of the run, with the metrics of the evaluation."""
+        return {**RunRecord(self.path).config, "metrics": self._files.config.get("metrics")}
+
+    @property
+    def summary(self) -> Summary | None:
+        """The costs of the run, with the values of the evaluation."""
+        measured, own = self._files.summary, RunRecord(self.path).summary or Summary()
+        return None if measured is None else dataclasses.replace(own, metrics=measured.metrics)
+
+    def read_results(self, stage: Stage) -> Results | None:
+        """Read the measurements of the evaluation."""
+        return self._files.read_results()
+
+    def read_predictions(self) -> list[PredictionLine]:
+        """Read the predictions of the evaluation."""
+        return self._files.read_predictions()
+
+
+def evaluation_names(record: RunRecord) -> list[str]:
+    """Return the names of a run's evaluations, in alphabetical order."""
+    return sorted(file.stem for file in (record.path / FOLDER).glob("*.json"))
+
+
+def find_evaluated(records: Sequence[RunRecord], name: str) -> tuple[list[RunRecord], list[RunRecord]]:
+    """Return the runs that have an evaluation, with its results instead of their own, and the other runs.
+
+    Raises:
+        InstructLabError: no run has an evaluation of this name.
+    """
+    known = {record.path: evaluation_names(record) for record in records}
+    measured: list[RunRecord] = [EvaluatedRecord(one.path, name) for one in records if name in known[one.path]]
+    if not measured:
+        names = sorted({one for found in known.values() for one in found})
+        listed = f"their evaluations are {', '.join(names)}" if names else "they have no evaluations"
+        meant = nearest(name, names)
+        do = f"choose --on {meant}" if meant else "measure them first: instruct-lab evaluate RUN data=... --name NAME"
+        where = f"{len(records)} run{'s' * (len(records) != 1)}"
+        raise InstructLabError(f"No run has an evaluation {name!r}; {listed}", where=where, do=do)
+    return measured, [one for one in records if name not in known[one.path]]
+
+
+def check_evaluation_name(name: str) -> str:
+    """Return the name of an evaluation if it is a valid name of a file.
+
+    Raises:
+        InstructLabError: the name is not valid.
+    """
+    reason = name_fault(name) or ("the name must not end with .json" if name.endswith(".json") else None)
+    if reason:
+        what = f"An evaluation cannot be named {name!r}: {reason}"
+        raise InstructLabError(what, where="--name", do="choose another name")
+    return name
+
+
+def default_name(labels: Sequence[str]) -> str:
+    """Return the name of an evaluation: `own` without choices, otherwise the choices joined by `+`.
+
+    Args:
+        labels: what the evaluation chooses, such as `interface_fr` for `data=interface_fr`.
+    """
+    name = re.sub(r"[^\w.+-]+", "_", "+".join(labels), flags=re.ASCII).lstrip(".") or OWN
+    if len(name) <= MAX_NAME and not name.endswith(".json"):
+        return name
+    digest = hashlib.sha256("\0".join(labels).encode("utf-8", "surrogatepass")).hexdigest()
+    return f"{name[: MAX_NAME - 9]}-{digest[:8]}"

@@ -1,0 +1,224 @@
+"""Evaluate the model of a recorded run again, on its own or on other data, and write the results into its record."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from instruct_lab import files
+from instruct_lab.cache import describe
+from instruct_lab.callbacks.kept_weights import KeptWeights
+from instruct_lab.data import Audit
+from instruct_lab.data.remaining import WARNINGS
+from instruct_lab.errors import InstructLabError, started
+from instruct_lab.evaluation import result
+from instruct_lab.evaluation.base_model import measure_base_model
+from instruct_lab.evaluation.examples import EvaluatedExamples
+from instruct_lab.evaluation.measure import measure, measure_baselines
+from instruct_lab.experiment import Experiment
+from instruct_lab.experiment.evaluated import Evaluated
+from instruct_lab.experiment.settled import settle_answers
+from instruct_lab.generation import context_length
+from instruct_lab.progress import stage
+from instruct_lab.records import Results, Summary
+from instruct_lab.records.evaluations import EvaluationFiles, Origin
+from instruct_lab.records.folder import LOCK
+from instruct_lab.records.schema import AFTER, BEFORE
+from instruct_lab.training.datamodule import InstructionData
+from instruct_lab.training.ending import memory_errors
+from instruct_lab.training.quiet import quiet_libraries
+from instruct_lab.training.trainer import build_trainer
+from instruct_lab.training.workspace import BaseModel, Workspace, evaluated_weights
+
+if TYPE_CHECKING:
+    from instruct_lab.training.shared import SharedModels
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationJob:
+    """One evaluation of the model of a recorded run.
+
+    Args:
+        files: the files of the evaluation in the record.
+        run: the configuration of the run, with which its model is loaded.
+        evaluated: the configuration of the evaluation.
+        overrides: the overrides of the evaluation, as typed.
+        checkpoint: `best` or `last`; `None`: the weights that the run was evaluated with.
+        replaces: whether an evaluation of the same name with other settings, data or weights is replaced.
+        shared: models that earlier evaluations of this process loaded; `None`: the models are read from disk.
+    """
+
+    files: EvaluationFiles
+    run: Experiment
+    evaluated: Evaluated
+    overrides: list[str]
+    checkpoint: str | None = None
+    replaces: bool = False
+    shared: SharedModels | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class _Prepared:
+    """The data, the weights and the models of an evaluation, before anything is measured."""
+
+    experiment: Experiment
+    workspace: Workspace
+    weights: KeptWeights
+    data: InstructionData
+    examples: dict[str, EvaluatedExamples]
+    demonstrations: Any
+    audit: Audit
+
+
+def evaluate(job: EvaluationJob, console: Console) -> bool:
+    """Evaluate the model, write the results into the record of the run, and print them.
+
+    An evaluation that was killed goes on after the last measured system and split. If the record holds the results of
+    the same settings, data and weights, nothing is measured.
+
+    Args:
+        job: the evaluation.
+        console: the console for the results.
+
+    Returns:
+        Whether anything was measured.
+
+    Raises:
+        InstructLabError: no example can be measured, the run has no such weights, or the record has an evaluation of
+            the same name that differs.
+    """
+    quiet_libraries()
+    with files.disk_errors(job.files.folder):
+        job.files.folder.mkdir(parents=True, exist_ok=True)
+    with files.lock(job.files.folder / LOCK, "writing this evaluation"), started(), memory_errors(job.run):
+        prepared = _prepare(job)
+        fingerprint = _fingerprint(prepared)
+        if (known := job.files.origin) is not None and known.fingerprint == fingerprint:
+            console.print(f"measured before: {job.files.path}", soft_wrap=True)
+            _show(console, prepared, job.files.read_results(), job.files.summary or Summary())
+            return False
+        if known is not None and not job.replaces:
+            raise InstructLabError(
+                f"The record has an evaluation {job.files.name!r} with other settings, data or weights",
+                where=str(job.files.path),
+                do="name this one with --name NAME, or replace the other one with --replace",
+            )
+        began = time.perf_counter()
+        results = _measure(job, prepared, fingerprint, console)
+        setup = dataclasses.replace(prepared.experiment.evaluation_setup, selected_by=prepared.weights.monitor)
+        with stage("computing the results"):
+            metrics = result.summary_metrics(setup, results)
+        summary = Summary("finished", time.perf_counter() - began, metrics=metrics)
+        lines = result.prediction_lines(setup, results)
+        origin = Origin(job.overrides, str(prepared.weights), fingerprint)
+        job.files.write(summary, origin, results, lines, job.evaluated.config)
+        _show(console, prepared, results, summary)
+        console.print(f"evaluated checkpoint: {prepared.weights}")
+        console.print(f"evaluation {job.files.name}: {job.files.path}", soft_wrap=True)
+    return True
+
+
+def _prepare(job: EvaluationJob) -> _Prepared:
+    experiment, record = job.evaluated.experiment, job.files.record
+    weights = evaluated_weights(job.run, record.path, job.checkpoint)
+    workspace = Workspace(job.run, build_trainer(job.run, record.path).strategy.root_device, job.shared)
+    audit = Audit()
+    data = InstructionData(experiment, workspace.tokenizer, workspace.cache_path, audit)
+    max_examples, by_source = experiment.evaluation.max_examples, experiment.reports_by_source
+    splits: list[str] = [split for split in experiment.evaluation.splits if data.examples.get(split)]
+    examples = {split: data.evaluated_examples(split, max_examples, by_source) for split in splits}
+    usable = {split: chosen for split, chosen in examples.items() if len(chosen)}
+    if not usable:
+        raise _nothing_to_measure(experiment, examples)
+    demonstrations = data.conversations["train"]
+    if not job.run.tuning.trains and job.evaluated.changes_data:  # worked examples are those of the run
+        own = InstructionData(job.run, workspace.tokenizer, workspace.cache_path, Audit())
+        demonstrations = own.conversations["train"]
+    return _Prepared(experiment, workspace, weights, data, usable, demonstrations, audit)
+
+
+def _nothing_to_measure(experiment: Experiment, examples: dict[str, EvaluatedExamples]) -> InstructLabError:
+    """Return the error for data of which no row can be measured."""
+    splits = " and ".join(experiment.evaluation.splits) or "no"
+    if examples:
+        return InstructLabError(
+            f"No row of the {' and '.join(examples)} split has a reference answer, so nothing can be measured",
+            where="data",
+            do="choose rows with an answer, or answer prompts with `instruct-lab generate`",
+        )
+    return InstructLabError(
+        f"The data has no held-out rows: its {splits} split is empty",
+        where="evaluation.splits",
+        do="raise data.split.test or data.split.validation, give files of held-out rows, or choose other splits",
+    )
+
+
+def _fingerprint(prepared: _Prepared) -> str:
+    """Hash everything that determines the results."""
+    setup, evaluation = prepared.experiment.evaluation_setup, prepared.experiment.evaluation
+    parts = ("model", "template", "batching", "objective", "generation", "metrics")
+    content = {
+        "settings": {name: describe(getattr(setup, name)) for name in parts},
+        "seed": [setup.seed, setup.by_source, evaluation.before, evaluation.baselines],
+        "data": prepared.data.fingerprint,
+        "examples": {split: [one.id for one in found.conversations] for split, found in prepared.examples.items()},
+        "weights": [prepared.weights.name, prepared.weights.step],
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _measure(job: EvaluationJob, prepared: _Prepared, fingerprint: str, console: Console) -> Results:
+    """Measure the base model, the baselines and the tuned model on every split, unless they are measured already."""
+    results, experiment = job.files.read_unfinished(fingerprint), prepared.experiment
+    num_known = sum(map(len, results.values()))
+    if num_known:
+        console.print(f"going on with this evaluation: {num_known} measurements are known", soft_wrap=True)
+    objective, workspace, evaluation = experiment.objective, prepared.workspace, experiment.evaluation
+    teacher = objective.load_teacher(workspace.tokenizer, workspace.cache_path, workspace.device)
+    missing = [split for split in prepared.examples if BEFORE not in results.get(split, {})]
+    base: BaseModel | None = None
+    examples = prepared.examples
+    if objective.takes_reference_from_batch or (evaluation.before and missing):
+        base = workspace.base(private=False)
+    if base is not None and objective.takes_reference_from_batch:
+        prepared.data.add_reference(base.loaded)
+        max_examples, by_source = evaluation.max_examples, experiment.reports_by_source
+        examples = {split: prepared.data.evaluated_examples(split, max_examples, by_source) for split in examples}
+    if base is not None and evaluation.before:
+        settled, _ = settle_answers(experiment, prepared.data.answer_lengths, context_length(base.loaded.model))
+        for split in missing:
+            with stage("hashing the weights of the base model"):
+                digest = base.digest()
+            measured = measure_base_model(
+                settled.evaluation_setup, base.loaded, digest, examples[split], teacher, workspace.cache_path
+            )
+            results.setdefault(split, {})[BEFORE] = measured
+            job.files.write_unfinished(fingerprint, results)
+    base = None  # to free its memory before the tuned model is loaded
+    baselines = getattr(experiment.data, "baselines", {}) if evaluation.baselines else {}
+    for split, chosen in examples.items():
+        training = prepared.data.conversations["train"]
+        found = measure_baselines(experiment.evaluation_setup, baselines, training, chosen)
+        results.setdefault(split, {}).update(found)
+    missing = [split for split in examples if AFTER not in results[split]]
+    if missing:
+        reads_base = objective.needs_reference and not objective.takes_reference_from_batch
+        tuned = workspace.tuned(job.files.record.path, job.checkpoint, merged=not reads_base).loaded
+        settled, _ = settle_answers(experiment, prepared.data.answer_lengths, context_length(tuned.model))
+        for split in missing:
+            prompted = prepared.data.with_prompts(examples[split], job.run.tuning, prepared.demonstrations)
+            with stage(f"evaluating the model on the {split} split"):
+                results[split][AFTER] = measure(settled.evaluation_setup, tuned, prompted, teacher)
+            job.files.write_unfinished(fingerprint, results)
+    return results
+
+
+def _show(console: Console, prepared: _Prepared, results: Results, summary: Summary) -> None:
+    for warning in prepared.audit.facts.get(WARNINGS, []):
+        console.print(f"warning: {warning}", soft_wrap=True)
+    result.show(console, prepared.experiment.evaluation_setup, results, summary.metrics)

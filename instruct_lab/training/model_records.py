@@ -1,0 +1,75 @@
+"""Records of models that no run of this package trained: a model folder, a GGUF file or a repository of the Hub."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from instruct_lab.callbacks.kept_weights import keep_weights
+from instruct_lab.config.references import parse_reference
+from instruct_lab.errors import InstructLabError
+from instruct_lab.experiment.check import Checked
+from instruct_lab.files import user_path
+from instruct_lab.records import RunRecord, Summary
+from instruct_lab.records.folder import has_manifest
+from instruct_lab.records.identity import config_hash
+from instruct_lab.records.schema import InputEntry
+from instruct_lab.tuning.prompting import write_marker
+
+UNCHANGED = ("tuning=zero_shot", "tracker=none", "evaluation.before=false")
+"""The choices with which a model is recorded as it is: nothing is trained, and no other model is measured beside it."""
+
+
+def model_reference(target: str) -> str | None:
+    """Return the reference to a model that a target names, such as `path:DIR`; `None` if it names no model.
+
+    Args:
+        target: a reference, a folder with a `config.json`, or a GGUF file.
+    """
+    if parse_reference("model", target) is not None:
+        return target
+    path = user_path(target)
+    is_model = (path / "config.json").is_file() or (path.is_file() and path.suffix.casefold() == ".gguf")
+    return f"path:{target}" if is_model and not has_manifest(path) else None
+
+
+def record_of_model(reference: str, checked: Checked) -> RunRecord:
+    """Find the record of a model with the same files, or create it.
+
+    The record is that of a finished run which trained nothing, so that every command that reads a run can read it.
+
+    Args:
+        reference: the reference to the model.
+        checked: the configuration with this model and the choices `UNCHANGED`.
+
+    Raises:
+        InstructLabError: the files of the model cannot be read, or the folder of records is not writable.
+    """
+    experiment = checked.experiment
+    found = parse_reference("model", reference)
+    if found is None:
+        raise InstructLabError(f"{reference!r} names no model", do="write path:DIR, path:FILE.gguf or hub:ORG/NAME")
+    inputs = experiment.model.inputs(user_path(experiment.cache_path))
+    entries = [InputEntry(one.name, one.sha256, one.bytes) for one in inputs]
+    name = f"model-{found.label}".replace("/", "_")
+    folder = user_path(experiment.runs_path) / name
+    for path in sorted(folder.glob("*"), reverse=True):
+        if has_manifest(path) and (known := RunRecord.open(path)).manifest.inputs == entries:
+            return known
+    config = checked.resolved
+    record = RunRecord.create(
+        Path(folder.parent),
+        name,
+        config,
+        [f"model={reference}", *UNCHANGED],
+        choices=checked.composition.choices,
+        seeds={"seed": experiment.seed},
+        config_hash=config_hash(config),
+        derived=checked.composition.derived,
+        inputs=[dataclasses.asdict(one) for one in entries],
+        runs_remote_code=experiment.model.runs_remote_code,
+    )
+    keep_weights(write_marker, record.checkpoints_path, "last", step=0)
+    record.write_summary(Summary("finished", record.seconds()))
+    record.write_manifest(status="finished", evaluated_step=0)
+    return record
