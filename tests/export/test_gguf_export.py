@@ -13,7 +13,7 @@ from instruct_lab.export.formats import WEIGHT_TYPES
 from instruct_lab.export.gguf.architecture import check_config
 from instruct_lab.export.gguf.vocabulary import NAMES, find_pre_tokenizer
 from instruct_lab.export.gguf.writer import write_gguf
-from instruct_lab.model import LoadedModel
+from instruct_lab.model import GGUF, LoadedModel
 from instruct_lab.model.byte_tokenizer import byte_tokenizer
 from instruct_lab.model.weights.gguf import pre_tokenizer_named, read_model, read_tokenizer
 
@@ -139,6 +139,37 @@ def test_scaled_positions_of_llama3_divide_the_frequencies_as_transformers_does(
     np.testing.assert_allclose(plain / factors, expected.numpy(), rtol=1e-5)
     assert factors.max() == 8
     assert factors.min() == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "expected"),
+    [
+        ("llama", {"rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4}}, "positions.*linear"),
+        (
+            "qwen2",
+            {
+                "rope_parameters": {
+                    "rope_type": "llama3",
+                    "rope_theta": 1e4,
+                    "factor": 8.0,
+                    "low_freq_factor": 1.0,
+                    "high_freq_factor": 4.0,
+                    "original_max_position_embeddings": 64,
+                }
+            },
+            "positions.*rope_freqs",
+        ),
+        ("llama", {"attention_bias": True}, "biases of the attention.*attn_"),
+    ],
+)
+def test_a_file_with_parts_that_transformers_leaves_out_is_refused(tmp_path, kind, settings, expected):
+    """Read by transformers, each of these files is another model, without a word."""
+    file = tmp_path / "model.gguf"
+    write_gguf(build(kind, **settings), file, "f32", "a model", [2])
+    with pytest.raises(InstructLabError, match=expected):
+        read_model(file, "a model")
+    (problem,) = GGUF(path=str(file)).problems()
+    assert "model=path:DIR" in problem.reason
 
 
 def test_the_metadata_are_those_of_the_config(tmp_path):

@@ -19,7 +19,7 @@ from instruct_lab.files import user_path
 from instruct_lab.model.facts import ModelFacts, facts_of_folder
 from instruct_lab.model.weights.base import Loading, Weights
 from instruct_lab.model.weights.folder_model import folder_model
-from instruct_lab.model.weights.gguf_header import facts_of_gguf
+from instruct_lab.model.weights.gguf_header import facts_of_gguf, unread_part
 from instruct_lab.model.weights.kept_folders import make_once
 from instruct_lab.model.weights.library_calls import without_progress_bars
 from instruct_lab.model.weights.tokenizers import folder_tokenizer, rename_tokenizer
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from instruct_lab.model.weights.base import ModelAndNewModules
 
-CONVERSION = 1
+CONVERSION = 2
 """Version of the conversion, increased with every change so that older converted folders are not used."""
 
 DIGIT_SPLITTERS = frozenset({"smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b"})
@@ -38,6 +38,8 @@ DIGIT_SPLITTERS = frozenset({"smollm", "starcoder", "refact", "command-r", "code
 
 GPT2_LIKE = frozenset({"gpt-2", "gpt2", "phi-2", "olmo", "mpt", "modern-bert", "jina-es", "jina-de", "gigachat"})
 """Pre-tokenizers that split like GPT-2; transformers also splits like GPT-2 for every name that it does not know."""
+
+OTHER_SOURCE = "take the model's original folder or repository instead: model=path:DIR or model=hub:ORG/NAME"
 
 logger = logging.getLogger(__name__)
 
@@ -68,8 +70,13 @@ class GGUF(Weights):
         return Path(self._name).name
 
     def problems(self) -> Iterator[Problem]:
-        """Report a file that does not exist, or is not a GGUF file."""
-        reason = None if self.path is None else _fault(user_path(self.path))
+        """Report a file that does not exist, is not a GGUF file, or has parts that transformers does not read."""
+        if self.path is None:
+            return
+        file = user_path(self.path)
+        reason = _fault(file)
+        if reason is None and (part := unread_part(file)):
+            reason = f"transformers does not read this file's {part}; {OTHER_SOURCE}"
         if reason:
             yield Problem(key="path", value=self.path, reason=reason)
 
@@ -190,11 +197,17 @@ def pre_tokenizer_named(name: str) -> Any:
 
 
 def read_model(file: Path, name: str) -> Any:
-    """Read the language model from a GGUF file, de-quantised to float32."""
+    """Read the language model from a GGUF file, de-quantised to float32.
+
+    Raises:
+        InstructLabError: the file cannot be read, or has a part that transformers does not read.
+    """
     import torch
     import transformers
     from transformers import AutoModelForCausalLM
 
+    if part := unread_part(file):
+        raise InstructLabError(f"transformers does not read the {part} of {name}", where=str(file), do=OTHER_SOURCE)
     # stderr is redirected because one progress bar cannot be switched off
     with _reading_errors(file, name), without_progress_bars(), contextlib.redirect_stderr(io.StringIO()):
         loaded: Any = AutoModelForCausalLM.from_pretrained(

@@ -5,6 +5,7 @@ Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 
 from __future__ import annotations
 
+import re
 import struct
 from pathlib import Path
 from typing import IO, Any
@@ -32,6 +33,28 @@ def facts_of_gguf(file: Path) -> ModelFacts:
         )
     except (InstructLabError, OSError, struct.error, KeyError, ValueError, OverflowError):
         return ModelFacts()
+
+
+def unread_part(file: Path) -> str | None:
+    """Name a part of a GGUF file that transformers would leave out without a word; `None` if there is none.
+
+    transformers reads neither scaled positions nor, for the architecture `llama`, biases of the attention.
+    """
+    try:
+        with open_regular(file) as stream:
+            metadata, tensors = _read_header(stream)
+    except (InstructLabError, OSError, struct.error, KeyError, ValueError, OverflowError):
+        return None  # reading the model reports it
+    architecture = metadata.get("general.architecture")
+    scaling = metadata.get(f"{architecture}.rope.scaling.type", "none")
+    scale = metadata.get(f"{architecture}.rope.scale_linear", 1.0)
+    factors = sorted(name for name in tensors if name.startswith(("rope_freqs.", "rope_factors_")))
+    if scaling != "none" or scale != 1.0 or factors:
+        return f"scaled positions ({factors[0] if factors else scaling if scaling != 'none' else f'factor {scale}'})"
+    biases = sorted(name for name in tensors if re.fullmatch(r"blk\.\d+\.attn_(q|k|v|output)\.bias", name))
+    if architecture == "llama" and biases:
+        return f"biases of the attention ({biases[0]})"
+    return None
 
 
 def _read_header(stream: IO[bytes]) -> tuple[dict[str, Any], set[str]]:
