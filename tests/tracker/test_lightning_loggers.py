@@ -1,6 +1,7 @@
 """Lightning's loggers receive what every tracker receives: settings, values, final values, tables, the group."""
 
 import csv
+import importlib
 import json
 
 import pytest
@@ -40,6 +41,8 @@ def follow(record, name, tracker, finish=0):
 
 
 def lightning(kind, **arguments):
+    """A logger of Lightning, which is imported before its tracker starts, as in a run: the import can take long."""
+    importlib.import_module("pytorch_lightning.loggers")
     return ExternalClass(f"pytorch_lightning.loggers.{kind}", arguments)
 
 
