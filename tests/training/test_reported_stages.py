@@ -67,6 +67,6 @@ def test_accumulated_batches_count_for_the_time_that_is_left(lab, reported, caps
 
 @pytest.mark.slow
 @pytest.mark.parametrize("broken", ["tuning.r=0", "optimizer.lr=-1", "data.train.mine.path=missing.jsonl"])
-def test_a_refused_run_leaves_no_stage_open(lab, reported, broken):
+def test_a_refused_run_does_not_begin_to_train(lab, reported, broken):
     assert cli.main(["train", *SHORT, broken]) != 0
     assert all(not stages[-1].name.startswith("training") for stages in reported)
