@@ -57,6 +57,6 @@ class Component:
 @dataclass_transform(frozen_default=True, kw_only_default=True)
 def component(cls: type[T]) -> type[T]:
     """Make a class a component: a frozen dataclass with keyword-only fields, which refuses wrong types and keys."""
-    settings = pydantic.ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
+    settings = pydantic.ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, arbitrary_types_allowed=True, defer_build=True)
     decorated: Any = dataclass(frozen=True, kw_only=True, config=settings)(cls)
     return cast(type[T], decorated)
