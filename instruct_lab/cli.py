@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from instruct_lab import __version__, library_warnings
+from instruct_lab.collector import rare_collections
 from instruct_lab.commands import (
     arguments,
     cache,
@@ -65,7 +66,7 @@ def main(typed: Sequence[str] | None = None) -> int:
 
     The codes are 0: done; 1: failed while running; 2: refused before anything ran; 129, 130 and 143: interrupted.
     """
-    with quiet_streams() as output:
+    with quiet_streams() as output, rare_collections():
         parsed = _parse(list(sys.argv[1:] if typed is None else typed))
         command: Command = parsed.command
         os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)

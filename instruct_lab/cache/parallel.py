@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
-import gc
 import os
 import pickle
 import queue
@@ -26,6 +25,8 @@ from collections.abc import Callable, Iterable, Iterator
 from multiprocessing.connection import Connection, Pipe
 from typing import Any, TypeVar
 
+from instruct_lab.collector import collect_rarely
+
 P = TypeVar("P")
 R = TypeVar("R")
 
@@ -34,8 +35,6 @@ PATIENCE_SECONDS = 0.4
 MAX_PROCESSES = 4
 PARTS_EACH = 2
 """Number of parts that a worker holds at the same time: the current part and the next part."""
-GC_THRESHOLDS = (200_000, 20, 100)
-"""Thresholds of Python's garbage collector; they are high because a search for cycles visits all rows in vain."""
 READY = -1
 GONE = -2
 CODE = "import sys; sys.path[:] = {path!r}; from instruct_lab.cache.parallel import serve; serve({descriptor})"
@@ -253,7 +252,7 @@ def serve(descriptor: int) -> None:
     Args:
         descriptor: file descriptor of the worker's end of the connection.
     """
-    gc.set_threshold(*GC_THRESHOLDS)
+    collect_rarely()
     connection = Connection(descriptor)
     messages: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     threading.Thread(target=_read_messages, args=[connection, messages], daemon=True).start()

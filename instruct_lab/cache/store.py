@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import gc
 import hashlib
 import json
 import logging
@@ -22,13 +21,14 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from instruct_lab import progress, secrets
 from instruct_lab.cache.keys import code_fingerprint
-from instruct_lab.cache.parallel import GC_THRESHOLDS, worker_processes
+from instruct_lab.cache.parallel import worker_processes
+from instruct_lab.collector import rare_collections
 from instruct_lab.errors import InstructLabError, wrap_errors
 from instruct_lab.files import read_regular
 
@@ -192,7 +192,7 @@ class Store:
             temporary.mkdir()
             try:
                 with (
-                    _rare_garbage_collection(),
+                    rare_collections(),
                     progress.stage(stage.activity or f"preparing {stage.name}", unit="row"),
                 ):
                     facts = stage.build(before, temporary)
@@ -302,14 +302,3 @@ def checksum(file: Path) -> str:
 
 def _is_intact(file: Path, entry: dict[str, Any]) -> bool:
     return file.is_file() and file.stat().st_size == entry["bytes"] and checksum(file) == entry["xxh3"]
-
-
-@contextlib.contextmanager
-def _rare_garbage_collection() -> Iterator[None]:
-    """Run Python's garbage collector less often, with the thresholds `GC_THRESHOLDS`, until the block ends."""
-    thresholds = gc.get_threshold()
-    gc.set_threshold(*GC_THRESHOLDS)
-    try:
-        yield
-    finally:
-        gc.set_threshold(*thresholds)

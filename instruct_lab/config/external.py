@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import importlib
 import importlib.util
+import sys
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -150,8 +151,12 @@ def _installed_source(top: str) -> Path | None:
     return source if source is not None and source.suffix == ".py" else None
 
 
-def _definition(module: str, name: str, hops: int = 0) -> tuple[str, ast.stmt] | None:
+def _definition(
+    module: str, name: str, hops: int = 0, skips_standard_library: bool = False
+) -> tuple[str, ast.stmt] | None:
     """Follow re-exports to the statement that defines a name, and return it with the module that contains it."""
+    if skips_standard_library and module.partition(".")[0] in sys.stdlib_module_names:
+        return None
     file = _module_file(module)
     if file is None or hops > _MAX_HOPS:
         return None
@@ -166,7 +171,7 @@ def _definition(module: str, name: str, hops: int = 0) -> tuple[str, ast.stmt] |
             for alias in statement.names:
                 if (alias.asname or alias.name) == name:
                     source = _absolute(module, file, statement)
-                    return _definition(source, alias.name, hops + 1)
+                    return _definition(source, alias.name, hops + 1, skips_standard_library)
     return None
 
 
@@ -187,7 +192,7 @@ class _Namespace(dict[str, Any]):
         self._module = module
 
     def __missing__(self, name: str) -> Any:
-        found = _definition(self._module, name)
+        found = _definition(self._module, name, skips_standard_library=True)  # its modules are large
         if found is None or not isinstance(found[1], ast.Assign):
             return Any
         return _evaluate(found[1].value, found[0])

@@ -18,6 +18,7 @@ from rich.console import Console
 from instruct_lab.callbacks.base import OnValidation
 from instruct_lab.callbacks.kept_weights import keep_weights
 from instruct_lab.callbacks.training_states import TrainingState, newest_state, set_aside_damaged_state
+from instruct_lab.collector import usual_collections
 from instruct_lab.data import Audit
 from instruct_lab.errors import InstructLabError
 from instruct_lab.evaluation.base_model import measure_base_model
@@ -184,6 +185,7 @@ def measure_before(run: Run, prepared: Prepared) -> Results:
     evaluation, setup = run.experiment.evaluation, run.experiment.evaluation_setup
     base, teacher, cache_path = prepared.base, prepared.teacher, run.workspace.cache_path
     baselines = getattr(run.experiment.data, "baselines", {})  # a field of data sets, not of every kind of data
+    usual_collections()
     started = time.perf_counter()
     results: Results = {}
     for split, examples in prepared.evaluated.items():
@@ -233,6 +235,7 @@ def fit(run: Run, prepared: Prepared) -> Trained:
     )
     set_callbacks(trainer, run.experiment, module, run.recorder, run.on_validation, run.stop_request)
     bound_by_steps(trainer, num_steps)
+    usual_collections()
     costs = Costs()
     with costs.training():
         trainer.fit(module, datamodule=prepared.data, ckpt_path=state.path, weights_only=True)

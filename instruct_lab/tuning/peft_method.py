@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from instruct_lab.config import LimitedExpression, component
 from instruct_lab.errors import InstructLabError, wrap_errors
 from instruct_lab.tuning.base import Tuning
+from instruct_lab.tuning.peft_library import load_peft, without_quantizer
 
 if TYPE_CHECKING:
     from instruct_lab.model import LoadedModel
@@ -43,8 +44,7 @@ class PeftMethod(Tuning, ABC):
         Raises:
             InstructLabError: the method does not fit the model, or would leave new tokens untrained.
         """
-        import peft
-
+        peft = load_peft()
         model = loaded.model
         if loaded.added_token_ids and not self.trains_new_tokens:
             raise InstructLabError(
@@ -58,7 +58,8 @@ class PeftMethod(Tuning, ABC):
         with wrap_errors(ValueError, what="No adapter can be added", where="tuning.target_modules", do=do):
             config = self.config(loaded, self._common(loaded))
             _replace_patterns(config, model, "tuning")
-            adapted: Any = peft.get_peft_model(model, config, autocast_adapter_dtype=True)
+            with without_quantizer(config):
+                adapted: Any = peft.get_peft_model(model, config, autocast_adapter_dtype=True)
         for parameter in adapted.parameters():
             if parameter.requires_grad and id(parameter) not in frozen:
                 parameter.data = parameter.data.float()
@@ -85,13 +86,15 @@ class PeftMethod(Tuning, ABC):
         Raises:
             InstructLabError: the folder holds no adapter, a damaged adapter, or an adapter of another model.
         """
-        import peft
-
+        peft = load_peft()
         with _read_errors(path):
             config = peft.PeftConfig.from_pretrained(str(path))
             _refuse_foreign_code(config, path)
             _replace_patterns(config, loaded.model, str(path / "adapter_config.json"))
-            adapted: Any = peft.PeftModel.from_pretrained(loaded.model, str(path), config=config, is_trainable=False)
+            with without_quantizer(config):
+                adapted: Any = peft.PeftModel.from_pretrained(
+                    loaded.model, str(path), config=config, is_trainable=False
+                )
             _read_whole_modules(adapted, path)
         _check_names(adapted, path)
         _cast_inputs_of_whole_modules(adapted)
