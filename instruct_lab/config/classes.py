@@ -8,6 +8,8 @@ import pkgutil
 import traceback
 from typing import Any
 
+import pydantic.dataclasses
+
 from instruct_lab.config import lab_code
 from instruct_lab.config.component import Component
 from instruct_lab.config.external import (
@@ -87,10 +89,22 @@ def _import_component(module: str, name: str, target: str, key: str, problems: l
         reason = f"{module} cannot be imported: {type(error).__name__}: {one_line(error)}"
         problems.append(Problem(key=key, value=target, reason=f"{reason} ({frame.filename}, line {frame.lineno})"))
         return None
-    if isinstance(kind, type) and issubclass(kind, Component):
-        return kind
-    problems.append(Problem(key=key, value=target, reason="the class does not derive from a component of this package"))
-    return None
+    if not (isinstance(kind, type) and issubclass(kind, Component)):
+        reason = "the class does not derive from a component of this package"
+        problems.append(Problem(key=key, value=target, reason=reason))
+        return None
+    try:
+        _build_validator(kind)
+    except Exception as error:
+        reason = f"a field of {module}.{name} has a type that cannot be checked: {type(error).__name__}"
+        problems.append(Problem(key=key, value=target, reason=f"{reason}: {one_line(error)}"))
+        return None
+    return kind
+
+
+def _build_validator(kind: Any) -> None:
+    """Resolve the types of a component's fields, which `component` leaves until the class is used."""
+    pydantic.dataclasses.rebuild_dataclass(kind)
 
 
 def _own_class(module: str, name: str, target: str, key: str, problems: list[Problem]) -> type | None:

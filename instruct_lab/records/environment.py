@@ -90,9 +90,10 @@ def installed_packages() -> dict[str, str]:
     """Return the version of every installed package; the versions are read once per process."""
     found: dict[str, str] = {}
     for distribution in importlib.metadata.distributions():
-        name = distribution.metadata["Name"]
+        metadata = distribution.metadata  # read and parsed at each access
+        name = metadata["Name"]
         if name:  # an incompletely removed package has no name
-            found.setdefault(_normalize(name), distribution.version)  # Python imports the first one on the path
+            found.setdefault(_normalize(name), metadata["Version"])  # Python imports the first one on the path
     return dict(sorted(found.items()))
 
 

@@ -126,3 +126,14 @@ def test_code_that_cannot_be_imported_is_a_problem_with_its_line(lab, option, la
 def test_an_installed_library_is_never_lab_code(lab):
     (lab / "json.py").write_text("raise SystemExit\n")
     assert lab_code.lab_source("json") is None
+
+
+@pytest.mark.parametrize("annotation", ["NoSuchType", "list[NoSuchType]", "Annotated[int, Ge('x')]", "int[str]", "1 +"])
+def test_a_class_with_a_broken_annotation_is_refused_with_its_name(lab, option, lab_code_allowed, annotation):
+    imports = "from __future__ import annotations\nfrom typing import Annotated\nfrom annotated_types import Ge\n"
+    source = imports + SOURCE.replace("strength: float = 1.0", f"strength: {annotation!r} = 0.5")
+    (lab / f"{option}.py").write_text(source, encoding="utf-8")
+    (problem,) = check(["data=mine", "tuning=mine"]).problems
+    assert option in problem.reason
+    assert problem.key == "tuning._target_"
+    assert problem.value == f"{option}.Mine"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import os
 import platform
 import sysconfig
 import textwrap
@@ -131,13 +132,11 @@ class StandardLibrary(Source):
 
 def _files(root: Path) -> list[Path]:
     """Return the library's modules sorted by name, except tests, vendored packages and generated build settings."""
-    found = [
-        file
-        for file in root.rglob("*.py")
-        if not EXCLUDED.intersection(file.relative_to(root).parts[:-1])
-        and not file.name.startswith("_sysconfigdata")
-        and not file.relative_to(root).parts[0].startswith("config-")
-    ]
+    found: list[Path] = []
+    for folder, folders, names in os.walk(root):
+        is_root = Path(folder) == root
+        folders[:] = [n for n in folders if n not in EXCLUDED and not (is_root and n.startswith("config-"))]
+        found += [Path(folder, n) for n in names if n.endswith(".py") and not n.startswith("_sysconfigdata")]
     return sorted(found, key=lambda file: file.relative_to(root).as_posix())
 
 
