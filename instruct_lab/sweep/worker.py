@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 from typing import IO
 
+from instruct_lab.collector import collect_rarely
 from instruct_lab.guard import guarded
 from instruct_lab.streams import quiet_streams
 from instruct_lab.sweep.task import CORES_VARIABLE, Task
@@ -31,6 +32,7 @@ def main(arguments: list[str]) -> int:
     Returns:
         The exit code: 0, or 129, 130 or 143 after an interruption.
     """
+    collect_rarely()  # until the first run trains
     cores = os.environ.get(CORES_VARIABLE)
     if cores and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, map(int, cores.split(",")))

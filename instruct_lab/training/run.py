@@ -11,6 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from instruct_lab.training import lightning  # noqa: F401  # before other modules import Lightning
+
+# isort: split
+
 from instruct_lab import files, library_warnings
 from instruct_lab.callbacks.base import OnValidation
 from instruct_lab.config.permitted import permitted

@@ -8,47 +8,19 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import importlib.machinery
-import importlib.util
 import sys
-import types
 from collections.abc import Iterator
 from typing import Any
+
+from instruct_lab.late_imports import import_late
 
 QUANTIZER = "bitsandbytes"
 
 
-class _LateModule(types.ModuleType):
-    """A module that is imported when one of its names is first used.
-
-    Args:
-        spec: the specification with which Python would import the module.
-    """
-
-    def __init__(self, spec: importlib.machinery.ModuleSpec) -> None:
-        super().__init__(spec.name)
-        self.__spec__ = spec
-        self.__file__ = spec.origin
-
-    def __getattr__(self, name: str) -> Any:
-        """Import the module and return one of its names; `inspect` asks every module for some that need no import."""
-        if name.startswith("__") and name not in ("__path__", "__version__"):
-            raise AttributeError(name)
-        if sys.modules.get(self.__name__) is self:
-            del sys.modules[self.__name__]
-        return getattr(importlib.import_module(self.__name__), name)
-
-
 def load_peft() -> Any:
     """Import PEFT; bitsandbytes is imported when PEFT first uses one of its names."""
-    if "peft" in sys.modules or QUANTIZER in sys.modules or (spec := importlib.util.find_spec(QUANTIZER)) is None:
+    with import_late(QUANTIZER):
         return importlib.import_module("peft")
-    late = sys.modules[QUANTIZER] = _LateModule(spec)
-    try:
-        return importlib.import_module("peft")
-    finally:
-        if sys.modules.get(QUANTIZER) is late:
-            del sys.modules[QUANTIZER]
 
 
 @contextlib.contextmanager

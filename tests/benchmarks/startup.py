@@ -35,6 +35,7 @@ def run_first_step():
     from instruct_lab.collector import collect_rarely
 
     collect_rarely()  # as the command line does before it imports the following
+    import instruct_lab.training.run  # noqa: F401
     from instruct_lab.training.module import TuningModule
 
     step = TuningModule.optimizer_step

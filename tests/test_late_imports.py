@@ -1,0 +1,80 @@
+"""A module that a library imports and nobody uses is left out; whoever uses it gets the real one."""
+
+import subprocess
+import sys
+
+import pytest
+
+from instruct_lab.late_imports import import_late
+
+
+@pytest.fixture
+def packages(tmp_path, monkeypatch):
+    """Write `unused`, which reports its import, and `library`, which imports it."""
+    unused = tmp_path / "unused"
+    unused.mkdir()
+    (unused / "__init__.py").write_text("import builtins\nbuiltins.imports += 1\nvalue = 5\n__version__ = '1'\n")
+    (unused / "part.py").write_text("inner = 6\n")
+    (tmp_path / "library.py").write_text(
+        "import unused\nhas = hasattr(unused, 'known')\ndef use(): return unused.value\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr("builtins.imports", 0, raising=False)
+    yield
+    for name in ("unused", "unused.part", "library"):
+        sys.modules.pop(name, None)
+
+
+def num_imports():
+    import builtins
+
+    return builtins.imports
+
+
+def test_the_module_is_imported_once_when_a_name_is_used(packages):
+    with import_late("unused", known=None):
+        import library
+    assert (num_imports(), library.has, "unused" in sys.modules) == (0, True, False)
+    assert (library.use(), library.use(), num_imports()) == (5, 5, 1)
+    import unused
+
+    assert (library.unused.value, unused.value, num_imports()) == (5, 5, 1)
+
+
+@pytest.mark.parametrize("code", ["import unused.part", "from unused import part", "from unused import value"])
+def test_other_imports_within_the_block_get_the_real_module(packages, code):
+    with import_late("unused"):
+        exec(code)
+        assert sys.modules["unused"].value == 5
+    assert sys.modules["unused"].value == 5
+    assert num_imports() == 1
+
+
+def test_searching_all_modules_imports_nothing(packages):
+    import inspect
+
+    with import_late("unused"):
+        inspect.getmodule(compile("1", "no file", "eval"))
+        assert not hasattr(sys.modules["unused"], "__wrapped__")
+    assert num_imports() == 0
+
+
+@pytest.mark.parametrize("name", ["no_such_module", "no_such_package.module", "json"])
+def test_absent_and_imported_modules_are_left_alone(name):
+    before = sys.modules.get(name)
+    with import_late(name):
+        assert sys.modules.get(name) is before
+    assert sys.modules.get(name) is before
+
+
+@pytest.mark.slow
+def test_a_run_imports_only_libraries_that_it_uses(tmp_path):
+    unused = ["bitsandbytes", "scipy.signal", "wandb", "mlflow", "optuna", "ray", "torchvision"]
+    code = (
+        "import sys; from instruct_lab.cli import main\n"
+        "code = main('train experiments=dry_run trainer.max_steps=1 tracker=none'.split())\n"
+        f"print(code, [name for name in {unused} if name in sys.modules])\n"
+        "import scipy.signal; print(len(scipy.signal.windows.hamming(3)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert done.stdout.splitlines()[-2:] == ["0 []", "3"]
