@@ -132,7 +132,7 @@ def generate_answers(
         seeds: random seed for each prompt.
     """
     encoded, stops = _encode(setup, loaded, prompts)
-    return setup.generation.generate(loaded.model, loaded.tokenizer, encoded, stops, seeds)
+    return setup.generation.generate(loaded.model, loaded.tokenizer, encoded, stops, seeds, setup.journal)
 
 
 def stream_answer(

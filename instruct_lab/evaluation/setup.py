@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from instruct_lab.batching import Batching, Layout
     from instruct_lab.generation import Generation
+    from instruct_lab.generation.journal import AnswerJournal
     from instruct_lab.metrics import Metric
     from instruct_lab.model import Model
     from instruct_lab.objective import Objective
@@ -34,6 +35,7 @@ class EvaluationSetup:
         show_samples: number of predictions printed below the results.
         selected_by: the logged value, such as `val/loss`, by which the evaluated checkpoint was chosen; `None` if the
             last checkpoint is evaluated.
+        journal: file that keeps the answers while they are generated; `None`: they are kept only in memory.
     """
 
     model: Model
@@ -48,6 +50,7 @@ class EvaluationSetup:
     by_source: bool = False
     show_samples: int = 0
     selected_by: str | None = None
+    journal: AnswerJournal | None = None
 
     def for_references(self, references: Sequence[str]) -> EvaluationSetup:
         """Return a copy whose answer metrics suit the references, for example with a tokenizer for their script.

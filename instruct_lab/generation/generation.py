@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
     from transformers.generation.streamers import BaseStreamer
 
+    from instruct_lab.generation.journal import AnswerJournal
+
 SAMPLING_FIELDS = ("temperature", "top_p", "top_k")
 
 
@@ -77,6 +79,7 @@ class Generation(Component):
         prompts: Sequence[Sequence[int]],
         stop_token_ids: Sequence[int],
         seeds: Sequence[int] | None = None,
+        journal: AnswerJournal | None = None,
     ) -> list[Answer]:
         """Generate answers as text without special tokens, in the order of the prompts. An answer may be empty.
 
@@ -86,12 +89,13 @@ class Generation(Component):
             prompts: token ids; lengths may differ.
             stop_token_ids: tokens that end an answer and are not part of it.
             seeds: random seed for each prompt, for sampling; `None` draws seeds from torch's random state.
+            journal: file that keeps the answers of each batch; batches that it holds already are not decoded.
 
         Raises:
             InstructLabError: a prompt is empty, or is too long for the model's context.
         """
-        pad = tokenizer.pad_token_id
-        answers = self.generate_ids(model, prompts, stop_token_ids, pad if isinstance(pad, int) else None, seeds)
+        pad = tokenizer.pad_token_id if isinstance(tokenizer.pad_token_id, int) else None
+        answers = self.generate_ids(model, prompts, stop_token_ids, pad, seeds, journal=journal)
         return [self._answer(tokenizer, ids) for ids in answers]
 
     def stream(
@@ -141,6 +145,7 @@ class Generation(Component):
         pad_token_id: int | None = None,
         seeds: Sequence[int] | None = None,
         streamer: BaseStreamer | None = None,
+        journal: AnswerJournal | None = None,
     ) -> list[list[int]]:
         """Generate answers as token ids without the stop token, in the order of the prompts.
 
@@ -154,6 +159,7 @@ class Generation(Component):
                 is masked by length, so this may be a stop token. `None` means 0.
             seeds: random seed for each prompt, for sampling; `None` draws seeds from torch's random state.
             streamer: streamer of transformers for the tokens of a single prompt, without beam search.
+            journal: see `generate`.
 
         Raises:
             InstructLabError: a prompt is empty, or is too long for the model's context.
@@ -190,7 +196,13 @@ class Generation(Component):
             for indices in self._batches(longest_first, prompts, has_prefix_before_padding(model)):
                 batch = [prompts[index] for index in indices]
                 of_batch = [seeds[index] for index in indices] if seeds is not None else []
-                decoded = decode(model, batch, settings, of_batch, streamer, report)
+                decoded = None if journal is None else journal.read(indices)
+                if decoded is None:
+                    decoded = decode(model, batch, settings, of_batch, streamer, report)
+                    if journal is not None:
+                        journal.write(indices, decoded)
+                elif report is not None:
+                    report.update(report.done + len(indices))
                 for index, ids in zip(indices, decoded, strict=True):
                     answers[index] = ids
         return answers

@@ -27,6 +27,7 @@ from instruct_lab.records.schema import AFTER, PredictionLine, Results, Stage, S
 FOLDER = "evaluations"
 OWN = "own"
 """The name of an evaluation on the data and by the metrics of the run itself."""
+UNFINISHED = "unfinished"
 MAX_NAME = 80
 
 
@@ -127,11 +128,20 @@ class EvaluationFiles:
         files.write_atomically(self.folder / schema.CONFIG, [to_yaml(config)])
         entries = {**files.fields_to_write(summary), **files.fields_to_write(origin)}
         files.write_json(self.path, entries)
-        self._unfinished.unlink(missing_ok=True)
+        for left in self.folder.glob(f"{UNFINISHED}*"):
+            left.unlink(missing_ok=True)
+
+    def unfinished_path(self, ending: str) -> Path:
+        """Return the path of a file that a killed evaluation leaves behind; `write` removes it.
+
+        Args:
+            ending: the ending of its name.
+        """
+        return self.folder / f"{UNFINISHED}{ending}"
 
     @property
     def _unfinished(self) -> Path:
-        return self.folder / "unfinished.json"
+        return self.unfinished_path(".json")
 
     def _read_results(self, name: str) -> Results:
         with wrap_form_errors(self.folder / name):

@@ -20,10 +20,12 @@ from instruct_lab.evaluation import result
 from instruct_lab.evaluation.base_model import measure_base_model
 from instruct_lab.evaluation.examples import EvaluatedExamples
 from instruct_lab.evaluation.measure import measure, measure_baselines
+from instruct_lab.evaluation.setup import EvaluationSetup
 from instruct_lab.experiment import Experiment
 from instruct_lab.experiment.evaluated import Evaluated
 from instruct_lab.experiment.settled import settle_answers
 from instruct_lab.generation import context_length
+from instruct_lab.generation.journal import AnswerJournal
 from instruct_lab.progress import stage
 from instruct_lab.records import Results, Summary
 from instruct_lab.records.evaluations import EvaluationFiles, Origin
@@ -78,8 +80,8 @@ class _Prepared:
 def evaluate(job: EvaluationJob, console: Console) -> bool:
     """Evaluate the model, write the results into the record of the run, and print them.
 
-    An evaluation that was killed goes on after the last measured system and split. If the record holds the results of
-    the same settings, data and weights, nothing is measured.
+    An evaluation that was killed goes on after the last batch of answers, and has the same results to the last bit. If
+    the record holds the results of the same settings, data and weights, nothing is measured.
 
     Args:
         job: the evaluation.
@@ -166,7 +168,9 @@ def _fingerprint(prepared: _Prepared) -> str:
         "settings": {name: describe(getattr(setup, name)) for name in parts},
         "seed": [setup.seed, setup.by_source, evaluation.before, evaluation.baselines],
         "data": prepared.data.fingerprint,
-        "examples": {split: [one.id for one in found.conversations] for split, found in prepared.examples.items()},
+        "examples": {
+            split: [[one.id, one.answers] for one in found.conversations] for split, found in prepared.examples.items()
+        },
         "weights": [prepared.weights.name, prepared.weights.step],
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
@@ -194,9 +198,8 @@ def _measure(job: EvaluationJob, prepared: _Prepared, fingerprint: str, console:
         for split in missing:
             with stage("hashing the weights of the base model"):
                 digest = base.digest()
-            measured = measure_base_model(
-                settled.evaluation_setup, base.loaded, digest, examples[split], teacher, workspace.cache_path
-            )
+            setup = _keeping_answers(job, settled, split, BEFORE, fingerprint)
+            measured = measure_base_model(setup, base.loaded, digest, examples[split], teacher, workspace.cache_path)
             results.setdefault(split, {})[BEFORE] = measured
             job.files.write_unfinished(fingerprint, results)
     base = None  # to free its memory before the tuned model is loaded
@@ -212,10 +215,19 @@ def _measure(job: EvaluationJob, prepared: _Prepared, fingerprint: str, console:
         settled, _ = settle_answers(experiment, prepared.data.answer_lengths, context_length(tuned.model))
         for split in missing:
             prompted = prepared.data.with_prompts(examples[split], job.run.tuning, prepared.demonstrations)
+            setup = _keeping_answers(job, settled, split, AFTER, fingerprint)
             with stage(f"evaluating the model on the {split} split"):
-                results[split][AFTER] = measure(settled.evaluation_setup, tuned, prompted, teacher)
+                results[split][AFTER] = measure(setup, tuned, prompted, teacher)
             job.files.write_unfinished(fingerprint, results)
     return results
+
+
+def _keeping_answers(
+    job: EvaluationJob, experiment: Experiment, split: str, system: str, fingerprint: str
+) -> EvaluationSetup:
+    """Return the settings of the evaluation, with the file that keeps the answers of one system on one split."""
+    path = job.files.unfinished_path(f"-{split}-{system}.jsonl")
+    return dataclasses.replace(experiment.evaluation_setup, journal=AnswerJournal(path, fingerprint))
 
 
 def _show(console: Console, prepared: _Prepared, results: Results, summary: Summary) -> None:

@@ -11,7 +11,9 @@ from instruct_lab.records import RunRecord, find_run
 from instruct_lab.records.evaluations import EvaluationFiles
 
 pytestmark = pytest.mark.slow
-SHORT = ["trainer.max_steps=2", "optimizer.lr=0.05"]
+SHORT = ["trainer.max_steps=2", "optimizer.lr=0.05", "tokenizer=train", "model.tokenizer.vocab_size=400"]
+OTHER = ["data=path:other.jsonl", "data.split.test=0.4", "evaluation.max_examples=6"]
+KEPT = ["data=mine", "evaluation.max_examples=4", "generation.max_new_tokens=6"]
 
 
 @pytest.fixture(scope="module")
@@ -74,9 +76,120 @@ def test_runs_are_paired_on_other_data(runs, capsys):
 def test_a_model_folder_gets_a_record(runs, capsys):
     assert cli.main(["export", str(runs[0].path), "plain"]) == 0
     for _ in range(2):
-        assert evaluate("plain", "data=mine", "evaluation.max_examples=4", "generation.max_new_tokens=6") == 0
+        assert evaluate("plain", *KEPT) == 0
     (record,) = list(runs[0].path.parent.parent.glob("model-plain/*"))
     (name,) = [file.stem for file in (record / "evaluations").glob("*.json")]
     measured = EvaluationFiles(find_run("runs", record), name).summary
     for metric in ("test/chrf", "val/chrf"):
         assert measured.value(metric).value == runs[0].summary.value(metric).value
+
+
+def test_a_gguf_file_gets_a_record(runs):
+    assert cli.main(["export", str(runs[0].path), "gguf", "--format", "gguf", "--gguf-type", "f32"]) == 0
+    assert evaluate("gguf/model-f32.gguf", *KEPT, "--name", "kept", "--json") == 0
+    (record,) = runs[0].path.parent.parent.glob("model-model-f32/*")
+    measured = EvaluationFiles(RunRecord.open(record), "kept").summary
+    assert measured.value("test/perplexity").value == pytest.approx(
+        runs[0].summary.value("test/perplexity").value, rel=1e-4
+    )
+    assert cli.main(["compare", str(record), str(record)]) == 2
+
+
+def test_every_run_of_a_sweep_is_measured_once_on_one_base(runs, monkeypatch, capsys):
+    import instruct_lab.evaluation.base_model as base_model
+    import instruct_lab.training.evaluating as evaluating
+
+    assert cli.main(["train", "-m", *TINY, *SHORT, "trainer.max_steps=1", "tuning.r=1,2,3,5"]) == 0
+    counts = {}
+
+    def count(module):
+        measure = module.measure
+
+        def counted(*arguments):
+            counts[module.__name__] = counts.get(module.__name__, 0) + 1
+            return measure(*arguments)
+
+        monkeypatch.setattr(module, "measure", counted)
+
+    count(base_model)
+    count(evaluating)
+    sweep = max(runs[0].path.parent.parent.glob("*/*/sweep.json"), key=lambda path: path.parent.name).parent
+    for _ in range(2):
+        assert evaluate(sweep, *OTHER, "--name", "again") == 0
+    assert counts == {base_model.__name__: 2, evaluating.__name__: 8}  # two splits
+    capsys.readouterr()
+    assert cli.main(["compare", str(sweep), "--on", "again", "--json"]) == 0
+    compared = json.loads(capsys.readouterr().out)
+    assert len(compared["runs"]) == 4
+    assert "test/chrf" in compared["differences"]
+
+
+@pytest.mark.parametrize("num_batches", [1, 4, 7])
+def test_a_killed_evaluation_goes_on_with_the_same_results(runs, monkeypatch, num_batches):
+    from instruct_lab.generation import decoding
+
+    record, decode, decoded = runs[1], decoding.decode, []
+    overrides = [*OTHER, "generation.batch_size=2", "evaluation.before=false"]
+    if not EvaluationFiles(record, "whole").path.exists():
+        assert evaluate(record.path, *overrides, "--name", "whole") == 0
+
+    def dying(*arguments):
+        if len(decoded) == num_batches:
+            raise KeyboardInterrupt
+        decoded.append(arguments)
+        return decode(*arguments)
+
+    def counting(*arguments):
+        decoded.append(arguments)
+        return decode(*arguments)
+
+    monkeypatch.setattr(decoding, "decode", dying)
+    name = f"killed-{num_batches}"
+    whole, killed = EvaluationFiles(record, "whole"), EvaluationFiles(record, name)
+    dies = evaluate(record.path, *overrides, "--name", name) == 130
+    assert dies == (not killed.path.exists())
+    monkeypatch.setattr(decoding, "decode", counting)
+    assert evaluate(record.path, *overrides, "--name", name) == 0
+    assert len(decoded) == 6 if dies else len(decoded) < 7  # two splits, three batches each
+    assert killed.read_results() == whole.read_results()
+    assert values(killed.summary) == values(whole.summary)
+    assert not list(killed.folder.glob("unfinished*"))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "named"),
+    [
+        (["metrics=txt"], "text"),
+        (["metric=text"], "metrics"),
+        (["tuning.r=8"], "neither the model nor its training"),
+        (["metrics=text,perplexity"], "one value for each key"),
+        (["evaluation.max_exmples=3"], "max_examples"),
+        (["~metrics.chrf"], "metrics.chrf=null"),
+        (["--name", "a/b"], "folder name"),
+    ],
+)
+def test_wrong_choices_are_refused_before_anything_is_loaded(runs, capsys, overrides, named):
+    capsys.readouterr()
+    assert evaluate(runs[0].path, *overrides) == 2
+    assert named in capsys.readouterr().err
+
+
+def test_rows_without_answers_and_other_settings_are_refused(runs, capsys):
+    folder = runs[0].path.parents[2]
+    rows = [{"messages": [{"role": "user", "content": f"What is {number}?"}]} for number in range(30)]
+    (folder / "questions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    assert evaluate(runs[0].path, "data=path:questions.jsonl", "--name", "questions") in (1, 2)
+    assert "answer" in capsys.readouterr().err
+    assert evaluate(runs[0].path, "evaluation.max_examples=3", "--name", "few") == 0
+    assert evaluate(runs[0].path, "evaluation.max_examples=2", "--name", "few") == 1
+    assert "--replace" in capsys.readouterr().err
+    assert evaluate(runs[0].path, "evaluation.max_examples=2", "--name", "few", "--replace") == 0
+
+
+def test_measurements_of_other_examples_are_not_paired(runs, capsys):
+    assert evaluate(runs[0].path, *OTHER, "--name", "mixed") == 0
+    assert evaluate(runs[1].path, "--name", "mixed") == 0
+    capsys.readouterr()
+    assert cli.main(["compare", *(str(one.path) for one in runs), "--on", "mixed", "--json"]) == 0
+    compared = json.loads(capsys.readouterr().out)
+    assert compared["unpaired"]["test/chrf"] == "the runs were not measured on the same examples"
