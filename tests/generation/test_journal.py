@@ -1,17 +1,19 @@
 """The answers that a journal keeps are those of an earlier process with the same fingerprint, and of no other."""
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from instruct_lab.generation.journal import AnswerJournal
 
 BATCHES = st.dictionaries(
-    st.lists(st.integers(0, 50), min_size=1, max_size=4, unique=True).map(tuple),
-    st.lists(st.lists(st.integers(0, 2**20)), min_size=1, max_size=4),
-    max_size=6,
+    st.tuples(st.integers(0, 50), st.integers(51, 99)),
+    st.lists(st.lists(st.integers(0, 2**20), max_size=3), min_size=2, max_size=2),
+    max_size=5,
 )
+quickly = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
+@quickly
 @given(BATCHES, st.integers(0, 400))
 def test_whole_lines_survive_a_crash_at_any_byte(tmp_path_factory, batches, num_lost):
     path = tmp_path_factory.mktemp("journal") / "answers.jsonl"
@@ -30,6 +32,7 @@ def test_whole_lines_survive_a_crash_at_any_byte(tmp_path_factory, batches, num_
     assert all(AnswerJournal(path, "a").read(indices) == answers for indices, answers in batches.items())
 
 
+@quickly
 @given(BATCHES)
 def test_answers_of_another_fingerprint_are_removed(tmp_path_factory, batches):
     path = tmp_path_factory.mktemp("journal") / "answers.jsonl"

@@ -99,7 +99,7 @@ def test_every_run_of_a_sweep_is_measured_once_on_one_base(runs, monkeypatch, ca
     import instruct_lab.evaluation.base_model as base_model
     import instruct_lab.training.evaluating as evaluating
 
-    assert cli.main(["train", "-m", *TINY, *SHORT, "trainer.max_steps=1", "tuning.r=1,2,3,5"]) == 0
+    assert cli.main(["train", "-m", *TINY, *SHORT, "sweep.metric=test/chrf", "tuning.r=1,2,3,5"]) == 0
     counts = {}
 
     def count(module):
@@ -124,33 +124,33 @@ def test_every_run_of_a_sweep_is_measured_once_on_one_base(runs, monkeypatch, ca
     assert "test/chrf" in compared["differences"]
 
 
-@pytest.mark.parametrize("num_batches", [1, 4, 7])
+@pytest.mark.parametrize("num_batches", [0, 1, 2, 3])
 def test_a_killed_evaluation_goes_on_with_the_same_results(runs, monkeypatch, num_batches):
     from instruct_lab.generation import decoding
 
-    record, decode, decoded = runs[1], decoding.decode, []
-    overrides = [*OTHER, "generation.batch_size=2", "evaluation.before=false"]
-    if not EvaluationFiles(record, "whole").path.exists():
-        assert evaluate(record.path, *overrides, "--name", "whole") == 0
+    record, decode, decoded, num_left = runs[1], decoding.decode, [], [100]
+    overrides = [*OTHER, "generation.batch_size=2", "evaluation.before=false", "--name"]
 
     def dying(*arguments):
-        if len(decoded) == num_batches:
+        if not num_left[0]:
             raise KeyboardInterrupt
-        decoded.append(arguments)
-        return decode(*arguments)
-
-    def counting(*arguments):
+        num_left[0] -= 1
         decoded.append(arguments)
         return decode(*arguments)
 
     monkeypatch.setattr(decoding, "decode", dying)
     name = f"killed-{num_batches}"
-    whole, killed = EvaluationFiles(record, "whole"), EvaluationFiles(record, name)
-    dies = evaluate(record.path, *overrides, "--name", name) == 130
-    assert dies == (not killed.path.exists())
-    monkeypatch.setattr(decoding, "decode", counting)
-    assert evaluate(record.path, *overrides, "--name", name) == 0
-    assert len(decoded) == 6 if dies else len(decoded) < 7  # two splits, three batches each
+    whole, killed = EvaluationFiles(record, f"whole-{num_batches}"), EvaluationFiles(record, name)
+    assert evaluate(record.path, *overrides, whole.name) == 0
+    total = len(decoded)
+    assert total > num_batches
+    decoded.clear()
+    num_left[0] = num_batches
+    assert evaluate(record.path, *overrides, name) == 130
+    assert killed.summary is None
+    num_left[0] = 100
+    assert evaluate(record.path, *overrides, name) == 0
+    assert len(decoded) == total  # no batch was decoded twice
     assert killed.read_results() == whole.read_results()
     assert values(killed.summary) == values(whole.summary)
     assert not list(killed.folder.glob("unfinished*"))
