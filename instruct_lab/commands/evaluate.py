@@ -11,6 +11,7 @@ from instruct_lab.commands.arguments import AddCommand
 from instruct_lab.commands.console import print_permissions, print_references, print_warnings
 from instruct_lab.commands.results import Outcome, json_results
 from instruct_lab.errors import InstructLabError
+from instruct_lab.files import user_path
 from instruct_lab.progress import stage
 from instruct_lab.terminal import wide_console, write_line
 
@@ -68,7 +69,13 @@ def _records(parsed: argparse.Namespace) -> tuple[list[RunRecord], bool]:
         return [_record_of_model(parsed, reference)], False
     sweep = sweep_to_resume(Path(parsed.runs), parsed.target)
     if sweep is None:
-        return [find_run(Path(parsed.runs), parsed.target)], False
+        try:
+            return [find_run(Path(parsed.runs), parsed.target)], False
+        except InstructLabError as error:
+            if user_path(parsed.target).exists():  # not a model either: examining it gives the reason
+                return [_record_of_model(parsed, f"path:{parsed.target}")], False
+            do = f"{error.do}; a model is named path:DIR, path:FILE.gguf or hub:ORG/NAME"
+            raise InstructLabError(error.what, where=error.where, do=do) from error
     finished = sweep.finished_runs()
     if not finished:
         raise InstructLabError(

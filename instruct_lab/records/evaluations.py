@@ -189,18 +189,23 @@ def find_evaluated(records: Sequence[RunRecord], name: str) -> tuple[list[RunRec
     """Return the runs that have an evaluation, with its results instead of their own, and the other runs.
 
     Raises:
-        InstructLabError: no run has an evaluation of this name.
+        InstructLabError: several runs are given, and fewer than two of them have an evaluation of this name.
     """
     known = {record.path: evaluation_names(record) for record in records}
     measured: list[RunRecord] = [EvaluatedRecord(one.path, name) for one in records if name in known[one.path]]
-    if not measured:
-        names = sorted({one for found in known.values() for one in found})
-        listed = f"their evaluations are {', '.join(names)}" if names else "they have no evaluations"
-        meant = nearest(name, names)
-        do = f"choose --on {meant}" if meant else "measure them first: instruct-lab evaluate RUN data=... --name NAME"
-        where = f"{len(records)} run{'s' * (len(records) != 1)}"
-        raise InstructLabError(f"No run has an evaluation {name!r}; {listed}", where=where, do=do)
-    return measured, [one for one in records if name not in known[one.path]]
+    others = [one for one in records if name not in known[one.path]]
+    if not others or len(measured) > 1:
+        return measured, others
+    where = f"{len(records)} run{'s' * (len(records) != 1)}"
+    do = f"measure it first: instruct-lab evaluate {others[0].id} data=... --name {name}"
+    if measured:
+        what = f"Only run {measured[0].id} has an evaluation {name!r}; run {others[0].id} has none"
+        raise InstructLabError(what, where=where, do=do)
+    names = sorted({one for found in known.values() for one in found})
+    listed = f"their evaluations are {', '.join(names)}" if names else "they have no evaluations"
+    meant = nearest(name, names)
+    do = f"choose --on {meant}" if meant else do
+    raise InstructLabError(f"No run has an evaluation {name!r}; {listed}", where=where, do=do)
 
 
 def check_evaluation_name(name: str) -> str:

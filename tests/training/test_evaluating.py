@@ -174,6 +174,14 @@ def test_wrong_choices_are_refused_before_anything_is_loaded(runs, capsys, overr
     assert named in capsys.readouterr().err
 
 
+def test_a_target_that_is_neither_run_nor_model_is_explained(runs, capsys):
+    assert cli.main(["export", str(runs[0].path), "adapter_only", "--format", "adapter"]) == 0
+    capsys.readouterr()
+    for target, named in {"adapter_only": "only an adapter", "Org/Name": "hub:ORG/NAME", "conf": "not a model"}.items():
+        assert evaluate(target, "data=mine") == 2
+        assert named in capsys.readouterr().err
+
+
 def test_rows_without_answers_and_other_settings_are_refused(runs, capsys):
     folder = runs[0].path.parents[2]
     rows = [{"messages": [{"role": "user", "content": f"What is {number}?"}]} for number in range(30)]
@@ -188,6 +196,9 @@ def test_rows_without_answers_and_other_settings_are_refused(runs, capsys):
 
 def test_measurements_of_other_examples_are_not_paired(runs, capsys):
     assert evaluate(runs[0].path, *OTHER, "--name", "mixed") == 0
+    capsys.readouterr()
+    assert cli.main(["compare", *(str(one.path) for one in runs), "--on", "mixed"]) == 2
+    assert f"run {runs[1].id} has none" in capsys.readouterr().err
     assert evaluate(runs[1].path, "--name", "mixed") == 0
     capsys.readouterr()
     assert cli.main(["compare", *(str(one.path) for one in runs), "--on", "mixed", "--json"]) == 0
