@@ -116,7 +116,8 @@ def test_every_run_of_a_sweep_is_measured_once_on_one_base(runs, monkeypatch, ca
     sweep = max(runs[0].path.parent.parent.glob("*/*/sweep.json"), key=lambda path: path.parent.name).parent
     for _ in range(2):
         assert evaluate(sweep, *OTHER, "--name", "again") == 0
-    assert counts == {base_model.__name__: 2, evaluating.__name__: 8}  # two splits
+    assert counts.pop(base_model.__name__) <= 2  # once for each split that no earlier evaluation has cached
+    assert counts == {evaluating.__name__: 8}
     capsys.readouterr()
     assert cli.main(["compare", str(sweep), "--on", "again", "--json"]) == 0
     compared = json.loads(capsys.readouterr().out)
