@@ -11,6 +11,7 @@ from support.refusals import Refusals
 from instruct_lab import cli
 
 HEALTHY, DAMAGED = "20260101-000000-aaaaaa", "20260102-000000-bbbbbb"
+HEALTHY_ROW = ["aaaaaa", "finished"]  # the short id and the status, with which a table of runs begins
 DEEP = "[" * 100_000 + "]" * 100_000
 FORMS = {
     "nothing": "",
@@ -76,9 +77,15 @@ def records(lab, recorded):
     for name in (HEALTHY, DAMAGED):
         copied = lab / "runs" / "mine" / name
         shutil.copytree(recorded, copied)
+        config = copied / "config.yaml"  # the copy is of a run in this folder, with the cache of this folder
+        config.write_text(config.read_text("utf-8").replace(str(recorded.parents[2]), str(lab)), "utf-8")
         manifest = json.loads((copied / "manifest.json").read_text(encoding="utf-8"))
         (copied / "manifest.json").write_text(json.dumps({**manifest, "id": name, "name": "mine"}), encoding="utf-8")
     return lab / "runs" / "mine"
+
+
+def _rows_of(short_id, table):
+    return [row[:2] for row in map(str.split, table.splitlines()) if row[:1] == [short_id]]
 
 
 @pytest.mark.parametrize(("name", "form", "content"), DAMAGE, ids=[f"{name}: {form}" for name, form, _ in DAMAGE])
@@ -86,7 +93,7 @@ def test_a_damaged_file_is_named_and_breaks_nothing_else(records, refused, name,
     file = records / DAMAGED / name
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
     for command in (["runs"], ["runs", "seed=0"], ["runs", "--sort", "test/chrf"]):
-        assert HEALTHY in refused(*command, codes=(0,)).out
+        assert _rows_of(HEALTHY_ROW[0], refused(*command, codes=(0,)).out) == [HEALTHY_ROW]
     refused("compare", HEALTHY, DAMAGED, codes=(0, 2), names=["", name])
     refused("compare", HEALTHY, HEALTHY, codes=(0, 2))
     refused("resume", DAMAGED, names=[name, DAMAGED, "data", "_target_"])
@@ -118,7 +125,7 @@ def test_a_damaged_list_of_weights_is_named(records, refused, content):
 
 def test_the_records_are_good_without_damage(records, lab, capsys):
     run = Refusals(lab, capsys).run
-    assert DAMAGED in run("runs", "status=finished", codes=(0,)).out
+    assert len(_rows_of("bbbbbb", run("runs", "status=finished", codes=(0,)).out)) == 1
     run("compare", HEALTHY, DAMAGED, codes=(0,))
     run("resume", DAMAGED, names=["is finished"])
     run("generate", DAMAGED, "red green", codes=(0,))
