@@ -19,7 +19,8 @@ ROOT = Path(__file__).parent.parent
 # Declared packages that another library imports.
 USED_BY = {
     "cmaes": "optuna's sampler",
-    "gguf": "transformers' loader of GGUF files",
+    "mkdocs": "the documentation's site",
+    "mkdocs-material": "the theme of the documentation's site",
     "mlflow": "Lightning's logger",
     "scikit-learn": "optuna's importance of parameters",
     "scipy": "optuna's Gaussian process",
