@@ -11,10 +11,10 @@ import dataclasses
 import math
 from collections import Counter
 from collections.abc import Sequence
-from importlib.util import find_spec
 
 from instruct_lab.comparison.arms import Factor
 from instruct_lab.comparison.scores import Estimate, RunScores
+from instruct_lab.optional_packages import is_installed
 
 MAX_LEVELS = 8
 """Maximum number of values listed one by one; more numbers, such as points of an interval, are grouped into ranges."""
@@ -159,7 +159,7 @@ def _importances(scores: RunScores, factors: Sequence[Factor]) -> dict[str, floa
 
 def can_compute_importance() -> bool:
     """Whether scikit-learn, which Optuna's fANOVA needs, is installed."""
-    return find_spec("sklearn") is not None
+    return is_installed("sklearn")
 
 
 def _distribution(factor: Factor, numbers: Sequence[float] | None) -> object:

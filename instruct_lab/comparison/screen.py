@@ -15,6 +15,7 @@ from instruct_lab.comparison.arms import Arm
 from instruct_lab.comparison.compare import Comparison, Difference
 from instruct_lab.comparison.effects import can_compute_importance
 from instruct_lab.comparison.text import describe_disagreements, format_mean
+from instruct_lab.optional_packages import install_command
 from instruct_lab.pages.format import format_interval, format_metric, shorten
 from instruct_lab.pages.text_columns import TextColumn, lay_out, list_within
 from instruct_lab.records.costs import format_cost
@@ -259,7 +260,7 @@ def _effects(compared: Comparison, width: int) -> Iterator[str]:
         balance = "" if effect.is_balanced else ", not balanced"
         yield list_within(f"Effect of {effect.key}{share}{balance}", texts, width)
     if compared.effects and not can_compute_importance():
-        yield "The importance of each choice can be computed with scikit-learn: pip install 'instruct-lab[report]'"
+        yield f"The importance of each choice can be computed with scikit-learn: {install_command('sklearn')}"
 
 
 def _fronts(compared: Comparison, width: int) -> Iterator[str]:

@@ -16,6 +16,7 @@ from instruct_lab.comparison.compare import Comparison, Difference, verdict
 from instruct_lab.comparison.effects import Effect, can_compute_importance
 from instruct_lab.comparison.fronts import Front
 from instruct_lab.comparison.scores import Estimate
+from instruct_lab.optional_packages import install_command
 from instruct_lab.pages.format import escape_markdown, format_interval, format_metric, markdown_table, shorten
 from instruct_lab.records.costs import format_cost
 
@@ -189,7 +190,7 @@ def show(compared: Comparison, console: Console) -> None:
         for name, text in lines:
             console.print(Text(f"  {name:<{width}}  {text}"))
     if compared.effects and not can_compute_importance():
-        hint = "The importance of each choice can be computed with scikit-learn: pip install 'instruct-lab[report]'"
+        hint = f"The importance of each choice can be computed with scikit-learn: {install_command('sklearn')}"
         console.print(Text(hint), soft_wrap=True)
     console.print(Text(conclusion(compared)), soft_wrap=True)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from instruct_lab.config import component
 from instruct_lab.errors import InstructLabError
 from instruct_lab.metrics.base import RowMetric, Statistics, is_empty
+from instruct_lab.optional_packages import missing_reason
 
 if TYPE_CHECKING:
     from instruct_lab.generation import Prediction
@@ -110,7 +111,7 @@ def _log_unchecked(instruction: str) -> None:
     from instruct_lab.metrics.verifiers import missing_package
 
     package = missing_package(instruction)
-    reason = f"needs the package {package}, which is not installed" if package else "has no check, or other arguments"
+    reason = (package and missing_reason(package)) or "has no check, or other arguments"
     logger.warning("The instruction %s is not counted: it %s", instruction, reason)
 
 

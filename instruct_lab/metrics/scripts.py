@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
+import dataclasses
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal
 
 from instruct_lab.errors import Problem
+from instruct_lab.optional_packages import is_installed, missing_packages
 
 Script = Literal["spaced", "Chinese", "Japanese", "Korean", "unspaced"]
 """Spaced: words are separated by spaces, as in Latin, Cyrillic or Arabic. Unspaced: Thai, Lao, Myanmar, Khmer."""
@@ -79,16 +80,13 @@ def tokenizer_for(texts: Iterable[str]) -> Tokenizer:
 
 def missing_modules(tokenizer: str | None) -> list[str]:
     """List the modules that a tokenizer needs and that are not installed."""
-    return [name for name in TOKENIZER_MODULES.get(tokenizer or "", ()) if importlib.util.find_spec(name) is None]
+    return [name for name in TOKENIZER_MODULES.get(tokenizer or "", ()) if not is_installed(name)]
 
 
 def tokenizer_problems(tokenizer: str | None) -> Iterator[Problem]:
     """Report a tokenizer whose package is not installed."""
-    missing = missing_modules(tokenizer)
-    if tokenizer is not None and missing:
-        install = f"pip install 'sacrebleu[{tokenizer[:2]}]'"
-        reason = f"needs the package {missing[0]}, which is not installed: {install}"
-        yield Problem(key="tokenize", value=tokenizer, reason=reason, suggestion="char", kind="unavailable_here")
+    for problem in missing_packages(*missing_modules(tokenizer), key="tokenize", value=tokenizer):
+        yield dataclasses.replace(problem, suggestion="char")
 
 
 def unsplit_note(tokenizer: str | None, texts: Sequence[str]) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 from abc import ABC
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -21,6 +20,7 @@ from instruct_lab.model.quantization import Quantization
 from instruct_lab.model.rope_scaling import RopeScaling
 from instruct_lab.model.tokenizer import Tokenizer
 from instruct_lab.model.weights.base import Loading, Weights, bytes_per_number
+from instruct_lab.optional_packages import missing_reason
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -107,8 +107,8 @@ class Model(Component, ABC):
         """Return the reason why the attention implementation cannot run on this machine, or `None` if it can."""
         from instruct_lab.model.hardware import no_gpu
 
-        if self.attention == "flash_attention_2" and importlib.util.find_spec("flash_attn") is None:
-            return "needs the package flash_attn, which is not installed"
+        if self.attention == "flash_attention_2" and (reason := missing_reason("flash_attn")):
+            return reason
         if reason := no_gpu():
             return f"trains only on a GPU, and {reason}"
         return None

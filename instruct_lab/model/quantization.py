@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from instruct_lab.config import Component, component
 from instruct_lab.errors import Problem, Refusal
+from instruct_lab.optional_packages import missing_packages
 
 if TYPE_CHECKING:
     from transformers import BitsAndBytesConfig
@@ -41,11 +42,10 @@ class Quantization(Component):
 
     def problems(self) -> Iterator[Problem]:
         """Report a package that is not installed, or a version of bitsandbytes that needs a GPU if there is none."""
-        for package in ("bitsandbytes", "accelerate"):
-            if importlib.util.find_spec(package) is None:
-                reason = f"needs the package {package}, which is not installed"
-                yield Problem(key="", reason=reason, kind="unavailable_here")
-                return
+        missing = list(missing_packages("bitsandbytes", "accelerate"))
+        if missing:
+            yield from missing
+            return
         from instruct_lab.model.hardware import no_gpu
 
         version = importlib.metadata.version("bitsandbytes")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
@@ -19,6 +18,7 @@ from instruct_lab.optimizer.groups import (
     factors_by_pattern,
     parameter_groups,
 )
+from instruct_lab.optional_packages import missing_packages
 
 if TYPE_CHECKING:
     import torch
@@ -33,7 +33,7 @@ class Optimizer(Component, ABC):
     A schedule multiplies all learning rates by the same factor, so their ratios do not change.
     """
 
-    package: ClassVar[tuple[str, str] | None] = None
+    package: ClassVar[str | None] = None
     """The import name and pip name of the optional package that implements the optimizer."""
 
     averages_weights: ClassVar[bool] = False
@@ -72,12 +72,8 @@ class Optimizer(Component, ABC):
 
     def problems(self) -> Iterator[Problem]:
         """Report a required package that is not installed."""
-        if self.package is not None and importlib.util.find_spec(self.package[0]) is None:
-            name = type(self).__name__
-            reason = (
-                f"{name} needs the package {self.package[1]}, which is not installed: pip install {self.package[1]}"
-            )
-            yield Problem(key="", reason=reason, kind="unavailable_here")
+        if self.package is not None:
+            yield from missing_packages(self.package, subject=type(self).__name__)
 
     def build(
         self, parameters: Iterable[tuple[str, torch.nn.Parameter]], factor: Factor | None = None

@@ -130,7 +130,7 @@ class GaLore(LowRankGradients):
     used. Source: Zhao et al., 2024; implemented by the package pytorch-optimizer.
     """
 
-    package: ClassVar[tuple[str, str] | None] = ("pytorch_optimizer", "pytorch-optimizer")
+    package: ClassVar[str | None] = "pytorch_optimizer"
 
     scale: Annotated[float, Field(gt=0)] = 0.25  # scale of the projected update
 

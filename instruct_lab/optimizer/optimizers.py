@@ -127,7 +127,7 @@ class ScheduleFreeAdamW(Optimizer):
     Source: Defazio et al., 2024.
     """
 
-    package: ClassVar[tuple[str, str] | None] = ("schedulefree", "schedulefree")
+    package: ClassVar[str | None] = "schedulefree"
     averages_weights: ClassVar[bool] = True
 
     betas: Betas = Field(

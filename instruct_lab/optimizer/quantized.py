@@ -24,7 +24,7 @@ class QuantizedAdamW(Optimizer):
     Source: Dettmers et al., 2022 and 2023; implemented by the package bitsandbytes.
     """
 
-    package: ClassVar[tuple[str, str] | None] = ("bitsandbytes", "bitsandbytes")
+    package: ClassVar[str | None] = "bitsandbytes"
 
     betas: Betas = Field(
         default_factory=lambda: [0.9, 0.999]

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from importlib.util import find_spec
 from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
 from instruct_lab.config import Component, component
 from instruct_lab.errors import Problem
+from instruct_lab.optional_packages import missing_packages
 from instruct_lab.sweep.space import Space
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -35,9 +35,8 @@ class Sampler(Component, ABC):
 
     def problems(self) -> Iterator[Problem]:
         """Report a required package that is not installed."""
-        if self.needs_package is not None and find_spec(self.needs_package) is None:
-            reason = f"{type(self).__name__} needs the package {self.needs_package}, which is not installed"
-            yield Problem(key="", reason=reason, kind="unavailable_here")
+        if self.needs_package is not None:
+            yield from missing_packages(self.needs_package, subject=type(self).__name__)
 
     def num_points(self, space: Space) -> int | None:
         """Return the number of points; `None` if it is unlimited."""

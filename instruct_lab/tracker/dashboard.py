@@ -13,6 +13,7 @@ from typing import Any
 
 from instruct_lab.errors import InstructLabError, wrap_errors
 from instruct_lab.files import user_path
+from instruct_lab.optional_packages import install_command, is_installed
 from instruct_lab.pages.loopback import LOOPBACK, is_loopback
 from instruct_lab.records.folder import is_locked
 from instruct_lab.records.locate import list_runs
@@ -20,7 +21,7 @@ from instruct_lab.records.record import RunRecord
 from instruct_lab.records.schema import METRICS
 from instruct_lab.terminal import write_line
 from instruct_lab.tracker.names import group_of, tags_of
-from instruct_lab.tracker.trackio import FOLDER, INSTALL, Trackio, is_installed
+from instruct_lab.tracker.trackio import FOLDER, Trackio
 
 REFRESH_SECONDS = 5.0
 """Time between two imports of newly ended runs."""
@@ -42,8 +43,9 @@ def serve(runs_path: Path, port: int | None = None, browser: bool = True) -> Non
     Raises:
         InstructLabError: trackio is not installed, there is no run, or the port is taken.
     """
-    if not is_installed():
-        raise InstructLabError("The dashboard needs the package trackio, which is not installed", do=INSTALL)
+    if not is_installed("trackio"):
+        what = "The dashboard needs the package trackio, which is not installed"
+        raise InstructLabError(what, do=install_command("trackio"))
     runs_path = user_path(runs_path).absolute()
     os.environ["HF_HUB_OFFLINE"] = "1"  # trackio imports the hub's client, which then makes no requests
     os.environ.setdefault("TRACKIO_PLOT_ORDER", CHART_ORDER)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import dataclasses
 import html
-import importlib.util
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from instruct_lab.config import ExternalClass
+from instruct_lab.optional_packages import missing_reason
 from instruct_lab.tracker.base import TrackerSession, short_path
 from instruct_lab.tracker.names import options_of
 from instruct_lab.tracker.values import Scalar, estimates_of, flat_config, tracker_names
@@ -191,18 +191,16 @@ class KnownLogger:
     Args:
         session: class of the logger's sessions.
         package: package that the logger needs in addition to Lightning.
-        extra: extra of `instruct-lab` that installs the package.
     """
 
     session: type[LightningSession] = LightningSession
     package: str | None = None
-    extra: str | None = None
 
 
 LOGGERS = {
     "CSVLogger": KnownLogger(CSVSession),
-    "TensorBoardLogger": KnownLogger(TensorBoardSession, "tensorboard", "dashboard"),
-    "MLFlowLogger": KnownLogger(MLflowSession, "mlflow", "mlflow"),
+    "TensorBoardLogger": KnownLogger(TensorBoardSession, "tensorboard"),
+    "MLFlowLogger": KnownLogger(MLflowSession, "mlflow"),
     "CometLogger": KnownLogger(package="comet_ml"),
     "NeptuneLogger": KnownLogger(package="neptune"),
 }
@@ -219,10 +217,7 @@ def missing_package(target: str) -> str | None:
     known = LOGGERS.get(class_name)
     if not module.startswith("pytorch_lightning.") or known is None or known.package is None:
         return None
-    if importlib.util.find_spec(known.package) is not None:
-        return None
-    install = f"'instruct-lab[{known.extra}]'" if known.extra else known.package
-    return f"needs the package {known.package}, which is not installed: pip install {install}"
+    return missing_reason(known.package)
 
 
 def _markdown_cell(cell: Any) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from instruct_lab.config import component
 from instruct_lab.errors import InstructLabError, Problem
+from instruct_lab.optional_packages import missing_packages
 from instruct_lab.records.schema import AUDIT, Summary
 from instruct_lab.tracker.base import Tracker, TrackerSession, short_path
 from instruct_lab.tracker.names import options_of, title_of
@@ -30,14 +30,8 @@ if TYPE_CHECKING:
 
 FOLDER = "trackio"
 """trackio's folder inside the folder of all runs."""
-INSTALL = "pip install 'instruct-lab[dashboard]'"
 WRITE_SECONDS = 1.0
 """Minimum time between two writes; values logged in between are collected."""
-
-
-def is_installed() -> bool:
-    """Whether trackio is installed; this is checked without importing it."""
-    return importlib.util.find_spec("trackio") is not None
 
 
 @component
@@ -53,9 +47,7 @@ class Trackio(Tracker):
 
     def problems(self) -> Iterator[Problem]:
         """Report a missing installation of trackio."""
-        if not is_installed():
-            reason = f"Trackio needs the package trackio, which is not installed: {INSTALL}"
-            yield Problem(key="", reason=reason, kind="unavailable_here")
+        yield from missing_packages("trackio", subject="Trackio")
 
     def connect(self, record: RunRecord, config: dict[str, Any], tags: list[str], group: str) -> TrackerSession:
         """Open a session for a run; a resumed run's stored data is replaced by the values in its record."""

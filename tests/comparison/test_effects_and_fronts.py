@@ -50,7 +50,7 @@ def test_marginal_means_differences_and_importance(two_by_three):
 
 @pytest.mark.slow
 def test_without_scikit_learn_importance_is_left_out_with_a_hint(two_by_three, monkeypatch, capsys):
-    monkeypatch.setattr("instruct_lab.comparison.effects.find_spec", lambda name: None)
+    monkeypatch.setattr("instruct_lab.comparison.effects.is_installed", lambda name: False)
     runs_path = two_by_three[0].path.parent.parent
     assert cli.main(["compare", *(record.id for record in two_by_three), "--runs", str(runs_path)]) == 0
     shown = capsys.readouterr().out

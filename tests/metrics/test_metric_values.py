@@ -265,7 +265,8 @@ def test_a_tokenizer_whose_package_is_missing_is_a_problem(monkeypatch, tokenize
     monkeypatch.setattr("importlib.util.find_spec", found)
     (problem,) = BLEU(tokenize=tokenize).problems()
     assert problem.key == "tokenize"
-    assert f"{module}, which is not installed: pip install 'sacrebleu[{tokenize[:2]}]'" in problem.reason
+    install = "pip install 'instruct-lab[translation]'"
+    assert f"{module.replace('_', '-')}, which is not installed: {install}" in problem.reason
     assert not list(BLEU(tokenize="zh").problems())
 
 

@@ -71,7 +71,7 @@ def test_without_references_and_for_latin_ones_the_values_are_those_of_13a():
 
 @pytest.mark.parametrize("script", ["Japanese", "Korean"])
 def test_without_its_package_a_script_is_split_into_characters(script, monkeypatch):
-    monkeypatch.setattr("instruct_lab.metrics.scripts.importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert tokenizer_for(TEXTS[script]) == "char"
     assert [problem.suggestion for problem in BLEU(tokenize=TOKENIZERS[script]).problems()] == ["char"]
     assert [problem.key for problem in SelfBLEU(tokenize=TOKENIZERS[script]).problems()] == ["tokenize"]

@@ -83,4 +83,4 @@ def test_without_sentencepiece_it_is_refused_by_the_package_s_name(folder, tmp_p
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "sentencepiece" in done.stdout.lower()
-    assert "install the package that is named" in done.stdout
+    assert "pip install 'instruct-lab[marian]'" in done.stdout

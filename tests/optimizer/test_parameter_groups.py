@@ -187,7 +187,7 @@ def test_a_wrong_regular_expression_is_refused(fields):
 )
 def test_every_optimizer_takes_its_groups_from_the_same_place(kind):
     if kind.package is not None:
-        pytest.importorskip(kind.package[0])
+        pytest.importorskip(kind.package)
     parameters = [*three(), ("a.bias", torch.nn.Parameter(torch.ones(2)))]
     optimizer = kind(lr=0.1, weight_decay=0.2, no_decay="bias|^b", lr_factors={"v_": 0.5}).build(parameters)
     found = {id(p): (g["lr"], g["weight_decay"]) for g in optimizer.param_groups for p in g["params"]}

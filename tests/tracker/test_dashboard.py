@@ -226,7 +226,7 @@ def test_a_resumed_live_run_begins_with_what_its_record_kept(runs_path):
 
 def test_without_trackio_the_command_says_what_to_install(runs_path, monkeypatch, capsys):
     recorded(runs_path)
-    monkeypatch.setattr("instruct_lab.tracker.dashboard.is_installed", lambda: False)
+    monkeypatch.setattr("instruct_lab.tracker.dashboard.is_installed", lambda module: False)
     assert cli.main(["dashboard"]) == 2
     message = capsys.readouterr().err
     assert "pip install 'instruct-lab[dashboard]'" in message
@@ -234,7 +234,7 @@ def test_without_trackio_the_command_says_what_to_install(runs_path, monkeypatch
 
 
 def test_without_trackio_a_config_that_names_it_is_refused(monkeypatch):
-    monkeypatch.setattr("instruct_lab.tracker.trackio.is_installed", lambda: False)
+    monkeypatch.setattr("instruct_lab.optional_packages.is_installed", lambda module: False)
     (problem,) = Trackio().problems()
     assert "which is not installed: pip install 'instruct-lab[dashboard]'" in problem.reason
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeVar
+
+from instruct_lab.optional_packages import is_installed
 
 CheckFunction = TypeVar("CheckFunction", bound=Callable[..., bool])
 
@@ -42,7 +43,7 @@ def checks(instruction: str, package: str | None = None) -> Callable[[CheckFunct
 def missing_package(instruction: str) -> str | None:
     """Return the package that the check of an instruction needs, if it is not installed; otherwise `None`."""
     package = PACKAGES.get(instruction)
-    return package if package and importlib.util.find_spec(package) is None else None
+    return package if package and not is_installed(package) else None
 
 
 def is_verifiable(instruction: str, arguments: Mapping[str, Any]) -> bool:

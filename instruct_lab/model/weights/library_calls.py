@@ -7,6 +7,7 @@ import errno
 from collections.abc import Iterator
 
 from instruct_lab.errors import InstructLabError, one_line
+from instruct_lab.optional_packages import install_command_in
 
 
 @contextlib.contextmanager
@@ -69,7 +70,7 @@ def _next_step(error: Exception) -> str:
     if isinstance(error, OSError) and error.errno == errno.EACCES:
         return "correct the file's permissions"
     if isinstance(error, ImportError):
-        return "install the package that is named, or choose another option"
+        return install_command_in(message) or "install the package that is named, or choose another option"
     if "attn_implementation" in message:
         return "set model.attention=eager"
     if "trust_remote_code" in message:

