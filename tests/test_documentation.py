@@ -44,6 +44,20 @@ def test_documented_commands_are_understood(arguments):
         assert [str(problem) for problem in checked.problems if "this machine" not in problem.reason] == []
 
 
+def test_the_first_page_links_every_page():
+    pages = {path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")} - {"index.md"}
+    linked = set(re.findall(r"\]\(([\w./-]+\.md)\)", (ROOT / "docs" / "index.md").read_text(encoding="utf-8")))
+    assert pages - linked == set()
+
+
+def test_the_first_pages_and_the_readme_show_the_same_commands():
+    readme, index, start = (
+        (ROOT / path).read_text(encoding="utf-8") for path in ("README.md", "docs/index.md", "docs/quick-start.md")
+    )
+    train = "```bash\npip install -e . && instruct-lab train\n```"
+    assert all(train in text for text in (readme, index, start))
+
+
 @pytest.mark.slow
 def test_the_site_builds_without_a_warning(tmp_path):
     pytest.importorskip("mkdocs")

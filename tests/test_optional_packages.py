@@ -166,7 +166,7 @@ def test_extras_named_in_any_text_exist():
     for path in [*texts, *(ROOT / "instruct_lab").rglob("*.py")]:
         for extras in re.findall(r"instruct-lab\[([\w, -]+)\]", path.read_text(encoding="utf-8")):
             named |= {extra.strip() for extra in extras.split(",")}
-    assert named >= {"dashboard", "report"}
+    assert named >= {"dashboard", "preprocessing"}
     assert named <= set(EXTRAS)
 
 

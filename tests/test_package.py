@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import tarfile
 import tomllib
 import zipfile
 from importlib import metadata
@@ -16,6 +17,7 @@ import pytest
 from instruct_lab.config.options import GROUPS, options
 
 ROOT = Path(__file__).parent.parent
+PACKAGED = "instruct_lab/_packaged/"
 # Declared packages that another library imports.
 USED_BY = {
     "cmaes": "optuna's sampler",
@@ -29,20 +31,69 @@ USED_BY = {
 }
 
 
+ASSETS = {
+    "instruct_lab/py.typed",
+    "instruct_lab/__init__.pyi",
+    "instruct_lab/pages/templates/page.html",
+    "instruct_lab/_packaged/conf/train.yaml",
+    "instruct_lab/_packaged/experiments/dry_run.yaml",
+}
+"""Some of the files that are no modules, to show that the comparison with the tree compares something."""
+
+
+def build(target, folder, root=ROOT):
+    """Build a wheel or a source distribution of a tree, and return its path."""
+    command = [sys.executable, "-m", "hatchling", "build", "-t", target, "-d", str(folder)]
+    subprocess.run(command, cwd=root, check=True, capture_output=True, timeout=120)
+    (built,) = folder.iterdir()
+    return built
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    return build("wheel", tmp_path_factory.mktemp("wheel"))
+
+
+def contents(wheel):
+    """Return the bytes of each packed file of the package by its path."""
+    with zipfile.ZipFile(wheel) as packed:
+        names = [name for name in packed.namelist() if name.startswith("instruct_lab/")]
+        return {name: packed.read(name) for name in names}
+
+
+def test_the_wheel_holds_exactly_the_files_of_the_tree(wheel):
+    expected = {}
+    for folder, prefix in [("instruct_lab", ""), ("conf", PACKAGED), ("experiments", PACKAGED)]:
+        for path in (ROOT / folder).rglob("*"):
+            if path.is_file() and "__pycache__" not in path.parts:
+                expected[prefix + path.relative_to(ROOT).as_posix()] = path.read_bytes()
+    packed = contents(wheel)
+    assert set(packed) == set(expected)
+    assert [name for name in packed if packed[name] != expected[name]] == []
+    assert set(packed) >= ASSETS
+    assert {Path(name).suffix for name in packed} >= {".py", ".pyi", ".yaml", ".html", ".css", ".js"}
+
+
+def test_a_wheel_of_the_source_distribution_is_the_same(wheel, tmp_path):
+    with tarfile.open(build("sdist", tmp_path / "sdist")) as packed:
+        packed.extractall(tmp_path, filter="data")
+    (source,) = tmp_path.glob("instruct_lab-*")
+    assert contents(build("wheel", tmp_path / "wheel", source)) == contents(wheel)
+    assert {path.name for path in source.iterdir()} >= {"LICENSE", "README.md", "CHANGELOG.md", "tests", "docs"}
+
+
+def test_the_licences_of_what_is_included_are_in_the_wheel(wheel):
+    names = zipfile.ZipFile(wheel).namelist()
+    licences = {name.partition("/licenses/")[2] for name in names if "/licenses/" in name}
+    echarts = "instruct_lab/comparison/page/echarts"
+    assert licences == {"LICENSE", f"{echarts}/LICENSE", f"{echarts}/NOTICE"}
+
+
 @pytest.mark.slow
-def test_the_wheel_works_away_from_the_clone(tmp_path):
-    built = tmp_path / "built"
-    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(built)]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
-    (wheel,) = built.glob("*.whl")
+def test_the_wheel_works_away_from_the_clone(wheel, tmp_path):
     site = tmp_path / "site"
     with zipfile.ZipFile(wheel) as packed:
         packed.extractall(site)
-        names = set(packed.namelist())
-    files = (path for path in (ROOT / "instruct_lab").rglob("*") if path.is_file())
-    other_files = {path.relative_to(ROOT).as_posix() for path in files if path.suffix not in (".py", ".pyc")}
-    assert "instruct_lab/pages/templates/page.html" in other_files
-    assert other_files <= names
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
 
@@ -68,6 +119,10 @@ def test_the_wheel_works_away_from_the_clone(tmp_path):
     assert run("check", "experiments=dry_run").startswith("ok")
     run("init", "lab")
     assert (elsewhere / "lab" / "conf" / "data" / "my_data.yaml").is_file()
+    trained = json.loads(run("train", "experiments=dry_run", "tracker=none", "--json"))
+    assert trained["status"] == "finished"
+    run("show-run", "latest", "--html", "run.html")
+    assert "echarts" in (elsewhere / "run.html").read_text(encoding="utf-8")
 
 
 def test_every_imported_package_is_declared_and_every_declared_one_is_used():
