@@ -17,6 +17,7 @@ from instruct_lab.commands import (
     chat,
     compare,
     configs,
+    convert,
     data,
     doctor,
     editors,
@@ -53,6 +54,7 @@ COMMANDS = (
     chat,
     push,
     editors,
+    convert,
     doctor,
 )
 """The modules of commands, in the order of `--help`."""

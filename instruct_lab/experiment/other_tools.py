@@ -137,7 +137,12 @@ def overrides_for(key: str, value: Any) -> list[str] | None:
         return None if override is None else [override]
     if VALUE not in line and value in (False, None):
         return []
-    return [_with_value(override, value) for override in line.split()]
+    return [with_value(override, value) for override in line.split()]
+
+
+def overrides_of(key: str) -> str:
+    """Return the overrides that correspond to a key of another tool, with `{value}` where its value stands."""
+    return _KEYS[key]
 
 
 def describe_as_overrides(unknown: list[str], given: list[str]) -> str:
@@ -164,7 +169,8 @@ def _override_of(name: str, text: str) -> list[str]:
     return [f"{name.replace('-', '_')}={to_hydra(value)}"] if overrides is None else overrides
 
 
-def _with_value(override: str, value: Any) -> str:
+def with_value(override: str, value: Any) -> str:
+    """Return an override with a value in the position of `{value}`; names of options are translated."""
     group = override.partition("=")[0]
     value = OPTIONS.get(group, {}).get(str(value).casefold(), value)
     return override.replace(VALUE, to_hydra(value))

@@ -1,0 +1,106 @@
+"""Build the data option of a study from the data sets that another tool's config names."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from instruct_lab.conversion.rules import Conversion
+
+PACKAGE = "instruct_lab.data"
+FILE = re.compile(r"\.(jsonl?|ndjson|csv|tsv|parquet|txt)(\.(gz|bz2|xz|zst))?$")
+
+
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """Rows of one data set with their format.
+
+    Args:
+        source: the config of the source.
+        format: the class of the format, without its package, and its fields.
+        is_held_out: whether the rows are for validation.
+    """
+
+    source: Mapping[str, Any]
+    format: tuple[str, Mapping[str, Any]]
+    is_held_out: bool = False
+
+
+def hub_source(name: str, revision: Any = None, configuration: Any = None, split: Any = None) -> dict[str, Any]:
+    """Return the source that reads a data set of the Hub."""
+    source = {"_target_": f"{PACKAGE}.HubDataSet", "repository": name, "revision": str(revision or "main")}
+    if configuration:
+        source["configuration"] = str(configuration)
+    if split and split != "train":
+        source["split"] = str(split)
+    return source
+
+
+def file_source(path: str | list[str]) -> dict[str, Any]:
+    """Return the source that reads local files."""
+    is_text = isinstance(path, str) and path.endswith(".txt")
+    return {"_target_": f"{PACKAGE}.{'TextFiles' if is_text else 'Files'}", "path": path}
+
+
+def is_file(name: str) -> bool:
+    """Whether the name of a data set is that of files on this machine."""
+    return bool(FILE.search(name)) or name.startswith(("/", "./", "../", "~")) or name.count("/") > 1
+
+
+def build(state: Conversion, rows: Sequence[Rows], share: float = 0.0, limit: int | None = None) -> None:
+    """Set the data of a study: one data set if all rows have the same format, else a mixture.
+
+    Args:
+        state: the study.
+        rows: the data sets.
+        share: the share of the training rows that is held out for validation.
+        limit: the maximum number of held-out rows.
+    """
+    groups: list[list[Rows]] = []
+    for one in rows:
+        same = next((group for group in groups if group[0].format == one.format), None)
+        groups.append([one]) if same is None else same.append(one)
+    sets = [_data_set(group, share, limit) for group in groups if any(not one.is_held_out for one in group)]
+    if not sets:
+        return
+    if len(sets) == 1:
+        state.data = sets[0]
+    else:
+        parts = {f"part{number}": part for number, part in enumerate(sets, start=1)}
+        state.data = {"_target_": f"{PACKAGE}.Mixture", "parts": parts}
+    has_held_out = share > 0 or any(one.is_held_out for one in rows)
+    if not has_held_out:
+        state.set("trainer.val_check_interval", None)
+        state.set("evaluation.splits", [])
+        state.set("evaluation.checkpoint", "last")
+        state.set("callbacks.checkpoint.monitor", None)
+
+
+def _data_set(group: Sequence[Rows], share: float, limit: int | None) -> dict[str, Any]:
+    name, fields = group[0].format
+    config: dict[str, Any] = {"_target_": f"{PACKAGE}.DataSet"}
+    for split, is_held_out in (("train", False), ("validation", True)):
+        sources = [one.source for one in group if one.is_held_out is is_held_out]
+        if sources:
+            config[split] = {_source_name(source, number): dict(source) for number, source in enumerate(sources, 1)}
+    config["format"] = {"_target_": f"{PACKAGE}.{name}", **fields}
+    if share and "validation" not in config:
+        config["split"] = {"_target_": f"{PACKAGE}.HashSplit", "validation": share, "test": 0.0}
+        if limit is not None:
+            config["limit"] = {"validation": limit}
+    return config
+
+
+def _source_name(source: Mapping[str, Any], number: int) -> str:
+    path = source.get("repository") or source.get("path")
+    path = path[0] if isinstance(path, list) else path
+    last = str(path).rstrip("/").rpartition("/")[2].partition(".")[0]
+    words = re.sub(r"\W+", "_", last, flags=re.ASCII).strip("_").casefold()
+    return f"{words or 'rows'}_{number}" if number > 1 or not words[:1].isalpha() else words
+
+
+def add_difference(state: Conversion, key: str, value: Any, note: str) -> None:
+    """Report a setting of a data set that has no equal."""
+    state.add_row(key, value, "different", note)

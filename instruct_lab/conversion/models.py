@@ -1,0 +1,83 @@
+"""Rules for models, adapters and quantisation that several tools share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from instruct_lab.config.options import option_of_repository
+from instruct_lab.conversion.rules import Conversion, Different, Result, Same
+from instruct_lab.files import user_path
+
+ENCODER_DECODERS = ("t5", "bart", "marian", "opus-mt", "pegasus")
+PEFT_DEFAULT = ["q_proj", "v_proj"]
+NOT_ADAPTED = Same("there is no adapter")
+
+
+def choose_model(state: Conversion, name: Any, revision: Any = None) -> Result:
+    """Choose a model by its repository on the Hub, or by its folder."""
+    text = str(name)
+    path = user_path(text)
+    if text.startswith(("/", ".", "~")) or path.is_dir() or text.count("/") > 1:
+        is_gguf = text.endswith(".gguf")
+        state.choose("model", "local_gguf" if is_gguf else "local_folder")
+        state.set("model.weights.path", text)
+        return "" if path.exists() else "there is no such folder here yet"
+    option = option_of_repository("model", text)
+    is_pinned = revision in (None, "", "main")
+    if option is not None and is_pinned:
+        state.choose("model", option.name)
+        return "the option names this repository"
+    last = text.rpartition("/")[2].casefold()
+    is_seq2seq = any(last.startswith(kind) or f"-{kind}" in last for kind in ENCODER_DECODERS)
+    state.choose("model", "hub_encoder_decoder" if is_seq2seq else "hub")
+    if is_seq2seq:
+        state.choose("template", "contents")
+    state.set("model.weights.repository", text)
+    if not is_pinned:
+        state.set("model.weights.revision", str(revision))
+    return "as a decoder; model=hub:OWNER/NAME recognizes the family" if not is_seq2seq else None
+
+
+def set_targets(state: Conversion, value: Any) -> Result:
+    """Set the modules that get adapters."""
+    if not is_adapter(state):
+        return NOT_ADAPTED
+    names = value if isinstance(value, list) else [name for name in str(value).replace(",", " ").split() if name]
+    if isinstance(value, str) and any(sign in value for sign in "\\*()[]^$|"):
+        state.set("tuning.target_modules", value)
+        return "one regular expression of the full name"
+    is_all = names in (["all"], ["all-linear"], ["all_linear"])
+    state.set("tuning.target_modules", "all-linear" if is_all else [str(name) for name in names])
+    return None
+
+
+def is_adapter(state: Conversion) -> bool:
+    """Whether low-rank adapters are trained."""
+    return state.choices.get("tuning", "lora") == "lora"
+
+
+def set_lora(key: str) -> Any:
+    """Return a rule that sets a field of LoRA, unless there is no adapter."""
+
+    def rule(state: Conversion, value: Any) -> Result:
+        if not is_adapter(state):
+            return NOT_ADAPTED
+        state.set(f"tuning.{key}", value)
+        return None
+
+    return rule
+
+
+def train_new_modules(state: Conversion, value: Any) -> Result:
+    """Report modules that are trained in full beside the adapters."""
+    if not is_adapter(state):
+        return NOT_ADAPTED
+    return Different(f"{value} stay frozen; the embeddings of new tokens are trained with the adapter")
+
+
+def adapt_for_kto(state: Conversion) -> None:
+    """Choose adapters where the objective needs them: KTO compares with the model whose adapters are off."""
+    if state.choices.get("objective") == "kto" and state.choices.get("tuning") not in (None, "lora"):
+        state.choose("tuning", "lora")
+        note = "KTO compares with the model whose adapters are switched off, so LoRA trains here, not all weights"
+        state.add_row("(tuning)", None, "different", note)

@@ -1,0 +1,41 @@
+"""Choose the objective for a training method."""
+
+from __future__ import annotations
+
+from instruct_lab.conversion.rules import Conversion, Different, Result
+
+OBJECTIVES = {
+    "sft": "supervised",
+    "pt": "causal",
+    "dpo": "dpo",
+    "ipo": "ipo",
+    "kto": "kto",
+    "orpo": "orpo",
+    "simpo": "simpo",
+    "cpo": "cpo",
+    "rm": "reward",
+    "reward": "reward",
+}
+PAIRS = ("dpo", "ipo", "orpo", "simpo", "cpo", "reward", "dpo_hinge", "robust_dpo")
+LOSSES = {"sigmoid": "dpo", "hinge": "dpo_hinge", "ipo": "ipo", "robust": "robust_dpo", "orpo": "orpo"} | {
+    "simpo": "simpo"
+}
+NO_ROLLOUTS = "answers are not generated and rewarded in training here; the study is supervised, another experiment"
+
+
+def choose_objective(state: Conversion, method: str) -> Result:
+    """Choose the objective, and the metrics that suit it."""
+    option = OBJECTIVES.get(method)
+    state.choose("objective", option or "supervised")
+    if option in PAIRS or option == "kto":
+        state.choose("metrics", "none" if option == "kto" else "preference")
+    if option == "causal":
+        state.choose("template", "plain")
+    return Different(NO_ROLLOUTS) if option is None else None
+
+
+def choose_loss(state: Conversion, name: str) -> Result:
+    """Choose the preference loss of this name."""
+    option = LOSSES.get(name)
+    state.choose("objective", option or "dpo")
+    return Different(f"there is no preference loss {name} here; DPO's is used") if option is None else None

@@ -1,0 +1,153 @@
+"""Read a config of another tool from a YAML file or from command-line arguments, and recognize the tool."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from instruct_lab.config.yaml_text import read_yaml_text
+from instruct_lab.conversion.axolotl import AXOLOTL
+from instruct_lab.conversion.llamafactory import LLAMA_FACTORY
+from instruct_lab.conversion.rules import Tool
+from instruct_lab.conversion.trl import METHODS, TRL
+from instruct_lab.errors import InstructLabError, wrap_errors
+
+TOOLS: Mapping[str, Tool] = {"llamafactory": LLAMA_FACTORY, "axolotl": AXOLOTL, "trl": TRL}
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+LITERALS: Mapping[str, Any] = {"true": True, "false": False, "none": None, "null": None, "~": None}
+TEXTS = ("revision", "model_revision", "revision_of_model", "run_name", "wandb_name", "report_to", "eval_strategy")
+"""Settings that are text even if they look like a number or a literal."""
+WHAT_TO_TYPE = (
+    "name a YAML file (instruct-lab convert FILE.yaml), or the arguments: instruct-lab convert trl sft --KEY VALUE"
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """A config of another tool.
+
+    Args:
+        tool: the tool, a key of `TOOLS`.
+        method: the training method if the tool's command names it, as `trl dpo` does; else empty.
+        config: its settings.
+        folder: the folder of its file, for paths relative to it.
+        name: the name of the file, or of the command.
+        where: the file or command, for messages.
+    """
+
+    tool: str
+    method: str
+    config: Mapping[str, Any]
+    folder: Path
+    name: str
+    where: str
+
+
+def read_source(words: Sequence[str], tool: str | None = None) -> Source:
+    """Read the config that the words of a command line name.
+
+    Args:
+        words: the path of a YAML file, or a command with its arguments.
+        tool: the tool, a key of `TOOLS`; `None`: recognized by the settings.
+
+    Raises:
+        InstructLabError: there is no such file, it is not valid YAML, or it is the config of none of the tools.
+    """
+    if len(words) == 1 and not words[0].startswith("-"):
+        path = Path(words[0])
+        return _source(_read(path), tool, _method_in(path.stem), path.parent, path.stem, str(path))
+    method, folder = "", Path()
+    config: dict[str, Any] = {}
+    arguments, command = list(words), list[str]()
+    starts = [index for index, word in enumerate(arguments) if word.endswith(".py") or word in METHODS]
+    if starts:
+        command, arguments = arguments[: starts[0] + 1], arguments[starts[0] + 1 :]
+        method = _method_in(Path(command[-1]).stem)
+    typed = _parse_arguments(arguments)
+    if isinstance(file := typed.pop("config", None), str):
+        config, folder = _read(Path(file)), Path(file).parent
+    where = " ".join(command) or "the arguments"
+    is_trl = tool is None and bool(method)
+    return _source({**config, **typed}, "trl" if is_trl else tool, method, folder, method or "converted", where)
+
+
+def _source(config: Any, tool: str | None, method: str, folder: Path, name: str, where: str) -> Source:
+    if not isinstance(config, dict) or not config:
+        raise InstructLabError(
+            "This is not a config: a mapping of keys to values is expected", where=where, do=WHAT_TO_TYPE
+        )
+    config = {str(key): _to_value(str(key), value) for key, value in config.items()}
+    found = tool or _recognize(config, where)
+    safe = re.sub(r"[^\w.-]+", "_", name).strip("._-") or "converted"
+    return Source(found, method if found == "trl" else "", config, folder, safe, where)
+
+
+def _recognize(config: Mapping[str, Any], where: str) -> str:
+    """Return the tool most of whose signs are among the keys."""
+    counts = {name: len(tool.signs & config.keys()) for name, tool in TOOLS.items()}
+    best = max(counts, key=lambda name: counts[name])
+    if "_target_" in config or "defaults" in config:
+        do = "type instruct-lab check experiments=NAME"
+        raise InstructLabError("This is a config of this framework and needs no conversion", where=where, do=do)
+    if not counts[best]:
+        names = ", ".join(list(config)[:8])
+        what = f"This is a config of none of LLaMA-Factory, axolotl and TRL (its keys: {names})"
+        raise InstructLabError(what, where=where, do="name the tool with --from, or another file")
+    return best
+
+
+def _read(path: Path) -> Any:
+    do = "correct the path"
+    with wrap_errors(OSError, what="The config cannot be read", where=str(path), do=do):
+        text = read_yaml_text(path)
+    with wrap_errors(yaml.YAMLError, ValueError, what="The file is not valid YAML", where=str(path), do="correct it"):
+        return yaml.safe_load(text)
+
+
+def _parse_arguments(words: Sequence[str]) -> dict[str, Any]:
+    """Read `--key value`, `--key=value`, `--key` and `--no_key`; several values make a list."""
+    config: dict[str, Any] = {}
+    key = ""
+    for word in words:
+        if word.startswith("--") and len(word) > 2:
+            key, is_assignment, value = word[2:].partition("=")
+            key = key.replace("-", "_")
+            if key.startswith("no_") and not is_assignment and key != "no_cuda":
+                config[key.removeprefix("no_")] = False
+                key = ""
+            else:
+                config[key] = value if is_assignment else True
+                key = "" if is_assignment else key
+        elif not key:
+            what = f"The argument {word!r} follows no --KEY"
+            raise InstructLabError(what, where=" ".join(words[:6]), do=WHAT_TO_TYPE)
+        elif config[key] is True:
+            config[key] = word
+        else:
+            earlier = config[key]
+            config[key] = [*(earlier if isinstance(earlier, list) else [earlier]), word]
+    return config
+
+
+def _to_value(key: str, value: Any) -> Any:
+    """Turn the text of a number (`2e-4` is text in YAML 1.1), of true, false or nothing into what it stands for."""
+    if not isinstance(value, str) or key in TEXTS:
+        return value
+    text = value.strip()
+    if text.casefold() in LITERALS and key != "gradient_checkpointing_kwargs":
+        return LITERALS[text.casefold()]
+    if NUMBER.fullmatch(text):
+        number = float(text)
+        return int(number) if number.is_integer() and "." not in text and "e" not in text.casefold() else number
+    return text
+
+
+def _method_in(stem: str) -> str:
+    """Return the training method that is part of the name of a script or a file; empty if there is none."""
+    words = re.split(r"[\W_]+", stem.casefold())
+    return next((method for method in METHODS if method in words), "")

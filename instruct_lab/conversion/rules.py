@@ -1,0 +1,145 @@
+"""The types of the tables: what a setting of another tool becomes, and the study that is built from them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from instruct_lab.config.options import GROUPS
+from instruct_lab.config.quoting import parse_or_none, to_hydra
+
+Kind = Literal["converted", "same", "different", "unknown"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Same:
+    """Nothing has to be set: the setting has no effect on results, or is what happens here anyway.
+
+    Args:
+        note: why nothing has to be set.
+    """
+
+    note: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Different:
+    """The setting has no equal.
+
+    Args:
+        note: what happens instead.
+    """
+
+    note: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """What became of one setting.
+
+    Args:
+        key: the key in the other tool.
+        value: its value there.
+        kind: converted: the study sets the same; same: nothing has to be set; different: there is no equal; unknown: no
+            tool has such a key.
+        overrides: the settings of the study that stand for it.
+        note: what is to be known about it, or what happens instead.
+        is_default: whether the config does not have the key, and the value is the other tool's default.
+    """
+
+    key: str
+    value: Any
+    kind: Kind
+    overrides: tuple[str, ...] = ()
+    note: str = ""
+    is_default: bool = False
+
+
+class Conversion:
+    """The study that is being built, and what its rules need to know about the config.
+
+    Args:
+        config: the settings of the other tool, with its defaults for those that are not set.
+        method: the training method, in the words of the tool: sft, dpo, ...
+        folder: the folder of the file, for paths relative to it.
+        name: the name of the study.
+    """
+
+    def __init__(self, config: Mapping[str, Any], method: str, folder: Path, name: str) -> None:
+        self.config, self.method, self.folder, self.name = config, method, folder, name
+        self.choices: dict[str, str] = {}
+        self.values: dict[str, Any] = {}
+        self.data: dict[str, Any] | None = None
+        self.rows: list[Row] = []
+        self._overrides: list[str] = []
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """Return a setting of the other tool; the default if it is missing or empty."""
+        value = self.config.get(key)
+        return default if value is None or value == "" else value
+
+    def choose(self, group: str, option: str) -> None:
+        """Choose an option of a group."""
+        self.choices[group] = option
+        self._overrides.append(f"{group}={option}")
+
+    def set(self, key: str, value: Any) -> None:
+        """Set a single value."""
+        self.values[key] = value
+        self._overrides.append(f"{key}={to_hydra(value)}")
+
+    def apply(self, override: str) -> None:
+        """Apply an override as it is typed on the command line."""
+        parsed = parse_or_none(override)
+        assert parsed is not None, override
+        key, value = parsed.key_or_group.lstrip("+"), parsed.value()
+        if key in GROUPS:
+            self.choose(key, str(value))
+        else:
+            self.set(key, value)
+
+    def mention(self, text: str) -> None:
+        """Add something to the overrides of the current setting that is no override, such as a part of the data."""
+        self._overrides.append(text)
+
+    def take_overrides(self) -> tuple[str, ...]:
+        """Return what was set since the last call."""
+        overrides, self._overrides = tuple(self._overrides), []
+        return overrides
+
+    def add_row(self, key: str, value: Any, kind: Kind, note: str = "", is_default: bool = False) -> None:
+        """Report a setting, with everything that was set since the last report."""
+        self.rows.append(Row(key, value, kind, self.take_overrides(), note, is_default))
+
+
+Result = Same | Different | str | None
+"""What a rule returns: a note or `None` if it has set something."""
+Rule = Same | Different | str | Callable[[Conversion, Any], Result]
+"""What a setting becomes: overrides with `{value}`, nothing, or whatever a function sets."""
+Themes = Mapping[str, Rule]
+"""Rules by patterns such as `galore_* apollo_*`, for settings that have no rule of their own."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Tool:
+    """A tool whose configs can be converted.
+
+    Args:
+        name: its name in messages.
+        rules: the rule of each setting.
+        themes: rules of groups of settings.
+        defaults: function that returns the tool's own defaults that differ from what happens here, for a config.
+        finish: function that adds what depends on several settings.
+        signs: settings by which a config of the tool is recognized.
+        order: settings that are converted before the others, since the rules of others read what they choose.
+    """
+
+    name: str
+    rules: Mapping[str, Rule]
+    themes: Themes
+    defaults: Callable[[Mapping[str, Any], str], Mapping[str, Any]]
+    finish: Callable[[Conversion], None]
+    signs: frozenset[str]
+    order: tuple[str, ...] = ()

@@ -1,0 +1,311 @@
+"""Configs of other tools become studies that pass the check, and each setting is accounted for."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from instruct_lab import cli
+from instruct_lab.conversion import convert, read_source, write_study
+from instruct_lab.errors import InstructLabError
+from instruct_lab.experiment.check import check
+
+LLAMA_SFT = {
+    "model_name_or_path": "acme/tiny-chat",
+    "stage": "sft",
+    "do_train": True,
+    "finetuning_type": "lora",
+    "lora_rank": 12,
+    "lora_target": "q_proj,v_proj",
+    "dataset": "greetings, letters",
+    "template": "llama3",
+    "cutoff_len": 700,
+    "max_samples": 50,
+    "val_size": 0.2,
+    "per_device_train_batch_size": 3,
+    "gradient_accumulation_steps": 4,
+    "learning_rate": "3e-4",
+    "num_train_epochs": 2.0,
+    "lr_scheduler_type": "cosine",
+    "warmup_ratio": 0.1,
+    "bf16": True,
+    "eval_strategy": "steps",
+    "eval_steps": 10,
+    "packing": True,
+}
+LLAMA_DPO = {
+    "model_name_or_path": "acme/tiny-chat",
+    "stage": "dpo",
+    "finetuning_type": "full",
+    "pref_beta": 0.3,
+    "pref_loss": "ipo",
+    "dataset": "pairs",
+    "template": "qwen",
+    "max_steps": 20,
+    "report_to": "none",
+}
+LLAMA_PT = {
+    "model_name_or_path": "acme/base",
+    "stage": "pt",
+    "finetuning_type": "freeze",
+    "freeze_trainable_layers": 3,
+    "dataset": "book",
+    "pure_bf16": True,
+    "lr_scheduler_type": "constant",
+    "warmup_steps": 5,
+}
+AXOLOTL_QLORA = {
+    "base_model": "acme/tiny-base",
+    "load_in_4bit": True,
+    "adapter": "qlora",
+    "lora_r": 8,
+    "lora_alpha": 4,
+    "lora_dropout": 0.1,
+    "lora_target_linear": True,
+    "datasets": [{"path": "acme/rows", "type": "alpaca", "revision": "v2"}],
+    "val_set_size": 0.05,
+    "sequence_len": 900,
+    "sample_packing": True,
+    "micro_batch_size": 2,
+    "gradient_accumulation_steps": 3,
+    "num_epochs": 4,
+    "optimizer": "adamw_bnb_8bit",
+    "learning_rate": 0.0002,
+    "train_on_inputs": True,
+    "evals_per_epoch": 4,
+    "wandb_project": "letters",
+    "bf16": "auto",
+}
+AXOLOTL_CHAT = {
+    "base_model": "acme/tiny-chat",
+    "datasets": [
+        {
+            "path": "acme/talk",
+            "type": "chat_template",
+            "field_messages": "conversation",
+            "message_property_mappings": {"role": "speaker", "content": "text"},
+            "roles": {"assistant": ["bot"]},
+        },
+        {"path": "acme/words", "type": "completion", "field": "body"},
+    ],
+    "chat_template": "chatml",
+    "micro_batch_size": 1,
+    "sequence_len": 256,
+    "excess_length_strategy": "truncate",
+    "learning_rate": 1e-5,
+    "warmup_steps": 7,
+    "lr_scheduler": "linear",
+}
+AXOLOTL_ORPO = {
+    "base_model": "acme/tiny-chat",
+    "rl": "orpo",
+    "orpo_alpha": 0.25,
+    "adapter": "lora",
+    "lora_r": 4,
+    "lora_alpha": 8,
+    "lora_target_modules": ["q_proj"],
+    "datasets": [{"path": "acme/pairs", "type": "chat_template.argilla"}],
+    "micro_batch_size": 1,
+    "sequence_len": 512,
+    "learning_rate": 1e-6,
+}
+TRL_SFT = (
+    "accelerate launch trl/scripts/sft.py --model_name_or_path acme/tiny-chat --dataset_name acme/talk "
+    "--per_device_train_batch_size 5 --gradient_accumulation_steps 2 --warmup_steps 0.1 --packing "
+    "--no_remove_unused_columns --use_peft --lora_target_modules q_proj k_proj --eval_strategy steps --eval_steps 30"
+)
+TRL_DPO = (
+    "trl dpo --model_name_or_path=acme/tiny-chat --dataset_name=acme/pairs --beta=0.2 --loss_type hinge --max_steps 9"
+)
+TRL_KTO = (
+    "trl kto --model_name_or_path acme/tiny-chat --dataset_name acme/labels --desirable_weight 1.5 --report_to none"
+)
+
+
+@pytest.fixture(autouse=True)
+def lab(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("data").mkdir()
+    info = {
+        "greetings": {"file_name": "greetings.json", "columns": {"prompt": "ask", "response": "reply"}},
+        "letters": {"hf_hub_url": "acme/letters", "formatting": "sharegpt", "columns": {"messages": "turns"}},
+        "pairs": {"file_name": "pairs.json", "ranking": True, "formatting": "sharegpt"},
+        "book": {"hf_hub_url": "acme/book", "columns": {"prompt": "chapter"}},
+    }
+    Path("data/dataset_info.json").write_text(json.dumps(info))
+    Path("data/greetings.json").write_text('[{"ask": "Hi?", "reply": "Hello."}]')
+    Path("data/pairs.json").write_text('[{"conversations": [], "chosen": {}, "rejected": {}}]')
+    return tmp_path
+
+
+def converted(config, name="one"):
+    if isinstance(config, str):
+        return convert(read_source(config.split()))
+    Path(f"{name}.yaml").write_text(yaml.safe_dump(config))
+    return convert(read_source([f"{name}.yaml"]))
+
+
+def row(result, key):
+    return next(row for row in result.rows if row.key == key)
+
+
+CONFIGS = [
+    LLAMA_SFT,
+    LLAMA_DPO,
+    LLAMA_PT,
+    AXOLOTL_QLORA,
+    AXOLOTL_CHAT,
+    AXOLOTL_ORPO,
+    TRL_SFT,
+    TRL_DPO,
+    TRL_KTO,
+]
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_each_setting_has_a_row_and_the_study_passes_the_check(config, lab):
+    result = converted(config)
+    keys = {row.key for row in result.rows}
+    assert set(result.source.config) <= keys
+    assert not [row for row in result.rows if row.kind == "unknown"]
+    write_study(result, lab)
+    assert check([f"experiments={result.source.name}"]).problems == []
+
+
+def test_llamafactory_values_are_the_same_here():
+    result = converted(LLAMA_SFT)
+    expected = {
+        "tuning.r": 12,
+        "tuning.alpha": 24,
+        "tuning.target_modules": ["q_proj", "v_proj"],
+        "batching.batch_size": 3,
+        "trainer.accumulate_grad_batches": 4,
+        "trainer.val_check_interval": 40,
+        "optimizer.lr": 3e-4,
+        "batching.max_tokens": 700,
+        "trainer.precision": "bf16-mixed",
+        "seed": 42,
+    }
+    assert {key: result.values[key] for key in expected} == expected
+    assert result.data["_target_"].endswith("Mixture")
+    first = result.data["parts"]["part1"]
+    assert first["format"] == {"_target_": "instruct_lab.data.Alpaca", "instruction": "ask", "output": "reply"}
+    assert first["train"]["greetings"]["max_rows"] == 50
+    assert first["split"]["validation"] == 0.2
+    assert row(result, "packing").kind == "different"
+
+
+def test_a_constant_schedule_has_no_warm_up():
+    result = converted(LLAMA_PT)
+    assert result.choices["lr_scheduler"] == "constant"
+    assert result.values["lr_scheduler.warmup_ratio"] == 0.0
+    assert "lr_scheduler.warmup_steps" not in result.values
+
+
+def test_steps_win_over_epochs_and_the_loss_over_the_stage():
+    result = converted(LLAMA_DPO)
+    assert result.choices["objective"] == "ipo"
+    assert result.values["objective.beta"] == 0.3
+    assert (result.values["trainer.max_steps"], result.values["trainer.max_epochs"]) == (20, -1)
+
+
+def test_axolotl_values_are_the_same_here():
+    result = converted(AXOLOTL_QLORA)
+    expected = {
+        "model.quantization": "4bit",
+        "tuning.target_modules": "all-linear",
+        "trainer.val_check_interval": 0.25,
+        "template.train_on": "all",
+        "lr_scheduler.warmup_ratio": 0.03,
+        "tracker.wandb.project": "letters",
+        "batching.overlong": "drop",
+    }
+    assert {key: result.values[key] for key in expected} == expected
+    assert result.choices["template"] == "alpaca"
+    assert result.choices["optimizer"] == "adamw_8bit"
+    assert result.data["train"]["rows"]["revision"] == "v2"
+
+
+def test_axolotl_data_sets_of_two_types_are_a_mixture():
+    parts = converted(AXOLOTL_CHAT).data["parts"]
+    turns = {"conversations": "conversation", "role": "speaker", "content": "text", "roles": {"bot": "assistant"}}
+    assert parts["part1"]["format"] == {"_target_": "instruct_lab.data.ShareGPT", **turns}
+    assert parts["part2"]["format"] == {"_target_": "instruct_lab.data.PlainText", "text": "body"}
+
+
+def test_preference_columns_and_the_weight_of_orpo():
+    result = converted(AXOLOTL_ORPO)
+    assert result.values["objective.weight"] == 0.25
+    assert result.data["format"]["chosen"] == "chosen_response"
+
+
+def test_trl_arguments_and_defaults():
+    result = converted(TRL_SFT)
+    expected = {
+        "optimizer.lr": 2e-5,
+        "lr_scheduler.warmup_ratio": 0.1,
+        "tuning.target_modules": ["q_proj", "k_proj"],
+        "trainer.val_check_interval": 60,
+        "template.train_on": "all",
+        "tuning.dropout": 0.05,
+    }
+    assert {key: result.values[key] for key in expected} == expected
+    assert row(result, "learning_rate").is_default
+    assert result.source.config["remove_unused_columns"] is False
+
+
+def test_kto_trains_adapters_and_says_so():
+    result = converted(TRL_KTO)
+    assert result.choices["tuning"] == "lora"
+    assert row(result, "(tuning)").kind == "different"
+    assert result.values["objective.desirable_weight"] == 1.5
+
+
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [
+        ("lora_rnk", "not known to any"),
+        ("micro_batch_size", "a key of axolotl"),
+        ("dataset_train_split", "a key of TRL"),
+    ],
+)
+def test_unknown_settings_are_rows_and_not_errors(key, words):
+    result = converted({**LLAMA_PT, key: 5})
+    assert row(result, key).kind == "unknown"
+    assert words in row(result, key).note
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("stage: [sft", "Not valid YAML"),
+        ("colour: red\n", "none of LLaMA-Factory, axolotl and TRL"),
+        ("- 1\n- 2\n", "mapping"),
+        ("defaults: []\n", "needs no conversion"),
+    ],
+)
+def test_a_file_that_is_no_config_is_one_paragraph(text, words):
+    Path("bad.yaml").write_text(text)
+    with pytest.raises(InstructLabError, match=words) as caught:
+        read_source(["bad.yaml"])
+    assert "\n" not in str(caught.value)
+
+
+def test_reward_from_generated_answers_has_no_equal():
+    result = converted("trl grpo --model_name_or_path acme/tiny --dataset_name acme/rows --num_generations 4")
+    assert row(result, "(method)").kind == "different"
+    assert row(result, "num_generations").kind == "different"
+
+
+def test_the_command_writes_once_and_prints_json(capsys):
+    Path("mine.yaml").write_text(yaml.safe_dump(AXOLOTL_CHAT))
+    assert cli.main(["convert", "mine.yaml"]) == 0
+    assert Path("experiments/mine.yaml").is_file()
+    assert Path("conf/data/mine.yaml").is_file()
+    assert cli.main(["convert", "mine.yaml"]) == 2
+    capsys.readouterr()
+    assert cli.main(["convert", "--print", "--json", "mine.yaml"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["tool"] == "axolotl"
+    assert {setting["kind"] for setting in printed["settings"]} <= {"converted", "same", "different", "unknown"}
