@@ -146,8 +146,10 @@ def _train_on_inputs(state: Conversion, value: Any) -> Result:
 
 
 def _overlong(state: Conversion, value: Any) -> Result:
-    state.set("batching.overlong", OVERLONG.get(str(value), "drop"))
-    return None
+    option = OVERLONG.get(str(value), "drop")
+    is_cut = option == "truncate_response" and state.choices.get("objective") != "supervised"
+    state.set("batching.overlong", "drop" if is_cut else option)
+    return "pairs that are longer are left out, and not cut" if is_cut else None
 
 
 def _group(name: str) -> Rule:

@@ -129,6 +129,8 @@ def _defaults(config: Mapping[str, Any], method: str) -> Mapping[str, Any]:
 
 def _cutoff(state: Conversion, value: Any) -> Result:
     state.set("batching.max_tokens", int(value))
+    if state.choices.get("objective") not in ("supervised", "causal"):
+        return "pairs that are longer are left out, and not cut"
     state.set("batching.overlong", "truncate_response")
     return "the prompt is kept and the answer cut; the tool cuts both in proportion"
 
