@@ -46,6 +46,7 @@ NO_GROUP = {
     "commands",
     "comparison",
     "config",
+    "conversion",
     "editors",
     "evaluation",
     "export",
