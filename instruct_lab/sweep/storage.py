@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 STUDY_NAME = "sweep"
@@ -12,12 +11,10 @@ BUSY_SECONDS = 120
 def open_storage(url: str) -> Any:
     """Open Optuna's storage at a URL; while another process writes to it, operations wait instead of failing.
 
-    Optuna's notices, such as those on experimental arguments, are silenced: they would be printed in the middle of the
-    table.
+    Optuna's notices, such as those on new trials, are silenced: they would be printed in the middle of the table. Its
+    warnings are in the log of the sweep.
     """
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
-    warnings.filterwarnings("ignore", module=r"optuna\b|sqlalchemy\b")
     return optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": {"timeout": BUSY_SECONDS}})
