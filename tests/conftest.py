@@ -30,6 +30,13 @@ def lab(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.fixture(autouse=True)
+def own_modules_end_with_their_test():
+    """The modules of a lab are known in no process that a later test starts."""
+    yield
+    os.environ.pop("INSTRUCT_LAB_MODULES", None)
+
+
 @pytest.fixture
 def lab_code_allowed(monkeypatch):
     """The lab's own Python may run, in started processes too."""
