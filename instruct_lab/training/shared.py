@@ -40,8 +40,11 @@ class SharedModels:
     def end_run(self) -> None:
         """Free the memory of a run with the garbage collector, since the run's model and trainer refer to each other.
 
-        The first run loads further libraries. When it ends, their objects are excluded from later collections.
+        The first run loads further libraries. When it ends, their objects are excluded from later collections, but not
+        those of the run, which were excluded while it ran.
         """
+        if not self._ended_one:
+            gc.unfreeze()
         gc.collect()
         if not self._ended_one:
             gc.freeze()
