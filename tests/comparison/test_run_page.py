@@ -118,7 +118,8 @@ def test_the_value_of_a_class_that_an_old_record_spells_out_is_no_difference(rec
 # ---- the terminal and JSON
 
 
-def test_the_terminal_shows_status_settings_results_and_files(record, capsys):
+def test_the_terminal_shows_status_settings_results_and_files(record, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
     text = output(capsys, record.path).out
     for expected in (
         "run one of planted: full weight_decay=0.5",
