@@ -66,9 +66,11 @@ def settings_problems() -> Iterator[Problem]:
 def lab_source(module: str) -> Path | None:
     """Return the lab's file for the first part of a module's dotted name.
 
-    The result is `None` if the lab has no such file, or if an installed library has that name.
+    The result is `None` if the lab has no such file, or if this package or an installed library has that name.
     """
     top = module.partition(".")[0]
+    if top == __name__.partition(".")[0]:  # the working directory is a checkout of this package
+        return None
     files = [file for file in (Path.cwd() / top / "__init__.py", Path.cwd() / f"{top}.py") if file.is_file()]
     if not files:
         return None

@@ -1,6 +1,7 @@
 """A lab's own Python runs only if the user allows it."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -137,3 +138,11 @@ def test_a_class_with_a_broken_annotation_is_refused_with_its_name(lab, option, 
     assert option in problem.reason
     assert problem.key == "tuning._target_"
     assert problem.value == f"{option}.Mine"
+
+
+def test_a_checkout_of_this_package_is_no_module_of_a_lab(tmp_path, monkeypatch):
+    monkeypatch.chdir(Path(lab_code.__file__).parents[2])
+    assert lab_code.lab_source("instruct_lab.data") is None
+    (tmp_path / "instruct_lab.py").touch()
+    monkeypatch.chdir(tmp_path)
+    assert lab_code.lab_source("instruct_lab.data") is None
