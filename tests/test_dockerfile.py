@@ -1,5 +1,6 @@
 """The image of `docs/Dockerfile`: a linter finds no fault, and what it copies and installs exists and suffices."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -15,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "docs" / "Dockerfile").read_text(encoding="utf-8")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 HADOLINT = shutil.which("hadolint", path=str(Path(sys.executable).parent)) or shutil.which("hadolint")
-ARGUMENTS = dict(re.findall(r"^ARG (\w+)=(\S+)$", TEXT, re.M))
+ARGUMENTS = dict(re.findall(r"^ARG (\w+)=(\S*)$", TEXT, re.M))
 
 needs_hadolint = pytest.mark.skipif(HADOLINT is None, reason="hadolint is not installed")
 
@@ -73,6 +74,23 @@ def test_the_version_of_torch_is_the_tested_one():
     version = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
     (required,) = (one for one in map(Requirement, PROJECT["dependencies"]) if one.name == "torch")
     assert required.specifier.contains(version)
+
+
+@pytest.mark.parametrize("index", ["", "scheme://index.example/a b"])
+def test_only_torch_comes_from_the_chosen_index(index):
+    commands = re.search(r"^RUN (.+?)\n\n", TEXT, re.M | re.S)[1]
+    programs = 'pip() { echo "pip from <$PIP_INDEX_URL>: $*"; }\nuseradd() { :; }\ninstall() { :; }\n'
+    variables = {**os.environ, "PIP_INDEX_URL": "", "TORCH_INDEX": index, "EXTRAS": ARGUMENTS["EXTRAS"]}
+    command = ["sh", "-c", programs + commands]
+    result = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, check=True)
+    torch, package = (line for line in result.stdout.splitlines() if line.startswith("pip from "))
+    assert torch.startswith(f"pip from <{index}>: install --no-cache-dir torch==")
+    assert package.startswith("pip from <>: install --no-cache-dir -c constraints.txt .[")
+
+
+def test_the_image_names_no_index():
+    assert "://" not in TEXT
+    assert ARGUMENTS["TORCH_INDEX"] == ""
 
 
 def test_the_python_of_the_image_is_supported():

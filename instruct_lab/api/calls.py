@@ -47,7 +47,7 @@ def print_warnings(warnings: Iterable[Problem]) -> None:
 
 
 def print_references(choices: Mapping[str, Any]) -> None:
-    """Print what was recognized in the model or data that a chosen option such as `data=path:FILE` refers to."""
+    """Print what was recognised in the model or data that a chosen option such as `data=path:FILE` refers to."""
     from instruct_lab.config.references import reference_notes
 
     for note in reference_notes(choices):

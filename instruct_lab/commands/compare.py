@@ -117,7 +117,7 @@ def add_commands(add: AddCommand) -> None:
         "instruct-lab compare SWEEP_ID --on stdlib_functions",
         json=True,
     )
-    named = "runs, or one sweep: folder, id or beginning of an id"
+    named = "runs, or one sweep: folder, id, beginning or end of an id, or `latest`"
     compare_parser.add_argument("runs_compared", metavar="RUN", nargs="+", help=named)
     compare_parser.add_argument("--markdown", action="store_true", help="print Markdown")
     metric = "compare by this metric, such as test/chrf (default: the sweep's, or the first)"

@@ -19,7 +19,7 @@ def print_warnings(warnings: Iterable[Problem]) -> None:
 
 
 def print_references(*choices: Mapping[str, Any], error: bool = False) -> None:
-    """Print what was recognized in the model or data that a chosen option such as `data=path:FILE` refers to.
+    """Print what was recognised in the model or data that a chosen option such as `data=path:FILE` refers to.
 
     Args:
         choices: the chosen option of each group; for a sweep, the chosen options of all points.

@@ -97,7 +97,7 @@ def add_commands(add: AddCommand) -> None:
         "instruct-lab convert --print trl sft --model_name_or_path Qwen/Qwen3-0.6B --dataset_name trl-lib/Capybara",
         json=True,
     )
-    parser.add_argument("--from", dest="tool", choices=TOOL_NAMES, help="the tool (default: recognized by the keys)")
+    parser.add_argument("--from", dest="tool", choices=TOOL_NAMES, help="the tool (default: recognised by the keys)")
     parser.add_argument("--name", help="name of the study (default: that of the file or of the method)")
     parser.add_argument("--print", action="store_true", help="print the files instead of writing them")
     parser.add_argument("--replace", action="store_true", help="replace a study of this name")

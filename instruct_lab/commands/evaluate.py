@@ -143,7 +143,7 @@ def add_commands(add: AddCommand) -> None:
         code=True,
     )
     target = (
-        "a run or a sweep (folder, id, beginning of an id, or `latest`), a model folder, FILE.gguf, or hub:ORG/NAME"
+        "a run or a sweep (folder, id, its beginning or end, or `latest`), a model folder, FILE.gguf, or hub:ORG/NAME"
     )
     parser.add_argument("target", metavar="TARGET", help=target)
     chosen = "data=, metrics=, generation=, evaluation.KEY=, ...: what is measured (default: as in the run)"

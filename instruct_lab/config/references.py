@@ -29,8 +29,8 @@ FORMS: Mapping[str, tuple[str, ...]] = {
 }
 """The forms of references that each group takes."""
 FORM_COMMENTS = {
-    "hub": "anything on the Hugging Face Hub, recognized by its files",
-    "path": "your own files, recognized by what they contain",
+    "hub": "anything on the Hugging Face Hub, recognised by its files",
+    "path": "your own files, recognised by what they contain",
 }
 """The meaning of each scheme of references, shown in lists of options."""
 SCHEMES = tuple(FORM_COMMENTS)

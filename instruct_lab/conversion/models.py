@@ -35,7 +35,7 @@ def choose_model(state: Conversion, name: Any, revision: Any = None) -> Result:
     state.set("model.weights.repository", text)
     if not is_pinned:
         state.set("model.weights.revision", str(revision))
-    return "as a decoder; model=hub:OWNER/NAME recognizes the family" if not is_seq2seq else None
+    return "as a decoder; model=hub:OWNER/NAME recognises the family" if not is_seq2seq else None
 
 
 def set_targets(state: Conversion, value: Any) -> Result:

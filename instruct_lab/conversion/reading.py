@@ -1,4 +1,4 @@
-"""Read a config of another tool from a YAML file or from command-line arguments, and recognize the tool."""
+"""Read a config of another tool from a YAML file or from command-line arguments, and recognise the tool."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def read_source(words: Sequence[str], tool: str | None = None) -> Source:
 
     Args:
         words: the path of a YAML file, or a command with its arguments.
-        tool: the tool, a key of `TOOLS`; `None`: recognized by the settings.
+        tool: the tool, a key of `TOOLS`; `None`: recognised by the settings.
 
     Raises:
         InstructLabError: there is no such file, it is not valid YAML, or it is the config of none of the tools.

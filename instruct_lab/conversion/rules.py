@@ -132,7 +132,7 @@ class Tool:
         themes: rules of groups of settings.
         defaults: function that returns the tool's own defaults that differ from what happens here, for a config.
         finish: function that adds what depends on several settings.
-        signs: settings by which a config of the tool is recognized.
+        signs: settings by which a config of the tool is recognised.
         order: settings that are converted before the others, since the rules of others read what they choose.
     """
 

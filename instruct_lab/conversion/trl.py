@@ -94,7 +94,7 @@ def _dataset(state: Conversion, value: Any) -> Result:
     state.mention(f"data={state.name}")
     return (
         f"read as {rows_format[0]}, since TRL goes by the columns: if they are others, `instruct-lab check "
-        f"data={'path' if data.is_file(name) else 'hub'}:{name}` recognizes them, and data.format is what it prints"
+        f"data={'path' if data.is_file(name) else 'hub'}:{name}` recognises them, and data.format is what it prints"
     )
 
 

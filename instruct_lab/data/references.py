@@ -1,6 +1,6 @@
 """Options for data that a reference names: `data=path:FILE` and `data=hub:OWNER/NAME`.
 
-The format is recognized by the columns of the first rows. Validation and test rows come from files or splits with these
+The format is recognised by the columns of the first rows. Validation and test rows come from files or splits with these
 names if there are any; otherwise a hash of the prompt selects them.
 """
 
@@ -119,7 +119,7 @@ def _splits(rows: ReferencedRows) -> tuple[dict[str, Any], str]:
 
 
 def _describe(recognized: Recognized, rows: ReferencedRows) -> str:
-    """Return a sentence about the recognized format, and the columns that it reads and does not read."""
+    """Return a sentence about the recognised format, and the columns that it reads and does not read."""
     built = recognized.build()
     columns = list(dict.fromkeys(str(name) for row in rows.first_rows for name in row.columns))
     used = [name for name in columns if name in built._known_columns]

@@ -1,6 +1,6 @@
 """Options for models that a reference names: `model=path:FOLDER` and `model=hub:OWNER/NAME`.
 
-The family is recognized by the model's `config.json`. A revision of the Hub is resolved to a commit.
+The family is recognised by the model's `config.json`. A revision of the Hub is resolved to a commit.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def describe_option(reference: Reference) -> ReferencedOption:
     """Examine what a reference names, and return the option that stands for it.
 
     Raises:
-        InstructLabError: there is no such model, its family cannot be recognized, or the Hub cannot be reached.
+        InstructLabError: there is no such model, its family cannot be recognised, or the Hub cannot be reached.
     """
     if reference.scheme == "path" and reference.name.casefold().endswith(".gguf"):
         weights = {"_target_": f"{PACKAGE}.GGUF", "path": reference.name}

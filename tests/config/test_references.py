@@ -324,7 +324,7 @@ def test_documented_commands_accept_own_files(documented_files, capsys, argument
     captured = capsys.readouterr()
     assert code == 0, captured.err
     assert all(line.startswith("warning: ") for line in captured.err.splitlines())
-    assert "path:" in captured.out.partition("\n")[2], "it says what was recognized"
+    assert "path:" in captured.out.partition("\n")[2], "it says what was recognised"
 
 
 def test_model_folder_is_recognized_and_described(documented_files, capsys) -> None:

@@ -1,4 +1,4 @@
-"""The format of rows is recognized by their columns."""
+"""The format of rows is recognised by their columns."""
 
 import json
 

@@ -87,7 +87,7 @@ def recognize_misspelled(rows: Sequence[Row]) -> list[Recognized]:
 
 
 class _Table:
-    """The columns of a table, by normalized name.
+    """The columns of a table, by normalised name.
 
     Args:
         kinds: the kind of each column's values.
@@ -221,7 +221,7 @@ class _Table:
     def _format(
         self, kind: type[Format], names: Mapping[str, str | None], meaning: str, plain: Mapping[str, str] | None = None
     ) -> Recognized:
-        """Return a format with the fields that differ from its defaults: columns by normalized name, and `plain`."""
+        """Return a format with the fields that differ from its defaults: columns by normalised name, and `plain`."""
         fields: dict[str, Any] = {field: name and self._real(name) for field, name in names.items()} | dict(plain or {})
         defaults = {field.name: field.default for field in dataclasses.fields(kind)}
         for field, usual in (("system", SYSTEM_COLUMNS), ("tools", TOOL_COLUMNS)):
