@@ -12,6 +12,7 @@ import yaml
 
 from instruct_lab import cli
 from instruct_lab.config.options import GROUPS, options
+from instruct_lab.config.permissions import LAB_CODE, PERMISSIONS
 from instruct_lab.experiment.check import check
 from instruct_lab.records.identity import config_hash
 
@@ -215,6 +216,11 @@ def test_the_examples_of_every_help_can_be_parsed(name):
         assert program == "instruct-lab"
         assert arguments[0] == name
         cli._parser().parse_args(arguments)
+
+
+def test_the_help_names_every_permission():
+    (allowed,) = (action.help for action in parsers()["train"]._actions if "--allow" in action.option_strings)
+    assert [name for name in PERMISSIONS if name != LAB_CODE and name not in allowed] == []
 
 
 def test_parsing_a_command_line_imports_no_library():
