@@ -16,7 +16,7 @@ from typing import Any
 from instruct_lab.errors import InstructLabError, one_line
 from instruct_lab.files import user_path
 from instruct_lab.records.record import RunRecord
-from instruct_lab.records.schema import BEFORE, CONFIG, MANIFEST, PROCESS_GONE, Summary
+from instruct_lab.records.schema import BEFORE, CONFIG, MANIFEST, PROCESS_GONE, Summary, SweepEntry
 
 NUM_CANDIDATES = 3
 DAMAGED = "damaged"
@@ -39,6 +39,7 @@ class ListedRun:
         note: `process gone` if the run's process was killed; for a damaged record, the damaged file; otherwise empty.
         started: time in UTC, in ISO 8601; `None` for a damaged record.
         summary: the results of the run; `None` before it has finished.
+        sweep: the trial of a sweep that the run belongs to; `None` if it belongs to none.
     """
 
     id: str
@@ -50,6 +51,7 @@ class ListedRun:
     note: str = ""
     started: str | None = None
     summary: Summary | None = dataclasses.field(default=None, repr=False)
+    sweep: SweepEntry | None = dataclasses.field(default=None, repr=False)
 
     @property
     def status_text(self) -> str:
@@ -57,8 +59,8 @@ class ListedRun:
         return f"{self.status} ({self.note})" if self.note else self.status
 
     def to_json(self) -> dict[str, Any]:
-        """Convert the entry to a dictionary for JSON, without an empty note and the summary."""
-        left_out = {"summary"} if self.note else {"summary", "note"}
+        """Convert the entry to a dictionary for JSON, without an empty note, the summary and the sweep."""
+        left_out = {"summary", "sweep"} if self.note else {"summary", "sweep", "note"}
         return {**{name: value for name, value in vars(self).items() if name not in left_out}, "path": str(self.path)}
 
 
@@ -143,7 +145,7 @@ def list_run(path: Path) -> ListedRun:
         return ListedRun(*names, DAMAGED, path, note=MANIFEST)
     status, note = ("interrupted", PROCESS_GONE) if is_gone else (manifest.status, "")
     values = _final_values(summary or Summary())
-    return ListedRun(*names, status, path, manifest.choices, values, note, manifest.started, summary)
+    return ListedRun(*names, status, path, manifest.choices, values, note, manifest.started, summary, manifest.sweep)
 
 
 def _final_values(summary: Summary) -> dict[str, float | None]:

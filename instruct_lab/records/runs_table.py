@@ -74,8 +74,14 @@ def _without(settings: RunSettings, hidden: Sequence[str]) -> RunSettings:
 
 
 def primary_metric(runs: Sequence[ListedRun]) -> str | None:
-    """Return the metric that most runs have; of equally frequent ones, the first."""
-    counts = Counter(name for run in runs for name in run.metrics)
+    """Return the metric that most runs have; of equally frequent ones, the first.
+
+    A run of a sweep counts only for the first of the sweep's metrics that it was measured by, if there is one.
+    """
+    counts: Counter[str] = Counter()
+    for run in runs:
+        of_sweep = [name for name in (run.sweep.metrics if run.sweep else ()) if name in run.metrics]
+        counts.update(of_sweep[:1] or run.metrics.keys())
     return max(counts, key=lambda name: counts[name], default=None)
 
 
@@ -97,24 +103,25 @@ def runs_lines(
         return
     runs = [one.run for one in shown]
     asked = list(_asked_keys(shown, view))
-    primary = next((key for key in asked if any(key in run.metrics for run in runs)), primary_metric(runs))
-    if primary is not None and primary not in asked and not view.columns:
+    primary = next((key for key in asked if any(key in run.metrics for run in runs)), None)
+    if primary is None and not view.columns and (primary := primary_metric(runs)) is not None:
         asked.append(primary)
     labels = label_found(runs, [*asked, *([view.group] if view.group else [])])
+    ids = short_ids(known)
     columns = [
-        TextColumn("id", [short_ids(known).get(run.id, run.id) for run in runs]),
+        TextColumn("id", [ids.get(run.id, run.id) for run in runs]),
         TextColumn("status", [run.status for run in runs], styles=[STYLES.get(run.status, "red") for run in runs]),
         TextColumn("age", [_age(run, now) for run in runs], rank=5 + len(asked), is_right=True),
         *_label_column(labels),
-        *(_value_column(key, shown, rank) for rank, key in enumerate(asked)),
-        *_change_column(primary, runs, rank=3 + len(asked)),
     ]
-    if primary is not None and primary in asked:  # the change stands beside the metric
-        columns.insert(len(columns) - len(asked) + asked.index(primary), columns.pop())
+    for rank, key in enumerate(asked):
+        columns.append(_value_column(key, shown, rank))
+        if key == primary:
+            columns += _change_column(primary, runs, rank=3 + len(asked))
     lines, left_out = lay_out(columns, width)
     yield lines[0]
     yield from _grouped(lines[1:], shown, view.group)
-    yield from _notes(shown, len(found), left_out, primary, width, view)
+    yield from _notes(shown, len(found), asked, left_out, primary, width, view)
 
 
 def limited(found: Sequence[FoundRun], view: View) -> Sequence[FoundRun]:
@@ -164,10 +171,8 @@ def format_value(key: str, one: FoundRun) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _change_column(primary: str | None, runs: Sequence[ListedRun], rank: int) -> list[TextColumn]:
+def _change_column(primary: str, runs: Sequence[ListedRun], rank: int) -> list[TextColumn]:
     """Build the column of the metric's change against the base model; no column if no run has it."""
-    if primary is None:
-        return []
     changes = [run.summary and run.summary.value(primary, DIFFERENCE) for run in runs]
     cells = [
         format_interval(one.value, one.low, one.high, signed=True).partition(" ")[0] if one else "-" for one in changes
@@ -198,7 +203,13 @@ def _grouped(lines: Sequence[Text], shown: Sequence[FoundRun], group: str | None
 
 
 def _notes(
-    shown: Sequence[FoundRun], num_found: int, left_out: Sequence[str], primary: str | None, width: int, view: View
+    shown: Sequence[FoundRun],
+    num_found: int,
+    asked: Sequence[str],
+    left_out: Sequence[str],
+    primary: str | None,
+    width: int,
+    view: View,
 ) -> Iterator[Text]:
     """Yield notes on what the table does not show, one line each."""
     order = f"sorted by {view.sorted_by}" if view.sorted_by else f"{'newest' if view.is_reversed else 'oldest'} first"
@@ -215,7 +226,7 @@ def _notes(
             notes.setdefault(one.run.status_text, []).append(one.run.id)
     texts += [list_within(note, ids, width) for note, ids in notes.items()]
     measured = dict.fromkeys(name for one in shown for name in one.run.metrics)
-    others = [name for name in measured if name != primary and name not in view.columns]
+    others = [name for name in measured if name not in asked]
     if others:
         texts.append(list_within("also measured", others, width, hint="--columns NAME,NAME"))
     yield from (Text(text, style="dim") for text in texts)

@@ -81,12 +81,13 @@ class ExceptionEntry:
 
 @dataclasses.dataclass(frozen=True)
 class SweepEntry:
-    """The trial of a sweep that a run belongs to: the sweep's id, the trial's number, its values and its seed."""
+    """The trial of a sweep that a run belongs to: the sweep's id and metrics, the trial's number, values and seed."""
 
     id: str = ""
     point: int = 0
     values: dict[str, Any] = dataclasses.field(default_factory=dict)
     seed: int | None = None
+    metrics: list[str] = dataclasses.field(default_factory=list)
 
 
 @dataclasses.dataclass(frozen=True)

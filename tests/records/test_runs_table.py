@@ -7,12 +7,12 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.listed_runs import STARTED, write_run, write_runs
+from support.listed_runs import STARTED, systems, write_run, write_runs
 
 from instruct_lab import cli
 from instruct_lab.errors import InstructLabError
 from instruct_lab.pages.text_columns import TextColumn, lay_out, list_within
-from instruct_lab.records import find_run, list_runs
+from instruct_lab.records import Summary, find_run, list_runs
 from instruct_lab.records.locate import short_ids
 from instruct_lab.records.query import find_runs
 from instruct_lab.records.runs_table import View, runs_lines
@@ -81,6 +81,36 @@ def test_asked_columns_replace_the_metric_and_the_list_is_limited(runs):
     assert "3 of 19 runs, oldest first" in lines[4]
     newest = table(runs, 100, is_reversed=True, limit=2)
     assert [line.split()[0] for line in newest[1:3]] == ["000120", "000110"]
+
+
+def test_columns_without_a_change_keep_their_order(tmp_path):
+    for number in range(2):
+        record = write_run(tmp_path, number, [f"tuning.r={2**number}"], metrics=())
+        record.write_summary(Summary(seconds=5.0, metrics={"test/bleu": {"after": systems(30.0)["after"]}}))
+    for columns in itertools.permutations(("test/bleu", "seconds", "optimizer.lr")):
+        assert table(tmp_path, 100, columns=columns)[0].split()[-3:] == list(columns)
+    lines = table(tmp_path, 100, columns=("seconds",))
+    assert "test/bleu" not in lines[0]
+    assert lines[-1] == "also measured: test/bleu (--columns NAME,NAME)"
+
+
+@pytest.mark.parametrize(
+    ("of_sweep", "others", "expected"),
+    [
+        (["test/rouge_l"], 2, "test/rouge_l"),
+        (["val/missing", "test/bleu", "test/chrf"], 0, "test/bleu"),
+        (["seconds"], 0, "val/chrf"),
+        (["test/rouge_l"], 4, "test/rouge_l"),
+        ([], 2, "val/chrf"),
+    ],
+)
+def test_the_metric_of_a_sweep_is_shown(tmp_path, of_sweep, others, expected):
+    for number in range(3 + others):
+        facts = {"sweep": {"id": "s", "values": {"seed": number}, "metrics": of_sweep}} if number < 3 else {}
+        write_run(tmp_path, number, [f"seed={number}"], **facts)
+    lines = table(tmp_path, 120)
+    assert expected in lines[0].split()
+    assert not any(line.startswith("also measured") and f" {expected}," in line for line in lines)
 
 
 def test_runs_are_grouped_by_a_key(runs):
