@@ -11,10 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from rich.text import Text
 
-from instruct_lab.comparison.arms import Arm
-from instruct_lab.comparison.compare import Comparison, Difference
+from instruct_lab.comparison.compare import Comparison
 from instruct_lab.comparison.effects import can_compute_importance
-from instruct_lab.comparison.text import describe_disagreements, format_mean
+from instruct_lab.comparison.text import answer, describe_disagreements, format_mean
 from instruct_lab.optional_packages import install_command
 from instruct_lab.pages.format import format_interval, format_metric, shorten
 from instruct_lab.pages.text_columns import TextColumn, lay_out, list_within
@@ -26,8 +25,6 @@ from instruct_lab.records.run_settings import RunSettings
 
 MAX_ROWS = 20
 """Maximum number of configurations in the table."""
-MAX_NAMED = 4
-"""Maximum number of configurations that a sentence names."""
 MAX_NOTES = 3
 """Maximum number of notes below the table."""
 LABEL_WIDTH, NAME_WIDTH = 16, 24
@@ -65,7 +62,7 @@ def screen_lines(
         finished: records of the compared runs, from which the labels distinguish the unfinished runs.
     """
     name = compared.primary
-    for sentence in answer(compared):
+    for sentence in answer(compared, keep_together=_together):
         yield from (Text(line, style="bold" if sentence.startswith("Best") else "") for line in _wrap(sentence, width))
     name = name or next(iter(compared.metrics), None)
     if name is not None:
@@ -81,42 +78,6 @@ def screen_lines(
         size = min(NAME_WIDTH, max(len(text) for text, _ in lines))
         for text, content in lines:
             yield Text(f"  {shorten(text, size - 1):<{size}}  {shorten(content, width - size - 5)}")
-
-
-def answer(compared: Comparison) -> list[str]:
-    """Answer in a few sentences which configuration is best, which may be as good, and which are worse."""
-    name = compared.primary
-    if name is None or name not in compared.means:
-        reasons = "; ".join(sorted(set(compared.unpaired.values())))
-        return [f"No answer: the runs cannot be compared example by example ({reasons})."]
-    arms = {arm.id: arm for arm in compared.arms}
-    means = dict(zip(arms, compared.means[name], strict=True))
-    best = arms[compared.best[name]]
-    runs = f", mean of {len(best.runs)} runs" if len(best.runs) > 1 else ""
-    value = _together(format_mean(means[best.id]))
-    sentences = [f"Best by {name}: {_together(best.label)}, {value}{runs}{_gain(compared, name)}."]
-    for title, verdict in (("Not distinguishable from it", "not distinguishable"), ("Worse", "differs")):
-        chosen = [one for one in compared.differences[name] if one.verdict == verdict]
-        if chosen:
-            sentences.append(f"{title}: {_name_nearest(chosen, arms)}.")
-    if compared.noise[name] is None:
-        sentences.append("One run each: the intervals leave out the randomness of training (sweep.seeds=3 adds it).")
-    return sentences
-
-
-def _gain(compared: Comparison, name: str) -> str:
-    """Return the improvement of the best configuration over the base model, if both were measured in one run."""
-    gain = next((one.differences[name] for one in compared.baselines if name in one.differences), None)
-    if gain is None:
-        return ""
-    return f"; {_together(format_interval(-gain.value, -gain.high, -gain.low, signed=True))} against the base model"
-
-
-def _name_nearest(differences: Sequence[Difference], arms: dict[str, Arm]) -> str:
-    nearest = sorted(differences, key=lambda one: abs(one.value))
-    left_out = len(nearest) - MAX_NAMED
-    names = ", ".join(_together(arms[one.arm].label) for one in nearest[:MAX_NAMED])
-    return names + (f" and {left_out} more" if left_out > 0 else "")
 
 
 def _together(text: str) -> str:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from instruct_lab.comparison.arms import Arm
 from instruct_lab.comparison.compare import Comparison, Difference, verdict
 from instruct_lab.comparison.effects import Effect, can_compute_importance
 from instruct_lab.comparison.fronts import Front
@@ -22,7 +21,7 @@ from instruct_lab.records.costs import format_cost
 
 MAX_COLUMNS = 6
 """Maximum number of runs that get a column each; with more runs, each value of a key is listed with its count."""
-MAX_NAMED = 6
+MAX_NAMED = 4
 """Maximum number of configurations that a sentence names."""
 MAX_TEXT = 300
 """Maximum number of characters to show of a text."""
@@ -142,37 +141,38 @@ def _baseline_rows(compared: Comparison, name: str) -> list[list[str]]:
     return rows
 
 
-def conclusion(compared: Comparison, name: str | None = None) -> str:
-    """Return a conclusion of a few sentences about one metric, by default the primary metric."""
-    name = name or compared.primary
+def answer(compared: Comparison, keep_together: Callable[[str], str] = str) -> list[str]:
+    """Answer in a few sentences which configuration is best, which may be as good, and which are worse.
+
+    Args:
+        compared: the comparison; the answer is about its primary metric.
+        keep_together: function that is applied to labels and intervals, such as one that protects them from being
+            broken over two lines.
+    """
+    name = compared.primary
     if name is None or name not in compared.means:
-        return "The runs cannot be compared example by example: " + "; ".join(sorted(set(compared.unpaired.values())))
-    means = dict(zip((arm.id for arm in compared.arms), compared.means[name], strict=True))
+        reasons = "; ".join(sorted(set(compared.unpaired.values())))
+        return [f"No answer: the runs cannot be compared example by example ({reasons})."]
     arms = {arm.id: arm for arm in compared.arms}
+    means = dict(zip(arms, compared.means[name], strict=True))
     best = arms[compared.best[name]]
     runs = f", mean of {len(best.runs)} runs" if len(best.runs) > 1 else ""
-    sentences = [f"{name}: best is {best.label} with {format_mean(means[best.id])}{runs}."]
-    alike = [one for one in compared.differences[name] if one.verdict != "differs"]
-    others = [one for one in compared.differences[name] if one.verdict == "differs"]
-    if alike:
-        sentences.append(f"Not distinguishable from it: {_list_nearest(alike, arms)}.")
-    if others:
-        sentences.append(f"It differs from {_list_nearest(others, arms)}.")
+    value = keep_together(format_mean(means[best.id]))
+    gain = next((one.differences[name] for one in compared.baselines if name in one.differences), None)
+    if gain is not None:  # the base model was measured in the best run
+        change = format_interval(-gain.value, -gain.high, -gain.low, signed=True)
+        runs += f"; {keep_together(change)} against the base model"
+    sentences = [f"Best by {name}: {keep_together(best.label)}, {value}{runs}."]
+    for title, wanted in (("Not distinguishable from it", "not distinguishable"), ("Worse", "differs")):
+        chosen = [one for one in compared.differences[name] if one.verdict == wanted]
+        if chosen:
+            nearest = sorted(chosen, key=lambda one: abs(one.value))
+            named = ", ".join(keep_together(arms[one.arm].label) for one in nearest[:MAX_NAMED])
+            left_out = len(nearest) - MAX_NAMED
+            sentences.append(f"{title}: {named}{f' and {left_out} more' if left_out > 0 else ''}.")
     if compared.noise[name] is None:
-        sentences.append(
-            "One run each: the intervals leave out the randomness of training (sweep.seeds=3 includes it)."
-        )
-    return " ".join(sentences)
-
-
-def _list_nearest(differences: Sequence[Difference], arms: dict[str, Arm]) -> str:
-    """Name the configurations whose means are nearest to the best mean, and count the others."""
-    nearest = sorted(differences, key=lambda one: abs(one.value))[:MAX_NAMED]
-    named = [
-        f"{arms[one.arm].label} ({_format_difference(one, one.probability, with_verdict=False)})" for one in nearest
-    ]
-    left_out = len(differences) - len(named)
-    return ", ".join(named) + (f" and {left_out} more" if left_out else "")
+        sentences.append("One run each: the intervals leave out the randomness of training (sweep.seeds=3 adds it).")
+    return sentences
 
 
 def show(compared: Comparison, console: Console) -> None:
@@ -192,7 +192,7 @@ def show(compared: Comparison, console: Console) -> None:
     if compared.effects and not can_compute_importance():
         hint = f"The importance of each choice can be computed with scikit-learn: {install_command('sklearn')}"
         console.print(Text(hint), soft_wrap=True)
-    console.print(Text(conclusion(compared)), soft_wrap=True)
+    console.print(Text(" ".join(answer(compared))), soft_wrap=True)
 
 
 def markdown(compared: Comparison, metrics: Sequence[str] | None = None) -> str:
@@ -203,7 +203,7 @@ def markdown(compared: Comparison, metrics: Sequence[str] | None = None) -> str:
         parts += [f"Note: {escape_markdown(note)}\n" for note in one.notes]
     for title, lines in describe_disagreements(compared):
         parts.append(f"### {title}\n\n" + "".join(f"- {name}: {escape_markdown(text)}\n" for name, text in lines))
-    return "\n".join([*parts, escape_markdown(conclusion(compared))])
+    return "\n".join([*parts, escape_markdown(" ".join(answer(compared)))])
 
 
 def describe_disagreements(compared: Comparison) -> Iterator[tuple[str, list[tuple[str, str]]]]:
@@ -226,12 +226,9 @@ def format_mean(one: Estimate) -> str:
     return format_interval(one.value, one.low, one.high)
 
 
-def _format_difference(
-    difference: Estimate | Difference | None, probability: float | None, *, with_verdict: bool = True
-) -> str:
+def _format_difference(difference: Estimate | Difference | None, probability: float | None) -> str:
     """Format a difference with its interval, its p-value and the verdict."""
     if difference is None or probability is None:
         return "best"
     interval = format_interval(difference.value, difference.low, difference.high, signed=True)
-    text = f"{interval}, p = {probability:.2g}"
-    return f"{text}: {verdict(probability)}" if with_verdict else text
+    return f"{interval}, p = {probability:.2g}: {verdict(probability)}"

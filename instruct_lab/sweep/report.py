@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from instruct_lab.comparison.compare import compare
-from instruct_lab.comparison.text import conclusion, markdown
+from instruct_lab.comparison.text import answer, markdown
 from instruct_lab.config.options import STUDIES, Option, options
 from instruct_lab.config.spelling import nearest
 from instruct_lab.errors import InstructLabError
@@ -104,7 +104,7 @@ def _opening(study: Study) -> Iterator[str]:
 def _sweep_report(study: Study, sweep: SweepRecord) -> Iterator[str]:
     runs, finished, metric = sweep.runs(), sweep.finished_runs(), sweep.measured_metric()
     compared = compare(finished, metric)
-    yield f"**Conclusion.** {escape_markdown(conclusion(compared))}"
+    yield f"**Conclusion.** {escape_markdown(' '.join(answer(compared)))}"
     yield ""
     yield from _facts(study, sweep.info.overrides, finished)
     statuses = [run.status_text for run in runs]

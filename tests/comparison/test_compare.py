@@ -11,7 +11,7 @@ from support.planted_runs import NAME, record_of, rows_of
 from instruct_lab import cli
 from instruct_lab.comparison.compare import compare
 from instruct_lab.comparison.scores import RunScores, noise_of
-from instruct_lab.comparison.text import conclusion, markdown
+from instruct_lab.comparison.text import answer, markdown
 from instruct_lab.errors import InstructLabError
 from instruct_lab.metrics import ExactMatch
 from instruct_lab.metrics.intervals import paired_difference, summarize
@@ -106,9 +106,10 @@ def test_a_real_difference_is_found_though_the_intervals_overlap(tmp_path):
     assert compared.config == {"tuning.kind": ["lora", "dora"]}
     assert compared.choices == {"tuning": ["lora", "dora"]}
     assert [arm.label for arm in compared.arms] == ["lora", "dora"]
-    assert "best is dora" in conclusion(compared)
-    assert "It differs from lora" in conclusion(compared)
-    assert "One run each" in conclusion(compared)
+    best, worse, note = answer(compared)
+    assert best.startswith("Best by test/exact_match: dora, ")
+    assert worse == "Worse: lora."
+    assert note.startswith("One run each")
 
 
 def test_runs_that_differ_only_in_the_seed_are_one_configuration(tmp_path):
@@ -128,8 +129,8 @@ def test_runs_that_differ_only_in_the_seed_are_one_configuration(tmp_path):
     values = [compared.metrics[NAME][run].value for run in compared.arms[0].runs]
     assert compared.means[NAME][0].value == pytest.approx(np.mean(values))
     assert [one.verdict for one in compared.differences[NAME]] == ["differs"]
-    assert "mean of 3 runs" in conclusion(compared)
-    assert "One run each" not in conclusion(compared)
+    assert "mean of 3 runs" in answer(compared)[0]
+    assert not any(sentence.startswith("One run each") for sentence in answer(compared))
 
 
 def test_equal_runs_are_not_distinguishable_and_other_examples_are_not_paired(tmp_path):
@@ -140,7 +141,7 @@ def test_equal_runs_are_not_distinguishable_and_other_examples_are_not_paired(tm
     apart = compare([RunRecord.open(tmp_path / "planted" / "a"), other])
     assert apart.differences == {}
     assert "same examples" in apart.unpaired[NAME]
-    assert "same examples" in conclusion(apart)
+    assert "same examples" in answer(apart)[0]
 
 
 def test_examples_whose_references_changed_are_not_the_same(tmp_path):

@@ -24,9 +24,9 @@ from instruct_lab.comparison.page.curves import CURVE_BYTES, MAX_POINTS, curves,
 from instruct_lab.comparison.page.data import run_labels
 from instruct_lab.comparison.page.examples import PREDICTION_BYTES, predictions
 from instruct_lab.comparison.page.forest import forests
-from instruct_lab.comparison.page.headline import headline
 from instruct_lab.comparison.page.page import ECHARTS, SCRIPTS, VIEW, comparison_page, write_comparison
 from instruct_lab.comparison.page.values import MAX_TEXT, logged_values
+from instruct_lab.comparison.text import answer
 from instruct_lab.pages.render import script_json
 from instruct_lab.records import PredictionLine, RunRecord
 from instruct_lab.sweep.record import find_sweep
@@ -279,18 +279,19 @@ def test_a_metric_that_is_not_paired_has_a_row_for_each_run_without_verdict(reco
     rows = forests(finished[:3], run_labels(finished[:3]), unpaired)["test/f1"]
     assert [row["runs"] for row in rows] == [[0], [1], [2]]
     assert {row["verdict"] for row in rows} == {None}
-    assert headline(unpaired).verdict.startswith("No verdict")
+    assert answer(unpaired) == ["No answer: the runs cannot be compared example by example (a reason)."]
 
 
-def test_the_headline_names_the_best_and_sorts_the_others_by_verdict(compared):
-    found = headline(compared)
+def test_the_answer_names_the_best_and_sorts_the_others_by_verdict(compared, text):
+    verdict, *details = answer(compared)
     best = next(arm for arm in compared.arms if arm.id == compared.best[compared.primary])
-    assert found.verdict.startswith(f"Best by {compared.primary}: {best.label}, ")
-    text = " ".join(found.details)
+    assert verdict.startswith(f"Best by {compared.primary}: {best.label}, ")
     worse = [one for one in compared.differences[compared.primary] if one.verdict == "differs"]
-    assert ("Worse than the best" in text) == bool(worse)
-    assert "left out" not in text
-    assert "run once" in text
+    assert any(detail.startswith("Worse: ") for detail in details) == bool(worse)
+    assert details[-1].startswith("One run each")
+    assert f"<strong>{html.escape(verdict)}</strong>" in text
+    for detail in details:
+        assert f"<li>{html.escape(detail)}</li>" in text
 
 
 # ---- curves

@@ -10,7 +10,8 @@ from support.planted_runs import NAME, record_of, rows_of
 
 from instruct_lab import cli
 from instruct_lab.comparison.compare import compare
-from instruct_lab.comparison.screen import _with_labels, answer, screen_lines
+from instruct_lab.comparison.screen import _with_labels, screen_lines
+from instruct_lab.comparison.text import answer
 from instruct_lab.metrics import MetricValue
 from instruct_lab.records import Summary
 

@@ -43,7 +43,7 @@ def test_the_report_of_a_sweep_and_of_one_run(ranks, tiny, capsys):
     assert cli.main(["report", "ranks", "--output", "ranks.md"]) == 0
     written = (ranks / "ranks.md").read_text(encoding="utf-8")
     assert "which rank is enough for this?" in written
-    assert "**Conclusion.** val/perplexity: best is r=" in written
+    assert "**Conclusion.** Best by val/perplexity: r=" in written
     assert "- Runs: 2 finished, of 2 planned" in written
     assert "instruct-lab train experiments=ranks data=mine" in written
 

@@ -20,8 +20,7 @@ from markupsafe import Markup
 
 from instruct_lab.comparison.compare import Comparison
 from instruct_lab.comparison.page.data import comparison_data
-from instruct_lab.comparison.page.headline import headline
-from instruct_lab.comparison.text import result_tables
+from instruct_lab.comparison.text import answer, result_tables
 from instruct_lab.pages.render import render_page, render_table, write_page
 from instruct_lab.records.record import RunRecord
 
@@ -65,7 +64,7 @@ def comparison_page(records: Sequence[RunRecord], compared: Comparison) -> str:
         f"{len(records)} runs of {', '.join(names[:3])}{' …' if len(names) > 3 else ''}",
         styles=[(VIEW / "style.css").read_text(encoding="utf-8")],
         scripts=[ECHARTS.read_text(encoding="utf-8"), f"(() => {{\n{own}}})();\n"],
-        headline=headline(compared),
+        answer=answer(compared),
         notes=[*_unfinished(records, compared), *notes],
         config_table=_config_table(values, runs) if has_columns and values else "",
         settings=[] if has_columns else [_values_with_runs(key, found, runs) for key, found in values.items()],
