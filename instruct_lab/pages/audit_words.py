@@ -63,7 +63,12 @@ def describe_entries(value: Any) -> Any:
 
 def describe_rows(action: str, count: int) -> str:
     """Describe how many rows an action was applied to, such as `3 rows dropped`."""
-    return f"{count:,} {'row' if count == 1 else 'rows'} {DONE.get(action, action)}"
+    return f"{count:,} {'row' if count == 1 else 'rows'} {_describe_action(action, count)}"
+
+
+def _describe_action(action: str, count: int) -> str:
+    text = DONE.get(action, action)
+    return text.replace("they were", "it was") if count == 1 else text
 
 
 def summarize(stages: Sequence[Stage], facts: Mapping[str, Any]) -> list[str]:
@@ -101,5 +106,5 @@ def _actions(stages: Sequence[Stage]) -> Iterator[str]:
         left = f"; and {num_left} more reason{'s' * (num_left > 1)}" if num_left > 0 else ""
         total = sum(counts[action].values())
         verb = "was" if total == 1 else "were"
-        done = DONE.get(action, action) if total > 1 else DONE.get(action, action).replace("they were", "it was")
+        done = _describe_action(action, total)
         yield f"{total:,} {'row' if total == 1 else 'rows'} {verb} {done}: {named}{left}."

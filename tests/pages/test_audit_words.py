@@ -91,3 +91,4 @@ def test_the_page_has_the_summary_the_reason_and_the_described_fact():
     assert "columns that no conversation uses" in page
     assert "unused_columns" not in page
     assert describe_rows("truncated", 1200) == "1,200 rows cut to the length limit"
+    assert describe_rows("reported", 1) == "1 row kept as it was, but reported"
