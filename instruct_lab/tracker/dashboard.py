@@ -20,7 +20,7 @@ from instruct_lab.records.locate import list_runs
 from instruct_lab.records.record import RunRecord
 from instruct_lab.records.schema import METRICS
 from instruct_lab.terminal import write_line
-from instruct_lab.tracker.names import group_of, tags_of
+from instruct_lab.tracker.names import group_of
 from instruct_lab.tracker.trackio import FOLDER, Trackio
 
 REFRESH_SECONDS = 5.0
@@ -133,7 +133,7 @@ def import_runs(runs_path: Path, seen: dict[Path, str] | None = None) -> int:
             if stamp is None or seen.get(path) == stamp:
                 continue
             choices = record.manifest.choices
-            count += _tracker(record).import_run(record, tags_of(choices), group_of(record, choices), stamp)
+            count += _tracker(record).import_run(record, group_of(record, choices), stamp)
             seen[path] = stamp
         except Exception as error:  # a bad record or a busy file must not hide the others
             if seen.get(path) != FAILED:

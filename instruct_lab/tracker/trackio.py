@@ -58,12 +58,11 @@ class Trackio(Tracker):
         _add_lines(run, record)
         return TrackioSession(run, f"see it: instruct-lab dashboard --runs {short_path(record.path.parent.parent)}")
 
-    def import_run(self, record: RunRecord, tags: list[str], group: str, stamp: str) -> bool:
+    def import_run(self, record: RunRecord, group: str, stamp: str) -> bool:
         """Store a run from its record, even if the run used another tracker.
 
         Args:
             record: the run's record.
-            tags: tags of the run.
             group: the study or sweep that the run belongs to.
             stamp: state of the record; a run that was already imported in this state is skipped.
 
