@@ -38,7 +38,10 @@ def show(report: RunReport, console: Console) -> None:
     if not report.choices and not report.settings:
         console.print(Text("options and values: all are the defaults"))
     for title, table in (
-        (settings_title(report), _settings_table(report)),
+        (
+            settings_title(report),
+            _pairs([(key, text, default and f"default {default}") for key, text, default in setting_rows(report)]),
+        ),
         ("Results, with 95% intervals", _results_table(report)),
         ("Costs", _pairs([(COST_NAMES[name], text) for name, text in cost_texts(report)])),
         (
@@ -52,7 +55,7 @@ def show(report: RunReport, console: Console) -> None:
             console.print(table)
     console.print()
     where = report.record.path.parent.parent
-    runs = "" if where.name == "runs" and short_path(where) == "runs" else f" --runs {short_path(where)}"
+    runs = "" if short_path(where) == "runs" else f" --runs {short_path(where)}"
     console.print(Text(f"as a page: instruct-lab show-run {report.record.id}{runs} --html run.html"), soft_wrap=True)
 
 
@@ -82,10 +85,10 @@ def settings_title(report: RunReport) -> str:
 
 
 def setting_rows(report: RunReport) -> list[tuple[str, str, str]]:
-    """Return key, value and default of each setting that differs, then of each value that the program computed."""
+    """Return each changed option, then each changed value with its default, which is empty if it is not known."""
     rows = [(group, option_text(option), "") for group, option in report.choices.items()]
     for key, (value, default) in report.settings.items():
-        rows.append((key, value_text(value), f"default {value_text(default)}" if report.has_defaults else ""))
+        rows.append((key, value_text(value), value_text(default) if report.has_defaults else ""))
     return rows
 
 
@@ -114,10 +117,6 @@ def cost_texts(report: RunReport) -> list[tuple[str, str]]:
 def difference_text(value: MetricValue | None) -> str:
     """Format the difference of the tuned model from the base model, with its interval."""
     return "-" if value is None else format_interval(value.value, value.low, value.high, signed=True)
-
-
-def _settings_table(report: RunReport) -> Table:
-    return _pairs(setting_rows(report))
 
 
 def _results_table(report: RunReport) -> Table:

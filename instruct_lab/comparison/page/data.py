@@ -33,11 +33,12 @@ def comparison_data(records: Sequence[RunRecord], compared: Comparison) -> tuple
     answers, answer_notes = predictions([record.read_predictions() for record in records])
     labels = run_labels(records)
     runs = [{"id": record.id, "label": label} for record, label in zip(records, labels, strict=True)]
+    by_id = {run["id"]: run["label"] for run in runs}
     table = [column.to_json() for column in columns(records, compared, logged)]
     data = {
         "runs": runs,
         "columns": table,
-        "baselines": [_baseline(one, compared, labels_of(records, labels)) for one in compared.baselines],
+        "baselines": [_baseline(one, compared, by_id) for one in compared.baselines],
         "primary": compared.primary,
         "forest": forests(records, labels, compared),
         "unpaired": {name: visible(reason) for name, reason in compared.unpaired.items()},
@@ -58,12 +59,7 @@ def _baseline(baseline: Baseline, compared: Comparison, labels: Mapping[str, str
         named = [labels[compared.runs[run]] for run in baseline.runs]
         more = f" and {len(named) - MAX_NAMED} more" if len(named) > MAX_NAMED else ""
         label = f"{label} of {', '.join(named[:MAX_NAMED])}{more}"
-    return {"label": visible(label), "system": system, "values": values, "base": baseline.is_base_model}
-
-
-def labels_of(records: Sequence[RunRecord], labels: Sequence[str]) -> dict[str, str]:
-    """Return the labels, keyed by the records' ids."""
-    return dict(zip((record.id for record in records), labels, strict=True))
+    return {"label": label, "system": system, "values": values, "base": baseline.is_base_model}
 
 
 def run_labels(records: Sequence[RunRecord]) -> list[str]:
@@ -71,6 +67,6 @@ def run_labels(records: Sequence[RunRecord]) -> list[str]:
     labels = [visible(str(label)) for label in label_runs([RunSettings.read(record) for record in records])]
     repeated = {label for label in labels if labels.count(label) > 1 or not label}
     return [
-        (f"{label} ({record.id})" if label else visible(record.id)) if label in repeated else label
+        (f"{label} ({visible(record.id)})" if label else visible(record.id)) if label in repeated else label
         for record, label in zip(records, labels, strict=True)
     ]

@@ -55,15 +55,14 @@ def comparison_page(records: Sequence[RunRecord], compared: Comparison) -> str:
     data, notes = comparison_data(records, compared)
     labels = dict(zip((record.id for record in records), (run["label"] for run in data["runs"]), strict=True))
     names = list(dict.fromkeys(record.name for record in records))
-    own = "".join((VIEW / f"{name}.js").read_text(encoding="utf-8") for name in SCRIPTS)
     values = {**{f"{group} (chosen)": options for group, options in compared.choices.items()}, **compared.config}
     runs = [labels.get(run, run) for run in compared.runs]
     has_columns = len(runs) <= MAX_COLUMNS
     return render_page(
         TEMPLATE,
         f"{len(records)} runs of {', '.join(names[:3])}{' …' if len(names) > 3 else ''}",
-        styles=[(VIEW / "style.css").read_text(encoding="utf-8")],
-        scripts=[ECHARTS.read_text(encoding="utf-8"), f"(() => {{\n{own}}})();\n"],
+        styles=page_styles(),
+        scripts=page_scripts(SCRIPTS),
         answer=answer(compared),
         notes=[*_unfinished(records, compared), *notes],
         config_table=_config_table(values, runs) if has_columns and values else "",
@@ -72,6 +71,21 @@ def comparison_page(records: Sequence[RunRecord], compared: Comparison) -> str:
         primary=compared.primary,
         data=data,
     )
+
+
+def page_styles() -> list[str]:
+    """Read the style sheets of the pages of runs."""
+    return [(VIEW / "style.css").read_text(encoding="utf-8")]
+
+
+def page_scripts(names: Sequence[str]) -> list[str]:
+    """Read ECharts, and join files of the folder `view` to one script whose names are not global.
+
+    Args:
+        names: names of the files without their ending, in the order in which they run.
+    """
+    own = "".join((VIEW / f"{name}.js").read_text(encoding="utf-8") for name in names)
+    return [ECHARTS.read_text(encoding="utf-8"), f"(() => {{\n{own}}})();\n"]
 
 
 def _unfinished(records: Sequence[RunRecord], compared: Comparison) -> Iterator[str]:

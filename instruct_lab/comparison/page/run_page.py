@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 
 from instruct_lab.comparison.page.curves import curves
 from instruct_lab.comparison.page.examples import predictions
-from instruct_lab.comparison.page.page import ECHARTS, VIEW
+from instruct_lab.comparison.page.page import page_scripts, page_styles
 from instruct_lab.comparison.page.values import logged_values
 from instruct_lab.comparison.run_text import (
     COST_NAMES,
@@ -79,14 +79,14 @@ def run_page(report: RunReport) -> str:
     return render_page(
         TEMPLATE,
         title[:1].upper() + title[1:],
-        styles=[(VIEW / "style.css").read_text(encoding="utf-8")],
-        scripts=[ECHARTS.read_text(encoding="utf-8"), _script()],
+        styles=page_styles(),
+        scripts=page_scripts(SCRIPTS),
         head=head,
         notes=[*curve_notes, *answer_notes],
         results=_results_table(report),
         result_notes=list(_result_notes(report)),
         settings_title=settings_title(report),
-        settings=_table(["option or key", "value", "default"], _settings(report)),
+        settings=_table(["option or key", "value", "default"], setting_rows(report)),
         derived=_table(["key", "value", "reason"], list(_derived(report))),
         config=to_yaml(record.config),
         audit=audit_values(audit) if audit else None,
@@ -97,10 +97,6 @@ def run_page(report: RunReport) -> str:
         files=[f"{path}: {text}" for path, text in report.files.items()],
         data=data,
     )
-
-
-def _script() -> str:
-    return f"(() => {{\n{''.join((VIEW / f'{name}.js').read_text(encoding='utf-8') for name in SCRIPTS)}}})();\n"
 
 
 # ---- answers
@@ -152,7 +148,7 @@ def _table(headings: list[str], rows: list[tuple[str, str, str]]) -> Markup:
 
 def _results_table(report: RunReport) -> Markup:
     """Build the table of results, with a column for each system that was measured."""
-    rows = list(result_rows(report))
+    rows = result_rows(report)
     if not rows:
         return Markup()
     known = dict.fromkeys(system for systems in report.results.values() for system in systems)
@@ -204,10 +200,6 @@ def _result_notes(report: RunReport) -> Iterator[str]:
     titles: dict[str, str] = {BEFORE: SYSTEMS[0], AFTER: SYSTEMS[1]}
     for (system, note), names in found.items():
         yield f"{titles.get(system, f'baseline {system}')}, {', '.join(names)}: {note}"
-
-
-def _settings(report: RunReport) -> list[tuple[str, str, str]]:
-    return [(key, value, default.removeprefix("default ")) for key, value, default in setting_rows(report)]
 
 
 def _derived(report: RunReport) -> Iterator[tuple[str, str, str]]:
