@@ -93,7 +93,9 @@ class EvaluationFiles:
 
     def read_results(self) -> Results:
         """Read the measurements of all systems."""
-        return self._read_results(schema.RESULTS[AFTER])
+        file = self.folder / schema.RESULTS[AFTER]
+        with wrap_form_errors(file):
+            return schema.results_from_json(files.read_json(file) or {})
 
     def read_unfinished(self, fingerprint: str) -> Results:
         """Read the measurements that a killed evaluation with this fingerprint has left behind."""
@@ -142,10 +144,6 @@ class EvaluationFiles:
     @property
     def _unfinished(self) -> Path:
         return self.unfinished_path(".json")
-
-    def _read_results(self, name: str) -> Results:
-        with wrap_form_errors(self.folder / name):
-            return schema.results_from_json(files.read_json(self.folder / name) or {})
 
 
 class EvaluatedRecord(RunRecord):

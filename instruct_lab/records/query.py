@@ -139,8 +139,8 @@ def facts_of(run: ListedRun, keys: Sequence[str]) -> dict[str, Any]:
     """Return values of a run, keyed by name; they include the values of the given keys if the run has them.
 
     If several values have the same name, `id`, `name` and `status` take precedence, then choices, metrics, costs,
-    config keys and the last values logged during training, in this order. All but the first are in other files of the
-    record, which are read only if a given key has not been found before.
+    config keys and the last values logged during training, in this order. From the costs on, they are in other files of
+    the record, which are read only if a given key has not been found before.
 
     Raises:
         InstructLabError: the record is damaged.
@@ -203,4 +203,4 @@ def _similar(key: str, known: list[str]) -> list[str]:
 
 
 def _count_runs(count: int, total: int) -> str:
-    return f"in {'all' if count == total else count} {total if count == total else f'of {total}'} runs"
+    return f"in all {total} runs" if count == total else f"in {count} of {total} runs"

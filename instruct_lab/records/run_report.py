@@ -12,7 +12,7 @@ from instruct_lab.files import to_plain
 from instruct_lab.records import schema
 from instruct_lab.records.costs import costs_of
 from instruct_lab.records.identity import settings_of
-from instruct_lab.records.labels import label_typed
+from instruct_lab.records.labels import OPTIONAL, label_typed
 from instruct_lab.records.record import RunRecord
 from instruct_lab.records.run_settings import RunSettings
 from instruct_lab.records.schema import AFTER, BEFORE, DIFFERENCE, Manifest, Summary
@@ -107,10 +107,9 @@ def report_of(record: RunRecord) -> RunReport:
     Raises:
         InstructLabError: the record is damaged.
     """
-    manifest = record.manifest
+    manifest, typed = record.manifest, RunSettings.read(record)
     defaults = _default_choices(), _defaults_of(manifest.choices)
     if defaults[0] is None or defaults[1] is None:
-        typed = RunSettings.read(record)
         settings = {key: (value, None) for key, value in typed.values.items() if key in typed.typed}
         choices = manifest.choices
     else:
@@ -121,7 +120,7 @@ def report_of(record: RunRecord) -> RunReport:
         manifest=manifest,
         summary=record.summary or Summary(),
         status=record.status_text,
-        label=str(label_typed(RunSettings.read(record))),
+        label=str(label_typed(typed)),
         choices=choices,
         settings=settings,
         has_defaults=None not in defaults,
@@ -149,7 +148,7 @@ def _defaults_of(choices: Mapping[str, Any]) -> dict[str, Any] | None:
     from instruct_lab.config.compose import compose
     from instruct_lab.config.show import to_json
 
-    of_run = {group: option for group, option in choices.items() if group not in ("experiments", "debug")}
+    of_run = {group: option for group, option in choices.items() if group not in OPTIONAL}
     try:
         composition = compose([f"{group}={_option_text(option)}" for group, option in of_run.items()])
         if composition.problems:
