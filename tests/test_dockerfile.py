@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from support.packaging import build
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "docs" / "Dockerfile").read_text(encoding="utf-8")
@@ -63,10 +64,7 @@ def test_the_copied_files_suffice_to_build_the_whole_package(tmp_path):
 
 
 def packed_files(root, folder):
-    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
-    subprocess.run(command, cwd=root, check=True, capture_output=True, timeout=120)
-    (wheel,) = folder.glob("*.whl")
-    return sorted(zipfile.ZipFile(wheel).namelist())
+    return sorted(zipfile.ZipFile(build("wheel", folder, root)).namelist())
 
 
 def test_the_version_of_torch_is_the_tested_one():

@@ -13,6 +13,7 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+from support.packaging import build
 
 from instruct_lab.config.options import GROUPS, options
 
@@ -39,14 +40,6 @@ ASSETS = {
     "instruct_lab/_packaged/experiments/dry_run.yaml",
 }
 """Some of the files that are no modules, to show that the comparison with the tree compares something."""
-
-
-def build(target, folder, root=ROOT):
-    """Build a wheel or a source distribution of a tree, and return its path."""
-    command = [sys.executable, "-m", "hatchling", "build", "-t", target, "-d", str(folder)]
-    subprocess.run(command, cwd=root, check=True, capture_output=True, timeout=120)
-    (built,) = folder.iterdir()
-    return built
 
 
 @pytest.fixture(scope="module")
