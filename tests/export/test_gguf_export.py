@@ -159,7 +159,9 @@ def test_scaled_positions_of_llama3_divide_the_frequencies_as_transformers_does(
             },
             "positions.*rope_freqs",
         ),
-        ("llama", {"attention_bias": True}, "biases of the attention.*attn_"),
+        ("llama", {"attention_bias": True}, r"biases \(blk\.0\.attn_k"),
+        ("llama", {"mlp_bias": True}, r"biases \(blk\.0\.ffn_down"),
+        ("qwen3", {"head_dim": 128, "attention_bias": True}, r"biases \(blk\.0\.attn_k"),
     ],
 )
 def test_a_file_with_parts_that_transformers_leaves_out_is_refused(tmp_path, kind, settings, expected):

@@ -5,7 +5,6 @@ Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 
 from __future__ import annotations
 
-import re
 import struct
 from pathlib import Path
 from typing import IO, Any
@@ -17,6 +16,8 @@ from instruct_lab.model.facts import ModelFacts
 SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 """Format characters of the module `struct`, keyed by the type number of a metadata value."""
 STRING, ARRAY = 8, 9
+UNBIASED = frozenset({"gemma", "gemma2", "gemma3", "llama", "phi3", "qwen3", "qwen3moe"})
+"""Architectures in GGUF files that transformers always builds without biases, although a file may have some."""
 
 
 def facts_of_gguf(file: Path) -> ModelFacts:
@@ -38,7 +39,7 @@ def facts_of_gguf(file: Path) -> ModelFacts:
 def unread_part(file: Path) -> str | None:
     """Name a part of a GGUF file that transformers would leave out without a word; `None` if there is none.
 
-    transformers reads neither scaled positions nor, for the architecture `llama`, biases of the attention.
+    transformers reads neither scaled positions nor, for the architectures in `UNBIASED`, biases.
     """
     try:
         with open_regular(file) as stream:
@@ -51,9 +52,9 @@ def unread_part(file: Path) -> str | None:
     factors = sorted(name for name in tensors if name.startswith(("rope_freqs.", "rope_factors_")))
     if scaling != "none" or scale != 1.0 or factors:
         return f"scaled positions ({factors[0] if factors else scaling if scaling != 'none' else f'factor {scale}'})"
-    biases = sorted(name for name in tensors if re.fullmatch(r"blk\.\d+\.attn_(q|k|v|output)\.bias", name))
-    if architecture == "llama" and biases:
-        return f"biases of the attention ({biases[0]})"
+    biases = sorted(name for name in tensors if name.endswith(".bias"))
+    if architecture in UNBIASED and biases:
+        return f"biases ({biases[0]})"
     return None
 
 
