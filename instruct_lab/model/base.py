@@ -14,6 +14,7 @@ from instruct_lab.assets import Input
 from instruct_lab.config import Component, component
 from instruct_lab.errors import InstructLabError, Problem
 from instruct_lab.model.facts import ModelFacts
+from instruct_lab.model.hardware import has_gpu
 from instruct_lab.model.loaded import LoadedModel
 from instruct_lab.model.memory import ADVICE, does_not_fit
 from instruct_lab.model.quantization import Quantization
@@ -99,7 +100,8 @@ class Model(Component, ABC):
             for problem in quantization.problems():
                 yield dataclasses.replace(problem, key="quantization", value=self.quantization)
         needed = self.weights.least_parameters() * bytes_per_number(self.dtype, quantization)
-        if (reason := does_not_fit(needed)) is not None:
+        is_read_to_gpu = quantization is not None and has_gpu()
+        if not is_read_to_gpu and (reason := does_not_fit(needed)) is not None:
             yield Problem(key="weights", reason=f"{reason}: {ADVICE}", kind="unavailable_here")
         yield from self.weights.problems_in_model(self.family, self.allow_pickle)
 

@@ -96,6 +96,15 @@ def test_the_config_of_a_folder_is_checked_before_its_weights_are_read(tmp_path,
     Decoder(weights=LocalFolder(path=str(tmp_path / "folder")), dtype="bfloat16").load(tokenizer, tmp_path)
 
 
+@pytest.mark.parametrize("has_gpu", [True, False])
+def test_quantised_weights_are_read_to_the_gpu_if_there_is_one(tmp_path, monkeypatch, has_gpu):
+    written(tmp_path)
+    monkeypatch.setattr(memory, "free_memory", lambda: 1)
+    monkeypatch.setattr("instruct_lab.model.hardware.no_gpu", lambda: None if has_gpu else "there is no GPU here")
+    found = list(Decoder(weights=LocalFolder(path=str(tmp_path)), quantization="4bit").problems())
+    assert any("of memory" in problem.reason for problem in found) != has_gpu
+
+
 def test_an_adapter_beside_a_model_is_refused(tmp_path):
     written(tmp_path)
     (tmp_path / "adapter_config.json").write_text("{}")
