@@ -44,6 +44,9 @@ def export(parsed: argparse.Namespace) -> Outcome:
     if parsed.max_examples is not None and not parsed.measure:
         what = "--max-examples limits what --measure answers, and nothing is measured"
         raise InstructLabError(what, where="the command line", do="add --measure")
+    if parsed.max_examples is not None and parsed.max_examples < 1:
+        what = f"--max-examples {parsed.max_examples}: expected a number from 1 up"
+        raise InstructLabError(what, where="the command line", do="give another number, or leave it out")
     record, experiment, config = load_recorded(parsed, uses_trackers=False)
     print_permissions(experiment)
     from instruct_lab.export.export import Export, export

@@ -11,12 +11,12 @@ from instruct_lab.errors import InstructLabError
 from instruct_lab.evaluation.measure import measure
 from instruct_lab.export.export import CARD, Export
 from instruct_lab.export.formats import ONE_FILE
-from instruct_lab.export.gguf.architecture import rope_of
 from instruct_lab.files import append_text
 from instruct_lab.metrics import MetricValue
 from instruct_lab.metrics.intervals import paired_difference, summarize
 from instruct_lab.model import LoadedModel
 from instruct_lab.model.weights.gguf import read_model, read_tokenizer
+from instruct_lab.model.weights.gguf_header import unread_part
 from instruct_lab.pages.format import format_interval, markdown_table
 from instruct_lab.records import Measurement
 from instruct_lab.training.datamodule import InstructionData
@@ -59,7 +59,7 @@ def measure_loss(job: Export, max_examples: int | None = None) -> Loss:
 
     Args:
         job: the export, which has been written.
-        max_examples: number of examples of the split; `None`: as in the run.
+        max_examples: number of examples of the split, at least 1; `None`: as in the run.
 
     Returns:
         The loss on the measured split.
@@ -68,9 +68,6 @@ def measure_loss(job: Export, max_examples: int | None = None) -> Loss:
         InstructLabError: the export cannot be loaded, or there are no held-out examples.
     """
     experiment = job.experiment
-    if max_examples is not None and max_examples < 1:
-        what = f"--max-examples {max_examples}: expected a number from 1 up"
-        raise InstructLabError(what, where="the command line", do="give another number, or leave it out")
     workspace = Workspace(experiment)
     data = InstructionData(experiment, workspace.tokenizer, workspace.cache_path, Audit())
     split = next((one for one in ("test", *experiment.evaluation.splits) if data.examples.get(one)), None)
@@ -106,7 +103,7 @@ def compare(metrics: Any, split: str, before: Measurement, after: Measurement) -
             found[name] = (*values, paired_difference(metric, earlier, rows))
     pairs = list(zip(before.predictions, after.predictions, strict=True))
     num_equal = sum(a.text == b.text for a, b in pairs) if pairs else None
-    return Loss(split, max(len(pairs), *map(len, after.rows.values())), num_equal, found)
+    return Loss(split, max([len(pairs), *map(len, after.rows.values())]), num_equal, found)
 
 
 def load_export(job: Export, tuned: LoadedModel) -> LoadedModel:
@@ -138,19 +135,13 @@ def load_export(job: Export, tuned: LoadedModel) -> LoadedModel:
 
 def _load_gguf(job: Export, tuned: LoadedModel) -> LoadedModel:
     file = job.path / job.model_file
-    if (scaling := rope_of(tuned.model.config)["rope_type"]) != "default":
+    if part := unread_part(file):
         raise InstructLabError(
-            f"The export cannot be measured: transformers reads no scaled positions ({scaling}) from a GGUF file",
+            f"The export cannot be measured: transformers does not read the file's {part}",
             where=str(file),
             do="leave out --measure; llama.cpp reads them",
         )
     model = read_model(file, file.name).eval()
-    if missing := sorted(set(tuned.model.state_dict()) - set(model.state_dict())):
-        raise InstructLabError(
-            f"The export cannot be measured: transformers reads no {missing[0]} from a GGUF file of this architecture",
-            where=str(file),
-            do="leave out --measure; llama.cpp reads it",
-        )
     return dataclasses.replace(tuned, model=model, tokenizer=read_tokenizer(file, file.name))
 
 

@@ -104,9 +104,10 @@ def test_ollama_and_vllm_folders_say_how_to_run_them(run, capsys):
         (["--format", "hf", "--gguf-type", "f16"], "--gguf-type"),
         (["--format", "hf", "--keep-adapter"], "--keep-adapter"),
         (["--max-examples", "3"], "--measure"),
+        (["--max-examples", "0", "--measure"], "from 1 up"),
     ],
 )
-def test_options_without_effect_are_refused(run, capsys, options, expected):
+def test_options_without_effect_are_refused_before_anything_is_written(run, capsys, options, expected):
     assert cli.main(["export", "latest", str(run / "refused"), *options]) == 2
     assert expected in capsys.readouterr().err
     assert not (run / "refused").exists()
