@@ -19,6 +19,7 @@ from typing import Any
 from instruct_lab.data import Conversation, Message
 from instruct_lab.errors import InstructLabError
 from instruct_lab.experiment import Experiment
+from instruct_lab.export.gguf.vocabulary import adds_bos
 from instruct_lab.template import Template
 
 MODELFILE = "Modelfile"
@@ -63,9 +64,7 @@ class TurnFormat:
         Args:
             without: the beginning-of-sequence token, which Ollama itself puts before the prompt; it is left out.
         """
-        opening, without_system = (
-            text.removeprefix(without) if without else text for text in (self.opening, self.without_system)
-        )
+        opening, without_system = (text.removeprefix(without) for text in (self.opening, self.without_system))
         roles = "".join(
             f'{{{{ {"if" if role == ROLES[0] else "else if"} eq .Role "{role}" }}}}'
             f"{_escape(self.turns[role][0])}{{{{ .Content }}}}{_escape(self.turns[role][1])}"
@@ -158,8 +157,7 @@ def _refusal(reason: str) -> InstructLabError:
 
 def _added_bos(tokenizer: Any) -> str:
     """Return the token that the tokenizer, and so Ollama, puts before each text; an empty text if there is none."""
-    adds_bos = tokenizer.bos_token_id is not None and tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]
-    return str(tokenizer.bos_token) if adds_bos else ""
+    return str(tokenizer.bos_token) if adds_bos(tokenizer) else ""
 
 
 def _escape(text: str) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from instruct_lab.errors import InstructLabError
 
 if TYPE_CHECKING:
+    import numpy
     import torch
 
 ARCHITECTURES = {"llama": "LLAMA", "mistral": "LLAMA", "qwen2": "QWEN2", "qwen3": "QWEN3"}
@@ -85,7 +86,7 @@ def head_size(config: Any) -> int:
 
 
 def named_tensors(model: Any) -> Iterator[tuple[str, torch.Tensor]]:
-    """Yield the tensors of a model in float32, with the names and the order of dimensions that a GGUF file requires.
+    """Yield the tensors of a model with the names that a GGUF file requires; `file_values` gives their values.
 
     Args:
         model: a causal language model, whose configuration `check_config` has accepted.
@@ -94,7 +95,6 @@ def named_tensors(model: Any) -> Iterator[tuple[str, torch.Tensor]]:
         InstructLabError: the file format has no name for a tensor, or a tensor is quantised.
     """
     import gguf
-    import torch
 
     config = model.config
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH[ARCHITECTURES[config.model_type]], config.num_hidden_layers)
@@ -110,12 +110,25 @@ def named_tensors(model: Any) -> Iterator[tuple[str, torch.Tensor]]:
         renamed = names.get_name(name, try_suffixes=(".weight", ".bias"))
         if renamed is None:
             raise refusal(f"the file format has no name for its tensor {name}", "the model's weights")
-        value = tensor.detach().to("cpu", torch.float32)
-        if config.model_type in INTERLEAVED and ".q_proj." in name:
-            value = _interleave(value, config.num_attention_heads)
-        elif config.model_type in INTERLEAVED and ".k_proj." in name:
-            value = _interleave(value, config.num_key_value_heads)
-        yield renamed, value
+        yield renamed, tensor.detach()
+
+
+def file_values(config: Any, name: str, tensor: torch.Tensor) -> numpy.ndarray:
+    """Return the values of a tensor in float32, in the order of dimensions that a GGUF file requires.
+
+    Args:
+        config: the model's configuration.
+        name: the name of the tensor in the file.
+        tensor: the tensor, from `named_tensors`.
+    """
+    import torch
+
+    value = tensor.to("cpu", torch.float32)
+    if config.model_type in INTERLEAVED and ".attn_q." in name:
+        value = _interleave(value, config.num_attention_heads)
+    elif config.model_type in INTERLEAVED and ".attn_k." in name:
+        value = _interleave(value, config.num_key_value_heads)
+    return value.contiguous().numpy()
 
 
 def _interleave(value: torch.Tensor, num_heads: int) -> torch.Tensor:

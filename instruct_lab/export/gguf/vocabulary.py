@@ -62,12 +62,17 @@ def add_vocabulary(writer: Any, tokenizer: Any, vocab_size: int, stop_token_ids:
     ):
         if token_id is not None:
             add(token_id)
-    encoded = tokenizer("a")["input_ids"]
-    writer.add_add_bos_token(bos is not None and encoded[:1] == [bos])
+    writer.add_add_bos_token(adds_bos(tokenizer))
     writer.add_add_eos_token(False)
     writer.add_add_space_prefix(False)
     if isinstance(tokenizer.chat_template, str):
         writer.add_chat_template(tokenizer.chat_template)
+
+
+def adds_bos(tokenizer: Any) -> bool:
+    """Whether the tokenizer puts the beginning-of-sequence token before each text."""
+    bos = tokenizer.bos_token_id
+    return bos is not None and tokenizer("a")["input_ids"][:1] == [bos]
 
 
 def find_pre_tokenizer(tokenizer: Any) -> str:

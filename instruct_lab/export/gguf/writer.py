@@ -12,6 +12,7 @@ from instruct_lab.export.gguf.architecture import (
     ARCHITECTURES,
     add_architecture,
     check_config,
+    file_values,
     named_tensors,
 )
 from instruct_lab.export.gguf.vocabulary import add_vocabulary, check_vocabulary
@@ -79,7 +80,7 @@ def _write_tensors(writer: Any, model: Any, weight_type: WeightType) -> None:
     writer.write_ti_data_to_file()
     for name, tensor in named_tensors(model):
         kind = GGMLQuantizationType[_type_of(name, tuple(tensor.shape), weight_type)]
-        values = tensor.contiguous().numpy()
+        values = file_values(model.config, name, tensor)
         if kind == GGMLQuantizationType.F16 and np.abs(values).max(initial=0) > LARGEST_F16:
             what = f"The tensor {name} has values above {LARGEST_F16:,.0f}, which f16 cannot hold"
             raise InstructLabError(what, where="--gguf-type f16", do="choose --gguf-type bf16 or f32")
