@@ -94,7 +94,7 @@ class Generation(Component):
         Raises:
             InstructLabError: a prompt is empty, or is too long for the model's context.
         """
-        pad = tokenizer.pad_token_id if isinstance(tokenizer.pad_token_id, int) else None
+        pad = _pad_token_id(tokenizer)
         answers = self.generate_ids(model, prompts, stop_token_ids, pad, seeds, journal=journal)
         return [self._answer(tokenizer, ids) for ids in answers]
 
@@ -124,10 +124,9 @@ class Generation(Component):
         """
         from instruct_lab.generation.streaming import TextStream
 
-        stream, pad = TextStream(tokenizer, stop_token_ids, on_text), tokenizer.pad_token_id
+        stream = TextStream(tokenizer, stop_token_ids, on_text)
         streamer = stream if self.num_beams == 1 else None
-        pad = pad if isinstance(pad, int) else None
-        (ids,) = self.generate_ids(model, [prompt], stop_token_ids, pad, [seed], streamer)
+        (ids,) = self.generate_ids(model, [prompt], stop_token_ids, _pad_token_id(tokenizer), [seed], streamer)
         answer = self._answer(tokenizer, ids)
         stream.finish(answer.text)
         return answer
@@ -241,3 +240,8 @@ def context_length(model: PreTrainedModel) -> int | None:
     """Return the number of tokens that fit the model's context; `None` if its configuration states no number."""
     context: int | None = getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None)
     return context
+
+
+def _pad_token_id(tokenizer: PreTrainedTokenizerBase) -> int | None:
+    pad = tokenizer.pad_token_id
+    return pad if isinstance(pad, int) else None

@@ -182,9 +182,7 @@ class _Table:
     def _task_input(self) -> str | None:
         return next(filter(self._is_text, TASK_INPUTS), None)
 
-    def _questions_and_answers(
-        self, questions: Sequence[str] = (*QUESTIONS, "instruction")
-    ) -> Iterator[tuple[str, str]]:
+    def _questions_and_answers(self, questions: Sequence[str] = ALL_QUESTIONS) -> Iterator[tuple[str, str]]:
         """Yield each pair of a column of questions and a column of answers, by their names."""
         answers = [name for name in ANSWERS if self._is_message(name) or (self._has(name) and self._answer_path(name))]
         for question in self._messages_in(questions):

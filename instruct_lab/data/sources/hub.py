@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -17,9 +16,8 @@ from instruct_lab.config import component
 from instruct_lab.data.audit import Audit
 from instruct_lab.data.sources.base import BrokenRow, Row, Source
 from instruct_lab.errors import InstructLabError, Refusal, one_line
+from instruct_lab.hub import PINNED
 from instruct_lab.progress import advance, stage
-
-PINNED = re.compile(r"[0-9a-f]{40}")
 
 
 @component

@@ -93,7 +93,7 @@ def _rows_below(buffer: _Buffer, name: str, keys: list[str]) -> Iterator[Row | B
         found = "a list" if opening == "[" else "another value"
         what = f"An object with the key {keys[0]!r} was expected and {found} found"
         raise InstructLabError(what, where=name, do="Correct the source's records, or leave it out for a list of rows")
-    found_keys: list[str] = []
+    found_keys: dict[str, None] = {}
     number = 0
     buffer.position += 1
     while (character := buffer.next_character()) != ("}" if keys else "]"):
@@ -119,7 +119,7 @@ def _rows_below(buffer: _Buffer, name: str, keys: list[str]) -> Iterator[Row | B
             yield from _rows_below(buffer, name, keys[1:])
         else:
             _decode(buffer, name, name)
-        found_keys.append(key)
+        found_keys[key] = None
     buffer.position += 1
     if keys and keys[0] not in found_keys:
         raise InstructLabError(

@@ -55,8 +55,7 @@ class FoundFiles:
             return [Row({"text": "text"}, str(path))]
         rows: list[Row] = []
         for file in Files(path=path).files()[:MAX_FILES_EXAMINED]:
-            source = Files(path=glob.escape(str(file)) if not file.exists() else str(file))
-            first = list(itertools.islice(source.rows(Path(), Audit(), ""), FIRST_ROWS))
+            first = list(itertools.islice(Files(path=str(file)).rows(Path(), Audit(), ""), FIRST_ROWS))
             if isinstance(first[0], BrokenRow):
                 raise first[0].error
             rows += [row for row in first if isinstance(row, Row)]

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from instruct_lab.data.sources.base import Row
-from instruct_lab.data.sources.referenced_files import FIRST_ROWS, split_of_words
+from instruct_lab.data.sources.files import FIRST_ROWS
+from instruct_lab.data.sources.referenced_files import split_of_words
 from instruct_lab.data.split import SPLIT_NAMES, SplitName
 from instruct_lab.errors import InstructLabError, one_line
 from instruct_lab.hub import PINNED, HubUnreachable, ask_hub, hub_errors
