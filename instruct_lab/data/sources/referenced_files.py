@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import glob
 import itertools
@@ -12,6 +13,7 @@ from pathlib import Path
 from instruct_lab.data.audit import Audit
 from instruct_lab.data.sources.base import BrokenRow, Row
 from instruct_lab.data.sources.compressed import content_name
+from instruct_lab.data.sources.file_formats import wrap_read_errors
 from instruct_lab.data.sources.files import FIRST_ROWS, SUFFIXES, Files
 from instruct_lab.data.split import SplitName
 from instruct_lab.errors import InstructLabError
@@ -109,20 +111,20 @@ def _files_in(name: str, folder: Path) -> FoundFiles:
         if split is not None:
             by_split.setdefault(split, []).append(file)
     unused = tuple(str(file.relative_to(folder)) for file, split in splits.items() if split is None)
-    paths = {split: _path_of(name, folder, found, files) for split, found in by_split.items()}
+    paths = {split: _path_of(name, folder, found) for split, found in by_split.items()}
     return FoundFiles(source, paths, unused)
 
 
-def _path_of(name: str, folder: Path, found: Sequence[Path], all_files: Sequence[Path]) -> str | list[str]:
+def _path_of(name: str, folder: Path, found: Sequence[Path]) -> str | list[str]:
     """Return one file, a pattern if it matches just these files, or a list of files; all begin with the given name."""
     paths = [str(Path(name) / file.relative_to(folder)) for file in found]
     if len(paths) == 1:
         return paths[0]
     endings = {file.name[file.name.index(".") :] for file in found}
     if len(endings) == 1 and not glob.has_magic(name):
-        ending = endings.pop()
-        if len(found) == sum(file.name.endswith(ending) for file in all_files):
-            return str(Path(name) / "**" / f"*{ending}")
+        pattern = str(Path(name) / "**" / f"*{endings.pop()}")
+        if set(Files(path=pattern).files()) == set(found):
+            return pattern
     return paths
 
 
@@ -139,7 +141,7 @@ def _refuse_other_folders(name: str, folder: Path) -> None:
 
 def _split_of(file: Path) -> SplitName | None:
     """Return the split that a file's name, or else a folder above it, names."""
-    parts = (content_name(file).partition(".")[0], *reversed(file.parts[:-1]))
+    parts = (file.name.partition(".")[0], *reversed(file.parts[:-1]))
     return next((split for part in parts if (split := split_of_words(part)) is not None), None)
 
 
@@ -149,10 +151,9 @@ def split_of_words(name: str) -> SplitName | None:
 
 
 def _suffix(file: Path) -> str:
-    try:
+    with contextlib.suppress(InstructLabError), wrap_read_errors(file):
         return Path(content_name(file)).suffix.casefold()
-    except (InstructLabError, OSError):
-        return ""
+    return ""
 
 
 def _is_hidden(file: Path) -> bool:
