@@ -15,6 +15,7 @@ import os
 from collections.abc import Iterable, Iterator, Set
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import quote, unquote_to_bytes
 
 from instruct_lab.config.spelling import nearest
 from instruct_lab.config.user_settings import Settings, read_settings
@@ -60,7 +61,10 @@ VARIABLE = "INSTRUCT_LAB_ALLOW"
 KEY = "key:"
 """The beginning of an entry that permits the value of one key, which the user typed on the command line."""
 WITHIN = "within:"
-"""The beginning of an entry that permits a config to write below one folder, which the user named in another way."""
+"""The beginning of an entry that permits a config to write below one folder, which the user named in another way.
+
+The path is percent-encoded, so that a comma in it does not begin a further entry.
+"""
 CACHE_VARIABLE, DEFAULT_CACHE = "INSTRUCT_LAB_CACHE", "~/.cache/instruct_lab"
 """Environment variable with the path of the user's cache folder, and the default path; see `conf/train.yaml`."""
 
@@ -70,8 +74,8 @@ def allow(*names: str) -> Iterator[None]:
     """Give permissions until the block ends, in this process and in processes that it starts.
 
     Args:
-        names: names, as the option `--allow` takes them; `key:FULL.KEY` permits the value of one config key, and
-            `within:FOLDER` permits a config to write below a folder.
+        names: names, as the option `--allow` takes them; `key:FULL.KEY` permits the value of one config key, and a
+            result of `within` permits a config to write below a folder.
     """
     before = os.environ.get(VARIABLE)
     os.environ[VARIABLE] = ",".join([*filter(None, [before]), *names])
@@ -101,10 +105,15 @@ def is_allowed(permission: str, key: str | None = None) -> bool:
     return permission in names or (key is not None and f"{KEY}{key}" in names)
 
 
+def within(folder: Path) -> str:
+    """Return the entry that permits a config to write below a folder."""
+    return WITHIN + quote(os.fsencode(folder.absolute()))
+
+
 def allowed_folders() -> list[str]:
     """Return the folders below which a config may write because the user has named them."""
     names = os.environ.get(VARIABLE, "").split(",")
-    return [name.removeprefix(WITHIN) for name in names if name.startswith(WITHIN)]
+    return [os.fsdecode(unquote_to_bytes(name.removeprefix(WITHIN))) for name in names if name.startswith(WITHIN)]
 
 
 def is_lab_allowed(path: Path) -> bool:

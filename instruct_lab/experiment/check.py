@@ -127,7 +127,7 @@ def check_config(config: DictConfig, runs_path: Path | None = None) -> Experimen
         ConfigError: this version cannot build the config.
     """
     remember_written(config)
-    names = [] if runs_path is None else [f"{permissions.WITHIN}{runs_path.absolute()}"]
+    names = [] if runs_path is None else [permissions.within(runs_path)]
     with permissions.allow(*names):
         result = build(config)
     problems = [problem for problem in _problems(result, config) if problem.refuses]

@@ -79,7 +79,7 @@ def resume(sweep: SweepRecord, console: Any, force: bool = False) -> int:
     Raises:
         InstructLabError: the sweep's config has changed, or, without `force`, something else that changes results.
     """
-    with permissions.allow(f"{permissions.WITHIN}{sweep.runs_path.absolute()}"):
+    with permissions.allow(permissions.within(sweep.runs_path)):
         return _resume(sweep, console, force)
 
 
