@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from instruct_lab.config.component import Component
 from instruct_lab.config.external import ExternalClass
@@ -18,7 +19,7 @@ from instruct_lab.config.permissions import CACHE_VARIABLE, DEFAULT_CACHE, OUTSI
 from instruct_lab.errors import InstructLabError
 from instruct_lab.files import user_path
 
-ADDRESS = re.compile(r"(?:file|local|sqlite(?:\+\w+)?):(?P<path>.*)", re.DOTALL)
+ADDRESS = re.compile(r"(?:file|local|(?P<database>sqlite(?:\+\w+)?)):(?P<path>.*)", re.DOTALL | re.IGNORECASE)
 """Matches an address of a file: `file:///folder`, `sqlite:///relative.db`, `sqlite:////folder/absolute.db`."""
 OWN_FOLDER = re.compile(r"^\{runs?_path\}(?=/|$)")
 """Matches a placeholder at the start of a text, which a run replaces by its own folder or the folder of all runs."""
@@ -70,11 +71,23 @@ def is_write_allowed(key: str, path: Path, built: Mapping[str, Any]) -> bool:
 
 
 def outside_path(text: str, folders: Sequence[Path]) -> Path | None:
-    """Return the path that a text names, if it lies outside of all the folders; otherwise `None`."""
-    address = ADDRESS.match(text)
-    path = text
-    if address is not None:
-        path = re.sub(r"^//[^/]*/", "" if text.startswith("sqlite") else "/", address["path"])
+    """Return the path that a text names, if it lies outside of all the folders; otherwise `None`.
+
+    Libraries decode `%2e` in addresses, and some insert environment variables (`$HOME`): every reading is examined.
+    """
+    readings = [reading for one in (text, unquote(text)) for reading in (one, os.path.expandvars(one))]
+    paths = (_outside(_path_in(reading), folders) for reading in dict.fromkeys(readings))
+    return next((path for path in paths if path is not None), None)
+
+
+def _path_in(text: str) -> str:
+    """Return the path in an address of a file, which may be an address itself (`sqlite:///file:/folder/x.db`)."""
+    while (address := ADDRESS.match(text)) is not None:
+        text = re.sub(r"^//[^/]*/", "" if address["database"] else "/", address["path"])
+    return text
+
+
+def _outside(path: str, folders: Sequence[Path]) -> Path | None:
     if OWN_FOLDER.match(path) and ".." in Path(path).parts:
         return Path(path)
     resolved = _resolve(OWN_FOLDER.sub(".", path))

@@ -118,6 +118,15 @@ def test_the_folders_of_the_user_need_no_permission(lab, outside, monkeypatch, c
         ("file:///etc/x", True),
         ("file:x", False),
         ("file:../x", True),
+        ("FILE:///etc/x", True),
+        ("SQLite:////etc/x.db", True),
+        ("sqlite:///file:/etc/x.db?uri=true", True),
+        ("file:%2e%2e/x", True),
+        ("sqlite:///a%2fb/../../x.db", True),
+        ("file:a%20b", False),
+        ("$HOME/x", True),
+        ("file:%24HOME/x", True),
+        ("$NO_SUCH_VARIABLE/x", False),
         ("http://localhost:5000", False),
         ("val/loss", False),
         ("{epoch}-{step}", False),
@@ -131,8 +140,18 @@ def test_the_folders_of_the_user_need_no_permission(lab, outside, monkeypatch, c
         ("..", True),
     ],
 )
-def test_what_leaves_the_working_directory(lab, text, is_outside):
+def test_what_leaves_the_working_directory(lab, monkeypatch, text, is_outside):
+    monkeypatch.setenv("HOME", "/home/somebody")
     assert (outside_path(text, writable_folders()) is not None) == is_outside
+
+
+@pytest.mark.parametrize("name", ["runs,execution", "runs,key:model.trust_remote_code,", "a%2c b", "é,\udcff"])
+def test_the_name_of_a_folder_gives_no_other_permission(tmp_path, name):
+    before = permissions.allowed_names()
+    with permissions.allow(permissions.within(tmp_path / name)):
+        assert permissions.allowed_folders() == [str(tmp_path / name)]
+        assert len(permissions.allowed_names() - before) == 1
+        assert not permissions.is_allowed("execution", "model.trust_remote_code")
 
 
 @pytest.mark.slow
