@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import re
@@ -117,9 +118,10 @@ def option_of_repository(group: str, repository: str) -> Option | None:
     """Return the option whose file names a repository; `None` if the group has no such option."""
     wanted = repository.casefold()
     for option in options(group):
-        found = REPOSITORY.findall(option.path.read_text(encoding="utf-8", errors="replace"))
-        if wanted in (name.casefold() for name in found):
-            return option
+        with contextlib.suppress(InstructLabError, OSError):  # such a file names no repository
+            found = REPOSITORY.findall(option.content.decode("utf-8", errors="replace"))
+            if wanted in (name.casefold() for name in found):
+                return option
     return None
 
 

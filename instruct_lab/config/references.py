@@ -21,7 +21,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from instruct_lab.config.options import option_of_repository
 from instruct_lab.config.quoting import parse_or_none, quote_value
-from instruct_lab.errors import InstructLabError, Problem, one_line
+from instruct_lab.config.yaml_text import read_yaml_text
+from instruct_lab.errors import InstructLabError, Problem, one_line, wrap_errors
 
 FORMS: Mapping[str, tuple[str, ...]] = {
     "model": ("hub:OWNER/NAME[@REVISION]", "path:FOLDER"),
@@ -145,8 +146,11 @@ def known_option(group: str, repository: str, revision: str) -> ReferencedOption
         revision: the revision that replaces the revision in the file, or `main` to keep the file's.
     """
     option = option_of_repository(group, repository)
-    config = yaml.safe_load(option.content) if option is not None else None
-    if option is None or not isinstance(config, dict) or "defaults" in config:
+    if option is None:
+        return None
+    with wrap_errors(yaml.YAMLError, what="The option file is not valid YAML", where=str(option.path)):
+        config = yaml.safe_load(read_yaml_text(option.path))
+    if not isinstance(config, dict) or "defaults" in config:
         return None
     if revision != "main":
         _set_revision(config, repository.casefold(), revision)

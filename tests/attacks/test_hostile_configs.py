@@ -159,6 +159,9 @@ def test_an_option_that_is_no_file_is_refused_and_the_others_are_listed(lab, cap
     code, printed = run(capsys, "check", "data=odd")
     assert code == 2
     assert "odd.yaml" in printed.err
+    code, printed = run(capsys, "check", "data=owner/name")  # the files are searched for this repository
+    assert code == 2
+    assert "hub:owner/name" in printed.err
     code, printed = run(capsys, "list", "data")
     assert code == 0
     assert "interface_fr" in printed.out
