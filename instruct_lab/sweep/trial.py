@@ -59,6 +59,7 @@ def run_task(task: Task, shared: SharedModels | None = None) -> Outcome:
 def _train_or_resume(task: Task, shared: SharedModels | None) -> Outcome:
     from instruct_lab.callbacks import Pruned
     from instruct_lab.experiment.check import check
+    from instruct_lab.experiment.recorded import build_recorded
     from instruct_lab.training.run import RunContext, resume, train
 
     record = _existing_record(task)
@@ -67,7 +68,7 @@ def _train_or_resume(task: Task, shared: SharedModels | None) -> Outcome:
     check_pruning = None if task.report is None else pruning_check(task.report)
     try:
         if record is not None and task.resumes is not False:
-            experiment, config = _load_config(record)
+            experiment, config = build_recorded(record)
             if _needs_own_process(experiment):
                 return _run_in_own_process(task, resumes=True)
             context = RunContext(shared=shared, on_validation=check_pruning)
@@ -83,15 +84,6 @@ def _train_or_resume(task: Task, shared: SharedModels | None) -> Outcome:
     except Pruned as pruned:
         return Outcome("pruned", str(pruned))
     return Outcome("finished")
-
-
-def _load_config(record: RunRecord) -> tuple[Any, dict[str, Any]]:
-    from instruct_lab.config.environment_values import require_variables, to_omegaconf, to_plain_config
-    from instruct_lab.experiment.check import check_config
-
-    require_variables(record.config, f"run {record.id}")
-    config = to_omegaconf(record.config)
-    return check_config(config, record.path.parent.parent), to_plain_config(config)
 
 
 # ---- the record
