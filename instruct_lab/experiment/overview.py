@@ -87,8 +87,8 @@ def batch_text(experiment: Experiment, world_size: int = 1) -> str:
         world_size: number of devices that share a step.
     """
     size, micro = experiment.batching.batch_size, experiment.trainer.arguments.get("accumulate_grad_batches", 1)
-    factors = [str(size), *(f"{micro} micro-batches" for _ in [0] if micro != 1)]
-    factors += [f"{world_size} devices"] if world_size != 1 else []
+    factors = [str(size)]
+    factors += [f"{count} {name}" for count, name in ((micro, "micro-batches"), (world_size, "devices")) if count != 1]
     product = f" ({' × '.join(factors)})" if len(factors) > 1 else ""
     return f"{size * micro * world_size:,} examples a step{product}"
 

@@ -34,7 +34,7 @@ class Optimizer(Component, ABC):
     """
 
     package: ClassVar[str | None] = None
-    """The import name and pip name of the optional package that implements the optimizer."""
+    """The import name of the optional package that implements the optimizer."""
 
     averages_weights: ClassVar[bool] = False
     """Whether evaluation and checkpoints use an average of the weights, which the optimizer maintains."""

@@ -221,9 +221,8 @@ def _check_points(
 
 
 def _points_to_check(space: Space, num_points: int) -> Iterable[dict[str, Any]]:
-    if any(dimension.is_interval for dimension in space.dimensions):
-        return corners(space)
-    if math.prod(len(dimension.choices) for dimension in space.dimensions) > MAX_POINTS:
+    has_grid = not any(dimension.is_interval for dimension in space.dimensions)
+    if not has_grid or math.prod(len(dimension.choices) for dimension in space.dimensions) > MAX_POINTS:
         return corners(space)
     points = space.grid()
     return points[:num_points] if len(points) <= MAX_CHECKED else corners(space)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 
 from instruct_lab.callbacks.kept_weights import keep_weights
 from instruct_lab.config.references import parse_reference
@@ -58,7 +57,7 @@ def record_of_model(reference: str, checked: Checked) -> RunRecord:
             return known
     config = checked.resolved
     record = RunRecord.create(
-        Path(folder.parent),
+        folder.parent,
         name,
         config,
         [f"model={reference}", *UNCHANGED],

@@ -77,7 +77,6 @@ def test_a_record_with_a_file_that_is_none_hangs_nothing(tmp_path, monkeypatch, 
     if name != "manifest.json":
         (record / "manifest.json").write_text(json.dumps({"id": record.name, "status": "finished"}), encoding="utf-8")
     make_special(record / name, kind)
-    monkeypatch.chdir(tmp_path)
     for command in (["runs"], ["runs", "seed=0"], ["compare", record.name], ["resume", record.name]):
         started = time.monotonic()
         code = cli.main(command)
