@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 ALL_LINEAR = "all-linear"
 MODULE_FIELDS = ("target_modules", "exclude_modules", "feedforward_modules")
 """Fields of PEFT's configurations that hold names of modules, or one regular expression of their full names."""
+NAME_FIELDS = ("modules_to_save", "layers_pattern")
+"""Fields that hold names, which PEFT puts into regular expressions."""
+NAME = re.compile(r"[\w.-]+")
 TASK_TYPES = {"decoder": "CAUSAL_LM", "encoder-decoder": "SEQ_2_SEQ_LM"}
 """PEFT's task names, keyed by family; PEFT has no name for masked language models."""
 
@@ -162,6 +166,9 @@ def _replace_patterns(config: Any, model: Any, where: str) -> None:
     """Replace the regular expressions in PEFT's configuration by the names that they match.
 
     PEFT would search for them with `re`, which has no time limit.
+
+    Raises:
+        InstructLabError: a regular expression is invalid, needs too much time, matches no module or replaces a name.
     """
     names = [name for name, _ in model.named_modules()]
     for field in MODULE_FIELDS:
@@ -175,6 +182,24 @@ def _replace_patterns(config: Any, model: Any, where: str) -> None:
                     do=f"this model's linear layers are {', '.join(linear_names(model))}",
                 )
             setattr(config, field, set(found) or None)
+    for field, value in list(vars(config).items()):
+        if field.endswith("_pattern") and isinstance(value, Mapping):  # such as rank_pattern
+            setattr(config, field, _keyed_by_name(value, names, f"{where}.{field}"))
+    for field in NAME_FIELDS:
+        value = getattr(config, field, None) or []
+        for name in [value] if isinstance(value, str) else value:
+            if NAME.fullmatch(name) is None:
+                raise InstructLabError(f"{name!r} is not a name", where=f"{where}.{field}", do="write names of modules")
+
+
+def _keyed_by_name(values: Mapping[str, Any], names: list[str], where: str) -> dict[str, Any]:
+    """Replace each key that is not a plain name by the names of the modules that PEFT would find with it."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        is_name = NAME.fullmatch(key) is not None
+        for name in [key] if is_name else matching_modules(rf"(.*\.)?({key})", names, where):
+            found.setdefault(name, value)
+    return found
 
 
 def _refuse_foreign_code(config: Any, path: Path) -> None:

@@ -113,6 +113,9 @@ def test_a_saved_adapter_of_a_stranger_is_refused_if_it_is_expensive_or_imports_
     changes = [
         ({"target_modules": EXPENSIVE}, EXPENSIVE),
         ({"target_modules": ["q_proj"], "exclude_modules": EXPENSIVE}, EXPENSIVE),
+        ({"rank_pattern": {EXPENSIVE: 4}}, EXPENSIVE),
+        ({"modules_to_save": [EXPENSIVE]}, EXPENSIVE),
+        ({"layers_to_transform": [0], "layers_pattern": EXPENSIVE}, EXPENSIVE),
         ({"megatron_config": {"x": 1}, "megatron_core": "evil"}, "megatron_config"),
     ]
     (lab / "evil.py").write_text("open('owned', 'w')")

@@ -1,15 +1,18 @@
 """What trains, what a checkpoint holds, and that it gives the tuned model back."""
 
 import json
+import string
 
 import pydantic
 import pytest
 import torch
+from peft.utils.other import get_pattern_key
 
 from instruct_lab.errors import InstructLabError
 from instruct_lab.generation import Generation
 from instruct_lab.model import Decoder, Random, Tokenizer
 from instruct_lab.tuning import Full, LoRA, count_parameters, trainable_parameters
+from instruct_lab.tuning.peft_method import _keyed_by_name
 
 SETTINGS = {
     "hidden_size": 32,
@@ -182,6 +185,23 @@ def test_lora_adapts_the_modules_that_are_named(base, fields, expected):
 def test_name_that_matches_nothing_is_an_error_that_lists_the_linear_layers(base, fields, message):
     with pytest.raises(InstructLabError, match=message):
         LoRA(**fields).apply(base(tied=False))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"q_proj": 1, r".*\.1\.self_attn\..*": 2, "mlp.(up|down)_proj": 3},
+        {r"layers\.(0|1)\.mlp\.up_proj": 1, "up_proj": 2, "layers.0.self_attn.[qk]_proj": 3},
+        {"nothing(at_all)?": 1, "model.layers.1.mlp.gate_proj": 2, "(k|v)_proj|o_proj": 3},
+    ],
+)
+def test_values_keyed_by_patterns_are_those_that_peft_would_find(base, values):
+    names = [name for name, _ in base().model.named_modules()]
+    keyed = _keyed_by_name(values, names, "here")
+    assert all(set(key) <= set(string.ascii_letters + string.digits + "._") for key in keyed)
+    found = {name: values.get(get_pattern_key(values, name)) for name in names}
+    assert {name: keyed.get(get_pattern_key(keyed, name)) for name in names} == found
+    assert len(set(found.values())) > 2
 
 
 def test_lora_starts_from_the_base_model(base):
