@@ -96,14 +96,14 @@ def make_importable(module: str) -> None:
         sys.meta_path.remove(finder)
     sys.meta_path.append(LabFinder(here, frozenset(names)))
     importlib.invalidate_caches()
-    os.environ[VARIABLE] = os.pathsep.join([*sorted(names), str(here)])
+    os.environ[VARIABLE] = f"{','.join(sorted(names))}{os.pathsep}{here}"
 
 
 def restore() -> None:
     """Make the same modules importable that `make_importable` has made importable in the parent process."""
-    *names, lab = os.environ.get(VARIABLE, "").split(os.pathsep)
+    names, _, lab = os.environ.get(VARIABLE, "").partition(os.pathsep)
     if names and Path.cwd().resolve() == Path(lab):
-        sys.meta_path.append(LabFinder(Path(lab), frozenset(names)))
+        sys.meta_path.append(LabFinder(Path(lab), frozenset(names.split(","))))
 
 
 class LabFinder:

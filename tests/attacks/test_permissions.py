@@ -13,7 +13,7 @@ from support.records import newest_run
 
 import instruct_lab
 from instruct_lab import cli
-from instruct_lab.config import permissions, permitted
+from instruct_lab.config import lab_code, permissions, permitted
 from instruct_lab.config.external import find_class, name_needing_permission
 from instruct_lab.config.user_settings import settings_path
 from instruct_lab.experiment.check import check
@@ -300,6 +300,19 @@ def test_started_processes_import_what_a_config_names(allowed_lab, module, code)
     command = [sys.executable, "-P", "-c", f"import instruct_lab, {module}"]
     done = subprocess.run(command, capture_output=True, check=False, env={**os.environ, "PYTHONPATH": str(found)})
     assert done.returncode == code, done.stderr
+
+
+def test_a_started_process_restores_the_modules_of_a_lab_in_any_folder(tmp_path, monkeypatch):
+    folder = tmp_path / "a:b, c"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv(lab_code.VARIABLE, "")
+    monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
+    for name in ("mine", "other.part"):
+        lab_code.make_importable(name)
+    sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, lab_code.LabFinder)]
+    lab_code.restore()
+    assert (sys.meta_path[-1].lab, sys.meta_path[-1].names) == (folder.resolve(), {"mine", "other"})
 
 
 @pytest.mark.slow

@@ -3,7 +3,7 @@
 import pytest
 
 from instruct_lab import cli
-from instruct_lab.progress import reporter
+from instruct_lab.progress import Stage, reporter
 
 SHORT = ["model=tiny_random", "data=mine", "tracker=none", "generation.max_new_tokens=4", "trainer=cpu"]
 
@@ -59,10 +59,19 @@ def test_each_part_of_a_run_reports(lab, reported, capsys):
 
 
 @pytest.mark.slow
-def test_accumulated_batches_count_for_the_time_that_is_left(lab, reported, capsys):
+def test_accumulated_batches_count_for_the_time_that_is_left(lab, reported, monkeypatch):
+    parts, update = set(), Stage.update
+
+    def follow(stage, done, *, ahead=0.0, note=None):
+        if stage.name == "training":
+            parts.add(ahead)
+        update(stage, done, ahead=ahead, note=note)
+
+    monkeypatch.setattr(Stage, "update", follow)
     assert cli.main(["train", *SHORT, "trainer.accumulate_grad_batches=2", "batching.batch_size=1"]) == 0
     training = next(stages[-1] for stages in reported if stages[-1].name == "training")
     assert training.done == training.total
+    assert parts == {0.0, 0.5}
 
 
 @pytest.mark.slow
