@@ -6,15 +6,14 @@ All tables are in the Markdown, the JSON and the page of the comparison, and in 
 from __future__ import annotations
 
 import dataclasses
+import math
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 
 from rich.text import Text
 
 from instruct_lab.comparison.compare import Comparison
-from instruct_lab.comparison.effects import can_compute_importance
-from instruct_lab.comparison.text import answer, describe_disagreements, format_mean
-from instruct_lab.optional_packages import install_command
+from instruct_lab.comparison.text import answer, describe_disagreements, format_mean, importance_hint
 from instruct_lab.pages.format import format_interval, format_metric, shorten
 from instruct_lab.pages.text_columns import TextColumn, lay_out, list_within
 from instruct_lab.records.costs import format_cost
@@ -141,7 +140,10 @@ def _with_labels(note: str, labels: Mapping[str, str]) -> str:
 
 
 def _rows(compared: Comparison, name: str) -> list[Row]:
-    """Return the rows of a metric, best first; the base model and the data's baselines are listed among them."""
+    """Return the rows of a metric, among them the base model and the data's baselines.
+
+    The best is the first row; if the metric is not paired, the first row has the largest value.
+    """
     rows = list(_paired_rows(compared, name)) if name in compared.means else list(_unpaired_rows(compared, name))
     lower_is_better = False
     if name in compared.means:
@@ -155,7 +157,7 @@ def _rows(compared: Comparison, name: str) -> list[Row]:
             value = one.metrics[name]
             rows.append(Row("-", Label((one.label,)), 0, value.value, (format_metric(value), difference, "-", "-")))
     sign = 1 if lower_is_better else -1
-    return sorted(rows, key=lambda row: (BEST not in row.cells[1] and row.value != row.value, sign * row.value))
+    return sorted(rows, key=lambda row: (math.isnan(row.value), sign * row.value))
 
 
 def _paired_rows(compared: Comparison, name: str) -> Iterator[Row]:
@@ -194,12 +196,11 @@ def _unpaired_rows(compared: Comparison, name: str) -> Iterator[Row]:
 def _other_metrics(compared: Comparison, name: str | None, width: int) -> Iterator[str]:
     """Yield a line for each metric by which another configuration is significantly better; then name the rest."""
     labels = {arm.id: arm.label for arm in compared.arms}
-    others = []
+    others, chosen = [], compared.best.get(name or "")
     for other, best in compared.best.items():
-        chosen = compared.best.get(name or "")
-        against = next((one for one in compared.differences[other] if one.arm == chosen), None)
         if other == name:
             continue
+        against = next((one for one in compared.differences[other] if one.arm == chosen), None)
         if against is not None and against.verdict == "differs":
             lost = format_interval(against.value, against.low, against.high, signed=True)
             yield shorten(f"But by {other}, {labels[best]} is better: the difference is {lost}", width - 1)
@@ -220,8 +221,8 @@ def _effects(compared: Comparison, width: int) -> Iterator[str]:
         share = "" if effect.importance is None else f", importance {effect.importance:.0%}"
         balance = "" if effect.is_balanced else ", not balanced"
         yield list_within(f"Effect of {effect.key}{share}{balance}", texts, width)
-    if compared.effects and not can_compute_importance():
-        yield f"The importance of each choice can be computed with scikit-learn: {install_command('sklearn')}"
+    if hint := importance_hint(compared):
+        yield hint
 
 
 def _fronts(compared: Comparison, width: int) -> Iterator[str]:

@@ -189,10 +189,16 @@ def show(compared: Comparison, console: Console) -> None:
         width = max(len(name) for name, _ in lines)
         for name, text in lines:
             console.print(Text(f"  {name:<{width}}  {text}"))
-    if compared.effects and not can_compute_importance():
-        hint = f"The importance of each choice can be computed with scikit-learn: {install_command('sklearn')}"
+    if hint := importance_hint(compared):
         console.print(Text(hint), soft_wrap=True)
     console.print(Text(" ".join(answer(compared))), soft_wrap=True)
+
+
+def importance_hint(compared: Comparison) -> str:
+    """Return how the importance of choices can be computed; an empty text if it is, or if no choice varies."""
+    if not compared.effects or can_compute_importance():
+        return ""
+    return f"The importance of each choice can be computed with scikit-learn: {install_command('sklearn')}"
 
 
 def markdown(compared: Comparison, metrics: Sequence[str] | None = None) -> str:
