@@ -107,7 +107,9 @@ def runs(parsed: argparse.Namespace) -> int:
 
     columns = [key.strip() for text in parsed.columns for key in text.split(",") if key.strip()]
     group = [parsed.group] if parsed.group else []
-    found = find_runs(Path(parsed.runs), parsed.query, parsed.sort, parsed.reverse, [*columns, *group])
+    path = Path(parsed.runs)
+    known = list_runs(path)
+    found = find_runs(path, parsed.query, parsed.sort, parsed.reverse, [*columns, *group], known)
     view = View(tuple(columns), parsed.sort, parsed.group, parsed.limit, parsed.reverse)
     if parsed.json:
         shown = limited(found, view)
@@ -116,7 +118,7 @@ def runs(parsed: argparse.Namespace) -> int:
         write_line(json.dumps(entries, indent=2))
     else:
         console = wide_console()
-        for line in runs_lines(found, list_runs(Path(parsed.runs)), console.width, view):
+        for line in runs_lines(found, known, console.width, view):
             console.print(line, soft_wrap=True)
     return 0
 

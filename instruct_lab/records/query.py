@@ -99,6 +99,7 @@ def find_runs(
     sort: str | None = None,
     reverse: bool = False,
     columns: Sequence[str] = (),
+    runs: Sequence[ListedRun] | None = None,
 ) -> list[FoundRun]:
     """Find the runs that meet a query, with the values of the query's keys.
 
@@ -108,11 +109,13 @@ def find_runs(
         sort: key to sort by, smallest value first; runs without the key come last. `None`: oldest run first.
         reverse: whether to reverse the order, so that the largest value or the newest run comes first.
         columns: further keys whose values are returned; they come first in `FoundRun.values`.
+        runs: all runs in the folder; `None`: list them.
 
     Raises:
         InstructLabError: a part of the query is not a condition, or no run has one of its keys.
     """
-    terms, runs = parse_query(query), list_runs(runs_path)
+    terms = parse_query(query)
+    runs = list_runs(runs_path) if runs is None else list(runs)  # a copy, because damaged runs are replaced
     keys = list(dict.fromkeys([*columns, *([sort] if sort else []), *(term.key for term in terms)]))
     facts: list[dict[str, Any]] = []
     for index, run in enumerate(runs):
