@@ -89,7 +89,8 @@ def test_conditions_reach_the_trials(planted):
 
 @pytest.mark.slow
 def test_seeds_are_runs_of_each_point(planted):
-    runs = planted("tuning.r=4,16", "sweep.seeds=3", "seed=5")
+    runs = planted("tuning.r=4,16", "sweep.seeds=3", "seed=5", "sweep.metric=[val/loss,trained_parameters]")
+    assert all(run["sweep"]["metrics"] == ["val/loss", "trained_parameters"] for run in runs)
     found = [(run["sweep"]["values"]["tuning.r"], run["sweep"]["seed"]) for run in runs]
     assert found == [(r, seed) for r in ("4", "16") for seed in (5, 6, 7)]
     assert [run["id"].rpartition("-")[2] for run in runs] == ["s0", "s1", "s2"] * 2
