@@ -8,10 +8,9 @@ from typing import Any
 from instruct_lab.conversion import models
 from instruct_lab.conversion.axolotl_data import read_datasets
 from instruct_lab.conversion.axolotl_themes import AXOLOTL_THEMES
-from instruct_lab.conversion.objectives import choose_objective
-from instruct_lab.conversion.rules import Conversion, Different, Result, Rule, Same, Tool
+from instruct_lab.conversion.objectives import choose_objective, set_beta, set_for
+from instruct_lab.conversion.rules import ON, Conversion, Different, Result, Rule, Same, Tool
 from instruct_lab.conversion.training import (
-    ON,
     TRAINING,
     choose_optimizer,
     choose_schedule,
@@ -19,15 +18,12 @@ from instruct_lab.conversion.training import (
     name_run,
     set_attention,
     set_epochs,
+    when_on,
 )
 from instruct_lab.experiment.other_tools import overrides_of
 
 DEFAULT_WARMUP = 0.03
 OVERLONG = {"drop": "drop", "truncate": "truncate_response", "raise": "error"}
-
-
-def _model(state: Conversion, value: Any) -> Result:
-    return models.choose_model(state, value, state.get("revision_of_model"))
 
 
 def _tuning(state: Conversion, value: Any) -> Result:
@@ -44,25 +40,15 @@ def _tuning(state: Conversion, value: Any) -> Result:
     is_quantized = state.get("load_in_4bit") in ON or state.get("load_in_8bit") in ON
     if is_lora and not is_quantized and state.get("bf16") in ON:
         state.set("model.dtype", "bfloat16")
+    if not is_lora and value != "none":
+        return Different(f"there is no adapter {value}; all weights train")
     if not is_lora and state.get("bf16") in ON:
         return "weights stay in float32; model.dtype=bfloat16 trainer.precision=bf16-true rounds them, as there"
-    return None if is_lora or value == "none" else Different(f"there is no adapter {value}; all weights train")
+    return None
 
 
 def _rank(state: Conversion, value: Any) -> Result:
     return models.set_lora("r")(state, value) if value else Same("no adapter")
-
-
-def _quantized(bits: int) -> Rule:
-    def rule(state: Conversion, value: Any) -> Result:
-        if value not in ON:
-            return Same("switched off")
-        if not models.is_adapter(state):
-            return Different("weights are quantised only if they are frozen")
-        state.set("model.quantization", f"{bits}bit")
-        return None
-
-    return rule
 
 
 def _linear(state: Conversion, value: Any) -> Result:
@@ -75,23 +61,11 @@ def _linear(state: Conversion, value: Any) -> Result:
 def _method(state: Conversion, value: Any) -> Result:
     method = str(value).casefold()
     result = choose_objective(state, method)
-    if method not in ("sft", "grpo", "gdpo", "ebft") and state.get("rl_beta"):
-        weight = "objective.weight" if method == "orpo" else "objective.beta"
-        state.set(weight, state.get("rl_beta"))
+    if state.get("rl_beta"):
+        set_beta(state, state.get("rl_beta"))
     elif method == "orpo" and state.get("orpo_alpha"):
         state.set("objective.weight", state.get("orpo_alpha"))
     return result
-
-
-def _reward(state: Conversion, value: Any) -> Result:
-    if value not in ON:
-        return Same("switched off")
-    return choose_objective(state, "reward")
-
-
-def _accumulation(state: Conversion, value: Any) -> Result:
-    state.set("trainer.accumulate_grad_batches", int(value))
-    return None
 
 
 def _batch_size(state: Conversion, value: Any) -> Result:
@@ -138,13 +112,6 @@ def _jinja(state: Conversion, value: Any) -> Result:
     return None
 
 
-def _train_on_inputs(state: Conversion, value: Any) -> Result:
-    if value not in ON:
-        return Same("only answers are trained on, as here")
-    state.set("template.train_on", "all")
-    return None
-
-
 def _overlong(state: Conversion, value: Any) -> Result:
     option = OVERLONG.get(str(value), "drop")
     is_cut = option == "truncate_response" and state.choices.get("objective") != "supervised"
@@ -174,36 +141,13 @@ def _entity(state: Conversion, value: Any) -> Result:
     return None
 
 
-def _tracker(name: str) -> Rule:
-    def rule(state: Conversion, value: Any) -> Result:
-        if value not in ON:
-            return Same("switched off")
-        state.choose("tracker", name)
-        return None
-
-    return rule
-
-
 def _checkpointing(state: Conversion, value: Any) -> Result:
     state.set("model.gradient_checkpointing", bool(value))
     return "activations are not moved to the CPU's memory" if isinstance(value, str) and value not in ON else None
 
 
-def _datasets(state: Conversion, value: Any) -> Result:
-    return read_datasets(state, value)
-
-
 def _early_stopping(state: Conversion, value: Any) -> Result:
     return Different(f"callbacks=[default,early_stopping] callbacks.early_stopping.patience={value}")
-
-
-def _finish(state: Conversion) -> None:
-    models.adapt_for_kto(state)
-    if "tracker" not in state.choices:
-        state.choose("tracker", "none")
-    if state.data is not None:
-        state.choose("data", state.name)
-    state.take_overrides()
 
 
 def _defaults(config: Mapping[str, Any], method: str) -> Mapping[str, Any]:
@@ -235,13 +179,13 @@ RULES: Mapping[str, Rule] = {
         for key, rule in TRAINING.items()
         if not key.startswith(("per_device_", "num_train_", "optim", "report_"))
     },
-    "base_model": _model,
+    "base_model": models.choose_model("revision_of_model"),
     "revision_of_model": Same("set with base_model"),
     "adapter": _tuning,
     "rl": _method,
-    "reward_model": _reward,
-    "load_in_4bit": _quantized(4),
-    "load_in_8bit": _quantized(8),
+    "reward_model": when_on("objective=reward metrics=preference"),
+    "load_in_4bit": models.quantize(4),
+    "load_in_8bit": models.quantize(8),
     "lora_r": _rank,
     "lora_alpha": models.set_lora("alpha"),
     "lora_dropout": models.set_lora("dropout"),
@@ -256,7 +200,6 @@ RULES: Mapping[str, Rule] = {
     "micro_batch_size": overrides_of("micro_batch_size"),
     "eval_batch_size": overrides_of("eval_batch_size"),
     "batch_size": _batch_size,
-    "gradient_accumulation_steps": _accumulation,
     "num_epochs": set_epochs,
     "optimizer": choose_optimizer,
     "lr_scheduler": choose_schedule,
@@ -266,20 +209,17 @@ RULES: Mapping[str, Rule] = {
     "sample_packing": _packing,
     "eval_sample_packing": Same("evaluation measures each example"),
     "pad_to_sequence_len": Same("batches are padded to their longest example; padding is not trained on"),
-    "datasets": _datasets,
-    "pretraining_dataset": _datasets,
+    "datasets": read_datasets,
+    "pretraining_dataset": read_datasets,
     "test_datasets": Same(SEE_DATA),
     "val_set_size": Same("split.validation of the data"),
     "chat_template": _template,
     "chat_template_jinja": _jinja,
-    "train_on_inputs": _train_on_inputs,
+    "train_on_inputs": when_on("template.train_on=all", off="only answers are trained on, as here"),
     "default_system_message": Different("the rows' own system messages are used"),
     "special_tokens": Different("the tokenizer's own special tokens are used: see `instruct-lab list tokenizer`"),
     "eot_tokens": Same("the token with which the template ends an answer is trained on"),
     "tokens": Different("add tokens with model.tokenizer: see `instruct-lab list tokenizer`"),
-    "trust_remote_code": Same(
-        "the model is loaded without code of its repository; model.trust_remote_code=true runs it"
-    ),
     "flash_attention": _group("flash_attention_2"),
     "sdp_attention": _group("sdpa"),
     "eager_attention": _group("eager"),
@@ -292,13 +232,13 @@ RULES: Mapping[str, Rule] = {
     "wandb_project": _wandb,
     "wandb_entity": _entity,
     "wandb_name": name_run,
-    "use_wandb": _tracker("wandb"),
-    "use_tensorboard": _tracker("tensorboard"),
-    "use_mlflow": _tracker("mlflow"),
-    "use_trackio": _tracker("trackio"),
-    "dataset_exact_deduplication": "preprocessing/step=[deduplicate]",
+    "use_wandb": when_on("tracker=wandb"),
+    "use_tensorboard": when_on("tracker=tensorboard"),
+    "use_mlflow": when_on("tracker=mlflow"),
+    "use_trackio": when_on("tracker=trackio"),
+    "dataset_exact_deduplication": when_on("preprocessing/step=[deduplicate]"),
     "shuffle_merged_datasets": Same("examples are shuffled"),
-    "center_rewards_coefficient": "objective.centering={value}",
+    "center_rewards_coefficient": set_for("reward", "objective.centering"),
     "rl_beta": Same("set with rl"),
     "orpo_alpha": Same("set with rl"),
     "model_type": Same("the family is that of the model option"),
@@ -312,7 +252,6 @@ AXOLOTL = Tool(
     RULES,
     AXOLOTL_THEMES,
     _defaults,
-    _finish,
     frozenset(
         [
             "base_model",

@@ -17,7 +17,7 @@ AXOLOTL_THEMES: Mapping[str, Rule] = {
     "sdpa_varlen sage_attention *attn_impl large_head_attention": Same(
         "kernels change the speed, not what is computed"
     ),
-    "*parallel* dp_* context_* use_ray ray_* resources_per_worker tensor_* world_size heads_k_stride ring_attn_func "
+    "*_parallel_size dp_* use_ray ray_* resources_per_worker world_size heads_k_stride ring_attn_func "
     "deepcompile device device_map ddp max_memory gpu_memory_limit fp32_norm*": Different(
         "devices are those of trainer.devices, with trainer=ddp for several"
     ),

@@ -7,10 +7,14 @@ import fnmatch
 from collections.abc import Mapping
 from typing import Any
 
+from instruct_lab.conversion import models
 from instruct_lab.conversion.reading import TOOLS, Source
 from instruct_lab.conversion.rules import Conversion, Different, Row, Rule, Same, Tool
+from instruct_lab.experiment.matrix import component_of
 from instruct_lab.experiment.other_tools import with_value
 
+COMPONENTS = ("objective", "tuning", "optimizer", "lr_scheduler")
+"""The groups whose options have different fields."""
 OFF = (False, 0, "none", "no", "off", "None")
 
 
@@ -36,16 +40,40 @@ class Converted:
 def convert(source: Source) -> Converted:
     """Convert a config; every one of its settings has a row in the result."""
     tool = TOOLS[source.tool]
-    defaults = {
-        key: value for key, value in tool.defaults(source.config, source.method).items() if key not in source.config
-    }
+    given = {key: value for key, value in source.config.items() if value is not None and value != ""}
+    defaults = {key: value for key, value in tool.defaults(given, source.method).items() if key not in given}
     state = Conversion({**source.config, **defaults}, source.method, source.folder, source.name)
     settings = state.config
     for key in [*(key for key in tool.order if key in settings), *(key for key in settings if key not in tool.order)]:
         _apply(state, tool, key, settings[key], is_default=key in defaults)
-    tool.finish(state)
+    models.adapt_for_kto(state)
+    _drop_missing_fields(state)
+    state.choices.setdefault("tracker", "none")
+    if state.data is not None:
+        state.choices["data"] = state.name
     values = {"name": state.name, **state.values}
     return Converted(source, state.choices, values, state.data, tuple(state.rows))
+
+
+def _drop_missing_fields(state: Conversion) -> None:
+    """Leave out values for which the chosen component has no field, as Adafactor has no `betas`, and report them."""
+    for group in [group for group in COMPONENTS if group in state.choices]:
+        option = state.choices[group]
+        keys = [key for key in state.values if key.startswith(f"{group}.")]
+        component = component_of(group, option) if keys else None
+        for key in (key for key in keys if not hasattr(component, key.split(".")[1])):
+            del state.values[key]
+            state.rows[:] = [_without(row, key, f"{group}={option} has no such setting") for row in state.rows]
+
+
+def _without(row: Row, key: str, note: str) -> Row:
+    """Return a row without the override of a key; it is a difference if nothing else stands for the setting."""
+    left = tuple(text for text in row.overrides if not text.startswith(f"{key}="))
+    if left == row.overrides:
+        return row
+    return dataclasses.replace(
+        row, overrides=left, kind=row.kind if left else "different", note="; ".join(filter(None, [row.note, note]))
+    )
 
 
 def find_rule(tool: Tool, key: str) -> Rule | None:

@@ -7,16 +7,12 @@ from typing import Any
 
 from instruct_lab.conversion import models
 from instruct_lab.conversion.llamafactory_data import read_datasets
-from instruct_lab.conversion.objectives import choose_loss, choose_objective
-from instruct_lab.conversion.rules import Conversion, Different, Result, Rule, Same, Tool
-from instruct_lab.conversion.training import ON, THEMES, TRAINING, set_attention
+from instruct_lab.conversion.objectives import choose_loss, choose_objective, set_beta, set_for
+from instruct_lab.conversion.rules import ON, Conversion, Different, Result, Rule, Same, Tool
+from instruct_lab.conversion.training import THEMES, TRAINING, set_attention, when_on
 
 TEMPLATES = {"alpaca": "alpaca", "chatml": "chatml", "empty": "plain", "default": "plain"}
 WITH_DATA = "see the rows of dataset"
-
-
-def _model(state: Conversion, value: Any) -> Result:
-    return models.choose_model(state, value, state.get("model_revision"))
 
 
 def _tuning(state: Conversion, value: Any) -> Result:
@@ -35,28 +31,6 @@ def _tuning(state: Conversion, value: Any) -> Result:
     else:
         state.choose("tuning", "full")
     return None if value in ("lora", "freeze", "oft", "full") else Different(f"there is no {value}; all weights train")
-
-
-def _alpha(state: Conversion, value: Any) -> Result:
-    if not models.is_adapter(state):
-        return models.NOT_ADAPTED
-    state.set("tuning.alpha", value)
-    return None
-
-
-def _pure_bfloat16(state: Conversion, value: Any) -> Result:
-    if value not in ON:
-        return Same("switched off")
-    state.set("model.dtype", "bfloat16")
-    state.set("trainer.precision", "bf16-true")
-    return None
-
-
-def _quantization(state: Conversion, value: Any) -> Result:
-    if value not in (4, 8):
-        return Different("weights are quantised to 4 or 8 bits here")
-    state.set("model.quantization", f"{value}bit")
-    return None
 
 
 def _template(state: Conversion, value: Any) -> Result:
@@ -81,28 +55,11 @@ def _stage(state: Conversion, value: Any) -> Result:
 
 
 def _beta(state: Conversion, value: Any) -> Result:
-    objective = state.choices.get("objective", "")
-    if objective not in ("dpo", "dpo_hinge", "ipo", "kto", "orpo", "simpo"):
-        return Same("not a preference objective")
-    state.set("objective.weight" if objective == "orpo" else "objective.beta", value)
-    return None
+    return set_beta(state, value) if state.get("stage") in ("dpo", "kto") else Same("the objective does not read it")
 
 
-def _of_objective(objectives: str, key: str, scale_by_beta: bool = False) -> Rule:
-    def rule(state: Conversion, value: Any) -> Result:
-        if state.choices.get("objective") not in objectives.split():
-            return Same("the objective does not read it")
-        state.set(key, value / state.get("pref_beta", 0.1) if scale_by_beta else value)
-        return None
-
-    return rule
-
-
-def _finish(state: Conversion) -> None:
-    models.adapt_for_kto(state)
-    if state.data is not None:
-        state.choose("data", state.name)
-    state.take_overrides()
+def _gamma(state: Conversion, value: Any) -> Result:
+    return set_for("simpo", "objective.gamma_ratio")(state, value / state.get("pref_beta", 0.1))
 
 
 def _defaults(config: Mapping[str, Any], method: str) -> Mapping[str, Any]:
@@ -135,38 +92,14 @@ def _cutoff(state: Conversion, value: Any) -> Result:
     return "the prompt is kept and the answer cut; the tool cuts both in proportion"
 
 
-def _train_on(option: str) -> Rule:
-    def rule(state: Conversion, value: Any) -> Result:
-        if value not in ON:
-            return Same("switched off")
-        state.set("template.train_on", option)
-        return None
-
-    return rule
-
-
-def _when(override: str) -> Rule:
-    def rule(state: Conversion, value: Any) -> Result:
-        if value not in ON:
-            return Same("switched off")
-        for one in override.split():
-            state.apply(one)
-        return None
-
-    return rule
-
-
 LATER = "the study does not use it after training: see `instruct-lab export` and `instruct-lab chat`"
 MEDIA_KEYS = "image_* video_* audio_* crop_to_patches use_audio_in_video media_dir freeze_vision_tower "
 RULES: Mapping[str, Rule] = {
     **TRAINING,
     "stage": _stage,
     "finetuning_type": _tuning,
-    "model_name_or_path": _model,
+    "model_name_or_path": models.choose_model("model_revision"),
     "model_revision": Same("set with the model"),
-    "trust_remote_code": Same(
-        "the model is loaded without code of its repository; model.trust_remote_code=true runs it"
-    ),
     "template": _template,
     "dataset": read_datasets,
     "eval_dataset": Same(WITH_DATA),
@@ -174,8 +107,8 @@ RULES: Mapping[str, Rule] = {
     "max_samples": Same("max_rows of each source"),
     "val_size": Same("split.validation of the data"),
     "cutoff_len": _cutoff,
-    "train_on_prompt": _train_on("all"),
-    "mask_history": _train_on("last_assistant"),
+    "train_on_prompt": when_on("template.train_on=all"),
+    "mask_history": when_on("template.train_on=last_assistant"),
     "default_system": Different("the rows' own system messages are used"),
     "enable_thinking": Same("the tokenizer's chat template decides; template.variables sets enable_thinking"),
     "packing": Different("examples are not packed: a batch has batching.batch_size examples"),
@@ -184,32 +117,32 @@ RULES: Mapping[str, Rule] = {
     "mix_strategy": Different("each row is used once an epoch; weights are those of a mixture (data=mixture)"),
     "interleave_probs": Different("set the weights of a mixture (data=mixture)"),
     "lora_rank": models.set_lora("r"),
-    "lora_alpha": _alpha,
+    "lora_alpha": models.set_lora("alpha"),
     "lora_dropout": models.set_lora("dropout"),
     "lora_target": models.set_targets,
     "use_rslora": models.set_lora("use_rslora"),
     "use_dora": models.set_lora("use_dora"),
-    "pissa_init": _when("tuning.init=pissa"),
+    "pissa_init": when_on("tuning.init=pissa"),
     "loraplus_lr_ratio": models.set_lora("lr_ratio"),
     "additional_target": models.train_new_modules,
     "adapter_name_or_path": Different("a new adapter is trained; merge the earlier one into the model first"),
-    "quantization_bit": _quantization,
+    "quantization_bit": models.set_quantization,
     "quantization_type": Different("nf4; model.quantization.levels=fp4 with instruct_lab.model.Quantization"),
     "double_quantization": Same("weights in 4 bits have quantised scales"),
     "quantization_method": Same("bitsandbytes is used"),
     "flash_attn": set_attention,
     "disable_gradient_checkpointing": Same("see gradient_checkpointing"),
-    "pure_bf16": _pure_bfloat16,
+    "pure_bf16": when_on("model.dtype=bfloat16 trainer.precision=bf16-true"),
     "pref_beta": _beta,
     "pref_loss": Same("see stage"),
-    "dpo_label_smoothing": _of_objective("dpo", "objective.label_smoothing"),
-    "simpo_gamma": _of_objective("simpo", "objective.gamma_ratio", scale_by_beta=True),
-    "kto_chosen_weight": _of_objective("kto", "objective.desirable_weight"),
-    "kto_rejected_weight": _of_objective("kto", "objective.undesirable_weight"),
+    "dpo_label_smoothing": set_for("dpo", "objective.label_smoothing"),
+    "simpo_gamma": _gamma,
+    "kto_chosen_weight": set_for("kto", "objective.desirable_weight"),
+    "kto_rejected_weight": set_for("kto", "objective.undesirable_weight"),
     "pref_ftx": Different("no supervised term is added"),
     "ref_model": Different("the reference is the untuned model"),
-    "use_galore": _when("optimizer=galore"),
-    "use_muon": _when("optimizer=muon"),
+    "use_galore": when_on("optimizer=galore"),
+    "use_muon": when_on("optimizer=muon"),
     "freeze_trainable_layers": Same("set with finetuning_type"),
     "oft_block_size": Same("set with finetuning_type"),
     "oft_target": Same("every linear layer"),
@@ -233,7 +166,8 @@ OWN_THEMES: Mapping[str, Rule] = {
     "swanlab_* use_swanlab": Different("choose a tracker: instruct-lab list tracker"),
     "use_unsloth* use_kt kt_* use_v1_kernels print_param_status upcast_* fp8* use_mca use_megatron_bridge use_hyper_* "
     "hyper_* megatron_* cache_dir *_hub_token device_map compute_dtype": Same("only speed and memory depend on it"),
-    "*parallel* use_distributed_optimizer overlap_* bias_* apply_rope_fusion recompute_* use_packed_sequences "
+    "*_parallel_size sequence_parallel sequence_parallel_mode use_distributed_optimizer overlap_* bias_* "
+    "apply_rope_fusion recompute_* use_packed_sequences "
     "master_* ray_* data_shared_file_system": Different(
         "devices are those of trainer.devices, with trainer=ddp for several"
     ),
@@ -253,7 +187,6 @@ LLAMA_FACTORY = Tool(
     RULES,
     OWN_THEMES,
     _defaults,
-    _finish,
     frozenset(
         [
             "stage",

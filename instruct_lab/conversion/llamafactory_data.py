@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +20,21 @@ MEDIA = ("images", "videos", "audios")
 
 def read_datasets(state: Conversion, value: Any) -> Result:
     """Set the data from the names of the training and evaluation data sets."""
-    names = value if isinstance(value, list) else [name.strip() for name in str(value).split(",") if name.strip()]
+    held_out = _names(state.get("eval_dataset", ""))
     info, found = _info(state)
-    rows = [rows for name in names for rows in _rows(state, info, name, "dataset", False)]
-    held_out = str(state.get("eval_dataset", "")).split(",")
-    rows += [rows for name in held_out if name for rows in _rows(state, info, name.strip(), "eval_dataset", True)]
-    size = 0.0 if any(one.is_held_out for one in rows) else state.get("val_size", 0.0)
+    folder = Path(found).parent if found else Path(str(state.get("dataset_dir", "data")))
+    rows = [_rows(state, info, folder, name, "dataset", False) for name in _names(value)]
+    rows += [_rows(state, info, folder, name, "eval_dataset", True) for name in held_out]
+    size = 0.0 if held_out else state.get("val_size", 0.0)
     data.build(state, rows, share=size if size < 1 else 0.1, limit=int(size) if size >= 1 else None)
     state.mention(f"data={state.name}")
     return f"from {found}" if found else f"there is no {INFO}; each name is taken for a file of Alpaca rows"
+
+
+def _names(value: Any) -> list[str]:
+    """Return the names in a list, or in a text in which commas separate them."""
+    names = value if isinstance(value, list) else str(value).split(",")
+    return [name for one in names if (name := str(one).strip())]
 
 
 def _info(state: Conversion) -> tuple[Mapping[str, Any], str]:
@@ -46,9 +52,8 @@ def _info(state: Conversion) -> tuple[Mapping[str, Any], str]:
     return {}, ""
 
 
-def _rows(state: Conversion, info: Mapping[str, Any], name: str, key: str, held_out: bool) -> Iterator[data.Rows]:
+def _rows(state: Conversion, info: Mapping[str, Any], folder: Path, name: str, key: str, held_out: bool) -> data.Rows:
     entry = info.get(name, {})
-    folder = Path(_info(state)[1]).parent if info else Path(str(state.get("dataset_dir", "data")))
     if hub := entry.get("hf_hub_url") or entry.get("ms_hub_url"):
         source = data.hub_source(hub, None, entry.get("subset") or entry.get("folder"), entry.get("split"))
     else:
@@ -58,7 +63,7 @@ def _rows(state: Conversion, info: Mapping[str, Any], name: str, key: str, held_
         source["max_rows"] = int(min(limits))
     if "script_url" in entry:
         data.add_difference(state, f"{key}.{name}.script_url", entry["script_url"], "scripts of data sets are not run")
-    yield data.Rows(source, _format(state, entry, f"{key}.{name}"), held_out)
+    return data.Rows(source, _format(state, entry, f"{key}.{name}"), held_out)
 
 
 def _format(state: Conversion, entry: Mapping[str, Any], where: str) -> tuple[str, dict[str, Any]]:

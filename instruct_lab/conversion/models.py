@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from instruct_lab.config.options import option_of_repository
-from instruct_lab.conversion.rules import Conversion, Different, Result, Same
+from instruct_lab.conversion.rules import ON, Conversion, Different, Result, Rule, Same
 from instruct_lab.files import user_path
 
 ENCODER_DECODERS = ("t5", "bart", "marian", "opus-mt", "pegasus")
@@ -13,8 +13,16 @@ PEFT_DEFAULT = ["q_proj", "v_proj"]
 NOT_ADAPTED = Same("there is no adapter")
 
 
-def choose_model(state: Conversion, name: Any, revision: Any = None) -> Result:
-    """Choose a model by its repository on the Hub, or by its folder."""
+def choose_model(revision_key: str) -> Rule:
+    """Return a rule that chooses a model by its repository on the Hub, or by its folder.
+
+    Args:
+        revision_key: the setting that names the revision.
+    """
+    return lambda state, value: _choose_model(state, value, state.get(revision_key))
+
+
+def _choose_model(state: Conversion, name: Any, revision: Any) -> Result:
     text = str(name)
     path = user_path(text)
     if text.startswith(("/", ".", "~")) or path.is_dir() or text.count("/") > 1:
@@ -23,8 +31,8 @@ def choose_model(state: Conversion, name: Any, revision: Any = None) -> Result:
         state.set("model.weights.path", text)
         return "" if path.exists() else "there is no such folder here yet"
     option = option_of_repository("model", text)
-    is_pinned = revision in (None, "", "main")
-    if option is not None and is_pinned:
+    is_newest = revision in (None, "main")
+    if option is not None and is_newest:
         state.choose("model", option.name)
         return "the option names this repository"
     last = text.rpartition("/")[2].casefold()
@@ -33,7 +41,7 @@ def choose_model(state: Conversion, name: Any, revision: Any = None) -> Result:
     if is_seq2seq:
         state.choose("template", "contents")
     state.set("model.weights.repository", text)
-    if not is_pinned:
+    if not is_newest:
         state.set("model.weights.revision", str(revision))
     return "as a decoder; model=hub:OWNER/NAME recognises the family" if not is_seq2seq else None
 
@@ -56,7 +64,7 @@ def is_adapter(state: Conversion) -> bool:
     return state.choices.get("tuning", "lora") == "lora"
 
 
-def set_lora(key: str) -> Any:
+def set_lora(key: str) -> Rule:
     """Return a rule that sets a field of LoRA, unless there is no adapter."""
 
     def rule(state: Conversion, value: Any) -> Result:
@@ -66,6 +74,25 @@ def set_lora(key: str) -> Any:
         return None
 
     return rule
+
+
+def quantize(bits: int) -> Rule:
+    """Return a rule for a switch that quantises the frozen weights."""
+
+    def rule(state: Conversion, value: Any) -> Result:
+        return set_quantization(state, bits) if value in ON else Same("switched off")
+
+    return rule
+
+
+def set_quantization(state: Conversion, value: Any) -> Result:
+    """Set the bits of the frozen weights."""
+    if value not in (4, 8):
+        return Different("weights are quantised to 4 or 8 bits here")
+    if state.choices.get("tuning") in ("full", "train_first_layers", "train_last_layers"):
+        return Different("weights are quantised only if they are frozen")
+    state.set("model.quantization", f"{value}bit")
+    return None
 
 
 def train_new_modules(state: Conversion, value: Any) -> Result:

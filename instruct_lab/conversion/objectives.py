@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from instruct_lab.conversion.rules import Conversion, Different, Result
+from typing import Any
+
+from instruct_lab.conversion.rules import Conversion, Different, Result, Rule, Same
 
 OBJECTIVES = {
     "sft": "supervised",
@@ -20,6 +22,7 @@ PAIRS = ("dpo", "ipo", "orpo", "simpo", "cpo", "reward", "dpo_hinge", "robust_dp
 LOSSES = {"sigmoid": "dpo", "hinge": "dpo_hinge", "ipo": "ipo", "robust": "robust_dpo", "orpo": "orpo"} | {
     "simpo": "simpo"
 }
+NO_BETA = ("supervised", "causal", "reward")
 NO_ROLLOUTS = "answers are not generated and rewarded in training here; the study is supervised, another experiment"
 
 
@@ -39,3 +42,24 @@ def choose_loss(state: Conversion, name: str) -> Result:
     option = LOSSES.get(name)
     state.choose("objective", option or "dpo")
     return Different(f"there is no preference loss {name} here; DPO's is used") if option is None else None
+
+
+def set_beta(state: Conversion, value: Any) -> Result:
+    """Set how strongly a preference objective keeps to the base model, which is ORPO's weight of the pairs."""
+    objective = state.choices.get("objective", "supervised")
+    if objective in NO_BETA:
+        return Different("the objective has no beta")
+    state.set("objective.weight" if objective == "orpo" else "objective.beta", value)
+    return None
+
+
+def set_for(objective: str, key: str) -> Rule:
+    """Return a rule for a setting that only one objective reads."""
+
+    def rule(state: Conversion, value: Any) -> Result:
+        if state.choices.get("objective") != objective:
+            return Same("the objective does not read it")
+        state.set(key, value)
+        return None
+
+    return rule

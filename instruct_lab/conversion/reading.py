@@ -64,7 +64,8 @@ def read_source(words: Sequence[str], tool: str | None = None) -> Source:
     method, folder = "", Path()
     config: dict[str, Any] = {}
     arguments, command = list(words), list[str]()
-    starts = [index for index, word in enumerate(arguments) if word.endswith(".py") or word in METHODS]
+    commands = (index for index, word in enumerate(arguments) if word.endswith(".py") or word in METHODS)
+    starts = [index for index in commands if index == 0 or not arguments[index - 1].startswith("--")]
     if starts:
         command, arguments = arguments[: starts[0] + 1], arguments[starts[0] + 1 :]
         method = _method_in(Path(command[-1]).stem)

@@ -10,6 +10,8 @@ from typing import Any, Literal
 from instruct_lab.config.options import GROUPS
 from instruct_lab.config.quoting import parse_or_none, to_hydra
 
+ON = (True, "true", "True", "auto")
+"""Values that switch a setting on."""
 Kind = Literal["converted", "same", "different", "unknown"]
 
 
@@ -131,7 +133,6 @@ class Tool:
         rules: the rule of each setting.
         themes: rules of groups of settings.
         defaults: function that returns the tool's own defaults that differ from what happens here, for a config.
-        finish: function that adds what depends on several settings.
         signs: settings by which a config of the tool is recognised.
         order: settings that are converted before the others, since the rules of others read what they choose.
     """
@@ -140,6 +141,5 @@ class Tool:
     rules: Mapping[str, Rule]
     themes: Themes
     defaults: Callable[[Mapping[str, Any], str], Mapping[str, Any]]
-    finish: Callable[[Conversion], None]
     signs: frozenset[str]
     order: tuple[str, ...] = ()

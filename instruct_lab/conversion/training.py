@@ -7,10 +7,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from instruct_lab.conversion.rules import Conversion, Different, Result, Rule, Same
+from instruct_lab.conversion.rules import ON, Conversion, Different, Result, Rule, Same
 from instruct_lab.experiment.other_tools import overrides_of
 
-ON = (True, "true", "True", "auto")
 SCHEDULES = {
     "linear": "linear",
     "cosine": "cosine",
@@ -100,6 +99,24 @@ def _set_warmup(state: Conversion, name: str) -> str | None:
     else:
         state.set("lr_scheduler.warmup_ratio", float(steps or ratio))
     return None
+
+
+def when_on(overrides: str, off: str = "switched off") -> Rule:
+    """Return a rule for a switch.
+
+    Args:
+        overrides: the overrides that a switch that is on becomes.
+        off: why nothing has to be set if it is off.
+    """
+
+    def rule(state: Conversion, value: Any) -> Result:
+        if value not in ON:
+            return Same(off)
+        for override in overrides.split():
+            state.apply(override)
+        return None
+
+    return rule
 
 
 def follow_schedule(state: Conversion, value: Any) -> Result:
@@ -253,6 +270,9 @@ TRAINING: Mapping[str, Rule] = {
     "save_steps": set_checkpoint_steps,
     "report_to": choose_tracker,
     "run_name": name_run,
+    "trust_remote_code": Same(
+        "the model is loaded without code of its repository; model.trust_remote_code=true runs it"
+    ),
     "gradient_checkpointing": overrides_of("gradient_checkpointing"),
     "attn_implementation": set_attention,
     "output_dir": Same("the record of each run is in runs/NAME/RUN; runs_path names another folder"),
@@ -275,8 +295,8 @@ TRAINING: Mapping[str, Rule] = {
     "group_by_length": Same("examples of similar length are batched together; their order does not depend on it"),
     "length_column_name": Same("lengths are computed"),
     "tf32": Same("only the speed and rounding of float32 products depend on it"),
-    "use_cpu": "trainer=cpu",
-    "no_cuda": "trainer=cpu",
+    "use_cpu": when_on("trainer=cpu"),
+    "no_cuda": when_on("trainer=cpu"),
     "data_seed": Different("seed governs the order of examples too"),
     "full_determinism": Same("runs are reproducible: instruct-lab reproduce RUN"),
     "label_smoothing_factor": overrides_of("label_smoothing_factor"),
@@ -294,7 +314,8 @@ THEMES: Mapping[str, Rule] = {
     "ddp_* local_rank deepspeed fsdp fsdp_* parallelism_config accelerator_config": Different(
         "devices are those of trainer.devices, with trainer=ddp for several; weights are not divided among them"
     ),
-    "hub_* push_to_hub_*": Different(NEXT_PUSH),
+    "hub_model_id hub_strategy hub_token hub_private_repo hub_always_push hub_revision push_to_hub_model_id "
+    "push_to_hub_organization push_to_hub_token": Different(NEXT_PUSH),
     "use_liger_kernel enable_liger_kernel liger_kernel_config torch_compile torch_compile_* jit_mode_eval": Same(
         "kernels change the speed, not what is computed"
     ),
@@ -304,5 +325,7 @@ THEMES: Mapping[str, Rule] = {
         Same("nothing depends on it here")
     ),
     "optim_args optim_target_modules": Different("set the fields of the optimizer (instruct-lab list optimizer)"),
-    "predict_with_generate generation_*": Same("answers to held-out prompts are always generated"),
+    "predict_with_generate generation_max_length generation_num_beams generation_config": Same(
+        "answers to held-out prompts are always generated"
+    ),
 }

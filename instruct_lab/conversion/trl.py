@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from instruct_lab.conversion import data, models
-from instruct_lab.conversion.objectives import PAIRS, choose_loss, choose_objective
-from instruct_lab.conversion.rules import Conversion, Different, Result, Rule, Same, Tool
-from instruct_lab.conversion.training import ON, THEMES, TRAINING
+from instruct_lab.conversion.objectives import PAIRS, choose_loss, choose_objective, set_beta, set_for
+from instruct_lab.conversion.rules import ON, Conversion, Different, Result, Rule, Same, Tool
+from instruct_lab.conversion.training import THEMES, TRAINING
 
 METHODS = [
     "sft",
@@ -49,26 +49,10 @@ def _tuning(state: Conversion, value: Any) -> Result:
     return None
 
 
-def _model(state: Conversion, value: Any) -> Result:
-    return models.choose_model(state, value, state.get("model_revision"))
-
-
 def _dtype(state: Conversion, value: Any) -> Result:
     name = str(value)
     state.set("model.dtype", "float32" if name == "float32" else "bfloat16")
     return None if name in ("float32", "bfloat16") else f"{name}: weights are float32 or bfloat16 here"
-
-
-def _quantized(bits: int) -> Rule:
-    def rule(state: Conversion, value: Any) -> Result:
-        if value not in ON:
-            return Same("switched off")
-        if not models.is_adapter(state):
-            return Different("weights are quantised only if they are frozen")
-        state.set("model.quantization", f"{bits}bit")
-        return None
-
-    return rule
 
 
 def _dataset(state: Conversion, value: Any) -> Result:
@@ -115,31 +99,6 @@ def _length(state: Conversion, value: Any) -> Result:
     return "pairs that are longer are left out, and not cut"
 
 
-def _beta(state: Conversion, value: Any) -> Result:
-    objective = state.choices.get("objective")
-    if objective not in (*PAIRS, "kto") or objective == "reward":
-        return Different("the objective has no beta")
-    state.set("objective.weight" if objective == "orpo" else "objective.beta", value)
-    return None
-
-
-def _of_objective(objective: str, key: str) -> Rule:
-    def rule(state: Conversion, value: Any) -> Result:
-        if state.choices.get("objective") != objective:
-            return Same("the objective does not read it")
-        state.set(key, value)
-        return None
-
-    return rule
-
-
-def _finish(state: Conversion) -> None:
-    models.adapt_for_kto(state)
-    if state.data is not None:
-        state.choose("data", state.name)
-    state.take_overrides()
-
-
 def _defaults(config: Mapping[str, Any], method: str) -> Mapping[str, Any]:
     is_lora = config.get("use_peft") in (True, "true", "True")
     lora: dict[str, Any] = {"lora_r": 16, "lora_alpha": 32, "lora_dropout": 0.05} if is_lora else {}
@@ -171,13 +130,10 @@ PACKING = Different("examples are not packed: a batch has batching.batch_size ex
 RULES: Mapping[str, Rule] = {
     **TRAINING,
     METHOD: _method,
-    "model_name_or_path": _model,
+    "model_name_or_path": models.choose_model("model_revision"),
     "model_revision": Same("set with the model"),
     "dtype": _dtype,
     "torch_dtype": _dtype,
-    "trust_remote_code": Same(
-        "the model is loaded without code of its repository; model.trust_remote_code=true runs it"
-    ),
     "use_peft": _tuning,
     "lora_r": models.set_lora("r"),
     "lora_alpha": models.set_lora("alpha"),
@@ -187,8 +143,8 @@ RULES: Mapping[str, Rule] = {
     "lora_task_type": Same("that of the objective"),
     "use_rslora": models.set_lora("use_rslora"),
     "use_dora": models.set_lora("use_dora"),
-    "load_in_4bit": _quantized(4),
-    "load_in_8bit": _quantized(8),
+    "load_in_4bit": models.quantize(4),
+    "load_in_8bit": models.quantize(8),
     "dataset_name": _dataset,
     "dataset_config": SEE_DATA,
     "dataset_train_split": SEE_DATA,
@@ -202,11 +158,11 @@ RULES: Mapping[str, Rule] = {
     "packing": PACKING,
     "eval_packing": PACKING,
     "loss_type": Same("set with the method"),
-    "beta": _beta,
-    "label_smoothing": _of_objective("dpo", "objective.label_smoothing"),
-    "desirable_weight": _of_objective("kto", "objective.desirable_weight"),
-    "undesirable_weight": _of_objective("kto", "objective.undesirable_weight"),
-    "center_rewards_coefficient": _of_objective("reward", "objective.centering"),
+    "beta": set_beta,
+    "label_smoothing": set_for("dpo", "objective.label_smoothing"),
+    "desirable_weight": set_for("kto", "objective.desirable_weight"),
+    "undesirable_weight": set_for("kto", "objective.undesirable_weight"),
+    "center_rewards_coefficient": set_for("reward", "objective.centering"),
     "config": Same("read"),
     "config_file": Different("devices are those of trainer.devices, with trainer=ddp for several"),
 }
@@ -223,7 +179,8 @@ OWN_THEMES: Mapping[str, Rule] = {
     ),
     "dataset_text_field dataset_kwargs": Different("columns are those of data.format"),
     "lora_target_parameters model_init_kwargs router_aux_loss_coef": Different("not to be set here"),
-    "vllm_* use_vllm num_generations* *_completions* log_* generation_* steps_per_generation temperature top_* min_p "
+    "vllm_* use_vllm num_generations* *_completions* log_* generation_batch_size generation_kwargs "
+    "steps_per_generation temperature top_* min_p "
     "epsilon* delta *_entropy* entropy_* reward_* scale_rewards num_iterations importance_* mask_truncated_completions "
     "missing_eos_penalty cache_implementation repetition_penalty max_new_tokens *_tool_calling_* use_transformers_* "
     "rollout_* *_group_* vespo_* sapo_* off_policy_* use_bias_* multi_objective_* judge* stop_token": Different(
@@ -241,7 +198,6 @@ TRL = Tool(
     RULES,
     OWN_THEMES,
     _defaults,
-    _finish,
     frozenset(
         [
             "dataset_name",

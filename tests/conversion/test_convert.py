@@ -268,6 +268,9 @@ def test_kto_trains_adapters_and_says_so():
         ("lora_rnk", "not known to any"),
         ("micro_batch_size", "a key of axolotl"),
         ("dataset_train_split", "a key of TRL"),
+        ("hub_modelid", "not known to any"),
+        ("generation_max_lenght", "not known to any"),
+        ("tensor_paralel_size", "not known to any"),
     ],
 )
 def test_unknown_settings_are_rows_and_not_errors(key, words):
@@ -309,3 +312,71 @@ def test_the_command_writes_once_and_prints_json(capsys):
     printed = json.loads(capsys.readouterr().out)
     assert printed["tool"] == "axolotl"
     assert {setting["kind"] for setting in printed["settings"]} <= {"converted", "same", "different", "unknown"}
+
+
+@pytest.mark.parametrize(
+    ("config", "key"),
+    [
+        ({**AXOLOTL_ORPO, "optimizer": "adafactor", "adam_beta2": 0.95}, "adam_beta2"),
+        ({**AXOLOTL_ORPO, "optimizer": "lion_pytorch", "adam_epsilon": 1e-6}, "adam_epsilon"),
+        ({**AXOLOTL_ORPO, "lr_scheduler": "constant", "cosine_min_lr_ratio": 0.1}, "cosine_min_lr_ratio"),
+        ({**LLAMA_DPO, "pissa_init": True}, "pissa_init"),
+        ({**LLAMA_DPO, "quantization_bit": 4}, "quantization_bit"),
+        (f"{TRL_DPO} --load_in_8bit", "load_in_8bit"),
+    ],
+)
+def test_what_the_chosen_component_cannot_do_is_a_difference(config, key, lab):
+    result = converted(config)
+    assert row(result, key).kind == "different"
+    assert row(result, key).overrides == ()
+    write_study(result, lab)
+    assert check([f"experiments={result.source.name}"]).problems == []
+
+
+@pytest.mark.parametrize(
+    ("config", "overrides"),
+    [
+        ({**AXOLOTL_CHAT, "adapter": None}, {"tuning": "full"}),
+        ({**AXOLOTL_CHAT, "lr_scheduler": ""}, {"lr_scheduler": "cosine"}),
+        ({**LLAMA_SFT, "lr_scheduler_type": None}, {"lr_scheduler": "linear"}),
+    ],
+)
+def test_an_empty_setting_has_the_default_of_the_tool(config, overrides):
+    assert converted(config).choices.items() >= overrides.items()
+
+
+@pytest.mark.parametrize(
+    ("config", "key"),
+    [
+        ({**LLAMA_SFT, "use_cpu": False}, "trainer"),
+        ({**AXOLOTL_CHAT, "dataset_exact_deduplication": False}, "preprocessing/step"),
+        ({**AXOLOTL_CHAT, "reward_model": False}, "metrics"),
+        ({**LLAMA_PT, "use_galore": False}, "optimizer"),
+    ],
+)
+def test_a_switch_that_is_off_chooses_nothing(config, key):
+    assert converted(config).choices.get(key) in (None, "adamw")
+
+
+def test_a_reward_model_is_measured_by_preferences():
+    choices = converted({**AXOLOTL_ORPO, "rl": None, "reward_model": True}).choices
+    assert (choices["objective"], choices["metrics"]) == ("reward", "preference")
+
+
+def test_an_adapter_that_does_not_exist_here_is_a_difference():
+    result = converted({**AXOLOTL_CHAT, "adapter": "llama-adapter", "bf16": "auto"})
+    assert row(result, "adapter").kind == "different"
+
+
+@pytest.mark.parametrize("names", ["greetings,letters", "greetings, letters", ["greetings", "letters"]])
+def test_evaluation_data_are_named_as_training_data(names):
+    data = converted({**LLAMA_SFT, "dataset": names, "eval_dataset": names}).data
+    assert [list(part["validation"]) for part in data["parts"].values()] == [["greetings"], ["letters"]]
+
+
+@pytest.mark.parametrize("method", ["dpo", "kto", "sft"])
+def test_a_method_that_is_the_value_of_an_argument_is_no_command(method):
+    words = ["--model_name_or_path", "acme/tiny-chat", "--stage", method, "--dataset", "pairs"]
+    result = convert(read_source(words, "llamafactory"))
+    assert result.source.config["stage"] == method
+    assert result.source.config["model_name_or_path"] == "acme/tiny-chat"
