@@ -1,11 +1,18 @@
-"""The options of the command line that choose the format of an export."""
+"""The export that a command line names: its options, and the run that is exported."""
 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
 
+from instruct_lab.commands.console import print_permissions
+from instruct_lab.commands.recorded import load_recorded
 from instruct_lab.errors import InstructLabError
 from instruct_lab.export.formats import FORMATS, ONE_FILE, WEIGHT_TYPES, Format
+
+if TYPE_CHECKING:
+    from instruct_lab.export.export import Export
 
 
 def add_format_options(parser: argparse.ArgumentParser) -> None:
@@ -17,7 +24,29 @@ def add_format_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--gguf-type", choices=WEIGHT_TYPES, metavar="TYPE", help=kind)
 
 
-def chosen_format(parsed: argparse.Namespace) -> Format:
+def load_export(parsed: argparse.Namespace, path: Path) -> Export:
+    """Load the run that the command line names, and return its export to a folder.
+
+    Raises:
+        InstructLabError: the options of the format contradict each other, or the run cannot be loaded.
+    """
+    form = _chosen_format(parsed)
+    record, experiment, config = load_recorded(parsed, uses_trackers=False)
+    print_permissions(experiment)
+    from instruct_lab.export.export import Export
+
+    return Export(
+        experiment=experiment,
+        config=config,
+        record=record,
+        path=path,
+        form=form,
+        weight_type=parsed.gguf_type or "f16",
+        checkpoint=parsed.checkpoint,
+    )
+
+
+def _chosen_format(parsed: argparse.Namespace) -> Format:
     """Return the format that the command line gives.
 
     Raises:

@@ -8,9 +8,7 @@ from pathlib import Path
 
 from instruct_lab.commands import arguments
 from instruct_lab.commands.arguments import AddCommand
-from instruct_lab.commands.console import print_permissions
-from instruct_lab.commands.export_options import add_format_options, chosen_format
-from instruct_lab.commands.recorded import load_recorded
+from instruct_lab.commands.export_options import add_format_options, load_export
 from instruct_lab.commands.results import Outcome, json_results
 from instruct_lab.terminal import write_line
 
@@ -20,26 +18,14 @@ def push(parsed: argparse.Namespace) -> Outcome:
     """Export a run's model and upload it, with its card and results; or only show what would be uploaded."""
     from instruct_lab.export.push import find_target
 
-    form = chosen_format(parsed)
     target = find_target(parsed.repository, parsed.public, parsed.dry_run)
-    record, experiment, config = load_recorded(parsed, uses_trackers=False)
-    print_permissions(experiment)
-    from instruct_lab.export.export import Export
+    job = load_export(parsed, Path("export"))
     from instruct_lab.export.push import upload, write_for_push
 
-    job = Export(
-        experiment=experiment,
-        config=config,
-        record=record,
-        path=Path("export"),
-        form=form,
-        weight_type=parsed.gguf_type or "f16",
-        checkpoint=parsed.checkpoint,
-    )
     write_line("writing the model", error=True)
     job, files = write_for_push(job)
     result = {
-        "run": str(record.path),
+        "run": str(job.record.path),
         "repository": target.repository,
         "public": target.is_public,
         "files": dict(files),

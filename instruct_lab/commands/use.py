@@ -10,7 +10,7 @@ from instruct_lab.commands import arguments
 from instruct_lab.commands.arguments import AddCommand
 from instruct_lab.commands.console import print_permissions
 from instruct_lab.commands.decoding import add_decoding_options, decoding_of
-from instruct_lab.commands.export_options import add_format_options, chosen_format
+from instruct_lab.commands.export_options import add_format_options, load_export
 from instruct_lab.commands.recorded import load_recorded
 from instruct_lab.commands.results import Outcome, json_results
 from instruct_lab.errors import InstructLabError, started
@@ -40,27 +40,16 @@ def generate(parsed: argparse.Namespace) -> Outcome:
 @json_results
 def export(parsed: argparse.Namespace) -> Outcome:
     """Write the tuned model to a folder, in one of several formats."""
-    form = chosen_format(parsed)
     if parsed.max_examples is not None and not parsed.measure:
         what = "--max-examples limits what --measure answers, and nothing is measured"
         raise InstructLabError(what, where="the command line", do="add --measure")
     if parsed.max_examples is not None and parsed.max_examples < 1:
         what = f"--max-examples {parsed.max_examples}: expected a number from 1 up"
         raise InstructLabError(what, where="the command line", do="give another number, or leave it out")
-    record, experiment, config = load_recorded(parsed, uses_trackers=False)
-    print_permissions(experiment)
-    from instruct_lab.export.export import Export, export
+    job = load_export(parsed, Path(parsed.path))
+    from instruct_lab.export.export import export
     from instruct_lab.export.next_steps import next_steps
 
-    job = Export(
-        experiment=experiment,
-        config=config,
-        record=record,
-        path=Path(parsed.path),
-        form=form,
-        weight_type=parsed.gguf_type or "f16",
-        checkpoint=parsed.checkpoint,
-    )
     job = export(job)
     write_line(job.path)
     loss = None
@@ -73,7 +62,7 @@ def export(parsed: argparse.Namespace) -> Outcome:
     steps = next_steps(job)
     for step in steps:
         write_line(step, error=True)
-    result = {"run": str(record.path), "path": str(job.path), "format": job.form, "loss": loss, "next": steps}
+    result = {"run": str(job.record.path), "path": str(job.path), "format": job.form, "loss": loss, "next": steps}
     return Outcome(lambda: to_plain(result))
 
 
