@@ -30,6 +30,8 @@ from instruct_lab.records.environment import DISTRIBUTION, hardware
 
 SHOWN = ("torch", "pytorch-lightning", "transformers", "tokenizers", "peft", "datasets", "hydra-core", "wandb")
 """The packages whose versions are printed; `--json` has all that are declared."""
+DEVELOPMENT = {"test", "docs"}
+"""The extras that only developers of this package need."""
 INSTRUCTIONS = {"avx2": "avx2", "avx512": "avx512f", "bf16": "avx512_bf16", "amx": "amx_bf16"}
 """Instruction sets that make training on a CPU faster, with their names in Linux."""
 ARM_INSTRUCTIONS = {"neon": "asimd", "sve": "sve", "bf16": "bf16"}
@@ -73,14 +75,14 @@ def diagnose() -> dict[str, Any]:
 
 
 def _declared() -> tuple[list[Requirement], dict[str, list[Requirement]]]:
-    """Return the packages that this package requires, and those of each extra."""
+    """Return the packages that this package requires, and those of each extra for users."""
     try:
         texts = importlib.metadata.requires(DISTRIBUTION) or []
     except importlib.metadata.PackageNotFoundError:
         return [], {}
     declared = [Requirement(text) for text in texts]
     required = [one for one in declared if one.marker is None or one.marker.evaluate({"extra": ""})]
-    names = sorted({name for text in texts for name in re.findall(r"extra == ['\"]([\w-]+)['\"]", text)})
+    names = sorted({name for text in texts for name in re.findall(r"extra == ['\"]([\w-]+)['\"]", text)} - DEVELOPMENT)
     extras = {
         name: [one for one in declared if one not in required and one.marker and one.marker.evaluate({"extra": name})]
         for name in names

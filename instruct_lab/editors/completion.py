@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import shlex
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -59,12 +60,13 @@ def complete(
     if command is None:
         return []
     options = {text: action for action in command._actions for text in action.option_strings}
-    before = options.get(typed[-1])
-    if before is not None and before.nargs != 0:
+    with_value = {text: action for text, action in options.items() if action.nargs != 0}
+    if (before := with_value.get(typed[-1])) is not None:
         return _beginning(word, [str(choice) for choice in before.choices or ()])
     if word.startswith("-"):
         return _beginning(word, options)
-    arguments = [text for text in typed[1:] if not text.startswith("-")]
+    pairs = itertools.pairwise(typed)
+    arguments = [text for before, text in pairs if not text.startswith("-") and before not in with_value]
     positional = [action for action in command._actions if not action.option_strings]
     if not positional:
         return []

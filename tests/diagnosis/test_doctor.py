@@ -45,7 +45,7 @@ def test_a_package_that_is_missing_is_named_with_its_extra(monkeypatch, capsys):
     version = importlib.metadata.version
 
     def without(name):
-        if name.lower() in ("scipy", "peft"):
+        if name.lower() in ("scipy", "peft", "hypothesis", "mkdocs"):
             raise importlib.metadata.PackageNotFoundError(name)
         return "1.0" if name == "transformers" else version(name)
 
@@ -55,6 +55,8 @@ def test_a_package_that_is_missing_is_named_with_its_extra(monkeypatch, capsys):
     assert "peft is not installed" in text
     assert "transformers 1.0 is installed, and " in text
     assert "scipy: pip install 'instruct-lab[samplers]'" in text
+    assert "instruct-lab[test]" not in text
+    assert "instruct-lab[docs]" not in text
 
 
 def test_a_package_that_cannot_be_imported_does_not_end_the_diagnosis(monkeypatch):
