@@ -105,11 +105,9 @@ def _permissions(parsed: argparse.Namespace) -> contextlib.AbstractContextManage
     overrides = getattr(parsed, "overrides", []) if hasattr(parsed, "allow") else []
     if not names and not overrides:
         return contextlib.nullcontext()
-    from instruct_lab.config import permissions, permitted
+    from instruct_lab.config.permitted import allow_given
 
-    for name in names:
-        permissions.check_name(name)
-    return permissions.allow(*names, *permitted.typed_permissions(overrides))
+    return allow_given(names, overrides)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -29,14 +29,11 @@ def guarded(overrides: Sequence[str] = (), allow: Sequence[str] = ()) -> Iterato
             raise InstructLabError(
                 f"{name} is one text, {given!r}", where="the call", do=f"give a list of texts: [{given!r}]"
             )
-    from instruct_lab.config import permissions, permitted
+    from instruct_lab.config.permitted import allow_given
 
     secrets.remember_environment()
     texts = [protect_override(text) for text in overrides]
-    for name in allow:
-        permissions.check_name(name)
-    names = [*allow, *permitted.typed_permissions(texts)]
-    with redacted_streams(), private_files(), permissions.allow(*names):
+    with redacted_streams(), private_files(), allow_given(allow, texts):
         yield texts
 
 

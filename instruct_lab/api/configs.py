@@ -94,10 +94,10 @@ def check(overrides: Sequence[str] = (), *, allow: Sequence[str] = ()) -> CheckR
     """
     with guarded(overrides, allow) as given:
         checked = check_overrides(given)
+        from instruct_lab.sweep.plan import describes_sweep, plan
+
         if not checked.composition.swept and not describes_sweep(checked):
             return CheckResult(checked.problems, checked.warnings)
-        from instruct_lab.sweep.plan import plan
-
         try:
             return CheckResult([], plan(given).warnings)
         except ConfigError as error:
@@ -109,10 +109,3 @@ def check_overrides(overrides: list[str]) -> Checked:
     from instruct_lab.experiment.check import check
 
     return check(overrides)
-
-
-def describes_sweep(checked: Checked) -> bool:
-    """Whether a config without problems describes a sweep."""
-    from instruct_lab.sweep.plan import varies
-
-    return checked.sweep is not None and varies(checked.sweep["sweep"], checked.composition)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from instruct_lab.api.calls import guarded, interruptible, print_references, print_warnings
-from instruct_lab.api.configs import check_overrides, describes_sweep
+from instruct_lab.api.configs import check_overrides
 from instruct_lab.errors import ConfigError, InstructLabError, wrap_errors
 
 if TYPE_CHECKING:
@@ -98,7 +98,8 @@ class Run:
         rows = []
         for line in self.record.read_predictions():
             entries = dataclasses.asdict(line)
-            rows.append({**entries, **entries.pop("scores")})
+            scores = entries.pop("scores")
+            rows.append({**entries, **scores})
         return frame(rows, ["id", "split", "prompt", "prediction", "prediction_before", "references"])
 
     @property
@@ -224,6 +225,8 @@ def train(overrides: Sequence[str] = (), *, allow: Sequence[str] = ()) -> Run:
         InstructLabError: the config describes a sweep, or the run failed; the record of a failed run has the reason.
     """
     with guarded(overrides, allow) as given, interruptible():
+        from instruct_lab.sweep.plan import describes_sweep
+
         checked = check_overrides(given).or_refuse()
         if describes_sweep(checked):
             raise InstructLabError("The config describes a sweep", where="train", do="call instruct_lab.sweep")
@@ -308,15 +311,15 @@ def compare_runs(runs: Sequence[Run], metric: str | None) -> ComparedRuns:
 
 
 def frame(rows: list[dict[str, Any]], columns: Sequence[str]) -> pd.DataFrame:
-    """Make a DataFrame that begins with the given columns and has them even if there are no rows.
+    """Make a DataFrame that begins with the given columns and has them even if no row has a value of one.
 
     Raises:
         InstructLabError: pandas is not installed.
     """
     with wrap_errors(ImportError, what="pandas is not installed", do="pip install pandas"):
         import pandas as pd
-    table = pd.DataFrame(rows, columns=None if rows else list(columns))
-    return table[[*columns, *(name for name in table.columns if name not in columns)]]
+    names = dict.fromkeys([*columns, *(name for row in rows for name in row)])
+    return pd.DataFrame(rows, columns=list(names))
 
 
 def _replace_generation(experiment: Experiment, settings: dict[str, Any]) -> Generation:

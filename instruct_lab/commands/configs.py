@@ -32,10 +32,10 @@ def check(parsed: argparse.Namespace) -> int:
 
         from instruct_lab.experiment import check
         from instruct_lab.experiment.overview import overview_table, settings_overview
-        from instruct_lab.sweep.plan import varies
+        from instruct_lab.sweep.plan import describes_sweep
 
         checked = check.check(parsed.overrides)
-    if checked.sweep is not None and varies(checked.sweep["sweep"], checked.composition):
+    if describes_sweep(checked):
         return _check_sweep(parsed)  # a study in which something varies
     if parsed.json:
         _print_problems(checked.problems, checked.warnings)

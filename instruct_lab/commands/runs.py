@@ -25,10 +25,10 @@ def train(parsed: argparse.Namespace) -> Outcome:
     """Train, evaluate and record one run, or several runs if the config describes a sweep."""
     with stage("instruct-lab train: composing the config"):
         from instruct_lab.experiment.check import check
-        from instruct_lab.sweep.plan import varies
+        from instruct_lab.sweep.plan import describes_sweep
 
         checked = check(parsed.overrides)
-    if parsed.multirun or (checked.sweep is not None and varies(checked.sweep["sweep"], checked.composition)):
+    if parsed.multirun or describes_sweep(checked):
         return start_sweep(parsed.overrides)
     checked.or_refuse()
     print_warnings(checked.warnings)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,16 @@ from instruct_lab.config.external import ExternalClass, find_class, name_needing
 from instruct_lab.config.field_problems import join_key
 from instruct_lab.config.lab_code import lab_source
 from instruct_lab.config.outside_writes import is_write_allowed, outside_path, writable_folders, written_texts
-from instruct_lab.config.permissions import KEY, LAB_CODE, OUTSIDE, PERMISSIONS, how_to_allow, is_allowed
+from instruct_lab.config.permissions import (
+    KEY,
+    LAB_CODE,
+    OUTSIDE,
+    PERMISSIONS,
+    allow,
+    check_name,
+    how_to_allow,
+    is_allowed,
+)
 from instruct_lab.config.quoting import parse_or_none
 from instruct_lab.errors import Problem
 
@@ -102,6 +112,17 @@ def _of_class(module: str, name: str | None, *, key: str) -> Iterator[Permitted]
         yield Permitted(LAB_CODE, key, f"run {source} of this lab")
     elif name is not None:
         yield Permitted(name, key, f"use {name}")
+
+
+def allow_given(names: Sequence[str], overrides: Iterable[str]) -> AbstractContextManager[None]:
+    """Give the permissions with these names, and those that the overrides give, until the block ends.
+
+    Raises:
+        InstructLabError: a name is no permission.
+    """
+    for name in names:
+        check_name(name)
+    return allow(*names, *typed_permissions(overrides))
 
 
 def typed_permissions(overrides: Iterable[str]) -> list[str]:

@@ -143,9 +143,12 @@ def _fingerprint(composition: Composition, space: Space, settings: Sweep, sample
     return hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def varies(settings: Sweep, composition: Composition) -> bool:
-    """Whether a study is a sweep: it uses several seeds, or some dimension is not fixed by the overrides."""
-    return settings.seeds > 1 or bool(_study_dimensions(settings, composition))
+def describes_sweep(checked: Checked) -> bool:
+    """Whether a config is a sweep: it uses several seeds, or some dimension is not fixed by the overrides."""
+    if checked.sweep is None:
+        return False
+    settings = checked.sweep["sweep"]
+    return settings.seeds > 1 or bool(_study_dimensions(settings, checked.composition))
 
 
 def _fixed(composition: Composition) -> list[Override]:

@@ -11,6 +11,7 @@ from support.lab import TINY, write_lab
 
 import instruct_lab as il
 from instruct_lab import cli
+from instruct_lab.api.runs import frame
 
 SHORT = [*TINY, "evaluation.show_samples=0"]
 
@@ -84,6 +85,13 @@ def test_one_text_instead_of_a_list_is_refused(lab, call):
 # ---- runs
 
 
+def test_a_column_without_values_is_still_a_column():
+    for rows in ([], [{"b": 1}], [{"c": 2, "b": 1}, {"a": 3}]):
+        table = frame(rows, ["a", "b"])
+        assert list(table.columns[:2]) == ["a", "b"]
+        assert len(table) == len(rows)
+
+
 def test_a_run_gives_what_its_record_holds(two_runs):
     run, _ = two_runs
     summary = json.loads((run.path / "summary.json").read_text(encoding="utf-8"))
@@ -97,6 +105,7 @@ def test_a_run_gives_what_its_record_holds(two_runs):
             )
     lines = [json.loads(line) for line in (run.path / "predictions.jsonl").read_text(encoding="utf-8").splitlines()]
     assert list(run.predictions["prediction"]) == [line["prediction"] for line in lines]
+    assert set(run.predictions.columns) == {*lines[0], *lines[0]["scores"]} - {"scores"}
     assert list(run.predictions["chrf"]) == [line["scores"]["chrf"] for line in lines]
     logged = [json.loads(line) for line in (run.path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     losses = {line["step"]: line["train/loss"] for line in logged if "train/loss" in line}
@@ -214,7 +223,7 @@ def test_a_sweep_is_run_read_and_compared(two_runs, capfd):
     assert sweep.best.id == values.idxmin()
     assert il.load_sweep().id == sweep.id
     assert il.load_sweep(sweep.path).runs == sweep.runs
-    assert "r" in str(sweep.compare("test/chrf"))
+    assert "test/chrf" in str(sweep.compare("test/chrf"))
     with pytest.raises(il.InstructLabError, match="no sweep"):
         il.load_sweep("nothing-like-this")
 

@@ -106,4 +106,3 @@ def test_a_new_lab_and_permissions(tmp_path, monkeypatch, capsys):
     assert run_json(capsys, "allow", "remote-code")["allow"] == ["remote-code"]
     allowed = run_json(capsys, "allow")
     assert allowed["labs"] == [str(tmp_path / "mine")]
-    assert json.dumps(allowed)
