@@ -9,7 +9,7 @@ from instruct_lab.conversion import models
 from instruct_lab.conversion.axolotl_data import read_datasets
 from instruct_lab.conversion.axolotl_themes import AXOLOTL_THEMES
 from instruct_lab.conversion.objectives import choose_objective, set_beta, set_for
-from instruct_lab.conversion.rules import ON, Conversion, Different, Result, Rule, Same, Tool
+from instruct_lab.conversion.rules import ON, Conversion, Different, Result, Rule, RuleFunction, Same, Tool
 from instruct_lab.conversion.training import (
     TRAINING,
     choose_optimizer,
@@ -119,7 +119,7 @@ def _overlong(state: Conversion, value: Any) -> Result:
     return "pairs that are longer are left out, and not cut" if is_cut else None
 
 
-def _group(name: str) -> Rule:
+def _group(name: str) -> RuleFunction:
     def rule(state: Conversion, value: Any) -> Result:
         if value not in ON:
             return Same("switched off")

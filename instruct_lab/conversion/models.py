@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from instruct_lab.config.options import option_of_repository
-from instruct_lab.conversion.rules import ON, Conversion, Different, Result, Rule, Same
+from instruct_lab.conversion.rules import ON, Conversion, Different, Result, RuleFunction, Same
 from instruct_lab.files import user_path
 
 ENCODER_DECODERS = ("t5", "bart", "marian", "opus-mt", "pegasus")
@@ -13,7 +13,7 @@ PEFT_DEFAULT = ["q_proj", "v_proj"]
 NOT_ADAPTED = Same("there is no adapter")
 
 
-def choose_model(revision_key: str) -> Rule:
+def choose_model(revision_key: str) -> RuleFunction:
     """Return a rule that chooses a model by its repository on the Hub, or by its folder.
 
     Args:
@@ -64,7 +64,7 @@ def is_adapter(state: Conversion) -> bool:
     return state.choices.get("tuning", "lora") == "lora"
 
 
-def set_lora(key: str) -> Rule:
+def set_lora(key: str) -> RuleFunction:
     """Return a rule that sets a field of LoRA, unless there is no adapter."""
 
     def rule(state: Conversion, value: Any) -> Result:
@@ -76,7 +76,7 @@ def set_lora(key: str) -> Rule:
     return rule
 
 
-def quantize(bits: int) -> Rule:
+def quantize(bits: int) -> RuleFunction:
     """Return a rule for a switch that quantises the frozen weights."""
 
     def rule(state: Conversion, value: Any) -> Result:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from instruct_lab.conversion.rules import Conversion, Different, Result, Rule, Same
+from instruct_lab.conversion.rules import Conversion, Different, Result, RuleFunction, Same
 
 OBJECTIVES = {
     "sft": "supervised",
@@ -53,7 +53,7 @@ def set_beta(state: Conversion, value: Any) -> Result:
     return None
 
 
-def set_for(objective: str, key: str) -> Rule:
+def set_for(objective: str, key: str) -> RuleFunction:
     """Return a rule for a setting that only one objective reads."""
 
     def rule(state: Conversion, value: Any) -> Result:

@@ -118,7 +118,9 @@ class Conversion:
 
 Result = Same | Different | str | None
 """What a rule returns: a note or `None` if it has set something."""
-Rule = Same | Different | str | Callable[[Conversion, Any], Result]
+RuleFunction = Callable[[Conversion, Any], Result]
+"""A rule that reads the value of the setting and sets what it becomes."""
+Rule = Same | Different | str | RuleFunction
 """What a setting becomes: overrides with `{value}`, nothing, or whatever a function sets."""
 Themes = Mapping[str, Rule]
 """Rules by patterns such as `galore_* apollo_*`, for settings that have no rule of their own."""

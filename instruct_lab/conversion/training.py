@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from instruct_lab.conversion.rules import ON, Conversion, Different, Result, Rule, Same
+from instruct_lab.conversion.rules import ON, Conversion, Different, Result, Rule, RuleFunction, Same
 from instruct_lab.experiment.other_tools import overrides_of
 
 SCHEDULES = {
@@ -101,7 +101,7 @@ def _set_warmup(state: Conversion, name: str) -> str | None:
     return None
 
 
-def when_on(overrides: str, off: str = "switched off") -> Rule:
+def when_on(overrides: str, off: str = "switched off") -> RuleFunction:
     """Return a rule for a switch.
 
     Args:
