@@ -84,7 +84,7 @@ def _source(config: Any, tool: str | None, method: str, folder: Path, name: str,
         )
     config = {str(key): _to_value(str(key), value) for key, value in config.items()}
     found = tool or _recognize(config, where)
-    safe = re.sub(r"[^\w.-]+", "_", name).strip("._-") or "converted"
+    safe = re.sub(r"[^\w.-]+", "_", name, flags=re.ASCII).strip("._-") or "converted"
     return Source(found, method if found == "trl" else "", config, folder, safe, where)
 
 

@@ -380,3 +380,11 @@ def test_a_method_that_is_the_value_of_an_argument_is_no_command(method):
     result = convert(read_source(words, "llamafactory"))
     assert result.source.config["stage"] == method
     assert result.source.config["model_name_or_path"] == "acme/tiny-chat"
+
+
+@pytest.mark.parametrize(("stem", "name"), [("größe 2", "gr_e_2"), ("配置", "converted"), ("a=b,c", "a_b_c")])
+def test_the_name_of_a_study_can_be_typed_without_quotes(stem, name, lab):
+    result = converted(AXOLOTL_CHAT, stem)
+    assert result.source.name == name
+    write_study(result, lab)
+    assert check([f"experiments={name}"]).problems == []
