@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 
 from instruct_lab.callbacks.kept_weights import keep_weights
@@ -33,7 +34,7 @@ def model_reference(target: str) -> str | None:
 
 
 def record_of_model(reference: str, checked: Checked) -> RunRecord:
-    """Find the record of a model with the same files, or create it.
+    """Find the complete record of a model with the same files, or create it.
 
     The record is that of a finished run which trained nothing, so that every command that reads a run can read it.
 
@@ -53,8 +54,10 @@ def record_of_model(reference: str, checked: Checked) -> RunRecord:
     name = f"model-{found.label}".replace("/", "_")
     folder = user_path(experiment.runs_path) / name
     for path in sorted(folder.glob("*"), reverse=True):
-        if has_manifest(path) and (known := RunRecord.open(path)).manifest.inputs == entries:
-            return known
+        with contextlib.suppress(InstructLabError):  # a damaged record
+            known = RunRecord.open(path)
+            if known.manifest.status == "finished" and known.manifest.inputs == entries:
+                return known
     config = checked.resolved
     record = RunRecord.create(
         folder.parent,
