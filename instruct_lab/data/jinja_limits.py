@@ -8,15 +8,17 @@ as steps, and nothing is computed when a template is compiled.
 from __future__ import annotations
 
 import functools
+import operator
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any
 
 import jinja2
-from jinja2 import nodes
-from jinja2.compiler import CodeGenerator, Frame, operators
 from jinja2.sandbox import SandboxedEnvironment
+from jinja2.tests import test_in
+
+from instruct_lab.data.jinja_code import LimitedCodeGenerator
 
 MAX_STEPS = 4_000_000
 """Maximum number of steps of one rendering: an iteration of a loop is one step, a call ten and a filter five."""
@@ -27,6 +29,7 @@ MAX_TOTAL = 1 << 30
 """Maximum number of characters and items of all values of one rendering."""
 MAX_WIDTH = 10_000
 MAX_BITS = 10_000
+COMPARISONS = (operator.eq, operator.ne, operator.lt, operator.le, operator.gt, operator.ge, test_in)
 NUMBER = re.compile(r"\d+")
 NESTED_FIELD = re.compile(r"[:!][^{}]*\{")
 
@@ -97,60 +100,11 @@ def limit(environment: SandboxedEnvironment) -> SandboxedEnvironment:
     changed.call = functools.partial(_call, environment.call)
     changed.filters = {name: _limit_filter(name, function) for name, function in environment.filters.items()}
     changed.globals.pop("lipsum", None)  # draws random words, regardless of any seed
+    changed.tests = {name: _limit_test(function) for name, function in changed.tests.items()}
+    changed.getitem = functools.partial(_getitem, environment.getitem)
     changed.limited_text, changed.limited_value = _text, _value
     changed.limited_operand, changed.limited_iteration = _operand, _iteration
     return environment
-
-
-class LimitedCodeGenerator(CodeGenerator):
-    """Generates code that counts the iterations of loops and the sizes of joined texts and slices."""
-
-    def visit_Concat(self, node: nodes.Concat, frame: Frame) -> None:
-        """Generate code for a concatenation that checks the size of its result before it builds it."""
-        self.write("environment.limited_text((")
-        for part in node.nodes:
-            self.visit(part, frame)
-            self.write(", ")
-        self.write("))")
-
-    def visit_Getitem(self, node: nodes.Getitem, frame: Frame) -> None:
-        """Generate code for a slice that checks the size of the result."""
-        is_slice = isinstance(node.arg, nodes.Slice)
-        self.write("environment.limited_value(" if is_slice else "")
-        super().visit_Getitem(node, frame)
-        self.write(")" if is_slice else "")
-
-    def visit_Compare(self, node: nodes.Compare, frame: Frame) -> None:
-        """Generate code that counts the parts of compared values, since nested values are compared part by part."""
-        self.write("(")
-        self._visit_counted(node.expr, frame)
-        for operand in node.ops:
-            self.write(f" {operators[operand.op]} ")
-            self._visit_counted(operand.expr, frame)
-        self.write(")")
-
-    def _visit_counted(self, node: nodes.Node, frame: Frame) -> None:
-        self.write("environment.limited_operand(")
-        self.visit(node, frame)
-        self.write(")")
-
-    def visit_Dict(self, node: nodes.Dict, frame: Frame) -> None:
-        """Generate code that counts the parts of a dictionary's keys, since a nested key is hashed part by part."""
-        self.write("{")
-        for item in node.items:
-            self._visit_counted(item.key, frame)
-            self.write(": ")
-            self.visit(item.value, frame)
-            self.write(", ")
-        self.write("}")
-
-    def visit_For(self, node: nodes.For, frame: Frame) -> None:
-        """Write a loop whose iterations are counted."""
-        text = sum(len(data.data) for data in node.find_all(nodes.TemplateData))
-        function = nodes.EnvironmentAttribute("limited_iteration", lineno=node.lineno)
-        arguments = [node.iter, nodes.Const(text, lineno=node.lineno)]
-        node.iter = nodes.Call(function, arguments, [], None, None, lineno=node.lineno)
-        super().visit_For(node, frame)
 
 
 def size_of(value: Any, largest: int | None = None) -> int:
@@ -203,9 +157,14 @@ def _value(value: Any) -> Any:
 
 
 def _operand(value: Any) -> Any:
+    """Count the parts of a value that is compared or hashed, since both are done part by part."""
     if isinstance(value, list | tuple | Mapping):
         _charge(size_of(value))
     return value
+
+
+def _getitem(getitem: Callable[[Any, Any], Any], subject: Any, key: Any) -> Any:
+    return getitem(subject, _operand(key))
 
 
 def _iteration(values: Any, text: int) -> Any:
@@ -308,11 +267,25 @@ def _call(call: Callable[..., Any], context: Any, function: Any, *values: Any, *
     else:
         if isinstance(subject, int):  # the length of `to_bytes`
             _check_widths([*values, *named.values()])
+        if isinstance(subject, list | tuple | Mapping) or name == "changed" or isinstance(function, type):
+            for value in values:  # such as a key of `get` or `dict`, or a value of `count` or `loop.changed`
+                _operand(value)
         _charge(sum(len(value) for value in values if hasattr(value, "__len__")), CALL_STEPS)
     result = call(context, function, *values, **named)
     if isinstance(result, str | bytes | list | tuple):
         _charge(len(result))
     return result
+
+
+def _limit_test(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap a test that compares its operands so that their parts are counted; return any other test unchanged."""
+    if function not in COMPARISONS:
+        return function
+
+    def limited(left: Any, right: Any) -> Any:
+        return function(_operand(left), _operand(right))
+
+    return limited
 
 
 def _limit_filter(name: str, function: Callable[..., Any]) -> Callable[..., Any]:

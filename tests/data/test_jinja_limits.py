@@ -13,6 +13,8 @@ from instruct_lab.data.sources.base import Row
 from instruct_lab.errors import LimitExceeded
 
 GROW = "{% set ns = namespace(s='x', l=[1]) %}{% for i in range(60) %}BODY{% endfor %}"
+NESTED = "{% set n = namespace(a=(1,), b=(1,)) %}{% for i in range(60) %}{% set n.a = (n.a, n.a) %}"
+NESTED += "{% set n.b = (n.b, n.b) %}{% endfor %}"
 BOMBS = {
     "width of a format": "{{ '%0999999d' % 1 }}",
     "width as a value": "{{ '%*d' % (999999999, 1) }}",
@@ -47,10 +49,17 @@ BOMBS = {
     "bytes by name": "{{ (1).to_bytes(length=300000000, byteorder='big') }}",
     "replaced bytes": "{{ ('a' * 5000).encode().replace('a'.encode(), ('b' * 100000).encode()) }}",
     "tabs in bytes": "{{ ('\t' * 100000).encode().expandtabs(9000) }}",
-    "compared lists": "{% set n = namespace(a=(1,), b=(1,)) %}"
-    "{% for i in range(60) %}{% set n.a = (n.a, n.a) %}{% set n.b = (n.b, n.b) %}{% endfor %}{{ n.a == n.b }}",
-    "nested keys": "{% set n = namespace(a=(1,)) %}{% for i in range(60) %}{% set n.a = (n.a, n.a) %}{% endfor %}"
-    "{{ {n.a: 1} }}",
+    "compared lists": NESTED + "{{ n.a == n.b }}",
+    "nested keys": NESTED + "{{ {n.a: 1} }}",
+    "lists in a test": NESTED + "{{ n.a is eq n.b }}",
+    "lists in a test of members": NESTED + "{{ n.a is in [n.b] }}",
+    "lists in a test by a filter": NESTED + "{{ [n.a]|select('eq', n.b)|list }}",
+    "counted lists": NESTED + "{{ [n.a].count(n.b) }}",
+    "a nested key that is looked up": NESTED + "{{ {}.get(n.a) }}",
+    "a nested index": NESTED + "{{ {}[n.a] }}",
+    "a nested key of a call": NESTED + "{{ dict([(n.a, 1)]) }}",
+    "unique lists": NESTED + "{{ [n.a, n.b]|unique|list }}",
+    "changed lists": NESTED + "{% for x in [n.a, n.b] %}{{ loop.changed(x) }}{% endfor %}",
     "parts": "{% set s = 'x' * 4000000 %}{% for i in range(90000) %}{% set ns = [s[i:]] %}{{ ns|length }}{% endfor %}",
 }
 
@@ -69,6 +78,9 @@ def test_a_template_that_needs_too_much_is_stopped_with_its_name_and_row(bomb):
 
 
 SENSIBLE = [
+    "{{ a is eq 'x' }} {{ a is in words }} {{ words|select('eq', 'x')|list }} {{ [[2]].count([2]) }} "
+    "{{ [1] is lt [2] }} {{ {a: 1}[a] }} {{ {(1, 2): 3}[(1, 2)] }} {{ {(1, 2): 3}.get((1, 2)) }} {{ dict([(a, 1)]) }}"
+    "{{ words[0] }}{% for x in [1, 1, (2,)] %}{{ loop.changed(x) }}{% endfor %}",
     "{{ 1 < 2 <= 3 != 4 }} {{ a in 'xyz' }} {{ a not in words }} {{ [1, [2]] == [1, [2]] }} {{ {a: 1, 'b': {2: 3}} }}",
     "{{ a }} {{ a|upper }} {{ '%.2f' % 3.14159 }} {{ '%5d|%-5s' % (3, a) }} {{ 'é'.center(9) }} {{ 2**10 * 3 % 7 }}",
     "{{ ['b', 'a']|sort|join(', ') }} {{ '{:>5}'.format(a) }} {{ range(3)|list }}",
