@@ -69,7 +69,7 @@ def facts_of_config(config: Mapping[str, Any]) -> ModelFacts:
     Args:
         config: the content of a `config.json`; a missing field is an unknown fact.
     """
-    config = {**config, **(config.get("text_config") or {})}
+    config = text_settings(config)
     architecture = str(config.get("model_type", ""))
     has_table = architecture in WITH_TABLE and config.get("position_biased_input", True)  # a setting of DeBERTa
     rows = first_count(config, TABLE_LENGTHS) if has_table else None
@@ -97,6 +97,12 @@ def read_config(folder: Path) -> dict[str, Any]:
     except (InstructLabError, OSError, ValueError, RecursionError):
         return {}
     return config if isinstance(config, dict) else {}
+
+
+def text_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a configuration with the settings of its `text_config`, which models with several modalities have."""
+    inner = config.get("text_config")
+    return {**config, **(inner if isinstance(inner, Mapping) else {})}
 
 
 def first_count(config: Mapping[str, Any], names: tuple[str, ...]) -> int | None:

@@ -48,7 +48,8 @@ def family_of_settings(settings: Mapping[str, Any], name: str) -> str:
     Raises:
         InstructLabError: the file does not describe a language model that transformers knows.
     """
-    architectures = [str(one) for one in settings.get("architectures") or []]
+    found = settings.get("architectures")
+    architectures = [str(one) for one in found] if isinstance(found, list) else []
     model_type = str(settings.get("model_type", ""))
     if settings.get("is_encoder_decoder") is True and not any(word in model_type for word in OTHER_MODALITIES):
         return "encoder-decoder"

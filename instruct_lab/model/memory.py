@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from instruct_lab.errors import InstructLabError
-from instruct_lab.model.facts import WIDTHS, WITH_BIASES, WITHOUT_BIASES, first_count
+from instruct_lab.model.facts import WIDTHS, WITH_BIASES, WITHOUT_BIASES, first_count, text_settings
 
 if TYPE_CHECKING:
     import torch
@@ -152,9 +152,8 @@ def least_parameters(config: Mapping[str, Any]) -> int:
     Args:
         config: the content of a `config.json`; a missing field is unknown.
     """
-    config = {**config, **(config.get("text_config") or {})}
-    architecture = config.get("model_type")
-    if architecture not in (WITH_BIASES | WITHOUT_BIASES) - OTHER_SIZES:
+    config = text_settings(config)
+    if str(config.get("model_type")) not in (WITH_BIASES | WITHOUT_BIASES) - OTHER_SIZES:
         return 0
     width, layers, inner = (first_count(config, names) or 0 for names in (WIDTHS, LAYERS, INNER_WIDTHS))
     embedded = min(first_count(config, (name,)) or width for name in EMBEDDING_WIDTHS)

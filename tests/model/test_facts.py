@@ -14,6 +14,8 @@ from instruct_lab.config.options import options
 from instruct_lab.experiment.matrix import component_of
 from instruct_lab.model import GGUF, Decoder, EncoderDecoder, LocalFolder, ModelFacts, Random
 from instruct_lab.model.facts import WITH_BIASES, WITHOUT_BIASES, facts_of_config
+from instruct_lab.model.family import family_of_settings
+from instruct_lab.model.memory import least_parameters
 
 RANDOM = [option.name for option in options("model") if option.name.startswith(("tiny_", "small_"))]
 
@@ -125,3 +127,12 @@ def test_the_default_model_is_known_without_a_heavy_library(tmp_path):
 
 def test_an_encoder_decoder_of_unknown_settings_is_no_error(tmp_path):
     assert EncoderDecoder(weights=Random(architecture="bart")).facts(tmp_path) == ModelFacts(has_biases=True)
+
+
+@pytest.mark.parametrize("value", [5, [1], "text", True, {"a": 1}])
+def test_settings_of_wrong_types_are_unknown(value):
+    config = {"model_type": "llama", **dict.fromkeys(["architectures", "text_config", "hidden_size"], value)}
+    assert facts_of_config(config).has_biases is False
+    assert family_of_settings(config, "a model") == "decoder"
+    assert least_parameters(config) == 0
+    assert least_parameters({"model_type": [value]}) == 0
