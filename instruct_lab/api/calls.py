@@ -43,11 +43,11 @@ def print_warnings(warnings: Iterable[Problem]) -> None:
         write_line(f"warning: {warning}", error=True)
 
 
-def print_references(choices: Mapping[str, Any]) -> None:
+def print_references(*choices: Mapping[str, Any]) -> None:
     """Print what was recognised in the model or data that a chosen option such as `data=path:FILE` refers to."""
     from instruct_lab.config.references import reference_notes
 
-    for note in reference_notes(choices):
+    for note in reference_notes(*choices):
         write_line(note, error=True)
 
 

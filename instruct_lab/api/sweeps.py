@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from instruct_lab.api.calls import guarded, interruptible, print_warnings
+from instruct_lab.api.calls import guarded, interruptible, print_references, print_warnings
 from instruct_lab.api.runs import RUNS, ComparedRuns, Run, compare_runs, frame
 from instruct_lab.errors import InstructLabError
 
@@ -140,6 +140,7 @@ def sweep(overrides: Sequence[str] = (), *, allow: Sequence[str] = ()) -> Sweep:
 
         planned = plan(given)
         print_warnings(planned.warnings)
+        print_references(*(checked.composition.choices for checked in planned.checked.values()))
         from instruct_lab.sweep.driver import Driver, create
         from instruct_lab.terminal import wide_console
 

@@ -27,7 +27,7 @@ def print_references(*choices: Mapping[str, Any], error: bool = False) -> None:
     """
     from instruct_lab.config.references import reference_notes
 
-    for note in dict.fromkeys(note for chosen in choices for note in reference_notes(chosen)):
+    for note in reference_notes(*choices):
         write_line(f"    {note}", error=error)
 
 

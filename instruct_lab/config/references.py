@@ -117,11 +117,14 @@ def references_in(choices: Mapping[str, Any]) -> list[Reference]:
     return [reference for reference in found if reference is not None]
 
 
-def reference_notes(choices: Mapping[str, Any]) -> list[str]:
-    """Return what was recognised for each reference among the chosen options, one text each."""
-    return [
-        f"{reference}: {note}" for reference in references_in(choices) for note in describe_reference(reference).notes
-    ]
+def reference_notes(*choices: Mapping[str, Any]) -> list[str]:
+    """Return what was recognised for each reference among the chosen options, one text each.
+
+    Args:
+        choices: the chosen option of each group; for a sweep, the chosen options of all points.
+    """
+    references = dict.fromkeys(reference for chosen in choices for reference in references_in(chosen))
+    return [f"{reference}: {note}" for reference in references for note in describe_reference(reference).notes]
 
 
 def unset_problems(choices: Mapping[str, Any], config: DictConfig) -> list[Problem]:

@@ -73,7 +73,7 @@ def complete(
     action = positional[min(len(arguments), len(positional) - 1)]
     if action.choices is not None:
         return _beginning(word, map(str, action.choices))
-    if action.metavar in ("RUN", "SWEEP"):
+    if action.metavar in ("RUN", "RUN2", "SWEEP", "TARGET"):
         return _beginning(word, ["latest", *_run_ids()])
     if action.metavar == "GROUP":
         return _beginning(word, listing()["groups"])

@@ -215,7 +215,11 @@ def test_warnings_are_printed(two_runs, capfd):
 
 
 def test_a_sweep_is_run_read_and_compared(two_runs, capfd):
-    sweep = il.sweep([*SHORT, "trainer.max_steps=1", "tuning.r=2,4", "sweep.metric=val/perplexity"])
+    data = "data=path:rows.jsonl"
+    sweep = il.sweep([*SHORT, data, "trainer.max_steps=1", "tuning.r=2,4", "sweep.metric=val/perplexity"])
+    notes = [line for line in capfd.readouterr().err.splitlines() if line.startswith(f"{data}: ")]
+    assert notes, "what was recognised in the file is printed"
+    assert len(notes) == len(set(notes)), "and printed once"
     assert sweep.status == "finished"
     assert list(sweep.table["tuning.r"]) == [2, 4]
     assert set(sweep.table["status"]) == {"finished"}

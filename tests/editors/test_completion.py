@@ -82,7 +82,8 @@ def test_runs_are_offered_newest_first(tmp_path, monkeypatch, listing):
     for run in ("20260101-000000-aaaaaa", "20260102-000000-bbbbbb"):
         (tmp_path / "runs" / "mine" / run).mkdir(parents=True)
     expected = ["latest", "20260102-000000-bbbbbb", "20260101-000000-aaaaaa"]
-    assert words("instruct-lab resume ", listing) == expected
+    for line in ("resume ", "evaluate ", "watch ", "compare latest ", "chat latest "):
+        assert words(f"instruct-lab {line}", listing) == expected
     assert words("instruct-lab export 20260101", listing) == ["20260101-000000-aaaaaa"]
 
 
