@@ -211,6 +211,8 @@ def set_evaluation_strategy(state: Conversion, value: Any) -> Result:
         return None
     if str(value) in ("no", "False"):
         return Same("held-out rows, if there are any, are measured before and after training")
+    if state.get("eval_steps") is None:
+        return set_evaluation_steps(state, state.get("logging_steps", 500))  # the defaults of Transformers
     return Same("eval_steps decides")
 
 

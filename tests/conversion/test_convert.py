@@ -388,3 +388,12 @@ def test_the_name_of_a_study_can_be_typed_without_quotes(stem, name, lab):
     assert result.source.name == name
     write_study(result, lab)
     assert check([f"experiments={name}"]).problems == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "batches"),
+    [({"eval_steps": 10}, 40), ({"logging_steps": 5}, 20), ({"logging_steps": 5, "eval_steps": 10}, 40), ({}, 2000)],
+)
+def test_steps_between_evaluations_are_those_of_logging_if_none_are_given(settings, batches):
+    without = {key: value for key, value in LLAMA_SFT.items() if key != "eval_steps"}
+    assert converted({**without, **settings}).values["trainer.val_check_interval"] == batches
