@@ -107,5 +107,5 @@ def text_settings(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def first_count(config: Mapping[str, Any], names: tuple[str, ...]) -> int | None:
     """Return the first positive number that a configuration has under any of some names; `None` if it has none."""
-    found = [config[name] for name in names if isinstance(config.get(name), int) and config[name] > 0]
+    found = [config[name] for name in names if type(config.get(name)) is int and config[name] > 0]  # no booleans
     return found[0] if found else None
