@@ -1,19 +1,19 @@
-"""Check that training changes the trained parameters, and only these."""
+"""Check that training changes the trained parameters, only these, and on all ranks alike."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
-from torch import Tensor
 
 from instruct_lab.errors import InstructLabError
 from instruct_lab.model.digest import tensor_digests
 from instruct_lab.terminal import write_line
 
+Value = TypeVar("Value")
 CHECKED_STEPS = 10
 """Optimizer steps in which every trained parameter should receive a gradient."""
 FEWEST_STEPS = 3
@@ -26,9 +26,10 @@ NUM_NAMES = 3
 class TrainingCheck(pl.Callback):
     """Warns of trained parameters without a gradient or without a change, and of frozen parameters that changed.
 
-    A parameter counts as one without a gradient if its gradient is `None` or zero at each of the first steps, on all
-    ranks. A harmless reason is an expert that no token was routed to. Changes are found by comparing a hash of each
-    parameter at the start of training with one at the end.
+    A parameter counts as one without a gradient if its gradient is `None` or zero at each of the first steps on one of
+    the ranks. A harmless reason is an expert that no token was routed to. Changes are found by comparing a hash of each
+    parameter at the start of training with one at the end. The hashes at the end must also be the same on all ranks,
+    which hold copies of one model.
 
     Args:
         report: function that writes a warning to the record; called on all ranks.
@@ -40,6 +41,7 @@ class TrainingCheck(pl.Callback):
     def __init__(self, report: Callable[[str], None]) -> None:
         self._report = report
         self._waiting: dict[str, torch.nn.Parameter] = {}
+        self._missing: list[str] = []
         self._num_trained = 0
         self._steps = 0
         self._digests: dict[str, bytes] = {}
@@ -47,7 +49,7 @@ class TrainingCheck(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keep a hash of every parameter."""
         named = dict(pl_module.named_parameters())
-        self._waiting = {name: parameter for name, parameter in named.items() if parameter.requires_grad}
+        self._waiting = {name: one for name, one in named.items() if one.requires_grad and one.numel()}
         self._num_trained = len(self._waiting)
         self._digests = _digests(pl_module)
 
@@ -58,7 +60,7 @@ class TrainingCheck(pl.Callback):
             return
         with_gradient = {name: one.grad for name, one in self._waiting.items() if one.grad is not None}
         if with_gradient:
-            norms = torch._foreach_norm([_local(gradient) for gradient in with_gradient.values()], float("inf"))
+            norms = torch._foreach_norm([*with_gradient.values()], float("inf"))
             found = [norm != 0 for norm in torch.stack(norms).tolist()]  # NaN too: see `optimizer.nonfinite`
             received = {name for name, is_found in zip(with_gradient, found, strict=True) if is_found}
             self._waiting = {name: one for name, one in self._waiting.items() if name not in received}
@@ -74,21 +76,21 @@ class TrainingCheck(pl.Callback):
             self._report_missing()
         if self._steps < FEWEST_STEPS:
             return
-        named = dict(pl_module.named_parameters())
-        now = _digests(pl_module)
+        named, now = dict(pl_module.named_parameters()), _digests(pl_module)
         equal = {name: now[name] == before for name, before in self._digests.items() if name in now}
-        still = [name for name, same in equal.items() if same and named[name].requires_grad]
-        still = [name for name in _on_all_ranks(still) if name not in self._waiting]
-        if still:
+        still = [name for name, same in equal.items() if same and named[name].requires_grad and named[name].numel()]
+        if still := [name for name in _on_any_rank(still) if name not in self._missing]:
             of = f"{len(still):,} of {self._num_trained:,} trained parameters did not change in {self._steps:,} steps"
             reason = f"an update may be smaller than {named[still[0]].dtype} can express"
             self._warn(f"{of}: {_names(still)}; {reason}")
-        moved = [name for name, same in equal.items() if not same and not named[name].requires_grad]
-        if moved:
+        if moved := _on_any_rank([n for n, same in equal.items() if not same and not named[n].requires_grad]):
             self._warn(f"{len(moved):,} frozen parameters changed during training: {_names(moved)}")
+        first, *others = _gathered(now)
+        if different := [name for name in first if any(other[name] != first[name] for other in others)]:
+            self._warn(f"{len(different):,} parameters differ between the ranks after training: {_names(different)}")
 
     def _report_missing(self) -> None:
-        missing = _on_all_ranks(list(self._waiting))
+        missing = self._missing = _on_any_rank(list(self._waiting))
         if not missing:
             return
         of = f"{len(missing):,} of {self._num_trained:,} trained parameters"
@@ -106,24 +108,23 @@ class TrainingCheck(pl.Callback):
 
 
 def _digests(module: pl.LightningModule) -> dict[str, bytes]:
-    """Hash this rank's part of every parameter, by name."""
-    named = {name: _local(parameter) for name, parameter in module.named_parameters()}
+    """Hash every parameter, by name."""
+    named = dict(module.named_parameters())
     return dict(zip(named, tensor_digests(named.values()), strict=True))
 
 
-def _local(tensor: Tensor) -> Tensor:
-    """Return this rank's part of a sharded tensor, or the tensor itself."""
-    part: Tensor = tensor.to_local() if hasattr(tensor, "to_local") else tensor
-    return part if part.numel() else part.new_zeros(1)
+def _on_any_rank(names: list[str]) -> list[str]:
+    """Return the names that the list of at least one rank contains; every rank must call this function."""
+    return list(dict.fromkeys(name for of_rank in _gathered(names) for name in of_rank))
 
 
-def _on_all_ranks(names: list[str]) -> list[str]:
-    """Return the names that the lists of all ranks contain; every rank must call this function."""
+def _gathered(value: Value) -> list[Value]:
+    """Return the values of all ranks, in order; every rank must call this function."""
     if not (dist.is_available() and dist.is_initialized()):
-        return names
+        return [value]
     gathered: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(gathered, names)
-    return [name for name in names if all(name in of_rank for of_rank in gathered)]
+    dist.all_gather_object(gathered, value)
+    return gathered
 
 
 def _names(names: Sequence[str]) -> str:

@@ -15,8 +15,9 @@ from instruct_lab.files import append_text
 from instruct_lab.metrics import MetricValue
 from instruct_lab.metrics.intervals import paired_difference, summarize
 from instruct_lab.model import LoadedModel
-from instruct_lab.model.weights.gguf import read_model, read_tokenizer
+from instruct_lab.model.weights.gguf import read_model
 from instruct_lab.model.weights.gguf_header import unread_part
+from instruct_lab.model.weights.gguf_tokenizer import read_tokenizer
 from instruct_lab.pages.format import format_interval, markdown_table
 from instruct_lab.records import Measurement
 from instruct_lab.training.datamodule import InstructionData

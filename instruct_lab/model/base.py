@@ -13,10 +13,10 @@ from pydantic import Field
 from instruct_lab.assets import Input
 from instruct_lab.config import Component, component
 from instruct_lab.errors import InstructLabError, Problem
+from instruct_lab.memory import ADVICE, does_not_fit
 from instruct_lab.model.facts import ModelFacts
 from instruct_lab.model.hardware import has_gpu
 from instruct_lab.model.loaded import LoadedModel
-from instruct_lab.model.memory import ADVICE, does_not_fit
 from instruct_lab.model.quantization import Quantization
 from instruct_lab.model.rope_scaling import RopeScaling
 from instruct_lab.model.tokenizer import Tokenizer

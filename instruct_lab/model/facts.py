@@ -48,6 +48,13 @@ WITHOUT_BIASES = frozenset({
 })  # fmt: skip
 """Architectures that have no biases unless a setting adds them."""
 
+OTHER_SIZES = frozenset({"albert", "bigbird_pegasus", "qwen2_moe", "qwen3_moe"})
+"""Architectures whose layers share weights, or whose feed-forward layers have other sizes than `INNER_WIDTHS`."""
+LAYERS = ("num_hidden_layers", "n_layer", "num_layers", "encoder_layers")
+INNER_WIDTHS = ("intermediate_size", "d_ff", "ffn_dim", "n_inner", "encoder_ffn_dim")
+EMBEDDING_WIDTHS = ("embedding_size", "word_embed_proj_dim")
+"""Names that configurations use for the number of layers, the width inside them, and another width of embeddings."""
+
 
 @component
 class ModelFacts(Component):
@@ -109,3 +116,20 @@ def first_count(config: Mapping[str, Any], names: tuple[str, ...]) -> int | None
     """Return the first positive number that a configuration has under any of some names; `None` if it has none."""
     found = [config[name] for name in names if type(config.get(name)) is int and config[name] > 0]  # no booleans
     return found[0] if found else None
+
+
+def least_parameters(config: Mapping[str, Any]) -> int:
+    """Return a lower bound of the number of parameters of a model, computed only from its configuration.
+
+    Only embeddings and the two large matrices of each feed-forward layer are counted, and only if the configuration
+    states their sizes.
+
+    Args:
+        config: the content of a `config.json`; a missing field is unknown.
+    """
+    config = text_settings(config)
+    if str(config.get("model_type")) not in (WITH_BIASES | WITHOUT_BIASES) - OTHER_SIZES:
+        return 0
+    width, layers, inner = (first_count(config, names) or 0 for names in (WIDTHS, LAYERS, INNER_WIDTHS))
+    embedded = min(first_count(config, (name,)) or width for name in EMBEDDING_WIDTHS)
+    return (first_count(config, ("vocab_size",)) or 0) * embedded + 2 * layers * width * inner

@@ -8,10 +8,10 @@ import pytest
 import torch
 import transformers
 
-from instruct_lab import cli
+from instruct_lab import cli, memory
 from instruct_lab.errors import InstructLabError
-from instruct_lab.model import Decoder, LocalFolder, Random, memory
-from instruct_lab.model.facts import WITH_BIASES, WITHOUT_BIASES
+from instruct_lab.model import Decoder, LocalFolder, Random
+from instruct_lab.model.facts import WITH_BIASES, WITHOUT_BIASES, least_parameters
 
 SECONDS = 20
 SIZES = "model.weights.settings."
@@ -123,7 +123,7 @@ def test_the_lower_bound_is_no_larger_than_the_model(architecture):
         except ValueError:  # the architecture has no such head
             continue
         numbers = sum(parameter.numel() for parameter in model.parameters())
-        assert memory.least_parameters(config.to_dict()) <= numbers
+        assert least_parameters(config.to_dict()) <= numbers
         return
     pytest.fail("no class builds this architecture")
 

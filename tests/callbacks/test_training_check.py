@@ -3,6 +3,7 @@
 import pytest
 import pytorch_lightning as pl
 import torch
+import torch.distributed as dist
 
 from instruct_lab.callbacks.training_check import TrainingCheck
 from instruct_lab.errors import InstructLabError
@@ -98,3 +99,61 @@ def test_a_frozen_parameter_that_changes_is_named():
     module.second.requires_grad_(False)
     (warning,) = fit(module, 12, Touch("second"))
     assert warning == "1 frozen parameters changed during training: second.weight"
+
+
+# ---- several ranks
+
+
+@pytest.fixture
+def second_rank(monkeypatch):
+    """Pretend that there is a second rank; the test decides how what it gathers differs from the first rank's."""
+
+    def pretend(change):
+        def gather(gathered, value):
+            gathered[:] = [value, change(value)]
+
+        monkeypatch.setattr(dist, "is_initialized", lambda: True)
+        monkeypatch.setattr(dist, "get_world_size", lambda: 2)
+        monkeypatch.setattr(dist, "get_rank", lambda: 0)
+        monkeypatch.setattr(dist, "all_gather_object", gather)
+
+    return pretend
+
+
+def checked(rounds=12):
+    """Check a training without Lightning's loop, which would need a second rank; return the warnings."""
+    module, warnings = Layers(), []
+    check = TrainingCheck(warnings.append)
+    check.on_train_start(None, module)
+    optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
+    for _ in range(rounds):
+        optimizer.zero_grad()
+        module.training_step(0.1 * torch.ones(1, 3), 0).backward()
+        check.on_before_optimizer_step(None, module, optimizer)
+        optimizer.step()
+    check.on_train_end(None, module)
+    return warnings
+
+
+def test_equal_ranks_have_no_warning(second_rank):
+    second_rank(lambda value: value)
+    assert checked() == []
+
+
+def test_a_parameter_without_a_gradient_on_another_rank_is_named(second_rank):
+    calls = []
+    second_rank(lambda value: (calls.append(1), ["second.weight"] if len(calls) == 1 else value)[1])
+    (warning,) = checked()
+    assert warning.startswith("1 of 3 trained parameters received no gradient in the first 10 steps: second.weight")
+
+
+def test_a_parameter_that_changed_on_another_rank_only_differs(second_rank):
+    second_rank(lambda value: {**value, "third.weight": b"another"} if isinstance(value, dict) else value)
+    assert checked() == ["1 parameters differ between the ranks after training: third.weight"]
+
+
+def test_a_parameter_that_did_not_change_on_another_rank_is_named(second_rank):
+    calls = []
+    second_rank(lambda value: (calls.append(1), ["first.weight"] if len(calls) == 2 else value)[1])
+    (warning,) = checked()
+    assert warning.startswith("1 of 3 trained parameters did not change in 12 steps: first.weight")

@@ -8,7 +8,8 @@ from instruct_lab import cli
 from instruct_lab.export.quality import compare
 from instruct_lab.generation import Prediction
 from instruct_lab.metrics import ExactMatch
-from instruct_lab.model.weights.gguf import read_model, read_tokenizer
+from instruct_lab.model.weights.gguf import read_model
+from instruct_lab.model.weights.gguf_tokenizer import read_tokenizer
 from instruct_lab.records import Measurement
 
 pytestmark = pytest.mark.slow

@@ -15,7 +15,8 @@ from instruct_lab.export.gguf.vocabulary import NAMES, find_pre_tokenizer
 from instruct_lab.export.gguf.writer import write_gguf
 from instruct_lab.model import GGUF, LoadedModel
 from instruct_lab.model.byte_tokenizer import byte_tokenizer
-from instruct_lab.model.weights.gguf import pre_tokenizer_named, read_model, read_tokenizer
+from instruct_lab.model.weights.gguf import read_model
+from instruct_lab.model.weights.gguf_tokenizer import pre_tokenizer_named, read_tokenizer
 
 SIZES = {
     "hidden_size": 64,

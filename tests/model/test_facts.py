@@ -13,9 +13,8 @@ from instruct_lab.assets import PackageAsset
 from instruct_lab.config.options import options
 from instruct_lab.experiment.matrix import component_of
 from instruct_lab.model import GGUF, Decoder, EncoderDecoder, LocalFolder, ModelFacts, Random
-from instruct_lab.model.facts import WITH_BIASES, WITHOUT_BIASES, facts_of_config
+from instruct_lab.model.facts import WITH_BIASES, WITHOUT_BIASES, facts_of_config, least_parameters
 from instruct_lab.model.family import family_of_settings
-from instruct_lab.model.memory import least_parameters
 
 RANDOM = [option.name for option in options("model") if option.name.startswith(("tiny_", "small_"))]
 

@@ -4,14 +4,18 @@ import errno
 import json
 import logging
 import shutil
+import struct
+import tracemalloc
 
 import numpy as np
 import pytest
 import torch
 
+from instruct_lab import memory
 from instruct_lab.errors import InstructLabError
 from instruct_lab.model import GGUF, Decoder
 from instruct_lab.model.weights import gguf
+from instruct_lab.model.weights.gguf_header import read_header
 
 
 def loaded(file, cache):
@@ -176,3 +180,78 @@ def test_inputs_name_the_file_by_its_content(write_gguf, tmp_path):
     (found,) = Decoder(weights=GGUF(path=str(file))).inputs(tmp_path)
     assert found.sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
     assert found.bytes == file.stat().st_size
+
+
+# ---- headers of strangers
+
+
+def written_header(file, *, tensors=(), entries=b"", num_entries=0, num_tensors=None):
+    """Write a GGUF file that has only a header, with the shapes of some tensors."""
+    text = b"GGUF" + struct.pack("<IQQ", 3, len(tensors) if num_tensors is None else num_tensors, num_entries) + entries
+    for index, shape in enumerate(tensors):
+        name = f"t{index}.weight".encode()
+        text += struct.pack(f"<Q{len(name)}sI{len(shape)}QIQ", len(name), name, len(shape), *shape, 0, 0)
+    file.write_bytes(text)
+    return file
+
+
+KEY = struct.pack("<Q1s", 1, b"k")
+ARRAY_OF_ARRAYS = KEY + struct.pack("<IIQ", 9, 9, 1) + struct.pack("<IQ", 9, 1) * 100_000
+CLAIMS = {
+    "a text of 2^62 bytes": {"num_entries": 1, "entries": struct.pack("<Q", 2**62)},
+    "arrays nested 100,000 deep": {"num_entries": 1, "entries": ARRAY_OF_ARRAYS},
+    "an array of 2^63 numbers": {"num_entries": 1, "entries": KEY + struct.pack("<IIQ", 9, 10, 2**63)},
+    "an array of 2^63 texts": {"num_entries": 1, "entries": KEY + struct.pack("<IIQ", 9, 8, 2**63)},
+    "2^63 entries": {"num_entries": 2**63},
+    "2^63 tensors": {"num_tensors": 2**63},
+    "4 billion dimensions": {"num_tensors": 1, "entries": struct.pack("<Q1sI", 1, b"t", 2**32 - 1)},
+    "an unknown type": {"num_entries": 1, "entries": KEY + struct.pack("<I", 77)},
+}
+
+
+@pytest.mark.parametrize("claims", CLAIMS.values(), ids=CLAIMS)
+def test_a_header_that_claims_more_than_the_file_holds_is_not_read(tmp_path, claims):
+    file = written_header(tmp_path / "m.gguf", **claims)
+    tracemalloc.start()
+    assert read_header(file) is None
+    assert tracemalloc.get_traced_memory()[1] < 20e6
+    tracemalloc.stop()
+    with pytest.raises(InstructLabError, match="cannot be read as a GGUF model"):
+        loaded(file, tmp_path / "cache")
+
+
+def test_the_numbers_of_the_header_are_those_of_the_file(write_gguf):
+    file, kept = write_gguf()
+    assert read_header(file).tensors == {name: value.size for name, value in kept.items()}
+
+
+@pytest.mark.parametrize("shapes", [[(2**40,)], [(2**20, 2**20)], [(2**31,)] * 600])
+def test_a_file_whose_tensors_do_not_fit_is_refused_by_check(tmp_path, shapes):
+    file = written_header(tmp_path / "m.gguf", tensors=shapes)
+    (found,) = Decoder(weights=GGUF(path=str(file))).problems()
+    assert found.key == "weights"
+    assert "GiB are free" in found.reason
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("block_count", 10**9), ("feed_forward_length", 2**31), ("embedding_length", 2**31)]
+)
+def test_a_file_whose_metadata_claim_a_larger_model_is_refused_before_it_is_built(write_gguf, tmp_path, key, value):
+    file, _ = write_gguf()
+    content = file.read_bytes()
+    entry = f"llama.{key}".encode() + struct.pack("<I", 4)
+    position = content.index(entry) + len(entry)
+    file.write_bytes(content[:position] + struct.pack("<I", value) + content[position + 4 :])
+    made = Decoder(weights=GGUF(path=str(file)))
+    with pytest.raises(InstructLabError, match=r"GiB are free|more than 200,000 parameters"):
+        made.load(made.load_tokenizer(tmp_path), tmp_path)
+
+
+def test_the_conversion_needs_the_memory_of_two_models(write_gguf, tmp_path, monkeypatch):
+    file, kept = write_gguf()
+    needed = 8 * sum(value.size for value in kept.values())
+    monkeypatch.setattr(memory, "free_memory", lambda: needed - 1)
+    with pytest.raises(InstructLabError, match="GiB are free"):
+        gguf.read_model(file, "tiny")
+    monkeypatch.setattr(memory, "free_memory", lambda: needed)
+    gguf.read_model(file, "tiny")

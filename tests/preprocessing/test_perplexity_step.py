@@ -11,6 +11,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from instruct_lab import memory
 from instruct_lab.data import Audit, Conversation, Message
 from instruct_lab.errors import InstructLabError
 from instruct_lab.preprocessing.base import Context
@@ -186,6 +187,25 @@ def test_a_missing_folder_and_one_without_a_model_are_problems(folder, tmp_path)
     assert reasons(str(folder)) == reasons("someone/model") == []
     assert "no such folder" in reasons("./nowhere")[0]
     assert "no config.json" in reasons(str(tmp_path))[0]
+
+
+@pytest.mark.parametrize("changes", [{"num_hidden_layers": 10**9}, {"vocab_size": 10**13}, {"hidden_size": 2**31}])
+def test_a_model_that_does_not_fit_is_refused_before_it_is_built(folder, tmp_path, changes):
+    shutil.copytree(folder, tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    (tmp_path / "model" / "config.json").write_text(json.dumps({**config, **changes}))
+    with pytest.raises(InstructLabError, match=r"GiB are free|more than 200,000 parameters"):
+        run(tmp_path / "model")
+
+
+@pytest.mark.parametrize(("dtype", "size"), [("float32", 4), ("bfloat16", 2), ("float16", 2)])
+def test_the_dtype_decides_how_much_memory_the_model_needs(folder, monkeypatch, dtype, size):
+    numbers = sum(parameter.numel() for parameter in LlamaForCausalLM.from_pretrained(folder).parameters())
+    monkeypatch.setattr(memory, "free_memory", lambda: size * numbers)
+    run(folder, ROWS[:1], dtype=dtype)
+    monkeypatch.setattr(memory, "free_memory", lambda: size * numbers - 1)
+    with pytest.raises(InstructLabError, match="GiB are free"):
+        run(folder, ROWS[:1], dtype=dtype)
 
 
 def test_a_model_that_cannot_be_loaded_is_refused(folder, tmp_path):

@@ -39,6 +39,7 @@ SETTING_RULES: tuple[Rule, ...] = (
     trainer.check_owned_arguments,
     trainer.check_counts,
     trainer.check_devices,
+    trainer.check_strategy,
     trainer.check_bound,
     trainer.check_float16,
     trainer.check_loggers,

@@ -17,6 +17,8 @@ TRAINER = "pytorch_lightning.Trainer"
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps", "tpu")
 FLOAT16 = ("16", "16-mixed")
 """Lightning's precision names for computing in float16 with float32 weights."""
+SPLIT = re.compile(r"(fsdp|deepspeed)(_\w+)?|.*\.(FSDP|DeepSpeed|ModelParallel)Strategy")
+"""Names and classes of Lightning's strategies that split a model over devices."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,6 +95,15 @@ def check_devices(trainer: ExternalClass) -> Iterator[Problem]:
     if (isinstance(devices, str) and not re.fullmatch(r"auto|-1|\d+(,\d+)*,?", devices)) or devices == 0:
         reason = "expected a number of devices, a list of their indices, or auto"
         yield Problem(key="trainer.devices", value=devices, reason=reason, suggestion="auto")
+
+
+def check_strategy(trainer: ExternalClass) -> Iterator[Problem]:
+    """Report a strategy that splits the model, whose weights would be saved and evaluated incompletely."""
+    strategy = trainer.arguments.get("strategy")
+    name = strategy.target if isinstance(strategy, ExternalClass) else str(strategy)
+    if SPLIT.fullmatch(name):
+        reason = "a model that is split over devices is not supported: each device needs the memory for the whole model"
+        yield Problem(key="trainer.strategy", value=name, reason=reason, suggestion="ddp")
 
 
 def check_bound(trainer: ExternalClass) -> Iterator[Problem]:

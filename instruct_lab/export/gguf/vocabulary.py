@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from instruct_lab.export.gguf.architecture import refusal
-from instruct_lab.model.weights.gguf import pre_tokenizer_named, read_tokenizer
+from instruct_lab.model.weights.gguf_tokenizer import pre_tokenizer_named, read_tokenizer
 
 WHERE = "the tokenizer"
 NAMES = ("gpt-2", "smollm", "llama-bpe", "qwen2", "tekken", "gpt-4o", "qwen35")

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from instruct_lab.errors import InstructLabError
+from instruct_lab.memory import check_memory
 from instruct_lab.model.family import check_family
 from instruct_lab.model.hardware import has_gpu
-from instruct_lab.model.memory import check_memory
 from instruct_lab.model.score import score_modules
 from instruct_lab.model.weights.base import Loading
 from instruct_lab.model.weights.folder_contents import weight_files

@@ -14,14 +14,16 @@ from pydantic import Field
 
 from instruct_lab.assets import Input, PackageAsset, file_input
 from instruct_lab.config import component
-from instruct_lab.errors import InstructLabError, Problem, Refusal, one_line, wrap_errors
+from instruct_lab.errors import InstructLabError, Problem, Refusal, one_line
 from instruct_lab.files import user_path
+from instruct_lab.memory import check_memory
 from instruct_lab.model.facts import ModelFacts, facts_of_folder
 from instruct_lab.model.weights.base import Loading, Weights
 from instruct_lab.model.weights.folder_model import folder_model
-from instruct_lab.model.weights.gguf_header import facts_of_gguf, unread_part
+from instruct_lab.model.weights.gguf_header import facts_of_gguf, read_header, unread_part
+from instruct_lab.model.weights.gguf_tokenizer import read_tokenizer
 from instruct_lab.model.weights.kept_folders import make_once
-from instruct_lab.model.weights.library_calls import without_progress_bars
+from instruct_lab.model.weights.library_calls import gguf_errors, without_progress_bars
 from instruct_lab.model.weights.tokenizers import folder_tokenizer, rename_tokenizer
 from instruct_lab.progress import stage
 
@@ -32,12 +34,8 @@ if TYPE_CHECKING:
 
 CONVERSION = 2
 """Version of the conversion, increased with every change so that older converted folders are not used."""
-
-DIGIT_SPLITTERS = frozenset({"smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b"})
-"""Pre-tokenizers that split off every digit and then split like GPT-2 (llama.cpp, src/llama-vocab.cpp)."""
-
-GPT2_LIKE = frozenset({"gpt-2", "gpt2", "phi-2", "olmo", "mpt", "modern-bert", "jina-es", "jina-de", "gigachat"})
-"""Pre-tokenizers that split like GPT-2; transformers also splits like GPT-2 for every name that it does not know."""
+CONVERSION_BYTES = 8
+"""Memory of one number of the weights during the conversion, which holds two models in float32."""
 
 OTHER_SOURCE = "take the model's original folder or repository instead: model=path:DIR or model=hub:ORG/NAME"
 
@@ -129,6 +127,11 @@ class GGUF(Weights):
         """Return the GGUF file, which also holds the tokenizer."""
         return self.inputs(cache_path, allow_pickle=False)
 
+    def least_parameters(self) -> int:
+        """Return the number of values in the tensors of a file on this machine, from its header."""
+        header = None if self.path is None else read_header(user_path(self.path))
+        return 0 if header is None else sum(header.tensors.values())
+
     def facts(self, cache_path: Path) -> ModelFacts:
         """Read the facts from the file's header or, for an asset, from the converted folder."""
         if self.path is not None:
@@ -158,58 +161,23 @@ class GGUF(Weights):
         return _converted_folder(cache_path, self._sha256(file))
 
 
-def read_tokenizer(file: Path, name: str) -> Any:
-    """Read the tokenizer from a GGUF file and correct its pre-tokenizer.
-
-    transformers knows only some of the pre-tokenizers that a file can name, and uses GPT-2's pre-tokenizer otherwise.
-    """
-    from transformers import PreTrainedTokenizerFast
-
-    with _reading_errors(file, name), without_progress_bars():
-        tokenizer: Any = PreTrainedTokenizerFast.from_pretrained(str(file.parent), gguf_file=file.name)
-        kind, pre_tokenizer = (_metadata(file, f"tokenizer.ggml.{key}") for key in ("model", "pre"))
-    if kind != "gpt2" or pre_tokenizer is None:  # only byte-level vocabularies have several
-        return tokenizer
-    if pre_tokenizer in DIGIT_SPLITTERS:
-        tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizer_named(pre_tokenizer)
-    elif pre_tokenizer not in GPT2_LIKE and not _is_known_to_transformers(pre_tokenizer):
-        logger.warning(
-            "%s splits text by the pre-tokenizer %r, which is unknown: GPT-2's is used, and some text may be tokenised "
-            "differently than in pretraining. Set model.tokenizer.source to the original model's.",
-            name,
-            pre_tokenizer,
-        )
-    return tokenizer
-
-
-def pre_tokenizer_named(name: str) -> Any:
-    """Return the pre-tokenizer of byte-level vocabularies that a file names; for unknown names, GPT-2's."""
-    from tokenizers import Regex
-    from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence, Split
-    from transformers.integrations.gguf.gguf_tokenizer_mapping import GGUF_PRE_TOKENIZER_SPLITS
-
-    if name in DIGIT_SPLITTERS:
-        return Sequence([Digits(individual_digits=True), ByteLevel(add_prefix_space=False, use_regex=True)])
-    if name in GGUF_PRE_TOKENIZER_SPLITS:
-        split = Split(Regex(GGUF_PRE_TOKENIZER_SPLITS[name]), behavior="isolated")
-        return Sequence([split, ByteLevel(add_prefix_space=False, use_regex=False)])
-    return ByteLevel(add_prefix_space=False, use_regex=True)
-
-
 def read_model(file: Path, name: str) -> Any:
     """Read the language model from a GGUF file, de-quantised to float32.
 
     Raises:
-        InstructLabError: the file cannot be read, or has a part that transformers does not read.
+        InstructLabError: the file cannot be read, has a part that transformers does not read, or does not fit into the
+            free memory.
     """
     import torch
     import transformers
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM
 
     if part := unread_part(file):
         raise InstructLabError(f"transformers does not read the {part} of {name}", where=str(file), do=OTHER_SOURCE)
     # stderr is redirected because one progress bar cannot be switched off
-    with _reading_errors(file, name), without_progress_bars(), contextlib.redirect_stderr(io.StringIO()):
+    with gguf_errors(file, name), without_progress_bars(), contextlib.redirect_stderr(io.StringIO()):
+        settings = AutoConfig.from_pretrained(str(file.parent), gguf_file=file.name)
+        check_memory(settings, AutoModelForCausalLM, CONVERSION_BYTES, name)
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             str(file.parent),
             gguf_file=file.name,
@@ -264,27 +232,6 @@ def _convert_weights(file: Path, name: str, target: Path) -> None:
     for tensor_name, tensor in model.state_dict().items():
         if not torch.equal(tensor, kept_state[tensor_name]):
             raise OSError(f"{tensor_name} is read back differently than it was written")
-
-
-def _reading_errors(file: Path, name: str) -> contextlib.AbstractContextManager[None]:
-    return wrap_errors(
-        what=f"{name} cannot be read as a GGUF model",
-        where=str(file),
-        do="copy or download the file again, or choose an architecture and quantisation that transformers reads",
-    )
-
-
-def _metadata(file: Path, key: str) -> str | None:
-    from transformers.integrations.gguf.reader import read_gguf_metadata
-
-    value = read_gguf_metadata(str(file))[0].get(key)
-    return None if value is None else str(value)
-
-
-def _is_known_to_transformers(pre_tokenizer: str) -> bool:
-    from transformers.integrations.gguf.gguf_tokenizer_mapping import GGUF_PRE_TOKENIZER_SPLITS
-
-    return pre_tokenizer in GGUF_PRE_TOKENIZER_SPLITS
 
 
 def _fault(file: Path) -> str | None:

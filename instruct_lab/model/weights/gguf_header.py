@@ -5,9 +5,11 @@ Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 
 from __future__ import annotations
 
+import math
+import os
 import struct
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 from instruct_lab.errors import InstructLabError
 from instruct_lab.files import open_regular
@@ -20,19 +22,26 @@ UNBIASED = frozenset({"gemma", "gemma2", "gemma3", "llama", "phi3", "qwen3", "qw
 """Architectures in GGUF files that transformers always builds without biases, although a file may have some."""
 
 
+class Header(NamedTuple):
+    """The metadata of a GGUF file, with `None` instead of arrays, and the number of values of each tensor."""
+
+    metadata: dict[str, Any]
+    tensors: dict[str, int]
+
+
 def facts_of_gguf(file: Path) -> ModelFacts:
     """Return the facts in the header of a GGUF file; if it cannot be read, all facts are unknown."""
+    if (header := read_header(file)) is None:
+        return ModelFacts()
+    architecture = header.metadata.get("general.architecture")
+    has_table = "position_embd.weight" in header.tensors
     try:
-        with open_regular(file) as stream:
-            metadata, tensors = _read_header(stream)
-        architecture = metadata.get("general.architecture")
-        has_table = "position_embd.weight" in tensors
         return ModelFacts(
-            hidden_size=metadata.get(f"{architecture}.embedding_length"),
-            max_positions=metadata.get(f"{architecture}.context_length") if has_table else None,
-            has_biases=any(name.endswith(".bias") for name in tensors),
+            hidden_size=header.metadata.get(f"{architecture}.embedding_length"),
+            max_positions=header.metadata.get(f"{architecture}.context_length") if has_table else None,
+            has_biases=any(name.endswith(".bias") for name in header.tensors),
         )
-    except (InstructLabError, OSError, struct.error, KeyError, ValueError, OverflowError):
+    except ValueError:  # a size that is no positive whole number
         return ModelFacts()
 
 
@@ -41,11 +50,9 @@ def unread_part(file: Path) -> str | None:
 
     transformers reads neither scaled positions nor, for the architectures in `UNBIASED`, biases.
     """
-    try:
-        with open_regular(file) as stream:
-            metadata, tensors = _read_header(stream)
-    except (InstructLabError, OSError, struct.error, KeyError, ValueError, OverflowError):
+    if (header := read_header(file)) is None:
         return None  # reading the model reports it
+    metadata, tensors = header
     architecture = metadata.get("general.architecture")
     scaling = metadata.get(f"{architecture}.rope.scaling.type", "none")
     scale = metadata.get(f"{architecture}.rope.scale_linear", 1.0)
@@ -58,40 +65,71 @@ def unread_part(file: Path) -> str | None:
     return None
 
 
-def _read_header(stream: IO[bytes]) -> tuple[dict[str, Any], set[str]]:
-    """Read the metadata, with `None` instead of arrays, and the names of all tensors."""
-    _, _, num_tensors, num_entries = _unpack(stream, "4sIQQ")
-    metadata: dict[str, Any] = {}
-    for _ in range(num_entries):
-        key, (kind,) = _string(stream), _unpack(stream, "I")
-        metadata[key] = _value(stream, kind)
-    tensors = set()
-    for _ in range(num_tensors):
-        tensors.add(_string(stream))
-        (num_dimensions,) = _unpack(stream, "I")
-        _unpack(stream, f"{num_dimensions}QIQ")  # shape, type and offset
-    return metadata, tensors
+def read_header(file: Path) -> Header | None:
+    """Read the header of a GGUF file; return `None` if it is damaged or claims more than the file holds."""
+    try:
+        with open_regular(file) as stream:
+            stream.seek(0, os.SEEK_END)
+            reader = _Reader(stream, stream.tell())
+            stream.seek(0)
+            return reader.header()
+    except (InstructLabError, OSError, struct.error, KeyError, ValueError):
+        return None
 
 
-def _value(stream: IO[bytes], kind: int) -> Any:
-    if kind == STRING:
-        return _string(stream)
-    if kind != ARRAY:
-        return _unpack(stream, SCALARS[kind])[0]
-    kind, count = _unpack(stream, "IQ")
-    if kind in SCALARS:
-        stream.seek(count * struct.calcsize(f"<{SCALARS[kind]}"), 1)
-    else:
-        for _ in range(count):
-            _value(stream, kind)
-    return None
+class _Reader:
+    """Reads the parts of a header, and no more bytes than the file has.
 
+    Args:
+        stream: the file, at its first byte.
+        size: number of bytes of the file.
+    """
 
-def _string(stream: IO[bytes]) -> str:
-    (length,) = _unpack(stream, "Q")
-    return stream.read(length).decode("utf-8")
+    def __init__(self, stream: IO[bytes], size: int) -> None:
+        self._stream, self._size = stream, size
 
+    def header(self) -> Header:
+        """Read the metadata, and the name and shape of every tensor."""
+        _, _, num_tensors, num_entries = self._unpack("4sIQQ")
+        metadata, tensors = {}, {}
+        for _ in range(num_entries):
+            key, (kind,) = self._string(), self._unpack("I")
+            metadata[key] = self._value(kind)
+        for _ in range(num_tensors):
+            name, (num_dimensions,) = self._string(), self._unpack("I")
+            *shape, _, _ = self._unpack(f"{num_dimensions}QIQ")  # then the type and the offset
+            tensors[name] = math.prod(shape)
+        return Header(metadata, tensors)
 
-def _unpack(stream: IO[bytes], form: str) -> tuple[Any, ...]:
-    form = f"<{form}"  # little-endian, without padding
-    return struct.unpack(form, stream.read(struct.calcsize(form)))
+    def _value(self, kind: int) -> Any:
+        if kind == STRING:
+            return self._string()
+        if kind != ARRAY:
+            return self._unpack(SCALARS[kind])[0]
+        kind, count = self._unpack("IQ")
+        if kind == STRING:
+            for _ in range(count):
+                self._skip(self._unpack("Q")[0])
+        else:  # transformers reads no arrays of arrays
+            self._skip(count * struct.calcsize(f"<{SCALARS[kind]}"))
+        return None
+
+    def _string(self) -> str:
+        (length,) = self._unpack("Q")
+        return self._read(length).decode("utf-8")
+
+    def _unpack(self, form: str) -> tuple[Any, ...]:
+        form = f"<{form}"  # little-endian, without padding
+        return struct.unpack(form, self._read(struct.calcsize(form)))
+
+    def _read(self, count: int) -> bytes:
+        self._check(count)
+        return self._stream.read(count)
+
+    def _skip(self, count: int) -> None:
+        self._check(count)
+        self._stream.seek(count, os.SEEK_CUR)
+
+    def _check(self, count: int) -> None:
+        if count > self._size - self._stream.tell():
+            raise ValueError("the header is longer than the file")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import errno
 from collections.abc import Iterator
+from pathlib import Path
 
-from instruct_lab.errors import InstructLabError, one_line
+from instruct_lab.errors import InstructLabError, one_line, wrap_errors
 from instruct_lab.optional_packages import install_command_in
 
 
@@ -78,3 +79,12 @@ def _next_step(error: Exception) -> str:
     if any(sign in message for sign in ("model_type", "architecture", "Unrecognized")):
         return "choose a model of this family, or a newer transformers that knows its architecture"
     return "copy or download all its files again, or choose another model"
+
+
+def gguf_errors(file: Path, name: str) -> contextlib.AbstractContextManager[None]:
+    """Convert errors that occur while a GGUF file is read to an `InstructLabError`."""
+    return wrap_errors(
+        what=f"{name} cannot be read as a GGUF model",
+        where=str(file),
+        do="copy or download the file again, or choose an architecture and quantisation that transformers reads",
+    )

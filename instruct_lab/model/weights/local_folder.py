@@ -12,8 +12,7 @@ from instruct_lab.assets import Input, file_input
 from instruct_lab.config import component
 from instruct_lab.errors import InstructLabError, Problem
 from instruct_lab.files import user_path
-from instruct_lab.model.facts import ModelFacts, facts_of_folder, read_config
-from instruct_lab.model.memory import least_parameters
+from instruct_lab.model.facts import ModelFacts, facts_of_folder, least_parameters, read_config
 from instruct_lab.model.weights.base import Loading, Origin, Weights
 from instruct_lab.model.weights.folder_contents import TEXTS, weight_files
 from instruct_lab.model.weights.folder_model import folder_model

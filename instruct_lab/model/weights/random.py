@@ -14,9 +14,9 @@ from instruct_lab.assets import Input
 from instruct_lab.config import component
 from instruct_lab.config.spelling import nearest
 from instruct_lab.errors import InstructLabError, one_line, wrap_errors
+from instruct_lab.memory import check_memory
 from instruct_lab.model.byte_tokenizer import byte_tokenizer
-from instruct_lab.model.facts import ModelFacts, facts_of_config
-from instruct_lab.model.memory import check_memory, least_parameters
+from instruct_lab.model.facts import ModelFacts, facts_of_config, least_parameters
 from instruct_lab.model.score import score_modules
 from instruct_lab.model.weights.base import Loading, Weights
 from instruct_lab.model.weights.folder_model import adjust_config, folder_model

@@ -17,6 +17,7 @@ from instruct_lab.config import component
 from instruct_lab.data import Conversation
 from instruct_lab.errors import Problem, Refusal, wrap_errors
 from instruct_lab.files import user_path
+from instruct_lab.memory import check_memory
 from instruct_lab.preprocessing.base import Context, Need, Part, Splits, Step, part_text, train_only
 
 Name = Annotated[str, Field(min_length=1)]
@@ -140,21 +141,26 @@ class PerplexityFilter(Step):
 
     def _scorer(self) -> Scorer:
         import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
         name, revision = str(self._folder() or self.model), self.revision or "main"
         device = ("cuda" if torch.cuda.is_available() else "cpu") if self.device == "auto" else self.device
+        dtype = getattr(torch, self.dtype)
+        where = f"model {self.model!r}, revision {revision!r}, device {device!r}"
         with wrap_errors(
             *(OSError, ValueError, ImportError, KeyError, RuntimeError, AssertionError),
             what="The model for perplexity cannot be loaded",
-            where=f"model {self.model!r}, revision {revision!r}, device {device!r}",
+            where=where,
             do="use a folder or a readable Hub repository with a causal model in safetensors and its tokenizer",
         ):
             tokenizer = AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=False)
+            config = AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
+            check_memory(config, AutoModelForCausalLM, dtype.itemsize, where)
             model = AutoModelForCausalLM.from_pretrained(
                 name,
+                config=config,
                 revision=revision,
-                dtype=getattr(torch, self.dtype),
+                dtype=dtype,
                 use_safetensors=True,  # the pickled weights of a stranger can run code when they are read
                 trust_remote_code=False,
             )

@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextlib
 import copy
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from instruct_lab.errors import InstructLabError
-from instruct_lab.model.facts import WIDTHS, WITH_BIASES, WITHOUT_BIASES, first_count, text_settings
 
 if TYPE_CHECKING:
     import torch
@@ -19,15 +18,9 @@ MAX_TENSORS = 200_000
 """Maximum number of tensors of a model; Python needs some kilobytes for each, however small it is."""
 MEMINFO = Path("/proc/meminfo")
 CGROUP, CGROUP_ROOT = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
-OTHER_SIZES = frozenset({"albert", "bigbird_pegasus", "qwen2_moe", "qwen3_moe"})
-"""Architectures whose layers share weights, or whose feed-forward layers have other sizes than `INNER_WIDTHS`."""
-LAYERS = ("num_hidden_layers", "n_layer", "num_layers", "encoder_layers")
-INNER_WIDTHS = ("intermediate_size", "d_ff", "ffn_dim", "n_inner", "encoder_ffn_dim")
-EMBEDDING_WIDTHS = ("embedding_size", "word_embed_proj_dim")
-"""Names that configurations use for the number of layers, the width inside them, and another width of embeddings."""
 ADVICE = (
-    "choose a smaller model or smaller settings; model.dtype=bfloat16 halves the memory; or use a machine, or a limit "
-    "of the container, with more memory"
+    "choose a smaller model or smaller settings; set its dtype to bfloat16, which halves the memory; or use a machine, "
+    "or a limit of the container, with more memory"
 )
 
 
@@ -141,20 +134,3 @@ def check_memory(config: Any, auto: Any, bytes_per_number: float, where: str, tr
     finally:
         handle.remove()
     refuse_if_too_large(bytes_per_number * sum(parameter.numel() for parameter in model.parameters()), where)
-
-
-def least_parameters(config: Mapping[str, Any]) -> int:
-    """Return a lower bound of the number of parameters of a model, computed only from its configuration.
-
-    Only embeddings and the two large matrices of each feed-forward layer are counted, and only if the configuration
-    states their sizes.
-
-    Args:
-        config: the content of a `config.json`; a missing field is unknown.
-    """
-    config = text_settings(config)
-    if str(config.get("model_type")) not in (WITH_BIASES | WITHOUT_BIASES) - OTHER_SIZES:
-        return 0
-    width, layers, inner = (first_count(config, names) or 0 for names in (WIDTHS, LAYERS, INNER_WIDTHS))
-    embedded = min(first_count(config, (name,)) or width for name in EMBEDDING_WIDTHS)
-    return (first_count(config, ("vocab_size",)) or 0) * embedded + 2 * layers * width * inner
