@@ -14,7 +14,7 @@ from instruct_lab.errors import InstructLabError
 if TYPE_CHECKING:
     import torch
 
-MAX_TENSORS = 200_000
+MAX_TENSORS = 100_000
 """Maximum number of tensors of a model; Python needs some kilobytes for each, however small it is."""
 MEMINFO = Path("/proc/meminfo")
 CGROUP, CGROUP_ROOT = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
@@ -109,6 +109,14 @@ def check_memory(config: Any, auto: Any, bytes_per_number: float, where: str, tr
     from torch.nn.modules.module import register_module_parameter_registration_hook
 
     free, numbers, count = free_memory(), 0, 0
+    too_many = InstructLabError(
+        f"The model has more than {MAX_TENSORS:,} parameters, each a tensor",
+        where=where,
+        do="set fewer layers or experts",
+    )
+    layers = getattr(config.get_text_config(), "num_hidden_layers", None)
+    if isinstance(layers, int) and layers > MAX_TENSORS:  # each has a parameter; building some of them takes seconds
+        raise too_many
 
     def add(module: torch.nn.Module, name: str, parameter: torch.nn.Parameter | None) -> None:
         """Count a parameter, and stop the build early if the model is much too large.
@@ -118,8 +126,7 @@ def check_memory(config: Any, auto: Any, bytes_per_number: float, where: str, tr
         nonlocal numbers, count
         numbers, count = numbers + (0 if parameter is None else parameter.numel()), count + 1
         if count > MAX_TENSORS:
-            what = f"The model has more than {MAX_TENSORS:,} parameters, each a tensor"
-            raise InstructLabError(what, where=where, do="set fewer layers or experts")
+            raise too_many
         if free is not None and numbers * bytes_per_number > 2 * free:
             refuse_if_too_large(numbers * bytes_per_number / 2, where)
 

@@ -194,7 +194,7 @@ def test_a_model_that_does_not_fit_is_refused_before_it_is_built(folder, tmp_pat
     shutil.copytree(folder, tmp_path / "model")
     config = json.loads((folder / "config.json").read_text())
     (tmp_path / "model" / "config.json").write_text(json.dumps({**config, **changes}))
-    with pytest.raises(InstructLabError, match=r"GiB are free|more than 200,000 parameters"):
+    with pytest.raises(InstructLabError, match=r"GiB are free|more than 100,000 parameters"):
         run(tmp_path / "model")
 
 
