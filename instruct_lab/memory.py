@@ -30,18 +30,32 @@ def free_memory() -> int | None:
     This is the smallest of the system's available memory and of what the limits of the process's control groups leave.
     Files that the system keeps in memory only as a cache count as free.
     """
-    found = [*_free_in_groups()]
+    found = [limit - used for limit, used in _group_limits()]
     with contextlib.suppress(OSError, ValueError, IndexError):
         lines = dict(line.split(":", 1) for line in MEMINFO.read_text(encoding="ascii").splitlines())
         found.append(1024 * int(lines["MemAvailable"].split()[0]))
     if not found:
-        with contextlib.suppress(OSError, ValueError, AttributeError):  # macOS: all memory
-            found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+        found += _machine_memory()  # macOS: all memory
     return max(0, min(found)) if found else None
 
 
-def _free_in_groups() -> Iterator[int]:
-    """Yield what the memory limit of each control group above this process leaves (versions 1 and 2)."""
+def total_memory() -> int | None:
+    """Return the memory of the machine in bytes, or a smaller limit of the control groups; `None` if it is not known.
+
+    In contrast to `free_memory`, it does not depend on what runs at the moment.
+    """
+    found = [*_machine_memory(), *(limit for limit, _ in _group_limits())]
+    return min(found) if found else None
+
+
+def _machine_memory() -> list[int]:
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        return [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    return []
+
+
+def _group_limits() -> Iterator[tuple[int, int]]:
+    """Yield the memory limit and the used memory of each control group above this process (versions 1 and 2)."""
     try:
         entries = [line.split(":", 2) for line in CGROUP.read_text(encoding="utf-8").splitlines()]
     except (OSError, ValueError):
@@ -60,7 +74,7 @@ def _free_in_groups() -> Iterator[int]:
                 break
             with contextlib.suppress(OSError, ValueError):
                 used = int((group / usage).read_text()) - _cached_files(group)
-                yield int((group / limit).read_text()) - used  # "max" is no number
+                yield int((group / limit).read_text()), used  # "max" is no number
 
 
 def _cached_files(group: Path) -> int:

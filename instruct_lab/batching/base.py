@@ -16,12 +16,14 @@ from instruct_lab.batching.layouts import LayoutEncoder, layout_encoder
 from instruct_lab.batching.loader import BatchLoader
 from instruct_lab.batching.overlong import Overlong, shorten
 from instruct_lab.batching.spelled_tokens import REASON, SpecialTokensInText, spells_special_token
+from instruct_lab.batching.token_budget import batches_by_length, widths_of
 from instruct_lab.config import Component, component
 from instruct_lab.data import Audit, Conversation
 from instruct_lab.errors import InstructLabError
 from instruct_lab.template import RefusedConversation, Template
 
 if TYPE_CHECKING:
+    import numpy
     from transformers import PreTrainedTokenizerBase
 
 STAGE = "batching"
@@ -41,7 +43,6 @@ class Batching(Component, ABC):
     """
 
     batch_size: Annotated[int, Field(ge=1)] = 8  # examples per device and micro-batch, in training
-    evaluation_batch_size: Annotated[int, Field(ge=1)] = 16  # examples per device and batch, in evaluation
     max_tokens: Annotated[int, Field(ge=2)] | None = 1024  # maximum number of tokens in an example; null: no limit
     overlong: Overlong = "drop"  # error, drop, truncate_prompt (cuts its middle), truncate_response (cuts its end)
 
@@ -139,11 +140,31 @@ class Batching(Component, ABC):
         encoder = self.layout_encoder(layout, template, tokenizer)
         return encoder.prompts(self._cut_to_fit(conversations, encoder))
 
+    def widths(self, examples: Sequence[Example]) -> numpy.ndarray:
+        """Return the number of positions of each example's sequences, int64 `[examples, sequences]`."""
+        return widths_of(examples)
+
+    def evaluation_batches(
+        self, examples: Sequence[Example], batch_tokens: int, num_devices: int = 1
+    ) -> list[numpy.ndarray]:
+        """Split examples into batches of similar length for an evaluation, the longest examples first.
+
+        Args:
+            examples: the examples.
+            batch_tokens: maximum number of tokens of a batch on each device, with padding; a longer example forms a
+                batch of its own.
+            num_devices: number of devices that share each batch.
+
+        Returns:
+            The indices of the examples of each batch.
+        """
+        return batches_by_length(self.widths(examples), batch_tokens, num_devices=num_devices)
+
     def loader(
         self,
         examples: Sequence[Example],
         *,
-        training: bool,
+        batch_tokens: int | None = None,
         seed: int,
         pad_token_id: int | None,
         rank: int = 0,
@@ -154,19 +175,21 @@ class Batching(Component, ABC):
 
         Args:
             examples: all examples, the same on every device.
-            training: whether to shuffle and use `batch_size`; otherwise keep the order and use `evaluation_batch_size`.
+            batch_tokens: for evaluation, the maximum number of tokens of a batch, with padding; `None`: for training,
+                shuffled batches of `batch_size` examples.
             seed: random seed for the order and for `transform`.
             pad_token_id: token that pads shorter rows of `input_ids`; `None` means 0.
             rank: index of this device.
             world_size: number of devices.
             transform: function that is applied to an example each time the example is used.
         """
+        fixed = None if batch_tokens is None else self.evaluation_batches(examples, batch_tokens, world_size)
         return BatchLoader(
             examples,
             lambda batch: self.collate(batch, pad_token_id),
-            batch_size=self.batch_size if training else self.evaluation_batch_size,
+            batch_size=self.batch_size,
+            batches=fixed,
             seed=seed,
-            shuffle=training,
             group_by_length=self.groups_by_length,
             rank=rank,
             world_size=world_size,

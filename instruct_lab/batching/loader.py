@@ -33,6 +33,8 @@ class BatchLoader:
     Order: the order of examples depends only on the seed and the epoch, not on batch size and number of devices.
     Batches are consecutive slices of this order. A slice has `batch_size * world_size` examples, and each device takes
     every `world_size`-th of them, so all devices together see the batch that one device with a larger batch would see.
+    In evaluation, the batches are given (`batches`) and divided between the devices in the same way; their order is
+    random, but the same in every epoch and run, so that a limited number of batches is a fair sample.
     Every device gets the same number of batches, and all devices together use every example exactly once per epoch. If
     the last slice has fewer examples than devices, a device without an example gets a copy of another device's example.
     All labels of the copy are ignored, so it adds nothing to sums and counts.
@@ -50,15 +52,16 @@ class BatchLoader:
     Args:
         examples: all examples, the same on every device.
         collate: function that joins examples into a batch.
-        batch_size: examples per device.
-        seed: random seed for the order and for `transform`.
-        shuffle: whether to shuffle the examples.
-        group_by_length: with `shuffle`, whether batches hold examples of similar length.
+        batch_size: examples per device; has no effect with `batches`.
+        batches: for evaluation, the indices of the examples of each batch, for all devices together; `None`: for
+            training, the examples are shuffled.
+        seed: random seed for the order and for `transform`, in training.
+        group_by_length: whether training batches hold examples of similar length.
         rank: index of this device.
         world_size: number of devices.
-        transform: function that is applied to an example each time the example is used. With `shuffle`, its random
+        transform: function that is applied to an example each time the example is used. In training, its random
             numbers depend only on the seed, the epoch and the index of the example, not on the batch size or the number
-            of devices; otherwise they come from `evaluation_source`.
+            of devices; in evaluation, they come from `evaluation_source`.
     """
 
     def __init__(
@@ -66,9 +69,9 @@ class BatchLoader:
         examples: Sequence[Example],
         collate: Callable[[Sequence[Example]], Batch],
         *,
-        batch_size: int,
+        batch_size: int = 1,
+        batches: Sequence[numpy.ndarray] | None = None,
         seed: int,
-        shuffle: bool,
         group_by_length: bool = False,
         rank: int = 0,
         world_size: int = 1,
@@ -79,8 +82,11 @@ class BatchLoader:
         self._examples = examples
         self._collate = collate
         self._batch_size = batch_size
+        self._batches = None
+        if batches is not None:
+            shuffled = _shuffle(len(batches), random.Random("evaluation"))
+            self._batches = [batches[index] for index in shuffled]
         self._seed = seed
-        self._shuffle = shuffle
         self._group_by_length = group_by_length
         self._rank, self._world_size = rank, world_size
         self._transform = transform
@@ -90,6 +96,8 @@ class BatchLoader:
 
     def __len__(self) -> int:
         """Return the number of batches per device in an epoch."""
+        if self._batches is not None:
+            return len(self._batches)
         return -(-len(self._examples) // (self._batch_size * self._world_size))
 
     def __iter__(self) -> Iterator[Batch]:
@@ -108,8 +116,8 @@ class BatchLoader:
         """Return the indices of all examples in the order of an epoch, for all devices together: int64 `[examples]`."""
         import numpy as np
 
-        if not self._shuffle:
-            return np.arange(len(self._examples))
+        if self._batches is not None:
+            return np.concatenate(self._batches) if self._batches else np.arange(0)
         source = random.Random(f"{self._seed}:{epoch}")
         order = _shuffle(len(self._examples), source)
         if not self._group_by_length:
@@ -169,19 +177,25 @@ class BatchLoader:
         return _BatchSampler(self)
 
     def _share(self, order: numpy.ndarray, position: int, epoch: int) -> list[Example]:
-        size = self._batch_size * self._world_size
-        together = order[position * size : (position + 1) * size]
+        together = self._together(order, position)
         mine = [self._example(index, epoch) for index in together[self._rank :: self._world_size]]
         if mine:
             return mine
         shortest = min((self._example(index, epoch) for index in together), key=lambda e: len(e.input_ids))
         return [_without_target(shortest)]
 
+    def _together(self, order: numpy.ndarray, position: int) -> numpy.ndarray:
+        """Return the indices of a batch's examples, for all devices together."""
+        if self._batches is not None:
+            return self._batches[position]
+        size = self._batch_size * self._world_size
+        return order[position * size : (position + 1) * size]
+
     def _example(self, index: int, epoch: int) -> Example:
         example = self._examples[index]
         if self._transform is None:
             return example
-        if not self._shuffle:
+        if self._batches is not None:
             return self._transform(example, evaluation_source(example))
         return self._transform(example, random.Random(f"{self._seed}:{epoch}:{index}"))
 

@@ -13,6 +13,7 @@ from instruct_lab.batching.example import IGNORED, Example
 from instruct_lab.config import component
 
 if TYPE_CHECKING:
+    import numpy
     from torch import Tensor
 
 
@@ -27,6 +28,10 @@ class Padded(Batching):
     def groups_by_length(self) -> bool:
         """Whether training batches hold examples of similar length, as set in the field `group_by_length`."""
         return self.group_by_length
+
+    def widths(self, examples: Sequence[Example]) -> numpy.ndarray:
+        """Return the number of positions of each example's sequences, rounded up as batches are."""
+        return -(-super().widths(examples) // self.pad_to_multiple_of) * self.pad_to_multiple_of
 
     def collate(self, examples: Sequence[Example], pad_token_id: int | None) -> Batch:
         """Pad the examples to rows of equal length; the rejected answers of pairs follow as further rows."""

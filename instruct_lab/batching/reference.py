@@ -46,3 +46,8 @@ class ReferencedExamples(Sequence[Example]):
     def lengths(self) -> Any:
         """The number of tokens of each example, int32 `[examples]`."""
         return self._examples.lengths  # type: ignore[attr-defined]
+
+    @property
+    def widths(self) -> Any:
+        """The number of tokens of each example's sequences, as `batches_by_length` needs them."""
+        return self._examples.widths  # type: ignore[attr-defined]

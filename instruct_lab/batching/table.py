@@ -80,7 +80,15 @@ class ExampleTable(Sequence[Example]):
     @functools.cached_property
     def lengths(self) -> numpy.ndarray:
         """The number of tokens of each example, int32 `[examples]`."""
-        return self._column(lambda batch: batch.column("input_ids").value_lengths())
+        return self._column(functools.partial(_value_lengths, name="input_ids"))
+
+    @functools.cached_property
+    def widths(self) -> numpy.ndarray:
+        """The number of tokens of each example's sequences, as `batches_by_length` needs them."""
+        from instruct_lab.batching.token_budget import join_widths
+
+        columns = ("input_ids", "labels", "rejected_input_ids", "rejected_labels")
+        return join_widths(*(self._column(functools.partial(_value_lengths, name=name)) for name in columns))
 
     @functools.cached_property
     def target_lengths(self) -> numpy.ndarray:
@@ -140,6 +148,10 @@ def to_batches(examples: Iterable[Example]) -> Iterator[pyarrow.RecordBatch]:
             held, tokens = [], 0
     if held:
         yield _batch(held)
+
+
+def _value_lengths(batch: pyarrow.RecordBatch, name: str) -> pyarrow.Array:
+    return batch.column(name).value_lengths().fill_null(0)
 
 
 def _batch(examples: list[Example]) -> pyarrow.RecordBatch:

@@ -18,6 +18,7 @@ from instruct_lab.evaluation.measure import measure
 from instruct_lab.evaluation.ranks import first_rank_value, is_first_rank, num_ranks
 from instruct_lab.evaluation.setup import EvaluationSetup
 from instruct_lab.model import LoadedModel
+from instruct_lab.model.token_budget import decoded_tokens, scored_tokens
 from instruct_lab.records.schema import Measurement
 
 FILE = "measurement.json"
@@ -74,7 +75,7 @@ def measure_base_model(
 def _depends_on(
     setup: EvaluationSetup, loaded: LoadedModel, digest: str, examples: EvaluatedExamples
 ) -> dict[str, Any]:
-    content = hashlib.sha256()
+    content, device = hashlib.sha256(), next(loaded.model.parameters()).device
     for conversation in examples.conversations:
         fields = dataclasses.asdict(dataclasses.replace(conversation, source=""))
         content.update(json.dumps(fields, sort_keys=True, default=str).encode())
@@ -91,10 +92,11 @@ def _depends_on(
         "metrics": describe(setup.metrics),
         "precision": setup.precision,
         "seed": setup.seed,
+        "batch_tokens": setup.batch_tokens or [scored_tokens(device), decoded_tokens(loaded.model)],
         "code": _code_fingerprint(),
         "libraries": {name: metadata.version(name) for name in LIBRARIES},
         "machine": [
-            str(next(loaded.model.parameters()).device),
+            str(device),
             torch.get_num_threads(),
             torch.backends.cpu.get_cpu_capability(),
             num_ranks(),

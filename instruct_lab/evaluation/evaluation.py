@@ -23,6 +23,9 @@ class Evaluation(Component):
     max_examples: Annotated[int, Field(ge=1)] | None = None  # examples per split (per source with by_source); null: all
     before: bool = True  # evaluate the base model too
     baselines: bool = True  # evaluate the data set's baselines too
+    batch_tokens: Annotated[int, Field(ge=1)] | None = (
+        None  # maximum number of tokens in a batch, with padding; longer examples are on their own; null: by memory
+    )
     during_examples: Annotated[int, Field(ge=0)] = (
         0  # validation examples answered at each validation; trackers name their metrics val/chrf_estimate
     )

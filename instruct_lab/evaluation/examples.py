@@ -40,6 +40,13 @@ class EvaluatedExamples:
         """The acceptable answers of all examples in one list."""
         return [answer for conversation in self.conversations for answer in conversation.answers]
 
+    @property
+    def lengths(self) -> list[int]:
+        """The length of each example: in tokens, or in characters of the conversation if there are no token ids."""
+        if self.examples:
+            return [len(example.input_ids) for example in self.examples]
+        return [sum(len(message.content) for message in one.messages) for one in self.conversations]
+
     def take(self, indices: Iterable[int]) -> EvaluatedExamples:
         """Return the examples at the given indices, in that order."""
         chosen = list(indices)

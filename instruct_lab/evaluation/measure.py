@@ -53,14 +53,14 @@ def measure(
     if num_ranks() == 1 or not len(examples):
         return _measure(setup, loaded, examples, teacher)
 
-    def evaluate(indices: range) -> list[tuple[Prediction | None, dict[str, Any]]]:
+    def evaluate(indices: Sequence[int]) -> list[tuple[Prediction | None, dict[str, Any]]]:
         own = _measure(setup, loaded, examples.take(indices), teacher)
         return [
             (own.predictions[i] if own.predictions else None, {name: rows[i] for name, rows in own.rows.items()})
             for i in range(len(indices))
         ]
 
-    gathered = evaluate_shared(len(examples), evaluate, next(loaded.model.parameters()).device)
+    gathered = evaluate_shared(examples.lengths, evaluate, next(loaded.model.parameters()).device)
     names = [name for name in setup.metrics if name in gathered[0][1]]
     return Measurement(
         [prediction for prediction, _ in gathered if prediction is not None],
@@ -132,7 +132,9 @@ def generate_answers(
         seeds: random seed for each prompt.
     """
     encoded, stops = _encode(setup, loaded, prompts)
-    return setup.generation.generate(loaded.model, loaded.tokenizer, encoded, stops, seeds, setup.journal)
+    return setup.generation.generate(
+        loaded.model, loaded.tokenizer, encoded, stops, seeds, setup.journal, setup.batch_tokens
+    )
 
 
 def stream_answer(

@@ -1,6 +1,7 @@
 """Sharing of an evaluation between the processes of a multi-device run.
 
-Each of n ranks evaluates every n-th example, and every rank receives the results of all ranks. With one process, or
+Each of n ranks evaluates every n-th example in the order of their lengths, so that all ranks have about the same number
+of tokens, and every rank receives the results of all ranks. With one process, or
 before the process group exists, nothing is exchanged.
 """
 
@@ -33,9 +34,18 @@ def is_first_rank() -> bool:
     return not _is_distributed() or dist.get_rank() == 0
 
 
-def share_of(count: int) -> range:
-    """Return the indices of the examples that this rank evaluates."""
-    return range(dist.get_rank(), count, dist.get_world_size()) if _is_distributed() else range(count)
+def divide_by_length(lengths: Sequence[int], num_ranks: int) -> list[list[int]]:
+    """Divide examples between ranks; the total lengths of two ranks differ by at most the longest example.
+
+    Args:
+        lengths: length of each example.
+        num_ranks: number of ranks.
+
+    Returns:
+        The indices of each rank's examples, in ascending order.
+    """
+    by_length = sorted(range(len(lengths)), key=lambda index: -lengths[index])
+    return [sorted(by_length[rank::num_ranks]) for rank in range(num_ranks)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,19 +53,21 @@ class _Failure:
     error: Exception
 
 
-def evaluate_shared(count: int, evaluate: Callable[[range], Sequence[T]], device: torch.device) -> list[T]:
+def evaluate_shared(
+    lengths: Sequence[int], evaluate: Callable[[Sequence[int]], Sequence[T]], device: torch.device
+) -> list[T]:
     """Evaluate examples on all ranks and return all results on each rank; every rank must call this.
 
     An error on one rank is raised on every rank, so that no rank waits forever.
 
     Args:
-        count: number of examples.
+        lengths: length of each example, by which the examples are divided.
         evaluate: function that evaluates the examples at given indices and returns a picklable result for each.
         device: device on which the ranks can exchange tensors.
     """
     error: Exception | None = None
     gathered = GatheredRows().to(device)
-    indices = share_of(count)
+    indices = divide_by_length(lengths, num_ranks())[dist.get_rank() if _is_distributed() else 0]
     try:
         gathered.update(indices, evaluate(indices))
     except Exception as raised:

@@ -55,10 +55,8 @@ def _log_probabilities(setup: EvaluationSetup, loaded: LoadedModel, table: Examp
 
     batching, device = setup.batching, next(loaded.model.parameters()).device
     found = np.zeros((len(table), 2))
-    order, size = np.argsort(table.lengths, kind="stable"), batching.evaluation_batch_size
     with torch.inference_mode():
-        for start in range(0, len(order), size):
-            indices = order[start : start + size]
+        for indices in batching.evaluation_batches(table, setup.scored_tokens(device)):
             batch = batching.collate([table[int(index)] for index in indices], loaded.tokenizer.pad_token_id).to(device)
             sums, _ = sequence_log_probabilities(loaded.model, batch)  # [2 * examples]
             found[indices] = sums.double().cpu().numpy().reshape(2, len(indices)).T

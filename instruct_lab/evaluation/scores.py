@@ -36,7 +36,7 @@ def score_examples(
     values: bool,
     teacher: Any = None,
 ) -> list[ExampleScores]:
-    """Run the model over examples in batches of similar length and score each of them.
+    """Run the model over examples in batches of similar length, the longest first, and score each of them.
 
     If the objective masks or corrupts examples, each example is masked or corrupted in the same way in every run, as in
     validation. The model runs in evaluation mode; its previous mode is restored afterwards.
@@ -58,15 +58,13 @@ def score_examples(
 
     objective, batching, model, tokenizer = setup.objective, setup.batching, loaded.model, loaded.tokenizer
     corrupted = [objective.corrupt(example, tokenizer, evaluation_source(example)) for example in examples]
-    by_length = sorted(range(len(corrupted)), key=lambda index: len(corrupted[index].input_ids))
     scores: list[ExampleScores] = [ExampleScores()] * len(corrupted)
     was_training = model.training
     model.eval()
-    size = batching.evaluation_batch_size
     device = next(model.parameters()).device
-    with torch.inference_mode(), stage("likelihoods", len(by_length), "example"):
-        for start in range(0, len(by_length), size):
-            indices = by_length[start : start + size]
+    batches = batching.evaluation_batches(corrupted, setup.scored_tokens(device))
+    with torch.inference_mode(), stage("likelihoods", len(corrupted), "example"):
+        for indices in batches:
             batch = batching.collate([corrupted[index] for index in indices], tokenizer.pad_token_id).to(device)
             of_tokens = token_scores(model, batch) if tokens else [None] * len(indices)
             columns = objective.loss(model, batch, teacher).values if values else {}

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import torch
+
     from instruct_lab.batching import Batching, Layout
     from instruct_lab.generation import Generation
     from instruct_lab.generation.journal import AnswerJournal
@@ -29,6 +31,7 @@ class EvaluationSetup:
         generation: settings of decoding.
         metrics: the metrics, by name.
         seed: random seed of sampled answers.
+        batch_tokens: maximum number of tokens of a batch, with padding; `None`: estimated from the memory.
         precision: the trainer's precision, which is part of the key of the base model's cached results; `None` means
             the trainer's default.
         by_source: whether results are also reported for each data source.
@@ -46,11 +49,18 @@ class EvaluationSetup:
     generation: Generation
     metrics: dict[str, Metric[Any]]
     seed: int
+    batch_tokens: int | None = None
     precision: str | None = None
     by_source: bool = False
     show_samples: int = 0
     selected_by: str | None = None
     journal: AnswerJournal | None = None
+
+    def scored_tokens(self, device: torch.device) -> int:
+        """Return the maximum number of tokens of a batch that is scored without decoding, with padding."""
+        from instruct_lab.model.token_budget import scored_tokens
+
+        return scored_tokens(device) if self.batch_tokens is None else self.batch_tokens
 
     def for_references(self, references: Sequence[str]) -> EvaluationSetup:
         """Return a copy whose answer metrics suit the references, for example with a tokenizer for their script.

@@ -103,6 +103,7 @@ class Experiment(Component):
             generation=self.generation,
             metrics=self.active_metrics,
             seed=self.seed,
+            batch_tokens=self.evaluation.batch_tokens,
             precision=None if precision is None else str(precision),
             by_source=self.reports_by_source,
             show_samples=self.evaluation.show_samples,

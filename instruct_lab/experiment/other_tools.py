@@ -37,7 +37,6 @@ KEYS: Mapping[tuple[str, ...], str] = {
     ("per_device_train_batch_size", "micro_batch_size", "batch_size", "train_batch_size"): (
         "batching.batch_size={value}"
     ),
-    ("per_device_eval_batch_size", "eval_batch_size"): "batching.evaluation_batch_size={value}",
     ("max_seq_length", "max_length", "max_seq_len", "cutoff_len", "sequence_len", "seq_length", "model_max_length"): (
         "batching.max_tokens={value}"
     ),
@@ -106,6 +105,9 @@ OPTIONS: Mapping[str, Mapping[str, str]] = {
 NOT_THERE: Mapping[tuple[str, ...], str] = {
     ("packing", "sample_packing", "pack_dataset"): (
         "examples are not packed; batching.group_by_length puts examples of similar length into a batch"
+    ),
+    ("per_device_eval_batch_size", "eval_batch_size", "evaluation_batch_size", "generation.batch_size"): (
+        "the batches of an evaluation follow from the memory; evaluation.batch_tokens limits the tokens in a batch"
     ),
     ("resume_from_checkpoint",): "`instruct-lab resume RUN` continues a run",
     (
@@ -206,7 +208,7 @@ def _named_by_repository(problem: Problem) -> Problem:
 def _hinted(problem: Problem) -> Problem:
     inner = problem.value.items() if isinstance(problem.value, dict) else []
     for key, value in [(problem.key, problem.value), *((f"{problem.key}.{name}", one) for name, one in inner)]:
-        if (reason := _NOT_THERE.get(key.rpartition(".")[2])) is not None:
+        if (reason := _NOT_THERE.get(key) or _NOT_THERE.get(key.rpartition(".")[2])) is not None:
             return dataclasses.replace(problem, reason=f"{problem.reason}: {reason}", suggestion=None)
         overrides = overrides_for(key, value)
         if overrides == []:

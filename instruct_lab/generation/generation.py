@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import sys
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
+from instruct_lab.batching.token_budget import MAX_PADDING, batches_by_length
 from instruct_lab.config import Component, component
 from instruct_lab.errors import InstructLabError, Refusal
 from instruct_lab.generation.base import Answer
@@ -21,6 +22,11 @@ if TYPE_CHECKING:
     from instruct_lab.generation.journal import AnswerJournal
 
 SAMPLING_FIELDS = ("temperature", "top_p", "top_k")
+MAX_ROWS = 64
+"""Number of answers (with all beams) that are decoded together at most, unless the number of tokens is set.
+
+More rows hardly make a token cheaper, and a batch is decoded until its longest answer ends.
+"""
 
 
 @component
@@ -44,7 +50,6 @@ class Generation(Component):
         1.0  # above 1: tokens that occur in the prompt or the answer become less likely
     )
     num_samples: Annotated[int, Field(ge=1)] = 1  # answers to each prompt; more than 1 needs do_sample
-    batch_size: Annotated[int, Field(ge=1)] = 64  # number of prompts decoded together
 
     def __post_init__(self) -> None:
         """Refuse settings that would have no effect."""
@@ -80,6 +85,7 @@ class Generation(Component):
         stop_token_ids: Sequence[int],
         seeds: Sequence[int] | None = None,
         journal: AnswerJournal | None = None,
+        batch_tokens: int | None = None,
     ) -> list[Answer]:
         """Generate answers as text without special tokens, in the order of the prompts. An answer may be empty.
 
@@ -90,12 +96,15 @@ class Generation(Component):
             stop_token_ids: tokens that end an answer and are not part of it.
             seeds: random seed for each prompt, for sampling; `None` draws seeds from torch's random state.
             journal: file that keeps the answers of each batch; batches that it holds already are not decoded.
+            batch_tokens: maximum number of tokens of a batch; see `generate_ids`.
 
         Raises:
             InstructLabError: a prompt is empty, or is too long for the model's context.
         """
         pad = _pad_token_id(tokenizer)
-        answers = self.generate_ids(model, prompts, stop_token_ids, pad, seeds, journal=journal)
+        answers = self.generate_ids(
+            model, prompts, stop_token_ids, pad, seeds, journal=journal, batch_tokens=batch_tokens
+        )
         return [self._answer(tokenizer, ids) for ids in answers]
 
     def stream(
@@ -145,6 +154,7 @@ class Generation(Component):
         seeds: Sequence[int] | None = None,
         streamer: BaseStreamer | None = None,
         journal: AnswerJournal | None = None,
+        batch_tokens: int | None = None,
     ) -> list[list[int]]:
         """Generate answers as token ids without the stop token, in the order of the prompts.
 
@@ -159,6 +169,9 @@ class Generation(Component):
             seeds: random seed for each prompt, for sampling; `None` draws seeds from torch's random state.
             streamer: streamer of transformers for the tokens of a single prompt, without beam search.
             journal: see `generate`.
+            batch_tokens: maximum number of tokens of a batch: its prompts with padding and its longest answers, for
+                each beam. A longer prompt is decoded on its own. `None`: estimated from the memory, and at most
+                `MAX_ROWS` prompts.
 
         Raises:
             InstructLabError: a prompt is empty, or is too long for the model's context.
@@ -189,10 +202,9 @@ class Generation(Component):
         if seeds is None and self.do_sample:
             seeds = torch.randint(2**63 - 1, (len(prompts),)).tolist()
         answers: list[list[int]] = [[] for _ in prompts]
-        longest_first = sorted(range(len(prompts)), key=lambda index: -len(prompts[index]))
         reporting = stage("answers", len(prompts)) if streamer is None else contextlib.nullcontext()
         with evaluation_mode(model), reporting as report:
-            for indices in self._batches(longest_first, prompts, has_prefix_before_padding(model)):
+            for indices in self._batches(model, prompts, batch_tokens, has_prefix_before_padding(model)):
                 batch = [prompts[index] for index in indices]
                 of_batch = [seeds[index] for index in indices] if seeds is not None else []
                 decoded = None if journal is None else journal.read(indices)
@@ -207,15 +219,24 @@ class Generation(Component):
         return answers
 
     def _batches(
-        self, indices: list[int], prompts: Sequence[Sequence[int]], of_one_length: bool
-    ) -> Iterator[list[int]]:
-        """Split the indices into batches; with `of_one_length`, all prompts of a batch have the same length."""
-        groups: Iterable[list[int]] = [indices]
-        if of_one_length:
-            groups = (list(group) for _, group in itertools.groupby(indices, key=lambda index: len(prompts[index])))
-        for group in groups:
-            for start in range(0, len(group), self.batch_size):
-                yield group[start : start + self.batch_size]
+        self, model: PreTrainedModel, prompts: Sequence[Sequence[int]], batch_tokens: int | None, of_one_length: bool
+    ) -> list[list[int]]:
+        """Split prompts into batches of indices; with `of_one_length`, all prompts of a batch have the same length."""
+        import numpy as np
+
+        from instruct_lab.model.token_budget import decoded_tokens
+
+        max_rows = None
+        if batch_tokens is None:
+            batch_tokens, max_rows = decoded_tokens(model), max(1, MAX_ROWS // self.num_beams)
+        batches = batches_by_length(
+            np.array([len(prompt) for prompt in prompts], dtype=np.int64),
+            sys.maxsize if batch_tokens is None else batch_tokens // self.num_beams,
+            added=self.limit,
+            max_rows=max_rows,
+            max_padding=1 if of_one_length else MAX_PADDING,
+        )
+        return [batch.tolist() for batch in batches]
 
     def _check_lengths(self, model: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> None:
         context = context_length(model)

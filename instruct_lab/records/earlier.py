@@ -1,4 +1,4 @@
-"""Translate the names of classes in records of earlier versions, if the classes have moved since."""
+"""Translate records of earlier versions: the names of classes that have moved, and fields that no longer exist."""
 
 from __future__ import annotations
 
@@ -27,16 +27,27 @@ PACKAGES = {
     "instruct_lab.training": "instruct_lab.callbacks",
 }
 """Current names of packages, keyed by their earlier names, for all other components."""
+REMOVED = {
+    "instruct_lab.batching.Padded": frozenset({"evaluation_batch_size"}),
+    "instruct_lab.generation.Generation": frozenset({"batch_size"}),
+}
+"""Fields that no longer exist and did not affect results, by class."""
 
 
 def translate(value: Any) -> Any:
-    """Replace the class names in a recorded config by their current names.
+    """Replace the class names in a recorded config by their current names, and leave out removed fields.
 
     Args:
         value: the config or a part of it, as dictionaries and lists.
     """
     if isinstance(value, dict):
-        return {key: _class_name(inner) if key == "_target_" else translate(inner) for key, inner in value.items()}
+        target = value.get("_target_")
+        removed = REMOVED.get(target, frozenset()) if isinstance(target, str) else frozenset()
+        return {
+            key: _class_name(inner) if key == "_target_" else translate(inner)
+            for key, inner in value.items()
+            if key not in removed
+        }
     if isinstance(value, list):
         return [translate(inner) for inner in value]
     return value

@@ -37,6 +37,7 @@ from instruct_lab.data.stages import audit_of, audited_stage
 from instruct_lab.data.table import ConversationTable
 from instruct_lab.errors import InstructLabError
 from instruct_lab.evaluation.examples import EvaluatedExamples, pair_with_examples, sample
+from instruct_lab.evaluation.ranks import first_rank_value
 from instruct_lab.evaluation.reference import read_references, reference_stage
 from instruct_lab.experiment import Experiment
 from instruct_lab.model import LoadedModel
@@ -100,7 +101,7 @@ class InstructionData(pl.LightningDataModule):
     def _note_efficiency(self, audit: Audit) -> None:
         """Add the padding share of training batches to the audit. It is not cached, as it depends on the batch size."""
         batching, lengths = self._experiment.batching, self.examples["train"].lengths
-        loader = self._loader("train", 1, 0)
+        loader = self._loader("train")
         order = loader.order(0)
         facts = audit.facts["tokens"]["train"]
         facts["padding_share"] = padding_share(lengths[order], batching.batch_size)
@@ -179,12 +180,10 @@ class InstructionData(pl.LightningDataModule):
         Raises:
             InstructLabError: a limit leaves no batch, or the interval between validations is longer than an epoch.
         """
-        num_validation = self._num_batches("validation", trainer) if self.examples.get("validation") else 0
-        if warning := check_batch_counts(trainer, self._num_batches("train", trainer), num_validation):
+        num_train = len(self._loader("train", trainer))
+        num_validation = len(self._loader("validation", trainer)) if self.examples.get("validation") else 0
+        if warning := check_batch_counts(trainer, num_train, num_validation):
             add_warning(audit, warning)
-
-    def _num_batches(self, split: str, trainer: pl.Trainer) -> int:
-        return len(self._loader(split, trainer.world_size, trainer.global_rank))
 
     def num_steps(self, trainer: pl.Trainer) -> int:
         """Compute the number of optimizer steps of the whole run.
@@ -208,17 +207,22 @@ class InstructionData(pl.LightningDataModule):
 
     def steps_per_epoch(self, trainer: pl.Trainer) -> int:
         """Compute the number of optimizer steps of one pass over the training data."""
-        batches = count_batches(trainer.limit_train_batches, self._num_batches("train", trainer))
+        batches = count_batches(trainer.limit_train_batches, len(self._loader("train", trainer)))
         return math.ceil(batches / trainer.accumulate_grad_batches)
 
-    def _loader(self, split: str, world_size: int, rank: int) -> BatchLoader:
-        batching = self._experiment.batching
-        return batching.loader(
+    def _loader(self, split: str, trainer: pl.Trainer | None = None) -> BatchLoader:
+        """Create the loader of one device's share of a split; without a trainer, of the whole split."""
+        batch_tokens = None
+        if split != "train":
+            assert trainer is not None
+            setup = self._experiment.evaluation_setup
+            batch_tokens = first_rank_value(setup.scored_tokens(trainer.strategy.root_device))
+        return self._experiment.batching.loader(
             self._referenced(split),
-            training=split == "train",
+            batch_tokens=batch_tokens,
             seed=self._experiment.seed,
-            rank=rank,
-            world_size=world_size,
+            rank=0 if trainer is None else trainer.global_rank,
+            world_size=1 if trainer is None else trainer.world_size,
             pad_token_id=self._tokenizer.pad_token_id,
             transform=self.corrupt,
         )
@@ -288,11 +292,11 @@ class InstructionData(pl.LightningDataModule):
     def train_dataloader(self) -> Any:
         """Create the loader of the training split; it shuffles by seed and epoch, and its position can be restored."""
         assert self.trainer is not None
-        return self._loader("train", self.trainer.world_size, self.trainer.global_rank)
+        return self._loader("train", self.trainer)
 
     def val_dataloader(self) -> Any:
-        """Create the loader of the validation split, in order; return an empty list without validation data."""
+        """Create the loader of the validation split, by length; return an empty list without validation data."""
         assert self.trainer is not None
         if not self.examples.get("validation"):
             return []
-        return self._loader("validation", self.trainer.world_size, self.trainer.global_rank)
+        return self._loader("validation", self.trainer)

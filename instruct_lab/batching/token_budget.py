@@ -1,0 +1,96 @@
+"""Batches of examples of similar length, whose number of positions with padding is limited."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy
+
+    from instruct_lab.batching.example import Example
+
+MAX_PADDING = 1.2
+"""Maximum ratio of the positions of a batch to the tokens of its examples."""
+
+
+def batches_by_length(
+    widths: numpy.ndarray,
+    batch_tokens: int,
+    *,
+    num_devices: int = 1,
+    added: int = 0,
+    max_rows: int | None = None,
+    max_padding: float = MAX_PADDING,
+) -> list[numpy.ndarray]:
+    """Split examples into batches of similar length, the longest examples first.
+
+    A batch ends before the example with which it would exceed one of the limits, so its positions are at most
+    `max_padding` times its tokens. An example that exceeds `batch_tokens` forms a batch of its own.
+
+    Args:
+        widths: number of tokens of each example, integers `[examples]`; or of each of its sequences, which are padded
+            separately, `[examples, sequences]`.
+        batch_tokens: maximum number of positions of a batch on each device, with padding.
+        num_devices: number of devices that share each batch.
+        added: positions that each example adds to the batch later, such as the tokens of its answer.
+        max_rows: maximum number of examples in a batch, on all devices together; `None`: no limit.
+        max_padding: maximum ratio of positions to tokens; with 1, all examples of a batch have the same length.
+
+    Returns:
+        The indices of the examples of each batch: int64 `[examples of the batch]`.
+    """
+    import numpy as np
+
+    table = widths.reshape(len(widths), -1)
+    order = np.lexsort(-table.T[::-1].astype(np.int64))  # by the first sequence, then the second; ties keep their order
+    bounds, num_tokens, widest = [0], 0, (0,) * table.shape[1]
+    for position, row in enumerate(table[order].tolist()):
+        count, tokens = position - bounds[-1] + 1, num_tokens + sum(row)
+        together = tuple(map(max, widest, row))
+        positions = sum(together)
+        if count > 1 and (
+            -(-count // num_devices) * (positions + added) > batch_tokens
+            or count * positions > max_padding * tokens
+            or (max_rows is not None and count > max_rows)
+        ):
+            bounds.append(position)
+            tokens, together = sum(row), tuple(row)
+        num_tokens, widest = tokens, together
+    return np.split(order, bounds[1:]) if len(order) else []
+
+
+def widths_of(examples: Sequence[Example]) -> numpy.ndarray:
+    """Return the number of tokens of each example's sequences, as `batches_by_length` needs them."""
+    import numpy as np
+
+    known: numpy.ndarray | None = getattr(examples, "widths", None)
+    if known is not None:
+        return known
+    lengths = [
+        (len(one.input_ids), len(one.labels), len(other.input_ids), len(other.labels))
+        if (other := one.rejected) is not None
+        else (len(one.input_ids), len(one.labels), 0, 0)
+        for one in examples
+    ]
+    return join_widths(*np.array(lengths, dtype=np.int64).reshape(-1, 4).T)
+
+
+def join_widths(
+    inputs: numpy.ndarray, labels: numpy.ndarray, rejected_inputs: numpy.ndarray, rejected_labels: numpy.ndarray
+) -> numpy.ndarray:
+    """Join the lengths of sequences, each `[examples]`, to the widths of examples, `[examples, sequences]`.
+
+    Labels count only if they are a sequence of their own, as in an encoder-decoder. Both answers of a pair are padded
+    to the longer one; an example that is no pair has zeros as `rejected_inputs` and `rejected_labels`.
+    """
+    import numpy as np
+
+    chosen, rejected = [inputs], [rejected_inputs]
+    if (inputs != labels).any():
+        chosen, rejected = [inputs, labels], [rejected_inputs, rejected_labels]
+    if rejected_inputs.any():
+        is_pair = rejected_inputs > 0
+        chosen = [np.maximum(one, other) for one, other in zip(chosen, rejected, strict=True)]
+        chosen = [*chosen, *(one * is_pair for one in chosen)]
+    return np.stack(chosen, axis=1)

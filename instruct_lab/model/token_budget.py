@@ -1,0 +1,75 @@
+"""Numbers of tokens that fit into a batch of an evaluation, estimated from the memory of the machine.
+
+The estimates depend on the whole memory of a device and not on the memory that is free, so that they are the same in
+every run on a machine.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from instruct_lab.model.facts import WIDTHS, first_count
+from instruct_lab.model.memory import LAYERS, total_memory
+
+if TYPE_CHECKING:
+    import torch
+
+MEMORY_SHARE = 8
+"""A batch may use this part of a device's memory (one eighth)."""
+SCORED_BYTES = 1 << 20
+"""Memory of a position in a forward pass: logits and their logarithms in float32 for a vocabulary of 128,000."""
+LEAST_TOKENS = 256
+MOST_TOKENS = {"cpu": 2048}
+"""Number of tokens above which a forward pass is not faster for each token, by type of device."""
+MOST_TOKENS_ELSEWHERE = 8192
+UNKNOWN_WIDTH, UNKNOWN_LAYERS = 4096, 32
+"""Sizes that are assumed of a model whose configuration does not state them."""
+WORKING_WIDTHS = 8
+"""Memory of a position inside one layer, as a multiple of the model's width."""
+
+
+def scored_tokens(device: torch.device) -> int:
+    """Return the number of tokens of a batch in a forward pass, such as a validation: a power of two."""
+    most = MOST_TOKENS.get(device.type, MOST_TOKENS_ELSEWHERE)
+    memory = device_memory(device)
+    if memory is None:
+        return most
+    return max(LEAST_TOKENS, min(most, _power_of_two(memory // MEMORY_SHARE // SCORED_BYTES)))
+
+
+def decoded_tokens(model: Any) -> int | None:
+    """Return the number of tokens of a batch in decoding, prompts and answers together: a power of two.
+
+    Args:
+        model: a model of transformers; its keys and values of every token stay in memory.
+
+    Returns:
+        The number; `None` if the memory of the device is not known.
+    """
+    parameter = next(model.parameters())
+    memory = device_memory(parameter.device)
+    if memory is None:
+        return None
+    sizes = model.config.get_text_config(decoder=True).to_dict()
+    width = first_count(sizes, WIDTHS) or UNKNOWN_WIDTH
+    heads = first_count(sizes, ("num_attention_heads", "n_head", "num_heads")) or 1
+    stored = (first_count(sizes, ("num_key_value_heads",)) or heads) * (
+        first_count(sizes, ("head_dim", "d_kv")) or width // heads
+    )
+    layers = first_count(sizes, LAYERS) or UNKNOWN_LAYERS
+    num_bytes = (2 * layers * stored + WORKING_WIDTHS * width) * parameter.element_size()
+    return max(LEAST_TOKENS, _power_of_two(memory // MEMORY_SHARE // num_bytes))
+
+
+def device_memory(device: torch.device) -> int | None:
+    """Return the whole memory of a device in bytes; `None` if it is not known."""
+    if device.type == "cuda":
+        import torch
+
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    return total_memory()
+
+
+def _power_of_two(number: int) -> int:
+    """Return the largest power of two that is not above a number, or 0."""
+    return 1 << number.bit_length() - 1 if number > 0 else 0
