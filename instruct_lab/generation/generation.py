@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated
@@ -22,6 +23,11 @@ if TYPE_CHECKING:
     from instruct_lab.generation.journal import AnswerJournal
 
 SAMPLING_FIELDS = ("temperature", "top_p", "top_k")
+DECODED_PADDING = {"cpu": MAX_PADDING}
+"""Maximum ratio of positions to tokens of the prompts in a batch, by type of device; no limit on other devices.
+
+On a GPU, a new token costs nearly the same for any number of rows, so that few batches matter more than little padding.
+"""
 MAX_ROWS = 64
 """Number of answers (with all beams) that are decoded together at most, unless the number of tokens is set.
 
@@ -234,7 +240,7 @@ class Generation(Component):
             sys.maxsize if batch_tokens is None else batch_tokens // self.num_beams,
             added=self.limit,
             max_rows=max_rows,
-            max_padding=1 if of_one_length else MAX_PADDING,
+            max_padding=1.0 if of_one_length else DECODED_PADDING.get(next(model.parameters()).device.type, math.inf),
         )
         return [batch.tolist() for batch in batches]
 

@@ -1,11 +1,13 @@
 """The order of batches, and resuming in it."""
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from instruct_lab.batching import IGNORED, BatchLoader, Example, Padded
+from instruct_lab.batching.token_budget import batches_by_length
 from instruct_lab.errors import InstructLabError
 
 LENGTHS = st.lists(st.integers(1, 9), min_size=1, max_size=60)
@@ -15,8 +17,12 @@ def examples_of(lengths):
     return [Example([index] * length, [index] * length, str(index)) for index, length in enumerate(lengths)]
 
 
-def loader_of(lengths, collate=tuple, **options):
-    return BatchLoader(examples_of(lengths), collate, **({"batch_size": 4, "seed": 0, "shuffle": True} | options))
+def loader_of(lengths, collate=tuple, evaluates=False, **options):
+    options = {"batch_size": 4, "seed": 0} | options
+    if evaluates:  # batches of up to `batch_size` examples of the greatest length
+        tokens, devices = 9 * options["batch_size"], options.get("world_size", 1)
+        options["batches"] = batches_by_length(np.array(lengths), tokens, num_devices=devices)
+    return BatchLoader(examples_of(lengths), collate, **options)
 
 
 def position(loader):
@@ -33,7 +39,7 @@ shapes = settings(max_examples=60, deadline=None)
 options = {
     "lengths": LENGTHS,
     "batch_size": st.integers(1, 7),
-    "shuffle": st.booleans(),
+    "evaluates": st.booleans(),
     "group_by_length": st.booleans(),
     "seed": st.integers(0, 5),
     "world_size": st.integers(1, 4),
@@ -90,7 +96,7 @@ def test_devices_together_see_what_one_with_a_larger_batch_sees(world_size, **se
 @shapes
 @given(**options)
 def test_the_order_of_examples_does_not_depend_on_the_batch_size(world_size, **settings):
-    settings.pop("batch_size")
+    del settings["batch_size"], settings["evaluates"]
     orders = [[n for batch in loader_of(batch_size=size, **settings) for n in real(batch)] for size in (1, 3, 8)]
     assert orders[0] == orders[1] == orders[2]
 
@@ -104,11 +110,13 @@ def test_orders_differ_by_epoch_and_seed_and_are_the_same_again():
     assert epochs[0] != [real(batch) for batch in other]
 
 
-def test_without_shuffling_the_order_is_as_given():
-    assert [real(batch) for batch in loader_of([3, 1, 2], batch_size=2, shuffle=False, group_by_length=True)] == [
-        [0, 1],
-        [2],
-    ]
+def test_evaluation_reads_the_same_batches_in_every_epoch_whatever_the_seed():
+    lengths = [1 + (index * 7) % 9 for index in range(200)]
+    loaders = [loader_of(lengths, evaluates=True, seed=seed) for seed in (0, 1)]
+    epochs = [[real(batch) for batch in loader] for loader in loaders for _ in range(2)]
+    assert all(epoch == epochs[0] for epoch in epochs)
+    widths = [max(lengths[index] for index in batch) for batch in epochs[0]]
+    assert sorted(widths, reverse=True) != widths != sorted(widths), "a limited number of batches is a fair sample"
 
 
 def test_grouping_by_length_leaves_less_padding():
@@ -179,7 +187,7 @@ def test_no_examples_make_no_batches():
 
 
 def test_the_component_makes_a_loader_of_padded_tensors():
-    loader = Padded(batch_size=2).loader(examples_of([3, 1, 2]), training=True, seed=0, pad_token_id=9)
+    loader = Padded(batch_size=2).loader(examples_of([3, 1, 2]), seed=0, pad_token_id=9)
     rows = [row for batch in loader for row in batch.input_ids[batch.attention_mask.bool()].tolist()]
     assert sorted(rows) == [0, 0, 0, 1, 2, 2]
     assert all(isinstance(batch.labels, torch.Tensor) for batch in loader)

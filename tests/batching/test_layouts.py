@@ -214,7 +214,7 @@ def test_random_changes_depend_on_seed_epoch_and_example_and_not_on_the_batch_si
 
     def epochs(batch_size, rank=0, world_size=1, seed=3):
         loader = Padded(group_by_length=False, batch_size=batch_size).loader(
-            examples, training=True, seed=seed, pad_token_id=0, rank=rank, world_size=world_size, transform=transform
+            examples, seed=seed, pad_token_id=0, rank=rank, world_size=world_size, transform=transform
         )
         return [{example: label for batch in loader for example, label in first_labels(batch)} for _ in range(2)]
 

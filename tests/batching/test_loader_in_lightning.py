@@ -40,8 +40,8 @@ def fit(path, *, resume=None, every=None, stop=None, epochs=3, epoch_ends=False,
         enable_model_summary=False, enable_checkpointing=bool(callbacks), num_sanity_val_steps=1,
         use_distributed_sampler=False, **options,
     )  # fmt: skip
-    batching = Padded(batch_size=4, evaluation_batch_size=4)
-    loaders = [batching.loader(EXAMPLES, training=training, seed=3, pad_token_id=0) for training in (True, False)]
+    batching = Padded(batch_size=4)
+    loaders = [batching.loader(EXAMPLES, batch_tokens=limit, seed=3, pad_token_id=0) for limit in (None, 4)]
     module = Recorder()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -3,6 +3,7 @@
 import json
 import random
 
+import numpy as np
 import pytest
 import torch
 from support.records import newest_run
@@ -25,7 +26,7 @@ def test_seeds_are_measured_on_the_same_masks_as_in_validation(lab, tiny, option
     measured = []
     for seed in (0, 1):
         command = [*tiny, *options, "trainer.max_steps=2", "trainer.val_check_interval=2", f"seed={seed}"]
-        command += ["evaluation.max_examples=null", "evaluation.checkpoint=last", "batching.evaluation_batch_size=3"]
+        command += ["evaluation.max_examples=null", "evaluation.checkpoint=last", "evaluation.batch_tokens=40"]
         assert cli.main(["train", *command]) == 0
         record = newest_run(lab)
         metrics = json.loads((record / "summary.json").read_text())["metrics"]
@@ -49,7 +50,8 @@ def drawn(seed, shuffle, ids, epochs=1):
         return torch.zeros(len(batch))
 
     examples = [Example([1], [1], name) for name in ids]
-    loader = BatchLoader(examples, collate, batch_size=2, seed=seed, shuffle=shuffle, transform=transform)
+    batches = None if shuffle else [np.arange(len(examples))[start : start + 2] for start in range(0, len(examples), 2)]
+    loader = BatchLoader(examples, collate, batch_size=2, batches=batches, seed=seed, transform=transform)
     for _ in range(epochs):
         found.append({})
         list(loader)

@@ -58,13 +58,13 @@ def one_by_one(model, prompts, max_new_tokens, stops):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("batch_size", [1, 4, 64])
+@pytest.mark.parametrize("batch_tokens", [1, 120, None], ids=["one by one", "small batches", "one batch"])
 @pytest.mark.parametrize("pad", [258, 256, None], ids=["pad ends a turn", "pad of its own", "no pad"])
-def test_ragged_batch_gives_the_tokens_of_each_prompt_alone(model, batch_size, pad):
+def test_ragged_batch_gives_the_tokens_of_each_prompt_alone(model, batch_tokens, pad):
     expected = one_by_one(model, RAGGED, 20, STOPS)
     lengths = {len(answer) for answer in expected}
     assert len(lengths) > 3, "the answers have different lengths"
-    found = Generation(max_new_tokens=20, batch_size=batch_size).generate_ids(model, RAGGED, STOPS, pad)
+    found = Generation(max_new_tokens=20).generate_ids(model, RAGGED, STOPS, pad, batch_tokens=batch_tokens)
     assert found == expected
 
 
@@ -90,7 +90,7 @@ def test_other_architectures_answer_as_one_by_one(tmp_path, architecture, settin
     made = Decoder(weights=weights, attention="eager" if architecture == "bloom" else "sdpa")
     model = made.load(made.load_tokenizer(tmp_path), tmp_path).model
     expected = one_by_one(model, RAGGED, 12, STOPS)
-    assert Generation(max_new_tokens=12, batch_size=5).generate_ids(model, RAGGED, STOPS, 258) == expected
+    assert Generation(max_new_tokens=12).generate_ids(model, RAGGED, STOPS, 258, batch_tokens=150) == expected
 
 
 def test_beam_search_finds_what_a_full_search_finds(model):
@@ -107,14 +107,14 @@ def test_beam_search_finds_what_a_full_search_finds(model):
 
 
 def test_beam_search_of_a_ragged_batch_is_that_of_each_prompt(model):
-    beams = Generation(max_new_tokens=8, num_beams=3, batch_size=8)
+    beams = Generation(max_new_tokens=8, num_beams=3)
     together = beams.generate_ids(model, RAGGED[:8], STOPS, 258)
     assert together == [beams.generate_ids(model, [prompt], STOPS, 258)[0] for prompt in RAGGED[:8]]
 
 
 @pytest.mark.parametrize("num_beams", [1, 3])
 def test_padding_is_not_counted_as_repeated(model, num_beams):
-    generation = Generation(max_new_tokens=10, repetition_penalty=3.0, batch_size=8, num_beams=num_beams)
+    generation = Generation(max_new_tokens=10, repetition_penalty=3.0, num_beams=num_beams)
     together = generation.generate_ids(model, RAGGED, STOPS, 258)
     assert together == [generation.generate_ids(model, [prompt], STOPS, 258)[0] for prompt in RAGGED]
     plain = Generation(max_new_tokens=10, num_beams=num_beams).generate_ids(model, RAGGED, STOPS, 258)
@@ -216,9 +216,9 @@ def test_text_has_no_prompt_and_no_special_token_and_may_be_empty(model, tokeniz
 
 
 def test_answers_come_in_the_order_of_the_prompts(model, tokenizer):
-    generation = Generation(max_new_tokens=6, batch_size=3)
-    forwards = generation.generate(model, tokenizer, RAGGED, STOPS)
-    backwards = generation.generate(model, tokenizer, RAGGED[::-1], STOPS)
+    generation = Generation(max_new_tokens=6)
+    forwards = generation.generate(model, tokenizer, RAGGED, STOPS, batch_tokens=60)
+    backwards = generation.generate(model, tokenizer, RAGGED[::-1], STOPS, batch_tokens=60)
     assert forwards == backwards[::-1]
     assert len(set(forwards)) > 3
 
@@ -282,9 +282,9 @@ def test_sampling_repeats_by_the_callers_seed(model):
 
 
 def test_a_sampled_answer_depends_on_its_own_seed_and_not_on_the_batch(model):
-    sampling = Generation(max_new_tokens=10, do_sample=True, temperature=1.5, batch_size=3)
+    sampling = Generation(max_new_tokens=10, do_sample=True, temperature=1.5)
     seeds = list(range(len(RAGGED)))
-    together = sampling.generate_ids(model, RAGGED, STOPS, 258, seeds)
+    together = sampling.generate_ids(model, RAGGED, STOPS, 258, seeds, batch_tokens=90)
     reversed_batch = sampling.generate_ids(model, RAGGED[::-1], STOPS, 258, seeds[::-1])[::-1]
     one_by_one = [sampling.generate_ids(model, [RAGGED[seed]], STOPS, 258, [seed])[0] for seed in seeds]
     assert together == reversed_batch == one_by_one
@@ -299,8 +299,8 @@ def test_sampling_follows_the_models_distribution(tmp_path):
     warped = (scores / 0.8).softmax(-1)
     kept = warped.topk(4)
     torch.manual_seed(0)
-    sampling = Generation(max_new_tokens=1, do_sample=True, temperature=0.8, top_k=4, batch_size=4000)
-    drawn = [answer[0] for answer in sampling.generate_ids(model, [prompt] * 4000, [], 258)]
+    sampling = Generation(max_new_tokens=1, do_sample=True, temperature=0.8, top_k=4)
+    drawn = [answer[0] for answer in sampling.generate_ids(model, [prompt] * 4000, [], 258, batch_tokens=16_000)]
     share = torch.tensor([drawn.count(token) / 4000 for token in kept.indices.tolist()])
     torch.testing.assert_close(share, kept.values / kept.values.sum(), atol=0.03, rtol=0)
 
@@ -309,9 +309,9 @@ def test_top_p_keeps_the_smallest_set(model):
     with torch.no_grad():
         scores = model(input_ids=torch.tensor([[1, 2]])).logits[0, -1].softmax(-1).sort(descending=True)
     kept = int((scores.values.cumsum(0) < 0.5).sum()) + 1
-    sampling = Generation(max_new_tokens=1, do_sample=True, top_p=0.5, batch_size=500)
+    sampling = Generation(max_new_tokens=1, do_sample=True, top_p=0.5)
     torch.manual_seed(0)
-    drawn = {answer[0] for answer in sampling.generate_ids(model, [[1, 2]] * 500, [], 258)}
+    drawn = {answer[0] for answer in sampling.generate_ids(model, [[1, 2]] * 500, [], 258, batch_tokens=1500)}
     assert drawn <= set(scores.indices[:kept].tolist())
 
 
@@ -324,7 +324,6 @@ def test_top_p_keeps_the_smallest_set(model):
         {"do_sample": True, "temperature": 0.0},
         {"do_sample": True, "top_p": 1.1},
         {"max_new_tokens": 0},
-        {"batch_size": 0},
         {"num_beams": 0},
         {"repetition_penalty": 0.0},
         {"length_penalty": 2.0},

@@ -83,8 +83,7 @@ def masks_are_drawn_by_position_in_the_micro_batch(patch):
     from instruct_lab.batching import BatchLoader
 
     def share(self, order, position, epoch):
-        size = self._batch_size * self._world_size
-        examples = [self._examples[index] for index in order[position * size : (position + 1) * size]]
+        examples = [self._examples[index] for index in self._together(order, position)]
         if self._transform is None:
             return examples
         return [self._transform(one, random.Random(f"{epoch}:{row}")) for row, one in enumerate(examples)]

@@ -109,12 +109,12 @@ CLASSES = {
         common=(*DECODER, DROPOUT),
     ),
     "batches in decoding": Class(
-        (Variant(("generation.batch_size=1", "batching.evaluation_batch_size=1")), Variant()),
+        (Variant(("evaluation.batch_tokens=1",)), Variant()),
         ("sdpa_ignores_the_mask",),
         ROUNDING,
     ),
     "batches in decoding, absolute positions": Class(
-        (Variant(("generation.batch_size=1", "batching.evaluation_batch_size=1")), Variant()),
+        (Variant(("evaluation.batch_tokens=1",)), Variant()),
         ("positions_count_the_padding",),
         ROUNDING,
         GPT2,

@@ -12,6 +12,8 @@ def test_a_record_of_an_earlier_version_names_the_classes_of_today(tmp_path):
         "tracker": {"wandb": {"_target_": "instruct_lab.tracking.Wandb", "tags": [{"_target_": "their.own.Thing"}]}},
         "evaluation": {"_target_": "instruct_lab.training.Evaluation"},
         "callbacks": {"checkpoint": {"_target_": "instruct_lab.training.Checkpoint"}},
+        "batching": {"_target_": "instruct_lab.batching.Padded", "batch_size": 4, "evaluation_batch_size": 16},
+        "generation": {"_target_": "instruct_lab.generation.Generation", "num_beams": 4, "batch_size": 16},
     }
     record = RunRecord.create(tmp_path, "run", config, [])
     assert yaml.safe_load((record.path / "config.yaml").read_text()) == config, "what is on disk stays"
@@ -22,3 +24,5 @@ def test_a_record_of_an_earlier_version_names_the_classes_of_today(tmp_path):
     assert found["tracker"]["wandb"]["tags"][0]["_target_"] == "their.own.Thing"
     assert found["evaluation"]["_target_"] == "instruct_lab.evaluation.Evaluation"
     assert found["callbacks"]["checkpoint"]["_target_"] == "instruct_lab.callbacks.Checkpoint"
+    assert found["batching"] == {"_target_": "instruct_lab.batching.Padded", "batch_size": 4}
+    assert found["generation"] == {"_target_": "instruct_lab.generation.Generation", "num_beams": 4}

@@ -2,13 +2,14 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
 from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from instruct_lab.batching import IGNORED, Example
+from instruct_lab.batching import IGNORED, BatchLoader, Example
 from instruct_lab.callbacks.step_log import StepLog
 from instruct_lab.experiment.check import check
 from instruct_lab.experiment.matrix import component_of
@@ -67,8 +68,8 @@ def run(experiment, made, micro_batch, accumulate, clip=None):
     model, gradients = new_model(), Gradients()
     loaded = LoadedModel(model=model, tokenizer=None, family="decoder")
     module = TuningModule(experiment, loaded, Recorder(Record(), {}), num_steps=100)
-    batching = dataclasses.replace(experiment.batching, evaluation_batch_size=micro_batch)
-    loader = batching.loader(made, training=False, seed=0, pad_token_id=0)
+    batches = [np.arange(start, start + micro_batch) for start in range(0, len(made), micro_batch)]
+    loader = BatchLoader(made, lambda batch: experiment.batching.collate(batch, 0), batches=batches, seed=0)
     trainer = pl.Trainer(
         max_epochs=2,  # gradients are cleared at the start of the next step: the second epoch's is not read
         accumulate_grad_batches=accumulate,
@@ -148,8 +149,8 @@ def test_the_copy_that_fills_up_a_device_adds_nothing_to_pairs(experiment, objec
     def totals(num_ranks):
         losses = []
         for rank in range(num_ranks):
-            loader = dataclasses.replace(experiment.batching, evaluation_batch_size=1).loader(
-                pairs, training=False, seed=0, pad_token_id=0, rank=rank, world_size=num_ranks
+            loader = experiment.batching.loader(
+                pairs, batch_tokens=1, seed=0, pad_token_id=0, rank=rank, world_size=num_ranks
             )
             losses += [module._loss(batch) for batch in loader]
         counts = sum(float(loss.counts.sum()) for loss in losses)

@@ -43,7 +43,7 @@ def test_an_encoder_is_evaluated_with_the_same_masks_before_and_after(train):
     masked = ["model=tiny_encoder", "template=contents", "objective=masked", "metrics=masked"]
     masked += [f"+model.weights.settings.{part}_dropout_prob=0.0" for part in ("hidden", "attention_probs")]
     first = train(*masked)
-    smaller = ["batching.batch_size=4", "trainer.accumulate_grad_batches=2", "batching.evaluation_batch_size=3"]
+    smaller = ["batching.batch_size=4", "trainer.accumulate_grad_batches=2", "evaluation.batch_tokens=40"]
     again = train(*masked, *smaller)
     losses = [[line["train/loss"] for line in steps(run) if "train/loss" in line] for run in (first, again)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-4), "masks do not depend on the batch size"

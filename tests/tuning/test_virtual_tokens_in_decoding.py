@@ -85,7 +85,7 @@ def test_a_decoder_answers_as_in_training(method, architecture, tmp_path):
     adapted, plain = adapted_to(method, chosen, tmp_path)
     expected = [generate_one(adapted.model, prompt, 6) for prompt in PROMPTS]
     assert expected != [generate_one(plain.model, prompt, 6) for prompt in PROMPTS]
-    generation = Generation(max_new_tokens=6, batch_size=4)
+    generation = Generation(max_new_tokens=6)
     assert generation.generate_ids(adapted.model, PROMPTS, [], 258) == expected
     method.save(adapted, tmp_path / "saved")
     again = method.load(plain, tmp_path / "saved").model.eval()
@@ -101,7 +101,7 @@ def test_an_encoder_decoder_writes_as_in_training(method, architecture, tmp_path
     expected = [written(adapted.model, prompt, 6) for prompt in PROMPTS]
     plain_answers = [written(plain.model, prompt, 6) for prompt in PROMPTS]
     assert expected != plain_answers
-    generation = Generation(max_new_tokens=6, batch_size=4)
+    generation = Generation(max_new_tokens=6)
     assert generation.generate_ids(adapted.model, PROMPTS, [], 258) == expected
     assert generation.generate_ids(plain.model, PROMPTS, [], 258) == plain_answers
 

@@ -1,0 +1,87 @@
+"""Scores and answers do not depend on how an evaluation is divided into batches and between ranks."""
+
+import dataclasses
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from instruct_lab.batching.table import ExampleTable, to_batches, write_batches
+from instruct_lab.data import Audit, Conversation, Message
+from instruct_lab.evaluation.examples import EvaluatedExamples
+from instruct_lab.evaluation.measure import measure
+from instruct_lab.evaluation.ranks import divide_by_length
+from instruct_lab.evaluation.reference import _log_probabilities
+from instruct_lab.evaluation.scores import score_examples
+from instruct_lab.experiment.check import check
+
+LENGTHS = [3, 60, 1, 25, 2, 40, 7, 90, 4, 30]
+
+
+def prepared(lab, *overrides):
+    """The settings of an evaluation, a random model, and conversations of very different lengths as examples."""
+    smaller = ("data=mine", "model=tiny_random", "template=contents", "generation.max_new_tokens=8")
+    experiment = check([*smaller, *overrides]).or_refuse().experiment
+    tokenizer = experiment.model.load_tokenizer(lab)
+    loaded = experiment.model.load(tokenizer, lab)
+    conversations = []
+    for number, length in enumerate(LENGTHS):
+        text = "".join(chr(97 + (number * 5 + 3 * letter) % 26) for letter in range(length))
+        messages = (Message("user", text), Message("assistant", text[::-1] + "."))
+        rejected = (Message("assistant", text),) if experiment.objective.reads == "pairs" else None
+        conversations.append(Conversation(messages, id=f"id{number}", rejected=rejected))
+    batching, template = experiment.batching, experiment.template
+    examples = list(batching.encode(conversations, template, tokenizer, Audit(), "test", experiment.layout))
+    assert len(examples) == len(LENGTHS)
+    return experiment.evaluation_setup, loaded, EvaluatedExamples("test", conversations, examples, conversations)
+
+
+@pytest.mark.parametrize("batch_tokens", [100, 400, None])
+def test_likelihoods_are_those_of_each_example_on_its_own_in_the_order_of_the_examples(lab, batch_tokens):
+    setup, loaded, evaluated = prepared(lab)
+
+    def scores(limit, examples=evaluated.examples):
+        limited = dataclasses.replace(setup, batch_tokens=limit)
+        return [one.tokens.losses for one in score_examples(limited, loaded, examples, tokens=True, values=False)]
+
+    expected = [scores(1, [example])[0] for example in evaluated.examples]
+    assert len({len(losses) for losses in expected}) == len(LENGTHS)
+    for found, losses in zip(scores(batch_tokens), expected, strict=True):
+        assert found == pytest.approx(losses, rel=1e-5)
+        assert sum(found) == pytest.approx(sum(losses), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    "options", [(), ("generation=sampling",), ("generation=beam",)], ids=["greedy", "sampled", "beam"]
+)
+def test_answers_are_those_of_each_prompt_on_its_own(lab, options):
+    setup, loaded, evaluated = prepared(lab, *options, "metrics=text")
+
+    def answers(limit):
+        measured = measure(dataclasses.replace(setup, batch_tokens=limit), loaded, evaluated)
+        return [(one.id, one.text) for one in measured.predictions]
+
+    alone = answers(1)
+    assert [name for name, _ in alone] == [one.id for one in evaluated.conversations]
+    assert len({text for _, text in alone}) > 3
+    assert answers(300) == answers(None) == alone
+
+
+def test_log_probabilities_of_pairs_under_the_base_model_do_not_depend_on_the_batches(lab, tmp_path):
+    setup, loaded, evaluated = prepared(lab, "objective=dpo")
+    write_batches(tmp_path / "examples.arrow", to_batches(evaluated.examples))
+    table = ExampleTable(tmp_path / "examples.arrow")
+    alone, together = (
+        _log_probabilities(dataclasses.replace(setup, batch_tokens=limit), loaded, table) for limit in (1, None)
+    )
+    assert together == pytest.approx(alone, rel=1e-6)
+    assert len(set(alone.flatten())) == 2 * len(LENGTHS)
+
+
+@given(st.lists(st.integers(1, 1000), max_size=60), st.integers(1, 5))
+def test_ranks_get_every_example_once_and_about_the_same_number_of_tokens(lengths, num_ranks):
+    shares = divide_by_length(lengths, num_ranks)
+    assert sorted(index for share in shares for index in share) == list(range(len(lengths)))
+    totals = [sum(lengths[index] for index in share) for share in shares]
+    assert max(totals) - min(totals) <= max(lengths, default=0)
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
