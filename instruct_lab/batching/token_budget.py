@@ -42,7 +42,7 @@ def batches_by_length(
     """
     import numpy as np
 
-    table = widths.reshape(len(widths), -1)
+    table = widths[:, None] if widths.ndim == 1 else widths
     order = np.lexsort(-table.T[::-1].astype(np.int64))  # by the first sequence, then the second; ties keep their order
     bounds, num_tokens, widest = [0], 0, (0,) * table.shape[1]
     for position, row in enumerate(table[order].tolist()):

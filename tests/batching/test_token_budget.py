@@ -25,7 +25,7 @@ def positions_of(table, batch):
 @shapes
 @given(WIDTHS, st.integers(1, 400), st.integers(1, 4), st.integers(0, 30), st.none() | st.integers(1, 9))
 def test_batches_hold_every_example_once_and_keep_all_limits(sizes, batch_tokens, num_devices, added, max_rows):
-    table = np.array(sizes, dtype=np.int64)
+    table = np.array(sizes, dtype=np.int64).reshape(len(sizes), *np.shape(sizes)[1:])
     options = {"num_devices": num_devices, "added": added, "max_rows": max_rows}
     batches = batches_by_length(table, batch_tokens, **options)
     assert sorted(index for batch in batches for index in batch.tolist()) == list(range(len(sizes)))

@@ -35,8 +35,9 @@ def fixed(order, size):
 
 def show(name, lengths, before, after):
     """Print one row."""
-    row = f"{name:<36}{len(lengths):>6} examples of {lengths.min()} to {lengths.max()} tokens, {lengths.mean():.0f} on average: "
-    print(f"{row}{positions(lengths, before)} fixed batches, {positions(lengths, after)} limited ones", flush=True)
+    sizes = f"{len(lengths):>4} examples of {lengths.min()} to {lengths.max()} tokens, {lengths.mean():.0f} on average"
+    counts = f"{positions(lengths, before)} fixed batches, {positions(lengths, after)} limited ones"
+    print(f"{name:<30}{sizes}: {counts}", flush=True)
 
 
 def main():

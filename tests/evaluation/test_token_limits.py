@@ -28,7 +28,7 @@ def prepared(lab, *overrides):
     for number, length in enumerate(LENGTHS):
         text = "".join(chr(97 + (number * 5 + 3 * letter) % 26) for letter in range(length))
         messages = (Message("user", text), Message("assistant", text[::-1] + "."))
-        rejected = (Message("assistant", text),) if experiment.objective.reads == "pairs" else None
+        rejected = (Message("assistant", text),) if experiment.objective.reads == "pairs" else ()
         conversations.append(Conversation(messages, id=f"id{number}", rejected=rejected))
     batching, template = experiment.batching, experiment.template
     examples = list(batching.encode(conversations, template, tokenizer, Audit(), "test", experiment.layout))

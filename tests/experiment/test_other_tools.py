@@ -137,6 +137,16 @@ def test_a_setting_that_is_off_is_left_out(capsys):
 
 
 @pytest.mark.parametrize(
+    "override", ["generation.batch_size=8", "batching.evaluation_batch_size=8", "per_device_eval_batch_size=8"]
+)
+def test_sizes_of_evaluation_batches_are_answered_with_the_limit_of_tokens(override, capsys):
+    assert cli.main(["check", override]) == 2
+    printed = capsys.readouterr().err
+    assert "evaluation.batch_tokens" in printed
+    assert "batching.batch_size" not in printed
+
+
+@pytest.mark.parametrize(
     ("arguments", "line"),
     [
         (["--learning_rate", "2e-4"], "optimizer.lr=0.0002"),

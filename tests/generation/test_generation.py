@@ -201,17 +201,17 @@ def test_adapted_model_answers_as_its_merged_one(model):
 
 def test_text_has_no_prompt_and_no_special_token_and_may_be_empty(model, tokenizer, monkeypatch):
     letters = tokenizer("Né .\n")["input_ids"]
-    chosen = {1: [*letters, 257, *letters, 258], 2: [258]}
+    chosen = {5: [*letters, 257, *letters, 258], 6: [258]}
 
     def forward(input_ids, attention_mask, **_):
-        step = int(attention_mask.shape[1]) - 2
+        step = int(attention_mask.shape[1]) - 6
         scores = torch.zeros(len(input_ids), 1, 259)
-        for row, prompt in enumerate(attention_mask[:, :2].sum(-1).tolist()):
+        for row, prompt in enumerate(attention_mask[:, :6].sum(-1).tolist()):
             scores[row, 0, chosen[prompt][min(step, len(chosen[prompt]) - 1)]] = 1
         return CausalLMOutput(logits=scores)
 
     monkeypatch.setattr(model, "forward", forward)
-    answers = Generation(max_new_tokens=30).generate(model, tokenizer, [[1], [2, 3]], [258])
+    answers = Generation(max_new_tokens=30).generate(model, tokenizer, [[1] * 5, [2] * 6], [258])
     assert [answer.text for answer in answers] == ["Né .\nNé .\n", ""]
 
 
