@@ -16,11 +16,12 @@ from instruct_lab.evaluation.scores import score_examples
 from instruct_lab.experiment.check import check
 
 LENGTHS = [3, 60, 1, 25, 2, 40, 7, 90, 4, 30]
+RANGE = "+model.weights.settings.initializer_range=0.4"  # so that answers differ
 
 
 def prepared(lab, *overrides):
     """The settings of an evaluation, a random model, and conversations of very different lengths as examples."""
-    smaller = ("data=mine", "model=tiny_random", "template=contents", "generation.max_new_tokens=8")
+    smaller = ("data=mine", "model=tiny_random", "template=plain", "generation.max_new_tokens=8", RANGE)
     experiment = check([*smaller, *overrides]).or_refuse().experiment
     tokenizer = experiment.model.load_tokenizer(lab)
     loaded = experiment.model.load(tokenizer, lab)
@@ -68,7 +69,9 @@ def test_answers_are_those_of_each_prompt_on_its_own(lab, options):
 
 
 def test_log_probabilities_of_pairs_under_the_base_model_do_not_depend_on_the_batches(lab, tmp_path):
-    setup, loaded, evaluated = prepared(lab, "objective=dpo")
+    (lab / "pairs.jsonl").write_text('{"prompt": "a", "chosen": "b", "rejected": "c"}\n')
+    data = ("data=local_preference", "data.train.file.path=pairs.jsonl")
+    setup, loaded, evaluated = prepared(lab, *data, "objective=dpo")
     write_batches(tmp_path / "examples.arrow", to_batches(evaluated.examples))
     table = ExampleTable(tmp_path / "examples.arrow")
     alone, together = (

@@ -130,7 +130,7 @@ def test_a_killed_evaluation_goes_on_with_the_same_results(runs, monkeypatch, nu
     from instruct_lab.generation import decoding
 
     record, decode, decoded, num_left = runs[1], decoding.decode, [], [100]
-    overrides = [*OTHER, "evaluation.batch_tokens=150", "evaluation.before=false", "--name"]
+    overrides = [*OTHER, "evaluation.batch_tokens=1", "evaluation.before=false", "--name"]
 
     def dying(*arguments):
         if not num_left[0]:
