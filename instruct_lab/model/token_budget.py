@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from instruct_lab.model.facts import WIDTHS, first_count
-from instruct_lab.model.memory import LAYERS, total_memory
+from instruct_lab.memory import total_memory
+from instruct_lab.model.facts import LAYERS, WIDTHS, first_count
 
 if TYPE_CHECKING:
     import torch
