@@ -198,7 +198,6 @@ RULES: Mapping[str, Rule] = {
     "lora_model_dir": Different("a new adapter is trained; merge the earlier one into the model first"),
     "unfrozen_parameters": Same("set with adapter"),
     "micro_batch_size": overrides_of("micro_batch_size"),
-    "eval_batch_size": overrides_of("eval_batch_size"),
     "batch_size": _batch_size,
     "num_epochs": set_epochs,
     "optimizer": choose_optimizer,

@@ -250,7 +250,7 @@ def name_run(state: Conversion, value: Any) -> Result:
 TRACKED = (
     "per_device_train_batch_size gradient_accumulation_steps learning_rate weight_decay max_grad_norm adam_epsilon"
 )
-LIKE_COMMAND_LINE = f"{TRACKED} per_device_eval_batch_size neftune_noise_alpha logging_steps"
+LIKE_COMMAND_LINE = f"{TRACKED} neftune_noise_alpha logging_steps"
 NEXT_PUSH = "after training: instruct-lab push RUN OWNER/NAME"
 TRAINING: Mapping[str, Rule] = {
     **{key: overrides_of(key) for key in LIKE_COMMAND_LINE.split()},
@@ -307,6 +307,9 @@ TRAINING: Mapping[str, Rule] = {
     "auto_find_batch_size": Different("batching.batch_size is what it is set to"),
 }
 THEMES: Mapping[str, Rule] = {
+    "per_device_eval_batch_size eval_batch_size": Same(
+        "results do not depend on it; evaluation.batch_tokens limits the batches of an evaluation"
+    ),
     "dataloader_* preprocessing_num_workers preprocessing_batch_size dataset_num_proc overwrite_cache": Same(
         "only the speed depends on it; the number of processes is chosen by the data"
     ),
