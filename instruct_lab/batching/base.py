@@ -6,7 +6,7 @@ import itertools
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -42,7 +42,10 @@ class Batching(Component, ABC):
     target token is never used.
     """
 
-    batch_size: Annotated[int, Field(ge=1)] = 8  # examples per device and micro-batch, in training
+    batch_size: Annotated[int, Field(ge=1)] = 8  # examples of a training batch on each device; what is trained
+    micro_batch: Annotated[int, Field(ge=1)] | Literal["auto"] = (
+        "auto"  # examples that are computed at once in training: at most this many; auto: as many as the memory allows
+    )
     max_tokens: Annotated[int, Field(ge=2)] | None = 1024  # maximum number of tokens in an example; null: no limit
     overlong: Overlong = "drop"  # error, drop, truncate_prompt (cuts its middle), truncate_response (cuts its end)
 
@@ -186,7 +189,7 @@ class Batching(Component, ABC):
         fixed = None if batch_tokens is None else self.evaluation_batches(examples, batch_tokens, world_size)
         return BatchLoader(
             examples,
-            lambda batch: self.collate(batch, pad_token_id),
+            lambda batch: self._divisible_batch(batch, pad_token_id),
             batch_size=self.batch_size,
             batches=fixed,
             seed=seed,
@@ -195,6 +198,12 @@ class Batching(Component, ABC):
             world_size=world_size,
             transform=transform,
         )
+
+    def _divisible_batch(self, examples: Sequence[Example], pad_token_id: int | None) -> Batch:
+        """Join examples into a batch that `Batch.parts` can divide."""
+        batch = self.collate(examples, pad_token_id)
+        batch.join = lambda start, end: self.collate(examples[start:end], pad_token_id)
+        return batch
 
     def _fit(
         self, conversation: Conversation, example: Example, encoder: LayoutEncoder, audit: Audit, split: str

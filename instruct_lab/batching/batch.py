@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ class Batch:
         desirable: bool `[rows]`, whether each row's answer is desirable; `None` if no example has a label.
         owners: int64 `[rows]`, the index of each row's example; `None` if no example has a label.
         ids: the id of each example, `[examples]`.
+        join: function that joins the examples from an index to another one (exclusive) into a batch of their own;
+            `None` if the batch cannot be divided.
     """
 
     input_ids: Tensor
@@ -41,6 +44,7 @@ class Batch:
     desirable: Tensor | None = None
     owners: Tensor | None = None
     ids: list[str] = dataclasses.field(default_factory=list)
+    join: Callable[[int, int], Batch] | None = dataclasses.field(default=None, repr=False, compare=False)
 
     def to(self, device: device | str, **options: Any) -> Batch:
         """Copy the batch to a device; called by Lightning."""
@@ -60,6 +64,24 @@ class Batch:
             sources=self.sources[start:end],
             weights=None if self.weights is None else self.weights[start:end],
         )
+
+    def parts(self, size: int) -> Iterator[Batch]:
+        """Yield batches of at most `size` consecutive examples on the same device; a batch that fits is yielded itself.
+
+        A part is padded only to its own longest example.
+        """
+        if self.num_examples <= size or self.join is None:
+            yield self
+            return
+        for start in range(0, self.num_examples, size):
+            yield self.part(start, min(start + size, self.num_examples))
+
+    def part(self, start: int, end: int) -> Batch:
+        """Return the examples from `start` to `end` (exclusive) as a batch on the same device."""
+        if (start, end) == (0, self.num_examples):
+            return self
+        assert self.join is not None
+        return self.join(start, end).to(self.input_ids.device)
 
     @property
     def chosen(self) -> Batch:

@@ -304,7 +304,7 @@ TRAINING: Mapping[str, Rule] = {
     "label_smoothing_factor": overrides_of("label_smoothing_factor"),
     "remove_unused_columns": Same("a format reads the columns that it names"),
     "ignore_data_skip": Same("a resumed run continues at its position"),
-    "auto_find_batch_size": Different("batching.batch_size is what it is set to"),
+    "auto_find_batch_size": Same("a batch that exhausts memory is computed in parts, and the step stays the same"),
 }
 THEMES: Mapping[str, Rule] = {
     "per_device_eval_batch_size eval_batch_size": Same(

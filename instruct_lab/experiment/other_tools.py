@@ -37,6 +37,7 @@ KEYS: Mapping[tuple[str, ...], str] = {
     ("per_device_train_batch_size", "micro_batch_size", "batch_size", "train_batch_size"): (
         "batching.batch_size={value}"
     ),
+    ("auto_find_batch_size",): "batching.micro_batch=auto",
     ("max_seq_length", "max_length", "max_seq_len", "cutoff_len", "sequence_len", "seq_length", "model_max_length"): (
         "batching.max_tokens={value}"
     ),

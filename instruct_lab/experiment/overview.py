@@ -86,11 +86,13 @@ def batch_text(experiment: Experiment, world_size: int = 1) -> str:
         experiment: the run's configuration.
         world_size: number of devices that share a step.
     """
-    size, micro = experiment.batching.batch_size, experiment.trainer.arguments.get("accumulate_grad_batches", 1)
+    size, batches = experiment.batching.batch_size, experiment.trainer.arguments.get("accumulate_grad_batches", 1)
     factors = [str(size)]
-    factors += [f"{count} {name}" for count, name in ((micro, "micro-batches"), (world_size, "devices")) if count != 1]
+    factors += [f"{count} {name}" for count, name in ((batches, "batches"), (world_size, "devices")) if count != 1]
     product = f" ({' × '.join(factors)})" if len(factors) > 1 else ""
-    return f"{size * micro * world_size:,} examples a step{product}"
+    micro = experiment.batching.micro_batch
+    computed = "" if micro == "auto" or micro >= size else f", computed {micro} at a time"
+    return f"{size * batches * world_size:,} examples a step{product}{computed}"
 
 
 def _length(experiment: Experiment) -> str:

@@ -75,6 +75,9 @@ class Objective(Component, ABC):
     generates: ClassVar[bool] = True
     """True if a model trained with this objective can answer prompts."""
 
+    has_independent_examples: ClassVar[bool] = True
+    """True if the loss of an example does not depend on the other examples of its batch, which can then be divided."""
+
     needs_reference: ClassVar[bool] = False
     """True if the loss compares the model with its base model."""
 

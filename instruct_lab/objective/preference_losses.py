@@ -80,14 +80,16 @@ class KTO(ReferenceObjective):
     are weights. The count of an example is its number of answers.
 
     z estimates the divergence from the base model: the mean log-ratio of mismatched answers, at least 0 and without
-    gradient. Each prompt of the micro-batch is combined with the answer (or chosen answer) of the next example. The
-    loss therefore depends on the size of the micro-batch, which should be above 1: a single example is combined with
-    its own prompt. The base model also reads the mismatched answers, so it is run at each step, with adapters disabled.
+    gradient. Each prompt of the batch is combined with the answer (or chosen answer) of the next example. The loss
+    therefore depends on the size of the batch, which should be above 1 (a single example is combined with its own
+    prompt), and batches are never divided into micro-batches. The base model also reads the mismatched answers, so it
+    is run at each step, with adapters disabled.
     Source: Ethayarajh et al., 2024.
     """
 
     reads: ClassVar[Reads] = "labels"
     needs: ClassVar = frozenset({"pairs", "labels"})
+    has_independent_examples: ClassVar[bool] = False
 
     reference: Literal["adapters_off"] = "adapters_off"  # the base model is run at each step
     desirable_weight: Annotated[float, Field(gt=0)] = 1.0  # d: weight of the loss of desirable answers

@@ -20,11 +20,17 @@ NOT_SCIENCE_TRAINER = frozenset(
 )
 """Trainer arguments that decide where a run is computed and how it is logged."""
 
+NOT_SCIENCE_BATCHING = frozenset({"micro_batch"})
+"""Settings of batches that decide how a step is computed, and not what it trains on."""
+
 DIGEST_ROUNDS, DIGEST_CHARACTERS = 300_000, 6
 
 
 def config_hash(config: Mapping[str, Any]) -> str:
-    """Hash the config without paths, trackers, progress and devices; runs with equal computations have equal hashes."""
+    """Hash the config without paths, trackers, progress, devices and the size of micro-batches.
+
+    Runs with equal computations have equal hashes.
+    """
     return hashlib.sha256(json.dumps(_science(config), sort_keys=True, default=str).encode()).hexdigest()
 
 
@@ -37,6 +43,8 @@ def _science(config: Mapping[str, Any]) -> dict[str, Any]:
     kept = {key: value for key, value in config.items() if key not in NOT_SCIENCE}
     trainer = kept.get("trainer") or {}
     kept["trainer"] = {key: value for key, value in trainer.items() if key not in NOT_SCIENCE_TRAINER}
+    if batching := kept.get("batching"):
+        kept["batching"] = {key: value for key, value in batching.items() if key not in NOT_SCIENCE_BATCHING}
     callbacks = kept.get("callbacks") or {}
     kept["callbacks"] = {name: value for name, value in callbacks.items() if value and name != "progress"}
     identified: dict[str, Any] = _with_digests(kept)

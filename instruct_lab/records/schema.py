@@ -123,6 +123,7 @@ class Manifest:
         continuations: the continuations of the run with other settings, inputs, code or limits.
         warnings: what the run found wrong with its training, such as parameters that did not change.
         skipped_steps: the optimizer steps that were skipped because the loss or the gradient was not finite.
+        reduced_batches: where memory was exhausted, and the smaller batches from then on.
         evaluated_step: optimizer step of the weights that were evaluated after training.
         trackers: id of the run in each tracker that chooses its own ids.
         sweep: the trial that the run belongs to; `None` if the run is not part of a sweep.
@@ -156,6 +157,7 @@ class Manifest:
     continuations: list[Continuation] = dataclasses.field(default_factory=list)
     warnings: list[str] = dataclasses.field(default_factory=list)
     skipped_steps: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    reduced_batches: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     evaluated_step: int | None = None
     trackers: dict[str, str] = dataclasses.field(default_factory=dict)
     sweep: SweepEntry | None = None

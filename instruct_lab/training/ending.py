@@ -179,13 +179,14 @@ def memory_errors(experiment: Experiment) -> Iterator[None]:
     except Exception as error:
         if not is_out_of_memory(error):
             raise
-        size = experiment.batching.batch_size
-        smaller = f"lower batching.batch_size (now {size}) and raise trainer.accumulate_grad_batches as much"
+        size, smaller = experiment.batching.batch_size, "set"
+        if not experiment.objective.has_independent_examples:  # its batches are not divided when memory is exhausted
+            smaller = f"lower batching.batch_size (now {size}) and raise trainer.accumulate_grad_batches as much, set"
         exhausted = InstructLabError(
             f"The memory of the {'GPU' if 'CUDA' in str(error) else 'machine'} is exhausted ({one_line(error)})",
             where=f"model {type(experiment.model).__name__}, tuning {type(experiment.tuning).__name__}",
-            do=f"{smaller}, set model.gradient_checkpointing=true, shorten the examples with batching.max_tokens, or "
-            "choose a smaller model or a method that trains fewer parameters",
+            do=f"{smaller} model.gradient_checkpointing=true, shorten the examples with batching.max_tokens (now "
+            f"{experiment.batching.max_tokens}), or choose a smaller model or a method that trains fewer parameters",
         )
         exhausted.exit_code = 1
         raise exhausted from error

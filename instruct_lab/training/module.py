@@ -1,21 +1,25 @@
 """The LightningModule, which turns batches into optimizer steps.
 
     Lightning's loop                  this module
-    for each micro-batch of a step:
-      training_step(batch)      ───▶  objective.loss(model, batch) -> Loss(sums, counts), one entry per example, nats
-                                      add sums and counts to those of the step (`_window`)
-                                ◀───  the sum of the losses, not their mean
-      loss / accumulate_grad_batches, backward; DDP averages the gradients over the ranks
+    for each batch of a step:
+      training_step(batch)      ───▶  first batch: clear the gradients and the sums of the step
+                                      for each micro-batch (`StepGradients`), on this device only:
+                                        objective.loss(model, part) -> Loss(sums, counts), one entry per example, nats
+                                        add sums and counts to those of the step (`_window`)
+                                        backward of the sum of the losses, not of their mean
+                                      memory exhausted: the same step again, with micro-batches of half the size
+                                ◀───  the sum of the losses, without a graph
+      zero_grad, backward             nothing on one device; on several, DDP averages the gradients over the ranks
     once a step:
       on_before_optimizer_step  ───▶  count = sum of all counts, over micro-batches and ranks
-                                      gradient *= accumulate_grad_batches * ranks / count
+                                      gradient *= ranks / count
                                       norm of the gradient; if it or the loss is not finite: `optimizer.nonfinite`
       clip the gradient to `trainer.gradient_clip_val`, optimizer.step, lr_scheduler.step
       callbacks, `StepLog` first ──▶  log_step: loss, learning rate, norm, tokens
 
-The factor in `on_before_optimizer_step` undoes the divisions of Lightning and DDP and divides once by the count of the
-whole step: its target tokens, or whatever the objective counts. So batch size, accumulation (an incomplete last step
-too), padding and the number of devices do not change what is trained.
+The factor in `on_before_optimizer_step` undoes the division of DDP and divides once by the count of the whole step: its
+target tokens, or whatever the objective counts. So batch size, accumulation (an incomplete last step too), the size of
+micro-batches, padding and the number of devices do not change what is trained.
 """
 
 from __future__ import annotations
@@ -32,6 +36,7 @@ import torch
 from torch import Tensor
 
 from instruct_lab.batching import IGNORED, Batch
+from instruct_lab.batching.batch_limits import compute_in_parts, current_limits
 from instruct_lab.callbacks.training_states import METRICS_SIZE
 from instruct_lab.errors import InstructLabError
 from instruct_lab.experiment import Experiment
@@ -39,6 +44,7 @@ from instruct_lab.experiment.rules.monitoring import monitored_direction
 from instruct_lab.model import LoadedModel
 from instruct_lab.objective import Loss
 from instruct_lab.tracker.recorder import Recorder
+from instruct_lab.training.micro_batches import StepGradients, ZeroOfParameters
 from instruct_lab.training.nonfinite import NonFiniteSteps
 from instruct_lab.training.sums import Sums
 
@@ -83,6 +89,15 @@ class TuningModule(pl.LightningModule):
         self._sources = {source: row for row, source in enumerate(sources or [""])}
         self._validation = Sums(len(self._sources))
         self._nonfinite = NonFiniteSteps(experiment.optimizer.nonfinite, recorder.record)
+        self._limits = current_limits()
+        micro_batch = experiment.batching.micro_batch
+        self._step = StepGradients(
+            self._add_gradients,
+            self._discard_gradients,
+            self._limits,
+            largest=None if micro_batch == "auto" else micro_batch,
+            is_divisible=experiment.objective.has_independent_examples,
+        )
         self._gradient_norm = torch.tensor(0.0)
         self.num_target_tokens = 0  # target tokens trained on since the start of the run, on all devices
         self._step_started = time.perf_counter()
@@ -113,12 +128,38 @@ class TuningModule(pl.LightningModule):
         self._step_started = time.perf_counter()
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
-        """Compute the summed loss of a micro-batch, a scalar in nats."""
+        """Add the gradients of a batch, and return its summed loss, a scalar in nats."""
+        self._limits.step = self.trainer.global_step + 1
+        loss = self._step.add(batch)
+        if self.trainer.world_size == 1:
+            return loss
+        return loss + ZeroOfParameters.apply(*(one for one in self.parameters() if one.requires_grad))
+
+    def _add_gradients(self, batch: Batch) -> Tensor:
+        """Add the gradients, sums and counts of a micro-batch to those of the step."""
+        batch = self.trainer.precision_plugin.convert_input(batch)
         loss = self._loss(batch)
+        summed = loss.sums.sum()
+        with torch.autocast(self.device.type, enabled=False):  # Lightning runs a training step inside it
+            self.trainer.strategy.backward(summed, None)
         self._window.add(loss)
         self._nonfinite.add(batch.ids, loss.sums)
         self._window_tokens += int((batch.chosen.labels != IGNORED).sum())
-        return loss.sums.sum()
+        return summed.detach()
+
+    def _discard_gradients(self) -> None:
+        self.zero_grad()
+        self._window.clear()
+        self._nonfinite.forget()
+        self._window_tokens = 0
+
+    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Any) -> None:
+        """Do nothing: Lightning calls this after `training_step`, which has added gradients already."""
+
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        """Do nothing for a loss without a graph, which `training_step` returns on a single device."""
+        if loss.requires_grad:
+            loss.backward(*args, **kwargs)
 
     def _loss(self, batch: Batch) -> Loss:
         """Compute the loss of each example; a copy without labels, which fills up a device's batch, adds nothing."""
@@ -134,12 +175,13 @@ class TuningModule(pl.LightningModule):
             InstructLabError: the loss or the gradient is not finite, and `optimizer.nonfinite` is `stop`.
         """
         totals = self._summed_over_devices(self._window.table)[0]
-        num_tokens = int(self._summed_over_devices(torch.tensor([float(self._window_tokens)]))[0])
+        of_step = torch.tensor([float(self._window_tokens), float(self._step.num_reductions)])
+        num_tokens, num_reductions = map(int, self._summed_over_devices(of_step).tolist())
+        if num_reductions and self.trainer.world_size > 1:
+            self._step.agree_on_size()
+        self._step.end()
         loss_sum, count = totals[:2].tolist()
-        self._window.clear()
-        self._window_tokens = 0
-        world_size = self.trainer.world_size
-        scale = self.trainer.accumulate_grad_batches * world_size / (count or 1.0)
+        scale = self.trainer.world_size / (count or 1.0)
         gradients = [parameter.grad for parameter in parameters_of(optimizer) if parameter.grad is not None]
         torch._foreach_mul_(gradients, scale)
         self._gradient_norm = torch.nn.utils.get_total_norm(gradients)
@@ -185,7 +227,19 @@ class TuningModule(pl.LightningModule):
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         """Add the losses and counts of a batch to the validation sums."""
-        self._validation.add(self._loss(batch), torch.tensor([self._sources.get(name, 0) for name in batch.sources]))
+        indices = range(batch.num_examples)
+
+        def compute(of_part: Sequence[int]) -> tuple[Loss, list[str]]:
+            part = self.trainer.precision_plugin.convert_input(batch.part(of_part[0], of_part[-1] + 1))
+            return self._loss(part), part.sources
+
+        if self._experiment.objective.has_independent_examples:
+            width = batch.input_ids.numel() // batch.num_examples
+            losses = compute_in_parts("validation", indices, compute, size=lambda part: width * len(part))
+        else:
+            losses = [compute(indices)]
+        for loss, sources in losses:
+            self._validation.add(loss, torch.tensor([self._sources.get(name, 0) for name in sources]))
 
     def on_validation_epoch_end(self) -> None:
         """Log the mean loss, the perplexity if the loss is a negative log-likelihood, and the metrics of answers."""

@@ -66,6 +66,10 @@ class NonFiniteSteps:
         """Keep the example ids and the losses (`[examples]`) of a micro-batch until the end of the optimizer step."""
         self._losses.append((ids, sums.detach()))
 
+    def forget(self) -> None:
+        """Forget the micro-batches of the current step, which is computed again."""
+        self._losses.clear()
+
     def clear(self, *, is_finite: bool) -> None:
         """Forget the micro-batches of the step that just ended."""
         self._losses.clear()

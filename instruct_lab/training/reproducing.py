@@ -43,7 +43,8 @@ def reproduce(experiment: Experiment, config: dict[str, Any], record: RunRecord,
         for change in changes:
             write_line(f"different: {change}", error=True)
     manifest = record.manifest
-    context = RunContext(facts={"derived": manifest.derived})
+    facts = {"derived": manifest.derived, "reduced_batches": manifest.reduced_batches}
+    context = RunContext(facts=facts)
     reproduced = train(experiment, config, manifest.choices, record.overrides, context)
     if is_first_process():
         reproduction = compare_with_recorded(record, reproduced, changes)

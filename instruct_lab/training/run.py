@@ -16,6 +16,7 @@ from instruct_lab.training import lightning  # noqa: F401  # before other module
 # isort: split
 
 from instruct_lab import files, library_warnings
+from instruct_lab.batching.batch_limits import BatchLimits, Reduction, apply_limits
 from instruct_lab.callbacks.base import OnValidation
 from instruct_lab.config.permitted import permitted
 from instruct_lab.errors import InstructLabError
@@ -23,6 +24,7 @@ from instruct_lab.experiment import Experiment
 from instruct_lab.files import user_path
 from instruct_lab.progress import ensure_reporting
 from instruct_lab.records import ReadOnlyRecord, RunRecord
+from instruct_lab.records.entries import known_entries
 from instruct_lab.records.folder import LOCK
 from instruct_lab.records.identity import config_hash
 from instruct_lab.terminal import open_console, write_line
@@ -165,6 +167,7 @@ def _run(
         _lock(record),
         record_ending(recorder, request),
         library_warnings.logged(record.log),
+        apply_limits(_batch_limits(record, console)),
         ensure_reporting(),
     ):
         request.release()
@@ -190,6 +193,19 @@ def _report_permissions(experiment: Experiment, record: RunRecord, console: Cons
     for use in uses:
         console.print(use, soft_wrap=True)
     record.write_manifest(permissions=uses)
+
+
+def _batch_limits(record: RunRecord, console: Console) -> BatchLimits:
+    """Create the limits of the run, which fall at the recorded steps and are recorded when memory is exhausted."""
+    recorded = [Reduction(**known_entries(Reduction, entry)) for entry in record.manifest.reduced_batches]
+
+    def report(reduction: Reduction) -> None:
+        console.print(f"warning: {reduction}", soft_wrap=True)
+        record.log(str(reduction))
+        entries = [*record.manifest.reduced_batches, dataclasses.asdict(reduction)]
+        record.write_manifest(reduced_batches=entries)
+
+    return BatchLimits(recorded, report)
 
 
 def _lock(record: RunRecord) -> contextlib.AbstractContextManager[None]:

@@ -15,6 +15,7 @@ from typing import Any
 import pytorch_lightning as pl
 from rich.console import Console
 
+from instruct_lab.batching.batch_limits import current_limits
 from instruct_lab.callbacks.base import OnValidation
 from instruct_lab.callbacks.kept_weights import keep_weights
 from instruct_lab.callbacks.training_states import TrainingState, newest_state, set_aside_damaged_state
@@ -239,6 +240,7 @@ def fit(run: Run, prepared: Prepared) -> Trained:
     costs = Costs()
     with costs.training():
         trainer.fit(module, datamodule=prepared.data, ckpt_path=state.path, weights_only=True)
+    current_limits().step = trainer.global_step
     _keep_last_weights(run, module.save_weights, step=trainer.global_step)
     return Trained(trainer.global_step, module.num_target_tokens, costs)
 

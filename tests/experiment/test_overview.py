@@ -32,7 +32,8 @@ def test_the_learning_rate_has_its_origin(overrides, rate):
     ("overrides", "training"),
     [
         ([], "1 epoch; 8 examples a step"),
-        (["batching.batch_size=4", "trainer.accumulate_grad_batches=3"], "12 examples a step (4 × 3 micro-batches)"),
+        (["batching.batch_size=4", "trainer.accumulate_grad_batches=3"], "12 examples a step (4 × 3 batches)"),
+        (["batching.micro_batch=2"], "8 examples a step, computed 2 at a time"),
         (["trainer.max_epochs=null", "+trainer.max_steps=1500"], "1,500 steps; 8"),
         (["trainer.max_epochs=3", "+trainer.max_steps=20"], "3 epochs, at most 20 steps; 8"),
     ],

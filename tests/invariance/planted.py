@@ -78,6 +78,28 @@ def an_incomplete_step_is_divided_as_a_complete_one(patch):
 
 
 @bug
+def a_repeated_step_counts_its_sums_twice(patch):
+    """A step that exhausts memory keeps the sums of the failed attempt."""
+    from instruct_lab.training.module import TuningModule
+
+    discard = TuningModule._discard_gradients
+    patch.setattr(
+        TuningModule, "_discard_gradients", lambda self: self.zero_grad() if self._step._batches else discard(self)
+    )
+
+
+@bug
+def a_repeated_step_adds_its_gradients_twice(patch):
+    """A step that exhausts memory keeps the gradients of the failed attempt."""
+    from instruct_lab.training.module import TuningModule
+
+    discard = TuningModule._discard_gradients
+    patch.setattr(
+        TuningModule, "_discard_gradients", lambda self: self._window.clear() if self._step._batches else discard(self)
+    )
+
+
+@bug
 def masks_are_drawn_by_position_in_the_micro_batch(patch):
     """The tokens that are masked depend on where in its micro-batch an example stands."""
     from instruct_lab.batching import BatchLoader

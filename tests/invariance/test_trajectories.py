@@ -65,12 +65,31 @@ class Class:
     only_training: bool = False
 
 
+def split_with_small_memory(batch_size, accumulate, *more):
+    small = ("+objective._target_=support.small_memory.SmallMemory", f"batching.batch_size={batch_size}")
+    return (*small, f"trainer.accumulate_grad_batches={accumulate}", *more)
+
+
 STEP_BUGS = ("mean_of_means", "only_the_last_micro_batch_is_counted", "an_incomplete_step_is_divided_as_a_complete_one")
 RANK_BUGS = ("every_rank_trains_on_the_same_examples", "a_rank_counts_only_its_own_tokens")
 CLASSES = {
-    "micro-batches": Class((split(8, 1), split(4, 2), split(1, 8), split(2, 4)), STEP_BUGS, ROUNDING),
+    "micro-batches": Class(
+        (split(8, 1), split(8, 1, "batching.micro_batch=3"), split(4, 2), split(1, 8), split(2, 4)), STEP_BUGS, ROUNDING
+    ),
+    "exhausted memory": Class(
+        (
+            split(8, 1),
+            TwoRanks(split_with_small_memory(4, 1, "+objective.rank=1")),
+            Variant(split_with_small_memory(4, 2)),
+        ),
+        ("a_repeated_step_counts_its_sums_twice", "a_repeated_step_adds_its_gradients_twice"),
+        ROUNDING,
+    ),
     "micro-batches, masked tokens": Class(
-        (split(8, 1), split(2, 4)), ("masks_are_drawn_by_position_in_the_micro_batch",), ROUNDING, ENCODER
+        (split(8, 1), split(4, 2, "batching.micro_batch=1"), split(2, 4)),
+        ("masks_are_drawn_by_position_in_the_micro_batch",),
+        ROUNDING,
+        ENCODER,
     ),
     "micro-batches, corrupted spans": Class(
         (split(8, 1), split(2, 4)), ("masks_are_drawn_by_position_in_the_micro_batch",), ROUNDING, CORRUPTED

@@ -58,7 +58,9 @@ class Gradients(pl.Callback):
     def __init__(self):
         self.steps = []
 
-    def on_before_zero_grad(self, trainer, pl_module, optimizer):
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        if not pl_module.step_ended:
+            return
         grads = [p.grad.clone() for p in pl_module.parameters() if p.grad is not None]
         if grads:
             self.steps.append(torch.cat([grad.flatten() for grad in grads]))
@@ -71,7 +73,7 @@ def run(experiment, made, micro_batch, accumulate, clip=None):
     batches = [np.arange(start, start + micro_batch) for start in range(0, len(made), micro_batch)]
     loader = BatchLoader(made, lambda batch: experiment.batching.collate(batch, 0), batches=batches, seed=0)
     trainer = pl.Trainer(
-        max_epochs=2,  # gradients are cleared at the start of the next step: the second epoch's is not read
+        max_epochs=1,
         accumulate_grad_batches=accumulate,
         gradient_clip_val=clip,
         accelerator="cpu",

@@ -24,15 +24,15 @@ MEMORY = {
 
 @pytest.fixture
 def failing(monkeypatch):
-    """Let the loss of the second micro-batch do something."""
+    """Let the loss do something: of the second micro-batch, or of all from the second one on."""
 
-    def install(act):
+    def install(act, again=False):
         calls = []
         original = Supervised.loss
 
         def loss(self, *arguments):
             calls.append(1)
-            if len(calls) == 2:
+            if len(calls) == 2 or (again and len(calls) > 2):
                 act()
             return original(self, *arguments)
 
@@ -46,13 +46,14 @@ def test_exhausted_memory_is_named_with_what_to_change(lab, tiny, capsys, failin
     def act():
         raise error
 
-    failing(act)
+    failing(act, again=True)
     assert cli.main(["train", *tiny, *QUICK]) == 1
     message = capsys.readouterr().err
-    for text in ("is exhausted", "batching.batch_size (now 8)", "model.gradient_checkpointing=true"):
+    for text in ("is exhausted", "batching.max_tokens (now 1024)", "set model.gradient_checkpointing=true"):
         assert text in message
-    assert ("The memory of the GPU" in message) == ("CUDA" in str(error))
     manifest = json.loads((newest_run(lab) / "manifest.json").read_text())
+    assert [one["now"] for one in manifest["reduced_batches"]] == [4, 2, 1]
+    assert ("The memory of the GPU" in message) == ("CUDA" in str(error))
     assert manifest["status"] == "failed"
     assert manifest["exception"]["type"] == type(error).__name__
 

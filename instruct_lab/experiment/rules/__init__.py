@@ -20,6 +20,7 @@ COMBINATION_RULES: tuple[Rule, ...] = (
     combinations.check_tuning,
     combinations.check_biases,
     combinations.check_overlong,
+    combinations.check_micro_batch,
     combinations.check_metrics,
     combinations.check_pair_metrics,
     combinations.check_answers,

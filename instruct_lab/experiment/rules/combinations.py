@@ -107,6 +107,16 @@ def batching_reason(batching: Batching, objective: Objective) -> str | None:
     return None
 
 
+def check_micro_batch(batching: Batching, objective: Objective) -> Iterator[Problem]:
+    """Report a size of micro-batches for an objective whose loss depends on which examples are computed together."""
+    if batching.micro_batch != "auto" and not objective.has_independent_examples:
+        reason = (
+            f"{type(objective).__name__} compares the examples of a batch with each other, so a batch is not divided; "
+            "batching.batch_size sets how many are computed at once"
+        )
+        yield Problem(key="batching.micro_batch", value=batching.micro_batch, reason=reason, suggestion="auto")
+
+
 def check_answer_length(batching: Padded, generation: Generation) -> Iterator[Problem]:
     """Report a limit on the length of generated answers that exceeds the length limit of training examples."""
     longest, new = batching.max_tokens, generation.max_new_tokens

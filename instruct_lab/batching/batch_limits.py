@@ -1,0 +1,143 @@
+"""Limits on how much is computed at once; they fall when memory is exhausted, and the same work is done in parts."""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import dataclasses
+import gc
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeVar
+
+from instruct_lab.errors import is_out_of_memory, one_line
+from instruct_lab.terminal import write_line
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclasses.dataclass(frozen=True)
+class Reduction:
+    """A limit that fell because memory was exhausted.
+
+    Args:
+        work: the work that has the limit: `training` (counted in examples), `validation`, `likelihoods` and `answers`
+            (counted in tokens with padding).
+        step: the optimizer step, counted from 1; 0 before training.
+        before: size of the batch that did not fit.
+        now: the largest size from this step on.
+        error: the message of the exception.
+    """
+
+    work: str = ""
+    step: int = 0
+    before: int = 0
+    now: int = 1
+    error: str = ""
+
+    def __str__(self) -> str:
+        when = f" in step {self.step}" if self.step else ""
+        unit = "examples" if self.work == "training" else "tokens"
+        return (
+            f"memory was exhausted{when} ({self.work}: {self.error}): the work is repeated and goes on with at most "
+            f"{self.now:,} {unit} at a time instead of {self.before:,}, with the same results up to rounding"
+        )
+
+
+class BatchLimits:
+    """The largest sizes that are computed at once, for each kind of work.
+
+    Args:
+        reductions: reductions that were recorded before, which apply again from their steps on.
+        report: function that reports a new reduction; by default, it is printed.
+    """
+
+    def __init__(self, reductions: Iterable[Reduction] = (), report: Callable[[Reduction], None] | None = None) -> None:
+        self._reductions = list(reductions)
+        self._report = report or (lambda reduction: write_line(f"warning: {reduction}", error=True))
+        self.step = 0  # the current optimizer step, counted from 1
+
+    def largest(self, work: str) -> float:
+        """Return the largest size of this kind of work in the current step; infinity if nothing limits it."""
+        return min(
+            (one.now for one in self._reductions if one.work == work and one.step <= self.step), default=math.inf
+        )
+
+    def reduce(self, work: str, before: int, now: int, error: str) -> None:
+        """Lower the limit of this kind of work from the current step on, and report it."""
+        reduction = Reduction(work, self.step, before, now, error)
+        self._reductions.append(reduction)
+        self._report(reduction)
+
+
+_active: contextvars.ContextVar[BatchLimits | None] = contextvars.ContextVar("batch_limits", default=None)
+
+
+@contextlib.contextmanager
+def apply_limits(limits: BatchLimits) -> Iterator[None]:
+    """Use these limits for all work in the block."""
+    token = _active.set(limits)
+    try:
+        yield
+    finally:
+        _active.reset(token)
+
+
+def current_limits() -> BatchLimits:
+    """Return the limits of the surrounding `apply_limits` block; outside of such a block, return new limits."""
+    return _active.get() or BatchLimits()
+
+
+def compute_in_parts(
+    work: str,
+    items: Sequence[Item],
+    compute: Callable[[Sequence[Item]], Result],
+    size: Callable[[Sequence[Item]], int],
+) -> list[Result]:
+    """Compute something for all items at once or, if memory is exhausted, for halves of them, repeatedly.
+
+    Later calls in the same `apply_limits` block begin with the halves that fitted.
+
+    Args:
+        work: the kind of work, which has a limit of its own.
+        items: the items, at least one.
+        compute: function of some of the items; it must not keep a partial result when it raises an exception.
+        size: function that returns the size of some of the items, which the limit is compared with.
+
+    Returns:
+        The result of each part, in the order of the items.
+
+    Raises:
+        Exception: the exception of `compute`, if it does not mean exhausted memory, or if a single item does not fit.
+    """
+    limits = current_limits()
+
+    def halve(part: Sequence[Item]) -> list[Result]:
+        middle = (len(part) + 1) // 2
+        return [*run(part[:middle]), *run(part[middle:])]
+
+    def run(part: Sequence[Item]) -> list[Result]:
+        if len(part) > 1 and size(part) > limits.largest(work):
+            return halve(part)
+        try:
+            return [compute(part)]
+        except Exception as error:
+            if len(part) == 1 or not is_out_of_memory(error):
+                raise
+            failure = one_line(error)
+        release_memory()
+        middle = (len(part) + 1) // 2
+        limits.reduce(work, size(part), max(size(part[:middle]), size(part[middle:])), failure)
+        return halve(part)
+
+    return run(items)
+
+
+def release_memory() -> None:
+    """Free the memory of a computation that failed; call this outside the `except` block, which keeps the tensors."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -1,0 +1,142 @@
+"""Computation of an optimizer step's gradients in micro-batches, repeated with smaller ones if memory is exhausted."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from instruct_lab.batching import Batch
+from instruct_lab.batching.batch_limits import BatchLimits, release_memory
+from instruct_lab.errors import is_out_of_memory, one_line
+
+WORK = "training"
+"""The kind of work for which `BatchLimits` keeps the size of micro-batches."""
+
+
+class StepGradients:
+    """Adds up the gradients of one optimizer step, whose batches arrive one after the other.
+
+    If memory is exhausted, the gradients and sums of the step are discarded, the random states are those of the start
+    of the step again, and all batches of the step so far are computed again with half as many examples at a time.
+
+    Args:
+        compute: function that adds the gradients and the sums of a micro-batch, and returns its summed loss.
+        discard: function that clears the gradients and the sums of the step.
+        limits: the limits of the run.
+        largest: the largest size of a micro-batch; `None`: as many examples as the memory allows.
+        is_divisible: whether a batch may be computed in parts.
+    """
+
+    def __init__(
+        self,
+        compute: Callable[[Batch], Tensor],
+        discard: Callable[[], None],
+        limits: BatchLimits,
+        largest: int | None = None,
+        is_divisible: bool = True,
+    ) -> None:
+        self._compute, self._discard = compute, discard
+        self._limits, self._largest, self._is_divisible = limits, largest, is_divisible
+        self._batches: list[Batch] = []
+        self._states: _RandomStates | None = None
+        self.num_reductions = 0
+        """How often memory was exhausted in this step."""
+
+    def add(self, batch: Batch) -> Tensor:
+        """Add the gradients of a batch, and return its summed loss, without a graph.
+
+        Raises:
+            Exception: the computation failed, or memory is exhausted even by a single example.
+        """
+        if self._states is None:
+            self._discard()
+            self._states = _RandomStates(batch.input_ids.device)
+        self._batches.append(batch)
+        loss = self._try([batch])
+        while loss is None:
+            self._discard()
+            self._states.restore()
+            loss = self._try(self._batches)
+        return loss
+
+    def end(self) -> None:
+        """Forget the batches of the step, so that the next batch starts another one."""
+        self._batches.clear()
+        self._states = None
+        self.num_reductions = 0
+
+    def agree_on_size(self) -> None:
+        """Take over the smallest size of all ranks; every rank has to call this if memory was exhausted on one."""
+        sizes: list[Any] = [None] * dist.get_world_size()
+        dist.all_gather_object(sizes, self.size)
+        if min(sizes) < self.size:
+            before = min(self.size, *(batch.num_examples for batch in self._batches))
+            self._limits.reduce(WORK, int(before), min(sizes), "on another device")
+
+    @property
+    def size(self) -> float:
+        """The largest number of examples in a micro-batch; infinity if nothing limits it."""
+        limit = self._limits.largest(WORK)
+        return limit if self._largest is None else min(limit, self._largest)
+
+    def _try(self, batches: Iterable[Batch]) -> Tensor | None:
+        """Compute batches and return the summed loss of the last; return `None` if memory is exhausted."""
+        loss, size = None, 0
+        try:
+            for batch in batches:
+                size = int(min(self.size, batch.num_examples)) if self._is_divisible else batch.num_examples
+                loss = torch.stack([self._compute(part) for part in batch.parts(size)]).sum()
+            return loss
+        except Exception as error:
+            if size < 2 or not self._is_divisible or not is_out_of_memory(error):
+                raise
+            failure = one_line(error)
+        release_memory()
+        self.num_reductions += 1
+        self._limits.reduce(WORK, size, (size + 1) // 2, failure)
+        return None
+
+
+class _RandomStates:
+    """The states of the random generators that a forward pass may draw from.
+
+    Args:
+        device: the device of the model.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._python = random.getstate()
+        self._cpu = torch.get_rng_state()
+        self._gpu = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+
+    def restore(self) -> None:
+        """Set the generators to these states."""
+        random.setstate(self._python)
+        torch.set_rng_state(self._cpu)
+        if self._gpu is not None:
+            torch.cuda.set_rng_state(self._gpu, self._device)
+
+
+class ZeroOfParameters(torch.autograd.Function):
+    """A zero that depends on parameters and adds nothing to their gradients.
+
+    In a multi-device run, the gradients are added up while DDP expects none. The backward pass of this zero, which
+    reaches every trained parameter, then lets DDP average them over the ranks, once a step on all ranks.
+    """
+
+    @staticmethod
+    def forward(context: Any, *parameters: Tensor) -> Tensor:
+        """Return a scalar zero."""
+        context.save_for_backward(*parameters)
+        return parameters[0].new_zeros(())
+
+    @staticmethod
+    def backward(context: Any, *gradients: Tensor) -> Any:
+        """Return a zero gradient for each parameter, without memory for its elements."""
+        return tuple(one.new_zeros(()).expand_as(one) for one in context.saved_tensors)

@@ -1,0 +1,278 @@
+"""A step that exhausts memory is repeated in smaller micro-batches: the run ends as if there had been enough."""
+
+import dataclasses
+import math
+import types
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from instruct_lab.batching import IGNORED, Example
+from instruct_lab.batching.batch_limits import BatchLimits, Reduction, apply_limits
+from instruct_lab.callbacks.step_log import StepLog
+from instruct_lab.experiment.check import check
+from instruct_lab.model import LoadedModel
+from instruct_lab.objective import KTO, Supervised
+from instruct_lab.tracker.recorder import Recorder
+from instruct_lab.training.module import TuningModule
+
+STEPS = 20
+ERRORS = [
+    MemoryError(),
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+    RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+]
+
+
+class Record:
+    """Keeps what would be written."""
+
+    def __init__(self):
+        self.lines = []
+        self.manifest = types.SimpleNamespace(skipped_steps=[])
+
+    def write_manifest(self, skipped_steps):
+        self.manifest.skipped_steps = skipped_steps
+
+    def log(self, text):
+        pass
+
+    def append_metrics(self, *, step, epoch, values):
+        self.lines.append({"step": step, **values})
+
+
+@pytest.fixture(scope="module")
+def experiment(tmp_path_factory):
+    settings = ["model=tiny_random", "lr_scheduler=constant", "lr_scheduler.warmup_ratio=0", "optimizer.lr=1e-2"]
+    return check(settings).or_refuse().experiment
+
+
+def examples(count, seed=4):
+    """Return examples of different lengths with two to five target tokens."""
+    source = torch.Generator().manual_seed(seed)
+    made = []
+    for index in range(count):
+        ids = torch.randint(1, 29, (6 + index % 7,), generator=source).tolist()
+        targets = 2 + index % 4
+        made.append(Example(ids, [IGNORED] * (len(ids) - targets) + ids[-targets:], id=str(index), source="s"))
+    return made
+
+
+class _FailingBackward(torch.autograd.Function):
+    @staticmethod
+    def forward(context, value, error):
+        context.error = error
+        return value.clone()
+
+    @staticmethod
+    def backward(context, gradient):
+        raise context.error
+
+
+class Fit:
+    """A training of a tiny model; `steps` are the logged values, `reductions` the smaller sizes.
+
+    Args:
+        experiment: the experiment whose settings are used.
+        fail: function of a micro-batch and the module: an error and where it is raised, or `None`.
+    """
+
+    def __init__(self, experiment, fail=None, *, recorded=(), accumulate=1, dropout=0.0, objective=None, **batching):
+        objective = objective or Supervised()
+        torch.manual_seed(3)
+        config = LlamaConfig(
+            vocab_size=29,
+            hidden_size=16,
+            intermediate_size=24,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            attention_dropout=dropout,
+        )
+        self.model = LlamaForCausalLM(config)
+        self.reductions, self.record = [], Record()
+        batching = dataclasses.replace(experiment.batching, batch_size=8, **batching)
+        experiment = dataclasses.replace(experiment, batching=batching, objective=objective)
+        with apply_limits(BatchLimits(recorded, self.reductions.append)):
+            loaded = LoadedModel(model=self.model, tokenizer=None, family="decoder")
+            self.module = TuningModule(experiment, loaded, Recorder(self.record, {}), num_steps=STEPS)
+            compute = self.module._loss
+
+            def loss(batch):
+                found = compute(batch)
+                failure = fail(batch, self.module) if fail else None
+                if failure is None:
+                    return found
+                error, where = failure
+                if where == "forward":
+                    raise error
+                if where == "nan":
+                    return dataclasses.replace(found, sums=found.sums * math.nan)
+                return dataclasses.replace(found, sums=_FailingBackward.apply(found.sums, error))
+
+            self.module._loss = loss
+            options = {"seed": 0, "pad_token_id": 0}
+            trainer = pl.Trainer(
+                max_steps=STEPS,
+                accumulate_grad_batches=accumulate,
+                gradient_clip_val=0.5,
+                val_check_interval=5 * accumulate,
+                check_val_every_n_epoch=None,
+                num_sanity_val_steps=0,
+                accelerator="cpu",
+                logger=False,
+                callbacks=[StepLog(self.module)],
+                enable_checkpointing=False,
+                enable_progress_bar=False,
+                enable_model_summary=False,
+            )
+            train = batching.loader(examples(44), training=True, **options)
+            validation = batching.loader(examples(20, seed=5), training=False, **options)
+            trainer.fit(self.module, train, validation)
+        self.values = [
+            {name: value for name, value in line.items() if not name.endswith("per_second")}
+            for line in self.record.lines
+        ]
+
+
+def largest_difference(first, second):
+    """Return the largest relative difference of logged values and weights."""
+    assert [list(line) for line in first.values] == [list(line) for line in second.values]
+    pairs = [
+        (line[name], other[name]) for line, other in zip(first.values, second.values, strict=True) for name in line
+    ]
+    weights = zip(first.model.parameters(), second.model.parameters(), strict=True)
+    return max(
+        *(abs(a - b) / max(abs(a), abs(b), 1e-12) for a, b in pairs),
+        *(float((a - b).norm() / b.norm()) for a, b in weights),
+    )
+
+
+def once(step, where, error=ERRORS[2], minimum=5, count=1):
+    """Fail `count` times in a step, in parts of at least `minimum` examples."""
+    failed = []
+
+    def fail(batch, module):
+        is_step = module.model.training and module.trainer.global_step + 1 == step
+        if is_step and batch.num_examples >= minimum and len(failed) < count:
+            failed.append(batch)
+            return error, where
+        return None
+
+    return fail
+
+
+@pytest.fixture(scope="module")
+def undisturbed(experiment):
+    return Fit(experiment)
+
+
+@pytest.mark.parametrize("where", ["forward", "backward"])
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+def test_a_step_that_exhausts_memory_is_repeated_in_halves(experiment, undisturbed, where, error):
+    disturbed = Fit(experiment, once(7, where, error))
+    assert len(undisturbed.values) == STEPS + 4
+    assert largest_difference(disturbed, undisturbed) < 1e-6
+    (reduction,) = disturbed.reductions
+    assert (reduction.work, reduction.step, reduction.before, reduction.now) == ("training", 7, 8, 4)
+
+
+def test_a_step_of_several_batches_is_repeated_from_its_start(experiment):
+    whole = Fit(experiment, accumulate=3)
+    calls = []
+
+    def fail(batch, module):  # in the second part of the third batch of the seventh step
+        if module.trainer.global_step + 1 == 7:
+            calls.append(batch.num_examples)
+            return (ERRORS[0], "backward") if len(calls) == 3 else None
+        return None
+
+    disturbed = Fit(experiment, fail, accumulate=3)
+    assert calls[:5] == [8, 8, 8, 4, 4], "all three batches are computed again"
+    assert largest_difference(disturbed, whole) < 1e-6
+
+
+@pytest.mark.parametrize("most", [5, 3, 1])
+def test_it_is_halved_until_it_fits_and_stays_so(experiment, undisturbed, most):
+    """A simulated memory for some examples at a time; the last batch of an epoch has only four."""
+
+    def fail(batch, module):
+        return (ERRORS[1], "backward") if module.model.training and batch.num_examples > most else None
+
+    disturbed = Fit(experiment, fail)
+    expected = [(before, before // 2) for before in (8, 4, 2) if before > most]
+    assert [(one.before, one.now) for one in disturbed.reductions] == expected
+    assert {one.step for one in disturbed.reductions} == {1}
+    assert largest_difference(disturbed, undisturbed) < 1e-6
+
+
+@pytest.mark.parametrize("size", [1, 3, 8, 100])
+def test_the_size_of_micro_batches_changes_nothing(experiment, undisturbed, size):
+    assert largest_difference(Fit(experiment, micro_batch=size), undisturbed) < 1e-6
+
+
+def test_a_recorded_reduction_is_reached_in_the_same_way(experiment):
+    """With dropout, whose numbers are drawn by micro-batch, a run with the recorded sizes has the same bits."""
+    disturbed = Fit(experiment, once(7, "backward", minimum=3, count=2), dropout=0.3)
+    assert [one.now for one in disturbed.reductions] == [4, 2]
+    again = Fit(experiment, recorded=disturbed.reductions, dropout=0.3)
+    assert not again.reductions
+    assert largest_difference(again, disturbed) == 0
+    other = Fit(experiment, recorded=[Reduction("training", 6, 8, 2)], dropout=0.3)
+    assert largest_difference(other, disturbed) > 0
+
+
+def test_validation_is_computed_in_parts_with_the_same_values(experiment, undisturbed):
+    def fail(batch, module):
+        return None if module.model.training or batch.num_examples < 8 else (ERRORS[0], "forward")
+
+    disturbed = Fit(experiment, fail)
+    assert largest_difference(disturbed, undisturbed) < 1e-6
+    assert {(one.work, one.step) for one in disturbed.reductions} == {("validation", 5)}
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+def test_a_single_example_that_does_not_fit_ends_the_run(experiment, error):
+    def fail(batch, module):
+        return (error, "backward") if module.trainer.global_step == 1 else None
+
+    with pytest.raises(type(error)):
+        Fit(experiment, fail)
+
+
+def test_batches_whose_examples_depend_on_each_other_are_not_divided(experiment):
+    class Compared(Supervised):
+        has_independent_examples = False
+
+    sizes = []
+
+    def fail(batch, module):
+        sizes.append(batch.num_examples)
+        return (ERRORS[0], "forward") if module.trainer.global_step == 2 else None
+
+    with pytest.raises(MemoryError):
+        Fit(experiment, fail, objective=Compared())
+    assert sizes == [8, 8, 8]
+    assert not KTO.has_independent_examples
+
+
+def test_a_skipped_step_may_have_exhausted_memory(experiment):
+    """The losses of the failed attempt are forgotten: the step names the examples of one part, and is skipped once."""
+    optimizer = dataclasses.replace(experiment.optimizer, nonfinite="skip_step")
+    memory = once(3, "backward", minimum=8, count=2)
+    spoiled = []
+
+    def fail(batch, module):
+        if module.trainer.global_step + 1 == 3 and batch.num_examples == 4 and not spoiled:
+            spoiled.append(batch.ids)
+            return None, "nan"
+        return memory(batch, module)
+
+    fitted = Fit(dataclasses.replace(experiment, optimizer=optimizer), fail, accumulate=2)
+    (skipped,) = fitted.record.manifest.skipped_steps
+    assert (skipped["step"], skipped["examples"]) == (3, spoiled[0])
+    assert [one.now for one in fitted.reductions] == [4]
+    tokens = {line["step"]: line["train/target_tokens"] for line in fitted.values if "train/loss" in line}
+    assert tokens[1] < tokens[2] == tokens[3] < tokens[4]
+    assert math.isnan(next(line["train/loss"] for line in fitted.values if line["step"] == 3))
