@@ -40,8 +40,8 @@ class Reduction:
         when = f" in step {self.step}" if self.step else ""
         unit = "examples" if self.work == "training" else "tokens"
         return (
-            f"memory was exhausted{when} ({self.work}: {self.error}): the work is repeated and goes on with at most "
-            f"{self.now:,} {unit} at a time instead of {self.before:,}, with the same results up to rounding"
+            f"memory does not suffice{when} ({self.work}: {self.error}): from now on, at most {self.now:,} {unit} are "
+            f"computed at a time instead of {self.before:,}, with the same results up to rounding"
         )
 
 

@@ -71,8 +71,8 @@ def test_limits_apply_from_their_step_on_and_only_to_their_work():
 def test_without_a_run_a_reduction_is_printed(capsys):
     assert compute_in_parts("likelihoods", [3, 3, 3], limited(6), sum) == [[6, 6], [6]]
     printed = " ".join(capsys.readouterr().err.split())
-    assert "memory was exhausted (likelihoods: no room for 9)" in printed
-    assert "at most 6 tokens at a time instead of 9" in printed
+    assert "memory does not suffice (likelihoods: no room for 9)" in printed
+    assert "at most 6 tokens are computed at a time instead of 9" in printed
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5])

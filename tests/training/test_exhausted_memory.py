@@ -45,7 +45,7 @@ class Record:
 
 @pytest.fixture(scope="module")
 def experiment(tmp_path_factory):
-    settings = ["model=tiny_random", "lr_scheduler=constant", "lr_scheduler.warmup_ratio=0", "optimizer.lr=1e-2"]
+    settings = ["model=tiny_random", "lr_scheduler=constant", "lr_scheduler.warmup_ratio=0", "optimizer.lr=1e-3"]
     return check(settings).or_refuse().experiment
 
 
@@ -130,6 +130,7 @@ class Fit:
             train = batching.loader(examples(44), training=True, **options)
             validation = batching.loader(examples(20, seed=5), training=False, **options)
             trainer.fit(self.module, train, validation)
+        self.weights = [parameter.detach() for parameter in self.model.parameters()]
         self.values = [
             {name: value for name, value in line.items() if not name.endswith("per_second")}
             for line in self.record.lines
@@ -139,10 +140,9 @@ class Fit:
 def largest_difference(first, second):
     """Return the largest relative difference of logged values and weights."""
     assert [list(line) for line in first.values] == [list(line) for line in second.values]
-    pairs = [
-        (line[name], other[name]) for line, other in zip(first.values, second.values, strict=True) for name in line
-    ]
-    weights = zip(first.model.parameters(), second.model.parameters(), strict=True)
+    lines = zip(first.values, second.values, strict=True)
+    pairs = [(line[name], other[name]) for line, other in lines for name in line]
+    weights = zip(first.weights, second.weights, strict=True)
     return max(
         *(abs(a - b) / max(abs(a), abs(b), 1e-12) for a, b in pairs),
         *(float((a - b).norm() / b.norm()) for a, b in weights),
@@ -189,7 +189,7 @@ def test_a_step_of_several_batches_is_repeated_from_its_start(experiment):
         return None
 
     disturbed = Fit(experiment, fail, accumulate=3)
-    assert calls[:5] == [8, 8, 8, 4, 4], "all three batches are computed again"
+    assert calls == [8, 8, 8, 4, 4, 4, 4, 4, 4], "all three batches are computed again"
     assert largest_difference(disturbed, whole) < 1e-6
 
 
