@@ -1,11 +1,14 @@
 """Work that exhausts memory is done in halves, with the same results, and the next batches start with these."""
 
+import weakref
+from unittest import mock
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from instruct_lab.batching import Example, Padded
+from instruct_lab.batching import Example, Padded, batch_limits
 from instruct_lab.batching.batch_limits import BatchLimits, Reduction, apply_limits, compute_in_parts
 
 
@@ -25,7 +28,7 @@ def limited(memory, calls=None):
 @given(st.lists(st.lists(st.integers(1, 9), min_size=1, max_size=9), min_size=1, max_size=4), st.integers(9, 30))
 def test_all_items_are_computed_once_whatever_fits(batches, memory):
     reductions, calls = [], []
-    with apply_limits(BatchLimits(report=reductions.append)):
+    with apply_limits(BatchLimits(report=reductions.append)), mock.patch.object(batch_limits, "release_memory"):
         for batch in batches:
             results = compute_in_parts("likelihoods", batch, limited(memory, calls), sum)
             assert [value for part in results for value in part] == [2 * item for item in batch]
@@ -37,8 +40,30 @@ def test_all_items_are_computed_once_whatever_fits(batches, memory):
 
 @given(st.lists(st.integers(1, 9), max_size=6), st.integers(31, 40))
 def test_an_item_that_does_not_fit_raises_the_error(fitting, large):
-    with apply_limits(BatchLimits(report=lambda _: None)), pytest.raises(MemoryError, match=f"no room for {large}"):
+    with (
+        apply_limits(BatchLimits(report=lambda _: None)),
+        mock.patch.object(batch_limits, "release_memory"),
+        pytest.raises(MemoryError, match=f"no room for {large}"),
+    ):
         compute_in_parts("answers", [*fitting, large], limited(30), sum)
+
+
+def test_the_failed_attempt_leaves_nothing_in_memory():
+    class Graph:
+        pass
+
+    left = []
+
+    def compute(items):
+        assert not left or left[0]() is None
+        graph = Graph()
+        graph.itself = graph
+        left.append(weakref.ref(graph))
+        return limited(1)(items)
+
+    with apply_limits(BatchLimits(report=lambda _: None)):
+        assert compute_in_parts("validation", [1, 1], compute, len) == [[2], [2]]
+    assert len(left) == 3
 
 
 def test_another_error_is_not_repeated():

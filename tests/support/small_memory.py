@@ -10,7 +10,7 @@ from instruct_lab.objective import Supervised
 class SmallMemory(Supervised):
     """The loss of `Supervised`; memory is exhausted by several examples with too many tokens."""
 
-    tokens: int = 300  # number of tokens, with padding, that fit
+    tokens: int = 312  # number of tokens, with padding, that fit
     rank: int | None = None  # the rank that has so little memory; null: all
 
     def loss(self, model, batch, teacher=None):

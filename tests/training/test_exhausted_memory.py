@@ -1,14 +1,17 @@
 """A step that exhausts memory is repeated in smaller micro-batches: the run ends as if there had been enough."""
 
 import dataclasses
+import json
 import math
 import types
 
 import pytest
 import pytorch_lightning as pl
 import torch
+from support.records import newest_run
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from instruct_lab import cli
 from instruct_lab.batching import IGNORED, Example
 from instruct_lab.batching.batch_limits import BatchLimits, Reduction, apply_limits
 from instruct_lab.callbacks.step_log import StepLog
@@ -276,3 +279,22 @@ def test_a_skipped_step_may_have_exhausted_memory(experiment):
     tokens = {line["step"]: line["train/target_tokens"] for line in fitted.values if "train/loss" in line}
     assert tokens[1] < tokens[2] == tokens[3] < tokens[4]
     assert math.isnan(next(line["train/loss"] for line in fitted.values if line["step"] == 3))
+
+
+@pytest.mark.slow
+def test_reductions_are_printed_once_recorded_and_reached_again(lab, train, capsys):
+    small = ["+objective._target_=support.small_memory.SmallMemory", "+objective.tokens=330", "trainer=cpu"]
+    evaluation = ["evaluation.before=false", "evaluation.baselines=false", "metrics=perplexity"]
+    first = train(*small, *evaluation, "batching.batch_size=4", "trainer.accumulate_grad_batches=2")
+    printed = " ".join(capsys.readouterr().err.split())
+    entries = json.loads((first / "manifest.json").read_text())["reduced_batches"]
+    assert [(one["work"], one["step"]) for one in entries] == [("training", 2), ("validation", 3), ("validation", 3)]
+    assert (entries[0]["before"], entries[0]["now"], entries[0]["error"]) == (4, 2, "332 tokens")
+    assert printed.count("in step 2 (training: 332 tokens): from now on, at most 2 examples") == 1
+    assert (first / "log.txt").read_text().count("in step 2 (training: 332 tokens)") == 1
+    assert cli.main(["reproduce", first.name]) == 0
+    again = newest_run(lab)
+    assert again != first
+    assert json.loads((again / "manifest.json").read_text())["reduced_batches"] == entries
+    assert cli.main(["resume", first.name, "trainer.max_epochs=2", "--force"]) == 0
+    assert json.loads((first / "manifest.json").read_text())["reduced_batches"] == entries
