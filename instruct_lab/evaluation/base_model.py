@@ -19,6 +19,7 @@ from instruct_lab.evaluation.ranks import first_rank_value, is_first_rank, num_r
 from instruct_lab.evaluation.setup import EvaluationSetup
 from instruct_lab.model import LoadedModel
 from instruct_lab.model.token_budget import decoded_tokens, scored_tokens
+from instruct_lab.records.identity import NOT_SCIENCE_BATCHING
 from instruct_lab.records.schema import Measurement
 
 FILE = "measurement.json"
@@ -86,7 +87,7 @@ def _depends_on(
         "model": describe(setup.model),
         "examples": content.hexdigest(),
         "template": describe(setup.template),
-        "batching": describe(setup.batching),
+        "batching": describe(setup.batching, NOT_SCIENCE_BATCHING),
         "objective": describe(setup.objective),
         "generation": describe(setup.generation),
         "metrics": describe(setup.metrics),

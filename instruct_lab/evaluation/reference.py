@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from instruct_lab.batch_limits import compute_in_parts
 from instruct_lab.batching.table import ExampleTable
 from instruct_lab.cache import Entry, Stage, describe
 from instruct_lab.evaluation.setup import EvaluationSetup
@@ -55,10 +56,19 @@ def _log_probabilities(setup: EvaluationSetup, loaded: LoadedModel, table: Examp
 
     batching, device = setup.batching, next(loaded.model.parameters()).device
     found = np.zeros((len(table), 2))
+
+    def compute(indices: Sequence[int]) -> None:
+        batch = batching.collate([table[index] for index in indices], loaded.tokenizer.pad_token_id).to(device)
+        sums, _ = sequence_log_probabilities(loaded.model, batch)  # [2 * examples]
+        found[indices] = sums.double().cpu().numpy().reshape(2, len(indices)).T
+
     with torch.inference_mode():
         for indices in batching.evaluation_batches(table, setup.scored_tokens(device)):
-            batch = batching.collate([table[int(index)] for index in indices], loaded.tokenizer.pad_token_id).to(device)
-            sums, _ = sequence_log_probabilities(loaded.model, batch)  # [2 * examples]
-            found[indices] = sums.double().cpu().numpy().reshape(2, len(indices)).T
+            compute_in_parts(
+                "log-probabilities",
+                indices.tolist(),
+                compute,
+                size=lambda part: 2 * len(part) * int(table.lengths[part].max()),
+            )
             advance(len(indices))
     return found

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
+from instruct_lab.batch_limits import compute_in_parts
 from instruct_lab.batching import Example
 from instruct_lab.batching.example import evaluation_source
 from instruct_lab.evaluation.setup import EvaluationSetup
@@ -58,6 +60,17 @@ def score_examples(
 
     objective, batching, model, tokenizer = setup.objective, setup.batching, loaded.model, loaded.tokenizer
     corrupted = [objective.corrupt(example, tokenizer, evaluation_source(example)) for example in examples]
+
+    def score(indices: Sequence[int]) -> list[ExampleScores]:
+        batch = batching.collate([corrupted[index] for index in indices], tokenizer.pad_token_id).to(device)
+        of_tokens = token_scores(model, batch) if tokens else [None] * len(indices)
+        columns = objective.loss(model, batch, teacher).values if values else {}
+        of_objective = {name: column.tolist() for name, column in columns.items()}
+        return [
+            ExampleScores(of_tokens[row], {name: column[row] for name, column in of_objective.items()})
+            for row in range(len(indices))
+        ]
+
     scores: list[ExampleScores] = [ExampleScores()] * len(corrupted)
     was_training = model.training
     model.eval()
@@ -65,14 +78,15 @@ def score_examples(
     batches = batching.evaluation_batches(corrupted, setup.scored_tokens(device))
     with torch.inference_mode(), stage("likelihoods", len(corrupted), "example"):
         for indices in batches:
-            batch = batching.collate([corrupted[index] for index in indices], tokenizer.pad_token_id).to(device)
-            of_tokens = token_scores(model, batch) if tokens else [None] * len(indices)
-            columns = objective.loss(model, batch, teacher).values if values else {}
-            of_objective = {name: column.tolist() for name, column in columns.items()}
-            for row, index in enumerate(indices):
-                scores[index] = ExampleScores(
-                    of_tokens[row], {name: column[row] for name, column in of_objective.items()}
-                )
+            parts = compute_in_parts(
+                "likelihoods",
+                indices.tolist(),
+                score,
+                size=lambda part: len(part) * max(len(corrupted[index].input_ids) for index in part),
+                is_divisible=objective.has_independent_examples or not values,
+            )
+            for index, found in zip(indices, itertools.chain(*parts), strict=True):
+                scores[index] = found
             advance(len(indices))
     model.train(was_training)
     return scores

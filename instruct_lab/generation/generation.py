@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import sys
 from collections.abc import Callable, Sequence
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
+from instruct_lab.batch_limits import compute_in_parts
 from instruct_lab.batching.token_budget import MAX_PADDING, batches_by_length
 from instruct_lab.config import Component, component
 from instruct_lab.errors import InstructLabError, Refusal
@@ -209,13 +211,20 @@ class Generation(Component):
             seeds = torch.randint(2**63 - 1, (len(prompts),)).tolist()
         answers: list[list[int]] = [[] for _ in prompts]
         reporting = stage("answers", len(prompts)) if streamer is None else contextlib.nullcontext()
+
+        def decode_part(indices: Sequence[int]) -> list[list[int]]:
+            batch = [prompts[index] for index in indices]
+            of_batch = [seeds[index] for index in indices] if seeds is not None else []
+            return decode(model, batch, settings, of_batch, streamer, report)
+
+        def size(indices: Sequence[int]) -> int:
+            return len(indices) * (max(len(prompts[index]) for index in indices) + self.limit)
+
         with evaluation_mode(model), reporting as report:
             for indices in self._batches(model, prompts, batch_tokens, has_prefix_before_padding(model)):
-                batch = [prompts[index] for index in indices]
-                of_batch = [seeds[index] for index in indices] if seeds is not None else []
                 decoded = None if journal is None else journal.read(indices)
                 if decoded is None:
-                    decoded = decode(model, batch, settings, of_batch, streamer, report)
+                    decoded = [*itertools.chain(*compute_in_parts("answers", indices, decode_part, size))]
                     if journal is not None:
                         journal.write(indices, decoded)
                 elif report is not None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from instruct_lab import files
+from instruct_lab.batch_limits import BatchLimits, apply_limits
 from instruct_lab.cache import describe
 from instruct_lab.callbacks.kept_weights import KeptWeights
 from instruct_lab.data import Audit
@@ -30,6 +31,7 @@ from instruct_lab.progress import stage
 from instruct_lab.records import Results, Summary
 from instruct_lab.records.evaluations import EvaluationFiles, Origin
 from instruct_lab.records.folder import LOCK
+from instruct_lab.records.identity import NOT_SCIENCE_BATCHING
 from instruct_lab.records.schema import AFTER, BEFORE
 from instruct_lab.training.datamodule import InstructionData
 from instruct_lab.training.ending import memory_errors
@@ -97,7 +99,8 @@ def evaluate(job: EvaluationJob, console: Console) -> bool:
     quiet_libraries()
     with files.disk_errors(job.files.folder):
         job.files.folder.mkdir(parents=True, exist_ok=True)
-    with files.lock(job.files.folder / LOCK, "writing this evaluation"), started(), memory_errors(job.run):
+    locked = files.lock(job.files.folder / LOCK, "writing this evaluation")
+    with locked, started(), memory_errors(job.run), apply_limits(BatchLimits()):
         prepared = _prepare(job)
         fingerprint = _fingerprint(prepared)
         if (known := job.files.origin) is not None and known.fingerprint == fingerprint:
@@ -165,7 +168,7 @@ def _fingerprint(prepared: _Prepared) -> str:
     setup, evaluation = prepared.experiment.evaluation_setup, prepared.experiment.evaluation
     parts = ("model", "template", "batching", "objective", "generation", "metrics")
     content = {
-        "settings": {name: describe(getattr(setup, name)) for name in parts},
+        "settings": {name: describe(getattr(setup, name), NOT_SCIENCE_BATCHING) for name in parts},
         "seed": [setup.seed, setup.by_source, evaluation.before, evaluation.baselines],
         "data": prepared.data.fingerprint,
         "examples": {

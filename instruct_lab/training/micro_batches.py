@@ -10,8 +10,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from instruct_lab.batch_limits import BatchLimits, release_memory
 from instruct_lab.batching import Batch
-from instruct_lab.batching.batch_limits import BatchLimits, release_memory
 from instruct_lab.errors import is_out_of_memory, one_line
 
 WORK = "training"

@@ -35,8 +35,8 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from instruct_lab.batch_limits import compute_in_parts, current_limits
 from instruct_lab.batching import IGNORED, Batch
-from instruct_lab.batching.batch_limits import compute_in_parts, current_limits
 from instruct_lab.callbacks.training_states import METRICS_SIZE
 from instruct_lab.errors import InstructLabError
 from instruct_lab.experiment import Experiment
@@ -233,11 +233,14 @@ class TuningModule(pl.LightningModule):
             part = self.trainer.precision_plugin.convert_input(batch.part(of_part[0], of_part[-1] + 1))
             return self._loss(part), part.sources
 
-        if self._experiment.objective.has_independent_examples:
-            width = batch.input_ids.numel() // batch.num_examples
-            losses = compute_in_parts("validation", indices, compute, size=lambda part: width * len(part))
-        else:
-            losses = [compute(indices)]
+        width = batch.input_ids.numel() // batch.num_examples
+        losses = compute_in_parts(
+            "validation",
+            indices,
+            compute,
+            size=lambda part: width * len(part),
+            is_divisible=self._experiment.objective.has_independent_examples,
+        )
         for loss, sources in losses:
             self._validation.add(loss, torch.tensor([self._sources.get(name, 0) for name in sources]))
 

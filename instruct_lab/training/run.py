@@ -16,7 +16,7 @@ from instruct_lab.training import lightning  # noqa: F401  # before other module
 # isort: split
 
 from instruct_lab import files, library_warnings
-from instruct_lab.batching.batch_limits import BatchLimits, Reduction, apply_limits
+from instruct_lab.batch_limits import BatchLimits, Reduction, apply_limits
 from instruct_lab.callbacks.base import OnValidation
 from instruct_lab.config.permitted import permitted
 from instruct_lab.errors import InstructLabError

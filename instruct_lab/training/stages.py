@@ -15,7 +15,7 @@ from typing import Any
 import pytorch_lightning as pl
 from rich.console import Console
 
-from instruct_lab.batching.batch_limits import current_limits
+from instruct_lab.batch_limits import current_limits
 from instruct_lab.callbacks.base import OnValidation
 from instruct_lab.callbacks.kept_weights import keep_weights
 from instruct_lab.callbacks.training_states import TrainingState, newest_state, set_aside_damaged_state

@@ -1,11 +1,13 @@
 """Scores and answers do not depend on how an evaluation is divided into batches and between ranks."""
 
+import contextlib
 import dataclasses
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from instruct_lab.batch_limits import BatchLimits, apply_limits
 from instruct_lab.batching.table import ExampleTable, to_batches, write_batches
 from instruct_lab.data import Audit, Conversation, Message
 from instruct_lab.evaluation.examples import EvaluatedExamples
@@ -79,6 +81,53 @@ def test_log_probabilities_of_pairs_under_the_base_model_do_not_depend_on_the_ba
     )
     assert together == pytest.approx(alone, rel=1e-6)
     assert len(set(alone.flatten())) == 2 * len(LENGTHS)
+
+
+@contextlib.contextmanager
+def room_for(loaded, most_rows):
+    """Let the model's memory be exhausted by more rows than `most_rows`; gives the reductions."""
+
+    def check(module, arguments, inputs):
+        if len(inputs["input_ids"]) > most_rows:
+            raise MemoryError(f"{len(inputs['input_ids'])} rows")
+
+    reductions = []
+    handle = loaded.model.register_forward_pre_hook(check, with_kwargs=True)
+    with apply_limits(BatchLimits(report=reductions.append)):
+        yield reductions
+    handle.remove()
+
+
+@pytest.mark.parametrize(("options", "most_rows"), [((), 1), (("generation=sampling",), 1), (("generation=beam",), 4)])
+def test_answers_and_likelihoods_are_the_same_when_memory_is_exhausted(lab, options, most_rows):
+    setup, loaded, evaluated = prepared(lab, *options, "metrics=[text,perplexity]")
+    setup = dataclasses.replace(setup, batch_tokens=800)
+    whole = measure(setup, loaded, evaluated)
+    with room_for(loaded, most_rows) as reductions:
+        measured = measure(setup, loaded, evaluated)
+        assert {one.work for one in reductions} <= {"answers", "likelihoods"}
+        assert "answers" in {one.work for one in reductions}
+        num_reductions = len(reductions)
+        assert [one.text for one in measure(setup, loaded, evaluated).predictions] == [
+            one.text for one in whole.predictions
+        ]
+        assert len(reductions) == num_reductions, "later batches start with the size that fitted"
+    assert measured.predictions == whole.predictions
+    for row, other in zip(measured.rows["perplexity"], whole.rows["perplexity"], strict=True):
+        assert row == pytest.approx(other, rel=1e-5)
+
+
+def test_log_probabilities_of_pairs_are_the_same_when_memory_is_exhausted(lab, tmp_path):
+    (lab / "pairs.jsonl").write_text('{"prompt": "a", "chosen": "b", "rejected": "c"}\n')
+    setup, loaded, evaluated = prepared(
+        lab, "data=local_preference", "data.train.file.path=pairs.jsonl", "objective=dpo"
+    )
+    write_batches(tmp_path / "examples.arrow", to_batches(evaluated.examples))
+    table = ExampleTable(tmp_path / "examples.arrow")
+    whole = _log_probabilities(setup, loaded, table)
+    with room_for(loaded, 2) as reductions:
+        assert _log_probabilities(setup, loaded, table) == pytest.approx(whole, rel=1e-6)
+    assert {one.work for one in reductions} == {"log-probabilities"}
 
 
 @given(st.lists(st.integers(1, 1000), max_size=60), st.integers(1, 5))

@@ -12,8 +12,8 @@ from support.records import newest_run
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from instruct_lab import cli
+from instruct_lab.batch_limits import BatchLimits, Reduction, apply_limits
 from instruct_lab.batching import IGNORED, Example
-from instruct_lab.batching.batch_limits import BatchLimits, Reduction, apply_limits
 from instruct_lab.callbacks.step_log import StepLog
 from instruct_lab.experiment.check import check
 from instruct_lab.model import LoadedModel
@@ -130,8 +130,8 @@ class Fit:
                 enable_progress_bar=False,
                 enable_model_summary=False,
             )
-            train = batching.loader(examples(44), training=True, **options)
-            validation = batching.loader(examples(20, seed=5), training=False, **options)
+            train = batching.loader(examples(44), **options)
+            validation = batching.loader(examples(20, seed=5), batch_tokens=100, **options)
             trainer.fit(self.module, train, validation)
         self.weights = [parameter.detach() for parameter in self.model.parameters()]
         self.values = [

@@ -13,6 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 from pydantic import Field
 
 from instruct_lab.assets import file_sha256
+from instruct_lab.batch_limits import compute_in_parts
 from instruct_lab.config import component
 from instruct_lab.data import Conversation
 from instruct_lab.errors import Problem, Refusal, wrap_errors
@@ -196,7 +197,9 @@ class Scorer:
         while enough:
             size = max(1, self.batch_tokens // len(scored[enough[0]].ids))
             batch, enough = enough[:size], enough[size:]
-            for index, value in zip(batch, self._batch([scored[index] for index in batch]), strict=True):
+            rows = [scored[index] for index in batch]
+            found = itertools.chain(*compute_in_parts("perplexities", rows, self._batch, _num_positions))
+            for index, value in zip(batch, found, strict=True):
                 values[index] = value
         return values
 
@@ -219,7 +222,7 @@ class Scorer:
         ids = (context + text)[: len(self.start) + self.max_tokens]
         return Scored(ids, max(1, len(context)))
 
-    def _batch(self, rows: list[Scored]) -> list[float]:
+    def _batch(self, rows: Sequence[Scored]) -> list[float]:
         import torch
 
         longest = len(rows[0].ids)
@@ -240,6 +243,11 @@ class Scorer:
             total += float(cross_entropy(logits[start - 1 : stop - 1].float(), ids[start:stop], reduction="sum"))
         mean = total / (end - first)
         return math.exp(mean) if mean < MAX_EXPONENT or math.isnan(mean) else math.inf
+
+
+def _num_positions(rows: Sequence[Scored]) -> int:
+    """Return the number of tokens of a batch, with padding."""
+    return len(rows) * len(rows[0].ids)
 
 
 def _span(row: Scored) -> tuple[int, int]:

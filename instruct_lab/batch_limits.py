@@ -22,8 +22,8 @@ class Reduction:
     """A limit that fell because memory was exhausted.
 
     Args:
-        work: the work that has the limit: `training` (counted in examples), `validation`, `likelihoods` and `answers`
-            (counted in tokens with padding).
+        work: the work that has the limit: `training`, which is counted in examples, or a part of an evaluation such as
+            `validation` and `answers`, which is counted in tokens with padding.
         step: the optimizer step, counted from 1; 0 before training.
         before: size of the batch that did not fit.
         now: the largest size from this step on.
@@ -85,8 +85,12 @@ def apply_limits(limits: BatchLimits) -> Iterator[None]:
 
 
 def current_limits() -> BatchLimits:
-    """Return the limits of the surrounding `apply_limits` block; outside of such a block, return new limits."""
-    return _active.get() or BatchLimits()
+    """Return the limits of the surrounding `apply_limits` block, or else of the thread."""
+    limits = _active.get()
+    if limits is None:
+        limits = BatchLimits()
+        _active.set(limits)
+    return limits
 
 
 def compute_in_parts(
@@ -94,16 +98,18 @@ def compute_in_parts(
     items: Sequence[Item],
     compute: Callable[[Sequence[Item]], Result],
     size: Callable[[Sequence[Item]], int],
+    is_divisible: bool = True,
 ) -> list[Result]:
     """Compute something for all items at once or, if memory is exhausted, for halves of them, repeatedly.
 
-    Later calls in the same `apply_limits` block begin with the halves that fitted.
+    Later calls with the same limits begin with the halves that fitted.
 
     Args:
         work: the kind of work, which has a limit of its own.
         items: the items, at least one.
         compute: function of some of the items; it must not keep a partial result when it raises an exception.
         size: function that returns the size of some of the items, which the limit is compared with.
+        is_divisible: whether the items may be computed in parts; otherwise, they are always computed at once.
 
     Returns:
         The result of each part, in the order of the items.
@@ -111,6 +117,8 @@ def compute_in_parts(
     Raises:
         Exception: the exception of `compute`, if it does not mean exhausted memory, or if a single item does not fit.
     """
+    if not is_divisible:
+        return [compute(items)]
     limits = current_limits()
 
     def halve(part: Sequence[Item]) -> list[Result]:

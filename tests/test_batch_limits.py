@@ -8,8 +8,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from instruct_lab.batching import Example, Padded, batch_limits
-from instruct_lab.batching.batch_limits import BatchLimits, Reduction, apply_limits, compute_in_parts
+from instruct_lab import batch_limits
+from instruct_lab.batch_limits import BatchLimits, Reduction, apply_limits, compute_in_parts
+from instruct_lab.batching import Example, Padded
 
 
 def limited(memory, calls=None):
@@ -105,11 +106,12 @@ def test_a_part_is_the_batch_of_its_examples(size):
     pair = Example([1, 2, 3], [-100, 2, 3], "a", "one", rejected=Example([1, 2, 3, 4], [-100, -100, 3, 4], "a"))
     examples = [pair, *(Example([5] * n, [-100] + [5] * (n - 1), str(n), "two", rejected=pair) for n in (2, 6, 4, 3))]
     batching = Padded(pad_to_multiple_of=4)
-    batch = next(iter(batching.loader(examples, training=False, seed=0, pad_token_id=0)))
+    (batch,) = batching.loader(examples, seed=0, pad_token_id=0)
     parts = list(batch.parts(size))
-    assert [name for part in parts for name in part.ids] == ["a", "2", "6", "4", "3"]
+    by_id = {one.id: one for one in examples}
+    assert [name for part in parts for name in part.ids] == batch.ids
     for part, start in zip(parts, range(0, 5, size), strict=True):
-        expected = batching.collate(examples[start : start + size], 0)
+        expected = batching.collate([by_id[name] for name in batch.ids[start : start + size]], 0)
         for name in ("input_ids", "attention_mask", "labels"):
             assert torch.equal(getattr(part, name), getattr(expected, name))
         assert (part.sources, part.is_paired) == (expected.sources, True)
