@@ -10,7 +10,9 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 
-from instruct_lab.generation.next_token import DrawnToken, RepetitionPenalty, Sampling
+from instruct_lab.generation.finished_rows import EnoughEnded, Rows
+from instruct_lab.generation.next_token import DrawnToken, RepetitionPenalty, RowProcessor, Sampling
+from instruct_lab.generation.shared_prefix import prompt_cache, shared_length
 from instruct_lab.progress import Stage
 
 FIRST_AND_FORBIDDEN_TOKENS = ("forced_bos_token_id", "bad_words_ids")
@@ -91,12 +93,6 @@ def evaluation_mode(model: Any) -> Iterator[None]:
             module.generation_config = config
 
 
-def has_prefix_before_padding(model: Any) -> bool:
-    """Whether virtual tokens precede the text, so that padding between them and the text would change positions."""
-    has_virtual_tokens = getattr(getattr(model, "active_peft_config", None), "is_prompt_learning", False)
-    return bool(has_virtual_tokens) and not model.config.is_encoder_decoder
-
-
 def decoder_start(model: Any) -> dict[str, Any]:
     """Return the generation-config arguments for an encoder-decoder's first token and forbidden tokens.
 
@@ -136,38 +132,78 @@ def decode(
         pairs = zip(prompts, seeds, strict=True)
         return [decode(model, [prompt], settings, [seed], report=report)[0] for prompt, seed in pairs]
     is_encoder_decoder = model.config.is_encoder_decoder
-    width = max(map(len, prompts))
-    input_ids = torch.full((len(prompts), width), settings.pad_token_id)  # [batch, seq]
-    mask = torch.zeros_like(input_ids)
-    for row, prompt in enumerate(prompts):
-        start = 0 if is_encoder_decoder else width - len(prompt)  # an encoder is padded on the right
-        input_ids[row, start : start + len(prompt)] = torch.tensor(prompt)
-        mask[row, start : start + len(prompt)] = 1
+    shared = shared_length(model, prompts)
+    input_ids, mask = _pad(prompts, settings.pad_token_id, shared, on_left=not is_encoder_decoder)
     device = next(model.parameters()).device
     input_ids, mask = input_ids.to(device), mask.to(device)
+    rows = Rows(
+        input_ids,
+        mask,
+        _row_processors(settings, mask[:, :1] if is_encoder_decoder else mask, seeds),
+        prompt_cache(model, input_ids, mask, shared, settings.num_beams),
+    )
+    first = 1 if is_encoder_decoder else input_ids.shape[1]  # after the decoder's start token, or after the prompt
+    token_report = [] if report is None else [TokenReport(report, len(prompts), settings.max_new_tokens)]
+    answers: list[list[int]] = [[] for _ in prompts]
     with torch.random.fork_rng(enabled=settings.samples_beams):
         if settings.samples_beams:
             torch.manual_seed(seeds[0])
-        output = model.generate(
-            input_ids=input_ids,
-            attention_mask=mask,
-            generation_config=_generation_config(settings),
-            logits_processor=_logits_processors(settings, mask[:, :1] if is_encoder_decoder else mask, seeds),
-            streamer=streamer,
-            stopping_criteria=_token_report(report, len(prompts), settings),
-        )
+        while rows.indices:
+            num_before = rows.input_ids.shape[1] - input_ids.shape[1]
+            output = _generate(model, rows, settings, settings.max_new_tokens - num_before, token_report, streamer)
+            for index, ids in zip(rows.indices, output[:, first:].tolist(), strict=True):
+                answers[index] = _before_stop(ids, settings.stop_token_ids)
+            num_tokens = output.shape[1] - first
+            is_last = num_tokens == settings.max_new_tokens
+            rows.keep([] if is_last else [index for index in rows.indices if len(answers[index]) == num_tokens], output)
     if report is not None:
         report.update(report.done + len(prompts), note="")
-    first = 1 if is_encoder_decoder else width  # after the decoder's start token, or after the prompt
-    return [_before_stop(row, settings.stop_token_ids) for row in output[:, first:].tolist()]
+    return answers
 
 
-def _generation_config(settings: Settings) -> GenerationConfig:
+def _generate(
+    model: Any, rows: Rows, settings: Settings, max_new_tokens: int, token_report: Sequence[TokenReport], streamer: Any
+) -> torch.Tensor:
+    """Call `generate` of transformers until the rows have ended, or enough of them; return prompts and new tokens."""
+    criteria = StoppingCriteriaList(token_report)
+    if rows.cache and settings.num_beams == 1:
+        criteria.append(EnoughEnded(settings.stop_token_ids, len(rows.indices)))
+    output: torch.Tensor = model.generate(
+        input_ids=rows.input_ids,
+        attention_mask=rows.mask,
+        generation_config=_generation_config(settings, max_new_tokens),
+        logits_processor=LogitsProcessorList(rows.processors),
+        streamer=streamer,
+        stopping_criteria=criteria,
+        **rows.cache,
+    )
+    return output
+
+
+def _pad(
+    prompts: Sequence[Sequence[int]], pad_token_id: int, shared: int, *, on_left: bool
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Pad prompts to the same length; return token ids and the attention mask, each int64 `[batch, seq]`.
+
+    With `on_left`, the padding lies before the prompt, but after the first `shared` tokens, which all prompts have.
+    """
+    width = max(map(len, prompts))
+    input_ids = torch.full((len(prompts), width), pad_token_id)
+    mask = torch.zeros_like(input_ids)
+    for row, prompt in enumerate(prompts):
+        start = width - len(prompt) if on_left else 0
+        input_ids[row, :shared], mask[row, :shared] = torch.tensor(prompt[:shared]), 1
+        end = start + len(prompt)
+        input_ids[row, start + shared : end], mask[row, start + shared : end] = torch.tensor(prompt[shared:]), 1
+    return input_ids, mask
+
+
+def _generation_config(settings: Settings, max_new_tokens: int) -> GenerationConfig:
     sampling = settings.sampling.arguments if settings.sampling is not None and settings.samples_beams else {}
     beams = {"length_penalty": settings.length_penalty} if settings.num_beams > 1 else {}
     return GenerationConfig(
         **settings.decoder_start,
-        max_new_tokens=settings.max_new_tokens,
+        max_new_tokens=max_new_tokens,
         do_sample=settings.samples_beams,
         num_beams=settings.num_beams,
         eos_token_id=list(settings.stop_token_ids) or None,
@@ -178,7 +214,7 @@ def _generation_config(settings: Settings) -> GenerationConfig:
     )
 
 
-def _logits_processors(settings: Settings, mask: torch.Tensor, seeds: Sequence[int]) -> LogitsProcessorList:
+def _row_processors(settings: Settings, mask: torch.Tensor, seeds: Sequence[int]) -> list[RowProcessor]:
     """Return the processors for the repetition penalty and for sampling, if the settings use them.
 
     Args:
@@ -186,18 +222,13 @@ def _logits_processors(settings: Settings, mask: torch.Tensor, seeds: Sequence[i
         mask: attention mask of the text that the model continues, int64 `[batch, seq]`.
         seeds: random seed for each row; used only for sampling.
     """
-    processors = LogitsProcessorList()
+    processors: list[RowProcessor] = []
     if settings.repetition_penalty != 1:
         beams_mask = mask.repeat_interleave(settings.num_beams, dim=0)
         processors.append(RepetitionPenalty(settings.repetition_penalty, beams_mask))
     if settings.sampling is not None and not settings.samples_beams:
         processors.append(DrawnToken(settings.sampling, seeds))
     return processors
-
-
-def _token_report(report: Stage | None, num_prompts: int, settings: Settings) -> StoppingCriteriaList:
-    tokens = [] if report is None else [TokenReport(report, num_prompts, settings.max_new_tokens)]
-    return StoppingCriteriaList(tokens)
 
 
 def _before_stop(row: list[int], stop_token_ids: Sequence[int]) -> list[int]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch.nn import functional
 from transformers import (
     LogitsProcessor,
     LogitsProcessorList,
@@ -42,7 +43,15 @@ class Sampling:
         return {"temperature": self.temperature or 1.0, "top_p": self.top_p or 1.0, "top_k": self.top_k or 0}
 
 
-class DrawnToken(LogitsProcessor):
+class RowProcessor(LogitsProcessor):
+    """A logits processor with a state for each row of the batch."""
+
+    def keep(self, rows: torch.Tensor) -> None:
+        """Keep only the state of the rows at these indices, int64 `[kept rows]`; the others leave the batch."""
+        raise NotImplementedError
+
+
+class DrawnToken(RowProcessor):
     """A logits processor that draws a token for each row and excludes all other tokens.
 
     Greedy search then always chooses the drawn token, so the result is a sample.
@@ -69,8 +78,12 @@ class DrawnToken(LogitsProcessor):
         drawn = torch.searchsorted(cumulative, thresholds, right=True).clamp(max=scores.shape[-1] - 1)  # [rows, 1]
         return torch.full_like(scores, -torch.inf).scatter(1, drawn, 0.0)
 
+    def keep(self, rows: torch.Tensor) -> None:
+        """Keep only the seeds of these rows."""
+        self._generators = [self._generators[row] for row in rows.tolist()]
 
-class RepetitionPenalty(LogitsProcessor):
+
+class RepetitionPenalty(RowProcessor):
     """The repetition penalty of Keskar et al., 2019 (CTRL), for tokens of the prompt and the answer.
 
     transformers' own penalty also applies to the padding of shorter prompts. If the pad token is also the token that
@@ -79,18 +92,22 @@ class RepetitionPenalty(LogitsProcessor):
 
     Args:
         penalty: strength of the penalty; above 1, tokens that already occur become less likely.
-        mask: int64 `[rows, seq]`, 0 for the padding on the left.
+        mask: int64 `[rows, seq]`, 0 for the padding of the prompts.
     """
 
     def __init__(self, penalty: float, mask: torch.Tensor) -> None:
         self._penalty = penalty
-        self._padding = (mask == 0).sum(dim=-1, keepdim=True)  # [rows, 1]
+        self._is_padding = mask == 0  # [rows, seq]
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         """Return logits `[rows, vocab]` in which tokens that already occur are penalised."""
-        position = torch.arange(input_ids.shape[1], device=input_ids.device)
+        num_new = input_ids.shape[1] - self._is_padding.shape[1]
         last = input_ids[:, -1:]  # replaces padding; the last token is penalised anyway
-        tokens = torch.where(position < self._padding, last, input_ids)
+        tokens = torch.where(functional.pad(self._is_padding, (0, num_new)), last, input_ids)
         found = scores.gather(1, tokens)
         found = torch.where(found < 0, found * self._penalty, found / self._penalty)
         return scores.scatter(1, tokens, found)
+
+    def keep(self, rows: torch.Tensor) -> None:
+        """Keep only the padding of these rows."""
+        self._is_padding = self._is_padding[rows]

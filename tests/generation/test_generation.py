@@ -5,6 +5,7 @@ import warnings
 import pydantic
 import pytest
 import torch
+from support.decoding import SETTINGS, STOPS, load, one_by_one
 from transformers import GenerationConfig
 from transformers.modeling_outputs import CausalLMOutput
 
@@ -13,23 +14,7 @@ from instruct_lab.generation import Generation
 from instruct_lab.model import Decoder, LoadedModel, Random
 from instruct_lab.tuning import LoRA
 
-SETTINGS = {
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 96,
-    "initializer_range": 0.4,  # so that answers differ from one another
-}
-STOPS = [258, *range(0, 256, 9)]
 RAGGED = [[(7 * i + 3 * j) % 256 for j in range(1 + (5 * i) % 23)] for i in range(13)]
-
-
-def load(cache, **settings):
-    made = Decoder(weights=Random(settings={**SETTINGS, **settings}))
-    tokenizer = made.load_tokenizer(cache)
-    return tokenizer, made.load(tokenizer, cache).model
 
 
 @pytest.fixture
@@ -40,21 +25,6 @@ def tokenizer(tmp_path):
 @pytest.fixture
 def model(tmp_path):
     return load(tmp_path)[1]
-
-
-def one_by_one(model, prompts, max_new_tokens, stops):
-    """Greedy decoding at its plainest: no cache, no padding, no batch."""
-    answers = []
-    with torch.no_grad():
-        for prompt in prompts:
-            ids = list(prompt)
-            while len(ids) < len(prompt) + max_new_tokens:
-                token = int(model(input_ids=torch.tensor([ids])).logits[0, -1].argmax())
-                if token in stops:
-                    break
-                ids.append(token)
-            answers.append(ids[len(prompt) :])
-    return answers
 
 
 @pytest.mark.slow

@@ -1,0 +1,84 @@
+"""The rows of a batch that are still decoded: rows whose answers have ended leave the batch.
+
+`generate` of transformers computes every row until the last answer ends. Here it stops once enough answers have ended,
+and is called again with the other rows and their part of the cache.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch.nn import functional
+from transformers import StoppingCriteria
+
+from instruct_lab.generation.next_token import RowProcessor
+
+MAX_RUNNING_SHARE = 0.75
+"""Rows leave a batch once at most this share of it is unfinished, because removing them copies the cache."""
+MIN_ROWS = 8
+"""Rows leave only a batch of more rows than this, because fewer rows would not make a pass over the weights cheaper."""
+
+
+@dataclasses.dataclass
+class Rows:
+    """The unfinished rows of a batch, with everything that has a row for each of them.
+
+    Args:
+        input_ids: prompts and new tokens, int64 `[rows, seq]`.
+        mask: attention mask, int64 `[rows, seq]`.
+        processors: logits processors.
+        cache: keys and values of all tokens but the last, by the name of the model's argument; empty if `generate`
+            creates the cache, so that no row can leave.
+        indices: the index of each row in the whole batch.
+    """
+
+    input_ids: torch.Tensor
+    mask: torch.Tensor
+    processors: Sequence[RowProcessor]
+    cache: dict[str, Any]
+    indices: list[int] = dataclasses.field(init=False)
+
+    def __post_init__(self) -> None:
+        """Number the rows."""
+        self.indices = list(range(len(self.input_ids)))
+
+    def keep(self, indices: Sequence[int], output: torch.Tensor) -> None:
+        """Keep only some of the present rows, and add the new tokens.
+
+        Args:
+            indices: the indices of the kept rows in the whole batch, in ascending order.
+            output: prompts and new tokens of all present rows, int64 `[rows, seq]`.
+        """
+        kept = torch.tensor([self.indices.index(index) for index in indices], dtype=torch.long, device=output.device)
+        self.indices = list(indices)
+        if not indices:
+            return
+        self.input_ids = output[kept]
+        self.mask = functional.pad(self.mask[kept], (0, output.shape[1] - self.mask.shape[1]), value=1)
+        for processor in self.processors:
+            processor.keep(kept)
+        for cache in self.cache.values():
+            cache.batch_select_indices(kept)
+
+
+class EnoughEnded(StoppingCriteria):
+    """A stopping criterion that stops all rows of a batch once enough of them have ended.
+
+    Args:
+        stop_token_ids: tokens that end an answer.
+        num_rows: number of rows of the batch.
+    """
+
+    def __init__(self, stop_token_ids: Sequence[int], num_rows: int) -> None:
+        self._stops = torch.tensor(list(stop_token_ids), dtype=torch.long)
+        self._has_ended = torch.zeros(num_rows, dtype=torch.bool)
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **arguments: Any) -> torch.Tensor:
+        """Return whether the batch stops, the same for each row: bool `[rows]`."""
+        self._has_ended |= torch.isin(input_ids[:, -1].cpu(), self._stops)
+        num_rows = len(input_ids)
+        stops = num_rows > MIN_ROWS and int((~self._has_ended).sum()) <= MAX_RUNNING_SHARE * num_rows
+        return torch.full((num_rows,), stops, device=input_ids.device)
