@@ -8,6 +8,8 @@ from instruct_lab.batching.batch import Batch
 from instruct_lab.batching.encoding import SegmentEncoder
 from instruct_lab.batching.example import IGNORED, Example, ExampleTransform, Layout, Reads
 from instruct_lab.batching.loader import BatchLoader
+from instruct_lab.batching.packed import Packed
+from instruct_lab.batching.packing import Packing
 from instruct_lab.batching.padded import Padded
 
 __all__ = [
@@ -18,6 +20,8 @@ __all__ = [
     "Example",
     "ExampleTransform",
     "Layout",
+    "Packed",
+    "Packing",
     "Padded",
     "Reads",
     "SegmentEncoder",

@@ -15,6 +15,7 @@ from instruct_lab.batching.example import SUPERVISED_DECODER, Example, ExampleTr
 from instruct_lab.batching.layouts import LayoutEncoder, layout_encoder
 from instruct_lab.batching.loader import BatchLoader
 from instruct_lab.batching.overlong import Overlong, shorten
+from instruct_lab.batching.packing import Packing
 from instruct_lab.batching.spelled_tokens import REASON, SpecialTokensInText, spells_special_token
 from instruct_lab.batching.token_budget import batches_by_length, widths_of
 from instruct_lab.config import Component, component
@@ -59,6 +60,11 @@ class Batching(Component, ABC):
     def groups_by_length(self) -> bool:
         """Whether training batches hold examples of similar length."""
         return False
+
+    @property
+    def packing(self) -> Packing | None:
+        """How models read the texts of a batch end to end; `None` if they read padded rows."""
+        return None
 
     def encoding_settings(self) -> dict[str, Any]:
         """Return the settings that affect examples, for the cache key.

@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from instruct_lab.batching.packing import Packing
+
 if TYPE_CHECKING:
     from torch import Tensor, device
 
@@ -32,6 +34,8 @@ class Batch:
         ids: the id of each example, `[examples]`.
         join: function that joins the examples from an index to another one (exclusive) into a batch of their own;
             `None` if the batch cannot be divided.
+        packing: how a model reads the texts of all rows end to end; `None`: it reads the padded rows. Sums by row are
+            the same, up to rounding.
     """
 
     input_ids: Tensor
@@ -45,6 +49,7 @@ class Batch:
     owners: Tensor | None = None
     ids: list[str] = dataclasses.field(default_factory=list)
     join: Callable[[int, int], Batch] | None = dataclasses.field(default=None, repr=False, compare=False)
+    packing: Packing | None = None
 
     def to(self, device: device | str, **options: Any) -> Batch:
         """Copy the batch to a device; called by Lightning."""
@@ -63,6 +68,7 @@ class Batch:
             labels=self.labels[start:end],
             sources=self.sources[start:end],
             weights=None if self.weights is None else self.weights[start:end],
+            packing=self.packing,
         )
 
     def parts(self, size: int) -> Iterator[Batch]:

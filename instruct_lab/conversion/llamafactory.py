@@ -9,7 +9,7 @@ from instruct_lab.conversion import models
 from instruct_lab.conversion.llamafactory_data import read_datasets
 from instruct_lab.conversion.objectives import choose_loss, choose_objective, set_beta, set_for
 from instruct_lab.conversion.rules import ON, Conversion, Different, Result, Rule, Same, Tool
-from instruct_lab.conversion.training import THEMES, TRAINING, set_attention, when_on
+from instruct_lab.conversion.training import PACKING, THEMES, TRAINING, set_attention, when_on
 
 TEMPLATES = {"alpaca": "alpaca", "chatml": "chatml", "empty": "plain", "default": "plain"}
 WITH_DATA = "see the rows of dataset"
@@ -111,8 +111,8 @@ RULES: Mapping[str, Rule] = {
     "mask_history": when_on("template.train_on=last_assistant"),
     "default_system": Different("the rows' own system messages are used"),
     "enable_thinking": Same("the tokenizer's chat template decides; template.variables sets enable_thinking"),
-    "packing": Different("examples are not packed: a batch has batching.batch_size examples"),
-    "neat_packing": Different("examples are not packed: a batch has batching.batch_size examples"),
+    "packing": PACKING,
+    "neat_packing": PACKING,
     "streaming": Different("the rows are read before training"),
     "mix_strategy": Different("each row is used once an epoch; weights are those of a mixture (data=mixture)"),
     "interleave_probs": Different("set the weights of a mixture (data=mixture)"),

@@ -306,6 +306,9 @@ TRAINING: Mapping[str, Rule] = {
     "ignore_data_skip": Same("a resumed run continues at its position"),
     "auto_find_batch_size": Same("a batch that exhausts memory is computed in parts, and the step stays the same"),
 }
+PACKING = Different(
+    "a batch has batching.batch_size examples (end to end with batching=packed), so a step sees fewer tokens than there"
+)
 THEMES: Mapping[str, Rule] = {
     "per_device_eval_batch_size eval_batch_size": Same(
         "results do not depend on it; evaluation.batch_tokens limits the batches of an evaluation"

@@ -8,7 +8,7 @@ from typing import Any
 from instruct_lab.conversion import data, models
 from instruct_lab.conversion.objectives import PAIRS, choose_loss, choose_objective, set_beta, set_for
 from instruct_lab.conversion.rules import ON, Conversion, Different, Result, Rule, Same, Tool
-from instruct_lab.conversion.training import THEMES, TRAINING
+from instruct_lab.conversion.training import PACKING, THEMES, TRAINING
 
 METHODS = [
     "sft",
@@ -126,7 +126,6 @@ def _defaults(config: Mapping[str, Any], method: str) -> Mapping[str, Any]:
 
 
 SEE_DATA = Same("see dataset_name")
-PACKING = Different("examples are not packed: a batch has batching.batch_size examples, and a step sees fewer tokens")
 RULES: Mapping[str, Rule] = {
     **TRAINING,
     METHOD: _method,

@@ -14,7 +14,12 @@ from instruct_lab.config.component import ALL_FAMILIES
 from instruct_lab.config.compose import compose_option
 from instruct_lab.config.options import options
 from instruct_lab.errors import ConfigError
-from instruct_lab.experiment.rules.combinations import batching_reason, family_reason, tuning_reason
+from instruct_lab.experiment.rules.combinations import (
+    batching_reason,
+    family_reason,
+    packing_reason,
+    tuning_reason,
+)
 from instruct_lab.objective import Objective
 from instruct_lab.tuning import Tuning
 
@@ -71,4 +76,5 @@ def combination_reason(family: str, objective: Objective, tuning: Tuning, batchi
     for chosen in (objective, tuning, batching):
         if reason := family_reason(chosen, family):
             return reason
-    return tuning_reason(tuning, objective) or batching_reason(batching, objective)
+    together = tuning_reason(tuning, objective) or batching_reason(batching, objective)
+    return together or packing_reason(batching, objective, tuning)

@@ -105,7 +105,8 @@ OPTIONS: Mapping[str, Mapping[str, str]] = {
 
 NOT_THERE: Mapping[tuple[str, ...], str] = {
     ("packing", "sample_packing", "pack_dataset"): (
-        "examples are not packed; batching.group_by_length puts examples of similar length into a batch"
+        "batching=packed lays the examples of a batch end to end, and batching=padded, the default, pads examples of "
+        "similar length (batching.group_by_length); with both, a batch holds batching.batch_size examples"
     ),
     ("per_device_eval_batch_size", "eval_batch_size", "evaluation_batch_size", "generation.batch_size"): (
         "the batches of an evaluation follow from the memory; evaluation.batch_tokens limits the tokens in a batch"

@@ -81,6 +81,9 @@ class Objective(Component, ABC):
     needs_reference: ClassVar[bool] = False
     """True if the loss compares the model with its base model."""
 
+    reads_packed: ClassVar[bool] = False
+    """True if the loss is computed by functions that follow `Batch.packing`, such as `target_logits`."""
+
     learning_rate_scale: ClassVar[float] = 1.0
     """Suitable learning rate for this objective, as a multiple of the rate for supervised training."""
 

@@ -31,6 +31,7 @@ class Distillation(Objective):
 
     families: ClassVar = frozenset({"decoder", "encoder-decoder"})
     is_likelihood: ClassVar[bool] = False
+    reads_packed: ClassVar[bool] = True
 
     teacher: Model  # the model to learn from; it is frozen
     divergence: Literal["forward", "reverse"] = "forward"  # forward: KL(p || q); reverse: KL(q || p)

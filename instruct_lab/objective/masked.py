@@ -35,6 +35,7 @@ class Masked(Objective):
     reads: ClassVar[Reads] = "text"
     needs: ClassVar = ANY_SUPERVISION
     generates: ClassVar[bool] = False
+    reads_packed: ClassVar[bool] = True
 
     probability: Annotated[float, Field(gt=0, le=1)] = 0.15  # share of the tokens that are predicted
     mask_share: Annotated[float, Field(ge=0, le=1)] = 0.8  # share of the predicted tokens that become the mask token

@@ -35,7 +35,7 @@ def mismatch_answers(model: Any, batch: Batch) -> Batch:
         ignored = torch.full_like(batch.labels[row, : starts[row]], IGNORED)
         labels.append(torch.cat([ignored, batch.labels[other, answer]]))
     mask = [torch.ones_like(text) for text in texts]
-    return Batch(_pad(texts, 0), _pad(mask, 0), _pad(labels, IGNORED))
+    return Batch(_pad(texts, 0), _pad(mask, 0), _pad(labels, IGNORED), packing=batch.packing)
 
 
 def _pad(rows: Sequence[Tensor], value: int) -> Tensor:

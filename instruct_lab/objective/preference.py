@@ -34,6 +34,7 @@ class PreferenceObjective(Objective, ABC):
     reads: ClassVar[Reads] = "pairs"
     needs: ClassVar = frozenset({"pairs"})
     is_likelihood: ClassVar[bool] = False
+    reads_packed: ClassVar[bool] = True
     value_names: ClassVar[frozenset[str]] = frozenset({"accuracy", "margin", "chosen_reward", "rejected_reward"})
     pair_values: ClassVar[frozenset[str]] = frozenset({"accuracy", "margin"})
 

@@ -42,6 +42,8 @@ class Reward(Objective):
 
         from instruct_lab.model.score import score
 
+        if batch.packing is not None:
+            raise ValueError("a score is computed for each row, and a packed row holds several texts")
         scores = score(model, batch.input_ids, batch.attention_mask).float()  # [2 * examples]
         chosen, rejected = scores.chunk(2)
         losses = -functional.logsigmoid(chosen - rejected)

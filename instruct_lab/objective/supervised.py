@@ -28,6 +28,7 @@ class Supervised(Objective):
     """
 
     families: ClassVar = frozenset({"decoder", "encoder-decoder"})
+    reads_packed: ClassVar[bool] = True
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0  # e: label smoothing in training
     z_loss: Annotated[float, Field(ge=0)] = 0.0  # c: weight of the z-loss in training; 1e-4 is usual
     message_weights: bool = True  # w_t is the weight of the token's message, if the data has weights; false: w_t is 1

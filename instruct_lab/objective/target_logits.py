@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from instruct_lab.batching import IGNORED
 from instruct_lab.model.family import family_of
+from instruct_lab.model.packing import packed_inputs
 from instruct_lab.objective.base import Loss
 
 if TYPE_CHECKING:
@@ -43,9 +44,12 @@ def target_logits(model: PreTrainedModel, batch: Batch) -> tuple[Tensor, Tensor,
 
 def _logits(model: Any, batch: Batch, is_target: Tensor) -> Tensor:
     projection: nn.Module = model.get_output_embeddings()
+    packed = None if batch.packing is None else packed_inputs(model, batch)
 
     def gather(module: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
         hidden = arguments[0]  # [rows, seq, hidden]
+        if packed is not None:
+            return (hidden.flatten(0, 1)[packed.positions[is_target]], *arguments[1:])  # [targets, hidden]
         virtual = hidden.shape[1] - is_target.shape[1]
         return (hidden[functional.pad(is_target, (virtual, 0))], *arguments[1:])  # [targets, hidden]
 
@@ -55,6 +59,8 @@ def _logits(model: Any, batch: Batch, is_target: Tensor) -> Tensor:
         inputs["decoder_input_ids"] = base.prepare_decoder_input_ids_from_labels(labels=batch.labels)
     if family_of(model) != "encoder":
         inputs["use_cache"] = False
+    if packed is not None:
+        inputs |= packed.arguments
     hook = projection.register_forward_pre_hook(gather)
     try:
         outputs = model(**inputs)

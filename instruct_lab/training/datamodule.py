@@ -104,7 +104,7 @@ class InstructionData(pl.LightningDataModule):
         loader = self._loader("train")
         order = loader.order(0)
         facts = audit.facts["tokens"]["train"]
-        facts["padding_share"] = padding_share(lengths[order], batching.batch_size)
+        facts["padding_share"] = padding_share(lengths[order], batching.batch_size, batching.packing)
         limit = batching.max_tokens or int(lengths.max(initial=1))
         facts["packed_efficiency"] = packed_share(lengths, limit)
 

@@ -30,6 +30,7 @@ from instruct_lab.experiment import Experiment
 from instruct_lab.experiment.settled import NEW_TOKENS, settle_answers
 from instruct_lab.generation import context_length
 from instruct_lab.model import LoadedModel
+from instruct_lab.model.packing import check_packing
 from instruct_lab.pages import audit_table
 from instruct_lab.pages.audit_page import audit_page
 from instruct_lab.pages.format import format_percent
@@ -133,6 +134,10 @@ def prepare(run: Run) -> tuple[Run, Prepared]:
     base = workspace.base(private=not experiment.tuning.shares_base)
     with stage("loading the second model of the objective"):
         teacher = experiment.objective.load_teacher(workspace.tokenizer, workspace.cache_path, workspace.device)
+    if experiment.batching.packing is not None:
+        with stage("checking that packed texts are kept apart"):
+            for model in filter(None, [base.loaded.model, teacher]):
+                check_packing(model)
     if experiment.objective.takes_reference_from_batch:
         data.add_reference(base.loaded)
     splits: list[str] = [split for split in experiment.evaluation.splits if data.examples.get(split)]

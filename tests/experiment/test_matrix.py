@@ -95,6 +95,7 @@ class Trial:
 
     def __init__(self, combination, cache):
         self.family, self.cache, self.named = combination.family, cache, combination.tuning
+        self.named_batching = combination.batching
         self.objective = objective_of(combination.objective, self.family)
         self.tuning = tuning_of(combination.tuning)
         self.batching = part("batching", combination.batching)
@@ -113,10 +114,8 @@ class Trial:
         return whole.with_model(copy.deepcopy(whole.model))
 
     def examples(self):
-        rows = encoded(self.family, self.objective.reads, self.batching_option, self.cache)
+        rows = encoded(self.family, self.objective.reads, self.named_batching, self.cache)
         return [self.objective.corrupt(row, self.tokenizer, random.Random(row.id)) for row in rows]
-
-    batching_option = "padded"
 
     def make_batch(self, reference=None):
         examples = self.examples()
@@ -170,9 +169,16 @@ def name_of(combination):
     return f"{combination.family}-{combination.objective}-{combination.tuning}-{combination.batching}"
 
 
-TRAINING = [c for c in COMBINATIONS if c.trains and part("tuning", c.tuning).trains]
-UNTRAINED = [c for c in COMBINATIONS if c.trains and not part("tuning", c.tuning).trains]
-REFUSED = [c for c in COMBINATIONS if not c.trains]
+PADDED = {(c.family, c.objective, c.tuning) for c in COMBINATIONS if c.trains and c.batching == "padded"}
+CHOSEN = [  # of packed rows each objective and each method, if padded rows can be trained
+    c
+    for c in COMBINATIONS
+    if c.batching == "padded"
+    or ((c.tuning == "lora" or c.objective in ("supervised", "masked")) and (c.family, c.objective, c.tuning) in PADDED)
+]
+TRAINING = [c for c in CHOSEN if c.trains and part("tuning", c.tuning).trains]
+UNTRAINED = [c for c in CHOSEN if c.trains and not part("tuning", c.tuning).trains]
+REFUSED = [c for c in CHOSEN if not c.trains]
 
 
 def test_the_matrix_is_whole():

@@ -178,6 +178,67 @@ def a_group_that_is_not_full_is_filled_with_others(patch):
     patch.setattr(BatchLoader, "order", repeat)
 
 
+@bug
+def packed_texts_see_each_other(patch):
+    """Attention in a packed row does not end at the border of a text."""
+    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+    from instruct_lab.model import packed_attention
+
+    def attend(module, query, key, value, attention_mask, **options):
+        if (borders := options.get("cu_seq_lens_q")) is not None:
+            options["cu_seq_lens_q"] = borders[[0, -1]]
+        return packed_attention.attend(module, query, key, value, attention_mask, **options)
+
+    patch.setitem(ALL_ATTENTION_FUNCTIONS._global_mapping, packed_attention.NAME, attend)
+    _leave_out_the_check(patch)
+
+
+@bug
+def positions_of_packed_texts_go_on(patch):
+    """Positions in a packed row do not start again at each text."""
+    import torch
+
+    from instruct_lab.objective import target_logits
+
+    lay_out = target_logits.packed_inputs
+
+    def count(model, batch):
+        packed = lay_out(model, batch)
+        positions = packed.arguments["position_ids"]
+        packed.arguments["position_ids"] = torch.arange(positions.shape[1]).expand_as(positions)
+        return packed
+
+    patch.setattr(target_logits, "packed_inputs", count)
+
+
+@bug
+def a_label_crosses_a_border(patch):
+    """The last token of a text in a packed row has to predict the first token of the next text."""
+    from torch.nn import functional
+
+    from instruct_lab.objective import target_logits
+
+    compute = target_logits.target_logits
+
+    def across(model, batch):
+        if batch.packing is None:
+            return compute(model, batch)
+        wider = {name: functional.pad(getattr(batch, name), (0, 1)) for name in ("input_ids", "attention_mask")}
+        labels = functional.pad(batch.labels, (0, 1), value=-100)
+        for text, length in enumerate(batch.attention_mask.sum(dim=1)[:-1].tolist()):
+            labels[text, length] = batch.input_ids[text + 1, 0]
+        return compute(model, dataclasses.replace(batch, labels=labels, **wider))
+
+    patch.setattr(target_logits, "target_logits", across)
+
+
+def _leave_out_the_check(patch):
+    from instruct_lab.training import stages
+
+    patch.setattr(stages, "check_packing", lambda model: None)
+
+
 # ---- attention and memory
 
 

@@ -26,6 +26,12 @@ GPT2 = (
     "~model.weights.settings",
     "+model.weights.settings={n_embd: 16, n_layer: 2, n_head: 2, n_positions: 256, initializer_range: 0.4}",
 )
+GPT2_WITHOUT_DROPOUT = (
+    *GPT2[:-1],
+    "+model.weights.settings={n_embd: 16, n_layer: 2, n_head: 2, n_positions: 2048, initializer_range: 0.4, "
+    "resid_pdrop: 0.0, embd_pdrop: 0.0, attn_pdrop: 0.0}",
+)
+ROWS = ("batching.max_tokens=200", "batching.row_tokens=300")
 BERT = model("tiny_encoder", "initializer_range=0.4", "hidden_dropout_prob=0.0", "attention_probs_dropout_prob=0.0")
 ENCODER = (*BERT, "template=contents", "objective=masked", "metrics=masked")
 ENCODER_DECODER = (*model("tiny_encoder_decoder", "dropout_rate=0.0"), "template=contents")
@@ -107,6 +113,15 @@ CLASSES = {
     ),
     "padding of an encoder-decoder": Class(
         (Variant(), Variant(("batching.pad_to_multiple_of=64",))), ("padding_is_attended",), ROUNDING, ENCODER_DECODER
+    ),
+    "packed rows": Class(
+        (Variant(), Variant(("batching=packed",)), Variant(("batching=packed", *ROWS))),
+        ("packed_texts_see_each_other", "positions_of_packed_texts_go_on", "a_label_crosses_a_border"),
+        ROUNDING,
+        GPT2_WITHOUT_DROPOUT,
+    ),
+    "packed rows of an encoder": Class(
+        (Variant(), Variant(("batching=packed", *ROWS))), ("packed_texts_see_each_other",), ROUNDING, ENCODER
     ),
     "batches of similar length": Class(
         (

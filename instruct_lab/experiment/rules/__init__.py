@@ -21,6 +21,7 @@ COMBINATION_RULES: tuple[Rule, ...] = (
     combinations.check_biases,
     combinations.check_overlong,
     combinations.check_micro_batch,
+    combinations.check_packing,
     combinations.check_metrics,
     combinations.check_pair_metrics,
     combinations.check_answers,

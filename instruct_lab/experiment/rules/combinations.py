@@ -117,6 +117,28 @@ def check_micro_batch(batching: Batching, objective: Objective) -> Iterator[Prob
         yield Problem(key="batching.micro_batch", value=batching.micro_batch, reason=reason, suggestion="auto")
 
 
+def check_packing(batching: Batching, objective: Objective, tuning: Tuning) -> Iterator[Problem]:
+    """Report an objective or a tuning method that needs each text in a row of its own."""
+    if reason := packing_reason(batching, objective, tuning):
+        yield Problem(key="batching", value=type(batching).__name__, reason=reason, suggestion="padded")
+
+
+def packing_reason(batching: Batching, objective: Objective, tuning: Tuning) -> str | None:
+    """Return the reason why the texts of a batch cannot be laid end to end, or `None` if they can or need not be."""
+    if batching.packing is None:
+        return None
+    goal, method = type(objective).__name__, type(tuning).__name__
+    if objective.head == "score":
+        return f"{goal} reads one score from each row, and a packed row holds several texts"
+    if not objective.reads_packed:
+        return f"{goal} does not declare that it reads packed rows (reads_packed)"
+    if tuning.num_added_positions:
+        return f"{method} puts virtual tokens before each row, and a packed row holds several texts"
+    if tuning.neftune_alpha is not None:
+        return "tuning.neftune_alpha scales its noise by the length of a row, and a packed row holds several texts"
+    return None
+
+
 def check_answer_length(batching: Padded, generation: Generation) -> Iterator[Problem]:
     """Report a limit on the length of generated answers that exceeds the length limit of training examples."""
     longest, new = batching.max_tokens, generation.max_new_tokens

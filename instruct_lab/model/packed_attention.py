@@ -1,0 +1,99 @@
+"""Attention within each text of a packed row, registered with transformers beside its own implementations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+NAME = "instruct_lab_packed"
+"""The name under which transformers knows the implementation."""
+
+VARLEN_DTYPES = (torch.float16, torch.bfloat16)
+MAX_VARLEN_WIDTH = 256
+"""Largest width of an attention head that `varlen_attn` computes."""
+
+
+def attend(
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    **options: Any,
+) -> tuple[Tensor, None]:
+    """Compute attention within each text of packed rows; without `cu_seq_lens_q`, call PyTorch's attention as it is.
+
+    Args:
+        module: the attention layer.
+        query: `[rows, heads, seq, width]`.
+        key: `[rows, key heads, seq, width]`.
+        value: `[rows, key heads, seq, width]`.
+        attention_mask: the mask of padded rows; it is ignored if rows are packed.
+        dropout: the probability that an attention weight is dropped.
+        scaling: the factor of the scores; `None`: one over the root of the width.
+        options: further arguments of the layer. `cu_seq_lens_q` holds the borders of the texts in the flattened rows,
+            int32 `[texts + 1]`; `sliding_window` is the number of tokens in a window, which includes the token itself.
+
+    Returns:
+        The output `[rows, seq, heads, width]`, and `None`.
+    """
+    borders = options.get("cu_seq_lens_q")
+    if borders is None:
+        return sdpa_attention_forward(
+            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **options
+        )
+    causal = options.pop("is_causal", None)
+    is_causal = bool(getattr(module, "is_causal", True) if causal is None else causal)
+    window: int | None = options.get("sliding_window")
+    rows, _, seq, _ = query.shape
+    flat = [states.transpose(1, 2).flatten(0, 1) for states in (query, key, value)]  # [rows * seq, heads, width]
+    if query.is_cuda and query.dtype in VARLEN_DTYPES and not dropout and query.shape[-1] <= MAX_VARLEN_WIDTH:
+        output = _attend_at_once(flat, borders, options["max_length_q"], scaling, is_causal, window)
+        return output.unflatten(0, (rows, seq)), None
+    outputs = []
+    lengths = borders.diff().tolist()
+    for states in zip(*(states.split(lengths) for states in flat), strict=True):
+        q, k, v = (one.transpose(0, 1)[None] for one in states)  # [1, heads, length, width]
+        mask = _window_mask(q, window, is_causal) if window is not None and q.shape[2] > window else None
+        outputs.append(
+            sdpa_attention_forward(
+                module, q, k, v, mask, dropout=dropout, scaling=scaling, is_causal=is_causal, **options
+            )[0][0]
+        )
+    return torch.cat(outputs).unflatten(0, (rows, seq)), None
+
+
+def _attend_at_once(
+    states: list[Tensor], borders: Tensor, longest: int, scaling: float | None, is_causal: bool, window: int | None
+) -> Tensor:
+    """Compute attention with one call of PyTorch's kernel for texts of different lengths, which needs a GPU."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    query, key, value = states
+    before = -1 if window is None else window - 1
+    sizes = (before, 0 if is_causal else before)
+    has_groups = query.shape[1] != key.shape[1]
+    output = varlen_attn(
+        query, key, value, borders, borders, longest, longest, scale=scaling, window_size=sizes, enable_gqa=has_groups
+    )
+    assert isinstance(output, Tensor)
+    return output
+
+
+def _window_mask(query: Tensor, window: int, is_causal: bool) -> Tensor:
+    """Return which keys each query of one text sees through a sliding window, bool `[1, 1, length, length]`."""
+    positions = torch.arange(query.shape[2], device=query.device)
+    distances = positions[:, None] - positions  # [length, length]
+    is_seen = distances.abs() < window
+    return (is_seen & (distances >= 0) if is_causal else is_seen)[None, None]
+
+
+AttentionInterface.register(NAME, attend)
+AttentionMaskInterface.register(NAME, sdpa_mask)

@@ -1,0 +1,190 @@
+"""Inputs with which a model reads the texts of a batch end to end, and a check that these texts are kept apart."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+from instruct_lab.batching import Batch, Packing
+from instruct_lab.errors import InstructLabError, one_line
+from instruct_lab.model.family import family_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+MASKED = ("eager", "flex_attention")
+"""Attention implementations for which transformers separates the texts of a decoder's rows with a mask."""
+
+TESTED_LENGTHS = (5, 1, 7, 3)
+
+
+@dataclasses.dataclass(frozen=True)
+class PackedInputs:
+    """The arguments of a model that reads packed rows.
+
+    Args:
+        arguments: keyword arguments of the model.
+        positions: index of each token in the flattened rows, int64 `[texts, seq]` in the shape of the batch; 0 for
+            padding.
+    """
+
+    arguments: dict[str, Any]
+    positions: Tensor
+
+
+def packed_inputs(model: Any, batch: Batch) -> PackedInputs:
+    """Lay the texts of a batch end to end, as `batch.packing` says.
+
+    A model that uses PyTorch's attention gets another implementation, which computes attention within each text, and
+    keeps it; padded rows are computed as before.
+
+    Args:
+        model: a decoder or an encoder, with or without adapters.
+        batch: a batch with `packing`; each row of its tensors is one text.
+
+    Raises:
+        InstructLabError: the model cannot read packed rows.
+    """
+    import torch
+
+    assert batch.packing is not None
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    device = batch.input_ids.device
+    is_token = batch.attention_mask.bool()  # [texts, seq]
+    lengths: list[int] = is_token.sum(dim=1).tolist()
+    rows, width = batch.packing.rows(lengths)
+    starts, segments = [0] * len(lengths), list[int]()  # segments: the texts' lengths, in the order of the rows
+    for row, texts in enumerate(rows):
+        position = row * width
+        for text in texts:
+            starts[text] = position
+            segments.append(lengths[text])
+            position += lengths[text]
+        if position < (row + 1) * width:
+            segments.append((row + 1) * width - position)  # padding
+    within = torch.arange(is_token.shape[1], device=device)
+    positions = (torch.tensor(starts, device=device)[:, None] + within).masked_fill(~is_token, 0)  # [texts, seq]
+    shape = (len(rows), width)
+    input_ids = batch.input_ids.new_zeros(shape).flatten()
+    input_ids[positions[is_token]] = batch.input_ids[is_token]
+    position_ids = torch.full_like(input_ids, _first_position(base))
+    position_ids[positions[is_token]] += within.expand_as(is_token)[is_token]
+    borders = torch.tensor([0, *segments], device=device).cumsum(0).int()
+    return PackedInputs(
+        {
+            "input_ids": input_ids.view(shape),
+            "position_ids": position_ids.view(shape),
+            **_attention_arguments(base, borders, max(segments)),
+        },
+        positions,
+    )
+
+
+def _first_position(model: Any) -> int:
+    """Return the position of a text's first token, which is above 0 if a table of positions has a row for padding."""
+    tables = (getattr(module, "position_embeddings", None) for module in model.modules())
+    padding = next((row for table in tables if (row := getattr(table, "padding_idx", None)) is not None), -1)
+    return int(padding) + 1
+
+
+def _attention_arguments(model: Any, borders: Tensor, longest: int) -> dict[str, Any]:
+    """Return the arguments that keep attention within each text, for the model's attention implementation.
+
+    Args:
+        model: a model without adapters.
+        borders: the borders of the texts in the flattened rows, int32 `[texts + 1]`.
+        longest: number of tokens of the longest text.
+    """
+    import torch
+
+    from instruct_lab.model.packed_attention import NAME
+
+    if family_of(model) == "encoder-decoder":
+        raise cannot_pack(model, "it counts positions from the start of a row")
+    implementation = model.config._attn_implementation
+    if implementation in MASKED and family_of(model) == "decoder":
+        # without a cache, transformers makes a mask that separates texts where positions start again
+        return {"attention_mask": None, "use_cache": False}
+    if implementation == "sdpa":
+        model.set_attn_implementation(NAME)
+        implementation = model.config._attn_implementation
+    texts = {"cu_seq_lens_q": borders, "cu_seq_lens_k": borders, "max_length_q": longest, "max_length_k": longest}
+    if implementation == NAME:
+        unused = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=borders.device)  # so that no mask is made
+        return {"attention_mask": unused, **texts}
+    if implementation.startswith("flash_attention"):
+        return {"attention_mask": None, **texts}
+    raise cannot_pack(model, f"its attention is computed by {implementation}, which cannot be limited to one text")
+
+
+def cannot_pack(model: Any, reason: str) -> InstructLabError:
+    """Return the error for a model that cannot read packed rows."""
+    return InstructLabError(
+        f"A {model.config.model_type} model cannot read several texts in one row: {reason}",
+        where="batching",
+        do="choose batching=padded",
+    )
+
+
+def check_packing(model: Any) -> None:
+    """Compute the logits of a few short texts that are packed, and compare them with those of each text by itself.
+
+    Args:
+        model: a language model in evaluation mode, with or without adapters.
+
+    Raises:
+        InstructLabError: the model cannot read packed rows, or the logits of a text depend on the other texts.
+    """
+    import torch
+
+    batch = _tested_batch(model)
+    changed = dataclasses.replace(batch, input_ids=batch.input_ids.clone())
+    changed.input_ids[0, : TESTED_LENGTHS[0]] = batch.input_ids[0, : TESTED_LENGTHS[0]].flip(0)
+    with torch.no_grad():
+        try:
+            first, second = _logits(model, batch), _logits(model, changed)
+            texts = [
+                _logits(model, batch.rows(text, text + 1), length)[0] for text, length in enumerate(TESTED_LENGTHS)
+            ]
+        except InstructLabError:
+            raise
+        except (TypeError, ValueError, RuntimeError, IndexError) as error:
+            raise cannot_pack(model, one_line(error)) from error
+    if not all(map(torch.equal, first[1:], second[1:])):
+        raise cannot_pack(model, "the output of a text changes with the text before it")
+    tolerance = 1e-3 if model.dtype == torch.float32 else 5e-2  # of rounding
+    if any((one - text).norm() > tolerance * text.norm() for one, text in zip(first, texts, strict=True)):
+        raise cannot_pack(model, "the output of a text in a row is not its output without the other texts")
+
+
+def _tested_batch(model: Any) -> Batch:
+    """Return a batch of short texts of ordinary tokens on the model's device."""
+    import torch
+
+    embeddings = model.get_input_embeddings().weight
+    pad = getattr(model.config, "pad_token_id", None)
+    usable = [token for token in range(min(64, len(embeddings))) if token != pad]
+    device = embeddings.device
+    within = torch.arange(max(TESTED_LENGTHS), device=device)
+    mask = (within < torch.tensor(TESTED_LENGTHS, device=device)[:, None]).long()
+    tokens = torch.tensor(usable, device=device)[(7 * within + 5 * within[: len(mask), None]) % len(usable)]
+    return Batch(tokens * mask, mask, tokens, packing=Packing())
+
+
+def _logits(model: Any, batch: Batch, single: int | None = None) -> list[Tensor]:
+    """Return the logits of each text, float32 `[length, vocab]`.
+
+    Args:
+        model: the model.
+        batch: the texts.
+        single: number of tokens of the only text, which is then not packed; `None`: the texts are packed.
+    """
+    options = {} if family_of(model) == "encoder" else {"use_cache": False}
+    if single is not None:
+        return [model(input_ids=batch.input_ids[:, :single], **options).logits[0].float()]
+    packed = packed_inputs(model, batch)
+    logits = model(**packed.arguments | options).logits.flatten(0, 1).float()
+    return [
+        logits[of_text[is_token]]
+        for of_text, is_token in zip(packed.positions, batch.attention_mask.bool(), strict=True)
+    ]
