@@ -88,8 +88,8 @@ def _packing(state: Conversion, value: Any) -> Result:
         return Same("switched off, as here")
     size, length = state.get("micro_batch_size", 1), state.get("sequence_len", 512)
     return Different(
-        f"there a batch holds up to {size} × {length:,} tokens of several examples, here {size} examples (end to end with "
-        "batching=packed), so a step sees fewer tokens: raise batching.batch_size and choose optimizer.lr again"
+        f"there a batch holds up to {size} × {length:,} tokens of several examples, here {size} examples (end to end "
+        "with batching=packed), so a step sees fewer tokens: raise batching.batch_size and choose optimizer.lr again"
     )
 
 
