@@ -48,7 +48,7 @@ def test_the_order_of_examples_is_that_of_padded_batches():
     examples = [Example([3] * (1 + number % 11), [3] * (1 + number % 11), str(number)) for number in range(90)]
     orders = []
     for batching in (Padded(), Packed(), Packed(row_tokens=2000)):
-        loader = batching.loader(examples, training=True, seed=3, pad_token_id=0)
+        loader = batching.loader(examples, seed=3, pad_token_id=0)
         orders.append([batch.ids for _ in range(2) for batch in loader])
     assert orders[0] == orders[1] == orders[2]
 
