@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from instruct_lab.commands import arguments
 from instruct_lab.commands.arguments import AddCommand
 from instruct_lab.commands.results import Outcome, json_results
+from instruct_lab.errors import InstructLabError
+from instruct_lab.files import to_plain
 from instruct_lab.terminal import wide_console, write_line
 
 if TYPE_CHECKING:
@@ -34,6 +37,8 @@ def compare(parsed: argparse.Namespace) -> int:
         records, unmeasured = find_evaluated(records, parsed.on)
         unfinished = [*unfinished, *unmeasured]
         metric = parsed.metric
+    if parsed.plan is not None:
+        return _plan(parsed, records, metric)
     is_screen = not (parsed.html or parsed.json or parsed.markdown or parsed.all_metrics)
     default = NUM_ON_SCREEN if is_screen else NUM_DISAGREEMENTS
     compared = compare(records, metric, default if parsed.disagreements is None else parsed.disagreements)
@@ -52,6 +57,33 @@ def compare(parsed: argparse.Namespace) -> int:
         console = wide_console()
         for line in screen_lines(compared, console.width, unfinished, records):
             console.print(line, soft_wrap=True)
+    return 0
+
+
+def _plan(parsed: argparse.Namespace, records: list[RunRecord], metric: str | None) -> int:
+    """Print how many examples and seeds a difference needs.
+
+    Raises:
+        InstructLabError: the difference is not positive, or a form of a comparison is requested.
+    """
+    from instruct_lab.comparison.planning import plan_comparison
+
+    if not (math.isfinite(parsed.plan) and parsed.plan > 0):
+        what = f"A difference to plan for is a number above 0, not {parsed.plan:g}"
+        raise InstructLabError(what, where="--plan", do="type the smallest difference that matters, such as --plan 2")
+    for form in ("html", "markdown", "all_metrics"):
+        if getattr(parsed, form):
+            option = f"--{form.replace('_', '-')}"
+            what = f"{option} is a form of a comparison, and --plan prints no comparison"
+            raise InstructLabError(
+                what, where="--plan", do=f"leave out {option}; a plan is printed as text or by --json"
+            )
+    found = plan_comparison(records, parsed.plan, metric)
+    if parsed.json:
+        write_line(json.dumps(to_plain(found), indent=2))
+    else:
+        for line in found.lines():
+            write_line(line)
     return 0
 
 
@@ -115,6 +147,7 @@ def add_commands(add: AddCommand) -> None:
         "instruct-lab compare runs/first/RUN_ID runs/second/RUN_ID",
         "instruct-lab compare SWEEP_ID --html comparison.html",
         "instruct-lab compare SWEEP_ID --on stdlib_functions",
+        "instruct-lab compare SWEEP_ID --metric val/chrf --plan 2",
         json=True,
     )
     named = "runs, or one sweep: folder, id, beginning or end of an id, or `latest`"
@@ -128,6 +161,8 @@ def add_commands(add: AddCommand) -> None:
     compare_parser.add_argument("--all-metrics", action="store_true", help=everything)
     differing = "show N examples on which the two best runs differ (default: 3, and 1 on one screen)"
     compare_parser.add_argument("--disagreements", type=int, metavar="N", help=differing)
+    plan = "print how many examples and seeds show a difference of this size with 80%% power, and the cheapest pair"
+    compare_parser.add_argument("--plan", type=float, metavar="DIFFERENCE", help=plan)
     page = "write one self-contained page with charts instead of printing"
     compare_parser.add_argument("--html", metavar="FILE", help=page)
     arguments.add_runs_path(compare_parser)

@@ -6,17 +6,23 @@ from runs that differ only in the seed. Their standard deviation s, pooled over 
 itself uncertain if there are few runs: for each resample, sigma^2 = s^2 * f / chi^2_f is drawn, with f degrees of
 freedom as in a t test, and each run's value is shifted by a normal deviate with standard deviation sigma. If every
 configuration has only one run, the intervals include only the first kind of uncertainty.
+
+If examples name their clusters, whole clusters are resampled; few units are resampled by the bootstrap-t (see
+`instruct_lab.metrics.resampling`).
 """
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from instruct_lab.comparison.variances import Variances, estimate_variances
 from instruct_lab.metrics import Metric
-from instruct_lab.metrics.intervals import Rows, corpus_value, interval, resampled_values
+from instruct_lab.metrics.intervals import Rows, corpus_parts, corpus_value, interval
+from instruct_lab.metrics.resampling import FEW_UNITS, influences, studentized, totals, units_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -57,22 +63,57 @@ class RunScores:
         rows: the metric's statistics for each run and example, `[runs][examples][statistics]`.
         arms: indices of the runs of each configuration.
         resamples: number of resamples of the examples.
+        clusters: name of each example's cluster, empty for an example without one; empty if no example has a cluster.
     """
 
     def __init__(
-        self, metric: Metric, rows: Sequence[Rows], arms: Sequence[Sequence[int]], resamples: int = RESAMPLES
+        self,
+        metric: Metric,
+        rows: Sequence[Rows],
+        arms: Sequence[Sequence[int]],
+        resamples: int = RESAMPLES,
+        clusters: Sequence[str] = (),
     ) -> None:
         import numpy as np
 
         self.metric, self.count = metric, len(rows[0])
         self.values = [corpus_value(metric, one) for one in rows]
         self.noise = noise_of(self.values, arms)
-        drawn = np.array([resampled_values(metric, one, resamples=resamples) for one in rows])
-        self._resampled = drawn + self._training_noise(*drawn.shape)  # [runs, resamples]
+        self.units = units_of(clusters, self.count)
+        self._rows, self._arms, self._resamples = rows, arms, resamples
+        sums = [self.units.sums(corpus_parts(metric, one)) for one in rows]
+        self._influences = self._influences_of(sums) if self.units.count < FEW_UNITS else None
+        self._noise = self._training_noise(len(rows), resamples)
+        if self._influences is None:
+            drawn = np.array([[metric.value(total) for total in totals(one, 0, resamples)] for one in sums])
+            self._resampled = drawn + self._noise  # [runs, resamples]
+
+    def over_examples(self) -> RunScores | None:
+        """Return the same scores with intervals over single examples; `None` if clusters are not resampled."""
+        return (
+            RunScores(self.metric, self._rows, self._arms, self._resamples) if self.units.resamples_clusters else None
+        )
+
+    def variances(self) -> Variances | None:
+        """Estimate the components of the variance of a difference between configurations, for each example.
+
+        Returns:
+            The components; `None` with fewer than two configurations or two units, or if a score is not finite.
+        """
+        import numpy as np
+
+        sums = [self.units.sums(corpus_parts(self.metric, one)) for one in self._rows]
+        found = self._influences_of(sums)
+        if found is None:
+            return None
+        contributions = found - found.mean(axis=1, keepdims=True) + np.asarray(self.values)[:, None]
+        estimated = estimate_variances(contributions, self._arms)
+        size = self.count / self.units.count  # examples of a unit
+        return None if estimated is None else estimated.times(size)
 
     def mean(self, runs: Sequence[int]) -> Estimate:
         """Return the mean of the values of the given runs, with its interval."""
-        return Estimate(_mean([self.values[run] for run in runs]), *interval(self._mean_resampled(runs).tolist()))
+        return Estimate(_mean([self.values[run] for run in runs]), *interval(self._drawn(runs).tolist()))
 
     def differences(self, groups: Sequence[Sequence[int]], base: int) -> list[tuple[Estimate, float]]:
         """Subtract the mean of group `base` from the mean of each other group of runs, in the order of the groups.
@@ -83,17 +124,17 @@ class RunScores:
         is at least as large as the difference to test (max-T: Westfall and Young, 1993; Romano and Wolf, 2005). One
         resample is added, so that the p-value is never 0.
         """
-        means = [self._mean_resampled(runs) for runs in groups]
-        values = [self.mean(runs).value for runs in groups]
-        largest, pairs = _largest_deviations(means, values), len(groups) * (len(groups) - 1) // 2
+        values = [_mean([self.values[run] for run in runs]) for runs in groups]
+        largest, pairs = self._largest_deviations(groups, values), len(groups) * (len(groups) - 1) // 2
         found = []
         for index in range(len(groups)):
             if index == base:
                 continue
-            resampled = means[index] - means[base]
+            resampled = self._drawn(groups[index], groups[base])
             difference = values[index] - values[base]
             estimate = Estimate(difference, *interval(resampled.tolist()))
-            found.append((estimate, _probability(difference, resampled, largest, pairs)))
+            error = self._error(resampled)
+            found.append((estimate, _probability(difference, resampled, error, largest, pairs)))
         return found
 
     def better(self, a: float, b: float) -> bool:
@@ -111,9 +152,46 @@ class RunScores:
                 best = index
         return best
 
-    def _mean_resampled(self, runs: Sequence[int]) -> Resampled:
-        means: Resampled = self._resampled[list(runs)].mean(axis=0)
-        return means
+    def _drawn(self, runs: Sequence[int], base: Sequence[int] = ()) -> Resampled:
+        """Draw the mean of the values of some runs, less the mean of those of `base`, `[resamples]`."""
+        if self._influences is None:
+            return _difference(self._resampled, runs, base)
+        value = _mean([self.values[run] for run in runs]) - (_mean([self.values[run] for run in base]) if base else 0.0)
+        deviations = studentized(_difference(self._influences, runs, base), 0, self._resamples)
+        noise = _difference(self._noise, runs, base)
+        return value + noise + (0.0 if deviations is None else deviations)
+
+    def _error(self, resampled: Resampled) -> float | None:
+        """Return the standard deviation of the resamples; `None` if it is 0 or not finite."""
+        import numpy as np
+
+        error = float(resampled.std() if self._influences is None else np.nanstd(resampled))
+        return error if math.isfinite(error) and error > 0 else None
+
+    def _influences_of(self, sums: Sequence[Resampled]) -> Resampled | None:
+        """Return the contribution of each unit to each run's value, `[runs, units]`; `None` if one is unknown."""
+        import numpy as np
+
+        found = [influences(self.metric, of_run) for of_run in sums]
+        if any(one is None for one in found) or not all(map(math.isfinite, self.values)):
+            return None
+        return np.stack([one for one in found if one is not None])
+
+    def _largest_deviations(self, groups: Sequence[Sequence[int]], values: Sequence[float]) -> Resampled:
+        """Compute, for each resample, the largest deviation of the pairs' differences from their observed differences.
+
+        Deviations are measured in standard errors.
+        """
+        import numpy as np
+
+        largest = np.zeros(self._resamples)
+        for (one, value), (other, found) in itertools.combinations(zip(groups, values, strict=True), 2):
+            difference = self._drawn(other, one)
+            error = self._error(difference)
+            if error:
+                deviations = np.abs(difference - (found - value)) / error
+                largest = np.fmax(largest, deviations)
+        return largest
 
     def _training_noise(self, runs: int, resamples: int) -> Resampled:
         import numpy as np
@@ -143,29 +221,17 @@ def _mean(values: Sequence[float]) -> float:
     return math.fsum(values) / len(values)
 
 
-def _largest_deviations(means: Sequence[Resampled], values: Sequence[float]) -> Resampled:
-    """Compute, for each resample, the largest deviation of the pairs' differences from their observed differences.
-
-    Deviations are measured in standard errors.
-    """
-    import numpy as np
-
-    largest = np.zeros(len(means[0]))
-    for index, (mean, value) in enumerate(zip(means, values, strict=True)):
-        for other, found in zip(means[index + 1 :], values[index + 1 :], strict=True):
-            difference = other - mean
-            error = difference.std()
-            if np.isfinite(error) and error > 0:
-                largest = np.maximum(largest, np.abs(difference - (found - value)) / error)
-    return largest
+def _difference(of_runs: Resampled, runs: Sequence[int], base: Sequence[int]) -> Resampled:
+    """Return the mean of some runs' rows, less the mean of the rows of `base` if it is not empty."""
+    mean: Resampled = of_runs[list(runs)].mean(axis=0)
+    return mean - of_runs[list(base)].mean(axis=0) if base else mean
 
 
-def _probability(difference: float, resampled: Resampled, largest: Resampled, pairs: int) -> float:
+def _probability(difference: float, resampled: Resampled, error: float | None, largest: Resampled, pairs: int) -> float:
     """Compute a p-value for `RunScores.differences`; without a standard error, count signs and apply Bonferroni."""
     import numpy as np
 
-    error = resampled.std()
-    if np.isfinite(error) and error > 0:
+    if error is not None:
         beyond = int((largest >= abs(difference) / error).sum())
         return (beyond + 1) / (len(largest) + 1)
     known = resampled[~np.isnan(resampled)]

@@ -167,7 +167,7 @@ def _paired_rows(compared: Comparison, name: str) -> Iterator[Row]:
         cells = (BEST, "-", "-")
         if one is not None:
             difference = format_interval(one.value, one.low, one.high, signed=True)
-            cells = (difference, f"{one.probability:.2g}", one.verdict)
+            cells = (difference, f"{one.probability:.2g}", one.verdict.partition(" (")[0])
         yield Row(
             TIME.sub("", arm.id),
             Label(tuple(arm.label.split(" "))),
@@ -201,7 +201,7 @@ def _other_metrics(compared: Comparison, name: str | None, width: int) -> Iterat
         if other == name:
             continue
         against = next((one for one in compared.differences[other] if one.arm == chosen), None)
-        if against is not None and against.verdict == "differs":
+        if against is not None and against.is_significant:
             lost = format_interval(against.value, against.low, against.high, signed=True)
             yield shorten(f"But by {other}, {labels[best]} is better: the difference is {lost}", width - 1)
         else:

@@ -70,7 +70,8 @@ def result_tables(compared: Comparison, metrics: Sequence[str] | None = None) ->
 def _effect_table(compared: Comparison, effect: Effect) -> TextTable:
     rows = []
     for level in effect.levels:
-        difference = _format_difference(level.difference, level.probability)
+        has_noise = compared.noise[compared.primary or ""] is not None
+        difference = _format_difference(level.difference, level.probability, has_noise)
         rows.append([level.value, str(level.runs), format_mean(level.mean), difference])
     share = "" if effect.importance is None else f"; importance {effect.importance:.0%}"
     balance = "" if effect.is_balanced else "; not balanced: the other choices differ between its values too"
@@ -125,7 +126,7 @@ def _metric_table(compared: Comparison, name: str) -> TextTable:
     rows = []
     for arm, mean in zip(compared.arms, means, strict=True):
         one = differences.get(arm.id)
-        difference = "best" if one is None else _format_difference(one, one.probability)
+        difference = "best" if one is None else _format_difference(one, one.probability, one.has_noise)
         rows.append([arm.label, str(len(arm.runs)), format_mean(mean), difference])
     headings = ["configuration", "runs", "mean", "difference from the best, paired"]
     return TextTable(name, headings, rows, _baseline_rows(compared, name), compared.notes[name])
@@ -163,14 +164,16 @@ def answer(compared: Comparison, keep_together: Callable[[str], str] = str) -> l
         change = format_interval(-gain.value, -gain.high, -gain.low, signed=True)
         runs += f"; {keep_together(change)} against the base model"
     sentences = [f"Best by {name}: {keep_together(best.label)}, {value}{runs}."]
-    for title, wanted in (("Not distinguishable from it", "not distinguishable"), ("Worse", "differs")):
-        chosen = [one for one in compared.differences[name] if one.verdict == wanted]
+    has_noise = compared.noise[name] is not None
+    worse = "Worse" if has_noise else "Worse on these examples (one run each: training noise unknown)"
+    for title, wanted in (("Not distinguishable from it", False), (worse, True)):
+        chosen = [one for one in compared.differences[name] if one.is_significant is wanted]
         if chosen:
             nearest = sorted(chosen, key=lambda one: abs(one.value))
             named = ", ".join(keep_together(arms[one.arm].label) for one in nearest[:MAX_NAMED])
             left_out = len(nearest) - MAX_NAMED
             sentences.append(f"{title}: {named}{f' and {left_out} more' if left_out > 0 else ''}.")
-    if compared.noise[name] is None:
+    if not has_noise:
         sentences.append("One run each: the intervals leave out the randomness of training (sweep.seeds=3 adds it).")
     return sentences
 
@@ -232,9 +235,9 @@ def format_mean(one: Estimate) -> str:
     return format_interval(one.value, one.low, one.high)
 
 
-def _format_difference(difference: Estimate | Difference | None, probability: float | None) -> str:
+def _format_difference(difference: Estimate | Difference | None, probability: float | None, has_noise: bool) -> str:
     """Format a difference with its interval, its p-value and the verdict."""
     if difference is None or probability is None:
         return "best"
     interval = format_interval(difference.value, difference.low, difference.high, signed=True)
-    return f"{interval}, p = {probability:.2g}: {verdict(probability)}"
+    return f"{interval}, p = {probability:.2g}: {verdict(probability, has_noise=has_noise)}"

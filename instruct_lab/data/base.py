@@ -8,7 +8,7 @@ from pathlib import Path
 from instruct_lab.assets import Input
 from instruct_lab.cache import Entry, Stage, link
 from instruct_lab.config import Component
-from instruct_lab.data.conversation import Supervision
+from instruct_lab.data.conversation import Conversation, Supervision
 from instruct_lab.data.split import SPLIT_NAMES, SplitName
 from instruct_lab.data.table import ConversationTable
 
@@ -53,6 +53,16 @@ class Data(Component, ABC):
     def by_source(self) -> bool:
         """Whether evaluation reports results for each source by default."""
         return False
+
+    def cluster_of(self, conversation: Conversation) -> str:
+        """Return the name of the group of alike rows that a row belongs to, such as its document; empty without one.
+
+        Rows of one cluster are no independent evidence, so intervals of metrics resample whole clusters.
+
+        Raises:
+            InstructLabError: the row does not have the column that names its cluster.
+        """
+        return ""
 
     @abstractmethod
     def inputs(self, cache_path: Path) -> list[Input]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,12 +17,19 @@ from instruct_lab.config import component
 from instruct_lab.data.audit import Audit
 from instruct_lab.data.base import Data, split_path, tables, write_flagged
 from instruct_lab.data.baselines import Baseline
-from instruct_lab.data.conversation import Supervision
+from instruct_lab.data.conversation import Conversation, Supervision
 from instruct_lab.data.formats.base import Format
 from instruct_lab.data.mapping import MapRows
 from instruct_lab.data.remaining import SEE_DROPPED, NoRowsLeft, describe_losses, warn_of_division, warn_of_empty_splits
 from instruct_lab.data.sources.base import Source
-from instruct_lab.data.split import SPLIT_NAMES, HashSplit, SamePrompt, SplitName, select_without_overlap
+from instruct_lab.data.split import (
+    SPLIT_NAMES,
+    HashSplit,
+    SamePrompt,
+    SplitName,
+    metadata_value,
+    select_without_overlap,
+)
 from instruct_lab.data.stages import audited_stage
 from instruct_lab.data.table import ConversationTable, RowText
 from instruct_lab.data.writing import ConversationWriter
@@ -55,6 +63,9 @@ class DataSet(Data):
     )  # maximum number of rows of a split, selected by content hash
     language: Annotated[str, Field(min_length=2)] | None = None  # locale code of the answers, used by metrics and steps
     baselines: dict[str, Baseline | None] = Field(default_factory=dict)  # baselines that answer without a model
+    cluster: Annotated[str, Field(min_length=1)] | None = (
+        None  # metadata column of groups of alike rows (document, file, question template), which intervals resample
+    )
 
     def __post_init__(self) -> None:
         """Refuse a config without training sources, or a split with both sources and a share of the training rows."""
@@ -77,7 +88,7 @@ class DataSet(Data):
         source's rows are broken, or if no row is left to train on.
         """
         depends_on = {
-            "data": describe(self, {"baselines", "language"}),
+            "data": describe(self, {"baselines", "language", "cluster"}),
             "inputs": [
                 [split, name, [found.sha256 for found in source.inputs(cache_path)]]
                 for split, name, source in self._every_source()
@@ -97,6 +108,20 @@ class DataSet(Data):
     def allowed_broken_share(self) -> float:
         """The configured `max_broken_share`."""
         return self.max_broken_share
+
+    def cluster_of(self, conversation: Conversation) -> str:
+        """Return the row's value in the column `cluster`; empty if it is null or no column is named.
+
+        Raises:
+            InstructLabError: the row does not have the column.
+        """
+        if self.cluster is None:
+            return ""
+        use = "Intervals resample the clusters that are named by"
+        value = metadata_value(conversation, self.cluster, "data.cluster", use)
+        if value is None or isinstance(value, str):
+            return value or ""
+        return json.dumps(value, sort_keys=True, default=str)
 
     @property
     def needs_reasoning_template(self) -> bool:
@@ -120,6 +145,9 @@ class DataSet(Data):
         Only the known columns and the first rows of a source are checked, so that no source is read completely.
         """
         seen = set()
+        if self.cluster in self.format.consumed_columns():
+            reason = "this column goes into the messages, and only columns that stay in the metadata can name clusters"
+            yield Problem(key="cluster", value=self.cluster, reason=reason)
         for name in SPLIT_NAMES:
             for source in self._sources(name).values():
                 columns = source.known_columns()

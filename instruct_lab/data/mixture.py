@@ -110,6 +110,12 @@ class Mixture(Data):
         """Whether evaluation reports results for each source by default: always for mixtures."""
         return True
 
+    def cluster_of(self, conversation: Conversation) -> str:
+        """Return the cluster that the row's part gives it, with the name of the part; empty without one."""
+        part = self._parts.get(conversation.source)
+        cluster = "" if part is None else part.cluster_of(conversation)
+        return f"{conversation.source}/{cluster}" if cluster else ""
+
     @property
     def _parts(self) -> dict[str, Data]:
         return {name: part for name, part in self.parts.items() if part is not None}

@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -72,14 +72,30 @@ class HashSplit(Component):
         """Return the text that determines the split of a conversation."""
         if self.column is None:
             return _joined(_opening(conversation) if self.key_is_opening else _whole_prompt(conversation))
-        if self.column not in conversation.metadata:
-            known = ", ".join(conversation.metadata) or "there are none"
-            raise InstructLabError(
-                f"Rows are split by the column {self.column!r}, which a row does not have",
-                where=f"data.split.column and {conversation.where}",
-                do=f"name a column that is in the metadata (texts of messages are not): {known}",
-            )
-        return json.dumps(conversation.metadata[self.column], sort_keys=True, default=str)
+        value = metadata_value(conversation, self.column, "data.split.column", "Rows are split by")
+        return json.dumps(value, sort_keys=True, default=str)
+
+
+def metadata_value(conversation: Conversation, column: str, setting: str, use: str) -> Any:
+    """Return a row's value in a metadata column.
+
+    Args:
+        conversation: the conversation of the row.
+        column: name of the column.
+        setting: the full key that names the column, for the error message.
+        use: beginning of the error message, which says what the column is used for.
+
+    Raises:
+        InstructLabError: the row does not have the column.
+    """
+    if column not in conversation.metadata:
+        known = ", ".join(conversation.metadata) or "there are none"
+        raise InstructLabError(
+            f"{use} the column {column!r}, which a row does not have",
+            where=f"{setting} and {conversation.where}",
+            do=f"name a column that is in the metadata (texts of messages are not): {known}",
+        )
+    return conversation.metadata[column]
 
 
 def is_plain_text(conversation: Conversation) -> bool:

@@ -70,7 +70,7 @@ def measure_base_model(
         first_rank_value(False)
     found = Measurement.from_json(json.loads((entry.path / FILE).read_text(encoding="utf-8")))
     predictions = [dataclasses.replace(one, split=examples.split) for one in found.predictions]
-    return Measurement(predictions, found.rows, examples.sources)
+    return Measurement(predictions, found.rows, examples.sources, list(examples.clusters))
 
 
 def _depends_on(

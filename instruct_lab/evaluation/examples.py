@@ -20,12 +20,14 @@ class EvaluatedExamples:
         conversations: the conversations, with the references for the answers.
         examples: the same conversations as token ids and labels; empty if no metric needs them.
         prompts: the conversations as prompts for the model; a tuning method may add worked examples.
+        clusters: the cluster of each example, see `Data.cluster_of`.
     """
 
     split: str
     conversations: Sequence[Conversation]
     examples: Sequence[Example]
     prompts: Sequence[Conversation]
+    clusters: Sequence[str] = ()
 
     def __len__(self) -> int:
         return len(self.conversations)
@@ -55,6 +57,7 @@ class EvaluatedExamples:
             [self.conversations[index] for index in chosen],
             [self.examples[index] for index in chosen] if self.examples else [],
             [self.prompts[index] for index in chosen],
+            [self.clusters[index] for index in chosen] if self.clusters else (),
         )
 
 

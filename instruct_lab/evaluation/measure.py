@@ -32,7 +32,9 @@ def metric_values(
         resamples: number of bootstrap samples.
     """
     return {
-        name: summarize(metrics[name], rows, resamples=resamples) for name, rows in measurement.rows.items() if rows
+        name: summarize(metrics[name], rows, clusters=measurement.clusters_of(rows), resamples=resamples)
+        for name, rows in measurement.rows.items()
+        if rows
     }
 
 
@@ -66,6 +68,7 @@ def measure(
         [prediction for prediction, _ in gathered if prediction is not None],
         {name: [rows[name] for _, rows in gathered] for name in names},
         examples.sources,
+        list(examples.clusters),
     )
 
 
@@ -83,7 +86,7 @@ def _measure(setup: EvaluationSetup, loaded: LoadedModel, examples: EvaluatedExa
         for name, value in values.items():
             rows[name] = [value.statistics(one.values[value.value_name]) for one in scores]
     rows = {name: rows[name] for name in setup.metrics if name in rows}
-    return Measurement(predictions, rows, examples.sources)
+    return Measurement(predictions, rows, examples.sources, list(examples.clusters))
 
 
 def _predict(setup: EvaluationSetup, loaded: LoadedModel, examples: EvaluatedExamples) -> list[Prediction]:
@@ -213,5 +216,6 @@ def measure_baselines(
             predictions = _predictions(
                 examples.split, examples.conversations, [[Answer(text, is_cut=False)] for text in texts]
             )
-            measured[name] = Measurement(predictions, answer_rows(setup.metrics, predictions), examples.sources)
+            rows, clusters = answer_rows(setup.metrics, predictions), list(examples.clusters)
+            measured[name] = Measurement(predictions, rows, examples.sources, clusters)
     return measured

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from instruct_lab.evaluation.setup import EvaluationSetup
 from instruct_lab.generation import Prediction
-from instruct_lab.metrics import AnswerMetric, Metric, MetricValue
+from instruct_lab.metrics import AnswerMetric, CorpusMetric, Metric, MetricValue
 from instruct_lab.metrics.intervals import example_scores
+from instruct_lab.metrics.resampling import units_of
+from instruct_lab.metrics.sampling import sampling_variance
 from instruct_lab.records.schema import AFTER, DIFFERENCE, SHORT_NAMES, Measurement
 
 FEW_EXAMPLES = 20
@@ -33,6 +36,8 @@ def value_notes(setup: EvaluationSetup, split: str, system: str, name: str, meas
         *_cut_answers(predictions, setup.generation.max_new_tokens),
         *_equal_scores(metric, rows),
         *count_notes(len(rows)),
+        *units_of(measurement.clusters_of(rows), len(rows)).notes(),
+        *_sampling_notes(metric, predictions),
         *(selection_notes(setup, split) if system == AFTER else ()),
     ]
 
@@ -59,6 +64,27 @@ def _cut_answers(predictions: Sequence[Prediction], max_new_tokens: int | None) 
         yield (
             f"{share:.3g} % of the answers ended at the length limit (generation.max_new_tokens={max_new_tokens}); "
             f"the longest reference has {longest} tokens"
+        )
+
+
+def _sampling_notes(metric: Metric[Any], predictions: Sequence[Prediction]) -> Iterator[str]:
+    """Yield a note on the part of the variance that comes from sampling, if prompts have several answers.
+
+    Metrics that read all answers to a prompt, and measures of all answers together, have no such part.
+    """
+    count = min((len(one.samples) for one in predictions), default=0)
+    if not count or isinstance(metric, CorpusMetric) or metric.num_answers > 1 or not isinstance(metric, AnswerMetric):
+        return
+    answers = [
+        [metric.of_prediction(dataclasses.replace(one, text=text)) for text in (one.text, *one.samples[:count])]
+        for one in predictions
+    ]
+    variance = sampling_variance(metric, answers)
+    if variance is not None:
+        yield (
+            f"by {1 + count} sampled answers to each prompt, {100 * variance.share:.0f} % of the variance is due to "
+            f"sampling (standard deviation {variance.sampling**0.5:.2g}), the rest to the choice of examples "
+            f"({variance.examples**0.5:.2g})"
         )
 
 

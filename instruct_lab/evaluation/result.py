@@ -58,7 +58,9 @@ def _differences(setup: EvaluationSetup, systems: dict[str, Measurement]) -> dic
         return {}
     before, after = systems[BEFORE].rows, systems[AFTER].rows
     return {
-        name: paired_difference(setup.metrics[name], before[name], after[name])
+        name: paired_difference(
+            setup.metrics[name], before[name], after[name], clusters=systems[AFTER].clusters_of(after[name])
+        )
         for name in after
         if after[name] and len(before.get(name, [])) == len(after[name])
     }
@@ -85,6 +87,7 @@ def prediction_lines(setup: EvaluationSetup, results: Results) -> list[Predictio
                     prediction_before=before.predictions[index].text if before else None,
                     references=list(prediction.references),
                     scores={name: values[index] for name, values in scores.items()},
+                    cluster=after.clusters[index] if after.clusters else "",
                 )
             )
     return lines

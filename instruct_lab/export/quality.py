@@ -100,8 +100,9 @@ def compare(metrics: Any, split: str, before: Measurement, after: Measurement) -
     for name, rows in after.rows.items():
         if rows:
             metric, earlier = metrics[name], before.rows[name]
-            values = summarize(metric, earlier), summarize(metric, rows)
-            found[name] = (*values, paired_difference(metric, earlier, rows))
+            clusters = after.clusters_of(rows)
+            values = summarize(metric, earlier, clusters=clusters), summarize(metric, rows, clusters=clusters)
+            found[name] = (*values, paired_difference(metric, earlier, rows, clusters=clusters))
     pairs = list(zip(before.predictions, after.predictions, strict=True))
     num_equal = sum(a.text == b.text for a, b in pairs) if pairs else None
     return Loss(split, max([len(pairs), *map(len, after.rows.values())]), num_equal, found)

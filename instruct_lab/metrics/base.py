@@ -27,7 +27,7 @@ Row = TypeVar("Row", bound=Sequence[Any])
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class MetricValue:
-    """A metric's value with its 95% bootstrap interval over examples."""
+    """A metric's value with its 95% bootstrap interval over examples, or over clusters of alike examples."""
 
     value: float
     low: float
@@ -35,6 +35,8 @@ class MetricValue:
     count: int  # number of examples
     signature: str  # how it was computed, in the format of the reference library
     notes: tuple[str, ...] = dataclasses.field(default=(), metadata=OMIT_EMPTY)  # reasons why the value may mislead
+    by_example: tuple[float, float] | None = dataclasses.field(default=None, metadata=OMIT_EMPTY)
+    """The interval over single examples, if clusters are resampled and it is clearly narrower or wider."""
 
 
 class Metric(Component, ABC, Generic[Row]):

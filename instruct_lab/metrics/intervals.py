@@ -1,36 +1,51 @@
 """Metric values and paired differences with bootstrap intervals, computed from the statistics of each example.
 
-The intervals are percentile bootstrap intervals over examples (Efron, 1979; for corpus scores: Koehn, 2004). Each
-resample draws as many examples as the whole set has, with replacement, and computes one value from their summed
-statistics. The draws depend only on the seed and the number of examples, so two systems measured on the same examples
-are resampled in the same way.
+The intervals are percentile bootstrap intervals over examples (Efron, 1979; for corpus scores: Koehn, 2004), or over
+clusters of alike examples. Each resample draws as many units as there are, with replacement, and computes one value
+from their summed statistics. The draws depend only on the seed and the number of units, so two systems measured on the
+same examples are resampled in the same way. With fewer than `FEW_UNITS` units, a percentile interval is too narrow, and
+the bootstrap-t is used, which the signature of the value says.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from instruct_lab.errors import InstructLabError
 from instruct_lab.metrics.base import AnswerMetric, Metric, MetricValue, Row, Statistics
+from instruct_lab.metrics.resampling import (
+    CHANGED_WIDTH,
+    FEW_UNITS,
+    Units,
+    influences,
+    studentized,
+    totals,
+    units_of,
+)
 
 if TYPE_CHECKING:
     import numpy as np
 
-DRAWS_AT_ONCE = 1 << 22
 TAIL_PERCENT = 2.5
+STUDENTIZED = "|interval:bootstrap-t"
+"""The part of a signature that says that the interval is not the percentile interval."""
 
 Rows = Sequence[Any]
 """The rows of all examples, in order."""
 
 
-def summarize(metric: Metric, rows: Rows, *, seed: int = 0, resamples: int = 1000) -> MetricValue:
+def summarize(
+    metric: Metric, rows: Rows, *, clusters: Sequence[str] = (), seed: int = 0, resamples: int = 1000
+) -> MetricValue:
     """Compute the value of all examples together, with its 95% bootstrap interval.
 
     Args:
         metric: the metric to compute.
         rows: the statistics of each example, `[examples, statistics]`.
+        clusters: name of each example's cluster, empty for an example without one; empty if no example has a cluster.
         seed: random seed for the resampling.
         resamples: the number of bootstrap samples.
 
@@ -38,13 +53,20 @@ def summarize(metric: Metric, rows: Rows, *, seed: int = 0, resamples: int = 100
         InstructLabError: there is no example.
         ValueError: examples differ in their number of statistics.
     """
-    low, high = interval(resampled_values(metric, rows, seed=seed, resamples=resamples))
-    signature = metric.signature_of(list(rows))
-    return MetricValue(corpus_value(metric, rows), low, high, len(rows), signature)
+    parts = [corpus_parts(metric, rows)]
+    return _measured(
+        metric, parts, [1.0], corpus_value(metric, rows), metric.signature_of(list(rows)), clusters, seed, resamples
+    )
 
 
 def paired_difference(
-    metric: Metric, rows_a: Rows, rows_b: Rows, *, seed: int = 0, resamples: int = 1000
+    metric: Metric,
+    rows_a: Rows,
+    rows_b: Rows,
+    *,
+    clusters: Sequence[str] = (),
+    seed: int = 0,
+    resamples: int = 1000,
 ) -> MetricValue:
     """Compute the difference `value(b) - value(a)` with its 95% interval by paired bootstrap.
 
@@ -55,6 +77,7 @@ def paired_difference(
         metric: the metric to compute.
         rows_a: the statistics of one system, `[examples, statistics]`.
         rows_b: the statistics of the other system for the same examples in the same order.
+        clusters: name of each example's cluster, see `summarize`.
         seed: random seed for the resampling.
         resamples: the number of bootstrap samples.
 
@@ -64,20 +87,78 @@ def paired_difference(
     """
     if len(rows_a) != len(rows_b):
         raise ValueError(f"paired systems need the same examples: {len(rows_a)} rows against {len(rows_b)}")
-    a, b = (resampled_values(metric, rows, seed=seed, resamples=resamples) for rows in (rows_a, rows_b))
-    low, high = interval([later - earlier for earlier, later in zip(a, b, strict=True)])
-    difference = corpus_value(metric, rows_b) - corpus_value(metric, rows_a)
-    return MetricValue(difference, low, high, len(rows_a), metric.signature_of(list(rows_a)))
+    parts = [corpus_parts(metric, rows) for rows in (rows_a, rows_b)]
+    difference = _value(metric, parts[1]) - _value(metric, parts[0])
+    signature = metric.signature_of(list(rows_a))
+    return _measured(metric, parts, [-1.0, 1.0], difference, signature, clusters, seed, resamples)
 
 
-def resampled_values(metric: Metric, rows: Rows, *, seed: int = 0, resamples: int = 1000) -> list[float]:
-    """Compute the metric of each resample; the draws depend only on the seed and the number of examples.
+def _measured(
+    metric: Metric,
+    parts: Sequence[list[Statistics]],
+    signs: Sequence[float],
+    value: float,
+    signature: str,
+    clusters: Sequence[str],
+    seed: int,
+    resamples: int,
+) -> MetricValue:
+    """Add its interval to a value, which is a sum of the values of one or two systems, each with a sign."""
+    units = units_of(clusters, len(parts[0]))
+    low, high, method = _interval_over(units, metric, parts, signs, value, seed, resamples)
+    by_example = None
+    if units.resamples_clusters:
+        signature += f"|clusters:{units.count}"
+        single = _interval_over(Units(None, len(parts[0])), metric, parts, signs, value, seed, resamples)[:2]
+        by_example = single if differ_in_width((low, high), single) else None
+    return MetricValue(value, low, high, len(parts[0]), signature + method, by_example=by_example)
 
-    Raises:
-        InstructLabError: there is no example.
-        ValueError: examples differ in their number of statistics.
-    """
-    return [metric.value(total) for total in _resampled_totals(_parts(metric, rows), seed, resamples)]
+
+def differ_in_width(first: tuple[float, float], second: tuple[float, float]) -> bool:
+    """Whether the width of an interval differs from that of another by more than `CHANGED_WIDTH` of the latter."""
+    widths = first[1] - first[0], second[1] - second[0]
+    return all(map(math.isfinite, widths)) and abs(widths[0] - widths[1]) > CHANGED_WIDTH * widths[1]
+
+
+def _interval_over(
+    units: Units,
+    metric: Metric,
+    parts: Sequence[list[Statistics]],
+    signs: Sequence[float],
+    value: float,
+    seed: int,
+    resamples: int,
+) -> tuple[float, float, str]:
+    """Return both ends of an interval, and the part of the signature that names its method if it is not the usual."""
+    sums = [units.sums(part) for part in parts]
+    if units.count < FEW_UNITS and math.isfinite(value):
+        contributions = [influences(metric, of_system) for of_system in sums]
+        if (combined := combine(contributions, signs)) is not None:
+            deviations = studentized(combined, seed, resamples)
+            if deviations is not None:
+                return *interval((value + deviations).tolist()), STUDENTIZED
+    resampled = [[metric.value(total) for total in totals(of_system, seed, resamples)] for of_system in sums]
+    values = [
+        sum(sign * one for sign, one in zip(signs, of_draw, strict=True)) for of_draw in zip(*resampled, strict=True)
+    ]
+    return *interval(values), ""
+
+
+def combine(
+    contributions: Sequence[np.ndarray[Any, Any] | None], factors: Sequence[float]
+) -> np.ndarray[Any, Any] | None:
+    """Return the sum of several systems' contributions, each times a factor; `None` if one of them is unknown."""
+    found: Any = 0.0
+    for factor, one in zip(factors, contributions, strict=True):
+        if one is None:
+            return None
+        found = found + factor * one
+    return found
+
+
+def measured_alike(signature: str) -> str:
+    """Return the part of a signature that two values must share to be compared: all but counts and the interval."""
+    return re.split(r"\|(?:empty|clusters|interval):", signature)[0]
 
 
 def corpus_value(metric: Metric, rows: Rows) -> float:
@@ -87,7 +168,7 @@ def corpus_value(metric: Metric, rows: Rows) -> float:
         InstructLabError: there is no example.
         ValueError: examples differ in their number of statistics.
     """
-    return _value(metric, _parts(metric, rows))
+    return _value(metric, corpus_parts(metric, rows))
 
 
 def example_scores(metric: Metric, rows: Rows) -> list[float]:
@@ -120,7 +201,7 @@ def _value(metric: Metric, rows: list[Statistics]) -> float:
     return metric.value([math.fsum(column) for column in zip(*rows, strict=True)])
 
 
-def _parts(metric: Metric, rows: Rows) -> list[Statistics]:
+def corpus_parts(metric: Metric, rows: Rows) -> list[Statistics]:
     """Return the statistics of each example that are to be summed.
 
     Raises:
@@ -134,28 +215,6 @@ def _parts(metric: Metric, rows: Rows) -> list[Statistics]:
     if len(lengths) != 1:
         raise ValueError(f"every example has the same number of statistics, not {sorted(lengths)}")
     return parts
-
-
-def _resampled_totals(rows: list[Statistics], seed: int, resamples: int) -> Iterator[list[float]]:
-    """Yield the summed statistics of each resample."""
-    import numpy as np
-
-    matrix = np.asarray(rows, dtype=np.float64)  # [examples, statistics]
-    generator = np.random.default_rng(seed)
-    at_once = max(1, DRAWS_AT_ONCE // len(matrix))
-    for start in range(0, resamples, at_once):
-        weights = _multinomial(generator, len(matrix), min(at_once, resamples - start))  # [resamples, examples]
-        yield from (weights @ matrix).tolist()
-
-
-def _multinomial(generator: np.random.Generator, examples: int, resamples: int) -> np.ndarray:
-    """Draw `examples` examples for each resample; return how often each was drawn, `[resamples, examples]`."""
-    import numpy as np
-
-    draws = generator.integers(examples, size=(resamples, examples))
-    cells = draws + examples * np.arange(resamples)[:, None]  # a separate range of numbers for each resample
-    counts = np.bincount(cells.ravel(), minlength=resamples * examples)
-    return counts.reshape(resamples, examples).astype(np.float64)
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:

@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from instruct_lab.files import fields_to_write
+from instruct_lab.files import OMIT_EMPTY, fields_to_write
 from instruct_lab.records.continuations import Continuation
 from instruct_lab.records.entries import known_entries
 
@@ -233,6 +233,7 @@ class PredictionLine:
         prediction_before: the base model's answer; `None` if the base model was not evaluated.
         references: acceptable answers.
         scores: scores of the tuned model's answer, keyed by metric; `None` for a score that is not finite.
+        cluster: the group of alike examples that the example belongs to; empty without one.
     """
 
     id: str = ""
@@ -242,6 +243,7 @@ class PredictionLine:
     prediction_before: str | None = None
     references: list[str] = dataclasses.field(default_factory=list)
     scores: dict[str, float | None] = dataclasses.field(default_factory=dict)
+    cluster: str = dataclasses.field(default="", metadata=OMIT_EMPTY)
 
     @classmethod
     def from_json(cls, entries: Mapping[str, Any]) -> PredictionLine:
@@ -257,11 +259,14 @@ class Measurement:
         predictions: the system's answers, in the order of the examples; empty if no metric reads answers.
         rows: statistics of each example, keyed by metric.
         sources: data source of each example.
+        clusters: the group of alike examples that each example belongs to, empty text for an example without one;
+            empty if no example has one.
     """
 
     predictions: list[Prediction] = dataclasses.field(default_factory=list)
     rows: dict[str, list[Any]] = dataclasses.field(default_factory=dict)
     sources: list[str] = dataclasses.field(default_factory=list)
+    clusters: list[str] = dataclasses.field(default_factory=list)
 
     @classmethod
     def from_json(cls, entries: Mapping[str, Any]) -> Measurement:
@@ -270,12 +275,18 @@ class Measurement:
             predictions=[_prediction(entry) for entry in entries.get("predictions", ())],
             rows={name: [_row(row) for row in rows] for name, rows in entries.get("rows", {}).items()},
             sources=list(entries.get("sources", ())),
+            clusters=list(entries.get("clusters", ())),
         )
 
     def to_json(self) -> dict[str, Any]:
         """Convert the measurement to a dictionary for JSON."""
         predictions = [fields_to_write(prediction) for prediction in self.predictions]
-        return {"predictions": predictions, "rows": self.rows, "sources": self.sources}
+        clusters = {"clusters": self.clusters} if self.clusters else {}
+        return {"predictions": predictions, "rows": self.rows, "sources": self.sources, **clusters}
+
+    def clusters_of(self, rows: Sequence[Any]) -> list[str]:
+        """Return the clusters of a metric's rows; empty if the metric was not computed on every example."""
+        return self.clusters if len(self.clusters) == len(rows) else []
 
     def of_source(self, source: str) -> Measurement:
         """Return the results on the examples of one data source."""
@@ -284,6 +295,7 @@ class Measurement:
             predictions=[self.predictions[index] for index in chosen if index < len(self.predictions)],
             rows={name: [rows[index] for index in chosen if index < len(rows)] for name, rows in self.rows.items()},
             sources=[source] * len(chosen),
+            clusters=[self.clusters[index] for index in chosen if index < len(self.clusters)],
         )
 
 
@@ -316,7 +328,9 @@ def _metric_value(entry: Mapping[str, Any]) -> MetricValue:
 
     value, low, high = (_number(entry.get(name)) for name in ("value", "low", "high"))
     notes = tuple(entry.get("notes") or ())  # records of earlier versions have no notes
-    return MetricValue(value, low, high, int(entry.get("count") or 0), str(entry.get("signature") or ""), notes)
+    count, signature = int(entry.get("count") or 0), str(entry.get("signature") or "")
+    ends = tuple(map(_number, entry.get("by_example") or ()))
+    return MetricValue(value, low, high, count, signature, notes, (ends[0], ends[1]) if len(ends) == 2 else None)
 
 
 def _prediction(entry: Mapping[str, Any]) -> Prediction:

@@ -245,7 +245,11 @@ class InstructionData(pl.LightningDataModule):
         encoded = pair_with_examples(self.conversations[split], self.examples[split].ids())
         chosen = sample(encoded, max_examples, self.sources(split) if by_source else None)
         conversations, examples = [conversation for conversation, _ in chosen], self._referenced(split)
-        return EvaluatedExamples(split, conversations, [examples[index] for _, index in chosen], conversations)
+        clusters = [self._experiment.data.cluster_of(conversation) for conversation in conversations]
+        encoded_examples = [examples[index] for _, index in chosen]
+        return EvaluatedExamples(
+            split, conversations, encoded_examples, conversations, clusters if any(clusters) else ()
+        )
 
     def with_prompts(
         self, examples: EvaluatedExamples, tuning: Tuning, demonstrations: Sequence[Conversation] | None = None
@@ -274,7 +278,7 @@ class InstructionData(pl.LightningDataModule):
                 where="batching.max_tokens",
                 do="raise it, or lower tuning.shots",
             )
-        return EvaluatedExamples(examples.split, chosen, encoded, prompts)
+        return EvaluatedExamples(examples.split, chosen, encoded, prompts, examples.clusters)
 
     def corrupt(self, example: Example, source: random.Random) -> Example:
         """Apply the masks or the noise of the objective to an example, with random numbers from `source`."""

@@ -46,7 +46,7 @@ def _rows_of_arms(compared: Comparison, name: str, indices: Mapping[str, int]) -
     rows: list[dict[str, Any]] = []
     for arm, mean in zip(compared.arms, compared.means[name], strict=True):
         one = differences.get(arm.id)
-        verdict = BEST if one is None else WORSE if one.verdict == "differs" else ALIKE
+        verdict = BEST if one is None else WORSE if one.is_significant else ALIKE
         rows.append(
             {
                 "label": arm.label,

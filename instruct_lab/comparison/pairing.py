@@ -1,0 +1,139 @@
+"""Pair the results of several runs: the same examples, measured in the same way."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Mapping, Sequence
+
+from omegaconf import OmegaConf
+
+from instruct_lab.comparison.arms import Arm, group_arms
+from instruct_lab.comparison.scores import RunScores
+from instruct_lab.config.build import build
+from instruct_lab.config.spelling import nearest
+from instruct_lab.errors import InstructLabError
+from instruct_lab.metrics import AnswerMetric, Metric, MetricValue
+from instruct_lab.metrics.intervals import measured_alike
+from instruct_lab.metrics.references import all_references
+from instruct_lab.records import Measurement, Results, Summary
+from instruct_lab.records.record import RunRecord
+from instruct_lab.records.schema import AFTER, split_of
+
+
+@dataclasses.dataclass(frozen=True)
+class PairedRuns:
+    """The results of several runs, paired by each metric for which this is possible.
+
+    Args:
+        arms: the configurations.
+        results: the metrics of each run's summary, keyed by `split/metric` and then by system.
+        metrics: each run's value, keyed by `split/metric`; `None` if it was not measured.
+        scores: the scores of all runs, keyed by `split/metric`; only paired metrics.
+        unpaired: the reason why the runs cannot be paired, keyed by `split/metric`.
+    """
+
+    arms: list[Arm]
+    results: list[dict[str, dict[str, MetricValue]]]
+    metrics: dict[str, list[MetricValue | None]]
+    scores: dict[str, RunScores]
+    unpaired: dict[str, str]
+
+
+def pair_runs(records: Sequence[RunRecord], primary: str | None = None) -> PairedRuns:
+    """Pair the results of runs.
+
+    Args:
+        records: records of two or more finished runs.
+        primary: a metric that at least one run must have; `None`: no metric is required.
+
+    Raises:
+        InstructLabError: fewer than two runs are given, a run has no results, or no run has the primary metric.
+    """
+    if len(records) < 2:
+        raise InstructLabError(
+            "There is nothing to compare: fewer than two finished runs", do="name several, or a sweep"
+        )
+    arms = group_arms(records)
+    results = [_results(record) for record in records]
+    names = list(dict.fromkeys(name for metrics in results for name in metrics))
+    if primary is not None and primary not in names:
+        raise InstructLabError(
+            f"No run was measured by {primary}",
+            where=f"the comparison of {len(records)} runs",
+            do=f"choose {nearest(primary, names) or 'one of'}: {', '.join(names)}",
+        )
+    metrics = {name: [one.get(name, {}).get(AFTER) for one in results] for name in names}
+    return PairedRuns(arms, results, metrics, *_paired(records, arms, metrics))
+
+
+def _results(record: RunRecord) -> dict[str, dict[str, MetricValue]]:
+    found = (record.summary or Summary()).metrics
+    if not found:
+        raise InstructLabError(
+            "The run has no results to compare", where=f"run {record.id}", do="finish it: instruct-lab resume"
+        )
+    return found
+
+
+def _paired(
+    records: Sequence[RunRecord], arms: Sequence[Arm], metrics: Mapping[str, list[MetricValue | None]]
+) -> tuple[dict[str, RunScores], dict[str, str]]:
+    """Return the scores by each metric for which the runs can be paired, and a reason for each other metric."""
+    measured = [Measured(record.read_results(AFTER) or {}) for record in records]
+    known = build(OmegaConf.create({"metrics": records[0].config.get("metrics") or {}})).root["metrics"]
+    scores, unpaired = {}, {}
+    for name, values in metrics.items():
+        rows = [one.rows(name) for one in measured]
+        metric: Metric | None = known.get(name.rpartition("/")[2])
+        if metric is None or any(value is None or math.isnan(value.value) for value in values):
+            unpaired[name] = "not every run was measured by it"
+        elif any(not one for one in rows) or len({one.examples(name) for one in measured}) > 1:
+            unpaired[name] = "the runs were not measured on the same examples"
+        elif len({measured_alike(value.signature) for value in values if value}) > 1:
+            unpaired[name] = "the runs were not measured in the same way"
+        else:
+            if isinstance(metric, AnswerMetric):
+                metric = metric.for_references(measured[0].references(name))
+            clusters = next((found for one in measured if (found := one.clusters(name))), [])
+            scores[name] = RunScores(metric, rows, [arm.runs for arm in arms], clusters=clusters)
+    return scores, unpaired
+
+
+class Measured:
+    """The tuned model's measurements in one run record.
+
+    Args:
+        results: measurements of all systems (the tuned model and its baselines), keyed by split and then by system.
+    """
+
+    def __init__(self, results: Results) -> None:
+        self._results = results
+        self._examples = functools.cache(self._examples_of)
+
+    def rows(self, name: str) -> list[list[float]]:
+        """Return each example's statistics of a metric; the metric is named `split/metric` or `split/source/metric`."""
+        return self._part(name.rpartition("/")[0]).rows.get(name.rpartition("/")[2], [])
+
+    def clusters(self, name: str) -> list[str]:
+        """Return the cluster of each example that a metric was computed on; empty if none has one."""
+        return self._part(name.rpartition("/")[0]).clusters_of(self.rows(name))
+
+    def examples(self, name: str) -> tuple[tuple[str, ...], ...]:
+        """Return id and references, with normalized white space, of each example that a metric was computed on."""
+        return self._examples(name.rpartition("/")[0])
+
+    def references(self, name: str) -> list[str]:
+        """Return all references in a metric's split, which is the first part of its full name `split/metric`."""
+        return all_references(self._part(split_of(name)).predictions)
+
+    def _examples_of(self, prefix: str) -> tuple[tuple[str, ...], ...]:
+        predictions = self._part(prefix).predictions
+        return tuple((one.id, *(" ".join(text.split()) for text in one.references)) for one in predictions)
+
+    def _part(self, prefix: str) -> Measurement:
+        """Return the measurement on a split, or on its examples from one source if `prefix` is `split/source`."""
+        source = prefix.partition("/")[2]
+        after = self._results.get(split_of(prefix), {}).get(AFTER, Measurement())
+        return after.of_source(source) if source else after

@@ -1,0 +1,121 @@
+"""The probability with which `compare` finds a difference between two configurations: the power of its test.
+
+The test compares the observed difference with resampled deviations: a normal deviate for the examples, plus one for the
+seeds whose variance is itself uncertain (see `instruct_lab.comparison.scores`). Its critical value therefore depends on
+the deviation between seeds that happens to be observed, over which the power is averaged.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from statistics import NormalDist
+from typing import TYPE_CHECKING, Any
+
+from instruct_lab.comparison.variances import Variances
+
+if TYPE_CHECKING:
+    import numpy as np
+
+LEVEL = 0.05
+"""Significance level of a difference."""
+POWER = 0.8
+"""The probability with which a planned comparison finds a difference of the planned size."""
+DRAWS, POINTS = 8000, 40
+MAX_EXAMPLES = 10_000_000
+NORMAL = NormalDist()
+
+
+def power(difference: float, variances: Variances, num_examples: float, num_seeds: int) -> float:
+    """Compute the probability that a difference between two configurations is found.
+
+    Args:
+        difference: the true difference.
+        variances: components of the variance.
+        num_examples: number of examples.
+        num_seeds: number of runs of each configuration; with one run each, the test ignores the seeds.
+    """
+    error = math.sqrt(variances.of_difference(num_examples, num_seeds))
+    of_examples = math.sqrt(variances.of_examples(num_examples, num_seeds))
+    if error == 0:
+        return 1.0
+    between = variances.between_runs(num_examples)
+    if num_seeds == 1 or between is None:
+        return _beyond(difference, error, -NORMAL.inv_cdf(LEVEL / 2) * of_examples)
+    freedom = 2 * (num_seeds - 1)
+    found = 0.0
+    for share in _chi_squared_shares(freedom):  # observed over true variance between the runs
+        of_seeds = math.sqrt(share * between * 2 / num_seeds)
+        found += _beyond(difference, error, _critical_value(of_examples, of_seeds, freedom))
+    return found / POINTS
+
+
+def examples_needed(difference: float, variances: Variances, num_seeds: int, wanted: float = POWER) -> int | None:
+    """Return the smallest number of examples with which the power is reached; `None` if no number is enough."""
+    if power(difference, variances, MAX_EXAMPLES, num_seeds) < wanted:
+        return None
+    low, high = 1, MAX_EXAMPLES
+    while low < high:
+        middle = math.isqrt(low * high) if high > 4 * low else (low + high) // 2
+        if power(difference, variances, middle, num_seeds) < wanted:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+def detectable(variances: Variances, num_examples: float, num_seeds: int, wanted: float = POWER) -> float:
+    """Return the smallest difference that is found with the wanted power."""
+    low, high = 0.0, math.sqrt(variances.of_difference(num_examples, num_seeds))
+    while power(high, variances, num_examples, num_seeds) < wanted:
+        low, high = high, 2 * high
+    for _ in range(20):
+        middle = (low + high) / 2
+        low, high = (middle, high) if power(middle, variances, num_examples, num_seeds) < wanted else (low, middle)
+    return high
+
+
+def _beyond(difference: float, error: float, critical: float) -> float:
+    """Return the probability that an estimate with this standard error is beyond the critical value on either side."""
+    return NORMAL.cdf((difference - critical) / error) + NORMAL.cdf((-difference - critical) / error)
+
+
+def _critical_value(of_examples: float, of_seeds: float, freedom: int) -> float:
+    import numpy as np
+
+    size = math.hypot(of_examples, of_seeds)
+    if not size:
+        return 0.0
+    angle = round(1000 * math.atan2(of_seeds, of_examples))
+    angles = _critical_values(freedom)
+    return size * float(np.interp(angle, range(0, 1600, 40), angles))
+
+
+@functools.cache
+def _critical_values(freedom: int) -> tuple[float, ...]:
+    """Return critical values for a sum of two deviations, for the angles between them in steps of 0.04."""
+    import numpy as np
+
+    normal, student = _deviates(freedom)
+    found = []
+    for angle in range(0, 1600, 40):
+        deviations = math.cos(angle / 1000) * normal + math.sin(angle / 1000) * student
+        found.append(float(np.quantile(np.abs(deviations), 1 - LEVEL)))
+    return tuple(found)
+
+
+@functools.cache
+def _deviates(freedom: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    import numpy as np
+
+    generator = np.random.default_rng(0)
+    return generator.standard_normal(DRAWS), generator.standard_t(freedom, DRAWS)
+
+
+@functools.cache
+def _chi_squared_shares(freedom: int) -> tuple[float, ...]:
+    """Return equally probable values of a chi-squared deviate over its degrees of freedom."""
+    import numpy as np
+
+    drawn = np.random.default_rng(1).chisquare(freedom, 100 * DRAWS) / freedom
+    return tuple(np.quantile(drawn, (np.arange(POINTS) + 0.5) / POINTS).tolist())

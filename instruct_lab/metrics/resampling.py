@@ -1,0 +1,168 @@
+"""What an interval resamples, and the draws: examples, or whole clusters of alike examples, with replacement.
+
+Rows of one document, source file or question template are alike, so that a set of them holds less evidence than as many
+independent rows (Miller, "Adding error bars to evals", 2024). If rows name their cluster, whole clusters are therefore
+drawn, as independent units. A row without a cluster is a unit of its own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from instruct_lab.metrics.base import Metric, Statistics
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Array = np.ndarray[Any, Any]
+
+DRAWS_AT_ONCE = 1 << 22
+MIN_CLUSTERS = 10
+"""Clusters are resampled if they are worth at least this many clusters of equal size."""
+FEW_UNITS = 64
+"""With fewer units, percentile intervals cover the truth too rarely, and the bootstrap-t is used."""
+CHANGED_WIDTH = 0.1
+"""Intervals over clusters and over examples are both reported if their widths differ by more than this share."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Units:
+    """The units that are drawn with replacement.
+
+    Args:
+        of_example: index of each example's unit; `None` if every example is a unit.
+        count: number of units.
+        num_clusters: number of clusters that the examples name, resampled or not; 0 if they are no clusters of several.
+    """
+
+    of_example: tuple[int, ...] | None
+    count: int
+    num_clusters: int = 0
+
+    @property
+    def resamples_clusters(self) -> bool:
+        """Whether whole clusters are drawn instead of examples."""
+        return self.of_example is not None
+
+    def notes(self) -> Iterator[str]:
+        """Yield a note if the examples name clusters that are too few to be resampled."""
+        if self.num_clusters and not self.resamples_clusters:
+            yield (
+                f"the examples come from {self.num_clusters} clusters (data.cluster), too few or too unequal to "
+                "resample: the interval holds for these clusters"
+            )
+
+    def sums(self, rows: Sequence[Sequence[float]]) -> Array:
+        """Sum the rows of each unit, `[units, statistics]`."""
+        import numpy as np
+
+        matrix = np.asarray(rows, dtype=np.float64)
+        if self.of_example is None:
+            return matrix
+        summed = np.zeros((self.count, matrix.shape[1]))
+        np.add.at(summed, list(self.of_example), matrix)
+        return summed
+
+
+def units_of(clusters: Sequence[str], num_examples: int) -> Units:
+    """Return the units of examples: their clusters if there are enough of these, or else the examples.
+
+    Clusters of unequal sizes are worth fewer clusters of equal size: the square of the number of examples over the sum
+    of the squares of the sizes.
+
+    Args:
+        clusters: name of each example's cluster, empty for an example without one; empty if no example has a cluster.
+        num_examples: number of examples.
+    """
+    names = [name or f"\0{index}" for index, name in enumerate(clusters)]  # no cluster is a cluster of its own
+    sizes = Counter(names)
+    if len(names) != num_examples or len(sizes) == num_examples:
+        return Units(None, num_examples)
+    if num_examples**2 / sum(size**2 for size in sizes.values()) < MIN_CLUSTERS:
+        return Units(None, num_examples, len(sizes))
+    indices = {name: index for index, name in enumerate(sizes)}
+    return Units(tuple(indices[name] for name in names), len(sizes), len(sizes))
+
+
+def draw_weights(num_units: int, seed: int, resamples: int) -> Iterator[Array]:
+    """Yield how often each unit is drawn, `[resamples, units]`, in parts of limited size.
+
+    The draws depend only on the seed and the number of units.
+    """
+    import numpy as np
+
+    generator = np.random.default_rng(seed)
+    at_once = max(1, DRAWS_AT_ONCE // num_units)
+    for start in range(0, resamples, at_once):
+        part = min(at_once, resamples - start)
+        draws = generator.integers(num_units, size=(part, num_units))
+        cells = draws + num_units * np.arange(part)[:, None]  # a separate range of numbers for each resample
+        counts = np.bincount(cells.ravel(), minlength=part * num_units)
+        yield counts.reshape(part, num_units).astype(np.float64)
+
+
+def influences(metric: Metric, sums: Array) -> Array | None:
+    """Compute by the jackknife how much each unit contributes to the value, `[units]`; the mean is about 0.
+
+    Args:
+        metric: the metric.
+        sums: statistics of each unit, `[units, statistics]`.
+
+    Returns:
+        The contributions; `None` with fewer than two units, or if the value without one of them is not finite.
+    """
+    import numpy as np
+
+    if len(sums) < 2:
+        return None
+    total = [math.fsum(column) for column in sums.T.tolist()]
+    rests = (np.asarray(total) - sums).tolist()
+    try:
+        without = np.asarray([metric.value(rest) for rest in rests])
+    except ZeroDivisionError:
+        return None
+    if not np.isfinite(without).all():
+        return None
+    found: Array = (len(sums) - 1) * (without.mean() - without)
+    return found
+
+
+def studentized(contributions: Array, seed: int, resamples: int) -> Array | None:
+    """Draw deviations of a value from the truth by the bootstrap-t (Efron, 1981), `[resamples]`.
+
+    In each resample, the deviation of the mean contribution is divided by its own standard error, so that resamples
+    with few extreme units, whose values deviate and whose standard errors are small, count as they should. Percentiles
+    of the value plus these deviations are an interval that is right to second order.
+
+    Args:
+        contributions: contribution of each unit to the value, see `influences`.
+        seed: random seed of the draws.
+        resamples: number of resamples.
+
+    Returns:
+        The deviations, NaN for a resample of equal units; `None` if all units contribute alike.
+    """
+    import numpy as np
+
+    count = len(contributions)
+    centred = contributions - contributions.mean()
+    error = math.sqrt(float((centred**2).sum()) / (count * (count - 1)))
+    if error <= 1e-12 * max(1.0, float(np.abs(contributions).max())):
+        return None
+    deviations = []
+    for weights in draw_weights(count, seed, resamples):
+        means = weights @ centred / count
+        variances = np.maximum(weights @ centred**2 / count - means**2, 0) / (count - 1)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            deviations.append(-error * np.where(variances > 0, means / np.sqrt(variances), np.nan))
+    return np.concatenate(deviations) if deviations else None
+
+
+def totals(sums: Array, seed: int, resamples: int) -> Iterator[Statistics]:
+    """Yield the summed statistics of each resample."""
+    for weights in draw_weights(len(sums), seed, resamples):
+        yield from (weights @ sums).tolist()

@@ -1,0 +1,63 @@
+"""The part of a value's variance that comes from sampling the answers, apart from the choice of examples."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+from instruct_lab.metrics.base import Metric, Statistics
+
+
+@dataclasses.dataclass(frozen=True)
+class SamplingVariance:
+    """The variance of a value that is measured on one sampled answer to each prompt, in two parts.
+
+    Args:
+        sampling: variance between draws of the answers to the same prompts.
+        examples: variance between draws of the prompts, if every prompt had unlimited answers.
+    """
+
+    sampling: float
+    examples: float
+
+    @property
+    def share(self) -> float:
+        """The share of the variance that comes from sampling, 0 to 1; 0 if there is no variance."""
+        total = self.sampling + self.examples
+        return self.sampling / total if total else 0.0
+
+
+def sampling_variance(metric: Metric, answers: Sequence[Sequence[Statistics]]) -> SamplingVariance | None:
+    """Separate the two parts by an analysis of variance of each answer's influence on the value.
+
+    Args:
+        metric: a metric whose value is a function of summed statistics.
+        answers: the statistics of all answers, `[examples][answers][statistics]`; every example has as many.
+
+    Returns:
+        The two parts; `None` with fewer than two examples or two answers, or if the value is not finite.
+    """
+    num_examples = len(answers)
+    if num_examples < 2 or min(map(len, answers)) < 2:
+        return None
+    num_answers = len(answers[0])
+    means = [_mean(rows) for rows in answers]
+    total = [math.fsum(column) for column in zip(*means, strict=True)]
+    value = metric.value(total)
+    within, between = 0.0, []
+    for rows, mean in zip(answers, means, strict=True):
+        rest = [whole - part for whole, part in zip(total, mean, strict=True)]
+        changed = [metric.value([a + b for a, b in zip(rest, row, strict=True)]) for row in rows]
+        centre = math.fsum(changed) / num_answers
+        within += math.fsum((one - centre) ** 2 for one in changed) / (num_answers - 1)
+        between.append(value - metric.value(rest))
+    if not math.isfinite(within) or not all(map(math.isfinite, between)):
+        return None
+    centre = math.fsum(between) / num_examples
+    of_means = math.fsum((one - centre) ** 2 for one in between) * (num_examples - 1) / num_examples  # the jackknife
+    return SamplingVariance(within, max(0.0, of_means - within / num_answers))
+
+
+def _mean(rows: Sequence[Statistics]) -> list[float]:
+    return [math.fsum(column) / len(rows) for column in zip(*rows, strict=True)]
