@@ -7,14 +7,13 @@ itself uncertain if there are few runs: for each resample, sigma^2 = s^2 * f / c
 freedom as in a t test, and each run's value is shifted by a normal deviate with standard deviation sigma. If every
 configuration has only one run, the intervals include only the first kind of uncertainty.
 
-If examples name their clusters, whole clusters are resampled; few units are resampled by the bootstrap-t (see
+If examples name their clusters, whole clusters are resampled, and resamples of few units are widened (see
 `instruct_lab.metrics.resampling`).
 """
 
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -22,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from instruct_lab.comparison.variances import Variances, estimate_variances
 from instruct_lab.metrics import Metric
 from instruct_lab.metrics.intervals import Rows, corpus_parts, corpus_value, interval
-from instruct_lab.metrics.resampling import FEW_UNITS, influences, studentized, totals, units_of
+from instruct_lab.metrics.resampling import influences, totals, units_of, widening
 
 if TYPE_CHECKING:
     import numpy as np
@@ -82,11 +81,12 @@ class RunScores:
         self.units = units_of(clusters, self.count)
         self._rows, self._arms, self._resamples = rows, arms, resamples
         sums = [self.units.sums(corpus_parts(metric, one)) for one in rows]
-        self._influences = self._influences_of(sums) if self.units.count < FEW_UNITS else None
-        self._noise = self._training_noise(len(rows), resamples)
-        if self._influences is None:
-            drawn = np.array([[metric.value(total) for total in totals(one, 0, resamples)] for one in sums])
-            self._resampled = drawn + self._noise  # [runs, resamples]
+        drawn = np.array([[metric.value(total) for total in totals(one, 0, resamples)] for one in sums])
+        factors = widening(self.units.count, resamples)
+        if factors is not None and all(map(math.isfinite, self.values)):
+            values = np.array(self.values)[:, None]
+            drawn = values + factors * (drawn - values)
+        self._resampled = drawn + self._training_noise(*drawn.shape)  # [runs, resamples]
 
     def over_examples(self) -> RunScores | None:
         """Return the same scores with intervals over single examples; `None` if clusters are not resampled."""
@@ -103,17 +103,19 @@ class RunScores:
         import numpy as np
 
         sums = [self.units.sums(corpus_parts(self.metric, one)) for one in self._rows]
-        found = self._influences_of(sums)
-        if found is None:
+        found = [influences(self.metric, one) for one in sums]
+        if any(one is None for one in found):
             return None
-        contributions = found - found.mean(axis=1, keepdims=True) + np.asarray(self.values)[:, None]
+        contributions = np.stack(
+            [value + one for value, one in zip(self.values, found, strict=True) if one is not None]
+        )
         estimated = estimate_variances(contributions, self._arms)
         size = self.count / self.units.count  # examples of a unit
         return None if estimated is None else estimated.times(size)
 
     def mean(self, runs: Sequence[int]) -> Estimate:
         """Return the mean of the values of the given runs, with its interval."""
-        return Estimate(_mean([self.values[run] for run in runs]), *interval(self._drawn(runs).tolist()))
+        return Estimate(_mean([self.values[run] for run in runs]), *interval(self._mean_resampled(runs).tolist()))
 
     def differences(self, groups: Sequence[Sequence[int]], base: int) -> list[tuple[Estimate, float]]:
         """Subtract the mean of group `base` from the mean of each other group of runs, in the order of the groups.
@@ -124,17 +126,17 @@ class RunScores:
         is at least as large as the difference to test (max-T: Westfall and Young, 1993; Romano and Wolf, 2005). One
         resample is added, so that the p-value is never 0.
         """
-        values = [_mean([self.values[run] for run in runs]) for runs in groups]
-        largest, pairs = self._largest_deviations(groups, values), len(groups) * (len(groups) - 1) // 2
+        means = [self._mean_resampled(runs) for runs in groups]
+        values = [self.mean(runs).value for runs in groups]
+        largest, pairs = _largest_deviations(means, values), len(groups) * (len(groups) - 1) // 2
         found = []
         for index in range(len(groups)):
             if index == base:
                 continue
-            resampled = self._drawn(groups[index], groups[base])
+            resampled = means[index] - means[base]
             difference = values[index] - values[base]
             estimate = Estimate(difference, *interval(resampled.tolist()))
-            error = self._error(resampled)
-            found.append((estimate, _probability(difference, resampled, error, largest, pairs)))
+            found.append((estimate, _probability(difference, resampled, largest, pairs)))
         return found
 
     def better(self, a: float, b: float) -> bool:
@@ -152,46 +154,9 @@ class RunScores:
                 best = index
         return best
 
-    def _drawn(self, runs: Sequence[int], base: Sequence[int] = ()) -> Resampled:
-        """Draw the mean of the values of some runs, less the mean of those of `base`, `[resamples]`."""
-        if self._influences is None:
-            return _difference(self._resampled, runs, base)
-        value = _mean([self.values[run] for run in runs]) - (_mean([self.values[run] for run in base]) if base else 0.0)
-        deviations = studentized(_difference(self._influences, runs, base), 0, self._resamples)
-        noise = _difference(self._noise, runs, base)
-        return value + noise + (0.0 if deviations is None else deviations)
-
-    def _error(self, resampled: Resampled) -> float | None:
-        """Return the standard deviation of the resamples; `None` if it is 0 or not finite."""
-        import numpy as np
-
-        error = float(resampled.std() if self._influences is None else np.nanstd(resampled))
-        return error if math.isfinite(error) and error > 0 else None
-
-    def _influences_of(self, sums: Sequence[Resampled]) -> Resampled | None:
-        """Return the contribution of each unit to each run's value, `[runs, units]`; `None` if one is unknown."""
-        import numpy as np
-
-        found = [influences(self.metric, of_run) for of_run in sums]
-        if any(one is None for one in found) or not all(map(math.isfinite, self.values)):
-            return None
-        return np.stack([one for one in found if one is not None])
-
-    def _largest_deviations(self, groups: Sequence[Sequence[int]], values: Sequence[float]) -> Resampled:
-        """Compute, for each resample, the largest deviation of the pairs' differences from their observed differences.
-
-        Deviations are measured in standard errors.
-        """
-        import numpy as np
-
-        largest = np.zeros(self._resamples)
-        for (one, value), (other, found) in itertools.combinations(zip(groups, values, strict=True), 2):
-            difference = self._drawn(other, one)
-            error = self._error(difference)
-            if error:
-                deviations = np.abs(difference - (found - value)) / error
-                largest = np.fmax(largest, deviations)
-        return largest
+    def _mean_resampled(self, runs: Sequence[int]) -> Resampled:
+        means: Resampled = self._resampled[list(runs)].mean(axis=0)
+        return means
 
     def _training_noise(self, runs: int, resamples: int) -> Resampled:
         import numpy as np
@@ -221,17 +186,29 @@ def _mean(values: Sequence[float]) -> float:
     return math.fsum(values) / len(values)
 
 
-def _difference(of_runs: Resampled, runs: Sequence[int], base: Sequence[int]) -> Resampled:
-    """Return the mean of some runs' rows, less the mean of the rows of `base` if it is not empty."""
-    mean: Resampled = of_runs[list(runs)].mean(axis=0)
-    return mean - of_runs[list(base)].mean(axis=0) if base else mean
+def _largest_deviations(means: Sequence[Resampled], values: Sequence[float]) -> Resampled:
+    """Compute, for each resample, the largest deviation of the pairs' differences from their observed differences.
+
+    Deviations are measured in standard errors.
+    """
+    import numpy as np
+
+    largest = np.zeros(len(means[0]))
+    for index, (mean, value) in enumerate(zip(means, values, strict=True)):
+        for other, found in zip(means[index + 1 :], values[index + 1 :], strict=True):
+            difference = other - mean
+            error = difference.std()
+            if np.isfinite(error) and error > 0:
+                largest = np.maximum(largest, np.abs(difference - (found - value)) / error)
+    return largest
 
 
-def _probability(difference: float, resampled: Resampled, error: float | None, largest: Resampled, pairs: int) -> float:
+def _probability(difference: float, resampled: Resampled, largest: Resampled, pairs: int) -> float:
     """Compute a p-value for `RunScores.differences`; without a standard error, count signs and apply Bonferroni."""
     import numpy as np
 
-    if error is not None:
+    error = resampled.std()
+    if np.isfinite(error) and error > 0:
         beyond = int((largest >= abs(difference) / error).sum())
         return (beyond + 1) / (len(largest) + 1)
     known = resampled[~np.isnan(resampled)]

@@ -3,8 +3,8 @@
 The intervals are percentile bootstrap intervals over examples (Efron, 1979; for corpus scores: Koehn, 2004), or over
 clusters of alike examples. Each resample draws as many units as there are, with replacement, and computes one value
 from their summed statistics. The draws depend only on the seed and the number of units, so two systems measured on the
-same examples are resampled in the same way. With fewer than `FEW_UNITS` units, a percentile interval is too narrow, and
-the bootstrap-t is used, which the signature of the value says.
+same examples are resampled in the same way. With fewer than `FEW_UNITS` units, a percentile interval is too narrow; it
+is widened to the width of Student's t, which the signature of the value says.
 """
 
 from __future__ import annotations
@@ -12,25 +12,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from instruct_lab.errors import InstructLabError
 from instruct_lab.metrics.base import AnswerMetric, Metric, MetricValue, Row, Statistics
-from instruct_lab.metrics.resampling import (
-    CHANGED_WIDTH,
-    FEW_UNITS,
-    Units,
-    influences,
-    studentized,
-    totals,
-    units_of,
-)
-
-if TYPE_CHECKING:
-    import numpy as np
+from instruct_lab.metrics.resampling import CHANGED_WIDTH, Units, totals, units_of, widening
 
 TAIL_PERCENT = 2.5
-STUDENTIZED = "|interval:bootstrap-t"
+WIDENED = "|interval:t-percentile"
 """The part of a signature that says that the interval is not the percentile interval."""
 
 Rows = Sequence[Any]
@@ -130,30 +119,14 @@ def _interval_over(
     resamples: int,
 ) -> tuple[float, float, str]:
     """Return both ends of an interval, and the part of the signature that names its method if it is not the usual."""
-    sums = [units.sums(part) for part in parts]
-    if units.count < FEW_UNITS and math.isfinite(value):
-        contributions = [influences(metric, of_system) for of_system in sums]
-        if (combined := combine(contributions, signs)) is not None:
-            deviations = studentized(combined, seed, resamples)
-            if deviations is not None:
-                return *interval((value + deviations).tolist()), STUDENTIZED
-    resampled = [[metric.value(total) for total in totals(of_system, seed, resamples)] for of_system in sums]
-    values = [
-        sum(sign * one for sign, one in zip(signs, of_draw, strict=True)) for of_draw in zip(*resampled, strict=True)
-    ]
-    return *interval(values), ""
+    import numpy as np
 
-
-def combine(
-    contributions: Sequence[np.ndarray[Any, Any] | None], factors: Sequence[float]
-) -> np.ndarray[Any, Any] | None:
-    """Return the sum of several systems' contributions, each times a factor; `None` if one of them is unknown."""
-    found: Any = 0.0
-    for factor, one in zip(factors, contributions, strict=True):
-        if one is None:
-            return None
-        found = found + factor * one
-    return found
+    resampled = [[metric.value(total) for total in totals(units.sums(part), seed, resamples)] for part in parts]
+    values = np.asarray(signs) @ np.asarray(resampled)  # [resamples]
+    factors = widening(units.count, resamples)
+    if factors is None or not math.isfinite(value):
+        return *interval(values.tolist()), ""
+    return *interval((value + factors * (values - value)).tolist()), WIDENED
 
 
 def measured_alike(signature: str) -> str:

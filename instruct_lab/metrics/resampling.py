@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 DRAWS_AT_ONCE = 1 << 22
 MIN_CLUSTERS = 10
 """Clusters are resampled if they are worth at least this many clusters of equal size."""
-FEW_UNITS = 64
-"""With fewer units, percentile intervals cover the truth too rarely, and the bootstrap-t is used."""
+FEW_UNITS = 96
+"""With fewer units, percentile intervals hold the truth too rarely, and they are widened, see `widening`."""
+WIDENING_SEED = 2
 CHANGED_WIDTH = 0.1
 """Intervals over clusters and over examples are both reported if their widths differ by more than this share."""
 
@@ -131,35 +132,28 @@ def influences(metric: Metric, sums: Array) -> Array | None:
     return found
 
 
-def studentized(contributions: Array, seed: int, resamples: int) -> Array | None:
-    """Draw deviations of a value from the truth by the bootstrap-t (Efron, 1981), `[resamples]`.
+def widening(num_units: int, resamples: int) -> Array | None:
+    """Draw the factors by which the deviations of a value's resamples are multiplied, `[resamples]`.
 
-    In each resample, the deviation of the mean contribution is divided by its own standard error, so that resamples
-    with few extreme units, whose values deviate and whose standard errors are small, count as they should. Percentiles
-    of the value plus these deviations are an interval that is right to second order.
+    Resamples of few units vary too little, since the variance of the units is itself estimated from them. As in a t
+    test with `f` degrees of freedom, one less than the units, each deviation is therefore multiplied by the square root
+    of `(f + 1) / f` and of `f / chi^2_f`. Percentiles of the results are an interval of the width of Student's t that
+    keeps the skewness of the resamples (compare the expanded percentile interval of Hesterberg, 2015).
 
     Args:
-        contributions: contribution of each unit to the value, see `influences`.
-        seed: random seed of the draws.
+        num_units: number of units.
         resamples: number of resamples.
 
     Returns:
-        The deviations, NaN for a resample of equal units; `None` if all units contribute alike.
+        The factors; `None` with `FEW_UNITS` units or more, or with one.
     """
     import numpy as np
 
-    count = len(contributions)
-    centred = contributions - contributions.mean()
-    error = math.sqrt(float((centred**2).sum()) / (count * (count - 1)))
-    if error <= 1e-12 * max(1.0, float(np.abs(contributions).max())):
+    freedom = num_units - 1
+    if not 0 < freedom < FEW_UNITS - 1:
         return None
-    deviations = []
-    for weights in draw_weights(count, seed, resamples):
-        means = weights @ centred / count
-        variances = np.maximum(weights @ centred**2 / count - means**2, 0) / (count - 1)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            deviations.append(-error * np.where(variances > 0, means / np.sqrt(variances), np.nan))
-    return np.concatenate(deviations) if deviations else None
+    factors: Array = np.sqrt(num_units / np.random.default_rng(WIDENING_SEED).chisquare(freedom, resamples))
+    return factors
 
 
 def totals(sums: Array, seed: int, resamples: int) -> Iterator[Statistics]:

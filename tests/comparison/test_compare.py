@@ -98,7 +98,7 @@ def test_a_real_difference_is_found_though_the_intervals_overlap(tmp_path):
     compared = compare(records)
     (difference,) = compared.differences[NAME]
     assert compared.best[NAME] == "b"
-    assert difference.verdict == "differs"
+    assert difference.verdict == "differs on these examples (one run each: training noise unknown)"
     expected = paired_difference(ExactMatch(), rows_of(second), rows_of(first))
     assert (difference.value, difference.low, difference.high) == (expected.value, expected.low, expected.high)
     summary = summarize(ExactMatch(), rows_of(first))
@@ -108,7 +108,7 @@ def test_a_real_difference_is_found_though_the_intervals_overlap(tmp_path):
     assert [arm.label for arm in compared.arms] == ["lora", "dora"]
     best, worse, note = answer(compared)
     assert best.startswith("Best by test/exact_match: dora, ")
-    assert worse == "Worse: lora."
+    assert worse == "Worse on these examples (one run each: training noise unknown): lora."
     assert note.startswith("One run each")
 
 
@@ -190,7 +190,7 @@ def test_the_command(tmp_path, capsys, form):
         plain = json.loads(shown)
         assert plain["runs"] == ["a", "b"]
         (one,) = plain["differences"][NAME]
-        assert one["verdict"] in ("differs", "not distinguishable")
+        assert one["verdict"].startswith(("differs on these examples", "not distinguishable"))
         assert math.isfinite(one["probability"])
         assert len(plain["disagreements"]) == 3
     else:

@@ -286,8 +286,8 @@ def test_the_answer_names_the_best_and_sorts_the_others_by_verdict(compared, tex
     verdict, *details = answer(compared)
     best = next(arm for arm in compared.arms if arm.id == compared.best[compared.primary])
     assert verdict.startswith(f"Best by {compared.primary}: {best.label}, ")
-    worse = [one for one in compared.differences[compared.primary] if one.verdict == "differs"]
-    assert any(detail.startswith("Worse: ") for detail in details) == bool(worse)
+    worse = [one for one in compared.differences[compared.primary] if one.is_significant]
+    assert any(detail.startswith("Worse on these examples (one run each") for detail in details) == bool(worse)
     assert details[-1].startswith("One run each")
     assert f"<strong>{html.escape(verdict)}</strong>" in text
     for detail in details:

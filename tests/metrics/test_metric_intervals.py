@@ -44,11 +44,11 @@ def test_an_interval_equals_resampling_the_examples_one_by_one():
     draw = random.Random(0)
     words = ["alpha", "beta", "gamma", "delta"]
     rows = [
-        metric.statistics(" ".join(draw.choices(words, k=3)), (" ".join(draw.choices(words, k=3)),)) for _ in range(20)
+        metric.statistics(" ".join(draw.choices(words, k=3)), (" ".join(draw.choices(words, k=3)),)) for _ in range(100)
     ]
     generator = np.random.default_rng(5)
     values = []
-    for chosen in generator.integers(20, size=(300, 20)):
+    for chosen in generator.integers(100, size=(300, 100)):
         values.append(metric.value([sum(rows[index][column] for index in chosen) for column in range(len(rows[0]))]))
     found = summarize(metric, rows, seed=5, resamples=300)
     assert (found.low, found.high) == pytest.approx(tuple(np.percentile(values, [2.5, 97.5])), abs=1e-9)
@@ -56,7 +56,7 @@ def test_an_interval_equals_resampling_the_examples_one_by_one():
 
 def test_resampling_in_pieces_changes_nothing_of_the_value_and_little_of_the_interval(monkeypatch):
     whole = summarize(ExactMatch(), binary_rows(30, 100))
-    monkeypatch.setattr("instruct_lab.metrics.intervals.DRAWS_AT_ONCE", 700)
+    monkeypatch.setattr("instruct_lab.metrics.resampling.DRAWS_AT_ONCE", 700)
     pieces = summarize(ExactMatch(), binary_rows(30, 100))
     assert pieces.value == whole.value
     assert abs(pieces.low - whole.low) < 2
