@@ -14,6 +14,7 @@ If examples name their clusters, whole clusters are resampled, and resamples of 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from instruct_lab.comparison.variances import Variances, estimate_variances
 from instruct_lab.metrics import Metric
 from instruct_lab.metrics.intervals import Rows, corpus_parts, corpus_value, interval
-from instruct_lab.metrics.resampling import influences, totals, units_of, widening
+from instruct_lab.metrics.resampling import FEW_UNITS, influences, totals, units_of, widening
 
 if TYPE_CHECKING:
     import numpy as np
@@ -82,11 +83,9 @@ class RunScores:
         self._rows, self._arms, self._resamples = rows, arms, resamples
         sums = [self.units.sums(corpus_parts(metric, one)) for one in rows]
         drawn = np.array([[metric.value(total) for total in totals(one, 0, resamples)] for one in sums])
-        factors = widening(self.units.count, resamples)
-        if factors is not None and all(map(math.isfinite, self.values)):
-            values = np.array(self.values)[:, None]
-            drawn = values + factors * (drawn - values)
-        self._resampled = drawn + self._training_noise(*drawn.shape)  # [runs, resamples]
+        self._noise = self._training_noise(*drawn.shape)
+        self._resampled = drawn + self._noise  # [runs, resamples]
+        self._influences = self._influences_of(sums) if self.units.count < FEW_UNITS else None
 
     def over_examples(self) -> RunScores | None:
         """Return the same scores with intervals over single examples; `None` if clusters are not resampled."""
@@ -103,19 +102,16 @@ class RunScores:
         import numpy as np
 
         sums = [self.units.sums(corpus_parts(self.metric, one)) for one in self._rows]
-        found = [influences(self.metric, one) for one in sums]
-        if any(one is None for one in found):
+        found = self._influences_of(sums)
+        if found is None:
             return None
-        contributions = np.stack(
-            [value + one for value, one in zip(self.values, found, strict=True) if one is not None]
-        )
-        estimated = estimate_variances(contributions, self._arms)
+        estimated = estimate_variances(found + np.array(self.values)[:, None], self._arms)
         size = self.count / self.units.count  # examples of a unit
         return None if estimated is None else estimated.times(size)
 
     def mean(self, runs: Sequence[int]) -> Estimate:
         """Return the mean of the values of the given runs, with its interval."""
-        return Estimate(_mean([self.values[run] for run in runs]), *interval(self._mean_resampled(runs).tolist()))
+        return Estimate(_mean([self.values[run] for run in runs]), *interval(self._drawn(runs).tolist()))
 
     def differences(self, groups: Sequence[Sequence[int]], base: int) -> list[tuple[Estimate, float]]:
         """Subtract the mean of group `base` from the mean of each other group of runs, in the order of the groups.
@@ -126,14 +122,13 @@ class RunScores:
         is at least as large as the difference to test (max-T: Westfall and Young, 1993; Romano and Wolf, 2005). One
         resample is added, so that the p-value is never 0.
         """
-        means = [self._mean_resampled(runs) for runs in groups]
-        values = [self.mean(runs).value for runs in groups]
-        largest, pairs = _largest_deviations(means, values), len(groups) * (len(groups) - 1) // 2
+        values = [_mean([self.values[run] for run in runs]) for runs in groups]
+        largest, pairs = self._largest_deviations(groups, values), len(groups) * (len(groups) - 1) // 2
         found = []
         for index in range(len(groups)):
             if index == base:
                 continue
-            resampled = means[index] - means[base]
+            resampled = self._drawn(groups[index], groups[base])
             difference = values[index] - values[base]
             estimate = Estimate(difference, *interval(resampled.tolist()))
             found.append((estimate, _probability(difference, resampled, largest, pairs)))
@@ -154,9 +149,39 @@ class RunScores:
                 best = index
         return best
 
-    def _mean_resampled(self, runs: Sequence[int]) -> Resampled:
-        means: Resampled = self._resampled[list(runs)].mean(axis=0)
-        return means
+    def _drawn(self, runs: Sequence[int], base: Sequence[int] = ()) -> Resampled:
+        """Return the resampled mean of some runs, less that of the runs of `base` if there are any, `[resamples]`."""
+        drawn = _difference(self._resampled, runs, base)
+        if self._influences is None:
+            return drawn
+        value = _mean([self.values[run] for run in runs]) - (_mean([self.values[run] for run in base]) if base else 0.0)
+        noise = _difference(self._noise, runs, base)
+        factors = widening(_difference(self._influences, runs, base), self._resamples)
+        widened: Resampled = value + noise + factors * (drawn - noise - value)
+        return widened
+
+    def _influences_of(self, sums: Sequence[Resampled]) -> Resampled | None:
+        """Return the contribution of each unit to each run's value, `[runs, units]`; `None` if one is unknown."""
+        import numpy as np
+
+        found = [influences(self.metric, of_run) for of_run in sums]
+        known = [one for one in found if one is not None]
+        return np.stack(known) if len(known) == len(found) and all(map(math.isfinite, self.values)) else None
+
+    def _largest_deviations(self, groups: Sequence[Sequence[int]], values: Sequence[float]) -> Resampled:
+        """Compute, for each resample, the largest deviation of the pairs' differences from their observed differences.
+
+        Deviations are measured in standard errors.
+        """
+        import numpy as np
+
+        largest = np.zeros(self._resamples)
+        for (one, value), (other, found) in itertools.combinations(zip(groups, values, strict=True), 2):
+            difference = self._drawn(other, one)
+            error = difference.std()
+            if np.isfinite(error) and error > 0:
+                largest = np.maximum(largest, np.abs(difference - (found - value)) / error)
+        return largest
 
     def _training_noise(self, runs: int, resamples: int) -> Resampled:
         import numpy as np
@@ -186,21 +211,10 @@ def _mean(values: Sequence[float]) -> float:
     return math.fsum(values) / len(values)
 
 
-def _largest_deviations(means: Sequence[Resampled], values: Sequence[float]) -> Resampled:
-    """Compute, for each resample, the largest deviation of the pairs' differences from their observed differences.
-
-    Deviations are measured in standard errors.
-    """
-    import numpy as np
-
-    largest = np.zeros(len(means[0]))
-    for index, (mean, value) in enumerate(zip(means, values, strict=True)):
-        for other, found in zip(means[index + 1 :], values[index + 1 :], strict=True):
-            difference = other - mean
-            error = difference.std()
-            if np.isfinite(error) and error > 0:
-                largest = np.maximum(largest, np.abs(difference - (found - value)) / error)
-    return largest
+def _difference(of_runs: Resampled, runs: Sequence[int], base: Sequence[int]) -> Resampled:
+    """Return the mean of some runs' rows, less the mean of the rows of `base` if there are any."""
+    mean: Resampled = of_runs[list(runs)].mean(axis=0)
+    return mean - of_runs[list(base)].mean(axis=0) if base else mean
 
 
 def _probability(difference: float, resampled: Resampled, largest: Resampled, pairs: int) -> float:

@@ -16,7 +16,7 @@ from typing import Any
 
 from instruct_lab.errors import InstructLabError
 from instruct_lab.metrics.base import AnswerMetric, Metric, MetricValue, Row, Statistics
-from instruct_lab.metrics.resampling import CHANGED_WIDTH, Units, totals, units_of, widening
+from instruct_lab.metrics.resampling import CHANGED_WIDTH, FEW_UNITS, Units, influences, totals, units_of, widening
 
 TAIL_PERCENT = 2.5
 WIDENED = "|interval:t-percentile"
@@ -123,10 +123,12 @@ def _interval_over(
 
     resampled = [[metric.value(total) for total in totals(units.sums(part), seed, resamples)] for part in parts]
     values = np.asarray(signs) @ np.asarray(resampled)  # [resamples]
-    factors = widening(units.count, resamples)
-    if factors is None or not math.isfinite(value):
-        return *interval(values.tolist()), ""
-    return *interval((value + factors * (values - value)).tolist()), WIDENED
+    if units.count < FEW_UNITS and math.isfinite(value):
+        contributions = [influences(metric, units.sums(part)) for part in parts]
+        if all(one is not None for one in contributions):
+            factors = widening(np.asarray(signs) @ np.asarray(contributions), resamples)
+            return *interval((value + factors * (values - value)).tolist()), WIDENED
+    return *interval(values.tolist()), ""
 
 
 def measured_alike(signature: str) -> str:

@@ -26,6 +26,8 @@ MIN_CLUSTERS = 10
 FEW_UNITS = 96
 """With fewer units, percentile intervals hold the truth too rarely, and they are widened, see `widening`."""
 WIDENING_SEED = 2
+MIN_FREEDOM = 2.0
+"""The smallest degrees of freedom that a high kurtosis leads to."""
 CHANGED_WIDTH = 0.1
 """Intervals over clusters and over examples are both reported if their widths differ by more than this share."""
 
@@ -132,27 +134,29 @@ def influences(metric: Metric, sums: Array) -> Array | None:
     return found
 
 
-def widening(num_units: int, resamples: int) -> Array | None:
-    """Draw the factors by which the deviations of a value's resamples are multiplied, `[resamples]`.
+def widening(contributions: Array, resamples: int) -> Array:
+    """Draw the factors by which the deviations of resamples of few units are multiplied, `[resamples]`.
 
     Resamples of few units vary too little, since the variance of the units is itself estimated from them. As in a t
-    test with `f` degrees of freedom, one less than the units, each deviation is therefore multiplied by the square root
-    of `(f + 1) / f` and of `f / chi^2_f`. Percentiles of the results are an interval of the width of Student's t that
+    test with `f` degrees of freedom, each deviation is therefore multiplied by the square root of `f / chi^2_f`, and by
+    that of `n / (n - 1)`. With `n` units, `f` is `n - 1`, or `2 n / (kurtosis - 1)` where this is smaller: an estimated
+    variance has as much information as a chi-squared deviate of that many degrees of freedom, so few units that
+    contribute much make it less certain. Percentiles of the results are an interval of the width of Student's t that
     keeps the skewness of the resamples (compare the expanded percentile interval of Hesterberg, 2015).
 
     Args:
-        num_units: number of units.
+        contributions: contribution of each unit to the value, `[units]`, see `influences`.
         resamples: number of resamples.
-
-    Returns:
-        The factors; `None` with `FEW_UNITS` units or more, or with one.
     """
     import numpy as np
 
-    freedom = num_units - 1
-    if not 0 < freedom < FEW_UNITS - 1:
-        return None
-    factors: Array = np.sqrt(num_units / np.random.default_rng(WIDENING_SEED).chisquare(freedom, resamples))
+    count = len(contributions)
+    freedom, squares = float(count - 1), (contributions - contributions.mean()) ** 2
+    if squares.max() > 0:
+        kurtosis = float((squares**2).mean() / squares.mean() ** 2)
+        freedom = min(freedom, max(MIN_FREEDOM, 2 * count / max(kurtosis - 1, 1e-9)))
+    drawn = np.random.default_rng(WIDENING_SEED).chisquare(freedom, resamples)
+    factors: Array = np.sqrt(freedom / drawn * count / (count - 1))
     return factors
 
 

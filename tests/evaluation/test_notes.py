@@ -52,8 +52,9 @@ def test_cut_answers_are_noted_beside_the_longest_reference(num_cut, share):
 
 
 def test_every_one_of_several_answers_counts():
-    (note,) = notes(measurement(MIXED, 25, samples=3))
-    assert note.startswith("25 % of the answers")
+    cut, sampled = notes(measurement(MIXED, 25, samples=3))
+    assert cut.startswith("25 % of the answers")
+    assert sampled.startswith("by 4 sampled answers to each prompt, ")
 
 
 @pytest.mark.parametrize("count", [1, 2, 19])

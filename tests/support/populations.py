@@ -60,7 +60,7 @@ def population(name, num_clusters, size, correlation, seed=0):
         right = (generator.random((num_clusters, size)) < rates).astype(float)
         metric, rows = ExactMatch(), np.stack([right, np.ones_like(right), np.zeros_like(right)], axis=2)
     elif name == "perplexity":
-        tokens = np.maximum(1, generator.lognormal(2.5, 0.8, (num_clusters, size)).round())
+        tokens = np.maximum(1, generator.lognormal(2.5, 0.5, (num_clusters, size)).round())
         metric, rows = Perplexity(), np.stack([np.exp(0.5 * quality) * tokens, tokens], axis=2)
     else:
         metric = ChrF()
