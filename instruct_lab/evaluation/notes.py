@@ -124,3 +124,21 @@ def note_lines(
             if any(len(systems) < len(systems_of[name]) for name in names):
                 which += f" ({', '.join(headings.get(system, system) for system in systems)})"
             yield f"{which}: {note}"
+    yield from _example_intervals(metrics, prefix, headings)
+
+
+def _example_intervals(
+    metrics: Mapping[str, Mapping[str, MetricValue]], prefix: str, headings: Mapping[str, str]
+) -> Iterator[str]:
+    """Yield one line with the intervals over single examples that clearly differ from those over clusters."""
+    listed = []
+    for full_name, values in metrics.items():
+        for system in (AFTER, DIFFERENCE):
+            value = values.get(system)
+            if full_name.startswith(prefix) and value is not None and value.by_example is not None:
+                low, high = value.by_example
+                listed.append(
+                    f"{full_name.removeprefix(prefix)} {headings.get(system, system)} [{low:.2f}, {high:.2f}]"
+                )
+    if listed:
+        yield f"intervals resample whole clusters (data.cluster); over single examples: {', '.join(listed)}"
