@@ -93,10 +93,12 @@ def _check_sweep(parsed: argparse.Namespace) -> int:
         _print_problems(error.problems, [])
         return 2
     if parsed.json:
-        _print_problems([], planned.warnings)
+        _print_problems([], planned.warnings, precision=planned.describe_precision())
         return 0
     print_warnings(planned.warnings)
     write_line(f"ok: {planned.describe()}")
+    for line in planned.describe_precision():
+        write_line(f"    {line}")
     print_references(*(checked.composition.choices for checked in planned.checked.values()))
     return 0
 

@@ -49,6 +49,13 @@ class Metric(Component, ABC, Generic[Row]):
     higher_is_better: ClassVar[bool | None] = True
     """Whether a higher value is better; `False` if a lower value is better, `None` if neither is better."""
 
+    typical_deviation: ClassVar[float | None] = None
+    """The standard deviation of an example's difference between two similar configurations, as far as it is known.
+
+    It says beforehand what a number of examples can show. Those of shipped metrics are medians over the pairs of the
+    four best methods of the study `tuning_methods`, on both held-out splits. `None` if the unit has no typical spread.
+    """
+
     reads: ClassVar[Literal["answers", "likelihood", "value"]]
     """The input of the metric: a generated answer, the likelihood of the labels, or a value of the objective."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import string
 import unicodedata
-from typing import Literal
+from typing import ClassVar, Literal
 
 from instruct_lab.config import component
 from instruct_lab.metrics.base import AnswerMetric, Statistics, is_empty
@@ -21,6 +21,7 @@ class ExactMatch(AnswerMetric[Statistics]):
     To compare as SQuAD does (Rajpurkar et al., 2016), set `ignore_case`, `ignore_punctuation` and `ignore_articles`.
     """
 
+    typical_deviation: ClassVar[float | None] = 20.0
     normal_form: Literal["NFC", "NFKC"] = "NFC"  # Unicode form; NFKC treats full-width and plain letters as equal
     ignore_space: bool = True  # strip white space at the ends, collapse it inside to one space
     ignore_case: bool = False

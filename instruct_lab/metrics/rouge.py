@@ -6,7 +6,7 @@ import functools
 import importlib.metadata
 import unicodedata
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from instruct_lab.config import component
 from instruct_lab.metrics.base import AnswerMetric, Statistics, is_empty
@@ -25,6 +25,7 @@ class ROUGE(AnswerMetric[Statistics]):
     sentence.
     """
 
+    typical_deviation: ClassVar[float | None] = 20.0
     variant: Literal["rouge1", "rouge2", "rougeL", "rougeLsum"] = (
         "rougeL"  # words, word pairs, longest common subsequence of the text or of its lines
     )

@@ -69,6 +69,7 @@ class ChrF(SacrebleuMetric):
     It needs no tokenizer, so it can be used for every language; it is also reliable for short answers.
     """
 
+    typical_deviation: ClassVar[float | None] = 17.0
     char_order: Annotated[int, Field(ge=1)] = 6  # longest character n-gram
     word_order: Annotated[int, Field(ge=0)] = 0  # longest word n-gram; 2 is chrF++
     beta: Annotated[int, Field(ge=1)] = 2  # recall counts this many times as much as precision
@@ -106,6 +107,7 @@ class BLEU(SacrebleuMetric):
     the score of a corpus does so only with `effective_order`.
     """
 
+    typical_deviation: ClassVar[float | None] = 33.0
     tokenize: Tokenizer | None = (
         None  # null: by script of the references: 13a, zh, ja-mecab or ko-mecab (char if not installed), char
     )

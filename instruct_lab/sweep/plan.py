@@ -24,6 +24,7 @@ from instruct_lab.records.identity import config_hash
 from instruct_lab.sweep.corners import corners
 from instruct_lab.sweep.launchers import Launcher
 from instruct_lab.sweep.metrics import directions, metric_problems, setting_problems
+from instruct_lab.sweep.precision import describe_precision
 from instruct_lab.sweep.samplers import Sampler
 from instruct_lab.sweep.settings import Sweep
 from instruct_lab.sweep.shared_files import SharedFiles
@@ -90,6 +91,11 @@ class Plan:
         """Return all overrides of the run with these values of the search space and this seed."""
         seeds = [f"seed={seed}"] if self.settings.seeds > 1 else []
         return [*self.base, *self.space.overrides(values), *seeds]
+
+    def describe_precision(self) -> list[str]:
+        """Return what the number of examples can show, a sentence for each held-out split."""
+        experiment = next(iter(self.checked.values())).experiment
+        return list(describe_precision(self.settings, experiment))
 
 
 def plan(overrides: list[str]) -> Plan:

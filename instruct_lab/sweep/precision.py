@@ -1,0 +1,64 @@
+"""What the number of examples of a sweep can show, before any of its runs has been measured."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import cast
+
+from instruct_lab.data import DataSet
+from instruct_lab.data.split import SplitName
+from instruct_lab.evaluation.evaluation import HELD_OUT
+from instruct_lab.experiment.experiment import Experiment
+from instruct_lab.records.schema import SHORT_NAMES, split_of
+from instruct_lab.sweep.settings import Sweep
+
+WIDTH = 1.96
+"""Half the width of a 95% interval, in standard errors."""
+
+
+def describe_precision(settings: Sweep, experiment: Experiment) -> Iterator[str]:
+    """Yield a sentence for each number of held-out examples: the differences that they cannot distinguish.
+
+    A difference is not distinguishable if it is smaller than half of its interval, whose width follows from the number
+    of examples and the deviation that the metric declares as typical. Splits without a known maximum number of
+    examples, and metrics without a typical deviation, are left out.
+
+    Args:
+        settings: the settings of the sweep; if it optimises such metrics, only these are described.
+        experiment: the configuration of a point.
+    """
+    names = [f"{SHORT_NAMES[split]}/{name}" for split in _splits(experiment) for name in experiment.active_metrics]
+    chosen = [name for name in names if name in settings.metrics and _deviation(experiment, name)] or names
+    limits: dict[int, dict[str, dict[str, str]]] = {}  # by number of examples, then limit: each metric with its splits
+    for full_name in chosen:
+        short, _, name = full_name.partition("/")
+        deviation, count = _deviation(experiment, full_name), _max_examples(experiment, split_of(full_name))
+        if deviation is not None and count is not None:
+            limit = f"±{WIDTH * deviation / math.sqrt(count):.1f}"
+            of_limit = limits.setdefault(count, {}).setdefault(limit, {})
+            of_limit[name] = f"{of_limit[name]} and {short}" if name in of_limit else short
+    noise = "" if settings.seeds > 1 else "; one run each: training noise comes on top, and sweep.seeds=3 measures it"
+    for count, of_count in limits.items():
+        splits = dict.fromkeys(short for of_limit in of_count.values() for short in of_limit.values())
+        listed = ", ".join(f"{limit} {' and '.join(of_limit)}" for limit, of_limit in of_count.items())
+        yield (
+            f"{count} example{'s' * (count != 1)} ({', '.join(splits)}): differences under {listed} will not be "
+            f"distinguishable, as configurations typically vary{noise}"
+        )
+
+
+def _splits(experiment: Experiment) -> list[SplitName]:
+    return [one for one in HELD_OUT if one in experiment.evaluation.splits and experiment.data.source_names(one)]
+
+
+def _deviation(experiment: Experiment, name: str) -> float | None:
+    return experiment.active_metrics[name.partition("/")[2]].typical_deviation
+
+
+def _max_examples(experiment: Experiment, split: str) -> int | None:
+    """Return the maximum number of examples of a split that is evaluated; `None` if only the data decides it."""
+    limits = [experiment.evaluation.max_examples]
+    if isinstance(experiment.data, DataSet):
+        limits.append(experiment.data.limit.get(cast(SplitName, split)))
+    return min((limit for limit in limits if limit is not None), default=None)
