@@ -13,7 +13,8 @@ from support.populations import population
 
 from instruct_lab.metrics import summarize
 
-METRICS = ("accuracy", "chrf", "perplexity")
+METRICS = {"accuracy": 0.5, "chrf": 0.97, "perplexity": 0.5}
+"""Correlations of quality that give scores of a cluster a correlation of about 0.5."""
 SIZE = 10
 """Number of examples of a cluster."""
 
@@ -32,11 +33,11 @@ def covered(drawn_from, num_clusters, trials, with_clusters, resamples=1000):
 def main():
     trials = int(sys.argv[1]) if len(sys.argv) > 1 else 2000
     print(f"{trials} trials, standard error {100 * (0.05 * 0.95 / trials) ** 0.5:.1f} points")
-    for name in METRICS:
+    for name, correlation in METRICS.items():
         single = population(name, 20_000, 1, 0.0)
         for num_examples in (32, 96, 400):
             print(f"{name}, {num_examples} independent examples: {covered(single, num_examples, trials, False):.1f} %")
-        clustered = population(name, 2_000, SIZE, 0.5)
+        clustered = population(name, 2_000, SIZE, correlation)
         print(f"{name}, clusters of {SIZE}: intra-cluster correlation {clustered.correlation():.2f}")
         for num_clusters in (10, 40, 100):
             plain, whole = (covered(clustered, num_clusters, trials, with_clusters) for with_clusters in (False, True))

@@ -32,8 +32,9 @@ class Population:
         return chosen.reshape(-1, chosen.shape[2]).tolist(), names
 
     def correlation(self):
-        """Return the intra-cluster correlation of the examples' scores."""
+        """Return the intra-cluster correlation of the examples' scores; of perplexity, that of the losses."""
         scores = np.array([[self.metric.example_score(row) for row in cluster] for cluster in self.rows[:500].tolist()])
+        scores = np.log(scores) if isinstance(self.metric, Perplexity) else scores
         size = scores.shape[1]
         between = size * scores.mean(axis=1).var(ddof=1)
         within = scores.var(axis=1, ddof=1).mean()
