@@ -9,6 +9,7 @@ import numpy as np
 
 from instruct_lab.comparison.power import POWER, examples_needed
 from instruct_lab.comparison.scores import RunScores
+from instruct_lab.comparison.variances import Variances
 from instruct_lab.metrics import ExactMatch, RewardMargin
 
 LEVEL = 0.05
@@ -51,8 +52,10 @@ def found_share(draw, difference, num_examples, num_seeds, experiments, generato
     return found / experiments
 
 
-def estimated(draw, generator, num_examples=2000, num_seeds=40):
-    """Estimate the variances from a large record without a difference."""
+def components(draw, generator, num_examples=1000, num_seeds=200):
+    """Return the components of the variance: those of the normal model, or estimates from a large record."""
+    if draw is normal_runs:
+        return Variances(examples=2.0, seeds=0.15**2, product=0.8**2)
     metric, rows = draw(generator, num_examples, num_seeds, 0.0)
     groups = [range(num_seeds), range(num_seeds, 2 * num_seeds)]
     return RunScores(metric, rows, groups, resamples=10).variances()
@@ -63,7 +66,7 @@ def main():
     print(f"planned power {POWER:.0%}, {experiments} experiments each")
     for draw, differences in ((normal_runs, (0.3, 0.5)), (binary_runs, (8.0, 12.0))):
         generator = np.random.default_rng(0)
-        variances = estimated(draw, generator)
+        variances = components(draw, generator)
         for difference in differences:
             for num_seeds in (2, 3, 5):
                 needed = examples_needed(difference, variances, num_seeds)
