@@ -140,7 +140,7 @@ def test_rows_of_earlier_records_are_code_points(metric):
     answers = ["a 😀 cat", "a cat", " ", "a dog"]
     earlier = [[float(ord(character)) for character in answer] for answer in answers]
     assert summarize(metric, earlier, resamples=20) == summarize(metric, answers, resamples=20)
-    assert summarize(metric, earlier, resamples=2).signature.endswith("|empty:1")
+    assert "|empty:1" in summarize(metric, earlier, resamples=2).signature
 
 
 def test_length_is_a_mean_or_a_ratio_to_the_closest_reference():

@@ -233,8 +233,8 @@ def test_an_instruction_without_a_check_is_neither_passed_nor_failed_but_logged(
         by_instruction = measured(InstructionFollowing(level="instruction"), *answers)
     assert by_prompt.value == 100  # of the one prompt that could be checked whole
     assert by_instruction.value == pytest.approx(100 * 2 / 3)
-    assert by_prompt.signature.endswith("|unchecked:2")
-    assert by_instruction.signature.endswith("|unchecked:2")
+    assert "|unchecked:2" in by_prompt.signature
+    assert "|unchecked:2" in by_instruction.signature
     assert [record.message for record in caplog.records] == [
         "The instruction words:rhyme is not counted: it has no check, or other arguments"
     ]
@@ -253,14 +253,14 @@ def test_a_check_whose_package_is_missing_is_not_counted(monkeypatch, caplog, pa
     monkeypatch.setattr("importlib.util.find_spec", lambda name, *rest: None if name == package else find(name, *rest))
     with caplog.at_level(logging.WARNING):
         found = measured(InstructionFollowing(), prediction("a", (instruction, arguments)), prediction('"a"', QUOTED))
-    assert (found.value, found.signature.partition("|unchecked:")[2]) == (100, "1")
+    assert (found.value, found.signature.partition("|unchecked:")[2][:1]) == (100, "1")
     assert f"needs the package {package}, which is not installed" in caplog.text
 
 
 def test_empty_answers_follow_nothing_and_are_counted():
     found = measured(InstructionFollowing(loose=True), prediction("", COMMA), prediction("a", COMMA))
     assert found.value == 50
-    assert found.signature.endswith("|empty:1")
+    assert "|empty:1" in found.signature
 
 
 def test_the_signature_has_the_settings():
