@@ -309,7 +309,7 @@ def test_empty_answers_are_counted_in_the_signature_of_every_answer_metric():
         ChrF(),
     ):
         rows = corpus_rows(metric, ["", "a cat", " \n"], [["a cat"]] * 3)
-        assert summarize(metric, rows, resamples=2).signature.endswith("|empty:2")
+        assert "|empty:2" in summarize(metric, rows, resamples=2).signature
         assert "empty" not in summarize(metric, rows[1:2], resamples=2).signature
 
 
