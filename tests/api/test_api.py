@@ -105,7 +105,7 @@ def test_a_run_gives_what_its_record_holds(two_runs):
             )
     lines = [json.loads(line) for line in (run.path / "predictions.jsonl").read_text(encoding="utf-8").splitlines()]
     assert list(run.predictions["prediction"]) == [line["prediction"] for line in lines]
-    assert set(run.predictions.columns) == {*lines[0], *lines[0]["scores"]} - {"scores"}
+    assert set(run.predictions.columns) == {*lines[0], *lines[0]["scores"], "cluster"} - {"scores"}
     assert list(run.predictions["chrf"]) == [line["scores"]["chrf"] for line in lines]
     logged = [json.loads(line) for line in (run.path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     losses = {line["step"]: line["train/loss"] for line in logged if "train/loss" in line}

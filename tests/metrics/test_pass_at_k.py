@@ -119,7 +119,7 @@ def test_the_limits_are_those_of_the_config():
 def test_an_empty_answer_is_counted_in_the_signature():
     metric = PassAtK(allow_execution=True)
     rows = [metric.of_prediction(prediction(text)) for text in ("", BODY)]
-    assert summarize(metric, rows, resamples=2).signature.endswith("|empty:1")
+    assert "|empty:1" in summarize(metric, rows, resamples=2).signature
 
 
 def test_any_text_becomes_a_program_or_a_clear_error():
