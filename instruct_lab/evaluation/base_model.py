@@ -20,7 +20,7 @@ from instruct_lab.evaluation.setup import EvaluationSetup
 from instruct_lab.model import LoadedModel
 from instruct_lab.model.token_budget import decoded_tokens, scored_tokens
 from instruct_lab.records.identity import NOT_SCIENCE_BATCHING
-from instruct_lab.records.schema import Measurement
+from instruct_lab.records.measurement import Measurement
 
 FILE = "measurement.json"
 PACKAGES = ("model", "template", "batching", "objective", "generation", "metrics", "evaluation")

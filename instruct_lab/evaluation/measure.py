@@ -18,7 +18,7 @@ from instruct_lab.metrics import AnswerMetric, LikelihoodMetric, Metric, MetricV
 from instruct_lab.metrics.intervals import summarize
 from instruct_lab.metrics.references import all_references
 from instruct_lab.model import LoadedModel
-from instruct_lab.records.schema import Measurement
+from instruct_lab.records.measurement import Measurement
 
 
 def metric_values(

@@ -13,7 +13,8 @@ from instruct_lab.metrics import AnswerMetric, CorpusMetric, Metric, MetricValue
 from instruct_lab.metrics.intervals import example_scores
 from instruct_lab.metrics.resampling import units_of
 from instruct_lab.metrics.sampling import sampling_variance
-from instruct_lab.records.schema import AFTER, DIFFERENCE, SHORT_NAMES, Measurement
+from instruct_lab.records.measurement import Measurement
+from instruct_lab.records.schema import AFTER, DIFFERENCE, SHORT_NAMES
 
 FEW_EXAMPLES = 20
 """With fewer examples, a bootstrap interval is too narrow."""

@@ -15,7 +15,8 @@ from instruct_lab.metrics import MetricValue
 from instruct_lab.metrics.intervals import example_scores, paired_difference
 from instruct_lab.metrics.references import all_references
 from instruct_lab.pages.format import format_interval, shorten
-from instruct_lab.records.schema import AFTER, BEFORE, DIFFERENCE, SHORT_NAMES, Measurement, PredictionLine, Results
+from instruct_lab.records.measurement import Measurement, Results
+from instruct_lab.records.schema import AFTER, BEFORE, DIFFERENCE, SHORT_NAMES, PredictionLine
 
 Metrics = dict[str, dict[str, MetricValue]]
 """The metrics of a summary, keyed by `split/metric` and then by system."""

@@ -5,8 +5,9 @@ Commands read runs from their records, never from a tracker.
 """
 
 from instruct_lab.records.locate import ListedRun, find_run, list_runs
+from instruct_lab.records.measurement import Measurement, Results
 from instruct_lab.records.record import ReadOnlyRecord, RunRecord
-from instruct_lab.records.schema import STATUSES, Manifest, Measurement, PredictionLine, Results, Summary
+from instruct_lab.records.schema import STATUSES, Manifest, PredictionLine, Summary
 
 __all__ = [
     "STATUSES",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -61,3 +62,14 @@ def has_type(value: Any, hint: Any) -> bool:
     if origin in (list, tuple):
         return isinstance(value, list | tuple) and all(has_type(inner, arguments[0]) for inner in value)
     return isinstance(value, origin or hint)
+
+
+def parse_number(value: Any) -> float:
+    """Return a number of a file, where `null` stands for one that is not finite.
+
+    Raises:
+        TypeError: the value is not a number.
+    """
+    if not isinstance(value, int | float | None):
+        raise TypeError(f"a number is expected, not {type(value).__name__}")
+    return math.nan if value is None else value

@@ -21,8 +21,9 @@ from instruct_lab.records import schema
 from instruct_lab.records.config_file import read_yaml, to_yaml
 from instruct_lab.records.entries import known_entries, wrap_form_errors
 from instruct_lab.records.folder import name_fault
+from instruct_lab.records.measurement import Results, results_from_json, results_to_json
 from instruct_lab.records.record import RunRecord
-from instruct_lab.records.schema import AFTER, PredictionLine, Results, Stage, Summary
+from instruct_lab.records.schema import AFTER, PredictionLine, Stage, Summary
 
 FOLDER = "evaluations"
 OWN = "own"
@@ -95,7 +96,7 @@ class EvaluationFiles:
         """Read the measurements of all systems."""
         file = self.folder / schema.RESULTS[AFTER]
         with wrap_form_errors(file):
-            return schema.results_from_json(files.read_json(file) or {})
+            return results_from_json(files.read_json(file) or {})
 
     def read_unfinished(self, fingerprint: str) -> Results:
         """Read the measurements that a killed evaluation with this fingerprint has left behind."""
@@ -103,7 +104,7 @@ class EvaluationFiles:
         if not isinstance(entries, dict) or entries.get("fingerprint") != fingerprint:
             return {}
         with wrap_form_errors(self._unfinished):
-            return schema.results_from_json(entries["results"])
+            return results_from_json(entries["results"])
 
     def read_predictions(self) -> list[PredictionLine]:
         """Read the predictions, one for each example."""
@@ -113,7 +114,7 @@ class EvaluationFiles:
 
     def write_unfinished(self, fingerprint: str, results: Results) -> None:
         """Write the measurements that are known so far, so that a killed evaluation can go on."""
-        entries = {"fingerprint": fingerprint, "results": schema.results_to_json(results)}
+        entries = {"fingerprint": fingerprint, "results": results_to_json(results)}
         files.write_json(self._unfinished, entries)
 
     def write(
@@ -125,7 +126,7 @@ class EvaluationFiles:
         config: dict[str, Any],
     ) -> None:
         """Write all files; the file with the values is the last one, so that it exists only if the others do."""
-        files.write_json(self.folder / schema.RESULTS[AFTER], schema.results_to_json(results))
+        files.write_json(self.folder / schema.RESULTS[AFTER], results_to_json(results))
         files.write_atomically(self.folder / schema.PREDICTIONS, (files.to_json(line) + "\n" for line in predictions))
         files.write_atomically(self.folder / schema.CONFIG, [to_yaml(config)])
         entries = {**files.fields_to_write(summary), **files.fields_to_write(origin)}

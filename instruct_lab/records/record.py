@@ -16,14 +16,14 @@ from typing import Any, ClassVar, Self, TypeVar
 
 from instruct_lab import files, secrets
 from instruct_lab.errors import InstructLabError
-from instruct_lab.records import schema
+from instruct_lab.records import measurement, schema
 from instruct_lab.records.config_file import read_yaml, to_yaml
 from instruct_lab.records.earlier import translate
 from instruct_lab.records.entries import has_type, wrap_form_errors
 from instruct_lab.records.environment import environment
 from instruct_lab.records.folder import check_name, empty_folder, is_locked, new_folder
 from instruct_lab.records.identity import config_hash, settings_of
-from instruct_lab.records.schema import STATUSES, Manifest, PredictionLine, Results, Stage, Summary
+from instruct_lab.records.schema import STATUSES, Manifest, PredictionLine, Stage, Summary
 
 NOT_VALUES = frozenset({"step", "epoch", "seconds"})
 Read = TypeVar("Read")
@@ -156,9 +156,9 @@ class RunRecord:
         """
         return files.read_json(self.path / name)
 
-    def read_results(self, stage: Stage) -> Results | None:
+    def read_results(self, stage: Stage) -> measurement.Results | None:
         """Read the measurements made before or after training; return `None` if they were not written."""
-        return self._read(schema.RESULTS[stage], schema.results_from_json)
+        return self._read(schema.RESULTS[stage], measurement.results_from_json)
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """Read the lines of `metrics.jsonl`; `null` becomes NaN, and incomplete or damaged lines are left out."""
@@ -282,9 +282,9 @@ class RunRecord:
         """Write `audit.json`, which counts the rows that preprocessing changed, dropped or added."""
         self.write_json(schema.AUDIT, audit)
 
-    def write_results(self, stage: Stage, results: Results) -> None:
+    def write_results(self, stage: Stage, results: measurement.Results) -> None:
         """Write the measurements made before or after training."""
-        self.write_json(schema.RESULTS[stage], schema.results_to_json(results))
+        self.write_json(schema.RESULTS[stage], measurement.results_to_json(results))
 
     def write_summary(self, summary: Summary) -> None:
         """Write `summary.json`, which holds the final metrics with their intervals."""

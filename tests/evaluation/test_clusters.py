@@ -14,7 +14,8 @@ from instruct_lab.errors import InstructLabError
 from instruct_lab.evaluation.notes import note_lines
 from instruct_lab.metrics import ExactMatch
 from instruct_lab.metrics.intervals import paired_difference, summarize
-from instruct_lab.records.schema import Measurement, PredictionLine, Summary
+from instruct_lab.records.measurement import Measurement
+from instruct_lab.records.schema import PredictionLine, Summary
 
 
 def data_set(tmp_path, lines, **settings):

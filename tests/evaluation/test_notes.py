@@ -9,7 +9,8 @@ from instruct_lab.evaluation.result import HEADINGS
 from instruct_lab.evaluation.setup import EvaluationSetup
 from instruct_lab.generation import Generation, Prediction
 from instruct_lab.metrics import ChrF, ExactMatch, MetricValue, Perplexity
-from instruct_lab.records.schema import AFTER, BEFORE, DIFFERENCE, Measurement, Summary
+from instruct_lab.records.measurement import Measurement
+from instruct_lab.records.schema import AFTER, BEFORE, DIFFERENCE, Summary
 
 METRICS = {"exact_match": ExactMatch(), "chrf": ChrF(), "perplexity": Perplexity()}
 

@@ -1,0 +1,96 @@
+"""Measurements: the answers and the statistics of every example, the content of `before.json` and `after.json`.
+
+As in `instruct_lab.records.schema`, unknown entries are ignored and missing entries get the field's default.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from instruct_lab.files import fields_to_write
+from instruct_lab.records.entries import known_entries, parse_number
+
+if TYPE_CHECKING:
+    from instruct_lab.generation import Prediction
+
+
+@dataclasses.dataclass(frozen=True)
+class Measurement:
+    """The results of one system, such as the base model, on the examples of one split.
+
+    Args:
+        predictions: the system's answers, in the order of the examples; empty if no metric reads answers.
+        rows: statistics of each example, keyed by metric.
+        sources: data source of each example.
+        clusters: the group of alike examples that each example belongs to, empty text for an example without one;
+            empty if no example has one.
+    """
+
+    predictions: list[Prediction] = dataclasses.field(default_factory=list)
+    rows: dict[str, list[Any]] = dataclasses.field(default_factory=dict)
+    sources: list[str] = dataclasses.field(default_factory=list)
+    clusters: list[str] = dataclasses.field(default_factory=list)
+
+    @classmethod
+    def from_json(cls, entries: Mapping[str, Any]) -> Measurement:
+        """Parse the entries of a measurement."""
+        return cls(
+            predictions=[_prediction(entry) for entry in entries.get("predictions", ())],
+            rows={name: [_row(row) for row in rows] for name, rows in entries.get("rows", {}).items()},
+            sources=list(entries.get("sources", ())),
+            clusters=list(entries.get("clusters", ())),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Convert the measurement to a dictionary for JSON."""
+        predictions = [fields_to_write(prediction) for prediction in self.predictions]
+        clusters = {"clusters": self.clusters} if self.clusters else {}
+        return {"predictions": predictions, "rows": self.rows, "sources": self.sources, **clusters}
+
+    def clusters_of(self, rows: Sequence[Any]) -> list[str]:
+        """Return the clusters of a metric's rows; empty if the metric was not computed on every example."""
+        return self.clusters if len(self.clusters) == len(rows) else []
+
+    def of_source(self, source: str) -> Measurement:
+        """Return the results on the examples of one data source."""
+        chosen = [index for index, name in enumerate(self.sources) if name == source]
+        return Measurement(
+            predictions=[self.predictions[index] for index in chosen if index < len(self.predictions)],
+            rows={name: [rows[index] for index in chosen if index < len(rows)] for name, rows in self.rows.items()},
+            sources=[source] * len(chosen),
+            clusters=[self.clusters[index] for index in chosen if index < len(self.clusters)],
+        )
+
+
+Results = dict[str, dict[str, Measurement]]
+"""The content of `before.json` or `after.json`: measurements, keyed by split and then by system."""
+
+
+def results_from_json(entries: Mapping[str, Any]) -> Results:
+    """Parse the entries of `before.json` or `after.json`."""
+    return {
+        split: {system: Measurement.from_json(measured) for system, measured in systems.items()}
+        for split, systems in entries.items()
+    }
+
+
+def results_to_json(results: Results) -> dict[str, Any]:
+    """Convert measurements to dictionaries and lists for JSON."""
+    return {
+        split: {system: measured.to_json() for system, measured in systems.items()}
+        for split, systems in results.items()
+    }
+
+
+def _prediction(entry: Mapping[str, Any]) -> Prediction:
+    from instruct_lab.generation import Prediction
+
+    texts = dict.fromkeys(("id", "split", "prompt", "text"), "")
+    groups = {name: tuple(entry.get(name) or ()) for name in ("references", "samples")}
+    return Prediction(**{**texts, **known_entries(Prediction, entry), **groups})
+
+
+def _row(row: Sequence[Any] | str) -> Any:
+    return row if isinstance(row, str) else [parse_number(value) for value in row]
