@@ -11,6 +11,8 @@ from instruct_lab.batching.packing import Packing
 if TYPE_CHECKING:
     from torch import Tensor, device
 
+    from instruct_lab.batching.prefixes import PrefixTree
+
 
 @dataclasses.dataclass(slots=True)  # not frozen: Lightning's `convert_input` copies a batch field by field
 class Batch:
@@ -36,6 +38,7 @@ class Batch:
             `None` if the batch cannot be divided.
         packing: how a model reads the texts of all rows end to end; `None`: it reads the padded rows. Sums by row are
             the same, up to rounding.
+        prefixes: the prefixes that rows share, which a causal decoder may compute once; `None` if none are shared.
     """
 
     input_ids: Tensor
@@ -50,6 +53,7 @@ class Batch:
     ids: list[str] = dataclasses.field(default_factory=list)
     join: Callable[[int, int], Batch] | None = dataclasses.field(default=None, repr=False, compare=False)
     packing: Packing | None = None
+    prefixes: PrefixTree | None = None
 
     def to(self, device: device | str, **options: Any) -> Batch:
         """Copy the batch to a device; called by Lightning."""
@@ -61,7 +65,7 @@ class Batch:
         return Batch(**moved)
 
     def rows(self, start: int, end: int) -> Batch:
-        """Return the rows from `start` to `end` (exclusive) as a batch without pairs."""
+        """Return the rows from `start` to `end` (exclusive) as a batch without pairs and without shared prefixes."""
         return Batch(
             input_ids=self.input_ids[start:end],
             attention_mask=self.attention_mask[start:end],

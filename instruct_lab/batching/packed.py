@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -37,6 +37,7 @@ class Packed(Padded):
 
     families: ClassVar = frozenset({"decoder", "encoder"})
 
+    share_prefix: Literal["off"] = "off"  # each text is computed whole; only padded rows share prefixes
     row_tokens: Annotated[int, Field(ge=2)] | None = None  # maximum number of tokens in a row; null: one row a batch
 
     def __post_init__(self) -> None:

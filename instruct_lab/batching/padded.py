@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
 from instruct_lab.batching.base import Batching
 from instruct_lab.batching.batch import Batch
 from instruct_lab.batching.example import IGNORED, Example
+from instruct_lab.batching.prefixes import share_prefixes
 from instruct_lab.config import component
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ class Padded(Batching):
 
     pad_to_multiple_of: Annotated[int, Field(ge=1)] = 1  # pad batches to a multiple of this length; 8 suits GPUs
     group_by_length: bool = True  # in training, join examples of similar length to reduce padding
+    share_prefix: Literal["auto", "off"] = "auto"  # auto: compute tokens that rows begin with once, where it pays
 
     @property
     def groups_by_length(self) -> bool:
@@ -65,6 +67,7 @@ class Padded(Batching):
             is_paired=len(pairs) == len(examples),
             desirable=desirable,
             owners=owners,
+            prefixes=share_prefixes(input_ids, lengths) if self.share_prefix == "auto" else None,
         )
 
     def _pad(self, rows: Sequence[Sequence[float]], padding: float) -> Tensor:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from instruct_lab.batching import IGNORED
 from instruct_lab.model.family import family_of
 from instruct_lab.model.packing import packed_inputs
 from instruct_lab.objective.base import Loss
+from instruct_lab.objective.projection import selected_logits
+from instruct_lab.objective.shared_prefix import logits_by_level, usable_tree
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -23,9 +25,8 @@ def target_logits(model: PreTrainedModel, batch: Batch) -> tuple[Tensor, Tensor,
     """Compute the model's logits at the positions that have a label.
 
     A decoder predicts the label of the next position. An encoder predicts the label of the same position, and so does
-    an encoder-decoder, because its decoder reads the labels shifted right. The hidden states are selected at the input
-    of the output projection, so that scaling, soft-capping and adapters still apply. The positions of virtual tokens
-    (of prompt tuning, for example) are left out.
+    an encoder-decoder, because its decoder reads the labels shifted right. The positions of virtual tokens (of prompt
+    tuning, for example) are left out. Prefixes that rows share are computed once if the model and the batch allow it.
 
     Args:
         model: a language model of transformers, with or without adapters.
@@ -43,16 +44,10 @@ def target_logits(model: PreTrainedModel, batch: Batch) -> tuple[Tensor, Tensor,
 
 
 def _logits(model: Any, batch: Batch, is_target: Tensor) -> Tensor:
-    projection: nn.Module = model.get_output_embeddings()
+    tree = usable_tree(model, batch)
+    if tree is not None:
+        return logits_by_level(model, tree, is_target)
     packed = None if batch.packing is None else packed_inputs(model, batch)
-
-    def gather(module: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
-        hidden = arguments[0]  # [rows, seq, hidden]
-        if packed is not None:
-            return (hidden.flatten(0, 1)[packed.positions[is_target]], *arguments[1:])  # [targets, hidden]
-        virtual = hidden.shape[1] - is_target.shape[1]
-        return (hidden[functional.pad(is_target, (virtual, 0))], *arguments[1:])  # [targets, hidden]
-
     inputs: dict[str, Any] = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
     if family_of(model) == "encoder-decoder":
         base = model.get_base_model() if hasattr(model, "get_base_model") else model
@@ -61,17 +56,14 @@ def _logits(model: Any, batch: Batch, is_target: Tensor) -> Tensor:
         inputs["use_cache"] = False
     if packed is not None:
         inputs |= packed.arguments
-    hook = projection.register_forward_pre_hook(gather)
-    try:
-        outputs = model(**inputs)
-    finally:
-        hook.remove()
-    logits: Tensor = outputs.logits
-    if logits.dim() == 3:  # an output bias of shape [1, vocab] adds a dimension
-        logits = logits[0]
-    assert logits.dim() == 2, "the output projection was not called on the gathered hidden states"
-    assert isinstance(logits, torch.Tensor)
-    return logits
+
+    def select(hidden: Tensor) -> Tensor:
+        if packed is not None:
+            return hidden.flatten(0, 1)[packed.positions[is_target]]  # [targets, hidden]
+        virtual = hidden.shape[1] - is_target.shape[1]
+        return hidden[functional.pad(is_target, (virtual, 0))]  # [targets, hidden]
+
+    return selected_logits(model, inputs, select)
 
 
 def label_weights(model: Any, batch: Batch) -> Tensor:

@@ -187,6 +187,8 @@ class Summary:
         training_seconds: duration of the training loop.
         peak_memory_bytes: peak memory of the GPU or, without a GPU, of the process.
         weights_bytes: size of the last weights on disk.
+        positions: positions of the first device's training batches, including padding, at which the model computed.
+        saved_positions: positions that were not computed, because rows share prefixes.
         metrics: values, keyed by `split/metric` and then system (`before`, a baseline's name, `after`, `difference`).
     """
 
@@ -196,6 +198,8 @@ class Summary:
     training_seconds: float | None = None
     peak_memory_bytes: int | None = None
     weights_bytes: int | None = None
+    positions: int | None = None
+    saved_positions: int | None = None
     metrics: dict[str, dict[str, MetricValue]] = dataclasses.field(default_factory=dict)
 
     @classmethod

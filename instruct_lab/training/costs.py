@@ -1,4 +1,4 @@
-"""Measure the costs of a run: training time, peak memory, and size of the kept weights."""
+"""Measure the costs of a run: training time, peak memory, computed positions, and size of the kept weights."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from instruct_lab.callbacks.computed_positions import ComputedPositions
 from instruct_lab.callbacks.peak_memory import peak_bytes
 
 RESET_PEAK = "5"  # written to /proc/self/clear_refs, see proc_pid_clear_refs(5)
@@ -25,6 +26,7 @@ class Costs:
     def __init__(self) -> None:
         self.seconds = 0.0
         self.peak_bytes: int | None = None
+        self.positions = ComputedPositions()  # a callback of the trainer
 
     @contextlib.contextmanager
     def training(self) -> Iterator[None]:
@@ -43,6 +45,8 @@ class Costs:
         return {
             "training_seconds": round(self.seconds, 3),
             "peak_memory_bytes": self.peak_bytes,
+            "positions": self.positions.computed,
+            "saved_positions": self.positions.saved,
             "weights_bytes": sum(file.stat().st_size for file in kept if file.suffix == ".safetensors"),
         }
 

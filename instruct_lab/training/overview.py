@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from instruct_lab.evaluation.examples import EvaluatedExamples
@@ -34,6 +35,19 @@ def print_overview(
     )
     lines.append(("device", f"{_device(run)}, precision {run.trainer.precision}"))
     run.console.print(overview_table(lines))
+
+
+def print_prefix_obstacle(run: Run, loaded: LoadedModel) -> None:
+    """Print why training computes shared prefixes in every row, if the config would allow to compute them once."""
+    experiment = run.experiment
+    is_asked = getattr(experiment.batching, "share_prefix", "off") != "off"
+    if not is_asked or loaded.family != "decoder" or experiment.objective.head != "language":
+        return
+    from instruct_lab.objective.shared_prefix import obstacle
+
+    reason = obstacle(loaded.model.train(), experiment.batching.max_tokens or math.inf)
+    if reason is not None:
+        run.console.print(f"shared prefixes are computed in every row, because {reason}", soft_wrap=True)
 
 
 def _examples(data: InstructionData, evaluated: dict[str, EvaluatedExamples]) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from instruct_lab.callbacks.kept_weights import KeptWeights
 from instruct_lab.evaluation import result
 from instruct_lab.experiment import Experiment
+from instruct_lab.pages.format import format_percent
 from instruct_lab.records import Results, Summary
 from instruct_lab.records.schema import AFTER
 from instruct_lab.terminal import wide_console
@@ -49,5 +50,8 @@ def write_results(
     console = wide_console()
     result.show(console, setup, results, metrics)
     console.print(f"{trained.num_steps} steps, {trained.num_target_tokens:,} target tokens, {seconds:.0f} s")
+    if saved := trained.costs.positions.saved:
+        share = format_percent(saved / (saved + trained.costs.positions.computed))
+        console.print(f"shared prefixes: {share} of the positions of training batches were not computed again")
     console.print(f"evaluated checkpoint: {weights}")
     console.print(f"record: {record.path}", soft_wrap=True)

@@ -43,7 +43,7 @@ from instruct_lab.training.costs import Costs
 from instruct_lab.training.datamodule import InstructionData
 from instruct_lab.training.ending import StopRequest
 from instruct_lab.training.module import TuningModule
-from instruct_lab.training.overview import print_overview
+from instruct_lab.training.overview import print_overview, print_prefix_obstacle
 from instruct_lab.training.results import write_results
 from instruct_lab.training.trainer import bound_by_steps, set_callbacks
 from instruct_lab.training.workspace import BaseModel, Workspace
@@ -228,6 +228,7 @@ def fit(run: Run, prepared: Prepared) -> Trained:
     )
     if tuning.neftune_alpha is not None:
         add_embedding_noise(loaded.model, tuning.neftune_alpha)
+    print_prefix_obstacle(run, loaded)
     num_steps = prepared.data.num_steps(trainer)
     record.write_manifest(num_steps=num_steps, steps_per_epoch=prepared.data.steps_per_epoch(trainer))
     module = TuningModule(
@@ -243,6 +244,7 @@ def fit(run: Run, prepared: Prepared) -> Trained:
     bound_by_steps(trainer, num_steps)
     usual_collections()
     costs = Costs()
+    trainer.callbacks.append(costs.positions)  # type: ignore[attr-defined]  # set by its connectors
     with costs.training():
         trainer.fit(module, datamodule=prepared.data, ckpt_path=state.path, weights_only=True)
     current_limits().step = trainer.global_step

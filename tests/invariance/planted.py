@@ -239,6 +239,38 @@ def _leave_out_the_check(patch):
     patch.setattr(stages, "check_packing", lambda model: None)
 
 
+@bug
+def rows_do_not_train_their_shared_prefix(patch):
+    """No gradient flows from the rows back into the keys and values of the prefix that they share."""
+    from transformers import DynamicCache
+
+    select = DynamicCache.batch_select_indices
+
+    def select_detached(self, indices):
+        for layer in self.layers:
+            layer.keys, layer.values = layer.keys.detach(), layer.values.detach()
+        select(self, indices)
+
+    patch.setattr(DynamicCache, "batch_select_indices", select_detached)
+
+
+@bug
+def positions_restart_after_a_shared_prefix(patch):
+    """The positions of what follows a shared prefix start at 0."""
+    from instruct_lab.batching import padded
+
+    share = padded.share_prefixes
+
+    def restart(input_ids, lengths):
+        tree = share(input_ids, lengths)
+        for level in [] if tree is None else tree.levels[1:]:
+            level.position_ids -= level.position_ids[:, :1].clone()
+            level.position_ids *= level.attention_mask
+        return tree
+
+    patch.setattr(padded, "share_prefixes", restart)
+
+
 # ---- attention and memory
 
 

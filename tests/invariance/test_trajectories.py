@@ -132,6 +132,18 @@ CLASSES = {
         ("a_group_that_is_not_full_is_filled_with_others",),
         ROUNDING,
     ),
+    "shared prefixes": Class(
+        (Variant(("batching.share_prefix=off",)), Variant()),
+        ("rows_do_not_train_their_shared_prefix", "positions_restart_after_a_shared_prefix"),
+        ROUNDING,
+        (*DECODER, "tuning=full"),
+    ),
+    "shared prefixes, absolute positions": Class(
+        (Variant(("batching.share_prefix=off",)), Variant()),
+        ("positions_restart_after_a_shared_prefix",),
+        ROUNDING,
+        GPT2_WITHOUT_DROPOUT,
+    ),
     "attention backends": Class(
         (Variant(("model.attention=eager",)), Variant(("model.attention=sdpa",))),
         ("sdpa_ignores_the_mask", "sdpa_scales_by_the_width"),

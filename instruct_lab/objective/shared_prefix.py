@@ -1,0 +1,167 @@
+"""Forward passes of causal decoders in which a prefix that several rows share is computed once.
+
+The segments of a `PrefixTree` are computed level by level. A segment attends to the keys and values of the segments
+before it, which all of its continuations share, and the gradients of all continuations flow back through them. So
+logits and gradients are those of the padded batch, to rounding.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from instruct_lab.model.family import family_of
+from instruct_lab.objective.projection import selected_logits
+from instruct_lab.tuning.cache_names import cache_name
+
+if TYPE_CHECKING:
+    from instruct_lab.batching import Batch
+    from instruct_lab.batching.prefixes import PrefixTree
+
+ATTENTION = ("eager", "sdpa")
+"""Attention implementations for which shared prefixes are tested."""
+RANDOM_SETTINGS = ("drop", "jitter")
+"""Parts of the names of modules' attributes whose positive values make training random."""
+LENGTH_DEPENDENT = ("dynamic", "longrope")
+"""Types of rotary embeddings whose frequencies depend on the length of the text."""
+SECONDS_PER_LAYER = 5e-4
+"""Estimated time that an accelerator needs to start the kernels of one layer, forward and backward."""
+OPERATIONS_PER_SECOND = 3e14
+"""Estimated floating-point operations per second of an accelerator."""
+
+
+def logits_by_level(model: Any, tree: PrefixTree, is_target: Tensor) -> Tensor:
+    """Compute the logits `[targets, vocab]` at the target positions of a batch, in the order of its rows.
+
+    Args:
+        model: a model for which `obstacle` returns `None`.
+        tree: the rows of the batch.
+        is_target: bool `[rows, seq]`, the positions in the batch.
+    """
+    from transformers import DynamicCache
+
+    base = _base(model)
+    cache = DynamicCache(config=base.config)
+    states: list[Tensor] = []  # by level: [segments * width, hidden]
+    chosen = tree.index[is_target]  # [targets]
+    mask: Tensor | None = None
+
+    def keep(hidden: Tensor) -> Tensor:
+        states.append(hidden.flatten(0, 1))
+        return torch.cat(states)[chosen] if len(states) == len(tree.levels) else states[0][:1]
+
+    for level in tree.levels:
+        if mask is None:
+            mask = level.attention_mask
+        else:
+            mask = torch.cat([mask[level.parents], level.attention_mask], dim=1)  # [segments, past + width]
+            cache.batch_select_indices(level.parents)
+        inputs = {
+            "input_ids": level.input_ids,
+            "attention_mask": mask,
+            "position_ids": level.position_ids,
+            "use_cache": True,
+            str(cache_name(base)): cache,
+        }
+        logits = selected_logits(model, inputs, keep)
+    return logits
+
+
+def usable_tree(model: Any, batch: Batch) -> PrefixTree | None:
+    """Return the tree of shared prefixes with which a model should compute a batch; `None`: no tree is used."""
+    tree = batch.prefixes
+    return tree if tree is not None and pays(model, tree) and obstacle(model, tree.width) is None else None
+
+
+def pays(model: Any, tree: PrefixTree) -> bool:
+    """Return whether computing the levels one by one saves time.
+
+    On a CPU, every tree of `share_prefixes` saves time. An accelerator computes a short level in less time than it
+    needs to start the level's kernels, so there the saved computation has to outweigh this time.
+    """
+    parameters = list(_base(model).parameters())
+    if parameters[0].device.type == "cpu":
+        return True
+    saved = 6 * sum(parameter.numel() for parameter in parameters) * tree.num_saved / OPERATIONS_PER_SECOND
+    return saved > SECONDS_PER_LAYER * _base(model).config.num_hidden_layers * (len(tree.levels) - 1)
+
+
+def obstacle(model: Any, width: float = math.inf) -> str | None:
+    """Return the reason why a model in its current mode cannot compute shared prefixes once; `None` if it can.
+
+    The reason is a phrase that follows "because".
+
+    Args:
+        model: a language model of transformers, with or without adapters.
+        width: number of positions of the longest text, including padding between segments.
+    """
+    return next(_obstacles(model, _base(model), width), None)
+
+
+def _obstacles(model: Any, base: Any, width: float) -> Iterator[str]:
+    from transformers import DynamicCache
+    from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+
+    if family_of(base) != "decoder":
+        yield "the model is not a causal decoder"
+        return
+    if any(config.is_prompt_learning for config in getattr(model, "peft_config", {}).values()):
+        yield "the tuning method puts virtual tokens before each text"
+    if not type(base).__module__.startswith("transformers."):
+        yield "the model's code is not part of transformers"
+    if cache_name(base) is None or "position_ids" not in inspect.signature(base.forward).parameters:
+        yield "the model does not take earlier keys and values together with positions"
+        return
+    layers = DynamicCache(config=base.config).layers
+    others = {type(layer).__name__ for layer in layers} - {DynamicLayer.__name__, DynamicSlidingWindowLayer.__name__}
+    if others:
+        yield f"some of its layers do not attend to keys of all earlier tokens (they use a {', '.join(sorted(others))})"
+    windows = [layer.sliding_window for layer in layers if isinstance(layer, DynamicSlidingWindowLayer)]
+    if windows and width >= min(windows):
+        yield f"the longest texts do not fit into its sliding window of {min(windows):,} tokens"
+    if base.config._attn_implementation not in ATTENTION:
+        yield f"it is not tested with model.attention={base.config._attn_implementation}"
+    if not _rope_types(base.config.get_text_config(decoder=True).to_dict()).isdisjoint(LENGTH_DEPENDENT):
+        yield "the frequencies of its rotary embeddings depend on the length of the text"
+    if model.training:
+        yield from _obstacles_in_training(model, base)
+
+
+def _obstacles_in_training(model: Any, base: Any) -> Iterator[str]:
+    if any(getattr(module, "gradient_checkpointing", False) for module in base.modules()):
+        yield "gradient checkpointing keeps no keys and values (model.gradient_checkpointing)"
+    random = next(filter(None, map(_random_setting, model.modules())), None)
+    if random is not None:
+        yield f"dropout differs from row to row ({random})"
+    if base.get_input_embeddings()._forward_hooks:
+        yield "the noise on the embeddings differs from row to row"
+
+
+def _base(model: Any) -> Any:
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def _random_setting(module: nn.Module) -> str | None:
+    """Name the setting by which a module's forward pass is random in training; return `None` if it is not random."""
+    kind = type(module).__name__
+    if "Dropout" in kind and getattr(module, "p", 0) > 0:
+        return f"{kind} with p={module.p}"
+    for name, value in vars(module).items():
+        if any(part in name for part in RANDOM_SETTINGS):
+            values = value.values() if isinstance(value, dict) else [value]  # PEFT has a value for each adapter
+            if any(isinstance(one, float) and one > 0 for one in values):
+                return f"{name} of a {kind}"
+    return None
+
+
+def _rope_types(settings: Any) -> set[str]:
+    """Return all values of the key `rope_type` in nested dictionaries."""
+    if not isinstance(settings, Mapping):
+        return set()
+    found = {str(settings["rope_type"])} if "rope_type" in settings else set()
+    return found.union(*(_rope_types(value) for value in settings.values()))

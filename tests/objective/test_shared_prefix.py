@@ -1,0 +1,201 @@
+"""Losses and gradients with shared prefixes equal those without, and models that cannot share are named."""
+
+import dataclasses
+import re
+
+import peft
+import pytest
+import torch
+import transformers
+from torch import nn
+
+from instruct_lab.batching import IGNORED, Example, Padded, prefixes
+from instruct_lab.objective import CPO, Causal, Supervised
+from instruct_lab.objective.shared_prefix import obstacle, pays
+from instruct_lab.tuning.noise import add_embedding_noise
+
+SMALL = {"vocab_size": 53, "num_hidden_layers": 3, "num_attention_heads": 2, "initializer_range": 0.4}
+LLAMA = {**SMALL, "hidden_size": 16, "intermediate_size": 24, "num_key_value_heads": 1}
+GPT2 = {"vocab_size": 53, "n_embd": 16, "n_layer": 3, "n_head": 2, "n_positions": 32, "initializer_range": 0.4}
+
+
+@pytest.fixture(autouse=True)
+def share_short_prefixes(monkeypatch):
+    monkeypatch.setattr(prefixes, "PASS_POSITIONS", 0)
+
+
+def decoder(name="llama", settings=LLAMA, **more):
+    torch.manual_seed(0)
+    config = transformers.AutoConfig.for_model(name, **{**settings, "pad_token_id": 0, **more})
+    return transformers.AutoModelForCausalLM.from_config(config).train()
+
+
+def adapted(model, **options):
+    lora = peft.LoraConfig(target_modules="all-linear", task_type="CAUSAL_LM", init_lora_weights=False, **options)
+    return peft.get_peft_model(model, lora)
+
+
+def prompted(seed, *answers, weights=False):
+    """Examples with a common start, of which every second pair also has a common prompt."""
+    generator = torch.Generator().manual_seed(seed)
+    draw = lambda count: torch.randint(3, 53, (count,), generator=generator).tolist()  # noqa: E731
+    start = draw(6)
+    prompts = [start + draw(count) for count in (5, 3)]
+    examples = []
+    for number, length in enumerate(answers):
+        prompt, answer = prompts[number % 2], draw(length)
+        ids = prompt + answer
+        weight = [0.0] * len(prompt) + [0.5 + number] * length if weights else None
+        labels = [IGNORED] * len(prompt) + answer
+        examples.append(Example(ids, labels, str(number), weights=weight))
+    return examples
+
+
+def texts(seed, *lengths):
+    """Examples whose common start is trained too."""
+    return [dataclasses.replace(one, labels=list(one.input_ids)) for one in prompted(seed, *lengths)]
+
+
+def pairs(seed, *lengths):
+    """Preference pairs whose answers differ in length."""
+    chosen = prompted(seed, *lengths)
+    ends = [one.labels.count(IGNORED) for one in chosen]
+    rejected = [
+        Example([*one.input_ids[:end], 7, 8], [IGNORED] * end + [7, 8], one.id)
+        for one, end in zip(chosen, ends, strict=True)
+    ]
+    return [dataclasses.replace(one, rejected=other) for one, other in zip(chosen, rejected, strict=True)]
+
+
+def evaluate(model, objective, examples, share):
+    """Compute the losses and the gradient of their sum, and the number of positions that the model read."""
+    batch = Padded(share_prefix=share).collate(examples, 0)
+    positions = []
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    hook = base.get_input_embeddings().register_forward_pre_hook(lambda _, given: positions.append(given[0].numel()))
+    model.zero_grad()
+    loss = objective.loss(model, batch)
+    loss.sums.sum().backward()
+    hook.remove()
+    gradient = torch.cat([one.grad.flatten() for one in model.parameters() if one.grad is not None])
+    return loss, gradient, positions, batch
+
+
+MODELS = {
+    "full": decoder,
+    "learned positions": lambda: decoder("gpt2", GPT2, resid_pdrop=0, embd_pdrop=0, attn_pdrop=0),
+    "LoRA": lambda: adapted(decoder()),
+    "eager": lambda: decoder(attn_implementation="eager"),
+    "sliding window": lambda: decoder("mistral", sliding_window=18),
+    "in evaluation mode, with dropout": lambda: adapted(decoder(attention_dropout=0.5), lora_dropout=0.5).eval(),
+}
+LOSSES = {
+    "supervised": (Supervised(label_smoothing=0.1), prompted(1, 3, 6, 5, 2, 4)),
+    "weighted": (Supervised(), prompted(2, 4, 1, 7, weights=True)),
+    "text": (Causal(z_loss=0.1), texts(3, 5, 2, 2, 8)),
+    "pairs": (CPO(), pairs(4, 5, 1, 3, 2)),
+}
+
+
+@pytest.mark.parametrize(
+    ("model", "loss"),
+    [*((model, "supervised") for model in MODELS), *(("full", loss) for loss in LOSSES), ("LoRA", "pairs")],
+)
+def test_losses_and_gradients_equal_those_of_the_padded_batch(model, loss):
+    objective, examples = LOSSES[loss]
+    tuned = MODELS[model]()
+    expected, gradient, positions, batch = evaluate(tuned, objective, examples, "off")
+    shared, shared_gradient, levels, with_tree = evaluate(tuned, objective, examples, "auto")
+    assert positions == [batch.input_ids.numel()]
+    assert levels == [level.input_ids.numel() for level in with_tree.prefixes.levels]
+    assert sum(levels) < sum(positions)
+    assert shared.counts.equal(expected.counts)
+    torch.testing.assert_close(shared.sums, expected.sums, rtol=2e-6, atol=2e-6)
+    assert (shared_gradient - gradient).norm() <= 1e-5 * gradient.norm()
+
+
+def test_only_trained_parameters_get_gradients():
+    model = decoder()
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad = "layers.2." in name
+    objective, examples = LOSSES["supervised"]
+    _, gradient, _, _ = evaluate(model, objective, examples, "off")
+    _, shared, levels, _ = evaluate(model, objective, examples, "auto")
+    assert len(levels) > 1
+    assert (shared - gradient).norm() <= 1e-5 * gradient.norm()
+
+
+def noisy():
+    model = decoder()
+    add_embedding_noise(model, 5.0)
+    return model
+
+
+def checkpointing():
+    model = decoder()
+    model.gradient_checkpointing_enable()
+    return model
+
+
+class OwnCode(transformers.LlamaForCausalLM):
+    """A model whose code comes from elsewhere."""
+
+
+def with_virtual_tokens():
+    config = peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2)
+    return peft.get_peft_model(decoder(), config)
+
+
+OBSTACLES = {
+    "virtual tokens": with_virtual_tokens,
+    "sliding window": lambda: decoder("mistral", sliding_window=17),
+    "earlier keys and values": lambda: decoder(
+        "mamba", {"vocab_size": 53, "hidden_size": 16, "num_hidden_layers": 1, "state_size": 4}
+    ),
+    "causal decoder": lambda: transformers.BertForMaskedLM(
+        transformers.BertConfig(**{**SMALL, "hidden_size": 16, "intermediate_size": 8, "num_hidden_layers": 1})
+    ),
+    "attention_dropout": lambda: decoder(attention_dropout=0.1),
+    "Dropout with p=0.1": lambda: adapted(decoder(), lora_dropout=0.1),
+    "rank_dropout": lambda: peft.get_peft_model(
+        decoder(), peft.LoHaConfig(target_modules=["q_proj"], rank_dropout=0.1)
+    ),
+    "resid_pdrop|Dropout": lambda: decoder("gpt2", GPT2),
+    "noise": noisy,
+    "gradient checkpointing": checkpointing,
+    "length of the text": lambda: decoder(
+        rope_parameters={"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}, max_position_embeddings=8
+    ),
+    "not part of transformers": lambda: OwnCode(decoder().config),
+    "flex_attention": lambda: decoder(attn_implementation="flex_attention"),
+}
+
+
+@pytest.mark.parametrize("reason", OBSTACLES)
+def test_a_model_that_cannot_share_is_named_and_computes_the_padded_batch(reason):
+    model = OBSTACLES[reason]().train()
+    found = obstacle(model, width=17)
+    assert re.search(reason, found)
+    if found.startswith(("the model is not", "it is not tested")):
+        return
+    objective, examples = LOSSES["supervised"]
+    _, _, positions, batch = evaluate(model, objective, examples, "auto")
+    assert positions == [batch.input_ids.numel()]
+
+
+def test_randomness_is_an_obstacle_in_training_only():
+    for name in ("attention_dropout", "Dropout with p=0.1", "noise", "gradient checkpointing"):
+        model = OBSTACLES[name]()
+        assert obstacle(model.train())
+        assert obstacle(model.eval()) is None
+
+
+def test_on_an_accelerator_the_saved_work_has_to_outweigh_the_start_of_further_kernels():
+    tree = Padded().collate(prompted(1, 3, 6, 5), 0).prefixes
+    assert pays(decoder(), tree)
+    assert not pays(decoder().to("meta"), tree)
+    with torch.device("meta"):
+        large = nn.Linear(100_000, 1_000_000)
+    small = decoder().to("meta")
+    small.large = large
+    assert pays(small, tree)
