@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor, device
 
-PASS_POSITIONS = 32
-"""Number of positions that a further level has to save, because each level is a forward and a backward pass."""
+PASS_POSITIONS = 40
+"""Number of positions that a further level has to save, because each level is a forward and a backward pass.
+
+Measured on a CPU: tests/benchmarks/shared_prefix.py."""
 
 Cut = tuple[list[int], list[int]]
 """For each row of a batch, the index of its segment in a level, and the position at which this segment ends."""

@@ -198,8 +198,8 @@ class Summary:
     training_seconds: float | None = None
     peak_memory_bytes: int | None = None
     weights_bytes: int | None = None
-    positions: int | None = None
-    saved_positions: int | None = None
+    positions: int = dataclasses.field(default=0, metadata=OMIT_EMPTY)
+    saved_positions: int = dataclasses.field(default=0, metadata=OMIT_EMPTY)
     metrics: dict[str, dict[str, MetricValue]] = dataclasses.field(default_factory=dict)
 
     @classmethod

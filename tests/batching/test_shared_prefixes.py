@@ -80,7 +80,7 @@ def test_the_prefixes_of_all_rows_and_of_groups_of_rows_are_found(rows, expected
 
 def test_short_prefixes_are_not_shared():
     row = list(range(1, 60))
-    assert share_prefixes(torch.tensor([row, row]), torch.tensor([20, 20])) is None
+    assert share_prefixes(torch.tensor([row, row]), torch.tensor([30, 30])) is None
     assert share_prefixes(torch.tensor([row, row]), torch.tensor([59, 59])) is not None
 
 
