@@ -119,6 +119,8 @@ def _obstacles(model: Any, base: Any, width: float) -> Iterator[str]:
         return
     layers = DynamicCache(config=base.config).layers
     others = {type(layer).__name__ for layer in layers} - {DynamicLayer.__name__, DynamicSlidingWindowLayer.__name__}
+    if hasattr(base.config, "attention_types"):  # GPT-Neo
+        yield "some of its layers attend only to near tokens"
     if others:
         yield f"some of its layers do not attend to keys of all earlier tokens (they use a {', '.join(sorted(others))})"
     windows = [layer.sliding_window for layer in layers if isinstance(layer, DynamicSlidingWindowLayer)]

@@ -20,14 +20,14 @@ NOT_SCIENCE_TRAINER = frozenset(
 )
 """Trainer arguments that decide where a run is computed and how it is logged."""
 
-NOT_SCIENCE_BATCHING = frozenset({"micro_batch"})
+NOT_SCIENCE_BATCHING = frozenset({"micro_batch", "share_prefix"})
 """Settings of batches that decide how a step is computed, and not what it trains on."""
 
 DIGEST_ROUNDS, DIGEST_CHARACTERS = 300_000, 6
 
 
 def config_hash(config: Mapping[str, Any]) -> str:
-    """Hash the config without paths, trackers, progress, devices and the size of micro-batches.
+    """Hash the config without paths, trackers, progress, devices and how batches are computed.
 
     Runs with equal computations have equal hashes.
     """

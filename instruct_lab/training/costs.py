@@ -10,10 +10,29 @@ from typing import Any
 
 import torch
 
-from instruct_lab.callbacks.computed_positions import ComputedPositions
+from instruct_lab.batching import Batch
 from instruct_lab.callbacks.peak_memory import peak_bytes
+from instruct_lab.objective.shared_prefix import usable_tree
 
 RESET_PEAK = "5"  # written to /proc/self/clear_refs, see proc_pid_clear_refs(5)
+
+
+class ComputedPositions:
+    """Counts the positions of this device's micro-batches, including padding.
+
+    The attribute `computed` is the number of positions at which the model computed since training started or resumed;
+    `saved` is the number of positions that shared prefixes saved.
+    """
+
+    def __init__(self) -> None:
+        self.computed = self.saved = 0
+
+    def add(self, model: Any, batch: Batch) -> None:
+        """Add the positions of a micro-batch."""
+        tree = usable_tree(model, batch)
+        saved = 0 if tree is None else tree.num_saved
+        self.computed += batch.input_ids.numel() - saved
+        self.saved += saved
 
 
 class Costs:
@@ -21,12 +40,15 @@ class Costs:
 
     Peak memory is GPU memory or, without a GPU, the memory of this process. On Linux, the process's peak is reset when
     training starts, so that earlier runs of the process do not count.
+
+    Args:
+        positions: the counter of the positions at which the model computes.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, positions: ComputedPositions | None = None) -> None:
         self.seconds = 0.0
         self.peak_bytes: int | None = None
-        self.positions = ComputedPositions()  # a callback of the trainer
+        self.positions = positions or ComputedPositions()
 
     @contextlib.contextmanager
     def training(self) -> Iterator[None]:

@@ -44,6 +44,7 @@ from instruct_lab.experiment.rules.monitoring import monitored_direction
 from instruct_lab.model import LoadedModel
 from instruct_lab.objective import Loss
 from instruct_lab.tracker.recorder import Recorder
+from instruct_lab.training.costs import ComputedPositions
 from instruct_lab.training.micro_batches import StepGradients, ZeroOfParameters
 from instruct_lab.training.nonfinite import NonFiniteSteps
 from instruct_lab.training.sums import Sums
@@ -99,6 +100,7 @@ class TuningModule(pl.LightningModule):
             is_divisible=experiment.objective.has_independent_examples,
         )
         self._gradient_norm = torch.tensor(0.0)
+        self.positions = ComputedPositions()
         self.num_target_tokens = 0  # target tokens trained on since the start of the run, on all devices
         self._step_started = time.perf_counter()
         self.tokens_per_second = 0.0
@@ -138,6 +140,7 @@ class TuningModule(pl.LightningModule):
     def _add_gradients(self, batch: Batch) -> Tensor:
         """Add the gradients, sums and counts of a micro-batch to those of the step."""
         batch = self.trainer.precision_plugin.convert_input(batch)
+        self.positions.add(self.model, batch)
         loss = self._loss(batch)
         summed = loss.sums.sum()
         with torch.autocast(self.device.type, enabled=False):  # Lightning runs a training step inside it

@@ -243,8 +243,7 @@ def fit(run: Run, prepared: Prepared) -> Trained:
     set_callbacks(trainer, run.experiment, module, run.recorder, run.on_validation, run.stop_request)
     bound_by_steps(trainer, num_steps)
     usual_collections()
-    costs = Costs()
-    trainer.callbacks.append(costs.positions)  # type: ignore[attr-defined]  # set by its connectors
+    costs = Costs(module.positions)
     with costs.training():
         trainer.fit(module, datamodule=prepared.data, ckpt_path=state.path, weights_only=True)
     current_limits().step = trainer.global_step

@@ -149,6 +149,9 @@ def with_virtual_tokens():
 OBSTACLES = {
     "virtual tokens": with_virtual_tokens,
     "sliding window": lambda: decoder("mistral", sliding_window=17),
+    "near tokens": lambda: decoder(
+        "gpt_neo", {"vocab_size": 53, "hidden_size": 16, "num_heads": 2}, num_layers=2, attention_types=[[["local"], 2]]
+    ),
     "earlier keys and values": lambda: decoder(
         "mamba", {"vocab_size": 53, "hidden_size": 16, "num_hidden_layers": 1, "state_size": 4}
     ),
