@@ -170,8 +170,8 @@ def add_commands(add: AddCommand) -> None:
         "report",
         report,
         "write a study's report in Markdown: question, command, results, conclusion",
-        "instruct-lab report interface_fr --output report.md",
-        "instruct-lab report interface_fr --json",
+        "instruct-lab report dry_run --output report.md",
+        "instruct-lab report dry_run --json",
         json=True,
     )
     report_parser.add_argument("study", metavar="STUDY", help="its name: instruct-lab list experiments")
@@ -181,6 +181,7 @@ def add_commands(add: AddCommand) -> None:
         "dashboard",
         dashboard,
         "open every recorded run in a page on this machine",
+        "instruct-lab dashboard",
         "instruct-lab dashboard --port 7861 --no-browser",
     )
     dashboard_parser.add_argument("--port", type=int, metavar="N", help="port (default: the first free one from 7860)")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from instruct_lab.pages.format import format_duration, format_interval, format_metric, shorten
+from instruct_lab.pages.format import format_interval, format_metric, shorten
+from instruct_lab.progress import format_seconds
 from instruct_lab.records.costs import format_cost
 from instruct_lab.records.run_report import RunReport, result_rows
 from instruct_lab.tracker.base import short_path
@@ -67,7 +68,7 @@ def head_lines(report: RunReport) -> Iterator[str]:
     if manifest.started:
         parts.append(f"started {manifest.started[:16].replace('T', ' ')} UTC")
     if manifest.seconds is not None:
-        parts.append(f"took {format_duration(manifest.seconds)}")
+        parts.append(f"took {format_seconds(manifest.seconds)}")
     if manifest.num_steps is not None:
         parts.append(f"{manifest.num_steps:,} optimizer steps")
     yield ", ".join(parts)
@@ -110,7 +111,7 @@ def cost_texts(report: RunReport) -> list[tuple[str, str]]:
     found = []
     for name, cost in report.costs.items():
         if name in COST_NAMES:
-            found.append((name, format_duration(cost) if name.endswith("seconds") else format_cost(name, cost)))
+            found.append((name, format_seconds(cost) if name.endswith("seconds") else format_cost(name, cost)))
     return found
 
 

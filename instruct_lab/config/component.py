@@ -38,6 +38,10 @@ class Component:
     """Fields that describe the value of other fields, such as a revision of a repository. If one of the others is
     changed later, the field becomes null if that is its default, and must be set again otherwise."""
 
+    null_values: ClassVar[tuple[str, ...]] = ()
+    """Fields that map names to values of which null is one. In other mappings, null removes an entry; see
+    `instruct_lab.config.removed_entries`."""
+
     def permissions_needed(self) -> Iterator[tuple[str, str]]:
         """Yield the fields whose values need a permission of the user, each with the permission's name.
 

@@ -32,7 +32,8 @@ def settle_linked_fields(composition: Composition) -> Composition:
     """
     problems, derived = [], {}
     layers = _Layers(composition)
-    for key, node, kind in _components(composition.config):
+    linked = (one for one in components(composition.config) if one[2].exclusive_fields or one[2].fields_about)
+    for key, node, kind in linked:
         for first, second in kind.exclusive_fields:
             one, other = f"{key}.{first}", f"{key}.{second}"
             if _value(node, first) is None or _value(node, second) is None or layers.of(one) == layers.of(other):
@@ -59,22 +60,22 @@ def settle_linked_fields(composition: Composition) -> Composition:
     return dataclasses.replace(composition, problems=problems, derived={**composition.derived, **derived})
 
 
-def _components(node: Any, key: str = "") -> Iterator[tuple[str, DictConfig, type[Component]]]:
-    """Yield every component of a config that declares linked fields: its full key, its node and its class."""
+def components(node: Any, key: str = "") -> Iterator[tuple[str, DictConfig, type[Component]]]:
+    """Yield the full key, the node and the class of every component of a config."""
     if not isinstance(node, ListConfig | DictConfig) or node._is_none() or node._is_missing():
         return
     if node._is_interpolation():
         return
     if isinstance(node, ListConfig):
         for index in range(len(node)):
-            yield from _components(node._get_node(index), f"{key}.{index}")
+            yield from components(node._get_node(index), f"{key}.{index}")
     else:
         if TARGET in node:
             kind = class_of(_value(node, TARGET), key, [])
-            if isinstance(kind, type) and issubclass(kind, Component) and (kind.exclusive_fields or kind.fields_about):
+            if isinstance(kind, type) and issubclass(kind, Component):
                 yield key, node, kind
         for name in map(str, node):
-            yield from _components(node._get_node(name), f"{key}.{name}" if key else name)
+            yield from components(node._get_node(name), f"{key}.{name}" if key else name)
 
 
 def _value(node: DictConfig, key: str) -> Any:

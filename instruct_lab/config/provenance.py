@@ -20,24 +20,29 @@ def provenance(composition: Composition) -> dict[str, str]:
 
     An origin is a file below `conf/`, the word `override`, or the text in `Composition.derived`.
     """
-    usable = [str(override.input_line) for override in composition.applied]
     origins: dict[str, str] = {}
+    for origin, config in composed_files(composition):
+        for key in leaves(config):
+            origins[key] = origin
+    for override in composition.applied:
+        if override.key_or_group not in GROUPS:
+            _record_override(origins, override)
+    return origins | composition.derived
+
+
+def composed_files(composition: Composition) -> Iterator[tuple[str, DictConfig]]:
+    """Yield the name and the content of each file of a composed config, in the order in which they are applied."""
+    usable = [str(override.input_line) for override in composition.applied]
     with initialized_hydra():
         loader: Any = GlobalHydra.instance().config_loader()
-        parsed, repository = loader._parse_overrides_and_create_caching_repo(PRIMARY, usable)
-        defaults = loader.compute_defaults_list(PRIMARY, usable, RunMode.RUN)
-        for default in defaults.defaults:
+        _, repository = loader._parse_overrides_and_create_caching_repo(PRIMARY, usable)
+        for default in loader.compute_defaults_list(PRIMARY, usable, RunMode.RUN).defaults:
             if default.config_path is None or default.config_path.startswith("hydra"):
                 continue
             loaded = loader._load_single_config(default=default, repo=repository)
             is_reference = loaded.provider == ReferenceSource.PROVIDER
             origin = default.config_path.replace("/", "=", 1) if is_reference else f"{default.config_path}.yaml"
-            for key in leaves(loaded.config):
-                origins[key] = origin
-    for override in parsed:
-        if override.key_or_group not in GROUPS:
-            _record_override(origins, override)
-    return origins | composition.derived
+            yield origin, loaded.config
 
 
 def _record_override(origins: dict[str, str], override: Override) -> None:

@@ -18,6 +18,7 @@ from instruct_lab.config.environment_values import exposures, remember_written, 
 from instruct_lab.config.linked_fields import settle_linked_fields
 from instruct_lab.config.options import GROUPS, STUDIES, options, shadowed
 from instruct_lab.config.quoting import parse_or_none, quote_for_shell, quote_value
+from instruct_lab.config.removed_entries import unused_removals
 from instruct_lab.errors import ConfigError, Problem
 from instruct_lab.experiment import rules
 from instruct_lab.experiment.experiment import Experiment
@@ -92,8 +93,9 @@ def check(overrides: list[str], settings_only: bool = False, load: Load = load_c
     ]
     renamed = {problem.key for problem in of_config if problem.kind == "unknown_key" and problem.suggestion}
     unused = [problem for problem in unused if problem.key not in renamed]
+    removals = [*unused_removals(composition, load)]
     of_lab = [*shadowed(), *lab_code.settings_problems()]
-    found = [*of_lab, *add_hints(unused), *of_config, *add_hints(sweep.problems)]
+    found = [*of_lab, *add_hints(unused), *of_config, *removals, *add_hints(sweep.problems)]
     problems = [problem for problem in found if problem.refuses]
     warnings = [problem for problem in found if not problem.refuses]
     if problems:

@@ -85,15 +85,18 @@ def export(job: Export) -> Export:
     job = dataclasses.replace(job, form=choose_format(job.experiment, job.form))
     quiet_libraries()
     tuned = job.load()
-    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    parent, name = (path, "") if path.exists() else (path.parent, f".{path.name}")
+    partial = parent / f"{name}.partial-{os.getpid()}"
     do = "free disk space, or name another folder"
     try:
         with wrap_errors(OSError, what="The model cannot be written", where=str(path), do=do):
             partial.mkdir(parents=True)
             _write(job, tuned, partial)
-            if path.exists():
-                path.rmdir()
-            partial.rename(path)
+            if partial.parent == path:
+                for file in partial.iterdir():
+                    file.rename(path / file.name)
+            else:
+                partial.rename(path)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return job

@@ -59,12 +59,6 @@ def format_metric(value: MetricValue | None) -> str:
     return format_interval(value.value, value.low, value.high)
 
 
-def format_duration(seconds: float) -> str:
-    """Format seconds as `2 h 5 min`, `12 min` or `8 s`."""
-    hours, minutes = divmod(round(seconds / 60), 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min" if minutes else f"{seconds:.0f} s"
-
-
 def format_age(seconds: float) -> str:
     """Format an age in at most six characters: `8 s`, `12 min`, `5 h`, `3 d`."""
     for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):

@@ -16,9 +16,8 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from instruct_lab.pages.format import format_duration
 from instruct_lab.pages.text_columns import TextColumn, lay_out
-from instruct_lab.progress import Stage
+from instruct_lab.progress import Stage, format_seconds
 from instruct_lab.progress.reporter import Reporter
 from instruct_lab.records.labels import Label, label_runs, label_typed
 from instruct_lab.records.runs_table import STYLES
@@ -103,7 +102,7 @@ class SweepTable:
         title = f"{len(rows)} of {info.num_runs} runs started; {done or 'none yet'}"
         left = seconds_left(rows, info.num_runs, slots)
         if left:
-            title += f"; about {format_duration(left)} left"
+            title += f"; about {format_seconds(left)} left"
         name = f"sweep {self.sweep.id}"
         return [f"{name}: {title}"] if len(name) + len(title) + 2 <= width else [name, title]
 
@@ -191,7 +190,7 @@ def _columns(
         *columns,
         TextColumn("train/loss", [_format_number(row.loss, 4) for row in chosen], rank=4, is_right=True),
         TextColumn("step", ["-" if row.step is None else str(row.step) for row in chosen], rank=5, is_right=True),
-        TextColumn("time", [format_duration(row.seconds) for row in chosen], rank=3, is_right=True),
+        TextColumn("time", [format_seconds(row.seconds) for row in chosen], rank=3, is_right=True),
     ]
 
 

@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any
 
 from instruct_lab.errors import InstructLabError, one_line
-from instruct_lab.pages.format import format_duration
+from instruct_lab.progress import format_seconds
 from instruct_lab.records import RunRecord
 from instruct_lab.records.run_settings import RunSettings
 from instruct_lab.records.schema import RESULTS, SweepEntry
@@ -90,5 +90,5 @@ def _activity(run: RunRecord, status: str, lines: list[dict[str, Any]]) -> str:
     if steps[-1]["step"] >= manifest.num_steps:
         return "measuring the results"
     pace = (steps[-1]["seconds"] - steps[0]["seconds"]) / (len(steps) - 1) if len(steps) > 1 else 0.0
-    left = f", {format_duration(pace * (manifest.num_steps - steps[-1]['step']))} left" if pace else ""
+    left = f", {format_seconds(pace * (manifest.num_steps - steps[-1]['step']))} left" if pace else ""
     return f"step {steps[-1]['step']} of {manifest.num_steps}{left}"

@@ -37,6 +37,7 @@ class Random(Weights):
     """
 
     is_random: ClassVar[bool] = True
+    null_values: ClassVar[tuple[str, ...]] = ("settings",)
 
     architecture: Annotated[str, Field(min_length=1)] = "llama"  # the architecture's model type in transformers
     settings: dict[str, bool | int | float | str | list[Any] | None] = Field(
