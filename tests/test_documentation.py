@@ -1,35 +1,25 @@
 """The documentation: it builds without a warning, and its commands are understood."""
 
 import re
-import shlex
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from support.documentation import ROOT, commands
 
 from instruct_lab import cli
 from instruct_lab.experiment.check import check
 
-ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-OWN = re.compile(r"mine|my_|loha|path:|hub:|NAME|FILE|DIR|ORG")
+OWN = re.compile(r"mine|my_|loha|experiments=rank|path:|hub:|NAME|FILE|DIR|ORG")
 """Words of examples that stand for something of the reader's own."""
-
-
-def shell_blocks(page):
-    return re.findall(r"^```bash\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S)
 
 
 def documented_commands():
     """Yield the page and the arguments of every `instruct-lab` command in a block of shell commands."""
     for page in PAGES:
-        for block in shell_blocks(page):
-            for line in block.replace("\\\n", " ").splitlines():
-                for command in re.split(r"&&|\|", shlex.join(shlex.split(line, comments=True)).replace("'&&'", "&&")):
-                    program, *arguments = shlex.split(command) or [""]
-                    if program == "instruct-lab":
-                        yield pytest.param(arguments, id=f"{page.name}: {' '.join(arguments)}")
+        for arguments in commands(page):
+            yield pytest.param(arguments, id=f"{page.name}: {' '.join(arguments)}")
 
 
 @pytest.mark.parametrize("arguments", documented_commands())

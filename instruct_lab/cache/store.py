@@ -78,11 +78,11 @@ class Entry:
 
     def summary(self) -> dict[str, Any]:
         """Return the values for this result in the output of `instruct-lab cache list`."""
-        rows = self.facts.get("splits") or self.facts.get("examples") or {}
+        rows = next((found for fact in ("splits", "examples") if isinstance(found := self.facts.get(fact), dict)), {})
         return {
             "key": self.key,
             "name": self.manifest["name"],
-            "rows": {split: count for split, count in dict(rows).items() if isinstance(count, int)},
+            "rows": {split: count for split, count in rows.items() if isinstance(count, int)},
             "bytes": round(self.bytes),
             "unused_days": round(self.unused_days, 2),
             "path": str(self.path),

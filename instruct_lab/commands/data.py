@@ -44,7 +44,7 @@ def add_commands(add: AddCommand) -> None:
         inspect,
         "show the data as it will reach the model",
         "instruct-lab inspect data=stdlib_functions --num 5 --ids",
-        "instruct-lab inspect data=interface_fr --dropped duplicate",
+        "instruct-lab inspect data=interface_fr --dropped 'plural entry'",
         json=True,
         code=True,
     )

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from instruct_lab.metrics import MetricValue
+    from instruct_lab.records.run_report import MetricTable
 
 MAX_TEXT = 200
 """Maximum number of characters of a value or a message."""
@@ -43,7 +44,8 @@ def show(report: RunReport, console: Console) -> None:
             settings_title(report),
             _pairs([(key, text, default and f"default {default}") for key, text, default in setting_rows(report)]),
         ),
-        ("Results, with 95% intervals", _results_table(report)),
+        ("Results, with 95% intervals", _results_table(report.results)),
+        *((evaluation_title(name), _results_table(results)) for name, results in report.evaluations.items()),
         ("Costs", _pairs([(COST_NAMES[name], text) for name, text in cost_texts(report)])),
         (
             f"Files in {short_path(report.record.path)}",
@@ -76,6 +78,11 @@ def head_lines(report: RunReport) -> Iterator[str]:
         yield f"error: {shorten(manifest.exception.message, MAX_TEXT)}"
     for warning in manifest.warnings:
         yield f"warning: {warning}"
+
+
+def evaluation_title(name: str) -> str:
+    """Return the title of the results of an evaluation that was made after the run."""
+    return f"Evaluation {name}, with 95% intervals"
 
 
 def settings_title(report: RunReport) -> str:
@@ -120,18 +127,21 @@ def difference_text(value: MetricValue | None) -> str:
     return "-" if value is None else format_interval(value.value, value.low, value.high, signed=True)
 
 
-def _results_table(report: RunReport) -> Table:
+def _results_table(results: MetricTable) -> Table:
+    """Build the table of results, without columns that have no value."""
     from rich.table import Column, Table
     from rich.text import Text
 
-    headings: list[Column | str] = [
-        "metric",
-        *(Column(name, justify="right") for name in ("base model", "after training", "change")),
+    rows = [
+        (name, format_metric(before), format_metric(after), difference_text(difference))
+        for name, before, after, difference in result_rows(results)
     ]
-    table = Table(*headings, **LAYOUT)
-    for name, before, after, difference in result_rows(report):
-        cells = [name, format_metric(before), format_metric(after), difference_text(difference)]
-        table.add_row(*(Text(cell, no_wrap=True) for cell in cells))
+    headings = ("metric", "base model", "after training", "change")
+    kept = [index for index in range(len(headings)) if any(row[index] != "-" for row in rows)]
+    columns = [Column(headings[index], justify="right" if index else "left") for index in kept]
+    table = Table(*columns, **LAYOUT)
+    for row in rows:
+        table.add_row(*(Text(row[index], no_wrap=True) for index in kept))
     return table
 
 

@@ -9,7 +9,7 @@ import pydantic
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from instruct_lab.config.classes import TARGET, class_of
+from instruct_lab.config.classes import TARGET, bases_of_field, class_of, wrong_base
 from instruct_lab.config.component import Component
 from instruct_lab.config.external import ExternalClass, Signature
 from instruct_lab.config.field_problems import component_problems, external_problems, join_key
@@ -83,14 +83,17 @@ def _value(parent: Any, name: Any, key: str, problems: list[Problem]) -> Any:
     return _resolve(value, key, problems)
 
 
-def _build(value: Any, key: str, result: Build) -> Any:
+def _build(value: Any, key: str, result: Build, bases: tuple[type, ...] = ()) -> Any:
     if isinstance(value, list):
-        return [_build(element, f"{key}[{index}]", result) for index, element in enumerate(value)]
+        return [_build(element, f"{key}[{index}]", result, bases) for index, element in enumerate(value)]
     if not isinstance(value, dict):
         return value
     if TARGET not in value:
-        return {name: _build(inner, join_key(key, name), result) for name, inner in value.items()}
+        return {name: _build(inner, join_key(key, name), result, bases) for name, inner in value.items()}
     target = value[TARGET]
+    if (reason := wrong_base(target, bases)) is not None:
+        result.problems.append(Problem(key=join_key(key, TARGET), value=target, reason=reason))
+        return FAILED
     built = _construct(target, value, key, result)
     if built is not FAILED:
         result.built[key] = built
@@ -100,7 +103,7 @@ def _build(value: Any, key: str, result: Build) -> Any:
 def _construct(target: Any, value: dict[str, Any], key: str, result: Build) -> Any:
     kind = class_of(target, join_key(key, TARGET), result.problems)
     arguments = {
-        name: _build(inner, join_key(key, name), result)
+        name: _build(inner, join_key(key, name), result, bases_of_field(kind, name) if isinstance(kind, type) else ())
         for name, inner in value.items()
         if name != TARGET and not name.startswith("_")
     }

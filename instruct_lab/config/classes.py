@@ -6,13 +6,15 @@ import ast
 import importlib
 import pkgutil
 import traceback
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, get_args
 
 import pydantic.dataclasses
 
 from instruct_lab.config import lab_code
 from instruct_lab.config.component import Component
 from instruct_lab.config.external import (
+    ExternalClass,
     Signature,
     find_class,
     has_module,
@@ -65,6 +67,39 @@ def class_of(target: Any, key: str, problems: list[Problem]) -> type | Signature
     if is_component(found[1]):
         return _import_component(found[0], found[1].name, target, key, problems)
     return signature_of(*found)
+
+
+def bases_of_field(kind: type, field: str) -> tuple[type, ...]:
+    """Return the component classes from which the value of a field derives; empty if it may be any class or value."""
+    info = getattr(kind, "__pydantic_fields__", {}).get(field)
+    found = list(_classes_in(info.annotation)) if info is not None else []
+    return () if ExternalClass in found else tuple(found)
+
+
+def _classes_in(annotation: Any) -> Iterator[type]:
+    if isinstance(annotation, type) and issubclass(annotation, Component | ExternalClass):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _classes_in(part)
+
+
+def wrong_base(target: Any, bases: tuple[type, ...]) -> str | None:
+    """Return the reason why a class that is no component cannot be the value of a field; `None` if it can be.
+
+    Args:
+        target: the dotted name of the class.
+        bases: see `bases_of_field`.
+    """
+    if not bases or not isinstance(target, str) or target.split(".")[0] == __package__.split(".")[0]:
+        return None
+    try:
+        found = find_class(target)
+    except SyntaxError:
+        return None
+    if found is None or is_component(found[1]):
+        return None
+    names = " or ".join(f"{base.__module__.rpartition('.')[0]}.{base.__name__}" for base in bases)
+    return f"only a class with @component that derives from {names} can be used here: choose an option, or write one"
 
 
 def _refusal(found: tuple[str, ast.ClassDef], key: str) -> str | None:

@@ -11,6 +11,7 @@ from instruct_lab.lr_scheduler.schedules import (
     Linear,
     LRScheduler,
     Polynomial,
+    Position,
     WarmupStableDecay,
 )
 
@@ -22,5 +23,6 @@ __all__ = [
     "LRScheduler",
     "Linear",
     "Polynomial",
+    "Position",
     "WarmupStableDecay",
 ]

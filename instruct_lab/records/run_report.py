@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from instruct_lab.errors import InstructLabError
 from instruct_lab.files import to_plain
 from instruct_lab.records import schema
 from instruct_lab.records.costs import costs_of
+from instruct_lab.records.evaluations import EvaluationFiles, evaluation_names
 from instruct_lab.records.identity import settings_of
 from instruct_lab.records.labels import OPTIONAL, label_typed
 from instruct_lab.records.record import RunRecord
@@ -19,6 +20,9 @@ from instruct_lab.records.schema import AFTER, BEFORE, DIFFERENCE, Manifest, Sum
 
 if TYPE_CHECKING:
     from instruct_lab.metrics import MetricValue
+
+    MetricTable = dict[str, dict[str, MetricValue]]
+    """The values of metrics, keyed by `split/metric` and then by system."""
 
 FILES = {
     schema.CONFIG: "the whole config",
@@ -48,6 +52,8 @@ class RunReport:
         has_defaults: whether the run was compared with the defaults. Otherwise, `choices` has all options, and
             `settings` has what the user typed, because an option of the run does not exist here.
         costs: the known costs.
+        evaluations: the metrics of each evaluation that was made after the run (`instruct-lab evaluate`), keyed by its
+            name and then like `results`.
     """
 
     record: RunRecord
@@ -59,6 +65,7 @@ class RunReport:
     settings: dict[str, tuple[Any, Any]]
     has_defaults: bool
     costs: dict[str, float]
+    evaluations: dict[str, MetricTable]
 
     @property
     def files(self) -> dict[Path, str]:
@@ -66,10 +73,9 @@ class RunReport:
         return {self.record.path / name: text for name, text in FILES.items() if (self.record.path / name).exists()}
 
     @property
-    def results(self) -> dict[str, dict[str, MetricValue]]:
+    def results(self) -> MetricTable:
         """The metrics, keyed by `split/metric` and then by system; metrics of the test split come first."""
-        found = self.summary.metrics
-        return {name: found[name] for name in sorted(found, key=lambda name: not name.startswith("test/"))}
+        return _sorted(self.summary.metrics)
 
     def to_json(self) -> dict[str, Any]:
         """Convert the report to a dictionary for JSON."""
@@ -88,12 +94,8 @@ class RunReport:
                 key: {"value": value, "default": default} for key, (value, default) in self.settings.items()
             },
             "derived": manifest.derived,
-            "results": to_plain(
-                {
-                    name: {system: dataclasses.asdict(value) for system, value in systems.items()}
-                    for name, systems in self.results.items()
-                }
-            ),
+            "results": _to_json(self.results),
+            "evaluations": {name: _to_json(results) for name, results in self.evaluations.items()},
             "costs": self.costs,
             "warnings": manifest.warnings,
             "error": None if manifest.exception is None else manifest.exception.message,
@@ -125,6 +127,26 @@ def report_of(record: RunRecord) -> RunReport:
         settings=settings,
         has_defaults=None not in defaults,
         costs={name: cost for name, cost in costs_of(record).items() if cost is not None},
+        evaluations=dict(_evaluations(record)),
+    )
+
+
+def _evaluations(record: RunRecord) -> Iterator[tuple[str, MetricTable]]:
+    for name in evaluation_names(record):
+        if (summary := EvaluationFiles(record, name).summary) is not None:
+            yield name, _sorted(summary.metrics)
+
+
+def _sorted(found: MetricTable) -> MetricTable:
+    return {name: found[name] for name in sorted(found, key=lambda name: not name.startswith("test/"))}
+
+
+def _to_json(results: MetricTable) -> Any:
+    return to_plain(
+        {
+            name: {system: dataclasses.asdict(value) for system, value in systems.items()}
+            for name, systems in results.items()
+        }
     )
 
 
@@ -174,9 +196,8 @@ def _differing(
     }
 
 
-def result_rows(report: RunReport) -> list[tuple[str, MetricValue | None, MetricValue | None, MetricValue | None]]:
+def result_rows(results: MetricTable) -> list[tuple[str, MetricValue | None, MetricValue | None, MetricValue | None]]:
     """Return the base model's value, the tuned model's value and their difference, for each metric."""
     return [
-        (name, systems.get(BEFORE), systems.get(AFTER), systems.get(DIFFERENCE))
-        for name, systems in report.results.items()
+        (name, systems.get(BEFORE), systems.get(AFTER), systems.get(DIFFERENCE)) for name, systems in results.items()
     ]

@@ -7,18 +7,18 @@ import io
 import json
 import shlex
 import shutil
-import socket
 import sys
 import types
 
 import pytest
 import yaml
 from support.lab import instruction_rows, write_lab
+from support.records import newest_run
 from support.upload_hub import upload_hub
 
 from instruct_lab import cli
+from instruct_lab.records import RunRecord
 
-checking = importlib.import_module("instruct_lab.experiment.check")
 pytestmark = pytest.mark.slow
 
 SMALL = [
@@ -62,7 +62,7 @@ class Stage:
 
     def __init__(self, path):
         self.path = path
-        self.words = {"7861": str(free_port())}
+        self.words = {}
         self.outputs = {}
 
     def run(self, example):
@@ -73,16 +73,6 @@ class Stage:
             code = cli.main(typed)
         assert code == 0, typed
         self.outputs[shlex.join(example)] = output.getvalue()
-
-    def newest(self, kind):
-        """Return the newest record that has a file of this name."""
-        return max(self.path.glob(f"runs/*/*/{kind}"), key=lambda file: file.parent.name).parent
-
-
-def free_port():
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
 
 
 @pytest.fixture(scope="module")
@@ -97,20 +87,25 @@ def stage(tmp_path_factory):
         patch.chdir(path)
         patch.setenv("INSTRUCT_LAB_CACHE", str(path / "cache"))
         patch.setenv("XDG_CONFIG_HOME", str(path / "settings"))
+        for module in ("instruct_lab.experiment.check", "instruct_lab.editors.schema"):
+            patch.setattr(
+                importlib.import_module(module), "GROUPS", ("batching", "tuning")
+            )  # others are tested elsewhere
         stage = Stage(path)
-        for example in EXAMPLES["train"]:
+        first, *others = EXAMPLES["train"]
+        stage.run(first)
+        RunRecord.open(newest_run(path)).write_manifest(status="interrupted")
+        stage.run(EXAMPLES["resume"][0])
+        for example in others:
             stage.run(example)
-        sweep = stage.newest("sweep.json")
+        sweep = newest_run(path).parent / newest_run(path).name.rpartition("-")[0]
         runs = sorted(sweep.parent.glob(f"{sweep.name}-*"))
-        shutil.rmtree(runs[-1])
-        stage.run(EXAMPLES["resume"][0])  # the sweep has one run to go
-        assert sorted(sweep.parent.glob(f"{sweep.name}-*")) == runs
         for example in EXAMPLES["instruct-lab"]:
             stage.run(example)
         stage.words |= {"SWEEP_ID": sweep.name, "RUN_ID": runs[0].name, "OTHER_RUN_ID": runs[1].name}
         stage.words |= {"runs/first/RUN_ID": str(runs[0]), "runs/second/RUN_ID": str(runs[1])}
         stage.run(["export", "RUN_ID", "my_model"])
-        stage.run(["evaluate", "SWEEP_ID", "data=stdlib_functions"])
+        stage.run(["evaluate", "SWEEP_ID", "data=stdlib_functions", "--name", "stdlib_functions"])
         stage.run(["init", "my_lab"])
         yield stage
 
@@ -127,8 +122,9 @@ def surroundings(example, monkeypatch):
     monkeypatch.setattr("sys.stdin", io.StringIO("Save all\n/quit\n"))
     monkeypatch.setattr("webbrowser.open", lambda _: True)
     monkeypatch.setattr(ChatServer, "serve_forever", interrupt)
+    server = types.SimpleNamespace(should_exit=False)  # the real one is tested in tests/tracker/test_dashboard.py
+    monkeypatch.setattr(dashboard, "_start", lambda *_: (server, "http://127.0.0.1:7861/"))
     monkeypatch.setattr(dashboard, "time", types.SimpleNamespace(sleep=interrupt))
-    monkeypatch.setattr(checking, "GROUPS", ("data", "tuning"))  # all groups have a test of their own
     monkeypatch.delenv("TRACKIO_DIR", raising=False)
     for name in [name for name in sys.modules if name.partition(".")[0] == "trackio"]:
         monkeypatch.delitem(sys.modules, name)
@@ -142,6 +138,8 @@ def test_the_example_runs(example, stage, surroundings):
         for word in example if example[0] in ("export", "init") else ():
             shutil.rmtree(stage.path / word, ignore_errors=True)  # the name of a new folder
         stage.run(example)
+        for record in stage.path.glob("runs/model-*"):
+            shutil.rmtree(record)  # a model that was evaluated is not the `latest` of the next examples
     output = stage.outputs[shlex.join(example)]
     assert output
     if "--json" in example:

@@ -16,6 +16,7 @@ from instruct_lab.comparison.page.run_page import run_page, write_run_page
 from instruct_lab.config.compose import compose
 from instruct_lab.metrics import MetricValue
 from instruct_lab.records import RunRecord, Summary
+from instruct_lab.records.evaluations import EvaluationFiles, Origin
 from instruct_lab.records.run_report import report_of
 
 RIGHT, WRONG = (True, True, False, True, False), (False, True, False, False, False)
@@ -83,6 +84,36 @@ def record(tmp_path):
 def output(capsys, *arguments, code=0):
     assert cli.main(["show-run", *map(str, arguments)]) == code
     return capsys.readouterr()
+
+
+def evaluate(record, name, metrics):
+    """Write an evaluation as `instruct-lab evaluate` does."""
+    files = EvaluationFiles(record, name)
+    files.folder.mkdir(parents=True)
+    files.write(Summary(metrics=metrics), Origin(), {}, [], {})
+
+
+def test_evaluations_made_after_the_run_are_shown_apart_from_its_results(record, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    other = {**VALUES, "after": MetricValue(77.0, 71.0, 78.0, 5, "exact", ("a note on other data",))}
+    evaluate(record, "other", {"validation/exact": VALUES, "test/exact": other})
+    evaluate(record, HOSTILE.replace("/", ""), {"test/exact": {"after": MetricValue(12.0, 11.0, 13.0, 5, "exact")}})
+    text = output(capsys, record.path).out
+    _, evaluated = text.split("Evaluation other")
+    assert "77.00 [71.00, 78.00]" not in text.split("alert(1)")[0]
+    lines = evaluated.split("Costs")[0].splitlines()
+    assert [line.split()[0] for line in lines if "/exact" in line] == ["test/exact", "validation/exact"]
+    alone = text.split("alert(1)")[1].split("Evaluation other")[0]
+    assert "12.00 [11.00, 13.00]" in alone
+    assert "base model" not in alone, "only one system was measured"
+    found = json.loads(output(capsys, record.path, "--json").out)
+    assert found["evaluations"]["other"]["test/exact"]["after"]["value"] == 77.0
+    assert found["results"][NAME]["after"]["value"] == 60.0
+    page = run_page(report_of(record))
+    assert "<img src=x" not in page
+    shown = Text(page).text
+    assert shown.index("60.00 [50.00, 70.00]") < shown.index("Evaluation other") < shown.index("77.00 [71.00, 78.00]")
+    assert "after training, test/exact: a note on other data" in shown
 
 
 # ---- what differs from the defaults

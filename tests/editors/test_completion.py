@@ -2,9 +2,14 @@
 
 import json
 import os
+import pty
+import re
+import select
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -12,7 +17,7 @@ import pytest
 from instruct_lab import cli
 from instruct_lab.config.options import GROUPS, options
 from instruct_lab.editors import listing as listings
-from instruct_lab.editors.completion import SCRIPTS, complete
+from instruct_lab.editors.completion import complete
 from instruct_lab.editors.listing import make_listing, read_listing
 from instruct_lab.experiment.check import check
 
@@ -166,13 +171,57 @@ def test_bash_completes_the_part_after_the_last_equals_sign(program):
     assert "-F _instruct_lab instruct-lab" in found.stdout
 
 
-@pytest.mark.parametrize("shell", ["zsh", "fish"])
-def test_the_script_is_accepted_by_the_shell(shell, tmp_path):
-    if shutil.which(shell) is None:
-        pytest.skip(f"{shell} is not installed")
-    path = tmp_path / "script"
-    path.write_text(SCRIPTS[shell], encoding="utf-8")
-    subprocess.run([shell, "-n", str(path)], check=True)
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("fish") is None, reason="fish is not installed")
+def test_fish_completes_commands_options_of_groups_and_files(program, tmp_path):
+    script = "instruct-lab completion fish | source; complete -C $argv[1]"
+    (tmp_path / "rows.jsonl").touch()
+    for line, expected in (
+        ("instruct-lab tra", ["train"]),
+        ("instruct-lab train -m tuning=full,lora_", ["tuning=full,lora_plus"]),
+        ("instruct-lab train data=path:ro", ["data=path:rows.jsonl"]),
+    ):
+        command = ["fish", "--no-config", "-c", script, line]
+        result = subprocess.run(
+            command, env=program, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=120
+        )
+        assert result.stdout.split() == expected
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("zsh") is None, reason="zsh is not installed")
+def test_zsh_completes_commands_options_of_groups_and_files(program, tmp_path):
+    """A tab in an interactive shell: a whole word is followed by a space, and the beginning of one is not."""
+    (tmp_path / "rows.jsonl").touch()
+    shell, terminal = pty.fork()
+    if shell == 0:
+        os.chdir(tmp_path)
+        os.execvpe("zsh", ["zsh", "-f", "-i"], {**program, "TERM": "dumb", "PS1": "", "HOME": str(tmp_path)})
+    try:
+        begin = "autoload -Uz compinit; compinit -u; "
+        os.write(terminal, f'{begin}eval "$(instruct-lab completion zsh)"; echo be""gin\n'.encode())
+        read_until(terminal, "begin")
+        for line, expected in (
+            ("instruct-lab tra", "instruct-lab train "),
+            ("instruct-lab train -m tuning=full,lora_", "instruct-lab train -m tuning=full,lora_plus "),
+            ("instruct-lab train data=path:ro", "instruct-lab train data=path:rows.jsonl "),
+            ("instruct-lab train model.weig", "instruct-lab train model.weights."),
+        ):
+            os.write(terminal, f"\x15{line}\t".encode())  # clear the line, type, tab
+            read_until(terminal, expected)
+    finally:
+        os.kill(shell, signal.SIGKILL)
+        os.waitpid(shell, 0)
+        os.close(terminal)
+
+
+def read_until(terminal, expected):
+    """Read from a terminal until a text has appeared, without the codes that move the cursor."""
+    seen, end = "", time.monotonic() + 60
+    while expected not in re.sub(r"\x1b\[[\d?;]*[A-Za-z]|[\x00-\x1f]", "", seen):
+        assert time.monotonic() < end, seen
+        if select.select([terminal], [], [], 1)[0]:
+            seen += os.read(terminal, 65536).decode()
 
 
 @pytest.mark.slow

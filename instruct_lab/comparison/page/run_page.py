@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 from omegaconf import OmegaConf
@@ -19,6 +19,7 @@ from instruct_lab.comparison.run_text import (
     COST_NAMES,
     cost_texts,
     difference_text,
+    evaluation_title,
     head_lines,
     option_text,
     setting_rows,
@@ -36,6 +37,9 @@ from instruct_lab.records.config_file import to_yaml
 from instruct_lab.records.record import RunRecord
 from instruct_lab.records.run_report import RunReport, result_rows
 from instruct_lab.records.schema import AFTER, AUDIT, BEFORE, DIFFERENCE
+
+if TYPE_CHECKING:
+    from instruct_lab.records.run_report import MetricTable
 
 TEMPLATE = "comparison/page/templates/run.html"
 SCRIPTS = ("state", "table", "charts", "curves", "words", "predictions", "run")
@@ -83,8 +87,13 @@ def run_page(report: RunReport) -> str:
         scripts=page_scripts(SCRIPTS),
         head=head,
         notes=[*curve_notes, *answer_notes],
-        results=_results_table(report),
-        result_notes=list(_result_notes(report)),
+        measured=[
+            ("", _results_table(report.results), list(_result_notes(report.results))),
+            *(
+                (evaluation_title(name), _results_table(results), list(_result_notes(results)))
+                for name, results in report.evaluations.items()
+            ),
+        ],
         settings_title=settings_title(report),
         settings=_table(["option or key", "value", "default"], setting_rows(report)),
         derived=_table(["key", "value", "reason"], list(_derived(report))),
@@ -146,18 +155,18 @@ def _table(headings: list[str], rows: list[tuple[str, str, str]]) -> Markup:
     return render_table(headings, rows) if rows else Markup()
 
 
-def _results_table(report: RunReport) -> Markup:
+def _results_table(results: MetricTable) -> Markup:
     """Build the table of results, with a column for each system that was measured."""
-    rows = result_rows(report)
+    rows = result_rows(results)
     if not rows:
         return Markup()
-    known = dict.fromkeys(system for systems in report.results.values() for system in systems)
+    known = dict.fromkeys(system for systems in results.values() for system in systems)
     others = [system for system in known if system not in (BEFORE, AFTER, DIFFERENCE)]
     headings = ["metric", "", *SYSTEMS, "change", *(f"baseline {system}" for system in others), "examples"]
     cells = []
     for name, before, after, difference in rows:
         count = next((value.count for value in (after, before) if value is not None), None)
-        baselines = [format_metric(report.results[name].get(system)) for system in others]
+        baselines = [format_metric(results[name].get(system)) for system in others]
         cells.append(
             [
                 name,
@@ -190,10 +199,10 @@ def _drawing(before: MetricValue | None, after: MetricValue | None) -> Markup:
     return render_part("intervals", marks, f"{SYSTEMS[0]} {before.value:.2f}, {SYSTEMS[1]} {after.value:.2f}")
 
 
-def _result_notes(report: RunReport) -> Iterator[str]:
+def _result_notes(results: MetricTable) -> Iterator[str]:
     """Yield each note on a system's values once, after the names of the metrics that it applies to."""
     found: dict[tuple[str, str], list[str]] = {}
-    for name, systems in report.results.items():
+    for name, systems in results.items():
         for system, value in systems.items():
             for note in value.notes if system != DIFFERENCE else ():
                 found.setdefault((system, note), []).append(name)
