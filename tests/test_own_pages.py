@@ -18,7 +18,7 @@ SHORT = [
     *("generation.max_new_tokens=2", "evaluation.max_examples=2", "evaluation.during_examples=0", "sweep.seeds=1"),
 ]
 TINY = ["model=tiny_random"]
-FEW = ["data.limit.train=8", "data.limit.validation=2", "data.limit.test=2"]
+SMALL = ["data=path:chat.jsonl", "data.limit.train=8"]
 
 
 def turns(row):
@@ -69,5 +69,5 @@ def test_the_page_can_be_followed(page, files):
         verb, names = arguments[0], {one.partition("=")[0] for one in arguments}
         more = SHORT if verb == "train" else []
         more = more + TINY * (verb in ("train", "inspect") and "model" not in names)
-        more = more + FEW * (verb == "train" and "data" not in names)
+        more = more + SMALL * (verb == "train" and "data" not in names)
         assert cli.main([*arguments, *more]) == 0, arguments

@@ -196,7 +196,7 @@ class Run:
             from instruct_lab.experiment.recorded import build_recorded
             from instruct_lab.export.export import Export, export
 
-            experiment, config = build_recorded(self.record, uses_trackers=False)
+            experiment, config = build_recorded(self.record, uses_trackers=False, uses_data=False)
             job = Export(
                 experiment=experiment,
                 config=config,
@@ -210,7 +210,7 @@ class Run:
     def _experiment(self) -> Experiment:
         from instruct_lab.experiment.recorded import build_recorded
 
-        return build_recorded(self.record, uses_trackers=False)[0]
+        return build_recorded(self.record, uses_trackers=False, uses_data=False)[0]
 
 
 def train(overrides: Sequence[str] = (), *, allow: Sequence[str] = ()) -> Run:

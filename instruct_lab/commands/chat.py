@@ -49,7 +49,8 @@ def _load(parsed: argparse.Namespace) -> list[Answerer]:
     names = [parsed.run] if parsed.other is None else [parsed.run, parsed.other]
     chosen = []
     for name in names:
-        record, experiment, _ = load_recorded(argparse.Namespace(**{**vars(parsed), "run": name}), uses_trackers=False)
+        named = argparse.Namespace(**{**vars(parsed), "run": name})
+        record, experiment, _ = load_recorded(named, uses_trackers=False, uses_data=False)
         print_permissions(experiment)
         chosen.append((with_decoding(experiment, decoding_of(parsed)), record, parsed.checkpoint))
     if parsed.base:

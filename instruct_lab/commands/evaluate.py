@@ -109,7 +109,7 @@ def _job(parsed: argparse.Namespace, record: RunRecord, shared: SharedModels | N
     from instruct_lab.records.evaluations import EvaluationFiles, default_name
     from instruct_lab.training.evaluating import EvaluationJob
 
-    run, _ = build_recorded(record, uses_trackers=False)
+    run, _ = build_recorded(record, uses_trackers=False, uses_data=False)
     evaluated = build_evaluated(record, parsed.overrides)
     return EvaluationJob(
         files=EvaluationFiles(record, parsed.name or default_name(evaluated.labels)),

@@ -31,7 +31,7 @@ def load_export(parsed: argparse.Namespace, path: Path) -> Export:
         InstructLabError: the options of the format contradict each other, or the run cannot be loaded.
     """
     form = _chosen_format(parsed)
-    record, experiment, config = load_recorded(parsed, uses_trackers=False)
+    record, experiment, config = load_recorded(parsed, uses_trackers=False, uses_data=getattr(parsed, "measure", False))
     print_permissions(experiment)
     from instruct_lab.export.export import Export
 

@@ -12,13 +12,14 @@ if TYPE_CHECKING:
 
 
 def load_recorded(
-    parsed: argparse.Namespace, uses_trackers: bool = True
+    parsed: argparse.Namespace, uses_trackers: bool = True, uses_data: bool = True
 ) -> tuple[RunRecord, Experiment, dict[str, Any]]:
     """Load a run's record, the experiment built from its config, and that config as plain containers.
 
     Args:
         parsed: the arguments of the command.
         uses_trackers: whether the command starts the trackers of the run; without them, their keys are not needed.
+        uses_data: whether the command reads the data of the run; otherwise, its files need not exist.
 
     Raises:
         InstructLabError: there is no such run, a variable of its config is not set, or this version cannot build it.
@@ -27,4 +28,4 @@ def load_recorded(
     from instruct_lab.records import find_run
 
     record = find_run(Path(parsed.runs), parsed.run)
-    return record, *build_recorded(record, uses_trackers)
+    return record, *build_recorded(record, uses_trackers, uses_data)

@@ -23,7 +23,7 @@ def generate(parsed: argparse.Namespace) -> Outcome:
     """Print the tuned model's answer to each prompt."""
     if parsed.base and parsed.checkpoint:
         raise InstructLabError("--base is the untuned model, which has no checkpoint", do="leave one of them out")
-    record, experiment, _ = load_recorded(parsed, uses_trackers=False)
+    record, experiment, _ = load_recorded(parsed, uses_trackers=False, uses_data=False)
     print_permissions(experiment)
     experiment = with_decoding(experiment, decoding_of(parsed))
     from instruct_lab.chat.answering import BASE, load_answerer, opening

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection
 from typing import Any
 
 import pydantic
@@ -43,8 +44,13 @@ class Build:
     problems: list[Problem] = dataclasses.field(default_factory=list)
 
 
-def build(config: DictConfig) -> Build:
-    """Build a composed config from its innermost parts outwards; if one part fails, the others are still built."""
+def build(config: DictConfig, unused: Collection[str] = ()) -> Build:
+    """Build a composed config from its innermost parts outwards; if one part fails, the others are still built.
+
+    Args:
+        config: the composed config.
+        unused: top-level keys of components that will not be used, so that missing files, for example, do not matter.
+    """
     result = Build()
     with bounded():
         plain = _resolve(config, "", result.problems)
@@ -52,7 +58,7 @@ def build(config: DictConfig) -> Build:
     result.built |= {name: value for name, value in plain.items() if isinstance(value, str)}
     result.problems.extend(permission_problems(result.built))
     for key, component in result.built.items():
-        if isinstance(component, Component):
+        if isinstance(component, Component) and key.partition(".")[0] not in unused:
             try:
                 for problem in component.problems():
                     result.problems.append(dataclasses.replace(problem, key=join_key(key, problem.key)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -118,12 +118,13 @@ def _several_values(override: Override) -> Problem:
     return Problem(key=override.key_or_group, value=value, reason="; or type ".join([reason, *usable]))
 
 
-def check_config(config: DictConfig, runs_path: Path | None = None) -> Experiment:
+def check_config(config: DictConfig, runs_path: Path | None = None, unused: Collection[str] = ()) -> Experiment:
     """Build a whole config that is already composed, such as the config in a run record.
 
     Args:
         config: the config.
         runs_path: a folder below which the config may write, because the user has named a record in it.
+        unused: see `instruct_lab.config.build.build`.
 
     Raises:
         ConfigError: this version cannot build the config.
@@ -131,7 +132,7 @@ def check_config(config: DictConfig, runs_path: Path | None = None) -> Experimen
     remember_written(config)
     names = [] if runs_path is None else [permissions.within(runs_path)]
     with permissions.allow(*names):
-        result = build(config)
+        result = build(config, unused)
     problems = [problem for problem in _problems(result, config) if problem.refuses]
     if problems:
         raise ConfigError(problems)

@@ -12,12 +12,15 @@ from instruct_lab.records import RunRecord
 from instruct_lab.records.schema import CONFIG
 
 
-def build_recorded(record: RunRecord, uses_trackers: bool = True) -> tuple[Experiment, dict[str, Any]]:
+def build_recorded(
+    record: RunRecord, uses_trackers: bool = True, uses_data: bool = True
+) -> tuple[Experiment, dict[str, Any]]:
     """Build the experiment from a run's recorded config, and return it with that config as plain containers.
 
     Args:
         record: the record of the run.
         uses_trackers: whether the trackers of the run will be started; without them, their keys are not needed.
+        uses_data: whether the data of the run will be read; otherwise, its files need not exist.
 
     Raises:
         InstructLabError: the record has no config, this version cannot build it, or a variable in it is not set.
@@ -28,5 +31,5 @@ def build_recorded(record: RunRecord, uses_trackers: bool = True) -> tuple[Exper
     used = record.config if uses_trackers else {**record.config, "tracker": {}}
     require_variables(used, f"run {record.id}")
     config = to_omegaconf(used)
-    experiment = check_config(config, record.path.parent.parent)
+    experiment = check_config(config, record.path.parent.parent, () if uses_data else ("data", "preprocessing"))
     return experiment, {**to_plain_config(config), "tracker": record.config.get("tracker")}

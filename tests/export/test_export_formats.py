@@ -1,7 +1,6 @@
 """`export` writes each format from a run, refuses what a format cannot hold, and measures what was written."""
 
 import json
-import shutil
 
 import pytest
 
@@ -159,16 +158,3 @@ def test_the_loss_is_printed_as_json_too(run, capsys):
     tuned, exported, difference = result["loss"]["metrics"]["perplexity"]
     assert difference["value"] == pytest.approx(exported["value"] - tuned["value"])
     assert difference["low"] <= difference["value"] <= difference["high"]
-
-
-@pytest.mark.parametrize("name", [".", "../empty"])
-def test_an_empty_folder_is_filled_and_not_replaced(run, monkeypatch, name):
-    folder = run / "empty"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    inode = folder.stat().st_ino
-    monkeypatch.chdir(folder)
-    assert cli.main(["export", "latest", name, "--runs", "../runs"]) == 0
-    assert folder.stat().st_ino == inode
-    assert {"model.safetensors", "README.md"} <= {file.name for file in folder.iterdir()}
-    assert not list(folder.glob("*partial*"))

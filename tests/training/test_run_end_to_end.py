@@ -1,6 +1,7 @@
 """One command from rows to a measured, recorded, usable model."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -131,6 +132,26 @@ def test_an_export_never_overwrites(train, lab, capsys):
     (lab / "mine" / "precious.txt").write_text("mine")
     assert cli.main(["export", "latest", str(lab / "mine")]) == 2
     assert [path.name for path in (lab / "mine").iterdir()] == ["precious.txt"]
+
+
+@pytest.mark.slow
+def test_a_run_is_used_after_its_data_are_gone(train, lab, monkeypatch, capsys):
+    train("trainer.max_steps=1", "evaluation.before=false")
+    (lab / "rows.jsonl").rename(lab / "moved.jsonl")
+    (lab / "empty").mkdir()
+    inode = (lab / "empty").stat().st_ino
+    monkeypatch.chdir(lab / "empty")
+    runs = ["--runs", "../runs"]
+    assert cli.main(["export", "latest", ".", *runs]) == 0
+    assert (lab / "empty").stat().st_ino == inode, "an empty folder is filled and not replaced"
+    assert {"model.safetensors", "README.md"} <= {file.name for file in Path().iterdir()}
+    assert not list(Path().glob("*partial*"))
+    assert cli.main(["generate", "latest", "red", *runs]) == 0
+    assert cli.main(["evaluate", "latest", "data=path:../moved.jsonl", *runs]) == 0
+    capsys.readouterr()
+    for arguments in (["export", "latest", "measured", "--measure"], ["evaluate", "latest"]):
+        assert cli.main([*arguments, *runs]) == 2
+        assert "there is no such file" in capsys.readouterr().err
 
 
 def test_a_failed_run_keeps_its_traceback(lab, tiny, capsys):
