@@ -145,7 +145,7 @@ class DataSet(Data):
         Only the known columns and the first rows of a source are checked, so that no source is read completely.
         """
         seen = set()
-        if self.cluster in self.format.consumed_columns():
+        if self.cluster is not None and self.cluster in self.format.consumed_columns():
             reason = "this column goes into the messages, and only columns that stay in the metadata can name clusters"
             yield Problem(key="cluster", value=self.cluster, reason=reason)
         for name in SPLIT_NAMES:
